@@ -1,0 +1,249 @@
+"""Look-up tables of one model and batch size, from which any configuration's step is composed.
+
+A step is the same sequence of allocations and operations wherever a layer is of the same kind. So each kind is traced
+once, as the middle layer of a model of three, at three lengths and two learner counts; sizes are then polynomials of
+length and learners (products of tensor shapes are of degree 2 in the length and 1 in the learners), and a
+configuration is priced by adding up what its layers are. A test compares composed with traced on random settings.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from farsearch.cost.trace import Segment, fake_tensors, trace_step
+from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.selection import learner_counts
+from farsearch.far.surgery import apply_far, width_of
+from farsearch.models.load import build_model
+from farsearch.records import FarConfig
+
+__all__ = ["EVENT_KINDS", "OPERATION_KINDS", "LayerKind", "Part", "StepTable"]
+
+EVENT_KINDS = ("temporary", "saved", "mask", "gradient")
+OPERATION_KINDS = ("gemm", "bmm", "stream")
+
+_LENGTHS = (16, 32, 64)
+_SHARES = (0.25, 0.5)
+"""Shares of learners at which a split layer is traced."""
+
+Array = NDArray[np.float64]
+
+
+class LayerKind(NamedTuple):
+    """What decides the sequence of a layer's allocations.
+
+    ``ffn``: ``full``, ``split``, ``none`` (all neurons frozen) or ``idle`` (nothing in the layer is trained).
+    ``attention``: its linear maps are trained. ``live``: its input has a gradient.
+    """
+
+    ffn: Literal["full", "split", "none", "idle"]
+    attention: bool
+    live: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """Polynomials of one segment in length T and learners k, over the basis 1, T, T², k, kT, kT².
+
+    Attributes:
+        events: bytes that come (+) and go (-), ``[events, 6]``; ``event_kinds`` indexes ``EVENT_KINDS``.
+        flops: ``[operations, 6]``; ``operation_kinds`` indexes ``OPERATION_KINDS``.
+        moved: bytes read and written, ``[operations, 6]``.
+    """
+
+    events: Array
+    event_kinds: NDArray[np.int64]
+    flops: Array
+    moved: Array
+    operation_kinds: NDArray[np.int64]
+
+    @staticmethod
+    def basis(length: float | Array, learners: float) -> Array:
+        """The basis at one length or an array of lengths: ``[6]`` or ``[6, lengths]``."""
+        t = np.asarray(length, dtype=np.float64)
+        powers = np.stack([np.ones_like(t), t, t * t])
+        return np.concatenate([powers, learners * powers])
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer of one kind: its two segments, and its trained tensors as ``[tensors, 2]`` (1 and k)."""
+
+    forward: Part
+    backward: Part
+    trained: Array
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What stands around the layers above the lowest: embeddings, the lowest layer, the head."""
+
+    start: Part
+    lowest: _Layer
+    head: Part
+    backward_embeddings: Part
+    trained: Array
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A step of one configuration: segments in order, each with its learners, and the trained tensors' sizes."""
+
+    parts: tuple[tuple[str, Part, int], ...]
+    trained: Array
+
+
+def _fit(samples: Sequence[tuple[float, float, Segment]]) -> Part:
+    """Polynomials through the same segment at several (length, learners)."""
+    first = samples[0][2]
+    basis = np.stack([Part.basis(length, learners) for length, learners, _ in samples])
+    if len({learners for _, learners, _ in samples}) == 1:
+        basis[:, 3:] = 0.0
+
+    def through(values: list[list[int]]) -> Array:
+        shape = {len(row) for row in values}
+        if len(shape) != 1:
+            raise AssertionError(f"a segment has {sorted(shape)} entries at different sizes")
+        if shape == {0}:
+            return np.zeros((0, 6))
+        solution: Array = np.linalg.lstsq(basis, np.asarray(values, dtype=np.float64), rcond=None)[0]
+        return solution.T
+
+    return Part(
+        events=through([[event.size for event in segment.events] for *_, segment in samples]),
+        event_kinds=np.array([EVENT_KINDS.index(event.kind) for event in first.events], dtype=np.int64),
+        flops=through([[op.flops for op in segment.operations] for *_, segment in samples]),
+        moved=through([[op.bytes for op in segment.operations] for *_, segment in samples]),
+        operation_kinds=np.array([OPERATION_KINDS.index(op.kind) for op in first.operations], dtype=np.int64),
+    )
+
+
+class StepTable:
+    """Traces kinds of layers when they are first asked for, and keeps them.
+
+    Args:
+        config: transformers configuration of the model.
+        classes: size of its head.
+        batch_size: rows that go through the model at once.
+    """
+
+    def __init__(self, config: Any, classes: int, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._classes = classes
+        self._config = copy.deepcopy(config)
+        self._config.num_hidden_layers = 3
+        self._layers: dict[LayerKind, _Layer] = {}
+        self._ends: dict[tuple[LayerKind, bool, bool], _Ends] = {}
+        with fake_tensors():
+            model, layout = build_model(copy.deepcopy(config), classes)
+            self.layers = len(layout.layers)
+            self.width = width_of(model, layout.layers[0])
+            self.parameters = sum(p.numel() for p in model.parameters())
+            self.static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+
+    def kinds(self, config: FarConfig) -> list[tuple[LayerKind, int]]:
+        """Kind and number of learners of each layer, from the bottom."""
+        config = config.canonical()
+        bottom = config.frozen_bottom_layers
+        live = not config.frozen_embeddings
+        kinds = []
+        for i, count in enumerate(learner_counts(self.width, config.frozen_fractions, bottom)):
+            ffn: Literal["full", "split", "none", "idle"]
+            ffn = "idle" if i < bottom else "full" if count is None else "split" if count else "none"
+            kinds.append((LayerKind(ffn, i >= config.frozen_attention_layers, live), count or 0))
+            live = live or i >= bottom
+        return kinds
+
+    def compose(self, config: FarConfig) -> Composed:
+        """The step of a configuration."""
+        kinds = self.kinds(config)
+        top_live = any(kind.ffn != "idle" for kind, _ in kinds) or kinds[0][0].live
+        ends = self._end_parts(kinds[0][0], not config.canonical().frozen_embeddings, top_live)
+        layers = [ends.lowest, *(self._layer(kind) for kind, _ in kinds[1:])]
+        counts = [count for _, count in kinds]
+        parts = [("embeddings", ends.start, 0)]
+        parts += [(f"forward {i}", layer.forward, counts[i]) for i, layer in enumerate(layers)]
+        parts += [("head", ends.head, 0)]
+        parts += [(f"backward {i}", layers[i].backward, counts[i]) for i in reversed(range(len(layers)))]
+        parts += [("backward embeddings", ends.backward_embeddings, 0)]
+        trained = [layer.trained @ np.array([1.0, count]) for layer, count in zip(layers, counts, strict=True)]
+        return Composed(tuple(parts), np.concatenate([ends.trained[:, 0], *trained]))
+
+    def _layer(self, kind: LayerKind) -> _Layer:
+        if kind not in self._layers:
+            below = LayerKind("full", True, True) if kind.live else LayerKind("idle", False, False)
+            samples = self._samples([below, kind, LayerKind("full", True, True)], 1, kind.live)
+            self._layers[kind] = self._fit_layer(samples, 1)
+        return self._layers[kind]
+
+    def _end_parts(self, lowest: LayerKind, embeddings: bool, top_live: bool) -> _Ends:
+        key = (lowest, embeddings, top_live)
+        if key not in self._ends:
+            above = LayerKind("full", True, True) if top_live else LayerKind("idle", False, False)
+            samples = self._samples([lowest, above, above], 0, embeddings)
+            parts = {
+                name: _fit([(length, k, traced.get(name, Segment())) for length, k, traced, _ in samples])
+                for name in ("start", "head", "backward embeddings")
+            }
+            self._ends[key] = _Ends(
+                parts["start"],
+                self._fit_layer(samples, 0),
+                parts["head"],
+                parts["backward embeddings"],
+                np.array([[size, 0.0] for size in samples[0][3]["rest"]]).reshape(-1, 2),
+            )
+        return self._ends[key]
+
+    @staticmethod
+    def _fit_layer(samples: list[Any], i: int) -> _Layer:
+        names = (f"forward {i}", f"backward {i}")
+        forward, backward = (
+            _fit([(length, k, traced.get(name, Segment())) for length, k, traced, _ in samples]) for name in names
+        )
+        low, high = samples[0], samples[-1]
+        (k0, sizes0), (k1, sizes1) = ((s[1], np.array(s[3][f"layer {i}"], dtype=np.float64)) for s in (low, high))
+        slope = (sizes1 - sizes0) / (k1 - k0) if k1 != k0 else np.zeros_like(sizes0)
+        return _Layer(forward, backward, np.stack([sizes0 - slope * k0, slope], axis=1))
+
+    def _samples(self, kinds: list[LayerKind], i: int, embeddings: bool) -> list[Any]:
+        """Traces of a model of three layers at every length and learner count that the kind of layer i needs."""
+        shares = _SHARES if kinds[i].ffn == "split" else _SHARES[:1]
+        samples = []
+        for share in shares:
+            k = round(self.width * share)
+            with fake_tensors():
+                model, layout = build_model(copy.deepcopy(self._config), self._classes)
+                _apply_kinds(model, layout, kinds, k, embeddings)
+                sizes = _trained_sizes(model, layout)
+                for length in _LENGTHS:
+                    traced = trace_step(model, layout, self.batch_size, length)
+                    model.zero_grad()
+                    samples.append((length, k if kinds[i].ffn == "split" else 0, traced, sizes))
+        return samples
+
+
+def _apply_kinds(model: nn.Module, layout: ModelLayout, kinds: list[LayerKind], k: int, embeddings: bool) -> None:
+    learners = {"full": None, "idle": None, "split": range(k), "none": range(0)}
+    bottom = sum(kind.ffn == "idle" for kind in kinds)
+    apply_far(model, layout, [learners[kind.ffn] for kind in kinds], not embeddings, 0, bottom)
+    # not through apply_far: there attention freezes from the bottom, here in the one layer that is looked at
+    for layer, kind in zip(layout.layers, kinds, strict=True):
+        for path in () if kind.attention else layer.attention:
+            get_module(model, path).requires_grad_(False)
+
+
+def _trained_sizes(model: nn.Module, layout: ModelLayout) -> dict[str, list[int]]:
+    """Elements of each trained tensor, by layer; ``rest`` is everything outside the layers."""
+    sizes: dict[str, list[int]] = {"rest": [], **{f"layer {i}": [] for i in range(len(layout.layers))}}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            inside = [i for i, layer in enumerate(layout.layers) if name.startswith(f"{layer.path}.")]
+            sizes[f"layer {inside[0]}" if inside else "rest"].append(parameter.numel())
+    return sizes

@@ -1,0 +1,214 @@
+"""Trace of one training step on fake tensors: every allocation, every operation, nothing computed.
+
+``FakeTensorMode`` runs torch's own dispatch with tensors that have a shape and no memory; a ``TorchDispatchMode``
+follows the storages that live and the operations that run. The sum of live storages is what the CPU allocator would
+hold, byte for byte (docs/cost_model.md has the comparison with the profiler).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.loop import train_step
+
+__all__ = ["Event", "Operation", "Segment", "trace_call", "trace_step"]
+
+_VIEWS = {
+    "view", "_unsafe_view", "t", "transpose", "expand", "detach", "slice", "select", "unsqueeze", "squeeze", "permute",
+    "alias", "device", "empty_like", "empty", "as_strided", "split", "_local_scalar_dense", "reshape", "unbind",
+}  # fmt: skip
+"""Operations that move no data."""
+
+
+@dataclass
+class Event:
+    """A storage comes to life (``size`` > 0) or goes (< 0), in bytes.
+
+    ``kind``: ``gradient`` of a parameter, ``saved`` from forward to backward, ``mask`` of a dropout that is saved,
+    else ``temporary``.
+    """
+
+    size: int
+    kind: str = "temporary"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One kernel: its class (``gemm``, ``bmm`` or ``stream``), floating-point operations, and bytes moved."""
+
+    kind: str
+    flops: int
+    bytes: int
+
+
+@dataclass
+class Segment:
+    """The part of a step between two marks."""
+
+    events: list[Event] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[misc]
+    """Follows storages and operations, and files them under the segment that is open."""
+
+    def __init__(self, known: Iterator[Tensor]) -> None:
+        super().__init__()
+        self.segments: dict[str, Segment] = {}
+        self._open: Segment = self.mark("start")
+        self._births: dict[int, Event] = {}
+        self._spans: list[tuple[Event, str, Event, str]] = []
+        self._name = "start"
+        self._masks: set[int] = set()
+        self._old = {tensor.untyped_storage()._cdata for tensor in known}
+
+    def mark(self, name: str) -> Segment:
+        """Open the segment ``name``."""
+        self._name = name
+        self._open = self.segments.setdefault(name, Segment())
+        return self._open
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        tensors = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        for tensor in tensors:
+            self._follow(tensor, name == "bernoulli_")
+        if tensors and name not in _VIEWS:
+            inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            self._open.operations.append(_operation(name, inputs, tensors))
+        return out
+
+    def _follow(self, tensor: Tensor, mask: bool) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if mask:
+            self._masks.add(key)
+        if key in self._births or key in self._old:
+            return
+        size = storage.nbytes()
+        event = Event(size)
+        self._births[key] = event
+        self._open.events.append(event)
+        weakref.finalize(storage, self._gone, key, self._name)
+
+    def _gone(self, key: int, born: str) -> None:
+        event = self._births.pop(key)
+        end = Event(-event.size)
+        self._open.events.append(end)
+        kind = "mask" if key in self._masks else "saved"
+        self._masks.discard(key)
+        if not _is_backward(born) and _is_backward(self._name):
+            event.kind = end.kind = kind
+
+    def mark_gradients(self, model: nn.Module) -> None:
+        """Name the storages that the parameters' gradients still hold."""
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                event = self._births.get(parameter.grad.untyped_storage()._cdata)
+                if event is not None:
+                    event.kind = "gradient"
+
+
+def _is_backward(name: str) -> bool:
+    return name.startswith("backward")
+
+
+def _nbytes(tensors: list[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _operation(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> Operation:
+    """Work of one operation. A matrix product ``[m, k] @ [k, n]`` counts 2 m n k operations."""
+    moved = _nbytes(inputs) + _nbytes(outputs)
+    if name in ("mm", "addmm", "bmm", "baddbmm"):
+        left = inputs[-2]
+        return Operation("gemm" if left.dim() == 2 else "bmm", 2 * outputs[0].numel() * left.shape[-1], moved)
+    if name in ("embedding", "index"):
+        moved = 2 * _nbytes(outputs)  # rows that are read, not the table
+    return Operation("stream", outputs[0].numel(), moved)
+
+
+@contextmanager
+def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterator[None]:
+    """Let the recorder's segments change at the borders of the layers, forwards and backwards."""
+    handles = []
+    last = len(layout.layers) - 1
+
+    def enter(i: int) -> Callable[..., None]:
+        def hook(_module: Any, inputs: tuple[Any, ...], *_rest: Any) -> None:
+            recorder.mark(f"forward {i}")
+            if i == 0:
+                watch(inputs[0], "backward embeddings")
+
+        return hook
+
+    def leave(i: int) -> Callable[..., None]:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            watch(output if isinstance(output, Tensor) else output[0], f"backward {i}")
+            if i == last:
+                recorder.mark("head")
+
+        return hook
+
+    def watch(hidden: Tensor, name: str) -> None:
+        if hidden.requires_grad:
+            hidden.register_hook(lambda _grad: recorder.mark(name) and None)
+
+    for i, layer in enumerate(layout.layers):
+        module = get_module(model, layer.path)
+        handles += [module.register_forward_pre_hook(enter(i)), module.register_forward_hook(leave(i))]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def trace_step(model: nn.Module, layout: ModelLayout, batch_size: int, length: int) -> Mapping[str, Segment]:
+    """Forward and backward pass of one training step, by segment.
+
+    Args:
+        model: made under the ``FakeTensorMode`` that is active here, reconfigured and frozen as it is to be traced.
+
+    Returns:
+        Segments ``start`` (embeddings), ``forward i``, ``head`` (head and loss, both ways), ``backward i`` and
+        ``backward embeddings``. Those that do not occur are absent. Gradients stay alive at the end; storages of the
+        model's own parameters and buffers are in none.
+    """
+    model.train()
+    ids = torch.zeros(batch_size, length, dtype=torch.long)
+    mask = torch.ones(batch_size, length, dtype=torch.long)
+    labels = torch.zeros(batch_size, dtype=torch.long)
+    known = [*model.parameters(), *model.buffers(), ids, mask, labels]
+    recorder = _Recorder(iter(known))
+    # an optimizer of nothing: what it holds and moves is known from trace_call of one tensor
+    idle = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+    with _marks(model, layout, recorder), recorder:
+        train_step(model, idle, ids, mask, labels)
+    recorder.mark_gradients(model)
+    return recorder.segments
+
+
+def trace_call(call: Callable[[], object], known: list[Tensor]) -> Segment:
+    """Events and operations of any call on fake tensors; ``known`` live before it."""
+    recorder = _Recorder(iter(known))
+    with recorder:
+        call()
+    return recorder.segments["start"]
+
+
+def fake_tensors() -> FakeTensorMode:
+    """The mode under which models are built and traced."""
+    return FakeTensorMode()

@@ -1,0 +1,313 @@
+"""The profile of one device in one power mode, and its strict round trip through TOML.
+
+A file has ``schema_version = 1``, a few words about the device, and the sections ``[compute]``, ``[memory]``,
+``[software]`` and ``[power]``. Every figure is a table ``{ value, low, high, basis, source }``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import tomli_w
+
+from farsearch.errors import MissingResource, ProfileError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["SCHEMA_VERSION", "Figure", "Profile", "parse_profile", "read_profile", "write_profile"]
+
+SCHEMA_VERSION = 1
+"""Version of the file's layout. It rises when an old file could be misread."""
+
+Basis = Literal["read", "derived", "measured", "assumed"]
+"""Read in a data sheet or report, derived from such by arithmetic, measured on the device, or assumed."""
+
+_HEAD = ("name", "title", "basis", "kind", "note")
+_SECTIONS = {
+    "compute": ("gemm_gflops", "bmm_gflops", "bandwidth_gbs", "launch_us", "peak_gflops", "time_factor"),
+    "memory": ("visible_mib", "os_mib", "process_mib"),
+    "software": ("torch", "allocator_block_bytes", "workspace_mib", "dropout_mask_bytes", "foreach"),
+    "power": ("power_w", "power_mode"),
+}
+_PLAIN: dict[str, type] = {"torch": str, "power_mode": str, "foreach": bool, **dict.fromkeys(_HEAD, str)}
+"""Fields that are no figures, with their types."""
+_MAY_BE_ZERO = ("launch_us", "os_mib", "process_mib", "workspace_mib")
+_WHOLE = ("allocator_block_bytes", "dropout_mask_bytes")
+_OPTIONAL = ("power_w",)
+_FIGURE_KEYS = ("value", "low", "high", "basis", "source")
+_KINDS = {str: "text in quotes", bool: "true or false", float: "a number"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a profile.
+
+    Attributes:
+        low: the number is hardly below this.
+        high: the number is hardly above this.
+        source: where ``value`` and its range come from; shows the arithmetic of a derived value.
+
+    Raises:
+        ProfileError: for a value that is not finite, or a range that does not hold it.
+    """
+
+    value: float
+    low: float
+    high: float
+    source: str
+    basis: Basis
+
+    def __post_init__(self) -> None:
+        for key in ("value", "low", "high"):
+            number = getattr(self, key)
+            _check(math.isfinite(number), f"{key} is {number}; it must be a finite number")
+        _check(self.low <= self.value, f"low is {self.low:g}; it must be at most the value {self.value:g}")
+        _check(self.high >= self.value, f"high is {self.high:g}; it must be at least the value {self.value:g}")
+        _check(self.basis in get_args(Basis), f"basis is {self.basis!r}; it must be one of {_words(get_args(Basis))}")
+        _check(bool(self.source.strip()), "source is empty; it must say where the value comes from")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A device in one power mode. Units are in the names; ``_mib`` is 2^20 bytes, ``_gbs`` 10^9 bytes a second.
+
+    Attributes:
+        basis: ``derived`` from data sheets, or ``calibrated`` on the device.
+        kind: ``cuda`` or ``cpu``.
+        note: one line on what is uncertain.
+        gemm_gflops: achieved fp32 rate of large matrix products; an addition and a multiplication are 2 operations.
+        bmm_gflops: the same for the batched products of the attention.
+        bandwidth_gbs: achieved by element-wise operations; bytes are those of all tensors read and written.
+        launch_us: overhead of one operation that computes (views are free), beside what its roofline takes.
+        peak_gflops: data sheet fp32 peak, for information.
+        time_factor: 1, and the factors that make a predicted time the low and high end of its range.
+        visible_mib: memory that the operating system sees (CUDA: that the device reports).
+        os_mib: taken by everything but the training process.
+        process_mib: taken by the training process outside its tensors: framework and CUDA context.
+        torch: version that runs there.
+        allocator_block_bytes: tensors are rounded up to this.
+        workspace_mib: library workspace inside the allocator.
+        dropout_mask_bytes: bytes that a dropout mask takes an element.
+        foreach: the optimizer steps all tensors at once and holds a copy of the parameters meanwhile.
+        power_w: drawn in this power mode; None where nothing is known.
+
+    Raises:
+        ProfileError: for a value that breaks a rule, naming its key.
+    """
+
+    name: str
+    title: str
+    basis: Literal["derived", "calibrated"]
+    kind: Literal["cuda", "cpu"]
+    note: str
+    gemm_gflops: Figure
+    bmm_gflops: Figure
+    bandwidth_gbs: Figure
+    launch_us: Figure
+    peak_gflops: Figure
+    time_factor: Figure
+    visible_mib: Figure
+    os_mib: Figure
+    process_mib: Figure
+    torch: str
+    allocator_block_bytes: Figure
+    workspace_mib: Figure
+    dropout_mask_bytes: Figure
+    foreach: bool
+    power_w: Figure | None
+    power_mode: str
+
+    def __post_init__(self) -> None:
+        _check_words(self)
+        for key, figure in self.figures().items():
+            field = key.split(".")[1]
+            rule = "at least 0" if field in _MAY_BE_ZERO else "above 0"
+            for end, number in (("value", figure.value), ("low", figure.low)):
+                right = number > 0 or (number == 0 and field in _MAY_BE_ZERO)
+                _check(right, f"{key}.{end} is {number:g}; it must be {rule}")
+            if field in _WHOLE:
+                _check(figure.value.is_integer(), f"{key}.value is {figure.value:g}; it must be a whole number")
+        factor = self.time_factor.value
+        _check(factor == 1, f"compute.time_factor.value is {factor:g}; it must be 1, only its range says something")
+        low, high = self.available_mib
+        _check(low > 0, f"memory.os_mib.high is {self.os_mib.high:g}; it must be below the low end of visible_mib")
+
+    @property
+    def available_mib(self) -> tuple[float, float]:
+        """Low and high end of what is left of the visible memory beside the operating system, in MiB."""
+        return self.visible_mib.low - self.os_mib.high, self.visible_mib.high - self.os_mib.low
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over what prices a job: the figures with their ranges, kind and software; not words or sources."""
+        figures = {key: (f.value, f.low, f.high) for key, f in self.figures().items()}
+        text = json.dumps([self.kind, self.torch, self.foreach, figures], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def figures(self) -> dict[str, Figure]:
+        """All figures that the profile has, by their keys in the file: ``compute.gemm_gflops``."""
+        values = ((f"{section}.{name}", getattr(self, name)) for section, names in _SECTIONS.items() for name in names)
+        return {key: value for key, value in values if isinstance(value, Figure)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The profile in the layout of its file, with the schema version. A missing ``power_w`` is left out."""
+        data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **{name: getattr(self, name) for name in _HEAD}}
+        for section, names in _SECTIONS.items():
+            values = {name: getattr(self, name) for name in names}
+            data[section] = {name: _encode(value) for name, value in values.items() if value is not None}
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "profile") -> Profile:
+        """The profile that ``data`` describes, in the layout of the file; ``where`` names the file in errors.
+
+        Raises:
+            ProfileError: for an unknown or missing key, or a value that breaks a rule: one line with file and key.
+        """
+        try:
+            return _decode(data)
+        except ProfileError as error:
+            raise ProfileError(f"{where}: {error}") from None
+
+
+def parse_profile(text: str, where: str) -> Profile:
+    """The profile in the TOML ``text``; ``where`` names the file in errors.
+
+    Raises:
+        ProfileError: when it is not TOML, or not a profile.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"{where}: not valid TOML: {' '.join(str(error).split())}; mend or replace it") from None
+    return Profile.from_dict(data, where)
+
+
+def read_profile(path: Path) -> Profile:
+    """The profile in the file ``path``.
+
+    Raises:
+        ProfileError: when it can't be read, or is not a profile.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ProfileError(f"{path}: not UTF-8 text; a profile is a TOML file") from None
+    except OSError as error:
+        raise ProfileError(f"{path}: {error.strerror}; give the path of a profile that can be read") from None
+    return parse_profile(text, str(path))
+
+
+def write_profile(profile: Profile, path: Path) -> None:
+    """Write ``profile`` to ``path`` in one step: readers find the old file or the new one, never a part.
+
+    Raises:
+        MissingResource: when the folder can't be made or written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            tomli_w.dump(profile.to_dict(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise MissingResource(f"can't write {path}: {error.strerror}; free space or give another folder") from None
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ProfileError(message)
+
+
+def _words(names: Iterable[object]) -> str:
+    return ", ".join(map(str, names))
+
+
+def _check_words(profile: Profile) -> None:
+    """The rules of the fields that are no figures."""
+    right = re.fullmatch(r"[a-z0-9][a-z0-9._-]*", profile.name)
+    _check(right is not None, f"name is {profile.name!r}; it must be lower-case letters, digits and . _ -")
+    for key, value, choices in (
+        ("basis", profile.basis, ("derived", "calibrated")),
+        ("kind", profile.kind, ("cuda", "cpu")),
+    ):
+        _check(value in choices, f"{key} is {value!r}; it must be one of {_words(choices)}")
+    version = re.match(r"\d+\.\d+", profile.torch)
+    _check(version is not None, f"software.torch is {profile.torch!r}; it must be a version such as '1.10'")
+
+
+def _encode(value: Any) -> Any:
+    return {key: getattr(value, key) for key in _FIGURE_KEYS} if isinstance(value, Figure) else value
+
+
+def _decode(data: Any) -> Profile:
+    table = _table(data, "the file", ("schema_version", *_HEAD, *_SECTIONS))
+    version = table["schema_version"]
+    _check(
+        type(version) is int and version == SCHEMA_VERSION,
+        f"schema_version is {version!r}; this version of farsearch reads {SCHEMA_VERSION}",
+    )
+    values = {name: _typed(table[name], _PLAIN[name], name) for name in _HEAD}
+    for section, names in _SECTIONS.items():
+        optional = [name for name in names if name in _OPTIONAL]
+        part = _table(table[section], section, [name for name in names if name not in optional], optional)
+        for name in names:
+            key = f"{section}.{name}"
+            if name in _PLAIN:
+                values[name] = _typed(part[name], _PLAIN[name], key)
+            else:
+                values[name] = _figure(part[name], key) if name in part else None
+    return Profile(**values)
+
+
+def _table(value: Any, where: str, required: Iterable[str], optional: Iterable[str] = ()) -> Mapping[str, Any]:
+    """``value`` as a table that has all ``required`` keys and no other than those and the ``optional``."""
+    needed = list(required)
+    known = [*needed, *optional]
+    _check(isinstance(value, Mapping), f"{where} is {value!r}; it must be a table")
+    for key in value:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ProfileError(f"{where} has the unknown key {key!r}; {hint}known are {_words(known)}")
+    for key in needed:
+        _check(key in value, f"{where} lacks the key {key!r}; it needs {_words(needed)}")
+    table: Mapping[str, Any] = value
+    return table
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+    if kind is float and type(value) is int:
+        # TOML's integers have no bound here, but a float has
+        return float(value) if abs(value) < 2**63 else math.inf
+    _check(type(value) is kind, f"{where} is {value!r}; it must be {_KINDS.get(kind, kind.__name__)}")
+    return value
+
+
+def _figure(value: Any, where: str) -> Figure:
+    table = _table(value, where, ("value", "basis", "source"), ("low", "high"))
+    texts = {key: _typed(table[key], str, f"{where}.{key}") for key in ("basis", "source")}
+    numbers = {key: _typed(table.get(key, table["value"]), float, f"{where}.{key}") for key in ("value", "low", "high")}
+    try:
+        return Figure(**numbers, **texts)
+    except ProfileError as error:
+        raise ProfileError(f"{where}.{error}") from None

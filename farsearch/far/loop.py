@@ -1,0 +1,146 @@
+"""The training loop, its optimizer and schedule, and prediction.
+
+One explicit loop serves priming, the FAR phase, ``finetune`` and the board.
+"""
+
+import inspect
+import math
+from typing import Callable, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .batches import collate
+
+__all__ = ["constant_rate", "linear_rate", "make_optimizer", "predict", "train", "train_step"]
+
+Rate = Callable[[int], float]
+"""Learning rate of a step, counted from 0."""
+
+
+def linear_rate(peak: float, steps: int, warmup_share: float = 0.1) -> Rate:
+    """Linear warm-up over the first tenth of the steps (at least one), then linear decay that ends above 0."""
+    warmup = max(1, int(round(steps * warmup_share)))
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        return peak * (steps - step) / max(1, steps - warmup + 1)
+
+    return rate
+
+
+def constant_rate(peak: float, warmup_steps: int) -> Rate:
+    """Linear warm-up over ``warmup_steps``, then constant: a longer phase continues a shorter one."""
+
+    def rate(step: int) -> float:
+        return peak * min(1.0, (step + 1.0) / (warmup_steps + 1.0))
+
+    return rate
+
+
+def make_optimizer(kind: str, model: nn.Module, weight_decay: float = 0.01) -> torch.optim.Optimizer:
+    """An optimizer of the parameters that have gradients.
+
+    Args:
+        kind: ``adamw``, or ``sgd`` without momentum, which keeps no state.
+        weight_decay: for matrices; vectors (biases, LayerNorm) are not decayed.
+
+    Steps tensor by tensor (``foreach=False``): the multi-tensor form, CUDA's default, holds a copy of the parameters.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    factory = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[kind]  # type: Callable[..., torch.optim.Optimizer]
+    # torch 1.10 has no such argument and steps tensor by tensor anyway
+    options = {"foreach": False} if "foreach" in inspect.signature(factory).parameters else {}
+    return factory(groups, lr=1e-3, **options)
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor,
+    micro_batch_size: Optional[int] = None,
+) -> Tensor:
+    """One optimizer step on one batch, ``[batch, length]`` ids and mask, ``[batch]`` labels.
+
+    With ``micro_batch_size`` the rows go through in parts whose gradients add up to the batch's. Gradients are
+    dropped at the end, so that none is held while the next step's activations grow.
+
+    Returns:
+        The mean loss of the batch, a detached scalar.
+    """
+    size = labels.shape[0]
+    part = size if micro_batch_size is None else min(micro_batch_size, size)
+    total = None  # type: Optional[Tensor]
+    for start in range(0, size, part):
+        rows = slice(start, start + part)
+        output = model(input_ids=input_ids[rows], attention_mask=attention_mask[rows], labels=labels[rows])
+        loss = output.loss * (labels[rows].shape[0] / float(size))
+        del output  # it holds the logits, and with them the graph's last part, through the backward pass
+        loss.backward()
+        total = loss.detach() if total is None else total + loss.detach()
+        del loss
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    assert total is not None
+    return total
+
+
+def train(
+    model: nn.Module,
+    input_ids: Sequence[Sequence[int]],
+    labels: Sequence[int],
+    batches: Sequence[Sequence[int]],
+    optimizer: torch.optim.Optimizer,
+    rate: Rate,
+    pad_id: int,
+    seed: int,
+    micro_batch_size: Optional[int] = None,
+    on_step: Optional[Callable[[int, float], None]] = None,
+    first_step: int = 0,
+) -> None:
+    """Train over ``batches`` (rows of ``input_ids``) in order.
+
+    Args:
+        rate: learning rate of each step.
+        pad_id: token id of the padding.
+        seed: dropout of step i is drawn by ``seed + i``, so that a phase can be continued where it ended.
+        on_step: called after each step with its number and loss; it may raise to stop.
+        first_step: steps already done; ``batches`` are those that remain.
+
+    Raises:
+        FloatingPointError: when the loss of a step is not finite.
+    """
+    device = next(model.parameters()).device
+    model.train()
+    for step, batch in enumerate(batches, first_step):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step)
+        torch.manual_seed(seed + step)
+        ids, mask = collate([input_ids[row] for row in batch], pad_id, device)
+        target = torch.tensor([labels[row] for row in batch]).to(device)
+        loss = float(train_step(model, optimizer, ids, mask, target, micro_batch_size))
+        if not math.isfinite(loss):
+            raise FloatingPointError("the loss of step {} is {}".format(step, loss))
+        if on_step is not None:
+            on_step(step, loss)
+
+
+def predict(model: nn.Module, input_ids: Sequence[Sequence[int]], pad_id: int, batch_size: int = 32) -> Tensor:
+    """Logits ``[rows, classes]`` in the order of ``input_ids``, on the CPU. Rows of similar length go together."""
+    device = next(model.parameters()).device
+    order = sorted(range(len(input_ids)), key=lambda row: len(input_ids[row]))
+    parts = []  # type: List[Tensor]
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(order), batch_size):
+            ids, mask = collate([input_ids[row] for row in order[start : start + batch_size]], pad_id, device)
+            parts.append(model(input_ids=ids, attention_mask=mask).logits.float().cpu())
+    return torch.cat(parts)[torch.tensor(order).argsort()]

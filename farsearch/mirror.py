@@ -1,0 +1,282 @@
+"""A study in MLflow's words: which parameters, metrics, tags and descriptions its runs carry. Pure; ``tracking`` writes it.
+
+Names are chosen for MLflow's table and charts: what a trial is judged by has a plain name (``validation_accuracy``,
+``peak_memory_mib``, ``wall_time_s``), what explains it stands under a prefix with a slash, which MLflow folds into a
+section of its own (``memory/…``, ``time/…``, ``priming/…``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from farsearch.records import FarConfig, JobSpec, LossPoint, StudySnapshot, TrialRecord
+from farsearch.tables import front_markdown, human_memory, human_metric, human_time, mean_frozen, metric_title
+
+__all__ = [
+    "FRONT_FILTER",
+    "TAG_ARTIFACTS",
+    "TAG_DIGEST",
+    "TAG_ON_FRONT",
+    "TAG_ROLE",
+    "TAG_STUDY",
+    "TAG_TRIAL",
+    "RunContent",
+    "family",
+    "objective_names",
+    "study_content",
+    "trial_content",
+]
+
+TAG_ROLE = "farsearch.role"
+TAG_STUDY = "farsearch.study"
+TAG_TRIAL = "farsearch.trial"
+TAG_ON_FRONT = "farsearch.on_front"
+TAG_DIGEST = "farsearch.digest"
+"""Hash of the values that a run was written with. It is written last, so that it vouches for all of them."""
+TAG_ARTIFACTS = "farsearch.artifacts"
+"""Hash of what the artifacts of a parent run show."""
+
+FRONT_FILTER = f"tags.`{TAG_ON_FRONT}` = 'true'"
+"""Typed into the search box of MLflow's runs table, it leaves the front."""
+
+Status = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
+_STATUS: Mapping[str, Status] = {
+    "waiting": "SCHEDULED",
+    "running": "RUNNING",
+    "complete": "FINISHED",
+    "pruned": "KILLED",
+    "fail": "FAILED",
+}
+_TAG_LIMIT = 8000
+"""MLflow cuts longer tag values."""
+
+
+@dataclass(frozen=True)
+class RunContent:
+    """What one run of MLflow holds.
+
+    Attributes:
+        name: shown in the first column of MLflow's table.
+        params: never change once a run has them, so a run whose parameters differ is replaced.
+        metrics: the last value of each, without the learning curve.
+        curve: training loss by step, the metric ``train_loss``.
+        tags: all of the run's own, its description among them; neither its name nor its parent.
+    """
+
+    name: str
+    status: Status
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    curve: tuple[LossPoint, ...]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """SHA-256 (first 16 digits) over parameters, metrics and curve: everything that can't be changed in place."""
+        curve = [(point.step, point.loss) for point in self.curve]
+        return _digest([dict(self.params), dict(self.metrics), curve])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def family(study: str) -> str:
+    """The experiment of a study: ``NAME`` for ``NAME`` and for its siblings ``NAME/baselines``."""
+    return study.split("/", 1)[0]
+
+
+def objective_names(snapshot: StudySnapshot) -> tuple[str, str, str]:
+    """MLflow's names of the three objectives; the first is to be large, the others small."""
+    return f"validation_{snapshot.metric_name}", "peak_memory_mib", "wall_time_s"
+
+
+def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
+    """The child run of ``trial``."""
+    mark = " · front" if trial.on_front else ""
+    width = len(str(max(snapshot.n_trials, len(snapshot.trials)) - 1))
+    tags = {
+        TAG_ROLE: "trial",
+        TAG_STUDY: snapshot.name,
+        TAG_TRIAL: str(trial.number),
+        TAG_ON_FRONT: _flag(trial.on_front),
+        "farsearch.state": trial.state,
+        "mlflow.note.content": _trial_note(snapshot, trial),
+    }
+    if trial.feasible is not None:
+        tags["farsearch.feasible"] = _flag(trial.feasible)
+    if trial.reason:
+        tags["farsearch.reason"] = trial.reason[:_TAG_LIMIT]
+    return RunContent(
+        name=f"trial {trial.number:0{width}d}{mark}",
+        status=_STATUS[trial.state],
+        params=_trial_params(trial),
+        metrics=_finite(_trial_metrics(snapshot, trial)),
+        curve=tuple(point for point in trial.curve if math.isfinite(point.loss)),
+        tags=tags,
+    )
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _trial_params(trial: TrialRecord) -> dict[str, str]:
+    params = {} if trial.config is None else _config_params(trial.config)
+    if trial.plan is not None:
+        size = trial.plan.micro_batch_size
+        params |= {"optimizer": trial.plan.optimizer, "micro_batch_size": "whole batch" if size is None else str(size)}
+    return params
+
+
+def _config_params(config: FarConfig) -> dict[str, str]:
+    width = len(str(len(config.frozen_fractions) - 1))
+    layers = {
+        f"frozen_fraction_layer_{i:0{width}d}": repr(fraction) for i, fraction in enumerate(config.frozen_fractions)
+    }
+    return {
+        "learning_rate": repr(config.learning_rate),
+        "epochs": repr(config.epochs),
+        "priming_epochs": repr(config.priming_epochs),
+        **layers,
+        "frozen_embeddings": _flag(config.frozen_embeddings),
+        "frozen_attention_layers": str(config.frozen_attention_layers),
+        "frozen_bottom_layers": str(config.frozen_bottom_layers),
+    }
+
+
+def _trial_metrics(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, float | None]:
+    objective, memory, seconds = objective_names(snapshot)
+    low_mib, high_mib = trial.peak_memory_range_mib or (None, None)
+    low_s, high_s = trial.wall_time_range_s or (None, None)
+    metrics: dict[str, float | None] = {
+        objective: trial.metric,
+        f"{objective}_error": trial.metric_error,
+        f"dev_{snapshot.metric_name}": trial.dev_metric,
+        memory: trial.peak_memory_mib,
+        seconds: trial.wall_time_s,
+        "energy_j": trial.energy_j,
+        "host_seconds": trial.host_seconds,
+        "trainable": trial.trainable,
+        "mean_frozen_fraction": None if trial.config is None else mean_frozen(trial.config),
+        "memory/range_low_mib": low_mib,
+        "memory/range_high_mib": high_mib,
+        "time/range_low_s": low_s,
+        "time/range_high_s": high_s,
+        **_under("memory", "mib", trial.memory),
+        **_under("time", "s", trial.time),
+    }
+    if trial.priming is not None:
+        metrics |= {
+            "priming/steps": trial.priming.steps,
+            "priming/host_seconds": trial.priming.host_seconds,
+            "priming/from_cache": trial.priming.from_cache,
+            "priming/score_spread": trial.priming.score_spread,
+            "priming/half_overlap": trial.priming.half_overlap,
+            "priming/chance_overlap": trial.priming.chance_overlap,
+        }
+    return metrics
+
+
+def _under(prefix: str, unit: str, parts: Mapping[str, float]) -> dict[str, float | None]:
+    """``parts`` under ``prefix/``, in letters that MLflow takes."""
+    return {f"{prefix}/{re.sub(r'[^0-9A-Za-z]+', '_', name)}_{unit}": value for name, value in parts.items()}
+
+
+def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Without what is not known or no number: MLflow would store an infinity as the largest float."""
+    return {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
+
+
+def _trial_note(snapshot: StudySnapshot, trial: TrialRecord) -> str:
+    """Two lines: what came out, and what was trained."""
+    figures = [
+        human_metric(snapshot.metric_name, trial.metric, trial.metric_error),
+        human_memory(trial.peak_memory_mib),
+        human_time(trial.wall_time_s),
+    ]
+    came_out = " · ".join(figure for figure in figures if figure) or "no result"
+    place = "on the Pareto front" if trial.on_front else (trial.reason or trial.state)
+    if trial.config is None:
+        return f"{came_out} — {place}"
+    config = trial.config
+    trained = (
+        f"{100 * mean_frozen(config):.0f} % of the hidden neurons frozen, learning rate {config.learning_rate:.2g}, "
+        f"{config.epochs:g} epochs after {config.priming_epochs:g} of priming"
+    )
+    return f"{came_out} — {place}  \n{trained}"[:_TAG_LIMIT]
+
+
+def study_content(snapshot: StudySnapshot) -> RunContent:
+    """The parent run of the study."""
+    ended = [trial for trial in snapshot.trials if trial.state not in ("running", "waiting")]
+    tags = {
+        TAG_ROLE: "study",
+        TAG_STUDY: snapshot.name,
+        "farsearch.fingerprint": snapshot.settings.fingerprint(),
+        "farsearch.trials": f"{len(ended)} of {snapshot.n_trials}",
+        "farsearch.front": " ".join(str(trial.number) for trial in snapshot.front)[:_TAG_LIMIT],
+        "mlflow.note.content": _study_note(snapshot),
+    }
+    return RunContent(
+        name=f"{snapshot.name} · study",
+        status="FINISHED" if len(ended) >= snapshot.n_trials else "RUNNING",
+        params=_study_params(snapshot),
+        metrics={},
+        curve=(),
+        tags=tags,
+    )
+
+
+def _study_params(snapshot: StudySnapshot) -> dict[str, str]:
+    settings, job = snapshot.settings, snapshot.settings.job
+    fixed = {**_job_params(job), "device": settings.device, "profile": settings.profile, "prime_on": settings.prime_on}
+    bounds = {
+        "max_memory_mib": settings.max_memory_mib,
+        "max_time_s": settings.max_time_s,
+        "device_samples": settings.device_samples,
+    }
+    return fixed | {name: repr(value) for name, value in bounds.items() if value is not None}
+
+
+def _job_params(job: JobSpec) -> dict[str, str]:
+    flat = {key: value for key, value in job.to_dict().items() if key != "priming"}
+    priming = {f"priming_{key}": value for key, value in job.to_dict()["priming"].items()}
+    return {key: str(value) for key, value in (flat | priming).items()}
+
+
+def _study_note(snapshot: StudySnapshot) -> str:
+    """Two lines and the front as a table, cut at a row where MLflow would cut it anywhere."""
+    job = snapshot.settings.job
+    head = (
+        f"FAR fine-tuning of **{job.model}** on **{job.task}** for **{snapshot.settings.device}** "
+        f"(at most {human_memory(snapshot.budget_mib)}): {metric_title(snapshot.metric_name).lower()} against peak memory and time.  \n"
+        f"The front's runs are found with `{FRONT_FILTER}`; `front.html` among the artifacts shows it.\n\n"
+    )
+    return _whole_lines(head + front_markdown(snapshot))
+
+
+def _whole_lines(text: str) -> str:
+    kept: list[str] = []
+    size = 0
+    for line in text.splitlines():
+        size += len(line) + 1
+        if size > _TAG_LIMIT:
+            break
+        kept.append(line)
+    return "\n".join(kept)
+
+
+def shown_digest(trials: Iterable[TrialRecord], content: RunContent) -> str:
+    """Hash of what a study's pictures and tables are made from, so that they are drawn again only when that changes."""
+    shown = [
+        (t.number, t.metric, t.metric_error, t.peak_memory_mib, t.wall_time_s, t.feasible, t.on_front)
+        for t in trials
+        if t.state == "complete"
+    ]
+    return _digest([shown, dict(content.params), dict(content.tags)])

