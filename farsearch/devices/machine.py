@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,7 @@ import torch
 
 from farsearch.devices.profile import Figure
 
-__all__ = ["Machine", "Memory", "measure_memory", "this_machine"]
+__all__ = ["Machine", "Memory", "busy_cores", "measure_memory", "this_machine"]
 
 _MIB = 2**20
 _GROWTH = 1.25
@@ -106,6 +107,23 @@ def measure_memory(machine: Machine, when: str, timeout: float = 30.0) -> Memory
     return Memory(_exact(visible, f"{source}, {when}"), _system(visible, when), process)
 
 
+def busy_cores(seconds: float = 0.3) -> float:
+    """Cores that other programs keep busy while this one sleeps for ``seconds``; 0 where the system does not tell."""
+    before = _busy_seconds()
+    time.sleep(seconds)
+    after = _busy_seconds()
+    return 0.0 if before is None or after is None else max(0.0, after - before) / seconds
+
+
+def _busy_seconds() -> float | None:
+    try:
+        first = Path("/proc/stat").read_text().splitlines()[0].split()
+    except OSError:
+        return None
+    user, nice, system, _idle, _wait, interrupt, soft = (int(field) for field in first[1:8])
+    return (user + nice + system + interrupt + soft) / os.sysconf("SC_CLK_TCK")
+
+
 def _cuda_memory(when: str, timeout: float) -> Memory:
     """Memory of the GPU, seen before and beside another process that only has a context."""
     torch.zeros(1, device="cuda")
@@ -118,8 +136,8 @@ def _cuda_memory(when: str, timeout: float) -> Memory:
         source = f"CUDA context: free memory before and beside a second process, {when}"
         context = _figure(taken, 0.9 * taken, _GROWTH * taken, source)
     # this process has a context too, and holds what its allocator reserved; neither counts as others' memory
-    others = max(0.0, total - free - context.value - torch.cuda.memory_reserved() / _MIB)
-    system = _figure(others, 0.75 * others, min(1.25 * others + 256, 0.95 * total), f"memory of others, {when}")
+    taken = total - free - context.value - torch.cuda.memory_reserved() / _MIB
+    system = _others(min(max(0.0, taken), 0.9 * total), total, f"total - free - own, {when}")
     return Memory(_exact(total, f"CUDA's total memory, {when}"), system, context)
 
 
@@ -164,8 +182,13 @@ def _system(visible: float, when: str) -> Figure:
         return Figure(0.25 * visible, 0.1 * visible, 0.5 * visible, source, "assumed")
     own = _proc("/proc/self/status", "RssAnon") or 0.0
     others = min(max(0.0, visible - available - own), 0.9 * visible)
-    source = f"visible - MemAvailable - this process, {when}; others may start: high a quarter and 256 MiB more"
-    return _figure(others, 0.75 * others, min(1.25 * others + 256, 0.95 * visible), source)
+    return _others(others, visible, f"visible - MemAvailable - this process, {when}")
+
+
+def _others(taken: float, visible: float, source: str) -> Figure:
+    """What others hold, with room for some that start later."""
+    high = min(1.25 * taken + 256, 0.95 * visible)
+    return _figure(taken, 0.75 * taken, high, f"{source}; high: a quarter and 256 MiB more, others may start")
 
 
 def _proc(path: str, key: str) -> float | None:
@@ -199,4 +222,5 @@ def _exact(value: float, source: str) -> Figure:
 
 
 def _figure(value: float, low: float, high: float, source: str) -> Figure:
-    return Figure(round(value, 1), round(low, 1), round(high, 1), source, "measured")
+    """A measured figure in whole MiB."""
+    return Figure(float(round(value)), float(round(low)), float(round(high)), source, "measured")

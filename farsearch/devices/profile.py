@@ -26,7 +26,7 @@ from farsearch.errors import MissingResource, ProfileError
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # only there on Python 3.10
 
 __all__ = ["SCHEMA_VERSION", "Figure", "Profile", "parse_profile", "read_profile", "write_profile"]
 
@@ -62,7 +62,7 @@ class Figure:
         source: where ``value`` and its range come from; shows the arithmetic of a derived value.
 
     Raises:
-        ProfileError: for a value that is not finite, or a range that does not hold it.
+        ProfileError: for a value that is negative or not finite, or a range that does not hold it.
     """
 
     value: float
@@ -75,6 +75,7 @@ class Figure:
         for key in ("value", "low", "high"):
             number = getattr(self, key)
             _check(math.isfinite(number), f"{key} is {number}; it must be a finite number")
+            _check(number >= 0, f"{key} is {number:g}; it must be at least 0")
         _check(self.low <= self.value, f"low is {self.low:g}; it must be at most the value {self.value:g}")
         _check(self.high >= self.value, f"high is {self.high:g}; it must be at least the value {self.value:g}")
         _check(self.basis in get_args(Basis), f"basis is {self.basis!r}; it must be one of {_words(get_args(Basis))}")
@@ -135,15 +136,13 @@ class Profile:
         _check_words(self)
         for key, figure in self.figures().items():
             field = key.split(".")[1]
-            rule = "at least 0" if field in _MAY_BE_ZERO else "above 0"
             for end, number in (("value", figure.value), ("low", figure.low)):
-                right = number > 0 or (number == 0 and field in _MAY_BE_ZERO)
-                _check(right, f"{key}.{end} is {number:g}; it must be {rule}")
+                _check(number > 0 or field in _MAY_BE_ZERO, f"{key}.{end} is {number:g}; it must be above 0")
             if field in _WHOLE:
                 _check(figure.value.is_integer(), f"{key}.value is {figure.value:g}; it must be a whole number")
         factor = self.time_factor.value
         _check(factor == 1, f"compute.time_factor.value is {factor:g}; it must be 1, only its range says something")
-        low, high = self.available_mib
+        low = self.available_mib[0]
         _check(low > 0, f"memory.os_mib.high is {self.os_mib.high:g}; it must be below the low end of visible_mib")
 
     @property

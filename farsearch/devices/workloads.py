@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Case", "Pool", "attention_cases", "launch_seconds", "median_rates", "product_cases", "stream_cases", "traffic"]
+__all__ = [
+    "Case",
+    "Pool",
+    "attention_cases",
+    "launch_seconds",
+    "median_rates",
+    "product_cases",
+    "stream_cases",
+    "traffic",
+]
 
 _TOKENS = (256, 1024, 2048)
 _WIDTHS = ((384, 1536), (768, 3072))
@@ -54,7 +63,7 @@ class Pool:
     def take(self, *shapes: tuple[int, ...]) -> list[Tensor]:
         """Tensors of these shapes that share no memory with each other; fp32, uniform in 0 to 1."""
         sizes = [math.prod(shape) for shape in shapes]
-        parts = self._numbers[: sum(sizes)].split(sizes)
+        parts = torch.split(self._numbers[: sum(sizes)], sizes)
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def wait(self) -> None:
@@ -131,7 +140,8 @@ def traffic(call: Callable[[], Any]) -> float:
 
     What an operation changes in place is an argument and a result, so it counts twice.
     """
-    with _Counter() as counter:
+    counter = _Counter()
+    with counter:
         call()
     return counter.bytes
 
@@ -153,7 +163,9 @@ def _adamw_sweep(gradient: Tensor, average: Tensor, square: Tensor) -> None:
     torch.addcdiv(average, average, square.sqrt().add_(1e-8), value=-1e-3)
 
 
-def median_rates(cases: Sequence[Case], pool: Pool, seconds: float, overhead_s: float) -> dict[str, tuple[float, float]]:
+def median_rates(
+    cases: Sequence[Case], pool: Pool, seconds: float, overhead_s: float
+) -> dict[str, tuple[float, float]]:
     """Median seconds of a call, without ``overhead_s``, and rate in work a second, of each case reached in time.
 
     Cases are timed in turn, again and again, so that a disturbance does not hit one of them alone; the order is
@@ -173,13 +185,11 @@ def median_rates(cases: Sequence[Case], pool: Pool, seconds: float, overhead_s: 
                 times[case.label] = []
             times[case.label].append(_seconds(call, pool, repeats[case.label]))
             if time.perf_counter() >= end:
-                medians = {label: statistics.median(values) for label, values in times.items()}
                 work = {case.label: case.work for case in cases}
-                # a product too small to show beside its launch must not give a rate without bounds
-                return {
-                    label: (max(median - overhead_s, median / 2), work[label] / max(median - overhead_s, median / 2))
-                    for label, median in medians.items()
-                }
+                medians = {label: statistics.median(values) for label, values in times.items()}
+                # a call too short to show beside its launch must not give a rate without bounds
+                own = {label: max(median - overhead_s, median / 2) for label, median in medians.items()}
+                return {label: (value, work[label] / value) for label, value in own.items()}
 
 
 def launch_seconds(pool: Pool, seconds: float) -> tuple[float, list[float]]:
@@ -197,24 +207,26 @@ def launch_seconds(pool: Pool, seconds: float) -> tuple[float, list[float]]:
         layers(inputs).sum().backward()
         layers.zero_grad(set_to_none=True)
 
-    with _Counter() as counter:
+    counter = _Counter()
+    with counter:
         step()
     layers.to(pool.device)
     for _ in range(5):
         step()
     end = time.perf_counter() + seconds
-    plain, trained = [], []
+    plain: list[float] = []
+    trained: list[float] = []
     while len(plain) < 3 or time.perf_counter() < end:
         plain.append(_seconds(lambda: tiny.add_(1), pool, 200))
         trained.append(_seconds(step, pool, 5) / counter.count)
     return statistics.median(plain), trained
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations that compute, and the bytes of their arguments and results."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
         self.bytes = 0.0
 

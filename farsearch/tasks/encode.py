@@ -50,8 +50,9 @@ def _token_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[li
 
 
 def default_max_length(tokenizer: Any, texts: Sequence[str]) -> int:
-    """Tokens of the longest text, special tokens included, rounded up to a multiple of 8, at most 128 and
-    at most what the model takes.
+    """Tokens of the longest text, special ones included, rounded up to a multiple of 8, at most 128.
+
+    At most what the model takes, too.
 
     Args:
         tokenizer: a fast tokenizer of transformers.

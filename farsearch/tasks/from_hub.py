@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import datasets
-from huggingface_hub.utils import disable_progress_bars
-from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from farsearch.errors import MissingResource
 from farsearch.hub import hub_problem
@@ -29,9 +29,9 @@ def _cache_only() -> Iterator[None]:
 
 def _quiet() -> None:
     """Keep progress bars and warnings of the vendors off stderr: it belongs to farsearch's own lines."""
-    datasets.logging.set_verbosity_error()
+    for vendor in ("datasets", "huggingface_hub"):
+        logging.getLogger(vendor).setLevel(logging.ERROR)
     datasets.disable_progress_bars()
-    hub_logging.set_verbosity_error()
     disable_progress_bars()
 
 

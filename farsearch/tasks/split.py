@@ -8,7 +8,7 @@ contiguous run, equality included.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -115,23 +115,14 @@ def _withheld_at_most(rows: int, classes: int, train_samples: int | None) -> int
     return max(unused, round(_SHARE * rows), classes)
 
 
-def _require_classes(rows: Sequence[int], labels: Sequence[int], part: str) -> None:
-    missing = sorted(set(labels) - {labels[row] for row in rows})
-    if missing:
-        raise BadInput(
-            f"the {part} part of the training file has no row of class {missing[0]}; it must hold every class, "
-            "with no text that contains another of the other part: give a file with more separate texts"
-        )
-
-
 def split_examples(examples: Examples, train_samples: int | None, seed: int, max_validation: int = 1024) -> Split:
     """Draw the validation rows, and from what has nothing to do with them the training sample.
 
     Validation rows are distinct texts that are no part of another text of the file, as those of SST-2's official
     development set are. With its validation row, every row that equals it or is part of it is withheld from training.
     So many rows are withheld as the training sample leaves unused, or 20 % of the file where that is more, until
-    there are ``max_validation`` validation rows. Both draws are stratified by class, and a smaller ``train_samples``
-    draws a prefix of a larger one's rows wherever the validation rows are the same.
+    there are ``max_validation`` validation rows, and never the last row of a class. Both draws are stratified by
+    class, and a smaller ``train_samples`` draws a prefix of a larger one's rows where the validation rows are the same.
 
     Args:
         examples: the whole training file.
@@ -144,18 +135,25 @@ def split_examples(examples: Examples, train_samples: int | None, seed: int, max
     """
     _check(examples, train_samples)
     texts, labels = _Texts.of(examples.texts), examples.labels
-    budget = _withheld_at_most(len(examples), len(set(labels)), train_samples)
+    left = Counter(labels)
+    budget = _withheld_at_most(len(examples), len(left), train_samples)
     validation: list[int] = []
     withheld: set[int] = set()
     for row in _draw_order(texts.maximal(), labels, f"validation {seed}"):
-        related = {i for part in texts.parts(_words(examples.texts[row])) for i in texts.rows[part]}
-        if len(validation) == max_validation or len(withheld) + len(related - withheld) > budget:
+        related = {i for part in texts.parts(_words(examples.texts[row])) for i in texts.rows[part]} - withheld
+        still_left = left - Counter(labels[i] for i in related)
+        if len(validation) == max_validation or len(withheld) + len(related) > budget or len(still_left) < len(left):
             break
         validation.append(row)
         withheld |= related
+        left = still_left
+    missing = sorted(set(labels) - {labels[row] for row in validation})
+    if missing:
+        raise BadInput(
+            f"the training file leaves no validation row of class {missing[0]}; it needs texts of every class that are "
+            "no part of one another: give a file with more of them"
+        )
     # No row left contains a validation text: those are parts of no other text.
     pool = [row for row in range(len(examples)) if row not in withheld]
     train = _draw_order(pool, labels, f"train {seed}")[:train_samples]
-    _require_classes(validation, labels, "validation")
-    _require_classes(train, labels, "training")
     return Split(tuple(train), tuple(validation))

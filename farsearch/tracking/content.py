@@ -1,4 +1,4 @@
-"""A study in MLflow's words: which parameters, metrics, tags and descriptions its runs carry. Pure; ``tracking`` writes it.
+"""A study in MLflow's words: which parameters, metrics, tags and descriptions its runs carry. Pure; ``runs`` writes it.
 
 Names are chosen for MLflow's table and charts: what a trial is judged by has a plain name (``validation_accuracy``,
 ``peak_memory_mib``, ``wall_time_s``), what explains it stands under a prefix with a slash, which MLflow folds into a
@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from farsearch.tables import front_markdown, human_memory, human_metric, human_t
 
 __all__ = [
     "FRONT_FILTER",
+    "LOSS",
     "TAG_ARTIFACTS",
     "TAG_DIGEST",
     "TAG_ON_FRONT",
@@ -29,6 +30,7 @@ __all__ = [
     "RunContent",
     "family",
     "objective_names",
+    "shown_digest",
     "study_content",
     "trial_content",
 ]
@@ -41,6 +43,9 @@ TAG_DIGEST = "farsearch.digest"
 """Hash of the values that a run was written with. It is written last, so that it vouches for all of them."""
 TAG_ARTIFACTS = "farsearch.artifacts"
 """Hash of what the artifacts of a parent run show."""
+
+LOSS = "train_loss"
+"""The metric that holds the learning curve."""
 
 FRONT_FILTER = f"tags.`{TAG_ON_FRONT}` = 'true'"
 """Typed into the search box of MLflow's runs table, it leaves the front."""
@@ -224,7 +229,7 @@ def study_content(snapshot: StudySnapshot) -> RunContent:
         "mlflow.note.content": _study_note(snapshot),
     }
     return RunContent(
-        name=f"{snapshot.name} · study",
+        name=snapshot.name,
         status="FINISHED" if len(ended) >= snapshot.n_trials else "RUNNING",
         params=_study_params(snapshot),
         metrics={},
@@ -272,11 +277,10 @@ def _whole_lines(text: str) -> str:
     return "\n".join(kept)
 
 
-def shown_digest(trials: Iterable[TrialRecord], content: RunContent) -> str:
+def shown_digest(snapshot: StudySnapshot, content: RunContent) -> str:
     """Hash of what a study's pictures and tables are made from, so that they are drawn again only when that changes."""
     shown = [
         (t.number, t.metric, t.metric_error, t.peak_memory_mib, t.wall_time_s, t.feasible, t.on_front)
-        for t in trials
-        if t.state == "complete"
+        for t in snapshot.complete
     ]
-    return _digest([shown, dict(content.params), dict(content.tags)])
+    return _digest([shown, dict(content.params), dict(snapshot.rejected), snapshot.budget_mib])

@@ -1,0 +1,66 @@
+# farsearch needs Python 3.10 or newer, make and a package registry; all else goes into .venv.
+#
+#   PYTHON=python3.12                     another Python to make .venv with
+#   PIP_ARGS="--extra-index-url URL"      further arguments of pip install, for example the index of another torch build
+#   PYTEST_ARGS="-k pattern tests/far"    further arguments of pytest
+
+PYTHON ?= python3
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+# What `make demo` runs: a whole search within a few minutes on two cores, with a model and data that are installed with it.
+DEMO ?= run --device jetson-nano --task reviews --model minilm --study demo --n-trials 12
+
+# `make test` leaves out what needs more than the install.
+MARKERS ?= not real_data and not service and not browser and not board and not slow
+# One process a core; the tests themselves hold torch to one thread.
+PYTEST = -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+# The Python environment of whoever calls make is not the project's.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-all test-wheel check format wheel constraints clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.installed-demo ## install, then run a whole search on the embedded sample
+	.venv/bin/farsearch $(DEMO)
+
+test: .venv/.installed-dev ## install, then run all tests that need nothing but the install
+	.venv/bin/python $(PYTEST) -m "$(MARKERS)" $(PYTEST_ARGS)
+
+test-all: .venv/.installed-dev ## the same, with those that need real data, services, a browser or time
+	.venv/bin/python $(PYTEST) $(PYTEST_ARGS)
+
+test-wheel: .venv/.installed-dev ## build the wheel and run the tests against it
+	@bash tools/test_wheel.sh $(PYTEST) -m "$(MARKERS)" $(PYTEST_ARGS)
+
+check: .venv/.installed-dev ## lint, format, types, and who may import whom
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: .venv/.installed-dev ## format the code and mend what the linter can mend
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+wheel: .venv/.installed-dev ## build source archive and wheel into dist/
+	PIP_CONSTRAINT=constraints.txt .venv/bin/python -m build
+
+constraints: ## pin again what the ranges of pyproject.toml resolve to (needs uv; UV_ARGS=--upgrade for newer versions)
+	printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml - --all-extras --universal --python-version 3.10 \
+		--no-annotate --custom-compile-command "make constraints" --quiet $(UV_ARGS) -o constraints.txt
+
+clean: ## remove .venv, build products and caches; studies stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find farsearch tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written only when the install ended well, so that an interrupted one is done again.
+.venv/.installed-%: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "farsearch: there is no $(PYTHON) here; install Python 3.10 or newer and add PYTHON=<its path>" >&2; exit 1; }
+	@$(PYTHON) tools/make_venv.py $* $(PIP_ARGS)
+	@touch $@

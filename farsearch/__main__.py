@@ -1,0 +1,5 @@
+"""``python -m farsearch``."""
+
+from farsearch.cli import main
+
+main()

@@ -1,0 +1,98 @@
+"""The command line: parses, wires, prints, exits. Nothing else reads the environment or exits.
+
+==========  ====================================================
+__init__    the group of commands, errors and signals to exit codes
+options.py  options and arguments that several commands share
+run.py      run: the search
+progress.py what a search shows while it goes on
+look.py     status, trials, show, pareto, sync, ui: what a study holds
+deploy.py   export, finetune
+price.py    estimate: what a configuration costs
+lists.py    devices, spaces, tasks, studies
+==========  ====================================================
+
+Commands import what they need when they run: torch, optuna and mlflow together take several seconds.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from farsearch.cli import deploy, lists, look, price, run
+from farsearch.errors import FarsearchError
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130
+_TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a search in the same way as Ctrl-C."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="farsearch", message="farsearch %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Search how to fine-tune a BERT-like model on a small device.
+
+    farsearch searches which neurons of each layer to train, how long to prime, and with which learning rate, so that
+    the training fits the device's memory, ends in time, and loses the least accuracy.
+
+    \b
+    Examples:
+      farsearch run --device jetson-nano --task reviews --model minilm     a search on the embedded sample
+      farsearch pareto                                                     the best trade-offs of the latest study
+      farsearch ui                                                         every trial, in MLflow
+      farsearch export --prefer knee --out bundle/                         the chosen one, ready to use
+    """
+
+
+for command in (*run.COMMANDS, *look.COMMANDS, *deploy.COMMANDS, *price.COMMANDS, *lists.COMMANDS):
+    cli.add_command(command)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with the code that design and README name."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli.main(args=arguments, prog_name="farsearch", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort) as error:
+        terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
+        sys.exit(_TERMINATED if terminated else _INTERRUPTED)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _complain(error.format_message())
+        sys.exit(2)
+    except FarsearchError as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # the reader, head for example, has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _complain(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} (--debug shows where)")
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str) -> None:
+    print(f"farsearch: {' '.join(message.split())}", file=sys.stderr)

@@ -1,0 +1,122 @@
+"""``devices``, ``spaces``, ``tasks``, ``studies``: what there is."""
+
+from __future__ import annotations
+
+import click
+
+from farsearch.cli.options import HOME, open_store, storage_option
+
+__all__ = ["COMMANDS"]
+
+
+@click.group()
+def devices() -> None:
+    """List and show device profiles."""
+
+
+@devices.command("list")
+def devices_list() -> None:
+    """List the profiles that --device takes."""
+    from farsearch.devices import list_profiles, load_profile
+
+    for name in list_profiles(HOME / "devices"):
+        profile = load_profile(name, HOME / "devices")
+        low, high = profile.available_mib
+        click.echo(f"{name:20} {profile.title}; {low:.0f} to {high:.0f} MiB for the process ({profile.basis})")
+    click.echo(f"{'local':20} this machine, calibrated at first use")
+
+
+@devices.command("show")
+@click.argument("name")
+def devices_show(name: str) -> None:
+    """Show a profile with the source of each value.
+
+    \b
+    Example:
+      farsearch devices show jetson-nano
+    """
+    from rich.console import Console
+
+    from farsearch.jobs import find_profile
+    from farsearch.tables import print_table, profile_rows
+
+    profile = find_profile(name, open_store(None), lambda text: click.echo(text, err=True))
+    click.echo(f"{profile.name}: {profile.title} ({profile.basis})\n{profile.note}")
+    print_table(profile_rows(profile), Console())
+
+
+@click.group()
+def spaces() -> None:
+    """List, show and check search spaces."""
+
+
+@spaces.command("list")
+def spaces_list() -> None:
+    """List the spaces that --space takes."""
+    from farsearch.study.space import list_spaces, load_space
+
+    for name in list_spaces():
+        click.echo(f"{name:10} {load_space(name).title}")
+
+
+@spaces.command("show")
+@click.argument("name")
+def spaces_show(name: str) -> None:
+    """Print a space as YAML, to start one of your own from."""
+    from farsearch.study.space import space_text
+
+    click.echo(space_text(name), nl=False)
+
+
+@spaces.command("check")
+@click.argument("path")
+def spaces_check(path: str) -> None:
+    """Say whether a space file is right."""
+    from farsearch.study.space import load_space
+
+    space = load_space(path)
+    click.echo(f"{path}: right, {len(space.search)} searched and {len(space.fixed)} fixed parameters")
+
+
+@click.group()
+def tasks() -> None:
+    """List the tasks."""
+
+
+@tasks.command("list")
+def tasks_list() -> None:
+    """List the tasks that --task takes."""
+    from farsearch.tasks.spec import TASKS
+
+    for name, spec in TASKS.items():
+        click.echo(f"{name:10} {spec.title} [{spec.metric}; {spec.licence}]")
+
+
+@click.group()
+def studies() -> None:
+    """List and delete studies."""
+
+
+@studies.command("list")
+@storage_option
+def studies_list(storage: str | None) -> None:
+    """List the studies here, the latest last."""
+    for name in open_store(storage).names():
+        click.echo(name)
+
+
+@studies.command("delete")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@storage_option
+def studies_delete(name: str, yes: bool, storage: str | None) -> None:
+    """Delete a study and its saved tensors. Its runs in MLflow stay."""
+    store = open_store(storage)
+    store.load(name)
+    if not yes:
+        click.confirm(f"delete the study {name} with all its trials?", abort=True)
+    store.delete(name)
+    click.echo(f"deleted {name}")
+
+
+COMMANDS = (devices, spaces, tasks, studies)

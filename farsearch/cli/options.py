@@ -1,0 +1,109 @@
+"""Options and arguments that several commands share, and their types."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from farsearch.study.store import Store
+
+__all__ = ["HOME", "KeyValue", "SamplesOrAll", "command_name", "json_option", "open_store", "storage_option",
+           "study_argument", "tracking_option"]  # fmt: skip
+
+HOME = Path(".farsearch")
+"""Journal, saved tensors and caches of a working directory."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def study_argument(function: F) -> F:
+    """The name of a study; the latest where none is given."""
+    return click.argument("study", required=False, metavar="[STUDY]")(function)
+
+
+def json_option(function: F) -> F:
+    """Data for programs on stdout."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, with a schema_version.")(
+        function
+    )
+
+
+def storage_option(function: F) -> F:
+    """Where Optuna keeps the studies."""
+    return click.option(
+        "--storage",
+        metavar="URL",
+        envvar="FARSEARCH_STORAGE",
+        help="Database of the studies, postgresql://...; default: a journal in .farsearch/.",
+    )(function)
+
+
+def tracking_option(function: F) -> F:
+    """Where MLflow keeps its runs."""
+    return click.option(
+        "--tracking-uri",
+        metavar="URI",
+        envvar="FARSEARCH_TRACKING_URI",
+        default="sqlite:///mlflow.db",
+        show_default=True,
+        help="MLflow's database, or http://... of its server.",
+    )(function)
+
+
+def open_store(storage: str | None) -> Store:
+    """The studies of this working directory, or of a database."""
+    from farsearch.study.store import Store
+
+    return Store(HOME, storage)
+
+
+def command_name() -> str:
+    """How this program was called, so that what it prints can be typed."""
+    name = sys.argv[0]
+    if os.path.basename(name) == "__main__.py":
+        return f"{shlex.quote(os.path.basename(sys.executable))} -m farsearch"
+    shown = os.path.relpath(name) if os.path.isabs(name) and Path.cwd() in Path(name).parents else name
+    return shlex.quote(shown if os.sep in name and not os.path.isabs(shown) else os.path.basename(name))
+
+
+class SamplesOrAll(click.ParamType):
+    """A number of rows, or ``all``."""
+
+    name = "n|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """An int or ``all``."""
+        if value == "all" or isinstance(value, int):
+            return value
+        if not str(value).isdigit() or int(value) < 1:
+            self.fail(f"{value!r} is not a number of rows; give 1 or more, or all", param, ctx)
+        return int(value)
+
+
+class KeyValue(click.ParamType):
+    """``key=value`` with a number, true or false as value."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A pair of key and parsed value."""
+        if isinstance(value, tuple):
+            return value
+        key, sign, text = str(value).partition("=")
+        if not sign or not key:
+            self.fail(f"{value!r} is not of the form key=value, for example learning_rate=1e-4", param, ctx)
+        if text in ("true", "false"):
+            return key, text == "true"
+        for kind in (int, float):
+            try:
+                return key, kind(text)
+            except ValueError:
+                continue
+        self.fail(f"{text!r} in {value!r} is neither a number nor true or false", param, ctx)

@@ -1,0 +1,130 @@
+"""``estimate``: what a configuration costs on a device."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from farsearch.cli.options import json_option, open_store
+
+if TYPE_CHECKING:
+    from farsearch.cost.price import Cost
+
+__all__ = ["COMMANDS"]
+
+
+class Fractions(click.ParamType):
+    """One fraction for all layers, or one a layer, with commas."""
+
+    name = "f[,f...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A tuple of floats."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a fraction, or fractions with commas, each from 0 to 1", param, ctx)
+
+
+@click.command()
+@click.option("--device", required=True, metavar="NAME", help="Profile of the device (see: farsearch devices list).")
+@click.option("--model", required=True, metavar="NAME", help="A well-known checkpoint, a folder, or a hub name.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--max-length", type=click.IntRange(min=4), default=128, show_default=True, help="Tokens of a text.")
+@click.option("--frozen-fraction", type=Fractions(), default="0", show_default=True, help="For all layers, or each.")
+@click.option("--frozen-embeddings", is_flag=True, help="The embeddings are not trained.")
+@click.option("--frozen-attention-layers", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--frozen-bottom-layers", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--classes", type=click.IntRange(min=2), default=2, show_default=True, help="Size of the head.")
+@click.option("--samples", type=click.IntRange(min=1), help="Rows of one epoch, each at full length.")
+@json_option
+def estimate(
+    device: str,
+    model: str,
+    batch_size: int,
+    max_length: int,
+    frozen_fraction: tuple[float, ...],
+    frozen_embeddings: bool,
+    frozen_attention_layers: int,
+    frozen_bottom_layers: int,
+    classes: int,
+    samples: int | None,
+    as_json: bool,
+) -> None:
+    """Predict the memory and time of fine-tuning on a device. Needs no weights and no network.
+
+    Memory is the worst moment of a training step with AdamW; time is one step, or an epoch with --samples.
+
+    \b
+    Examples:
+      farsearch estimate --device raspberry-pi-4 --model distilbert-base-uncased --frozen-fraction 0.9
+      farsearch estimate --device jetson-nano --model bert-base-uncased --batch-size 4 --frozen-embeddings
+    """
+    from farsearch.cost.price import Pricer
+    from farsearch.errors import BadInput
+    from farsearch.jobs import find_profile
+    from farsearch.models.load import load_config, resolve_model
+    from farsearch.records import FarConfig
+
+    profile = find_profile(device, open_store(None), lambda text: click.echo(text, err=True))
+    config = load_config(resolve_model(model), with_known=True)
+    layers, limit = int(config.num_hidden_layers), int(config.max_position_embeddings)
+    if max_length > limit:
+        raise BadInput(f"--max-length is {max_length}; {model} takes at most {limit} tokens")
+    if len(frozen_fraction) not in (1, layers):
+        raise BadInput(f"--frozen-fraction has {len(frozen_fraction)} values; {model} has {layers} layers, give 1 or {layers}")
+    fractions = frozen_fraction * (layers if len(frozen_fraction) == 1 else 1)
+    setting = FarConfig(
+        fractions, 1e-4, 1.0, 0.0, frozen_embeddings, frozen_attention_layers, frozen_bottom_layers
+    )
+    lengths = None if samples is None else [max_length] * samples
+    cost = Pricer(config, classes, batch_size, max_length, profile, lengths=lengths).price(setting)
+    if as_json:
+        click.echo(json.dumps(_as_json(cost, device, model), indent=1))
+    else:
+        _print(cost, device, model, samples)
+
+
+def _as_json(cost: Cost, device: str, model: str) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "device": device,
+        "model": model,
+        "tensor_peak_mib": cost.tensor_peak_mib,
+        "peak_memory_mib": cost.peak_memory_mib,
+        "peak_memory_mib_range": cost.peak_memory_range_mib,
+        "available_mib_range": cost.available_range_mib,
+        "step_time_s": cost.step_time_s,
+        "wall_time_s": cost.wall_time_s,
+        "wall_time_s_range": cost.wall_time_range_s,
+        "energy_j": cost.energy_j,
+        "trainable": cost.trainable,
+        "fits": cost.fits,
+        "breakdown": {"memory_mib": dict(cost.memory), "time_s": dict(cost.time)},
+    }
+
+
+def _print(cost: Cost, device: str, model: str, samples: int | None) -> None:
+    from farsearch.tables import human_time
+
+    low, high = cost.peak_memory_range_mib
+    have = cost.available_range_mib
+    span = "one step" if samples is None else f"one epoch of {samples} rows"
+    parts = ", ".join(f"{name} {mib:.0f}" for name, mib in cost.memory.items() if mib >= 0.5)
+    early, late = (human_time(seconds) for seconds in cost.wall_time_range_s)
+    click.echo(f"{model} on {device}: {'fits' if cost.fits else 'DOES NOT FIT'}")
+    click.echo(f"  tensors      {cost.tensor_peak_mib:.0f} MiB at the worst moment of a step ({parts})")
+    click.echo(f"  with process {cost.peak_memory_mib:.0f} MiB ({low:.0f} to {high:.0f}); the device has {have[0]:.0f} to {have[1]:.0f}")
+    click.echo(f"  time         {human_time(cost.wall_time_s)} for {span} ({early} to {late}), an estimate")
+    if cost.energy_j is not None:
+        click.echo(f"  energy       {cost.energy_j:.0f} J, an estimate")
+    click.echo(f"  trained      {cost.trainable:,} parameters")
+    for problem in cost.problems:
+        click.echo(f"  {problem}")
+
+
+COMMANDS = (estimate,)

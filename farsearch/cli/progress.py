@@ -1,0 +1,105 @@
+"""What a search shows while it goes on: a live line on a terminal, plain lines in a pipe; all on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from farsearch.tables import human_memory, human_metric, human_time, mean_frozen
+
+if TYPE_CHECKING:
+    from farsearch.cost.price import Cost
+    from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+
+__all__ = ["SearchProgress"]
+
+
+class SearchProgress:
+    """Watches a search.
+
+    Args:
+        n_trials: finished trials that the study is to have.
+        metric: name of the task's metric.
+        mirror: called with the snapshot after each trial; what it returns, if anything, is shown as a warning.
+    """
+
+    def __init__(
+        self, console: Console, n_trials: int, metric: str, mirror: Callable[[StudySnapshot], str | None]
+    ) -> None:
+        self._console, self._total, self._metric, self._mirror = console, n_trials, metric, mirror
+        self._started = time.monotonic()
+        self._ended_here = 0
+        self._warning: str | None = None
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[tail]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=n_trials, tail="")
+
+    def __enter__(self) -> SearchProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._progress.stop()
+
+    def already(self, snapshot: StudySnapshot) -> None:
+        """The study had finished trials when this run began."""
+        done = self._finished(snapshot)
+        self._progress.update(self._task, completed=done)
+        if done:
+            self._console.print(f"going on with study {snapshot.name}: {done} of {self._total} trials are done")
+
+    def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
+        """A trial begins."""
+        text = (
+            f"trial {number}: {mean_frozen(config):.0%} frozen, lr {config.learning_rate:.1e}, "
+            f"{human_memory(cost.peak_memory_mib)}, {human_time(cost.wall_time_s)} on the device"
+        )
+        self._progress.update(self._task, description=text)
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """A training step is done."""
+        self._progress.update(self._task, tail=f"step {step}/{steps}, loss {loss:.3f}")
+
+    def note(self, text: str) -> None:
+        """Something took time or went another way."""
+        self._console.print(f"  {text}", highlight=False)
+
+    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+        """One line a trial, and the mirror."""
+        self._ended_here += 1
+        self._console.print(self._line(record, snapshot), highlight=False)
+        self._progress.update(self._task, completed=self._finished(snapshot), tail="")
+        warning = self._mirror(snapshot)
+        if warning is not None and warning != self._warning:
+            self._console.print(f"  {warning}", highlight=False)
+        self._warning = warning
+
+    def _finished(self, snapshot: StudySnapshot) -> int:
+        return sum(trial.state in ("complete", "pruned") for trial in snapshot.trials)
+
+    def _line(self, record: TrialRecord, snapshot: StudySnapshot) -> str:
+        done = self._finished(snapshot)
+        head = f"[{done}/{self._total}] trial {record.number}"
+        if record.state != "complete":
+            return f"{head}  stopped: {record.reason}"
+        spent = time.monotonic() - self._started
+        left = spent / self._ended_here * max(0, self._total - done)
+        return (
+            f"{head}  {human_metric(self._metric, record.metric, record.metric_error)}  "
+            f"{human_memory(record.peak_memory_mib)}  {human_time(record.wall_time_s)} on the device"
+            f"{'  on the front' if record.on_front else ''}  (about {human_time(left)} left)"
+        )

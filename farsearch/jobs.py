@@ -1,0 +1,193 @@
+"""From what a user asks for to everything that a search needs: task, model, data, device, space."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from farsearch.cost.price import Pricer, priming_plan
+from farsearch.devices import Profile, load_profile, local_profile
+from farsearch.errors import BadInput
+from farsearch.models.load import ModelSource, load_config, load_tokenizer, resolve_model
+from farsearch.records import JobSpec, Priming, StudySettings
+from farsearch.study.space import Space, load_space
+from farsearch.study.store import Store
+from farsearch.tasks.encode import default_max_length
+from farsearch.tasks.load import load_task
+from farsearch.tasks.spec import TaskData
+from farsearch.tasks.split import Split, split_examples
+from farsearch.training import Bench
+
+__all__ = ["DEFAULT_MODEL", "Job", "JobOptions", "find_profile", "resolve_job"]
+
+DEFAULT_MODEL = "distilbert-base-uncased"
+_EMBEDDED_MODEL = "minilm"
+"""Model of the embedded sample, which works without a network."""
+
+_TRAIN_SAMPLES = 4096
+_BATCH_SIZE = 16
+_VERSIONED = ("farsearch", "torch", "transformers", "optuna", "mlflow")
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What a user may say about a search. None leaves the default."""
+
+    task: str
+    device: str
+    model: str | None = None
+    space: str = "default"
+    data_dir: Path | None = None
+    train_samples: int | Literal["all"] | None = None
+    epochs: float | None = None
+    batch_size: int = _BATCH_SIZE
+    max_length: int | None = None
+    seed: int = 0
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    max_memory_mib: float | None = None
+    max_time_s: float | None = None
+    device_samples: int | None = None
+    prime_on: Literal["host", "device"] = "host"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, resolved: the data is read and split, nothing is trained yet."""
+
+    settings: StudySettings
+    source: ModelSource
+    data: TaskData
+    split: Split
+    profile: Profile
+    space: Space
+    meta: Mapping[str, Any]
+
+    @property
+    def default_name(self) -> str:
+        """``<task>-<model>-<device>-<space>``."""
+        model = self.source.name.replace("/", "-")
+        return f"{self.settings.job.task}-{model}-{self.settings.device}-{self.space.name}"
+
+    def bench(self, store: Store) -> Bench:
+        """Load model and data for training."""
+        job = self.settings.job
+        micro = None
+        if self.settings.prime_on == "device":
+            micro = priming_plan(job.priming.optimizer, job.batch_size).micro_batch_size
+        return Bench(job, self.source, self.data, self.split, store.cache, micro)
+
+    def pricer(self, bench: Bench) -> Pricer:
+        """Price configurations of this job on its device."""
+        settings, job = self.settings, self.settings.job
+        return Pricer(
+            load_config(self.source),
+            len(self.data.spec.labels),
+            job.batch_size,
+            job.max_length,
+            self.profile,
+            lengths=bench.train_rows.lengths,
+            seed=job.seed,
+            prime_on_device=settings.prime_on == "device",
+            priming_optimizer=job.priming.optimizer,
+            max_memory_mib=settings.max_memory_mib,
+            max_time_s=settings.max_time_s,
+            device_samples=settings.device_samples,
+        )
+
+
+def find_profile(name: str, store: Store, progress: Callable[[str], None] | None = None) -> Profile:
+    """A profile by name or path; ``local`` is calibrated at first use."""
+    if name == "local":
+        return local_profile(store.cache / "devices", progress)
+    return load_profile(name, store.home / "devices")
+
+
+def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], None]) -> Job:
+    """Read data, model configuration, space and profile.
+
+    Raises:
+        BadInput: for a value that breaks a rule.
+        MissingResource: for data or a model that is not at hand.
+    """
+    space = load_space(options.space).with_fixed(_fixed(options))
+    profile = find_profile(options.device, store, progress)
+    name = options.model or (_EMBEDDED_MODEL if options.task == "reviews" else DEFAULT_MODEL)
+    data = load_task(options.task, options.data_dir)
+    source = resolve_model(name)
+    tokenizer = load_tokenizer(source)
+    split = _split(data, options)
+    max_length = options.max_length or default_max_length(tokenizer, data.train.texts)
+    job = JobSpec(
+        task=data.spec.name,
+        data=data.fingerprint,
+        model=source.name,
+        weights=source.digest(),
+        train_samples=len(split.train),
+        validation_samples=len(split.validation),
+        batch_size=options.batch_size,
+        max_length=max_length,
+        seed=options.seed,
+        priming=_priming(options),
+    )
+    settings = StudySettings(
+        job=job,
+        device=profile.name,
+        profile=profile.digest,
+        space=space.to_dict(),
+        prime_on=options.prime_on,
+        max_memory_mib=options.max_memory_mib,
+        max_time_s=options.max_time_s,
+        device_samples=options.device_samples,
+    )
+    return Job(settings, source, data, split, profile, space, _meta(name, source, data, profile, options))
+
+
+def _fixed(options: JobOptions) -> dict[str, Any]:
+    fixed = dict(options.fixed)
+    if options.epochs is not None:
+        if "epochs" in fixed:
+            raise BadInput(f"--epochs {options.epochs} and --set epochs={fixed['epochs']}: give one of them")
+        fixed["epochs"] = options.epochs
+    return fixed
+
+
+def _split(data: TaskData, options: JobOptions) -> Split:
+    rows = len(data.train)
+    if options.train_samples == "all":
+        return split_examples(data.train, None, options.seed)
+    if options.train_samples is None:
+        samples = None if rows <= _TRAIN_SAMPLES else _TRAIN_SAMPLES
+        return split_examples(data.train, samples, options.seed)
+    return split_examples(data.train, options.train_samples, options.seed)
+
+
+def _priming(options: JobOptions) -> Priming:
+    if options.prime_on == "device":
+        # AdamW's two state tensors for every parameter are what a small device has no room for
+        return Priming(optimizer="sgd", learning_rate=1e-2)
+    return Priming()
+
+
+def _meta(
+    name: str, source: ModelSource, data: TaskData, profile: Profile, options: JobOptions
+) -> dict[str, Any]:
+    """What a report says and nothing decides by."""
+    process = profile.process_mib
+    # of the central figure, which is the objective: feasibility compares the high end of the peak
+    budget = profile.available_mib[0] - (process.high - process.value)
+    return {
+        "metric": data.spec.metric,
+        "budget_mib": min(budget, options.max_memory_mib or budget),
+        "model": name,
+        "data_source": data.source,
+        "data_dir": None if options.data_dir is None else str(options.data_dir.expanduser().resolve()),
+        "labels": list(data.spec.labels),
+        "device_title": profile.title,
+        "profile_basis": profile.basis,
+        "host": platform.processor() or platform.machine(),
+        "versions": {package: metadata.version(package) for package in _VERSIONED},
+    }

@@ -1,0 +1,10 @@
+"""The search: spaces, samplers behind a gate of known costs, the study's storage, the trials. The home of optuna.
+
+===========  ==================================================================
+space.py     search spaces, from YAML to distributions to configurations
+samplers.py  Optuna's samplers, and the gate that keeps infeasible proposals out
+store.py     where studies are kept, who works on them, what is recovered
+snapshot.py  a study as plain records
+search.py    the loop: propose, price, train, keep, tell
+===========  ==================================================================
+"""

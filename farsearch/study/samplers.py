@@ -1,0 +1,110 @@
+"""Optuna's samplers by name, and the gate before them: what does not fit the device never becomes a trial.
+
+A sampler is made anew for every trial, with a seed drawn from the study's seed and the trial's number: a study that
+was stopped and goes on proposes what it would have proposed, and never repeats itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from farsearch.errors import BadInput, NoFeasibleTrial
+
+__all__ = ["PROPOSALS", "SAMPLERS", "GatedSampler", "make_sampler"]
+
+PROPOSALS = 200
+"""Proposals that are priced before the search gives up on finding one that fits."""
+
+Gate = Callable[[Mapping[str, Any]], str | None]
+"""Says why parameters must not become a trial (``memory``, ``time``, ``duplicate``), or None when they may."""
+
+
+def _tpe(seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        # multivariate and group are marked experimental; the project pins the version that it checked
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
+
+
+def _gp(seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.GPSampler(seed=seed)
+
+
+SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+    "tpe": _tpe,
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(population_size=12, seed=seed),
+    "gp": _gp,
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+}
+
+
+def make_sampler(name: str, *seed_parts: object) -> BaseSampler:
+    """A sampler by name, seeded by everything that is given.
+
+    Raises:
+        BadInput: for an unknown name.
+    """
+    if name not in SAMPLERS:
+        raise BadInput(f"the sampler {name!r} is unknown; it must be one of {', '.join(SAMPLERS)}")
+    digest = hashlib.sha256(repr(seed_parts).encode()).digest()
+    return SAMPLERS[name](int.from_bytes(digest[:4], "little"))
+
+
+class GatedSampler(BaseSampler):
+    """Asks ``inner`` again until the gate lets a proposal through.
+
+    After 200 refusals it raises ``NoFeasibleTrial``. ``refusals`` counts them by reason.
+    """
+
+    def __init__(self, inner: BaseSampler, space: Mapping[str, BaseDistribution], gate: Gate) -> None:
+        self._inner, self._space, self._gate = inner, dict(space), gate
+        self.refusals: Counter[str] = Counter()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The whole space, so that every parameter is proposed here and the proposal can be priced as one."""
+        return self._space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The first proposal that the gate lets through."""
+        for _ in range(PROPOSALS):
+            related = self._inner.infer_relative_search_space(study, trial)
+            params = self._inner.sample_relative(study, trial, related) if related else {}
+            for name, distribution in search_space.items():
+                if name not in params:
+                    params[name] = self._inner.sample_independent(study, trial, name, distribution)
+            reason = self._gate(params)
+            if reason is None:
+                return params
+            self.refusals[reason] += 1
+        counts = ", ".join(f"{count} by {reason}" for reason, count in self.refusals.most_common())
+        raise NoFeasibleTrial(f"none of {PROPOSALS} proposals can be trained ({counts})")
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Parameters outside the space, which there are none of, go to the inner sampler."""
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Handed to the inner sampler."""
+        self._inner.before_trial(study, trial)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Any
+    ) -> None:
+        """Handed to the inner sampler, which keeps its own notes (NSGA-II its constraints)."""
+        self._inner.after_trial(study, trial, state, values)

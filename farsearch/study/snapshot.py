@@ -1,0 +1,67 @@
+"""A study as plain records: what everything outside of the search reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from farsearch.errors import BadInput
+from farsearch.records import SCHEMA_VERSION, FarConfig, StudySettings, StudySnapshot, TrialRecord
+from farsearch.select import pareto_front
+from farsearch.study.store import storage_errors
+
+__all__ = ["snapshot_of", "trial_record"]
+
+
+def trial_record(trial: FrozenTrial) -> TrialRecord:
+    """One trial as a record. ``on_front`` is not known yet."""
+    state = trial.state.name.lower()
+    if "record" in trial.user_attrs:
+        # the record is written just before the trial is told, so the state is Optuna's
+        return TrialRecord.from_dict({**trial.user_attrs["record"], "number": trial.number, "state": state})
+    config = trial.user_attrs.get("config")
+    return TrialRecord.from_dict(
+        {
+            "number": trial.number,
+            "state": state,
+            "config": config and FarConfig.from_dict(config).to_dict(),
+            "reason": trial.user_attrs.get("reason"),
+        }
+    )
+
+
+def snapshot_of(study: Study) -> StudySnapshot:
+    """The study at this moment, its front included.
+
+    Raises:
+        BadInput: when another version of farsearch wrote it.
+    """
+    with storage_errors("of the study"):
+        attrs = study.user_attrs
+        trials = study.get_trials(deepcopy=False)
+    version = attrs.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BadInput(
+            f"the study {study.study_name!r} has schema version {version!r}, this farsearch reads {SCHEMA_VERSION}; "
+            "use the version that made it"
+        )
+    records = [trial_record(trial) for trial in trials]
+    front = pareto_front(records)
+    records = [dataclasses.replace(record, on_front=record.number in front) for record in records]
+    rejected: Counter[str] = Counter()
+    for trial in trials:
+        rejected.update(trial.user_attrs.get("rejected", {}))
+    meta = attrs["meta"]
+    return StudySnapshot(
+        name=study.study_name,
+        settings=StudySettings.from_dict(attrs["settings"]),
+        metric_name=meta["metric"],
+        budget_mib=float(meta["budget_mib"]),
+        n_trials=int(attrs.get("n_trials", 0)),
+        trials=tuple(records),
+        rejected=dict(rejected),
+        meta=meta,
+    )

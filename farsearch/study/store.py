@@ -1,0 +1,261 @@
+"""Where studies are kept, what makes two runs the same study, and who is at work on one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import optuna
+import sqlalchemy.exc
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from farsearch.errors import BadInput, MissingResource, StudyMismatch
+from farsearch.files import disk_errors
+from farsearch.records import SCHEMA_VERSION, StudySettings
+
+__all__ = ["DIRECTIONS", "Store", "WorkerLock", "storage_errors"]
+
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
+"""Metric up, peak memory down, wall time down."""
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+class _KernelLock(JournalFileOpenLock):
+    """A lock of the kernel, which goes with the process that holds it, also when that is killed.
+
+    Optuna's own locks outlive a killed process by half a minute.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._lock = filelock.FileLock(path)
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+@contextmanager
+def storage_errors(where: str) -> Iterator[None]:
+    """Translate what the study's storage refuses."""
+    try:
+        with disk_errors(Path(where)):
+            yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error.__cause__ or error).split())[:160]
+        raise MissingResource(
+            f"the storage {_without_password(where)} does not answer: {reason}; start it and run the same command again"
+        ) from error
+    except ValueError as error:
+        if "log format" not in str(error) and "Expecting" not in str(error):
+            raise
+        raise MissingResource(f"the journal {where} is damaged: {error}; restore it from a copy") from error
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
+
+
+class Store:
+    """The studies of one working directory, or of one database.
+
+    Args:
+        home: folder ``.farsearch`` for the journal, saved tensors, caches and locks.
+        url: a database instead of the journal, ``postgresql://...``; None for the journal.
+    """
+
+    def __init__(self, home: Path, url: str | None = None) -> None:
+        self.home = home
+        self.url = url
+        self._journal = home / "studies.journal"
+        self._storage: BaseStorage | None = None
+
+    @property
+    def where(self) -> str:
+        """The storage in words for messages."""
+        return str(self._journal) if self.url is None else _without_password(self.url)
+
+    @property
+    def storage(self) -> BaseStorage:
+        """Optuna's storage, opened at first use."""
+        if self._storage is None:
+            with storage_errors(self.where):
+                self._storage = self._open()
+        return self._storage
+
+    def _open(self) -> BaseStorage:
+        if self.url is not None:
+            try:
+                return RDBStorage(self.url)
+            except (ImportError, sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError) as error:
+                raise BadInput(
+                    f"--storage {_without_password(self.url)} can't be used: {error}; give postgresql://user@host/name"
+                ) from error
+        self.home.mkdir(parents=True, exist_ok=True)
+        lock = _KernelLock(self._journal.with_suffix(".lock"))
+        backend = JournalFileBackend(str(self._journal), lock)
+        lock.acquire()
+        try:
+            _cut_half_line(self._journal)
+        finally:
+            lock.release()
+        return JournalStorage(backend)
+
+    def exists(self) -> bool:
+        """There is something to read; asking creates nothing."""
+        return self.url is not None or self._journal.is_file()
+
+    def names(self) -> list[str]:
+        """Names of all studies, the latest last."""
+        if not self.exists():
+            return []
+        with storage_errors(self.where):
+            studies = self.storage.get_all_studies()
+        return [s.study_name for s in sorted(studies, key=lambda s: float(s.user_attrs.get("touched", 0.0)))]
+
+    def load(self, name: str | None = None) -> Study:
+        """A study by name, the latest where none is given.
+
+        Raises:
+            BadInput: where there is none.
+        """
+        names = self.names()
+        if not names:
+            raise BadInput(f"there is no study in {self.where}; make one with: farsearch run --device D --task T")
+        if name is not None and name not in names:
+            raise BadInput(f"the study {name!r} is not in {self.where}; there are {', '.join(names)}")
+        with storage_errors(self.where):
+            return optuna.load_study(study_name=name or names[-1], storage=self.storage)
+
+    def open(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
+        """The study of that name, made where it is not there.
+
+        Raises:
+            StudyMismatch: when it exists with other settings.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+            raise BadInput(f"the study name {name!r} is not usable; use letters, digits, '.', '_', '+' and '-'")
+        self.home.mkdir(parents=True, exist_ok=True)
+        with storage_errors(self.where), filelock.FileLock(self.home / "create.lock"):
+            if name in self.names():
+                study = optuna.load_study(study_name=name, storage=self.storage)
+                # a kill between creation and the settings leaves an empty study, which is filled in
+                if "settings" in study.user_attrs:
+                    _check_settings(name, study, settings)
+            else:
+                study = optuna.create_study(study_name=name, storage=self.storage, directions=DIRECTIONS)
+            if "settings" not in study.user_attrs:
+                study.set_user_attr("schema_version", SCHEMA_VERSION)
+                study.set_user_attr("meta", dict(meta))
+                study.set_user_attr("settings", settings.to_dict())
+            study.set_user_attr("touched", time.time())
+            return study
+
+    def delete(self, name: str) -> None:
+        """Delete a study with its saved tensors. Its primings stay in the cache."""
+        with storage_errors(self.where):
+            optuna.delete_study(study_name=name, storage=self.storage)
+        shutil.rmtree(self.folder(name), ignore_errors=True)
+
+    def folder(self, study: str) -> Path:
+        """Folder of a study's saved tensors and locks."""
+        return self.home / "studies" / study
+
+    @property
+    def cache(self) -> Path:
+        """Folder of what can be made again."""
+        return self.home / "cache"
+
+    @contextmanager
+    def turn(self, study: str) -> Iterator[None]:
+        """One process at a time proposes a trial, recovers a lost one, or looks at what is finished."""
+        folder = self.folder(study)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / "turn.lock"):
+            yield
+
+
+def _cut_half_line(journal: Path) -> None:
+    """Drop what a full disk or a kill left of a last entry: entries end with a line end."""
+    with journal.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        tail_start = max(0, size - (1 << 20))
+        file.seek(tail_start)
+        tail = file.read()
+        if tail and not tail.endswith(b"\n"):
+            file.truncate(tail_start + tail.rfind(b"\n") + 1)
+
+
+def _check_settings(name: str, study: Study, settings: StudySettings) -> None:
+    theirs = StudySettings.from_dict(study.user_attrs["settings"])
+    if theirs.fingerprint() != settings.fingerprint():
+        differences = settings.differences(theirs)
+        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+        raise StudyMismatch(
+            f"the study {name!r} exists with other settings (now, then): {shown}; "
+            "use the same settings, or another name with --study"
+        )
+
+
+class WorkerLock:
+    """Held by a worker as long as it lives; a trial whose worker's lock can be taken was abandoned.
+
+    Args:
+        folder: of the study.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        self._folder = folder / "workers"
+        with disk_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(self._path(self.name))
+            self._lock.acquire(timeout=0)
+
+    def _path(self, worker: str) -> Path:
+        return self._folder / f"{worker}.lock"
+
+    def close(self) -> None:
+        """The worker ends."""
+        self._lock.release()
+        self._path(self.name).unlink(missing_ok=True)
+
+    def abandoned(self, study: Study) -> list[FrozenTrial]:
+        """RUNNING trials of this host whose worker is gone. Call it in the study's turn."""
+        found = []
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            worker = trial.user_attrs.get("worker")
+            # without a name it died inside its turn, which is ours now
+            if worker is None or (worker != self.name and self._is_dead(worker)):
+                found.append(trial)
+        return found
+
+    def _is_dead(self, worker: str) -> bool:
+        if worker.rpartition("-")[0] != socket.gethostname():
+            return False
+        path = self._path(worker)
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return False
+        lock.release()
+        path.unlink(missing_ok=True)
+        return True

@@ -1,0 +1,110 @@
+"""What a trial leaves on disk, and how long it stays.
+
+::
+
+    .farsearch/studies/NAME/trials/0007/trained.safetensors    the trained tensors, by the reconfigured model's names
+                                        learners.json          indices of the learners of each layer
+                                        logits.safetensors     predictions on validation and development rows
+    .farsearch/studies/NAME/primings/                          the primed starts that those need
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from farsearch.errors import MissingResource
+from farsearch.files import load_tensors, read_json, save_tensors, write_json
+from farsearch.priming import keep
+from farsearch.records import TrialRecord
+from farsearch.select import pareto_front
+from farsearch.training import Outcome
+
+__all__ = ["SavedTrial", "load_trial", "save_trial", "sweep"]
+
+_NOISE = 2.0
+"""Standard errors by which a trial must leave the front before its tensors go."""
+
+
+@dataclass(frozen=True)
+class SavedTrial:
+    """A trial's tensors, read back.
+
+    Attributes:
+        primed: the state that priming left, None where there was no priming.
+    """
+
+    trained: dict[str, Tensor]
+    learners: list[list[int] | None]
+    logits: dict[str, Tensor]
+    primed: dict[str, Tensor] | None
+
+
+def _folder(study_folder: Path, number: int) -> Path:
+    return study_folder / "trials" / f"{number:04d}"
+
+
+def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
+    """Keep what an export needs. Done before the trial is told complete, so that no complete trial lacks it."""
+    folder = _folder(study_folder, number)
+    primed = None if outcome.primed is None else keep(outcome.primed, study_folder / "primings").name
+    save_tensors(folder / "trained.safetensors", outcome.trained)
+    save_tensors(
+        folder / "logits.safetensors", {"validation": outcome.validation_logits, "dev": outcome.dev_logits}
+    )
+    write_json(folder / "learners.json", {"schema_version": 1, "learners": outcome.learners, "primed": primed})
+
+
+def load_trial(study_folder: Path, number: int, layers: int) -> SavedTrial:
+    """Read a trial's tensors.
+
+    Raises:
+        MissingResource: when they are not there any more.
+    """
+    folder = _folder(study_folder, number)
+    trained = load_tensors(folder / "trained.safetensors")
+    logits = load_tensors(folder / "logits.safetensors")
+    if trained is None or logits is None:
+        raise MissingResource(
+            f"the tensors of trial {number} are gone: they are kept for trials on the front or within noise of it; "
+            "choose one of the front, see farsearch pareto"
+        )
+    notes = read_json(folder / "learners.json")
+    primed = None
+    if notes["primed"] is not None:
+        primed = load_tensors(study_folder / "primings" / notes["primed"])
+        if primed is None:
+            raise MissingResource(f"the priming {notes['primed']} of trial {number} is gone; run the trial again")
+        extra = [f"{part}.{i}" for part in ("scores", "first_half", "second_half") for i in range(layers)]
+        for name in [*extra, "seconds"]:
+            primed.pop(name)
+    return SavedTrial(trained, notes["learners"], logits, primed)
+
+
+def sweep(study_folder: Path, trials: Iterable[TrialRecord]) -> None:
+    """Remove the weights of trials that are off the front by more than noise, and primings that none left needs."""
+    complete = [trial for trial in trials if trial.state == "complete"]
+    front = pareto_front(complete)
+    needed: set[str] = set()
+    for trial in complete:
+        folder = _folder(study_folder, trial.number)
+        if trial.number in front or _within_noise(trial, complete):
+            notes = folder / "learners.json"
+            if notes.is_file():
+                needed.add(str(read_json(notes)["primed"]))
+        else:
+            (folder / "trained.safetensors").unlink(missing_ok=True)
+    for priming in (study_folder / "primings").glob("*.safetensors"):
+        if priming.name not in needed:
+            priming.unlink(missing_ok=True)
+
+
+def _within_noise(trial: TrialRecord, complete: list[TrialRecord]) -> bool:
+    """It would be on the front if it were better by noise."""
+    assert trial.metric is not None
+    better = dataclasses.replace(trial, metric=trial.metric + _NOISE * (trial.metric_error or 0.0))
+    return trial.number in pareto_front([better if other is trial else other for other in complete])

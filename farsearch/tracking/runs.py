@@ -1,0 +1,174 @@
+"""Reading and writing single runs of MLflow: only what differs is written, and a run that can't be changed is replaced.
+
+MLflow's active run is state of a thread, so everything goes through ``MlflowClient`` with explicit run ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+
+from farsearch.records import JobSpec
+from farsearch.tracking.content import LOSS, TAG_ARTIFACTS, TAG_DIGEST, TAG_ROLE, TAG_STUDY, TAG_TRIAL, RunContent
+
+__all__ = ["Outcome", "StudyRuns", "dataset_of", "read_runs", "write_run"]
+
+Outcome = Literal["created", "updated", "unchanged"]
+
+_PAGE = 1000
+_METRICS_A_BATCH, _PARAMS_A_BATCH = 800, 100
+"""MLflow takes 1000 values a batch in all, of which 100 parameters and 100 tags."""
+_ENDED = ("FINISHED", "FAILED", "KILLED")
+_OURS = "farsearch."
+
+
+@dataclass(frozen=True)
+class StudyRuns:
+    """The runs of one study: its parents and, by number of the trial, its children.
+
+    There should be one of each. Where two mirrors raced there are more; the one to keep stands first.
+    """
+
+    parents: list[Run]
+    children: dict[int, list[Run]]
+
+
+def read_runs(client: MlflowClient, experiment_id: str, study: str) -> StudyRuns:
+    """All runs of ``study`` with their last values, by one paged search."""
+    parents: list[Run] = []
+    children: dict[int, list[Run]] = {}
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=_PAGE, page_token=token)
+        for run in page:
+            tags = run.data.tags
+            if tags.get(TAG_STUDY) != study:
+                continue
+            if tags.get(TAG_ROLE) == "study":
+                parents.append(run)
+            elif tags.get(TAG_TRIAL, "").isdecimal():
+                children.setdefault(int(tags[TAG_TRIAL]), []).append(run)
+        token = page.token
+        if not token:
+            break
+    for runs in (parents, *children.values()):
+        # What is wholly written comes first, then what every reader puts first.
+        runs.sort(key=lambda run: (TAG_DIGEST not in run.data.tags, run.info.start_time, run.info.run_id))
+    return StudyRuns(parents, children)
+
+
+def dataset_of(job: JobSpec) -> DatasetInput:
+    """The rows of ``job`` as MLflow's dataset; the digest is short enough to be read in the runs table."""
+    dataset = Dataset(
+        name=job.task,
+        digest=job.data[:12],
+        source_type="farsearch",
+        source=json.dumps({"task": job.task, "sha256": job.data}),
+        profile=json.dumps({"train_samples": job.train_samples, "validation_samples": job.validation_samples}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def write_run(
+    client: MlflowClient,
+    experiment_id: str,
+    held: Run | None,
+    content: RunContent,
+    span: tuple[int, int],
+    dataset: DatasetInput,
+) -> tuple[str, Outcome]:
+    """Makes the run ``held`` show ``content``, or a new one where there is none or it can't be changed.
+
+    Args:
+        span: start and end in ms since 1970, for a new run and for one that ends now.
+
+    Returns:
+        the run's id and what was done.
+    """
+    run = held
+    if run is not None and _outdated(run, content) and not _extends(client, run, content):
+        client.delete_run(run.info.run_id)
+        run = None
+    if run is None:
+        run = client.create_run(experiment_id, start_time=span[0], tags=dict(content.tags), run_name=content.name)
+    changed = [
+        _write_inputs(client, run, dataset),
+        _write_values(client, run, content, span[1]),
+        _write_state(client, run, content, span[1]),
+    ]
+    if held is None:
+        return run.info.run_id, "created"
+    return run.info.run_id, "updated" if run is not held or any(changed) else "unchanged"
+
+
+def _outdated(run: Run, content: RunContent) -> bool:
+    return bool(run.data.tags.get(TAG_DIGEST) != content.digest())
+
+
+def _extends(client: MlflowClient, run: Run, content: RunContent) -> bool:
+    """Whether ``content`` only adds to what ``run`` holds: parameters can't be changed, nor metrics taken back."""
+    same_params = run.data.params.items() <= content.params.items()
+    metrics = {name: value for name, value in run.data.metrics.items() if name != LOSS}
+    curve = {point.step: point.loss for point in content.curve}
+    return same_params and metrics.items() <= content.metrics.items() and _curve(client, run).items() <= curve.items()
+
+
+def _curve(client: MlflowClient, run: Run) -> dict[int, float]:
+    """The learning curve that ``run`` holds, loss by step."""
+    if LOSS not in run.data.metrics:
+        return {}
+    return {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, LOSS)}
+
+
+def _write_inputs(client: MlflowClient, run: Run, dataset: DatasetInput) -> bool:
+    if run.inputs is not None and run.inputs.dataset_inputs:
+        return False
+    client.log_inputs(run.info.run_id, [dataset])
+    return True
+
+
+def _write_values(client: MlflowClient, run: Run, content: RunContent, timestamp: int) -> bool:
+    """Writes tags that differ, and metrics and parameters that lack. Whether there were any."""
+    run_id, held = run.info.run_id, run.data.tags
+    tags = {key: value for key, value in content.tags.items() if held.get(key) != value}
+    for key in _stale_tags(held, content.tags):
+        client.delete_tag(run_id, key)
+    metrics: list[Metric] = []
+    params: list[Param] = []
+    if _outdated(run, content):
+        curve = _curve(client, run)
+        points = [point for point in content.curve if point.step not in curve]
+        lacking = {name: value for name, value in content.metrics.items() if name not in run.data.metrics}
+        metrics = [Metric(name, value, timestamp, 0) for name, value in lacking.items()]
+        metrics += [Metric(LOSS, point.loss, timestamp, point.step) for point in points]
+        params = [Param(key, value) for key, value in content.params.items() if key not in run.data.params]
+        tags[TAG_DIGEST] = content.digest()
+    while len(metrics) > _METRICS_A_BATCH or len(params) > _PARAMS_A_BATCH:
+        client.log_batch(run_id, metrics[:_METRICS_A_BATCH], params[:_PARAMS_A_BATCH])
+        metrics, params = metrics[_METRICS_A_BATCH:], params[_PARAMS_A_BATCH:]
+    if metrics or params or tags:
+        client.log_batch(run_id, metrics, params, [RunTag(key, value) for key, value in tags.items()])
+    return bool(metrics or params or tags)
+
+
+def _stale_tags(held: Mapping[str, str], wanted: Mapping[str, str]) -> Iterable[str]:
+    kept = {*wanted, TAG_DIGEST, TAG_ARTIFACTS}
+    return [key for key in held if key.startswith(_OURS) and key not in kept]
+
+
+def _write_state(client: MlflowClient, run: Run, content: RunContent, end: int) -> bool:
+    """Corrects name and status. Whether they had to be."""
+    run_id = run.info.run_id
+    named, right = run.info.run_name == content.name, run.info.status == content.status
+    if not named:
+        client.update_run(run_id, name=content.name)
+    if not right and content.status in _ENDED:
+        client.set_terminated(run_id, content.status, end)
+    elif not right:
+        client.update_run(run_id, status=content.status)
+    return not (named and right)

@@ -1,0 +1,98 @@
+"""Saved views of MLflow's runs table: columns, order, filter and charts that make a study say something at first sight. Pure.
+
+MLflow keeps a view that a user saved in its interface as a tag of the experiment, ``mlflow.sharedViewState.<id>``: the
+view's name and, as JSON in a string, the state of the page. The format was read from MLflow 3.17's own pages. A version
+that does not know it ignores the tag and shows its default table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from farsearch.tracking.content import FRONT_FILTER, TAG_STUDY, objective_names
+from farsearch.records import StudySnapshot
+
+__all__ = ["experiment_tags", "saved_view_id"]
+
+_VIEW_KEY = "mlflow.sharedViewState."
+
+
+def saved_view_id(study: str, view: str = "front") -> str:
+    """The id of one of a study's views, ``front`` or ``trials``."""
+    return f"farsearch-{view}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
+
+
+def experiment_tags(snapshot: StudySnapshot) -> dict[str, str]:
+    """Tags of the study's experiment: what it is, and the two views of its runs."""
+    job = snapshot.settings.job
+    of_study = f"tags.`{TAG_STUDY}` = {_quoted(snapshot.name)}"
+    trials = f"{of_study} AND tags.`farsearch.role` = 'trial'"
+    return {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": objective_names(snapshot)[0],
+        "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+        "mlflow.note.content": (
+            f"Search for what to train of **{job.model}** on **{job.task}** within the limits of **{snapshot.settings.device}**. "
+            f"One run a trial; the Pareto front is `{FRONT_FILTER}`."
+        ),
+        _VIEW_KEY + saved_view_id(snapshot.name): _view(snapshot, "Pareto front", f"{of_study} AND {FRONT_FILTER}", 2),
+        _VIEW_KEY + saved_view_id(snapshot.name, "trials"): _view(snapshot, "All trials", trials, 1),
+    }
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def _view(snapshot: StudySnapshot, name: str, search: str, created_at: int) -> str:
+    metric, memory, seconds = objective_names(snapshot)
+    shown = [metric, memory, seconds, "mean_frozen_fraction"]
+    columns = [*(f"metrics.`{key}`" for key in shown), "params.`learning_rate`", "params.`priming_epochs`"]
+    state = {
+        "searchFilter": search,
+        "orderByKey": f"metrics.`{memory}`",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "columnWidths": dict.fromkeys(columns, 150),
+        "runsHiddenMode": "SHOWALL",
+        **_charts(snapshot),
+    }
+    title = f"{name} of {snapshot.name}"
+    return json.dumps({"name": title, "createdAt": created_at, "updatedAt": created_at, "state": json.dumps(state)})
+
+
+def _charts(snapshot: StudySnapshot) -> dict[str, Any]:
+    """The objectives against each other, and parallel coordinates from what was chosen to what came out."""
+    metric, memory, seconds = objective_names(snapshot)
+    section = "farsearch-objectives"
+    params = ["learning_rate", "priming_epochs"]
+    charts: Sequence[Mapping[str, Any]] = [
+        _scatter("memory", memory, metric),
+        _scatter("time", seconds, metric),
+        {
+            "type": "PARALLEL",
+            "uuid": "farsearch-parallel",
+            "selectedParams": params,
+            "selectedMetrics": ["mean_frozen_fraction", memory, seconds, metric],
+            "showAllRuns": False,
+        },
+    ]
+    common = {"runsCountToCompare": 100, "metricSectionId": section, "deleted": False, "isGenerated": False}
+    return {
+        "compareRunCharts": [{**chart, **common} for chart in charts],
+        "compareRunSections": [{"uuid": section, "name": "Objectives", "display": True, "isReordered": False}],
+        "isAccordionReordered": True,  # or the page sorts its own sections before it
+    }
+
+
+def _scatter(name: str, x: str, y: str) -> dict[str, Any]:
+    axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
+    return {"type": "SCATTER", "uuid": f"farsearch-{name}", **axes}

@@ -1,0 +1,94 @@
+"""Small hand-made records for tests: a study of six trials whose front is known by looking at it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from farsearch.records import (
+    FarConfig,
+    JobSpec,
+    LossPoint,
+    PrimingReport,
+    StepPlan,
+    StudySettings,
+    StudySnapshot,
+    TrialRecord,
+)
+
+__all__ = ["FRONT", "make_settings", "make_snapshot", "make_trial"]
+
+FRONT = {0, 2, 4}
+"""The front of ``make_snapshot()``: trial 1 is dominated by 2, trial 3 was stopped, trial 5 does not fit."""
+
+
+def make_trial(
+    number: int, metric: float | None, memory: float | None, time: float | None, **changes: Any
+) -> TrialRecord:
+    """A complete, feasible trial with these objectives and plausible values for everything else."""
+    fractions = (0.5, 0.25 * (number % 4), 0.9, 1.0)
+    trial = TrialRecord(
+        number=number,
+        state="complete",
+        metric=metric,
+        metric_error=0.011,
+        dev_metric=None if metric is None else metric - 0.003,
+        peak_memory_mib=memory,
+        wall_time_s=time,
+        energy_j=None if time is None else 10 * time,
+        feasible=True,
+        config=FarConfig(
+            frozen_fractions=fractions, learning_rate=1e-4 / (number + 3), epochs=1.0, priming_epochs=0.03 * (number % 3)
+        ),
+        plan=StepPlan(),
+        host_seconds=21.7 + number,
+        peak_memory_range_mib=None if memory is None else (0.9 * memory, 1.2 * memory),
+        wall_time_range_s=None if time is None else (0.7 * time, 1.6 * time),
+        memory={"parameters": 86.6, "saved activations": 212.1 + number},
+        time={"gemm": 100.1, "element-wise": 1 / 3},
+        trainable=14_000_000 + number,
+        priming=PrimingReport(8 * (number % 3), 3.1, bool(number % 2), 0.4, 0.31, 0.1),
+        curve=tuple(LossPoint(step, 0.7 / (step + number)) for step in (8, 16, 24)),
+    )
+    return dataclasses.replace(trial, **changes)
+
+
+def make_settings(**changes: Any) -> StudySettings:
+    """Settings of an SST-2 study for the Jetson Nano."""
+    job = JobSpec(
+        task="sst2",
+        data="9f" * 32,
+        model="minilm",
+        weights="53" * 32,
+        train_samples=2048,
+        validation_samples=1024,
+        batch_size=16,
+        max_length=64,
+        seed=1,
+    )
+    settings = StudySettings(job=job, device="jetson-nano", profile="ab" * 32, space={"epochs": 1})
+    return dataclasses.replace(settings, **changes)
+
+
+def make_snapshot(*trials: TrialRecord, front: set[int] | None = None, **changes: Any) -> StudySnapshot:
+    """A study of ``trials``, or of six that show every state; ``front`` are the numbers marked as on it."""
+    shown = trials or (
+        make_trial(0, 0.80, 1000.0, 200.0),
+        make_trial(1, 0.81, 1300.0, 260.0),
+        make_trial(2, 0.84, 1200.0, 250.0),
+        make_trial(3, None, 900.0, 190.0, state="pruned", dev_metric=None, metric_error=None, reason="no way to the front"),
+        make_trial(4, 0.855, 1500.0, 300.5),
+        make_trial(5, 0.86, 2500.0, 500.0, feasible=False),
+    )
+    members = front if front is not None else (set() if trials else FRONT)
+    snapshot = StudySnapshot(
+        name="sst2-minilm-jetson-nano-default",
+        settings=make_settings(),
+        metric_name="accuracy",
+        budget_mib=2200.0,
+        n_trials=len(shown),
+        trials=tuple(dataclasses.replace(trial, on_front=trial.number in members) for trial in shown),
+        rejected={"peak memory": 41},
+        meta={"versions": {"torch": "2.13.0"}, "command": "farsearch run --device jetson-nano --task sst2"},
+    )
+    return dataclasses.replace(snapshot, **changes)

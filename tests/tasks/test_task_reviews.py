@@ -1,0 +1,59 @@
+"""The embedded sample is what its licence file and the README say it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib import resources
+
+import pytest
+
+from farsearch.tasks import TaskData
+from farsearch.tasks.load import load_task
+
+
+@pytest.fixture(scope="module")
+def reviews() -> TaskData:
+    """The sample as it comes with the package."""
+    return load_task("reviews")
+
+
+def normal(text: str) -> str:
+    """Words only, in lower case with spaces around, so that ``in`` compares word by word."""
+    kept = "".join(c if c.isalnum() or c == "'" else " " for c in text.lower())
+    return f" {' '.join(kept.split())} "
+
+
+def test_size_and_balance(reviews: TaskData) -> None:
+    """At least 640 rows in two classes of equal size, in both parts."""
+    assert len(reviews.train) + len(reviews.dev) >= 640
+    assert len(reviews.dev) >= 100
+    for part in (reviews.train, reviews.dev):
+        counts = Counter(part.labels)
+        assert counts[0] == counts[1]
+    assert reviews.source == "embedded sample"
+
+
+def test_no_text_is_repeated_or_contained(reviews: TaskData) -> None:
+    """No sentence stands twice or within another, case and punctuation aside, within a part or across both."""
+    texts = [normal(text) for text in reviews.train.texts + reviews.dev.texts]
+    assert len(set(texts)) == len(texts)
+    assert [(a, b) for a in texts for b in texts if a != b and a in b] == []
+
+
+def test_rows_come_in_no_telling_order(reviews: TaskData) -> None:
+    """Neither file is sorted by class: a prefix of a quarter holds both."""
+    for part in (reviews.train, reviews.dev):
+        assert set(part.labels[: len(part) // 4]) == {0, 1}
+
+
+def test_texts_are_single_clean_lines(reviews: TaskData) -> None:
+    """Sentences are trimmed, single-spaced and short."""
+    for text in reviews.train.texts + reviews.dev.texts:
+        assert text == " ".join(text.split())
+        assert 2 <= len(text.split()) <= 60
+
+
+def test_licence_comes_with_it() -> None:
+    """The terms lie beside the rows in the package."""
+    licence = resources.files("farsearch.tasks").joinpath("reviews", "LICENSE").read_text(encoding="utf-8")
+    assert "CC0 1.0" in licence

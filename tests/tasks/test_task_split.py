@@ -1,0 +1,177 @@
+"""The split: disjoint, stratified, seeded, and no text tells about another across it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from farsearch.errors import BadInput
+from farsearch.tasks import Examples
+from farsearch.tasks.split import split_examples
+
+WORDS = st.sampled_from(["a", "b", "B", "c", "d", "e", "f"])
+"""Few words, so that most files hold texts that contain others."""
+
+
+@st.composite
+def nested_files(draw: st.DrawFn) -> Examples:
+    """Short texts of few words, many of them parts of one another, with odd spacing and case."""
+    size = draw(st.integers(6, 40))
+    texts = draw(
+        st.lists(
+            st.lists(WORDS, min_size=1, max_size=9).map(lambda words: " " * (len(words) % 2) + "  ".join(words)),
+            min_size=size,
+            max_size=size,
+        )
+    )
+    labels = draw(st.lists(st.integers(0, 1), min_size=size, max_size=size))
+    assume(len(set(labels)) > 1)
+    return Examples(tuple(texts), tuple(labels))
+
+
+@st.composite
+def separate_files(draw: st.DrawFn) -> Examples:
+    """Texts of which none has a word of another."""
+    labels = draw(st.lists(st.integers(0, 1), min_size=10, max_size=120))
+    assume(min(Counter(labels)[label] for label in (0, 1)) >= 3)
+    return Examples(tuple(f"this{i} that{i}" for i in range(len(labels))), tuple(labels))
+
+
+def padded(text: str) -> str:
+    """The text's words with a space around each, so that ``in`` compares word by word."""
+    return f" {' '.join(text.lower().split())} "
+
+
+@given(nested_files(), st.integers(2, 30), st.integers(0, 3))
+def test_no_text_contains_another_across_the_split(examples: Examples, samples: int, seed: int) -> None:
+    """For every file, size and seed: no shared row, no containment either way, and validation texts are maximal."""
+    try:
+        split = split_examples(examples, min(samples, len(examples)), seed)
+    except BadInput:
+        assume(False)
+        return
+    assert not set(split.train) & set(split.validation)
+    assert len(set(split.train)) == len(split.train)
+    texts = [padded(text) for text in examples.texts]
+    for v in split.validation:
+        assert not any(texts[v] in texts[t] or texts[t] in texts[v] for t in split.train)
+        assert all(texts[v] == other for other in texts if texts[v] in other)
+    assert len({texts[v] for v in split.validation}) == len(split.validation)
+    for part in (split.train, split.validation):
+        assert {examples.labels[i] for i in part} == {0, 1}
+
+
+@given(nested_files(), st.integers(2, 30), st.integers(0, 3))
+def test_training_keeps_its_rows(examples: Examples, samples: int, seed: int) -> None:
+    """As many rows as asked for are left to train on, or at least 80 % of the file."""
+    samples, rows = min(samples, len(examples)), len(examples)
+    try:
+        split = split_examples(examples, samples, seed)
+    except BadInput:
+        assume(False)
+    assert min(samples, rows - round(0.2 * rows) - 1) <= len(split.train) <= samples
+
+
+@given(separate_files(), st.integers(2, 120), st.integers(0, 3))
+def test_both_parts_are_stratified(examples: Examples, samples: int, seed: int) -> None:
+    """Each class has its share of the rows that a part was drawn from, within one row."""
+    split = split_examples(examples, min(samples, len(examples)), seed)
+    everything = range(len(examples))
+    pool = [i for i in everything if i not in set(split.validation)]
+    for part, source in ((split.validation, everything), (split.train, pool)):
+        found, whole = Counter(examples.labels[i] for i in part), Counter(examples.labels[i] for i in source)
+        for label in (0, 1):
+            assert abs(found[label] - len(part) * whole[label] / len(source)) <= 1
+
+
+@given(separate_files(), st.integers(2, 120), st.integers(2, 120), st.integers(0, 3))
+def test_sizes_where_no_text_contains_another(examples: Examples, samples: int, max_validation: int, seed: int) -> None:
+    """Validation takes what training leaves, or 20 % where that is more, up to its maximum.
+
+    It stops where it would take the last row of a class.
+    """
+    rows = len(examples)
+    samples = min(samples, rows)
+    split = split_examples(examples, samples, seed, max_validation)
+    size = min(max_validation, max(rows - samples, round(0.2 * rows)))
+    left = Counter(examples.labels) - Counter(examples.labels[i] for i in split.validation)
+    assert len(split.validation) == size or (len(split.validation) < size and min(left.values()) == 1)
+    assert len(split.train) == min(samples, rows - len(split.validation))
+
+
+@given(separate_files(), st.integers(0, 3))
+def test_none_takes_all_rows(examples: Examples, seed: int) -> None:
+    """Without a number of samples, every row that is not withheld is trained on."""
+    split = split_examples(examples, None, seed)
+    assert sorted(split.train + split.validation) == list(range(len(examples)))
+    assert split == split_examples(examples, len(examples), seed)
+
+
+def many(rows: int) -> Examples:
+    """Separate texts, every third of class 1."""
+    return Examples(tuple(f"this{i} that{i}" for i in range(rows)), tuple(int(i % 3 == 0) for i in range(rows)))
+
+
+def test_the_seed_alone_decides() -> None:
+    """The same seed draws the same rows, another one others."""
+    examples = many(300)
+    assert split_examples(examples, 100, 1) == split_examples(examples, 100, 1)
+    assert split_examples(examples, 100, 1) != split_examples(examples, 100, 2)
+
+
+def test_the_draw_is_the_same_everywhere() -> None:
+    """A golden draw: studies of earlier versions go on with the rows that they began with."""
+    split = split_examples(many(30), 6, 0, 4)
+    assert (split.train, split.validation) == ((14, 12, 11, 29, 6, 10), (26, 27, 19, 20))
+
+
+def test_a_smaller_sample_is_a_prefix_of_a_larger_one() -> None:
+    """With the same validation rows, more samples add rows and change none."""
+    examples = many(3000)
+    small, large = (split_examples(examples, samples, 1) for samples in (100, 900))
+    assert small.validation == large.validation
+    assert large.train[:100] == small.train
+    assert len(small.validation) == 1024
+
+
+def test_phrases_of_a_validation_sentence_are_not_trained_on() -> None:
+    """A small treebank: the phrases of a sentence go where the sentence goes, or nowhere."""
+    sentences = [f"the film{i} is good{i} and it{i} ends well{i}" for i in range(40)]
+    texts, labels = [], []
+    for i, sentence in enumerate(sentences):
+        words = sentence.split()
+        for part in (words, words[:2], words[3:], words[4:6]):
+            texts.append(" ".join(part))
+            labels.append(i % 2)
+    split = split_examples(Examples(tuple(texts), tuple(labels)), None, 0)
+    assert all(row % 4 == 0 for row in split.validation)
+    assert len(split.validation) == 8, "20 % of 160 rows are the 4 rows of each of 8 sentences"
+    assert not {row // 4 for row in split.train} & {row // 4 for row in split.validation}
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (301, "301 training samples are more than the 300 rows"),
+        (1, "1 training samples are too few for 2 classes"),
+        (0, "0 training samples are too few"),
+        (-5, "-5 training samples are too few"),
+    ],
+)
+def test_sizes_that_can_not_be_met(samples: int, message: str) -> None:
+    """A number that the file can't give is named with the rule."""
+    with pytest.raises(BadInput, match=message):
+        split_examples(many(300), samples, 0)
+
+
+def test_files_that_can_not_be_split() -> None:
+    """One class, no rows, or one text that holds all others: one line each."""
+    with pytest.raises(BadInput, match="has 1 class; give one with at least 2"):
+        split_examples(Examples(("a", "b"), (0, 0)), None, 0)
+    with pytest.raises(BadInput, match="has 0 classes"):
+        split_examples(Examples((), ()), None, 0)
+    with pytest.raises(BadInput, match="leaves no validation row of class 0"):
+        split_examples(Examples(("a b c d", "a", "b", "c"), (0, 1, 1, 0)), None, 0)
