@@ -1,4 +1,4 @@
-"""A study in words and tables: figures rounded for people, rows, markdown, a table for the terminal. Pure text, no vendor but rich.
+"""A study in words and tables: figures rounded for people, rows, markdown, a table for the terminal.
 
 Rounding happens here and nowhere else, so that the terminal, MLflow and the pictures say the same. What programs read
 (``trials_json``) is never rounded.
@@ -122,11 +122,11 @@ def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
     return {
         "trial": str(trial.number),
         metric_title(name).lower(): human_metric(name, trial.metric, trial.metric_error),
-        "peak memory": human_memory(trial.peak_memory_mib),
-        "device time": human_time(trial.wall_time_s),
+        "memory": human_memory(trial.peak_memory_mib),
+        "time": human_time(trial.wall_time_s),
         "frozen": "" if config is None else f"{100 * mean_frozen(config):.0f} %",
         "trained": "" if trial.trainable is None else f"{trial.trainable / 1e6:.1f} M",
-        "learning rate": "" if config is None else f"{config.learning_rate:.1e}",
+        "rate": "" if config is None else f"{config.learning_rate:.1e}",
         "priming": "" if config is None else f"{config.priming_epochs:g} ep",
     }
 
@@ -163,7 +163,7 @@ def print_table(rows: Sequence[Row], console: Console, title: str | None = None)
 
 
 def trials_json(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Mapping[str, Any]:
-    """``trials`` in the shape that ``trials --json``, ``pareto --json`` and MLflow's ``front.json`` share, unrounded."""
+    """``trials`` in the shape of ``trials --json``, ``pareto --json`` and MLflow's ``front.json``, unrounded."""
     return {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,

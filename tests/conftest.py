@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Before torch is imported anywhere: pytest runs one process a core, so one thread each. One thread also makes the
 # order of sums, and with it every figure, the same from run to run.
@@ -13,3 +16,20 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # Pictures are written, never shown.
 os.environ["MPLBACKEND"] = "agg"
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny BERT with a tokenizer, made once. Do not write to it."""
+    # here and not above: torch reads the settings above when it is first imported
+    from tests.tiny import make_bert
+
+    return make_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny DistilBERT with a tokenizer, made once. Do not write to it."""
+    from tests.tiny import make_distilbert
+
+    return make_distilbert(tmp_path_factory.mktemp("models") / "tiny-distilbert")

@@ -38,7 +38,10 @@ def make_trial(
         energy_j=None if time is None else 10 * time,
         feasible=True,
         config=FarConfig(
-            frozen_fractions=fractions, learning_rate=1e-4 / (number + 3), epochs=1.0, priming_epochs=0.03 * (number % 3)
+            frozen_fractions=fractions,
+            learning_rate=1e-4 / (number + 3),
+            epochs=1.0,
+            priming_epochs=0.03 * (number % 3),
         ),
         plan=StepPlan(),
         host_seconds=21.7 + number,
@@ -76,7 +79,7 @@ def make_snapshot(*trials: TrialRecord, front: set[int] | None = None, **changes
         make_trial(0, 0.80, 1000.0, 200.0),
         make_trial(1, 0.81, 1300.0, 260.0),
         make_trial(2, 0.84, 1200.0, 250.0),
-        make_trial(3, None, 900.0, 190.0, state="pruned", dev_metric=None, metric_error=None, reason="no way to the front"),
+        make_trial(3, None, 900.0, 190.0, state="pruned", metric_error=None, reason="cannot reach the front"),
         make_trial(4, 0.855, 1500.0, 300.5),
         make_trial(5, 0.86, 2500.0, 500.0, feasible=False),
     )

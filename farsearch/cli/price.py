@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.options import json_option, open_store
+from farsearch.cli.options import json_option
 
 if TYPE_CHECKING:
     from farsearch.cost.price import Cost
@@ -64,25 +64,20 @@ def estimate(
       farsearch estimate --device raspberry-pi-4 --model distilbert-base-uncased --frozen-fraction 0.9
       farsearch estimate --device jetson-nano --model bert-base-uncased --batch-size 4 --frozen-embeddings
     """
-    from farsearch.cost.price import Pricer
-    from farsearch.errors import BadInput
-    from farsearch.jobs import find_profile
-    from farsearch.models.load import load_config, resolve_model
-    from farsearch.records import FarConfig
+    from farsearch.api import estimate as predict
 
-    profile = find_profile(device, open_store(None), lambda text: click.echo(text, err=True))
-    config = load_config(resolve_model(model), with_known=True)
-    layers, limit = int(config.num_hidden_layers), int(config.max_position_embeddings)
-    if max_length > limit:
-        raise BadInput(f"--max-length is {max_length}; {model} takes at most {limit} tokens")
-    if len(frozen_fraction) not in (1, layers):
-        raise BadInput(f"--frozen-fraction has {len(frozen_fraction)} values; {model} has {layers} layers, give 1 or {layers}")
-    fractions = frozen_fraction * (layers if len(frozen_fraction) == 1 else 1)
-    setting = FarConfig(
-        fractions, 1e-4, 1.0, 0.0, frozen_embeddings, frozen_attention_layers, frozen_bottom_layers
+    cost = predict(
+        device,
+        model,
+        batch_size=batch_size,
+        max_length=max_length,
+        classes=classes,
+        samples=samples,
+        frozen_fraction=frozen_fraction,
+        frozen_embeddings=frozen_embeddings,
+        frozen_attention_layers=frozen_attention_layers,
+        frozen_bottom_layers=frozen_bottom_layers,
     )
-    lengths = None if samples is None else [max_length] * samples
-    cost = Pricer(config, classes, batch_size, max_length, profile, lengths=lengths).price(setting)
     if as_json:
         click.echo(json.dumps(_as_json(cost, device, model), indent=1))
     else:

@@ -142,7 +142,7 @@ class StepTable:
         self._layers: dict[LayerKind, _Layer] = {}
         self._ends: dict[tuple[LayerKind, bool, bool], _Ends] = {}
         with fake_tensors():
-            model, layout = build_model(copy.deepcopy(config), classes)
+            model, layout = build_model(config, classes)
             self.layers = len(layout.layers)
             self.width = width_of(model, layout.layers[0])
             self.parameters = sum(p.numel() for p in model.parameters())
@@ -219,7 +219,7 @@ class StepTable:
         for share in shares:
             k = round(self.width * share)
             with fake_tensors():
-                model, layout = build_model(copy.deepcopy(self._config), self._classes)
+                model, layout = build_model(self._config, self._classes)
                 _apply_kinds(model, layout, kinds, k, embeddings)
                 sizes = _trained_sizes(model, layout)
                 for length in _LENGTHS:

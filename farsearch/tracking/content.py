@@ -259,9 +259,9 @@ def _study_note(snapshot: StudySnapshot) -> str:
     """Two lines and the front as a table, cut at a row where MLflow would cut it anywhere."""
     job = snapshot.settings.job
     head = (
-        f"FAR fine-tuning of **{job.model}** on **{job.task}** for **{snapshot.settings.device}** "
-        f"(at most {human_memory(snapshot.budget_mib)}): {metric_title(snapshot.metric_name).lower()} against peak memory and time.  \n"
-        f"The front's runs are found with `{FRONT_FILTER}`; `front.html` among the artifacts shows it.\n\n"
+        f"FAR fine-tuning of **{job.model}** on **{job.task}** for **{snapshot.settings.device}** (at most "
+        f"{human_memory(snapshot.budget_mib)}): {metric_title(snapshot.metric_name).lower()}, memory and time.  \n"
+        f"The front's runs are found with `` {FRONT_FILTER} ``; `front.html` among the artifacts shows it.\n\n"
     )
     return _whole_lines(head + front_markdown(snapshot))
 

@@ -1,4 +1,4 @@
-"""Saved views of MLflow's runs table: columns, order, filter and charts that make a study say something at first sight. Pure.
+"""Saved views of MLflow's runs table: columns, order, filter and charts that say something at first sight. Pure.
 
 MLflow keeps a view that a user saved in its interface as a tag of the experiment, ``mlflow.sharedViewState.<id>``: the
 view's name and, as JSON in a string, the state of the page. The format was read from MLflow 3.17's own pages. A version
@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from farsearch.tracking.content import FRONT_FILTER, TAG_STUDY, objective_names
 from farsearch.records import StudySnapshot
+from farsearch.tracking.content import FRONT_FILTER, TAG_STUDY, objective_names
 
 __all__ = ["experiment_tags", "saved_view_id"]
 
@@ -35,8 +35,8 @@ def experiment_tags(snapshot: StudySnapshot) -> dict[str, str]:
         "mlflow.experiment.primaryMetric.name": objective_names(snapshot)[0],
         "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
         "mlflow.note.content": (
-            f"Search for what to train of **{job.model}** on **{job.task}** within the limits of **{snapshot.settings.device}**. "
-            f"One run a trial; the Pareto front is `{FRONT_FILTER}`."
+            f"Search for what to train of **{job.model}** on **{job.task}** within the limits of "
+            f"**{snapshot.settings.device}**. One run a trial; the Pareto front is `` {FRONT_FILTER} ``."
         ),
         _VIEW_KEY + saved_view_id(snapshot.name): _view(snapshot, "Pareto front", f"{of_study} AND {FRONT_FILTER}", 2),
         _VIEW_KEY + saved_view_id(snapshot.name, "trials"): _view(snapshot, "All trials", trials, 1),

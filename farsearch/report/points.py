@@ -1,0 +1,118 @@
+"""What every picture of a study shares: which trials it shows, in which units, colours and words. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.tables import is_percentage, metric_title
+
+__all__ = [
+    "BUDGET",
+    "INK",
+    "LINE",
+    "MEMORY_AXIS",
+    "QUIET",
+    "Points",
+    "count",
+    "headline",
+    "metric_axis",
+    "metric_limits",
+    "points_of",
+]
+
+QUIET, LINE, INK, BUDGET = "#9f9f9f", "#7d7d7d", "#262626", "#b3413a"
+MEMORY_AXIS = "peak memory on the device (MiB, predicted)"
+
+
+@dataclass(frozen=True)
+class Points:
+    """The trials that a picture shows, in its units.
+
+    Attributes:
+        scale: the metric's factor, 100 for per cent.
+        unit, seconds: of time on the device.
+    """
+
+    front: tuple[TrialRecord, ...]
+    others: tuple[TrialRecord, ...]
+    scale: float
+    unit: str
+    seconds: float
+
+    @property
+    def all(self) -> tuple[TrialRecord, ...]:
+        """Front and others."""
+        return self.front + self.others
+
+    def metrics(self, trials: Iterable[TrialRecord]) -> list[float]:
+        """In per cent where ``scale`` says so."""
+        return [self.scale * (trial.metric or 0.0) for trial in trials]
+
+    def errors(self, trials: Iterable[TrialRecord]) -> list[float]:
+        """Standard errors of the metrics, 0 where they are not known."""
+        return [self.scale * (trial.metric_error or 0.0) for trial in trials]
+
+    def memories(self, trials: Iterable[TrialRecord]) -> list[float]:
+        """Peaks on the device in MiB."""
+        return [trial.peak_memory_mib or 0.0 for trial in trials]
+
+    def times(self, trials: Iterable[TrialRecord]) -> list[float]:
+        """On the device, in ``unit``."""
+        return [(trial.wall_time_s or 0.0) / self.seconds for trial in trials]
+
+    def time_range(self) -> tuple[float, float]:
+        """Of the colours, never empty."""
+        times = self.times(self.all)
+        margin = 0.0 if max(times) > min(times) else 0.05 * max(times) or 1.0
+        return min(times) - margin, max(times) + margin
+
+
+def points_of(snapshot: StudySnapshot) -> Points:
+    """The complete trials of ``snapshot`` whose three objectives are numbers."""
+    shown = [trial for trial in snapshot.complete if _drawable(trial)]
+    longest = max((trial.wall_time_s or 0.0 for trial in shown), default=0.0)
+    unit, seconds = ("s", 1.0) if longest < 120 else ("min", 60.0) if longest < 7200 else ("h", 3600.0)
+    return Points(
+        front=tuple(trial for trial in snapshot.front if _drawable(trial)),
+        others=tuple(trial for trial in shown if not trial.on_front),
+        scale=100.0 if is_percentage(snapshot.metric_name) else 1.0,
+        unit=unit,
+        seconds=seconds,
+    )
+
+
+def _drawable(trial: TrialRecord) -> bool:
+    values = (trial.metric, trial.peak_memory_mib, trial.wall_time_s)
+    return all(value is not None and math.isfinite(value) for value in values)
+
+
+def headline(snapshot: StudySnapshot) -> str:
+    """Task, model and device."""
+    job = snapshot.settings.job
+    return f"{job.task} · {job.model} · {snapshot.settings.device}"
+
+
+def count(snapshot: StudySnapshot) -> str:
+    """How many trials there are and how many are on the front."""
+    return f"{len(snapshot.front)} of {len(snapshot.complete)} complete trials on the front"
+
+
+def metric_axis(snapshot: StudySnapshot) -> str:
+    """Title of the axis of the objective."""
+    unit = " (%)" if is_percentage(snapshot.metric_name) else ""
+    return f"validation {metric_title(snapshot.metric_name).lower()}{unit}"
+
+
+def metric_limits(points: Points) -> tuple[float, float]:
+    """Without what lies so far below the front's middle that it would flatten the rest."""
+    metrics, focus = points.metrics(points.all), points.metrics(points.front or points.all)
+    error = max(points.errors(points.all))
+    middle, top = statistics.median(focus), max(metrics)
+    reach = max(top - middle, 2 * error, 1e-3 * points.scale)
+    low, high = min(metric for metric in metrics if metric >= middle - 3 * reach) - error, top + error
+    height = max(high - low, reach)
+    return low - 0.06 * height, high + 0.12 * height

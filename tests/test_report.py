@@ -1,0 +1,135 @@
+"""Pictures of a study: what they show, whether they need a network, and how they take odd studies."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from farsearch.report import front_figure, front_html, save_front_png
+from tests.factories import make_snapshot, make_trial
+
+
+def _texts(figure: Figure) -> list[str]:
+    """All that is written inside the axes."""
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_figure_labels_axes_with_units_and_the_front_with_its_trials() -> None:
+    """Axes, colour bar and title say what is shown; each front point bears its number, other trials none."""
+    figure = front_figure(make_snapshot())
+    axes, bar = figure.axes
+    assert axes.get_xlabel() == "peak memory on the device (MiB, predicted)"
+    assert axes.get_ylabel() == "validation accuracy (%)"
+    assert bar.get_ylabel() == "time on the device (min, predicted)"
+    assert axes.get_title(loc="left") == "sst2 · minilm · jetson-nano"
+    assert {text for text in _texts(figure) if text.isdecimal()} == {"0", "2", "4"}
+
+
+def test_figure_shows_the_budget_where_it_is_and_points_to_it_where_it_is_far() -> None:
+    """The line stands at the budget, with its value; a budget far to the right is an arrow at the edge."""
+    figure = front_figure(make_snapshot())
+    assert any(list(line.get_xdata()) == [2200.0, 2200.0] for line in figure.axes[0].lines)
+    assert "device gives at least 2,200 MiB" in _texts(figure)
+    far = front_figure(make_snapshot(budget_mib=64_000.0))
+    assert "device gives at least 64,000 MiB →" in _texts(far)
+    assert far.axes[0].get_xlim()[1] < 5000
+    near = front_figure(make_snapshot(budget_mib=100.0))
+    assert "← device gives at least 100 MiB" in _texts(near)
+
+
+def test_step_line_is_the_best_metric_within_a_memory() -> None:
+    """A front point that is on it for its speed alone lies below the line, which never falls."""
+    trials = [make_trial(0, 0.80, 100.0, 10.0), make_trial(1, 0.78, 110.0, 5.0), make_trial(2, 0.85, 120.0, 20.0)]
+    figure = front_figure(make_snapshot(*trials, front={0, 1, 2}, budget_mib=125.0))
+    line = next(line for line in figure.axes[0].lines if line.get_drawstyle() == "steps-post")
+    assert list(line.get_ydata()) == pytest.approx([80.0, 80.0, 85.0, 85.0])
+    assert list(line.get_xdata()) == [100.0, 110.0, 120.0, 125.0]
+
+
+def test_trials_that_learned_nothing_do_not_flatten_the_front() -> None:
+    """A trial at chance stands as a triangle on the lower edge, also as a member of the front, with its value."""
+    good = [make_trial(i, 0.85 + 0.01 * i, 1000.0 + 100 * i, 100.0 + i) for i in range(5)]
+    chance = [make_trial(8, 0.51, 900.0, 90.0), make_trial(9, 0.50, 1200.0, 120.0)]
+    figure = front_figure(make_snapshot(*good, *chance, front={0, 1, 2, 3, 4, 8}))
+    assert figure.axes[0].get_ylim()[0] > 70
+    assert "8 (51)" in _texts(figure)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "matthews_correlation"])
+def test_figure_takes_degenerate_studies(metric: str) -> None:
+    """No trial, one trial, equal trials, an unknown error and a metric that is no number: a picture all the same."""
+    one = make_trial(0, 0.8, 1000.0, 100.0, metric_error=None)
+    for snapshot in (
+        make_snapshot(make_trial(0, None, None, None, state="fail"), metric_name=metric),
+        make_snapshot(make_trial(0, float("nan"), 10.0, 10.0), front={0}, metric_name=metric),
+        make_snapshot(one, front={0}, metric_name=metric),
+        make_snapshot(one, front=set(), metric_name=metric),
+        make_snapshot(*[make_trial(i, 0.0, 1.0, 0.0) for i in range(3)], front={0, 1, 2}, metric_name=metric),
+    ):
+        assert front_figure(snapshot).axes
+        assert "<html" in front_html(snapshot)
+
+
+def test_png_is_written_in_a_readable_size(tmp_path: Path) -> None:
+    """1200 × 750 pixels, read from the file's own header."""
+    save_front_png(make_snapshot(), tmp_path / "front.png")
+    head = (tmp_path / "front.png").read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")) == (1200, 750)
+
+
+class _Links(HTMLParser):
+    """Collects every attribute that makes a browser fetch something, and all text outside of scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Notes what ``tag`` would fetch."""
+        self.fetched += [f"{tag} {value}" for name, value in attrs if name in ("src", "href", "data", "srcset")]
+
+    def handle_data(self, data: str) -> None:
+        """Notes text, but not scripts and styles."""
+        if self.cdata_elem is None:
+            self.text.append(data)
+
+
+def _read(page: str) -> _Links:
+    parser = _Links()
+    parser.feed(page)
+    return parser
+
+
+def test_page_needs_no_network_and_holds_the_table() -> None:
+    """No tag fetches anything, and the front's rows can be read without running a script."""
+    page = _read(front_html(make_snapshot()))
+    assert page.fetched == []
+    words = " ".join(page.text)
+    assert "80.0 ± 1.1 %" in words
+    assert "1,500 MiB" in words
+
+
+def test_page_draws_the_front_s_values() -> None:
+    """The figure inside the page holds the values of the front, in per cent and MiB, and both views."""
+    page = front_html(make_snapshot())
+    call = page[page.rindex("Plotly.newPlot(") :]
+    traces = json.loads(re.search(r'"front",\s*(\[.*?\]),\s*\{"', call, re.DOTALL).group(1))  # type: ignore[union-attr]
+    front = next(trace for trace in traces if trace["name"] == "front, by trial")
+    assert front["x"] == [1000.0, 1200.0, 1500.0]
+    assert front["y"] == pytest.approx([80.0, 84.0, 85.5])
+    assert "against time" in call
+
+
+def test_page_does_not_run_what_a_name_says() -> None:
+    """Names come from users: a tag in one is text on the page."""
+    evil = "<script>alert(1)</script>"
+    page = front_html(make_snapshot(metric_name=evil))
+    assert evil not in page
+    assert evil.capitalize() not in page

@@ -1,0 +1,97 @@
+"""Figures and tables as people read them, and the JSON that scripts read."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from farsearch.records import FarConfig
+from farsearch.tables import (
+    front_markdown,
+    front_rows,
+    human_difference,
+    human_memory,
+    human_metric,
+    human_time,
+    mean_frozen,
+    print_table,
+    trial_rows,
+    trials_json,
+)
+from tests.factories import make_snapshot, make_trial
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, ""), (0.04, "0.0 s"), (9.94, "9.9 s"), (48, "48 s"), (150, "2.5 min"), (12_240, "3.4 h")],
+)
+def test_time_is_shown_in_a_unit_that_reads_well(seconds: float | None, shown: str) -> None:
+    """Seconds, minutes or hours by size."""
+    assert human_time(seconds) == shown
+
+
+def test_metrics_are_shown_in_per_cent_where_they_are_shares() -> None:
+    """Accuracy is a share, a correlation is not; a difference has a sign, and zero has none of its own."""
+    assert human_metric("accuracy", 0.8912, 0.0094) == "89.1 ± 0.9 %"
+    assert human_metric("matthews_correlation", 0.5123) == "0.512"
+    assert human_metric("accuracy", None) == ""
+    assert human_difference("accuracy", -0.021) == "−2.1 points"
+    assert human_difference("accuracy", 0.0001) == "±0.0 points"
+    assert human_difference("matthews_correlation", 0.02) == "+0.020"
+    assert human_memory(1204.4) == "1,204 MiB"
+    assert human_memory(-1204.4, signed=True) == "−1,204 MiB"
+
+
+def test_mean_frozen_counts_a_frozen_bottom_as_wholly_frozen() -> None:
+    """A layer that is not trained at all has no learner, whatever its fraction says."""
+    assert mean_frozen(FarConfig((0.0, 0.5, 1.0, 0.5), 1e-4, 1.0, frozen_bottom_layers=2)) == pytest.approx(0.875)
+
+
+def test_rows_of_the_front_run_from_little_memory_to_much() -> None:
+    """The front's rows are its trials in order of memory, all cells filled."""
+    rows = front_rows(make_snapshot())
+    assert [row["trial"] for row in rows] == ["0", "2", "4"]
+    assert rows[0]["accuracy"] == "80.0 ± 1.1 %"
+    assert rows[2]["time"] == "5.0 min"
+    assert all(cell for row in rows for cell in row.values())
+
+
+def test_rows_of_all_trials_say_what_became_of_each() -> None:
+    """Each trial has its state, the front and what does not fit are marked, and a stopped one has no metric."""
+    rows = trial_rows(make_snapshot())
+    assert [row["state"] for row in rows] == ["front", "complete", "front", "pruned", "front", "infeasible"]
+    assert rows[3]["accuracy"] == ""
+
+
+def test_table_fits_a_terminal_of_100_columns() -> None:
+    """No row is wider, no cell is cut, even for large values and a long metric name."""
+    trial = make_trial(1234, 0.512, 15_700.0, 123_456.0, trainable=109_483_778)
+    snapshot = make_snapshot(trial, front={1234}, metric_name="matthews_correlation")
+    out = io.StringIO()
+    print_table(trial_rows(snapshot), Console(file=out, width=100), title="trials")
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "…" not in out.getvalue()
+    assert "matthews correlation" in out.getvalue()
+
+
+def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:
+    """A title, a header, a rule and three rows; an empty front says so."""
+    text = front_markdown(make_snapshot())
+    assert text.startswith("Pareto front of sst2-minilm-jetson-nano-default: 3 of 5 complete trials.")
+    assert len([line for line in text.splitlines() if line.startswith("|")]) == 5
+    assert "on the front yet" in front_markdown(make_snapshot(make_trial(0, 0.8, 1.0, 1.0)))
+
+
+def test_json_has_the_shape_that_scripts_rely_on() -> None:
+    """Keys as the contract names them, values unrounded, and nothing that JSON can't hold."""
+    snapshot = make_snapshot()
+    data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
+    assert list(data) == ["schema_version", "study", "trials"]
+    keys = "number, state, metric, dev_metric, peak_memory_mib, wall_time_s, energy_j, feasible, on_front, config, plan"
+    assert ", ".join(data["trials"][0]) == keys
+    assert [row["metric"] for row in data["trials"]] == [0.80, 0.84, 0.855]
+    assert FarConfig.from_dict(data["trials"][0]["config"]) == snapshot.front[0].config

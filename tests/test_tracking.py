@@ -1,0 +1,478 @@
+"""The mirror in MLflow: real databases and a real server, and every way in which a mirror can get out of step."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import resource
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+
+from farsearch.errors import BadInput, MissingResource
+from farsearch.records import FarConfig, LossPoint, StudySnapshot
+from farsearch.tables import trials_json
+from farsearch.tracking import FRONT_FILTER, UI_ENVIRONMENT, SyncResult, Tracker, open_tracking, ui_command
+from farsearch.tracking.content import trial_content
+from tests.factories import FRONT, make_settings, make_snapshot, make_trial
+
+_SYNC = """
+import json, sys
+from farsearch.records import StudySnapshot
+from farsearch.tracking import open_tracking
+uri, snapshot = sys.argv[1], StudySnapshot.from_dict(json.load(open(sys.argv[2])))
+tracker = open_tracking(uri)
+tracker.sync(snapshot)
+print(json.dumps(tracker.trials(snapshot.name)))
+"""
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and nothing in them: making one takes seconds, copying it does not."""
+    database = tmp_path_factory.mktemp("template") / "mlflow.db"
+    open_tracking(f"sqlite:///{database}")
+    return database
+
+
+@pytest.fixture
+def tracker(empty_database: Path, tmp_path: Path) -> Tracker:
+    """A mirror in a database of its own."""
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return open_tracking(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def _client(tracker: Tracker) -> MlflowClient:
+    return MlflowClient(tracking_uri=tracker.uri)
+
+
+def _run_ids(tracker: Tracker, snapshot: StudySnapshot) -> dict[str, str]:
+    """Run id by name of the run, parents and children."""
+    client = _client(tracker)
+    experiment = client.get_experiment_by_name(snapshot.name)
+    runs = client.search_runs([experiment.experiment_id])
+    assert len({run.info.run_name for run in runs}) == len(runs)
+    return {run.info.run_name.removesuffix(" · front"): run.info.run_id for run in runs}
+
+
+def _rows(tracker: Tracker) -> list[str]:
+    """All that the database holds."""
+    with contextlib.closing(sqlite3.connect(tracker.uri.removeprefix("sqlite:///"))) as connection:
+        return list(connection.iterdump())
+
+
+def _artifacts(tracker: Tracker, snapshot: StudySnapshot) -> Path:
+    client = _client(tracker)
+    run = client.get_run(_run_ids(tracker, snapshot)[snapshot.name])
+    return Path(urllib.request.url2pathname(run.info.artifact_uri.removeprefix("file://")))
+
+
+def test_every_value_of_a_study_is_in_mlflow_exactly(tracker: Tracker) -> None:
+    """Floats, also odd ones, come back bit by bit; learning curves and configurations come back whole."""
+    odd = {"a": 0.1 + 0.2, "b": 5e-324, "c": 1.7e308, "d": -1 / 3, "e": 123456789.123456789, "f": 0.0}
+    trials = [dataclasses.replace(trial, time=odd) for trial in make_snapshot().trials]
+    snapshot = make_snapshot(*trials, front=FRONT)
+    assert tracker.sync(snapshot) == SyncResult(created=6, updated=0, unchanged=0)
+    assert tracker.differences(snapshot) == []
+    held = tracker.trials(snapshot.name)
+    for trial in snapshot.trials:
+        params, metrics = held[trial.number]["params"], held[trial.number]["metrics"]
+        assert trial.config is not None
+        assert tuple(float(params[f"frozen_fraction_layer_{i}"]) for i in range(4)) == trial.config.frozen_fractions
+        assert float(params["learning_rate"]) == trial.config.learning_rate
+        assert metrics.get("validation_accuracy") == trial.metric
+        assert metrics["wall_time_s"] == trial.wall_time_s
+        assert [metrics[f"time/{name}_s"] for name in odd] == list(odd.values())
+    history = _client(tracker).get_metric_history(_run_ids(tracker, snapshot)["trial 2"], "train_loss")
+    assert tuple(LossPoint(point.step, point.value) for point in history) == snapshot.trials[2].curve
+
+
+def test_differences_name_the_value_and_both_sides(tracker: Tracker) -> None:
+    """A value that someone changed in MLflow is found."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    _client(tracker).log_metric(_run_ids(tracker, snapshot)["trial 2"], "wall_time_s", 7.0)
+    assert tracker.differences(snapshot) == ["trial 2 metrics.wall_time_s: 7.0 in MLflow, 250.0 in the study"]
+
+
+def test_the_filter_finds_the_front(tracker: Tracker) -> None:
+    """The filter of the README gives the front's runs, whose names say so too."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    experiment = _client(tracker).get_experiment_by_name(snapshot.name)
+    runs = _client(tracker).search_runs([experiment.experiment_id], FRONT_FILTER)
+    assert {run.info.run_name for run in runs} == {f"trial {number} · front" for number in FRONT}
+
+
+def test_runs_say_what_they_are(tracker: Tracker) -> None:
+    """States, parent, dataset, description and plausible times of the runs."""
+    snapshot = make_snapshot()
+    before = time.time_ns() // 1_000_000
+    tracker.sync(snapshot)
+    ids, client = _run_ids(tracker, snapshot), _client(tracker)
+    parent = client.get_run(ids[snapshot.name])
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["weights"] == snapshot.settings.job.weights
+    assert "| 1,500 MiB |" in parent.data.tags["mlflow.note.content"]
+    ends = []
+    for trial in snapshot.trials:
+        run = client.get_run(ids[f"trial {trial.number}"])
+        assert run.info.status == ("KILLED" if trial.state == "pruned" else "FINISHED")
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert len(run.data.tags["mlflow.note.content"].splitlines()) == 2
+        assert run.inputs.dataset_inputs[0].dataset.digest == snapshot.settings.job.data[:12]
+        assert run.info.end_time - run.info.start_time == round(1000 * (trial.host_seconds or 0))
+        ends.append(run.info.end_time)
+    assert ends == sorted(ends)
+    assert before <= ends[-1] <= time.time_ns() // 1_000_000
+
+
+def test_a_second_sync_writes_nothing(tracker: Tracker) -> None:
+    """The database is the same, row by row, and no file is touched."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    rows, picture = _rows(tracker), _artifacts(tracker, snapshot) / "front.png"
+    touched = picture.stat().st_mtime_ns
+    seen: list[tuple[int, int]] = []
+    assert tracker.sync(snapshot, lambda done, total: seen.append((done, total))) == SyncResult(0, 0, 6)
+    assert _rows(tracker) == rows
+    assert picture.stat().st_mtime_ns == touched
+    assert seen == [(i, 6) for i in range(1, 7)]
+
+
+def test_a_changed_front_changes_tags_and_names_alone(tracker: Tracker) -> None:
+    """A new trial that throws another off the front leaves the runs in place and renews the artifacts."""
+    first = make_snapshot(*make_snapshot().trials[:4], front={0, 2}, n_trials=6)
+    tracker.sync(first)
+    ids = _run_ids(tracker, first)
+    better = make_trial(4, 0.85, 1150.0, 240.0)
+    second = make_snapshot(*first.trials, better, front={0, 4}, n_trials=6)
+    assert tracker.sync(second) == SyncResult(created=1, updated=1, unchanged=3)
+    assert {name: run for name, run in _run_ids(tracker, second).items() if name != "trial 4"} == ids
+    assert tracker.differences(second) == []
+    assert {n for n, held in tracker.trials(second.name).items() if held["tags"]["farsearch.on_front"] == "true"} == {
+        0,
+        4,
+    }
+    assert _client(tracker).get_run(ids["trial 2"]).info.run_name == "trial 2"
+    shown = json.loads((_artifacts(tracker, second) / "front.json").read_text())
+    assert [row["number"] for row in shown["trials"]] == [0, 4]
+
+
+def test_a_running_trial_grows_into_a_complete_one(tracker: Tracker) -> None:
+    """What was known stays, the rest is added to the same run; the study's run ends with its last trial."""
+    done = make_trial(1, 0.8, 1000.0, 100.0)
+    running = dataclasses.replace(
+        done, state="running", metric=None, metric_error=None, dev_metric=None, host_seconds=None, curve=done.curve[:1]
+    )
+    first = make_snapshot(make_trial(0, 0.7, 900.0, 90.0), running, front={0})
+    tracker.sync(first)
+    ids, client = _run_ids(tracker, first), _client(tracker)
+    assert client.get_run(ids["trial 1"]).info.status == "RUNNING"
+    assert client.get_run(ids[first.name]).info.status == "RUNNING"
+    second = make_snapshot(first.trials[0], done, front={0, 1})
+    assert tracker.sync(second) == SyncResult(created=0, updated=1, unchanged=1)
+    assert _run_ids(tracker, second) == ids
+    assert tracker.differences(second) == []
+    assert [point.step for point in client.get_metric_history(ids["trial 1"], "train_loss")] == [8, 16, 24]
+    ended = client.get_run(ids["trial 1"]).info
+    assert ended.status == "FINISHED"
+    assert ended.end_time >= ended.start_time
+    assert client.get_run(ids[first.name]).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("state", ["waiting", "running", "complete", "pruned", "fail"])
+def test_every_state_has_its_status(tracker: Tracker, state: str) -> None:
+    """A trial without any result is mirrored too, and told by its status."""
+    trial = make_trial(0, None, None, None, state=state, config=None, plan=None, priming=None, curve=())
+    snapshot = make_snapshot(trial)
+    tracker.sync(snapshot)
+    assert tracker.differences(snapshot) == []
+    status = _client(tracker).get_run(_run_ids(tracker, snapshot)["trial 0"]).info.status
+    expected = {"waiting": "SCHEDULED", "running": "RUNNING", "complete": "FINISHED", "pruned": "KILLED"}
+    assert status == expected.get(state, "FAILED")
+
+
+def test_a_study_that_was_made_anew_replaces_its_runs(tracker: Tracker) -> None:
+    """Parameters can't be changed in MLflow: a run whose trial is another is replaced, one without is removed."""
+    tracker.sync(make_snapshot())
+    config = FarConfig((0.1, 0.1, 0.1, 0.1), 1e-3, 2.0)
+    trial = make_trial(0, 0.9, 800.0, 80.0, config=config)
+    job = dataclasses.replace(make_settings().job, seed=2)
+    snapshot = make_snapshot(trial, front={0}, settings=make_settings(job=job))
+    assert tracker.sync(snapshot) == SyncResult(created=0, updated=1, unchanged=0, removed=5)
+    assert tracker.differences(snapshot) == []
+    assert set(_run_ids(tracker, snapshot)) == {"trial 0", snapshot.name}
+    assert tracker.sync(snapshot) == SyncResult(0, 0, 1)
+
+
+def test_runs_that_exist_twice_are_healed(tracker: Tracker) -> None:
+    """What two mirrors that raced would leave behind, a second parent and a half-written second child, goes away."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    ids, client = _run_ids(tracker, snapshot), _client(tracker)
+    experiment = client.get_experiment_by_name(snapshot.name).experiment_id
+    for name in ("trial 2", snapshot.name):
+        tags = dict(client.get_run(ids[name]).data.tags)
+        del tags["farsearch.digest"]
+        client.create_run(experiment, start_time=1, tags=tags)
+    assert tracker.sync(snapshot) == SyncResult(0, 0, 6, removed=1)
+    assert _run_ids(tracker, snapshot) == ids
+    assert tracker.differences(snapshot) == []
+
+
+def test_a_run_that_was_left_half_written_is_finished(tracker: Tracker) -> None:
+    """A mirror that died between a run's values and its hash goes on with that run."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    ids, client = _run_ids(tracker, snapshot), _client(tracker)
+    client.delete_tag(ids["trial 4"], "farsearch.digest")
+    client.update_run(ids["trial 4"], status="RUNNING")
+    assert tracker.sync(snapshot) == SyncResult(0, 1, 5)
+    assert _run_ids(tracker, snapshot) == ids
+    assert client.get_run(ids["trial 4"]).info.status == "FINISHED"
+    assert len(client.get_metric_history(ids["trial 4"], "train_loss")) == 3
+
+
+def test_what_a_user_deleted_in_the_interface_comes_back(tracker: Tracker) -> None:
+    """A deleted run, a deleted experiment and a removed artifact folder are restored by the next sync."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    client = _client(tracker)
+    client.delete_run(_run_ids(tracker, snapshot)["trial 2"])
+    assert tracker.sync(snapshot) == SyncResult(created=1, updated=0, unchanged=5)
+    client.delete_experiment(client.get_experiment_by_name(snapshot.name).experiment_id)
+    tracker.sync(snapshot)
+    assert tracker.differences(snapshot) == []
+    assert len(_run_ids(tracker, snapshot)) == 7
+    shutil.rmtree(_artifacts(tracker, snapshot))
+    assert tracker.sync(snapshot) == SyncResult(0, 0, 6)
+    assert (_artifacts(tracker, snapshot) / "front.png").is_file()
+
+
+def test_a_folder_that_was_moved_keeps_its_artifacts_inside(tracker: Tracker, tmp_path: Path) -> None:
+    """MLflow keeps absolute paths: after a move the experiment is made anew, and the old place stays empty."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    (tmp_path / "new").mkdir()
+    for name in ("mlflow.db", "mlartifacts"):
+        shutil.move(tmp_path / name, tmp_path / "new" / name)
+    moved = open_tracking(f"sqlite:///{tmp_path}/new/mlflow.db")
+    assert moved.sync(snapshot).created == 6
+    assert moved.differences(snapshot) == []
+    assert (tmp_path / "new") in _artifacts(moved, snapshot).parents
+    assert not (tmp_path / "mlartifacts").exists()
+
+
+def test_artifacts_say_what_the_study_found(tracker: Tracker) -> None:
+    """The front as JSON equals the contract's, as table has a line a trial, as picture and page are what they claim."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    folder = _artifacts(tracker, snapshot)
+    assert json.loads((folder / "front.json").read_text()) == trials_json(snapshot, snapshot.front)
+    assert len((folder / "front.csv").read_text().splitlines()) == 4
+    assert (folder / "front.md").read_text().count("\n|") == 5
+    assert (folder / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "front.html").read_text().startswith("<!DOCTYPE html>")
+    assert json.loads((folder / "study.json").read_text())["rejected"] == {"peak memory": 41}
+
+
+def test_siblings_share_an_experiment(tracker: Tracker) -> None:
+    """Baselines have a parent run of their own in the study's experiment, and neither sync disturbs the other."""
+    study = make_snapshot()
+    baselines = make_snapshot(name=f"{study.name}/baselines")
+    tracker.sync(study)
+    assert tracker.sync(baselines) == SyncResult(6, 0, 0)
+    assert tracker.sync(study) == SyncResult(0, 0, 6)
+    assert tracker.sync(baselines) == SyncResult(0, 0, 6)
+    assert tracker.differences(study) == tracker.differences(baselines) == []
+    paths = {tracker.experiment_url_path(name).split("?")[0] for name in (study.name, baselines.name)}
+    assert len(paths) == 1
+
+
+def test_long_curves_are_written_in_batches(tracker: Tracker) -> None:
+    """MLflow takes 1000 values at once; a curve of 2000 points arrives whole."""
+    curve = tuple(LossPoint(step, 1 / (step + 1)) for step in range(2000))
+    snapshot = make_snapshot(make_trial(0, 0.8, 1000.0, 100.0, curve=curve))
+    tracker.sync(snapshot)
+    run = _run_ids(tracker, snapshot)["trial 0"]
+    history = _client(tracker).get_metric_history(run, "train_loss")
+    assert {point.step: point.value for point in history} == {point.step: point.loss for point in curve}
+
+
+def test_values_that_are_no_numbers_are_left_out() -> None:
+    """MLflow would store an infinity as the largest float; a diverged curve keeps its finite points."""
+    curve = (LossPoint(1, 0.7), LossPoint(2, float("nan")), LossPoint(3, float("inf")))
+    trial = make_trial(0, float("inf"), 1000.0, 100.0, state="fail", curve=curve, reason="loss is nan at step 2")
+    content = trial_content(make_snapshot(trial), trial)
+    assert "validation_accuracy" not in content.metrics
+    assert content.curve == curve[:1]
+    assert content.tags["farsearch.reason"] == "loss is nan at step 2"
+
+
+@given(st.floats(1e-12, 1e3), st.lists(st.floats(0, 1), min_size=1, max_size=24))
+def test_parameters_are_texts_that_read_back_exactly(rate: float, fractions: list[float]) -> None:
+    """Any configuration can be told from its run's parameters, and layers sort by their number."""
+    trial = make_trial(0, 0.5, 1.0, 1.0, config=FarConfig(tuple(fractions), rate, 1.0))
+    params = trial_content(make_snapshot(trial), trial).params
+    layers = sorted(key for key in params if key.startswith("frozen_fraction_layer_"))
+    assert [float(params[key]) for key in layers] == fractions
+    assert float(params["learning_rate"]) == rate
+
+
+def test_saved_views_hold_what_mlflow_s_page_reads(tracker: Tracker) -> None:
+    """The link opens a view that the experiment holds; its columns and filter name metrics and tags that exist."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    path = tracker.experiment_url_path(snapshot.name)
+    experiment = _client(tracker).get_experiment_by_name(snapshot.name)
+    assert path.startswith(f"#/experiments/{experiment.experiment_id}/runs?")
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{path.rsplit('=', 1)[1]}"])
+    state = json.loads(view["state"])
+    found = _client(tracker).search_runs([experiment.experiment_id], state["searchFilter"])
+    assert len(found) == len(FRONT)
+    for column in state["selectedColumns"]:
+        kind, name = column.rstrip("`").split(".`")
+        assert name in getattr(found[0].data, kind)
+
+
+def _write(snapshot: StudySnapshot, folder: Path) -> list[str]:
+    """Command that syncs ``snapshot`` into the database of ``folder`` and prints what it holds."""
+    (folder / "snapshot.json").write_text(json.dumps(snapshot.to_dict()))
+    return [sys.executable, "-c", _SYNC, f"sqlite:///{folder}/mlflow.db", str(folder / "snapshot.json")]
+
+
+def _values_of(output: str) -> dict[str, object]:
+    """What a sync printed, without what names a run."""
+    held = json.loads(output)
+    for trial in held.values():
+        del trial["tags"]["mlflow.parentRunId"]
+    return dict(held)
+
+
+def test_two_processes_make_a_fresh_database_and_a_lost_one_is_rebuilt(tmp_path: Path) -> None:
+    """Two syncs at once into nothing give one run a trial and no noise; after a loss the same values come back."""
+    snapshot = make_snapshot()
+    command = _write(snapshot, tmp_path)
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    results = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert [error for _, error in results] == ["", ""]
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        assert connection.execute("SELECT lifecycle_stage, count(*) FROM runs GROUP BY 1").fetchall() == [("active", 7)]
+    (tmp_path / "mlflow.db").unlink()
+    shutil.rmtree(tmp_path / "mlartifacts")
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert _values_of(again.stdout) == _values_of(results[0][0]) == _values_of(results[1][0])
+
+
+def test_a_database_that_was_taken_away_is_noticed(tracker: Tracker, tmp_path: Path) -> None:
+    """MLflow would go on writing to the file that is gone."""
+    (tmp_path / "mlflow.db").unlink()
+    with pytest.raises(MissingResource, match="was removed or replaced meanwhile; farsearch sync rebuilds it"):
+        tracker.sync(make_snapshot())
+
+
+def test_a_full_disk_loses_nothing(tracker: Tracker, tmp_path: Path) -> None:
+    """A sync that can't write ends in one line; the next one finishes what it left."""
+    snapshot = make_snapshot(*[make_trial(i, 0.8, 1000.0 + i, 100.0) for i in range(30)], front={0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "mlflow.db").stat().st_size + 65536, hard))
+        try:
+            with pytest.raises(MissingResource, match=r"^MLflow at sqlite:///.* can't be used \(.*\); mend") as caught:
+                tracker.sync(snapshot)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert errors.getvalue() == ""
+    tracker.sync(snapshot)
+    assert tracker.differences(snapshot) == []
+
+
+@pytest.mark.parametrize("content", [b"this is no database, but long enough to look like a file of one" * 100])
+def test_a_broken_database_is_refused_at_once(tmp_path: Path, content: bytes) -> None:
+    """One line and no retries for minutes."""
+    (tmp_path / "mlflow.db").write_bytes(content)
+    started = time.monotonic()
+    with pytest.raises(MissingResource, match="file is not a database"):
+        open_tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    assert time.monotonic() - started < 5
+
+
+def test_addresses_that_are_none_are_refused() -> None:
+    """Unknown schemes are the user's mistake; a server that is not there is missing, and told so within seconds."""
+    with pytest.raises(BadInput, match="'mlruns' is neither sqlite:///FILE nor"):
+        open_tracking("mlruns")
+    with pytest.raises(BadInput, match="shows its own interface"):
+        ui_command("http://127.0.0.1:5000", 5001)
+    started = time.monotonic()
+    with pytest.raises(MissingResource, match=r"MLflow server http://127\.0\.0\.1:9 does not answer"):
+        open_tracking("http://127.0.0.1:9")
+    assert time.monotonic() - started < 10
+
+
+def test_a_study_that_mlflow_does_not_hold_has_no_page(tracker: Tracker) -> None:
+    """The link is refused with the mend, and the read-back is empty."""
+    assert tracker.trials("unknown") == {}
+    with pytest.raises(MissingResource, match="does not hold study 'unknown'; farsearch sync puts it there"):
+        tracker.experiment_url_path("unknown")
+
+
+@contextlib.contextmanager
+def _server(uri: str, folder: Path) -> Iterator[str]:
+    """MLflow's own server on a free port, started as ``farsearch ui`` does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, **UI_ENVIRONMENT}
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(ui_command(uri, port), stdout=log, stderr=log, env=environment, cwd=folder)
+        try:
+            for _ in range(300):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
+                    break
+                assert process.poll() is None
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def test_a_server_shows_and_takes_studies(tracker: Tracker, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The interface serves what was written to the file, pictures too; a study sent over HTTP is held as exactly."""
+    local, remote = make_snapshot(), make_snapshot(name="over-http")
+    tracker.sync(local)
+    picture = _artifacts(tracker, local) / "front.png"
+    run = _run_ids(tracker, local)[local.name]
+    with _server(tracker.uri, tmp_path) as address:
+        with urllib.request.urlopen(f"{address}/get-artifact?path=front.png&run_uuid={run}") as served:
+            assert served.read() == picture.read_bytes()
+        over_http = open_tracking(address)
+        assert over_http.differences(local) == []
+        capfd.readouterr()
+        assert over_http.sync(remote) == SyncResult(created=6, updated=0, unchanged=0)
+        assert over_http.sync(remote) == SyncResult(created=0, updated=0, unchanged=6)
+        assert capfd.readouterr() == ("", "")
+        assert over_http.differences(remote) == []
+        assert [file.path for file in _client(over_http).list_artifacts(_run_ids(over_http, remote)["over-http"])]
+    started = time.monotonic()
+    with pytest.raises(MissingResource, match="does not answer"):
+        over_http.sync(remote)
+    assert time.monotonic() - started < 10
