@@ -57,7 +57,7 @@ constraints: ## pin again what the ranges of pyproject.toml resolve to (needs uv
 
 clean: ## remove .venv, build products and caches; studies stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find farsearch tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find farsearch tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written only when the install ended well, so that an interrupted one is done again.
 .venv/.installed-%: pyproject.toml constraints.txt

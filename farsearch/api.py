@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ def estimate(
     max_length: int = 128,
     classes: int = 2,
     samples: int | None = None,
+    progress: Callable[[str], None] | None = None,
     **frozen: Any,
 ) -> Cost:
     """Predict the memory and time of fine-tuning on a device. Needs no weights, and no network for known models.
@@ -75,18 +76,19 @@ def estimate(
         config: what is trained; None for one made of ``frozen``: ``frozen_fraction`` (one number or one a layer) and
             the other frozen parts of ``FarConfig``.
         samples: rows of one epoch, each at full length; None for a single step.
+        progress: told what the calibration of the device ``local`` does.
 
     Raises:
         BadInput: for an unknown device, or values that the model does not take.
         MissingResource: when the model's configuration is not at hand.
     """
     settings = load_config(resolve_model(model), with_known=True)
-    layers, limit = int(settings.num_hidden_layers), int(settings.max_position_embeddings)
+    layers, limit = len(layout_of(settings).layers), int(settings.max_position_embeddings)
     if max_length > limit:
         raise BadInput(f"max_length is {max_length}; {model} takes at most {limit} tokens")
     if config is None:
         config = _frozen_config(model, layers, frozen)
-    profile = find_profile(device, Store(HOME))
+    profile = find_profile(device, Store(HOME), progress)
     lengths = None if samples is None else [max_length] * samples
     return Pricer(settings, classes, batch_size, max_length, profile, lengths=lengths).price(config)
 

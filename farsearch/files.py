@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +25,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Translate what the disk refuses into one line: full, read-only, not permitted."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # whoever read the output has gone: that is no matter of the disk
     except (OSError, safetensors.SafetensorError) as error:
         text = str(error)
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -43,11 +45,13 @@ def _replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder that takes the place of ``path`` when the block ends well."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        # mkstemp's files, and those of safetensors, are for their owner alone; a team shares caches and bundles
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         try:
             yield temporary
+            temporary.chmod(mode)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -75,7 +79,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Write tensors as safetensors, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with _replacing(path) as temporary:
-        safetensors.torch.save_file(plain, temporary, metadata=dict(metadata or {}))
+        # a file with neither tensors nor metadata is read again, one with empty metadata and no tensors is not
+        safetensors.torch.save_file(plain, temporary, metadata=dict(metadata) if metadata else None)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor] | None:

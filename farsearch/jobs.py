@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -11,14 +12,16 @@ from typing import Any, Literal
 
 from farsearch.cost.price import Pricer, priming_plan
 from farsearch.devices import Profile, load_profile, local_profile
+from farsearch.devices.registry import LOCAL
 from farsearch.errors import BadInput
+from farsearch.models.families import layout_of
 from farsearch.models.load import ModelSource, load_config, load_tokenizer, resolve_model
 from farsearch.records import JobSpec, Priming, StudySettings
 from farsearch.study.space import Space, load_space
 from farsearch.study.store import Store
 from farsearch.tasks.encode import default_max_length
 from farsearch.tasks.load import load_task
-from farsearch.tasks.spec import TaskData
+from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
 from farsearch.training import Bench
 
@@ -29,7 +32,7 @@ _EMBEDDED_MODEL = "minilm"
 """Model of the embedded sample, which works without a network."""
 
 _TRAIN_SAMPLES = 4096
-_BATCH_SIZE = 16
+_BATCH_SIZE = 8
 _VERSIONED = ("farsearch", "torch", "transformers", "optuna", "mlflow")
 
 
@@ -68,9 +71,9 @@ class Job:
 
     @property
     def default_name(self) -> str:
-        """``<task>-<model>-<device>-<space>``."""
-        model = self.source.name.replace("/", "-")
-        return f"{self.settings.job.task}-{model}-{self.settings.device}-{self.space.name}"
+        """``<task>-<model>-<device>-<space>``, in characters that a folder's name can have."""
+        name = f"{self.settings.job.task}-{self.source.name}-{self.settings.device}-{self.space.name}"
+        return re.sub(r"[^A-Za-z0-9._+-]", "-", name)
 
     def bench(self, store: Store) -> Bench:
         """Load model and data for training."""
@@ -101,7 +104,7 @@ class Job:
 
 def find_profile(name: str, store: Store, progress: Callable[[str], None] | None = None) -> Profile:
     """A profile by name or path; ``local`` is calibrated at first use."""
-    if name == "local":
+    if name == LOCAL:
         return local_profile(store.cache / "devices", progress)
     return load_profile(name, store.home / "devices")
 
@@ -113,14 +116,19 @@ def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], Non
         BadInput: for a value that breaks a rule.
         MissingResource: for data or a model that is not at hand.
     """
+    # what can be wrong at once comes before what takes long: downloads, and the calibration of this machine
     space = load_space(options.space).with_fixed(_fixed(options))
-    profile = find_profile(options.device, store, progress)
+    get_task(options.task)
     name = options.model or (_EMBEDDED_MODEL if options.task == "reviews" else DEFAULT_MODEL)
-    data = load_task(options.task, options.data_dir)
     source = resolve_model(name)
-    tokenizer = load_tokenizer(source)
+    shipped = None if options.device == LOCAL else find_profile(options.device, store, progress)
+    data = load_task(options.task, options.data_dir)
     split = _split(data, options)
-    max_length = options.max_length or default_max_length(tokenizer, data.train.texts)
+    tokenizer = load_tokenizer(source)
+    layers = len(layout_of(load_config(source)).layers)
+    space.distributions(layers)
+    max_length = _max_length(options, source, tokenizer, data)
+    profile = shipped or find_profile(options.device, store, progress)
     job = JobSpec(
         task=data.spec.name,
         data=data.fingerprint,
@@ -144,6 +152,16 @@ def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], Non
         device_samples=options.device_samples,
     )
     return Job(settings, source, data, split, profile, space, _meta(name, source, data, profile, options))
+
+
+def _max_length(options: JobOptions, source: ModelSource, tokenizer: Any, data: TaskData) -> int:
+    """Tokens of the longest text, or what the user asks for, within what the model takes."""
+    limit = int(load_config(source).max_position_embeddings)
+    if options.max_length is None:
+        return min(default_max_length(tokenizer, data.train.texts), limit)
+    if options.max_length > limit:
+        raise BadInput(f"--max-length is {options.max_length}; {source.name} takes at most {limit} tokens")
+    return options.max_length
 
 
 def _fixed(options: JobOptions) -> dict[str, Any]:
@@ -172,9 +190,7 @@ def _priming(options: JobOptions) -> Priming:
     return Priming()
 
 
-def _meta(
-    name: str, source: ModelSource, data: TaskData, profile: Profile, options: JobOptions
-) -> dict[str, Any]:
+def _meta(name: str, source: ModelSource, data: TaskData, profile: Profile, options: JobOptions) -> dict[str, Any]:
     """What a report says and nothing decides by."""
     process = profile.process_mib
     # of the central figure, which is the objective: feasibility compares the high end of the peak
@@ -182,7 +198,8 @@ def _meta(
     return {
         "metric": data.spec.metric,
         "budget_mib": min(budget, options.max_memory_mib or budget),
-        "model": name,
+        # a folder is found again from anywhere, a short name on any machine
+        "model": source.location if Path(name).expanduser().is_dir() else name,
         "data_source": data.source,
         "data_dir": None if options.data_dir is None else str(options.data_dir.expanduser().resolve()),
         "labels": list(data.spec.labels),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -83,18 +84,22 @@ class PrimingCache:
         """The priming of ``epochs`` epochs, from the cache or run now on ``model`` (whose weights it overwrites)."""
         steps = steps_in(len(self.rows), self.job.batch_size, epochs)
         if self._latest is not None and self._latest.steps == steps:
-            return self._latest
+            return dataclasses.replace(self._latest, from_cache=True)
         path = self.folder / f"{steps}.safetensors"
+        # two workers never run the same priming: the second waits and reads
+        lock = filelock.FileLock(self.folder / "lock")
         with disk_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-        # two workers never run the same priming: the second waits and reads
-        with filelock.FileLock(self.folder / "lock"):
+            lock.acquire()
+        try:
             found = self._read(path, steps)
             if found is None:
                 if progress is not None:
                     progress(f"priming {steps} steps, kept for all trials")
                 self._run(model, steps)
                 found = self._read(path, steps, fresh=True)
+        finally:
+            lock.release()
         assert found is not None
         self._latest = found
         return found
@@ -104,9 +109,7 @@ class PrimingCache:
         if tensors is None:
             return None
         layers = range(len(self.layout.layers))
-        parts = {
-            name: [tensors.pop(f"{name}.{i}") for i in layers] for name in ("scores", "first_half", "second_half")
-        }
+        parts = {name: [tensors.pop(f"{name}.{i}") for i in layers] for name in ("scores", "first_half", "second_half")}
         seconds = float(tensors.pop("seconds"))
         halves = (parts["first_half"], parts["second_half"])
         return Primed(tensors, parts["scores"], halves, steps, seconds, not fresh, path)

@@ -147,7 +147,10 @@ class Priming(Record):
     frozen_values: Literal["pretrained", "primed"] = "pretrained"
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate > 0, f"priming learning_rate is {self.learning_rate}; it must be above 0")
+        _check(
+            self.learning_rate > 0 and math.isfinite(self.learning_rate),
+            f"priming learning_rate is {self.learning_rate}; it must be a number above 0",
+        )
         _check(self.warmup_steps >= 0, f"priming warmup_steps is {self.warmup_steps}; it must be at least 0")
 
 
@@ -214,8 +217,11 @@ class FarConfig(Record):
             self.learning_rate > 0 and math.isfinite(self.learning_rate),
             f"learning_rate is {self.learning_rate}; it must be a number above 0",
         )
-        _check(self.epochs > 0, f"epochs is {self.epochs}; it must be above 0")
-        _check(self.priming_epochs >= 0, f"priming_epochs is {self.priming_epochs}; it must be at least 0")
+        _check(self.epochs > 0 and math.isfinite(self.epochs), f"epochs is {self.epochs}; it must be a number above 0")
+        _check(
+            self.priming_epochs >= 0 and math.isfinite(self.priming_epochs),
+            f"priming_epochs is {self.priming_epochs}; it must be a number of at least 0",
+        )
         for name in ("frozen_attention_layers", "frozen_bottom_layers"):
             count = getattr(self, name)
             _check(0 <= count <= layers, f"{name} is {count}; the model has {layers} layers")
@@ -276,24 +282,42 @@ class StudySettings(Record):
     device_samples: int | None = None
 
     def fingerprint(self) -> str:
-        """SHA-256 (first 16 digits) over the settings, independent of the order of keys."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """SHA-256 (first 16 digits) over the settings.
+
+        Independent of the order of keys, and of whether a number is written 1 or 1.0.
+        """
+        return hashlib.sha256(_text(self.to_dict()).encode()).hexdigest()[:16]
 
     def differences(self, other: StudySettings) -> list[str]:
         """``key: mine, theirs`` for each setting that differs, nested keys with dots."""
         mine, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
-        keys = sorted(set(mine) | set(theirs))
         return [
-            f"{key}: {mine.get(key)!r}, {theirs.get(key)!r}"
-            for key in keys
+            f"{key}: {mine.get(key, _ABSENT)}, {theirs.get(key, _ABSENT)}"
+            for key in sorted({*mine, *theirs})
             if mine.get(key) != theirs.get(key)
         ]
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix: value}
+_ABSENT = "nothing"
+
+
+def _text(value: Any) -> str:
+    """JSON in which equal values have equal texts."""
+    return json.dumps(_as_numbers(value), sort_keys=True)
+
+
+def _as_numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    """The leaves of nested tables as texts, by their dotted keys."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: _text(value)}
     return {
         name: item
         for key, child in value.items()

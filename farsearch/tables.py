@@ -131,6 +131,12 @@ def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
     }
 
 
+_WORDS = ("state", "what", "value", "figure", "basis", "source")
+"""Columns of words, which start at the left."""
+_LONG = ("value", "source")
+"""Columns that may take several lines."""
+
+
 def markdown_table(rows: Sequence[Row]) -> str:
     """``rows`` as a GitHub-flavoured table, figures aligned to the right; an empty string for no rows."""
     if not rows:
@@ -156,7 +162,7 @@ def print_table(rows: Sequence[Row], console: Console, title: str | None = None)
 
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for head in rows[0] if rows else ():
-        table.add_column(head, justify="left" if head == "state" else "right", no_wrap=True)
+        table.add_column(head, justify="left" if head in _WORDS else "right", no_wrap=head not in _LONG)
     for row in rows:
         table.add_row(*row.values(), style="bold" if row.get("state") == "front" else None)
     console.print(table)

@@ -192,7 +192,8 @@ class Bench:
         self.pad_id = int(self.tokenizer.pad_token_id or 0)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model, self.layout = load_model(source, data.spec.labels, job.seed)
-        limit = int(model.config.max_position_embeddings)
+        settings: Any = model.config
+        limit = int(settings.max_position_embeddings)
         if job.max_length > limit:
             raise BadInput(f"max_length is {job.max_length}; {source.name} takes at most {limit} tokens")
         self.model = model.to(self.device)
@@ -269,8 +270,9 @@ class Bench:
             self.model, self.layout, learners, config, plan, self.train_rows, job.batch_size, self.pad_id, job.seed,
             on_step,
         )  # fmt: skip
-        validation = predict(self.model, self.validation_rows.input_ids, self.pad_id)
-        dev = predict(self.model, self.dev_rows.input_ids, self.pad_id)
+        with _training_errors():
+            validation = predict(self.model, self.validation_rows.input_ids, self.pad_id)
+            dev = predict(self.model, self.dev_rows.input_ids, self.pad_id)
         metric = self.data.spec.metric
         value = score(metric, validation.argmax(1).tolist(), list(self.validation_rows.labels))
         dev_value = score(metric, dev.argmax(1).tolist(), list(self.dev_rows.labels))

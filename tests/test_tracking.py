@@ -97,7 +97,7 @@ def test_every_value_of_a_study_is_in_mlflow_exactly(tracker: Tracker) -> None:
         assert metrics.get("validation_accuracy") == trial.metric
         assert metrics["wall_time_s"] == trial.wall_time_s
         assert [metrics[f"time/{name}_s"] for name in odd] == list(odd.values())
-    history = _client(tracker).get_metric_history(_run_ids(tracker, snapshot)["trial 2"], "train_loss")
+    history = _client(tracker).get_metric_history(_run_ids(tracker, snapshot)["trial 002"], "train_loss")
     assert tuple(LossPoint(point.step, point.value) for point in history) == snapshot.trials[2].curve
 
 
@@ -105,7 +105,7 @@ def test_differences_name_the_value_and_both_sides(tracker: Tracker) -> None:
     """A value that someone changed in MLflow is found."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
-    _client(tracker).log_metric(_run_ids(tracker, snapshot)["trial 2"], "wall_time_s", 7.0)
+    _client(tracker).log_metric(_run_ids(tracker, snapshot)["trial 002"], "wall_time_s", 7.0)
     assert tracker.differences(snapshot) == ["trial 2 metrics.wall_time_s: 7.0 in MLflow, 250.0 in the study"]
 
 
@@ -115,7 +115,7 @@ def test_the_filter_finds_the_front(tracker: Tracker) -> None:
     tracker.sync(snapshot)
     experiment = _client(tracker).get_experiment_by_name(snapshot.name)
     runs = _client(tracker).search_runs([experiment.experiment_id], FRONT_FILTER)
-    assert {run.info.run_name for run in runs} == {f"trial {number} · front" for number in FRONT}
+    assert {run.info.run_name for run in runs} == {f"trial {number:03d} · front" for number in FRONT}
 
 
 def test_runs_say_what_they_are(tracker: Tracker) -> None:
@@ -130,7 +130,7 @@ def test_runs_say_what_they_are(tracker: Tracker) -> None:
     assert "| 1,500 MiB |" in parent.data.tags["mlflow.note.content"]
     ends = []
     for trial in snapshot.trials:
-        run = client.get_run(ids[f"trial {trial.number}"])
+        run = client.get_run(ids[f"trial {trial.number:03d}"])
         assert run.info.status == ("KILLED" if trial.state == "pruned" else "FINISHED")
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert len(run.data.tags["mlflow.note.content"].splitlines()) == 2
@@ -162,13 +162,13 @@ def test_a_changed_front_changes_tags_and_names_alone(tracker: Tracker) -> None:
     better = make_trial(4, 0.85, 1150.0, 240.0)
     second = make_snapshot(*first.trials, better, front={0, 4}, n_trials=6)
     assert tracker.sync(second) == SyncResult(created=1, updated=1, unchanged=3)
-    assert {name: run for name, run in _run_ids(tracker, second).items() if name != "trial 4"} == ids
+    assert {name: run for name, run in _run_ids(tracker, second).items() if name != "trial 004"} == ids
     assert tracker.differences(second) == []
     assert {n for n, held in tracker.trials(second.name).items() if held["tags"]["farsearch.on_front"] == "true"} == {
         0,
         4,
     }
-    assert _client(tracker).get_run(ids["trial 2"]).info.run_name == "trial 2"
+    assert _client(tracker).get_run(ids["trial 002"]).info.run_name == "trial 002"
     shown = json.loads((_artifacts(tracker, second) / "front.json").read_text())
     assert [row["number"] for row in shown["trials"]] == [0, 4]
 
@@ -182,14 +182,14 @@ def test_a_running_trial_grows_into_a_complete_one(tracker: Tracker) -> None:
     first = make_snapshot(make_trial(0, 0.7, 900.0, 90.0), running, front={0})
     tracker.sync(first)
     ids, client = _run_ids(tracker, first), _client(tracker)
-    assert client.get_run(ids["trial 1"]).info.status == "RUNNING"
+    assert client.get_run(ids["trial 001"]).info.status == "RUNNING"
     assert client.get_run(ids[first.name]).info.status == "RUNNING"
     second = make_snapshot(first.trials[0], done, front={0, 1})
     assert tracker.sync(second) == SyncResult(created=0, updated=1, unchanged=1)
     assert _run_ids(tracker, second) == ids
     assert tracker.differences(second) == []
-    assert [point.step for point in client.get_metric_history(ids["trial 1"], "train_loss")] == [8, 16, 24]
-    ended = client.get_run(ids["trial 1"]).info
+    assert [point.step for point in client.get_metric_history(ids["trial 001"], "train_loss")] == [8, 16, 24]
+    ended = client.get_run(ids["trial 001"]).info
     assert ended.status == "FINISHED"
     assert ended.end_time >= ended.start_time
     assert client.get_run(ids[first.name]).info.status == "FINISHED"
@@ -202,7 +202,7 @@ def test_every_state_has_its_status(tracker: Tracker, state: str) -> None:
     snapshot = make_snapshot(trial)
     tracker.sync(snapshot)
     assert tracker.differences(snapshot) == []
-    status = _client(tracker).get_run(_run_ids(tracker, snapshot)["trial 0"]).info.status
+    status = _client(tracker).get_run(_run_ids(tracker, snapshot)["trial 000"]).info.status
     expected = {"waiting": "SCHEDULED", "running": "RUNNING", "complete": "FINISHED", "pruned": "KILLED"}
     assert status == expected.get(state, "FAILED")
 
@@ -216,8 +216,14 @@ def test_a_study_that_was_made_anew_replaces_its_runs(tracker: Tracker) -> None:
     snapshot = make_snapshot(trial, front={0}, settings=make_settings(job=job))
     assert tracker.sync(snapshot) == SyncResult(created=0, updated=1, unchanged=0, removed=5)
     assert tracker.differences(snapshot) == []
-    assert set(_run_ids(tracker, snapshot)) == {"trial 0", snapshot.name}
+    assert set(_run_ids(tracker, snapshot)) == {"trial 000", snapshot.name}
     assert tracker.sync(snapshot) == SyncResult(0, 0, 1)
+    before = _run_ids(tracker, snapshot)["trial 000"]
+    slower = make_trial(0, 0.9, 800.0, 80.0, config=dataclasses.replace(config, learning_rate=1e-4))
+    other = make_snapshot(slower, front={0}, settings=make_settings(job=job))
+    assert tracker.sync(other) == SyncResult(0, 1, 0)
+    assert tracker.differences(other) == []
+    assert _run_ids(tracker, other)["trial 000"] != before
 
 
 def test_runs_that_exist_twice_are_healed(tracker: Tracker) -> None:
@@ -226,7 +232,7 @@ def test_runs_that_exist_twice_are_healed(tracker: Tracker) -> None:
     tracker.sync(snapshot)
     ids, client = _run_ids(tracker, snapshot), _client(tracker)
     experiment = client.get_experiment_by_name(snapshot.name).experiment_id
-    for name in ("trial 2", snapshot.name):
+    for name in ("trial 002", snapshot.name):
         tags = dict(client.get_run(ids[name]).data.tags)
         del tags["farsearch.digest"]
         client.create_run(experiment, start_time=1, tags=tags)
@@ -240,12 +246,12 @@ def test_a_run_that_was_left_half_written_is_finished(tracker: Tracker) -> None:
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     ids, client = _run_ids(tracker, snapshot), _client(tracker)
-    client.delete_tag(ids["trial 4"], "farsearch.digest")
-    client.update_run(ids["trial 4"], status="RUNNING")
+    client.delete_tag(ids["trial 004"], "farsearch.digest")
+    client.update_run(ids["trial 004"], status="RUNNING")
     assert tracker.sync(snapshot) == SyncResult(0, 1, 5)
     assert _run_ids(tracker, snapshot) == ids
-    assert client.get_run(ids["trial 4"]).info.status == "FINISHED"
-    assert len(client.get_metric_history(ids["trial 4"], "train_loss")) == 3
+    assert client.get_run(ids["trial 004"]).info.status == "FINISHED"
+    assert len(client.get_metric_history(ids["trial 004"], "train_loss")) == 3
 
 
 def test_what_a_user_deleted_in_the_interface_comes_back(tracker: Tracker) -> None:
@@ -253,7 +259,7 @@ def test_what_a_user_deleted_in_the_interface_comes_back(tracker: Tracker) -> No
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     client = _client(tracker)
-    client.delete_run(_run_ids(tracker, snapshot)["trial 2"])
+    client.delete_run(_run_ids(tracker, snapshot)["trial 002"])
     assert tracker.sync(snapshot) == SyncResult(created=1, updated=0, unchanged=5)
     client.delete_experiment(client.get_experiment_by_name(snapshot.name).experiment_id)
     tracker.sync(snapshot)
@@ -309,7 +315,7 @@ def test_long_curves_are_written_in_batches(tracker: Tracker) -> None:
     curve = tuple(LossPoint(step, 1 / (step + 1)) for step in range(2000))
     snapshot = make_snapshot(make_trial(0, 0.8, 1000.0, 100.0, curve=curve))
     tracker.sync(snapshot)
-    run = _run_ids(tracker, snapshot)["trial 0"]
+    run = _run_ids(tracker, snapshot)["trial 000"]
     history = _client(tracker).get_metric_history(run, "train_loss")
     assert {point.step: point.value for point in history} == {point.step: point.loss for point in curve}
 

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from farsearch.bundle.folder import BUNDLE_SCHEMA, digest_of, sha256_of, whole_folder
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far.surgery import apply_far, merge
-from farsearch.files import disk_errors, save_tensors, write_json
+from farsearch.files import save_tensors, write_json
 from farsearch.models.load import load_model, load_tokenizer, resolve_model
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.study.trials import SavedTrial, load_trial
 from farsearch.training import start_state
 
-__all__ = ["BUNDLE_SCHEMA", "sha256_of", "write_bundle"]
-
-BUNDLE_SCHEMA = 1
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+__all__ = ["write_bundle"]
 
 
 def write_bundle(snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path, out: Path, why: str) -> Path:
@@ -44,21 +30,10 @@ def write_bundle(snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path
         BadInput: when ``out`` is in use, or the trial was not trained to its end.
         MissingResource: when the trial's tensors or the model are gone, or the disk is full.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"--out {out} exists and is not empty; name a new folder, or remove it first")
     if trial.state != "complete" or trial.config is None:
         raise BadInput(f"trial {trial.number} is {trial.state}, not complete; choose one of farsearch pareto")
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        try:
-            _fill(work, snapshot, trial, study_folder, why)
-            work.chmod(0o755)
-            if out.is_dir():
-                out.rmdir()
-            os.replace(work, out)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    with whole_folder(out) as work:
+        _fill(work, snapshot, trial, study_folder, why)
     return out
 
 
@@ -68,7 +43,8 @@ def _fill(work: Path, snapshot: StudySnapshot, trial: TrialRecord, study_folder:
     source = resolve_model(snapshot.meta["model"])
     if source.digest() != job.weights:
         raise MissingResource(
-            f"the weights of {source.name!r} are not those of the study any more; put the old ones back, or search again"
+            f"the weights of {source.name!r} are not those of the study any more; put the old ones back, or search "
+            "again"
         )
     saved = load_trial(study_folder, trial.number, len(config.frozen_fractions))
     model, layout = load_model(source, snapshot.meta["labels"], job.seed)
@@ -81,23 +57,21 @@ def _fill(work: Path, snapshot: StudySnapshot, trial: TrialRecord, study_folder:
     model.save_pretrained(work / "model")  # type: ignore[operator]
     load_tokenizer(source).save_pretrained(work / "model")
     files = sorted(path for path in work.rglob("*") if path.is_file())
-    write_json(
-        work / "far.json",
-        {
-            "schema_version": BUNDLE_SCHEMA,
-            "study": snapshot.name,
-            "settings": snapshot.settings.to_dict(),
-            "trial": trial.to_dict(),
-            "labels": list(snapshot.meta["labels"]),
-            "metric": snapshot.metric_name,
-            "layout": layout.to_dict(),
-            "learners": saved.learners,
-            "why": why,
-            "versions": snapshot.meta["versions"],
-            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "sha256": {path.relative_to(work).as_posix(): sha256_of(path) for path in files},
-        },
-    )
+    says = {
+        "schema_version": BUNDLE_SCHEMA,
+        "study": snapshot.name,
+        "settings": snapshot.settings.to_dict(),
+        "trial": trial.to_dict(),
+        "labels": list(snapshot.meta["labels"]),
+        "metric": snapshot.metric_name,
+        "layout": layout.to_dict(),
+        "learners": saved.learners,
+        "why": why,
+        "versions": snapshot.meta["versions"],
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "sha256": {path.relative_to(work).as_posix(): sha256_of(path) for path in files},
+    }
+    write_json(work / "far.json", {**says, "digest": digest_of(says)})
 
 
 def _put_trained(model: Any, layout: Any, saved: SavedTrial, config: Any) -> None:

@@ -3,6 +3,8 @@
 ==========  ====================================================
 __init__    the group of commands, errors and signals to exit codes
 options.py  options and arguments that several commands share
+details.py  all that is known of one trial or one profile, as rows
+terminal.py printing, on a terminal and in a pipe
 run.py      run: the search
 progress.py what a search shows while it goes on
 look.py     status, trials, show, pareto, sync, ui: what a study holds
@@ -16,11 +18,14 @@ Commands import what they need when they run: torch, optuna and mlflow together 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -39,7 +44,7 @@ class Terminated(KeyboardInterrupt):
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="farsearch", message="farsearch %(version)s")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error too. Takes its place anywhere.")
 def cli(debug: bool) -> None:
     """Search how to fine-tune a BERT-like model on a small device.
 
@@ -65,33 +70,61 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with the code that design and README name."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _terminate)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    # an option of the group, which click wants before the command and people type after it
+    words = ["--debug"] * debug + [word for word in given if word != "--debug"]
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = cli.main(args=arguments, prog_name="farsearch", standalone_mode=False)
+        code = cli.main(args=words, prog_name="farsearch", standalone_mode=False, obj=given)
+        sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort) as error:
         terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
         sys.exit(_TERMINATED if terminated else _INTERRUPTED)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
     except click.ClickException as error:
-        _complain(error.format_message())
+        _complain_of_usage(error)
         sys.exit(2)
     except FarsearchError as error:
-        if "--debug" in arguments:
+        if debug:
             traceback.print_exc()
         _complain(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # the reader, head for example, has seen enough
-        sys.stderr.close()
-        sys.exit(0)
+        _leave_quietly()
+    except SystemExit as error:
+        # click has its own answer to a broken pipe: exit with 1
+        if isinstance(error.__context__, BrokenPipeError):
+            _leave_quietly()
+        raise
     except Exception as error:
-        if "--debug" in arguments:
+        if debug:
             traceback.print_exc()
-        _complain(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} (--debug shows where)")
+        hint = "" if debug else " (--debug shows where)"
+        _complain(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}")
         sys.exit(1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave_quietly() -> NoReturn:
+    """The reader, head for example, has seen enough. What is still to be flushed has no place to go."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(null, stream.fileno())
+    sys.exit(0)
+
+
+def _complain_of_usage(error: click.ClickException) -> None:
+    """One line with the command whose help tells more; without any command the help itself."""
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+    elif context is None:
+        _complain(error.format_message())
+    else:
+        _complain(f"{error.format_message().rstrip('.')} (see {context.command_path} --help)")
 
 
 def _complain(message: str) -> None:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from pathlib import Path
 
 import click
 
 from farsearch.cli.look import chosen, read_snapshot
-from farsearch.cli.options import command_name, open_store, storage_option, study_argument
+from farsearch.cli.options import (
+    AboveZero,
+    choice_options,
+    command_name,
+    open_store,
+    storage_option,
+    study_argument,
+)
+from farsearch.cli.terminal import make_console
 
 __all__ = ["COMMANDS"]
 
 
 @click.command()
 @study_argument
-@click.option("--prefer", type=click.Choice(["knee", "accuracy", "memory", "time"]), default="knee", show_default=True)
-@click.option("--trial", type=int, help="Number of a trial, instead of a preference.")
+@choice_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; must be new or empty.")
 @storage_option
-def export(study: str | None, prefer: str, trial: int | None, out: Path, storage: str | None) -> None:
+def export(study: str | None, prefer: str | None, trial: int | None, out: Path, storage: str | None) -> None:
     """Write the chosen trial as a bundle: start weights, learners, and the fine-tuned model.
 
     The model in bundle/model loads with transformers alone. Nothing is trained again.
@@ -42,7 +49,9 @@ def export(study: str | None, prefer: str, trial: int | None, out: Path, storage
         f"{human_memory(record.peak_memory_mib)} and {human_time(record.wall_time_s)} on {snapshot.settings.device} "
         "(estimates)"
     )
-    click.echo(f"next:\n  {command_name()} finetune {folder} --train mine.tsv --dev mine_dev.tsv --out tuned/")
+    click.echo(f"the fine-tuned model is in {folder / 'model'} and loads with transformers alone")
+    again = f"{command_name()} finetune {shlex.quote(str(folder))} --train mine.tsv --dev mine_dev.tsv --out tuned/"
+    click.echo(f"next:\n  {again}")
 
 
 @click.command()
@@ -50,15 +59,17 @@ def export(study: str | None, prefer: str, trial: int | None, out: Path, storage
 @click.option("--train", type=click.Path(path_type=Path), required=True, help="TSV: sentence, label; with that header.")
 @click.option("--dev", type=click.Path(path_type=Path), help="TSV of the same form, to measure on.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; must be new or empty.")
-@click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="Length of the FAR phase.  [the bundle's]")
+@click.option("--epochs", type=AboveZero(), help="Passes over the training rows.  [default: the bundle's]")
 def finetune(bundle: Path, train: Path, dev: Path | None, out: Path, epochs: float | None) -> None:
     """Run a bundle's FAR phase on your own labelled sentences.
+
+    The files have a line 'sentence<TAB>label' and then one sentence a line, with the labels of the bundle's task by
+    name or number. The result in --out is an ordinary model of transformers.
 
     \b
     Example:
       farsearch finetune bundle/ --train mine.tsv --dev mine_dev.tsv --out tuned/
     """
-    from rich.console import Console
     from rich.progress import Progress
 
     from farsearch.bundle.read import finetune as run_phase
@@ -66,8 +77,8 @@ def finetune(bundle: Path, train: Path, dev: Path | None, out: Path, epochs: flo
     from farsearch.tables import human_metric
 
     opened = read_bundle(bundle)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not sys.stderr.isatty(), transient=True) as progress:
+    console = make_console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("FAR phase", total=None)
         tuned = run_phase(
             opened, train, dev, out, epochs,
@@ -75,7 +86,8 @@ def finetune(bundle: Path, train: Path, dev: Path | None, out: Path, epochs: flo
         )  # fmt: skip
     click.echo(f"{out}: the fine-tuned model after {tuned.steps} steps")
     if tuned.metric is not None:
-        click.echo(f"  {opened.metric} on {dev}: {human_metric(opened.metric, tuned.metric.value, tuned.metric.error)}")
+        metric = opened.spec.metric
+        click.echo(f"  {metric} on {dev}: {human_metric(metric, tuned.metric.value, tuned.metric.error)}")
 
 
 COMMANDS = (export, finetune)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from farsearch.cli.options import HOME, open_store, storage_option
+from farsearch.cli.terminal import print_rows
 
 __all__ = ["COMMANDS"]
 
 
 @click.group()
 def devices() -> None:
-    """List and show device profiles."""
+    """List and show device profiles: memory and speed of a device, with their sources."""
 
 
 @devices.command("list")
@@ -35,19 +36,17 @@ def devices_show(name: str) -> None:
     Example:
       farsearch devices show jetson-nano
     """
-    from rich.console import Console
-
+    from farsearch.cli.details import profile_rows
     from farsearch.jobs import find_profile
-    from farsearch.tables import print_table, profile_rows
 
     profile = find_profile(name, open_store(None), lambda text: click.echo(text, err=True))
     click.echo(f"{profile.name}: {profile.title} ({profile.basis})\n{profile.note}")
-    print_table(profile_rows(profile), Console())
+    print_rows(profile_rows(profile), None, "")
 
 
 @click.group()
 def spaces() -> None:
-    """List, show and check search spaces."""
+    """List, show and check search spaces: what is searched, and in which ranges."""
 
 
 @spaces.command("list")
@@ -62,7 +61,12 @@ def spaces_list() -> None:
 @spaces.command("show")
 @click.argument("name")
 def spaces_show(name: str) -> None:
-    """Print a space as YAML, to start one of your own from."""
+    """Print a space as YAML, to start one of your own from.
+
+    \b
+    Example:
+      farsearch spaces show default > mine.yaml
+    """
     from farsearch.study.space import space_text
 
     click.echo(space_text(name), nl=False)
@@ -71,7 +75,12 @@ def spaces_show(name: str) -> None:
 @spaces.command("check")
 @click.argument("path")
 def spaces_check(path: str) -> None:
-    """Say whether a space file is right."""
+    """Say whether a space file is right.
+
+    \b
+    Example:
+      farsearch spaces check mine.yaml
+    """
     from farsearch.study.space import load_space
 
     space = load_space(path)
@@ -80,7 +89,7 @@ def spaces_check(path: str) -> None:
 
 @click.group()
 def tasks() -> None:
-    """List the tasks."""
+    """List the tasks that a search can be about."""
 
 
 @tasks.command("list")
@@ -94,15 +103,19 @@ def tasks_list() -> None:
 
 @click.group()
 def studies() -> None:
-    """List and delete studies."""
+    """List and delete the studies of this folder, or of a database."""
 
 
 @studies.command("list")
 @storage_option
 def studies_list(storage: str | None) -> None:
     """List the studies here, the latest last."""
-    for name in open_store(storage).names():
+    store = open_store(storage)
+    names = store.names()
+    for name in names:
         click.echo(name)
+    if not names:
+        click.echo(f"no study in {store.where} yet", err=True)
 
 
 @studies.command("delete")

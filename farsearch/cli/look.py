@@ -6,18 +6,27 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from farsearch.cli.options import json_option, open_store, storage_option, study_argument, tracking_option
+from farsearch.cli.options import (
+    choice_options,
+    json_option,
+    open_store,
+    storage_option,
+    study_argument,
+    tracking_option,
+)
+from farsearch.cli.terminal import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from farsearch.records import StudySnapshot, TrialRecord
+    from farsearch.select import Choice, Preference
 
-__all__ = ["COMMANDS", "read_snapshot"]
+__all__ = ["COMMANDS", "chosen", "read_snapshot"]
 
 
 def read_snapshot(study: str | None, storage: str | None) -> StudySnapshot:
@@ -31,14 +40,6 @@ def _print_trials(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Non
     from farsearch.tables import trials_json
 
     click.echo(json.dumps(trials_json(snapshot, trials), indent=1))
-
-
-def _print_rows(rows: list[dict[str, str]], title: str) -> None:
-    from rich.console import Console
-
-    from farsearch.tables import print_table
-
-    print_table(rows, Console(), title)
 
 
 @click.command()
@@ -68,12 +69,17 @@ def status(study: str | None, as_json: bool, storage: str | None) -> None:
         }  # fmt: skip
         click.echo(json.dumps(data, indent=1))
         return
-    click.echo(f"study {snapshot.name}: {states['complete']} of {snapshot.n_trials} trials trained")
-    click.echo(f"  stopped {states['pruned']}, in work {states['running']}, proposals not trained {rejected}")
+    finished = states["complete"] + states["pruned"]
+    click.echo(f"study {snapshot.name}: {finished} of {snapshot.n_trials} trials are done")
+    click.echo(f"  complete {states['complete']}, stopped {states['pruned']}, in work {states['running']}")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in snapshot.rejected.items())
+    click.echo(f"  proposals that were not trained: {rejected}{f' ({reasons})' if reasons else ''}")
     if best is not None:
         value = human_metric(snapshot.metric_name, best.metric, best.metric_error)
-        click.echo(f"  best {snapshot.metric_name}: {value} (trial {best.number}); front: {len(snapshot.front)} trials")
-    click.echo(f"  primings: {cached} of {len(hits)} came from the cache")
+        click.echo(f"  best {snapshot.metric_name}: {value} (trial {best.number})")
+        click.echo(f"  trials on the front: {', '.join(str(trial.number) for trial in snapshot.front) or 'none'}")
+    if hits:
+        click.echo(f"  primings that came from the cache: {cached} of {len(hits)}")
 
 
 @click.command()
@@ -94,13 +100,13 @@ def trials(study: str | None, as_json: bool, storage: str | None) -> None:
     if as_json:
         _print_trials(snapshot, snapshot.trials)
     else:
-        _print_rows(trial_rows(snapshot), f"{snapshot.name}: all trials")
+        print_rows(trial_rows(snapshot), f"{snapshot.name}: all trials", f"{snapshot.name} has no trial yet")
 
 
 @click.command()
 @study_argument
 @json_option
-@click.option("--png", type=click.Path(path_type=Path), help="Also draw the front into this file.")
+@click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Also draw the front into this file.")
 @storage_option
 def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | None) -> None:
     """Show the Pareto front: the trials that no other beats in metric, memory and time at once.
@@ -120,16 +126,16 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
     if as_json:
         _print_trials(snapshot, snapshot.front)
     else:
-        _print_rows(front_rows(snapshot), f"{snapshot.name}: Pareto front")
+        empty = f"no trial of {snapshot.name} is on the front yet"
+        print_rows(front_rows(snapshot), f"{snapshot.name}: Pareto front", empty)
 
 
 @click.command()
 @study_argument
-@click.option("--trial", type=int, help="Number of the trial.  [the front's knee]")
-@click.option("--prefer", type=click.Choice(["knee", "accuracy", "memory", "time"]), default="knee", show_default=True)
+@choice_options
 @json_option
 @storage_option
-def show(study: str | None, trial: int | None, prefer: str, as_json: bool, storage: str | None) -> None:
+def show(study: str | None, trial: int | None, prefer: str | None, as_json: bool, storage: str | None) -> None:
     """Show one trial with everything that is known of it.
 
     \b
@@ -137,23 +143,41 @@ def show(study: str | None, trial: int | None, prefer: str, as_json: bool, stora
       farsearch show --trial 7
       farsearch show --prefer memory
     """
-    from farsearch.tables import trial_details
+    from farsearch.cli.details import trial_details
 
     snapshot = read_snapshot(study, storage)
-    choice = chosen(snapshot, trial, prefer)
+    record, reason = _shown(snapshot, trial, prefer)
     if as_json:
-        click.echo(json.dumps({"schema_version": 1, "study": snapshot.name, "trial": choice.trial.to_dict()}, indent=1))
+        click.echo(json.dumps({"schema_version": 1, "study": snapshot.name, "trial": record.to_dict()}, indent=1))
         return
-    click.echo(f"study {snapshot.name}, trial {choice.trial.number}")
-    click.echo(choice.reason)
-    _print_rows(trial_details(snapshot, choice.trial), "")
+    click.echo(f"study {snapshot.name}, trial {record.number}\n{reason}")
+    print_rows(trial_details(snapshot, record), None, "")
 
 
-def chosen(snapshot: StudySnapshot, trial: int | None, prefer: Any) -> Any:
-    """The trial of that number, or the front's by preference."""
+def _shown(snapshot: StudySnapshot, trial: int | None, prefer: str | None) -> tuple[TrialRecord, str]:
+    """The trial to show, one that was stopped or failed too, and why this one."""
+    asked = next((t for t in snapshot.trials if t.number == trial and prefer is None), None)
+    if asked is not None and asked.state != "complete":
+        return asked, f"Trial {trial} has no result: {asked.state}{f', {asked.reason}' if asked.reason else ''}."
+    choice = chosen(snapshot, trial, prefer)
+    return choice.trial, choice.reason
+
+
+def chosen(snapshot: StudySnapshot, trial: int | None, prefer: str | None) -> Choice:
+    """The complete trial of that number, or the front's by preference.
+
+    Raises:
+        BadInput: for both at once, or a trial without a result.
+        NoFeasibleTrial: when there is no front.
+    """
+    from farsearch.errors import BadInput
     from farsearch.select import choose, choose_trial
 
-    return choose(snapshot, prefer) if trial is None else choose_trial(snapshot, trial)
+    if trial is None:
+        return choose(snapshot, cast("Preference", prefer or "knee"))
+    if prefer is not None:
+        raise BadInput(f"--trial {trial} and --prefer {prefer} ask for different things; give one of them")
+    return choose_trial(snapshot, trial)
 
 
 @click.command()
@@ -179,7 +203,8 @@ def sync(study: str | None, storage: str | None, tracking_uri: str) -> None:
 
 @click.command()
 @study_argument
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", default=5000, show_default=True,
+              help="Port to listen on.")  # fmt: skip
 @storage_option
 @tracking_option
 def ui(study: str | None, port: int, storage: str | None, tracking_uri: str) -> None:

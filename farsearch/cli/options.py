@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -14,13 +15,31 @@ import click
 if TYPE_CHECKING:
     from farsearch.study.store import Store
 
-__all__ = ["HOME", "KeyValue", "SamplesOrAll", "command_name", "json_option", "open_store", "storage_option",
-           "study_argument", "tracking_option"]  # fmt: skip
+__all__ = [
+    "HOME",
+    "AboveZero",
+    "KeyValue",
+    "ParamType",
+    "SamplesOrAll",
+    "choice_options",
+    "command_name",
+    "json_option",
+    "open_store",
+    "storage_option",
+    "study_argument",
+    "tracking_option",
+    "typed_command",
+]
 
 HOME = Path(".farsearch")
 """Journal, saved tensors and caches of a working directory."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # generic for type checkers only, in the older versions of click
 
 
 def study_argument(function: F) -> F:
@@ -33,6 +52,18 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, with a schema_version.")(
         function
     )
+
+
+def choice_options(function: F) -> F:
+    """Which trial: by intent or by number."""
+    function = click.option("--trial", type=click.IntRange(min=0), metavar="N", help="By number, on the front or not.")(
+        function
+    )
+    return click.option(
+        "--prefer",
+        type=click.Choice(["knee", "accuracy", "memory", "time"]),
+        help="By what it is best in on the front; the knee is the compromise.  [default: knee]",
+    )(function)
 
 
 def storage_option(function: F) -> F:
@@ -73,7 +104,29 @@ def command_name() -> str:
     return shlex.quote(shown if os.sep in name and not os.path.isabs(shown) else os.path.basename(name))
 
 
-class SamplesOrAll(click.ParamType):
+def typed_command() -> str:
+    """The command that runs now, as it can be typed again."""
+    given = click.get_current_context().find_root().obj
+    return f"{command_name()} {shlex.join(sys.argv[1:] if given is None else given)}"
+
+
+class AboveZero(ParamType):
+    """A finite number above 0."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A float."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            self.fail(f"{value!r} is not a number above 0", param, ctx)
+        return number
+
+
+class SamplesOrAll(ParamType):
     """A number of rows, or ``all``."""
 
     name = "n|all"
@@ -82,12 +135,12 @@ class SamplesOrAll(click.ParamType):
         """An int or ``all``."""
         if value == "all" or isinstance(value, int):
             return value
-        if not str(value).isdigit() or int(value) < 1:
+        if not str(value).isdecimal() or int(value) < 1:
             self.fail(f"{value!r} is not a number of rows; give 1 or more, or all", param, ctx)
         return int(value)
 
 
-class KeyValue(click.ParamType):
+class KeyValue(ParamType):
     """``key=value`` with a number, true or false as value."""
 
     name = "key=value"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.options import json_option
+from farsearch.cli.options import ParamType, json_option
 
 if TYPE_CHECKING:
     from farsearch.cost.price import Cost
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 
-class Fractions(click.ParamType):
+class Fractions(ParamType):
     """One fraction for all layers, or one a layer, with commas."""
 
     name = "f[,f...]"
@@ -33,14 +33,21 @@ class Fractions(click.ParamType):
 @click.command()
 @click.option("--device", required=True, metavar="NAME", help="Profile of the device (see: farsearch devices list).")
 @click.option("--model", required=True, metavar="NAME", help="A well-known checkpoint, a folder, or a hub name.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--max-length", type=click.IntRange(min=4), default=128, show_default=True, help="Tokens of a text.")
-@click.option("--frozen-fraction", type=Fractions(), default="0", show_default=True, help="For all layers, or each.")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=16, show_default=True,
+              help="Rows of a training step.")  # fmt: skip
+@click.option("--max-length", type=click.IntRange(min=4), metavar="N", default=128, show_default=True,
+              help="Tokens of a text.")  # fmt: skip
+@click.option("--frozen-fraction", type=Fractions(), default="0", show_default=True,
+              help="Share of frozen neurons, one for all layers or one each from the bottom.")  # fmt: skip
 @click.option("--frozen-embeddings", is_flag=True, help="The embeddings are not trained.")
-@click.option("--frozen-attention-layers", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--frozen-bottom-layers", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--classes", type=click.IntRange(min=2), default=2, show_default=True, help="Size of the head.")
-@click.option("--samples", type=click.IntRange(min=1), help="Rows of one epoch, each at full length.")
+@click.option("--frozen-attention-layers", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
+              help="So many of the lowest layers do not train their attention.")  # fmt: skip
+@click.option("--frozen-bottom-layers", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
+              help="So many of the lowest layers are not trained at all.")  # fmt: skip
+@click.option("--classes", type=click.IntRange(min=2), metavar="N", default=2, show_default=True,
+              help="Size of the head.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(min=1), metavar="N",
+              help="Time one epoch of so many rows, each at full length, instead of one step.")  # fmt: skip
 @json_option
 def estimate(
     device: str,
@@ -73,6 +80,7 @@ def estimate(
         max_length=max_length,
         classes=classes,
         samples=samples,
+        progress=lambda text: click.echo(text, err=True),
         frozen_fraction=frozen_fraction,
         frozen_embeddings=frozen_embeddings,
         frozen_attention_layers=frozen_attention_layers,
@@ -113,7 +121,10 @@ def _print(cost: Cost, device: str, model: str, samples: int | None) -> None:
     early, late = (human_time(seconds) for seconds in cost.wall_time_range_s)
     click.echo(f"{model} on {device}: {'fits' if cost.fits else 'DOES NOT FIT'}")
     click.echo(f"  tensors      {cost.tensor_peak_mib:.0f} MiB at the worst moment of a step ({parts})")
-    click.echo(f"  with process {cost.peak_memory_mib:.0f} MiB ({low:.0f} to {high:.0f}); the device has {have[0]:.0f} to {have[1]:.0f}")
+    click.echo(
+        f"  with process {cost.peak_memory_mib:.0f} MiB ({low:.0f} to {high:.0f}); "
+        f"the device has {have[0]:.0f} to {have[1]:.0f}"
+    )
     click.echo(f"  time         {human_time(cost.wall_time_s)} for {span} ({early} to {late}), an estimate")
     if cost.energy_j is not None:
         click.echo(f"  energy       {cost.energy_j:.0f} J, an estimate")

@@ -36,17 +36,17 @@ class SearchProgress:
         self._warning: str | None = None
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("trials"),
+            TextColumn("{task.fields[study]}", markup=False),
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[tail]}", markup=False),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[tail]}"),
             console=console,
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._progress.add_task("starting", total=n_trials, tail="")
+        self._task = self._progress.add_task("starting", total=n_trials, study="", tail="")
 
     def __enter__(self) -> SearchProgress:
         self._progress.start()
@@ -57,16 +57,16 @@ class SearchProgress:
 
     def already(self, snapshot: StudySnapshot) -> None:
         """The study had finished trials when this run began."""
-        done = self._finished(snapshot)
-        self._progress.update(self._task, completed=done)
+        self._show(snapshot)
+        done = _finished(snapshot)
         if done:
             self._console.print(f"going on with study {snapshot.name}: {done} of {self._total} trials are done")
 
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
         """A trial begins."""
         text = (
-            f"trial {number}: {mean_frozen(config):.0%} frozen, lr {config.learning_rate:.1e}, "
-            f"{human_memory(cost.peak_memory_mib)}, {human_time(cost.wall_time_s)} on the device"
+            f"trial {number}: {mean_frozen(config):.0%} frozen, rate {config.learning_rate:.1e}, "
+            f"{human_memory(cost.peak_memory_mib)}, {human_time(cost.wall_time_s)}"
         )
         self._progress.update(self._task, description=text)
 
@@ -76,30 +76,48 @@ class SearchProgress:
 
     def note(self, text: str) -> None:
         """Something took time or went another way."""
-        self._console.print(f"  {text}", highlight=False)
+        self._console.print(f"  {text}")
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
         """One line a trial, and the mirror."""
         self._ended_here += 1
-        self._console.print(self._line(record, snapshot), highlight=False)
-        self._progress.update(self._task, completed=self._finished(snapshot), tail="")
+        self._console.print(self._line(record, snapshot))
+        self._show(snapshot)
         warning = self._mirror(snapshot)
         if warning is not None and warning != self._warning:
-            self._console.print(f"  {warning}", highlight=False)
+            self._console.print(f"  {warning}")
         self._warning = warning
 
-    def _finished(self, snapshot: StudySnapshot) -> int:
-        return sum(trial.state in ("complete", "pruned") for trial in snapshot.trials)
+    def _show(self, snapshot: StudySnapshot) -> None:
+        """The live line after a trial: the study as a whole."""
+        best = max((trial.metric for trial in snapshot.complete if trial.metric is not None), default=None)
+        stopped = sum(trial.state == "pruned" for trial in snapshot.trials)
+        parts = [
+            "" if best is None else f"best {human_metric(self._metric, best)}",
+            f"stopped {stopped}" if stopped else "",
+            f"rejected {sum(snapshot.rejected.values())}" if snapshot.rejected else "",
+            f"about {human_time(self._left(snapshot))} left" if self._ended_here else "",
+        ]
+        text = ", ".join(part for part in parts if part)
+        self._progress.update(self._task, completed=_finished(snapshot), study=text, tail="")
+
+    def _left(self, snapshot: StudySnapshot) -> float:
+        """Seconds until the last trial, at the pace of this run."""
+        spent = time.monotonic() - self._started
+        return spent / self._ended_here * max(0, self._total - _finished(snapshot))
 
     def _line(self, record: TrialRecord, snapshot: StudySnapshot) -> str:
-        done = self._finished(snapshot)
+        done = _finished(snapshot)
         head = f"[{done}/{self._total}] trial {record.number}"
         if record.state != "complete":
             return f"{head}  stopped: {record.reason}"
-        spent = time.monotonic() - self._started
-        left = spent / self._ended_here * max(0, self._total - done)
+        left = f"  (about {human_time(self._left(snapshot))} left)" if done < self._total else ""
         return (
             f"{head}  {human_metric(self._metric, record.metric, record.metric_error)}  "
             f"{human_memory(record.peak_memory_mib)}  {human_time(record.wall_time_s)} on the device"
-            f"{'  on the front' if record.on_front else ''}  (about {human_time(left)} left)"
+            f"{'  on the front' if record.on_front else ''}{left}"
         )
+
+
+def _finished(snapshot: StudySnapshot) -> int:
+    return sum(trial.state in ("complete", "pruned") for trial in snapshot.trials)

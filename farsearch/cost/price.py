@@ -106,6 +106,11 @@ class Pricer:
         self._tables: dict[int, StepTable] = {}
         self._steps_by_epochs = lru_cache(maxsize=64)(self._padded_lengths)
 
+    def _executed(self, plan: StepPlan) -> StepPlan:
+        """The plan as the training loop executes it: a part of the whole batch or more is no part."""
+        whole = plan.micro_batch_size is not None and plan.micro_batch_size >= self.batch_size
+        return dataclasses.replace(plan, micro_batch_size=None) if whole else plan
+
     def table(self, plan: StepPlan) -> StepTable:
         """The look-up table for the rows that a plan puts through the model at once."""
         rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
@@ -122,19 +127,19 @@ class Pricer:
 
     def price(self, config: FarConfig, plan: StepPlan | None = None) -> Cost:
         """The cost of one configuration under one plan."""
-        plan = plan or StepPlan()
+        plan = self._executed(plan or StepPlan())
         table = self.table(plan)
         step = table.compose(config)
         account = memory_account(table, step, self.max_length, plan, self.profile)
         time, step_time = self._phase(config, plan, config.epochs)
         if self.prime_on_device and config.priming_epochs > 0:
             full = full_fine_tuning(table.layers)
-            priming = priming_plan(self.priming_optimizer, self.batch_size)
+            priming = self._executed(priming_plan(self.priming_optimizer, self.batch_size))
             primed = self.table(priming)
             other = memory_account(primed, primed.compose(full), self.max_length, priming, self.profile)
             account = max(account, other, key=lambda a: a.tensor_peak_mib)
             time["priming"] = sum(self._phase(full, priming, config.priming_epochs)[0].values())
-        return self._cost(account, time, step_time, int(round(step.trained.sum())))
+        return self._cost(account, time, step_time, round(step.trained.sum()))
 
     def _phase(self, config: FarConfig, plan: StepPlan, epochs: float) -> tuple[dict[str, float], float]:
         """Seconds of a phase by operation class, and of one step at full length."""

@@ -88,6 +88,7 @@ class _Ends:
     start: Part
     lowest: _Layer
     head: Part
+    backward_head: Part
     backward_embeddings: Part
     trained: Array
 
@@ -113,8 +114,8 @@ def _fit(samples: Sequence[tuple[float, float, Segment]]) -> Part:
             raise AssertionError(f"a segment has {sorted(shape)} entries at different sizes")
         if shape == {0}:
             return np.zeros((0, 6))
-        solution: Array = np.linalg.lstsq(basis, np.asarray(values, dtype=np.float64), rcond=None)[0]
-        return solution.T
+        solution = np.linalg.lstsq(basis, np.asarray(values, dtype=np.float64), rcond=None)[0]
+        return np.asarray(solution.T, dtype=np.float64)
 
     return Part(
         events=through([[event.size for event in segment.events] for *_, segment in samples]),
@@ -170,7 +171,7 @@ class StepTable:
         counts = [count for _, count in kinds]
         parts = [("embeddings", ends.start, 0)]
         parts += [(f"forward {i}", layer.forward, counts[i]) for i, layer in enumerate(layers)]
-        parts += [("head", ends.head, 0)]
+        parts += [("head", ends.head, 0), ("backward head", ends.backward_head, 0)]
         parts += [(f"backward {i}", layers[i].backward, counts[i]) for i in reversed(range(len(layers)))]
         parts += [("backward embeddings", ends.backward_embeddings, 0)]
         trained = [layer.trained @ np.array([1.0, count]) for layer, count in zip(layers, counts, strict=True)]
@@ -190,12 +191,13 @@ class StepTable:
             samples = self._samples([lowest, above, above], 0, embeddings)
             parts = {
                 name: _fit([(length, k, traced.get(name, Segment())) for length, k, traced, _ in samples])
-                for name in ("start", "head", "backward embeddings")
+                for name in ("start", "head", "backward head", "backward embeddings")
             }
             self._ends[key] = _Ends(
                 parts["start"],
                 self._fit_layer(samples, 0),
                 parts["head"],
+                parts["backward head"],
                 parts["backward embeddings"],
                 np.array([[size, 0.0] for size in samples[0][3]["rest"]]).reshape(-1, 2),
             )

@@ -35,8 +35,8 @@ _VIEWS = {
 class Event:
     """A storage comes to life (``size`` > 0) or goes (< 0), in bytes.
 
-    ``kind``: ``gradient`` of a parameter, ``saved`` from forward to backward, ``mask`` of a dropout that is saved,
-    else ``temporary``.
+    ``kind``: ``gradient`` of a parameter, ``saved`` for a later segment (for the backward pass, or for the next
+    layer), ``mask`` of a dropout that is saved, else ``temporary``.
     """
 
     size: int
@@ -60,16 +60,16 @@ class Segment:
     operations: list[Operation] = field(default_factory=list)
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[misc]
+class _Recorder(TorchDispatchMode):
     """Follows storages and operations, and files them under the segment that is open."""
 
     def __init__(self, known: Iterator[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of torch
         self.segments: dict[str, Segment] = {}
         self._open: Segment = self.mark("start")
         self._births: dict[int, Event] = {}
-        self._spans: list[tuple[Event, str, Event, str]] = []
         self._name = "start"
+        self._closed = False
         self._masks: set[int] = set()
         self._old = {tensor.untyped_storage()._cdata for tensor in known}
 
@@ -104,16 +104,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]
         weakref.finalize(storage, self._gone, key, self._name)
 
     def _gone(self, key: int, born: str) -> None:
+        if self._closed:
+            return
         event = self._births.pop(key)
         end = Event(-event.size)
         self._open.events.append(end)
         kind = "mask" if key in self._masks else "saved"
         self._masks.discard(key)
-        if not _is_backward(born) and _is_backward(self._name):
+        # a layer's output counts as saved whether the next one keeps it or not: only so a layer's record does not
+        # depend on what stands above it
+        if not _is_backward(born) and self._name != born:
             event.kind = end.kind = kind
 
-    def mark_gradients(self, model: nn.Module) -> None:
-        """Name the storages that the parameters' gradients still hold."""
+    def close(self, model: nn.Module) -> None:
+        """End the record: what goes from now on is no part of it. Storages that gradients still hold are named so."""
+        self._closed = True
         for parameter in model.parameters():
             if parameter.grad is not None:
                 event = self._births.get(parameter.grad.untyped_storage()._cdata)
@@ -143,8 +148,13 @@ def _operation(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> Operat
 @contextmanager
 def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterator[None]:
     """Let the recorder's segments change at the borders of the layers, forwards and backwards."""
-    handles = []
-    last = len(layout.layers) - 1
+    # the module that calls the layers: only when it has returned is the last one's input gone, as the others' are
+    # before the next begins
+    stack = get_module(model, layout.layers[-1].path.rsplit(".", 2)[0])
+    handles = [
+        stack.register_forward_hook(lambda *_: recorder.mark("head") and None),
+        model.register_forward_hook(lambda *_: recorder.mark("backward head") and None),
+    ]
 
     def enter(i: int) -> Callable[..., None]:
         def hook(_module: Any, inputs: tuple[Any, ...], *_rest: Any) -> None:
@@ -157,8 +167,6 @@ def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterat
     def leave(i: int) -> Callable[..., None]:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             watch(output if isinstance(output, Tensor) else output[0], f"backward {i}")
-            if i == last:
-                recorder.mark("head")
 
         return hook
 
@@ -183,7 +191,7 @@ def trace_step(model: nn.Module, layout: ModelLayout, batch_size: int, length: i
         model: made under the ``FakeTensorMode`` that is active here, reconfigured and frozen as it is to be traced.
 
     Returns:
-        Segments ``start`` (embeddings), ``forward i``, ``head`` (head and loss, both ways), ``backward i`` and
+        Segments ``start`` (embeddings), ``forward i``, ``head`` (head and loss), ``backward head``, ``backward i`` and
         ``backward embeddings``. Those that do not occur are absent. Gradients stay alive at the end; storages of the
         model's own parameters and buffers are in none.
     """
@@ -197,7 +205,7 @@ def trace_step(model: nn.Module, layout: ModelLayout, batch_size: int, length: i
     idle = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
     with _marks(model, layout, recorder), recorder:
         train_step(model, idle, ids, mask, labels)
-    recorder.mark_gradients(model)
+    recorder.close(model)
     return recorder.segments
 
 

@@ -61,6 +61,7 @@ class SplitFeedForward(nn.Module):
         return y
 
     def extra_repr(self) -> str:
+        """The two counts, as torch prints them."""
         return "learners={}, frozen={}".format(len(self.learners), len(self.frozen))
 
     def release(self) -> Tuple[nn.Linear, Any, nn.Linear]:

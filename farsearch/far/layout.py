@@ -42,7 +42,7 @@ class ModelLayout(NamedTuple):
 
 def get_module(model: nn.Module, path: str) -> Any:
     """The submodule at a dotted path. It may be a plain function where a model keeps its activation as one."""
-    found = model  # type: Any
+    found: Any = model
     for name in path.split("."):
         found = getattr(found, name)
     return found

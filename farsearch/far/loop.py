@@ -54,7 +54,7 @@ def make_optimizer(kind: str, model: nn.Module, weight_decay: float = 0.01) -> t
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    factory = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[kind]  # type: Callable[..., torch.optim.Optimizer]
+    factory: Callable[..., torch.optim.Optimizer] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[kind]
     # torch 1.10 has no such argument and steps tensor by tensor anyway
     options = {"foreach": False} if "foreach" in inspect.signature(factory).parameters else {}
     return factory(groups, lr=1e-3, **options)
@@ -78,7 +78,7 @@ def train_step(
     """
     size = labels.shape[0]
     part = size if micro_batch_size is None else min(micro_batch_size, size)
-    total = None  # type: Optional[Tensor]
+    total: Optional[Tensor] = None
     for start in range(0, size, part):
         rows = slice(start, start + part)
         output = model(input_ids=input_ids[rows], attention_mask=attention_mask[rows], labels=labels[rows])
@@ -137,7 +137,7 @@ def predict(model: nn.Module, input_ids: Sequence[Sequence[int]], pad_id: int, b
     """Logits ``[rows, classes]`` in the order of ``input_ids``, on the CPU. Rows of similar length go together."""
     device = next(model.parameters()).device
     order = sorted(range(len(input_ids)), key=lambda row: len(input_ids[row]))
-    parts = []  # type: List[Tensor]
+    parts: List[Tensor] = []
     model.eval()
     with torch.no_grad():
         for start in range(0, len(order), batch_size):

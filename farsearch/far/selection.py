@@ -25,7 +25,7 @@ def learner_counts(width: int, frozen_fractions: Sequence[float], bottom_layers:
 
     That is a layer of the wholly frozen bottom, and one whose fraction freezes no neuron.
     """
-    counts = []  # type: List[Optional[int]]
+    counts: List[Optional[int]] = []
     for i, fraction in enumerate(frozen_fractions):
         count = learner_count(width, fraction)
         counts.append(None if i < bottom_layers or count == width else count)

@@ -1,0 +1,1 @@
+"""BERT-like models: find, load and build them, and where each family keeps its parts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optuna.distributions import BaseDistribution
@@ -13,14 +14,17 @@ from optuna.study import create_study
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.far.batches import steps_in
 from farsearch.far.loop import predict
-from farsearch.records import StepPlan
+from farsearch.records import FarConfig, StepPlan
 from farsearch.study.space import Space
+from farsearch.tables import human_memory, human_time
 from farsearch.training import Bench, far_phase
 
 __all__ = ["Outlook", "outlook"]
 
 _DRAWS = 200
 _STEPS = 4
+_PRIMINGS = 10
+_LONG_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,9 @@ class Outlook:
     Attributes:
         combinations: of the discrete parameters. continuous: names of the others.
         share_feasible: of random configurations of the space, from the cost model.
-        memory_mib, time_s: least and most among them.
+        memory_mib, time_s: least and most among them, on the device.
         trial_seconds: an upper estimate of one trial on this host, from timed steps of full fine-tuning.
+        priming_seconds: the same of all primings, which are run once and kept.
     """
 
     combinations: int
@@ -40,20 +45,24 @@ class Outlook:
     memory_mib: tuple[float, float]
     time_s: tuple[float, float]
     trial_seconds: float
+    priming_seconds: float
     n_trials: int
 
     def lines(self) -> list[str]:
         """The outlook in words."""
         rest = f" times a continuous {', '.join(self.continuous)}" if self.continuous else ""
-        minutes = self.trial_seconds * self.n_trials / 60
+        count = f"{self.combinations:,}" if self.combinations < 1_000_000 else f"{self.combinations:.1e}"
+        low, high = self.memory_mib
+        total = self.priming_seconds + self.trial_seconds * self.n_trials
         lines = [
-            f"space: {self.combinations:.3g} combinations{rest}; {self.share_feasible:.0%} of {_DRAWS} random ones fit, "
-            f"{self.memory_mib[0]:.0f} to {self.memory_mib[1]:.0f} MiB, {self.time_s[0]:.0f} to {self.time_s[1]:.0f} s "
-            "on the device",
-            f"this host: at most {self.trial_seconds:.0f} s a trial, {minutes:.0f} min for {self.n_trials} trials",
+            f"space: {count} combination{'s' * (self.combinations != 1)}{rest}; {self.share_feasible:.0%} of {_DRAWS} "
+            f"random ones fit: {low:,.0f} to {human_memory(high)}, {human_time(self.time_s[0])} to "
+            f"{human_time(self.time_s[1])} on the device",
+            f"this host: about {human_time(total)} for {self.n_trials} trials of at most "
+            f"{human_time(self.trial_seconds)}, {human_time(self.priming_seconds)} of it for priming",
         ]
-        if minutes > 60:
-            lines.append("  shorter: fewer --train-samples or --n-trials, or --timeout")
+        if total > _LONG_S:
+            lines.append("  shorter: fewer --train-samples or --n-trials, a smaller --model, or --timeout")
         return lines
 
 
@@ -61,17 +70,18 @@ def outlook(space: Space, pricer: Pricer, bench: Bench, plan: StepPlan, n_trials
     """Price random configurations and time some steps."""
     layers = len(bench.layout.layers)
     distributions = space.distributions(layers)
-    costs = [
-        pricer.price(space.config(params, layers), plan) for params in _draws(distributions, bench.job.seed)
-    ]
+    configs = [space.config(params, layers) for params in _draws(distributions, bench.job.seed)]
+    costs = [pricer.price(config, plan) for config in configs]
     combinations, continuous = space.size(layers)
+    trial_seconds, priming_seconds = _host_seconds(configs, bench, plan)
     return Outlook(
         combinations=combinations,
         continuous=tuple(continuous),
         share_feasible=sum(cost.fits for cost in costs) / len(costs),
         memory_mib=(min(c.peak_memory_mib for c in costs), max(c.peak_memory_mib for c in costs)),
         time_s=(min(c.wall_time_s for c in costs), max(c.wall_time_s for c in costs)),
-        trial_seconds=_trial_seconds(space, bench, plan),
+        trial_seconds=trial_seconds,
+        priming_seconds=priming_seconds,
         n_trials=n_trials,
     )
 
@@ -82,12 +92,9 @@ def _draws(distributions: dict[str, BaseDistribution], seed: int) -> list[dict[s
     return [study.ask(distributions).params for _ in range(_DRAWS)]
 
 
-def _trial_seconds(space: Space, bench: Bench, plan: StepPlan) -> float:
-    """Full fine-tuning of the longest phase that the space allows, extrapolated from a few steps and rows."""
+def _host_seconds(configs: Sequence[FarConfig], bench: Bench, plan: StepPlan) -> tuple[float, float]:
+    """Seconds of a trial and of all primings of these configurations, from a few steps and rows of full fine-tuning."""
     layers, job = len(bench.layout.layers), bench.job
-    params = {name: getattr(d, "high", None) or getattr(d, "choices", [0])[-1]
-              for name, d in space.distributions(layers).items()}  # fmt: skip
-    epochs = space.config(params, layers).epochs
     rows = bench.train_rows
     size = min(len(rows), _STEPS * job.batch_size)
     sample = dataclasses.replace(rows, input_ids=rows.input_ids[:size], labels=rows.labels[:size])
@@ -106,4 +113,8 @@ def _trial_seconds(space: Space, bench: Bench, plan: StepPlan) -> float:
     predict(bench.model, part, bench.pad_id)
     row = (time.perf_counter() - started) / len(part)
     evaluated = len(bench.validation_rows) + len(bench.dev_rows)
-    return step * steps_in(len(rows), job.batch_size, epochs) + row * evaluated
+    longest = max(config.epochs for config in configs)
+    # a space of continuous lengths has no end of primings: so many draws as are usual are counted
+    primings = sorted({config.priming_epochs for config in configs})[-_PRIMINGS:]
+    trial = step * steps_in(len(rows), job.batch_size, longest) + row * evaluated
+    return trial, step * sum(steps_in(len(rows), job.batch_size, epochs) for epochs in primings)

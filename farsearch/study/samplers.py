@@ -79,7 +79,10 @@ class GatedSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The first proposal that the gate lets through."""
+        """The first proposal that the gate lets through; of a trial that waited in the queue, what it brought."""
+        queued = trial.system_attrs.get("fixed_params")
+        if queued is not None:
+            return {name: value for name, value in queued.items() if name in search_space}
         for _ in range(PROPOSALS):
             related = self._inner.infer_relative_search_space(study, trial)
             params = self._inner.sample_relative(study, trial, related) if related else {}
@@ -90,8 +93,8 @@ class GatedSampler(BaseSampler):
             if reason is None:
                 return params
             self.refusals[reason] += 1
-        counts = ", ".join(f"{count} by {reason}" for reason, count in self.refusals.most_common())
-        raise NoFeasibleTrial(f"none of {PROPOSALS} proposals can be trained ({counts})")
+        counts = ", ".join(f"{reason} {count}" for reason, count in self.refusals.most_common())
+        raise NoFeasibleTrial(f"none of {PROPOSALS} proposals can be trained (refused for: {counts})")
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -103,8 +106,6 @@ class GatedSampler(BaseSampler):
         """Handed to the inner sampler."""
         self._inner.before_trial(study, trial)
 
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Any
-    ) -> None:
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
         """Handed to the inner sampler, which keeps its own notes (NSGA-II its constraints)."""
         self._inner.after_trial(study, trial, state, values)

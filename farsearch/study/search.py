@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from farsearch.cost.price import Cost, Pricer
-from farsearch.errors import NoFeasibleTrial, TrialError
+from farsearch.errors import FarsearchError, NoFeasibleTrial, TrialError
 from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
+from farsearch.study.nearest import nearest_fit
 from farsearch.study.samplers import GatedSampler, make_sampler
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space
@@ -24,6 +26,9 @@ from farsearch.training import Bench, Outcome
 __all__ = ["Search", "Watcher"]
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+_KILLS = 3
+"""Kills of its process after which parameters are given up: what the host has no memory for is killed always."""
 
 
 class Watcher(Protocol):
@@ -47,8 +52,9 @@ class Search:
     """One worker's search.
 
     Args:
+        space: as the study's settings say it.
+        sampler: name of one of ``samplers.SAMPLERS``.
         plan: the step plan that the objectives use.
-        seed: of the study; samplers draw theirs from it.
     """
 
     study: Study
@@ -70,25 +76,32 @@ class Search:
 
         Raises:
             NoFeasibleTrial: when no proposal fits.
+            MissingResource: when the study can't be written any more; finished trials are kept.
             KeyboardInterrupt: when it was interrupted; the trial in work is tried again by the next run.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        lock = WorkerLock(self.folder)
+        lock = WorkerLock(self.folder, shared=self.store.url is not None)
         try:
-            with storage_errors(self.store.where):
+            with self._turn():
                 self.study.set_user_attr("n_trials", n_trials)
                 self._enqueue_starts()
-                while deadline is None or time.monotonic() < deadline:
-                    with self.store.turn(self.study.study_name):
-                        self._recover(lock)
-                        if self._taken() >= n_trials:
-                            break
-                        proposal = self._propose(lock)
-                    if proposal is not None:
-                        self._train(*proposal)
+            while deadline is None or time.monotonic() < deadline:
+                with self._turn():
+                    self._recover(lock)
+                    if self._taken() >= n_trials:
+                        break
+                    proposal = self._propose(lock)
+                if proposal is not None:
+                    self._train(*proposal)
             return snapshot_of(self.study)
         finally:
             lock.close()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The study is this worker's alone, and what its storage refuses is translated."""
+        with storage_errors(self.store.where), self.store.turn(self.study.study_name):
+            yield
 
     def _taken(self) -> int:
         """Trials that are finished or in work."""
@@ -96,44 +109,49 @@ class Search:
 
     def _enqueue_starts(self) -> None:
         """Put what the space tries first into the queue of a new study, where the device has room for it."""
-        with self.store.turn(self.study.study_name):
-            if self.study.user_attrs.get("started"):
-                return
-            for name, params in self.space.starts(self.layers).items():
-                cost = self.pricer.price(self.space.config(params, self.layers), self.plan)
-                if cost.fits:
-                    self.study.enqueue_trial(params, user_attrs={"start": name}, skip_if_exists=True)
-                else:
-                    self.watcher.note(f"{name} does not fit: {cost.problems[0]}")
-            self.study.set_user_attr("started", True)
+        if self.study.user_attrs.get("started"):
+            return
+        for name, params in self.space.starts(self.layers).items():
+            cost = self.pricer.price(self.space.config(params, self.layers), self.plan)
+            if cost.fits:
+                self.study.enqueue_trial(params, user_attrs={"start": name}, skip_if_exists=True)
+            else:
+                self.watcher.note(f"{name} does not fit: {cost.problems[0]}")
+        self.study.set_user_attr("started", True)
 
     def _recover(self, lock: WorkerLock) -> None:
         """Fail the trials of workers that are gone, and queue their parameters again."""
         for trial in lock.abandoned(self.study):
-            # queued first: a kill between the two leaves a duplicate, which is refused when it is drawn
-            if trial.params and set(trial.params) == set(self.distributions):
-                self._queue_again(trial.params, trial.number)
+            kills = trial.user_attrs.get("kills", 0) + 1
+            again = kills < _KILLS
+            if again:
+                # queued first: a kill between the two is recovered once more, and nothing is queued twice
+                self._queue_again(trial, kills)
+            reason = "its process was killed" + ("" if again else f" {kills} times, so it is not tried again")
+            self.study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
             self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-            self.watcher.note(f"trial {trial.number} was cut off; its parameters are tried again")
+            self.watcher.note(f"trial {trial.number} ended early: {reason}" + ("; it is tried again" if again else ""))
 
-    def _queue_again(self, params: Mapping[str, Any], number: int) -> None:
+    def _queue_again(self, trial: FrozenTrial, kills: int) -> None:
+        """Queue the parameters of a trial, those too that it took from the queue and had not suggested yet."""
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if not any(trial.user_attrs.get("retry_of") == number for trial in waiting):
-            self.study.enqueue_trial(dict(params), user_attrs={"retry_of": number})
+        known = any(other.user_attrs.get("retry_of") == trial.number for other in waiting)
+        if not known and params and set(params) == set(self.distributions):
+            self.study.enqueue_trial(params, user_attrs={"retry_of": trial.number, "kills": kills})
 
-    def _known(self, but: int | None = None) -> set[str]:
-        """Keys of the configurations that were trained, are in work, or wait."""
-        states = (*_FINISHED, TrialState.RUNNING, TrialState.WAITING)
-        known = set()
+    def _configs(self, *states: TrialState) -> dict[int, str]:
+        """Keys of the configurations of the trials in these states, by number."""
+        found = {}
         for trial in self.study.get_trials(deepcopy=False, states=states):
             params = trial.params or trial.system_attrs.get("fixed_params", {})
-            if trial.number != but and set(params) == set(self.distributions):
-                known.add(_key(self.space.config(params, self.layers)))
-        return known
+            if set(params) == set(self.distributions):
+                found[trial.number] = _key(self.space.config(params, self.layers))
+        return found
 
     def _propose(self, lock: WorkerLock) -> tuple[Trial, FarConfig, Cost] | None:
         """Make the next trial: one that waits, or the sampler's first proposal that fits and is new."""
-        known = self._known()
+        known = set(self._configs(*_FINISHED, TrialState.RUNNING, TrialState.WAITING).values())
 
         def gate(params: Mapping[str, Any]) -> str | None:
             config = self.space.config(params, self.layers)
@@ -143,87 +161,86 @@ class Search:
             return None if cost.fits else cost.problems[0].partition(":")[0]
 
         count = len(self.study.get_trials(deepcopy=False))
-        seed = self.bench.job.seed
-        sampler = GatedSampler(make_sampler(self.sampler, seed, count), self.distributions, gate)
+        inner = make_sampler(self.sampler, self.bench.job.seed, count)
+        sampler = GatedSampler(inner, self.distributions, gate)
         self.study.sampler = sampler
         try:
             trial = self.study.ask(self.distributions)
         except NoFeasibleTrial as error:
-            self._close_unborn(str(error))
-            raise NoFeasibleTrial(f"{error}; {self._nearest()}") from error
+            self._close_unborn(sampler.refusals)
+            raise NoFeasibleTrial(self._nothing(error, sampler.refusals)) from error
         trial.set_user_attr("worker", lock.name)
         if sampler.refusals:
             trial.set_user_attr("rejected", dict(sampler.refusals))
         config = self.space.config(trial.params, self.layers)
-        trial.set_user_attr("config", config.to_dict())
         cost = self.pricer.price(config, self.plan)
+        trial.set_user_attr("record", _priced(trial.number, config, self.plan, cost).to_dict())
         for name, excess in _constraints(cost, self.pricer).items():
             trial.set_constraint(name, excess)
-        if _key(config) in self._trained_elsewhere(trial.number):
+        others = self._configs(*_FINISHED, TrialState.RUNNING)
+        if _key(config) in {key for number, key in others.items() if number != trial.number}:
             trial.set_user_attr("reason", "the same configuration was trained already")
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         return trial, config, cost
 
-    def _trained_elsewhere(self, number: int) -> set[str]:
-        """Keys of the configurations of other trials that are finished or in work."""
-        trials = self.study.get_trials(deepcopy=False, states=(*_FINISHED, TrialState.RUNNING))
-        return {
-            _key(self.space.config(trial.params, self.layers))
-            for trial in trials
-            if trial.number != number and set(trial.params) == set(self.distributions)
-        }
-
-    def _close_unborn(self, reason: str) -> None:
-        """``ask`` raised after it had made a trial: end that one."""
+    def _close_unborn(self, refusals: Mapping[str, int]) -> None:
+        """``ask`` raised after it had made a trial, which has no worker yet: end that one."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not trial.params and "worker" not in trial.user_attrs:
+            if "worker" not in trial.user_attrs:
+                for key, value in (("rejected", dict(refusals)), ("reason", "no proposal could be trained")):
+                    self.study._storage.set_trial_user_attr(trial._trial_id, key, value)
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
-    def _nearest(self) -> str:
-        """The mend for a space in which nothing fits: what the cheapest configurations would need."""
-        frozen = FarConfig(
-            frozen_fractions=(1.0,) * self.layers, learning_rate=1e-4, epochs=1.0, frozen_embeddings=True
-        )
-        cost = self.pricer.price(frozen, self.plan)
-        need, have = cost.peak_memory_range_mib[1], cost.available_range_mib[0]
-        what = "all feed-forward blocks and the embeddings frozen (--space wide)"
-        if cost.fits:
-            return f"{what} would fit: {cost.peak_memory_mib:.0f} MiB, {cost.wall_time_s:.0f} s"
-        return (
-            f"even {what} needs up to {need:.0f} of {have:.0f} MiB and {cost.wall_time_s:.0f} s: "
-            "use a smaller --batch-size, --max-length or --model, or another --device"
-        )
+    def _nothing(self, error: NoFeasibleTrial, refusals: Mapping[str, int]) -> str:
+        """Why no proposal was let through, and what can be done."""
+        if "duplicate" in refusals:
+            return (
+                f"{error}; what fits has been trained already: ask for fewer --n-trials, or search more with another "
+                "--space or without --set"
+            )
+        return f"{error}; {nearest_fit(self.pricer, self.plan, self.space, self.layers)}"
 
     def _train(self, trial: Trial, config: FarConfig, cost: Cost) -> None:
         """Train one trial, keep what it made, and tell the study."""
         self.watcher.trial_started(trial.number, config, cost)
         record = _priced(trial.number, config, self.plan, cost)
         try:
-            outcome = self.bench.run(config, self.plan, self.watcher.step, self.watcher.note)
-        except TrialError as error:
-            record = _with(record, state="pruned", reason=str(error))
-            self._tell(trial, record, TrialState.PRUNED, None)
-            return
+            try:
+                outcome = self.bench.run(config, self.plan, self.watcher.step, self.watcher.note)
+            except TrialError as error:
+                snapshot = self._tell(trial, _with(record, state="pruned", reason=str(error)), cost, None)
+            else:
+                snapshot = self._tell(trial, _trained(record, outcome), cost, outcome)
         except BaseException as error:
-            # interrupted or broken: the study keeps the trial as failed, and the parameters for the next run
-            with self.store.turn(self.study.study_name):
-                self._queue_again(trial.params, trial.number)
-                trial.set_user_attr("reason", f"interrupted ({type(error).__name__})")
-                self.study.tell(trial, state=TrialState.FAIL)
+            # the study is left as if a kill had come, and what could not be written now is recovered by the next run
+            with contextlib.suppress(FarsearchError):
+                self._give_back(trial, f"interrupted ({type(error).__name__})")
             raise
-        save_trial(self.folder, trial.number, outcome)
-        record = _trained(record, outcome)
-        values = [outcome.metric, cost.peak_memory_mib, cost.wall_time_s]
-        self._tell(trial, record, TrialState.COMPLETE, values)
+        self.watcher.trial_ended(next(t for t in snapshot.trials if t.number == trial.number), snapshot)
 
-    def _tell(self, trial: Trial, record: TrialRecord, state: TrialState, values: list[float] | None) -> None:
-        with self.store.turn(self.study.study_name):
+    def _give_back(self, trial: Trial, reason: str) -> None:
+        """Fail a trial that was not told, and queue its parameters for the next run."""
+        with self._turn():
+            frozen = self.study.get_trials(deepcopy=False)[trial.number]
+            if frozen.state is TrialState.RUNNING:
+                self._queue_again(frozen, frozen.user_attrs.get("kills", 0))
+                trial.set_user_attr("reason", reason)
+                self.study.tell(trial, state=TrialState.FAIL)
+
+    def _tell(self, trial: Trial, record: TrialRecord, cost: Cost, outcome: Outcome | None) -> StudySnapshot:
+        """End a trial: complete with its tensors on disk, or stopped where there is no outcome."""
+        with self._turn():
+            if outcome is not None:
+                save_trial(self.folder, trial.number, outcome)
             trial.set_user_attr("record", record.to_dict())
-            self.study.tell(trial, values, state=state)
+            if outcome is None:
+                self.study.tell(trial, state=TrialState.PRUNED)
+            else:
+                self.study.tell(trial, [outcome.metric, cost.peak_memory_mib, cost.wall_time_s])
             snapshot = snapshot_of(self.study)
             sweep(self.folder, snapshot.trials)
-        self.watcher.trial_ended(next(t for t in snapshot.trials if t.number == trial.number), snapshot)
+        return snapshot
 
 
 def _key(config: FarConfig) -> str:

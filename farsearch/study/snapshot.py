@@ -9,28 +9,26 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from farsearch.errors import BadInput
-from farsearch.records import SCHEMA_VERSION, FarConfig, StudySettings, StudySnapshot, TrialRecord
+from farsearch.records import SCHEMA_VERSION, StudySettings, StudySnapshot, TrialRecord
 from farsearch.select import pareto_front
 from farsearch.study.store import storage_errors
 
 __all__ = ["snapshot_of", "trial_record"]
 
 
+_RESULTS = ("metric", "metric_error", "dev_metric", "host_seconds", "host_peak_mib")
+"""What only a trial that was told complete has."""
+
+
 def trial_record(trial: FrozenTrial) -> TrialRecord:
     """One trial as a record. ``on_front`` is not known yet."""
     state = trial.state.name.lower()
-    if "record" in trial.user_attrs:
-        # the record is written just before the trial is told, so the state is Optuna's
-        return TrialRecord.from_dict({**trial.user_attrs["record"], "number": trial.number, "state": state})
-    config = trial.user_attrs.get("config")
-    return TrialRecord.from_dict(
-        {
-            "number": trial.number,
-            "state": state,
-            "config": config and FarConfig.from_dict(config).to_dict(),
-            "reason": trial.user_attrs.get("reason"),
-        }
-    )
+    data = dict(trial.user_attrs.get("record", {}))
+    if state != "complete":
+        # a kill between the record and the end of the trial leaves the results of a trial that will be run again
+        data.update(dict.fromkeys(_RESULTS))
+    reason = trial.user_attrs.get("reason", data.get("reason"))
+    return TrialRecord.from_dict({**data, "number": trial.number, "state": state, "reason": reason})
 
 
 def snapshot_of(study: Study) -> StudySnapshot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +17,33 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from farsearch.errors import BadInput, SpaceError
+from farsearch.errors import SpaceError
 from farsearch.records import FarConfig
+from farsearch.study.rules import COUNTS, KEYS, LAYER_BOUNDS, check_entry, check_key, check_value, plain
 
 __all__ = ["Space", "list_spaces", "load_space", "space_text"]
 
-_FLOATS = ("priming_epochs", "frozen_fraction", "learning_rate", "epochs")
-_COUNTS = ("frozen_attention_layers", "frozen_bottom_layers")
-_FLAGS = ("frozen_embeddings",)
-KEYS = (*_FLOATS, *_COUNTS, *_FLAGS)
-"""Everything that a space says, either as searched or as fixed."""
+_SCHEMA = 1
+_STILL_THE_SAME = ("learning_rate", "epochs")
+"""What may be set otherwise without making a start another method: full fine-tuning stays that at any rate."""
 
-_LAYERS = {"layers": 0, "layers - 1": -1}
-"""Bounds that depend on the model's depth."""
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, and reads ``1e-5`` as the number that it looks like."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands there twice", node.value[i][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def _folder() -> Path:
@@ -74,11 +89,13 @@ def load_space(name: str) -> Space:
         SpaceError: for an unknown name, or a file that breaks a rule.
     """
     try:
-        data = yaml.safe_load(space_text(name))
+        data = yaml.load(space_text(name), Loader=_Loader)
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise SpaceError(f"the space file {name!r} is no valid YAML: {reason}; mend that line") from error
-    return Space.from_dict(Path(name).stem, data)
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f" line {mark.line + 1}"
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())[:160]
+        raise SpaceError(f"space {name!r}{line}: no valid YAML: {reason}; mend that line") from error
+    return Space.from_dict(Path(name).stem, data, f"space {name!r}")
 
 
 @dataclass(frozen=True)
@@ -99,46 +116,37 @@ class Space:
     start: Mapping[str, Mapping[str, Any]]
 
     @classmethod
-    def from_dict(cls, name: str, data: Any) -> Space:
-        """The space that a YAML file says, checked."""
-        where = f"space {name!r}"
+    def from_dict(cls, name: str, data: Any, where: str | None = None) -> Space:
+        """The space that a YAML file says, checked. ``where`` is what messages call it.
+
+        Raises:
+            SpaceError: naming the space, the key and the rule.
+        """
+        where = where or f"space {name!r}"
         if not isinstance(data, Mapping):
-            raise SpaceError(f"{where} is no table; it needs search and fixed")
+            raise SpaceError(f"{where} is no table; it needs schema_version, search and fixed")
         known = ("schema_version", "title", "search", "fixed", "start")
         for key in data:
             if key not in known:
                 raise SpaceError(f"{where} has the unknown key {key!r}; known are {', '.join(known)}")
-        if data.get("schema_version") != 1:
-            raise SpaceError(f"{where} has schema_version {data.get('schema_version')!r}; this farsearch reads 1")
-        parts = {key: data.get(key) or {} for key in ("search", "fixed", "start")}
+        if data.get("schema_version") != _SCHEMA or data.get("schema_version") is True:
+            raise SpaceError(f"{where} has schema_version {data.get('schema_version')!r}; it must be {_SCHEMA}")
+        parts = {key: data[key] if data.get(key) is not None else {} for key in ("search", "fixed", "start")}
         for key, part in parts.items():
             if not isinstance(part, Mapping):
                 raise SpaceError(f"{where} has {part!r} as {key}; it must be a table")
-        space = cls(name, str(data.get("title", name)), parts["search"], parts["fixed"], parts["start"])
-        space._check(where)
-        return space
-
-    def _check(self, where: str) -> None:
-        for key in [*self.search, *self.fixed]:
-            if key not in KEYS:
-                close = difflib.get_close_matches(str(key), KEYS, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(KEYS)}"
-                raise SpaceError(f"{where} has the unknown parameter {key!r}{hint}")
-        for key in KEYS:
-            if (key in self.search) == (key in self.fixed):
-                count = "both" if key in self.search else "neither"
-                raise SpaceError(f"{where} has {key!r} in {count} of search and fixed; it must be in one")
-        for key, value in self.fixed.items():
-            _check_value(where, key, value)
-        for key, entry in self.search.items():
-            _check_entry(where, key, entry)
-        for name, values in self.start.items():
-            missing = set(self.search) ^ set(values)
-            if missing:
-                raise SpaceError(
-                    f"{where} starts with {name!r}, which differs from search in {sorted(missing)[0]!r}; "
-                    "a start says every searched parameter and no other"
-                )
+        _check_parameters(where, parts["search"], parts["fixed"])
+        _check_starts(where, parts["search"], parts["start"])
+        return cls(
+            name,
+            str(data.get("title", name)),
+            {key: plain(key, entry) for key, entry in parts["search"].items()},
+            {key: plain(key, value) for key, value in parts["fixed"].items()},
+            {
+                str(start): {key: plain(key, value) for key, value in values.items()}
+                for start, values in parts["start"].items()
+            },
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The space as JSON types: what a study remembers of it."""
@@ -149,31 +157,40 @@ class Space:
         }
 
     def with_fixed(self, settings: Mapping[str, Any]) -> Space:
-        """The space with some parameters fixed (``--set key=value``)."""
+        """The space with some parameters fixed (``--set key=value``).
+
+        What is tried first goes where a setting makes another method of it: with a fixed frozen fraction there is no
+        full fine-tuning.
+
+        Raises:
+            SpaceError: for an unknown parameter, or a value that it can't have.
+        """
         for key, value in settings.items():
-            if key not in KEYS:
-                close = difflib.get_close_matches(key, KEYS, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(KEYS)}"
-                raise SpaceError(f"--set {key}={value}: the parameter {key!r} is unknown; {hint}")
-            _check_value("--set", key, value)
-        return Space(
-            self.name,
-            self.title,
-            {key: entry for key, entry in self.search.items() if key not in settings},
-            {**self.fixed, **settings},
-            {
-                name: {key: value for key, value in values.items() if key not in settings}
-                for name, values in self.start.items()
-            },
-        )
+            check_key(f"--set {key}={value}", key)
+            check_value("--set", key, value)
+        values = {key: plain(key, value) for key, value in settings.items()}
+        kept = {
+            name: {key: value for key, value in start.items() if key not in values}
+            for name, start in self.start.items()
+            if all({**self.fixed, **start}[key] == value for key, value in values.items() if key not in _STILL_THE_SAME)
+        }
+        search = {key: entry for key, entry in self.search.items() if key not in values}
+        return Space(self.name, self.title, search, {**self.fixed, **values}, kept)
 
     def distributions(self, layers: int) -> dict[str, BaseDistribution]:
-        """Optuna's distributions for a model of so many layers, per-layer parameters by layer."""
+        """Optuna's distributions for a model of so many layers, per-layer parameters by layer.
+
+        Raises:
+            SpaceError: where a number of layers is beyond the model's.
+        """
+        for key in COUNTS:
+            if self.fixed.get(key, 0) > layers:
+                raise SpaceError(f"space {self.name!r}: {key} is {self.fixed[key]}; the model has {layers} layers")
         found: dict[str, BaseDistribution] = {}
         for key, entry in self.search.items():
             names = [f"{key}_layer_{i}" for i in range(layers)] if entry.get("per_layer") else [key]
             for name in names:
-                found[name] = _distribution(key, entry, layers)
+                found[name] = _distribution(self.name, key, entry, layers)
         return found
 
     def config(self, params: Mapping[str, Any], layers: int) -> FarConfig:
@@ -213,68 +230,52 @@ class Space:
         return count, continuous
 
 
-def _distribution(key: str, entry: Mapping[str, Any], layers: int) -> BaseDistribution:
+def _distribution(space: str, key: str, entry: Mapping[str, Any], layers: int) -> BaseDistribution:
     if "choices" in entry:
+        if key in COUNTS and max(entry["choices"]) > layers:
+            raise SpaceError(
+                f"space {space!r}: {key} has the choice {max(entry['choices'])}; the model has {layers} layers"
+            )
         return CategoricalDistribution(list(entry["choices"]))
-    high = entry["high"]
-    high = layers + _LAYERS[high] if isinstance(high, str) else high
-    if key in _COUNTS:
-        return IntDistribution(entry["low"], min(high, layers), step=entry.get("step", 1))
-    return FloatDistribution(entry["low"], high, step=entry.get("step"), log=entry.get("log", False))
+    low, high = entry["low"], entry["high"]
+    if key not in COUNTS:
+        return FloatDistribution(low, high, step=entry.get("step"), log=entry.get("log", False))
+    high = min(layers + LAYER_BOUNDS[high] if isinstance(high, str) else high, layers)
+    if low > high:
+        raise SpaceError(f"space {space!r}: {key} starts at {low}; this model of {layers} layers allows {high} at most")
+    step = entry.get("step", 1)
+    return IntDistribution(low, high - (high - low) % step, step=step)
 
 
 def _allows(distribution: BaseDistribution, value: Any) -> bool:
+    """The value is in the range and on the grid."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    return bool(distribution.low <= value <= distribution.high)
+    return bool(distribution._contains(distribution.to_internal_repr(value)))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _check_parameters(where: str, search: Mapping[Any, Any], fixed: Mapping[Any, Any]) -> None:
+    for key in [*search, *fixed]:
+        check_key(where, key)
+    for key in KEYS:
+        if (key in search) == (key in fixed):
+            count = "both" if key in search else "neither"
+            raise SpaceError(f"{where} has {key!r} in {count} of search and fixed; it must be in one")
+    for key, value in fixed.items():
+        check_value(where, key, value)
+    for key, entry in search.items():
+        check_entry(where, key, entry)
 
 
-def _check_value(where: str, key: str, value: Any) -> None:
-    if key in _FLAGS and not isinstance(value, bool):
-        raise SpaceError(f"{where}: {key} is {value!r}; it must be true or false")
-    if key in _COUNTS and not (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        raise SpaceError(f"{where}: {key} is {value!r}; it must be a number of layers, 0 or more")
-    if key in _FLOATS:
-        if not _is_number(value):
-            raise SpaceError(f"{where}: {key} is {value!r}; it must be a number")
-        try:
-            probe = {"frozen_fraction": 0.0, "learning_rate": 1.0, "epochs": 1.0, "priming_epochs": 0.0, key: value}
-            FarConfig((probe["frozen_fraction"],), probe["learning_rate"], probe["epochs"], probe["priming_epochs"])
-        except BadInput as error:
-            raise SpaceError(f"{where}: {error}") from error
-
-
-def _check_entry(where: str, key: str, entry: Any) -> None:
-    """One searched parameter: its keys, types and bounds."""
-    if not isinstance(entry, Mapping):
-        raise SpaceError(f"{where}: {key} is {entry!r}; it must be a table of choices, or of low and high")
-    allowed = ("choices", "low", "high", "step", "log", "per_layer")
-    for name in entry:
-        if name not in allowed:
-            raise SpaceError(f"{where}: {key} has the unknown key {name!r}; known are {', '.join(allowed)}")
-    if entry.get("per_layer") and key != "frozen_fraction":
-        raise SpaceError(f"{where}: {key} has per_layer; only frozen_fraction can")
-    if "choices" in entry:
-        if not isinstance(entry["choices"], list) or not entry["choices"]:
-            raise SpaceError(f"{where}: {key} has the choices {entry['choices']!r}; they must be a list")
-        for value in entry["choices"]:
-            _check_value(where, key, value)
-        return
-    for bound in ("low", "high"):
-        value = entry.get(bound)
-        if key in _COUNTS and bound == "high" and value in _LAYERS:
-            continue
-        if not _is_number(value):
-            raise SpaceError(f"{where}: {key} has {bound} {value!r}; it must be a number")
-        _check_value(where, key, value)
-    if _is_number(entry["high"]) and entry["low"] > entry["high"]:
-        raise SpaceError(f"{where}: {key} has low {entry['low']} above high {entry['high']}; swap them")
-    if entry.get("log") and entry["low"] <= 0:
-        raise SpaceError(f"{where}: {key} has log and low {entry['low']}; a log range starts above 0")
-    if entry.get("log") and entry.get("step"):
-        raise SpaceError(f"{where}: {key} has log and step; leave one out")
+def _check_starts(where: str, search: Mapping[str, Any], starts: Mapping[Any, Any]) -> None:
+    for name, values in starts.items():
+        if not isinstance(values, Mapping):
+            raise SpaceError(f"{where} has {values!r} as the start {name!r}; it must be a table of values")
+        differing = sorted(map(str, set(search) ^ set(values)))
+        if differing:
+            raise SpaceError(
+                f"{where} starts with {name!r}, which differs from search in {differing[0]!r}; "
+                "a start says every searched parameter and no other"
+            )
+        for key, value in values.items():
+            check_value(f"{where}: start {name!r}", key, value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import difflib
+import json
 import re
 import shutil
 import socket
@@ -16,60 +17,47 @@ from typing import Any
 import filelock
 import optuna
 import sqlalchemy.exc
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.files import disk_errors
 from farsearch.records import SCHEMA_VERSION, StudySettings
+from farsearch.study.journal import damaged, open_journal
 
-__all__ = ["DIRECTIONS", "Store", "WorkerLock", "storage_errors"]
+__all__ = ["DIRECTIONS", "Store", "WorkerLock", "storage_errors", "without_password"]
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 """Metric up, peak memory down, wall time down."""
 
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-class _KernelLock(JournalFileOpenLock):
-    """A lock of the kernel, which goes with the process that holds it, also when that is killed.
-
-    Optuna's own locks outlive a killed process by half a minute.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._lock = filelock.FileLock(path)
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
 
 
 @contextmanager
 def storage_errors(where: str) -> Iterator[None]:
-    """Translate what the study's storage refuses."""
+    """Translate what the study's storage refuses.
+
+    Args:
+        where: the journal's path or the database's URL, without its password.
+    """
     try:
         with disk_errors(Path(where)):
             yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error.__cause__ or error).split())[:160]
         raise MissingResource(
-            f"the storage {_without_password(where)} does not answer: {reason}; start it and run the same command again"
+            f"the storage {where} does not answer: {reason}; start it and run the same command again"
         ) from error
-    except ValueError as error:
-        if "log format" not in str(error) and "Expecting" not in str(error):
-            raise
-        raise MissingResource(f"the journal {where} is damaged: {error}; restore it from a copy") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise damaged(where, error) from error
 
 
-def _without_password(url: str) -> str:
-    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
+def without_password(url: str) -> str:
+    """A URL for messages and records."""
+    return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", url)
 
 
 class Store:
@@ -89,7 +77,7 @@ class Store:
     @property
     def where(self) -> str:
         """The storage in words for messages."""
-        return str(self._journal) if self.url is None else _without_password(self.url)
+        return str(self._journal) if self.url is None else without_password(self.url)
 
     @property
     def storage(self) -> BaseStorage:
@@ -105,28 +93,21 @@ class Store:
                 return RDBStorage(self.url)
             except (ImportError, sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError) as error:
                 raise BadInput(
-                    f"--storage {_without_password(self.url)} can't be used: {error}; give postgresql://user@host/name"
+                    f"--storage {without_password(self.url)} can't be used: {error}; give postgresql://user@host/name"
                 ) from error
         self.home.mkdir(parents=True, exist_ok=True)
-        lock = _KernelLock(self._journal.with_suffix(".lock"))
-        backend = JournalFileBackend(str(self._journal), lock)
-        lock.acquire()
-        try:
-            _cut_half_line(self._journal)
-        finally:
-            lock.release()
-        return JournalStorage(backend)
+        return open_journal(self._journal)
 
     def exists(self) -> bool:
         """There is something to read; asking creates nothing."""
         return self.url is not None or self._journal.is_file()
 
     def names(self) -> list[str]:
-        """Names of all studies, the latest last."""
+        """Names of all studies, the latest last. Those of other programs in the same database are left out."""
         if not self.exists():
             return []
         with storage_errors(self.where):
-            studies = self.storage.get_all_studies()
+            studies = [study for study in self.storage.get_all_studies() if "settings" in study.user_attrs]
         return [s.study_name for s in sorted(studies, key=lambda s: float(s.user_attrs.get("touched", 0.0)))]
 
     def load(self, name: str | None = None) -> Study:
@@ -139,33 +120,49 @@ class Store:
         if not names:
             raise BadInput(f"there is no study in {self.where}; make one with: farsearch run --device D --task T")
         if name is not None and name not in names:
-            raise BadInput(f"the study {name!r} is not in {self.where}; there are {', '.join(names)}")
+            close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+            hint = f"did you mean {close[0]!r}?" if close else "see farsearch studies list"
+            raise BadInput(f"the study {name!r} is not in {self.where}; {hint}")
         with storage_errors(self.where):
             return optuna.load_study(study_name=name or names[-1], storage=self.storage)
+
+    def check(self, name: str, settings: StudySettings) -> None:
+        """Refuse, without making anything, a name that ``open`` would refuse with these settings.
+
+        Raises:
+            BadInput: for a name that can't be that of a folder.
+            StudyMismatch: when the study exists with other settings.
+        """
+        if not re.fullmatch(_NAME, name):
+            raise BadInput(f"the study name {name!r} is not usable; use letters, digits, '.', '_', '+' and '-'")
+        if name in self.names():
+            _check_settings(name, self.load(name), settings)
 
     def open(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
         """The study of that name, made where it is not there.
 
         Raises:
+            BadInput: for a name that can't be that of a folder, or that another program uses.
             StudyMismatch: when it exists with other settings.
         """
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
-            raise BadInput(f"the study name {name!r} is not usable; use letters, digits, '.', '_', '+' and '-'")
-        self.home.mkdir(parents=True, exist_ok=True)
-        with storage_errors(self.where), filelock.FileLock(self.home / "create.lock"):
-            if name in self.names():
-                study = optuna.load_study(study_name=name, storage=self.storage)
-                # a kill between creation and the settings leaves an empty study, which is filled in
+        self.check(name, settings)
+        with storage_errors(self.where):
+            self.home.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(self.home / "create.lock"):
+                study = optuna.create_study(
+                    study_name=name, storage=self.storage, directions=DIRECTIONS, load_if_exists=True
+                )
+                if study.directions != list(DIRECTIONS):
+                    raise BadInput(f"the study {name!r} in {self.where} is no farsearch study; give another --study")
                 if "settings" in study.user_attrs:
                     _check_settings(name, study, settings)
-            else:
-                study = optuna.create_study(study_name=name, storage=self.storage, directions=DIRECTIONS)
-            if "settings" not in study.user_attrs:
-                study.set_user_attr("schema_version", SCHEMA_VERSION)
-                study.set_user_attr("meta", dict(meta))
-                study.set_user_attr("settings", settings.to_dict())
-            study.set_user_attr("touched", time.time())
-            return study
+                else:
+                    # the settings last: a study that a kill left without them is filled in by the next run
+                    study.set_user_attr("schema_version", SCHEMA_VERSION)
+                    study.set_user_attr("meta", dict(meta))
+                    study.set_user_attr("settings", settings.to_dict())
+                study.set_user_attr("touched", time.time())
+                return study
 
     def delete(self, name: str) -> None:
         """Delete a study with its saved tensors. Its primings stay in the cache."""
@@ -184,23 +181,12 @@ class Store:
 
     @contextmanager
     def turn(self, study: str) -> Iterator[None]:
-        """One process at a time proposes a trial, recovers a lost one, or looks at what is finished."""
+        """One process at a time proposes a trial, recovers a lost one, or tells what came out of one."""
         folder = self.folder(study)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / "turn.lock"):
             yield
-
-
-def _cut_half_line(journal: Path) -> None:
-    """Drop what a full disk or a kill left of a last entry: entries end with a line end."""
-    with journal.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        tail_start = max(0, size - (1 << 20))
-        file.seek(tail_start)
-        tail = file.read()
-        if tail and not tail.endswith(b"\n"):
-            file.truncate(tail_start + tail.rfind(b"\n") + 1)
 
 
 def _check_settings(name: str, study: Study, settings: StudySettings) -> None:
@@ -219,11 +205,12 @@ class WorkerLock:
 
     Args:
         folder: of the study.
+        shared: workers on other machines, whose locks are not in this folder, may work on the study too.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: bool = False) -> None:
         self.name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
-        self._folder = folder / "workers"
+        self._folder, self._shared = folder / "workers", shared
         with disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(self._path(self.name))
@@ -238,7 +225,7 @@ class WorkerLock:
         self._path(self.name).unlink(missing_ok=True)
 
     def abandoned(self, study: Study) -> list[FrozenTrial]:
-        """RUNNING trials of this host whose worker is gone. Call it in the study's turn."""
+        """RUNNING trials whose worker is gone. Call it in the study's turn."""
         found = []
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             worker = trial.user_attrs.get("worker")
@@ -248,7 +235,7 @@ class WorkerLock:
         return found
 
     def _is_dead(self, worker: str) -> bool:
-        if worker.rpartition("-")[0] != socket.gethostname():
+        if self._shared and worker.rpartition("-")[0] != socket.gethostname():
             return False
         path = self._path(worker)
         lock = filelock.FileLock(path)

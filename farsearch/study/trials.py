@@ -49,13 +49,15 @@ def _folder(study_folder: Path, number: int) -> Path:
 
 
 def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
-    """Keep what an export needs. Done before the trial is told complete, so that no complete trial lacks it."""
+    """Keep what an export needs.
+
+    Done before the trial is told complete, so that no complete trial lacks it, and in the study's turn, so that no
+    other worker sweeps it away meanwhile.
+    """
     folder = _folder(study_folder, number)
     primed = None if outcome.primed is None else keep(outcome.primed, study_folder / "primings").name
     save_tensors(folder / "trained.safetensors", outcome.trained)
-    save_tensors(
-        folder / "logits.safetensors", {"validation": outcome.validation_logits, "dev": outcome.dev_logits}
-    )
+    save_tensors(folder / "logits.safetensors", {"validation": outcome.validation_logits, "dev": outcome.dev_logits})
     write_json(folder / "learners.json", {"schema_version": 1, "learners": outcome.learners, "primed": primed})
 
 
@@ -73,7 +75,12 @@ def load_trial(study_folder: Path, number: int, layers: int) -> SavedTrial:
             f"the tensors of trial {number} are gone: they are kept for trials on the front or within noise of it; "
             "choose one of the front, see farsearch pareto"
         )
-    notes = read_json(folder / "learners.json")
+    try:
+        notes = read_json(folder / "learners.json")
+    except (OSError, ValueError) as error:
+        raise MissingResource(
+            f"{folder}/learners.json can't be read: {error}; run more trials, or choose another"
+        ) from error
     primed = None
     if notes["primed"] is not None:
         primed = load_tensors(study_folder / "primings" / notes["primed"])
@@ -86,18 +93,24 @@ def load_trial(study_folder: Path, number: int, layers: int) -> SavedTrial:
 
 
 def sweep(study_folder: Path, trials: Iterable[TrialRecord]) -> None:
-    """Remove the weights of trials that are off the front by more than noise, and primings that none left needs."""
+    """Remove the weights of trials that are off the front by more than noise, and primings that none left needs.
+
+    Call it in the study's turn. What a trial left that was cut off before it was told goes too.
+    """
     complete = [trial for trial in trials if trial.state == "complete"]
     front = pareto_front(complete)
+    kept = {
+        _folder(study_folder, trial.number)
+        for trial in complete
+        if trial.number in front or _within_noise(trial, complete)
+    }
     needed: set[str] = set()
-    for trial in complete:
-        folder = _folder(study_folder, trial.number)
-        if trial.number in front or _within_noise(trial, complete):
-            notes = folder / "learners.json"
-            if notes.is_file():
-                needed.add(str(read_json(notes)["primed"]))
+    for weights in (study_folder / "trials").glob("*/trained.safetensors"):
+        notes = weights.with_name("learners.json")
+        if weights.parent in kept and notes.is_file():
+            needed.add(str(read_json(notes)["primed"]))
         else:
-            (folder / "trained.safetensors").unlink(missing_ok=True)
+            weights.unlink(missing_ok=True)
     for priming in (study_folder / "primings").glob("*.safetensors"):
         if priming.name not in needed:
             priming.unlink(missing_ok=True)

@@ -104,7 +104,6 @@ def objective_names(snapshot: StudySnapshot) -> tuple[str, str, str]:
 def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
     """The child run of ``trial``."""
     mark = " · front" if trial.on_front else ""
-    width = len(str(max(snapshot.n_trials, len(snapshot.trials)) - 1))
     tags = {
         TAG_ROLE: "trial",
         TAG_STUDY: snapshot.name,
@@ -118,7 +117,7 @@ def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
     if trial.reason:
         tags["farsearch.reason"] = trial.reason[:_TAG_LIMIT]
     return RunContent(
-        name=f"trial {trial.number:0{width}d}{mark}",
+        name=f"trial {trial.number:03d}{mark}",
         status=_STATUS[trial.state],
         params=_trial_params(trial),
         metrics=_finite(_trial_metrics(snapshot, trial)),

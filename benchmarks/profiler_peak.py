@@ -1,0 +1,80 @@
+"""The peak of all tensors in one real training step on the CPU, as torch's profiler saw the allocator.
+
+How it works: with ``profile_memory=True`` the profiler writes a ``[memory]`` event for each block that the CPU
+allocator hands out (bytes above 0) or takes back (below 0). Their running sum is exactly what lives beside that which
+lived before the profile began, and its maximum the peak. Resident memory is no such measure: it also holds what the
+allocator keeps for later.
+
+The second step is profiled: in the first the optimizer makes its state. What lives before it is added: parameters,
+buffers and that state. The batch itself (token ids, mask, labels) is not, as in the cost model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from farsearch.far.batches import collate
+from farsearch.far.layout import ModelLayout
+from farsearch.far.loop import make_optimizer, train_step
+from farsearch.far.selection import learner_counts
+from farsearch.far.surgery import apply_far, width_of
+from farsearch.records import FarConfig, StepPlan
+
+__all__ = ["allocated_peak", "apply_config", "step_peak_mib"]
+
+
+def allocated_peak(call: Callable[[], object]) -> int:
+    """Bytes at the highest point of a call on the CPU, over what lived before it."""
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu, profile_memory=True) as profile:
+        call()
+    assert profile.profiler is not None
+    results = profile.profiler.kineto_results
+    assert results is not None
+    events = sorted((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]")
+    assert events, "the profiler has seen no memory"
+    level = peak = 0
+    for _, size in events:
+        level += size
+        peak = max(peak, level)
+    return peak
+
+
+def apply_config(model: nn.Module, layout: ModelLayout, config: FarConfig) -> nn.Module:
+    """Reconfigure and freeze ``model`` in place; the first neurons of each layer learn, for none costs more."""
+    config = config.canonical()
+    counts = learner_counts(width_of(model, layout.layers[0]), config.frozen_fractions, config.frozen_bottom_layers)
+    learners = [None if count is None else range(count) for count in counts]
+    return apply_far(
+        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers
+    )
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+
+def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan) -> float:
+    """Peak of all tensors in the second training step of ``model``, in MiB.
+
+    Args:
+        model: on the CPU, reconfigured and frozen as it is to be measured.
+        length: tokens of the batch's longest rows. Every other row is shorter, as in real batches: without any
+            padding the model makes no mask.
+    """
+    rows = [[5] * (length if row % 2 == 0 else length // 2) for row in range(batch_size)]
+    ids, mask = collate(rows, pad_id=0)
+    labels = torch.zeros(batch_size, dtype=torch.long)
+    optimizer = make_optimizer(plan.optimizer, model)
+    model.train()
+
+    def step() -> None:
+        train_step(model, optimizer, ids, mask, labels, plan.micro_batch_size)
+
+    step()
+    state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
+    before = _bytes([*model.parameters(), *model.buffers(), *state])
+    return float(before + allocated_peak(step)) / 2**20

@@ -1,0 +1,139 @@
+"""One trial, and one device profile, with everything that is known of them, as rows for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from farsearch.tables import human_memory, human_metric, human_time, mean_frozen, metric_title
+
+if TYPE_CHECKING:
+    from farsearch.devices.profile import Profile
+    from farsearch.records import StudySnapshot, TrialRecord
+
+__all__ = ["profile_rows", "trial_details"]
+
+_SAME_AS_CHANCE = 0.05
+"""An overlap that is no more than this above chance says nothing: two halves of a priming vary by as much."""
+
+
+def trial_details(snapshot: StudySnapshot, trial: TrialRecord) -> list[dict[str, str]]:
+    """Everything known of one trial, as pairs of ``what`` and ``value``; what is not known has no row."""
+    pairs = [*_result_pairs(snapshot, trial), *_cost_pairs(trial), *_config_pairs(trial), *_training_pairs(trial)]
+    return [{"what": what, "value": value} for what, value in pairs if value]
+
+
+def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str, str]]:
+    name, job = snapshot.metric_name, snapshot.settings.job
+    title = metric_title(name).lower()
+    metric = human_metric(name, trial.metric, trial.metric_error)
+    dev = human_metric(name, trial.dev_metric)
+    return [
+        ("state", f"{trial.state}{', on the front' if trial.on_front else ''}"),
+        ("reason", trial.reason or ""),
+        (
+            title,
+            f"{metric} on {job.validation_samples:,} validation rows" if metric else "",
+        ),
+        (f"{title}, development set", f"{dev} (nothing is chosen by it)" if dev else ""),
+    ]
+
+
+def _cost_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
+    fits = {True: "yes", False: "no", None: ""}[trial.feasible]
+    return [
+        ("peak memory", _with_range(human_memory, trial.peak_memory_mib, trial.peak_memory_range_mib)),
+        ("of it tensors", _parts(trial.memory, human_memory)),
+        ("device time", _with_range(human_time, trial.wall_time_s, trial.wall_time_range_s)),
+        ("of it", _parts(trial.time, human_time)),
+        ("energy", "" if trial.energy_j is None else f"{trial.energy_j:,.0f} J (estimate)"),
+        ("fits device and bounds", fits),
+    ]
+
+
+def _with_range(human: Callable[[float], str], value: float | None, ends: Sequence[float] | None) -> str:
+    if value is None:
+        return ""
+    return f"{human(value)} (estimate{f', {human(ends[0])} to {human(ends[-1])}' if ends else ''})"
+
+
+def _parts(parts: Mapping[str, float], human: Callable[[float], str]) -> str:
+    """A breakdown, the largest part first, without what rounds to nothing."""
+    ordered = sorted(parts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {human(value)}" for name, value in ordered if value > 0.005 * sum(parts.values()))
+
+
+def _config_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
+    config, plan = trial.config, trial.plan
+    if config is None:
+        return []
+    layers = config.canonical().frozen_fractions
+    return [
+        ("frozen neurons", f"{mean_frozen(config):.0%} on average"),
+        ("  by layer, from the bottom", ", ".join(f"{fraction:.0%}" for fraction in layers)),
+        ("frozen embeddings", "yes" if config.canonical().frozen_embeddings else "no"),
+        ("frozen attention", _lowest(config.frozen_attention_layers)),
+        ("wholly frozen", _lowest(config.frozen_bottom_layers)),
+        ("trained parameters", "" if trial.trainable is None else f"{trial.trainable:,}"),
+        ("learning rate", f"{config.learning_rate:.2e}"),
+        ("epochs", f"{config.epochs:g}, after {config.priming_epochs:g} of priming"),
+        ("optimizer", "" if plan is None else plan.optimizer),
+        ("micro-batch", "" if plan is None or plan.micro_batch_size is None else f"{plan.micro_batch_size} rows"),
+    ]
+
+
+def _lowest(layers: int) -> str:
+    return f"the {layers} lowest layer{'s' * (layers != 1)}" if layers else "in no layer"
+
+
+def _training_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
+    seconds, peak = trial.host_seconds, trial.host_peak_mib
+    first, last = (trial.curve[0], trial.curve[-1]) if trial.curve else (None, None)
+    return [
+        *_priming_pairs(trial),
+        (
+            "loss",
+            f"{first.loss:.3f} at step {first.step}, {last.loss:.3f} at step {last.step}" if first and last else "",
+        ),
+        ("on this host", "" if seconds is None else f"{human_time(seconds)}, process peak {human_memory(peak)}"),
+    ]
+
+
+def _priming_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
+    report = trial.priming
+    if report is None:
+        return []
+    if report.chance_overlap is None:
+        selection = "none: every layer is trained or frozen as a whole"
+    elif report.steps == 0:
+        selection = "random: there was no priming to select by"
+    elif report.half_overlap is None:
+        selection = "by how far the neurons moved; with one step of priming nothing says whether that means anything"
+    else:
+        found, chance = report.half_overlap, report.chance_overlap
+        selection = (
+            f"both halves of the priming agree on {found:.0%} of the learners; by chance it would be {chance:.0%}"
+        )
+        if found <= chance + _SAME_AS_CHANCE:
+            selection += ". The selection can't be told from a random one: prime longer, or not at all"
+    cached = ", from the cache" if report.from_cache else ""
+    ran = f"{report.steps} step{'s' * (report.steps != 1)}, {human_time(report.host_seconds)} here{cached}"
+    return [
+        ("priming", ran if report.steps else "none"),
+        ("selection", selection),
+        ("spread of the scores", f"{report.score_spread:.2f} of their mean" if report.steps else ""),
+    ]
+
+
+def profile_rows(profile: Profile) -> list[dict[str, str]]:
+    """One row for each figure of a device profile, with its range, its basis and its source."""
+    return [
+        {
+            "figure": key.partition(".")[2],
+            "value": f"{figure.value:,g}",
+            "range": "" if figure.low == figure.high else f"{figure.low:,g} to {figure.high:,g}",
+            "basis": figure.basis,
+            "source": figure.source,
+        }
+        for key, figure in profile.figures().items()
+    ]

@@ -1,0 +1,96 @@
+"""Optuna's journal in a file, in which an entry is whole or absent, whatever kills the process or fills the disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import filelock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from farsearch.errors import MissingResource
+
+__all__ = ["damaged", "open_journal"]
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """The studies in the journal ``path``, which is made where it is not there.
+
+    Raises:
+        MissingResource: when it is no journal, or damaged.
+    """
+    try:
+        return JournalStorage(_Journal(path))
+    # what a line that is no entry of Optuna's breaks, in its reader and in what replays it
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise damaged(str(path), error) from error
+
+
+def damaged(where: str, error: Exception) -> MissingResource:
+    """The error of a journal that can't be read."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+    return MissingResource(
+        f"the journal {where} is damaged ({reason}); restore it from a copy, or move it away to start anew"
+    )
+
+
+class _KernelLock(JournalFileOpenLock):
+    """A lock of the kernel, which goes with the process that holds it, also when that is killed.
+
+    Optuna's own locks outlive a killed process by half a minute.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._lock = filelock.FileLock(path)
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class _Journal(JournalFileBackend):
+    """Appends all or nothing.
+
+    A kill or a full disk can leave half of an entry. The next one would be glued to it, and Optuna would refuse the
+    whole file; so what does not end its line goes before an entry is written, and after one that could not be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._kernel_lock = path, _KernelLock(path.with_suffix(".lock"))
+        super().__init__(str(path), self._kernel_lock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append the entries, all or none."""
+        self._kernel_lock.acquire()  # Optuna's own call below takes it once more, which this kind allows
+        try:
+            size = _cut_half_entry(self._path)
+            try:
+                super().append_logs(logs)
+            except OSError:
+                os.truncate(self._path, size)
+                raise
+        finally:
+            self._kernel_lock.release()
+
+
+def _cut_half_entry(journal: Path) -> int:
+    """Drop what follows the last line end. The size of what is left."""
+    with journal.open("rb+") as file:
+        end = size = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - (1 << 16))
+            file.seek(start)
+            last = file.read(end - start).rfind(b"\n")
+            if last >= 0:
+                end = start + last + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
+    return end

@@ -1,0 +1,89 @@
+"""The mend for a search in which nothing fits: the nearest setting that would."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+from farsearch.cost.price import Cost, Pricer
+from farsearch.records import FarConfig, StepPlan
+from farsearch.study.space import Space
+
+__all__ = ["nearest_fit"]
+
+
+def nearest_fit(pricer: Pricer, plan: StepPlan, space: Space, layers: int) -> str:
+    """What a user can change so that something fits, in a few words: freeze more, a smaller batch, a higher bound.
+
+    More freezing comes first, from little to all but the top layer. Then the step is made smaller, in halves of the
+    batch. Where the user's own bound is what nothing keeps, the least bound that something keeps is named.
+    """
+    cost = None
+    for words, config in _less_and_less(space, layers):
+        cost = pricer.price(config, plan)
+        if cost.fits:
+            return f"with {words} it would take {cost.peak_memory_mib:.0f} MiB and {cost.wall_time_s:.0f} s"
+    assert cost is not None
+    least = f"all but the top layer frozen still takes {_needs(cost)}"
+    bounds = _bounds(cost, pricer)
+    if bounds:
+        return f"{least}; allow {bounds}"
+    size = _fitting_batch(pricer, plan, config)
+    if size is not None:
+        return f"{least}, and --batch-size {size} would fit"
+    return f"{least}, with a batch of one row too: use a smaller --max-length or --model, or another --device"
+
+
+def _less_and_less(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:
+    """Configurations that train less and less, with the options that ask for them."""
+    base = FarConfig(
+        frozen_fractions=(1.0,) * layers,
+        learning_rate=1e-4,
+        epochs=_least(space, "epochs"),
+        priming_epochs=_least(space, "priming_epochs"),
+        frozen_embeddings=True,
+    )
+    yield "--set frozen_fraction=1 --set frozen_embeddings=true", base
+    for bottom in range(1, layers):
+        yield (
+            f"--set frozen_fraction=1 --set frozen_bottom_layers={bottom}",
+            dataclasses.replace(base, frozen_bottom_layers=bottom),
+        )
+
+
+def _least(space: Space, key: str) -> float:
+    """The smallest value that the space has of a parameter."""
+    entry = space.search.get(key)
+    if entry is None:
+        return float(space.fixed[key])
+    return float(min(entry["choices"]) if "choices" in entry else entry["low"])
+
+
+def _needs(cost: Cost) -> str:
+    return f"{cost.peak_memory_mib:.0f} MiB (at worst {cost.peak_memory_range_mib[1]:.0f}) and {cost.wall_time_s:.0f} s"
+
+
+def _bounds(cost: Cost, pricer: Pricer) -> str:
+    """The options that would let ``cost`` through; empty when it is the device itself that can't."""
+    if cost.peak_memory_range_mib[1] > cost.available_range_mib[0]:
+        return ""
+    options = []
+    if pricer.max_memory_mib is not None and cost.peak_memory_mib > pricer.max_memory_mib:
+        options.append(f"--max-memory {math.ceil(cost.peak_memory_mib)}")
+    if pricer.max_time_s is not None and cost.wall_time_s > pricer.max_time_s:
+        options.append(f"--max-time {math.ceil(cost.wall_time_s)}")
+    return " and ".join(options)
+
+
+def _fitting_batch(pricer: Pricer, plan: StepPlan, config: FarConfig) -> int | None:
+    """The largest half, quarter, ... of the batch whose memory is there; None when a single row is too much."""
+    size = pricer.batch_size
+    while size > 1:
+        size //= 2
+        # the memory of a micro-batch of that size is at least that of a batch of it: gradients are held beside it
+        cost = pricer.price(config, dataclasses.replace(plan, micro_batch_size=size))
+        within = pricer.max_memory_mib is None or cost.peak_memory_mib <= pricer.max_memory_mib
+        if within and cost.peak_memory_range_mib[1] <= cost.available_range_mib[0]:
+            return size
+    return None

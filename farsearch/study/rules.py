@@ -1,0 +1,133 @@
+"""What a search space may say of each parameter: the rules, checked one parameter at a time."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from farsearch.errors import BadInput, SpaceError
+from farsearch.records import FarConfig
+
+__all__ = ["COUNTS", "FLAGS", "FLOATS", "KEYS", "LAYER_BOUNDS", "check_entry", "check_key", "check_value", "plain"]
+
+FLOATS = ("priming_epochs", "frozen_fraction", "learning_rate", "epochs")
+COUNTS = ("frozen_attention_layers", "frozen_bottom_layers")
+FLAGS = ("frozen_embeddings",)
+KEYS = (*FLOATS, *COUNTS, *FLAGS)
+"""Everything that a space says, either as searched or as fixed."""
+
+LAYER_BOUNDS = {"layers": 0, "layers - 1": -1}
+"""High ends that depend on the model's depth, and what they are away from it."""
+
+_CHOICE_KEYS = ("choices", "per_layer")
+_RANGE_KEYS = ("low", "high", "step", "log", "per_layer")
+
+
+def plain(key: str, value: Any) -> Any:
+    """``value`` in the type that the parameter has, so that ``1`` and ``1.0`` are one setting and one fingerprint."""
+    if key not in FLOATS:
+        return value
+    if isinstance(value, Mapping):
+        return {name: plain(key, item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [plain(key, item) for item in value]
+    return float(value) if _is_number(value) else value
+
+
+def check_key(where: str, key: Any) -> None:
+    """Refuse a parameter that there is not, naming the closest."""
+    if key not in KEYS:
+        close = difflib.get_close_matches(str(key), KEYS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(KEYS)}"
+        raise SpaceError(f"{where}: the parameter {key!r} is unknown; {hint}")
+
+
+def check_value(where: str, key: str, value: Any) -> None:
+    """Refuse a value that the parameter can't have."""
+    if key in FLAGS and not isinstance(value, bool):
+        raise SpaceError(f"{where}: {key} is {value!r}; it must be true or false")
+    if key in COUNTS and not (_is_whole(value) and value >= 0):
+        raise SpaceError(f"{where}: {key} is {value!r}; it must be a number of layers, 0 or more")
+    if key in FLOATS:
+        if not _is_number(value) or not math.isfinite(value):
+            raise SpaceError(f"{where}: {key} is {value!r}; it must be a finite number")
+        probe = {"frozen_fraction": 0.0, "learning_rate": 1.0, "epochs": 1.0, "priming_epochs": 0.0, key: value}
+        try:
+            FarConfig((probe["frozen_fraction"],), probe["learning_rate"], probe["epochs"], probe["priming_epochs"])
+        except BadInput as error:
+            # FarConfig speaks of layers, and a space may speak of all of them at once
+            raise SpaceError(f"{where}: {key}: {str(error).replace(' of layer 0', '')}") from error
+
+
+def check_entry(where: str, key: str, entry: Any) -> None:
+    """Refuse a searched parameter with wrong keys, types or bounds."""
+    if not isinstance(entry, Mapping):
+        raise SpaceError(f"{where}: {key} is {entry!r}; it must be a table of choices, or of low and high")
+    allowed = _CHOICE_KEYS if "choices" in entry else _RANGE_KEYS
+    for name in entry:
+        if name not in allowed:
+            raise SpaceError(f"{where}: {key} has the key {name!r}; with {allowed[0]} it can have {', '.join(allowed)}")
+    for name in ("per_layer", "log"):
+        if not isinstance(entry.get(name, False), bool):
+            raise SpaceError(f"{where}: {key} has {name} {entry[name]!r}; it must be true or false")
+    if entry.get("per_layer") and key != "frozen_fraction":
+        raise SpaceError(f"{where}: {key} has per_layer; only frozen_fraction can")
+    if "choices" in entry:
+        _check_choices(where, key, entry["choices"])
+    elif key in FLAGS:
+        raise SpaceError(f"{where}: {key} has no choices; it is true or false, give choices of these")
+    else:
+        _check_range(where, key, entry)
+
+
+def _check_choices(where: str, key: str, choices: Any) -> None:
+    if not isinstance(choices, list) or not choices:
+        raise SpaceError(f"{where}: {key} has the choices {choices!r}; they must be a list of at least one value")
+    for i, value in enumerate(choices):
+        check_value(where, key, value)
+        if value in choices[:i]:
+            raise SpaceError(f"{where}: {key} has the choice {value!r} twice; remove one")
+
+
+def _check_range(where: str, key: str, entry: Mapping[str, Any]) -> None:
+    for bound in ("low", "high"):
+        if bound not in entry:
+            raise SpaceError(f"{where}: {key} has no {bound}; a range needs low and high")
+        if not (bound == "high" and _depends_on_depth(key, entry[bound])):
+            check_value(f"{where}: {bound}", key, entry[bound])
+    low, high = entry["low"], entry["high"]
+    if _is_number(high) and low > high:
+        raise SpaceError(f"{where}: {key} has low {low} above high {high}; swap them")
+    if entry.get("log"):
+        if key in COUNTS:
+            raise SpaceError(f"{where}: {key} has log; layers are counted one by one, leave it out")
+        if low <= 0:
+            raise SpaceError(f"{where}: {key} has log and low {low}; a log range starts above 0")
+        if "step" in entry:
+            raise SpaceError(f"{where}: {key} has log and step; leave one out")
+    if "step" in entry:
+        _check_step(where, key, entry["step"], low, high)
+
+
+def _check_step(where: str, key: str, step: Any, low: Any, high: Any) -> None:
+    if not (_is_whole(step) if key in COUNTS else _is_number(step)) or not 0 < step < math.inf:
+        kind = "whole number" if key in COUNTS else "number"
+        raise SpaceError(f"{where}: {key} has step {step!r}; it must be a {kind} above 0")
+    if _is_number(high):
+        steps = (high - low) / step
+        if abs(steps - round(steps)) > 1e-6:
+            raise SpaceError(f"{where}: {key} has step {step}; from low {low} it must lead to high {high} exactly")
+
+
+def _depends_on_depth(key: str, value: Any) -> bool:
+    return key in COUNTS and isinstance(value, str) and value in LAYER_BOUNDS
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,145 @@
+"""What the tests of the cost model compare with: plain profiles, and accounts recomputed by naive loops."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from benchmarks.profiler_peak import apply_config
+from farsearch.cost.trace import Segment, fake_tensors, trace_call, trace_step
+from farsearch.devices.profile import Figure, Profile
+from farsearch.far.loop import make_optimizer
+from farsearch.models.load import build_model
+from farsearch.records import FarConfig
+
+__all__ = ["figure", "make_profile", "naive_peak_mib", "naive_step_seconds", "order_of", "traced"]
+
+
+def figure(value: float, low: float | None = None, high: float | None = None) -> Figure:
+    """A number of a profile, with a range where one is given."""
+    low, high = value if low is None else low, value if high is None else high
+    return Figure(float(value), float(low), float(high), source="made for a test", basis="assumed")
+
+
+def make_profile(**changes: Figure | None) -> Profile:
+    """A device whose tensors take what the CPU's do: no blocks, no workspace, dropout masks of four bytes."""
+    profile = Profile(
+        name="test-board",
+        title="a board made for tests",
+        basis="derived",
+        kind="cpu",
+        note="",
+        gemm_gflops=figure(40),
+        bmm_gflops=figure(9),
+        bandwidth_gbs=figure(5),
+        launch_us=figure(7),
+        peak_gflops=figure(90),
+        time_factor=figure(1, 0.5, 2.5),
+        visible_mib=figure(4096),
+        os_mib=figure(400, 300, 500),
+        process_mib=figure(300, 250, 420),
+        torch="2.13",
+        allocator_block_bytes=figure(1),
+        workspace_mib=figure(0),
+        dropout_mask_bytes=figure(4),
+        foreach=False,
+        power_w=figure(10),
+        power_mode="all",
+    )
+    return dataclasses.replace(profile, **changes)  # type: ignore[arg-type]
+
+
+def order_of(layers: int) -> list[str]:
+    """Names of a step's segments in the order in which they happen."""
+    forward = [f"forward {i}" for i in range(layers)]
+    backward = [f"backward {i}" for i in reversed(range(layers))]
+    return ["start", *forward, "head", "backward head", *backward, "backward embeddings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """A direct trace of a whole step, and of the optimizer's second step.
+
+    Attributes:
+        static, state: bytes of parameters with buffers, and of the optimizer's state.
+        trained: elements of each trained tensor.
+    """
+
+    segments: list[Segment]
+    optimizer: Segment
+    static: int
+    state: int
+    trained: list[int]
+
+
+def traced(model_config: Any, config: FarConfig, batch_size: int, length: int, optimizer: str = "adamw") -> Traced:
+    """The step of the model itself, with all its layers: nothing is composed."""
+    with fake_tensors():
+        model, layout = build_model(model_config, 2)
+        apply_config(model, layout, config)
+        segments = trace_step(model, layout, batch_size, length)
+        order = order_of(len(layout.layers))
+        assert set(segments) <= set(order)
+        stepper = make_optimizer(optimizer, model)
+        stepper.step()
+        state = [
+            value for entry in stepper.state.values() for value in entry.values() if isinstance(value, torch.Tensor)
+        ]
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        step = trace_call(stepper.step, [*model.parameters(), *gradients, *state])
+        held = [*model.parameters(), *model.buffers()]
+        return Traced(
+            segments=[segments.get(name, Segment()) for name in order],
+            optimizer=step,
+            static=sum(tensor.numel() * tensor.element_size() for tensor in held),
+            state=sum(tensor.numel() * tensor.element_size() for tensor in state),
+            trained=[p.numel() for p in model.parameters() if p.requires_grad],
+        )
+
+
+def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False) -> float:
+    """Highest level of all tensors, one event after the other.
+
+    Args:
+        batch_is_a_part: of several whose gradients add up: those of the earlier parts live all the time, and a new
+            one lives until it is added to them.
+    """
+    block, mask = profile.allocator_block_bytes.value, profile.dropout_mask_bytes.value
+    before = step.static + step.state + profile.workspace_mib.value * 2**20
+    gradients = 4 * sum(step.trained)
+    level = before + (gradients if batch_is_a_part else 0)
+    peak = level
+    for segment in step.segments:
+        for event in segment.events:
+            size = abs(event.size) * (mask / 4 if event.kind == "mask" else 1)
+            size = math.copysign(math.ceil(size / block) * block, event.size)
+            if event.kind == "gradient" and batch_is_a_part:
+                peak = max(peak, level + size)
+            else:
+                level += size
+                peak = max(peak, level)
+    level = before + gradients
+    for event in step.optimizer.events:
+        level += event.size
+        peak = max(peak, level)
+    return peak / 2**20
+
+
+def naive_step_seconds(step: Traced, profile: Profile, parts: int = 1) -> float:
+    """Roofline of one operation after the other, forward and backward pass ``parts`` times, the optimizer once."""
+    bandwidth, launch = profile.bandwidth_gbs.value * 1e9, profile.launch_us.value * 1e-6
+    rates = {"gemm": profile.gemm_gflops.value * 1e9, "bmm": profile.bmm_gflops.value * 1e9}
+
+    def seconds(segments: Sequence[Segment]) -> float:
+        total = 0.0
+        for segment in segments:
+            for operation in segment.operations:
+                compute = operation.flops / rates[operation.kind] if operation.kind in rates else 0.0
+                total += max(compute, operation.bytes / bandwidth) + launch
+        return total
+
+    return parts * seconds(step.segments) + seconds([step.optimizer])

@@ -1,0 +1,76 @@
+"""Look-up tables against traces of the whole model: the same events and operations, to the byte."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from farsearch.cost.table import EVENT_KINDS, OPERATION_KINDS, Part, StepTable
+from farsearch.records import FarConfig
+from tests.cost.reference import traced
+from tests.tiny import FAMILIES, make_config
+
+LAYERS = 3
+
+
+def composed_steps(family: str, seed: int, count: int, batch_size: int) -> Iterator[tuple[Any, ...]]:
+    """Random configurations and lengths, with the table that they are composed from."""
+    shuffler = random.Random(seed)
+    model = make_config(family, layers=LAYERS, hidden=16, neurons=40)
+    table = StepTable(model, 2, batch_size)
+    for _ in range(count):
+        config = FarConfig(
+            frozen_fractions=tuple(shuffler.choice([0.0, 0.05, 0.5, 0.9, 1.0]) for _ in range(LAYERS)),
+            learning_rate=1e-4,
+            epochs=1.0,
+            frozen_embeddings=shuffler.random() < 0.5,
+            frozen_attention_layers=shuffler.choice([0, 0, 1, 2, 3]),
+            frozen_bottom_layers=shuffler.choice([0, 0, 0, 1, 2, 3]),
+        )
+        yield table, model, config, shuffler.choice([5, 7, 24, 33, 90])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("batch_size", "count"), [(3, 12), (1, 2)])
+def test_composed_is_traced(family: str, batch_size: int, count: int) -> None:
+    """Every allocation with its size and kind, every operation with its work and bytes, every trained tensor.
+
+    The direct trace runs the model with all its layers as it will train; the table has only seen models of three
+    layers at other lengths and learner counts. So memory at every moment, and operations, are the same exactly.
+    """
+    for table, model, config, length in composed_steps(family, 7 + batch_size, count, batch_size):
+        composed, direct = table.compose(config), traced(model, config, batch_size, length)
+        assert sorted(composed.trained.tolist()) == sorted(direct.trained), config
+        assert len(composed.parts) == len(direct.segments)
+        for (name, part, learners), segment in zip(composed.parts, direct.segments, strict=True):
+            basis, where = Part.basis(length, learners), (config, length, name)
+            sizes = np.rint(part.events @ basis).tolist()
+            assert sizes == [event.size for event in segment.events], where
+            assert [EVENT_KINDS[i] for i in part.event_kinds] == [event.kind for event in segment.events], where
+            assert [OPERATION_KINDS[i] for i in part.operation_kinds] == [op.kind for op in segment.operations], where
+            assert np.rint(part.flops @ basis).tolist() == [op.flops for op in segment.operations], where
+            assert np.rint(part.moved @ basis).tolist() == [op.bytes for op in segment.operations], where
+            assert np.abs(part.events @ basis - sizes).max(initial=0) < 1e-3, where
+
+
+def test_equal_trainings_are_priced_alike() -> None:
+    """A frozen bottom implies the rest of its layers' settings, whether they are said or not."""
+    table = StepTable(make_config("bert", hidden=16, neurons=40), 2, 2)
+    short = FarConfig((0.3, 0.5), 1e-4, 1.0, frozen_bottom_layers=1)
+    long = FarConfig((1.0, 0.5), 1e-4, 1.0, 0.0, True, 1, 1)
+    assert table.kinds(short) == table.kinds(long)
+    assert table.compose(short).trained.tolist() == table.compose(long).trained.tolist()
+
+
+def test_the_table_knows_the_model() -> None:
+    """Layers, neurons and parameters are the configuration's own, not those of the three layers that are traced."""
+    table = StepTable(make_config("distilbert", layers=5, hidden=16, neurons=40), 3, 2)
+    assert (table.layers, table.width) == (5, 40)
+    full = table.compose(FarConfig((0.0,) * 5, 1e-4, 1.0))
+    assert full.trained.sum() == table.parameters
+    # DistilBERT's only buffer are its positions, 128 of eight bytes
+    assert table.static_bytes == 4 * table.parameters + 8 * 128

@@ -1,0 +1,76 @@
+"""What one feed-forward block keeps for the backward pass, counted in the tensors that autograd really saves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from farsearch.far.layout import LayerLayout, ModelLayout
+from farsearch.far.surgery import reconfigure
+
+ROWS, LENGTH, HIDDEN = 3, 16, 40
+WIDTH = 4 * HIDDEN
+H = ROWS * LENGTH * HIDDEN * 4
+"""Bytes of one hidden state: the unit of the account."""
+NORM = 2 * ROWS * LENGTH * 4
+"""LayerNorm's mean and deviation of each token."""
+
+
+class Block(nn.Module):
+    """Linear, GELU, linear, dropout, add, LayerNorm: a feed-forward block as BERT has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.activation, self.down = nn.Linear(HIDDEN, WIDTH), nn.GELU(), nn.Linear(WIDTH, HIDDEN)
+        self.dropout, self.norm = nn.Dropout(0.1), nn.LayerNorm(HIDDEN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, length, hidden]`` to the same shape."""
+        y: Tensor = self.norm(self.dropout(self.down(self.activation(self.up(x)))) + x)
+        return y
+
+
+LAYOUT = ModelLayout("block", (LayerLayout("block", (), "block.up", "block.activation", "block.down"),))
+
+
+def saved_bytes(learners: int | None, live: bool = True) -> int:
+    """Bytes of all distinct storages that the forward pass saves, the parameters' own left out."""
+    model = nn.ModuleDict({"block": Block()})
+    reconfigure(model, LAYOUT, [None if learners is None else range(learners)])
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    x = torch.randn(ROWS, LENGTH, HIDDEN, requires_grad=live)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = model["block"](x)
+    assert y.requires_grad
+    return sum(saved.values())
+
+
+def test_full_fine_tuning_saves_eleven() -> None:
+    """x, pre-activation (4), activation (4), dropout mask and LayerNorm's input: 11 h."""
+    assert saved_bytes(None) == 11 * H + NORM
+
+
+@pytest.mark.parametrize("learners", [0, 1, WIDTH // 10, WIDTH // 2, WIDTH - 1, WIDTH])
+def test_split_block_saves_seven_and_four_r(learners: int) -> None:
+    """(7 + 4r) h: the frozen part keeps its pre-activation and nothing else.
+
+    Without learners nothing needs x, so it is h less.
+    """
+    share = learners / WIDTH
+    expected = (7 + 4 * share) * H + NORM - (0 if learners else H)
+    assert saved_bytes(learners) == round(expected)
+
+
+@pytest.mark.parametrize("learners", [1, WIDTH // 10, WIDTH // 2, WIDTH])
+def test_frozen_part_saves_nothing_where_no_gradient_flows_on(learners: int) -> None:
+    """Above a frozen bottom x has no gradient, so only the learners' pre-activation and activation stay: (3 + 8r) h."""
+    assert saved_bytes(learners, live=False) == round((3 + 8 * learners / WIDTH) * H) + NORM

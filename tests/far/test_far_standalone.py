@@ -1,0 +1,75 @@
+"""The folder goes to boards as it is: it needs torch and nothing of farsearch, and old Pythons can read it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import farsearch.far
+
+FOLDER = Path(farsearch.far.__file__).parent
+FILES = sorted(FOLDER.glob("*.py"))
+files = pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
+
+
+def test_all_files_are_looked_at() -> None:
+    """The docstring of the package lists the modules that there are."""
+    listed = {word for word in (farsearch.far.__doc__ or "").split() if word.endswith(".py")}
+    assert listed == {file.name for file in FILES} - {"__init__.py"}
+
+
+@files
+def test_python_3_6_can_parse_it(file: Path) -> None:
+    """No syntax that is younger than Python 3.6."""
+    ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 6))
+
+
+@files
+def test_it_imports_torch_and_the_standard_library_only(file: Path) -> None:
+    """And its own modules by relative names, for on a board the folder has another parent."""
+    old = {"inspect", "json", "math", "random", "struct", "typing"}  # all of them are in Python 3.6
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} <= old | {"torch"}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 1 or (node.level == 0 and str(node.module).split(".")[0] in old | {"torch"})
+
+
+def test_it_works_under_another_name(tmp_path: Path) -> None:
+    """Copied alone and imported from there, it brings no module of farsearch or transformers with it."""
+    shutil.copytree(FOLDER, tmp_path / "board")
+    modules = "; ".join(f"import board.{file.stem}" for file in FILES if file.stem != "__init__")
+    check = f"{modules}; import sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {check}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "board" in done.stdout.split()
+    assert not {"farsearch", "transformers", "safetensors"} & set(done.stdout.split())
+
+
+def python_3_6() -> str | None:
+    """A Python 3.6 of this machine that starts, from the path or from pyenv."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for found in (shutil.which("python3.6"), *map(str, sorted(root.glob("versions/3.6.*/bin/python")))):
+        if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
+            return found
+    return None
+
+
+@pytest.mark.board
+def test_python_3_6_compiles_it(tmp_path: Path) -> None:
+    """The real thing reads every file of a copy."""
+    python = python_3_6()
+    if python is None:
+        pytest.skip("there is no Python 3.6 on the path or in pyenv")
+    shutil.copytree(FOLDER, tmp_path / "board", ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([python, "-m", "compileall", "-q", str(tmp_path / "board")], check=True)

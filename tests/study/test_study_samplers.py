@@ -1,0 +1,141 @@
+"""Samplers behind the gate: proposals that may not be trained never become trials, and a restart changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
+
+from farsearch.errors import BadInput, NoFeasibleTrial
+from farsearch.study.journal import open_journal
+from farsearch.study.samplers import PROPOSALS, SAMPLERS, GatedSampler, make_sampler
+from farsearch.study.store import DIRECTIONS
+
+SPACE = {
+    "priming": CategoricalDistribution([0.0, 0.1]),
+    **{f"fraction_{i}": FloatDistribution(0.0, 1.0, step=0.05) for i in range(3)},
+    "rate": FloatDistribution(1e-5, 1e-3, log=True),
+}
+
+
+def open_gate(_params: Mapping[str, Any]) -> str | None:
+    """Lets everything through."""
+    return None
+
+
+def objective(params: Mapping[str, Any]) -> list[float]:
+    """Something smooth, with a conflict between the first objective and the others."""
+    kept = sum(1 - params[f"fraction_{i}"] for i in range(3))
+    return [kept - abs(params["rate"] - 3e-4) * 1e3 + params["priming"], 100 + 50 * kept, 10 + kept]
+
+
+def study_in(journal: Path) -> optuna.Study:
+    """The study in a journal, opened as a new process opens it."""
+    return optuna.create_study(
+        study_name="s", storage=open_journal(journal), directions=DIRECTIONS, load_if_exists=True
+    )
+
+
+def search(journal: Path, name: str, trials: int, gate: Any = open_gate) -> optuna.Study:
+    """Add trials as the search does: a sampler made anew for each."""
+    study = study_in(journal)
+    for _ in range(trials):
+        count = len(study.get_trials(deepcopy=False))
+        study.sampler = GatedSampler(make_sampler(name, 0, count), SPACE, gate)
+        trial = study.ask(SPACE)
+        trial.set_constraint("memory", -0.5)
+        study.tell(trial, objective(trial.params))
+    return study
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_a_restart_changes_nothing(tmp_path: Path, name: str) -> None:
+    """Half of the trials, a new process's view of the study, and the other half are the same as all in one go.
+
+    No two are alike. The samplers draw at random for ten trials, NSGA-II for twelve, before they model anything.
+    """
+    half = 7 if name == "nsga2" else 6
+    search(tmp_path / "two.journal", name, half)
+    halves = search(tmp_path / "two.journal", name, half)
+    whole = search(tmp_path / "one.journal", name, 2 * half)
+    proposals = [[trial.params for trial in study.trials] for study in (halves, whole)]
+    assert proposals[0] == proposals[1]
+    assert len({tuple(params.values()) for params in proposals[0]}) == 2 * half
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_what_the_gate_refuses_never_becomes_a_trial(tmp_path: Path, name: str) -> None:
+    """Infeasible and repeated proposals are counted by reason and asked for again; trials hold none of them."""
+    seen: list[Mapping[str, Any]] = []
+
+    def gate(params: Mapping[str, Any]) -> str | None:
+        if set(params) != set(SPACE):
+            return "incomplete"
+        if params["fraction_0"] < 0.5:
+            return "memory"
+        return "duplicate" if params in seen else None
+
+    study = study_in(tmp_path / "journal")
+    refused = 0
+    for number in range(12):
+        study.sampler = sampler = GatedSampler(make_sampler(name, 1, number), SPACE, gate)
+        trial = study.ask(SPACE)
+        seen.append(trial.params)
+        study.tell(trial, objective(trial.params))
+        assert set(sampler.refusals) <= {"memory", "duplicate"}
+        refused += sampler.refusals["memory"]
+    assert refused > 0
+    assert len(study.trials) == 12
+    assert all(trial.params["fraction_0"] >= 0.5 for trial in study.trials)
+
+
+def test_two_hundred_refusals_end_the_asking(tmp_path: Path) -> None:
+    """A gate that lets nothing through is asked 200 times, then there is an error that counts the reasons."""
+    study = study_in(tmp_path / "journal")
+    study.sampler = sampler = GatedSampler(make_sampler("random", 0), SPACE, lambda params: "memory")
+    with pytest.raises(NoFeasibleTrial, match=r"none of 200 proposals .*memory 200"):
+        study.ask(SPACE)
+    assert sampler.refusals == {"memory": PROPOSALS}
+
+
+def test_a_queued_trial_needs_no_proposal(tmp_path: Path) -> None:
+    """Parameters that wait in the queue were let through when they were queued: the gate is not asked again."""
+    study = study_in(tmp_path / "journal")
+    params = {"priming": 0.1, "fraction_0": 0.2, "fraction_1": 0.4, "fraction_2": 0.6, "rate": 1e-4}
+    study.enqueue_trial(params)
+    study.sampler = sampler = GatedSampler(make_sampler("tpe", 0), SPACE, lambda params: "memory")
+    assert study.ask(SPACE).params == params
+    assert not sampler.refusals
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_samplers_go_on_after_stopped_and_failed_trials(tmp_path: Path, name: str) -> None:
+    """Trials without values, as diverged and killed ones are, break no sampler's model of several objectives."""
+    study = search(tmp_path / "journal", name, 10)
+    for state in (TrialState.PRUNED, TrialState.FAIL):
+        trial = study.ask(SPACE)
+        trial.set_constraint("memory", -0.5)
+        study.tell(trial, state=state)
+    assert len(search(tmp_path / "journal", name, 1).trials) == 13
+
+
+def test_an_unknown_sampler_is_named() -> None:
+    """One line with the name and those there are."""
+    with pytest.raises(BadInput, match=r"'tqe' is unknown; it must be one of tpe, nsga2, gp, random"):
+        make_sampler("tqe")
+
+
+def test_seeds_depend_on_every_part() -> None:
+    """Another study seed or another trial gives another stream; the same parts give the same."""
+
+    def draw(*parts: object) -> float:
+        study = optuna.create_study(sampler=make_sampler("random", *parts))
+        return float(study.ask({"x": FloatDistribution(0, 1)}).params["x"])
+
+    assert draw(0, 1) == draw(0, 1)
+    assert len({draw(0, 1), draw(1, 0), draw(0, 2), draw(0, 11)}) == 4

@@ -1,0 +1,428 @@
+"""The search itself, in this process: trials that are trained, told, kept, given back, and found again."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from farsearch.cost.price import Cost, Pricer
+from farsearch.devices import Figure
+from farsearch.errors import MissingResource, NoFeasibleTrial
+from farsearch.far.surgery import trainable_count
+from farsearch.files import load_tensors, save_tensors, write_json
+from farsearch.jobs import Job, JobOptions, resolve_job
+from farsearch.models.load import load_config
+from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
+from farsearch.study.nearest import nearest_fit
+from farsearch.study.search import Search
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.space import Space, load_space
+from farsearch.study.store import Store, WorkerLock
+from farsearch.study.trials import load_trial, sweep
+from farsearch.training import Bench
+from tests.factories import make_snapshot, make_trial
+from tests.journey import SPACE, chdir, prepare
+
+SPACE_DATA: dict[str, Any] = yaml.safe_load(SPACE)
+
+
+@dataclass
+class Notes:
+    """A watcher that writes down what it hears, and may interrupt."""
+
+    interrupt_at: int | None = None
+    notes: list[str] = field(default_factory=list)
+    ended: list[TrialRecord] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
+    steps: int = 0
+
+    def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
+        """Write the number down."""
+        self.started.append(number)
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Count, and interrupt when it is time."""
+        self.steps += 1
+        if self.steps == self.interrupt_at:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        """Write it down."""
+        self.notes.append(text)
+
+    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+        """Write it down."""
+        self.ended.append(record)
+
+
+@dataclass
+class Bed:
+    """A job with its model loaded, on which any number of studies are run."""
+
+    job: Job
+    bench: Bench
+    pricer: Pricer
+
+    def search(self, home: Path, watcher: Notes | None = None, space: Space | None = None, **options: Any) -> Search:
+        """A search in a store that was not used before, as a new process makes it."""
+        store = Store(home)
+        store.cache.parent.mkdir(parents=True, exist_ok=True)
+        space = space or self.job.space
+        study = store.open("s", dataclasses.replace(self.job.settings, space=space.to_dict()), self.job.meta)
+        pricer = options.pop("pricer", self.pricer)
+        sampler = options.pop("sampler", "random")
+        return Search(study, store, self.bench, pricer, space, sampler, StepPlan(), watcher or Notes())
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Iterator[Bed]:
+    """The tiny task with the tiny DistilBERT."""
+    folder = prepare(tmp_path_factory.mktemp("bed"))
+    with chdir(folder):
+        store = Store(folder / ".farsearch")
+        options = JobOptions(
+            task="sst2",
+            device="jetson-nano",
+            model=str(tiny_distilbert),
+            space="tiny.yaml",
+            data_dir=folder / "data",
+            train_samples=64,
+            epochs=1.0,
+            max_length=16,
+        )
+        job = resolve_job(options, store, print)
+        bench = job.bench(store)
+        yield Bed(job, bench, job.pricer(bench))
+
+
+def space(**search: Any) -> Space:
+    """The tiny space with some searched parameters replaced, and no starts."""
+    data = {**SPACE_DATA, "start": {}, "search": {**SPACE_DATA["search"], **search}}
+    return Space.from_dict("changed", data).with_fixed({"epochs": 1.0})
+
+
+def keys(snapshot: StudySnapshot) -> list[str]:
+    """The configurations of the finished trials."""
+    return [repr(trial.config) for trial in snapshot.trials if trial.state in ("complete", "pruned")]
+
+
+def test_the_number_of_trials_is_that_of_the_study(bed: Bed, tmp_path: Path) -> None:
+    """``n_trials`` is kept, the same again does nothing, and a larger number goes on with new configurations."""
+    first = bed.search(tmp_path).run(2)
+    again = Notes()
+    assert bed.search(tmp_path, again).run(2) == first
+    assert again.started == []
+    more = bed.search(tmp_path).run(4)
+    before, after = ([dataclasses.replace(trial, on_front=False) for trial in s.trials[:2]] for s in (first, more))
+    assert before == after
+    assert [trial.state for trial in more.trials] == ["complete"] * 4
+    assert len(set(keys(more))) == 4
+    assert more.n_trials == 4
+
+
+def test_a_trial_has_everything_that_a_report_says(bed: Bed, tmp_path: Path) -> None:
+    """Each complete trial has objectives, ranges, breakdowns, its curve, its priming, and what Optuna was told."""
+    search = bed.search(tmp_path)
+    snapshot = search.run(3)
+    for trial, told in zip(snapshot.trials, search.study.trials, strict=True):
+        assert told.values == [trial.metric, trial.peak_memory_mib, trial.wall_time_s]
+        assert trial.config is not None
+        assert trial.plan == StepPlan()
+        assert trial.feasible
+        assert None not in (trial.metric_error, trial.dev_metric, trial.energy_j, trial.host_seconds)
+        assert trial.host_peak_mib > 50
+        low, high = trial.peak_memory_range_mib
+        assert low <= trial.peak_memory_mib <= high
+        early, late = trial.wall_time_range_s
+        assert early < trial.wall_time_s < late
+        assert sum(trial.time.values()) == pytest.approx(trial.wall_time_s)
+        assert trial.curve[-1].step == 4
+        assert trial.priming is not None
+        assert trial.priming.steps == (2 if trial.config.priming_epochs else 0)
+        assert told.constraints == {"memory": told.constraints["memory"]}
+        assert told.constraints["memory"] <= 0
+    assert snapshot.budget_mib > max(trial.peak_memory_mib for trial in snapshot.trials)
+    assert {trial.number for trial in snapshot.front} <= {0, 1, 2}
+
+
+def test_full_fine_tuning_is_tried_first(bed: Bed, tmp_path: Path) -> None:
+    """The starts of the space are the first trials, before any proposal of the sampler."""
+    trial = bed.search(tmp_path).run(1).trials[0]
+    assert trial.config == FarConfig((0.0, 0.0), 3e-3, 1.0)
+    assert trial.trainable == trainable_count(bed.bench.model)
+
+
+def test_the_front_keeps_its_tensors(bed: Bed, tmp_path: Path) -> None:
+    """The weights of each trial on the front can be read, with what was trained and nothing else in them."""
+    search = bed.search(tmp_path)
+    snapshot = search.run(3)
+    for trial in snapshot.front:
+        saved = load_trial(search.folder, trial.number, search.layers)
+        assert sum(value.numel() for value in saved.trained.values()) == trial.trainable
+        assert saved.logits["dev"].shape == (len(bed.bench.dev_rows), 2)
+        accuracy = (saved.logits["dev"].argmax(1) == torch.tensor(bed.bench.dev_rows.labels)).double().mean()
+        assert float(accuracy) == pytest.approx(trial.dev_metric)
+
+
+def test_trials_far_off_the_front_lose_their_tensors(tmp_path: Path) -> None:
+    """Weights go when better by two standard errors would not bring a trial to the front; predictions stay.
+
+    Trial 1 costs more than trial 2 and is worse by three errors, trial 6 by one, trial 3 never ended.
+    """
+    trials = (
+        *make_snapshot().trials[:5],
+        make_trial(6, 0.83, 1210.0, 251.0),
+    )
+    kept, told = {0, 2, 4, 6}, {0, 1, 2, 4, 6}
+    for trial in trials:
+        folder = tmp_path / "trials" / f"{trial.number:04d}"
+        save_tensors(folder / "trained.safetensors", {"w": torch.ones(1)})
+        save_tensors(folder / "logits.safetensors", {"dev": torch.ones(1, 2), "validation": torch.ones(1, 2)})
+        notes = {"schema_version": 1, "learners": [None], "primed": f"{trial.number}.safetensors"}
+        write_json(folder / "learners.json", notes)
+        save_tensors(tmp_path / "primings" / f"{trial.number}.safetensors", {"w": torch.ones(1)})
+    sweep(tmp_path, trials)
+    assert {int(path.parent.name) for path in tmp_path.glob("trials/*/trained.safetensors")} == kept
+    assert {int(path.stem) for path in tmp_path.glob("primings/*")} == kept
+    assert {int(path.parent.name) for path in tmp_path.glob("trials/*/logits.safetensors")} >= told
+    with pytest.raises(MissingResource, match=r"tensors of trial 1 are gone: .*see farsearch pareto"):
+        load_trial(tmp_path, 1, 1)
+
+
+def test_primings_of_kept_trials_outlive_the_cache(bed: Bed, tmp_path: Path) -> None:
+    """A kept trial that was primed can be read when the cache is gone; a priming that none needs is not kept."""
+    primed = space(priming_epochs={"choices": [0.25, 0.5]})
+    search = bed.search(tmp_path, space=primed)
+    snapshot = search.run(2)
+    for path in bed.bench.primings.folder.glob("*.safetensors"):
+        path.unlink()
+    bed.bench.primings._latest = None
+    number = snapshot.front[0].number
+    saved = load_trial(search.folder, number, search.layers)
+    assert saved.primed is not None
+    assert set(saved.primed) == set(bed.bench.pretrained)
+    kept = {path.parent for path in search.folder.glob("trials/*/trained.safetensors")}
+    needed = {yaml.safe_load((folder / "learners.json").read_text())["primed"] for folder in kept}
+    assert {path.name for path in (search.folder / "primings").iterdir()} == needed
+
+
+def test_a_diverged_trial_is_recorded_and_the_search_goes_on(bed: Bed, tmp_path: Path) -> None:
+    """A loss that is not finite ends the trial, with its costs and the reason, and counts as a finished trial."""
+    rates = space(learning_rate={"choices": [5e-3, 1e30]}, priming_epochs={"choices": [0.0]})
+    watcher = Notes()
+    snapshot = bed.search(tmp_path, watcher, rates).run(6)
+    stopped = [trial for trial in snapshot.trials if trial.state == "pruned"]
+    assert stopped
+    assert len(keys(snapshot)) == 6
+    for trial in stopped:
+        assert trial.config.learning_rate == 1e30
+        assert "is nan" in trial.reason or "is inf" in trial.reason
+        assert "lower learning rate" in trial.reason
+        assert trial.metric is None
+        assert trial.peak_memory_mib > 0
+        assert not trial.on_front
+    assert [record.number for record in watcher.ended] == [trial.number for trial in snapshot.trials]
+    assert {trial.config.learning_rate for trial in snapshot.complete} == {5e-3}
+
+
+def test_an_interrupted_trial_is_tried_again_first(bed: Bed, tmp_path: Path) -> None:
+    """An interrupt fails the trial in work with the reason; the next run trains its configuration, exactly once."""
+    with pytest.raises(KeyboardInterrupt):
+        bed.search(tmp_path, Notes(interrupt_at=6)).run(4)
+    search = bed.search(tmp_path)
+    before = snapshot_of(search.study)
+    assert [trial.state for trial in before.trials] == ["complete", "fail", "waiting"]
+    assert before.trials[1].reason == "interrupted (KeyboardInterrupt)"
+    assert before.trials[1].metric is None
+    assert before.trials[1].peak_memory_mib > 0
+    after = search.run(4)
+    assert after.trials[2].config == before.trials[1].config
+    assert len(set(keys(after))) == len(keys(after)) == 4
+
+
+def test_what_can_not_be_saved_is_not_told(bed: Bed, tmp_path: Path) -> None:
+    """Where the tensors can't be written, the trial is not complete, nothing else is lost, and it is tried again."""
+    search = bed.search(tmp_path)
+    search.run(1)
+    (search.folder / "trials").rename(search.folder / "aside")
+    (search.folder / "trials").write_text("in the way")
+    with pytest.raises(MissingResource, match="can't be written"):
+        bed.search(tmp_path).run(2)
+    (search.folder / "trials").unlink()
+    (search.folder / "aside").rename(search.folder / "trials")
+    lost = snapshot_of(search.study).trials[1]
+    assert (lost.state, lost.reason) == ("fail", "interrupted (MissingResource)")
+    after = bed.search(tmp_path).run(2)
+    assert [trial.state for trial in after.trials] == ["complete", "fail", "complete"]
+    assert after.trials[2].config == lost.config
+
+
+def test_leftovers_of_a_trial_that_was_not_told_are_swept(bed: Bed, tmp_path: Path) -> None:
+    """A kill between the tensors and the end of a trial leaves a file that the next trial removes."""
+    search = bed.search(tmp_path)
+    search.run(1)
+    left = search.folder / "trials" / "0077" / "trained.safetensors"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    bed.search(tmp_path).run(2)
+    assert not left.exists()
+    assert load_tensors(search.folder / "trials" / "0000" / "logits.safetensors") is not None
+
+
+def test_a_trial_of_a_dead_worker_is_recovered_once(bed: Bed, tmp_path: Path) -> None:
+    """A RUNNING trial whose worker is gone is failed, its parameters queued once, also when a recovery is cut off."""
+    search = bed.search(tmp_path)
+    trial = search.study.ask(search.distributions)
+    trial.set_user_attr("worker", WorkerLock(tmp_path / "other").name)
+    # a recovery that was killed after it had queued the parameters
+    search._queue_again(search.study.trials[0], 1)
+    watcher = Notes()
+    snapshot = bed.search(tmp_path, watcher).run(3)
+    assert snapshot.trials[0].state == "fail"
+    assert "killed" in snapshot.trials[0].reason
+    assert any("trial 0 ended early" in note and "tried again" in note for note in watcher.notes)
+    config = repr(search.space.config(trial.params, search.layers))
+    assert keys(snapshot).count(config) == 1
+    assert len(set(keys(snapshot))) == 3
+
+
+def test_a_trial_that_was_just_taken_from_the_queue_is_not_lost(bed: Bed, tmp_path: Path) -> None:
+    """A kill between taking a queued trial and suggesting its parameters leaves a trial without parameters."""
+    search = bed.search(tmp_path)
+    params = search.space.starts(search.layers)["full fine-tuning"]
+    search.study.enqueue_trial(params)
+    search.study.set_user_attr("started", True)
+    search.study._pop_waiting_trial_id()
+    snapshot = bed.search(tmp_path).run(1)
+    assert [trial.state for trial in snapshot.trials] == ["fail", "complete"]
+    assert snapshot.trials[1].config == search.space.config(params, search.layers)
+
+
+def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Path) -> None:
+    """What the host has no memory for would kill each run for ever: after three kills it is not tried again."""
+    search = bed.search(tmp_path)
+    trial = search.study.ask(search.distributions)
+    trial.set_user_attr("worker", WorkerLock(tmp_path / "other").name)
+    trial.set_user_attr("kills", 2)
+    snapshot = bed.search(tmp_path).run(2)
+    assert "killed 3 times, so it is not tried again" in snapshot.trials[0].reason
+    assert repr(search.space.config(trial.params, search.layers)) not in keys(snapshot)
+
+
+def test_a_space_that_is_used_up_ends_the_search(bed: Bed, tmp_path: Path) -> None:
+    """When all that the space has is trained, the error says so, and no trial is left as if it were in work."""
+    small = space(
+        learning_rate={"choices": [5e-3]}, frozen_fraction={"choices": [0.0, 0.5]}, priming_epochs={"choices": [0.0]}
+    )
+    with pytest.raises(
+        NoFeasibleTrial, match=r"none of 200 .*duplicate 200.*trained already: ask for fewer --n-trials"
+    ):
+        bed.search(tmp_path, space=small).run(5)
+    search = bed.search(tmp_path, space=small)
+    snapshot = snapshot_of(search.study)
+    assert [trial.state for trial in snapshot.trials] == ["complete", "complete", "fail"]
+    assert snapshot.rejected["duplicate"] >= 200
+    with pytest.raises(NoFeasibleTrial):
+        search.run(5)
+    assert "running" not in {trial.state for trial in snapshot_of(search.study).trials}
+
+
+def test_an_unprimed_random_selection_and_a_primed_one_are_different(bed: Bed) -> None:
+    """Configurations that differ in priming alone are trained both."""
+    made = bed.job.space
+    params = {"frozen_fraction_layer_0": 0.5, "frozen_fraction_layer_1": 0.5, "learning_rate": 5e-3}
+    assert made.config({**params, "priming_epochs": 0.0}, 2) != made.config({**params, "priming_epochs": 0.5}, 2)
+
+
+def test_no_time_no_trial(bed: Bed, tmp_path: Path) -> None:
+    """After the timeout no trial is started, and the study is as it was."""
+    snapshot = bed.search(tmp_path).run(3, timeout_s=0.0)
+    assert [trial.state for trial in snapshot.trials] == ["waiting"]
+
+
+def test_a_trial_in_work_has_its_costs(bed: Bed, tmp_path: Path) -> None:
+    """While a trial is trained, its configuration and predicted costs are there for ``status`` and the mirror."""
+    seen: list[TrialRecord] = []
+
+    class Look(Notes):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            if not seen:
+                seen.extend(snapshot_of(Store(tmp_path).load("s")).trials)
+
+    bed.search(tmp_path, Look()).run(1)
+    assert (seen[0].state, seen[0].metric) == ("running", None)
+    assert seen[0].peak_memory_mib > 0
+    assert seen[0].config is not None
+
+
+def test_a_search_in_parts_is_the_search_in_one_go(bed: Bed, tmp_path: Path) -> None:
+    """2 + 2 trials over a restart are the same 4 trials, result by result, as 4 in one go."""
+    bed.search(tmp_path / "parts", sampler="tpe").run(2)
+    parts = bed.search(tmp_path / "parts", sampler="tpe").run(4)
+    whole = bed.search(tmp_path / "whole", sampler="tpe").run(4)
+    same = ("config", "metric", "dev_metric", "peak_memory_mib", "wall_time_s", "curve", "on_front", "trainable")
+    assert [[getattr(t, name) for name in same] for t in parts.trials] == [
+        [getattr(t, name) for name in same] for t in whole.trials
+    ]
+
+
+def pricer_of(bed: Bed, **changes: Any) -> Pricer:
+    """The job's pricer with other bounds, or for another device."""
+    pricer = copy.copy(bed.pricer)
+    for name, value in changes.items():
+        setattr(pricer, name, value)
+    return pricer
+
+
+@pytest.mark.parametrize(("bound", "option"), [("max_memory_mib", "--max-memory"), ("max_time_s", "--max-time")])
+def test_a_bound_that_nothing_keeps_is_answered_with_one_that_works(
+    bed: Bed, tmp_path: Path, bound: str, option: str
+) -> None:
+    """The error names the least bound that something keeps, and with that bound something does."""
+    with pytest.raises(NoFeasibleTrial, match=f"allow {option} ") as caught:
+        bed.search(tmp_path, pricer=pricer_of(bed, **{bound: 0.001})).run(3)
+    assert [trial.state for trial in snapshot_of(bed.search(tmp_path).study).trials] == ["fail"]
+    named = float(str(caught.value).rpartition(option)[2])
+    wide = load_space("wide").with_fixed({"epochs": 1.0, "priming_epochs": 0.0})
+    answer = nearest_fit(pricer_of(bed, **{bound: named}), StepPlan(), wide, 2)
+    assert "it would take" in answer
+
+
+def test_more_freezing_is_the_nearest_setting(bed: Bed, tmp_path: Path) -> None:
+    """Where freezing more helps, the options that freeze enough are named, and they do."""
+    full = pricer_of(bed).price(FarConfig((0.0, 0.0), 1e-3, 1.0))
+    frozen = pricer_of(bed).price(FarConfig((1.0, 1.0), 1e-3, 1.0, frozen_embeddings=True))
+    bound = (full.wall_time_s + frozen.wall_time_s) / 2
+    fixed = bed.job.space.with_fixed({"frozen_fraction": 0.0})
+    with pytest.raises(NoFeasibleTrial, match=r"with --set frozen_fraction=1 --set frozen_embeddings=true it would"):
+        bed.search(tmp_path, space=fixed, pricer=pricer_of(bed, max_time_s=bound)).run(1)
+    mended = bed.job.space.with_fixed({"frozen_fraction": 1, "frozen_embeddings": True, "priming_epochs": 0.0})
+    config = mended.config({"learning_rate": 1e-3}, 2)
+    assert pricer_of(bed, max_time_s=bound).price(config).fits
+
+
+def test_a_device_that_is_too_small_is_answered_with_a_batch(bed: Bed) -> None:
+    """Where only a smaller step fits the device, its batch size is named, and a batch of that size fits."""
+    config = FarConfig((1.0, 1.0), 1e-4, 1.0, frozen_bottom_layers=1)
+    lengths = bed.bench.train_rows.lengths
+    quarter = Pricer(load_config(bed.job.source), 2, 4, 16, bed.job.profile, lengths=lengths)
+    needs, less = bed.pricer.price(config), quarter.price(config)
+    room = (needs.peak_memory_range_mib[1] + less.peak_memory_range_mib[1]) / 2
+    profile = dataclasses.replace(
+        bed.job.profile,
+        visible_mib=Figure(room, room, room, "of this test", "assumed"),
+        os_mib=Figure(0, 0, 0, "of this test", "assumed"),
+    )
+    answer = nearest_fit(pricer_of(bed, profile=profile), StepPlan(), bed.job.space, 2)
+    size = int(answer.partition("--batch-size ")[2].split()[0])
+    assert size < 16
+    fitting = Pricer(load_config(bed.job.source), 2, size, 16, profile, lengths=lengths)
+    assert fitting.price(config).fits

@@ -1,0 +1,338 @@
+"""Search spaces: what ships, what a user may write, and what each says to Optuna and to the training."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from farsearch.errors import SpaceError
+from farsearch.study.space import Space, list_spaces, load_space, space_text
+
+GOOD: dict[str, Any] = {
+    "schema_version": 1,
+    "title": "a space of the user's",
+    "search": {
+        "frozen_fraction": {"low": 0.0, "high": 1.0, "step": 0.25},
+        "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
+    },
+    "fixed": {
+        "epochs": 1.0,
+        "priming_epochs": 0.0,
+        "frozen_embeddings": False,
+        "frozen_attention_layers": 0,
+        "frozen_bottom_layers": 0,
+    },
+    "start": {"full fine-tuning": {"frozen_fraction": 0.0, "learning_rate": 1e-4}},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """``GOOD`` with one value put in (None removes the key); ``path`` has dots."""
+    data = copy.deepcopy(GOOD)
+    *parents, last = path.split(".")
+    table = data
+    for key in parents:
+        table = table.setdefault(key, {})
+    if value is None:
+        del table[last]
+    else:
+        table[last] = value
+    return data
+
+
+def test_shipped_spaces_are_those_of_the_documentation() -> None:
+    """Three spaces ship, each loads, and each is valid for models of 2, 6 and 12 layers."""
+    assert list_spaces() == ["default", "uniform", "wide"]
+    for name in list_spaces():
+        space = load_space(name)
+        assert space.title
+        for layers in (2, 6, 12):
+            assert space.distributions(layers)
+
+
+def test_default_space_has_the_documented_dimensions() -> None:
+    """Priming epochs from a grid, one fraction a layer in steps of 0.05, the learning rate on a log scale."""
+    distributions = load_space("default").distributions(6)
+    assert distributions.pop("priming_epochs") == CategoricalDistribution([0.0, 0.03, 0.1, 0.3])
+    rate = distributions.pop("learning_rate")
+    assert isinstance(rate, FloatDistribution)
+    assert rate.log
+    assert rate.low < 1e-4 < rate.high
+    steps = FloatDistribution(0.0, 1.0, step=0.05)
+    assert distributions == {f"frozen_fraction_layer_{i}": steps for i in range(6)}
+
+
+def test_uniform_space_has_one_fraction_for_all_layers() -> None:
+    """Three parameters, whatever the depth; a proposal means the same fraction in every layer."""
+    space = load_space("uniform")
+    assert set(space.distributions(12)) == {"priming_epochs", "frozen_fraction", "learning_rate"}
+    params = {"priming_epochs": 0.1, "frozen_fraction": 0.15000000000000002, "learning_rate": 2e-4}
+    config = space.config(params, 3)
+    assert config.frozen_fractions == (0.15, 0.15, 0.15)
+    assert (config.priming_epochs, config.learning_rate, config.epochs) == (0.1, 2e-4, 1.0)
+
+
+def test_wide_space_adds_embeddings_attention_and_bottom() -> None:
+    """The wide space is the default one with three more parameters, bounded by the model's depth."""
+    added = set(load_space("wide").distributions(4)) - set(load_space("default").distributions(4))
+    assert added == {"frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers"}
+    distributions = load_space("wide").distributions(4)
+    assert distributions["frozen_attention_layers"] == IntDistribution(0, 4)
+    assert distributions["frozen_bottom_layers"] == IntDistribution(0, 3)
+    assert distributions["frozen_embeddings"] == CategoricalDistribution([False, True])
+
+
+@pytest.mark.parametrize("name", ["default", "uniform", "wide"])
+def test_published_configurations_are_tried_first(name: str) -> None:
+    """Full fine-tuning and the paper's configuration are starts of every shipped space, and lie in it."""
+    space = load_space(name)
+    starts = space.starts(6)
+    full = space.config(starts["full fine-tuning"], 6)
+    paper = space.config(starts["FAR r=10 % as published"], 6)
+    assert set(full.frozen_fractions) == {0.0}
+    assert full.priming_epochs == 0
+    assert set(paper.frozen_fractions) == {0.9}
+    assert paper.priming_epochs > 0
+    for params in starts.values():
+        for key, distribution in space.distributions(6).items():
+            assert distribution._contains(distribution.to_internal_repr(params[key]))
+
+
+def test_a_start_off_the_grid_is_not_tried() -> None:
+    """A start that the space can't express for this model is left out, not bent."""
+    space = Space.from_dict("mine", changed("start.odd", {"frozen_fraction": 0.3, "learning_rate": 1e-4}))
+    assert list(space.starts(2)) == ["full fine-tuning"]
+
+
+@given(
+    bottom=st.integers(0, 3), attention=st.integers(0, 4), fractions=st.lists(st.sampled_from([0.0, 0.5]), min_size=4)
+)
+def test_configurations_that_train_alike_are_equal(bottom: int, attention: int, fractions: list[float]) -> None:
+    """What a frozen bottom implies makes no difference between configurations, so that no training is done twice."""
+    space = load_space("wide").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.0})
+    params: dict[str, Any] = {f"frozen_fraction_layer_{i}": fractions[i] for i in range(4)}
+    params |= {"frozen_bottom_layers": bottom, "frozen_attention_layers": attention, "frozen_embeddings": False}
+    implied = dict(params)
+    for i in range(bottom):
+        implied[f"frozen_fraction_layer_{i}"] = 1.0
+    implied["frozen_attention_layers"] = max(attention, bottom)
+    implied["frozen_embeddings"] = bottom > 0
+    config = space.config(params, 4)
+    assert config == space.config(implied, 4)
+    assert config == config.canonical()
+
+
+def test_set_fixes_a_searched_parameter() -> None:
+    """A fixed parameter is not proposed any more, and each configuration has its value."""
+    space = load_space("default").with_fixed({"frozen_fraction": 0.5, "epochs": 2})
+    assert set(space.distributions(3)) == {"priming_epochs", "learning_rate"}
+    config = space.config({"priming_epochs": 0.0, "learning_rate": 1e-4}, 3)
+    assert config.frozen_fractions == (0.5, 0.5, 0.5)
+    assert config.epochs == 2.0
+
+
+def test_set_drops_starts_that_it_contradicts() -> None:
+    """With a fixed fraction nothing is full fine-tuning; another learning rate or length leaves it that."""
+    space = load_space("default")
+    assert list(space.with_fixed({"frozen_fraction": 0.9}).start) == ["FAR r=10 % as published"]
+    assert list(space.with_fixed({"frozen_embeddings": True}).start) == []
+    kept = space.with_fixed({"learning_rate": 5e-5, "epochs": 3})
+    assert list(kept.start) == list(space.start)
+    assert kept.config(kept.starts(2)["full fine-tuning"], 2).learning_rate == 5e-5
+
+
+def test_one_and_one_point_nought_are_one_setting(tmp_path: Path) -> None:
+    """Whole numbers in YAML or ``--set`` give the same record, and so the same fingerprint, as decimal ones."""
+    whole, decimal = copy.deepcopy(GOOD), copy.deepcopy(GOOD)
+    whole["fixed"]["epochs"], whole["search"]["frozen_fraction"]["high"] = 1, 1
+    texts = []
+    for data in (whole, decimal):
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(data))
+        space = load_space(str(path))
+        texts += [repr(space.to_dict()), repr(space.with_fixed({"epochs": 1}).to_dict())]
+    assert len(set(texts)) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"learning_rat": 1e-4}, "did you mean 'learning_rate'?"),
+        ({"colour": 1}, "known are priming_epochs"),
+        ({"learning_rate": 0}, "above 0"),
+        ({"learning_rate": True}, "must be a finite number"),
+        ({"epochs": float("inf")}, "must be a finite number"),
+        ({"frozen_fraction": 1.5}, "outside 0 to 1"),
+        ({"frozen_embeddings": 1}, "must be true or false"),
+        ({"frozen_bottom_layers": 1.5}, "must be a number of layers"),
+        ({"frozen_bottom_layers": -1}, "must be a number of layers"),
+    ],
+)
+def test_set_refuses_what_a_parameter_can_not_be(settings: dict[str, Any], rule: str) -> None:
+    """An unknown parameter or a value that breaks its rule gets one line with --set, the parameter and the rule."""
+    with pytest.raises(SpaceError) as caught:
+        load_space("default").with_fixed(settings)
+    message = str(caught.value)
+    assert message.startswith("--set")
+    assert next(iter(settings)) in message
+    assert rule in message
+
+
+MALFORMED: list[tuple[str, Any, str, str]] = [
+    ("serach", {}, "serach", "unknown key"),
+    ("schema_version", 2, "schema_version", "must be 1"),
+    ("schema_version", None, "schema_version", "must be 1"),
+    ("search", ["learning_rate"], "search", "must be a table"),
+    ("fixed", "epochs", "fixed", "must be a table"),
+    ("start", False, "start", "must be a table"),
+    ("search.learning_rat", {"low": 1.0, "high": 2.0}, "learning_rat", "did you mean 'learning_rate'?"),
+    ("fixed.learning_rate", 1e-4, "learning_rate", "in both of search and fixed"),
+    ("fixed.epochs", None, "epochs", "in neither of search and fixed"),
+    ("fixed.epochs", "one", "epochs", "must be a finite number"),
+    ("fixed.epochs", 0, "epochs", "above 0"),
+    ("fixed.frozen_embeddings", 0, "frozen_embeddings", "must be true or false"),
+    ("fixed.frozen_bottom_layers", 2.0, "frozen_bottom_layers", "must be a number of layers"),
+    ("search.learning_rate", 1e-4, "learning_rate", "must be a table of choices"),
+    ("search.learning_rate.lwo", 1e-4, "learning_rate", "'lwo'"),
+    ("search.learning_rate.low", None, "learning_rate", "needs low and high"),
+    ("search.learning_rate.low", "small", "learning_rate", "must be a finite number"),
+    ("search.learning_rate.high", [1], "learning_rate", "must be a finite number"),
+    ("search.learning_rate.high", float("nan"), "learning_rate", "must be a finite number"),
+    ("search.learning_rate.low", 0.1, "learning_rate", "above high"),
+    ("search.learning_rate.low", 0.0, "learning_rate", "above 0"),
+    ("search.learning_rate.log", "yes", "learning_rate", "must be true or false"),
+    ("search.learning_rate.step", 1e-4, "learning_rate", "log and step"),
+    ("search.learning_rate.per_layer", True, "learning_rate", "only frozen_fraction can"),
+    ("search.frozen_fraction.high", 1.2, "frozen_fraction", "outside 0 to 1"),
+    ("search.frozen_fraction.high", "layers", "frozen_fraction", "must be a finite number"),
+    ("search.frozen_fraction.step", 0, "frozen_fraction", "above 0"),
+    ("search.frozen_fraction.step", "small", "frozen_fraction", "above 0"),
+    ("search.frozen_fraction.step", 0.3, "frozen_fraction", "lead to high 1.0 exactly"),
+    ("search.frozen_fraction.choices", [0.5], "frozen_fraction", "with choices it can have"),
+    ("search.frozen_fraction", {"low": 0.0, "high": 1.0, "log": True}, "frozen_fraction", "starts above 0"),
+    ("search.frozen_fraction", {"choices": []}, "frozen_fraction", "list of at least one"),
+    ("search.frozen_fraction", {"choices": 0.5}, "frozen_fraction", "list of at least one"),
+    ("search.frozen_fraction", {"choices": [0.5, "half"]}, "frozen_fraction", "must be a finite number"),
+    ("search.frozen_fraction", {"choices": [0.5, 0.5]}, "frozen_fraction", "twice"),
+    ("start.two", [1], "two", "must be a table"),
+    ("start.two", {"frozen_fraction": 0.5}, "learning_rate", "every searched parameter"),
+    ("start.full fine-tuning.epochs", 1.0, "epochs", "every searched parameter"),
+    ("start.full fine-tuning.learning_rate", "fast", "learning_rate", "must be a finite number"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "key", "rule"), MALFORMED, ids=[f"{m[0]}={m[1]!r}"[:60] for m in MALFORMED])
+def test_a_malformed_space_is_refused_in_one_line(tmp_path: Path, path: str, value: Any, key: str, rule: str) -> None:
+    """Each mistake in a file of the user's is told with file, key and rule."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(changed(path, value)))
+    with pytest.raises(SpaceError) as caught:
+        load_space(str(file))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "mine.yaml" in message
+    assert key in message
+    assert rule in message
+
+
+@pytest.mark.parametrize(
+    ("entry", "rule"),
+    [
+        ({"low": 0, "high": "layer"}, "must be a number of layers"),
+        ({"low": 0, "high": 2, "log": True}, "leave it out"),
+        ({"low": 0, "high": 4, "step": 0.5}, "whole number"),
+        ({"low": "layers", "high": "layers"}, "must be a number of layers"),
+    ],
+)
+def test_numbers_of_layers_have_rules_of_their_own(entry: dict[str, Any], rule: str) -> None:
+    """Layers are whole numbers, bounded by a number or by the model's depth."""
+    data = changed("search.frozen_bottom_layers", entry)
+    del data["fixed"]["frozen_bottom_layers"]
+    with pytest.raises(SpaceError, match=rule):
+        Space.from_dict("mine", data)
+
+
+def test_flags_have_choices() -> None:
+    """True or false is no range."""
+    data = changed("search.frozen_embeddings", {"low": 0, "high": 1})
+    del data["fixed"]["frozen_embeddings"]
+    with pytest.raises(SpaceError, match=r"frozen_embeddings has no choices; it is true or false"):
+        Space.from_dict("mine", data)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("search: {learning_rate: [", "line 1: no valid YAML"),
+        (
+            "schema_version: 1\nfixed: {epochs: 1}\nfixed: {epochs: 2}\n",
+            "line 3: no valid YAML: the key 'fixed' stands",
+        ),
+        ("- a\n- b\n", "is no table"),
+        ("", "is no table"),
+        ("!!python/object/apply:os.getcwd []", "no valid YAML"),
+    ],
+)
+def test_what_is_no_space_file_is_told_apart(tmp_path: Path, text: str, rule: str) -> None:
+    """Broken YAML names its line; a key given twice, of which YAML would drop one, is refused; nothing is executed."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(SpaceError) as caught:
+        load_space(str(file))
+    assert "mine.yaml" in str(caught.value)
+    assert rule in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_short_exponents_are_numbers(tmp_path: Path) -> None:
+    """YAML 1.1 takes 1e-5 for text; a user means a number."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(GOOD).replace("1.0e-05", "1e-5").replace("0.001", "1E-3"))
+    assert "1e-5" in file.read_text()
+    assert load_space(str(file)).distributions(2)["learning_rate"] == FloatDistribution(1e-5, 1e-3, log=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [("defualt", "did you mean 'default'?"), ("nosuch.yaml", "can't be read: No such file"), ("x", "known are")],
+)
+def test_unknown_spaces_are_named(name: str, rule: str) -> None:
+    """A misspelt name gets the closest one, a missing file the reason."""
+    with pytest.raises(SpaceError) as caught:
+        space_text(name)
+    assert repr(name) in str(caught.value)
+    assert rule in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"fixed.frozen_bottom_layers": 5}, "the model has 3 layers"),
+        ({"search.frozen_attention_layers": {"low": 4, "high": "layers"}}, "allows 3 at most"),
+        ({"search.frozen_attention_layers": {"choices": [0, 9]}}, "the model has 3 layers"),
+    ],
+)
+def test_more_layers_than_the_model_has_are_refused(changes: dict[str, Any], rule: str) -> None:
+    """A number of layers is checked when the model is known."""
+    data = copy.deepcopy(GOOD)
+    for path, value in changes.items():
+        data = changed(path, value)
+        if path.startswith("search."):
+            del data["fixed"][path.removeprefix("search.")], data["start"]
+    with pytest.raises(SpaceError, match=rule):
+        Space.from_dict("mine", data).distributions(3)
+
+
+def test_size_counts_what_is_discrete() -> None:
+    """The product of the discrete parameters' values, and the names of the continuous ones."""
+    assert load_space("uniform").size(6) == (4 * 21, ["learning_rate"])
+    assert load_space("default").size(2) == (4 * 21**2, ["learning_rate"])
+    assert load_space("wide").size(2) == (4 * 21**2 * 2 * 3 * 2, ["learning_rate"])
+    assert load_space("uniform").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.1}).size(6) == (21, [])

@@ -1,0 +1,324 @@
+"""Where studies are kept: names, settings that must not change, a journal that survives, workers that die."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from farsearch.errors import BadInput, MissingResource, StudyMismatch
+from farsearch.records import StudySettings
+from farsearch.study.journal import open_journal
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.store import Store, WorkerLock, storage_errors, without_password
+from tests.factories import make_settings
+
+META = {"metric": "accuracy", "budget_mib": 2000.0}
+SPACE = {"rate": FloatDistribution(0.0, 1.0)}
+
+
+def open_study(home: Path, name: str = "s", **changes: Any) -> optuna.Study:
+    """A study of the factory's settings in a store that was not used before, as a new process opens it."""
+    return Store(home).open(name, make_settings(**changes), META)
+
+
+def test_studies_are_found_by_name_and_the_latest_without(tmp_path: Path) -> None:
+    """Names are in order of use, the latest last, and going on with a study makes it the latest."""
+    for name in ("first", "second", "first"):
+        open_study(tmp_path, name)
+    store = Store(tmp_path)
+    assert store.names() == ["second", "first"]
+    assert store.load().study_name == "first"
+    assert store.load("second").study_name == "second"
+
+
+def test_asking_for_studies_makes_nothing(tmp_path: Path) -> None:
+    """A command that only reads leaves a folder without studies as it was, and says how to make one."""
+    store = Store(tmp_path / ".farsearch")
+    assert store.names() == []
+    with pytest.raises(BadInput, match=r"no study in .*studies\.journal; make one with: farsearch run"):
+        store.load()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_study_is_named_with_the_closest(tmp_path: Path) -> None:
+    """One line with the name asked for and the one that was probably meant."""
+    open_study(tmp_path, "sst2-minilm")
+    with pytest.raises(BadInput, match=r"'sst2-minlm' is not in .*; did you mean 'sst2-minilm'\?"):
+        Store(tmp_path).load("sst2-minlm")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "ü"])
+def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    """A study has a folder of its name, so the name can't lead elsewhere."""
+    with pytest.raises(BadInput, match="is not usable"):
+        open_study(tmp_path, name)
+
+
+def test_the_same_settings_open_the_same_study(tmp_path: Path) -> None:
+    """Opening a study again keeps its trials, and gives its settings back as they were."""
+    study = open_study(tmp_path)
+    study.tell(study.ask(SPACE), [0.9, 100.0, 10.0])
+    again = open_study(tmp_path)
+    assert [trial.values for trial in again.trials] == [[0.9, 100.0, 10.0]]
+    assert StudySettings.from_dict(again.user_attrs["settings"]) == make_settings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"device": "jetson-tx2"}, ("device: ", "jetson-tx2", "jetson-nano")),
+        ({"max_memory_mib": 900.0}, ("max_memory_mib: 900",)),
+        ({"job": dataclasses.replace(make_settings().job, seed=2)}, ("job.seed: 2, 1",)),
+        ({"space": {"epochs": 2}}, ("space.epochs: 2, 1",)),
+    ],
+)
+def test_other_settings_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], shown: tuple[str, ...]) -> None:
+    """A study with other settings is another study: the line names what differs, and ``check`` does so beforehand."""
+    open_study(tmp_path)
+    for attempt in (
+        lambda: open_study(tmp_path, **changes),
+        lambda: Store(tmp_path).check("s", make_settings(**changes)),
+    ):
+        with pytest.raises(StudyMismatch) as caught:
+            attempt()
+        assert all(word in str(caught.value) for word in shown)
+        assert "another name with --study" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_many_differences_are_not_all_listed(tmp_path: Path) -> None:
+    """Three are named and the rest counted, so that the line stays readable."""
+    open_study(tmp_path)
+    job = dataclasses.replace(make_settings().job, seed=2, batch_size=8, max_length=32, model="other")
+    with pytest.raises(StudyMismatch, match=r"job\.batch_size.*job\.max_length.*job\.model.*and 1 more"):
+        open_study(tmp_path, job=job)
+
+
+def test_a_study_without_settings_is_filled_in(tmp_path: Path) -> None:
+    """A kill between the making of a study and its settings leaves one that the next run completes."""
+    optuna.create_study(
+        study_name="s", storage=Store(tmp_path).storage, directions=["maximize", "minimize", "minimize"]
+    )
+    assert Store(tmp_path).names() == []
+    assert snapshot_of(open_study(tmp_path)).settings == make_settings()
+
+
+def test_a_study_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    """In a shared storage, a study that is none of ours is neither listed nor written to."""
+    optuna.create_study(study_name="s", storage=Store(tmp_path).storage)
+    with pytest.raises(BadInput, match="is no farsearch study; give another --study"):
+        open_study(tmp_path)
+
+
+def test_deleting_a_study_removes_its_folder(tmp_path: Path) -> None:
+    """Trials and saved tensors go, other studies stay."""
+    open_study(tmp_path, "a"), open_study(tmp_path, "b")
+    store = Store(tmp_path)
+    with store.turn("a"):
+        pass
+    store.delete("a")
+    assert Store(tmp_path).names() == ["b"]
+    assert not store.folder("a").exists()
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    """A study that another farsearch wrote is not misread."""
+    study = open_study(tmp_path)
+    study.set_user_attr("schema_version", 99)
+    with pytest.raises(BadInput, match=r"schema version 99, this farsearch reads 1"):
+        snapshot_of(study)
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+def test_half_a_last_line_is_repaired(tmp_path: Path, cut: int) -> None:
+    """What a kill or a full disk left of the last entry goes with the next one, and all before it is kept."""
+    study = open_study(tmp_path)
+    study.tell(study.ask(SPACE), [0.9, 100.0, 10.0])
+    journal = tmp_path / "studies.journal"
+    whole = journal.read_bytes()
+    half = whole + whole.splitlines(keepends=True)[-1][:-cut]
+    journal.write_bytes(half)
+    assert len(Store(tmp_path).load("s").trials) == 1
+    assert journal.read_bytes() == half, "reading repairs nothing"
+    again = open_study(tmp_path)
+    again.tell(again.ask(SPACE), [0.8, 90.0, 9.0])
+    assert journal.read_bytes().startswith(whole)
+    assert [trial.values for trial in Store(tmp_path).load("s").trials] == [[0.9, 100.0, 10.0], [0.8, 90.0, 9.0]]
+
+
+def test_half_a_line_longer_than_a_block_is_repaired(tmp_path: Path) -> None:
+    """The repair looks back as far as it must."""
+    study = open_study(tmp_path)
+    journal = tmp_path / "studies.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": "' + b"x" * 200_000)
+    open_study(tmp_path).set_user_attr("note", "kept")
+    assert journal.read_bytes().startswith(whole)
+    assert Store(tmp_path).load("s").user_attrs["note"] == "kept"
+    assert "note" in study.user_attrs, "a process that had the journal open goes on reading it"
+
+
+def test_an_entry_that_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
+    """In a process that may write only a few bytes more, an entry fails as a whole and is told in one line.
+
+    The journal stays readable for others, and writable for the same process.
+    """
+    open_study(tmp_path)
+    journal = tmp_path / "studies.journal"
+    size = journal.stat().st_size
+    code = f"""
+        import resource
+        from pathlib import Path
+        from farsearch.errors import MissingResource
+        from farsearch.study.store import Store, storage_errors
+        store = Store(Path({str(tmp_path)!r}))
+        study = store.load("s")
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 300}, resource.RLIM_INFINITY))
+        try:
+            with storage_errors(store.where):
+                study.set_user_attr("long", "x" * 1000)
+        except MissingResource as error:
+            print(error)
+        study.set_user_attr("short", 1)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=Path.cwd(), capture_output=True, text=True, check=True
+    )
+    assert "studies.journal can't be written" in done.stdout
+    assert set(Store(tmp_path).load("s").user_attrs) >= {"short", "settings"}
+    assert "long" not in Store(tmp_path).load("s").user_attrs
+
+
+@pytest.mark.parametrize("line", [b"not json\n", b"123\n", b"{}\n", b"\xff\xfe\n", b'{"op_code": 99}\n'])
+def test_a_damaged_journal_is_told_and_kept(tmp_path: Path, line: bytes) -> None:
+    """A line in the middle that is no entry gets one line with the file and the mend, and the file is not touched."""
+    open_study(tmp_path)
+    journal = tmp_path / "studies.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:2], line, *lines[2:]]))
+    before = journal.read_bytes()
+    with pytest.raises(MissingResource, match=r"studies\.journal is damaged .*restore it from a copy") as caught:
+        Store(tmp_path).names()
+    assert "\n" not in str(caught.value)
+    assert journal.read_bytes() == before
+
+
+def test_a_folder_in_the_place_of_the_journal_is_told(tmp_path: Path) -> None:
+    """What the disk refuses is one line too."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MissingResource, match="can't be written: Not a directory"):
+        open_study(tmp_path / "file" / "below")
+
+
+def test_passwords_are_not_shown() -> None:
+    """A URL in a message or a record has no password in it."""
+    assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert without_password("postgresql://me:se@cret@host/db") == "postgresql://me:***@host/db"
+    assert without_password("postgresql://host/db") == "postgresql://host/db"
+    assert (
+        without_password("run --storage postgresql://me:a:b@h/d --n 3") == "run --storage postgresql://me:***@h/d --n 3"
+    )
+
+
+def test_an_unusable_database_is_told(tmp_path: Path) -> None:
+    """A URL of no known kind is the user's mistake; a database that does not answer is this machine's."""
+    with pytest.raises(BadInput, match=r"--storage nonsense can't be used"):
+        Store(tmp_path, "nonsense").names()
+    missing = f"sqlite:///{tmp_path}/no/such/folder/x.db"
+    with pytest.raises(MissingResource, match="does not answer"):
+        Store(tmp_path, missing).names()
+
+
+def test_a_reader_that_has_gone_is_no_full_disk() -> None:
+    """A broken pipe passes through what translates the errors of the disk."""
+    with pytest.raises(BrokenPipeError), storage_errors("journal"):
+        raise BrokenPipeError
+
+
+HOLD = """
+    import sys, time
+    from pathlib import Path
+    from optuna.distributions import FloatDistribution
+    from farsearch.study.store import Store, WorkerLock
+    store = Store(Path(sys.argv[1]))
+    study = store.load("s")
+    lock = WorkerLock(store.folder("s"))
+    trial = study.ask({"rate": FloatDistribution(0.0, 1.0)})
+    trial.set_user_attr("worker", lock.name)
+    print(trial.number, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_worker_is_found_and_a_living_one_is_not(tmp_path: Path) -> None:
+    """A process that holds a trial is left alone until it is killed; then its trial counts as abandoned."""
+    study = open_study(tmp_path)
+    command = [sys.executable, "-c", textwrap.dedent(HOLD), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        number = int(child.stdout.readline())
+        lock = WorkerLock(Store(tmp_path).folder("s"))
+        assert lock.abandoned(study) == []
+        child.kill()
+        child.wait()
+        assert [trial.number for trial in lock.abandoned(study)] == [number]
+        lock.close()
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+
+
+def test_a_trial_without_a_worker_died_in_its_turn(tmp_path: Path) -> None:
+    """A trial is given its worker's name within the study's turn: one without a name has nobody."""
+    study = open_study(tmp_path)
+    lock = WorkerLock(tmp_path / "folder")
+    unnamed, own = study.ask(SPACE), study.ask(SPACE)
+    own.set_user_attr("worker", lock.name)
+    assert [trial.number for trial in lock.abandoned(study)] == [unnamed.number]
+    lock.close()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_workers_of_other_hosts_are_judged_only_by_locks_that_are_here(tmp_path: Path, shared: bool) -> None:
+    """In one folder a lock tells of any worker, also when the host was renamed as a container is.
+
+    With a database, another host's lock is not here and tells nothing.
+    """
+    study = open_study(tmp_path)
+    study.ask(SPACE).set_user_attr("worker", "elsewhere-0123456789ab")
+    lock = WorkerLock(tmp_path / "folder", shared=shared)
+    assert len(lock.abandoned(study)) == (0 if shared else 1)
+    lock.close()
+
+
+CREATE = """
+    import sys
+    from pathlib import Path
+    from farsearch.study.store import Store
+    from tests.factories import make_settings
+    sys.stdin.readline()
+    study = Store(Path(sys.argv[1])).open("s", make_settings(), {"metric": "accuracy", "budget_mib": 1.0})
+    print(study._study_id)
+"""
+
+
+def test_two_processes_make_one_study(tmp_path: Path) -> None:
+    """Started at the same moment, both get the same study, whole."""
+    command = [sys.executable, "-c", textwrap.dedent(CREATE), str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    children = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    printed = [child.communicate(timeout=60)[0].strip() for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert printed == ["0", "0"]
+    assert Store(tmp_path).names() == ["s"]
+    assert len(open_journal(tmp_path / "studies.journal").get_all_studies()) == 1

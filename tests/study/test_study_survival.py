@@ -1,0 +1,159 @@
+"""Real processes that are killed, terminated, interrupted, started twice, and left without disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.store import Store
+from tests.journey import call, chdir, prepare, process, run_arguments, start
+
+# trials of about a second, so that a signal that follows a finished one falls into the next
+SLOW: dict[str, Any] = {"epochs": 10}
+MEDIUM: dict[str, Any] = {"epochs": 4}
+
+
+def snapshot(folder: Path) -> Any:
+    """The study as another process reads it."""
+    return snapshot_of(Store(folder / ".farsearch").load("tiny"))
+
+
+def wait_for(child: subprocess.Popen[str], text: str) -> str:
+    """Read the process's stderr up to the line with ``text``. What was read."""
+    assert child.stderr is not None
+    lines = []
+    for line in child.stderr:
+        lines.append(line)
+        if text in line:
+            return "".join(lines)
+    raise AssertionError(f"{text!r} is not in: {''.join(lines)}")
+
+
+def in_a_trial(folder: Path) -> int:
+    """Wait until a trial is in work. Its number."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        running = [trial.number for trial in snapshot(folder).trials if trial.state == "running"]
+        if running:
+            return running[0]
+        time.sleep(0.01)
+    raise AssertionError("no trial is in work")
+
+
+def test_a_study_survives_kill_terminate_and_interrupt(tmp_path: Path, tiny_bert: Path) -> None:
+    """Killed, terminated and interrupted in the middle of a trial, the study ends with the asked number of trials.
+
+    None is finished twice, no two configurations are alike, what was cut off is tried again, and the two signals that
+    can be heard end with their exit codes and the command that goes on.
+    """
+    folder = prepare(tmp_path)
+    arguments = run_arguments(tiny_bert, 8, **SLOW)
+    cut = []
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        with start(folder, *arguments) as child:
+            before = wait_for(child, "] trial ")
+            cut.append(in_a_trial(folder))
+            os.killpg(child.pid, number)
+            _, err = child.communicate(timeout=60)
+        done = snapshot(folder)
+        assert "Traceback" not in before + err
+        if number == signal.SIGKILL:
+            assert child.returncode == -signal.SIGKILL
+            assert done.trials[cut[0]].state == "running"
+            continue
+        assert child.returncode == 128 + number
+        assert "interrupted; finished trials are kept. To go on:" in err
+        assert f"farsearch run --device jetson-nano --task sst2 --data-dir data --model {tiny_bert}" in err
+        assert done.trials[cut[-1]].state == "fail"
+        assert [trial.state for trial in done.trials].count("waiting") == 1
+    last = call(folder, *arguments)
+    assert last.code == 0, last.err
+    assert "going on with study tiny: " in last.err
+    ended = snapshot(folder)
+    finished = [trial for trial in ended.trials if trial.state in ("complete", "pruned")]
+    assert len(finished) == 8
+    assert len({repr(trial.config) for trial in finished}) == 8
+    assert "running" not in {trial.state for trial in ended.trials}
+    assert {trial.number for trial in ended.trials if trial.state == "fail"} == set(cut)
+    assert {repr(ended.trials[number].config) for number in cut} <= {repr(trial.config) for trial in finished}
+    assert not list((folder / ".farsearch" / "studies" / "tiny" / "workers").iterdir())
+
+
+def test_two_runs_share_one_study(tmp_path: Path, tiny_bert: Path) -> None:
+    """Two runs of the same study at once end with the asked number together, and train nothing twice."""
+    folder = prepare(tmp_path)
+    call(folder, *run_arguments(tiny_bert, 1, **MEDIUM))
+    children = [start(folder, *run_arguments(tiny_bert, 9, **MEDIUM)) for _ in range(2)]
+    ended = [child.communicate(timeout=120) for child in children]
+    assert [child.returncode for child in children] == [0, 0], ended
+    trials = snapshot(folder).trials
+    assert [trial.state for trial in trials] == ["complete"] * 9
+    assert len({repr(trial.config) for trial in trials}) == 9
+    from farsearch.tracking import open_tracking
+
+    with chdir(folder):
+        assert open_tracking("sqlite:///mlflow.db").differences(snapshot(folder)) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of three MiB: a file system in memory, where this process may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(small_disk: Path, tiny_bert: Path) -> None:
+    """With the disk full in the middle, the run ends with 5 and one line; with room again it goes on where it was."""
+    folder = prepare(small_disk)
+    arguments = run_arguments(tiny_bert, 6, **MEDIUM)
+    with start(folder, *arguments) as child:
+        wait_for(child, "] trial 1")
+        with (folder / "ballast").open("wb") as file:
+            try:
+                while True:
+                    file.write(b"x" * 4096)
+                    file.flush()
+            except OSError:
+                pass
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 5, err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("farsearch: the disk is full: ")
+    assert last.endswith("free some space and run the same command again, finished trials are kept")
+    assert "Traceback" not in err
+    kept = [trial for trial in snapshot(folder).trials if trial.state == "complete"]
+    assert len(kept) >= 2
+    (folder / "ballast").unlink()
+    again = call(folder, *arguments)
+    assert again.code == 0, again.err
+    trials = snapshot(folder).trials
+    finished = [trial for trial in trials if trial.state == "complete"]
+    assert len(finished) == 6
+    assert {trial.number for trial in kept} <= {trial.number for trial in finished}
+    assert len({repr(trial.config) for trial in finished}) == 6
+
+
+def test_a_reader_that_leaves_loses_no_trial(tmp_path: Path, tiny_bert: Path) -> None:
+    """Where the pipe that the progress goes to is closed, the search ends; what was told is there and goes on."""
+    folder = prepare(tmp_path)
+    with start(folder, *run_arguments(tiny_bert, 6, **MEDIUM)) as child:
+        wait_for(child, "] trial 0")
+        child.stderr.close()  # type: ignore[union-attr]
+        child.wait(timeout=60)
+    told = [trial for trial in snapshot(folder).trials if trial.state == "complete"]
+    assert told
+    assert process(folder, "status").code == 0

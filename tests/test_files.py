@@ -1,0 +1,155 @@
+"""Files are whole or absent, and a disk that refuses is said in one line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from farsearch.errors import MissingResource
+from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json, write_text
+
+
+def test_round_trips(tmp_path: Path) -> None:
+    """Text, JSON with sorted keys and tensors come back as they were, in folders that are made on the way."""
+    write_text(tmp_path / "a" / "text", "façade\n")
+    assert (tmp_path / "a" / "text").read_text(encoding="utf-8") == "façade\n"
+    write_json(tmp_path / "a.json", {"b": [1, None], "a": "é"})
+    assert read_json(tmp_path / "a.json") == {"a": "é", "b": [1, None]}
+    assert (tmp_path / "a.json").read_text().index('"a"') < (tmp_path / "a.json").read_text().index('"b"')
+    tensors = {"x": torch.arange(6.0).reshape(2, 3).T, "none": torch.zeros(0, 3), "n": torch.tensor(3)}
+    save_tensors(tmp_path / "t.safetensors", tensors, {"key": "value"})
+    loaded = load_tensors(tmp_path / "t.safetensors")
+    assert loaded is not None
+    assert set(loaded) == set(tensors)
+    assert all(torch.equal(loaded[name], value) for name, value in tensors.items())
+    with safetensors.safe_open(tmp_path / "t.safetensors", "pt") as file:
+        assert file.metadata() == {"key": "value"}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_no_tensors_are_a_file_too(tmp_path: Path) -> None:
+    """An optimizer without state is stored, and told from one that is missing."""
+    save_tensors(tmp_path / "empty", {})
+    assert load_tensors(tmp_path / "empty") == {}
+    assert load_tensors(tmp_path / "missing") is None
+
+
+def test_what_can_not_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    """An exception in the middle of writing leaves what was there before, and nothing beside it."""
+    path = tmp_path / "file"
+    write_json(path, [1])
+    with pytest.raises(TypeError):
+        write_json(path, [object()])
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "half a file, then \ud800")
+    shared = torch.zeros(4)
+    with pytest.raises(RuntimeError, match="share memory"):
+        save_tensors(path, {"a": shared, "b": shared[1:]})
+    assert read_json(path) == [1]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_are_for_the_whole_team(tmp_path: Path) -> None:
+    """A new file has the permissions that any new file has here, not those of a temporary one."""
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_text(tmp_path / "text", "a")
+    save_tensors(tmp_path / "tensors", {"a": torch.zeros(1)})
+    assert {(tmp_path / name).stat().st_mode for name in ("text", "tensors")} == {plain.stat().st_mode}
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60, 0.5, 0.99])
+def test_damaged_tensors_are_no_tensors(tmp_path: Path, keep: float) -> None:
+    """A file that is cut anywhere, or is something else, reads as absent, never as an exception."""
+    save_tensors(tmp_path / "whole", {"a": torch.ones(100), "b": torch.ones(50)})
+    content = (tmp_path / "whole").read_bytes()
+    size = keep if isinstance(keep, int) else int(keep * len(content))
+    (tmp_path / "cut").write_bytes(content[:size])
+    assert load_tensors(tmp_path / "cut") is None
+    (tmp_path / "other").write_text("no tensors at all, but long enough to have a header")
+    assert load_tensors(tmp_path / "other") is None
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    """The path that can't be made is named, with the system's reason."""
+    (tmp_path / "file").touch()
+    with pytest.raises(MissingResource, match=r"inner can't be written: .+; check the folder's permissions"):
+        write_text(tmp_path / "file" / "inner", "a")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_device_is_told_as_full() -> None:
+    """The system's own 'no space left' becomes the line that says so."""
+    with pytest.raises(MissingResource, match="the disk is full: full") as caught, disk_errors(Path("/dev/full")):
+        Path("/dev/full").write_text("a" * 100_000)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.ENOSPC
+
+
+ON_A_SMALL_DISK = """
+import json, sys
+from pathlib import Path
+import torch
+from farsearch.errors import MissingResource
+from farsearch.files import save_tensors, write_json, write_text
+folder = Path(sys.argv[1])
+before()
+write_json(folder / "kept", [1])
+said = []
+for write in (
+    lambda: write_text(folder / "kept", "a" * 1_000_000),
+    lambda: save_tensors(folder / "kept", {"a": torch.zeros(250_000)}),
+):
+    try:
+        write()
+    except MissingResource as error:
+        said.append(str(error))
+print(json.dumps([said, (folder / "kept").read_text(), sorted(path.name for path in folder.iterdir())]))
+"""
+
+
+def on_a_small_disk(before: str, folder: Path, *prefix: str) -> list[str]:
+    """Write a text and tensors of a megabyte each where there is no room for them: what was said of it."""
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", f"def before():\n {before}\n{ON_A_SMALL_DISK}", str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said, kept, names = json.loads(done.stdout)
+    assert json.loads(kept) == [1], "what was there before is not whole"
+    assert names == ["kept"], "a part of a file was left behind"
+    assert isinstance(said, list)
+    assert len(said) == 2
+    return said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit is one of POSIX")
+def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
+    """A quota of 64 KiB a file, set for a process of its own: the old file stays whole, the error is ours."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))"
+    for said in on_a_small_disk(limit, tmp_path):
+        assert "can't be written: " in said
+        assert "\n" not in said
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """A real file system of 64 KiB, mounted in a name space of its own."""
+    mount = ["unshare", "-Urm", "sh", "-c", f'mount -t tmpfs -o size=64k none "{tmp_path}" && exec "$@"', "sh"]
+    try:
+        tried = subprocess.run([*mount, "true"], capture_output=True, check=False).returncode
+    except OSError:
+        tried = os.EX_UNAVAILABLE
+    if tried != 0:
+        pytest.skip("this system lets a user mount nothing")
+    for said in on_a_small_disk("pass", tmp_path, *mount):
+        assert said.startswith("the disk is full: kept can't be written")
+        assert "finished trials are kept" in said
