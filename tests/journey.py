@@ -69,6 +69,7 @@ def run_arguments(model: Path, n_trials: int, **options: Any) -> list[str]:
         "model": model,
         "space": "tiny.yaml",
         "train_samples": 320,
+        "batch_size": 16,
         "max_length": 16,
         "device_samples": 100_000,
         "study": "tiny",

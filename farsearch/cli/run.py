@@ -162,17 +162,18 @@ def _search(
     from farsearch.study.snapshot import snapshot_of
     from farsearch.study.store import without_password
 
-    store.check(name, job.settings)  # before model and data take their time
+    # what is wrong with names and addresses is told before model and data take their time
+    store.check(name, job.settings)
+    mirror = None if dry_run else _mirror(console, tracking_uri)
     bench = job.bench(store)
     pricer = job.pricer(bench)
     plan = StepPlan()
     _say_job(console, job, name)
     for line in outlook(job.space, pricer, bench, plan, n_trials).lines():
         console.print(line)
-    if dry_run:
+    if mirror is None:
         console.print("dry run: nothing was trained")
         return None
-    mirror = _mirror(console, tracking_uri)
     study = store.open(name, job.settings, {**job.meta, "command": without_password(typed_command())})
     with SearchProgress(console, n_trials, job.data.spec.metric, mirror) as progress:
         progress.already(snapshot_of(study))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from farsearch.cost.table import EVENT_KINDS, OPERATION_KINDS, Composed, Part, StepTable
-from farsearch.cost.trace import fake_tensors, trace_call
+from farsearch.cost.trace import Segment, fake_tensors, trace_call
 from farsearch.devices.profile import Profile
 from farsearch.far.loop import make_optimizer
 from farsearch.records import StepPlan
@@ -60,35 +60,57 @@ class MemoryAccount:
 
 @dataclass(frozen=True)
 class _OptimizerStep:
-    """One optimizer step of one tensor of n elements, per element unless said."""
+    """One optimizer step of one tensor, per element unless said.
+
+    ``carried_bytes`` still live, per element of the tensor before it, when a tensor's own step is at its highest.
+    """
 
     state_tensors: int
     state_scalars: int
     peak_bytes: float
+    carried_bytes: float
     moved_bytes: float
     launches: int
 
 
 @cache
-def _optimizer_step(kind: str) -> _OptimizerStep:
-    """Traced on one fake matrix whose state exists already. Vectors skip the weight decay, and hardly weigh."""
+def _optimizer_step(kind: str, matrix: bool) -> _OptimizerStep:
+    """Traced on fake tensors whose state exists already: matrices, or vectors, which are not decayed."""
     size = 1 << 20
-    with fake_tensors():
-        tensor = nn.Parameter(torch.zeros(1 << 10, 1 << 10))
-        holder = nn.ParameterList([tensor])
-        optimizer = make_optimizer(kind, holder)
-        tensor.grad = torch.zeros_like(tensor)
-        optimizer.step()
-        state = [value for value in optimizer.state[tensor].values() if isinstance(value, torch.Tensor)]
-        segment = trace_call(optimizer.step, [tensor, tensor.grad, *state])
-    level = np.cumsum([event.size for event in segment.events] or [0])
+    (one, state), (two, _) = (_trace_optimizer(kind, matrix, size, count) for count in (1, 2))
+    peak, higher = (max(0.0, float(np.cumsum([event.size for event in s.events] or [0]).max())) for s in (one, two))
     return _OptimizerStep(
         state_tensors=sum(value.numel() == size for value in state),
         state_scalars=sum(value.numel() == 1 for value in state),
-        peak_bytes=float(max(0, level.max())) / size,
-        moved_bytes=sum(op.bytes for op in segment.operations) / size,
-        launches=len(segment.operations),
+        peak_bytes=peak / size,
+        # torch's loop over the tensors holds on to the last one's denominator while it makes the next one's
+        carried_bytes=(higher - peak) / size,
+        moved_bytes=sum(op.bytes for op in one.operations) / size,
+        launches=len(one.operations),
     )
+
+
+def _trace_optimizer(kind: str, matrix: bool, size: int, count: int) -> tuple[Segment, list[torch.Tensor]]:
+    """The second step of so many tensors of one size, and the first one's state."""
+    with fake_tensors():
+        shape = (1 << 10, size >> 10) if matrix else (size,)
+        tensors = [nn.Parameter(torch.zeros(shape)) for _ in range(count)]
+        optimizer = make_optimizer(kind, nn.ParameterList(tensors))
+        gradients = [torch.zeros_like(tensor) for tensor in tensors]
+        for tensor, gradient in zip(tensors, gradients, strict=True):
+            tensor.grad = gradient
+        optimizer.step()
+        state = [[v for v in optimizer.state[t].values() if isinstance(v, torch.Tensor)] for t in tensors]
+        segment = trace_call(optimizer.step, [*tensors, *gradients, *(value for values in state for value in values)])
+    return segment, state[0]
+
+
+def _optimizer_peak(step: Composed, kind: str) -> float:
+    """Bytes of temporaries at the highest moment of the optimizer step: it goes through the matrices in order."""
+    optimizer = _optimizer_step(kind, True)  # no vector comes near the matrices
+    sizes = step.trained[step.matrices]
+    before = np.concatenate([[0.0], sizes[:-1]])
+    return float((optimizer.carried_bytes * before + optimizer.peak_bytes * sizes).max(initial=0.0))
 
 
 def _event_bytes(part: Part, length: int, learners: int, profile: Profile) -> NDArray[np.float64]:
@@ -110,7 +132,7 @@ def memory_account(table: StepTable, step: Composed, length: int, plan: StepPlan
     kinds = np.concatenate([part.event_kinds for _, part, _ in step.parts])
     names = np.repeat(np.arange(len(step.parts)), [len(size) for size in sizes])
     events = np.concatenate(sizes)
-    optimizer = _optimizer_step(plan.optimizer)
+    optimizer = _optimizer_step(plan.optimizer, True)  # vectors have the same state, and none is the largest
     trained = float(step.trained.sum()) * _BYTES
     state = optimizer.state_tensors * trained + optimizer.state_scalars * len(step.trained) * _BYTES
     gradient = kinds == EVENT_KINDS.index("gradient")
@@ -121,8 +143,7 @@ def memory_account(table: StepTable, step: Composed, length: int, plan: StepPlan
         grown = np.full(len(events), trained)
         level = np.cumsum(np.where(gradient, 0.0, events)) + np.where(gradient, events, 0.0) + trained
     moment = int(level.argmax())
-    largest = float(step.trained.max(initial=0.0))
-    at_optimizer = trained + optimizer.peak_bytes * largest
+    at_optimizer = trained + _optimizer_peak(step, plan.optimizer)
     workspace = profile.workspace_mib.value
     if at_optimizer > level[moment]:
         return MemoryAccount(
@@ -162,7 +183,9 @@ def step_seconds(
     if plan.micro_batch_size is not None:
         repeats = -(-batch_size // plan.micro_batch_size)
         seconds = {kind: value * repeats for kind, value in seconds.items()}
-    optimizer = _optimizer_step(plan.optimizer)
-    sweep = optimizer.moved_bytes * step.trained.sum() / bandwidth + optimizer.launches * len(step.trained) * launch
-    seconds["optimizer"] = np.full(len(lengths), float(sweep))
+    sweep = 0.0
+    for matrix in (True, False):
+        optimizer, sizes = _optimizer_step(plan.optimizer, matrix), step.trained[step.matrices == matrix]
+        sweep += optimizer.moved_bytes * float(sizes.sum()) / bandwidth + optimizer.launches * len(sizes) * launch
+    seconds["optimizer"] = np.full(len(lengths), sweep)
     return seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -77,6 +77,8 @@ class Pricer:
         priming_optimizer: ``adamw`` or ``sgd``.
         max_memory_mib, max_time_s: bounds beside the device's own.
         device_samples: rows that the device trains on; None for the rows of ``lengths``.
+        tables: look-up tables by batch size, filled as they are needed. Pricers of one model and classes can share
+            them: they depend on neither profile nor lengths.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Pricer:
         max_memory_mib: float | None = None,
         max_time_s: float | None = None,
         device_samples: int | None = None,
+        tables: MutableMapping[int, StepTable] | None = None,
     ) -> None:
         self.profile = profile
         self.batch_size, self.max_length = batch_size, max_length
@@ -103,7 +106,7 @@ class Pricer:
         self._scale = 1.0 if device_samples is None or lengths is None else device_samples / len(lengths)
         self._seed = seed
         self._model = (model_config, classes)
-        self._tables: dict[int, StepTable] = {}
+        self._tables = {} if tables is None else tables
         self._steps_by_epochs = lru_cache(maxsize=64)(self._padded_lengths)
 
     def _executed(self, plan: StepPlan) -> StepPlan:

@@ -74,31 +74,41 @@ class Part:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer of one kind: its two segments, and its trained tensors as ``[tensors, 2]`` (1 and k)."""
+    """A layer of one kind: its two segments, and its trained tensors' sizes as ``[tensors, 2]`` (1 and k)."""
 
     forward: Part
     backward: Part
     trained: Array
+    matrices: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class _Ends:
-    """What stands around the layers above the lowest: embeddings, the lowest layer, the head."""
+    """What stands around the layers above the lowest: embeddings, the lowest layer, the head.
+
+    ``below`` and ``above`` are elements and dimensions of the trained tensors outside the layers.
+    """
 
     start: Part
     lowest: _Layer
     head: Part
     backward_head: Part
     backward_embeddings: Part
-    trained: Array
+    below: list[tuple[int, int]]
+    above: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A step of one configuration: segments in order, each with its learners, and the trained tensors' sizes."""
+    """A step of one configuration: segments in order, each with its learners, and the trained tensors.
+
+    Attributes:
+        trained: their sizes in the model's order; ``matrices`` says which of them have more than one dimension.
+    """
 
     parts: tuple[tuple[str, Part, int], ...]
     trained: Array
+    matrices: NDArray[np.bool_]
 
 
 def _fit(samples: Sequence[tuple[float, float, Segment]]) -> Part:
@@ -175,7 +185,11 @@ class StepTable:
         parts += [(f"backward {i}", layers[i].backward, counts[i]) for i in reversed(range(len(layers)))]
         parts += [("backward embeddings", ends.backward_embeddings, 0)]
         trained = [layer.trained @ np.array([1.0, count]) for layer, count in zip(layers, counts, strict=True)]
-        return Composed(tuple(parts), np.concatenate([ends.trained[:, 0], *trained]))
+        return Composed(
+            tuple(parts),
+            np.concatenate([_sizes(ends.below), *trained, _sizes(ends.above)]),
+            np.concatenate([_matrices(ends.below), *(layer.matrices for layer in layers), _matrices(ends.above)]),
+        )
 
     def _layer(self, kind: LayerKind) -> _Layer:
         if kind not in self._layers:
@@ -199,7 +213,8 @@ class StepTable:
                 parts["head"],
                 parts["backward head"],
                 parts["backward embeddings"],
-                np.array([[size, 0.0] for size in samples[0][3]["rest"]]).reshape(-1, 2),
+                samples[0][3]["below"],
+                samples[0][3]["above"],
             )
         return self._ends[key]
 
@@ -209,10 +224,10 @@ class StepTable:
         forward, backward = (
             _fit([(length, k, traced.get(name, Segment())) for length, k, traced, _ in samples]) for name in names
         )
-        low, high = samples[0], samples[-1]
-        (k0, sizes0), (k1, sizes1) = ((s[1], np.array(s[3][f"layer {i}"], dtype=np.float64)) for s in (low, high))
+        (k0, tensors0), (k1, tensors1) = ((sample[1], sample[3][f"layer {i}"]) for sample in (samples[0], samples[-1]))
+        sizes0, sizes1 = _sizes(tensors0), _sizes(tensors1)
         slope = (sizes1 - sizes0) / (k1 - k0) if k1 != k0 else np.zeros_like(sizes0)
-        return _Layer(forward, backward, np.stack([sizes0 - slope * k0, slope], axis=1))
+        return _Layer(forward, backward, np.stack([sizes0 - slope * k0, slope], axis=1), _matrices(tensors0))
 
     def _samples(self, kinds: list[LayerKind], i: int, embeddings: bool) -> list[Any]:
         """Traces of a model of three layers at every length and learner count that the kind of layer i needs."""
@@ -223,11 +238,11 @@ class StepTable:
             with fake_tensors():
                 model, layout = build_model(self._config, self._classes)
                 _apply_kinds(model, layout, kinds, k, embeddings)
-                sizes = _trained_sizes(model, layout)
+                trained = _trained_tensors(model, layout)
                 for length in _LENGTHS:
                     traced = trace_step(model, layout, self.batch_size, length)
                     model.zero_grad()
-                    samples.append((length, k if kinds[i].ffn == "split" else 0, traced, sizes))
+                    samples.append((length, k if kinds[i].ffn == "split" else 0, traced, trained))
         return samples
 
 
@@ -241,11 +256,22 @@ def _apply_kinds(model: nn.Module, layout: ModelLayout, kinds: list[LayerKind], 
             get_module(model, path).requires_grad_(False)
 
 
-def _trained_sizes(model: nn.Module, layout: ModelLayout) -> dict[str, list[int]]:
-    """Elements of each trained tensor, by layer; ``rest`` is everything outside the layers."""
-    sizes: dict[str, list[int]] = {"rest": [], **{f"layer {i}": [] for i in range(len(layout.layers))}}
+def _trained_tensors(model: nn.Module, layout: ModelLayout) -> dict[str, list[tuple[int, int]]]:
+    """Elements and dimensions of the trained tensors in the model's order: ``below`` the layers, in each, ``above``."""
+    names = ("below", *(f"layer {i}" for i in range(len(layout.layers))), "above")
+    tensors: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             inside = [i for i, layer in enumerate(layout.layers) if name.startswith(f"{layer.path}.")]
-            sizes[f"layer {inside[0]}" if inside else "rest"].append(parameter.numel())
-    return sizes
+            below = name.startswith(f"{layout.embeddings}.")
+            where = f"layer {inside[0]}" if inside else "below" if below else "above"
+            tensors[where].append((parameter.numel(), parameter.dim()))
+    return tensors
+
+
+def _sizes(tensors: Sequence[tuple[int, int]]) -> Array:
+    return np.array([size for size, _ in tensors], dtype=np.float64)
+
+
+def _matrices(tensors: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+    return np.array([dimensions > 1 for _, dimensions in tensors], dtype=np.bool_)

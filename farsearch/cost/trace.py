@@ -81,6 +81,8 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if not isinstance(out, Tensor | tuple | list):
+            return out  # most calls only ask a fake tensor for its device
         name = func.overloadpacket.__name__
         tensors = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         for tensor in tensors:

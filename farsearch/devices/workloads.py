@@ -222,7 +222,7 @@ def launch_seconds(pool: Pool, seconds: float) -> tuple[float, list[float]]:
     return statistics.median(plain), trained
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Counter(TorchDispatchMode):
     """Counts the operations that compute, and the bytes of their arguments and results."""
 
     def __init__(self) -> None:

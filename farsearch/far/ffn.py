@@ -55,10 +55,12 @@ class SplitFeedForward(nn.Module):
         activation = self.shells[1]
         if not self.learners:
             return F.linear(activation(F.linear(x, self.frozen_up, self.frozen_bias)), self.frozen_down, self.bias)
-        y = F.linear(activation(F.linear(x, self.learner_up, self.learner_bias)), self.learner_down, self.bias)
-        if self.frozen:
-            y = y + F.linear(activation(F.linear(x, self.frozen_up, self.frozen_bias)), self.frozen_down)
-        return y
+        if not self.frozen:
+            return F.linear(activation(F.linear(x, self.learner_up, self.learner_bias)), self.learner_down, self.bias)
+        # the frozen part first: what it does not keep is gone before the learners' activations come, and the backward
+        # pass, which goes the other way, has used those up before the frozen part's gradients come
+        y = F.linear(activation(F.linear(x, self.frozen_up, self.frozen_bias)), self.frozen_down)
+        return y + F.linear(activation(F.linear(x, self.learner_up, self.learner_bias)), self.learner_down, self.bias)
 
     def extra_repr(self) -> str:
         """The two counts, as torch prints them."""

@@ -94,6 +94,11 @@ class Search:
                 if proposal is not None:
                     self._train(*proposal)
             return snapshot_of(self.study)
+        except BaseException as error:
+            # what can't be written now, because the disk is full, is recovered by the next run
+            with contextlib.suppress(FarsearchError):
+                self._give_back(lock, f"interrupted ({type(error).__name__})")
+            raise
         finally:
             lock.close()
 
@@ -128,8 +133,7 @@ class Search:
                 # queued first: a kill between the two is recovered once more, and nothing is queued twice
                 self._queue_again(trial, kills)
             reason = "its process was killed" + ("" if again else f" {kills} times, so it is not tried again")
-            self.study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            self._fail(trial, reason)
             self.watcher.note(f"trial {trial.number} ended early: {reason}" + ("; it is tried again" if again else ""))
 
     def _queue_again(self, trial: FrozenTrial, kills: int) -> None:
@@ -188,9 +192,8 @@ class Search:
         """``ask`` raised after it had made a trial, which has no worker yet: end that one."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if "worker" not in trial.user_attrs:
-                for key, value in (("rejected", dict(refusals)), ("reason", "no proposal could be trained")):
-                    self.study._storage.set_trial_user_attr(trial._trial_id, key, value)
-                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                self.study._storage.set_trial_user_attr(trial._trial_id, "rejected", dict(refusals))
+                self._fail(trial, "no proposal could be trained")
 
     def _nothing(self, error: NoFeasibleTrial, refusals: Mapping[str, int]) -> str:
         """Why no proposal was let through, and what can be done."""
@@ -206,27 +209,25 @@ class Search:
         self.watcher.trial_started(trial.number, config, cost)
         record = _priced(trial.number, config, self.plan, cost)
         try:
-            try:
-                outcome = self.bench.run(config, self.plan, self.watcher.step, self.watcher.note)
-            except TrialError as error:
-                snapshot = self._tell(trial, _with(record, state="pruned", reason=str(error)), cost, None)
-            else:
-                snapshot = self._tell(trial, _trained(record, outcome), cost, outcome)
-        except BaseException as error:
-            # the study is left as if a kill had come, and what could not be written now is recovered by the next run
-            with contextlib.suppress(FarsearchError):
-                self._give_back(trial, f"interrupted ({type(error).__name__})")
-            raise
+            outcome = self.bench.run(config, self.plan, self.watcher.step, self.watcher.note)
+        except TrialError as error:
+            snapshot = self._tell(trial, _with(record, state="pruned", reason=str(error)), cost, None)
+        else:
+            snapshot = self._tell(trial, _trained(record, outcome), cost, outcome)
         self.watcher.trial_ended(next(t for t in snapshot.trials if t.number == trial.number), snapshot)
 
-    def _give_back(self, trial: Trial, reason: str) -> None:
-        """Fail a trial that was not told, and queue its parameters for the next run."""
+    def _give_back(self, lock: WorkerLock, reason: str) -> None:
+        """Fail this worker's trial that was not told, if there is one, and queue its parameters for the next run."""
         with self._turn():
-            frozen = self.study.get_trials(deepcopy=False)[trial.number]
-            if frozen.state is TrialState.RUNNING:
-                self._queue_again(frozen, frozen.user_attrs.get("kills", 0))
-                trial.set_user_attr("reason", reason)
-                self.study.tell(trial, state=TrialState.FAIL)
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                # one without a worker was being made in this worker's turn
+                if trial.user_attrs.get("worker", lock.name) == lock.name:
+                    self._queue_again(trial, trial.user_attrs.get("kills", 0))
+                    self._fail(trial, reason)
+
+    def _fail(self, trial: FrozenTrial, reason: str) -> None:
+        self.study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+        self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _tell(self, trial: Trial, record: TrialRecord, cost: Cost, outcome: Outcome | None) -> StudySnapshot:
         """End a trial: complete with its tensors on disk, or stopped where there is no outcome."""

@@ -35,7 +35,9 @@ def composed_steps(family: str, seed: int, count: int, batch_size: int) -> Itera
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("batch_size", "count"), [(3, 12), (1, 2)])
+@pytest.mark.parametrize(
+    ("batch_size", "count"), [(3, 5), (1, 1), pytest.param(2, 40, marks=pytest.mark.slow)], ids=["few", "one", "many"]
+)
 def test_composed_is_traced(family: str, batch_size: int, count: int) -> None:
     """Every allocation with its size and kind, every operation with its work and bytes, every trained tensor.
 
@@ -63,7 +65,6 @@ def test_equal_trainings_are_priced_alike() -> None:
     short = FarConfig((0.3, 0.5), 1e-4, 1.0, frozen_bottom_layers=1)
     long = FarConfig((1.0, 0.5), 1e-4, 1.0, 0.0, True, 1, 1)
     assert table.kinds(short) == table.kinds(long)
-    assert table.compose(short).trained.tolist() == table.compose(long).trained.tolist()
 
 
 def test_the_table_knows_the_model() -> None:

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farsearch.cost.price import Cost, Pricer, full_fine_tuning, priming_plan
+from farsearch.cost.table import StepTable
 from farsearch.devices.registry import load_profile
 from farsearch.far.batches import phase_batches
+from farsearch.far.selection import learner_counts
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import figure, make_profile, naive_peak_mib, naive_step_seconds, traced
 from tests.tiny import make_config
@@ -26,18 +28,24 @@ LENGTHS = [SHUFFLER.randint(4, 60) for _ in range(50)]
 FULL = full_fine_tuning(LAYERS)
 UNEVEN = FarConfig((0.9, 0.5, 0.3), 1e-4, 1.0)
 NARROW = FarConfig((1.0, 0.9, 0.5), 1e-4, 1.0, frozen_embeddings=True, frozen_attention_layers=1)
-plans = st.sampled_from([StepPlan(), StepPlan(micro_batch_size=2), StepPlan(optimizer="sgd")])
+plans = st.sampled_from([StepPlan(), StepPlan(micro_batch_size=2), StepPlan("sgd")])
 
 
-@cache
+TABLES: dict[int, StepTable] = {}
+"""Shared by all tests: they take seconds, and depend on the model alone."""
+SIX: dict[int, StepTable] = {}
+"""Those of the same model with six layers."""
+
+
+def pricer(max_length: int = 48, **settings: Any) -> Pricer:
+    """A pricer of batches of 8."""
+    defaults = {"profile": make_profile(), "lengths": LENGTHS, "seed": 3, "tables": TABLES}
+    return Pricer(MODEL, 2, BATCH, max_length, **{**defaults, **settings})
+
+
 def board(**figures: Any) -> Pricer:
-    """A pricer of batches of 8 at length 48, with its tables kept."""
-    return Pricer(MODEL, 2, BATCH, 48, make_profile(**figures), lengths=LENGTHS, seed=3)
-
-
-def pricer(**settings: Any) -> Pricer:
-    """A pricer of its own for one test."""
-    return Pricer(MODEL, 2, BATCH, 48, **{"profile": make_profile(), "lengths": LENGTHS, "seed": 3, **settings})
+    """A pricer on a board with these figures."""
+    return pricer(profile=make_profile(**figures))
 
 
 # Memory.
@@ -100,46 +108,61 @@ def test_breakdown_of_full_fine_tuning() -> None:
 
 
 fractions = st.floats(0.02, 1)
-far_configs = st.builds(
-    FarConfig,
-    frozen_fractions=st.tuples(fractions, fractions, fractions),
-    learning_rate=st.just(1e-4),
-    epochs=st.just(1.0),
-    frozen_embeddings=st.booleans(),
-    frozen_attention_layers=st.integers(0, LAYERS),
-    frozen_bottom_layers=st.integers(0, LAYERS),
-)
+FROZEN = ((False, 0, 0), (True, 0, 0), (True, 2, 0), (True, 2, 2), (True, 3, 3))
+"""Embeddings, layers of attention, bottom layers: each freezes all that those before it do."""
 
 
-def less_or_equal(small: Cost, large: Cost) -> None:
-    """Neither more memory nor more time, in total, in the step, and in each kind of state."""
-    assert small.tensor_peak_mib <= large.tensor_peak_mib * (1 + 1e-12)
+def make_far(frozen: int, shares: tuple[float, ...]) -> FarConfig:
+    """A configuration that freezes ``FROZEN[frozen]`` beside shares of the neurons."""
+    embeddings, attention, bottom = FROZEN[frozen]
+    return FarConfig(shares, 1e-4, 1.0, 0.0, embeddings, attention, bottom)
+
+
+settings = st.tuples(st.integers(0, len(FROZEN) - 1), st.tuples(fractions, fractions, fractions))
+far_configs = settings.map(lambda drawn: make_far(*drawn))
+
+
+def no_slower(small: Cost, large: Cost) -> None:
+    """Neither more time, in total and in the step, nor more trained tensors."""
     assert small.step_time_s <= large.step_time_s * (1 + 1e-12)
     assert small.wall_time_s <= large.wall_time_s * (1 + 1e-12)
     assert small.trainable <= large.trainable
     assert small.memory["optimizer"] <= large.memory["optimizer"]
 
 
-@given(one=far_configs, other=far_configs, plan=plans)
-def test_freezing_more_never_costs_more(one: FarConfig, other: FarConfig, plan: StepPlan) -> None:
+def learners(config: FarConfig) -> list[int]:
+    """Learners of each layer."""
+    canonical = config.canonical()
+    counts = learner_counts(128, canonical.frozen_fractions, canonical.frozen_bottom_layers)
+    return [count or 0 for count in counts]
+
+
+@given(one=settings, other=settings, plan=st.sampled_from([StepPlan(), StepPlan("sgd")]))
+def test_freezing_more_never_costs_more(one: Any, other: Any, plan: StepPlan) -> None:
     """In all five settings at once, between layers that are split.
 
-    Between a split layer and an untouched one it need not hold: a split one runs more and smaller operations, as the
+    Time and everything that is held fall without exception. What passes in the backward of one block does not: there
+    a frozen neuron has three numbers a token (pre-activation and two gradients), and its learners' are gone. So the
+    peak may rise by as much as the newly frozen neurons of one layer take.
+
+    Between a split layer and an untouched one time need not fall: a split one runs more and smaller operations, as the
     paper's own times show (560 s at r = 90 %, 544 s for full fine-tuning).
     """
+    more, less = (make_far(pick(one[0], other[0]), tuple(map(pick, one[1], other[1]))) for pick in (max, min))
+    small, large = board().price(more, plan), board().price(less, plan)
+    no_slower(small, large)
+    newly = max(a - b for a, b in zip(learners(less), learners(more), strict=True))
+    assert small.tensor_peak_mib <= large.tensor_peak_mib + 3 * newly * BATCH * 48 * 4 / 2**20
 
-    def merged(pick: Any) -> FarConfig:
-        return FarConfig(
-            frozen_fractions=tuple(map(pick, one.frozen_fractions, other.frozen_fractions)),
-            learning_rate=1e-4,
-            epochs=1.0,
-            **{
-                name: pick(getattr(one, name), getattr(other, name))
-                for name in ("frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers")
-            },
-        )
 
-    less_or_equal(board().price(merged(max), plan), board().price(merged(min), plan))
+@given(shares=st.tuples(fractions, fractions), plan=st.sampled_from([StepPlan(), StepPlan("sgd")]))
+def test_freezing_more_everywhere_needs_less(shares: tuple[float, float], plan: StepPlan) -> None:
+    """Six layers, frozen evenly: what they all save outweighs what passes in one."""
+    model = make_config("bert", layers=6, hidden=32, neurons=128, vocabulary=400)
+    deep = Pricer(model, 2, BATCH, 48, make_profile(), lengths=LENGTHS, tables=SIX)
+    low, high = (deep.price(FarConfig((share,) * 6, 1e-4, 1.0), plan) for share in sorted(shares))
+    assert high.tensor_peak_mib <= low.tensor_peak_mib
+    no_slower(high, low)
 
 
 @given(config=far_configs, plan=plans)
@@ -152,31 +175,30 @@ def test_far_that_freezes_much_costs_less_than_full(config: FarConfig, plan: Ste
 @given(config=far_configs, plan=plans, one=st.integers(4, 128), other=st.integers(4, 128))
 def test_longer_is_never_cheaper(config: FarConfig, plan: StepPlan, one: int, other: int) -> None:
     """More tokens, at least as much memory and time."""
-    table = board()
-    costs = []
-    for length in sorted((one, other)):
-        at = Pricer(MODEL, 2, BATCH, length, make_profile())
-        at._tables = table._tables  # tables depend on the batch alone
-        costs.append(at.price(config, plan))
-    less_or_equal(*costs)
+    short, long = (pricer(length).price(config, plan) for length in sorted((one, other)))
+    no_slower(short, long)
+    assert short.tensor_peak_mib <= long.tensor_peak_mib
 
 
-@given(config=far_configs, one=st.integers(1, 8), other=st.integers(1, 8))
-def test_smaller_parts_never_need_more_memory(config: FarConfig, one: int, other: int) -> None:
-    """Of two ways to cut a batch into parts, that with the smaller ones needs no more."""
-    small, large = (StepPlan(micro_batch_size=size) for size in sorted((one, other))) if max(one, other) < 8 else (
-        StepPlan(micro_batch_size=min(one, other, 7)), StepPlan(micro_batch_size=7)
-    )  # fmt: skip
-    assert board().price(config, small).tensor_peak_mib <= board().price(config, large).tensor_peak_mib
-    assert board().price(config, small).step_time_s >= board().price(config, large).step_time_s
+@given(config=far_configs, length=st.integers(4, 128))
+def test_smaller_parts_never_need_more_memory(config: FarConfig, length: int) -> None:
+    """Of two ways to cut a batch into parts the smaller ones need no more memory, and no less time."""
+    small, large = (pricer(length).price(config, StepPlan(micro_batch_size=size)) for size in (2, 4))
+    assert small.tensor_peak_mib <= large.tensor_peak_mib
+    assert small.step_time_s >= large.step_time_s
 
 
 def test_parts_save_memory_where_activations_weigh() -> None:
-    """Two rows at once instead of eight."""
+    """Two rows at once instead of eight need less.
+
+    Where the gradients weigh more than the activations, as at four tokens, it may be the other way round: in parts all
+    gradients are held while activations grow. The real step says so too (``test_predicted_is_measured[few-tokens]``).
+    """
+    plan = StepPlan(micro_batch_size=2)
     for config in (FULL, UNEVEN, NARROW):
-        assert (
-            board().price(config, StepPlan(micro_batch_size=2)).tensor_peak_mib < board().price(config).tensor_peak_mib
-        )
+        assert board().price(config, plan).tensor_peak_mib < 0.7 * board().price(config).tensor_peak_mib
+    few = [pricer(4).price(FULL, StepPlan(micro_batch_size=size)).tensor_peak_mib for size in (4, None)]
+    assert few[0] > few[1]
 
 
 @pytest.mark.parametrize("size", [8, 9, 100])
@@ -189,12 +211,12 @@ def test_a_part_of_the_whole_batch_is_the_whole(size: int) -> None:
 
 
 @pytest.mark.parametrize("config", [FULL, NARROW], ids=["full", "narrow"])
-@pytest.mark.parametrize("micro", [None, 3], ids=["whole", "micro"])
+@pytest.mark.parametrize("micro", [None, 2], ids=["whole", "micro"])
 def test_wall_time_is_the_sum_over_the_batches(config: FarConfig, micro: int | None) -> None:
     """Each batch of each epoch at the length that it is really padded to, operation by operation."""
     plan = StepPlan(micro_batch_size=micro)
     config = dataclasses.replace(config, epochs=1.7)
-    rows, parts = (BATCH, 1) if micro is None else (micro, 3)
+    rows, parts = (BATCH, 1) if micro is None else (micro, 4)
     batches = phase_batches([min(length, 48) for length in LENGTHS], BATCH, 1.7, 3)
     assert len(batches) == 12
 
@@ -204,14 +226,9 @@ def test_wall_time_is_the_sum_over_the_batches(config: FarConfig, micro: int | N
 
     expected = sum(step(max(min(LENGTHS[row], 48) for row in batch)) for batch in batches)
     cost = board().price(config, plan)
-    # the optimizer's share is scaled up from one matrix; vectors have no decay
-    assert cost.wall_time_s == pytest.approx(expected, rel=0.01)
+    assert cost.wall_time_s == pytest.approx(expected, rel=1e-5)
     assert sum(cost.time.values()) == pytest.approx(cost.wall_time_s, rel=1e-12)
-    assert cost.step_time_s == pytest.approx(step(48), rel=0.01)
-    forward_and_backward = cost.wall_time_s - cost.time["optimizer"]
-    optimizer = sum(naive_step_seconds(dataclasses.replace(traced(MODEL, config, 1, 4), segments=[]), make_profile())
-                    for _ in batches)  # fmt: skip
-    assert forward_and_backward == pytest.approx(expected - optimizer, rel=1e-9)
+    assert cost.step_time_s == pytest.approx(step(48), rel=1e-5)
 
 
 def test_time_goes_by_the_profile() -> None:
@@ -251,7 +268,7 @@ def test_without_rows_one_step_is_priced() -> None:
 
 
 def test_texts_are_cut_before_they_are_priced() -> None:
-    """A text beyond ``max_length`` costs as much as one of that length, and the order of batches is that of training."""
+    """A text beyond ``max_length`` costs as much as one of that length, in the same batches."""
     cut = pricer(lengths=[min(length, 48) for length in LENGTHS])
     assert cut.price(UNEVEN) == pricer(lengths=LENGTHS).price(UNEVEN)
 
@@ -278,11 +295,11 @@ def test_priming_on_the_device(optimizer: str) -> None:
 
 
 def test_priming_on_the_device_may_be_the_peak_or_not() -> None:
-    """AdamW's state of all parameters is more than a narrow FAR phase needs; without it full batches need more."""
-    heavy, light = (pricer(prime_on_device=True, priming_optimizer=kind) for kind in ("adamw", "sgd"))
-    assert heavy.price(PRIMED).tensor_peak_mib > board().price(PRIMED).tensor_peak_mib
-    wide = dataclasses.replace(UNEVEN, priming_epochs=0.5)
-    assert light.price(wide).tensor_peak_mib == board().price(wide).tensor_peak_mib
+    """At few tokens AdamW's state of all parameters is more than a narrow FAR phase needs; at many, whole batches."""
+    for length, is_peak in ((4, True), (48, False)):
+        far = pricer(length).price(PRIMED).tensor_peak_mib
+        both = pricer(length, prime_on_device=True).price(PRIMED).tensor_peak_mib
+        assert (both > far) == is_peak
 
 
 def test_no_priming_costs_nothing() -> None:
@@ -332,7 +349,7 @@ def test_bounds_beside_the_device() -> None:
 
 def test_a_shipped_board_can_be_priced() -> None:
     """With its blocks, workspace and masks the Jetson Nano needs a little more than the bare tensors less the masks."""
-    nano = Pricer(MODEL, 2, BATCH, 48, load_profile("jetson-nano"), lengths=LENGTHS, seed=3)
+    nano = pricer(profile=load_profile("jetson-nano"))
     cost = nano.price(UNEVEN)
     assert cost.fits
     assert 8 < cost.tensor_peak_mib < board().price(UNEVEN).tensor_peak_mib + 8.5

@@ -67,8 +67,9 @@ def predicted_and_measured(
         (UNEVEN, 8, 64, StepPlan(micro_batch_size=2)),
         (FULL, 8, 64, StepPlan(optimizer="sgd", micro_batch_size=2)),
         (FULL, 1, 8, StepPlan()),
+        (FULL, 8, 4, StepPlan(micro_batch_size=2)),
     ],
-    ids=["full", "uneven", "embeddings", "bottom", "head", "micro", "priming", "optimizer"],
+    ids=["full", "uneven", "embeddings", "bottom", "head", "micro", "priming", "optimizer", "few-tokens"],
 )
 def test_predicted_is_measured(family: str, config: FarConfig, batch_size: int, length: int, plan: StepPlan) -> None:
     """To 0.1 % of all tensors' peak, wherever it falls: in the forward or the backward pass or the optimizer step.
@@ -82,8 +83,8 @@ def test_predicted_is_measured(family: str, config: FarConfig, batch_size: int, 
 @pytest.mark.slow
 @pytest.mark.parametrize("fraction", [0.0, 0.9])
 def test_distilbert_at_its_real_size(fraction: float) -> None:
-    """DistilBERT, batch 16, length 128, AdamW: 1642 MiB for full fine-tuning, 1328 for FAR at r = 10 %."""
+    """DistilBERT, batch 16, length 128, AdamW: 1642 MiB for full fine-tuning, 1313 for FAR at r = 10 %."""
     config = FarConfig((fraction,) * 6, 1e-4, 1.0)
     predicted, measured = predicted_and_measured("distilbert-base-uncased", config, 16, 128, StepPlan())
     assert predicted == pytest.approx(measured, rel=1e-3)
-    assert measured == pytest.approx({0.0: 1642, 0.9: 1328}[fraction], abs=1)
+    assert measured == pytest.approx({0.0: 1642, 0.9: 1313}[fraction], abs=1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.profiler_peak import allocated_peak
 from farsearch.far.layout import LayerLayout, ModelLayout
 from farsearch.far.surgery import reconfigure
 
@@ -52,6 +53,24 @@ def saved_bytes(learners: int | None, live: bool = True) -> int:
         y = model["block"](x)
     assert y.requires_grad
     return sum(saved.values())
+
+
+def peak_bytes(learners: int | None) -> int:
+    """Peak of a real forward and backward pass of one block, over its parameters and input."""
+    model = nn.ModuleDict({"block": Block()})
+    reconfigure(model, LAYOUT, [None if learners is None else range(learners)])
+    x = torch.randn(ROWS, LENGTH, HIDDEN, requires_grad=True)
+    return allocated_peak(lambda: model["block"](x).sum().backward())
+
+
+def test_a_split_block_never_peaks_higher() -> None:
+    """Its two parts follow one another, so what passes in one is gone before it passes in the other.
+
+    In both directions: the frozen part is first in the forward and last in the backward pass.
+    """
+    full = peak_bytes(None)
+    assert all(peak_bytes(learners) < full for learners in (0, 1, WIDTH // 10, WIDTH // 4, WIDTH // 2, WIDTH - 1))
+    assert peak_bytes(WIDTH // 4) < 0.7 * full
 
 
 def test_full_fine_tuning_saves_eleven() -> None:

@@ -95,6 +95,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Iter
             space="tiny.yaml",
             data_dir=folder / "data",
             train_samples=64,
+            batch_size=16,
             epochs=1.0,
             max_length=16,
         )
@@ -246,6 +247,20 @@ def test_an_interrupted_trial_is_tried_again_first(bed: Bed, tmp_path: Path) -> 
     after = search.run(4)
     assert after.trials[2].config == before.trials[1].config
     assert len(set(keys(after))) == len(keys(after)) == 4
+
+
+def test_an_interrupt_while_a_trial_is_made_is_no_kill(bed: Bed, tmp_path: Path) -> None:
+    """A signal may come between the proposal and the training: the trial is given back in the same way."""
+
+    class Early(Notes):
+        def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bed.search(tmp_path, Early()).run(2)
+    search = bed.search(tmp_path)
+    assert [trial.state for trial in snapshot_of(search.study).trials] == ["fail", "waiting"]
+    assert search.study.trials[1].user_attrs["kills"] == 0
 
 
 def test_what_can_not_be_saved_is_not_told(bed: Bed, tmp_path: Path) -> None:

@@ -1,0 +1,212 @@
+"""Bundles that are exported: what is in them, that they score what the trial reported, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from farsearch.bundle.folder import digest_of, sha256_of, whole_folder
+from farsearch.bundle.write import write_bundle
+from farsearch.errors import BadInput, MissingResource
+from farsearch.records import FarConfig, StudySettings, StudySnapshot, TrialRecord
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.store import Store
+from tests.journey import call, chdir, prepare, run_arguments, start
+
+
+def snapshot(folder: Path) -> StudySnapshot:
+    """The study ``tiny`` in a working directory."""
+    return snapshot_of(Store(folder / ".farsearch").load("tiny"))
+
+
+@pytest.fixture(scope="module")
+def distilbert_study(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Path:
+    """A study with the other family, and parts frozen that the default space leaves alone."""
+    folder = prepare(tmp_path_factory.mktemp("distilbert"))
+    options = ("--set", "frozen_embeddings=true", "--set", "frozen_attention_layers=1", "--set", "priming_epochs=0.5")
+    done = call(folder, *run_arguments(tiny_distilbert, 2), *options)
+    assert done.code == 0, done.err
+    return folder
+
+
+def dev_rows(folder: Path) -> tuple[list[str], list[int]]:
+    """Sentences and labels of the development file, read without farsearch."""
+    rows = [line.split("\t") for line in (folder / "data" / "dev.tsv").read_text().splitlines()[1:]]
+    return [text for text, _ in rows], [int(label) for _, label in rows]
+
+
+def predictions(model_folder: Path, texts: list[str]) -> torch.Tensor:
+    """Logits of a saved model, with transformers alone."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+    with torch.no_grad():
+        inputs = tokenizer(texts, padding=True, truncation=True, max_length=16, return_tensors="pt")
+        return model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+
+
+@pytest.mark.parametrize("study", ["finished_study", "distilbert_study"])
+def test_every_trial_of_the_front_scores_what_it_reported(
+    study: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """With transformers alone, each exported model gives the trial's own logits for each development sentence."""
+    folder: Path = request.getfixturevalue(study)
+    texts, labels = dev_rows(folder)
+    front = snapshot(folder).front
+    assert front
+    for trial in front:
+        out = tmp_path / str(trial.number)
+        done = call(folder, "export", "--trial", trial.number, "--out", out)
+        assert done.code == 0, done.err
+        logits = predictions(out / "model", texts)
+        saved = load_file(folder / f".farsearch/studies/tiny/trials/{trial.number:04d}/logits.safetensors")["dev"]
+        torch.testing.assert_close(logits, saved, rtol=1e-4, atol=1e-5)
+        assert torch.equal(logits.argmax(1), saved.argmax(1))
+        right = int((logits.argmax(1) == torch.tensor(labels)).sum())
+        assert right / len(labels) == pytest.approx(trial.dev_metric)
+
+
+def test_a_bundle_says_what_it_is(finished_study: Path, tmp_path: Path) -> None:
+    """far.json has the records, learners of the stated shares, provenance, and a checksum of every file beside it."""
+    done = call(finished_study, "export", "--prefer", "memory", "--out", tmp_path / "b")
+    assert done.code == 0, done.err
+    study = snapshot(finished_study)
+    data = json.loads((tmp_path / "b" / "far.json").read_text())
+    trial = TrialRecord.from_dict(data["trial"])
+    assert trial == study.trials[trial.number]
+    assert StudySettings.from_dict(data["settings"]) == study.settings
+    assert data["study"] == "tiny"
+    assert data["labels"] == ["negative", "positive"]
+    assert data["metric"] == "accuracy"
+    assert data["why"].startswith(f"Trial {trial.number}: least memory")
+    assert set(data["versions"]) >= {"farsearch", "torch", "transformers"}
+    assert trial.config is not None
+    for fraction, chosen in zip(trial.config.frozen_fractions, data["learners"], strict=True):
+        assert (chosen is None) == (fraction == 0)
+        if chosen is not None:
+            assert len(chosen) == round((1 - fraction) * 64)
+    files = {p.relative_to(tmp_path / "b").as_posix(): p for p in (tmp_path / "b").rglob("*") if p.is_file()}
+    assert data["sha256"] == {name: sha256_of(path) for name, path in files.items() if name != "far.json"}
+    assert data["digest"] == digest_of(data)
+
+
+def test_the_output_names_choice_and_next_command(finished_study: Path, tmp_path: Path) -> None:
+    """Two lines why, one with figures, and the command for the user's own data."""
+    out = tmp_path / "my bundle"
+    done = call(finished_study, "export", "--prefer", "accuracy", "--out", out)
+    assert "best metric" in done.out
+    assert "MiB" in done.out
+    assert "on jetson-nano (estimates)" in done.out
+    assert f"finetune '{out}' --train mine.tsv" in done.out
+    assert done.err == ""
+
+
+def test_export_refuses_what_is_in_use(finished_study: Path, tmp_path: Path) -> None:
+    """A folder with something in it and a file are refused and kept; an empty folder is filled."""
+    full, file, empty = (tmp_path / name for name in ("full", "file", "empty"))
+    full.mkdir(), empty.mkdir()
+    (full / "mine.txt").write_text("kept")
+    file.write_text("kept")
+    for out in (full, file):
+        done = call(finished_study, "export", "--out", out)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.count("\n") == 1
+        assert f"--out {out} exists and is not empty; name a new folder, or remove it first" in done.err
+    assert (full / "mine.txt").read_text() == "kept"
+    assert file.read_text() == "kept"
+    assert call(finished_study, "export", "--out", empty).code == 0
+    assert (empty / "far.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--trial", 99), 2, "trial 99 is not in study tiny"),
+        (("--trial", 0, "--prefer", "time"), 2, "--trial 0 and --prefer time ask for different things"),
+        (("--prefer", "speed"), 2, "'speed' is not one of 'knee', 'accuracy', 'memory', 'time'"),
+        (("--trial", "best"), 2, "'best' is not a valid integer"),
+    ],
+)
+def test_export_refuses_what_is_no_trial(
+    finished_study: Path, tmp_path: Path, options: tuple[object, ...], code: int, message: str
+) -> None:
+    """Each mistake gets one line, and nothing is written."""
+    done = call(finished_study, "export", *options, "--out", tmp_path / "b")
+    assert done.code == code
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_whose_tensors_are_gone_is_told(finished_study: Path, tmp_path: Path) -> None:
+    """Nothing is trained again in silence: a trial off the front has no tensors, and the mend is named."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished_study, folder)
+    number = snapshot(folder).front[0].number
+    (folder / f".farsearch/studies/tiny/trials/{number:04d}/trained.safetensors").unlink()
+    done = call(folder, "export", "--trial", number, "--out", tmp_path / "b")
+    assert done.code == 5
+    assert f"the tensors of trial {number} are gone" in done.err
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_trial_without_a_result_is_refused(finished_study: Path, tmp_path: Path) -> None:
+    """A trial that was stopped has nothing to export."""
+    study = snapshot(finished_study)
+    stopped = TrialRecord(number=0, state="pruned", config=FarConfig((0.5, 0.5), 1e-3, 1.0))
+    with pytest.raises(BadInput, match="trial 0 is pruned, not complete"):
+        write_bundle(study, stopped, finished_study, tmp_path / "b", "")
+
+
+def test_other_weights_are_refused(tmp_path: Path, finished_study: Path, tiny_bert: Path) -> None:
+    """A bundle starts from the study's weights: where the model folder holds others by now, nothing is exported."""
+    from tests.tiny import make_bert
+
+    study = snapshot(finished_study)
+    other = make_bert(tmp_path / "tiny-bert", seed=1)
+    changed = dict(study.meta) | {"model": str(other)}
+    moved = StudySnapshot.from_dict({**study.to_dict(), "meta": changed})
+    folder = finished_study / ".farsearch" / "studies" / "tiny"
+    with pytest.raises(MissingResource, match="not those of the study any more"):
+        write_bundle(moved, moved.front[0], folder, tmp_path / "b", "")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    """What fails in the middle leaves neither the folder nor a working copy; what ends well has the usual rights."""
+
+    def fail() -> None:
+        with whole_folder(tmp_path / "a" / "b") as work:
+            (work / "file").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not list((tmp_path / "a").iterdir())
+    with whole_folder(tmp_path / "c") as work:
+        (work / "file").write_text("whole")
+    (tmp_path / "plain").mkdir()
+    assert (tmp_path / "c").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["file"]
+
+
+def test_a_kill_leaves_no_half_bundle(finished_study: Path, tmp_path: Path) -> None:
+    """Killed while it writes, an export has made nothing under the final name, and the next one works."""
+    with start(finished_study, "export", "--out", tmp_path / "b") as child:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".b.*/start.safetensors")) and time.monotonic() < deadline:
+            assert child.poll() is None, "the export ended before it was seen"
+            time.sleep(0.001)
+        os.killpg(child.pid, signal.SIGKILL)
+    assert not (tmp_path / "b").exists()
+    assert call(finished_study, "export", "--out", tmp_path / "b").code == 0
+    with chdir(tmp_path):
+        assert predictions(Path("b/model"), ["a good film"]).shape == (1, 2)

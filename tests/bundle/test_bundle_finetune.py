@@ -1,0 +1,236 @@
+"""Bundles that are used: the FAR phase on a user's file, and bundles that can't be trusted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from farsearch.bundle.folder import digest_of, sha256_of
+from farsearch.bundle.read import read_bundle
+from farsearch.errors import BundleError
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.store import Store
+from farsearch.tasks.load import load_task
+from farsearch.tasks.split import split_examples
+from tests.journey import call
+
+BUNDLED = ("far.json", "start.safetensors", "model/config.json", "model/model.safetensors", "model/tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def bundle(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the front's most accurate trial. Copy it before a test changes it."""
+    out = tmp_path_factory.mktemp("bundle") / "bundle"
+    done = call(finished_study, "export", "--prefer", "accuracy", "--out", out)
+    assert done.code == 0, done.err
+    return out
+
+
+def write_rows(path: Path, *rows: tuple[str, object]) -> Path:
+    """A file of the user's."""
+    lines = ["sentence\tlabel", *(f"{text}\t{label}" for text, label in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_on_the_trials_own_rows_it_is_the_trials_training(bundle: Path, finished_study: Path, tmp_path: Path) -> None:
+    """Fine-tuned on the rows that the trial was trained on, the bundle gives the trial's model, tensor by tensor."""
+    data = load_task("sst2", finished_study / "data")
+    rows = data.train.take(split_examples(data.train, 320, 0).train)
+    train = write_rows(tmp_path / "train.tsv", *zip(rows.texts, rows.labels, strict=True))
+    done = call(
+        finished_study, "finetune", bundle, "--train", train, "--dev", finished_study / "data" / "dev.tsv",
+        "--out", tmp_path / "tuned",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (tmp_path / "tuned", bundle / "model"))
+    assert set(ours) == set(theirs)
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-6)
+    trial = snapshot_of(Store(finished_study / ".farsearch").load("tiny")).trials[
+        json.loads((bundle / "far.json").read_text())["trial"]["number"]
+    ]
+    result = json.loads((tmp_path / "tuned" / "result.json").read_text())
+    assert result["steps"] == trial.curve[-1].step
+    assert result["dev"]["value"] == pytest.approx(trial.dev_metric)
+    assert f"{100 * trial.dev_metric:.1f} ±" in done.out
+
+
+def test_a_users_file_gives_an_ordinary_model(bundle: Path, tmp_path: Path) -> None:
+    """Named labels, another length, no development file: the output loads with transformers and knows its labels."""
+    rows = [(f"{word} film number {i}", label) for i in range(6) for word, label in (("good", "positive"), ("bad", 0))]
+    train = write_rows(tmp_path / "mine.tsv", *rows)
+    done = call(tmp_path, "finetune", bundle, "--train", train, "--out", "tuned", "--epochs", 2)
+    assert done.code == 0, done.err
+    assert done.out == "tuned: the fine-tuned model after 2 steps\n"
+    assert done.err == ""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned")
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "tuned")("a good film")["input_ids"]
+    assert json.loads((tmp_path / "tuned" / "result.json").read_text()) == {
+        "schema_version": 1, "dev": None, "steps": 2,
+    }  # fmt: skip
+
+
+def test_only_learners_are_trained(bundle: Path, tmp_path: Path) -> None:
+    """The hidden neurons that the bundle does not name keep their weights on the user's data too."""
+    data = json.loads((bundle / "far.json").read_text())
+    train = write_rows(tmp_path / "mine.tsv", ("a good film", 1), ("a bad film", 0))
+    assert call(tmp_path, "finetune", bundle, "--train", train, "--out", "tuned", "--epochs", 3).code == 0
+    before, after = load_file(bundle / "start.safetensors"), load_file(tmp_path / "tuned" / "model.safetensors")
+    for layer, chosen in zip(data["layout"]["layers"], data["learners"], strict=True):
+        if chosen is None:
+            continue
+        moved = (before[f"{layer['up']}.weight"] != after[f"{layer['up']}.weight"]).any(dim=1)
+        assert set(moved.nonzero().flatten().tolist()) == set(chosen)
+
+
+@pytest.mark.parametrize(
+    ("rows", "code", "message"),
+    [
+        ([("fine", "happy")], 2, "mine.tsv line 2: the label 'happy' is unknown; labels of sst2 are 0 (negative), 1"),
+        ([("fine", 1), ("worse", 2)], 2, "mine.tsv line 3: the label '2' is unknown"),
+        ([("two\ttabs", 1)], 2, "mine.tsv line 2: 'two\\ttabs\\t1' has 3 columns"),
+        ([("", 1)], 2, "mine.tsv line 2: the sentence is empty"),
+        ([], 2, "mine.tsv has no rows"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(
+    bundle: Path, tmp_path: Path, rows: list[tuple[str, object]], code: int, message: str
+) -> None:
+    """A label that is not the bundle's, or a malformed row, gets one line with file, line and rule; nothing is made."""
+    train = write_rows(tmp_path / "mine.tsv", *rows)
+    done = call(tmp_path, "finetune", bundle, "--train", train, "--out", "tuned")
+    assert (done.code, done.out) == (code, "")
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.tsv"]
+
+
+def test_a_file_that_is_not_there_is_named(bundle: Path, tmp_path: Path) -> None:
+    """A misspelt path, and an output folder in use, are told before anything is trained."""
+    done = call(tmp_path, "finetune", bundle, "--train", "nosuch.tsv", "--out", "tuned")
+    assert (done.code, done.err.count("\n")) == (5, 1)
+    assert "nosuch.tsv" in done.err
+    train = write_rows(tmp_path / "mine.tsv", ("a good film", 1))
+    done = call(tmp_path, "finetune", bundle, "--train", train, "--out", tmp_path)
+    assert done.code == 2
+    assert "exists and is not empty" in done.err
+
+
+Change = Callable[[Path], Any]
+
+
+def edit(**values: Any) -> Change:
+    """Put values into far.json (None removes the key), with the digest that then is right."""
+
+    def change(folder: Path) -> None:
+        data = json.loads((folder / "far.json").read_text())
+        data = {key: value for key, value in {**data, **values}.items() if value is not None}
+        data["digest"] = digest_of(data)
+        (folder / "far.json").write_text(json.dumps(data))
+
+    return change
+
+
+def relabel(folder: Path) -> None:
+    """Weights of another shape, listed with the checksum that they have."""
+    tensors = load_file(folder / "start.safetensors")
+    tensors["classifier.weight"] = torch.zeros(3, 32)
+    save_file(tensors, folder / "start.safetensors")
+    data = json.loads((folder / "far.json").read_text())
+    edit(sha256={**data["sha256"], "start.safetensors": sha256_of(folder / "start.safetensors")})(folder)
+
+
+def link_away(folder: Path) -> None:
+    """A file of the bundle that is a link to one outside."""
+    outside = folder.parent / "outside"
+    shutil.move(folder / "start.safetensors", outside)
+    (folder / "start.safetensors").symlink_to(outside)
+
+
+def listed(name: str) -> Change:
+    """Put one more file into the list of checksums."""
+
+    def change(folder: Path) -> None:
+        data = json.loads((folder / "far.json").read_text())
+        edit(sha256={**data["sha256"], name: "0" * 64})(folder)
+
+    return change
+
+
+def flip(name: str, place: float) -> Change:
+    """Flip one bit of a file."""
+
+    def change(folder: Path) -> None:
+        data = bytearray((folder / name).read_bytes())
+        data[int(place * (len(data) - 1))] ^= 4
+        (folder / name).write_bytes(data)
+
+    return change
+
+
+def cut(name: str) -> Change:
+    """Cut a file in half."""
+
+    def change(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return change
+
+
+DAMAGES: list[tuple[str, Change, str]] = [
+    ("no folder", shutil.rmtree, "is no bundle"),
+    *((f"no {name}", lambda f, name=name: (f / name).unlink(), name) for name in BUNDLED),
+    *((f"half of {name}", cut(name), name) for name in BUNDLED),
+    *((f"flipped {name} at {at}", flip(name, at), name) for name in BUNDLED for at in (0.0, 0.4, 0.97)),
+    ("other schema", edit(schema_version=2), "schema version 2, this farsearch reads 1"),
+    ("no schema", edit(schema_version=None), "schema version None"),
+    ("unknown key", edit(extra=1), "'extra'"),
+    ("missing key", edit(learners=None), "'learners'"),
+    ("no json table", lambda f: (f / "far.json").write_text("[]"), "schema version None"),
+    ("outside", listed("../mine.tsv"), "'../mine.tsv', which is outside the bundle"),
+    ("absolute", listed("/etc/hostname"), "'/etc/hostname', which is outside the bundle"),
+    ("not there", listed("model/more.safetensors"), "lacks model/more.safetensors"),
+    ("linked away", link_away, "'start.safetensors', which is outside the bundle"),
+    ("checksums no table", edit(sha256=["start.safetensors"]), "lists no start.safetensors"),
+    ("smuggled file", lambda f: (f / "model" / "pytorch_model.bin").write_bytes(b""), "pytorch_model.bin"),
+    ("learners of other layers", edit(learners=[None]), "one entry for each of the 2 layers"),
+    ("learners no numbers", edit(learners=[None, ["1"]]), "must be whole numbers"),
+    ("learners outside", edit(learners=[None, [64]]), "outside 0 to 63"),
+    ("labels of another task", edit(labels=["no", "yes"]), "not those of the task"),
+    ("other shapes", relabel, "start.safetensors does not go with its model"),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), [d[1:] for d in DAMAGES], ids=[d[0] for d in DAMAGES])
+def test_a_damaged_bundle_is_refused_by_name(bundle: Path, tmp_path: Path, change: Change, named: str) -> None:
+    """Each damage gets one line that names what is wrong, exit code 2, and no model is made."""
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle, broken)
+    change(broken)
+    train = write_rows(tmp_path / "mine.tsv", ("a good film", 1), ("a bad film", 0))
+    done = call(tmp_path, "finetune", broken, "--train", train, "--out", "tuned")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+    assert named in done.err
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_an_undamaged_bundle_is_read(bundle: Path, tmp_path: Path) -> None:
+    """The copy that the damages start from is fine, wherever it lies."""
+    shutil.copytree(bundle, tmp_path / "elsewhere")
+    opened = read_bundle(tmp_path / "elsewhere")
+    assert opened.spec.name == "sst2"
+    assert len(opened.learners) == len(opened.layout.layers) == 2
+    with pytest.raises(BundleError, match="is no bundle"):
+        read_bundle(tmp_path / "elsewhere" / "far.json")

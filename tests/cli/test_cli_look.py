@@ -1,0 +1,280 @@
+"""Commands that read a study: tables for people, JSON for programs, and the same values everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farsearch.records import FarConfig, StepPlan
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.store import Store
+from farsearch.tracking import open_tracking
+from tests.journey import call, chdir, run_arguments, start
+
+TRIAL_KEYS = [
+    "number", "state", "metric", "dev_metric", "peak_memory_mib", "wall_time_s", "energy_j", "feasible", "on_front",
+    "config", "plan",
+]  # fmt: skip
+
+
+def copy_of(study: Path, folder: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(study, folder / "copy"))
+
+
+def test_optuna_json_and_mlflow_agree_on_every_value(finished_study: Path) -> None:
+    """After a run, what Optuna was told, what ``trials --json`` prints and what MLflow holds are the same numbers."""
+    store = Store(finished_study / ".farsearch")
+    told = {trial.number: trial for trial in store.load("tiny").trials}
+    printed = {trial["number"]: trial for trial in call(finished_study, "trials", "--json").json["trials"]}
+    with chdir(finished_study):
+        tracker = open_tracking("sqlite:///mlflow.db")
+        mirrored = tracker.trials("tiny")
+        assert tracker.differences(snapshot_of(store.load("tiny"))) == []
+    assert set(told) == set(printed) == set(mirrored) == set(range(9))
+    for number, trial in told.items():
+        row, metrics = printed[number], mirrored[number]["metrics"]
+        assert trial.values == [row["metric"], row["peak_memory_mib"], row["wall_time_s"]]
+        for value in trial.values:
+            assert value in metrics.values()
+        for key in ("dev_metric", "peak_memory_mib", "wall_time_s", "energy_j"):
+            assert metrics[key] == row[key]
+        params = mirrored[number]["params"]
+        assert float(params["learning_rate"]) == row["config"]["learning_rate"] == trial.params["learning_rate"]
+        fractions = [trial.params[f"frozen_fraction_layer_{i}"] for i in range(2)]
+        assert row["config"]["frozen_fractions"] == pytest.approx(fractions)
+
+
+@pytest.mark.parametrize("command", ["trials", "pareto"])
+def test_json_has_the_shape_that_scripts_rely_on(finished_study: Path, command: str) -> None:
+    """Schema version, study, and trials with exactly the documented keys; configurations are read back strictly."""
+    done = call(finished_study, command, "tiny", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert list(done.json) == ["schema_version", "study", "trials"]
+    assert (done.json["schema_version"], done.json["study"]) == (1, "tiny")
+    for trial in done.json["trials"]:
+        assert list(trial) == TRIAL_KEYS
+        FarConfig.from_dict(trial["config"])
+        StepPlan.from_dict(trial["plan"])
+    on_front = [trial["on_front"] for trial in done.json["trials"]]
+    assert all(on_front) if command == "pareto" else not all(on_front)
+
+
+def test_the_front_is_what_nothing_dominates(finished_study: Path) -> None:
+    """``pareto`` lists the trials that no other is at least as good as in all three objectives, from little memory."""
+    trials = call(finished_study, "trials", "--json").json["trials"]
+    costs = {t["number"]: (-t["metric"], t["peak_memory_mib"], t["wall_time_s"]) for t in trials}
+
+    def dominated(number: int) -> bool:
+        mine = costs[number]
+        return any(c != mine and all(a <= b for a, b in zip(c, mine, strict=True)) for c in costs.values())
+
+    front = call(finished_study, "pareto", "--json").json["trials"]
+    assert {trial["number"] for trial in front} == {number for number in costs if not dominated(number)}
+    assert [t["peak_memory_mib"] for t in front] == sorted(t["peak_memory_mib"] for t in front)
+
+
+def test_status_says_how_far_a_study_is(finished_study: Path) -> None:
+    """In words and as JSON: done, best, front, and how many primings were spared."""
+    text = call(finished_study, "status").out
+    data = call(finished_study, "status", "--json").json
+    assert text.splitlines()[0] == "study tiny: 9 of 9 trials are done"
+    assert (data["schema_version"], data["study"], data["n_trials"], data["complete"]) == (1, "tiny", 9, 9)
+    trials = call(finished_study, "trials", "--json").json["trials"]
+    assert data["best_metric"] == max(trial["metric"] for trial in trials)
+    primed = sum(trial["config"]["priming_epochs"] > 0 for trial in trials)
+    assert (data["primings"], data["primings_from_cache"]) == (primed, primed - 1)
+    assert f"primings that came from the cache: {primed - 1} of {primed}" in text
+
+
+def test_tables_in_a_pipe_are_whole_lines(finished_study: Path) -> None:
+    """No cell is cut, no line is wrapped and nothing is coloured, whatever the width that is told."""
+    done = call(finished_study, "trials")
+    lines = [line.rstrip() for line in done.out.splitlines() if line.strip()]
+    assert "…" not in done.out
+    assert "\x1b" not in done.out
+    rows = lines[3:]
+    assert [line.split()[0] for line in rows] == [str(number) for number in range(9)]
+    assert all(line.endswith(("complete", "front")) for line in rows)
+    assert len({len(line.rstrip()) for line in lines[1:2]}) == 1
+
+
+def test_a_trial_is_shown_with_everything(finished_study: Path) -> None:
+    """``show`` has two lines of reason and a row for each thing known, of the knee unless another is asked for."""
+    knee, best = call(finished_study, "show"), call(finished_study, "show", "--prefer", "accuracy")
+    assert knee.out.startswith("study tiny, trial ")
+    assert "Trial " in knee.out.splitlines()[1]
+    for word in ("peak memory", "device time", "by layer, from the bottom", "learning rate", "priming", "loss"):
+        assert word in knee.out
+    assert "best metric" in best.out
+    data = call(finished_study, "show", "--trial", 0, "--json").json
+    assert (data["schema_version"], data["trial"]["number"]) == (1, 0)
+    assert data["trial"]["curve"][-1]["step"] == 60
+
+
+def test_a_trial_that_did_not_end_is_shown_with_its_reason(finished_study: Path, tmp_path: Path) -> None:
+    """A stopped trial has no result, and the reason is what a user wants to see."""
+    folder = copy_of(finished_study, tmp_path)
+    study = Store(folder / ".farsearch").load("tiny")
+    trial = study.ask()
+    trial.set_user_attr("reason", "the loss of step 3 is nan")
+    study.tell(trial, state=__import__("optuna").trial.TrialState.PRUNED)
+    done = call(folder, "show", "--trial", 9)
+    assert done.code == 0
+    assert "Trial 9 has no result: pruned, the loss of step 3 is nan." in done.out
+    assert "9  " in call(folder, "trials").out
+    assert call(folder, "export", "--trial", 9, "--out", "b").code == 2
+
+
+def test_unknown_trials_and_studies_are_one_line(finished_study: Path, tmp_path: Path) -> None:
+    """A number or a name that there is not is told with what there is."""
+    done = call(finished_study, "show", "--trial", 99)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "trial 99 is not in study tiny" in done.err
+    done = call(finished_study, "pareto", "tinny")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "the study 'tinny' is not in" in done.err
+    assert "did you mean 'tiny'" in done.err
+    for command in ("status", "trials", "pareto", "show", "sync", "ui", "export --out b"):
+        done = call(tmp_path, *command.split())
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "make one with: farsearch run" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_front_is_drawn_where_it_is_asked_for(finished_study: Path, tmp_path: Path) -> None:
+    """``pareto --png`` writes a picture beside the table; a folder that can't be written is one line."""
+    done = call(finished_study, "pareto", "--png", tmp_path / "front.png")
+    assert done.code == 0, done.err
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "file").write_text("")
+    done = call(finished_study, "pareto", "--png", tmp_path / "file" / "front.png")
+    assert (done.code, done.err.count("\n")) == (5, 1)
+
+
+def test_mlflow_is_made_again_from_the_study(finished_study: Path, tmp_path: Path) -> None:
+    """``sync`` into an empty database gives the same runs, and a second one finds nothing to do."""
+    uri = f"sqlite:///{tmp_path}/again.db"
+    first = call(finished_study, "sync", "--tracking-uri", uri)
+    second = call(finished_study, "sync", "--tracking-uri", uri)
+    assert "9 runs made, 0 updated" in first.out
+    assert "0 runs made, 0 updated, 9 were right" in second.out
+    study = snapshot_of(Store(finished_study / ".farsearch").load("tiny"))
+    assert open_tracking(uri).differences(study) == []
+
+
+def test_a_port_in_use_is_told(finished_study: Path, tmp_path: Path) -> None:
+    """The interface is not started where its port is taken."""
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = call(finished_study, "ui", "--port", port)
+    assert (done.code, done.err.count("\n")) == (5, 1)
+    assert f"port {port} is in use; give another with --port" in done.err
+
+
+def test_studies_are_listed_and_deleted(finished_study: Path, tmp_path: Path) -> None:
+    """Deletion asks first; without an answer nothing goes, with --yes the study and its tensors do."""
+    folder = copy_of(finished_study, tmp_path)
+    assert call(folder, "studies", "list").out == "tiny\n"
+    asked = subprocess.run(
+        [sys.executable, "-m", "farsearch", "studies", "delete", "tiny"],
+        cwd=folder, input="n\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert asked.returncode != 0
+    assert "Traceback" not in asked.stderr
+    assert call(folder, "studies", "list").out == "tiny\n"
+    assert call(folder, "studies", "delete", "tiny", "--yes").out == "deleted tiny\n"
+    assert call(folder, "studies", "list").out == ""
+    assert not (folder / ".farsearch" / "studies" / "tiny").exists()
+    assert call(folder, "studies", "delete", "tiny", "--yes").code == 2
+
+
+def test_devices_spaces_and_tasks_are_listed(tmp_path: Path) -> None:
+    """What --device, --space and --task take, with a line each; a profile with the source of each value."""
+    devices = call(tmp_path, "devices", "list").out
+    assert [line.split()[0] for line in devices.splitlines()] == [
+        "jetson-nano", "jetson-orin-nano", "jetson-tx2", "jetson-xavier-nx", "raspberry-pi-4", "local",
+    ]  # fmt: skip
+    shown = call(tmp_path, "devices", "show", "jetson-nano").out
+    assert "gemm_gflops" in shown
+    assert "…" not in shown
+    assert [line.split()[0] for line in call(tmp_path, "spaces", "list").out.splitlines()] == [
+        "default", "uniform", "wide",
+    ]  # fmt: skip
+    assert {line.split()[0] for line in call(tmp_path, "tasks", "list").out.splitlines()} >= {"sst2", "cola", "reviews"}
+
+
+def test_a_shipped_space_is_the_start_of_an_own_one(tmp_path: Path) -> None:
+    """``spaces show`` prints a file that ``spaces check`` takes, and a mistake in it is one line."""
+    text = call(tmp_path, "spaces", "show", "wide").out
+    (tmp_path / "mine.yaml").write_text(text)
+    assert call(tmp_path, "spaces", "check", "mine.yaml").out.startswith("mine.yaml: right, 6 searched")
+    (tmp_path / "mine.yaml").write_text(text.replace("learning_rate:", "learning_rat:"))
+    done = call(tmp_path, "spaces", "check", "mine.yaml")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "'mine.yaml'" in done.err
+    assert "did you mean 'learning_rate'" in done.err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(finished_study: Path) -> None:
+    """``farsearch trials --json | head`` ends without a word, however early the reader goes."""
+    with start(finished_study, "trials", "--json") as child:
+        assert child.stdout is not None
+        child.stdout.close()
+        assert child.stderr is not None
+        err = child.stderr.read()
+        assert child.wait(timeout=60) == 0
+    assert err == ""
+
+
+def on_a_terminal(folder: Path, *arguments: object, **environment: str) -> tuple[int, str]:
+    """Run a command with a terminal of 200 columns as its output. Exit code and all that it wrote."""
+    ours, theirs = pty.openpty()
+    env: dict[str, Any] = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", **environment}
+    with start(folder, *arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=env, text=False) as child:
+        os.close(theirs)
+        parts = []
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:
+                break  # Linux says so when the other end is closed
+            if not part:
+                break
+            parts.append(part)
+        child.wait(timeout=60)
+    os.close(ours)
+    return child.returncode, b"".join(parts).decode()
+
+
+def test_a_terminal_has_a_live_line(finished_study: Path, tmp_path: Path, tiny_bert: Path) -> None:
+    """On a terminal there is a line that is drawn anew: done, best, time left, step and loss; NO_COLOR is kept."""
+    folder = copy_of(finished_study, tmp_path)
+    code, text = on_a_terminal(folder, *run_arguments(tiny_bert, 11), NO_COLOR="1")
+    assert code == 0, text
+    assert "\x1b[2K" in text, "the line is drawn anew"
+    assert "9/11" in text
+    assert re.search(r"best \d\d\.\d %", text)
+    assert re.search(r"step \d+/60, loss \d\.\d\d\d", text)
+    assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|38;|9[0-7])[0-9;]*m", text), "no colour"
+    assert "going on with study tiny: 9 of 11 trials are done" in text
+
+
+def test_json_does_not_depend_on_the_terminal(finished_study: Path) -> None:
+    """``--json`` on a terminal is JSON and nothing else."""
+    code, text = on_a_terminal(finished_study, "pareto", "--json")
+    assert code == 0
+    assert json.loads(text)["study"] == "tiny"

@@ -1,0 +1,187 @@
+"""The public surface of the command line: what it is called, what it says of itself, how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import farsearch
+from farsearch.cli import cli
+from tests.journey import call, start
+
+COMMON = {"-h", "--help"}
+STORAGE, TRACKING, JSON = "--storage", "--tracking-uri", "--json"
+SURFACE: dict[str, set[str]] = {
+    "devices list": set(),
+    "devices show NAME": set(),
+    "estimate": {
+        "--device", "--model", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
+        "--frozen-attention-layers", "--frozen-bottom-layers", "--classes", "--samples", JSON,
+    },
+    "export STUDY": {"--prefer", "--trial", "--out", STORAGE},
+    "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs"},
+    "pareto STUDY": {"--png", JSON, STORAGE},
+    "run": {
+        "--device", "--task", "--model", "--data-dir", "--study", "--space", "--n-trials", "--timeout",
+        "--train-samples", "--epochs", "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time",
+        "--device-samples", "--prime-on", "--sampler", "--dry-run", STORAGE, TRACKING,
+    },
+    "show STUDY": {"--prefer", "--trial", JSON, STORAGE},
+    "spaces check PATH": set(),
+    "spaces list": set(),
+    "spaces show NAME": set(),
+    "status STUDY": {JSON, STORAGE},
+    "studies delete NAME": {"--yes", STORAGE},
+    "studies list": {STORAGE},
+    "sync STUDY": {STORAGE, TRACKING},
+    "tasks list": set(),
+    "trials STUDY": {JSON, STORAGE},
+    "ui STUDY": {"--port", STORAGE, TRACKING},
+}  # fmt: skip
+
+
+def walk(command: click.Command, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    """All commands with their paths."""
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from walk(child, f"{path} {name}".strip())
+    else:
+        yield path, command
+
+
+COMMANDS = dict(walk(cli))
+
+
+def test_commands_and_flags_are_pinned() -> None:
+    """A command or flag that comes, goes or is renamed changes this list, so it is on purpose."""
+    found = {}
+    for path, command in COMMANDS.items():
+        arguments = [p.name.upper() for p in command.params if isinstance(p, click.Argument) and p.name]
+        flags = {name for p in command.params if isinstance(p, click.Option) for name in p.opts}
+        found[" ".join([path, *arguments])] = flags
+    assert found == SURFACE
+    assert {name for p in cli.params for name in p.opts} == {"--version", "--debug"}
+
+
+@pytest.mark.parametrize("path", ["", *sorted(COMMANDS), "devices", "spaces", "studies", "tasks"])
+def test_every_command_explains_itself(tmp_path: Path, path: str) -> None:
+    """``-h`` and ``--help`` say what a command is for, explain each of its options, and exit with 0."""
+    done = call(tmp_path, *path.split(), "--help")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == call(tmp_path, *path.split(), "-h").out
+    assert done.out.startswith(f"Usage: farsearch {path}".rstrip())
+    command = COMMANDS.get(path)
+    if command is None:
+        return
+    assert command.help
+    assert len(command.help.splitlines()[0]) > 15
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{path} {parameter.opts[0]} has no help"
+
+
+@pytest.mark.parametrize("path", ["run", "status", "trials", "pareto", "show", "export", "finetune", "estimate", "ui"])
+def test_the_main_commands_have_examples_that_parse(path: str) -> None:
+    """Each example of a help text is a command that click takes, with options that there are."""
+    lines = [line.strip() for line in (COMMANDS[path].help or "").splitlines()]
+    examples = [line.partition(" | ")[0].split() for line in lines if line.startswith("farsearch ")]
+    assert examples
+    for words in examples:
+        with cli.make_context("farsearch", words[1:], resilient_parsing=False) as context:
+            name, command, rest = cli.resolve_command(context, [*context._protected_args, *context.args])
+            assert command is not None
+            command.make_context(name, list(rest), parent=context)
+
+
+def test_help_does_not_wait_for_heavy_libraries() -> None:
+    """The help, and the import of the package, bring none of the libraries that take seconds."""
+    code = (
+        "import sys, farsearch\n"
+        "from farsearch.cli import main\n"
+        "try:\n main(['run', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'evaluate', 'mlflow', 'optuna', 'matplotlib', 'numpy', 'rich'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    """``--version`` names program and version."""
+    assert call(tmp_path, "--version").out == f"farsearch {farsearch.__version__}\n"
+
+
+@pytest.mark.parametrize("path", [(), ("devices",), ("studies",)])
+def test_without_a_command_there_is_the_help(tmp_path: Path, path: tuple[str, ...]) -> None:
+    """A bare call shows what there is, in lines, and ends as bad usage."""
+    done = call(tmp_path, *path)
+    assert done.code == 2
+    assert "Commands:\n" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("paretto",), "No such command 'paretto'"),
+        (("run", "--divice", "x"), "No such option '--divice'"),
+        (("run", "--task", "sst2"), "Missing option '--device' (see farsearch run --help)"),
+        (("status", "a", "b"), "Got unexpected extra argument (b) (see farsearch status --help)"),
+        (("pareto", "--png"), "Option '--png' requires an argument"),
+        (("ui", "--port", "0"), "0 is not in the range"),
+    ],
+)
+def test_bad_usage_is_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    """What the parser refuses has one line with the help to look at, and exit code 2."""
+    done = call(tmp_path, *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("farsearch: ")
+    assert message in done.err
+    assert " --help)" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_debug_shows_the_traceback_from_any_place(tmp_path: Path, place: int) -> None:
+    """--debug adds the traceback to the line, wherever it stands; without it there is none."""
+    words = ["status", "nosuch", "--json"]
+    plain = call(tmp_path, *words)
+    words.insert(place, "--debug")
+    debug = call(tmp_path, *words)
+    assert plain.code == debug.code == 2
+    assert "Traceback" not in plain.err
+    assert "Traceback (most recent call last)" in debug.err
+    assert debug.err.splitlines()[-1] == plain.err.strip()
+
+
+def test_an_unexpected_error_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of ours has exit code 1 and a line that says how to see more."""
+    monkeypatch.setattr("farsearch.cli.look.read_snapshot", lambda *_: {}["no\nsuch"])
+    done = call(tmp_path, "status")
+    assert done.code == 1
+    assert done.err == "farsearch: unexpected KeyError: 'no\\nsuch' (--debug shows where)\n"
+
+
+def test_an_interrupt_has_the_shells_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in any command ends with 130 and without a traceback."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("farsearch.cli.look.read_snapshot", interrupted)
+    done = call(tmp_path, "status")
+    assert (done.code, done.out, done.err.strip()) == (130, "", "")
+
+
+def test_the_python_module_is_the_command(tmp_path: Path) -> None:
+    """``python -m farsearch`` is the same program."""
+    with start(tmp_path, "studies", "list") as child:
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (0, "")
+    assert err == "no study in .farsearch/studies.journal yet\n"
