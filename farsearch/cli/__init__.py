@@ -23,9 +23,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -42,7 +42,31 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a search in the same way as Ctrl-C."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _ReaderLeft(Exception):
+    """A broken pipe, which click would end with 1 and we end with 0: whoever reads has seen enough."""
+
+
+class _Commands(click.Group):
+    """A group that lets a broken pipe through to ``main``."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _reader_may_leave():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_may_leave():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderLeft from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="farsearch", message="farsearch %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error too. Takes its place anywhere.")
 def cli(debug: bool) -> None:
@@ -77,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(args=words, prog_name="farsearch", standalone_mode=False, obj=given)
-        sys.stdout.flush()
+        with _reader_may_leave():
+            sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort) as error:
         terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
         sys.exit(_TERMINATED if terminated else _INTERRUPTED)
@@ -89,13 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         _complain(str(error))
         sys.exit(error.exit_code)
-    except BrokenPipeError:
+    except _ReaderLeft:
         _leave_quietly()
-    except SystemExit as error:
-        # click has its own answer to a broken pipe: exit with 1
-        if isinstance(error.__context__, BrokenPipeError):
-            _leave_quietly()
-        raise
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -103,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complain(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}")
         sys.exit(1)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -121,10 +141,9 @@ def _complain_of_usage(error: click.ClickException) -> None:
     context = getattr(error, "ctx", None)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
-    elif context is None:
-        _complain(error.format_message())
     else:
-        _complain(f"{error.format_message().rstrip('.')} (see {context.command_path} --help)")
+        path = "farsearch" if context is None else context.command_path
+        _complain(f"{error.format_message().rstrip('.')} (see {path} --help)")
 
 
 def _complain(message: str) -> None:

@@ -218,6 +218,7 @@ def _mirror(console: Console, tracking_uri: str) -> Callable[[StudySnapshot], st
 def _finish(console: Console, snapshot: StudySnapshot) -> None:
     """The front as a table, its picture, and what to type next."""
     from farsearch.cli.options import HOME
+    from farsearch.files import disk_errors
     from farsearch.report import save_front_png
     from farsearch.tables import front_rows
 
@@ -229,7 +230,8 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
     if not snapshot.front:
         return
     picture = HOME / "studies" / snapshot.name / "front.png"
-    save_front_png(snapshot, picture)
+    with disk_errors(picture):
+        save_front_png(snapshot, picture)
     program = command_name()
     console.print(f"picture: {picture}")
     console.print(

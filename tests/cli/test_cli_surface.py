@@ -41,7 +41,7 @@ SURFACE: dict[str, set[str]] = {
     "sync STUDY": {STORAGE, TRACKING},
     "tasks list": set(),
     "trials STUDY": {JSON, STORAGE},
-    "ui STUDY": {"--port", STORAGE, TRACKING},
+    "ui STUDY": {"--port", "--browser", "--no-browser", STORAGE, TRACKING},
 }  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_commands_and_flags_are_pinned() -> None:
     found = {}
     for path, command in COMMANDS.items():
         arguments = [p.name.upper() for p in command.params if isinstance(p, click.Argument) and p.name]
-        flags = {name for p in command.params if isinstance(p, click.Option) for name in p.opts}
+        flags = {name for p in command.params if isinstance(p, click.Option) for name in (*p.opts, *p.secondary_opts)}
         found[" ".join([path, *arguments])] = flags
     assert found == SURFACE
     assert {name for p in cli.params for name in p.opts} == {"--version", "--debug"}

@@ -16,7 +16,7 @@ from farsearch.far.loop import make_optimizer
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig
 
-__all__ = ["figure", "make_profile", "naive_peak_mib", "naive_step_seconds", "order_of", "traced"]
+__all__ = ["Traced", "figure", "make_profile", "naive_peak_mib", "naive_step_seconds", "order_of", "traced"]
 
 
 def figure(value: float, low: float | None = None, high: float | None = None) -> Figure:

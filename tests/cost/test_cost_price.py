@@ -17,7 +17,7 @@ from farsearch.devices.registry import load_profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.selection import learner_counts
 from farsearch.records import FarConfig, StepPlan
-from tests.cost.reference import figure, make_profile, naive_peak_mib, naive_step_seconds, traced
+from tests.cost.reference import Traced, figure, make_profile, naive_peak_mib, naive_step_seconds, traced
 from tests.tiny import make_config
 
 LAYERS, BATCH = 3, 8
@@ -48,6 +48,12 @@ def board(**figures: Any) -> Pricer:
     return pricer(profile=make_profile(**figures))
 
 
+@cache
+def directly(config: FarConfig, rows: int, length: int, optimizer: str = "adamw") -> Traced:
+    """The step of the model itself."""
+    return traced(MODEL, config, rows, length, optimizer)
+
+
 # Memory.
 
 BOARDS: list[dict[str, Any]] = [
@@ -65,7 +71,7 @@ BOARDS: list[dict[str, Any]] = [
 def test_peak_is_the_highest_level(figures: dict[str, Any], config: FarConfig, plan: StepPlan) -> None:
     """One event after the other, each as large as the device counts it: masks, blocks, workspace, parts, optimizer."""
     rows = plan.micro_batch_size or BATCH
-    direct = traced(MODEL, config, rows, 48, plan.optimizer)
+    direct = directly(config, rows, 48, plan.optimizer)
     expected = naive_peak_mib(direct, make_profile(**figures), plan.micro_batch_size is not None)
     cost = board(**figures).price(config, plan)
     assert cost.tensor_peak_mib == pytest.approx(expected, rel=1e-12)
@@ -77,7 +83,7 @@ def test_peak_is_the_highest_level(figures: dict[str, Any], config: FarConfig, p
 def test_adamw_holds_two_tensors_of_state() -> None:
     """Two moments of every trained parameter and a step count of each tensor; gradient descent holds nothing."""
     for config in (FULL, UNEVEN, NARROW):
-        direct = traced(MODEL, config, 1, 8)
+        direct = directly(config, 1, 8)
         cost = board().price(config)
         assert cost.memory["optimizer"] * 2**20 == pytest.approx(8 * cost.trainable + 4 * len(direct.trained))
         assert board().price(config, StepPlan("sgd")).memory["optimizer"] == 0
@@ -99,7 +105,7 @@ def test_masks_of_one_byte_save_three_quarters_of_the_masks() -> None:
 def test_breakdown_of_full_fine_tuning() -> None:
     """Parameters are the model's own, and the saved part grows with the batch while parameters do not."""
     cost = board().price(FULL)
-    direct = traced(MODEL, FULL, 1, 8)
+    direct = directly(FULL, 1, 8)
     assert cost.memory["parameters"] == direct.static / 2**20
     parts = board().price(FULL, StepPlan(micro_batch_size=2))
     assert parts.memory["parameters"] == cost.memory["parameters"]
@@ -192,7 +198,7 @@ def test_parts_save_memory_where_activations_weigh() -> None:
     """Two rows at once instead of eight need less.
 
     Where the gradients weigh more than the activations, as at four tokens, it may be the other way round: in parts all
-    gradients are held while activations grow. The real step says so too (``test_predicted_is_measured[few-tokens]``).
+    gradients are held while activations grow. The real step says so too (``few-tokens`` in test_cost_real.py).
     """
     plan = StepPlan(micro_batch_size=2)
     for config in (FULL, UNEVEN, NARROW):
@@ -222,7 +228,7 @@ def test_wall_time_is_the_sum_over_the_batches(config: FarConfig, micro: int | N
 
     @cache
     def step(length: int) -> float:
-        return naive_step_seconds(traced(MODEL, config, rows, length), make_profile(), parts)
+        return naive_step_seconds(directly(config, rows, length), make_profile(), parts)
 
     expected = sum(step(max(min(LENGTHS[row], 48) for row in batch)) for batch in batches)
     cost = board().price(config, plan)

@@ -1,0 +1,121 @@
+"""``farsearch estimate``: what a configuration costs on a device, without weights and without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farsearch.models.families import layout_of
+from farsearch.models.load import known_models, load_config, resolve_model
+from tests.journey import call
+
+SMALL = "google/bert_uncased_L-2_H-128_A-2"
+KEYS = [
+    "schema_version", "device", "model", "tensor_peak_mib", "peak_memory_mib", "peak_memory_mib_range",
+    "available_mib_range", "step_time_s", "wall_time_s", "wall_time_s_range", "fits", "breakdown",
+]  # fmt: skip
+
+
+def estimate(folder: Path, *options: object, model: str = SMALL, device: str = "jetson-nano") -> Any:
+    """An estimate as JSON."""
+    done = call(folder, "estimate", "--device", device, "--model", model, *options, "--json")
+    assert (done.code, done.err) == (0, "")
+    return done.json
+
+
+def test_json_has_the_shape_that_scripts_rely_on(tmp_path: Path) -> None:
+    """The documented keys are there, ranges hold their values, breakdowns add up, and nothing is written."""
+    cost = estimate(tmp_path, "--batch-size", 4, "--max-length", 16)
+    assert set(KEYS) <= set(cost)
+    assert (cost["schema_version"], cost["device"], cost["model"], cost["fits"]) == (1, "jetson-nano", SMALL, True)
+    for key in ("peak_memory_mib", "wall_time_s"):
+        low, high = cost[f"{key}_range"]
+        assert low <= cost[key] <= high
+    assert cost["tensor_peak_mib"] < cost["peak_memory_mib"]
+    assert sum(cost["breakdown"]["memory_mib"].values()) == pytest.approx(cost["tensor_peak_mib"])
+    assert sum(cost["breakdown"]["time_s"].values()) == pytest.approx(cost["wall_time_s"]) == cost["step_time_s"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_freezing_more_costs_less(tmp_path: Path) -> None:
+    """One fraction for all layers or one each, embeddings, attention and bottom: each makes it cheaper."""
+    base = ("--batch-size", 4, "--max-length", 16)
+    full = estimate(tmp_path, *base)
+    for options in (
+        ("--frozen-fraction", 0.9),
+        ("--frozen-fraction", "0,0.9"),
+        ("--frozen-embeddings",),
+        ("--frozen-attention-layers", 1),
+        ("--frozen-bottom-layers", 1),
+    ):
+        cost = estimate(tmp_path, *base, *options)
+        assert cost["trainable"] < full["trainable"]
+        assert cost["wall_time_s"] < full["wall_time_s"]
+    both = [estimate(tmp_path, *base, "--frozen-fraction", given) for given in ("0.5", "0.5,0.5")]
+    assert both[0] == both[1]
+
+
+def test_an_epoch_is_its_steps(tmp_path: Path) -> None:
+    """--samples prices the steps of an epoch at full length instead of one."""
+    one = estimate(tmp_path, "--batch-size", 4, "--max-length", 16)
+    epoch = estimate(tmp_path, "--batch-size", 4, "--max-length", 16, "--samples", 40)
+    assert epoch["wall_time_s"] == pytest.approx(10 * one["wall_time_s"])
+    assert epoch["step_time_s"] == one["step_time_s"]
+
+
+def test_words_say_the_same_as_json(tmp_path: Path) -> None:
+    """In words: whether it fits, memory with its range, time, energy, and what is an estimate."""
+    words = ("estimate", "--device", "jetson-nano", "--model", SMALL, "--batch-size", 4, "--max-length", 16)
+    done = call(tmp_path, *words)
+    cost = estimate(tmp_path, "--batch-size", 4, "--max-length", 16)
+    assert done.out.splitlines()[0] == f"{SMALL} on jetson-nano: fits"
+    assert f"{cost['peak_memory_mib']:.0f} MiB" in done.out
+    assert f"{cost['trainable']:,} parameters" in done.out
+    assert "an estimate" in done.out
+
+
+def test_what_does_not_fit_says_why(tmp_path: Path) -> None:
+    """A model that is too large for the device is no error: the answer is no, with the reason."""
+    cost = estimate(tmp_path, "--batch-size", 256, "--max-length", 512, model="google/bert_uncased_L-4_H-512_A-8")
+    assert cost["fits"] is False
+    assert cost["peak_memory_mib_range"][1] > cost["available_mib_range"][0]
+    done = call(
+        tmp_path, "estimate", "--device", "jetson-nano", "--model", "google/bert_uncased_L-4_H-512_A-8",
+        "--batch-size", 256, "--max-length", 512,
+    )  # fmt: skip
+    assert done.code == 0
+    assert "DOES NOT FIT" in done.out
+    assert "memory: up to " in done.out
+
+
+def test_well_known_models_need_no_network() -> None:
+    """The configurations of all of them come with the package and are of families that are supported."""
+    for name in known_models():
+        config = load_config(resolve_model(name), with_known=True)
+        assert len(layout_of(config).layers) == config.num_hidden_layers
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ({"device": "jetson-nono"}, 2, "did you mean 'jetson-nano'?"),
+        ({"model": "nobody/nothing"}, 5, "'nobody/nothing'"),
+        ({"model": "./nosuch"}, 2, "'./nosuch' does not exist"),
+        ({"frozen-fraction": "1.5"}, 2, "1.5"),
+        ({"frozen-fraction": "nan"}, 2, "nan"),
+        ({"frozen-fraction": "half"}, 2, "'half' is not a fraction"),
+        ({"frozen-fraction": "0.1,0.2,0.3"}, 2, "has 3 values"),
+        ({"frozen-bottom-layers": "3"}, 2, "the model has 2 layers"),
+        ({"max-length": "513"}, 2, "takes at most 512 tokens"),
+        ({"batch-size": "0"}, 2, "0 is not in the range"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, options: dict[str, str], code: int, message: str) -> None:
+    """Value, rule and mend, and the right exit code."""
+    values = {"device": "jetson-nano", "model": SMALL, **options}
+    done = call(tmp_path, "estimate", *(word for name, value in values.items() for word in (f"--{name}", value)))
+    assert (done.code, done.out) == (code, "")
+    assert done.err.count("\n") == 1
+    assert message in done.err

@@ -1,0 +1,185 @@
+"""``farsearch run`` as a user meets it: what it says, what it refuses, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.store import Store
+from tests.journey import call, prepare, run_arguments
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared working directory in which no study is made."""
+    made = prepare(tmp_path_factory.mktemp("refused"))
+    bad = shutil.copytree(made / "data", made / "bad")
+    lines = (bad / "train.tsv").read_text().splitlines()
+    lines[4] = "no label here"
+    (bad / "train.tsv").write_text("\n".join(lines) + "\n")
+    other = shutil.copytree(made / "data", made / "labels")
+    with (other / "dev.tsv").open("a") as file:
+        file.write("fine\thappy\n")
+    (shutil.copytree(made / "data", made / "half") / "dev.tsv").unlink()
+    (made / "empty").mkdir()
+    (made / "gpt").mkdir()
+    (made / "gpt" / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 2}))
+    (made / "typo.yaml").write_text((made / "tiny.yaml").read_text().replace("learning_rate:", "learning_rat:"))
+    return made
+
+
+REFUSED: list[tuple[dict[str, Any], tuple[str, ...], int, tuple[str, ...]]] = [
+    ({"device": "jetson-nono"}, (), 2, ("'jetson-nono'", "did you mean 'jetson-nano'?")),
+    ({"device": "mine.toml"}, (), 2, ("mine.toml",)),
+    ({"task": "sst3"}, (), 2, ("'sst3'", "did you mean 'sst2'?")),
+    ({"model": "./nosuch"}, (), 2, ("'./nosuch' does not exist", "pass a folder")),
+    ({"model": "empty"}, (), 2, ("'empty'", "no config.json")),
+    ({"model": "gpt"}, (), 2, ("'gpt2' is not supported", "bert, distilbert")),
+    ({"space": "defualt"}, (), 2, ("'defualt'", "did you mean 'default'?")),
+    ({"space": "typo.yaml"}, (), 2, ("'typo.yaml'", "'learning_rat'", "did you mean 'learning_rate'?")),
+    ({"space": "nosuch.yaml"}, (), 2, ("'nosuch.yaml'", "check the path")),
+    ({"data_dir": "bad"}, (), 2, ("train.tsv line 5", "1 column", "a row has 2 (sentence, label)")),
+    ({"data_dir": "labels"}, (), 2, ("dev.tsv line 122", "'happy'", "0 (negative), 1 (positive)")),
+    ({}, ("--set", "learning_rat=1"), 2, ("--set learning_rat=1", "did you mean 'learning_rate'?")),
+    ({}, ("--set", "learning_rate"), 2, ("'learning_rate'", "key=value", "for example learning_rate=1e-4")),
+    ({}, ("--set", "learning_rate=fast"), 2, ("'fast'", "neither a number nor true or false")),
+    ({}, ("--set", "learning_rate=-1"), 2, ("--set: learning_rate", "-1", "above 0")),
+    ({}, ("--set", "epochs=inf"), 2, ("--set: epochs", "inf", "finite number")),
+    ({}, ("--set", "epochs=1", "--set", "epochs=2"), 2, ("--set epochs=2", "twice")),
+    ({}, ("--set", "frozen_bottom_layers=9"), 2, ("frozen_bottom_layers is 9", "the model has 2 layers")),
+    ({"epochs": 1}, ("--set", "epochs=2"), 2, ("--epochs 1.0 and --set epochs=2", "give one of them")),
+    ({"train_samples": 0}, (), 2, ("'--train-samples'", "'0' is not a number of rows", "give 1 or more, or all")),
+    ({"train_samples": "some"}, (), 2, ("'--train-samples'", "'some'", "or all")),
+    ({"train_samples": 1}, (), 2, ("1 training samples", "at least 2")),
+    ({"train_samples": 5000}, (), 2, ("5000 training samples", "480 rows", "ask for fewer")),
+    ({"sampler": "tqe"}, (), 2, ("'tqe'", "one of tpe, nsga2, gp, random")),
+    ({"study": "../tiny"}, (), 2, ("'../tiny'", "use letters, digits")),
+    ({"n_trials": 0}, (), 2, ("'--n-trials'", "0 is not in the range")),
+    ({"epochs": 0}, (), 2, ("'--epochs'", "'0' is not a number above 0")),
+    ({"epochs": "nan"}, (), 2, ("'--epochs'", "'nan' is not a number above 0")),
+    ({"max_memory": "inf"}, (), 2, ("'--max-memory'", "'inf' is not a number above 0")),
+    ({"max_time": -3}, (), 2, ("'--max-time'", "'-3' is not a number above 0")),
+    ({"max_length": 3}, (), 2, ("'--max-length'", "3 is not in the range")),
+    ({"max_length": 4000}, (), 2, ("--max-length is 4000", "at most 128 tokens")),
+    ({"batch_size": "many"}, (), 2, ("'--batch-size'", "'many' is not a valid integer")),
+    ({"prime_on": "moon"}, (), 2, ("'--prime-on'", "'moon'", "'host', 'device'")),
+    ({"tracking_uri": "nonsense"}, (), 2, ("'nonsense'", "sqlite:///FILE")),
+    ({"storage": "nonsense"}, (), 2, ("--storage nonsense", "postgresql://")),
+    ({"data_dir": "nosuch"}, (), 5, ("'nosuch' does not exist", "train.tsv and dev.tsv")),
+    ({"data_dir": "half"}, (), 5, ("no dev.tsv in the folder 'half'",)),
+    ({"data_dir": None}, (), 5, ("HF_HUB_OFFLINE", "--data-dir")),
+    ({"model": "prajjwal1/bert-tiny"}, (), 5, ("'prajjwal1/bert-tiny'", "HF_HUB_OFFLINE", "--model FOLDER")),
+    ({"model": "bert-base-uncased"}, (), 5, ("'bert-base-uncased'", "HF_HUB_OFFLINE", "--model FOLDER")),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "code", "fragments"), REFUSED, ids=[f"{r[0] or ' '.join(r[1])}"[:50] for r in REFUSED]
+)
+def test_a_mistake_is_one_line_and_makes_nothing(
+    folder: Path, tiny_bert: Path, options: dict[str, Any], more: tuple[str, ...], code: int, fragments: tuple[str, ...]
+) -> None:
+    """Each mistake ends with its exit code and one line with value, rule and mend; no study comes of it."""
+    done = call(folder, *run_arguments(tiny_bert, 3, **{"study": None, **options}), *more)
+    assert (done.code, done.out) == (code, ""), done.err
+    assert done.err.count("\n") == 1, done.err
+    assert done.err.startswith("farsearch: ")
+    assert "Traceback" not in done.err
+    for fragment in fragments:
+        assert fragment in done.err
+    assert not (folder / ".farsearch" / "studies.journal").exists()
+
+
+def test_a_dry_run_says_what_would_happen_and_does_nothing(tmp_path: Path, tiny_bert: Path) -> None:
+    """Job, device, size of the space and time on this host, then the end: no study, no database, nothing trained."""
+    folder = prepare(tmp_path)
+    done = call(folder, *run_arguments(tiny_bert, 7), "--dry-run")
+    assert (done.code, done.out) == (0, "")
+    study, device, space, host, last = done.err.splitlines()
+    assert study.startswith("study tiny: sst2 (files in data), tiny-bert, 320 training and ")
+    assert device.startswith("device jetson-nano: ")
+    assert space.startswith("space: 50 combinations times a continuous learning_rate; 100% of 200 random ones fit: ")
+    assert re.match(r"this host: about .* for 7 trials of at most ", host)
+    assert last == "dry run: nothing was trained"
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".farsearch") == ["data", "tiny.yaml"]
+    assert not list((folder / ".farsearch").glob("*.journal"))
+
+
+def test_a_search_ends_with_the_front_and_the_next_commands(tmp_path: Path, tiny_distilbert: Path) -> None:
+    """On the embedded sample: a plain line a trial on stderr, the front as a table on stdout, a picture, commands."""
+    arguments = run_arguments(
+        tiny_distilbert, 3, task="reviews", data_dir=None, space="uniform", study=None, train_samples=64
+    )
+    done = call(tmp_path, *arguments)
+    assert done.code == 0, done.err
+    name = "reviews-tiny-distilbert-jetson-nano-uniform"
+    assert done.out.startswith(f"{name}: Pareto front of 3 trained trials")
+    lines = done.err.splitlines()
+    trials = [line for line in lines if re.match(r"\[\d/3\] trial \d  ", line)]
+    assert [line[:5] for line in trials] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert all("MiB" in line and "on the device" in line for line in trials)
+    picture = next(line.partition("picture: ")[2] for line in lines if line.startswith("picture: "))
+    assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+    commands = [line.split() for line in lines[lines.index("next:") + 1 :]]
+    assert [command[1] for command in commands] == ["pareto", "ui", "export"]
+    assert call(tmp_path, *commands[0][1:]).code == 0
+    assert call(tmp_path, *commands[2][1:]).code == 0
+    assert (tmp_path / "bundle" / "far.json").is_file()
+    assert "\x1b" not in done.err + done.out
+    study = snapshot_of(Store(tmp_path / ".farsearch").load())
+    assert study.meta["command"].endswith("run --device jetson-nano --task reviews " + " ".join(arguments[5:]))
+
+
+def test_other_settings_are_another_study(finished_study: Path, tiny_bert: Path) -> None:
+    """The same name with other settings ends with 4 at once; the line names what differs, and nothing changes."""
+    before = call(finished_study, "trials", "--json").out
+    done = call(finished_study, *run_arguments(tiny_bert, 12, seed=3, batch_size=8))
+    assert (done.code, done.out) == (4, "")
+    assert done.err.count("\n") == 1
+    for fragment in ("'tiny' exists with other settings", "job.batch_size: 8, 16", "job.seed: 3, 0", "--study"):
+        assert fragment in done.err
+    assert call(finished_study, "trials", "--json").out == before
+    assert call(finished_study, *run_arguments(tiny_bert, 12, seed=3), "--dry-run").code == 4
+
+
+def test_where_nothing_fits_the_nearest_setting_is_named(tmp_path: Path, tiny_bert: Path) -> None:
+    """A bound that nothing keeps ends with 3; with the bound that the line names, the search runs."""
+    folder = prepare(tmp_path)
+    done = call(folder, *run_arguments(tiny_bert, 2, max_memory=5))
+    assert done.code == 3
+    last = done.err.splitlines()[-1]
+    assert last.startswith("farsearch: none of 200 proposals can be trained (refused for: max-memory 200)")
+    assert "0% of 200 random ones fit" in done.err
+    option, value = last.split("allow ")[1].split()
+    assert option == "--max-memory"
+    fits = ("--set", "frozen_fraction=1", "--set", "frozen_embeddings=true", "--set", "frozen_bottom_layers=1")
+    again = call(folder, *run_arguments(tiny_bert, 1, max_memory=value, study="other"), *fits)
+    assert again.code == 0, again.err
+
+
+def test_a_mirror_that_can_not_be_written_does_not_stop_the_search(tmp_path: Path, tiny_bert: Path) -> None:
+    """MLflow is a mirror: when its database is lost during the search, a warning says so and the trials go on."""
+    folder = prepare(tmp_path)
+    assert call(folder, *run_arguments(tiny_bert, 1)).code == 0
+    (folder / "mlflow.db").write_bytes(b"this is no database " * 100)
+    done = call(folder, *run_arguments(tiny_bert, 2))
+    assert done.code in (0, 5)
+    assert "Traceback" not in done.err
+    assert "mlflow.db" in done.err
+    (folder / "mlflow.db").unlink()
+    assert call(folder, *run_arguments(tiny_bert, 2)).code == 0
+    assert "0 updated, 2 were right" in call(folder, "sync").out
+
+
+def test_secrets_of_the_command_are_not_kept(tmp_path: Path, tiny_bert: Path) -> None:
+    """A password in an address that the user typed is in no record of the study."""
+    folder = prepare(tmp_path)
+    call(folder, *run_arguments(tiny_bert, 1, storage=f"sqlite:///{tmp_path}/s.db?password=http://me:secret@host"))
+    for path in folder.rglob("*"):
+        assert not path.is_file() or b"secret" not in path.read_bytes(), path
