@@ -122,11 +122,10 @@ def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], Non
     name = options.model or (_EMBEDDED_MODEL if options.task == "reviews" else DEFAULT_MODEL)
     source = resolve_model(name)
     shipped = None if options.device == LOCAL else find_profile(options.device, store, progress)
+    space.distributions(len(layout_of(load_config(source)).layers))
     data = load_task(options.task, options.data_dir)
     split = _split(data, options)
     tokenizer = load_tokenizer(source)
-    layers = len(layout_of(load_config(source)).layers)
-    space.distributions(layers)
     max_length = _max_length(options, source, tokenizer, data)
     profile = shipped or find_profile(options.device, store, progress)
     job = JobSpec(

@@ -60,7 +60,7 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
-def run_arguments(model: Path, n_trials: int, **options: Any) -> list[str]:
+def run_arguments(model: Path, n_trials: int, /, **options: Any) -> list[str]:
     """Arguments of ``farsearch run`` in a prepared directory. Options by their names, ``max_time=3``."""
     values = {
         "device": "jetson-nano",

@@ -32,7 +32,7 @@ _WORDS = 240
 @cache
 def make_vocabulary() -> tuple[str, ...]:
     """Special tokens, marks, letters (whole and as the middle of a word), and the reviews' most frequent words."""
-    text = resources.files("farsearch.tasks").joinpath("reviews", "train.tsv").read_text(encoding="utf-8")
+    text = (resources.files("farsearch.tasks") / "reviews" / "train.tsv").read_text(encoding="utf-8")
     counted = Counter(re.findall(r"[a-z]{2,}", text.lower()))
     words = sorted(counted, key=lambda word: (-counted[word], word))[:_WORDS]
     return (*_SPECIAL, *_MARKS, *_LETTERS, *(f"##{letter}" for letter in _LETTERS), *sorted(words))
