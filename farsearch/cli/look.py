@@ -21,7 +21,7 @@ from farsearch.cli.options import (
     study_argument,
     tracking_option,
 )
-from farsearch.cli.terminal import print_rows
+from farsearch.cli.terminal import estimates_for, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +103,11 @@ def trials(study: str | None, as_json: bool, storage: str | None) -> None:
     if as_json:
         _print_trials(snapshot, snapshot.trials)
     else:
-        print_rows(trial_rows(snapshot), f"{snapshot.name}: all trials", f"{snapshot.name} has no trial yet")
+        print_rows(
+            trial_rows(snapshot),
+            f"{snapshot.name}: all trials, {estimates_for(snapshot)}",
+            f"{snapshot.name} has no trial yet",
+        )
 
 
 @click.command()
@@ -132,7 +136,7 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
         _print_trials(snapshot, snapshot.front)
     else:
         empty = f"no trial of {snapshot.name} is on the front yet"
-        print_rows(front_rows(snapshot), f"{snapshot.name}: Pareto front", empty)
+        print_rows(front_rows(snapshot), f"{snapshot.name}: Pareto front, {estimates_for(snapshot)}", empty)
 
 
 @click.command()

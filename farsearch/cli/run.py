@@ -17,7 +17,7 @@ from farsearch.cli.options import (
     tracking_option,
     typed_command,
 )
-from farsearch.cli.terminal import make_console, print_rows
+from farsearch.cli.terminal import estimates_for, make_console, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,8 @@ __all__ = ["COMMANDS"]
 @click.option("--n-trials", type=click.IntRange(min=1), metavar="N", default=30, show_default=True,
               help="Trained trials that the study is to have in all.")  # fmt: skip
 @click.option("--timeout", type=AboveZero(), metavar="S", help="Start no trial after so many seconds.")
-@click.option("--train-samples", type=SamplesOrAll(), help="Rows that a trial trains on.  [default: at most 4096]")
+@click.option("--train-samples", type=SamplesOrAll(), metavar="N|all",
+              help="Rows that a trial trains on.  [default: at most 4096]")  # fmt: skip
 @click.option("--epochs", type=AboveZero(), help="Passes over them in the FAR phase.  [default: the space's, 1]")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=8, show_default=True,
               help="Rows of a training step.")  # fmt: skip
@@ -222,7 +223,7 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
     from farsearch.report import save_front_png
     from farsearch.tables import front_rows
 
-    title = f"{snapshot.name}: Pareto front of {len(snapshot.complete)} trained trials"
+    title = f"{snapshot.name}: Pareto front of {len(snapshot.complete)} trained trials, {estimates_for(snapshot)}"
     print_rows(front_rows(snapshot), title, f"no trial of {snapshot.name} is on the front yet")
     rejected = ", ".join(f"{reason} {count}" for reason, count in snapshot.rejected.items())
     if rejected:

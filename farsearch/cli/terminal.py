@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["make_console", "print_rows"]
+    from farsearch.records import StudySnapshot
+
+__all__ = ["estimates_for", "make_console", "print_rows"]
 
 _WIDE = 10_000
 """Columns of a pipe: its reader wraps where it likes."""
@@ -37,3 +39,8 @@ def print_rows(rows: Sequence[dict[str, str]], title: str | None, empty: str) ->
         print_table(rows, console, title)
     else:
         console.print(empty)
+
+
+def estimates_for(snapshot: StudySnapshot) -> str:
+    """What a table's heading says of its memory and time."""
+    return f"memory and time estimated for {snapshot.settings.device}"

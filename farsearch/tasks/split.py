@@ -121,8 +121,9 @@ def split_examples(examples: Examples, train_samples: int | None, seed: int, max
     Validation rows are distinct texts that are no part of another text of the file, as those of SST-2's official
     development set are. With its validation row, every row that equals it or is part of it is withheld from training.
     So many rows are withheld as the training sample leaves unused, or 20 % of the file where that is more, until
-    there are ``max_validation`` validation rows, and never the last row of a class. Both draws are stratified by
-    class, and a smaller ``train_samples`` draws a prefix of a larger one's rows where the validation rows are the same.
+    there are ``max_validation`` validation rows, and never the last row of a class. The training sample takes whole
+    texts first, those that are no part of another: a phrase adds little to its sentence (docs/log.md has what that is
+    worth on SST-2). Both draws are stratified by class, and a smaller ``train_samples`` draws a prefix of a larger one's rows where the validation rows are the same.
 
     Args:
         examples: the whole training file.
@@ -139,7 +140,8 @@ def split_examples(examples: Examples, train_samples: int | None, seed: int, max
     budget = _withheld_at_most(len(examples), len(left), train_samples)
     validation: list[int] = []
     withheld: set[int] = set()
-    for row in _draw_order(texts.maximal(), labels, f"validation {seed}"):
+    maximal = texts.maximal()
+    for row in _draw_order(maximal, labels, f"validation {seed}"):
         related = {i for part in texts.parts(_words(examples.texts[row])) for i in texts.rows[part]} - withheld
         still_left = left - Counter(labels[i] for i in related)
         if len(validation) == max_validation or len(withheld) + len(related) > budget or len(still_left) < len(left):
@@ -154,6 +156,7 @@ def split_examples(examples: Examples, train_samples: int | None, seed: int, max
             "no part of one another: give a file with more of them"
         )
     # No row left contains a validation text: those are parts of no other text.
-    pool = [row for row in range(len(examples)) if row not in withheld]
-    train = _draw_order(pool, labels, f"train {seed}")[:train_samples]
-    return Split(tuple(train), tuple(validation))
+    whole = [row for row in maximal if row not in withheld]
+    rest = sorted(set(range(len(examples))) - withheld - set(whole))
+    train = [row for pool in (whole, rest) for row in _draw_order(pool, labels, f"train {seed}")]
+    return Split(tuple(train[:train_samples]), tuple(validation))

@@ -40,14 +40,13 @@ def test_json_has_the_shape_that_scripts_rely_on(tmp_path: Path) -> None:
 
 
 def test_freezing_more_costs_less(tmp_path: Path) -> None:
-    """One fraction for all layers or one each, embeddings, attention and bottom: each makes it cheaper."""
+    """One fraction for all layers or one each, embeddings and bottom: each makes it cheaper."""
     base = ("--batch-size", 4, "--max-length", 16)
     full = estimate(tmp_path, *base)
     for options in (
         ("--frozen-fraction", 0.9),
         ("--frozen-fraction", "0,0.9"),
         ("--frozen-embeddings",),
-        ("--frozen-attention-layers", 1),
         ("--frozen-bottom-layers", 1),
     ):
         cost = estimate(tmp_path, *base, *options)

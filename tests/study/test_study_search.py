@@ -263,6 +263,20 @@ def test_an_interrupt_while_a_trial_is_made_is_no_kill(bed: Bed, tmp_path: Path)
     assert search.study.trials[1].user_attrs["kills"] == 0
 
 
+def test_a_reader_that_leaves_loses_no_trial(bed: Bed, tmp_path: Path) -> None:
+    """Where the pipe that the progress goes to is closed, the search ends with that, and what was told stays told."""
+
+    class Left(Notes):
+        def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        bed.search(tmp_path, Left()).run(3)
+    search = bed.search(tmp_path)
+    assert [trial.state for trial in snapshot_of(search.study).trials] == ["complete"]
+    assert len(keys(search.run(3))) == 3
+
+
 def test_what_can_not_be_saved_is_not_told(bed: Bed, tmp_path: Path) -> None:
     """Where the tensors can't be written, the trial is not complete, nothing else is lost, and it is tried again."""
     search = bed.search(tmp_path)

@@ -1,0 +1,98 @@
+"""What ``show`` says of a trial, and ``devices show`` of a profile."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from farsearch.cli.details import profile_rows, trial_details
+from farsearch.devices import list_profiles, load_profile
+from farsearch.records import FarConfig, PrimingReport, StepPlan, TrialRecord
+from tests.factories import make_snapshot
+
+
+def details(**changes: Any) -> dict[str, str]:
+    """The rows of the factory's trial 2, changed, as a table of what to value."""
+    snapshot = make_snapshot()
+    rows = trial_details(snapshot, dataclasses.replace(snapshot.trials[2], **changes))
+    assert all(set(row) == {"what", "value"} for row in rows)
+    return {row["what"].strip(): row["value"] for row in rows}
+
+
+def test_figures_have_units_ranges_and_what_they_are() -> None:
+    """Metric with its error and rows, costs with their ranges as estimates, breakdowns from the largest part."""
+    rows = details()
+    assert rows["state"] == "complete, on the front"
+    assert rows["accuracy"] == "84.0 ± 1.1 % on 1,024 validation rows"
+    assert rows["accuracy, development set"] == "83.7 % (nothing is chosen by it)"
+    assert rows["peak memory"] == "1,200 MiB (estimate, 1,080 MiB to 1,440 MiB)"
+    assert rows["of it tensors"] == "saved activations 214 MiB, parameters 87 MiB"
+    assert rows["device time"] == "4.2 min (estimate, 2.9 min to 6.7 min)"
+    assert rows["of it"] == "gemm 100 s"
+    assert rows["energy"] == "2,500 J (estimate)"
+    assert rows["trained parameters"] == "14,000,002"
+    assert rows["loss"] == "0.070 at step 8, 0.027 at step 24"
+
+
+def test_each_layer_is_shown() -> None:
+    """The frozen share of each layer from the bottom, a frozen bottom as wholly frozen, and the parts beside."""
+    config = FarConfig((0.5, 0.25, 0.9, 1.0), 1e-4, 2.0, 0.1, frozen_attention_layers=1, frozen_bottom_layers=2)
+    rows = details(config=config, plan=StepPlan(micro_batch_size=4))
+    assert rows["by layer, from the bottom"] == "100%, 100%, 90%, 100%"
+    assert rows["frozen neurons"] == "98% on average"
+    assert rows["frozen embeddings"] == "yes"
+    assert rows["wholly frozen"] == "the 2 lowest layers"
+    assert rows["frozen attention"] == "the 1 lowest layer"
+    assert rows["epochs"] == "2, after 0.1 of priming"
+    assert rows["micro-batch"] == "4 rows"
+    assert details()["frozen attention"] == "in no layer"
+
+
+@pytest.mark.parametrize(
+    ("report", "ran", "selection"),
+    [
+        (PrimingReport(0, 0.0, False, 0.0, None, 0.1), "none", "random: there was no priming"),
+        (PrimingReport(0, 0.0, False, 0.0, None, None), "none", "none: every layer is trained or frozen as a whole"),
+        (PrimingReport(1, 0.4, False, 0.2, None, 0.1), "1 step, 0.4 s here", "with one step of priming nothing says"),
+        (
+            PrimingReport(8, 3.1, True, 0.4, 0.31, 0.1),
+            "8 steps, 3.1 s here, from the cache",
+            "agree on 31% of the learners; by chance it would be 10%",
+        ),
+    ],
+)
+def test_priming_says_what_it_did(report: PrimingReport, ran: str, selection: str) -> None:
+    """Steps, seconds, cache, and how far the two halves of the priming agree, against chance."""
+    rows = details(priming=report)
+    assert rows["priming"] == ran
+    assert selection in rows["selection"]
+    assert "can't be told from a random one" not in rows["selection"]
+    assert ("spread of the scores" in rows) == (report.steps > 0)
+
+
+@pytest.mark.parametrize(("overlap", "random"), [(0.5, True), (0.54, True), (0.56, False), (0.9, False), (0.3, True)])
+def test_a_selection_that_is_no_better_than_random_is_said_in_words(overlap: float, random: bool) -> None:
+    """An overlap that is hardly above chance is told in a sentence, with what to do about it."""
+    text = details(priming=PrimingReport(8, 3.1, False, 0.4, overlap, 0.5))["selection"]
+    assert ("The selection can't be told from a random one: prime longer, or not at all" in text) == random
+
+
+def test_what_is_not_known_has_no_row() -> None:
+    """A trial of which nothing is known but that it failed has two rows, and no empty ones."""
+    rows = trial_details(make_snapshot(), TrialRecord(number=1, state="fail", reason="its process was killed"))
+    assert rows == [{"what": "state", "value": "fail"}, {"what": "reason", "value": "its process was killed"}]
+
+
+@pytest.mark.parametrize("name", list_profiles())
+def test_every_figure_of_a_profile_has_its_source(name: str) -> None:
+    """One row a figure, with value, range where there is one, basis and source."""
+    profile = load_profile(name)
+    rows = profile_rows(profile)
+    assert [row["figure"] for row in rows] == [key.split(".")[1] for key in profile.figures()]
+    for row, figure in zip(rows, profile.figures().values(), strict=True):
+        assert float(row["value"].replace(",", "")) == pytest.approx(figure.value, rel=1e-4)
+        assert bool(row["range"]) == (figure.low != figure.high)
+        assert row["source"] == figure.source
+        assert row["basis"] in ("read", "derived", "measured", "assumed")
