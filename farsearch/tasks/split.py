@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from farsearch.errors import BadInput
@@ -76,10 +76,10 @@ class _Texts:
         return sorted(found)
 
 
-def _draw_order(rows: Sequence[int], labels: Sequence[int], seed: str) -> list[int]:
+def _draw_order(rows: Sequence[int], labels: Sequence[int], seed: str, first: Collection[int] = ()) -> list[int]:
     """All ``rows`` in a seeded order of which every prefix is stratified.
 
-    Of each class, a prefix holds its share of the rows within one row, and at least one row where the prefix is as
+    Within a class, rows of ``first`` come first. Of each class, a prefix holds its share of the rows within one row, and at least one row where the prefix is as
     long as there are classes.
     """
     shuffler = random.Random(seed)
@@ -90,6 +90,7 @@ def _draw_order(rows: Sequence[int], labels: Sequence[int], seed: str) -> list[i
     for label in sorted(by_class):
         members = by_class[label]
         shuffler.shuffle(members)
+        members.sort(key=lambda row: row not in first)
         placed += [((k + 0.5) / len(members) if k else 0.0, label, row) for k, row in enumerate(members)]
     return [row for _, _, row in sorted(placed)]
 
@@ -156,7 +157,6 @@ def split_examples(examples: Examples, train_samples: int | None, seed: int, max
             "no part of one another: give a file with more of them"
         )
     # No row left contains a validation text: those are parts of no other text.
-    whole = [row for row in maximal if row not in withheld]
-    rest = sorted(set(range(len(examples))) - withheld - set(whole))
-    train = [row for pool in (whole, rest) for row in _draw_order(pool, labels, f"train {seed}")]
-    return Split(tuple(train[:train_samples]), tuple(validation))
+    pool = [row for row in range(len(examples)) if row not in withheld]
+    train = _draw_order(pool, labels, f"train {seed}", first=set(maximal))[:train_samples]
+    return Split(tuple(train), tuple(validation))

@@ -75,6 +75,24 @@ def test_training_keeps_its_rows(examples: Examples, samples: int, seed: int) ->
     assert min(samples, rows - round(0.2 * rows) - 1) <= len(split.train) <= samples
 
 
+@given(nested_files(), st.integers(2, 30), st.integers(0, 3))
+def test_whole_texts_come_before_their_parts(examples: Examples, samples: int, seed: int) -> None:
+    """No row is drawn to train on while its class has one left that is no part of another text."""
+    try:
+        split = split_examples(examples, min(samples, len(examples)), seed)
+    except BadInput:
+        assume(False)
+        return
+    texts = [padded(text) for text in examples.texts]
+    firsts = {text: i for i, text in reversed(list(enumerate(texts)))}
+    whole = {i for text, i in firsts.items() if all(text == other for other in texts if text in other)}
+    free = whole - set(split.validation)
+    for place, row in enumerate(split.train):
+        if row not in whole:
+            later = set(free) - set(split.train[:place])
+            assert all(examples.labels[i] != examples.labels[row] for i in later)
+
+
 @given(separate_files(), st.integers(2, 120), st.integers(0, 3))
 def test_both_parts_are_stratified(examples: Examples, samples: int, seed: int) -> None:
     """Each class has its share of the rows that a part was drawn from, within one row."""
