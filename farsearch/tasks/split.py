@@ -79,8 +79,8 @@ class _Texts:
 def _draw_order(rows: Sequence[int], labels: Sequence[int], seed: str, first: Collection[int] = ()) -> list[int]:
     """All ``rows`` in a seeded order of which every prefix is stratified.
 
-    Within a class, rows of ``first`` come first. Of each class, a prefix holds its share of the rows within one row, and at least one row where the prefix is as
-    long as there are classes.
+    Within a class, rows of ``first`` come first. Of each class, a prefix holds its share of the rows within one row,
+    and at least one row where the prefix is as long as there are classes.
     """
     shuffler = random.Random(seed)
     by_class: dict[int, list[int]] = defaultdict(list)
@@ -124,7 +124,8 @@ def split_examples(examples: Examples, train_samples: int | None, seed: int, max
     So many rows are withheld as the training sample leaves unused, or 20 % of the file where that is more, until
     there are ``max_validation`` validation rows, and never the last row of a class. The training sample takes whole
     texts first, those that are no part of another: a phrase adds little to its sentence (docs/log.md has what that is
-    worth on SST-2). Both draws are stratified by class, and a smaller ``train_samples`` draws a prefix of a larger one's rows where the validation rows are the same.
+    worth on SST-2). Both draws are stratified by class, and a smaller ``train_samples`` draws a prefix of a larger
+    one's rows where the validation rows are the same.
 
     Args:
         examples: the whole training file.
