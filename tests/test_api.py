@@ -1,0 +1,75 @@
+"""farsearch as a library: what `import farsearch` offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import transformers
+
+import farsearch
+from farsearch import FarConfig, JobOptions, apply_far, estimate, search
+from farsearch.errors import BadInput
+from farsearch.records import TrialRecord
+
+
+class Listener:
+    """Hears of a search and keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.ended: list[int] = []
+
+    def trial_started(self, *_: object) -> None: ...
+    def step(self, *_: object) -> None: ...
+    def note(self, *_: object) -> None: ...
+
+    def trial_ended(self, record: TrialRecord, *_: object) -> None:
+        self.ended.append(record.number)
+
+
+def test_the_public_surface() -> None:
+    """A change to what the package offers is always on purpose."""
+    assert farsearch.__all__ == ["FarConfig", "JobOptions", "apply_far", "estimate", "search"]
+    with pytest.raises(AttributeError, match="no attribute 'serach'"):
+        farsearch.serach  # noqa: B018
+
+
+def test_importing_is_light() -> None:
+    """``import farsearch`` loads no torch, so that the command line answers at once."""
+    code = "import sys, farsearch; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_apply_far_trains_the_share_asked_for(tiny_bert: Path) -> None:
+    """Half of the hidden neurons of the first layer learn, the second layer is untouched; other depths are refused."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    before = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    hidden, width = model.config.hidden_size, model.config.intermediate_size
+    apply_far(model, FarConfig((0.5, 0.0), 1e-4, 1.0))
+    frozen = before - sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert frozen == (width // 2) * (2 * hidden + 1) + hidden
+    with pytest.raises(BadInput, match="has 3 layers, the model 2"):
+        apply_far(model, FarConfig((0.5, 0.0, 0.0), 1e-4, 1.0))
+
+
+def test_estimate_needs_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A known model is priced offline; freezing lowers what is trained; wrong lengths are refused."""
+    monkeypatch.chdir(tmp_path)
+    full = estimate("jetson-nano", "google/bert_uncased_L-2_H-128_A-2", batch_size=2, max_length=16)
+    far = estimate("jetson-nano", "google/bert_uncased_L-2_H-128_A-2", batch_size=2, max_length=16, frozen_fraction=0.9)
+    assert far.trainable < full.trainable
+    assert far.tensor_peak_mib < full.tensor_peak_mib
+    with pytest.raises(BadInput, match="at most 512"):
+        estimate("jetson-nano", "google/bert_uncased_L-2_H-128_A-2", max_length=600)
+
+
+def test_search_is_the_commands_search(tiny_bert: Path, tmp_path: Path) -> None:
+    """The library's search trains the asked number of trials, tells of each, and goes on with its study."""
+    options = JobOptions(task="reviews", device="jetson-nano", model=str(tiny_bert), train_samples=32, max_length=16)
+    listener = Listener()
+    snapshot = search(options, listener, n_trials=2, home=tmp_path / "home")
+    assert [trial.number for trial in snapshot.complete] == listener.ended == [0, 1]
+    again = search(options, Listener(), n_trials=3, home=tmp_path / "home")
+    assert len(again.complete) == 3
