@@ -21,11 +21,17 @@ class Listener:
     def __init__(self) -> None:
         self.ended: list[int] = []
 
-    def trial_started(self, *_: object) -> None: ...
-    def step(self, *_: object) -> None: ...
-    def note(self, *_: object) -> None: ...
+    def trial_started(self, *_: object) -> None:
+        """Not looked at here."""
+
+    def step(self, *_: object) -> None:
+        """Not looked at here."""
+
+    def note(self, *_: object) -> None:
+        """Not looked at here."""
 
     def trial_ended(self, record: TrialRecord, *_: object) -> None:
+        """Keep the number."""
         self.ended.append(record.number)
 
 
