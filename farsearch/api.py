@@ -11,7 +11,7 @@ from farsearch.errors import BadInput
 from farsearch.far import surgery
 from farsearch.far.layout import get_module
 from farsearch.far.selection import learner_counts, random_learners
-from farsearch.jobs import JobOptions, find_profile, resolve_job
+from farsearch.jobs import JobOptions, find_profile, resolve_job, shared_tables
 from farsearch.models.families import layout_of
 from farsearch.models.load import load_config, resolve_model
 from farsearch.records import FarConfig, StepPlan, StudySnapshot
@@ -90,7 +90,8 @@ def estimate(
         config = _frozen_config(model, layers, frozen)
     profile = find_profile(device, Store(HOME), progress)
     lengths = None if samples is None else [max_length] * samples
-    return Pricer(settings, classes, batch_size, max_length, profile, lengths=lengths).price(config)
+    tables = shared_tables(settings, classes)
+    return Pricer(settings, classes, batch_size, max_length, profile, lengths=lengths, tables=tables).price(config)
 
 
 def _frozen_config(model: str, layers: int, frozen: dict[str, Any]) -> FarConfig:

@@ -6,11 +6,13 @@ import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from farsearch.cost.price import Pricer, priming_plan
+from farsearch.cost.table import StepTable
 from farsearch.devices import Profile, load_profile, local_profile
 from farsearch.devices.registry import LOCAL
 from farsearch.errors import BadInput
@@ -25,7 +27,7 @@ from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
 from farsearch.training import Bench
 
-__all__ = ["DEFAULT_MODEL", "Job", "JobOptions", "find_profile", "resolve_job"]
+__all__ = ["DEFAULT_MODEL", "Job", "JobOptions", "find_profile", "resolve_job", "shared_tables"]
 
 DEFAULT_MODEL = "distilbert-base-uncased"
 _EMBEDDED_MODEL = "minilm"
@@ -86,9 +88,10 @@ class Job:
     def pricer(self, bench: Bench) -> Pricer:
         """Price configurations of this job on its device."""
         settings, job = self.settings, self.settings.job
+        config, classes = load_config(self.source), len(self.data.spec.labels)
         return Pricer(
-            load_config(self.source),
-            len(self.data.spec.labels),
+            config,
+            classes,
             job.batch_size,
             job.max_length,
             self.profile,
@@ -99,7 +102,18 @@ class Job:
             max_memory_mib=settings.max_memory_mib,
             max_time_s=settings.max_time_s,
             device_samples=settings.device_samples,
+            tables=shared_tables(config, classes),
         )
+
+
+def shared_tables(config: Any, classes: int) -> dict[int, StepTable]:
+    """The look-up tables of a model, traced once a process, whatever job or device they are asked for."""
+    return _tables(config.to_json_string(use_diff=False), classes)
+
+
+@lru_cache(maxsize=16)
+def _tables(_config: str, _classes: int) -> dict[int, StepTable]:
+    return {}
 
 
 def find_profile(name: str, store: Store, progress: Callable[[str], None] | None = None) -> Profile:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.jobs import Job, JobOptions, resolve_job
+from farsearch.jobs import Job, JobOptions, resolve_job, shared_tables
+from farsearch.models.load import load_config
 from farsearch.records import FarConfig, Priming, StepPlan
 from farsearch.study.outlook import Outlook, outlook
 from farsearch.study.store import Store
@@ -139,6 +140,14 @@ def test_the_budget_is_that_of_the_objective(folder: Path, tiny_bert: Path) -> N
     process = job.profile.process_mib
     assert job.meta["budget_mib"] + process.high - process.value == pytest.approx(job.profile.available_mib[0])
     assert resolve(folder, tiny_bert, max_memory_mib=500.0).meta["budget_mib"] == 500.0
+
+
+def test_a_model_is_traced_once_a_process(folder: Path, tiny_bert: Path) -> None:
+    """Jobs that differ in device and bounds share the look-up tables of their model; another model has its own."""
+    jobs = [resolve(folder, tiny_bert, device=device) for device in ("jetson-nano", "raspberry-pi-4")]
+    first, second = (shared_tables(load_config(job.source), 2) for job in jobs)
+    assert first is second
+    assert shared_tables(load_config(jobs[0].source), 3) is not first
 
 
 def test_the_outlook_says_size_share_and_time(folder: Path, tiny_bert: Path) -> None:
