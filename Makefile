@@ -9,7 +9,7 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 
 # What `make demo` runs: a whole search within a few minutes on two cores, with a model and data that are installed with it.
-DEMO ?= run --device jetson-nano --task reviews --model minilm --study demo --epochs 3 --n-trials 8
+DEMO ?= run --device jetson-nano --task reviews --model minilm --study demo --epochs 3 --n-trials 6
 
 # `make test` leaves out what needs more than the install.
 MARKERS ?= not real_data and not service and not browser and not board and not slow
