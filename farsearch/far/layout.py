@@ -3,17 +3,33 @@
 A layout is plain data, so that a bundle can carry it to a board that knows nothing of model families.
 """
 
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from torch import nn
 
-__all__ = ["LayerLayout", "ModelLayout", "get_module", "set_module"]
+__all__ = ["AttentionLayout", "LayerLayout", "ModelLayout", "get_module", "set_module"]
+
+
+class AttentionLayout(NamedTuple):
+    """The module at ``path`` that computes ``softmax(q k') v``, and the names of its submodules.
+
+    ``output`` is the map that follows, None where it is in another module. ``heads`` is their number.
+    """
+
+    path: str
+    query: str
+    key: str
+    value: str
+    output: Optional[str]
+    dropout: str
+    heads: int
 
 
 class LayerLayout(NamedTuple):
     """Module paths of one transformer layer.
 
-    ``down(activation(up(x)))`` is its feed-forward block. ``attention`` names the linear maps of its attention.
+    ``down(activation(up(x)))`` is its feed-forward block. ``attention`` names the linear maps of its attention;
+    ``self_attention``, ``dropouts`` and ``norms`` are what may be executed in another way (execution.py).
     """
 
     path: str
@@ -21,23 +37,45 @@ class LayerLayout(NamedTuple):
     up: str
     activation: str
     down: str
+    self_attention: Optional[AttentionLayout] = None
+    dropouts: Tuple[str, ...] = ()
+    norms: Tuple[str, ...] = ()
 
 
 class ModelLayout(NamedTuple):
-    """Module paths of a model: its embeddings (with their LayerNorm), and its layers from the bottom."""
+    """Module paths of a model: its embeddings (with their LayerNorm), and its layers from the bottom.
+
+    ``dropouts`` and ``norms`` are those of the embeddings.
+    """
 
     embeddings: str
     layers: Tuple[LayerLayout, ...]
+    dropouts: Tuple[str, ...] = ()
+    norms: Tuple[str, ...] = ()
 
     def to_dict(self) -> Dict[str, Any]:
         """The layout as JSON types."""
-        return {"embeddings": self.embeddings, "layers": [dict(layer._asdict()) for layer in self.layers]}
+        return dict(self._asdict(), layers=[_layer_to_dict(layer) for layer in self.layers])
 
     @classmethod
     def from_dict(cls, data: Dict[str, Any]) -> "ModelLayout":
         """The layout that ``to_dict`` wrote. An unknown or missing key raises TypeError or KeyError."""
-        layers = tuple(LayerLayout(**dict(row, attention=tuple(row["attention"]))) for row in data["layers"])
-        return cls(**dict(data, layers=layers))
+        return cls(**_tuples(dict(data, layers=tuple(_layer_from_dict(row) for row in data["layers"]))))
+
+
+def _layer_to_dict(layer: LayerLayout) -> Dict[str, Any]:
+    attention = layer.self_attention
+    return dict(layer._asdict(), self_attention=None if attention is None else dict(attention._asdict()))
+
+
+def _layer_from_dict(row: Dict[str, Any]) -> LayerLayout:
+    attention = row.get("self_attention")
+    return LayerLayout(**_tuples(dict(row, self_attention=attention and AttentionLayout(**attention))))
+
+
+def _tuples(row: Dict[str, Any]) -> Dict[str, Any]:
+    """JSON has lists only."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
 
 
 def get_module(model: nn.Module, path: str) -> Any:

@@ -1,16 +1,26 @@
 """Reconfigure a model for FAR, and put it back together.
 
-``reconfigure`` and ``merge`` are exact inverses: the same state dict, bit by bit, for any selection.
+``reconfigure`` and ``merge`` are exact inverses: the same state dict, bit by bit, for any selection (frozen weights that
+were held in fewer bits come back rounded).
 """
 
-from typing import Iterator, Optional, Sequence
+from functools import partial
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence
 
+import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from .ffn import SplitFeedForward
+from .attention import RecomputedAttention
+from .dropout import SeededDropout
+from .execution import Execution
+from .ffn import SplitFeedForward, WholeFeedForward
 from .layout import LayerLayout, ModelLayout, get_module, set_module
+from .norms import OutputLayerNorm
 
-__all__ = ["apply_far", "freeze", "merge", "reconfigure", "trainable_count", "width_of"]
+__all__ = ["apply_far", "execute", "freeze", "merge", "reconfigure", "trainable_count", "width_of"]
+
+_MODULES = Execution()
 
 
 def apply_far(
@@ -20,48 +30,93 @@ def apply_far(
     frozen_embeddings: bool = False,
     frozen_attention_layers: int = 0,
     frozen_bottom_layers: int = 0,
+    execution: Execution = _MODULES,
 ) -> nn.Module:
-    """Make ``model`` ready for the FAR phase, in place: ``reconfigure`` and ``freeze``."""
-    reconfigure(model, layout, learners)
-    return freeze(model, layout, frozen_embeddings, frozen_attention_layers, frozen_bottom_layers)
+    """Make ``model`` ready for the FAR phase, in place: ``reconfigure``, ``freeze`` and ``execute``."""
+    reconfigure(model, layout, learners, execution)
+    freeze(model, layout, frozen_embeddings, frozen_attention_layers, frozen_bottom_layers)
+    return execute(model, layout, execution)
 
 
-def reconfigure(model: nn.Module, layout: ModelLayout, learners: Sequence[Optional[Sequence[int]]]) -> nn.Module:
+def reconfigure(
+    model: nn.Module,
+    layout: ModelLayout,
+    learners: Sequence[Optional[Sequence[int]]],
+    execution: Execution = _MODULES,
+) -> nn.Module:
     """Split the feed-forward blocks of ``model``, in place.
 
     Args:
-        learners: for each layer the indices of its learners, or None to leave it untouched.
+        learners: for each layer the indices of its learners, or None to train all of it.
+        execution: its ``feed_forward`` policy, with ``modules`` a layer that trains all is left untouched.
 
     Raises:
         ValueError: where there is not one entry a layer, or an index is outside the block.
     """
+    policy, rows = execution.feed_forward, execution.chunk_rows
     if len(learners) != len(layout.layers):
         raise ValueError("{} selections for {} layers".format(len(learners), len(layout.layers)))
     for layer, chosen in zip(layout.layers, learners):
-        if chosen is None:
-            continue
         up, activation, down = (get_module(model, path) for path in (layer.up, layer.activation, layer.down))
+        if chosen is None:
+            if policy != "modules":
+                whole = WholeFeedForward(up, activation, down, policy, rows)
+                _stand_in(model, layer, whole.held, whole)
+            continue
         width = up.weight.shape[0]
         if len(chosen) and not 0 <= min(chosen) <= max(chosen) < width:
             raise ValueError("learners of {} are outside 0 to {}".format(layer.path, width - 1))
-        block = SplitFeedForward(up, activation, down, chosen)
-        block.train(model.training)
-        # the whole block stands where its second map was; what led there hands x through
-        set_module(model, layer.up, nn.Identity())
-        set_module(model, layer.activation, nn.Identity())
-        set_module(model, layer.down, block)
+        block = SplitFeedForward(up, activation, down, chosen, policy, getattr(torch, execution.frozen_dtype), rows)
+        _stand_in(model, layer, nn.Identity(), block)
+    return model
+
+
+def _stand_in(model: nn.Module, layer: LayerLayout, before: nn.Module, block: nn.Module) -> None:
+    """Put a block where its second map was; what led there hands x through."""
+    set_module(model, layer.up, before)
+    set_module(model, layer.activation, nn.Identity())
+    set_module(model, layer.down, block.train(model.training))
+
+
+def _pieces(layout: ModelLayout, execution: Execution) -> Dict[str, Callable[[Any], nn.Module]]:
+    """What stands in for a module, by path."""
+    found: Dict[str, Callable[[Any], nn.Module]] = {}
+    for part in (layout, *layout.layers):
+        if execution.dropout == "seed":
+            found.update((path, SeededDropout) for path in part.dropouts)
+        if execution.layer_norm == "output":
+            found.update((path, OutputLayerNorm) for path in part.norms)
+    for layer in layout.layers:
+        attention = layer.self_attention
+        if attention is not None and execution.attention == "recompute":
+            found[attention.path] = lambda module, at=attention: RecomputedAttention(module, at, execution.chunk_rows)
+    return found
+
+
+def execute(model: nn.Module, layout: ModelLayout, execution: Execution) -> nn.Module:
+    """Let attention, dropout and LayerNorm be executed as ``execution`` says, in place; ``merge`` undoes it."""
+    for path, stand_in in _pieces(layout, execution).items():
+        set_module(model, path, stand_in(get_module(model, path)).train(model.training))
+    for layer in layout.layers if execution.checkpointing else ():
+        module = get_module(model, layer.path)
+        # not by transformers' switch: it makes the embeddings' output need a gradient, and with it everything below
+        # the lowest trained parameter. The reentrant form would need the same
+        module.forward = partial(checkpoint, module.forward, use_reentrant=False)
     return model
 
 
 def merge(model: nn.Module, layout: ModelLayout) -> nn.Module:
-    """Undo ``reconfigure`` in place. All parameters have gradients again."""
+    """Undo ``apply_far`` in place. All parameters have gradients again."""
     for layer in layout.layers:
         block = get_module(model, layer.down)
-        if isinstance(block, SplitFeedForward):
-            up, activation, down = block.release()
-            set_module(model, layer.up, up)
-            set_module(model, layer.activation, activation)
-            set_module(model, layer.down, down)
+        if isinstance(block, (SplitFeedForward, WholeFeedForward)):
+            for path, module in zip((layer.up, layer.activation, layer.down), block.release()):
+                set_module(model, path, module)
+    for path, module in list(model.named_modules()):
+        if isinstance(module, (RecomputedAttention, SeededDropout, OutputLayerNorm)):
+            set_module(model, path, module.release().train(model.training))
+    for layer in layout.layers:
+        get_module(model, layer.path).__dict__.pop("forward", None)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model

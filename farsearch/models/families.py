@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from farsearch.errors import BadInput
-from farsearch.far.layout import LayerLayout, ModelLayout
+from farsearch.far.layout import AttentionLayout, LayerLayout, ModelLayout
 
 __all__ = ["FAMILIES", "layout_of"]
 
@@ -24,9 +24,14 @@ def _bert(config: Any) -> ModelLayout:
             up=f"{path}.intermediate.dense",
             activation=f"{path}.intermediate.intermediate_act_fn",
             down=f"{path}.output.dense",
+            self_attention=AttentionLayout(
+                f"{path}.attention.self", "query", "key", "value", None, "dropout", config.num_attention_heads
+            ),
+            dropouts=(f"{path}.attention.output.dropout", f"{path}.output.dropout"),
+            norms=(f"{path}.attention.output.LayerNorm", f"{path}.output.LayerNorm"),
         )
 
-    return ModelLayout("bert.embeddings", tuple(layer(i) for i in range(config.num_hidden_layers)))
+    return _model("bert.embeddings", tuple(layer(i) for i in range(config.num_hidden_layers)))
 
 
 def _distilbert(config: Any) -> ModelLayout:
@@ -38,9 +43,18 @@ def _distilbert(config: Any) -> ModelLayout:
             up=f"{path}.ffn.lin1",
             activation=f"{path}.ffn.activation",
             down=f"{path}.ffn.lin2",
+            self_attention=AttentionLayout(
+                f"{path}.attention", "q_lin", "k_lin", "v_lin", "out_lin", "dropout", config.n_heads
+            ),
+            dropouts=(f"{path}.ffn.dropout",),
+            norms=(f"{path}.sa_layer_norm", f"{path}.output_layer_norm"),
         )
 
-    return ModelLayout("distilbert.embeddings", tuple(layer(i) for i in range(config.num_hidden_layers)))
+    return _model("distilbert.embeddings", tuple(layer(i) for i in range(config.num_hidden_layers)))
+
+
+def _model(embeddings: str, layers: tuple[LayerLayout, ...]) -> ModelLayout:
+    return ModelLayout(embeddings, layers, (f"{embeddings}.dropout",), (f"{embeddings}.LayerNorm",))
 
 
 FAMILIES: Mapping[str, Callable[[Any], ModelLayout]] = {"bert": _bert, "distilbert": _distilbert}

@@ -1,0 +1,156 @@
+"""Self-attention that keeps queries, keys and values, and computes scores and probabilities again.
+
+``softmax(q k' / sqrt(size of a head) + mask) v`` for each head. Ordinary modules keep the probabilities, their dropout
+mask and the dropped probabilities for the backward pass: ``3 heads length`` numbers a token beside q, k and v. Here
+none of them is kept; computing them again costs two small products of a layer's twelve or more, and an exponential.
+"""
+
+from typing import Any, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from .dropout import drawn_again, generator_state, keep_or_drop
+from .execution import portions, without_autocast
+from .layout import AttentionLayout
+
+__all__ = ["RecomputedAttention", "attend"]
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """``[rows, length, hidden]`` to ``[rows, heads, length, size]``."""
+    return x.view(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
+
+
+def _portion(mask: Optional[Tensor], rows: slice) -> Optional[Tensor]:
+    """The mask of some rows; one of a single row serves all."""
+    return mask if mask is None or mask.shape[0] == 1 else mask[rows]
+
+
+def _probabilities(q: Tensor, k: Tensor, mask: Optional[Tensor]) -> Tensor:
+    """``[rows, heads, length, length]``, in float32 at least."""
+    scores = torch.matmul(q, k.transpose(-1, -2))
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    scores.mul_(q.shape[-1] ** -0.5)
+    if mask is not None and mask.dtype == torch.bool:
+        scores.masked_fill_(mask.logical_not(), torch.finfo(scores.dtype).min)
+    elif mask is not None:
+        scores.add_(mask)
+    return torch.softmax(scores, -1)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], heads: int, p: float, rows: Optional[int]
+    ) -> Tensor:
+        ctx.heads, ctx.p, ctx.rows = heads, p, rows
+        ctx.state = generator_state(q) if p else None
+        y = torch.empty_like(v)
+        with without_autocast(q):
+            for some in portions(q, rows):
+                chances = _probabilities(_heads(q[some], heads), _heads(k[some], heads), _portion(mask, some))
+                if p:
+                    chances.mul_(keep_or_drop(chances, p))
+                _heads(y[some], heads).copy_(torch.matmul(chances.to(v.dtype), _heads(v[some], heads)))
+                del chances
+        ctx.save_for_backward(q, k, v, mask)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (g,) = gradients
+        q, k, v, mask = ctx.saved_tensors
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        with without_autocast(q):
+            if ctx.p:
+                with drawn_again(q, ctx.state):
+                    _attention_gradients(ctx, g, q, k, v, mask, (dq, dk, dv))
+            else:
+                _attention_gradients(ctx, g, q, k, v, mask, (dq, dk, dv))
+        return dq, dk, dv, None, None, None, None
+
+
+def _attention_gradients(
+    ctx: Any, g: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], out: Tuple[Tensor, Tensor, Tensor]
+) -> None:
+    """Fill ``out`` with the gradients of q, k and v; portions in the order of the forward pass, for their masks."""
+    for some in portions(q, ctx.rows):
+        queries, keys, values, above = (_heads(x[some], ctx.heads) for x in (q, k, v, g))
+        dq, dk, dv = (_heads(x[some], ctx.heads) for x in out)
+        chances = _probabilities(queries, keys, _portion(mask, some))
+        # of the dropped probabilities P, then of the probabilities, then of the scores: P (dP - sum over keys of P dP)
+        inner = torch.matmul(above, values.transpose(-1, -2)).to(chances.dtype)
+        if ctx.p:
+            factor = keep_or_drop(chances, ctx.p)
+            inner.mul_(factor)
+            dv.copy_(torch.matmul(factor.mul_(chances).to(g.dtype).transpose(-1, -2), above))
+            del factor
+        else:
+            dv.copy_(torch.matmul(chances.to(g.dtype).transpose(-1, -2), above))
+        inner.mul_(chances)
+        inner.sub_(chances.mul_(inner.sum(-1, keepdim=True))).mul_(queries.shape[-1] ** -0.5)
+        del chances
+        inner = inner.to(queries.dtype)
+        dq.copy_(torch.matmul(inner, keys))
+        dk.copy_(torch.matmul(inner.transpose(-1, -2), queries))
+        del inner
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Optional[Tensor],
+    heads: int,
+    dropout: float = 0.0,
+    rows: Optional[int] = None,
+) -> Tensor:
+    """Attention of every head, ``[rows, length, hidden]`` each.
+
+    Args:
+        mask: added to the scores, or boolean with True where attended; broadcast to ``[rows, heads, length, length]``.
+        dropout: probability with which a probability is dropped.
+        rows: sequences that are worked on together; None chooses.
+    """
+    return _Attention.apply(  # type: ignore[no-any-return]
+        q.contiguous(), k.contiguous(), v.contiguous(), mask, heads, dropout, rows
+    )
+
+
+class RecomputedAttention(nn.Module):
+    """Stands in place of a model's self-attention and has its submodules under their names.
+
+    It takes what the versions of transformers hand to such a module: hidden states first (or as ``hidden_states`` or
+    ``query``), the mask second (or as ``attention_mask`` or ``mask``), and gives back ``(context, None)``.
+    """
+
+    def __init__(self, original: nn.Module, layout: AttentionLayout, rows: Optional[int]) -> None:
+        super().__init__()
+        self.layout, self.rows, self.shell = layout, rows, (original,)
+        for name, child in original.named_children():
+            self.add_module(name, child)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tuple[Tensor, None]:
+        """``[rows, length, hidden]`` to the same, as the first of a pair."""
+        hidden = args[0] if args else kwargs.get("hidden_states", kwargs.get("query"))
+        mask = kwargs.get("attention_mask", kwargs.get("mask", args[1] if len(args) > 1 else None))
+        layout = self.layout
+        q, k, v = (getattr(self, name)(hidden) for name in (layout.query, layout.key, layout.value))
+        dropout = getattr(self, layout.dropout).p if self.training else 0.0
+        context = attend(q, k, v, _as_scores(mask), layout.heads, dropout, self.rows)
+        if layout.output is not None:
+            context = getattr(self, layout.output)(context)
+        return context, None
+
+    def release(self) -> nn.Module:
+        """The module that this one stands for."""
+        return self.shell[0]
+
+
+def _as_scores(mask: Optional[Tensor]) -> Optional[Tensor]:
+    """A mask that broadcasts over scores: one of a value a token says with 0 what is padding."""
+    if mask is not None and mask.dim() == 2:
+        return mask.ne(0)[:, None, None, :]
+    return mask

@@ -1,0 +1,77 @@
+"""How a training step of a model is executed: what its backward pass keeps, what it computes again, in what portions.
+
+None of it changes what is learned. ``modules`` everywhere is the model as transformers built it.
+"""
+
+from typing import Any, List, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+__all__ = ["FEED_FORWARD", "Execution", "compute_dtype", "portions", "rows_at_once", "without_autocast"]
+
+FEED_FORWARD = ("modules", "store", "compact", "recompute")
+"""Policies of a feed-forward block (ffn.py)."""
+
+_TOKENS_AT_ONCE = 512
+"""Tokens whose temporaries live together: enough rows for a matrix product to run at full rate, few enough that the
+temporaries stay small beside what is saved."""
+
+
+class Execution(NamedTuple):
+    """How the forward and backward pass of a model are executed.
+
+    Attributes:
+        feed_forward: what a block keeps for the backward pass: ``modules`` what autograd keeps, ``store`` the
+            pre-activations, ``compact`` the frozen neurons' derivative in one byte (not exact), ``recompute`` nothing
+            but its input.
+        attention: ``modules``, or ``recompute``: scores and probabilities are computed again.
+        dropout: ``modules``, or ``seed``: masks are drawn again.
+        layer_norm: ``modules``, or ``output``: the normalised input is rebuilt from the output.
+        frozen_dtype: in which frozen feed-forward weights are held: ``float32``, ``bfloat16`` or ``float16`` (the
+            latter two round them).
+        checkpointing: a layer keeps its input alone, and runs forward again before its backward pass.
+        chunk_rows: sequences whose temporaries live together; None chooses by their length.
+    """
+
+    feed_forward: str = "modules"
+    attention: str = "modules"
+    dropout: str = "modules"
+    layer_norm: str = "modules"
+    frozen_dtype: str = "float32"
+    checkpointing: bool = False
+    chunk_rows: Optional[int] = None
+
+
+def rows_at_once(shape: Any) -> int:
+    """Rows of ``[batch, length, hidden]`` (or ``[tokens, hidden]``) that are worked on together.
+
+    A power of two, so that few sizes occur however texts are padded.
+    """
+    length = shape[1] if len(shape) > 2 else 1
+    rows = max(1, _TOKENS_AT_ONCE // max(1, length))
+    return 1 << (rows.bit_length() - 1)
+
+
+def portions(x: Tensor, rows: Optional[int]) -> List[slice]:
+    """Slices of the first dimension of ``x`` that are worked on one after another; None chooses their size."""
+    step = rows or rows_at_once(x.shape)
+    return [slice(start, start + step) for start in range(0, x.shape[0], step)]
+
+
+def without_autocast(x: Tensor) -> Any:
+    """A function that chooses its types once, by ``compute_dtype``, is not to be cast at each product."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The type that products with ``x`` are computed in: autocast's where it is on, else that of ``x``."""
+    kind = x.device.type
+    if hasattr(torch, "get_autocast_dtype"):
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    # before torch 2.4 each device had functions of its own
+    if kind == "cuda" and torch.is_autocast_enabled():
+        return torch.get_autocast_gpu_dtype()
+    if kind == "cpu" and torch.is_autocast_cpu_enabled():
+        return torch.get_autocast_cpu_dtype()
+    return x.dtype

@@ -1,0 +1,118 @@
+"""What workstation and board must agree on, computed by whichever Python runs it.
+
+The tests call these functions under the workstation's torch, and start this file on the board::
+
+    python checks.py FOLDER
+
+with ``far/`` (the copy), ``case.json`` and, for a model, ``config.json``, ``layout.json`` and ``start.pt`` in FOLDER. It
+writes ``answer.json``. It keeps to the syntax of Python 3.6 and to what torch 1.10 and transformers 4.18 have.
+
+A check takes the name of the package that far is there, the folder and its case, and returns JSON types.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["CHECKS"]
+
+Case = Dict[str, Any]
+State = Dict[str, Tensor]
+
+
+def modules(far: str, _folder: Path, case: Case) -> Case:
+    """Imports each module of far, as a board's first act."""
+    return {"imported": [importlib.import_module(far + "." + name).__name__ for name in case["modules"]]}
+
+
+def order(far: str, _folder: Path, case: Case) -> Case:
+    """Batches of a phase, and its rates."""
+    batches, loop = importlib.import_module(far + ".batches"), importlib.import_module(far + ".loop")
+    rows = batches.phase_batches(case["lengths"], case["batch_size"], case["epochs"], case["seed"])
+    rate = loop.linear_rate(case["learning_rate"], len(rows))
+    return {"batches": rows, "rates": [rate(step) for step in range(len(rows))]}
+
+
+def selection(far: str, folder: Path, case: Case) -> Case:
+    """Scores of the neurons between ``start.pt`` and ``primed.pt``, and the learners by score and by lot."""
+    choose = importlib.import_module(far + ".selection")
+    before, after = torch.load(str(folder / "start.pt")), torch.load(str(folder / "primed.pt"))
+    scores = choose.neuron_scores(read_layout(far, folder), before, after)
+    count = choose.learner_count(len(scores[0]), case["frozen_fraction"])
+    return {
+        "scores": [score.tolist() for score in scores],
+        "top": [choose.top_learners(score, count) for score in scores],
+        "ties": choose.top_learners(torch.tensor(case["ties"]), count),
+        "random": [choose.random_learners(len(score), count, case["seed"]) for score in scores],
+    }
+
+
+def training(far: str, folder: Path, case: Case) -> Case:
+    """A FAR phase: ``apply_far`` with the case's options, the loop with its own, ``merge``, prediction."""
+    loop, surgery = importlib.import_module(far + ".loop"), importlib.import_module(far + ".surgery")
+    batches = importlib.import_module(far + ".batches")
+    layout = read_layout(far, folder)
+    model, start = read_model(folder)
+    names = list(model.state_dict())
+    rows, labels, steps = case["rows"], case["labels"], []  # type: Tuple[List[List[int]], List[int], List[float]]
+    phase = batches.phase_batches([len(row) for row in rows], case["batch_size"], case["epochs"], case["seed"])
+    surgery.apply_far(model, layout, case["learners"], **case["apply"])
+    trainable = surgery.trainable_count(model)
+    optimizer = loop.make_optimizer(case["optimizer"], model)
+    rate = loop.linear_rate(case["learning_rate"], len(phase))
+    loop.train(
+        model, rows, labels, phase, optimizer, rate, 0, case["seed"],
+        on_step=lambda _step, loss: steps.append(loss), **case["train"]
+    )  # fmt: skip
+    surgery.merge(model, layout)
+    state = model.state_dict()
+    return {
+        "losses": steps,
+        "logits": loop.predict(model, rows, 0).tolist(),
+        "trainable": trainable,
+        "same_names": list(state) == names,
+        "moved": sorted(name for name, value in start.items() if not torch.equal(value, state[name])),
+        "moved_neurons": [moved_neurons(start, state, layer) for layer in layout.layers],
+    }
+
+
+def moved_neurons(start: State, state: State, layer: Any) -> List[int]:
+    """Neurons of a layer whose row, bias or column differ between two states."""
+    up, bias, down = ((start[name] != state[name]) for name in (layer.up + ".weight", layer.up + ".bias",
+                                                                layer.down + ".weight"))  # fmt: skip
+    return (up.any(1) | bias | down.any(0)).nonzero().flatten().tolist()
+
+
+def read_layout(far: str, folder: Path) -> Any:
+    """The layout that the workstation wrote."""
+    layout = importlib.import_module(far + ".layout")
+    return layout.ModelLayout.from_dict(json.loads((folder / "layout.json").read_text()))
+
+
+def read_model(folder: Path) -> Tuple[nn.Module, State]:
+    """The model that the workstation wrote, as this machine's transformers builds it, and its weights."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(str(folder))
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    start = torch.load(str(folder / "start.pt"))
+    missing, unexpected = model.load_state_dict(start, strict=False)
+    # transformers 4.18 counts this constant buffer among a BERT's weights, 5 does not
+    assert not unexpected and {name.split(".")[-1] for name in missing} <= {"position_ids"}, (missing, unexpected)
+    return model, start
+
+
+CHECKS = {check.__name__: check for check in (modules, order, selection, training)}
+
+
+if __name__ == "__main__":
+    here = Path(sys.argv[1])
+    sys.path.insert(0, str(here))
+    asked = json.loads((here / "case.json").read_text())
+    answer = CHECKS[asked["check"]]("far", here, asked)
+    (here / "answer.json").write_text(json.dumps(answer))

@@ -1,0 +1,151 @@
+"""The folder ``far`` on a board: Python 3.6, torch 1.10 and transformers 4.18 compute what the workstation does.
+
+``make test-board`` makes that Python in .venv-board; FARSEARCH_BOARD_PYTHON names another one, on a real board say.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import farsearch.far
+from farsearch.models.load import build_model
+from tests.board import checks
+from tests.tiny import FAMILIES, make_config
+
+pytestmark = pytest.mark.board
+
+FAR = Path(farsearch.far.__file__).parent
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / os.environ.get("FARSEARCH_BOARD_PYTHON", ".venv-board/bin/python")
+
+families = pytest.mark.parametrize("family", FAMILIES)
+
+WIDTH = 64
+LEARNERS = [[1, 5, 40, 41, 63], []]
+
+LABELS = [i % 2 for i in range(26)]
+ROWS = [[2, 10 + label, *random.Random(i).choices(range(5, 300), k=i % 11), 3] for i, label in enumerate(LABELS)]
+"""One token of a row tells its label, so that training must move the loss."""
+
+TRAINING = {
+    "check": "training",
+    "rows": ROWS,
+    "labels": LABELS,
+    "learners": LEARNERS,
+    "batch_size": 4,
+    "epochs": 2.0,
+    "seed": 3,
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "apply": {},
+    "train": {},
+}
+
+
+@pytest.fixture(scope="module")
+def board() -> Path:
+    """The board's Python."""
+    if not PYTHON.is_file():
+        pytest.skip(f"there is no {PYTHON}; make test-board makes it")
+    return PYTHON
+
+
+def model_folder(folder: Path, family: str, dropout: float = 0.0) -> Path:
+    """A tiny model as a bundle would carry it, and the same model as if primed."""
+    torch.manual_seed(0)
+    config = make_config(family, neurons=WIDTH, dropout=dropout)
+    config.initializer_range = 0.2
+    model, layout = build_model(config, 2)
+    config.save_pretrained(folder)
+    (folder / "layout.json").write_text(json.dumps(layout.to_dict()))
+    start = model.state_dict()
+    torch.save(start, folder / "start.pt")
+    torch.save({name: value + 1e-3 * torch.randn(value.shape) for name, value in start.items()}, folder / "primed.pt")
+    return folder
+
+
+def on_both(board: Path, folder: Path, case: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The answers of board and workstation to a case; the board has a copy of far, and nothing else of farsearch."""
+    shutil.copytree(FAR, folder / "far", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    (folder / "case.json").write_text(json.dumps(case))
+    done = subprocess.run(
+        [board, "-I", checks.__file__, folder], cwd=folder, capture_output=True, text=True, check=False, timeout=250
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads((folder / "answer.json").read_text())
+    return answer, checks.CHECKS[case["check"]]("farsearch.far", folder, case)
+
+
+def test_the_board_is_an_old_one(board: Path) -> None:
+    """Python 3.6, torch 1.10 and transformers 4.18, and no farsearch: else the tests below would prove nothing."""
+    says = "import sys, torch, transformers; print(sys.version, torch.__version__, transformers.__version__, sep='|')"
+    done = subprocess.run([board, "-I", "-c", says], capture_output=True, text=True, check=True)
+    python, torch_version, transformers_version = done.stdout.split("|")
+    assert python.startswith("3.6.")
+    assert torch_version.startswith("1.10.")
+    assert transformers_version.startswith("4.18.")
+    assert subprocess.run([board, "-I", "-c", "import farsearch"], capture_output=True, check=False).returncode == 1
+
+
+def test_every_module_is_imported(board: Path, tmp_path: Path) -> None:
+    """Under the name that the folder has on a board."""
+    names = [path.stem for path in sorted(FAR.glob("*.py")) if path.stem != "__init__"]
+    answer, _ = on_both(board, tmp_path, {"check": "modules", "modules": names})
+    assert answer["imported"] == [f"far.{name}" for name in names]
+
+
+def test_same_order_and_rates(board: Path, tmp_path: Path) -> None:
+    """The batches of a phase of several epochs have the same rows in the same order, at the same learning rates."""
+    lengths = [random.Random(i).randrange(3, 64) for i in range(333)]
+    case = {"check": "order", "lengths": lengths, "batch_size": 8, "epochs": 2.6, "seed": 7, "learning_rate": 3e-4}
+    answer, expected = on_both(board, tmp_path, case)
+    assert len(expected["batches"]) == 109
+    assert answer == expected
+
+
+@families
+def test_same_learners(board: Path, tmp_path: Path, family: str) -> None:
+    """By score, by the lower index where scores are equal, and by lot."""
+    ties = [float(random.Random(i).randrange(4)) for i in range(WIDTH)]
+    case = {"check": "selection", "frozen_fraction": 0.6, "ties": ties, "seed": 11}
+    answer, expected = on_both(board, model_folder(tmp_path, family), case)
+    for name in ("top", "ties", "random"):
+        assert answer[name] == expected[name]
+    torch.testing.assert_close(torch.tensor(answer["scores"]), torch.tensor(expected["scores"]), atol=1e-12, rtol=0)
+
+
+@families
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"learners": [None, list(range(WIDTH))]}, id="no block frozen"),
+        pytest.param({"optimizer": "sgd", "learning_rate": 0.1}, id="sgd"),
+        pytest.param({"train": {"micro_batch_size": 3}}, id="micro-batches"),
+        pytest.param({"apply": {"frozen_embeddings": True, "frozen_attention_layers": 1}}, id="frozen parts"),
+        pytest.param({"apply": {"frozen_bottom_layers": 1}, "learners": [None, LEARNERS[0]]}, id="frozen bottom"),
+    ],
+)
+def test_same_training(board: Path, tmp_path: Path, family: str, change: dict[str, Any]) -> None:
+    """Without dropout: the same losses step by step and logits to 1e-4, and the same tensors and neurons moved."""
+    case = {**TRAINING, **change}
+    answer, expected = on_both(board, model_folder(tmp_path, family), case)
+    assert len(expected["losses"]) == 14
+    assert answer["losses"] == pytest.approx(expected["losses"], abs=1e-4)
+    assert abs(expected["losses"][0] - expected["losses"][-1]) > 1e-2
+    torch.testing.assert_close(torch.tensor(answer["logits"]), torch.tensor(expected["logits"]), atol=1e-4, rtol=0)
+    for name in ("trainable", "moved", "moved_neurons"):
+        assert answer[name] == expected[name]
+    assert answer["same_names"]
+    for moved, learners in zip(answer["moved_neurons"], case["learners"], strict=True):
+        if learners is not None:
+            assert moved == learners
