@@ -3,9 +3,11 @@
 #   PYTHON=python3.12                     another Python to make .venv with
 #   PIP_ARGS="--extra-index-url URL"      further arguments of pip install, for example the index of another torch build
 #   PYTEST_ARGS="-k pattern tests/far"    further arguments of pytest
+#   BOARD_PYTHON=PATH                     the Python 3.6 of `make test-board`, where it is not on the path or in pyenv
 
 PYTHON ?= python3
 PIP_ARGS ?=
+BOARD_PYTHON ?=
 PYTEST_ARGS ?=
 
 # What `make demo` runs: a whole search within a few minutes on two cores, with a model and data that are installed with it.
@@ -21,7 +23,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-wheel check format wheel constraints clean
+.PHONY: help demo test test-all test-board test-wheel check format wheel constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,9 @@ test: .venv/.installed-dev ## install, then run all tests that need nothing but 
 
 test-all: .venv/.installed-dev ## the same, with those that need real data, services, a browser or time
 	.venv/bin/python $(PYTEST) $(PYTEST_ARGS)
+
+test-board: .venv/.installed-dev .venv-board/.installed ## run what goes to a board under Python 3.6 and torch 1.10
+	FARSEARCH_BOARD_PYTHON=.venv-board/bin/python .venv/bin/python $(PYTEST) -m board $(PYTEST_ARGS)
 
 test-wheel: .venv/.installed-dev ## build the wheel and run the tests against it
 	@bash tools/test_wheel.sh $(PYTEST) -m "$(MARKERS)" $(PYTEST_ARGS)
@@ -55,12 +60,16 @@ constraints: ## pin again what the ranges of pyproject.toml resolve to (needs uv
 	printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml - --all-extras --universal --python-version 3.10 \
 		--no-annotate --custom-compile-command "make constraints" --quiet $(UV_ARGS) -o constraints.txt
 
-clean: ## remove .venv, build products and caches; studies stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## remove .venv, .venv-board, build products and caches; studies stay
+	rm -rf .venv .venv-board build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find farsearch tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written only when the install ended well, so that an interrupted one is done again.
 .venv/.installed-%: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "farsearch: there is no $(PYTHON) here; install Python 3.10 or newer and add PYTHON=<its path>" >&2; exit 1; }
 	@$(PYTHON) tools/make_venv.py $* $(PIP_ARGS)
+	@touch $@
+
+.venv-board/.installed: tests/board/requirements.txt
+	@BOARD_PYTHON="$(BOARD_PYTHON)" bash tools/make_board_venv.sh $(PIP_ARGS)
 	@touch $@

@@ -16,14 +16,17 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from farsearch.cost.plans import execution_of, optimizer_of
 from farsearch.far.batches import collate
 from farsearch.far.layout import ModelLayout
-from farsearch.far.loop import make_optimizer, train_step
+from farsearch.far.loop import train_step
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["allocated_peak", "apply_config", "step_peak_mib"]
+
+_MODULES = StepPlan()
 
 
 def allocated_peak(call: Callable[[], object]) -> int:
@@ -43,14 +46,15 @@ def allocated_peak(call: Callable[[], object]) -> int:
     return peak
 
 
-def apply_config(model: nn.Module, layout: ModelLayout, config: FarConfig) -> nn.Module:
+def apply_config(model: nn.Module, layout: ModelLayout, config: FarConfig, plan: StepPlan = _MODULES) -> nn.Module:
     """Reconfigure and freeze ``model`` in place; the first neurons of each layer learn, for none costs more."""
     config = config.canonical()
     counts = learner_counts(width_of(model, layout.layers[0]), config.frozen_fractions, config.frozen_bottom_layers)
     learners = [None if count is None else range(count) for count in counts]
     return apply_far(
-        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers
-    )
+        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
+        execution_of(plan),
+    )  # fmt: skip
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
@@ -68,7 +72,7 @@ def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan
     rows = [[5] * (length if row % 2 == 0 else length // 2) for row in range(batch_size)]
     ids, mask = collate(rows, pad_id=0)
     labels = torch.zeros(batch_size, dtype=torch.long)
-    optimizer = make_optimizer(plan.optimizer, model)
+    optimizer = optimizer_of(plan, model)
     model.train()
 
     def step() -> None:

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from farsearch.cost.price import Pricer, priming_plan
+from farsearch.cost.price import Pricer, TableKey, priming_plan
 from farsearch.cost.table import StepTable
 from farsearch.devices import Profile, load_profile, local_profile
 from farsearch.devices.registry import LOCAL
@@ -106,13 +106,13 @@ class Job:
         )
 
 
-def shared_tables(config: Any, classes: int) -> dict[int, StepTable]:
+def shared_tables(config: Any, classes: int) -> dict[TableKey, StepTable]:
     """The look-up tables of a model, traced once a process, whatever job or device they are asked for."""
     return _tables(config.to_json_string(use_diff=False), classes)
 
 
 @lru_cache(maxsize=16)
-def _tables(_config: str, _classes: int) -> dict[int, StepTable]:
+def _tables(_config: str, _classes: int) -> dict[TableKey, StepTable]:
     return {}
 
 

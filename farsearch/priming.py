@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from farsearch.far.batches import phase_batches, steps_in
 from farsearch.far.layout import ModelLayout
-from farsearch.far.loop import constant_rate, make_optimizer, train
+from farsearch.far.loop import constant_rate, train
+from farsearch.far.optimizer import make_optimizer
 from farsearch.far.selection import neuron_scores
 from farsearch.files import disk_errors, load_tensors, save_tensors
 from farsearch.records import JobSpec

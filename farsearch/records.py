@@ -248,14 +248,42 @@ class StepPlan(Record):
         optimizer: ``adamw`` (two state tensors a trained one) or ``sgd`` (none).
         micro_batch_size: rows that go through the model at once, their gradients added up to the batch's; None
             for the whole batch.
+        feed_forward: what a feed-forward block keeps for the backward pass: what autograd does (``modules``), its
+            pre-activations (``store``), the frozen part's derivative in one byte (``compact``, not exact), or its
+            input alone (``recompute``).
+        attention: ``modules``, or ``recompute`` the probabilities.
+        dropout: ``modules``, or draw the masks again from their ``seed``.
+        layer_norm: ``modules``, or rebuild the normalised input from the ``output``.
+        frozen_dtype: in which frozen feed-forward weights are held; fewer bits than ``float32`` round them.
+        checkpointing: each layer keeps its input alone and runs forward again.
+        optimizer_kernel: ``loop`` over a parameter's elements operation by operation, or ``fused`` in one.
+        optimizer_step: all parameters at the ``end``, or each in the ``backward`` pass as soon as its gradient is
+            complete, which is dropped then.
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     micro_batch_size: int | None = None
+    feed_forward: Literal["modules", "store", "compact", "recompute"] = "modules"
+    attention: Literal["modules", "recompute"] = "modules"
+    dropout: Literal["modules", "seed"] = "modules"
+    layer_norm: Literal["modules", "output"] = "modules"
+    frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    checkpointing: bool = False
+    optimizer_kernel: Literal["loop", "fused"] = "loop"
+    optimizer_step: Literal["end", "backward"] = "end"
 
     def __post_init__(self) -> None:
         size = self.micro_batch_size
         _check(size is None or size >= 1, f"micro_batch_size is {size}; it must be at least 1")
+        _check(
+            size is None or self.optimizer_step == "end",
+            f"micro_batch_size is {size} and optimizer_step is 'backward'; gradients that add up need 'end'",
+        )
+
+    @property
+    def exact(self) -> bool:
+        """It computes what ordinary modules compute, up to rounding."""
+        return self.feed_forward != "compact" and self.frozen_dtype == "float32"
 
 
 @dataclass(frozen=True)

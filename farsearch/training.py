@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from farsearch.cost.plans import execution_of, optimizer_of
 from farsearch.errors import BadInput, Diverged, OutOfMemory
 from farsearch.far.batches import phase_batches, steps_in
 from farsearch.far.layout import ModelLayout
-from farsearch.far.loop import linear_rate, make_optimizer, predict, train
+from farsearch.far.loop import linear_rate, predict, train
 from farsearch.far.selection import learner_counts, overlap, random_learners, top_learners
 from farsearch.far.surgery import apply_far, merge, width_of
 from farsearch.models.load import ModelSource, load_model, load_tokenizer
@@ -30,13 +31,15 @@ from farsearch.tasks.metrics import score
 from farsearch.tasks.spec import TaskData
 from farsearch.tasks.split import Split
 
-__all__ = ["Bench", "Outcome", "far_phase", "start_state"]
+__all__ = ["Bench", "Outcome", "far_phase", "fine_tune", "start_state"]
 
 State = dict[str, Tensor]
 Learners = list[list[int] | None]
 
 _CURVE_POINTS = 40
 """Points of a learning curve: enough to see its shape, few enough to store with each trial."""
+
+_NO_PRIMING = PrimingReport(0, 0.0, False, 0.0, None, None)
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,36 @@ def far_phase(
         OutOfMemory: when this machine's memory does not suffice.
     """
     config = config.canonical()
-    steps = steps_in(len(rows), batch_size, config.epochs)
-    batches = phase_batches(rows.lengths, batch_size, config.epochs, seed)
+    try:
+        apply_far(
+            model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers,
+            config.frozen_bottom_layers,
+        )  # fmt: skip
+        return fine_tune(
+            model, config.learning_rate, config.epochs, plan, rows, batch_size, pad_id, seed, on_step
+        )  # fmt: skip
+    finally:
+        merge(model, layout)
+
+
+def fine_tune(
+    model: nn.Module,
+    learning_rate: float,
+    epochs: float,
+    plan: StepPlan,
+    rows: Encoded,
+    batch_size: int,
+    pad_id: int,
+    seed: int,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> tuple[State, tuple[LossPoint, ...]]:
+    """Train what has gradients in ``model``, in place: the part of ``far_phase`` that knows nothing of FAR.
+
+    The baselines are trained by it too. Arguments, result and errors are those of ``far_phase``; ``learning_rate`` is
+    the schedule's peak.
+    """
+    steps = steps_in(len(rows), batch_size, epochs)
+    batches = phase_batches(rows.lengths, batch_size, epochs, seed)
     losses: list[float] = []
 
     def record(step: int, loss: float) -> None:
@@ -129,20 +160,15 @@ def far_phase(
             on_step(step + 1, steps, loss)
 
     try:
-        apply_far(
-            model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers,
-            config.frozen_bottom_layers,
-        )  # fmt: skip
         optimizer = make_optimizer(plan.optimizer, model)
         with _training_errors():
             train(
-                model, rows.input_ids, rows.labels, batches, optimizer, linear_rate(config.learning_rate, steps),
-                pad_id, seed, plan.micro_batch_size, record,
+                model, rows.input_ids, rows.labels, batches, optimizer, linear_rate(learning_rate, steps), pad_id, seed,
+                plan.micro_batch_size, record,
             )  # fmt: skip
         trained = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     finally:
         model.zero_grad(set_to_none=True)
-        merge(model, layout)
     return trained, _curve(losses)
 
 
@@ -270,9 +296,42 @@ class Bench:
             self.model, self.layout, learners, config, plan, self.train_rows, job.batch_size, self.pad_id, job.seed,
             on_step,
         )  # fmt: skip
+        return self._outcome(self.model, trained, curve, started, learners, primed, report)
+
+    def fit(
+        self,
+        model: nn.Module,
+        learning_rate: float,
+        epochs: float,
+        on_step: Callable[[int, int, float], None] | None = None,
+    ) -> Outcome:
+        """Train what has gradients in a model of the caller's own, and evaluate it: for methods that are not FAR.
+
+        Rows, batches, seed, loop and scores are those of ``run``; the step is executed as its modules say, with AdamW.
+        """
+        started = time.perf_counter()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        trained, curve = fine_tune(
+            model, learning_rate, epochs, StepPlan(), self.train_rows, self.job.batch_size, self.pad_id, self.job.seed,
+            on_step,
+        )  # fmt: skip
+        return self._outcome(model, trained, curve, started)
+
+    def _outcome(
+        self,
+        model: nn.Module,
+        trained: State,
+        curve: tuple[LossPoint, ...],
+        started: float,
+        learners: Learners | None = None,
+        primed: Primed | None = None,
+        priming: PrimingReport = _NO_PRIMING,
+    ) -> Outcome:
+        """Score a trained model on the validation and the development rows."""
         with _training_errors():
-            validation = predict(self.model, self.validation_rows.input_ids, self.pad_id)
-            dev = predict(self.model, self.dev_rows.input_ids, self.pad_id)
+            validation = predict(model, self.validation_rows.input_ids, self.pad_id)
+            dev = predict(model, self.dev_rows.input_ids, self.pad_id)
         metric = self.data.spec.metric
         value = score(metric, validation.argmax(1).tolist(), list(self.validation_rows.labels))
         dev_value = score(metric, dev.argmax(1).tolist(), list(self.dev_rows.labels))
@@ -282,10 +341,10 @@ class Bench:
             dev_metric=dev_value.value,
             validation_logits=validation,
             dev_logits=dev,
-            learners=learners,
+            learners=learners or [],
             trained=trained,
             primed=primed,
-            priming=report,
+            priming=priming,
             curve=curve,
             host_seconds=time.perf_counter() - started,
             host_peak_mib=self._host_peak_mib(),

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from farsearch.cost.table import EVENT_KINDS, OPERATION_KINDS, Composed, Part, StepTable
+from farsearch.cost.table import EVENT_KINDS, OPERATION_KINDS, Composed, Part
 from farsearch.cost.trace import Segment, fake_tensors, trace_call
 from farsearch.devices.profile import Profile
-from farsearch.far.loop import make_optimizer
+from farsearch.far.optimizer import make_optimizer
 from farsearch.records import StepPlan
 
 __all__ = ["MIB", "MemoryAccount", "memory_account", "step_seconds"]
@@ -73,11 +73,15 @@ class _OptimizerStep:
     launches: int
 
 
+def _optimizer_step(plan: StepPlan, matrix: bool) -> _OptimizerStep:
+    return _traced_optimizer(plan.optimizer, plan.optimizer_kernel == "fused", matrix)
+
+
 @cache
-def _optimizer_step(kind: str, matrix: bool) -> _OptimizerStep:
+def _traced_optimizer(kind: str, fused: bool, matrix: bool) -> _OptimizerStep:
     """Traced on fake tensors whose state exists already: matrices, or vectors, which are not decayed."""
     size = 1 << 20
-    (one, state), (two, _) = (_trace_optimizer(kind, matrix, size, count) for count in (1, 2))
+    (one, state), (two, _) = (_trace_optimizer(kind, fused, matrix, size, count) for count in (1, 2))
     peak, higher = (max(0.0, float(np.cumsum([event.size for event in s.events] or [0]).max())) for s in (one, two))
     return _OptimizerStep(
         state_tensors=sum(value.numel() == size for value in state),
@@ -90,12 +94,14 @@ def _optimizer_step(kind: str, matrix: bool) -> _OptimizerStep:
     )
 
 
-def _trace_optimizer(kind: str, matrix: bool, size: int, count: int) -> tuple[Segment, list[torch.Tensor]]:
+def _trace_optimizer(
+    kind: str, fused: bool, matrix: bool, size: int, count: int
+) -> tuple[Segment, list[torch.Tensor]]:
     """The second step of so many tensors of one size, and the first one's state."""
     with fake_tensors():
         shape = (1 << 10, size >> 10) if matrix else (size,)
         tensors = [nn.Parameter(torch.zeros(shape)) for _ in range(count)]
-        optimizer = make_optimizer(kind, nn.ParameterList(tensors))
+        optimizer = make_optimizer(kind, nn.ParameterList(tensors), fused=fused)
         gradients = [torch.zeros_like(tensor) for tensor in tensors]
         for tensor, gradient in zip(tensors, gradients, strict=True):
             tensor.grad = gradient
@@ -105,9 +111,9 @@ def _trace_optimizer(kind: str, matrix: bool, size: int, count: int) -> tuple[Se
     return segment, state[0]
 
 
-def _optimizer_peak(step: Composed, kind: str) -> float:
+def _optimizer_peak(step: Composed, plan: StepPlan) -> float:
     """Bytes of temporaries at the highest moment of the optimizer step: it goes through the matrices in order."""
-    optimizer = _optimizer_step(kind, True)  # no vector comes near the matrices
+    optimizer = _optimizer_step(plan, True)  # no vector comes near the matrices
     sizes = step.trained[step.matrices]
     before = np.concatenate([[0.0], sizes[:-1]])
     return float((optimizer.carried_bytes * before + optimizer.peak_bytes * sizes).max(initial=0.0))
@@ -122,17 +128,20 @@ def _event_bytes(part: Part, length: int, learners: int, profile: Profile) -> ND
     return np.sign(sizes) * np.ceil(np.abs(sizes) / block) * block
 
 
-def memory_account(table: StepTable, step: Composed, length: int, plan: StepPlan, profile: Profile) -> MemoryAccount:
+def memory_account(static: float, step: Composed, length: int, plan: StepPlan, profile: Profile) -> MemoryAccount:
     """The worst moment of a training step at one length.
 
     With a micro-batch (the table's batch is the part's) the gradients of the parts before live from the start, and
     a new gradient only until it is added to them.
+
+    Args:
+        static: bytes of parameters and buffers.
     """
     sizes = [_event_bytes(part, length, k, profile) for _, part, k in step.parts]
     kinds = np.concatenate([part.event_kinds for _, part, _ in step.parts])
     names = np.repeat(np.arange(len(step.parts)), [len(size) for size in sizes])
     events = np.concatenate(sizes)
-    optimizer = _optimizer_step(plan.optimizer, True)  # vectors have the same state, and none is the largest
+    optimizer = _optimizer_step(plan, True)  # vectors have the same state, and none is the largest
     trained = float(step.trained.sum()) * _BYTES
     state = optimizer.state_tensors * trained + optimizer.state_scalars * len(step.trained) * _BYTES
     gradient = kinds == EVENT_KINDS.index("gradient")
@@ -143,17 +152,18 @@ def memory_account(table: StepTable, step: Composed, length: int, plan: StepPlan
         grown = np.full(len(events), trained)
         level = np.cumsum(np.where(gradient, 0.0, events)) + np.where(gradient, events, 0.0) + trained
     moment = int(level.argmax())
-    at_optimizer = trained + _optimizer_peak(step, plan.optimizer)
+    # one that steps in the backward pass is among the events, and leaves no gradient
+    at_optimizer = trained + _optimizer_peak(step, plan) if plan.optimizer_step == "end" else 0.0
     workspace = profile.workspace_mib.value
     if at_optimizer > level[moment]:
         return MemoryAccount(
-            table.static_bytes / MIB, trained / MIB, state / MIB, 0.0, (at_optimizer - trained) / MIB, workspace,
+            static / MIB, trained / MIB, state / MIB, 0.0, (at_optimizer - trained) / MIB, workspace,
             "optimizer",
         )  # fmt: skip
     kept = np.isin(kinds, [EVENT_KINDS.index("saved"), EVENT_KINDS.index("mask")])
     saved = float(np.where(kept, events, 0.0)[: moment + 1].sum())
     return MemoryAccount(
-        parameters=table.static_bytes / MIB,
+        parameters=static / MIB,
         gradients=float(grown[moment]) / MIB,
         optimizer=state / MIB,
         saved=saved / MIB,
@@ -171,7 +181,7 @@ def step_seconds(
     Per operation ``max(operations / achieved rate, bytes / achieved bandwidth) + launch``; a micro-batch repeats
     forward and backward pass ``batch_size / micro_batch_size`` times.
     """
-    rates = np.array([profile.gemm_gflops.value, profile.bmm_gflops.value, np.inf]) * 1e9
+    rates = np.array([profile.gemm_gflops.value, profile.bmm_gflops.value, np.inf, np.inf]) * 1e9
     bandwidth, launch = profile.bandwidth_gbs.value * 1e9, profile.launch_us.value * 1e-6
     seconds = {kind: np.zeros(len(lengths)) for kind in OPERATION_KINDS}
     for _, part, learners in step.parts:
@@ -183,9 +193,11 @@ def step_seconds(
     if plan.micro_batch_size is not None:
         repeats = -(-batch_size // plan.micro_batch_size)
         seconds = {kind: value * repeats for kind, value in seconds.items()}
+    if plan.optimizer_step == "backward":
+        return seconds
     sweep = 0.0
     for matrix in (True, False):
-        optimizer, sizes = _optimizer_step(plan.optimizer, matrix), step.trained[step.matrices == matrix]
+        optimizer, sizes = _optimizer_step(plan, matrix), step.trained[step.matrices == matrix]
         sweep += optimizer.moved_bytes * float(sizes.sum()) / bandwidth + optimizer.launches * len(sizes) * launch
     seconds["optimizer"] = np.full(len(lengths), sweep)
     return seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from farsearch.cost.account import MemoryAccount, memory_account, step_seconds
+from farsearch.cost.plans import Goal, exact_plans
 from farsearch.cost.table import StepTable
 from farsearch.devices.profile import Profile
 from farsearch.far.batches import phase_batches
+from farsearch.far.execution import rows_at_once
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["Cost", "Pricer", "full_fine_tuning", "priming_plan"]
+__all__ = ["Cost", "Pricer", "TableKey", "full_fine_tuning", "priming_plan"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,23 @@ def priming_plan(optimizer: Any, batch_size: int) -> StepPlan:
     return StepPlan(optimizer=optimizer, micro_batch_size=max(1, batch_size // 4))
 
 
+_SCORES: Mapping[Goal, Callable[[Cost], tuple[float, ...]]] = {
+    "memory": lambda cost: (cost.peak_memory_mib, cost.wall_time_s),
+    "time": lambda cost: (cost.wall_time_s, cost.peak_memory_mib),
+    "balanced": lambda cost: (cost.peak_memory_mib * cost.wall_time_s,),
+}
+
+TableKey = tuple[int, StepPlan, int | None]
+"""Rows at once, the plan as far as a trace depends on it, and the rows of a portion."""
+
+
+def _traced_as(plan: StepPlan) -> StepPlan:
+    """The plan as far as the trace of forward and backward pass depends on it."""
+    if plan.optimizer_step == "backward":
+        return plan
+    return dataclasses.replace(plan, micro_batch_size=None, optimizer="adamw", optimizer_kernel="loop")
+
+
 class Pricer:
     """Prices configurations of one job on one device.
 
@@ -77,7 +96,7 @@ class Pricer:
         priming_optimizer: ``adamw`` or ``sgd``.
         max_memory_mib, max_time_s: bounds beside the device's own.
         device_samples: rows that the device trains on; None for the rows of ``lengths``.
-        tables: look-up tables by batch size, filled as they are needed. Pricers of one model and classes can share
+        tables: look-up tables, filled as they are needed. Pricers of one model and classes can share
             them: they depend on neither profile nor lengths.
     """
 
@@ -96,7 +115,7 @@ class Pricer:
         max_memory_mib: float | None = None,
         max_time_s: float | None = None,
         device_samples: int | None = None,
-        tables: MutableMapping[int, StepTable] | None = None,
+        tables: MutableMapping[TableKey, StepTable] | None = None,
     ) -> None:
         self.profile = profile
         self.batch_size, self.max_length = batch_size, max_length
@@ -114,12 +133,20 @@ class Pricer:
         whole = plan.micro_batch_size is not None and plan.micro_batch_size >= self.batch_size
         return dataclasses.replace(plan, micro_batch_size=None) if whole else plan
 
-    def table(self, plan: StepPlan) -> StepTable:
-        """The look-up table for the rows that a plan puts through the model at once."""
+    def table(self, plan: StepPlan, length: int | None = None) -> StepTable:
+        """The look-up table of a plan for rows of a length, the greatest where none is given."""
         rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
-        if rows not in self._tables:
-            self._tables[rows] = StepTable(*self._model, rows)
-        return self._tables[rows]
+        chunk = self._chunk(plan, rows, self.max_length if length is None else length)
+        key = (rows, _traced_as(plan), chunk)
+        if key not in self._tables:
+            self._tables[key] = StepTable(*self._model, rows, key[1], chunk)
+        return self._tables[key]
+
+    @staticmethod
+    def _chunk(plan: StepPlan, rows: int, length: int) -> int | None:
+        """Rows that a plan works on together, None where it does not work in portions."""
+        whole = plan.feed_forward == plan.attention == "modules"
+        return None if whole else min(rows, rows_at_once((rows, length, 0)))
 
     def _padded_lengths(self, epochs: float) -> Counter[int]:
         """Steps of ``epochs`` epochs by the length that their batch is padded to."""
@@ -133,26 +160,46 @@ class Pricer:
         plan = self._executed(plan or StepPlan())
         table = self.table(plan)
         step = table.compose(config)
-        account = memory_account(table, step, self.max_length, plan, self.profile)
+        account = memory_account(table.static_bytes(config), step, self.max_length, plan, self.profile)
         time, step_time = self._phase(config, plan, config.epochs)
         if self.prime_on_device and config.priming_epochs > 0:
             full = full_fine_tuning(table.layers)
             priming = self._executed(priming_plan(self.priming_optimizer, self.batch_size))
             primed = self.table(priming)
-            other = memory_account(primed, primed.compose(full), self.max_length, priming, self.profile)
+            other = memory_account(
+                primed.static_bytes(full), primed.compose(full), self.max_length, priming, self.profile
+            )
             account = max(account, other, key=lambda a: a.tensor_peak_mib)
             time["priming"] = sum(self._phase(full, priming, config.priming_epochs)[0].values())
         return self._cost(account, time, step_time, round(step.trained.sum()))
 
     def _phase(self, config: FarConfig, plan: StepPlan, epochs: float) -> tuple[dict[str, float], float]:
         """Seconds of a phase by operation class, and of one step at full length."""
-        step = self.table(plan).compose(config)
         counts = self._steps_by_epochs(epochs)
-        lengths = np.array([*counts, self.max_length], dtype=np.float64)
-        steps = np.array([*counts.values(), 0], dtype=np.float64) * self._scale
-        each = step_seconds(step, lengths, plan, self.batch_size, self.profile)
-        totals = {kind: float(seconds @ steps) for kind, seconds in each.items()}
-        return totals, float(sum(seconds[-1] for seconds in each.values()))
+        groups: dict[int, list[int]] = {}
+        for length in {*counts, self.max_length}:
+            groups.setdefault(id(self.table(plan, length)), []).append(length)
+        totals: dict[str, float] = Counter()
+        longest = 0.0
+        for lengths in groups.values():
+            step = self.table(plan, lengths[0]).compose(config)
+            each = step_seconds(step, np.array(lengths, dtype=np.float64), plan, self.batch_size, self.profile)
+            steps = np.array([counts[length] for length in lengths], dtype=np.float64) * self._scale
+            for kind, seconds in each.items():
+                totals[kind] += float(seconds @ steps)
+            if self.max_length in lengths:
+                longest = float(sum(seconds[lengths.index(self.max_length)] for seconds in each.values()))
+        return dict(totals), longest
+
+    def best(self, config: FarConfig, goal: Goal) -> tuple[StepPlan, Cost]:
+        """The exact plan that serves a goal best, among those with which the configuration fits, and its cost.
+
+        Where none fits it is the one of the least peak, for that is what would have to shrink.
+        """
+        priced = [(plan, self.price(config, plan)) for plan in exact_plans(self.profile)]
+        fitting = [pair for pair in priced if pair[1].fits]
+        score = _SCORES[goal if fitting else "memory"]
+        return min(fitting or priced, key=lambda pair: score(pair[1]))
 
     def _cost(self, account: MemoryAccount, time: dict[str, float], step_time: float, trainable: int) -> Cost:
         profile = self.profile

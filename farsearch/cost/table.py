@@ -14,24 +14,29 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from farsearch.cost.trace import Segment, fake_tensors, trace_step
+from farsearch.cost.plans import execution_of, optimizer_of
+from farsearch.cost.trace import Segment, backward_optimizer, fake_tensors, trace_step
+from farsearch.far.execution import Execution
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
 from farsearch.models.load import build_model
-from farsearch.records import FarConfig
+from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["EVENT_KINDS", "OPERATION_KINDS", "LayerKind", "Part", "StepTable"]
 
 EVENT_KINDS = ("temporary", "saved", "mask", "gradient")
-OPERATION_KINDS = ("gemm", "bmm", "stream")
+OPERATION_KINDS = ("gemm", "bmm", "stream", "optimizer")
 
 _LENGTHS = (16, 32, 64)
 _SHARES = (0.25, 0.5)
 """Shares of learners at which a split layer is traced."""
+
+_MODULES = StepPlan()
 
 Array = NDArray[np.float64]
 
@@ -143,10 +148,16 @@ class StepTable:
         config: transformers configuration of the model.
         classes: size of its head.
         batch_size: rows that go through the model at once.
+        plan: how a step is executed; its micro-batch size is ``batch_size``.
+        chunk_rows: rows whose temporaries live together, where the plan works in portions.
     """
 
-    def __init__(self, config: Any, classes: int, batch_size: int) -> None:
+    def __init__(
+        self, config: Any, classes: int, batch_size: int, plan: StepPlan = _MODULES, chunk_rows: int | None = None
+    ) -> None:
         self.batch_size = batch_size
+        self.plan = plan
+        self._execution = execution_of(plan, chunk_rows)
         self._classes = classes
         self._config = copy.deepcopy(config)
         self._config.num_hidden_layers = 3
@@ -157,7 +168,14 @@ class StepTable:
             self.layers = len(layout.layers)
             self.width = width_of(model, layout.layers[0])
             self.parameters = sum(p.numel() for p in model.parameters())
-            self.static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+            self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+            self.hidden = int(get_module(model, layout.layers[0].up).weight.shape[1])
+
+    def static_bytes(self, config: FarConfig) -> float:
+        """Bytes of parameters and buffers: frozen neurons may be held in fewer bits."""
+        saved = 4 - getattr(torch, self.plan.frozen_dtype).itemsize
+        frozen = sum(self.width - k for kind, k in self.kinds(config) if kind.ffn in ("split", "none"))
+        return float(self._static_bytes - 2 * self.hidden * frozen * saved)
 
     def kinds(self, config: FarConfig) -> list[tuple[LayerKind, int]]:
         """Kind and number of learners of each layer, from the bottom."""
@@ -237,19 +255,24 @@ class StepTable:
             k = round(self.width * share)
             with fake_tensors():
                 model, layout = build_model(self._config, self._classes)
-                _apply_kinds(model, layout, kinds, k, embeddings)
+                _apply_kinds(model, layout, kinds, k, embeddings, self._execution)
                 trained = _trained_tensors(model, layout)
+                optimizer = None
+                if self.plan.optimizer_step == "backward":
+                    optimizer = backward_optimizer(lambda model=model: optimizer_of(self.plan, model), model)
                 for length in _LENGTHS:
-                    traced = trace_step(model, layout, self.batch_size, length)
+                    traced = trace_step(model, layout, self.batch_size, length, optimizer)
                     model.zero_grad()
                     samples.append((length, k if kinds[i].ffn == "split" else 0, traced, trained))
         return samples
 
 
-def _apply_kinds(model: nn.Module, layout: ModelLayout, kinds: list[LayerKind], k: int, embeddings: bool) -> None:
+def _apply_kinds(
+    model: nn.Module, layout: ModelLayout, kinds: list[LayerKind], k: int, embeddings: bool, execution: Execution
+) -> None:
     learners = {"full": None, "idle": None, "split": range(k), "none": range(0)}
     bottom = sum(kind.ffn == "idle" for kind in kinds)
-    apply_far(model, layout, [learners[kind.ffn] for kind in kinds], not embeddings, 0, bottom)
+    apply_far(model, layout, [learners[kind.ffn] for kind in kinds], not embeddings, 0, bottom, execution)
     # not through apply_far: there attention freezes from the bottom, here in the one layer that is looked at
     for layer, kind in zip(layout.layers, kinds, strict=True):
         for path in () if kind.attention else layer.attention:

@@ -10,23 +10,25 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.loop import train_step
+from farsearch.far.optimizer import BackwardOptimizer, Optimizer
 
-__all__ = ["Event", "Operation", "Segment", "trace_call", "trace_step"]
+__all__ = ["Event", "Operation", "Segment", "backward_optimizer", "fake_tensors", "trace_call", "trace_step"]
 
 _VIEWS = {
     "view", "_unsafe_view", "t", "transpose", "expand", "detach", "slice", "select", "unsqueeze", "squeeze", "permute",
-    "alias", "device", "empty_like", "empty", "as_strided", "split", "_local_scalar_dense", "reshape", "unbind",
+    "alias", "device", "empty_like", "empty", "new_empty", "as_strided", "split", "_local_scalar_dense", "reshape", "unbind",
 }  # fmt: skip
 """Operations that move no data."""
 
@@ -45,7 +47,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Operation:
-    """One kernel: its class (``gemm``, ``bmm`` or ``stream``), floating-point operations, and bytes moved."""
+    """One kernel: its class (``gemm``, ``bmm``, ``stream`` or ``optimizer``), floating-point operations, bytes moved."""
 
     kind: str
     flops: int
@@ -66,31 +68,44 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, known: Iterator[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # of torch
         self.segments: dict[str, Segment] = {}
+        self._name = "start"
         self._open: Segment = self.mark("start")
         self._births: dict[int, Event] = {}
-        self._name = "start"
         self._closed = False
         self._masks: set[int] = set()
+        self.stepping = False
         self._old = {tensor.untyped_storage()._cdata for tensor in known}
 
     def mark(self, name: str) -> Segment:
-        """Open the segment ``name``."""
+        """Open the segment ``name``. What checkpointing runs again belongs to the backward pass that asks for it."""
+        if _is_backward(self._name) and not _is_backward(name):
+            return self._open
         self._name = name
         self._open = self.segments.setdefault(name, Segment())
         return self._open
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name.startswith("_fused"):
+            # it gives nothing back, and writes every list but the gradients, the second
+            lists = [arg for arg in args if isinstance(arg, list | tuple)]
+            self._record(name, args, _tensors(lists), _tensors([lists[0], *lists[2:]]))
         if not isinstance(out, Tensor | tuple | list):
             return out  # most calls only ask a fake tensor for its device
-        name = func.overloadpacket.__name__
-        tensors = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        for tensor in tensors:
+        outputs = _tensors(out)
+        for tensor in outputs:
             self._follow(tensor, name == "bernoulli_")
-        if tensors and name not in _VIEWS:
-            inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-            self._open.operations.append(_operation(name, inputs, tensors))
+        if outputs and name not in _VIEWS:
+            inputs = _tensors((args, {key: value for key, value in (kwargs or {}).items() if key != "out"}))
+            self._record(name, args, inputs, outputs)
         return out
+
+    def _record(self, name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        operation = _operation(name, args, inputs, outputs)
+        if self.stepping:
+            operation = replace(operation, kind="optimizer")
+        self._open.operations.append(operation)
 
     def _follow(self, tensor: Tensor, mask: bool) -> None:
         storage = tensor.untyped_storage()
@@ -136,11 +151,20 @@ def _nbytes(tensors: list[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _operation(name: str, inputs: list[Tensor], outputs: list[Tensor]) -> Operation:
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+_LEFT = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
+"""Matrix products, and which of their arguments is the left factor."""
+
+
+def _operation(name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor]) -> Operation:
     """Work of one operation. A matrix product ``[m, k] @ [k, n]`` counts 2 m n k operations."""
     moved = _nbytes(inputs) + _nbytes(outputs)
-    if name in ("mm", "addmm", "bmm", "baddbmm"):
-        left = inputs[-2]
+    name = name.rstrip("_")
+    if name in _LEFT:
+        left = args[_LEFT[name]]
         return Operation("gemm" if left.dim() == 2 else "bmm", 2 * outputs[0].numel() * left.shape[-1], moved)
     if name in ("embedding", "index"):
         moved = 2 * _nbytes(outputs)  # rows that are read, not the table
@@ -186,11 +210,15 @@ def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterat
             handle.remove()
 
 
-def trace_step(model: nn.Module, layout: ModelLayout, batch_size: int, length: int) -> Mapping[str, Segment]:
+def trace_step(
+    model: nn.Module, layout: ModelLayout, batch_size: int, length: int, optimizer: Optimizer | None = None
+) -> Mapping[str, Segment]:
     """Forward and backward pass of one training step, by segment.
 
     Args:
         model: made under the ``FakeTensorMode`` that is active here, reconfigured and frozen as it is to be traced.
+        optimizer: one that steps in the backward pass, with its state. None for a step that leaves the optimizer
+            to ``trace_call``.
 
     Returns:
         Segments ``start`` (embeddings), ``forward i``, ``head`` (head and loss), ``backward head``, ``backward i`` and
@@ -201,14 +229,46 @@ def trace_step(model: nn.Module, layout: ModelLayout, batch_size: int, length: i
     ids = torch.zeros(batch_size, length, dtype=torch.long)
     mask = torch.ones(batch_size, length, dtype=torch.long)
     labels = torch.zeros(batch_size, dtype=torch.long)
-    known = [*model.parameters(), *model.buffers(), ids, mask, labels]
+    state = [] if optimizer is None else _tensors([list(entry.values()) for entry in optimizer.state.values()])
+    known = [*model.parameters(), *model.buffers(), ids, mask, labels, *state]
     recorder = _Recorder(iter(known))
-    # an optimizer of nothing: what it holds and moves is known from trace_call of one tensor
+    # an optimizer of nothing: what one at the end holds and moves is known from trace_call of one tensor
     idle = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
-    with _marks(model, layout, recorder), recorder:
-        train_step(model, idle, ids, mask, labels)
+    with _marks(model, layout, recorder), _optimizer_marks(recorder), recorder:
+        train_step(model, optimizer or idle, ids, mask, labels)
     recorder.close(model)
     return recorder.segments
+
+
+@contextmanager
+def _optimizer_marks(recorder: _Recorder) -> Iterator[None]:
+    """Let the recorder know which operations are an optimizer's."""
+
+    def mark(stepping: bool) -> Callable[..., None]:
+        return lambda *_: setattr(recorder, "stepping", stepping)
+
+    handles = [register_optimizer_step_pre_hook(mark(True)), register_optimizer_step_post_hook(mark(False))]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def backward_optimizer(make: Callable[[], Optimizer], model: nn.Module) -> BackwardOptimizer:
+    """One that steps in the backward pass, made on fake tensors, whose state exists already.
+
+    The state comes from a first step with gradients of nothing, as in a second step of training.
+    """
+    optimizer = make()
+    assert isinstance(optimizer, BackwardOptimizer)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    for each in optimizer.optimizers:
+        each.step()
+    model.zero_grad()
+    return optimizer
 
 
 def trace_call(call: Callable[[], object], known: list[Tensor]) -> Segment:

@@ -1,9 +1,8 @@
-"""The training loop, its optimizer and schedule, and prediction.
+"""The training loop, its schedule, and prediction.
 
 One explicit loop serves priming, the FAR phase, ``finetune`` and the board.
 """
 
-import inspect
 import math
 from typing import Callable, List, Optional, Sequence
 
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from .batches import collate
+from .optimizer import Optimizer
 
-__all__ = ["constant_rate", "linear_rate", "make_optimizer", "predict", "train", "train_step"]
+__all__ = ["constant_rate", "linear_rate", "predict", "train", "train_step"]
 
 Rate = Callable[[int], float]
 """Learning rate of a step, counted from 0."""
@@ -39,30 +39,9 @@ def constant_rate(peak: float, warmup_steps: int) -> Rate:
     return rate
 
 
-def make_optimizer(kind: str, model: nn.Module, weight_decay: float = 0.01) -> torch.optim.Optimizer:
-    """An optimizer of the parameters that have gradients.
-
-    Args:
-        kind: ``adamw``, or ``sgd`` without momentum, which keeps no state.
-        weight_decay: for matrices; vectors (biases, LayerNorm) are not decayed.
-
-    Steps tensor by tensor (``foreach=False``): the multi-tensor form, CUDA's default, holds a copy of the parameters.
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    factory: Callable[..., torch.optim.Optimizer] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[kind]
-    # torch 1.10 has no such argument and steps tensor by tensor anyway
-    options = {"foreach": False} if "foreach" in inspect.signature(factory).parameters else {}
-    return factory(groups, lr=1e-3, **options)
-
-
 def train_step(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     input_ids: Tensor,
     attention_mask: Tensor,
     labels: Tensor,
@@ -98,7 +77,7 @@ def train(
     input_ids: Sequence[Sequence[int]],
     labels: Sequence[int],
     batches: Sequence[Sequence[int]],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     rate: Rate,
     pad_id: int,
     seed: int,

@@ -12,7 +12,7 @@ import torch
 from benchmarks.profiler_peak import apply_config
 from farsearch.cost.trace import Segment, fake_tensors, trace_call, trace_step
 from farsearch.devices.profile import Figure, Profile
-from farsearch.far.loop import make_optimizer
+from farsearch.far.optimizer import make_optimizer
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from farsearch.far.batches import collate, phase_batches
-from farsearch.far.loop import constant_rate, linear_rate, make_optimizer, predict, train, train_step
+from farsearch.far.loop import constant_rate, linear_rate, predict, train, train_step
+from farsearch.far.optimizer import make_optimizer
 from farsearch.far.surgery import apply_far
 from tests.tiny import FAMILIES, make_model
 

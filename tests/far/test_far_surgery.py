@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from farsearch.far.ffn import SplitFeedForward
 from farsearch.far.layout import LayerLayout, ModelLayout, get_module
-from farsearch.far.loop import make_optimizer, train_step
+from farsearch.far.loop import train_step
+from farsearch.far.optimizer import make_optimizer
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, freeze, merge, reconfigure, trainable_count, width_of
 from farsearch.models.load import ModelSource, build_model, load_config

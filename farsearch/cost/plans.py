@@ -1,0 +1,70 @@
+"""Step plans: how a plan is executed, which ones a device can execute exactly, and the best of them for a goal."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from torch import nn
+
+from farsearch.devices.profile import Profile
+from farsearch.far.execution import Execution
+from farsearch.far.optimizer import Optimizer, has_fused, make_optimizer
+from farsearch.records import StepPlan
+
+__all__ = ["GOALS", "Goal", "exact_plans", "execution_of", "optimizer_of", "quickest"]
+
+Goal = Literal["memory", "time", "balanced"]
+"""What a plan is chosen for: the least peak, the least time, or the least product of both."""
+
+GOALS: Sequence[Goal] = get_args(Goal)
+
+
+def execution_of(plan: StepPlan, chunk_rows: int | None = None) -> Execution:
+    """The part of a plan that is the model's."""
+    return Execution(
+        plan.feed_forward, plan.attention, plan.dropout, plan.layer_norm, plan.frozen_dtype, plan.checkpointing,
+        chunk_rows,
+    )  # fmt: skip
+
+
+def optimizer_of(plan: StepPlan, model: nn.Module) -> Optimizer:
+    """The part of a plan that is the optimizer's."""
+    return make_optimizer(
+        plan.optimizer, model, fused=plan.optimizer_kernel == "fused", in_backward=plan.optimizer_step == "backward"
+    )
+
+
+def _torch_of(profile: Profile) -> tuple[int, int]:
+    """The torch version of a device, (0, 0) where its profile names none."""
+    found = re.match(r"(\d+)\.(\d+)", profile.torch)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def exact_plans(profile: Profile) -> list[StepPlan]:
+    """Every plan worth a look that computes exactly what ordinary modules do, as the device's torch allows.
+
+    They keep less of dropout, LayerNorm and attention in any case, and differ in what costs time to save memory.
+    """
+    version = _torch_of(profile)
+    kernel: Literal["loop", "fused"] = "fused" if version >= (2, 4) else "loop"
+    moment: Literal["end", "backward"] = "backward" if version >= (2, 1) else "end"
+    policies: tuple[Literal["store", "recompute"], ...] = ("store", "recompute")
+    return [
+        StepPlan(
+            feed_forward=policy, attention="recompute", dropout="seed", layer_norm="output", checkpointing=checkpointing,
+            optimizer_kernel=kernel, optimizer_step=moment,
+        )  # fmt: skip
+        # the form of checkpointing that frozen embeddings need came with torch 1.11
+        for checkpointing in ((False, True) if version >= (1, 11) else (False,))
+        for policy in policies
+    ]
+
+
+def quickest(plan: StepPlan) -> StepPlan:
+    """The plan that learns what ``plan`` learns in the least time, for a host that has memory enough."""
+    policy = "store" if plan.feed_forward == "recompute" else plan.feed_forward
+    kernel: Literal["loop", "fused"] = "fused" if has_fused() else plan.optimizer_kernel
+    return dataclasses.replace(plan, feed_forward=policy, checkpointing=False, optimizer_kernel=kernel)
