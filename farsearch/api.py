@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from farsearch.cost.plans import Goal
 from farsearch.cost.price import Cost, Pricer
 from farsearch.errors import BadInput
 from farsearch.far import surgery
@@ -14,7 +15,7 @@ from farsearch.far.selection import learner_counts, random_learners
 from farsearch.jobs import JobOptions, find_profile, resolve_job, shared_tables
 from farsearch.models.families import layout_of
 from farsearch.models.load import load_config, resolve_model
-from farsearch.records import FarConfig, StepPlan, StudySnapshot
+from farsearch.records import FarConfig, StudySnapshot
 from farsearch.study.search import Search
 from farsearch.study.store import Store
 
@@ -66,6 +67,7 @@ def estimate(
     max_length: int = 128,
     classes: int = 2,
     samples: int | None = None,
+    plan: Goal | None = None,
     progress: Callable[[str], None] | None = None,
     **frozen: Any,
 ) -> Cost:
@@ -76,6 +78,7 @@ def estimate(
         config: what is trained; None for one made of ``frozen``: ``frozen_fraction`` (one number or one a layer) and
             the other frozen parts of ``FarConfig``.
         samples: rows of one epoch, each at full length; None for a single step.
+        plan: what the step is arranged for; None for ordinary modules.
         progress: told what the calibration of the device ``local`` does.
 
     Raises:
@@ -91,7 +94,8 @@ def estimate(
     profile = find_profile(device, Store(HOME), progress)
     lengths = None if samples is None else [max_length] * samples
     tables = shared_tables(settings, classes)
-    return Pricer(settings, classes, batch_size, max_length, profile, lengths=lengths, tables=tables).price(config)
+    pricer = Pricer(settings, classes, batch_size, max_length, profile, lengths=lengths, tables=tables)
+    return pricer.price(config) if plan is None else pricer.best(config, plan)[1]
 
 
 def _frozen_config(model: str, layers: int, frozen: dict[str, Any]) -> FarConfig:
@@ -127,5 +131,5 @@ def search(
     job = resolve_job(options, store, watcher.note)
     bench = job.bench(store)
     opened = store.open(study or job.default_name, job.settings, job.meta)
-    worker = Search(opened, store, bench, job.pricer(bench), job.space, sampler, StepPlan(), watcher)
+    worker = Search(opened, store, bench, job.pricer(bench), job.space, sampler, job.settings.plan, watcher)
     return worker.run(n_trials, timeout_s)

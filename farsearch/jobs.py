@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from farsearch.cost.plans import Goal
 from farsearch.cost.price import Pricer, TableKey, priming_plan
 from farsearch.cost.table import StepTable
 from farsearch.devices import Profile, load_profile, local_profile
@@ -57,6 +58,7 @@ class JobOptions:
     max_time_s: float | None = None
     device_samples: int | None = None
     prime_on: Literal["host", "device"] = "host"
+    plan: Goal = "balanced"
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], Non
         max_memory_mib=options.max_memory_mib,
         max_time_s=options.max_time_s,
         device_samples=options.device_samples,
+        plan=options.plan,
     )
     return Job(settings, source, data, split, profile, space, _meta(name, source, data, profile, options))
 

@@ -20,6 +20,7 @@ from farsearch.errors import BadInput
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Baseline",
     "FarConfig",
     "JobSpec",
     "LossPoint",
@@ -281,6 +282,11 @@ class StepPlan(Record):
         )
 
     @property
+    def summary(self) -> str:
+        """What the backward pass keeps, in a few words."""
+        return self.feed_forward + " + checkpointing" * self.checkpointing
+
+    @property
     def exact(self) -> bool:
         """It computes what ordinary modules compute, up to rounding."""
         return self.feed_forward != "compact" and self.frozen_dtype == "float32"
@@ -298,6 +304,7 @@ class StudySettings(Record):
         max_memory_mib: an upper bound for the peak memory beside the device's own; None for none.
         max_time_s: an upper bound for the wall time on the device; None for none.
         device_samples: rows that the device trains on, priced instead of ``train_samples``; None for the same.
+        plan: what the step plan of each configuration is chosen for.
     """
 
     job: JobSpec
@@ -308,6 +315,7 @@ class StudySettings(Record):
     max_memory_mib: float | None = None
     max_time_s: float | None = None
     device_samples: int | None = None
+    plan: Literal["memory", "time", "balanced"] = "balanced"
 
     def fingerprint(self) -> str:
         """SHA-256 (first 16 digits) over the settings.
@@ -384,6 +392,21 @@ class PrimingReport(Record):
 
 
 @dataclass(frozen=True)
+class Baseline(Record):
+    """What a trial of a sibling study trained: a method that the search is compared with.
+
+    Attributes:
+        method: short name, ``lora8``. title: in words.
+        learning_rate, epochs: as in ``FarConfig``, which not every method has.
+    """
+
+    method: str
+    title: str
+    learning_rate: float
+    epochs: float
+
+
+@dataclass(frozen=True)
 class TrialRecord(Record):
     """One trial as read back from the study.
 
@@ -403,6 +426,8 @@ class TrialRecord(Record):
         time: predicted breakdown of ``wall_time_s`` in seconds by operation class.
         trainable: parameters with a gradient in the FAR phase.
         reason: why a trial did not end complete.
+        baseline: what was trained in a study of baselines; None in a search. ``config`` is None there where the method
+            is no configuration of FAR.
     """
 
     number: int
@@ -427,6 +452,7 @@ class TrialRecord(Record):
     priming: PrimingReport | None = None
     curve: tuple[LossPoint, ...] = ()
     reason: str | None = None
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True)
@@ -438,6 +464,8 @@ class StudySnapshot(Record):
         rejected: proposals that were never trained, counted by reason.
         budget_mib: the low end of what the device can give a process, the bound that feasible trials keep.
         meta: what else a report says and nothing decides by: versions, command, model size, data source.
+        baselines: of each method that the search is compared with, the trial that is best on validation. They are
+            numbered in the sibling study that keeps them.
     """
 
     name: str
@@ -448,6 +476,7 @@ class StudySnapshot(Record):
     trials: tuple[TrialRecord, ...]
     rejected: Mapping[str, int] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
+    baselines: tuple[TrialRecord, ...] = ()
 
     @property
     def front(self) -> tuple[TrialRecord, ...]:

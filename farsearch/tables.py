@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "baseline_rows",
+    "baselines_json",
     "front_markdown",
     "front_rows",
     "human_difference",
@@ -104,6 +106,11 @@ def front_rows(snapshot: StudySnapshot) -> list[Row]:
     return [_row(snapshot, trial) for trial in snapshot.front]
 
 
+def baseline_rows(snapshot: StudySnapshot) -> list[Row]:
+    """One row for each baseline, in the columns of ``front_rows``: what the front is to be compared with."""
+    return [_row(snapshot, trial) for trial in snapshot.baselines]
+
+
 def trial_rows(snapshot: StudySnapshot) -> list[Row]:
     """One row for each trial, by number, with its state and a mark for those on the front."""
     return [
@@ -118,17 +125,22 @@ def _state(trial: TrialRecord) -> str:
 
 
 def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
-    config, name = trial.config, snapshot.metric_name
+    config, baseline, name = trial.config, trial.baseline, snapshot.metric_name
+    trained_at = baseline or config
     return {
-        "trial": str(trial.number),
+        "trial": str(trial.number) if baseline is None else baseline.title,
         metric_title(name).lower(): human_metric(name, trial.metric, trial.metric_error),
         "memory": human_memory(trial.peak_memory_mib),
         "time": human_time(trial.wall_time_s),
         "frozen": "" if config is None else f"{100 * mean_frozen(config):.0f} %",
-        "trained": "" if trial.trainable is None else f"{trial.trainable / 1e6:.1f} M",
-        "rate": "" if config is None else f"{config.learning_rate:.1e}",
+        "trained": "" if trial.trainable is None else _millions(trial.trainable),
+        "rate": "" if trained_at is None else f"{trained_at.learning_rate:.1e}",
         "priming": "" if config is None else f"{config.priming_epochs:g} ep",
     }
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.{1 if count >= 1e6 else 2}f} M"
 
 
 _WORDS = ("state", "what", "value", "figure", "basis", "source")
@@ -148,11 +160,14 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 def front_markdown(snapshot: StudySnapshot) -> str:
     """The front as a markdown table under a line that says what it is."""
-    rows = front_rows(snapshot)
-    if not rows:
-        return f"No trial of {snapshot.name} is on the front yet.\n"
-    title = f"Pareto front of {snapshot.name}: {len(rows)} of {len(snapshot.complete)} complete trials."
-    return f"{title}\n\n{markdown_table(rows)}\n"
+    rows, others = front_rows(snapshot), baseline_rows(snapshot)
+    title = f"No trial of {snapshot.name} is on the front yet."
+    if rows:
+        title = f"Pareto front of {snapshot.name}: {len(rows)} of {len(snapshot.complete)} complete trials."
+    if others:
+        title += " The rows with a name are baselines, each at its best learning rate."
+    table = markdown_table([*rows, *others])
+    return f"{title}\n\n{table}\n" if table else f"{title}\n"
 
 
 def print_table(rows: Sequence[Row], console: Console, title: str | None = None) -> None:
@@ -174,7 +189,13 @@ def trials_json(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Mappi
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
         "trials": [{key: trial.to_dict()[key] for key in _JSON_KEYS} for trial in trials],
+        "baselines": baselines_json(snapshot),
     }
+
+
+def baselines_json(snapshot: StudySnapshot) -> list[Mapping[str, Any]]:
+    """The baselines in the shape of ``trials_json``'s trials, each with ``baseline``, which says what was trained."""
+    return [{key: trial.to_dict()[key] for key in ("baseline", *_JSON_KEYS)} for trial in snapshot.baselines]
 
 
 _JSON_KEYS = (

@@ -21,6 +21,7 @@ from farsearch.errors import BadInput, Diverged, OutOfMemory
 from farsearch.far.batches import phase_batches, steps_in
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import linear_rate, predict, train
+from farsearch.far.optimizer import BackwardOptimizer
 from farsearch.far.selection import learner_counts, overlap, random_learners, top_learners
 from farsearch.far.surgery import apply_far, merge, width_of
 from farsearch.models.load import ModelSource, load_model, load_tokenizer
@@ -125,11 +126,9 @@ def far_phase(
     try:
         apply_far(
             model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers,
-            config.frozen_bottom_layers,
+            config.frozen_bottom_layers, execution_of(plan),
         )  # fmt: skip
-        return fine_tune(
-            model, config.learning_rate, config.epochs, plan, rows, batch_size, pad_id, seed, on_step
-        )  # fmt: skip
+        return fine_tune(model, config.learning_rate, config.epochs, plan, rows, batch_size, pad_id, seed, on_step)
     finally:
         merge(model, layout)
 
@@ -159,8 +158,8 @@ def fine_tune(
         if on_step is not None:
             on_step(step + 1, steps, loss)
 
+    optimizer = optimizer_of(plan, model)
     try:
-        optimizer = make_optimizer(plan.optimizer, model)
         with _training_errors():
             train(
                 model, rows.input_ids, rows.labels, batches, optimizer, linear_rate(learning_rate, steps), pad_id, seed,
@@ -168,6 +167,8 @@ def fine_tune(
             )  # fmt: skip
         trained = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     finally:
+        if isinstance(optimizer, BackwardOptimizer):
+            optimizer.close()
         model.zero_grad(set_to_none=True)
     return trained, _curve(losses)
 

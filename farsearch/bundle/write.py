@@ -30,6 +30,8 @@ def write_bundle(snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path
         BadInput: when ``out`` is in use, or the trial was not trained to its end.
         MissingResource: when the trial's tensors or the model are gone, or the disk is full.
     """
+    if trial.baseline is not None:
+        raise BadInput(f"trial {trial.number} of {snapshot.name} is a baseline, whose weights are not kept; export a trial of the search")
     if trial.state != "complete" or trial.config is None:
         raise BadInput(f"trial {trial.number} is {trial.state}, not complete; choose one of farsearch pareto")
     with whole_folder(out) as work:

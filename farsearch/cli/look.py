@@ -39,6 +39,16 @@ def read_snapshot(study: str | None, storage: str | None) -> StudySnapshot:
     return snapshot_of(open_store(storage).load(study))
 
 
+def _with_sibling(study: str | None, storage: str | None) -> tuple[StudySnapshot, ...]:
+    """A study, and the one that keeps its baselines where there is one."""
+    from farsearch.study.snapshot import snapshot_of
+
+    store = open_store(storage)
+    found = store.load(study)
+    sibling = store.sibling(found.study_name)
+    return tuple(snapshot_of(each) for each in (found, sibling) if each is not None)
+
+
 def _print_trials(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> None:
     from farsearch.tables import trials_json
 
@@ -123,7 +133,7 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
       farsearch pareto
       farsearch pareto demo --png front.png
     """
-    from farsearch.tables import front_rows
+    from farsearch.tables import baseline_rows, front_rows
 
     snapshot = read_snapshot(study, storage)
     if png is not None:
@@ -136,7 +146,8 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
         _print_trials(snapshot, snapshot.front)
     else:
         empty = f"no trial of {snapshot.name} is on the front yet"
-        print_rows(front_rows(snapshot), f"{snapshot.name}: Pareto front, {estimates_for(snapshot)}", empty)
+        rows = [*front_rows(snapshot), *baseline_rows(snapshot)]
+        print_rows(rows, f"{snapshot.name}: Pareto front, {estimates_for(snapshot)}", empty)
 
 
 @click.command()
@@ -153,11 +164,13 @@ def show(study: str | None, trial: int | None, prefer: str | None, as_json: bool
       farsearch show --prefer memory
     """
     from farsearch.cli.details import trial_details
+    from farsearch.tables import baselines_json
 
     snapshot = read_snapshot(study, storage)
     record, reason = _shown(snapshot, trial, prefer)
     if as_json:
-        click.echo(json.dumps({"schema_version": 1, "study": snapshot.name, "trial": record.to_dict()}, indent=1))
+        data = {"schema_version": 1, "study": snapshot.name, "trial": record.to_dict()}
+        click.echo(json.dumps({**data, "baselines": baselines_json(snapshot)}, indent=1))
         return
     click.echo(f"study {snapshot.name}, trial {record.number}\n{reason}")
     print_rows(trial_details(snapshot, record), None, "")
@@ -202,12 +215,13 @@ def sync(study: str | None, storage: str | None, tracking_uri: str) -> None:
     """
     from farsearch.tracking import open_tracking
 
-    snapshot = read_snapshot(study, storage)
-    result = open_tracking(tracking_uri).sync(snapshot)
-    click.echo(
-        f"study {snapshot.name} in {tracking_uri}: {result.created} runs made, {result.updated} updated, "
-        f"{result.unchanged} were right, {result.removed} removed"
-    )
+    tracker = open_tracking(tracking_uri)
+    for snapshot in _with_sibling(study, storage):
+        result = tracker.sync(snapshot)
+        click.echo(
+            f"study {snapshot.name} in {tracking_uri}: {result.created} runs made, {result.updated} updated, "
+            f"{result.unchanged} were right, {result.removed} removed"
+        )
 
 
 @click.command()
@@ -229,10 +243,11 @@ def ui(study: str | None, port: int, browser: bool | None, storage: str | None, 
     """
     from farsearch.tracking import open_tracking
 
-    snapshot = read_snapshot(study, storage)
+    shown = _with_sibling(study, storage)
     tracker = open_tracking(tracking_uri)
-    tracker.sync(snapshot)
-    path = tracker.experiment_url_path(snapshot.name)
+    for snapshot in shown:
+        tracker.sync(snapshot)
+    path = tracker.experiment_url_path(shown[0].name)
     show_page = sys.stdout.isatty() if browser is None else browser
     if tracking_uri.startswith("http"):
         click.echo(f"{tracking_uri.rstrip('/')}/{path}")

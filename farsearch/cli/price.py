@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -48,6 +48,8 @@ class Fractions(ParamType):
               help="Size of the head.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(min=1), metavar="N",
               help="Time one epoch of so many rows, each at full length, instead of one step.")  # fmt: skip
+@click.option("--plan", type=click.Choice(["modules", "memory", "time", "balanced"]), default="modules",
+              show_default=True, help="Ordinary modules, or farsearch's own step, arranged for a goal.")  # fmt: skip
 @json_option
 def estimate(
     device: str,
@@ -60,6 +62,7 @@ def estimate(
     frozen_bottom_layers: int,
     classes: int,
     samples: int | None,
+    plan: Literal["modules", "memory", "time", "balanced"],
     as_json: bool,
 ) -> None:
     """Predict the memory and time of fine-tuning on a device. Needs no weights and no network.
@@ -70,6 +73,7 @@ def estimate(
     Examples:
       farsearch estimate --device raspberry-pi-4 --model distilbert-base-uncased --frozen-fraction 0.9
       farsearch estimate --device jetson-nano --model bert-base-uncased --batch-size 4 --frozen-embeddings
+      farsearch estimate --device jetson-orin-nano --model bert-base-uncased --frozen-fraction 0.9 --plan memory
     """
     from farsearch.api import estimate as predict
 
@@ -80,6 +84,7 @@ def estimate(
         max_length=max_length,
         classes=classes,
         samples=samples,
+        plan=None if plan == "modules" else plan,
         progress=lambda text: click.echo(text, err=True),
         frozen_fraction=frozen_fraction,
         frozen_embeddings=frozen_embeddings,

@@ -13,9 +13,25 @@ from farsearch.tables import human_memory, human_metric, human_time, mean_frozen
 
 if TYPE_CHECKING:
     from farsearch.cost.price import Cost
-    from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+    from farsearch.records import Baseline, FarConfig, StudySnapshot, TrialRecord
 
-__all__ = ["SearchProgress"]
+__all__ = ["BaselineProgress", "SearchProgress"]
+
+
+def _live_line(console: Console) -> Progress:
+    """One line at the bottom of a terminal; nothing in a pipe."""
+    return Progress(
+        SpinnerColumn(),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[study]}", markup=False),
+        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.fields[tail]}", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
 
 
 class SearchProgress:
@@ -34,18 +50,7 @@ class SearchProgress:
         self._started = time.monotonic()
         self._ended_here = 0
         self._warning: str | None = None
-        self._progress = Progress(
-            SpinnerColumn(),
-            BarColumn(bar_width=12),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[study]}", markup=False),
-            TextColumn("{task.description}", markup=False),
-            TextColumn("{task.fields[tail]}", markup=False),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self._progress = _live_line(console)
         self._task = self._progress.add_task("starting", total=n_trials, study="", tail="")
 
     def __enter__(self) -> SearchProgress:
@@ -117,6 +122,58 @@ class SearchProgress:
             f"{human_memory(record.peak_memory_mib)}  {human_time(record.wall_time_s)} on the device"
             f"{'  on the front' if record.on_front else ''}{left}"
         )
+
+
+class BaselineProgress:
+    """Watches the training of baselines.
+
+    Args:
+        mirror: as ``SearchProgress``'s, called with the sibling study.
+    """
+
+    def __init__(self, console: Console, metric: str, mirror: Callable[[StudySnapshot], str | None]) -> None:
+        self._console, self._metric, self._mirror = console, metric, mirror
+        self._progress = _live_line(console)
+        self._task = self._progress.add_task("starting", total=None, study="baselines", tail="")
+        self._head = ""
+        self._warning: str | None = None
+
+    def __enter__(self) -> BaselineProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._progress.stop()
+
+    def baseline_started(self, baseline: Baseline, number: int, total: int, cost: Cost) -> None:
+        """A training begins."""
+        self._head = f"[{number}/{total}] {baseline.title}, rate {baseline.learning_rate:.1e}"
+        text = f"{self._head}, {human_memory(cost.peak_memory_mib)}, {human_time(cost.wall_time_s)}"
+        self._progress.update(self._task, description=text, total=total, completed=number - 1, tail="")
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """A training step is done."""
+        self._progress.update(self._task, tail=f"step {step}/{steps}, loss {loss:.3f}")
+
+    def note(self, text: str) -> None:
+        """Something took time or went another way."""
+        self._console.print(f"  {text}")
+
+    def baseline_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+        """One line a training, and the mirror."""
+        if record.state == "complete":
+            came_out = (
+                f"{human_metric(self._metric, record.metric, record.metric_error)}  "
+                f"{human_memory(record.peak_memory_mib)}  {human_time(record.wall_time_s)} on the device"
+                f"{'  (does not fit)' if record.feasible is False else ''}"
+            )
+        else:
+            came_out = f"stopped: {record.reason}"
+        self._console.print(f"{self._head}  {came_out}")
+        warning = self._mirror(sibling)
+        if warning is not None and warning != self._warning:
+            self._console.print(f"  {warning}")
+        self._warning = warning
 
 
 def _finished(snapshot: StudySnapshot) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from farsearch.jobs import Job
     from farsearch.records import StudySnapshot
+    from farsearch.study.search import Search
     from farsearch.study.store import Store
 
 __all__ = ["COMMANDS"]
@@ -69,7 +70,12 @@ __all__ = ["COMMANDS"]
               help="Rows that the device will train on, for its time.  [default: those of a trial]")  # fmt: skip
 @click.option("--prime-on", type=click.Choice(["host", "device"]), default="host", show_default=True,
               help="Where priming runs; on the device it costs memory and time there.")  # fmt: skip
+@click.option("--plan", type=click.Choice(["memory", "time", "balanced"]), default="balanced", show_default=True,
+              help="What a step is arranged for on the device: least memory, least time, or both.")  # fmt: skip
 @click.option("--sampler", default="tpe", show_default=True, metavar="NAME", help="tpe, nsga2, gp or random.")
+@click.option("--baselines", type=click.Choice(["all", "paper", "none"]), default="none", show_default=True,
+              help="Then train what the front is compared with: full fine-tuning, FAR r=10 % and BitFit (paper), also "
+                   "all FFNs frozen and LoRA (all), each at three learning rates.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what the search would do and how long it takes, and stop there.")
 @storage_option
 @tracking_option
@@ -92,19 +98,23 @@ def run(
     max_time: float | None,
     device_samples: int | None,
     prime_on: Literal["host", "device"],
+    plan: Literal["memory", "time", "balanced"],
     sampler: str,
+    baselines: Literal["all", "paper", "none"],
     dry_run: bool,
     storage: str | None,
     tracking_uri: str,
 ) -> None:
     """Search for the best trade-offs between accuracy, memory and time on a device.
 
-    The same command again goes on with the study, up to the number of trials asked for.
+    The same command again goes on with the study, up to the number of trials asked for. Baselines are trained after the
+    search, kept in the study NAME/baselines, and do not count as trials.
 
     \b
     Examples:
       farsearch run --device jetson-nano --task reviews
       farsearch run --device jetson-nano --task sst2
+      farsearch run --device jetson-nano --task sst2 --baselines all
       farsearch run --device raspberry-pi-4 --task cola --data-dir glue/CoLA --model minilm --space wide
       farsearch run --device jetson-tx2 --task sst2 --set priming_epochs=0.1 --max-memory 2000 --dry-run
     """
@@ -118,11 +128,12 @@ def run(
         task=task, device=device, model=model, space=space, data_dir=data_dir, train_samples=train_samples,
         epochs=epochs, batch_size=batch_size, max_length=max_length, seed=seed, fixed=_unique(fixed),
         max_memory_mib=max_memory, max_time_s=max_time, device_samples=device_samples, prime_on=prime_on,
+        plan=plan,
     )  # fmt: skip
     try:
         job = resolve_job(options, store, console.print)
         snapshot = _search(
-            console, job, store, study or job.default_name, n_trials, timeout, sampler, tracking_uri, dry_run
+            console, job, store, study or job.default_name, n_trials, timeout, sampler, baselines, tracking_uri, dry_run
         )
     except KeyboardInterrupt:
         console.print(f"interrupted; finished trials are kept. To go on:\n  {typed_command()}")
@@ -152,12 +163,12 @@ def _search(
     n_trials: int,
     timeout: float | None,
     sampler: str,
+    baselines: Literal["all", "paper", "none"],
     tracking_uri: str,
     dry_run: bool,
 ) -> StudySnapshot | None:
-    """Say what is to come, and search. None after a dry run."""
+    """Say what is to come, search, and train the baselines. None after a dry run."""
     from farsearch.cli.progress import SearchProgress
-    from farsearch.records import StepPlan
     from farsearch.study.outlook import outlook
     from farsearch.study.search import Search
     from farsearch.study.snapshot import snapshot_of
@@ -168,9 +179,8 @@ def _search(
     mirror = None if dry_run else _mirror(console, tracking_uri)
     bench = job.bench(store)
     pricer = job.pricer(bench)
-    plan = StepPlan()
     _say_job(console, job, name)
-    for line in outlook(job.space, pricer, bench, plan, n_trials).lines():
+    for line in outlook(job.space, pricer, bench, job.settings.plan, n_trials).lines():
         console.print(line)
     if mirror is None:
         console.print("dry run: nothing was trained")
@@ -178,11 +188,32 @@ def _search(
     study = store.open(name, job.settings, {**job.meta, "command": without_password(typed_command())})
     with SearchProgress(console, n_trials, job.data.spec.metric, mirror) as progress:
         progress.already(snapshot_of(study))
-        snapshot = Search(study, store, bench, pricer, job.space, sampler, plan, progress).run(n_trials, timeout)
-        warning = mirror(snapshot)
+        search = Search(study, store, bench, pricer, job.space, sampler, job.settings.plan, progress)
+        snapshot = search.run(n_trials, timeout)
+    if baselines != "none":
+        snapshot = _train_baselines(console, search, baselines, mirror)
+    warning = mirror(snapshot)
     if warning is not None:
         console.print(warning)
     return snapshot
+
+
+def _train_baselines(
+    console: Console,
+    search: Search,
+    choice: Literal["all", "paper"],
+    mirror: Callable[[StudySnapshot], str | None],
+) -> StudySnapshot:
+    """Train what the front is compared with. The study, with its baselines."""
+    from farsearch.baselines import chosen_methods
+    from farsearch.cli.progress import BaselineProgress
+    from farsearch.study.siblings import baseline_epochs, train_baselines
+
+    methods, epochs = chosen_methods(choice), baseline_epochs(search.space)
+    titles = ", ".join(method.title for method in methods)
+    console.print(f"baselines ({titles}): epochs {epochs:g}, each at its own three learning rates")
+    with BaselineProgress(console, search.bench.data.spec.metric, mirror) as progress:
+        return train_baselines(search, methods, progress)
 
 
 def _say_job(console: Console, job: Job, name: str) -> None:
@@ -221,10 +252,12 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
     from farsearch.cli.options import HOME
     from farsearch.files import disk_errors
     from farsearch.report import save_front_png
-    from farsearch.tables import front_rows
+    from farsearch.tables import baseline_rows, front_rows
 
     title = f"{snapshot.name}: Pareto front of {len(snapshot.complete)} trained trials, {estimates_for(snapshot)}"
-    print_rows(front_rows(snapshot), title, f"no trial of {snapshot.name} is on the front yet")
+    print_rows(
+        [*front_rows(snapshot), *baseline_rows(snapshot)], title, f"no trial of {snapshot.name} is on the front yet"
+    )
     rejected = ", ".join(f"{reason} {count}" for reason, count in snapshot.rejected.items())
     if rejected:
         console.print(f"proposals that were not trained: {rejected}")
@@ -239,3 +272,7 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
         f"next:\n  {program} pareto {snapshot.name}\n  {program} ui {snapshot.name}\n"
         f"  {program} export {snapshot.name} --prefer knee --out bundle/"
     )
+    if not snapshot.baselines:
+        console.print(
+            "to compare with full fine-tuning, FAR r=10 %, BitFit and LoRA: the same run with --baselines all"
+        )

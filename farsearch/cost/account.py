@@ -94,9 +94,7 @@ def _traced_optimizer(kind: str, fused: bool, matrix: bool) -> _OptimizerStep:
     )
 
 
-def _trace_optimizer(
-    kind: str, fused: bool, matrix: bool, size: int, count: int
-) -> tuple[Segment, list[torch.Tensor]]:
+def _trace_optimizer(kind: str, fused: bool, matrix: bool, size: int, count: int) -> tuple[Segment, list[torch.Tensor]]:
     """The second step of so many tensors of one size, and the first one's state."""
     with fake_tensors():
         shape = (1 << 10, size >> 10) if matrix else (size,)

@@ -11,7 +11,7 @@ from torch import nn
 
 from farsearch.devices.profile import Profile
 from farsearch.far.execution import Execution
-from farsearch.far.optimizer import Optimizer, has_fused, make_optimizer
+from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_fused, make_optimizer
 from farsearch.records import StepPlan
 
 __all__ = ["GOALS", "Goal", "exact_plans", "execution_of", "optimizer_of", "quickest"]
@@ -32,9 +32,8 @@ def execution_of(plan: StepPlan, chunk_rows: int | None = None) -> Execution:
 
 def optimizer_of(plan: StepPlan, model: nn.Module) -> Optimizer:
     """The part of a plan that is the optimizer's."""
-    return make_optimizer(
-        plan.optimizer, model, fused=plan.optimizer_kernel == "fused", in_backward=plan.optimizer_step == "backward"
-    )
+    make = BackwardOptimizer if plan.optimizer_step == "backward" else make_optimizer
+    return make(plan.optimizer, model, fused=plan.optimizer_kernel == "fused")
 
 
 def _torch_of(profile: Profile) -> tuple[int, int]:
@@ -54,9 +53,14 @@ def exact_plans(profile: Profile) -> list[StepPlan]:
     policies: tuple[Literal["store", "recompute"], ...] = ("store", "recompute")
     return [
         StepPlan(
-            feed_forward=policy, attention="recompute", dropout="seed", layer_norm="output", checkpointing=checkpointing,
-            optimizer_kernel=kernel, optimizer_step=moment,
-        )  # fmt: skip
+            feed_forward=policy,
+            attention="recompute",
+            dropout="seed",
+            layer_norm="output",
+            checkpointing=checkpointing,
+            optimizer_kernel=kernel,
+            optimizer_step=moment,
+        )
         # the form of checkpointing that frozen embeddings need came with torch 1.11
         for checkpointing in ((False, True) if version >= (1, 11) else (False,))
         for policy in policies

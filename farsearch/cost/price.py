@@ -10,13 +10,16 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from farsearch.cost.account import MemoryAccount, memory_account, step_seconds
+from farsearch.cost.direct import trace_prepared
 from farsearch.cost.plans import Goal, exact_plans
-from farsearch.cost.table import StepTable
+from farsearch.cost.table import OPERATION_KINDS, Composed, StepTable
 from farsearch.devices.profile import Profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
+from farsearch.far.layout import ModelLayout
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["Cost", "Pricer", "TableKey", "full_fine_tuning", "priming_plan"]
@@ -128,6 +131,11 @@ class Pricer:
         self._tables = {} if tables is None else tables
         self._steps_by_epochs = lru_cache(maxsize=64)(self._padded_lengths)
 
+    @property
+    def layers(self) -> int:
+        """Layers of the model."""
+        return self.table(StepPlan()).layers
+
     def _executed(self, plan: StepPlan) -> StepPlan:
         """The plan as the training loop executes it: a part of the whole batch or more is no part."""
         whole = plan.micro_batch_size is not None and plan.micro_batch_size >= self.batch_size
@@ -175,21 +183,41 @@ class Pricer:
 
     def _phase(self, config: FarConfig, plan: StepPlan, epochs: float) -> tuple[dict[str, float], float]:
         """Seconds of a phase by operation class, and of one step at full length."""
-        counts = self._steps_by_epochs(epochs)
         groups: dict[int, list[int]] = {}
-        for length in {*counts, self.max_length}:
+        for length in self._occurring(epochs):
             groups.setdefault(id(self.table(plan, length)), []).append(length)
-        totals: dict[str, float] = Counter()
+        steps = [(self.table(plan, lengths[0]).compose(config), lengths) for lengths in groups.values()]
+        return self._seconds(steps, plan, epochs)
+
+    def _occurring(self, epochs: float) -> list[int]:
+        """Lengths of the batches of a phase, and the full length."""
+        return list({*self._steps_by_epochs(epochs), self.max_length})
+
+    def _seconds(
+        self, steps_of: Sequence[tuple[Composed, list[int]]], plan: StepPlan, epochs: float
+    ) -> tuple[dict[str, float], float]:
+        """What ``_phase`` returns, from the steps that stand for each of the lengths that occur."""
+        counts = self._steps_by_epochs(epochs)
+        totals = dict.fromkeys(OPERATION_KINDS, 0.0)
         longest = 0.0
-        for lengths in groups.values():
-            step = self.table(plan, lengths[0]).compose(config)
+        for step, lengths in steps_of:
             each = step_seconds(step, np.array(lengths, dtype=np.float64), plan, self.batch_size, self.profile)
             steps = np.array([counts[length] for length in lengths], dtype=np.float64) * self._scale
             for kind, seconds in each.items():
                 totals[kind] += float(seconds @ steps)
             if self.max_length in lengths:
                 longest = float(sum(seconds[lengths.index(self.max_length)] for seconds in each.values()))
-        return dict(totals), longest
+        return totals, longest
+
+    def price_prepared(self, prepare: Callable[[nn.Module, ModelLayout], None], epochs: float) -> Cost:
+        """The cost of training any model: one that ``prepare`` has changed, with gradients where it left them.
+
+        Its modules are executed as they are, with AdamW.
+        """
+        plan, traced = StepPlan(), trace_prepared(*self._model, self.batch_size, prepare)
+        account = memory_account(traced.static_bytes, traced.step, self.max_length, plan, self.profile)
+        time, step_time = self._seconds([(traced.step, self._occurring(epochs))], plan, epochs)
+        return self._cost(account, time, step_time, round(traced.step.trained.sum()))
 
     def best(self, config: FarConfig, goal: Goal) -> tuple[StepPlan, Cost]:
         """The exact plan that serves a goal best, among those with which the configuration fits, and its cost.

@@ -19,20 +19,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from farsearch.cost.plans import execution_of, optimizer_of
-from farsearch.cost.trace import Segment, backward_optimizer, fake_tensors, trace_step
+from farsearch.cost.trace import Segment, fake_tensors, make_state, trace_step
 from farsearch.far.execution import Execution
 from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.optimizer import BackwardOptimizer
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["EVENT_KINDS", "OPERATION_KINDS", "LayerKind", "Part", "StepTable"]
+__all__ = ["EVENT_KINDS", "LENGTHS", "OPERATION_KINDS", "Composed", "LayerKind", "Part", "StepTable", "fit_part"]
 
 EVENT_KINDS = ("temporary", "saved", "mask", "gradient")
 OPERATION_KINDS = ("gemm", "bmm", "stream", "optimizer")
 
-_LENGTHS = (16, 32, 64)
+LENGTHS = (16, 32, 64)
+"""Tokens at which steps are traced: three, for polynomials of degree 2."""
 _SHARES = (0.25, 0.5)
 """Shares of learners at which a split layer is traced."""
 
@@ -116,7 +118,7 @@ class Composed:
     matrices: NDArray[np.bool_]
 
 
-def _fit(samples: Sequence[tuple[float, float, Segment]]) -> Part:
+def fit_part(samples: Sequence[tuple[float, float, Segment]]) -> Part:
     """Polynomials through the same segment at several (length, learners)."""
     first = samples[0][2]
     basis = np.stack([Part.basis(length, learners) for length, learners, _ in samples])
@@ -222,7 +224,7 @@ class StepTable:
             above = LayerKind("full", True, True) if top_live else LayerKind("idle", False, False)
             samples = self._samples([lowest, above, above], 0, embeddings)
             parts = {
-                name: _fit([(length, k, traced.get(name, Segment())) for length, k, traced, _ in samples])
+                name: fit_part([(length, k, traced.get(name, Segment())) for length, k, traced, _ in samples])
                 for name in ("start", "head", "backward head", "backward embeddings")
             }
             self._ends[key] = _Ends(
@@ -240,7 +242,7 @@ class StepTable:
     def _fit_layer(samples: list[Any], i: int) -> _Layer:
         names = (f"forward {i}", f"backward {i}")
         forward, backward = (
-            _fit([(length, k, traced.get(name, Segment())) for length, k, traced, _ in samples]) for name in names
+            fit_part([(length, k, traced.get(name, Segment())) for length, k, traced, _ in samples]) for name in names
         )
         (k0, tensors0), (k1, tensors1) = ((sample[1], sample[3][f"layer {i}"]) for sample in (samples[0], samples[-1]))
         sizes0, sizes1 = _sizes(tensors0), _sizes(tensors1)
@@ -257,10 +259,10 @@ class StepTable:
                 model, layout = build_model(self._config, self._classes)
                 _apply_kinds(model, layout, kinds, k, embeddings, self._execution)
                 trained = _trained_tensors(model, layout)
-                optimizer = None
-                if self.plan.optimizer_step == "backward":
-                    optimizer = backward_optimizer(lambda model=model: optimizer_of(self.plan, model), model)
-                for length in _LENGTHS:
+                optimizer = optimizer_of(self.plan, model) if self.plan.optimizer_step == "backward" else None
+                if isinstance(optimizer, BackwardOptimizer):
+                    make_state(optimizer, model)
+                for length in LENGTHS:
                     traced = trace_step(model, layout, self.batch_size, length, optimizer)
                     model.zero_grad()
                     samples.append((length, k if kinds[i].ffn == "split" else 0, traced, trained))

@@ -24,11 +24,12 @@ from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.loop import train_step
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer
 
-__all__ = ["Event", "Operation", "Segment", "backward_optimizer", "fake_tensors", "trace_call", "trace_step"]
+__all__ = ["Event", "Operation", "Segment", "fake_tensors", "make_state", "trace_call", "trace_step"]
 
 _VIEWS = {
     "view", "_unsafe_view", "t", "transpose", "expand", "detach", "slice", "select", "unsqueeze", "squeeze", "permute",
-    "alias", "device", "empty_like", "empty", "new_empty", "as_strided", "split", "_local_scalar_dense", "reshape", "unbind",
+    "alias", "device", "empty_like", "empty", "new_empty", "as_strided", "split", "_local_scalar_dense", "reshape",
+    "unbind",
 }  # fmt: skip
 """Operations that move no data."""
 
@@ -47,7 +48,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Operation:
-    """One kernel: its class (``gemm``, ``bmm``, ``stream`` or ``optimizer``), floating-point operations, bytes moved."""
+    """One kernel: its class (one of ``OPERATION_KINDS``), floating-point operations, and bytes moved."""
 
     kind: str
     flops: int
@@ -255,13 +256,8 @@ def _optimizer_marks(recorder: _Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def backward_optimizer(make: Callable[[], Optimizer], model: nn.Module) -> BackwardOptimizer:
-    """One that steps in the backward pass, made on fake tensors, whose state exists already.
-
-    The state comes from a first step with gradients of nothing, as in a second step of training.
-    """
-    optimizer = make()
-    assert isinstance(optimizer, BackwardOptimizer)
+def make_state(optimizer: BackwardOptimizer, model: nn.Module) -> BackwardOptimizer:
+    """Let an optimizer's state exist, as in the second step of training: it steps once on fake gradients."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)

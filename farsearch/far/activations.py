@@ -69,10 +69,7 @@ def activation_of(module: Any) -> Activation:
     tanh = name in _TANH_CLASSES or (isinstance(module, nn.GELU) and getattr(module, "approximate", "none") == "tanh")
     if tanh:
         return _GELU_TANH if _has_tanh() else _by_autograd(module, _GELU_TANH.derivative_range)
-    if isinstance(module, nn.Module):
-        known = _BY_CLASS.get(name)
-    else:
-        known = _BY_FUNCTION.get(module)
+    known = _BY_CLASS.get(name) if isinstance(module, nn.Module) else _BY_FUNCTION.get(module)
     return known or _by_autograd(module, None)
 
 

@@ -42,7 +42,7 @@ def _probabilities(q: Tensor, k: Tensor, mask: Optional[Tensor]) -> Tensor:
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], heads: int, p: float, rows: Optional[int]
     ) -> Tensor:
         ctx.heads, ctx.p, ctx.rows = heads, p, rows
@@ -114,7 +114,7 @@ def attend(
         dropout: probability with which a probability is dropped.
         rows: sequences that are worked on together; None chooses.
     """
-    return _Attention.apply(  # type: ignore[no-any-return]
+    return _Attention.apply(  # type: ignore[no-any-return, no-untyped-call]
         q.contiguous(), k.contiguous(), v.contiguous(), mask, heads, dropout, rows
     )
 

@@ -41,7 +41,7 @@ def keep_or_drop(x: Tensor, p: float) -> Tensor:
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         ctx.p, ctx.state = p, generator_state(x)
         return keep_or_drop(x, p).mul_(x)
 
@@ -67,7 +67,7 @@ class SeededDropout(nn.Module):
         """Any shape."""
         if not self.training or self.p == 0.0:
             return x
-        return _Dropout.apply(x, self.p)  # type: ignore[no-any-return]
+        return _Dropout.apply(x, self.p)  # type: ignore[no-any-return, no-untyped-call]
 
     def release(self) -> nn.Module:
         """The module that this one stands for."""

@@ -69,7 +69,7 @@ class _FeedForward(torch.autograd.Function):
     """``act(x W1' + b1) W2' + b2`` over learners and frozen neurons, portion by portion."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Tensor,
         activation: Activation,
@@ -224,7 +224,7 @@ def feed_forward(
         bias: b2 ``[hidden]``.
         rows: entries of the first dimension that are worked on together; None chooses.
     """
-    return _FeedForward.apply(  # type: ignore[no-any-return]
+    return _FeedForward.apply(  # type: ignore[no-any-return, no-untyped-call]
         x, activation, policy, rows, *(learners or (None,) * 3), *(frozen or (None,) * 3), bias
     )
 

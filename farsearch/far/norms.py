@@ -20,7 +20,7 @@ class _LayerNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, eps: float, small: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, eps: float, small: Tensor) -> Tensor:
         y, mean, rstd = torch.native_layer_norm(z, weight.shape, weight, bias, eps)
         apart = ((z[..., small] - mean) * rstd) if small.numel() else None
         ctx.save_for_backward(y, rstd, weight, bias, small, apart)
@@ -69,7 +69,7 @@ class OutputLayerNorm(nn.Module):
         """``[..., hidden]`` to ``[..., hidden]``."""
         if z.dtype not in (torch.float32, torch.float64) or self.weight.dtype != z.dtype:
             return F.layer_norm(z, self.weight.shape, self.weight, self.bias, self.eps)
-        return _LayerNorm.apply(z, self.weight, self.bias, self.eps, self.small)  # type: ignore[no-any-return]
+        return _LayerNorm.apply(z, self.weight, self.bias, self.eps, self.small)  # type: ignore[no-any-return, no-untyped-call]
 
     def release(self) -> nn.Module:
         """The module that this one stands for: its parameters were these all along."""

@@ -25,6 +25,10 @@ def has_backward_hooks() -> bool:
     return hasattr(Tensor, "register_post_accumulate_grad_hook")
 
 
+def _trained(model: nn.Module) -> List[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 def _make(kind: str, parameters: Sequence[nn.Parameter], weight_decay: float, fused: bool) -> torch.optim.Optimizer:
     factory = _KINDS[kind]
     groups = [
@@ -40,11 +44,12 @@ def _make(kind: str, parameters: Sequence[nn.Parameter], weight_decay: float, fu
 class BackwardOptimizer:
     """Steps each parameter as soon as its gradient is complete, and drops the gradient.
 
-    So never more than one gradient lives. The result is that of one optimizer at the end: AdamW and SGD treat each
-    parameter by itself. Call ``close`` when training is over.
+    So never more than one gradient lives. The result is that of ``make_optimizer`` with the same arguments: AdamW and
+    SGD treat each parameter by itself. It needs ``has_backward_hooks``. Call ``close`` when training is over.
     """
 
-    def __init__(self, kind: str, parameters: Sequence[nn.Parameter], weight_decay: float, fused: bool) -> None:
+    def __init__(self, kind: str, model: nn.Module, weight_decay: float = 0.01, fused: bool = False) -> None:
+        parameters = _trained(model)
         self.optimizers = [_make(kind, [parameter], weight_decay, fused) for parameter in parameters]
         self._handles = [
             parameter.register_post_accumulate_grad_hook(self._stepping(optimizer))  # type: ignore[attr-defined, unused-ignore]
@@ -85,20 +90,16 @@ Optimizer = Union[torch.optim.Optimizer, BackwardOptimizer]
 
 
 def make_optimizer(
-    kind: str, model: nn.Module, weight_decay: float = 0.01, fused: bool = False, in_backward: bool = False
-) -> Optimizer:
+    kind: str, model: nn.Module, weight_decay: float = 0.01, fused: bool = False
+) -> torch.optim.Optimizer:
     """An optimizer of the parameters that have gradients.
 
     Args:
         kind: ``adamw``, or ``sgd`` without momentum, which keeps no state.
         weight_decay: for matrices; vectors (biases, LayerNorm) are not decayed.
         fused: in one kernel, without temporaries (``has_fused``).
-        in_backward: see ``BackwardOptimizer`` (``has_backward_hooks``).
 
     Without ``fused`` it steps tensor by tensor (``foreach=False``): the multi-tensor form, CUDA's default, holds a copy
     of the parameters.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if in_backward:
-        return BackwardOptimizer(kind, trained, weight_decay, fused)
-    return _make(kind, trained, weight_decay, fused)
+    return _make(kind, _trained(model), weight_decay, fused)

@@ -1,7 +1,7 @@
 """Reconfigure a model for FAR, and put it back together.
 
-``reconfigure`` and ``merge`` are exact inverses: the same state dict, bit by bit, for any selection (frozen weights that
-were held in fewer bits come back rounded).
+``reconfigure`` and ``merge`` are exact inverses: the same state dict, bit by bit, for any selection. Frozen weights
+that were held in fewer bits come back rounded.
 """
 
 from functools import partial
@@ -81,16 +81,22 @@ def _stand_in(model: nn.Module, layer: LayerLayout, before: nn.Module, block: nn
 def _pieces(layout: ModelLayout, execution: Execution) -> Dict[str, Callable[[Any], nn.Module]]:
     """What stands in for a module, by path."""
     found: Dict[str, Callable[[Any], nn.Module]] = {}
-    for part in (layout, *layout.layers):
-        if execution.dropout == "seed":
-            found.update((path, SeededDropout) for path in part.dropouts)
-        if execution.layer_norm == "output":
-            found.update((path, OutputLayerNorm) for path in part.norms)
+    if execution.dropout == "seed":
+        found.update((path, SeededDropout) for path in _all(layout, "dropouts"))
+    if execution.layer_norm == "output":
+        found.update((path, OutputLayerNorm) for path in _all(layout, "norms"))
     for layer in layout.layers:
         attention = layer.self_attention
         if attention is not None and execution.attention == "recompute":
-            found[attention.path] = lambda module, at=attention: RecomputedAttention(module, at, execution.chunk_rows)
+            found[attention.path] = partial(RecomputedAttention, layout=attention, rows=execution.chunk_rows)
     return found
+
+
+def _all(layout: ModelLayout, kind: str) -> Iterator[str]:
+    """The paths of one kind in the embeddings and in every layer."""
+    for part in (layout,) + layout.layers:
+        for path in getattr(part, kind):
+            yield path
 
 
 def execute(model: nn.Module, layout: ModelLayout, execution: Execution) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, cycle
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.points import (
+    BESIDE,
     BUDGET,
     INK,
     LINE,
@@ -38,6 +40,8 @@ _COLOURS = "cividis_r"
 """Even in lightness and safe for colour-blind eyes; dark is slow."""
 _LABEL_OFFSETS = ((4, 5), (-4, 5), (4, -14), (-4, -14), (8, -4), (-8, -4), (0, 14), (0, -22))
 """Where a point's label may stand, in points from its middle, best first."""
+_BASELINES = "sD^Pp*hX"
+"""Markers of the baselines, in their order."""
 
 
 def save_front_png(snapshot: StudySnapshot, path: Path) -> None:
@@ -50,7 +54,9 @@ def front_figure(snapshot: StudySnapshot) -> Figure:
 
     Points of the front are filled and labelled with their trial. The step line is the best metric that can be had
     within a given memory; a point of the front below it is there because it is faster. Other complete trials are
-    hollow, crosses where they do not fit. Light bars are ± one standard error of the metric. The dashed line is what
+    hollow, crosses where they do not fit.
+    Baselines have markers of their own, which a second legend names. Light bars are ± one standard error of the metric.
+    The dashed line is what
     the device can give. What lies far below the rest stands as a triangle on the lower edge.
 
     Returns:
@@ -70,6 +76,7 @@ def front_figure(snapshot: StudySnapshot) -> Figure:
     if points.front:
         _draw_front(axes, points, colours, snapshot.budget_mib)
     _draw_others(axes, points)
+    _draw_baselines(axes, points, colours)
     _draw_budget(axes, snapshot.budget_mib)
     _label(axes, points, figure.dpi / 72)
     bar = figure.colorbar(colours, cax=figure.add_axes((0.895, 0.175, 0.02, 0.755)))
@@ -143,6 +150,24 @@ def _draw_front(axes: Axes, points: Points, colours: ScalarMappable, budget_mib:
     if below:
         fill, edge = colours.to_rgba(np.array(points.times(below))), [axes.get_ylim()[0]] * len(below)
         axes.scatter(points.memories(below), edge, c=fill, s=76, marker="v", clip_on=False, **style)
+
+
+def _draw_baselines(axes: Axes, points: Points, colours: ScalarMappable) -> None:
+    """Each with its marker, coloured by its time as the front is, and in a legend inside the axes."""
+    floor, handles = axes.get_ylim()[0], []
+    for trial, marker in zip(points.baselines, cycle(_BASELINES), strict=False):
+        (metric,), fill = points.metrics([trial]), colours.to_rgba(np.array(points.times([trial])))
+        style: dict[str, Any] = {"edgecolors": BESIDE, "linewidths": 1.4, "zorder": 4, "clip_on": metric >= floor}
+        axes.scatter(points.memories([trial]), [max(metric, floor)], c=fill, s=60, marker=marker, **style)
+        title = trial.baseline.title if trial.baseline is not None else f"trial {trial.number}"
+        below = f" ({metric:.3g})" if metric < floor else ""
+        empty: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgecolor": BESIDE}
+        handles.append(Line2D([], [], marker=marker, label=title + below, markersize=7, markeredgewidth=1.4, **empty))
+    if handles:
+        axes.legend(
+            handles=handles, loc="lower right", title="compared with", title_fontsize=9, fontsize=9, frameon=True,
+            framealpha=0.85, edgecolor="#dddddd", labelspacing=0.35,
+        )  # fmt: skip
 
 
 def _draw_budget(axes: Axes, budget_mib: float) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, cycle
 from typing import Any
 
 import plotly.io
 
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.points import (
+    BESIDE,
     BUDGET,
     INK,
     LINE,
@@ -23,7 +24,7 @@ from farsearch.report.points import (
     metric_limits,
     points_of,
 )
-from farsearch.tables import front_rows, human_memory, human_metric, human_time, mean_frozen
+from farsearch.tables import baseline_rows, front_rows, human_memory, human_metric, human_time, mean_frozen
 
 __all__ = ["front_html"]
 
@@ -43,6 +44,9 @@ def front_html(snapshot: StudySnapshot) -> str:
     )
 
 
+_BASELINES = ("square", "diamond", "triangle-up", "cross", "pentagon", "star", "hexagon", "x")
+"""Symbols of the baselines, in their order: those of the picture on paper."""
+
 _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;color:#262626;margin:1.2em auto;max-width:1000px;padding:0 1em}"
     "h1{font-size:1.25em;margin:0}p{margin:.2em 0 .8em;color:#5c5c5c}.wide{overflow-x:auto}"
@@ -52,7 +56,7 @@ _STYLE = (
 
 
 def _html_table(snapshot: StudySnapshot) -> str:
-    rows = front_rows(snapshot)
+    rows = [*front_rows(snapshot), *baseline_rows(snapshot)]
     if not rows:
         return ""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
@@ -96,7 +100,7 @@ def _interactive(snapshot: StudySnapshot, points: Points) -> str:
 
 
 def _traces(snapshot: StudySnapshot, points: Points) -> list[dict[str, Any]]:
-    """The line, the other trials and the front, without their coordinates, which depend on the view."""
+    """The line, the other trials, the front and each baseline, without their coordinates, which depend on the view."""
     low, high = points.time_range()
     bar = {"title": {"text": f"time ({points.unit})"}, "thickness": 14, "outlinewidth": 0}
     front_marker = {
@@ -138,22 +142,38 @@ def _traces(snapshot: StudySnapshot, points: Points) -> list[dict[str, Any]]:
             "customdata": [_hover(snapshot, trial) for trial in points.front],
             **hover,
         },
+        *(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": _title(trial),
+                "marker": {"symbol": symbol, "size": 11, "color": "white", "line": {"color": BESIDE, "width": 2}},
+                "customdata": [_hover(snapshot, trial)],
+                **hover,
+            }
+            for trial, symbol in zip(points.baselines, cycle(_BASELINES), strict=False)
+        ),
     ]
 
 
+def _title(trial: TrialRecord) -> str:
+    return f"trial {trial.number}" if trial.baseline is None else trial.baseline.title
+
+
 def _view(snapshot: StudySnapshot, points: Points, against: str) -> dict[str, dict[str, Any]]:
-    """Coordinates of the three traces and what changes in the layout."""
+    """Coordinates of the traces and what changes in the layout."""
     values = points.memories if against == "memory" else points.times
     ordered: Sequence[TrialRecord] = sorted(points.front, key=lambda trial: values([trial])[0])
     best = list(accumulate(points.metrics(ordered), max))
+    single = [(trial,) for trial in points.baselines]
     budget = {"type": "line", "x0": snapshot.budget_mib, "x1": snapshot.budget_mib, "yref": "paper", "y0": 0, "y1": 1}
     near = snapshot.budget_mib <= 2 * max(points.memories(points.all))
     lines = [{**budget, "line": {"color": BUDGET, "dash": "dash"}}] if against == "memory" and near else []
     title = MEMORY_AXIS if against == "memory" else f"time on the device ({points.unit}, predicted)"
     return {
         "data": {
-            "x": [values(ordered), values(points.others), values(points.front)],
-            "y": [best, points.metrics(points.others), points.metrics(points.front)],
+            "x": [values(trials) for trials in (ordered, points.others, points.front, *single)],
+            "y": [best, *(points.metrics(trials) for trials in (points.others, points.front, *single))],
         },
         "layout": {"xaxis.title.text": title, "shapes": lines},
     }
@@ -161,7 +181,7 @@ def _view(snapshot: StudySnapshot, points: Points, against: str) -> dict[str, di
 
 def _hover(snapshot: StudySnapshot, trial: TrialRecord) -> str:
     lines = [
-        f"<b>trial {trial.number}</b>",
+        f"<b>{_title(trial)}</b>",
         human_metric(snapshot.metric_name, trial.metric, trial.metric_error),
         f"{human_memory(trial.peak_memory_mib)}, {human_time(trial.wall_time_s)}",
     ]
@@ -169,4 +189,6 @@ def _hover(snapshot: StudySnapshot, trial: TrialRecord) -> str:
         fractions = " ".join(f"{fraction:.2f}" for fraction in trial.config.canonical().frozen_fractions)
         lines.append(f"frozen by layer: {fractions}, mean {100 * mean_frozen(trial.config):.0f} %")
         lines.append(f"learning rate {trial.config.learning_rate:.2g}, priming {trial.config.priming_epochs:g} epochs")
+    elif trial.baseline is not None:
+        lines.append(f"learning rate {trial.baseline.learning_rate:.2g}")
     return "<br>".join(lines)

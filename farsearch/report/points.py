@@ -11,6 +11,7 @@ from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.tables import is_percentage, metric_title
 
 __all__ = [
+    "BESIDE",
     "BUDGET",
     "INK",
     "LINE",
@@ -24,7 +25,7 @@ __all__ = [
     "points_of",
 ]
 
-QUIET, LINE, INK, BUDGET = "#9f9f9f", "#7d7d7d", "#262626", "#b3413a"
+QUIET, LINE, INK, BUDGET, BESIDE = "#9f9f9f", "#7d7d7d", "#262626", "#b3413a", "#7a3f9d"
 MEMORY_AXIS = "peak memory on the device (MiB, predicted)"
 
 
@@ -33,20 +34,22 @@ class Points:
     """The trials that a picture shows, in its units.
 
     Attributes:
+        baselines: what the front is to be compared with.
         scale: the metric's factor, 100 for per cent.
         unit, seconds: of time on the device.
     """
 
     front: tuple[TrialRecord, ...]
     others: tuple[TrialRecord, ...]
+    baselines: tuple[TrialRecord, ...]
     scale: float
     unit: str
     seconds: float
 
     @property
     def all(self) -> tuple[TrialRecord, ...]:
-        """Front and others."""
-        return self.front + self.others
+        """Front, others and baselines."""
+        return self.front + self.others + self.baselines
 
     def metrics(self, trials: Iterable[TrialRecord]) -> list[float]:
         """In per cent where ``scale`` says so."""
@@ -74,11 +77,13 @@ class Points:
 def points_of(snapshot: StudySnapshot) -> Points:
     """The complete trials of ``snapshot`` whose three objectives are numbers."""
     shown = [trial for trial in snapshot.complete if _drawable(trial)]
-    longest = max((trial.wall_time_s or 0.0 for trial in shown), default=0.0)
+    baselines = tuple(trial for trial in snapshot.baselines if _drawable(trial))
+    longest = max((trial.wall_time_s or 0.0 for trial in (*shown, *baselines)), default=0.0)
     unit, seconds = ("s", 1.0) if longest < 120 else ("min", 60.0) if longest < 7200 else ("h", 3600.0)
     return Points(
         front=tuple(trial for trial in snapshot.front if _drawable(trial)),
         others=tuple(trial for trial in shown if not trial.on_front),
+        baselines=baselines,
         scale=100.0 if is_percentage(snapshot.metric_name) else 1.0,
         unit=unit,
         seconds=seconds,

@@ -6,5 +6,7 @@ samplers.py  Optuna's samplers, and the gate that keeps infeasible proposals out
 store.py     where studies are kept, who works on them, what is recovered
 snapshot.py  a study as plain records
 search.py    the loop: propose, price, train, keep, tell
+results.py   what a trial's record holds of cost and training
+siblings.py  the baselines of a study, in a study of their own
 ===========  ==================================================================
 """

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+from farsearch.cost.plans import Goal
 from farsearch.cost.price import Cost, Pricer
 from farsearch.records import FarConfig, StepPlan
 from farsearch.study.space import Space
@@ -13,18 +14,19 @@ from farsearch.study.space import Space
 __all__ = ["nearest_fit"]
 
 
-def nearest_fit(pricer: Pricer, plan: StepPlan, space: Space, layers: int) -> str:
+def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
     """What a user can change so that something fits, in a few words: freeze more, a smaller batch, a higher bound.
 
     More freezing comes first, from little to all but the top layer. Then the step is made smaller, in halves of the
     batch. Where the user's own bound is what nothing keeps, the least bound that something keeps is named.
     """
-    cost = None
+    plan = cost = None
     for words, config in _less_and_less(space, layers):
-        cost = pricer.price(config, plan)
+        plan, cost = pricer.best(config, goal)
         if cost.fits:
             return f"with {words} it would take {cost.peak_memory_mib:.0f} MiB and {cost.wall_time_s:.0f} s"
     assert cost is not None
+    assert plan is not None
     least = f"all but the top layer frozen still takes {_needs(cost)}"
     bounds = _bounds(cost, pricer)
     if bounds:
@@ -82,7 +84,7 @@ def _fitting_batch(pricer: Pricer, plan: StepPlan, config: FarConfig) -> int | N
     while size > 1:
         size //= 2
         # the memory of a micro-batch of that size is at least that of a batch of it: gradients are held beside it
-        cost = pricer.price(config, dataclasses.replace(plan, micro_batch_size=size))
+        cost = pricer.price(config, dataclasses.replace(plan, micro_batch_size=size, optimizer_step="end"))
         within = pricer.max_memory_mib is None or cost.peak_memory_mib <= pricer.max_memory_mib
         if within and cost.peak_memory_range_mib[1] <= cost.available_range_mib[0]:
             return size

@@ -11,10 +11,11 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
 from optuna.study import create_study
 
+from farsearch.cost.plans import Goal, quickest
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.far.batches import steps_in
 from farsearch.far.loop import predict
-from farsearch.records import FarConfig, StepPlan
+from farsearch.records import FarConfig
 from farsearch.study.space import Space
 from farsearch.tables import human_memory, human_time
 from farsearch.training import Bench, far_phase
@@ -66,14 +67,14 @@ class Outlook:
         return lines
 
 
-def outlook(space: Space, pricer: Pricer, bench: Bench, plan: StepPlan, n_trials: int) -> Outlook:
+def outlook(space: Space, pricer: Pricer, bench: Bench, goal: Goal, n_trials: int) -> Outlook:
     """Price random configurations and time some steps."""
     layers = len(bench.layout.layers)
     distributions = space.distributions(layers)
     configs = [space.config(params, layers) for params in _draws(distributions, bench.job.seed)]
-    costs = [pricer.price(config, plan) for config in configs]
+    costs = [cost for _, cost in (pricer.best(config, goal) for config in configs)]
     combinations, continuous = space.size(layers)
-    trial_seconds, priming_seconds = _host_seconds(configs, bench, plan)
+    trial_seconds, priming_seconds = _host_seconds(configs, bench, pricer)
     return Outlook(
         combinations=combinations,
         continuous=tuple(continuous),
@@ -92,13 +93,14 @@ def _draws(distributions: dict[str, BaseDistribution], seed: int) -> list[dict[s
     return [study.ask(distributions).params for _ in range(_DRAWS)]
 
 
-def _host_seconds(configs: Sequence[FarConfig], bench: Bench, plan: StepPlan) -> tuple[float, float]:
+def _host_seconds(configs: Sequence[FarConfig], bench: Bench, pricer: Pricer) -> tuple[float, float]:
     """Seconds of a trial and of all primings of these configurations, from a few steps and rows of full fine-tuning."""
     layers, job = len(bench.layout.layers), bench.job
     rows = bench.train_rows
     size = min(len(rows), _STEPS * job.batch_size)
     sample = dataclasses.replace(rows, input_ids=rows.input_ids[:size], labels=rows.labels[:size])
     bench.model.load_state_dict(bench.pretrained)
+    plan = quickest(pricer.best(full_fine_tuning(layers), "time")[0])
     seconds = []
     for _ in range(2):  # the first warms up
         started = time.perf_counter()

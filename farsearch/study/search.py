@@ -12,10 +12,12 @@ from typing import Any, Protocol
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from farsearch.cost.plans import Goal, quickest
 from farsearch.cost.price import Cost, Pricer
 from farsearch.errors import FarsearchError, NoFeasibleTrial, TrialError
 from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
 from farsearch.study.nearest import nearest_fit
+from farsearch.study.results import changed, priced_record, results_of
 from farsearch.study.samplers import GatedSampler, make_sampler
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space
@@ -54,7 +56,7 @@ class Search:
     Args:
         space: as the study's settings say it.
         sampler: name of one of ``samplers.SAMPLERS``.
-        plan: the step plan that the objectives use.
+        goal: what each configuration's step plan is chosen for.
     """
 
     study: Study
@@ -63,7 +65,7 @@ class Search:
     pricer: Pricer
     space: Space
     sampler: str
-    plan: StepPlan
+    goal: Goal
     watcher: Watcher
 
     def __post_init__(self) -> None:
@@ -117,7 +119,7 @@ class Search:
         if self.study.user_attrs.get("started"):
             return
         for name, params in self.space.starts(self.layers).items():
-            cost = self.pricer.price(self.space.config(params, self.layers), self.plan)
+            _, cost = self.pricer.best(self.space.config(params, self.layers), self.goal)
             if cost.fits:
                 self.study.enqueue_trial(params, user_attrs={"start": name}, skip_if_exists=True)
             else:
@@ -153,7 +155,7 @@ class Search:
                 found[trial.number] = _key(self.space.config(params, self.layers))
         return found
 
-    def _propose(self, lock: WorkerLock) -> tuple[Trial, FarConfig, Cost] | None:
+    def _propose(self, lock: WorkerLock) -> tuple[Trial, FarConfig, StepPlan, Cost] | None:
         """Make the next trial: one that waits, or the sampler's first proposal that fits and is new."""
         known = set(self._configs(*_FINISHED, TrialState.RUNNING, TrialState.WAITING).values())
 
@@ -161,7 +163,7 @@ class Search:
             config = self.space.config(params, self.layers)
             if _key(config) in known:
                 return "duplicate"
-            cost = self.pricer.price(config, self.plan)
+            _, cost = self.pricer.best(config, self.goal)
             return None if cost.fits else cost.problems[0].partition(":")[0]
 
         count = len(self.study.get_trials(deepcopy=False))
@@ -177,8 +179,8 @@ class Search:
         if sampler.refusals:
             trial.set_user_attr("rejected", dict(sampler.refusals))
         config = self.space.config(trial.params, self.layers)
-        cost = self.pricer.price(config, self.plan)
-        trial.set_user_attr("record", _priced(trial.number, config, self.plan, cost).to_dict())
+        plan, cost = self.pricer.best(config, self.goal)
+        trial.set_user_attr("record", priced_record(trial.number, config, plan, cost).to_dict())
         for name, excess in _constraints(cost, self.pricer).items():
             trial.set_constraint(name, excess)
         others = self._configs(*_FINISHED, TrialState.RUNNING)
@@ -186,7 +188,7 @@ class Search:
             trial.set_user_attr("reason", "the same configuration was trained already")
             self.study.tell(trial, state=TrialState.FAIL)
             return None
-        return trial, config, cost
+        return trial, config, plan, cost
 
     def _close_unborn(self, refusals: Mapping[str, int]) -> None:
         """``ask`` raised after it had made a trial, which has no worker yet: end that one."""
@@ -202,18 +204,19 @@ class Search:
                 f"{error}; what fits has been trained already: ask for fewer --n-trials, or search more with another "
                 "--space or without --set"
             )
-        return f"{error}; {nearest_fit(self.pricer, self.plan, self.space, self.layers)}"
+        return f"{error}; {nearest_fit(self.pricer, self.goal, self.space, self.layers)}"
 
-    def _train(self, trial: Trial, config: FarConfig, cost: Cost) -> None:
+    def _train(self, trial: Trial, config: FarConfig, plan: StepPlan, cost: Cost) -> None:
         """Train one trial, keep what it made, and tell the study."""
         self.watcher.trial_started(trial.number, config, cost)
-        record = _priced(trial.number, config, self.plan, cost)
+        record = priced_record(trial.number, config, plan, cost)
         try:
-            outcome = self.bench.run(config, self.plan, self.watcher.step, self.watcher.note)
+            # all exact plans learn the same, so this host need not do what the device has to
+            outcome = self.bench.run(config, quickest(plan), self.watcher.step, self.watcher.note)
         except TrialError as error:
-            snapshot = self._tell(trial, _with(record, state="pruned", reason=str(error)), cost, None)
+            snapshot = self._tell(trial, changed(record, state="pruned", reason=str(error)), cost, None)
         else:
-            snapshot = self._tell(trial, _trained(record, outcome), cost, outcome)
+            snapshot = self._tell(trial, changed(record, state="complete", **results_of(outcome)), cost, outcome)
         self.watcher.trial_ended(next(t for t in snapshot.trials if t.number == trial.number), snapshot)
 
     def _give_back(self, lock: WorkerLock, reason: str) -> None:
@@ -257,40 +260,3 @@ def _constraints(cost: Cost, pricer: Pricer) -> dict[str, float]:
     if pricer.max_time_s is not None:
         excess["max-time"] = cost.wall_time_s / pricer.max_time_s - 1.0
     return excess
-
-
-def _with(record: TrialRecord, **changes: Any) -> TrialRecord:
-    return TrialRecord.from_dict({**record.to_dict(), **changes})
-
-
-def _priced(number: int, config: FarConfig, plan: StepPlan, cost: Cost) -> TrialRecord:
-    return TrialRecord(
-        number=number,
-        state="running",
-        config=config,
-        plan=plan,
-        peak_memory_mib=cost.peak_memory_mib,
-        peak_memory_range_mib=cost.peak_memory_range_mib,
-        wall_time_s=cost.wall_time_s,
-        wall_time_range_s=cost.wall_time_range_s,
-        energy_j=cost.energy_j,
-        feasible=cost.fits,
-        memory=cost.memory,
-        time=cost.time,
-        trainable=cost.trainable,
-    )
-
-
-def _trained(record: TrialRecord, outcome: Outcome) -> TrialRecord:
-    return _with(
-        record,
-        state="complete",
-        metric=outcome.metric,
-        metric_error=outcome.metric_error,
-        dev_metric=outcome.dev_metric,
-        host_seconds=outcome.host_seconds,
-        host_peak_mib=outcome.host_peak_mib,
-        trainable=outcome.trainable,
-        priming=outcome.priming.to_dict(),
-        curve=[point.to_dict() for point in outcome.curve],
-    )

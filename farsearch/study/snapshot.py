@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterable
 
-from optuna.study import Study
+from optuna.study import Study, load_study
 from optuna.trial import FrozenTrial
 
 from farsearch.errors import BadInput
 from farsearch.records import SCHEMA_VERSION, StudySettings, StudySnapshot, TrialRecord
 from farsearch.select import pareto_front
-from farsearch.study.store import storage_errors
+from farsearch.study.store import sibling_name, storage_errors
 
 __all__ = ["snapshot_of", "trial_record"]
 
@@ -47,7 +48,9 @@ def snapshot_of(study: Study) -> StudySnapshot:
             "use the version that made it"
         )
     records = [trial_record(trial) for trial in trials]
-    front = pareto_front(records)
+    baselines = [record for record in records if record.baseline is not None]
+    # a sibling's trials are compared with a front, and have none of their own
+    front = set() if baselines else pareto_front(records)
     records = [dataclasses.replace(record, on_front=record.number in front) for record in records]
     rejected: Counter[str] = Counter()
     for trial in trials:
@@ -62,4 +65,26 @@ def snapshot_of(study: Study) -> StudySnapshot:
         trials=tuple(records),
         rejected=dict(rejected),
         meta=meta,
+        baselines=_best(baselines or _sibling_records(study)),
     )
+
+
+def _sibling_records(study: Study) -> list[TrialRecord]:
+    try:
+        with storage_errors("of the study"):
+            sibling = load_study(study_name=sibling_name(study.study_name), storage=study._storage)
+            return [trial_record(trial) for trial in sibling.get_trials(deepcopy=False)]
+    except KeyError:
+        return []
+
+
+def _best(baselines: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """Of each method the trial that is best on validation, in the order of their training."""
+    best: dict[str, TrialRecord] = {}
+    for record in baselines:
+        if record.baseline is None or record.metric is None:
+            continue
+        held = best.get(record.baseline.method)
+        if held is None or held.metric is None or record.metric > held.metric:
+            best[record.baseline.method] = record
+    return tuple(best.values())

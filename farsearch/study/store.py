@@ -26,12 +26,15 @@ from farsearch.files import disk_errors
 from farsearch.records import SCHEMA_VERSION, StudySettings
 from farsearch.study.journal import damaged, open_journal
 
-__all__ = ["DIRECTIONS", "Store", "WorkerLock", "storage_errors", "without_password"]
+__all__ = ["DIRECTIONS", "Store", "WorkerLock", "sibling_name", "storage_errors", "without_password"]
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 """Metric up, peak memory down, wall time down."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
+
+_BASELINES = "/baselines"
+"""What the name of a sibling study ends with. A study that a user names has no slash."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -58,6 +61,11 @@ def storage_errors(where: str) -> Iterator[None]:
 def without_password(url: str) -> str:
     """A URL for messages and records."""
     return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", url)
+
+
+def sibling_name(study: str) -> str:
+    """Name of the study that keeps the baselines of ``study``."""
+    return study + _BASELINES
 
 
 class Store:
@@ -103,7 +111,13 @@ class Store:
         return self.url is not None or self._journal.is_file()
 
     def names(self) -> list[str]:
-        """Names of all studies, the latest last. Those of other programs in the same database are left out."""
+        """Names of the studies, the latest last.
+
+        Left out are those of other programs in the same database, and the siblings that keep a study's baselines.
+        """
+        return [name for name in self._all_names() if not name.endswith(_BASELINES)]
+
+    def _all_names(self) -> list[str]:
         if not self.exists():
             return []
         with storage_errors(self.where):
@@ -111,7 +125,7 @@ class Store:
         return [s.study_name for s in sorted(studies, key=lambda s: float(s.user_attrs.get("touched", 0.0)))]
 
     def load(self, name: str | None = None) -> Study:
-        """A study by name, the latest where none is given.
+        """A study by name, a sibling's too; the latest where none is given.
 
         Raises:
             BadInput: where there is none.
@@ -119,12 +133,17 @@ class Store:
         names = self.names()
         if not names:
             raise BadInput(f"there is no study in {self.where}; make one with: farsearch run --device D --task T")
-        if name is not None and name not in names:
+        if name is not None and name not in self._all_names():
             close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
             hint = f"did you mean {close[0]!r}?" if close else "see farsearch studies list"
             raise BadInput(f"the study {name!r} is not in {self.where}; {hint}")
         with storage_errors(self.where):
             return optuna.load_study(study_name=name or names[-1], storage=self.storage)
+
+    def sibling(self, name: str) -> Study | None:
+        """The study that keeps the baselines of ``name``, None where there is none."""
+        sibling = sibling_name(name)
+        return self.load(sibling) if sibling in self._all_names() else None
 
     def check(self, name: str, settings: StudySettings) -> None:
         """Refuse, without making anything, a name that ``open`` would refuse with these settings.
@@ -146,6 +165,16 @@ class Store:
             StudyMismatch: when it exists with other settings.
         """
         self.check(name, settings)
+        return self._open_study(name, settings, meta)
+
+    def open_sibling(self, study: Study) -> Study:
+        """The study that keeps the baselines of ``study``, made where it is not there."""
+        attrs = study.user_attrs
+        return self._open_study(
+            sibling_name(study.study_name), StudySettings.from_dict(attrs["settings"]), attrs["meta"]
+        )
+
+    def _open_study(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
         with storage_errors(self.where):
             self.home.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.home / "create.lock"):
@@ -165,9 +194,12 @@ class Store:
                 return study
 
     def delete(self, name: str) -> None:
-        """Delete a study with its saved tensors. Its primings stay in the cache."""
+        """Delete a study with its saved tensors and its baselines. What the cache holds of both stays."""
         with storage_errors(self.where):
-            optuna.delete_study(study_name=name, storage=self.storage)
+            # the sibling first: without its study nothing would lead to it
+            for each in (sibling_name(name), name):
+                if each in self._all_names():
+                    optuna.delete_study(study_name=each, storage=self.storage)
         shutil.rmtree(self.folder(name), ignore_errors=True)
 
     def folder(self, study: str) -> Path:

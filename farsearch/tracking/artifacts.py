@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from farsearch.records import StudySnapshot
-from farsearch.tables import front_markdown, front_rows, trials_json
+from farsearch.tables import baseline_rows, front_markdown, front_rows, trials_json
 
 __all__ = ["write_files"]
 
@@ -25,7 +25,7 @@ def write_files(snapshot: StudySnapshot, folder: Path) -> None:
     about = {"settings": snapshot.settings.to_dict(), "rejected": dict(snapshot.rejected), "meta": dict(snapshot.meta)}
     write("study.json", json.dumps(about, indent=1, default=str))
     save_front_png(snapshot, folder / "front.png")
-    rows = front_rows(snapshot)
+    rows = [*front_rows(snapshot), *baseline_rows(snapshot)]
     with (folder / "front.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]) if rows else ["trial"])
         table.writeheader()

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from farsearch.records import FarConfig, JobSpec, LossPoint, StudySnapshot, TrialRecord
+from farsearch.records import Baseline, FarConfig, JobSpec, LossPoint, StudySnapshot, TrialRecord
 from farsearch.tables import front_markdown, human_memory, human_metric, human_time, mean_frozen, metric_title
 
 __all__ = [
@@ -116,8 +116,9 @@ def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
         tags["farsearch.feasible"] = _flag(trial.feasible)
     if trial.reason:
         tags["farsearch.reason"] = trial.reason[:_TAG_LIMIT]
+    name = f"trial {trial.number:03d}" if trial.baseline is None else _baseline_name(trial.baseline)
     return RunContent(
-        name=f"trial {trial.number:03d}{mark}",
+        name=f"{name}{mark}",
         status=_STATUS[trial.state],
         params=_trial_params(trial),
         metrics=_finite(_trial_metrics(snapshot, trial)),
@@ -126,15 +127,29 @@ def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
     )
 
 
+def _baseline_name(baseline: Baseline) -> str:
+    return f"{baseline.title}, rate {baseline.learning_rate:g}"
+
+
 def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
 def _trial_params(trial: TrialRecord) -> dict[str, str]:
     params = {} if trial.config is None else _config_params(trial.config)
+    if trial.baseline is not None:
+        params |= {
+            "method": trial.baseline.method,
+            "learning_rate": repr(trial.baseline.learning_rate),
+            "epochs": repr(trial.baseline.epochs),
+        }
     if trial.plan is not None:
-        size = trial.plan.micro_batch_size
-        params |= {"optimizer": trial.plan.optimizer, "micro_batch_size": "whole batch" if size is None else str(size)}
+        plan, size = trial.plan, trial.plan.micro_batch_size
+        params |= {
+            "optimizer": plan.optimizer,
+            "micro_batch_size": "whole batch" if size is None else str(size),
+            "step_plan": plan.summary,
+        }
     return params
 
 
@@ -207,7 +222,8 @@ def _trial_note(snapshot: StudySnapshot, trial: TrialRecord) -> str:
     came_out = " · ".join(figure for figure in figures if figure) or "no result"
     place = "on the Pareto front" if trial.on_front else (trial.reason or trial.state)
     if trial.config is None:
-        return f"{came_out} — {place}"
+        method = "" if trial.baseline is None else f"  \n{_baseline_name(trial.baseline)}, ordinary modules and AdamW"
+        return f"{came_out} — {place}{method}"
     config = trial.config
     trained = (
         f"{100 * mean_frozen(config):.0f} % of the hidden neurons frozen, learning rate {config.learning_rate:.2g}, "
@@ -280,6 +296,6 @@ def shown_digest(snapshot: StudySnapshot, content: RunContent) -> str:
     """Hash of what a study's pictures and tables are made from, so that they are drawn again only when that changes."""
     shown = [
         (t.number, t.metric, t.metric_error, t.peak_memory_mib, t.wall_time_s, t.feasible, t.on_front)
-        for t in snapshot.complete
+        for t in (*snapshot.complete, *snapshot.baselines)
     ]
     return _digest([shown, dict(content.params), dict(snapshot.rejected), snapshot.budget_mib])

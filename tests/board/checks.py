@@ -30,6 +30,12 @@ def modules(far: str, _folder: Path, case: Case) -> Case:
     return {"imported": [importlib.import_module(far + "." + name).__name__ for name in case["modules"]]}
 
 
+def abilities(far: str, _folder: Path, _case: Case) -> Case:
+    """What this torch offers to the optimizer."""
+    optimizer = importlib.import_module(far + ".optimizer")
+    return {"fused": optimizer.has_fused(), "in_backward": optimizer.has_backward_hooks()}
+
+
 def order(far: str, _folder: Path, case: Case) -> Case:
     """Batches of a phase, and its rates."""
     batches, loop = importlib.import_module(far + ".batches"), importlib.import_module(far + ".loop")
@@ -110,7 +116,7 @@ def read_model(folder: Path) -> Tuple[nn.Module, State]:
     return model, start
 
 
-CHECKS = {check.__name__: check for check in (modules, order, selection, training)}
+CHECKS = {check.__name__: check for check in (modules, abilities, order, selection, training)}
 
 
 if __name__ == "__main__":

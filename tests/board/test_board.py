@@ -107,6 +107,13 @@ def test_every_module_is_imported(board: Path, tmp_path: Path) -> None:
     assert answer["imported"] == [f"far.{name}" for name in names]
 
 
+def test_the_board_knows_what_its_torch_lacks(board: Path, tmp_path: Path) -> None:
+    """Neither fused optimizers nor hooks at a gradient's end, both of which the workstation has."""
+    answer, expected = on_both(board, tmp_path, {"check": "abilities"})
+    assert answer == {"fused": False, "in_backward": False}
+    assert expected == {"fused": True, "in_backward": True}
+
+
 def test_same_order_and_rates(board: Path, tmp_path: Path) -> None:
     """The batches of a phase of several epochs have the same rows in the same order, at the same learning rates."""
     lengths = [random.Random(i).randrange(3, 64) for i in range(333)]

@@ -1,0 +1,49 @@
+"""What a trial's record holds: what it was priced at, and what its training gave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from farsearch.cost.price import Cost
+from farsearch.records import FarConfig, StepPlan, TrialRecord
+from farsearch.training import Outcome
+
+__all__ = ["changed", "priced_record", "results_of"]
+
+
+def changed(record: TrialRecord, **changes: Any) -> TrialRecord:
+    """The record with some values in JSON types exchanged."""
+    return TrialRecord.from_dict({**record.to_dict(), **changes})
+
+
+def priced_record(number: int, config: FarConfig | None, plan: StepPlan, cost: Cost) -> TrialRecord:
+    """A trial that is about to be trained."""
+    return TrialRecord(
+        number=number,
+        state="running",
+        config=config,
+        plan=plan,
+        peak_memory_mib=cost.peak_memory_mib,
+        peak_memory_range_mib=cost.peak_memory_range_mib,
+        wall_time_s=cost.wall_time_s,
+        wall_time_range_s=cost.wall_time_range_s,
+        energy_j=cost.energy_j,
+        feasible=cost.fits,
+        memory=cost.memory,
+        time=cost.time,
+        trainable=cost.trainable,
+    )
+
+
+def results_of(outcome: Outcome) -> dict[str, Any]:
+    """What training gave, in JSON types by the record's names: the part that depends on no device and no plan."""
+    return {
+        "metric": outcome.metric,
+        "metric_error": outcome.metric_error,
+        "dev_metric": outcome.dev_metric,
+        "host_seconds": outcome.host_seconds,
+        "host_peak_mib": outcome.host_peak_mib,
+        "trainable": outcome.trainable,
+        "priming": outcome.priming.to_dict(),
+        "curve": [point.to_dict() for point in outcome.curve],
+    }
