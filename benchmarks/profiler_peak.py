@@ -1,4 +1,4 @@
-"""The peak of all tensors in one real training step on the CPU, as torch's profiler saw the allocator.
+"""The peak of all tensors in one real training step, as torch's profiler saw the CPU's allocator.
 
 How it works: with ``profile_memory=True`` the profiler writes a ``[memory]`` event for each block that the CPU
 allocator hands out (bytes above 0) or takes back (below 0). Their running sum is exactly what lives beside that which
@@ -6,11 +6,13 @@ lived before the profile began, and its maximum the peak. Resident memory is no 
 allocator keeps for later.
 
 The second step is profiled: in the first the optimizer makes its state. What lives before it is added: parameters,
-buffers and that state. The batch itself (token ids, mask, labels) is not, as in the cost model.
+buffers and that state. The batch itself (token ids, mask, labels) is not, as in the cost model. On CUDA torch's
+allocator counts by itself.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 
 import torch
@@ -20,20 +22,36 @@ from farsearch.cost.plans import execution_of, optimizer_of
 from farsearch.far.batches import collate
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import train_step
+from farsearch.far.optimizer import Optimizer
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["allocated_peak", "apply_config", "step_peak_mib"]
+__all__ = ["Batch", "allocated", "allocated_peak", "apply_config", "example_batch", "peak_mib", "step_peak_mib"]
 
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Token ids and mask, ``[batch, length]``, and labels, ``[batch]``."""
+
+_CPU = torch.device("cpu")
 _MODULES = StepPlan()
 
 
-def allocated_peak(call: Callable[[], object]) -> int:
-    """Bytes at the highest point of a call on the CPU, over what lived before it."""
+def allocated(call: Callable[[], object], device: torch.device = _CPU) -> tuple[int, int]:
+    """Bytes at the highest point of a call on ``device``, and at its end with its result held.
+
+    Both are over what lived there before it.
+    """
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        held = call()
+        after, highest = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+        del held
+        return highest - before, after - before
     cpu = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=cpu, profile_memory=True) as profile:
-        call()
+        held = call()
+    del held
     assert profile.profiler is not None
     results = profile.profiler.kineto_results
     assert results is not None
@@ -43,17 +61,24 @@ def allocated_peak(call: Callable[[], object]) -> int:
     for _, size in events:
         level += size
         peak = max(peak, level)
-    return peak
+    return peak, level
 
 
-def apply_config(model: nn.Module, layout: ModelLayout, config: FarConfig, plan: StepPlan = _MODULES) -> nn.Module:
+def allocated_peak(call: Callable[[], object]) -> int:
+    """Bytes at the highest point of a call on the CPU, over what lived before it."""
+    return allocated(call)[0]
+
+
+def apply_config(
+    model: nn.Module, layout: ModelLayout, config: FarConfig, plan: StepPlan = _MODULES, chunk_rows: int | None = None
+) -> nn.Module:
     """Reconfigure and freeze ``model`` in place; the first neurons of each layer learn, for none costs more."""
     config = config.canonical()
     counts = learner_counts(width_of(model, layout.layers[0]), config.frozen_fractions, config.frozen_bottom_layers)
     learners = [None if count is None else range(count) for count in counts]
     return apply_far(
         model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
-        execution_of(plan),
+        execution_of(plan, chunk_rows),
     )  # fmt: skip
 
 
@@ -61,24 +86,39 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
+def example_batch(vocabulary: int, batch_size: int, length: int, device: torch.device = _CPU) -> Batch:
+    """Random tokens of two classes; the same ones at every call.
+
+    Args:
+        length: tokens of the longest rows. Every other row is shorter, as in real batches: without any padding the
+            model makes no mask.
+    """
+    draw = random.Random(length)
+    lengths = [length if row % 2 == 0 else length // 2 for row in range(batch_size)]
+    ids, mask = collate([[draw.randrange(1, vocabulary) for _ in range(size)] for size in lengths], 0, device)
+    return ids, mask, torch.arange(batch_size, device=device) % 2
+
+
+def peak_mib(step: Callable[[], object], model: nn.Module, optimizer: Optimizer) -> float:
+    """Peak of all tensors in a step of ``model``, in MiB; its ``optimizer`` has stepped before and has its state."""
+    state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
+    before = _bytes([*model.parameters(), *model.buffers(), *state])
+    return float(before + allocated(step, next(model.parameters()).device)[0]) / 2**20
+
+
 def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan) -> float:
     """Peak of all tensors in the second training step of ``model``, in MiB.
 
     Args:
         model: on the CPU, reconfigured and frozen as it is to be measured.
-        length: tokens of the batch's longest rows. Every other row is shorter, as in real batches: without any
-            padding the model makes no mask.
+        length: tokens of the longest rows of ``example_batch``.
     """
-    rows = [[5] * (length if row % 2 == 0 else length // 2) for row in range(batch_size)]
-    ids, mask = collate(rows, pad_id=0)
-    labels = torch.zeros(batch_size, dtype=torch.long)
+    batch = example_batch(model.config.vocab_size, batch_size, length)
     optimizer = optimizer_of(plan, model)
     model.train()
 
     def step() -> None:
-        train_step(model, optimizer, ids, mask, labels, plan.micro_batch_size)
+        train_step(model, optimizer, *batch, plan.micro_batch_size)
 
     step()
-    state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
-    before = _bytes([*model.parameters(), *model.buffers(), *state])
-    return float(before + allocated_peak(step)) / 2**20
+    return peak_mib(step, model, optimizer)

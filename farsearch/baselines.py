@@ -83,8 +83,8 @@ def _lora8(model: nn.Module, layout: ModelLayout) -> None:
 
 # Learning rates. Full fine-tuning: three of the four of Turc et al. 2019 for BERT models of every size, two of which
 # Devlin et al. 2019 name too. FAR's papers name none: the upper three of those four, because less is trained. BitFit:
-# the upper three of the four of Ben Zaken et al. 2022; its code's default is the last. LoRA: the lowest and the highest
-# that Hu et al. 2022 give for GLUE, and the one of peft's quick tour.
+# the upper part of the range that Ben Zaken et al. 2022 search; their code's default is the last. LoRA: the lowest and
+# the highest that Hu et al. 2022 give for GLUE, and the one of peft's quick tour.
 METHODS = {
     method.name: method
     for method in (

@@ -407,6 +407,20 @@ class Baseline(Record):
 
 
 @dataclass(frozen=True)
+class PlanPrice(Record):
+    """What a configuration costs under one step plan: derived, for all exact plans learn the same.
+
+    Attributes:
+        peak_memory_mib, wall_time_s, feasible: as in ``TrialRecord``.
+    """
+
+    plan: StepPlan
+    peak_memory_mib: float
+    wall_time_s: float
+    feasible: bool
+
+
+@dataclass(frozen=True)
 class TrialRecord(Record):
     """One trial as read back from the study.
 
@@ -425,6 +439,7 @@ class TrialRecord(Record):
         memory: predicted breakdown of the tensor peak in MiB by category.
         time: predicted breakdown of ``wall_time_s`` in seconds by operation class.
         trainable: parameters with a gradient in the FAR phase.
+        plans: the costs under every exact step plan of the device, ``plan`` among them.
         reason: why a trial did not end complete.
         baseline: what was trained in a study of baselines; None in a search. ``config`` is None there where the method
             is no configuration of FAR.
@@ -449,6 +464,7 @@ class TrialRecord(Record):
     memory: Mapping[str, float] = field(default_factory=dict)
     time: Mapping[str, float] = field(default_factory=dict)
     trainable: int | None = None
+    plans: tuple[PlanPrice, ...] = ()
     priming: PrimingReport | None = None
     curve: tuple[LossPoint, ...] = ()
     reason: str | None = None

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from farsearch.records import (
+    Baseline,
     FarConfig,
     JobSpec,
     LossPoint,
@@ -16,7 +17,7 @@ from farsearch.records import (
     TrialRecord,
 )
 
-__all__ = ["FRONT", "make_settings", "make_snapshot", "make_trial"]
+__all__ = ["FRONT", "make_baselines", "make_settings", "make_snapshot", "make_trial"]
 
 FRONT = {0, 2, 4}
 """The front of ``make_snapshot()``: trial 1 is dominated by 2, trial 3 was stopped, trial 5 does not fit."""
@@ -54,6 +55,16 @@ def make_trial(
         curve=tuple(LossPoint(step, 0.7 / (step + number)) for step in (8, 16, 24)),
     )
     return dataclasses.replace(trial, **changes)
+
+
+def make_baselines() -> tuple[TrialRecord, ...]:
+    """Two methods that the study is compared with: one that is a configuration of FAR, and one that is not."""
+    full, lora = Baseline("full", "full fine-tuning", 5e-5, 1.0), Baseline("lora8", "LoRA r=8", 5e-4, 1.0)
+    config = FarConfig((0.0,) * 4, 5e-5, 1.0)
+    return (
+        make_trial(1, 0.853, 1700.0, 320.0, baseline=full, config=config),
+        make_trial(10, 0.8123, 950.0, 180.0, baseline=lora, config=None, trainable=739_586),
+    )
 
 
 def make_settings(**changes: Any) -> StudySettings:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 
 from farsearch.report import front_figure, front_html, save_front_png
-from tests.factories import make_snapshot, make_trial
+from tests.factories import make_baselines, make_snapshot, make_trial
 
 
 def _texts(figure: Figure) -> list[str]:
@@ -58,6 +60,37 @@ def test_trials_that_learned_nothing_do_not_flatten_the_front() -> None:
     figure = front_figure(make_snapshot(*good, *chance, front={0, 1, 2, 3, 4, 8}))
     assert figure.axes[0].get_ylim()[0] > 70
     assert "8 (51)" in _texts(figure)
+
+
+def test_figure_names_what_the_front_is_compared_with() -> None:
+    """Each baseline has a marker of its own inside the picture, named in a legend; without any there is none."""
+    snapshot = make_snapshot(baselines=make_baselines())
+    axes = front_figure(snapshot).axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["full fine-tuning", "LoRA r=8"]
+    assert len({handle.get_marker() for handle in legend.legend_handles}) == 2  # type: ignore[union-attr]
+    shown = [tuple(place) for collection in axes.collections for place in collection.get_offsets()]
+    assert (1700.0, pytest.approx(85.3)) in shown
+    assert (950.0, pytest.approx(81.23)) in shown
+    left, right = axes.get_xlim()
+    assert left < 950.0 < 1700.0 < right
+    assert front_figure(make_snapshot()).axes[0].get_legend() is None
+
+
+def test_a_baseline_that_learned_nothing_stands_on_the_edge_with_its_value() -> None:
+    """It does not flatten the front, and its name says how low it is."""
+    low = dataclasses.replace(make_baselines()[1], metric=0.5)
+    axes = front_figure(make_snapshot(baselines=(low,))).axes[0]
+    assert axes.get_ylim()[0] > 70
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["LoRA r=8 (50)"]  # type: ignore[union-attr]
+
+
+def test_a_study_of_baselines_alone_is_drawn() -> None:
+    """No trial yet, but something to compare with: a picture and a page all the same."""
+    snapshot = make_snapshot(make_trial(0, None, None, None, state="fail"), baselines=make_baselines())
+    assert front_figure(snapshot).axes[0].get_legend() is not None
+    assert "LoRA r=8" in front_html(snapshot)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "matthews_correlation"])
@@ -116,11 +149,29 @@ def test_page_needs_no_network_and_holds_the_table() -> None:
     assert "1,500 MiB" in words
 
 
+def _traces(page: str) -> list[Any]:
+    """What the figure inside a page draws."""
+    call = page[page.rindex("Plotly.newPlot(") :]
+    found = re.search(r'"front",\s*(\[.*?\]),\s*\{"', call, re.DOTALL)
+    assert found is not None
+    return list(json.loads(found.group(1)))
+
+
+def test_page_draws_baselines_by_name_and_in_the_table() -> None:
+    """Each is a trace with its name, its values and a symbol of its own, and a row below the front."""
+    page = front_html(make_snapshot(baselines=make_baselines()))
+    full, lora = _traces(page)[-2:]
+    assert (full["name"], full["x"], full["y"]) == ("full fine-tuning", [1700.0], [pytest.approx(85.3)])
+    assert (lora["name"], lora["x"], lora["y"]) == ("LoRA r=8", [950.0], [pytest.approx(81.23)])
+    assert full["marker"]["symbol"] != lora["marker"]["symbol"]
+    assert "LoRA r=8" in _read(page).text
+
+
 def test_page_draws_the_front_s_values() -> None:
     """The figure inside the page holds the values of the front, in per cent and MiB, and both views."""
     page = front_html(make_snapshot())
     call = page[page.rindex("Plotly.newPlot(") :]
-    traces = json.loads(re.search(r'"front",\s*(\[.*?\]),\s*\{"', call, re.DOTALL).group(1))  # type: ignore[union-attr]
+    traces = _traces(page)
     front = next(trace for trace in traces if trace["name"] == "front, by trial")
     assert front["x"] == [1000.0, 1200.0, 1500.0]
     assert front["y"] == pytest.approx([80.0, 84.0, 85.5])

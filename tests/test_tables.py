@@ -10,6 +10,7 @@ from rich.console import Console
 
 from farsearch.records import FarConfig
 from farsearch.tables import (
+    baseline_rows,
     front_markdown,
     front_rows,
     human_difference,
@@ -21,7 +22,7 @@ from farsearch.tables import (
     trial_rows,
     trials_json,
 )
-from tests.factories import make_snapshot, make_trial
+from tests.factories import make_baselines, make_snapshot, make_trial
 
 
 @pytest.mark.parametrize(
@@ -86,11 +87,28 @@ def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:
     assert "on the front yet" in front_markdown(make_snapshot(make_trial(0, 0.8, 1.0, 1.0)))
 
 
+def test_baselines_stand_below_the_front() -> None:
+    """By name, at their own learning rate, without what only FAR has; in JSON with what was trained, unrounded."""
+    snapshot = make_snapshot(baselines=make_baselines())
+    full, lora = baseline_rows(snapshot)
+    assert (full["trial"], full["rate"], full["frozen"]) == ("full fine-tuning", "5.0e-05", "0 %")
+    assert (lora["trial"], lora["rate"], lora["frozen"], lora["trained"]) == ("LoRA r=8", "5.0e-04", "", "0.74 M")
+    assert full.keys() == lora.keys() == front_rows(snapshot)[0].keys()
+    lines = [line for line in front_markdown(snapshot).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 3 + 2
+    assert lines[-1].startswith("| LoRA r=8 |")
+    data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
+    assert data["trials"] == json.loads(json.dumps(trials_json(make_snapshot(), snapshot.front)))["trials"]
+    assert [row["baseline"]["method"] for row in data["baselines"]] == ["full", "lora8"]
+    assert [row["metric"] for row in data["baselines"]] == [0.853, 0.8123]
+    assert data["baselines"][1]["config"] is None
+
+
 def test_json_has_the_shape_that_scripts_rely_on() -> None:
     """Keys as the contract names them, values unrounded, and nothing that JSON can't hold."""
     snapshot = make_snapshot()
     data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
-    assert list(data) == ["schema_version", "study", "trials"]
+    assert list(data) == ["schema_version", "study", "trials", "baselines"]
     keys = "number, state, metric, dev_metric, peak_memory_mib, wall_time_s, energy_j, feasible, on_front, config, plan"
     assert ", ".join(data["trials"][0]) == keys
     assert [row["metric"] for row in data["trials"]] == [0.80, 0.84, 0.855]

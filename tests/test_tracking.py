@@ -27,8 +27,8 @@ from farsearch.errors import BadInput, MissingResource
 from farsearch.records import FarConfig, LossPoint, StudySnapshot
 from farsearch.tables import trials_json
 from farsearch.tracking import FRONT_FILTER, UI_ENVIRONMENT, SyncResult, Tracker, open_tracking, ui_command
-from farsearch.tracking.content import trial_content
-from tests.factories import FRONT, make_settings, make_snapshot, make_trial
+from farsearch.tracking.content import study_content, trial_content
+from tests.factories import FRONT, make_baselines, make_settings, make_snapshot, make_trial
 
 _SYNC = """
 import json, sys
@@ -308,6 +308,27 @@ def test_siblings_share_an_experiment(tracker: Tracker) -> None:
     assert tracker.differences(study) == tracker.differences(baselines) == []
     paths = {tracker.experiment_url_path(name).split("?")[0] for name in (study.name, baselines.name)}
     assert len(paths) == 1
+
+
+def test_baselines_are_rows_of_the_parent_and_runs_of_their_own(tracker: Tracker) -> None:
+    """The study's table and pages name them, and are written again when one comes; each is a run by its name."""
+    study = make_snapshot()
+    tracker.sync(study)
+    compared = dataclasses.replace(study, baselines=make_baselines())
+    tracker.sync(compared)
+    folder = _artifacts(tracker, compared)
+    assert len((folder / "front.csv").read_text().splitlines()) == 6
+    assert "| LoRA r=8 |" in (folder / "front.md").read_text()
+    assert "LoRA r=8" in (folder / "front.html").read_text()
+    assert len(json.loads((folder / "front.json").read_text())["baselines"]) == 2
+    assert "| LoRA r=8 |" in study_content(compared).tags["mlflow.note.content"]
+    sibling = make_snapshot(*make_baselines(), name=f"{study.name}/baselines")
+    tracker.sync(sibling)
+    assert tracker.differences(sibling) == []
+    lora = tracker.trials(sibling.name)[10]
+    assert lora["params"]["method"] == "lora8"
+    assert float(lora["params"]["learning_rate"]) == 5e-4
+    assert "LoRA r=8, rate 0.0005" in _run_ids(tracker, study)
 
 
 def test_long_curves_are_written_in_batches(tracker: Tracker) -> None:

@@ -31,7 +31,10 @@ def write_bundle(snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path
         MissingResource: when the trial's tensors or the model are gone, or the disk is full.
     """
     if trial.baseline is not None:
-        raise BadInput(f"trial {trial.number} of {snapshot.name} is a baseline, whose weights are not kept; export a trial of the search")
+        raise BadInput(
+            f"trial {trial.number} of {snapshot.name} is a baseline, whose weights are not kept; choose one of the "
+            "search's, see farsearch pareto"
+        )
     if trial.state != "complete" or trial.config is None:
         raise BadInput(f"trial {trial.number} is {trial.state}, not complete; choose one of farsearch pareto")
     with whole_folder(out) as work:

@@ -9,7 +9,7 @@ from farsearch.tables import human_memory, human_metric, human_time, mean_frozen
 
 if TYPE_CHECKING:
     from farsearch.devices.profile import Profile
-    from farsearch.records import StudySnapshot, TrialRecord
+    from farsearch.records import PlanPrice, StudySnapshot, TrialRecord
 
 __all__ = ["profile_rows", "trial_details"]
 
@@ -66,7 +66,7 @@ def _parts(parts: Mapping[str, float], human: Callable[[float], str]) -> str:
 def _config_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
     config, plan = trial.config, trial.plan
     if config is None:
-        return []
+        return _baseline_pairs(trial)
     layers = config.canonical().frozen_fractions
     return [
         ("frozen neurons", f"{mean_frozen(config):.0%} on average"),
@@ -78,9 +78,28 @@ def _config_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
         ("learning rate", f"{config.learning_rate:.2e}"),
         ("epochs", f"{config.epochs:g}, after {config.priming_epochs:g} of priming"),
         ("step plan", "" if plan is None else plan.summary),
+        *((f"  {other.plan.summary}", _plan_price(other)) for other in trial.plans if other.plan != plan),
         ("optimizer", "" if plan is None else plan.optimizer),
         ("micro-batch", "" if plan is None or plan.micro_batch_size is None else f"{plan.micro_batch_size} rows"),
     ]
+
+
+def _baseline_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
+    """Of a method that is no configuration of FAR."""
+    if trial.baseline is None:
+        return []
+    return [
+        ("method", trial.baseline.title),
+        ("trained parameters", "" if trial.trainable is None else f"{trial.trainable:,}"),
+        ("learning rate", f"{trial.baseline.learning_rate:.2e}"),
+        ("epochs", f"{trial.baseline.epochs:g}"),
+    ]
+
+
+def _plan_price(price: PlanPrice) -> str:
+    """What the same training would cost, executed in another way."""
+    words = f"{human_memory(price.peak_memory_mib)}, {human_time(price.wall_time_s)} (derived, nothing else changes)"
+    return words if price.feasible else f"{words}, does not fit"
 
 
 def _lowest(layers: int) -> str:
@@ -102,7 +121,7 @@ def _training_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
 
 def _priming_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
     report = trial.priming
-    if report is None:
+    if report is None or trial.config is None:
         return []
     if report.chance_overlap is None:
         selection = "none: every layer is trained or frozen as a whole"

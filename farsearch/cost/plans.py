@@ -61,8 +61,7 @@ def exact_plans(profile: Profile) -> list[StepPlan]:
             optimizer_kernel=kernel,
             optimizer_step=moment,
         )
-        # the form of checkpointing that frozen embeddings need came with torch 1.11
-        for checkpointing in ((False, True) if version >= (1, 11) else (False,))
+        for checkpointing in (False, True)
         for policy in policies
     ]
 

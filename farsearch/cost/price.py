@@ -22,7 +22,7 @@ from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["Cost", "Pricer", "TableKey", "full_fine_tuning", "priming_plan"]
+__all__ = ["Cost", "Pricer", "TableKey", "best_of", "full_fine_tuning", "priming_plan"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,16 @@ def _traced_as(plan: StepPlan) -> StepPlan:
     if plan.optimizer_step == "backward":
         return plan
     return dataclasses.replace(plan, micro_batch_size=None, optimizer="adamw", optimizer_kernel="loop")
+
+
+def best_of(priced: Sequence[tuple[StepPlan, Cost]], goal: Goal) -> tuple[StepPlan, Cost]:
+    """The plan that serves a goal best, among those with which the configuration fits.
+
+    Where none fits it is the one of the least peak, for that is what would have to shrink.
+    """
+    fitting = [pair for pair in priced if pair[1].fits]
+    score = _SCORES[goal if fitting else "memory"]
+    return min(fitting or priced, key=lambda pair: score(pair[1]))
 
 
 class Pricer:
@@ -219,15 +229,13 @@ class Pricer:
         time, step_time = self._seconds([(traced.step, self._occurring(epochs))], plan, epochs)
         return self._cost(account, time, step_time, round(traced.step.trained.sum()))
 
-    def best(self, config: FarConfig, goal: Goal) -> tuple[StepPlan, Cost]:
-        """The exact plan that serves a goal best, among those with which the configuration fits, and its cost.
+    def all_plans(self, config: FarConfig) -> list[tuple[StepPlan, Cost]]:
+        """The cost of one configuration under every exact plan of the device."""
+        return [(plan, self.price(config, plan)) for plan in exact_plans(self.profile)]
 
-        Where none fits it is the one of the least peak, for that is what would have to shrink.
-        """
-        priced = [(plan, self.price(config, plan)) for plan in exact_plans(self.profile)]
-        fitting = [pair for pair in priced if pair[1].fits]
-        score = _SCORES[goal if fitting else "memory"]
-        return min(fitting or priced, key=lambda pair: score(pair[1]))
+    def best(self, config: FarConfig, goal: Goal) -> tuple[StepPlan, Cost]:
+        """The exact plan that serves a goal best, and its cost."""
+        return best_of(self.all_plans(config), goal)
 
     def _cost(self, account: MemoryAccount, time: dict[str, float], step_time: float, trainable: int) -> Cost:
         profile = self.profile

@@ -74,6 +74,7 @@ class _Recorder(TorchDispatchMode):
         self._births: dict[int, Event] = {}
         self._closed = False
         self._masks: set[int] = set()
+        self._late: list[Event] = []
         self.stepping = False
         self._old = {tensor.untyped_storage()._cdata for tensor in known}
 
@@ -119,14 +120,17 @@ class _Recorder(TorchDispatchMode):
         event = Event(size)
         self._births[key] = event
         self._open.events.append(event)
-        weakref.finalize(storage, self._gone, key, self._name)
+        # which layer is the last to hold the attention mask depends on all layers below: it counts until the end
+        shared = self._name == "start" and not tensor.is_floating_point()
+        weakref.finalize(storage, self._gone, key, self._name, shared)
 
-    def _gone(self, key: int, born: str) -> None:
+    def _gone(self, key: int, born: str, shared: bool) -> None:
         if self._closed:
             return
         event = self._births.pop(key)
         end = Event(-event.size)
-        self._open.events.append(end)
+        late = shared and _is_backward(self._name)
+        (self._late if late else self._open.events).append(end)
         kind = "mask" if key in self._masks else "saved"
         self._masks.discard(key)
         # a layer's output counts as saved whether the next one keeps it or not: only so a layer's record does not
@@ -137,6 +141,8 @@ class _Recorder(TorchDispatchMode):
     def close(self, model: nn.Module) -> None:
         """End the record: what goes from now on is no part of it. Storages that gradients still hold are named so."""
         self._closed = True
+        if self._late:
+            self.segments.setdefault("backward embeddings", Segment()).events.extend(self._late)
         for parameter in model.parameters():
             if parameter.grad is not None:
                 event = self._births.get(parameter.grad.untyped_storage()._cdata)

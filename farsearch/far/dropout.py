@@ -34,9 +34,9 @@ def _set(x: Tensor, state: Tensor) -> None:
 
 def keep_or_drop(x: Tensor, p: float) -> Tensor:
     """A factor for each element of ``x``: 0 with probability p, else 1 / (1 - p). As ``nn.Dropout`` draws on a CPU."""
-    if p >= 1.0:
-        return torch.zeros_like(x)
-    return torch.empty_like(x).bernoulli_(1.0 - p).div_(1.0 - p)
+    # contiguous, as elements are drawn in the order of memory: a gradient may lie there in another order than its value
+    factor = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return factor.zero_() if p >= 1.0 else factor.bernoulli_(1.0 - p).div_(1.0 - p)
 
 
 class _Dropout(torch.autograd.Function):
@@ -55,7 +55,7 @@ class _Dropout(torch.autograd.Function):
 class SeededDropout(nn.Module):
     """``nn.Dropout`` whose mask is drawn again in the backward pass.
 
-    On a CPU it draws the same masks as ``nn.Dropout``.
+    On a CPU it draws the same masks as ``nn.Dropout`` does for a contiguous input.
     """
 
     def __init__(self, original: nn.Dropout) -> None:

@@ -8,7 +8,15 @@ from typing import Any, List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-__all__ = ["FEED_FORWARD", "Execution", "compute_dtype", "portions", "rows_at_once", "without_autocast"]
+__all__ = [
+    "FEED_FORWARD",
+    "Execution",
+    "autocast_dtype",
+    "compute_dtype",
+    "portions",
+    "rows_at_once",
+    "without_autocast",
+]
 
 FEED_FORWARD = ("modules", "store", "compact", "recompute")
 """Policies of a feed-forward block (ffn.py)."""
@@ -64,14 +72,19 @@ def without_autocast(x: Tensor) -> Any:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The type that products with ``x`` are computed in: autocast's where it is on, else that of ``x``."""
+def autocast_dtype(x: Tensor) -> Optional[torch.dtype]:
+    """The type that autocast computes products in on the device of ``x``, None where it is off."""
     kind = x.device.type
     if hasattr(torch, "get_autocast_dtype"):
-        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     # before torch 2.4 each device had functions of its own
     if kind == "cuda" and torch.is_autocast_enabled():
         return torch.get_autocast_gpu_dtype()
     if kind == "cpu" and torch.is_autocast_cpu_enabled():
         return torch.get_autocast_cpu_dtype()
-    return x.dtype
+    return None
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The type that products with ``x`` are computed in: autocast's where it is on, else that of ``x``."""
+    return autocast_dtype(x) or x.dtype

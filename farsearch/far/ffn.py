@@ -3,18 +3,19 @@
 A block does not care in which order its hidden neurons stand, so the two parts are summed and nothing is permuted:
 ``y = act(x W1_l' + b1_l) W2_l' + act(x W1_f' + b1_f) W2_f' + b2`` with l for the learners and f for the frozen ones.
 
-What the backward pass needs, in units of the block's input (d = hidden size, r = share of learners, width 4 d):
+What the backward pass needs, in units of the block's input (r = share of learners; 4 hidden neurons a channel):
 
-===========  =====================================  ==========================  ========
-policy       frozen part keeps                      learners keep               in all
-===========  =====================================  ==========================  ========
-modules      x, pre-activation 4 (1 - r)            pre-activation, value 8 r   5 + 4 r
-store        pre-activation 4 (1 - r)               x, pre-activation 4 r       5
-compact      the derivative in one byte, 1 - r      x, pre-activation 4 r       2 + 3 r
-recompute    x                                      x                           1
-===========  =====================================  ==========================  ========
+===========  ================================  ================================  =======
+policy       frozen part keeps                 learners keep                     in all
+===========  ================================  ================================  =======
+modules      pre-activation 4 (1 - r)          x, pre-activation 4 r, value 4 r  5 + 4 r
+store        pre-activation 4 (1 - r)          x, pre-activation 4 r             5
+compact      derivative in one byte, 1 - r     x, pre-activation 4 r             2 + 3 r
+recompute    x                                 x                                 1
+===========  ================================  ================================  =======
 
-All but ``compact`` are exact. ``recompute`` costs one more product with W1 (5 + 2 r products instead of 4 + 2 r).
+Without learners ``recompute`` alone needs x, and the others keep 1 less. All but ``compact`` are exact. ``recompute``
+costs one more product with W1 (5 + 2 r products instead of 4 + 2 r).
 """
 
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
@@ -49,7 +50,8 @@ def _flat(x: Tensor, rows: slice) -> Tensor:
 
 def _to_byte(derivative: Tensor, bounds: Tuple[float, float]) -> Tensor:
     low, high = bounds
-    return derivative.sub_(low).mul_(_LEVELS / (high - low)).round_().to(torch.uint8)
+    # a derivative of few digits may have been rounded past its bounds, and 256 would come back as 0
+    return derivative.sub_(low).mul_(_LEVELS / (high - low)).round_().clamp_(0.0, _LEVELS).to(torch.uint8)
 
 
 def _from_byte(code: Tensor, bounds: Tuple[float, float], dtype: torch.dtype) -> Tensor:
@@ -268,8 +270,7 @@ class SplitFeedForward(nn.Module):
         chosen = set(learners)
         self.learners = sorted(chosen)
         self.frozen = [j for j in range(up.weight.shape[0]) if j not in chosen]
-        self.dtype = up.weight.dtype
-        held = self.dtype if frozen_dtype == torch.float32 else frozen_dtype
+        held = up.weight.dtype if frozen_dtype == torch.float32 else frozen_dtype
         with torch.no_grad():
             here = torch.tensor(self.learners, dtype=torch.long, device=up.weight.device)
             rest = torch.tensor(self.frozen, dtype=torch.long, device=up.weight.device)
@@ -297,7 +298,7 @@ class SplitFeedForward(nn.Module):
         # the frozen part first, for the same reason as in the function above
         if frozen is None:
             return F.linear(activation(F.linear(x, self.learner_up, self.learner_bias)), self.learner_down, self.bias)
-        up, down = self.frozen_up.to(self.dtype), self.frozen_down.to(self.dtype)
+        up, down = self.frozen_up.to(self.bias.dtype), self.frozen_down.to(self.bias.dtype)
         y = F.linear(activation(F.linear(x, up, self.frozen_bias)), down, None if learners else self.bias)
         if learners is None:
             return y
@@ -312,7 +313,7 @@ class SplitFeedForward(nn.Module):
         up, activation, down = self.shells
         order = torch.tensor(self.learners + self.frozen, device=self.bias.device).argsort()
         with torch.no_grad():
-            frozen_up, frozen_down = self.frozen_up.to(self.dtype), self.frozen_down.to(self.dtype)
+            frozen_up, frozen_down = self.frozen_up.to(self.bias.dtype), self.frozen_down.to(self.bias.dtype)
             up.weight = nn.Parameter(torch.cat([self.learner_up, frozen_up])[order])
             up.bias = nn.Parameter(torch.cat([self.learner_bias, self.frozen_bias])[order])
             down.weight = nn.Parameter(torch.cat([self.learner_down, frozen_down], 1).index_select(1, order))

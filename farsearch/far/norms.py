@@ -6,10 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["OutputLayerNorm"]
+__all__ = ["OutputLayerNorm", "rebuilds_input"]
 
 _SMALL = 0.05
 """Weights below this are not divided by: their channels' normalised input is kept as it is."""
+
+_LEAST = 1e-3
+"""No divisor is nearer to 0: should training bring a weight there, its channel's normalised input comes out too small,
+never infinite."""
+
+
+def rebuilds_input(norm: Any) -> bool:
+    """``OutputLayerNorm`` can stand in for this ``nn.LayerNorm``: it has a weight and a bias, of one dimension."""
+    return norm.weight is not None and norm.bias is not None and norm.weight.dim() == 1
 
 
 class _LayerNorm(torch.autograd.Function):
@@ -30,10 +39,7 @@ class _LayerNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (g,) = gradients
         y, rstd, weight, bias, small, apart = ctx.saved_tensors
-        divisor = weight
-        if apart is not None:
-            divisor = weight.index_fill(0, small, 1.0)
-        normalised = (y - bias).div_(divisor)
+        normalised = (y - bias).div_(torch.copysign(weight.abs().clamp_(min=_LEAST), weight))
         if apart is not None:
             normalised[..., small] = apart
         needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
@@ -61,7 +67,7 @@ class OutputLayerNorm(nn.Module):
         self.weight, self.bias, self.eps = original.weight, original.bias, original.eps
         self.shell = (original,)
         near_zero = original.weight.detach().abs() < _SMALL
-        # fake tensors have no values: there no channel is small, as in trained models hardly any is
+        # fake and meta tensors have no values: there no channel is small, as in trained models hardly any is
         indices = near_zero.nonzero().flatten() if _has_values(near_zero) else near_zero.new_empty(0, dtype=torch.long)
         self.register_buffer("small", indices, persistent=False)
 
@@ -77,4 +83,4 @@ class OutputLayerNorm(nn.Module):
 
 
 def _has_values(x: Tensor) -> bool:
-    return type(x) is Tensor
+    return type(x) is Tensor and not x.is_meta

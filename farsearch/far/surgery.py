@@ -9,14 +9,14 @@ from typing import Any, Callable, Dict, Iterator, Optional, Sequence
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from .attention import RecomputedAttention
+from .checkpoint import checkpointed
 from .dropout import SeededDropout
 from .execution import Execution
 from .ffn import SplitFeedForward, WholeFeedForward
 from .layout import LayerLayout, ModelLayout, get_module, set_module
-from .norms import OutputLayerNorm
+from .norms import OutputLayerNorm, rebuilds_input
 
 __all__ = ["apply_far", "execute", "freeze", "merge", "reconfigure", "trainable_count", "width_of"]
 
@@ -78,13 +78,14 @@ def _stand_in(model: nn.Module, layer: LayerLayout, before: nn.Module, block: nn
     set_module(model, layer.down, block.train(model.training))
 
 
-def _pieces(layout: ModelLayout, execution: Execution) -> Dict[str, Callable[[Any], nn.Module]]:
+def _pieces(model: nn.Module, layout: ModelLayout, execution: Execution) -> Dict[str, Callable[[Any], nn.Module]]:
     """What stands in for a module, by path."""
     found: Dict[str, Callable[[Any], nn.Module]] = {}
     if execution.dropout == "seed":
         found.update((path, SeededDropout) for path in _all(layout, "dropouts"))
     if execution.layer_norm == "output":
-        found.update((path, OutputLayerNorm) for path in _all(layout, "norms"))
+        norms = (path for path in _all(layout, "norms") if rebuilds_input(get_module(model, path)))
+        found.update((path, OutputLayerNorm) for path in norms)
     for layer in layout.layers:
         attention = layer.self_attention
         if attention is not None and execution.attention == "recompute":
@@ -101,13 +102,13 @@ def _all(layout: ModelLayout, kind: str) -> Iterator[str]:
 
 def execute(model: nn.Module, layout: ModelLayout, execution: Execution) -> nn.Module:
     """Let attention, dropout and LayerNorm be executed as ``execution`` says, in place; ``merge`` undoes it."""
-    for path, stand_in in _pieces(layout, execution).items():
+    for path, stand_in in _pieces(model, layout, execution).items():
         set_module(model, path, stand_in(get_module(model, path)).train(model.training))
     for layer in layout.layers if execution.checkpointing else ():
         module = get_module(model, layer.path)
         # not by transformers' switch: it makes the embeddings' output need a gradient, and with it everything below
-        # the lowest trained parameter. The reentrant form would need the same
-        module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+        # the lowest trained parameter
+        module.forward = checkpointed(module.forward)
     return model
 
 
@@ -120,12 +121,12 @@ def merge(model: nn.Module, layout: ModelLayout) -> nn.Module:
                 set_module(model, path, module)
     for path, module in list(model.named_modules()):
         if isinstance(module, (RecomputedAttention, SeededDropout, OutputLayerNorm)):
-            set_module(model, path, module.release().train(model.training))
+            set_module(model, path, module.release())
     for layer in layout.layers:
         get_module(model, layer.path).__dict__.pop("forward", None)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    return model
+    return model.train(model.training)  # what was put aside knows of no change of mode
 
 
 def _parameters(model: nn.Module, paths: Sequence[str]) -> Iterator[nn.Parameter]:

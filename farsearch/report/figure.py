@@ -82,7 +82,10 @@ def front_figure(snapshot: StudySnapshot) -> Figure:
     bar = figure.colorbar(colours, cax=figure.add_axes((0.895, 0.175, 0.02, 0.755)))
     bar.set_label(f"time on the device ({points.unit}, predicted)")
     bar.ax.spines[:].set_visible(False)
-    figure.legend(loc="lower left", bbox_to_anchor=(0.075, 0.0), ncols=4, frameon=False, fontsize=9, columnspacing=1.6)
+    if points.front or points.others:
+        figure.legend(
+            loc="lower left", bbox_to_anchor=(0.075, 0.0), ncols=4, frameon=False, fontsize=9, columnspacing=1.6
+        )
     return figure
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from farsearch.cost.price import Cost
-from farsearch.records import FarConfig, StepPlan, TrialRecord
+from farsearch.records import FarConfig, PlanPrice, StepPlan, TrialRecord
 from farsearch.training import Outcome
 
 __all__ = ["changed", "priced_record", "results_of"]
@@ -16,8 +17,14 @@ def changed(record: TrialRecord, **changes: Any) -> TrialRecord:
     return TrialRecord.from_dict({**record.to_dict(), **changes})
 
 
-def priced_record(number: int, config: FarConfig | None, plan: StepPlan, cost: Cost) -> TrialRecord:
-    """A trial that is about to be trained."""
+def priced_record(
+    number: int,
+    config: FarConfig | None,
+    plan: StepPlan,
+    cost: Cost,
+    priced: Sequence[tuple[StepPlan, Cost]] = (),
+) -> TrialRecord:
+    """A trial that is about to be trained, its cost, and what it would cost under other plans."""
     return TrialRecord(
         number=number,
         state="running",
@@ -32,6 +39,7 @@ def priced_record(number: int, config: FarConfig | None, plan: StepPlan, cost: C
         memory=cost.memory,
         time=cost.time,
         trainable=cost.trainable,
+        plans=tuple(PlanPrice(other, c.peak_memory_mib, c.wall_time_s, c.fits) for other, c in priced),
     )
 
 

@@ -13,9 +13,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from farsearch.cost.plans import Goal, quickest
-from farsearch.cost.price import Cost, Pricer
+from farsearch.cost.price import Cost, Pricer, best_of
 from farsearch.errors import FarsearchError, NoFeasibleTrial, TrialError
-from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
+from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 from farsearch.study.nearest import nearest_fit
 from farsearch.study.results import changed, priced_record, results_of
 from farsearch.study.samplers import GatedSampler, make_sampler
@@ -155,7 +155,7 @@ class Search:
                 found[trial.number] = _key(self.space.config(params, self.layers))
         return found
 
-    def _propose(self, lock: WorkerLock) -> tuple[Trial, FarConfig, StepPlan, Cost] | None:
+    def _propose(self, lock: WorkerLock) -> tuple[Trial, TrialRecord, Cost] | None:
         """Make the next trial: one that waits, or the sampler's first proposal that fits and is new."""
         known = set(self._configs(*_FINISHED, TrialState.RUNNING, TrialState.WAITING).values())
 
@@ -179,8 +179,10 @@ class Search:
         if sampler.refusals:
             trial.set_user_attr("rejected", dict(sampler.refusals))
         config = self.space.config(trial.params, self.layers)
-        plan, cost = self.pricer.best(config, self.goal)
-        trial.set_user_attr("record", priced_record(trial.number, config, plan, cost).to_dict())
+        priced = self.pricer.all_plans(config)
+        plan, cost = best_of(priced, self.goal)
+        record = priced_record(trial.number, config, plan, cost, priced)
+        trial.set_user_attr("record", record.to_dict())
         for name, excess in _constraints(cost, self.pricer).items():
             trial.set_constraint(name, excess)
         others = self._configs(*_FINISHED, TrialState.RUNNING)
@@ -188,7 +190,7 @@ class Search:
             trial.set_user_attr("reason", "the same configuration was trained already")
             self.study.tell(trial, state=TrialState.FAIL)
             return None
-        return trial, config, plan, cost
+        return trial, record, cost
 
     def _close_unborn(self, refusals: Mapping[str, int]) -> None:
         """``ask`` raised after it had made a trial, which has no worker yet: end that one."""
@@ -206,10 +208,12 @@ class Search:
             )
         return f"{error}; {nearest_fit(self.pricer, self.goal, self.space, self.layers)}"
 
-    def _train(self, trial: Trial, config: FarConfig, plan: StepPlan, cost: Cost) -> None:
+    def _train(self, trial: Trial, record: TrialRecord, cost: Cost) -> None:
         """Train one trial, keep what it made, and tell the study."""
+        config, plan = record.config, record.plan
+        assert config is not None
+        assert plan is not None
         self.watcher.trial_started(trial.number, config, cost)
-        record = priced_record(trial.number, config, plan, cost)
         try:
             # all exact plans learn the same, so this host need not do what the device has to
             outcome = self.bench.run(config, quickest(plan), self.watcher.step, self.watcher.note)

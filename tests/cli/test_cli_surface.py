@@ -29,7 +29,7 @@ SURFACE: dict[str, set[str]] = {
     "run": {
         "--device", "--task", "--model", "--data-dir", "--study", "--space", "--n-trials", "--timeout",
         "--train-samples", "--epochs", "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time",
-        "--device-samples", "--prime-on", "--sampler", "--dry-run", STORAGE, TRACKING,
+        "--device-samples", "--prime-on", "--sampler", "--baselines", "--dry-run", STORAGE, TRACKING,
     },
     "show STUDY": {"--prefer", "--trial", JSON, STORAGE},
     "spaces check PATH": set(),

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 
 from benchmarks.profiler_peak import apply_config
-from farsearch.cost.trace import Segment, fake_tensors, trace_call, trace_step
+from farsearch.cost.plans import optimizer_of
+from farsearch.cost.trace import Segment, fake_tensors, make_state, trace_call, trace_step
 from farsearch.devices.profile import Figure, Profile
-from farsearch.far.optimizer import make_optimizer
+from farsearch.far.optimizer import BackwardOptimizer
 from farsearch.models.load import build_model
-from farsearch.records import FarConfig
+from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["Traced", "figure", "make_profile", "naive_peak_mib", "naive_step_seconds", "order_of", "traced"]
+
+MODULES = StepPlan()
 
 
 def figure(value: float, low: float | None = None, high: float | None = None) -> Figure:
@@ -76,15 +79,25 @@ class Traced:
     trained: list[int]
 
 
-def traced(model_config: Any, config: FarConfig, batch_size: int, length: int, optimizer: str = "adamw") -> Traced:
+def traced(
+    model_config: Any,
+    config: FarConfig,
+    batch_size: int,
+    length: int,
+    plan: StepPlan = MODULES,
+    chunk_rows: int | None = None,
+) -> Traced:
     """The step of the model itself, with all its layers: nothing is composed."""
     with fake_tensors():
         model, layout = build_model(model_config, 2)
-        apply_config(model, layout, config)
-        segments = trace_step(model, layout, batch_size, length)
+        apply_config(model, layout, config, plan, chunk_rows)
+        stepper = optimizer_of(plan, model)
+        if isinstance(stepper, BackwardOptimizer):
+            segments = trace_step(model, layout, batch_size, length, make_state(stepper, model))
+        else:
+            segments = trace_step(model, layout, batch_size, length)
         order = order_of(len(layout.layers))
         assert set(segments) <= set(order)
-        stepper = make_optimizer(optimizer, model)
         stepper.step()
         state = [
             value for entry in stepper.state.values() for value in entry.values() if isinstance(value, torch.Tensor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -10,18 +11,30 @@ import numpy as np
 import pytest
 
 from farsearch.cost.table import EVENT_KINDS, OPERATION_KINDS, Part, StepTable
-from farsearch.records import FarConfig
+from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import traced
 from tests.tiny import FAMILIES, make_config
 
 LAYERS = 3
 
 
-def composed_steps(family: str, seed: int, count: int, batch_size: int) -> Iterator[tuple[Any, ...]]:
+LEAN = StepPlan(attention="recompute", dropout="seed", layer_norm="output", feed_forward="store")
+PLANS = {
+    "modules": StepPlan(),
+    "store": LEAN,
+    "compact": dataclasses.replace(LEAN, feed_forward="compact", optimizer_step="backward"),
+    "recompute": dataclasses.replace(LEAN, feed_forward="recompute", frozen_dtype="bfloat16", optimizer="sgd"),
+    "checkpointing": dataclasses.replace(LEAN, checkpointing=True, optimizer_step="backward", optimizer_kernel="fused"),
+}
+
+
+def composed_steps(
+    family: str, seed: int, count: int, batch_size: int, plan: StepPlan, chunk_rows: int | None
+) -> Iterator[tuple[Any, ...]]:
     """Random configurations and lengths, with the table that they are composed from."""
     shuffler = random.Random(seed)
     model = make_config(family, layers=LAYERS, hidden=16, neurons=40)
-    table = StepTable(model, 2, batch_size)
+    table = StepTable(model, 2, batch_size, plan, chunk_rows)
     for _ in range(count):
         config = FarConfig(
             frozen_fractions=tuple(shuffler.choice([0.0, 0.05, 0.5, 0.9, 1.0]) for _ in range(LAYERS)),
@@ -36,20 +49,31 @@ def composed_steps(family: str, seed: int, count: int, batch_size: int) -> Itera
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("batch_size", "count"), [(3, 5), pytest.param(1, 40, marks=pytest.mark.slow)], ids=["few", "many"]
+    ("name", "batch_size", "count", "chunk_rows"),
+    [
+        ("modules", 3, 5, None),
+        pytest.param("modules", 1, 40, None, marks=pytest.mark.slow),
+        ("store", 3, 2, 2),
+        ("compact", 3, 2, 1),
+        ("recompute", 3, 2, 2),
+        ("checkpointing", 3, 2, 2),
+        *(pytest.param(name, 2, 20, 1, marks=pytest.mark.slow) for name in PLANS if name != "modules"),
+    ],
 )
-def test_composed_is_traced(family: str, batch_size: int, count: int) -> None:
+def test_composed_is_traced(family: str, name: str, batch_size: int, count: int, chunk_rows: int | None) -> None:
     """Every allocation with its size and kind, every operation with its work and bytes, every trained tensor.
 
     The direct trace runs the model with all its layers as it will train; the table has only seen models of three
     layers at other lengths and learner counts. So memory at every moment, and operations, are the same exactly.
     """
-    for table, model, config, length in composed_steps(family, 7 + batch_size, count, batch_size):
-        composed, direct = table.compose(config), traced(model, config, batch_size, length)
+    plan = PLANS[name]
+    for table, model, config, length in composed_steps(family, 7 + batch_size, count, batch_size, plan, chunk_rows):
+        composed, direct = table.compose(config), traced(model, config, batch_size, length, plan, chunk_rows)
+        assert table.static_bytes(config) == direct.static, config
         assert sorted(composed.trained.tolist()) == sorted(direct.trained), config
         assert len(composed.parts) == len(direct.segments)
-        for (name, part, learners), segment in zip(composed.parts, direct.segments, strict=True):
-            basis, where = Part.basis(length, learners), (config, length, name)
+        for (place, part, learners), segment in zip(composed.parts, direct.segments, strict=True):
+            basis, where = Part.basis(length, learners), (config, length, place)
             sizes = np.rint(part.events @ basis).tolist()
             assert sizes == [event.size for event in segment.events], where
             assert [EVENT_KINDS[i] for i in part.event_kinds] == [event.kind for event in segment.events], where
@@ -74,4 +98,4 @@ def test_the_table_knows_the_model() -> None:
     full = table.compose(FarConfig((0.0,) * 5, 1e-4, 1.0))
     assert full.trained.sum() == table.parameters
     # DistilBERT's only buffer are its positions, 128 of eight bytes
-    assert table.static_bytes == 4 * table.parameters + 8 * 128
+    assert table.static_bytes(FarConfig((0.0,) * 5, 1e-4, 1.0)) == 4 * table.parameters + 8 * 128

@@ -51,7 +51,7 @@ def board(**figures: Any) -> Pricer:
 @cache
 def directly(config: FarConfig, rows: int, length: int, optimizer: str = "adamw") -> Traced:
     """The step of the model itself."""
-    return traced(MODEL, config, rows, length, optimizer)
+    return traced(MODEL, config, rows, length, StepPlan(optimizer))  # type: ignore[arg-type]
 
 
 # Memory.
@@ -67,7 +67,7 @@ BOARDS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("figures", BOARDS, ids=lambda figures: "-".join(figures) or "plain")
 @pytest.mark.parametrize("config", [FULL, NARROW], ids=["full", "narrow"])
-@pytest.mark.parametrize("plan", [StepPlan(), StepPlan(micro_batch_size=2), StepPlan("sgd")], ids=str)
+@pytest.mark.parametrize("plan", [StepPlan(), StepPlan(micro_batch_size=2), StepPlan("sgd")], ids=["whole", "micro", "sgd"])
 def test_peak_is_the_highest_level(figures: dict[str, Any], config: FarConfig, plan: StepPlan) -> None:
     """One event after the other, each as large as the device counts it: masks, blocks, workspace, parts, optimizer."""
     rows = plan.micro_batch_size or BATCH

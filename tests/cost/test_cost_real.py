@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -51,10 +52,14 @@ def predicted_and_measured(
     """Peaks of all tensors in MiB."""
     pricer, model_config = make_pricer(model, batch_size, length)
     network, layout = build_model(model_config, 2)
-    measured = step_peak_mib(apply_config(network, layout, config), batch_size, length, plan)
+    measured = step_peak_mib(apply_config(network, layout, config, plan), batch_size, length, plan)
     return pricer.price(config, plan).tensor_peak_mib, measured
 
 
+LEAN = StepPlan(
+    feed_forward="store", attention="recompute", dropout="seed", layer_norm="output", optimizer_kernel="fused",
+    optimizer_step="backward",
+)  # fmt: skip
 CASES = {
     "full": (FULL, 8, 64, StepPlan()),
     "uneven": (UNEVEN, 8, 64, StepPlan()),
@@ -66,27 +71,44 @@ CASES = {
     "optimizer": (FULL, 1, 8, StepPlan()),
     "carried": (EMBEDDINGS, 1, 8, StepPlan()),
     "few-tokens": (FULL, 8, 4, StepPlan(micro_batch_size=2)),
+    "store": (UNEVEN, 8, 64, LEAN),
+    "store-portions": (UNEVEN, 16, 64, LEAN),
+    "store-loop": (UNEVEN, 8, 64, replace(LEAN, optimizer_kernel="loop")),
+    "store-end": (EMBEDDINGS, 8, 64, replace(LEAN, optimizer_kernel="loop", optimizer_step="end")),
+    "store-micro": (UNEVEN, 8, 64, replace(LEAN, optimizer_step="end", micro_batch_size=2)),
+    "compact": (LOWEST, 8, 40, replace(LEAN, feed_forward="compact")),
+    "recompute": (UNEVEN, 8, 64, replace(LEAN, feed_forward="recompute")),
+    "checkpointing": (EMBEDDINGS, 8, 64, replace(LEAN, checkpointing=True)),
+    "half": (UNEVEN, 8, 64, replace(LEAN, frozen_dtype="bfloat16")),
+    "lean-full": (FULL, 8, 64, LEAN),
 }
 
 
 @pytest.mark.parametrize(
     ("family", "case"),
-    [*(("bert", case) for case in CASES), *(("distilbert", case) for case in ("full", "uneven", "embeddings"))],
+    [
+        *(("bert", case) for case in CASES),
+        *(("distilbert", case) for case in ("full", "uneven", "embeddings", "store", "checkpointing")),
+    ],
 )
 def test_predicted_is_measured(family: str, case: str) -> None:
     """To 0.1 % of all tensors' peak, wherever it falls: in the forward or the backward pass or the optimizer step.
 
-    What is left are scalars, and the bytes by which the real loss of a few rows differs from the traced one.
+    What is left are scalars, the bytes by which the real loss of a few rows differs from the traced one, and 5 KB a
+    dropout for the state of the generator that its mask is drawn again from.
     """
     predicted, measured = predicted_and_measured(family, *CASES[case])
-    assert predicted == pytest.approx(measured, rel=1e-3)
+    states = 20 * 5056 / 2**20 if CASES[case][3].dropout == "seed" else 0.0
+    assert predicted == pytest.approx(measured, rel=1e-3, abs=states)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fraction", [0.0, 0.9])
-def test_distilbert_at_its_real_size(fraction: float) -> None:
-    """DistilBERT, batch 16, length 128, AdamW: 1642 MiB for full fine-tuning, 1313 for FAR at r = 10 %."""
+@pytest.mark.parametrize(
+    ("fraction", "plan", "mib"), [(0.0, StepPlan(), 1642), (0.9, StepPlan(), 1313), (0.9, LEAN, 969)]
+)
+def test_distilbert_at_its_real_size(fraction: float, plan: StepPlan, mib: float) -> None:
+    """DistilBERT, batch 16, length 128, AdamW: full fine-tuning, FAR at r = 10 % by ordinary modules, and by ours."""
     config = FarConfig((fraction,) * 6, 1e-4, 1.0)
-    predicted, measured = predicted_and_measured("distilbert-base-uncased", config, 16, 128, StepPlan())
+    predicted, measured = predicted_and_measured("distilbert-base-uncased", config, 16, 128, plan)
     assert predicted == pytest.approx(measured, rel=1e-3)
-    assert measured == pytest.approx({0.0: 1642, 0.9: 1313}[fraction], abs=1)
+    assert measured == pytest.approx(mib, abs=1)

@@ -1,0 +1,51 @@
+"""Checkpointing that works on every torch from 1.10 on, with any arguments, also above frozen layers."""
+
+from typing import Any, Callable, Dict
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from .dropout import drawn_again, generator_state
+from .execution import autocast_dtype
+
+__all__ = ["checkpointed"]
+
+
+def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` that keeps its arguments alone for the backward pass, and is run again there.
+
+    What autograd would keep is numbered in the forward pass, and found by its number when the function is run again.
+    torch's own does this since 1.11; the reentrant one before needs an input with a gradient and takes no keywords.
+    """
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return function(*args, **kwargs)
+        x = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        state, dtype = generator_state(x), autocast_dtype(x)
+        kept = 0
+        again: Dict[int, Tensor] = {}
+
+        def number(_: Tensor) -> int:
+            nonlocal kept
+            kept += 1
+            return kept - 1
+
+        def found(key: int) -> Tensor:
+            if not again:
+                cast = torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None)
+                with drawn_again(x, state), torch.enable_grad(), cast, saved_tensors_hooks(keep, refuse):
+                    function(*args, **kwargs)
+            return again.pop(key)
+
+        def keep(tensor: Tensor) -> None:
+            again[len(again)] = tensor.detach()
+
+        def refuse(_: None) -> Tensor:
+            raise RuntimeError("a checkpointed part can't be differentiated twice")
+
+        with saved_tensors_hooks(number, found):
+            return function(*args, **kwargs)
+
+    return run

@@ -1,0 +1,349 @@
+"""The baselines: what each trains, that a bench is left as it was, and the sibling study that keeps them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from farsearch.baselines import METHODS, Method, chosen_methods, price_method, train_method
+from farsearch.cost.price import Cost, Pricer
+from farsearch.errors import BadInput
+from farsearch.far.layout import ModelLayout
+from farsearch.jobs import Job, JobOptions, resolve_job
+from farsearch.models.load import ModelSource, build_model, load_config
+from farsearch.records import Baseline, StepPlan, StudySnapshot, TrialRecord
+from farsearch.study.search import Search
+from farsearch.study.siblings import baseline_epochs, train_baselines
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.space import load_space
+from farsearch.study.store import Store
+from farsearch.training import Bench
+from tests.journey import chdir, prepare
+from tests.tiny import FAMILIES, make_model
+
+PREPARED = tuple(method for method in METHODS.values() if method.prepare is not None)
+
+
+def trained_names(method: str, model: nn.Module, layout: ModelLayout) -> list[str]:
+    """What a method leaves to be trained."""
+    prepare = METHODS[method].prepare
+    assert prepare is not None
+    prepare(model, layout)
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+# What each method trains.
+
+
+def test_published_counts_of_distilbert() -> None:
+    """BitFit trains the 0.64 M that are published for DistilBERT; both counts follow from the model's shapes.
+
+    Hidden size 768, 3,072 neurons, 6 layers, two classes; the head is ``pre_classifier`` and ``classifier``.
+    """
+    source = ModelSource("distilbert-base-uncased", "distilbert-base-uncased")
+    head = 768 * 768 + 768 + 2 * 768 + 2
+    biases = 6 * (4 * 768 + 3072 + 768 + 2 * 768) + 768
+    adapters = 6 * 2 * 2 * 8 * 768
+    for method, count in (("bitfit", biases + head), ("lora8", adapters + head)):
+        with torch.device("meta"):
+            model, layout = build_model(load_config(source, with_known=True), 2)
+        trained_names(method, model, layout)
+        assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count
+    assert biases + head == 643_586
+
+
+def test_bitfit_trains_what_its_authors_code_trains() -> None:
+    """All biases and the classifier; of BERT's pooler the bias alone, as the authors have it."""
+    names = trained_names("bitfit", *make_model("bert"))
+    everything = [name for name, _ in make_model("bert")[0].named_parameters()]
+    assert set(names) == {name for name in everything if name.endswith(".bias")} | {"classifier.weight"}
+    assert "bert.pooler.dense.weight" not in names
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lora_starts_as_the_model_that_it_adapts(family: str) -> None:
+    """Adapters of rank 8 beside query and value, and nothing else in the layers; the logits are what they were."""
+    model, layout = make_model(family)
+    model.eval()
+    ids = torch.arange(5, 15).view(1, 10)
+    before = model(input_ids=ids).logits
+    names = trained_names("lora8", model, layout)
+    model.eval()
+    assert torch.equal(model(input_ids=ids).logits, before)
+    adapted = {name.split(".lora_")[0] for name in names if "lora_" in name}
+    assert adapted == {layer.attention[i] for layer in layout.layers for i in (0, 2)}
+    assert all("lora_" in name or "classifier" in name for name in names)
+    assert {min(p.shape) for name, p in model.named_parameters() if "lora_" in name} == {8}
+
+
+def test_the_others_are_configurations() -> None:
+    """Full fine-tuning freezes nothing, FAR nine tenths after 1 % of priming, and the third all neurons."""
+    configs = [METHODS[name].far_config(2, 1e-4, 3.0) for name in ("full", "far10", "ffn-frozen")]
+    assert [config and config.frozen_fractions for config in configs] == [(0.0, 0.0), (0.9, 0.9), (1.0, 1.0)]
+    assert [config and config.priming_epochs for config in configs] == [0.0, pytest.approx(0.03), 0.0]
+
+
+def test_what_the_choices_mean() -> None:
+    """``paper`` is what FAR's paper compares; each method has three learning rates, in order."""
+    assert [method.name for method in chosen_methods("paper")] == ["full", "far10", "bitfit"]
+    assert [method.name for method in chosen_methods("all")] == ["full", "far10", "ffn-frozen", "bitfit", "lora8"]
+    assert chosen_methods("none") == ()
+    for method in METHODS.values():
+        assert len(set(method.learning_rates)) == 3
+        assert list(method.learning_rates) == sorted(method.learning_rates)
+
+
+# Training.
+
+
+@dataclass
+class Notes:
+    """A watcher that writes down what it hears, and may interrupt."""
+
+    interrupt_at: int | None = None
+    started: list[tuple[str, float]] = field(default_factory=list)
+    ended: list[TrialRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    steps: int = 0
+
+    def baseline_started(self, baseline: Baseline, number: int, total: int, cost: Cost) -> None:
+        """Write it down."""
+        self.started.append((baseline.method, baseline.learning_rate))
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Count, and interrupt when it is time."""
+        self.steps += 1
+        if self.steps == self.interrupt_at:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        """Write it down."""
+        self.notes.append(text)
+
+    def baseline_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+        """Write it down."""
+        self.ended.append(record)
+
+    def trial_started(self, *_: Any) -> None:
+        """No search is watched here."""
+
+    def trial_ended(self, *_: Any) -> None:
+        """No search is watched here."""
+
+
+@dataclass
+class Bed:
+    """A job with its model loaded, on which any number of studies are compared."""
+
+    job: Job
+    bench: Bench
+    pricer: Pricer
+
+    def search(self, home: Path, name: str = "s", pricer: Pricer | None = None, **settings: Any) -> Search:
+        """The search of a study that has no trial yet."""
+        store = Store(home)
+        study = store.open(name, dataclasses.replace(self.job.settings, **settings), self.job.meta)
+        goal = self.job.settings.plan
+        return Search(study, store, self.bench, pricer or self.pricer, self.job.space, "random", goal, Notes())
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Iterator[Bed]:
+    """48 rows of the tiny task in batches of 16: three steps a training."""
+    folder = prepare(tmp_path_factory.mktemp("bed"))
+    with chdir(folder):
+        store = Store(folder / ".farsearch")
+        options = JobOptions(
+            task="sst2",
+            device="jetson-nano",
+            model=str(tiny_distilbert),
+            space="tiny.yaml",
+            data_dir=folder / "data",
+            train_samples=48,
+            batch_size=16,
+            epochs=1.0,
+            max_length=16,
+        )
+        job = resolve_job(options, store, print)
+        bench = job.bench(store)
+        yield Bed(job, bench, job.pricer(bench))
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
+def test_training_leaves_the_bench_as_it_was(bed: Bed, method: Method) -> None:
+    """After a training that ends and one that is cut off: the same modules, all with gradients, ready for a trial."""
+
+    def interrupt(step: int, steps: int, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    bed.bench.model.load_state_dict(bed.bench.pretrained)
+    outcome = train_method(method, 1e-3, 1.0, bed.bench)
+    with pytest.raises(KeyboardInterrupt):
+        train_method(method, 1e-3, 1.0, bed.bench, interrupt)
+    model = bed.bench.model
+    assert [name for name, _ in model.named_parameters()] == [n for n, _ in build_like(bed).named_parameters()]
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    if method.prepare is not None:
+        assert all(torch.equal(value, bed.bench.pretrained[name]) for name, value in model.state_dict().items())
+    assert outcome.trainable == price_method(method, 1.0, bed.pricer).trainable
+    again = train_method(method, 1e-3, 1.0, bed.bench)
+    assert torch.equal(again.validation_logits, outcome.validation_logits)
+
+
+def build_like(bed: Bed) -> nn.Module:
+    """A model of the bench's kind that nothing was done to."""
+    config: Any = bed.bench.model.config
+    return build_model(config, 2)[0]
+
+
+def test_all_are_trained_by_the_same_loop(bed: Bed) -> None:
+    """A model of which nothing is frozen, trained as BitFit and LoRA are, ends as full fine-tuning does, to the bit."""
+    nothing = dataclasses.replace(METHODS["bitfit"], prepare=lambda model, layout: None)
+    one, other = (train_method(method, 3e-3, 1.0, bed.bench) for method in (nothing, METHODS["full"]))
+    assert one.trained.keys() == other.trained.keys()
+    assert all(torch.equal(value, other.trained[name]) for name, value in one.trained.items())
+    assert (one.metric, one.dev_metric, one.curve) == (other.metric, other.dev_metric, other.curve)
+
+
+@pytest.mark.parametrize("method", PREPARED, ids=lambda method: method.name)
+def test_only_what_a_method_trains_moves(bed: Bed, method: Method) -> None:
+    """Names of the trained tensors are those that the method leaves gradients in, and each of them has moved."""
+    outcome = train_method(method, 1e-2, 1.0, bed.bench)
+    model = build_like(bed)
+    assert list(outcome.trained) == trained_names(method.name, model, bed.bench.layout)
+    known = {name: value for name, value in outcome.trained.items() if name in bed.bench.pretrained}
+    # softmax does not see the key's bias: its gradient is zero but for rounding
+    moved = [name for name, value in known.items() if not torch.equal(value, bed.bench.pretrained[name])]
+    assert {name for name in known if "k_lin" not in name} <= set(moved)
+
+
+def test_epochs_are_those_of_the_space(bed: Bed) -> None:
+    """Fixed ones as they are; where the space searches them, the most that it allows."""
+    space = bed.job.space
+    assert baseline_epochs(space) == 1.0
+    for entry in ({"choices": [1.0, 3.0, 2.0]}, {"low": 0.5, "high": 3.0}):
+        searched = dataclasses.replace(space, fixed={}, search={**space.search, "epochs": entry})
+        assert baseline_epochs(searched) == 3.0
+    assert baseline_epochs(load_space("default")) == 1.0
+
+
+# The sibling study.
+
+
+def test_each_method_is_shown_at_its_best_rate(bed: Bed, tmp_path: Path) -> None:
+    """Three trials a method in the sibling, of which the study has the one that is best on validation."""
+    search = bed.search(tmp_path)
+    snapshot = train_baselines(search, chosen_methods("all"), Notes())
+    sibling = search.store.sibling("s")
+    assert sibling is not None
+    trials = snapshot_of(sibling).trials
+    assert len(trials) == 15
+    assert not any(trial.on_front for trial in trials)
+    assert snapshot.trials == ()
+    assert [trial.baseline and trial.baseline.method for trial in snapshot.baselines] == list(METHODS)
+    for best in snapshot.baselines:
+        assert best.baseline is not None
+        of_method = [t for t in trials if t.baseline and t.baseline.method == best.baseline.method]
+        assert sorted(t.baseline.learning_rate for t in of_method if t.baseline) == list(
+            METHODS[best.baseline.method].learning_rates
+        )
+        assert best.metric == max(t.metric for t in of_method if t.metric is not None)
+        assert best in of_method
+        cost = price_method(METHODS[best.baseline.method], 1.0, bed.pricer)
+        assert (best.peak_memory_mib, best.wall_time_s) == (cost.peak_memory_mib, cost.wall_time_s)
+        assert (best.plan, best.feasible) == (StepPlan(), True)
+
+
+def test_an_interrupted_run_is_gone_on_with(bed: Bed, tmp_path: Path) -> None:
+    """What ended before a Ctrl-C is not trained again, what was cut off is, and a third run has nothing to do."""
+    cut = Notes(interrupt_at=8)  # three steps a training: in the middle of the third
+    with pytest.raises(KeyboardInterrupt):
+        train_baselines(bed.search(tmp_path), chosen_methods("paper"), cut)
+    on = Notes()
+    train_baselines(bed.search(tmp_path), chosen_methods("paper"), on)
+    assert len(cut.ended) == 2
+    assert cut.started[2] == on.started[0]
+    assert len({*cut.started, *on.started}) == len(on.started) + 2 == 9
+    nothing = Notes()
+    snapshot = train_baselines(bed.search(tmp_path), chosen_methods("paper"), nothing)
+    assert nothing.started == []
+    more = Notes()
+    train_baselines(bed.search(tmp_path), chosen_methods("all"), more)
+    assert {method for method, _ in more.started} == {"ffn-frozen", "lora8"}
+    assert len(snapshot.baselines) == 3
+
+
+def test_another_study_of_the_job_trains_nothing(bed: Bed, tmp_path: Path) -> None:
+    """Metric, curve and seconds come from the cache, memory and time from the other device; another job trains."""
+    bitfit = [METHODS["bitfit"]]
+    first = train_baselines(bed.search(tmp_path), bitfit, Notes())
+    other = Pricer(
+        load_config(bed.job.source), 2, 16, 16, bed.pricer.profile, lengths=bed.bench.train_rows.lengths,
+        device_samples=480, max_memory_mib=100.0,
+    )  # fmt: skip
+    notes = Notes()
+    second = train_baselines(bed.search(tmp_path, "t", other, device_samples=480), bitfit, notes)
+    assert notes.steps == 0
+    assert [text.endswith("from the cache") for text in notes.notes] == [True] * 3
+    (one,), (two,) = first.baselines, second.baselines
+    assert (one.metric, one.dev_metric, one.curve, one.host_seconds) == (
+        two.metric, two.dev_metric, two.curve, two.host_seconds,
+    )  # fmt: skip
+    assert two.wall_time_s == pytest.approx(10 * (one.wall_time_s or 0))
+    assert (one.feasible, two.feasible) == (True, False)
+    longer = Notes()
+    space = bed.job.space.with_fixed({"epochs": 2.0})
+    search = dataclasses.replace(bed.search(tmp_path, "u", space=space.to_dict()), space=space)
+    train_baselines(search, bitfit, longer)
+    assert longer.steps == 3 * 6
+
+
+def test_a_damaged_cache_is_trained_again(bed: Bed, tmp_path: Path) -> None:
+    """Half a file, or one of another shape, is as good as none."""
+    bitfit = [METHODS["bitfit"]]
+    first = train_baselines(bed.search(tmp_path), bitfit, Notes())
+    files = sorted((tmp_path / "cache" / "baselines").glob("*/*.json"))
+    assert len(files) == 3
+    files[0].write_text("{")
+    files[1].write_text(json.dumps({"results": {"metrik": 1.0}}))
+    notes = Notes()
+    second = train_baselines(bed.search(tmp_path, "t"), bitfit, notes)
+    assert notes.steps == 2 * 3
+    assert second.baselines[0].metric == first.baselines[0].metric
+
+
+def test_a_rate_that_diverges_is_told_and_passed_over(bed: Bed, tmp_path: Path) -> None:
+    """Its trial is stopped with the reason, is not tried again, and does not stand for its method."""
+    wild = dataclasses.replace(METHODS["full"], learning_rates=(1e-4, 1e30, 1e-3))
+    notes = Notes()
+    snapshot = train_baselines(bed.search(tmp_path), [wild], notes)
+    assert [record.state for record in notes.ended] == ["complete", "pruned", "complete"]
+    assert "a lower learning rate may help" in (notes.ended[1].reason or "")
+    assert len(snapshot.baselines) == 1
+    again = Notes()
+    train_baselines(bed.search(tmp_path), [wild], again)
+    assert again.started == []
+
+
+def test_a_sibling_is_no_study_of_its_own(bed: Bed, tmp_path: Path) -> None:
+    """It is in no list, is never the latest, is found by its own name, and goes with its study."""
+    search = bed.search(tmp_path)
+    train_baselines(search, [METHODS["bitfit"]], Notes())
+    store = Store(tmp_path)
+    assert store.names() == ["s"]
+    assert store.load().study_name == "s"
+    assert snapshot_of(store.load("s/baselines")).n_trials == 3
+    with pytest.raises(BadInput, match="'s/baselines' is not usable"):
+        store.check("s/baselines", bed.job.settings)
+    store.delete("s")
+    assert store.names() == []
+    assert store.sibling("s") is None
+    assert snapshot_of(bed.search(tmp_path).study).baselines == ()
