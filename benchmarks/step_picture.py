@@ -43,7 +43,7 @@ def step_figure(report: Report) -> Figure:
     results = [result for result in report.results if result.seq == length and result.variant in _FAMILIES]
     figure = Figure(figsize=(9, 6), dpi=150)
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.08, 0.16, 0.89, 0.72))
+    axes = figure.add_axes((0.08, 0.16, 0.89, 0.75))
     what, machine = tables(report)[0][0].split("\n")
     axes.set_title(f"{what}\n", loc="left", fontsize=9.5, fontweight="bold")
     axes.text(0, 1.025, machine, transform=axes.transAxes, fontsize=9, color="#5c5c5c")
@@ -60,11 +60,11 @@ def step_figure(report: Report) -> Figure:
             axes.scatter(peaks, times, s=48, color=colour, edgecolors="white", linewidths=0.8, label=family, zorder=3)
     figure.legend(loc="lower left", bbox_to_anchor=(0.07, 0.0), ncols=len(_COLOURS), frameon=False, fontsize=9)
     canvas.draw()  # the limits are known only now
-    _name(axes, results)
+    _name(axes, results, canvas)
     return figure
 
 
-def _name(axes: Axes, results: list[Result]) -> None:
+def _name(axes: Axes, results: list[Result], canvas: FigureCanvasAgg) -> None:
     """Write each variant's name as near to its marker as it hides no marker and no other name."""
     scale = axes.figure.dpi / 72
     places = axes.transData.transform([(result.peak_ratio, result.time_ratio) for result in results])
@@ -79,6 +79,7 @@ def _name(axes: Axes, results: list[Result]) -> None:
                 ha=side, va="center", fontsize=9, color=colour, zorder=4,
                 arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6} if distance > _DISTANCES[0] else None,
             )  # fmt: skip
+            name.update_positions(canvas.get_renderer())
             box = Text.get_window_extent(name)  # an annotation's own would hold its line too
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.figure.bbox.x1 and axes.bbox.y0 <= box.y0
             if (inside and box.count_overlaps(taken) == 0) or (distance, turn) == (_DISTANCES[-1], 11):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from farsearch.cost.table import EVENT_KINDS, OPERATION_KINDS, Composed, Part
-from farsearch.cost.trace import Segment, fake_tensors, trace_call
+from farsearch.cost.trace import Segment, meta_tensors, second_step, trace_call
 from farsearch.devices.profile import Profile
 from farsearch.far.optimizer import make_optimizer
 from farsearch.records import StepPlan
@@ -79,7 +79,7 @@ def _optimizer_step(plan: StepPlan, matrix: bool) -> _OptimizerStep:
 
 @cache
 def _traced_optimizer(kind: str, fused: bool, matrix: bool) -> _OptimizerStep:
-    """Traced on fake tensors whose state exists already: matrices, or vectors, which are not decayed."""
+    """Traced on meta tensors whose state exists already: matrices, or vectors, which are not decayed."""
     size = 1 << 20
     (one, state), (two, _) = (_trace_optimizer(kind, fused, matrix, size, count) for count in (1, 2))
     peak, higher = (max(0.0, float(np.cumsum([event.size for event in s.events] or [0]).max())) for s in (one, two))
@@ -96,16 +96,15 @@ def _traced_optimizer(kind: str, fused: bool, matrix: bool) -> _OptimizerStep:
 
 def _trace_optimizer(kind: str, fused: bool, matrix: bool, size: int, count: int) -> tuple[Segment, list[torch.Tensor]]:
     """The second step of so many tensors of one size, and the first one's state."""
-    with fake_tensors():
-        shape = (1 << 10, size >> 10) if matrix else (size,)
+    shape = (1 << 10, size >> 10) if matrix else (size,)
+    with meta_tensors():
         tensors = [nn.Parameter(torch.zeros(shape)) for _ in range(count)]
-        optimizer = make_optimizer(kind, nn.ParameterList(tensors), fused=fused)
-        gradients = [torch.zeros_like(tensor) for tensor in tensors]
-        for tensor, gradient in zip(tensors, gradients, strict=True):
-            tensor.grad = gradient
-        optimizer.step()
-        state = [[v for v in optimizer.state[t].values() if isinstance(v, torch.Tensor)] for t in tensors]
-        segment = trace_call(optimizer.step, [*tensors, *gradients, *(value for values in state for value in values)])
+        gradients = [torch.zeros(shape) for _ in range(count)]
+    for tensor, gradient in zip(tensors, gradients, strict=True):
+        tensor.grad = gradient
+    optimizer = second_step(make_optimizer(kind, nn.ParameterList(tensors)), fused)
+    state = [[v for v in optimizer.state[t].values() if isinstance(v, torch.Tensor)] for t in tensors]
+    segment = trace_call(optimizer.step, [*tensors, *gradients, *(value for values in state for value in values)])
     return segment, state[0]
 
 

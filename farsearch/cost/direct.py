@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from farsearch.cost.table import LENGTHS, Composed, fit_part
-from farsearch.cost.trace import Segment, fake_tensors, trace_step
+from farsearch.cost.trace import Segment, meta_tensors, trace_step
 from farsearch.far.layout import ModelLayout
 from farsearch.models.load import build_model
 
@@ -39,18 +38,15 @@ def trace_prepared(
         config: transformers configuration of the model.
         prepare: sets ``requires_grad``, and may put other modules in, in place; module paths of the layers must stay.
     """
-    # without memory, but not yet on fake tensors: those can't be moved to a device, which peft does with its adapters
-    with torch.device("meta"):
+    with meta_tensors():
         model, layout = build_model(config, classes)
     prepare(model, layout)
-    with fake_tensors():
-        _become_fake(model)
-        traces = []
-        for length in LENGTHS:
-            traces.append((length, trace_step(model, layout, batch_size, length)))
-            model.zero_grad()
-        trained = [(p.numel(), p.dim()) for p in model.parameters() if p.requires_grad]
-        held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+    traces = []
+    for length in LENGTHS:
+        traces.append((length, trace_step(model, layout, batch_size, length)))
+        model.zero_grad()
+    trained = [(p.numel(), p.dim()) for p in model.parameters() if p.requires_grad]
+    held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
     layers = range(len(layout.layers))
     order = ["start", *(f"forward {i}" for i in layers), "head", "backward head"]
     order += [*(f"backward {i}" for i in reversed(layers)), "backward embeddings"]
@@ -63,13 +59,3 @@ def trace_prepared(
         np.array([dimensions > 1 for _, dimensions in trained], dtype=np.bool_),
     )
     return DirectStep(step, held)
-
-
-def _become_fake(model: nn.Module) -> None:
-    """Exchange all parameters and buffers for fake ones on the CPU, in place. Call it under the mode."""
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            fake = torch.empty(parameter.shape, dtype=parameter.dtype)
-            setattr(module, name, nn.Parameter(fake, parameter.requires_grad))
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))

@@ -18,11 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from farsearch.cost.plans import execution_of, optimizer_of
-from farsearch.cost.trace import Segment, fake_tensors, make_state, trace_step
+from farsearch.cost.plans import execution_of
+from farsearch.cost.trace import Segment, backward_optimizer, meta_tensors, trace_step
 from farsearch.far.execution import Execution
 from farsearch.far.layout import ModelLayout, get_module
-from farsearch.far.optimizer import BackwardOptimizer
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
 from farsearch.models.load import build_model
@@ -165,13 +164,13 @@ class StepTable:
         self._config.num_hidden_layers = 3
         self._layers: dict[LayerKind, _Layer] = {}
         self._ends: dict[tuple[LayerKind, bool, bool], _Ends] = {}
-        with fake_tensors():
+        with meta_tensors():
             model, layout = build_model(config, classes)
-            self.layers = len(layout.layers)
-            self.width = width_of(model, layout.layers[0])
-            self.parameters = sum(p.numel() for p in model.parameters())
-            self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
-            self.hidden = int(get_module(model, layout.layers[0].up).weight.shape[1])
+        self.layers = len(layout.layers)
+        self.width = width_of(model, layout.layers[0])
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+        self.hidden = int(get_module(model, layout.layers[0].up).weight.shape[1])
 
     def static_bytes(self, config: FarConfig) -> float:
         """Bytes of parameters and buffers: frozen neurons may be held in fewer bits."""
@@ -255,17 +254,15 @@ class StepTable:
         samples = []
         for share in shares:
             k = round(self.width * share)
-            with fake_tensors():
+            with meta_tensors():
                 model, layout = build_model(self._config, self._classes)
-                _apply_kinds(model, layout, kinds, k, embeddings, self._execution)
-                trained = _trained_tensors(model, layout)
-                optimizer = optimizer_of(self.plan, model) if self.plan.optimizer_step == "backward" else None
-                if isinstance(optimizer, BackwardOptimizer):
-                    make_state(optimizer, model)
-                for length in LENGTHS:
-                    traced = trace_step(model, layout, self.batch_size, length, optimizer)
-                    model.zero_grad()
-                    samples.append((length, k if kinds[i].ffn == "split" else 0, traced, trained))
+            _apply_kinds(model, layout, kinds, k, embeddings, self._execution)
+            trained = _trained_tensors(model, layout)
+            optimizer = backward_optimizer(self.plan, model)
+            for length in LENGTHS:
+                traced = trace_step(model, layout, self.batch_size, length, optimizer)
+                model.zero_grad()
+                samples.append((length, k if kinds[i].ffn == "split" else 0, traced, trained))
         return samples
 
 

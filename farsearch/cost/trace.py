@@ -1,6 +1,6 @@
-"""Trace of one training step on fake tensors: every allocation, every operation, nothing computed.
+"""Trace of one training step on meta tensors: every allocation, every operation, nothing computed.
 
-``FakeTensorMode`` runs torch's own dispatch with tensors that have a shape and no memory; a ``TorchDispatchMode``
+Tensors on the device ``meta`` have a shape and no memory; torch's own dispatch runs them. A ``TorchDispatchMode``
 follows the storages that live and the operations that run. The sum of live storages is what the CPU allocator would
 hold, byte for byte (docs/cost_model.md has the comparison with the profiler).
 """
@@ -15,16 +15,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.loop import train_step
-from farsearch.far.optimizer import BackwardOptimizer, Optimizer
+from farsearch.far.optimizer import BackwardOptimizer
+from farsearch.records import StepPlan
 
-__all__ = ["Event", "Operation", "Segment", "fake_tensors", "make_state", "trace_call", "trace_step"]
+__all__ = [
+    "Event",
+    "Operation",
+    "Segment",
+    "backward_optimizer",
+    "meta_tensors",
+    "second_step",
+    "trace_call",
+    "trace_step",
+]
 
 _VIEWS = {
     "view", "_unsafe_view", "t", "transpose", "expand", "detach", "slice", "select", "unsqueeze", "squeeze", "permute",
@@ -87,6 +96,9 @@ class _Recorder(TorchDispatchMode):
         return self._open
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            # asked only whether no row is padded, in which case there would be no mask
+            return False
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         if name.startswith("_fused"):
@@ -94,7 +106,7 @@ class _Recorder(TorchDispatchMode):
             lists = [arg for arg in args if isinstance(arg, list | tuple)]
             self._record(name, args, _tensors(lists), _tensors([lists[0], *lists[2:]]))
         if not isinstance(out, Tensor | tuple | list):
-            return out  # most calls only ask a fake tensor for its device
+            return out
         outputs = _tensors(out)
         for tensor in outputs:
             self._follow(tensor, name == "bernoulli_")
@@ -218,12 +230,12 @@ def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterat
 
 
 def trace_step(
-    model: nn.Module, layout: ModelLayout, batch_size: int, length: int, optimizer: Optimizer | None = None
+    model: nn.Module, layout: ModelLayout, batch_size: int, length: int, optimizer: BackwardOptimizer | None = None
 ) -> Mapping[str, Segment]:
     """Forward and backward pass of one training step, by segment.
 
     Args:
-        model: made under the ``FakeTensorMode`` that is active here, reconfigured and frozen as it is to be traced.
+        model: of ``meta_tensors``, reconfigured and frozen as it is to be traced.
         optimizer: one that steps in the backward pass, with its state. None for a step that leaves the optimizer
             to ``trace_call``.
 
@@ -233,9 +245,10 @@ def trace_step(
         model's own parameters and buffers are in none.
     """
     model.train()
-    ids = torch.zeros(batch_size, length, dtype=torch.long)
-    mask = torch.ones(batch_size, length, dtype=torch.long)
-    labels = torch.zeros(batch_size, dtype=torch.long)
+    with meta_tensors():
+        ids = torch.zeros(batch_size, length, dtype=torch.long)
+        mask = torch.ones(batch_size, length, dtype=torch.long)
+        labels = torch.zeros(batch_size, dtype=torch.long)
     state = [] if optimizer is None else _tensors([list(entry.values()) for entry in optimizer.state.values()])
     known = [*model.parameters(), *model.buffers(), ids, mask, labels, *state]
     recorder = _Recorder(iter(known))
@@ -262,25 +275,43 @@ def _optimizer_marks(recorder: _Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def make_state(optimizer: BackwardOptimizer, model: nn.Module) -> BackwardOptimizer:
-    """Let an optimizer's state exist, as in the second step of training: it steps once on fake gradients."""
+def second_step(optimizer: torch.optim.Optimizer, fused: bool) -> torch.optim.Optimizer:
+    """Let an optimizer of meta tensors do its first step, which makes its state, and be ready for the second.
+
+    torch makes no state for the fused kernel of tensors without memory, though the kernel itself knows them. The state
+    is that of the other kernel.
+    """
+    optimizer.step()
+    for group in optimizer.param_groups:
+        group["fused"] = fused
+    return optimizer
+
+
+def backward_optimizer(plan: StepPlan, model: nn.Module) -> BackwardOptimizer | None:
+    """The optimizer of a plan that steps in the backward pass, of a model of meta tensors; None for one at the end.
+
+    Its state exists already, as in the second step of training: it steps once on gradients of nothing.
+    """
+    if plan.optimizer_step == "end":
+        return None
+    optimizer = BackwardOptimizer(plan.optimizer, model)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
     for each in optimizer.optimizers:
-        each.step()
+        second_step(each, plan.optimizer_kernel == "fused")
     model.zero_grad()
     return optimizer
 
 
 def trace_call(call: Callable[[], object], known: list[Tensor]) -> Segment:
-    """Events and operations of any call on fake tensors; ``known`` live before it."""
+    """Events and operations of any call on meta tensors; ``known`` live before it."""
     recorder = _Recorder(iter(known))
     with recorder:
         call()
     return recorder.segments["start"]
 
 
-def fake_tensors() -> FakeTensorMode:
-    """The mode under which models are built and traced."""
-    return FakeTensorMode()
+def meta_tensors() -> torch.device:
+    """The context in which models that are traced are built."""
+    return torch.device("meta")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import drawn_again, generator_state, keep_or_drop
-from .execution import portions, without_autocast
+from .execution import autocast_to, portions
 from .layout import AttentionLayout
 
 __all__ = ["RecomputedAttention", "attend"]
@@ -48,7 +48,7 @@ class _Attention(torch.autograd.Function):
         ctx.heads, ctx.p, ctx.rows = heads, p, rows
         ctx.state = generator_state(q) if p else None
         y = torch.empty_like(v)
-        with without_autocast(q):
+        with autocast_to(q, None):  # types are chosen once, not at each product
             for some in portions(q, rows):
                 chances = _probabilities(_heads(q[some], heads), _heads(k[some], heads), _portion(mask, some))
                 if p:
@@ -63,7 +63,7 @@ class _Attention(torch.autograd.Function):
         (g,) = gradients
         q, k, v, mask = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        with without_autocast(q):
+        with autocast_to(q, None):  # types are chosen once, not at each product
             if ctx.p:
                 with drawn_again(q, ctx.state):
                     _attention_gradients(ctx, g, q, k, v, mask, (dq, dk, dv))

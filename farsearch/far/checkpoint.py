@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from .dropout import drawn_again, generator_state
-from .execution import autocast_dtype
+from .execution import autocast_dtype, autocast_to
 
 __all__ = ["checkpointed"]
 
@@ -34,8 +34,9 @@ def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
 
         def found(key: int) -> Tensor:
             if not again:
-                cast = torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None)
-                with drawn_again(x, state), torch.enable_grad(), cast, saved_tensors_hooks(keep, refuse):
+                with drawn_again(x, state), torch.enable_grad(), autocast_to(x, dtype), saved_tensors_hooks(
+                    keep, refuse
+                ):
                     function(*args, **kwargs)
             return again.pop(key)
 

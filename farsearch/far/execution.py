@@ -3,7 +3,8 @@
 None of it changes what is learned. ``modules`` everywhere is the model as transformers built it.
 """
 
-from typing import Any, List, NamedTuple, Optional
+from contextlib import contextmanager
+from typing import Any, Iterator, List, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -12,10 +13,10 @@ __all__ = [
     "FEED_FORWARD",
     "Execution",
     "autocast_dtype",
+    "autocast_to",
     "compute_dtype",
     "portions",
     "rows_at_once",
-    "without_autocast",
 ]
 
 FEED_FORWARD = ("modules", "store", "compact", "recompute")
@@ -67,14 +68,24 @@ def portions(x: Tensor, rows: Optional[int]) -> List[slice]:
     return [slice(start, start + step) for start in range(0, x.shape[0], step)]
 
 
-def without_autocast(x: Tensor) -> Any:
-    """A function that chooses its types once, by ``compute_dtype``, is not to be cast at each product."""
-    return torch.autocast(x.device.type, enabled=False)
+@contextmanager
+def autocast_to(x: Tensor, dtype: Optional[torch.dtype]) -> Iterator[None]:
+    """Autocast to a type on the device of ``x``, or none of it, whatever it is outside."""
+    if autocast_dtype(x) == dtype:
+        yield
+    elif dtype is None:
+        with torch.autocast(x.device.type, enabled=False):
+            yield
+    else:
+        with torch.autocast(x.device.type, dtype=dtype):
+            yield
 
 
 def autocast_dtype(x: Tensor) -> Optional[torch.dtype]:
     """The type that autocast computes products in on the device of ``x``, None where it is off."""
     kind = x.device.type
+    if kind == "meta":
+        return None
     if hasattr(torch, "get_autocast_dtype"):
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     # before torch 2.4 each device had functions of its own

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .activations import Activation, activation_of
-from .execution import FEED_FORWARD, compute_dtype, portions, without_autocast
+from .execution import FEED_FORWARD, autocast_to, compute_dtype, portions
 
 __all__ = ["SplitFeedForward", "WholeFeedForward", "feed_forward"]
 
@@ -91,7 +91,7 @@ class _FeedForward(torch.autograd.Function):
         learners, frozen = _parts((learner_up, learner_bias, learner_down, frozen_up, frozen_bias, frozen_down))
         keep_frozen = frozen is not None and ctx.needs_input_grad[0] and policy != "recompute"
         keep_learners = learners is not None and (ctx.learns or ctx.needs_input_grad[0]) and policy != "recompute"
-        with without_autocast(x):
+        with autocast_to(x, None):  # types are chosen once, not at each product
             y, kept = _run(ctx, x, learners, frozen, bias, keep_frozen, keep_learners)
         again = policy == "recompute" and ctx.needs_input_grad[0]
         ctx.save_for_backward(
@@ -106,7 +106,7 @@ class _FeedForward(torch.autograd.Function):
         x, *others = ctx.saved_tensors  # asked for once: checkpointing hands them out once
         weights, kept = others[:6], others[6:]
         learners, frozen = _parts(weights)
-        with without_autocast(g):
+        with autocast_to(g, None):  # types are chosen once, not at each product
             dx, totals = _run_backward(ctx, g.contiguous(), x, learners, frozen, kept)
             bias = g.reshape(-1, g.shape[-1]).sum(0) if ctx.needs_input_grad[10] else None
         return (dx, None, None, None, *totals, None, None, None, bias)

@@ -67,8 +67,8 @@ class OutputLayerNorm(nn.Module):
         self.weight, self.bias, self.eps = original.weight, original.bias, original.eps
         self.shell = (original,)
         near_zero = original.weight.detach().abs() < _SMALL
-        # fake and meta tensors have no values: there no channel is small, as in trained models hardly any is
-        indices = near_zero.nonzero().flatten() if _has_values(near_zero) else near_zero.new_empty(0, dtype=torch.long)
+        # meta tensors have no values: there no channel is small, as in trained models hardly any is
+        indices = near_zero.new_empty(0, dtype=torch.long) if near_zero.is_meta else near_zero.nonzero().flatten()
         self.register_buffer("small", indices, persistent=False)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -80,7 +80,3 @@ class OutputLayerNorm(nn.Module):
     def release(self) -> nn.Module:
         """The module that this one stands for: its parameters were these all along."""
         return self.shell[0]
-
-
-def _has_values(x: Tensor) -> bool:
-    return type(x) is Tensor and not x.is_meta

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.profiler_peak import apply_config
-from farsearch.cost.plans import optimizer_of
-from farsearch.cost.trace import Segment, fake_tensors, make_state, trace_call, trace_step
+from farsearch.cost.trace import Segment, backward_optimizer, meta_tensors, second_step, trace_call, trace_step
 from farsearch.devices.profile import Figure, Profile
-from farsearch.far.optimizer import BackwardOptimizer
+from farsearch.far.optimizer import BackwardOptimizer, make_optimizer
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 
@@ -88,30 +88,32 @@ def traced(
     chunk_rows: int | None = None,
 ) -> Traced:
     """The step of the model itself, with all its layers: nothing is composed."""
-    with fake_tensors():
+    with meta_tensors():
         model, layout = build_model(model_config, 2)
-        apply_config(model, layout, config, plan, chunk_rows)
-        stepper = optimizer_of(plan, model)
-        if isinstance(stepper, BackwardOptimizer):
-            segments = trace_step(model, layout, batch_size, length, make_state(stepper, model))
-        else:
-            segments = trace_step(model, layout, batch_size, length)
-        order = order_of(len(layout.layers))
-        assert set(segments) <= set(order)
-        stepper.step()
-        state = [
-            value for entry in stepper.state.values() for value in entry.values() if isinstance(value, torch.Tensor)
-        ]
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        step = trace_call(stepper.step, [*model.parameters(), *gradients, *state])
-        held = [*model.parameters(), *model.buffers()]
-        return Traced(
-            segments=[segments.get(name, Segment()) for name in order],
-            optimizer=step,
-            static=sum(tensor.numel() * tensor.element_size() for tensor in held),
-            state=sum(tensor.numel() * tensor.element_size() for tensor in state),
-            trained=[p.numel() for p in model.parameters() if p.requires_grad],
-        )
+    apply_config(model, layout, config, plan, chunk_rows)
+    in_backward = backward_optimizer(plan, model)
+    segments = trace_step(model, layout, batch_size, length, in_backward)
+    order = order_of(len(layout.layers))
+    assert set(segments) <= set(order)
+    state, step = _optimizer(plan, model, in_backward)
+    held = [*model.parameters(), *model.buffers()]
+    return Traced(
+        segments=[segments.get(name, Segment()) for name in order],
+        optimizer=step,
+        static=sum(tensor.numel() * tensor.element_size() for tensor in held),
+        state=sum(tensor.numel() * tensor.element_size() for tensor in state),
+        trained=[p.numel() for p in model.parameters() if p.requires_grad],
+    )
+
+
+def _optimizer(
+    plan: StepPlan, model: nn.Module, in_backward: BackwardOptimizer | None
+) -> tuple[list[torch.Tensor], Segment]:
+    """Tensors of an optimizer's state, and its second step: none of its own where it steps in the backward pass."""
+    stepper = in_backward or second_step(make_optimizer(plan.optimizer, model), plan.optimizer_kernel == "fused")
+    state = [value for entry in stepper.state.values() for value in entry.values() if isinstance(value, torch.Tensor)]
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return state, trace_call(stepper.step, [*model.parameters(), *gradients, *state])
 
 
 def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False) -> float:

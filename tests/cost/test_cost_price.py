@@ -67,7 +67,9 @@ BOARDS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("figures", BOARDS, ids=lambda figures: "-".join(figures) or "plain")
 @pytest.mark.parametrize("config", [FULL, NARROW], ids=["full", "narrow"])
-@pytest.mark.parametrize("plan", [StepPlan(), StepPlan(micro_batch_size=2), StepPlan("sgd")], ids=["whole", "micro", "sgd"])
+@pytest.mark.parametrize(
+    "plan", [StepPlan(), StepPlan(micro_batch_size=2), StepPlan("sgd")], ids=["whole", "micro", "sgd"]
+)
 def test_peak_is_the_highest_level(figures: dict[str, Any], config: FarConfig, plan: StepPlan) -> None:
     """One event after the other, each as large as the device counts it: masks, blocks, workspace, parts, optimizer."""
     rows = plan.micro_batch_size or BATCH

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from benchmarks.profiler_peak import allocated_peak
 from farsearch.far.layout import LayerLayout, ModelLayout
 from farsearch.far.surgery import reconfigure
+from tests.far.saved import saved_bytes
 
 ROWS, LENGTH, HIDDEN = 3, 16, 40
 WIDTH = 4 * HIDDEN
@@ -35,24 +36,12 @@ class Block(nn.Module):
 LAYOUT = ModelLayout("block", (LayerLayout("block", (), "block.up", "block.activation", "block.down"),))
 
 
-def saved_bytes(learners: int | None, live: bool = True) -> int:
-    """Bytes of all distinct storages that the forward pass saves, the parameters' own left out."""
+def saved_by_block(learners: int | None, live: bool = True) -> int:
+    """Bytes that the block's forward pass saves, the parameters' own left out."""
     model = nn.ModuleDict({"block": Block()})
     reconfigure(model, LAYOUT, [None if learners is None else range(learners)])
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    saved: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     x = torch.randn(ROWS, LENGTH, HIDDEN, requires_grad=live)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        y = model["block"](x)
-    assert y.requires_grad
-    return sum(saved.values())
+    return saved_bytes(lambda: model["block"](x), model.parameters())
 
 
 def peak_bytes(learners: int | None) -> int:
@@ -75,7 +64,7 @@ def test_a_split_block_never_peaks_higher() -> None:
 
 def test_full_fine_tuning_saves_eleven() -> None:
     """x, pre-activation (4), activation (4), dropout mask and LayerNorm's input: 11 h."""
-    assert saved_bytes(None) == 11 * H + NORM
+    assert saved_by_block(None) == 11 * H + NORM
 
 
 @pytest.mark.parametrize("learners", [0, 1, WIDTH // 10, WIDTH // 2, WIDTH - 1, WIDTH])
@@ -86,10 +75,10 @@ def test_split_block_saves_seven_and_four_r(learners: int) -> None:
     """
     share = learners / WIDTH
     expected = (7 + 4 * share) * H + NORM - (0 if learners else H)
-    assert saved_bytes(learners) == round(expected)
+    assert saved_by_block(learners) == round(expected)
 
 
 @pytest.mark.parametrize("learners", [1, WIDTH // 10, WIDTH // 2, WIDTH])
 def test_frozen_part_saves_nothing_where_no_gradient_flows_on(learners: int) -> None:
     """Above a frozen bottom x has no gradient, so only the learners' pre-activation and activation stay: (3 + 8r) h."""
-    assert saved_bytes(learners, live=False) == round((3 + 8 * learners / WIDTH) * H) + NORM
+    assert saved_by_block(learners, live=False) == round((3 + 8 * learners / WIDTH) * H) + NORM
