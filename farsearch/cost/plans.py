@@ -45,29 +45,34 @@ def _torch_of(profile: Profile) -> tuple[int, int]:
 def exact_plans(profile: Profile) -> list[StepPlan]:
     """Every plan worth a look that computes exactly what ordinary modules do, as the device's torch allows.
 
-    They keep less of dropout, LayerNorm and attention in any case, and differ in what costs time to save memory.
+    Ordinary modules have the fewest operations; the others keep less of dropout, LayerNorm, attention and feed-forward
+    blocks, and the last two take time to save memory.
     """
     version = _torch_of(profile)
-    kernel: Literal["loop", "fused"] = "fused" if version >= (2, 4) else "loop"
-    moment: Literal["end", "backward"] = "backward" if version >= (2, 1) else "end"
-    policies: tuple[Literal["store", "recompute"], ...] = ("store", "recompute")
+    modules = StepPlan(
+        optimizer_kernel="fused" if version >= (2, 4) else "loop",
+        optimizer_step="backward" if version >= (2, 1) else "end",
+    )
+    store = _lean(modules)
     return [
-        StepPlan(
-            feed_forward=policy,
-            attention="recompute",
-            dropout="seed",
-            layer_norm="output",
-            checkpointing=checkpointing,
-            optimizer_kernel=kernel,
-            optimizer_step=moment,
-        )
-        for checkpointing in (False, True)
-        for policy in policies
+        modules,
+        store,
+        dataclasses.replace(store, feed_forward="recompute"),
+        dataclasses.replace(store, checkpointing=True),
     ]
 
 
+def _lean(plan: StepPlan) -> StepPlan:
+    """The plan with every piece that saves memory at no cost in products."""
+    return dataclasses.replace(
+        plan, feed_forward="store", attention="recompute", dropout="seed", layer_norm="output", checkpointing=False
+    )
+
+
 def quickest(plan: StepPlan) -> StepPlan:
-    """The plan that learns what ``plan`` learns in the least time, for a host that has memory enough."""
-    policy = "store" if plan.feed_forward == "recompute" else plan.feed_forward
+    """The plan that learns what an exact plan learns in the least time, for a host that has memory enough.
+
+    It is one and the same for all of them, so that dropout draws the same masks in every trial.
+    """
     kernel: Literal["loop", "fused"] = "fused" if has_fused() else plan.optimizer_kernel
-    return dataclasses.replace(plan, feed_forward=policy, checkpointing=False, optimizer_kernel=kernel)
+    return dataclasses.replace(_lean(plan), optimizer_kernel=kernel) if plan.exact else plan

@@ -15,7 +15,7 @@ from torch import nn
 from farsearch.cost.account import MemoryAccount, memory_account, step_seconds
 from farsearch.cost.direct import trace_prepared
 from farsearch.cost.plans import Goal, exact_plans
-from farsearch.cost.table import OPERATION_KINDS, Composed, StepTable
+from farsearch.cost.table import Composed, StepTable
 from farsearch.devices.profile import Profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
@@ -151,20 +151,19 @@ class Pricer:
         whole = plan.micro_batch_size is not None and plan.micro_batch_size >= self.batch_size
         return dataclasses.replace(plan, micro_batch_size=None) if whole else plan
 
-    def table(self, plan: StepPlan, length: int | None = None) -> StepTable:
-        """The look-up table of a plan for rows of a length, the greatest where none is given."""
+    def table(self, plan: StepPlan) -> StepTable:
+        """The look-up table of a plan.
+
+        It works in portions as at the full length. Shorter rows are worked on in fewer portions, so their time is
+        priced with some launches too many.
+        """
         rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
-        chunk = self._chunk(plan, rows, self.max_length if length is None else length)
+        whole = plan.feed_forward == plan.attention == "modules"
+        chunk = None if whole else min(rows, rows_at_once((rows, self.max_length, 0)))
         key = (rows, _traced_as(plan), chunk)
         if key not in self._tables:
             self._tables[key] = StepTable(*self._model, rows, key[1], chunk)
         return self._tables[key]
-
-    @staticmethod
-    def _chunk(plan: StepPlan, rows: int, length: int) -> int | None:
-        """Rows that a plan works on together, None where it does not work in portions."""
-        whole = plan.feed_forward == plan.attention == "modules"
-        return None if whole else min(rows, rows_at_once((rows, length, 0)))
 
     def _padded_lengths(self, epochs: float) -> Counter[int]:
         """Steps of ``epochs`` epochs by the length that their batch is padded to."""
@@ -179,45 +178,25 @@ class Pricer:
         table = self.table(plan)
         step = table.compose(config)
         account = memory_account(table.static_bytes(config), step, self.max_length, plan, self.profile)
-        time, step_time = self._phase(config, plan, config.epochs)
+        time, step_time = self._seconds(step, plan, config.epochs)
         if self.prime_on_device and config.priming_epochs > 0:
             full = full_fine_tuning(table.layers)
             priming = self._executed(priming_plan(self.priming_optimizer, self.batch_size))
             primed = self.table(priming)
-            other = memory_account(
-                primed.static_bytes(full), primed.compose(full), self.max_length, priming, self.profile
-            )
+            whole = primed.compose(full)
+            other = memory_account(primed.static_bytes(full), whole, self.max_length, priming, self.profile)
             account = max(account, other, key=lambda a: a.tensor_peak_mib)
-            time["priming"] = sum(self._phase(full, priming, config.priming_epochs)[0].values())
+            time["priming"] = sum(self._seconds(whole, priming, config.priming_epochs)[0].values())
         return self._cost(account, time, step_time, round(step.trained.sum()))
 
-    def _phase(self, config: FarConfig, plan: StepPlan, epochs: float) -> tuple[dict[str, float], float]:
+    def _seconds(self, step: Composed, plan: StepPlan, epochs: float) -> tuple[dict[str, float], float]:
         """Seconds of a phase by operation class, and of one step at full length."""
-        groups: dict[int, list[int]] = {}
-        for length in self._occurring(epochs):
-            groups.setdefault(id(self.table(plan, length)), []).append(length)
-        steps = [(self.table(plan, lengths[0]).compose(config), lengths) for lengths in groups.values()]
-        return self._seconds(steps, plan, epochs)
-
-    def _occurring(self, epochs: float) -> list[int]:
-        """Lengths of the batches of a phase, and the full length."""
-        return list({*self._steps_by_epochs(epochs), self.max_length})
-
-    def _seconds(
-        self, steps_of: Sequence[tuple[Composed, list[int]]], plan: StepPlan, epochs: float
-    ) -> tuple[dict[str, float], float]:
-        """What ``_phase`` returns, from the steps that stand for each of the lengths that occur."""
         counts = self._steps_by_epochs(epochs)
-        totals = dict.fromkeys(OPERATION_KINDS, 0.0)
-        longest = 0.0
-        for step, lengths in steps_of:
-            each = step_seconds(step, np.array(lengths, dtype=np.float64), plan, self.batch_size, self.profile)
-            steps = np.array([counts[length] for length in lengths], dtype=np.float64) * self._scale
-            for kind, seconds in each.items():
-                totals[kind] += float(seconds @ steps)
-            if self.max_length in lengths:
-                longest = float(sum(seconds[lengths.index(self.max_length)] for seconds in each.values()))
-        return totals, longest
+        lengths = np.array([*counts, self.max_length], dtype=np.float64)
+        steps = np.array([*counts.values(), 0], dtype=np.float64) * self._scale
+        each = step_seconds(step, lengths, plan, self.batch_size, self.profile)
+        totals = {kind: float(seconds @ steps) for kind, seconds in each.items()}
+        return totals, float(sum(seconds[-1] for seconds in each.values()))
 
     def price_prepared(self, prepare: Callable[[nn.Module, ModelLayout], None], epochs: float) -> Cost:
         """The cost of training any model: one that ``prepare`` has changed, with gradients where it left them.
@@ -226,7 +205,7 @@ class Pricer:
         """
         plan, traced = StepPlan(), trace_prepared(*self._model, self.batch_size, prepare)
         account = memory_account(traced.static_bytes, traced.step, self.max_length, plan, self.profile)
-        time, step_time = self._seconds([(traced.step, self._occurring(epochs))], plan, epochs)
+        time, step_time = self._seconds(traced.step, plan, epochs)
         return self._cost(account, time, step_time, round(traced.step.trained.sum()))
 
     def all_plans(self, config: FarConfig) -> list[tuple[StepPlan, Cost]]:

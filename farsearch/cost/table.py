@@ -56,7 +56,7 @@ class LayerKind(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """Polynomials of one segment in length T and learners k, over the basis 1, T, T², k, kT, kT².
+    """Polynomials of one segment in length T and learners k, over the basis 1, T, T², k, kT, kT² (the last is 0).
 
     Attributes:
         events: bytes that come (+) and go (-), ``[events, 6]``; ``event_kinds`` indexes ``EVENT_KINDS``.
@@ -121,6 +121,7 @@ def fit_part(samples: Sequence[tuple[float, float, Segment]]) -> Part:
     """Polynomials through the same segment at several (length, learners)."""
     first = samples[0][2]
     basis = np.stack([Part.basis(length, learners) for length, learners, _ in samples])
+    basis[:, 5] = 0.0  # nothing depends on the learners and the square of the length: attention has no learners
     if len({learners for _, learners, _ in samples}) == 1:
         basis[:, 3:] = 0.0
 
@@ -253,13 +254,15 @@ class StepTable:
         shares = _SHARES if kinds[i].ffn == "split" else _SHARES[:1]
         samples = []
         for share in shares:
+            # for the second count of learners two lengths are enough
+            lengths = LENGTHS if share == _SHARES[0] else LENGTHS[:2]
             k = round(self.width * share)
             with meta_tensors():
                 model, layout = build_model(self._config, self._classes)
             _apply_kinds(model, layout, kinds, k, embeddings, self._execution)
             trained = _trained_tensors(model, layout)
             optimizer = backward_optimizer(self.plan, model)
-            for length in LENGTHS:
+            for length in lengths:
                 traced = trace_step(model, layout, self.batch_size, length, optimizer)
                 model.zero_grad()
                 samples.append((length, k if kinds[i].ffn == "split" else 0, traced, trained))

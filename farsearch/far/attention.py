@@ -10,7 +10,7 @@ from typing import Any, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from .dropout import drawn_again, generator_state, keep_or_drop
+from .dropout import drawn_again, drop_, dropped, generator_state
 from .execution import autocast_to, portions
 from .layout import AttentionLayout
 
@@ -52,7 +52,7 @@ class _Attention(torch.autograd.Function):
             for some in portions(q, rows):
                 chances = _probabilities(_heads(q[some], heads), _heads(k[some], heads), _portion(mask, some))
                 if p:
-                    chances.mul_(keep_or_drop(chances, p))
+                    drop_(chances, dropped(chances, p), p)
                 _heads(y[some], heads).copy_(torch.matmul(chances.to(v.dtype), _heads(v[some], heads)))
                 del chances
         ctx.save_for_backward(q, k, v, mask)
@@ -82,13 +82,14 @@ def _attention_gradients(
         chances = _probabilities(queries, keys, _portion(mask, some))
         # of the dropped probabilities P, then of the probabilities, then of the scores: P (dP - sum over keys of P dP)
         inner = torch.matmul(above, values.transpose(-1, -2)).to(chances.dtype)
+        kept = chances
         if ctx.p:
-            factor = keep_or_drop(chances, ctx.p)
-            inner.mul_(factor)
-            dv.copy_(torch.matmul(factor.mul_(chances).to(g.dtype).transpose(-1, -2), above))
-            del factor
-        else:
-            dv.copy_(torch.matmul(chances.to(g.dtype).transpose(-1, -2), above))
+            gone = dropped(chances, ctx.p)
+            drop_(inner, gone, ctx.p)
+            kept = drop_(chances.clone(), gone, ctx.p)
+            del gone
+        dv.copy_(torch.matmul(kept.to(g.dtype).transpose(-1, -2), above))
+        del kept
         inner.mul_(chances)
         inner.sub_(chances.mul_(inner.sum(-1, keepdim=True))).mul_(queries.shape[-1] ** -0.5)
         del chances

@@ -18,14 +18,14 @@ Without learners ``recompute`` alone needs x, and the others keep 1 less. All bu
 costs one more product with W1 (5 + 2 r products instead of 4 + 2 r).
 """
 
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .activations import Activation, activation_of
-from .execution import FEED_FORWARD, autocast_to, compute_dtype, portions
+from .execution import FEED_FORWARD, autocast_to, compute_dtype, portions, rows_at_once
 
 __all__ = ["SplitFeedForward", "WholeFeedForward", "feed_forward"]
 
@@ -85,26 +85,29 @@ class _FeedForward(torch.autograd.Function):
         frozen_down: Optional[Tensor],
         bias: Tensor,
     ) -> Tensor:
-        ctx.activation, ctx.policy, ctx.rows, ctx.dtype = activation, policy, rows, compute_dtype(x)
+        ctx.activation, ctx.policy, ctx.dtype = activation, policy, compute_dtype(x)
+        ctx.rows = rows or rows_at_once(x.shape)
         ctx.learns = any(ctx.needs_input_grad[4:7])
         x = x.contiguous()
         learners, frozen = _parts((learner_up, learner_bias, learner_down, frozen_up, frozen_bias, frozen_down))
         keep_frozen = frozen is not None and ctx.needs_input_grad[0] and policy != "recompute"
         keep_learners = learners is not None and (ctx.learns or ctx.needs_input_grad[0]) and policy != "recompute"
         with autocast_to(x, None):  # types are chosen once, not at each product
-            y, kept = _run(ctx, x, learners, frozen, bias, keep_frozen, keep_learners)
+            y, kept_frozen, kept_learners = _run(ctx, x, learners, frozen, bias, keep_frozen, keep_learners)
         again = policy == "recompute" and ctx.needs_input_grad[0]
         ctx.save_for_backward(
             x if ctx.learns or again else None,
-            learner_up, learner_bias, learner_down, frozen_up, frozen_bias, frozen_down, *kept,
+            learner_up, learner_bias, learner_down, frozen_up, frozen_bias, frozen_down,
+            *kept_frozen, *kept_learners,
         )  # fmt: skip
+        ctx.count = len(kept_frozen)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (g,) = gradients
         x, *others = ctx.saved_tensors  # asked for once: checkpointing hands them out once
-        weights, kept = others[:6], others[6:]
+        weights, kept = others[:6], (iter(others[6 : 6 + ctx.count]), iter(others[6 + ctx.count :]))
         learners, frozen = _parts(weights)
         with autocast_to(g, None):  # types are chosen once, not at each product
             dx, totals = _run_backward(ctx, g.contiguous(), x, learners, frozen, kept)
@@ -130,17 +133,20 @@ def _run(
     bias: Tensor,
     keep_frozen: bool,
     keep_learners: bool,
-) -> Tuple[Tensor, List[Tensor]]:
-    """The value, and what each portion keeps."""
+) -> Tuple[Tensor, List[Tensor], List[Tensor]]:
+    """The value, and what each portion of the backward pass needs of the frozen neurons and of the learners."""
     activation, dtype = ctx.activation, ctx.dtype
     learners, frozen = (None if part is None else part.to(dtype) for part in (learners, frozen))
     bias = bias.to(dtype)
     y = x.new_empty(x.shape, dtype=dtype)
-    kept: List[Tensor] = []
-    for rows in portions(x, ctx.rows):
+    kept_frozen: List[Tensor] = []
+    kept_learners: List[Tensor] = []
+    tokens = ctx.rows * _flat(x, slice(0, 1)).shape[0]
+    # twice the rows of the backward pass, which has twice the temporaries
+    for rows in portions(x, 2 * ctx.rows):
         here, out = _flat(x, rows).to(dtype), _flat(y, rows)
         # the frozen part first: what it does not keep is gone before the learners' activations come
-        for part, keeps in ((frozen, keep_frozen), (learners, keep_learners)):
+        for part, keeps, kept in ((frozen, keep_frozen, kept_frozen), (learners, keep_learners, kept_learners)):
             if part is None:
                 continue
             before = F.linear(here, part.up, part.bias)
@@ -151,15 +157,21 @@ def _run(
                 out.addmm_(value, part.down.t())
             if keeps and part is frozen and ctx.policy == "compact":
                 # the value is not needed any more, so that its memory can carry the ones
-                kept.append(_to_byte(activation.gradient(value.fill_(1.0), before), activation.derivative_range))
-            elif keeps:
-                kept.append(before)
-            del before, value
-    return y, kept
+                before = _to_byte(activation.gradient(value.fill_(1.0), before), activation.derivative_range)
+            del value
+            if keeps:
+                kept.extend(before.split(tokens))
+            del before
+    return y, kept_frozen, kept_learners
 
 
 def _run_backward(
-    ctx: Any, g: Tensor, x: Optional[Tensor], learners: Optional[_Neurons], frozen: Optional[_Neurons], kept: Any
+    ctx: Any,
+    g: Tensor,
+    x: Optional[Tensor],
+    learners: Optional[_Neurons],
+    frozen: Optional[_Neurons],
+    kept: Tuple[Iterator[Tensor], Iterator[Tensor]],
 ) -> Tuple[Optional[Tensor], List[Optional[Tensor]]]:
     """Gradients of ``x`` and of the learners' three tensors."""
     dtype, through = ctx.dtype, ctx.needs_input_grad[0]
@@ -168,16 +180,15 @@ def _run_backward(
     if learners is not None and ctx.learns:
         totals = [torch.zeros_like(weight) for weight in learners]
     learners, frozen = (None if part is None else part.to(dtype) for part in (learners, frozen))
-    kept = iter(kept)
     for rows in portions(g, ctx.rows):
         here = None if x is None else _flat(x, rows).to(dtype)
         above, below = _flat(g, rows).to(dtype), None if dx is None else _flat(dx, rows)
         if frozen is not None and below is not None:
-            inner = _frozen_gradient(ctx, above @ frozen.down, here, frozen, kept)
+            inner = _frozen_gradient(ctx, above @ frozen.down, here, frozen, kept[0])
             torch.mm(inner, frozen.up, out=below)
             del inner
         if learners is not None and (ctx.learns or through):
-            inner = _learner_gradient(ctx, above, here, learners, kept, totals)
+            inner = _learner_gradient(ctx, above, here, learners, kept[1], totals)
             if below is not None and frozen is None:
                 torch.mm(inner, learners.up, out=below)
             elif below is not None:

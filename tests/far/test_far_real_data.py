@@ -28,7 +28,7 @@ from farsearch.tasks.load import load_task
 from farsearch.tasks.split import split_examples
 from farsearch.training import far_phase
 
-pytestmark = [pytest.mark.real_data, pytest.mark.slow]
+pytestmark = [pytest.mark.real_data, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 STORE = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
 EXACT = {
