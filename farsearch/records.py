@@ -281,6 +281,12 @@ class StepPlan(Record):
             f"micro_batch_size is {size} and optimizer_step is 'backward'; gradients that add up need 'end'",
         )
 
+        _check(
+            self.frozen_dtype == "float32" or self.feed_forward != "modules",
+            f"frozen_dtype is {self.frozen_dtype!r} and feed_forward 'modules', which would hold float32 copies; "
+            "choose another feed_forward",
+        )
+
     @property
     def summary(self) -> str:
         """What the backward pass keeps, in a few words."""

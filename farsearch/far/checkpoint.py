@@ -1,5 +1,6 @@
 """Checkpointing that works on every torch from 1.10 on, with any arguments, also above frozen layers."""
 
+from functools import partial
 from typing import Any, Callable, Dict
 
 import torch
@@ -18,35 +19,33 @@ def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
     What autograd would keep is numbered in the forward pass, and found by its number when the function is run again.
     torch's own does this since 1.11; the reentrant one before needs an input with a gradient and takes no keywords.
     """
+    return partial(_run, function)  # not a closure: a deep copy of a model must run its own layers
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return function(*args, **kwargs)
-        x = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-        state, dtype = generator_state(x), autocast_dtype(x)
-        kept = 0
-        again: Dict[int, Tensor] = {}
 
-        def number(_: Tensor) -> int:
-            nonlocal kept
-            kept += 1
-            return kept - 1
+def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return function(*args, **kwargs)
+    x = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+    state, dtype = generator_state(x), autocast_dtype(x)
+    kept = 0
+    again: Dict[int, Tensor] = {}
 
-        def found(key: int) -> Tensor:
-            if not again:
-                with drawn_again(x, state), torch.enable_grad(), autocast_to(x, dtype), saved_tensors_hooks(
-                    keep, refuse
-                ):
-                    function(*args, **kwargs)
-            return again.pop(key)
+    def number(_: Tensor) -> int:
+        nonlocal kept
+        kept += 1
+        return kept - 1
 
-        def keep(tensor: Tensor) -> None:
-            again[len(again)] = tensor.detach()
+    def found(key: int) -> Tensor:
+        if not again:
+            with drawn_again(x, state), torch.enable_grad(), autocast_to(x, dtype), saved_tensors_hooks(keep, refuse):
+                function(*args, **kwargs)
+        return again.pop(key)
 
-        def refuse(_: None) -> Tensor:
-            raise RuntimeError("a checkpointed part can't be differentiated twice")
+    def keep(tensor: Tensor) -> None:
+        again[len(again)] = tensor.detach()
 
-        with saved_tensors_hooks(number, found):
-            return function(*args, **kwargs)
+    def refuse(_: None) -> Tensor:
+        raise RuntimeError("a checkpointed part can't be differentiated twice")
 
-    return run
+    with saved_tensors_hooks(number, found):
+        return function(*args, **kwargs)

@@ -14,6 +14,7 @@ __all__ = [
     "Execution",
     "autocast_dtype",
     "autocast_to",
+    "checked",
     "compute_dtype",
     "portions",
     "rows_at_once",
@@ -21,6 +22,14 @@ __all__ = [
 
 FEED_FORWARD = ("modules", "store", "compact", "recompute")
 """Policies of a feed-forward block (ffn.py)."""
+
+_CHOICES = {
+    "feed_forward": FEED_FORWARD,
+    "attention": ("modules", "recompute"),
+    "dropout": ("modules", "seed"),
+    "layer_norm": ("modules", "output"),
+    "frozen_dtype": ("float32", "bfloat16", "float16"),
+}
 
 _TOKENS_AT_ONCE = 1024
 """Tokens whose temporaries live together: few enough that they stay small beside what is saved, enough for a matrix
@@ -50,6 +59,18 @@ class Execution(NamedTuple):
     frozen_dtype: str = "float32"
     checkpointing: bool = False
     chunk_rows: Optional[int] = None
+
+
+def checked(execution: Execution) -> Execution:
+    """The same.
+
+    Raises:
+        ValueError: for a value that is none of those above.
+    """
+    for name, choices in _CHOICES.items():
+        if getattr(execution, name) not in choices:
+            raise ValueError("{} is {!r}, none of {}".format(name, getattr(execution, name), ", ".join(choices)))
+    return execution
 
 
 def rows_at_once(shape: Any) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .batches import collate
-from .optimizer import Optimizer
+from .optimizer import BackwardOptimizer, Optimizer
 
 __all__ = ["constant_rate", "linear_rate", "predict", "train", "train_step"]
 
@@ -54,7 +54,12 @@ def train_step(
 
     Returns:
         The mean loss of the batch, a detached scalar.
+
+    Raises:
+        ValueError: for parts with an optimizer that steps in the backward pass: it would step after each.
     """
+    if micro_batch_size is not None and isinstance(optimizer, BackwardOptimizer):
+        raise ValueError("gradients of parts add up only with an optimizer that steps at the end")
     size = labels.shape[0]
     part = size if micro_batch_size is None else min(micro_batch_size, size)
     total: Optional[Tensor] = None

@@ -13,7 +13,7 @@ from torch import nn
 from .attention import RecomputedAttention
 from .checkpoint import checkpointed
 from .dropout import SeededDropout
-from .execution import Execution
+from .execution import Execution, checked
 from .ffn import SplitFeedForward, WholeFeedForward
 from .layout import LayerLayout, ModelLayout, get_module, set_module
 from .norms import OutputLayerNorm, rebuilds_input
@@ -51,9 +51,9 @@ def reconfigure(
         execution: its ``feed_forward`` policy, with ``modules`` a layer that trains all is left untouched.
 
     Raises:
-        ValueError: where there is not one entry a layer, or an index is outside the block.
+        ValueError: where there is not one entry a layer, an index is outside the block, or a policy is unknown.
     """
-    policy, rows = execution.feed_forward, execution.chunk_rows
+    policy, rows = checked(execution).feed_forward, execution.chunk_rows
     if len(learners) != len(layout.layers):
         raise ValueError("{} selections for {} layers".format(len(learners), len(layout.layers)))
     for layer, chosen in zip(layout.layers, learners):
@@ -102,7 +102,7 @@ def _all(layout: ModelLayout, kind: str) -> Iterator[str]:
 
 def execute(model: nn.Module, layout: ModelLayout, execution: Execution) -> nn.Module:
     """Let attention, dropout and LayerNorm be executed as ``execution`` says, in place; ``merge`` undoes it."""
-    for path, stand_in in _pieces(model, layout, execution).items():
+    for path, stand_in in _pieces(model, layout, checked(execution)).items():
         set_module(model, path, stand_in(get_module(model, path)).train(model.training))
     for layer in layout.layers if execution.checkpointing else ():
         module = get_module(model, layer.path)
