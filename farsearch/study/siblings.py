@@ -17,11 +17,12 @@ import filelock
 import torch
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
+from torch import Tensor
 
 from farsearch.baselines import Method, price_method, train_method
 from farsearch.cost.price import Cost
-from farsearch.errors import TrialError
-from farsearch.files import disk_errors, read_json, save_tensors, write_json
+from farsearch.errors import MissingResource, TrialError
+from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json
 from farsearch.records import Baseline, StepPlan, StudySnapshot, TrialRecord
 from farsearch.study.results import changed, priced_record, results_of
 from farsearch.study.search import Search
@@ -30,7 +31,7 @@ from farsearch.study.space import Space
 from farsearch.study.store import Store, storage_errors
 from farsearch.training import Bench
 
-__all__ = ["BaselineWatcher", "baseline_epochs", "train_baselines"]
+__all__ = ["BaselineWatcher", "baseline_epochs", "baseline_logits", "train_baselines"]
 
 _VERSION = 1
 """Of what is trained and of the cache's files. It rises when a method is trained otherwise than before."""
@@ -101,6 +102,22 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: Baseline
     return snapshot_of(search.study)
 
 
+def baseline_logits(store: Store, bench: Bench, baseline: Baseline) -> dict[str, Tensor]:
+    """Predictions of a finished baseline on ``validation`` and ``dev`` rows, ``[rows, classes]`` each.
+
+    Raises:
+        MissingResource: when they are not in the cache any more.
+    """
+    path = _Results(store.cache / "baselines", bench, baseline.epochs).path(baseline.method, baseline.learning_rate)
+    logits = load_tensors(path.with_suffix(".safetensors"))
+    if logits is None:
+        raise MissingResource(
+            f"the predictions of {baseline.title} at {baseline.learning_rate:g} are gone from {store.cache}; train it "
+            "again under another --study"
+        )
+    return logits
+
+
 def _finished(sibling: Study) -> dict[tuple[str, float], TrialRecord]:
     """The trials of the sibling by method and learning rate."""
     found = {}
@@ -141,6 +158,10 @@ class _Results:
         text = json.dumps({**identity, "version": _VERSION}, sort_keys=True)
         self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def path(self, method: str, learning_rate: float) -> Path:
+        """File of a training's results; its predictions lie beside it."""
+        return self._folder / f"{method}-{learning_rate:g}.json"
+
     def get(
         self,
         method: Method,
@@ -149,7 +170,7 @@ class _Results:
         on_note: Callable[[str], None],
     ) -> Results:
         """The results of a method at a learning rate, from the cache or trained now."""
-        path = self._folder / f"{method.name}-{learning_rate:g}.json"
+        path = self.path(method.name, learning_rate)
         with disk_errors(path):
             self._folder.mkdir(parents=True, exist_ok=True)
         # two processes never train the same: the second waits and reads

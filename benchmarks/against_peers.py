@@ -1,0 +1,237 @@
+"""Is there, for every method that a user would pick instead, a point of the front that is at least as good in all?
+
+For each task: a search, its baselines, and a comparison. A point stands against a baseline when it takes at most its
+memory and at most its time on the device; of those that do, the one with the best validation metric is shown, with the
+paired difference to the baseline and its 95 % interval. A study that is there already goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from torch import Tensor
+
+from farsearch.baselines import chosen_methods
+from farsearch.cost.price import Cost
+from farsearch.jobs import JobOptions, resolve_job
+from farsearch.records import Baseline, FarConfig, StudySnapshot, TrialRecord
+from farsearch.study.search import Search
+from farsearch.study.siblings import baseline_logits, train_baselines
+from farsearch.study.store import Store
+from farsearch.study.trials import load_trial
+from farsearch.tables import human_memory, human_metric, human_time
+from farsearch.tasks.metrics import paired_difference
+
+SCHEMA_VERSION = 1
+_FOLDERS = {"sst2": "SST-2", "cola": "CoLA"}
+"""Of the official GLUE download."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One baseline against the best point of the front that takes no more memory and no more time.
+
+    Attributes:
+        trial: number of that point, None where every point takes more of either.
+        difference, low, high: its metric over the baseline's on the validation rows, and the 95 % interval, paired.
+        memory_ratio, time_ratio: its cost over the baseline's.
+    """
+
+    task: str
+    baseline: str
+    metric: float
+    dev_metric: float
+    peak_memory_mib: float
+    wall_time_s: float
+    trial: int | None = None
+    trial_metric: float | None = None
+    trial_dev_metric: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    memory_ratio: float | None = None
+    time_ratio: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The answer in a word or two."""
+        if self.difference is None or self.low is None or self.high is None:
+            return "no"
+        if self.difference >= 0:
+            return "yes"
+        return "within noise" if self.high >= 0 else "no"
+
+
+class _Progress:
+    """Says on stderr what is done."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+
+    def note(self, text: str) -> None:
+        """A remark."""
+        click.echo(f"{self._task}: {text}", err=True)
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """A step says nothing: trials are short."""
+
+    def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
+        """Nothing before the result."""
+
+    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+        """A trial's result."""
+        self.note(f"trial {record.number}: {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
+
+    def baseline_started(self, baseline: Baseline, number: int, total: int, cost: Cost) -> None:
+        """A training of a baseline begins."""
+        self.note(f"baseline {number} of {total}: {baseline.title} at {baseline.learning_rate:g}")
+
+    def baseline_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+        """Its result."""
+        self.note(f"  {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
+
+
+def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapshot, list[Comparison]]:
+    """Search, train the baselines, and hold them against the front."""
+    progress = _Progress(options.task)
+    store = Store(home)
+    job = resolve_job(options, store, progress.note)
+    bench = job.bench(store)
+    study = store.open(job.default_name, job.settings, job.meta)
+    search = Search(study, store, bench, job.pricer(bench), job.space, "tpe", job.settings.plan, progress)
+    search.run(n_trials)
+    snapshot = train_baselines(search, chosen_methods("all"), progress)
+    labels = list(bench.validation_rows.labels)
+
+    def validation(logits: dict[str, Tensor]) -> list[int]:
+        return [int(label) for label in logits["validation"].argmax(1)]
+
+    found = []
+    for record in snapshot.baselines:
+        baseline = record.baseline
+        assert baseline is not None
+        plain = Comparison(
+            options.task, baseline.title, _number(record.metric), _number(record.dev_metric),
+            _number(record.peak_memory_mib), _number(record.wall_time_s),
+        )  # fmt: skip
+        point = _best_within(snapshot.front, plain)
+        if point is None:
+            found.append(plain)
+            continue
+        ours = load_trial(store.folder(snapshot.name), point.number, len(bench.layout.layers)).logits
+        theirs = baseline_logits(store, bench, baseline)
+        difference, low, high = paired_difference(
+            job.data.spec.metric, validation(ours), validation(theirs), labels
+        )  # fmt: skip
+        found.append(
+            dataclasses.replace(
+                plain,
+                trial=point.number,
+                trial_metric=point.metric,
+                trial_dev_metric=point.dev_metric,
+                difference=difference,
+                low=low,
+                high=high,
+                memory_ratio=_number(point.peak_memory_mib) / plain.peak_memory_mib,
+                time_ratio=_number(point.wall_time_s) / plain.wall_time_s,
+            )
+        )
+    return snapshot, found
+
+
+def _number(value: float | None) -> float:
+    assert value is not None, "a finished trial has all three objectives"
+    return value
+
+
+def _best_within(front: Sequence[TrialRecord], baseline: Comparison) -> TrialRecord | None:
+    within = [
+        point
+        for point in front
+        if _number(point.peak_memory_mib) <= baseline.peak_memory_mib
+        and _number(point.wall_time_s) <= baseline.wall_time_s
+    ]
+    return max(within, key=lambda point: _number(point.metric), default=None)
+
+
+def markdown(snapshot: StudySnapshot, found: Sequence[Comparison]) -> str:
+    """The comparison as a table for a document."""
+    job = snapshot.settings.job
+    name = snapshot.metric_name
+    lines = [
+        f"### {job.task}: {job.model}, {job.train_samples} training rows, batch {job.batch_size}, "
+        f"{snapshot.settings.device}, plan {snapshot.settings.plan}, {len(snapshot.complete)} trials, "
+        f"{len(snapshot.front)} on the front",
+        "",
+        "| against | metric (dev) | memory | time | point of the front | metric (dev) | difference, 95 % | memory "
+        "| time | at least as good in all |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found:
+        rival = (
+            f"| {row.baseline} | {human_metric(name, row.metric)} ({human_metric(name, row.dev_metric)}) "
+            f"| {human_memory(row.peak_memory_mib)} | {human_time(row.wall_time_s)} "
+        )
+        if row.trial is None:
+            lines.append(f"{rival}| none within its memory and time | | | | | {row.verdict} |")
+            continue
+        lines.append(
+            f"{rival}| trial {row.trial} | {human_metric(name, row.trial_metric)} "
+            f"({human_metric(name, row.trial_dev_metric)}) "
+            f"| {row.difference:+.3f} ({row.low:+.3f} to {row.high:+.3f}) "
+            f"| {row.memory_ratio:.2f} | {row.time_ratio:.2f} | {row.verdict} |"
+        )
+    return "\n".join(lines)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data-dir", type=click.Path(exists=True, path_type=Path), required=True,
+              help="Folder of the official GLUE download, with SST-2 and CoLA in it.")  # fmt: skip
+@click.option("--tasks", default="sst2,cola", show_default=True, help="Of those.")
+@click.option("--model", default="minilm", show_default=True, help="A short name, a folder, or a hub name.")
+@click.option("--device", default="jetson-nano", show_default=True, help="Profile that costs are predicted for.")
+@click.option("--space", default="wide", show_default=True, help="Search space.")
+@click.option("--plan", type=click.Choice(["memory", "time", "balanced"]), default="balanced", show_default=True,
+              help="What the front's steps are arranged for.")  # fmt: skip
+@click.option("--n-trials", type=click.IntRange(min=1), default=20, show_default=True, help="Of each search.")
+@click.option("--train-samples", type=click.IntRange(min=1), default=4096, show_default=True, help="Rows of a trial.")
+@click.option("--home", type=click.Path(path_type=Path), default=Path(".farsearch"), show_default=True,
+              help="Folder of studies and caches.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, with a schema_version.")
+def main(
+    data_dir: Path, tasks: str, model: str, device: str, space: str, plan: Any, n_trials: int, train_samples: int,
+    home: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Hold the front of a search against full fine-tuning, FAR r=10 %, FFNs frozen, BitFit and LoRA.
+
+    \b
+    Examples:
+      python -m benchmarks.against_peers --data-dir glue
+      python -m benchmarks.against_peers --data-dir glue --tasks cola --n-trials 40 --json
+    """
+    rows: list[Comparison] = []
+    for task in tasks.split(","):
+        if task not in _FOLDERS:
+            raise click.UsageError(f"--tasks {task!r} is none of {', '.join(_FOLDERS)}")
+        options = JobOptions(
+            task=task, device=device, model=model, space=space, data_dir=data_dir / _FOLDERS[task],
+            train_samples=train_samples, plan=plan,
+        )  # fmt: skip
+        snapshot, found = compare(options, home, n_trials)
+        rows += found
+        if not as_json:
+            click.echo(markdown(snapshot, found) + "\n")
+    if as_json:
+        results = [{**dataclasses.asdict(row), "verdict": row.verdict} for row in rows]
+        json.dump({"schema_version": SCHEMA_VERSION, "device": device, "results": results}, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
