@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from farsearch.cost.table import EVENT_KINDS, OPERATION_KINDS, Composed, Part
+from farsearch.cost.table import EVENT_KINDS, OPERATION_KINDS, Composed, Neurons, Part
 from farsearch.cost.trace import Segment, meta_tensors, second_step, trace_call
 from farsearch.devices.profile import Profile
 from farsearch.far.optimizer import make_optimizer
@@ -116,9 +116,9 @@ def _optimizer_peak(step: Composed, plan: StepPlan) -> float:
     return float((optimizer.carried_bytes * before + optimizer.peak_bytes * sizes).max(initial=0.0))
 
 
-def _event_bytes(part: Part, length: int, learners: int, profile: Profile) -> NDArray[np.float64]:
+def _event_bytes(part: Part, length: int, neurons: Neurons, profile: Profile) -> NDArray[np.float64]:
     """Signed bytes of each event as the device's allocator counts them."""
-    sizes: NDArray[np.float64] = np.rint(part.events @ Part.basis(length, learners))
+    sizes: NDArray[np.float64] = np.rint(part.sizes(length, neurons))
     masks = part.event_kinds == EVENT_KINDS.index("mask")
     sizes = np.where(masks, sizes * (profile.dropout_mask_bytes.value / _BYTES), sizes)
     block = profile.allocator_block_bytes.value
@@ -181,10 +181,9 @@ def step_seconds(
     rates = np.array([profile.gemm_gflops.value, profile.bmm_gflops.value, np.inf, np.inf]) * 1e9
     bandwidth, launch = profile.bandwidth_gbs.value * 1e9, profile.launch_us.value * 1e-6
     seconds = {kind: np.zeros(len(lengths)) for kind in OPERATION_KINDS}
-    for _, part, learners in step.parts:
-        basis = Part.basis(lengths, learners)
-        compute = (part.flops @ basis) / rates[part.operation_kinds][:, None]
-        each = np.maximum(compute, (part.moved @ basis) / bandwidth) + launch
+    for _, part, neurons in step.parts:
+        compute = part.work(lengths, neurons) / rates[part.operation_kinds][:, None]
+        each = np.maximum(compute, part.traffic(lengths, neurons) / bandwidth) + launch
         for i, kind in enumerate(OPERATION_KINDS):
             seconds[kind] += each[part.operation_kinds == i].sum(axis=0)
     if plan.micro_batch_size is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from farsearch.cost.table import LENGTHS, Composed, fit_part
+from farsearch.cost.table import LENGTHS, Composed, Neurons, fit_part
 from farsearch.cost.trace import Segment, meta_tensors, trace_step
 from farsearch.far.layout import ModelLayout
 from farsearch.models.load import build_model
@@ -54,7 +54,7 @@ def trace_prepared(
         (name, fit_part([(length, 0, segments.get(name, Segment())) for length, segments in traces])) for name in order
     )
     step = Composed(
-        tuple(("embeddings" if name == "start" else name, part, 0) for name, part in parts),
+        tuple(("embeddings" if name == "start" else name, part, Neurons()) for name, part in parts),
         np.array([size for size, _ in trained], dtype=np.float64),
         np.array([dimensions > 1 for _, dimensions in trained], dtype=np.bool_),
     )

@@ -21,13 +21,24 @@ from torch import nn
 from farsearch.cost.plans import execution_of
 from farsearch.cost.trace import Segment, backward_optimizer, meta_tensors, trace_step
 from farsearch.far.execution import Execution
+from farsearch.far.ffn import padding
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["EVENT_KINDS", "LENGTHS", "OPERATION_KINDS", "Composed", "LayerKind", "Part", "StepTable", "fit_part"]
+__all__ = [
+    "EVENT_KINDS",
+    "LENGTHS",
+    "OPERATION_KINDS",
+    "Composed",
+    "LayerKind",
+    "Neurons",
+    "Part",
+    "StepTable",
+    "fit_part",
+]
 
 EVENT_KINDS = ("temporary", "saved", "mask", "gradient")
 OPERATION_KINDS = ("gemm", "bmm", "stream", "optimizer")
@@ -54,14 +65,23 @@ class LayerKind(NamedTuple):
     live: bool
 
 
+class Neurons(NamedTuple):
+    """Learners of a split layer, and neurons of nothing that pad its frozen ones (far.ffn.padding); else 0 and 0."""
+
+    learners: int = 0
+    padding: int = 0
+
+
 @dataclass(frozen=True)
 class Part:
-    """Polynomials of one segment in length T and learners k, over the basis 1, T, T², k, kT, kT² (the last is 0).
+    """Polynomials of one segment in length T and learners k, over the basis 1, T, T², k, kT.
+
+    There is no k T²: attention has no learners.
 
     Attributes:
-        events: bytes that come (+) and go (-), ``[events, 6]``; ``event_kinds`` indexes ``EVENT_KINDS``.
-        flops: ``[operations, 6]``; ``operation_kinds`` indexes ``OPERATION_KINDS``.
-        moved: bytes read and written, ``[operations, 6]``.
+        events: bytes that come (+) and go (-), ``[events, 5]``; ``event_kinds`` indexes ``EVENT_KINDS``.
+        flops: ``[operations, 5]``; ``operation_kinds`` indexes ``OPERATION_KINDS``.
+        moved: bytes read and written, ``[operations, 5]``.
     """
 
     events: Array
@@ -70,12 +90,28 @@ class Part:
     moved: Array
     operation_kinds: NDArray[np.int64]
 
-    @staticmethod
-    def basis(length: float | Array, learners: float) -> Array:
-        """The basis at one length or an array of lengths: ``[6]`` or ``[6, lengths]``."""
-        t = np.asarray(length, dtype=np.float64)
-        powers = np.stack([np.ones_like(t), t, t * t])
-        return np.concatenate([powers, learners * powers])
+    def sizes(self, length: float | Array, neurons: Neurons) -> Array:
+        """Bytes of each event at one length, or an array of lengths: ``[events]`` or ``[events, lengths]``."""
+        return _evaluate(self.events, length, neurons)
+
+    def work(self, length: float | Array, neurons: Neurons) -> Array:
+        """Floating-point operations of each operation, in the same shapes."""
+        return _evaluate(self.flops, length, neurons)
+
+    def traffic(self, length: float | Array, neurons: Neurons) -> Array:
+        """Bytes that each operation moves, in the same shapes."""
+        return _evaluate(self.moved, length, neurons)
+
+
+def _evaluate(coefficients: Array, length: float | Array, neurons: Neurons) -> Array:
+    t = np.asarray(length, dtype=np.float64)
+    ones = np.ones_like(t)
+    constant = coefficients[:, :3] @ np.stack([ones, t, t * t])
+    slope = coefficients[:, 3:] @ np.stack([ones, t])
+    plain = constant + slope * neurons.learners
+    # what shrinks when there are more learners is of the frozen neurons, and those of nothing are among them
+    frozen = slope * plain < 0
+    return np.asarray(plain - np.where(frozen, slope, 0.0) * neurons.padding)
 
 
 @dataclass(frozen=True)
@@ -112,7 +148,7 @@ class Composed:
         trained: their sizes in the model's order; ``matrices`` says which of them have more than one dimension.
     """
 
-    parts: tuple[tuple[str, Part, int], ...]
+    parts: tuple[tuple[str, Part, Neurons], ...]
     trained: Array
     matrices: NDArray[np.bool_]
 
@@ -120,8 +156,7 @@ class Composed:
 def fit_part(samples: Sequence[tuple[float, float, Segment]]) -> Part:
     """Polynomials through the same segment at several (length, learners)."""
     first = samples[0][2]
-    basis = np.stack([Part.basis(length, learners) for length, learners, _ in samples])
-    basis[:, 5] = 0.0  # nothing depends on the learners and the square of the length: attention has no learners
+    basis = np.array([[1.0, t, t * t, k, k * t] for t, k, _ in samples])
     if len({learners for _, learners, _ in samples}) == 1:
         basis[:, 3:] = 0.0
 
@@ -130,7 +165,7 @@ def fit_part(samples: Sequence[tuple[float, float, Segment]]) -> Part:
         if len(shape) != 1:
             raise AssertionError(f"a segment has {sorted(shape)} entries at different sizes")
         if shape == {0}:
-            return np.zeros((0, 6))
+            return np.zeros((0, 5))
         solution = np.linalg.lstsq(basis, np.asarray(values, dtype=np.float64), rcond=None)[0]
         return np.asarray(solution.T, dtype=np.float64)
 
@@ -176,8 +211,11 @@ class StepTable:
     def static_bytes(self, config: FarConfig) -> float:
         """Bytes of parameters and buffers: frozen neurons may be held in fewer bits."""
         saved = 4 - getattr(torch, self.plan.frozen_dtype).itemsize
-        frozen = sum(self.width - k for kind, k in self.kinds(config) if kind.ffn in ("split", "none"))
-        return float(self._static_bytes - 2 * self.hidden * frozen * saved)
+        split = [k for kind, k in self.kinds(config) if kind.ffn in ("split", "none")]
+        nothing = sum(padding(self.width, k) for k in split)
+        frozen = sum(self.width - k for k in split)
+        added = nothing * (2 * self.hidden * (4 - saved) + 4)
+        return float(self._static_bytes - 2 * self.hidden * frozen * saved + added)
 
     def kinds(self, config: FarConfig) -> list[tuple[LayerKind, int]]:
         """Kind and number of learners of each layer, from the bottom."""
@@ -198,18 +236,23 @@ class StepTable:
         top_live = any(kind.ffn != "idle" for kind, _ in kinds) or kinds[0][0].live
         ends = self._end_parts(kinds[0][0], not config.canonical().frozen_embeddings, top_live)
         layers = [ends.lowest, *(self._layer(kind) for kind, _ in kinds[1:])]
-        counts = [count for _, count in kinds]
-        parts = [("embeddings", ends.start, 0)]
+        counts = [self._neurons(kind, count) for kind, count in kinds]
+        none = Neurons()
+        parts = [("embeddings", ends.start, none)]
         parts += [(f"forward {i}", layer.forward, counts[i]) for i, layer in enumerate(layers)]
-        parts += [("head", ends.head, 0), ("backward head", ends.backward_head, 0)]
+        parts += [("head", ends.head, none), ("backward head", ends.backward_head, none)]
         parts += [(f"backward {i}", layers[i].backward, counts[i]) for i in reversed(range(len(layers)))]
-        parts += [("backward embeddings", ends.backward_embeddings, 0)]
-        trained = [layer.trained @ np.array([1.0, count]) for layer, count in zip(layers, counts, strict=True)]
+        parts += [("backward embeddings", ends.backward_embeddings, none)]
+        trained = [layer.trained @ np.array([1.0, n.learners]) for layer, n in zip(layers, counts, strict=True)]
         return Composed(
             tuple(parts),
             np.concatenate([_sizes(ends.below), *trained, _sizes(ends.above)]),
             np.concatenate([_matrices(ends.below), *(layer.matrices for layer in layers), _matrices(ends.above)]),
         )
+
+    def _neurons(self, kind: LayerKind, learners: int) -> Neurons:
+        # a layer without learners was traced with its own padding
+        return Neurons(learners, padding(self.width, learners) if kind.ffn == "split" else 0)
 
     def _layer(self, kind: LayerKind) -> _Layer:
         if kind not in self._layers:
@@ -257,6 +300,7 @@ class StepTable:
             # for the second count of learners two lengths are enough
             lengths = LENGTHS if share == _SHARES[0] else LENGTHS[:2]
             k = round(self.width * share)
+            k -= padding(self.width, k)  # so many that nothing is padded
             with meta_tensors():
                 model, layout = build_model(self._config, self._classes)
             _apply_kinds(model, layout, kinds, k, embeddings, self._execution)
