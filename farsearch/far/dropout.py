@@ -43,11 +43,13 @@ def dropped(x: Tensor, p: float) -> Tensor:
     whole = count - count % 4
     bits[:whole].view(torch.int64).random_(-(2**63), None)
     bits[whole:].random_(-(2**15), None)
-    return bits.lt(int(round(p * 2**16)) - 2**15).view(x.shape)
+    return bits.lt(min(int(round(p * 2**16)) - 2**15, 2**15 - 1)).view(x.shape)
 
 
 def drop_(x: Tensor, mask: Tensor, p: float) -> Tensor:
-    """``x`` with the masked elements set to 0 and all others divided by 1 - p, in place."""
+    """``x`` with the masked elements set to 0 and all others divided by 1 - p, in place. With p = 1 all are 0."""
+    if p >= 1.0:
+        return x.zero_()
     return x.masked_fill_(mask, 0.0).mul_(1.0 / (1.0 - p))
 
 
@@ -77,8 +79,6 @@ class SeededDropout(nn.Module):
         """Any shape."""
         if not self.training or self.p == 0.0:
             return x
-        if self.p >= 1.0:
-            return x * 0.0
         return _Dropout.apply(x, self.p)  # type: ignore[no-any-return, no-untyped-call]
 
     def release(self) -> nn.Module:

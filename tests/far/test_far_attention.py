@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from farsearch.far.attention import RecomputedAttention, attend
-from farsearch.far.dropout import keep_or_drop
+from farsearch.far.dropout import drop_, dropped
 from farsearch.far.execution import Execution, portions
 from farsearch.far.layout import get_module
 from farsearch.far.surgery import execute
@@ -110,7 +110,8 @@ def test_dropout_draws_the_same_again(p: float, rows: int | None) -> None:
     tensors = inputs()
     scores = torch.empty(BATCH, HEADS, LENGTH, LENGTH, dtype=torch.float64)
     torch.manual_seed(7)
-    factor = torch.cat([keep_or_drop(scores[some], p) for some in portions(scores, rows or BATCH)])
+    ones = torch.ones_like(scores)
+    factor = torch.cat([drop_(ones[some], dropped(scores[some], p), p) for some in portions(scores, rows or BATCH)])
     after = torch.get_rng_state()
     torch.manual_seed(7)
     got = attend(*tensors, None, HEADS, p, rows)

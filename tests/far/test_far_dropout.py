@@ -1,4 +1,4 @@
-"""Dropout that draws its masks again: on a CPU it is ``nn.Dropout``, bit by bit."""
+"""Dropout that draws its masks again in the backward pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from farsearch.far.dropout import SeededDropout
+from farsearch.far.dropout import SeededDropout, dropped
 from tests.far.saved import saved_bytes
 
 
@@ -32,13 +32,31 @@ def run(module: nn.Module, x: Tensor, g: Tensor, seed: int) -> tuple[Tensor, Ten
     dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
     seed=st.integers(0, 99),
 )
-def test_it_is_torch_s_own(shape: list[int], p: float, dtype: torch.dtype, seed: int) -> None:
-    """Same value, same gradient and the same state of the generator, in any shape and type."""
+def test_value_and_gradient_have_one_mask(shape: list[int], p: float, dtype: torch.dtype, seed: int) -> None:
+    """An element is 0 or divided by 1 - p, its gradient likewise, and a seed gives the same again."""
     torch.manual_seed(seed)
-    x, g = (torch.randn(shape).to(dtype) for _ in range(2))
-    own = nn.Dropout(p)
-    for one, other in zip(run(SeededDropout(own), x, g, seed), run(own, x, g, seed), strict=True):
-        assert torch.equal(one, other)
+    x, g = (torch.rand(shape).add(0.5).to(dtype) for _ in range(2))
+    module = SeededDropout(nn.Dropout(p))
+    y, dx, after = run(module, x, g, seed)
+    scale = 0.0 if p == 1.0 else 1 / (1 - p)
+    for got, whole in ((y, x), (dx, g)):
+        kept = got != 0
+        assert torch.equal(kept, y != 0)
+        assert torch.equal(got, torch.where(kept, whole * scale, torch.zeros_like(whole)))
+    again = run(module, x, g, seed)
+    assert all(torch.equal(one, other) for one, other in zip((y, dx, after), again, strict=True))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
+def test_so_many_are_dropped(p: float) -> None:
+    """The share of a million elements is p within five standard errors, and neighbours know nothing of each other."""
+    torch.manual_seed(1)
+    mask = dropped(torch.empty(1_000_003), p)
+    error = (p * (1 - p) / mask.numel()) ** 0.5
+    assert float(mask.double().mean()) == pytest.approx(p, abs=5 * error)
+    for distance in (1, 2, 3, 4):
+        both = (mask[distance:] & mask[:-distance]).double().mean()
+        assert float(both) == pytest.approx(p * p, abs=10 * error)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.7])
