@@ -215,8 +215,9 @@ def sync(study: str | None, storage: str | None, tracking_uri: str) -> None:
     """
     from farsearch.tracking import open_tracking
 
+    snapshots = _with_sibling(study, storage)  # a wrong name is told before a database is made
     tracker = open_tracking(tracking_uri)
-    for snapshot in _with_sibling(study, storage):
+    for snapshot in snapshots:
         result = tracker.sync(snapshot)
         click.echo(
             f"study {snapshot.name} in {tracking_uri}: {result.created} runs made, {result.updated} updated, "

@@ -268,11 +268,11 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
         save_front_png(snapshot, picture)
     program = command_name()
     console.print(f"picture: {picture}")
-    console.print(
-        f"next:\n  {program} pareto {snapshot.name}\n  {program} ui {snapshot.name}\n"
-        f"  {program} export {snapshot.name} --prefer knee --out bundle/"
-    )
     if not snapshot.baselines:
         console.print(
             "to compare with full fine-tuning, FAR r=10 %, BitFit and LoRA: the same run with --baselines all"
         )
+    console.print(
+        f"next:\n  {program} pareto {snapshot.name}\n  {program} ui {snapshot.name}\n"
+        f"  {program} export {snapshot.name} --prefer knee --out bundle/"
+    )

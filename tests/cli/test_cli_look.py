@@ -58,7 +58,7 @@ def test_json_has_the_shape_that_scripts_rely_on(finished_study: Path, command: 
     """Schema version, study, and trials with exactly the documented keys; configurations are read back strictly."""
     done = call(finished_study, command, "tiny", "--json")
     assert (done.code, done.err) == (0, "")
-    assert list(done.json) == ["schema_version", "study", "trials"]
+    assert list(done.json) == ["schema_version", "study", "trials", "baselines"]
     assert (done.json["schema_version"], done.json["study"]) == (1, "tiny")
     for trial in done.json["trials"]:
         assert list(trial) == TRIAL_KEYS

@@ -21,7 +21,7 @@ SURFACE: dict[str, set[str]] = {
     "devices show NAME": set(),
     "estimate": {
         "--device", "--model", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
-        "--frozen-attention-layers", "--frozen-bottom-layers", "--classes", "--samples", JSON,
+        "--frozen-attention-layers", "--frozen-bottom-layers", "--classes", "--samples", "--plan", JSON,
     },
     "export STUDY": {"--prefer", "--trial", "--out", STORAGE},
     "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs"},
@@ -29,7 +29,7 @@ SURFACE: dict[str, set[str]] = {
     "run": {
         "--device", "--task", "--model", "--data-dir", "--study", "--space", "--n-trials", "--timeout",
         "--train-samples", "--epochs", "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time",
-        "--device-samples", "--prime-on", "--sampler", "--baselines", "--dry-run", STORAGE, TRACKING,
+        "--device-samples", "--prime-on", "--plan", "--sampler", "--baselines", "--dry-run", STORAGE, TRACKING,
     },
     "show STUDY": {"--prefer", "--trial", JSON, STORAGE},
     "spaces check PATH": set(),

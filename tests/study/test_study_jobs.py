@@ -13,7 +13,7 @@ import pytest
 from farsearch.errors import BadInput, MissingResource
 from farsearch.jobs import Job, JobOptions, resolve_job, shared_tables
 from farsearch.models.load import load_config
-from farsearch.records import FarConfig, Priming, StepPlan
+from farsearch.records import FarConfig, Priming
 from farsearch.study.outlook import Outlook, outlook
 from farsearch.study.store import Store
 from tests.journey import chdir, prepare
@@ -155,7 +155,7 @@ def test_the_outlook_says_size_share_and_time(folder: Path, tiny_bert: Path) -> 
     job = resolve(folder, tiny_bert, train_samples=64, max_length=16)
     bench = job.bench(Store(folder / "none"))
     pricer = job.pricer(bench)
-    seen = outlook(job.space, pricer, bench, StepPlan(), 8)
+    seen = outlook(job.space, pricer, bench, "balanced", 8)
     assert seen.combinations == 2 * 5**2
     assert seen.continuous == ("learning_rate",)
     assert seen.share_feasible == 1.0
@@ -163,7 +163,7 @@ def test_the_outlook_says_size_share_and_time(folder: Path, tiny_bert: Path) -> 
     assert seen.time_s[0] < seen.time_s[1]
     assert 0 < seen.priming_seconds < seen.trial_seconds < 60
     pricer.max_time_s = sum(seen.time_s) / 2
-    assert 0 < outlook(job.space, pricer, bench, StepPlan(), 8).share_feasible < 1
+    assert 0 < outlook(job.space, pricer, bench, "balanced", 8).share_feasible < 1
 
 
 def test_the_outlook_reads_well() -> None:

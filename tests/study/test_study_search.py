@@ -20,7 +20,7 @@ from farsearch.far.surgery import trainable_count
 from farsearch.files import load_tensors, save_tensors, write_json
 from farsearch.jobs import Job, JobOptions, resolve_job
 from farsearch.models.load import load_config
-from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
+from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 from farsearch.study.nearest import nearest_fit
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
@@ -79,7 +79,7 @@ class Bed:
         study = store.open("s", dataclasses.replace(self.job.settings, space=space.to_dict()), self.job.meta)
         pricer = options.pop("pricer", self.pricer)
         sampler = options.pop("sampler", "random")
-        return Search(study, store, self.bench, pricer, space, sampler, StepPlan(), watcher or Notes())
+        return Search(study, store, self.bench, pricer, space, sampler, "balanced", watcher or Notes())
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +136,13 @@ def test_a_trial_has_everything_that_a_report_says(bed: Bed, tmp_path: Path) -> 
     for trial, told in zip(snapshot.trials, search.study.trials, strict=True):
         assert told.values == [trial.metric, trial.peak_memory_mib, trial.wall_time_s]
         assert trial.config is not None
-        assert trial.plan == StepPlan()
         assert trial.feasible
+        prices = {price.plan: price for price in trial.plans}
+        assert trial.plan in prices
+        assert len(prices) == 4
+        assert prices[trial.plan].peak_memory_mib == trial.peak_memory_mib
+        product = trial.peak_memory_mib * trial.wall_time_s  # type: ignore[operator]
+        assert product == min(price.peak_memory_mib * price.wall_time_s for price in trial.plans)
         assert None not in (trial.metric_error, trial.dev_metric, trial.energy_j, trial.host_seconds)
         assert trial.host_peak_mib > 50
         low, high = trial.peak_memory_range_mib
@@ -421,21 +426,21 @@ def test_a_bound_that_nothing_keeps_is_answered_with_one_that_works(
     assert [trial.state for trial in snapshot_of(bed.search(tmp_path).study).trials] == ["fail"]
     named = float(str(caught.value).rpartition(option)[2])
     wide = load_space("wide").with_fixed({"epochs": 1.0, "priming_epochs": 0.0})
-    answer = nearest_fit(pricer_of(bed, **{bound: named}), StepPlan(), wide, 2)
+    answer = nearest_fit(pricer_of(bed, **{bound: named}), "balanced", wide, 2)
     assert "it would take" in answer
 
 
 def test_more_freezing_is_the_nearest_setting(bed: Bed, tmp_path: Path) -> None:
     """Where freezing more helps, the options that freeze enough are named, and they do."""
-    full = pricer_of(bed).price(FarConfig((0.0, 0.0), 1e-3, 1.0))
-    frozen = pricer_of(bed).price(FarConfig((1.0, 1.0), 1e-3, 1.0, frozen_embeddings=True))
+    _, full = pricer_of(bed).best(FarConfig((0.0, 0.0), 1e-3, 1.0), "time")
+    _, frozen = pricer_of(bed).best(FarConfig((1.0, 1.0), 1e-3, 1.0, frozen_embeddings=True), "time")
     bound = (full.wall_time_s + frozen.wall_time_s) / 2
     fixed = bed.job.space.with_fixed({"frozen_fraction": 0.0})
     with pytest.raises(NoFeasibleTrial, match=r"with --set frozen_fraction=1 --set frozen_embeddings=true it would"):
         bed.search(tmp_path, space=fixed, pricer=pricer_of(bed, max_time_s=bound)).run(1)
     mended = bed.job.space.with_fixed({"frozen_fraction": 1, "frozen_embeddings": True, "priming_epochs": 0.0})
     config = mended.config({"learning_rate": 1e-3}, 2)
-    assert pricer_of(bed, max_time_s=bound).price(config).fits
+    assert pricer_of(bed, max_time_s=bound).best(config, "balanced")[1].fits
 
 
 def test_a_device_that_is_too_small_is_answered_with_a_batch(bed: Bed) -> None:
@@ -443,15 +448,15 @@ def test_a_device_that_is_too_small_is_answered_with_a_batch(bed: Bed) -> None:
     config = FarConfig((1.0, 1.0), 1e-4, 1.0, frozen_bottom_layers=1)
     lengths = bed.bench.train_rows.lengths
     quarter = Pricer(load_config(bed.job.source), 2, 4, 16, bed.job.profile, lengths=lengths)
-    needs, less = bed.pricer.price(config), quarter.price(config)
+    needs, less = (pricer.best(config, "memory")[1] for pricer in (bed.pricer, quarter))
     room = (needs.peak_memory_range_mib[1] + less.peak_memory_range_mib[1]) / 2
     profile = dataclasses.replace(
         bed.job.profile,
         visible_mib=Figure(room, room, room, "of this test", "assumed"),
         os_mib=Figure(0, 0, 0, "of this test", "assumed"),
     )
-    answer = nearest_fit(pricer_of(bed, profile=profile), StepPlan(), bed.job.space, 2)
+    answer = nearest_fit(pricer_of(bed, profile=profile), "balanced", bed.job.space, 2)
     size = int(answer.partition("--batch-size ")[2].split()[0])
     assert size < 16
     fitting = Pricer(load_config(bed.job.source), 2, size, 16, profile, lengths=lengths)
-    assert fitting.price(config).fits
+    assert fitting.best(config, "balanced")[1].fits
