@@ -16,7 +16,8 @@ from transformers.activations import ACT2FN
 
 from farsearch.far.activations import activation_of
 from farsearch.far.execution import Execution
-from farsearch.far.ffn import SplitFeedForward, WholeFeedForward, feed_forward
+from farsearch.far.ffn import SplitFeedForward, WholeFeedForward
+from farsearch.far.ffn_function import feed_forward
 from farsearch.far.surgery import reconfigure
 from tests.far.saved import saved_bytes
 from tests.tiny import FAMILIES, make_model
