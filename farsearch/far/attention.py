@@ -9,6 +9,7 @@ from typing import Any, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .dropout import drawn_again, drop_, dropped, generator_state
 from .execution import autocast_to, portions
@@ -59,6 +60,7 @@ class _Attention(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (g,) = gradients
         q, k, v, mask = ctx.saved_tensors

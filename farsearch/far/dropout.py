@@ -5,6 +5,7 @@ from typing import Any, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 __all__ = ["SeededDropout", "drawn_again", "drop_", "dropped", "generator_state"]
 
@@ -60,6 +61,7 @@ class _Dropout(torch.autograd.Function):
         return drop_(x.clone(), dropped(x, p), p)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (g,) = gradients
         with drawn_again(g, ctx.state):

@@ -22,6 +22,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .activations import Activation
@@ -104,6 +105,7 @@ class _FeedForward(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (g,) = gradients
         x, *others = ctx.saved_tensors  # asked for once: checkpointing hands them out once
