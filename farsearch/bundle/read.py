@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from farsearch.bundle.folder import BUNDLE_SCHEMA, digest_of, sha256_of, whole_folder
+from farsearch.cost.plans import quickest
 from farsearch.errors import BadInput, BundleError
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import predict
@@ -148,11 +149,11 @@ def finetune(
         model = _start_model(bundle)
         rows = encode(tokenizer, train_examples, job.max_length)
         pad_id = int(tokenizer.pad_token_id or 0)
+        plan = quickest(bundle.plan)  # as the trial was trained; the bundle's own is the device's
         try:
             _, curve = far_phase(
-                model, bundle.layout, bundle.learners, config, bundle.plan, rows, job.batch_size, pad_id, job.seed,
-                on_step,
-            )  # fmt: skip
+                model, bundle.layout, bundle.learners, config, plan, rows, job.batch_size, pad_id, job.seed, on_step
+            )
         except ValueError as error:
             raise BundleError(f"{bundle.folder} does not go with its model: {error}; export it again") from error
         metric = None
