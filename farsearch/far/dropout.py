@@ -42,7 +42,13 @@ def dropped(x: Tensor, p: float) -> Tensor:
     count = x.numel()
     bits = torch.empty(count, dtype=torch.int16, device=x.device)
     whole = count - count % 4
-    bits[:whole].view(torch.int64).random_(-(2**63), None)
+    try:
+        bits[:whole].view(torch.int64).random_(-(2**63), None)
+    except RuntimeError:
+        # torch 1.10 can't see four elements as one: the same bits, moved there
+        words = torch.empty(whole // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        for i in range(4):
+            bits[i:whole:4] = (words >> (16 * i)).to(torch.int16)
     bits[whole:].random_(-(2**15), None)
     return bits.lt(min(int(round(p * 2**16)) - 2**15, 2**15 - 1)).view(x.shape)
 
