@@ -1,9 +1,14 @@
 """The device cost model: what a training step takes on a device, predicted without the device.
 
-==========  ========================================================================
-trace.py    one step on fake tensors: allocations and operations
-table.py    traces of the kinds of layers, composed to any configuration's step
-account.py  worst moment in memory, roofline in time
-price.py    the price of a job
-==========  ========================================================================
+=============  =====================================================================
+operations.py  what an operation is: its kind, its work, what it touches
+trace.py       one step on fake tensors: allocations and operations
+table.py       traces of the kinds of layers, composed to any configuration's step
+direct.py      the trace of any model as it is
+optimizer.py   an optimizer's step of one tensor
+plans.py       how a step can be executed
+memory.py      the worst moment in memory
+seconds.py     measured rates, or a roofline
+price.py       the price of a job
+=============  =====================================================================
 """

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from farsearch.cost.account import MemoryAccount, memory_account, step_seconds
 from farsearch.cost.direct import trace_prepared
+from farsearch.cost.memory import MemoryAccount, memory_account
 from farsearch.cost.plans import Goal, exact_plans
+from farsearch.cost.seconds import step_seconds
 from farsearch.cost.table import Composed, StepTable
 from farsearch.devices.profile import Profile
 from farsearch.far.batches import phase_batches
@@ -228,7 +229,7 @@ class Pricer:
             available_range_mib=profile.available_mib,
             step_time_s=step_time,
             wall_time_s=wall,
-            wall_time_range_s=(wall * factor.low, wall * factor.high),
+            wall_time_range_s=(wall * factor.low / factor.value, wall * factor.high / factor.value),
             energy_j=None if profile.power_w is None else profile.power_w.value * wall,
             memory=account.breakdown(),
             time=time,

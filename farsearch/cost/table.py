@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS
 from farsearch.cost.plans import execution_of
 from farsearch.cost.trace import Segment, backward_optimizer, meta_tensors, trace_step
 from farsearch.far.execution import Execution
@@ -31,7 +32,6 @@ from farsearch.records import FarConfig, StepPlan
 __all__ = [
     "EVENT_KINDS",
     "LENGTHS",
-    "OPERATION_KINDS",
     "Composed",
     "LayerKind",
     "Neurons",
@@ -41,7 +41,6 @@ __all__ = [
 ]
 
 EVENT_KINDS = ("temporary", "saved", "mask", "gradient")
-OPERATION_KINDS = ("gemm", "bmm", "stream", "optimizer")
 
 LENGTHS = (16, 32, 64)
 """Tokens at which steps are traced: three, for polynomials of degree 2."""
@@ -80,27 +79,24 @@ class Part:
 
     Attributes:
         events: bytes that come (+) and go (-), ``[events, 5]``; ``event_kinds`` indexes ``EVENT_KINDS``.
-        flops: ``[operations, 5]``; ``operation_kinds`` indexes ``OPERATION_KINDS``.
-        moved: bytes read and written, ``[operations, 5]``.
+        operations: ``[operations, features, 5]``, features as in ``FEATURES``; ``operation_kinds`` indexes
+            ``OPERATION_KINDS``, ``categories`` indexes ``CATEGORIES``.
     """
 
     events: Array
     event_kinds: NDArray[np.int64]
-    flops: Array
-    moved: Array
+    operations: Array
     operation_kinds: NDArray[np.int64]
+    categories: NDArray[np.int64]
 
     def sizes(self, length: float | Array, neurons: Neurons) -> Array:
         """Bytes of each event at one length, or an array of lengths: ``[events]`` or ``[events, lengths]``."""
         return _evaluate(self.events, length, neurons)
 
     def work(self, length: float | Array, neurons: Neurons) -> Array:
-        """Floating-point operations of each operation, in the same shapes."""
-        return _evaluate(self.flops, length, neurons)
-
-    def traffic(self, length: float | Array, neurons: Neurons) -> Array:
-        """Bytes that each operation moves, in the same shapes."""
-        return _evaluate(self.moved, length, neurons)
+        """Features of each operation: ``[operations, features]`` or ``[operations, features, lengths]``."""
+        flat = _evaluate(self.operations.reshape(-1, 5), length, neurons)
+        return flat.reshape(*self.operations.shape[:2], *flat.shape[1:])
 
 
 def _evaluate(coefficients: Array, length: float | Array, neurons: Neurons) -> Array:
@@ -172,9 +168,11 @@ def fit_part(samples: Sequence[tuple[float, float, Segment]]) -> Part:
     return Part(
         events=through([[event.size for event in segment.events] for *_, segment in samples]),
         event_kinds=np.array([EVENT_KINDS.index(event.kind) for event in first.events], dtype=np.int64),
-        flops=through([[op.flops for op in segment.operations] for *_, segment in samples]),
-        moved=through([[op.bytes for op in segment.operations] for *_, segment in samples]),
+        operations=through(
+            [[getattr(op, name) for op in segment.operations for name in FEATURES] for *_, segment in samples]
+        ).reshape(len(first.operations), len(FEATURES), 5),
         operation_kinds=np.array([OPERATION_KINDS.index(op.kind) for op in first.operations], dtype=np.int64),
+        categories=np.array([CATEGORIES.index(op.category) for op in first.operations], dtype=np.int64),
     )
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from farsearch.cost.operations import VIEWS, Operation, describe, tensors_in
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.loop import train_step
 from farsearch.far.optimizer import BackwardOptimizer
@@ -26,7 +26,6 @@ from farsearch.records import StepPlan
 
 __all__ = [
     "Event",
-    "Operation",
     "Segment",
     "backward_optimizer",
     "meta_tensors",
@@ -34,14 +33,6 @@ __all__ = [
     "trace_call",
     "trace_step",
 ]
-
-_VIEWS = {
-    "view", "_unsafe_view", "t", "transpose", "expand", "detach", "slice", "select", "unsqueeze", "squeeze", "permute",
-    "alias", "device", "empty_like", "empty", "new_empty", "as_strided", "split", "_local_scalar_dense", "reshape",
-    "unbind",
-}  # fmt: skip
-"""Operations that move no data."""
-
 
 @dataclass
 class Event:
@@ -53,15 +44,6 @@ class Event:
 
     size: int
     kind: str = "temporary"
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One kernel: its class (one of ``OPERATION_KINDS``), floating-point operations, and bytes moved."""
-
-    kind: str
-    flops: int
-    bytes: int
 
 
 @dataclass
@@ -104,22 +86,19 @@ class _Recorder(TorchDispatchMode):
         if name.startswith("_fused"):
             # it gives nothing back, and writes every list but the gradients, the second
             lists = [arg for arg in args if isinstance(arg, list | tuple)]
-            self._record(name, args, _tensors(lists), _tensors([lists[0], *lists[2:]]))
+            self._record(name, args, tensors_in(lists), tensors_in([lists[0], *lists[2:]]))
         if not isinstance(out, Tensor | tuple | list):
             return out
-        outputs = _tensors(out)
+        outputs = tensors_in(out)
         for tensor in outputs:
             self._follow(tensor, name == "bernoulli_")
-        if outputs and name not in _VIEWS:
-            inputs = _tensors((args, {key: value for key, value in (kwargs or {}).items() if key != "out"}))
+        if outputs and name not in VIEWS:
+            inputs = tensors_in((args, {key: value for key, value in (kwargs or {}).items() if key != "out"}))
             self._record(name, args, inputs, outputs)
         return out
 
     def _record(self, name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        operation = _operation(name, args, inputs, outputs)
-        if self.stepping:
-            operation = replace(operation, kind="optimizer")
-        self._open.operations.append(operation)
+        self._open.operations.append(describe(name, args, inputs, outputs, self.stepping))
 
     def _follow(self, tensor: Tensor, mask: bool) -> None:
         storage = tensor.untyped_storage()
@@ -164,30 +143,6 @@ class _Recorder(TorchDispatchMode):
 
 def _is_backward(name: str) -> bool:
     return name.startswith("backward")
-
-
-def _nbytes(tensors: list[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-_LEFT = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
-"""Matrix products, and which of their arguments is the left factor."""
-
-
-def _operation(name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor]) -> Operation:
-    """Work of one operation. A matrix product ``[m, k] @ [k, n]`` counts 2 m n k operations."""
-    moved = _nbytes(inputs) + _nbytes(outputs)
-    name = name.rstrip("_")
-    if name in _LEFT:
-        left = args[_LEFT[name]]
-        return Operation("gemm" if left.dim() == 2 else "bmm", 2 * outputs[0].numel() * left.shape[-1], moved)
-    if name in ("embedding", "index"):
-        moved = 2 * _nbytes(outputs)  # rows that are read, not the table
-    return Operation("stream", outputs[0].numel(), moved)
 
 
 @contextmanager
@@ -249,7 +204,7 @@ def trace_step(
         ids = torch.zeros(batch_size, length, dtype=torch.long)
         mask = torch.ones(batch_size, length, dtype=torch.long)
         labels = torch.zeros(batch_size, dtype=torch.long)
-    state = [] if optimizer is None else _tensors([list(entry.values()) for entry in optimizer.state.values()])
+    state = [] if optimizer is None else tensors_in([list(entry.values()) for entry in optimizer.state.values()])
     known = [*model.parameters(), *model.buffers(), ids, mask, labels, *state]
     recorder = _Recorder(iter(known))
     # an optimizer of nothing: what one at the end holds and moves is known from trace_call of one tensor

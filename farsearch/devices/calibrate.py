@@ -137,6 +137,9 @@ def _software(machine: Machine) -> dict[str, Any]:
         "dropout_mask_bytes": known(mask, "masks are bool on CUDA" if cuda else "masks are fp32 on a CPU"),
         # farsearch steps tensor by tensor on every device
         "foreach": False,
+        "attention": "math",
+        "step_us": known(0, "temporary"),
+        "token_us": known(0, "temporary"),
     }
 
 

@@ -1,7 +1,8 @@
 """The profile of one device in one power mode, and its strict round trip through TOML.
 
-A file has ``schema_version = 1``, a few words about the device, and the sections ``[compute]``, ``[memory]``,
-``[software]`` and ``[power]``. Every figure is a table ``{ value, low, high, basis, source }``.
+A file has ``schema_version = 2``, a few words about the device, and the sections ``[compute]``, ``[memory]``,
+``[software]`` and ``[power]``. Every figure is a table ``{ value, low, high, basis, source }``. A calibrated profile
+also has ``[rates]``: what was measured for each kind of operation, and under which conditions.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tomli_w
 
+from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import MissingResource, ProfileError
 
 if sys.version_info >= (3, 11):
@@ -30,22 +32,32 @@ else:
 
 __all__ = ["SCHEMA_VERSION", "Figure", "Profile", "parse_profile", "read_profile", "write_profile"]
 
-SCHEMA_VERSION = 1
-"""Version of the file's layout. It rises when an old file could be misread."""
+SCHEMA_VERSION = 2
+"""Version of the file's layout. It rises when an old file could be misread; version 1 is still read."""
+
+Attention = Literal["eager", "math", "fused"]
+"""How ordinary modules attend: products and a softmax of their own, torch's function composed of such, or its kernel
+that keeps no probabilities."""
 
 Basis = Literal["read", "derived", "measured", "assumed"]
 """Read in a data sheet or report, derived from such by arithmetic, measured on the device, or assumed."""
 
 _HEAD = ("name", "title", "basis", "kind", "note")
 _SECTIONS = {
-    "compute": ("gemm_gflops", "bmm_gflops", "bandwidth_gbs", "launch_us", "peak_gflops", "time_factor"),
+    "compute": (
+        "gemm_gflops", "bmm_gflops", "bandwidth_gbs", "launch_us", "step_us", "token_us", "peak_gflops", "time_factor",
+    ),
     "memory": ("visible_mib", "os_mib", "process_mib"),
-    "software": ("torch", "allocator_block_bytes", "workspace_mib", "dropout_mask_bytes", "foreach"),
+    "software": (
+        "torch", "attention", "foreach", "allocator_block_bytes", "workspace_mib", "dropout_mask_bytes",
+    ),
     "power": ("power_w", "power_mode"),
 }
-_PLAIN: dict[str, type] = {"torch": str, "power_mode": str, "foreach": bool, **dict.fromkeys(_HEAD, str)}
+_PLAIN: dict[str, type] = {
+    "torch": str, "attention": str, "power_mode": str, "foreach": bool, **dict.fromkeys(_HEAD, str),
+}  # fmt: skip
 """Fields that are no figures, with their types."""
-_MAY_BE_ZERO = ("launch_us", "os_mib", "process_mib", "workspace_mib")
+_MAY_BE_ZERO = ("launch_us", "step_us", "token_us", "os_mib", "process_mib", "workspace_mib")
 _WHOLE = ("allocator_block_bytes", "dropout_mask_bytes")
 _OPTIONAL = ("power_w",)
 _FIGURE_KEYS = ("value", "low", "high", "basis", "source")
@@ -94,17 +106,22 @@ class Profile:
         bmm_gflops: the same for the batched products of the attention.
         bandwidth_gbs: achieved by element-wise operations; bytes are those of all tensors read and written.
         launch_us: overhead of one operation that computes (views are free), beside what its roofline takes.
+        step_us: overhead of one call of an optimizer's step, beside its operations.
+        token_us: of a token while a batch is padded and made a tensor, which the device's CPU does.
         peak_gflops: data sheet fp32 peak, for information.
-        time_factor: 1, and the factors that make a predicted time the low and high end of its range.
+        time_factor: every predicted time is multiplied by this: what sustained load takes beyond the sum of single
+            operations. Low and high end make the range of a predicted time.
         visible_mib: memory that the operating system sees (CUDA: that the device reports).
         os_mib: taken by everything but the training process.
         process_mib: taken by the training process outside its tensors: framework and CUDA context.
         torch: version that runs there.
+        attention: of ordinary modules; farsearch's own step has one of its own.
+        foreach: torch's default optimizer steps all tensors at once there, with a copy of the parameters meanwhile.
         allocator_block_bytes: tensors are rounded up to this.
         workspace_mib: library workspace inside the allocator.
         dropout_mask_bytes: bytes that a dropout mask takes an element.
-        foreach: the optimizer steps all tensors at once and holds a copy of the parameters meanwhile.
         power_w: drawn in this power mode; None where nothing is known.
+        rates: measured for each kind of operation; None where only general figures are known.
 
     Raises:
         ProfileError: for a value that breaks a rule, naming its key.
@@ -119,18 +136,22 @@ class Profile:
     bmm_gflops: Figure
     bandwidth_gbs: Figure
     launch_us: Figure
+    step_us: Figure
+    token_us: Figure
     peak_gflops: Figure
     time_factor: Figure
     visible_mib: Figure
     os_mib: Figure
     process_mib: Figure
     torch: str
+    attention: Attention
+    foreach: bool
     allocator_block_bytes: Figure
     workspace_mib: Figure
     dropout_mask_bytes: Figure
-    foreach: bool
     power_w: Figure | None
     power_mode: str
+    rates: Rates | None = None
 
     def __post_init__(self) -> None:
         _check_words(self)
@@ -140,8 +161,6 @@ class Profile:
                 _check(number > 0 or field in _MAY_BE_ZERO, f"{key}.{end} is {number:g}; it must be above 0")
             if field in _WHOLE:
                 _check(figure.value.is_integer(), f"{key}.value is {figure.value:g}; it must be a whole number")
-        factor = self.time_factor.value
-        _check(factor == 1, f"compute.time_factor.value is {factor:g}; it must be 1, only its range says something")
         low = self.available_mib[0]
         _check(low > 0, f"memory.os_mib.high is {self.os_mib.high:g}; it must be below the low end of visible_mib")
 
@@ -154,7 +173,8 @@ class Profile:
     def digest(self) -> str:
         """SHA-256 over what prices a job: the figures with their ranges, kind and software; not words or sources."""
         figures = {key: (f.value, f.low, f.high) for key, f in self.figures().items()}
-        text = json.dumps([self.kind, self.torch, self.foreach, figures], sort_keys=True)
+        rates = None if self.rates is None else [_encode_rates(self.rates)[name] for name in ("products", "streams")]
+        text = json.dumps([self.kind, self.torch, self.attention, self.foreach, figures, rates], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def figures(self) -> dict[str, Figure]:
@@ -168,6 +188,8 @@ class Profile:
         for section, names in _SECTIONS.items():
             values = {name: getattr(self, name) for name in names}
             data[section] = {name: _encode(value) for name, value in values.items() if value is not None}
+        if self.rates is not None:
+            data["rates"] = _encode_rates(self.rates)
         return data
 
     @classmethod
@@ -248,6 +270,7 @@ def _check_words(profile: Profile) -> None:
     for key, value, choices in (
         ("basis", profile.basis, ("derived", "calibrated")),
         ("kind", profile.kind, ("cuda", "cpu")),
+        ("software.attention", profile.attention, get_args(Attention)),
     ):
         _check(value in choices, f"{key} is {value!r}; it must be one of {_words(choices)}")
     version = re.match(r"\d+\.\d+", profile.torch)
@@ -258,12 +281,30 @@ def _encode(value: Any) -> Any:
     return {key: getattr(value, key) for key in _FIGURE_KEYS} if isinstance(value, Figure) else value
 
 
+def _encode_rates(rates: Rates) -> dict[str, Any]:
+    products = {kind: dict(vars(rate)) for kind, rate in rates.products.items()}
+    streams = {kind: {"mib": list(rate.mib), "us": list(rate.us)} for kind, rate in rates.streams.items()}
+    return {"conditions": dict(rates.conditions), "products": products, "streams": streams}
+
+
+def _upgraded(data: Any) -> Any:
+    """A file of version 1 in today's layout: it priced neither loading nor an optimizer's call."""
+    if not isinstance(data, Mapping) or data.get("schema_version") != 1 or type(data["schema_version"]) is not int:
+        return data
+    nothing = {"value": 0.0, "basis": "assumed", "source": "not known to version 1 of the profile's layout"}
+    upgraded = {**data, "schema_version": SCHEMA_VERSION}
+    for section, added in (("compute", {"step_us": nothing, "token_us": nothing}), ("software", {"attention": "math"})):
+        if isinstance(data.get(section), Mapping):
+            upgraded[section] = {**added, **data[section]}
+    return upgraded
+
+
 def _decode(data: Any) -> Profile:
-    table = _table(data, "the file", ("schema_version", *_HEAD, *_SECTIONS))
+    table = _table(_upgraded(data), "the file", ("schema_version", *_HEAD, *_SECTIONS), ("rates",))
     version = table["schema_version"]
     _check(
         type(version) is int and version == SCHEMA_VERSION,
-        f"schema_version is {version!r}; this version of farsearch reads {SCHEMA_VERSION}",
+        f"schema_version is {version!r}; this version of farsearch reads 1 to {SCHEMA_VERSION}",
     )
     values = {name: _typed(table[name], _PLAIN[name], name) for name in _HEAD}
     for section, names in _SECTIONS.items():
@@ -275,7 +316,43 @@ def _decode(data: Any) -> Profile:
                 values[name] = _typed(part[name], _PLAIN[name], key)
             else:
                 values[name] = _figure(part[name], key) if name in part else None
+    if "rates" in table:
+        values["rates"] = _rates(table["rates"])
     return Profile(**values)
+
+
+def _rates(value: Any) -> Rates:
+    table = _table(value, "rates", ("conditions", "products", "streams"))
+    words = _table(table["conditions"], "rates.conditions", (), _keys(table["conditions"]))
+    conditions = {key: _typed(word, str, f"rates.conditions.{key}") for key, word in words.items()}
+    products = {}
+    for kind, rate in _table(table["products"], "rates.products", (), PRODUCTS).items():
+        where = f"rates.products.{kind}"
+        fields = _table(rate, where, tuple(ProductRate.__dataclass_fields__))
+        numbers = {key: _typed(number, float, f"{where}.{key}") for key, number in fields.items()}
+        products[kind] = _made(where, ProductRate, **numbers)
+    streams = {}
+    for kind, rate in _table(table["streams"], "rates.streams", (), STREAMS).items():
+        where = f"rates.streams.{kind}"
+        lists = {key: _numbers(part, f"{where}.{key}") for key, part in _table(rate, where, ("mib", "us")).items()}
+        streams[kind] = _made(where, StreamRate, **lists)
+    return Rates(conditions, products, streams)
+
+
+def _keys(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Mapping) else ()
+
+
+def _numbers(value: Any, where: str) -> tuple[float, ...]:
+    _check(isinstance(value, list), f"{where} is {value!r}; it must be a list of numbers")
+    return tuple(_typed(number, float, where) for number in value)
+
+
+def _made(where: str, kind: Callable[..., Any], **values: Any) -> Any:
+    try:
+        return kind(**values)
+    except ProfileError as error:
+        raise ProfileError(f"{where}.{error}") from None
 
 
 def _table(value: Any, where: str, required: Iterable[str], optional: Iterable[str] = ()) -> Mapping[str, Any]:
@@ -306,7 +383,5 @@ def _figure(value: Any, where: str) -> Figure:
     table = _table(value, where, ("value", "basis", "source"), ("low", "high"))
     texts = {key: _typed(table[key], str, f"{where}.{key}") for key in ("basis", "source")}
     numbers = {key: _typed(table.get(key, table["value"]), float, f"{where}.{key}") for key in ("value", "low", "high")}
-    try:
-        return Figure(**numbers, **texts)
-    except ProfileError as error:
-        raise ProfileError(f"{where}.{error}") from None
+    figure: Figure = _made(where, Figure, **numbers, **texts)
+    return figure

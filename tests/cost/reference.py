@@ -40,16 +40,19 @@ def make_profile(**changes: Figure | None) -> Profile:
         bmm_gflops=figure(9),
         bandwidth_gbs=figure(5),
         launch_us=figure(7),
+        step_us=figure(90),
+        token_us=figure(0.5),
         peak_gflops=figure(90),
         time_factor=figure(1, 0.5, 2.5),
         visible_mib=figure(4096),
         os_mib=figure(400, 300, 500),
         process_mib=figure(300, 250, 420),
         torch="2.13",
+        attention="math",
+        foreach=False,
         allocator_block_bytes=figure(1),
         workspace_mib=figure(0),
         dropout_mask_bytes=figure(4),
-        foreach=False,
         power_w=figure(10),
         power_mode="all",
     )
@@ -144,8 +147,12 @@ def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False
     return peak / 2**20
 
 
-def naive_step_seconds(step: Traced, profile: Profile, parts: int = 1) -> float:
-    """Roofline of one operation after the other, forward and backward pass ``parts`` times, the optimizer once."""
+def naive_step_seconds(step: Traced, profile: Profile, tokens: int, parts: int = 1) -> float:
+    """Roofline of one operation after the other, forward and backward pass ``parts`` times, the optimizer once.
+
+    Args:
+        tokens: of the whole batch, which are made a tensor.
+    """
     bandwidth, launch = profile.bandwidth_gbs.value * 1e9, profile.launch_us.value * 1e-6
     rates = {"gemm": profile.gemm_gflops.value * 1e9, "bmm": profile.bmm_gflops.value * 1e9}
 
@@ -153,8 +160,9 @@ def naive_step_seconds(step: Traced, profile: Profile, parts: int = 1) -> float:
         total = 0.0
         for segment in segments:
             for operation in segment.operations:
-                compute = operation.flops / rates[operation.kind] if operation.kind in rates else 0.0
+                compute = operation.flops / rates.get(operation.category, math.inf)
                 total += max(compute, operation.bytes / bandwidth) + launch
         return total
 
-    return parts * seconds(step.segments) + seconds([step.optimizer])
+    overhead = 1e-6 * (profile.step_us.value + tokens * profile.token_us.value)
+    return parts * seconds(step.segments) + seconds([step.optimizer]) + overhead

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from farsearch.cost.table import EVENT_KINDS, OPERATION_KINDS, StepTable
+from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS
+from farsearch.cost.table import EVENT_KINDS, StepTable
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import traced
 from tests.tiny import FAMILIES, make_config
@@ -83,8 +84,9 @@ def test_composed_is_traced(family: str, name: str, batch_size: int, count: int,
             assert sizes == [event.size for event in segment.events], where
             assert [EVENT_KINDS[i] for i in part.event_kinds] == [event.kind for event in segment.events], where
             assert [OPERATION_KINDS[i] for i in part.operation_kinds] == [op.kind for op in segment.operations], where
-            assert np.rint(part.work(length, neurons)).tolist() == [op.flops for op in segment.operations], where
-            assert np.rint(part.traffic(length, neurons)).tolist() == [op.bytes for op in segment.operations], where
+            assert [CATEGORIES[i] for i in part.categories] == [op.category for op in segment.operations], where
+            work = [[getattr(op, name) for name in FEATURES] for op in segment.operations]
+            assert np.rint(part.work(length, neurons)).tolist() == work, where
             assert np.abs(exact - sizes).max(initial=0) < 1e-3, where
 
 

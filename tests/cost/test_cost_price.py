@@ -230,7 +230,7 @@ def test_wall_time_is_the_sum_over_the_batches(config: FarConfig, micro: int | N
 
     @cache
     def step(length: int) -> float:
-        return naive_step_seconds(directly(config, rows, length), make_profile(), parts)
+        return naive_step_seconds(directly(config, rows, length), make_profile(), BATCH * length, parts)
 
     expected = sum(step(max(min(LENGTHS[row], 48) for row in batch)) for batch in batches)
     cost = board().price(config, plan)
@@ -240,13 +240,14 @@ def test_wall_time_is_the_sum_over_the_batches(config: FarConfig, micro: int | N
 
 
 def test_time_goes_by_the_profile() -> None:
-    """Twice the rates and half the launch overhead, half the time; the range is the profile's factor."""
+    """Twice the rates and half the overheads, half the time; the range is the profile's factor."""
     slow = board().price(UNEVEN)
     fast = pricer(
         profile=make_profile(
-            gemm_gflops=figure(80), bmm_gflops=figure(18), bandwidth_gbs=figure(10), launch_us=figure(3.5)
+            gemm_gflops=figure(80), bmm_gflops=figure(18), bandwidth_gbs=figure(10), launch_us=figure(3.5),
+            step_us=figure(45), token_us=figure(0.25),
         )
-    ).price(UNEVEN)
+    ).price(UNEVEN)  # fmt: skip
     assert fast.wall_time_s == pytest.approx(slow.wall_time_s / 2)
     assert slow.wall_time_range_s == (0.5 * slow.wall_time_s, 2.5 * slow.wall_time_s)
     assert slow.energy_j == pytest.approx(10 * slow.wall_time_s)

@@ -1,0 +1,104 @@
+"""What an operation of a training step is: its kind, its work, and what it touches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from farsearch.devices.rates import PRODUCTS, STREAMS
+
+__all__ = ["CATEGORIES", "FEATURES", "OPERATION_KINDS", "VIEWS", "Operation", "describe", "tensors_in"]
+
+OPERATION_KINDS = (*PRODUCTS, *STREAMS)
+"""Kinds of operations, each with a rate of its own on a calibrated device."""
+
+CATEGORIES = ("gemm", "bmm", "stream", "optimizer")
+"""What people see of them: products, batched products of the attention, everything else, the optimizer's step."""
+
+FEATURES = ("flops", "left", "right", "out", "matrices")
+"""Numbers that the time of an operation depends on."""
+
+VIEWS = {
+    "view", "_unsafe_view", "t", "transpose", "expand", "detach", "slice", "select", "unsqueeze", "squeeze", "permute",
+    "alias", "device", "empty_like", "empty", "new_empty", "as_strided", "split", "_local_scalar_dense", "reshape",
+    "unbind",
+}  # fmt: skip
+"""Operations that move no data."""
+
+_LEFT = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
+"""Matrix products, and which of their arguments is the left factor."""
+
+_STREAMS = {
+    "copy": ("copy_", "clone", "_to_copy", "cat", "stack", "contiguous"),
+    "fill": ("fill_", "zero_", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "new_zeros"),
+    "activation": ("gelu", "gelu_backward", "tanh", "erf", "exp", "silu", "silu_backward", "sigmoid", "tanh_backward"),
+    "softmax": ("_softmax", "_softmax_backward_data", "_log_softmax", "_log_softmax_backward_data"),
+    "norm": ("native_layer_norm", "native_layer_norm_backward"),
+    "random": ("random_",),
+    "bernoulli": ("bernoulli_", "bernoulli", "native_dropout"),
+    "reduction": ("sum", "mean", "all", "any", "amax", "amin"),
+    "gather": ("embedding", "index", "embedding_dense_backward", "gather", "index_select"),
+    "fused": ("_fused_adamw_", "_fused_adam_", "_fused_sgd_"),
+}
+_KIND_OF = {name: kind for kind, names in _STREAMS.items() for name in names}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One kernel.
+
+    Attributes:
+        kind: one of ``OPERATION_KINDS``.
+        category: one of ``CATEGORIES``.
+        flops: floating-point operations; a product ``[m, k] @ [k, n]`` counts 2 m n k.
+        left, right, out: bytes of a product's factors and of its result; of another operation, all that it reads is
+            ``left``.
+        matrices: of a batched product; otherwise 1.
+    """
+
+    kind: str
+    category: str
+    flops: int
+    left: int
+    right: int
+    out: int
+    matrices: int
+
+    @property
+    def bytes(self) -> int:
+        """All that is read and written."""
+        return self.left + self.right + self.out
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """All tensors of nested arguments."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def describe(name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor], stepping: bool = False) -> Operation:
+    """The operation of torch's dispatcher called ``name``; ``stepping``: of an optimizer."""
+    plain = name.rstrip("_")
+    out = _nbytes(outputs)
+    if plain in _LEFT:
+        left, right = args[_LEFT[plain] : _LEFT[plain] + 2]
+        shape = "gemm" if left.dim() == 2 else "bmm"
+        form = "tn" if _transposed(left) else "nt" if _transposed(right) else "nn"
+        work = 2 * outputs[0].numel() * left.shape[-1]
+        matrices = 1 if left.dim() == 2 else left.shape[0]
+        return Operation(f"{shape}_{form}", shape, work, _nbytes([left]), _nbytes([right]), out, matrices)
+    kind = _KIND_OF.get(name) or _KIND_OF.get(plain) or ("in_place" if name.endswith("_") else "arithmetic")
+    # rows that are read, not the table
+    left = out if name in ("embedding", "index") else _nbytes(inputs)
+    category = "optimizer" if stepping else "stream"
+    return Operation(kind, category, outputs[0].numel(), left, 0, out, 1)
+
+
+def _transposed(x: Tensor) -> bool:
+    return x.stride(-1) != 1 and x.stride(-2) == 1
+
+
+def _nbytes(tensors: list[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,100 @@
+"""Measured rates of the kinds of operations that a training step consists of.
+
+What a data sheet says about a device is one number for all products and one for all streams. A calibrated profile has
+a rate for each kind of operation, as a function of its size: narrow products are slower a FLOP than wide ones,
+small tensors stay in a cache and large ones need fresh pages, random numbers take longer than sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from farsearch.errors import ProfileError
+
+__all__ = ["PRODUCTS", "STREAMS", "ProductRate", "Rates", "StreamRate"]
+
+PRODUCTS = ("gemm_nn", "gemm_nt", "gemm_tn", "bmm_nn", "bmm_nt", "bmm_tn")
+"""Products of matrices and of batches of them. ``nt``: the right factor is transposed, ``tn``: the left."""
+
+STREAMS = (
+    "arithmetic",
+    "in_place",
+    "copy",
+    "fill",
+    "activation",
+    "softmax",
+    "norm",
+    "random",
+    "bernoulli",
+    "reduction",
+    "gather",
+    "fused",
+)
+"""Everything else. ``arithmetic`` makes a new tensor, ``in_place`` does not; ``random`` draws bits, ``bernoulli`` masks;
+``fused`` is an optimizer's own kernel."""
+
+
+@dataclass(frozen=True)
+class ProductRate:
+    """Seconds of a product, linear in its work and in what it touches: large ones cost FLOPs, narrow ones bytes.
+
+    Attributes:
+        s_per_tflop: an addition and a multiplication are 2 operations.
+        s_per_gb_left, s_per_gb_right, s_per_gb_out: of the factors and the result, 10^9 bytes.
+        us_per_matrix: of each matrix of a batch.
+        us_per_call: beside the overhead that every operation has.
+    """
+
+    s_per_tflop: float
+    s_per_gb_left: float
+    s_per_gb_right: float
+    s_per_gb_out: float
+    us_per_matrix: float
+    us_per_call: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            _check(math.isfinite(value) and value >= 0, f"{name} is {value:g}; it must be a number of at least 0")
+        _check(any(vars(self).values()), "every rate is 0; a product must take some time")
+
+
+@dataclass(frozen=True)
+class StreamRate:
+    """Time of an operation that computes element by element, by the bytes that it reads and writes.
+
+    Attributes:
+        mib: sizes at which it was measured, ascending.
+        us: microseconds at each of them, beside the overhead that every operation has.
+    """
+
+    mib: tuple[float, ...]
+    us: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check(len(self.mib) == len(self.us) > 0, f"mib has {len(self.mib)} numbers and us {len(self.us)}; one each")
+        for name, values in (("mib", self.mib), ("us", self.us)):
+            wrong = [value for value in values if not (math.isfinite(value) and value > 0)]
+            _check(not wrong, f"{name} has {wrong[0] if wrong else 0:g}; it must be above 0")
+        ascending = all(a < b for a, b in zip(self.mib, self.mib[1:], strict=False))
+        _check(ascending, f"mib is {list(self.mib)}; it must ascend")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What calibration measured on a device.
+
+    Attributes:
+        conditions: under which it was measured: date, versions, threads, clocks, power mode.
+        products, streams: by kind; a kind that is missing is priced by the profile's general figures.
+    """
+
+    conditions: Mapping[str, str]
+    products: Mapping[str, ProductRate]
+    streams: Mapping[str, StreamRate]
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ProfileError(message)
