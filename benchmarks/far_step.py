@@ -20,13 +20,13 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.profiler_peak import Batch, allocated, example_batch, peak_mib
 from benchmarks.step_measures import interleaved, product_seconds, step_seconds
 from benchmarks.step_picture import save_picture
 from benchmarks.step_report import Report, Result, device_name, tables
 from benchmarks.step_variants import ABLATION, FULL, VARIANTS, Contender, Variant, contender
+from farsearch.calibration.local import this_machine
+from farsearch.calibration.steps import Batch, allocated, example_batch, peak_mib
 from farsearch.cli.terminal import print_rows
-from farsearch.devices.machine import this_machine
 from farsearch.errors import FarsearchError
 from farsearch.models.load import build_model, load_config, resolve_model
 from farsearch.tables import markdown_table

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.step_variants import FULL
-from farsearch.devices.machine import this_machine
+from farsearch.calibration.local import this_machine
 
 __all__ = ["Report", "Result", "device_name", "tables"]
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from benchmarks.profiler_peak import Batch, apply_config
 from farsearch.baselines import METHODS
+from farsearch.calibration.steps import Batch, apply_config
 from farsearch.cost.plans import optimizer_of
 from farsearch.far.layout import ModelLayout, get_module, set_module
 from farsearch.far.loop import train_step

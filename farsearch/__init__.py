@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farsearch.api import apply_far, estimate, search
+    from farsearch.api import apply_far, estimate, search, sweep
     from farsearch.jobs import JobOptions
     from farsearch.records import FarConfig
 
 __version__ = "0.1.0"
-__all__ = ["FarConfig", "JobOptions", "apply_far", "estimate", "search"]
+__all__ = ["FarConfig", "JobOptions", "apply_far", "estimate", "search", "sweep"]
 
 _HOMES = {"FarConfig": "farsearch.records", "JobOptions": "farsearch.jobs"}
 

@@ -1,30 +1,31 @@
-"""farsearch as a library: the three things that are useful without the command line."""
+"""farsearch as a library: the things that are useful without the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from farsearch.calibration.local import find_profile
+from farsearch.cost.account import account, device_plans
 from farsearch.cost.plans import Goal
-from farsearch.cost.price import Cost, Pricer
+from farsearch.cost.price import Cost, Pricer, shared_tables
+from farsearch.cost.sweep import Sweep, price_space
 from farsearch.errors import BadInput
 from farsearch.far import surgery
 from farsearch.far.layout import get_module
 from farsearch.far.selection import learner_counts, random_learners
-from farsearch.jobs import JobOptions, find_profile, resolve_job, shared_tables
 from farsearch.models.families import layout_of
 from farsearch.models.load import load_config, resolve_model
 from farsearch.records import FarConfig, StudySnapshot
-from farsearch.study.search import Search
-from farsearch.study.store import Store
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from farsearch.jobs import JobOptions
     from farsearch.study.search import Watcher
 
-__all__ = ["HOME", "apply_far", "estimate", "search"]
+__all__ = ["HOME", "apply_far", "estimate", "frozen_config", "pricer_for", "search", "sweep"]
 
 HOME = Path(".farsearch")
 """Journal, saved tensors and caches of a working directory."""
@@ -68,6 +69,9 @@ def estimate(
     classes: int = 2,
     samples: int | None = None,
     plan: Goal | None = None,
+    optimizer: Literal["adamw", "sgd"] = "adamw",
+    micro_batch_size: int | None = None,
+    prime_on_device: bool = False,
     progress: Callable[[str], None] | None = None,
     **frozen: Any,
 ) -> Cost:
@@ -75,30 +79,113 @@ def estimate(
 
     Args:
         device: name of a profile, or path of a profile's file.
-        config: what is trained; None for one made of ``frozen``: ``frozen_fraction`` (one number or one a layer) and
-            the other frozen parts of ``FarConfig``.
+        config: what is trained; None for one made of ``frozen``: ``frozen_fraction`` (one number or one a layer), the
+            other frozen parts of ``FarConfig``, and ``priming_epochs``.
         samples: rows of one epoch, each at full length; None for a single step.
         plan: what the step is arranged for; None for ordinary modules.
+        micro_batch_size: rows that go through the model at once; None for the whole batch.
+        prime_on_device: the priming is the device's too, with gradient descent in micro-batches, as ``run`` does it.
         progress: told what the calibration of the device ``local`` does.
 
     Raises:
         BadInput: for an unknown device, or values that the model does not take.
         MissingResource: when the model's configuration is not at hand.
     """
+    if config is None:
+        config = frozen_config(model, frozen)
+    pricer = pricer_for(
+        device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
+        prime_on_device=prime_on_device, progress=progress,
+    )  # fmt: skip
+    return account(pricer, config, device_plans(pricer, plan, optimizer, micro_batch_size), plan, samples).cost
+
+
+def sweep(
+    device: str,
+    model: str,
+    space: str = "default",
+    *,
+    batch_size: int = 16,
+    max_length: int = 128,
+    classes: int = 2,
+    samples: int | None = None,
+    optimizer: Literal["adamw", "sgd"] = "adamw",
+    micro_batch_size: int | None = None,
+    prime_on_device: bool = False,
+    configurations: int = 10_000,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Sweep:
+    """Price a whole space on a device under all its exact plans and ordinary modules.
+
+    Args:
+        space: name of a space, or path of its file.
+        samples: rows of one epoch, each at full length; None for a single step.
+        configurations: draws from the space by ``seed``, beside its corners; what is drawn twice is priced once.
+        progress: told what is done.
+
+    Raises:
+        BadInput: for an unknown device or space, or values that the model does not take.
+        MissingResource: when the model's configuration is not at hand.
+    """
+    # here, for a single estimate does not need optuna, which takes a second
+    from farsearch.study.draws import draw_configs
+    from farsearch.study.space import load_space
+
+    if prime_on_device and samples is None:
+        raise BadInput("priming on the device takes epochs of a number of rows that is not known; give --samples")
+    layers = len(layout_of(load_config(resolve_model(model), with_known=True)).layers)
+    configs = draw_configs(load_space(space), layers, configurations, seed, priming=prime_on_device)
+    pricer = pricer_for(
+        device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
+        prime_on_device=prime_on_device, progress=progress,
+    )  # fmt: skip
+    goals: tuple[Goal | None, ...] = (None, "time")
+    plans = [plan for goal in goals for plan in device_plans(pricer, goal, optimizer, micro_batch_size)]
+    return price_space(pricer, configs, plans, progress or _silent)
+
+
+def _silent(_: str) -> None:
+    """Where nobody asked to be told."""
+
+
+def pricer_for(
+    device: str,
+    model: str,
+    *,
+    batch_size: int,
+    max_length: int,
+    classes: int,
+    samples: int | None,
+    prime_on_device: bool,
+    progress: Callable[[str], None] | None,
+) -> Pricer:
+    """What prices configurations as ``estimate`` does, with its arguments and errors."""
     settings = load_config(resolve_model(model), with_known=True)
-    layers, limit = len(layout_of(settings).layers), int(settings.max_position_embeddings)
+    limit = int(settings.max_position_embeddings)
     if max_length > limit:
         raise BadInput(f"max_length is {max_length}; {model} takes at most {limit} tokens")
-    if config is None:
-        config = _frozen_config(model, layers, frozen)
-    profile = find_profile(device, Store(HOME), progress)
-    lengths = None if samples is None else [max_length] * samples
-    tables = shared_tables(settings, classes)
-    pricer = Pricer(settings, classes, batch_size, max_length, profile, lengths=lengths, tables=tables)
-    return pricer.price(config) if plan is None else pricer.best(config, plan)[1]
+    return Pricer(
+        settings,
+        classes,
+        batch_size,
+        max_length,
+        find_profile(device, HOME, progress),
+        lengths=None if samples is None else [max_length] * samples,
+        prime_on_device=prime_on_device,
+        priming_optimizer="sgd",
+        tables=shared_tables(settings, classes),
+    )
 
 
-def _frozen_config(model: str, layers: int, frozen: dict[str, Any]) -> FarConfig:
+def frozen_config(model: str, frozen: Mapping[str, Any]) -> FarConfig:
+    """The configuration that ``estimate``'s ``frozen`` arguments mean for a model.
+
+    Raises:
+        BadInput: for fractions of another number of layers.
+    """
+    frozen = dict(frozen)
+    layers = len(layout_of(load_config(resolve_model(model), with_known=True)).layers)
     given = frozen.pop("frozen_fraction", 0.0)
     fractions = tuple(given) if isinstance(given, Sequence) else (given,)
     if len(fractions) not in (1, layers):
@@ -127,6 +214,11 @@ def search(
         home: folder of journal, tensors and caches.
         storage: a database instead of the journal.
     """
+    # here, for an estimate needs none of them: optuna, datasets and evaluate take seconds
+    from farsearch.jobs import resolve_job
+    from farsearch.study.search import Search
+    from farsearch.study.store import Store
+
     store = Store(home, storage)
     job = resolve_job(options, store, watcher.note)
     bench = job.bench(store)

@@ -104,10 +104,10 @@ def chosen_methods(choice: Choice) -> tuple[Method, ...]:
 
 
 def price_method(method: Method, epochs: float, pricer: Pricer) -> Cost:
-    """What a method costs on the device; no learning rate changes that."""
+    """What a method costs on the device with ``ordinary_plan``; no learning rate changes that."""
     config = method.far_config(pricer.layers, method.learning_rates[0], epochs)
     if config is not None:
-        return pricer.price(config, StepPlan())
+        return pricer.price(config)
     assert method.prepare is not None
     return pricer.price_prepared(method.prepare, epochs)
 

@@ -6,15 +6,14 @@ import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from farsearch.calibration.local import find_profile
 from farsearch.cost.plans import Goal
-from farsearch.cost.price import Pricer, TableKey, priming_plan
-from farsearch.cost.table import StepTable
-from farsearch.devices import Profile, load_profile, local_profile
+from farsearch.cost.price import Pricer, priming_plan, shared_tables
+from farsearch.devices import Profile
 from farsearch.devices.registry import LOCAL
 from farsearch.errors import BadInput
 from farsearch.models.families import layout_of
@@ -28,7 +27,7 @@ from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
 from farsearch.training import Bench
 
-__all__ = ["DEFAULT_MODEL", "Job", "JobOptions", "find_profile", "resolve_job", "shared_tables"]
+__all__ = ["DEFAULT_MODEL", "Job", "JobOptions", "resolve_job"]
 
 DEFAULT_MODEL = "distilbert-base-uncased"
 _EMBEDDED_MODEL = "minilm"
@@ -108,23 +107,6 @@ class Job:
         )
 
 
-def shared_tables(config: Any, classes: int) -> dict[TableKey, StepTable]:
-    """The look-up tables of a model, traced once a process, whatever job or device they are asked for."""
-    return _tables(config.to_json_string(use_diff=False), classes)
-
-
-@lru_cache(maxsize=16)
-def _tables(_config: str, _classes: int) -> dict[TableKey, StepTable]:
-    return {}
-
-
-def find_profile(name: str, store: Store, progress: Callable[[str], None] | None = None) -> Profile:
-    """A profile by name or path; ``local`` is calibrated at first use."""
-    if name == LOCAL:
-        return local_profile(store.cache / "devices", progress)
-    return load_profile(name, store.home / "devices")
-
-
 def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], None]) -> Job:
     """Read data, model configuration, space and profile.
 
@@ -137,13 +119,13 @@ def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], Non
     get_task(options.task)
     name = options.model or (_EMBEDDED_MODEL if options.task == "reviews" else DEFAULT_MODEL)
     source = resolve_model(name)
-    shipped = None if options.device == LOCAL else find_profile(options.device, store, progress)
+    shipped = None if options.device == LOCAL else find_profile(options.device, store.home, progress)
     space.distributions(len(layout_of(load_config(source)).layers))
     data = load_task(options.task, options.data_dir)
     split = _split(data, options)
     tokenizer = load_tokenizer(source)
     max_length = _max_length(options, source, tokenizer, data)
-    profile = shipped or find_profile(options.device, store, progress)
+    profile = shipped or find_profile(options.device, store.home, progress)
     job = JobSpec(
         task=data.spec.name,
         data=data.fingerprint,

@@ -169,7 +169,8 @@ class StepPlan(Record):
         layer_norm: ``modules``, or rebuild the normalised input from the ``output``.
         frozen_dtype: in which frozen feed-forward weights are held; fewer bits than ``float32`` round them.
         checkpointing: each layer keeps its input alone and runs forward again.
-        optimizer_kernel: ``loop`` over a parameter's elements operation by operation, or ``fused`` in one.
+        optimizer_kernel: ``loop`` over the parameters, operation by operation; each operation on all of them at once,
+            with a copy of them (``foreach``); or ``fused`` in one.
         optimizer_step: all parameters at the ``end``, or each in the ``backward`` pass as soon as its gradient is
             complete, which is dropped then.
     """
@@ -182,7 +183,7 @@ class StepPlan(Record):
     layer_norm: Literal["modules", "output"] = "modules"
     frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     checkpointing: bool = False
-    optimizer_kernel: Literal["loop", "fused"] = "loop"
+    optimizer_kernel: Literal["loop", "foreach", "fused"] = "loop"
     optimizer_step: Literal["end", "backward"] = "end"
 
     def __post_init__(self) -> None:
@@ -192,7 +193,10 @@ class StepPlan(Record):
             size is None or self.optimizer_step == "end",
             f"micro_batch_size is {size} and optimizer_step is 'backward'; gradients that add up need 'end'",
         )
-
+        _check(
+            self.optimizer_kernel != "foreach" or self.optimizer_step == "end",
+            "optimizer_kernel is 'foreach' and optimizer_step 'backward'; all parameters at once need 'end'",
+        )
         _check(
             self.frozen_dtype == "float32" or self.feed_forward != "modules",
             f"frozen_dtype is {self.frozen_dtype!r} and feed_forward 'modules', which would hold float32 copies; "

@@ -10,7 +10,7 @@ import pytest
 import transformers
 
 import farsearch
-from farsearch import FarConfig, JobOptions, apply_far, estimate, search
+from farsearch import FarConfig, JobOptions, apply_far, estimate, search, sweep
 from farsearch.errors import BadInput
 from farsearch.records import TrialRecord
 
@@ -37,7 +37,7 @@ class Listener:
 
 def test_the_public_surface() -> None:
     """A change to what the package offers is always on purpose."""
-    assert farsearch.__all__ == ["FarConfig", "JobOptions", "apply_far", "estimate", "search"]
+    assert farsearch.__all__ == ["FarConfig", "JobOptions", "apply_far", "estimate", "search", "sweep"]
     with pytest.raises(AttributeError, match="no attribute 'serach'"):
         farsearch.serach  # noqa: B018
 
@@ -69,6 +69,21 @@ def test_estimate_needs_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert far.tensor_peak_mib < full.tensor_peak_mib
     with pytest.raises(BadInput, match="at most 512"):
         estimate("jetson-nano", "google/bert_uncased_L-2_H-128_A-2", max_length=600)
+
+
+def test_sweep_prices_as_estimate_does(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prices of a swept configuration are those of an estimate of it alone, batch, rows and optimizer included."""
+    monkeypatch.chdir(tmp_path)
+    job = {"batch_size": 4, "max_length": 16, "samples": 12, "optimizer": "sgd", "micro_batch_size": 2}
+    swept = sweep("jetson-nano", str(tiny_bert), "uniform", configurations=5, **job)  # type: ignore[arg-type]
+    for i, config in enumerate(swept.configs):
+        alone = estimate("jetson-nano", str(tiny_bert), config, **job)  # type: ignore[arg-type]
+        assert swept.peak_memory_mib[0, i] == pytest.approx(alone.peak_memory_mib, rel=1e-12)
+        assert swept.wall_time_s[0, i] == pytest.approx(alone.wall_time_s, rel=1e-12)
+    assert {plan.optimizer for plan in swept.plans} == {"sgd"}
+    assert {plan.micro_batch_size for plan in swept.plans} == {2}
+    with pytest.raises(BadInput, match="give --samples"):
+        sweep("jetson-nano", str(tiny_bert), prime_on_device=True)
 
 
 def test_search_is_the_commands_search(tiny_bert: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ progress.py what a search shows while it goes on
 look.py     status, trials, show, pareto, sync, ui: what a study holds
 deploy.py   export, finetune
 price.py    estimate: what a configuration costs
-lists.py    devices, spaces, tasks, studies
+devices.py  devices: list, show, calibrate, import, check
+lists.py    spaces, tasks, studies
 ==========  ====================================================
 
 Commands import what they need when they run: torch, optuna and mlflow together take several seconds.
@@ -29,7 +30,7 @@ from typing import Any, NoReturn
 
 import click
 
-from farsearch.cli import deploy, lists, look, price, run
+from farsearch.cli import deploy, devices, lists, look, price, run
 from farsearch.errors import FarsearchError
 
 __all__ = ["main"]
@@ -84,7 +85,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (*run.COMMANDS, *look.COMMANDS, *deploy.COMMANDS, *price.COMMANDS, *lists.COMMANDS):
+for command in (*run.COMMANDS, *look.COMMANDS, *deploy.COMMANDS, *price.COMMANDS, *devices.COMMANDS, *lists.COMMANDS):
     cli.add_command(command)
 
 

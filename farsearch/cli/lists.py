@@ -1,47 +1,12 @@
-"""``devices``, ``spaces``, ``tasks``, ``studies``: what there is."""
+"""``spaces``, ``tasks``, ``studies``: what there is."""
 
 from __future__ import annotations
 
 import click
 
-from farsearch.cli.options import HOME, open_store, storage_option
-from farsearch.cli.terminal import print_rows
+from farsearch.cli.options import open_store, storage_option
 
 __all__ = ["COMMANDS"]
-
-
-@click.group()
-def devices() -> None:
-    """List and show device profiles: memory and speed of a device, with their sources."""
-
-
-@devices.command("list")
-def devices_list() -> None:
-    """List the profiles that --device takes."""
-    from farsearch.devices import list_profiles, load_profile
-
-    for name in list_profiles(HOME / "devices"):
-        profile = load_profile(name, HOME / "devices")
-        low, high = profile.available_mib
-        click.echo(f"{name:20} {profile.title}; {low:.0f} to {high:.0f} MiB for the process ({profile.basis})")
-    click.echo(f"{'local':20} this machine, calibrated at first use")
-
-
-@devices.command("show")
-@click.argument("name")
-def devices_show(name: str) -> None:
-    """Show a profile with the source of each value.
-
-    \b
-    Example:
-      farsearch devices show jetson-nano
-    """
-    from farsearch.cli.details import profile_rows
-    from farsearch.jobs import find_profile
-
-    profile = find_profile(name, open_store(None), lambda text: click.echo(text, err=True))
-    click.echo(f"{profile.name}: {profile.title} ({profile.basis})\n{profile.note}")
-    print_rows(profile_rows(profile), None, "")
 
 
 @click.group()
@@ -132,4 +97,4 @@ def studies_delete(name: str, yes: bool, storage: str | None) -> None:
     click.echo(f"deleted {name}")
 
 
-COMMANDS = (devices, spaces, tasks, studies)
+COMMANDS = (spaces, tasks, studies)

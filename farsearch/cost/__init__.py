@@ -9,6 +9,7 @@ optimizer.py   an optimizer's step of one tensor
 plans.py       how a step can be executed
 memory.py      the worst moment in memory
 seconds.py     measured rates, or a roofline
+lookup.py      what both take of each kind of layer, kept by its number of learners
 price.py       the price of a job
 =============  =====================================================================
 """

@@ -1,6 +1,8 @@
 """The memory account: what lives at each moment of a composed step, as the device's allocator counts it.
 
-PyTorch's caching allocator rounds blocks up; the device profile says to what.
+PyTorch's caching allocator rounds blocks up; the device profile says to what. Of each segment only its highest moment
+and what it leaves matter, and of each group of trained tensors what the optimizer holds of it: numbers that depend on
+the learners, looked up (``lookup``) and added up here for many configurations at once.
 """
 
 from __future__ import annotations
@@ -8,109 +10,153 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from farsearch.cost.optimizer import optimizer_step
-from farsearch.cost.table import EVENT_KINDS, Composed, Neurons, Part
+from farsearch.cost.software import step_count_bytes
+from farsearch.cost.table import EVENT_KINDS, Array, Indices, Part, Tensors
 from farsearch.devices.profile import Profile
 from farsearch.records import StepPlan
 
-__all__ = ["MIB", "MemoryAccount", "memory_account"]
+__all__ = ["LEVELS", "MIB", "SIZES", "MemoryAccount", "group_sizes", "memory_account", "segment_levels"]
 
 MIB = float(2**20)
 
 _BYTES = 4
 """Bytes of a float32, in which all training is done."""
 
+LEVELS = ("high", "net", "gradients_at_high", "gradients", "saved_at_high", "saved")
+"""Bytes of a segment beside what lived before it: at its highest moment and at its end, in all, of gradients, and of
+what is saved for later segments."""
+
+SIZES = ("elements", "tensors", "matrix_elements", "first", "last", "high")
+"""Of a group of trained tensors: elements, number, elements of its matrices, of its first and of its last one, and the
+bytes of temporaries at the highest moment in which the optimizer steps another matrix than the first."""
+
 
 @dataclass(frozen=True)
 class MemoryAccount:
-    """What lives at the worst moment of a step, in MiB.
+    """What lives at the worst moment of steps, in MiB: ``[configurations]`` each.
 
     Attributes:
         parameters: weights and buffers. gradients, optimizer: of the trained tensors. saved: kept from the forward
             to the backward pass. temporaries: the rest. workspace: of the device's matrix library.
-        moment: the segment in which the peak falls, or ``optimizer``.
     """
 
-    parameters: float
-    gradients: float
-    optimizer: float
-    saved: float
-    temporaries: float
-    workspace: float
-    moment: str
+    parameters: Array
+    gradients: Array
+    optimizer: Array
+    saved: Array
+    temporaries: Array
+    workspace: Array
 
-    @property
-    def tensor_peak_mib(self) -> float:
-        """All of it."""
-        return self.parameters + self.gradients + self.optimizer + self.saved + self.temporaries + self.workspace
-
-    def breakdown(self) -> dict[str, float]:
+    def breakdown(self) -> dict[str, Array]:
         """MiB by category."""
-        names = ("parameters", "gradients", "optimizer", "saved", "temporaries", "workspace")
-        return {name: getattr(self, name) for name in names}
+        return dict(vars(self))
 
 
-def _optimizer_peak(step: Composed, plan: StepPlan) -> float:
-    """Bytes of temporaries at the highest moment of the optimizer step: it goes through the matrices in order."""
-    optimizer = optimizer_step(plan, True)  # no vector comes near the matrices
-    sizes = step.trained[step.matrices]
-    before = np.concatenate([[0.0], sizes[:-1]])
-    return float((optimizer.carried_bytes * before + optimizer.peak_bytes * sizes).max(initial=0.0))
-
-
-def _event_bytes(part: Part, length: int, neurons: Neurons, profile: Profile) -> NDArray[np.float64]:
-    """Signed bytes of each event as the device's allocator counts them."""
-    sizes: NDArray[np.float64] = np.rint(part.sizes(length, neurons))
-    masks = part.event_kinds == EVENT_KINDS.index("mask")
-    sizes = np.where(masks, sizes * (profile.dropout_mask_bytes.value / _BYTES), sizes)
-    block = profile.allocator_block_bytes.value
-    return np.sign(sizes) * np.ceil(np.abs(sizes) / block) * block
-
-
-def memory_account(static: float, step: Composed, length: int, plan: StepPlan, profile: Profile) -> MemoryAccount:
-    """The worst moment of a training step at one length.
+def segment_levels(part: Part, length: int, learners: Indices, plan: StepPlan, profile: Profile) -> Array:
+    """``LEVELS`` of a segment by learners: ``[learners, levels]``.
 
     With a micro-batch (the table's batch is the part's) the gradients of the parts before live from the start, and
-    a new gradient only until it is added to them.
-
-    Args:
-        static: bytes of parameters and buffers.
+    a new gradient only until it is added to them: none counts as grown here.
     """
-    sizes = [_event_bytes(part, length, k, profile) for _, part, k in step.parts]
-    kinds = np.concatenate([part.event_kinds for _, part, _ in step.parts])
-    names = np.repeat(np.arange(len(step.parts)), [len(size) for size in sizes])
-    events = np.concatenate(sizes)
-    optimizer = optimizer_step(plan, True)  # vectors have the same state, and none is the largest
-    trained = float(step.trained.sum()) * _BYTES
-    state = optimizer.state_tensors * trained + optimizer.state_scalars * len(step.trained) * _BYTES
-    gradient = kinds == EVENT_KINDS.index("gradient")
+    events = _event_bytes(part, length, learners, profile)
+    if not len(events):
+        return np.tile([-np.inf, 0.0, 0.0, 0.0, 0.0, 0.0], (len(learners), 1))
+    gradient = (part.event_kinds == EVENT_KINDS.index("gradient"))[:, None]
+    kept = np.isin(part.event_kinds, [EVENT_KINDS.index("saved"), EVENT_KINDS.index("mask")])[:, None]
+    saved = np.cumsum(np.where(kept, events, 0.0), axis=0)
     if plan.micro_batch_size is None:
-        grown = np.cumsum(np.where(gradient, events, 0.0))
-        level = np.cumsum(events)
+        events = np.where((part.event_kinds == EVENT_KINDS.index("added"))[:, None], 0.0, events)
+        grown = np.cumsum(np.where(gradient, events, 0.0), axis=0)
     else:
-        grown = np.full(len(events), trained)
-        level = np.cumsum(np.where(gradient, 0.0, events)) + np.where(gradient, events, 0.0) + trained
-    moment = int(level.argmax())
-    # one that steps in the backward pass is among the events, and leaves no gradient
-    at_optimizer = trained + _optimizer_peak(step, plan) if plan.optimizer_step == "end" else 0.0
-    workspace = profile.workspace_mib.value
-    if at_optimizer > level[moment]:
-        return MemoryAccount(
-            static / MIB, trained / MIB, state / MIB, 0.0, (at_optimizer - trained) / MIB, workspace,
-            "optimizer",
-        )  # fmt: skip
-    kept = np.isin(kinds, [EVENT_KINDS.index("saved"), EVENT_KINDS.index("mask")])
-    saved = float(np.where(kept, events, 0.0)[: moment + 1].sum())
-    return MemoryAccount(
-        parameters=static / MIB,
-        gradients=float(grown[moment]) / MIB,
-        optimizer=state / MIB,
-        saved=saved / MIB,
-        temporaries=float(level[moment] - grown[moment] - saved) / MIB,
-        workspace=workspace,
-        moment=step.parts[int(names[moment])][0],
+        grown = np.zeros_like(events)
+    level = np.cumsum(events, axis=0)
+    at = level.argmax(axis=0), np.arange(len(learners))
+    return np.stack([level[at], level[-1], grown[at], grown[-1], saved[at], saved[-1]], axis=1)
+
+
+def _event_bytes(part: Part, length: int, learners: Indices, profile: Profile) -> Array:
+    """Signed bytes of each event as the device's allocator counts them: ``[events, learners]``."""
+    sizes = np.rint(part.sizes(length, learners))
+    masks = (part.event_kinds == EVENT_KINDS.index("mask"))[:, None]
+    sizes = np.where(masks, sizes * (profile.dropout_mask_bytes.value / _BYTES), sizes)
+    block = profile.allocator_block_bytes.value
+    return np.asarray(np.sign(sizes) * np.ceil(np.abs(sizes) / block) * block)
+
+
+def group_sizes(tensors: Tensors, learners: Indices, plan: StepPlan) -> Array:
+    """``SIZES`` of a group of trained tensors by learners: ``[learners, sizes]``."""
+    sizes = tensors.sizes(learners)
+    matrices = sizes[tensors.matrices]
+    first, last = matrices[[0, -1]] if len(matrices) else np.zeros((2, len(learners)))
+    high = _temporaries(plan, np.cumsum(matrices, axis=0)[:-1], matrices[:-1], matrices[1:])
+    return np.stack(
+        [
+            sizes.sum(axis=0),
+            np.full(len(learners), float(len(sizes))),
+            matrices.sum(axis=0),
+            first,
+            last,
+            high.max(axis=0, initial=-np.inf),
+        ],
+        axis=1,
     )
 
 
+def _temporaries(plan: StepPlan, earlier: Array, before: Array, size: Array) -> Array:
+    """Bytes while the optimizer steps a matrix, by the elements of all before it, of the last of them, and its own."""
+    step = optimizer_step(plan, True)  # no vector comes near the matrices
+    others = step.gathered_bytes * (earlier - before) + step.carried_bytes * before
+    return np.asarray(others + step.peak_bytes * size)
+
+
+def _optimizer_peak(groups: Array, plan: StepPlan) -> Array:
+    """Bytes of temporaries at the highest moment of the optimizer step: it goes through the matrices in order."""
+    earlier, before, peak = np.zeros((3, groups.shape[1]))
+    gathered = optimizer_step(plan, True).gathered_bytes
+    for _, _, elements, first, last, high in np.moveaxis(groups, 2, 1):
+        at_first = _temporaries(plan, earlier, before, first)
+        any_matrix = elements > 0
+        peak = np.where(any_matrix, np.maximum.reduce([peak, at_first, gathered * earlier + high]), peak)
+        before = np.where(any_matrix, last, before)
+        earlier = earlier + elements
+    return peak
+
+
+def memory_account(levels: Array, groups: Array, static: Array, plan: StepPlan, profile: Profile) -> MemoryAccount:
+    """The worst moment of training steps.
+
+    Args:
+        levels: of the segments in order, ``[segments, configurations, LEVELS]``.
+        groups: of the trained tensors in order, ``[groups, configurations, SIZES]``.
+        static: bytes of parameters and buffers, ``[configurations]``.
+    """
+    optimizer = optimizer_step(plan, True)  # vectors have the same state, and none is the largest
+    trained = groups[..., SIZES.index("elements")].sum(axis=0) * _BYTES
+    tensors = groups[..., SIZES.index("tensors")].sum(axis=0)
+    counts = optimizer.state_scalars * tensors * step_count_bytes(profile, plan.optimizer_kernel)
+    state = optimizer.state_tensors * trained + counts
+    high, net, gradients_at_high, gradients, saved_at_high, saved = np.moveaxis(levels, -1, 0)
+    from_start = trained if plan.micro_batch_size is not None else np.zeros_like(trained)
+    heights = high + _before(net) + from_start
+    moment = heights.argmax(axis=0), np.arange(heights.shape[1])
+    level = heights[moment]
+    grown = (gradients_at_high + _before(gradients))[moment] + from_start
+    kept = (saved_at_high + _before(saved))[moment]
+    # one that steps in the backward pass is among the events, and leaves no gradient
+    stepping = _optimizer_peak(groups, plan) if plan.optimizer_step == "end" else np.full(len(level), -np.inf)
+    at_optimizer = trained + stepping > level
+    return MemoryAccount(
+        parameters=static / MIB,
+        gradients=np.where(at_optimizer, trained, grown) / MIB,
+        optimizer=state / MIB,
+        saved=np.where(at_optimizer, 0.0, kept) / MIB,
+        temporaries=np.where(at_optimizer, stepping, level - grown - kept) / MIB,
+        workspace=np.full(len(level), profile.workspace_mib.value),
+    )
+
+
+def _before(net: Array) -> Array:
+    """What the segments before each one have left."""
+    return np.asarray(np.cumsum(net, axis=0) - net)

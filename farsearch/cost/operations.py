@@ -31,6 +31,13 @@ VIEWS = {
 _LEFT = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
 """Matrix products, and which of their arguments is the left factor."""
 
+_ATTENTIONS = {
+    "_scaled_dot_product_efficient_attention": ((0,), (1, 2), 2),
+    "_scaled_dot_product_efficient_attention_backward": ((0, 1), (2, 3), 5),
+}
+"""Attention in one kernel: which arguments are like queries and which like keys, and its products: scores and context;
+scores again, and the gradients of the probabilities, of queries, keys and values."""
+
 _STREAMS = {
     "copy": ("copy_", "clone", "_to_copy", "cat", "stack", "contiguous"),
     "fill": ("fill_", "zero_", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "new_zeros"),
@@ -89,11 +96,20 @@ def describe(name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor], 
         work = 2 * outputs[0].numel() * left.shape[-1]
         matrices = 1 if left.dim() == 2 else left.shape[0]
         return Operation(f"{shape}_{form}", shape, work, _nbytes([left]), _nbytes([right]), out, matrices)
+    if name in _ATTENTIONS:
+        queries, keys, products = _ATTENTIONS[name]
+        rows, heads, length, size = args[queries[0]].shape
+        work = 2 * products * rows * heads * length * args[keys[0]].shape[2] * size
+        left, right = (_nbytes([args[i] for i in some]) for some in (queries, keys))
+        return Operation("bmm_nt", "bmm", work, left, right, out, rows * heads)
+    plain = plain.replace("_foreach_", "", 1)
     kind = _KIND_OF.get(name) or _KIND_OF.get(plain) or ("in_place" if name.endswith("_") else "arithmetic")
     # rows that are read, not the table
     left = out if name in ("embedding", "index") else _nbytes(inputs)
     category = "optimizer" if stepping else "stream"
-    return Operation(kind, category, outputs[0].numel(), left, 0, out, 1)
+    # one operation on many tensors counts them all
+    work = sum(tensor.numel() for tensor in outputs) if name.startswith("_foreach") else outputs[0].numel()
+    return Operation(kind, category, work, left, 0, out, 1)
 
 
 def _transposed(x: Tensor) -> bool:

@@ -7,15 +7,17 @@ from functools import cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from farsearch.cost.operations import FEATURES, OPERATION_KINDS, Operation
+from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS, Operation
+from farsearch.cost.seconds import operation_seconds
+from farsearch.cost.table import Array, Indices, Part, Tensors
 from farsearch.cost.trace import Segment, meta_tensors, second_step, trace_call
+from farsearch.devices.profile import Profile
 from farsearch.far.optimizer import make_optimizer
 from farsearch.records import StepPlan
 
-__all__ = ["OptimizerStep", "optimizer_step"]
+__all__ = ["OptimizerStep", "optimizer_step", "sweep_at_once", "sweep_part"]
 
 _SIZE = 1 << 20
 """Elements of the traced tensor."""
@@ -29,6 +31,7 @@ class OptimizerStep:
         state_tensors, state_scalars: tensors of its size, and of one element, that the optimizer keeps.
         peak_bytes: temporaries at the highest moment.
         carried_bytes: still live then, an element of the tensor before it.
+        gathered_bytes: likewise of all tensors before that one; above 0 only where all are stepped at once.
         operations: what is computed.
     """
 
@@ -36,38 +39,74 @@ class OptimizerStep:
     state_scalars: int
     peak_bytes: float
     carried_bytes: float
+    gathered_bytes: float
     operations: tuple[Operation, ...]
 
-    def work(self, sizes: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Kinds ``[operations]`` and features ``[operations, features, tensors]`` for tensors of so many elements."""
+    def features(self) -> tuple[Indices, Array, Array]:
+        """Kinds ``[operations]``, and features as a constant and a slope in elements, ``[operations, features]``.
+
+        The elements are those of one tensor, or of all of them where all are stepped at once.
+        """
         kinds = np.array([OPERATION_KINDS.index(op.kind) for op in self.operations], dtype=np.int64)
         features = np.array([[getattr(op, name) for name in FEATURES] for op in self.operations], dtype=np.float64)
         grows = np.array([op.flops >= _SIZE for op in self.operations])[:, None] & (np.array(FEATURES) != "matrices")
-        factors = np.where(grows[:, :, None], sizes / _SIZE, 1.0)
-        return kinds, features[:, :, None] * factors
+        return kinds, np.where(grows, 0.0, features), np.where(grows, features / _SIZE, 0.0)
+
+
+def sweep_part(plan: StepPlan, tensors: Tensors) -> Part:
+    """The operations of an optimizer step that goes through tensors one after another, as a segment of a step."""
+    kinds, operations = [], []
+    for matrix in (True, False):
+        kind, constant, slope = optimizer_step(plan, matrix).features()
+        for element, per_learner in tensors.elements[tensors.matrices == matrix]:
+            zero = np.zeros_like(slope)
+            kinds.append(kind)
+            operations.append(np.stack([constant + slope * element, zero, zero, slope * per_learner, zero], axis=-1))
+    every = np.concatenate([np.zeros((0, len(FEATURES), 5)), *operations])
+    return Part(
+        events=np.zeros((0, 5)),
+        event_kinds=np.zeros(0, dtype=np.int64),
+        operations=every,
+        operation_kinds=np.concatenate([np.zeros(0, dtype=np.int64), *kinds]),
+        categories=np.full(len(every), CATEGORIES.index("optimizer")),
+        width=tensors.width,
+    )
+
+
+def sweep_at_once(plan: StepPlan, matrices: Array, vectors: Array, profile: Profile) -> Array:
+    """Seconds of an optimizer step of all tensors at once, by the elements of all matrices and of all vectors."""
+    seconds = np.zeros(len(matrices))
+    for matrix, elements in ((True, matrices), (False, vectors)):
+        kinds, constant, slope = optimizer_step(plan, matrix).features()
+        features = constant[..., None] + slope[..., None] * elements
+        seconds += operation_seconds(kinds, features, profile, True).sum(axis=0)
+    return seconds
 
 
 def optimizer_step(plan: StepPlan, matrix: bool) -> OptimizerStep:
     """The step of a plan's optimizer: of matrices, or of vectors, which are not decayed."""
-    return _traced(plan.optimizer, plan.optimizer_kernel == "fused", matrix)
+    return _traced(plan.optimizer, plan.optimizer_kernel, matrix)
 
 
 @cache
-def _traced(kind: str, fused: bool, matrix: bool) -> OptimizerStep:
+def _traced(kind: str, kernel: str, matrix: bool) -> OptimizerStep:
     """Traced on meta tensors whose state exists already."""
-    (one, state), (two, _) = (_trace(kind, fused, matrix, count) for count in (1, 2))
-    peak, higher = (max(0.0, float(np.cumsum([event.size for event in s.events] or [0]).max())) for s in (one, two))
+    (one, state), (two, _), (three, _) = (_trace(kind, kernel, matrix, count) for count in (1, 2, 3))
+    peak, higher, highest = (
+        max(0.0, float(np.cumsum([event.size for event in s.events] or [0]).max())) for s in (one, two, three)
+    )
     return OptimizerStep(
         state_tensors=sum(value.numel() == _SIZE for value in state),
         state_scalars=sum(value.numel() == 1 for value in state),
         peak_bytes=peak / _SIZE,
         # torch's loop over the tensors holds on to the last one's denominator while it makes the next one's
         carried_bytes=(higher - peak) / _SIZE,
+        gathered_bytes=(highest - higher) / _SIZE,
         operations=tuple(one.operations),
     )
 
 
-def _trace(kind: str, fused: bool, matrix: bool, count: int) -> tuple[Segment, list[torch.Tensor]]:
+def _trace(kind: str, kernel: str, matrix: bool, count: int) -> tuple[Segment, list[torch.Tensor]]:
     """The second step of so many tensors, and the first one's state."""
     shape = (1 << 10, _SIZE >> 10) if matrix else (_SIZE,)
     with meta_tensors():
@@ -75,7 +114,7 @@ def _trace(kind: str, fused: bool, matrix: bool, count: int) -> tuple[Segment, l
         gradients = [torch.zeros(shape) for _ in range(count)]
     for tensor, gradient in zip(tensors, gradients, strict=True):
         tensor.grad = gradient
-    optimizer = second_step(make_optimizer(kind, nn.ParameterList(tensors)), fused)
+    optimizer = second_step(make_optimizer(kind, nn.ParameterList(tensors)), kernel)
     state = [[v for v in optimizer.state[t].values() if isinstance(v, torch.Tensor)] for t in tensors]
     segment = trace_call(optimizer.step, [*tensors, *gradients, *(value for values in state for value in values)])
     return segment, state[0]

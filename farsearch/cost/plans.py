@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 from torch import nn
 
+from farsearch.cost.software import torch_version
 from farsearch.devices.profile import Profile
 from farsearch.far.execution import Execution
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_fused, make_optimizer
 from farsearch.records import StepPlan
 
-__all__ = ["GOALS", "Goal", "exact_plans", "execution_of", "optimizer_of", "quickest"]
+__all__ = ["GOALS", "Goal", "exact_plans", "execution_of", "optimizer_of", "ordinary_plan", "quickest"]
 
 Goal = Literal["memory", "time", "balanced"]
 """What a plan is chosen for: the least peak, the least time, or the least product of both."""
@@ -33,13 +33,12 @@ def execution_of(plan: StepPlan, chunk_rows: int | None = None) -> Execution:
 def optimizer_of(plan: StepPlan, model: nn.Module) -> Optimizer:
     """The part of a plan that is the optimizer's."""
     make = BackwardOptimizer if plan.optimizer_step == "backward" else make_optimizer
-    return make(plan.optimizer, model, fused=plan.optimizer_kernel == "fused")
+    return make(plan.optimizer, model, kernel=plan.optimizer_kernel)
 
 
-def _torch_of(profile: Profile) -> tuple[int, int]:
-    """The torch version of a device, (0, 0) where its profile names none."""
-    found = re.match(r"(\d+)\.(\d+)", profile.torch)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+def ordinary_plan(profile: Profile) -> StepPlan:
+    """What people do without farsearch: ordinary modules, and AdamW as the device's torch steps it unasked."""
+    return StepPlan(optimizer_kernel="foreach" if profile.foreach else "loop")
 
 
 def exact_plans(profile: Profile) -> list[StepPlan]:
@@ -48,7 +47,7 @@ def exact_plans(profile: Profile) -> list[StepPlan]:
     All keep less of dropout, LayerNorm, attention and feed-forward blocks; the last two take time to save memory.
     Ordinary modules are none of them: they are hardly quicker anywhere, and draw other dropout masks.
     """
-    version = _torch_of(profile)
+    version = torch_version(profile)
     store = StepPlan(
         feed_forward="store",
         attention="recompute",
@@ -68,5 +67,5 @@ def quickest(plan: StepPlan) -> StepPlan:
     """The plan that learns what an exact plan learns in the least time, for a host that has memory enough."""
     if not plan.exact or plan.feed_forward == "modules":
         return plan
-    kernel: Literal["loop", "fused"] = "fused" if has_fused() else plan.optimizer_kernel
+    kernel: Literal["loop", "foreach", "fused"] = "fused" if has_fused() else plan.optimizer_kernel
     return dataclasses.replace(plan, feed_forward="store", checkpointing=False, optimizer_kernel=kernel)

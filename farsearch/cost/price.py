@@ -10,20 +10,30 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from farsearch.cost.direct import trace_prepared
-from farsearch.cost.memory import MemoryAccount, memory_account
-from farsearch.cost.plans import Goal, exact_plans
-from farsearch.cost.seconds import step_seconds
-from farsearch.cost.table import Composed, StepTable
+from farsearch.cost.lookup import LookUp, Phase
+from farsearch.cost.plans import Goal, exact_plans, ordinary_plan
+from farsearch.cost.software import Software, software_of
+from farsearch.cost.table import Array, StepTable
 from farsearch.devices.profile import Profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["Cost", "Pricer", "TableKey", "best_of", "full_fine_tuning", "priming_plan"]
+__all__ = [
+    "Cost",
+    "Pricer",
+    "Prices",
+    "TableKey",
+    "best_of",
+    "full_fine_tuning",
+    "priming_plan",
+    "shared_tables",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,27 @@ class Cost:
         return not self.problems
 
 
+@dataclass(frozen=True)
+class Prices:
+    """Predicted costs of many configurations on one device under one plan, ``[configurations]`` each.
+
+    Attributes:
+        memory, time: by category. fits: as ``Cost.fits``. The others are ``Cost``'s.
+    """
+
+    tensor_peak_mib: Array
+    peak_memory_mib: Array
+    peak_memory_range_mib: tuple[Array, Array]
+    step_time_s: Array
+    wall_time_s: Array
+    wall_time_range_s: tuple[Array, Array]
+    energy_j: Array | None
+    memory: Mapping[str, Array]
+    time: Mapping[str, Array]
+    trainable: NDArray[np.int64]
+    fits: NDArray[np.bool_]
+
+
 def full_fine_tuning(layers: int, learning_rate: float = 5e-5, epochs: float = 1.0) -> FarConfig:
     """Plain fine-tuning of all parameters, as a configuration."""
     return FarConfig((0.0,) * layers, learning_rate, epochs)
@@ -73,8 +104,8 @@ _SCORES: Mapping[Goal, Callable[[Cost], tuple[float, ...]]] = {
     "balanced": lambda cost: (cost.peak_memory_mib * cost.wall_time_s,),
 }
 
-TableKey = tuple[int, StepPlan, int | None]
-"""Rows at once, the plan as far as a trace depends on it, and the rows of a portion."""
+TableKey = tuple[int, StepPlan, int | None, Software]
+"""Rows at once, the plan as far as a trace depends on it, the rows of a portion, and the device's software likewise."""
 
 
 def _traced_as(plan: StepPlan) -> StepPlan:
@@ -94,6 +125,16 @@ def best_of(priced: Sequence[tuple[StepPlan, Cost]], goal: Goal) -> tuple[StepPl
     return min(fitting or priced, key=lambda pair: score(pair[1]))
 
 
+def shared_tables(config: Any, classes: int) -> dict[TableKey, StepTable]:
+    """The look-up tables of a model, traced once a process, whatever job or device they are asked for."""
+    return _tables(config.to_json_string(use_diff=False), classes)
+
+
+@lru_cache(maxsize=16)
+def _tables(_config: str, _classes: int) -> dict[TableKey, StepTable]:
+    return {}
+
+
 class Pricer:
     """Prices configurations of one job on one device.
 
@@ -111,7 +152,7 @@ class Pricer:
         max_memory_mib, max_time_s: bounds beside the device's own.
         device_samples: rows that the device trains on; None for the rows of ``lengths``.
         tables: look-up tables, filled as they are needed. Pricers of one model and classes can share
-            them: they depend on neither profile nor lengths.
+            them: they depend on neither lengths nor, but for its software, the profile.
     """
 
     def __init__(
@@ -140,7 +181,8 @@ class Pricer:
         self._seed = seed
         self._model = (model_config, classes)
         self._tables = {} if tables is None else tables
-        self._steps_by_epochs = lru_cache(maxsize=64)(self._padded_lengths)
+        self._look_ups: dict[StepPlan, LookUp] = {}
+        self._steps = lru_cache(maxsize=64)(self._padded_lengths)
 
     @property
     def layers(self) -> int:
@@ -161,53 +203,73 @@ class Pricer:
         rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
         whole = plan.feed_forward == plan.attention == "modules"
         chunk = None if whole else min(rows, rows_at_once((rows, self.max_length, 0)))
-        key = (rows, _traced_as(plan), chunk)
+        key = (rows, _traced_as(plan), chunk, software_of(self.profile))
         if key not in self._tables:
-            self._tables[key] = StepTable(*self._model, rows, key[1], chunk)
+            self._tables[key] = StepTable(*self._model, rows, key[1], chunk, key[3])
         return self._tables[key]
 
-    def _padded_lengths(self, epochs: float) -> Counter[int]:
-        """Steps of ``epochs`` epochs by the length that their batch is padded to."""
-        if self._lengths is None:
-            return Counter({self.max_length: 1})
-        batches = phase_batches(self._lengths, self.batch_size, epochs, self._seed)
-        return Counter(max(self._lengths[row] for row in batch) for batch in batches)
+    def _padded_lengths(self, phase: Phase) -> Mapping[int, float]:
+        """Steps of a phase by the length that their batch is padded to."""
+        if phase is None or self._lengths is None:
+            return {self.max_length: 1.0}
+        batches = phase_batches(self._lengths, self.batch_size, phase, self._seed)
+        counts = Counter(max(self._lengths[row] for row in batch) for batch in batches)
+        return {length: count * self._scale for length, count in counts.items()}
 
     def price(self, config: FarConfig, plan: StepPlan | None = None) -> Cost:
-        """The cost of one configuration under one plan."""
-        plan = self._executed(plan or StepPlan())
-        table = self.table(plan)
-        step = table.compose(config)
-        account = memory_account(table.static_bytes(config), step, self.max_length, plan, self.profile)
-        time, step_time = self._seconds(step, plan, config.epochs)
-        if self.prime_on_device and config.priming_epochs > 0:
-            full = full_fine_tuning(table.layers)
-            priming = self._executed(priming_plan(self.priming_optimizer, self.batch_size))
-            primed = self.table(priming)
-            whole = primed.compose(full)
-            other = memory_account(primed.static_bytes(full), whole, self.max_length, priming, self.profile)
-            account = max(account, other, key=lambda a: a.tensor_peak_mib)
-            time["priming"] = sum(self._seconds(whole, priming, config.priming_epochs)[0].values())
-        return self._cost(account, time, step_time, round(step.trained.sum()))
+        """The cost of one configuration under one plan; None for ``ordinary_plan``."""
+        return self._cost(self.price_many([config], plan))
 
-    def _seconds(self, step: Composed, plan: StepPlan, epochs: float) -> tuple[dict[str, float], float]:
-        """Seconds of a phase by operation class, and of one step at full length."""
-        counts = self._steps_by_epochs(epochs)
-        lengths = np.array([*counts, self.max_length], dtype=np.float64)
-        steps = np.array([*counts.values(), 0], dtype=np.float64) * self._scale
-        each = step_seconds(step, lengths, plan, self.batch_size, self.profile)
-        totals = {kind: float(seconds @ steps) for kind, seconds in each.items()}
-        return totals, float(sum(seconds[-1] for seconds in each.values()))
+    def price_many(self, configs: Sequence[FarConfig], plan: StepPlan | None = None) -> Prices:
+        """The costs of at least one configuration under one plan, in their order.
+
+        All are added up at once from what the tables know of their layers: ten thousand take about a second.
+
+        Raises:
+            BadInput: for a configuration of another number of layers than the model.
+        """
+        plan = self._executed(plan or ordinary_plan(self.profile))
+        step, look_up = self.table(plan).compose(configs), self._look_up(plan)
+        memory, time = look_up.memory(step).breakdown(), look_up.seconds(step, [config.epochs for config in configs])
+        step_time = _total(look_up.seconds(step, [None] * len(configs)))
+        priming = np.array([config.priming_epochs for config in configs])
+        if self.prime_on_device and priming.any():
+            memory, time = self._with_priming(priming, memory, time)
+        return self._prices(memory, time, step_time, look_up.elements(step))
+
+    def _look_up(self, plan: StepPlan) -> LookUp:
+        if plan not in self._look_ups:
+            self._look_ups[plan] = LookUp(plan, self.profile, self.batch_size, self.max_length, self._steps)
+        return self._look_ups[plan]
+
+    def _with_priming(
+        self, priming: Array, memory: dict[str, Array], time: dict[str, Array]
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The worse moment of priming and FAR phase, and the time of both; ``priming`` are epochs, 0 for none."""
+        plan = self._executed(priming_plan(self.priming_optimizer, self.batch_size))
+        table, look_up = self.table(plan), self._look_up(plan)
+        epochs, which = np.unique(priming[priming > 0], return_inverse=True)
+        step = table.compose([full_fine_tuning(table.layers)] * len(epochs))
+        seconds = np.zeros(len(priming))
+        seconds[priming > 0] = _total(look_up.seconds(step, epochs.tolist()))[which]
+        other = look_up.memory(step).breakdown()
+        worse = (priming > 0) & (_total(other)[0] > _total(memory))
+        return (
+            {name: np.where(worse, other[name][0], values) for name, values in memory.items()},
+            {**time, "priming": seconds},
+        )
 
     def price_prepared(self, prepare: Callable[[nn.Module, ModelLayout], None], epochs: float) -> Cost:
         """The cost of training any model: one that ``prepare`` has changed, with gradients where it left them.
 
-        Its modules are executed as they are, with AdamW.
+        Its modules are executed as they are, with ``ordinary_plan``'s optimizer.
         """
-        plan, traced = StepPlan(), trace_prepared(*self._model, self.batch_size, prepare)
-        account = memory_account(traced.static_bytes, traced.step, self.max_length, plan, self.profile)
-        time, step_time = self._seconds(traced.step, plan, epochs)
-        return self._cost(account, time, step_time, round(traced.step.trained.sum()))
+        step = trace_prepared(*self._model, self.batch_size, prepare, software_of(self.profile))
+        # not the look-up of the plan: no other configuration has a segment of this model
+        look_up = LookUp(ordinary_plan(self.profile), self.profile, self.batch_size, self.max_length, self._steps)
+        memory, time = look_up.memory(step).breakdown(), look_up.seconds(step, [epochs])
+        step_time = _total(look_up.seconds(step, [None]))
+        return self._cost(self._prices(memory, time, step_time, look_up.elements(step)))
 
     def all_plans(self, config: FarConfig) -> list[tuple[StepPlan, Cost]]:
         """The cost of one configuration under every exact plan of the device."""
@@ -217,34 +279,60 @@ class Pricer:
         """The exact plan that serves a goal best, and its cost."""
         return best_of(self.all_plans(config), goal)
 
-    def _cost(self, account: MemoryAccount, time: dict[str, float], step_time: float, trainable: int) -> Cost:
+    def _prices(
+        self, memory: Mapping[str, Array], time: Mapping[str, Array], step_time: Array, trainable: Array
+    ) -> Prices:
         profile = self.profile
         process, factor = profile.process_mib, profile.time_factor
-        tensors, wall = account.tensor_peak_mib, sum(time.values())
-        peak_range = (tensors + process.low, tensors + process.high)
-        cost = Cost(
+        tensors, wall = _total(memory), _total(time)
+        prices = Prices(
             tensor_peak_mib=tensors,
             peak_memory_mib=tensors + process.value,
-            peak_memory_range_mib=peak_range,
-            available_range_mib=profile.available_mib,
+            peak_memory_range_mib=(tensors + process.low, tensors + process.high),
             step_time_s=step_time,
             wall_time_s=wall,
             wall_time_range_s=(wall * factor.low / factor.value, wall * factor.high / factor.value),
             energy_j=None if profile.power_w is None else profile.power_w.value * wall,
-            memory=account.breakdown(),
+            memory=memory,
             time=time,
-            trainable=trainable,
-            problems=(),
+            trainable=np.rint(trainable).astype(np.int64),
+            fits=np.ones(len(wall), dtype=np.bool_),
         )
-        return dataclasses.replace(cost, problems=tuple(self._problems(cost)))
+        fits = np.logical_and.reduce([values <= bound for values, bound, _ in self._bounds(prices)])
+        return dataclasses.replace(prices, fits=fits)
 
-    def _problems(self, cost: Cost) -> list[str]:
-        problems = []
-        need, have = cost.peak_memory_range_mib[1], cost.available_range_mib[0]
-        if need > have:
-            problems.append(f"memory: up to {need:.0f} MiB, {self.profile.name} surely has {have:.0f} MiB")
-        if self.max_memory_mib is not None and cost.peak_memory_mib > self.max_memory_mib:
-            problems.append(f"max-memory: {cost.peak_memory_mib:.0f} MiB, allowed are {self.max_memory_mib:.0f} MiB")
-        if self.max_time_s is not None and cost.wall_time_s > self.max_time_s:
-            problems.append(f"max-time: {cost.wall_time_s:.0f} s, allowed are {self.max_time_s:.0f} s")
-        return problems
+    def _bounds(self, prices: Prices) -> list[tuple[Array, float, str]]:
+        """What must be at most what, and what is wrong where it is more."""
+        name, have = self.profile.name, self.profile.available_mib[0]
+        words = f"memory: up to {{:.0f}} MiB, {name} surely has {{:.0f}} MiB"
+        bounds = [(prices.peak_memory_range_mib[1], have, words)]
+        if self.max_memory_mib is not None:
+            words = "max-memory: {:.0f} MiB, allowed are {:.0f} MiB"
+            bounds.append((prices.peak_memory_mib, self.max_memory_mib, words))
+        if self.max_time_s is not None:
+            bounds.append((prices.wall_time_s, self.max_time_s, "max-time: {:.0f} s, allowed are {:.0f} s"))
+        return bounds
+
+    def _cost(self, prices: Prices) -> Cost:
+        """The cost of the one configuration that was priced."""
+        peak, wall = prices.peak_memory_range_mib, prices.wall_time_range_s
+        return Cost(
+            tensor_peak_mib=float(prices.tensor_peak_mib[0]),
+            peak_memory_mib=float(prices.peak_memory_mib[0]),
+            peak_memory_range_mib=(float(peak[0][0]), float(peak[1][0])),
+            available_range_mib=self.profile.available_mib,
+            step_time_s=float(prices.step_time_s[0]),
+            wall_time_s=float(prices.wall_time_s[0]),
+            wall_time_range_s=(float(wall[0][0]), float(wall[1][0])),
+            energy_j=None if prices.energy_j is None else float(prices.energy_j[0]),
+            memory={name: float(values[0]) for name, values in prices.memory.items()},
+            time={name: float(values[0]) for name, values in prices.time.items()},
+            trainable=int(prices.trainable[0]),
+            problems=tuple(
+                words.format(values[0], bound) for values, bound, words in self._bounds(prices) if values[0] > bound
+            ),
+        )
+
+
+def _total(parts: Mapping[str, Array]) -> Array:
+    return np.asarray(sum(parts.values()))

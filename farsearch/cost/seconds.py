@@ -1,4 +1,4 @@
-"""The time of one composed step on a device.
+"""The time of operations on a device, and of segments that consist of them.
 
 Where a profile has a measured rate for a kind of operation, that is its time. Elsewhere it is a roofline of Williams,
 Waterman, Patterson, "Roofline", CACM 52(4), 2009: the larger of work by rate and bytes by bandwidth. Each operation
@@ -7,34 +7,40 @@ has a launch overhead beside it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
 from farsearch.cost.operations import CATEGORIES, OPERATION_KINDS
-from farsearch.cost.optimizer import optimizer_step
-from farsearch.cost.table import Composed
+from farsearch.cost.table import Array, Indices, Part, evaluate
 from farsearch.devices.profile import Profile
 from farsearch.devices.rates import ProductRate, StreamRate
-from farsearch.records import StepPlan
 
-__all__ = ["TIME_CATEGORIES", "operation_seconds", "step_seconds"]
+__all__ = ["operation_seconds", "weighted_seconds"]
 
-TIME_CATEGORIES = (*CATEGORIES, "loading")
-
-Array = NDArray[np.float64]
+_AT_ONCE = 1 << 16
+"""Operations times lengths times learners that are priced together: few enough to stay in a cache."""
 
 
-def operation_seconds(kinds: NDArray[np.int64], features: Array, profile: Profile) -> Array:
+def operation_seconds(
+    kinds: Indices, features: Array, profile: Profile, optimizer: NDArray[np.bool_] | bool = False
+) -> Array:
     """Seconds of operations, without ``time_factor``.
 
     Args:
         kinds: ``[operations]``, indices of ``OPERATION_KINDS``.
         features: ``[operations, features, ...]``, as in ``FEATURES``.
+        optimizer: which of them are an optimizer's, and run outside autograd.
 
     Returns:
         ``[operations, ...]``.
     """
-    seconds = np.full((len(kinds), *features.shape[2:]), profile.launch_us.value * 1e-6)
+    launch = profile.launch_us.value
+    bare = launch if profile.rates is None else profile.rates.bare_us
+    overheads = np.where(np.broadcast_to(optimizer, kinds.shape), bare, launch) * 1e-6
+    seconds = np.zeros((len(kinds), *features.shape[2:])) + overheads.reshape(-1, *[1] * (features.ndim - 2))
     for index in np.unique(kinds):
         some = kinds == index
         seconds[some] += _seconds_of(OPERATION_KINDS[index], features[some], profile)
@@ -67,28 +73,44 @@ def stream_seconds(rate: StreamRate, moved: Array) -> Array:
     return np.asarray(within * np.where(moved < sizes[0], moved / sizes[0], np.maximum(moved / sizes[-1], 1.0)))
 
 
-def step_seconds(
-    step: Composed, lengths: Array, plan: StepPlan, batch_size: int, profile: Profile
-) -> dict[str, Array]:
-    """Seconds of one training step at each length, by ``TIME_CATEGORIES``.
+def weighted_seconds(
+    parts: Sequence[Part], learners: Indices, lengths: Array, weights: Array, profile: Profile
+) -> Array:
+    """Seconds of segments by learners and category, added up over batches of several lengths.
 
-    A micro-batch repeats forward and backward pass ``batch_size / micro_batch_size`` times.
+    Most segments share most of their operations: each different one is priced once.
+
+    Args:
+        parts: of one ``width``.
+        lengths: tokens, ``[lengths]``.
+        weights: batches of each length, ``[phases, lengths]``.
+
+    Returns:
+        ``[parts, learners, phases, CATEGORIES]``, without ``time_factor``.
     """
-    seconds = {name: np.zeros(len(lengths)) for name in TIME_CATEGORIES}
-    for _, part, neurons in step.parts:
-        each = operation_seconds(part.operation_kinds, part.work(lengths, neurons), profile)
-        for i, name in enumerate(CATEGORIES):
-            seconds[name] += each[part.categories == i].sum(axis=0)
-    if plan.micro_batch_size is not None:
-        repeats = -(-batch_size // plan.micro_batch_size)
-        seconds = {name: value * repeats for name, value in seconds.items()}
-    calls = 1
-    if plan.optimizer_step == "backward":
-        calls = len(step.trained)
-    else:
-        for matrix in (True, False):
-            work = optimizer_step(plan, matrix).work(step.trained[step.matrices == matrix])
-            seconds["optimizer"] += operation_seconds(*work, profile).sum()
-    seconds["optimizer"] += calls * profile.step_us.value * 1e-6
-    seconds["loading"] += batch_size * lengths * profile.token_us.value * 1e-6
-    return {name: value * profile.time_factor.value for name, value in seconds.items()}
+    coefficients = np.concatenate([part.operations for part in parts])
+    kinds = np.concatenate([part.operation_kinds for part in parts])
+    categories = np.concatenate([part.categories for part in parts])
+    optimizer = categories == CATEGORIES.index("optimizer")
+    rows = np.column_stack([kinds, optimizer, coefficients.reshape(len(kinds), -1)])
+    different, number = np.unique(rows, axis=0, return_inverse=True)
+    owner = np.repeat(np.arange(len(parts)), [len(part.operations) for part in parts])
+    occurs = np.zeros((len(parts), len(CATEGORIES), len(different)))
+    np.add.at(occurs, (owner, categories, number), 1.0)
+    kinds, optimizer = different[:, 0].astype(np.int64), different[:, 1] > 0
+    coefficients = different[:, 2:].reshape(-1, *coefficients.shape[1:])
+    seconds = np.zeros((len(different), len(learners), len(weights)))
+    by_length = (coefficients[..., [1, 2, 4]] != 0).any(axis=(1, 2))
+    by_learners = (coefficients[..., 3:] != 0).any(axis=(1, 2))
+    for long, learnt in product((False, True), repeat=2):
+        some = np.flatnonzero((by_length == long) & (by_learners == learnt))
+        t, batches = (lengths, weights) if long else (lengths[:1], weights.sum(axis=1, keepdims=True))
+        counts = learners if learnt else learners[:1]
+        at_once = max(1, _AT_ONCE // max(1, len(some) * len(t)))
+        for start in range(0, len(counts), at_once):
+            k = counts[start : start + at_once]
+            work = evaluate(coefficients[some], t[:, None], k, parts[0].width)
+            each = operation_seconds(kinds[some], work, profile, optimizer[some])
+            where = slice(start, start + at_once) if learnt else slice(None)
+            seconds[some, where] = np.moveaxis(np.tensordot(batches, each, (1, 1)), 0, -1)
+    return np.moveaxis(np.tensordot(occurs, seconds, 1), 1, -1)

@@ -1,7 +1,7 @@
 """Look-up tables of one model and batch size, from which any configuration's step is composed.
 
 A step is the same sequence of allocations and operations wherever a layer is of the same kind. So each kind is traced
-once, as the middle layer of a model of three, at three lengths and two learner counts; sizes are then polynomials of
+once, in a model of as few layers as show it, at three lengths and two learner counts; sizes are then polynomials of
 length and learners (products of tensor shapes are of degree 2 in the length and 1 in the learners), and a
 configuration is priced by adding up what its layers are. A test compares composed with traced on random settings.
 """
@@ -9,9 +9,9 @@ configuration is priced by adding up what its layers are. A test compares compos
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,13 +20,14 @@ from torch import nn
 
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS
 from farsearch.cost.plans import execution_of
+from farsearch.cost.software import Software, build_ordinary
 from farsearch.cost.trace import Segment, backward_optimizer, meta_tensors, trace_step
+from farsearch.errors import BadInput
 from farsearch.far.execution import Execution
 from farsearch.far.ffn import padding
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
-from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = [
@@ -34,22 +35,28 @@ __all__ = [
     "LENGTHS",
     "Composed",
     "LayerKind",
-    "Neurons",
     "Part",
     "StepTable",
+    "Tensors",
+    "evaluate",
     "fit_part",
+    "fixed_tensors",
 ]
 
-EVENT_KINDS = ("temporary", "saved", "mask", "gradient")
+EVENT_KINDS = ("temporary", "saved", "mask", "gradient", "added")
 
-LENGTHS = (16, 32, 64)
-"""Tokens at which steps are traced: three, for polynomials of degree 2."""
+LENGTHS = (32, 64, 96)
+"""Tokens at which steps are traced: three, for polynomials of degree 2; multiples of 32, to which a fused attention
+kernel rounds."""
 _SHARES = (0.25, 0.5)
 """Shares of learners at which a split layer is traced."""
+_DENOMINATOR = 1024
+"""Of the polynomials' coefficients."""
 
-_MODULES = StepPlan()
+_MODULES, _SOFTWARE = StepPlan(), Software()
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 class LayerKind(NamedTuple):
@@ -59,19 +66,20 @@ class LayerKind(NamedTuple):
     ``attention``: its linear maps are trained. ``live``: its input has a gradient.
     """
 
-    ffn: Literal["full", "split", "none", "idle"]
+    ffn: Literal["idle", "full", "split", "none"]
     attention: bool
     live: bool
 
 
-class Neurons(NamedTuple):
-    """Learners of a split layer, and neurons of nothing that pad its frozen ones (far.ffn.padding); else 0 and 0."""
+_FFN: Sequence[Literal["idle", "full", "split", "none"]] = ("idle", "full", "split", "none")
+_KINDS = tuple(LayerKind(ffn, attention, live) for ffn in _FFN for attention in (False, True) for live in (False, True))
+"""All kinds; a configuration's layers are given by their indices."""
+_REACH = np.array([2 if kind.attention or kind.live else int(kind.ffn != "idle") for kind in _KINDS])
+"""What of a layer of each kind the backward pass reaches: nothing, something, or its attention too, which keeps the
+attention mask until then."""
 
-    learners: int = 0
-    padding: int = 0
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """Polynomials of one segment in length T and learners k, over the basis 1, T, T², k, kT.
 
@@ -81,50 +89,75 @@ class Part:
         events: bytes that come (+) and go (-), ``[events, 5]``; ``event_kinds`` indexes ``EVENT_KINDS``.
         operations: ``[operations, features, 5]``, features as in ``FEATURES``; ``operation_kinds`` indexes
             ``OPERATION_KINDS``, ``categories`` indexes ``CATEGORIES``.
+        width: neurons of the layer where its learners can be any share of them, else 0.
     """
 
     events: Array
-    event_kinds: NDArray[np.int64]
+    event_kinds: Indices
     operations: Array
-    operation_kinds: NDArray[np.int64]
-    categories: NDArray[np.int64]
+    operation_kinds: Indices
+    categories: Indices
+    width: int = 0
 
-    def sizes(self, length: float | Array, neurons: Neurons) -> Array:
-        """Bytes of each event at one length, or an array of lengths: ``[events]`` or ``[events, lengths]``."""
-        return _evaluate(self.events, length, neurons)
+    def sizes(self, length: float | Array, learners: int | Indices) -> Array:
+        """Bytes of each event: ``[events, ...]``, where length and learners broadcast against each other."""
+        return evaluate(self.events, length, learners, self.width)
 
-    def work(self, length: float | Array, neurons: Neurons) -> Array:
-        """Features of each operation: ``[operations, features]`` or ``[operations, features, lengths]``."""
-        flat = _evaluate(self.operations.reshape(-1, 5), length, neurons)
-        return flat.reshape(*self.operations.shape[:2], *flat.shape[1:])
+    def work(self, length: float | Array, learners: int | Indices) -> Array:
+        """Features of each operation: ``[operations, features, ...]``."""
+        return evaluate(self.operations, length, learners, self.width)
 
 
-def _evaluate(coefficients: Array, length: float | Array, neurons: Neurons) -> Array:
+def evaluate(coefficients: Array, length: float | Array, learners: int | Indices, width: int) -> Array:
+    """Polynomials ``[..., 5]`` of a layer of so many neurons, with those of nothing among them (far.ffn.padding)."""
+    k = np.asarray(learners)
     t = np.asarray(length, dtype=np.float64)
+    t = t.reshape((1,) * (k.ndim - t.ndim) + t.shape)
     ones = np.ones_like(t)
-    constant = coefficients[:, :3] @ np.stack([ones, t, t * t])
-    slope = coefficients[:, 3:] @ np.stack([ones, t])
-    plain = constant + slope * neurons.learners
+    constant = np.tensordot(coefficients[..., :3], np.stack([ones, t, t * t]), 1)
+    slope = np.tensordot(coefficients[..., 3:], np.stack([ones, t]), 1)
+    plain = np.asarray(constant + slope * k)
+    if not width:
+        return plain
     # what shrinks when there are more learners is of the frozen neurons, and those of nothing are among them
-    frozen = slope * plain < 0
-    return np.asarray(plain - np.where(frozen, slope, 0.0) * neurons.padding)
+    nothing = np.array([padding(width, one) for one in k.ravel().tolist()]).reshape(k.shape)
+    return np.asarray(plain - np.where(slope * plain < 0, slope, 0.0) * nothing)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensors:
+    """Trained tensors of a layer, or of what is below or above the layers, in the model's order.
+
+    Attributes:
+        elements: ``[tensors, 2]``, a constant and the slope in learners.
+        matrices: which of them have more than one dimension.
+        width: as in ``Part``.
+    """
+
+    elements: Array
+    matrices: NDArray[np.bool_]
+    width: int = 0
+
+    def sizes(self, learners: int | Indices) -> Array:
+        """Elements of each: ``[tensors, ...]``."""
+        k = np.asarray(learners, dtype=np.float64)
+        return np.asarray(np.tensordot(self.elements, np.stack([np.ones_like(k), k]), 1))
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer of one kind: its two segments, and its trained tensors' sizes as ``[tensors, 2]`` (1 and k)."""
+    """A layer of one kind: its two segments and its trained tensors."""
 
     forward: Part
     backward: Part
-    trained: Array
-    matrices: NDArray[np.bool_]
+    trained: Tensors
 
 
 @dataclass(frozen=True)
 class _Ends:
     """What stands around the layers above the lowest: embeddings, the lowest layer, the head.
 
-    ``below`` and ``above`` are elements and dimensions of the trained tensors outside the layers.
+    ``below`` and ``above`` are the trained tensors outside the layers.
     """
 
     start: Part
@@ -132,29 +165,36 @@ class _Ends:
     head: Part
     backward_head: Part
     backward_embeddings: Part
-    below: list[tuple[int, int]]
-    above: list[tuple[int, int]]
+    below: Tensors
+    above: Tensors
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A step of one configuration: segments in order, each with its learners, and the trained tensors.
+    """Steps of many configurations, each a row of parts with its numbers of learners.
 
     Attributes:
-        trained: their sizes in the model's order; ``matrices`` says which of them have more than one dimension.
+        parts: those that occur. ``part_of`` indexes them in the order of the segments, ``learners`` are the part's:
+            ``[segments, configurations]``.
+        tensors: groups of trained tensors that occur. ``tensors_of`` indexes them in the model's order,
+            ``tensor_learners`` are the group's: ``[groups, configurations]``.
+        static_bytes: of parameters and buffers, ``[configurations]``.
     """
 
-    parts: tuple[tuple[str, Part, Neurons], ...]
-    trained: Array
-    matrices: NDArray[np.bool_]
+    parts: tuple[Part, ...]
+    part_of: Indices
+    learners: Indices
+    tensors: tuple[Tensors, ...]
+    tensors_of: Indices
+    tensor_learners: Indices
+    static_bytes: Array
 
 
-def fit_part(samples: Sequence[tuple[float, float, Segment]]) -> Part:
-    """Polynomials through the same segment at several (length, learners)."""
+def fit_part(samples: Sequence[tuple[float, float, Segment]], width: int = 0) -> Part:
+    """Polynomials through the same segment at several (length, learners); ``width`` as in ``Part``."""
     first = samples[0][2]
     basis = np.array([[1.0, t, t * t, k, k * t] for t, k, _ in samples])
-    if len({learners for _, learners, _ in samples}) == 1:
-        basis[:, 3:] = 0.0
+    scale = np.maximum(basis.max(axis=0), 1.0)
 
     def through(values: list[list[int]]) -> Array:
         shape = {len(row) for row in values}
@@ -162,8 +202,10 @@ def fit_part(samples: Sequence[tuple[float, float, Segment]]) -> Part:
             raise AssertionError(f"a segment has {sorted(shape)} entries at different sizes")
         if shape == {0}:
             return np.zeros((0, 5))
-        solution = np.linalg.lstsq(basis, np.asarray(values, dtype=np.float64), rcond=None)[0]
-        return np.asarray(solution.T, dtype=np.float64)
+        solution = np.linalg.lstsq(basis / scale, np.asarray(values, dtype=np.float64), rcond=None)[0]
+        # products of shapes are whole numbers, and parts of them: what is beside is rounding, and would make equal
+        # operations differ
+        return np.asarray(np.rint(solution.T / scale * _DENOMINATOR) / _DENOMINATOR + 0.0, dtype=np.float64)
 
     return Part(
         events=through([[event.size for event in segment.events] for *_, segment in samples]),
@@ -173,7 +215,17 @@ def fit_part(samples: Sequence[tuple[float, float, Segment]]) -> Part:
         ).reshape(len(first.operations), len(FEATURES), 5),
         operation_kinds=np.array([OPERATION_KINDS.index(op.kind) for op in first.operations], dtype=np.int64),
         categories=np.array([CATEGORIES.index(op.category) for op in first.operations], dtype=np.int64),
+        width=width,
     )
+
+
+def fixed_tensors(tensors: Sequence[tuple[int, int]]) -> Tensors:
+    """Of so many elements and dimensions each, whatever the learners."""
+    elements = np.array([[size, 0] for size, _ in tensors], dtype=np.float64).reshape(-1, 2)
+    return Tensors(elements, np.array([dimensions > 1 for _, dimensions in tensors], dtype=np.bool_))
+
+
+_T = TypeVar("_T", Part, Tensors)
 
 
 class StepTable:
@@ -185,138 +237,215 @@ class StepTable:
         batch_size: rows that go through the model at once.
         plan: how a step is executed; its micro-batch size is ``batch_size``.
         chunk_rows: rows whose temporaries live together, where the plan works in portions.
+        software: of the device.
     """
 
     def __init__(
-        self, config: Any, classes: int, batch_size: int, plan: StepPlan = _MODULES, chunk_rows: int | None = None
+        self,
+        config: Any,
+        classes: int,
+        batch_size: int,
+        plan: StepPlan = _MODULES,
+        chunk_rows: int | None = None,
+        software: Software = _SOFTWARE,
     ) -> None:
         self.batch_size = batch_size
-        self.plan = plan
+        self.plan, self.software = plan, software
         self._execution = execution_of(plan, chunk_rows)
         self._classes = classes
         self._config = copy.deepcopy(config)
-        self._config.num_hidden_layers = 3
         self._layers: dict[LayerKind, _Layer] = {}
-        self._ends: dict[tuple[LayerKind, bool, bool], _Ends] = {}
+        self._ends: dict[tuple[LayerKind, int], _Ends] = {}
+        self._known: dict[tuple[Any, ...], Any] = {}
         with meta_tensors():
-            model, layout = build_model(config, classes)
+            model, layout = build_ordinary(config, classes, software)
         self.layers = len(layout.layers)
         self.width = width_of(model, layout.layers[0])
         self.parameters = sum(p.numel() for p in model.parameters())
         self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
         self.hidden = int(get_module(model, layout.layers[0].up).weight.shape[1])
+        self._padding = np.array([padding(self.width, k) for k in range(self.width + 1)])
 
-    def static_bytes(self, config: FarConfig) -> float:
-        """Bytes of parameters and buffers: frozen neurons may be held in fewer bits."""
-        saved = 4 - getattr(torch, self.plan.frozen_dtype).itemsize
-        split = [k for kind, k in self.kinds(config) if kind.ffn in ("split", "none")]
-        nothing = sum(padding(self.width, k) for k in split)
-        frozen = sum(self.width - k for k in split)
-        added = nothing * (2 * self.hidden * (4 - saved) + 4)
-        return float(self._static_bytes - 2 * self.hidden * frozen * saved + added)
+    def compose(self, configs: Sequence[FarConfig]) -> Composed:
+        """The steps of configurations.
 
-    def kinds(self, config: FarConfig) -> list[tuple[LayerKind, int]]:
-        """Kind and number of learners of each layer, from the bottom."""
-        config = config.canonical()
-        bottom = config.frozen_bottom_layers
-        live = not config.frozen_embeddings
-        kinds = []
-        for i, count in enumerate(learner_counts(self.width, config.frozen_fractions, bottom)):
-            ffn: Literal["full", "split", "none", "idle"]
-            ffn = "idle" if i < bottom else "full" if count is None else "split" if count else "none"
-            kinds.append((LayerKind(ffn, i >= config.frozen_attention_layers, live), count or 0))
-            live = live or i >= bottom
-        return kinds
+        Raises:
+            BadInput: for a configuration of another number of layers.
+        """
+        kinds, learners = self._kinds(configs)
+        lowest, none = kinds[:, 0], np.zeros(len(kinds), dtype=np.int64)
+        reach = _REACH[kinds].max(axis=1)
+        for row in np.unique(kinds, axis=0):
+            self._learn([_KINDS[code] for code in row])
+        pairs, at = np.unique(lowest * 3 + reach, return_inverse=True)
+        ends = [self._ends[_KINDS[pair // 3], int(pair % 3)] for pair in pairs]
+        inner = [(code, self._layers[_KINDS[code]]) for code in np.unique(kinds[:, 1:])]
+        parts: dict[Part, int] = {}
+        tensors: dict[Tensors, int] = {}
 
-    def compose(self, config: FarConfig) -> Composed:
-        """The step of a configuration."""
-        kinds = self.kinds(config)
-        top_live = any(kind.ffn != "idle" for kind, _ in kinds) or kinds[0][0].live
-        ends = self._end_parts(kinds[0][0], not config.canonical().frozen_embeddings, top_live)
-        layers = [ends.lowest, *(self._layer(kind) for kind, _ in kinds[1:])]
-        counts = [self._neurons(kind, count) for kind, count in kinds]
-        none = Neurons()
-        parts = [("embeddings", ends.start, none)]
-        parts += [(f"forward {i}", layer.forward, counts[i]) for i, layer in enumerate(layers)]
-        parts += [("head", ends.head, none), ("backward head", ends.backward_head, none)]
-        parts += [(f"backward {i}", layers[i].backward, counts[i]) for i in reversed(range(len(layers)))]
-        parts += [("backward embeddings", ends.backward_embeddings, none)]
-        trained = [layer.trained @ np.array([1.0, n.learners]) for layer, n in zip(layers, counts, strict=True)]
+        def outer(values: Iterable[_T], numbers: dict[_T, int]) -> Indices:
+            found = np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
+            return np.asarray(found[at])
+
+        def layers(values: Iterable[_T], lowest_values: Iterable[_T], numbers: dict[_T, int]) -> Indices:
+            by_code = np.zeros(len(_KINDS), dtype=np.int64)
+            for (code, _), value in zip(inner, values, strict=True):
+                by_code[code] = numbers.setdefault(value, len(numbers))
+            found: Indices = by_code[kinds.T]
+            found[0] = outer(lowest_values, numbers)
+            return found
+
+        part_of = [
+            outer((end.start for end in ends), parts),
+            *layers((layer.forward for _, layer in inner), (end.lowest.forward for end in ends), parts),
+            outer((end.head for end in ends), parts),
+            outer((end.backward_head for end in ends), parts),
+            *layers((layer.backward for _, layer in inner), (end.lowest.backward for end in ends), parts)[::-1],
+            outer((end.backward_embeddings for end in ends), parts),
+        ]
+        tensors_of = [
+            outer((end.below for end in ends), tensors),
+            *layers((layer.trained for _, layer in inner), (end.lowest.trained for end in ends), tensors),
+            outer((end.above for end in ends), tensors),
+        ]
         return Composed(
             tuple(parts),
-            np.concatenate([_sizes(ends.below), *trained, _sizes(ends.above)]),
-            np.concatenate([_matrices(ends.below), *(layer.matrices for layer in layers), _matrices(ends.above)]),
+            np.stack(part_of),
+            np.stack([none, *learners.T, none, none, *learners.T[::-1], none]),
+            tuple(tensors),
+            np.stack(tensors_of),
+            np.stack([none, *learners.T, none]),
+            self._static(kinds, learners),
         )
 
-    def _neurons(self, kind: LayerKind, learners: int) -> Neurons:
-        # a layer without learners was traced with its own padding
-        return Neurons(learners, padding(self.width, learners) if kind.ffn == "split" else 0)
+    def _kinds(self, configs: Sequence[FarConfig]) -> tuple[Indices, Indices]:
+        """Kind, an index of ``_KINDS``, and number of learners of each layer: ``[configurations, layers]`` both."""
+        configs = [config.canonical() if config.frozen_bottom_layers else config for config in configs]
+        for config in configs:
+            if len(config.frozen_fractions) != self.layers:
+                raise BadInput(
+                    f"the configuration has {len(config.frozen_fractions)} frozen fractions; the model has "
+                    f"{self.layers} layers, give one each"
+                )
+        counts = [learner_counts(self.width, c.frozen_fractions, c.frozen_bottom_layers) for c in configs]
+        given = np.array([[-1 if k is None else k for k in row] for row in counts], dtype=np.int64)
+        bottom, attention, embeddings = (
+            np.array([getattr(config, name) for config in configs], dtype=np.int64)[:, None]
+            for name in ("frozen_bottom_layers", "frozen_attention_layers", "frozen_embeddings")
+        )
+        layer = np.arange(self.layers)
+        names = [_FFN.index(name) for name in ("idle", "full", "split", "none")]
+        ffn = np.select([layer < bottom, given < 0, given > 0], names[:3], names[3])
+        # below the lowest layer that is trained nothing has a gradient
+        live = (embeddings == 0) | (layer > bottom)
+        return ffn * 4 + (layer >= attention) * 2 + live, np.maximum(given, 0)
 
-    def _layer(self, kind: LayerKind) -> _Layer:
-        if kind not in self._layers:
-            below = LayerKind("full", True, True) if kind.live else LayerKind("idle", False, False)
-            samples = self._samples([below, kind, LayerKind("full", True, True)], 1, kind.live)
-            self._layers[kind] = self._fit_layer(samples, 1)
-        return self._layers[kind]
+    def _static(self, kinds: Indices, learners: Indices) -> Array:
+        """Bytes of parameters and buffers: frozen neurons may be held in fewer bits, and have some of nothing."""
+        saved = 4 - getattr(torch, self.plan.frozen_dtype).itemsize
+        split = np.isin(kinds // 4, [_FFN.index("split"), _FFN.index("none")])
+        nothing = np.where(split, self._padding[learners], 0).sum(axis=1)
+        frozen = np.where(split, self.width - learners, 0).sum(axis=1)
+        added = nothing * (2 * self.hidden * (4 - saved) + 4)
+        return np.asarray(self._static_bytes - 2.0 * self.hidden * frozen * saved + added)
 
-    def _end_parts(self, lowest: LayerKind, embeddings: bool, top_live: bool) -> _Ends:
-        key = (lowest, embeddings, top_live)
-        if key not in self._ends:
-            above = LayerKind("full", True, True) if top_live else LayerKind("idle", False, False)
-            samples = self._samples([lowest, above, above], 0, embeddings)
-            parts = {
-                name: fit_part([(length, k, traced.get(name, Segment())) for length, k, traced, _ in samples])
-                for name in ("start", "head", "backward head", "backward embeddings")
-            }
-            self._ends[key] = _Ends(
-                parts["start"],
-                self._fit_layer(samples, 0),
-                parts["head"],
-                parts["backward head"],
-                parts["backward embeddings"],
-                samples[0][3]["below"],
-                samples[0][3]["above"],
-            )
-        return self._ends[key]
+    def _learn(self, kinds: Sequence[LayerKind]) -> None:
+        """Trace what of the layers of a configuration is not known yet, in one model of as few layers as show it.
 
-    @staticmethod
-    def _fit_layer(samples: list[Any], i: int) -> _Layer:
-        names = (f"forward {i}", f"backward {i}")
+        The lowest layer is always among them; a layer in between is the same wherever it stands.
+        """
+        reach = _reach(kinds)
+        missing = [kind for kind in dict.fromkeys(kinds[1:]) if kind not in self._layers]
+        if not missing and (kinds[0], reach) in self._ends:
+            return
+        stack = [kinds[0]]
+        for kind in missing:
+            if kind.live and not _reach(stack):
+                stack.append(LayerKind("full", True, False))
+            stack.append(kind)
+        if _reach(stack) < reach:
+            stack.append(LayerKind("full", reach == 2, _reach(stack) > 0))
+        samples = self._samples(stack)
+        layers = [self._fit_layer(samples, i, kind) for i, kind in enumerate(stack)]
+        self._layers.update(zip(stack[1:], layers[1:], strict=True))
+        start, head, backward_head, backward_embeddings = (
+            self._same(fit_part([(sample.length, 0, sample.segments.get(name, Segment())) for sample in samples]))
+            for name in ("start", "head", "backward head", "backward embeddings")
+        )
+        trained = samples[0].trained
+        self._ends[kinds[0], reach] = _Ends(
+            start, layers[0], head, backward_head, backward_embeddings,
+            self._same(fixed_tensors(trained["below"])), self._same(fixed_tensors(trained["above"])),
+        )  # fmt: skip
+
+    def _fit_layer(self, samples: Sequence[_Sample], i: int, kind: LayerKind) -> _Layer:
+        split = kind.ffn == "split"
+        width = self.width if split else 0
         forward, backward = (
-            fit_part([(length, k, traced.get(name, Segment())) for length, k, traced, _ in samples]) for name in names
+            self._same(
+                fit_part([(s.length, s.learners * split, s.segments.get(name, Segment())) for s in samples], width)
+            )
+            for name in (f"forward {i}", f"backward {i}")
         )
-        (k0, tensors0), (k1, tensors1) = ((sample[1], sample[3][f"layer {i}"]) for sample in (samples[0], samples[-1]))
-        sizes0, sizes1 = _sizes(tensors0), _sizes(tensors1)
-        slope = (sizes1 - sizes0) / (k1 - k0) if k1 != k0 else np.zeros_like(sizes0)
-        return _Layer(forward, backward, np.stack([sizes0 - slope * k0, slope], axis=1), _matrices(tensors0))
+        first, last = samples[0], samples[-1]
+        trained = fixed_tensors(first.trained[f"layer {i}"])
+        if not split:
+            return _Layer(forward, backward, self._same(trained))
+        constant = trained.elements[:, 0]
+        slope = (fixed_tensors(last.trained[f"layer {i}"]).elements[:, 0] - constant) / (last.learners - first.learners)
+        elements = np.stack([constant - slope * first.learners, slope], axis=1)
+        return _Layer(forward, backward, self._same(Tensors(elements, trained.matrices, width)))
 
-    def _samples(self, kinds: list[LayerKind], i: int, embeddings: bool) -> list[Any]:
-        """Traces of a model of three layers at every length and learner count that the kind of layer i needs."""
-        shares = _SHARES if kinds[i].ffn == "split" else _SHARES[:1]
+    def _same(self, new: _T) -> _T:
+        """The one that is known with the same numbers, else this one: what is looked up by it is there once."""
+        numbers: list[Any] = [
+            value.tobytes() if isinstance(value, np.ndarray) else value for value in vars(new).values()
+        ]
+        found: _T = self._known.setdefault((type(new), *numbers), new)
+        return found
+
+    def _samples(self, stack: Sequence[LayerKind]) -> list[_Sample]:
+        """Traces of a model of these layers at every length and number of learners that their polynomials need."""
+        config = copy.deepcopy(self._config)
+        config.num_hidden_layers = len(stack)
         samples = []
-        for share in shares:
+        for share in _SHARES if any(kind.ffn == "split" for kind in stack) else _SHARES[:1]:
             # for the second count of learners two lengths are enough
             lengths = LENGTHS if share == _SHARES[0] else LENGTHS[:2]
             k = round(self.width * share)
             k -= padding(self.width, k)  # so many that nothing is padded
             with meta_tensors():
-                model, layout = build_model(self._config, self._classes)
-            _apply_kinds(model, layout, kinds, k, embeddings, self._execution)
+                model, layout = build_ordinary(config, self._classes, self.software)
+            _apply_kinds(model, layout, stack, k, self._execution)
             trained = _trained_tensors(model, layout)
             optimizer = backward_optimizer(self.plan, model)
             for length in lengths:
-                traced = trace_step(model, layout, self.batch_size, length, optimizer)
+                traced = trace_step(model, layout, self.batch_size, length, self.software, optimizer)
                 model.zero_grad()
-                samples.append((length, k if kinds[i].ffn == "split" else 0, traced, trained))
+                samples.append(_Sample(length, k, traced, trained))
         return samples
 
 
+class _Sample(NamedTuple):
+    """A trace, and elements and dimensions of the trained tensors by ``below``, ``layer i`` and ``above``."""
+
+    length: int
+    learners: int
+    segments: Mapping[str, Segment]
+    trained: Mapping[str, list[tuple[int, int]]]
+
+
+def _reach(kinds: Sequence[LayerKind]) -> int:
+    """The most that the backward pass reaches of these layers (``_REACH``)."""
+    return max(int(_REACH[_KINDS.index(kind)]) for kind in kinds)
+
+
 def _apply_kinds(
-    model: nn.Module, layout: ModelLayout, kinds: list[LayerKind], k: int, embeddings: bool, execution: Execution
+    model: nn.Module, layout: ModelLayout, kinds: Sequence[LayerKind], k: int, execution: Execution
 ) -> None:
     learners = {"full": None, "idle": None, "split": range(k), "none": range(0)}
     bottom = sum(kind.ffn == "idle" for kind in kinds)
-    apply_far(model, layout, [learners[kind.ffn] for kind in kinds], not embeddings, 0, bottom, execution)
+    apply_far(model, layout, [learners[kind.ffn] for kind in kinds], not kinds[0].live, 0, bottom, execution)
     # not through apply_far: there attention freezes from the bottom, here in the one layer that is looked at
     for layer, kind in zip(layout.layers, kinds, strict=True):
         for path in () if kind.attention else layer.attention:
@@ -334,11 +463,3 @@ def _trained_tensors(model: nn.Module, layout: ModelLayout) -> dict[str, list[tu
             where = f"layer {inside[0]}" if inside else "below" if below else "above"
             tensors[where].append((parameter.numel(), parameter.dim()))
     return tensors
-
-
-def _sizes(tensors: Sequence[tuple[int, int]]) -> Array:
-    return np.array([size for size, _ in tensors], dtype=np.float64)
-
-
-def _matrices(tensors: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
-    return np.array([dimensions > 1 for _, dimensions in tensors], dtype=np.bool_)

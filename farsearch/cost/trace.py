@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from farsearch.cost.operations import VIEWS, Operation, describe, tensors_in
+from farsearch.cost.software import Software, emulated
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.loop import train_step
 from farsearch.far.optimizer import BackwardOptimizer
@@ -34,12 +35,14 @@ __all__ = [
     "trace_step",
 ]
 
+
 @dataclass
 class Event:
     """A storage comes to life (``size`` > 0) or goes (< 0), in bytes.
 
     ``kind``: ``gradient`` of a parameter, ``saved`` for a later segment (for the backward pass, or for the next
-    layer), ``mask`` of a dropout that is saved, else ``temporary``.
+    layer), ``mask`` of a dropout that is saved, else ``temporary``. ``added`` (< 0) marks where a gradient is complete:
+    only where it is added to one that lives already, a micro-batch's, does it go there.
     """
 
     size: int
@@ -83,10 +86,11 @@ class _Recorder(TorchDispatchMode):
             return False
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name.startswith("_fused"):
-            # it gives nothing back, and writes every list but the gradients, the second
+        if name.startswith(("_fused", "_foreach")) and name.endswith("_"):
+            # they give nothing back; the one writes every list but the gradients, the second, the other its first
             lists = [arg for arg in args if isinstance(arg, list | tuple)]
-            self._record(name, args, tensors_in(lists), tensors_in([lists[0], *lists[2:]]))
+            written = [lists[0], *lists[2:]] if name.startswith("_fused") else lists[:1]
+            self._record(name, args, tensors_in(lists), tensors_in(written))
         if not isinstance(out, Tensor | tuple | list):
             return out
         outputs = tensors_in(out)
@@ -129,6 +133,12 @@ class _Recorder(TorchDispatchMode):
         if not _is_backward(born) and self._name != born:
             event.kind = end.kind = kind
 
+    def complete(self, parameter: Tensor) -> None:
+        """The gradient of a parameter is all there."""
+        if parameter.grad is not None:
+            event = self._births[parameter.grad.untyped_storage()._cdata]
+            self._open.events.append(Event(-event.size, "added"))
+
     def close(self, model: nn.Module) -> None:
         """End the record: what goes from now on is no part of it. Storages that gradients still hold are named so."""
         self._closed = True
@@ -154,6 +164,7 @@ def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterat
     handles = [
         stack.register_forward_hook(lambda *_: recorder.mark("head") and None),
         model.register_forward_hook(lambda *_: recorder.mark("backward head") and None),
+        *(p.register_post_accumulate_grad_hook(recorder.complete) for p in model.parameters() if p.requires_grad),
     ]
 
     def enter(i: int) -> Callable[..., None]:
@@ -185,12 +196,18 @@ def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterat
 
 
 def trace_step(
-    model: nn.Module, layout: ModelLayout, batch_size: int, length: int, optimizer: BackwardOptimizer | None = None
+    model: nn.Module,
+    layout: ModelLayout,
+    batch_size: int,
+    length: int,
+    software: Software,
+    optimizer: BackwardOptimizer | None = None,
 ) -> Mapping[str, Segment]:
     """Forward and backward pass of one training step, by segment.
 
     Args:
-        model: of ``meta_tensors``, reconfigured and frozen as it is to be traced.
+        model: of ``meta_tensors`` and ``build_ordinary``, reconfigured and frozen as it is to be traced.
+        software: of the device.
         optimizer: one that steps in the backward pass, with its state. None for a step that leaves the optimizer
             to ``trace_call``.
 
@@ -209,7 +226,7 @@ def trace_step(
     recorder = _Recorder(iter(known))
     # an optimizer of nothing: what one at the end holds and moves is known from trace_call of one tensor
     idle = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
-    with _marks(model, layout, recorder), _optimizer_marks(recorder), recorder:
+    with _marks(model, layout, recorder), _optimizer_marks(recorder), emulated(software), recorder:
         train_step(model, optimizer or idle, ids, mask, labels)
     recorder.close(model)
     return recorder.segments
@@ -230,15 +247,17 @@ def _optimizer_marks(recorder: _Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def second_step(optimizer: torch.optim.Optimizer, fused: bool) -> torch.optim.Optimizer:
+def second_step(optimizer: torch.optim.Optimizer, kernel: str) -> torch.optim.Optimizer:
     """Let an optimizer of meta tensors do its first step, which makes its state, and be ready for the second.
 
-    torch makes no state for the fused kernel of tensors without memory, though the kernel itself knows them. The state
-    is that of the other kernel.
+    Args:
+        optimizer: made for the kernel ``loop``: torch makes no state for the fused kernel of tensors without memory,
+            though the kernel itself knows them. All kernels have the same state.
+        kernel: of the second step.
     """
     optimizer.step()
     for group in optimizer.param_groups:
-        group["fused"] = fused
+        group.update(foreach=kernel == "foreach", fused=kernel == "fused")
     return optimizer
 
 
@@ -254,7 +273,7 @@ def backward_optimizer(plan: StepPlan, model: nn.Module) -> BackwardOptimizer | 
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
     for each in optimizer.optimizers:
-        second_step(each, plan.optimizer_kernel == "fused")
+        second_step(each, plan.optimizer_kernel)
     model.zero_grad()
     return optimizer
 

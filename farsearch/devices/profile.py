@@ -11,10 +11,8 @@ import difflib
 import hashlib
 import json
 import math
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +21,15 @@ from typing import Any, Literal, get_args
 import tomli_w
 
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
-from farsearch.errors import MissingResource, ProfileError
+from farsearch.errors import ProfileError
+from farsearch.files import write_text
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # only there on Python 3.10
 
-__all__ = ["SCHEMA_VERSION", "Figure", "Profile", "parse_profile", "read_profile", "write_profile"]
+__all__ = ["SCHEMA_VERSION", "Figure", "Profile", "check_name", "parse_profile", "read_profile", "write_profile"]
 
 SCHEMA_VERSION = 2
 """Version of the file's layout. It rises when an old file could be misread; version 1 is still read."""
@@ -52,7 +51,7 @@ _SECTIONS = {
         "torch", "attention", "foreach", "allocator_block_bytes", "workspace_mib", "dropout_mask_bytes",
     ),
     "power": ("power_w", "power_mode"),
-}
+}  # fmt: skip
 _PLAIN: dict[str, type] = {
     "torch": str, "attention": str, "power_mode": str, "foreach": bool, **dict.fromkeys(_HEAD, str),
 }  # fmt: skip
@@ -173,7 +172,7 @@ class Profile:
     def digest(self) -> str:
         """SHA-256 over what prices a job: the figures with their ranges, kind and software; not words or sources."""
         figures = {key: (f.value, f.low, f.high) for key, f in self.figures().items()}
-        rates = None if self.rates is None else [_encode_rates(self.rates)[name] for name in ("products", "streams")]
+        rates = None if self.rates is None else [_encode_rates(self.rates)[name] for name in ("bare_us", "products", "streams")]
         text = json.dumps([self.kind, self.torch, self.attention, self.foreach, figures, rates], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -239,19 +238,7 @@ def write_profile(profile: Profile, path: Path) -> None:
     Raises:
         MissingResource: when the folder can't be made or written.
     """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            tomli_w.dump(profile.to_dict(), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise MissingResource(f"can't write {path}: {error.strerror}; free space or give another folder") from None
+    write_text(path, tomli_w.dumps(profile.to_dict()))
 
 
 def _check(condition: bool, message: str) -> None:
@@ -263,10 +250,15 @@ def _words(names: Iterable[object]) -> str:
     return ", ".join(map(str, names))
 
 
+def check_name(name: str) -> None:
+    """Raise ProfileError where ``name`` is none that a profile can have."""
+    right = re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)
+    _check(right is not None, f"name is {name!r}; it must be lower-case letters, digits and . _ -")
+
+
 def _check_words(profile: Profile) -> None:
     """The rules of the fields that are no figures."""
-    right = re.fullmatch(r"[a-z0-9][a-z0-9._-]*", profile.name)
-    _check(right is not None, f"name is {profile.name!r}; it must be lower-case letters, digits and . _ -")
+    check_name(profile.name)
     for key, value, choices in (
         ("basis", profile.basis, ("derived", "calibrated")),
         ("kind", profile.kind, ("cuda", "cpu")),
@@ -275,6 +267,11 @@ def _check_words(profile: Profile) -> None:
         _check(value in choices, f"{key} is {value!r}; it must be one of {_words(choices)}")
     version = re.match(r"\d+\.\d+", profile.torch)
     _check(version is not None, f"software.torch is {profile.torch!r}; it must be a version such as '1.10'")
+    _check(
+        profile.attention == "eager" or not profile.torch.startswith(("0.", "1.")),
+        f"software.attention is {profile.attention!r}; it must be 'eager' with torch {profile.torch}, for torch has a "
+        "function for attention since 2.0",
+    )
 
 
 def _encode(value: Any) -> Any:
@@ -284,28 +281,36 @@ def _encode(value: Any) -> Any:
 def _encode_rates(rates: Rates) -> dict[str, Any]:
     products = {kind: dict(vars(rate)) for kind, rate in rates.products.items()}
     streams = {kind: {"mib": list(rate.mib), "us": list(rate.us)} for kind, rate in rates.streams.items()}
-    return {"conditions": dict(rates.conditions), "products": products, "streams": streams}
+    return {
+        "conditions": dict(rates.conditions), "bare_us": rates.bare_us, "products": products, "streams": streams,
+    }  # fmt: skip
 
 
 def _upgraded(data: Any) -> Any:
     """A file of version 1 in today's layout: it priced neither loading nor an optimizer's call."""
-    if not isinstance(data, Mapping) or data.get("schema_version") != 1 or type(data["schema_version"]) is not int:
+    if not isinstance(data, Mapping) or data.get("schema_version") != 1:
         return data
     nothing = {"value": 0.0, "basis": "assumed", "source": "not known to version 1 of the profile's layout"}
     upgraded = {**data, "schema_version": SCHEMA_VERSION}
-    for section, added in (("compute", {"step_us": nothing, "token_us": nothing}), ("software", {"attention": "math"})):
-        if isinstance(data.get(section), Mapping):
-            upgraded[section] = {**added, **data[section]}
+    compute, software = data.get("compute"), data.get("software")
+    if isinstance(compute, Mapping):
+        upgraded["compute"] = {"step_us": nothing, "token_us": nothing, **compute}
+    if isinstance(software, Mapping):
+        # the dearer of those that its torch may have: a promise to fit stays one
+        attention = "eager" if re.match(r"[01]\.", str(software.get("torch"))) else "math"
+        upgraded["software"] = {"attention": attention, **software}
     return upgraded
 
 
 def _decode(data: Any) -> Profile:
+    if isinstance(data, Mapping) and "schema_version" in data:
+        # first, because a newer file may have any keys
+        version = data["schema_version"]
+        _check(
+            type(version) is int and 1 <= version <= SCHEMA_VERSION,
+            f"schema_version is {version!r}; this farsearch reads 1 to {SCHEMA_VERSION}, a newer file needs a newer",
+        )
     table = _table(_upgraded(data), "the file", ("schema_version", *_HEAD, *_SECTIONS), ("rates",))
-    version = table["schema_version"]
-    _check(
-        type(version) is int and version == SCHEMA_VERSION,
-        f"schema_version is {version!r}; this version of farsearch reads 1 to {SCHEMA_VERSION}",
-    )
     values = {name: _typed(table[name], _PLAIN[name], name) for name in _HEAD}
     for section, names in _SECTIONS.items():
         optional = [name for name in names if name in _OPTIONAL]
@@ -322,9 +327,10 @@ def _decode(data: Any) -> Profile:
 
 
 def _rates(value: Any) -> Rates:
-    table = _table(value, "rates", ("conditions", "products", "streams"))
+    table = _table(value, "rates", ("conditions", "bare_us", "products", "streams"))
+    bare_us = _typed(table["bare_us"], float, "rates.bare_us")
     words = _table(table["conditions"], "rates.conditions", (), _keys(table["conditions"]))
-    conditions = {key: _typed(word, str, f"rates.conditions.{key}") for key, word in words.items()}
+    conditions = {key: _typed(word, str, f"rates.conditions[{key!r}]") for key, word in words.items()}
     products = {}
     for kind, rate in _table(table["products"], "rates.products", (), PRODUCTS).items():
         where = f"rates.products.{kind}"
@@ -336,7 +342,8 @@ def _rates(value: Any) -> Rates:
         where = f"rates.streams.{kind}"
         lists = {key: _numbers(part, f"{where}.{key}") for key, part in _table(rate, where, ("mib", "us")).items()}
         streams[kind] = _made(where, StreamRate, **lists)
-    return Rates(conditions, products, streams)
+    rates: Rates = _made("rates", Rates, conditions=conditions, bare_us=bare_us, products=products, streams=streams)
+    return rates
 
 
 def _keys(value: Any) -> tuple[Any, ...]:

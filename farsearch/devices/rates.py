@@ -32,8 +32,8 @@ STREAMS = (
     "gather",
     "fused",
 )
-"""Everything else. ``arithmetic`` makes a new tensor, ``in_place`` does not; ``random`` draws bits, ``bernoulli`` masks;
-``fused`` is an optimizer's own kernel."""
+"""Everything else. ``arithmetic`` makes a new tensor, ``in_place`` does not; ``random`` draws bits, ``bernoulli``
+masks; ``fused`` is an optimizer's own kernel."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ProductRate:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             _check(math.isfinite(value) and value >= 0, f"{name} is {value:g}; it must be a number of at least 0")
-        _check(any(vars(self).values()), "every rate is 0; a product must take some time")
+        _check(any(vars(self).values()), "s_per_tflop is 0 like all others; a product must take some time")
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,11 @@ class StreamRate:
     us: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        _check(len(self.mib) == len(self.us) > 0, f"mib has {len(self.mib)} numbers and us {len(self.us)}; one each")
+        sizes = f"mib has {len(self.mib)} numbers and us {len(self.us)}"
+        _check(len(self.mib) == len(self.us) > 0, f"{sizes}; each size needs one time, and there must be one at least")
         for name, values in (("mib", self.mib), ("us", self.us)):
             wrong = [value for value in values if not (math.isfinite(value) and value > 0)]
-            _check(not wrong, f"{name} has {wrong[0] if wrong else 0:g}; it must be above 0")
+            _check(not wrong, f"{name} has {wrong[0] if wrong else 0:g}; all must be finite and above 0")
         ascending = all(a < b for a, b in zip(self.mib, self.mib[1:], strict=False))
         _check(ascending, f"mib is {list(self.mib)}; it must ascend")
 
@@ -87,12 +88,18 @@ class Rates:
 
     Attributes:
         conditions: under which it was measured: date, versions, threads, clocks, power mode.
+        bare_us: overhead of an operation outside autograd, such as an optimizer's.
         products, streams: by kind; a kind that is missing is priced by the profile's general figures.
     """
 
     conditions: Mapping[str, str]
+    bare_us: float
     products: Mapping[str, ProductRate]
     streams: Mapping[str, StreamRate]
+
+    def __post_init__(self) -> None:
+        right = math.isfinite(self.bare_us) and self.bare_us >= 0
+        _check(right, f"bare_us is {self.bare_us:g}; it must be a number of at least 0")
 
 
 def _check(condition: bool, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The optimizer: AdamW or SGD, operation by operation or fused, at the end of a step or during its backward pass."""
+"""The optimizer: AdamW or SGD, by one of torch's three kernels, at the end of a step or during its backward pass."""
 
 import inspect
 from typing import Any, Callable, Dict, List, Sequence, Union
@@ -6,7 +6,11 @@ from typing import Any, Callable, Dict, List, Sequence, Union
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BackwardOptimizer", "Optimizer", "has_backward_hooks", "has_fused", "make_optimizer"]
+__all__ = ["KERNELS", "BackwardOptimizer", "Optimizer", "has_backward_hooks", "has_fused", "make_optimizer"]
+
+KERNELS = ("loop", "foreach", "fused")
+"""How all tensors are stepped: one after another, operation by operation (``loop``); each operation on all of them at
+once, with a copy of them (``foreach``, torch's default on CUDA); or in one kernel, without temporaries (``fused``)."""
 
 _KINDS: Dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -29,15 +33,19 @@ def _trained(model: nn.Module) -> List[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def _make(kind: str, parameters: Sequence[nn.Parameter], weight_decay: float, fused: bool) -> torch.optim.Optimizer:
+def _make(kind: str, parameters: Sequence[nn.Parameter], weight_decay: float, kernel: str) -> torch.optim.Optimizer:
     factory = _KINDS[kind]
+    if kernel not in KERNELS:
+        raise ValueError("kernel {!r} is none of {}".format(kernel, ", ".join(KERNELS)))
+    # torch 1.10 has none of the two and steps tensor by tensor anyway
+    known = inspect.signature(factory).parameters
+    if kernel != "loop" and kernel not in known:
+        raise ValueError("torch {} has no kernel {!r} of {}".format(torch.__version__, kernel, kind))
+    options = {name: name == kernel for name in KERNELS if name in known}
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    # torch 1.10 knows neither argument and steps tensor by tensor anyway
-    known = inspect.signature(factory).parameters
-    options: Dict[str, bool] = {"fused": True} if fused else {"foreach": False} if "foreach" in known else {}
     return factory([group for group in groups if group["params"]], lr=1e-3, **options)
 
 
@@ -46,11 +54,16 @@ class BackwardOptimizer:
 
     So never more than one gradient lives. The result is that of ``make_optimizer`` with the same arguments: AdamW and
     SGD treat each parameter by itself. It needs ``has_backward_hooks``. Call ``close`` when training is over.
+
+    Raises:
+        ValueError: for the kernel ``foreach``, which steps all parameters at once.
     """
 
-    def __init__(self, kind: str, model: nn.Module, weight_decay: float = 0.01, fused: bool = False) -> None:
+    def __init__(self, kind: str, model: nn.Module, weight_decay: float = 0.01, kernel: str = "loop") -> None:
+        if kernel == "foreach":
+            raise ValueError("the kernel 'foreach' steps all parameters at once, the backward pass one at a time")
         parameters = _trained(model)
-        self.optimizers = [_make(kind, [parameter], weight_decay, fused) for parameter in parameters]
+        self.optimizers = [_make(kind, [parameter], weight_decay, kernel) for parameter in parameters]
         self._handles = [
             parameter.register_post_accumulate_grad_hook(self._stepping(optimizer))  # type: ignore[attr-defined, unused-ignore]
             for parameter, optimizer in zip(parameters, self.optimizers)
@@ -90,16 +103,16 @@ Optimizer = Union[torch.optim.Optimizer, BackwardOptimizer]
 
 
 def make_optimizer(
-    kind: str, model: nn.Module, weight_decay: float = 0.01, fused: bool = False
+    kind: str, model: nn.Module, weight_decay: float = 0.01, kernel: str = "loop"
 ) -> torch.optim.Optimizer:
     """An optimizer of the parameters that have gradients.
 
     Args:
         kind: ``adamw``, or ``sgd`` without momentum, which keeps no state.
         weight_decay: for matrices; vectors (biases, LayerNorm) are not decayed.
-        fused: in one kernel, without temporaries (``has_fused``).
+        kernel: one of ``KERNELS``; ``fused`` needs ``has_fused``.
 
-    Without ``fused`` it steps tensor by tensor (``foreach=False``): the multi-tensor form, CUDA's default, holds a copy
-    of the parameters.
+    Raises:
+        ValueError: for a kernel that is unknown, or that this torch has not.
     """
-    return _make(kind, _trained(model), weight_decay, fused)
+    return _make(kind, _trained(model), weight_decay, kernel)

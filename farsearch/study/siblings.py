@@ -20,10 +20,11 @@ from optuna.trial import TrialState, create_trial
 from torch import Tensor
 
 from farsearch.baselines import Method, price_method, train_method
+from farsearch.cost.plans import ordinary_plan
 from farsearch.cost.price import Cost
 from farsearch.errors import MissingResource, TrialError
 from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json
-from farsearch.records import Baseline, StepPlan, StudySnapshot, TrialRecord
+from farsearch.records import Baseline, StudySnapshot, TrialRecord
 from farsearch.study.results import changed, priced_record, results_of
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of, trial_record
@@ -91,7 +92,7 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: Baseline
         cost = costs[method.name]
         baseline = Baseline(method.name, method.title, rate, epochs)
         watcher.baseline_started(baseline, number, len(wanted), cost)
-        priced = priced_record(0, method.far_config(pricer.layers, rate, epochs), StepPlan(), cost)
+        priced = priced_record(0, method.far_config(pricer.layers, rate, epochs), ordinary_plan(pricer.profile), cost)
         priced = changed(priced, baseline=baseline.to_dict())
         try:
             record = changed(priced, state="complete", **cache.get(method, rate, watcher.step, watcher.note))

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
 from benchmarks.far_step import main
-from benchmarks.profiler_peak import Batch, example_batch
+from farsearch.calibration.steps import Batch, example_batch
 from benchmarks.step_measures import Call, interleaved, product_seconds
 from benchmarks.step_picture import step_figure
 from benchmarks.step_report import Report

@@ -14,7 +14,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,54 @@ def training(far: str, folder: Path, case: Case) -> Case:
     }
 
 
+def peaks(far: str, folder: Path, case: Case) -> Case:
+    """Peak of all tensors in the second training step under each of several plans, in bytes."""
+    return {"peaks": [step_peak(far, folder, step) for step in case["steps"]]}
+
+
+def step_peak(far: str, folder: Path, case: Case) -> int:
+    """Parameters, buffers and the optimizer's state, and what lives beside them at the step's highest point.
+
+    The batch lives before the step and is not counted, as in the cost model. Every other row is shorter, for without
+    any padding a model makes no mask.
+    """
+    execution, loop, optimizers, surgery = (
+        importlib.import_module(far + "." + name) for name in ("execution", "loop", "optimizer", "surgery")
+    )
+    model, _ = read_model(folder)
+    how = execution.Execution(**case["execution"])
+    surgery.apply_far(model, read_layout(far, folder), case["learners"], execution=how)
+    optimizer = optimizers.make_optimizer(case["kind"], model)
+    size, length = case["batch_size"], case["length"]
+    mask = torch.ones(size, length, dtype=torch.long)
+    mask[1::2, length // 2 :] = 0
+    batch = mask + torch.arange(size * length).view(size, length) % 900, mask, torch.arange(size) % 2
+
+    def step() -> None:
+        loop.train_step(model, optimizer, *batch, micro_batch_size=case["micro_batch_size"])
+
+    model.train()
+    step()
+    state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
+    held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers(), *state])
+    return held + allocated_peak(step)
+
+
+def allocated_peak(call: Callable[[], Any]) -> int:
+    """Bytes at the highest point of a call over what lived before it, from torch's profiler (1.10 or newer)."""
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu, profile_memory=True) as profile:
+        call()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    # older ones know microseconds alone; within one, events stand in their order
+    starts = [event.start_ns() if hasattr(event, "start_ns") else event.start_us() for event in events]
+    level = peak = 0
+    for i in sorted(range(len(events)), key=lambda i: starts[i]):
+        level += events[i].nbytes()
+        peak = max(peak, level)
+    return peak
+
+
 def moved_neurons(start: State, state: State, layer: Any) -> List[int]:
     """Neurons of a layer whose row, bias or column differ between two states."""
     up, bias, down = ((start[name] != state[name]) for name in (layer.up + ".weight", layer.up + ".bias",
@@ -116,7 +164,7 @@ def read_model(folder: Path) -> Tuple[nn.Module, State]:
     return model, start
 
 
-CHECKS = {check.__name__: check for check in (modules, abilities, order, selection, training)}
+CHECKS = {check.__name__: check for check in (modules, abilities, order, selection, training, peaks)}
 
 
 if __name__ == "__main__":

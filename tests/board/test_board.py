@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -17,8 +18,13 @@ import pytest
 import torch
 
 import farsearch.far
+from farsearch.cost.plans import exact_plans, execution_of
+from farsearch.cost.price import Pricer
+from farsearch.far.selection import learner_counts
 from farsearch.models.load import build_model
+from farsearch.records import FarConfig, StepPlan
 from tests.board import checks
+from tests.cost.reference import make_profile
 from tests.tiny import FAMILIES, make_config
 
 pytestmark = pytest.mark.board
@@ -65,9 +71,14 @@ def board() -> Path:
 
 def model_folder(folder: Path, family: str, dropout: float = 0.0) -> Path:
     """A tiny model as a bundle would carry it, and the same model as if primed."""
-    torch.manual_seed(0)
     config = make_config(family, neurons=WIDTH, dropout=dropout)
     config.initializer_range = 0.2
+    return folder_of(folder, config)
+
+
+def folder_of(folder: Path, config: Any) -> Path:
+    """A model of this configuration with random weights."""
+    torch.manual_seed(0)
     model, layout = build_model(config, 2)
     config.save_pretrained(folder)
     (folder / "layout.json").write_text(json.dumps(layout.to_dict()))
@@ -77,16 +88,21 @@ def model_folder(folder: Path, family: str, dropout: float = 0.0) -> Path:
     return folder
 
 
-def on_both(board: Path, folder: Path, case: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The answers of board and workstation to a case; the board has a copy of far, and nothing else of farsearch."""
+def on_board(board: Path, folder: Path, case: dict[str, Any]) -> dict[str, Any]:
+    """The board's answer to a case; it has a copy of far, and nothing else of farsearch."""
     shutil.copytree(FAR, folder / "far", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     (folder / "case.json").write_text(json.dumps(case))
     done = subprocess.run(
         [board, "-I", checks.__file__, folder], cwd=folder, capture_output=True, text=True, check=False, timeout=250
     )
     assert done.returncode == 0, done.stderr
-    answer = json.loads((folder / "answer.json").read_text())
-    return answer, checks.CHECKS[case["check"]]("farsearch.far", folder, case)
+    answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
+    return answer
+
+
+def on_both(board: Path, folder: Path, case: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The answers of board and workstation to a case."""
+    return on_board(board, folder, case), checks.CHECKS[case["check"]]("farsearch.far", folder, case)
 
 
 def test_the_board_is_an_old_one(board: Path) -> None:
@@ -176,3 +192,44 @@ def test_same_training(board: Path, tmp_path: Path, family: str, change: dict[st
     for moved, learners in zip(answer["moved_neurons"], case["learners"], strict=True):
         if learners is not None and "frozen_dtype" not in case["execution"]:  # the frozen come back rounded from that
             assert moved == learners
+
+
+NEURONS, ROWS_AT_ONCE, TOKENS = 3072, 4, 128
+PROFILE = make_profile(torch="1.10", attention="eager")
+PLANS = {"modules": StepPlan(), **{plan.summary: plan for plan in exact_plans(PROFILE)}}
+MICRO = {f"{name}, rows by 2": dataclasses.replace(PLANS[name], micro_batch_size=2) for name in ("modules", "store")}
+
+
+@families
+def test_peak_memory_is_as_predicted(
+    board: Path, tmp_path: Path, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cost model, which traces this machine's libraries, against the board's own profiler: to 1 %.
+
+    Two layers of BERT's real size with a small vocabulary, so that what a step keeps weighs more than the weights.
+    """
+    config = make_config(family, hidden=768, neurons=NEURONS, heads=12, vocabulary=1000)
+    pricer = Pricer(config, 2, ROWS_AT_ONCE, TOKENS, PROFILE)
+    steps, cases = [], []
+    for fraction in (0.0, 0.9):
+        far = FarConfig((fraction,) * 2, 1e-4, 1.0)
+        counts = learner_counts(NEURONS, far.frozen_fractions, 0)
+        for name, plan in {**PLANS, **MICRO}.items():
+            cases.append((f"{family}, {fraction:.0%} frozen", name, pricer.price(far, plan).tensor_peak_mib))
+            steps.append(
+                {
+                    "execution": execution_of(plan)._asdict(),
+                    "learners": [None if count is None else list(range(count)) for count in counts],
+                    "kind": plan.optimizer,
+                    "batch_size": ROWS_AT_ONCE,
+                    "length": TOKENS,
+                    "micro_batch_size": plan.micro_batch_size,
+                }
+            )
+    answer = on_board(board, folder_of(tmp_path, config), {"check": "peaks", "steps": steps})
+    peaks = [size / 2**20 for size in answer["peaks"]]
+    with capsys.disabled():
+        print(f"\n{'model':24}{'plan':26}{'predicted MiB':>14}{'measured MiB':>14}{'difference':>12}")
+        for (model, name, predicted), measured in zip(cases, peaks, strict=True):
+            print(f"{model:24}{name:26}{predicted:14.1f}{measured:14.1f}{predicted / measured - 1:12.2%}")
+    assert [predicted for *_, predicted in cases] == pytest.approx(peaks, rel=0.01)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from farsearch.models.families import layout_of
 from farsearch.models.load import known_models, load_config, resolve_model
+from tests.journey import SPACE as TINY
 from tests.journey import call
 
 SMALL = "google/bert_uncased_L-2_H-128_A-2"
@@ -69,10 +71,11 @@ def test_words_say_the_same_as_json(tmp_path: Path) -> None:
     words = ("estimate", "--device", "jetson-nano", "--model", SMALL, "--batch-size", 4, "--max-length", 16)
     done = call(tmp_path, *words)
     cost = estimate(tmp_path, "--batch-size", 4, "--max-length", 16)
-    assert done.out.splitlines()[0] == f"{SMALL} on jetson-nano: fits"
+    assert done.out.splitlines()[0] == f"{SMALL} on jetson-nano: fits (all figures are estimates)"
     assert f"{cost['peak_memory_mib']:.0f} MiB" in done.out
     assert f"{cost['trainable']:,} parameters" in done.out
-    assert "an estimate" in done.out
+    assert "plan      ordinary modules; 4 rows at once; AdamW" in done.out
+    assert "matrix products" in done.out
 
 
 def test_what_does_not_fit_says_why(tmp_path: Path) -> None:
@@ -96,6 +99,62 @@ def test_well_known_models_need_no_network() -> None:
         assert len(layout_of(config).layers) == config.num_hidden_layers
 
 
+def test_priming_on_the_device_is_a_phase(tmp_path: Path) -> None:
+    """Each phase has its peak and time: together they are the worse peak, and both times."""
+    job = ("--batch-size", 4, "--max-length", 16, "--samples", 40, "--frozen-fraction", 0.9)
+    cost = estimate(tmp_path, *job, "--prime-on", "device", "--priming-epochs", 0.5)
+    assert cost["steps"] == {"priming": 5, "training": 10}
+    phases = cost["phases"]
+    assert cost["tensor_peak_mib"] == pytest.approx(max(phase["tensor_peak_mib"] for phase in phases.values()))
+    assert cost["wall_time_s"] == pytest.approx(sum(phase["wall_time_s"] for phase in phases.values()))
+    alone = estimate(tmp_path, *job)
+    assert alone["steps"] == {"training": 10}
+    for key in ("tensor_peak_mib", "wall_time_s", "breakdown"):
+        assert phases["training"][key] == alone[key]
+    words = call(tmp_path, "estimate", "--device", "jetson-nano", "--model", SMALL, *job, "--prime-on", "device",
+                 "--priming-epochs", 0.5).out  # fmt: skip
+    assert "for 5 steps" in words
+    assert "for 10 steps" in words
+
+
+def test_the_named_changes_make_it_fit(tmp_path: Path) -> None:
+    """Each change that is named for what does not fit is a command whose answer is that it fits, at the named price."""
+    model, base = "google/bert_uncased_L-4_H-512_A-8", ("--batch-size", 64, "--max-length", 128)
+    cost = estimate(tmp_path, *base, model=model, device="raspberry-pi-4-2gb")
+    assert not cost["fits"]
+    assert [mend["learns_the_same"] for mend in cost["mends"]] == [True, False]
+    for mend in cost["mends"]:
+        mended = estimate(tmp_path, *base, *mend["options"].split(), model=model, device="raspberry-pi-4-2gb")
+        assert mended["fits"]
+        for key in ("peak_memory_mib", "wall_time_s"):
+            assert mended[key] == mend[key]
+
+
+def test_a_sweep_counts_and_draws(tmp_path: Path) -> None:
+    """As JSON, in words and as a picture of 1200 × 750 pixels, which alone is written."""
+    job = ("estimate", "--device", "jetson-nano", "--model", SMALL, "--batch-size", 2, "--max-length", 16, "--sweep")
+    done = call(tmp_path, *job, "--space", "uniform", "--json")
+    assert done.code == 0
+    found = done.json
+    assert not list(tmp_path.iterdir())
+    # one for each of the fractions
+    assert (found["configurations"], found["fitting"], found["space"]) == (21, 21, "uniform")
+    assert [plan["share_that_fits"] for plan in found["plans"]] == [1.0] * len(found["plans"])
+    for plan in found["plans"]:
+        for key in ("peak_memory_mib", "wall_time_s"):
+            assert plan[key]["least"] <= plan[key]["median"] <= plan[key]["most"] <= plan["full_fine_tuning"][key]
+    least = min(plan["peak_memory_mib"]["least"] for plan in found["plans"])
+    assert found["front"][0]["peak_memory_mib"] == least
+    assert found["most_trained"][-1]["frozen"]["frozen_fractions"] == [0.0, 0.0]
+    words = call(tmp_path, *job, "--space", "uniform", "--png", "sweep.png")
+    assert words.code == 0
+    first = words.out.splitlines()[0]
+    assert f"21 of 21 configurations fit under a plan; least memory {least:,.0f} MiB" in first
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.png"]
+    with Image.open(tmp_path / "sweep.png") as picture:
+        assert (picture.format, picture.size) == ("PNG", (1200, 750))
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
@@ -109,12 +168,26 @@ def test_well_known_models_need_no_network() -> None:
         ({"frozen-bottom-layers": "3"}, 2, "the model has 2 layers"),
         ({"max-length": "513"}, 2, "takes at most 512 tokens"),
         ({"batch-size": "0"}, 2, "0 is not in the range"),
+        ({"micro-batch-size": "16"}, 2, "the micro-batch has 16 rows and the batch 16"),
+        ({"space": "wide"}, 2, "--space is for --sweep; add it"),
+        ({"png": "a.png"}, 2, "--png is for --sweep; add it"),
+        ({"prime-on": "device"}, 2, "add --priming-epochs"),
+        ({"priming-epochs": "0.1"}, 2, "add --prime-on device"),
+        ({"priming-epochs": "0.1", "prime-on": "device"}, 2, "give --samples"),
+        ({"sweep": None, "frozen-fraction": "0.5"}, 2, "--frozen-fraction is one configuration's"),
+        ({"sweep": None, "frozen-embeddings": None}, 2, "--frozen-embeddings is one configuration's"),
+        ({"sweep": None, "plan": "memory"}, 2, "--plan is one configuration's"),
+        ({"sweep": None, "prime-on": "device"}, 2, "give --samples"),
+        ({"sweep": None, "space": "wild"}, 2, "did you mean 'wide'?"),
+        ({"sweep": None, "space": "deep.yaml"}, 2, "frozen_bottom_layers is 5; the model has 2 layers"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path: Path, options: dict[str, str], code: int, message: str) -> None:
+def test_a_mistake_is_one_line(tmp_path: Path, options: dict[str, str | None], code: int, message: str) -> None:
     """Value, rule and mend, and the right exit code."""
+    (tmp_path / "deep.yaml").write_text(TINY.replace("frozen_bottom_layers: 0", "frozen_bottom_layers: 5"))
     values = {"device": "jetson-nano", "model": SMALL, **options}
-    done = call(tmp_path, "estimate", *(word for name, value in values.items() for word in (f"--{name}", value)))
+    words = [[f"--{name}", *([] if value is None else [value])] for name, value in values.items()]
+    done = call(tmp_path, "estimate", *(word for option in words for word in option))
     assert (done.code, done.out) == (code, "")
     assert done.err.count("\n") == 1
     assert message in done.err

@@ -17,11 +17,15 @@ from tests.journey import call, start
 COMMON = {"-h", "--help"}
 STORAGE, TRACKING, JSON = "--storage", "--tracking-uri", "--json"
 SURFACE: dict[str, set[str]] = {
+    "devices calibrate": {"--out", "--script", "--seconds"},
+    "devices check NAME": {"--model", JSON},
+    "devices import RESULT": {"--name", "--like", "--force"},
     "devices list": set(),
     "devices show NAME": set(),
     "estimate": {
         "--device", "--model", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
-        "--frozen-attention-layers", "--frozen-bottom-layers", "--classes", "--samples", "--plan", JSON,
+        "--frozen-attention-layers", "--frozen-bottom-layers", "--classes", "--samples", "--plan", "--optimizer",
+        "--micro-batch-size", "--priming-epochs", "--prime-on", "--sweep", "--space", "--png", JSON,
     },
     "export STUDY": {"--prefer", "--trial", "--out", STORAGE},
     "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs"},

@@ -5,21 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks.profiler_peak import apply_config
+from farsearch.calibration.steps import apply_config
+from farsearch.cost.operations import Operation
+from farsearch.cost.software import Software, build_ordinary
 from farsearch.cost.trace import Segment, backward_optimizer, meta_tensors, second_step, trace_call, trace_step
 from farsearch.devices.profile import Figure, Profile
 from farsearch.far.optimizer import BackwardOptimizer, make_optimizer
-from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["Traced", "figure", "make_profile", "naive_peak_mib", "naive_step_seconds", "order_of", "traced"]
 
-MODULES = StepPlan()
+MODULES, SOFTWARE = StepPlan(), Software()
 
 
 def figure(value: float, low: float | None = None, high: float | None = None) -> Figure:
@@ -28,7 +30,7 @@ def figure(value: float, low: float | None = None, high: float | None = None) ->
     return Figure(float(value), float(low), float(high), source="made for a test", basis="assumed")
 
 
-def make_profile(**changes: Figure | None) -> Profile:
+def make_profile(**changes: Any) -> Profile:
     """A device whose tensors take what the CPU's do: no blocks, no workspace, dropout masks of four bytes."""
     profile = Profile(
         name="test-board",
@@ -56,7 +58,7 @@ def make_profile(**changes: Figure | None) -> Profile:
         power_w=figure(10),
         power_mode="all",
     )
-    return dataclasses.replace(profile, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(profile, **changes)
 
 
 def order_of(layers: int) -> list[str]:
@@ -89,13 +91,14 @@ def traced(
     length: int,
     plan: StepPlan = MODULES,
     chunk_rows: int | None = None,
+    software: Software = SOFTWARE,
 ) -> Traced:
     """The step of the model itself, with all its layers: nothing is composed."""
     with meta_tensors():
-        model, layout = build_model(model_config, 2)
+        model, layout = build_ordinary(model_config, 2, software)
     apply_config(model, layout, config, plan, chunk_rows)
     in_backward = backward_optimizer(plan, model)
-    segments = trace_step(model, layout, batch_size, length, in_backward)
+    segments = trace_step(model, layout, batch_size, length, software, in_backward)
     order = order_of(len(layout.layers))
     assert set(segments) <= set(order)
     state, step = _optimizer(plan, model, in_backward)
@@ -113,7 +116,7 @@ def _optimizer(
     plan: StepPlan, model: nn.Module, in_backward: BackwardOptimizer | None
 ) -> tuple[list[torch.Tensor], Segment]:
     """Tensors of an optimizer's state, and its second step: none of its own where it steps in the backward pass."""
-    stepper = in_backward or second_step(make_optimizer(plan.optimizer, model), plan.optimizer_kernel == "fused")
+    stepper = in_backward or second_step(make_optimizer(plan.optimizer, model), plan.optimizer_kernel)
     state = [value for entry in stepper.state.values() for value in entry.values() if isinstance(value, torch.Tensor)]
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     return state, trace_call(stepper.step, [*model.parameters(), *gradients, *state])
@@ -135,9 +138,7 @@ def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False
         for event in segment.events:
             size = abs(event.size) * (mask / 4 if event.kind == "mask" else 1)
             size = math.copysign(math.ceil(size / block) * block, event.size)
-            if event.kind == "gradient" and batch_is_a_part:
-                peak = max(peak, level + size)
-            else:
+            if batch_is_a_part or event.kind != "added":
                 level += size
                 peak = max(peak, level)
     level = before + gradients
@@ -147,22 +148,49 @@ def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False
     return peak / 2**20
 
 
-def naive_step_seconds(step: Traced, profile: Profile, tokens: int, parts: int = 1) -> float:
-    """Roofline of one operation after the other, forward and backward pass ``parts`` times, the optimizer once.
+def naive_step_seconds(step: Traced, profile: Profile, tokens: int, parts: int = 1, calls: int = 1) -> float:
+    """One operation after the other, forward and backward pass ``parts`` times, the optimizer once.
 
     Args:
         tokens: of the whole batch, which are made a tensor.
+        calls: of an optimizer's step.
     """
-    bandwidth, launch = profile.bandwidth_gbs.value * 1e9, profile.launch_us.value * 1e-6
+    launch = profile.launch_us.value
+    bare = launch if profile.rates is None else profile.rates.bare_us
+
+    def seconds(segments: Sequence[Segment], outside: bool = False) -> float:
+        operations = [operation for segment in segments for operation in segment.operations]
+        return sum(
+            _operation_seconds(operation, profile)
+            + 1e-6 * (bare if outside or operation.category == "optimizer" else launch)
+            for operation in operations
+        )
+
+    overhead = 1e-6 * (calls * profile.step_us.value + tokens * profile.token_us.value)
+    return parts * seconds(step.segments) + seconds([step.optimizer], outside=True) + overhead
+
+
+def _operation_seconds(operation: Operation, profile: Profile) -> float:
+    """By the measured rate of its kind, between sizes on a line in logarithms; else by the roofline."""
+    if profile.rates is not None and operation.kind in profile.rates.products:
+        product = profile.rates.products[operation.kind]
+        moved = (
+            operation.left * product.s_per_gb_left
+            + operation.right * product.s_per_gb_right
+            + operation.out * product.s_per_gb_out
+        )
+        overhead = product.us_per_matrix * operation.matrices + product.us_per_call
+        return operation.flops * product.s_per_tflop / 1e12 + moved / 1e9 + overhead / 1e6
+    if profile.rates is not None and operation.kind in profile.rates.streams:
+        stream = profile.rates.streams[operation.kind]
+        points = [(math.log(mib * 2**20), math.log(us / 1e6)) for mib, us in zip(stream.mib, stream.us, strict=True)]
+        x = math.log(max(1, operation.bytes))
+        if x <= points[0][0]:
+            return math.exp(points[0][1] + x - points[0][0])
+        for (x0, y0), (x1, y1) in pairwise(points):
+            if x <= x1:
+                return math.exp(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
+        return math.exp(points[-1][1] + x - points[-1][0])
     rates = {"gemm": profile.gemm_gflops.value * 1e9, "bmm": profile.bmm_gflops.value * 1e9}
-
-    def seconds(segments: Sequence[Segment]) -> float:
-        total = 0.0
-        for segment in segments:
-            for operation in segment.operations:
-                compute = operation.flops / rates.get(operation.category, math.inf)
-                total += max(compute, operation.bytes / bandwidth) + launch
-        return total
-
-    overhead = 1e-6 * (profile.step_us.value + tokens * profile.token_us.value)
-    return parts * seconds(step.segments) + seconds([step.optimizer]) + overhead
+    compute = operation.flops / rates.get(operation.kind[:4].rstrip("_"), math.inf)
+    return max(compute, operation.bytes / (profile.bandwidth_gbs.value * 1e9))

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS
-from farsearch.cost.table import EVENT_KINDS, StepTable
+from farsearch.cost.table import EVENT_KINDS, Composed, StepTable
+from farsearch.errors import BadInput
 from farsearch.records import FarConfig, StepPlan
-from tests.cost.reference import traced
+from tests.cost.reference import order_of, traced
 from tests.tiny import FAMILIES, make_config
 
 LAYERS = 3
@@ -27,6 +28,16 @@ PLANS = {
     "recompute": dataclasses.replace(LEAN, feed_forward="recompute", frozen_dtype="bfloat16", optimizer="sgd"),
     "checkpointing": dataclasses.replace(LEAN, checkpointing=True, optimizer_step="backward", optimizer_kernel="fused"),
 }
+
+
+OTHER = FarConfig((0.5, 0.0, 1.0), 1e-4, 1.0)
+"""Composed together with the one that is looked at: configurations must not get into each other's way."""
+
+
+def trained_tensors(composed: Composed, i: int) -> list[int]:
+    """Elements of the trained tensors of a configuration, in the model's order."""
+    groups = zip(composed.tensors_of[:, i], composed.tensor_learners[:, i], strict=True)
+    return [round(size) for at, learners in groups for size in composed.tensors[at].sizes(learners)]
 
 
 def composed_steps(
@@ -73,20 +84,23 @@ def test_composed_is_traced(family: str, name: str, batch_size: int, count: int,
     """
     plan = PLANS[name]
     for table, model, config, length in composed_steps(family, 7 + batch_size, count, batch_size, plan, chunk_rows):
-        composed, direct = table.compose(config), traced(model, config, batch_size, length, plan, chunk_rows)
-        assert table.static_bytes(config) == direct.static, config
-        assert sorted(composed.trained.tolist()) == sorted(direct.trained), config
-        assert len(composed.parts) == len(direct.segments)
-        for (place, part, neurons), segment in zip(composed.parts, direct.segments, strict=True):
-            where = (config, length, place)
-            exact = part.sizes(length, neurons)
+        direct = traced(model, config, batch_size, length, plan, chunk_rows)
+        composed = table.compose([OTHER, config])
+        assert composed.static_bytes[1] == direct.static, config
+        assert trained_tensors(composed, 1) == direct.trained, config
+        assert len(composed.part_of) == len(direct.segments)
+        for place, at, learners, segment in zip(
+            order_of(LAYERS), composed.part_of[:, 1], composed.learners[:, 1], direct.segments, strict=True
+        ):
+            where, part = (config, length, place), composed.parts[at]
+            exact = part.sizes(length, learners)
             sizes = np.rint(exact).tolist()
             assert sizes == [event.size for event in segment.events], where
             assert [EVENT_KINDS[i] for i in part.event_kinds] == [event.kind for event in segment.events], where
             assert [OPERATION_KINDS[i] for i in part.operation_kinds] == [op.kind for op in segment.operations], where
             assert [CATEGORIES[i] for i in part.categories] == [op.category for op in segment.operations], where
             work = [[getattr(op, name) for name in FEATURES] for op in segment.operations]
-            assert np.rint(part.work(length, neurons)).tolist() == work, where
+            assert np.rint(part.work(length, learners)).tolist() == work, where
             assert np.abs(exact - sizes).max(initial=0) < 1e-3, where
 
 
@@ -95,14 +109,23 @@ def test_equal_trainings_are_priced_alike() -> None:
     table = StepTable(make_config("bert", hidden=16, neurons=40), 2, 2)
     short = FarConfig((0.3, 0.5), 1e-4, 1.0, frozen_bottom_layers=1)
     long = FarConfig((1.0, 0.5), 1e-4, 1.0, 0.0, True, 1, 1)
-    assert table.kinds(short) == table.kinds(long)
+    both = table.compose([short, long])
+    for numbers in (both.part_of, both.learners, both.tensors_of, both.tensor_learners, both.static_bytes[None]):
+        assert (numbers[:, 0] == numbers[:, 1]).all()
+
+
+def test_a_configuration_of_another_model_is_refused() -> None:
+    """It has fractions for other layers than the model's."""
+    table = StepTable(make_config("bert", hidden=16, neurons=40), 2, 2)
+    with pytest.raises(BadInput, match="3 frozen fractions; the model has 2 layers"):
+        table.compose([FarConfig((0.3, 0.5), 1e-4, 1.0), FarConfig((0.3, 0.5, 0.1), 1e-4, 1.0)])
 
 
 def test_the_table_knows_the_model() -> None:
     """Layers, neurons and parameters are the configuration's own, not those of the three layers that are traced."""
     table = StepTable(make_config("distilbert", layers=5, hidden=16, neurons=40), 3, 2)
     assert (table.layers, table.width) == (5, 40)
-    full = table.compose(FarConfig((0.0,) * 5, 1e-4, 1.0))
-    assert full.trained.sum() == table.parameters
+    full = table.compose([FarConfig((0.0,) * 5, 1e-4, 1.0)])
+    assert sum(trained_tensors(full, 0)) == table.parameters
     # DistilBERT's only buffer are its positions, 128 of eight bytes
-    assert table.static_bytes(FarConfig((0.0,) * 5, 1e-4, 1.0)) == 4 * table.parameters + 8 * 128
+    assert full.static_bytes == 4 * table.parameters + 8 * 128

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from benchmarks.profiler_peak import apply_config, step_peak_mib
+from farsearch.calibration.steps import apply_config, step_peak_mib
 from farsearch.baselines import METHODS
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.far.layout import ModelLayout

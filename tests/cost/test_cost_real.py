@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.profiler_peak import allocated_peak, apply_config, step_peak_mib
+from farsearch.calibration.steps import allocated_peak, apply_config, step_peak_mib
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.models.load import ModelSource, build_model, load_config
 from farsearch.records import FarConfig, StepPlan

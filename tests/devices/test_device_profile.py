@@ -15,11 +15,15 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farsearch.devices.profile import Figure, Profile, parse_profile, read_profile, write_profile
+from farsearch.devices.profile import SCHEMA_VERSION, Figure, Profile, parse_profile, read_profile, write_profile
+from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import MissingResource, ProfileError
 
-SPECIMEN = Path(__file__).with_name("assets") / "profile_v1.toml"
-SPECIMEN_DIGEST = "35d297d52b70f10442d6b6f6ae90e5f949ee99fb107dc43f043d89766b686093"
+ASSETS = Path(__file__).with_name("assets")
+OLD = ASSETS / "profile_v1.toml"
+SPECIMEN = ASSETS / "profile_v2.toml"
+OLD_DIGEST = "e5a406af33d01a2e482861eb7053ae3d0a0cd7e52000c15b7a3d3ee2dff46aef"
+SPECIMEN_DIGEST = "0cf97c1e2af6de5692fc862843b7bb5c5576e91c0217b6fa3dd5f5fc9518f9ab"
 
 
 @pytest.fixture
@@ -30,12 +34,44 @@ def data() -> dict[str, Any]:
 
 def test_specimen_of_version_1_loads_as_it_always_did() -> None:
     """An old file loads with the same digest; ends of a range that are not given are the value."""
-    profile = read_profile(SPECIMEN)
-    assert profile.digest == SPECIMEN_DIGEST
+    profile = read_profile(OLD)
+    assert profile.digest == OLD_DIGEST
     assert profile.launch_us == Figure(30.0, 30.0, 30.0, "no published figure", "assumed")
     assert (profile.workspace_mib.low, profile.workspace_mib.high) == (0.0, 8.0)
     assert profile.power_w is not None
     assert profile.power_w.value == 10
+
+
+def test_what_version_1_did_not_know_is_nothing_and_says_so() -> None:
+    """Loading and an optimizer's call cost nothing, as they did then; there are no measured rates."""
+    profile = read_profile(OLD)
+    for figure in (profile.step_us, profile.token_us):
+        assert (figure.low, figure.value, figure.high, figure.basis) == (0, 0, 0, "assumed")
+        assert "version 1" in figure.source
+    assert profile.rates is None
+    assert profile.to_dict()["schema_version"] == SCHEMA_VERSION
+
+
+@pytest.mark.parametrize(
+    ("torch", "attention"), [("1.10", "eager"), ("1.13.1", "eager"), ("2.0", "math"), ("2.13", "math")]
+)
+def test_version_1_attends_as_its_torch_can(torch: str, attention: str) -> None:
+    """Before 2.0 torch had no function for attention; since then the one that keeps more is taken."""
+    text = OLD.read_text().replace('torch = "1.10"', f'torch = "{torch}"')
+    assert parse_profile(text, "old.toml").attention == attention
+
+
+def test_specimen_of_version_2_loads_with_its_rates() -> None:
+    """What calibration measured is read kind by kind, whole numbers as numbers; the digest is pinned."""
+    profile = read_profile(SPECIMEN)
+    assert profile.digest == SPECIMEN_DIGEST
+    assert profile.time_factor.value == 1.1
+    assert (profile.attention, profile.foreach) == ("fused", True)
+    assert profile.rates == Rates(
+        {"date": "2025-01-31", "clocks": "locked"},
+        {"gemm_nt": ProductRate(7.5, 0.05, 0.06, 0.1, 0.0, 4.0)},
+        {"copy": StreamRate((0.1, 1.0, 16.0), (6.0, 50.0, 900.0)), "softmax": StreamRate((4.0,), (310.5,))},
+    )
 
 
 def test_available_memory_takes_the_system_away_end_by_end() -> None:
@@ -43,31 +79,43 @@ def test_available_memory_takes_the_system_away_end_by_end() -> None:
     assert read_profile(SPECIMEN).available_mib == (3773 - 512, 3965 - 286)
 
 
-def test_digest_is_of_what_prices_a_job(data: dict[str, Any]) -> None:
-    """Words and sources may change under the same digest; no figure, torch version or kind may."""
+def test_words_do_not_change_the_digest(data: dict[str, Any]) -> None:
+    """Names, notes, sources, power modes and conditions may change, and figures may change places."""
     digest = Profile.from_dict(data).digest
-    words = copy.deepcopy(data)
-    words.update(title="another", note="another", name="another", basis="calibrated")
-    words["compute"]["gemm_gflops"].update(source="another", basis="measured")
-    words["compute"] = dict(reversed(words["compute"].items()))
-    assert Profile.from_dict(words).digest == digest
+    data.update(title="another", note="another", name="another", basis="derived")
+    data["compute"]["gemm_gflops"].update(source="another", basis="assumed")
+    data["compute"] = dict(reversed(data["compute"].items()))
+    data["power"]["power_mode"] = "another"
+    data["rates"]["conditions"] = {"date": "another"}
+    assert Profile.from_dict(data).digest == digest
 
-    digests = {digest}
-    changes = 0
-    for key in Profile.from_dict(data).figures():
-        if key != "compute.time_factor":
-            section, name = key.split(".")
-            changed = copy.deepcopy(data)
-            changed[section][name]["value"] += 1
-            changed[section][name]["high"] += 2
-            digests.add(Profile.from_dict(changed).digest)
-            changes += 1
-    for section, name, value in (("software", "torch", "1.11"), ("software", "foreach", True)):
+
+def test_all_that_prices_a_job_changes_the_digest(data: dict[str, Any]) -> None:
+    """Each end of each figure, kind, torch and its habits, and each measured rate."""
+    changes: list[tuple[str, Any]] = []
+    for key, figure in Profile.from_dict(data).figures().items():
+        changes += [(f"{key}.high", figure.high + 1), (f"{key}.low", figure.low / 2 or 1)]
+        if key.split(".")[1] not in ("allocator_block_bytes", "dropout_mask_bytes"):
+            changes.append((f"{key}.value", figure.value * 0.99))
+    changes += [
+        ("kind", "cpu"),
+        ("software.torch", "2.2"),
+        ("software.foreach", False),
+        ("software.attention", "math"),
+        ("rates.products.gemm_nt.us_per_call", 5.0),
+        ("rates.streams.copy.us", [6.0, 50.0, 901.0]),
+        ("rates.streams.copy.mib", [0.1, 1.0, 17.0]),
+    ]
+    digests = {Profile.from_dict(data).digest}
+    for key, value in changes:
         changed = copy.deepcopy(data)
-        changed[section][name] = value
+        if key.endswith(".value"):
+            _put(changed, key.replace(".value", ".low"), min(value, _get(data, key.replace(".value", ".low"))))
+        _put(changed, key, value)
         digests.add(Profile.from_dict(changed).digest)
-    digests.add(Profile.from_dict({**data, "kind": "cpu"}).digest)
-    assert len(digests) == 1 + changes + 3
+    without = {key: value for key, value in data.items() if key != "rates"}
+    digests.add(Profile.from_dict(without).digest)
+    assert len(digests) == 1 + len(changes) + 1
 
 
 def _figures(least: float = 1e-3) -> st.SearchStrategy[Figure]:
@@ -81,19 +129,51 @@ def _figures(least: float = 1e-3) -> st.SearchStrategy[Figure]:
     )
 
 
+_TEXT = st.text(st.characters(blacklist_categories=["Cs"]))
+_NUMBERS = st.floats(0, 1e6)
+
+
+def _product_rates() -> st.SearchStrategy[ProductRate]:
+    return st.builds(ProductRate, st.floats(1e-6, 1e6), *[_NUMBERS] * 5)
+
+
+@st.composite
+def _stream_rates(draw: st.DrawFn) -> StreamRate:
+    sizes = draw(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=5, unique=True).map(sorted))
+    times = draw(st.lists(st.floats(1e-6, 1e9), min_size=len(sizes), max_size=len(sizes)))
+    return StreamRate(tuple(sizes), tuple(times))
+
+
+def _rates() -> st.SearchStrategy[Rates]:
+    return st.builds(
+        Rates,
+        st.dictionaries(_TEXT, _TEXT, max_size=3),
+        st.dictionaries(st.sampled_from(PRODUCTS), _product_rates(), max_size=3),
+        st.dictionaries(st.sampled_from(STREAMS), _stream_rates(), max_size=3),
+    )
+
+
 @st.composite
 def _profiles(draw: st.DrawFn) -> Profile:
     start = read_profile(SPECIMEN)
-    rates = {name: draw(_figures()) for name in ("gemm_gflops", "bmm_gflops", "bandwidth_gbs", "peak_gflops")}
-    shares = {name: draw(_figures(0)) for name in ("launch_us", "process_mib", "workspace_mib")}
+    speeds = {name: draw(_figures()) for name in ("gemm_gflops", "bmm_gflops", "bandwidth_gbs", "time_factor")}
+    overheads = {name: draw(_figures(0)) for name in ("launch_us", "step_us", "token_us", "process_mib")}
+    # what torch can do depends on its version
+    torch, attention = draw(
+        st.sampled_from([("1.10", "eager"), ("2.0", "eager"), ("2.1.0+cu118", "fused"), ("2.13", "math")])
+    )
     return dataclasses.replace(
         start,
-        **rates,
-        **shares,
-        title=draw(st.text(st.characters(blacklist_categories=["Cs"]))),
+        **speeds,
+        **overheads,
+        title=draw(_TEXT),
+        basis=draw(st.sampled_from(["derived", "calibrated"])),
         kind=draw(st.sampled_from(["cuda", "cpu"])),
+        torch=torch,
+        attention=attention,
         foreach=draw(st.booleans()),
         power_w=draw(st.none() | _figures()),
+        rates=draw(st.none() | _rates()),
     )
 
 
@@ -129,7 +209,10 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     ("compute.gemm_gflops.unit", "x", ["compute.gemm_gflops has the unknown key 'unit'", "known are value"]),
     ("compute.bandwith_gbs", {}, ["compute has the unknown key 'bandwith_gbs'", "did you mean 'bandwidth_gbs'"]),
     ("compute.power_w", {}, ["compute has the unknown key 'power_w'"]),
-    ("compute.time_factor.value", 1.5, ["compute.time_factor.value is 1.5", "must be 1"]),
+    ("compute.time_factor.low", 0, ["compute.time_factor.low is 0", "above 0"]),
+    ("compute.step_us.value", -1, ["compute.step_us.value is -1", "at least 0"]),
+    ("compute.token_us.high", 0.1, ["compute.token_us.high is 0.1", "at least the value 0.8"]),
+    ("compute", 3, ["compute is 3", "a table"]),
     ("memory.os_mib.low", -1.0, ["memory.os_mib.low is -1", "at least 0"]),
     ("memory.os_mib.high", 4000.0, ["memory.os_mib.high is 4000", "below the low end of visible_mib"]),
     ("memory", [], ["memory is []", "a table"]),
@@ -137,15 +220,62 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     ("software.torch", 1.1, ["software.torch is 1.1", "text in quotes"]),
     ("software.torch", "new", ["software.torch is 'new'", "a version"]),
     ("software.foreach", "no", ["software.foreach is 'no'", "true or false"]),
-    ("schema_version", 2, ["schema_version is 2", "reads 1"]),
+    ("software.foreach", 1, ["software.foreach is 1", "true or false"]),
+    ("software.attention", "flash", ["software.attention is 'flash'", "eager, math, fused"]),
+    ("software.attention", True, ["software.attention is True", "text in quotes"]),
+    ("schema_version", 3, ["schema_version is 3", "reads 1 to 2"]),
+    ("schema_version", 0, ["schema_version is 0", "reads 1 to 2"]),
+    ("schema_version", "2", ["schema_version is '2'", "reads 1 to 2"]),
+    ("schema_version", 2.0, ["schema_version is 2.0", "reads 1 to 2"]),
+    ("schema_version", True, ["schema_version is True", "reads 1 to 2"]),
     ("kind", "tpu", ["kind is 'tpu'", "cuda, cpu"]),
     ("basis", "guessed", ["basis is 'guessed'", "derived, calibrated"]),
     ("name", "My Board", ["name is 'My Board'", "lower-case"]),
     ("extra", {}, ["the file has the unknown key 'extra'"]),
+    ("rates", [], ["rates is []", "a table"]),
+    ("rates.product", {}, ["rates has the unknown key 'product'", "did you mean 'products'"]),
+    ("rates.conditions", "locked", ["rates.conditions is 'locked'", "a table"]),
+    ("rates.conditions.clocks", 3, ["rates.conditions['clocks'] is 3", "text in quotes"]),
+    ("rates.conditions.a\nb", 3, ["rates.conditions['a\\nb'] is 3", "text in quotes"]),
+    ("rates.products", 1.0, ["rates.products is 1.0", "a table"]),
+    (
+        "rates.products.gemm",
+        {},
+        ["rates.products has the unknown key 'gemm'", "did you mean 'gemm_", "known are gemm_nn"],
+    ),
+    ("rates.products.gemm_nt", 7.5, ["rates.products.gemm_nt is 7.5", "a table"]),
+    ("rates.products.gemm_nt.s_per_tflop", -7.5, ["gemm_nt.s_per_tflop is -7.5", "at least 0"]),
+    ("rates.products.gemm_nt.s_per_tflop", math.nan, ["gemm_nt.s_per_tflop is nan", "at least 0"]),
+    ("rates.products.gemm_nt.s_per_tflop", "7", ["gemm_nt.s_per_tflop is '7'", "a number"]),
+    ("rates.products.gemm_nt.s_per_tflop", False, ["gemm_nt.s_per_tflop is False", "a number"]),
+    ("rates.products.gemm_nt.us", 1.0, ["gemm_nt has the unknown key 'us'", "known are s_per_tflop"]),
+    (
+        "rates.products.gemm_nn",
+        dict.fromkeys(ProductRate.__dataclass_fields__, 0),
+        ["rates.products.gemm_nn.s_per_tflop is 0 like all others", "some time"],
+    ),
+    ("rates.streams.dropout", {}, ["rates.streams has the unknown key 'dropout'", "known are arithmetic"]),
+    ("rates.streams.copy.mib", 1.0, ["rates.streams.copy.mib is 1.0", "a list of numbers"]),
+    ("rates.streams.copy.mib", [0.1, "1", 16.0], ["rates.streams.copy.mib is '1'", "a number"]),
+    ("rates.streams.copy.mib", [0.1, True, 16.0], ["rates.streams.copy.mib is True", "a number"]),
+    ("rates.streams.copy.mib", [0.1, 16.0, 1.0], ["rates.streams.copy.mib is [0.1, 16.0, 1.0]", "must ascend"]),
+    ("rates.streams.copy.mib", [0.1, 0.1, 1.0], ["rates.streams.copy.mib is [0.1, 0.1, 1.0]", "must ascend"]),
+    ("rates.streams.copy.mib", [0.0, 0.1, 1.0], ["rates.streams.copy.mib has 0", "above 0"]),
+    ("rates.streams.copy.mib", [0.1, 1.0], ["copy.mib has 2 numbers and us 3", "each size needs one time"]),
+    ("rates.streams.copy", {"mib": [], "us": []}, ["copy.mib has 0 numbers and us 0", "one at least"]),
+    ("rates.streams.copy.us", [6.0, -50.0, 900.0], ["rates.streams.copy.us has -50", "above 0"]),
+    ("rates.streams.copy.us", [6.0, 50.0, math.nan], ["rates.streams.copy.us has nan", "finite"]),
+    ("rates.streams.copy.us", [6.0, 50.0, 10**400], ["rates.streams.copy.us has inf", "finite"]),
 ]
 
 
-def _put(data: dict[str, Any], key: str, value: Any) -> None:
+def _get(data: Any, key: str) -> Any:
+    for part in key.split("."):
+        data = data[part]
+    return data
+
+
+def _put(data: Any, key: str, value: Any) -> None:
     *path, last = key.split(".")
     for part in path:
         data = data[part]
@@ -167,7 +297,39 @@ def test_wrong_value_gets_one_line_with_file_key_and_rule(
         assert word in message
 
 
-@pytest.mark.parametrize("key", ["name", "memory", "compute.launch_us", "software.torch", "memory.os_mib.source"])
+def test_newer_layout_is_named_before_its_unknown_keys(data: dict[str, Any]) -> None:
+    """A file of a later farsearch is told from a misspelt one."""
+    with pytest.raises(ProfileError, match=r"^new\.toml: schema_version is 3; this farsearch reads 1 to 2"):
+        Profile.from_dict({**data, "schema_version": 3, "thermals": {}}, "new.toml")
+
+
+def test_negative_bandwidth_in_a_file_gets_one_line(tmp_path: Path) -> None:
+    """From the file to the message: path, key, value and rule."""
+    path = tmp_path / "mine.toml"
+    path.write_text(SPECIMEN.read_text().replace("bandwidth_gbs = { value = 17.9", "bandwidth_gbs = { value = -17.9"))
+    with pytest.raises(ProfileError) as caught:
+        read_profile(path)
+    assert str(caught.value) == f"{path}: compute.bandwidth_gbs.value is -17.9; it must be at least 0"
+
+
+MISSING = [
+    "schema_version",
+    "name",
+    "memory",
+    "compute.launch_us",
+    "compute.step_us",
+    "compute.token_us",
+    "software.torch",
+    "software.attention",
+    "memory.os_mib.source",
+    "rates.conditions",
+    "rates.streams",
+    "rates.products.gemm_nt.us_per_call",
+    "rates.streams.copy.us",
+]
+
+
+@pytest.mark.parametrize("key", MISSING)
 def test_missing_key_gets_one_line_with_file_and_key(data: dict[str, Any], key: str) -> None:
     """A key that lacks is named together with the table that needs it."""
     *path, last = key.split(".")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.profiler_peak import allocated_peak
+from farsearch.calibration.steps import allocated_peak
 from farsearch.far.layout import LayerLayout, ModelLayout
 from farsearch.far.surgery import reconfigure
 from tests.far.saved import saved_bytes

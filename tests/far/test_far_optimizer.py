@@ -23,7 +23,7 @@ BATCHES = phase_batches([len(row) for row in ROWS], 4, 1.0, 0)
 
 families = pytest.mark.parametrize("family", FAMILIES)
 kinds = pytest.mark.parametrize("kind", ["adamw", "sgd"])
-kernels = pytest.mark.parametrize("fused", [False, True], ids=["loop", "fused"])
+kernels = pytest.mark.parametrize("kernel", ["loop", "fused"])
 
 
 def start(family: str) -> nn.Module:
@@ -32,10 +32,10 @@ def start(family: str) -> nn.Module:
     return apply_far(model, layout, [range(10), None], frozen_attention_layers=1)
 
 
-def run(model: nn.Module, make: Callable[..., Optimizer], kind: str, fused: bool) -> tuple[list[float], Any]:
+def run(model: nn.Module, make: Callable[..., Optimizer], kind: str, kernel: str) -> tuple[list[float], Any]:
     """Six steps with warm-up and decay: the losses, and the optimizer."""
     losses: list[float] = []
-    optimizer = make(kind, model, fused=fused)
+    optimizer = make(kind, model, kernel=kernel)
     train(
         model, ROWS, LABELS, BATCHES, optimizer, linear_rate(1e-2, len(BATCHES), 0.3), 0, 5,
         on_step=lambda step, loss: losses.append(loss),
@@ -63,13 +63,13 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
 @families
 @kinds
 @kernels
-def test_backward_is_end(family: str, kind: str, fused: bool) -> None:
+def test_backward_is_end(family: str, kind: str, kernel: str) -> None:
     """Over six steps with a schedule, losses, weights and moments are the same bit by bit."""
     model = start(family)
     twin = copy.deepcopy(model)
     before = weights(model)
-    losses, at_end = run(model, make_optimizer, kind, fused)
-    others, in_backward = run(twin, BackwardOptimizer, kind, fused)
+    losses, at_end = run(model, make_optimizer, kind, kernel)
+    others, in_backward = run(twin, BackwardOptimizer, kind, kernel)
     in_backward.close()
     assert others == losses
     assert same(weights(twin), weights(model))
@@ -87,12 +87,29 @@ def test_backward_is_end(family: str, kind: str, fused: bool) -> None:
 @kinds
 def test_fused_is_close_to_the_loop(kind: str) -> None:
     """One kernel rounds in another order: losses to 1e-4 after six steps."""
-    losses = [run(start("bert"), make_optimizer, kind, fused)[0] for fused in (False, True)]
+    losses = [run(start("bert"), make_optimizer, kind, kernel)[0] for kernel in ("loop", "fused")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
+@kinds
+def test_foreach_is_the_loop(kind: str) -> None:
+    """All tensors at once or one after another: the same losses bit by bit, and torch is really told so."""
+    (expected, loop), (losses, foreach) = (run(start("bert"), make_optimizer, kind, k) for k in ("loop", "foreach"))
+    assert losses == expected
+    assert [[group["foreach"] for group in o.param_groups] for o in (loop, foreach)] == [[False] * 2, [True] * 2]
+
+
+def test_kernels_that_cannot_be_are_refused() -> None:
+    """One that is unknown, and one that steps all parameters at once in a backward pass that knows one."""
+    model = start("bert")
+    with pytest.raises(ValueError, match="kernel 'fast' is none of loop, foreach, fused"):
+        make_optimizer("adamw", model, kernel="fast")
+    with pytest.raises(ValueError, match="'foreach' steps all parameters at once"):
+        BackwardOptimizer("adamw", model, kernel="foreach")
+
+
 @kernels
-def test_one_gradient_lives_at_a_time(fused: bool) -> None:
+def test_one_gradient_lives_at_a_time(kernel: str) -> None:
     """When a gradient is complete it is the only one, and after the backward pass there is none."""
     model = start("bert")
     parameters = list(model.parameters())
@@ -104,7 +121,7 @@ def test_one_gradient_lives_at_a_time(fused: bool) -> None:
     for parameter in parameters:
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(count)
-    optimizer = BackwardOptimizer("adamw", model, fused=fused)
+    optimizer = BackwardOptimizer("adamw", model, kernel=kernel)
     before = weights(model)
     model(**batch()).loss.backward()
     assert set(alive) == {1}
@@ -139,7 +156,7 @@ def test_closed() -> None:
     assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
     model.zero_grad()
     twin = copy.deepcopy(model)
-    assert run(model, BackwardOptimizer, "adamw", False)[0] == run(twin, BackwardOptimizer, "adamw", False)[0]
+    assert run(model, BackwardOptimizer, "adamw", "loop")[0] == run(twin, BackwardOptimizer, "adamw", "loop")[0]
     assert same(weights(model), weights(twin))
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from farsearch.cost.price import shared_tables
 from farsearch.errors import BadInput, MissingResource
-from farsearch.jobs import Job, JobOptions, resolve_job, shared_tables
+from farsearch.jobs import Job, JobOptions, resolve_job
 from farsearch.models.load import load_config
 from farsearch.records import FarConfig, Priming
 from farsearch.study.outlook import Outlook, outlook

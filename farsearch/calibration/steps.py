@@ -1,39 +1,56 @@
-"""The peak of all tensors in one real training step, as torch's profiler saw the CPU's allocator.
+"""Real training steps with random weights and tokens: their seconds, and the peak of all their tensors.
 
-How it works: with ``profile_memory=True`` the profiler writes a ``[memory]`` event for each block that the CPU
-allocator hands out (bytes above 0) or takes back (below 0). Their running sum is exactly what lives beside that which
+How the peak is measured: with ``profile_memory=True`` the profiler writes a ``[memory]`` event for each block that the
+CPU's allocator hands out (bytes above 0) or takes back (below 0). Their running sum is exactly what lives beside that which
 lived before the profile began, and its maximum the peak. Resident memory is no such measure: it also holds what the
 allocator keeps for later.
 
-The second step is profiled: in the first the optimizer makes its state. What lives before it is added: parameters,
+The optimizer has made its state before, as in the second step of a training. What lives before the step is added: parameters,
 buffers and that state. The batch itself (token ids, mask, labels) is not, as in the cost model. On CUDA torch's
 allocator counts by itself.
 """
 
 from __future__ import annotations
 
+import gc
 import random
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from farsearch.cost.plans import execution_of, optimizer_of
 from farsearch.far.batches import collate
+from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import train_step
-from farsearch.far.optimizer import Optimizer
+from farsearch.far.optimizer import BackwardOptimizer, Optimizer
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["Batch", "allocated", "allocated_peak", "apply_config", "example_batch", "peak_mib", "step_peak_mib"]
+__all__ = [
+    "Batch",
+    "ReadyStep",
+    "allocated",
+    "allocated_peak",
+    "apply_config",
+    "example_batch",
+    "peak_mib",
+    "ready_step",
+    "step_peak_mib",
+]
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Token ids and mask, ``[batch, length]``, and labels, ``[batch]``."""
 
 _CPU = torch.device("cpu")
 _MODULES = StepPlan()
+_RATE = 1e-6
+"""Learning rate: what is learned from random tokens does not matter."""
 
 
 def allocated(call: Callable[[], object], device: torch.device = _CPU) -> tuple[int, int]:
@@ -106,6 +123,51 @@ def peak_mib(step: Callable[[], object], model: nn.Module, optimizer: Optimizer)
     return float(before + allocated(step, next(model.parameters()).device)[0]) / 2**20
 
 
+@dataclass(frozen=True)
+class ReadyStep:
+    """A training step that can be called again and again."""
+
+    call: Callable[[], object]
+    optimizer: Optimizer
+    device: torch.device
+
+    def seconds(self) -> float:
+        """Wall time of one call."""
+        self._wait()
+        start = time.perf_counter()
+        self.call()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@contextmanager
+def ready_step(
+    model: nn.Module, layout: ModelLayout, config: FarConfig, plan: StepPlan, batch_size: int, length: int
+) -> Iterator[ReadyStep]:
+    """The step of ``example_batch``: ``model`` is reconfigured in place, and its optimizer has its state.
+
+    It works in the portions that the cost model prices at this length.
+    """
+    gc.collect()  # modules and hooks refer to each other in circles: without it, earlier models would pile up
+    apply_config(model, layout, config, plan, min(rows_at_once((batch_size, length, 0)), batch_size))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).train()
+    optimizer = optimizer_of(plan, model)
+    for group in optimizer.param_groups:
+        group["lr"] = _RATE
+    _make_state(optimizer, model)
+    batch = example_batch(model.config.vocab_size, batch_size, length, device)
+    try:
+        yield ReadyStep(lambda: train_step(model, optimizer, *batch, plan.micro_batch_size), optimizer, device)
+    finally:
+        if isinstance(optimizer, BackwardOptimizer):
+            optimizer.close()
+
+
 def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan) -> float:
     """Peak of all tensors in the second training step of ``model``, in MiB.
 
@@ -120,5 +182,15 @@ def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan
     def step() -> None:
         train_step(model, optimizer, *batch, plan.micro_batch_size)
 
-    step()
+    _make_state(optimizer, model)
     return peak_mib(step, model, optimizer)
+
+
+def _make_state(optimizer: Optimizer, model: nn.Module) -> None:
+    """Let the optimizer make its state, as its first step does, with gradients of 0."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    for each in optimizer.optimizers if isinstance(optimizer, BackwardOptimizer) else [optimizer]:
+        each.step()
+    model.zero_grad(set_to_none=True)

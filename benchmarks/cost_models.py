@@ -1,0 +1,29 @@
+"""The models that the cost model is held against: shapes of well-known checkpoints, with random weights."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from farsearch.far.layout import ModelLayout
+from farsearch.models.load import build_model, load_config, resolve_model
+
+__all__ = ["MODELS", "built", "layers_of"]
+
+MODELS = ("bert-base-uncased", "distilbert-base-uncased", "minilm")
+
+
+@cache
+def built(name: str) -> tuple[Any, nn.Module, ModelLayout]:
+    """Configuration of transformers, a model of two classes, and its layout."""
+    config = load_config(resolve_model(name), with_known=True)
+    torch.manual_seed(0)
+    return config, *build_model(config, 2)
+
+
+def layers_of(name: str) -> int:
+    """Layers of a model."""
+    return len(built(name)[2].layers)

@@ -1,0 +1,93 @@
+"""Predicted beside measured: real training steps on this machine against a profile."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from farsearch.calibration.steps import peak_mib, ready_step
+from farsearch.cost.plans import exact_plans
+from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.devices.profile import Profile
+from farsearch.far.optimizer import has_backward_hooks, has_fused
+from farsearch.models.load import build_model
+from farsearch.records import FarConfig, StepPlan
+
+__all__ = ["StepCase", "StepCheck", "check_cases", "check_step", "mean_errors"]
+
+
+@dataclass(frozen=True)
+class StepCase:
+    """One training step: its batch, what is trained, how it is executed."""
+
+    title: str
+    batch_size: int
+    length: int
+    config: FarConfig
+    plan: StepPlan
+
+
+@dataclass(frozen=True)
+class StepCheck:
+    """A step as predicted and as measured. Peaks are those of all tensors, in MiB."""
+
+    case: StepCase
+    predicted_mib: float
+    measured_mib: float
+    predicted_s: float
+    range_s: tuple[float, float]
+    measured_s: float
+
+    @property
+    def within(self) -> bool:
+        """The measured time lies in the predicted range."""
+        return self.range_s[0] <= self.measured_s <= self.range_s[1]
+
+
+def check_cases(profile: Profile, layers: int) -> list[StepCase]:
+    """Few and many tokens, full fine-tuning and FAR at r = 10 %, ordinary modules and the device's exact plans."""
+    full, far = full_fine_tuning(layers), FarConfig((0.9,) * layers, 1e-4, 1.0)
+    plans = [plan for plan in exact_plans(profile) if _executable(plan)]
+    ways = [("full fine-tuning", full, StepPlan()), *((f"FAR 10 %, {plan.summary}", far, plan) for plan in plans)]
+    return [
+        StepCase(title, b, t, config, plan) for b, t in ((4, 32), (8, 64), (8, 128)) for title, config, plan in ways
+    ]
+
+
+def _executable(plan: StepPlan) -> bool:
+    """Whether this host's torch can execute a plan of the device."""
+    return (plan.optimizer_kernel != "fused" or has_fused()) and (
+        plan.optimizer_step != "backward" or has_backward_hooks()
+    )
+
+
+def check_step(model_config: Any, case: StepCase, profile: Profile, steps: int = 5) -> StepCheck:
+    """Price a step, then run it here with random weights and tokens: some steps timed, one more profiled.
+
+    Args:
+        model_config: transformers configuration of the model.
+        steps: of which the median is taken, after one to warm up.
+    """
+    cost = Pricer(model_config, 2, case.batch_size, case.length, profile).price(case.config, case.plan)
+    low, high = (end / cost.wall_time_s for end in cost.wall_time_range_s)
+    model, layout = build_model(model_config, 2)
+    with ready_step(model, layout, case.config, case.plan, case.batch_size, case.length) as ready:
+        ready.call()
+        seconds = statistics.median(ready.seconds() for _ in range(steps))
+        peak = peak_mib(ready.call, model, ready.optimizer)
+    return StepCheck(
+        case,
+        cost.tensor_peak_mib - profile.workspace_mib.value,
+        peak,
+        cost.step_time_s,
+        (cost.step_time_s * low, cost.step_time_s * high),
+        seconds,
+    )
+
+
+def mean_errors(checks: Sequence[StepCheck]) -> tuple[float, float]:
+    """Mean absolute errors of memory and of time, as fractions of what was measured."""
+    memory = statistics.mean(abs(check.predicted_mib / check.measured_mib - 1) for check in checks)
+    return memory, statistics.mean(abs(check.predicted_s / check.measured_s - 1) for check in checks)

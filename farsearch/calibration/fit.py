@@ -1,0 +1,230 @@
+"""From what ``measure.py`` measured on a machine to a profile of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from torch import Tensor
+
+from farsearch.calibration.measure import WORKLOADS, make_call, tiny_step, workload
+from farsearch.calibration.result import Calibration
+from farsearch.cost.operations import FEATURES, OPERATION_KINDS, Operation
+from farsearch.cost.seconds import operation_seconds
+from farsearch.cost.trace import meta_tensors, trace_call
+from farsearch.devices.profile import Figure, Profile
+from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
+
+__all__ = ["fit_profile", "workload_ratios"]
+
+_LEAST_RANGE = 0.12
+"""A calibrated time is never promised closer than this: other load and heat change the rates from day to day."""
+_BUSY = 0.2
+"""Others that keep more than this share of the cores busy widen the range."""
+_GROWTH = 1.25
+"""A process that trains outgrows the bare one by so much at most: threads, and rests in the heap."""
+
+Array = NDArray[np.float64]
+
+
+def fit_profile(result: Calibration, name: str, title: str | None = None) -> Profile:
+    """The profile of the machine that ``result`` was measured on.
+
+    Args:
+        name: of the profile.
+        title: a few words about the machine; by default its processor.
+    """
+    machine = result.machine
+    when = f"{result.date}, torch {machine.torch}, {machine.threads} threads"
+    overhead = result.launch.operation
+    samples = [(sample, _operation(sample.case, sample.dims)) for sample in result.samples]
+    own = [max(sample.seconds - overhead, sample.seconds / 2) for sample, _ in samples]
+    products = _products([(op, s) for (_, op), s in zip(samples, own, strict=True) if op.kind in PRODUCTS])
+    streams = _streams([(op, s) for (_, op), s in zip(samples, own, strict=True) if op.kind in STREAMS])
+    gemm = [op.flops / s / 1e9 for (_, op), s in zip(samples, own, strict=True) if op.category == "gemm"]
+    bmm = [op.flops / s / 1e9 for (_, op), s in zip(samples, own, strict=True) if op.category == "bmm"]
+    moved = [op.bytes / s / 1e9 for (_, op), s in zip(samples, own, strict=True) if op.kind in ("arithmetic", "copy")]
+    launch = result.launch.tiny_step / _tiny_operations()
+    busy = result.busy_cores or 0.0
+    words = result.conditions_in_words()
+    conditions = {"date": result.date, **machine.in_words(), **words}
+    profile = Profile(
+        name=name,
+        title=title or f"{machine.processor}, {machine.cores} cores, {machine.threads} threads",
+        basis="calibrated",
+        kind=machine.kind,
+        note=f"other programs kept {busy:.1f} of {machine.cores} cores busy; other load, heat and clocks change it",
+        gemm_gflops=_spread(gemm, f"median of {len(gemm)} matrix products of BERT layers, {when}"),
+        bmm_gflops=_spread(bmm, f"median of {len(bmm)} batched products of the attention, {when}"),
+        bandwidth_gbs=_spread(moved, f"median of {len(moved)} sums and copies, {when}"),
+        launch_us=_measured(1e6 * launch, f"tiny layers with autograd by their operations, {when}"),
+        step_us=_measured(
+            1e6 * max(0.0, result.launch.optimizer_call - 2 * overhead), f"a step of AdamW on 8 numbers, {when}"
+        ),
+        token_us=_measured(1e6 * result.launch.batch_of_512_tokens / 512, f"a batch of 8 x 64 tokens, {when}"),
+        peak_gflops=_measured(max(gemm), f"no data sheet: the best product that was seen, {when}"),
+        time_factor=Figure(1.0, 1.0, 1.0, "not known yet", "assumed"),
+        **_memory(result, when),  # type: ignore[arg-type]  # mypy takes the keys for any of the profile's
+        torch=machine.torch,
+        **_software(machine.kind, machine.torch),
+        power_w=None,
+        power_mode=words.get("power_mode", "as found"),
+        rates=Rates(conditions, float(f"{1e6 * overhead:.4g}"), products, streams),
+    )
+    return _with_factor(profile, result, busy, when)
+
+
+def _with_factor(profile: Profile, result: Calibration, busy: float, when: str) -> Profile:
+    ratios = workload_ratios(profile, result)
+    factor = statistics.median(ratios.values()) if ratios else 1.0
+    alone = result.machine.cores / (result.machine.cores + busy) if busy > _BUSY * result.machine.cores else 1.0
+    low = min(*ratios.values(), factor * (1 - _LEAST_RANGE) * alone)
+    high = max(*ratios.values(), factor * (1 + _LEAST_RANGE))
+    each = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+    source = f"whole training steps by the sum of their operations: {each}; at least {_LEAST_RANGE:.0%} either way"
+    figure = _measured(factor, f"{source}; {when}", low, high)
+    return dataclasses.replace(profile, time_factor=figure)
+
+
+def workload_ratios(profile: Profile, result: Calibration) -> dict[str, float]:
+    """Measured by predicted seconds of each workload, at the end of the sustained load."""
+    return {
+        name: result.sustained[name].last / _predicted(profile, name) for name in WORKLOADS if name in result.sustained
+    }
+
+
+def _predicted(profile: Profile, name: str) -> float:
+    kinds, features = _work(_workload_operations(name))
+    return float(operation_seconds(kinds, features, profile).sum())
+
+
+def _work(operations: Sequence[Operation]) -> tuple[NDArray[np.int64], Array]:
+    kinds = np.array([OPERATION_KINDS.index(op.kind) for op in operations], dtype=np.int64)
+    return kinds, np.array([[getattr(op, name) for name in FEATURES] for op in operations], dtype=np.float64)
+
+
+@cache
+def _workload_operations(name: str) -> tuple[Operation, ...]:
+    with meta_tensors():
+        step = workload(name, meta_tensors())
+    return tuple(trace_call(step, []).operations)
+
+
+@cache
+def _tiny_operations() -> int:
+    with meta_tensors():
+        step = tiny_step(meta_tensors())
+    return len(trace_call(step, []).operations)
+
+
+@cache
+def _operation(case: str, dims: tuple[int, ...]) -> Operation:
+    """What a case computes, traced as the steps are that will be priced."""
+
+    def take(*shapes: tuple[int, ...]) -> list[Tensor]:
+        return [torch.empty(shape, device="meta") for shape in shapes]
+
+    with torch.no_grad():
+        (operation,) = trace_call(make_call(case, dims, take), []).operations
+    return operation
+
+
+def _products(samples: Sequence[tuple[Operation, float]]) -> dict[str, ProductRate]:
+    """Least squares of the relative errors, without negative rates."""
+    rates = {}
+    for kind in PRODUCTS:
+        some = [(op, s) for op, s in samples if op.kind == kind]
+        if not some:
+            continue
+        seconds = np.array([s for _, s in some])
+        units = np.array([1e-12, 1e-9, 1e-9, 1e-9, 1e-6, 1e-6])
+        terms = np.array([[op.flops, op.left, op.right, op.out, op.matrices, 1.0] for op, _ in some]) * units
+        if kind.startswith("gemm"):
+            terms[:, 4] = 0.0  # one matrix each: that is what a call costs
+        # relative errors, in which a product that takes long counts more: it is more of a step
+        weights = (seconds / seconds.max()) ** 0.25 / seconds
+        scale = np.maximum((terms * weights[:, None]).max(axis=0), 1e-300)
+        found = nnls(terms * weights[:, None] / scale, seconds * weights)[0] / scale
+        rates[kind] = ProductRate(*(float(f"{value:.4g}") for value in found))
+    return rates
+
+
+def _streams(samples: Sequence[tuple[Operation, float]]) -> dict[str, StreamRate]:
+    """Bytes and seconds of a kind's operations, averaged over those of one size."""
+    rates = {}
+    for kind in STREAMS:
+        sizes: dict[int, list[tuple[float, float]]] = {}
+        for op, seconds in samples:
+            if op.kind == kind:
+                # operations of a kind that compute as many numbers, whatever they read
+                sizes.setdefault(round(np.log2(op.bytes) * 0.7), []).append((op.bytes, seconds))
+        if not sizes:
+            continue
+        points = sorted(tuple(np.exp(np.mean(np.log(some), axis=0))) for some in sizes.values())
+        rates[kind] = StreamRate(
+            tuple(float(f"{moved / 2**20:.4g}") for moved, _ in points),
+            tuple(float(f"{seconds * 1e6:.4g}") for _, seconds in points),
+        )
+    return rates
+
+
+def _memory(result: Calibration, when: str) -> dict[str, Figure]:
+    """The three memory figures of a profile, in whole MiB."""
+    memory = result.memory
+    visible, words = memory.visible_mib, f"{memory.visible_is}; {memory.own}, {when}"
+    if memory.others_mib is None:
+        source = "assumed a quarter, between a tenth and a half: the system did not tell"
+        value, low, high = (float(round(share * visible)) for share in (0.25, 0.1, 0.5))
+        system = Figure(value, low, high, source, "assumed")
+    else:
+        taken = memory.others_mib
+        source = f"held by others and the kernel, {when}; high: a quarter and 256 MiB more, others may start"
+        system = _mib(taken, 0.75 * taken, min(1.25 * taken + 256, 0.95 * visible), source)
+    if memory.process_mib is None:
+        process = Figure(400.0, 200.0, 1024.0, "assumed: the bare process did not end in time", "assumed")
+    else:
+        peak = memory.process_mib
+        process = _mib(peak, 0.9 * peak, _GROWTH * peak, f"a bare process that trains: {words}; high: {_GROWTH} times")
+    return {"visible_mib": _mib(visible, visible, visible, words), "os_mib": system, "process_mib": process}
+
+
+def _software(kind: str, version: str) -> dict[str, Any]:
+    """What the memory account needs to know of torch on this kind of device."""
+    cuda = kind == "cuda"
+    blocks, workspace, mask = (512.0, 8.0, 1.0) if cuda else (64.0, 0.0, 4.0)
+    modern = int(version.split(".")[0]) >= 2
+
+    def known(value: float, source: str) -> Figure:
+        return Figure(value, value, value, source, "read")
+
+    return {
+        "attention": ("fused" if cuda else "math") if modern else "eager",
+        "foreach": cuda and modern,
+        "allocator_block_bytes": known(blocks, f"blocks of torch's {kind} allocator"),
+        "workspace_mib": known(workspace, "cuBLAS takes about 8 MiB" if cuda else "the CPU allocator holds none"),
+        "dropout_mask_bytes": known(mask, "masks are bool on CUDA" if cuda else "masks are fp32 on a CPU"),
+    }
+
+
+def _spread(rates: Sequence[float], source: str) -> Figure:
+    return _measured(statistics.median(rates), f"{source}; range: slowest and fastest", min(rates), max(rates))
+
+
+def _measured(value: float, source: str, low: float | None = None, high: float | None = None) -> Figure:
+    """A figure of four digits, which is more than a measurement is good for."""
+
+    def short(number: float | None) -> float:
+        return float(f"{value if number is None else number:.4g}")
+
+    return Figure(short(value), short(low), short(high), source, "measured")
+
+
+def _mib(value: float, low: float, high: float, source: str) -> Figure:
+    return Figure(float(round(value)), float(round(low)), float(round(high)), source, "measured")

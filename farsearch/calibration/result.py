@@ -1,0 +1,231 @@
+"""What ``measure.py`` writes, read strictly: the file comes from another machine, and people open it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from farsearch.calibration.measure import CASES, RESULT, SCHEMA_VERSION, WORKLOADS, cases
+from farsearch.errors import BadInput
+from farsearch.strict import Record
+
+__all__ = ["Calibration", "Course", "Launch", "Machine", "Memory", "Sample", "parse_result", "read_result"]
+
+_SECONDS = (1e-9, 1e5)
+"""No call takes less, nobody waits for more; with less or more the arithmetic of a profile would overflow."""
+_LEAST_MIB = 128.0
+"""No machine with less memory runs torch."""
+_MOST_TAKEN = 0.9
+"""Share of the memory that others hold at most while something is measured; the script reports no more."""
+_DIMS = frozenset(cases("products")) | frozenset(cases("streams"))
+_NEEDED = {
+    "matrix product": {"gemm_nt", "gemm_nn", "gemm_tn"},
+    "batched product": {"bmm_nt", "bmm_nn", "bmm_tn"},
+    "sum or copy": {"add", "scale", "clone", "split_heads"},
+}
+"""Without any of them a profile's general figures would be unknown."""
+
+
+@dataclass(frozen=True)
+class Machine(Record):
+    """What was measured."""
+
+    kind: Literal["cuda", "cpu"]
+    processor: str
+    cores: int
+    threads: int
+    torch: str
+    python: str
+    memory_gib: int
+
+    def __post_init__(self) -> None:
+        _plain("machine", vars(self).items())
+        for name in ("cores", "threads"):
+            _check(getattr(self, name) >= 1, f"machine.{name} is {getattr(self, name)}; it must be at least 1")
+        right = re.match(r"\d+\.\d+", self.torch) is not None
+        _check(right, f"machine.torch is {self.torch!r}; it must be a version such as '1.10.2'")
+
+    def in_words(self) -> dict[str, str]:
+        """For the conditions of a profile."""
+        names = ("processor", "cores", "threads", "torch", "python")
+        return {name: str(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True)
+class Memory(Record):
+    """MiB that there are, that others hold, that a bare process takes; None for what could not be measured."""
+
+    visible_mib: float
+    others_mib: float | None
+    process_mib: float | None
+    visible_is: str
+    own: str
+
+    def __post_init__(self) -> None:
+        _plain("memory", vars(self).items())
+        for name, least, most, rule in (
+            ("visible_mib", _LEAST_MIB, 2.0**40, f"at least {_LEAST_MIB:g}"),
+            ("others_mib", 0.0, _MOST_TAKEN * self.visible_mib, f"between 0 and {_MOST_TAKEN:g} of visible_mib"),
+            ("process_mib", 0.0, 2.0**40, "at least 0"),
+        ):
+            value = getattr(self, name)
+            right = value is None or least <= value <= most
+            _check(right, f"memory.{name} is {value}; it must be a number of MiB, {rule}")
+
+
+@dataclass(frozen=True)
+class Launch(Record):
+    """Overheads in seconds: of an operation alone, of a tiny training step, of an optimizer's call, of a batch."""
+
+    operation: float
+    tiny_step: float
+    optimizer_call: float
+    batch_of_512_tokens: float
+
+    def __post_init__(self) -> None:
+        _seconds("launch", vars(self).items())
+
+
+@dataclass(frozen=True)
+class Sample(Record):
+    """Median seconds of one call of a case at some dimensions."""
+
+    case: str
+    dims: tuple[int, ...]
+    seconds: float
+    rounds: int
+
+    def __post_init__(self) -> None:
+        known = self.case in CASES
+        _check(
+            known, f"samples have the case {self.case!r}, which this farsearch does not know; write the script again"
+        )
+        # other dimensions would be traced too, whatever they take
+        right = (self.case, self.dims) in _DIMS
+        _check(right, f"samples have {self.case} with the dims {list(self.dims)}, which the script does not measure")
+        where = f"samples: {self.case} {list(self.dims)}"
+        _seconds(where, [("seconds", self.seconds)])
+        _check(self.rounds >= 1, f"{where}.rounds is {self.rounds}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Course(Record):
+    """Median seconds of a step of sustained load: in all, in the first third and in the last."""
+
+    seconds: float
+    first: float
+    last: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        _seconds("sustained", [(name, getattr(self, name)) for name in ("seconds", "first", "last")])
+        _check(self.steps >= 1, f"sustained.steps is {self.steps}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Calibration(Record):
+    """Measurements of one machine.
+
+    Attributes:
+        busy_cores: kept busy by other programs when it began; None where the system does not tell.
+        conditions: clocks, governors, power mode and temperatures ``before`` and ``after``.
+        sustained: by workload.
+        took_s: the whole measurement.
+    """
+
+    what: str
+    schema_version: int
+    date: str
+    machine: Machine
+    busy_cores: float | None
+    conditions: Mapping[str, Mapping[str, str]]
+    memory: Memory
+    launch: Launch
+    samples: tuple[Sample, ...]
+    sustained: Mapping[str, Course]
+    took_s: float
+
+    def __post_init__(self) -> None:
+        _plain("result", [("date", self.date)])
+        for name, words in self.conditions.items():
+            _plain(f"conditions.{name}", [pair for key, word in words.items() for pair in (("key", key), (key, word))])
+        _seconds("result", [("took_s", self.took_s)])
+        busy = self.busy_cores
+        right = busy is None or 0 <= busy < 1e6
+        _check(right, f"busy_cores is {busy}; it must be a number of cores, at least 0")
+        measured = {sample.case for sample in self.samples}
+        for what, some in _NEEDED.items():
+            _check(bool(measured & some), f"samples have no {what}; measure again with more --seconds")
+        _check(bool(self.sustained), "sustained has no workload; measure again with more --seconds")
+        for name in self.sustained:
+            known = name in WORKLOADS
+            _check(known, f"sustained has the workload {name!r}, which this farsearch does not know")
+
+    def conditions_in_words(self) -> dict[str, str]:
+        """Conditions by name; those that changed meanwhile with both values."""
+        before, after = (self.conditions.get(name, {}) for name in ("before", "after"))
+        words = {}
+        for key in sorted({*before, *after}):
+            first, last = before.get(key, "unknown"), after.get(key, "unknown")
+            words[key] = first if first == last else f"{first}, then {last}"
+        return words
+
+
+def read_result(path: Path) -> Calibration:
+    """The measurements in a file.
+
+    Raises:
+        BadInput: one line that names the file, the key and the rule.
+    """
+    try:
+        # a whole number without end would overflow where a float is meant
+        data = json.loads(path.read_text(encoding="utf-8"), parse_int=_whole)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; give the file that the calibration script wrote") from None
+    except (ValueError, RecursionError):
+        raise BadInput(f"{path} is not JSON; give the file that the calibration script wrote, whole") from None
+    return parse_result(data, str(path))
+
+
+def parse_result(data: Any, where: str) -> Calibration:
+    """The measurements in ``data``; ``where`` names their source in errors."""
+    if not isinstance(data, Mapping) or data.get("what") != RESULT:
+        raise BadInput(f"{where} is no result of a calibration; give the file that the calibration script wrote")
+    version = data.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise BadInput(
+            f"{where}: schema_version is {version!r}; this farsearch reads {SCHEMA_VERSION}, write the script again "
+            "with farsearch devices calibrate --script"
+        )
+    try:
+        return Calibration.from_dict(data)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
+
+
+def _whole(digits: str) -> int | float:
+    return int(digits) if len(digits) < 20 else math.inf
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise BadInput(message)
+
+
+def _seconds(where: str, values: Iterable[tuple[str, float]]) -> None:
+    least, most = _SECONDS
+    for name, value in values:
+        right = least <= value <= most
+        _check(right, f"{where}.{name} is {value}; it must be a number of seconds between {least:g} and {most:g}")
+
+
+def _plain(where: str, values: Iterable[tuple[str, object]]) -> None:
+    """Texts are printed and written into a profile: no line ends, control characters or halves of characters."""
+    for name, value in values:
+        right = not isinstance(value, str) or value.isprintable()
+        _check(right, f"{where}.{name} is {value!r}; it must be one line of plain text")

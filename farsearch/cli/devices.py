@@ -1,0 +1,287 @@
+"""``devices``: list and show profiles, calibrate a machine into one, import a board's, hold one against real steps."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from farsearch.cli.options import HOME, AboveZero, json_option, open_store
+from farsearch.cli.terminal import print_rows
+
+if TYPE_CHECKING:
+    from farsearch.calibration.check import StepCheck
+    from farsearch.devices import Profile
+
+__all__ = ["COMMANDS"]
+
+_USER_PROFILES = HOME / "devices"
+_TITLE = 40
+"""Columns of a title in the list, which is to fit a terminal of 100; ``show`` has it whole."""
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@click.group()
+def devices() -> None:
+    """List, show and calibrate device profiles: memory and speed of a device, with their sources.
+
+    A profile of your own is a file .farsearch/devices/NAME.toml, and goes before a shipped one of that name.
+    """
+
+
+@devices.command("list")
+def devices_list() -> None:
+    """List the profiles that --device takes, with the memory that is left for a process there."""
+    import textwrap
+
+    from farsearch.devices import list_profiles, load_profile
+    from farsearch.errors import ProfileError
+
+    rows = [("name", "title", "memory, MiB", "basis")]
+    # in the order of their names the modes of a board stand together
+    for name in list_profiles(_USER_PROFILES):
+        try:
+            profile = load_profile(name, _USER_PROFILES)
+        except ProfileError as error:
+            _note(f"left out: {error}")
+            continue
+        low, high = profile.available_mib
+        title = textwrap.shorten(profile.title, _TITLE, placeholder=" …")
+        rows.append((name, title, f"{low:,.0f} to {high:,.0f}", profile.basis))
+    rows.append(("local", "this machine, calibrated at first use", "", "calibrated"))
+    width = max(len(name) for name, *_ in rows)
+    for name, title, memory, basis in rows:
+        click.echo(f"{name:{width}}  {title:{_TITLE}}  {memory:>16}  {basis}")
+
+
+@devices.command("show")
+@click.argument("name")
+def devices_show(name: str) -> None:
+    """Show a profile with the source of each value.
+
+    \b
+    Example:
+      farsearch devices show jetson-nano
+    """
+    from farsearch.calibration.local import find_profile
+    from farsearch.cli.details import profile_rows
+
+    profile = find_profile(name, HOME, _note)
+    click.echo(f"{profile.name}: {profile.title} ({profile.basis})\n{profile.note}")
+    print_rows(profile_rows(profile), None, "")
+    if profile.rates is not None:
+        conditions = ", ".join(f"{key} {value}" for key, value in profile.rates.conditions.items())
+        kinds = len(profile.rates.products) + len(profile.rates.streams)
+        click.echo(f"measured rates of {kinds} kinds of operations: {conditions}")
+
+
+@devices.command("calibrate")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Profile to write, NAME.toml; without it, the profile 'local' of this folder is measured anew.",
+)
+@click.option(
+    "--script",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Measure nothing; write a script that measures a board with Python 3.6 and torch 1.10 or later.",
+)
+@click.option("--seconds", type=AboveZero(), default=200.0, show_default=True, metavar="S", help="Time to measure.")
+def devices_calibrate(out: Path | None, script: Path | None, seconds: float) -> None:
+    """Measure this machine, in at most 4 minutes. Leave it alone meanwhile.
+
+    \b
+    Examples:
+      farsearch devices calibrate                          # for --device local
+      farsearch devices calibrate --out my-board.toml      # for --device my-board.toml
+      farsearch devices calibrate --script calibrate.py    # for a board without farsearch:
+      #   on the board:      python3 calibrate.py --out result.json
+      #   on this machine:   farsearch devices import result.json --name my-board
+    """
+    from farsearch.devices.profile import write_profile
+
+    if script is not None:
+        if out is not None:
+            raise click.UsageError("--out and --script: give one of them")
+        _write_script(script)
+        return
+    from farsearch.calibration.fit import fit_profile
+    from farsearch.calibration.local import local_path, measure_here
+
+    if out is not None and out.suffix != ".toml":
+        raise click.BadParameter(f"{str(out)!r} has to end in .toml, for --device to take it", param_hint="--out")
+    name = "local" if out is None else _profile_name(out.stem)
+    path = local_path(open_store(None).cache / "devices") if out is None else out
+    profile = fit_profile(measure_here(seconds, _note), name)
+    write_profile(profile, path)
+    _summary(profile, path, "local" if out is None else str(out))
+
+
+def _profile_name(name: str) -> str:
+    from farsearch.devices.profile import check_name
+    from farsearch.devices.registry import LOCAL
+    from farsearch.errors import BadInput
+
+    check_name(name)
+    if name == LOCAL:
+        raise BadInput(f"the name {LOCAL!r} stands for the machine that a command runs on; give another name")
+    return name
+
+
+def _write_script(path: Path) -> None:
+    from importlib import resources
+
+    from farsearch.files import write_text
+
+    write_text(path, resources.files("farsearch.calibration").joinpath("measure.py").read_text(encoding="utf-8"))
+    click.echo(f"wrote {path}; on the board: python3 {path.name} --out result.json, about 4 minutes")
+
+
+@devices.command("import")
+@click.argument("result", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--name", metavar="NAME", help="Name of the profile.  [default: the result's file name]")
+@click.option("--like", metavar="NAME", help="Profile to take the power figure from, of the same board and mode.")
+@click.option("--force", is_flag=True, help="Replace a profile of your own that has this name.")
+def devices_import(result: Path, name: str | None, like: str | None, force: bool) -> None:
+    """Make a profile of what the calibration script measured on a board.
+
+    \b
+    Examples:
+      farsearch devices import my-board.json
+      farsearch devices import result.json --name my-nano --like jetson-nano
+    """
+    import dataclasses
+
+    from farsearch.calibration.fit import fit_profile
+    from farsearch.calibration.result import read_result
+    from farsearch.devices import load_profile
+    from farsearch.devices.profile import write_profile
+    from farsearch.errors import BadInput
+
+    called = _profile_name(name or result.stem)
+    path = _USER_PROFILES / f"{called}.toml"
+    if path.exists() and not force:
+        raise BadInput(f"{path} exists; give another --name, or --force to replace it")
+    profile = fit_profile(read_result(result), called)
+    if like is not None:
+        other = load_profile(like, _USER_PROFILES)
+        profile = dataclasses.replace(profile, power_w=other.power_w, power_mode=other.power_mode)
+    write_profile(profile, path)
+    _summary(profile, path, called)
+
+
+def _summary(profile: Profile, path: Path, device: str) -> None:
+    low, high = profile.available_mib
+    factor = profile.time_factor
+    click.echo(f"wrote {path}: {profile.title}")
+    click.echo(
+        f"  products     {profile.gemm_gflops.value:.0f} GFLOP/s, of the attention {profile.bmm_gflops.value:.0f}"
+    )
+    click.echo(
+        f"  streams      {profile.bandwidth_gbs.value:.1f} GB/s; an operation costs {profile.launch_us.value:.1f} us"
+    )
+    click.echo(f"  memory       {low:,.0f} to {high:,.0f} MiB for a process")
+    click.echo(
+        f"  times        {factor.low / factor.value:.2f} to {factor.high / factor.value:.2f} of what is predicted"
+    )
+    click.echo(f"use it with --device {device}")
+
+
+@devices.command("check")
+@click.argument("name")
+@click.option("--model", default="minilm", show_default=True, metavar="NAME", help="Its shapes; weights are random.")
+@json_option
+def devices_check(name: str, model: str, as_json: bool) -> None:
+    """Run training steps on this machine and print what a profile predicts beside what was measured.
+
+    The profile has to be of this machine: 'local', or one that was calibrated here.
+
+    \b
+    Examples:
+      farsearch devices check local
+      farsearch devices check my-board.toml --model distilbert-base-uncased
+    """
+    # torch's profiler, which counts the memory of a step, says on stderr that it starts and stops; torch reads this
+    # when it is first imported
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from farsearch.calibration.check import check_cases, check_step, mean_errors
+    from farsearch.calibration.local import find_profile, this_machine
+    from farsearch.models.families import layout_of
+    from farsearch.models.load import load_config, resolve_model
+
+    config = load_config(resolve_model(model), with_known=True)
+    profile = find_profile(name, HOME, _note)
+    measured_with = {} if profile.rates is None else profile.rates.conditions
+    here = this_machine().in_words()
+    other = [key for key in ("processor", "threads", "torch") if measured_with.get(key, here[key]) != here[key]]
+    if profile.rates is None:
+        _note(f"{profile.name} is derived from data sheets; on another device than this one, times say nothing")
+    elif other:
+        _note(f"{profile.name} was measured with {other[0]} {measured_with[other[0]]}, here is {here[other[0]]}")
+    cases = check_cases(profile, len(layout_of(config).layers))
+    checks = []
+    for i, case in enumerate(cases):
+        _note(f"step {i + 1} of {len(cases)}: {case.batch_size} x {case.length}, {case.title}")
+        checks.append(check_step(config, case, profile))
+    memory, seconds = mean_errors(checks)
+    if as_json:
+        click.echo(json.dumps(_checks_json(profile.name, model, checks, memory, seconds), indent=1))
+        return
+    print_rows(
+        [_check_row(check) for check in checks], None, f"{model} on {profile.name}, tensors and seconds of a step"
+    )
+    inside = sum(check.within for check in checks)
+    click.echo(
+        f"mean error: memory {memory:.2%}, time {seconds:.1%}; {inside} of {len(checks)} times within their range"
+    )
+
+
+def _check_row(check: StepCheck) -> dict[str, str]:
+    from farsearch.tables import human_memory
+
+    return {
+        "batch": f"{check.case.batch_size} x {check.case.length}",
+        "what": check.case.title,
+        "predicted": human_memory(check.predicted_mib),
+        "measured": human_memory(check.measured_mib),
+        "off": f"{check.predicted_mib / check.measured_mib - 1:+.2%}",
+        "predicted s": f"{check.predicted_s:.3f}",
+        "range s": f"{check.range_s[0]:.3f} to {check.range_s[1]:.3f}",
+        "measured s": f"{check.measured_s:.3f}",
+        "time off": f"{check.predicted_s / check.measured_s - 1:+.0%}",
+    }
+
+
+def _checks_json(device: str, model: str, checks: list[StepCheck], memory: float, seconds: float) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "device": device,
+        "model": model,
+        "memory_mean_error": memory,
+        "time_mean_error": seconds,
+        "cases": [
+            {
+                "batch_size": check.case.batch_size,
+                "length": check.case.length,
+                "config": check.case.config.to_dict(),
+                "plan": check.case.plan.to_dict(),
+                "predicted_mib": check.predicted_mib,
+                "measured_mib": check.measured_mib,
+                "predicted_s": check.predicted_s,
+                "range_s": check.range_s,
+                "measured_s": check.measured_s,
+            }
+            for check in checks
+        ],
+    }
+
+
+COMMANDS = (devices,)

@@ -1,0 +1,188 @@
+"""What the segments of steps take on a device, by their numbers of learners: computed once, then looked up.
+
+A layer of a kind with k learners takes the same in every configuration, so ten thousand of them need no more than some
+thousand different layers. What is summed up over segments is gathered here for all configurations at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from farsearch.cost.memory import LEVELS, SIZES, MemoryAccount, group_sizes, memory_account, segment_levels
+from farsearch.cost.operations import CATEGORIES
+from farsearch.cost.optimizer import optimizer_step, sweep_at_once, sweep_part
+from farsearch.cost.seconds import weighted_seconds
+from farsearch.cost.table import Array, Composed, Indices, Part, Tensors
+from farsearch.devices.profile import Profile
+from farsearch.records import StepPlan
+
+__all__ = ["LookUp", "Phase"]
+
+Phase = float | None
+"""A phase of so many epochs; None for a single step at full length."""
+
+_PHASES = 8
+"""Phases that are looked at together; those of two looks are kept. A space has few lengths of a phase, and where it has
+many, none comes again."""
+
+_T = TypeVar("_T", Part, Tensors)
+
+
+class _Rows(Generic[_T]):
+    """Numbers of parts or groups of tensors, a row for each number of learners; NaN where they are not known yet.
+
+    Attributes:
+        values: ``[rows, columns, numbers]``.
+    """
+
+    def __init__(self, numbers: int, compute: Callable[[Sequence[_T], Indices, Indices], Array]) -> None:
+        self.values = np.empty((0, 0, numbers))
+        self._compute: Callable[[Sequence[_T], Indices, Indices], Array] = compute
+        self._first: dict[_T, int] = {}
+
+    def find(self, things: Sequence[_T], which: Indices, learners: Indices, columns: Indices) -> Indices:
+        """The row of each of ``things[which]`` with its learners, known in all ``columns``."""
+        first, rows = [], len(self.values)
+        for thing in things:
+            first.append(self._first.setdefault(thing, rows))
+            rows += (thing.width + 1) * (first[-1] == rows)
+        self._grow(rows, int(columns.max()) + 1)
+        found: Indices = np.array(first, dtype=np.int64)[which] + learners
+        unknown = np.isnan(self.values[found[..., None], columns, 0]).any(axis=-1)
+        varies = np.array([thing.width > 0 for thing in things])[which]
+        for asked in (unknown & varies, unknown & ~varies):
+            if asked.any():
+                counts, new = np.unique(learners[asked]), np.unique(which[asked])
+                numbers = self._compute([things[i] for i in new], counts, columns)
+                for i, values in zip(new, numbers, strict=True):
+                    self.values[(first[i] + counts)[:, None], columns] = values
+        return found
+
+    def _grow(self, rows: int, columns: int) -> None:
+        old = self.values
+        if rows > len(old) or columns > old.shape[1]:
+            shape = (rows, max(columns, old.shape[1]), old.shape[2])
+            self.values = np.full(shape, np.nan)
+            self.values[: len(old), : old.shape[1]] = old
+
+    def forget(self) -> None:
+        """All numbers."""
+        self.values = self.values[:, :0]
+
+
+class LookUp:
+    """The memory and time of composed steps on one device under one plan.
+
+    Args:
+        plan: as executed: a micro-batch is smaller than the batch.
+        batch_size: rows of an optimizer step.
+        max_length: tokens at which memory is priced.
+        steps: batches of a phase by the length that they are padded to.
+    """
+
+    def __init__(
+        self,
+        plan: StepPlan,
+        profile: Profile,
+        batch_size: int,
+        max_length: int,
+        steps: Callable[[Phase], Mapping[int, float]],
+    ) -> None:
+        self._plan, self._profile, self._batch_size = plan, profile, batch_size
+        self._steps, self._max_length = steps, max_length
+        self._levels = _Rows[Part](len(LEVELS), self._compute_levels)
+        self._sizes = _Rows[Tensors](len(SIZES), self._compute_sizes)
+        self._seconds = _Rows[Part](len(CATEGORIES), self._compute_seconds)
+        self._columns: dict[Phase, int] = {}
+        self._sweeps: dict[Tensors, Part] = {}
+
+    def _compute_levels(self, parts: Sequence[Part], learners: Indices, _: Indices) -> Array:
+        each = [segment_levels(part, self._max_length, learners, self._plan, self._profile) for part in parts]
+        return np.stack(each)[:, :, None]
+
+    def _compute_sizes(self, groups: Sequence[Tensors], learners: Indices, _: Indices) -> Array:
+        return np.stack([group_sizes(group, learners, self._plan) for group in groups])[:, :, None]
+
+    def _compute_seconds(self, parts: Sequence[Part], learners: Indices, columns: Indices) -> Array:
+        phases = {column: self._steps(phase) for phase, column in self._columns.items()}
+        steps = [phases[column] for column in columns]
+        lengths = sorted(set().union(*steps))
+        weights = np.array([[counts.get(length, 0) for length in lengths] for counts in steps], dtype=np.float64)
+        return weighted_seconds(parts, learners, np.array(lengths, dtype=np.float64), weights, self._profile)
+
+    def _group_sizes(self, step: Composed) -> Array:
+        """Of the groups of trained tensors: ``[groups, configurations, SIZES]``."""
+        rows = self._sizes.find(step.tensors, step.tensors_of, step.tensor_learners, np.zeros(1, dtype=np.int64))
+        return np.asarray(self._sizes.values[rows, 0])
+
+    def elements(self, step: Composed) -> Array:
+        """Trained parameters of each configuration."""
+        return np.asarray(self._group_sizes(step)[..., SIZES.index("elements")].sum(axis=0))
+
+    def memory(self, step: Composed) -> MemoryAccount:
+        """The worst moment of each configuration."""
+        rows = self._levels.find(step.parts, step.part_of, step.learners, np.zeros(1, dtype=np.int64))
+        levels = self._levels.values[rows, 0]
+        return memory_account(levels, self._group_sizes(step), step.static_bytes, self._plan, self._profile)
+
+    def seconds(self, step: Composed, phases: Sequence[Phase]) -> dict[str, Array]:
+        """Seconds of a phase of each configuration by category, ``[configurations]`` each.
+
+        A micro-batch repeats forward and backward pass ``batch_size / micro_batch_size`` times.
+        """
+        different = list(dict.fromkeys(phases))
+        number = {phase: i for i, phase in enumerate(different)}
+        which = np.array([number[phase] for phase in phases])
+        passes = np.zeros((len(phases), len(CATEGORIES)))
+        for start in range(0, len(different), _PHASES):
+            some = np.flatnonzero(which // _PHASES == start // _PHASES)
+            passes[some] = self._passes(step, different[start : start + _PHASES], which[some] - start, some)
+        steps = [self._steps(phase) for phase in different]
+        batches, tokens = (
+            np.array([sum(count * length**power for length, count in counts.items()) for counts in steps])[which]
+            for power in (0, 1)
+        )
+        seconds = dict(zip(CATEGORIES, passes.T, strict=True))
+        profile, sizes = self._profile, self._group_sizes(step)
+        calls = np.ones(len(phases))
+        if self._plan.optimizer_step == "backward":
+            calls = sizes[..., SIZES.index("tensors")].sum(axis=0)
+        elif self._gathers:
+            elements, matrices = (sizes[..., SIZES.index(name)].sum(axis=0) for name in ("elements", "matrix_elements"))
+            seconds["optimizer"] = seconds["optimizer"] + batches * sweep_at_once(
+                self._plan, matrices, elements - matrices, profile
+            )
+        seconds["optimizer"] = seconds["optimizer"] + batches * calls * profile.step_us.value * 1e-6
+        seconds["loading"] = self._batch_size * tokens * profile.token_us.value * 1e-6
+        return {name: value * profile.time_factor.value for name, value in seconds.items()}
+
+    @property
+    def _gathers(self) -> bool:
+        """The optimizer steps all tensors at once."""
+        return optimizer_step(self._plan, True).gathered_bytes > 0
+
+    def _passes(self, step: Composed, phases: Sequence[Phase], which: Indices, some: Indices) -> Array:
+        """Seconds of the segments of ``some`` configurations, and of an optimizer that goes through the tensors."""
+        new = [phase for phase in phases if phase not in self._columns]
+        if len(self._columns) + len(new) > 2 * _PHASES:
+            self._seconds.forget()
+            self._columns.clear()
+            new = list(phases)
+        for phase in new:
+            self._columns[phase] = len(self._columns)
+        columns = np.array([self._columns[phase] for phase in phases])
+        rows = self._seconds.find(step.parts, step.part_of[:, some], step.learners[:, some], columns)
+        seconds = self._seconds.values[rows, columns[which]].sum(axis=0)
+        if self._plan.micro_batch_size is not None:
+            seconds *= -(-self._batch_size // self._plan.micro_batch_size)
+        if self._plan.optimizer_step == "end" and not self._gathers:
+            for tensors in step.tensors:
+                if tensors not in self._sweeps:
+                    self._sweeps[tensors] = sweep_part(self._plan, tensors)
+            sweeps = [self._sweeps[tensors] for tensors in step.tensors]
+            rows = self._seconds.find(sweeps, step.tensors_of[:, some], step.tensor_learners[:, some], columns)
+            seconds += self._seconds.values[rows, columns[which]].sum(axis=0)
+        return np.asarray(seconds)

@@ -1,0 +1,141 @@
+"""What a trace must know of the software that runs on a device, and how a trace here follows it.
+
+The trace runs this machine's torch and transformers. Where those of the device keep something else, or work in
+another way, its functions are replaced while a step is traced (``emulated``).
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from farsearch.devices.profile import Attention, Profile
+from farsearch.far.layout import ModelLayout
+from farsearch.models.load import build_model
+
+__all__ = ["Software", "build_ordinary", "emulated", "software_of", "step_count_bytes", "torch_version"]
+
+
+@dataclass(frozen=True)
+class Software:
+    """What of a device's software the trace of a step depends on.
+
+    Attributes:
+        attention: of ordinary modules, as in a profile.
+        old: torch before 1.11. It keeps the input of a softmax beside its output until the backward pass, and has no
+            view of a tensor in elements of another size.
+    """
+
+    attention: Attention = "math"
+    old: bool = False
+
+
+def torch_version(profile: Profile) -> tuple[int, int]:
+    """Major and minor version of a device's torch."""
+    found = re.match(r"(\d+)\.(\d+)", profile.torch)
+    assert found is not None, "a profile's version was checked"
+    return int(found[1]), int(found[2])
+
+
+def software_of(profile: Profile) -> Software:
+    """What of a profile the trace of a step depends on."""
+    return Software(profile.attention, torch_version(profile) < (1, 11))
+
+
+def step_count_bytes(profile: Profile, kernel: str) -> int:
+    """Bytes on the device of the count that AdamW keeps of a tensor's steps.
+
+    It is a number of Python before torch 1.12, and then a tensor of one element on the CPU, which only the fused kernel
+    has on its own device.
+    """
+    on_device = kernel == "fused" if profile.kind == "cuda" else torch_version(profile) >= (1, 12)
+    return 4 if on_device else 0
+
+
+def build_ordinary(config: Any, classes: int, software: Software) -> tuple[nn.Module, ModelLayout]:
+    """A classification model whose ordinary modules attend as they do on the device."""
+    config = copy.deepcopy(config)
+    config._attn_implementation = "eager" if software.attention == "eager" else "sdpa"
+    return build_model(config, classes)
+
+
+class _KeepingSoftmax(torch.autograd.Function):
+    """Softmax whose input lives as long as its output: derivatives.yaml of torch 1.10 has both in its backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
+        y = torch.ops.aten._softmax(x, dim, False)
+        ctx.dim = dim
+        ctx.save_for_backward(x, y)
+        return y  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (g,) = gradients
+        x, y = ctx.saved_tensors
+        return torch.ops.aten._softmax_backward_data(g, y, ctx.dim, x.dtype), None
+
+
+def _keeping_softmax(x: Tensor, dim: int, *_: Any, **__: Any) -> Tensor:
+    return _KeepingSoftmax.apply(x, dim)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _old_view(x: Tensor, *shape: Any) -> Tensor:
+    if len(shape) == 1 and isinstance(shape[0], torch.dtype) and shape[0].itemsize != x.dtype.itemsize:
+        raise RuntimeError("torch 1.10 sees a tensor only in elements of its own size")
+    return x.view(*shape)
+
+
+def _memory_efficient(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """The kernel that ``F.scaled_dot_product_attention`` chooses for float32 and a mask on CUDA.
+
+    It has a mask in floats, one for all heads; it keeps a logarithm a row in place of the probabilities.
+    """
+    assert not enable_gqa, "a BERT has as many keys as queries"
+    bias = attn_mask
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        bias = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(attn_mask.logical_not(), -torch.inf)
+    if bias is not None:
+        bias = bias.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+    return kernel(query, key, value, bias, True, dropout_p, is_causal, scale=scale)[0]  # type: ignore[no-any-return]
+
+
+_OLD: Mapping[Any, Callable[..., Any]] = {
+    F.softmax: _keeping_softmax,
+    torch.softmax: _keeping_softmax,
+    Tensor.softmax: _keeping_softmax,
+    Tensor.view: _old_view,
+}
+_FUSED: Mapping[Any, Callable[..., Any]] = {F.scaled_dot_product_attention: _memory_efficient}
+
+
+class emulated(TorchFunctionMode):
+    """The context in which this machine's torch keeps what the device's does."""
+
+    def __init__(self, software: Software) -> None:
+        super().__init__()
+        self._replaced = {**(_OLD if software.old else {}), **(_FUSED if software.attention == "fused" else {})}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """``func``, or what stands in for it."""
+        return self._replaced.get(func, func)(*args, **(kwargs or {}))

@@ -1,0 +1,121 @@
+"""A swept space as a picture on paper. Uses matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from farsearch.cost.sweep import Sweep
+from farsearch.report.points import BUDGET, INK, MEMORY_AXIS
+from farsearch.tables import human_memory
+
+__all__ = ["save_sweep_png", "sweep_figure"]
+
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
+"""Of the plans: four of Okabe and Ito's, which colour-blind eyes tell apart (Color Universal Design, 2008)."""
+_MARKERS = "sD^P"
+"""Of full fine-tuning under each plan."""
+_LOOSE, _SURE = "#f3d9d6", "#fbeeec"
+
+
+def save_sweep_png(sweep: Sweep, title: str, span: str, path: Path) -> None:
+    """Writes ``sweep_figure`` to ``path``, 1200 × 750 pixels."""
+    sweep_figure(sweep, title, span).savefig(path, dpi=150, format="png")
+
+
+def sweep_figure(sweep: Sweep, title: str, span: str) -> Figure:
+    """Peak memory against time of every configuration, coloured by plan; ``span`` is what the time is for.
+
+    The line is the front over all plans, the larger markers are full fine-tuning under each plan. What lies in the
+    shaded part does not fit; its darker part is what the device may have or not.
+
+    Returns:
+        a figure on an Agg canvas, 8 × 5 inches, without pyplot's global state.
+    """
+    figure = Figure(figsize=(8, 5))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.085, 0.235, 0.895, 0.685))
+    times = np.concatenate([sweep.wall_time_s.ravel(), [cost.wall_time_s for cost in sweep.full]])
+    unit, seconds = next((u for u in (("h", 3600.0), ("min", 60.0)) if times.max() >= 2 * u[1]), ("s", 1.0))
+    handles: list[Artist] = [*_draw_plans(axes, sweep, seconds)]
+    front = sweep.front()
+    places = [(sweep.peak_memory_mib[at], sweep.wall_time_s[at] / seconds) for at in front]
+    line: dict[str, Any] = {"color": INK, "linewidth": 1.3, "marker": "o", "markersize": 4, "zorder": 4}
+    axes.plot(*zip(*places, strict=True), drawstyle="steps-post", **line)
+    hollow: dict[str, Any] = {"marker": "o", "color": "white", "markeredgecolor": INK, "linestyle": "none"}
+    handles.append(Line2D([], [], label="large marker: full fine-tuning", markersize=7, **hollow))
+    handles.append(Line2D([], [], label="nothing takes less of both", **line))
+    handles += _draw_device(axes, sweep)
+    _frame(axes, title, span, unit)
+    figure.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0.075, 0.0), ncols=3, frameon=False, fontsize=9,
+        columnspacing=1.6,
+    )  # fmt: skip
+    return figure
+
+
+def _draw_plans(axes: Axes, sweep: Sweep, seconds: float) -> list[Line2D]:
+    """The configurations, and full fine-tuning. The handles of the plans, with both."""
+    handles = []
+    for plan, prices, full, colour, marker in zip(
+        sweep.plans, sweep.prices, sweep.full, _COLOURS, _MARKERS, strict=True
+    ):
+        dots: dict[str, Any] = {"s": 4, "linewidths": 0, "alpha": 0.35, "color": colour, "zorder": 2}
+        axes.scatter(prices.peak_memory_mib, prices.wall_time_s / seconds, **dots)
+        style: dict[str, Any] = {"marker": marker, "color": colour, "markeredgecolor": INK, "linestyle": "none"}
+        axes.plot(full.peak_memory_mib, full.wall_time_s / seconds, markersize=8, zorder=5, **style)
+        label = "ordinary modules" if plan.feed_forward == "modules" else plan.summary
+        handles.append(Line2D([], [], label=label, markersize=7, **style))
+    return handles
+
+
+def _draw_device(axes: Axes, sweep: Sweep) -> list[Patch]:
+    """What does not fit, shaded, where it is near; where it is far, an arrow towards it."""
+    memories = np.concatenate([sweep.peak_memory_mib.ravel(), [cost.peak_memory_mib for cost in sweep.full]])
+    low, high = sweep.available_range_mib
+    width = max(np.ptp(memories), 0.05 * memories.max())
+    left, right = memories.min() - 0.05 * width, memories.max() + 0.05 * width
+    if left - width <= sweep.budget_mib <= right + width:
+        left, right = min(left, sweep.budget_mib - 0.1 * width), max(right, sweep.budget_mib + 0.1 * width)
+    axes.set_xlim(left, right)
+    handles = []
+    if sweep.budget_mib < right:
+        axes.axvspan(sweep.budget_mib, right + width, color=_SURE, linewidth=0, zorder=0)
+        handles.append(Patch(color=_SURE, label="does not surely fit"))
+    if low < right and high > left:
+        axes.axvspan(low, high, color=_LOOSE, linewidth=0, zorder=0.5)
+        handles.append(Patch(color=_LOOSE, label=f"the device has {low:,.0f} to {human_memory(high)}"))
+    if left <= sweep.budget_mib <= right:
+        axes.axvline(sweep.budget_mib, color=BUDGET, linestyle=(0, (5, 4)), linewidth=1.2, zorder=1)
+    else:
+        far, side, place = sweep.budget_mib > right, "right", 1.0
+        if not far:
+            side, place = "left", 0.0
+        text = f"fits up to {human_memory(sweep.budget_mib)}"
+        axes.annotate(
+            f"{text} →" if far else f"← {text}", (place, 1.0), (0, 4), xycoords="axes fraction",
+            textcoords="offset points", ha=side, va="bottom", color=BUDGET, fontsize=9,
+        )  # fmt: skip
+    return handles
+
+
+def _frame(axes: Axes, title: str, span: str, unit: str) -> None:
+    axes.set_xlabel(MEMORY_AXIS)
+    axes.set_ylabel(f"time of {span} ({unit}, predicted)")
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=11, pad=18)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#bdbdbd")
+    axes.tick_params(color="#bdbdbd")

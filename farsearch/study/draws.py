@@ -1,0 +1,69 @@
+"""Many configurations drawn from a space at once, for what is asked of the space and not of a sampler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from farsearch.records import FarConfig
+from farsearch.study.space import Space
+
+__all__ = ["draw_configs"]
+
+_SETTINGS = {"learning_rate": 1e-4, "epochs": 1.0}
+"""What a step's cost does not depend on."""
+
+
+def draw_configs(space: Space, layers: int, count: int, seed: int, *, priming: bool) -> list[FarConfig]:
+    """``count`` draws from a space and its two corners, each configuration once: one epoch, at any learning rate.
+
+    The corners are first: nothing that the space need not freeze, and everything that it can.
+
+    Args:
+        priming: keep the space's priming, which costs nothing where it is not the device's; otherwise there is none.
+
+    Raises:
+        SpaceError: where a number of layers is beyond the model's.
+    """
+    settings = _SETTINGS if priming else {**_SETTINGS, "priming_epochs": 0.0}
+    space = space.with_fixed(settings)
+    distributions = space.distributions(layers)
+    draw = np.random.default_rng(seed)
+    columns = [_column(distribution, count, draw) for distribution in distributions.values()]
+    ends = [_ends(name, distribution) for name, distribution in distributions.items()]
+    rows = dict.fromkeys([*zip(*ends, strict=True), *zip(*columns, strict=True)] or [()])
+    return list(dict.fromkeys(space.config(dict(zip(distributions, row, strict=True)), layers) for row in rows))
+
+
+def _column(distribution: BaseDistribution, count: int, draw: np.random.Generator) -> list[Any]:
+    """``count`` values of one parameter."""
+    if isinstance(distribution, CategoricalDistribution):
+        return [distribution.choices[i] for i in draw.integers(len(distribution.choices), size=count)]
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    values: NDArray[Any]
+    if step is not None:
+        values = low + step * draw.integers(round((high - low) / step) + 1, size=count)
+        return np.minimum(values, high).tolist()
+    if distribution.log:
+        return np.exp(draw.uniform(np.log(low), np.log(high), size=count)).clip(low, high).tolist()
+    return draw.uniform(low, high, size=count).tolist()
+
+
+def _ends(name: str, distribution: BaseDistribution) -> tuple[Any, Any]:
+    """The values of one parameter in the two corners. Priming is the shortest in both: it freezes nothing."""
+    ends: tuple[Any, Any]
+    if isinstance(distribution, CategoricalDistribution):
+        ends = min(distribution.choices), max(distribution.choices)
+    else:
+        assert isinstance(distribution, IntDistribution | FloatDistribution)
+        ends = distribution.low, distribution.high
+    return (ends[0], ends[0]) if name == "priming_epochs" else ends

@@ -1,0 +1,127 @@
+"""What the calibration times: each case is the one operation that its name says, each workload the step it says."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor
+
+from farsearch.calibration import measure
+from farsearch.calibration.measure import CASES, WORKLOADS, cases, make_call
+from farsearch.cost.operations import Operation
+from farsearch.cost.trace import trace_call
+from farsearch.devices.rates import PRODUCTS, STREAMS
+from tests.calibration.known import KINDS, tiny_operations, work_of, workload_operations
+
+ALL = [*cases("products"), *cases("streams")]
+
+
+def on_meta(*shapes: tuple[int, ...]) -> list[Tensor]:
+    """Operands without memory."""
+    return [torch.empty(shape, device="meta") for shape in shapes]
+
+
+def traced(case: str, dims: tuple[int, ...]) -> list[Operation]:
+    """The operations of one call of a case."""
+    return trace_call(make_call(case, dims, on_meta), []).operations
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_case_is_one_operation_of_the_kind_that_it_is_named_for(case: str) -> None:
+    """At every size, what the tracer says of it is what a formula by hand says: kind, FLOPs, bytes, matrices."""
+    some = [dims for name, dims in ALL if name == case]
+    assert some
+    for dims in some:
+        (op,) = traced(case, dims)
+        work = work_of(case, dims)
+        assert (op.kind, op.matrices) == (work.kind, work.matrices)
+        if case in KINDS:
+            assert (op.category, op.bytes) == ("stream", work.moved), dims
+        else:
+            assert (op.category, op.flops) == (case[:4].rstrip("_"), work.flops), dims
+            assert (op.left, op.right, op.out) == (work.left, work.right, work.out), dims
+
+
+def test_every_kind_of_operation_is_measured() -> None:
+    """There is a case for each kind that the cost model has a rate for."""
+    assert {work_of(case, dims).kind for case, dims in ALL} == {*PRODUCTS, *STREAMS}
+
+
+def test_cases_differ() -> None:
+    """No case is timed twice, and each form of a product sees few and many rows and all its widths."""
+    assert len(set(ALL)) == len(ALL)
+    for form in ("gemm_nt", "gemm_nn", "gemm_tn"):
+        dims = [dims for case, dims in ALL if case == form]
+        assert {t for t, _, _ in dims} == {32, 128, 512, 1024, 2048}
+        for t in (32, 2048):
+            assert {(k, n) for rows, k, n in dims if rows == t} >= {(384, 1536), (1536, 384), (768, 3072), (3072, 768)}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_case_runs_here(case: str) -> None:
+    """On real tensors at its smallest size."""
+    dims = min((dims for name, dims in ALL if name == case), key=lambda some: sum(some))
+
+    def take(*shapes: tuple[int, ...]) -> list[Tensor]:
+        return [torch.rand(shape) for shape in shapes]
+
+    with torch.no_grad():
+        found = make_call(case, dims, take)()
+    for part in found if isinstance(found, tuple | list) else [found]:
+        assert part is None or bool(torch.isfinite(part).all())
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_products_of_a_workload_are_those_of_its_layers(name: str) -> None:
+    """FLOPs and forms by formula: outputs, gradients of what is trained, of inputs but for the first layer's."""
+    rows, t, d, ff, learners, layers = WORKLOADS[name]
+    maps, frozen = [(d, d)] * 4 + [(d, learners or ff), (learners or ff, d)], []
+    if learners:
+        frozen = [(d, ff - learners), (ff - learners, d)]
+    both, trained = (2 * rows * t * sum(k * n for k, n in some) for some in (maps + frozen, maps))
+    # nothing before the first layer's queries, keys and values is trained
+    first = 2 * rows * t * 3 * d * d
+    operations = workload_operations(name)
+    gemm = sum(op.flops for op in operations if op.kind.startswith("gemm"))
+    assert gemm == layers * (2 * both + trained) - first
+    # scores and context, and the gradients of both of their factors
+    bmm = sum(op.flops for op in operations if op.kind.startswith("bmm"))
+    assert bmm == layers * 6 * 2 * rows * t * t * d
+    forms = Counter(op.kind for op in operations if op.kind in PRODUCTS)
+    count = len(maps) + len(frozen)
+    assert forms == {
+        "gemm_nt": layers * count, "gemm_nn": layers * count - 3, "gemm_tn": layers * len(maps),
+        "bmm_nt": layers * 2, "bmm_nn": layers * 2, "bmm_tn": layers * 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workload_steps_each_trained_tensor(name: str) -> None:
+    """Three dropouts and two LayerNorms a layer, forward and backward, and SGD on each tensor that is trained."""
+    *_, layers = WORKLOADS[name]
+    kinds = Counter(op.kind for op in workload_operations(name))
+    assert kinds["bernoulli"] == 3 * layers
+    assert kinds["norm"] == 2 * 2 * layers
+    assert kinds["softmax"] == 2 * layers
+    tensors = layers * (6 * 2 + 2 * 2)
+    assert kinds["in_place"] >= tensors
+
+
+def test_the_tiny_step_is_of_many_operations() -> None:
+    """Enough of them that their overhead is all that it takes; its tensors stay below a few kilobytes."""
+    assert tiny_operations() > 200
+    assert work_of("gemm_nt", (16, 24, 48)).flops < 1e5
+
+
+def test_the_script_needs_torch_alone() -> None:
+    """It imports the standard library and torch, nothing of farsearch."""
+    lines = inspect.getsource(measure).splitlines()
+    imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
+    standard = (
+        "argparse", "datetime", "glob", "json", "math", "os", "platform", "random", "subprocess", "sys", "time",
+        "typing",
+    )  # fmt: skip
+    assert imported - {*standard} == {"torch"}

@@ -1,0 +1,188 @@
+"""The measurement itself: it really runs, on cases that are made small for the tests."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from farsearch.calibration import fit
+from farsearch.calibration import measure as script
+from farsearch.calibration.measure import CASES, WORKLOADS, measure
+from farsearch.calibration.result import Calibration, parse_result
+from farsearch.calibration.steps import allocated_peak
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    """Cases and workloads that take no time, each of its dimensions one that the script measures too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "_TOKENS", (32,))
+        patch.setattr(script, "_WIDTHS", ((384, 1536),))
+        patch.setattr(script, "_ATTENTION", ((12, 32, 32),))
+        patch.setattr(script, "_STREAMS", (1 << 13, 1 << 16, 1 << 19))
+        for name, (rows, _, _, _, learners, layers) in WORKLOADS.items():
+            patch.setitem(WORKLOADS, name, (rows, 4, 48, 96, min(learners, 16), layers))
+        # what was traced of the true workloads, and then of these, is kept
+        fit._workload_operations.cache_clear()
+        yield patch
+    fit._workload_operations.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def measured(small: Any) -> tuple[dict[str, Any], list[str], torch.Tensor]:
+    """What a measurement of a few seconds found, what it told, and the gradient mode after it."""
+    told: list[str] = []
+    return measure(4.0, told.append), told, torch.ones(1, requires_grad=True) * 2
+
+
+def test_it_measures_this_machine(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
+    """Every case that this torch has, in at least one round, and all else; the reader takes it as it is."""
+    result = parse_result(json.loads(json.dumps(measured[0])), "this machine")
+    assert isinstance(result, Calibration)
+    assert {sample.case for sample in result.samples} == set(CASES)
+    assert all(sample.rounds >= 1 and 0 < sample.seconds < 5 for sample in result.samples)
+    assert {sample.dims for sample in result.samples if sample.case == "add"} <= {(1 << 13,), (1 << 16,), (1 << 19,)}
+    assert all(0 < seconds < 5 for seconds in vars(result.launch).values())
+    # an operation alone is less than hundreds of them
+    assert result.launch.operation < result.launch.tiny_step
+    assert result.sustained
+    for course in result.sustained.values():
+        assert course.steps >= 3
+        assert min(course.first, course.last) <= 2 * course.seconds
+    memory = result.memory
+    # a process with torch takes more than 50 MiB, and fits this machine; where it did not end in time nothing is said
+    assert memory.process_mib is None or 50 < memory.process_mib < memory.visible_mib
+    assert result.machine.torch == torch.__version__
+    assert result.machine.threads == torch.get_num_threads()
+    assert result.took_s > 0
+
+
+def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
+    """Of a possible machine, with a rate for every kind."""
+    profile = fit.fit_profile(parse_result(measured[0], "this machine"), "here")
+    assert profile.rates is not None
+    assert (len(profile.rates.products), len(profile.rates.streams)) == (6, 12)
+    assert 0.1 < profile.gemm_gflops.value < 1e6
+    assert 0.01 < profile.bandwidth_gbs.value < 1e5
+    low, high = profile.available_mib
+    assert 0 < low <= high <= profile.visible_mib.value
+    assert profile.torch == torch.__version__
+
+
+def test_it_tells_what_goes_on(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
+    """Memory, overheads, each round; afterwards gradients are made as before."""
+    _, told, doubled = measured
+    assert told[:3] == ["memory of a bare process", "overheads", "products, round 1 of at most 9"]
+    assert any(text.startswith("streams, round ") for text in told)
+    assert doubled.requires_grad
+
+
+def timed(group: str, elements: int, seconds: float = 5.0) -> dict[str, list[tuple[int, ...]]]:
+    """Dimensions that were timed, by case, with so many numbers of operands at hand."""
+    with torch.no_grad():
+        samples = script._timed_cases(group, CPU, script._Pool(CPU, elements), seconds, lambda _: None)
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for sample in samples:
+        found.setdefault(sample["case"], []).append(tuple(sample["dims"]))
+    return found
+
+
+def test_what_does_not_fit_is_left_out(small: Any) -> None:
+    """Cases whose operands are larger than what is at hand are missing, and no error."""
+    room = 4 * (1 << 13) + 4 * 512
+    found = timed("streams", room)
+    assert found["clone"] == found["fused_adamw"] == [(1 << 13,)]
+    # two operands of 65,536 numbers are too much
+    assert found["add"] == [(1 << 13,)]
+    products = timed("products", 12 * 32 * 32 * 2)
+    assert products["bmm_nt"] == [(12, 32, 32)]
+    assert ("gemm_nt" in products) == any(
+        32 * k + k * n + n <= 12 * 32 * 32 * 2 for k, n in [(384, 1536), (384, 24), (384, 144), (384, 384)]
+    )
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError, MemoryError])
+def test_what_this_torch_does_not_have_is_left_out(
+    small: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Whether it fails when it is made or when it is called, the others are still timed."""
+
+    def fails(*_: object) -> Any:
+        raise error("not in this version")
+
+    monkeypatch.setitem(script.CASES, "gelu", fails)
+    monkeypatch.setitem(script.CASES, "fused_adamw", lambda take, n: fails)
+    found = timed("streams", 1 << 22)
+    assert set(found) == {name for name in CASES if name[:4] not in ("gemm", "bmm_")} - {"gelu", "fused_adamw"}
+
+
+def test_a_spent_time_still_gives_a_case(small: Any) -> None:
+    """However short the time, something comes out: the reader says whether it is enough."""
+    found = timed("products", 1 << 22, seconds=0.0)
+    assert sum(len(dims) for dims in found.values()) == 1
+
+
+def test_a_case_that_would_take_the_time_of_all_is_left_out(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case of more than a tenth of the time is for a faster machine."""
+
+    def slow(take: Any, n: int) -> Callable[[], None]:
+        return lambda: time.sleep(0.3)
+
+    monkeypatch.setitem(script.CASES, "gelu", slow)
+    assert "gelu" not in timed("streams", 1 << 22, seconds=1.0)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workload_is_a_step_that_runs(small: Any, name: str) -> None:
+    """The last bias moves (by the rest, the sum of a LayerNorm hardly changes), frozen neurons stay, gradients go."""
+    torch.manual_seed(0)
+    step = script.workload(name, CPU)
+    (stack,) = (cell.cell_contents for cell in step.__closure__ or () if _is_stack(cell.cell_contents))
+    before = {key: value.clone() for key, value in stack.state_dict().items()}
+    step()
+    moved = {key for key, value in stack.state_dict().items() if not torch.equal(value, before[key])}
+    assert f"{WORKLOADS[name][-1] - 1}.last_norm.bias" in moved
+    assert not any("frozen" in key for key in moved)
+    assert all(parameter.grad is None for parameter in stack.parameters())
+
+
+def _is_stack(value: object) -> bool:
+    return isinstance(value, torch.nn.Module)
+
+
+def test_preparing_a_case_takes_no_memory() -> None:
+    """Operands are cut from one tensor: what is timed last is not timed with a fuller memory."""
+    pool = script._Pool(CPU, 1 << 20)
+    assert allocated_peak(lambda: (pool((512, 512), (512, 512)), torch.empty(1))) < 100
+
+
+def test_the_median_of_an_even_number_is_between() -> None:
+    """As statistics.median, which the script does without to be one file with few imports."""
+    assert script._median([3.0, 1.0, 2.0]) == 2.0
+    assert script._median([4.0, 1.0, 2.0, 3.0]) == 2.5
+
+
+def test_what_a_board_says_of_itself_is_one_line() -> None:
+    """Zero bytes, tabs, line ends and escapes become single spaces."""
+    assert script._plain("NVIDIA\tJetson\x00\n  Nano\x1b") == "NVIDIA Jetson Nano"
+
+
+def test_a_limit_of_the_control_group_is_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container it is less than the machine has; no limit, or a larger one, leaves the physical memory."""
+    physical, reason = script._visible()[0], "limit of the control group in memory.max"
+    monkeypatch.setattr(script, "_read", lambda path: str(512 * 2**20) if path.endswith("memory.max") else None)
+    assert script._visible() == (512.0, reason)
+    for text in ("max", str(2**62)):
+        monkeypatch.setattr(script, "_read", lambda path, text=text: text)
+        total, reason = script._visible()
+        assert reason == "physical pages"
+        assert total >= physical
+        assert math.isfinite(total)

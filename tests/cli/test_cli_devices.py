@@ -1,0 +1,211 @@
+"""``farsearch devices``: the list, a board's script and its result, this machine, and a profile against real steps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farsearch.calibration import local
+from farsearch.calibration import measure as script
+from farsearch.devices import list_profiles, load_profile
+from farsearch.devices.profile import read_profile
+from farsearch.records import FarConfig, StepPlan
+from tests.calibration.known import KnownMachine
+from tests.journey import call, process
+
+SMALL = "google/bert_uncased_L-2_H-128_A-2"
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """A working directory with the result of a board whose rates are known."""
+    (tmp_path / "board.json").write_text(json.dumps(KnownMachine().result()))
+    return tmp_path
+
+
+@pytest.fixture
+def this_machine(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The measurement of this machine is that of a known one; the seconds that were asked for."""
+    asked: list[float] = []
+
+    def measure(seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
+        asked.append(seconds)
+        tell("overheads")
+        return KnownMachine().result(machine=local.machine())
+
+    monkeypatch.setattr(local, "measure", measure)
+    return asked
+
+
+def test_the_list_fits_a_terminal(board: Path) -> None:
+    """Every profile and ``local`` have one line of at most 100 columns; the modes of a board stand together."""
+    assert call(board, "devices", "import", "board.json", "--name", "my-board").code == 0
+    done = call(board, "devices", "list")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert max(len(line) for line in lines) <= 100
+    assert lines[0].split() == ["name", "title", "memory,", "MiB", "basis"]
+    names = [line.split()[0] for line in lines[1:]]
+    assert names == [*sorted([*list_profiles(), "my-board"]), "local"]
+    nano = next(line for line in lines if line.startswith("jetson-nano "))
+    low, high = load_profile("jetson-nano").available_mib
+    assert f" {low:,.0f} to {high:,.0f}  derived" in nano
+    assert lines[1 + names.index("my-board")].endswith("  calibrated")
+
+
+def test_a_broken_profile_does_not_hide_the_others(board: Path) -> None:
+    """It is told of in a line, and the rest is listed."""
+    folder = board / ".farsearch" / "devices"
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text("name = ")
+    done = call(board, "devices", "list")
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert "mine.toml: not valid TOML" in done.err
+    assert len(done.out.splitlines()) == len(list_profiles()) + 2
+
+
+def test_the_script_is_the_module_and_runs_alone(tmp_path: Path) -> None:
+    """Byte for byte; an isolated Python runs it, and what it writes becomes a device that prices and is shown."""
+    done = call(tmp_path, "devices", "calibrate", "--script", "calibrate.py")
+    assert (done.code, done.err) == (0, "")
+    assert "python3 calibrate.py --out result.json" in done.out
+    assert (tmp_path / "calibrate.py").read_bytes() == Path(script.__file__).read_bytes()
+    words = ["calibrate.py", "--out", "r.json", "--seconds", "1", "--threads", "1"]
+    ran = subprocess.run(
+        [sys.executable, "-I", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    done = call(tmp_path, "devices", "import", "r.json", "--name", "x")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1] == "use it with --device x"
+    profile = read_profile(tmp_path / ".farsearch" / "devices" / "x.toml")
+    assert (profile.name, profile.basis) == ("x", "calibrated")
+    cost = call(tmp_path, "estimate", "--device", "x", "--model", SMALL, "--batch-size", 4, "--json").json
+    assert cost["device"] == "x"
+    assert 0 < cost["step_time_s"] < 100
+    shown = call(tmp_path, "devices", "show", "x")
+    assert shown.out.startswith(f"x: {profile.title} (calibrated)\n")
+    assert "measured rates of " in shown.out
+
+
+def test_a_power_figure_comes_from_a_profile_of_the_same_board(board: Path) -> None:
+    """``--like`` takes power and mode; without it no energy is known. An unknown name is one line."""
+    assert call(board, "devices", "import", "board.json", "--name", "plain").code == 0
+    assert call(board, "devices", "import", "board.json", "--name", "nano", "--like", "jetson-nano").code == 0
+    plain, nano = (read_profile(board / ".farsearch" / "devices" / f"{name}.toml") for name in ("plain", "nano"))
+    other = load_profile("jetson-nano")
+    assert plain.power_w is None
+    assert (nano.power_w, nano.power_mode) == (other.power_w, other.power_mode)
+    assert nano.rates == plain.rates
+    done = call(board, "devices", "import", "board.json", "--name", "third", "--like", "jetson-nanno")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "did you mean 'jetson-nano'" in done.err
+    assert not (board / ".farsearch" / "devices" / "third.toml").exists()
+
+
+def test_a_profile_is_not_replaced_unasked(board: Path) -> None:
+    """The name is the file's where none is given; a second import needs another name or ``--force``."""
+    path = board / ".farsearch" / "devices" / "board.toml"
+    assert call(board, "devices", "import", "board.json").code == 0
+    before = path.read_bytes()
+    (board / "board.json").write_text(json.dumps(KnownMachine(us_per_mib=90.0).result()))
+    done = call(board, "devices", "import", "board.json")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "board.toml exists; give another --name, or --force to replace it" in done.err
+    assert path.read_bytes() == before
+    assert call(board, "devices", "import", "board.json", "--force").code == 0
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("import", "board.json", "--name", "My Board"), "name is 'My Board'; it must be lower-case letters"),
+        (("import", "board.json", "--name", "../up"), "name is '../up'"),
+        (("import", "board.json", "--name", "local"), "the name 'local' stands for the machine"),
+        (("calibrate", "--out", "My Board.toml"), "name is 'My Board'"),
+        (("calibrate", "--out", "local.toml"), "the name 'local' stands for the machine"),
+        (("calibrate", "--out", "board"), "'board' has to end in .toml"),
+        (("calibrate", "--out", "a.toml", "--script", "b.py"), "--out and --script: give one of them"),
+        (("calibrate", "--seconds", "0"), "'0' is not a number above 0"),
+        (("check", "jetson-nanno"), "unknown device 'jetson-nanno'; did you mean 'jetson-nano'"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_measured(
+    board: Path, this_machine: list[float], words: tuple[str, ...], message: str
+) -> None:
+    """Exit code 2, and nothing is written."""
+    done = call(board, "devices", *words)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert message in done.err
+    assert this_machine == []
+    assert [path.name for path in board.iterdir()] == ["board.json"]
+
+
+def test_this_machine_is_measured_into_a_file(tmp_path: Path, this_machine: list[float]) -> None:
+    """``--out`` names file and profile; ``--device`` takes the path."""
+    done = call(tmp_path, "devices", "calibrate", "--out", "mine.toml", "--seconds", 3)
+    assert done.code == 0
+    assert done.err == "calibrating: overheads\n"
+    assert done.out.splitlines()[-1] == "use it with --device mine.toml"
+    assert this_machine == [3.0]
+    assert read_profile(tmp_path / "mine.toml").name == "mine"
+    cost = call(tmp_path, "estimate", "--device", "mine.toml", "--model", SMALL, "--batch-size", 4, "--json").json
+    assert cost["device"] == "mine.toml"
+
+
+def test_without_a_file_local_is_measured_anew(tmp_path: Path, this_machine: list[float]) -> None:
+    """The profile that ``--device local`` uses afterwards, without another measurement."""
+    done = call(tmp_path, "devices", "calibrate")
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "use it with --device local"
+    cost = call(tmp_path, "estimate", "--device", "local", "--model", SMALL, "--batch-size", 4, "--json").json
+    assert cost["device"] == "local"
+    assert this_machine == [200.0]
+    assert call(tmp_path, "devices", "calibrate", "--seconds", 5).code == 0
+    assert this_machine == [200.0, 5.0]
+
+
+def test_check_holds_a_profile_against_real_steps(board: Path, tiny_bert: Path) -> None:
+    """Memory is predicted to 0.5 %, the JSON has the documented keys, and a profile of another machine is told of."""
+    call(board, "devices", "import", "board.json", "--name", "known")
+    done = call(board, "devices", "check", "known", "--model", tiny_bert, "--json")
+    assert done.code == 0, done.err
+    assert "known was measured with processor a processor for tests, here is " in done.err
+    data = done.json
+    assert list(data) == ["schema_version", "device", "model", "memory_mean_error", "time_mean_error", "cases"]
+    assert (data["schema_version"], data["device"], data["model"]) == (1, "known", str(tiny_bert))
+    assert data["memory_mean_error"] < 0.005
+    assert {(case["batch_size"], case["length"]) for case in data["cases"]} == {(4, 32), (8, 64), (8, 128)}
+    for case in data["cases"]:
+        assert list(case) == [
+            "batch_size", "length", "config", "plan", "predicted_mib", "measured_mib", "predicted_s", "range_s",
+            "measured_s",
+        ]  # fmt: skip
+        FarConfig.from_dict(case["config"])
+        StepPlan.from_dict(case["plan"])
+        assert case["predicted_mib"] == pytest.approx(case["measured_mib"], rel=0.005)
+        assert case["range_s"][0] < case["predicted_s"] < case["range_s"][1]
+        assert case["measured_s"] > 0
+
+
+def test_check_prints_a_table_and_nothing_of_the_profiler(tmp_path: Path, tiny_bert: Path) -> None:
+    """As a process: a row for each step and a line with the errors; on stderr only what goes on."""
+    shutil.copytree(tiny_bert, tmp_path / "model")
+    done = process(tmp_path, "devices", "check", "raspberry-pi-4", "--model", "model")
+    assert done.code == 0, done.err
+    lines = [line for line in done.out.splitlines() if line.strip()]
+    assert lines[0].strip() == "model on raspberry-pi-4, tensors and seconds of a step"
+    assert lines[-1].startswith("mean error: memory 0.")
+    assert lines[-1].endswith(" times within their range")
+    first, *steps = done.err.splitlines()
+    assert first.startswith("raspberry-pi-4 is derived from data sheets")
+    assert all(line.startswith("step ") for line in steps)
+    assert len(steps) == len(lines) - 4

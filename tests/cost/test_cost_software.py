@@ -1,0 +1,267 @@
+"""The account follows the device's software: its torch, how its ordinary modules attend, how its optimizer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from farsearch.calibration.steps import allocated_peak, apply_config, step_peak_mib
+from farsearch.cost.plans import exact_plans, ordinary_plan
+from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.cost.software import Software, build_ordinary, emulated, software_of, step_count_bytes
+from farsearch.cost.table import EVENT_KINDS, StepTable
+from farsearch.cost.trace import meta_tensors, trace_call
+from farsearch.errors import BadInput, ProfileError
+from farsearch.far.dropout import SeededDropout, dropped
+from farsearch.models.load import ModelSource, load_config
+from farsearch.records import FarConfig, StepPlan
+from tests.cost.reference import figure, make_profile, traced
+from tests.tiny import FAMILIES, make_config
+
+ROWS, HEADS, LENGTH, SIZE = 3, 2, 40, 16
+OLD = Software("eager", old=True)
+
+FULL = full_fine_tuning(4)
+UNEVEN = FarConfig((0.9, 0.5, 0.0, 1.0), 1e-4, 1.0)
+VECTORS = FarConfig((1.0,) * 4, 1e-4, 1.0, frozen_embeddings=True, frozen_attention_layers=4)
+FOREACH = StepPlan(optimizer_kernel="foreach")
+CASES = {
+    "eager": ("eager", FULL, 8, 64, StepPlan()),
+    "eager-uneven": ("eager", UNEVEN, 8, 40, StepPlan(micro_batch_size=4)),
+    "math": ("math", FULL, 8, 64, StepPlan()),
+    "foreach": ("math", FULL, 1, 8, FOREACH),
+    "foreach-uneven": ("math", UNEVEN, 1, 8, FOREACH),
+    "foreach-frozen": ("math", VECTORS, 1, 8, FOREACH),
+    "foreach-sgd": ("math", FULL, 1, 8, replace(FOREACH, optimizer="sgd")),
+    "foreach-micro": ("eager", FULL, 4, 8, replace(FOREACH, micro_batch_size=2)),
+    "fused": ("math", FULL, 1, 8, StepPlan(optimizer_kernel="fused")),
+    "sgd": ("eager", FULL, 1, 8, StepPlan("sgd")),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("case", CASES)
+def test_predicted_is_measured(family: str, case: str) -> None:
+    """To 0.1 % of all tensors' peak in a real step here, as the profiler saw it.
+
+    The optimizers' cases have few tokens, so that their peak falls in the optimizer's step.
+    """
+    attention, config, rows, length, plan = CASES[case]
+    settings = make_config(family, layers=4, hidden=64, neurons=256, vocabulary=1000)
+    cost = Pricer(settings, 2, rows, length, make_profile(attention=attention)).price(config, plan)  # type: ignore[arg-type]
+    model, layout = build_ordinary(settings, 2, Software(attention))  # type: ignore[arg-type]
+    measured = step_peak_mib(apply_config(model, layout, config, plan), rows, length, plan)
+    assert cost.tensor_peak_mib == pytest.approx(measured, rel=1e-3)
+
+
+def test_eager_attention_scales_the_scores() -> None:
+    """And so has more tensors of their size, where torch's function scales queries and keys: the kinds are two."""
+    settings = make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000)
+    eager, math = (
+        sum(event.size == 4 * ROWS * HEADS * 64 * 64 for event in segments[1].events)
+        for segments in (
+            traced(settings, FULL, ROWS, 64, software=Software(kind)).segments  # type: ignore[arg-type]
+            for kind in ("eager", "math")
+        )
+    )
+    assert eager > math > 0
+
+
+# The optimizer.
+
+
+def test_foreach_holds_a_copy_of_all_matrices() -> None:
+    """AdamW's temporaries are one number an element of every trained matrix, where the loop has three of the largest.
+
+    Nothing but the optimizer's moment can differ.
+    """
+    pricer = Pricer(make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000), 2, 1, 8, make_profile())
+    loop, foreach = (pricer.price(FULL, plan) for plan in (StepPlan(), FOREACH))
+    step = pricer.table(FOREACH).compose([FULL])
+    groups = [step.tensors[i] for i in step.tensors_of[:, 0]]
+    matrices = sum(group.sizes(0)[group.matrices].sum() for group in groups)
+    assert foreach.memory["temporaries"] == pytest.approx(4 * matrices / 2**20)
+    assert foreach.memory["optimizer"] == loop.memory["optimizer"]
+    assert foreach.time["optimizer"] < loop.time["optimizer"], "fewer launches of as much work"
+
+
+def test_ordinary_modules_are_stepped_as_the_device_does_unasked() -> None:
+    """A price without a plan is that of the device's default optimizer; the loop's where there is no other."""
+    settings = make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000)
+    profile = make_profile(foreach=True)
+    assert ordinary_plan(profile) == FOREACH
+    assert ordinary_plan(make_profile()) == StepPlan()
+    pricer = Pricer(settings, 2, 1, 8, profile)
+    assert pricer.price(FULL) == pricer.price(FULL, FOREACH) != pricer.price(FULL, StepPlan())
+    prepared = pricer.price_prepared(lambda _model, _layout: None, 1.0)
+    assert prepared.tensor_peak_mib == pytest.approx(pricer.price(FULL).tensor_peak_mib)
+
+
+def test_foreach_steps_at_the_end() -> None:
+    """All parameters at once can't be stepped one at a time in the backward pass."""
+    with pytest.raises(BadInput, match="optimizer_kernel is 'foreach' and optimizer_step 'backward'"):
+        StepPlan(optimizer_kernel="foreach", optimizer_step="backward")
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "kernel", "size"),
+    [
+        ("cpu", "1.10", "loop", 0),
+        ("cpu", "1.11", "loop", 0),
+        ("cpu", "1.12", "loop", 4),
+        ("cuda", "2.13", "loop", 0),
+        ("cuda", "2.13", "foreach", 0),
+        ("cuda", "2.13", "fused", 4),
+    ],
+)
+def test_where_adamw_counts_its_steps(kind: Any, version: str, kernel: str, size: int) -> None:
+    """In Python, on the CPU, or beside the parameters."""
+    assert step_count_bytes(make_profile(kind=kind, torch=version, attention="eager"), kernel) == size
+
+
+# The attention.
+
+
+def saved_storages(call: Callable[[], Tensor]) -> dict[int, int]:
+    """Bytes of the distinct storages that autograd keeps for a call on meta tensors, by the storage."""
+    saved = {}
+    alive = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        alive.append(tensor)
+        saved[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        call()
+    return saved
+
+
+@pytest.mark.parametrize("length", [32, 40])
+def test_fused_attention_keeps_no_probabilities(length: int) -> None:
+    """Queries, keys, values, the output, the mask as numbers, a logarithm a row (rounded up to 32) and two seeds."""
+    with meta_tensors():
+        mask = torch.ones(ROWS, 1, length, length, dtype=torch.bool)
+        own = [torch.zeros(ROWS, HEADS, length, SIZE, requires_grad=True) for _ in range(3)]
+    with emulated(Software("fused")):
+        saved = saved_storages(lambda: F.scaled_dot_product_attention(*own, mask, 0.1))
+    hidden, rows = ROWS * HEADS * length * SIZE, ROWS * HEADS * -(-length // 32) * 32
+    expected = [4 * hidden] * 4 + [4 * rows, 4 * ROWS * length * length, 8, 8]
+    assert sorted(saved.values()) == sorted(expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_with_fused_attention_keeps_as_much_less(family: str) -> None:
+    """Of each layer the probabilities, their mask and the dropped ones go; a logarithm, a mask and seeds come.
+
+    The output is what the next map keeps anyway.
+    """
+    settings = make_config(family, layers=4, hidden=64, neurons=256, vocabulary=1000)
+    math, fused = (
+        sum(
+            event.size
+            for segment in traced(settings, FULL, ROWS, 64, software=Software(kind)).segments[:6]  # type: ignore[arg-type]
+            for event in segment.events
+            if event.kind in ("saved", "mask")
+        )
+        for kind in ("math", "fused")
+    )
+    scores = ROWS * HEADS * 64 * 64
+    assert math - fused == 4 * (4 * (3 * scores - ROWS * HEADS * 64 - ROWS * 64 * 64) - 16)
+
+
+# The torch.
+
+
+def kept_mib(software: Software) -> float:
+    """What DistilBERT keeps for the backward pass, batch 16, length 128, in MiB."""
+    config = load_config(ModelSource("distilbert-base-uncased", "distilbert-base-uncased"), with_known=True)
+    step = StepTable(config, 2, 16, software=software).compose([full_fine_tuning(6)])
+    kept = [EVENT_KINDS.index(kind) for kind in ("saved", "mask")]
+    forward = [step.parts[i] for i in step.part_of[:8, 0]]
+    events = ((part.sizes(128, 0), part.event_kinds) for part in forward)
+    return float(
+        sum(size for sizes, kinds in events for size, kind in zip(sizes, kinds, strict=True) if kind in kept) / 2**20
+    )
+
+
+def test_distilbert_keeps_more_on_an_old_torch() -> None:
+    """To 1 % of what autograd was given under torch 1.10 (918 MiB) and under 2.x (846 MiB)."""
+    assert kept_mib(OLD) == pytest.approx(918, rel=0.01)
+    assert kept_mib(Software()) == pytest.approx(846, rel=0.01)
+    assert kept_mib(OLD) - kept_mib(Software("eager")) == pytest.approx(6 * 4 * 16 * 12 * 128 * 128 / 2**20)
+
+
+def test_an_old_softmax_computes_the_same() -> None:
+    """Values and gradients are torch's own; its input is kept where a gradient is needed, and only there."""
+    x = torch.randn(3, 5, requires_grad=True)
+    results = []
+    for software in (Software("eager"), OLD):
+        with emulated(software):
+            results.append(F.softmax(x, dim=-1))
+        x.grad = None
+        results[-1].square().sum().backward()
+        results.append(x.grad)
+    assert torch.equal(results[0], results[2])
+    assert torch.equal(results[1], results[3])
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad), emulated(OLD):
+            assert len(saved_storages(lambda: torch.softmax(x * 2, -1))) == (2 if grad else 0)
+
+
+def test_dropout_of_an_old_torch_is_traced_as_it_runs() -> None:
+    """Its bits come by words and are moved: the same bits, and the peak that is traced is the profiler's."""
+    x = torch.zeros(64, 33)
+    with emulated(OLD):
+        torch.manual_seed(1)
+        old = dropped(x, 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(old, dropped(x, 0.5))
+    module = SeededDropout(nn.Dropout(0.5))
+    with meta_tensors():
+        like = torch.zeros(64, 33)
+    peaks = {}
+    for software in (OLD, Software("eager")):
+        with emulated(software):
+            measured = allocated_peak(lambda: module(x))
+            events = trace_call(lambda: module(like), [like]).events
+        level = torch.tensor([event.size for event in events]).cumsum(0)
+        peaks[software.old] = int(level.max())
+        assert peaks[software.old] == pytest.approx(measured, abs=2 * 5056)  # the generator's state
+    assert peaks[True] > peaks[False]
+
+
+def test_what_a_trace_depends_on() -> None:
+    """Torch's version where the memory of a step changes, and the attention; nothing else of a profile."""
+    one = software_of(make_profile(torch="1.10", attention="eager"))
+    assert one == OLD
+    assert software_of(make_profile(torch="1.10.2", attention="eager", foreach=True)) == one
+    assert software_of(make_profile(torch="1.11", attention="eager")) == Software("eager")
+    assert software_of(make_profile(torch="2.1", attention="fused")) == Software("fused")
+    assert len({one, software_of(make_profile(torch="1.10", attention="eager", workspace_mib=figure(8)))}) == 1
+
+
+def test_devices_of_one_model_share_tables_but_not_across_software() -> None:
+    """Two boards with other software, priced from the same tables, cost what each costs alone."""
+    settings = make_config("distilbert", layers=4, hidden=64, neurons=256, vocabulary=1000)
+    profiles = [make_profile(torch="1.10", attention="eager"), make_profile(attention="fused")]
+    plan = exact_plans(profiles[0])[0]
+    tables: dict[Any, StepTable] = {}
+    for profile in profiles:
+        for each in (None, plan):
+            shared = Pricer(settings, 2, 8, 64, profile, tables=tables).price(FULL, each)
+            assert shared == Pricer(settings, 2, 8, 64, profile).price(FULL, each)
+    assert len(tables) == 4
+
+
+@pytest.mark.parametrize("attention", ["math", "fused"])
+def test_an_old_torch_has_no_attention_function(attention: Any) -> None:
+    """A profile that says so is refused, with the two values and the mend."""
+    with pytest.raises(ProfileError, match=f"attention is '{attention}'; it must be 'eager' with torch 1.13"):
+        make_profile(torch="1.13.1", attention=attention)

@@ -1,0 +1,90 @@
+"""A space priced under every plan: its counts and fronts, recomputed one price at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farsearch.cost.account import device_plans
+from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.cost.sweep import Sweep, pareto, price_space, thin
+from farsearch.records import FarConfig
+from tests.cost.reference import figure, make_profile
+from tests.tiny import make_config
+
+CONFIGS = [
+    FarConfig(fractions, 1e-4, 1.0, 0.0, embeddings, attention)
+    for fractions in product((0.0, 0.5, 1.0), repeat=2)
+    for embeddings, attention in ((False, 0), (True, 1))
+]
+
+
+@pytest.fixture(scope="module")
+def pricer() -> Pricer:
+    """Of a model of two layers."""
+    return Pricer(make_config("bert", neurons=128, vocabulary=400), 2, 8, 32, make_profile(), tables={})
+
+
+@pytest.fixture(scope="module")
+def swept(pricer: Pricer) -> Sweep:
+    """All configurations under all plans, on a device in which some fit."""
+    plans = [*device_plans(pricer, None), *device_plans(pricer, "time")]
+    heard: list[str] = []
+    free = price_space(pricer, CONFIGS, plans, heard.append)
+    assert len(heard) == len(plans)
+    middle = float(np.median(np.stack([prices.peak_memory_range_mib[1] for prices in free.prices])))
+    pricer.profile = dataclasses.replace(pricer.profile, memory_mib=figure(middle), reserved_mib=figure(0.0))
+    return price_space(pricer, CONFIGS, plans, heard.append)
+
+
+def test_what_fits_is_counted_as_one_by_one(pricer: Pricer, swept: Sweep) -> None:
+    """A configuration counts where any plan lets it fit, and some do not; full fine-tuning is priced by itself."""
+    fits = [[pricer.price(config, plan).fits for config in CONFIGS] for plan in swept.plans]
+    assert swept.fits.tolist() == fits
+    assert swept.fitting == sum(any(column) for column in zip(*fits, strict=True))
+    assert 0 < swept.fitting < len(CONFIGS)
+    assert list(swept.full) == [pricer.price(full_fine_tuning(2), plan) for plan in swept.plans]
+
+
+def test_the_budget_is_where_fitting_ends(swept: Sweep) -> None:
+    """What is drawn as too large is what does not fit: the central peak alone decides."""
+    assert (swept.fits == (swept.peak_memory_mib <= swept.budget_mib)).all()
+
+
+def test_the_fronts_are_those_of_brute_force(pricer: Pricer, swept: Sweep) -> None:
+    """No pair of plan and configuration is at least as good in both and better in one, and none is missing."""
+    costs = {
+        (i, j): pricer.price(config, plan) for i, plan in enumerate(swept.plans) for j, config in enumerate(CONFIGS)
+    }
+    both = {at: (cost.peak_memory_mib, cost.wall_time_s) for at, cost in costs.items()}
+    learning = {at: (cost.peak_memory_mib, -cost.trainable) for at, cost in costs.items() if cost.fits}
+    for values, front in ((both, swept.front()), (learning, swept.most_trained())):
+        expected = {
+            a for a in values.values() if not any(b[0] <= a[0] and b[1] <= a[1] and b != a for b in values.values())
+        }
+        found = [values[at] for at in front]
+        assert set(found) == expected
+        assert len(found) == len(expected)
+        assert found == sorted(found)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
+def test_a_front_has_no_equals(points: list[tuple[int, int]]) -> None:
+    """Of any points, also many alike: each that nothing beats once, in order."""
+    found = [points[i] for i in pareto(*np.array(points, dtype=float).T)]
+    unbeaten = {a for a in points if not any(b[0] <= a[0] and b[1] <= a[1] and b != a for b in points)}
+    assert found == sorted(unbeaten)
+
+
+def test_thinning_keeps_the_ends() -> None:
+    """Few points stay as they are; of many the first, the last and as many as asked for, in order."""
+    points = [(0, i) for i in range(100)]
+    assert thin(points[:15], 15) == points[:15]
+    kept = thin(points, 15)
+    assert (len(set(kept)), kept[0], kept[-1]) == (15, points[0], points[-1])
+    assert kept == sorted(kept)
