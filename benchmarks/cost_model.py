@@ -200,6 +200,7 @@ def _published_row(device: PublishedDevice, i: int) -> dict[str, str]:
 
 def _counting_profile(profile: Profile) -> Profile:
     """The profile as the profiler counts: every byte that is asked for, and no library's workspace."""
+
     def exactly(value: float) -> Any:
         return dataclasses.replace(profile.allocator_block_bytes, value=value, low=value, high=value)
 

@@ -9,13 +9,14 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
-import safetensors.torch
-from torch import Tensor
 
 from farsearch.errors import MissingResource
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["disk_errors", "load_tensors", "read_json", "save_tensors", "write_json", "write_text"]
 
@@ -77,16 +78,20 @@ def read_json(path: Path) -> Any:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors as safetensors, whole or not at all."""
+    from safetensors.torch import save_file  # torch takes seconds, and whoever writes text needs none
+
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with _replacing(path) as temporary:
         # a file with neither tensors nor metadata is read again, one with empty metadata and no tensors is not
-        safetensors.torch.save_file(plain, temporary, metadata=dict(metadata) if metadata else None)
+        save_file(plain, temporary, metadata=dict(metadata) if metadata else None)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor] | None:
     """The tensors of a file; None where it is missing or damaged."""
+    from safetensors.torch import load_file
+
     try:
-        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except (OSError, safetensors.SafetensorError):
         return None
     return tensors

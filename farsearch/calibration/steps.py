@@ -1,13 +1,13 @@
 """Real training steps with random weights and tokens: their seconds, and the peak of all their tensors.
 
 How the peak is measured: with ``profile_memory=True`` the profiler writes a ``[memory]`` event for each block that the
-CPU's allocator hands out (bytes above 0) or takes back (below 0). Their running sum is exactly what lives beside that which
-lived before the profile began, and its maximum the peak. Resident memory is no such measure: it also holds what the
-allocator keeps for later.
+CPU's allocator hands out (bytes above 0) or takes back (below 0). Their running sum is exactly what lives beside that
+which lived before the profile began, and its maximum the peak. Resident memory is no such measure: it also holds what
+the allocator keeps for later.
 
-The optimizer has made its state before, as in the second step of a training. What lives before the step is added: parameters,
-buffers and that state. The batch itself (token ids, mask, labels) is not, as in the cost model. On CUDA torch's
-allocator counts by itself.
+The optimizer has made its state before, as in the second step of a training. What lives before the step is added:
+parameters, buffers and that state. The batch itself (token ids, mask, labels) is not, as in the cost model. On CUDA
+torch's allocator counts by itself.
 """
 
 from __future__ import annotations

@@ -84,6 +84,7 @@ class Fractions(ParamType):
 @click.pass_context
 def estimate(
     context: click.Context,
+    /,
     device: str,
     model: str,
     samples: int | None,
@@ -283,9 +284,10 @@ def _print_sweep(found: Sweep, model: str, device: str, space: str, span: str) -
 
     low, high = found.available_range_mib
     least = human_memory(float(found.peak_memory_mib.min())), human_time(float(found.wall_time_s.min()))
+    fitting = f"{found.fitting:,} of {len(found.configs):,} configurations fit under a plan"
     click.echo(
-        f"{model} on {device}, space {space}: {found.fitting:,} of {len(found.configs):,} configurations fit under a plan; "
-        f"least memory {least[0]}, least time {least[1]} for {span}; the device has {low:,.0f} to {human_memory(high)}"
+        f"{model} on {device}, space {space}: {fitting}; least memory {least[0]}, least time {least[1]} for {span}; "
+        f"the device has {low:,.0f} to {human_memory(high)}"
     )
     rows = [
         {

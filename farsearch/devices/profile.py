@@ -172,7 +172,11 @@ class Profile:
     def digest(self) -> str:
         """SHA-256 over what prices a job: the figures with their ranges, kind and software; not words or sources."""
         figures = {key: (f.value, f.low, f.high) for key, f in self.figures().items()}
-        rates = None if self.rates is None else [_encode_rates(self.rates)[name] for name in ("bare_us", "products", "streams")]
+        rates = (
+            None
+            if self.rates is None
+            else [_encode_rates(self.rates)[name] for name in ("bare_us", "products", "streams")]
+        )
         text = json.dumps([self.kind, self.torch, self.attention, self.foreach, figures, rates], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

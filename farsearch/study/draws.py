@@ -52,17 +52,19 @@ def _column(distribution: BaseDistribution, count: int, draw: np.random.Generato
     values: NDArray[Any]
     if step is not None:
         values = low + step * draw.integers(round((high - low) / step) + 1, size=count)
-        return np.minimum(values, high).tolist()
-    if distribution.log:
-        return np.exp(draw.uniform(np.log(low), np.log(high), size=count)).clip(low, high).tolist()
-    return draw.uniform(low, high, size=count).tolist()
+    elif distribution.log:
+        values = np.exp(draw.uniform(np.log(low), np.log(high), size=count))
+    else:
+        values = draw.uniform(low, high, size=count)
+    return list(values.clip(low, high).tolist())
 
 
 def _ends(name: str, distribution: BaseDistribution) -> tuple[Any, Any]:
     """The values of one parameter in the two corners. Priming is the shortest in both: it freezes nothing."""
     ends: tuple[Any, Any]
     if isinstance(distribution, CategoricalDistribution):
-        ends = min(distribution.choices), max(distribution.choices)
+        choices: list[Any] = sorted(distribution.choices, key=float)  # type: ignore[arg-type]
+        ends = choices[0], choices[-1]
     else:
         assert isinstance(distribution, IntDistribution | FloatDistribution)
         ends = distribution.low, distribution.high

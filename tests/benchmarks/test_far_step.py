@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
 from benchmarks.far_step import main
-from farsearch.calibration.steps import Batch, example_batch
 from benchmarks.step_measures import Call, interleaved, product_seconds
 from benchmarks.step_picture import step_figure
 from benchmarks.step_report import Report
 from benchmarks.step_variants import ABLATION, VARIANTS, Contender, RowSplit, contender
+from farsearch.calibration.steps import Batch, example_batch
 from farsearch.cost.price import Pricer
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import make_profile

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from farsearch.calibration.steps import apply_config, step_peak_mib
 from farsearch.baselines import METHODS
+from farsearch.calibration.steps import apply_config, step_peak_mib
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.far.layout import ModelLayout
 from farsearch.models.load import build_model

@@ -87,7 +87,7 @@ def test_many_are_priced_as_naive_loops_do(family: str, name: str, board: str) -
     shuffler, plan, profile = random.Random(f"{family} {name}"), PLANS[name], BOARDS[board]
     # 264 neurons are enough for the frozen ones to be padded
     model = make_config(family, layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
-    configs = [random_config(shuffler) for _ in range(40)]
+    configs = [random_config(shuffler) for _ in range(12)]
     prices = Pricer(model, 2, BATCH, LENGTH, profile, lengths=LENGTHS, seed=5).price_many(configs, plan)
     rows = plan.micro_batch_size or BATCH
     chunk = None if plan.feed_forward == "modules" else min(rows, rows_at_once((rows, LENGTH, 0)))
@@ -121,7 +121,7 @@ def test_many_are_priced_as_one_alone(name: str, prime_on_device: bool) -> None:
     """
     shuffler, plan = random.Random(name), PLANS[name]
     model = make_config("bert", layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
-    configs = [random_config(shuffler) for _ in range(60)]
+    configs = [random_config(shuffler) for _ in range(20)]
     tables: Any = {}
 
     def pricer(**bounds: float) -> Pricer:

@@ -38,7 +38,7 @@ def swept(pricer: Pricer) -> Sweep:
     free = price_space(pricer, CONFIGS, plans, heard.append)
     assert len(heard) == len(plans)
     middle = float(np.median(np.stack([prices.peak_memory_range_mib[1] for prices in free.prices])))
-    pricer.profile = dataclasses.replace(pricer.profile, memory_mib=figure(middle), reserved_mib=figure(0.0))
+    pricer.profile = dataclasses.replace(pricer.profile, visible_mib=figure(middle), os_mib=figure(0))
     return price_space(pricer, CONFIGS, plans, heard.append)
 
 

@@ -23,7 +23,7 @@ ASSETS = Path(__file__).with_name("assets")
 OLD = ASSETS / "profile_v1.toml"
 SPECIMEN = ASSETS / "profile_v2.toml"
 OLD_DIGEST = "e5a406af33d01a2e482861eb7053ae3d0a0cd7e52000c15b7a3d3ee2dff46aef"
-SPECIMEN_DIGEST = "0cf97c1e2af6de5692fc862843b7bb5c5576e91c0217b6fa3dd5f5fc9518f9ab"
+SPECIMEN_DIGEST = "2504f3b9a80574e25d821fc7f33a00368731c0e6f11a15ed8ac57014ad0e5391"
 
 
 @pytest.fixture
@@ -69,6 +69,7 @@ def test_specimen_of_version_2_loads_with_its_rates() -> None:
     assert (profile.attention, profile.foreach) == ("fused", True)
     assert profile.rates == Rates(
         {"date": "2025-01-31", "clocks": "locked"},
+        2.5,
         {"gemm_nt": ProductRate(7.5, 0.05, 0.06, 0.1, 0.0, 4.0)},
         {"copy": StreamRate((0.1, 1.0, 16.0), (6.0, 50.0, 900.0)), "softmax": StreamRate((4.0,), (310.5,))},
     )
@@ -102,6 +103,7 @@ def test_all_that_prices_a_job_changes_the_digest(data: dict[str, Any]) -> None:
         ("software.torch", "2.2"),
         ("software.foreach", False),
         ("software.attention", "math"),
+        ("rates.bare_us", 2.6),
         ("rates.products.gemm_nt.us_per_call", 5.0),
         ("rates.streams.copy.us", [6.0, 50.0, 901.0]),
         ("rates.streams.copy.mib", [0.1, 1.0, 17.0]),
@@ -148,6 +150,7 @@ def _rates() -> st.SearchStrategy[Rates]:
     return st.builds(
         Rates,
         st.dictionaries(_TEXT, _TEXT, max_size=3),
+        _NUMBERS,
         st.dictionaries(st.sampled_from(PRODUCTS), _product_rates(), max_size=3),
         st.dictionaries(st.sampled_from(STREAMS), _stream_rates(), max_size=3),
     )
@@ -234,6 +237,9 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     ("extra", {}, ["the file has the unknown key 'extra'"]),
     ("rates", [], ["rates is []", "a table"]),
     ("rates.product", {}, ["rates has the unknown key 'product'", "did you mean 'products'"]),
+    ("rates.bare_us", -1.0, ["rates.bare_us is -1", "at least 0"]),
+    ("rates.bare_us", math.nan, ["rates.bare_us is nan", "at least 0"]),
+    ("rates.bare_us", "2", ["rates.bare_us is '2'", "a number"]),
     ("rates.conditions", "locked", ["rates.conditions is 'locked'", "a table"]),
     ("rates.conditions.clocks", 3, ["rates.conditions['clocks'] is 3", "text in quotes"]),
     ("rates.conditions.a\nb", 3, ["rates.conditions['a\\nb'] is 3", "text in quotes"]),
@@ -323,6 +329,7 @@ MISSING = [
     "software.attention",
     "memory.os_mib.source",
     "rates.conditions",
+    "rates.bare_us",
     "rates.streams",
     "rates.products.gemm_nt.us_per_call",
     "rates.streams.copy.us",
@@ -374,7 +381,7 @@ def test_write_replaces_in_one_step(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_made_is_missing_resource(tmp_path: Path) -> None:
     """Where a file stands in the way of the folder, the error names the path and the reason."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(MissingResource, match=r"can't write .*mine\.toml: .+; free space or give another folder"):
+    with pytest.raises(MissingResource, match=r"mine\.toml can't be written: .+; check the folder's permissions"):
         write_profile(read_profile(SPECIMEN), tmp_path / "file" / "mine.toml")
 
 
