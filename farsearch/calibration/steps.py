@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -160,7 +161,7 @@ def ready_step(
     for group in optimizer.param_groups:
         group["lr"] = _RATE
     _make_state(optimizer, model)
-    batch = example_batch(model.config.vocab_size, batch_size, length, device)
+    batch = example_batch(_vocabulary(model), batch_size, length, device)
     try:
         yield ReadyStep(lambda: train_step(model, optimizer, *batch, plan.micro_batch_size), optimizer, device)
     finally:
@@ -175,7 +176,7 @@ def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan
         model: on the CPU, reconfigured and frozen as it is to be measured.
         length: tokens of the longest rows of ``example_batch``.
     """
-    batch = example_batch(model.config.vocab_size, batch_size, length)
+    batch = example_batch(_vocabulary(model), batch_size, length)
     optimizer = optimizer_of(plan, model)
     model.train()
 
@@ -184,6 +185,11 @@ def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan
 
     _make_state(optimizer, model)
     return peak_mib(step, model, optimizer)
+
+
+def _vocabulary(model: nn.Module) -> int:
+    config: Any = model.config
+    return int(config.vocab_size)
 
 
 def _make_state(optimizer: Optimizer, model: nn.Module) -> None:

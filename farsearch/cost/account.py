@@ -144,22 +144,23 @@ def _other_execution(pricer: Pricer, config: FarConfig, plan: StepPlan) -> Itera
 
 def _less_training(pricer: Pricer, config: FarConfig, plan: StepPlan) -> Iterator[Mend]:
     layers = len(config.frozen_fractions)
-    for fraction, attention, bottom in (
-        (0.9, 0, 0),
-        (1.0, 0, 0),
-        (1.0, layers, 0),
-        *((1.0, layers, bottom) for bottom in range(1, layers)),
-    ):
-        less = dataclasses.replace(
+    ladder = [
+        dataclasses.replace(
             config,
             frozen_fractions=tuple(max(fraction, own) for own in config.frozen_fractions),
             frozen_embeddings=True,
             frozen_attention_layers=max(attention, config.frozen_attention_layers),
             frozen_bottom_layers=max(bottom, config.frozen_bottom_layers),
         )
-        cost = pricer.price(less, plan)
-        if cost.fits:
-            yield Mend(_frozen_options(less), False, cost)
+        for fraction, attention, bottom in (
+            (0.9, 0, 0),
+            (1.0, 0, 0),
+            (1.0, layers, 0),
+            *((1.0, layers, bottom) for bottom in range(1, layers)),
+        )
+    ]
+    for i in pricer.price_many(ladder, plan).fits.nonzero()[0]:
+        yield Mend(_frozen_options(ladder[i]), False, pricer.price(ladder[i], plan))
 
 
 def _frozen_options(config: FarConfig) -> str:

@@ -92,7 +92,7 @@ def weighted_seconds(
     kinds = np.concatenate([part.operation_kinds for part in parts])
     categories = np.concatenate([part.categories for part in parts])
     optimizer = categories == CATEGORIES.index("optimizer")
-    rows = np.column_stack([kinds, optimizer, coefficients.reshape(len(kinds), -1)])
+    rows = np.column_stack([kinds, optimizer, coefficients.reshape(len(kinds), int(np.prod(coefficients.shape[1:])))])
     different, number = np.unique(rows, axis=0, return_inverse=True)
     owner = np.repeat(np.arange(len(parts)), [len(part.operations) for part in parts])
     occurs = np.zeros((len(parts), len(CATEGORIES), len(different)))

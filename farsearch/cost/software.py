@@ -144,12 +144,12 @@ class emulated(TorchFunctionMode):
         """Let the state of the generator be seen too: torch makes that tensor where no mode can see it."""
         if self._counted:
             torch.get_rng_state = lambda: self._state().clone()
-        return super().__enter__()
+        return super().__enter__()  # type: ignore[no-untyped-call]  # of torch
 
     def __exit__(self, *error: Any) -> None:
         """Put all back."""
         torch.get_rng_state = self._state
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]  # of torch
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """``func``, or what stands in for it."""

@@ -63,7 +63,7 @@ def _ends(name: str, distribution: BaseDistribution) -> tuple[Any, Any]:
     """The values of one parameter in the two corners. Priming is the shortest in both: it freezes nothing."""
     ends: tuple[Any, Any]
     if isinstance(distribution, CategoricalDistribution):
-        choices: list[Any] = sorted(distribution.choices, key=float)  # type: ignore[arg-type]
+        choices: list[Any] = sorted(distribution.choices, key=float)
         ends = choices[0], choices[-1]
     else:
         assert isinstance(distribution, IntDistribution | FloatDistribution)
