@@ -125,7 +125,10 @@ class _Recorder(TorchDispatchMode):
         event = self._births.pop(key)
         end = Event(-event.size)
         late = shared and _is_backward(self._name)
-        (self._late if late else self._open.events).append(end)
+        # what a layer's node of the graph holds by itself, as the state of dropout's generator, goes with the whole
+        # graph: in the segment of the lowest layer, for all layers, when nothing is counted any more
+        if not _outlives(born, self._name):
+            (self._late if late else self._open.events).append(end)
         kind = "mask" if key in self._masks else "saved"
         self._masks.discard(key)
         # a layer's output counts as saved whether the next one keeps it or not: only so a layer's record does not
@@ -153,6 +156,13 @@ class _Recorder(TorchDispatchMode):
 
 def _is_backward(name: str) -> bool:
     return name.startswith("backward")
+
+
+def _outlives(born: str, name: str) -> bool:
+    """What a layer's forward pass has made goes in a segment after that layer's backward pass."""
+    if not (born.startswith("forward") and _is_backward(name)):
+        return False
+    return name == "backward embeddings" or (name[9:].isdigit() and int(name[9:]) < int(born[8:]))
 
 
 @contextmanager
