@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.cost_memory import MemoryCase
 from benchmarks.cost_models import MODELS
@@ -35,7 +36,7 @@ def save_picture(
         _points(axes[2], scaled, device.device, colour, marker)
     titles = (
         f"Memory: {len(memory)} steps", f"Time on the calibrated machine: {len(time)} steps",
-        "Published steps, one scalar fitted to the full one",
+        "Published steps, one scalar a board",
     )  # fmt: skip
     for panel, title, unit in zip(axes, titles, ("MiB", "s", "s"), strict=True):
         _finish(panel, title, unit)
@@ -52,6 +53,10 @@ def _points(axes: Axes, points: Sequence[tuple[float, float]], label: str, colou
 
 def _finish(axes: Axes, title: str, unit: str) -> None:
     axes.set(xscale="log", yscale="log", xlabel=f"measured, {unit}", ylabel=f"predicted, {unit}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     low, high = axes.get_xlim()
     axes.plot((low, high), (low, high), color="#8c8c8c", linewidth=0.8, zorder=0)

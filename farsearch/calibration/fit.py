@@ -24,7 +24,7 @@ from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, Strea
 
 __all__ = ["fit_profile", "workload_ratios"]
 
-_LEAST_RANGE = 0.12
+_LEAST_RANGE = 0.2
 """A calibrated time is never promised closer than this: other load and heat change the rates from day to day."""
 _BUSY = 0.2
 """Others that keep more than this share of the cores busy widen the range."""

@@ -235,9 +235,8 @@ def devices_check(name: str, model: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_checks_json(profile.name, model, checks, memory, seconds), indent=1))
         return
-    print_rows(
-        [_check_row(check) for check in checks], None, f"{model} on {profile.name}, tensors and seconds of a step"
-    )
+    title = f"{model} on {profile.name}, tensors and seconds of a step"
+    print_rows([_check_row(check) for check in checks], title, "")
     inside = sum(check.within for check in checks)
     click.echo(
         f"mean error: memory {memory:.2%}, time {seconds:.1%}; {inside} of {len(checks)} times within their range"

@@ -122,9 +122,9 @@ def test_the_factor_is_what_whole_steps_take_beyond_their_operations() -> None:
 
 
 def test_a_calm_machine_still_has_a_range() -> None:
-    """Where all workloads agree the range is 12 % either way: machines differ from day to day."""
+    """Where all workloads agree the range is 20 % either way: machines differ from day to day."""
     factor = fitted(KnownMachine(ratios=dict.fromkeys(WORKLOADS, 1.5))).time_factor
-    assert (factor.low / factor.value, factor.high / factor.value) == pytest.approx((0.88, 1.12), rel=5e-3)
+    assert (factor.low / factor.value, factor.high / factor.value) == pytest.approx((0.8, 1.2), rel=5e-3)
 
 
 def test_one_workload_is_enough() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from farsearch.devices import list_profiles
 from farsearch.records import FarConfig, StepPlan
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
@@ -204,9 +205,8 @@ def test_studies_are_listed_and_deleted(finished_study: Path, tmp_path: Path) ->
 def test_devices_spaces_and_tasks_are_listed(tmp_path: Path) -> None:
     """What --device, --space and --task take, with a line each; a profile with the source of each value."""
     devices = call(tmp_path, "devices", "list").out
-    assert [line.split()[0] for line in devices.splitlines()] == [
-        "jetson-nano", "jetson-orin-nano", "jetson-tx2", "jetson-xavier-nx", "raspberry-pi-4", "local",
-    ]  # fmt: skip
+    assert [line.split()[0] for line in devices.splitlines()] == ["name", *list_profiles(), "local"]
+    assert {"jetson-nano", "jetson-orin-nano", "jetson-tx2", "jetson-xavier-nx", "raspberry-pi-4"} <= {*list_profiles()}
     shown = call(tmp_path, "devices", "show", "jetson-nano").out
     assert "gemm_gflops" in shown
     assert "…" not in shown
