@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.cost_models import built, layers_of
+from benchmarks.cost_models import MODULES, STORE, built, layers_of
 from farsearch.calibration.check import StepCase
 from farsearch.calibration.steps import peak_mib, ready_step
 from farsearch.cost.price import Pricer
@@ -19,12 +19,6 @@ __all__ = ["BATCHES", "LENGTHS", "MemoryCase", "measure_peaks", "memory_cases"]
 
 BATCHES = (1, 4, 16)
 LENGTHS = (32, 128, 256)
-_MODULES = StepPlan()
-_STORE = StepPlan(
-    feed_forward="store", attention="recompute", dropout="seed", layer_norm="output", optimizer_kernel="fused",
-    optimizer_step="backward",
-)  # fmt: skip
-
 Note = Callable[[str], None]
 
 
@@ -52,14 +46,14 @@ def memory_cases(layers: int, batch_size: int, length: int) -> list[StepCase]:
     )
 
     def variant(**changes: object) -> StepPlan:
-        return dataclasses.replace(_STORE, **changes)  # type: ignore[arg-type]
+        return dataclasses.replace(STORE, **changes)  # type: ignore[arg-type]
 
     ways = [
-        ("full, modules", FarConfig((0.0,) * layers, 1e-4, 1.0), _MODULES),
-        ("FAR rising, modules", rising, _MODULES),
-        ("FAR falling, modules, SGD", falling, dataclasses.replace(_MODULES, optimizer="sgd")),
-        ("FAR mixed, more frozen, modules", mixed, _MODULES),
-        ("FAR rising, store", rising, _STORE),
+        ("full, modules", FarConfig((0.0,) * layers, 1e-4, 1.0), MODULES),
+        ("FAR rising, modules", rising, MODULES),
+        ("FAR falling, modules, SGD", falling, dataclasses.replace(MODULES, optimizer="sgd")),
+        ("FAR mixed, more frozen, modules", mixed, MODULES),
+        ("FAR rising, store", rising, STORE),
         ("FAR falling, recompute", falling, variant(feed_forward="recompute")),
         ("FAR mixed, more frozen, compact", mixed, variant(feed_forward="compact")),
         ("FAR rising, checkpointing", rising, variant(checkpointing=True, frozen_dtype="bfloat16")),

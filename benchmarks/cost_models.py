@@ -1,4 +1,4 @@
-"""The models that the cost model is held against: shapes of well-known checkpoints, with random weights."""
+"""What the cost model is held against: shapes of well-known checkpoints with random weights, and two step plans."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from torch import nn
 
 from farsearch.far.layout import ModelLayout
 from farsearch.models.load import build_model, load_config, resolve_model
+from farsearch.records import StepPlan
 
-__all__ = ["MODELS", "built", "layers_of"]
+__all__ = ["MODELS", "MODULES", "STORE", "built", "layers_of"]
 
 MODELS = ("bert-base-uncased", "distilbert-base-uncased", "minilm")
+
+MODULES = StepPlan()
+STORE = StepPlan(
+    feed_forward="store", attention="recompute", dropout="seed", layer_norm="output", optimizer_kernel="fused",
+    optimizer_step="backward",
+)  # fmt: skip
 
 
 @cache

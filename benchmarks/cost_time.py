@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.cost_models import MODELS, built, layers_of
+from benchmarks.cost_models import MODELS, MODULES, STORE, built, layers_of
 from benchmarks.step_measures import step_seconds
 from farsearch.calibration.check import StepCase
 from farsearch.calibration.measure import workload
@@ -20,18 +20,12 @@ from farsearch.calibration.result import Calibration
 from farsearch.calibration.steps import ready_step
 from farsearch.cost.price import Pricer
 from farsearch.devices.profile import Profile
-from farsearch.records import FarConfig, StepPlan
+from farsearch.records import FarConfig
 
 __all__ = ["Reference", "Setting", "TimeCase", "measure_steps", "settings"]
 
 _SHAPES = ((2, 48), (4, 128), (8, 32), (16, 64))
 """Rows and tokens of a batch."""
-_MODULES = StepPlan()
-_STORE = StepPlan(
-    feed_forward="store", attention="recompute", dropout="seed", layer_norm="output", optimizer_kernel="fused",
-    optimizer_step="backward",
-)  # fmt: skip
-
 Note = Callable[[str], None]
 
 
@@ -91,13 +85,13 @@ def settings() -> list[Setting]:
         far = FarConfig(uneven, 1e-4, 1.0)
         frozen = FarConfig((0.9,) * layers, 1e-4, 1.0, 0.0, True, layers // 2)
         ways = [
-            ("full", full, _MODULES),
-            ("FAR, modules", far, _MODULES),
-            ("FAR, store", far, _STORE),
+            ("full", full, MODULES),
+            ("FAR, modules", far, MODULES),
+            ("FAR, store", far, STORE),
             (
                 "FAR, more frozen, checkpointing",
                 frozen,
-                dataclasses.replace(_STORE, checkpointing=True),
+                dataclasses.replace(STORE, checkpointing=True),
             ),
         ]
         found += [Setting(model, StepCase(name, b, t, config, plan)) for b, t in _SHAPES for name, config, plan in ways]

@@ -190,12 +190,9 @@ def _priming(options: JobOptions) -> Priming:
 
 def _meta(name: str, source: ModelSource, data: TaskData, profile: Profile, options: JobOptions) -> dict[str, Any]:
     """What a report says and nothing decides by."""
-    process = profile.process_mib
-    # of the central figure, which is the objective: feasibility compares the high end of the peak
-    budget = profile.available_mib[0] - (process.high - process.value)
     return {
         "metric": data.spec.metric,
-        "budget_mib": min(budget, options.max_memory_mib or budget),
+        "budget_mib": min(profile.budget_mib, options.max_memory_mib or profile.budget_mib),
         # a folder is found again from anywhere, a short name on any machine
         "model": source.location if Path(name).expanduser().is_dir() else name,
         "data_source": data.source,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from farsearch.calibration.steps import peak_mib, ready_step
-from farsearch.cost.plans import exact_plans
+from farsearch.cost.plans import exact_plans, ordinary_plan
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.devices.profile import Profile
 from farsearch.far.optimizer import has_backward_hooks, has_fused
@@ -50,7 +50,8 @@ def check_cases(profile: Profile, layers: int) -> list[StepCase]:
     """Few and many tokens, full fine-tuning and FAR at r = 10 %, ordinary modules and the device's exact plans."""
     full, far = full_fine_tuning(layers), FarConfig((0.9,) * layers, 1e-4, 1.0)
     plans = [plan for plan in exact_plans(profile) if _executable(plan)]
-    ways = [("full fine-tuning", full, StepPlan()), *((f"FAR 10 %, {plan.summary}", far, plan) for plan in plans)]
+    ways = [("full fine-tuning", full, ordinary_plan(profile))]
+    ways += [(f"FAR 10 %, {plan.summary}", far, plan) for plan in plans]
     return [
         StepCase(title, b, t, config, plan) for b, t in ((4, 32), (8, 64), (8, 128)) for title, config, plan in ways
     ]

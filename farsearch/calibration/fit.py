@@ -44,13 +44,14 @@ def fit_profile(result: Calibration, name: str, title: str | None = None) -> Pro
     machine = result.machine
     when = f"{result.date}, torch {machine.torch}, {machine.threads} threads"
     overhead = result.launch.operation
-    samples = [(sample, _operation(sample.case, sample.dims)) for sample in result.samples]
-    own = [max(sample.seconds - overhead, sample.seconds / 2) for sample, _ in samples]
-    products = _products([(op, s) for (_, op), s in zip(samples, own, strict=True) if op.kind in PRODUCTS])
-    streams = _streams([(op, s) for (_, op), s in zip(samples, own, strict=True) if op.kind in STREAMS])
-    gemm = [op.flops / s / 1e9 for (_, op), s in zip(samples, own, strict=True) if op.category == "gemm"]
-    bmm = [op.flops / s / 1e9 for (_, op), s in zip(samples, own, strict=True) if op.category == "bmm"]
-    moved = [op.bytes / s / 1e9 for (_, op), s in zip(samples, own, strict=True) if op.kind in ("arithmetic", "copy")]
+    # a call too short to show beside its overhead must not give a rate without bounds
+    samples = [
+        (_operation(sample.case, sample.dims), max(sample.seconds - overhead, sample.seconds / 2))
+        for sample in result.samples
+    ]
+    gemm = [op.flops / seconds / 1e9 for op, seconds in samples if op.category == "gemm"]
+    bmm = [op.flops / seconds / 1e9 for op, seconds in samples if op.category == "bmm"]
+    moved = [op.bytes / seconds / 1e9 for op, seconds in samples if op.kind in ("arithmetic", "copy")]
     launch = result.launch.tiny_step / _tiny_operations()
     busy = result.busy_cores or 0.0
     words = result.conditions_in_words()
@@ -76,14 +77,14 @@ def fit_profile(result: Calibration, name: str, title: str | None = None) -> Pro
         **_software(machine.kind, machine.torch),
         power_w=None,
         power_mode=words.get("power_mode", "as found"),
-        rates=Rates(conditions, float(f"{1e6 * overhead:.4g}"), products, streams),
+        rates=Rates(conditions, float(f"{1e6 * overhead:.4g}"), _products(samples), _streams(samples)),
     )
     return _with_factor(profile, result, busy, when)
 
 
 def _with_factor(profile: Profile, result: Calibration, busy: float, when: str) -> Profile:
     ratios = workload_ratios(profile, result)
-    factor = statistics.median(ratios.values()) if ratios else 1.0
+    factor = statistics.median(ratios.values())
     alone = result.machine.cores / (result.machine.cores + busy) if busy > _BUSY * result.machine.cores else 1.0
     low = min(*ratios.values(), factor * (1 - _LEAST_RANGE) * alone)
     high = max(*ratios.values(), factor * (1 + _LEAST_RANGE))

@@ -42,7 +42,7 @@ __all__ = [
     "example_batch",
     "peak_mib",
     "ready_step",
-    "step_peak_mib",
+    "stepping",
 ]
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -149,12 +149,19 @@ class ReadyStep:
 def ready_step(
     model: nn.Module, layout: ModelLayout, config: FarConfig, plan: StepPlan, batch_size: int, length: int
 ) -> Iterator[ReadyStep]:
-    """The step of ``example_batch``: ``model`` is reconfigured in place, and its optimizer has its state.
+    """Reconfigure ``model`` in place, for ``stepping``.
 
     It works in the portions that the cost model prices at this length.
     """
     gc.collect()  # modules and hooks refer to each other in circles: without it, earlier models would pile up
     apply_config(model, layout, config, plan, min(rows_at_once((batch_size, length, 0)), batch_size))
+    with stepping(model, plan, batch_size, length) as ready:
+        yield ready
+
+
+@contextmanager
+def stepping(model: nn.Module, plan: StepPlan, batch_size: int, length: int) -> Iterator[ReadyStep]:
+    """The step of ``example_batch`` of a model that is reconfigured already; its optimizer has its state."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
     optimizer = optimizer_of(plan, model)
@@ -167,24 +174,6 @@ def ready_step(
     finally:
         if isinstance(optimizer, BackwardOptimizer):
             optimizer.close()
-
-
-def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan) -> float:
-    """Peak of all tensors in the second training step of ``model``, in MiB.
-
-    Args:
-        model: on the CPU, reconfigured and frozen as it is to be measured.
-        length: tokens of the longest rows of ``example_batch``.
-    """
-    batch = example_batch(_vocabulary(model), batch_size, length)
-    optimizer = optimizer_of(plan, model)
-    model.train()
-
-    def step() -> None:
-        train_step(model, optimizer, *batch, plan.micro_batch_size)
-
-    _make_state(optimizer, model)
-    return peak_mib(step, model, optimizer)
 
 
 def _vocabulary(model: nn.Module) -> int:

@@ -23,8 +23,7 @@ class Sweep:
         configs: all different. plans: the ways in which a step of each was priced.
         prices: of ``configs``, one for each plan. full: full fine-tuning, one for each plan.
         available_range_mib: what the device has.
-        budget_mib: ``peak_memory_mib`` above which nothing fits: what the device surely has, less what the process may
-            take beyond its central figure.
+        budget_mib: ``peak_memory_mib`` above which nothing fits.
     """
 
     device: str
@@ -80,15 +79,14 @@ def price_space(
         progress(f"pricing {len(configs):,} configurations, plan {plan.summary}")
         prices.append(pricer.price_many(configs, plan))
         full.append(pricer.price(full_fine_tuning(len(configs[0].frozen_fractions)), plan))
-    have = profile.available_mib
     return Sweep(
         device=profile.name,
         configs=tuple(configs),
         plans=tuple(plans),
         prices=tuple(prices),
         full=tuple(full),
-        available_range_mib=have,
-        budget_mib=have[0] - (profile.process_mib.high - profile.process_mib.value),
+        available_range_mib=profile.available_mib,
+        budget_mib=profile.budget_mib,
     )
 
 

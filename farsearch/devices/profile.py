@@ -169,6 +169,14 @@ class Profile:
         return self.visible_mib.low - self.os_mib.high, self.visible_mib.high - self.os_mib.low
 
     @property
+    def budget_mib(self) -> float:
+        """Central peak of a process up to which a configuration is feasible, in MiB.
+
+        Feasible is what has the high end of its peak within the low end of ``available_mib``.
+        """
+        return self.available_mib[0] - (self.process_mib.high - self.process_mib.value)
+
+    @property
     def digest(self) -> str:
         """SHA-256 over what prices a job: the figures with their ranges, kind and software; not words or sources."""
         figures = {key: (f.value, f.low, f.high) for key, f in self.figures().items()}

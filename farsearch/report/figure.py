@@ -34,7 +34,7 @@ from farsearch.report.points import (
 )
 from farsearch.tables import human_memory
 
-__all__ = ["front_figure", "save_front_png"]
+__all__ = ["front_figure", "save_front_png", "style_axes"]
 
 _COLOURS = "cividis_r"
 """Even in lightness and safe for colour-blind eyes; dark is slow."""
@@ -94,6 +94,11 @@ def _frame(axes: Axes, snapshot: StudySnapshot) -> None:
     axes.set_ylabel(metric_axis(snapshot))
     axes.set_title(headline(snapshot), loc="left", fontweight="bold", fontsize=12)
     axes.set_title(count(snapshot), loc="right", fontsize=9, color="#5c5c5c")
+    style_axes(axes)
+
+
+def style_axes(axes: Axes) -> None:
+    """Few lines, and whole MiB along the bottom: how every picture with memory on that axis looks."""
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_major_locator(MaxNLocator(7))
     axes.grid(color="#ececec", linewidth=0.8)

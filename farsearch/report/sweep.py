@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from farsearch.cost.sweep import Sweep
+from farsearch.report.figure import style_axes
 from farsearch.report.points import BUDGET, INK, MEMORY_AXIS
 from farsearch.tables import human_memory
 
@@ -112,10 +112,4 @@ def _frame(axes: Axes, title: str, span: str, unit: str) -> None:
     axes.set_xlabel(MEMORY_AXIS)
     axes.set_ylabel(f"time of {span} ({unit}, predicted)")
     axes.set_title(title, loc="left", fontweight="bold", fontsize=11, pad=18)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.xaxis.set_major_locator(MaxNLocator(8))
-    axes.grid(color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#bdbdbd")
-    axes.tick_params(color="#bdbdbd")
+    style_axes(axes)

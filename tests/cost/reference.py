@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from farsearch.calibration.steps import apply_config
+from farsearch.calibration.steps import apply_config, peak_mib, stepping
 from farsearch.cost.operations import Operation
 from farsearch.cost.software import Software, build_ordinary
 from farsearch.cost.trace import Segment, backward_optimizer, meta_tensors, second_step, trace_call, trace_step
@@ -19,7 +19,16 @@ from farsearch.devices.profile import Figure, Profile
 from farsearch.far.optimizer import BackwardOptimizer, make_optimizer
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["Traced", "figure", "make_profile", "naive_peak_mib", "naive_step_seconds", "order_of", "traced"]
+__all__ = [
+    "Traced",
+    "figure",
+    "make_profile",
+    "naive_peak_mib",
+    "naive_step_seconds",
+    "order_of",
+    "step_peak_mib",
+    "traced",
+]
 
 MODULES, SOFTWARE = StepPlan(), Software()
 
@@ -59,6 +68,12 @@ def make_profile(**changes: Any) -> Profile:
         power_mode="all",
     )
     return dataclasses.replace(profile, **changes)
+
+
+def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan) -> float:
+    """Peak of all tensors in the second training step of a reconfigured model, in MiB, as the profiler saw it."""
+    with stepping(model, plan, batch_size, length) as ready:
+        return peak_mib(ready.call, model, ready.optimizer)
 
 
 def order_of(layers: int) -> list[str]:

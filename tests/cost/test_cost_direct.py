@@ -9,12 +9,12 @@ import pytest
 from torch import nn
 
 from farsearch.baselines import METHODS
-from farsearch.calibration.steps import apply_config, step_peak_mib
+from farsearch.calibration.steps import apply_config
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.far.layout import ModelLayout
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
-from tests.cost.reference import make_profile
+from tests.cost.reference import make_profile, step_peak_mib
 from tests.tiny import FAMILIES, make_config
 
 Prepare = Callable[[nn.Module, ModelLayout], Any]

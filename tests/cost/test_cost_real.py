@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from farsearch.calibration.steps import allocated_peak, apply_config, step_peak_mib
+from farsearch.calibration.steps import allocated_peak, apply_config
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.models.load import ModelSource, build_model, load_config
 from farsearch.records import FarConfig, StepPlan
-from tests.cost.reference import make_profile
+from tests.cost.reference import make_profile, step_peak_mib
 from tests.tiny import FAMILIES, make_config
 
 FULL = full_fine_tuning(4)

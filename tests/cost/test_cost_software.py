@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farsearch.calibration.steps import allocated_peak, apply_config, step_peak_mib
+from farsearch.calibration.steps import allocated_peak, apply_config
 from farsearch.cost.plans import exact_plans, ordinary_plan
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.cost.software import Software, build_ordinary, emulated, software_of, step_count_bytes
@@ -21,7 +21,7 @@ from farsearch.errors import BadInput, ProfileError
 from farsearch.far.dropout import SeededDropout, dropped
 from farsearch.models.load import ModelSource, load_config
 from farsearch.records import FarConfig, StepPlan
-from tests.cost.reference import figure, make_profile, traced
+from tests.cost.reference import figure, make_profile, step_peak_mib, traced
 from tests.tiny import FAMILIES, make_config
 
 ROWS, HEADS, LENGTH, SIZE = 3, 2, 40, 16
