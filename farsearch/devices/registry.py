@@ -51,11 +51,11 @@ def _folder(folder: Path | None) -> dict[str, Path]:
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> ProfileError:
-    names = (*known, LOCAL)
     if name == LOCAL:
         return ProfileError("'local' has no shipped profile; it is calibrated on this machine")
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(name.lower(), (*known, LOCAL), n=1, cutoff=0.4)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return ProfileError(
-        f"unknown device {name!r}; {hint}known are {', '.join(names)}, or give the path of a file that ends in .toml"
+        f"unknown device {name!r}; {hint}farsearch devices list names all {len(known)}, 'local' is this machine, and a "
+        "path that ends in .toml is a profile of your own"
     )

@@ -340,14 +340,15 @@ def test_file_must_carry_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "closest"), [("jetson-nanno", "jetson-nano"), ("Raspberry-Pi-4", "raspberry-pi-4"), ("locl", "local")]
 )
-def test_unknown_name_gets_the_known_and_the_closest(wrong: str, closest: str) -> None:
-    """A misspelt name gets one line with the closest name and all that are known."""
+def test_unknown_name_gets_the_closest_and_where_all_are(wrong: str, closest: str) -> None:
+    """A misspelt name gets one short line: the closest name, and the command that lists all."""
     with pytest.raises(ProfileError) as caught:
         load_profile(wrong)
     message = str(caught.value)
     assert f"unknown device {wrong!r}; did you mean {closest!r}?" in message
-    assert all(name in message for name in (*SHIPPED, "local"))
+    assert f"farsearch devices list names all {len(SHIPPED)}" in message
     assert "\n" not in message
+    assert len(message) < 200
 
 
 def test_name_that_is_a_path_does_not_leave_the_folder(tmp_path: Path) -> None:
