@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from farsearch.far.batches import phase_batches, steps_in
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import constant_rate, train
-from farsearch.far.optimizer import make_optimizer
+from farsearch.far.optimizer import has_fused, make_optimizer
 from farsearch.far.selection import neuron_scores
 from farsearch.files import disk_errors, load_tensors, save_tensors
 from farsearch.records import JobSpec
@@ -76,7 +76,7 @@ class PrimingCache:
         self.job, self.layout, self.pretrained = job, layout, pretrained
         self.rows, self.labels, self.pad_id = rows, labels, pad_id
         self.micro_batch_size = micro_batch_size
-        identity = {**job.to_dict(), "torch": torch.__version__, "micro": micro_batch_size, "version": 1}
+        identity = {**job.to_dict(), "torch": torch.__version__, "micro": micro_batch_size, "version": 2}
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = folder / key
         self._latest: Primed | None = None
@@ -119,7 +119,7 @@ class PrimingCache:
         job, started = self.job, time.perf_counter()
         half = steps // 2
         done, before = self._restore(model, half)
-        optimizer = make_optimizer(job.priming.optimizer, model)
+        optimizer = make_optimizer(job.priming.optimizer, model, kernel="fused" if has_fused() else "loop")
         if done:
             _load_optimizer(optimizer, load_tensors(self._optimizer_path(done)) or {})
         whole_epochs = math.ceil(steps / steps_in(len(self.rows), job.batch_size, 1.0))

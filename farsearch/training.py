@@ -32,13 +32,20 @@ from farsearch.tasks.metrics import score
 from farsearch.tasks.spec import TaskData
 from farsearch.tasks.split import Split
 
-__all__ = ["Bench", "Outcome", "far_phase", "fine_tune", "start_state"]
+__all__ = ["LOOKS", "LOOK_ROWS", "Bench", "Look", "Outcome", "far_phase", "fine_tune", "start_state"]
 
 State = dict[str, Tensor]
 Learners = list[list[int] | None]
 
 _CURVE_POINTS = 40
 """Points of a learning curve: enough to see its shape, few enough to store with each trial."""
+
+LOOKS = (0.25, 0.5, 0.75)
+"""Shares of the FAR phase's steps after which a race looks at the validation metric."""
+
+LOOK_ROWS = 256
+"""Validation rows of a look, at most: the first, which are a stratified draw. With 4,096 training rows the three looks
+together take about a sixteenth of a trial."""
 
 _NO_PRIMING = PrimingReport(0, 0.0, False, 0.0, None, None)
 
@@ -66,6 +73,23 @@ class Outcome:
     host_seconds: float
     host_peak_mib: float
     trainable: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """The validation metric in the middle of the FAR phase.
+
+    Attributes:
+        share: of the phase's steps that are done, one of ``LOOKS``.
+        step: the last step done, counted from 1.
+        metric: on the first ``LOOK_ROWS`` validation rows.
+        logits: of those rows, ``[rows, classes]``.
+    """
+
+    share: float
+    step: int
+    metric: float
+    logits: Tensor
 
 
 def start_state(
@@ -279,8 +303,14 @@ class Bench:
         plan: StepPlan,
         on_step: Callable[[int, int, float], None] | None = None,
         on_note: Callable[[str], None] | None = None,
+        on_look: Callable[[Look], None] | None = None,
     ) -> Outcome:
-        """Train and evaluate one configuration. The model is put back together whatever happens."""
+        """Train and evaluate one configuration. The model is put back together whatever happens.
+
+        Args:
+            on_look: called in the middle of the training with what the validation metric is there; it may raise to stop.
+                A look changes nothing of the training. Without it there is none.
+        """
         job = self.job
         primed = None
         if config.priming_epochs > 0:
@@ -295,9 +325,31 @@ class Bench:
             torch.cuda.reset_peak_memory_stats()
         trained, curve = far_phase(
             self.model, self.layout, learners, config, plan, self.train_rows, job.batch_size, self.pad_id, job.seed,
-            on_step,
+            on_step if on_look is None else self._looking(on_look, on_step),
         )  # fmt: skip
         return self._outcome(self.model, trained, curve, started, learners, primed, report)
+
+    def _looking(
+        self, on_look: Callable[[Look], None], on_step: Callable[[int, int, float], None] | None
+    ) -> Callable[[int, int, float], None]:
+        """``on_step`` with looks at the validation metric in between."""
+        rows = self.validation_rows.input_ids[:LOOK_ROWS]
+        labels = list(self.validation_rows.labels[:LOOK_ROWS])
+
+        def step_and_look(step: int, steps: int, loss: float) -> None:
+            if on_step is not None:
+                on_step(step, steps, loss)
+            # the last step's look would be the evaluation
+            share = next((share for share in LOOKS if round(share * steps) == step < steps), None)
+            if share is None:
+                return
+            with _training_errors():
+                logits = predict(self.model, rows, self.pad_id)
+            self.model.train()
+            value = score(self.data.spec.metric, logits.argmax(1).tolist(), labels)
+            on_look(Look(share, step, value.value, logits))
+
+        return step_and_look
 
     def fit(
         self,
