@@ -52,7 +52,7 @@ class Grid:
     """The cells of one task: every combination of the four lists.
 
     Attributes:
-        train_samples, validation_samples: rows. batch_size: of a step.
+        train_samples, validation_samples: rows. batch_size: of a step. epochs: of the FAR phase.
     """
 
     train_samples: int
@@ -61,6 +61,7 @@ class Grid:
     frozen_fraction: tuple[float, ...]
     learning_rate: tuple[float, ...]
     priming_epochs: tuple[float, ...]
+    epochs: float = 1.0
     frozen_part: tuple[str, ...] = tuple(PARTS)
 
     def cells(self) -> list[dict[str, Any]]:
@@ -69,13 +70,12 @@ class Grid:
         values = itertools.product(*(getattr(self, key) for key in keys))
         return [dict(zip(keys, cell, strict=True)) for cell in values]
 
-    @staticmethod
-    def config(cell: Mapping[str, Any], layers: int) -> FarConfig:
+    def config(self, cell: Mapping[str, Any], layers: int) -> FarConfig:
         """The configuration that a cell means."""
         return FarConfig(
             frozen_fractions=(float(cell["frozen_fraction"]),) * layers,
             learning_rate=float(cell["learning_rate"]),
-            epochs=1.0,
+            epochs=self.epochs,
             priming_epochs=float(cell["priming_epochs"]),
             **PARTS[cell["frozen_part"]],
         ).canonical()
@@ -83,7 +83,8 @@ class Grid:
 
 GRIDS = {
     "sst2": Grid(448, 512, 8, (0.0, 0.4, 0.7, 0.9, 1.0), (5e-5, 1e-4, 2e-4, 4e-4), (0.0, 0.1, 0.3)),
-    "cola": Grid(768, 768, 8, (0.0, 0.4, 0.7, 0.9, 1.0), (2.5e-5, 5e-5, 1e-4), (0.0, 0.3, 1.0)),
+    # after fewer than some two thousand steps this model says "acceptable" to all: the longest priming gives a start
+    "cola": Grid(6400, 768, 8, (0.0, 0.4, 0.7, 0.9, 1.0), (2.5e-5, 5e-5, 1e-4), (0.0, 1.0, 3.0), epochs=0.1),
 }
 
 

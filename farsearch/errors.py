@@ -13,7 +13,8 @@
     ├── MissingResource            5  model, data, network or disk of this machine
     └── TrialError                    one trial could not be finished; the search goes on
         ├── Diverged                  its loss was not finite
-        └── OutOfMemory               the host had no memory for it
+        ├── OutOfMemory               the host had no memory for it
+        └── Overtaken                 it could not reach the front any more
 
 Every message is one line that names the value, the rule it breaks and the mend. Errors of vendor libraries are
 translated where they enter, so nothing above a boundary handles them.
@@ -30,6 +31,7 @@ __all__ = [
     "MissingResource",
     "NoFeasibleTrial",
     "OutOfMemory",
+    "Overtaken",
     "ProfileError",
     "SpaceError",
     "StudyMismatch",
@@ -93,3 +95,7 @@ class Diverged(TrialError):
 
 class OutOfMemory(TrialError):
     """This machine ran out of memory in the middle of a trial."""
+
+
+class Overtaken(TrialError):
+    """A look in the middle of a trial said that it can't reach the front any more."""

@@ -22,6 +22,7 @@ __all__ = [
     "Baseline",
     "FarConfig",
     "JobSpec",
+    "LookPoint",
     "LossPoint",
     "PlanPrice",
     "Priming",
@@ -292,6 +293,15 @@ class LossPoint(Record):
 
 
 @dataclass(frozen=True)
+class LookPoint(Record):
+    """The validation metric in the middle of the FAR phase, after a ``share`` of its steps."""
+
+    share: float
+    step: int
+    metric: float
+
+
+@dataclass(frozen=True)
 class PrimingReport(Record):
     """What priming and selection did.
 
@@ -362,6 +372,9 @@ class TrialRecord(Record):
         time: predicted breakdown of ``wall_time_s`` in seconds by operation class.
         trainable: parameters with a gradient in the FAR phase.
         plans: the costs under every exact step plan of the device, ``plan`` among them.
+        looks: the validation metric on the way, on fewer rows than ``metric``.
+        extrapolated_metric: of a trial that was stopped because it could not reach the front any more: what its metric
+            would have been. Samplers learn from it, and nothing else does.
         reason: why a trial did not end complete.
         baseline: what was trained in a study of baselines; None in a search. ``config`` is None there where the method
             is no configuration of FAR.
@@ -389,6 +402,8 @@ class TrialRecord(Record):
     plans: tuple[PlanPrice, ...] = ()
     priming: PrimingReport | None = None
     curve: tuple[LossPoint, ...] = ()
+    looks: tuple[LookPoint, ...] = ()
+    extrapolated_metric: float | None = None
     reason: str | None = None
     baseline: Baseline | None = None
 

@@ -1,7 +1,8 @@
-"""Many configurations drawn from a space at once, for what is asked of the space and not of a sampler."""
+"""Many configurations drawn from a space at once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from optuna.distributions import (
 from farsearch.records import FarConfig
 from farsearch.study.space import Space
 
-__all__ = ["draw_configs"]
+__all__ = ["draw_configs", "draw_params"]
 
 _SETTINGS = {"learning_rate": 1e-4, "epochs": 1.0}
 """What a step's cost does not depend on."""
@@ -36,11 +37,18 @@ def draw_configs(space: Space, layers: int, count: int, seed: int, *, priming: b
     settings = _SETTINGS if priming else {**_SETTINGS, "priming_epochs": 0.0}
     space = space.with_fixed(settings)
     distributions = space.distributions(layers)
-    draw = np.random.default_rng(seed)
-    columns = [_column(distribution, count, draw) for distribution in distributions.values()]
     ends = [_ends(name, distribution) for name, distribution in distributions.items()]
-    rows = dict.fromkeys([*zip(*ends, strict=True), *zip(*columns, strict=True)] or [()])
-    return list(dict.fromkeys(space.config(dict(zip(distributions, row, strict=True)), layers) for row in rows))
+    corners = [dict(zip(distributions, corner, strict=True)) for corner in zip(*ends, strict=True)]
+    drawn = [*corners, *draw_params(distributions, count, np.random.default_rng(seed))]
+    return list(dict.fromkeys(space.config(params, layers) for params in drawn))
+
+
+def draw_params(
+    distributions: Mapping[str, BaseDistribution], count: int, draw: np.random.Generator
+) -> list[dict[str, Any]]:
+    """``count`` independent uniform draws of all parameters, uniform in the logarithm where that is their scale."""
+    columns = [_column(distribution, count, draw) for distribution in distributions.values()]
+    return [dict(zip(distributions, (column[i] for column in columns), strict=True)) for i in range(count)]
 
 
 def _column(distribution: BaseDistribution, count: int, draw: np.random.Generator) -> list[Any]:

@@ -83,12 +83,15 @@ class GatedSampler(BaseSampler):
         queued = trial.system_attrs.get("fixed_params")
         if queued is not None:
             return {name: value for name, value in queued.items() if name in search_space}
-        for _ in range(PROPOSALS):
-            related = self._inner.infer_relative_search_space(study, trial)
-            params = self._inner.sample_relative(study, trial, related) if related else {}
+        # what it has learned can lead a sampler to the same proposals for ever
+        fallback = optuna.samplers.RandomSampler(seed=trial.number)
+        for attempt in range(PROPOSALS):
+            sampler = self._inner if attempt < PROPOSALS // 2 else fallback
+            related = sampler.infer_relative_search_space(study, trial)
+            params = sampler.sample_relative(study, trial, related) if related else {}
             for name, distribution in search_space.items():
                 if name not in params:
-                    params[name] = self._inner.sample_independent(study, trial, name, distribution)
+                    params[name] = sampler.sample_independent(study, trial, name, distribution)
             reason = self._gate(params)
             if reason is None:
                 return params

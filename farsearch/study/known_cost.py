@@ -1,0 +1,199 @@
+"""A sampler that models the metric alone, for memory and time of every proposal are known before it is trained.
+
+Thousands of candidates are priced; a Gaussian process says of each what its metric may be; the one with the largest
+expected hypervolume improvement is proposed, in proportion to the time that it takes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
+
+from farsearch.study.draws import draw_params
+from farsearch.study.improvement import Array, expected_improvement
+from farsearch.study.kernel import Encoder, GroupedMatern
+
+__all__ = ["KnownCostSampler", "KnownCosts", "PriceParams"]
+
+_CANDIDATES = 1536
+"""Random proposals that are priced for one trial."""
+
+_NEIGHBOURS = 512
+"""And so many that differ from a trial of the front in one or two parameters."""
+
+_LEAST_FITTED = 6
+"""Trials from which the process' own settings are fitted; with fewer they stay as they start."""
+
+_MOST_MODELLED = 250
+"""Trials that the process is made from: its work grows with their cube."""
+
+
+@dataclass(frozen=True)
+class KnownCosts:
+    """Costs of proposals, ``[proposals]`` each.
+
+    Attributes:
+        fits: the proposal may become a trial.
+    """
+
+    memory_mib: Array
+    time_s: Array
+    fits: NDArray[np.bool_]
+
+    @property
+    def both(self) -> Array:
+        """Memory and time, ``[proposals, 2]``."""
+        return np.stack([self.memory_mib, self.time_s], axis=1)
+
+
+PriceParams = Callable[[Sequence[Mapping[str, Any]]], KnownCosts]
+"""Prices proposals, given as Optuna's parameters."""
+
+
+class KnownCostSampler(BaseSampler):
+    """Proposes by expected hypervolume improvement at known costs. Made anew for each trial.
+
+    Asked again for the same trial, because a proposal was refused, it gives the next best.
+
+    Args:
+        price: of proposals.
+        space: all parameters of the study.
+        seed: of the candidates.
+    """
+
+    def __init__(self, price: PriceParams, space: Mapping[str, BaseDistribution], seed: int) -> None:
+        self._price, self._space = price, dict(space)
+        self._draw = np.random.default_rng(seed)
+        self._ranked: Iterator[dict[str, Any]] | None = None
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The whole space: a proposal is priced as one."""
+        return dict(self._space)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The best proposal that was not given yet; a random one when all were."""
+        if self._ranked is None:
+            self._ranked = iter(self._rank(study, trial))
+        return next(self._ranked, None) or draw_params(self._space, 1, self._draw)[0]
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A parameter outside of the space, which there is none of: at random."""
+        return draw_params({param_name: param_distribution}, 1, self._draw)[0][param_name]
+
+    def _rank(self, study: Study, trial: FrozenTrial) -> list[dict[str, Any]]:
+        """Candidates that fit, the most promising first."""
+        known = [t for t in study.get_trials(deepcopy=False) if set(t.params) == set(self._space)]
+        done = _most_telling([t for t in known if t.state == TrialState.COMPLETE], self._draw)
+        pending = [t for t in known if t.state == TrialState.RUNNING and t.number != trial.number]
+        candidates = draw_params(self._space, _CANDIDATES, self._draw)
+        if not done:
+            return candidates
+        history = _History.of(done)
+        candidates += self._neighbours([done[i].params for i in history.front], _NEIGHBOURS)
+        prices = self._price(candidates)
+        candidates = [candidate for candidate, fits in zip(candidates, prices.fits, strict=True) if fits]
+        costs = prices.both[prices.fits]
+        if not candidates:
+            return []
+        encode = Encoder(self._space)
+        points = encode(t.params for t in done)
+        model = _fitted(points, history.metric, encode.groups)
+        if pending:
+            # what is in work is taken to come out as expected, so that it is not proposed once more
+            ahead = encode(t.params for t in pending)
+            history = history.and_also(model.predict(ahead), self._price([t.params for t in pending]).both)
+            model = _refitted(model, np.vstack([points, ahead]), history.metric)
+        mean, deviation = model.predict(encode(candidates), return_std=True)
+        front = history.front
+        worth = expected_improvement(
+            costs, mean, deviation, history.metric[front], history.costs[front], _reference(history, costs)
+        )
+        order = np.argsort(-worth / costs[:, 1], kind="stable")
+        return [candidates[i] for i in order]
+
+    def _neighbours(self, members: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:
+        """Members of the front with one or two parameters drawn anew."""
+        drawn = draw_params(self._space, count, self._draw)
+        names = list(self._space)
+        found = []
+        for i, fresh in enumerate(drawn):
+            changed = self._draw.choice(len(names), size=min(1 + i % 2, len(names)), replace=False)
+            found.append({**members[i % len(members)], **{names[j]: fresh[names[j]] for j in changed}})
+        return found
+
+
+@dataclass(frozen=True)
+class _History:
+    """Trials by what was found of them. ``front``: numbers of those that no other dominates."""
+
+    metric: Array
+    costs: Array
+
+    @classmethod
+    def of(cls, trials: Sequence[FrozenTrial]) -> _History:
+        values = np.array([trial.values for trial in trials], dtype=float)
+        return cls(values[:, 0], values[:, 1:])
+
+    def and_also(self, metric: Array, costs: Array) -> _History:
+        """With more trials after these."""
+        return _History(np.append(self.metric, metric), np.vstack([self.costs, costs]))
+
+    @property
+    def front(self) -> list[int]:
+        metric, costs = self.metric, self.costs
+        no_worse = (metric[None] >= metric[:, None]) & (costs[None] <= costs[:, None]).all(axis=2)
+        # of equal trials each is no worse than the other, and all stay
+        dominated = (no_worse & ~no_worse.T).any(axis=1)
+        return np.flatnonzero(~dominated).tolist()
+
+
+def _most_telling(trials: list[FrozenTrial], draw: np.random.Generator) -> list[FrozenTrial]:
+    """At most so many trials as a process can be made from: the front, and of the others a draw."""
+    if len(trials) <= _MOST_MODELLED:
+        return trials
+    front = _History.of(trials).front[:_MOST_MODELLED]
+    others = np.setdiff1d(np.arange(len(trials)), front)
+    chosen = draw.choice(others, size=_MOST_MODELLED - len(front), replace=False)
+    return [trials[i] for i in sorted([*front, *chosen.tolist()])]
+
+
+def _fitted(points: Array, metric: Array, groups: NDArray[np.int64]) -> GaussianProcessRegressor:
+    """The process of the metric; its settings are fitted where there is enough to fit them to."""
+    scales = np.full(int(groups.max()) + 1, 0.5)
+    kernel = ConstantKernel(1.0, (0.1, 10.0)) * GroupedMatern(groups, scales, (0.1, 10.0))
+    kernel += WhiteKernel(0.05, (1e-3, 1.0))
+    model = GaussianProcessRegressor(
+        kernel, normalize_y=True, optimizer="fmin_l_bfgs_b" if len(metric) >= _LEAST_FITTED else None
+    )
+    with warnings.catch_warnings():
+        # a length scale at its bound is a parameter that hardly matters
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(points, metric)
+
+
+def _refitted(model: GaussianProcessRegressor, points: Array, metric: Array) -> GaussianProcessRegressor:
+    """The same process with more trials, its settings kept."""
+    return GaussianProcessRegressor(model.kernel_, normalize_y=True, optimizer=None).fit(points, metric)
+
+
+def _reference(history: _History, costs: Array) -> Array:
+    """What is worse than this counts for nothing: the metric of the cheapest trial, and a bit more than all costs."""
+    cheapest = np.lexsort((history.costs[:, 1], history.costs[:, 0]))[0]
+    most = np.vstack([history.costs, costs]).max(axis=0)
+    return np.array([history.metric[cheapest], *(1.05 * most)])

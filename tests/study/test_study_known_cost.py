@@ -1,0 +1,165 @@
+"""The sampler that knows costs: what it proposes, from what, and how its model sees parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from sklearn.gaussian_process.kernels import Matern
+
+from farsearch.study.kernel import Encoder, GroupedMatern
+from farsearch.study.known_cost import KnownCosts, KnownCostSampler
+from farsearch.study.store import DIRECTIONS
+
+LAYERS = 6
+SPACE: dict[str, BaseDistribution] = {
+    **{f"frozen_fraction_layer_{i}": FloatDistribution(0.0, 1.0, step=0.05) for i in range(LAYERS)},
+    "learning_rate": FloatDistribution(3e-5, 5e-4, log=True),
+    "priming_epochs": CategoricalDistribution([0.0, 0.03, 0.1, 0.3]),
+    "frozen_embeddings": CategoricalDistribution([False, True]),
+    "frozen_bottom_layers": IntDistribution(0, LAYERS - 1),
+}
+
+
+def frozen(params: Mapping[str, Any]) -> float:
+    """Mean frozen fraction."""
+    return float(np.mean([params[f"frozen_fraction_layer_{i}"] for i in range(LAYERS)]))
+
+
+def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
+    """Freezing saves memory and time; with less than a tenth frozen nothing fits."""
+    shares = np.array([frozen(each) for each in params])
+    return KnownCosts(2000.0 - 1000.0 * shares, 100.0 - 50.0 * shares, shares >= 0.1)
+
+
+def metric(params: Mapping[str, Any]) -> float:
+    """Best at a learning rate of 2e-4, and the worse the more is frozen."""
+    return 0.9 - 0.05 * frozen(params) ** 2 - 0.2 * float(np.log10(params["learning_rate"] / 2e-4)) ** 2
+
+
+def study_of(count: int, seed: int = 0) -> optuna.Study:
+    """A study with so many random trials."""
+    study = optuna.create_study(directions=list(DIRECTIONS), sampler=optuna.samplers.RandomSampler(seed=seed))
+    for _ in range(count):
+        tell(study, study.ask(SPACE))
+    return study
+
+
+def tell(study: optuna.Study, trial: optuna.Trial) -> None:
+    """The trial's metric and costs."""
+    costs = price([trial.params])
+    study.tell(trial, [metric(trial.params), float(costs.memory_mib[0]), float(costs.time_s[0])])
+
+
+def proposals(study: optuna.Study, seed: int, count: int = 1) -> list[dict[str, Any]]:
+    """What the sampler proposes for one trial, asked so many times."""
+    sampler = KnownCostSampler(price, SPACE, seed)
+    trial = study._storage.get_trial(study._storage.create_new_trial(study._study_id))
+    found = [sampler.sample_relative(study, trial, SPACE) for _ in range(count)]
+    study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    return found
+
+
+def test_it_learns_where_the_metric_is_good_and_spends_nothing_on_what_does_not_fit() -> None:
+    """Of ten trials after ten random ones most have a learning rate near the best; every proposal fits."""
+    study = study_of(10)
+    for number in range(10):
+        study.sampler = KnownCostSampler(price, SPACE, number)
+        trial = study.ask(SPACE)
+        assert price([trial.params]).fits[0]
+        tell(study, trial)
+    near = [abs(np.log10(trial.params["learning_rate"] / 2e-4)) < 0.25 for trial in study.trials[10:]]
+    assert sum(near) >= 6
+
+
+def test_asked_again_it_gives_the_next_best() -> None:
+    """Refused proposals are not given twice; the same seed and history give the same, another seed others."""
+    study = study_of(8)
+    first = proposals(study, 1, 50)
+    assert len({repr(params) for params in first}) == 50
+    assert proposals(study, 1, 50) == first
+    assert proposals(study, 2, 1) != first[:1]
+
+
+def test_without_trials_it_draws_at_random() -> None:
+    """The first proposals of an empty study are of the space, and differ."""
+    drawn = proposals(study_of(0), 0, 5)
+    assert len({repr(params) for params in drawn}) == 5
+    for params in drawn:
+        assert set(params) == set(SPACE)
+        assert all(SPACE[name]._contains(SPACE[name].to_internal_repr(value)) for name, value in params.items())
+
+
+def test_two_workers_are_not_sent_to_the_same_place() -> None:
+    """A trial in work counts as come out: the next proposal is not the one that is being trained."""
+    study = study_of(12)
+    study.sampler = KnownCostSampler(price, SPACE, 5)
+    running = study.ask(SPACE)
+    assert proposals(study, 5)[0] != running.params
+
+
+def test_a_long_history_is_enough_said_by_a_part_of_it() -> None:
+    """With 1,500 trials a proposal is still made, from the front and a draw of the others."""
+    study = study_of(0)
+    draws = study_of(60).trials
+    study.add_trials([draws[i % 60] for i in range(1500)])
+    assert price(proposals(study, 0)).fits[0]
+
+
+def test_parameters_lie_in_the_unit_cube() -> None:
+    """Ends of every scale are 0 and 1, numbers among choices keep their order, and layers share one group."""
+    encode = Encoder(SPACE)
+    low = {name: _end(distribution, 0) for name, distribution in SPACE.items()}
+    high = {name: _end(distribution, 1) for name, distribution in SPACE.items()}
+    points = encode([low, high, {**low, "priming_epochs": 0.03}])
+    assert points[0].tolist() == [0.0] * 10
+    sizes = np.bincount(encode.groups)
+    assert sizes.tolist() == [6, 1, 1, 1, 1]
+    assert points[1] == pytest.approx(1.0 / np.sqrt(sizes[encode.groups]))
+    assert points[2, 7] == pytest.approx(1 / 3)
+
+
+def test_names_among_choices_have_an_axis_each() -> None:
+    """What has no order is as far from one other choice as from any."""
+    encode = Encoder({"part": CategoricalDistribution(["a", "b", "c"])})
+    points = encode([{"part": "a"}, {"part": "b"}, {"part": "c"}])
+    distances = [float(np.linalg.norm(points[i] - points[j])) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert distances == pytest.approx([distances[0]] * 3)
+    assert encode.groups.tolist() == [0, 0, 0]
+
+
+def test_the_kernel_is_sklearns_where_each_column_is_a_group() -> None:
+    """Values and gradient equal those of ``sklearn``'s Matern with nu = 5/2."""
+    points = np.random.default_rng(0).uniform(size=(7, 3))
+    scales = np.array([0.3, 1.0, 2.0])
+    ours, gradient = GroupedMatern(np.arange(3), scales)(points, eval_gradient=True)
+    theirs, expected = Matern(scales, nu=2.5)(points, eval_gradient=True)
+    assert ours == pytest.approx(theirs)
+    assert gradient == pytest.approx(expected)
+    assert GroupedMatern(np.arange(3), scales)(points, points[:2]) == pytest.approx(
+        Matern(scales, nu=2.5)(points, points[:2])
+    )
+
+
+def test_the_kernel_of_a_group_is_that_of_its_columns_together() -> None:
+    """Two columns in one group have the distance of the plane; the gradient agrees with differences."""
+    points = np.random.default_rng(1).uniform(size=(5, 3))
+    groups = np.array([0, 1, 0])
+    scales = np.array([0.4, 0.9])
+    ours, gradient = GroupedMatern(groups, scales)(points, eval_gradient=True)
+    assert ours == pytest.approx(Matern(scales[groups], nu=2.5)(points))
+    for group in range(2):
+        step = np.eye(2)[group] * 1e-6
+        moved = GroupedMatern(groups, np.exp(np.log(scales) + step))(points)
+        assert (moved - ours) / 1e-6 == pytest.approx(gradient[:, :, group], abs=1e-4)
+
+
+def _end(distribution: BaseDistribution, which: int) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[-which]
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return (distribution.low, distribution.high)[which]
