@@ -13,8 +13,9 @@ PYTEST_ARGS ?=
 # What `make demo` runs: a whole search within a few minutes on two cores, with a model and data that are installed with it.
 DEMO ?= run --device jetson-nano --task reviews --model minilm --study demo --epochs 3 --n-trials 6
 
-# `make test` leaves out what needs more than the install.
-MARKERS ?= not real_data and not service and not browser and not board and not slow
+# What needs more than the install: `make test` leaves it out, `make test-rest` runs it alone.
+REST = real_data or service or browser or board or slow
+MARKERS ?= not ($(REST))
 # One process a core; the tests themselves hold torch to one thread.
 PYTEST = -m pytest -n logical --maxprocesses 4 --dist loadfile
 
@@ -23,7 +24,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-board test-wheel check format wheel constraints clean
+.PHONY: help demo test test-all test-rest test-board test-wheel check format wheel constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +37,9 @@ test: .venv/.installed-dev ## install, then run all tests that need nothing but 
 
 test-all: .venv/.installed-dev ## the same, with those that need real data, services, a browser or time
 	.venv/bin/python $(PYTEST) $(PYTEST_ARGS)
+
+test-rest: .venv/.installed-dev ## install, then run only what `make test` leaves out of `make test-all`
+	.venv/bin/python $(PYTEST) -m "$(REST)" $(PYTEST_ARGS)
 
 test-board: .venv/.installed-dev .venv-board/.installed ## run what goes to a board under Python 3.6 and torch 1.10
 	FARSEARCH_BOARD_PYTHON=.venv-board/bin/python .venv/bin/python $(PYTEST) -m board $(PYTEST_ARGS)

@@ -4,8 +4,8 @@
 
     python -m benchmarks.grid_record --task sst2 --data-dir glue/SST-2
 
-Each cell is trained as a trial is, on one thread, with looks at its validation metric on the way. The table grows line by
-line in ``benchmarks/grids/TASK.jsonl`` and a second call goes on where the first ended. Seconds are those of the
+Each cell is trained as a trial is, on one thread, with looks at its validation metric on the way. The table grows line
+by line in ``benchmarks/grids/TASK.jsonl``; a second call goes on where the first ended. Seconds are those of the
 processor, which other programs on the machine disturb least.
 """
 
@@ -82,7 +82,7 @@ class Grid:
 
 
 GRIDS = {
-    "sst2": Grid(448, 512, 8, (0.0, 0.4, 0.7, 0.9, 1.0), (5e-5, 1e-4, 2e-4, 4e-4), (0.0, 0.1, 0.3)),
+    "sst2": Grid(448, 512, 8, (0.0, 0.7, 0.9, 1.0), (5e-5, 1e-4, 2e-4, 4e-4), (0.0, 0.1, 0.3)),
     # after fewer than some two thousand steps this model says "acceptable" to all: the longest priming gives a start
     "cola": Grid(6400, 768, 8, (0.0, 0.4, 0.7, 0.9, 1.0), (2.5e-5, 5e-5, 1e-4), (0.0, 1.0, 3.0), epochs=0.1),
 }

@@ -1,7 +1,8 @@
-"""Replays a search over a recorded grid: a sampler chooses among its cells, and what was recorded is what it is told."""
+"""Replays a search over a recorded grid: a sampler chooses among its cells, and is told what was recorded of them."""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from farsearch.errors import NoFeasibleTrial
 from farsearch.models.load import load_config, resolve_model
 from farsearch.records import FarConfig, LookPoint, TrialRecord
 from farsearch.study.improvement import hypervolume
-from farsearch.study.known_cost import KnownCosts
+from farsearch.study.pricing import KnownCosts
 from farsearch.study.racing import Race, Verdict
 from farsearch.study.samplers import GatedSampler
 from farsearch.study.store import DIRECTIONS
@@ -97,6 +98,15 @@ class Table:
         self.cells = [self._cell(line, cost, labels) for line, cost in zip(lines, costs, strict=False)]
         self.by_params = {_key(cell.params): cell for cell in self.cells}
 
+    def without_a_tenth(self, seed: int) -> Table:
+        """The same table with a tenth of its cells hidden, drawn by ``seed``, but for the baselines."""
+        draw = np.random.default_rng(seed)
+        starts = {_key(cell.params) for cell in self.starts}
+        kept = [cell for cell in self.cells if _key(cell.params) in starts or draw.random() >= 0.1]
+        part = copy.copy(self)
+        part.cells, part.by_params = kept, {_key(cell.params): cell for cell in kept}
+        return part
+
     def _cost(self, config: FarConfig) -> tuple[float, float]:
         _, cost = self.pricer.best(config, "balanced")
         return cost.peak_memory_mib, cost.wall_time_s
@@ -161,6 +171,18 @@ class Table:
         """The cheapest baseline's metric, and 1.05 times what full fine-tuning costs."""
         cheapest = min(self.starts, key=lambda cell: (cell.memory_mib, cell.time_s))
         return np.array([cheapest.metric, *(1.05 * self.full_cost)])
+
+    @cached_property
+    def front(self) -> list[Cell]:
+        """The cells that no other is at least as good as in all three, among those above the reference."""
+        points = np.array([(-cell.metric, cell.memory_mib, cell.time_s) for cell in self.cells])
+        no_worse = (points[None] <= points[:, None]).all(axis=2)
+        dominated = (no_worse & ~no_worse.T).any(axis=1)
+        return [
+            cell
+            for cell, worse in zip(self.cells, dominated, strict=True)
+            if not worse and cell.metric > self.reference[0]
+        ]
 
     def hypervolume(self, cells: Sequence[Cell]) -> float:
         """Of some cells."""

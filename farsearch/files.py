@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,19 @@ from farsearch.errors import MissingResource
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["disk_errors", "load_tensors", "read_json", "save_tensors", "write_json", "write_text"]
+__all__ = [
+    "disk_errors",
+    "leftovers",
+    "load_tensors",
+    "read_json",
+    "remove",
+    "save_tensors",
+    "write_json",
+    "write_text",
+]
+
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.[0-9a-f]{8}")
+"""Names of what is being written: whose place it takes, the process, a draw."""
 
 
 @contextmanager
@@ -43,21 +57,48 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that takes the place of ``path`` when the block ends well."""
+    """A temporary path on the same disk that takes the place of ``path`` when the block ends well.
+
+    It lies in a folder of its own, beside its place: safetensors makes files of names of its own choice next to what it
+    writes, and after a kill they would tell nobody whose they were.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        # mkstemp's files, and those of safetensors, are for their owner alone; a team shares caches and bundles
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode
+        folder = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        folder.mkdir()
+        temporary = folder / path.name
         try:
+            # the files of safetensors are for their owner alone; a team shares caches and bundles
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
             yield temporary
             temporary.chmod(mode)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            remove(folder)
+
+
+def leftovers(folder: Path) -> Iterator[tuple[Path, str]]:
+    """What writers that were killed left in ``folder``, and what live ones are at.
+
+    Yields:
+        Its path, and the name whose place it was to take. Who knows that nobody writes that name now may remove it.
+    """
+    for path in folder.glob(".*"):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found is not None:
+            yield path, found["name"]
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it. What is gone already, or can't be removed, stays so."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -87,7 +128,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_tensors(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a file; None where it is missing or damaged."""
+    """The tensors of a file; None where it is missing, damaged or may not be read.
+
+    They are mapped, not read: pages come from the disk when they are looked at, and outlive the file's removal.
+    """
     from safetensors.torch import load_file
 
     try:

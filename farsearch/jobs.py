@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from farsearch.cost.plans import Goal
 from farsearch.cost.price import Pricer, priming_plan, shared_tables
 from farsearch.devices import Profile
 from farsearch.devices.registry import LOCAL
-from farsearch.errors import BadInput
+from farsearch.errors import BadInput, StudyMismatch
 from farsearch.models.families import layout_of
 from farsearch.models.load import ModelSource, load_config, load_tokenizer, resolve_model
 from farsearch.records import JobSpec, Priming, StudySettings
@@ -27,7 +28,7 @@ from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
 from farsearch.training import Bench
 
-__all__ = ["DEFAULT_MODEL", "Job", "JobOptions", "resolve_job"]
+__all__ = ["DEFAULT_MODEL", "Job", "JobOptions", "rejoin_job", "resolve_job"]
 
 DEFAULT_MODEL = "distilbert-base-uncased"
 _EMBEDDED_MODEL = "minilm"
@@ -114,8 +115,56 @@ def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], Non
         BadInput: for a value that breaks a rule.
         MissingResource: for data or a model that is not at hand.
     """
-    # what can be wrong at once comes before what takes long: downloads, and the calibration of this machine
-    space = load_space(options.space).with_fixed(_fixed(options))
+    return _resolve(options, load_space(options.space).with_fixed(_fixed(options)), store, progress)
+
+
+def rejoin_job(
+    study: str,
+    settings: StudySettings,
+    meta: Mapping[str, Any],
+    store: Store,
+    progress: Callable[[str], None],
+    *,
+    data_dir: Path | None = None,
+    model: str | None = None,
+    device: str | None = None,
+) -> Job:
+    """The job of a study, with this host's data, model and profile. Whether they are the same is for the store to say.
+
+    Args:
+        study: its name.
+        settings, meta: what it says of itself.
+        data_dir, model, device: where they are found on this host; None for where the study's first host had them.
+
+    Raises:
+        StudyMismatch: when the study does not say how it was made.
+        BadInput, MissingResource: as ``resolve_job``.
+    """
+    known = meta.get("options")
+    if not isinstance(known, Mapping) or known.keys() != {f.name for f in dataclasses.fields(JobOptions)}:
+        raise StudyMismatch(
+            f"the study {study!r} was made by another version, which did not keep all that a worker must know; "
+            "the same farsearch run once more adds it"
+        )
+    folder = known["data_dir"] if data_dir is None else data_dir
+    options = JobOptions(
+        **{
+            **known,
+            "data_dir": None if folder is None else Path(folder),
+            "model": model or known["model"],
+            "device": device or known["device"],
+        }
+    )
+    # the space is in the study's settings: its file may have changed, and be on another host
+    space = Space.from_settings(settings.space)
+    return _resolve(options, space, store, progress)
+
+
+def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable[[str], None]) -> Job:
+    """Read data, model configuration and profile.
+
+    What can be wrong at once comes before what takes long: downloads, and the calibration of this machine.
+    """
     get_task(options.task)
     name = options.model or (_EMBEDDED_MODEL if options.task == "reviews" else DEFAULT_MODEL)
     source = resolve_model(name)
@@ -189,17 +238,27 @@ def _priming(options: JobOptions) -> Priming:
 
 
 def _meta(name: str, source: ModelSource, data: TaskData, profile: Profile, options: JobOptions) -> dict[str, Any]:
-    """What a report says and nothing decides by."""
+    """What a report says and nothing decides by, and what another host needs to join."""
+    # a folder is found again from anywhere, a short name on any machine
+    model = source.location if Path(name).expanduser().is_dir() else name
+    data_dir = None if options.data_dir is None else str(options.data_dir.expanduser().resolve())
+    file = options.device.endswith(".toml")
     return {
         "metric": data.spec.metric,
         "budget_mib": min(profile.budget_mib, options.max_memory_mib or profile.budget_mib),
-        # a folder is found again from anywhere, a short name on any machine
-        "model": source.location if Path(name).expanduser().is_dir() else name,
+        "model": model,
         "data_source": data.source,
-        "data_dir": None if options.data_dir is None else str(options.data_dir.expanduser().resolve()),
+        "data_dir": data_dir,
         "labels": list(data.spec.labels),
         "device_title": profile.title,
         "profile_basis": profile.basis,
         "host": platform.processor() or platform.machine(),
         "versions": {package: metadata.version(package) for package in _VERSIONED},
+        "options": {
+            **dataclasses.asdict(options),
+            "model": model,
+            "data_dir": data_dir,
+            "device": str(Path(options.device).resolve()) if file else options.device,
+            "fixed": dict(options.fixed),
+        },
     }

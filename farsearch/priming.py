@@ -7,9 +7,9 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,24 @@ import filelock
 import torch
 from torch import Tensor, nn
 
+from farsearch.cache import BOUND_MIB, describe, touch, trim
 from farsearch.far.batches import phase_batches, steps_in
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import constant_rate, train
 from farsearch.far.optimizer import has_fused, make_optimizer
 from farsearch.far.selection import neuron_scores
-from farsearch.files import disk_errors, load_tensors, save_tensors
+from farsearch.files import disk_errors, load_tensors, remove, save_tensors
 from farsearch.records import JobSpec
 
 __all__ = ["Primed", "PrimingCache", "keep"]
 
 State = dict[str, Tensor]
+
+_SCORES = ("scores", "first_half", "second_half")
+"""Of each layer, as a priming's file names them."""
+
+_VERSION = 3
+"""Of what a priming is and how its file is laid out. It rises when an older file must not be read."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +57,24 @@ class Primed:
     from_cache: bool
     path: Path
 
+    def tensors(self) -> State:
+        """All of it under names of their own, as a file holds it."""
+        parts = dict(zip(_SCORES, (self.scores, *self.halves), strict=True))
+        scores = {f"{name}.{i}": value for name, layers in parts.items() for i, value in enumerate(layers)}
+        return {**self.state, **scores, "seconds": torch.tensor(self.seconds, dtype=torch.float64)}
+
 
 class PrimingCache:
     """Primings of one job, on disk, shared by its workers.
 
-    A priming is found by everything that it depends on: weights, data and its order, batch, lengths, priming's own
-    settings, steps and torch's version. A longer one continues the longest shorter one.
+    A priming is found by everything that it depends on: weights, rows and their order, batch, priming's own settings,
+    steps and torch's version. A longer one continues the longest shorter one. Files are mapped (``load_tensors``), so
+    there is no second cache in memory.
 
     Args:
         folder: of the cache; each job has a sub-folder in it.
         pretrained: the state that priming starts from, with its new head.
+        bound_mib: what the primings of all jobs in ``folder`` may take, but for the one just written.
     """
 
     def __init__(
@@ -72,56 +87,83 @@ class PrimingCache:
         labels: list[int],
         pad_id: int,
         micro_batch_size: int | None = None,
+        bound_mib: float = BOUND_MIB,
     ) -> None:
         self.job, self.layout, self.pretrained = job, layout, pretrained
         self.rows, self.labels, self.pad_id = rows, labels, pad_id
-        self.micro_batch_size = micro_batch_size
-        identity = {**job.to_dict(), "torch": torch.__version__, "micro": micro_batch_size, "version": 2}
-        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-        self.folder = folder / key
-        self._latest: Primed | None = None
+        self.micro_batch_size, self.bound_mib = micro_batch_size, bound_mib
+        # the texts' identity says nothing of the tokenizer, which comes with a model's folder and a library's version
+        encoded = hashlib.sha256(json.dumps([rows, labels, pad_id]).encode()).hexdigest()
+        more = {"rows": encoded, "torch": torch.__version__, "micro": micro_batch_size, "version": _VERSION}
+        self._identity = {**job.to_dict(), **more}
+        self.root = folder
+        self.folder = folder / hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def get(self, model: nn.Module, epochs: float, progress: Callable[[str], None] | None = None) -> Primed:
-        """The priming of ``epochs`` epochs, from the cache or run now on ``model`` (whose weights it overwrites)."""
+        """The priming of ``epochs`` epochs, from the cache or run now on ``model`` (whose weights it overwrites).
+
+        Raises:
+            MissingResource: when the cache can't be written.
+            FloatingPointError: when the priming's loss is not finite.
+        """
         steps = steps_in(len(self.rows), self.job.batch_size, epochs)
-        if self._latest is not None and self._latest.steps == steps:
-            return dataclasses.replace(self._latest, from_cache=True)
-        path = self.folder / f"{steps}.safetensors"
-        # two workers never run the same priming: the second waits and reads
-        lock = filelock.FileLock(self.folder / "lock")
-        with disk_errors(path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        try:
-            found = self._read(path, steps)
-            if found is None:
-                if progress is not None:
-                    progress(f"priming {steps} steps, kept for all trials")
-                self._run(model, steps)
-                found = self._read(path, steps, fresh=True)
-        finally:
-            lock.release()
-        assert found is not None
-        self._latest = found
+        tell = progress or (lambda _: None)
+        found = self._read(steps)
+        if found is None:
+            # two workers never run the same priming: the second waits and reads
+            with self._alone(steps, tell):
+                found = self._read(steps)
+                if found is None:
+                    found = self._run(model, steps, tell)
+        if not found.from_cache:
+            trim(self.root, self.bound_mib, spare={found.path, self._optimizer_path(steps)})
+        touch(found.path)
         return found
 
-    def _read(self, path: Path, steps: int, fresh: bool = False) -> Primed | None:
+    @contextmanager
+    def _alone(self, steps: int, tell: Callable[[str], None]) -> Iterator[None]:
+        """No other worker runs this priming. The lock of one that was killed is free."""
+        path = self._path(steps, "lock")
+        with disk_errors(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                tell(f"another worker primes {steps} steps, waiting for it")
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _read(self, steps: int) -> Primed | None:
+        """A priming from the disk; None where there is none, or none that fits the model."""
+        path = self._path(steps, "safetensors")
         tensors = load_tensors(path)
-        if tensors is None:
+        if tensors is None or _kinds(tensors) != self._expected():
             return None
-        layers = range(len(self.layout.layers))
-        parts = {name: [tensors.pop(f"{name}.{i}") for i in layers] for name in ("scores", "first_half", "second_half")}
+        parts = {name: [tensors.pop(f"{name}.{i}") for i in range(len(self.layout.layers))] for name in _SCORES}
         seconds = float(tensors.pop("seconds"))
         halves = (parts["first_half"], parts["second_half"])
-        return Primed(tensors, parts["scores"], halves, steps, seconds, not fresh, path)
+        return Primed(tensors, parts["scores"], halves, steps, seconds, True, path)
 
-    def _run(self, model: nn.Module, steps: int) -> None:
-        job, started = self.job, time.perf_counter()
-        half = steps // 2
-        done, before = self._restore(model, half)
+    def _expected(self) -> dict[str, tuple[torch.Size, torch.dtype]]:
+        """Names, shapes and types of a priming's tensors."""
+        expected = _kinds(self.pretrained)
+        for i, layer in enumerate(self.layout.layers):
+            width = self.pretrained[f"{layer.up}.bias"].shape
+            expected.update({f"{name}.{i}": (width, torch.float64) for name in _SCORES})
+        return {**expected, "seconds": (torch.Size(), torch.float64)}
+
+    def _run(self, model: nn.Module, steps: int, tell: Callable[[str], None]) -> Primed:
+        job, half = self.job, steps // 2
+        model.load_state_dict(self.pretrained)
         optimizer = make_optimizer(job.priming.optimizer, model, kernel="fused" if has_fused() else "loop")
-        if done:
-            _load_optimizer(optimizer, load_tensors(self._optimizer_path(done)) or {})
+        shorter = self._continue(model, optimizer, half, tell)
+        done, before = (0, 0.0) if shorter is None else (shorter.steps, shorter.seconds)
+        tell(f"priming {steps} steps, {f'{done} of them done before, ' if done else ''}kept for all trials")
+        started = time.perf_counter()
         whole_epochs = math.ceil(steps / steps_in(len(self.rows), job.batch_size, 1.0))
         batches = phase_batches([len(row) for row in self.rows], job.batch_size, whole_epochs, job.seed)
         rate = constant_rate(job.priming.learning_rate, job.priming.warmup_steps)
@@ -136,57 +178,78 @@ class PrimingCache:
         middle = _copy(model)
         stretch(half, steps)
         after = _copy(model)
-        self._write(steps, middle, after, before + time.perf_counter() - started)
-        save_tensors(self._optimizer_path(steps), _optimizer_tensors(optimizer))
-        for old in self.folder.glob("*.optimizer"):
-            if int(old.stem) < steps:
-                old.unlink(missing_ok=True)
+        first, second, whole = (
+            neuron_scores(self.layout, start, end)
+            for start, end in ((self.pretrained, middle), (middle, after), (self.pretrained, after))
+        )
+        path, seconds = self._path(steps, "safetensors"), before + time.perf_counter() - started
+        made = Primed(after, whole, (first, second), steps, seconds, False, path)
+        self._write(made, optimizer)
+        # what is mapped costs no memory of its own; what another worker has removed already is still here
+        found = self._read(steps)
+        return made if found is None else dataclasses.replace(found, from_cache=False)
 
-    def _restore(self, model: nn.Module, half: int) -> tuple[int, float]:
-        """Put the longest priming that can be continued into ``model``: its steps, and the seconds it took.
+    def _continue(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, half: int, tell: Callable[[str], None]
+    ) -> Primed | None:
+        """Put the longest priming that can be continued into model and optimizer, and return it.
 
-        It must not be longer than half of the new one, whose middle is looked at.
+        It must not be longer than half of the new one, whose middle is looked at. If another worker is at it, its end
+        is waited for: that is never later than to run its steps once more, because it has begun. Only a longer one
+        waits for a shorter one, so that no two wait for each other.
         """
-        known = sorted((int(path.stem) for path in self.folder.glob("*.optimizer")), reverse=True)
-        for steps in known:
-            tensors = load_tensors(self.folder / f"{steps}.safetensors")
-            if steps <= half and tensors is not None and load_tensors(self._optimizer_path(steps)) is not None:
-                model.load_state_dict({name: tensors[name] for name in self.pretrained})
-                return steps, float(tensors["seconds"])
-        model.load_state_dict(self.pretrained)
-        return 0, 0.0
+        known = self._known("lock") | self._known("optimizer")
+        for steps in sorted((steps for steps in known if steps <= half), reverse=True):
+            with self._alone(steps, tell):
+                primed, tensors = self._read(steps), load_tensors(self._optimizer_path(steps))
+            if primed is not None and tensors is not None and _fits(optimizer, tensors):
+                # the optimizer first: it is of less use than the weights, so it goes before them
+                touch(self._optimizer_path(steps), primed.path)
+                model.load_state_dict(primed.state)
+                _load_optimizer(optimizer, tensors)
+                return primed
+        return None
+
+    def _known(self, kind: str) -> set[int]:
+        """The steps of which there is a file of this kind."""
+        return {int(path.stem) for path in self.folder.glob(f"*.{kind}") if path.stem.isdecimal()}
+
+    def _path(self, steps: int, kind: str) -> Path:
+        return self.folder / f"{steps}.{kind}"
 
     def _optimizer_path(self, steps: int) -> Path:
-        return self.folder / f"{steps}.optimizer"
+        return self._path(steps, "optimizer")
 
-    def _write(self, steps: int, middle: State, after: State, seconds: float) -> None:
-        tensors: State = dict(after)
-        for name, (start, end) in {
-            "scores": (self.pretrained, after),
-            "first_half": (self.pretrained, middle),
-            "second_half": (middle, after),
-        }.items():
-            for i, scores in enumerate(neuron_scores(self.layout, start, end)):
-                tensors[f"{name}.{i}"] = scores
-        tensors["seconds"] = torch.tensor(seconds, dtype=torch.float64)
-        save_tensors(self.folder / f"{steps}.safetensors", tensors)
+    def _write(self, primed: Primed, optimizer: torch.optim.Optimizer) -> None:
+        describe(self.folder, self._identity)
+        optimizer_path = self._optimizer_path(primed.steps)
+        for path, tensors in ((primed.path, primed.tensors()), (optimizer_path, _optimizer_tensors(optimizer))):
+            if path.is_dir():  # nothing of ours, and a file can't take its place
+                remove(path)
+            save_tensors(path, tensors)
+        # those of shorter ones would hardly be gone on from, and are large
+        for old in self._known("optimizer"):
+            if old < primed.steps:
+                remove(self._optimizer_path(old))
 
 
 def keep(primed: Primed, folder: Path) -> Path:
-    """Make a priming outlive the cache: linked, or copied where links do not work, into ``folder``."""
+    """Make a priming outlive the cache: linked into ``folder``, or written there where it can't be linked.
+
+    It can't where links do not work, and where it has left the cache since it was read.
+    """
     target = folder / f"{primed.path.parent.name}-{primed.path.name}"
-    if not target.exists():
-        with disk_errors(target):
+    if load_tensors(target) is None:
+        try:
             folder.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(primed.path, target)
-            except FileExistsError:
-                pass
-            except OSError:
-                temporary = target.with_suffix(f".{os.getpid()}")
-                shutil.copyfile(primed.path, temporary)
-                os.replace(temporary, target)
+            os.link(primed.path, target)
+        except OSError:
+            save_tensors(target, primed.tensors())
     return target
+
+
+def _kinds(tensors: State) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
 
 def _copy(model: nn.Module) -> State:
@@ -200,9 +263,20 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> State:
     return {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
 
 
+def _fits(optimizer: torch.optim.Optimizer, tensors: State) -> bool:
+    """Whether these tensors are the state of all parameters of such an optimizer, each in its shape."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    expected: dict[str, torch.Size] = {}
+    if isinstance(optimizer, torch.optim.AdamW):  # SGD without momentum keeps nothing
+        for i, parameter in enumerate(parameters):
+            expected |= {f"{i}.exp_avg": parameter.shape, f"{i}.exp_avg_sq": parameter.shape, f"{i}.step": torch.Size()}
+    return {name: value.shape for name, value in tensors.items()} == expected
+
+
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: State) -> None:
     state = optimizer.state_dict()
     for name, value in tensors.items():
         i, _, entry = name.partition(".")
-        state["state"].setdefault(int(i), {})[entry] = value
+        # the steps change it in place, and it is a file's
+        state["state"].setdefault(int(i), {})[entry] = value.clone()
     optimizer.load_state_dict(state)

@@ -6,11 +6,14 @@ Rounding happens here and nowhere else, so that the terminal, MLflow and the pic
 
 from __future__ import annotations
 
+import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from farsearch.records import SCHEMA_VERSION, FarConfig, StudySnapshot, TrialRecord
+from farsearch.records import SCHEMA_VERSION, FarConfig, Record, StudySnapshot, TrialRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +34,7 @@ __all__ = [
     "print_table",
     "trial_rows",
     "trials_json",
+    "trials_text",
 ]
 
 _SHARES = ("accuracy", "f1", "exact_match")
@@ -171,16 +175,58 @@ def front_markdown(snapshot: StudySnapshot) -> str:
 
 
 def print_table(rows: Sequence[Row], console: Console, title: str | None = None) -> None:
-    """Prints ``rows`` to ``console``: aligned columns with a rule under the heads, at most 100 columns wide."""
-    from rich import box
-    from rich.table import Table
+    """Prints ``rows`` to ``console``: aligned columns with a rule under the heads.
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for head in rows[0] if rows else ():
-        table.add_column(head, justify="left" if head in _WORDS else "right", no_wrap=head not in _LONG)
-    for row in rows:
-        table.add_row(*row.values(), style="bold" if row.get("state") == "front" else None)
-    console.print(table)
+    Cells of ``value`` and ``source`` go on in the next line where a terminal is too narrow, no other is broken or cut.
+    """
+    heads = list(rows[0]) if rows else []
+    widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
+    room = console.width - sum(width + 2 for head, width in widths.items() if head not in _LONG)
+    for head in widths.keys() & {*_LONG}:
+        widths[head] = min(widths[head], max(room - 2, _NARROW))
+    if title is not None:
+        console.print(title, style="bold")
+    console.print(_line({head: head for head in heads}, widths), style="bold")
+    console.print(f" {'─' * (sum(widths.values()) + 2 * len(widths) - 1)}")
+    # printing takes much longer than making a line, so a large table is printed in few pieces
+    for on_front, group in groupby(rows, key=lambda row: row.get("state") == "front"):
+        console.print("\n".join(_lines(row, widths) for row in group), style="bold" if on_front else None)
+
+
+_NARROW = 20
+"""Characters that a cell of several lines has at least, whatever the terminal."""
+
+
+def _lines(row: Row, widths: Mapping[str, int]) -> str:
+    """A row of a table, in as many lines as its longest cell."""
+    parts = {head: _wrapped(row[head], width) if head in _LONG else [row[head]] for head, width in widths.items()}
+    count = max(map(len, parts.values()))
+    return "\n".join(
+        _line({head: part[i] if i < len(part) else "" for head, part in parts.items()}, widths) for i in range(count)
+    )
+
+
+def _line(cells: Row, widths: Mapping[str, int]) -> str:
+    """One line of a table: words to the left, figures to the right."""
+    padded = [cells[head].ljust(size) if head in _WORDS else cells[head].rjust(size) for head, size in widths.items()]
+    return f" {'  '.join(padded)}".rstrip()
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, width) or [""]
+
+
+def trials_text(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> str:
+    """``trials_json`` as text, one line a trial."""
+    data = dict(trials_json(snapshot, trials))
+    lists = {key: data.pop(key) for key in ("trials", "baselines")}
+    head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in data.items())
+    body = ",\n".join(f" {json.dumps(key)}: {_one_a_line(rows)}" for key, rows in lists.items())
+    return f"{{\n{head}{body}\n}}"
+
+
+def _one_a_line(rows: Sequence[Any]) -> str:
+    return "[{}]".format(",".join(f"\n  {json.dumps(row)}" for row in rows) + ("\n " if rows else ""))
 
 
 def trials_json(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Mapping[str, Any]:
@@ -188,14 +234,19 @@ def trials_json(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Mappi
     return {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
-        "trials": [{key: trial.to_dict()[key] for key in _JSON_KEYS} for trial in trials],
+        "trials": [_json_row(trial, _JSON_KEYS) for trial in trials],
         "baselines": baselines_json(snapshot),
     }
 
 
 def baselines_json(snapshot: StudySnapshot) -> list[Mapping[str, Any]]:
     """The baselines in the shape of ``trials_json``'s trials, each with ``baseline``, which says what was trained."""
-    return [{key: trial.to_dict()[key] for key in ("baseline", *_JSON_KEYS)} for trial in snapshot.baselines]
+    return [_json_row(trial, ("baseline", *_JSON_KEYS)) for trial in snapshot.baselines]
+
+
+def _json_row(trial: TrialRecord, keys: Sequence[str]) -> dict[str, Any]:
+    values = {key: getattr(trial, key) for key in keys}
+    return {key: value.to_dict() if isinstance(value, Record) else value for key, value in values.items()}
 
 
 _JSON_KEYS = (

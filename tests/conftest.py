@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+pytest_plugins = ["tests.services"]
 
 # Before torch is imported anywhere: pytest runs one process a core, so one thread each. One thread also makes the
 # order of sums, and with it every figure, the same from run to run.
@@ -21,6 +24,55 @@ os.environ["MPLBACKEND"] = "agg"
 # A busy machine is no failure, and what failed once must fail again.
 hypothesis.settings.register_profile("farsearch", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("farsearch")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Commands that are called in this process leave their database's connections to its end."""
+    config.addinivalue_line("filterwarnings", "ignore:<psycopg.Connection .* was deleted:ResourceWarning")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A run that is to meet everything fails where something is missing that nobody allowed to be.
+
+    With a ``=`` between option and file: pytest would take a file of its own for a place to look for tests.
+    """
+    parser.addoption(
+        "--allowed-skips",
+        type=Path,
+        metavar="FILE",
+        help="Fail where a test is skipped for a reason that no line of FILE (regular expressions, # comments) says.",
+    )
+
+
+def _not_allowed(config: pytest.Config) -> list[str]:
+    """Skips that ``--allowed-skips`` does not list."""
+    file = config.getoption("--allowed-skips")
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if file is None or reporter is None:
+        return []
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    allowed = [line for line in lines if line and not line.startswith("#")]
+    found = []
+    for report in reporter.getreports("skipped"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(re.search(pattern, reason) for pattern in allowed):
+            found.append(f"{report.nodeid}: {reason}")
+    return found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Skips that are not allowed fail the run."""
+    if session.exitstatus == pytest.ExitCode.OK and _not_allowed(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the skips that failed the run."""
+    found = _not_allowed(config)
+    if found:
+        terminalreporter.section("skips that are not allowed", red=True, bold=True)
+        for line in found:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,36 @@ import io
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["SPACE", "Done", "call", "chdir", "prepare", "process", "run_arguments", "start", "write_task"]
+if TYPE_CHECKING:
+    from farsearch.records import StudySnapshot
+
+__all__ = [
+    "SPACE",
+    "Done",
+    "Watched",
+    "assert_whole",
+    "call",
+    "chdir",
+    "finished",
+    "prepare",
+    "process",
+    "read_study",
+    "run_arguments",
+    "start",
+    "until",
+    "watch",
+    "write_task",
+]
 
 SPACE = """\
 schema_version: 1
@@ -31,6 +53,9 @@ fixed:
 start:
   full fine-tuning: {frozen_fraction: 0.0, priming_epochs: 0.0, learning_rate: 3.0e-3}
 """
+
+_PATIENCE_S = 300
+"""Seconds after which a process that should have ended or said something is given up."""
 
 _FILLER = ("the", "a", "film", "and", "it", "is", "this", "story", "was", "in", "with", "plot", "acting", "very", "not")
 _WORDS = (("bad", "boring", "worst", "dull", "poor"), ("good", "great", "best", "funny", "love"))
@@ -120,15 +145,118 @@ def call(folder: Path, *arguments: object) -> Done:
     return Done(code, out.getvalue(), err.getvalue())
 
 
-def start(folder: Path, *arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """Start a command as a process of a group of its own, its output in pipes."""
+def start(folder: Path, *arguments: object, enter: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
+    """Start a command as a process of a group of its own, its output in pipes.
+
+    Args:
+        enter: what the command line is to start with, for a command that is run by another one.
+    """
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    command = [sys.executable, "-m", "farsearch", *map(str, arguments)]
+    command = [*enter, sys.executable, "-m", "farsearch", *map(str, arguments)]
     return subprocess.Popen(command, cwd=folder, **{**settings, **options})
 
 
 def process(folder: Path, *arguments: object, **options: Any) -> Done:
     """Run a command as a process to its end."""
     child = start(folder, *arguments, **options)
-    out, err = child.communicate(timeout=120)
+    out, err = child.communicate(timeout=_PATIENCE_S)
     return Done(child.returncode, out or "", err or "")
+
+
+def until(what: Callable[[], Any], told: Callable[[], str] = str, pause_s: float = 0.05) -> Any:
+    """Ask ``what`` until it says something true, which is returned; ``told`` explains where it never does."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not (said := what()):
+        assert time.monotonic() < deadline, told()
+        time.sleep(pause_s)
+    return said
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A command whose stderr can be read while it runs."""
+
+    child: subprocess.Popen[str]
+    log: Path
+
+    @property
+    def err(self) -> str:
+        """What it has written so far."""
+        return self.log.read_text(encoding="utf-8")
+
+    @property
+    def running(self) -> bool:
+        """It has not ended."""
+        return self.child.poll() is None
+
+    @property
+    def children(self) -> list[int]:
+        """Ids of the processes that it started and that live."""
+        pid = self.child.pid
+        with contextlib.suppress(FileNotFoundError):
+            return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return []
+
+    def until(self, text: str) -> None:
+        """Wait until ``text`` is in its stderr."""
+        until(lambda: text in self.err or not self.running, lambda: f"no {text!r} in: {self.err}")
+        assert text in self.err, self.err
+
+    def end(self, number: signal.Signals | None = None) -> Done:
+        """Send its process group a signal, if one is given, and wait for the end."""
+        if number is not None:
+            os.killpg(self.child.pid, number)
+        self.child.wait(timeout=_PATIENCE_S)
+        return Done(self.child.returncode, "", self.err)
+
+
+@contextlib.contextmanager
+def watch(folder: Path, *arguments: object, **options: Any) -> Iterator[Watched]:
+    """Start a command and watch it. It does not outlive the block."""
+    handle, log = tempfile.mkstemp(prefix="stderr-", dir=folder)
+    child = start(folder, *arguments, stdout=subprocess.DEVNULL, stderr=handle, **options)
+    os.close(handle)
+    try:
+        yield Watched(child, Path(log))
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def read_study(folder: Path, storage: str | None = None, name: str = "tiny") -> StudySnapshot:
+    """A study as another process reads it, from the journal or from a database."""
+    from farsearch.study.snapshot import snapshot_of
+    from farsearch.study.store import Store
+
+    store = Store(folder / ".farsearch", storage)
+    try:
+        return snapshot_of(store.load(name))
+    finally:
+        if storage is not None:
+            store.storage.engine.dispose()  # type: ignore[attr-defined]
+
+
+def finished(snapshot: StudySnapshot) -> dict[int, str]:
+    """Configurations of the trials that count, by number."""
+    return {trial.number: repr(trial.config) for trial in snapshot.trials if trial.state in ("complete", "pruned")}
+
+
+def assert_whole(
+    folder: Path, n_trials: int, storage: str | None = None, tracking_uri: str = "sqlite:///mlflow.db"
+) -> StudySnapshot:
+    """The study ended as asked: the number is exact, nothing is there twice, nothing lost, and MLflow shows it so."""
+    from farsearch.tracking import open_tracking
+
+    snapshot = read_study(folder, storage)
+    trained = finished(snapshot)
+    assert len(trained) == n_trials
+    assert len(set(trained.values())) == n_trials
+    assert {trial.state for trial in snapshot.trials} <= {"complete", "pruned", "fail"}
+    for trial in snapshot.trials:
+        # what was cut off was trained later, unless it was given up, and says so
+        cut = trial.state == "fail" and trial.config is not None
+        assert not cut or repr(trial.config) in trained.values() or "not tried again" in str(trial.reason), trial
+    with chdir(folder):
+        assert open_tracking(tracking_uri).differences(snapshot) == []
+    return snapshot

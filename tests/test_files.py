@@ -5,16 +5,29 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from farsearch.errors import MissingResource
-from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json, write_text
+from farsearch.files import (
+    disk_errors,
+    leftovers,
+    load_tensors,
+    read_json,
+    remove,
+    save_tensors,
+    write_json,
+    write_text,
+)
 
 
 def test_round_trips(tmp_path: Path) -> None:
@@ -76,6 +89,94 @@ def test_damaged_tensors_are_no_tensors(tmp_path: Path, keep: float) -> None:
     assert load_tensors(tmp_path / "cut") is None
     (tmp_path / "other").write_text("no tensors at all, but long enough to have a header")
     assert load_tensors(tmp_path / "other") is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_header_is_no_exception(changes: list[tuple[float, int]]) -> None:
+    """Whatever bytes are changed where names, types and places of the tensors stand: tensors, or None."""
+    content = bytearray(safetensors.torch.save({"a": torch.ones(10), "b": torch.ones(5, dtype=torch.int64)}))
+    header = 8 + int.from_bytes(content[:8], "little")
+    for place, value in changes:
+        content[int(place * header)] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file"
+        path.write_bytes(content)
+        loaded = load_tensors(path)
+        assert loaded is None or all(isinstance(value, torch.Tensor) for value in loaded.values())
+
+
+def test_a_folder_is_no_tensors(tmp_path: Path) -> None:
+    """Something else in the place of a file reads as absent."""
+    assert load_tensors(tmp_path) is None
+
+
+def test_tensors_outlive_their_file(tmp_path: Path) -> None:
+    """They are mapped: a file that is replaced or removed stays readable for whoever has it, and is not written to."""
+    path = tmp_path / "t"
+    save_tensors(path, {"x": torch.ones(3)})
+    first = load_tensors(path)
+    save_tensors(path, {"x": torch.zeros(3)})
+    second = load_tensors(path)
+    assert first is not None
+    assert second is not None
+    second["x"] += 5
+    again = load_tensors(path)
+    path.unlink()
+    assert again is not None
+    assert [tensors["x"].tolist() for tensors in (first, second, again)] == [[1.0] * 3, [5.0] * 3, [0.0] * 3]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import safetensors.torch, torch
+from farsearch.files import save_tensors
+save = safetensors.torch.save_file
+def save_and_die(tensors, path, metadata):
+    save(tensors, path, metadata)
+    Path(path).with_name(".tmp1a2B3c").touch()  # as its own temporary files are called, if it is killed earlier
+    os.kill(os.getpid(), signal.SIGKILL)
+safetensors.torch.save_file = save_and_die
+save_tensors(Path(sys.argv[1]), {"x": torch.zeros(3)})
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signal is one of POSIX")
+def test_what_a_killed_writer_leaves_can_be_found(tmp_path: Path) -> None:
+    """It names the file that it was to be, the old one is whole, and all of it goes in one piece."""
+    path = tmp_path / "t.safetensors"
+    save_tensors(path, {"x": torch.ones(3)})
+    assert list(leftovers(tmp_path)) == []
+    done = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    ((left, name),) = leftovers(tmp_path)
+    assert name == "t.safetensors"
+    assert {".tmp1a2B3c", "t.safetensors"} == {part.name for part in left.iterdir()}
+    remove(left)
+    assert list(tmp_path.iterdir()) == [path]
+    loaded = load_tensors(path)
+    assert loaded is not None
+    assert loaded["x"].tolist() == [1.0] * 3
+
+
+def test_other_hidden_files_are_no_leftovers(tmp_path: Path) -> None:
+    """Nothing that a user or another program hides is taken for ours."""
+    for name in (".gitignore", ".t.1234", ".t.12.zzzzzzzz", ".t.0123abcd", "t.12.0123abcd", ".t.12.0123abcd.old"):
+        (tmp_path / name).touch()
+    assert list(leftovers(tmp_path)) == []
+
+
+def test_removing(tmp_path: Path) -> None:
+    """Files, folders and links go, what a link points to stays, and what is gone already is no matter."""
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "inner" / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "folder", target_is_directory=True)
+    remove(tmp_path / "link")
+    assert (tmp_path / "folder" / "inner" / "file").exists()
+    remove(tmp_path / "folder")
+    remove(tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:

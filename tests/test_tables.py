@@ -21,6 +21,7 @@ from farsearch.tables import (
     print_table,
     trial_rows,
     trials_json,
+    trials_text,
 )
 from tests.factories import make_baselines, make_snapshot, make_trial
 
@@ -113,3 +114,21 @@ def test_json_has_the_shape_that_scripts_rely_on() -> None:
     assert ", ".join(data["trials"][0]) == keys
     assert [row["metric"] for row in data["trials"]] == [0.80, 0.84, 0.855]
     assert FarConfig.from_dict(data["trials"][0]["config"]) == snapshot.front[0].config
+
+
+def test_json_as_text_has_a_line_for_each_trial() -> None:
+    """It reads back as ``trials_json``, also when it is empty, and a trial is found by its line."""
+    for snapshot in (make_snapshot(baselines=make_baselines()), make_snapshot(make_trial(0, 0.8, 1.0, 1.0))):
+        text = trials_text(snapshot, snapshot.front)
+        assert json.loads(text) == json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
+        assert sum('"number"' in line for line in text.splitlines()) == len(snapshot.front) + len(snapshot.baselines)
+
+
+def test_long_cells_go_on_in_the_next_line() -> None:
+    """A terminal's width breaks values and sources alone, and nothing of them is lost."""
+    value = " ".join(f"word{i}" for i in range(40))
+    out = io.StringIO()
+    print_table([{"what": "a", "value": value}, {"what": "b", "value": "short"}], Console(file=out, width=60))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert [word for line in lines[2:] for word in line.split()] == ["a", *value.split(), "b", "short"]

@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,11 @@ def _rows(tracker: Tracker) -> list[str]:
     """All that the database holds."""
     with contextlib.closing(sqlite3.connect(tracker.uri.removeprefix("sqlite:///"))) as connection:
         return list(connection.iterdump())
+
+
+def _unmarked(tracker: Tracker, snapshot: StudySnapshot) -> None:
+    """As a sync that did not come to its end leaves it: nothing says that all runs are written."""
+    _client(tracker).set_tag(_run_ids(tracker, snapshot)[snapshot.name], "farsearch.mirrored", "")
 
 
 def _artifacts(tracker: Tracker, snapshot: StudySnapshot) -> Path:
@@ -151,7 +157,7 @@ def test_a_second_sync_writes_nothing(tracker: Tracker) -> None:
     assert tracker.sync(snapshot, lambda done, total: seen.append((done, total))) == SyncResult(0, 0, 6)
     assert _rows(tracker) == rows
     assert picture.stat().st_mtime_ns == touched
-    assert seen == [(i, 6) for i in range(1, 7)]
+    assert seen == [(6, 6)]
 
 
 def test_a_changed_front_changes_tags_and_names_alone(tracker: Tracker) -> None:
@@ -232,6 +238,7 @@ def test_runs_that_exist_twice_are_healed(tracker: Tracker) -> None:
     tracker.sync(snapshot)
     ids, client = _run_ids(tracker, snapshot), _client(tracker)
     experiment = client.get_experiment_by_name(snapshot.name).experiment_id
+    _unmarked(tracker, snapshot)
     for name in ("trial 002", snapshot.name):
         tags = dict(client.get_run(ids[name]).data.tags)
         del tags["farsearch.digest"]
@@ -248,6 +255,7 @@ def test_a_run_that_was_left_half_written_is_finished(tracker: Tracker) -> None:
     ids, client = _run_ids(tracker, snapshot), _client(tracker)
     client.delete_tag(ids["trial 004"], "farsearch.digest")
     client.update_run(ids["trial 004"], status="RUNNING")
+    _unmarked(tracker, snapshot)
     assert tracker.sync(snapshot) == SyncResult(0, 1, 5)
     assert _run_ids(tracker, snapshot) == ids
     assert client.get_run(ids["trial 004"]).info.status == "FINISHED"
@@ -503,3 +511,132 @@ def test_a_server_shows_and_takes_studies(tracker: Tracker, tmp_path: Path, capf
     with pytest.raises(MissingResource, match="does not answer"):
         over_http.sync(remote)
     assert time.monotonic() - started < 10
+
+
+def _writes(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The calls of MLflow's client from now on that write to runs, with the run's id."""
+    calls: list[str] = []
+    for name in ("create_run", "delete_run", "log_batch", "set_tag", "log_inputs", "set_terminated", "update_run"):
+        original = getattr(MlflowClient, name)
+
+        def noted(
+            self: MlflowClient, first: str, *args: Any, _name: str = name, _original: Any = original, **kwargs: Any
+        ) -> Any:
+            calls.append(f"{_name} {first}")
+            return _original(self, first, *args, **kwargs)
+
+        monkeypatch.setattr(MlflowClient, name, noted)
+    return calls
+
+
+def test_following_a_search_touches_what_changed_alone(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a trial its run is made and that of the trial it threw off the front renamed; the others are not read."""
+    first = make_snapshot(*make_snapshot().trials[:4], front={0, 2}, n_trials=6)
+    tracker.follow(first)
+    assert tracker.differences(first) == []
+    ids = _run_ids(tracker, first)
+    second = make_snapshot(*first.trials, make_trial(4, 0.85, 1150.0, 240.0), front={0, 4}, n_trials=6)
+    calls = _writes(tracker, monkeypatch)
+    tracker.follow(second)
+    touched = {call.split()[1] for call in calls}
+    monkeypatch.undo()
+    after = _run_ids(tracker, second)
+    assert tracker.differences(second) == []
+    assert touched - {ids["trial 002"], ids[first.name], after["trial 004"]} <= {
+        _client(tracker).get_experiment_by_name(first.name).experiment_id
+    }
+    assert ids["trial 002"] in touched
+    assert {name: run for name, run in after.items() if name != "trial 004"} == ids
+    assert tracker.sync(second) == SyncResult(0, 0, 5)
+
+
+def test_following_leaves_trials_in_work_to_their_end(tracker: Tracker) -> None:
+    """Another worker's trial has no run before it ended, so that no late mirror can turn it back; then it is whole."""
+    ended = make_trial(0, 0.7, 900.0, 90.0)
+    running = make_trial(1, None, 1000.0, 100.0, state="running", metric_error=None, curve=())
+    tracker.follow(make_snapshot(ended, front={0}, n_trials=3))
+    tracker.follow(make_snapshot(ended, running, front={0}, n_trials=3))
+    assert set(tracker.trials(make_snapshot().name)) == {0}
+    last = make_snapshot(ended, make_trial(1, 0.8, 1000.0, 100.0), front={0, 1}, n_trials=3)
+    tracker.follow(last)
+    assert tracker.differences(last) == []
+
+
+def test_following_finds_what_another_mirror_wrote(tracker: Tracker) -> None:
+    """Two workers that mirror the same trial in turn make one run of it."""
+    other = open_tracking(tracker.uri)
+    first = make_snapshot(*make_snapshot().trials[:1], front={0}, n_trials=6)
+    second = make_snapshot(*make_snapshot().trials[:2], front={0}, n_trials=6)
+    tracker.follow(first)
+    other.follow(first)
+    tracker.follow(second)
+    ids = _run_ids(tracker, second)
+    other.follow(second)
+    assert _run_ids(tracker, second) == ids
+    assert tracker.differences(second) == []
+
+
+def test_following_draws_pictures_now_and_then(tracker: Tracker) -> None:
+    """Pictures are behind for a while and right after the sync at the end."""
+    study = make_snapshot()
+    tracker.follow(make_snapshot(*study.trials[:1], front={0}))
+    tracker.follow(make_snapshot(*study.trials[:3], front={0, 2}))
+    tracker.follow(study)
+    shown = _artifacts(tracker, study) / "front.json"
+    assert len(json.loads(shown.read_text())["trials"]) < 3
+    tracker.sync(study)
+    assert [row["number"] for row in json.loads(shown.read_text())["trials"]] == [0, 2, 4]
+
+
+def test_following_catches_up_after_the_database_was_held(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a sync holds the mirror a search is told so within seconds, and the next call brings what it missed."""
+    study = make_snapshot()
+    monkeypatch.setattr("farsearch.tracking.tracker._FOLLOW_PATIENCE_S", 0.1)
+    tracker.follow(make_snapshot(*study.trials[:1], front={0}))
+    with (
+        open_tracking(tracker.uri)._connection.writing(),
+        pytest.raises(MissingResource, match="is held by another process"),
+    ):
+        tracker.follow(make_snapshot(*study.trials[:2], front={0}))
+    tracker.follow(study)
+    assert tracker.differences(study) == []
+
+
+def test_a_sync_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    """SIGKILL in the middle of the first sync: the next keeps the runs that were made, and all ends equal."""
+    snapshot = make_snapshot(*[make_trial(i, 0.8, 1000.0 + i, 100.0) for i in range(60)], front={0})
+    command = _write(snapshot, tmp_path)
+    database = tmp_path / "mlflow.db"
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    made = 0
+    while made < 10:
+        assert child.poll() is None
+        time.sleep(0.05)
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection,
+        ):
+            made = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+    child.kill()
+    child.wait()
+    tracker = open_tracking(f"sqlite:///{database}")
+    before = {name: run for name, run in _run_ids(tracker, snapshot).items() if name != snapshot.name}
+    assert 0 < len(before) < 60
+    result = tracker.sync(snapshot)
+    # the run in work at the kill may have to be finished
+    assert (result.created, result.removed) == (60 - len(before), 0)
+    assert result.updated <= 1
+    assert before.items() <= _run_ids(tracker, snapshot).items()
+    assert tracker.differences(snapshot) == []
+    assert tracker.sync(snapshot) == SyncResult(0, 0, 60)
+
+
+def test_a_sync_of_a_study_that_is_mirrored_reads_no_trial(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second sync, also of another process, does not read the trials' runs; one that was deleted makes it."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    monkeypatch.setattr("farsearch.tracking.tracker.read_runs", None)  # a call would raise
+    assert open_tracking(tracker.uri).sync(snapshot) == SyncResult(0, 0, 6)
+    monkeypatch.undo()
+    _client(tracker).delete_run(_run_ids(tracker, snapshot)["trial 002"])
+    assert open_tracking(tracker.uri).sync(snapshot) == SyncResult(1, 0, 5)

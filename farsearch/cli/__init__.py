@@ -6,12 +6,16 @@ options.py  options and arguments that several commands share
 details.py  all that is known of one trial or one profile, as rows
 terminal.py printing, on a terminal and in a pipe
 run.py      run: the search
+worker.py   worker: joins a search
+pool.py     the worker processes of one run
+mirror.py   a study in MLflow, kept up to date while it is searched
 progress.py what a search shows while it goes on
 look.py     status, trials, show, pareto, sync, ui: what a study holds
 deploy.py   export, finetune
 price.py    estimate: what a configuration costs
 devices.py  devices: list, show, calibrate, import, check
 lists.py    spaces, tasks, studies
+cache.py    cache: show, clear
 ==========  ====================================================
 
 Commands import what they need when they run: torch, optuna and mlflow together take several seconds.
@@ -20,9 +24,11 @@ Commands import what they need when they run: torch, optuna and mlflow together 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -30,13 +36,16 @@ from typing import Any, NoReturn
 
 import click
 
-from farsearch.cli import deploy, devices, lists, look, price, run
+from farsearch.cli import cache, deploy, devices, lists, look, price, run, worker
 from farsearch.errors import FarsearchError
 
 __all__ = ["main"]
 
 _INTERRUPTED = 130
 _TERMINATED = 143
+
+_AGAIN_S = 5.0
+"""A second SIGTERM within so many seconds is the same wish."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -85,12 +94,21 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (*run.COMMANDS, *look.COMMANDS, *deploy.COMMANDS, *price.COMMANDS, *devices.COMMANDS, *lists.COMMANDS):
-    cli.add_command(command)
+for module in (run, worker, look, deploy, price, devices, lists, cache):
+    for command in module.COMMANDS:
+        cli.add_command(command)
+
+
+_terminated_at = -math.inf
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+    """End, once: whoever ends a group of processes and whoever leads the group may both ask for it."""
+    global _terminated_at
+    now = time.monotonic()
+    if now - _terminated_at > _AGAIN_S:
+        _terminated_at = now
+        raise Terminated
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

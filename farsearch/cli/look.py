@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from farsearch.cli.options import (
+    HOME,
     choice_options,
     json_option,
-    open_store,
     storage_option,
     study_argument,
     tracking_option,
@@ -34,25 +34,29 @@ __all__ = ["COMMANDS", "chosen", "read_snapshot"]
 
 def read_snapshot(study: str | None, storage: str | None) -> StudySnapshot:
     """The snapshot of a study, the latest where none is named."""
+    from farsearch.study.reading import ReadingStore, reading
     from farsearch.study.snapshot import snapshot_of
 
-    return snapshot_of(open_store(storage).load(study))
+    with reading():
+        return snapshot_of(ReadingStore(HOME, storage).load(study))
 
 
 def _with_sibling(study: str | None, storage: str | None) -> tuple[StudySnapshot, ...]:
     """A study, and the one that keeps its baselines where there is one."""
+    from farsearch.study.reading import ReadingStore, reading
     from farsearch.study.snapshot import snapshot_of
 
-    store = open_store(storage)
-    found = store.load(study)
-    sibling = store.sibling(found.study_name)
-    return tuple(snapshot_of(each) for each in (found, sibling) if each is not None)
+    with reading():
+        store = ReadingStore(HOME, storage)
+        found = store.load(study)
+        sibling = store.sibling(found.study_name)
+        return tuple(snapshot_of(each) for each in (found, sibling) if each is not None)
 
 
 def _print_trials(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> None:
-    from farsearch.tables import trials_json
+    from farsearch.tables import trials_text
 
-    click.echo(json.dumps(trials_json(snapshot, trials), indent=1))
+    click.echo(trials_text(snapshot, trials))
 
 
 @click.command()

@@ -23,6 +23,7 @@ __all__ = [
     "SamplesOrAll",
     "choice_options",
     "command_name",
+    "heartbeat_option",
     "json_option",
     "open_store",
     "storage_option",
@@ -88,11 +89,22 @@ def tracking_option(function: F) -> F:
     )(function)
 
 
-def open_store(storage: str | None) -> Store:
-    """The studies of this working directory, or of a database."""
-    from farsearch.study.store import Store
+def heartbeat_option(function: F) -> F:
+    """How soon the trial of a host that is gone is recovered. Not in the help: a minute suits nearly all."""
+    return click.option(
+        "--heartbeat",
+        type=click.IntRange(min=1),
+        metavar="S",
+        hidden=True,
+        help="Seconds between a trial's signs of life in a database.  [default: 60]",
+    )(function)
 
-    return Store(HOME, storage)
+
+def open_store(storage: str | None, heartbeat_s: int | None = None) -> Store:
+    """The studies of this working directory, or of a database."""
+    from farsearch.study.store import HEARTBEAT_S, Store
+
+    return Store(HOME, storage, heartbeat_s or HEARTBEAT_S)
 
 
 def command_name() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from farsearch.cost.price import Cost
     from farsearch.records import Baseline, FarConfig, StudySnapshot, TrialRecord
 
-__all__ = ["BaselineProgress", "SearchProgress"]
+__all__ = ["BaselineProgress", "Mirror", "SearchProgress", "trial_title"]
 
 
 def _live_line(console: Console) -> Progress:
@@ -34,22 +34,33 @@ def _live_line(console: Console) -> Progress:
     )
 
 
+Mirror = Callable[["StudySnapshot"], "str | None"]
+"""Mirrors a study; what it returns, if anything, is shown as a warning."""
+
+
+def trial_title(number: int, config: FarConfig, cost: Cost) -> str:
+    """A trial in work, in one line."""
+    return (
+        f"trial {number}: {mean_frozen(config):.0%} frozen, rate {config.learning_rate:.1e}, "
+        f"{human_memory(cost.peak_memory_mib)}, {human_time(cost.wall_time_s)}"
+    )
+
+
 class SearchProgress:
-    """Watches a search.
+    """Watches a search: that of this process, or those of several worker processes.
 
     Args:
         n_trials: finished trials that the study is to have.
         metric: name of the task's metric.
-        mirror: called with the snapshot after each trial; what it returns, if anything, is shown as a warning.
+        mirror: called with the snapshot after each trial.
     """
 
-    def __init__(
-        self, console: Console, n_trials: int, metric: str, mirror: Callable[[StudySnapshot], str | None]
-    ) -> None:
+    def __init__(self, console: Console, n_trials: int, metric: str, mirror: Mirror) -> None:
         self._console, self._total, self._metric, self._mirror = console, n_trials, metric, mirror
         self._started = time.monotonic()
         self._ended_here = 0
         self._warning: str | None = None
+        self._works: dict[int, tuple[str, str]] = {}
         self._progress = _live_line(console)
         self._task = self._progress.add_task("starting", total=n_trials, study="", tail="")
 
@@ -69,29 +80,59 @@ class SearchProgress:
 
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
         """A trial begins."""
-        text = (
-            f"trial {number}: {mean_frozen(config):.0%} frozen, rate {config.learning_rate:.1e}, "
-            f"{human_memory(cost.peak_memory_mib)}, {human_time(cost.wall_time_s)}"
-        )
-        self._progress.update(self._task, description=text)
+        self.began(number, trial_title(number, config, cost))
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """A training step is done."""
-        self._progress.update(self._task, tail=f"step {step}/{steps}, loss {loss:.3f}")
+        """A training step of this process's trial is done."""
+        for number in self._works:
+            self.stepped(number, f"step {step}/{steps}, loss {loss:.3f}")
 
     def note(self, text: str) -> None:
         """Something took time or went another way."""
         self._console.print(f"  {text}")
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
-        """One line a trial, and the mirror."""
-        self._ended_here += 1
-        self._console.print(self._line(record, snapshot))
+        """A trial of this process is told."""
+        self.told([record.number], snapshot)
+
+    def began(self, number: int, title: str) -> None:
+        """A worker trains this trial now."""
+        self._works[number] = (title, "")
+        self._draw()
+
+    def stepped(self, number: int, text: str) -> None:
+        """How far a worker's trial is."""
+        if number in self._works:
+            self._works[number] = (self._works[number][0], text)
+            self._draw()
+
+    def dropped(self, number: int) -> None:
+        """A trial is not in work any more, and did not end."""
+        self._works.pop(number, None)
+        self._draw()
+
+    def told(self, numbers: Sequence[int], snapshot: StudySnapshot) -> None:
+        """Trials ended: one line each, and the mirror."""
+        records = {record.number: record for record in snapshot.trials if record.number in numbers}
+        for number in numbers:
+            self._ended_here += 1
+            self._works.pop(number, None)
+            self._console.print(self._line(records[number], snapshot))
         self._show(snapshot)
+        self._draw()
         warning = self._mirror(snapshot)
         if warning is not None and warning != self._warning:
             self._console.print(f"  {warning}")
         self._warning = warning
+
+    def _draw(self) -> None:
+        """The live line's part that says what is in work: one trial in full, several in short."""
+        if len(self._works) == 1:
+            title, text = next(iter(self._works.values()))
+        else:
+            title = ""
+            text = "; ".join(f"trial {number} {text.partition(',')[0]}" for number, (_, text) in self._works.items())
+        self._progress.update(self._task, description=title, tail=text)
 
     def _show(self, snapshot: StudySnapshot) -> None:
         """The live line after a trial: the study as a whole."""
@@ -104,7 +145,7 @@ class SearchProgress:
             f"about {human_time(self._left(snapshot))} left" if self._ended_here else "",
         ]
         text = ", ".join(part for part in parts if part)
-        self._progress.update(self._task, completed=_finished(snapshot), study=text, tail="")
+        self._progress.update(self._task, completed=_finished(snapshot), study=text)
 
     def _left(self, snapshot: StudySnapshot) -> float:
         """Seconds until the last trial, at the pace of this run."""
@@ -131,7 +172,7 @@ class BaselineProgress:
         mirror: as ``SearchProgress``'s, called with the sibling study.
     """
 
-    def __init__(self, console: Console, metric: str, mirror: Callable[[StudySnapshot], str | None]) -> None:
+    def __init__(self, console: Console, metric: str, mirror: Mirror) -> None:
         self._console, self._metric, self._mirror = console, metric, mirror
         self._progress = _live_line(console)
         self._task = self._progress.add_task("starting", total=None, study="baselines", tail="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from farsearch.cli.options import (
     KeyValue,
     SamplesOrAll,
     command_name,
+    heartbeat_option,
     open_store,
     storage_option,
     tracking_option,
@@ -20,11 +22,12 @@ from farsearch.cli.options import (
 from farsearch.cli.terminal import estimates_for, make_console, print_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from rich.console import Console
 
-    from farsearch.jobs import Job
+    from farsearch.cli.progress import Mirror, SearchProgress
+    from farsearch.jobs import Job, JobOptions
     from farsearch.records import StudySnapshot
     from farsearch.study.search import Search
     from farsearch.study.store import Store
@@ -76,9 +79,12 @@ __all__ = ["COMMANDS"]
 @click.option("--baselines", type=click.Choice(["all", "paper", "none"]), default="none", show_default=True,
               help="Then train what the front is compared with: full fine-tuning, FAR r=10 % and BitFit (paper), also "
                    "all FFNs frozen and LoRA (all), each at three learning rates.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True,
+              help="Processes that train at once on this host; they share its cores.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what the search would do and how long it takes, and stop there.")
 @storage_option
 @tracking_option
+@heartbeat_option
 def run(
     device: str,
     task: str,
@@ -101,40 +107,45 @@ def run(
     plan: Literal["memory", "time", "balanced"],
     sampler: str,
     baselines: Literal["all", "paper", "none"],
+    workers: int,
     dry_run: bool,
     storage: str | None,
     tracking_uri: str,
+    heartbeat: int | None,
 ) -> None:
     """Search for the best trade-offs between accuracy, memory and time on a device.
 
     The same command again goes on with the study, up to the number of trials asked for. Baselines are trained after the
     search, kept in the study NAME/baselines, and do not count as trials.
 
+    Several processes search at once with --workers N, and those of other hosts join with farsearch worker.
+
     \b
     Examples:
       farsearch run --device jetson-nano --task reviews
       farsearch run --device jetson-nano --task sst2
       farsearch run --device jetson-nano --task sst2 --baselines all
+      farsearch run --device jetson-nano --task sst2 --workers 4 --storage postgresql://me@server/studies
       farsearch run --device raspberry-pi-4 --task cola --data-dir glue/CoLA --model minilm --space wide
       farsearch run --device jetson-tx2 --task sst2 --set priming_epochs=0.1 --max-memory 2000 --dry-run
     """
     from farsearch.jobs import JobOptions, resolve_job
-    from farsearch.study.samplers import make_sampler
+    from farsearch.study.samplers import check_sampler
 
     console = make_console(stderr=True)
-    make_sampler(sampler)  # a wrong name is told before anything is read
-    store = open_store(storage)
+    check_sampler(sampler)  # a wrong name is told before anything is read
+    store = open_store(storage, heartbeat)
     options = JobOptions(
         task=task, device=device, model=model, space=space, data_dir=data_dir, train_samples=train_samples,
         epochs=epochs, batch_size=batch_size, max_length=max_length, seed=seed, fixed=_unique(fixed),
         max_memory_mib=max_memory, max_time_s=max_time, device_samples=device_samples, prime_on=prime_on,
         plan=plan,
     )  # fmt: skip
+    pool = _worker_arguments(options, heartbeat)
+    asked = _Asked(study, n_trials, timeout, sampler, baselines, workers, pool, tracking_uri, dry_run)
     try:
         job = resolve_job(options, store, console.print)
-        snapshot = _search(
-            console, job, store, study or job.default_name, n_trials, timeout, sampler, baselines, tracking_uri, dry_run
-        )
+        snapshot = _search(console, job, store, asked)
     except KeyboardInterrupt:
         console.print(f"interrupted; finished trials are kept. To go on:\n  {typed_command()}")
         raise
@@ -155,19 +166,39 @@ def _unique(pairs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _search(
-    console: Console,
-    job: Job,
-    store: Store,
-    name: str,
-    n_trials: int,
-    timeout: float | None,
-    sampler: str,
-    baselines: Literal["all", "paper", "none"],
-    tracking_uri: str,
-    dry_run: bool,
-) -> StudySnapshot | None:
+@dataclass(frozen=True)
+class _Asked:
+    """What a user asked of a search, beside its job.
+
+    Attributes:
+        pool: arguments of the worker processes, beside the study's name.
+    """
+
+    study: str | None
+    n_trials: int
+    timeout: float | None
+    sampler: str
+    baselines: Literal["all", "paper", "none"]
+    workers: int
+    pool: Sequence[str]
+    tracking_uri: str
+    dry_run: bool
+
+
+def _worker_arguments(options: JobOptions, heartbeat: int | None) -> list[str]:
+    """What a worker of this run is told: where this host has things, which need not be where the study has them."""
+    given = {
+        "--data-dir": options.data_dir,
+        "--model": options.model,
+        "--device": options.device,
+        "--heartbeat": heartbeat,
+    }
+    return [word for name, value in given.items() if value is not None for word in (name, str(value))]
+
+
+def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySnapshot | None:
     """Say what is to come, search, and train the baselines. None after a dry run."""
+    from farsearch.cli.mirror import open_mirror
     from farsearch.cli.progress import SearchProgress
     from farsearch.study.outlook import outlook
     from farsearch.study.search import Search
@@ -175,34 +206,49 @@ def _search(
     from farsearch.study.store import without_password
 
     # what is wrong with names and addresses is told before model and data take their time
+    name = asked.study or job.default_name
     store.check(name, job.settings)
-    mirror = None if dry_run else _mirror(console, tracking_uri)
+    mirror = None if asked.dry_run else open_mirror(console, store, asked.tracking_uri)
     bench = job.bench(store)
     pricer = job.pricer(bench)
     _say_job(console, job, name)
-    for line in outlook(job.space, pricer, bench, job.settings.plan, n_trials).lines():
+    for line in outlook(job.space, pricer, bench, job.settings.plan, asked.n_trials).lines():
         console.print(line)
     if mirror is None:
         console.print("dry run: nothing was trained")
         return None
     study = store.open(name, job.settings, {**job.meta, "command": without_password(typed_command())})
-    with SearchProgress(console, n_trials, job.data.spec.metric, mirror) as progress:
+    with SearchProgress(console, asked.n_trials, job.data.spec.metric, mirror) as progress:
         progress.already(snapshot_of(study))
-        search = Search(study, store, bench, pricer, job.space, sampler, job.settings.plan, progress)
-        snapshot = search.run(n_trials, timeout)
-    if baselines != "none":
-        snapshot = _train_baselines(console, search, baselines, mirror)
-    warning = mirror(snapshot)
+        search = Search(study, store, bench, pricer, job.space, asked.sampler, job.settings.plan, progress)
+        if asked.workers == 1:
+            snapshot = search.run(asked.n_trials, asked.timeout)
+        else:
+            snapshot = _search_in_workers(search, asked, progress)
+    if asked.baselines != "none":
+        snapshot = _train_baselines(console, search, asked.baselines, mirror)
+    warning = mirror.last(snapshot)
     if warning is not None:
         console.print(warning)
     return snapshot
+
+
+def _search_in_workers(search: Search, asked: _Asked, progress: SearchProgress) -> StudySnapshot:
+    """Search in several processes. This one starts them, shows what they do, and mirrors the study."""
+    from farsearch.cli.pool import Pool, worker_environment
+
+    search.prepare(asked.n_trials)
+    environment = worker_environment(asked.workers, search.store.url)
+    arguments = [search.study.study_name, *asked.pool]
+    Pool(asked.workers, arguments, environment, progress, search.snapshot).run(asked.timeout)
+    return search.snapshot()
 
 
 def _train_baselines(
     console: Console,
     search: Search,
     choice: Literal["all", "paper"],
-    mirror: Callable[[StudySnapshot], str | None],
+    mirror: Mirror,
 ) -> StudySnapshot:
     """Train what the front is compared with. The study, with its baselines."""
     from farsearch.baselines import chosen_methods
@@ -227,24 +273,6 @@ def _say_job(console: Console, job: Job, name: str) -> None:
         f"device {settings.device}: {job.profile.title}; {low:.0f} to {high:.0f} MiB for the process "
         f"({job.profile.basis} figures)"
     )
-
-
-def _mirror(console: Console, tracking_uri: str) -> Callable[[StudySnapshot], str | None]:
-    """A function that mirrors a snapshot in MLflow, and says so when that fails: the search goes on without."""
-    from farsearch.errors import FarsearchError
-    from farsearch.tracking import open_tracking
-
-    with console.status("opening MLflow's database"):
-        tracker = open_tracking(tracking_uri)
-
-    def mirror(snapshot: StudySnapshot) -> str | None:
-        try:
-            tracker.sync(snapshot)
-        except FarsearchError as error:
-            return f"{error}; the search goes on, farsearch sync catches up"
-        return None
-
-    return mirror
 
 
 def _finish(console: Console, snapshot: StudySnapshot) -> None:

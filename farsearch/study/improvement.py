@@ -6,8 +6,8 @@ candidate at known costs (m, t) with metric y adds
     HVI(y) = integral over z from the reference metric to y of A(z) dz,
 
 where A(z) is the area of costs that (m, t) dominates and no trial with a metric of at least z does. A changes only at
-the metrics of trials, so with a normal posterior the expectation is a sum in closed form: E[(Y - a)+] - E[(Y - b)+] is the
-part of [a, b] that Y is expected to cover. (Emmerich et al. 2006 define expected hypervolume improvement for
+the metrics of trials, so with a normal posterior the expectation is a sum in closed form: E[(Y - a)+] - E[(Y - b)+] is
+the part of [a, b] that Y is expected to cover. (Emmerich et al. 2006 define expected hypervolume improvement for
 uncertain objectives; two certain ones leave this one-dimensional integral.)
 """
 

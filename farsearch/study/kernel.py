@@ -103,7 +103,7 @@ class GroupedMatern(StationaryKernelMixin, NormalizedKernelMixin, Kernel):  # ty
         """The length scales; sklearn makes a number of a single one."""
         return np.atleast_1d(self.length_scale)
 
-    def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:  # noqa: N803
+    def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
         """The kernel between rows of X and of Y (X where None), and its gradient by the log of each length scale."""
         other = X if Y is None else Y
         parts = [

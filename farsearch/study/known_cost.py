@@ -7,7 +7,7 @@ expected hypervolume improvement is proposed, in proportion to the time that it 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,9 @@ from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 from farsearch.study.draws import draw_params
 from farsearch.study.improvement import Array, expected_improvement
 from farsearch.study.kernel import Encoder, GroupedMatern
+from farsearch.study.pricing import PriceParams
 
-__all__ = ["KnownCostSampler", "KnownCosts", "PriceParams"]
+__all__ = ["KnownCostSampler"]
 
 _CANDIDATES = 1536
 """Random proposals that are priced for one trial."""
@@ -38,28 +39,6 @@ _LEAST_FITTED = 6
 
 _MOST_MODELLED = 250
 """Trials that the process is made from: its work grows with their cube."""
-
-
-@dataclass(frozen=True)
-class KnownCosts:
-    """Costs of proposals, ``[proposals]`` each.
-
-    Attributes:
-        fits: the proposal may become a trial.
-    """
-
-    memory_mib: Array
-    time_s: Array
-    fits: NDArray[np.bool_]
-
-    @property
-    def both(self) -> Array:
-        """Memory and time, ``[proposals, 2]``."""
-        return np.stack([self.memory_mib, self.time_s], axis=1)
-
-
-PriceParams = Callable[[Sequence[Mapping[str, Any]]], KnownCosts]
-"""Prices proposals, given as Optuna's parameters."""
 
 
 class KnownCostSampler(BaseSampler):

@@ -4,7 +4,7 @@ The rule. Memory and time of a trial are known, so the metric that it needs is k
 trials that take no more of either. At each look the final metric is foretold as the look's plus what the complete
 trials of the study have gained from the same look to their end, whose mean and spread leave a prediction interval of
 Student's t. The trial is stopped where the upper end of that interval is below the metric that it needs. The interval
-is one-sided, and wide enough that of the trials that would reach the front no more than ``RISK`` are stopped, at all looks
+is one-sided, and wide enough that of the trials that would reach the front at most ``RISK`` are stopped, at all looks
 together, as far as gains are normal.
 
 With fewer than ``LEAST`` complete trials, or where no trial is as cheap, nothing is stopped.

@@ -19,8 +19,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from farsearch.errors import BadInput, NoFeasibleTrial
+from farsearch.study.known_cost import KnownCostSampler
+from farsearch.study.pricing import PriceParams
 
-__all__ = ["PROPOSALS", "SAMPLERS", "GatedSampler", "make_sampler"]
+__all__ = ["PROPOSALS", "SAMPLERS", "GatedSampler", "check_sampler", "make_sampler"]
 
 PROPOSALS = 200
 """Proposals that are priced before the search gives up on finding one that fits."""
@@ -29,37 +31,66 @@ Gate = Callable[[Mapping[str, Any]], str | None]
 """Says why parameters must not become a trial (``memory``, ``time``, ``duplicate``), or None when they may."""
 
 
-def _tpe(seed: int) -> BaseSampler:
+Space = Mapping[str, BaseDistribution]
+
+
+def _tpe(seed: int, _space: Space, _price: PriceParams) -> BaseSampler:
     with warnings.catch_warnings():
         # multivariate and group are marked experimental; the project pins the version that it checked
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
 
 
-def _gp(seed: int) -> BaseSampler:
+def _gp(seed: int, _space: Space, _price: PriceParams) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.GPSampler(seed=seed)
 
 
-SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+def _nsga2(seed: int, _space: Space, _price: PriceParams) -> BaseSampler:
+    return optuna.samplers.NSGAIISampler(population_size=12, seed=seed)
+
+
+def _random(seed: int, _space: Space, _price: PriceParams) -> BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _known_cost(seed: int, space: Space, price: PriceParams) -> BaseSampler:
+    return KnownCostSampler(price, space, seed)
+
+
+SAMPLERS: Mapping[str, Callable[[int, Space, PriceParams], BaseSampler]] = {
+    "known-cost": _known_cost,
     "tpe": _tpe,
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(population_size=12, seed=seed),
+    "nsga2": _nsga2,
     "gp": _gp,
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "random": _random,
 }
+"""From a seed, the parameters of the study, and what prices proposals. The first is the default."""
 
 
-def make_sampler(name: str, *seed_parts: object) -> BaseSampler:
+def check_sampler(name: str) -> None:
+    """Refuse an unknown name.
+
+    Raises:
+        BadInput: naming those that there are.
+    """
+    if name not in SAMPLERS:
+        raise BadInput(f"the sampler {name!r} is unknown; it must be one of {', '.join(SAMPLERS)}")
+
+
+def make_sampler(name: str, space: Space, price: PriceParams, *seed_parts: object) -> BaseSampler:
     """A sampler by name, seeded by everything that is given.
+
+    Args:
+        space: the parameters of the study. price: what proposals cost.
 
     Raises:
         BadInput: for an unknown name.
     """
-    if name not in SAMPLERS:
-        raise BadInput(f"the sampler {name!r} is unknown; it must be one of {', '.join(SAMPLERS)}")
+    check_sampler(name)
     digest = hashlib.sha256(repr(seed_parts).encode()).digest()
-    return SAMPLERS[name](int.from_bytes(digest[:4], "little"))
+    return SAMPLERS[name](int.from_bytes(digest[:4], "little"), space, price)
 
 
 class GatedSampler(BaseSampler):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -16,12 +17,15 @@ from farsearch.cost.plans import Goal, quickest
 from farsearch.cost.price import Cost, Pricer, best_of
 from farsearch.errors import FarsearchError, NoFeasibleTrial, TrialError
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+from farsearch.study.known import Known, config_key
+from farsearch.study.liveness import Worker
 from farsearch.study.nearest import nearest_fit
+from farsearch.study.pricing import price_params
 from farsearch.study.results import changed, priced_record, results_of
 from farsearch.study.samplers import GatedSampler, make_sampler
-from farsearch.study.snapshot import snapshot_of
+from farsearch.study.snapshot import SnapshotReader
 from farsearch.study.space import Space
-from farsearch.study.store import Store, WorkerLock, storage_errors
+from farsearch.study.store import StorageAway, Store, storage_errors
 from farsearch.study.trials import save_trial, sweep
 from farsearch.training import Bench, Outcome
 
@@ -31,6 +35,20 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 _KILLS = 3
 """Kills of its process after which parameters are given up: what the host has no memory for is killed always."""
+
+_PATIENCE_S = 600.0
+"""How long a storage that does not answer is asked again before the search ends."""
+
+_PAUSES_S = (0.5, 15.0)
+"""The first and the longest pause between two such questions."""
+
+_WAIT_S = 0.5
+"""Between two looks at the last trials of others."""
+
+T = TypeVar("T")
+
+Next = Literal["done", "wait", "again"]
+"""What there is to do for a worker that gets no trial."""
 
 
 class Watcher(Protocol):
@@ -49,9 +67,21 @@ class Watcher(Protocol):
         """A trial is told to the study, whose state is ``snapshot``."""
 
 
+@dataclass(frozen=True)
+class _Proposal:
+    """A trial that is to be trained, with its costs."""
+
+    trial: Trial
+    record: TrialRecord
+    cost: Cost
+
+
 @dataclass
 class Search:
     """One worker's search.
+
+    What it does to the study it does in the study's turn, in steps that are safe to repeat: where the storage went away
+    in the middle of one, nobody knows what of it was kept.
 
     Args:
         space: as the study's settings say it.
@@ -72,9 +102,16 @@ class Search:
         self.layers = len(self.bench.layout.layers)
         self.folder = self.store.folder(self.study.study_name)
         self.distributions = self.space.distributions(self.layers)
+        self._price = price_params(self.pricer, self.space, self.layers, self.goal)
+        self._known = Known(self.space, self.layers, self.distributions)
+        self._reader = SnapshotReader(self.study)
 
-    def run(self, n_trials: int, timeout_s: float | None = None) -> StudySnapshot:
-        """Train until the study has ``n_trials`` finished trials, or the time is over.
+    def run(self, n_trials: int | None = None, timeout_s: float | None = None) -> StudySnapshot:
+        """Train until the study has all of its finished trials, or the time is over.
+
+        Args:
+            n_trials: trials that the study is to have from now on; None for what it says already. Other workers of the
+                study go by it too.
 
         Raises:
             NoFeasibleTrial: when no proposal fits.
@@ -82,27 +119,50 @@ class Search:
             KeyboardInterrupt: when it was interrupted; the trial in work is tried again by the next run.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        lock = WorkerLock(self.folder, shared=self.store.url is not None)
+        worker = Worker(self.folder, self.study)
         try:
-            with self._turn():
-                self.study.set_user_attr("n_trials", n_trials)
-                self._enqueue_starts()
-            while deadline is None or time.monotonic() < deadline:
-                with self._turn():
-                    self._recover(lock)
-                    if self._taken() >= n_trials:
-                        break
-                    proposal = self._propose(lock)
-                if proposal is not None:
-                    self._train(*proposal)
-            return snapshot_of(self.study)
+            if n_trials is not None:
+                self.prepare(n_trials)
+            self._work(worker, deadline)
+            return self._in_turn(self.snapshot)
         except BaseException as error:
             # what can't be written now, because the disk is full, is recovered by the next run
-            with contextlib.suppress(FarsearchError):
-                self._give_back(lock, f"interrupted ({type(error).__name__})")
+            with contextlib.suppress(FarsearchError), self._turn():
+                self._give_back(worker, f"interrupted ({type(error).__name__})")
             raise
         finally:
-            lock.close()
+            worker.close()
+
+    def snapshot(self) -> StudySnapshot:
+        """The study at this moment."""
+        return self._reader.read()
+
+    def prepare(self, n_trials: int) -> None:
+        """Say how many finished trials the study is to have, and queue what its space tries first."""
+
+        def step() -> None:
+            self.study.set_user_attr("n_trials", n_trials)
+            self.study.set_user_attr("sampler", self.sampler)
+            self._enqueue_starts()
+
+        self._in_turn(step)
+
+    def _work(self, worker: Worker, deadline: float | None) -> None:
+        """Train trials until there is none left, or the time is over."""
+        waiting = False
+        while deadline is None or time.monotonic() < deadline:
+            proposal = self._in_turn(lambda: self._next(worker))
+            if isinstance(proposal, _Proposal):
+                with worker.beating(proposal.trial._trial_id):
+                    self._train(proposal)
+            elif proposal == "done":
+                return
+            elif proposal == "wait":
+                # until they end: one whose worker dies is to be trained again
+                if not waiting:
+                    self.watcher.note("waiting for the last trials of other workers")
+                waiting = True
+                time.sleep(_WAIT_S)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -110,9 +170,22 @@ class Search:
         with storage_errors(self.store.where), self.store.turn(self.study.study_name):
             yield
 
-    def _taken(self) -> int:
-        """Trials that are finished or in work."""
-        return len(self.study.get_trials(deepcopy=False, states=(*_FINISHED, TrialState.RUNNING)))
+    def _in_turn(self, step: Callable[[], T]) -> T:
+        """Do a step in the study's turn, again as long as the storage is away."""
+        pause, deadline = _PAUSES_S[0], 0.0
+        while True:
+            try:
+                with self._turn():
+                    return step()
+            except (StorageAway, UpdateFinishedTrialError):
+                # the second: the turn was lost with the storage, and another worker recovered this one's trial
+                if not deadline:
+                    deadline = time.monotonic() + _PATIENCE_S
+                    self.watcher.note(f"the storage {self.store.where} does not answer; trying again")
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _PAUSES_S[1])
 
     def _enqueue_starts(self) -> None:
         """Put what the space tries first into the queue of a new study, where the device has room for it."""
@@ -126,9 +199,24 @@ class Search:
                 self.watcher.note(f"{name} does not fit: {cost.problems[0]}")
         self.study.set_user_attr("started", True)
 
-    def _recover(self, lock: WorkerLock) -> None:
+    def _next(self, worker: Worker) -> _Proposal | Next:
+        """The next trial of this worker, or what it has to do where there is none."""
+        # it trains nothing now: what was cut off while it was proposed is proposed again
+        self._give_back(worker, "it was cut off while it was proposed")
+        self._recover(worker)
+        trials = self.study.get_trials(deepcopy=False)
+        finished = sum(trial.state in _FINISHED for trial in trials)
+        live = sum(trial.state == TrialState.RUNNING for trial in trials)
+        total = int(self.study.user_attrs.get("n_trials", 0))
+        if finished >= total:
+            return "done"
+        if finished + live >= total:
+            return "wait"
+        return self._propose(worker, trials) or "again"
+
+    def _recover(self, worker: Worker) -> None:
         """Fail the trials of workers that are gone, and queue their parameters again."""
-        for trial in lock.abandoned(self.study):
+        for trial in worker.abandoned():
             kills = trial.user_attrs.get("kills", 0) + 1
             again = kills < _KILLS
             if again:
@@ -138,44 +226,54 @@ class Search:
             self._fail(trial, reason)
             self.watcher.note(f"trial {trial.number} ended early: {reason}" + ("; it is tried again" if again else ""))
 
+    def _give_back(self, worker: Worker, reason: str) -> None:
+        """Fail this worker's trial that was not told, if there is one, and queue its parameters again."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            # one without a worker was being made in a turn, which is this worker's now
+            if trial.user_attrs.get("worker", worker.name) == worker.name:
+                self._queue_again(trial, trial.user_attrs.get("kills", 0))
+                self._fail(trial, reason)
+
     def _queue_again(self, trial: FrozenTrial, kills: int) -> None:
         """Queue the parameters of a trial, those too that it took from the queue and had not suggested yet."""
         params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        known = any(other.user_attrs.get("retry_of") == trial.number for other in waiting)
+        others = self.study.get_trials(deepcopy=False)
+        known = any(other.user_attrs.get("retry_of") == trial.number for other in others)
         if not known and params and set(params) == set(self.distributions):
             self.study.enqueue_trial(params, user_attrs={"retry_of": trial.number, "kills": kills})
 
-    def _configs(self, *states: TrialState) -> dict[int, str]:
-        """Keys of the configurations of the trials in these states, by number."""
-        found = {}
-        for trial in self.study.get_trials(deepcopy=False, states=states):
-            params = trial.params or trial.system_attrs.get("fixed_params", {})
-            if set(params) == set(self.distributions):
-                found[trial.number] = _key(self.space.config(params, self.layers))
-        return found
+    def _fail(self, trial: FrozenTrial, reason: str) -> None:
+        self.study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+        self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
-    def _propose(self, lock: WorkerLock) -> tuple[Trial, TrialRecord, Cost] | None:
-        """Make the next trial: one that waits, or the sampler's first proposal that fits and is new."""
-        known = set(self._configs(*_FINISHED, TrialState.RUNNING, TrialState.WAITING).values())
+    def _propose(self, worker: Worker, trials: Sequence[FrozenTrial]) -> _Proposal | None:
+        """Make the next trial: one that waits, or the sampler's first proposal that fits and is new.
+
+        None where what waited had been trained already.
+        """
+        taken = self._known.keys(trials, (*_FINISHED, TrialState.RUNNING))
+        queued = self._known.keys(trials, (TrialState.WAITING,))
 
         def gate(params: Mapping[str, Any]) -> str | None:
             config = self.space.config(params, self.layers)
-            if _key(config) in known:
+            if (key := config_key(config)) in taken or key in queued:
                 return "duplicate"
             _, cost = self.pricer.best(config, self.goal)
             return None if cost.fits else cost.problems[0].partition(":")[0]
 
-        count = len(self.study.get_trials(deepcopy=False))
-        inner = make_sampler(self.sampler, self.bench.job.seed, count)
+        inner = make_sampler(self.sampler, self.distributions, self._price, self.bench.job.seed, len(trials))
         sampler = GatedSampler(inner, self.distributions, gate)
         self.study.sampler = sampler
         try:
-            trial = self.study.ask(self.distributions)
+            with warnings.catch_warnings():
+                # Optuna wants heartbeats used with its own loop only; liveness.py gives them
+                warnings.filterwarnings("ignore", "Heartbeat of storage")
+                trial = self.study.ask(self.distributions)
         except NoFeasibleTrial as error:
             self._close_unborn(sampler.refusals)
             raise NoFeasibleTrial(self._nothing(error, sampler.refusals)) from error
-        trial.set_user_attr("worker", lock.name)
+        trial.set_user_attr("worker", worker.name)
+        worker.beat(trial._trial_id)
         if sampler.refusals:
             trial.set_user_attr("rejected", dict(sampler.refusals))
         config = self.space.config(trial.params, self.layers)
@@ -185,12 +283,11 @@ class Search:
         trial.set_user_attr("record", record.to_dict())
         for name, excess in _constraints(cost, self.pricer).items():
             trial.set_constraint(name, excess)
-        others = self._configs(*_FINISHED, TrialState.RUNNING)
-        if _key(config) in {key for number, key in others.items() if number != trial.number}:
+        if config_key(config) in taken:
             trial.set_user_attr("reason", "the same configuration was trained already")
             self.study.tell(trial, state=TrialState.FAIL)
             return None
-        return trial, record, cost
+        return _Proposal(trial, record, cost)
 
     def _close_unborn(self, refusals: Mapping[str, int]) -> None:
         """``ask`` raised after it had made a trial, which has no worker yet: end that one."""
@@ -208,51 +305,50 @@ class Search:
             )
         return f"{error}; {nearest_fit(self.pricer, self.goal, self.space, self.layers)}"
 
-    def _train(self, trial: Trial, record: TrialRecord, cost: Cost) -> None:
+    def _train(self, proposal: _Proposal) -> None:
         """Train one trial, keep what it made, and tell the study."""
+        record, cost = proposal.record, proposal.cost
         config, plan = record.config, record.plan
         assert config is not None
         assert plan is not None
-        self.watcher.trial_started(trial.number, config, cost)
+        self.watcher.trial_started(record.number, config, cost)
+        outcome = None
         try:
             # all exact plans learn the same, so this host need not do what the device has to
             outcome = self.bench.run(config, quickest(plan), self.watcher.step, self.watcher.note)
         except TrialError as error:
-            snapshot = self._tell(trial, changed(record, state="pruned", reason=str(error)), cost, None)
+            told = changed(record, state="pruned", reason=str(error))
         else:
-            snapshot = self._tell(trial, changed(record, state="complete", **results_of(outcome)), cost, outcome)
-        self.watcher.trial_ended(next(t for t in snapshot.trials if t.number == trial.number), snapshot)
+            told = changed(record, state="complete", **results_of(outcome))
+        snapshot = self._in_turn(lambda: self._tell(proposal, told, outcome))
+        if snapshot is None:
+            self.watcher.note(
+                f"trial {record.number} was given to another worker while this one was away; its result is dropped"
+            )
+        else:
+            self.watcher.trial_ended(next(t for t in snapshot.trials if t.number == record.number), snapshot)
 
-    def _give_back(self, lock: WorkerLock, reason: str) -> None:
-        """Fail this worker's trial that was not told, if there is one, and queue its parameters for the next run."""
-        with self._turn():
-            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                # one without a worker was being made in this worker's turn
-                if trial.user_attrs.get("worker", lock.name) == lock.name:
-                    self._queue_again(trial, trial.user_attrs.get("kills", 0))
-                    self._fail(trial, reason)
+    def _tell(self, proposal: _Proposal, record: TrialRecord, outcome: Outcome | None) -> StudySnapshot | None:
+        """End a trial: complete with its tensors on disk, or stopped where there is no outcome.
 
-    def _fail(self, trial: FrozenTrial, reason: str) -> None:
-        self.study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-        self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-
-    def _tell(self, trial: Trial, record: TrialRecord, cost: Cost, outcome: Outcome | None) -> StudySnapshot:
-        """End a trial: complete with its tensors on disk, or stopped where there is no outcome."""
-        with self._turn():
-            if outcome is not None:
-                save_trial(self.folder, trial.number, outcome)
+        None where this worker was taken for dead and the trial was ended without it.
+        """
+        trial = proposal.trial
+        state = self.study._storage.get_trial(trial._trial_id).state
+        if state == TrialState.FAIL:
+            return None
+        if outcome is not None:
+            save_trial(self.folder, trial.number, outcome)
+        if state == TrialState.RUNNING:  # otherwise it was told before the storage went away
             trial.set_user_attr("record", record.to_dict())
             if outcome is None:
                 self.study.tell(trial, state=TrialState.PRUNED)
             else:
+                cost = proposal.cost
                 self.study.tell(trial, [outcome.metric, cost.peak_memory_mib, cost.wall_time_s])
-            snapshot = snapshot_of(self.study)
-            sweep(self.folder, snapshot.trials)
+        snapshot = self.snapshot()
+        sweep(self.folder, snapshot.trials)
         return snapshot
-
-
-def _key(config: FarConfig) -> str:
-    return json.dumps(config.canonical().to_dict(), sort_keys=True)
 
 
 def _constraints(cost: Cost, pricer: Pricer) -> dict[str, float]:

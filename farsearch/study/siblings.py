@@ -20,6 +20,7 @@ from optuna.trial import TrialState, create_trial
 from torch import Tensor
 
 from farsearch.baselines import Method, price_method, train_method
+from farsearch.cache import describe, touch
 from farsearch.cost.plans import ordinary_plan
 from farsearch.cost.price import Cost
 from farsearch.errors import MissingResource, TrialError
@@ -156,7 +157,8 @@ class _Results:
         self._bench, self._epochs = bench, epochs
         micro = bench.primings.micro_batch_size
         identity = {**bench.job.to_dict(), "epochs": epochs, "torch": torch.__version__, "micro": micro}
-        text = json.dumps({**identity, "version": _VERSION}, sort_keys=True)
+        self._identity = {**identity, "version": _VERSION}
+        text = json.dumps(self._identity, sort_keys=True)
         self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def path(self, method: str, learning_rate: float) -> Path:
@@ -178,11 +180,13 @@ class _Results:
         with filelock.FileLock(path.with_suffix(".lock")):
             found = _read(path)
             if found is not None:
+                touch(path.with_suffix(".safetensors"), path)
                 on_note(f"{method.title} at {learning_rate:g}: from the cache")
                 return found
             outcome = train_method(method, learning_rate, self._epochs, self._bench, on_step, on_note)
             results = results_of(outcome)
             logits = {"validation": outcome.validation_logits, "dev": outcome.dev_logits}
+            describe(self._folder, self._identity)
             save_tensors(path.with_suffix(".safetensors"), logits)
             write_json(path, {"schema_version": _VERSION, "results": results})
             return results

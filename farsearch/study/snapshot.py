@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from optuna.study import Study, load_study
 from optuna.trial import FrozenTrial
@@ -12,16 +12,17 @@ from optuna.trial import FrozenTrial
 from farsearch.errors import BadInput
 from farsearch.records import SCHEMA_VERSION, StudySettings, StudySnapshot, TrialRecord
 from farsearch.select import pareto_front
+from farsearch.study.reading import StoredTrial, stored_trials
 from farsearch.study.store import sibling_name, storage_errors
 
-__all__ = ["snapshot_of", "trial_record"]
+__all__ = ["SnapshotReader", "snapshot_of", "trial_record"]
 
 
 _RESULTS = ("metric", "metric_error", "dev_metric", "host_seconds", "host_peak_mib")
 """What only a trial that was told complete has."""
 
 
-def trial_record(trial: FrozenTrial) -> TrialRecord:
+def trial_record(trial: StoredTrial | FrozenTrial) -> TrialRecord:
     """One trial as a record. ``on_front`` is not known yet."""
     state = trial.state.name.lower()
     data = dict(trial.user_attrs.get("record", {}))
@@ -39,41 +40,75 @@ def snapshot_of(study: Study) -> StudySnapshot:
         BadInput: when another version of farsearch wrote it.
     """
     with storage_errors("of the study"):
-        attrs = study.user_attrs
-        trials = study.get_trials(deepcopy=False)
-    version = attrs.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise BadInput(
-            f"the study {study.study_name!r} has schema version {version!r}, this farsearch reads {SCHEMA_VERSION}; "
-            "use the version that made it"
+        trials = stored_trials(study)
+    return SnapshotReader(study).snapshot(trials)
+
+
+class SnapshotReader:
+    """Reads one study again and again: a trial that ended is parsed once."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._ended: dict[int, TrialRecord] = {}
+        self._rejected: Counter[str] = Counter()
+
+    def read(self) -> StudySnapshot:
+        """As ``snapshot_of``. A trial that has not changed since the last call is the same object."""
+        with storage_errors("of the study"):
+            trials = self._study.get_trials(deepcopy=False)
+        return self.snapshot(trials)
+
+    def snapshot(self, trials: Sequence[StoredTrial | FrozenTrial]) -> StudySnapshot:
+        """The study with these trials, which were read just now."""
+        study = self._study
+        with storage_errors("of the study"):
+            attrs = study.user_attrs
+        version = attrs.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise BadInput(
+                f"the study {study.study_name!r} has schema version {version!r}, this farsearch reads "
+                f"{SCHEMA_VERSION}; use the version that made it"
+            )
+        live: Counter[str] = Counter()
+        records = [self._record(trial, live) for trial in trials]
+        baselines = [record for record in records if record.baseline is not None]
+        # a sibling's trials are compared with a front, and have none of their own
+        front = set() if baselines else pareto_front(records)
+        for i, record in enumerate(records):
+            if record.on_front != (record.number in front):
+                records[i] = dataclasses.replace(record, on_front=not record.on_front)
+                if record.number in self._ended:
+                    self._ended[record.number] = records[i]
+        meta = attrs["meta"]
+        return StudySnapshot(
+            name=study.study_name,
+            settings=StudySettings.from_dict(attrs["settings"]),
+            metric_name=meta["metric"],
+            budget_mib=float(meta["budget_mib"]),
+            n_trials=int(attrs.get("n_trials", 0)),
+            trials=tuple(records),
+            rejected=dict(self._rejected + live),
+            meta=meta,
+            baselines=_best(baselines or _sibling_records(study)),
         )
-    records = [trial_record(trial) for trial in trials]
-    baselines = [record for record in records if record.baseline is not None]
-    # a sibling's trials are compared with a front, and have none of their own
-    front = set() if baselines else pareto_front(records)
-    records = [dataclasses.replace(record, on_front=record.number in front) for record in records]
-    rejected: Counter[str] = Counter()
-    for trial in trials:
-        rejected.update(trial.user_attrs.get("rejected", {}))
-    meta = attrs["meta"]
-    return StudySnapshot(
-        name=study.study_name,
-        settings=StudySettings.from_dict(attrs["settings"]),
-        metric_name=meta["metric"],
-        budget_mib=float(meta["budget_mib"]),
-        n_trials=int(attrs.get("n_trials", 0)),
-        trials=tuple(records),
-        rejected=dict(rejected),
-        meta=meta,
-        baselines=_best(baselines or _sibling_records(study)),
-    )
+
+    def _record(self, trial: StoredTrial | FrozenTrial, live: Counter[str]) -> TrialRecord:
+        """The trial's record, known or parsed. What was rejected before a trial that has not ended goes to ``live``."""
+        known = self._ended.get(trial.number)
+        if known is not None:
+            return known
+        record, ended = trial_record(trial), trial.state.is_finished()
+        (self._rejected if ended else live).update(trial.user_attrs.get("rejected", {}))
+        if ended:
+            self._ended[trial.number] = record
+        return record
 
 
 def _sibling_records(study: Study) -> list[TrialRecord]:
     try:
         with storage_errors("of the study"):
             sibling = load_study(study_name=sibling_name(study.study_name), storage=study._storage)
-            return [trial_record(trial) for trial in sibling.get_trials(deepcopy=False)]
+            return [trial_record(trial) for trial in stored_trials(sibling)]
     except KeyError:
         return []
 

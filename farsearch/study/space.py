@@ -148,6 +148,13 @@ class Space:
             },
         )
 
+    @classmethod
+    def from_settings(cls, data: Mapping[str, Any]) -> Space:
+        """The space of a study's settings, as ``to_dict`` wrote it. It has no starts: the study has queued them."""
+        return cls.from_dict(
+            data["name"], {"schema_version": _SCHEMA, "search": data["search"], "fixed": data["fixed"]}
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The space as JSON types: what a study remembers of it."""
         return {

@@ -1,4 +1,4 @@
-"""Where studies are kept, what makes two runs the same study, and who is at work on one."""
+"""Where studies are kept, and what makes two runs the same study."""
 
 from __future__ import annotations
 
@@ -6,37 +6,62 @@ import difflib
 import json
 import re
 import shutil
-import socket
-import time
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import filelock
 import optuna
-import sqlalchemy.exc
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study._frozen import FrozenStudy
+from sqlalchemy.exc import (
+    ArgumentError,
+    DisconnectionError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.files import disk_errors
 from farsearch.records import SCHEMA_VERSION, StudySettings
+from farsearch.study.database import is_postgres, open_database
 from farsearch.study.journal import damaged, open_journal
+from farsearch.study.locks import DatabaseLocks, FileLocks, Locks
 
-__all__ = ["DIRECTIONS", "Store", "WorkerLock", "sibling_name", "storage_errors", "without_password"]
+__all__ = [
+    "DIRECTIONS",
+    "HEARTBEAT_S",
+    "StorageAway",
+    "Store",
+    "sibling_name",
+    "storage_errors",
+    "without_password",
+]
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 """Metric up, peak memory down, wall time down."""
+
+HEARTBEAT_S = 60
+"""Seconds between the signs of life of a trial in work, where a database keeps the study."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 
 _BASELINES = "/baselines"
 """What the name of a sibling study ends with. A study that a user names has no slash."""
 
+_AWAY = (OperationalError, InterfaceError, DisconnectionError)
+"""Errors of a database that may well answer a little later."""
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+class StorageAway(MissingResource):
+    """The database does not answer now. A search tries again for a while before it gives up with this error."""
 
 
 @contextmanager
@@ -45,15 +70,19 @@ def storage_errors(where: str) -> Iterator[None]:
 
     Args:
         where: the journal's path or the database's URL, without its password.
+
+    Raises:
+        StorageAway: where trying again may help.
+        MissingResource: where it does not.
     """
     try:
         with disk_errors(Path(where)):
             yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error.__cause__ or error).split())[:160]
-        raise MissingResource(
-            f"the storage {where} does not answer: {reason}; start it and run the same command again"
-        ) from error
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        reason = " ".join(str(getattr(cause, "orig", None) or cause or error).split())[:160]
+        kind = StorageAway if isinstance(cause, _AWAY) else MissingResource
+        raise kind(f"the storage {where} does not answer: {reason}; start it and run the same command again") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise damaged(where, error) from error
 
@@ -74,11 +103,13 @@ class Store:
     Args:
         home: folder ``.farsearch`` for the journal, saved tensors, caches and locks.
         url: a database instead of the journal, ``postgresql://...``; None for the journal.
+        heartbeat_s: seconds between the signs of life of a trial in work, in a database.
     """
 
-    def __init__(self, home: Path, url: str | None = None) -> None:
+    def __init__(self, home: Path, url: str | None = None, heartbeat_s: int = HEARTBEAT_S) -> None:
         self.home = home
         self.url = url
+        self._heartbeat_s = heartbeat_s
         self._journal = home / "studies.journal"
         self._storage: BaseStorage | None = None
 
@@ -96,15 +127,26 @@ class Store:
         return self._storage
 
     def _open(self) -> BaseStorage:
-        if self.url is not None:
-            try:
-                return RDBStorage(self.url)
-            except (ImportError, sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError) as error:
-                raise BadInput(
-                    f"--storage {without_password(self.url)} can't be used: {error}; give postgresql://user@host/name"
-                ) from error
-        self.home.mkdir(parents=True, exist_ok=True)
-        return open_journal(self._journal)
+        if self.url is None:
+            self.home.mkdir(parents=True, exist_ok=True)
+            return open_journal(self._journal)
+        shown = without_password(self.url)
+        try:
+            # several that make the tables at once get in each other's way
+            with self.locks.hold("open"):
+                return open_database(self.url, self._heartbeat_s)
+        except (ArgumentError, NoSuchModuleError) as error:
+            raise BadInput(f"--storage {shown} can't be used: {error}; give postgresql://user@host/name") from error
+        except ImportError as error:
+            raise MissingResource(
+                f"--storage {shown} can't be used: {error}; install its driver, for PostgreSQL: "
+                "pip install 'psycopg[binary]'"
+            ) from error
+
+    @cached_property
+    def locks(self) -> Locks:
+        """Locks that all workers of these studies share: of a PostgreSQL server all hosts', otherwise this host's."""
+        return DatabaseLocks(self.url) if self.url is not None and is_postgres(self.url) else FileLocks(self.home)
 
     def exists(self) -> bool:
         """There is something to read; asking creates nothing."""
@@ -122,7 +164,7 @@ class Store:
             return []
         with storage_errors(self.where):
             studies = [study for study in self.storage.get_all_studies() if "settings" in study.user_attrs]
-        return [s.study_name for s in sorted(studies, key=lambda s: float(s.user_attrs.get("touched", 0.0)))]
+        return [study.study_name for study in sorted(studies, key=_touched)]
 
     def load(self, name: str | None = None) -> Study:
         """A study by name, a sibling's too; the latest where none is given.
@@ -155,7 +197,23 @@ class Store:
         if not re.fullmatch(_NAME, name):
             raise BadInput(f"the study name {name!r} is not usable; use letters, digits, '.', '_', '+' and '-'")
         if name in self.names():
-            _check_settings(name, self.load(name), settings)
+            _check_settings(self.load(name), settings)
+
+    def check_here(self, study: Study, settings: StudySettings) -> None:
+        """Refuse to work on a study with what this host has, where that is not what the study was made with.
+
+        Args:
+            settings: of the study's job as it came out on this host.
+
+        Raises:
+            StudyMismatch: naming what differs.
+        """
+        differences = _differences(study, settings)
+        if differences:
+            raise StudyMismatch(
+                f"what is on this host is not what the study {study.study_name!r} was made with (here, there): "
+                f"{differences}; give the same with --data-dir, --model or --device"
+            )
 
     def open(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
         """The study of that name, made where it is not there.
@@ -177,20 +235,21 @@ class Store:
     def _open_study(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
         with storage_errors(self.where):
             self.home.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(self.home / "create.lock"):
+            with self.locks.hold("create"):
                 study = optuna.create_study(
                     study_name=name, storage=self.storage, directions=DIRECTIONS, load_if_exists=True
                 )
                 if study.directions != list(DIRECTIONS):
                     raise BadInput(f"the study {name!r} in {self.where} is no farsearch study; give another --study")
                 if "settings" in study.user_attrs:
-                    _check_settings(name, study, settings)
+                    _check_settings(study, settings)
+                    _add_meta(study, meta)
                 else:
                     # the settings last: a study that a kill left without them is filled in by the next run
                     study.set_user_attr("schema_version", SCHEMA_VERSION)
                     study.set_user_attr("meta", dict(meta))
                     study.set_user_attr("settings", settings.to_dict())
-                study.set_user_attr("touched", time.time())
+                study.set_user_attr("touched", 1 + max(map(_touched, self.storage.get_all_studies())))
                 return study
 
     def delete(self, name: str) -> None:
@@ -213,68 +272,45 @@ class Store:
 
     @contextmanager
     def turn(self, study: str) -> Iterator[None]:
-        """One process at a time proposes a trial, recovers a lost one, or tells what came out of one."""
-        folder = self.folder(study)
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / "turn.lock"):
+        """One worker at a time proposes a trial, recovers a lost one, or tells what came out of one.
+
+        Raises:
+            SQLAlchemyError: when the database does not answer, or the turn was lost meanwhile. What was done in it must
+                then be done again.
+        """
+        with self.locks.hold(f"studies/{study}/turn"):
             yield
 
+    def mirroring(self, study: str, wait: bool) -> AbstractContextManager[bool]:
+        """One process at a time mirrors a study. The block is told whether it may."""
+        return self.locks.hold(f"studies/{study}/mirror", wait)
 
-def _check_settings(name: str, study: Study, settings: StudySettings) -> None:
+
+def _touched(study: FrozenStudy) -> float:
+    """Rises with each run, so that the latest study is found. No clock: hosts' clocks differ."""
+    return float(study.user_attrs.get("touched", 0.0))
+
+
+def _add_meta(study: Study, meta: Mapping[str, Any]) -> None:
+    """What an older version did not know yet is added to what the study says of itself."""
+    known = study.user_attrs["meta"]
+    if not meta.keys() <= known.keys():
+        study.set_user_attr("meta", {**meta, **known})
+
+
+def _differences(study: Study, settings: StudySettings) -> str:
+    """What differs from the study's settings, in a few words; empty where nothing does."""
     theirs = StudySettings.from_dict(study.user_attrs["settings"])
-    if theirs.fingerprint() != settings.fingerprint():
-        differences = settings.differences(theirs)
-        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+    if theirs.fingerprint() == settings.fingerprint():
+        return ""
+    found = settings.differences(theirs)
+    return "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+
+
+def _check_settings(study: Study, settings: StudySettings) -> None:
+    differences = _differences(study, settings)
+    if differences:
         raise StudyMismatch(
-            f"the study {name!r} exists with other settings (now, then): {shown}; "
+            f"the study {study.study_name!r} exists with other settings (now, then): {differences}; "
             "use the same settings, or another name with --study"
         )
-
-
-class WorkerLock:
-    """Held by a worker as long as it lives; a trial whose worker's lock can be taken was abandoned.
-
-    Args:
-        folder: of the study.
-        shared: workers on other machines, whose locks are not in this folder, may work on the study too.
-    """
-
-    def __init__(self, folder: Path, shared: bool = False) -> None:
-        self.name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
-        self._folder, self._shared = folder / "workers", shared
-        with disk_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(self._path(self.name))
-            self._lock.acquire(timeout=0)
-
-    def _path(self, worker: str) -> Path:
-        return self._folder / f"{worker}.lock"
-
-    def close(self) -> None:
-        """The worker ends."""
-        self._lock.release()
-        self._path(self.name).unlink(missing_ok=True)
-
-    def abandoned(self, study: Study) -> list[FrozenTrial]:
-        """RUNNING trials whose worker is gone. Call it in the study's turn."""
-        found = []
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            worker = trial.user_attrs.get("worker")
-            # without a name it died inside its turn, which is ours now
-            if worker is None or (worker != self.name and self._is_dead(worker)):
-                found.append(trial)
-        return found
-
-    def _is_dead(self, worker: str) -> bool:
-        if self._shared and worker.rpartition("-")[0] != socket.gethostname():
-            return False
-        path = self._path(worker)
-        lock = filelock.FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            return False
-        lock.release()
-        path.unlink(missing_ok=True)
-        return True

@@ -97,17 +97,14 @@ def sweep(study_folder: Path, trials: Iterable[TrialRecord]) -> None:
 
     Call it in the study's turn. What a trial left that was cut off before it was told goes too.
     """
-    complete = [trial for trial in trials if trial.state == "complete"]
-    front = pareto_front(complete)
-    kept = {
-        _folder(study_folder, trial.number)
-        for trial in complete
-        if trial.number in front or _within_noise(trial, complete)
-    }
+    complete = {_folder(study_folder, trial.number): trial for trial in trials if trial.state == "complete"}
+    numbers = pareto_front(complete.values())
+    front = [trial for trial in complete.values() if trial.number in numbers]
     needed: set[str] = set()
     for weights in (study_folder / "trials").glob("*/trained.safetensors"):
         notes = weights.with_name("learners.json")
-        if weights.parent in kept and notes.is_file():
+        trial = complete.get(weights.parent)
+        if trial is not None and _within_noise(trial, front) and notes.is_file():
             needed.add(str(read_json(notes)["primed"]))
         else:
             weights.unlink(missing_ok=True)
@@ -116,8 +113,11 @@ def sweep(study_folder: Path, trials: Iterable[TrialRecord]) -> None:
             priming.unlink(missing_ok=True)
 
 
-def _within_noise(trial: TrialRecord, complete: list[TrialRecord]) -> bool:
-    """It would be on the front if it were better by noise."""
+def _within_noise(trial: TrialRecord, front: list[TrialRecord]) -> bool:
+    """It is on the front, or would be if it were better by noise."""
+    if any(other.number == trial.number for other in front):
+        return True
     assert trial.metric is not None
     better = dataclasses.replace(trial, metric=trial.metric + _NOISE * (trial.metric_error or 0.0))
-    return trial.number in pareto_front([better if other is trial else other for other in complete])
+    # what dominates it is on the front, or dominated by what is
+    return trial.number in pareto_front([*front, better])

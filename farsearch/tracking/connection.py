@@ -58,9 +58,13 @@ class Connection:
             yield self.client
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[MlflowClient]:
-        """The same, one process at a time where the database is a file: several would make each run twice."""
-        with self.reading(), contextlib.nullcontext() if self.database is None else _lock(self.database):
+    def writing(self, patience_s: float = _LOCK_SECONDS) -> Iterator[MlflowClient]:
+        """The same, one process at a time where the database is a file: several would make each run twice.
+
+        Args:
+            patience_s: how long another process is waited for.
+        """
+        with self.reading(), contextlib.nullcontext() if self.database is None else _lock(self.database, patience_s):
             yield self.client
 
     def check(self) -> None:
@@ -185,8 +189,8 @@ def _check_server(uri: str) -> None:
         ) from error
 
 
-def _lock(database: Path) -> FileLock:
-    return FileLock(f"{database}.lock", timeout=_LOCK_SECONDS)
+def _lock(database: Path, patience_s: float = _LOCK_SECONDS) -> FileLock:
+    return FileLock(f"{database}.lock", timeout=patience_s)
 
 
 @contextlib.contextmanager
@@ -200,7 +204,7 @@ def _boundary(uri: str) -> Iterator[None]:
         yield
     except Timeout as error:
         raise MissingResource(
-            f"MLflow at {uri} is held by another process for over {_LOCK_SECONDS:.0f} s; try again when that is done"
+            f"MLflow at {uri} is held by another process, a sync perhaps; try again when that is done"
         ) from error
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise MissingResource(

@@ -21,8 +21,11 @@ from farsearch.tables import front_markdown, human_memory, human_metric, human_t
 __all__ = [
     "FRONT_FILTER",
     "LOSS",
+    "ROLE_STUDY",
+    "ROLE_TRIAL",
     "TAG_ARTIFACTS",
     "TAG_DIGEST",
+    "TAG_MIRRORED",
     "TAG_ON_FRONT",
     "TAG_ROLE",
     "TAG_STUDY",
@@ -32,6 +35,7 @@ __all__ = [
     "objective_names",
     "shown_digest",
     "study_content",
+    "study_digest",
     "trial_content",
 ]
 
@@ -43,6 +47,11 @@ TAG_DIGEST = "farsearch.digest"
 """Hash of the values that a run was written with. It is written last, so that it vouches for all of them."""
 TAG_ARTIFACTS = "farsearch.artifacts"
 """Hash of what the artifacts of a parent run show."""
+
+TAG_MIRRORED = "farsearch.mirrored"
+"""On a parent run: hash of the study whose runs were all written, and how many runs were deleted by then."""
+
+ROLE_STUDY, ROLE_TRIAL = "study", "trial"
 
 LOSS = "train_loss"
 """The metric that holds the learning curve."""
@@ -58,6 +67,8 @@ _STATUS: Mapping[str, Status] = {
     "pruned": "KILLED",
     "fail": "FAILED",
 }
+_VERSION = 1
+"""Of what runs hold. It rises when that changes, so that the next sync looks at all of them."""
 _TAG_LIMIT = 8000
 """MLflow cuts longer tag values."""
 
@@ -105,7 +116,7 @@ def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
     """The child run of ``trial``."""
     mark = " · front" if trial.on_front else ""
     tags = {
-        TAG_ROLE: "trial",
+        TAG_ROLE: ROLE_TRIAL,
         TAG_STUDY: snapshot.name,
         TAG_TRIAL: str(trial.number),
         TAG_ON_FRONT: _flag(trial.on_front),
@@ -236,7 +247,7 @@ def study_content(snapshot: StudySnapshot) -> RunContent:
     """The parent run of the study."""
     ended = [trial for trial in snapshot.trials if trial.state not in ("running", "waiting")]
     tags = {
-        TAG_ROLE: "study",
+        TAG_ROLE: ROLE_STUDY,
         TAG_STUDY: snapshot.name,
         "farsearch.fingerprint": snapshot.settings.fingerprint(),
         "farsearch.trials": f"{len(ended)} of {snapshot.n_trials}",
@@ -299,3 +310,17 @@ def shown_digest(snapshot: StudySnapshot, content: RunContent) -> str:
         for t in (*snapshot.complete, *snapshot.baselines)
     ]
     return _digest([shown, dict(content.params), dict(snapshot.rejected), snapshot.budget_mib])
+
+
+def study_digest(snapshot: StudySnapshot, content: RunContent) -> str:
+    """Hash that changes with whatever the study's runs show.
+
+    A trial that ended does not change but for its place on the front, so a few of its values stand for it.
+    """
+    trials = [
+        (t.number, t.state, t.on_front, t.feasible, t.reason, t.metric, t.peak_memory_mib, t.wall_time_s,
+         t.host_seconds, None if t.config is None else t.config.learning_rate, len(t.curve))
+        for t in snapshot.trials
+    ]  # fmt: skip
+    tags, params = dict(content.tags), dict(content.params)
+    return _digest([_VERSION, trials, content.name, content.status, tags, params])

@@ -6,17 +6,37 @@ MLflow's active run is state of a thread, so everything goes through ``MlflowCli
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 
 from farsearch.records import JobSpec
-from farsearch.tracking.content import LOSS, TAG_ARTIFACTS, TAG_DIGEST, TAG_ROLE, TAG_STUDY, TAG_TRIAL, RunContent
+from farsearch.tracking.content import (
+    LOSS,
+    ROLE_STUDY,
+    ROLE_TRIAL,
+    TAG_ARTIFACTS,
+    TAG_DIGEST,
+    TAG_MIRRORED,
+    TAG_ROLE,
+    TAG_STUDY,
+    TAG_TRIAL,
+    RunContent,
+)
 
-__all__ = ["Outcome", "StudyRuns", "dataset_of", "read_runs", "write_run"]
+__all__ = [
+    "Outcome",
+    "StudyRuns",
+    "count_deleted",
+    "dataset_of",
+    "find_parents",
+    "find_trial",
+    "read_runs",
+    "write_run",
+]
 
 Outcome = Literal["created", "updated", "unchanged"]
 
@@ -42,24 +62,49 @@ def read_runs(client: MlflowClient, experiment_id: str, study: str) -> StudyRuns
     """All runs of ``study`` with their last values, by one paged search."""
     parents: list[Run] = []
     children: dict[int, list[Run]] = {}
+    for run in _search(client, experiment_id, _tagged(TAG_STUDY, study)):
+        tags = run.data.tags
+        if tags.get(TAG_ROLE) == ROLE_STUDY:
+            parents.append(run)
+        elif tags.get(TAG_TRIAL, "").isdecimal():
+            children.setdefault(int(tags[TAG_TRIAL]), []).append(run)
+    return StudyRuns(_best_first(parents), {number: _best_first(runs) for number, runs in children.items()})
+
+
+def find_parents(client: MlflowClient, experiment_id: str, study: str) -> list[Run]:
+    """The study's own runs alone, the one to keep first."""
+    return _best_first(_search(client, experiment_id, _tagged(TAG_STUDY, study), _tagged(TAG_ROLE, ROLE_STUDY)))
+
+
+def find_trial(client: MlflowClient, experiment_id: str, study: str, number: int) -> list[Run]:
+    """The runs of one trial, the one to keep first."""
+    return _best_first(_search(client, experiment_id, _tagged(TAG_STUDY, study), _tagged(TAG_TRIAL, str(number))))
+
+
+def count_deleted(client: MlflowClient, experiment_id: str, study: str) -> int:
+    """How many runs of the study's trials were deleted, by a mirror or by a user, and can still be brought back."""
+    tags = (_tagged(TAG_STUDY, study), _tagged(TAG_ROLE, ROLE_TRIAL))
+    return sum(1 for _ in _search(client, experiment_id, *tags, view=ViewType.DELETED_ONLY))
+
+
+def _tagged(tag: str, value: str) -> str:
+    return f"tags.`{tag}` = '{value}'"
+
+
+def _search(client: MlflowClient, experiment_id: str, *filters: str, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
+    """The runs that all filters let through, page by page."""
     token: str | None = None
     while True:
-        page = client.search_runs([experiment_id], max_results=_PAGE, page_token=token)
-        for run in page:
-            tags = run.data.tags
-            if tags.get(TAG_STUDY) != study:
-                continue
-            if tags.get(TAG_ROLE) == "study":
-                parents.append(run)
-            elif tags.get(TAG_TRIAL, "").isdecimal():
-                children.setdefault(int(tags[TAG_TRIAL]), []).append(run)
+        page = client.search_runs([experiment_id], " AND ".join(filters), view, _PAGE, page_token=token)
+        yield from page
         token = page.token
         if not token:
-            break
-    for runs in (parents, *children.values()):
-        # What is wholly written comes first, then what every reader puts first.
-        runs.sort(key=lambda run: (TAG_DIGEST not in run.data.tags, run.info.start_time, run.info.run_id))
-    return StudyRuns(parents, children)
+            return
+
+
+def _best_first(runs: Iterable[Run]) -> list[Run]:
+    """What is wholly written comes first, then what every reader puts first."""
+    return sorted(runs, key=lambda run: (TAG_DIGEST not in run.data.tags, run.info.start_time, run.info.run_id))
 
 
 def dataset_of(job: JobSpec) -> DatasetInput:
@@ -157,7 +202,7 @@ def _write_values(client: MlflowClient, run: Run, content: RunContent, timestamp
 
 
 def _stale_tags(held: Mapping[str, str], wanted: Mapping[str, str]) -> Iterable[str]:
-    kept = {*wanted, TAG_DIGEST, TAG_ARTIFACTS}
+    kept = {*wanted, TAG_DIGEST, TAG_ARTIFACTS, TAG_MIRRORED}
     return [key for key in held if key.startswith(_OURS) and key not in kept]
 
 

@@ -1,39 +1,53 @@
-"""The mirror as a whole: syncing a study into MLflow and reading it back."""
+"""The mirror as a whole: syncing a study into MLflow, following one that grows, and reading it back."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
-import urllib.request
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Run
 
 from farsearch.errors import MissingResource
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.tracking.artifacts import write_files
 from farsearch.tracking.connection import Connection, connect
-from farsearch.tracking.content import (
-    LOSS,
-    TAG_ARTIFACTS,
-    RunContent,
-    family,
-    shown_digest,
-    study_content,
-    trial_content,
+from farsearch.tracking.content import LOSS, RunContent, family, study_content, trial_content
+from farsearch.tracking.parent import (
+    is_mirrored,
+    mark_mirrored,
+    unmark,
+    write_artifacts,
+    write_experiment,
+    write_parent,
 )
-from farsearch.tracking.runs import Outcome, dataset_of, read_runs, write_run
-from farsearch.tracking.views import experiment_tags, saved_view_id
+from farsearch.tracking.runs import dataset_of, find_parents, find_trial, read_runs, write_run
+from farsearch.tracking.views import saved_view_id
 
 __all__ = ["SyncResult", "Tracker", "open_tracking"]
 
 Progress = Callable[[int, int], None]
 Spans = Mapping[int, tuple[int, int]]
+
+
+_FOLLOW_PATIENCE_S = 5.0
+"""How long a running search waits for a sync that somebody else makes."""
+_PAUSE_PER_DRAWING = 19.0
+"""Seconds without drawing for each second of drawing."""
+_ENDED = ("complete", "pruned", "fail")
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """What MLflow is known to hold of a study: where, and the trials as they were mirrored."""
+
+    experiment: str
+    parent: str
+    trials: Mapping[int, TrialRecord]
+    draw_after: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,7 @@ class Tracker:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._followed: dict[str, _Followed] = {}
 
     @property
     def uri(self) -> str:
@@ -70,6 +85,8 @@ class Tracker:
     def sync(self, snapshot: StudySnapshot, progress: Progress | None = None) -> SyncResult:
         """Makes MLflow show ``snapshot`` and writes only what differs.
 
+        Where a sync came to its end, the study has not changed since and no run was deleted, the runs are not read.
+
         Args:
             progress: called after each trial with the number of trials done and their total.
 
@@ -77,19 +94,68 @@ class Tracker:
             MissingResource: where the server does not answer or the database can't be written. What was written
                 stays, and the next sync goes on from there.
         """
+        self._followed.pop(snapshot.name, None)
+        content, total = study_content(snapshot), len(snapshot.trials)
         with self._connection.writing() as client:
-            experiment = self._experiment(client, snapshot)
-            runs = read_runs(client, experiment, snapshot.name)
-            numbers = {trial.number for trial in snapshot.trials}
-            stale = [run for number, held in runs.children.items() for run in held[number in numbers :]]
-            for run in [*runs.parents[1:], *stale]:
-                client.delete_run(run.info.run_id)
-            kept = {number: held[0] for number, held in runs.children.items() if number in numbers}
-            spans = _spans([trial for trial in snapshot.trials if trial.number not in kept])
-            begin = min((start for start, _ in spans.values()), default=_now_ms())
-            parent = _write_parent(client, experiment, next(iter(runs.parents), None), snapshot, begin)
-            done = _write_trials(client, experiment, parent, kept, snapshot, spans, progress)
-        return SyncResult(done["created"], done["updated"], done["unchanged"], len(stale))
+            experiment = write_experiment(client, self._connection, snapshot)
+            parents = find_parents(client, experiment, snapshot.name)
+            if len(parents) == 1 and is_mirrored(client, experiment, parents[0], snapshot, content):
+                parent, done, stale = parents[0].info.run_id, {"unchanged": total}, []
+                if progress is not None:
+                    progress(total, total)
+            else:
+                for run in parents[:1]:
+                    unmark(client, run)
+                runs = read_runs(client, experiment, snapshot.name)
+                numbers = {trial.number for trial in snapshot.trials}
+                stale = [run for number, held in runs.children.items() for run in held[number in numbers :]]
+                for run in [*parents[1:], *stale]:
+                    client.delete_run(run.info.run_id)
+                kept = {number: held[0] for number, held in runs.children.items() if number in numbers}
+                spans = _spans([trial for trial in snapshot.trials if trial.number not in kept])
+                begin = min((start for start, _ in spans.values()), default=_now_ms())
+                parent = write_parent(client, experiment, next(iter(parents), None), snapshot, content, begin)
+                done = _write_trials(client, experiment, parent, kept, snapshot, snapshot.trials, spans, progress)
+                mark_mirrored(client, experiment, parent, snapshot, content)
+            write_artifacts(client, parent, snapshot, content)
+            self._followed[snapshot.name] = _Followed(experiment, parent, _by_number(snapshot))
+        return SyncResult(done.get("created", 0), done.get("updated", 0), done.get("unchanged", 0), len(stale))
+
+    def follow(self, snapshot: StudySnapshot) -> None:
+        """Mirrors what a search has changed since this tracker last saw the study: for a call after every trial.
+
+        The first call is a ``sync``. Later ones read and write the runs of trials that ended or moved on or off the
+        front, and draw the study's pictures anew as often as that takes a twentieth of the time. A ``sync`` at the end
+        brings the rest.
+
+        Raises:
+            MissingResource: where MLflow can't be written, or a sync holds it. The next call catches up.
+        """
+        if snapshot.name not in self._followed:
+            self.sync(snapshot)
+            return
+        with self._connection.writing(_FOLLOW_PATIENCE_S) as client:
+            # where something fails on the way, nobody knows what is there, and the next call looks at everything
+            followed = self._followed.pop(snapshot.name)
+            changed = [t for t in snapshot.trials if t.state in _ENDED and followed.trials.get(t.number) != t]
+            content = study_content(snapshot)
+            held = {t.number: find_trial(client, followed.experiment, snapshot.name, t.number) for t in changed}
+            kept = {number: runs[0] for number, runs in held.items() if runs}
+            spans = _spans([trial for trial in changed if trial.number not in kept])
+            parent = write_parent(
+                client, followed.experiment, client.get_run(followed.parent), snapshot, content, _now_ms()
+            )
+            _write_trials(client, followed.experiment, parent, kept, snapshot, changed, spans, None)
+            if all(trial.state in _ENDED for trial in snapshot.trials):
+                mark_mirrored(client, followed.experiment, parent, snapshot, content)
+            seen = {trial.number: trial for trial in changed}
+            after = dataclasses.replace(followed, parent=parent, trials={**followed.trials, **seen})
+            if time.monotonic() >= followed.draw_after:
+                started = time.monotonic()
+                write_artifacts(client, parent, snapshot, content)
+                now = time.monotonic()
+                after = dataclasses.replace(after, draw_after=now + _PAUSE_PER_DRAWING * (now - started))
+            self._followed[snapshot.name] = after
 
     def trials(self, study: str) -> dict[int, dict[str, dict[str, Any]]]:
         """What MLflow holds of ``study``, by number of the trial: ``params`` (texts), ``metrics`` and ``tags``."""
@@ -128,59 +194,6 @@ class Tracker:
         view = f"workflowType=machine_learning&viewStateShareKey={saved_view_id(study)}"
         return f"#/experiments/{experiment.experiment_id}/runs?{view}"
 
-    def _experiment(self, client: MlflowClient, snapshot: StudySnapshot) -> str:
-        """Id of the experiment of the study's family, made or brought back, with description and saved views."""
-        name = family(snapshot.name)
-        location = self._connection.artifact_location(name)
-        experiment = client.get_experiment_by_name(name)
-        if experiment is not None and experiment.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment.experiment_id)
-        if experiment is not None and _moved(experiment, location):
-            # MLflow can't change where artifacts go: its runs would write to where the folder was.
-            client.rename_experiment(experiment.experiment_id, f"{name} (before a move, {time.time_ns()})")
-            client.delete_experiment(experiment.experiment_id)
-            experiment = None
-        if experiment is None:
-            experiment = _create_experiment(client, name, location)
-        for key, value in experiment_tags(snapshot).items():
-            # Siblings share the experiment: only the study that it is named after may change what another wrote.
-            if experiment.tags.get(key) != value and (snapshot.name == name or key not in experiment.tags):
-                client.set_experiment_tag(experiment.experiment_id, key, value)
-        return str(experiment.experiment_id)
-
-
-def _moved(experiment: Experiment, location: str | None) -> bool:
-    """Whether the database was moved to another folder since the experiment was made."""
-    held = experiment.artifact_location
-    if location is None or held == location or not held.startswith("file:"):
-        return False
-    return not Path(urllib.request.url2pathname(held.removeprefix("file://"))).exists()
-
-
-def _create_experiment(client: MlflowClient, name: str, location: str | None) -> Experiment:
-    try:
-        made = client.create_experiment(name, artifact_location=location)
-    except MlflowException as error:
-        held = client.get_experiment_by_name(name)
-        if error.error_code != "RESOURCE_ALREADY_EXISTS" or held is None:
-            raise
-        return held  # another host was faster
-    return client.get_experiment(made)
-
-
-def _write_parent(client: MlflowClient, experiment: str, held: Run | None, snapshot: StudySnapshot, begin: int) -> str:
-    """Writes the study's own run and, where what they show has changed, its artifacts. The run's id."""
-    content, span = study_content(snapshot), (begin, _now_ms())
-    run_id, _ = write_run(client, experiment, held, content, span, dataset_of(snapshot.settings.job))
-    digest = shown_digest(snapshot, content)
-    known = held is not None and held.info.run_id == run_id and held.data.tags.get(TAG_ARTIFACTS) == digest
-    if not known or not client.list_artifacts(run_id):
-        with TemporaryDirectory() as folder:
-            write_files(snapshot, Path(folder))
-            client.log_artifacts(run_id, folder)
-        client.set_tag(run_id, TAG_ARTIFACTS, digest)
-    return run_id
-
 
 def _write_trials(
     client: MlflowClient,
@@ -188,23 +201,29 @@ def _write_trials(
     parent: str,
     held: Mapping[int, Run],
     snapshot: StudySnapshot,
+    trials: Sequence[TrialRecord],
     spans: Spans,
     progress: Progress | None,
-) -> dict[Outcome, int]:
-    """Writes the runs of all trials that differ; how many were created, updated and unchanged."""
+) -> dict[str, int]:
+    """Writes the runs of those ``trials`` that differ; how many were created, updated and unchanged."""
     dataset = dataset_of(snapshot.settings.job)
-    done: dict[Outcome, int] = {"created": 0, "updated": 0, "unchanged": 0}
-    for i, trial in enumerate(snapshot.trials, start=1):
+    done: Counter[str] = Counter()
+    for i, trial in enumerate(trials, start=1):
         content = trial_content(snapshot, trial)
-        content = replace(content, tags={**content.tags, "mlflow.parentRunId": parent})
+        content = dataclasses.replace(content, tags={**content.tags, "mlflow.parentRunId": parent})
         now = _now_ms()
         _, outcome = write_run(
             client, experiment, held.get(trial.number), content, spans.get(trial.number, (now, now)), dataset
         )
         done[outcome] += 1
         if progress is not None:
-            progress(i, len(snapshot.trials))
+            progress(i, len(trials))
     return done
+
+
+def _by_number(snapshot: StudySnapshot) -> dict[int, TrialRecord]:
+    """The trials that have ended."""
+    return {trial.number: trial for trial in snapshot.trials if trial.state in _ENDED}
 
 
 def _now_ms() -> int:

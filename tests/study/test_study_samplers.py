@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -13,6 +14,7 @@ from optuna.trial import TrialState
 
 from farsearch.errors import BadInput, NoFeasibleTrial
 from farsearch.study.journal import open_journal
+from farsearch.study.pricing import KnownCosts
 from farsearch.study.samplers import PROPOSALS, SAMPLERS, GatedSampler, make_sampler
 from farsearch.study.store import DIRECTIONS
 
@@ -34,6 +36,12 @@ def objective(params: Mapping[str, Any]) -> list[float]:
     return [kept - abs(params["rate"] - 3e-4) * 1e3 + params["priming"], 100 + 50 * kept, 10 + kept]
 
 
+def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
+    """The objective's costs; everything fits."""
+    costs = np.array([objective(each)[1:] for each in params])
+    return KnownCosts(costs[:, 0], costs[:, 1], np.ones(len(costs), dtype=np.bool_))
+
+
 def study_in(journal: Path) -> optuna.Study:
     """The study in a journal, opened as a new process opens it."""
     return optuna.create_study(
@@ -46,7 +54,7 @@ def search(journal: Path, name: str, trials: int, gate: Any = open_gate) -> optu
     study = study_in(journal)
     for _ in range(trials):
         count = len(study.get_trials(deepcopy=False))
-        study.sampler = GatedSampler(make_sampler(name, 0, count), SPACE, gate)
+        study.sampler = GatedSampler(make_sampler(name, SPACE, price, 0, count), SPACE, gate)
         trial = study.ask(SPACE)
         trial.set_constraint("memory", -0.5)
         study.tell(trial, objective(trial.params))
@@ -57,7 +65,7 @@ def search(journal: Path, name: str, trials: int, gate: Any = open_gate) -> optu
 def test_a_restart_changes_nothing(tmp_path: Path, name: str) -> None:
     """Half of the trials, a new process's view of the study, and the other half are the same as all in one go.
 
-    No two are alike. The samplers draw at random for ten trials, NSGA-II for twelve, before they model anything.
+    No two are alike. Optuna's samplers draw at random for ten trials, NSGA-II for twelve, before they model anything.
     """
     half = 7 if name == "nsga2" else 6
     search(tmp_path / "two.journal", name, half)
@@ -83,7 +91,7 @@ def test_what_the_gate_refuses_never_becomes_a_trial(tmp_path: Path, name: str) 
     study = study_in(tmp_path / "journal")
     refused = 0
     for number in range(12):
-        study.sampler = sampler = GatedSampler(make_sampler(name, 1, number), SPACE, gate)
+        study.sampler = sampler = GatedSampler(make_sampler(name, SPACE, price, 1, number), SPACE, gate)
         trial = study.ask(SPACE)
         seen.append(trial.params)
         study.tell(trial, objective(trial.params))
@@ -97,7 +105,7 @@ def test_what_the_gate_refuses_never_becomes_a_trial(tmp_path: Path, name: str) 
 def test_two_hundred_refusals_end_the_asking(tmp_path: Path) -> None:
     """A gate that lets nothing through is asked 200 times, then there is an error that counts the reasons."""
     study = study_in(tmp_path / "journal")
-    study.sampler = sampler = GatedSampler(make_sampler("random", 0), SPACE, lambda params: "memory")
+    study.sampler = sampler = GatedSampler(make_sampler("random", SPACE, price, 0), SPACE, lambda params: "memory")
     with pytest.raises(NoFeasibleTrial, match=r"none of 200 proposals .*memory 200"):
         study.ask(SPACE)
     assert sampler.refusals == {"memory": PROPOSALS}
@@ -108,7 +116,7 @@ def test_a_queued_trial_needs_no_proposal(tmp_path: Path) -> None:
     study = study_in(tmp_path / "journal")
     params = {"priming": 0.1, "fraction_0": 0.2, "fraction_1": 0.4, "fraction_2": 0.6, "rate": 1e-4}
     study.enqueue_trial(params)
-    study.sampler = sampler = GatedSampler(make_sampler("tpe", 0), SPACE, lambda params: "memory")
+    study.sampler = sampler = GatedSampler(make_sampler("tpe", SPACE, price, 0), SPACE, lambda params: "memory")
     assert study.ask(SPACE).params == params
     assert not sampler.refusals
 
@@ -126,15 +134,28 @@ def test_samplers_go_on_after_stopped_and_failed_trials(tmp_path: Path, name: st
 
 def test_an_unknown_sampler_is_named() -> None:
     """One line with the name and those there are."""
-    with pytest.raises(BadInput, match=r"'tqe' is unknown; it must be one of tpe, nsga2, gp, random"):
-        make_sampler("tqe")
+    with pytest.raises(BadInput, match=r"'tqe' is unknown; it must be one of known-cost, tpe, nsga2, gp, random"):
+        make_sampler("tqe", SPACE, price)
+
+
+def test_a_sampler_that_repeats_itself_does_not_end_the_search(tmp_path: Path) -> None:
+    """When an inner sampler proposes the same again and again, the gate is shown random proposals in its place."""
+    only = {"rate": FloatDistribution(1e-5, 1e-3, log=True)}
+
+    class Stubborn(optuna.samplers.RandomSampler):
+        def sample_independent(self, *_args: Any) -> Any:
+            return 1e-4
+
+    study = study_in(tmp_path / "journal")
+    study.sampler = GatedSampler(Stubborn(), only, lambda params: "duplicate" if params["rate"] == 1e-4 else None)
+    assert study.ask(only).params["rate"] != 1e-4
 
 
 def test_seeds_depend_on_every_part() -> None:
     """Another study seed or another trial gives another stream; the same parts give the same."""
 
     def draw(*parts: object) -> float:
-        study = optuna.create_study(sampler=make_sampler("random", *parts))
+        study = optuna.create_study(sampler=make_sampler("random", SPACE, price, *parts))
         return float(study.ask({"x": FloatDistribution(0, 1)}).params["x"])
 
     assert draw(0, 1) == draw(0, 1)

@@ -25,7 +25,7 @@ from farsearch.study.nearest import nearest_fit
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space, load_space
-from farsearch.study.store import Store, WorkerLock
+from farsearch.study.store import Store
 from farsearch.study.trials import load_trial, sweep
 from farsearch.training import Bench
 from tests.factories import make_snapshot, make_trial
@@ -315,7 +315,7 @@ def test_a_trial_of_a_dead_worker_is_recovered_once(bed: Bed, tmp_path: Path) ->
     """A RUNNING trial whose worker is gone is failed, its parameters queued once, also when a recovery is cut off."""
     search = bed.search(tmp_path)
     trial = search.study.ask(search.distributions)
-    trial.set_user_attr("worker", WorkerLock(tmp_path / "other").name)
+    trial.set_user_attr("worker", "gone-0123456789ab")
     # a recovery that was killed after it had queued the parameters
     search._queue_again(search.study.trials[0], 1)
     watcher = Notes()
@@ -344,7 +344,7 @@ def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Pat
     """What the host has no memory for would kill each run for ever: after three kills it is not tried again."""
     search = bed.search(tmp_path)
     trial = search.study.ask(search.distributions)
-    trial.set_user_attr("worker", WorkerLock(tmp_path / "other").name)
+    trial.set_user_attr("worker", "gone-0123456789ab")
     trial.set_user_attr("kills", 2)
     snapshot = bed.search(tmp_path).run(2)
     assert "killed 3 times, so it is not tried again" in snapshot.trials[0].reason

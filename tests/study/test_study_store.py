@@ -1,4 +1,4 @@
-"""Where studies are kept: names, settings that must not change, a journal that survives, workers that die."""
+"""Where studies are kept: names, settings that must not change, a journal that survives."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy.exc
 from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState
 
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.records import StudySettings
 from farsearch.study.journal import open_journal
 from farsearch.study.snapshot import snapshot_of
-from farsearch.study.store import Store, WorkerLock, storage_errors, without_password
+from farsearch.study.store import StorageAway, Store, storage_errors, without_password
 from tests.factories import make_settings
 
 META = {"metric": "accuracy", "budget_mib": 2000.0}
@@ -244,60 +244,6 @@ def test_a_reader_that_has_gone_is_no_full_disk() -> None:
         raise BrokenPipeError
 
 
-HOLD = """
-    import sys, time
-    from pathlib import Path
-    from optuna.distributions import FloatDistribution
-    from farsearch.study.store import Store, WorkerLock
-    store = Store(Path(sys.argv[1]))
-    study = store.load("s")
-    lock = WorkerLock(store.folder("s"))
-    trial = study.ask({"rate": FloatDistribution(0.0, 1.0)})
-    trial.set_user_attr("worker", lock.name)
-    print(trial.number, flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_worker_is_found_and_a_living_one_is_not(tmp_path: Path) -> None:
-    """A process that holds a trial is left alone until it is killed; then its trial counts as abandoned."""
-    study = open_study(tmp_path)
-    command = [sys.executable, "-c", textwrap.dedent(HOLD), str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        number = int(child.stdout.readline())
-        lock = WorkerLock(Store(tmp_path).folder("s"))
-        assert lock.abandoned(study) == []
-        child.kill()
-        child.wait()
-        assert [trial.number for trial in lock.abandoned(study)] == [number]
-        lock.close()
-    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
-
-
-def test_a_trial_without_a_worker_died_in_its_turn(tmp_path: Path) -> None:
-    """A trial is given its worker's name within the study's turn: one without a name has nobody."""
-    study = open_study(tmp_path)
-    lock = WorkerLock(tmp_path / "folder")
-    unnamed, own = study.ask(SPACE), study.ask(SPACE)
-    own.set_user_attr("worker", lock.name)
-    assert [trial.number for trial in lock.abandoned(study)] == [unnamed.number]
-    lock.close()
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_workers_of_other_hosts_are_judged_only_by_locks_that_are_here(tmp_path: Path, shared: bool) -> None:
-    """In one folder a lock tells of any worker, also when the host was renamed as a container is.
-
-    With a database, another host's lock is not here and tells nothing.
-    """
-    study = open_study(tmp_path)
-    study.ask(SPACE).set_user_attr("worker", "elsewhere-0123456789ab")
-    lock = WorkerLock(tmp_path / "folder", shared=shared)
-    assert len(lock.abandoned(study)) == (0 if shared else 1)
-    lock.close()
-
-
 CREATE = """
     import sys
     from pathlib import Path
@@ -307,6 +253,51 @@ CREATE = """
     study = Store(Path(sys.argv[1])).open("s", make_settings(), {"metric": "accuracy", "budget_mib": 1.0})
     print(study._study_id)
 """
+
+
+def test_no_clock_orders_the_studies(tmp_path: Path) -> None:
+    """The latest is the one that was used last, also after one that an older version marked with a time of day."""
+    for name in ("old", "new", "other"):
+        open_study(tmp_path, name)
+    store = Store(tmp_path)
+    assert [store.load(name).user_attrs["touched"] for name in ("old", "new", "other")] == [1, 2, 3]
+    store.load("old").set_user_attr("touched", 1.7e9)
+    assert store.load().study_name == "old"
+    open_study(tmp_path, "new")
+    assert Store(tmp_path).names() == ["other", "old", "new"]
+
+
+def test_what_an_older_version_did_not_say_is_added(tmp_path: Path) -> None:
+    """Opening a study again adds what it does not say of itself yet, and changes nothing that it does say."""
+    open_study(tmp_path)
+    study = Store(tmp_path).open("s", make_settings(), {"metric": "other", "options": {"task": "sst2"}})
+    assert study.user_attrs["meta"] == {**META, "options": {"task": "sst2"}}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("server closed")), StorageAway),
+        (sqlalchemy.exc.DisconnectionError("gone"), StorageAway),
+        (sqlalchemy.exc.ProgrammingError("SELECT 1", {}, Exception("permission denied")), MissingResource),
+    ],
+)
+def test_only_what_may_pass_is_worth_trying_again(error: Exception, kind: type[MissingResource]) -> None:
+    """A server that does not answer may do so later; one that refuses what it is asked will go on to.
+
+    Both are told in the same way, wherever Optuna packed them up.
+    """
+
+    def refuse(packed: bool) -> None:
+        with storage_errors("db"):
+            if packed:
+                raise optuna.exceptions.StorageInternalError("packed") from error
+            raise error
+
+    for packed in (False, True):
+        with pytest.raises(MissingResource, match="the storage db does not answer: ") as caught:
+            refuse(packed)
+        assert type(caught.value) is kind
 
 
 def test_two_processes_make_one_study(tmp_path: Path) -> None:

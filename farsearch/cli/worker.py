@@ -1,0 +1,180 @@
+"""``farsearch worker``: joins a search that another process started, on this host or another."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from farsearch.cli.options import AboveZero, heartbeat_option, open_store, storage_option, study_argument, typed_command
+from farsearch.cli.terminal import make_console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from farsearch.cost.price import Cost
+    from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+    from farsearch.study.search import Search, Watcher
+    from farsearch.study.store import Store
+
+__all__ = ["COMMANDS", "Reports"]
+
+_STEPS_S = 0.25
+"""Between two reports of training steps."""
+
+
+@click.command()
+@study_argument
+@click.option("--data-dir", type=click.Path(path_type=Path),
+              help="Folder with the study's data on this host.  [default: where the run had it]")  # fmt: skip
+@click.option("--model", metavar="NAME", help="Folder of its model on this host.  [default: where the run had it]")
+@click.option("--device", metavar="NAME", help="Its profile on this host, a .toml file.  [default: by its name]")
+@click.option("--timeout", type=AboveZero(), metavar="S", help="Start no trial after so many seconds.")
+@storage_option
+@click.option("--tracking-uri", metavar="URI", envvar="FARSEARCH_TRACKING_URI",
+              help="MLflow's server, http://..., to mirror the study in.  [default: others mirror it]")  # fmt: skip
+@heartbeat_option
+@click.option("--for-run", is_flag=True, hidden=True,
+              help="Started by run --workers: says on stdout what it does, and ends when stdin does.")  # fmt: skip
+def worker(
+    study: str | None,
+    data_dir: Path | None,
+    model: str | None,
+    device: str | None,
+    timeout: float | None,
+    storage: str | None,
+    tracking_uri: str | None,
+    heartbeat: int | None,
+    for_run: bool,
+) -> None:
+    """Join a study that runs, from this host or another, until it has all its trials.
+
+    What the study trains is in its storage; data and model must be on this host too, and the same. Ctrl-C ends the
+    worker and leaves its trial to the others. Any number of workers may come and go.
+
+    \b
+    Examples:
+      farsearch worker demo
+      farsearch worker sst2-minilm-jetson-nano-default --storage postgresql://me@server/studies
+      farsearch worker demo --storage postgresql://me@server/studies --tracking-uri http://server:5000
+      farsearch worker team --storage postgresql://me@server/studies --data-dir glue/SST-2 --model models/minilm
+    """
+    store = open_store(storage, heartbeat)
+    if for_run:
+        _end_with_parent()
+        search = _join(store, study, Reports(), data_dir=data_dir, model=model, device=device)
+        search.run(timeout_s=timeout)
+    else:
+        _work(store, study, timeout, tracking_uri, data_dir=data_dir, model=model, device=device)
+
+
+COMMANDS = (worker,)
+
+
+def _join(store: Store, name: str | None, watcher: Watcher, **here: Any) -> Search:
+    """A search of the study with what this host has.
+
+    Raises:
+        StudyMismatch: when that is not what the study was made with.
+    """
+    from farsearch.errors import BadInput
+    from farsearch.jobs import rejoin_job
+    from farsearch.records import StudySettings
+    from farsearch.study.search import Search
+    from farsearch.study.store import storage_errors
+
+    study = store.load(name)
+    with storage_errors(store.where):
+        about = study.user_attrs
+    if "sampler" not in about:
+        raise BadInput(f"the study {study.study_name!r} has not begun; wait for its farsearch run, or start that again")
+    settings = StudySettings.from_dict(about["settings"])
+    job = rejoin_job(study.study_name, settings, about["meta"], store, watcher.note, **here)
+    store.check_here(study, job.settings)
+    bench = job.bench(store)
+    return Search(study, store, bench, job.pricer(bench), job.space, about["sampler"], job.settings.plan, watcher)
+
+
+def _work(store: Store, name: str | None, timeout: float | None, tracking_uri: str | None, **here: Any) -> None:
+    """A worker that a user started: shows what it does, and mirrors the study where it is told to."""
+    from farsearch.cli.mirror import open_mirror
+    from farsearch.cli.progress import SearchProgress
+    from farsearch.study.snapshot import snapshot_of
+
+    console = make_console(stderr=True)
+    mirror = None if tracking_uri is None else open_mirror(console, store, tracking_uri)
+    before = snapshot_of(store.load(name))
+    console.print(f"worker of study {before.name} in {store.where}")
+    with SearchProgress(console, before.n_trials, before.metric_name, mirror or _nowhere) as progress:
+        progress.already(before)
+        try:
+            snapshot = _join(store, before.name, progress, **here).run(timeout_s=timeout)
+        except KeyboardInterrupt:
+            console.print(f"interrupted; other workers go on. To join again:\n  {typed_command()}")
+            raise
+    warning = None if mirror is None else mirror.last(snapshot)
+    if warning is not None:
+        console.print(warning)
+    console.print(f"study {snapshot.name} has {len(snapshot.complete)} trained trials")
+
+
+def _nowhere(_: StudySnapshot) -> None:
+    """The mirror of a worker that has none."""
+
+
+class Reports:
+    """A watcher that tells the process that started this one, a line of JSON each on stdout."""
+
+    def __init__(self, write: Callable[[str], None] | None = None) -> None:
+        self._write = write or _write_line
+        self._number: int | None = None
+        self._stepped = -math.inf
+
+    def _report(self, event: str, **values: Any) -> None:
+        self._write(json.dumps({"event": event, **values}))
+
+    def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
+        """A trial begins."""
+        from farsearch.cli.progress import trial_title
+
+        self._number = number
+        self._report("began", number=number, text=trial_title(number, config, cost))
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """A training step is done, which a reader need not know of each."""
+        now = time.monotonic()
+        if now - self._stepped > _STEPS_S:
+            self._stepped = now
+            self._report("stepped", number=self._number, text=f"step {step}/{steps}, loss {loss:.3f}")
+
+    def note(self, text: str) -> None:
+        """Something took time or went another way."""
+        self._report("note", text=text)
+
+    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+        """A trial is told."""
+        self._report("told", number=record.number)
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _end_with_parent() -> None:
+    """Give back the trial and end when the process that holds the other end of stdin is gone, however it went."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

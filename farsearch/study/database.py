@@ -1,0 +1,106 @@
+"""A database in the place of the journal: its address, its connections, Optuna's storage in it."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import URL, Engine, make_url
+
+__all__ = ["close_with", "is_postgres", "lock_engine", "open_database"]
+
+_PATIENT = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""What libpq is told unless the address says otherwise: a server that vanished is noticed within a minute."""
+
+_STALE_AFTER = 3
+"""Heartbeats that a worker may miss before its trial counts as stale."""
+
+_STORAGE_SESSION = ("SET TIME ZONE 'UTC'",)
+"""Heartbeats are kept without a time zone, so all hosts must write and compare them in one."""
+
+_LOCK_SESSION = (
+    # a lock is waited for as long as it takes
+    "SET statement_timeout = 0",
+    "SET lock_timeout = 0",
+    # and one that is held by a host that vanished goes within a minute, not within the hours of most systems
+    "SET tcp_keepalives_idle = 30",
+    "SET tcp_keepalives_interval = 10",
+    "SET tcp_keepalives_count = 3",
+)
+
+
+def is_postgres(url: str) -> bool:
+    """The address is that of a PostgreSQL server."""
+    return url.startswith(("postgresql:", "postgresql+", "postgres:"))
+
+
+def open_database(url: str, heartbeat_s: int) -> RDBStorage:
+    """Optuna's storage in a database, whose tables are made where they are not there.
+
+    Args:
+        heartbeat_s: seconds between the signs of life of a trial in work. A trial that missed three of them is stale,
+            by the database's own clock.
+    """
+    address = _address(url)
+    with warnings.catch_warnings():
+        # heartbeats are marked experimental; the project pins the version that it checked
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = RDBStorage(
+            address.render_as_string(hide_password=False),
+            engine_kwargs={"connect_args": _connect_arguments(address)},
+            heartbeat_interval=heartbeat_s,
+            grace_period=_STALE_AFTER * heartbeat_s,
+        )
+    if is_postgres(url):
+        _begin_sessions(storage.engine, _STORAGE_SESSION)
+        storage.engine.dispose()  # the connection that made the tables was not begun so
+    close_with(storage, storage.engine)
+    return storage
+
+
+def lock_engine(url: str) -> Engine:
+    """Connections to a PostgreSQL server that are good for holding locks."""
+    address = _address(url)
+    arguments = _connect_arguments(address)
+    engine = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT", pool_pre_ping=True, connect_args=arguments)
+    _begin_sessions(engine, _LOCK_SESSION)
+    return engine
+
+
+def close_with(owner: object, engine: Engine) -> None:
+    """Close the connections when their owner goes, at the latest when the process ends."""
+    weakref.finalize(owner, engine.dispose)
+
+
+def _address(url: str) -> URL:
+    """The address with PostgreSQL's driver named, which is another by default in each version of SQLAlchemy."""
+    address = make_url(url)
+    return address.set(drivername="postgresql+psycopg") if address.drivername in ("postgresql", "postgres") else address
+
+
+def _connect_arguments(address: URL) -> dict[str, Any]:
+    if address.drivername != "postgresql+psycopg":
+        return {}
+    return {name: value for name, value in _PATIENT.items() if name not in address.query}
+
+
+def _begin_sessions(engine: Engine, statements: tuple[str, ...]) -> None:
+    """Run these statements in each new connection."""
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def begin(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+        connection.commit()

@@ -1,0 +1,44 @@
+"""The configurations that a study has already, each read once: a finished trial never changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+
+from optuna.trial import FrozenTrial, TrialState
+
+from farsearch.records import FarConfig
+from farsearch.study.space import Space
+
+__all__ = ["Known", "config_key"]
+
+
+def config_key(config: FarConfig) -> str:
+    """The same for configurations that are trained in the same way."""
+    return json.dumps(config.canonical().to_dict(), sort_keys=True)
+
+
+class Known:
+    """What the trials of one study are configured as.
+
+    Args:
+        parameters: names of all that a proposal says.
+    """
+
+    def __init__(self, space: Space, layers: int, parameters: Iterable[str]) -> None:
+        self._space, self._layers, self._parameters = space, layers, set(parameters)
+        self._finished: dict[int, str | None] = {}
+
+    def keys(self, trials: Iterable[FrozenTrial], states: Collection[TrialState]) -> set[str]:
+        """The configurations of the trials in these states. One that is being made has none yet."""
+        found = {self._key(trial) for trial in trials if trial.state in states}
+        return {key for key in found if key is not None}
+
+    def _key(self, trial: FrozenTrial) -> str | None:
+        if trial.number in self._finished:
+            return self._finished[trial.number]
+        params = trial.params or trial.system_attrs.get("fixed_params", {})
+        key = config_key(self._space.config(params, self._layers)) if set(params) == self._parameters else None
+        if trial.state.is_finished():
+            self._finished[trial.number] = key
+        return key

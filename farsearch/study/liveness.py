@@ -1,0 +1,120 @@
+"""Who is at work on a study, and whose trial was abandoned.
+
+On one host a worker holds a file's lock as long as its process lives, which tells at once. Among hosts a trial in work
+gives a sign of life to the database every now and then.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import filelock
+from optuna.exceptions import StorageInternalError
+from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from farsearch.files import disk_errors
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """One process at work on a study, until it is closed or dies.
+
+    Args:
+        folder: of the study.
+        study: its storage says whether there are heartbeats.
+    """
+
+    def __init__(self, folder: Path, study: Study) -> None:
+        self.name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        self._study = study
+        storage = study._storage
+        self._heartbeats = storage if isinstance(storage, BaseHeartbeat) and is_heartbeat_enabled(storage) else None
+        self._stale: dict[int, float] = {}
+        self._folder = folder / "workers"
+        with disk_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(self._path(self.name))
+            self._lock.acquire(timeout=0)
+
+    def _path(self, worker: str) -> Path:
+        return self._folder / f"{worker}.lock"
+
+    def close(self) -> None:
+        """The worker ends."""
+        self._lock.release()
+        self._path(self.name).unlink(missing_ok=True)
+
+    def abandoned(self) -> list[FrozenTrial]:
+        """RUNNING trials whose worker is gone. Call it in the study's turn."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        stale = self._long_stale()
+        found = []
+        for trial in running:
+            worker = trial.user_attrs.get("worker")
+            if worker in (None, self.name):
+                continue
+            dead = self._is_dead(worker)
+            if dead or (dead is None and trial._trial_id in stale):
+                found.append(trial)
+        return found
+
+    def _is_dead(self, worker: str) -> bool | None:
+        """Whether its process is gone, by its lock; None where its lock is not in this folder."""
+        path = self._path(worker)
+        if self._heartbeats is not None and not (worker.rpartition("-")[0] == socket.gethostname() and path.exists()):
+            return None
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return False
+        lock.release()
+        path.unlink(missing_ok=True)
+        return True
+
+    def _long_stale(self) -> set[int]:
+        """Ids of trials that were stale before and still are.
+
+        After the database was away, all trials are stale: their workers get the time of a heartbeat to come back.
+        """
+        if self._heartbeats is None:
+            return set()
+        now, pause = time.monotonic(), float(self._heartbeats.get_heartbeat_interval() or 0)
+        stale = self._heartbeats._get_stale_trial_ids(self._study._study_id)
+        self._stale = {trial: self._stale.get(trial, now) for trial in stale}
+        return {trial for trial, since in self._stale.items() if now - since >= pause}
+
+    def beat(self, trial_id: int) -> None:
+        """Give a sign of life of a trial. Its first one belongs into the turn in which it was proposed."""
+        if self._heartbeats is not None:
+            self._heartbeats.record_heartbeat(trial_id)
+
+    @contextmanager
+    def beating(self, trial_id: int) -> Iterator[None]:
+        """Give signs of life of a trial while the block runs, also when the database is away in between."""
+        if self._heartbeats is None:
+            yield
+            return
+        over, pause = threading.Event(), float(self._heartbeats.get_heartbeat_interval() or 0)
+
+        def beats() -> None:
+            while not over.wait(pause):
+                with suppress(SQLAlchemyError, StorageInternalError):
+                    self.beat(trial_id)
+
+        # a thread that waits for a server that vanished must not hold up the end of the process
+        threading.Thread(target=beats, name="heartbeat", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()

@@ -1,0 +1,71 @@
+"""What proposals would cost, thousands at once: what makes the known-cost sampler possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farsearch.cost.plans import Goal, exact_plans
+from farsearch.cost.price import Pricer, Prices
+from farsearch.study.space import Space
+
+__all__ = ["KnownCosts", "PriceParams", "price_params"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class KnownCosts:
+    """Costs of proposals, ``[proposals]`` each.
+
+    Attributes:
+        fits: the proposal may become a trial.
+    """
+
+    memory_mib: Array
+    time_s: Array
+    fits: NDArray[np.bool_]
+
+    @property
+    def both(self) -> Array:
+        """Memory and time, ``[proposals, 2]``."""
+        return np.stack([self.memory_mib, self.time_s], axis=1)
+
+
+PriceParams = Callable[[Sequence[Mapping[str, Any]]], KnownCosts]
+"""Prices proposals, given as Optuna's parameters."""
+
+
+def price_params(pricer: Pricer, space: Space, layers: int, goal: Goal) -> PriceParams:
+    """Prices proposals of a space as trials are priced: each under the exact plan that serves the goal best."""
+
+    def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
+        configs = [space.config(each, layers) for each in params]
+        plans = [pricer.price_many(configs, plan) for plan in exact_plans(pricer.profile)]
+        # as best_of: among the plans with which a configuration fits, and by the least peak where it fits with none
+        best, rest = plans[0], plans[1:]
+        memory, time, fits = best.peak_memory_mib, best.wall_time_s, best.fits
+        for other in rest:
+            better = _better(other, memory, time, goal)
+            better = np.where(fits & other.fits, better, _better(other, memory, time, "memory") & (fits == other.fits))
+            better |= other.fits & ~fits
+            memory = np.where(better, other.peak_memory_mib, memory)
+            time = np.where(better, other.wall_time_s, time)
+            fits = fits | other.fits
+        return KnownCosts(memory, time, fits)
+
+    return price
+
+
+def _better(other: Prices, memory: Array, time: Array, goal: Goal) -> NDArray[np.bool_]:
+    """Where another plan serves a goal better than what was found before."""
+    if goal == "balanced":
+        return other.peak_memory_mib * other.wall_time_s < memory * time
+    first, second = (other.peak_memory_mib, memory), (other.wall_time_s, time)
+    if goal == "time":
+        first, second = second, first
+    return (first[0] < first[1]) | ((first[0] == first[1]) & (second[0] < second[1]))

@@ -1,0 +1,274 @@
+"""Several processes at one study: ``run --workers``, and ``worker`` from another folder, as on another host."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from farsearch.cli.pool import Pool, worker_environment
+from farsearch.cli.progress import SearchProgress
+from farsearch.cli.terminal import make_console
+from farsearch.errors import MissingResource
+from farsearch.study.store import Store
+from tests.factories import make_snapshot
+from tests.journey import (
+    Watched,
+    assert_whole,
+    call,
+    prepare,
+    process,
+    read_study,
+    run_arguments,
+    until,
+    watch,
+)
+from tests.services import Postgres
+from tests.tiny import make_bert
+
+# trials of about a second, so that a signal that follows the beginning of one falls into it
+SLOW: dict[str, Any] = {"epochs": 6}
+
+
+def load(folder: Path, storage: str | None = None) -> optuna.Study:
+    """The study as Optuna has it."""
+    return Store(folder / ".farsearch", storage).load("tiny")
+
+
+def workers_of(folder: Path, storage: str | None = None) -> set[str]:
+    """Names of the workers that trained trials."""
+    return {trial.user_attrs["worker"] for trial in load(folder, storage).trials if trial.values}
+
+
+def children(watched: Watched) -> list[int]:
+    """Processes that the command started and that live."""
+    tasks = Path(f"/proc/{watched.child.pid}/task").glob("*/children")
+    return [int(number) for task in tasks for number in task.read_text().split()]
+
+
+def gone(numbers: list[int]) -> bool:
+    """None of the processes lives. One that nobody waited for is a zombie."""
+    stats = [Path(f"/proc/{number}/stat") for number in numbers]
+    return all(not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z" for stat in stats)
+
+
+def in_work(folder: Path, count: int, storage: str | None = None) -> Callable[[], bool]:
+    """Whether so many trials are in training, each in a process of its own."""
+
+    def look() -> bool:
+        running = [trial for trial in read_study(folder, storage).trials if trial.state == "running" and trial.config]
+        return len(running) >= count
+
+    return look
+
+
+def test_two_workers_finish_a_study_together(storage: str | None, tmp_path: Path, tiny_bert: Path) -> None:
+    """Both train, the number is exact, each trial has its line, and the end is that of any run.
+
+    The data lie where only this run says they are: the study was made by an earlier one, elsewhere.
+    """
+    folder = prepare(tmp_path)
+    (folder / "data").rename(folder / "elsewhere")
+    assert call(folder, *run_arguments(tiny_bert, 1, storage=storage, data_dir="elsewhere")).code == 0
+    (folder / "elsewhere").rename(folder / "data")
+    done = process(folder, *run_arguments(tiny_bert, 5, storage=storage, workers=2))
+    assert done.code == 0, done.err
+    snapshot = assert_whole(folder, 5, storage)
+    lines = re.findall(r"^\[(\d)/5\] trial (\d)  ", done.err, re.MULTILINE)
+    assert sorted(number for _, number in lines) == [str(trial.number) for trial in snapshot.trials[1:]]
+    assert done.out.startswith("tiny: Pareto front of 5 trained trials")
+    assert "next:\n" in done.err
+    assert "Traceback" not in done.err
+    assert len(workers_of(folder, storage)) == 3
+    assert snapshot.trials[0].config is not None
+    assert snapshot.trials[0].config.frozen_fractions == (0.0, 0.0), "what the space tries first comes first"
+
+
+def test_a_killed_worker_is_replaced(storage: str | None, tmp_path: Path, tiny_bert: Path) -> None:
+    """Its trial is trained again by another, and the run ends as if nothing had been."""
+    folder = prepare(tmp_path)
+    with watch(folder, *run_arguments(tiny_bert, 5, storage=storage, workers=2, **SLOW)) as run:
+        run.until("] trial ")
+        until(in_work(folder, 1, storage))
+        killed = children(run)
+        for number in killed:
+            os.kill(number, signal.SIGKILL)
+        done = run.end()
+    assert done.code == 0, done.err
+    assert len(killed) == 2
+    assert done.err.count("was killed; another one takes its place") == 2
+    snapshot = assert_whole(folder, 5, storage)
+    assert {trial.reason for trial in snapshot.trials if trial.state == "fail"} == {"its process was killed"}
+    assert not list((folder / ".farsearch" / "studies" / "tiny" / "workers").iterdir())
+
+
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_an_ended_run_ends_its_workers(tmp_path: Path, tiny_bert: Path, number: signal.Signals, group: bool) -> None:
+    """A signal to the run alone, or to all its processes: its exit code, no process left, trials given back."""
+    folder = prepare(tmp_path)
+    with watch(folder, *run_arguments(tiny_bert, 9, workers=2, **SLOW)) as run:
+        until(lambda: "] trial " in run.err and in_work(folder, 2)(), lambda: run.err)
+        started = children(run)
+        if not group:
+            os.kill(run.child.pid, number)
+        done = run.end(number if group else None)
+    assert done.code == 128 + number, done.err
+    assert len(started) == 2
+    assert gone(started)
+    assert "interrupted; finished trials are kept. To go on:" in done.err
+    assert "Traceback" not in done.err
+    states = [trial.state for trial in read_study(folder).trials]
+    assert "running" not in states
+    assert states.count("waiting") == states.count("fail") > 0
+    cut = [trial for trial in load(folder).trials if trial.state.name == "FAIL"]
+    assert {trial.user_attrs["reason"] for trial in cut} == {"interrupted (Terminated)"}
+
+
+def test_workers_end_when_their_run_is_killed(tmp_path: Path, tiny_bert: Path) -> None:
+    """Nobody ends them then: they notice, give their trials back, and go. The same command goes on."""
+    folder = prepare(tmp_path)
+    arguments = run_arguments(tiny_bert, 6, workers=2, **SLOW)
+    with watch(folder, *arguments) as run:
+        until(lambda: "] trial " in run.err and in_work(folder, 2)(), lambda: run.err)
+        started = children(run)
+        os.kill(run.child.pid, signal.SIGKILL)
+        until(lambda: gone(started))
+    assert len(started) == 2
+    states = [trial.state for trial in read_study(folder).trials]
+    assert "running" not in states
+    assert states.count("waiting") == 2
+    done = process(folder, *arguments)
+    assert done.code == 0, done.err
+    assert_whole(folder, 6)
+
+
+def test_what_ends_all_workers_ends_the_run_with_it(tmp_path: Path, tiny_bert: Path) -> None:
+    """Where nothing fits, each worker says so: the run ends with the same line and code as without them."""
+    folder = prepare(tmp_path)
+    alone = process(folder, *run_arguments(tiny_bert, 2, max_memory=5))
+    done = process(folder, *run_arguments(tiny_bert, 2, max_memory=5, workers=2))
+    assert (alone.code, done.code) == (3, 3), done.err
+    assert done.err.splitlines()[-1] == alone.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+
+
+def test_workers_that_only_die_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What kills every worker would do so for ever: after ten kills without a finished trial, one line says why."""
+    (tmp_path / "sitecustomize.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    environment = {**worker_environment(2, None), "PYTHONPATH": str(tmp_path)}
+    console = make_console(stderr=True)
+    progress = SearchProgress(console, 9, "accuracy", lambda _: None)
+    with pytest.raises(MissingResource, match=r"killed 10 times before one finished a trial: .*fewer --workers"):
+        Pool(2, ["tiny"], environment, progress, make_snapshot).run(None)
+    assert 9 <= capsys.readouterr().err.count("another one takes its place") <= 10
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its part of them, at least one, unless the user says how many; the storage is no secret of a list."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    cores = len(os.sched_getaffinity(0))
+    assert worker_environment(1, None)["OMP_NUM_THREADS"] == str(cores)
+    assert worker_environment(10 * cores, None)["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    environment = worker_environment(2, "postgresql://me:secret@host/db")
+    assert environment["OMP_NUM_THREADS"] == "7"
+    assert environment["FARSEARCH_STORAGE"] == "postgresql://me:secret@host/db"
+
+
+@pytest.mark.service
+def test_a_worker_joins_from_another_folder(postgres: Postgres, tmp_path: Path, tiny_bert: Path) -> None:
+    """With only the database's address and its own copies of data and model it trains the study's trials.
+
+    It needs no space file, and ends when the study is complete, like the run that it joined.
+    """
+    folder, other = prepare(tmp_path / "first"), tmp_path / "second"
+    other.mkdir()
+    shutil.copytree(folder / "data", other / "mine")
+    shutil.copytree(tiny_bert, other / tiny_bert.name)
+    joining = ["worker", "tiny", "--storage", postgres.url, "--data-dir", "mine", "--model", f"./{tiny_bert.name}"]
+    with watch(folder, *run_arguments(tiny_bert, 8, storage=postgres.url, **SLOW)) as run:
+        run.until("] trial ")
+        shutil.rmtree(folder / "data")
+        (folder / "tiny.yaml").unlink()
+        joined = process(other, *joining)
+        done = run.end()
+    assert (joined.code, done.code) == (0, 0), joined.err + done.err
+    assert joined.out == ""
+    assert "worker of study tiny in postgresql://" in joined.err
+    assert len(re.findall(r"^\[\d/8\] trial \d  ", joined.err, re.MULTILINE)) >= 1
+    assert len(workers_of(folder, postgres.url)) == 2
+    assert_whole(folder, 8, postgres.url)
+    again = process(other, *joining)
+    assert again.code == 0
+    assert "study tiny has 8 trained trials" in again.err
+
+
+@pytest.mark.service
+def test_a_worker_that_was_taken_for_dead_drops_its_trial(postgres: Postgres, tmp_path: Path, tiny_bert: Path) -> None:
+    """Stopped for longer than its signs of life may be missed, it finds its trial given to another one.
+
+    The number of finished trials is exact, the configuration is there once, and both end well.
+    """
+    folder, other = prepare(tmp_path / "first"), prepare(tmp_path / "second")
+    options = {"storage": postgres.url, "heartbeat": 1, **SLOW}
+    with watch(folder, *run_arguments(tiny_bert, 3, **options)) as run:
+        run.until("] trial ")
+        until(in_work(folder, 1, postgres.url))
+        os.killpg(run.child.pid, signal.SIGSTOP)
+        done = process(other, *run_arguments(tiny_bert, 3, **options))
+        assert done.code == 0, done.err
+        os.killpg(run.child.pid, signal.SIGCONT)
+        late = run.end()
+    assert late.code == 0, late.err
+    assert "was given to another worker while this one was away; its result is dropped" in late.err
+    assert "its process was killed; it is tried again" in done.err
+    snapshot = read_study(folder, postgres.url)
+    finished = [repr(trial.config) for trial in snapshot.trials if trial.state == "complete"]
+    assert len(finished) == len(set(finished)) == 3
+
+
+def test_a_worker_with_other_data_or_weights_is_refused(finished_study: Path, tmp_path: Path, tiny_bert: Path) -> None:
+    """What this host has is compared with what the study was made with: exit 4 and a line that names what differs."""
+    folder = shutil.copytree(finished_study, tmp_path / "copy")
+    prepare(tmp_path / "other")
+    with (tmp_path / "other" / "data" / "train.tsv").open("a") as file:
+        file.write("one more good film\t1\n")
+    model = make_bert(tmp_path / tiny_bert.name, seed=1)
+    before = call(folder, "trials", "--json").out
+    for options, name in ((("--data-dir", tmp_path / "other" / "data"), "data"), (("--model", model), "weights")):
+        done = call(folder, "worker", "tiny", *options)
+        assert (done.code, done.out) == (4, ""), done.err
+        last = done.err.splitlines()[-1]
+        assert "what is on this host is not what the study 'tiny' was made with (here, there): " in last
+        assert f"job.{name}: " in last
+        assert "give the same with --data-dir, --model or --device" in last
+    assert call(folder, "trials", "--json").out == before
+
+
+def test_a_worker_needs_a_study_that_has_begun(finished_study: Path, tmp_path: Path) -> None:
+    """Without a study, or with one that nobody ran yet, there is nothing to join; a finished one is done at once."""
+    done = call(tmp_path, "worker", "tiny")
+    assert done.code == 2
+    assert "there is no study in" in done.err
+    folder = shutil.copytree(finished_study, tmp_path / "copy")
+    store = Store(folder / ".farsearch")
+    held = store.load("tiny").user_attrs
+    old = optuna.create_study(study_name="old", storage=store.storage, directions=["maximize", "minimize", "minimize"])
+    for key in ("schema_version", "settings"):
+        old.set_user_attr(key, held[key])
+    old.set_user_attr("meta", {key: value for key, value in held["meta"].items() if key != "options"})
+    done = call(folder, "worker", "old")
+    assert done.code == 2
+    assert "the study 'old' has not begun" in done.err
+    old.set_user_attr("sampler", "tpe")
+    done = call(folder, "worker", "old")
+    assert done.code == 4
+    assert "made by another version" in done.err
+    assert call(folder, "worker", "tiny").code == 0

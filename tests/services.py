@@ -1,0 +1,264 @@
+"""Real services for tests, made for them and gone with them: PostgreSQL, an MLflow server, a disk of a few MiB.
+
+Nothing here touches a service that runs already. Where a machine lacks what a fixture needs, the test is skipped, and
+the reason says what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import importlib.util
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = [
+    "MlflowServer",
+    "Postgres",
+    "SmallDisk",
+    "mlflow_server",
+    "own_postgres",
+    "postgres",
+    "small_disk",
+    "storage",
+]
+
+_START_S = 180
+"""Seconds within which a service is up, on a machine that has other work too."""
+
+_DISK_MIB = 3
+
+
+def _free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on.
+
+    It is below those that the kernel gives to outgoing connections: while the service is stopped, nobody is given its
+    port by chance, not even a client that asks for it.
+    """
+    draw = random.SystemRandom()
+    while True:
+        port = draw.randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _postgres_programs() -> Path | None:
+    """Folder of PostgreSQL's own programs, the newest version's. Debian keeps them off the path."""
+    on_path = shutil.which("initdb")
+    folders = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda name: float(Path(name).parent.name))
+    found = [Path(folder) for folder in folders if (Path(folder) / "initdb").exists()]
+    return found[-1] if found else None if on_path is None else Path(on_path).resolve().parent
+
+
+def _other_user() -> dict[str, Any]:
+    """How ``subprocess`` starts PostgreSQL, which refuses to run as root: as its own user, or as nobody."""
+    if os.geteuid() != 0:
+        return {}
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    account = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+class Postgres:
+    """A throw-away PostgreSQL cluster on a free port of 127.0.0.1.
+
+    Attributes:
+        url: of the latest fresh database, as ``--storage`` takes it.
+    """
+
+    def __init__(self) -> None:
+        programs = _postgres_programs()
+        if programs is None:
+            pytest.skip("PostgreSQL is not installed: there is no initdb on the path or in /usr/lib/postgresql")
+        if importlib.util.find_spec("psycopg") is None:
+            pytest.skip("psycopg, the driver of PostgreSQL, is not installed")
+        self._programs, self._port, self._databases = programs, _free_port(), 0
+        self._options: dict[str, Any] = _other_user()
+        # not pytest's folder, which is for its owner alone, and short: a socket's path has at most 107 characters
+        self._folder = Path(tempfile.mkdtemp(prefix="farsearch-pg-"))
+        if self._options:
+            os.chown(self._folder, self._options["user"], self._options["group"])
+        self._call("initdb", "--pgdata", "data", "--username", "farsearch", "--auth", "trust", "--no-sync",
+                   "--encoding", "UTF8", "--locale", "C")  # fmt: skip
+        self.start()
+        self.url = self.fresh_database()
+
+    def _call(self, program: str, *arguments: str) -> None:
+        log = self._folder / f"{program}.log"
+        with log.open("w") as output:
+            done = subprocess.run(
+                [self._programs / program, *arguments],
+                cwd=self._folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **self._options,
+            )  # fmt: skip
+        assert done.returncode == 0, log.read_text()
+
+    def start(self) -> None:
+        """Start it, on the same port each time, and wait until it answers."""
+        settings = {
+            "port": self._port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": self._folder,
+            "fsync": "off",  # the machine itself does not fail here
+        }
+        words = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        self._call("pg_ctl", "start", "--pgdata", "data", "--log", "server.log", "--options", words, "--wait",
+                   "--timeout", str(_START_S))  # fmt: skip
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it: ``immediate`` drops all connections and recovers at the next start, ``fast`` ends in order."""
+        self._call("pg_ctl", "stop", "--pgdata", "data", "--mode", mode, "--wait", "--timeout", str(_START_S))
+
+    def fresh_database(self) -> str:
+        """The URL of a new, empty database, which ``url`` is from now on."""
+        self._databases += 1
+        name = f"study_{self._databases}"
+        self._call("createdb", "--host", "127.0.0.1", "--port", str(self._port), "--username", "farsearch", name)
+        self.url = f"postgresql://farsearch@127.0.0.1:{self._port}/{name}"
+        return self.url
+
+    def remove(self) -> None:
+        """Stop it if it runs, and remove its files."""
+        if (self._folder / "data" / "postmaster.pid").exists():
+            self.stop()
+        shutil.rmtree(self._folder)
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[Postgres]:
+    cluster = Postgres()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def postgres(_cluster: Postgres) -> Postgres:
+    """The session's cluster with a fresh database for this test. Do not stop it."""
+    _cluster.fresh_database()
+    return _cluster
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A cluster for this test alone, which it may stop."""
+    cluster = Postgres()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture(params=["journal", pytest.param("postgresql", marks=pytest.mark.service)])
+def storage(request: pytest.FixtureRequest) -> str | None:
+    """Each storage in turn: what ``--storage`` is given, None for the journal in the working directory."""
+    return None if request.param == "journal" else str(request.getfixturevalue("postgres").url)
+
+
+@dataclass
+class MlflowServer:
+    """MLflow's own server, its database and the artifacts that it passes on in ``folder``."""
+
+    folder: Path
+    port: int = field(default_factory=_free_port)
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        """As ``--tracking-uri`` takes it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, on the same port each time, and wait until it answers."""
+        from farsearch.tracking.connection import UI_ENVIRONMENT, ui_command
+
+        command = ui_command(f"sqlite:///{self.folder}/server.db", self.port)
+        log_file = self.folder / "server.log"
+        with log_file.open("a") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env={**os.environ, **UI_ENVIRONMENT}, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + _START_S
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                return
+            assert self._process.poll() is None, log_file.read_text()
+            assert time.monotonic() < deadline, log_file.read_text()
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop it and all that it started."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A running MLflow server of this test's own."""
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow-server"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """A file system of three MiB in memory, mounted where only processes of its own namespace see it.
+
+    Attributes:
+        folder: its path for those processes.
+        seen: the path under which everybody else reaches it.
+        enter: what a command line starts with for the command to run there, ``folder`` its working directory.
+    """
+
+    folder: Path
+    seen: Path
+    enter: tuple[str, ...]
+
+    def fill(self, leave: int) -> Path:
+        """Fill it but for ``leave`` bytes. The file that does."""
+        free = os.statvfs(self.seen)
+        ballast = self.seen / "ballast"
+        ballast.write_bytes(b"x" * (free.f_bavail * free.f_frsize - leave))
+        return ballast
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk that is soon full. It goes with the process that holds its namespace."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if shutil.which("unshare") is None or shutil.which("nsenter") is None:
+        pytest.skip("unshare or nsenter, with which a test gets a disk of its own, is not installed")
+    mount = f"mount -t tmpfs -o size={_DISK_MIB}m tmpfs {folder} && echo ready && exec sleep infinity"
+    # root may mount in a mount namespace; anybody else needs to be root in a user namespace first
+    for user in ((), ("--user",)):
+        mapped = ("--map-root-user",) if user else ()
+        command = ["unshare", "--mount", *user, *mapped, "sh", "-c", mount]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as holder:
+            assert holder.stdout is not None
+            if holder.stdout.readline() != "ready\n":
+                continue
+            credentials = ("--preserve-credentials",) if user else ()
+            change = ("sh", "-c", 'cd "$0" && exec "$@"', str(folder))
+            enter = ("nsenter", "--target", str(holder.pid), "--mount", *user, *credentials, *change)
+            yield SmallDisk(folder, Path(f"/proc/{holder.pid}/root{folder}"), enter)
+            holder.kill()
+            return
+    pytest.skip("this system lets this user mount nothing")

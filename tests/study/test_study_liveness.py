@@ -1,0 +1,152 @@
+"""Who is at work on a study: processes that live, processes that are gone, hosts that are heard of and that are not."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from farsearch.study.liveness import Worker
+from farsearch.study.store import Store
+from tests.factories import make_settings
+from tests.services import Postgres
+
+# Optuna expects heartbeats in its own loop only.
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+
+META = {"metric": "accuracy", "budget_mib": 2000.0}
+SPACE = {"rate": FloatDistribution(0.0, 1.0)}
+
+HOLD = """
+    import sys, time
+    from pathlib import Path
+    from optuna.distributions import FloatDistribution
+    from farsearch.study.liveness import Worker
+    from farsearch.study.store import Store
+    store = Store(Path(sys.argv[1]), sys.argv[2] or None, heartbeat_s=1)
+    study = store.load("s")
+    worker = Worker(store.folder("s"), study)
+    trial = study.ask({"rate": FloatDistribution(0.0, 1.0)})
+    trial.set_user_attr("worker", worker.name)
+    worker.beat(trial._trial_id)
+    with worker.beating(trial._trial_id):
+        print(trial.number, flush=True)
+        time.sleep(600)
+"""
+
+
+def open_study(store: Store) -> optuna.Study:
+    """A study of the factory's settings."""
+    return store.open("s", make_settings(), META)
+
+
+@contextmanager
+def at_work(home: Path, url: str | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that has a trial in work, and the trial's number."""
+    command = [sys.executable, "-c", textwrap.dedent(HOLD), str(home), url or ""]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            yield child, int(child.stdout.readline())
+        finally:
+            child.kill()
+
+
+def numbers(worker: Worker) -> list[int]:
+    """The trials that are abandoned, by number."""
+    return [trial.number for trial in worker.abandoned()]
+
+
+def test_a_killed_process_is_found_and_a_living_one_is_not(storage: str | None, tmp_path: Path) -> None:
+    """A process that holds a trial is left alone until it is killed; then its trial counts as abandoned, at once."""
+    store = Store(tmp_path, storage)
+    study = open_study(store)
+    worker = Worker(store.folder("s"), study)
+    with at_work(tmp_path, storage) as (child, number):
+        assert numbers(worker) == []
+        child.kill()
+        child.wait()
+        assert numbers(worker) == [number]
+    worker.close()
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+
+
+def test_its_own_trial_and_one_that_is_being_made_are_not_abandoned(storage: str | None, tmp_path: Path) -> None:
+    """A worker does not take itself for dead, nor judges a trial whose worker is not known yet."""
+    store = Store(tmp_path, storage)
+    study = open_study(store)
+    worker = Worker(store.folder("s"), study)
+    own, _ = study.ask(SPACE), study.ask(SPACE)
+    own.set_user_attr("worker", worker.name)
+    assert numbers(worker) == []
+    worker.close()
+    assert list((store.folder("s") / "workers").iterdir()) == []
+
+
+def test_in_one_folder_a_lock_tells_of_any_worker(tmp_path: Path) -> None:
+    """A journal's workers are judged by their locks also when the host was renamed, as a container is."""
+    store = Store(tmp_path)
+    study = open_study(store)
+    study.ask(SPACE).set_user_attr("worker", "elsewhere-0123456789ab")
+    worker = Worker(store.folder("s"), study)
+    assert numbers(worker) == [0]
+    worker.close()
+
+
+@pytest.mark.service
+def test_a_worker_in_another_folder_is_judged_by_its_heartbeat(postgres: Postgres, tmp_path: Path) -> None:
+    """Its lock is not here and tells nothing, whatever its host is called.
+
+    As long as its signs of life come it is left alone, for longer than it may miss them; when it is killed, its trial
+    is abandoned after a while.
+    """
+    store = Store(tmp_path / "here", postgres.url, heartbeat_s=1)
+    worker = Worker(store.folder("s"), open_study(store))
+    with at_work(tmp_path / "there", postgres.url) as (child, number):
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            assert numbers(worker) == []
+            time.sleep(0.1)
+        child.kill()
+        child.wait()
+        assert numbers(worker) == [], "not at once: it may be heard of again"
+        deadline = time.monotonic() + 60
+        while numbers(worker) != [number]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    worker.close()
+
+
+@pytest.mark.service
+def test_who_is_first_back_does_not_bury_the_others(own_postgres: Postgres, tmp_path: Path) -> None:
+    """After the server was away, all signs of life are old: others get time to give one before they are judged."""
+    store = Store(tmp_path / "here", own_postgres.url, heartbeat_s=1)
+    worker = Worker(store.folder("s"), open_study(store))
+    with at_work(tmp_path / "there", own_postgres.url) as (child, _):
+        own_postgres.stop("fast")
+        time.sleep(4)
+        child.send_signal(signal.SIGSTOP)
+        own_postgres.start()
+        worker.close()
+        store = Store(tmp_path / "here", own_postgres.url, heartbeat_s=1)
+        study = store.load("s")
+        worker = Worker(store.folder("s"), study)
+        stale = study._storage._get_stale_trial_ids(study._study_id)  # type: ignore[attr-defined]
+        assert stale == [study.trials[0]._trial_id]
+        assert numbers(worker) == []
+        child.send_signal(signal.SIGCONT)
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            assert numbers(worker) == []
+            time.sleep(0.1)
+    worker.close()

@@ -1,0 +1,98 @@
+"""A study as plain records: read at once, read again and again, and read from a journal or a database alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.study import Study
+from optuna.trial import TrialState, create_trial
+
+from farsearch.errors import MissingResource
+from farsearch.records import TrialRecord
+from farsearch.study.reading import ReadingStore
+from farsearch.study.snapshot import SnapshotReader, snapshot_of
+from farsearch.study.store import Store
+from tests.factories import make_settings, make_trial
+
+META = {"metric": "accuracy", "budget_mib": 2200.0}
+
+
+def _study(folder: Path, url: str | None = None) -> Study:
+    return Store(folder, url).open("shown", make_settings(), META)
+
+
+def _add(study: Study, record: TrialRecord, state: TrialState = TrialState.COMPLETE, **attrs: Any) -> None:
+    values = [record.metric, record.peak_memory_mib, record.wall_time_s]
+    study.add_trial(
+        create_trial(
+            state=state,
+            values=[float(value or 0.0) for value in values] if state == TrialState.COMPLETE else None,
+            user_attrs={"record": record.to_dict(), **attrs},
+        )
+    )
+
+
+def _fill(study: Study) -> None:
+    """Two complete trials of which one is on the front, a stopped, a failed and a running one."""
+    _add(study, make_trial(0, 0.80, 1000.0, 200.0), rejected={"memory": 3})
+    _add(study, make_trial(1, 0.79, 1300.0, 260.0), rejected={"memory": 1, "duplicate": 2})
+    _add(study, make_trial(2, None, 900.0, 190.0, state="pruned"), TrialState.PRUNED)
+    _add(study, make_trial(3, 0.9, 900.0, 190.0), TrialState.FAIL, reason="its process was killed")
+    running = study.ask()
+    running.set_user_attr("rejected", {"memory": 5})
+    running.set_user_attr("record", make_trial(4, None, 900.0, 190.0, state="running").to_dict())
+
+
+def test_what_a_reader_leaves_out_is_not_missed(tmp_path: Path, storage: str | None) -> None:
+    """The snapshot for commands that read equals the one that is made of everything that Optuna holds."""
+    study = _study(tmp_path, storage)
+    _fill(study)
+    whole = SnapshotReader(study).read()
+    assert snapshot_of(ReadingStore(tmp_path, storage).load("shown")) == whole
+    assert [trial.state for trial in whole.trials] == ["complete", "complete", "pruned", "fail", "running"]
+    assert [trial.number for trial in whole.front] == [0]
+    assert whole.rejected == {"memory": 9, "duplicate": 2}
+    assert whole.trials[3].reason == "its process was killed"
+
+
+def test_a_reader_sees_what_was_written_since(tmp_path: Path) -> None:
+    """A journal that was opened for reading goes on where it ended, and leaves a line that is being written alone."""
+    study = _study(tmp_path)
+    store = ReadingStore(tmp_path)
+    loaded = store.load("shown")
+    assert snapshot_of(loaded).trials == ()
+    _fill(study)
+    assert snapshot_of(loaded) == snapshot_of(study)
+    with (tmp_path / "studies.journal").open("a") as file:
+        file.write('{"op_code":4,')
+    assert len(snapshot_of(loaded).trials) == 5
+
+
+def test_a_damaged_journal_is_told_in_one_line(tmp_path: Path) -> None:
+    """What is no entry of a journal is refused by a reader as by a search."""
+    (tmp_path / "studies.journal").write_text("this is no journal\n")
+    with pytest.raises(MissingResource, match="is damaged"):
+        ReadingStore(tmp_path).load()
+
+
+def test_reading_again_parses_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that ended are the same objects the next time, but for those that came on or went off the front."""
+    study = _study(tmp_path)
+    _fill(study)
+    reader = SnapshotReader(study)
+    first = reader.read()
+    _add(study, make_trial(5, 0.85, 900.0, 190.0), rejected={"duplicate": 1})
+    parsed: list[int] = []
+    original = TrialRecord.from_dict
+    monkeypatch.setattr(TrialRecord, "from_dict", lambda data: (parsed.append(data["number"]), original(data))[1])
+    second = reader.read()
+    monkeypatch.undo()
+    assert parsed == [4, 5]
+    assert second == snapshot_of(study)
+    assert [trial.number for trial in second.front] == [5]
+    assert all(second.trials[number] is first.trials[number] for number in (1, 2, 3))
+    assert not second.trials[0].on_front
+    assert reader.read().trials[0] is second.trials[0]
+    assert second.rejected == {"memory": 9, "duplicate": 3}

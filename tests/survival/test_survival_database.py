@@ -1,0 +1,35 @@
+"""The database goes away under load and comes back."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.journey import assert_whole, finished, prepare, read_study, run_arguments, until, watch
+from tests.services import Postgres
+
+
+@pytest.mark.slow
+@pytest.mark.service
+@pytest.mark.timeout(1200)
+def test_a_database_that_is_stopped_and_started(tmp_path: Path, tiny_bert: Path, own_postgres: Postgres) -> None:
+    """Stopped three times without warning under two workers, and away for a while, it loses no trial and doubles none.
+
+    The workers and the run that started them wait for it, and the study ends with exactly the asked number.
+    """
+    folder, url = prepare(tmp_path), own_postgres.url
+    with watch(folder, *run_arguments(tiny_bert, 16, storage=url, workers=2)) as run:
+        run.until("] trial ")
+        for away_s in (0.0, 2.0, 6.0):
+            known = finished(read_study(folder, url))
+            own_postgres.stop()
+            time.sleep(away_s)
+            own_postgres.start()
+            assert known.items() <= finished(read_study(folder, url)).items()
+            until(lambda: len(finished(read_study(folder, url))) >= len(known) + 2, lambda: run.err)  # noqa: B023
+        done = run.end()
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    assert_whole(folder, 16, url)

@@ -1,0 +1,49 @@
+"""A disk that is full while a search writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.journey import assert_whole, finished, prepare, process, read_study, run_arguments
+from tests.services import SmallDisk
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    small_disk: SmallDisk, tmp_path: Path, tiny_bert: Path, storage: str | None
+) -> None:
+    """Without any room, or without room for a trial's tensors, the run ends with 5 and one line.
+
+    What was finished stays readable meanwhile, and with room again the same command goes on.
+    """
+    seen, mirror = prepare(small_disk.seen), f"sqlite:///{tmp_path}/mlflow.db"
+
+    def run(n_trials: int) -> tuple[int, str]:
+        arguments = run_arguments(tiny_bert, n_trials, storage=storage, tracking_uri=mirror)
+        done = process(small_disk.folder, *arguments, enter=small_disk.enter)
+        assert "Traceback" not in done.err
+        return done.code, done.err
+
+    code, err = run(1)
+    assert code == 0, err
+    first = read_study(seen, storage).trials[0]
+    told = []
+    for room in (0, 60_000):
+        ballast = small_disk.fill(leave=room)
+        code, err = run(4)
+        assert code == 5, err
+        told.append(err.splitlines()[-1])
+        assert told[-1].startswith("farsearch: the disk is full: ")
+        assert told[-1].endswith("free some space and run the same command again, finished trials are kept")
+        snapshot = read_study(seen, storage)
+        kept = finished(snapshot)
+        assert snapshot.trials[0] == first
+        assert set(kept) == {0}
+        ballast.unlink()
+    assert "trained.safetensors can't be written" in told[1]
+    code, err = run(4)
+    assert code == 0, err
+    assert kept.items() <= finished(assert_whole(seen, 4, storage, mirror)).items()

@@ -1,0 +1,61 @@
+"""The same seed gives the same trials, in one process or in several one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from farsearch.records import StudySnapshot
+from farsearch.study.samplers import SAMPLERS
+from tests.journey import call, finished, prepare, process, read_study, run_arguments
+
+SAME = (
+    "config", "plan", "metric", "metric_error", "dev_metric", "peak_memory_mib", "wall_time_s", "energy_j", "curve",
+    "on_front", "trainable", "state",
+)  # fmt: skip
+"""All of a trial that says what was trained and what came out of it."""
+
+# trials of a tenth of a second
+SMALL = {"train_samples": 64, "epochs": 1}
+
+
+def told(snapshot: StudySnapshot) -> list[list[object]]:
+    """The trials, one after the other, without what the clock says of them."""
+    return [[getattr(trial, name) for name in SAME] for trial in snapshot.trials]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_in_parts_is_the_search_in_one_go(
+    tmp_path: Path, tiny_bert: Path, storage: str | None, sampler: str
+) -> None:
+    """5, 5 and 5 trials over two restarts are the 15 of one go, to the last digit.
+
+    Fifteen, because samplers propose at random in the beginning, some for the first dozen of trials.
+    """
+    options = {"storage": storage, "sampler": sampler, **SMALL}
+    parts, whole = prepare(tmp_path / "parts"), prepare(tmp_path / "whole")
+    for n_trials in (5, 10, 15):
+        done = call(parts, *run_arguments(tiny_bert, n_trials, study="parts", **options))
+        assert done.code == 0, done.err
+    done = call(whole, *run_arguments(tiny_bert, 15, study="whole", **options))
+    assert done.code == 0, done.err
+    in_parts, in_one_go = read_study(parts, storage, "parts"), read_study(whole, storage, "whole")
+    assert told(in_parts) == told(in_one_go)
+    assert len(set(finished(in_parts).values())) == 15
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_same(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
+    """Two studies in two directories and two processes: the same seed makes them equal, another one does not."""
+    found = []
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        folder = prepare(tmp_path / name)
+        arguments = run_arguments(tiny_bert, 4, study=name, seed=seed, storage=storage, **SMALL)
+        done = process(folder, *arguments)
+        assert done.code == 0, done.err
+        found.append(told(read_study(folder, storage, name)))
+    assert found[0] == found[1]
+    assert found[0] != found[2]

@@ -1,0 +1,182 @@
+"""Ctrl-C and SIGTERM, at every stage of a search."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+import pytest
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from farsearch.study.store import Store
+from tests.journey import SPACE, Watched, assert_whole, call, finished, prepare, read_study, run_arguments, until, watch
+
+HINT = "interrupted; finished trials are kept. To go on:\n"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A search that works, and what can be seen of it from outside."""
+
+    folder: Path
+    study: Study
+    run: Watched
+
+    @property
+    def primes(self) -> bool:
+        """The last that it said is that it primes."""
+        return self.run.err.rstrip().endswith("kept for all trials")
+
+    def at_work(self, priced: bool) -> bool:
+        """A trial is in work that was priced already, or was not."""
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return any(("record" in trial.user_attrs) == priced for trial in trials)
+
+    def saved(self, name: str) -> bool:
+        """The trial in work has written this file."""
+        written = sorted((self.folder / ".farsearch" / "studies" / "tiny" / "trials").glob(f"*/{name}"))
+        if not written:
+            return False
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return int(written[-1].parent.name) in {trial.number for trial in trials}
+
+    @property
+    def catches_sigterm(self) -> bool:
+        """Its command line has begun: before that, a signal has the meaning that the system gives it."""
+        status = Path(f"/proc/{self.run.child.pid}/status").read_text()
+        caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+    @property
+    def mirrors(self) -> bool:
+        """A trial was told, and MLflow's database is being written."""
+        if "] trial " not in self.run.err:
+            return False
+        try:
+            filelock.FileLock(self.folder / "mlflow.db.lock").acquire(timeout=0).lock.release()
+        except filelock.Timeout:
+            return True
+        return False
+
+
+STAGES: dict[str, Callable[[Scene], bool]] = {
+    "imports": lambda scene: scene.catches_sigterm,
+    "start-up": lambda scene: "this host: " not in scene.run.err and "study tiny: " in scene.run.err,
+    "proposal": lambda scene: scene.at_work(priced=False),
+    "priming": lambda scene: scene.primes,
+    "training": lambda scene: scene.at_work(priced=True) and not scene.primes,
+    "saving": lambda scene: scene.saved("trained.safetensors"),
+    "telling": lambda scene: scene.saved("learners.json"),
+    "mirror": lambda scene: scene.mirrors,
+}
+
+
+def stop_at(stage: str, scene: Scene, number: signal.Signals) -> None:
+    """Send the signal while the search is at a stage.
+
+    It is frozen while it is looked at, so that it is still at the stage when the signal comes.
+    """
+    draw, pid = random.Random(f"{stage} {number}"), scene.run.child.pid
+
+    def look() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        reached = STAGES[stage](scene)
+        if reached:
+            os.kill(pid, number)
+        os.kill(pid, signal.SIGCONT)
+        # never in step with the trials
+        time.sleep(draw.uniform(0.001, 0.02))
+        return reached
+
+    until(lambda: look() or not scene.run.running, lambda: f"{stage} was not seen: {scene.run.err}", pause_s=0.0)
+    assert scene.run.child.poll() != 0, f"{stage} was not seen before the study was done: {scene.run.err}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_at_any_stage_loses_nothing(
+    tmp_path: Path, tiny_bert: Path, storage: str | None, number: signal.Signals
+) -> None:
+    """At each stage the run ends with its code, without a traceback, and says how to go on.
+
+    What was finished stays, no trial is left in work, what was cut off is tried again, and the total is exact.
+    """
+    folder = prepare(tmp_path)
+    (folder / "tiny.yaml").write_text(SPACE.replace("[0.0, 0.5]", "[0.0, 4.0]"), encoding="utf-8")
+    done = call(folder, *run_arguments(tiny_bert, 1, storage=storage))
+    assert done.code == 0, done.err
+    before = finished(read_study(folder, storage))
+    # opened once: a search that is frozen while it opens the same storage would hold this process up
+    study = Store(folder / ".farsearch", storage).load("tiny")
+    for stage in STAGES:
+        if stage == "priming":
+            shutil.rmtree(folder / ".farsearch" / "cache", ignore_errors=True)
+        with watch(folder, *run_arguments(tiny_bert, 1000, storage=storage)) as run:
+            stop_at(stage, Scene(folder, study, run), number)
+            ended = run.end()
+        assert ended.code == 128 + number, f"{stage}: {ended}"
+        assert "Traceback" not in ended.err, f"{stage}: {ended.err}"
+        if stage != "imports":
+            assert ended.err.count(HINT) == 1, f"{stage}: {ended.err}"
+            assert "unexpected" not in ended.err
+        snapshot = read_study(folder, storage)
+        after = finished(snapshot)
+        assert before.items() <= after.items(), stage
+        assert "running" not in {trial.state for trial in snapshot.trials}, stage
+        retried = {trial.user_attrs.get("retry_of") for trial in study.get_trials(deepcopy=False)}
+        cut = {t.number for t in snapshot.trials if t.state == "fail" and t.config is not None}
+        assert cut <= retried, stage
+        before = after
+    last = call(folder, *run_arguments(tiny_bert, len(before) + 3, storage=storage))
+    assert last.code == 0, last.err
+    assert_whole(folder, len(before) + 3, storage)
+    assert not list((folder / ".farsearch" / "studies" / "tiny" / "workers").glob("*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_ends_all_workers(
+    tmp_path: Path, tiny_bert: Path, storage: str | None, number: signal.Signals
+) -> None:
+    """SIGTERM of a run with two workers, or Ctrl-C, which a terminal sends to all of them, ends all of them at once.
+
+    Both trials that were cut off are tried again by the next run, and the total is exact.
+    """
+    folder = prepare(tmp_path)
+    arguments = run_arguments(tiny_bert, 6, storage=storage, workers=2, epochs=30)
+    with watch(folder, *arguments) as run:
+        run.until("this host: ")
+        study = until(lambda: (store := Store(folder / ".farsearch", storage)).names() and store.load("tiny"))
+        until(
+            lambda: (
+                len(running := study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) == 2
+                and all("record" in trial.user_attrs for trial in running)
+            ),
+            lambda: run.err,
+        )
+        workers = run.children
+        assert len(workers) == 2
+        if number == signal.SIGINT:
+            ended = run.end(number)
+        else:
+            run.child.send_signal(number)
+            ended = run.end()
+        assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    assert ended.code == 128 + number, ended.err
+    assert ended.err.count(HINT) == 1
+    assert "Traceback" not in ended.err
+    assert "running" not in {trial.state for trial in read_study(folder, storage).trials}
+    last = call(folder, *run_arguments(tiny_bert, 6, storage=storage, epochs=30))
+    assert last.code == 0, last.err
+    snapshot = assert_whole(folder, 6, storage)
+    assert sum(trial.state == "fail" for trial in snapshot.trials) == 2
