@@ -151,9 +151,9 @@ class Table:
 
     @cached_property
     def starts(self) -> list[Cell]:
-        """The baselines that a search tries first: full fine-tuning, FAR r = 10 %, FFNs and embeddings frozen."""
-        rates = self.grid.learning_rate
-        wanted = [(0.0, 1e-4, 0, "nothing"), (0.9, min(2e-4, rates[-1]), 1, "nothing"),
+        """What a search tries first: full fine-tuning, FAR r = 10 % with the longest priming, FFNs and embeddings frozen."""
+        rates, longest = self.grid.learning_rate, len(self.grid.priming_epochs) - 1
+        wanted = [(0.0, 1e-4, 0, "nothing"), (0.9, min(2e-4, rates[-1]), longest, "nothing"),
                   (1.0, min(2e-4, rates[-1]), 0, "embeddings")]  # fmt: skip
         params = [
             {

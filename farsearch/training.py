@@ -40,12 +40,12 @@ Learners = list[list[int] | None]
 _CURVE_POINTS = 40
 """Points of a learning curve: enough to see its shape, few enough to store with each trial."""
 
-LOOKS = (0.25, 0.5, 0.75)
+LOOKS = (0.5, 0.75)
 """Shares of the FAR phase's steps after which a race looks at the validation metric."""
 
-LOOK_ROWS = 256
-"""Validation rows of a look, at most: the first, which are a stratified draw. With 4,096 training rows the three looks
-together take about a sixteenth of a trial."""
+LOOK_ROWS = 128
+"""Validation rows of a look, at most: the first, which are a stratified draw. With 4,096 training rows both looks
+together take a fiftieth of a trial."""
 
 _NO_PRIMING = PrimingReport(0, 0.0, False, 0.0, None, None)
 
