@@ -27,6 +27,7 @@ from farsearch.study.racing import Race, Verdict
 from farsearch.study.samplers import GatedSampler
 from farsearch.study.store import DIRECTIONS
 from farsearch.tasks.metrics import score
+from farsearch.training import LOOKS, look_rows
 
 __all__ = ["Cell", "Replay", "Table", "replay"]
 
@@ -92,7 +93,8 @@ class Table:
             lengths=head["lengths"], seed=int(head["job"]["seed"]), tables=shared_tables(model, 2),
         )  # fmt: skip
         self.layers = self.pricer.layers
-        costs = [self._cost(config) for config in [*configs, full_fine_tuning(self.layers)]]
+        full = full_fine_tuning(self.layers, epochs=self.grid.epochs)
+        costs = [self._cost(config) for config in [*configs, full]]
         self.full_cost = np.array(costs[-1])
         labels = [int(label) for label in head["labels"]]
         self.cells = [self._cell(line, cost, labels) for line, cost in zip(lines, costs, strict=False)]
@@ -113,11 +115,15 @@ class Table:
 
     def _cell(self, line: Mapping[str, Any], cost: tuple[float, float], labels: Sequence[int]) -> Cell:
         looks, spent = [], 0.0
+        rows = look_rows(self.grid.epochs * self.grid.train_samples)
         for look in line["looks"]:
-            predicted = [int(label) for label in look["predictions"]]
-            value = score(self.metric, predicted, list(labels[: len(predicted)])).value
-            point = LookPoint(float(look["share"]), int(look["step"]), value)
-            looks.append(CellLook(point, float(look["at"]) - spent, float(look["seconds"])))
+            # what was recorded says more than a search looks at
+            if look["share"] in LOOKS:
+                predicted = [int(label) for label in look["predictions"]][:rows]
+                value = score(self.metric, predicted, list(labels[: len(predicted)])).value
+                point = LookPoint(float(look["share"]), int(look["step"]), value)
+                seconds = float(look["seconds"]) * len(predicted) / len(look["predictions"])
+                looks.append(CellLook(point, float(look["at"]) - spent, seconds))
             spent += float(look["seconds"])
         cell = line["cell"]
         params = {name: list(getattr(self.grid, name)).index(cell[name]) for name in _ORDERED}
@@ -143,15 +149,18 @@ class Table:
     def price(self, params: Sequence[Mapping[str, Any]]) -> KnownCosts:
         """Costs of cells; one that was not recorded does not fit."""
         found = [self.by_params.get(_key(each)) for each in params]
+        epochs = np.array([self.grid.priming_epochs[each["priming_epochs"]] for each in params])
         return KnownCosts(
             np.array([0.0 if cell is None else cell.memory_mib for cell in found]),
-            np.array([0.0 if cell is None else cell.time_s for cell in found]),
+            np.array([1.0 if cell is None else cell.time_s for cell in found]),
             np.array([cell is not None for cell in found]),
+            epochs,
+            self.full_cost[1] * epochs / self.grid.epochs,
         )
 
     @cached_property
     def starts(self) -> list[Cell]:
-        """What a search tries first: full fine-tuning, FAR r = 10 % with the longest priming, FFNs and embeddings frozen."""
+        """What a search tries first: full fine-tuning, FAR r = 10 % primed longest, FFNs and embeddings frozen."""
         rates, longest = self.grid.learning_rate, len(self.grid.priming_epochs) - 1
         wanted = [(0.0, 1e-4, 0, "nothing"), (0.9, min(2e-4, rates[-1]), longest, "nothing"),
                   (1.0, min(2e-4, rates[-1]), 0, "embeddings")]  # fmt: skip

@@ -202,7 +202,8 @@ def search(
     *,
     n_trials: int = 30,
     timeout_s: float | None = None,
-    sampler: str = "tpe",
+    sampler: str = "known-cost",
+    racing: bool = True,
     study: str | None = None,
     home: Path = HOME,
     storage: str | None = None,
@@ -223,5 +224,5 @@ def search(
     job = resolve_job(options, store, watcher.note)
     bench = job.bench(store)
     opened = store.open(study or job.default_name, job.settings, job.meta)
-    worker = Search(opened, store, bench, job.pricer(bench), job.space, sampler, job.settings.plan, watcher)
+    worker = Search(opened, store, bench, job.pricer(bench), job.space, sampler, job.settings.plan, watcher, racing)
     return worker.run(n_trials, timeout_s)

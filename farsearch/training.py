@@ -32,7 +32,7 @@ from farsearch.tasks.metrics import score
 from farsearch.tasks.spec import TaskData
 from farsearch.tasks.split import Split
 
-__all__ = ["LOOKS", "LOOK_ROWS", "Bench", "Look", "Outcome", "far_phase", "fine_tune", "start_state"]
+__all__ = ["LOOKS", "Bench", "Look", "Outcome", "far_phase", "fine_tune", "look_rows", "start_state"]
 
 State = dict[str, Tensor]
 Learners = list[list[int] | None]
@@ -43,9 +43,8 @@ _CURVE_POINTS = 40
 LOOKS = (0.5, 0.75)
 """Shares of the FAR phase's steps after which a race looks at the validation metric."""
 
-LOOK_ROWS = 128
-"""Validation rows of a look, at most: the first, which are a stratified draw. With 4,096 training rows both looks
-together take a fiftieth of a trial."""
+_LOOK_ROWS = 256
+_LOOK_SHARE = 1 / 8
 
 _NO_PRIMING = PrimingReport(0, 0.0, False, 0.0, None, None)
 
@@ -82,7 +81,7 @@ class Look:
     Attributes:
         share: of the phase's steps that are done, one of ``LOOKS``.
         step: the last step done, counted from 1.
-        metric: on the first ``LOOK_ROWS`` validation rows.
+        metric: on the first ``look_rows`` validation rows, which are a stratified draw.
         logits: of those rows, ``[rows, classes]``.
     """
 
@@ -90,6 +89,15 @@ class Look:
     step: int
     metric: float
     logits: Tensor
+
+
+def look_rows(phase_rows: float) -> int:
+    """Validation rows of a look in a FAR phase over so many rows.
+
+    At most 256, and at most an eighth of the phase's: a row is trained at three times the cost of a look at it, so that
+    both looks together take no more than a twelfth of the training.
+    """
+    return int(min(_LOOK_ROWS, max(1.0, phase_rows * _LOOK_SHARE)))
 
 
 def start_state(
@@ -308,8 +316,8 @@ class Bench:
         """Train and evaluate one configuration. The model is put back together whatever happens.
 
         Args:
-            on_look: called in the middle of the training with what the validation metric is there; it may raise to stop.
-                A look changes nothing of the training. Without it there is none.
+            on_look: called in the middle of the training with the validation metric there; it may raise to stop. A look
+                changes nothing of the training. Without it there is none.
         """
         job = self.job
         primed = None
@@ -325,16 +333,16 @@ class Bench:
             torch.cuda.reset_peak_memory_stats()
         trained, curve = far_phase(
             self.model, self.layout, learners, config, plan, self.train_rows, job.batch_size, self.pad_id, job.seed,
-            on_step if on_look is None else self._looking(on_look, on_step),
+            on_step if on_look is None else self._looking(config.epochs, on_look, on_step),
         )  # fmt: skip
         return self._outcome(self.model, trained, curve, started, learners, primed, report)
 
     def _looking(
-        self, on_look: Callable[[Look], None], on_step: Callable[[int, int, float], None] | None
+        self, epochs: float, on_look: Callable[[Look], None], on_step: Callable[[int, int, float], None] | None
     ) -> Callable[[int, int, float], None]:
         """``on_step`` with looks at the validation metric in between."""
-        rows = self.validation_rows.input_ids[:LOOK_ROWS]
-        labels = list(self.validation_rows.labels[:LOOK_ROWS])
+        count = look_rows(epochs * len(self.train_rows))
+        rows, labels = self.validation_rows.input_ids[:count], list(self.validation_rows.labels[:count])
 
         def step_and_look(step: int, steps: int, loss: float) -> None:
             if on_step is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -27,7 +28,11 @@ hypothesis.settings.load_profile("farsearch")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Commands that are called in this process leave their database's connections to its end."""
+    """What the tests of whole commands need."""
+    # a shell that runs the tests in the background has Ctrl-C ignored, and so would the commands that they start
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # commands that are called in this process leave their database's connections to its end
     config.addinivalue_line("filterwarnings", "ignore:<psycopg.Connection .* was deleted:ResourceWarning")
 
 

@@ -54,7 +54,7 @@ start:
   full fine-tuning: {frozen_fraction: 0.0, priming_epochs: 0.0, learning_rate: 3.0e-3}
 """
 
-_PATIENCE_S = 300
+_PATIENCE_S = 900
 """Seconds after which a process that should have ended or said something is given up."""
 
 _FILLER = ("the", "a", "film", "and", "it", "is", "this", "story", "was", "in", "with", "plot", "acting", "very", "not")

@@ -404,14 +404,14 @@ def test_two_processes_make_a_fresh_database_and_a_lost_one_is_rebuilt(tmp_path:
     snapshot = make_snapshot()
     command = _write(snapshot, tmp_path)
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    results = [process.communicate(timeout=120) for process in both]
+    results = [process.communicate(timeout=280) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert [error for _, error in results] == ["", ""]
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         assert connection.execute("SELECT lifecycle_stage, count(*) FROM runs GROUP BY 1").fetchall() == [("active", 7)]
     (tmp_path / "mlflow.db").unlink()
     shutil.rmtree(tmp_path / "mlartifacts")
-    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
     assert _values_of(again.stdout) == _values_of(results[0][0]) == _values_of(results[1][0])
 
 

@@ -75,7 +75,10 @@ __all__ = ["COMMANDS"]
               help="Where priming runs; on the device it costs memory and time there.")  # fmt: skip
 @click.option("--plan", type=click.Choice(["memory", "time", "balanced"]), default="balanced", show_default=True,
               help="What a step is arranged for on the device: least memory, least time, or both.")  # fmt: skip
-@click.option("--sampler", default="tpe", show_default=True, metavar="NAME", help="tpe, nsga2, gp or random.")
+@click.option("--sampler", default="known-cost", show_default=True, metavar="NAME",
+              help="known-cost, tpe, nsga2, gp or random.")  # fmt: skip
+@click.option("--racing/--no-racing", default=True, show_default=True,
+              help="Stop a trial that can't reach the front any more.")  # fmt: skip
 @click.option("--baselines", type=click.Choice(["all", "paper", "none"]), default="none", show_default=True,
               help="Then train what the front is compared with: full fine-tuning, FAR r=10 % and BitFit (paper), also "
                    "all FFNs frozen and LoRA (all), each at three learning rates.")  # fmt: skip
@@ -106,6 +109,7 @@ def run(
     prime_on: Literal["host", "device"],
     plan: Literal["memory", "time", "balanced"],
     sampler: str,
+    racing: bool,
     baselines: Literal["all", "paper", "none"],
     workers: int,
     dry_run: bool,
@@ -142,7 +146,7 @@ def run(
         plan=plan,
     )  # fmt: skip
     pool = _worker_arguments(options, heartbeat)
-    asked = _Asked(study, n_trials, timeout, sampler, baselines, workers, pool, tracking_uri, dry_run)
+    asked = _Asked(study, n_trials, timeout, sampler, racing, baselines, workers, pool, tracking_uri, dry_run)
     try:
         job = resolve_job(options, store, console.print)
         snapshot = _search(console, job, store, asked)
@@ -178,6 +182,7 @@ class _Asked:
     n_trials: int
     timeout: float | None
     sampler: str
+    racing: bool
     baselines: Literal["all", "paper", "none"]
     workers: int
     pool: Sequence[str]
@@ -220,7 +225,9 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
     study = store.open(name, job.settings, {**job.meta, "command": without_password(typed_command())})
     with SearchProgress(console, asked.n_trials, job.data.spec.metric, mirror) as progress:
         progress.already(snapshot_of(study))
-        search = Search(study, store, bench, pricer, job.space, asked.sampler, job.settings.plan, progress)
+        search = Search(
+            study, store, bench, pricer, job.space, asked.sampler, job.settings.plan, progress, asked.racing
+        )
         if asked.workers == 1:
             snapshot = search.run(asked.n_trials, asked.timeout)
         else:

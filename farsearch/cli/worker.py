@@ -100,7 +100,9 @@ def _join(store: Store, name: str | None, watcher: Watcher, **here: Any) -> Sear
     job = rejoin_job(study.study_name, settings, about["meta"], store, watcher.note, **here)
     store.check_here(study, job.settings)
     bench = job.bench(store)
-    return Search(study, store, bench, job.pricer(bench), job.space, about["sampler"], job.settings.plan, watcher)
+    return Search(
+        study, store, bench, job.pricer(bench), job.space, about["sampler"], job.settings.plan, watcher, about["racing"]
+    )
 
 
 def _work(store: Store, name: str | None, timeout: float | None, tracking_uri: str | None, **here: Any) -> None:

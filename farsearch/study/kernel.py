@@ -1,4 +1,4 @@
-"""What the Gaussian process of the metric is made of: parameters as numbers, and a kernel with few length scales."""
+"""What the Gaussian process of the metric is made of: parameters as numbers, and kernels with few length scales."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel, NormalizedKernelMixin, StationaryKernelMixin
 
-__all__ = ["Encoder", "GroupedMatern"]
+__all__ = ["AdditiveMatern", "Encoder", "GroupedMatern"]
 
 Array = NDArray[np.float64]
 
@@ -74,11 +74,11 @@ def _columns(distribution: BaseDistribution, values: list[Any]) -> list[Array]:
     return [(numbers - ends[0]) / max(float(ends[1] - ends[0]), 1e-12)]
 
 
-class GroupedMatern(StationaryKernelMixin, NormalizedKernelMixin, Kernel):  # type: ignore[misc]
-    """Matern's kernel (nu = 5/2) with one length scale for each group of columns.
+class _Grouped(StationaryKernelMixin, NormalizedKernelMixin, Kernel):  # type: ignore[misc]
+    """A kernel with one length scale for each group of columns.
 
-    With one for each column, as ``sklearn``'s own has, a space with a fraction for every layer has more of them than a
-    search has trials. (Rasmussen and Williams 2006, equation 4.17.)
+    With one for each column, as ``sklearn``'s own have, a space with a fraction for every layer has more of them than a
+    search has trials.
 
     Args:
         groups: number of the group of each column.
@@ -103,23 +103,51 @@ class GroupedMatern(StationaryKernelMixin, NormalizedKernelMixin, Kernel):  # ty
         """The length scales; sklearn makes a number of a single one."""
         return np.atleast_1d(self.length_scale)
 
-    def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
-        """The kernel between rows of X and of Y (X where None), and its gradient by the log of each length scale."""
-        other = X if Y is None else Y
-        parts = [
-            ((X[:, None, columns] - other[None, :, columns]) ** 2).sum(axis=2) / scale**2
-            for columns, scale in zip(self._columns(), self._scales, strict=True)
+    def _parts(self, one: Array, other: Array) -> list[Array]:
+        """Squared distances in each group, in its length scale, ``[rows of one, rows of other]``."""
+        columns = [np.flatnonzero(self.groups == group) for group in range(len(self._scales))]
+        return [
+            ((one[:, None, own] - other[None, :, own]) ** 2).sum(axis=2) / scale**2
+            for own, scale in zip(columns, self._scales, strict=True)
         ]
-        distance = np.sqrt(5.0 * np.sum(parts, axis=0))
-        decay = np.exp(-distance)
-        kernel = (1.0 + distance + distance**2 / 3.0) * decay
-        if not eval_gradient:
-            return kernel
-        common = 5.0 / 3.0 * (1.0 + distance) * decay
-        return kernel, np.stack([common * part for part in parts], axis=2)
-
-    def _columns(self) -> list[NDArray[np.int64]]:
-        return [np.flatnonzero(self.groups == group) for group in range(len(self._scales))]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(length_scale={np.round(self._scales, 3).tolist()})"
+
+
+class GroupedMatern(_Grouped):
+    """Matern's kernel (nu = 5/2) of all columns: groups act together."""
+
+    def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
+        """The kernel between rows of X and of Y (X where None), and its gradient by the log of each length scale."""
+        parts = self._parts(X, X if Y is None else Y)
+        kernel, slope = _matern(np.sum(parts, axis=0))
+        return (kernel, np.stack([slope * part for part in parts], axis=2)) if eval_gradient else kernel
+
+
+class AdditiveMatern(_Grouped):
+    """The mean of Matern's kernels of the groups: what each does by itself.
+
+    So few trials say what a learning rate is worth wherever else they lie. (Duvenaud et al. 2011, additive Gaussian
+    processes, of first order.)
+    """
+
+    def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
+        """As ``GroupedMatern``'s."""
+        parts = self._parts(X, X if Y is None else Y)
+        found = [_matern(part) for part in parts]
+        kernel = np.mean([own for own, _ in found], axis=0)
+        if not eval_gradient:
+            return kernel
+        slopes = [slope * part / len(parts) for (_, slope), part in zip(found, parts, strict=True)]
+        return kernel, np.stack(slopes, axis=2)
+
+
+def _matern(squared: Array) -> tuple[Array, Array]:
+    """Matern's kernel at squared distances, and what its derivative by the log of a length scale is to them.
+
+    Rasmussen and Williams 2006, equation 4.17.
+    """
+    distance = np.sqrt(5.0 * squared)
+    decay = np.exp(-distance)
+    return (1.0 + distance + distance**2 / 3.0) * decay, 5.0 / 3.0 * (1.0 + distance) * decay

@@ -23,8 +23,8 @@ from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 
 from farsearch.study.draws import draw_params
 from farsearch.study.improvement import Array, expected_improvement
-from farsearch.study.kernel import Encoder, GroupedMatern
-from farsearch.study.pricing import PriceParams
+from farsearch.study.kernel import AdditiveMatern, Encoder, GroupedMatern
+from farsearch.study.pricing import KnownCosts, PriceParams
 
 __all__ = ["KnownCostSampler"]
 
@@ -34,8 +34,11 @@ _CANDIDATES = 1536
 _NEIGHBOURS = 512
 """And so many that differ from a trial of the front in one or two parameters."""
 
-_LEAST_FITTED = 6
-"""Trials from which the process' own settings are fitted; with fewer they stay as they start."""
+_LEAST_FITTED = 12
+"""Trials from which the process' own settings are fitted; a fit to fewer is worse than the settings it starts from."""
+
+_DEPTH = 3.0
+"""Where failures are lifted to: so many times as far below the best as the median is."""
 
 _MOST_MODELLED = 250
 """Trials that the process is made from: its work grows with their cube."""
@@ -86,25 +89,29 @@ class KnownCostSampler(BaseSampler):
         history = _History.of(done)
         candidates += self._neighbours([done[i].params for i in history.front], _NEIGHBOURS)
         prices = self._price(candidates)
-        candidates = [candidate for candidate, fits in zip(candidates, prices.fits, strict=True) if fits]
-        costs = prices.both[prices.fits]
-        if not candidates:
+        if not prices.fits.any():
             return []
         encode = Encoder(self._space)
         points = encode(t.params for t in done)
-        model = _fitted(points, history.metric, encode.groups)
+        model = _fitted(points, _lifted(history.metric), encode.groups)
         if pending:
             # what is in work is taken to come out as expected, so that it is not proposed once more
             ahead = encode(t.params for t in pending)
             history = history.and_also(model.predict(ahead), self._price([t.params for t in pending]).both)
-            model = _refitted(model, np.vstack([points, ahead]), history.metric)
+            model = _refitted(model, np.vstack([points, ahead]), _lifted(history.metric))
         mean, deviation = model.predict(encode(candidates), return_std=True)
         front = history.front
         worth = expected_improvement(
-            costs, mean, deviation, history.metric[front], history.costs[front], _reference(history, costs)
+            prices.both, mean, deviation, history.metric[front], history.costs[front], _reference(history, prices)
         )
-        order = np.argsort(-worth / costs[:, 1], kind="stable")
+        worth /= self._effort_s(prices, [t.params for t in [*done, *pending]])
+        order = np.argsort(np.where(prices.fits, -worth, np.inf), kind="stable")[: int(prices.fits.sum())]
         return [candidates[i] for i in order]
+
+    def _effort_s(self, prices: KnownCosts, known: Sequence[Mapping[str, Any]]) -> Array:
+        """What training each proposal takes, in the device's seconds: a priming that is there already takes none."""
+        there = np.isin(prices.priming_epochs, self._price(known).priming_epochs)
+        return prices.time_s + np.where(there, 0.0, prices.priming_s)
 
     def _neighbours(self, members: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:
         """Members of the front with one or two parameters drawn anew."""
@@ -154,16 +161,26 @@ def _most_telling(trials: list[FrozenTrial], draw: np.random.Generator) -> list[
 
 def _fitted(points: Array, metric: Array, groups: NDArray[np.int64]) -> GaussianProcessRegressor:
     """The process of the metric; its settings are fitted where there is enough to fit them to."""
-    scales = np.full(int(groups.max()) + 1, 0.5)
-    kernel = ConstantKernel(1.0, (0.1, 10.0)) * GroupedMatern(groups, scales, (0.1, 10.0))
+    count = int(groups.max()) + 1
+    # what each parameter does by itself comes first, what they do together is a smaller part
+    kernel = ConstantKernel(1.0, (0.1, 10.0)) * AdditiveMatern(groups, np.full(count, 0.5), (0.1, 10.0))
+    kernel += ConstantKernel(0.5, (0.05, 10.0)) * GroupedMatern(groups, np.full(count, 1.0), (0.1, 10.0))
     kernel += WhiteKernel(0.05, (1e-3, 1.0))
-    model = GaussianProcessRegressor(
-        kernel, normalize_y=True, optimizer="fmin_l_bfgs_b" if len(metric) >= _LEAST_FITTED else None
-    )
+    optimizer = "fmin_l_bfgs_b" if len(metric) >= _LEAST_FITTED else None
+    model = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=optimizer)
     with warnings.catch_warnings():
         # a length scale at its bound is a parameter that hardly matters
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(points, metric)
+
+
+def _lifted(metric: Array) -> Array:
+    """The metrics with failures lifted to a floor: how bad they are says nothing of what is good.
+
+    A training that learned nothing would stretch the scale on which the good ones are told apart.
+    """
+    best, middle = float(metric.max()), float(np.median(metric))
+    return np.maximum(metric, best - _DEPTH * (best - middle)) if best > middle else metric
 
 
 def _refitted(model: GaussianProcessRegressor, points: Array, metric: Array) -> GaussianProcessRegressor:
@@ -171,8 +188,8 @@ def _refitted(model: GaussianProcessRegressor, points: Array, metric: Array) -> 
     return GaussianProcessRegressor(model.kernel_, normalize_y=True, optimizer=None).fit(points, metric)
 
 
-def _reference(history: _History, costs: Array) -> Array:
+def _reference(history: _History, prices: KnownCosts) -> Array:
     """What is worse than this counts for nothing: the metric of the cheapest trial, and a bit more than all costs."""
     cheapest = np.lexsort((history.costs[:, 1], history.costs[:, 0]))[0]
-    most = np.vstack([history.costs, costs]).max(axis=0)
+    most = np.vstack([history.costs, prices.both[prices.fits]]).max(axis=0)
     return np.array([history.metric[cheapest], *(1.05 * most)])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from farsearch.cost.plans import Goal, exact_plans
-from farsearch.cost.price import Pricer, Prices
+from farsearch.cost.price import Pricer, Prices, full_fine_tuning
 from farsearch.study.space import Space
 
 __all__ = ["KnownCosts", "PriceParams", "price_params"]
@@ -24,11 +25,15 @@ class KnownCosts:
 
     Attributes:
         fits: the proposal may become a trial.
+        priming_epochs: length of its priming. priming_s: what that would take on the device, wherever it is run: with
+            ``time_s``, what training the proposal takes in all where no trial has been primed so.
     """
 
     memory_mib: Array
     time_s: Array
     fits: NDArray[np.bool_]
+    priming_epochs: Array
+    priming_s: Array
 
     @property
     def both(self) -> Array:
@@ -56,7 +61,14 @@ def price_params(pricer: Pricer, space: Space, layers: int, goal: Goal) -> Price
             memory = np.where(better, other.peak_memory_mib, memory)
             time = np.where(better, other.wall_time_s, time)
             fits = fits | other.fits
-        return KnownCosts(memory, time, fits)
+        primings = np.array([config.priming_epochs for config in configs])
+        lengths, which = np.unique(primings, return_inverse=True)
+        return KnownCosts(memory, time, fits, primings, np.array([full_s(float(length)) for length in lengths])[which])
+
+    @lru_cache(maxsize=64)
+    def full_s(epochs: float) -> float:
+        """Seconds of full fine-tuning, which priming is."""
+        return pricer.price(full_fine_tuning(layers, epochs=epochs)).wall_time_s if epochs else 0.0
 
     return price
 

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 
 from scipy.stats import t as student_t
 
+from farsearch.errors import Overtaken
 from farsearch.records import LookPoint, TrialRecord
-from farsearch.training import LOOKS
+from farsearch.training import LOOKS, Look
 
-__all__ = ["LEAST", "RISK", "Race", "Verdict"]
+__all__ = ["LEAST", "RISK", "Race", "Racer", "Verdict"]
 
 RISK = 0.05
 """Share of the trials that would reach the front and are stopped all the same."""
@@ -90,3 +91,32 @@ class Race:
         expected = look.metric + statistics.fmean(gains)
         at_most = expected + quantile * deviation * math.sqrt(1.0 + 1.0 / len(gains))
         return Verdict(expected, at_most, self.needed)
+
+
+class Racer:
+    """Hears the looks of one trial, and stops it when its race is lost.
+
+    Attributes:
+        looks: that were made. lost: the verdict that stopped it.
+    """
+
+    def __init__(self, race: Race) -> None:
+        self._race = race
+        self.looks: list[LookPoint] = []
+        self.lost: Verdict | None = None
+
+    def __call__(self, look: Look) -> None:
+        """Judge a look.
+
+        Raises:
+            Overtaken: when the trial can't reach the front any more.
+        """
+        point = LookPoint(look.share, look.step, look.metric)
+        self.looks.append(point)
+        verdict = self._race.judge(point)
+        if verdict is not None and verdict.stop:
+            self.lost = verdict
+            raise Overtaken(
+                f"stopped after {look.share:.0%} of its steps: {verdict.expected:.3f} expected, "
+                f"{verdict.at_most:.3f} at most, but at its memory and time the front has {verdict.needed:.3f}"
+            )

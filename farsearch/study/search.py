@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from farsearch.study.known import Known, config_key
 from farsearch.study.liveness import Worker
 from farsearch.study.nearest import nearest_fit
 from farsearch.study.pricing import price_params
+from farsearch.study.racing import Race, Racer
 from farsearch.study.results import changed, priced_record, results_of
 from farsearch.study.samplers import GatedSampler, make_sampler
 from farsearch.study.snapshot import SnapshotReader
@@ -42,7 +44,7 @@ _PATIENCE_S = 600.0
 _PAUSES_S = (0.5, 15.0)
 """The first and the longest pause between two such questions."""
 
-_WAIT_S = 0.5
+_WAIT_S = 1.0
 """Between two looks at the last trials of others."""
 
 T = TypeVar("T")
@@ -69,11 +71,12 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class _Proposal:
-    """A trial that is to be trained, with its costs."""
+    """A trial that is to be trained, with its costs, and what it runs against where there is racing."""
 
     trial: Trial
     record: TrialRecord
     cost: Cost
+    racer: Racer | None
 
 
 @dataclass
@@ -87,6 +90,7 @@ class Search:
         space: as the study's settings say it.
         sampler: name of one of ``samplers.SAMPLERS``.
         goal: what each configuration's step plan is chosen for.
+        racing: trials that can't reach the front any more are stopped.
     """
 
     study: Study
@@ -97,6 +101,7 @@ class Search:
     sampler: str
     goal: Goal
     watcher: Watcher
+    racing: bool = True
 
     def __post_init__(self) -> None:
         self.layers = len(self.bench.layout.layers)
@@ -143,6 +148,7 @@ class Search:
         def step() -> None:
             self.study.set_user_attr("n_trials", n_trials)
             self.study.set_user_attr("sampler", self.sampler)
+            self.study.set_user_attr("racing", self.racing)
             self._enqueue_starts()
 
         self._in_turn(step)
@@ -287,7 +293,8 @@ class Search:
             trial.set_user_attr("reason", "the same configuration was trained already")
             self.study.tell(trial, state=TrialState.FAIL)
             return None
-        return _Proposal(trial, record, cost)
+        race = Race.of(self._reader.records(trials), cost.peak_memory_mib, cost.wall_time_s)
+        return _Proposal(trial, record, cost, Racer(race) if self.racing else None)
 
     def _close_unborn(self, refusals: Mapping[str, int]) -> None:
         """``ask`` raised after it had made a trial, which has no worker yet: end that one."""
@@ -312,14 +319,22 @@ class Search:
         assert config is not None
         assert plan is not None
         self.watcher.trial_started(record.number, config, cost)
-        outcome = None
+        outcome, racer, started = None, proposal.racer, time.perf_counter()
         try:
             # all exact plans learn the same, so this host need not do what the device has to
-            outcome = self.bench.run(config, quickest(plan), self.watcher.step, self.watcher.note)
+            outcome = self.bench.run(config, quickest(plan), self.watcher.step, self.watcher.note, racer)
         except TrialError as error:
-            told = changed(record, state="pruned", reason=str(error))
+            told = changed(
+                record,
+                state="pruned",
+                reason=str(error),
+                host_seconds=time.perf_counter() - started,
+                extrapolated_metric=racer.lost.expected if racer is not None and racer.lost is not None else None,
+            )
         else:
             told = changed(record, state="complete", **results_of(outcome))
+        if racer is not None:
+            told = dataclasses.replace(told, looks=tuple(racer.looks))
         snapshot = self._in_turn(lambda: self._tell(proposal, told, outcome))
         if snapshot is None:
             self.watcher.note(
@@ -341,11 +356,12 @@ class Search:
             save_trial(self.folder, trial.number, outcome)
         if state == TrialState.RUNNING:  # otherwise it was told before the storage went away
             trial.set_user_attr("record", record.to_dict())
-            if outcome is None:
+            metric = record.extrapolated_metric if outcome is None else outcome.metric
+            if metric is None:
                 self.study.tell(trial, state=TrialState.PRUNED)
             else:
                 cost = proposal.cost
-                self.study.tell(trial, [outcome.metric, cost.peak_memory_mib, cost.wall_time_s])
+                self.study.tell(trial, [metric, cost.peak_memory_mib, cost.wall_time_s])
         snapshot = self.snapshot()
         sweep(self.folder, snapshot.trials)
         return snapshot

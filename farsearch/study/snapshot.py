@@ -18,17 +18,19 @@ from farsearch.study.store import sibling_name, storage_errors
 __all__ = ["SnapshotReader", "snapshot_of", "trial_record"]
 
 
-_RESULTS = ("metric", "metric_error", "dev_metric", "host_seconds", "host_peak_mib")
-"""What only a trial that was told complete has."""
+_RESULTS = ("metric", "metric_error", "dev_metric", "host_seconds", "host_peak_mib", "extrapolated_metric")
+"""What only a trial that was told has."""
 
 
 def trial_record(trial: StoredTrial | FrozenTrial) -> TrialRecord:
     """One trial as a record. ``on_front`` is not known yet."""
     state = trial.state.name.lower()
     data = dict(trial.user_attrs.get("record", {}))
-    if state != "complete":
+    if not trial.state.is_finished() or state == "fail":
         # a kill between the record and the end of the trial leaves the results of a trial that will be run again
         data.update(dict.fromkeys(_RESULTS))
+    elif data.get("extrapolated_metric") is not None:
+        state = "pruned"  # Optuna has it complete, so that every sampler learns from it
     reason = trial.user_attrs.get("reason", data.get("reason"))
     return TrialRecord.from_dict({**data, "number": trial.number, "state": state, "reason": reason})
 
@@ -69,8 +71,7 @@ class SnapshotReader:
                 f"the study {study.study_name!r} has schema version {version!r}, this farsearch reads "
                 f"{SCHEMA_VERSION}; use the version that made it"
             )
-        live: Counter[str] = Counter()
-        records = [self._record(trial, live) for trial in trials]
+        records, live = self._parsed(trials)
         baselines = [record for record in records if record.baseline is not None]
         # a sibling's trials are compared with a front, and have none of their own
         front = set() if baselines else pareto_front(records)
@@ -91,6 +92,15 @@ class SnapshotReader:
             meta=meta,
             baselines=_best(baselines or _sibling_records(study)),
         )
+
+    def records(self, trials: Sequence[StoredTrial | FrozenTrial]) -> list[TrialRecord]:
+        """The records of these trials, which were read just now. Which are on the front may be out of date."""
+        return self._parsed(trials)[0]
+
+    def _parsed(self, trials: Sequence[StoredTrial | FrozenTrial]) -> tuple[list[TrialRecord], Counter[str]]:
+        """The records, and what was rejected before those that have not ended."""
+        live: Counter[str] = Counter()
+        return [self._record(trial, live) for trial in trials], live
 
     def _record(self, trial: StoredTrial | FrozenTrial, live: Counter[str]) -> TrialRecord:
         """The trial's record, known or parsed. What was rejected before a trial that has not ended goes to ``live``."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from farsearch.cli.run import _mirror
+from farsearch.cli.mirror import open_mirror
 from farsearch.cli.terminal import make_console
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
+from farsearch.tracking import open_tracking
 from tests.journey import call, prepare, run_arguments
 
 
@@ -60,8 +62,9 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...], int, tuple[str, ...]]] = [
     ({"train_samples": "some"}, (), 2, ("'--train-samples'", "'some'", "or all")),
     ({"train_samples": 1}, (), 2, ("1 training samples", "at least 2")),
     ({"train_samples": 5000}, (), 2, ("5000 training samples", "480 rows", "ask for fewer")),
-    ({"sampler": "tqe"}, (), 2, ("'tqe'", "one of tpe, nsga2, gp, random")),
+    ({"sampler": "tqe"}, (), 2, ("'tqe'", "one of known-cost, tpe, nsga2, gp, random")),
     ({"study": "../tiny"}, (), 2, ("'../tiny'", "use letters, digits")),
+    ({"workers": 0}, (), 2, ("'--workers'", "0 is not in the range")),
     ({"n_trials": 0}, (), 2, ("'--n-trials'", "0 is not in the range")),
     ({"epochs": 0}, (), 2, ("'--epochs'", "'0' is not a number above 0")),
     ({"epochs": "nan"}, (), 2, ("'--epochs'", "'nan' is not a number above 0")),
@@ -168,15 +171,33 @@ def test_where_nothing_fits_the_nearest_setting_is_named(tmp_path: Path, tiny_be
 
 def test_a_mirror_that_is_lost_does_not_stop_the_search(finished_study: Path, tmp_path: Path) -> None:
     """MLflow is a mirror: when its database is lost while a search goes on, that is a warning."""
-    study = snapshot_of(Store(finished_study / ".farsearch").load("tiny"))
-    mirror = _mirror(make_console(stderr=True), f"sqlite:///{tmp_path}/mlflow.db")
+    store = Store(finished_study / ".farsearch")
+    study = snapshot_of(store.load("tiny"))
+    mirror = open_mirror(make_console(stderr=True), store, f"sqlite:///{tmp_path}/mlflow.db")
     assert mirror(study) is None
     (tmp_path / "mlflow.db").write_bytes(b"this is no database " * 1000)
-    warning = mirror(study)
-    assert warning is not None
-    assert "mlflow.db" in warning
-    assert warning.endswith("the search goes on, farsearch sync catches up")
-    assert "\n" not in warning
+    for warning in (mirror(study), mirror.last(study)):
+        assert warning is not None
+        assert "mlflow.db" in warning
+        assert warning.endswith("the search goes on, farsearch sync catches up")
+        assert "\n" not in warning
+
+
+def test_one_worker_mirrors_at_a_time(finished_study: Path, tmp_path: Path) -> None:
+    """While another one mirrors the study a worker goes on without; at its end it waits, so that nothing is missing."""
+    store = Store(finished_study / ".farsearch")
+    study = snapshot_of(store.load("tiny"))
+    mirror = open_mirror(make_console(stderr=True), store, f"sqlite:///{tmp_path}/mlflow.db")
+    tracker = open_tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    last = threading.Thread(target=mirror.last, args=(study,))
+    with store.mirroring("tiny", wait=True):
+        assert mirror(study) is None
+        last.start()
+        last.join(0.5)
+        assert last.is_alive()
+        assert tracker.trials("tiny") == {}
+    last.join()
+    assert tracker.differences(study) == []
 
 
 def test_secrets_of_the_command_are_not_kept(tmp_path: Path, tiny_bert: Path) -> None:

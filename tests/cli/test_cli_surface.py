@@ -17,6 +17,8 @@ from tests.journey import call, start
 COMMON = {"-h", "--help"}
 STORAGE, TRACKING, JSON = "--storage", "--tracking-uri", "--json"
 SURFACE: dict[str, set[str]] = {
+    "cache clear": {"--kind", "--older-than", "--yes"},
+    "cache show": {JSON},
     "devices calibrate": {"--out", "--script", "--seconds"},
     "devices check NAME": {"--model", JSON},
     "devices import RESULT": {"--name", "--like", "--force"},
@@ -33,7 +35,8 @@ SURFACE: dict[str, set[str]] = {
     "run": {
         "--device", "--task", "--model", "--data-dir", "--study", "--space", "--n-trials", "--timeout",
         "--train-samples", "--epochs", "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time",
-        "--device-samples", "--prime-on", "--plan", "--sampler", "--baselines", "--dry-run", STORAGE, TRACKING,
+        "--device-samples", "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--workers",
+        "--dry-run", "--heartbeat", STORAGE, TRACKING,
     },
     "show STUDY": {"--prefer", "--trial", JSON, STORAGE},
     "spaces check PATH": set(),
@@ -46,6 +49,9 @@ SURFACE: dict[str, set[str]] = {
     "tasks list": set(),
     "trials STUDY": {JSON, STORAGE},
     "ui STUDY": {"--port", "--browser", "--no-browser", STORAGE, TRACKING},
+    "worker STUDY": {
+        "--data-dir", "--model", "--device", "--timeout", "--heartbeat", "--for-run", STORAGE, TRACKING,
+    },
 }  # fmt: skip
 
 
@@ -72,7 +78,7 @@ def test_commands_and_flags_are_pinned() -> None:
     assert {name for p in cli.params for name in p.opts} == {"--version", "--debug"}
 
 
-@pytest.mark.parametrize("path", ["", *sorted(COMMANDS), "devices", "spaces", "studies", "tasks"])
+@pytest.mark.parametrize("path", ["", *sorted(COMMANDS), "cache", "devices", "spaces", "studies", "tasks"])
 def test_every_command_explains_itself(tmp_path: Path, path: str) -> None:
     """``-h`` and ``--help`` say what a command is for, explain each of its options, and exit with 0."""
     done = call(tmp_path, *path.split(), "--help")
@@ -89,7 +95,9 @@ def test_every_command_explains_itself(tmp_path: Path, path: str) -> None:
             assert parameter.help, f"{path} {parameter.opts[0]} has no help"
 
 
-@pytest.mark.parametrize("path", ["run", "status", "trials", "pareto", "show", "export", "finetune", "estimate", "ui"])
+@pytest.mark.parametrize(
+    "path", ["run", "worker", "status", "trials", "pareto", "show", "export", "finetune", "estimate", "ui"]
+)
 def test_the_main_commands_have_examples_that_parse(path: str) -> None:
     """Each example of a help text is a command that click takes, with options that there are."""
     lines = [line.strip() for line in (COMMANDS[path].help or "").splitlines()]

@@ -11,7 +11,7 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.gaussian_process.kernels import Matern
 
-from farsearch.study.kernel import Encoder, GroupedMatern
+from farsearch.study.kernel import AdditiveMatern, Encoder, GroupedMatern
 from farsearch.study.known_cost import KnownCostSampler
 from farsearch.study.pricing import KnownCosts
 from farsearch.study.store import DIRECTIONS
@@ -34,7 +34,8 @@ def frozen(params: Mapping[str, Any]) -> float:
 def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
     """Freezing saves memory and time; with less than a tenth frozen nothing fits."""
     shares = np.array([frozen(each) for each in params])
-    return KnownCosts(2000.0 - 1000.0 * shares, 100.0 - 50.0 * shares, shares >= 0.1)
+    primings = np.array([float(each["priming_epochs"]) for each in params])
+    return KnownCosts(2000.0 - 1000.0 * shares, 100.0 - 50.0 * shares, shares >= 0.1, primings, 1000.0 * primings)
 
 
 def metric(params: Mapping[str, Any]) -> float:
@@ -75,6 +76,15 @@ def test_it_learns_where_the_metric_is_good_and_spends_nothing_on_what_does_not_
         tell(study, trial)
     near = [abs(np.log10(trial.params["learning_rate"] / 2e-4)) < 0.25 for trial in study.trials[10:]]
     assert sum(near) >= 6
+
+
+def test_a_priming_that_is_there_is_preferred() -> None:
+    """With one length primed and the others as long as several trials, the next proposals have that length or none."""
+    study = optuna.create_study(directions=list(DIRECTIONS), sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(8):
+        study.enqueue_trial({"priming_epochs": 0.1})
+        tell(study, study.ask(SPACE))
+    assert {params["priming_epochs"] for params in proposals(study, 0, 20)} == {0.0, 0.1}
 
 
 def test_asked_again_it_gives_the_next_best() -> None:
@@ -154,10 +164,27 @@ def test_the_kernel_of_a_group_is_that_of_its_columns_together() -> None:
     scales = np.array([0.4, 0.9])
     ours, gradient = GroupedMatern(groups, scales)(points, eval_gradient=True)
     assert ours == pytest.approx(Matern(scales[groups], nu=2.5)(points))
-    for group in range(2):
-        step = np.eye(2)[group] * 1e-6
-        moved = GroupedMatern(groups, np.exp(np.log(scales) + step))(points)
-        assert (moved - ours) / 1e-6 == pytest.approx(gradient[:, :, group], abs=1e-4)
+    check_gradient(GroupedMatern, groups, scales, points, gradient)
+
+
+def test_the_additive_kernel_is_the_mean_of_the_groups_kernels() -> None:
+    """One group by itself has the kernel of its columns alone."""
+    points = np.random.default_rng(2).uniform(size=(5, 3))
+    groups, scales = np.array([0, 1, 0]), np.array([0.4, 0.9])
+    ours, gradient = AdditiveMatern(groups, scales)(points, eval_gradient=True)
+    alone = [Matern(scales[g], nu=2.5)(points[:, groups == g]) for g in range(2)]
+    assert ours == pytest.approx(np.mean(alone, axis=0))
+    check_gradient(AdditiveMatern, groups, scales, points, gradient)
+
+
+def check_gradient(
+    kind: type, groups: np.ndarray, scales: np.ndarray, points: np.ndarray, gradient: np.ndarray
+) -> None:
+    """The gradient by the log of each length scale is that of a small difference."""
+    for group in range(len(scales)):
+        step = np.eye(len(scales))[group] * 1e-6
+        moved = kind(groups, np.exp(np.log(scales) + step))(points)
+        assert (moved - kind(groups, scales)(points)) / 1e-6 == pytest.approx(gradient[:, :, group], abs=1e-4)
 
 
 def _end(distribution: BaseDistribution, which: int) -> Any:

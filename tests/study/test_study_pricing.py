@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from farsearch.cost.plans import GOALS, Goal
-from farsearch.cost.price import Pricer
+from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.devices import load_profile
 from farsearch.study.draws import draw_params
 from farsearch.study.pricing import price_params
@@ -30,3 +30,5 @@ def test_proposals_are_priced_as_trials_are(goal: Goal) -> None:
     assert found.fits.tolist() == [cost.fits for cost in costs]
     assert 0 < sum(found.fits) < len(params)
     assert found.both.shape == (60, 2)
+    full = {epochs: pricer.price(full_fine_tuning(2, epochs=epochs)).wall_time_s for epochs in (0.03, 0.1, 0.3)}
+    assert found.priming_s.tolist() == [full.get(each["priming_epochs"], 0.0) for each in params]

@@ -39,7 +39,8 @@ def objective(params: Mapping[str, Any]) -> list[float]:
 def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
     """The objective's costs; everything fits."""
     costs = np.array([objective(each)[1:] for each in params])
-    return KnownCosts(costs[:, 0], costs[:, 1], np.ones(len(costs), dtype=np.bool_))
+    nothing = np.zeros(len(costs))
+    return KnownCosts(costs[:, 0], costs[:, 1], np.ones(len(costs), dtype=np.bool_), nothing, nothing)
 
 
 def study_in(journal: Path) -> optuna.Study:

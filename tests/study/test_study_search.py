@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,24 +14,27 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from optuna.trial import Trial, TrialState, create_trial
 
 from farsearch.cost.price import Cost, Pricer
 from farsearch.devices import Figure
 from farsearch.errors import MissingResource, NoFeasibleTrial
 from farsearch.far.surgery import trainable_count
 from farsearch.files import load_tensors, save_tensors, write_json
-from farsearch.jobs import Job, JobOptions, resolve_job
+from farsearch.jobs import Job, JobOptions, rejoin_job, resolve_job
 from farsearch.models.load import load_config
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+from farsearch.study.liveness import Worker
 from farsearch.study.nearest import nearest_fit
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space, load_space
-from farsearch.study.store import Store
+from farsearch.study.store import StorageAway, Store
 from farsearch.study.trials import load_trial, sweep
-from farsearch.training import Bench
+from farsearch.training import LOOKS, Bench
 from tests.factories import make_snapshot, make_trial
 from tests.journey import SPACE, chdir, prepare
+from tests.services import Postgres
 
 SPACE_DATA: dict[str, Any] = yaml.safe_load(SPACE)
 
@@ -73,7 +78,7 @@ class Bed:
 
     def search(self, home: Path, watcher: Notes | None = None, space: Space | None = None, **options: Any) -> Search:
         """A search in a store that was not used before, as a new process makes it."""
-        store = Store(home)
+        store = Store(home, options.pop("storage", None))
         store.cache.parent.mkdir(parents=True, exist_ok=True)
         space = space or self.job.space
         study = store.open("s", dataclasses.replace(self.job.settings, space=space.to_dict()), self.job.meta)
@@ -460,3 +465,254 @@ def test_a_device_that_is_too_small_is_answered_with_a_batch(bed: Bed) -> None:
     assert size < 16
     fitting = Pricer(load_config(bed.job.source), 2, size, 16, profile, lengths=lengths)
     assert fitting.best(config, "balanced")[1].fits
+
+
+def test_the_total_is_the_studys(bed: Bed, tmp_path: Path) -> None:
+    """When another run asks for more trials meanwhile, this worker goes by it; a worker that joins asks for none."""
+
+    class Asked(Notes):
+        def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+            super().trial_ended(record, snapshot)
+            Store(tmp_path).load("s").set_user_attr("n_trials", 2)
+
+    watcher = Asked()
+    assert bed.search(tmp_path, watcher).run(1).n_trials == 2
+    assert len(watcher.ended) == 2
+    joined = Notes()
+    assert len(keys(bed.search(tmp_path, joined).run())) == 2
+    assert joined.started == []
+
+
+@dataclass
+class Other:
+    """Another worker's trial in work, in this process: its lock is held as long as it is not closed."""
+
+    search: Search
+    worker: Worker
+    trial: Trial
+
+    def finish(self) -> None:
+        """Tell the trial."""
+        self.search.study.tell(self.trial, [0.5, 1.0, 1.0])
+
+
+@pytest.fixture
+def other(bed: Bed, tmp_path: Path) -> Iterator[Other]:
+    """A study in which another worker has a trial in work, which is to have two in all."""
+    search = bed.search(tmp_path)
+    search.prepare(2)
+    worker = Worker(search.folder, search.study)
+    proposal = search._in_turn(lambda: search._next(worker))
+    assert not isinstance(proposal, str)
+    yield Other(search, worker, proposal.trial)
+    worker.close()
+
+
+def test_a_worker_waits_for_the_last_trials_of_others(bed: Bed, tmp_path: Path, other: Other) -> None:
+    """It proposes no more than the study is to have, and ends when all are finished."""
+
+    class Waiting(Notes):
+        def note(self, text: str) -> None:
+            super().note(text)
+            if "waiting" in text:
+                other.finish()
+
+    watcher = Waiting()
+    snapshot = bed.search(tmp_path, watcher).run()
+    assert [trial.state for trial in snapshot.trials] == ["complete", "complete"]
+    assert watcher.started == [1]
+    assert watcher.notes.count("waiting for the last trials of other workers") == 1
+
+
+def test_the_last_trial_of_a_worker_that_dies_is_trained_by_another(bed: Bed, tmp_path: Path, other: Other) -> None:
+    """Who waits for it takes it over, so that the study has all its trials whoever dies."""
+
+    class Waiting(Notes):
+        def note(self, text: str) -> None:
+            super().note(text)
+            if "waiting" in text:
+                other.worker.close()
+
+    watcher = Waiting()
+    snapshot = bed.search(tmp_path, watcher).run()
+    assert [trial.state for trial in snapshot.trials] == ["fail", "complete", "complete"]
+    assert snapshot.trials[0].reason == "its process was killed"
+    assert snapshot.trials[2].config == snapshot.trials[0].config
+    assert watcher.started == [1, 2]
+
+
+def test_a_proposal_that_was_cut_off_is_made_again(bed: Bed, tmp_path: Path) -> None:
+    """Where the storage goes away after a trial was made, the next attempt gives it back and proposes the same."""
+    watcher = Notes()
+    search = bed.search(tmp_path, watcher)
+    search.prepare(2)
+    worker = Worker(search.folder, search.study)
+    made = []
+
+    def step() -> None:
+        proposal = search._next(worker)
+        assert not isinstance(proposal, str)
+        made.append(proposal)
+        if len(made) < 3:
+            raise StorageAway("gone")
+
+    search._in_turn(step)
+    trials = search.study.trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "FAIL", "RUNNING"]
+    assert [trial.number for trial in trials] == [proposal.record.number for proposal in made]
+    assert len({repr(proposal.record.config) for proposal in made}) == 1
+    assert all(trial.user_attrs.get("kills", 0) == 0 for trial in trials), "it was no kill"
+    assert watcher.notes == [f"the storage {search.store.where} does not answer; trying again"]
+    worker.close()
+
+
+def test_a_trial_is_told_once(bed: Bed, tmp_path: Path) -> None:
+    """Telling a trial again, because nobody knows whether the first time was kept, changes nothing."""
+
+    class Repeating(Search):
+        def _tell(self, *arguments: Any) -> StudySnapshot | None:
+            super()._tell(*arguments)
+            shutil.rmtree(self.folder / "trials")
+            return super()._tell(*arguments)
+
+    search = bed.search(tmp_path)
+    snapshot = Repeating(**{field.name: getattr(search, field.name) for field in dataclasses.fields(search)}).run(2)
+    assert [trial.state for trial in snapshot.trials] == ["complete", "complete"]
+    for trial in snapshot.front:
+        assert load_trial(search.folder, trial.number, search.layers).trained
+
+
+def test_a_worker_that_was_taken_for_dead_drops_its_result(bed: Bed, tmp_path: Path) -> None:
+    """A trial that others ended meanwhile is not told; the worker says so, goes on, and the number is exact."""
+
+    class Buried(Notes):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            super().step(step, steps, loss)
+            if self.steps == 1:
+                judge = bed.search(tmp_path)
+                trial = judge.study.trials[0]
+                judge._queue_again(trial, 1)
+                judge._fail(trial, "its process was killed")
+
+    watcher = Buried()
+    snapshot = bed.search(tmp_path, watcher).run(2)
+    assert [trial.state for trial in snapshot.trials] == ["fail", "complete", "complete"]
+    assert snapshot.trials[0].metric is None
+    assert snapshot.trials[1].config == snapshot.trials[0].config
+    assert "trial 0 was given to another worker while this one was away; its result is dropped" in watcher.notes
+    assert [record.number for record in watcher.ended] == [1, 2]
+
+
+@pytest.mark.service
+def test_a_database_that_is_away_for_a_while_costs_no_trial(bed: Bed, tmp_path: Path, own_postgres: Postgres) -> None:
+    """Stopped while a trial is trained, and back after it ended: the trial is told then, and the search goes on."""
+
+    class Stopping(Notes):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            super().step(step, steps, loss)
+            if self.steps == 2:
+                own_postgres.stop()
+
+        def note(self, text: str) -> None:
+            super().note(text)
+            own_postgres.start()
+
+    watcher = Stopping()
+    search = bed.search(tmp_path, watcher, storage=own_postgres.url)
+    snapshot = search.run(3)
+    assert [trial.state for trial in snapshot.trials] == ["complete"] * 3
+    assert watcher.started == [0, 1, 2]
+    assert watcher.notes == [f"the storage {search.store.where} does not answer; trying again"]
+
+
+def test_a_job_that_is_built_from_the_study_is_the_same(bed: Bed, tmp_path: Path) -> None:
+    """A worker that knows only the study goes on exactly as the run that made it would have."""
+    whole = bed.search(tmp_path / "whole", sampler="tpe").run(4)
+    first = bed.search(tmp_path / "parts", sampler="tpe")
+    first.run(2)
+    store = Store(tmp_path / "parts")
+    study = store.load("s")
+    meta = json.loads(json.dumps(study.user_attrs["meta"]))
+    job = rejoin_job("s", bed.job.settings, meta, store, print)
+    assert job.settings == bed.job.settings
+    assert job.space.to_dict() == bed.job.space.to_dict()
+    assert job.meta == bed.job.meta
+    bench = job.bench(store)
+    sampler = study.user_attrs["sampler"]
+    parts = Search(study, store, bench, job.pricer(bench), job.space, sampler, job.settings.plan, Notes()).run(4)
+    same = ("config", "metric", "dev_metric", "peak_memory_mib", "wall_time_s", "curve", "on_front", "trainable")
+    assert [[getattr(t, name) for name in same] for t in parts.trials] == [
+        [getattr(t, name) for name in same] for t in whole.trials
+    ]
+
+
+HOPELESS = {"low": 1e-9, "high": 1e-8, "log": True}
+"""Learning rates with which nothing is learned."""
+
+
+def overtake(search: Search, count: int) -> None:
+    """Give the study trials that cost nothing and were right in all rows from the first look on: hard to beat."""
+    template = search.study.trials[0]
+    for number in range(count):
+        record = {
+            **template.user_attrs["record"],
+            "metric": 1.0 - 1e-6 * number,
+            "peak_memory_mib": 1.0 + number,
+            "wall_time_s": 1.0,
+            "looks": [{"share": share, "step": 1, "metric": 1.0 - 1e-6 * number} for share in LOOKS],
+        }
+        search.study.add_trial(
+            create_trial(
+                values=[record["metric"], record["peak_memory_mib"], record["wall_time_s"]],
+                params={**template.params, "learning_rate": 1e-9 * (1.1 + 0.1 * number)},
+                distributions=template.distributions,
+                user_attrs={"record": record},
+            )
+        )
+
+
+def test_a_trial_that_cannot_reach_the_front_is_stopped(bed: Bed, tmp_path: Path) -> None:
+    """It ends at a look, counts as finished, says why, is on no front; Optuna is told what it would have come to."""
+    search, watcher = bed.search(tmp_path, space=space(learning_rate=HOPELESS)), Notes()
+    search.run(1)
+    overtake(search, 5)
+    before = watcher.steps
+    snapshot = bed.search(tmp_path, watcher, space(learning_rate=HOPELESS)).run(8)
+    stopped = [trial for trial in snapshot.trials if trial.extrapolated_metric is not None]
+    assert [trial.number for trial in stopped] == [6, 7]
+    steps = 4
+    assert watcher.steps - before < 2 * steps
+    for trial in stopped:
+        assert (trial.state, trial.metric, trial.on_front) == ("pruned", None, False)
+        assert trial.reason.startswith("stopped after ")
+        assert "the front has 1.000" in trial.reason
+        assert trial.host_seconds > 0
+        assert len(trial.looks) >= 1
+        assert trial.looks[-1].share < 1
+        told = search.study.trials[trial.number]
+        assert told.state == TrialState.COMPLETE
+        assert told.values == [trial.extrapolated_metric, trial.peak_memory_mib, trial.wall_time_s]
+        assert trial.extrapolated_metric < 1.0
+    assert [record.number for record in watcher.ended] == [6, 7]
+    assert not list((search.folder / "trials").glob("000[67]/trained.safetensors"))
+
+
+def test_without_racing_every_trial_is_trained_to_its_end(bed: Bed, tmp_path: Path) -> None:
+    """No look is made, and the same trials come out complete."""
+    search = bed.search(tmp_path, space=space(learning_rate=HOPELESS))
+    search.run(1)
+    overtake(search, 5)
+    search.racing = False
+    snapshot = search.run(7)
+    assert snapshot.trials[6].state == "complete"
+    assert snapshot.trials[6].looks == ()
+
+
+def test_a_look_changes_nothing_of_the_training(bed: Bed, tmp_path: Path) -> None:
+    """With and without looks the same study has the same trials, to the last digit."""
+    looked, plain = bed.search(tmp_path / "looked"), bed.search(tmp_path / "plain")
+    plain.racing = False
+    with_looks, without = looked.run(3), plain.run(3)
+    assert all(len(trial.looks) == len(LOOKS) for trial in with_looks.trials)
+    assert [trial.metric for trial in with_looks.trials] == [trial.metric for trial in without.trials]
+    assert [trial.curve for trial in with_looks.trials] == [trial.curve for trial in without.trials]

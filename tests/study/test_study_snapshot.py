@@ -40,9 +40,8 @@ def _fill(study: Study) -> None:
     _add(study, make_trial(1, 0.79, 1300.0, 260.0), rejected={"memory": 1, "duplicate": 2})
     _add(study, make_trial(2, None, 900.0, 190.0, state="pruned"), TrialState.PRUNED)
     _add(study, make_trial(3, 0.9, 900.0, 190.0), TrialState.FAIL, reason="its process was killed")
-    running = study.ask()
-    running.set_user_attr("rejected", {"memory": 5})
-    running.set_user_attr("record", make_trial(4, None, 900.0, 190.0, state="running").to_dict())
+    running = make_trial(4, None, 900.0, 190.0, state="running")
+    _add(study, running, TrialState.RUNNING, rejected={"memory": 5})
 
 
 def test_what_a_reader_leaves_out_is_not_missed(tmp_path: Path, storage: str | None) -> None:

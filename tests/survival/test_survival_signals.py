@@ -85,6 +85,8 @@ def stop_at(stage: str, scene: Scene, number: signal.Signals) -> None:
     It is frozen while it is looked at, so that it is still at the stage when the signal comes.
     """
     draw, pid = random.Random(f"{stage} {number}"), scene.run.child.pid
+    if stage not in ("imports", "start-up"):
+        scene.run.until("going on with study tiny: ")
 
     def look() -> bool:
         os.kill(pid, signal.SIGSTOP)
@@ -93,7 +95,7 @@ def stop_at(stage: str, scene: Scene, number: signal.Signals) -> None:
             os.kill(pid, number)
         os.kill(pid, signal.SIGCONT)
         # never in step with the trials
-        time.sleep(draw.uniform(0.001, 0.02))
+        time.sleep(draw.uniform(0.005, 0.03))
         return reached
 
     until(lambda: look() or not scene.run.running, lambda: f"{stage} was not seen: {scene.run.err}", pause_s=0.0)
