@@ -219,6 +219,10 @@ class Replay:
     stopped: int
     wrongly: int
 
+    def trials_to(self, score: float) -> float:
+        """Trials after the baselines until a score is reached."""
+        return next((i for i, value in enumerate(self.scores, 1) if value >= score), math.inf)
+
     def seconds_to(self, score: float) -> float:
         """Seconds until a score is reached, infinite where it never was."""
         return next((s for s, value in zip(self.seconds, self.scores, strict=True) if value >= score), math.inf)
@@ -228,8 +232,10 @@ class Replay:
         return max((v for s, v in zip(self.seconds, self.scores, strict=True) if s <= seconds), default=0.0)
 
 
-def replay(table: Table, make: MakeSampler, max_trials: int, race: bool = False, stop_at: float = 1.0) -> Replay:
-    """A search, until ``stop_at`` of the gap is closed, or nothing new is proposed.
+def replay(
+    table: Table, make: MakeSampler, race: bool = False, stop_at: float = 1.0, least_seconds: float = 0.0
+) -> Replay:
+    """A search, until ``stop_at`` of the gap is closed and ``least_seconds`` are spent, or nothing new is proposed.
 
     Args:
         make: the sampler of the trial of that number.
@@ -249,7 +255,7 @@ def replay(table: Table, make: MakeSampler, max_trials: int, race: bool = False,
         key = _key(params)
         return "missing" if key not in table.by_params else "duplicate" if key in known else None
 
-    for number in range(max_trials):
+    for number in range(len(table.cells)):
         study.sampler = GatedSampler(make(number), table.space, gate)
         try:
             trial = study.ask(table.space)
@@ -269,7 +275,7 @@ def replay(table: Table, make: MakeSampler, max_trials: int, race: bool = False,
             seconds.append(spent)
             scores.append((table.hypervolume(ended) - lowest) / gap)
         primed.add(cell.priming_epochs)
-        if scores and scores[-1] >= stop_at:
+        if scores and scores[-1] >= stop_at and spent >= least_seconds:
             break
     return Replay(seconds, scores, len(known), len(known) - len(ended), wrongly)
 

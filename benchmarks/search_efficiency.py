@@ -79,7 +79,7 @@ class Result:
     seeds: int
     median_seconds_to_90: float | None
     quartiles: tuple[float | None, float | None]
-    median_trials_to_90: float
+    median_trials_to_90: float | None
     score_at_budget: float
     budget_seconds: float
     stopped_share: float
@@ -89,14 +89,14 @@ class Result:
 def measure(table: Table, contender: Contender, seeds: int) -> tuple[Result, list[Replay]]:
     """Replay one way to search on a task, once for each seed."""
     runs = []
+    budget = _BUDGET_TRIALS * statistics.median(cell.seconds for cell in table.cells)
     for seed in range(seeds):
         problem = table.without_a_tenth(seed)
 
         def make(number: int, problem: Table = problem, seed: int = seed) -> BaseSampler:
             return _sampler(contender.sampler, problem, seed, number)
 
-        runs.append(replay(problem, make, len(problem.cells), contender.race, REACHED))
-    budget = _BUDGET_TRIALS * statistics.median(cell.seconds for cell in table.cells)
+        runs.append(replay(problem, make, contender.race, REACHED, budget))
     times = sorted(run.seconds_to(REACHED) for run in runs)
     stopped = sum(run.stopped for run in runs)
     result = Result(
@@ -105,7 +105,7 @@ def measure(table: Table, contender: Contender, seeds: int) -> tuple[Result, lis
         seeds=seeds,
         median_seconds_to_90=_finite(statistics.median(times)),
         quartiles=(_finite(times[len(times) // 4]), _finite(times[(3 * len(times)) // 4])),
-        median_trials_to_90=statistics.median(run.trials for run in runs),
+        median_trials_to_90=_finite(statistics.median(run.trials_to(REACHED) for run in runs)),
         score_at_budget=statistics.median(run.score_at(budget) for run in runs),
         budget_seconds=budget,
         stopped_share=stopped / sum(run.trials for run in runs),
@@ -142,7 +142,7 @@ def _rows(results: Sequence[Result]) -> list[dict[str, str]]:
             "to 90 % of the gap": seconds(result.median_seconds_to_90),
             "of TPE's": ratio(result),
             "quartiles": " to ".join(map(seconds, result.quartiles)),
-            "trials": f"{result.median_trials_to_90:g}",
+            "trials": "" if result.median_trials_to_90 is None else f"{result.median_trials_to_90:g}",
             f"score after {result.budget_seconds:.0f} s": f"{result.score_at_budget:.2f}",
             "stopped": f"{result.stopped_share:.0%}",
             "of these wrongly": "" if result.wrongly_stopped_share is None else f"{result.wrongly_stopped_share:.1%}",

@@ -17,7 +17,7 @@ _COLOURS = ("#999999", "#56b4e9", "#e69f00", "#cc79a7", "#d55e00", "#009e73", "#
 
 
 def save_picture(runs: Mapping[tuple[str, str], Sequence[Replay]], path: Path) -> None:
-    """Draw the median over the seeds, a panel for each task.
+    """Draw the median over the seeds, a panel for each task. A replay that has ended keeps its score.
 
     Args:
         runs: by task and way to search, in the order of the legend.

@@ -96,10 +96,11 @@ def _area(points: Array, corner: Array) -> float:
 
 def _free_area(costs: Array, points: Array, corner: Array) -> Array:
     """Area that each of ``costs`` dominates up to ``corner`` and none of ``points`` does, ``[candidates]``."""
-    own = np.maximum(corner - costs, 0.0).prod(axis=1)
+    own: Array = np.maximum(corner - costs, 0.0).prod(axis=1)
     steps = _staircase(points)
     for i, (first, second) in enumerate(steps):
         end = steps[i + 1, 0] if i + 1 < len(steps) else corner[0]
         width = np.maximum(end - np.maximum(first, costs[:, 0]), 0.0)
         own -= width * np.maximum(corner[1] - np.maximum(second, costs[:, 1]), 0.0)
-    return np.maximum(own, 0.0)
+    free: Array = np.maximum(own, 0.0)
+    return free

@@ -47,7 +47,8 @@ class Encoder:
             for name, distribution in self._space.items()
             for column in _columns(distribution, [row[name] for row in rows])
         ]
-        return np.array(columns, dtype=float).reshape(-1, len(rows)).T * self._scale
+        points: Array = np.array(columns, dtype=float).reshape(-1, len(rows)).T * self._scale
+        return points
 
 
 def _width(distribution: BaseDistribution) -> int:
@@ -60,11 +61,15 @@ def _in_order(distribution: CategoricalDistribution) -> bool:
     return all(isinstance(choice, int | float) for choice in distribution.choices)
 
 
+def _number(choice: Any) -> float:
+    return float(choice)
+
+
 def _columns(distribution: BaseDistribution, values: list[Any]) -> list[Array]:
     if isinstance(distribution, CategoricalDistribution):
         if not _in_order(distribution):
             return [np.array([value == choice for value in values], dtype=float) for choice in distribution.choices]
-        ranks = {choice: rank for rank, choice in enumerate(sorted(distribution.choices, key=float))}
+        ranks = {choice: rank for rank, choice in enumerate(sorted(distribution.choices, key=_number))}
         return [np.array([ranks[value] for value in values]) / max(1, len(ranks) - 1)]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     ends = np.array([distribution.low, distribution.high], dtype=float)

@@ -126,7 +126,7 @@ class KnownCostSampler(BaseSampler):
 
 @dataclass(frozen=True)
 class _History:
-    """Trials by what was found of them. ``front``: numbers of those that no other dominates."""
+    """Trials by what was found of them."""
 
     metric: Array
     costs: Array
@@ -142,11 +142,15 @@ class _History:
 
     @property
     def front(self) -> list[int]:
-        metric, costs = self.metric, self.costs
-        no_worse = (metric[None] >= metric[:, None]) & (costs[None] <= costs[:, None]).all(axis=2)
-        # of equal trials each is no worse than the other, and all stay
-        dominated = (no_worse & ~no_worse.T).any(axis=1)
-        return np.flatnonzero(~dominated).tolist()
+        """Numbers of the trials that no other dominates, in order. Of equal trials all stay."""
+        found: list[int] = []
+        # by falling metric, so that only what was found before can be as good in all three
+        for i in np.lexsort((*self.costs.T[::-1], -self.metric)).tolist():
+            cheaper = (self.costs[found] <= self.costs[i]).all(axis=1)
+            better = (self.metric[found] > self.metric[i]) | (self.costs[found] < self.costs[i]).any(axis=1)
+            if not (cheaper & better).any():
+                found.append(i)
+        return sorted(found)
 
 
 def _most_telling(trials: list[FrozenTrial], draw: np.random.Generator) -> list[FrozenTrial]:

@@ -75,9 +75,11 @@ def price_params(pricer: Pricer, space: Space, layers: int, goal: Goal) -> Price
 
 def _better(other: Prices, memory: Array, time: Array, goal: Goal) -> NDArray[np.bool_]:
     """Where another plan serves a goal better than what was found before."""
+    found: NDArray[np.bool_] = other.peak_memory_mib * other.wall_time_s < memory * time
     if goal == "balanced":
-        return other.peak_memory_mib * other.wall_time_s < memory * time
+        return found
     first, second = (other.peak_memory_mib, memory), (other.wall_time_s, time)
     if goal == "time":
         first, second = second, first
-    return (first[0] < first[1]) | ((first[0] == first[1]) & (second[0] < second[1]))
+    found = (first[0] < first[1]) | ((first[0] == first[1]) & (second[0] < second[1]))
+    return found

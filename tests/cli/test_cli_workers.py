@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -165,8 +166,9 @@ def test_workers_that_only_die_end_the_run(tmp_path: Path, capsys: pytest.Captur
     environment = {**worker_environment(2, None), "PYTHONPATH": str(tmp_path)}
     console = make_console(stderr=True)
     progress = SearchProgress(console, 9, "accuracy", lambda _: None)
+    unfinished = dataclasses.replace(make_snapshot(), n_trials=9)
     with pytest.raises(MissingResource, match=r"killed 10 times before one finished a trial: .*fewer --workers"):
-        Pool(2, ["tiny"], environment, progress, make_snapshot).run(None)
+        Pool(2, ["tiny"], environment, progress, lambda: unfinished).run(None)
     assert 9 <= capsys.readouterr().err.count("another one takes its place") <= 10
 
 

@@ -35,7 +35,7 @@ def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
     """Freezing saves memory and time; with less than a tenth frozen nothing fits."""
     shares = np.array([frozen(each) for each in params])
     primings = np.array([float(each["priming_epochs"]) for each in params])
-    return KnownCosts(2000.0 - 1000.0 * shares, 100.0 - 50.0 * shares, shares >= 0.1, primings, 1000.0 * primings)
+    return KnownCosts(2000.0 - 1000.0 * shares, 100.0 - 50.0 * shares, shares >= 0.1, primings, 1e5 * primings)
 
 
 def metric(params: Mapping[str, Any]) -> float:
