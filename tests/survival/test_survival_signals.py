@@ -72,7 +72,8 @@ STAGES: dict[str, Callable[[Scene], bool]] = {
     "start-up": lambda scene: "this host: " not in scene.run.err and "study tiny: " in scene.run.err,
     "proposal": lambda scene: scene.at_work(priced=False),
     "priming": lambda scene: scene.primes,
-    "training": lambda scene: scene.at_work(priced=True) and not scene.primes,
+    # of a second trial, which finds its priming in the cache
+    "training": lambda scene: "] trial " in scene.run.err and scene.at_work(priced=True),
     "saving": lambda scene: scene.saved("trained.safetensors"),
     "telling": lambda scene: scene.saved("learners.json"),
     "mirror": lambda scene: scene.mirrors,
