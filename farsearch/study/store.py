@@ -140,7 +140,7 @@ class Store:
         except ImportError as error:
             raise MissingResource(
                 f"--storage {shown} can't be used: {error}; install its driver, for PostgreSQL: "
-                "pip install 'psycopg[binary]'"
+                "pip install 'farsearch[postgres]'"
             ) from error
 
     @cached_property
