@@ -1,17 +1,28 @@
 """The search: spaces, samplers behind a gate of known costs, the study's storage, the trials. The home of optuna.
 
-===========  ==================================================================
-space.py     search spaces, from YAML to distributions to configurations
-samplers.py  Optuna's samplers, and the gate that keeps infeasible proposals out
-store.py     where studies are kept, and what makes two runs the same study
-journal.py   Optuna's journal in a file, whole whatever happens
-database.py  Optuna's storage in a database, and its connections
-locks.py     locks by name, among processes and among hosts
-liveness.py  who is at work on a study, and whose trial was abandoned
-known.py     the configurations that a study has already
-snapshot.py  a study as plain records
-search.py    the loop: propose, price, train, keep, tell
-results.py   what a trial's record holds of cost and training
-siblings.py  the baselines of a study, in a study of their own
-===========  ==================================================================
+==============  ===============================================================
+space.py        search spaces, from YAML to distributions to configurations
+draws.py        many configurations drawn from a space at once
+pricing.py      what thousands of proposals would cost
+samplers.py     samplers by name, and the gate that keeps infeasible proposals out
+known_cost.py   our sampler: a model of the metric, for the costs are known
+kernel.py       what that model is made of
+improvement.py  expected hypervolume improvement in closed form
+racing.py       when a trial is stopped in the middle
+store.py        where studies are kept, and what makes two runs the same study
+journal.py      Optuna's journal in a file, whole whatever happens
+database.py     Optuna's storage in a database, and its connections
+reading.py      both, for commands that only read
+locks.py        locks by name, among processes and among hosts
+liveness.py     who is at work on a study, and whose trial was abandoned
+configured.py   the configurations that a study has already
+snapshot.py     a study as plain records
+search.py       the loop: propose, price, train, keep, tell
+outlook.py      what a search is going to be
+nearest.py      the nearest setting that would fit, where nothing does
+results.py      what a trial's record holds of cost and training
+trials.py       what a trial leaves on disk
+siblings.py     the baselines of a study, in a study of their own
+rules.py        what a search space may say
+==============  ===============================================================
 """

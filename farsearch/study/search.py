@@ -18,7 +18,7 @@ from farsearch.cost.plans import Goal, quickest
 from farsearch.cost.price import Cost, Pricer, best_of
 from farsearch.errors import FarsearchError, NoFeasibleTrial, TrialError
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
-from farsearch.study.known import Known, config_key
+from farsearch.study.configured import Known, config_key
 from farsearch.study.liveness import Worker
 from farsearch.study.nearest import nearest_fit
 from farsearch.study.pricing import price_params
