@@ -310,7 +310,7 @@ def test_a_damaged_cache_is_trained_again(bed: Bed, tmp_path: Path) -> None:
     """Half a file, or one of another shape, is as good as none."""
     bitfit = [METHODS["bitfit"]]
     first = train_baselines(bed.search(tmp_path), bitfit, Notes())
-    files = sorted((tmp_path / "cache" / "baselines").glob("*/*.json"))
+    files = sorted((tmp_path / "cache" / "baselines").glob("*/bitfit-*.json"))
     assert len(files) == 3
     files[0].write_text("{")
     files[1].write_text(json.dumps({"results": {"metrik": 1.0}}))

@@ -106,7 +106,10 @@ def test_a_killed_worker_is_replaced(storage: str | None, tmp_path: Path, tiny_b
     assert len(killed) == 2
     assert done.err.count("was killed; another one takes its place") == 2
     snapshot = assert_whole(folder, 5, storage)
-    assert {trial.reason for trial in snapshot.trials if trial.state == "fail"} == {"its process was killed"}
+    # the second may have been killed before its trial had parameters
+    reasons = {trial.reason for trial in snapshot.trials if trial.state == "fail"}
+    assert "its process was killed" in reasons
+    assert reasons <= {"its process was killed", "it was cut off while it was proposed"}
     assert not list((folder / ".farsearch" / "studies" / "tiny" / "workers").iterdir())
 
 
@@ -144,7 +147,8 @@ def test_workers_end_when_their_run_is_killed(tmp_path: Path, tiny_bert: Path) -
     assert len(started) == 2
     states = [trial.state for trial in read_study(folder).trials]
     assert "running" not in states
-    assert states.count("waiting") == 2
+    # one that was being proposed had no parameters to wait with
+    assert states.count("waiting") in (1, 2)
     done = process(folder, *arguments)
     assert done.code == 0, done.err
     assert_whole(folder, 6)
