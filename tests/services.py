@@ -93,6 +93,12 @@ class Postgres:
         self._folder = Path(tempfile.mkdtemp(prefix="farsearch-pg-"))
         if self._options:
             os.chown(self._folder, self._options["user"], self._options["group"])
+        # removes it at the end of its stdin, which comes with the end of this process too, however that goes
+        stop = f'cat; "{programs}/pg_ctl" stop --pgdata data --mode immediate; rm -r "{self._folder}"'
+        self._guard = subprocess.Popen(
+            ["sh", "-c", stop], cwd=self._folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True, **self._options,
+        )  # fmt: skip
         self._call("initdb", "--pgdata", "data", "--username", "farsearch", "--auth", "trust", "--no-sync",
                    "--encoding", "UTF8", "--locale", "C")  # fmt: skip
         self.start()
@@ -133,9 +139,7 @@ class Postgres:
 
     def remove(self) -> None:
         """Stop it if it runs, and remove its files."""
-        if (self._folder / "data" / "postmaster.pid").exists():
-            self.stop()
-        shutil.rmtree(self._folder)
+        self._guard.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ __all__ = ["Worker"]
 
 
 class Worker:
-    """One process at work on a study, until it is closed or dies.
+    """One process at work on a study, until it is closed or dies. Make it in the study's turn.
 
     Args:
         folder: of the study.
@@ -59,6 +59,7 @@ class Worker:
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         stale = self._long_stale()
         found = []
+        self._clean({trial.user_attrs.get("worker") for trial in running})
         for trial in running:
             worker = trial.user_attrs.get("worker")
             if worker in (None, self.name):
@@ -67,6 +68,12 @@ class Worker:
             if dead or (dead is None and trial._trial_id in stale):
                 found.append(trial)
         return found
+
+    def _clean(self, needed: set[str | None]) -> None:
+        """Remove the locks of processes that are gone, but for those of trials that are still to be judged by them."""
+        for path in self._folder.glob("*.lock"):
+            if path.stem != self.name and path.stem not in needed:
+                self._is_dead(path.stem)
 
     def _is_dead(self, worker: str) -> bool | None:
         """Whether its process is gone, by its lock; None where its lock is not in this folder."""

@@ -124,7 +124,7 @@ class Search:
             KeyboardInterrupt: when it was interrupted; the trial in work is tried again by the next run.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        worker = Worker(self.folder, self.study)
+        worker = self._in_turn(lambda: Worker(self.folder, self.study))
         try:
             if n_trials is not None:
                 self.prepare(n_trials)

@@ -38,6 +38,10 @@ from tests.tiny import make_bert
 SLOW: dict[str, Any] = {"epochs": 6}
 
 
+pytestmark = pytest.mark.slow
+"""They start processes that load a model each."""
+
+
 def load(folder: Path, storage: str | None = None) -> optuna.Study:
     """The study as Optuna has it."""
     return Store(folder / ".farsearch", storage).load("tiny")

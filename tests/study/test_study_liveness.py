@@ -77,8 +77,14 @@ def test_a_killed_process_is_found_and_a_living_one_is_not(storage: str | None, 
         child.kill()
         child.wait()
         assert numbers(worker) == [number]
+        with at_work(tmp_path, storage) as (idle, last):
+            study.tell(last, [0.5, 1.0, 1.0])
+            idle.kill()
+            idle.wait()
+            assert numbers(worker) in ([number], []), "the first one's lock told it once"
     worker.close()
-    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.COMPLETE]
+    assert list((store.folder("s") / "workers").iterdir()) == [], "nothing is left of workers that are gone"
 
 
 def test_its_own_trial_and_one_that_is_being_made_are_not_abandoned(storage: str | None, tmp_path: Path) -> None:
