@@ -73,6 +73,8 @@ def measure(arguments: list[str], trials: int, folder: Path) -> Overhead:
         trained[trial.number] = (trial.host_seconds or 0.0) + fresh
     order = sorted(ends, key=lambda number: ends[number])
     walls = {number: ends[number] - ends[before] for before, number in itertools.pairwise(order)}
+    for number, wall in walls.items():
+        click.echo(f"trial {number}: {wall:.1f} s, of these trained and evaluated {trained[number]:.1f} s", err=True)
     helps = [_help_seconds() for _ in range(5)]
     return Overhead(
         overhead_share=1.0 - sum(trained[number] for number in walls) / sum(walls.values()),
