@@ -21,9 +21,9 @@ from torch import Tensor
 from farsearch.baselines import chosen_methods
 from farsearch.cost.price import Cost
 from farsearch.jobs import JobOptions, resolve_job
-from farsearch.records import Baseline, FarConfig, StudySnapshot, TrialRecord
+from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+from farsearch.study.baselines import baseline_logits, train_baselines
 from farsearch.study.search import Search
-from farsearch.study.siblings import baseline_logits, train_baselines
 from farsearch.study.store import Store
 from farsearch.study.trials import load_trial
 from farsearch.tables import human_memory, human_metric, human_time
@@ -89,11 +89,11 @@ class _Progress:
         """A trial's result."""
         self.note(f"trial {record.number}: {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
 
-    def baseline_started(self, baseline: Baseline, number: int, total: int, cost: Cost) -> None:
+    def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
         """A training of a baseline begins."""
-        self.note(f"baseline {number} of {total}: {baseline.title} at {baseline.learning_rate:g}")
+        self.note(f"baseline {number} of {total}: {title}")
 
-    def baseline_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+    def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
         """Its result."""
         self.note(f"  {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
 

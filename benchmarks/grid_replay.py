@@ -19,9 +19,9 @@ from benchmarks.grid_record import GRIDS, read_lines, table_path
 from farsearch.cost.price import Pricer, full_fine_tuning, shared_tables
 from farsearch.devices import load_profile
 from farsearch.errors import NoFeasibleTrial
+from farsearch.improvement import hypervolume
 from farsearch.models.load import load_config, resolve_model
 from farsearch.records import FarConfig, LookPoint, TrialRecord
-from farsearch.study.improvement import hypervolume
 from farsearch.study.pricing import KnownCosts
 from farsearch.study.racing import Race, Verdict
 from farsearch.study.samplers import GatedSampler

@@ -15,12 +15,12 @@ __all__ = ["hub_problem"]
 
 
 @cache
-def hub_problem() -> str | None:
+def hub_problem(timeout_s: float = 5.0) -> str | None:
     """Why the hub can't be used, in a few words, or None when it answers."""
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=5.0).close()
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=timeout_s).close()
     except urllib.error.HTTPError:
         return None  # it answered; what it thinks of the bare address does not matter
     except OSError as error:

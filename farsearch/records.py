@@ -24,6 +24,7 @@ __all__ = [
     "JobSpec",
     "LookPoint",
     "LossPoint",
+    "Measurement",
     "PlanPrice",
     "Priming",
     "PrimingReport",
@@ -32,6 +33,7 @@ __all__ = [
     "StudySettings",
     "StudySnapshot",
     "TrialRecord",
+    "Verification",
 ]
 
 SCHEMA_VERSION = 1
@@ -78,7 +80,7 @@ class JobSpec(Record):
         model: name that the user gave, ``minilm``.
         weights: identity of the pre-trained weights: SHA-256 of the file.
         train_samples: rows that a trial trains on, drawn by ``seed``.
-        validation_samples: rows that the objective is measured on.
+        validation_samples: rows that the objective is measured on; none where the development set is it.
         max_length: tokens at which a text is cut, and at which peak memory is priced.
     """
 
@@ -94,8 +96,8 @@ class JobSpec(Record):
     priming: Priming = field(default_factory=Priming)
 
     def __post_init__(self) -> None:
-        for name in ("train_samples", "validation_samples", "batch_size"):
-            _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, least in (("train_samples", 1), ("validation_samples", 0), ("batch_size", 1)):
+            _check(getattr(self, name) >= least, f"{name} is {getattr(self, name)}; it must be at least {least}")
         _check(self.max_length >= 4, f"max_length is {self.max_length}; it must be at least 4 tokens")
 
 
@@ -301,6 +303,10 @@ class LookPoint(Record):
     metric: float
 
 
+_SAME_AS_CHANCE = 0.05
+"""An overlap that is no more than this above chance says nothing: two halves of a priming vary by as much."""
+
+
 @dataclass(frozen=True)
 class PrimingReport(Record):
     """What priming and selection did.
@@ -322,6 +328,13 @@ class PrimingReport(Record):
     half_overlap: float | None
     chance_overlap: float | None
 
+    @property
+    def like_chance(self) -> bool | None:
+        """Whether the selection can't be told from a random one; None where nothing says."""
+        if self.half_overlap is None or self.chance_overlap is None:
+            return None
+        return self.half_overlap <= self.chance_overlap + _SAME_AS_CHANCE
+
 
 @dataclass(frozen=True)
 class Baseline(Record):
@@ -336,6 +349,53 @@ class Baseline(Record):
     title: str
     learning_rate: float
     epochs: float
+
+
+@dataclass(frozen=True)
+class Verification(Record):
+    """What a trial of a sibling study trained again: a trial or a baseline of the search, with another seed.
+
+    Attributes:
+        trial: its number in the search, or None for the baseline that the record names.
+        seed: of head, order of the rows, dropout and random selection.
+        train_samples: rows that it was trained on, drawn by ``seed``.
+    """
+
+    trial: int | None
+    seed: int
+    train_samples: int
+
+
+@dataclass(frozen=True)
+class Measurement(Record):
+    """What a board measured while it ran the bundle of a trial.
+
+    Attributes:
+        trial: number in the study.
+        machine: what it says of itself, ``NVIDIA Jetson Nano Developer Kit``.
+        software: versions, ``{"python": "3.6.9", "torch": "1.10.0", …}``.
+        steps: optimizer steps that were timed; those before a power cut are not.
+        peak_memory_mib: highest resident memory of the process, with CUDA's allocator where there is a GPU of its own.
+        step_time_s: median.
+        wall_time_s: of all steps of the phase, by the steps that were timed.
+        predicted_memory_mib, predicted_time_s: what the bundle said of the same amount of work.
+        metric: on the board's own development rows, None where there were none.
+        created: time of the measurement, ISO 8601.
+    """
+
+    trial: int
+    machine: str
+    software: Mapping[str, str]
+    rows: int
+    epochs: float
+    steps: int
+    peak_memory_mib: float
+    step_time_s: float
+    wall_time_s: float
+    predicted_memory_mib: float
+    predicted_time_s: float
+    metric: float | None
+    created: str
 
 
 @dataclass(frozen=True)
@@ -378,6 +438,8 @@ class TrialRecord(Record):
         reason: why a trial did not end complete.
         baseline: what was trained in a study of baselines; None in a search. ``config`` is None there where the method
             is no configuration of FAR.
+        verifies: what was trained again in a study of verifications, whose ``metric`` is that on the official
+            development set; None elsewhere.
     """
 
     number: int
@@ -406,6 +468,7 @@ class TrialRecord(Record):
     extrapolated_metric: float | None = None
     reason: str | None = None
     baseline: Baseline | None = None
+    verifies: Verification | None = None
 
 
 @dataclass(frozen=True)
@@ -419,6 +482,8 @@ class StudySnapshot(Record):
         meta: what else a report says and nothing decides by: versions, command, model size, data source.
         baselines: of each method that the search is compared with, the trial that is best on validation. They are
             numbered in the sibling study that keeps them.
+        verified: the trainings of ``verify``, one a point and seed. They are numbered in a sibling study too.
+        measurements: what boards measured with bundles of this study, in the order in which they came.
     """
 
     name: str
@@ -430,6 +495,8 @@ class StudySnapshot(Record):
     rejected: Mapping[str, int] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     baselines: tuple[TrialRecord, ...] = ()
+    verified: tuple[TrialRecord, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
 
     @property
     def front(self) -> tuple[TrialRecord, ...]:

@@ -31,6 +31,7 @@ __all__ = [
     "markdown_table",
     "mean_frozen",
     "metric_title",
+    "operation_title",
     "print_table",
     "trial_rows",
     "trials_json",
@@ -53,6 +54,14 @@ def metric_title(metric_name: str) -> str:
     return metric_name.replace("_", " ").capitalize()
 
 
+_OPERATIONS = {"gemm": "matrix products", "bmm": "attention products", "stream": "other operations"}
+
+
+def operation_title(name: str) -> str:
+    """What people call a class of operations; those without a name of their own are called what they are."""
+    return _OPERATIONS.get(name, name)
+
+
 def human_metric(metric_name: str, value: float | None, error: float | None = None) -> str:
     """``89.1 ± 0.9 %`` or ``0.512 ± 0.021``; an empty string for None."""
     if value is None:
@@ -62,10 +71,11 @@ def human_metric(metric_name: str, value: float | None, error: float | None = No
     return f"{value * scale:.{digits}f}{spread}{unit}"
 
 
-def human_difference(metric_name: str, difference: float) -> str:
-    """A signed difference of the metric: ``+0.5 points`` or ``−0.021``."""
+def human_difference(metric_name: str, difference: float, error: float | None = None) -> str:
+    """A signed difference of the metric: ``+0.5 points``, ``+0.5 ± 0.3 points`` or ``−0.021``."""
     scale, digits, unit = (100, 1, " points") if is_percentage(metric_name) else (1, 3, "")
-    return f"{_signed(difference * scale, digits)}{unit}"
+    spread = "" if error is None else f" ± {error * scale:.{digits}f}"
+    return f"{_signed(difference * scale, digits)}{spread}{unit}"
 
 
 def _signed(value: float, digits: int) -> str:

@@ -54,14 +54,16 @@ class Outcome:
     """What one trial's training gave.
 
     Attributes:
-        state: the fine-tuned model's state dict in the original layout.
+        metric: on the validation rows; where there are none, on the development rows.
         trained: the tensors that were trained, under the names of the reconfigured model.
         validation_logits, dev_logits: ``[rows, classes]``, in the order of the rows.
+        validation_labels: true class ids, ``[rows]``.
     """
 
     metric: float
     metric_error: float
     dev_metric: float
+    validation_labels: Tensor
     validation_logits: Tensor
     dev_logits: Tensor
     learners: Learners
@@ -389,17 +391,21 @@ class Bench:
         primed: Primed | None = None,
         priming: PrimingReport = _NO_PRIMING,
     ) -> Outcome:
-        """Score a trained model on the validation and the development rows."""
+        """Score a trained model on the validation and the development rows; without the first, on the second alone."""
         with _training_errors():
-            validation = predict(model, self.validation_rows.input_ids, self.pad_id)
             dev = predict(model, self.dev_rows.input_ids, self.pad_id)
+            held_out = len(self.validation_rows) > 0
+            validation = predict(model, self.validation_rows.input_ids, self.pad_id) if held_out else dev[:0]
         metric = self.data.spec.metric
-        value = score(metric, validation.argmax(1).tolist(), list(self.validation_rows.labels))
         dev_value = score(metric, dev.argmax(1).tolist(), list(self.dev_rows.labels))
+        value = dev_value
+        if held_out:
+            value = score(metric, validation.argmax(1).tolist(), list(self.validation_rows.labels))
         return Outcome(
             metric=value.value,
             metric_error=value.error,
             dev_metric=dev_value.value,
+            validation_labels=torch.tensor(self.validation_rows.labels),
             validation_logits=validation,
             dev_logits=dev,
             learners=learners or [],

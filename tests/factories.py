@@ -10,6 +10,7 @@ from farsearch.records import (
     FarConfig,
     JobSpec,
     LossPoint,
+    Measurement,
     PrimingReport,
     StepPlan,
     StudySettings,
@@ -17,7 +18,7 @@ from farsearch.records import (
     TrialRecord,
 )
 
-__all__ = ["FRONT", "make_baselines", "make_settings", "make_snapshot", "make_trial"]
+__all__ = ["FRONT", "make_baselines", "make_measurement", "make_settings", "make_snapshot", "make_trial"]
 
 FRONT = {0, 2, 4}
 """The front of ``make_snapshot()``: trial 1 is dominated by 2, trial 3 was stopped, trial 5 does not fit."""
@@ -64,6 +65,25 @@ def make_baselines() -> tuple[TrialRecord, ...]:
     return (
         make_trial(1, 0.853, 1700.0, 320.0, baseline=full, config=config),
         make_trial(10, 0.8123, 950.0, 180.0, baseline=lora, config=None, trainable=739_586),
+    )
+
+
+def make_measurement(trial: int, memory: float = 1030.0, time: float = 160.0) -> Measurement:
+    """What a Jetson Nano measured with a trial whose bundle foretold 1,000 MiB and 200 s."""
+    return Measurement(
+        trial=trial,
+        machine="NVIDIA Jetson Nano Developer Kit",
+        software={"python": "3.6.9", "torch": "1.10.0"},
+        rows=2048,
+        epochs=1.0,
+        steps=128,
+        peak_memory_mib=memory,
+        step_time_s=time / 128,
+        wall_time_s=time,
+        predicted_memory_mib=1000.0,
+        predicted_time_s=200.0,
+        metric=0.83,
+        created="2026-11-20T10:00:00+00:00",
     )
 
 

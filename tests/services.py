@@ -30,6 +30,7 @@ __all__ = [
     "MlflowServer",
     "Postgres",
     "SmallDisk",
+    "free_port",
     "mlflow_server",
     "own_postgres",
     "postgres",
@@ -43,7 +44,7 @@ _START_S = 180
 _DISK_MIB = 3
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on.
 
     It is below those that the kernel gives to outgoing connections: while the service is stopped, nobody is given its
@@ -77,18 +78,24 @@ def _other_user() -> dict[str, Any]:
 class Postgres:
     """A throw-away PostgreSQL cluster on a free port of 127.0.0.1.
 
+    Args:
+        password: of the user ``farsearch``, who otherwise needs none.
+
     Attributes:
-        url: of the latest fresh database, as ``--storage`` takes it.
+        port: that it listens on.
+        programs: folder of PostgreSQL's own programs.
+        url: of the latest fresh database, as ``--storage`` takes it, without a password.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, password: str | None = None) -> None:
         programs = _postgres_programs()
         if programs is None:
             pytest.skip("PostgreSQL is not installed: there is no initdb on the path or in /usr/lib/postgresql")
         if importlib.util.find_spec("psycopg") is None:
             pytest.skip("psycopg, the driver of PostgreSQL, is not installed")
-        self._programs, self._port, self._databases = programs, _free_port(), 0
+        self.programs, self.port, self._databases = programs, free_port(), 0
         self._options: dict[str, Any] = _other_user()
+        self._environment = {**os.environ, **({} if password is None else {"PGPASSWORD": password})}
         # not pytest's folder, which is for its owner alone, and short: a socket's path has at most 107 characters
         self._folder = Path(tempfile.mkdtemp(prefix="farsearch-pg-"))
         if self._options:
@@ -99,8 +106,14 @@ class Postgres:
             ["sh", "-c", stop], cwd=self._folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True, **self._options,
         )  # fmt: skip
-        self._call("initdb", "--pgdata", "data", "--username", "farsearch", "--auth", "trust", "--no-sync",
-                   "--encoding", "UTF8", "--locale", "C")  # fmt: skip
+        with tempfile.NamedTemporaryFile("w", suffix=".password") as file:
+            file.write(password or "none")
+            file.flush()
+            if self._options:
+                os.chown(file.name, self._options["user"], self._options["group"])
+            auth = "trust" if password is None else "scram-sha-256"
+            self._call("initdb", "--pgdata", "data", "--username", "farsearch", "--auth", auth, "--pwfile", file.name,
+                       "--no-sync", "--encoding", "UTF8", "--locale", "C")  # fmt: skip
         self.start()
         self.url = self.fresh_database()
 
@@ -108,15 +121,16 @@ class Postgres:
         log = self._folder / f"{program}.log"
         with log.open("w") as output:
             done = subprocess.run(
-                [self._programs / program, *arguments],
-                cwd=self._folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **self._options,
+                [self.programs / program, *arguments],
+                cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                **self._options,
             )  # fmt: skip
         assert done.returncode == 0, log.read_text()
 
     def start(self) -> None:
         """Start it, on the same port each time, and wait until it answers."""
         settings = {
-            "port": self._port,
+            "port": self.port,
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": self._folder,
             "fsync": "off",  # the machine itself does not fail here
@@ -129,13 +143,23 @@ class Postgres:
         """Stop it: ``immediate`` drops all connections and recovers at the next start, ``fast`` ends in order."""
         self._call("pg_ctl", "stop", "--pgdata", "data", "--mode", mode, "--wait", "--timeout", str(_START_S))
 
-    def fresh_database(self) -> str:
+    def fresh_database(self, name: str | None = None) -> str:
         """The URL of a new, empty database, which ``url`` is from now on."""
         self._databases += 1
-        name = f"study_{self._databases}"
-        self._call("createdb", "--host", "127.0.0.1", "--port", str(self._port), "--username", "farsearch", name)
-        self.url = f"postgresql://farsearch@127.0.0.1:{self._port}/{name}"
+        name = name or f"study_{self._databases}"
+        self._call("createdb", "--host", "127.0.0.1", "--port", str(self.port), "--username", "farsearch", name)
+        self.url = f"postgresql://farsearch@127.0.0.1:{self.port}/{name}"
         return self.url
+
+    @property
+    def log(self) -> Path:
+        """What the server says."""
+        return self._folder / "server.log"
+
+    @property
+    def pid(self) -> int:
+        """Id of the server's first process."""
+        return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def remove(self) -> None:
         """Stop it if it runs, and remove its files."""
@@ -175,7 +199,7 @@ class MlflowServer:
     """MLflow's own server, its database and the artifacts that it passes on in ``folder``."""
 
     folder: Path
-    port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -19,9 +19,9 @@ from farsearch.errors import BadInput
 from farsearch.far.layout import ModelLayout
 from farsearch.jobs import Job, JobOptions, resolve_job
 from farsearch.models.load import ModelSource, build_model, load_config
-from farsearch.records import Baseline, StepPlan, StudySnapshot, TrialRecord
+from farsearch.records import StepPlan, StudySnapshot, TrialRecord
+from farsearch.study.baselines import baseline_epochs, train_baselines
 from farsearch.study.search import Search
-from farsearch.study.siblings import baseline_epochs, train_baselines
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import load_space
 from farsearch.study.store import Store
@@ -114,9 +114,9 @@ class Notes:
     notes: list[str] = field(default_factory=list)
     steps: int = 0
 
-    def baseline_started(self, baseline: Baseline, number: int, total: int, cost: Cost) -> None:
+    def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
         """Write it down."""
-        self.started.append((baseline.method, baseline.learning_rate))
+        self.started.append(title)
 
     def step(self, step: int, steps: int, loss: float) -> None:
         """Count, and interrupt when it is time."""
@@ -128,7 +128,7 @@ class Notes:
         """Write it down."""
         self.notes.append(text)
 
-    def baseline_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+    def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
         """Write it down."""
         self.ended.append(record)
 
@@ -242,7 +242,7 @@ def test_each_method_is_shown_at_its_best_rate(bed: Bed, tmp_path: Path) -> None
     """Three trials a method in the sibling, of which the study has the one that is best on validation."""
     search = bed.search(tmp_path)
     snapshot = train_baselines(search, chosen_methods("all"), Notes())
-    sibling = search.store.sibling("s")
+    sibling = search.store.sibling("s", "baselines")
     assert sibling is not None
     trials = snapshot_of(sibling).trials
     assert len(trials) == 15
@@ -277,7 +277,7 @@ def test_an_interrupted_run_is_gone_on_with(bed: Bed, tmp_path: Path) -> None:
     assert nothing.started == []
     more = Notes()
     train_baselines(bed.search(tmp_path), chosen_methods("all"), more)
-    assert {method for method, _ in more.started} == {"ffn-frozen", "lora8"}
+    assert {title.partition(",")[0] for title in more.started} == {"FFNs frozen", "LoRA r=8"}
     assert len(snapshot.baselines) == 3
 
 
@@ -345,5 +345,5 @@ def test_a_sibling_is_no_study_of_its_own(bed: Bed, tmp_path: Path) -> None:
         store.check("s/baselines", bed.job.settings)
     store.delete("s")
     assert store.names() == []
-    assert store.sibling("s") is None
+    assert store.sibling("s", "baselines") is None
     assert snapshot_of(bed.search(tmp_path).study).baselines == ()

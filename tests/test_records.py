@@ -234,7 +234,7 @@ def test_rules_of_a_configuration(change: Mapping[str, Any], message: str) -> No
         (Priming(), {"warmup_steps": -1}, "priming warmup_steps is -1"),
         (make_settings().job, {"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         (make_settings().job, {"train_samples": 0}, "train_samples is 0"),
-        (make_settings().job, {"validation_samples": 0}, "validation_samples is 0"),
+        (make_settings().job, {"validation_samples": -1}, "validation_samples is -1"),
         (make_settings().job, {"max_length": 3}, "max_length is 3; it must be at least 4 tokens"),
         (StepPlan(), {"micro_batch_size": 0}, "micro_batch_size is 0; it must be at least 1"),
     ],

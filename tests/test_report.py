@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from farsearch.report import front_figure, front_html, save_front_png
-from tests.factories import make_baselines, make_snapshot, make_trial
+from farsearch.records import Baseline
+from farsearch.report import front_figure, make_report, save_front_png
+from farsearch.report.interactive import _views
+from farsearch.report.points import points_of
+from tests.factories import make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 
 
 def _texts(figure: Figure) -> list[str]:
@@ -90,7 +94,7 @@ def test_a_study_of_baselines_alone_is_drawn() -> None:
     """No trial yet, but something to compare with: a picture and a page all the same."""
     snapshot = make_snapshot(make_trial(0, None, None, None, state="fail"), baselines=make_baselines())
     assert front_figure(snapshot).axes[0].get_legend() is not None
-    assert "LoRA r=8" in front_html(snapshot)
+    assert "LoRA r=8" in make_report(snapshot).html
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "matthews_correlation"])
@@ -105,7 +109,7 @@ def test_figure_takes_degenerate_studies(metric: str) -> None:
         make_snapshot(*[make_trial(i, 0.0, 1.0, 0.0) for i in range(3)], front={0, 1, 2}, metric_name=metric),
     ):
         assert front_figure(snapshot).axes
-        assert "<html" in front_html(snapshot)
+        assert "<html" in make_report(snapshot).html
 
 
 def test_png_is_written_in_a_readable_size(tmp_path: Path) -> None:
@@ -117,16 +121,19 @@ def test_png_is_written_in_a_readable_size(tmp_path: Path) -> None:
 
 
 class _Links(HTMLParser):
-    """Collects every attribute that makes a browser fetch something, and all text outside of scripts."""
+    """Collects every attribute that makes a browser fetch something, all pictures, and all text outside of scripts."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fetched: list[str] = []
+        self.pictures: list[str] = []
         self.text: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Notes what ``tag`` would fetch."""
-        self.fetched += [f"{tag} {value}" for name, value in attrs if name in ("src", "href", "data", "srcset")]
+        found = [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset")]
+        self.fetched += [f"{tag} {value}" for value in found if not value.startswith("data:")]
+        self.pictures += [value for value in found if value.startswith("data:image/png;base64,")]
 
     def handle_data(self, data: str) -> None:
         """Notes text, but not scripts and styles."""
@@ -142,7 +149,7 @@ def _read(page: str) -> _Links:
 
 def test_page_needs_no_network_and_holds_the_table() -> None:
     """No tag fetches anything, and the front's rows can be read without running a script."""
-    page = _read(front_html(make_snapshot()))
+    page = _read(make_report(make_snapshot()).html)
     assert page.fetched == []
     words = " ".join(page.text)
     assert "80.0 ± 1.1 %" in words
@@ -159,7 +166,7 @@ def _traces(page: str) -> list[Any]:
 
 def test_page_draws_baselines_by_name_and_in_the_table() -> None:
     """Each is a trace with its name, its values and a symbol of its own, and a row below the front."""
-    page = front_html(make_snapshot(baselines=make_baselines()))
+    page = make_report(make_snapshot(baselines=make_baselines())).html
     full, lora = _traces(page)[-2:]
     assert (full["name"], full["x"], full["y"]) == ("full fine-tuning", [1700.0], [pytest.approx(85.3)])
     assert (lora["name"], lora["x"], lora["y"]) == ("LoRA r=8", [950.0], [pytest.approx(81.23)])
@@ -169,18 +176,57 @@ def test_page_draws_baselines_by_name_and_in_the_table() -> None:
 
 def test_page_draws_the_front_s_values() -> None:
     """The figure inside the page holds the values of the front, in per cent and MiB, and both views."""
-    page = front_html(make_snapshot())
+    page = make_report(make_snapshot()).html
     call = page[page.rindex("Plotly.newPlot(") :]
     traces = _traces(page)
     front = next(trace for trace in traces if trace["name"] == "front, by trial")
     assert front["x"] == [1000.0, 1200.0, 1500.0]
     assert front["y"] == pytest.approx([80.0, 84.0, 85.5])
-    assert "against time" in call
+    assert "by time" in call
+
+
+def test_page_holds_plotly_once_and_every_picture_that_it_names() -> None:
+    """One script of plotly, and each of the PNG files that the report gives out, but for the front on paper."""
+    report = make_report(make_snapshot(baselines=make_baselines()))
+    held = {base64.b64decode(picture.partition(",")[2]) for picture in _read(report.html).pictures}
+    assert report.html.count("plotly.js v") == 1
+    assert held == {picture for name, picture in report.figures.items() if name != "front.png"}
+    assert {"front.png", "frozen.png", "memory.png", "time.png", "curves.png"} <= set(report.figures)
+    assert all(picture.startswith(b"\x89PNG") for picture in report.figures.values())
+
+
+def test_page_is_made_the_same_again() -> None:
+    """A mirror compares what it wrote: nothing on the page depends on the time or on chance."""
+    snapshot = make_snapshot(*[make_trial(i, 0.8 + 0.001 * i, 1000.0 + i, 100.0 - i) for i in range(14)], front={0})
+    assert make_report(snapshot) == make_report(snapshot)
+
+
+def test_page_shades_what_does_not_fit_in_every_view() -> None:
+    """The region beyond the memory's and the time's bound is a rectangle; a far bound is an arrow."""
+    snapshot = make_snapshot(settings=make_settings(max_time_s=400.0))
+    points = points_of(snapshot)
+    by_memory, by_time, costs = (view["layout"] for _, view in _views(snapshot, points))
+    starts = [shape["x0"] for shape in by_memory["shapes"] if shape["type"] == "rect"]
+    assert starts == [2200.0]
+    assert [shape["x0"] for shape in by_time["shapes"] if shape["type"] == "rect"] == [pytest.approx(400 / 60)]
+    assert len([shape for shape in costs["shapes"] if shape["type"] == "rect"]) == 2
+    (far,) = _views(make_snapshot(budget_mib=64_000.0), points)[0][1]["layout"]["annotations"]
+    assert far["text"] == "fits up to 64,000 MiB →"
 
 
 def test_page_does_not_run_what_a_name_says() -> None:
     """Names come from users: a tag in one is text on the page."""
     evil = "<script>alert(1)</script>"
-    page = front_html(make_snapshot(metric_name=evil))
+    page = make_report(make_snapshot(metric_name=evil, name=evil)).html
     assert evil not in page
     assert evil.capitalize() not in page
+
+
+def test_page_escapes_reasons_commands_and_boards() -> None:
+    """Whatever a study holds from outside is text: titles, versions, commands, what a board says of itself."""
+    evil = "<img src=x onerror=alert(1)>"
+    measurement = dataclasses.replace(make_measurement(0), machine=evil, software={evil: evil})
+    named = dataclasses.replace(make_baselines()[1], baseline=Baseline("lora8", evil, 5e-4, 1.0))
+    meta = {"command": evil, "versions": {evil: evil}, "data_source": evil, "device_title": evil}
+    page = make_report(make_snapshot(meta=meta, measurements=(measurement,), baselines=(named,))).html
+    assert "<img src=x" not in page

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from farsearch.errors import BadInput, NoFeasibleTrial
 from farsearch.records import PrimingReport, TrialRecord
-from farsearch.select import choose, choose_trial, objectives, pareto_front
+from farsearch.select import Intent, choose, objectives, pareto_front
 from tests.factories import FRONT, make_snapshot, make_trial
 
 # Few distinct values, so that ties and duplicates are common.
@@ -86,7 +86,7 @@ def test_front_of_ten_thousand_trials_takes_under_a_second() -> None:
 @pytest.mark.parametrize(("prefer", "number"), [("accuracy", 4), ("memory", 0), ("time", 0), ("knee", 2)])
 def test_each_intent_takes_its_point(prefer: str, number: int) -> None:
     """On the hand-made front 0 is small and fast, 4 is accurate, and 2 has most of both."""
-    choice = choose(make_snapshot(), prefer)  # type: ignore[arg-type]
+    choice = choose(make_snapshot(), Intent(prefer=prefer))  # type: ignore[arg-type]
     assert choice.trial.number == number
     assert len(choice.reason.splitlines()) == 2
 
@@ -94,7 +94,7 @@ def test_each_intent_takes_its_point(prefer: str, number: int) -> None:
 def test_knee_is_the_nearest_to_the_ideal_point() -> None:
     """Checked by hand: scaled to the front, 1 lies at (0.2, 0.5, 0.5), nearer than 0 and 2, which lie at a corner."""
     trials = [make_trial(0, 0.80, 100.0, 10.0), make_trial(1, 0.88, 150.0, 15.0), make_trial(2, 0.90, 200.0, 20.0)]
-    assert choose(make_snapshot(*trials, front={0, 1, 2}), "knee").trial.number == 1
+    assert choose(make_snapshot(*trials, front={0, 1, 2}), Intent(prefer="knee")).trial.number == 1
 
 
 def test_knee_prefers_less_priming_then_less_memory_then_the_first() -> None:
@@ -105,16 +105,16 @@ def test_knee_prefers_less_priming_then_less_memory_then_the_first() -> None:
 
     a, b = make_trial(0, 0.9, 200.0, 10.0), make_trial(1, 0.9, 100.0, 20.0)
     both = {0, 1}
-    assert choose(make_snapshot(primed(a, 8), primed(b, 64), front=both), "knee").trial.number == 0
-    assert choose(make_snapshot(primed(a, 8), primed(b, 8), front=both), "knee").trial.number == 1
+    assert choose(make_snapshot(primed(a, 8), primed(b, 64), front=both), Intent(prefer="knee")).trial.number == 0
+    assert choose(make_snapshot(primed(a, 8), primed(b, 8), front=both), Intent(prefer="knee")).trial.number == 1
     twins = [primed(make_trial(n, 0.9, 100.0, 10.0), 8) for n in (3, 7)]
-    assert choose(make_snapshot(*reversed(twins), front={3, 7}), "knee").trial.number == 3
+    assert choose(make_snapshot(*reversed(twins), front={3, 7}), Intent(prefer="knee")).trial.number == 3
 
 
 def test_ties_in_the_preferred_objective_go_to_the_better_in_the_others() -> None:
     """Of two that are equally accurate, the one that needs less memory is taken."""
     trials = [make_trial(0, 0.9, 200.0, 10.0), make_trial(1, 0.9, 100.0, 20.0), make_trial(2, 0.8, 90.0, 9.0)]
-    assert choose(make_snapshot(*trials, front={0, 1, 2}), "accuracy").trial.number == 1
+    assert choose(make_snapshot(*trials, front={0, 1, 2}), Intent(prefer="accuracy")).trial.number == 1
 
 
 def test_reason_tells_what_the_neighbours_cost_and_whether_it_is_noise() -> None:
@@ -124,30 +124,32 @@ def test_reason_tells_what_the_neighbours_cost_and_whether_it_is_noise() -> None
         make_trial(1, 0.84, 1200.0, 65.0, metric_error=0.01),
         make_trial(2, 0.85, 1500.0, 200.0, metric_error=0.01),
     ]
-    reason = choose_trial(make_snapshot(*trials, front={0, 1, 2}), 1).reason
+    reason = choose(make_snapshot(*trials, front={0, 1, 2}), Intent(trial=1)).reason
     first, second = reason.splitlines()
     assert first == "Trial 1: asked for, on the front (84.0 ± 1.0 %, 1,200 MiB, 65 s)."
-    assert "trial 0 with −200 MiB, −5.0 s, −4.0 points (beyond noise)" in second
-    assert "trial 2 with +300 MiB, +2.2 min, +1.0 points (within noise)" in second
+    assert "trial 0 with −200 MiB, −5.0 s, −4.0 ± 1.4 points (beyond noise, taken as independent)" in second
+    assert "trial 2 with +300 MiB, +2.2 min, +1.0 ± 1.4 points (within noise, taken as independent)" in second
 
 
 def test_reason_says_when_noise_or_neighbours_are_unknown() -> None:
     """Without standard errors nothing is claimed, and a front of one point has no neighbours."""
     trials = [make_trial(0, 0.8, 100.0, 10.0, metric_error=None), make_trial(1, 0.9, 200.0, 20.0)]
-    assert "noise unknown" in choose(make_snapshot(*trials, front={0, 1}), "accuracy").reason
-    assert choose(make_snapshot(trials[1], front={1}), "knee").reason.endswith("The front has no other trial.")
+    assert "noise unknown" in choose(make_snapshot(*trials, front={0, 1}), Intent(prefer="accuracy")).reason
+    assert choose(make_snapshot(trials[1], front={1}), Intent(prefer="knee")).reason.endswith(
+        "The front has no other trial."
+    )
 
 
 def test_a_trial_off_the_front_can_be_chosen_and_is_told_why() -> None:
     """A dominated trial names one that dominates it, one that does not fit says so."""
     snapshot = make_snapshot()
-    assert "trial 2 is as good or better in all three" in choose_trial(snapshot, 1).reason
-    assert "does not fit" in choose_trial(snapshot, 5).reason
+    assert "trial 2 is as good or better in all three" in choose(snapshot, Intent(trial=1)).reason
+    assert "does not fit" in choose(snapshot, Intent(trial=5)).reason
 
 
 def test_correlations_are_not_shown_in_points() -> None:
     """Matthews correlation is no share, so its differences are plain numbers."""
-    reason = choose(make_snapshot(metric_name="matthews_correlation"), "knee").reason
+    reason = choose(make_snapshot(metric_name="matthews_correlation"), Intent(prefer="knee")).reason
     assert "0.840 ± 0.011" in reason
     assert "points" not in reason
 
@@ -156,10 +158,10 @@ def test_what_cannot_be_chosen_is_refused_in_one_line() -> None:
     """Unknown and unfinished trials, unknown intents and empty fronts name the value and the mend."""
     snapshot = make_snapshot()
     with pytest.raises(BadInput, match=r"trial 99 is not in study .*; it has 0 to 5"):
-        choose_trial(snapshot, 99)
+        choose(snapshot, Intent(trial=99))
     with pytest.raises(BadInput, match=r"trial 3 is pruned \(cannot reach the front\).*choose a complete one"):
-        choose_trial(snapshot, 3)
+        choose(snapshot, Intent(trial=3))
     with pytest.raises(BadInput, match=r"'cheap' is unknown; it must be knee, accuracy, memory, time"):
-        choose(snapshot, "cheap")  # type: ignore[arg-type]
+        Intent(prefer="cheap")  # type: ignore[arg-type]
     with pytest.raises(NoFeasibleTrial, match="no trial on its front"):
-        choose(make_snapshot(make_trial(0, 0.8, 1.0, 1.0)), "knee")
+        choose(make_snapshot(make_trial(0, 0.8, 1.0, 1.0)), Intent(prefer="knee"))

@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.records import FarConfig, LossPoint, StudySnapshot
+from farsearch.records import FarConfig, LossPoint, StudySnapshot, Verification
 from farsearch.tables import trials_json
 from farsearch.tracking import FRONT_FILTER, UI_ENVIRONMENT, SyncResult, Tracker, open_tracking, ui_command
-from farsearch.tracking.content import study_content, trial_content
-from tests.factories import FRONT, make_baselines, make_settings, make_snapshot, make_trial
+from farsearch.tracking.content import shown_digest, study_content, trial_content
+from tests.factories import FRONT, make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 
 _SYNC = """
 import json, sys
@@ -293,7 +293,7 @@ def test_a_folder_that_was_moved_keeps_its_artifacts_inside(tracker: Tracker, tm
 
 
 def test_artifacts_say_what_the_study_found(tracker: Tracker) -> None:
-    """The front as JSON equals the contract's, as table has a line a trial, as picture and page are what they claim."""
+    """The front as JSON equals the contract's, as table has a line a trial, as picture is what it claims."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     folder = _artifacts(tracker, snapshot)
@@ -301,8 +301,58 @@ def test_artifacts_say_what_the_study_found(tracker: Tracker) -> None:
     assert len((folder / "front.csv").read_text().splitlines()) == 4
     assert (folder / "front.md").read_text().count("\n|") == 5
     assert (folder / "front.png").read_bytes().startswith(b"\x89PNG")
-    assert (folder / "front.html").read_text().startswith("<!DOCTYPE html>")
     assert json.loads((folder / "study.json").read_text())["rejected"] == {"peak memory": 41}
+
+
+def test_the_report_comes_when_it_is_asked_for_and_only_when_it_changed(tracker: Tracker) -> None:
+    """A sync in the middle of a search draws none and leaves an old one; the last draws it, with its pictures, once."""
+    first = make_snapshot(*make_snapshot().trials[:4], front={0, 2})
+    tracker.sync(first)
+    folder = _artifacts(tracker, first)
+    assert not (folder / "report.html").exists()
+    tracker.sync(first, report=True)
+    page = folder / "report.html"
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert {"front.png", "frozen.png", "memory.png"} <= {path.name for path in (folder / "figures").iterdir()}
+    touched = page.stat().st_mtime_ns
+    tracker.sync(first, report=True)
+    tracker.sync(first)
+    second = make_snapshot()
+    tracker.sync(second)
+    assert page.stat().st_mtime_ns == touched
+    assert len(json.loads((folder / "front.json").read_text())["trials"]) == len(FRONT)
+    tracker.sync(second, report=True)
+    assert page.stat().st_mtime_ns > touched
+
+
+def test_the_report_is_drawn_again_for_whatever_it_shows(tracker: Tracker) -> None:
+    """A measurement, a verification, a stopped trial and another version change what is shown; a running trial not."""
+    study = make_snapshot()
+    digest = shown_digest(study, study_content(study))
+
+    def other(**changes: Any) -> bool:
+        changed = dataclasses.replace(study, **changes)
+        return shown_digest(changed, study_content(changed)) != digest
+
+    verified = dataclasses.replace(study.trials[0], verifies=Verification(0, 1, 4096))
+    stopped = dataclasses.replace(study.trials[3], number=6)
+    assert other(measurements=(make_measurement(0),))
+    assert other(verified=(verified,))
+    assert other(trials=(*study.trials, stopped))
+    assert other(meta={**study.meta, "versions": {"torch": "2.14.0"}})
+    assert not other(trials=(*study.trials, dataclasses.replace(stopped, state="running")))
+
+
+def test_a_sibling_has_no_report_and_does_not_promise_one(tracker: Tracker) -> None:
+    """Baselines are in the report of their study."""
+    sibling = make_snapshot(*make_baselines(), name="demo/baselines")
+    tracker.sync(sibling, report=True)
+    run = _run_ids(tracker, make_snapshot(name="demo"))[sibling.name]
+    names = {artifact.path for artifact in _client(tracker).list_artifacts(run)}
+    assert "front.png" in names
+    assert "report.html" not in names
+    assert "report.html" not in study_content(sibling).tags["mlflow.note.content"]
+    assert "report.html" in study_content(make_snapshot()).tags["mlflow.note.content"]
 
 
 def test_siblings_share_an_experiment(tracker: Tracker) -> None:
@@ -327,7 +377,6 @@ def test_baselines_are_rows_of_the_parent_and_runs_of_their_own(tracker: Tracker
     folder = _artifacts(tracker, compared)
     assert len((folder / "front.csv").read_text().splitlines()) == 6
     assert "| LoRA r=8 |" in (folder / "front.md").read_text()
-    assert "LoRA r=8" in (folder / "front.html").read_text()
     assert len(json.loads((folder / "front.json").read_text())["baselines"]) == 2
     assert "| LoRA r=8 |" in study_content(compared).tags["mlflow.note.content"]
     sibling = make_snapshot(*make_baselines(), name=f"{study.name}/baselines")

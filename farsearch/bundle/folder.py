@@ -1,43 +1,28 @@
-"""The folder of a bundle: whole or absent, with checksums of all that is in it."""
+"""The folder of a bundle: whole or absent."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from farsearch.errors import BadInput
+from farsearch.errors import BadInput, BundleError
 from farsearch.files import disk_errors
 
-__all__ = ["BUNDLE_SCHEMA", "digest_of", "sha256_of", "whole_folder"]
+__all__ = ["opened_folder", "whole_folder"]
 
-BUNDLE_SCHEMA = 1
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def digest_of(data: Mapping[str, Any]) -> str:
-    """SHA-256 of what ``far.json`` says beside its own ``digest``."""
-    rest = {key: value for key, value in data.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+_ARCHIVE = ".zip"
 
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """A working folder beside ``out`` that takes its place when the block ends well: a kill leaves no half of one.
+
+    Where ``out`` ends with ``.zip`` the folder becomes one file, not compressed: weights are as good as noise.
 
     Raises:
         BadInput: when ``out`` is a file, or a folder with something in it.
@@ -49,10 +34,58 @@ def whole_folder(out: Path) -> Iterator[Path]:
     work = out.with_name(f".{out.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with disk_errors(out):
         work.mkdir(parents=True)
+        packed = work.with_name(f"{work.name}{_ARCHIVE}")
         try:
             yield work
+            if out.suffix == _ARCHIVE:
+                _pack(work, packed, out.stem)
+                os.replace(packed, out)
+                return
             if out.is_dir():
                 out.rmdir()
             os.replace(work, out)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+            packed.unlink(missing_ok=True)
+
+
+def _pack(folder: Path, archive: Path, name: str) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                file.write(path, f"{name}/{path.relative_to(folder).as_posix()}")
+
+
+@contextmanager
+def opened_folder(bundle: Path) -> Iterator[Path]:
+    """The folder of a bundle that may be one file; that is unpacked beside itself as long as the block lasts.
+
+    Raises:
+        BundleError: when the file is none of ours, or would write outside of its folder.
+    """
+    if bundle.is_dir() or bundle.suffix != _ARCHIVE:
+        yield bundle
+        return
+    work = bundle.absolute().with_name(f".{bundle.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with disk_errors(bundle):
+        try:
+            yield _unpack(bundle, work)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _unpack(bundle: Path, work: Path) -> Path:
+    try:
+        with zipfile.ZipFile(bundle) as file:
+            outside = [name for name in file.namelist() if not (work / name).resolve().is_relative_to(work.resolve())]
+            if outside:
+                raise BundleError(f"{bundle} names {outside[0]!r}, which is outside the bundle; do not use it")
+            file.extractall(work)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise BundleError(f"{bundle} is damaged: {error}; copy it again, or export it again") from error
+    except FileNotFoundError as error:
+        raise BundleError(f"{bundle} is no bundle: it can't be read; make one with farsearch export") from error
+    folders = list(work.iterdir())
+    if len(folders) != 1 or not folders[0].is_dir():
+        raise BundleError(f"{bundle} is no bundle: it has not one folder; make one with farsearch export")
+    return folders[0]

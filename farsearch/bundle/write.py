@@ -3,28 +3,87 @@
 from __future__ import annotations
 
 import datetime
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from farsearch.bundle.folder import BUNDLE_SCHEMA, digest_of, sha256_of, whole_folder
+from farsearch import far
+from farsearch.bundle.card import card_of
+from farsearch.bundle.delta import Base, base_of, save_delta
+from farsearch.bundle.folder import whole_folder
+from farsearch.bundle.onnx import OnnxCheck, export_onnx
+from farsearch.bundle.phase import phase_says
 from farsearch.errors import BadInput, MissingResource
+from farsearch.far import safetensors
+from farsearch.far.board.opened import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.far.surgery import apply_far, merge
-from farsearch.files import save_tensors, write_json
-from farsearch.models.load import load_model, load_tokenizer, resolve_model
+from farsearch.files import save_tensors, write_json, write_text
+from farsearch.models.licences import licence_of
+from farsearch.models.load import ModelSource, load_model, load_tokenizer, resolve_model
+from farsearch.models.portable import save_portable
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.study.trials import SavedTrial, load_trial
 from farsearch.training import start_state
 
-__all__ = ["write_bundle"]
+__all__ = ["Written", "write_bundle"]
+
+_LAUNCHER = '''"""Fine-tune this bundle's model: python3 train.py --help"""
+
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+sys.dont_write_bytecode = True  # the folder stays as it was checked
+
+from far.board.main import main
+
+sys.exit(main(HERE))
+'''
 
 
-def write_bundle(snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path, out: Path, why: str) -> Path:
-    """Write the bundle of one trial into the folder ``out``, which must not exist or be empty.
+@dataclass(frozen=True)
+class Written:
+    """A bundle that was written.
+
+    Attributes:
+        mib: of all its files.
+        whole_mib: what they would be without ``--delta``; the same where it is none.
+        bulk: bytes of the start weights' largest tensors, by name; empty where it is no delta.
+        onnx: how near the ONNX model comes, where there is one.
+    """
+
+    path: Path
+    mib: float
+    whole_mib: float
+    bulk: Mapping[str, int] = field(default_factory=dict)
+    onnx: OnnxCheck | None = None
+
+
+def write_bundle(
+    snapshot: StudySnapshot,
+    trial: TrialRecord,
+    study_folder: Path,
+    out: Path,
+    why: str,
+    *,
+    home: Path,
+    delta: bool = False,
+    onnx: bool = False,
+) -> Written:
+    """Write the bundle of one trial into the folder ``out``, which must not exist or be empty, or into a ``.zip``.
 
     Args:
         why: the reason for the choice, for the bundle's provenance.
+        home: folder of the user's own profiles.
+        delta: ship only what differs from the public checkpoint.
+        onnx: also ship the fine-tuned model as ONNX.
 
     Raises:
         BadInput: when ``out`` is in use, or the trial was not trained to its end.
@@ -37,46 +96,98 @@ def write_bundle(snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path
         )
     if trial.state != "complete" or trial.config is None:
         raise BadInput(f"trial {trial.number} is {trial.state}, not complete; choose one of farsearch pareto")
+    if delta and onnx:
+        raise BadInput("--delta leaves the model away and --onnx adds one; give one of them")
     with whole_folder(out) as work:
-        _fill(work, snapshot, trial, study_folder, why)
-    return out
+        whole, bulk, check = _fill(work, snapshot, trial, study_folder, why, home, delta, onnx)
+        size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+    return Written(out, size / 2**20, (size + whole) / 2**20, bulk, check)
 
 
-def _fill(work: Path, snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path, why: str) -> None:
-    config, job = trial.config, snapshot.settings.job
-    assert config is not None
+def _fill(
+    work: Path, snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path, why: str, home: Path, delta: bool,
+    onnx: bool,
+) -> tuple[int, Mapping[str, int], OnnxCheck | None]:  # fmt: skip
+    """Write all files. Bytes that a delta saved, what is most of it, and how near ONNX comes."""
+    source = _source_of(snapshot)
+    tokenizer = load_tokenizer(source)
+    model, layout = load_model(source, snapshot.meta["labels"], snapshot.settings.job.seed)
+    assert trial.config is not None
+    saved = load_trial(study_folder, trial.number, len(trial.config.frozen_fractions))
+    pretrained = {name: value.clone() for name, value in model.state_dict().items()}
+    base = base_of(source, str(snapshot.meta["model"]), pretrained) if delta else None
+    start = _start_and_tuned(model, layout, snapshot, trial, saved, pretrained)
+    model.save_pretrained(work / "model")  # type: ignore[operator]
+    (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # a team shares it
+    portable = save_portable(tokenizer, work / "model")
+    weights, whole, bulk = _weights(work, start, base)
+    check = export_onnx(work / "model", work / "model" / "model.onnx") if onnx else None
+    shutil.copytree(Path(far.__file__).parent, work / "far", ignore=shutil.ignore_patterns("__pycache__"))
+    write_text(work / "train.py", _LAUNCHER)
+    write_text(work / "README.md", card_of(snapshot, trial, licence_of(source), None if base is None else base.name))
+    phase = phase_says(snapshot, trial, source, layout, saved.learners, tokenizer, portable, home)
+    says: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "study": snapshot.name,
+        "settings": snapshot.settings.to_dict(),
+        "trial": trial.to_dict(),
+        "why": why,
+        "versions": snapshot.meta["versions"],
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "base": None if base is None else base.to_dict(),
+        "phase": {**phase, "weights": weights},
+        "sha256": _checksums(work),
+    }
+    says = json.loads(json.dumps(says))  # the digest is over what is read back
+    write_json(work / "far.json", {**says, "digest": digest_of(says)})
+    return whole, bulk, check
+
+
+def _source_of(snapshot: StudySnapshot) -> ModelSource:
     source = resolve_model(snapshot.meta["model"])
-    if source.digest() != job.weights:
+    if source.digest() != snapshot.settings.job.weights:
         raise MissingResource(
             f"the weights of {source.name!r} are not those of the study any more; put the old ones back, or search "
             "again"
         )
-    saved = load_trial(study_folder, trial.number, len(config.frozen_fractions))
-    model, layout = load_model(source, snapshot.meta["labels"], job.seed)
-    pretrained = {name: value.clone() for name, value in model.state_dict().items()}
+    return source
+
+
+def _start_and_tuned(
+    model: nn.Module, layout: Any, snapshot: StudySnapshot, trial: TrialRecord, saved: SavedTrial,
+    pretrained: dict[str, Tensor],
+) -> dict[str, Tensor]:  # fmt: skip
+    """The start weights; the model is left with the trained ones."""
+    assert trial.config is not None
     primed = pretrained if saved.primed is None else saved.primed
-    start = start_state(layout, pretrained, primed, saved.learners, config, job.priming.frozen_values)
-    save_tensors(work / "start.safetensors", start)
+    frozen_values = snapshot.settings.job.priming.frozen_values
+    start = start_state(layout, pretrained, primed, saved.learners, trial.config, frozen_values)
     model.load_state_dict(start)
-    _put_trained(model, layout, saved, config)
-    model.save_pretrained(work / "model")  # type: ignore[operator]
-    load_tokenizer(source).save_pretrained(work / "model")
+    _put_trained(model, layout, saved, trial.config)
+    return start
+
+
+def _weights(work: Path, start: dict[str, Tensor], base: Base | None) -> tuple[dict[str, Any], int, Mapping[str, int]]:
+    """Write the weights. What ``far.json`` says of them, bytes that a delta saved, and what is most of it."""
+    tuned = work / "model" / "model.safetensors"
+    state = safetensors.load(str(tuned))
+    start = {name: start[name] for name in state}
+    names = sorted(state)
+    if base is None:
+        save_tensors(work / "start.safetensors", start)
+        return {"start": "start.safetensors", "tuned": "model/model.safetensors", "names": names}, 0, {}
+    whole = 2 * tuned.stat().st_size
+    bulk = save_delta(work / "start.delta.safetensors", start, base)
+    save_delta(work / "model" / "delta.safetensors", state, base)
+    tuned.unlink()
+    left = sum(path.stat().st_size for path in (work / "start.delta.safetensors", work / "model" / "delta.safetensors"))
+    says = {"start": "start.delta.safetensors", "tuned": "model/delta.safetensors", "names": names}
+    return says, whole - left, bulk
+
+
+def _checksums(work: Path) -> dict[str, str]:
     files = sorted(path for path in work.rglob("*") if path.is_file())
-    says = {
-        "schema_version": BUNDLE_SCHEMA,
-        "study": snapshot.name,
-        "settings": snapshot.settings.to_dict(),
-        "trial": trial.to_dict(),
-        "labels": list(snapshot.meta["labels"]),
-        "metric": snapshot.metric_name,
-        "layout": layout.to_dict(),
-        "learners": saved.learners,
-        "why": why,
-        "versions": snapshot.meta["versions"],
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "sha256": {path.relative_to(work).as_posix(): sha256_of(path) for path in files},
-    }
-    write_json(work / "far.json", {**says, "digest": digest_of(says)})
+    return {path.relative_to(work).as_posix(): file_digest(str(path)) for path in files}
 
 
 def _put_trained(model: Any, layout: Any, saved: SavedTrial, config: Any) -> None:

@@ -11,11 +11,15 @@ pool.py     the worker processes of one run
 mirror.py   a study in MLflow, kept up to date while it is searched
 progress.py what a search shows while it goes on
 look.py     status, trials, show, pareto, sync, ui: what a study holds
+report.py   report: a study as one page
+verify.py   verify: points of the front trained again
 deploy.py   export, finetune
+join.py     a study of another process, with what this host has
 price.py    estimate: what a configuration costs
 devices.py  devices: list, show, calibrate, import, check
 lists.py    spaces, tasks, studies
 cache.py    cache: show, clear
+doctor.py   doctor: what of this machine will not do
 ==========  ====================================================
 
 Commands import what they need when they run: torch, optuna and mlflow together take several seconds.
@@ -36,7 +40,8 @@ from typing import Any, NoReturn
 
 import click
 
-from farsearch.cli import cache, deploy, devices, lists, look, price, run, worker
+from farsearch.addresses import without_password
+from farsearch.cli import cache, deploy, devices, doctor, lists, look, price, report, run, verify, worker
 from farsearch.errors import FarsearchError
 
 __all__ = ["main"]
@@ -94,7 +99,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for module in (run, worker, look, deploy, price, devices, lists, cache):
+for module in (run, worker, look, report, verify, deploy, price, devices, lists, cache, doctor):
     for command in module.COMMANDS:
         cli.add_command(command)
 
@@ -130,14 +135,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except FarsearchError as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         _complain(str(error))
         sys.exit(error.exit_code)
     except _ReaderLeft:
         _leave_quietly()
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         hint = "" if debug else " (--debug shows where)"
         _complain(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}")
         sys.exit(1)
@@ -166,4 +171,9 @@ def _complain_of_usage(error: click.ClickException) -> None:
 
 
 def _complain(message: str) -> None:
-    print(f"farsearch: {' '.join(message.split())}", file=sys.stderr)
+    print(f"farsearch: {without_password(' '.join(message.split()))}", file=sys.stderr)
+
+
+def _print_traceback() -> None:
+    """Where the error that is handled now came from, its vendors' messages without passwords too."""
+    print(without_password(traceback.format_exc()), end="", file=sys.stderr)

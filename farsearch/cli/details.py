@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["profile_rows", "trial_details"]
 
-_SAME_AS_CHANCE = 0.05
-"""An overlap that is no more than this above chance says nothing: two halves of a priming vary by as much."""
-
 
 def trial_details(snapshot: StudySnapshot, trial: TrialRecord) -> list[dict[str, str]]:
     """Everything known of one trial, as pairs of ``what`` and ``value``; what is not known has no row."""
@@ -134,7 +131,7 @@ def _priming_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
         selection = (
             f"both halves of the priming agree on {found:.0%} of the learners; by chance it would be {chance:.0%}"
         )
-        if found <= chance + _SAME_AS_CHANCE:
+        if report.like_chance:
             selection += ". The selection can't be told from a random one: prime longer, or not at all"
     cached = ", from the cache" if report.from_cache else ""
     ran = f"{report.steps} step{'s' * (report.steps != 1)}, {human_time(report.host_seconds)} here{cached}"

@@ -151,17 +151,20 @@ def _write_script(path: Path) -> None:
 @click.option("--like", metavar="NAME", help="Profile to take the power figure from, of the same board and mode.")
 @click.option("--force", is_flag=True, help="Replace a profile of your own that has this name.")
 def devices_import(result: Path, name: str | None, like: str | None, force: bool) -> None:
-    """Make a profile of what the calibration script measured on a board.
+    """Make a profile of what the calibration script measured on a board, or a bundle that ran there.
+
+    A bundle's measurement.json gives the profile that the bundle was made for one factor for all times, and the memory
+    that the process really took.
 
     \b
     Examples:
       farsearch devices import my-board.json
+      farsearch devices import tuned/measurement.json --name my-nano
       farsearch devices import result.json --name my-nano --like jetson-nano
     """
     import dataclasses
 
-    from farsearch.calibration.fit import fit_profile
-    from farsearch.calibration.result import read_result
+    from farsearch.calibration.board import is_measurement
     from farsearch.devices import load_profile
     from farsearch.devices.profile import write_profile
     from farsearch.errors import BadInput
@@ -170,12 +173,27 @@ def devices_import(result: Path, name: str | None, like: str | None, force: bool
     path = _USER_PROFILES / f"{called}.toml"
     if path.exists() and not force:
         raise BadInput(f"{path} exists; give another --name, or --force to replace it")
-    profile = fit_profile(read_result(result), called)
+    profile = _from_bundle(result, called) if is_measurement(result) else _from_calibration(result, called)
     if like is not None:
         other = load_profile(like, _USER_PROFILES)
         profile = dataclasses.replace(profile, power_w=other.power_w, power_mode=other.power_mode)
     write_profile(profile, path)
     _summary(profile, path, called)
+
+
+def _from_calibration(result: Path, name: str) -> Profile:
+    from farsearch.calibration.fit import fit_profile
+    from farsearch.calibration.result import read_result
+
+    return fit_profile(read_result(result), name)
+
+
+def _from_bundle(result: Path, name: str) -> Profile:
+    from farsearch.calibration.board import adjusted, read_measurement
+    from farsearch.calibration.local import find_profile
+
+    file = read_measurement(result)
+    return adjusted(find_profile(file.device, HOME, _note), file, name)
 
 
 def _summary(profile: Profile, path: Path, device: str) -> None:

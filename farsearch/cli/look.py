@@ -17,6 +17,7 @@ from farsearch.cli.options import (
     HOME,
     choice_options,
     json_option,
+    open_store,
     storage_option,
     study_argument,
     tracking_option,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from farsearch.records import StudySnapshot, TrialRecord
-    from farsearch.select import Choice, Preference
+    from farsearch.select import Choice, Intent
+    from farsearch.tasks.spec import MetricName
 
 __all__ = ["COMMANDS", "chosen", "read_snapshot"]
 
@@ -41,16 +43,17 @@ def read_snapshot(study: str | None, storage: str | None) -> StudySnapshot:
         return snapshot_of(ReadingStore(HOME, storage).load(study))
 
 
-def _with_sibling(study: str | None, storage: str | None) -> tuple[StudySnapshot, ...]:
-    """A study, and the one that keeps its baselines where there is one."""
+def _with_siblings(study: str | None, storage: str | None) -> tuple[StudySnapshot, ...]:
+    """A study, and those that keep its baselines and its verification where there are any."""
     from farsearch.study.reading import ReadingStore, reading
     from farsearch.study.snapshot import snapshot_of
+    from farsearch.study.store import SIBLINGS
 
     with reading():
         store = ReadingStore(HOME, storage)
         found = store.load(study)
-        sibling = store.sibling(found.study_name)
-        return tuple(snapshot_of(each) for each in (found, sibling) if each is not None)
+        siblings = [store.sibling(found.study_name, kind) for kind in SIBLINGS]
+        return tuple(snapshot_of(each) for each in (found, *siblings) if each is not None)
 
 
 def _print_trials(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> None:
@@ -152,81 +155,116 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
         empty = f"no trial of {snapshot.name} is on the front yet"
         rows = [*front_rows(snapshot), *baseline_rows(snapshot)]
         print_rows(rows, f"{snapshot.name}: Pareto front, {estimates_for(snapshot)}", empty)
+        if snapshot.verified:
+            from farsearch.cli.verify import print_verdicts
+
+            print_verdicts(snapshot)
 
 
 @click.command()
 @study_argument
 @choice_options
+@click.option("--select", is_flag=True, help="Only say what export would choose by the same options, and why.")
 @json_option
 @storage_option
-def show(study: str | None, trial: int | None, prefer: str | None, as_json: bool, storage: str | None) -> None:
+def show(study: str | None, intent: Intent, select: bool, as_json: bool, storage: str | None) -> None:
     """Show one trial with everything that is known of it.
+
+    Without options it is the one that export would take.
 
     \b
     Examples:
       farsearch show --trial 7
-      farsearch show --prefer memory
+      farsearch show --select --within 0.5 --max-memory 1200
+      farsearch show --trial 7 --plan memory
     """
     from farsearch.cli.details import trial_details
     from farsearch.tables import baselines_json
 
     snapshot = read_snapshot(study, storage)
-    record, reason = _shown(snapshot, trial, prefer)
+    choice = _shown(snapshot, intent, storage)
     if as_json:
-        data = {"schema_version": 1, "study": snapshot.name, "trial": record.to_dict()}
-        click.echo(json.dumps({**data, "baselines": baselines_json(snapshot)}, indent=1))
+        data = {"schema_version": 1, "study": snapshot.name, "trial": choice.trial.to_dict()}
+        why = {"reason": choice.reason.splitlines(), "derived": choice.derived}
+        click.echo(json.dumps({**data, **why, "baselines": baselines_json(snapshot)}, indent=1))
         return
-    click.echo(f"study {snapshot.name}, trial {record.number}\n{reason}")
-    print_rows(trial_details(snapshot, record), None, "")
+    click.echo(f"study {snapshot.name}, trial {choice.trial.number}\n{choice.reason}")
+    if not select:
+        print_rows(trial_details(snapshot, choice.trial), None, "")
 
 
-def _shown(snapshot: StudySnapshot, trial: int | None, prefer: str | None) -> tuple[TrialRecord, str]:
+def _shown(snapshot: StudySnapshot, intent: Intent, storage: str | None) -> Choice:
     """The trial to show, one that was stopped or failed too, and why this one."""
-    asked = next((t for t in snapshot.trials if t.number == trial and prefer is None), None)
+    from farsearch.select import Choice
+
+    asked = next((t for t in snapshot.trials if t.number == intent.trial), None)
     if asked is not None and asked.state != "complete":
-        return asked, f"Trial {trial} has no result: {asked.state}{f', {asked.reason}' if asked.reason else ''}."
-    choice = chosen(snapshot, trial, prefer)
-    return choice.trial, choice.reason
+        why = f"{asked.state}{f', {asked.reason}' if asked.reason else ''}"
+        return Choice(asked, f"Trial {asked.number} has no result: {why}.")
+    return chosen(snapshot, intent, storage)
 
 
-def chosen(snapshot: StudySnapshot, trial: int | None, prefer: str | None) -> Choice:
-    """The complete trial of that number, or the front's by preference.
+def chosen(snapshot: StudySnapshot, intent: Intent, storage: str | None) -> Choice:
+    """The complete trial that serves an intent best; differences are paired where predictions were kept.
 
     Raises:
-        BadInput: for both at once, or a trial without a result.
-        NoFeasibleTrial: when there is no front.
+        BadInput: for a trial without a result.
+        NoFeasibleTrial: when there is no front, or nothing on it keeps the bounds.
     """
-    from farsearch.errors import BadInput
-    from farsearch.select import choose, choose_trial
+    from farsearch.select import choose
+    from farsearch.study.predictions import paired_errors
 
-    if trial is None:
-        return choose(snapshot, cast("Preference", prefer or "knee"))
-    if prefer is not None:
-        raise BadInput(f"--trial {trial} and --prefer {prefer} ask for different things; give one of them")
-    return choose_trial(snapshot, trial)
+    folder = open_store(storage).folder(snapshot.name)
+    return choose(snapshot, intent, paired_errors(folder, cast("MetricName", snapshot.metric_name)))
 
 
 @click.command()
 @study_argument
+@click.option("--measurement", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="First take in what a board measured with a bundle: train.py's measurement.json.")  # fmt: skip
 @storage_option
 @tracking_option
-def sync(study: str | None, storage: str | None, tracking_uri: str) -> None:
+def sync(study: str | None, measurement: Path | None, storage: str | None, tracking_uri: str) -> None:
     """Make MLflow show a study as it is, also after its database was lost.
 
     \b
-    Example:
+    Examples:
       farsearch sync
+      farsearch sync demo --measurement tuned/measurement.json
     """
     from farsearch.tracking import open_tracking
 
-    snapshots = _with_sibling(study, storage)  # a wrong name is told before a database is made
+    if measurement is not None:
+        study = _take_in(measurement, study, storage)
+    snapshots = _with_siblings(study, storage)  # a wrong name is told before a database is made
     tracker = open_tracking(tracking_uri)
     for snapshot in snapshots:
-        result = tracker.sync(snapshot)
+        result = tracker.sync(snapshot, report=True)
         click.echo(
             f"study {snapshot.name} in {tracking_uri}: {result.created} runs made, {result.updated} updated, "
             f"{result.unchanged} were right, {result.removed} removed"
         )
+
+
+def _take_in(measurement: Path, name: str | None, storage: str | None) -> str:
+    """Keep a board's measurement in the study that it is of. Its name."""
+    from farsearch.calibration.board import read_measurement
+    from farsearch.errors import BadInput
+    from farsearch.study.measurements import add_measurement
+    from farsearch.tables import human_memory, human_time
+
+    file = read_measurement(measurement)
+    if name is not None and name != file.study:
+        raise BadInput(f"{measurement} is of the study {file.study!r}, not of {name!r}; leave the name away")
+    store = open_store(storage)
+    one = file.measured
+    add_measurement(store, store.load(file.study), one)
+    click.echo(
+        f"trial {one.trial} on {one.machine}: {human_memory(one.peak_memory_mib)}, predicted "
+        f"{human_memory(one.predicted_memory_mib)}; {human_time(one.wall_time_s)}, predicted "
+        f"{human_time(one.predicted_time_s)}"
+    )
+    return file.study
 
 
 @click.command()
@@ -248,10 +286,10 @@ def ui(study: str | None, port: int, browser: bool | None, storage: str | None, 
     """
     from farsearch.tracking import open_tracking
 
-    shown = _with_sibling(study, storage)
+    shown = _with_siblings(study, storage)
     tracker = open_tracking(tracking_uri)
     for snapshot in shown:
-        tracker.sync(snapshot)
+        tracker.sync(snapshot, report=True)
     path = tracker.experiment_url_path(shown[0].name)
     show_page = sys.stdout.isatty() if browser is None else browser
     if tracking_uri.startswith("http"):

@@ -37,7 +37,7 @@ class LiveMirror:
         return self._sync(snapshot, wait=False)
 
     def last(self, snapshot: StudySnapshot) -> str | None:
-        """The same at the end, when nobody comes after: wait for another worker's turn to be over."""
+        """The same at the end, when nobody comes after: wait for another worker's turn to be over; with the report."""
         return self._sync(snapshot, wait=True)
 
     def _sync(self, snapshot: StudySnapshot, wait: bool) -> str | None:
@@ -47,7 +47,7 @@ class LiveMirror:
         try:
             with storage_errors(self._store.where), self._store.mirroring(snapshot.name, wait) as ours:
                 if ours:
-                    self._tracker.sync(snapshot)
+                    self._tracker.sync(snapshot, report=wait)
         except FarsearchError as error:
             return f"{error}; the search goes on, farsearch sync catches up"
         return None

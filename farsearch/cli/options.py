@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from farsearch.addresses import without_password
 
 if TYPE_CHECKING:
     from farsearch.study.store import Store
@@ -56,15 +59,19 @@ def json_option(function: F) -> F:
 
 
 def choice_options(function: F) -> F:
-    """Which trial: by intent or by number."""
-    function = click.option("--trial", type=click.IntRange(min=0), metavar="N", help="By number, on the front or not.")(
-        function
-    )
-    return click.option(
-        "--prefer",
-        type=click.Choice(["knee", "accuracy", "memory", "time"]),
-        help="By what it is best in on the front; the knee is the compromise.  [default: knee]",
-    )(function)
+    """Which trial: by intent, within bounds, or by number. The command gets them as one ``Intent``, ``intent``."""
+
+    @functools.wraps(function)
+    def with_intent(*args: Any, **given: Any) -> Any:
+        from farsearch.select import Intent
+
+        names = {"max_memory": "max_memory_mib", "max_time": "max_time_s"}
+        wanted = {names.get(name, name): given.pop(name) for name in _CHOICE}
+        return function(*args, intent=Intent(**wanted), **given)
+
+    for name, options in reversed([*_CHOICE.items()]):
+        click.option(f"--{name.replace('_', '-')}", **options)(with_intent)
+    return cast("F", with_intent)
 
 
 def storage_option(function: F) -> F:
@@ -117,9 +124,10 @@ def command_name() -> str:
 
 
 def typed_command() -> str:
-    """The command that runs now, as it can be typed again."""
+    """The command that runs now, as it can be typed again; it is printed and kept, so passwords are left out."""
     given = click.get_current_context().find_root().obj
-    return f"{command_name()} {shlex.join(sys.argv[1:] if given is None else given)}"
+    words = map(without_password, sys.argv[1:] if given is None else given)
+    return f"{command_name()} {shlex.join(words)}"
 
 
 class AboveZero(ParamType):
@@ -136,6 +144,34 @@ class AboveZero(ParamType):
         if not 0 < number < math.inf:
             self.fail(f"{value!r} is not a number above 0", param, ctx)
         return number
+
+
+_CHOICE: Mapping[str, Mapping[str, Any]] = {
+    "prefer": {
+        "type": click.Choice(["knee", "accuracy", "memory", "time"]),
+        "help": "By what it is best in on the front; the knee is the compromise.  [default: knee]",
+    },
+    "within": {
+        "type": AboveZero(),
+        "metavar": "POINTS",
+        "help": "The cheapest (least memory × time, or as --prefer says) so near to the best metric: 0.5 is half a "
+        "point of accuracy, or 0.005 of a correlation.",
+    },
+    "max_memory": {"type": AboveZero(), "metavar": "MIB", "help": "Only trials whose peak memory is at most this."},
+    "max_time": {"type": AboveZero(), "metavar": "S", "help": "Only trials whose time on the device is at most this."},
+    "min_metric": {
+        "type": AboveZero(),
+        "metavar": "X",
+        "help": "Only trials whose metric is at least this: 91.5 or 0.915 (up to 1 it is the metric itself).",
+    },
+    "trial": {"type": click.IntRange(min=0), "metavar": "N", "help": "By number, on the front or not."},
+    "plan": {
+        "metavar": "PLAN",
+        "help": "Take every trial under another step plan, which learns the same: memory, time or balanced, or a "
+        "plan's name, such as recompute.  [default: the study's]",
+    },
+}
+"""The options of a choice, in the order of the help."""
 
 
 class SamplesOrAll(ParamType):

@@ -23,8 +23,6 @@ __all__ = ["COMMANDS"]
 
 _ROWS = 15
 """At most so many rows of a front are printed."""
-_CLASSES = {"gemm": "matrix products", "bmm": "attention products", "stream": "other operations"}
-"""What people call the classes of operations; the others are called what they are."""
 _ONE_ONLY = (
     "frozen_fraction", "frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers", "priming_epochs", "plan",
 )  # fmt: skip
@@ -196,7 +194,7 @@ def _cost_json(cost: Cost) -> dict[str, Any]:
 def _print(
     priced: Account, changes: Sequence[Mend], device: str, model: str, batch_size: int, samples: int | None
 ) -> None:
-    from farsearch.tables import human_memory, human_time
+    from farsearch.tables import human_memory, human_time, operation_title
 
     cost, steps = priced.cost, sum(priced.steps.values())
     have = cost.available_range_mib
@@ -207,7 +205,7 @@ def _print(
         ("memory", f"{_peak(cost)}; the device has {have[0]:,.0f} to {human_memory(have[1])}"),
         ("", _parts({"process": process, **cost.memory}, human_memory)),
         ("time", f"{_duration(cost)} for {span}"),
-        ("", _parts({_CLASSES.get(name, name): value for name, value in cost.time.items()}, human_time)),
+        ("", _parts({operation_title(name): value for name, value in cost.time.items()}, human_time)),
     ]
     if len(priced.phases) > 1:
         lines += [

@@ -13,9 +13,9 @@ from farsearch.tables import human_memory, human_metric, human_time, mean_frozen
 
 if TYPE_CHECKING:
     from farsearch.cost.price import Cost
-    from farsearch.records import Baseline, FarConfig, StudySnapshot, TrialRecord
+    from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 
-__all__ = ["BaselineProgress", "Mirror", "SearchProgress", "trial_title"]
+__all__ = ["Mirror", "SearchProgress", "SiblingProgress", "trial_title"]
 
 
 def _live_line(console: Console) -> Progress:
@@ -165,30 +165,31 @@ class SearchProgress:
         )
 
 
-class BaselineProgress:
-    """Watches the training of baselines.
+class SiblingProgress:
+    """Watches the trainings of a sibling study: baselines, or a verification.
 
     Args:
+        kind: what is trained, in a word.
         mirror: as ``SearchProgress``'s, called with the sibling study.
     """
 
-    def __init__(self, console: Console, metric: str, mirror: Mirror) -> None:
+    def __init__(self, console: Console, kind: str, metric: str, mirror: Mirror) -> None:
         self._console, self._metric, self._mirror = console, metric, mirror
         self._progress = _live_line(console)
-        self._task = self._progress.add_task("starting", total=None, study="baselines", tail="")
+        self._task = self._progress.add_task("starting", total=None, study=kind, tail="")
         self._head = ""
         self._warning: str | None = None
 
-    def __enter__(self) -> BaselineProgress:
+    def __enter__(self) -> SiblingProgress:
         self._progress.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._progress.stop()
 
-    def baseline_started(self, baseline: Baseline, number: int, total: int, cost: Cost) -> None:
+    def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
         """A training begins."""
-        self._head = f"[{number}/{total}] {baseline.title}, rate {baseline.learning_rate:.1e}"
+        self._head = f"[{number}/{total}] {title}"
         text = f"{self._head}, {human_memory(cost.peak_memory_mib)}, {human_time(cost.wall_time_s)}"
         self._progress.update(self._task, description=text, total=total, completed=number - 1, tail="")
 
@@ -200,7 +201,7 @@ class BaselineProgress:
         """Something took time or went another way."""
         self._console.print(f"  {text}")
 
-    def baseline_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+    def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
         """One line a training, and the mirror."""
         if record.state == "complete":
             came_out = (

@@ -82,6 +82,8 @@ __all__ = ["COMMANDS"]
 @click.option("--baselines", type=click.Choice(["all", "paper", "none"]), default="none", show_default=True,
               help="Then train what the front is compared with: full fine-tuning, FAR r=10 % and BitFit (paper), also "
                    "all FFNs frozen and LoRA (all), each at three learning rates.")  # fmt: skip
+@click.option("--verify", is_flag=True,
+              help="Then train the front's best again, as farsearch verify does.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True,
               help="Processes that train at once on this host; they share its cores.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what the search would do and how long it takes, and stop there.")
@@ -111,6 +113,7 @@ def run(
     sampler: str,
     racing: bool,
     baselines: Literal["all", "paper", "none"],
+    verify: bool,
     workers: int,
     dry_run: bool,
     storage: str | None,
@@ -146,7 +149,7 @@ def run(
         plan=plan,
     )  # fmt: skip
     pool = _worker_arguments(options, heartbeat)
-    asked = _Asked(study, n_trials, timeout, sampler, racing, baselines, workers, pool, tracking_uri, dry_run)
+    asked = _Asked(study, n_trials, timeout, sampler, racing, baselines, verify, workers, pool, tracking_uri, dry_run)
     try:
         job = resolve_job(options, store, console.print)
         snapshot = _search(console, job, store, asked)
@@ -184,6 +187,7 @@ class _Asked:
     sampler: str
     racing: bool
     baselines: Literal["all", "paper", "none"]
+    verify: bool
     workers: int
     pool: Sequence[str]
     tracking_uri: str
@@ -208,7 +212,6 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
     from farsearch.study.outlook import outlook
     from farsearch.study.search import Search
     from farsearch.study.snapshot import snapshot_of
-    from farsearch.study.store import without_password
 
     # what is wrong with names and addresses is told before model and data take their time
     name = asked.study or job.default_name
@@ -222,7 +225,7 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
     if mirror is None:
         console.print("dry run: nothing was trained")
         return None
-    study = store.open(name, job.settings, {**job.meta, "command": without_password(typed_command())})
+    study = store.open(name, job.settings, {**job.meta, "command": typed_command()})
     with SearchProgress(console, asked.n_trials, job.data.spec.metric, mirror) as progress:
         progress.already(snapshot_of(study))
         search = Search(
@@ -234,6 +237,11 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
             snapshot = _search_in_workers(search, asked, progress)
     if asked.baselines != "none":
         snapshot = _train_baselines(console, search, asked.baselines, mirror)
+    if asked.verify:
+        from farsearch.cli.verify import SEEDS, chosen_points, verify_study
+
+        points = chosen_points(snapshot, None, "paper")
+        snapshot = verify_study(console, search, job, points, SEEDS, None, mirror)
     warning = mirror.last(snapshot)
     if warning is not None:
         console.print(warning)
@@ -259,13 +267,13 @@ def _train_baselines(
 ) -> StudySnapshot:
     """Train what the front is compared with. The study, with its baselines."""
     from farsearch.baselines import chosen_methods
-    from farsearch.cli.progress import BaselineProgress
-    from farsearch.study.siblings import baseline_epochs, train_baselines
+    from farsearch.cli.progress import SiblingProgress
+    from farsearch.study.baselines import baseline_epochs, train_baselines
 
     methods, epochs = chosen_methods(choice), baseline_epochs(search.space)
     titles = ", ".join(method.title for method in methods)
     console.print(f"baselines ({titles}): epochs {epochs:g}, each at its own three learning rates")
-    with BaselineProgress(console, search.bench.data.spec.metric, mirror) as progress:
+    with SiblingProgress(console, "baselines", search.bench.data.spec.metric, mirror) as progress:
         return train_baselines(search, methods, progress)
 
 
@@ -296,6 +304,10 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
     rejected = ", ".join(f"{reason} {count}" for reason, count in snapshot.rejected.items())
     if rejected:
         console.print(f"proposals that were not trained: {rejected}")
+    if snapshot.verified:
+        from farsearch.cli.verify import print_verdicts
+
+        print_verdicts(snapshot)
     if not snapshot.front:
         return
     picture = HOME / "studies" / snapshot.name / "front.png"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from farsearch.cli.join import here_options, join_search
 from farsearch.cli.options import AboveZero, heartbeat_option, open_store, storage_option, study_argument, typed_command
 from farsearch.cli.terminal import make_console
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from farsearch.cost.price import Cost
     from farsearch.records import FarConfig, StudySnapshot, TrialRecord
-    from farsearch.study.search import Search, Watcher
     from farsearch.study.store import Store
 
 __all__ = ["COMMANDS", "Reports"]
@@ -33,10 +33,7 @@ _STEPS_S = 0.25
 
 @click.command()
 @study_argument
-@click.option("--data-dir", type=click.Path(path_type=Path),
-              help="Folder with the study's data on this host.  [default: where the run had it]")  # fmt: skip
-@click.option("--model", metavar="NAME", help="Folder of its model on this host.  [default: where the run had it]")
-@click.option("--device", metavar="NAME", help="Its profile on this host, a .toml file.  [default: by its name]")
+@here_options
 @click.option("--timeout", type=AboveZero(), metavar="S", help="Start no trial after so many seconds.")
 @storage_option
 @click.option("--tracking-uri", metavar="URI", envvar="FARSEARCH_TRACKING_URI",
@@ -70,39 +67,13 @@ def worker(
     store = open_store(storage, heartbeat)
     if for_run:
         _end_with_parent()
-        search = _join(store, study, Reports(), data_dir=data_dir, model=model, device=device)
+        search, _ = join_search(store, study, Reports(), data_dir=data_dir, model=model, device=device)
         search.run(timeout_s=timeout)
     else:
         _work(store, study, timeout, tracking_uri, data_dir=data_dir, model=model, device=device)
 
 
 COMMANDS = (worker,)
-
-
-def _join(store: Store, name: str | None, watcher: Watcher, **here: Any) -> Search:
-    """A search of the study with what this host has.
-
-    Raises:
-        StudyMismatch: when that is not what the study was made with.
-    """
-    from farsearch.errors import BadInput
-    from farsearch.jobs import rejoin_job
-    from farsearch.records import StudySettings
-    from farsearch.study.search import Search
-    from farsearch.study.store import storage_errors
-
-    study = store.load(name)
-    with storage_errors(store.where):
-        about = study.user_attrs
-    if "sampler" not in about:
-        raise BadInput(f"the study {study.study_name!r} has not begun; wait for its farsearch run, or start that again")
-    settings = StudySettings.from_dict(about["settings"])
-    job = rejoin_job(study.study_name, settings, about["meta"], store, watcher.note, **here)
-    store.check_here(study, job.settings)
-    bench = job.bench(store)
-    return Search(
-        study, store, bench, job.pricer(bench), job.space, about["sampler"], job.settings.plan, watcher, about["racing"]
-    )
 
 
 def _work(store: Store, name: str | None, timeout: float | None, tracking_uri: str | None, **here: Any) -> None:
@@ -118,7 +89,8 @@ def _work(store: Store, name: str | None, timeout: float | None, tracking_uri: s
     with SearchProgress(console, before.n_trials, before.metric_name, mirror or _nowhere) as progress:
         progress.already(before)
         try:
-            snapshot = _join(store, before.name, progress, **here).run(timeout_s=timeout)
+            search, _ = join_search(store, before.name, progress, **here)
+            snapshot = search.run(timeout_s=timeout)
         except KeyboardInterrupt:
             console.print(f"interrupted; other workers go on. To join again:\n  {typed_command()}")
             raise

@@ -16,7 +16,10 @@ norms.py         LayerNorm that is rebuilt from its output
 checkpoint.py    a layer that keeps its input alone and runs again
 surgery.py       put all of that into a model, freeze the rest, and the inverse
 optimizer.py     AdamW and SGD, at the end of a step or in its backward pass
+safetensors.py   files of tensors, read and written
+savepoint.py     where a phase stands, on disk
 batches.py       batches grouped by length, padded to their longest row
 loop.py          schedule, the training loop, prediction
+board            what runs a bundle, by the modules above
 ================ ====================================================================
 """

@@ -56,8 +56,8 @@ def front_figure(snapshot: StudySnapshot) -> Figure:
     within a given memory; a point of the front below it is there because it is faster. Other complete trials are
     hollow, crosses where they do not fit.
     Baselines have markers of their own, which a second legend names. Light bars are ± one standard error of the metric.
-    The dashed line is what
-    the device can give. What lies far below the rest stands as a triangle on the lower edge.
+    The dashed line is what the device can give, beyond it nothing fits. What lies far below the rest stands as a
+    triangle on the lower edge.
 
     Returns:
         a figure on an Agg canvas, 8 × 5 inches, without pyplot's global state.
@@ -185,6 +185,7 @@ def _draw_budget(axes: Axes, budget_mib: float) -> None:
     style: dict[str, Any] = {"textcoords": "offset points", "va": "top", "color": BUDGET, "fontsize": 9}
     if left <= budget_mib <= right:
         axes.axvline(budget_mib, color=BUDGET, linestyle=(0, (5, 4)), linewidth=1.2, zorder=1)
+        axes.axvspan(budget_mib, right, color=BUDGET, alpha=0.07, linewidth=0, zorder=0)
         place, x = (budget_mib, 1.0), axes.get_xaxis_transform()
         side, offset = ("right", -5) if budget_mib > (left + right) / 2 else ("left", 5)
         axes.annotate(text, place, (offset, -2), xycoords=x, ha=side, **style)

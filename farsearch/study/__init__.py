@@ -7,7 +7,6 @@ pricing.py      what thousands of proposals would cost
 samplers.py     samplers by name, and the gate that keeps infeasible proposals out
 known_cost.py   our sampler: a model of the metric, for the costs are known
 kernel.py       what that model is made of
-improvement.py  expected hypervolume improvement in closed form
 racing.py       when a trial is stopped in the middle
 store.py        where studies are kept, and what makes two runs the same study
 journal.py      Optuna's journal in a file, whole whatever happens
@@ -22,7 +21,11 @@ outlook.py      what a search is going to be
 nearest.py      the nearest setting that would fit, where nothing does
 results.py      what a trial's record holds of cost and training
 trials.py       what a trial leaves on disk
-siblings.py     the baselines of a study, in a study of their own
+predictions.py  the predictions of trials, and how sure their differences are
+siblings.py     studies beside a study, to which trainings are added once
+baselines.py    the baselines of a study, in a sibling
+measurements.py what boards measured with bundles of a study
+verify.py       points of the front trained again with other seeds, in a sibling
 rules.py        what a search space may say
 ==============  ===============================================================
 """

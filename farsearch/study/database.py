@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 import weakref
+from pathlib import Path
 from typing import Any
 
 import optuna
 import sqlalchemy
+from alembic.script import ScriptDirectory
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
 
-__all__ = ["close_with", "is_postgres", "lock_engine", "open_database"]
+from farsearch.errors import BadInput
+
+__all__ = ["close_with", "is_postgres", "lock_engine", "open_database", "tables_version"]
 
 _PATIENT = {
     "connect_timeout": 10,
@@ -69,6 +75,34 @@ def open_database(url: str, heartbeat_s: int) -> RDBStorage:
     return storage
 
 
+def tables_version(url: str, timeout_s: int) -> tuple[str | None, str]:
+    """The version of Optuna's tables in a database, and the one that this Optuna wants. Nothing is made.
+
+    Args:
+        timeout_s: for PostgreSQL to answer.
+
+    Returns:
+        None in the first place where there are no tables yet.
+    """
+    address = _address(url)
+    scripts = Path(optuna.storages.__file__).with_name("_rdb") / "alembic"
+    wanted = str(ScriptDirectory(str(scripts)).get_current_head())
+    if address.drivername.startswith("sqlite") and not Path(address.database or "").exists():
+        return None, wanted
+    arguments = _connect_arguments(address)
+    engine = sqlalchemy.create_engine(
+        address, connect_args={**arguments, "connect_timeout": timeout_s} if arguments else {}
+    )
+    try:
+        with engine.connect() as connection:
+            if not sqlalchemy.inspect(connection).has_table("alembic_version"):
+                return None, wanted
+            found = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
+            return None if found is None else str(found), wanted
+    finally:
+        engine.dispose()
+
+
 def lock_engine(url: str) -> Engine:
     """Connections to a PostgreSQL server that are good for holding locks."""
     address = _address(url)
@@ -84,8 +118,21 @@ def close_with(owner: object, engine: Engine) -> None:
 
 
 def _address(url: str) -> URL:
-    """The address with PostgreSQL's driver named, which is another by default in each version of SQLAlchemy."""
-    address = make_url(url)
+    """The address with PostgreSQL's driver named, which is another by default in each version of SQLAlchemy.
+
+    Raises:
+        BadInput: for what is none. Without the vendor's error, which may hold a part of the password.
+    """
+    address: URL | None = None
+    with contextlib.suppress(ArgumentError, ValueError):
+        address = make_url(url)
+    if address is None or "@" in (address.host or ""):
+        # what can't be read is not shown: nobody knows which part of it is the password
+        shown = url if url.isalnum() else f"{url.partition(':')[0]}:..."
+        raise BadInput(
+            f"--storage {shown} can't be used: it is no address of a database; give postgresql://user@host/name, and "
+            "in a password %40 for @, %3A for : and %2F for /"
+        )
     return address.set(drivername="postgresql+psycopg") if address.drivername in ("postgresql", "postgres") else address
 
 

@@ -21,8 +21,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 
+from farsearch.improvement import Array, expected_improvement
 from farsearch.study.draws import draw_params
-from farsearch.study.improvement import Array, expected_improvement
 from farsearch.study.kernel import AdditiveMatern, Encoder, GroupedMatern
 from farsearch.study.pricing import KnownCosts, PriceParams
 

@@ -1,50 +1,31 @@
-"""The baselines of a study: trained once for a job, priced for each device, kept in the study's sibling.
+"""What a study has beside it: studies to which finished trainings are added whole, each once.
 
-A sibling holds one finished trial for each method and learning rate, added whole when its training has ended: a kill
-at any moment leaves it there or not. What a training gave goes into the cache before, where another study of the same
-job finds it.
+A kill at any moment leaves a training there or not.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable
+from typing import Protocol
 
-import filelock
-import torch
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
-from torch import Tensor
 
-from farsearch.baselines import Method, price_method, train_method
-from farsearch.cache import describe, touch
-from farsearch.cost.plans import ordinary_plan
 from farsearch.cost.price import Cost
-from farsearch.errors import MissingResource, TrialError
-from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json
-from farsearch.records import Baseline, StudySnapshot, TrialRecord
-from farsearch.study.results import changed, priced_record, results_of
-from farsearch.study.search import Search
+from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.study.snapshot import snapshot_of, trial_record
-from farsearch.study.space import Space
 from farsearch.study.store import Store, storage_errors
-from farsearch.training import Bench
 
-__all__ = ["BaselineWatcher", "baseline_epochs", "baseline_logits", "train_baselines"]
+__all__ = ["SiblingWatcher", "finished", "keep_once"]
 
-_VERSION = 1
-"""Of what is trained and of the cache's files. It rises when a method is trained otherwise than before."""
-
-Results = dict[str, Any]
+Key = Callable[[TrialRecord], Hashable]
+"""What a sibling has at most one training of."""
 
 
-class BaselineWatcher(Protocol):
-    """Hears how the training of baselines goes on."""
+class SiblingWatcher(Protocol):
+    """Hears how the trainings of a sibling go on."""
 
-    def baseline_started(self, baseline: Baseline, number: int, total: int, cost: Cost) -> None:
+    def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
         """The training number ``number`` of ``total`` begins, counted from 1."""
 
     def step(self, step: int, steps: int, loss: float) -> None:
@@ -53,150 +34,25 @@ class BaselineWatcher(Protocol):
     def note(self, text: str) -> None:
         """Something took time or went another way."""
 
-    def baseline_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+    def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
         """A training is kept in the sibling study, whose state is ``sibling``."""
 
 
-def baseline_epochs(space: Space) -> float:
-    """Epochs that baselines are trained: the space's, and where it searches them, the most that it allows."""
-    if "epochs" in space.fixed:
-        return float(space.fixed["epochs"])
-    entry = space.search["epochs"]
-    return float(max(entry["choices"]) if "choices" in entry else entry["high"])
+def finished(sibling: Study, key: Key) -> dict[Hashable, TrialRecord]:
+    """The trainings of a sibling."""
+    return {key(record): record for record in map(trial_record, sibling.get_trials(deepcopy=False))}
 
 
-def train_baselines(search: Search, methods: Sequence[Method], watcher: BaselineWatcher) -> StudySnapshot:
-    """Train the methods at each of their learning rates, but for what the study's sibling has already.
-
-    Args:
-        search: of the study that they are compared with, run before or not.
-
-    Returns:
-        The study, with its baselines.
-
-    Raises:
-        MissingResource: when the sibling or the cache can't be written any more; what is finished is kept.
-        KeyboardInterrupt: when it was interrupted; only the training in work is done again.
-    """
-    store, pricer, epochs = search.store, search.pricer, baseline_epochs(search.space)
-    sibling = store.open_sibling(search.study)
-    wanted = [(method, rate) for method in methods for rate in method.learning_rates]
-    cache = _Results(store.cache / "baselines", search.bench, epochs)
-    with storage_errors(store.where):
-        done = _finished(sibling)
-        left = [(method, rate) for method, rate in wanted if (method.name, rate) not in done]
-        sibling.set_user_attr("n_trials", len(done) + len(left))
-    costs: dict[str, Cost] = {}
-    for number, (method, rate) in enumerate(left, len(wanted) - len(left) + 1):
-        if method.name not in costs:
-            costs[method.name] = price_method(method, epochs, pricer)
-        cost = costs[method.name]
-        baseline = Baseline(method.name, method.title, rate, epochs)
-        watcher.baseline_started(baseline, number, len(wanted), cost)
-        priced = priced_record(0, method.far_config(pricer.layers, rate, epochs), ordinary_plan(pricer.profile), cost)
-        priced = changed(priced, baseline=baseline.to_dict())
-        try:
-            record = changed(priced, state="complete", **cache.get(method, rate, watcher.step, watcher.note))
-        except TrialError as error:
-            record = changed(priced, state="pruned", reason=str(error))
-        kept, snapshot = _keep(sibling, store, record)
-        watcher.baseline_ended(kept, snapshot)
-    return snapshot_of(search.study)
-
-
-def baseline_logits(store: Store, bench: Bench, baseline: Baseline) -> dict[str, Tensor]:
-    """Predictions of a finished baseline on ``validation`` and ``dev`` rows, ``[rows, classes]`` each.
-
-    Raises:
-        MissingResource: when they are not in the cache any more.
-    """
-    path = _Results(store.cache / "baselines", bench, baseline.epochs).path(baseline.method, baseline.learning_rate)
-    logits = load_tensors(path.with_suffix(".safetensors"))
-    if logits is None:
-        raise MissingResource(
-            f"the predictions of {baseline.title} at {baseline.learning_rate:g} are gone from {store.cache}; train it "
-            "again under another --study"
-        )
-    return logits
-
-
-def _finished(sibling: Study) -> dict[tuple[str, float], TrialRecord]:
-    """The trials of the sibling by method and learning rate."""
-    found = {}
-    for record in map(trial_record, sibling.get_trials(deepcopy=False)):
-        assert record.baseline is not None
-        found[record.baseline.method, record.baseline.learning_rate] = record
-    return found
-
-
-def _keep(sibling: Study, store: Store, record: TrialRecord) -> tuple[TrialRecord, StudySnapshot]:
-    """Add a trial to the sibling, unless another process was faster. The trial as it is there, and the sibling."""
-    baseline = record.baseline
-    assert baseline is not None
-    key = (baseline.method, baseline.learning_rate)
+def keep_once(sibling: Study, store: Store, record: TrialRecord, key: Key) -> tuple[TrialRecord, StudySnapshot]:
+    """Add a training, unless another process was faster. It as it is there, and the sibling."""
     with storage_errors(store.where), store.turn(sibling.study_name):
-        if key not in _finished(sibling):
-            values = [record.metric, record.peak_memory_mib, record.wall_time_s]
+        if key(record) not in finished(sibling, key):
             complete = record.state == "complete"
+            values = [record.metric, record.peak_memory_mib, record.wall_time_s]
             trial = create_trial(
                 state=TrialState.COMPLETE if complete else TrialState.PRUNED,
                 values=[float(value or 0.0) for value in values] if complete else None,
                 user_attrs={"record": record.to_dict()},
             )
             sibling.add_trial(trial)
-        return _finished(sibling)[key], snapshot_of(sibling)
-
-
-class _Results:
-    """What trainings of one job gave, on disk: ``METHOD-RATE.json``, and beside it the predictions as tensors.
-
-    They are found by everything that they depend on, and that is neither a device nor a step plan.
-    """
-
-    def __init__(self, folder: Path, bench: Bench, epochs: float) -> None:
-        self._bench, self._epochs = bench, epochs
-        micro = bench.primings.micro_batch_size
-        identity = {**bench.job.to_dict(), "epochs": epochs, "torch": torch.__version__, "micro": micro}
-        self._identity = {**identity, "version": _VERSION}
-        text = json.dumps(self._identity, sort_keys=True)
-        self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def path(self, method: str, learning_rate: float) -> Path:
-        """File of a training's results; its predictions lie beside it."""
-        return self._folder / f"{method}-{learning_rate:g}.json"
-
-    def get(
-        self,
-        method: Method,
-        learning_rate: float,
-        on_step: Callable[[int, int, float], None],
-        on_note: Callable[[str], None],
-    ) -> Results:
-        """The results of a method at a learning rate, from the cache or trained now."""
-        path = self.path(method.name, learning_rate)
-        with disk_errors(path):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        # two processes never train the same: the second waits and reads
-        with filelock.FileLock(path.with_suffix(".lock")):
-            found = _read(path)
-            if found is not None:
-                touch(path.with_suffix(".safetensors"), path)
-                on_note(f"{method.title} at {learning_rate:g}: from the cache")
-                return found
-            outcome = train_method(method, learning_rate, self._epochs, self._bench, on_step, on_note)
-            results = results_of(outcome)
-            logits = {"validation": outcome.validation_logits, "dev": outcome.dev_logits}
-            describe(self._folder, self._identity)
-            save_tensors(path.with_suffix(".safetensors"), logits)
-            write_json(path, {"schema_version": _VERSION, "results": results})
-            return results
-
-
-def _read(path: Path) -> Results | None:
-    """None where there is nothing, or nothing whole."""
-    try:
-        results: Results = read_json(path)["results"]
-        changed(TrialRecord(0, "complete"), **results)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return results
+        return finished(sibling, key)[key(record)], snapshot_of(sibling)

@@ -10,10 +10,10 @@ from optuna.study import Study, load_study
 from optuna.trial import FrozenTrial
 
 from farsearch.errors import BadInput
-from farsearch.records import SCHEMA_VERSION, StudySettings, StudySnapshot, TrialRecord
+from farsearch.records import SCHEMA_VERSION, Measurement, StudySettings, StudySnapshot, TrialRecord
 from farsearch.select import pareto_front
 from farsearch.study.reading import StoredTrial, stored_trials
-from farsearch.study.store import sibling_name, storage_errors
+from farsearch.study.store import Sibling, sibling_name, storage_errors
 
 __all__ = ["SnapshotReader", "snapshot_of", "trial_record"]
 
@@ -72,9 +72,9 @@ class SnapshotReader:
                 f"{SCHEMA_VERSION}; use the version that made it"
             )
         records, live = self._parsed(trials)
-        baselines = [record for record in records if record.baseline is not None]
+        sibling = "/" in study.study_name
         # a sibling's trials are compared with a front, and have none of their own
-        front = set() if baselines else pareto_front(records)
+        front = set() if sibling else pareto_front(records)
         for i, record in enumerate(records):
             if record.on_front != (record.number in front):
                 records[i] = dataclasses.replace(record, on_front=not record.on_front)
@@ -90,7 +90,9 @@ class SnapshotReader:
             trials=tuple(records),
             rejected=dict(self._rejected + live),
             meta=meta,
-            baselines=_best(baselines or _sibling_records(study)),
+            baselines=_best(_sibling_records(study, "baselines")),
+            verified=tuple(_sibling_records(study, "verified")),
+            measurements=tuple(map(Measurement.from_dict, attrs.get("measurements", []))),
         )
 
     def records(self, trials: Sequence[StoredTrial | FrozenTrial]) -> list[TrialRecord]:
@@ -114,10 +116,13 @@ class SnapshotReader:
         return record
 
 
-def _sibling_records(study: Study) -> list[TrialRecord]:
+def _sibling_records(study: Study, kind: Sibling) -> list[TrialRecord]:
+    """The trials of a study's sibling; where it is that sibling itself, its own."""
+    own = study.study_name.endswith(f"/{kind}")
+    name = study.study_name if own else sibling_name(study.study_name, kind)
     try:
         with storage_errors("of the study"):
-            sibling = load_study(study_name=sibling_name(study.study_name), storage=study._storage)
+            sibling = load_study(study_name=name, storage=study._storage)
             return [trial_record(trial) for trial in stored_trials(sibling)]
     except KeyError:
         return []

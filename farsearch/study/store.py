@@ -6,11 +6,11 @@ import difflib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -26,6 +26,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from farsearch.addresses import without_password
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.files import disk_errors
 from farsearch.records import SCHEMA_VERSION, StudySettings
@@ -36,11 +37,12 @@ from farsearch.study.locks import DatabaseLocks, FileLocks, Locks
 __all__ = [
     "DIRECTIONS",
     "HEARTBEAT_S",
+    "SIBLINGS",
+    "Sibling",
     "StorageAway",
     "Store",
     "sibling_name",
     "storage_errors",
-    "without_password",
 ]
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
@@ -51,8 +53,9 @@ HEARTBEAT_S = 60
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 
-_BASELINES = "/baselines"
-"""What the name of a sibling study ends with. A study that a user names has no slash."""
+Sibling = Literal["baselines", "verified"]
+SIBLINGS: Sequence[Sibling] = get_args(Sibling)
+"""What a study has beside it, in a study ``NAME/KIND`` each. A study that a user names has no slash."""
 
 _AWAY = (OperationalError, InterfaceError, DisconnectionError)
 """Errors of a database that may well answer a little later."""
@@ -80,21 +83,16 @@ def storage_errors(where: str) -> Iterator[None]:
             yield
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        reason = " ".join(str(getattr(cause, "orig", None) or cause or error).split())[:160]
+        reason = without_password(" ".join(str(getattr(cause, "orig", None) or cause or error).split()))[:160]
         kind = StorageAway if isinstance(cause, _AWAY) else MissingResource
         raise kind(f"the storage {where} does not answer: {reason}; start it and run the same command again") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise damaged(where, error) from error
 
 
-def without_password(url: str) -> str:
-    """A URL for messages and records."""
-    return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", url)
-
-
-def sibling_name(study: str) -> str:
-    """Name of the study that keeps the baselines of ``study``."""
-    return study + _BASELINES
+def sibling_name(study: str, kind: Sibling) -> str:
+    """Name of the study that keeps the baselines of ``study``, or its verification."""
+    return f"{study}/{kind}"
 
 
 class Store:
@@ -155,9 +153,9 @@ class Store:
     def names(self) -> list[str]:
         """Names of the studies, the latest last.
 
-        Left out are those of other programs in the same database, and the siblings that keep a study's baselines.
+        Left out are those of other programs in the same database, and siblings.
         """
-        return [name for name in self._all_names() if not name.endswith(_BASELINES)]
+        return [name for name in self._all_names() if "/" not in name]
 
     def _all_names(self) -> list[str]:
         if not self.exists():
@@ -182,9 +180,9 @@ class Store:
         with storage_errors(self.where):
             return optuna.load_study(study_name=name or names[-1], storage=self.storage)
 
-    def sibling(self, name: str) -> Study | None:
-        """The study that keeps the baselines of ``name``, None where there is none."""
-        sibling = sibling_name(name)
+    def sibling(self, name: str, kind: Sibling) -> Study | None:
+        """The study that keeps the baselines of ``name``, or its verification; None where there is none."""
+        sibling = sibling_name(name, kind)
         return self.load(sibling) if sibling in self._all_names() else None
 
     def check(self, name: str, settings: StudySettings) -> None:
@@ -225,11 +223,11 @@ class Store:
         self.check(name, settings)
         return self._open_study(name, settings, meta)
 
-    def open_sibling(self, study: Study) -> Study:
-        """The study that keeps the baselines of ``study``, made where it is not there."""
+    def open_sibling(self, study: Study, kind: Sibling) -> Study:
+        """The study that keeps the baselines of ``study``, or its verification, made where it is not there."""
         attrs = study.user_attrs
         return self._open_study(
-            sibling_name(study.study_name), StudySettings.from_dict(attrs["settings"]), attrs["meta"]
+            sibling_name(study.study_name, kind), StudySettings.from_dict(attrs["settings"]), attrs["meta"]
         )
 
     def _open_study(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
@@ -253,10 +251,10 @@ class Store:
                 return study
 
     def delete(self, name: str) -> None:
-        """Delete a study with its saved tensors and its baselines. What the cache holds of both stays."""
+        """Delete a study with its saved tensors and its siblings. What the cache holds of them stays."""
         with storage_errors(self.where):
-            # the sibling first: without its study nothing would lead to it
-            for each in (sibling_name(name), name):
+            # the siblings first: without their study nothing would lead to them
+            for each in (*(sibling_name(name, kind) for kind in SIBLINGS), name):
                 if each in self._all_names():
                     optuna.delete_study(study_name=each, storage=self.storage)
         shutil.rmtree(self.folder(name), ignore_errors=True)

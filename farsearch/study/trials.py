@@ -4,7 +4,8 @@
 
     .farsearch/studies/NAME/trials/0007/trained.safetensors    the trained tensors, by the reconfigured model's names
                                         learners.json          indices of the learners of each layer
-                                        logits.safetensors     predictions on validation and development rows
+                                        logits.safetensors     predictions on validation and development rows, and
+                                                               the classes of the former
     .farsearch/studies/NAME/primings/                          the primed starts that those need
 """
 
@@ -22,6 +23,7 @@ from farsearch.files import load_tensors, read_json, save_tensors, write_json
 from farsearch.priming import keep
 from farsearch.records import TrialRecord
 from farsearch.select import pareto_front
+from farsearch.study.predictions import trial_folder
 from farsearch.training import Outcome
 
 __all__ = ["SavedTrial", "load_trial", "save_trial", "sweep"]
@@ -44,20 +46,17 @@ class SavedTrial:
     primed: dict[str, Tensor] | None
 
 
-def _folder(study_folder: Path, number: int) -> Path:
-    return study_folder / "trials" / f"{number:04d}"
-
-
 def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
     """Keep what an export needs.
 
     Done before the trial is told complete, so that no complete trial lacks it, and in the study's turn, so that no
     other worker sweeps it away meanwhile.
     """
-    folder = _folder(study_folder, number)
+    folder = trial_folder(study_folder, number)
     primed = None if outcome.primed is None else keep(outcome.primed, study_folder / "primings").name
     save_tensors(folder / "trained.safetensors", outcome.trained)
-    save_tensors(folder / "logits.safetensors", {"validation": outcome.validation_logits, "dev": outcome.dev_logits})
+    logits = {"validation": outcome.validation_logits, "dev": outcome.dev_logits}
+    save_tensors(folder / "logits.safetensors", {**logits, "validation_labels": outcome.validation_labels})
     write_json(folder / "learners.json", {"schema_version": 1, "learners": outcome.learners, "primed": primed})
 
 
@@ -67,7 +66,7 @@ def load_trial(study_folder: Path, number: int, layers: int) -> SavedTrial:
     Raises:
         MissingResource: when they are not there any more.
     """
-    folder = _folder(study_folder, number)
+    folder = trial_folder(study_folder, number)
     trained = load_tensors(folder / "trained.safetensors")
     logits = load_tensors(folder / "logits.safetensors")
     if trained is None or logits is None:
@@ -97,7 +96,7 @@ def sweep(study_folder: Path, trials: Iterable[TrialRecord]) -> None:
 
     Call it in the study's turn. What a trial left that was cut off before it was told goes too.
     """
-    complete = {_folder(study_folder, trial.number): trial for trial in trials if trial.state == "complete"}
+    complete = {trial_folder(study_folder, trial.number): trial for trial in trials if trial.state == "complete"}
     numbers = pareto_front(complete.values())
     front = [trial for trial in complete.values() if trial.number in numbers]
     needed: set[str] = set()

@@ -8,6 +8,7 @@ from_hub.py  the rows of a task from the hub or its cache                       
 split.py     training sample and validation rows of which none tells about another
 encode.py    texts as token ids
 metrics.py   accuracy and Matthews correlation with standard errors      (datasets, evaluate)
+noise.py     standard errors of metrics and of their differences                      (numpy)
 reviews/     the embedded sample
 ===========  ================================================================================
 """

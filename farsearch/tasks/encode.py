@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from farsearch.far.board.tokens import token_ids
 from farsearch.tasks.spec import Examples
 
 __all__ = ["Encoded", "default_max_length", "encode"]
-
-_CHUNK = 4096
-"""Texts tokenised at once: bounds the memory that the tokenizer's own records take."""
 
 _LONGEST = 128
 _MULTIPLE = 8
@@ -34,21 +32,6 @@ class Encoded:
         return tuple(len(row) for row in self.input_ids)
 
 
-def _token_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    ids: list[list[int]] = []
-    for start in range(0, len(texts), _CHUNK):
-        batch = tokenizer(
-            list(texts[start : start + _CHUNK]),
-            add_special_tokens=True,
-            truncation=True,
-            max_length=max_length,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        ids += batch["input_ids"]
-    return ids
-
-
 def default_max_length(tokenizer: Any, texts: Sequence[str]) -> int:
     """Tokens of the longest text, special ones included, rounded up to a multiple of 8, at most 128.
 
@@ -59,7 +42,7 @@ def default_max_length(tokenizer: Any, texts: Sequence[str]) -> int:
         texts: those of the whole training file, so that no draw of a sample changes it.
     """
     limit = min(_LONGEST, int(tokenizer.model_max_length))
-    longest = max((len(row) for row in _token_ids(tokenizer, texts, limit)), default=_MULTIPLE)
+    longest = max((len(row) for row in token_ids(tokenizer, texts, limit)), default=_MULTIPLE)
     return min(limit, -(-longest // _MULTIPLE) * _MULTIPLE)
 
 
@@ -69,5 +52,5 @@ def encode(tokenizer: Any, examples: Examples, max_length: int) -> Encoded:
     Args:
         tokenizer: a fast tokenizer of transformers.
     """
-    ids = _token_ids(tokenizer, examples.texts, max_length)
+    ids = token_ids(tokenizer, examples.texts, max_length)
     return Encoded(tuple(tuple(row) for row in ids), examples.labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 from farsearch.errors import BadInput
+from farsearch.tasks.noise import metric_error, phi
 from farsearch.tasks.spec import MetricName
 
 __all__ = ["Accuracy", "MatthewsCorrelation", "MetricValue", "get_metric", "paired_difference", "score"]
@@ -105,33 +105,6 @@ _DRAWS = 2000
 """Of a bootstrap: the ends of its interval are then off by a twentieth of its width at most."""
 
 
-def _accuracy_error(value: float, rows: int) -> float:
-    """Standard error of a share: sqrt(p (1 - p) / n), from the variance of the binomial distribution."""
-    return math.sqrt(value * (1 - value) / rows)
-
-
-def _phi(tables: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Matthews correlation of 2x2 tables ``[..., truth, prediction]``; 0 where a margin is empty."""
-    (tn, fp), (fn, tp) = np.moveaxis(tables, (-2, -1), (0, 1))
-    margins = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
-    return np.where(margins > 0, (tp * tn - fp * fn) / np.sqrt(np.maximum(margins, 1)), 0.0)
-
-
-def _matthews_error(predictions: Sequence[int], references: Sequence[int]) -> float:
-    """Delete-one jackknife: sqrt((n - 1)/n · Σᵢ (θ₍ᵢ₎ - mean θ₍.₎)²), equation 11.5 of Efron and Tibshirani.
-
-    An Introduction to the Bootstrap, 1993, chapter 11. All rows of one cell of the 2x2 table leave the same value when
-    they are deleted, so that four values, weighted by the cells' counts, are all of it.
-    """
-    table = np.zeros((2, 2))
-    np.add.at(table, (np.asarray(references), np.asarray(predictions)), 1)
-    counts, rows = table.ravel(), table.sum()
-    without_one = np.maximum(table - np.eye(4).reshape(4, 2, 2), 0)
-    values = _phi(without_one)
-    mean = counts @ values / rows
-    return math.sqrt((rows - 1) / rows * (counts @ (values - mean) ** 2))
-
-
 def score(name: MetricName, predictions: Sequence[int], labels: Sequence[int]) -> MetricValue:
     """Value and standard error of a metric.
 
@@ -147,9 +120,7 @@ def score(name: MetricName, predictions: Sequence[int], labels: Sequence[int]) -
             f"{len(predictions)} predictions for {len(labels)} labels can't be scored; give one for each of at least 1"
         )
     value = float(get_metric(name).compute(predictions=predictions, references=labels)[name])
-    if name == "accuracy":
-        return MetricValue(value, _accuracy_error(value, len(labels)))
-    return MetricValue(value, _matthews_error(predictions, labels))
+    return MetricValue(value, metric_error(name, predictions, labels))
 
 
 def paired_difference(
@@ -182,4 +153,4 @@ def _resampled(
     tables = np.zeros((len(draws), 2, 2))
     for cell in range(draws.shape[1]):
         tables[:, labels[cell], predictions[cell]] += draws[:, cell]
-    return _phi(tables)
+    return phi(tables)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from farsearch.errors import BadInput
 from farsearch.tasks.spec import Examples
 
-__all__ = ["Split", "split_examples"]
+__all__ = ["Split", "draw_training", "split_examples"]
 
 _Words = tuple[str, ...]
 
@@ -161,3 +161,13 @@ def split_examples(examples: Examples, train_samples: int | None, seed: int, max
     pool = [row for row in range(len(examples)) if row not in withheld]
     train = _draw_order(pool, labels, f"train {seed}", first=set(maximal))[:train_samples]
     return Split(tuple(train), tuple(validation))
+
+
+def draw_training(examples: Examples, train_samples: int, seed: int) -> tuple[int, ...]:
+    """Rows to train on where nothing is held out, stratified by class; whole texts first, as ``split_examples``.
+
+    Args:
+        train_samples: at most as many as there are.
+    """
+    maximal = set(_Texts.of(examples.texts).maximal()) if train_samples < len(examples) else set()
+    return tuple(_draw_order(range(len(examples)), examples.labels, f"train {seed}", maximal)[:train_samples])

@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.telemetry import set_telemetry_client
 from sqlalchemy.exc import SQLAlchemyError
 
+from farsearch.addresses import without_password
 from farsearch.errors import BadInput, MissingResource
 
 __all__ = ["UI_ENVIRONMENT", "Connection", "connect", "ui_command"]
@@ -93,9 +94,16 @@ def connect(uri: str) -> Connection:
     if uri.startswith(_SQLITE):
         return _connect_sqlite(_database(uri))
     if uri.startswith(("http://", "https://")):
+        if "@" in uri.split("/")[2]:
+            raise BadInput(
+                f"tracking URI {without_password(uri)} names a user; leave that to MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD in the environment"
+            )
         _check_server(uri)
         return Connection(MlflowClient(tracking_uri=uri), uri, None, None)
-    raise BadInput(f"tracking URI {uri!r} is neither sqlite:///FILE nor http(s)://HOST:PORT; give one of these")
+    raise BadInput(
+        f"tracking URI {without_password(uri)!r} is neither sqlite:///FILE nor http(s)://HOST:PORT; give one of these"
+    )
 
 
 def ui_command(uri: str, port: int) -> list[str]:
@@ -105,7 +113,10 @@ def ui_command(uri: str, port: int) -> list[str]:
         BadInput: for a server, which has its own interface.
     """
     if not uri.startswith(_SQLITE):
-        raise BadInput(f"tracking URI {uri!r} is a server and shows its own interface; open that address in a browser")
+        raise BadInput(
+            f"tracking URI {without_password(uri)!r} is a server and shows its own interface; open that address in a "
+            "browser"
+        )
     database = _database(uri)
     options = {
         "--backend-store-uri": _sqlite_uri(database),
@@ -217,5 +228,5 @@ def _boundary(uri: str) -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     """What went wrong in the vendor's words, without SQL, links and traceback."""
-    text = str(error).strip() or type(error).__name__
+    text = without_password(str(error)).strip() or type(error).__name__
     return text.splitlines()[0].strip()[:200]

@@ -32,6 +32,7 @@ __all__ = [
     "TAG_TRIAL",
     "RunContent",
     "family",
+    "has_report",
     "objective_names",
     "shown_digest",
     "study_content",
@@ -107,6 +108,11 @@ def family(study: str) -> str:
     return study.split("/", 1)[0]
 
 
+def has_report(snapshot: StudySnapshot) -> bool:
+    """Whether the study's run carries a report. A sibling's trials are in that of the study."""
+    return family(snapshot.name) == snapshot.name
+
+
 def objective_names(snapshot: StudySnapshot) -> tuple[str, str, str]:
     """MLflow's names of the three objectives; the first is to be large, the others small."""
     return f"validation_{snapshot.metric_name}", "peak_memory_mib", "wall_time_s"
@@ -127,15 +133,22 @@ def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
         tags["farsearch.feasible"] = _flag(trial.feasible)
     if trial.reason:
         tags["farsearch.reason"] = trial.reason[:_TAG_LIMIT]
-    name = f"trial {trial.number:03d}" if trial.baseline is None else _baseline_name(trial.baseline)
     return RunContent(
-        name=f"{name}{mark}",
+        name=f"{_trial_name(trial)}{mark}",
         status=_STATUS[trial.state],
         params=_trial_params(trial),
         metrics=_finite(_trial_metrics(snapshot, trial)),
         curve=tuple(point for point in trial.curve if math.isfinite(point.loss)),
         tags=tags,
     )
+
+
+def _trial_name(trial: TrialRecord) -> str:
+    what = trial.verifies
+    if what is None:
+        return f"trial {trial.number:03d}" if trial.baseline is None else _baseline_name(trial.baseline)
+    point = f"trial {what.trial:03d}" if trial.baseline is None else trial.baseline.title
+    return f"{point} again, seed {what.seed}"
 
 
 def _baseline_name(baseline: Baseline) -> str:
@@ -154,6 +167,9 @@ def _trial_params(trial: TrialRecord) -> dict[str, str]:
             "learning_rate": repr(trial.baseline.learning_rate),
             "epochs": repr(trial.baseline.epochs),
         }
+    if trial.verifies is not None:
+        params |= {"seed": str(trial.verifies.seed), "train_samples": str(trial.verifies.train_samples)}
+        params |= {} if trial.verifies.trial is None else {"trial": str(trial.verifies.trial)}
     if trial.plan is not None:
         plan, size = trial.plan, trial.plan.micro_batch_size
         params |= {
@@ -201,6 +217,19 @@ def _trial_metrics(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, flo
         **_under("memory", "mib", trial.memory),
         **_under("time", "s", trial.time),
     }
+    if trial.verifies is not None:
+        # nothing is held out there: the development set is what it is scored on
+        metrics.pop(objective)
+        metrics.pop(f"{objective}_error")
+    for measured in snapshot.measurements:
+        if measured.trial == trial.number:
+            metrics |= {
+                "board/peak_memory_mib": measured.peak_memory_mib,
+                "board/step_time_s": measured.step_time_s,
+                "board/wall_time_s": measured.wall_time_s,
+                "board/wall_time_predicted_s": measured.predicted_time_s,
+                f"board/{snapshot.metric_name}": measured.metric,
+            }
     if trial.priming is not None:
         metrics |= {
             "priming/steps": trial.priming.steps,
@@ -283,11 +312,11 @@ def _job_params(job: JobSpec) -> dict[str, str]:
 
 def _study_note(snapshot: StudySnapshot) -> str:
     """Two lines and the front as a table, cut at a row where MLflow would cut it anywhere."""
-    job = snapshot.settings.job
+    job, shown = snapshot.settings.job, "report.html" if has_report(snapshot) else "front.png"
     head = (
         f"FAR fine-tuning of **{job.model}** on **{job.task}** for **{snapshot.settings.device}** (at most "
         f"{human_memory(snapshot.budget_mib)}): {metric_title(snapshot.metric_name).lower()}, memory and time.  \n"
-        f"The front's runs are found with `` {FRONT_FILTER} ``; `front.html` among the artifacts shows it.\n\n"
+        f"The front's runs are found with `` {FRONT_FILTER} ``; `{shown}` among the artifacts shows it.\n\n"
     )
     return _whole_lines(head + front_markdown(snapshot))
 
@@ -304,12 +333,23 @@ def _whole_lines(text: str) -> str:
 
 
 def shown_digest(snapshot: StudySnapshot, content: RunContent) -> str:
-    """Hash of what a study's pictures and tables are made from, so that they are drawn again only when that changes."""
+    """Hash of what a study's report, pictures and tables are made from: they are drawn again only when that changes.
+
+    A trial that ended does not change but for its place on the front, so a few of its values stand for it.
+    """
+    ended = [trial for trial in snapshot.trials if trial.state not in ("running", "waiting")]
     shown = [
-        (t.number, t.metric, t.metric_error, t.peak_memory_mib, t.wall_time_s, t.feasible, t.on_front)
-        for t in (*snapshot.complete, *snapshot.baselines)
+        (t.number, t.state, t.metric, t.metric_error, t.peak_memory_mib, t.wall_time_s, t.feasible, t.on_front,
+         t.host_seconds, t.host_peak_mib, len(t.curve))
+        for t in (*ended, *snapshot.baselines)
+    ]  # fmt: skip
+    verified = [
+        (t.number, t.metric, t.verifies and t.verifies.to_dict(), t.baseline and t.baseline.method)
+        for t in snapshot.verified
     ]
-    return _digest([shown, dict(content.params), dict(snapshot.rejected), snapshot.budget_mib])
+    measured = [measurement.to_dict() for measurement in snapshot.measurements]
+    about = [dict(content.params), dict(snapshot.rejected), snapshot.budget_mib, snapshot.n_trials]
+    return _digest([shown, verified, measured, about, json.dumps(dict(snapshot.meta), sort_keys=True, default=str)])
 
 
 def study_digest(snapshot: StudySnapshot, content: RunContent) -> str:
@@ -323,4 +363,5 @@ def study_digest(snapshot: StudySnapshot, content: RunContent) -> str:
         for t in snapshot.trials
     ]  # fmt: skip
     tags, params = dict(content.tags), dict(content.params)
-    return _digest([_VERSION, trials, content.name, content.status, tags, params])
+    measured = [one.to_dict() for one in snapshot.measurements]
+    return _digest([_VERSION, measured, trials, content.name, content.status, tags, params])

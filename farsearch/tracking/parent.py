@@ -12,13 +12,14 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
 from farsearch.records import StudySnapshot
-from farsearch.tracking.artifacts import write_files
+from farsearch.tracking.artifacts import write_files, write_report
 from farsearch.tracking.connection import Connection
 from farsearch.tracking.content import (
     TAG_ARTIFACTS,
     TAG_MIRRORED,
     RunContent,
     family,
+    has_report,
     shown_digest,
     study_digest,
 )
@@ -26,6 +27,10 @@ from farsearch.tracking.runs import count_deleted, dataset_of, write_run
 from farsearch.tracking.views import experiment_tags
 
 __all__ = ["is_mirrored", "mark_mirrored", "unmark", "write_artifacts", "write_experiment", "write_parent"]
+
+
+_REPORTED = "report"
+"""After the hash of what the artifacts show: the report shows it too."""
 
 
 def write_experiment(client: MlflowClient, connection: Connection, snapshot: StudySnapshot) -> str:
@@ -83,15 +88,25 @@ def unmark(client: MlflowClient, parent: Run) -> None:
         client.set_tag(parent.info.run_id, TAG_MIRRORED, "")
 
 
-def write_artifacts(client: MlflowClient, parent: str, snapshot: StudySnapshot, content: RunContent) -> None:
-    """Draws and writes the artifacts of the study's run where what they show has changed, or they are gone."""
+def write_artifacts(
+    client: MlflowClient, parent: str, snapshot: StudySnapshot, content: RunContent, report: bool
+) -> None:
+    """Draws and writes the artifacts of the study's run where what they show has changed, or they are gone.
+
+    Args:
+        report: the report too, which takes seconds. Without it, the one that is there stays as it is.
+    """
     digest = shown_digest(snapshot, content)
-    if client.get_run(parent).data.tags.get(TAG_ARTIFACTS) == digest and client.list_artifacts(parent):
+    reported = f"{digest} {_REPORTED}"
+    wanted = reported if report and has_report(snapshot) else digest
+    if client.get_run(parent).data.tags.get(TAG_ARTIFACTS) in (wanted, reported) and client.list_artifacts(parent):
         return
     with TemporaryDirectory() as folder:
         write_files(snapshot, Path(folder))
+        if wanted == reported:
+            write_report(snapshot, Path(folder))
         client.log_artifacts(parent, folder)
-    client.set_tag(parent, TAG_ARTIFACTS, digest)
+    client.set_tag(parent, TAG_ARTIFACTS, wanted)
 
 
 def is_mirrored(

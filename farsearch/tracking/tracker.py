@@ -82,13 +82,14 @@ class Tracker:
         """The address, a database's with an absolute path."""
         return self._connection.uri
 
-    def sync(self, snapshot: StudySnapshot, progress: Progress | None = None) -> SyncResult:
+    def sync(self, snapshot: StudySnapshot, progress: Progress | None = None, *, report: bool = False) -> SyncResult:
         """Makes MLflow show ``snapshot`` and writes only what differs.
 
         Where a sync came to its end, the study has not changed since and no run was deleted, the runs are not read.
 
         Args:
             progress: called after each trial with the number of trials done and their total.
+            report: also draw the study's report, which takes seconds: for when nothing comes after.
 
         Raises:
             MissingResource: where the server does not answer or the database can't be written. What was written
@@ -117,7 +118,7 @@ class Tracker:
                 parent = write_parent(client, experiment, next(iter(parents), None), snapshot, content, begin)
                 done = _write_trials(client, experiment, parent, kept, snapshot, snapshot.trials, spans, progress)
                 mark_mirrored(client, experiment, parent, snapshot, content)
-            write_artifacts(client, parent, snapshot, content)
+            write_artifacts(client, parent, snapshot, content, report)
             self._followed[snapshot.name] = _Followed(experiment, parent, _by_number(snapshot))
         return SyncResult(done.get("created", 0), done.get("updated", 0), done.get("unchanged", 0), len(stale))
 
@@ -152,7 +153,7 @@ class Tracker:
             after = dataclasses.replace(followed, parent=parent, trials={**followed.trials, **seen})
             if time.monotonic() >= followed.draw_after:
                 started = time.monotonic()
-                write_artifacts(client, parent, snapshot, content)
+                write_artifacts(client, parent, snapshot, content, report=False)
                 now = time.monotonic()
                 after = dataclasses.replace(after, draw_after=now + _PAUSE_PER_DRAWING * (now - started))
             self._followed[snapshot.name] = after

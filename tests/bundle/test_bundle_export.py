@@ -6,7 +6,10 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,10 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from farsearch.bundle.folder import digest_of, sha256_of, whole_folder
+from farsearch.bundle.folder import opened_folder, whole_folder
 from farsearch.bundle.write import write_bundle
-from farsearch.errors import BadInput, MissingResource
+from farsearch.errors import BadInput, BundleError, MissingResource
+from farsearch.far.board.opened import digest_of, file_digest
 from farsearch.records import FarConfig, StudySettings, StudySnapshot, TrialRecord
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
@@ -84,18 +88,87 @@ def test_a_bundle_says_what_it_is(finished_study: Path, tmp_path: Path) -> None:
     assert trial == study.trials[trial.number]
     assert StudySettings.from_dict(data["settings"]) == study.settings
     assert data["study"] == "tiny"
-    assert data["labels"] == ["negative", "positive"]
-    assert data["metric"] == "accuracy"
+    assert data["base"] is None
+    phase = data["phase"]
+    assert phase["labels"] == ["negative", "positive"]
+    assert phase["metric"] == "accuracy"
+    assert (phase["seed"], phase["batch_size"]) == (study.settings.job.seed, study.settings.job.batch_size)
     assert data["why"].startswith(f"Trial {trial.number}: least memory")
     assert set(data["versions"]) >= {"farsearch", "torch", "transformers"}
     assert trial.config is not None
-    for fraction, chosen in zip(trial.config.frozen_fractions, data["learners"], strict=True):
+    for fraction, chosen in zip(trial.config.frozen_fractions, phase["learners"], strict=True):
         assert (chosen is None) == (fraction == 0)
         if chosen is not None:
             assert len(chosen) == round((1 - fraction) * 64)
     files = {p.relative_to(tmp_path / "b").as_posix(): p for p in (tmp_path / "b").rglob("*") if p.is_file()}
-    assert data["sha256"] == {name: sha256_of(path) for name, path in files.items() if name != "far.json"}
+    assert data["sha256"] == {name: file_digest(str(path)) for name, path in files.items() if name != "far.json"}
     assert data["digest"] == digest_of(data)
+
+
+def test_what_it_predicts_is_the_cost_model(finished_study: Path, tmp_path: Path) -> None:
+    """The peak is the trial's, smaller micro-batches take less, and a step of the longest text takes longest."""
+    done = call(finished_study, "export", "--prefer", "memory", "--out", tmp_path / "b")
+    assert done.code == 0, done.err
+    data = json.loads((tmp_path / "b" / "far.json").read_text())
+    predicted = data["phase"]["predicted"]
+    assert predicted["peaks"][0] == [data["phase"]["plan"]["micro_batch_size"], data["trial"]["peak_memory_mib"]]
+    peaks = [peak for _, peak in predicted["peaks"]]
+    assert peaks == sorted(peaks, reverse=True)
+    seconds = {int(length): seconds for length, seconds in predicted["step_s"].items()}
+    assert max(seconds) == data["phase"]["max_length"]
+    assert sorted(seconds.values()) == [seconds[length] for length in sorted(seconds)]
+
+
+def test_a_bundle_as_one_file(finished_study: Path, tmp_path: Path) -> None:
+    """A .zip holds the folder, is used as one, and leaves nothing beside it; one that writes elsewhere is refused."""
+    done = call(finished_study, "export", "--prefer", "memory", "--out", tmp_path / "b.zip")
+    assert done.code == 0, done.err
+    with opened_folder(tmp_path / "b.zip") as folder:
+        assert (folder / "far.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["b.zip"]
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as file:
+        file.writestr("../escaped", "x")
+    with pytest.raises(BundleError, match=r"'\.\./escaped', which is outside"), opened_folder(tmp_path / "evil.zip"):
+        pass
+    data = (tmp_path / "b.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(data[: len(data) // 2])
+    with pytest.raises(BundleError, match=r"cut\.zip is damaged"), opened_folder(tmp_path / "cut.zip"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"b.zip", "cut.zip", "evil.zip"}
+
+
+def test_a_bundle_of_differences(finished_study: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    """With the public checkpoint it trains to the same weights as the whole bundle, and gives the same model back."""
+    for name, option in (("whole", ()), ("delta", ("--delta",))):
+        done = call(finished_study, "export", "--prefer", "accuracy", "--out", tmp_path / name, *option)
+        assert done.code == 0, done.err
+    assert "less); of the start weights'" in done.out
+    sizes = {
+        name: sum(p.stat().st_size for p in (tmp_path / name).rglob("*.safetensors")) for name in ("whole", "delta")
+    }
+    assert sizes["delta"] < sizes["whole"]
+    rows = tmp_path / "mine.tsv"
+    rows.write_text("sentence\tlabel\na good film\t1\na bad film\t0\n")
+    for name, option in (("whole", ()), ("delta", ("--base", tiny_bert))):
+        done = call(tmp_path, "finetune", name, "--train", rows, "--out", f"tuned-{name}", *option)
+        assert done.code == 0, done.err
+    whole, delta = (load_file(tmp_path / f"tuned-{name}" / "model.safetensors") for name in ("whole", "delta"))
+    assert whole.keys() == delta.keys()
+    assert all(torch.equal(whole[name], delta[name]) for name in whole)
+    command = [sys.executable, "-I", tmp_path / "delta" / "train.py"]
+    put_together = subprocess.run(
+        [*command, "--tuned", "--out", tmp_path / "back", "--base", tiny_bert],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert put_together.returncode == 0, put_together.stderr
+    back, model = (
+        load_file(tmp_path / "back" / "model.safetensors"),
+        load_file(tmp_path / "whole/model/model.safetensors"),
+    )
+    assert all(torch.equal(back[name], model[name]) for name in model)
+    done = call(tmp_path, "finetune", "delta", "--train", rows, "--out", "more")
+    assert done.code == 2
+    assert "carries only what differs from" in done.err
 
 
 def test_the_output_names_choice_and_next_command(finished_study: Path, tmp_path: Path) -> None:
@@ -163,7 +236,7 @@ def test_a_trial_without_a_result_is_refused(finished_study: Path, tmp_path: Pat
     study = snapshot(finished_study)
     stopped = TrialRecord(number=0, state="pruned", config=FarConfig((0.5, 0.5), 1e-3, 1.0))
     with pytest.raises(BadInput, match="trial 0 is pruned, not complete"):
-        write_bundle(study, stopped, finished_study, tmp_path / "b", "")
+        write_bundle(study, stopped, finished_study, tmp_path / "b", "", home=tmp_path)
 
 
 def test_other_weights_are_refused(tmp_path: Path, finished_study: Path, tiny_bert: Path) -> None:
@@ -176,7 +249,7 @@ def test_other_weights_are_refused(tmp_path: Path, finished_study: Path, tiny_be
     moved = StudySnapshot.from_dict({**study.to_dict(), "meta": changed})
     folder = finished_study / ".farsearch" / "studies" / "tiny"
     with pytest.raises(MissingResource, match="not those of the study any more"):
-        write_bundle(moved, moved.front[0], folder, tmp_path / "b", "")
+        write_bundle(moved, moved.front[0], folder, tmp_path / "b", "", home=tmp_path)
     assert not (tmp_path / "b").exists()
 
 

@@ -13,16 +13,19 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from farsearch.bundle.folder import digest_of, sha256_of
 from farsearch.bundle.read import read_bundle
 from farsearch.errors import BundleError
+from farsearch.far.board.opened import digest_of, file_digest
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from farsearch.tasks.load import load_task
 from farsearch.tasks.split import split_examples
 from tests.journey import call
 
-BUNDLED = ("far.json", "start.safetensors", "model/config.json", "model/model.safetensors", "model/tokenizer.json")
+BUNDLED = (
+    "far.json", "start.safetensors", "model/config.json", "model/model.safetensors", "model/tokenizer.json",
+    "model/vocab.txt", "far/loop.py", "train.py",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +61,9 @@ def test_on_the_trials_own_rows_it_is_the_trials_training(bundle: Path, finished
     trial = snapshot_of(Store(finished_study / ".farsearch").load("tiny")).trials[
         json.loads((bundle / "far.json").read_text())["trial"]["number"]
     ]
-    result = json.loads((tmp_path / "tuned" / "result.json").read_text())
+    result = json.loads((tmp_path / "tuned" / "measurement.json").read_text())["measured"]
     assert result["steps"] == trial.curve[-1].step
-    assert result["dev"]["value"] == pytest.approx(trial.dev_metric)
+    assert result["metric"] == pytest.approx(trial.dev_metric)
     assert f"{100 * trial.dev_metric:.1f} ±" in done.out
 
 
@@ -75,9 +78,10 @@ def test_a_users_file_gives_an_ordinary_model(bundle: Path, tmp_path: Path) -> N
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned")
     assert model.config.id2label == {0: "negative", 1: "positive"}
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "tuned")("a good film")["input_ids"]
-    assert json.loads((tmp_path / "tuned" / "result.json").read_text()) == {
-        "schema_version": 1, "dev": None, "steps": 2,
-    }  # fmt: skip
+    measured = json.loads((tmp_path / "tuned" / "measurement.json").read_text())["measured"]
+    assert (measured["metric"], measured["steps"], measured["rows"], measured["epochs"]) == (None, 2, 12, 2.0)
+    assert measured["peak_memory_mib"] > 100
+    assert measured["predicted_time_s"] > 0
 
 
 def test_only_learners_are_trained(bundle: Path, tmp_path: Path) -> None:
@@ -86,7 +90,7 @@ def test_only_learners_are_trained(bundle: Path, tmp_path: Path) -> None:
     train = write_rows(tmp_path / "mine.tsv", ("a good film", 1), ("a bad film", 0))
     assert call(tmp_path, "finetune", bundle, "--train", train, "--out", "tuned", "--epochs", 3).code == 0
     before, after = load_file(bundle / "start.safetensors"), load_file(tmp_path / "tuned" / "model.safetensors")
-    for layer, chosen in zip(data["layout"]["layers"], data["learners"], strict=True):
+    for layer, chosen in zip(data["phase"]["layout"]["layers"], data["phase"]["learners"], strict=True):
         if chosen is None:
             continue
         moved = (before[f"{layer['up']}.weight"] != after[f"{layer['up']}.weight"]).any(dim=1)
@@ -134,11 +138,31 @@ def edit(**values: Any) -> Change:
 
     def change(folder: Path) -> None:
         data = json.loads((folder / "far.json").read_text())
-        data = {key: value for key, value in {**data, **values}.items() if value is not None}
+        data = {key: value for key, value in {**data, **values}.items() if key not in values or value is not None}
         data["digest"] = digest_of(data)
         (folder / "far.json").write_text(json.dumps(data))
 
     return change
+
+
+def phase(**values: Any) -> Change:
+    """Put values into what the FAR phase needs (None removes the key), with the digest that then is right."""
+
+    def change(folder: Path) -> None:
+        data = json.loads((folder / "far.json").read_text())
+        held = {**data["phase"], **values}
+        changed = {key: value for key, value in held.items() if key not in values or value is not None}
+        edit(phase=changed)(folder)
+
+    return change
+
+
+def claim(folder: Path) -> None:
+    """Start weights whose header claims more bytes than there are, listed with the checksum that they have."""
+    path = folder / "start.safetensors"
+    path.write_bytes((1 << 50).to_bytes(8, "little") + path.read_bytes()[8:])
+    data = json.loads((folder / "far.json").read_text())
+    edit(sha256={**data["sha256"], "start.safetensors": file_digest(str(path))})(folder)
 
 
 def relabel(folder: Path) -> None:
@@ -147,7 +171,7 @@ def relabel(folder: Path) -> None:
     tensors["classifier.weight"] = torch.zeros(3, 32)
     save_file(tensors, folder / "start.safetensors")
     data = json.loads((folder / "far.json").read_text())
-    edit(sha256={**data["sha256"], "start.safetensors": sha256_of(folder / "start.safetensors")})(folder)
+    edit(sha256={**data["sha256"], "start.safetensors": file_digest(str(folder / "start.safetensors"))})(folder)
 
 
 def link_away(folder: Path) -> None:
@@ -193,21 +217,28 @@ DAMAGES: list[tuple[str, Change, str]] = [
     *((f"no {name}", lambda f, name=name: (f / name).unlink(), name) for name in BUNDLED),
     *((f"half of {name}", cut(name), name) for name in BUNDLED),
     *((f"flipped {name} at {at}", flip(name, at), name) for name in BUNDLED for at in (0.0, 0.4, 0.97)),
-    ("other schema", edit(schema_version=2), "schema version 2, this farsearch reads 1"),
+    ("other schema", edit(schema_version=1), "schema version 1, this version reads 2"),
     ("no schema", edit(schema_version=None), "schema version None"),
     ("unknown key", edit(extra=1), "'extra'"),
-    ("missing key", edit(learners=None), "'learners'"),
+    ("missing key", edit(why=None), "'why'"),
     ("no json table", lambda f: (f / "far.json").write_text("[]"), "schema version None"),
     ("outside", listed("../mine.tsv"), "'../mine.tsv', which is outside the bundle"),
     ("absolute", listed("/etc/hostname"), "'/etc/hostname', which is outside the bundle"),
     ("not there", listed("model/more.safetensors"), "lacks model/more.safetensors"),
     ("linked away", link_away, "'start.safetensors', which is outside the bundle"),
-    ("checksums no table", edit(sha256=["start.safetensors"]), "lists no start.safetensors"),
+    ("checksums no table", edit(sha256=["start.safetensors"]), "lists no model/config.json"),
+    ("smuggled code", lambda f: (f / "far" / "more.py").write_bytes(b""), "far/more.py"),
     ("smuggled file", lambda f: (f / "model" / "pytorch_model.bin").write_bytes(b""), "pytorch_model.bin"),
-    ("learners of other layers", edit(learners=[None]), "one entry for each of the 2 layers"),
-    ("learners no numbers", edit(learners=[None, ["1"]]), "must be whole numbers"),
-    ("learners outside", edit(learners=[None, [64]]), "outside 0 to 63"),
-    ("labels of another task", edit(labels=["no", "yes"]), "not those of the task"),
+    ("learners of other layers", phase(learners=[None]), "one entry for each of the 2 layers"),
+    ("learners no numbers", phase(learners=[None, ["1"]]), "must be whole numbers"),
+    ("learners outside", phase(learners=[None, [64]]), "outside 0 to 63"),
+    ("labels of another task", phase(labels=["no", "yes"]), "not those of the task"),
+    ("no phase", edit(phase=None), "'phase'"),
+    ("phase without a key", phase(plan=None), "'plan'"),
+    ("phase with one more", phase(more=1), "'more'"),
+    ("an endless rate", phase(learning_rate=1e300), "learning_rate must be a number above 0"),
+    ("half a plan", phase(plan={"optimizer": "adamw"}), "its plan has no 'attention'"),
+    ("a header that claims too much", claim, "claims 1125899906842624 bytes"),
     ("other shapes", relabel, "start.safetensors does not go with its model"),
 ]
 
@@ -231,6 +262,6 @@ def test_an_undamaged_bundle_is_read(bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "elsewhere")
     opened = read_bundle(tmp_path / "elsewhere")
     assert opened.spec.name == "sst2"
-    assert len(opened.learners) == len(opened.layout.layers) == 2
+    assert len(opened.opened.phase["learners"]) == 2
     with pytest.raises(BundleError, match="is no bundle"):
         read_bundle(tmp_path / "elsewhere" / "far.json")

@@ -16,6 +16,7 @@ from tests.journey import call, start
 
 COMMON = {"-h", "--help"}
 STORAGE, TRACKING, JSON = "--storage", "--tracking-uri", "--json"
+CHOICE = {"--prefer", "--within", "--max-memory", "--max-time", "--min-metric", "--trial", "--plan"}
 SURFACE: dict[str, set[str]] = {
     "cache clear": {"--kind", "--older-than", "--yes"},
     "cache show": {JSON},
@@ -24,31 +25,37 @@ SURFACE: dict[str, set[str]] = {
     "devices import RESULT": {"--name", "--like", "--force"},
     "devices list": set(),
     "devices show NAME": set(),
+    "doctor": {JSON, STORAGE, TRACKING},
     "estimate": {
         "--device", "--model", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
         "--frozen-attention-layers", "--frozen-bottom-layers", "--classes", "--samples", "--plan", "--optimizer",
         "--micro-batch-size", "--priming-epochs", "--prime-on", "--sweep", "--space", "--png", JSON,
     },
-    "export STUDY": {"--prefer", "--trial", "--out", STORAGE},
-    "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs"},
+    "export STUDY": {*CHOICE, "--out", "--delta", "--onnx", "--register", "--alias", STORAGE, TRACKING},
+    "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs", "--base"},
     "pareto STUDY": {"--png", JSON, STORAGE},
+    "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {
         "--device", "--task", "--model", "--data-dir", "--study", "--space", "--n-trials", "--timeout",
         "--train-samples", "--epochs", "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time",
-        "--device-samples", "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--workers",
-        "--dry-run", "--heartbeat", STORAGE, TRACKING,
+        "--device-samples", "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
+        "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,
     },
-    "show STUDY": {"--prefer", "--trial", JSON, STORAGE},
+    "show STUDY": {*CHOICE, "--select", JSON, STORAGE},
     "spaces check PATH": set(),
     "spaces list": set(),
     "spaces show NAME": set(),
     "status STUDY": {JSON, STORAGE},
     "studies delete NAME": {"--yes", STORAGE},
     "studies list": {STORAGE},
-    "sync STUDY": {STORAGE, TRACKING},
+    "sync STUDY": {"--measurement", STORAGE, TRACKING},
     "tasks list": set(),
     "trials STUDY": {JSON, STORAGE},
     "ui STUDY": {"--port", "--browser", "--no-browser", STORAGE, TRACKING},
+    "verify STUDY": {
+        "--trials", "--seeds", "--train-samples", "--baselines", "--data-dir", "--model", "--device", JSON, STORAGE,
+        TRACKING,
+    },
     "worker STUDY": {
         "--data-dir", "--model", "--device", "--timeout", "--heartbeat", "--for-run", STORAGE, TRACKING,
     },
@@ -96,7 +103,22 @@ def test_every_command_explains_itself(tmp_path: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["run", "worker", "status", "trials", "pareto", "show", "export", "finetune", "estimate", "ui"]
+    "path",
+    [
+        "run",
+        "worker",
+        "status",
+        "trials",
+        "pareto",
+        "show",
+        "export",
+        "finetune",
+        "estimate",
+        "ui",
+        "report",
+        "verify",
+        "doctor",
+    ],
 )
 def test_the_main_commands_have_examples_that_parse(path: str) -> None:
     """Each example of a help text is a command that click takes, with options that there are."""

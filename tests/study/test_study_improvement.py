@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farsearch.study.improvement import expected_improvement, hypervolume
+from farsearch.improvement import expected_improvement, hypervolume
 
 CELLS = 6
 REFERENCE = np.array([0.0, float(CELLS), float(CELLS)])

@@ -18,7 +18,7 @@ from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.records import StudySettings
 from farsearch.study.journal import open_journal
 from farsearch.study.snapshot import snapshot_of
-from farsearch.study.store import StorageAway, Store, storage_errors, without_password
+from farsearch.study.store import StorageAway, Store, storage_errors
 from tests.factories import make_settings
 
 META = {"metric": "accuracy", "budget_mib": 2000.0}
@@ -217,16 +217,6 @@ def test_a_folder_in_the_place_of_the_journal_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingResource, match="can't be written: Not a directory"):
         open_study(tmp_path / "file" / "below")
-
-
-def test_passwords_are_not_shown() -> None:
-    """A URL in a message or a record has no password in it."""
-    assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
-    assert without_password("postgresql://me:se@cret@host/db") == "postgresql://me:***@host/db"
-    assert without_password("postgresql://host/db") == "postgresql://host/db"
-    assert (
-        without_password("run --storage postgresql://me:a:b@h/d --n 3") == "run --storage postgresql://me:***@h/d --n 3"
-    )
 
 
 def test_an_unusable_database_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,18 @@
+"""Addresses of databases and servers, as they may be shown: without their passwords."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["without_password"]
+
+_IN_URL = re.compile(r"(://[^:/\s]*):\S*@")
+"""A user with a password. It reaches to the last @ of the word: better too much is hidden than too little."""
+
+_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
+"""The same as an option of libpq."""
+
+
+def without_password(text: str) -> str:
+    """A text with addresses in it, for messages and records, every password as ``***``."""
+    return _IN_QUERY.sub(r"\1***", _IN_URL.sub(r"\1:***@", text))

@@ -1,0 +1,80 @@
+"""The model card of a bundle: what it is, what it reached, what it takes, and of what it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import yaml
+
+from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.tables import human_memory, human_metric, human_time, mean_frozen
+from farsearch.tasks.spec import get_task
+
+__all__ = ["card_of"]
+
+
+def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, base: str | None) -> str:
+    """The card as markdown, with the front matter that model hubs read.
+
+    Args:
+        licence: of the base model, None where it is not known.
+        base: name of the checkpoint where the bundle carries only what differs from it; else None.
+    """
+    job, task = snapshot.settings.job, get_task(snapshot.settings.job.task)
+    front = {
+        "base_model": snapshot.meta["model"] if "/" not in str(snapshot.meta["model"])[:1] else job.model,
+        "license": licence or "unknown",
+        "pipeline_tag": "text-classification",
+        "tags": ["farsearch", "freeze-and-reconfigure"],
+    }
+    version = snapshot.meta["versions"]["farsearch"]
+    return (
+        f"---\n{yaml.safe_dump(front)}---\n\n# {job.model} on {job.task}, for {snapshot.settings.device}\n\n"
+        f"Trial {trial.number} of the study `{snapshot.name}`, made by farsearch {version}. "
+        "FAR (Freeze And Reconfigure) trains a few neurons of each feed-forward layer and freezes the rest.\n\n"
+        f"{_table(_rows(snapshot, trial))}\n\n"
+        f"## Data and licences\n\n- {task.title} Data: {snapshot.meta['data_source']} "
+        f"(SHA-256 {job.data[:16]}…); terms: {task.licence}.\n"
+        f"- Base model: {job.model}, {_licence(licence)}; weights SHA-256 `{job.weights[:16]}`…\n\n"
+        f"## Use\n\n```\n{_commands(base)}\n```\n"
+    )
+
+
+def _licence(licence: str | None) -> str:
+    return (
+        f"licence {licence}" if licence else "whose licence its folder does not state: look it up before you share this"
+    )
+
+
+def _rows(snapshot: StudySnapshot, trial: TrialRecord) -> Sequence[tuple[str, str]]:
+    job, config, plan = snapshot.settings.job, trial.config, trial.plan
+    assert config is not None
+    assert plan is not None
+    metric, peak = snapshot.metric_name, human_memory(trial.peak_memory_mib)
+    low, high = trial.peak_memory_range_mib or (None, None)
+    value = human_metric(metric, trial.metric, trial.metric_error)
+    return [
+        (f"{metric}, {job.validation_samples:,} validation rows", value),
+        (f"{metric}, development set", human_metric(metric, trial.dev_metric)),
+        ("peak memory on the device", f"{peak} ({human_memory(low)} to {human_memory(high)})"),
+        ("time on the device", human_time(trial.wall_time_s)),
+        ("training", f"{job.train_samples:,} rows, {config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),
+        ("learning rate", f"{config.learning_rate:.3g}"),
+        ("frozen hidden neurons", f"{100 * mean_frozen(config):.0f} %, by {config.priming_epochs:g} epochs of priming"),
+        ("trained parameters", f"{trial.trainable or 0:,}"),
+        ("step", f"{plan.summary}, {plan.optimizer}"),
+    ]  # fmt: skip
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows)])
+
+
+def _commands(base: str | None) -> str:
+    given = f" --base FOLDER_OF_{base.rpartition('/')[2]}" if base else ""
+    model = (
+        f"python3 train.py --tuned --out model/{given}   # the fine-tuned model, put together from the checkpoint"
+        if base
+        else "# the fine-tuned model is in model/ and loads with transformers alone"
+    )
+    return f"python3 train.py --train my.tsv --dev my_dev.tsv --out tuned/{given}\n{model}"

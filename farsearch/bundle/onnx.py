@@ -1,0 +1,132 @@
+"""The fine-tuned model as ONNX, for inference without torch, checked against torch before it is handed out."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from farsearch.errors import BundleError, MissingResource
+from farsearch.models.load import load_config, load_model, resolve_model
+
+__all__ = ["TOLERANCE", "OnnxCheck", "export_onnx"]
+
+TOLERANCE = 1e-4
+"""Largest difference between torch's logits and ONNX's."""
+
+_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_OPSET = 18
+"""Old enough for the runtimes of small devices, new enough that the exporter writes it without converting."""
+_SHAPES = ((1, 1), (1, 7), (3, 16), (8, 33))
+"""Rows and tokens of the batches that are compared, beside one row of the longest text that the model takes."""
+
+
+@dataclass(frozen=True)
+class OnnxCheck:
+    """What was exported, and how near it comes to torch.
+
+    Attributes:
+        inputs: their names, each ``[batch, length]`` of int64. The one output is ``logits``, ``[batch, classes]``.
+        difference: largest absolute difference of a logit.
+        batches: so many of different shapes were compared.
+        size: of the file in bytes.
+    """
+
+    inputs: tuple[str, ...]
+    difference: float
+    batches: int
+    size: int
+
+
+def export_onnx(model_folder: Path, out: Path) -> OnnxCheck:
+    """Write a saved classification model as one ONNX file whose batch and length are free.
+
+    Args:
+        model_folder: of ``save_pretrained``.
+
+    Raises:
+        MissingResource: without the extra ``onnx``.
+        BundleError: when the logits differ from torch's by more than ``TOLERANCE``.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingResource(f'ONNX needs the package {missing[0]}; install it with: pip install "farsearch[onnx]"')
+    source = resolve_model(str(model_folder))
+    config = load_config(source)
+    labels = [config.id2label[i] for i in range(config.num_labels)]
+    model = load_model(source, labels, seed=0)[0].cpu().eval()
+    accepted = inspect.signature(model.forward).parameters
+    inputs = tuple(name for name in _INPUTS if name in accepted)
+    with _quiet():
+        batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+        program = torch.onnx.export(
+            model,
+            kwargs=_batch(inputs, config, 2, 9),
+            input_names=list(inputs),
+            output_names=["logits"],
+            dynamic_shapes={name: {0: batch, 1: length} for name in inputs},
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(out), external_data=False)
+    shapes = (*_SHAPES, (1, int(config.max_position_embeddings)))
+    difference = _compare(model, out, [_batch(inputs, config, *shape) for shape in shapes])
+    # a difference that is no number is none within the tolerance
+    if not difference <= TOLERANCE:
+        raise BundleError(
+            f"the ONNX model's logits differ from torch's by {difference:.1e}, more than {TOLERANCE:.0e}; export "
+            "without --onnx"
+        )
+    return OnnxCheck(inputs, difference, len(shapes), out.stat().st_size)
+
+
+def _batch(inputs: tuple[str, ...], config: Any, rows: int, length: int) -> dict[str, Tensor]:
+    """Drawn token ids; every other row is padded from its middle on."""
+    draw = torch.Generator().manual_seed(1000 * rows + length)
+    mask = torch.ones(rows, length, dtype=torch.long)
+    mask[1::2, (length + 1) // 2 :] = 0
+    ids = torch.randint(0, config.vocab_size, (rows, length), generator=draw)
+    made = (ids, mask, torch.zeros_like(ids))
+    return {name: value for name, value in zip(_INPUTS, made, strict=True) if name in inputs}
+
+
+def _compare(model: nn.Module, path: Path, batches: list[dict[str, Tensor]]) -> float:
+    """Largest difference of a logit between torch and what is in the file; not a number where one is not."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    differences = []
+    for batch in batches:
+        with torch.no_grad():
+            expected = model(**batch).logits
+        (found,) = session.run(["logits"], {name: value.numpy() for name, value in batch.items()})
+        differences.append((torch.from_numpy(found) - expected).abs().max())
+    return float(torch.stack(differences).max())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of its own code, and of packages that no model here needs."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,124 @@
+"""What ``far.json`` says to whoever runs the FAR phase: settings, tokenizer, and what it will take on the device."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from farsearch.calibration.local import find_profile
+from farsearch.cost.price import Pricer, shared_tables
+from farsearch.errors import FarsearchError
+from farsearch.far.batches import steps_in
+from farsearch.far.board.tokens import token_ids
+from farsearch.far.layout import ModelLayout
+from farsearch.models.load import ModelSource, load_config
+from farsearch.models.portable import PortableTokenizer
+from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
+from farsearch.tasks.files import columns_of
+from farsearch.tasks.spec import get_task
+
+__all__ = ["phase_says"]
+
+_PROOF = (
+    "A quiet film, and a good one.",
+    "Un café très cher — naïve? Straße!",
+    "it's 12:30; $4.99 isn't much (really) #42",
+    "unbelievably antidisestablishmentarian",
+    "日本語 текст ελληνικά",
+    "word " * 200,
+)
+"""Sentences on which tokenizers that differ at all differ: accents, case, signs, rare words, scripts, the cut."""
+
+_LENGTHS = 8
+"""Lengths in tokens are priced in steps of this; between them time is close to a straight line."""
+
+
+def phase_says(
+    snapshot: StudySnapshot,
+    trial: TrialRecord,
+    source: ModelSource,
+    layout: ModelLayout,
+    learners: Sequence[Sequence[int] | None],
+    tokenizer: Any,
+    portable: PortableTokenizer,
+    home: Path,
+) -> dict[str, Any]:
+    """The part of ``far.json`` that a board needs, in JSON types, but for the files of its weights.
+
+    Args:
+        learners: indices of each layer's learners.
+        home: folder of the user's own profiles.
+    """
+    job, plan = snapshot.settings.job, trial.plan
+    assert trial.config is not None
+    assert plan is not None
+    config = trial.config.canonical()
+    return {
+        "layout": layout.to_dict(),
+        "learners": learners,
+        "frozen_embeddings": config.frozen_embeddings,
+        "frozen_attention_layers": config.frozen_attention_layers,
+        "frozen_bottom_layers": config.frozen_bottom_layers,
+        "learning_rate": config.learning_rate,
+        "epochs": config.epochs,
+        "batch_size": job.batch_size,
+        "seed": job.seed,
+        "max_length": job.max_length,
+        "plan": plan.to_dict(),
+        "labels": list(snapshot.meta["labels"]),
+        "metric": snapshot.metric_name,
+        "columns": list(columns_of(get_task(job.task))),
+        "tokenizer": {
+            "proof": list(zip(_PROOF, token_ids(tokenizer, _PROOF, job.max_length), strict=True)),
+            "special": dict(portable.special),
+            "lower_case": portable.lower_case,
+            "pad_id": int(tokenizer.pad_token_id or 0),
+        },
+        "predicted": _predicted(snapshot, trial, source, config, plan, home),
+    }
+
+
+def _predicted(
+    snapshot: StudySnapshot, trial: TrialRecord, source: ModelSource, config: FarConfig, plan: StepPlan, home: Path
+) -> Mapping[str, Any]:
+    """Peaks by micro-batch and seconds of a step by length: a board's rows are not the study's."""
+    settings, job = snapshot.settings, snapshot.settings.job
+    pricer = _pricer(snapshot, source, home)
+    if pricer is None:
+        steps = steps_in(job.train_samples, job.batch_size, config.epochs)
+        seconds = {str(job.max_length): (trial.wall_time_s or 0.0) / steps}
+        return {"device": settings.device, "peaks": [[None, trial.peak_memory_mib]], "step_s": seconds}
+    peaks: list[tuple[int | None, float]] = [(plan.micro_batch_size, pricer.price(config, plan).peak_memory_mib)]
+    size = (plan.micro_batch_size or job.batch_size) // 2
+    while size:
+        smaller = dataclasses.replace(plan, micro_batch_size=size, optimizer_step="end")
+        peak = pricer.price(config, smaller).peak_memory_mib
+        if peak < peaks[-1][1]:
+            peaks.append((size, peak))
+        size //= 2
+    lengths = [*range(_LENGTHS, job.max_length, _LENGTHS), job.max_length]
+    seconds = {str(length): _at(snapshot, pricer, source, length).price(config, plan).step_time_s for length in lengths}
+    return {"device": settings.device, "peaks": peaks, "step_s": seconds}
+
+
+def _pricer(snapshot: StudySnapshot, source: ModelSource, home: Path) -> Pricer | None:
+    """At the study's full length; None where this machine has not the profile that the study was made with."""
+    settings, job = snapshot.settings, snapshot.settings.job
+    try:
+        profile = find_profile(settings.device, home)
+    except FarsearchError:
+        return None
+    if profile.digest != settings.profile:
+        return None
+    config, classes = load_config(source), len(snapshot.meta["labels"])
+    tables = shared_tables(config, classes)
+    return Pricer(config, classes, job.batch_size, job.max_length, profile, tables=tables)
+
+
+def _at(snapshot: StudySnapshot, pricer: Pricer, source: ModelSource, length: int) -> Pricer:
+    """The same for batches of another length."""
+    config, classes = load_config(source), len(snapshot.meta["labels"])
+    tables = shared_tables(config, classes)
+    return Pricer(config, classes, pricer.batch_size, length, pricer.profile, tables=tables)

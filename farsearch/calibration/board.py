@@ -1,0 +1,130 @@
+"""What a board measured with a bundle, read strictly, and a profile that goes by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farsearch.devices.profile import Figure, Profile
+from farsearch.errors import BadInput
+from farsearch.far.board.measured import MEASUREMENT, SCHEMA_VERSION
+from farsearch.records import Measurement
+from farsearch.strict import Record
+
+__all__ = ["BoardFile", "adjusted", "is_measurement", "read_measurement"]
+
+_TIME_SPREAD = 1.25
+"""By which a time predicted with one run's factor may still be off, either way: other sizes and temperatures than that
+run's. The published steps of two boards are met within 6 % so (docs/cost_model.md)."""
+_MEMORY_SPREAD = 0.05
+"""Share of a measured peak by which another run's may be off."""
+
+
+@dataclass(frozen=True)
+class BoardFile(Record):
+    """The file that ``train.py`` writes.
+
+    Attributes:
+        device: profile that the bundle was made for.
+        bundle: digest of the bundle.
+    """
+
+    what: str
+    schema_version: int
+    study: str
+    device: str
+    bundle: str
+    measured: Measurement
+
+    def __post_init__(self) -> None:
+        for name in ("study", "device", "bundle"):
+            _check(getattr(self, name).isprintable(), f"{name} is {getattr(self, name)!r}; it must be one line of text")
+        one = self.measured
+        _check(one.machine.isprintable(), f"measured.machine is {one.machine!r}; it must be one line of text")
+        for key, word in one.software.items():
+            _check((key + word).isprintable(), f"measured.software.{key} is {word!r}; it must be one line of text")
+        for name in ("peak_memory_mib", "step_time_s", "wall_time_s", "predicted_memory_mib", "predicted_time_s"):
+            value = getattr(one, name)
+            _check(0 < value < 1e9, f"measured.{name} is {value}; it must be a number above 0")
+        for name in ("rows", "steps"):
+            _check(getattr(one, name) >= 1, f"measured.{name} is {getattr(one, name)}; it must be at least 1")
+        right = one.metric is None or math.isfinite(one.metric)
+        _check(right, f"measured.metric is {one.metric}; it must be a number")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise BadInput(message)
+
+
+def is_measurement(path: Path) -> bool:
+    """Whether a file says that it is a bundle's measurement."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(data, Mapping) and data.get("what") == MEASUREMENT
+
+
+def read_measurement(path: Path) -> BoardFile:
+    """The measurement in a file.
+
+    Raises:
+        BadInput: one line that names the file, the key and the rule.
+    """
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; give the measurement.json that train.py wrote") from None
+    except (ValueError, RecursionError):
+        raise BadInput(f"{path} is not JSON; give the measurement.json that train.py wrote, whole") from None
+    if not isinstance(data, Mapping) or data.get("what") != MEASUREMENT:
+        raise BadInput(f"{path} is no measurement of a bundle; give the measurement.json that train.py wrote")
+    version = data.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise BadInput(
+            f"{path}: schema_version is {version!r}; this farsearch reads {SCHEMA_VERSION}, export the bundle again"
+        )
+    try:
+        return BoardFile.from_dict(data)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def adjusted(profile: Profile, file: BoardFile, name: str) -> Profile:
+    """A profile whose times and memory are right for what the board measured: one factor, and one process.
+
+    Args:
+        profile: that the bundle was made for.
+        name: of the new one.
+    """
+    one = file.measured
+    ratio, beyond = one.wall_time_s / one.predicted_time_s, one.peak_memory_mib - one.predicted_memory_mib
+    day = one.created.partition("T")[0]
+    run = f"a bundle of {file.study}, trial {one.trial}, on {one.machine}, {day}"
+    factor = profile.time_factor.value * ratio
+    process = max(0.0, profile.process_mib.value + beyond)
+    reach = _MEMORY_SPREAD * one.peak_memory_mib
+    return dataclasses.replace(
+        profile,
+        name=name,
+        title=f"{one.machine}, by its own run"[:120],
+        note=f"{profile.name} with time and process memory as measured by {run}"[:400],
+        time_factor=Figure(
+            factor, factor / _TIME_SPREAD, factor * _TIME_SPREAD,
+            f"{run}: {one.wall_time_s:.1f} s for {one.predicted_time_s:.1f} s predicted, "
+            f"{profile.time_factor.value:g} x {ratio:.3f}; within a factor of {_TIME_SPREAD:g} (assumed)",
+            "measured",
+        ),
+        process_mib=Figure(
+            process, max(0.0, process - reach), process + reach,
+            f"{run}: a peak of {one.peak_memory_mib:.0f} MiB for {one.predicted_memory_mib:.0f} MiB predicted, "
+            f"{profile.process_mib.value:g} {beyond:+.0f}; within {_MEMORY_SPREAD:.0%} of the peak (assumed)",
+            "measured",
+        ),
+    )  # fmt: skip

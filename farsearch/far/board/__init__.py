@@ -1,0 +1,17 @@
+"""What runs a bundle, on a board and on a workstation alike: ``train.py`` of a bundle is this package's ``main``.
+
+Needs what far needs, and transformers >= 4.18.
+
+============ ==================================================================
+opened.py    a bundle's files, checked before anything of them is used
+rows.py      a user's file of labelled texts, read strictly
+tokens.py    the tokenizer, and the proof that it is the one of the workstation
+model.py     the model with its start weights, and how a trained one is saved
+memory.py    what this machine has, and the micro-batch that fits
+phase.py     the FAR phase, which goes on after a power cut
+scores.py    metrics
+measured.py  what a run took, as a file that goes back to the workstation
+run.py       all of it, one after another
+main.py      the command line
+============ ==================================================================
+"""

@@ -1,0 +1,147 @@
+"""The command line of a bundle: ``python3 train.py --train my.tsv --dev my_dev.tsv --out tuned/``."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from typing import Any, List, Optional, Sequence
+
+import torch
+
+from .opened import BundleProblem, open_bundle
+from .phase import Interrupted, is_out_of_memory
+from .rows import RowProblem
+from .run import MEASUREMENT_FILE, Options, Result, run_bundle, write_tuned
+
+__all__ = ["main"]
+
+_LINE_S = 10.0
+"""Seconds between lines of progress where nobody watches a terminal."""
+
+
+def _above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError("{} is not a number above 0".format(text))
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("{} is not a whole number above 0".format(text))
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Fine-tune this bundle's model on your own labelled sentences, within this machine's memory.",
+        epilog="Files are TSV with the header 'sentence<TAB>label'. The same command again goes on after a power cut. "
+        "measurement.json in the output goes back to the workstation: farsearch sync STUDY --measurement FILE.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--train", metavar="TSV", help="labelled sentences to train on")
+    what.add_argument("--tuned", action="store_true", help="train nothing: write the model as the search left it")
+    parser.add_argument("--dev", metavar="TSV", help="labelled sentences to measure on")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write; must be new or empty")
+    parser.add_argument("--epochs", type=_above_zero, metavar="N", help="passes over the rows (default: the bundle's)")
+    parser.add_argument("--max-memory", type=_above_zero, metavar="MIB",
+                        help="memory to stay within (default: what is available)")  # fmt: skip
+    parser.add_argument("--micro-batch", type=_count, metavar="N", help="rows at once (default: as many as fit)")
+    parser.add_argument("--threads", type=_count, metavar="N", help="threads of the CPU (default: torch's choice)")
+    parser.add_argument("--save-every", type=_above_zero, default=300.0, metavar="S",
+                        help="seconds between savepoints (default: 300)")  # fmt: skip
+    parser.add_argument("--base", metavar="FOLDER", help="the public checkpoint, for a bundle made with --delta")
+    parser.add_argument("--binary", action="store_true",
+                        help="also write pytorch_model.bin, which transformers before 4.27 needs")  # fmt: skip
+    return parser
+
+
+class _Progress:
+    """A line that is written over on a terminal, and lines now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._live = sys.stdout.isatty()
+        self._began = self._shown = time.monotonic()
+        self._first: Optional[int] = None
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        if self._first is None:
+            self._first = step - 1
+        now = time.monotonic()
+        each = (now - self._began) / max(1, step - self._first)
+        text = "step {} of {}, loss {:.4f}, {:.2f} s a step, {:.0f} s left".format(
+            step, steps, loss, each, each * (steps - step)
+        )
+        if self._live:
+            sys.stdout.write("\r\x1b[K" + text + ("\n" if step == steps else ""))
+            sys.stdout.flush()
+        elif now - self._shown > _LINE_S or step in (self._first + 1, steps):
+            self._shown = now
+            print(text, flush=True)
+
+
+def _report(result: Result, out: str, metric: str) -> None:
+    measured = result.measurement["measured"]
+    print("{}: the fine-tuned model after {} steps".format(out, result.course.steps))
+    print("  peak memory  {:.0f} MiB, predicted {:.0f} MiB".format(
+        measured["peak_memory_mib"], measured["predicted_memory_mib"]))  # fmt: skip
+    print("  time         {:.1f} s, predicted {:.1f} s on {}".format(
+        measured["wall_time_s"], measured["predicted_time_s"], result.measurement["device"]))  # fmt: skip
+    if measured["metric"] is not None:
+        print("  {}  {:.4f}".format(metric, measured["metric"]))
+    print("  {} goes back with: farsearch sync {} --measurement {}".format(
+        MEASUREMENT_FILE, result.measurement["study"], MEASUREMENT_FILE))  # fmt: skip
+
+
+def main(folder: str, arguments: Optional[Sequence[str]] = None) -> int:
+    """Run the bundle in ``folder``. The exit code: 0 done, 1 failed, 2 bad input, 5 missing, 130 or 143 interrupted."""
+    given = _parser().parse_args(arguments)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    asked: List[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if asked:
+            os._exit(128 + number)  # the second time at once: the last savepoint is what is left
+        asked.append(number)
+        print("\nstopping after this step; once more ends at once", file=sys.stderr, flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    try:
+        bundle = open_bundle(folder)
+        if given.tuned:
+            write_tuned(bundle, given.out, given.base, given.binary)
+            print("{}: the model as the search left it".format(given.out))
+            return 0
+        options = Options(
+            given.train, given.out, given.dev, given.epochs, given.base, None, given.micro_batch, given.max_memory,
+            given.save_every, given.binary,
+        )  # fmt: skip
+        result = run_bundle(
+            bundle, options, lambda text: print(text, flush=True), _Progress().step, lambda: bool(asked)
+        )
+    except Interrupted:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 128 + asked[0]
+    except (BundleProblem, RowProblem, FileExistsError) as error:
+        return _failed(error, 2)
+    except FloatingPointError as error:
+        return _failed("{}; a bundle with a lower learning rate may help".format(error), 1)
+    except OSError as error:
+        name = error.filename or given.out
+        return _failed("{}: {}; check the path, its permissions and the disk".format(name, error.strerror or error), 5)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _failed("memory ran out with a single row at a time; close other programs, or export another trial", 5)
+    _report(result, given.out, bundle.phase["metric"])
+    return 0
+
+
+def _failed(error: object, code: int) -> int:
+    print("train.py: {}".format(error), file=sys.stderr)
+    return code

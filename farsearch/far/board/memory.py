@@ -1,0 +1,81 @@
+"""What this machine has of memory, what this process takes of it, and the micro-batch that fits."""
+
+import os
+import resource
+import sys
+from typing import Any, List, Optional, Sequence, Tuple
+
+import torch
+
+__all__ = ["available_mib", "fitting_micro_batch", "peak_mib", "reset_peak"]
+
+_MIB = 2.0**20
+
+
+def _field(path: str, name: str) -> Optional[float]:
+    """A number of kB out of a file of ``/proc``, in MiB; None where the system does not tell."""
+    try:
+        with open(path) as file:
+            for line in file:
+                if line.startswith(name + ":"):
+                    return float(line.split()[1]) / 1024.0
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def available_mib() -> Optional[float]:
+    """What a process that starts now could take, this one's own share included; None where the system does not tell.
+
+    On a Jetson, GPU and CPU have one memory, and this is it; of a GPU of its own it is what is free there.
+    """
+    free, own = _field("/proc/meminfo", "MemAvailable"), _field("/proc/self/status", "VmRSS")
+    if free is None:
+        return None
+    host = free + (own or 0.0)
+    if torch.cuda.is_available() and not _shares_memory():
+        return torch.cuda.mem_get_info()[0] / _MIB if hasattr(torch.cuda, "mem_get_info") else None
+    return host
+
+
+def _shares_memory() -> bool:
+    return os.path.exists("/etc/nv_tegra_release") or os.path.isdir("/sys/devices/soc0")
+
+
+def reset_peak() -> None:
+    """Forget the peak so far: loading is over, and what it took is given back. Where the system lets us."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        pass
+
+
+def peak_mib() -> float:
+    """The highest resident memory of this process, and of CUDA's allocator beside it where there is a GPU."""
+    highest = _field("/proc/self/status", "VmHWM")
+    if highest is None:
+        taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        highest = taken / _MIB if sys.platform == "darwin" else taken / 1024.0
+    return highest + (torch.cuda.max_memory_reserved() / _MIB if torch.cuda.is_available() else 0.0)
+
+
+def fitting_micro_batch(
+    peaks: Sequence[Sequence[Any]], budget_mib: Optional[float]
+) -> Tuple[Optional[int], float, bool]:
+    """The largest micro-batch whose predicted peak is within a budget.
+
+    Args:
+        peaks: micro-batch size (None for the plan's own) and predicted peak in MiB, from the largest to the smallest.
+
+    Returns:
+        its size, its predicted peak, and whether that is within the budget; the smallest where none is.
+    """
+    ordered: List[Sequence[Any]] = list(peaks)
+    for size, peak in ordered:
+        if budget_mib is None or peak <= budget_mib:
+            return size, float(peak), True
+    size, peak = ordered[-1]
+    return size, float(peak), False

@@ -1,0 +1,217 @@
+"""One run of a bundle: read, train, measure, save. It can be cut off at any moment and started again."""
+
+import hashlib
+import json
+import os
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..layout import ModelLayout
+from ..loop import predict
+from ..surgery import merge
+from .measured import measurement_of, predicted_seconds, write_json
+from .memory import available_mib, fitting_micro_batch, peak_mib, reset_peak
+from .model import load_model, reconfigured, save_model
+from .opened import Opened, file_digest
+from .phase import Course, is_out_of_memory, train_phase
+from .rows import Rows, read_rows
+from .scores import score
+from .tokens import load_tokenizer, token_ids
+
+__all__ = ["MEASUREMENT_FILE", "Options", "Result", "partial_folder", "run_bundle", "write_tuned"]
+
+MEASUREMENT_FILE = "measurement.json"
+_SAVEPOINT = "savepoint.safetensors"
+
+
+class Options(NamedTuple):
+    """What a user may say about a run. None leaves the bundle's.
+
+    ``plan`` is a step plan instead of the bundle's; ``max_memory_mib`` is what may be taken at most, by default what
+    the machine has; ``binary`` also writes ``pytorch_model.bin``.
+    """
+
+    train: str
+    out: str
+    dev: Optional[str] = None
+    epochs: Optional[float] = None
+    base: Optional[str] = None
+    plan: Optional[Dict[str, Any]] = None
+    micro_batch_size: Optional[int] = None
+    max_memory_mib: Optional[float] = None
+    save_every_s: float = 300.0
+    binary: bool = False
+
+
+class Result(NamedTuple):
+    """What a run gave: ``logits`` and ``labels`` are of the development rows, where there are any."""
+
+    course: Course
+    measurement: Dict[str, Any]
+    logits: Optional[Tensor]
+    labels: Tuple[int, ...]
+
+
+Watch = Callable[[int, int, float], None]
+Tell = Callable[[str], None]
+
+
+def partial_folder(out: str) -> str:
+    """Where a run keeps what it needs to go on; it becomes ``out`` when all is done."""
+    return os.path.abspath(out) + ".partial"
+
+
+def run_bundle(
+    bundle: Opened, options: Options, tell: Tell, on_step: Watch, stopping: Callable[[], bool] = lambda: False
+) -> Result:
+    """Train on the user's rows, measure, and save the merged model into ``out``.
+
+    Args:
+        tell: told in one line what is done.
+        on_step: called with step, number of steps and loss.
+        stopping: asked after each step; true writes a savepoint and stops.
+
+    Raises:
+        BundleProblem: when the bundle's parts do not go together.
+        RowProblem: for rows that break the format.
+        FileExistsError: when ``out`` is in use, or what is left of a run is of another one.
+        OSError: for files that can't be read or written.
+        Interrupted, FloatingPointError: as ``train_phase``.
+        MemoryError: when not even a row at a time fits.
+    """
+    out = _new_folder(options.out)
+    phase = bundle.phase
+    train, dev = (_rows(bundle, path) for path in (options.train, options.dev))
+    assert train is not None
+    tokenizer = load_tokenizer(bundle)
+    ids = token_ids(tokenizer, train.texts, phase["max_length"])
+    epochs = float(phase["epochs"] if options.epochs is None else options.epochs)
+    plan = phase["plan"] if options.plan is None else options.plan
+    micro, predicted_mib = _micro_batch(bundle, options, tell)
+    model = load_model(bundle, options.base)
+    work = partial_folder(out)
+    os.makedirs(work, exist_ok=True)
+    savepoint, identity = os.path.join(work, _SAVEPOINT), _identity(bundle, options, epochs)
+    course = _train(bundle._replace(phase=dict(phase, plan=plan)), model, ids, train, epochs, micro, on_step,
+                    _Saving(savepoint, identity, options.save_every_s, stopping), options, tell)  # fmt: skip
+    peak = peak_mib()
+    metric, logits = None, None
+    if dev is not None:
+        logits = predict(model, token_ids(tokenizer, dev.texts, phase["max_length"]), phase["tokenizer"]["pad_id"])
+        metric = score(phase["metric"], logits.argmax(1).tolist(), dev.labels)
+    seconds = predicted_seconds(bundle, [len(row) for row in ids], epochs)
+    measurement = measurement_of(bundle, len(ids), epochs, course, peak, predicted_mib, seconds, metric)
+    save_model(bundle, model, work, options.binary)
+    write_json(os.path.join(work, MEASUREMENT_FILE), measurement)
+    if os.path.exists(savepoint):
+        os.remove(savepoint)
+    _put(work, out)
+    return Result(course, measurement, logits, () if dev is None else dev.labels)
+
+
+def write_tuned(bundle: Opened, out: str, base: Optional[str] = None, binary: bool = False) -> None:
+    """Write the model as the trial fine-tuned it, without training: what a bundle of differences is put together to.
+
+    Raises:
+        BundleProblem, FileExistsError, OSError: as ``run_bundle``.
+    """
+    out = _new_folder(out)
+    model = load_model(bundle, base, "tuned")
+    work = partial_folder(out)
+    os.makedirs(work, exist_ok=True)
+    save_model(bundle, model, work, binary)
+    _put(work, out)
+
+
+def _new_folder(out: str) -> str:
+    out = os.path.abspath(out)
+    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
+        raise FileExistsError("--out {} exists and is not empty; name a new folder, or remove it first".format(out))
+    return out
+
+
+def _put(work: str, out: str) -> None:
+    """What is whole takes its place."""
+    if os.path.isdir(out):
+        os.rmdir(out)
+    os.replace(work, out)
+
+
+class _Saving(NamedTuple):
+    """Where and when savepoints are written."""
+
+    path: str
+    identity: str
+    every_s: float
+    stopping: Callable[[], bool]
+
+
+def _rows(bundle: Opened, path: Optional[str]) -> Optional[Rows]:
+    phase = bundle.phase
+    task = bundle.says["settings"]["job"]["task"]
+    return None if path is None else read_rows(path, phase["labels"], task, phase["columns"])
+
+
+def _identity(bundle: Opened, options: Options, epochs: float) -> str:
+    """Of everything that decides what a step learns."""
+    says = [bundle.says["digest"], file_digest(options.train), epochs]
+    return hashlib.sha256(json.dumps(says).encode()).hexdigest()
+
+
+def _micro_batch(bundle: Opened, options: Options, tell: Tell) -> Tuple[Optional[int], float]:
+    """The micro-batch size and the predicted peak with it."""
+    predicted = bundle.phase["predicted"]
+    peaks = predicted["peaks"]
+    if options.micro_batch_size is not None:
+        fitting = [peak for size, peak in peaks if size is not None and size >= options.micro_batch_size]
+        return options.micro_batch_size, float(fitting[-1] if fitting else peaks[0][1])
+    budget = available_mib() if options.max_memory_mib is None else options.max_memory_mib
+    size, peak, fits = fitting_micro_batch(peaks, budget)
+    if not fits and budget is not None:
+        tell("even the smallest micro-batch is predicted to take {:.0f} MiB, of {:.0f} MiB".format(peak, budget))
+    elif size != peaks[0][0] and budget is not None:
+        tell("micro-batches of {}, to stay within {:.0f} MiB".format(size, budget))
+    return size, peak
+
+
+def _train(
+    bundle: Opened, model: nn.Module, ids: List[List[int]], rows: Rows, epochs: float, micro: Optional[int],
+    on_step: Watch, saving: _Saving, options: Options, tell: Tell,
+) -> Course:  # fmt: skip
+    """The FAR phase with smaller and smaller micro-batches as long as memory runs out; the model is merged again."""
+    phase, layout = bundle.phase, ModelLayout.from_dict(bundle.phase["layout"])
+    size = micro or phase["plan"]["micro_batch_size"]
+    while True:
+        reset_peak()
+        reconfigured(bundle, model)
+        try:
+            return train_phase(
+                model, phase["plan"], ids, rows.labels, phase["learning_rate"], epochs, phase["batch_size"],
+                phase["tokenizer"]["pad_id"], phase["seed"], size, on_step, saving.path, saving.identity,
+                saving.every_s, saving.stopping,
+            )  # fmt: skip
+        except ValueError as error:
+            raise FileExistsError(
+                "{} can't be gone on with: {}; remove that folder to start again".format(
+                    os.path.dirname(saving.path), error
+                )
+            ) from error
+        except (MemoryError, RuntimeError) as error:
+            rows_at_once = size or phase["batch_size"]
+            if not is_out_of_memory(error) or rows_at_once == 1:
+                raise
+            size = rows_at_once // 2
+            tell("memory ran out with {} rows at once; going on with {}".format(rows_at_once, size))
+        finally:
+            merge(model, layout)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        _restart(bundle, model, options)
+
+
+def _restart(bundle: Opened, model: nn.Module, options: Options) -> None:
+    """The start weights again: a step that memory ran out in may have changed some already."""
+    fresh = load_model(bundle, options.base)
+    model.load_state_dict(fresh.state_dict())

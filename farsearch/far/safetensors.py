@@ -1,0 +1,170 @@
+"""Safetensors files, read and written by torch and the standard library alone: old Pythons have no package for them.
+
+A file is eight bytes with the size of its header, the header (JSON: type, shape and place of each tensor), and the
+tensors' bytes one after another. The format's own rules are all checked before a byte of a tensor is read, so that a
+header can't make the reader take more memory than the file has, or hand out the same bytes twice.
+"""
+
+import json
+import os
+import struct
+from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["load", "metadata", "read", "save"]
+
+_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+_SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+_MOST_HEADER = 100000000
+"""Bytes of a header, as in the format's reference implementation."""
+
+Entry = Tuple[str, torch.dtype, List[int], int, int]
+"""Name, type and shape of a tensor, and where its bytes begin and end behind the header."""
+
+
+def load(path: str) -> Dict[str, Tensor]:
+    """All tensors of a file by name.
+
+    Raises:
+        OSError: when it can't be read.
+        ValueError: when it breaks the format.
+    """
+    return dict(read(path))
+
+
+def read(path: str) -> Iterator[Tuple[str, Tensor]]:
+    """The tensors of a file, one at a time, so that never more than one lives beside what they are put into."""
+    with open(path, "rb") as file:
+        entries, _, data = _header(file, os.fstat(file.fileno()).st_size)
+        for name, dtype, shape, begin, end in entries:
+            file.seek(data + begin)
+            buffer = bytearray(end - begin)
+            if file.readinto(buffer) != end - begin:
+                raise ValueError("the file was cut while it was read")
+            # an empty buffer has no address
+            flat = torch.frombuffer(buffer, dtype=dtype) if buffer else torch.empty(0, dtype=dtype)
+            yield name, flat.reshape(shape)
+
+
+def metadata(path: str) -> Dict[str, str]:
+    """What a file says beside its tensors."""
+    with open(path, "rb") as file:
+        return _header(file, os.fstat(file.fileno()).st_size)[1]
+
+
+def _header(file: BinaryIO, size: int) -> Tuple[List[Entry], Dict[str, str], int]:
+    """The tensors in the order of their bytes, the metadata, and where the bytes begin."""
+    start = file.read(8)
+    if len(start) < 8:
+        raise ValueError("it has {} bytes, too few for a header".format(len(start)))
+    (length,) = struct.unpack("<Q", start)
+    if length > min(size - 8, _MOST_HEADER):
+        raise ValueError("its header claims {} bytes, of {} that there are".format(length, size - 8))
+    try:
+        header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_without_repeats)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise ValueError("its header is no JSON") from error
+    if not isinstance(header, dict):
+        raise ValueError("its header is no table")
+    said = header.pop("__metadata__", {})
+    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+        raise ValueError("its metadata are no texts")
+    entries = sorted((_entry(name, entry) for name, entry in header.items()), key=lambda entry: entry[3:])
+    place = 0
+    for name, _, _, begin, end in entries:
+        if begin != place:
+            raise ValueError("the bytes of {!r} begin at {}, not at {}".format(name, begin, place))
+        place = end
+    if place != size - 8 - length:
+        raise ValueError("its tensors take {} bytes, of {} that there are".format(place, size - 8 - length))
+    return entries, said, 8 + length
+
+
+def _without_repeats(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("its header names something twice")
+    return found
+
+
+def _entry(name: str, entry: Any) -> Entry:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError("{!r} has not type, shape and place".format(name))
+    kind, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(kind, str) or kind not in _TYPES:
+        raise ValueError("{!r} has the unknown type {!r}".format(name, kind))
+    if not _counts(shape) or not _counts(place) or len(place) != 2:
+        raise ValueError("{!r} has a shape or a place that are no whole numbers".format(name))
+    elements = 1
+    for count in shape:
+        elements *= count
+    begin, end = place
+    if end - begin != elements * _SIZES[kind]:
+        raise ValueError("{!r} takes {} bytes, its shape needs {}".format(name, end - begin, elements * _SIZES[kind]))
+    return name, _TYPES[kind], shape, begin, end
+
+
+def _counts(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+
+
+def save(path: str, tensors: Mapping[str, Tensor], said: Optional[Mapping[str, str]] = None) -> None:
+    """Write tensors, whole or not at all: what lay at ``path`` stays until all is on the disk.
+
+    Raises:
+        OSError: when the disk refuses.
+        ValueError: for a type that the format has not.
+    """
+    header: Dict[str, Any] = {}
+    if said:
+        header["__metadata__"] = dict(said)
+    place = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _NAMES:
+            raise ValueError("{!r} is of {}, which the format has not".format(name, tensor.dtype))
+        kind = _NAMES[tensor.dtype]
+        size = tensor.numel() * _SIZES[kind]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(header).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    temporary = "{}.part".format(path)
+    with open(temporary, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            file.write(_bytes(tensor))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(os.path.dirname(os.path.abspath(path)))
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    # numpy knows no bfloat16
+    plain = flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat
+    return plain.numpy().tobytes()
+
+
+def _sync_folder(folder: str) -> None:
+    """A renamed file is on the disk when its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

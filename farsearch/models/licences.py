@@ -1,0 +1,41 @@
+"""Under which terms a pre-trained model may be used: what its folder says, or what is known of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import yaml
+
+from farsearch.models.load import ModelSource
+
+__all__ = ["licence_of"]
+
+_KNOWN: Mapping[str, str] = MappingProxyType(
+    {
+        "minilm": "apache-2.0",
+        "sentence-transformers/all-MiniLM-L6-v2": "apache-2.0",
+        "distilbert-base-uncased": "apache-2.0",
+        "distilbert/distilbert-base-uncased": "apache-2.0",
+        "bert-base-uncased": "apache-2.0",
+        "google-bert/bert-base-uncased": "apache-2.0",
+        "google/bert_uncased_L-2_H-128_A-2": "apache-2.0",
+    }
+)
+"""As their model cards on the hub say (read in 2026)."""
+
+
+def licence_of(source: ModelSource) -> str | None:
+    """The licence in the front matter of the model's own card, or a known one; None where nobody says."""
+    card = Path(source.location) / "README.md"
+    if card.is_file():
+        text = card.read_text(encoding="utf-8", errors="replace")
+        front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
+        try:
+            said = yaml.safe_load(front)
+        except yaml.YAMLError:
+            said = None
+        if isinstance(said, dict) and isinstance(said.get("license"), str):
+            return str(said["license"])
+    return _KNOWN.get(source.name)

@@ -1,0 +1,61 @@
+"""How a study was made, and how it goes on: as commands. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from farsearch.records import StudySnapshot
+
+__all__ = ["made_by", "resume_command"]
+
+_FLAGS = {
+    "device": "--device",
+    "task": "--task",
+    "model": "--model",
+    "data_dir": "--data-dir",
+    "space": "--space",
+    "train_samples": "--train-samples",
+    "epochs": "--epochs",
+    "batch_size": "--batch-size",
+    "max_length": "--max-length",
+    "seed": "--seed",
+    "max_memory_mib": "--max-memory",
+    "max_time_s": "--max-time",
+    "device_samples": "--device-samples",
+    "prime_on": "--prime-on",
+    "plan": "--plan",
+}
+"""Options of ``run`` by what the study keeps of them."""
+
+
+def made_by(snapshot: StudySnapshot) -> str | None:
+    """The command that the study was last run with, as it was typed; None where the study does not say."""
+    command = snapshot.meta.get("command")
+    return command if isinstance(command, str) else None
+
+
+def resume_command(snapshot: StudySnapshot) -> str | None:
+    """The command that goes on with the study, with every option of its job spelt out, or repeats it elsewhere.
+
+    What says how the search is carried out and not what is searched (sampler, workers, storage) is not in it.
+
+    Returns:
+        None where another version made the study and did not keep its options.
+    """
+    options = snapshot.meta.get("options")
+    if not isinstance(options, Mapping):
+        return None
+    words = ["farsearch", "run"]
+    for key, flag in _FLAGS.items():
+        if options.get(key) is not None:
+            words += [flag, _text(options[key])]
+    for key, value in dict(options.get("fixed") or {}).items():
+        words += ["--set", f"{key}={_text(value)}"]
+    return shlex.join([*words, "--study", snapshot.name, "--n-trials", str(snapshot.n_trials)])
+
+
+def _text(value: Any) -> str:
+    """As the command line reads it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

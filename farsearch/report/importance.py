@@ -1,0 +1,163 @@
+"""What the metric, the memory and the time of a study's trials hang on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+from farsearch.report.section import BLUE, Section, canvas, quiet
+from farsearch.select import objectives
+from farsearch.tables import metric_title
+
+__all__ = ["Importance", "importance", "importance_section"]
+
+Array = NDArray[np.float64]
+
+_TREES = 64
+_MOST = 256
+"""Trials that a tree is made from, and tried on, at most: more say the same and take longer."""
+_LEAST = 12
+"""Trials under which a forest says nothing."""
+_TRUST = 0.1
+"""Share of the differences that a forest must foretell for its importances to mean anything."""
+_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What a forest says of one objective.
+
+    Attributes:
+        explained: share of the variance that the trees foretell of trials that they have not seen; at most 1.
+        shares: by hyperparameter, how much of the forest's accuracy goes when it is shuffled; they add up to 1, or
+            are all 0.
+    """
+
+    explained: float
+    shares: Mapping[str, float]
+
+
+def importance(features: Mapping[str, Sequence[float]], values: Sequence[float]) -> Importance:
+    """Breiman's importance by permutation (Random Forests, 2001): measured on what each tree was not made from.
+
+    Args:
+        features: of the trials, by name.
+        values: the objective of each.
+    """
+    from sklearn.tree import DecisionTreeRegressor  # two seconds that other pictures need not wait for
+
+    names, draw = list(features), np.random.default_rng(0)
+    x, y = np.array([features[name] for name in names], dtype=np.float32).T, np.array(values, dtype=np.float64)
+    y = (y - y.mean()) / (y.std() or 1.0)
+    sums, counts, losses = np.zeros(len(y)), np.zeros(len(y)), np.zeros(len(names))
+    for seed in range(_TREES):
+        inside = draw.integers(len(y), size=min(len(y), _MOST))
+        outside = draw.permutation(np.setdiff1d(np.arange(len(y)), inside))[:_MOST]
+        if not len(outside):
+            continue
+        tree = DecisionTreeRegressor(max_features=0.5, min_samples_leaf=2, random_state=seed).fit(x[inside], y[inside])
+        # as they are, then with one column after the other shuffled: a tree is quick, but each call of it is not
+        seen = np.repeat(x[outside][None], 1 + len(names), axis=0)
+        for i in range(len(names)):
+            seen[1 + i, :, i] = draw.permutation(seen[0, :, i])
+        told = tree.predict(seen.reshape(-1, len(names))).reshape(1 + len(names), -1)
+        sums[outside] += told[0]
+        counts[outside] += 1
+        errors = np.square(told - y[outside]).mean(axis=1)
+        losses += errors[1:] - errors[0]
+    met = counts > 0
+    explained = 1.0 - float(np.square(sums[met] / counts[met] - y[met]).mean()) if met.any() and y.any() else 0.0
+    gains = np.maximum(losses, 0.0)
+    return Importance(explained, dict(zip(names, (gains / (gains.sum() or 1.0)).tolist(), strict=True)))
+
+
+def importance_section(snapshot: StudySnapshot) -> Section | None:
+    """A bar for each hyperparameter and objective."""
+    trials = [(t, c) for t in snapshot.complete if t.config is not None and (c := objectives(t)) is not None]
+    features = _features([t for t, _ in trials])
+    if not features:
+        return None
+    if len(trials) < _LEAST:
+        title = f"Which hyperparameters matter can't be told from {len(trials)} trials"
+        return Section("importance", title, f"It takes at least {_LEAST} complete trials that fit.")
+    titles = (metric_title(snapshot.metric_name), "Memory", "Time")
+    columns = [[costs[i] for _, costs in trials] for i in range(3)]
+    found = {title: importance(features, column) for title, column in zip(titles, columns, strict=True)}
+    words = ", ".join(f"{title.lower()} {100 * max(one.explained, 0.0):.0f} %" for title, one in found.items())
+    note = f"By forests fitted to {len(trials):,} trials. Of trials they have not seen they foretell: {words}."
+    return Section("importance", _title(titles[0], found), note, _draw(found))
+
+
+def _title(metric: str, found: Mapping[str, Importance]) -> str:
+    told = [
+        f"{title if i == 0 else title.lower()} hangs on {_first(one)}"
+        for i, (title, one) in enumerate(found.items())
+        if one.explained >= _TRUST
+    ]
+    if found[metric].explained < _TRUST:
+        told.insert(0, f"What {metric.lower()} hangs on can't be told yet")
+    return ", ".join(told)
+
+
+def _first(one: Importance) -> str:
+    name = max(one.shares, key=lambda key: one.shares[key])
+    return f"{name} ({100 * one.shares[name]:.0f} %)"
+
+
+def _draw(found: Mapping[str, Importance]) -> Any:
+    """Panels side by side that share their rows, the most important for the metric first."""
+    total = {name: sum(one.shares[name] for one in found.values()) for one in found.values() for name in one.shares}
+    names = sorted(
+        sorted(total, key=lambda name: -total[name])[:_ROWS], key=lambda n: -next(iter(found.values())).shares[n]
+    )
+    height, left = 0.21 * len(names) + 0.15, 0.18 + 0.066 * max(map(len, names))
+    figure, first = canvas(height, left=left, top=0.28, bottom=0.5)
+    place = first.get_position()
+    gap, width = 0.045, (place.width - 0.09) / len(found)
+    rows, most = np.arange(len(names)), 105 * max(max(one.shares.values()) for one in found.values())
+    for i, (title, one) in enumerate(found.items()):
+        axes = first if i == 0 else figure.add_axes((0, 0, 1, 1))
+        axes.set_position((place.x0 + i * (width + gap), place.y0, width, place.height))
+        quiet(axes)
+        trusted = one.explained >= _TRUST
+        axes.barh(rows, [100 * one.shares[name] for name in names], color=BLUE if trusted else "#d5d5d5", height=0.66)
+        axes.set_title(title if trusted else f"{title}: ?", fontsize=9, loc="left")
+        axes.set_yticks(rows, names if i == 0 else [])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(0, most)
+        axes.locator_params(axis="x", nbins=3)
+        axes.tick_params(axis="y", length=0)
+    figure.text(
+        place.x0 + place.width / 2, 0.08 / (height + 0.78), "share of the importance (%)", ha="center", fontsize=9
+    )
+    return figure
+
+
+def _features(trials: Sequence[TrialRecord]) -> dict[str, list[float]]:
+    """What was searched, by name: what is the same in all trials is left out, what always goes together is one."""
+    configs = [trial.config for trial in trials if trial.config is not None]
+    if not configs:
+        return {}
+    columns: dict[str, list[float]] = {
+        "learning rate": [c.learning_rate for c in configs],
+        "epochs": [c.epochs for c in configs],
+        "priming": [c.priming_epochs for c in configs],
+        **_fractions(configs),
+        "embeddings": [float(c.frozen_embeddings) for c in configs],
+        "attention": [float(c.frozen_attention_layers) for c in configs],
+        "bottom layers": [float(c.frozen_bottom_layers) for c in configs],
+    }
+    return {name: column for name, column in columns.items() if len(set(column)) > 1}
+
+
+def _fractions(configs: Sequence[FarConfig]) -> dict[str, list[float]]:
+    if all(len(set(c.frozen_fractions)) == 1 for c in configs):
+        return {"frozen fraction": [c.frozen_fractions[0] for c in configs]}
+    return {
+        f"layer {i}": list(column) for i, column in enumerate(zip(*(c.frozen_fractions for c in configs), strict=True))
+    }

@@ -1,0 +1,284 @@
+"""The front as a picture that answers to the mouse and to fingers. Uses plotly."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, cycle
+from typing import Any
+
+import plotly.io
+
+from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.report.points import (
+    BESIDE,
+    BUDGET,
+    INK,
+    LINE,
+    MEMORY_AXIS,
+    QUIET,
+    Points,
+    metric_axis,
+    metric_limits,
+)
+from farsearch.report.section import name_of
+from farsearch.tables import human_memory, human_metric, human_time, mean_frozen
+
+__all__ = ["front_picture"]
+
+_BASELINES = ("square", "diamond", "triangle-up", "cross", "pentagon", "star", "hexagon", "x")
+"""Symbols of the baselines, in their order: those of the picture on paper."""
+
+
+_BAR = {
+    "orientation": "h", "x": 0, "xanchor": "left", "xpad": 0, "y": 1.01, "yanchor": "bottom", "len": 0.8, "ypad": 0,
+    "thickness": 9, "outlinewidth": 0, "nticks": 6, "title": {"side": "top", "font": {"size": 12}},
+}  # fmt: skip
+"""The scale of the colours: above the picture, where a phone has room for it."""
+
+
+_NAMED = 20
+"""Points of the front up to which each bears its number; of more one would hide the other."""
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One objective: its values in the picture's unit, its title, its range, and where the study's bound is."""
+
+    values: Callable[[Iterable[TrialRecord]], list[float]]
+    title: str
+    short: str
+    range: tuple[float, float]
+    bound: float | None = None
+    bound_text: str = ""
+    better: Callable[[float, float], float] = min
+
+    @property
+    def floor(self) -> float:
+        """Where that stands which lies far below: just above the lower edge."""
+        return self.range[0] + 0.02 * (self.range[1] - self.range[0])
+
+
+def front_picture(snapshot: StudySnapshot, points: Points) -> str:
+    """The front in three views: metric against memory, metric against time, time against memory.
+
+    The third objective is the colour. What lies in the shaded part does not fit, what lies far below the rest stands on
+    the lower edge. A ``div`` with plotly's script, which
+    is nearly 5 MB, and needs no network.
+    """
+    views = _views(snapshot, points)
+    figure = {
+        "data": _start(_traces(snapshot, points), views[0][1]["data"]),
+        "layout": _layout(views),
+    }
+    buttons_shown = [["zoom2d", "pan2d", "resetScale2d", "toImage"]]
+    config = {"responsive": True, "displaylogo": False, "modeBarButtons": buttons_shown}
+    page: str = plotly.io.to_html(
+        figure, config, full_html=False, include_plotlyjs=True, default_height="620px", validate=False, div_id="front"
+    )
+    return page
+
+
+def _views(snapshot: StudySnapshot, points: Points) -> list[tuple[str, dict[str, Any]]]:
+    """What each button changes, by its label."""
+    metric = _Axis(points.metrics, metric_axis(snapshot), metric_axis(snapshot), metric_limits(points), better=max)
+    memory = _axis(points.memories, points, MEMORY_AXIS, "memory (MiB)", snapshot.budget_mib, human_memory)
+    bound, unit = snapshot.settings.max_time_s, points.unit
+    time = _axis(
+        points.times, points, f"time on the device ({unit}, predicted)", f"time ({unit})",
+        None if bound is None else bound / points.seconds, lambda value: human_time(value * points.seconds),
+    )  # fmt: skip
+    return [
+        ("by memory", _view(points, memory, metric, time)),
+        ("by time", _view(points, time, metric, memory)),
+        ("costs", _view(points, memory, time, metric)),
+    ]
+
+
+def _axis(
+    values: Callable[[Iterable[TrialRecord]], list[float]],
+    points: Points,
+    title: str,
+    short: str,
+    bound: float | None,
+    human: Callable[[float], str],
+) -> _Axis:
+    """A cost's axis: room for the bound where it is near."""
+    shown = values(points.all)
+    width = max(max(shown) - min(shown), 0.05 * max(shown)) or 1.0
+    low, high = min(shown) - 0.06 * width, max(shown) + 0.06 * width
+    if bound is not None and max(shown) <= bound <= high + width:
+        high = bound + 0.08 * width
+    return _Axis(values, title, short, (low, high), bound, "" if bound is None else f"fits up to {human(bound)}")
+
+
+def _view(points: Points, x: _Axis, y: _Axis, colour: _Axis) -> dict[str, Any]:
+    """Coordinates and colours of the traces, and what changes in the layout."""
+    ordered: Sequence[TrialRecord] = sorted(points.front, key=lambda trial: x.values([trial])[0])
+    best = list(accumulate(y.values(ordered), y.better))
+    fits = [trial for trial in points.others if trial.feasible is not False]
+    too_large = [trial for trial in points.others if trial.feasible is False]
+    groups: list[Sequence[TrialRecord]] = [fits, too_large, points.front, *([trial] for trial in points.baselines)]
+    shades, floor = colour.values(points.all), y.floor
+    margin = 0.0 if max(shades) > min(shades) else 0.05 * abs(max(shades)) or 1.0
+    scale = {
+        "cmin": min(shades) - margin,
+        "cmax": max(shades) + margin,
+        "reversescale": colour.better is min,
+        "colorbar.title.text": f"colour: {colour.short}",
+    }
+    return {
+        "data": {
+            "x": [x.values(ordered), *(x.values(group) for group in groups)],
+            "y": [best, *([max(value, floor) for value in y.values(group)] for group in groups)],
+            "marker.color": [None, QUIET, QUIET, *(colour.values(group) for group in groups[2:])],
+            **{f"marker.{key}": [None] * 3 + [value] * (len(groups) - 2) for key, value in scale.items()},
+            "error_y.visible": [False, False, False, y.better is max, *(False for _ in points.baselines)],
+        },
+        "layout": {
+            "xaxis.title.text": x.title,
+            "xaxis.range": list(x.range),
+            "yaxis.title.text": y.title,
+            "yaxis.range": list(y.range),
+            "shapes": [*_shapes(x, "x"), *_shapes(y, "y")],
+            "annotations": [*_notes(x, "x"), *_notes(y, "y")],
+        },
+    }
+
+
+def _shapes(axis: _Axis, name: str) -> list[dict[str, Any]]:
+    """The bound as a line, and what does not fit as a shaded part."""
+    low, high = axis.range
+    if axis.bound is None or axis.bound > high:
+        return []
+    other = "y" if name == "x" else "x"
+    across = {f"{other}ref": "paper", f"{other}0": 0, f"{other}1": 1, "layer": "below"}
+    start = max(axis.bound, low)
+    # far beyond the picture, so that the shade does not end where somebody zooms out
+    region = {f"{name}0": start, f"{name}1": high + 10 * (high - low), "fillcolor": BUDGET, "opacity": 0.08}
+    line = {f"{name}0": start, f"{name}1": start, "line": {"color": BUDGET, "dash": "dash", "width": 1.5}}
+    return [
+        {"type": "rect", "line": {"width": 0}, **across, **region},
+        {"type": "line", **across, **line},
+    ]
+
+
+def _notes(axis: _Axis, name: str) -> list[dict[str, Any]]:
+    """The bound in words: at its line, or with an arrow towards it where it is outside."""
+    if axis.bound is None:
+        return []
+    low, high = axis.range
+    inside, text = low <= axis.bound <= high, html.escape(axis.bound_text)
+    style: dict[str, Any] = {"showarrow": False, "font": {"color": BUDGET, "size": 12}, "yanchor": "top"}
+    if name == "x":
+        text = text if inside else f"{text} →" if axis.bound > high else f"← {text}"
+        place = {"x": axis.bound} if inside else {"xref": "paper", "x": 1}
+        return [{**style, "text": text, "xanchor": "right", "yref": "paper", "y": 1, **place}]
+    text = text if inside else f"{text} ↑" if axis.bound > high else f"{text} ↓"
+    place = {"y": axis.bound} if inside else {"yref": "paper", "y": 1}
+    return [{**style, "text": text, "xanchor": "left", "xref": "paper", "x": 0, **place}]
+
+
+def _layout(views: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """For a phone's width first: colours and legend lie above and below the picture and not beside it."""
+    axis = {"gridcolor": "#ececec", "zeroline": False}
+    buttons = [{"label": label, "method": "update", "args": [view["data"], view["layout"]]} for label, view in views]
+    layout: dict[str, Any] = {
+        "xaxis": dict(axis),
+        "yaxis": dict(axis),
+        "legend": {"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0, "font": {"size": 12}},
+        "margin": {"t": 100, "r": 8, "l": 54, "b": 10},
+        "plot_bgcolor": "white",
+        "hovermode": "closest",
+        "updatemenus": [
+            {
+                "type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1.27, "yanchor": "top",
+                "pad": {"t": 0, "l": 0}, "buttons": buttons, "bgcolor": "white", "bordercolor": "#bdbdbd",
+                "font": {"size": 11},
+            }
+        ],
+    }  # fmt: skip
+    for key, value in views[0][1]["layout"].items():
+        _set(layout, key, value)
+    return layout
+
+
+def _start(traces: list[dict[str, Any]], data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The traces as the first view has them."""
+    for key, values in data.items():
+        for trace, value in zip(traces, values, strict=True):
+            if value is not None:
+                _set(trace, key, value)
+    return traces
+
+
+def _set(table: dict[str, Any], key: str, value: Any) -> None:
+    """Sets ``a.b.c`` in nested tables, as plotly's updates name it."""
+    *above, last = key.split(".")
+    for name in above:
+        table = table.setdefault(name, {})
+    table[last] = value
+
+
+def _traces(snapshot: StudySnapshot, points: Points) -> list[dict[str, Any]]:
+    """The line, the others that fit and that do not, the front and each baseline, without what depends on the view."""
+    fits = [trial for trial in points.others if trial.feasible is not False]
+    too_large = [trial for trial in points.others if trial.feasible is False]
+    errors = {"type": "data", "array": points.errors(points.front), "color": "#c4c4c4", "thickness": 1.4, "width": 0}
+    shaded = {"colorscale": "Cividis"}
+    bar = {"showscale": True, "colorbar": dict(_BAR)}
+    ink = {"symbol": _symbols(points, points.front, "circle"), "size": 13, "line": {"color": INK, "width": 1}}
+    line = {"mode": "lines", "name": "best within this", "line": {"shape": "hv", "color": LINE}, "hoverinfo": "skip"}
+    front = {
+        "mode": "markers+text" if len(points.front) <= _NAMED else "markers",
+        "text": [str(trial.number) for trial in points.front],
+        "textposition": "top center",
+        "error_y": errors,
+    }
+    traces = [
+        {"type": "scatter", **line, "showlegend": bool(points.front)},
+        _marks(snapshot, "other trials", fits, {"symbol": _symbols(points, fits, "circle-open"), "size": 8}),
+        _marks(snapshot, "does not fit", too_large, {"symbol": "x-thin-open", "size": 8}),
+        _marks(snapshot, "front, by trial", points.front, {**ink, **shaded, **bar}) | front,
+    ]
+    for trial, symbol in zip(points.baselines, cycle(_BASELINES), strict=False):
+        marker = {"symbol": symbol, "size": 11, "line": {"color": BESIDE, "width": 2}, **shaded, "showscale": False}
+        (metric,) = points.metrics([trial])
+        low = f" ({metric:.3g})" if metric < metric_limits(points)[0] else ""
+        traces.append(_marks(snapshot, f"{name_of(trial)}{low}", [trial], marker))
+    return traces
+
+
+def _symbols(points: Points, trials: Sequence[TrialRecord], symbol: str) -> list[str]:
+    """``symbol``, or a triangle for what lies so far below that it stands on the lower edge."""
+    floor = metric_limits(points)[0]
+    low = "triangle-down-open" if symbol.endswith("-open") else "triangle-down"
+    return [low if metric < floor else symbol for metric in points.metrics(trials)]
+
+
+def _marks(snapshot: StudySnapshot, name: str, trials: Sequence[TrialRecord], marker: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": html.escape(name),
+        "marker": marker,
+        "customdata": [_hover(snapshot, trial) for trial in trials],
+        "hovertemplate": "%{customdata}<extra></extra>",
+        "showlegend": bool(trials),
+    }
+
+
+def _hover(snapshot: StudySnapshot, trial: TrialRecord) -> str:
+    lines = [
+        f"<b>{html.escape(name_of(trial))}</b>",
+        html.escape(human_metric(snapshot.metric_name, trial.metric, trial.metric_error)),
+        f"{human_memory(trial.peak_memory_mib)}, {human_time(trial.wall_time_s)}",
+    ]
+    if trial.config is not None:
+        fractions = " ".join(f"{fraction:.2f}" for fraction in trial.config.canonical().frozen_fractions)
+        lines.append(f"frozen by layer: {fractions}, mean {100 * mean_frozen(trial.config):.0f} %")
+        lines.append(f"learning rate {trial.config.learning_rate:.2g}, priming {trial.config.priming_epochs:g} epochs")
+    elif trial.baseline is not None:
+        lines.append(f"learning rate {trial.baseline.learning_rate:.2g}")
+    return "<br>".join(lines)

@@ -1,0 +1,178 @@
+"""What the points of a front are: what is frozen in each layer, and what their memory and time consist of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.report.points import BUDGET, Points, points_of
+from farsearch.report.section import PARTS, Section, canvas, name_of, spread_over
+from farsearch.tables import human_memory, human_time, operation_title
+
+__all__ = ["frozen_section", "memory_section", "time_section"]
+
+_ROW_IN = 0.23
+_PROCESS = "process"
+_REST = "other"
+
+
+def frozen_section(snapshot: StudySnapshot) -> Section | None:
+    """The share of frozen neurons by layer as a heat map, a row for each point of the front."""
+    trials = spread_over(snapshot)
+    configs = [trial.config.canonical() for trial in trials if trial.config is not None]
+    if not configs:
+        return None
+    layers = len(configs[0].frozen_fractions)
+    shares = np.array([[float(c.frozen_embeddings), *c.frozen_fractions] for c in configs])
+    figure, axes = canvas(_ROW_IN * len(trials) + 0.1, left=0.72, bottom=0.45)
+    axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=125, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.7 else "#262626"
+        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+    attention = [(1 + i, row) for row, c in enumerate(configs) for i in range(c.frozen_attention_layers)]
+    if attention:
+        columns, rows = zip(*attention, strict=True)
+        place = np.array(columns) - 0.36, np.array(rows) - 0.3
+        axes.scatter(*place, marker="s", s=7, color=BUDGET, linewidths=0)
+    axes.set_xticks(range(1 + layers), ["emb.", *map(str, range(layers))])
+    axes.set_yticks(range(len(trials)), [name_of(trial) for trial in trials])
+    if layers > 8:
+        axes.tick_params(axis="x", labelsize=7.5)
+    axes.set_xlabel("layer, from the bottom (% of it frozen)")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    red = " A red corner: its attention is frozen too." * bool(attention)
+    return Section("frozen", _frozen_title(shares[:, 1:]), f"From the least memory to the most.{red}", figure)
+
+
+def _frozen_title(shares: np.ndarray[Any, Any]) -> str:
+    """Which layers the front freezes most and least."""
+    means = 100 * shares.mean(axis=0)
+    most, least = int(means.argmax()), int(means.argmin())
+    if means[most] - means[least] < 1:
+        return f"The front freezes every layer alike: {means[most]:.0f} % of its neurons"
+    return (
+        f"The front freezes most in layer {most} ({means[most]:.0f} %), least in layer {least} ({means[least]:.0f} %)"
+    )
+
+
+def memory_section(snapshot: StudySnapshot) -> Section | None:
+    """What the peak memory of each point consists of, the process's own share first."""
+    trials = _with_parts(snapshot, "memory")
+    if not trials:
+        return None
+    parts = [_memory_parts(trial) for trial in trials]
+    names = _largest(parts, first=_PROCESS)
+    figure, axes = _bars(trials, [_merged(part, names) for part in parts], names)
+    axes.set_xlabel("peak memory (MiB, predicted)")
+    _draw_budget(axes, snapshot.budget_mib)
+    own = [part for trial, part in zip(trials, parts, strict=True) if trial.baseline is None] or parts
+    beside = ", then what the front is compared with" * bool(snapshot.baselines)
+    return Section(
+        "memory",
+        _difference(own, human_memory) or f"The largest part of the memory is {_main(own)}",
+        f"What the peak consists of, from the least memory to the most{beside}.",
+        figure,
+    )
+
+
+def time_section(snapshot: StudySnapshot) -> Section | None:
+    """What the time on the device of each point consists of."""
+    trials, points = _with_parts(snapshot, "time"), points_of(snapshot)
+    if not trials:
+        return None
+    parts = [{operation_title(name): value for name, value in trial.time.items()} for trial in trials]
+    names = _largest(parts)
+    figure, axes = _bars(trials, [_merged(_scaled(part, points), names) for part in parts], names)
+    axes.set_xlabel(f"time on the device ({points.unit}, predicted)")
+    own = [part for trial, part in zip(trials, parts, strict=True) if trial.baseline is None] or parts
+    words = _difference(own, human_time)
+    return Section("time", f"Most of the time goes into {_main(own)}", f"{words}." if words else "", figure)
+
+
+def _with_parts(snapshot: StudySnapshot, kind: str) -> list[TrialRecord]:
+    shown = (*spread_over(snapshot), *points_of(snapshot).baselines)
+    return [trial for trial in shown if math.fsum(getattr(trial, kind).values()) > 0]
+
+
+def _memory_parts(trial: TrialRecord) -> dict[str, float]:
+    """The tensors' parts, and what the process takes beside them."""
+    process = (trial.peak_memory_mib or 0.0) - math.fsum(trial.memory.values())
+    return {_PROCESS: max(process, 0.0), **trial.memory}
+
+
+def _scaled(parts: Mapping[str, float], points: Points) -> dict[str, float]:
+    return {name: value / points.seconds for name, value in parts.items()}
+
+
+def _largest(parts: Sequence[Mapping[str, float]], first: str | None = None) -> list[str]:
+    """The parts that are drawn by name, the largest first, the rest as one."""
+    totals: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            totals[name] = totals.get(name, 0.0) + value
+    ordered = sorted(totals, key=lambda name: (name != first, -totals[name]))
+    room = len(PARTS) - 1
+    return ordered if len(ordered) <= room else [*ordered[:room], _REST]
+
+
+def _merged(part: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """The values of ``names`` in their order; what has no name of its own is the last."""
+    named = [part.get(name, 0.0) for name in names if name != _REST]
+    rest = math.fsum(value for name, value in part.items() if name not in names)
+    return [*named, rest] if _REST in names else named
+
+
+def _bars(trials: Sequence[TrialRecord], values: Sequence[Sequence[float]], names: Sequence[str]) -> tuple[Any, Axes]:
+    """A lying bar for each trial, in parts, with a legend above."""
+    lines = (len(names) + 2) // 3
+    longest = max(len(name_of(trial)) for trial in trials)
+    figure, axes = canvas(_ROW_IN * len(trials) + 0.1, left=0.2 + 0.066 * longest, top=0.08 + 0.2 * lines, right=0.2)
+    places, start = np.arange(len(trials)), np.zeros(len(trials))
+    colours = [*PARTS[: len(names) - 1], PARTS[-1] if names[-1] == _REST else PARTS[len(names) - 1]]
+    for column, colour in zip(np.array(values).T, colours, strict=True):
+        axes.barh(places, column, left=start, color=colour, height=0.68)
+        start = start + column
+    axes.set_yticks(places, [name_of(trial) for trial in trials])
+    axes.set_ylim(len(trials) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    handles = [Patch(color=colour, label=name) for name, colour in zip(names, colours, strict=True)]
+    figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(0.01, 1.0), ncols=3, frameon=False, fontsize=8.5,
+        handlelength=0.9, handletextpad=0.5, columnspacing=1.2, labelspacing=0.3, borderaxespad=0.1,
+    )  # fmt: skip
+    return figure, axes
+
+
+def _draw_budget(axes: Axes, budget_mib: float) -> None:
+    """Where the device's memory ends, if that is near."""
+    if budget_mib <= 1.6 * axes.get_xlim()[1]:
+        axes.set_xlim(0, max(axes.get_xlim()[1], 1.03 * budget_mib))
+        axes.axvline(budget_mib, color=BUDGET, linestyle=(0, (5, 4)), linewidth=1.2)
+        axes.axvspan(budget_mib, axes.get_xlim()[1], color=BUDGET, alpha=0.08, linewidth=0)
+
+
+def _main(parts: Sequence[Mapping[str, float]]) -> str:
+    """The largest part over all points, with its share."""
+    name = _largest(parts)[0]
+    total = math.fsum(math.fsum(part.values()) for part in parts)
+    return f"{name} ({100 * math.fsum(part.get(name, 0.0) for part in parts) / total:.0f} %)"
+
+
+def _difference(parts: Sequence[Mapping[str, float]], human: Any) -> str:
+    """The part in which the points differ most; an empty string where they don't."""
+    spans = {
+        name: (min(values), max(values))
+        for name in {name for part in parts for name in part}
+        if (values := [part.get(name, 0.0) for part in parts])
+    }
+    name, (low, high) = max(sorted(spans.items()), key=lambda item: item[1][1] - item[1][0])
+    return f"The points differ most in: {name}, {human(low)} to {human(high)}" if human(low) != human(high) else ""

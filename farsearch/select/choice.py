@@ -1,0 +1,255 @@
+"""One trial of a study, by what is wanted of it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from farsearch.errors import BadInput, NoFeasibleTrial
+from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.select.front import Objectives, costs_of, members, objectives
+from farsearch.select.plans import PLAN_GOALS, under_plan
+from farsearch.select.words import Paired, figures, reason
+from farsearch.tables import human_difference, human_memory, human_metric, human_time
+
+__all__ = ["Choice", "Intent", "Preference", "choose"]
+
+Preference = Literal["knee", "accuracy", "memory", "time"]
+
+_POINT = 0.01
+"""Of a metric between -1 and 1."""
+_ROUNDING = 1e-9
+"""By which a metric may miss a bound: 0.905 - 0.9 is above 0.005."""
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What is wanted of a trial. Where all is None, the knee of the front.
+
+    Attributes:
+        prefer: ``knee`` is the compromise: each objective is brought to 0 (best) … 1 (worst of the trials to choose
+            from), and the trial nearest to 0, 0, 0 is taken; of equally near ones the one that is primed least, then
+            the one that needs the least memory, then the first. ``accuracy``, ``memory`` and ``time`` take the best in
+            that objective; of several, the one that is better in the others.
+        within: points, hundredths of the metric, that a trial may lie below the best one. Of those, the cheapest is
+            taken: the least product of memory and time, as of a balanced step plan; or what ``prefer`` says.
+        max_memory_mib, max_time_s, min_metric: bounds that come before all else: the best is the best within them. A
+            ``min_metric`` of at most 1 is the metric itself, a larger one is in points: 0.915 and 91.5 are the same.
+        trial: by number, on the front or not.
+        plan: every trial is taken under this step plan, as ``under_plan`` has it.
+
+    Raises:
+        BadInput: for values that break a rule, or ask for different things.
+    """
+
+    prefer: Preference | None = None
+    within: float | None = None
+    max_memory_mib: float | None = None
+    max_time_s: float | None = None
+    min_metric: float | None = None
+    trial: int | None = None
+    plan: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.prefer is not None and self.prefer != "knee" and self.prefer not in _ORDERS:
+            raise BadInput(f"preference {self.prefer!r} is unknown; it must be knee, accuracy, memory, time")
+        if self.min_metric is not None and self.min_metric > 100:
+            raise BadInput(f"--min-metric {self.min_metric:g} is above 100 points; give 91.5 or 0.915")
+        if self.within is not None and self.prefer == "accuracy":
+            raise BadInput(
+                f"--within {self.within:g} gives accuracy away and --prefer accuracy does not; give one of them"
+            )
+        others = {"--prefer": self.prefer, "--within": self.within, **self.bounds}
+        for name, value in others.items():
+            if self.trial is not None and value is not None:
+                given = f"{value:g}" if isinstance(value, float) else value
+                raise BadInput(f"--trial {self.trial} and {name} {given} ask for different things; give one of them")
+
+    @property
+    def bounds(self) -> Mapping[str, float | None]:
+        """By the names of their options."""
+        return {"--max-memory": self.max_memory_mib, "--max-time": self.max_time_s, "--min-metric": self.min_metric}
+
+    @property
+    def least_metric(self) -> float | None:
+        """``min_metric`` as the metric itself."""
+        if self.min_metric is None or self.min_metric <= 1:
+            return self.min_metric
+        return self.min_metric * _POINT
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen trial.
+
+    Attributes:
+        reason: two lines: why this one, and what its neighbours on the front would cost or gain.
+        derived: the trial's plan, with its peak and time, is not the one that the study chose for it.
+    """
+
+    trial: TrialRecord
+    reason: str
+    derived: bool = False
+
+
+def choose(snapshot: StudySnapshot, intent: Intent, paired: Paired | None = None) -> Choice:
+    """The trial that serves an intent best, with the reason.
+
+    Args:
+        paired: errors of the differences of two trials' metrics; without it they are taken as independent.
+
+    Raises:
+        NoFeasibleTrial: when the front is empty, or no trial on it keeps the bounds; the nearest is named.
+        BadInput: when there is no trial of that number or it was not trained to its end, or for an unknown plan.
+    """
+    study = snapshot if intent.plan is None else under_plan(snapshot, intent.plan)
+    if intent.trial is not None:
+        trial, why, best = _numbered(study, intent.trial), "asked for", None
+        why += ", on the front" if trial.on_front else f", {_why_not(study, trial)}"
+    else:
+        trial, why, best = _wanted(study, intent)
+    derived = study.trials is not snapshot.trials and trial.plan != _numbered(snapshot, trial.number).plan
+    beside = [] if best is None else [best]
+    return Choice(trial, reason(study, trial, why, paired, derived, beside), derived)
+
+
+def _numbered(snapshot: StudySnapshot, number: int) -> TrialRecord:
+    trial = next((trial for trial in snapshot.trials if trial.number == number), None)
+    if trial is None:
+        known = f"0 to {max(t.number for t in snapshot.trials)}" if snapshot.trials else "none yet"
+        raise BadInput(f"trial {number} is not in study {snapshot.name}; it has {known}")
+    if trial.state != "complete":
+        reason = f" ({trial.reason})" if trial.reason else ""
+        raise BadInput(f"trial {number} is {trial.state}{reason} and has no result; choose a complete one")
+    return trial
+
+
+def _wanted(snapshot: StudySnapshot, intent: Intent) -> tuple[TrialRecord, str, TrialRecord | None]:
+    """The trial that serves an intent best, why, and what it was compared with to be taken."""
+    front = members(snapshot)
+    if not front:
+        raise NoFeasibleTrial(f"study {snapshot.name} has no trial on its front to choose from; run more trials first")
+    able = [trial for trial in front if not _misses(snapshot, trial, intent)]
+    if not able:
+        raise NoFeasibleTrial(_nothing(snapshot, front, intent))
+    bounds = _told(snapshot, intent)
+    among = f"{len(able)} on the front{f' with {bounds}' if bounds else ''}"
+    if intent.within is None:
+        trial, what = _best(able, intent.prefer or "knee")
+        return trial, f"{what} of {among}", None
+    top, _ = _best(able, "accuracy")
+    least = (top.metric or 0.0) - intent.within * _POINT - _ROUNDING
+    near = [trial for trial in able if (trial.metric or 0.0) >= least]
+    trial, what = _best(near, intent.prefer or "cheapest")
+    if len(near) == 1:
+        return trial, f"best metric of {among}, with no other within {intent.within:g} points", top
+    return (
+        trial,
+        f"{what} of the {len(near)} within {intent.within:g} points of trial {top.number}, the best of {among}",
+        top,
+    )
+
+
+_ORDERS: dict[str, tuple[Callable[[Objectives], tuple[float, ...]], str]] = {
+    "accuracy": (lambda c: c, "best metric"),
+    "memory": (lambda c: (c[1], c[0], c[2]), "least memory"),
+    "time": (lambda c: (c[2], c[0], c[1]), "least time"),
+    "cheapest": (lambda c: (c[1] * c[2], c[0], c[1]), "least memory × time"),
+}
+
+
+def _best(trials: Sequence[TrialRecord], prefer: str) -> tuple[TrialRecord, str]:
+    """The best of some trials, and in what."""
+    if prefer == "knee":
+        distances = _distances(trials)
+        knee = min(trials, key=lambda t: (distances[t.number], _primed(t), t.peak_memory_mib, t.number))
+        return knee, "nearest to the best of all three objectives,"
+    order, what = _ORDERS[prefer]
+    return min(trials, key=lambda t: (*order(costs_of(t)), t.number)), what
+
+
+def _distances(trials: Sequence[TrialRecord]) -> dict[int, float]:
+    """Euclidean distance to the ideal point by trial, objectives scaled by their range among the trials.
+
+    Rounded to nine digits, so that points that are equally near but for the order of an addition count as equal.
+    """
+    columns = list(zip(*(costs_of(trial) for trial in trials), strict=True))
+    lows = [min(column) for column in columns]
+    spans = [max(column) - min(column) for column in columns]
+    return {trial.number: round(math.hypot(*map(_share, costs_of(trial), lows, spans)), 9) for trial in trials}
+
+
+def _share(value: float, low: float, span: float) -> float:
+    return (value - low) / span if span > 0 else 0.0
+
+
+def _primed(trial: TrialRecord) -> float:
+    """How long a trial was primed: in steps where they are known, else in epochs."""
+    if trial.priming is not None:
+        return trial.priming.steps
+    return trial.config.priming_epochs if trial.config is not None else 0.0
+
+
+def _why_not(snapshot: StudySnapshot, trial: TrialRecord) -> str:
+    """Why a complete trial is not on the front."""
+    if not trial.feasible:
+        return "not on the front because it does not fit the device or the study's bounds"
+    costs = objectives(trial)
+    better = [t.number for t in members(snapshot) if costs is not None and all(map(_le, costs_of(t), costs))]
+    return (
+        f"not on the front: trial {better[0]} is as good or better in all three objectives"
+        if better
+        else "off the front"
+    )
+
+
+def _le(a: float, b: float) -> bool:
+    return a <= b
+
+
+def _misses(snapshot: StudySnapshot, trial: TrialRecord, intent: Intent) -> list[tuple[float, str]]:
+    """By what share of each bound a trial misses it, and that in words; nothing where it keeps all."""
+    metric, memory, time = trial.metric or 0.0, trial.peak_memory_mib or 0.0, trial.wall_time_s or 0.0
+    found = []
+    if intent.max_memory_mib is not None and memory > intent.max_memory_mib:
+        found.append((memory / intent.max_memory_mib - 1, human_memory(memory - intent.max_memory_mib, signed=True)))
+    if intent.max_time_s is not None and time > intent.max_time_s:
+        found.append((time / intent.max_time_s - 1, human_time(time - intent.max_time_s, signed=True)))
+    least = intent.least_metric
+    if least is not None and metric < least - _ROUNDING:
+        found.append(((least - metric) / abs(least or 1.0), human_difference(snapshot.metric_name, metric - least)))
+    return found
+
+
+def _told(snapshot: StudySnapshot, intent: Intent) -> str:
+    """The bounds in words."""
+    told = [] if intent.max_memory_mib is None else [f"at most {human_memory(intent.max_memory_mib)}"]
+    told += [] if intent.max_time_s is None else [f"at most {human_time(intent.max_time_s)}"]
+    told += (
+        [] if intent.least_metric is None else [f"at least {human_metric(snapshot.metric_name, intent.least_metric)}"]
+    )
+    return " and ".join(told)
+
+
+def _nothing(snapshot: StudySnapshot, front: Sequence[TrialRecord], intent: Intent) -> str:
+    """That no trial keeps the bounds, which one is nearest to them, and what would help."""
+    misses = {trial.number: _misses(snapshot, trial, intent) for trial in front}
+    nearest = min(front, key=lambda trial: (sum(share for share, _ in misses[trial.number]), trial.number))
+    off = " and ".join(text for _, text in misses[nearest.number])
+    helps = next((goal for goal in PLAN_GOALS if intent.plan is None and _satisfied(snapshot, intent, goal)), None)
+    return (
+        f"no trial on the front of {snapshot.name} has {_told(snapshot, intent)}; the nearest is trial "
+        f"{nearest.number} ({figures(snapshot, nearest)}), off by {off}; loosen a bound"
+        f"{f', or give --plan {helps}, under which there is one' if helps else ''}"
+    )
+
+
+def _satisfied(snapshot: StudySnapshot, intent: Intent, plan: str) -> bool:
+    """Whether a trial keeps the bounds under another plan."""
+    with contextlib.suppress(BadInput, NoFeasibleTrial):
+        _wanted(under_plan(snapshot, plan), replace(intent, plan=plan))
+        return True
+    return False

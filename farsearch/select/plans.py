@@ -1,0 +1,78 @@
+"""The study as it would be under another step plan: a training is priced under all exact ones, which learn the same.
+
+Nothing is priced here: a derived trial has another plan, peak, time and energy, and the metric that was measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from farsearch.errors import BadInput
+from farsearch.records import PlanPrice, StudySnapshot, TrialRecord
+from farsearch.select.front import pareto_front
+
+__all__ = ["PLAN_GOALS", "under_plan"]
+
+PLAN_GOALS: Mapping[str, Callable[[PlanPrice], tuple[float, ...]]] = {
+    "memory": lambda price: (price.peak_memory_mib, price.wall_time_s),
+    "time": lambda price: (price.wall_time_s, price.peak_memory_mib),
+    "balanced": lambda price: (price.peak_memory_mib * price.wall_time_s,),
+}
+"""What a plan can be chosen for, as ``run --plan`` does: the least peak, time, or product of both."""
+
+
+def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
+    """The study with each trial under the plan that is named, or under the one that serves a goal best.
+
+    A trial that runs under that plan already stays as it is. One that was not priced under it is on no front.
+
+    Args:
+        plan: ``memory``, ``time``, ``balanced``, or a plan's name as ``show`` has it: ``store``, ``recompute``,
+            ``store+checkpointing``.
+
+    Raises:
+        BadInput: where no trial was priced under that plan.
+    """
+    names = {_key(price.plan.summary): price.plan.summary for trial in snapshot.trials for price in trial.plans}
+    if plan not in PLAN_GOALS and _key(plan) not in names:
+        known = [*PLAN_GOALS, *(name.replace(" ", "") for name in names.values())]
+        raise BadInput(f"no trial of {snapshot.name} was priced under the plan {plan!r}; give {', '.join(known)}")
+    if not names:
+        raise BadInput(f"no trial of {snapshot.name} was priced under other plans; choose one without --plan")
+    trials = [_derived(trial, plan) for trial in snapshot.trials]
+    front = pareto_front(trials)
+    shown = tuple(dataclasses.replace(trial, on_front=trial.number in front) for trial in trials)
+    return dataclasses.replace(snapshot, trials=shown)
+
+
+def _key(name: str) -> str:
+    return name.replace(" ", "")
+
+
+def _derived(trial: TrialRecord, plan: str) -> TrialRecord:
+    """The trial under that plan, or not feasible where it has no price for it."""
+    if plan in PLAN_GOALS:
+        # among the plans with which it fits, and by the least peak where it fits with none
+        fitting = [price for price in trial.plans if price.feasible]
+        found = min(fitting or trial.plans, key=PLAN_GOALS[plan if fitting else "memory"], default=None)
+    else:
+        found = next((price for price in trial.plans if _key(price.plan.summary) == _key(plan)), None)
+    if found is None:
+        return dataclasses.replace(trial, feasible=None)
+    if found.plan == trial.plan:
+        return trial
+    # the breakdowns and ranges are those of the plan that they were made for; power does not depend on the plan
+    joules = trial.energy_j and trial.wall_time_s and trial.energy_j * found.wall_time_s / trial.wall_time_s
+    return dataclasses.replace(
+        trial,
+        plan=found.plan,
+        peak_memory_mib=found.peak_memory_mib,
+        wall_time_s=found.wall_time_s,
+        feasible=found.feasible,
+        energy_j=joules,
+        peak_memory_range_mib=None,
+        wall_time_range_s=None,
+        memory={},
+        time={},
+    )

@@ -1,0 +1,144 @@
+"""Verification: chosen points of the front, and what they are compared with, trained again with other seeds.
+
+A search judges by one seed, a sample of the rows, and a validation split. Here each point is trained on all rows and
+scored on the official development set. It is the only place that trains a trial again. What came out is kept in a
+sibling study, one finished trial a point and seed, added whole when its training has ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from farsearch.baselines import METHODS, price_method, train_method
+from farsearch.cost.plans import ordinary_plan, quickest
+from farsearch.cost.price import Cost, Pricer
+from farsearch.errors import BadInput, TrialError
+from farsearch.records import Baseline, StudySnapshot, TrialRecord, Verification
+from farsearch.study.results import changed, priced_record, results_of
+from farsearch.study.search import Search
+from farsearch.study.siblings import SiblingWatcher, finished, keep_once
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.store import storage_errors
+from farsearch.tasks.split import Split, draw_training
+from farsearch.training import Bench
+
+__all__ = ["Point", "verify"]
+
+PriceOf = Callable[[Bench], Pricer]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is trained again: a trial of the search, or one of its baselines."""
+
+    record: TrialRecord
+
+    @property
+    def trial(self) -> int | None:
+        """Number in the search, None for a baseline."""
+        return None if self.record.baseline is not None else self.record.number
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        return f"trial {self.record.number}" if self.record.baseline is None else self.record.baseline.title
+
+
+def verify(
+    search: Search,
+    points: Sequence[Point],
+    seeds: int,
+    train_samples: int | None,
+    price_of: PriceOf,
+    watcher: SiblingWatcher,
+) -> StudySnapshot:
+    """Train the points with so many other seeds, but for what the study's sibling has already.
+
+    Args:
+        search: of the study, as for a worker.
+        seeds: each is trained with the seeds that follow the study's own.
+        train_samples: rows to train on, drawn by each seed; None for the whole training file.
+        price_of: prices the job that a bench trains.
+
+    Returns:
+        The study, with what was verified.
+
+    Raises:
+        BadInput: for more rows than there are.
+        MissingResource: when the sibling can't be written any more; what is finished is kept.
+        KeyboardInterrupt: when it was interrupted; only the training in work is done again.
+    """
+    job, rows = search.bench.job, len(search.bench.data.train)
+    samples = rows if train_samples is None else train_samples
+    if samples > rows:
+        raise BadInput(f"{samples} training samples are more than the {rows} rows of the training file; ask for fewer")
+    sibling = search.store.open_sibling(search.study, "verified")
+    wanted = [(seed, point) for seed in range(job.seed + 1, job.seed + 1 + seeds) for point in points]
+    with storage_errors(search.store.where):
+        done = finished(sibling, _key_of)
+        left = [pair for pair in wanted if _key(pair[1], pair[0], samples) not in done]
+        sibling.set_user_attr("n_trials", len(done) + len(left))
+    number = len(wanted) - len(left)
+    for seed in dict.fromkeys(seed for seed, _ in left):
+        bench = _bench(search, seed, samples)
+        pricer = price_of(bench)
+        for point in [point for of, point in left if of == seed]:
+            number += 1
+            record, cost = _priced(point, Verification(point.trial, seed, samples), pricer, search)
+            watcher.training_started(f"{point.title}, seed {seed}", number, len(wanted), cost)
+            kept, snapshot = keep_once(sibling, search.store, _trained(record, bench, watcher), _key_of)
+            watcher.training_ended(kept, snapshot)
+    return snapshot_of(search.study)
+
+
+def _bench(search: Search, seed: int, samples: int) -> Bench:
+    """A bench for one seed. Nothing is held out: the development set is what counts."""
+    old = search.bench
+    rows = draw_training(old.data.train, samples, seed)
+    job = dataclasses.replace(old.job, seed=seed, train_samples=len(rows), validation_samples=0)
+    micro = old.primings.micro_batch_size
+    return Bench(job, old.source, old.data, Split(rows, ()), search.store.cache, micro)
+
+
+def _priced(point: Point, verification: Verification, pricer: Pricer, search: Search) -> tuple[TrialRecord, Cost]:
+    """What is about to be trained, with what it costs on the device."""
+    baseline, config = point.record.baseline, point.record.config
+    if baseline is not None:
+        plan, cost = ordinary_plan(pricer.profile), price_method(METHODS[baseline.method], baseline.epochs, pricer)
+    else:
+        assert config is not None
+        plan, cost = pricer.best(config, search.goal)
+    said = {"verifies": verification.to_dict(), "baseline": None if baseline is None else baseline.to_dict()}
+    return changed(priced_record(0, config, plan, cost), **said), cost
+
+
+def _trained(record: TrialRecord, bench: Bench, watcher: SiblingWatcher) -> TrialRecord:
+    """The record with what came out. A training that could not be finished is a record too."""
+    baseline, config, plan = record.baseline, record.config, record.plan
+    try:
+        if baseline is not None:
+            method = METHODS[baseline.method]
+            rate, epochs = baseline.learning_rate, baseline.epochs
+            outcome = train_method(method, rate, epochs, bench, watcher.step, watcher.note)
+        else:
+            assert config is not None
+            assert plan is not None
+            outcome = bench.run(config, quickest(plan), watcher.step, watcher.note)
+    except TrialError as error:
+        return changed(record, state="pruned", reason=str(error))
+    return changed(record, state="complete", **results_of(outcome))
+
+
+_Key = tuple[int | None, Baseline | None, int, int]
+
+
+def _key(point: Point, seed: int, samples: int) -> _Key:
+    return point.trial, point.record.baseline, seed, samples
+
+
+def _key_of(record: TrialRecord) -> _Key:
+    what = record.verifies
+    assert what is not None
+    return what.trial, record.baseline, what.seed, what.train_samples

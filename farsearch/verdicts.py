@@ -1,0 +1,231 @@
+"""What a verification says: which points are better than what costs less, and whether the search ranked them well.
+
+Pure: everything is computed from a snapshot's records.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.tables import Row, human_memory, human_metric, human_time
+
+__all__ = ["Agreement", "Verdict", "agreement_text", "rank_agreement", "verdict_json", "verdict_rows", "verdicts"]
+
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A point of the front, or a baseline, over several seeds.
+
+    Attributes:
+        title: ``trial 7``, or the baseline's.
+        trial: its number in the search, None for a baseline.
+        searched: the metric that the search had, on its validation rows.
+        scores: the metric on the official development set by seed.
+        failed: trainings that could not be finished.
+        train_samples: rows that they were trained on.
+        not_better_than: title of a point that costs less and is no worse beyond noise; None where there is none.
+        judged: whether there were enough seeds to tell.
+        cheapest: nothing that was verified costs less in both.
+    """
+
+    title: str
+    trial: int | None
+    searched: float | None
+    scores: Mapping[int, float]
+    failed: int
+    train_samples: int
+    peak_memory_mib: float
+    wall_time_s: float
+    not_better_than: str | None = None
+    judged: bool = False
+    cheapest: bool = False
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds; not a number where none was finished."""
+        return statistics.fmean(self.scores.values()) if self.scores else math.nan
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of one training over seeds, None with fewer than two."""
+        return statistics.stdev(self.scores.values()) if len(self.scores) > 1 else None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the search's metric ranks the trials as their verification does.
+
+    Attributes:
+        tau: Kendall's tau-b, 1 for the same order, -1 for the opposite one.
+        trials: so many were compared.
+        train_samples: rows of the search's trainings, and of the verification's.
+    """
+
+    tau: float
+    trials: int
+    train_samples: tuple[int, int]
+
+
+def verdicts(snapshot: StudySnapshot) -> list[Verdict]:
+    """The verified points with the most rows that any was verified with: trials by memory, then baselines.
+
+    A point's advantage over one that needs no more memory and no more time is noise unless it is positive with 95 %
+    confidence: Student's t interval of the mean difference, paired by seed.
+    """
+    most = max((_samples(record) for record in snapshot.verified), default=0)
+    groups: dict[str, list[TrialRecord]] = {}
+    for record in snapshot.verified:
+        if _samples(record) == most:
+            groups.setdefault(_title(record), []).append(record)
+    found = [_verdict(snapshot, title, records) for title, records in groups.items()]
+    found.sort(key=lambda verdict: (verdict.trial is None, verdict.peak_memory_mib, verdict.wall_time_s))
+    return [_judged(verdict, found) for verdict in found]
+
+
+def _samples(record: TrialRecord) -> int:
+    return 0 if record.verifies is None else record.verifies.train_samples
+
+
+def _title(record: TrialRecord) -> str:
+    if record.baseline is not None:
+        return record.baseline.title
+    assert record.verifies is not None
+    return f"trial {record.verifies.trial}"
+
+
+def _verdict(snapshot: StudySnapshot, title: str, records: Sequence[TrialRecord]) -> Verdict:
+    first = records[0]
+    assert first.verifies is not None
+    scores = {r.verifies.seed: r.metric for r in records if r.metric is not None and r.verifies is not None}
+    return Verdict(
+        title=title,
+        trial=first.verifies.trial,
+        searched=_searched(snapshot, first),
+        scores=scores,
+        failed=len(records) - len(scores),
+        train_samples=first.verifies.train_samples,
+        peak_memory_mib=first.peak_memory_mib or 0.0,
+        wall_time_s=first.wall_time_s or 0.0,
+    )
+
+
+def _searched(snapshot: StudySnapshot, record: TrialRecord) -> float | None:
+    assert record.verifies is not None
+    if record.baseline is not None:
+        return next((b.metric for b in snapshot.baselines if b.baseline == record.baseline), None)
+    return next((t.metric for t in snapshot.trials if t.number == record.verifies.trial), None)
+
+
+def _judged(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
+    """The verdict with what costs less and is no worse, the cheapest of such."""
+    cheaper = [other for other in others if _costs_less(other, verdict)]
+    gains = {other.title: _gain(verdict, other) for other in cheaper}
+    beaten = [title for title, gain in gains.items() if gain is not None and gain[0] <= 0]
+    return Verdict(
+        **{
+            **vars(verdict),
+            "not_better_than": beaten[0] if beaten else None,
+            "judged": all(gain is not None for gain in gains.values()),
+            "cheapest": not cheaper,
+        }
+    )
+
+
+def _costs_less(one: Verdict, other: Verdict) -> bool:
+    costs = [(one.peak_memory_mib, other.peak_memory_mib), (one.wall_time_s, other.wall_time_s)]
+    return all(a <= b for a, b in costs) and any(a < b for a, b in costs)
+
+
+def _gain(verdict: Verdict, other: Verdict) -> tuple[float, float] | None:
+    """Ends of the 95 % interval of the mean difference over common seeds; None with fewer than two of them."""
+    common = sorted(verdict.scores.keys() & other.scores.keys())
+    if len(common) < 2:
+        return None
+    differences = np.array([verdict.scores[seed] - other.scores[seed] for seed in common])
+    middle, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(common))
+    reach = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(common) - 1)) * error
+    return middle - reach, middle + reach
+
+
+def rank_agreement(snapshot: StudySnapshot) -> Agreement | None:
+    """How well the search's metric, on fewer rows and one seed, ranks the verified trials; None with under three."""
+    pairs = [(v.searched, v.mean) for v in verdicts(snapshot) if v.trial is not None and v.scores]
+    known = [(searched, mean) for searched, mean in pairs if searched is not None]
+    if len(known) < 3:
+        return None
+    tau = float(stats.kendalltau(*zip(*known, strict=True)).statistic)
+    rows = max(_samples(record) for record in snapshot.verified)
+    # ties on one side alone leave it undefined: nothing was ranked
+    return Agreement(0.0 if math.isnan(tau) else tau, len(known), (snapshot.settings.job.train_samples, rows))
+
+
+def agreement_text(snapshot: StudySnapshot) -> str:
+    """The rank agreement in a sentence for people; empty where it is not known."""
+    found = rank_agreement(snapshot)
+    if found is None:
+        return ""
+    few, many = found.train_samples
+    subset = f"the search's {few:,} rows" if few < many else "the search"
+    return (
+        f"{subset} and the verification's {many:,} agree on the order of {found.trials} trials with Kendall's tau "
+        f"{found.tau:+.2f} (1: the same order, 0: none)"
+    )
+
+
+def verdict_rows(snapshot: StudySnapshot) -> list[Row]:
+    """One row for each verified point."""
+    name = snapshot.metric_name
+    return [
+        {
+            "point": verdict.title,
+            "development set": human_metric(name, verdict.mean, verdict.deviation) if verdict.scores else "",
+            "seeds": f"{len(verdict.scores)}" + (f", {verdict.failed} failed" if verdict.failed else ""),
+            "search's": human_metric(name, verdict.searched),
+            "memory": human_memory(verdict.peak_memory_mib),
+            "time": human_time(verdict.wall_time_s),
+            "advantage": _advantage(verdict),
+        }
+        for verdict in verdicts(snapshot)
+    ]
+
+
+def _advantage(verdict: Verdict) -> str:
+    if verdict.not_better_than is not None:
+        return f"noise: no better than {verdict.not_better_than}, which costs less"
+    if verdict.cheapest:
+        return "nothing costs less"
+    return "beyond noise" if verdict.judged else "too few seeds to tell"
+
+
+def verdict_json(snapshot: StudySnapshot) -> dict[str, Any]:
+    """Verdicts and agreement for programs."""
+    found = rank_agreement(snapshot)
+    return {
+        "verified": [
+            {
+                "title": verdict.title,
+                "trial": verdict.trial,
+                "mean": None if math.isnan(verdict.mean) else verdict.mean,
+                "deviation": verdict.deviation,
+                "scores": {str(seed): score for seed, score in sorted(verdict.scores.items())},
+                "train_samples": verdict.train_samples,
+                "searched": verdict.searched,
+                "peak_memory_mib": verdict.peak_memory_mib,
+                "wall_time_s": verdict.wall_time_s,
+                "not_better_than": verdict.not_better_than,
+                "judged": verdict.judged,
+            }
+            for verdict in verdicts(snapshot)
+        ],
+        "rank_agreement": None if found is None else {"kendall_tau": found.tau, "trials": found.trials},
+    }

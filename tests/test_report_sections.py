@@ -1,0 +1,293 @@
+"""The sections of a report: what each finds in a study that was made so that the finding is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import random
+import shlex
+
+import click
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farsearch.cli import cli
+from farsearch.records import (
+    Baseline,
+    FarConfig,
+    LossPoint,
+    PrimingReport,
+    StudySnapshot,
+    TrialRecord,
+    Verification,
+)
+from farsearch.report import make_report
+from farsearch.report.command import made_by, resume_command
+from farsearch.report.course import course_section, curves_section, hypervolumes
+from farsearch.report.importance import importance, importance_section
+from farsearch.report.layers import frozen_section, memory_section, time_section
+from farsearch.report.measured import measured_section, pairs_of
+from farsearch.report.section import FEW, Section, spread_over
+from farsearch.report.trust import selection_section, verified_points, verified_section
+from farsearch.select import pareto_front
+from tests.factories import make_baselines, make_measurement, make_settings, make_snapshot, make_trial
+
+OPTIONS = {
+    "task": "sst2", "device": "jetson-nano", "model": "minilm", "space": "default", "data_dir": "/some where/SST-2",
+    "train_samples": 512, "epochs": 1.0, "batch_size": 8, "max_length": None, "seed": 3,
+    "fixed": {"learning_rate": 1e-4, "frozen_embeddings": True}, "max_memory_mib": 1200.5, "max_time_s": None,
+    "device_samples": 4096, "prime_on": "device", "plan": "memory",
+}  # fmt: skip
+"""What a study keeps of what its user asked for."""
+
+
+def _found(section: Section | None) -> Section:
+    assert section is not None
+    return section
+
+
+def _with_config(number: int, *fractions: float, **changes: object) -> TrialRecord:
+    config = dataclasses.replace(FarConfig(fractions, 1e-4, 1.0), **changes)
+    return make_trial(number, 0.8 + 0.01 * number, 1000.0 + 100 * number, 200.0 - number, config=config)
+
+
+def test_the_heat_map_holds_what_is_frozen_in_every_layer() -> None:
+    """A row for each point, a column for the embeddings and each layer; a frozen bottom is frozen as a whole."""
+    trials = [_with_config(0, 0.0, 0.9, 1.0, frozen_bottom_layers=1), _with_config(1, 0.0, 0.5, 1.0)]
+    section = _found(frozen_section(make_snapshot(*trials, front={0, 1})))
+    assert section.figure is not None
+    axes = section.figure.axes[0]
+    shown = np.asarray(axes.images[0].get_array())
+    assert shown.tolist() == [[100, 100, 90, 100], [0, 0, 50, 100]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["trial 0", "trial 1"]
+    assert section.title == "The front freezes most in layer 2 (100 %), least in layer 0 (50 %)"
+    assert "attention" in section.words
+
+
+def test_a_long_front_is_drawn_from_end_to_end_in_few_rows() -> None:
+    """More points than can be read: an even choice, with both ends, in order."""
+    trials = [_with_config(i, 0.1, 0.9) for i in range(50)]
+    chosen = spread_over(make_snapshot(*trials, front=set(range(50))))
+    numbers = [trial.number for trial in chosen]
+    assert len(numbers) == len(set(numbers)) == FEW
+    assert (numbers[0], numbers[-1]) == (0, 49)
+    assert numbers == sorted(numbers)
+
+
+def test_the_parts_of_a_bar_add_up_to_the_peak() -> None:
+    """The process takes what the tensors do not; what separates the points is named with its range."""
+    light, heavy = make_trial(0, 0.8, 1000.0, 100.0), make_trial(1, 0.9, 1300.0, 120.0)
+    light = dataclasses.replace(light, memory={"parameters": 100.0, "saved": 200.0})
+    heavy = dataclasses.replace(heavy, memory={"parameters": 100.0, "saved": 500.0})
+    section = _found(memory_section(make_snapshot(light, heavy, front={0, 1}, baselines=make_baselines())))
+    assert section.title == "The points differ most in: saved, 200 MiB to 500 MiB"
+    assert section.figure is not None
+    axes = section.figure.axes[0]
+    ends = {round(bar.get_x() + bar.get_width(), 6) for bar in axes.patches if hasattr(bar, "get_width")}
+    assert {700.0, 1000.0, 1300.0, 1700.0, 950.0} <= ends
+    assert [label.get_text() for label in axes.get_yticklabels()][2:] == ["full fine-tuning", "LoRA r=8"]
+
+
+def test_time_is_drawn_in_its_unit_and_named_as_people_do() -> None:
+    """Classes of operations have words; the bars are in minutes where the front is."""
+    trial = dataclasses.replace(make_trial(0, 0.8, 1000.0, 600.0), time={"gemm": 480.0, "bmm": 120.0})
+    section = _found(time_section(make_snapshot(trial, front={0})))
+    assert section.title == "Most of the time goes into matrix products (80 %)"
+    assert section.figure is not None
+    assert "(min, predicted)" in section.figure.axes[0].get_xlabel()
+    assert [bar.get_width() for bar in section.figure.axes[0].patches] == [8.0, 2.0]
+
+
+def test_hypervolume_rises_to_all_that_was_found() -> None:
+    """Dominated, stopped and infeasible trials add nothing; the last that adds is named."""
+    trials = [
+        make_trial(0, 0.80, 1000.0, 200.0),
+        make_trial(1, 0.79, 1100.0, 210.0),
+        make_trial(2, 0.95, 900.0, 100.0, feasible=False),
+        make_trial(3, 0.85, 1000.0, 190.0),
+        make_trial(4, None, 800.0, 100.0, state="pruned"),
+    ]
+    shares = hypervolumes(trials)
+    assert shares[0] == shares[1] == shares[2] < shares[3] == shares[4] == 1.0
+    section = _found(course_section(make_snapshot(*trials, front={3})))
+    assert section.title == "Nine tenths of what was found was there after 4 of 5 trials"
+    assert "Trial 3 was the last to add anything" in section.words
+    assert "1 trial was stopped early" in section.words
+    assert "peak memory 41" in section.words
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(1, 1e4), st.floats(1, 1e5)), min_size=1, max_size=25))
+def test_hypervolume_never_falls(values: list[tuple[float, float, float]]) -> None:
+    """Whatever is found: the shares rise from trial to trial and end at 1."""
+    shares = hypervolumes([make_trial(i, *value) for i, value in enumerate(values)])
+    assert shares == [] or shares[-1] == 1.0
+    assert all(a <= b * (1 + 1e-9) for a, b in itertools.pairwise(shares))
+
+
+def _study_of(count: int, noise: float = 0.0) -> StudySnapshot:
+    """Trials whose metric hangs on the learning rate alone and whose memory on layer 1 alone."""
+    draw, trials = random.Random(0), []
+    for i in range(count):
+        rate, fractions = 10 ** draw.uniform(-5, -3), (draw.random(), draw.random())
+        metric = draw.random() if noise else 0.9 - 0.1 * (math.log10(rate) + 4) ** 2
+        config = FarConfig(fractions, rate, 1.0)
+        trials.append(make_trial(i, metric, 2000 - 1000 * fractions[1], 100 + 100 * fractions[0], config=config))
+    return make_snapshot(*trials, front=pareto_front(trials))
+
+
+def test_importance_finds_what_objectives_hang_on() -> None:
+    """Each objective has its own hyperparameter, and the title says so; what never varies is not a candidate."""
+    section = _found(importance_section(_study_of(60)))
+    assert section.title.startswith("Accuracy hangs on learning rate (")
+    assert "memory hangs on layer 1 (" in section.title
+    assert "time hangs on layer 0 (" in section.title
+    assert section.figure is not None
+    names = [label.get_text() for label in section.figure.axes[0].get_yticklabels()]
+    assert names[0] == "learning rate"
+    assert set(names) == {"learning rate", "layer 0", "layer 1"}
+
+
+def test_importance_says_when_it_knows_nothing() -> None:
+    """A metric that is chance is foretold by no forest, and few trials by none at all."""
+    assert "What accuracy hangs on can't be told yet" in _found(importance_section(_study_of(60, noise=1.0))).title
+    few = _found(importance_section(_study_of(11)))
+    assert (few.title, few.figure) == ("Which hyperparameters matter can't be told from 11 trials", None)
+
+
+def test_importances_add_up_and_a_constant_explains_nothing() -> None:
+    """Shares of 1; a target that never varies leaves all of them at 0."""
+    features = {"a": [float(i) for i in range(40)], "b": [float(i % 3) for i in range(40)]}
+    found = importance(features, [2.0 * i for i in range(40)])
+    assert sum(found.shares.values()) == pytest.approx(1.0)
+    assert found.explained > 0.8
+    nothing = importance(features, [1.0] * 40)
+    assert (nothing.explained, set(nothing.shares.values())) == (0.0, {0.0})
+
+
+def test_curves_leave_out_what_is_no_number() -> None:
+    """A training that diverged keeps its finite points, and one without any is not drawn."""
+    bad = (LossPoint(1, 0.7), LossPoint(2, math.nan), LossPoint(3, 0.5))
+    trials = [make_trial(0, 0.8, 1.0, 1.0, curve=bad), make_trial(1, 0.8, 2.0, 2.0, curve=())]
+    section = _found(curves_section(make_snapshot(*trials, front={0})))
+    assert section.title == "The median loss on the front goes from 0.70 to 0.50"
+    assert section.figure is not None
+    assert len(section.figure.axes[0].lines) == 1
+
+
+def test_selection_names_the_trials_that_guess() -> None:
+    """As in ``show``, an agreement within 5 points of chance says nothing; unprimed trials do not count."""
+    overlaps = [(8, 0.31, 0.1), (8, 0.14, 0.1), (0, None, 0.1), (1, None, 0.1), (16, 0.16, 0.1)]
+    trials = [
+        make_trial(i, 0.8, 1000.0, 100.0, priming=PrimingReport(steps, 1.0, False, 0.4, half, chance))
+        for i, (steps, half, chance) in enumerate(overlaps)
+    ]
+    section = _found(selection_section(make_snapshot(*trials)))
+    assert section.title == "Selection is no better than random in 1 of 3 primed trials"
+    assert section.words.endswith("Red, no better than random: trial 1.")
+    good = _found(selection_section(make_snapshot(trials[0], trials[4])))
+    assert good.title == "Selection beats chance in all 2 primed trials"
+    assert selection_section(make_snapshot(trials[2], trials[3])) is None
+
+
+def test_on_another_device_only_boards_measure() -> None:
+    """The host's seconds are those of the device on ``local`` alone; without a measurement the report says so."""
+    study = make_snapshot()
+    assert pairs_of(study) == ([], [])
+    assert _found(measured_section(study)).title.startswith("Nothing was measured on jetson-nano yet")
+    measured = dataclasses.replace(study, measurements=(make_measurement(0), make_measurement(4, 1060.0)))
+    section = _found(measured_section(measured))
+    assert section.title == "Measured memory is 4 % above the prediction and time is 20 % below the prediction"
+    assert [row["trial"] for row in section.rows] == ["0", "4"]
+    assert (section.rows[0]["memory"], section.rows[0]["predicted"]) == ("1,030 MiB", "1,000 MiB")
+    assert "torch 1.10.0" in section.rows[0]["software"]
+
+
+def test_on_this_machine_the_host_measures() -> None:
+    """Memory of every complete trial; time only where the same work was priced as was done."""
+    trials = [make_trial(i, 0.8, 1000.0, 100.0, host_peak_mib=1100.0, host_seconds=90.0) for i in range(3)]
+    study = make_snapshot(*trials, settings=make_settings(device="local"))
+    memory, time = pairs_of(study)
+    assert {(pair.predicted, pair.measured) for pair in memory} == {(1000.0, 1100.0)}
+    assert {(pair.predicted, pair.measured) for pair in time} == {(100.0, 90.0)}
+    for changes in ({"device_samples": 9}, {"prime_on": "device"}):
+        other = dataclasses.replace(study, settings=make_settings(device="local", **changes))
+        assert [len(pairs) for pairs in pairs_of(other)] == [3, 0]
+
+
+def _verified(trial: TrialRecord, number: int | None, metrics: dict[int, float]) -> list[TrialRecord]:
+    return [
+        dataclasses.replace(trial, number=100 + seed, metric=metric, verifies=Verification(number, seed, 67_349))
+        for seed, metric in metrics.items()
+    ]
+
+
+def test_verified_points_have_mean_deviation_and_seeds() -> None:
+    """By point, whatever the order; a baseline after the trials; one seed has no deviation."""
+    lora = make_baselines()[1]
+    records = [
+        *_verified(lora, None, {1: 0.80, 2: 0.82}),
+        *_verified(make_trial(4, 0.9, 1.0, 1.0), 4, {2: 0.86, 1: 0.84, 3: 0.85}),
+        *_verified(make_trial(0, 0.9, 1.0, 1.0), 0, {1: 0.70}),
+    ]
+    study = make_snapshot(verified=tuple(records))
+    points = verified_points(study)
+    assert [point.name for point in points] == ["trial 4", "trial 0", "LoRA r=8"]
+    assert points[0].mean == pytest.approx(0.85)
+    assert points[0].deviation == pytest.approx(0.01)
+    assert list(points[0].metrics) == [1, 2, 3]
+    assert points[1].deviation is None
+    section = _found(verified_section(study))
+    assert section.title == "Trained again, trial 4 reaches 85.0 ± 1.0 % on the development set"
+    assert section.rows[0] == {"point": "trial 4", "accuracy": "85.0 ± 1.0 %", "seeds": "1 2 3", "rows": "67,349"}
+    assert verified_section(make_snapshot()) is None
+
+
+def _parsed(command: str) -> dict[str, object]:
+    """The options that ``run`` would get, as a study keeps them."""
+    program, *words = shlex.split(command)
+    assert program == "farsearch"
+    run = cli.commands[words[0]]
+    with run.make_context("run", words[1:]) as context:
+        assert isinstance(context, click.Context)
+        return context.params
+
+
+def test_the_command_that_goes_on_asks_for_the_same() -> None:
+    """``run`` reads from it what the study keeps of its options, its name and its number of trials."""
+    study = make_snapshot(meta={"options": OPTIONS}, name="a study", n_trials=30)
+    command = resume_command(study)
+    assert command is not None
+    given = _parsed(command)
+    assert (given["study"], given["n_trials"]) == ("a study", 30)
+    assert dict(given["fixed"]) == OPTIONS["fixed"]  # type: ignore[call-overload]
+    assert (given["max_memory"], given["max_time"], str(given["data_dir"])) == (1200.5, None, "/some where/SST-2")
+    for key in OPTIONS.keys() - {"fixed", "max_memory_mib", "max_time_s", "data_dir"}:
+        assert given[key] == OPTIONS[key], key
+
+
+def test_a_study_that_kept_no_options_has_no_such_command() -> None:
+    """Then the report names the command that made it, where there is one, and no other."""
+    assert resume_command(make_snapshot()) is None
+    assert made_by(make_snapshot()) == "farsearch run --device jetson-nano --task sst2"
+    assert made_by(make_snapshot(meta={})) is None
+    page = make_report(make_snapshot(make_trial(0, None, None, None, state="fail"))).html
+    assert "Made by" in page
+    assert "To go on" not in page
+    assert "torch" in page
+
+
+def test_odd_records_make_a_page_all_the_same() -> None:
+    """No config, no cost breakdown, equal objectives, a measurement of nothing: sections are left out, none fails."""
+    bare = make_trial(0, 0.8, 1000.0, 100.0, config=None, plan=None, priming=None, curve=())
+    bare = dataclasses.replace(bare, memory={}, time={})
+    zero = dataclasses.replace(make_measurement(0), predicted_memory_mib=0.0, predicted_time_s=0.0)
+    named = dataclasses.replace(bare, baseline=Baseline("x", "x", 1e-4, 1.0))
+    for study in (
+        make_snapshot(bare, front={0}, baselines=(named,), measurements=(zero,)),
+        make_snapshot(bare, dataclasses.replace(bare, number=1), front={0, 1}, meta={}),
+        dataclasses.replace(make_snapshot(), trials=(), n_trials=0),
+    ):
+        assert "</html>" in make_report(study).html

@@ -1,0 +1,230 @@
+"""Choosing within bounds, near the best and under another plan, and whether a difference is noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from farsearch.errors import BadInput, NoFeasibleTrial
+from farsearch.records import PlanPrice, StepPlan, StudySnapshot, TrialRecord
+from farsearch.select import Intent, choose, pareto_front, under_plan
+from farsearch.tasks.noise import metric_error, paired_error
+from tests.factories import make_snapshot, make_trial
+
+STORE = StepPlan(feed_forward="store", attention="recompute")
+RECOMPUTE = dataclasses.replace(STORE, feed_forward="recompute")
+
+
+def four() -> StudySnapshot:
+    """A front whose products of memory and time are 10,000, 18,000, 36,000 and 80,000."""
+    return make_snapshot(
+        make_trial(0, 0.880, 100.0, 100.0),
+        make_trial(1, 0.900, 150.0, 120.0),
+        make_trial(2, 0.903, 200.0, 180.0),
+        make_trial(3, 0.905, 400.0, 200.0),
+        front={0, 1, 2, 3},
+    )
+
+
+def planned(number: int, metric: float, *prices: tuple[StepPlan, float, float, bool]) -> TrialRecord:
+    """A trial with a price under each plan, run under the first."""
+    plan, memory, time, fits = prices[0]
+    plans = tuple(PlanPrice(*price) for price in prices)
+    return make_trial(number, metric, memory, time, plan=plan, feasible=fits, plans=plans)
+
+
+@pytest.mark.parametrize(
+    ("within", "prefer", "number"),
+    [(0.1, None, 3), (0.2, None, 2), (0.5, None, 1), (3.0, None, 0), (0.5, "time", 1), (0.5, "memory", 1)],
+)
+def test_within_takes_the_cheapest_near_the_best(within: float, prefer: str | None, number: int) -> None:
+    """Half a point below the best reaches trial 1 to the last digit, and the least memory × time of those is taken."""
+    choice = choose(four(), Intent(within=within, prefer=prefer))  # type: ignore[arg-type]
+    assert choice.trial.number == number
+    assert f"within {within:g} points" in choice.reason
+
+
+def test_within_names_the_best_and_compares_with_it() -> None:
+    """The best is told even where it is no neighbour, for it is what was given away."""
+    first, second = choose(four(), Intent(within=0.5)).reason.splitlines()
+    assert first.startswith("Trial 1: least memory × time of the 3 within 0.5 points of trial 3, the best of 4 on the ")
+    assert "trial 3 with +250 MiB, +80 s, +0.5 ± 1.6 points" in second
+    assert (
+        "Trial 3: best metric of 4 on the front, with no other within 0.1 points"
+        in choose(four(), Intent(within=0.1)).reason
+    )
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.5, 1), st.floats(1, 1e4), st.floats(1, 1e4)), min_size=1, max_size=20),
+    st.floats(0.01, 30),
+)
+def test_nothing_that_is_near_enough_is_cheaper(rows: list[tuple[float, float, float]], within: float) -> None:
+    """By brute force over all trials, not the front alone: what is chosen has the least product."""
+    trials = [make_trial(i, *row) for i, row in enumerate(rows)]
+    chosen = choose(make_snapshot(*trials, front=pareto_front(trials)), Intent(within=within)).trial
+    best = max(metric for metric, _, _ in rows)
+    near = [row for row in rows if row[0] >= best - within / 100]
+    assert chosen.metric is not None
+    assert chosen.metric >= best - within / 100 - 1e-9
+    product = (chosen.peak_memory_mib or 0) * (chosen.wall_time_s or 0)
+    assert product <= min(memory * time for _, memory, time in near) * (1 + 1e-12)
+
+
+def test_bounds_come_first() -> None:
+    """The best is the best within the bounds, and so is what may be given away."""
+    assert choose(four(), Intent(prefer="accuracy", max_memory_mib=200)).trial.number == 2
+    assert choose(four(), Intent(prefer="accuracy", max_time_s=179.9)).trial.number == 1
+    assert choose(four(), Intent(prefer="memory", min_metric=90.1)).trial.number == 2
+    assert choose(four(), Intent(within=0.3, max_memory_mib=200)).trial.number == 1
+    assert (
+        "with at most 200 MiB and at least 90.0 %" in choose(four(), Intent(max_memory_mib=200, min_metric=90)).reason
+    )
+
+
+@pytest.mark.parametrize("metric", [90.3, 0.903])
+def test_a_least_metric_is_itself_up_to_1_and_in_points_above(metric: float) -> None:
+    """91.5 and 0.915 are the same bound, and a trial that has exactly that keeps it."""
+    assert choose(four(), Intent(prefer="memory", min_metric=metric)).trial.number == 2
+    assert Intent(min_metric=1).least_metric == 1
+    assert Intent(min_metric=51.2).least_metric == pytest.approx(0.512)
+
+
+def test_where_nothing_keeps_the_bounds_the_nearest_is_named() -> None:
+    """Exit code 3, with the point that misses least, by how much, and what to do."""
+    with pytest.raises(NoFeasibleTrial) as raised:
+        choose(four(), Intent(max_memory_mib=140, min_metric=0.9))
+    said = str(raised.value)
+    assert "no trial on the front of sst2-minilm-jetson-nano-default has at most 140 MiB and at least 90.0 %" in said
+    assert "the nearest is trial 0 (88.0 ± 1.1 %, 100 MiB, 100 s), off by −2.0 points; loosen a bound" in said
+    assert "--plan" not in said
+    assert raised.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"trial": 1, "prefer": "time"}, "--trial 1 and --prefer time ask for different things; give one of them"),
+        ({"trial": 1, "within": 0.5}, "--trial 1 and --within 0.5 ask for different things"),
+        ({"trial": 1, "max_memory_mib": 900.0}, "--trial 1 and --max-memory 900 ask for different things"),
+        ({"within": 0.5, "prefer": "accuracy"}, "--within 0.5 gives accuracy away"),
+        ({"min_metric": 915.0}, "--min-metric 915 is above 100 points; give 91.5 or 0.915"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(wanted: dict[str, object], message: str) -> None:
+    """Each in one line that names both."""
+    with pytest.raises(BadInput, match=message):
+        Intent(**wanted)  # type: ignore[arg-type]
+
+
+def two_plans() -> StudySnapshot:
+    """Trial 0 fits under recompute alone; trial 1 fits under both, and runs under store."""
+    return make_snapshot(
+        planned(0, 0.90, (STORE, 900.0, 50.0, False), (RECOMPUTE, 600.0, 80.0, True)),
+        planned(1, 0.85, (STORE, 500.0, 40.0, True), (RECOMPUTE, 400.0, 60.0, True)),
+        front={1},
+    )
+
+
+@pytest.mark.parametrize("plan", ["memory", "recompute"])
+def test_a_trial_is_taken_under_another_plan(plan: str) -> None:
+    """Plan, peak and time are the derived row's, energy follows the time, and what is not known of it is left out."""
+    choice = choose(two_plans(), Intent(trial=1, plan=plan))
+    trial = choice.trial
+    assert choice.derived
+    assert (trial.plan, trial.peak_memory_mib, trial.wall_time_s) == (RECOMPUTE, 400.0, 60.0)
+    assert (trial.energy_j, trial.metric) == (600.0, 0.85)
+    assert trial.peak_memory_range_mib is trial.wall_time_range_s is None
+    assert trial.memory == trial.time == {}
+    assert choice.reason.startswith("Trial 1 under the plan recompute (derived): asked for, on the front")
+    assert "trial 0 with +200 MiB, +20 s, +5.0 ± 1.6 points (beyond noise" in choice.reason
+
+
+def test_a_trial_under_its_own_plan_is_not_derived() -> None:
+    """The record stays as it was."""
+    study = two_plans()
+    for intent in (Intent(trial=1), Intent(trial=1, plan="time"), Intent(trial=1, plan="store")):
+        choice = choose(study, intent)
+        assert not choice.derived
+        assert choice.trial == study.trials[1]
+        assert choice.reason.startswith("Trial 1: ")
+
+
+def test_the_front_is_that_of_the_plan() -> None:
+    """A trial that fits only under the plan comes onto the front, and an error says which plan keeps the bounds."""
+    assert [trial.number for trial in under_plan(two_plans(), "memory").front] == [1, 0]
+    assert choose(two_plans(), Intent(prefer="accuracy", plan="memory")).trial.number == 0
+    with pytest.raises(NoFeasibleTrial, match="give --plan memory, under which there is one"):
+        choose(two_plans(), Intent(max_memory_mib=450))
+
+
+def test_a_plan_that_was_not_priced_is_refused() -> None:
+    """By name, with those that there are."""
+    with pytest.raises(BadInput, match="under the plan 'speed'; give memory, time, balanced, store, recompute"):
+        choose(two_plans(), Intent(trial=1, plan="speed"))
+    with pytest.raises(BadInput, match="priced under other plans; choose one without --plan"):
+        choose(four(), Intent(plan="memory"))
+
+
+def test_noise_is_paired_where_the_predictions_are_known() -> None:
+    """The callable's error decides and is shown; where it knows none, the trials are taken as independent."""
+    study = make_snapshot(make_trial(0, 0.90, 100.0, 10.0), make_trial(1, 0.92, 200.0, 20.0), front={0, 1})
+
+    def reason(error: float | None) -> str:
+        return choose(study, Intent(trial=0), lambda a, b: error if {a, b} == {0, 1} else None).reason
+
+    assert "+2.0 ± 0.4 points (beyond noise, paired)" in reason(0.004)
+    assert "+2.0 ± 1.1 points (within noise, paired)" in reason(0.011)
+    assert "+2.0 ± 1.6 points (within noise, taken as independent)" in reason(None)
+
+
+_answers = st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=2, max_size=80)
+
+
+@settings(max_examples=25)
+@given(_answers)
+def test_paired_errors_are_the_jackknife_of_the_definition(rows: list[tuple[int, int, int]]) -> None:
+    """Against deleting one row after another, with scikit-learn's metrics."""
+    from sklearn.metrics import matthews_corrcoef
+
+    def matthews(truth: list[int], said: list[int]) -> float:
+        return float(matthews_corrcoef(truth, said)) if len(set(truth)) > 1 and len(set(said)) > 1 else 0.0
+
+    first, second, truth = (list(column) for column in zip(*rows, strict=True))
+    values = []
+    for i in range(len(rows)):
+        a, b, t = (column[:i] + column[i + 1 :] for column in (first, second, truth))
+        values.append(matthews(t, a) - matthews(t, b))
+    mean = sum(values) / len(rows)
+    expected = math.sqrt((len(rows) - 1) / len(rows) * sum((value - mean) ** 2 for value in values))
+    assert paired_error("matthews_correlation", first, second, truth) == pytest.approx(expected, abs=1e-9)
+
+
+@given(_answers)
+def test_paired_errors_keep_to_their_bounds(rows: list[tuple[int, int, int]]) -> None:
+    """None for equal predictions, symmetric, and beside a model that is always wrong the other's own error."""
+    first, second, truth = (list(column) for column in zip(*rows, strict=True))
+    wrong = [1 - label for label in truth]
+    share = sum(a == t for a, t in zip(first, truth, strict=True)) / len(rows)
+    assert metric_error("accuracy", first, truth) == pytest.approx(math.sqrt(share * (1 - share) / len(rows)))
+    assert paired_error("accuracy", first, wrong, truth) == pytest.approx(metric_error("accuracy", first, truth))
+    for name in ("accuracy", "matthews_correlation"):
+        assert paired_error(name, first, first, truth) == 0  # type: ignore[arg-type]
+        there, back = (paired_error(name, *pair, truth) for pair in ((first, second), (second, first)))  # type: ignore[arg-type]
+        assert there == pytest.approx(back)
+
+
+def test_pairing_sees_what_independence_does_not() -> None:
+    """Two models that are wrong on the same hard rows differ by 2 points: beyond noise paired, within it otherwise."""
+    draw = random.Random(0)
+    truth = [draw.randint(0, 1) for _ in range(1000)]
+    first = [1 - label if i < 200 else label for i, label in enumerate(truth)]
+    second = [1 - label if i < 180 else label for i, label in enumerate(truth)]
+    paired = paired_error("accuracy", first, second, truth)
+    alone = math.hypot(metric_error("accuracy", first, truth), metric_error("accuracy", second, truth))
+    assert 2 * paired < 0.02 < 2 * alone
