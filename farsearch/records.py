@@ -375,10 +375,12 @@ class Measurement(Record):
         machine: what it says of itself, ``NVIDIA Jetson Nano Developer Kit``.
         software: versions, ``{"python": "3.6.9", "torch": "1.10.0", …}``.
         steps: optimizer steps that were timed; those before a power cut are not.
-        peak_memory_mib: highest resident memory of the process, with CUDA's allocator where there is a GPU of its own.
+        peak_memory_mib: highest resident memory of the process, with CUDA's allocator where there is a GPU.
+        process_memory_mib: what it took before there was a model.
         step_time_s: median.
         wall_time_s: of all steps of the phase, by the steps that were timed.
-        predicted_memory_mib, predicted_time_s: what the bundle said of the same amount of work.
+        predicted_memory_mib, predicted_process_mib, predicted_time_s: what the bundle said of the same amount of work,
+            on its device.
         metric: on the board's own development rows, None where there were none.
         created: time of the measurement, ISO 8601.
     """
@@ -390,9 +392,11 @@ class Measurement(Record):
     epochs: float
     steps: int
     peak_memory_mib: float
+    process_memory_mib: float
     step_time_s: float
     wall_time_s: float
     predicted_memory_mib: float
+    predicted_process_mib: float
     predicted_time_s: float
     metric: float | None
     created: str

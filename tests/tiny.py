@@ -98,13 +98,13 @@ def _save(model: transformers.PreTrainedModel, folder: Path) -> Path:
     return folder
 
 
-def make_bert(folder: Path, seed: int = 0) -> Path:
+def make_bert(folder: Path, seed: int = 0, **settings: Any) -> Path:
     """A BERT of 2 layers, hidden size 32, 64 neurons a layer, with random weights and a fast tokenizer."""
     torch.manual_seed(seed)
-    return _save(transformers.BertModel(make_config("bert")), folder)
+    return _save(transformers.BertModel(make_config("bert", **settings)), folder)
 
 
-def make_distilbert(folder: Path, seed: int = 0) -> Path:
+def make_distilbert(folder: Path, seed: int = 0, **settings: Any) -> Path:
     """A DistilBERT of 2 layers, hidden size 32, 64 neurons a layer, with random weights and a fast tokenizer."""
     torch.manual_seed(seed)
-    return _save(transformers.DistilBertModel(make_config("distilbert")), folder)
+    return _save(transformers.DistilBertModel(make_config("distilbert", **settings)), folder)

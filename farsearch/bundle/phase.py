@@ -89,7 +89,9 @@ def _predicted(
     if pricer is None:
         steps = steps_in(job.train_samples, job.batch_size, config.epochs)
         seconds = {str(job.max_length): (trial.wall_time_s or 0.0) / steps}
-        return {"device": settings.device, "peaks": [[None, trial.peak_memory_mib]], "step_s": seconds}
+        peak = trial.peak_memory_mib or 0.0
+        process = peak - sum(trial.memory.values())
+        return {"device": settings.device, "process_mib": process, "peaks": [[None, peak]], "step_s": seconds}
     peaks: list[tuple[int | None, float]] = [(plan.micro_batch_size, pricer.price(config, plan).peak_memory_mib)]
     size = (plan.micro_batch_size or job.batch_size) // 2
     while size:
@@ -100,7 +102,8 @@ def _predicted(
         size //= 2
     lengths = [*range(_LENGTHS, job.max_length, _LENGTHS), job.max_length]
     seconds = {str(length): _at(snapshot, pricer, source, length).price(config, plan).step_time_s for length in lengths}
-    return {"device": settings.device, "peaks": peaks, "step_s": seconds}
+    process = pricer.profile.process_mib.value
+    return {"device": settings.device, "process_mib": process, "peaks": peaks, "step_s": seconds}
 
 
 def _pricer(snapshot: StudySnapshot, source: ModelSource, home: Path) -> Pricer | None:

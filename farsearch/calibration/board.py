@@ -25,6 +25,11 @@ _MEMORY_SPREAD = 0.05
 """Share of a measured peak by which another run's may be off."""
 
 
+_POSITIVE = (
+    "peak_memory_mib", "process_memory_mib", "step_time_s", "wall_time_s", "predicted_memory_mib", "predicted_time_s",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class BoardFile(Record):
     """The file that ``train.py`` writes.
@@ -32,6 +37,7 @@ class BoardFile(Record):
     Attributes:
         device: profile that the bundle was made for.
         bundle: digest of the bundle.
+        losses: of the steps that were timed.
     """
 
     what: str
@@ -39,6 +45,7 @@ class BoardFile(Record):
     study: str
     device: str
     bundle: str
+    losses: tuple[float, ...]
     measured: Measurement
 
     def __post_init__(self) -> None:
@@ -48,7 +55,7 @@ class BoardFile(Record):
         _check(one.machine.isprintable(), f"measured.machine is {one.machine!r}; it must be one line of text")
         for key, word in one.software.items():
             _check((key + word).isprintable(), f"measured.software.{key} is {word!r}; it must be one line of text")
-        for name in ("peak_memory_mib", "step_time_s", "wall_time_s", "predicted_memory_mib", "predicted_time_s"):
+        for name in _POSITIVE:
             value = getattr(one, name)
             _check(0 < value < 1e9, f"measured.{name} is {value}; it must be a number above 0")
         for name in ("rows", "steps"):

@@ -86,14 +86,21 @@ class _Progress:
 def _report(result: Result, out: str, metric: str) -> None:
     measured = result.measurement["measured"]
     print("{}: the fine-tuned model after {} steps".format(out, result.course.steps))
-    print("  peak memory  {:.0f} MiB, predicted {:.0f} MiB".format(
-        measured["peak_memory_mib"], measured["predicted_memory_mib"]))  # fmt: skip
+    parts = "process {:.0f} + tensors {:.0f} MiB"
+    print("  peak memory  {}, predicted {}".format(
+        _sum(parts, measured["process_memory_mib"], measured["peak_memory_mib"]),
+        _sum(parts, measured["predicted_process_mib"], measured["predicted_memory_mib"]),
+    ))  # fmt: skip
     print("  time         {:.1f} s, predicted {:.1f} s on {}".format(
         measured["wall_time_s"], measured["predicted_time_s"], result.measurement["device"]))  # fmt: skip
     if measured["metric"] is not None:
         print("  {}  {:.4f}".format(metric, measured["metric"]))
     print("  {} goes back with: farsearch sync {} --measurement {}".format(
         MEASUREMENT_FILE, result.measurement["study"], MEASUREMENT_FILE))  # fmt: skip
+
+
+def _sum(words: str, process: float, total: float) -> str:
+    return words.format(process, max(0.0, total - process))
 
 
 def main(folder: str, arguments: Optional[Sequence[str]] = None) -> int:

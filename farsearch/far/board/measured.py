@@ -71,8 +71,8 @@ def _median(values: Sequence[float]) -> float:
 
 
 def measurement_of(
-    bundle: Opened, rows: int, epochs: float, course: Course, peak_mib: float, predicted_mib: float,
-    predicted_s: float, metric: Optional[float],
+    bundle: Opened, rows: int, epochs: float, course: Course, process_mib: float, peak_mib: float,
+    predicted_mib: float, predicted_s: float, metric: Optional[float],
 ) -> Dict[str, Any]:  # fmt: skip
     """What was measured beside what the bundle predicted of the same work, in JSON types."""
     import transformers
@@ -86,6 +86,7 @@ def measurement_of(
         "study": says["study"],
         "device": says["phase"]["predicted"]["device"],
         "bundle": says["digest"],
+        "losses": course.losses,
         "measured": {
             "trial": says["trial"]["number"],
             "machine": machine_name(),
@@ -100,9 +101,11 @@ def measurement_of(
             "epochs": epochs,
             "steps": len(course.seconds),
             "peak_memory_mib": peak_mib,
+            "process_memory_mib": process_mib,
             "step_time_s": _median(timed),
             "wall_time_s": sum(timed) / len(timed) * course.steps,
             "predicted_memory_mib": predicted_mib,
+            "predicted_process_mib": says["phase"]["predicted"]["process_mib"],
             "predicted_time_s": predicted_s,
             "metric": metric,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

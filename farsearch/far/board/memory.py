@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 
-__all__ = ["available_mib", "fitting_micro_batch", "peak_mib", "reset_peak"]
+__all__ = ["available_mib", "fitting_micro_batch", "now_mib", "peak_mib", "reset_peak"]
 
 _MIB = 2.0**20
 
@@ -51,6 +51,12 @@ def reset_peak() -> None:
             file.write("5")
     except OSError:
         pass
+
+
+def now_mib() -> float:
+    """Resident memory of this process, in MiB; its peak where the system tells no more."""
+    now = _field("/proc/self/status", "VmRSS")
+    return peak_mib() if now is None else now
 
 
 def peak_mib() -> float:

@@ -1,0 +1,226 @@
+"""``train.py`` of a bundle: the training of ``finetune``, wherever it is cut off, and one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from farsearch.far.board import run as board_run
+from farsearch.far.board.memory import fitting_micro_batch
+from farsearch.far.board.opened import digest_of, open_bundle
+from farsearch.far.board.run import Options, run_bundle
+from tests.journey import call
+
+LOADED = "print(sorted({name.split('.')[0] for name in sys.modules}))"
+
+
+@pytest.fixture(scope="module")
+def bundle(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the front's most accurate trial. Copy it before a test changes it."""
+    out = tmp_path_factory.mktemp("bundle") / "bundle"
+    done = call(finished_study, "export", "--prefer", "accuracy", "--out", out)
+    assert done.code == 0, done.err
+    return out
+
+
+@pytest.fixture
+def rows(finished_study: Path, tmp_path: Path) -> Path:
+    """A user's file."""
+    lines = (finished_study / "data" / "train.tsv").read_text().splitlines()[:121]
+    path = tmp_path / "mine.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def command(bundle: Path, *arguments: object) -> list[str]:
+    """The command, in a Python that knows no more than what is installed: not this checkout."""
+    return [sys.executable, "-I", str(bundle / "train.py"), *map(str, arguments)]
+
+
+def train(bundle: Path, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(
+        command(bundle, *arguments), cwd=folder, capture_output=True, text=True, check=False, timeout=240
+    )
+
+
+def measured(out: Path) -> dict[str, Any]:
+    """What a run measured."""
+    data: dict[str, Any] = json.loads((out / "measurement.json").read_text())
+    return data
+
+
+def test_it_is_the_training_of_finetune(bundle: Path, finished_study: Path, rows: Path, tmp_path: Path) -> None:
+    """The same loss at each step, the same weights, and the same metric, by the bundle's plan and by the quickest."""
+    dev = finished_study / "data" / "dev.tsv"
+    done = train(bundle, tmp_path, "--train", rows, "--dev", dev, "--out", "theirs")
+    assert done.returncode == 0, done.stderr
+    ours = call(tmp_path, "finetune", bundle, "--train", rows, "--dev", dev, "--out", "ours")
+    assert ours.code == 0, ours.err
+    one, other = (measured(tmp_path / name) for name in ("theirs", "ours"))
+    assert len(one["losses"]) > 10
+    torch.testing.assert_close(torch.tensor(one["losses"]), torch.tensor(other["losses"]), rtol=1e-4, atol=1e-5)
+    assert one["measured"]["metric"] == other["measured"]["metric"]
+    theirs, mine = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "ours"))
+    assert theirs.keys() == mine.keys()
+    for name, value in mine.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-3, atol=1e-4)
+    assert f"accuracy  {one['measured']['metric']:.4f}" in done.stdout
+    assert "farsearch sync tiny --measurement measurement.json" in done.stdout
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "theirs")
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+
+
+def test_it_needs_nothing_of_farsearch(bundle: Path) -> None:
+    """Neither farsearch nor safetensors is imported when it checks its bundle."""
+    code = f"import sys; sys.path.insert(0, {str(bundle)!r}); import far.board.main; {LOADED}"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert "'far'" in done.stdout
+    assert not {"'farsearch'", "'safetensors'", "'optuna'"} & set(done.stdout.strip("[]\n").split(", "))
+
+
+def test_a_power_cut_loses_little(bundle: Path, rows: Path, tmp_path: Path) -> None:
+    """Killed in the middle, the same command goes on from its last savepoint and ends with the same weights."""
+    arguments = ("--train", rows, "--epochs", 40, "--save-every", 0.01)
+    whole = train(bundle, tmp_path, *arguments, "--out", "whole")
+    assert whole.returncode == 0, whole.stderr
+    savepoint = tmp_path / "cut.partial" / "savepoint.safetensors"
+    with subprocess.Popen(
+        command(bundle, *arguments, "--out", "cut"), cwd=tmp_path, stdout=subprocess.DEVNULL
+    ) as child:
+        deadline = time.monotonic() + 120
+        while not savepoint.exists() and time.monotonic() < deadline:
+            assert child.poll() is None, "the training ended before it was seen"
+            time.sleep(0.005)
+        child.kill()
+    assert not (tmp_path / "cut").exists()
+    again = train(bundle, tmp_path, *arguments, "--out", "cut")
+    assert again.returncode == 0, again.stderr
+    assert not (tmp_path / "cut.partial").exists()
+    one, other = (measured(tmp_path / name)["losses"] for name in ("whole", "cut"))
+    assert 0 < len(other) < len(one)
+    assert other == one[-len(other) :]
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_signal_ends_it_in_order(bundle: Path, rows: Path, tmp_path: Path) -> None:
+    """SIGTERM ends it after a step with 143 and a savepoint, and says what goes on."""
+    arguments = ("--train", rows, "--epochs", 400, "--out", "out")
+    with subprocess.Popen(
+        command(bundle, *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith("step 1 of ")
+        os.kill(child.pid, signal.SIGTERM)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 143
+    assert "the same command goes on" in err
+    assert (tmp_path / "out.partial" / "savepoint.safetensors").is_file()
+    other = train(bundle, tmp_path, "--train", rows, "--epochs", 1, "--out", "out")
+    assert other.returncode == 2
+    assert "it is of another training: other rows, epochs or bundle; remove that folder to start again" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (("--train", "nosuch.tsv"), 5, "nosuch.tsv: No such file"),
+        (("--train", "bad.tsv"), 2, "bad.tsv line 2: the label 'happy' is unknown"),
+        (("--train", "mine.tsv", "--dev", "bad.tsv"), 2, "bad.tsv line 2"),
+        (("--train", "mine.tsv", "--epochs", "0"), 2, "0 is not a number above 0"),
+        (("--train", "mine.tsv", "--micro-batch", "-1"), 2, "-1 is not a whole number above 0"),
+        ((), 2, "one of the arguments --train --tuned is required"),
+    ],
+)
+def test_mistakes_get_one_line(
+    bundle: Path, rows: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, named: str
+) -> None:
+    """What is wrong is named, with the exit codes of farsearch, and nothing is left behind."""
+    (tmp_path / "bad.tsv").write_text("sentence\tlabel\nfine\thappy\n")
+    done = train(bundle, tmp_path, *arguments, "--out", "out")
+    assert done.returncode == code
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.tsv", rows.name}
+
+
+def test_an_output_in_use_is_kept(bundle: Path, rows: Path, tmp_path: Path) -> None:
+    """A folder with something in it is refused before anything is trained."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    done = train(bundle, tmp_path, "--train", rows, "--out", "out")
+    assert done.returncode == 2
+    assert "exists and is not empty" in done.stderr
+    assert (tmp_path / "out" / "mine.txt").read_text() == "kept"
+
+
+def test_a_changed_file_is_refused(bundle: Path, rows: Path, tmp_path: Path) -> None:
+    """Its own code too: what is trained with is what was exported."""
+    broken = tmp_path / "broken"
+    shutil.copytree(bundle, broken)
+    with (broken / "far" / "loop.py").open("a") as file:
+        file.write("\n# changed\n")
+    done = train(broken, tmp_path, "--train", rows, "--out", "out")
+    assert done.returncode == 2
+    assert "far/loop.py differs from its checksum" in done.stderr
+
+
+def test_the_micro_batch_fits_the_budget() -> None:
+    """The largest that fits is taken; the smallest where none does, which is said."""
+    peaks = [[None, 900.0], [4, 700.0], [1, 500.0]]
+    assert fitting_micro_batch(peaks, None) == (None, 900.0, True)
+    assert fitting_micro_batch(peaks, 900.0) == (None, 900.0, True)
+    assert fitting_micro_batch(peaks, 899.0) == (4, 700.0, True)
+    assert fitting_micro_batch(peaks, 600.0) == (1, 500.0, True)
+    assert fitting_micro_batch(peaks, 400.0) == (1, 500.0, False)
+
+
+def test_memory_that_runs_out_halves_the_micro_batch(
+    bundle: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that has room for four rows at once trains with four, to the losses of whole batches."""
+    told: list[str] = []
+    options = Options(str(rows), str(tmp_path / "whole"))
+    whole = run_bundle(open_bundle(str(bundle)), options, told.append, lambda *_: None)
+    real = board_run.train_phase
+
+    def small(*arguments: Any) -> Any:
+        size = arguments[9]
+        if size is None or size > 4:
+            next(arguments[0].parameters()).data.add_(1.0)  # a step that was cut off may have changed weights
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return real(*arguments)
+
+    monkeypatch.setattr(board_run, "train_phase", small)
+    result = run_bundle(
+        open_bundle(str(bundle)), options._replace(out=str(tmp_path / "small")), told.append, lambda *_: None
+    )
+    assert told == ["memory ran out with 16 rows at once; going on with 8",
+                    "memory ran out with 8 rows at once; going on with 4"]  # fmt: skip
+    torch.testing.assert_close(
+        torch.tensor(result.course.losses), torch.tensor(whole.course.losses), rtol=0.15, atol=0.1
+    )
+
+
+def test_a_tokenizer_that_reads_otherwise_is_refused(bundle: Path, rows: Path, tmp_path: Path) -> None:
+    """Where no way to make the tokenizer gives the bundle's own token ids, nothing is trained."""
+    opened = open_bundle(str(bundle))
+    proof = [[text, [1, 2, 3]] for text, _ in opened.phase["tokenizer"]["proof"]]
+    other = opened._replace(phase={**opened.phase, "tokenizer": {**opened.phase["tokenizer"], "proof": proof}})
+    assert digest_of(opened.says) == opened.says["digest"]
+    with pytest.raises(ValueError, match="other token ids than the bundle's"):
+        run_bundle(other, Options(str(rows), str(tmp_path / "out")), lambda _: None, lambda *_: None)
+    assert not (tmp_path / "out.partial").exists()
