@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["without_password"]
+__all__ = ["is_server", "without_password"]
 
 _IN_URL = re.compile(r"(://[^:/\s]*):\S*@")
 """A user with a password. It reaches to the last @ of the word: better too much is hidden than too little."""
 
 _IN_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 """The same as an option of libpq."""
+
+
+def is_server(uri: str) -> bool:
+    """Whether a tracking address is that of a server, which other hosts reach too, and not of a file."""
+    return uri.startswith(("http://", "https://"))
 
 
 def without_password(text: str) -> str:

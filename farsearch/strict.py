@@ -109,6 +109,8 @@ def _plain_reader(kind: type) -> _Reader:
     def read(value: Any) -> Any:
         number = kind in (int, float) and isinstance(value, bool)
         if kind is float and isinstance(value, int) and not number:
+            if abs(value) >= 2**63:  # JSON's integers have no bound, but a float has
+                raise _Wrong("is an integer of more than 63 bits; it must be a smaller number")
             return float(value)
         if number or not isinstance(value, kind):
             raise _Wrong(f"is {value!r}; it must be of type {kind.__name__}")

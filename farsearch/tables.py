@@ -157,7 +157,7 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:.{1 if count >= 1e6 else 2}f} M"
 
 
-_WORDS = ("state", "what", "value", "figure", "basis", "source")
+_WORDS = ("point", "state", "what", "value", "figure", "basis", "source", "advantage")
 """Columns of words, which start at the left."""
 _LONG = ("value", "source")
 """Columns that may take several lines."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from farsearch.cost.plans import execution_of, optimizer_of
 from farsearch.errors import BadInput, Diverged, OutOfMemory
 from farsearch.far.batches import phase_batches, steps_in
+from farsearch.far.board.phase import is_out_of_memory
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import linear_rate, predict, train
 from farsearch.far.optimizer import BackwardOptimizer
@@ -213,15 +214,10 @@ def _training_errors() -> Iterator[None]:
         yield
     except FloatingPointError as error:
         raise Diverged(f"{error}; a lower learning rate may help") from error
-    except (MemoryError, torch.cuda.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise OutOfMemory("this machine has not enough memory for the step; a smaller --batch-size may help") from error
-    except RuntimeError as error:
-        # the CPU allocator has no exception class of its own
-        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise OutOfMemory(
-                "this machine has not enough memory for the step; a smaller --batch-size may help"
-            ) from error
-        raise
 
 
 def _curve(losses: list[float]) -> tuple[LossPoint, ...]:
@@ -327,10 +323,11 @@ class Bench:
             with _training_errors():
                 primed = self.primings.get(self.model, config.priming_epochs, on_note)
         started = time.perf_counter()
-        learners, report = self.select(config, primed)
-        state = self.pretrained if primed is None else primed.state
-        start = start_state(self.layout, self.pretrained, state, learners, config, job.priming.frozen_values)
-        self.model.load_state_dict(start)
+        with _training_errors():
+            learners, report = self.select(config, primed)
+            state = self.pretrained if primed is None else primed.state
+            start = start_state(self.layout, self.pretrained, state, learners, config, job.priming.frozen_values)
+            self.model.load_state_dict(start)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         trained, curve = far_phase(

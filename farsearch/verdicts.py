@@ -5,6 +5,7 @@ Pure: everything is computed from a snapshot's records.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.tables import Row, human_memory, human_metric, human_time
 
-__all__ = ["Agreement", "Verdict", "agreement_text", "rank_agreement", "verdict_json", "verdict_rows", "verdicts"]
+__all__ = [
+    "Agreement",
+    "Verdict",
+    "advantage_text",
+    "agreement_text",
+    "rank_agreement",
+    "verdict_json",
+    "verdict_rows",
+    "verdicts",
+]
 
 _CONFIDENCE = 0.95
 
@@ -35,7 +45,7 @@ class Verdict:
         train_samples: rows that they were trained on.
         not_better_than: title of a point that costs less and is no worse beyond noise; None where there is none.
         judged: whether there were enough seeds to tell.
-        cheapest: nothing that was verified costs less in both.
+        cheapest: no other point with a score needs as little memory and as little time.
     """
 
     title: str
@@ -54,6 +64,11 @@ class Verdict:
     def mean(self) -> float:
         """Mean over the seeds; not a number where none was finished."""
         return statistics.fmean(self.scores.values()) if self.scores else math.nan
+
+    @property
+    def noise(self) -> bool:
+        """What it costs more than another buys nothing that is more than noise."""
+        return self.not_better_than is not None
 
     @property
     def deviation(self) -> float | None:
@@ -86,9 +101,9 @@ def verdicts(snapshot: StudySnapshot) -> list[Verdict]:
     groups: dict[str, list[TrialRecord]] = {}
     for record in snapshot.verified:
         if _samples(record) == most:
-            groups.setdefault(_title(record), []).append(record)
+            groups.setdefault(_title(snapshot, record), []).append(record)
     found = [_verdict(snapshot, title, records) for title, records in groups.items()]
-    found.sort(key=lambda verdict: (verdict.trial is None, verdict.peak_memory_mib, verdict.wall_time_s))
+    found.sort(key=lambda verdict: (verdict.trial is None, verdict.peak_memory_mib, verdict.wall_time_s, verdict.title))
     return [_judged(verdict, found) for verdict in found]
 
 
@@ -96,11 +111,15 @@ def _samples(record: TrialRecord) -> int:
     return 0 if record.verifies is None else record.verifies.train_samples
 
 
-def _title(record: TrialRecord) -> str:
-    if record.baseline is not None:
-        return record.baseline.title
-    assert record.verifies is not None
-    return f"trial {record.verifies.trial}"
+def _title(snapshot: StudySnapshot, record: TrialRecord) -> str:
+    """What a point is called, no two of them the same."""
+    baseline = record.baseline
+    if baseline is None:
+        assert record.verifies is not None
+        return f"trial {record.verifies.trial}"
+    # verified before the study had trained its better rate
+    old = any(b.baseline != baseline for b in snapshot.baselines if b.baseline and b.baseline.method == baseline.method)
+    return f"{baseline.title}, rate {baseline.learning_rate:g}" if old else baseline.title
 
 
 def _verdict(snapshot: StudySnapshot, title: str, records: Sequence[TrialRecord]) -> Verdict:
@@ -114,8 +133,9 @@ def _verdict(snapshot: StudySnapshot, title: str, records: Sequence[TrialRecord]
         scores=scores,
         failed=len(records) - len(scores),
         train_samples=first.verifies.train_samples,
-        peak_memory_mib=first.peak_memory_mib or 0.0,
-        wall_time_s=first.wall_time_s or 0.0,
+        # batches are drawn by the seed, so times differ a little
+        peak_memory_mib=statistics.median(record.peak_memory_mib or 0.0 for record in records),
+        wall_time_s=statistics.median(record.wall_time_s or 0.0 for record in records),
     )
 
 
@@ -123,22 +143,26 @@ def _searched(snapshot: StudySnapshot, record: TrialRecord) -> float | None:
     assert record.verifies is not None
     if record.baseline is not None:
         return next((b.metric for b in snapshot.baselines if b.baseline == record.baseline), None)
-    return next((t.metric for t in snapshot.trials if t.number == record.verifies.trial), None)
+    # in the sibling itself the trials are the verification's
+    searched = (trial for trial in snapshot.trials if trial.verifies is None)
+    return next((trial.metric for trial in searched if trial.number == record.verifies.trial), None)
 
 
 def _judged(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
-    """The verdict with what costs less and is no worse, the cheapest of such."""
-    cheaper = [other for other in others if _costs_less(other, verdict)]
-    gains = {other.title: _gain(verdict, other) for other in cheaper}
-    beaten = [title for title, gain in gains.items() if gain is not None and gain[0] <= 0]
-    return Verdict(
-        **{
-            **vars(verdict),
-            "not_better_than": beaten[0] if beaten else None,
-            "judged": all(gain is not None for gain in gains.values()),
-            "cheapest": not cheaper,
-        }
+    """The verdict with what costs less and is no worse, the cheapest (memory times time) of such."""
+    cheaper = sorted((other for other in others if other.scores and _costs_less(other, verdict)), key=_product)
+    gains = [_gain(verdict, other) for other in cheaper]
+    equals = (other.title for other, gain in zip(cheaper, gains, strict=True) if gain is not None and gain[0] <= 0)
+    return dataclasses.replace(
+        verdict,
+        not_better_than=next(equals, None),
+        judged=all(gain is not None for gain in gains),
+        cheapest=not cheaper,
     )
+
+
+def _product(verdict: Verdict) -> float:
+    return verdict.peak_memory_mib * verdict.wall_time_s
 
 
 def _costs_less(one: Verdict, other: Verdict) -> bool:
@@ -153,7 +177,7 @@ def _gain(verdict: Verdict, other: Verdict) -> tuple[float, float] | None:
         return None
     differences = np.array([verdict.scores[seed] - other.scores[seed] for seed in common])
     middle, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(common))
-    reach = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(common) - 1)) * error
+    reach = float(stdtrit(len(common) - 1, (1 + _CONFIDENCE) / 2)) * error
     return middle - reach, middle + reach
 
 
@@ -163,22 +187,24 @@ def rank_agreement(snapshot: StudySnapshot) -> Agreement | None:
     known = [(searched, mean) for searched, mean in pairs if searched is not None]
     if len(known) < 3:
         return None
-    tau = float(stats.kendalltau(*zip(*known, strict=True)).statistic)
+    from scipy.stats import kendalltau  # takes a second, which only who asks for this is to wait
+
+    tau = float(kendalltau(*zip(*known, strict=True)).statistic)
     rows = max(_samples(record) for record in snapshot.verified)
     # ties on one side alone leave it undefined: nothing was ranked
     return Agreement(0.0 if math.isnan(tau) else tau, len(known), (snapshot.settings.job.train_samples, rows))
 
 
 def agreement_text(snapshot: StudySnapshot) -> str:
-    """The rank agreement in a sentence for people; empty where it is not known."""
+    """The rank agreement in one line for people; empty where it is not known."""
     found = rank_agreement(snapshot)
     if found is None:
         return ""
     few, many = found.train_samples
-    subset = f"the search's {few:,} rows" if few < many else "the search"
+    tau = f"{found.tau:+.2f}".replace("-", "\N{MINUS SIGN}")
     return (
-        f"{subset} and the verification's {many:,} agree on the order of {found.trials} trials with Kendall's tau "
-        f"{found.tau:+.2f} (1: the same order, 0: none)"
+        f"Kendall's tau of search ({few:,} rows, one seed) and verification ({many:,} rows) over {found.trials} "
+        f"trials: {tau} (1: the same order, 0: unrelated)"
     )
 
 
@@ -193,13 +219,16 @@ def verdict_rows(snapshot: StudySnapshot) -> list[Row]:
             "search's": human_metric(name, verdict.searched),
             "memory": human_memory(verdict.peak_memory_mib),
             "time": human_time(verdict.wall_time_s),
-            "advantage": _advantage(verdict),
+            "advantage": advantage_text(verdict),
         }
         for verdict in verdicts(snapshot)
     ]
 
 
-def _advantage(verdict: Verdict) -> str:
+def advantage_text(verdict: Verdict) -> str:
+    """What a point is worth against what costs less, in a few words."""
+    if not verdict.scores:
+        return "no training came to its end"
     if verdict.not_better_than is not None:
         return f"noise: no better than {verdict.not_better_than}, which costs less"
     if verdict.cheapest:
@@ -218,6 +247,7 @@ def verdict_json(snapshot: StudySnapshot) -> dict[str, Any]:
                 "mean": None if math.isnan(verdict.mean) else verdict.mean,
                 "deviation": verdict.deviation,
                 "scores": {str(seed): score for seed, score in sorted(verdict.scores.items())},
+                "failed": verdict.failed,
                 "train_samples": verdict.train_samples,
                 "searched": verdict.searched,
                 "peak_memory_mib": verdict.peak_memory_mib,

@@ -31,7 +31,7 @@ from farsearch.report.importance import importance, importance_section
 from farsearch.report.layers import frozen_section, memory_section, time_section
 from farsearch.report.measured import measured_section, pairs_of
 from farsearch.report.section import FEW, Section, spread_over
-from farsearch.report.trust import selection_section, verified_points, verified_section
+from farsearch.report.trust import selection_section, verified_section
 from farsearch.select import pareto_front
 from tests.factories import make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 
@@ -224,25 +224,49 @@ def _verified(trial: TrialRecord, number: int | None, metrics: dict[int, float])
     ]
 
 
-def test_verified_points_have_mean_deviation_and_seeds() -> None:
-    """By point, whatever the order; a baseline after the trials; one seed has no deviation."""
+def test_what_was_trained_again_says_what_is_noise() -> None:
+    """A row a point in the order of memory, baselines last; what is no better than a cheaper point is hollow."""
     lora = make_baselines()[1]
     records = [
         *_verified(lora, None, {1: 0.80, 2: 0.82}),
-        *_verified(make_trial(4, 0.9, 1.0, 1.0), 4, {2: 0.86, 1: 0.84, 3: 0.85}),
-        *_verified(make_trial(0, 0.9, 1.0, 1.0), 0, {1: 0.70}),
+        *_verified(make_trial(4, 0.9, 2.0, 2.0), 4, {2: 0.86, 1: 0.84, 3: 0.85}),
+        *_verified(make_trial(0, 0.9, 1.0, 1.0), 0, {1: 0.83, 2: 0.87, 3: 0.84}),
     ]
     study = make_snapshot(verified=tuple(records))
-    points = verified_points(study)
-    assert [point.name for point in points] == ["trial 4", "trial 0", "LoRA r=8"]
-    assert points[0].mean == pytest.approx(0.85)
-    assert points[0].deviation == pytest.approx(0.01)
-    assert list(points[0].metrics) == [1, 2, 3]
-    assert points[1].deviation is None
     section = _found(verified_section(study))
-    assert section.title == "Trained again, trial 4 reaches 85.0 ± 1.0 % on the development set"
-    assert section.rows[0] == {"point": "trial 4", "accuracy": "85.0 ± 1.0 %", "seeds": "1 2 3", "rows": "67,349"}
+    assert section.title == (
+        "Trained again, trial 4 reaches 85.0 ± 1.0 % on the development set; "
+        "the advantage of trial 4 and LoRA r=8 is within noise"
+    )
+    assert [row["point"] for row in section.rows] == ["trial 0", "trial 4", "LoRA r=8"]
+    assert section.rows[1]["development set"] == "85.0 ± 1.0 %"
+    assert section.rows[1]["advantage"] == "noise: no better than trial 0, which costs less"
+    assert section.figure is not None
+    axes = section.figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["trial 0", "trial 4", "LoRA r=8"]
+    assert [line.get_markerfacecolor() == "white" for line in axes.lines] == [False, True, True]
     assert verified_section(make_snapshot()) is None
+
+
+def test_nothing_that_came_to_its_end_is_told_without_a_picture() -> None:
+    """All trainings diverged: the table says so, and nothing is drawn."""
+    failed = [
+        dataclasses.replace(r, metric=None, state="pruned") for r in _verified(make_trial(0, 0.9, 1, 1), 0, {1: 0})
+    ]
+    section = _found(verified_section(make_snapshot(verified=tuple(failed))))
+    assert (section.title, section.figure) == ("Trained again, nothing came to its end", None)
+    assert section.rows[0]["advantage"] == "no training came to its end"
+    assert "nothing came to its end" in make_report(make_snapshot(verified=tuple(failed))).html
+
+
+def test_the_agreement_stands_beside_the_front() -> None:
+    """Where three trials were verified, the words below the front say how well the search ranked them."""
+    orders = {0: 0.7, 2: 0.8, 4: 0.9}
+    records = [r for n, metric in orders.items() for r in _verified(make_trial(n, 0.9, 1.0, 1.0), n, {1: metric})]
+    page = make_report(make_snapshot(verified=tuple(records))).html
+    front = page.split('<section id="pareto">')[1].split("</p>")[0]
+    assert "tau of search (2,048 rows, one seed) and verification (67,349 rows) over 3 trials: +1.00" in front
+    assert "Kendall" not in make_report(make_snapshot()).html.split('<section id="pareto">')[1].split("</p>")[0]
 
 
 def _parsed(command: str) -> dict[str, object]:

@@ -21,13 +21,18 @@ __all__ = ["BoardFile", "adjusted", "is_measurement", "read_measurement"]
 _TIME_SPREAD = 1.25
 """By which a time predicted with one run's factor may still be off, either way: other sizes and temperatures than that
 run's. The published steps of two boards are met within 6 % so (docs/cost_model.md)."""
+
 _MEMORY_SPREAD = 0.05
 """Share of a measured peak by which another run's may be off."""
 
-
 _POSITIVE = (
-    "peak_memory_mib", "process_memory_mib", "step_time_s", "wall_time_s", "predicted_memory_mib", "predicted_time_s",
+    "epochs", "peak_memory_mib", "process_memory_mib", "step_time_s", "wall_time_s", "predicted_memory_mib",
+    "predicted_time_s",
 )  # fmt: skip
+_BOUNDS = (1e-6, 1e9)
+"""No board takes less or more of anything; beyond, the arithmetic of a profile could overflow."""
+_LINE = 200
+"""Characters of a name or a version at most: they go into a profile and onto a page."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +54,24 @@ class BoardFile(Record):
     measured: Measurement
 
     def __post_init__(self) -> None:
-        for name in ("study", "device", "bundle"):
-            _check(getattr(self, name).isprintable(), f"{name} is {getattr(self, name)!r}; it must be one line of text")
         one = self.measured
-        _check(one.machine.isprintable(), f"measured.machine is {one.machine!r}; it must be one line of text")
-        for key, word in one.software.items():
-            _check((key + word).isprintable(), f"measured.software.{key} is {word!r}; it must be one line of text")
+        lines = {name: getattr(self, name) for name in ("study", "device", "bundle")}
+        lines |= {f"measured.{name}": getattr(one, name) for name in ("machine", "created")}
+        # keys are named by themselves: they may be what can't be printed
+        lines |= {f"measured.software[{key!r}]": f"{key} {word}" for key, word in one.software.items()}
+        for name, line in lines.items():
+            right = line.isprintable() and len(line) <= _LINE
+            _check(right, f"{name} is {line[:_LINE]!r}; it must be one line of at most {_LINE} characters")
+        low, high = _BOUNDS
         for name in _POSITIVE:
             value = getattr(one, name)
-            _check(0 < value < 1e9, f"measured.{name} is {value}; it must be a number above 0")
-        for name in ("rows", "steps"):
-            _check(getattr(one, name) >= 1, f"measured.{name} is {getattr(one, name)}; it must be at least 1")
-        right = one.metric is None or math.isfinite(one.metric)
-        _check(right, f"measured.metric is {one.metric}; it must be a number")
+            _check(low <= value <= high, f"measured.{name} is {value}; it must be a number from {low:g} to {high:g}")
+        for name, least in (("trial", 0), ("rows", 1), ("steps", 1)):
+            value = getattr(one, name)
+            _check(least <= value <= high, f"measured.{name} is {value}; it must be from {least} to {high:g}")
+        numbers = {"metric": one.metric, "predicted_process_mib": one.predicted_process_mib}
+        for name, number in {**numbers, **{f"losses[{i}]": loss for i, loss in enumerate(self.losses)}}.items():
+            _check(number is None or math.isfinite(number), f"{name} is {number}; it must be a finite number")
 
 
 def _check(condition: bool, message: str) -> None:

@@ -10,6 +10,7 @@ import click
 
 from farsearch.addresses import without_password
 from farsearch.cli.look import chosen, read_snapshot
+from farsearch.cli.mirror import remote_tensors
 from farsearch.cli.options import (
     HOME,
     AboveZero,
@@ -60,12 +61,14 @@ def export(
     from farsearch.bundle.write import write_bundle
     from farsearch.tables import human_memory, human_metric, human_time
 
-    snapshot = read_snapshot(study, storage)
-    choice = chosen(snapshot, intent, storage)
+    snapshot, store = read_snapshot(study, storage), open_store(storage)
+    remote = remote_tensors(store, snapshot, tracking_uri)
+    choice = chosen(snapshot, intent, store, remote)
     name = _registered_name(register, alias, snapshot, delta)
+    if remote is not None:
+        remote.bring_trial(choice.trial.number)
     written = write_bundle(
-        snapshot, choice.trial, open_store(storage).folder(snapshot.name), out, choice.reason, home=HOME, delta=delta,
-        onnx=onnx,
+        snapshot, choice.trial, store.folder(snapshot.name), out, choice.reason, home=HOME, delta=delta, onnx=onnx,
     )  # fmt: skip
     record = choice.trial
     click.echo(choice.reason)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from farsearch.tables import human_memory, human_metric, human_time, mean_frozen, metric_title
+from farsearch.verdicts import advantage_text, verdicts
 
 if TYPE_CHECKING:
     from farsearch.devices.profile import Profile
@@ -16,7 +17,14 @@ __all__ = ["profile_rows", "trial_details"]
 
 def trial_details(snapshot: StudySnapshot, trial: TrialRecord) -> list[dict[str, str]]:
     """Everything known of one trial, as pairs of ``what`` and ``value``; what is not known has no row."""
-    pairs = [*_result_pairs(snapshot, trial), *_cost_pairs(trial), *_config_pairs(trial), *_training_pairs(trial)]
+    pairs = [
+        *_result_pairs(snapshot, trial),
+        *_verified_pairs(snapshot, trial),
+        *_cost_pairs(trial),
+        *_board_pairs(snapshot, trial),
+        *_config_pairs(trial),
+        *_training_pairs(trial),
+    ]
     return [{"what": what, "value": value} for what, value in pairs if value]
 
 
@@ -25,6 +33,15 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
     title = metric_title(name).lower()
     metric = human_metric(name, trial.metric, trial.metric_error)
     dev = human_metric(name, trial.dev_metric)
+    again = trial.verifies
+    if again is not None:
+        where = f" on the development set, trained on {again.train_samples:,} rows with seed {again.seed}"
+        return [
+            ("state", trial.state),
+            ("reason", trial.reason or ""),
+            ("trained again", "" if again.trial is None else f"trial {again.trial}"),
+            (title, f"{metric}{where}" if metric else ""),
+        ]
     return [
         ("state", f"{trial.state}{', on the front' if trial.on_front else ''}"),
         ("reason", trial.reason or ""),
@@ -33,6 +50,37 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
             f"{metric} on {job.validation_samples:,} validation rows" if metric else "",
         ),
         (f"{title}, development set", f"{dev} (nothing is chosen by it)" if dev else ""),
+    ]
+
+
+def _verified_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str, str]]:
+    """What ``verify`` made of the trial."""
+    name = snapshot.metric_name
+    point = next((v for v in verdicts(snapshot) if v.trial == trial.number), None)
+    if point is None or trial.verifies is not None or trial.baseline is not None:
+        return []
+    value = human_metric(name, point.mean, point.deviation) if point.scores else "no result"
+    seeds, failed = len(point.scores), f", {point.failed} failed" if point.failed else ""
+    rows = f"{seeds} seed{'s' * (seeds != 1)}{failed}, each on {point.train_samples:,} rows"
+    return [
+        ("verified, development set", f"{value} ({rows})"),
+        ("advantage over what costs less", advantage_text(point)),
+    ]
+
+
+def _board_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str, str]]:
+    """What boards measured with the trial's bundle."""
+    if trial.verifies is not None or trial.baseline is not None:
+        return []
+    return [
+        (
+            "measured on a board",
+            f"{one.machine}: {human_memory(one.peak_memory_mib)} (predicted {human_memory(one.predicted_memory_mib)}), "
+            f"{human_time(one.wall_time_s)} (predicted {human_time(one.predicted_time_s)})"
+            + (f", {human_metric(snapshot.metric_name, one.metric)} there" if one.metric is not None else ""),
+        )
+        for one in snapshot.measurements
+        if one.trial == trial.number
     ]
 
 

@@ -148,7 +148,8 @@ def _write_script(path: Path) -> None:
 @devices.command("import")
 @click.argument("result", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--name", metavar="NAME", help="Name of the profile.  [default: the result's file name]")
-@click.option("--like", metavar="NAME", help="Profile to take the power figure from, of the same board and mode.")
+@click.option("--like", metavar="NAME", help="Profile of the same board and mode, for its power figure; or that which a "
+              "bundle was made for, where its name is not known here.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a profile of your own that has this name.")
 def devices_import(result: Path, name: str | None, like: str | None, force: bool) -> None:
     """Make a profile of what the calibration script measured on a board, or a bundle that ran there.
@@ -173,7 +174,7 @@ def devices_import(result: Path, name: str | None, like: str | None, force: bool
     path = _USER_PROFILES / f"{called}.toml"
     if path.exists() and not force:
         raise BadInput(f"{path} exists; give another --name, or --force to replace it")
-    profile = _from_bundle(result, called) if is_measurement(result) else _from_calibration(result, called)
+    profile = _from_bundle(result, called, like) if is_measurement(result) else _from_calibration(result, called)
     if like is not None:
         other = load_profile(like, _USER_PROFILES)
         profile = dataclasses.replace(profile, power_w=other.power_w, power_mode=other.power_mode)
@@ -188,12 +189,12 @@ def _from_calibration(result: Path, name: str) -> Profile:
     return fit_profile(read_result(result), name)
 
 
-def _from_bundle(result: Path, name: str) -> Profile:
+def _from_bundle(result: Path, name: str, like: str | None) -> Profile:
     from farsearch.calibration.board import adjusted, read_measurement
     from farsearch.calibration.local import find_profile
 
     file = read_measurement(result)
-    return adjusted(find_profile(file.device, HOME, _note), file, name)
+    return adjusted(find_profile(like or file.device, HOME, _note), file, name)
 
 
 def _summary(profile: Profile, path: Path, device: str) -> None:

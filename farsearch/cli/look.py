@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from farsearch.addresses import is_server
+from farsearch.cli.mirror import remote_tensors
 from farsearch.cli.options import (
     HOME,
     choice_options,
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
     from farsearch.records import StudySnapshot, TrialRecord
     from farsearch.select import Choice, Intent
+    from farsearch.study.store import Store
     from farsearch.tasks.spec import MetricName
+    from farsearch.tracking.fetch import RemoteTensors
+    from farsearch.tracking.tracker import Tracker
 
 __all__ = ["COMMANDS", "chosen", "read_snapshot"]
 
@@ -167,7 +172,10 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
 @click.option("--select", is_flag=True, help="Only say what export would choose by the same options, and why.")
 @json_option
 @storage_option
-def show(study: str | None, intent: Intent, select: bool, as_json: bool, storage: str | None) -> None:
+@tracking_option
+def show(
+    study: str | None, intent: Intent, select: bool, as_json: bool, storage: str | None, tracking_uri: str
+) -> None:
     """Show one trial with everything that is known of it.
 
     Without options it is the one that export would take.
@@ -182,18 +190,29 @@ def show(study: str | None, intent: Intent, select: bool, as_json: bool, storage
     from farsearch.tables import baselines_json
 
     snapshot = read_snapshot(study, storage)
-    choice = _shown(snapshot, intent, storage)
+    choice = _shown(snapshot, intent, storage, tracking_uri)
     if as_json:
         data = {"schema_version": 1, "study": snapshot.name, "trial": choice.trial.to_dict()}
         why = {"reason": choice.reason.splitlines(), "derived": choice.derived}
-        click.echo(json.dumps({**data, **why, "baselines": baselines_json(snapshot)}, indent=1))
+        seen = {**_seen(snapshot, choice.trial), "baselines": baselines_json(snapshot)}
+        click.echo(json.dumps({**data, **why, **seen}, indent=1))
         return
     click.echo(f"study {snapshot.name}, trial {choice.trial.number}\n{choice.reason}")
     if not select:
         print_rows(trial_details(snapshot, choice.trial), None, "")
 
 
-def _shown(snapshot: StudySnapshot, intent: Intent, storage: str | None) -> Choice:
+def _seen(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, Any]:
+    """What was measured of a trial after the search: with other seeds, and on boards."""
+    from farsearch.verdicts import verdict_json
+
+    number = trial.number if trial.verifies is None else trial.verifies.trial
+    of_trial = [one for one in verdict_json(snapshot)["verified"] if one["trial"] == number is not None]
+    boards = [one.to_dict() for one in snapshot.measurements if one.trial == number]
+    return {"verified": next(iter(of_trial), None), "measurements": boards}
+
+
+def _shown(snapshot: StudySnapshot, intent: Intent, storage: str | None, tracking_uri: str) -> Choice:
     """The trial to show, one that was stopped or failed too, and why this one."""
     from farsearch.select import Choice
 
@@ -201,11 +220,15 @@ def _shown(snapshot: StudySnapshot, intent: Intent, storage: str | None) -> Choi
     if asked is not None and asked.state != "complete":
         why = f"{asked.state}{f', {asked.reason}' if asked.reason else ''}"
         return Choice(asked, f"Trial {asked.number} has no result: {why}.")
-    return chosen(snapshot, intent, storage)
+    store = open_store(storage)
+    return chosen(snapshot, intent, store, remote_tensors(store, snapshot, tracking_uri))
 
 
-def chosen(snapshot: StudySnapshot, intent: Intent, storage: str | None) -> Choice:
+def chosen(snapshot: StudySnapshot, intent: Intent, store: Store, remote: RemoteTensors | None) -> Choice:
     """The complete trial that serves an intent best; differences are paired where predictions were kept.
+
+    Args:
+        remote: has those that this host lacks; None where there is no such place.
 
     Raises:
         BadInput: for a trial without a result.
@@ -214,8 +237,9 @@ def chosen(snapshot: StudySnapshot, intent: Intent, storage: str | None) -> Choi
     from farsearch.select import choose
     from farsearch.study.predictions import paired_errors
 
-    folder = open_store(storage).folder(snapshot.name)
-    return choose(snapshot, intent, paired_errors(folder, cast("MetricName", snapshot.metric_name)))
+    bring = None if remote is None else remote.bring_predictions
+    paired = paired_errors(store.folder(snapshot.name), cast("MetricName", snapshot.metric_name), bring)
+    return choose(snapshot, intent, paired)
 
 
 @click.command()
@@ -243,6 +267,21 @@ def sync(study: str | None, measurement: Path | None, storage: str | None, track
         click.echo(
             f"study {snapshot.name} in {tracking_uri}: {result.created} runs made, {result.updated} updated, "
             f"{result.unchanged} were right, {result.removed} removed"
+        )
+        if is_server(tracking_uri):
+            _sync_tensors(tracker, snapshot, storage)
+
+
+def _sync_tensors(tracker: Tracker, snapshot: StudySnapshot, storage: str | None) -> None:
+    """Bring what trials saved on this host to MLflow's server, and say so."""
+    from farsearch.study.store import storage_errors
+
+    store = open_store(storage)
+    with storage_errors(store.where), store.mirroring(snapshot.name, wait=True):
+        result = tracker.upload_tensors(snapshot, store.folder(snapshot.name))
+    if result is not None:
+        click.echo(
+            f"tensors of its trials: {result.uploaded} uploaded, {result.held} were there, {result.removed} removed"
         )
 
 

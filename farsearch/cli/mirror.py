@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from farsearch.cli.terminal import make_console
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from farsearch.records import StudySnapshot
     from farsearch.study.store import Store
+    from farsearch.tracking.fetch import RemoteTensors
     from farsearch.tracking.tracker import Tracker
 
-__all__ = ["LiveMirror", "open_mirror"]
+__all__ = ["LiveMirror", "open_mirror", "remote_tensors"]
 
 
 def open_mirror(console: Console, store: Store, tracking_uri: str) -> LiveMirror:
@@ -26,8 +29,22 @@ def open_mirror(console: Console, store: Store, tracking_uri: str) -> LiveMirror
         return LiveMirror(store, open_tracking(tracking_uri))
 
 
+def remote_tensors(store: Store, snapshot: StudySnapshot, tracking_uri: str) -> RemoteTensors | None:
+    """What trials saved on other hosts, for a command that reads them; None where no other host has a part in this."""
+    from farsearch.addresses import is_server
+
+    if not is_server(tracking_uri) or "/" in snapshot.name:
+        return None
+    from farsearch.tracking.fetch import RemoteTensors
+
+    return RemoteTensors(tracking_uri, snapshot, store, make_console(stderr=True).print)
+
+
 class LiveMirror:
-    """Mirrors a study as it grows. Where MLflow fails, the search goes on without it."""
+    """Mirrors a study as it grows, and what its trials saved where MLflow is a server.
+
+    Where MLflow fails, the search goes on without it.
+    """
 
     def __init__(self, store: Store, tracker: Tracker) -> None:
         self._store, self._tracker = store, tracker
@@ -48,6 +65,7 @@ class LiveMirror:
             with storage_errors(self._store.where), self._store.mirroring(snapshot.name, wait) as ours:
                 if ours:
                     self._tracker.sync(snapshot, report=wait)
+                    self._tracker.upload_tensors(snapshot, self._store.folder(snapshot.name))
         except FarsearchError as error:
             return f"{error}; the search goes on, farsearch sync catches up"
         return None

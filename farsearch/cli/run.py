@@ -237,7 +237,7 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
             snapshot = _search_in_workers(search, asked, progress)
     if asked.baselines != "none":
         snapshot = _train_baselines(console, search, asked.baselines, mirror)
-    if asked.verify:
+    if asked.verify and snapshot.front:
         from farsearch.cli.verify import SEEDS, chosen_points, verify_study
 
         points = chosen_points(snapshot, None, "paper")

@@ -27,6 +27,7 @@ from farsearch.tables import (
     human_time,
     metric_title,
 )
+from farsearch.verdicts import agreement_text
 
 __all__ = ["Report", "make_report"]
 
@@ -173,7 +174,8 @@ def _front_words(snapshot: StudySnapshot) -> str:
         bounds.append(f"up to {human_time(snapshot.settings.max_time_s)}")
     estimates = f"memory and time are estimates for {snapshot.settings.device}"
     tap = " Tap a point to see what it is." * bool(snapshot.complete)
-    return f"{' and '.join(bounds)}; {estimates}.{tap}"
+    agreement = agreement_text(snapshot)
+    return f"{' and '.join(bounds)}; {estimates}.{tap}{f' {agreement}.' if agreement else ''}"
 
 
 def _heading(title: str) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import StudySnapshot
 from farsearch.report.points import BESIDE, BUDGET
 from farsearch.report.section import BLUE, Section, canvas, whole_numbers
 from farsearch.tables import human_metric, is_percentage, metric_title
+from farsearch.verdicts import Verdict, verdict_rows, verdicts
 
-__all__ = ["Verified", "selection_section", "verified_points", "verified_section"]
+__all__ = ["selection_section", "verified_section"]
 
 _NAMED = 8
 """Trials that a sentence names at most."""
@@ -47,82 +47,48 @@ def selection_section(snapshot: StudySnapshot) -> Section | None:
     return Section("selection", title, f"{words}{who}", figure)
 
 
-@dataclass(frozen=True)
-class Verified:
-    """A point of the front, or a baseline, that was trained again with other seeds.
-
-    Attributes:
-        trial: its number in the search; None for a baseline.
-        mean, deviation: of the metric on the official development set; no deviation of a single seed.
-        metrics: by seed.
-        train_samples: rows of each training.
-    """
-
-    name: str
-    trial: int | None
-    mean: float
-    deviation: float | None
-    metrics: Mapping[int, float]
-    train_samples: int
-
-
-def verified_points(snapshot: StudySnapshot) -> list[Verified]:
-    """What ``verify`` trained again, points of the search before baselines, the best first.
-
-    A verdict on whether an advantage is noise belongs to these and to nothing else here.
-    """
-    groups: dict[tuple[int | None, str], list[TrialRecord]] = {}
-    for record in snapshot.verified:
-        if record.verifies is not None and record.metric is not None:
-            number = record.verifies.trial
-            name = f"trial {number}" if number is not None else record.baseline.title if record.baseline else "baseline"
-            groups.setdefault((number, name), []).append(record)
-    points = [_point(number, name, records) for (number, name), records in groups.items()]
-    return sorted(points, key=lambda p: (p.trial is None, -p.mean, p.name))
-
-
-def _point(number: int | None, name: str, records: list[TrialRecord]) -> Verified:
-    metrics = {r.verifies.seed: r.metric for r in records if r.verifies is not None and r.metric is not None}
-    values = list(metrics.values())
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    samples = max(r.verifies.train_samples for r in records if r.verifies is not None)
-    return Verified(name, number, statistics.fmean(values), deviation, dict(sorted(metrics.items())), samples)
-
-
 def verified_section(snapshot: StudySnapshot) -> Section | None:
-    """Mean and deviation over seeds on the official development set, beside the baselines'."""
-    points = verified_points(snapshot)
-    if not points:
+    """Mean and deviation over seeds on the official development set, beside the baselines', and what of it is noise."""
+    found = verdicts(snapshot)
+    points = [verdict for verdict in found if verdict.scores]
+    if not found:
         return None
+    if not points:
+        return Section("verified", "Trained again, nothing came to its end", rows=verdict_rows(snapshot))
+    best = max(points, key=lambda point: (point.trial is not None, point.mean))
+    value = human_metric(snapshot.metric_name, best.mean, best.deviation)
+    title = f"Trained again, {best.title} reaches {value} on the development set"
+    idle = [point.title for point in points if point.noise]
+    if idle:
+        title += f"; the advantage of {_listed(idle)} is within noise"
+    words = "Dots are means, bars ± one deviation over the seeds, small dots the seeds themselves."
+    hollow = " Hollow: no better, beyond noise, than a point that costs less." * bool(idle)
+    return Section("verified", title, f"{words}{hollow}", _drawn(snapshot, points), verdict_rows(snapshot))
+
+
+def _listed(titles: Sequence[str]) -> str:
+    """Two of them by name, more by their number."""
+    return " and ".join(titles) if len(titles) < 3 else f"{len(titles)} points"
+
+
+def _drawn(snapshot: StudySnapshot, points: Sequence[Verdict]) -> Figure:
+    """A row a point."""
     scale = 100.0 if is_percentage(snapshot.metric_name) else 1.0
-    longest = max(len(point.name) for point in points)
+    longest = max(len(point.title) for point in points)
     figure, axes = canvas(0.26 * len(points) + 0.15, left=0.2 + 0.066 * longest)
     rows = np.arange(len(points))
     for row, point in zip(rows, points, strict=True):
         colour = BLUE if point.trial is not None else BESIDE
         axes.errorbar(
-            scale * point.mean, row, xerr=None if point.deviation is None else scale * point.deviation,
-            fmt="o", color=colour, markersize=6, elinewidth=1.6, zorder=3,
+            scale * point.mean, row, xerr=None if point.deviation is None else scale * point.deviation, fmt="o",
+            color=colour, markerfacecolor="white" if point.noise else colour, markersize=6, elinewidth=1.6, zorder=3,
         )  # fmt: skip
-        metrics = [scale * metric for metric in point.metrics.values()]
-        axes.scatter(metrics, [row] * len(metrics), s=10, color="#9f9f9f", linewidths=0, zorder=2)
-    axes.set_yticks(rows, [point.name for point in points])
+        scores = [scale * score for score in point.scores.values()]
+        axes.scatter(scores, [row] * len(scores), s=10, color="#9f9f9f", linewidths=0, zorder=2)
+    axes.set_yticks(rows, [point.title for point in points])
     axes.set_ylim(len(points) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     unit = " (%)" if is_percentage(snapshot.metric_name) else ""
     axes.set_xlabel(f"{metric_title(snapshot.metric_name).lower()} on the development set{unit}")
-    best = points[0]
-    value = human_metric(snapshot.metric_name, best.mean, best.deviation)
-    title = f"Trained again, {best.name} reaches {value} on the development set"
-    words = "Dots are means, bars ± one deviation over the seeds, small dots the seeds themselves."
-    return Section("verified", title, words, figure, [_row(snapshot, point) for point in points])
-
-
-def _row(snapshot: StudySnapshot, point: Verified) -> dict[str, str]:
-    return {
-        "point": point.name,
-        metric_title(snapshot.metric_name).lower(): human_metric(snapshot.metric_name, point.mean, point.deviation),
-        "seeds": " ".join(map(str, point.metrics)),
-        "rows": f"{point.train_samples:,}",
-    }
+    return figure

@@ -21,6 +21,7 @@ outlook.py      what a search is going to be
 nearest.py      the nearest setting that would fit, where nothing does
 results.py      what a trial's record holds of cost and training
 trials.py       what a trial leaves on disk
+kept.py         which files those are, and for how long; without torch
 predictions.py  the predictions of trials, and how sure their differences are
 siblings.py     studies beside a study, to which trainings are added once
 baselines.py    the baselines of a study, in a sibling

@@ -155,9 +155,12 @@ class _Results:
 
 
 def _read(path: Path) -> Results | None:
-    """None where there is nothing, or nothing whole."""
+    """None where there is nothing, nothing whole, or something of another version."""
     try:
-        results: Results = read_json(path)["results"]
+        held = read_json(path)
+        results: Results = held["results"]
+        if held["schema_version"] != _VERSION:
+            return None
         changed(TrialRecord(0, "complete"), **results)
     except (OSError, ValueError, KeyError, TypeError):
         return None

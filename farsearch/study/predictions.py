@@ -5,6 +5,7 @@ Read without torch, for commands that only look.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -24,11 +25,17 @@ def trial_folder(study_folder: Path, number: int) -> Path:
     return study_folder / "trials" / f"{number:04d}"
 
 
-def paired_errors(study_folder: Path, metric: MetricName) -> Paired:
-    """Standard errors of differences of trials, from the predictions that they left; each trial is read once."""
+def paired_errors(study_folder: Path, metric: MetricName, bring: Callable[[int], None] | None = None) -> Paired:
+    """Standard errors of differences of trials, from the predictions that they left; each trial is read once.
+
+    Args:
+        bring: puts a trial's predictions there, where another host has them.
+    """
 
     @cache
     def read(number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        if bring is not None:
+            bring(number)
         return _predictions(trial_folder(study_folder, number) / "logits.safetensors")
 
     def error(number: int, other: int) -> float | None:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +21,11 @@ from farsearch.errors import MissingResource
 from farsearch.files import load_tensors, read_json, save_tensors, write_json
 from farsearch.priming import keep
 from farsearch.records import TrialRecord
-from farsearch.select import pareto_front
+from farsearch.study.kept import LEARNERS, LOGITS, TRAINED, near_front, primings_folder
 from farsearch.study.predictions import trial_folder
 from farsearch.training import Outcome
 
 __all__ = ["SavedTrial", "load_trial", "save_trial", "sweep"]
-
-_NOISE = 2.0
-"""Standard errors by which a trial must leave the front before its tensors go."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +49,12 @@ def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
     other worker sweeps it away meanwhile.
     """
     folder = trial_folder(study_folder, number)
-    primed = None if outcome.primed is None else keep(outcome.primed, study_folder / "primings").name
-    save_tensors(folder / "trained.safetensors", outcome.trained)
+    primed = None if outcome.primed is None else keep(outcome.primed, primings_folder(study_folder)).name
+    save_tensors(folder / TRAINED, outcome.trained)
     logits = {"validation": outcome.validation_logits, "dev": outcome.dev_logits}
-    save_tensors(folder / "logits.safetensors", {**logits, "validation_labels": outcome.validation_labels})
-    write_json(folder / "learners.json", {"schema_version": 1, "learners": outcome.learners, "primed": primed})
+    save_tensors(folder / LOGITS, {**logits, "validation_labels": outcome.validation_labels})
+    notes = {"schema_version": 1, "learners": outcome.learners, "primed": primed, "metric": outcome.metric}
+    write_json(folder / LEARNERS, notes)
 
 
 def load_trial(study_folder: Path, number: int, layers: int) -> SavedTrial:
@@ -67,22 +64,22 @@ def load_trial(study_folder: Path, number: int, layers: int) -> SavedTrial:
         MissingResource: when they are not there any more.
     """
     folder = trial_folder(study_folder, number)
-    trained = load_tensors(folder / "trained.safetensors")
-    logits = load_tensors(folder / "logits.safetensors")
+    trained = load_tensors(folder / TRAINED)
+    logits = load_tensors(folder / LOGITS)
     if trained is None or logits is None:
         raise MissingResource(
             f"the tensors of trial {number} are gone: they are kept for trials on the front or within noise of it; "
             "choose one of the front, see farsearch pareto"
         )
     try:
-        notes = read_json(folder / "learners.json")
+        notes = read_json(folder / LEARNERS)
     except (OSError, ValueError) as error:
         raise MissingResource(
-            f"{folder}/learners.json can't be read: {error}; run more trials, or choose another"
+            f"{folder / LEARNERS} can't be read: {error}; run more trials, or choose another"
         ) from error
     primed = None
     if notes["primed"] is not None:
-        primed = load_tensors(study_folder / "primings" / notes["primed"])
+        primed = load_tensors(primings_folder(study_folder) / notes["primed"])
         if primed is None:
             raise MissingResource(f"the priming {notes['primed']} of trial {number} is gone; run the trial again")
         extra = [f"{part}.{i}" for part in ("scores", "first_half", "second_half") for i in range(layers)]
@@ -97,26 +94,15 @@ def sweep(study_folder: Path, trials: Iterable[TrialRecord]) -> None:
     Call it in the study's turn. What a trial left that was cut off before it was told goes too.
     """
     complete = {trial_folder(study_folder, trial.number): trial for trial in trials if trial.state == "complete"}
-    numbers = pareto_front(complete.values())
-    front = [trial for trial in complete.values() if trial.number in numbers]
+    near = near_front(complete.values())
     needed: set[str] = set()
-    for weights in (study_folder / "trials").glob("*/trained.safetensors"):
-        notes = weights.with_name("learners.json")
+    for weights in (study_folder / "trials").glob(f"*/{TRAINED}"):
+        notes = weights.with_name(LEARNERS)
         trial = complete.get(weights.parent)
-        if trial is not None and _within_noise(trial, front) and notes.is_file():
+        if trial is not None and near(trial) and notes.is_file():
             needed.add(str(read_json(notes)["primed"]))
         else:
             weights.unlink(missing_ok=True)
-    for priming in (study_folder / "primings").glob("*.safetensors"):
+    for priming in primings_folder(study_folder).glob("*.safetensors"):
         if priming.name not in needed:
             priming.unlink(missing_ok=True)
-
-
-def _within_noise(trial: TrialRecord, front: list[TrialRecord]) -> bool:
-    """It is on the front, or would be if it were better by noise."""
-    if any(other.number == trial.number for other in front):
-        return True
-    assert trial.metric is not None
-    better = dataclasses.replace(trial, metric=trial.metric + _NOISE * (trial.metric_error or 0.0))
-    # what dominates it is on the front, or dominated by what is
-    return trial.number in pareto_front([*front, better])

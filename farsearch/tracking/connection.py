@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.telemetry import set_telemetry_client
 from sqlalchemy.exc import SQLAlchemyError
 
-from farsearch.addresses import without_password
+from farsearch.addresses import is_server, without_password
 from farsearch.errors import BadInput, MissingResource
 
 __all__ = ["UI_ENVIRONMENT", "Connection", "connect", "ui_command"]
@@ -93,7 +93,7 @@ def connect(uri: str) -> Connection:
     _set_defaults()
     if uri.startswith(_SQLITE):
         return _connect_sqlite(_database(uri))
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         if "@" in uri.split("/")[2]:
             raise BadInput(
                 f"tracking URI {without_password(uri)} names a user; leave that to MLFLOW_TRACKING_USERNAME and "
@@ -145,11 +145,12 @@ def _artifact_root(database: Path) -> Path:
 def _set_defaults() -> None:
     """MLflow is told in its own variables, which win where the user has set them, to keep to itself.
 
-    No usage data goes to third parties, no links are printed between our data, and a server that is gone is given up
-    after seconds instead of minutes: the study goes on and the next sync catches up.
+    No usage data goes to third parties, no links and bars are printed between our data, and a server that is gone is
+    given up after seconds instead of minutes: the study goes on and the next sync catches up.
     """
     defaults = {
         environment_variables.MLFLOW_DISABLE_TELEMETRY: True,
+        environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR: False,
         environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT: True,
         environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES: 2,
     }

@@ -29,6 +29,7 @@ __all__ = [
     "TAG_ON_FRONT",
     "TAG_ROLE",
     "TAG_STUDY",
+    "TAG_TENSORS",
     "TAG_TRIAL",
     "RunContent",
     "family",
@@ -51,6 +52,9 @@ TAG_ARTIFACTS = "farsearch.artifacts"
 
 TAG_MIRRORED = "farsearch.mirrored"
 """On a parent run: hash of the study whose runs were all written, and how many runs were deleted by then."""
+
+TAG_TENSORS = "farsearch.tensors"
+"""On a trial's run: what of its tensors is among the run's artifacts, see ``tensors``."""
 
 ROLE_STUDY, ROLE_TRIAL = "study", "trial"
 

@@ -23,6 +23,7 @@ from farsearch.tracking.content import (
     TAG_MIRRORED,
     TAG_ROLE,
     TAG_STUDY,
+    TAG_TENSORS,
     TAG_TRIAL,
     RunContent,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "count_deleted",
     "dataset_of",
     "find_parents",
+    "find_tagged",
     "find_trial",
     "read_runs",
     "write_run",
@@ -79,6 +81,15 @@ def find_parents(client: MlflowClient, experiment_id: str, study: str) -> list[R
 def find_trial(client: MlflowClient, experiment_id: str, study: str, number: int) -> list[Run]:
     """The runs of one trial, the one to keep first."""
     return _best_first(_search(client, experiment_id, _tagged(TAG_STUDY, study), _tagged(TAG_TRIAL, str(number))))
+
+
+def find_tagged(client: MlflowClient, experiment_id: str, study: str, tag: str, view: int) -> list[Run]:
+    """The runs of the study's trials that have ``tag``, whatever it says, the one to keep of a trial first.
+
+    Args:
+        view: one of ``ViewType``.
+    """
+    return _best_first(_search(client, experiment_id, _tagged(TAG_STUDY, study), f"tags.`{tag}` LIKE '%'", view=view))
 
 
 def count_deleted(client: MlflowClient, experiment_id: str, study: str) -> int:
@@ -202,7 +213,7 @@ def _write_values(client: MlflowClient, run: Run, content: RunContent, timestamp
 
 
 def _stale_tags(held: Mapping[str, str], wanted: Mapping[str, str]) -> Iterable[str]:
-    kept = {*wanted, TAG_DIGEST, TAG_ARTIFACTS, TAG_MIRRORED}
+    kept = {*wanted, TAG_DIGEST, TAG_ARTIFACTS, TAG_MIRRORED, TAG_TENSORS}
     return [key for key in held if key.startswith(_OURS) and key not in kept]
 
 

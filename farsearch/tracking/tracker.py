@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -25,6 +26,7 @@ from farsearch.tracking.parent import (
     write_parent,
 )
 from farsearch.tracking.runs import dataset_of, find_parents, find_trial, read_runs, write_run
+from farsearch.tracking.tensors import TensorsResult, upload_tensors
 from farsearch.tracking.views import saved_view_id
 
 __all__ = ["SyncResult", "Tracker", "open_tracking"]
@@ -157,6 +159,18 @@ class Tracker:
                 now = time.monotonic()
                 after = dataclasses.replace(after, draw_after=now + _PAUSE_PER_DRAWING * (now - started))
             self._followed[snapshot.name] = after
+
+    def upload_tensors(self, snapshot: StudySnapshot, study_folder: Path) -> TensorsResult | None:
+        """Brings what trials saved on this host to the server, for other hosts; see ``tensors.upload_tensors``.
+
+        None where there is nothing to bring: a database is of this host, and only trials of a search save tensors.
+
+        Raises:
+            MissingResource: where the server does not answer. The next call goes on from there.
+        """
+        if self._connection.database is not None or family(snapshot.name) != snapshot.name:
+            return None
+        return upload_tensors(self._connection, snapshot, study_folder)
 
     def trials(self, study: str) -> dict[int, dict[str, dict[str, Any]]]:
         """What MLflow holds of ``study``, by number of the trial: ``params`` (texts), ``metrics`` and ``tags``."""

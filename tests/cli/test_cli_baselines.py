@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from farsearch.cli.progress import BaselineProgress
+from farsearch.cli.progress import SiblingProgress
 from tests.factories import make_baselines, make_snapshot
 from tests.journey import Done, call, prepare, run_arguments
 
@@ -92,11 +92,11 @@ def test_progress_tells_what_was_stopped_and_what_does_not_fit() -> None:
     """A line says why a training has no result, or that the device has no room for it; a warning comes once."""
     out = io.StringIO()
     console = Console(file=out, width=200)
-    progress = BaselineProgress(console, "accuracy", lambda _snapshot: "MLflow is away")
+    progress = SiblingProgress(console, "baselines", "accuracy", lambda _snapshot: "MLflow is away")
     snapshot, (full, lora) = make_snapshot(), make_baselines()
     progress.note("from the cache")
-    progress.baseline_ended(dataclasses.replace(full, feasible=False), snapshot)
-    progress.baseline_ended(dataclasses.replace(lora, state="pruned", reason="the loss is nan"), snapshot)
+    progress.training_ended(dataclasses.replace(full, feasible=False), snapshot)
+    progress.training_ended(dataclasses.replace(lora, state="pruned", reason="the loss is nan"), snapshot)
     text = out.getvalue()
     assert "from the cache" in text
     assert "(does not fit)" in text

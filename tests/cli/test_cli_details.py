@@ -9,8 +9,8 @@ import pytest
 
 from farsearch.cli.details import profile_rows, trial_details
 from farsearch.devices import list_profiles, load_profile
-from farsearch.records import FarConfig, PrimingReport, StepPlan, TrialRecord
-from tests.factories import make_snapshot
+from farsearch.records import FarConfig, PrimingReport, StepPlan, TrialRecord, Verification
+from tests.factories import make_measurement, make_snapshot, make_trial
 
 
 def details(**changes: Any) -> dict[str, str]:
@@ -83,6 +83,29 @@ def test_what_is_not_known_has_no_row() -> None:
     """A trial of which nothing is known but that it failed has two rows, and no empty ones."""
     rows = trial_details(make_snapshot(), TrialRecord(number=1, state="fail", reason="its process was killed"))
     assert rows == [{"what": "state", "value": "fail"}, {"what": "reason", "value": "its process was killed"}]
+
+
+def test_what_was_found_after_the_search_is_shown() -> None:
+    """Its verification with the verdict, and what boards measured; of other trials nothing."""
+    again = [make_trial(9, 0.8 + 0.01 * seed, 1200.0, 250.0, verifies=Verification(2, seed, 4096)) for seed in (1, 2)]
+    snapshot = make_snapshot(verified=tuple(again), measurements=(make_measurement(2),))
+    rows = {row["what"].strip(): row["value"] for row in trial_details(snapshot, snapshot.trials[2])}
+    assert rows["verified, development set"] == "81.5 ± 0.7 % (2 seeds, each on 4,096 rows)"
+    assert rows["advantage over what costs less"] == "nothing costs less"
+    assert rows["measured on a board"] == (
+        "NVIDIA Jetson Nano Developer Kit: 1,030 MiB (predicted 1,000 MiB), 2.7 min (predicted 3.3 min), 83.0 % there"
+    )
+    other = {row["what"].strip() for row in trial_details(snapshot, snapshot.trials[1])}
+    assert not {"verified, development set", "measured on a board"} & other
+
+
+def test_a_training_of_a_verification_says_what_it_is() -> None:
+    """Which trial, rows and seed; no validation rows, which it had not."""
+    again = make_trial(2, 0.8, 1200.0, 250.0, verifies=Verification(1, 3, 4096))
+    rows = {r["what"].strip(): r["value"] for r in trial_details(make_snapshot(again, verified=(again,)), again)}
+    assert rows["trained again"] == "trial 1"
+    assert rows["accuracy"] == "80.0 ± 1.1 % on the development set, trained on 4,096 rows with seed 3"
+    assert not {"accuracy, development set", "verified, development set", "measured on a board"} & rows.keys()
 
 
 @pytest.mark.parametrize("name", list_profiles())

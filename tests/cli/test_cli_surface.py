@@ -41,7 +41,7 @@ SURFACE: dict[str, set[str]] = {
         "--device-samples", "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
         "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,
     },
-    "show STUDY": {*CHOICE, "--select", JSON, STORAGE},
+    "show STUDY": {*CHOICE, "--select", JSON, STORAGE, TRACKING},
     "spaces check PATH": set(),
     "spaces list": set(),
     "spaces show NAME": set(),

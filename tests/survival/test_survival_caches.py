@@ -68,7 +68,7 @@ def test_a_baseline_that_can_not_be_used_is_trained_again(tmp_path: Path, tiny_b
     first, second = (run_arguments(tiny_bert, 1, study=name, baselines="paper") for name in ("whole", "tiny"))
     done = call(folder, *first)
     assert done.code == 0, done.err
-    files = sorted((folder / ".farsearch" / "cache" / "baselines").glob("*/*.json"))
+    files = sorted((folder / ".farsearch" / "cache" / "baselines").glob("*/*-*.json"))
     assert len(files) == 9
     cut_in_half(files[0])
     of_version_nought(files[-1])

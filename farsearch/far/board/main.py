@@ -9,6 +9,7 @@ from typing import Any, List, Optional, Sequence
 
 import torch
 
+from .memory import free_at_once
 from .opened import BundleProblem, open_bundle
 from .phase import Interrupted, is_out_of_memory
 from .rows import RowProblem
@@ -118,6 +119,7 @@ def main(folder: str, arguments: Optional[Sequence[str]] = None) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, note)
+    free_at_once()
     try:
         bundle = open_bundle(folder)
         if given.tuned:

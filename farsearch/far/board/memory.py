@@ -1,15 +1,22 @@
 """What this machine has of memory, what this process takes of it, and the micro-batch that fits."""
 
+import contextlib
+import ctypes
 import os
 import resource
 import sys
 from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
+from torch import nn
 
-__all__ = ["available_mib", "fitting_micro_batch", "now_mib", "peak_mib", "reset_peak"]
+__all__ = ["available_mib", "fitting_micro_batch", "free_at_once", "peak_mib", "process_mib", "reset_peak"]
 
 _MIB = 2.0**20
+
+_M_MMAP_THRESHOLD = -3
+"""Number of glibc's option for the size from which on memory is taken from the system and given back at once."""
+_LARGE = 1 << 17
 
 
 def _field(path: str, name: str) -> Optional[float]:
@@ -44,6 +51,7 @@ def _shares_memory() -> bool:
 
 def reset_peak() -> None:
     """Forget the peak so far: loading is over, and what it took is given back. Where the system lets us."""
+    _give_back()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -53,10 +61,42 @@ def reset_peak() -> None:
         pass
 
 
-def now_mib() -> float:
-    """Resident memory of this process, in MiB; its peak where the system tells no more."""
+def process_mib(model: nn.Module) -> float:
+    """What this process takes beside the tensors of a model that it has loaded, in MiB.
+
+    A tiny step comes first: what libraries load and set up at their first product is the process's too. Where the
+    system does not tell what is resident now, its peak so far stands for that.
+    """
+    _tiny_step(next(model.parameters()).device)
+    _give_back()
     now = _field("/proc/self/status", "VmRSS")
-    return peak_mib() if now is None else now
+    held = sum(value.numel() * value.element_size() for value in [*model.parameters(), *model.buffers()])
+    return max(0.0, (peak_mib() if now is None else now) - held / _MIB)
+
+
+def free_at_once() -> None:
+    """Large tensors go back to the system as soon as they are freed, so that the process takes what they take.
+
+    By default the C library keeps what it thinks will be wanted again, a tenth more in a step of MiniLM (docs/log.md).
+    """
+    _c_library("mallopt", _M_MMAP_THRESHOLD, _LARGE)
+
+
+def _c_library(name: str, *arguments: int) -> None:
+    """Call a function of the C library, where it has one of that name."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        getattr(ctypes.CDLL(None), name)(*arguments)
+
+
+def _tiny_step(device: torch.device) -> None:
+    tiny = nn.Linear(64, 64).to(device)
+    tiny(torch.zeros(64, 64, device=device)).sum().backward()
+    torch.optim.AdamW(tiny.parameters()).step()
+
+
+def _give_back() -> None:
+    """What was freed while the model was loaded goes back to the system, where the C library can do that."""
+    _c_library("malloc_trim", 0)
 
 
 def peak_mib() -> float:

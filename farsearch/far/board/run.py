@@ -12,7 +12,7 @@ from ..layout import ModelLayout
 from ..loop import predict
 from ..surgery import merge
 from .measured import measurement_of, predicted_seconds, write_json
-from .memory import available_mib, fitting_micro_batch, now_mib, peak_mib, reset_peak
+from .memory import available_mib, fitting_micro_batch, peak_mib, process_mib, reset_peak
 from .model import load_model, reconfigured, save_model
 from .opened import Opened, file_digest
 from .phase import Course, is_out_of_memory, train_phase
@@ -90,8 +90,8 @@ def run_bundle(
     epochs = float(phase["epochs"] if options.epochs is None else options.epochs)
     plan = phase["plan"] if options.plan is None else options.plan
     micro, predicted_mib = _micro_batch(bundle, options, tell)
-    process = now_mib()
     model = load_model(bundle, options.base)
+    process = process_mib(model)
     work = partial_folder(out)
     os.makedirs(work, exist_ok=True)
     savepoint, identity = os.path.join(work, _SAVEPOINT), _identity(bundle, options, epochs)
@@ -103,9 +103,7 @@ def run_bundle(
         logits = predict(model, token_ids(tokenizer, dev.texts, phase["max_length"]), phase["tokenizer"]["pad_id"])
         metric = score(phase["metric"], logits.argmax(1).tolist(), dev.labels)
     seconds = predicted_seconds(bundle, [len(row) for row in ids], epochs)
-    measurement = measurement_of(
-        bundle, len(ids), epochs, course, process, peak, predicted_mib, seconds, metric
-    )
+    measurement = measurement_of(bundle, len(ids), epochs, course, process, peak, predicted_mib, seconds, metric)
     save_model(bundle, model, work, options.binary)
     write_json(os.path.join(work, MEASUREMENT_FILE), measurement)
     if os.path.exists(savepoint):

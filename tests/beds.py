@@ -1,0 +1,93 @@
+"""A job with a tiny model on which studies are compared or verified, and a watcher of their trainings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from farsearch.cost.price import Cost, Pricer
+from farsearch.jobs import Job, JobOptions, resolve_job
+from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.study.search import Search
+from farsearch.study.store import Store
+from farsearch.training import Bench
+from tests.journey import chdir, prepare
+
+__all__ = ["Bed", "Notes", "make_bed"]
+
+
+@dataclass
+class Notes:
+    """A watcher that writes down what it hears, and may interrupt."""
+
+    interrupt_at: int | None = None
+    started: list[tuple[str, float]] = field(default_factory=list)
+    ended: list[TrialRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    steps: int = 0
+
+    def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
+        """Write it down."""
+        self.started.append(title)
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Count, and interrupt when it is time."""
+        self.steps += 1
+        if self.steps == self.interrupt_at:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        """Write it down."""
+        self.notes.append(text)
+
+    def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+        """Write it down."""
+        self.ended.append(record)
+
+    def trial_started(self, *_: Any) -> None:
+        """No search is watched here."""
+
+    def trial_ended(self, *_: Any) -> None:
+        """No search is watched here."""
+
+
+@dataclass
+class Bed:
+    """A job with its model loaded, on which any number of studies are compared."""
+
+    job: Job
+    bench: Bench
+    pricer: Pricer
+
+    def search(self, home: Path, name: str = "s", pricer: Pricer | None = None, **settings: Any) -> Search:
+        """The search of a study that has no trial yet."""
+        store = Store(home)
+        study = store.open(name, dataclasses.replace(self.job.settings, **settings), self.job.meta)
+        goal = self.job.settings.plan
+        return Search(study, store, self.bench, pricer or self.pricer, self.job.space, "random", goal, Notes())
+
+
+@contextmanager
+def make_bed(folder: Path, model: Path) -> Iterator[Bed]:
+    """48 rows of the tiny task in batches of 16: three steps a training. The block works in ``folder``."""
+    prepare(folder)
+    with chdir(folder):
+        store = Store(folder / ".farsearch")
+        options = JobOptions(
+            task="sst2",
+            device="jetson-nano",
+            model=str(model),
+            space="tiny.yaml",
+            data_dir=folder / "data",
+            train_samples=48,
+            batch_size=16,
+            epochs=1.0,
+            max_length=16,
+        )
+        job = resolve_job(options, store, print)
+        bench = job.bench(store)
+        yield Bed(job, bench, job.pricer(bench))

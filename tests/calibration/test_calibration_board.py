@@ -1,0 +1,305 @@
+"""What a board measured with a bundle: read strictly, turned into a profile, taken back into its study."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farsearch.calibration.board import BoardFile, adjusted, is_measurement, read_measurement
+from farsearch.cost.price import Pricer, shared_tables
+from farsearch.devices import load_profile
+from farsearch.devices.profile import read_profile, write_profile
+from farsearch.errors import BadInput
+from farsearch.far.board.measured import MEASUREMENT, SCHEMA_VERSION
+from farsearch.records import FarConfig, Measurement
+from farsearch.tracking import open_tracking
+from tests.factories import make_measurement
+from tests.journey import call, chdir, read_study
+from tests.tiny import make_config
+
+Data = dict[str, Any]
+
+
+def board_file(measured: Measurement, study: str = "tiny") -> Data:
+    """The file that ``train.py`` writes, as data."""
+    return {
+        "what": MEASUREMENT,
+        "schema_version": SCHEMA_VERSION,
+        "study": study,
+        "device": "jetson-nano",
+        "bundle": "5e" * 32,
+        "losses": [0.7, 0.6],
+        "measured": measured.to_dict(),
+    }
+
+
+def written(folder: Path, data: Data, name: str = "measurement.json") -> Path:
+    """A file of it."""
+    path = folder / name
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+def test_a_right_file_comes_back_whole(tmp_path: Path) -> None:
+    """All that was written, and it says what it is."""
+    path = written(tmp_path, board_file(make_measurement(3)))
+    file = read_measurement(path)
+    assert is_measurement(path)
+    assert file.to_dict() == board_file(make_measurement(3))
+    assert file.measured == make_measurement(3)
+
+
+def put(key: str, value: Any) -> Callable[[Data], None]:
+    """A change of one value, by a path such as ``measured.rows``."""
+
+    def change(data: Data) -> None:
+        *path, last = key.split(".")
+        for part in path:
+            data = data[part]
+        data[last] = value
+
+    return change
+
+
+def without(key: str) -> Callable[[Data], None]:
+    """A change that takes a key away."""
+
+    def change(data: Data) -> None:
+        *path, last = key.split(".")
+        for part in path:
+            data = data[part]
+        del data[last]
+
+    return change
+
+
+BROKEN: tuple[tuple[Callable[[Data], None], str], ...] = (
+    (put("what", "a poem"), "is no measurement of a bundle; give the measurement.json that train.py wrote"),
+    (without("what"), "is no measurement of a bundle"),
+    (put("schema_version", 99), "schema_version is 99; this farsearch reads 1"),
+    (put("schema_version", True), "schema_version is True"),
+    (without("schema_version"), "schema_version is None"),
+    (put("studdy", "x"), "has the unknown key 'studdy'; known are what, schema_version, study"),
+    (without("measured.rows"), "lacks the key 'rows'"),
+    (put("measured", []), "measured is []; it must be a table of its fields"),
+    (put("measured.peak_memory_mib", "many"), "measured.peak_memory_mib is 'many'; it must be of type float"),
+    (put("measured.peak_memory_mib", 0), "measured.peak_memory_mib is 0.0; it must be a number from 1e-06"),
+    (put("measured.wall_time_s", -4.0), "measured.wall_time_s is -4.0; it must be a number from 1e-06"),
+    (put("measured.predicted_time_s", math.nan), "measured.predicted_time_s is nan"),
+    (put("measured.predicted_time_s", 5e-324), "measured.predicted_time_s is 5e-324"),
+    (put("measured.predicted_memory_mib", math.inf), "measured.predicted_memory_mib is inf"),
+    (put("measured.step_time_s", 10**400), "measured.step_time_s is an integer of more than 63 bits"),
+    (put("measured.epochs", -1.0), "measured.epochs is -1.0"),
+    (put("measured.rows", 0), "measured.rows is 0; it must be from 1"),
+    (put("measured.steps", True), "measured.steps is True; it must be of type int"),
+    (put("measured.trial", -1), "measured.trial is -1; it must be from 0"),
+    (put("measured.metric", math.nan), "metric is nan; it must be a finite number"),
+    (put("losses", [0.5, math.inf]), "losses[1] is inf; it must be a finite number"),
+    (put("study", "a\nb"), r"study is 'a\nb'; it must be one line of at most 200 characters"),
+    (put("measured.machine", "Nano\x1b[2J"), r"measured.machine is 'Nano\x1b[2J'; it must be one line"),
+    (put("measured.machine", "N" * 201), "it must be one line of at most 200 characters"),
+    (put("measured.created", "2026\n[power]"), r"measured.created is '2026\n[power]'; it must be one line"),
+    (put("measured.software", {"a\nb": "1"}), r"measured.software['a\nb'] is 'a\nb 1'; it must be one line"),
+    (put("measured.software", {"\ud800": "1"}), r"measured.software['\ud800'] is '\ud800 1'"),
+    (put("measured.software", {"torch": 1.1}), "measured.software.torch is 1.1; it must be of type str"),
+)
+
+
+@pytest.mark.parametrize(("change", "words"), BROKEN, ids=[words[:40] for _, words in BROKEN])
+def test_a_broken_file_is_one_line_with_file_key_and_rule(
+    tmp_path: Path, change: Callable[[Data], None], words: str
+) -> None:
+    """Read by both commands that take one; neither makes anything of it."""
+    data = copy.deepcopy(board_file(make_measurement(3)))
+    change(data)
+    path = written(tmp_path, data)
+    with pytest.raises(BadInput) as caught:
+        read_measurement(path)
+    assert words in str(caught.value)
+    done = call(tmp_path, "sync", "--measurement", path)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert words in done.err
+    assert path.name in done.err
+    if is_measurement(path):
+        done = call(tmp_path, "devices", "import", path, "--name", "x")
+        assert (done.code, done.err.count("\n")) == (2, 1)
+    assert not (tmp_path / ".farsearch").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is not JSON"),
+        (json.dumps(board_file(make_measurement(3))).encode()[:-40], "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[1, 2]", "is no measurement of a bundle"),
+        (None, "No such file"),
+    ],
+    ids=["empty", "cut", "bytes", "deep", "list", "missing"],
+)
+def test_what_is_no_file_of_a_board_is_one_line(tmp_path: Path, content: bytes | None, words: str) -> None:
+    """Cut, binary, nested without end, another thing, or not there."""
+    path = tmp_path / "m.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert not is_measurement(path)
+    with pytest.raises(BadInput) as caught:
+        read_measurement(path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# A profile by what was measured.
+
+
+def _pricer(device: Any) -> Pricer:
+    config = make_config("bert")
+    return Pricer(config, 2, 16, 32, device, lengths=[12] * 320, seed=0, tables=shared_tables(config, 2))
+
+
+def _measured_by(factor: float, beyond_mib: float, device: str = "jetson-nano") -> tuple[Measurement, FarConfig]:
+    """A run that took ``factor`` of the time predicted and so many MiB more."""
+    config = FarConfig((0.5, 0.75), 1e-4, 1.0)
+    cost = _pricer(load_profile(device)).price(config)
+    measured = dataclasses.replace(
+        make_measurement(3),
+        predicted_memory_mib=cost.peak_memory_mib,
+        predicted_time_s=cost.wall_time_s,
+        peak_memory_mib=cost.peak_memory_mib + beyond_mib,
+        wall_time_s=cost.wall_time_s * factor,
+    )
+    return measured, config
+
+
+@given(st.floats(0.05, 40.0), st.floats(-300.0, 300.0))
+def test_the_adjusted_profile_prices_the_run_as_it_was_measured(factor: float, beyond: float) -> None:
+    """Time and peak of the measured run are met to rounding, inside their ranges; other figures stay."""
+    profile = load_profile("jetson-nano")
+    measured, config = _measured_by(factor, beyond)
+    mine = adjusted(profile, BoardFile.from_dict(board_file(measured)), "mine")
+    cost = _pricer(mine).price(config)
+    assert cost.wall_time_s == pytest.approx(measured.wall_time_s, rel=1e-9)
+    assert cost.peak_memory_mib == pytest.approx(measured.peak_memory_mib, rel=1e-9)
+    low, high = cost.wall_time_range_s
+    assert low < cost.wall_time_s < high
+    low, high = cost.peak_memory_range_mib
+    assert low < cost.peak_memory_mib < high
+    changed = {"name", "title", "note", "time_factor", "process_mib"}
+    fields = {field.name for field in dataclasses.fields(profile)} - changed
+    assert all(getattr(mine, name) == getattr(profile, name) for name in fields)
+
+
+def test_a_process_is_never_below_nothing(tmp_path: Path) -> None:
+    """A peak below what the tensors alone were said to take leaves no process, and still a profile."""
+    measured, _ = _measured_by(1.0, -5.0)
+    small = dataclasses.replace(measured, peak_memory_mib=1.0)
+    mine = adjusted(load_profile("jetson-nano"), BoardFile.from_dict(board_file(small)), "mine")
+    assert (mine.process_mib.value, mine.process_mib.low) == (0.0, 0.0)
+    write_profile(mine, tmp_path / "mine.toml")
+    assert read_profile(tmp_path / "mine.toml") == mine
+
+
+def test_devices_import_makes_a_device_of_it(tmp_path: Path) -> None:
+    """The profile is the bundle's with two figures measured, names its run, and is one that ``estimate`` takes."""
+    measured = make_measurement(3)
+    path = written(tmp_path, board_file(measured))
+    done = call(tmp_path, "devices", "import", path, "--name", "my-nano")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1] == "use it with --device my-nano"
+    mine, shipped = read_profile(tmp_path / ".farsearch" / "devices" / "my-nano.toml"), load_profile("jetson-nano")
+    assert mine.time_factor.value == pytest.approx(0.8 * shipped.time_factor.value)
+    assert mine.process_mib.value == pytest.approx(shipped.process_mib.value + 30)
+    assert {mine.time_factor.basis, mine.process_mib.basis} == {"measured"}
+    for source in (mine.time_factor.source, mine.process_mib.source):
+        assert "a bundle of tiny, trial 3, on NVIDIA Jetson Nano Developer Kit, 2026-11-20" in source
+    words = ["estimate", "--model", "google/bert_uncased_L-2_H-128_A-2", "--batch-size", 4, "--json", "--device"]
+    here, there = (call(tmp_path, *words, device).json for device in ("my-nano", "jetson-nano"))
+    assert here["step_time_s"] == pytest.approx(0.8 * there["step_time_s"])
+    assert here["peak_memory_mib"] == pytest.approx(there["peak_memory_mib"] + 30)
+    again = call(tmp_path, "devices", "import", path, "--name", "my-nano")
+    assert again.code == 2
+    assert "give another --name, or --force" in again.err
+
+
+def test_a_device_that_is_not_here_is_named(tmp_path: Path) -> None:
+    """A bundle for a profile of somebody's own can't be adjusted without it."""
+    path = written(tmp_path, {**board_file(make_measurement(3)), "device": "jetson-nanno"})
+    done = call(tmp_path, "devices", "import", path, "--name", "x")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "jetson-nanno" in done.err
+
+
+# Back into the study.
+
+
+@pytest.fixture
+def study(finished_study: Path, tmp_path: Path) -> Path:
+    """A copy of the finished study."""
+    return Path(shutil.copytree(finished_study, tmp_path / "copy"))
+
+
+def test_sync_takes_it_in_once(study: Path) -> None:
+    """In the study, in MLflow's run of the trial, in ``show`` and in the report; twice the same file is one."""
+    measured = make_measurement(0)
+    path = written(study, board_file(measured))
+    first, second = (call(study, "sync", "--measurement", path) for _ in range(2))
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    told = "trial 0 on NVIDIA Jetson Nano Developer Kit: 1,030 MiB, predicted 1,000 MiB; 2.7 min, predicted 3.3 min"
+    assert first.out.splitlines()[0] == told
+    assert "1 updated" in first.out
+    snapshot = read_study(study)
+    assert snapshot.measurements == (measured,)
+    with chdir(study):
+        tracker = open_tracking("sqlite:///mlflow.db")
+        assert tracker.differences(snapshot) == []
+        held = tracker.trials("tiny")
+    board = {name: value for name, value in held[0]["metrics"].items() if name.startswith("board/")}
+    assert (board["board/peak_memory_mib"], board["board/wall_time_s"]) == (1030.0, 160.0)
+    assert (board["board/wall_time_predicted_s"], board["board/accuracy"]) == (200.0, 0.83)
+    assert not [name for name in held[1]["metrics"] if name.startswith("board/")]
+    shown = re.sub(r"\s+", " ", call(study, "show", "--trial", 0).out)
+    assert "measured on a board NVIDIA Jetson Nano Developer Kit: 1,030 MiB (predicted 1,000 MiB), 2.7 min" in shown
+    assert call(study, "show", "--trial", 0, "--json").json["measurements"] == [measured.to_dict()]
+    assert call(study, "report", "--out", "r.html").code == 0
+    assert "NVIDIA Jetson Nano" in (study / "r.html").read_text(encoding="utf-8")
+
+
+def test_another_run_is_kept_beside_the_first(study: Path) -> None:
+    """Each measurement of a trial stays, in the order in which they came."""
+    one = make_measurement(0)
+    other = dataclasses.replace(one, created="2026-11-21T10:00:00+00:00", wall_time_s=170.0)
+    for i, measured in enumerate((one, other)):
+        assert call(study, "sync", "tiny", "--measurement", written(study, board_file(measured), f"{i}.json")).code == 0
+    assert read_study(study).measurements == (one, other)
+
+
+@pytest.mark.parametrize(
+    ("measured", "of", "words", "told"),
+    [
+        (make_measurement(77), "tiny", [], "of trial 77, which study tiny has not trained to its end"),
+        (make_measurement(0), "tinny", [], "the study 'tinny' is not in"),
+        (make_measurement(0), "tiny", ["other"], "is of the study 'tiny', not of 'other'"),
+    ],
+    ids=["trial", "study", "name"],
+)
+def test_what_is_not_of_this_study_is_refused(
+    study: Path, measured: Measurement, of: str, words: list[str], told: str
+) -> None:
+    """Nothing of it is kept, and one line says what to give."""
+    path = written(study, board_file(measured, of))
+    done = call(study, "sync", *words, "--measurement", path)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert told in done.err
+    assert read_study(study).measurements == ()

@@ -1,0 +1,257 @@
+"""``farsearch verify`` and ``run --verify`` on real small studies: what they train, say, keep, and where it is seen."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from farsearch.tracking import open_tracking
+from tests.journey import Done, call, chdir, prepare, read_study, run_arguments, watch
+
+ROWS = 480
+
+
+def lines_of(done: Done) -> list[str]:
+    """A line for each training that ended."""
+    return [line for line in done.err.splitlines() if line.startswith("[")]
+
+
+@pytest.fixture(scope="module")
+def front(finished_study: Path) -> list[int]:
+    """Numbers of the front's trials."""
+    return [trial["number"] for trial in call(finished_study, "pareto", "--json").json["trials"]]
+
+
+@pytest.fixture(scope="module")
+def verified(finished_study: Path, front: list[int], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """A copy of the finished study, three of its trials verified with two seeds each."""
+    folder = Path(shutil.copytree(finished_study, tmp_path_factory.mktemp("verified") / "copy"))
+    done = call(folder, "verify", "--trials", ",".join(map(str, range(3))), "--seeds", 2, "--json")
+    assert done.code == 0, done.err
+    return folder, done
+
+
+def test_each_training_has_a_line_and_json_holds_all_scores(verified: tuple[Path, Done]) -> None:
+    """Progress goes to stderr, one numbered line a training; stdout is JSON whose figures follow from the scores."""
+    folder, done = verified
+    assert f"verifying trial 0, trial 1, trial 2: 2 seeds each, on {ROWS} rows" in done.err
+    heads = [line.split("  ")[0] for line in lines_of(done)]
+    wanted = [f"trial {trial}, seed {seed}" for seed in (1, 2) for trial in (0, 1, 2)]
+    assert heads == [f"[{i}/6] {title}" for i, title in enumerate(wanted, 1)]
+    data = done.json
+    assert (data["schema_version"], data["study"]) == (1, "tiny")
+    assert sorted(entry["trial"] for entry in data["verified"]) == [0, 1, 2]
+    searched = {trial["number"]: trial["metric"] for trial in call(folder, "trials", "--json").json["trials"]}
+    for entry in data["verified"]:
+        scores = list(entry["scores"].values())
+        assert list(entry["scores"]) == ["1", "2"]
+        assert entry["mean"] == pytest.approx(statistics.fmean(scores))
+        assert entry["deviation"] == pytest.approx(statistics.stdev(scores))
+        assert (entry["train_samples"], entry["failed"]) == (ROWS, 0)
+        assert entry["searched"] == searched[entry["trial"]]
+    assert -1 <= data["rank_agreement"]["kendall_tau"] <= 1
+    assert data["rank_agreement"]["trials"] == 3
+
+
+def test_the_same_again_trains_nothing_and_shows_a_table(verified: tuple[Path, Done]) -> None:
+    """For people: mean ± deviation, seeds, the search's metric, costs, the verdict, and below it the agreement."""
+    folder, first = verified
+    done = call(folder, "verify", "tiny", "--trials", "0,1,2", "--seeds", 2)
+    assert (done.code, lines_of(done)) == (0, [])
+    head, columns, _, *rows, agreement = done.out.splitlines()
+    assert head == "tiny: verified with other seeds, memory and time estimated for jetson-nano"
+    assert re.split(r"\s{2,}", columns.strip()) == [
+        "point", "development set", "seeds", "search's", "memory", "time", "advantage",
+    ]  # fmt: skip
+    for entry in first.json["verified"]:
+        (row,) = [row for row in rows if row.strip().startswith(entry["title"])]
+        assert f"{100 * entry['mean']:.1f} ± {100 * entry['deviation']:.1f} %" in row
+        assert ("noise: no better than" in row) == (entry["not_better_than"] is not None)
+    assert agreement.startswith("Kendall's tau of search (320 rows, one seed) and verification (480 rows) over 3 tri")
+
+
+def test_reading_shows_it_beside_the_front(verified: tuple[Path, Done]) -> None:
+    """``pareto`` has the table below the front, ``show`` the trial's own lines; the search's trials are as before."""
+    folder, done = verified
+    out = call(folder, "pareto").out
+    assert out.index("Pareto front") < out.index("verified with other seeds") < out.index("Kendall's tau")
+    entry = next(entry for entry in done.json["verified"] if entry["trial"] == 0)
+    shown = call(folder, "show", "--trial", 0).out
+    value = f"{100 * entry['mean']:.1f} ± {100 * entry['deviation']:.1f} %"
+    assert f"{value} (2 seeds, each on 480 rows)" in re.sub(r"\s+", " ", shown)
+    assert call(folder, "show", "--trial", 0, "--json").json["verified"] == entry
+    assert call(folder, "show", "--trial", 3, "--json").json["verified"] is None
+    assert len(call(folder, "trials", "--json").json["trials"]) == 9
+    assert call(folder, "studies", "list").out == "tiny\n"
+
+
+def test_the_sibling_is_shown_by_its_name(verified: tuple[Path, Done]) -> None:
+    """Its trainings are trials of their own, which say what they are and on which rows they were scored."""
+    folder, _ = verified
+    assert len(call(folder, "trials", "tiny/verified", "--json").json["trials"]) == 6
+    shown = re.sub(r"\s+", " ", call(folder, "show", "tiny/verified", "--trial", 4).out)
+    assert "trained again trial 1" in shown
+    assert "on the development set, trained on 480 rows with seed 2" in shown
+    assert "validation rows" not in shown
+
+
+def test_mlflow_has_it_with_the_development_metric_alone(verified: tuple[Path, Done]) -> None:
+    """A parent run NAME/verified in the study's experiment, a run a training; a validation metric nobody measured."""
+    folder, done = verified
+    with chdir(folder):
+        tracker = open_tracking("sqlite:///mlflow.db")
+        held = tracker.trials("tiny/verified")
+        assert tracker.differences(read_study(folder, name="tiny/verified")) == []
+        assert tracker.differences(read_study(folder)) == []
+        client = MlflowClient(tracking_uri=tracker.uri)
+        experiment = client.get_experiment_by_name("tiny")
+        names = [run.info.run_name for run in client.search_runs([experiment.experiment_id])]
+    assert len(held) == 6
+    scores = {(e["trial"], seed): score for e in done.json["verified"] for seed, score in e["scores"].items()}
+    for values in held.values():
+        params, metrics = values["params"], values["metrics"]
+        assert metrics["dev_accuracy"] == scores[int(params["trial"]), params["seed"]]
+        assert not [name for name in metrics if name.startswith("validation")]
+        assert params["train_samples"] == "480"
+    assert {"tiny/verified", "trial 000 again, seed 1", "trial 002 again, seed 2"} <= set(names)
+    parent = next(r for r in client.search_runs([experiment.experiment_id]) if r.info.run_name == "tiny/verified")
+    assert parent.info.status == "FINISHED"
+
+
+def test_the_report_says_it(verified: tuple[Path, Done]) -> None:
+    """The page has the section with the table, and the agreement in words beside the front."""
+    folder, _ = verified
+    assert call(folder, "report", "--out", "r.html", "--figures", "pictures").code == 0
+    page = (folder / "r.html").read_text(encoding="utf-8")
+    assert 'id="verified"' in page
+    assert "nothing costs less" in page
+    front = page.split('<section id="pareto">')[1].split("</p>")[0]
+    assert "tau of search (320 rows, one seed) and verification (480 rows) over 3 trials" in front
+    assert (folder / "pictures" / "verified.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--trials", "77"], 2, "77"),
+        (["--trials", "1,x"], 2, "'1,x' is not a list of trial numbers, for example 3,7"),
+        (["--trials", ""], 2, "'' is not a list of trial numbers"),
+        (["--seeds", "0"], 2, "--seeds"),
+        (["--train-samples", "481", "--trials", "0"], 2, "481 training samples are more than the 480 rows"),
+        (["--baselines", "some"], 2, "'some'"),
+        (["--model", "/nowhere/model", "--trials", "0"], 2, "/nowhere/model"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_can_t_be_is_one_line(finished_study: Path, words: list[str], code: int, told: str) -> None:
+    """Wrong numbers, more rows than there are, a model that is not here: nothing is trained, one line says why."""
+    done = call(finished_study, "verify", "tiny", *words)
+    assert told in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+    assert done.code == code
+    assert read_study(finished_study).verified == ()
+
+
+def test_a_study_that_is_not_there_is_told(finished_study: Path, tmp_path: Path) -> None:
+    """By its name, or as none at all."""
+    done = call(finished_study, "verify", "tinny")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "did you mean 'tiny'" in done.err
+    assert call(tmp_path, "verify").code == 2
+
+
+def test_without_a_choice_it_takes_what_people_choose(finished_study: Path, front: list[int], tmp_path: Path) -> None:
+    """Knee and best in each objective, all on the front; the best metric is among them."""
+    folder = Path(shutil.copytree(finished_study, tmp_path / "copy"))
+    done = call(folder, "verify", "--seeds", 1, "--train-samples", 16, "--json")
+    assert done.code == 0, done.err
+    numbers = {entry["trial"] for entry in done.json["verified"]}
+    assert 1 <= len(numbers) <= 4
+    assert numbers <= set(front)
+    shown = {
+        call(folder, "show", "--prefer", prefer, "--json").json["trial"]["number"]
+        for prefer in ("knee", "accuracy", "memory", "time")
+    }
+    assert numbers == shown
+
+
+def test_ctrl_c_keeps_what_ended_and_names_the_command(finished_study: Path, tmp_path: Path) -> None:
+    """A real process, a real signal, in the middle: exit code 130, and the same command trains only what is left."""
+    import signal
+
+    folder = Path(shutil.copytree(finished_study, tmp_path / "copy"))
+    words = ["verify", "tiny", "--trials", "0", "--seeds", "40"]
+    with watch(folder, *words) as watched:
+        watched.until("[2/40]")
+        done = watched.end(signal.SIGINT)
+    assert done.code == 130
+    assert "finished trainings are kept. To go on:" in done.err
+    assert " ".join(words) in done.err
+    kept = len(read_study(folder).verified)
+    assert 2 <= kept < 40
+    again = call(folder, "verify", "tiny", "--trials", "0", "--seeds", kept + 1)
+    assert again.code == 0
+    assert len(lines_of(again)) == 1
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> tuple[Path, Done]:
+    """``run --baselines paper --verify``: a search of three trials and everything that follows it."""
+    folder = prepare(tmp_path_factory.mktemp("searched"))
+    words = run_arguments(tiny_distilbert, 3, train_samples=48, epochs=1, baselines="paper")
+    done = call(folder, *words, "--verify")
+    assert done.code == 0, done.err
+    return folder, done
+
+
+def test_run_verifies_at_its_end(searched: tuple[Path, Done]) -> None:
+    """Five seeds of each chosen point and of the baselines that the study has; the table is below the front's."""
+    folder, done = searched
+    assert done.out.index("Pareto front") < done.out.index("verified with other seeds")
+    data = call(folder, "verify", "--json").json
+    titles = [entry["title"] for entry in data["verified"]]
+    assert set(titles[-3:]) == {"full fine-tuning", "FAR r=10 %", "BitFit"}
+    assert all(title.startswith("trial ") for title in titles[:-3])
+    assert all(len(entry["scores"]) == 5 for entry in data["verified"])
+    baselines = call(folder, "pareto", "--json").json["baselines"]
+    searched = {entry["title"]: entry["searched"] for entry in data["verified"]}
+    assert [searched[row["baseline"]["title"]] for row in baselines] == [row["metric"] for row in baselines]
+    with chdir(folder):
+        tracker = open_tracking("sqlite:///mlflow.db")
+        assert tracker.differences(read_study(folder, name="tiny/verified")) == []
+
+
+def test_baselines_are_left_out_where_nobody_wants_them(searched: tuple[Path, Done]) -> None:
+    """``--baselines none`` trains points alone; what was verified before is still in the table."""
+    folder, _ = searched
+    done = call(folder, "verify", "--trials", "0", "--seeds", 6, "--baselines", "none", "--json")
+    assert all(", seed 6" in line or "trial 0" in line for line in lines_of(done))
+    assert not [line for line in lines_of(done) if "BitFit" in line]
+    assert "BitFit" in json.dumps(done.json)
+
+
+def test_sync_makes_the_mirror_anew(searched: tuple[Path, Done], tmp_path: Path) -> None:
+    """A lost MLflow database has study, baselines and verification again after one ``sync``."""
+    folder = Path(shutil.copytree(searched[0], tmp_path / "copy"))
+    (folder / "mlflow.db").unlink()
+    done = call(folder, "sync")
+    assert done.code == 0
+    assert [line.split(" in ")[0] for line in done.out.splitlines()] == [
+        "study tiny", "study tiny/baselines", "study tiny/verified",
+    ]  # fmt: skip
+    with chdir(folder):
+        assert open_tracking("sqlite:///mlflow.db").differences(read_study(folder, name="tiny/verified")) == []
+
+
+def test_deleting_the_study_deletes_it(searched: tuple[Path, Done], tmp_path: Path) -> None:
+    """Nothing of the verification is left that would count for a new study of the same name."""
+    folder = Path(shutil.copytree(searched[0], tmp_path / "copy"))
+    assert call(folder, "studies", "delete", "tiny", "--yes").code == 0
+    assert call(folder, "trials", "tiny/verified").code == 2

@@ -1,0 +1,236 @@
+"""Verification: what is trained again, with which seeds and rows, that each is kept once, and where it is found."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from farsearch.baselines import METHODS, price_method, train_method
+from farsearch.cost.plans import quickest
+from farsearch.cost.price import Pricer
+from farsearch.errors import BadInput
+from farsearch.records import Baseline, FarConfig, StudySnapshot, TrialRecord, Verification
+from farsearch.study.search import Search
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.store import Store
+from farsearch.study.verify import Point, verify
+from farsearch.tasks.split import Split, draw_training
+from farsearch.training import Bench
+from tests.beds import Bed, Notes, make_bed
+from tests.factories import make_trial
+
+ROWS = 480
+STEPS = ROWS // 16
+"""Of a training on all rows for one epoch."""
+
+FULL = FarConfig((0.0, 0.0), 3e-3, 1.0)
+PRIMED = FarConfig((0.5, 0.5), 3e-3, 1.0, priming_epochs=0.1)
+PRIMED_TOO = dataclasses.replace(PRIMED, frozen_fractions=(0.75, 0.75))
+BITFIT = Baseline("bitfit", "BitFit", 1e-3, 1.0)
+
+
+def point(number: int, config: FarConfig, **changes: object) -> Point:
+    """A trial of a search as a point of its front."""
+    return Point(make_trial(number, 0.8, 900.0, 100.0, config=config, **changes))
+
+
+BASELINE = Point(make_trial(1, 0.7, 900.0, 100.0, config=None, baseline=BITFIT))
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Iterator[Bed]:
+    """A search on 48 of 480 rows."""
+    with make_bed(tmp_path_factory.mktemp("bed"), tiny_distilbert) as made:
+        yield made
+
+
+@dataclass
+class Again:
+    """One call of ``verify``, with what it made and what was heard of it."""
+
+    search: Search
+    bed: Bed
+    notes: Notes = field(default_factory=Notes)
+    benches: list[Bench] = field(default_factory=list)
+
+    def run(self, *points: Point, seeds: int = 1, samples: int | None = None) -> StudySnapshot:
+        """Verify, and keep the benches."""
+        return verify(self.search, points, seeds, samples, self._pricer, self.notes)
+
+    def _pricer(self, bench: Bench) -> Pricer:
+        self.benches.append(bench)
+        return self.bed.job.pricer(bench)
+
+    @property
+    def sibling(self) -> StudySnapshot:
+        """The study that keeps the verification."""
+        found = self.search.store.sibling(self.search.study.study_name, "verified")
+        assert found is not None
+        return snapshot_of(found)
+
+
+@pytest.fixture(scope="module")
+def whole(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Again, StudySnapshot]:
+    """Two primed points and a baseline, each with two seeds on all rows."""
+    again = Again(bed.search(tmp_path_factory.mktemp("whole")), bed)
+    return again, again.run(point(3, PRIMED), point(7, PRIMED_TOO), BASELINE, seeds=2)
+
+
+def said(records: tuple[TrialRecord, ...]) -> list[tuple[int | None, int]]:
+    """Trial and seed of each record."""
+    return [(r.verifies.trial, r.verifies.seed) for r in records if r.verifies is not None]
+
+
+def test_each_point_is_trained_once_with_each_seed(whole: tuple[Again, StudySnapshot]) -> None:
+    """Every pair has one record; seeds follow the study's own, which is none of them."""
+    again, snapshot = whole
+    assert said(snapshot.verified) == [(trial, seed) for seed in (1, 2) for trial in (3, 7, None)]
+    assert again.bed.job.settings.job.seed == 0
+    assert [record.state for record in snapshot.verified] == ["complete"] * 6
+    titles = ["trial 3", "trial 7", "BitFit"]
+    assert again.notes.started == [f"{title}, seed {seed}" for seed in (1, 2) for title in titles]
+    assert again.notes.ended == list(snapshot.verified)
+    assert [record.baseline for record in snapshot.verified] == 2 * [None, None, BITFIT]
+    assert [record.config for record in snapshot.verified] == 2 * [PRIMED, PRIMED_TOO, None]
+
+
+def test_all_rows_are_trained_on_and_none_is_held_out(whole: tuple[Again, StudySnapshot]) -> None:
+    """One bench a seed: the whole training file in an order of its own, no validation rows, the seed's job."""
+    again, snapshot = whole
+    everything = Counter(again.benches[0].data.train.labels)
+    for seed, bench in enumerate(again.benches, 1):
+        assert (bench.job.seed, bench.job.train_samples, bench.job.validation_samples) == (seed, ROWS, 0)
+        assert (len(bench.train_rows), len(bench.validation_rows)) == (ROWS, 0)
+        assert Counter(bench.train_rows.labels) == everything
+    rows = [[tuple(row) for row in bench.train_rows.input_ids] for bench in again.benches]
+    assert rows[0] != rows[1]
+    assert Counter(rows[0]) == Counter(rows[1])
+    assert {record.curve[-1].step for record in snapshot.verified} == {STEPS}
+    assert {r.verifies.train_samples for r in snapshot.verified if r.verifies is not None} == {ROWS}
+
+
+def test_the_score_is_that_of_the_development_set(bed: Bed, whole: tuple[Again, StudySnapshot]) -> None:
+    """Metric and development metric are one, and a training by hand with that seed and those rows has it too."""
+    again, snapshot = whole
+    assert all(record.metric == record.dev_metric is not None for record in snapshot.verified)
+    assert all(record.metric_error for record in snapshot.verified)
+    job = dataclasses.replace(bed.job.settings.job, seed=2, train_samples=ROWS, validation_samples=0)
+    rows = draw_training(bed.job.data.train, ROWS, 2)
+    bench = Bench(job, bed.job.source, bed.job.data, Split(rows, ()), again.search.store.cache)
+    by_hand = train_method(METHODS["bitfit"], BITFIT.learning_rate, BITFIT.epochs, bench)
+    assert snapshot.verified[5].metric == by_hand.dev_metric
+    plan = snapshot.verified[3].plan
+    assert plan is not None
+    assert snapshot.verified[3].metric == bench.run(PRIMED, quickest(plan)).dev_metric
+
+
+def test_points_of_one_seed_share_their_priming(whole: tuple[Again, StudySnapshot]) -> None:
+    """The first point of a seed primes, the second finds it; another seed primes anew, as another training would."""
+    _, snapshot = whole
+    found = [r.priming.from_cache for r in snapshot.verified if r.priming is not None and r.priming.steps]
+    assert found == [False, True, False, True]
+
+
+def test_costs_are_those_of_what_was_trained(bed: Bed, whole: tuple[Again, StudySnapshot]) -> None:
+    """Ten times the rows take ten times the device's time or so, and the same memory; baselines are priced as such."""
+    again, snapshot = whole
+    for record in snapshot.verified:
+        assert record.verifies is not None
+        pricer = bed.job.pricer(again.benches[record.verifies.seed - 1])
+        if record.config is None:
+            cost, small = price_method(METHODS["bitfit"], 1.0, pricer), price_method(METHODS["bitfit"], 1.0, bed.pricer)
+        else:
+            cost, small = (each.price(record.config, record.plan) for each in (pricer, bed.pricer))
+        assert (record.peak_memory_mib, record.wall_time_s) == (cost.peak_memory_mib, cost.wall_time_s)
+        assert cost.peak_memory_mib == small.peak_memory_mib
+        assert cost.wall_time_s == pytest.approx(10 * small.wall_time_s, rel=0.1)
+
+
+def test_the_study_knows_of_it_and_its_front_does_not(whole: tuple[Again, StudySnapshot]) -> None:
+    """The study has no trial more; the sibling has them all, and no front."""
+    again, snapshot = whole
+    assert snapshot.trials == ()
+    assert snapshot_of(again.search.study).verified == snapshot.verified
+    assert len(again.sibling.trials) == again.sibling.n_trials == 6
+    assert again.sibling.front == ()
+    assert again.sibling.verified == again.sibling.trials
+    assert again.sibling.baselines == ()
+
+
+def test_the_same_again_trains_nothing_and_more_seeds_only_those(bed: Bed, tmp_path: Path) -> None:
+    """Another process, as after a restart: what is there stays as it is, and what is missing is trained."""
+    first = Again(bed.search(tmp_path), bed).run(point(0, FULL))
+    nothing = Again(bed.search(tmp_path), bed)
+    assert nothing.run(point(0, FULL)).verified == first.verified
+    assert nothing.notes.started == nothing.benches == []
+    more = Again(bed.search(tmp_path), bed)
+    snapshot = more.run(point(0, FULL), BASELINE, seeds=2)
+    assert more.notes.started == ["BitFit, seed 1", "trial 0, seed 2", "BitFit, seed 2"]
+    assert said(snapshot.verified) == [(0, 1), (None, 1), (0, 2), (None, 2)]
+    assert snapshot.verified[0] == first.verified[0]
+    assert len(more.sibling.trials) == more.sibling.n_trials == 4
+
+
+def test_it_goes_on_where_it_was_cut_off(bed: Bed, tmp_path: Path) -> None:
+    """Ctrl-C in the second training: the first is kept, and nothing of the second but the right to be trained again."""
+    cut = Again(bed.search(tmp_path), bed, Notes(interrupt_at=STEPS + 5))
+    with pytest.raises(KeyboardInterrupt):
+        cut.run(point(0, FULL), BASELINE)
+    assert said(cut.sibling.trials) == [(0, 1)]
+    on = Again(bed.search(tmp_path), bed)
+    snapshot = on.run(point(0, FULL), BASELINE)
+    assert on.notes.started == ["BitFit, seed 1"]
+    uncut = Again(bed.search(tmp_path / "uncut"), bed).run(point(0, FULL), BASELINE)
+    assert [record.metric for record in snapshot.verified] == [record.metric for record in uncut.verified]
+
+
+def test_fewer_rows_are_drawn_by_each_seed_and_kept_apart(bed: Bed, tmp_path: Path) -> None:
+    """A subset is a draw with both classes, another for each seed; it does not stand for a training on all rows."""
+    again = Again(bed.search(tmp_path), bed)
+    again.run(point(0, FULL), seeds=2, samples=32)
+    rows = [Counter(map(tuple, bench.train_rows.input_ids)) for bench in again.benches]
+    assert [sum(each.values()) for each in rows] == [32, 32]
+    assert rows[0] != rows[1]
+    assert all(set(bench.train_rows.labels) == {0, 1} for bench in again.benches)
+    snapshot = Again(bed.search(tmp_path), bed).run(point(0, FULL))
+    assert [r.verifies for r in snapshot.verified] == [
+        Verification(0, 1, 32), Verification(0, 2, 32), Verification(0, 1, ROWS),
+    ]  # fmt: skip
+
+
+def test_more_rows_than_there_are_is_refused(bed: Bed, tmp_path: Path) -> None:
+    """Before anything is made."""
+    again = Again(bed.search(tmp_path), bed)
+    with pytest.raises(BadInput, match="481 training samples are more than the 480 rows"):
+        again.run(point(0, FULL), samples=481)
+    assert again.search.store.sibling("s", "verified") is None
+
+
+def test_a_training_that_diverges_is_recorded_and_not_tried_again(bed: Bed, tmp_path: Path) -> None:
+    """With its reason; the others go on."""
+    wild = dataclasses.replace(FULL, learning_rate=1e30)
+    snapshot = Again(bed.search(tmp_path), bed).run(point(0, wild), point(1, FULL))
+    broken, whole = snapshot.verified
+    assert (broken.state, broken.metric, whole.state) == ("pruned", None, "complete")
+    assert "a lower learning rate may help" in (broken.reason or "")
+    again = Again(bed.search(tmp_path), bed)
+    assert again.run(point(0, wild), point(1, FULL)).verified == snapshot.verified
+    assert again.notes.started == []
+
+
+def test_it_is_no_study_of_its_own_and_goes_with_its_study(bed: Bed, tmp_path: Path) -> None:
+    """It is in no list and never the latest, but found by its name; deleting the study deletes it."""
+    again = Again(bed.search(tmp_path), bed)
+    again.run(point(0, FULL), samples=16)
+    store = Store(tmp_path)
+    assert store.names() == ["s"]
+    assert store.load().study_name == "s"
+    assert said(snapshot_of(store.load("s/verified")).trials) == [(0, 1)]
+    store.delete("s")
+    assert store.sibling("s", "verified") is None
+    assert snapshot_of(bed.search(tmp_path).study).verified == ()
