@@ -9,6 +9,7 @@ from typing import Any
 
 from farsearch.calibration.local import find_profile
 from farsearch.cost.price import Pricer, shared_tables
+from farsearch.devices import Profile
 from farsearch.errors import FarsearchError
 from farsearch.far.batches import steps_in
 from farsearch.far.board.tokens import token_ids
@@ -87,7 +88,7 @@ def _predicted(
     settings, job = snapshot.settings, snapshot.settings.job
     pricer = _pricer(snapshot, source, home)
     if pricer is None:
-        steps = steps_in(job.train_samples, job.batch_size, config.epochs)
+        steps = steps_in(settings.device_samples or job.train_samples, job.batch_size, config.epochs)
         seconds = {str(job.max_length): (trial.wall_time_s or 0.0) / steps}
         peak = trial.peak_memory_mib or 0.0
         process = peak - sum(trial.memory.values())
@@ -109,15 +110,22 @@ def _predicted(
 def _pricer(snapshot: StudySnapshot, source: ModelSource, home: Path) -> Pricer | None:
     """At the study's full length; None where this machine has not the profile that the study was made with."""
     settings, job = snapshot.settings, snapshot.settings.job
-    try:
-        profile = find_profile(settings.device, home)
-    except FarsearchError:
-        return None
-    if profile.digest != settings.profile:
+    # a profile of the user's own may have been given as a file
+    given = str(snapshot.meta.get("options", {}).get("device", settings.device))
+    profile = next((found for found in (_profile(given, home), _profile(settings.device, home))
+                    if found is not None and found.digest == settings.profile), None)  # fmt: skip
+    if profile is None:
         return None
     config, classes = load_config(source), len(snapshot.meta["labels"])
     tables = shared_tables(config, classes)
     return Pricer(config, classes, job.batch_size, job.max_length, profile, tables=tables)
+
+
+def _profile(name: str, home: Path) -> Profile | None:
+    try:
+        return find_profile(name, home)
+    except FarsearchError:
+        return None
 
 
 def _at(snapshot: StudySnapshot, pricer: Pricer, source: ModelSource, length: int) -> Pricer:

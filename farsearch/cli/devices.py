@@ -148,7 +148,7 @@ def _write_script(path: Path) -> None:
 @devices.command("import")
 @click.argument("result", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--name", metavar="NAME", help="Name of the profile.  [default: the result's file name]")
-@click.option("--like", metavar="NAME", help="Profile of the same board and mode, for its power figure; or that which a "
+@click.option("--like", metavar="NAME", help="Profile of the same board and mode, for its power figure; or what a "
               "bundle was made for, where its name is not known here.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a profile of your own that has this name.")
 def devices_import(result: Path, name: str | None, like: str | None, force: bool) -> None:

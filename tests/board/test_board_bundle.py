@@ -144,4 +144,4 @@ def test_the_peak_is_as_the_bundle_says(measured: list[dict[str, Any]]) -> None:
 def test_the_times_are_in_the_order_that_the_bundles_say(measured: list[dict[str, Any]]) -> None:
     """Predicted for another processor, so not the same times."""
     times = [(one["predicted_time_s"], one["wall_time_s"]) for one in measured]
-    assert stats.kendalltau(*zip(*times, strict=True)).statistic > 0.6
+    assert stats.kendalltau(*zip(*times, strict=True)).statistic > 0.5

@@ -61,13 +61,13 @@ def reset_peak() -> None:
         pass
 
 
-def process_mib(model: nn.Module) -> float:
-    """What this process takes beside the tensors of a model that it has loaded, in MiB.
+def process_mib(model: nn.Module, row: Sequence[int], label: int) -> float:
+    """What this process takes beside the tensors of a model that is ready to be trained, in MiB.
 
-    A tiny step comes first: what libraries load and set up at their first product is the process's too. Where the
-    system does not tell what is resident now, its peak so far stands for that.
+    One row goes forward and backward first: what libraries load and set up at their first use is the process's too.
+    Where the system does not tell what is resident now, its peak so far stands for that.
     """
-    _tiny_step(next(model.parameters()).device)
+    _warm_up(model, row, label)
     _give_back()
     now = _field("/proc/self/status", "VmRSS")
     held = sum(value.numel() * value.element_size() for value in [*model.parameters(), *model.buffers()])
@@ -88,7 +88,14 @@ def _c_library(name: str, *arguments: int) -> None:
         getattr(ctypes.CDLL(None), name)(*arguments)
 
 
-def _tiny_step(device: torch.device) -> None:
+def _warm_up(model: nn.Module, row: Sequence[int], label: int) -> None:
+    """A step that changes nothing, and one of the optimizer on a tensor of its own."""
+    device = next(model.parameters()).device
+    ids = torch.tensor([list(row)]).to(device)
+    model.train()
+    loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.tensor([label]).to(device)).loss
+    loss.backward()
+    model.zero_grad(set_to_none=True)
     tiny = nn.Linear(64, 64).to(device)
     tiny(torch.zeros(64, 64, device=device)).sum().backward()
     torch.optim.AdamW(tiny.parameters()).step()

@@ -91,11 +91,10 @@ def run_bundle(
     plan = phase["plan"] if options.plan is None else options.plan
     micro, predicted_mib = _micro_batch(bundle, options, tell)
     model = load_model(bundle, options.base)
-    process = process_mib(model)
     work = partial_folder(out)
     os.makedirs(work, exist_ok=True)
     savepoint, identity = os.path.join(work, _SAVEPOINT), _identity(bundle, options, epochs)
-    course = _train(bundle._replace(phase=dict(phase, plan=plan)), model, ids, train, epochs, micro, on_step,
+    course, process = _train(bundle._replace(phase=dict(phase, plan=plan)), model, ids, train, epochs, micro, on_step,
                     _Saving(savepoint, identity, options.save_every_s, stopping), options, tell)  # fmt: skip
     peak = peak_mib()
     metric, logits = None, None
@@ -180,19 +179,25 @@ def _micro_batch(bundle: Opened, options: Options, tell: Tell) -> Tuple[Optional
 def _train(
     bundle: Opened, model: nn.Module, ids: List[List[int]], rows: Rows, epochs: float, micro: Optional[int],
     on_step: Watch, saving: _Saving, options: Options, tell: Tell,
-) -> Course:  # fmt: skip
-    """The FAR phase with smaller and smaller micro-batches as long as memory runs out; the model is merged again."""
+) -> Tuple[Course, float]:  # fmt: skip
+    """The FAR phase with smaller and smaller micro-batches as long as memory runs out; the model is merged again.
+
+    Returns:
+        how it went, and what the process took beside the model before it began, in MiB.
+    """
     phase, layout = bundle.phase, ModelLayout.from_dict(bundle.phase["layout"])
     size = micro or phase["plan"]["micro_batch_size"]
     while True:
-        reset_peak()
         reconfigured(bundle, model)
         try:
-            return train_phase(
+            process = process_mib(model, ids[0], rows.labels[0])
+            reset_peak()
+            course = train_phase(
                 model, phase["plan"], ids, rows.labels, phase["learning_rate"], epochs, phase["batch_size"],
                 phase["tokenizer"]["pad_id"], phase["seed"], size, on_step, saving.path, saving.identity,
                 saving.every_s, saving.stopping,
             )  # fmt: skip
+            return course, process
         except ValueError as error:
             raise FileExistsError(
                 "{} can't be gone on with: {}; remove that folder to start again".format(
