@@ -118,7 +118,7 @@ def measured(board: Path, profile: Path, tmp_path_factory: pytest.TempPathFactor
     found = []
     for family, plan, length in SETTINGS:
         folder = prepare(tmp_path_factory.mktemp(f"{family}-{plan}-{length}"))
-        size = {"hidden": 256, "neurons": 1024, "layers": 4, "heads": 4, "vocabulary": 8000}
+        size = {"hidden": 320, "neurons": 1280, "layers": 4, "heads": 5, "vocabulary": 10000}
         model = MAKE[family](folder / "model", **size)
         rows = long_rows(folder / "long.tsv", length)
         bundle_of(folder, model, profile, train_samples=64, max_length=length, plan=plan)

@@ -80,12 +80,12 @@ def test_words_say_the_same_as_json(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_says_why(tmp_path: Path) -> None:
     """A model that is too large for the device is no error: the answer is no, with the reason."""
-    cost = estimate(tmp_path, "--batch-size", 256, "--max-length", 512, model="google/bert_uncased_L-4_H-512_A-8")
+    cost = estimate(tmp_path, "--batch-size", 64, "--max-length", 512, model="google/bert_uncased_L-4_H-512_A-8")
     assert cost["fits"] is False
     assert cost["peak_memory_mib_range"][1] > cost["available_mib_range"][0]
     done = call(
         tmp_path, "estimate", "--device", "jetson-nano", "--model", "google/bert_uncased_L-4_H-512_A-8",
-        "--batch-size", 256, "--max-length", 512,
+        "--batch-size", 64, "--max-length", 512,
     )  # fmt: skip
     assert done.code == 0
     assert "DOES NOT FIT" in done.out
