@@ -72,8 +72,8 @@ class Bed:
 
 
 @contextmanager
-def make_bed(folder: Path, model: Path) -> Iterator[Bed]:
-    """48 rows of the tiny task in batches of 16: three steps a training. The block works in ``folder``."""
+def make_bed(folder: Path, model: Path, rows: int = 48) -> Iterator[Bed]:
+    """Rows of the tiny task in batches of 16: 48 are three steps a training. The block works in ``folder``."""
     prepare(folder)
     with chdir(folder):
         store = Store(folder / ".farsearch")
@@ -83,7 +83,7 @@ def make_bed(folder: Path, model: Path) -> Iterator[Bed]:
             model=str(model),
             space="tiny.yaml",
             data_dir=folder / "data",
-            train_samples=48,
+            train_samples=rows,
             batch_size=16,
             epochs=1.0,
             max_length=16,

@@ -22,7 +22,7 @@ def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, ba
     """
     job, task = snapshot.settings.job, get_task(snapshot.settings.job.task)
     front = {
-        "base_model": snapshot.meta["model"] if "/" not in str(snapshot.meta["model"])[:1] else job.model,
+        "base_model": job.model,
         "license": licence or "unknown",
         "pipeline_tag": "text-classification",
         "tags": ["farsearch", "freeze-and-reconfigure"],

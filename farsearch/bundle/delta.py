@@ -42,11 +42,10 @@ class Base:
         return {"name": self.name, "sha256": self.digest, "names": dict(self.names)}
 
 
-def base_of(source: ModelSource, hub_name: str, pretrained: Mapping[str, Tensor]) -> Base:
+def base_of(source: ModelSource, pretrained: Mapping[str, Tensor]) -> Base:
     """The checkpoint that a model was made of.
 
     Args:
-        hub_name: what everyone finds it by.
         pretrained: the model's own tensors, a new head among them.
 
     Raises:
@@ -63,7 +62,7 @@ def base_of(source: ModelSource, hub_name: str, pretrained: Mapping[str, Tensor]
             if theirs in held and theirs not in names and torch.equal(held[theirs].to(value.dtype), value):
                 names[theirs], tensors[name] = name, value
                 break
-    return Base(hub_name, file_digest(str(path)), names, tensors)
+    return Base(source.name, file_digest(str(path)), names, tensors)
 
 
 def save_delta(path: Path, state: Mapping[str, Tensor], base: Base) -> dict[str, int]:

@@ -81,7 +81,8 @@ def _unpack(bundle: Path, work: Path) -> Path:
             if outside:
                 raise BundleError(f"{bundle} names {outside[0]!r}, which is outside the bundle; do not use it")
             file.extractall(work)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    # what zipfile raises for one that is cut, packed in a way it does not know (a RuntimeError too), or encrypted
+    except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
         raise BundleError(f"{bundle} is damaged: {error}; copy it again, or export it again") from error
     except FileNotFoundError as error:
         raise BundleError(f"{bundle} is no bundle: it can't be read; make one with farsearch export") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.calibration.local import find_profile
-from farsearch.cost.price import Pricer, shared_tables
+from farsearch.cost.price import Cost, Pricer, shared_tables
 from farsearch.devices import Profile
 from farsearch.errors import FarsearchError
 from farsearch.far.batches import steps_in
@@ -86,39 +86,40 @@ def _predicted(
 ) -> Mapping[str, Any]:
     """Peaks by micro-batch and seconds of a step by length: a board's rows are not the study's."""
     settings, job = snapshot.settings, snapshot.settings.job
-    pricer = _pricer(snapshot, source, home)
-    if pricer is None:
+    profile = _profile_of(snapshot, home)
+    if profile is None:
         steps = steps_in(settings.device_samples or job.train_samples, job.batch_size, config.epochs)
         seconds = {str(job.max_length): (trial.wall_time_s or 0.0) / steps}
         peak = trial.peak_memory_mib or 0.0
         process = peak - sum(trial.memory.values())
         return {"device": settings.device, "process_mib": process, "peaks": [[None, peak]], "step_s": seconds}
-    peaks: list[tuple[int | None, float]] = [(plan.micro_batch_size, pricer.price(config, plan).peak_memory_mib)]
+    model, classes = load_config(source), len(snapshot.meta["labels"])
+    tables = shared_tables(model, classes)
+
+    def price(length: int, executed: StepPlan) -> Cost:
+        return Pricer(model, classes, job.batch_size, length, profile, tables=tables).price(config, executed)
+
+    peaks: list[tuple[int | None, float]] = [(plan.micro_batch_size, price(job.max_length, plan).peak_memory_mib)]
     size = (plan.micro_batch_size or job.batch_size) // 2
     while size:
         smaller = dataclasses.replace(plan, micro_batch_size=size, optimizer_step="end")
-        peak = pricer.price(config, smaller).peak_memory_mib
+        peak = price(job.max_length, smaller).peak_memory_mib
         if peak < peaks[-1][1]:
             peaks.append((size, peak))
         size //= 2
     lengths = [*range(_LENGTHS, job.max_length, _LENGTHS), job.max_length]
-    seconds = {str(length): _at(snapshot, pricer, source, length).price(config, plan).step_time_s for length in lengths}
-    process = pricer.profile.process_mib.value
+    seconds = {str(length): price(length, plan).step_time_s for length in lengths}
+    process = profile.process_mib.value
     return {"device": settings.device, "process_mib": process, "peaks": peaks, "step_s": seconds}
 
 
-def _pricer(snapshot: StudySnapshot, source: ModelSource, home: Path) -> Pricer | None:
-    """At the study's full length; None where this machine has not the profile that the study was made with."""
-    settings, job = snapshot.settings, snapshot.settings.job
+def _profile_of(snapshot: StudySnapshot, home: Path) -> Profile | None:
+    """The profile that the study was made with; None where this machine has not the same."""
+    name = snapshot.settings.device
     # a profile of the user's own may have been given as a file
-    given = str(snapshot.meta.get("options", {}).get("device", settings.device))
-    profile = next((found for found in (_profile(given, home), _profile(settings.device, home))
-                    if found is not None and found.digest == settings.profile), None)  # fmt: skip
-    if profile is None:
-        return None
-    config, classes = load_config(source), len(snapshot.meta["labels"])
-    tables = shared_tables(config, classes)
-    return Pricer(config, classes, job.batch_size, job.max_length, profile, tables=tables)
+    given = str(snapshot.meta.get("options", {}).get("device", name))
+    found = (_profile(each, home) for each in dict.fromkeys((given, name)))
+    return next((one for one in found if one is not None and one.digest == snapshot.settings.profile), None)
 
 
 def _profile(name: str, home: Path) -> Profile | None:
@@ -126,10 +127,3 @@ def _profile(name: str, home: Path) -> Profile | None:
         return find_profile(name, home)
     except FarsearchError:
         return None
-
-
-def _at(snapshot: StudySnapshot, pricer: Pricer, source: ModelSource, length: int) -> Pricer:
-    """The same for batches of another length."""
-    config, classes = load_config(source), len(snapshot.meta["labels"])
-    tables = shared_tables(config, classes)
-    return Pricer(config, classes, pricer.batch_size, length, pricer.profile, tables=tables)

@@ -115,7 +115,7 @@ def _fill(
     assert trial.config is not None
     saved = load_trial(study_folder, trial.number, len(trial.config.frozen_fractions))
     pretrained = {name: value.clone() for name, value in model.state_dict().items()}
-    base = base_of(source, str(snapshot.meta["model"]), pretrained) if delta else None
+    base = base_of(source, pretrained) if delta else None
     start = _start_and_tuned(model, layout, snapshot, trial, saved, pretrained)
     model.save_pretrained(work / "model")  # type: ignore[operator]
     (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # a team shares it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib.util
 import json
 import os
@@ -20,6 +19,7 @@ import transformers
 from torch import nn
 
 from farsearch.errors import BadInput, MissingResource
+from farsearch.far.board.opened import file_digest
 from farsearch.far.layout import ModelLayout
 from farsearch.hub import hub_problem
 from farsearch.models.families import layout_of
@@ -55,11 +55,7 @@ class ModelSource:
             raise MissingResource(
                 f"{self.name} has no model.safetensors; save it with save_pretrained of transformers >= 5"
             )
-        with weights.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-            return digest.hexdigest()
+        return file_digest(str(weights))
 
 
 def resolve_model(name: str) -> ModelSource:

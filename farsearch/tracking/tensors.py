@@ -11,7 +11,6 @@ them are there. Names are fixed, and what a server lists is never taken for the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from farsearch.far.board.opened import file_digest
 from farsearch.files import write_json
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.strict import Record
@@ -117,11 +117,7 @@ class TensorsResult:
 
 def file_of(path: Path) -> KeptFile:
     """A file's size and SHA-256."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return KeptFile(digest.hexdigest(), file.tell())
+    return KeptFile(file_digest(str(path)), path.stat().st_size)
 
 
 def priming_name(priming: KeptFile) -> str:

@@ -169,6 +169,7 @@ def test_a_bundle_of_differences(finished_study: Path, tiny_bert: Path, tmp_path
     done = call(tmp_path, "finetune", "delta", "--train", rows, "--out", "more")
     assert done.code == 2
     assert "carries only what differs from" in done.err
+    assert done.err.endswith("give the folder of that checkpoint with --base\n")
 
 
 def test_the_output_names_choice_and_next_command(finished_study: Path, tmp_path: Path) -> None:

@@ -28,15 +28,6 @@ BUNDLED = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def bundle(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of the front's most accurate trial. Copy it before a test changes it."""
-    out = tmp_path_factory.mktemp("bundle") / "bundle"
-    done = call(finished_study, "export", "--prefer", "accuracy", "--out", out)
-    assert done.code == 0, done.err
-    return out
-
-
 def write_rows(path: Path, *rows: tuple[str, object]) -> Path:
     """A file of the user's."""
     lines = ["sentence\tlabel", *(f"{text}\t{label}" for text, label in rows)]

@@ -26,15 +26,6 @@ from tests.journey import call
 LOADED = "print(sorted({name.split('.')[0] for name in sys.modules}))"
 
 
-@pytest.fixture(scope="module")
-def bundle(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of the front's most accurate trial. Copy it before a test changes it."""
-    out = tmp_path_factory.mktemp("bundle") / "bundle"
-    done = call(finished_study, "export", "--prefer", "accuracy", "--out", out)
-    assert done.code == 0, done.err
-    return out
-
-
 @pytest.fixture
 def rows(finished_study: Path, tmp_path: Path) -> Path:
     """A user's file."""

@@ -21,7 +21,7 @@ from farsearch.devices import Figure
 from farsearch.errors import MissingResource, NoFeasibleTrial
 from farsearch.far.surgery import trainable_count
 from farsearch.files import load_tensors, save_tensors, write_json
-from farsearch.jobs import Job, JobOptions, rejoin_job, resolve_job
+from farsearch.jobs import Job, rejoin_job
 from farsearch.models.load import load_config
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 from farsearch.study.liveness import Worker
@@ -32,8 +32,9 @@ from farsearch.study.space import Space, load_space
 from farsearch.study.store import StorageAway, Store
 from farsearch.study.trials import load_trial, sweep
 from farsearch.training import LOOKS, Bench
+from tests.beds import make_bed
 from tests.factories import make_snapshot, make_trial
-from tests.journey import SPACE, chdir, prepare
+from tests.journey import SPACE
 from tests.services import Postgres
 
 SPACE_DATA: dict[str, Any] = yaml.safe_load(SPACE)
@@ -90,23 +91,8 @@ class Bed:
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Iterator[Bed]:
     """The tiny task with the tiny DistilBERT."""
-    folder = prepare(tmp_path_factory.mktemp("bed"))
-    with chdir(folder):
-        store = Store(folder / ".farsearch")
-        options = JobOptions(
-            task="sst2",
-            device="jetson-nano",
-            model=str(tiny_distilbert),
-            space="tiny.yaml",
-            data_dir=folder / "data",
-            train_samples=64,
-            batch_size=16,
-            epochs=1.0,
-            max_length=16,
-        )
-        job = resolve_job(options, store, print)
-        bench = job.bench(store)
-        yield Bed(job, bench, job.pricer(bench))
+    with make_bed(tmp_path_factory.mktemp("bed"), tiny_distilbert, rows=64) as made:
+        yield Bed(made.job, made.bench, made.pricer)
 
 
 def space(**search: Any) -> Space:

@@ -13,7 +13,7 @@ from ..layout import ModelLayout
 from ..surgery import apply_far, merge
 from .opened import BundleProblem, Opened, file_digest
 
-__all__ = ["DELTA", "load_model", "reconfigured", "save_model"]
+__all__ = ["DELTA", "load_model", "put_weights", "reconfigured", "save_model"]
 
 DELTA = "delta/"
 """Before the names of a delta's tensors: ``delta/whole/NAME``, or some of its rows, ``delta/rows/NAME`` with their
@@ -24,7 +24,21 @@ _NO_SETTINGS = (".safetensors", ".bin", ".onnx", ".data")
 
 
 def load_model(bundle: Opened, base: Optional[str] = None, weights: str = "start") -> nn.Module:
-    """The model as the FAR phase begins (``start``) or as the trial left it (``tuned``), on a GPU where there is one.
+    """The model with weights as of ``put_weights``, on a GPU where there is one.
+
+    Raises:
+        BundleProblem: as ``put_weights``.
+    """
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(bundle.path("model"))
+    model: nn.Module = transformers.AutoModelForSequenceClassification.from_config(config)
+    put_weights(bundle, model, base, weights)
+    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def put_weights(bundle: Opened, model: nn.Module, base: Optional[str] = None, weights: str = "start") -> None:
+    """Give a model the weights that the FAR phase begins with (``start``) or that the trial ended with (``tuned``).
 
     Args:
         base: folder of the public checkpoint, for a bundle that carries only what differs from it.
@@ -32,12 +46,8 @@ def load_model(bundle: Opened, base: Optional[str] = None, weights: str = "start
     Raises:
         BundleProblem: when weights and model do not go together, or the base is missing or another.
     """
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(bundle.path("model"))
-    model = transformers.AutoModelForSequenceClassification.from_config(config)
-    left = set(dict(model.named_parameters()))
-    values = dict(model.named_parameters())
+    values: Dict[str, Tensor] = dict(model.named_parameters())
+    left = set(values)
     values.update(model.named_buffers())
     file = bundle.phase["weights"][weights]
     try:
@@ -51,12 +61,12 @@ def load_model(bundle: Opened, base: Optional[str] = None, weights: str = "start
             left.discard(name)
         if left:
             raise ValueError("it lacks {!r}".format(sorted(left)[0]))
+    except BundleProblem:
+        raise  # of the base: it says what to do
     except ValueError as error:
         raise BundleProblem(
             "{}/{} does not go with its model: {}; export the bundle again".format(bundle.folder, file, error)
         ) from error
-    placed: nn.Module = model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    return placed
 
 
 def reconfigured(bundle: Opened, model: nn.Module) -> nn.Module:

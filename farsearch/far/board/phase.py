@@ -14,7 +14,7 @@ from ..loop import linear_rate, train
 from ..optimizer import BackwardOptimizer, Optimizer, has_backward_hooks, has_fused, make_optimizer
 from ..savepoint import read_savepoint, write_savepoint
 
-__all__ = ["Course", "Interrupted", "is_out_of_memory", "make_phase_optimizer", "train_phase"]
+__all__ = ["Course", "Interrupted", "SavepointProblem", "is_out_of_memory", "make_phase_optimizer", "train_phase"]
 
 _SAVING_SHARE = 0.05
 """Savepoints take at most this share of the time, however slow the disk."""
@@ -24,6 +24,10 @@ OnStep = Callable[[int, int, float], None]
 
 class Interrupted(Exception):
     """The phase was asked to stop; what it has done is on the disk."""
+
+
+class SavepointProblem(ValueError):
+    """A savepoint that can't be gone on from: damaged, or of another training."""
 
 
 class Course(NamedTuple):
@@ -77,7 +81,7 @@ def train_phase(
     Raises:
         Interrupted: when ``stopping`` said so.
         FloatingPointError: when a loss is not finite.
-        ValueError: for a savepoint that is damaged, or of another training.
+        SavepointProblem: for a savepoint that is damaged, or of another training.
         OSError: when the disk refuses.
     """
     batches = phase_batches([len(row) for row in input_ids], batch_size, epochs, seed)
@@ -125,10 +129,13 @@ def train_phase(
 
 def _resume(savepoint: str, identity: str, model: nn.Module, optimizer: Optimizer) -> int:
     """Steps that were done."""
-    said = safetensors.metadata(savepoint)
-    if said.get("identity") != identity or not said.get("steps", "").isdigit():
-        raise ValueError("it is of another training: other rows, epochs or bundle")
-    read_savepoint(savepoint, model, optimizer)
+    try:
+        said = safetensors.metadata(savepoint)
+        if said.get("identity") != identity or not said.get("steps", "").isdigit():
+            raise ValueError("it is of another training: other rows, epochs or bundle")
+        read_savepoint(savepoint, model, optimizer)
+    except ValueError as error:
+        raise SavepointProblem(str(error)) from error
     return int(said["steps"])
 
 

@@ -13,9 +13,9 @@ from ..loop import predict
 from ..surgery import merge
 from .measured import measurement_of, predicted_seconds, write_json
 from .memory import available_mib, fitting_micro_batch, peak_mib, process_mib, reset_peak
-from .model import load_model, reconfigured, save_model
+from .model import load_model, put_weights, reconfigured, save_model
 from .opened import Opened, file_digest
-from .phase import Course, is_out_of_memory, train_phase
+from .phase import Course, SavepointProblem, is_out_of_memory, train_phase
 from .rows import Rows, read_rows
 from .scores import score
 from .tokens import load_tokenizer, token_ids
@@ -198,7 +198,7 @@ def _train(
                 saving.every_s, saving.stopping,
             )  # fmt: skip
             return course, process
-        except ValueError as error:
+        except SavepointProblem as error:
             raise FileExistsError(
                 "{} can't be gone on with: {}; remove that folder to start again".format(
                     os.path.dirname(saving.path), error
@@ -214,10 +214,5 @@ def _train(
             merge(model, layout)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        _restart(bundle, model, options)
-
-
-def _restart(bundle: Opened, model: nn.Module, options: Options) -> None:
-    """The start weights again: a step that memory ran out in may have changed some already."""
-    fresh = load_model(bundle, options.base)
-    model.load_state_dict(fresh.state_dict())
+        # a step that memory ran out in may have changed some weights already
+        put_weights(bundle, model, options.base)

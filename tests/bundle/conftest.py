@@ -1,0 +1,18 @@
+"""What several tests of bundles need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.journey import call
+
+
+@pytest.fixture(scope="module")
+def bundle(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the front's most accurate trial. Copy it before a test changes it."""
+    out = tmp_path_factory.mktemp("bundle") / "bundle"
+    done = call(finished_study, "export", "--prefer", "accuracy", "--out", out)
+    assert done.code == 0, done.err
+    return out
