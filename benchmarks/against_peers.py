@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from torch import Tensor
 
 from farsearch.baselines import chosen_methods
 from farsearch.cost.price import Cost
@@ -108,11 +107,6 @@ def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapsh
     search = Search(study, store, bench, job.pricer(bench), job.space, "tpe", job.settings.plan, progress)
     search.run(n_trials)
     snapshot = train_baselines(search, chosen_methods("all"), progress)
-    labels = list(bench.validation_rows.labels)
-
-    def validation(logits: dict[str, Tensor]) -> list[int]:
-        return [int(label) for label in logits["validation"].argmax(1)]
-
     found = []
     for record in snapshot.baselines:
         baseline = record.baseline
@@ -125,11 +119,11 @@ def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapsh
         if point is None:
             found.append(plain)
             continue
-        ours = load_trial(store.folder(snapshot.name), point.number, len(bench.layout.layers)).logits
+        ours = load_trial(store.folder(snapshot.name), point.number).logits
         theirs = baseline_logits(store, bench, baseline)
         difference, low, high = paired_difference(
-            job.data.spec.metric, validation(ours), validation(theirs), labels
-        )  # fmt: skip
+            job.data.spec.metric, ours["validation_evidence"].numpy(), theirs["validation_evidence"].numpy()
+        )
         found.append(
             dataclasses.replace(
                 plain,

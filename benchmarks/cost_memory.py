@@ -13,6 +13,7 @@ from farsearch.calibration.check import StepCase
 from farsearch.calibration.steps import peak_mib, ready_step
 from farsearch.cost.price import Pricer
 from farsearch.devices.profile import Profile
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["BATCHES", "LENGTHS", "MemoryCase", "measure_peaks", "memory_cases"]
@@ -76,7 +77,7 @@ def measure_peaks(profile: Profile, models: Sequence[str], note: Note) -> list[M
         start = time.monotonic()
         for batch_size in BATCHES:
             for length in LENGTHS:
-                pricer = Pricer(config, 2, batch_size, length, profile)
+                pricer = Pricer(config, Head(), batch_size, length, profile)
                 for case in memory_cases(layers_of(name), batch_size, length):
                     predicted = pricer.price(case.config, case.plan).tensor_peak_mib
                     model = copy.deepcopy(original)

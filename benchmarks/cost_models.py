@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from farsearch.far.layout import ModelLayout
+from farsearch.models.heads import Head
 from farsearch.models.load import build_model, load_config, resolve_model
 from farsearch.records import StepPlan
 
@@ -28,7 +29,7 @@ def built(name: str) -> tuple[Any, nn.Module, ModelLayout]:
     """Configuration of transformers, a model of two classes, and its layout."""
     config = load_config(resolve_model(name), with_known=True)
     torch.manual_seed(0)
-    return config, *build_model(config, 2)
+    return config, *build_model(config, Head())
 
 
 def layers_of(name: str) -> int:

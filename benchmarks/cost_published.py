@@ -14,6 +14,7 @@ from benchmarks.cost_models import built, layers_of
 from farsearch.cost.plans import ordinary_plan
 from farsearch.cost.price import Pricer
 from farsearch.devices import load_profile
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig
 
 __all__ = ["PublishedDevice", "PublishedRow", "published"]
@@ -76,7 +77,7 @@ def _device(name: str, rows: list[tuple[str, str, int, bool, float]]) -> Publish
     profile = load_profile(name)
     found = []
     for model, title, bottom, embeddings, seconds in rows:
-        pricer = Pricer(built(model)[0], 2, _BATCH, _LENGTH, profile)
+        pricer = Pricer(built(model)[0], Head(), _BATCH, _LENGTH, profile)
         config = FarConfig((0.0,) * layers_of(model), 1e-4, 1.0, 0.0, embeddings, 0, bottom)
         found.append(PublishedRow(model, title, seconds, pricer.price(config, ordinary_plan(profile)).step_time_s))
     return PublishedDevice(name, tuple(found))

@@ -20,6 +20,7 @@ from farsearch.calibration.result import Calibration
 from farsearch.calibration.steps import ready_step
 from farsearch.cost.price import Pricer
 from farsearch.devices.profile import Profile
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig
 
 __all__ = ["Reference", "Setting", "TimeCase", "measure_steps", "settings"]
@@ -133,7 +134,7 @@ def measure_steps(
 def _predicted(profile: Profile, setting: Setting) -> tuple[float, float, float]:
     config, _, _ = built(setting.model)
     case = setting.case
-    cost = Pricer(config, 2, case.batch_size, case.length, profile).price(case.config, case.plan)
+    cost = Pricer(config, Head(), case.batch_size, case.length, profile).price(case.config, case.plan)
     factors = [end / cost.wall_time_s for end in cost.wall_time_range_s]
     return cost.step_time_s, cost.step_time_s * factors[0], cost.step_time_s * factors[1]
 

@@ -25,9 +25,11 @@ from benchmarks.step_picture import save_picture
 from benchmarks.step_report import Report, Result, device_name, tables
 from benchmarks.step_variants import ABLATION, FULL, VARIANTS, Contender, Variant, contender
 from farsearch.calibration.local import this_machine
-from farsearch.calibration.steps import Batch, allocated, example_batch, peak_mib
+from farsearch.calibration.steps import allocated, example_batch, peak_mib
 from farsearch.cli.terminal import print_rows
 from farsearch.errors import FarsearchError
+from farsearch.far.features import Batch
+from farsearch.models.heads import Head
 from farsearch.models.load import build_model, load_config, resolve_model
 from farsearch.tables import markdown_table
 
@@ -52,7 +54,7 @@ def measure(
     """
     torch.manual_seed(0)
     device = torch.device(this_machine().kind)
-    model, layout = build_model(config, 2)
+    model, layout = build_model(config, Head())
     model.to(device)
     contenders = [contender(variant, model, layout) for variant in dict.fromkeys((_EVERYONE[FULL], *variants))]
     note(f"{len(contenders)} models are ready")
@@ -65,7 +67,7 @@ def measure(
 
 def _measure(contenders: Sequence[Contender], batch: Batch, rounds: int, note: Note) -> list[Result]:
     calls = [partial(one.step, batch) for one in contenders]
-    rows, length = batch[0].shape
+    rows, length = batch.inputs["input_ids"].shape
     start = time.monotonic()
 
     def told(what: str, count: int) -> Callable[[int], None]:
@@ -103,7 +105,7 @@ def _saved_mib(one: Contender, batch: Batch) -> float:
 
     Hooks on saved tensors would miss what a checkpoint keeps by other ways.
     """
-    return allocated(lambda: one.forward(batch), batch[0].device)[1] / 2**20
+    return allocated(lambda: one.forward(batch), batch.inputs["input_ids"].device)[1] / 2**20
 
 
 def _print(report: Report, as_json: bool, as_markdown: bool) -> None:

@@ -129,7 +129,7 @@ def header(task: str, grid: Grid, job: Job, bench: Bench) -> dict[str, Any]:
         "device": _DEVICE,
         "grid": dataclasses.asdict(grid),
         "lengths": [int(length) for length in bench.train_rows.lengths],
-        "labels": "".join(str(label) for label in bench.validation_rows.labels),
+        "labels": "".join(str(label) for label in bench.validation_rows.answers),
         "primings": primings,
         "versions": dict(job.meta["versions"]),
     }

@@ -20,6 +20,7 @@ from farsearch.cost.price import Pricer, full_fine_tuning, shared_tables
 from farsearch.devices import load_profile
 from farsearch.errors import NoFeasibleTrial
 from farsearch.improvement import hypervolume
+from farsearch.models.heads import Head
 from farsearch.models.load import load_config, resolve_model
 from farsearch.records import FarConfig, LookPoint, TrialRecord
 from farsearch.study.pricing import KnownCosts
@@ -89,8 +90,8 @@ class Table:
         configs = [self.grid.config(line["cell"], self.layers) for line in lines]
         model = load_config(resolve_model(head["job"]["model"]))
         self.pricer = Pricer(
-            model, 2, self.grid.batch_size, int(head["job"]["max_length"]), load_profile(head["device"]),
-            lengths=head["lengths"], seed=int(head["job"]["seed"]), tables=shared_tables(model, 2),
+            model, Head(), self.grid.batch_size, int(head["job"]["max_length"]), load_profile(head["device"]),
+            lengths=head["lengths"], seed=int(head["job"]["seed"]), tables=shared_tables(model, Head()),
         )  # fmt: skip
         self.layers = self.pricer.layers
         full = full_fine_tuning(self.layers, epochs=self.grid.epochs)

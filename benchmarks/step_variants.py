@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from farsearch.baselines import METHODS
-from farsearch.calibration.steps import Batch, apply_config
+from farsearch.calibration.steps import apply_config
 from farsearch.cost.plans import optimizer_of
+from farsearch.far.features import Batch
 from farsearch.far.layout import ModelLayout, get_module, set_module
 from farsearch.far.loop import train_step
 from farsearch.far.optimizer import Optimizer
@@ -70,12 +71,11 @@ class Contender:
 
     def step(self, batch: Batch) -> Tensor:
         """One optimizer step."""
-        return train_step(self.model, self.optimizer, *batch)
+        return train_step(self.model, self.optimizer, batch)
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss, which holds what is kept for the backward pass."""
-        ids, mask, labels = batch
-        loss: Tensor = self.model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        loss: Tensor = self.model(**batch.inputs).loss
         return loss
 
 
@@ -127,7 +127,7 @@ def _rows(linear: nn.Linear, rows: list[int]) -> nn.Linear:
 def _split_by_rows(model: nn.Module, layout: ModelLayout) -> None:
     """Both maps of each feed-forward block learn a tenth of their own rows."""
     for layer in layout.layers:
-        for path in (layer.up, layer.down):
+        for path in (layer.blocks[0].up, layer.blocks[0].down):
             linear = get_module(model, path)
             rows = linear.out_features
             set_module(model, path, RowSplit(linear, random_learners(rows, learner_count(rows, _FROZEN), seed=0)))

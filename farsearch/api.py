@@ -13,9 +13,9 @@ from farsearch.cost.price import Cost, Pricer, shared_tables
 from farsearch.cost.sweep import Sweep, price_space
 from farsearch.errors import BadInput
 from farsearch.far import surgery
-from farsearch.far.layout import get_module
 from farsearch.far.selection import learner_counts, random_learners
-from farsearch.models.families import layout_of
+from farsearch.models.families import layout_of, max_length_of
+from farsearch.models.heads import Head
 from farsearch.models.load import load_config, resolve_model
 from farsearch.records import FarConfig, StudySnapshot
 
@@ -37,8 +37,8 @@ def apply_far(
     """Reconfigure a classification model of transformers for FAR, in place.
 
     Args:
-        learners: indices of the trained hidden neurons of each layer, None for an untouched one; drawn at random by
-            ``seed`` when not given.
+        learners: indices of the trained hidden neurons of each feed-forward block, None for an untouched one; drawn
+            at random by ``seed`` when not given.
 
     Raises:
         BadInput: for an unsupported model, or a configuration for another number of layers.
@@ -51,8 +51,8 @@ def apply_far(
         )
     config = config.canonical()
     if learners is None:
-        width = int(get_module(model, layout.layers[0].up).weight.shape[0])
-        counts = learner_counts(width, config.frozen_fractions, config.frozen_bottom_layers)
+        width = surgery.width_of(model, layout.layers[0])
+        counts = layout.by_block(learner_counts(width, config.frozen_fractions, config.frozen_bottom_layers))
         learners = [None if k is None else random_learners(width, k, seed + i) for i, k in enumerate(counts)]
     return surgery.apply_far(
         model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers
@@ -162,19 +162,19 @@ def pricer_for(
 ) -> Pricer:
     """What prices configurations as ``estimate`` does, with its arguments and errors."""
     settings = load_config(resolve_model(model), with_known=True)
-    limit = int(settings.max_position_embeddings)
+    limit, head = max_length_of(settings), Head(outputs=classes)
     if max_length > limit:
         raise BadInput(f"max_length is {max_length}; {model} takes at most {limit} tokens")
     return Pricer(
         settings,
-        classes,
+        head,
         batch_size,
         max_length,
         find_profile(device, HOME, progress),
         lengths=None if samples is None else [max_length] * samples,
         prime_on_device=prime_on_device,
         priming_optimizer="sgd",
-        tables=shared_tables(settings, classes),
+        tables=shared_tables(settings, head),
     )
 
 

@@ -17,7 +17,7 @@ from farsearch.cost.price import Pricer, priming_plan, shared_tables
 from farsearch.devices import Profile
 from farsearch.devices.registry import LOCAL
 from farsearch.errors import BadInput, StudyMismatch
-from farsearch.models.families import layout_of
+from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.load import ModelSource, load_config, load_tokenizer, resolve_model
 from farsearch.records import JobSpec, Priming, StudySettings
 from farsearch.study.space import Space, load_space
@@ -59,6 +59,7 @@ class JobOptions:
     device_samples: int | None = None
     prime_on: Literal["host", "device"] = "host"
     plan: Goal = "balanced"
+    allow_pickle: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,23 @@ class Job:
     def pricer(self, bench: Bench) -> Pricer:
         """Price configurations of this job on its device."""
         settings, job = self.settings, self.settings.job
-        config, classes = load_config(self.source), len(self.data.spec.labels)
+        config, lengths = load_config(self.source), bench.train_rows.lengths
+        samples = settings.device_samples
         return Pricer(
             config,
-            classes,
+            bench.head,
             job.batch_size,
             job.max_length,
             self.profile,
-            lengths=bench.train_rows.lengths,
+            lengths=lengths,
             seed=job.seed,
             prime_on_device=settings.prime_on == "device",
             priming_optimizer=job.priming.optimizer,
             max_memory_mib=settings.max_memory_mib,
             max_time_s=settings.max_time_s,
-            device_samples=settings.device_samples,
-            tables=shared_tables(config, classes),
+            # long contexts are several rows for the model
+            device_samples=None if samples is None else round(samples * len(lengths) / job.train_samples),
+            tables=shared_tables(config, bench.head),
         )
 
 
@@ -167,12 +170,12 @@ def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable
     """
     get_task(options.task)
     name = options.model or (_EMBEDDED_MODEL if options.task == "reviews" else DEFAULT_MODEL)
-    source = resolve_model(name)
+    source = resolve_model(name, options.allow_pickle)
     shipped = None if options.device == LOCAL else find_profile(options.device, store.home, progress)
     space.distributions(len(layout_of(load_config(source)).layers))
     data = load_task(options.task, options.data_dir)
     split = _split(data, options)
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(source, data.spec.kind)
     max_length = _max_length(options, source, tokenizer, data)
     profile = shipped or find_profile(options.device, store.home, progress)
     job = JobSpec(
@@ -203,9 +206,9 @@ def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable
 
 def _max_length(options: JobOptions, source: ModelSource, tokenizer: Any, data: TaskData) -> int:
     """Tokens of the longest text, or what the user asks for, within what the model takes."""
-    limit = int(load_config(source).max_position_embeddings)
+    limit = max_length_of(load_config(source))
     if options.max_length is None:
-        return min(default_max_length(tokenizer, data.train.texts), limit)
+        return default_max_length(tokenizer, data.train, data.spec.task, limit)
     if options.max_length > limit:
         raise BadInput(f"--max-length is {options.max_length}; {source.name} takes at most {limit} tokens")
     return options.max_length
@@ -250,6 +253,7 @@ def _meta(name: str, source: ModelSource, data: TaskData, profile: Profile, opti
         "data_source": data.source,
         "data_dir": data_dir,
         "labels": list(data.spec.labels),
+        "task": data.spec.to_dict(),
         "device_title": profile.title,
         "profile_basis": profile.basis,
         "host": platform.processor() or platform.machine(),

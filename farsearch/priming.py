@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from farsearch.cache import BOUND_MIB, describe, touch, trim
 from farsearch.far.batches import phase_batches, steps_in
+from farsearch.far.features import Features
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import constant_rate, train
 from farsearch.far.optimizer import has_fused, make_optimizer
@@ -32,9 +33,9 @@ __all__ = ["Primed", "PrimingCache", "keep"]
 State = dict[str, Tensor]
 
 _SCORES = ("scores", "first_half", "second_half")
-"""Of each layer, as a priming's file names them."""
+"""Of each feed-forward block, as a priming's file names them."""
 
-_VERSION = 3
+_VERSION = 4
 """Of what a priming is and how its file is laid out. It rises when an older file must not be read."""
 
 
@@ -43,7 +44,7 @@ class Primed:
     """A primed model: its state, and how much each neuron moved.
 
     Attributes:
-        scores: L1 change of each neuron over the whole priming, ``[width]`` a layer.
+        scores: L1 change of each neuron over the whole priming, ``[width]`` a feed-forward block.
         halves: the same over the first and over the second half of its steps.
         path: the file in the cache.
         seconds: host seconds that were spent on it when it was run.
@@ -60,7 +61,7 @@ class Primed:
     def tensors(self) -> State:
         """All of it under names of their own, as a file holds it."""
         parts = dict(zip(_SCORES, (self.scores, *self.halves), strict=True))
-        scores = {f"{name}.{i}": value for name, layers in parts.items() for i, value in enumerate(layers)}
+        scores = {f"{name}.{i}": value for name, blocks in parts.items() for i, value in enumerate(blocks)}
         return {**self.state, **scores, "seconds": torch.tensor(self.seconds, dtype=torch.float64)}
 
 
@@ -83,17 +84,16 @@ class PrimingCache:
         job: JobSpec,
         layout: ModelLayout,
         pretrained: State,
-        rows: list[list[int]],
-        labels: list[int],
+        rows: Features,
         pad_id: int,
         micro_batch_size: int | None = None,
         bound_mib: float = BOUND_MIB,
     ) -> None:
         self.job, self.layout, self.pretrained = job, layout, pretrained
-        self.rows, self.labels, self.pad_id = rows, labels, pad_id
+        self.rows, self.pad_id = rows, pad_id
         self.micro_batch_size, self.bound_mib = micro_batch_size, bound_mib
         # the texts' identity says nothing of the tokenizer, which comes with a model's folder and a library's version
-        encoded = hashlib.sha256(json.dumps([rows, labels, pad_id]).encode()).hexdigest()
+        encoded = hashlib.sha256(json.dumps([rows, pad_id]).encode()).hexdigest()
         more = {"rows": encoded, "torch": torch.__version__, "micro": micro_batch_size, "version": _VERSION}
         self._identity = {**job.to_dict(), **more}
         self.root = folder
@@ -106,7 +106,7 @@ class PrimingCache:
             MissingResource: when the cache can't be written.
             FloatingPointError: when the priming's loss is not finite.
         """
-        steps = steps_in(len(self.rows), self.job.batch_size, epochs)
+        steps = steps_in(len(self.rows.input_ids), self.job.batch_size, epochs)
         tell = progress or (lambda _: None)
         found = self._read(steps)
         if found is None:
@@ -143,7 +143,7 @@ class PrimingCache:
         tensors = load_tensors(path)
         if tensors is None or _kinds(tensors) != self._expected():
             return None
-        parts = {name: [tensors.pop(f"{name}.{i}") for i in range(len(self.layout.layers))] for name in _SCORES}
+        parts = {name: [tensors.pop(f"{name}.{i}") for i in range(len(self.layout.blocks))] for name in _SCORES}
         seconds = float(tensors.pop("seconds"))
         halves = (parts["first_half"], parts["second_half"])
         return Primed(tensors, parts["scores"], halves, steps, seconds, True, path)
@@ -151,8 +151,8 @@ class PrimingCache:
     def _expected(self) -> dict[str, tuple[torch.Size, torch.dtype]]:
         """Names, shapes and types of a priming's tensors."""
         expected = _kinds(self.pretrained)
-        for i, layer in enumerate(self.layout.layers):
-            width = self.pretrained[f"{layer.up}.bias"].shape
+        for i, block in enumerate(self.layout.blocks):
+            width = self.pretrained[f"{block.down}.weight"].shape[1:]
             expected.update({f"{name}.{i}": (width, torch.float64) for name in _SCORES})
         return {**expected, "seconds": (torch.Size(), torch.float64)}
 
@@ -164,14 +164,14 @@ class PrimingCache:
         done, before = (0, 0.0) if shorter is None else (shorter.steps, shorter.seconds)
         tell(f"priming {steps} steps, {f'{done} of them done before, ' if done else ''}kept for all trials")
         started = time.perf_counter()
-        whole_epochs = math.ceil(steps / steps_in(len(self.rows), job.batch_size, 1.0))
-        batches = phase_batches([len(row) for row in self.rows], job.batch_size, whole_epochs, job.seed)
+        whole_epochs = math.ceil(steps / steps_in(len(self.rows.input_ids), job.batch_size, 1.0))
+        batches = phase_batches(self.rows.lengths, job.batch_size, whole_epochs, job.seed)
         rate = constant_rate(job.priming.learning_rate, job.priming.warmup_steps)
 
         def stretch(first: int, last: int) -> None:
             train(
-                model, self.rows, self.labels, batches[first:last], optimizer, rate, self.pad_id, job.seed,
-                self.micro_batch_size, first_step=first,
+                model, self.rows, batches[first:last], optimizer, rate, self.pad_id, job.seed, self.micro_batch_size,
+                first_step=first,
             )  # fmt: skip
 
         stretch(done, half)

@@ -425,6 +425,8 @@ class TrialRecord(Record):
         metric: the objective, on the validation split, in the task's metric (0.9 is 90 %).
         metric_error: standard error of ``metric``.
         dev_metric: the same metric on the official development set. Nothing selects by it.
+        parts: further figures by name: the single metrics of one that is made of several, as ``f1``, and those on the
+            development sets, as ``dev/f1`` and ``dev_mismatched/accuracy``.
         peak_memory_mib: predicted peak on the device, its process included.
         wall_time_s: predicted seconds on the device.
         energy_j: watts of the profile times ``wall_time_s``; None where the profile has no power figure.
@@ -451,6 +453,7 @@ class TrialRecord(Record):
     metric: float | None = None
     metric_error: float | None = None
     dev_metric: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mib: float | None = None
     wall_time_s: float | None = None
     energy_j: float | None = None

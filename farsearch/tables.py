@@ -31,6 +31,7 @@ __all__ = [
     "markdown_table",
     "mean_frozen",
     "metric_title",
+    "metric_words",
     "operation_title",
     "print_table",
     "trial_rows",
@@ -38,8 +39,26 @@ __all__ = [
     "trials_text",
 ]
 
-_SHARES = ("accuracy", "f1", "exact_match")
-"""Metrics between 0 and 1 that people read in per cent. Correlations are not: their 0 is not the worst."""
+_CORRELATIONS = {
+    "matthews_correlation": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "pearson_spearman": "Pearson and Spearman correlation",
+}
+"""Metrics that are no shares: their 0 is not the worst."""
+_SHARES = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "accuracy_f1": "accuracy and F1",
+    "squad": "answer F1",
+    "entity_f1": "entity F1",
+    "exact_match": "exact match",
+    "precision": "precision",
+    "recall": "recall",
+}
+"""Metrics between 0 and 1 that people read in per cent."""
 
 Row = dict[str, str]
 
@@ -49,9 +68,15 @@ def is_percentage(metric_name: str) -> bool:
     return metric_name in _SHARES
 
 
+def metric_words(metric_name: str) -> str:
+    """The metric's name within a sentence: ``accuracy_f1`` is accuracy and F1."""
+    return {**_CORRELATIONS, **_SHARES}.get(metric_name, metric_name.replace("_", " "))
+
+
 def metric_title(metric_name: str) -> str:
-    """The metric's name as a heading: ``matthews_correlation`` is Matthews correlation."""
-    return metric_name.replace("_", " ").capitalize()
+    """The metric's name as a heading: ``accuracy_f1`` is Accuracy and F1."""
+    words = metric_words(metric_name)
+    return words[:1].upper() + words[1:]
 
 
 _OPERATIONS = {"gemm": "matrix products", "bmm": "attention products", "stream": "other operations"}
@@ -143,7 +168,7 @@ def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
     trained_at = baseline or config
     return {
         "trial": str(trial.number) if baseline is None else baseline.title,
-        metric_title(name).lower(): human_metric(name, trial.metric, trial.metric_error),
+        metric_words(name): human_metric(name, trial.metric, trial.metric_error),
         "memory": human_memory(trial.peak_memory_mib),
         "time": human_time(trial.wall_time_s),
         "frozen": "" if config is None else f"{100 * mean_frozen(config):.0f} %",

@@ -7,11 +7,10 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +18,21 @@ from torch import Tensor, nn
 from farsearch.cost.plans import execution_of, optimizer_of
 from farsearch.errors import BadInput, Diverged, OutOfMemory
 from farsearch.far.batches import phase_batches, steps_in
+from farsearch.far.board.encode import first_rows, predictions
 from farsearch.far.board.phase import is_out_of_memory
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import linear_rate, predict, train
 from farsearch.far.optimizer import BackwardOptimizer
 from farsearch.far.selection import learner_counts, overlap, random_learners, top_learners
 from farsearch.far.surgery import apply_far, merge, width_of
-from farsearch.models.load import ModelSource, load_model, load_tokenizer
+from farsearch.models.families import max_length_of
+from farsearch.models.heads import head_for
+from farsearch.models.load import ModelSource, load_config, load_model, load_tokenizer
 from farsearch.priming import Primed, PrimingCache
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
-from farsearch.tasks.encode import Encoded, encode
-from farsearch.tasks.metrics import score
-from farsearch.tasks.spec import TaskData
+from farsearch.tasks.encode import Encoded, encode_examples
+from farsearch.tasks.metrics import MetricValue, score
+from farsearch.tasks.spec import Examples, TaskData
 from farsearch.tasks.split import Split
 
 __all__ = ["LOOKS", "Bench", "Look", "Outcome", "far_phase", "fine_tune", "look_rows", "start_state"]
@@ -56,17 +58,20 @@ class Outcome:
 
     Attributes:
         metric: on the validation rows; where there are none, on the development rows.
+        parts: the single metrics of one that is made of several, and those on further development sets.
         trained: the tensors that were trained, under the names of the reconfigured model.
-        validation_logits, dev_logits: ``[rows, classes]``, in the order of the rows.
-        validation_labels: true class ids, ``[rows]``.
+        validation_logits, dev_logits: as ``far.loop.predict`` gives them.
+        validation_evidence, dev_evidence: what each row says for the metric, ``[rows, k]`` (``far.board.scores``).
     """
 
     metric: float
     metric_error: float
     dev_metric: float
-    validation_labels: Tensor
+    parts: Mapping[str, float]
     validation_logits: Tensor
+    validation_evidence: Tensor
     dev_logits: Tensor
+    dev_evidence: Tensor
     learners: Learners
     trained: State
     primed: Primed | None
@@ -85,7 +90,7 @@ class Look:
         share: of the phase's steps that are done, one of ``LOOKS``.
         step: the last step done, counted from 1.
         metric: on the first ``look_rows`` validation rows, which are a stratified draw.
-        logits: of those rows, ``[rows, classes]``.
+        logits: of those rows, as ``far.loop.predict`` gives them.
     """
 
     share: float
@@ -115,21 +120,26 @@ def start_state(
     if frozen_values == "primed":
         return state
     config = config.canonical()
-    back = [f"{layout.embeddings}."] if config.frozen_embeddings else []
+    back = [f"{path}." for path in layout.bottom] if config.frozen_embeddings else []
     back += [f"{path}." for layer in layout.layers[: config.frozen_attention_layers] for path in layer.attention]
     back += [f"{layer.path}." for layer in layout.layers[: config.frozen_bottom_layers]]
     for name in state:
         if name.startswith(tuple(back)):
             state[name] = pretrained[name].clone()
-    for layer, chosen in zip(layout.layers, learners, strict=True):
+    for block, chosen in zip(layout.blocks, learners, strict=True):
         if chosen is None:
             continue
-        up, bias, down = f"{layer.up}.weight", f"{layer.up}.bias", f"{layer.down}.weight"
-        for name, dim in ((up, 0), (bias, 0), (down, 1)):
-            index = torch.tensor(chosen, dtype=torch.long)
-            learned = primed[name].index_select(dim, index)
-            state[name] = pretrained[name].clone().index_copy_(dim, index, learned)
-        state[f"{layer.down}.bias"] = pretrained[f"{layer.down}.bias"].clone()
+        index = torch.tensor(chosen, dtype=torch.long)
+        width = primed[f"{block.down}.weight"].shape[1]
+        for name, dim in ((f"{block.up}.weight", 0), (f"{block.up}.bias", 0), (f"{block.down}.weight", 1)):
+            if name not in primed:
+                continue
+            # a gated block has two rows a neuron, the second ones behind all the first
+            here = torch.cat([index + start for start in range(0, primed[name].shape[dim], width)])
+            learned = primed[name].index_select(dim, here)
+            state[name] = pretrained[name].clone().index_copy_(dim, here, learned)
+        if f"{block.down}.bias" in primed:
+            state[f"{block.down}.bias"] = pretrained[f"{block.down}.bias"].clone()
     return state
 
 
@@ -184,7 +194,7 @@ def fine_tune(
     The baselines are trained by it too. Arguments, result and errors are those of ``far_phase``; ``learning_rate`` is
     the schedule's peak.
     """
-    steps = steps_in(len(rows), batch_size, epochs)
+    steps = steps_in(len(rows.lengths), batch_size, epochs)
     batches = phase_batches(rows.lengths, batch_size, epochs, seed)
     losses: list[float] = []
 
@@ -197,7 +207,7 @@ def fine_tune(
     try:
         with _training_errors():
             train(
-                model, rows.input_ids, rows.labels, batches, optimizer, linear_rate(learning_rate, steps), pad_id, seed,
+                model, rows.features, batches, optimizer, linear_rate(learning_rate, steps), pad_id, seed,
                 plan.micro_batch_size, record,
             )  # fmt: skip
         trained = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
@@ -245,12 +255,13 @@ class Bench:
         priming_micro_batch: int | None = None,
     ) -> None:
         self.job, self.source, self.data = job, source, data
-        self.tokenizer = load_tokenizer(source)
+        self.tokenizer = load_tokenizer(source, data.spec.kind)
         self.pad_id = int(self.tokenizer.pad_token_id or 0)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model, self.layout = load_model(source, data.spec.labels, job.seed)
-        settings: Any = model.config
-        limit = int(settings.max_position_embeddings)
+        self.task = data.spec.task
+        self.head = head_for(self.task, load_config(source))
+        model, self.layout = load_model(source, self.head, data.spec.labels, job.seed)
+        limit = max_length_of(model.config)
         if job.max_length > limit:
             raise BadInput(f"max_length is {job.max_length}; {source.name} takes at most {limit} tokens")
         self.model = model.to(self.device)
@@ -259,24 +270,30 @@ class Bench:
         self.train_rows = self._encode(data.train.take(split.train))
         self.validation_rows = self._encode(data.train.take(split.validation))
         self.dev_rows = self._encode(data.dev)
+        self.more_dev_rows = {name: self._encode(part) for name, part in data.more_dev.items()}
         self.primings = PrimingCache(
             cache / "priming",
             job,
             self.layout,
             self.pretrained,
-            [list(row) for row in self.train_rows.input_ids],
-            list(self.train_rows.labels),
+            self.train_rows.features,
             self.pad_id,
             priming_micro_batch,
         )
 
-    def _encode(self, examples: Any) -> Encoded:
-        return encode(self.tokenizer, examples, self.job.max_length)
+    def _encode(self, examples: Examples) -> Encoded:
+        return encode_examples(self.tokenizer, examples, self.task, self.job.max_length, self.head.segments)
+
+    def score(self, rows: Encoded, logits: Tensor) -> MetricValue:
+        """The metric of what a model says of some rows; ``logits`` as ``far.loop.predict`` gives them."""
+        return score(self.data.spec.metric, predictions(rows, logits), rows.answers, self.task.labels)
 
     def select(self, config: FarConfig, primed: Primed | None) -> tuple[Learners, PrimingReport]:
-        """The learners of each layer, and what priming and selection say of themselves."""
+        """The learners of each feed-forward block, and what priming and selection say of themselves."""
         config = config.canonical()
-        counts = learner_counts(self.width, config.frozen_fractions, config.frozen_bottom_layers)
+        counts = self.layout.by_block(
+            learner_counts(self.width, config.frozen_fractions, config.frozen_bottom_layers)
+        )  # fmt: skip
         by_score = self.job.priming.selection == "l1" and primed is not None
 
         def chosen(scores: list[Tensor] | None) -> Learners:
@@ -340,8 +357,7 @@ class Bench:
         self, epochs: float, on_look: Callable[[Look], None], on_step: Callable[[int, int, float], None] | None
     ) -> Callable[[int, int, float], None]:
         """``on_step`` with looks at the validation metric in between."""
-        count = look_rows(epochs * len(self.train_rows))
-        rows, labels = self.validation_rows.input_ids[:count], list(self.validation_rows.labels[:count])
+        rows = first_rows(self.validation_rows, look_rows(epochs * len(self.train_rows.answers)))
 
         def step_and_look(step: int, steps: int, loss: float) -> None:
             if on_step is not None:
@@ -351,10 +367,9 @@ class Bench:
             if share is None:
                 return
             with _training_errors():
-                logits = predict(self.model, rows, self.pad_id)
+                logits = predict(self.model, rows.features, self.pad_id)
             self.model.train()
-            value = score(self.data.spec.metric, logits.argmax(1).tolist(), labels)
-            on_look(Look(share, step, value.value, logits))
+            on_look(Look(share, step, self.score(rows, logits).value, logits))
 
         return step_and_look
 
@@ -389,22 +404,24 @@ class Bench:
         priming: PrimingReport = _NO_PRIMING,
     ) -> Outcome:
         """Score a trained model on the validation and the development rows; without the first, on the second alone."""
+        rows = {"validation": self.validation_rows, "dev": self.dev_rows, **self.more_dev_rows}
+        logits, values = {}, {}
         with _training_errors():
-            dev = predict(model, self.dev_rows.input_ids, self.pad_id)
-            held_out = len(self.validation_rows) > 0
-            validation = predict(model, self.validation_rows.input_ids, self.pad_id) if held_out else dev[:0]
-        metric = self.data.spec.metric
-        dev_value = score(metric, dev.argmax(1).tolist(), list(self.dev_rows.labels))
-        value = dev_value
-        if held_out:
-            value = score(metric, validation.argmax(1).tolist(), list(self.validation_rows.labels))
+            for name, part in rows.items():
+                if part.answers:
+                    logits[name] = predict(model, part.features, self.pad_id)
+                    values[name] = self.score(part, logits[name])
+        dev, value = values["dev"], values.get("validation", values["dev"])
+        none = torch.zeros(0)
         return Outcome(
             metric=value.value,
             metric_error=value.error,
-            dev_metric=dev_value.value,
-            validation_labels=torch.tensor(self.validation_rows.labels),
-            validation_logits=validation,
-            dev_logits=dev,
+            dev_metric=dev.value,
+            parts=_parts(values),
+            validation_logits=logits.get("validation", none),
+            validation_evidence=torch.from_numpy(values["validation"].evidence) if "validation" in values else none,
+            dev_logits=logits["dev"],
+            dev_evidence=torch.from_numpy(dev.evidence),
             learners=learners or [],
             trained=trained,
             primed=primed,
@@ -421,3 +438,13 @@ class Bench:
             return torch.cuda.max_memory_allocated() / 2**20
         usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return usage / 2**20 if sys.platform == "darwin" else usage / 2**10
+
+
+def _parts(values: Mapping[str, MetricValue]) -> dict[str, float]:
+    """The figures that ``metric`` and ``dev_metric`` do not say: ``f1``, ``dev/f1`` or ``dev_mismatched/accuracy``."""
+    parts = {}
+    for name, value in values.items():
+        before = {"validation": "", "dev": "dev/"}.get(name, f"dev_{name}/")
+        if len(value.parts) > 1 or name not in ("validation", "dev"):
+            parts.update({before + part: each for part, each in value.parts.items()})
+    return parts

@@ -16,6 +16,7 @@ from farsearch.baselines import METHODS, Method, chosen_methods, price_method, t
 from farsearch.cost.price import Pricer
 from farsearch.errors import BadInput
 from farsearch.far.layout import ModelLayout
+from farsearch.models.heads import Head
 from farsearch.models.load import ModelSource, build_model, load_config
 from farsearch.records import StepPlan
 from farsearch.study.baselines import baseline_epochs, train_baselines
@@ -50,7 +51,7 @@ def test_published_counts_of_distilbert() -> None:
     adapters = 6 * 2 * 2 * 8 * 768
     for method, count in (("bitfit", biases + head), ("lora8", adapters + head)):
         with torch.device("meta"):
-            model, layout = build_model(load_config(source, with_known=True), 2)
+            model, layout = build_model(load_config(source, with_known=True), Head())
         trained_names(method, model, layout)
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count
     assert biases + head == 643_586
@@ -131,7 +132,7 @@ def test_training_leaves_the_bench_as_it_was(bed: Bed, method: Method) -> None:
 def build_like(bed: Bed) -> nn.Module:
     """A model of the bench's kind that nothing was done to."""
     config: Any = bed.bench.model.config
-    return build_model(config, 2)[0]
+    return build_model(config, Head())[0]
 
 
 def test_all_are_trained_by_the_same_loop(bed: Bed) -> None:
@@ -216,7 +217,7 @@ def test_another_study_of_the_job_trains_nothing(bed: Bed, tmp_path: Path) -> No
     bitfit = [METHODS["bitfit"]]
     first = train_baselines(bed.search(tmp_path), bitfit, Notes())
     other = Pricer(
-        load_config(bed.job.source), 2, 16, 16, bed.pricer.profile, lengths=bed.bench.train_rows.lengths,
+        load_config(bed.job.source), Head(), 16, 16, bed.pricer.profile, lengths=bed.bench.train_rows.lengths,
         device_samples=480, max_memory_mib=100.0,
     )  # fmt: skip
     notes = Notes()

@@ -77,7 +77,7 @@ def test_table_fits_a_terminal_of_100_columns() -> None:
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 100
     assert "…" not in out.getvalue()
-    assert "matthews correlation" in out.getvalue()
+    assert "Matthews correlation" in out.getvalue()
 
 
 def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:

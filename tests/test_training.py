@@ -22,6 +22,7 @@ from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import predict
 from farsearch.far.selection import learner_counts, random_learners, top_learners
 from farsearch.far.surgery import apply_far, merge
+from farsearch.models.heads import Head
 from farsearch.models.load import load_model, resolve_model
 from farsearch.records import FarConfig, JobSpec, Priming, StepPlan
 from farsearch.tasks.load import load_task
@@ -195,9 +196,9 @@ def test_nothing_frozen_is_plain_fine_tuning(bench: Bench) -> None:
     rate, losses = 2e-3, []
     outcome = bench.run(FarConfig((0.0, 0.0), rate, 2.0), StepPlan(), lambda _i, _n, loss: losses.append(loss))
 
-    model, _ = load_model(bench.source, DATA.spec.labels, bench.job.seed)
-    rows = [list(row) for row in bench.train_rows.input_ids]
-    labels = torch.tensor(bench.train_rows.labels)
+    model, _ = load_model(bench.source, Head(), DATA.spec.labels, bench.job.seed)
+    rows = [list(row) for row in bench.train_rows.features.input_ids]
+    labels = torch.tensor(bench.train_rows.answers)
     order: list[list[int]] = []
     for epoch in range(2):
         shuffler = random.Random(bench.job.seed + 7919 * epoch)
@@ -230,7 +231,7 @@ def test_nothing_frozen_is_plain_fine_tuning(bench: Bench) -> None:
     assert outcome.primed is None
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(outcome.trained[name], parameter.detach(), atol=1e-6, rtol=0, msg=name)
-    dev = predict(model, bench.dev_rows.input_ids, bench.pad_id)
+    dev = predict(model, bench.dev_rows.features, bench.pad_id)
     torch.testing.assert_close(outcome.dev_logits, dev, atol=1e-6, rtol=0)
 
 
@@ -268,7 +269,7 @@ def test_trained_tensors_make_the_model_again(bench: Bench, config: FarConfig) -
     """Start state and trained tensors, put into a fresh model, predict what the trial's model predicted."""
     outcome = bench.run(config, StepPlan())
     canonical = config.canonical()
-    model, layout = load_model(bench.source, DATA.spec.labels, bench.job.seed)
+    model, layout = load_model(bench.source, Head(), DATA.spec.labels, bench.job.seed)
     primed = bench.pretrained if outcome.primed is None else outcome.primed.state
     model.load_state_dict(start_state(layout, bench.pretrained, primed, outcome.learners, config, "pretrained"))
     apply_far(
@@ -278,7 +279,7 @@ def test_trained_tensors_make_the_model_again(bench: Bench, config: FarConfig) -
     assert {name for name, p in model.named_parameters() if p.requires_grad} == set(outcome.trained)
     model.load_state_dict(outcome.trained, strict=False)
     merge(model, layout)
-    assert torch.equal(predict(model, bench.dev_rows.input_ids, bench.pad_id), outcome.dev_logits)
+    assert torch.equal(predict(model, bench.dev_rows.features, bench.pad_id), outcome.dev_logits)
     assert outcome.trainable == sum(value.numel() for value in outcome.trained.values())
 
 
@@ -377,10 +378,10 @@ def test_metrics_are_those_of_the_logits(bert_bench: Bench) -> None:
         (outcome.metric, outcome.validation_logits, bert_bench.validation_rows),
         (outcome.dev_metric, outcome.dev_logits, bert_bench.dev_rows),
     ):
-        right = [int(a) == b for a, b in zip(logits.argmax(1), rows.labels, strict=True)]
+        right = [int(a) == b for a, b in zip(logits.argmax(1), rows.answers, strict=True)]
         assert value == pytest.approx(sum(right) / len(right))
     p = outcome.metric
     assert outcome.metric_error == pytest.approx((p * (1 - p) / 24) ** 0.5)
-    assert len(bert_bench.validation_rows) == 24
+    assert len(bert_bench.validation_rows.answers) == 24
     assert outcome.host_peak_mib > 50
     assert outcome.host_seconds > 0

@@ -16,6 +16,7 @@ from tokenizers import BertWordPieceTokenizer
 from torch import nn
 
 from farsearch.far.layout import ModelLayout
+from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 
 __all__ = ["FAMILIES", "make_bert", "make_config", "make_distilbert", "make_model", "make_vocabulary"]
@@ -80,7 +81,7 @@ def make_config(
 def make_model(family: str, seed: int = 0, **settings: Any) -> tuple[nn.Module, ModelLayout]:
     """A small two-class model with random weights in memory, and its layout."""
     torch.manual_seed(seed)
-    return build_model(make_config(family, **settings), 2)
+    return build_model(make_config(family, **settings), Head())
 
 
 def _save(model: transformers.PreTrainedModel, folder: Path) -> Path:

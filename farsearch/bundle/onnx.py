@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from farsearch.errors import BundleError, MissingResource
-from farsearch.models.load import load_config, load_model, resolve_model
+from farsearch.models.families import max_length_of
+from farsearch.models.load import load_config, load_finetuned, resolve_model
 
 __all__ = ["TOLERANCE", "OnnxCheck", "export_onnx"]
 
@@ -24,6 +25,7 @@ TOLERANCE = 1e-4
 """Largest difference between torch's logits and ONNX's."""
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+_SPANS = ["start_logits", "end_logits"]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _OPSET = 18
 """Old enough for the runtimes of small devices, new enough that the exporter writes it without converting."""
@@ -48,11 +50,12 @@ class OnnxCheck:
     size: int
 
 
-def export_onnx(model_folder: Path, out: Path) -> OnnxCheck:
-    """Write a saved classification model as one ONNX file whose batch and length are free.
+def export_onnx(model_folder: Path, kind: str, out: Path) -> OnnxCheck:
+    """Write a saved model as one ONNX file whose batch and length are free.
 
     Args:
         model_folder: of ``save_pretrained``.
+        kind: of its task.
 
     Raises:
         MissingResource: without the extra ``onnx``.
@@ -63,17 +66,17 @@ def export_onnx(model_folder: Path, out: Path) -> OnnxCheck:
         raise MissingResource(f'ONNX needs the package {missing[0]}; install it with: pip install "farsearch[onnx]"')
     source = resolve_model(str(model_folder))
     config = load_config(source)
-    labels = [config.id2label[i] for i in range(config.num_labels)]
-    model = load_model(source, labels, seed=0)[0].cpu().eval()
+    model = load_finetuned(source, kind).cpu().eval()
     accepted = inspect.signature(model.forward).parameters
     inputs = tuple(name for name in _INPUTS if name in accepted)
+    outputs = _SPANS if kind == "question-answering" else ["logits"]
     with _quiet():
         batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
         program = torch.onnx.export(
             model,
             kwargs=_batch(inputs, config, 2, 9),
             input_names=list(inputs),
-            output_names=["logits"],
+            output_names=outputs,
             dynamic_shapes={name: {0: batch, 1: length} for name in inputs},
             opset_version=_OPSET,
             dynamo=True,
@@ -81,8 +84,8 @@ def export_onnx(model_folder: Path, out: Path) -> OnnxCheck:
         )
         assert program is not None
         program.save(str(out), external_data=False)
-    shapes = (*_SHAPES, (1, int(config.max_position_embeddings)))
-    difference = _compare(model, out, [_batch(inputs, config, *shape) for shape in shapes])
+    shapes = (*_SHAPES, (1, max_length_of(config)))
+    difference = _compare(model, out, outputs, [_batch(inputs, config, *shape) for shape in shapes])
     # a difference that is no number is none within the tolerance
     if not difference <= TOLERANCE:
         raise BundleError(
@@ -102,7 +105,7 @@ def _batch(inputs: tuple[str, ...], config: Any, rows: int, length: int) -> dict
     return {name: value for name, value in zip(_INPUTS, made, strict=True) if name in inputs}
 
 
-def _compare(model: nn.Module, path: Path, batches: list[dict[str, Tensor]]) -> float:
+def _compare(model: nn.Module, path: Path, outputs: list[str], batches: list[dict[str, Tensor]]) -> float:
     """Largest difference of a logit between torch and what is in the file; not a number where one is not."""
     import onnxruntime
 
@@ -112,9 +115,11 @@ def _compare(model: nn.Module, path: Path, batches: list[dict[str, Tensor]]) -> 
     differences = []
     for batch in batches:
         with torch.no_grad():
-            expected = model(**batch).logits
-        (found,) = session.run(["logits"], {name: value.numpy() for name, value in batch.items()})
-        differences.append((torch.from_numpy(found) - expected).abs().max())
+            expected = model(**batch)
+        found = session.run(outputs, {name: value.numpy() for name, value in batch.items()})
+        differences += [
+            (torch.from_numpy(value) - expected[name]).abs().max() for name, value in zip(outputs, found, strict=True)
+        ]
     return float(torch.stack(differences).max())
 
 

@@ -12,13 +12,13 @@ from farsearch.cost.price import Cost, Pricer, shared_tables
 from farsearch.devices import Profile
 from farsearch.errors import FarsearchError
 from farsearch.far.batches import steps_in
+from farsearch.far.board.task import Task
 from farsearch.far.board.tokens import token_ids
 from farsearch.far.layout import ModelLayout
+from farsearch.models.heads import Head
 from farsearch.models.load import ModelSource, load_config
 from farsearch.models.portable import PortableTokenizer
 from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
-from farsearch.tasks.files import columns_of
-from farsearch.tasks.spec import get_task
 
 __all__ = ["phase_says"]
 
@@ -40,6 +40,8 @@ def phase_says(
     snapshot: StudySnapshot,
     trial: TrialRecord,
     source: ModelSource,
+    task: Task,
+    head: Head,
     layout: ModelLayout,
     learners: Sequence[Sequence[int] | None],
     tokenizer: Any,
@@ -49,7 +51,7 @@ def phase_says(
     """The part of ``far.json`` that a board needs, in JSON types, but for the files of its weights.
 
     Args:
-        learners: indices of each layer's learners.
+        learners: indices of each feed-forward block's learners.
         home: folder of the user's own profiles.
     """
     job, plan = snapshot.settings.job, trial.plan
@@ -68,22 +70,22 @@ def phase_says(
         "seed": job.seed,
         "max_length": job.max_length,
         "plan": plan.to_dict(),
-        "labels": list(snapshot.meta["labels"]),
-        "metric": snapshot.metric_name,
-        "columns": list(columns_of(get_task(job.task))),
+        "task": task.to_dict(),
+        "segments": head.segments,
         "tokenizer": {
             "proof": list(zip(_PROOF, token_ids(tokenizer, _PROOF, job.max_length), strict=True)),
             "special": dict(portable.special),
             "lower_case": portable.lower_case,
             "pad_id": int(tokenizer.pad_token_id or 0),
         },
-        "predicted": _predicted(snapshot, trial, source, config, plan, home),
+        "predicted": _predicted(snapshot, trial, source, head, config, plan, home),
     }
 
 
 def _predicted(
-    snapshot: StudySnapshot, trial: TrialRecord, source: ModelSource, config: FarConfig, plan: StepPlan, home: Path
-) -> Mapping[str, Any]:
+    snapshot: StudySnapshot, trial: TrialRecord, source: ModelSource, head: Head, config: FarConfig, plan: StepPlan,
+    home: Path,
+) -> Mapping[str, Any]:  # fmt: skip
     """Peaks by micro-batch and seconds of a step by length: a board's rows are not the study's."""
     settings, job = snapshot.settings, snapshot.settings.job
     profile = _profile_of(snapshot, home)
@@ -93,11 +95,11 @@ def _predicted(
         peak = trial.peak_memory_mib or 0.0
         process = peak - sum(trial.memory.values())
         return {"device": settings.device, "process_mib": process, "peaks": [[None, peak]], "step_s": seconds}
-    model, classes = load_config(source), len(snapshot.meta["labels"])
-    tables = shared_tables(model, classes)
+    model = load_config(source)
+    tables = shared_tables(model, head)
 
     def price(length: int, executed: StepPlan) -> Cost:
-        return Pricer(model, classes, job.batch_size, length, profile, tables=tables).price(config, executed)
+        return Pricer(model, head, job.batch_size, length, profile, tables=tables).price(config, executed)
 
     peaks: list[tuple[int | None, float]] = [(plan.micro_batch_size, price(job.max_length, plan).peak_memory_mib)]
     size = (plan.micro_batch_size or job.batch_size) // 2

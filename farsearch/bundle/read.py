@@ -13,10 +13,10 @@ from farsearch.far.board.opened import BundleProblem, Opened, open_bundle
 from farsearch.far.board.phase import is_out_of_memory
 from farsearch.far.board.rows import RowProblem
 from farsearch.far.board.run import Options, run_bundle
+from farsearch.far.board.task import Task
 from farsearch.far.layout import ModelLayout
 from farsearch.records import StepPlan, StudySettings, TrialRecord
 from farsearch.tasks.metrics import MetricValue, score
-from farsearch.tasks.spec import TaskSpec, get_task
 
 __all__ = ["Bundle", "Tuned", "finetune", "read_bundle"]
 
@@ -37,7 +37,11 @@ class Bundle:
     settings: StudySettings
     trial: TrialRecord
     plan: StepPlan
-    spec: TaskSpec
+
+    @property
+    def task(self) -> Task:
+        """What is learned of what rows."""
+        return self.opened.task
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,12 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder}/far.json has a missing or unknown key {wrong!r}; export the bundle again")
     try:
         settings, trial = StudySettings.from_dict(says["settings"]), TrialRecord.from_dict(says["trial"])
-        spec, layout = get_task(settings.job.task), ModelLayout.from_dict(opened.phase["layout"])
+        layout = ModelLayout.from_dict(opened.phase["layout"])
         if trial.config is None:
             raise BadInput("its trial has no configuration")
-        if (list(spec.labels), spec.metric) != (opened.phase["labels"], opened.phase["metric"]):
-            raise BadInput(f"labels or metric are not those of the task {spec.name!r}")
         if len(trial.config.frozen_fractions) != len(layout.layers):
             raise BadInput("configuration and layout have different numbers of layers")
-        return Bundle(opened, settings, trial, StepPlan.from_dict(opened.phase["plan"]), spec)
+        return Bundle(opened, settings, trial, StepPlan.from_dict(opened.phase["plan"]))
     except (BadInput, TypeError, KeyError, AttributeError) as error:
         raise BundleError(f"{folder}/far.json does not say a bundle: {error}; export it again") from error
 
@@ -110,7 +112,7 @@ def finetune(
     """Run the bundle's FAR phase on a user's own file and save the merged model into ``out``.
 
     Args:
-        train, dev: TSV files ``sentence<TAB>label`` with the bundle's labels.
+        train, dev: files of rows of the bundle's task, as ``far.board.rows`` reads them.
         epochs: instead of the bundle's.
         base: folder of the public checkpoint, for a bundle that carries only what differs from it.
 
@@ -133,6 +135,6 @@ def finetune(
             bundle.opened, options, tell or (lambda _: None), on_step or (lambda *_: None), lambda: False
         )
     metric = None
-    if result.logits is not None:
-        metric = score(bundle.spec.metric, result.logits.argmax(1).tolist(), list(result.labels))
+    if result.predictions is not None:
+        metric = score(bundle.task.metric, result.predictions, result.answers, bundle.task.labels)
     return Tuned(metric, result.course.steps)

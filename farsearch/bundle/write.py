@@ -24,11 +24,13 @@ from farsearch.far import safetensors
 from farsearch.far.board.opened import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.far.surgery import apply_far, merge
 from farsearch.files import save_tensors, write_json, write_text
+from farsearch.models.heads import head_for
 from farsearch.models.licences import licence_of
-from farsearch.models.load import ModelSource, load_model, load_tokenizer, resolve_model
+from farsearch.models.load import ModelSource, load_config, load_model, load_tokenizer, resolve_model
 from farsearch.models.portable import save_portable
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.study.trials import SavedTrial, load_trial
+from farsearch.tasks.spec import study_task
 from farsearch.training import start_state
 
 __all__ = ["Written", "write_bundle"]
@@ -110,10 +112,12 @@ def _fill(
 ) -> tuple[int, Mapping[str, int], OnnxCheck | None]:  # fmt: skip
     """Write all files. Bytes that a delta saved, what is most of it, and how near ONNX comes."""
     source = _source_of(snapshot)
-    tokenizer = load_tokenizer(source)
-    model, layout = load_model(source, snapshot.meta["labels"], snapshot.settings.job.seed)
+    spec = study_task(snapshot.meta, snapshot.settings.job.task)
+    tokenizer = load_tokenizer(source, spec.kind)
+    head = head_for(spec.task, load_config(source))
+    model, layout = load_model(source, head, spec.labels, snapshot.settings.job.seed)
     assert trial.config is not None
-    saved = load_trial(study_folder, trial.number, len(trial.config.frozen_fractions))
+    saved = load_trial(study_folder, trial.number)
     pretrained = {name: value.clone() for name, value in model.state_dict().items()}
     base = base_of(source, pretrained) if delta else None
     start = _start_and_tuned(model, layout, snapshot, trial, saved, pretrained)
@@ -121,11 +125,11 @@ def _fill(
     (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # a team shares it
     portable = save_portable(tokenizer, work / "model")
     weights, whole, bulk = _weights(work, start, base)
-    check = export_onnx(work / "model", work / "model" / "model.onnx") if onnx else None
+    check = export_onnx(work / "model", spec.kind, work / "model" / "model.onnx") if onnx else None
     shutil.copytree(Path(far.__file__).parent, work / "far", ignore=shutil.ignore_patterns("__pycache__"))
     write_text(work / "train.py", _LAUNCHER)
     write_text(work / "README.md", card_of(snapshot, trial, licence_of(source), None if base is None else base.name))
-    phase = phase_says(snapshot, trial, source, layout, saved.learners, tokenizer, portable, home)
+    phase = phase_says(snapshot, trial, source, spec.task, head, layout, saved.learners, tokenizer, portable, home)
     says: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
@@ -144,7 +148,8 @@ def _fill(
 
 
 def _source_of(snapshot: StudySnapshot) -> ModelSource:
-    source = resolve_model(snapshot.meta["model"])
+    pickled = bool(snapshot.meta.get("options", {}).get("allow_pickle", False))
+    source = resolve_model(snapshot.meta["model"], pickled)
     if source.digest() != snapshot.settings.job.weights:
         raise MissingResource(
             f"the weights of {source.name!r} are not those of the study any more; put the old ones back, or search "

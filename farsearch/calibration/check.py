@@ -12,6 +12,7 @@ from farsearch.cost.plans import exact_plans, ordinary_plan
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.devices.profile import Profile
 from farsearch.far.optimizer import has_backward_hooks, has_fused
+from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 
@@ -71,9 +72,9 @@ def check_step(model_config: Any, case: StepCase, profile: Profile, steps: int =
         model_config: transformers configuration of the model.
         steps: of which the median is taken, after one to warm up.
     """
-    cost = Pricer(model_config, 2, case.batch_size, case.length, profile).price(case.config, case.plan)
+    cost = Pricer(model_config, Head(), case.batch_size, case.length, profile).price(case.config, case.plan)
     low, high = (end / cost.wall_time_s for end in cost.wall_time_range_s)
-    model, layout = build_model(model_config, 2)
+    model, layout = build_model(model_config, Head())
     with ready_step(model, layout, case.config, case.plan, case.batch_size, case.length) as ready:
         ready.call()
         seconds = statistics.median(ready.seconds() for _ in range(steps))

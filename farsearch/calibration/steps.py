@@ -24,17 +24,17 @@ import torch
 from torch import Tensor, nn
 
 from farsearch.cost.plans import execution_of, optimizer_of
-from farsearch.far.batches import collate
 from farsearch.far.execution import rows_at_once
+from farsearch.far.features import Batch, batch_of
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import train_step
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = [
-    "Batch",
     "ReadyStep",
     "allocated",
     "allocated_peak",
@@ -45,10 +45,8 @@ __all__ = [
     "stepping",
 ]
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Token ids and mask, ``[batch, length]``, and labels, ``[batch]``."""
-
 _CPU = torch.device("cpu")
+_HEAD = Head()
 _MODULES = StepPlan()
 _RATE = 1e-6
 """Learning rate: what is learned from random tokens does not matter."""
@@ -93,7 +91,7 @@ def apply_config(
     """Reconfigure and freeze ``model`` in place; the first neurons of each layer learn, for none costs more."""
     config = config.canonical()
     counts = learner_counts(width_of(model, layout.layers[0]), config.frozen_fractions, config.frozen_bottom_layers)
-    learners = [None if count is None else range(count) for count in counts]
+    learners = [None if count is None else range(count) for count in layout.by_block(counts)]
     return apply_far(
         model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
         execution_of(plan, chunk_rows),
@@ -104,8 +102,10 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
-def example_batch(vocabulary: int, batch_size: int, length: int, device: torch.device = _CPU) -> Batch:
-    """Random tokens of two classes; the same ones at every call.
+def example_batch(
+    vocabulary: int, batch_size: int, length: int, device: torch.device = _CPU, head: Head = _HEAD
+) -> Batch:
+    """Random tokens with some targets of the head; the same ones at every call.
 
     Args:
         length: tokens of the longest rows. Every other row is shorter, as in real batches: without any padding the
@@ -113,8 +113,8 @@ def example_batch(vocabulary: int, batch_size: int, length: int, device: torch.d
     """
     draw = random.Random(length)
     lengths = [length if row % 2 == 0 else length // 2 for row in range(batch_size)]
-    ids, mask = collate([[draw.randrange(1, vocabulary) for _ in range(size)] for size in lengths], 0, device)
-    return ids, mask, torch.arange(batch_size, device=device) % 2
+    rows = [[draw.randrange(1, vocabulary) for _ in range(size)] for size in lengths]
+    return batch_of(head.features(rows), 0, device)
 
 
 def peak_mib(step: Callable[[], object], model: nn.Module, optimizer: Optimizer) -> float:
@@ -170,7 +170,7 @@ def stepping(model: nn.Module, plan: StepPlan, batch_size: int, length: int) -> 
     _make_state(optimizer, model)
     batch = example_batch(_vocabulary(model), batch_size, length, device)
     try:
-        yield ReadyStep(lambda: train_step(model, optimizer, *batch, plan.micro_batch_size), optimizer, device)
+        yield ReadyStep(lambda: train_step(model, optimizer, batch, plan.micro_batch_size), optimizer, device)
     finally:
         if isinstance(optimizer, BackwardOptimizer):
             optimizer.close()

@@ -139,10 +139,11 @@ def _say_size(written: Written, out: Path) -> None:
 @click.option("--epochs", type=AboveZero(), help="Passes over the training rows.  [default: the bundle's]")
 @click.option("--base", type=click.Path(path_type=Path), metavar="FOLDER", help="The public checkpoint, for a --delta.")
 def finetune(bundle: Path, train: Path, dev: Path | None, out: Path, epochs: float | None, base: Path | None) -> None:
-    """Run a bundle's FAR phase on your own labelled sentences.
+    """Run a bundle's FAR phase on your own rows.
 
-    The files have a line 'sentence<TAB>label' and then one sentence a line, with the labels of the bundle's task by
-    name or number. The result in --out is an ordinary model of transformers.
+    The files are tables (.tsv, .csv, .jsonl) whose header names the columns of the bundle's task, as sentence and
+    label, with its labels by name or number; for question answering also SQuAD's .json. The result in --out is an
+    ordinary model of transformers.
 
     \b
     Example:
@@ -169,7 +170,7 @@ def finetune(bundle: Path, train: Path, dev: Path | None, out: Path, epochs: flo
         )  # fmt: skip
     click.echo(f"{out}: the fine-tuned model after {tuned.steps} steps")
     if tuned.metric is not None:
-        metric = opened.spec.metric
+        metric = opened.task.metric
         click.echo(f"  {metric} on {dev}: {human_metric(metric, tuned.metric.value, tuned.metric.error)}")
 
 

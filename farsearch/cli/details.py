@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from farsearch.tables import human_memory, human_metric, human_time, mean_frozen, metric_title
+from farsearch.tables import human_memory, human_metric, human_time, mean_frozen, metric_words
 from farsearch.verdicts import advantage_text, verdicts
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def trial_details(snapshot: StudySnapshot, trial: TrialRecord) -> list[dict[str,
 
 def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str, str]]:
     name, job = snapshot.metric_name, snapshot.settings.job
-    title = metric_title(name).lower()
+    title = metric_words(name)
     metric = human_metric(name, trial.metric, trial.metric_error)
     dev = human_metric(name, trial.dev_metric)
     again = trial.verifies
@@ -50,7 +50,18 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
             f"{metric} on {job.validation_samples:,} validation rows" if metric else "",
         ),
         (f"{title}, development set", f"{dev} (nothing is chosen by it)" if dev else ""),
+        *_part_pairs(trial),
     ]
+
+
+def _part_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
+    """What a metric that is made of several is made of, and the metric on further development sets."""
+    pairs = []
+    for name, value in trial.parts.items():
+        where, _, part = name.rpartition("/")
+        title = metric_words(part) + where.replace("dev", ", development set", 1).replace("_", " ")
+        pairs.append((title, human_metric(part, value)))
+    return pairs
 
 
 def _verified_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str, str]]:

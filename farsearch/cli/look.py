@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from farsearch.records import StudySnapshot, TrialRecord
     from farsearch.select import Choice, Intent
     from farsearch.study.store import Store
-    from farsearch.tasks.spec import MetricName
     from farsearch.tracking.fetch import RemoteTensors
     from farsearch.tracking.tracker import Tracker
 
@@ -238,7 +237,7 @@ def chosen(snapshot: StudySnapshot, intent: Intent, store: Store, remote: Remote
     from farsearch.study.predictions import paired_errors
 
     bring = None if remote is None else remote.bring_predictions
-    paired = paired_errors(store.folder(snapshot.name), cast("MetricName", snapshot.metric_name), bring)
+    paired = paired_errors(store.folder(snapshot.name), snapshot.metric_name, bring)
     return choose(snapshot, intent, paired)
 
 

@@ -16,13 +16,14 @@ from farsearch.cost.software import Software, build_ordinary
 from farsearch.cost.table import LENGTHS, Composed, fit_part, fixed_tensors
 from farsearch.cost.trace import Segment, meta_tensors, trace_step
 from farsearch.far.layout import ModelLayout
+from farsearch.models.heads import Head
 
 __all__ = ["trace_prepared"]
 
 
 def trace_prepared(
     config: Any,
-    classes: int,
+    head: Head,
     batch_size: int,
     prepare: Callable[[nn.Module, ModelLayout], None],
     software: Software,
@@ -30,16 +31,16 @@ def trace_prepared(
     """Build a model without weights, prepare it, and trace its step at three lengths.
 
     Args:
-        config: transformers configuration of the model.
+        config: transformers configuration of the model. head: what stands on it.
         prepare: sets ``requires_grad``, and may put other modules in, in place; module paths of the layers must stay.
         software: of the device.
     """
     with meta_tensors():
-        model, layout = build_ordinary(config, classes, software)
+        model, layout = build_ordinary(config, head, software)
     prepare(model, layout)
     traces = []
     for length in LENGTHS:
-        traces.append((length, trace_step(model, layout, batch_size, length, software)))
+        traces.append((length, trace_step(model, layout, head.batch(batch_size, length), software)))
         model.zero_grad()
     trained = [(p.numel(), p.dim()) for p in model.parameters() if p.requires_grad]
     held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])

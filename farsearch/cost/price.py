@@ -22,6 +22,7 @@ from farsearch.devices.profile import Profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = [
@@ -125,13 +126,13 @@ def best_of(priced: Sequence[tuple[StepPlan, Cost]], goal: Goal) -> tuple[StepPl
     return min(fitting or priced, key=lambda pair: score(pair[1]))
 
 
-def shared_tables(config: Any, classes: int) -> dict[TableKey, StepTable]:
+def shared_tables(config: Any, head: Head) -> dict[TableKey, StepTable]:
     """The look-up tables of a model, traced once a process, whatever job or device they are asked for."""
-    return _tables(config.to_json_string(use_diff=False), classes)
+    return _tables(config.to_json_string(use_diff=False), head)
 
 
 @lru_cache(maxsize=16)
-def _tables(_config: str, _classes: int) -> dict[TableKey, StepTable]:
+def _tables(_config: str, _head: Head) -> dict[TableKey, StepTable]:
     return {}
 
 
@@ -140,7 +141,7 @@ class Pricer:
 
     Args:
         model_config: transformers configuration of the model.
-        classes: size of its head.
+        head: what stands on it.
         batch_size: rows of an optimizer step.
         max_length: tokens at which peak memory is priced: a promise must hold for the longest text.
         lengths: tokens of each training row, from which the batches as really padded follow; None prices one
@@ -151,14 +152,14 @@ class Pricer:
         priming_optimizer: ``adamw`` or ``sgd``.
         max_memory_mib, max_time_s: bounds beside the device's own.
         device_samples: rows that the device trains on; None for the rows of ``lengths``.
-        tables: look-up tables, filled as they are needed. Pricers of one model and classes can share
+        tables: look-up tables, filled as they are needed. Pricers of one model and head can share
             them: they depend on neither lengths nor, but for its software, the profile.
     """
 
     def __init__(
         self,
         model_config: Any,
-        classes: int,
+        head: Head,
         batch_size: int,
         max_length: int,
         profile: Profile,
@@ -179,7 +180,7 @@ class Pricer:
         self._lengths = None if lengths is None else [min(length, max_length) for length in lengths]
         self._scale = 1.0 if device_samples is None or lengths is None else device_samples / len(lengths)
         self._seed = seed
-        self._model = (model_config, classes)
+        self._model = (model_config, head)
         self._tables = {} if tables is None else tables
         self._look_ups: dict[StepPlan, LookUp] = {}
         self._steps = lru_cache(maxsize=64)(self._padded_lengths)

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from farsearch.devices.profile import Attention, Profile
 from farsearch.far.layout import ModelLayout
+from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 
 __all__ = ["Software", "build_ordinary", "emulated", "software_of", "step_count_bytes", "torch_version"]
@@ -63,11 +64,11 @@ def step_count_bytes(profile: Profile, kernel: str) -> int:
     return 4 if on_device else 0
 
 
-def build_ordinary(config: Any, classes: int, software: Software) -> tuple[nn.Module, ModelLayout]:
-    """A classification model whose ordinary modules attend as they do on the device."""
+def build_ordinary(config: Any, head: Head, software: Software) -> tuple[nn.Module, ModelLayout]:
+    """A model whose ordinary modules attend as they do on the device."""
     config = copy.deepcopy(config)
     config._attn_implementation = "eager" if software.attention == "eager" else "sdpa"
-    return build_model(config, classes)
+    return build_model(config, head)
 
 
 class _KeepingSoftmax(torch.autograd.Function):

@@ -28,6 +28,7 @@ from farsearch.far.ffn import padding
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = [
@@ -233,7 +234,7 @@ class StepTable:
 
     Args:
         config: transformers configuration of the model.
-        classes: size of its head.
+        head: what stands on it.
         batch_size: rows that go through the model at once.
         plan: how a step is executed; its micro-batch size is ``batch_size``.
         chunk_rows: rows whose temporaries live together, where the plan works in portions.
@@ -243,7 +244,7 @@ class StepTable:
     def __init__(
         self,
         config: Any,
-        classes: int,
+        head: Head,
         batch_size: int,
         plan: StepPlan = _MODULES,
         chunk_rows: int | None = None,
@@ -252,18 +253,18 @@ class StepTable:
         self.batch_size = batch_size
         self.plan, self.software = plan, software
         self._execution = execution_of(plan, chunk_rows)
-        self._classes = classes
+        self._head = head
         self._config = copy.deepcopy(config)
         self._layers: dict[LayerKind, _Layer] = {}
         self._ends: dict[tuple[LayerKind, int], _Ends] = {}
         self._known: dict[tuple[Any, ...], Any] = {}
         with meta_tensors():
-            model, layout = build_ordinary(config, classes, software)
+            model, layout = build_ordinary(config, head, software)
         self.layers = len(layout.layers)
         self.width = width_of(model, layout.layers[0])
         self.parameters = sum(p.numel() for p in model.parameters())
         self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
-        self.hidden = int(get_module(model, layout.layers[0].up).weight.shape[1])
+        self.hidden = int(get_module(model, layout.layers[0].blocks[0].down).weight.shape[0])
         self._padding = np.array([padding(self.width, k) for k in range(self.width + 1)])
 
     def compose(self, configs: Sequence[FarConfig]) -> Composed:
@@ -415,12 +416,12 @@ class StepTable:
             k = round(self.width * share)
             k -= padding(self.width, k)  # so many that nothing is padded
             with meta_tensors():
-                model, layout = build_ordinary(config, self._classes, self.software)
+                model, layout = build_ordinary(config, self._head, self.software)
             _apply_kinds(model, layout, stack, k, self._execution)
             trained = _trained_tensors(model, layout)
             optimizer = backward_optimizer(self.plan, model)
             for length in lengths:
-                traced = trace_step(model, layout, self.batch_size, length, self.software, optimizer)
+                traced = trace_step(model, layout, self._head.batch(self.batch_size, length), self.software, optimizer)
                 model.zero_grad()
                 samples.append(_Sample(length, k, traced, trained))
         return samples

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from farsearch.cost.operations import VIEWS, Operation, describe, tensors_in
 from farsearch.cost.software import Software, emulated
+from farsearch.far.features import Batch
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.loop import train_step
 from farsearch.far.optimizer import BackwardOptimizer
@@ -208,8 +209,7 @@ def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterat
 def trace_step(
     model: nn.Module,
     layout: ModelLayout,
-    batch_size: int,
-    length: int,
+    batch: Batch,
     software: Software,
     optimizer: BackwardOptimizer | None = None,
 ) -> Mapping[str, Segment]:
@@ -217,7 +217,7 @@ def trace_step(
 
     Args:
         model: of ``meta_tensors`` and ``build_ordinary``, reconfigured and frozen as it is to be traced.
-        software: of the device.
+        batch: of the model's head. software: of the device.
         optimizer: one that steps in the backward pass, with its state. None for a step that leaves the optimizer
             to ``trace_call``.
 
@@ -227,17 +227,14 @@ def trace_step(
         model's own parameters and buffers are in none.
     """
     model.train()
-    with meta_tensors():
-        ids = torch.zeros(batch_size, length, dtype=torch.long)
-        mask = torch.ones(batch_size, length, dtype=torch.long)
-        labels = torch.zeros(batch_size, dtype=torch.long)
+    batch = Batch({name: value.to(meta_tensors()) for name, value in batch.inputs.items()}, batch.weights)
     state = [] if optimizer is None else tensors_in([list(entry.values()) for entry in optimizer.state.values()])
-    known = [*model.parameters(), *model.buffers(), ids, mask, labels, *state]
+    known = [*model.parameters(), *model.buffers(), *batch.inputs.values(), *state]
     recorder = _Recorder(iter(known))
     # an optimizer of nothing: what one at the end holds and moves is known from trace_call of one tensor
     idle = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
     with _marks(model, layout, recorder), _optimizer_marks(recorder), emulated(software), recorder:
-        train_step(model, optimizer or idle, ids, mask, labels)
+        train_step(model, optimizer or idle, batch)
     recorder.close(model)
     return recorder.segments
 

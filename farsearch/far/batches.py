@@ -1,16 +1,13 @@
-"""Batches grouped by length and padded to their longest row.
+"""Batches of rows of similar length, which need little padding.
 
 Pure Python's ``random`` draws the order: it gives the same order on every version of Python and torch.
 """
 
 import math
 import random
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Sequence
 
-import torch
-from torch import Tensor
-
-__all__ = ["collate", "epoch_batches", "phase_batches", "steps_in"]
+__all__ = ["epoch_batches", "phase_batches", "steps_in"]
 
 _WINDOW = 8
 """Batches sorted together: enough that padding is little, few enough that a batch is no sample of one length only
@@ -53,11 +50,3 @@ def phase_batches(lengths: Sequence[int], batch_size: int, epochs: float, seed: 
         batches.extend(epoch_batches(lengths, batch_size, seed + 7919 * epoch))
         epoch += 1
     return batches[:steps]
-
-
-def collate(rows: Sequence[Sequence[int]], pad_id: int, device: Optional[torch.device] = None) -> Tuple[Tensor, Tensor]:
-    """Token ids ``[batch, longest]`` padded on the right, and their mask of the same shape (1 for a token)."""
-    longest = max(len(row) for row in rows)
-    ids = torch.tensor([list(row) + [pad_id] * (longest - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return ids.to(device), mask.to(device)

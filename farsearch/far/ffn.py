@@ -19,9 +19,11 @@ __all__ = ["SplitFeedForward", "WholeFeedForward", "padding"]
 _ALIGNED, _WIDE = 16, 256
 
 
-def _checked(policy: str, activation: Activation) -> str:
+def _checked(policy: str, activation: Activation, gated: bool = False) -> str:
     if policy not in FEED_FORWARD:
         raise ValueError("policy {!r} is none of {}".format(policy, ", ".join(FEED_FORWARD)))
+    if gated and policy != "modules":
+        raise ValueError("policy {!r} is for blocks without a gate; this one knows 'modules' alone".format(policy))
     if policy == "compact" and activation.derivative_range is None:
         raise ValueError("policy 'compact' needs an activation whose derivative has known bounds")
     return policy
@@ -41,13 +43,16 @@ class SplitFeedForward(nn.Module):
     """``down(activation(up(x)))`` with the neurons in ``learners`` trained and all else frozen, ``b2`` included.
 
     Args:
-        up: linear map ``[width, hidden]`` with bias.
+        up: linear map ``[width, hidden]``, with or without bias; of a gated block ``[2 width, hidden]``.
         activation: module or function between the two maps.
-        down: linear map ``[hidden, width]`` with bias.
+        down: linear map ``[hidden, width]``, with or without bias.
         learners: indices of the trained hidden neurons, ``0 <= k <= width`` of them.
         policy: what is kept for the backward pass.
         frozen_dtype: in which the frozen weights are held.
         rows: sequences that are worked on together; None chooses.
+        gated: the module whose place the block takes, where it is ``down(dropout(activation(a) b))`` with ``a, b`` the
+            halves of ``up(x)``; it knows the policy ``modules`` alone.
+        dropout: of a gated block.
 
     The three modules are emptied of their weights and kept, so that ``release`` can fill and return them.
     """
@@ -61,34 +66,33 @@ class SplitFeedForward(nn.Module):
         policy: str = "modules",
         frozen_dtype: torch.dtype = torch.float32,
         rows: Optional[int] = None,
+        gated: Optional[nn.Module] = None,
+        dropout: Optional[nn.Dropout] = None,
     ) -> None:
         super().__init__()
         self.activation_pair = activation_of(activation)
-        self.policy, self.rows = _checked(policy, self.activation_pair), rows
+        self.policy, self.rows = _checked(policy, self.activation_pair, gated is not None), rows
+        width = down.weight.shape[1]
         chosen = set(learners)
         self.learners = sorted(chosen)
-        self.frozen = [j for j in range(up.weight.shape[0]) if j not in chosen]
+        self.frozen = [j for j in range(width) if j not in chosen]
         held = up.weight.dtype if frozen_dtype == torch.float32 else frozen_dtype
-        more = padding(up.weight.shape[0], len(self.learners))
+        more = padding(width, len(self.learners))
         with torch.no_grad():
             here = torch.tensor(self.learners, dtype=torch.long, device=up.weight.device)
             rest = torch.tensor(self.frozen, dtype=torch.long, device=up.weight.device)
-            self.learner_up = nn.Parameter(up.weight.index_select(0, here))
-            self.learner_bias = nn.Parameter(up.bias.index_select(0, here))
-            self.learner_down = nn.Parameter(down.weight.index_select(1, here))
-            frozen_up = F.pad(up.weight.index_select(0, rest), (0, 0, 0, more)).to(held)
-            frozen_bias = F.pad(up.bias.index_select(0, rest), (0, more))
-            frozen_down = F.pad(down.weight.index_select(1, rest), (0, more)).to(held)
-        self.frozen_up = nn.Parameter(frozen_up, requires_grad=False)
-        self.frozen_bias = nn.Parameter(frozen_bias, requires_grad=False)
-        self.frozen_down = nn.Parameter(frozen_down, requires_grad=False)
-        self.bias = nn.Parameter(down.bias.detach(), requires_grad=False)
-        if not self.learners:
-            for name in ("learner_up", "learner_bias", "learner_down"):
-                getattr(self, name).requires_grad_(False)
+            self.learner_up = _parameter(_rows(up.weight, here, width), bool(chosen))
+            self.learner_bias = _parameter(_rows(up.bias, here, width), bool(chosen))
+            self.learner_down = _parameter(down.weight.index_select(1, here), bool(chosen))
+            self.frozen_up = _parameter(_rows(up.weight, rest, width, more, held))
+            self.frozen_bias = _parameter(_rows(up.bias, rest, width, more))
+            self.frozen_down = _parameter(F.pad(down.weight.index_select(1, rest), (0, more)).to(held))
+            self.bias = _parameter(None if down.bias is None else down.bias.detach())
         up.weight = up.bias = down.weight = down.bias = None  # type: ignore[assignment]
-        # in a tuple, so that they are no submodules: their parameters are the six above
+        # in tuples, so that they are no submodules: their parameters are the seven above
         self.shells = (up, activation, down)
+        self.stands_for = (gated,)
+        self.p = 0.0 if dropout is None else dropout.p
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., hidden]`` to ``[..., hidden]``."""
@@ -96,15 +100,26 @@ class SplitFeedForward(nn.Module):
         frozen = (self.frozen_up, self.frozen_bias, self.frozen_down) if self.frozen else None
         if self.policy != "modules":
             return feed_forward(x, self.activation_pair, self.policy, learners, frozen, self.bias, self.rows)
-        activation = self.shells[1]
         # the frozen part first, for the same reason as in the function above
         if frozen is None:
-            return F.linear(activation(F.linear(x, self.learner_up, self.learner_bias)), self.learner_down, self.bias)
-        up, down = self.frozen_up.to(self.bias.dtype), self.frozen_down.to(self.bias.dtype)
-        y = F.linear(activation(F.linear(x, up, self.frozen_bias)), down, None if learners else self.bias)
-        if learners is None:
-            return y
-        return y + F.linear(activation(F.linear(x, self.learner_up, self.learner_bias)), self.learner_down, self.bias)
+            return self._learned(x)
+        value = self._value(F.linear(x, self.frozen_up.to(self.learner_up.dtype), self.frozen_bias))
+        y = F.linear(value, self.frozen_down.to(self.learner_up.dtype), None if learners else self.bias)
+        del value
+        return y if learners is None else y + self._learned(x)
+
+    def _learned(self, x: Tensor) -> Tensor:
+        """The learners' part, with ``b2``."""
+        return F.linear(self._value(F.linear(x, self.learner_up, self.learner_bias)), self.learner_down, self.bias)
+
+    def _value(self, before: Tensor) -> Tensor:
+        """The neurons' values by what ``up`` gives."""
+        activation = self.shells[1]
+        if self.stands_for[0] is None:
+            return activation(before)  # type: ignore[no-any-return]
+        inner, gate = before.chunk(2, -1)
+        value = activation(inner) * gate
+        return F.dropout(value, self.p, self.training) if self.p else value
 
     def extra_repr(self) -> str:
         """The two counts and the policy, as torch prints them."""
@@ -113,15 +128,38 @@ class SplitFeedForward(nn.Module):
     def release(self) -> Tuple[nn.Linear, Any, nn.Linear]:
         """The three original modules with the weights of this block, in the original order of the neurons."""
         up, activation, down = self.shells
-        order = torch.tensor(self.learners + self.frozen, device=self.bias.device).argsort()
+        order = torch.tensor(self.learners + self.frozen, device=self.learner_up.device).argsort()
         with torch.no_grad():
-            # the order has no index of the neurons of nothing, which come last
-            frozen_up, frozen_down = self.frozen_up.to(self.bias.dtype), self.frozen_down.to(self.bias.dtype)
-            up.weight = nn.Parameter(torch.cat([self.learner_up, frozen_up])[order])
-            up.bias = nn.Parameter(torch.cat([self.learner_bias, self.frozen_bias])[order])
+            frozen_down = self.frozen_down.to(self.learner_up.dtype)
+            up.weight = self._joined(self.learner_up, self.frozen_up, order)
+            up.bias = self._joined(self.learner_bias, self.frozen_bias, order)
             down.weight = nn.Parameter(torch.cat([self.learner_down, frozen_down], 1).index_select(1, order))
-            down.bias = nn.Parameter(self.bias.detach())
+            down.bias = None if self.bias is None else nn.Parameter(self.bias.detach())
         return up, activation, down
+
+    def _joined(self, learned: Any, frozen: Any, order: Tensor) -> Any:
+        """Rows of the learners and of the frozen neurons in the original order."""
+        if learned is None:
+            return None
+        times = 1 if self.stands_for[0] is None else 2
+        parts = [part.view((times, part.shape[0] // times) + part.shape[1:]) for part in (learned, frozen)]
+        # the order has no index of the neurons of nothing, which come last
+        joined = torch.cat([parts[0], parts[1].to(learned.dtype)], 1).index_select(1, order)
+        return nn.Parameter(joined.flatten(0, 1))
+
+
+def _rows(rows: Any, index: Tensor, width: int, more: int = 0, dtype: Optional[torch.dtype] = None) -> Any:
+    """The rows of some of ``width`` neurons, and as many of nothing; a gated block has two rows a neuron."""
+    if rows is None:
+        return None
+    some = rows.view((-1, width) + rows.shape[1:]).index_select(1, index)
+    some = F.pad(some, (0, 0) * (some.dim() - 2) + (0, more)).flatten(0, 1)
+    return some.to(dtype or rows.dtype)
+
+
+def _parameter(value: Any, trained: bool = False) -> Any:
+    """None where the block has no such weight."""
+    return None if value is None else nn.Parameter(value, requires_grad=trained)
 
 
 class _Held(nn.Module):

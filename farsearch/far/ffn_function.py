@@ -35,14 +35,18 @@ _LEVELS = 255.0
 
 
 class _Neurons(NamedTuple):
-    """Weights of some hidden neurons: ``up`` [k, hidden], ``bias`` [k], ``down`` [hidden, k]."""
+    """Weights of some hidden neurons: ``up`` [k, hidden], ``bias`` [k] or None, ``down`` [hidden, k]."""
 
     up: Tensor
-    bias: Tensor
+    bias: Optional[Tensor]
     down: Tensor
 
     def to(self, dtype: torch.dtype) -> "_Neurons":
-        return _Neurons(self.up.to(dtype), self.bias.to(dtype), self.down.to(dtype))
+        return _Neurons(self.up.to(dtype), _as(self.bias, dtype), self.down.to(dtype))
+
+
+def _as(x: Optional[Tensor], dtype: torch.dtype) -> Optional[Tensor]:
+    return None if x is None else x.to(dtype)
 
 
 def _flat(x: Tensor, rows: slice) -> Tensor:
@@ -84,7 +88,7 @@ class _FeedForward(torch.autograd.Function):
         frozen_up: Optional[Tensor],
         frozen_bias: Optional[Tensor],
         frozen_down: Optional[Tensor],
-        bias: Tensor,
+        bias: Optional[Tensor],
     ) -> Tensor:
         ctx.activation, ctx.policy, ctx.dtype = activation, policy, compute_dtype(x)
         ctx.rows = rows or rows_at_once(x.shape)
@@ -120,9 +124,9 @@ class _FeedForward(torch.autograd.Function):
 def _parts(weights: Sequence[Optional[Tensor]]) -> Tuple[Optional[_Neurons], Optional[_Neurons]]:
     learner_up, learner_bias, learner_down, frozen_up, frozen_bias, frozen_down = weights
     learners = frozen = None
-    if learner_up is not None and learner_bias is not None and learner_down is not None:
+    if learner_up is not None and learner_down is not None:
         learners = _Neurons(learner_up, learner_bias, learner_down)
-    if frozen_up is not None and frozen_bias is not None and frozen_down is not None:
+    if frozen_up is not None and frozen_down is not None:
         frozen = _Neurons(frozen_up, frozen_bias, frozen_down)
     return learners, frozen
 
@@ -132,14 +136,14 @@ def _run(
     x: Tensor,
     learners: Optional[_Neurons],
     frozen: Optional[_Neurons],
-    bias: Tensor,
+    bias: Optional[Tensor],
     keep_frozen: bool,
     keep_learners: bool,
 ) -> Tuple[Tensor, List[Tensor], List[Tensor]]:
     """The value, and what each portion of the backward pass needs of the frozen neurons and of the learners."""
     activation, dtype = ctx.activation, ctx.dtype
     learners, frozen = (None if part is None else part.to(dtype) for part in (learners, frozen))
-    bias = bias.to(dtype)
+    bias = _as(bias, dtype)
     y = x.new_empty(x.shape, dtype=dtype)
     kept_frozen: List[Tensor] = []
     kept_learners: List[Tensor] = []
@@ -153,7 +157,10 @@ def _run(
                 continue
             before = F.linear(here, part.up, part.bias)
             value = activation.value(before)
-            if part is frozen or frozen is None:
+            first = part is frozen or frozen is None
+            if first and bias is None:
+                torch.mm(value, part.down.t(), out=out)
+            elif first:
                 torch.addmm(bias, value, part.down.t(), out=out)
             else:
                 out.addmm_(value, part.down.t())
@@ -180,7 +187,7 @@ def _run_backward(
     dx = torch.empty_like(g, dtype=dtype) if through else None
     totals: List[Optional[Tensor]] = [None, None, None]
     if learners is not None and ctx.learns:
-        totals = [torch.zeros_like(weight) for weight in learners]
+        totals = [None if weight is None else torch.zeros_like(weight) for weight in learners]
     learners, frozen = (None if part is None else part.to(dtype) for part in (learners, frozen))
     for rows in portions(g, ctx.rows):
         here = None if x is None else _flat(x, rows).to(dtype)
@@ -216,8 +223,9 @@ def _learner_gradient(
     if down is not None:
         _add_product(down, above.t(), ctx.activation.value(before))
     inner: Tensor = ctx.activation.gradient(above @ part.down, before)
-    if up is not None and bias is not None and x is not None:
+    if up is not None and x is not None:
         _add_product(up, inner.t(), x)
+    if bias is not None:
         bias.add_(inner.sum(0))
     return inner
 
@@ -226,17 +234,18 @@ def feed_forward(
     x: Tensor,
     activation: Activation,
     policy: str,
-    learners: Optional[Sequence[Tensor]],
-    frozen: Optional[Sequence[Tensor]],
-    bias: Tensor,
+    learners: Optional[Sequence[Optional[Tensor]]],
+    frozen: Optional[Sequence[Optional[Tensor]]],
+    bias: Optional[Tensor],
     rows: Optional[int] = None,
 ) -> Tensor:
     """``act(x W1' + b1) W2' + b2`` over learners and frozen neurons, ``[..., hidden]`` to ``[..., hidden]``.
 
     Args:
         policy: ``store``, ``compact`` or ``recompute``.
-        learners, frozen: W1 ``[k, hidden]``, b1 ``[k]`` and W2 ``[hidden, k]`` of each part, None where it is empty.
-        bias: b2 ``[hidden]``.
+        learners, frozen: W1 ``[k, hidden]``, b1 ``[k]`` or None and W2 ``[hidden, k]`` of each part, None where it is
+            empty.
+        bias: b2 ``[hidden]`` or None.
         rows: entries of the first dimension that are worked on together; None chooses.
     """
     return _FeedForward.apply(  # type: ignore[no-any-return, no-untyped-call]

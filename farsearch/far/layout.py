@@ -3,11 +3,13 @@
 A layout is plain data, so that a bundle can carry it to a board that knows nothing of model families.
 """
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from torch import nn
 
-__all__ = ["AttentionLayout", "LayerLayout", "ModelLayout", "get_module", "set_module"]
+__all__ = ["AttentionLayout", "FeedForwardLayout", "LayerLayout", "ModelLayout", "get_module", "set_module"]
+
+T = TypeVar("T")
 
 
 class AttentionLayout(NamedTuple):
@@ -25,33 +27,81 @@ class AttentionLayout(NamedTuple):
     heads: int
 
 
+class FeedForwardLayout(NamedTuple):
+    """A feed-forward block: ``down(activation(up(x)))``.
+
+    A gated one is ``down(activation(a) b)`` with ``a, b`` the halves of ``up(x)``, so that neuron j of n has the rows
+    j and n + j of ``up``. ``gated`` names the module that computes it, None for a block that is not gated, and
+    ``dropout`` what comes before its ``down``.
+    """
+
+    up: str
+    activation: str
+    down: str
+    gated: Optional[str] = None
+    dropout: Optional[str] = None
+
+    @property
+    def split(self) -> str:
+        """Where the block stands when it is split."""
+        return self.gated or self.down
+
+
 class LayerLayout(NamedTuple):
     """Module paths of one transformer layer.
 
-    ``down(activation(up(x)))`` is its feed-forward block. ``attention`` names the linear maps of its attention;
-    ``self_attention``, ``dropouts`` and ``norms`` are what may be executed in another way (execution.py).
+    ``attention`` names the linear maps of its attention, query, key, value and output first, or one of the first three
+    and output. ``blocks`` are its feed-forward blocks in their order, all of a model's equally wide.
+    ``self_attention``, ``dropouts`` and ``norms`` are what may be executed in another way (execution.py). ``kind``
+    tells layers apart that differ in more than their weights.
     """
 
     path: str
     attention: Tuple[str, ...]
-    up: str
-    activation: str
-    down: str
+    blocks: Tuple[FeedForwardLayout, ...]
     self_attention: Optional[AttentionLayout] = None
     dropouts: Tuple[str, ...] = ()
     norms: Tuple[str, ...] = ()
+    kind: str = ""
 
 
 class ModelLayout(NamedTuple):
     """Module paths of a model: its embeddings (with their LayerNorm), and its layers from the bottom.
 
-    ``dropouts`` and ``norms`` are those of the embeddings.
+    ``dropouts`` and ``norms`` are those of the embeddings. ``below`` names what else stands between them and the
+    layers, ``shared`` tables that every layer reads, as of relative positions: both are frozen with the embeddings.
     """
 
     embeddings: str
     layers: Tuple[LayerLayout, ...]
     dropouts: Tuple[str, ...] = ()
     norms: Tuple[str, ...] = ()
+    below: Tuple[str, ...] = ()
+    shared: Tuple[str, ...] = ()
+
+    @property
+    def bottom(self) -> Tuple[str, ...]:
+        """All that freezes with the embeddings."""
+        return (self.embeddings,) + self.below + self.shared
+
+    @property
+    def blocks(self) -> List[FeedForwardLayout]:
+        """The feed-forward blocks of all layers, in the order in which selections name them."""
+        return [block for layer in self.layers for block in layer.blocks]
+
+    def by_block(self, values: Sequence[T]) -> List[T]:
+        """One value a layer, as one a block."""
+        return [value for layer, value in zip(self.layers, values) for _ in layer.blocks]
+
+    @property
+    def gated(self) -> bool:
+        """A block is gated: none of the policies but ``modules`` computes it."""
+        return any(block.gated is not None for block in self.blocks)
+
+    @property
+    def recomputes_attention(self) -> bool:
+        """The attention of every layer can be computed again in the backward pass (attention.py)."""
+        return all(layer.self_attention is not None for layer in self.layers)
 
     def to_dict(self) -> Dict[str, Any]:
         """The layout as JSON types."""
@@ -65,12 +115,17 @@ class ModelLayout(NamedTuple):
 
 def _layer_to_dict(layer: LayerLayout) -> Dict[str, Any]:
     attention = layer.self_attention
-    return dict(layer._asdict(), self_attention=None if attention is None else dict(attention._asdict()))
+    return dict(
+        layer._asdict(),
+        blocks=[dict(block._asdict()) for block in layer.blocks],
+        self_attention=None if attention is None else dict(attention._asdict()),
+    )
 
 
 def _layer_from_dict(row: Dict[str, Any]) -> LayerLayout:
     attention = row.get("self_attention")
-    return LayerLayout(**_tuples(dict(row, self_attention=attention and AttentionLayout(**attention))))
+    blocks = tuple(FeedForwardLayout(**block) for block in row["blocks"])
+    return LayerLayout(**_tuples(dict(row, blocks=blocks, self_attention=attention and AttentionLayout(**attention))))
 
 
 def _tuples(row: Dict[str, Any]) -> Dict[str, Any]:

@@ -4,12 +4,12 @@ One explicit loop serves priming, the FAR phase, ``finetune`` and the board.
 """
 
 import math
-from typing import Callable, List, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .batches import collate
+from .features import Batch, Features, batch_of
 from .optimizer import BackwardOptimizer, Optimizer
 
 __all__ = ["constant_rate", "linear_rate", "predict", "train", "train_step"]
@@ -40,14 +40,9 @@ def constant_rate(peak: float, warmup_steps: int) -> Rate:
 
 
 def train_step(
-    model: nn.Module,
-    optimizer: Optimizer,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    labels: Tensor,
-    micro_batch_size: Optional[int] = None,
+    model: nn.Module, optimizer: Optimizer, batch: Batch, micro_batch_size: Optional[int] = None
 ) -> Tensor:
-    """One optimizer step on one batch, ``[batch, length]`` ids and mask, ``[batch]`` labels.
+    """One optimizer step on one batch.
 
     With ``micro_batch_size`` the rows go through in parts whose gradients add up to the batch's. Gradients are
     dropped at the end, so that none is held while the next step's activations grow.
@@ -60,27 +55,28 @@ def train_step(
     """
     if micro_batch_size is not None and isinstance(optimizer, BackwardOptimizer):
         raise ValueError("gradients of parts add up only with an optimizer that steps at the end")
-    size = labels.shape[0]
-    part = size if micro_batch_size is None else min(micro_batch_size, size)
+    size, whole = len(batch.weights), float(sum(batch.weights))
+    step = size if micro_batch_size is None else min(micro_batch_size, size)
     total: Optional[Tensor] = None
-    for start in range(0, size, part):
-        rows = slice(start, start + part)
-        output = model(input_ids=input_ids[rows], attention_mask=attention_mask[rows], labels=labels[rows])
-        loss = output.loss * (labels[rows].shape[0] / float(size))
-        del output  # it holds the logits, and with them the graph's last part, through the backward pass
+    for start in range(0, size, step):
+        part = batch.part(slice(start, start + step))
+        if not sum(part.weights):
+            continue  # the mean over nothing is no number
+        output = model(**part.inputs)
+        loss = output.loss * (sum(part.weights) / whole)
+        del output, part  # it holds the logits, and with them the graph's last part, through the backward pass
         loss.backward()
         total = loss.detach() if total is None else total + loss.detach()
         del loss
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    assert total is not None
+    assert total is not None, "no row of the batch has a target"
     return total
 
 
 def train(
     model: nn.Module,
-    input_ids: Sequence[Sequence[int]],
-    labels: Sequence[int],
+    features: Features,
     batches: Sequence[Sequence[int]],
     optimizer: Optimizer,
     rate: Rate,
@@ -90,7 +86,7 @@ def train(
     on_step: Optional[Callable[[int, float], None]] = None,
     first_step: int = 0,
 ) -> None:
-    """Train over ``batches`` (rows of ``input_ids``) in order.
+    """Train over ``batches`` (rows of ``features``) in order.
 
     Args:
         rate: learning rate of each step.
@@ -104,27 +100,42 @@ def train(
     """
     device = next(model.parameters()).device
     model.train()
-    for step, batch in enumerate(batches, first_step):
+    for step, rows in enumerate(batches, first_step):
         for group in optimizer.param_groups:
             group["lr"] = rate(step)
         torch.manual_seed(seed + step)
-        ids, mask = collate([input_ids[row] for row in batch], pad_id, device)
-        target = torch.tensor([labels[row] for row in batch]).to(device)
-        loss = float(train_step(model, optimizer, ids, mask, target, micro_batch_size))
+        batch = batch_of(features.take(rows), pad_id, device)
+        loss = float(train_step(model, optimizer, batch, micro_batch_size))
         if not math.isfinite(loss):
             raise FloatingPointError("the loss of step {} is {}".format(step, loss))
         if on_step is not None:
             on_step(step, loss)
 
 
-def predict(model: nn.Module, input_ids: Sequence[Sequence[int]], pad_id: int, batch_size: int = 32) -> Tensor:
-    """Logits ``[rows, classes]`` in the order of ``input_ids``, on the CPU. Rows of similar length go together."""
+def predict(model: nn.Module, features: Features, pad_id: int, batch_size: int = 32) -> Tensor:
+    """Logits in the order of ``features``, on the CPU. Rows of similar length go together.
+
+    Returns:
+        ``[rows, outputs]``. Of a model that says something of each token ``[tokens of all rows, outputs]``, row after
+        row without padding; of one that finds answers the outputs are two, for their first and for their last token.
+    """
     device = next(model.parameters()).device
-    order = sorted(range(len(input_ids)), key=lambda row: len(input_ids[row]))
-    parts: List[Tensor] = []
+    lengths = features.lengths
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    found: Dict[int, Tensor] = {}
     model.eval()
     with torch.no_grad():
         for start in range(0, len(order), batch_size):
-            ids, mask = collate([input_ids[row] for row in order[start : start + batch_size]], pad_id, device)
-            parts.append(model(input_ids=ids, attention_mask=mask).logits.float().cpu())
-    return torch.cat(parts)[torch.tensor(order).argsort()]
+            rows = order[start : start + batch_size]
+            logits = _logits(model(**batch_of(features.take(rows), pad_id, device, learn=False).inputs)).float().cpu()
+            for row, values in zip(rows, logits):
+                found[row] = values[: lengths[row]] if values.dim() == 2 else values[None]
+    return torch.cat([found[row] for row in range(len(lengths))])
+
+
+def _logits(output: Any) -> Tensor:
+    """``[rows, outputs]`` or ``[rows, length, outputs]`` of any of transformers' heads."""
+    if hasattr(output, "start_logits"):
+        return torch.stack([output.start_logits, output.end_logits], -1)
+    logits: Tensor = output.logits
+    return logits

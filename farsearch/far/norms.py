@@ -19,7 +19,8 @@ never infinite."""
 
 def rebuilds_input(norm: Any) -> bool:
     """``OutputLayerNorm`` can stand in for this ``nn.LayerNorm``: it has a weight and a bias, of one dimension."""
-    return norm.weight is not None and norm.bias is not None and norm.weight.dim() == 1
+    plain = isinstance(norm, nn.LayerNorm)
+    return plain and norm.weight is not None and norm.bias is not None and norm.weight.dim() == 1
 
 
 class _LayerNorm(torch.autograd.Function):

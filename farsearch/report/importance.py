@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 from farsearch.report.section import BLUE, Section, canvas, quiet
 from farsearch.select import objectives
-from farsearch.tables import metric_title
+from farsearch.tables import metric_title, metric_words
 
 __all__ = ["Importance", "importance", "importance_section"]
 
@@ -85,22 +85,23 @@ def importance_section(snapshot: StudySnapshot) -> Section | None:
     if len(trials) < _LEAST:
         title = f"Which hyperparameters matter can't be told from {len(trials)} trials"
         return Section("importance", title, f"It takes at least {_LEAST} complete trials that fit.")
-    titles = (metric_title(snapshot.metric_name), "Memory", "Time")
+    name = snapshot.metric_name
+    titles = {metric_words(name): metric_title(name), "memory": "Memory", "time": "Time"}
     columns = [[costs[i] for _, costs in trials] for i in range(3)]
-    found = {title: importance(features, column) for title, column in zip(titles, columns, strict=True)}
-    words = ", ".join(f"{title.lower()} {100 * max(one.explained, 0.0):.0f} %" for title, one in found.items())
+    found = {what: importance(features, column) for what, column in zip(titles, columns, strict=True)}
+    words = ", ".join(f"{what} {100 * max(one.explained, 0.0):.0f} %" for what, one in found.items())
     note = f"By forests fitted to {len(trials):,} trials. Of trials they have not seen they foretell: {words}."
-    return Section("importance", _title(titles[0], found), note, _draw(found))
+    return Section("importance", _title(metric_words(name), titles, found), note, _draw(titles, found))
 
 
-def _title(metric: str, found: Mapping[str, Importance]) -> str:
+def _title(metric: str, titles: Mapping[str, str], found: Mapping[str, Importance]) -> str:
     told = [
-        f"{title if i == 0 else title.lower()} hangs on {_first(one)}"
-        for i, (title, one) in enumerate(found.items())
+        f"{titles[what] if what == metric else what} hangs on {_first(one)}"
+        for what, one in found.items()
         if one.explained >= _TRUST
     ]
     if found[metric].explained < _TRUST:
-        told.insert(0, f"What {metric.lower()} hangs on can't be told yet")
+        told.insert(0, f"What {metric} hangs on can't be told yet")
     return ", ".join(told)
 
 
@@ -109,7 +110,7 @@ def _first(one: Importance) -> str:
     return f"{name} ({100 * one.shares[name]:.0f} %)"
 
 
-def _draw(found: Mapping[str, Importance]) -> Any:
+def _draw(titles: Mapping[str, str], found: Mapping[str, Importance]) -> Any:
     """Panels side by side that share their rows, the most important for the metric first."""
     total = {name: sum(one.shares[name] for one in found.values()) for one in found.values() for name in one.shares}
     names = sorted(
@@ -120,13 +121,13 @@ def _draw(found: Mapping[str, Importance]) -> Any:
     place = first.get_position()
     gap, width = 0.045, (place.width - 0.09) / len(found)
     rows, most = np.arange(len(names)), 105 * max(max(one.shares.values()) for one in found.values())
-    for i, (title, one) in enumerate(found.items()):
+    for i, (what, one) in enumerate(found.items()):
         axes = first if i == 0 else figure.add_axes((0, 0, 1, 1))
         axes.set_position((place.x0 + i * (width + gap), place.y0, width, place.height))
         quiet(axes)
         trusted = one.explained >= _TRUST
         axes.barh(rows, [100 * one.shares[name] for name in names], color=BLUE if trusted else "#d5d5d5", height=0.66)
-        axes.set_title(title if trusted else f"{title}: ?", fontsize=9, loc="left")
+        axes.set_title(titles[what] if trusted else f"{titles[what]}: ?", fontsize=9, loc="left")
         axes.set_yticks(rows, names if i == 0 else [])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(0, most)

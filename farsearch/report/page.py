@@ -25,7 +25,7 @@ from farsearch.tables import (
     human_memory,
     human_metric,
     human_time,
-    metric_title,
+    metric_words,
 )
 from farsearch.verdicts import agreement_text
 
@@ -148,7 +148,7 @@ def _front_title(snapshot: StudySnapshot, points: Points) -> str:
     front = points.front
     if not front:
         return "No trial is on the front yet"
-    what = metric_title(snapshot.metric_name).lower()
+    what = metric_words(snapshot.metric_name)
     if len(front) == 1:
         return f"One trial is best in all of {what}, memory and time: {name_of(front[0])}"
     metric = _span(front, lambda t: human_metric(snapshot.metric_name, t.metric), "metric")

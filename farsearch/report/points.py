@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.tables import is_percentage, metric_title
+from farsearch.tables import is_percentage, metric_words
 
 __all__ = [
     "BESIDE",
@@ -109,7 +109,7 @@ def count(snapshot: StudySnapshot) -> str:
 def metric_axis(snapshot: StudySnapshot) -> str:
     """Title of the axis of the objective."""
     unit = " (%)" if is_percentage(snapshot.metric_name) else ""
-    return f"validation {metric_title(snapshot.metric_name).lower()}{unit}"
+    return f"validation {metric_words(snapshot.metric_name)}{unit}"
 
 
 def metric_limits(points: Points) -> tuple[float, float]:

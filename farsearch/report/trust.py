@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from farsearch.records import StudySnapshot
 from farsearch.report.points import BESIDE, BUDGET
 from farsearch.report.section import BLUE, Section, canvas, whole_numbers
-from farsearch.tables import human_metric, is_percentage, metric_title
+from farsearch.tables import human_metric, is_percentage, metric_words
 from farsearch.verdicts import Verdict, verdict_rows, verdicts
 
 __all__ = ["selection_section", "verified_section"]
@@ -90,5 +90,5 @@ def _drawn(snapshot: StudySnapshot, points: Sequence[Verdict]) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     unit = " (%)" if is_percentage(snapshot.metric_name) else ""
-    axes.set_xlabel(f"{metric_title(snapshot.metric_name).lower()} on the development set{unit}")
+    axes.set_xlabel(f"{metric_words(snapshot.metric_name)} on the development set{unit}")
     return figure

@@ -24,7 +24,7 @@ from farsearch.cost.price import Cost
 from farsearch.errors import MissingResource, TrialError
 from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json
 from farsearch.records import Baseline, StudySnapshot, TrialRecord
-from farsearch.study.results import changed, priced_record, results_of
+from farsearch.study.results import changed, priced_record, results_of, said_by
 from farsearch.study.search import Search
 from farsearch.study.siblings import SiblingWatcher, finished, keep_once
 from farsearch.study.snapshot import snapshot_of
@@ -34,7 +34,7 @@ from farsearch.training import Bench
 
 __all__ = ["baseline_epochs", "baseline_logits", "train_baselines"]
 
-_VERSION = 1
+_VERSION = 2
 """Of what is trained and of the cache's files. It rises when a method is trained otherwise than before."""
 
 Results = dict[str, Any]
@@ -147,9 +147,8 @@ class _Results:
                 return found
             outcome = train_method(method, learning_rate, self._epochs, self._bench, on_step, on_note)
             results = results_of(outcome)
-            logits = {"validation": outcome.validation_logits, "dev": outcome.dev_logits}
             describe(self._folder, self._identity)
-            save_tensors(path.with_suffix(".safetensors"), logits)
+            save_tensors(path.with_suffix(".safetensors"), said_by(outcome))
             write_json(path, {"schema_version": _VERSION, "results": results})
             return results
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from optuna.study import create_study
 from farsearch.cost.plans import Goal, quickest
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.far.batches import steps_in
+from farsearch.far.board.encode import first_rows
 from farsearch.far.loop import predict
 from farsearch.records import FarConfig
 from farsearch.study.space import Space
@@ -96,9 +96,9 @@ def _draws(distributions: dict[str, BaseDistribution], seed: int) -> list[dict[s
 def _host_seconds(configs: Sequence[FarConfig], bench: Bench, pricer: Pricer) -> tuple[float, float]:
     """Seconds of a trial and of all primings of these configurations, from a few steps and rows of full fine-tuning."""
     layers, job = len(bench.layout.layers), bench.job
-    rows = bench.train_rows
-    size = min(len(rows), _STEPS * job.batch_size)
-    sample = dataclasses.replace(rows, input_ids=rows.input_ids[:size], labels=rows.labels[:size])
+    rows, features = bench.train_rows, len(bench.train_rows.lengths)
+    sample = first_rows(rows, _STEPS * job.batch_size)
+    size = len(sample.lengths)
     bench.model.load_state_dict(bench.pretrained)
     plan = quickest(pricer.best(full_fine_tuning(layers), "time")[0])
     seconds = []
@@ -111,12 +111,13 @@ def _host_seconds(configs: Sequence[FarConfig], bench: Bench, pricer: Pricer) ->
         seconds.append(time.perf_counter() - started)
     step = seconds[-1] / steps_in(size, job.batch_size, 1.0)
     started = time.perf_counter()
-    part = bench.validation_rows.input_ids[:64]
+    part = first_rows(bench.validation_rows, 64).features
     predict(bench.model, part, bench.pad_id)
-    row = (time.perf_counter() - started) / len(part)
-    evaluated = len(bench.validation_rows) + len(bench.dev_rows)
+    row = (time.perf_counter() - started) / len(part.input_ids)
+    looked_at = (bench.validation_rows, bench.dev_rows, *bench.more_dev_rows.values())
+    evaluated = sum(len(each.lengths) for each in looked_at)
     longest = max(config.epochs for config in configs)
     # a space of continuous lengths has no end of primings: so many draws as are usual are counted
     primings = sorted({config.priming_epochs for config in configs})[-_PRIMINGS:]
-    trial = step * steps_in(len(rows), job.batch_size, longest) + row * evaluated
-    return trial, step * sum(steps_in(len(rows), job.batch_size, epochs) for epochs in primings)
+    trial = step * steps_in(features, job.batch_size, longest) + row * evaluated
+    return trial, step * sum(steps_in(features, job.batch_size, epochs) for epochs in primings)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
+
 from farsearch.cost.price import Cost
 from farsearch.records import FarConfig, PlanPrice, StepPlan, TrialRecord
 from farsearch.training import Outcome
 
-__all__ = ["changed", "priced_record", "results_of"]
+__all__ = ["changed", "priced_record", "results_of", "said_by"]
 
 
 def changed(record: TrialRecord, **changes: Any) -> TrialRecord:
@@ -49,9 +51,20 @@ def results_of(outcome: Outcome) -> dict[str, Any]:
         "metric": outcome.metric,
         "metric_error": outcome.metric_error,
         "dev_metric": outcome.dev_metric,
+        "parts": dict(outcome.parts),
         "host_seconds": outcome.host_seconds,
         "host_peak_mib": outcome.host_peak_mib,
         "trainable": outcome.trainable,
         "priming": outcome.priming.to_dict(),
         "curve": [point.to_dict() for point in outcome.curve],
+    }
+
+
+def said_by(outcome: Outcome) -> dict[str, Tensor]:
+    """What the trained model says of the validation and the development rows, as a file keeps it."""
+    return {
+        "validation": outcome.validation_logits,
+        "validation_evidence": outcome.validation_evidence,
+        "dev": outcome.dev_logits,
+        "dev_evidence": outcome.dev_evidence,
     }

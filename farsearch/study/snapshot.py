@@ -28,7 +28,7 @@ def trial_record(trial: StoredTrial | FrozenTrial) -> TrialRecord:
     data = dict(trial.user_attrs.get("record", {}))
     if not trial.state.is_finished() or state == "fail":
         # a kill between the record and the end of the trial leaves the results of a trial that will be run again
-        data.update(dict.fromkeys(_RESULTS))
+        data.update(dict.fromkeys(_RESULTS), parts={})
     elif data.get("extrapolated_metric") is not None:
         state = "pruned"  # Optuna has it complete, so that every sampler learns from it
     reason = trial.user_attrs.get("reason", data.get("reason"))

@@ -3,7 +3,7 @@
 ::
 
     .farsearch/studies/NAME/trials/0007/trained.safetensors    the trained tensors, by the reconfigured model's names
-                                        learners.json          indices of the learners of each layer
+                                        learners.json          indices of the learners of each block
                                         logits.safetensors     predictions on validation and development rows, and
                                                                the classes of the former
     .farsearch/studies/NAME/primings/                          the primed starts that those need
@@ -23,6 +23,7 @@ from farsearch.priming import keep
 from farsearch.records import TrialRecord
 from farsearch.study.kept import LEARNERS, LOGITS, TRAINED, near_front, primings_folder
 from farsearch.study.predictions import trial_folder
+from farsearch.study.results import said_by
 from farsearch.training import Outcome
 
 __all__ = ["SavedTrial", "load_trial", "save_trial", "sweep"]
@@ -51,13 +52,12 @@ def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
     folder = trial_folder(study_folder, number)
     primed = None if outcome.primed is None else keep(outcome.primed, primings_folder(study_folder)).name
     save_tensors(folder / TRAINED, outcome.trained)
-    logits = {"validation": outcome.validation_logits, "dev": outcome.dev_logits}
-    save_tensors(folder / LOGITS, {**logits, "validation_labels": outcome.validation_labels})
+    save_tensors(folder / LOGITS, said_by(outcome))
     notes = {"schema_version": 1, "learners": outcome.learners, "primed": primed, "metric": outcome.metric}
     write_json(folder / LEARNERS, notes)
 
 
-def load_trial(study_folder: Path, number: int, layers: int) -> SavedTrial:
+def load_trial(study_folder: Path, number: int) -> SavedTrial:
     """Read a trial's tensors.
 
     Raises:
@@ -82,7 +82,8 @@ def load_trial(study_folder: Path, number: int, layers: int) -> SavedTrial:
         primed = load_tensors(primings_folder(study_folder) / notes["primed"])
         if primed is None:
             raise MissingResource(f"the priming {notes['primed']} of trial {number} is gone; run the trial again")
-        extra = [f"{part}.{i}" for part in ("scores", "first_half", "second_half") for i in range(layers)]
+        blocks = range(len(notes["learners"]))
+        extra = [f"{part}.{i}" for part in ("scores", "first_half", "second_half") for i in blocks]
         for name in [*extra, "seconds"]:
             primed.pop(name)
     return SavedTrial(trained, notes["learners"], logits, primed)

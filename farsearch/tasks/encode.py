@@ -1,56 +1,45 @@
-"""Texts as token ids, tokenised once."""
+"""Rows of a task as token ids, tokenised once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-from farsearch.far.board.tokens import token_ids
+from farsearch.far.board.encode import Encoded, encode
+from farsearch.far.board.task import Rows, Task
 from farsearch.tasks.spec import Examples
 
-__all__ = ["Encoded", "default_max_length", "encode"]
+__all__ = ["Encoded", "default_max_length", "encode_examples"]
 
-_LONGEST = 128
+_LONGEST: Mapping[str, int] = MappingProxyType({"question-answering": 384})
+"""Tokens at most, unless a user asks for more: of a window of a context as the BERT paper's code has it, else 128."""
+_OTHERS = 128
 _MULTIPLE = 8
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Rows of token ids, special tokens included, cut and not padded, with their class ids."""
+def default_max_length(tokenizer: Any, examples: Examples, task: Task, limit: int) -> int:
+    """Tokens of the longest row, special ones included, rounded up to a multiple of 8.
 
-    input_ids: tuple[tuple[int, ...], ...]
-    labels: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @cached_property
-    def lengths(self) -> tuple[int, ...]:
-        """Tokens of each row."""
-        return tuple(len(row) for row in self.input_ids)
-
-
-def default_max_length(tokenizer: Any, texts: Sequence[str]) -> int:
-    """Tokens of the longest text, special ones included, rounded up to a multiple of 8, at most 128.
-
-    At most what the model takes, too.
+    At most 128, or 384 where contexts are searched for answers, and at most ``limit``.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        texts: those of the whole training file, so that no draw of a sample changes it.
+        examples: those of the whole training file, so that no draw of a sample changes it.
+        limit: tokens that the model takes.
     """
-    limit = min(_LONGEST, int(tokenizer.model_max_length))
-    longest = max((len(row) for row in token_ids(tokenizer, texts, limit)), default=_MULTIPLE)
-    return min(limit, -(-longest // _MULTIPLE) * _MULTIPLE)
+    most = min(limit, int(tokenizer.model_max_length), _LONGEST.get(task.kind, _OTHERS))
+    longest = max(encode_examples(tokenizer, examples, task, most).lengths, default=_MULTIPLE)
+    return min(most, -(-longest // _MULTIPLE) * _MULTIPLE)
 
 
-def encode(tokenizer: Any, examples: Examples, max_length: int) -> Encoded:
-    """Token ids of each text, cut to ``max_length`` tokens with the special ones in place.
+def encode_examples(
+    tokenizer: Any, examples: Examples, task: Task, max_length: int, segments: bool = False
+) -> Encoded:
+    """Rows as features of at most ``max_length`` tokens, special ones among them; see ``far.board.encode``.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
+        segments: whether the model is told which text of a pair a token is of.
     """
-    ids = token_ids(tokenizer, examples.texts, max_length)
-    return Encoded(tuple(tuple(row) for row in ids), examples.labels)
+    return encode(tokenizer, Rows(examples.texts, examples.answers), task, max_length, segments)

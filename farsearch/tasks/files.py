@@ -1,29 +1,29 @@
 """Files of examples, read strictly: a row that breaks the format is named, never skipped.
 
-The rows are parsed by the same code as on a board, ``far/board/rows.py``.
+The rows are parsed by the same code as on a board, ``far/board/rows.py`` and ``far/board/squad.py``. The one exception
+are rows that the official files are known to have broken: they are left out and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from farsearch.errors import DataError, MissingResource
-from farsearch.far.board.rows import HEADER, RowProblem, Rows, parse_rows, read_rows
-from farsearch.tasks.spec import Examples, Layout, TaskSpec
+from farsearch.far.board.records import shown
+from farsearch.far.board.rows import Record, RowProblem, Rows, read_rows, records_of, rows_of
+from farsearch.far.board.squad import parse_squad
+from farsearch.far.board.task import Task
+from farsearch.tasks.data import Examples, TaskSpec
+from farsearch.tasks.official import OFFICIAL, Official, Table, Undivided
 
-__all__ = ["columns_of", "parse_task", "read_bytes", "read_examples"]
+__all__ = ["check_classes", "parse_official", "parse_undivided", "read_bytes", "read_examples"]
 
-_COLUMNS: dict[Layout, tuple[str, ...]] = {
-    "sentence-label": HEADER,
-    "cola": ("source", "label", "author's mark", "sentence"),
-}
+_Fit = Callable[[list[str], Sequence[str]], "list[str] | None"]
 
-
-def columns_of(spec: TaskSpec) -> tuple[str, ...]:
-    """The columns of a task's own files; those of the header where they have one."""
-    return _COLUMNS[spec.layout]
+_TABLES = (".tsv", ".txt", "")
+"""Endings of files with tabs."""
 
 
 @contextmanager
@@ -34,25 +34,131 @@ def _row_errors() -> Iterator[None]:
         raise DataError(str(error)) from error
 
 
-def parse_task(train: bytes, dev: bytes, spec: TaskSpec) -> tuple[Examples, Examples]:
-    """The rows of a task out of the content of its ``train.tsv`` and ``dev.tsv``, in the task's own layout.
+def parse_official(data: bytes, name: str, official: Official) -> tuple[Examples, int]:
+    """The rows of one of a task's official files, and how many broken ones were left out.
+
+    Args:
+        name: of the file, for messages.
 
     Raises:
-        DataError: for a malformed row, and for a training file without a row of each class.
+        DataError: for the first row that breaks the format.
     """
     with _row_errors():
-        parts = tuple(
-            _examples(parse_rows(data, name, spec.labels, spec.name, columns_of(spec)))
-            for name, data in (("train.tsv", train), ("dev.tsv", dev))
-        )
-    missing = [label for i, label in enumerate(spec.labels) if i not in parts[0].labels]
+        if official.table is None:
+            return _examples(parse_squad(data, name), official.spec, name), 0
+        left_out: list[str] = []
+        records = _records(data, name, official.table, left_out)
+        return Examples(*rows_of(records, _renamed(official.spec, official.table), name)), len(left_out)
+
+
+def parse_undivided(data: bytes, dev_ids: bytes, official: Official, undivided: Undivided) -> tuple[Examples, Examples]:
+    """Training and development rows of a file that holds both.
+
+    Args:
+        data: its content.
+        dev_ids: content of the file that names the rows of development.
+
+    Raises:
+        DataError: for the first row that breaks the format, and for ids that no row has.
+    """
+    table = official.table
+    assert table is not None, "only tables are undivided"
+    with _row_errors():
+        wanted = {
+            tuple(cells[column] for column in undivided.columns): where
+            for where, cells in records_of(dev_ids, undivided.dev_ids, undivided.columns)
+        }
+        parts: dict[bool, list[Record]] = {False: [], True: []}
+        found = set()
+        for where, cells in _records(data, undivided.name, table, []):
+            ids = tuple(cells[column] for column in undivided.columns)
+            parts[ids in wanted].append((where, cells))
+            found.add(ids)
+        for ids, where in wanted.items():
+            if ids not in found:
+                raise RowProblem(
+                    f"{where}: no row of {undivided.name} has the ids {' and '.join(ids)}; take both files from one "
+                    "download"
+                )
+        task = _renamed(official.spec, table)
+        train, dev = (Examples(*rows_of(parts[is_dev], task, undivided.name)) for is_dev in (False, True))
+        return train, dev
+
+
+def _examples(rows: Rows, spec: TaskSpec, name: str) -> Examples:
+    """Rows of SQuAD. Those of 1.1 have an answer each: a model of it always gives one."""
+    if spec.name == "squad":
+        for (question, _), answers in zip(rows.texts, rows.answers, strict=True):
+            if not answers:
+                raise RowProblem(
+                    f"{name}: the question {shown(question)} has no answer, and in SQuAD 1.1 each has one; choose the "
+                    "task squad_v2 for this file"
+                )
+    return Examples(*rows)
+
+
+def _renamed(spec: TaskSpec, table: Table) -> Task:
+    """The task with the columns of its files, so that messages call them what a reader of the file does."""
+    return spec.task._replace(texts=table.texts, label=table.label)
+
+
+def _records(data: bytes, name: str, table: Table, left_out: list[str]) -> Iterator[Record]:
+    columns = None if table.header else table.columns
+    records = records_of(data, name, columns, None, (*table.texts, table.label), _fit(table, left_out))
+    return _whole(records, table, left_out)
+
+
+def _fit(table: Table, left_out: list[str]) -> _Fit | None:
+    """What is done with a row of more or fewer cells than there are columns; None where it breaks the format."""
+
+    def leave_out(cells: list[str], columns: Sequence[str]) -> list[str]:
+        left_out.append("\t".join(cells))
+        return []
+
+    def label_last(cells: list[str], columns: Sequence[str]) -> list[str] | None:
+        before = max(columns.index(column) for column in table.texts) + 1
+        if not before < len(cells) < len(columns) or columns[-1] != table.label:
+            return None
+        return [*cells[:-1], *[""] * (len(columns) - len(cells)), cells[-1]]
+
+    if table.broken:
+        return leave_out
+    return label_last if table.ragged else None
+
+
+def _whole(records: Iterator[Record], table: Table, left_out: list[str]) -> Iterator[Record]:
+    """The records but for those that are known to have lost a text, with their scores checked."""
+    for where, cells in records:
+        if table.broken and not all(cells[column].strip() for column in table.texts):
+            left_out.append(where)
+            continue
+        if table.scores is not None:
+            _check_score(cells[table.label], table.scores, where)
+        yield where, cells
+
+
+def _check_score(cell: str, scores: tuple[float, float], where: str) -> None:
+    low, high = scores
+    try:
+        value = float(cell)
+    except ValueError:
+        return  # what is no number is named by the reader of rows
+    if not low <= value <= high:
+        raise RowProblem(f"{where}: the score {shown(cell)} is not from {low:g} to {high:g}; correct it")
+
+
+def check_classes(train: Examples, spec: TaskSpec, name: str) -> None:
+    """Refuse a training file that lacks a class.
+
+    Raises:
+        DataError: naming the first class without a row.
+    """
+    if spec.kind != "classification":
+        return
+    there = set(train.answers)
+    missing = [label for i, label in enumerate(spec.labels) if i not in there]
     if missing:
-        raise DataError(f"train.tsv has no row of class {missing[0]!r}; training needs every class: add rows of it")
-    return parts[0], parts[1]
-
-
-def _examples(rows: Rows) -> Examples:
-    return Examples(rows.texts, rows.labels)
+        raise DataError(f"{name} has no row of class {missing[0]!r}; training needs every class: add rows of it")
 
 
 @contextmanager
@@ -79,11 +185,28 @@ def read_bytes(path: Path) -> bytes:
 def read_examples(path: Path, spec: TaskSpec) -> Examples:
     """The rows of one file of the user's.
 
-    It has the task's own layout, or a header ``sentence<TAB>label``. A label is a class id or the name of a class.
+    It is one of the task's official files, or has a header that names the task's own columns. A label is a class id or
+    the name of a class.
 
     Raises:
         MissingResource: when it can't be read.
         DataError: for the first line that breaks the layout or holds an unknown label.
     """
+    official = OFFICIAL.get(spec.name)
     with _file_errors(path), _row_errors():
-        return _examples(read_rows(str(path), spec.labels, spec.name, columns_of(spec)))
+        if official is not None and official.table is not None and _is_official(path, official.table):
+            return parse_official(path.read_bytes(), path.name, official)[0]
+        return _examples(read_rows(str(path), spec.task), spec, path.name)
+
+
+def _is_official(path: Path, table: Table) -> bool:
+    """Whether the first line of a file names the columns of the official one."""
+    if not table.header or path.suffix not in _TABLES:
+        return False
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        next(records_of(first, path.name, None, None, (*table.texts, table.label)), None)
+    except RowProblem:
+        return False
+    return True

@@ -6,27 +6,42 @@ from importlib import resources
 from pathlib import Path
 
 from farsearch.errors import MissingResource
-from farsearch.tasks.files import parse_task, read_bytes, read_examples
-from farsearch.tasks.spec import TaskData, TaskSpec, get_task
+from farsearch.tasks.data import Examples, TaskData
+from farsearch.tasks.files import check_classes, parse_official, parse_undivided, read_bytes, read_examples
+from farsearch.tasks.official import OFFICIAL, Official
+from farsearch.tasks.spec import get_task
 
 __all__ = ["load_task", "read_examples"]
 
 
-def _folder_of(data_dir: Path, spec: TaskSpec) -> Path:
-    """The folder that holds the task's two files: ``data_dir``, or the one of the GLUE download in it."""
+def _in_words(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _files_in(folder: Path, official: Official) -> tuple[str, ...]:
+    """The files of a task that a folder should have: one with all rows stands for both where they are not there."""
+    undivided = official.undivided
+    if undivided is None or (folder / official.train).exists() or not (folder / undivided.name).exists():
+        return official.files
+    return undivided.name, undivided.dev_ids
+
+
+def _folder_of(data_dir: Path, official: Official) -> Path:
+    """The folder that holds the task's files: ``data_dir``, or the one of the GLUE download in it."""
+    needed = _in_words(official.files)
     if not data_dir.is_dir():
         raise MissingResource(
-            f"the data folder {str(data_dir)!r} does not exist; pass --data-dir a folder with train.tsv and dev.tsv"
+            f"the data folder {str(data_dir)!r} does not exist; pass --data-dir a folder with {needed}"
         )
     folder = data_dir.resolve()
-    inner = folder / spec.folder if spec.folder else folder
-    found = inner if not (folder / "train.tsv").exists() and inner.is_dir() else folder
-    missing = [name for name in ("train.tsv", "dev.tsv") if not (found / name).is_file()]
+    inner = folder / official.folder if official.folder else folder
+    found = inner if not (folder / _files_in(folder, official)[0]).exists() and inner.is_dir() else folder
+    missing = [name for name in _files_in(found, official) if not (found / name).is_file()]
     if missing:
-        parent = f", or its parent with {spec.folder} in it" if spec.folder else ""
+        parent = f", or its parent with {official.folder} in it" if official.folder else ""
         raise MissingResource(
-            f"no {missing[0]} in the folder {str(data_dir)!r}; task {spec.name!r} needs train.tsv and dev.tsv: "
-            f"pass --data-dir the folder that holds both{parent}"
+            f"no {missing[0]} in the folder {str(data_dir)!r}; task {official.spec.name!r} needs {needed}: "
+            f"pass --data-dir the folder that holds {'both' if len(official.files) == 2 else 'them'}{parent}"
         )
     return found
 
@@ -35,8 +50,8 @@ def load_task(name: str, data_dir: Path | None = None) -> TaskData:
     """The rows of a task.
 
     Args:
-        data_dir: folder with ``train.tsv`` and ``dev.tsv`` in the layout of the GLUE download, or the folder above it.
-            None takes the sample of the package, or the hub (its local cache first).
+        data_dir: folder with the task's files in the layout of their official download, or the folder above it. None
+            takes the sample of the package, or the hub (its local cache first).
 
     Raises:
         BadInput: for an unknown task.
@@ -44,16 +59,43 @@ def load_task(name: str, data_dir: Path | None = None) -> TaskData:
         MissingResource: when folder, file or hub can't be read.
     """
     spec = get_task(name)
+    official = OFFICIAL[spec.name]
     if data_dir is not None:
-        folder = _folder_of(data_dir, spec)
-        train, dev = parse_task(read_bytes(folder / "train.tsv"), read_bytes(folder / "dev.tsv"), spec)
-        return TaskData(spec, train, dev, f"files in {folder.name}")
+        return _from_folder(_folder_of(data_dir, official), official)
     if spec.hub is None:
         sample = resources.files("farsearch.tasks") / spec.name
-        train, dev = parse_task((sample / "train.tsv").read_bytes(), (sample / "dev.tsv").read_bytes(), spec)
+        train, dev = (
+            parse_official((sample / name).read_bytes(), name, official)[0] for name in (official.train, official.dev)
+        )
         return TaskData(spec, train, dev, "embedded sample")
     # Imported where it is used: datasets takes a second, and files need none of it.
     from farsearch.tasks.from_hub import load_from_hub
 
-    train, dev = load_from_hub(spec, spec.hub)
-    return TaskData(spec, train, dev, f"hub {spec.hub[0].rsplit('/')[-1]}/{spec.hub[1]}")
+    (train, dev, *others), left_out = load_from_hub(official, spec.hub)
+    more = dict(zip(official.more_dev, others, strict=True))
+    return TaskData(spec, train, dev, _source(f"hub {_hub_name(spec.hub)}", left_out), more)
+
+
+def _from_folder(folder: Path, official: Official) -> TaskData:
+    files, undivided = _files_in(folder, official), official.undivided
+    if undivided is not None and files != official.files:
+        rows, dev_ids = (read_bytes(folder / name) for name in files)
+        train, dev = parse_undivided(rows, dev_ids, official, undivided)
+        others: list[Examples] = []
+        left_out = 0
+    else:
+        read = [parse_official(read_bytes(folder / name), name, official) for name in files]
+        (train, dev, *others), left_out = [examples for examples, _ in read], sum(count for _, count in read)
+    check_classes(train, official.spec, files[0])
+    more = dict(zip(official.more_dev, others, strict=True))
+    return TaskData(official.spec, train, dev, _source(f"files in {folder.name}", left_out), more)
+
+
+def _hub_name(hub: tuple[str, str]) -> str:
+    """A set as people call it: ``glue/sst2``, and ``squad`` where it is the only one of its name."""
+    name, configuration = hub[0].rsplit("/")[-1], hub[1]
+    return f"{name}/{configuration}" if name == "glue" else name
+
+
+def _source(where: str, left_out: int) -> str:
+    return f"{where}, {left_out} broken row{'s' * (left_out != 1)} left out" if left_out else where

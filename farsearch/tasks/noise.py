@@ -3,57 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from farsearch.tasks.spec import MetricName
+from farsearch.far.board.scores import METRICS
+from farsearch.tasks.weighted import Floats, distinct, values_without_one
 
-__all__ = ["metric_error", "paired_error", "phi"]
-
-Floats = NDArray[np.float64]
+__all__ = ["comparable", "metric_error", "paired_error"]
 
 
-def phi(tables: Floats) -> Floats:
-    """Matthews correlation of 2x2 tables ``[..., truth, prediction]``; 0 where a margin is empty."""
-    (tn, fp), (fn, tp) = np.moveaxis(tables, (-2, -1), (0, 1))
-    margins = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
-    return np.where(margins > 0, (tp * tn - fp * fn) / np.sqrt(np.maximum(margins, 1)), 0.0)
-
-
-def metric_error(name: MetricName, predictions: Sequence[int], labels: Sequence[int]) -> float:
+def metric_error(metric: str, evidence: Floats) -> float:
     """Standard error of a metric.
 
-    Of accuracy that of a share, sqrt(p (1 - p) / n), from the variance of the binomial distribution; of a correlation
-    the delete-one jackknife's.
+    Of accuracy that of a share, sqrt(p (1 - p) / n), from the variance of the binomial distribution; of any other the
+    delete-one jackknife's, of a composite one that of the mean of its parts. 0 for a single row.
+
+    Args:
+        evidence: of each row, ``[rows, k]``, as ``MetricValue`` has it.
     """
-    cells, counts = _cells(predictions, labels)
-    if name == "accuracy":
+    cells, counts = distinct(evidence)
+    if metric == "accuracy":
         return _mean_error((cells[:, 0] == cells[:, 1]).astype(float), counts)
-    return _jackknife(_without_one(cells[:, 0], cells[:, 1], counts), counts)
+    if len(evidence) < 2:
+        return 0.0
+    return _jackknife(values_without_one(metric, cells, counts), counts)
 
 
-def paired_error(name: MetricName, predictions: Sequence[int], others: Sequence[int], labels: Sequence[int]) -> float:
+def paired_error(metric: str, evidence: Floats, others: Floats) -> float:
     """Standard error of the difference of two models' metrics on the same rows.
 
     As ``metric_error``, of what the rows say of the difference: what is hard for both does not blur it. Where one model
     is wrong everywhere it is the other's ``metric_error`` of accuracy, and where both say the same it is 0.
 
     Args:
-        predictions, others, labels: class ids, as many of each.
+        evidence, others: of each row and model, as ``comparable`` has them.
     """
-    cells, counts = _cells(predictions, others, labels)
-    first, second, truth = cells.T
-    if name == "accuracy":
-        return _mean_error((first == truth) - (second == truth).astype(float), counts)
-    return _jackknife(_without_one(first, truth, counts) - _without_one(second, truth, counts), counts)
+    cells, counts = distinct(np.hstack([evidence, others]))
+    first, second = np.hsplit(cells, 2)
+    if metric == "accuracy":
+        right = (first[:, 0] == first[:, 1]) - (second[:, 0] == second[:, 1]).astype(float)
+        return _mean_error(right, counts)
+    if len(evidence) < 2:
+        return 0.0
+    without_one = values_without_one(metric, first, counts) - values_without_one(metric, second, counts)
+    return _jackknife(without_one, counts)
 
 
-def _cells(*columns: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
-    """The distinct rows of some columns, ``[cells, columns]``, and how often each occurs: such rows are alike."""
-    cells, counts = np.unique(np.stack([np.asarray(column) for column in columns], axis=1), axis=0, return_counts=True)
-    return cells, counts.astype(float)
+def comparable(metric: str, evidence: Floats, others: Floats) -> bool:
+    """Whether the evidence can be that of the same rows: as many, and where it tells what is true of them, the same."""
+    told = METRICS[metric].kinds[0] in ("classification", "regression")
+    return evidence.shape == others.shape and (not told or np.array_equal(evidence[:, 1], others[:, 1]))
 
 
 def _mean_error(values: Floats, counts: Floats) -> float:
@@ -61,14 +60,6 @@ def _mean_error(values: Floats, counts: Floats) -> float:
     rows = counts.sum()
     mean = counts @ values / rows
     return math.sqrt(float(counts @ (values - mean) ** 2)) / float(rows)
-
-
-def _without_one(predictions: NDArray[np.int64], labels: NDArray[np.int64], counts: Floats) -> Floats:
-    """Matthews correlation without one row of each cell, ``[cells]``."""
-    table, one = np.zeros((2, 2)), np.zeros((len(counts), 2, 2))
-    np.add.at(table, (labels, predictions), counts)
-    one[np.arange(len(counts)), labels, predictions] = 1
-    return phi(np.maximum(table - one, 0))
 
 
 def _jackknife(values: Floats, counts: Floats) -> float:

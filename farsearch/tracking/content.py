@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from farsearch.records import Baseline, FarConfig, JobSpec, LossPoint, StudySnapshot, TrialRecord
-from farsearch.tables import front_markdown, human_memory, human_metric, human_time, mean_frozen, metric_title
+from farsearch.tables import front_markdown, human_memory, human_metric, human_time, mean_frozen, metric_words
 
 __all__ = [
     "FRONT_FILTER",
@@ -208,6 +208,7 @@ def _trial_metrics(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, flo
         objective: trial.metric,
         f"{objective}_error": trial.metric_error,
         f"dev_{snapshot.metric_name}": trial.dev_metric,
+        **trial.parts,
         memory: trial.peak_memory_mib,
         seconds: trial.wall_time_s,
         "energy_j": trial.energy_j,
@@ -319,7 +320,7 @@ def _study_note(snapshot: StudySnapshot) -> str:
     job, shown = snapshot.settings.job, "report.html" if has_report(snapshot) else "front.png"
     head = (
         f"FAR fine-tuning of **{job.model}** on **{job.task}** for **{snapshot.settings.device}** (at most "
-        f"{human_memory(snapshot.budget_mib)}): {metric_title(snapshot.metric_name).lower()}, memory and time.  \n"
+        f"{human_memory(snapshot.budget_mib)}): {metric_words(snapshot.metric_name)}, memory and time.  \n"
         f"The front's runs are found with `` {FRONT_FILTER} ``; `{shown}` among the artifacts shows it.\n\n"
     )
     return _whole_lines(head + front_markdown(snapshot))

@@ -19,9 +19,10 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.models.load import load_model, load_tokenizer, resolve_model
+from farsearch.models.load import load_finetuned, load_tokenizer, resolve_model
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.tables import human_metric
+from farsearch.tasks.spec import study_task
 from farsearch.tracking.connection import Connection, connect
 from farsearch.tracking.content import family
 from farsearch.tracking.runs import find_trial
@@ -36,6 +37,8 @@ _RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 """Aliases that MLflow keeps for itself."""
 _REQUIRED = ("torch", "transformers")
 _LOGGED_NAME = "fine-tuned"
+_PIPELINES = {"token-classification": "token-classification", "question-answering": "question-answering"}
+"""transformers' pipelines; the others are for whole texts."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ def _save(model_folder: Path, out: Path, snapshot: StudySnapshot, trial: TrialRe
     from huggingface_hub import ModelCard
 
     source = resolve_model(str(model_folder))
-    model, _ = load_model(source, snapshot.meta["labels"], seed=0)
+    kind = study_task(snapshot.meta, snapshot.settings.job.task).kind
+    model = load_finetuned(source, kind)
     # MLflow looks a model's name up on the hub; this is none that could be there
     model.name_or_path = f"farsearch/{snapshot.name}/{trial.number}"  # type: ignore[assignment]
     readme = model_folder.parent / "README.md"
@@ -149,7 +153,7 @@ def _save(model_folder: Path, out: Path, snapshot: StudySnapshot, trial: TrialRe
         mlflow.transformers.save_model(
             {"model": model.cpu().eval(), "tokenizer": load_tokenizer(source)},
             str(out),
-            task="text-classification",
+            task=_PIPELINES.get(kind, "text-classification"),
             model_card=ModelCard(card, ignore_metadata_errors=True),
             mlflow_model=Model(
                 artifact_path=logged.artifact_location,

@@ -17,8 +17,10 @@ from benchmarks.step_measures import Call, interleaved, product_seconds
 from benchmarks.step_picture import step_figure
 from benchmarks.step_report import Report
 from benchmarks.step_variants import ABLATION, VARIANTS, Contender, RowSplit, contender
-from farsearch.calibration.steps import Batch, example_batch
+from farsearch.calibration.steps import example_batch
 from farsearch.cost.price import Pricer
+from farsearch.far.features import Batch
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import make_profile
 from tests.far.saved import saved_bytes
@@ -220,7 +222,7 @@ def test_peak_is_what_the_cost_model_counts(report: Report, name: str, frozen: f
     """
     plan = next(variant.plan for variant in VARIANTS if variant.name == name)
     far = FarConfig((frozen,) * LAYERS, 1e-4, 1.0, frozen_embeddings=embeddings)
-    price = Pricer(make_config("distilbert"), 2, ROWS, LENGTH, make_profile()).price(far, plan or StepPlan())
+    price = Pricer(make_config("distilbert"), Head(), ROWS, LENGTH, make_profile()).price(far, plan or StepPlan())
     states = 0 if plan is None else (2 * LAYERS + 2) * torch.get_rng_state().nbytes / 2**20
     measured = next(result.peak_mib for result in report.results if result.variant == name)
     assert measured == pytest.approx(price.tensor_peak_mib, rel=1e-3, abs=states)
@@ -234,7 +236,7 @@ def test_saved_is_what_autograd_saves(report: Report) -> None:
     saved = {result.variant: result.saved_mib for result in report.results}
     (full,) = contenders(["full"])
     batch = batch_of(full)
-    counted = saved_bytes(lambda: full.forward(batch), [*full.model.parameters(), *full.model.buffers(), *batch])
+    counted = saved_bytes(lambda: full.forward(batch), [*full.model.parameters(), *full.model.buffers(), *batch.inputs.values()])
     assert saved["full"] == pytest.approx(counted / 2**20, rel=0.01)
     inputs = LAYERS * ROWS * LENGTH * HIDDEN * 4 / 2**20
     for name in ("full-ckpt", "far10-emb-attn-ckpt"):

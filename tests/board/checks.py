@@ -60,21 +60,21 @@ def selection(far: str, folder: Path, case: Case) -> Case:
 
 def training(far: str, folder: Path, case: Case) -> Case:
     """A FAR phase: ``apply_far``, the loop and ``merge`` with the case's options, then prediction."""
-    batches, execution, loop, optimizers, surgery = (
-        importlib.import_module(far + "." + name) for name in ("batches", "execution", "loop", "optimizer", "surgery")
+    batches, execution, features, loop, optimizers, surgery = (
+        importlib.import_module(far + "." + name) for name in ("batches", "execution", "features", "loop", "optimizer", "surgery")
     )
     layout = read_layout(far, folder)
     model, start = read_model(folder)
     names = list(model.state_dict())
-    rows, labels, steps = case["rows"], case["labels"], []  # type: Tuple[List[List[int]], List[int], List[float]]
-    phase = batches.phase_batches([len(row) for row in rows], case["batch_size"], case["epochs"], case["seed"])
+    rows, steps = features.Features(case["rows"], case["labels"]), []  # type: Tuple[Any, List[float]]
+    phase = batches.phase_batches(rows.lengths, case["batch_size"], case["epochs"], case["seed"])
     how = execution.Execution(**case["execution"])
     surgery.apply_far(model, layout, case["learners"], execution=how, **case["freeze"])
     trainable = surgery.trainable_count(model)
     optimizer = optimizers.make_optimizer(model=model, **case["optimizer"])
     rate = loop.linear_rate(case["learning_rate"], len(phase))
     loop.train(
-        model, rows, labels, phase, optimizer, rate, 0, case["seed"], case["micro_batch_size"],
+        model, rows, phase, optimizer, rate, 0, case["seed"], case["micro_batch_size"],
         lambda _step, loss: steps.append(loss),
     )  # fmt: skip
     surgery.merge(model, layout)
@@ -85,7 +85,7 @@ def training(far: str, folder: Path, case: Case) -> Case:
         "trainable": trainable,
         "same_names": list(state) == names,
         "moved": sorted(name for name, value in start.items() if not torch.equal(value, state[name])),
-        "moved_neurons": [moved_neurons(start, state, layer) for layer in layout.layers],
+        "moved_neurons": [moved_neurons(start, state, block) for block in layout.blocks],
     }
 
 
@@ -100,8 +100,8 @@ def step_peak(far: str, folder: Path, case: Case) -> int:
     The batch lives before the step and is not counted, as in the cost model. Every other row is shorter, for without
     any padding a model makes no mask.
     """
-    execution, loop, optimizers, surgery = (
-        importlib.import_module(far + "." + name) for name in ("execution", "loop", "optimizer", "surgery")
+    execution, features, loop, optimizers, surgery = (
+        importlib.import_module(far + "." + name) for name in ("execution", "features", "loop", "optimizer", "surgery")
     )
     model, _ = read_model(folder)
     how = execution.Execution(**case["execution"])
@@ -110,10 +110,12 @@ def step_peak(far: str, folder: Path, case: Case) -> int:
     size, length = case["batch_size"], case["length"]
     mask = torch.ones(size, length, dtype=torch.long)
     mask[1::2, length // 2 :] = 0
-    batch = mask + torch.arange(size * length).view(size, length) % 900, mask, torch.arange(size) % 2
+    ids = mask + torch.arange(size * length).view(size, length) % 900
+    inputs = {"input_ids": ids, "attention_mask": mask, "labels": torch.arange(size) % 2}
+    batch = features.Batch(inputs, (1,) * size)
 
     def step() -> None:
-        loop.train_step(model, optimizer, *batch, micro_batch_size=case["micro_batch_size"])
+        loop.train_step(model, optimizer, batch, micro_batch_size=case["micro_batch_size"])
 
     model.train()
     step()
@@ -137,10 +139,10 @@ def allocated_peak(call: Callable[[], Any]) -> int:
     return peak
 
 
-def moved_neurons(start: State, state: State, layer: Any) -> List[int]:
-    """Neurons of a layer whose row, bias or column differ between two states."""
-    up, bias, down = ((start[name] != state[name]) for name in (layer.up + ".weight", layer.up + ".bias",
-                                                                layer.down + ".weight"))  # fmt: skip
+def moved_neurons(start: State, state: State, block: Any) -> List[int]:
+    """Neurons of a feed-forward block whose row, bias or column differ between two states."""
+    up, bias, down = ((start[name] != state[name]) for name in (block.up + ".weight", block.up + ".bias",
+                                                                block.down + ".weight"))  # fmt: skip
     return (up.any(1) | bias | down.any(0)).nonzero().flatten().tolist()
 
 

@@ -21,6 +21,7 @@ import farsearch.far
 from farsearch.cost.plans import exact_plans, execution_of
 from farsearch.cost.price import Pricer
 from farsearch.far.selection import learner_counts
+from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 from tests.board import checks
@@ -79,7 +80,7 @@ def model_folder(folder: Path, family: str, dropout: float = 0.0) -> Path:
 def folder_of(folder: Path, config: Any) -> Path:
     """A model of this configuration with random weights."""
     torch.manual_seed(0)
-    model, layout = build_model(config, 2)
+    model, layout = build_model(config, Head())
     config.save_pretrained(folder)
     (folder / "layout.json").write_text(json.dumps(layout.to_dict()))
     start = model.state_dict()
@@ -209,7 +210,7 @@ def test_peak_memory_is_as_predicted(
     Two layers of BERT's real size with a small vocabulary, so that what a step keeps weighs more than the weights.
     """
     config = make_config(family, hidden=768, neurons=NEURONS, heads=12, vocabulary=1000)
-    pricer = Pricer(config, 2, ROWS_AT_ONCE, TOKENS, PROFILE)
+    pricer = Pricer(config, Head(), ROWS_AT_ONCE, TOKENS, PROFILE)
     steps, cases = [], []
     for fraction in (0.0, 0.9):
         far = FarConfig((fraction,) * 2, 1e-4, 1.0)

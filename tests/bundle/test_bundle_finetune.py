@@ -39,7 +39,7 @@ def test_on_the_trials_own_rows_it_is_the_trials_training(bundle: Path, finished
     """Fine-tuned on the rows that the trial was trained on, the bundle gives the trial's model, tensor by tensor."""
     data = load_task("sst2", finished_study / "data")
     rows = data.train.take(split_examples(data.train, 320, 0).train)
-    train = write_rows(tmp_path / "train.tsv", *zip(rows.texts, rows.labels, strict=True))
+    train = write_rows(tmp_path / "train.tsv", *zip((text for (text,) in rows.texts), rows.answers, strict=True))
     done = call(
         finished_study, "finetune", bundle, "--train", train, "--dev", finished_study / "data" / "dev.tsv",
         "--out", tmp_path / "tuned",

@@ -16,6 +16,7 @@ import transformers
 from farsearch.bundle import onnx
 from farsearch.bundle.onnx import TOLERANCE, export_onnx
 from farsearch.errors import BundleError
+from farsearch.models.heads import Head
 from farsearch.models.load import load_model, load_tokenizer, resolve_model
 from tests.journey import call
 
@@ -31,7 +32,7 @@ def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def save(name: str, folder: Path) -> Path:
     """A classification model as a bundle has it."""
     source = resolve_model(name)
-    model, _ = load_model(source, ["negative", "positive"], seed=0)
+    model, _ = load_model(source, Head(), ["negative", "positive"], seed=0)
     model.save_pretrained(folder / "model")  # type: ignore[operator]
     load_tokenizer(source).save_pretrained(folder / "model")
     return folder / "model"

@@ -22,6 +22,7 @@ from farsearch.devices import load_profile
 from farsearch.devices.profile import read_profile, write_profile
 from farsearch.errors import BadInput
 from farsearch.far.board.measured import MEASUREMENT, SCHEMA_VERSION
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig, Measurement
 from farsearch.tracking import open_tracking
 from tests.factories import make_measurement
@@ -166,7 +167,7 @@ def test_what_is_no_file_of_a_board_is_one_line(tmp_path: Path, content: bytes |
 
 def _pricer(device: Any) -> Pricer:
     config = make_config("bert")
-    return Pricer(config, 2, 16, 32, device, lengths=[12] * 320, seed=0, tables=shared_tables(config, 2))
+    return Pricer(config, Head(), 16, 32, device, lengths=[12] * 320, seed=0, tables=shared_tables(config, Head()))
 
 
 def _measured_by(factor: float, beyond_mib: float, device: str = "jetson-nano") -> tuple[Measurement, FarConfig]:

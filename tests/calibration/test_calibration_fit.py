@@ -19,6 +19,7 @@ from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.cost.seconds import operation_seconds
 from farsearch.devices.profile import Profile, read_profile, write_profile
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate
+from farsearch.models.heads import Head
 from tests.calibration.known import LAUNCH_S, OVERHEAD_S, KnownMachine, Work, work_of
 from tests.tiny import make_config
 
@@ -222,7 +223,7 @@ def test_round_trip_and_a_price(tmp_path: Path) -> None:
     read = read_profile(tmp_path / "known.toml")
     assert read == profile
     assert read.digest == profile.digest
-    pricer = Pricer(make_config("bert"), 2, 4, 16, read)
+    pricer = Pricer(make_config("bert"), Head(), 4, 16, read)
     for plan in exact_plans(read):
         cost = pricer.price(full_fine_tuning(2), plan)
         low, high = cost.wall_time_range_s
@@ -238,7 +239,7 @@ def test_a_faster_machine_is_priced_faster() -> None:
     fast = KnownMachine(products=halved, us_per_mib=MACHINE.us_per_mib / 2)
     config = make_config("bert", hidden=384, neurons=1536, heads=12)
     slow_s, fast_s = (
-        Pricer(config, 2, 16, 128, fitted(machine)).price(full_fine_tuning(2)).step_time_s
+        Pricer(config, Head(), 16, 128, fitted(machine)).price(full_fine_tuning(2)).step_time_s
         for machine in (MACHINE, fast)
     )
     assert fast_s == pytest.approx(slow_s / 2, rel=0.1)

@@ -17,6 +17,7 @@ from farsearch.cost.software import Software, build_ordinary
 from farsearch.cost.trace import Segment, backward_optimizer, meta_tensors, second_step, trace_call, trace_step
 from farsearch.devices.profile import Figure, Profile
 from farsearch.far.optimizer import BackwardOptimizer, make_optimizer
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = [
@@ -110,10 +111,10 @@ def traced(
 ) -> Traced:
     """The step of the model itself, with all its layers: nothing is composed."""
     with meta_tensors():
-        model, layout = build_ordinary(model_config, 2, software)
+        model, layout = build_ordinary(model_config, Head(), software)
     apply_config(model, layout, config, plan, chunk_rows)
     in_backward = backward_optimizer(plan, model)
-    segments = trace_step(model, layout, batch_size, length, software, in_backward)
+    segments = trace_step(model, layout, Head().batch(batch_size, length), software, in_backward)
     order = order_of(len(layout.layers))
     assert set(segments) <= set(order)
     state, step = _optimizer(plan, model, in_backward)

@@ -13,6 +13,7 @@ import pytest
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS
 from farsearch.cost.table import EVENT_KINDS, Composed, StepTable
 from farsearch.errors import BadInput
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import order_of, traced
 from tests.tiny import FAMILIES, make_config
@@ -50,7 +51,7 @@ def composed_steps(
     shuffler = random.Random(seed)
     # 264 neurons are enough for the frozen ones to be padded
     model = make_config(family, layers=LAYERS, hidden=16, neurons=264 if plan.feed_forward == "store" else 40)
-    table = StepTable(model, 2, batch_size, plan, chunk_rows)
+    table = StepTable(model, Head(), batch_size, plan, chunk_rows)
     for _ in range(count):
         config = FarConfig(
             frozen_fractions=tuple(shuffler.choice([0.0, 0.05, 0.5, 0.9, 1.0]) for _ in range(LAYERS)),
@@ -106,7 +107,7 @@ def test_composed_is_traced(family: str, name: str, batch_size: int, count: int,
 
 def test_equal_trainings_are_priced_alike() -> None:
     """A frozen bottom implies the rest of its layers' settings, whether they are said or not."""
-    table = StepTable(make_config("bert", hidden=16, neurons=40), 2, 2)
+    table = StepTable(make_config("bert", hidden=16, neurons=40), Head(), 2)
     short = FarConfig((0.3, 0.5), 1e-4, 1.0, frozen_bottom_layers=1)
     long = FarConfig((1.0, 0.5), 1e-4, 1.0, 0.0, True, 1, 1)
     both = table.compose([short, long])
@@ -116,14 +117,14 @@ def test_equal_trainings_are_priced_alike() -> None:
 
 def test_a_configuration_of_another_model_is_refused() -> None:
     """It has fractions for other layers than the model's."""
-    table = StepTable(make_config("bert", hidden=16, neurons=40), 2, 2)
+    table = StepTable(make_config("bert", hidden=16, neurons=40), Head(), 2)
     with pytest.raises(BadInput, match="3 frozen fractions; the model has 2 layers"):
         table.compose([FarConfig((0.3, 0.5), 1e-4, 1.0), FarConfig((0.3, 0.5, 0.1), 1e-4, 1.0)])
 
 
 def test_the_table_knows_the_model() -> None:
     """Layers, neurons and parameters are the configuration's own, not those of the three layers that are traced."""
-    table = StepTable(make_config("distilbert", layers=5, hidden=16, neurons=40), 3, 2)
+    table = StepTable(make_config("distilbert", layers=5, hidden=16, neurons=40), Head(outputs=3), 2)
     assert (table.layers, table.width) == (5, 40)
     full = table.compose([FarConfig((0.0,) * 5, 1e-4, 1.0)])
     assert sum(trained_tensors(full, 0)) == table.parameters

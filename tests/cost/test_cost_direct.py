@@ -12,6 +12,7 @@ from farsearch.baselines import METHODS
 from farsearch.calibration.steps import apply_config
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.far.layout import ModelLayout
+from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import make_profile, step_peak_mib
@@ -26,7 +27,7 @@ LENGTHS = [9, 64, 40, 33, 17, 64, 12, 25, 31, 50]
 def pricer_of(family: str, **options: Any) -> tuple[Pricer, Any]:
     """A pricer of a model of four layers, and the model's configuration."""
     config = make_config(family, layers=4, hidden=64, neurons=256, vocabulary=1000)
-    return Pricer(config, 2, 8, 64, make_profile(), **options), config
+    return Pricer(config, Head(), 8, 64, make_profile(), **options), config
 
 
 def first_query(model: nn.Module, layout: ModelLayout) -> None:
@@ -47,7 +48,7 @@ def test_predicted_is_measured(family: str, pattern: str) -> None:
     assert prepare is not None
     pricer, config = pricer_of(family)
     cost = pricer.price_prepared(prepare, 1.0)
-    model, layout = build_model(config, 2)
+    model, layout = build_model(config, Head())
     prepare(model, layout)
     assert cost.tensor_peak_mib == pytest.approx(step_peak_mib(model, 8, 64, StepPlan()), rel=1e-4)
     assert cost.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)

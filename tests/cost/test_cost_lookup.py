@@ -14,6 +14,7 @@ from farsearch.cost.price import Pricer, Prices
 from farsearch.devices.rates import PRODUCTS, ProductRate, Rates, StreamRate
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import figure, make_profile, naive_peak_mib, naive_step_seconds, traced
 from tests.tiny import FAMILIES, make_config
@@ -88,7 +89,7 @@ def test_many_are_priced_as_naive_loops_do(family: str, name: str, board: str) -
     # 264 neurons are enough for the frozen ones to be padded
     model = make_config(family, layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
     configs = [random_config(shuffler) for _ in range(12)]
-    prices = Pricer(model, 2, BATCH, LENGTH, profile, lengths=LENGTHS, seed=5).price_many(configs, plan)
+    prices = Pricer(model, Head(), BATCH, LENGTH, profile, lengths=LENGTHS, seed=5).price_many(configs, plan)
     rows = plan.micro_batch_size or BATCH
     chunk = None if plan.feed_forward == "modules" else min(rows, rows_at_once((rows, LENGTH, 0)))
     # at once, the counts of steps are one operation; the account has the bytes of one count
@@ -126,7 +127,7 @@ def test_many_are_priced_as_one_alone(name: str, prime_on_device: bool) -> None:
 
     def pricer(**bounds: float) -> Pricer:
         return Pricer(
-            model, 2, BATCH, LENGTH, BOARDS["blocks"], lengths=LENGTHS, tables=tables, prime_on_device=prime_on_device,
+            model, Head(), BATCH, LENGTH, BOARDS["blocks"], lengths=LENGTHS, tables=tables, prime_on_device=prime_on_device,
             **bounds,
         )  # fmt: skip
 
@@ -153,7 +154,7 @@ def test_many_lengths_of_a_phase() -> None:
     """More than are kept at a time: each is priced for its own batches, and again when it has been forgotten."""
     model = make_config("bert", layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
     configs = [FarConfig((0.5, 0.0, 1.0), 1e-4, 0.5 + 0.4 * i) for i in range(30)]
-    pricer = Pricer(model, 2, BATCH, LENGTH, make_profile(), lengths=LENGTHS)
+    pricer = Pricer(model, Head(), BATCH, LENGTH, make_profile(), lengths=LENGTHS)
     many = pricer.price_many(configs).wall_time_s
     assert (np.diff(many) >= 0).all()
     assert many.tolist() == pytest.approx([pricer.price(config).wall_time_s for config in configs], rel=1e-12)

@@ -16,6 +16,7 @@ from farsearch.cost.table import StepTable
 from farsearch.devices.registry import load_profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.selection import learner_counts
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import Traced, figure, make_profile, naive_peak_mib, naive_step_seconds, traced
 from tests.tiny import make_config
@@ -40,7 +41,7 @@ SIX: dict[int, StepTable] = {}
 def pricer(max_length: int = 48, **settings: Any) -> Pricer:
     """A pricer of batches of 8."""
     defaults = {"profile": make_profile(), "lengths": LENGTHS, "seed": 3, "tables": TABLES}
-    return Pricer(MODEL, 2, BATCH, max_length, **{**defaults, **settings})
+    return Pricer(MODEL, Head(), BATCH, max_length, **{**defaults, **settings})
 
 
 def board(**figures: Any) -> Pricer:
@@ -167,7 +168,7 @@ def test_freezing_more_never_costs_more(one: Any, other: Any, plan: StepPlan) ->
 def test_freezing_more_everywhere_needs_less(shares: tuple[float, float], plan: StepPlan) -> None:
     """Six layers, frozen evenly: what they all save outweighs what passes in one."""
     model = make_config("bert", layers=6, hidden=32, neurons=128, vocabulary=400)
-    deep = Pricer(model, 2, BATCH, 48, make_profile(), lengths=LENGTHS, tables=SIX)
+    deep = Pricer(model, Head(), BATCH, 48, make_profile(), lengths=LENGTHS, tables=SIX)
     low, high = (deep.price(FarConfig((share,) * 6, 1e-4, 1.0), plan) for share in sorted(shares))
     assert high.tensor_peak_mib <= low.tensor_peak_mib
     no_slower(high, low)

@@ -11,6 +11,7 @@ import torch
 
 from farsearch.calibration.steps import allocated_peak, apply_config
 from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.models.heads import Head
 from farsearch.models.load import ModelSource, build_model, load_config
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import make_profile, step_peak_mib
@@ -43,7 +44,7 @@ def make_pricer(model: str, batch_size: int, length: int) -> tuple[Pricer, Any]:
         model_config = make_config(model, layers=4, hidden=64, neurons=256, vocabulary=1000)
     else:
         model_config = load_config(ModelSource(model, model), with_known=True)
-    return Pricer(model_config, 2, batch_size, length, make_profile()), model_config
+    return Pricer(model_config, Head(), batch_size, length, make_profile()), model_config
 
 
 def predicted_and_measured(
@@ -51,7 +52,7 @@ def predicted_and_measured(
 ) -> tuple[float, float]:
     """Peaks of all tensors in MiB."""
     pricer, model_config = make_pricer(model, batch_size, length)
-    network, layout = build_model(model_config, 2)
+    network, layout = build_model(model_config, Head())
     measured = step_peak_mib(apply_config(network, layout, config, plan), batch_size, length, plan)
     return pricer.price(config, plan).tensor_peak_mib, measured
 

@@ -19,6 +19,7 @@ from farsearch.cost.table import EVENT_KINDS, StepTable
 from farsearch.cost.trace import meta_tensors, trace_call
 from farsearch.errors import BadInput, ProfileError
 from farsearch.far.dropout import SeededDropout, dropped
+from farsearch.models.heads import Head
 from farsearch.models.load import ModelSource, load_config
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import figure, make_profile, step_peak_mib, traced
@@ -54,8 +55,8 @@ def test_predicted_is_measured(family: str, case: str) -> None:
     """
     attention, config, rows, length, plan = CASES[case]
     settings = make_config(family, layers=4, hidden=64, neurons=256, vocabulary=1000)
-    cost = Pricer(settings, 2, rows, length, make_profile(attention=attention)).price(config, plan)  # type: ignore[arg-type]
-    model, layout = build_ordinary(settings, 2, Software(attention))  # type: ignore[arg-type]
+    cost = Pricer(settings, Head(), rows, length, make_profile(attention=attention)).price(config, plan)  # type: ignore[arg-type]
+    model, layout = build_ordinary(settings, Head(), Software(attention))  # type: ignore[arg-type]
     measured = step_peak_mib(apply_config(model, layout, config, plan), rows, length, plan)
     assert cost.tensor_peak_mib == pytest.approx(measured, rel=1e-3)
 
@@ -81,7 +82,7 @@ def test_foreach_holds_a_copy_of_all_matrices() -> None:
 
     Nothing but the optimizer's moment can differ.
     """
-    pricer = Pricer(make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000), 2, 1, 8, make_profile())
+    pricer = Pricer(make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000), Head(), 1, 8, make_profile())
     loop, foreach = (pricer.price(FULL, plan) for plan in (StepPlan(), FOREACH))
     step = pricer.table(FOREACH).compose([FULL])
     groups = [step.tensors[i] for i in step.tensors_of[:, 0]]
@@ -97,7 +98,7 @@ def test_ordinary_modules_are_stepped_as_the_device_does_unasked() -> None:
     profile = make_profile(foreach=True)
     assert ordinary_plan(profile) == FOREACH
     assert ordinary_plan(make_profile()) == StepPlan()
-    pricer = Pricer(settings, 2, 1, 8, profile)
+    pricer = Pricer(settings, Head(), 1, 8, profile)
     assert pricer.price(FULL) == pricer.price(FULL, FOREACH) != pricer.price(FULL, StepPlan())
     prepared = pricer.price_prepared(lambda _model, _layout: None, 1.0)
     assert prepared.tensor_peak_mib == pytest.approx(pricer.price(FULL).tensor_peak_mib)
@@ -182,7 +183,7 @@ def test_a_step_with_fused_attention_keeps_as_much_less(family: str) -> None:
 def kept_mib(software: Software) -> float:
     """What DistilBERT keeps for the backward pass, batch 16, length 128, in MiB."""
     config = load_config(ModelSource("distilbert-base-uncased", "distilbert-base-uncased"), with_known=True)
-    step = StepTable(config, 2, 16, software=software).compose([full_fine_tuning(6)])
+    step = StepTable(config, Head(), 16, software=software).compose([full_fine_tuning(6)])
     kept = [EVENT_KINDS.index(kind) for kind in ("saved", "mask")]
     forward = [step.parts[i] for i in step.part_of[:8, 0]]
     events = ((part.sizes(128, 0), part.event_kinds) for part in forward)
@@ -255,8 +256,8 @@ def test_devices_of_one_model_share_tables_but_not_across_software() -> None:
     tables: dict[Any, StepTable] = {}
     for profile in profiles:
         for each in (None, plan):
-            shared = Pricer(settings, 2, 8, 64, profile, tables=tables).price(FULL, each)
-            assert shared == Pricer(settings, 2, 8, 64, profile).price(FULL, each)
+            shared = Pricer(settings, Head(), 8, 64, profile, tables=tables).price(FULL, each)
+            assert shared == Pricer(settings, Head(), 8, 64, profile).price(FULL, each)
     assert len(tables) == 4
 
 

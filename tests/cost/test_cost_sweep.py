@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from farsearch.cost.account import device_plans
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.cost.sweep import Sweep, pareto, price_space, thin
+from farsearch.models.heads import Head
 from farsearch.records import FarConfig
 from tests.cost.reference import figure, make_profile
 from tests.tiny import make_config
@@ -27,7 +28,7 @@ CONFIGS = [
 @pytest.fixture(scope="module")
 def pricer() -> Pricer:
     """Of a model of two layers."""
-    return Pricer(make_config("bert", neurons=128, vocabulary=400), 2, 8, 32, make_profile(), tables={})
+    return Pricer(make_config("bert", neurons=128, vocabulary=400), Head(), 8, 32, make_profile(), tables={})
 
 
 @pytest.fixture(scope="module")

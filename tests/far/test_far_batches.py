@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.far.batches import collate, epoch_batches, phase_batches, steps_in
+from farsearch.far.batches import epoch_batches, phase_batches, steps_in
 
 row_lengths = st.lists(st.integers(1, 128), min_size=1, max_size=300)
 batch_sizes = st.integers(1, 32)
@@ -69,11 +69,3 @@ def test_steps() -> None:
     assert steps_in(1000, 10, 0.03) == 3
     assert steps_in(100, 16, 0.001) == 1
     assert steps_in(100, 16, 0) == 0
-
-
-def test_collate_pads_on_the_right() -> None:
-    """Rows are filled up to the longest with the padding's id, which the mask leaves out."""
-    ids, mask = collate([[7, 8, 9], [5], [1, 2]], pad_id=4)
-    assert torch.equal(ids, torch.tensor([[7, 8, 9], [5, 4, 4], [1, 2, 4]]))
-    assert torch.equal(mask, torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0]]))
-    assert ids.dtype == mask.dtype == torch.long

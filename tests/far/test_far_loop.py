@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from farsearch.far.batches import collate, phase_batches
+from farsearch.far.batches import phase_batches
+from farsearch.far.features import Features, batch_of
 from farsearch.far.loop import constant_rate, linear_rate, predict, train, train_step
 from farsearch.far.optimizer import make_optimizer
 from farsearch.far.surgery import apply_far
@@ -19,8 +20,9 @@ from tests.tiny import FAMILIES, make_model
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
-ROWS = [[random.Random(i).randrange(5, 300) for _ in range(3 + i % 11)] for i in range(30)]
+IDS = [[random.Random(i).randrange(5, 300) for _ in range(3 + i % 11)] for i in range(30)]
 LABELS = [i % 2 for i in range(30)]
+ROWS = Features(IDS, LABELS)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -71,8 +73,7 @@ def test_sgd_keeps_no_state() -> None:
     """Plain gradient descent has neither momentum nor any other tensor."""
     model, _ = make_model("bert")
     optimizer = make_optimizer("sgd", model)
-    ids, mask = collate(ROWS[:4], 0)
-    train_step(model, optimizer, ids, mask, torch.tensor(LABELS[:4]))
+    train_step(model, optimizer, batch_of(ROWS.take(range(4)), 0))
     assert all(value is None for state in optimizer.state.values() for value in state.values())
 
 
@@ -91,13 +92,12 @@ def test_micro_batches_give_the_gradients_of_the_whole(family: str, micro: int) 
     """
     model, layout = make_model(family, dropout=0.0)
     apply_far(model.double(), layout, [range(20), None])
-    ids, mask = collate(ROWS[:7], 0)
-    labels = torch.tensor(LABELS[:7])
+    batch = batch_of(ROWS.take(range(7)), 0)
     results = []
     for size in (None, micro):
         twin = copy.deepcopy(model).train()
         optimizer = torch.optim.SGD(twin.parameters(), lr=1.0)
-        loss = train_step(twin, optimizer, ids, mask, labels, size)
+        loss = train_step(twin, optimizer, batch, size)
         results.append((loss, weights(twin)))
     (whole_loss, whole), (parts_loss, parts) = results
     torch.testing.assert_close(parts_loss, whole_loss, atol=1e-12, rtol=0)
@@ -110,8 +110,7 @@ def test_no_gradient_outlives_a_step() -> None:
     """Gradients are dropped, so that none is held while the next activations grow."""
     model, layout = make_model("bert")
     apply_far(model, layout, [range(20), None])
-    ids, mask = collate(ROWS[:4], 0)
-    loss = train_step(model, make_optimizer("adamw", model), ids, mask, torch.tensor(LABELS[:4]), 2)
+    loss = train_step(model, make_optimizer("adamw", model), batch_of(ROWS.take(range(4)), 0), 2)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not loss.requires_grad
     assert loss.dim() == 0
@@ -121,7 +120,7 @@ def run(model: nn.Module, batches: list[list[int]], first: int, optimizer: torch
     """Train and return the losses."""
     losses: list[float] = []
     train(
-        model, ROWS, LABELS, batches, optimizer, constant_rate(1e-3, 2), 0, 5,
+        model, ROWS, batches, optimizer, constant_rate(1e-3, 2), 0, 5,
         on_step=lambda step, loss: losses.append(loss), first_step=first,
     )  # fmt: skip
     return losses
@@ -131,7 +130,7 @@ def test_a_phase_can_be_continued() -> None:
     """Six steps in one go, or four and two with ``first_step``: the same losses and weights, bit by bit."""
     model, _ = make_model("bert")
     twin = copy.deepcopy(model)
-    batches = phase_batches([len(row) for row in ROWS], 4, 0.75, 0)
+    batches = phase_batches(ROWS.lengths, 4, 0.75, 0)
     whole = run(model, batches, 0, make_optimizer("adamw", model))
     optimizer = make_optimizer("adamw", twin)
     parts = run(twin, batches[:4], 0, optimizer) + run(twin, batches[4:], 4, optimizer)
@@ -144,11 +143,11 @@ def test_training_learns() -> None:
     """The loss falls when rows are told apart by one token."""
     model, layout = make_model("distilbert")
     apply_far(model, layout, [range(6), range(6)])
-    rows = [[2, 10 + label, *row[:4], 3] for row, label in zip(ROWS, LABELS, strict=True)]
+    rows = Features([[2, 10 + label, *row[:4], 3] for row, label in zip(IDS, LABELS, strict=True)], LABELS)
     losses: list[float] = []
-    batches = phase_batches([len(row) for row in rows], 10, 20.0, 0)
+    batches = phase_batches(rows.lengths, 10, 20.0, 0)
     train(
-        model, rows, LABELS, batches, make_optimizer("adamw", model), linear_rate(5e-3, len(batches)), 0, 0,
+        model, rows, batches, make_optimizer("adamw", model), linear_rate(5e-3, len(batches)), 0, 0,
         on_step=lambda step, loss: losses.append(loss),
     )  # fmt: skip
     assert losses[-1] < 0.1 < 0.5 < losses[0]
@@ -168,7 +167,7 @@ def test_a_loss_that_is_not_finite_ends_training() -> None:
 
     with pytest.raises(FloatingPointError, match="the loss of step 2 is"):
         train(
-            model, ROWS, LABELS, [[0, 1], [2, 3], [4, 5], [6, 7]], make_optimizer("sgd", model), constant_rate(1e-3, 0),
+            model, ROWS, [[0, 1], [2, 3], [4, 5], [6, 7]], make_optimizer("sgd", model), constant_rate(1e-3, 0),
             0, 0, on_step=poison,
         )  # fmt: skip
     assert told == [0, 1]
@@ -186,7 +185,7 @@ def test_training_stops_where_it_is_told() -> None:
 
     model, _ = make_model("bert")
     with pytest.raises(Enough):
-        train(model, ROWS, LABELS, [[0], [1], [2]], make_optimizer("sgd", model), constant_rate(1e-3, 0), 0, 0,
+        train(model, ROWS, [[0], [1], [2]], make_optimizer("sgd", model), constant_rate(1e-3, 0), 0, 0,
               on_step=stop)  # fmt: skip
 
 
@@ -198,10 +197,10 @@ def test_prediction_does_not_depend_on_order_or_batch(family: str) -> None:
     assert logits.shape == (30, 2)
     order = list(range(30))
     random.Random(1).shuffle(order)
-    torch.testing.assert_close(predict(model, [ROWS[i] for i in order], 0), logits[order], atol=1e-6, rtol=0)
+    torch.testing.assert_close(predict(model, ROWS.take(order), 0), logits[order], atol=1e-6, rtol=0)
     for size in (1, 7):
         torch.testing.assert_close(predict(model, ROWS, 0, size), logits, atol=1e-6, rtol=0)
-    alone = torch.cat([model(input_ids=torch.tensor([row])).logits for row in ROWS])
+    alone = torch.cat([model(input_ids=torch.tensor([row])).logits for row in IDS])
     torch.testing.assert_close(alone, logits, atol=1e-6, rtol=0)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from farsearch.calibration.steps import allocated_peak
-from farsearch.far.layout import LayerLayout, ModelLayout
+from farsearch.far.layout import FeedForwardLayout, LayerLayout, ModelLayout
 from farsearch.far.surgery import reconfigure
 from tests.far.saved import saved_bytes
 
@@ -33,7 +33,8 @@ class Block(nn.Module):
         return y
 
 
-LAYOUT = ModelLayout("block", (LayerLayout("block", (), "block.up", "block.activation", "block.down"),))
+BLOCK = FeedForwardLayout("block.up", "block.activation", "block.down")
+LAYOUT = ModelLayout("block", (LayerLayout("block", (), (BLOCK,)),))
 
 
 def saved_by_block(learners: int | None, live: bool = True) -> int:

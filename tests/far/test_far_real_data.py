@@ -21,6 +21,7 @@ from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import predict
 from farsearch.far.selection import random_learners
 from farsearch.far.surgery import width_of
+from farsearch.models.heads import Head
 from farsearch.models.load import load_model, load_tokenizer, resolve_model
 from farsearch.records import FarConfig, StepPlan
 from farsearch.tasks.encode import Encoded, encode
@@ -62,11 +63,11 @@ class Bench:
                 module.p = 0.0
         learners = [random_learners(width, round(R * width), i) for i in range(len(self.layout.layers))]
         far_phase(model, self.layout, list(learners), CONFIG, plan, self.train, 16, 0, seed=0)
-        return predict(model, self.dev.input_ids, 0)
+        return predict(model, self.dev.features, 0)
 
     def accuracy(self, logits: Tensor) -> float:
         """Share of the development set that is right."""
-        return float((logits.argmax(1) == torch.tensor(self.dev.labels)).float().mean())
+        return float((logits.argmax(1) == torch.tensor(self.dev.answers)).float().mean())
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def bench() -> Bench:
     data, source = load_task("sst2", folder), resolve_model("minilm")
     split, tokenizer = split_examples(data.train, 512, seed=0), load_tokenizer(source)
     rows = (encode(tokenizer, examples, 64) for examples in (data.train.take(split.train), data.dev))
-    return Bench(*load_model(source, data.spec.labels, 0), *rows)
+    return Bench(*load_model(source, Head(), data.spec.labels, 0), *rows)
 
 
 @pytest.fixture(scope="module")

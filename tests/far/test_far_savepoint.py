@@ -12,6 +12,7 @@ from farsearch.far.board.phase import Course, Interrupted, is_out_of_memory, tra
 from farsearch.far.layout import ModelLayout
 from farsearch.far.safetensors import load, save
 from farsearch.far.surgery import apply_far
+from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.records import StepPlan
 from tests.tiny import make_config
@@ -31,7 +32,7 @@ plans = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def make_model() -> tuple[nn.Module, ModelLayout]:
     """A tiny model ready for its phase, the same each time."""
     torch.manual_seed(0)
-    model, layout = build_model(make_config("bert", neurons=16, dropout=0.1), 2)
+    model, layout = build_model(make_config("bert", neurons=16, dropout=0.1), Head())
     return apply_far(model, layout, [[1, 5], []]), layout
 
 

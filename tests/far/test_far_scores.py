@@ -1,21 +1,123 @@
-"""The board's metrics are the tasks'."""
+"""The board's metrics are the tasks', entities are seqeval's and answers are matched as SQuAD does."""
 
 from __future__ import annotations
+
+import random
+import warnings
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from seqeval.metrics.sequence_labeling import get_entities
 
-from farsearch.far.board.scores import score
+from farsearch.far.board.entities import count_entities, entities
+from farsearch.far.board.scores import METRICS, evidence, score
+from farsearch.far.board.spans import match_answers, normalized
+from farsearch.far.board.task import KINDS
 from farsearch.tasks import metrics
+from tests.tasks.metric_cases import REFERENCES, TAGS, rows, squad_row
 
-PAIRS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
+
+def test_every_kind_has_a_metric() -> None:
+    """And every metric is for one kind, has its value among its parts or means them."""
+    assert {kind for rule in METRICS.values() for kind in rule.kinds} == set(KINDS)
+    assert all(len(rule.kinds) == 1 and rule.value in (*rule.parts, "mean") for rule in METRICS.values())
+    assert METRICS.keys() == REFERENCES.keys()
 
 
-@pytest.mark.parametrize("name", ["accuracy", "matthews_correlation"])
-@given(pairs=PAIRS)
-def test_a_board_scores_as_the_search_does(name: str, pairs: list[tuple[int, int]]) -> None:
-    """Also where all predictions, or all rows, are of one class; scikit-learn computes the other side."""
-    predictions, labels = ([pair[i] for pair in pairs] for i in (0, 1))
-    expected = metrics.score(name, predictions, labels).value
-    assert score(name, predictions, labels) == pytest.approx(expected, abs=1e-12)
+@pytest.mark.parametrize("name", REFERENCES)
+@given(data=st.data())
+def test_a_board_scores_as_the_search_does(name: str, data: st.DataObject) -> None:
+    """Also where all predictions, or all rows, are of one class; scikit-learn and scipy compute the other side."""
+    said, _, true = zip(*data.draw(rows(REFERENCES[name][0], most=30)), strict=True)
+    expected = metrics.score(name, said, true, TAGS)
+    found = score(name, evidence(name, said, true, TAGS))
+    assert found.value == pytest.approx(expected.value, abs=1e-9)
+    assert found.parts == pytest.approx(dict(expected.parts), abs=1e-9)
+
+
+def test_what_a_board_can_not_score() -> None:
+    """No rows, lengths that differ, tags that are not one for each word, an unknown metric."""
+    with pytest.raises(ValueError, match="there are no rows"):
+        score("accuracy", [])
+    with pytest.raises(ValueError, match="1 predictions for 2 answers"):
+        evidence("accuracy", [1], [1, 0])
+    with pytest.raises(ValueError, match="1 predicted tags for 2 words"):
+        evidence("entity_f1", [(0,)], [(0, 1)], ("O", "B-X"))
+    with pytest.raises(KeyError):
+        score("bleu", [(1.0, 1.0)])
+
+
+@given(st.lists(st.sampled_from([*TAGS, ".", "I-PER-x", "S", "E", "E-LOC", "I-", "ORG", "B-O"]), max_size=12))
+def test_entities_are_those_of_seqeval(tags: list[str]) -> None:
+    """Of well-formed and malformed rows, in any scheme and in none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = get_entities(tags)
+    assert entities(tags) == set(expected)
+    assert len(expected) == len(set(expected))
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ("B-PER I-PER O B-LOC", {("PER", 0, 1), ("LOC", 3, 3)}),
+        ("I-PER I-PER O I-LOC", {("PER", 0, 1), ("LOC", 3, 3)}),
+        ("I-PER B-PER I-LOC", {("PER", 0, 0), ("PER", 1, 1), ("LOC", 2, 2)}),
+        ("S-PER B-LOC I-LOC E-LOC", {("PER", 0, 0), ("LOC", 1, 3)}),
+        ("B-NEW-YORK I-NEW-YORK", {("NEW-YORK", 0, 1)}),
+        ("O O", set()),
+        ("", set()),
+    ],
+)
+def test_entities_by_hand(tags: str, found: set[tuple[str, int, int]]) -> None:
+    """IOB2, IOB1, adjacent ones, IOBES, a name with a dash, none."""
+    assert entities(tags.split()) == found
+
+
+def test_an_entity_is_right_with_type_and_words() -> None:
+    """One of another type or of other words counts among the predicted, not among the right."""
+    true = "B-PER I-PER O B-LOC O B-LOC".split()
+    assert count_entities("B-PER I-PER O B-PER O B-LOC".split(), true) == (2, 3, 3)
+    assert count_entities("B-PER O O B-LOC I-LOC O".split(), true) == (0, 2, 3)
+
+
+@given(rows("question-answering", most=6))
+def test_answers_are_matched_by_the_definition(found: list[tuple[str, str, tuple[tuple[str, int], ...]]]) -> None:
+    """Precision and recall over the words that both have, the best over the answers, none where there is none."""
+    for said, _, golds in found:
+        assert match_answers(said, [text for text, _ in golds]) == pytest.approx(squad_row(said, golds))
+
+
+@pytest.mark.parametrize(
+    ("said", "answers", "exact", "f1"),
+    [
+        ("The Eiffel Tower!", ["eiffel tower"], 1, 1),
+        ("tower in Paris", ["the Eiffel Tower in Paris", "Paris"], 0, 6 / 7),
+        ("cat cat dog", ["cat dog dog"], 0, 2 / 3),
+        ("1,000", ["1000"], 1, 1),
+        ("Theatre", ["re"], 0, 0),
+        ("", [], 1, 1),
+        ("Paris", [], 0, 0),
+        ("", ["Paris"], 0, 0),
+        ("the", ["a"], 1, 1),
+        ("the", ["a", "Paris"], 0, 0),
+        ("rain", ["snow", "rain."], 1, 1),
+    ],
+)
+def test_answers_by_hand(said: str, answers: list[str], exact: float, f1: float) -> None:
+    """Case, punctuation, articles, repeated words, questions without an answer, the best of several."""
+    assert match_answers(said, answers) == pytest.approx((exact, f1))
+
+
+def test_what_is_left_of_a_text() -> None:
+    """Articles are whole words, other white space is a space, punctuation that is not ASCII's stays."""
+    assert normalized("  An apple\u00a0a day -- the\tTheory!  “Ä” ") == "apple day theory “ä”"
+
+
+def test_ranks_of_many_equal_values() -> None:
+    """Spearman's correlation of a shuffled grid of ties is that of the tasks."""
+    draw = random.Random(0)
+    said, true = ([float(draw.randrange(4)) for _ in range(500)] for _ in range(2))
+    expected = metrics.score("spearman", said, true).value
+    assert score("spearman", evidence("spearman", said, true)).value == pytest.approx(expected, abs=1e-12)

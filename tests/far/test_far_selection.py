@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.far.layout import LayerLayout, ModelLayout
+from farsearch.far.layout import FeedForwardLayout, LayerLayout, ModelLayout
 from farsearch.far.selection import (
     learner_count,
     learner_counts,
@@ -46,7 +46,7 @@ def test_counts_name_untouched_layers() -> None:
 def _layout(layers: int) -> ModelLayout:
     return ModelLayout(
         "embeddings",
-        tuple(LayerLayout(f"l{i}", (), f"l{i}.up", f"l{i}.activation", f"l{i}.down") for i in range(layers)),
+        tuple(LayerLayout(f"l{i}", (), (FeedForwardLayout(f"l{i}.up", f"l{i}.activation", f"l{i}.down"),)) for i in range(layers)),
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from farsearch.far.ffn import SplitFeedForward
-from farsearch.far.layout import LayerLayout, ModelLayout, get_module
+from farsearch.far.layout import FeedForwardLayout, LayerLayout, ModelLayout, get_module
 from farsearch.far.loop import train_step
 from farsearch.far.optimizer import make_optimizer
 from farsearch.far.selection import learner_counts
@@ -117,20 +117,20 @@ def test_gradients_are_slices_of_plain_autograd(family: str, learners: list[list
     reconfigure(model, layout, learners)(**batch()).loss.backward()
     gradients = {name: p.grad for name, p in model.named_parameters()}
     expected = dict(plain)
-    for layer, chosen in zip(layout.layers, learners, strict=True):
+    for block, chosen in zip(layout.blocks, learners, strict=True):
         if chosen is None:
             continue
         index = torch.tensor(sorted(chosen), dtype=torch.long)
-        expected[f"{layer.down}.learner_up"] = expected.pop(f"{layer.up}.weight")[index]
-        expected[f"{layer.down}.learner_bias"] = expected.pop(f"{layer.up}.bias")[index]
-        expected[f"{layer.down}.learner_down"] = expected.pop(f"{layer.down}.weight")[:, index]
-        del expected[f"{layer.down}.bias"]
+        expected[f"{block.down}.learner_up"] = expected.pop(f"{block.up}.weight")[index]
+        expected[f"{block.down}.learner_bias"] = expected.pop(f"{block.up}.bias")[index]
+        expected[f"{block.down}.learner_down"] = expected.pop(f"{block.down}.weight")[:, index]
+        del expected[f"{block.down}.bias"]
         for name in ("frozen_up", "frozen_bias", "frozen_down", "bias"):
-            assert gradients.pop(f"{layer.down}.{name}") is None
+            assert gradients.pop(f"{block.down}.{name}") is None
         if not chosen:
             for name in ("learner_up", "learner_bias", "learner_down"):
-                assert gradients.pop(f"{layer.down}.{name}") is None
-                del expected[f"{layer.down}.{name}"]
+                assert gradients.pop(f"{block.down}.{name}") is None
+                del expected[f"{block.down}.{name}"]
     assert set(gradients) == set(expected)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-12, rtol=1e-9, msg=name)
@@ -235,7 +235,7 @@ def test_all_layers_frozen_train_the_head(family: str) -> None:
 def test_wrong_selections_are_refused() -> None:
     """One entry a layer, and indices inside the block: negative ones do not count from the end."""
     model, layout = fresh("bert")
-    with pytest.raises(ValueError, match="1 selections for 2 layers"):
+    with pytest.raises(ValueError, match="1 selections for 2 feed-forward blocks"):
         reconfigure(model, layout, [None])
     for wrong in ([WIDTH], [-1, 3]):
         with pytest.raises(ValueError, match="outside 0 to 63"):
@@ -260,7 +260,8 @@ def test_activation_may_be_a_function() -> None:
     """A function is put aside and put back like a module."""
     model = _Plain()
     holder = nn.ModuleDict({"layer": model})
-    layout = ModelLayout("layer", (LayerLayout("layer", (), "layer.up", "layer.activation", "layer.down"),))
+    block = FeedForwardLayout("layer.up", "layer.activation", "layer.down")
+    layout = ModelLayout("layer", (LayerLayout("layer", (), (block,)),))
     x = torch.randn(2, 4)
     before = model(x)
     reconfigure(holder, layout, [[1, 5]])

@@ -16,6 +16,7 @@ import transformers
 from farsearch.errors import BadInput, FarsearchError, MissingResource
 from farsearch.far.layout import get_module
 from farsearch.models.families import FAMILIES, layout_of
+from farsearch.models.heads import Head
 from farsearch.models.load import (
     ModelSource,
     build_model,
@@ -39,13 +40,14 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 def test_load_model(folder: Path) -> None:
     """Pre-trained weights in float32, a head for the labels, and a layout that finds every part of every layer."""
-    model, layout = load_model(resolve_model(str(folder)), LABELS, seed=0)
+    model, layout = load_model(resolve_model(str(folder)), Head(), LABELS, seed=0)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.config.id2label == {0: "negative", 1: "positive"}
     assert len(layout.layers) == 2
     for layer in layout.layers:
-        assert get_module(model, layer.up).weight.shape == (64, 32)
-        assert get_module(model, layer.down).weight.shape == (32, 64)
+        (block,) = layer.blocks
+        assert get_module(model, block.up).weight.shape == (64, 32)
+        assert get_module(model, block.down).weight.shape == (32, 64)
         assert len([get_module(model, path).weight for path in layer.attention]) == 4
     assert get_module(model, layout.embeddings).word_embeddings.weight.shape[1] == 32
     logits = model(input_ids=torch.tensor([[2, 9, 3]])).logits
@@ -55,10 +57,10 @@ def test_load_model(folder: Path) -> None:
 def test_the_head_is_drawn_by_the_seed(folder: Path) -> None:
     """The same seed gives the same model whatever was drawn before; another one changes the new head alone."""
     source = resolve_model(str(folder))
-    first = load_model(source, LABELS, seed=3)[0].state_dict()
+    first = load_model(source, Head(), LABELS, seed=3)[0].state_dict()
     torch.rand(17)
-    again = load_model(source, LABELS, seed=3)[0].state_dict()
-    other = load_model(source, LABELS, seed=4)[0].state_dict()
+    again = load_model(source, Head(), LABELS, seed=3)[0].state_dict()
+    other = load_model(source, Head(), LABELS, seed=4)[0].state_dict()
     assert [name for name in first if not torch.equal(first[name], again[name])] == []
     changed = {name.split(".")[0] for name in first if not torch.equal(first[name], other[name])}
     assert changed
@@ -146,7 +148,7 @@ def test_build_model_leaves_the_configuration_alone() -> None:
     """The caller's configuration keeps its number of classes."""
     config = make_config("bert")
     before = config.to_dict()
-    model, _ = build_model(config, 5)
+    model, _ = build_model(config, Head(outputs=5))
     assert model.get_parameter("classifier.weight").shape == (5, 32)
     assert config.to_dict() == before
 
@@ -167,7 +169,7 @@ def _other_shape(folder: Path) -> None:
 
 
 def _other_head(folder: Path) -> None:
-    load_model(resolve_model(str(folder)), ("a", "b", "c"), 0)[0].save_pretrained(folder)  # type: ignore[operator]
+    load_model(resolve_model(str(folder)), Head(outputs=3), ("a", "b", "c"), 0)[0].save_pretrained(folder)  # type: ignore[operator]
 
 
 def _family(name: str) -> Callable[[Path], None]:
@@ -212,7 +214,7 @@ def test_damaged_folders(
     source = resolve_model(str(folder))
     with pytest.raises(error, match=message) as caught:
         {
-            "model": lambda: load_model(source, LABELS, 0),
+            "model": lambda: load_model(source, Head(), LABELS, 0),
             "config": lambda: load_config(source),
             "tokenizer": lambda: load_tokenizer(source),
             "digest": source.digest,
@@ -223,7 +225,7 @@ def test_damaged_folders(
 def test_a_hub_model_without_network() -> None:
     """One line that says what is missing and what to do, at once: the tests run offline."""
     source = resolve_model("nosuch/model")
-    for load in (load_config, load_tokenizer, lambda source: load_model(source, LABELS, 0), ModelSource.digest):
+    for load in (load_config, load_tokenizer, lambda source: load_model(source, Head(), LABELS, 0), ModelSource.digest):
         with pytest.raises(MissingResource, match="HF_HUB_OFFLINE is set; pass --model FOLDER"):
             load(source)
 
@@ -231,10 +233,11 @@ def test_a_hub_model_without_network() -> None:
 def test_every_family_has_a_layout_for_its_own_model() -> None:
     """The paths of a family's layout are those of the model that transformers builds for it."""
     for family in FAMILIES:
-        model, layout = build_model(make_config(family, layers=3), 2)
+        model, layout = build_model(make_config(family, layers=3), Head())
         assert isinstance(model, transformers.PreTrainedModel)
         names = dict(model.named_modules())
         assert layout.embeddings in names
         assert len(layout.layers) == 3
         for layer in layout.layers:
-            assert {layer.path, *layer.attention, layer.up, layer.activation, layer.down} <= set(names)
+            (block,) = layer.blocks
+            assert {layer.path, *layer.attention, block.up, block.activation, block.down} <= set(names)

@@ -13,6 +13,7 @@ import pytest
 from farsearch.cost.price import shared_tables
 from farsearch.errors import BadInput, MissingResource
 from farsearch.jobs import Job, JobOptions, resolve_job
+from farsearch.models.heads import Head
 from farsearch.models.load import load_config
 from farsearch.records import FarConfig, Priming
 from farsearch.study.outlook import Outlook, outlook
@@ -146,9 +147,9 @@ def test_the_budget_is_that_of_the_objective(folder: Path, tiny_bert: Path) -> N
 def test_a_model_is_traced_once_a_process(folder: Path, tiny_bert: Path) -> None:
     """Jobs that differ in device and bounds share the look-up tables of their model; another model has its own."""
     jobs = [resolve(folder, tiny_bert, device=device) for device in ("jetson-nano", "raspberry-pi-4")]
-    first, second = (shared_tables(load_config(job.source), 2) for job in jobs)
+    first, second = (shared_tables(load_config(job.source), Head()) for job in jobs)
     assert first is second
-    assert shared_tables(load_config(jobs[0].source), 3) is not first
+    assert shared_tables(load_config(jobs[0].source), Head(outputs=3)) is not first
 
 
 def test_the_outlook_says_size_share_and_time(folder: Path, tiny_bert: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from farsearch.cost.plans import GOALS, Goal
 from farsearch.cost.price import Pricer, full_fine_tuning, shared_tables
 from farsearch.devices import load_profile
+from farsearch.models.heads import Head
 from farsearch.study.draws import draw_params
 from farsearch.study.pricing import price_params
 from farsearch.study.space import load_space
@@ -20,11 +21,11 @@ def test_proposals_are_priced_as_trials_are(goal: Goal) -> None:
     space, profile = load_space("wide"), load_profile("jetson-nano")
     params = draw_params(space.distributions(2), 60, np.random.default_rng(0))
     config = make_config("distilbert")
-    tables = shared_tables(config, 2)
-    plain = Pricer(config, 2, 8, 16, profile, tables=tables)
+    tables = shared_tables(config, Head())
+    plain = Pricer(config, Head(), 8, 16, profile, tables=tables)
     times = [plain.best(space.config(each, 2), goal)[1].wall_time_s for each in params]
     # half of them are too slow, in some plans or in all
-    pricer = Pricer(config, 2, 8, 16, profile, max_time_s=float(np.median(times)), tables=tables)
+    pricer = Pricer(config, Head(), 8, 16, profile, max_time_s=float(np.median(times)), tables=tables)
     found = price_params(pricer, space, 2, goal)(params)
     costs = [pricer.best(space.config(each, 2), goal)[1] for each in params]
     assert found.memory_mib == pytest.approx([cost.peak_memory_mib for cost in costs])

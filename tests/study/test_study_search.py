@@ -22,6 +22,7 @@ from farsearch.errors import MissingResource, NoFeasibleTrial
 from farsearch.far.surgery import trainable_count
 from farsearch.files import load_tensors, save_tensors, write_json
 from farsearch.jobs import Job, rejoin_job
+from farsearch.models.heads import Head
 from farsearch.models.load import load_config
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 from farsearch.study.liveness import Worker
@@ -162,10 +163,10 @@ def test_the_front_keeps_its_tensors(bed: Bed, tmp_path: Path) -> None:
     search = bed.search(tmp_path)
     snapshot = search.run(3)
     for trial in snapshot.front:
-        saved = load_trial(search.folder, trial.number, search.layers)
+        saved = load_trial(search.folder, trial.number)
         assert sum(value.numel() for value in saved.trained.values()) == trial.trainable
-        assert saved.logits["dev"].shape == (len(bed.bench.dev_rows), 2)
-        accuracy = (saved.logits["dev"].argmax(1) == torch.tensor(bed.bench.dev_rows.labels)).double().mean()
+        assert saved.logits["dev"].shape == (len(bed.bench.dev_rows.answers), 2)
+        accuracy = (saved.logits["dev"].argmax(1) == torch.tensor(bed.bench.dev_rows.answers)).double().mean()
         assert float(accuracy) == pytest.approx(trial.dev_metric)
 
 
@@ -191,7 +192,7 @@ def test_trials_far_off_the_front_lose_their_tensors(tmp_path: Path) -> None:
     assert {int(path.stem) for path in tmp_path.glob("primings/*")} == kept
     assert {int(path.parent.name) for path in tmp_path.glob("trials/*/logits.safetensors")} >= told
     with pytest.raises(MissingResource, match=r"tensors of trial 1 are gone: .*see farsearch pareto"):
-        load_trial(tmp_path, 1, 1)
+        load_trial(tmp_path, 1)
 
 
 def test_primings_of_kept_trials_outlive_the_cache(bed: Bed, tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_primings_of_kept_trials_outlive_the_cache(bed: Bed, tmp_path: Path) -> 
         path.unlink()
     bed.bench.primings._latest = None
     number = snapshot.front[0].number
-    saved = load_trial(search.folder, number, search.layers)
+    saved = load_trial(search.folder, number)
     assert saved.primed is not None
     assert set(saved.primed) == set(bed.bench.pretrained)
     kept = {path.parent for path in search.folder.glob("trials/*/trained.safetensors")}
@@ -438,7 +439,7 @@ def test_a_device_that_is_too_small_is_answered_with_a_batch(bed: Bed) -> None:
     """Where only a smaller step fits the device, its batch size is named, and a batch of that size fits."""
     config = FarConfig((1.0, 1.0), 1e-4, 1.0, frozen_bottom_layers=1)
     lengths = bed.bench.train_rows.lengths
-    quarter = Pricer(load_config(bed.job.source), 2, 4, 16, bed.job.profile, lengths=lengths)
+    quarter = Pricer(load_config(bed.job.source), Head(), 4, 16, bed.job.profile, lengths=lengths)
     needs, less = (pricer.best(config, "memory")[1] for pricer in (bed.pricer, quarter))
     room = (needs.peak_memory_range_mib[1] + less.peak_memory_range_mib[1]) / 2
     profile = dataclasses.replace(
@@ -449,7 +450,7 @@ def test_a_device_that_is_too_small_is_answered_with_a_batch(bed: Bed) -> None:
     answer = nearest_fit(pricer_of(bed, profile=profile), "balanced", bed.job.space, 2)
     size = int(answer.partition("--batch-size ")[2].split()[0])
     assert size < 16
-    fitting = Pricer(load_config(bed.job.source), 2, size, 16, profile, lengths=lengths)
+    fitting = Pricer(load_config(bed.job.source), Head(), size, 16, profile, lengths=lengths)
     assert fitting.best(config, "balanced")[1].fits
 
 
@@ -566,7 +567,7 @@ def test_a_trial_is_told_once(bed: Bed, tmp_path: Path) -> None:
     snapshot = Repeating(**{field.name: getattr(search, field.name) for field in dataclasses.fields(search)}).run(2)
     assert [trial.state for trial in snapshot.trials] == ["complete", "complete"]
     for trial in snapshot.front:
-        assert load_trial(search.folder, trial.number, search.layers).trained
+        assert load_trial(search.folder, trial.number).trained
 
 
 def test_a_worker_that_was_taken_for_dead_drops_its_result(bed: Bed, tmp_path: Path) -> None:

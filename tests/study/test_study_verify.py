@@ -102,12 +102,12 @@ def test_each_point_is_trained_once_with_each_seed(whole: tuple[Again, StudySnap
 def test_all_rows_are_trained_on_and_none_is_held_out(whole: tuple[Again, StudySnapshot]) -> None:
     """One bench a seed: the whole training file in an order of its own, no validation rows, the seed's job."""
     again, snapshot = whole
-    everything = Counter(again.benches[0].data.train.labels)
+    everything = Counter(again.benches[0].data.train.answers)
     for seed, bench in enumerate(again.benches, 1):
         assert (bench.job.seed, bench.job.train_samples, bench.job.validation_samples) == (seed, ROWS, 0)
-        assert (len(bench.train_rows), len(bench.validation_rows)) == (ROWS, 0)
-        assert Counter(bench.train_rows.labels) == everything
-    rows = [[tuple(row) for row in bench.train_rows.input_ids] for bench in again.benches]
+        assert (len(bench.train_rows.answers), len(bench.validation_rows.answers)) == (ROWS, 0)
+        assert Counter(bench.train_rows.answers) == everything
+    rows = [[tuple(row) for row in bench.train_rows.features.input_ids] for bench in again.benches]
     assert rows[0] != rows[1]
     assert Counter(rows[0]) == Counter(rows[1])
     assert {record.curve[-1].step for record in snapshot.verified} == {STEPS}
@@ -193,10 +193,10 @@ def test_fewer_rows_are_drawn_by_each_seed_and_kept_apart(bed: Bed, tmp_path: Pa
     """A subset is a draw with both classes, another for each seed; it does not stand for a training on all rows."""
     again = Again(bed.search(tmp_path), bed)
     again.run(point(0, FULL), seeds=2, samples=32)
-    rows = [Counter(map(tuple, bench.train_rows.input_ids)) for bench in again.benches]
+    rows = [Counter(map(tuple, bench.train_rows.features.input_ids)) for bench in again.benches]
     assert [sum(each.values()) for each in rows] == [32, 32]
     assert rows[0] != rows[1]
-    assert all(set(bench.train_rows.labels) == {0, 1} for bench in again.benches)
+    assert all(set(bench.train_rows.answers) == {0, 1} for bench in again.benches)
     snapshot = Again(bed.search(tmp_path), bed).run(point(0, FULL))
     assert [r.verifies for r in snapshot.verified] == [
         Verification(0, 1, 32), Verification(0, 2, 32), Verification(0, 1, ROWS),

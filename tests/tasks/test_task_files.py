@@ -1,7 +1,8 @@
-"""Files of examples: both GLUE layouts, and each way in which a row can break them."""
+"""Files of examples: the layout of every official task with its traps, and a user's own file."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from farsearch.errors import DataError, MissingResource
 from farsearch.tasks import Examples, get_task
 from farsearch.tasks.load import load_task, read_examples
+from tests.tasks.layouts import GLUE, NAMES, TABLES, examples_of, write_task
 
 SST2 = 'sentence\tlabel\na "quoted film \t1\nit\'s "" dull\t0\n'
 COLA = 'gj04\t1\t\tHe said "no.\nbc01\t0\t*\tHim "left" early.\n'
@@ -22,100 +24,191 @@ def write(folder: Path, train: str | bytes, dev: str | bytes) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layout_is_read(tmp_path: Path, name: str) -> None:
+    """Each task's files give the rows that were written: texts in their order, ids of the hub's classes, scores."""
+    data = load_task(name, write_task(tmp_path, name))
+    assert data.train == examples_of(name, "train", 48)
+    assert data.dev == examples_of(name, "dev", 16)
+    assert data.more_dev == ({"mismatched": examples_of(name, "mismatched", 16)} if name == "mnli" else {})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_texts_of_the_layouts_do_not_leak(tmp_path: Path, name: str) -> None:
+    """The rows that other tests train on: no text is there twice or within another, across all parts."""
+    data = load_task(name, write_task(tmp_path, name))
+    parts = (data.train, data.dev, *data.more_dev.values())
+    texts = [text for part in parts for row in part.texts for text in row]
+    assert len(set(texts)) == len(texts)
+    assert not [(a, b) for a in texts for b in texts if a != b and a in b]
+
+
+@pytest.mark.parametrize("name", GLUE)
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("last_end", [True, False])
+def test_encoding_and_line_ends_do_not_matter(
+    tmp_path: Path, name: str, bom: bytes, end: bytes, last_end: bool
+) -> None:
+    """A byte-order mark, CRLF and a missing last line end give the same rows, so the same fingerprint."""
+    folder = write_task(tmp_path, name, 9)
+    reference = load_task(name, folder).fingerprint
+    for path in folder.iterdir():
+        plain = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        path.write_bytes(bom + (plain if last_end else plain[:-1]).replace(b"\n", end))
+    assert load_task(name, folder).fingerprint == reference
+
+
+@pytest.mark.parametrize("name", ["squad", "squad_v2"])
+def test_encoding_of_json_does_not_matter(tmp_path: Path, name: str) -> None:
+    """The same for SQuAD, with escapes for what is not ASCII and line ends between its parts."""
+    folder = write_task(tmp_path, name, 9)
+    reference = load_task(name, folder).fingerprint
+    for path in folder.iterdir():
+        text = json.dumps(json.loads(path.read_bytes()), indent=1)
+        path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert load_task(name, folder).fingerprint == reference
+
+
 def test_sst2_layout_keeps_quotes_and_spaces(tmp_path: Path) -> None:
     """Quotes are text, also unbalanced ones, and a text keeps its spaces, as on the hub."""
     data = load_task("sst2", write(tmp_path / "mine", SST2, SST2))
-    assert data.train == Examples(('a "quoted film ', 'it\'s "" dull'), (1, 0))
+    assert data.train == Examples((('a "quoted film ',), ('it\'s "" dull',)), (1, 0))
     assert data.source == "files in mine"
 
 
 def test_cola_layout_has_four_columns_and_no_header(tmp_path: Path) -> None:
     """The sentence is the fourth column of CoLA, its label the second, and the first line is a row."""
     data = load_task("cola", write(tmp_path / "CoLA", COLA, COLA))
-    assert data.dev == Examples(('He said "no.', 'Him "left" early.'), (1, 0))
+    assert data.dev == Examples((('He said "no.',), ('Him "left" early.',)), (1, 0))
 
 
-@pytest.mark.parametrize("name", ["sst2", "cola"])
-@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize("last_end", [True, False])
-def test_encoding_and_line_ends_do_not_matter(tmp_path: Path, name: str, bom: bytes, end: str, last_end: bool) -> None:
-    """A byte order mark, CRLF and a missing last line end give the same rows, so the same fingerprint."""
-    plain = {"sst2": SST2, "cola": COLA}[name]
-    varied = bom + (plain if last_end else plain[:-1]).replace("\n", end).encode()
-    reference = load_task(name, write(tmp_path / "plain", plain, plain))
-    assert load_task(name, write(tmp_path / "varied", varied, varied)).fingerprint == reference.fingerprint
+def test_words_that_other_readers_take_for_nothing_are_text(tmp_path: Path) -> None:
+    """``n/a``, ``null`` and ``None`` are sentences of MNLI like any other."""
+    folder = write_task(tmp_path, "mnli", 9)
+    head, row, *rest = (folder / "train.tsv").read_text(encoding="utf-8").splitlines()
+    cells = row.split("\t")
+    odd = ["\t".join([*cells[:8], text, "NA", *cells[10:]]) for text in ("n/a", "null", "None", "nan")]
+    (folder / "train.tsv").write_text("\n".join([head, *odd, *rest]) + "\n", encoding="utf-8")
+    texts = load_task("mnli", folder).train.texts
+    assert texts[:4] == (("n/a", "NA"), ("null", "NA"), ("None", "NA"), ("nan", "NA"))
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
     """Characters that Python's splitlines takes for line ends stay within their text."""
     text = "one\x0btwo\x85three\u2028four"
     data = load_task("sst2", write(tmp_path / "x", f"sentence\tlabel\n{text}\t1\nb\t0\n", SST2))
-    assert data.train.texts[0] == text
+    assert data.train.texts[0] == (text,)
 
 
-@pytest.mark.parametrize(
-    ("name", "train", "message"),
-    [
-        ("sst2", "a film\t1\n", "train.tsv line 1: the header is 'a film\\t1'"),
-        ("sst2", "", "train.tsv line 1: the header is nothing"),
-        ("sst2", "sentence\tlabel\n", "train.tsv has no rows"),
-        ("sst2", "sentence\tlabel\na\t1\nb\n", "train.tsv line 3: 'b' has 1 column; a row has 2"),
-        ("sst2", "sentence\tlabel\na\tb\t1\n", "train.tsv line 2: 'a\\tb\\t1' has 3 columns; a row has 2"),
-        ("sst2", "sentence\tlabel\na\t1\n\nb\t0\n", "train.tsv line 3: the line is empty"),
-        ("sst2", "sentence\tlabel\na\t1\n \t0\n", "train.tsv line 3: the sentence is empty"),
-        ("sst2", "sentence\tlabel\na\t2\n", "line 2: the label '2' is unknown; labels of sst2 are 0 (negative), 1 (po"),
-        ("sst2", "sentence\tlabel\na\t-1\n", "line 2: the label '-1' is unknown"),
-        ("sst2", "sentence\tlabel\na\t²\n", "line 2: the label '²' is unknown"),
-        ("sst2", "sentence\tlabel\na\tgood\n", "line 2: the label 'good' is unknown"),
-        ("sst2", "sentence\tlabel\r\na\t1\r\nb\t\r\n", "line 3: the label '' is unknown"),
-        ("sst2", b"sentence\tlabel\na\t1\nb\xe9\t0\n", "train.tsv line 3: byte 0xe9 is not UTF-8"),
-        ("sst2", "sentence\tlabel\na\t1\nb\t1\n", "train.tsv has no row of class 'negative'"),
-        ("sst2", COLA, "train.tsv line 1: the header is 'gj04"),
-        ("cola", "gj04\t1\t\ta\ngj04\t1\ta\n", "train.tsv line 2: 'gj04\\t1\\ta' has 3 columns; a row has 4"),
-        ("cola", "gj04\t1\t\ta\ngj04\tyes\t\tb\n", "line 2: the label 'yes' is unknown"),
-        ("cola", "gj04\t1\t\t\n", "train.tsv line 1: the sentence is empty"),
-        ("cola", SST2, "train.tsv line 1: 'sentence\\tlabel' has 2 columns; a row has 4"),
-    ],
-)
-def test_a_malformed_row_is_named(tmp_path: Path, name: str, train: str | bytes, message: str) -> None:
-    """Each break of the format gives one line with the file's name, the line's number and what is wrong."""
-    good = {"sst2": SST2, "cola": COLA}[name]
-    folder = write(tmp_path / "mine", train, good)
-    with pytest.raises(DataError) as caught:
+@pytest.mark.parametrize("name", [name for name in GLUE if name != "cola"])
+def test_columns_are_found_by_their_names(tmp_path: Path, name: str) -> None:
+    """A header with its columns in another order, or with one more, gives the same rows."""
+    folder = write_task(tmp_path, name, 9)
+    reference = load_task(name, folder).fingerprint
+    if name in ("mnli", "qqp"):  # ragged rows have no order but their own
+        return
+    for path in folder.iterdir():
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        turned = ["\t".join([*reversed(line.split("\t")), "more"]) for line in lines]
+        path.write_text("\n".join(turned) + "\n", encoding="utf-8")
+    assert load_task(name, folder).fingerprint == reference
+
+
+def test_mnli_rows_may_lack_labels_of_annotators(tmp_path: Path) -> None:
+    """Where a row is shorter than the header its last cell is the gold label, whatever the annotators said."""
+    folder = write_task(tmp_path, "mnli", 9)
+    path = folder / "dev_matched.tsv"
+    head, row, *rest = path.read_text(encoding="utf-8").splitlines()
+    cells = row.split("\t")
+    short = "\t".join([*cells[:10], "neutral", "neutral", "contradiction"])
+    shortest = "\t".join([*cells[:10], "contradiction"])
+    path.write_text("\n".join([head, short, shortest, *rest]) + "\n", encoding="utf-8")
+    assert load_task("mnli", folder).dev.answers[:2] == (2, 2)
+
+
+def test_broken_rows_of_qqp_are_counted(tmp_path: Path) -> None:
+    """Rows that a line feed cut in two, an empty line within one, and a question without words are left out."""
+    folder = write_task(tmp_path, "qqp")
+    assert load_task("qqp", folder).source == "files in QQP, 3 broken rows left out"
+    with (folder / "dev.tsv").open("a", encoding="utf-8") as file:
+        file.write("7\t7\t97\twho is\n\n it\twho was it\t1\n8\t8\t98\t \twho\t0\n")
+    data = load_task("qqp", folder)
+    assert data.source == "files in QQP, 7 broken rows left out"
+    assert data.dev == examples_of("qqp", "dev", 16)
+
+
+@pytest.mark.parametrize("name", [name for name in GLUE if name not in ("qqp", "mnli")])
+def test_other_tasks_have_no_broken_rows(tmp_path: Path, name: str) -> None:
+    """What is left out of QQP is refused everywhere else: a row cut in two, by its line."""
+    folder = write_task(tmp_path, name, 9)
+    path = folder / "train.tsv"
+    lines = path.read_text(encoding="utf-8").split("\n")
+    lines[4] = lines[4].replace("\t", "\n", 1)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(DataError, match=r"^train\.tsv line 5: .* has 1 column; a row has "):
         load_task(name, folder)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert str(tmp_path) not in str(caught.value)
 
 
-def test_a_malformed_row_of_the_development_file_is_named(tmp_path: Path) -> None:
-    """The message tells which of the two files it means."""
-    with pytest.raises(DataError, match=r"^dev\.tsv line 2: the label '7'"):
-        load_task("sst2", write(tmp_path / "mine", SST2, "sentence\tlabel\na\t7\n"))
+def undivide(folder: Path) -> None:
+    """MRPC as Microsoft has it: one file of all rows, and the ids of those of development as GLUE has them."""
+    train, dev = ((folder / f"{part}.tsv").read_text(encoding="utf-8").splitlines() for part in ("train", "dev"))
+    # rows of both parts take turns, as far as they go
+    mixed = [line for pair in zip(train[1:], dev[1:], strict=False) for line in pair] + train[len(dev) :]
+    renumbered = ["\t".join(["{}", str(i), f"9{i}", *line.split("\t")[3:]]) for i, line in enumerate(mixed)]
+    rows = [row.format(line[0]) for row, line in zip(renumbered, mixed, strict=True)]
+    ids = [f"{i}\t9{i}" for i, line in enumerate(mixed) if line in dev]
+    (folder / "msr_paraphrase_train.txt").write_text("\r\n".join([train[0], *rows]) + "\r\n", encoding="utf-8")
+    (folder / "dev_ids.tsv").write_text("\n".join(ids) + "\n", encoding="utf-8")
+    for part in ("train", "dev"):
+        (folder / f"{part}.tsv").unlink()
 
 
-def test_a_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
-    """A message stays one readable line whatever the file holds."""
-    with pytest.raises(DataError) as caught:
-        load_task("sst2", write(tmp_path / "mine", "word " * 10_000, SST2))
-    assert len(str(caught.value)) < 300
+def test_mrpc_may_be_undivided(tmp_path: Path) -> None:
+    """Without train.tsv the rows come from Microsoft's file, divided by the ids of GLUE's development rows."""
+    folder = write_task(tmp_path, "mrpc")
+    undivide(folder)
+    for given in (folder, tmp_path):
+        data = load_task("mrpc", given)
+        assert data.train == examples_of("mrpc", "train", 48)
+        assert data.dev == examples_of("mrpc", "dev", 16)
+        assert data.source == "files in MRPC"
 
 
-@pytest.mark.parametrize("name", ["sst2", "cola"])
-def test_a_user_file_may_have_the_header_and_label_names(tmp_path: Path, name: str) -> None:
-    """One file of the user's takes ``sentence<TAB>label`` for every task, with class ids or names of classes."""
-    spec = get_task(name)
+def test_undivided_mrpc_needs_ids_that_are_its_own(tmp_path: Path) -> None:
+    """Ids that no row has, and a missing file of ids, are named."""
+    folder = write_task(tmp_path, "mrpc")
+    undivide(folder)
+    with (folder / "dev_ids.tsv").open("a", encoding="utf-8") as file:
+        file.write("77\t78\n")
+    with pytest.raises(
+        DataError, match=r"^dev_ids\.tsv line 17: no row of msr_paraphrase_train\.txt has the ids 77 and"
+    ):
+        load_task("mrpc", folder)
+    (folder / "dev_ids.tsv").unlink()
+    with pytest.raises(MissingResource, match=r"no dev_ids\.tsv in the folder .* needs train\.tsv and dev\.tsv"):
+        load_task("mrpc", folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_official_file_can_be_a_users_file(tmp_path: Path, name: str) -> None:
+    """What the official download holds can be given as one file too, under any name with its ending."""
+    folder = write_task(tmp_path, name)
+    path = folder / ("train-v2.0.json" if name == "squad_v2" else "train-v1.1.json" if name == "squad" else "train.tsv")
+    renamed = path.rename(path.with_stem("mine"))
+    assert read_examples(renamed, get_task(name)) == examples_of(name, "train", 48)
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_a_user_file_may_have_the_columns_of_the_hub(tmp_path: Path, name: str) -> None:
+    """One file of the user's may name the task's own columns instead, with class ids or names of classes."""
+    spec, expected = get_task(name), examples_of(name, "dev", 16)
+    lines = ["\t".join([*spec.texts, spec.label])]
+    for i, (texts, answer) in enumerate(zip(expected.texts, expected.answers, strict=True)):
+        lines.append("\t".join([*texts, spec.labels[answer] if spec.labels and i % 2 else str(answer)]))
     path = tmp_path / "mine.tsv"
-    path.write_bytes(b"\xef\xbb\xbf" + f"sentence\tlabel\r\nx\t{spec.labels[1]}\r\ny\t0\r\n".encode())
-    assert read_examples(path, spec) == Examples(("x", "y"), (1, 0))
-
-
-def test_a_user_file_may_have_the_layout_of_its_task(tmp_path: Path) -> None:
-    """A CoLA file is read as such where it has no header."""
-    path = tmp_path / "mine.tsv"
-    path.write_text(COLA, encoding="utf-8")
-    assert read_examples(path, get_task("cola")).labels == (1, 0)
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\r\n")
+    assert read_examples(path, spec) == expected
 
 
 def test_labels_of_another_task_are_refused(tmp_path: Path) -> None:
@@ -131,5 +224,6 @@ def test_labels_of_another_task_are_refused(tmp_path: Path) -> None:
 def test_a_user_file_that_is_not_there(tmp_path: Path) -> None:
     """A missing file, and a folder in its place, give one line with the path."""
     for path in (tmp_path / "none.tsv", tmp_path):
-        with pytest.raises(MissingResource, match=path.name):
-            read_examples(path, get_task("sst2"))
+        for name in ("sst2", "squad"):
+            with pytest.raises(MissingResource, match=path.name):
+                read_examples(path, get_task(name))

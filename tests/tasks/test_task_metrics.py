@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn and numpy, their errors against brute force."""
+"""Metrics against scikit-learn, scipy, seqeval and the definitions; their errors against brute force."""
 
 from __future__ import annotations
 
@@ -8,82 +8,226 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import evaluate
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 from farsearch.errors import BadInput
-from farsearch.tasks.metrics import get_metric, score
+from farsearch.far.board import scores
+from farsearch.tasks.evaluated import get_metric
+from farsearch.tasks.metrics import paired_difference, score
+from farsearch.tasks.noise import comparable, metric_error, paired_error
+from tests.tasks.metric_cases import REFERENCES, TAGS, rows
 
-PAIRS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40)
-
-
-def correlation(predictions: list[int], labels: list[int]) -> float:
-    """Pearson's correlation of two 0/1 columns, which is Matthews', and 0 where one is constant."""
-    if len(set(predictions)) < 2 or len(set(labels)) < 2:
-        return 0.0
-    return float(np.corrcoef(predictions, labels)[0, 1])
+metrics = pytest.mark.parametrize("metric", REFERENCES)
 
 
-@given(PAIRS)
-def test_values_agree_with_independent_formulas(pairs: list[tuple[int, int]]) -> None:
-    """Accuracy is the share of equal pairs, Matthews correlation is Pearson's; scikit-learn agrees."""
+def draw_rows(data: st.DataObject, metric: str, least: int = 1) -> tuple[list[Any], list[Any], list[Any]]:
+    """What a model says, what another says, what is true."""
+    first, second, true = zip(*data.draw(rows(REFERENCES[metric][0], least)), strict=True)
+    return list(first), list(second), list(true)
+
+
+def deleted(metric: str, said: list[Any], true: list[Any]) -> list[float]:
+    """The reference's values without each row."""
+    value = REFERENCES[metric][1]
+    return [value(said[:i] + said[i + 1 :], true[:i] + true[i + 1 :]) for i in range(len(true))]
+
+
+def evidence_of(metric: str, said: list[Any], true: list[Any]) -> Any:
+    return np.array(scores.evidence(metric, said, true, TAGS))
+
+
+@metrics
+@given(data=st.data())
+def test_values_agree_with_references(metric: str, data: st.DataObject) -> None:
+    """Each metric is what another library or the definition says, and its parts say the same."""
+    said, _, true = draw_rows(data, metric)
+    found = score(metric, said, true, TAGS)
+    assert found.value == pytest.approx(REFERENCES[metric][1](said, true), abs=1e-9)
+    rule = scores.METRICS[metric]
+    assert tuple(found.parts) == rule.parts
+    assert found.value == rule.value_of(dict(found.parts))
+    assert found.evidence.shape[0] == len(true)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_classes_are_scored_as_scikit_learn_does(pairs: list[tuple[int, int]]) -> None:
+    """Accuracy, and Matthews correlation of several classes where there is one."""
     predictions, labels = [p for p, _ in pairs], [t for _, t in pairs]
-    accuracy = score("accuracy", predictions, labels).value
-    assert accuracy == sum(p == t for p, t in pairs) / len(pairs) == accuracy_score(labels, predictions)
-    matthews = score("matthews_correlation", predictions, labels).value
-    assert matthews == pytest.approx(correlation(predictions, labels), abs=1e-12)
-    if len(set(labels)) == 2:
-        assert matthews == pytest.approx(matthews_corrcoef(labels, predictions), abs=1e-12)
+    assert score("accuracy", predictions, labels).value == accuracy_score(labels, predictions)
+    if len(set(labels)) > 1:
+        expected = matthews_corrcoef(labels, predictions)
+        assert score("matthews_correlation", predictions, labels).value == pytest.approx(expected, abs=1e-12)
 
 
-@given(PAIRS)
-def test_errors_agree_with_brute_force(pairs: list[tuple[int, int]]) -> None:
-    """The jackknife from four counts is the one that deletes row after row; that of a share is sqrt(p(1-p)/n)."""
-    predictions, labels, rows = [p for p, _ in pairs], [t for _, t in pairs], len(pairs)
-    deleted = [correlation(predictions[:i] + predictions[i + 1 :], labels[:i] + labels[i + 1 :]) for i in range(rows)]
-    expected = math.sqrt((rows - 1) * float(np.var(deleted)))
-    assert score("matthews_correlation", predictions, labels).error == pytest.approx(expected, abs=1e-9)
-    hits = [float(p == t) for p, t in pairs]
-    assert score("accuracy", predictions, labels).error == pytest.approx(np.std(hits) / math.sqrt(rows), abs=1e-12)
+@metrics
+@settings(max_examples=60)
+@given(data=st.data())
+def test_errors_agree_with_brute_force(metric: str, data: st.DataObject) -> None:
+    """The jackknife is the one that deletes row after row; the error of a share is sqrt(p(1-p)/n)."""
+    said, _, true = draw_rows(data, metric, least=2)
+    error, count = score(metric, said, true, TAGS).error, len(true)
+    if metric == "accuracy":
+        share = sum(a == b for a, b in zip(said, true, strict=True)) / count
+        assert error == pytest.approx(math.sqrt(share * (1 - share) / count), abs=1e-12)
+    else:
+        assert error == pytest.approx(math.sqrt((count - 1) * np.var(deleted(metric, said, true))), abs=1e-7)
 
 
-def test_the_jackknife_is_what_samples_vary_by() -> None:
-    """Over 200 samples of 500 rows, the standard deviation of the metric is the mean of its estimated errors."""
-    rng = np.random.default_rng(0)
-    values, errors = [], []
-    for _ in range(200):
-        labels = (rng.random(500) < 0.7).astype(int)
-        predictions = np.where(rng.random(500) < 0.8, labels, 1 - labels)
-        found = score("matthews_correlation", predictions.tolist(), labels.tolist())
-        values.append(found.value)
-        errors.append(found.error)
-    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
+@metrics
+@settings(max_examples=60)
+@given(data=st.data())
+def test_paired_errors_agree_with_brute_force(metric: str, data: st.DataObject) -> None:
+    """So is that of a difference; it is the same both ways, and exactly 0 between equal predictions."""
+    said, others, true = draw_rows(data, metric, least=2)
+    first, second = evidence_of(metric, said, true), evidence_of(metric, others, true)
+    error, count = paired_error(metric, first, second), len(true)
+    assert paired_error(metric, second, first) == pytest.approx(error, abs=1e-12)
+    assert paired_error(metric, first, first) == 0
+    if metric == "accuracy":
+        hits = [float(a == t) - float(b == t) for a, b, t in zip(said, others, true, strict=True)]
+        assert error == pytest.approx(np.std(hits) / math.sqrt(count), abs=1e-12)
+    else:
+        values = np.subtract(deleted(metric, said, true), deleted(metric, others, true))
+        assert error == pytest.approx(math.sqrt((count - 1) * np.var(values)), abs=1e-7)
+
+
+def random_rows(metric: str, count: int, seed: int) -> tuple[list[Any], list[Any], list[Any]]:
+    """Two models that are right to a different degree."""
+    draw = np.random.default_rng(seed)
+    kind = REFERENCES[metric][0]
+    if kind == "regression":
+        true = draw.normal(size=count).round(1)
+        return [*(true + draw.normal(size=count))], [*(true + 2 * draw.normal(size=count))], [*true]
+    make = {
+        "classification": lambda: int(draw.integers(3)),
+        "multi-label": lambda: tuple(np.flatnonzero(draw.random(4) < 0.4).tolist()),
+        "question-answering": lambda: " ".join(draw.choice(["one", "two", "three"], draw.integers(4))),
+        "token-classification": lambda: tuple(draw.integers(0, 3, 4).tolist()),
+    }[kind]
+    answers = [make() for _ in range(count)]
+    first, second = ([one if draw.random() < share else make() for one in answers] for share in (0.7, 0.4))
+    return first, second, [((one, 0),) for one in answers] if kind == "question-answering" else answers
+
+
+@metrics
+def test_the_interval_is_the_bootstraps(metric: str) -> None:
+    """Its ends are those of 2,000 samples of rows, drawn and scored one by one, but for the luck of the draw."""
+    said, others, true = random_rows(metric, 80, 1)
+    first, second = evidence_of(metric, said, true), evidence_of(metric, others, true)
+    difference, low, high = paired_difference(metric, first, second)
+    draw, found = np.random.default_rng(2), []
+    for _ in range(2000):
+        chosen = draw.integers(0, len(true), len(true))
+        found.append(
+            scores.score(metric, first[chosen].tolist()).value - scores.score(metric, second[chosen].tolist()).value
+        )
+    ends = np.percentile(found, [2.5, 97.5])
+    assert (low, high) == pytest.approx(ends, abs=0.12 * (ends[1] - ends[0]))
+    expected = score(metric, said, true, TAGS).value - score(metric, others, true, TAGS).value
+    assert difference == pytest.approx(expected, abs=1e-12)
+    assert low < difference < high
+    assert paired_difference(metric, first, first) == (0, 0, 0)
+
+
+@metrics
+def test_the_error_is_what_samples_vary_by(metric: str) -> None:
+    """Over 200 samples of 300 rows, the standard deviation of the metric is the mean of its estimated errors."""
+    found = [score(metric, said, true, TAGS) for said, _, true in (random_rows(metric, 300, i) for i in range(200))]
+    errors, values = [one.error for one in found], [one.value for one in found]
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.2)
 
 
 @pytest.mark.parametrize(
-    ("predictions", "labels"), [([1, 1], [1, 1]), ([0, 0, 0], [0, 1, 0]), ([0, 1], [1, 1]), ([1], [0])]
+    ("predictions", "labels"), [([1, 1], [1, 1]), ([0, 0, 0], [0, 1, 0]), ([0, 1], [1, 1]), ([1], [0]), ([2, 2], [0, 1])]
 )
-def test_one_class_has_no_correlation_and_no_warning(predictions: list[int], labels: list[int]) -> None:
-    """Constant predictions and one class give 0 in silence."""
+@pytest.mark.parametrize("metric", ["matthews_correlation", "pearson", "spearman", "pearson_spearman"])
+def test_one_value_has_no_correlation_and_no_warning(metric: str, predictions: list[int], labels: list[int]) -> None:
+    """Constant predictions and one class give 0 in silence, also where the values have no exact mean."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert score("matthews_correlation", predictions, labels).value == 0.0
+        for scale in (1, 1 if metric == "matthews_correlation" else 0.1):
+            found = score(metric, [scale * p for p in predictions], [scale * t for t in labels])
+            assert found.value == 0.0
+            assert scores.score(metric, found.evidence.tolist()).value == 0.0
+            assert metric_error(metric, found.evidence) >= 0
+
+
+@pytest.mark.parametrize("metric", ["f1", "micro_f1", "entity_f1"])
+def test_nothing_predicted_and_nothing_true_is_f1_0(metric: str) -> None:
+    """As scikit-learn's ``zero_division=0`` and seqeval have it; no warning, no error from noise."""
+    nothing: list[Any] = {"f1": [0, 2], "micro_f1": [(), ()], "entity_f1": [(0, 0), ()]}[metric]
+    found = score(metric, nothing, nothing, TAGS)
+    assert (found.value, found.error) == (0.0, 0.0)
+    assert scores.score(metric, found.evidence.tolist()).value == 0.0
+
+
+@pytest.mark.parametrize("metric", ["pearson", "spearman", "pearson_spearman"])
+def test_a_prediction_that_is_no_number_tells_nothing(metric: str) -> None:
+    """A model that has diverged has correlation 0, with no spread, and can be paired with another."""
+    true = [0.0, 1.0, 2.0, 3.0]
+    lost, good = score(metric, [math.nan, 1.0, math.inf, 2.0], true), score(metric, [0.0, 1.0, 2.5, 3.0], true)
+    assert (lost.value, lost.error) == (0.0, 0.0)
+    assert scores.score(metric, lost.evidence.tolist()).value == 0.0
+    assert paired_difference(metric, good.evidence, lost.evidence)[0] == pytest.approx(good.value)
+    assert paired_error(metric, good.evidence, lost.evidence) == pytest.approx(good.error)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+@pytest.mark.parametrize("outlier", [1e3, 1e9])
+def test_correlations_keep_their_digits(scale: float, outlier: float) -> None:
+    """Far from 0, beside an outlier and at the ends of a float's range; without the outlier too."""
+    draw = np.random.default_rng(0)
+    true = draw.normal(size=30)
+    said = 1000 + true + draw.normal(size=30)
+    said[7] = outlier
+    without = [score("pearson", np.delete(said, i).tolist(), np.delete(true, i).tolist()).value for i in range(30)]
+    found = score("pearson", (scale * said).tolist(), (scale * true).tolist())
+    assert found.value == pytest.approx(np.corrcoef(said, true)[0, 1], abs=1e-12)
+    assert scores.score("pearson", found.evidence.tolist()).value == pytest.approx(found.value, abs=1e-12)
+    assert found.error == pytest.approx(math.sqrt(29 * np.var(without)), rel=1e-6)
 
 
 def test_metrics_are_of_evaluate() -> None:
     """They are ``evaluate.Metric`` and work through its own interface, batch by batch too."""
-    for name, expected in (("accuracy", 0.75), ("matthews_correlation", 1 / math.sqrt(3))):
+    cases: dict[str, tuple[list[Any], list[Any], dict[str, float]]] = {
+        "accuracy": ([0, 1, 1, 1], [0, 1, 0, 1], {"accuracy": 0.75}),
+        "matthews_correlation": ([0, 1, 1, 1], [0, 1, 0, 1], {"matthews_correlation": 1 / math.sqrt(3)}),
+        "f1": ([0, 1, 1, 2], [0, 1, 0, 1], {"f1": 0.5}),
+        "macro_f1": ([0, 1, 1, 2], [0, 1, 0, 1], {"macro_f1": (2 / 3 + 1 / 2 + 0) / 3}),
+        "accuracy_f1": ([0, 1, 1, 1], [0, 1, 0, 1], {"accuracy": 0.75, "f1": 0.8}),
+        "pearson": ([0.0, 1.0, 2.0, 5.0], [0.0, 2.0, 1.0, 3.0], {"pearson": 7 / math.sqrt(14 * 5)}),
+        "spearman": ([0.0, 1.0, 2.0, 5.0], [0.0, 2.0, 1.0, 3.0], {"spearman": 0.8}),
+        "pearson_spearman": (
+            [0.0, 1.0, 2.0, 5.0], [0.0, 2.0, 1.0, 3.0], {"pearson": 7 / math.sqrt(14 * 5), "spearman": 0.8},
+        ),
+        "micro_f1": (
+            [[0], [0, 1], [], [2]], [[0], [1], [2], []],
+            {"precision": 0.5, "recall": 2 / 3, "f1": 4 / 7, "exact_match": 0.25},
+        ),
+        "squad": (
+            ["the cat", "", "dog", "red dog"], [["Cat.", "a dog"], [], [], ["dog"]],
+            {"exact_match": 0.5, "f1": (1 + 1 + 0 + 2 / 3) / 4},
+        ),
+        "entity_f1": (
+            [["B-X", "I-X"], ["O"], ["I-Y"], ["B-X", "O"]], [["B-X", "I-X"], ["B-X"], ["B-Y"], ["B-X", "I-X"]],
+            {"precision": 2 / 3, "recall": 0.5, "f1": 4 / 7},
+        ),
+    }  # fmt: skip
+    assert cases.keys() == scores.METRICS.keys()
+    for name, (said, true, expected) in cases.items():
         metric = get_metric(name)
         assert isinstance(metric, evaluate.Metric)
-        assert metric.compute(predictions=[0, 1, 1, 1], references=[0, 1, 0, 1]) == pytest.approx({name: expected})
-        metric.add_batch(predictions=[0, 1], references=[0, 1])
-        metric.add_batch(predictions=[1, 1], references=[0, 1])
-        assert metric.compute() == pytest.approx({name: expected})
+        assert metric.compute(predictions=said, references=true) == pytest.approx(expected)
+        metric.add_batch(predictions=said[:2], references=true[:2])
+        metric.add_batch(predictions=said[2:], references=true[2:])
+        assert metric.compute() == pytest.approx(expected)
 
 
 def test_what_can_not_be_scored() -> None:
@@ -92,8 +236,21 @@ def test_what_can_not_be_scored() -> None:
         score("accuracy", [], [])
     with pytest.raises(BadInput, match="1 predictions for 2 labels"):
         score("accuracy", [1], [1, 0])
-    with pytest.raises(BadInput, match="the metric 'f1' is unknown; it must be one of accuracy, matthews_correlation"):
-        get_metric("f1")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="the metric 'bleu' is unknown; it must be one of accuracy, matthews_correlation"):
+        score("bleu", [1], [1])
+
+
+def test_what_can_not_be_paired() -> None:
+    """Evidence of another number of rows, or of rows of which something else is true."""
+    three, two = (evidence_of("accuracy", [1] * count, [0, 1, 1][:count]) for count in (3, 2))
+    other = evidence_of("accuracy", [1, 1, 1], [1, 1, 1])
+    assert comparable("accuracy", three, three)
+    for evidence in (two, other):
+        assert not comparable("accuracy", three, evidence)
+        with pytest.raises(BadInput, match=r"can't be paired; give that of the same rows"):
+            paired_difference("accuracy", three, evidence)
+    said, right = (evidence_of("micro_f1", [labels], [(1,)]) for labels in ((0,), (1,)))
+    assert comparable("micro_f1", said, right)
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:

@@ -39,11 +39,11 @@ def padded(text: str) -> str:
 def test_published_sizes(glue: Path, sst2: TaskData) -> None:
     """Every row of the files is read, and the classes have their published counts."""
     assert (len(sst2.train), len(sst2.dev)) == (67_349, 872)
-    assert Counter(sst2.train.labels) == {1: 37_569, 0: 29_780}
-    assert Counter(sst2.dev.labels) == {1: 444, 0: 428}
+    assert Counter(sst2.train.answers) == {1: 37_569, 0: 29_780}
+    assert Counter(sst2.dev.answers) == {1: 444, 0: 428}
     cola = load_task("cola", glue)
     assert len(cola.train) == 8_551
-    assert Counter(cola.train.labels) == {1: 6_023, 0: 2_528}
+    assert Counter(cola.train.answers) == {1: 6_023, 0: 2_528}
     assert len(cola.dev) in (1_042, 1_043)
 
 
@@ -54,8 +54,8 @@ def test_nothing_leaks_on_sst2(sst2: TaskData, samples: int | None) -> None:
     assert len(split.validation) == 1024
     assert len(split.train) == (samples or len(split.train))
     assert len(split.train) >= 2048
-    train = [padded(sst2.train.texts[i]) for i in split.train]
-    validation = [padded(sst2.train.texts[i]) for i in split.validation]
+    train = [padded(sst2.train.texts[i][0]) for i in split.train]
+    validation = [padded(sst2.train.texts[i][0]) for i in split.validation]
     every_training, every_validation = "\n".join(train), "\n".join(validation)
     assert [text for text in train if text in every_validation] == []
     assert [text for text in validation if text in every_training] == []
@@ -63,7 +63,7 @@ def test_nothing_leaks_on_sst2(sst2: TaskData, samples: int | None) -> None:
 
 def test_a_plain_random_split_would_leak(sst2: TaskData) -> None:
     """The check above can fail: of SST-2's first 1,024 rows, the rest of the file tells about hundreds."""
-    texts = [padded(text) for text in sst2.train.texts]
+    texts = [padded(text) for (text,) in sst2.train.texts]
     rest = "\n".join(texts[1024:])
     assert sum(text in rest for text in texts[:1024]) > 300
 
@@ -72,7 +72,7 @@ def test_validation_looks_like_the_development_set(sst2: TaskData) -> None:
     """Validation rows are whole sentences, as long as those of the official set (19 words on average)."""
     split = split_examples(sst2.train, 4096, seed=0)
     means = [
-        sum(len(text.split()) for text in part) / len(part)
+        sum(len(text.split()) for (text,) in part) / len(part)
         for part in (sst2.train.take(split.validation).texts, sst2.dev.texts)
     ]
     assert means[0] == pytest.approx(means[1], rel=0.1)

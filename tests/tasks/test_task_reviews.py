@@ -9,6 +9,7 @@ import pytest
 
 from farsearch.tasks import TaskData
 from farsearch.tasks.load import load_task
+from farsearch.tasks.official import OFFICIAL
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +29,15 @@ def test_size_and_balance(reviews: TaskData) -> None:
     assert len(reviews.train) + len(reviews.dev) >= 640
     assert len(reviews.dev) >= 100
     for part in (reviews.train, reviews.dev):
-        counts = Counter(part.labels)
+        counts = Counter(part.answers)
         assert counts[0] == counts[1]
     assert reviews.source == "embedded sample"
+    assert OFFICIAL["reviews"].rows == {"train": len(reviews.train), "dev": len(reviews.dev)}
 
 
 def test_no_text_is_repeated_or_contained(reviews: TaskData) -> None:
     """No sentence stands twice or within another, case and punctuation aside, within a part or across both."""
-    texts = [normal(text) for text in reviews.train.texts + reviews.dev.texts]
+    texts = [normal(text) for (text,) in reviews.train.texts + reviews.dev.texts]
     assert len(set(texts)) == len(texts)
     assert [(a, b) for a in texts for b in texts if a != b and a in b] == []
 
@@ -43,12 +45,12 @@ def test_no_text_is_repeated_or_contained(reviews: TaskData) -> None:
 def test_rows_come_in_no_telling_order(reviews: TaskData) -> None:
     """Neither file is sorted by class: a prefix of a quarter holds both."""
     for part in (reviews.train, reviews.dev):
-        assert set(part.labels[: len(part) // 4]) == {0, 1}
+        assert set(part.answers[: len(part) // 4]) == {0, 1}
 
 
 def test_texts_are_single_clean_lines(reviews: TaskData) -> None:
     """Sentences are trimmed, single-spaced and short."""
-    for text in reviews.train.texts + reviews.dev.texts:
+    for (text,) in reviews.train.texts + reviews.dev.texts:
         assert text == " ".join(text.split())
         assert 2 <= len(text.split()) <= 60
 

@@ -4,12 +4,16 @@ Needs what far needs, and transformers >= 4.18.
 
 ============ ==================================================================
 opened.py    a bundle's files, checked before anything of them is used
-rows.py      a user's file of labelled texts, read strictly
+records.py   records out of tables and JSON lines, read strictly
+answers.py   what is true of a row, out of its cells
+rows.py      a user's file of rows of a task
 tokens.py    the tokenizer, and the proof that it is the one of the workstation
 model.py     the model with its start weights, and how a trained one is saved
 memory.py    what this machine has, and the micro-batch that fits
 phase.py     the FAR phase, which goes on after a power cut
 scores.py    metrics
+spans.py     how well a text answers a question
+entities.py  the entities that tags of words name
 measured.py  what a run took, as a file that goes back to the workstation
 run.py       all of it, one after another
 main.py      the command line

@@ -10,6 +10,8 @@ from typing import Any, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
+from ..features import Features, batch_of
+
 __all__ = ["available_mib", "fitting_micro_batch", "free_at_once", "peak_mib", "process_mib", "reset_peak"]
 
 _MIB = 2.0**20
@@ -61,13 +63,13 @@ def reset_peak() -> None:
         pass
 
 
-def process_mib(model: nn.Module, row: Sequence[int], label: int) -> float:
+def process_mib(model: nn.Module, features: Features, pad_id: int) -> float:
     """What this process takes beside the tensors of a model that is ready to be trained, in MiB.
 
     One row goes forward and backward first: what libraries load and set up at their first use is the process's too.
     Where the system does not tell what is resident now, its peak so far stands for that.
     """
-    _warm_up(model, row, label)
+    _warm_up(model, features, pad_id)
     _give_back()
     now = _field("/proc/self/status", "VmRSS")
     held = sum(value.numel() * value.element_size() for value in [*model.parameters(), *model.buffers()])
@@ -88,13 +90,11 @@ def _c_library(name: str, *arguments: int) -> None:
         getattr(ctypes.CDLL(None), name)(*arguments)
 
 
-def _warm_up(model: nn.Module, row: Sequence[int], label: int) -> None:
+def _warm_up(model: nn.Module, features: Features, pad_id: int) -> None:
     """A step that changes nothing, and one of the optimizer on a tensor of its own."""
     device = next(model.parameters()).device
-    ids = torch.tensor([list(row)]).to(device)
     model.train()
-    loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=torch.tensor([label]).to(device)).loss
-    loss.backward()
+    model(**batch_of(features.take([0]), pad_id, device).inputs).loss.backward()
     model.zero_grad(set_to_none=True)
     tiny = nn.Linear(64, 64).to(device)
     tiny(torch.zeros(64, 64, device=device)).sum().backward()

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from ..layout import ModelLayout
 from ..surgery import apply_far, merge
 from .opened import BundleProblem, Opened, file_digest
 
-__all__ = ["DELTA", "load_model", "put_weights", "reconfigured", "save_model"]
+__all__ = ["DELTA", "load_model", "model_class", "put_weights", "reconfigured", "save_model"]
 
 DELTA = "delta/"
 """Before the names of a delta's tensors: ``delta/whole/NAME``, or some of its rows, ``delta/rows/NAME`` with their
@@ -21,6 +21,20 @@ indices ``delta/index-rows/NAME``, or some of its columns likewise."""
 
 _NO_SETTINGS = (".safetensors", ".bin", ".onnx", ".data")
 """Endings of weights, which are not copied beside a newly trained model."""
+
+
+_CLASSES = {
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+}
+"""transformers' classes for what is not asked of a whole text."""
+
+
+def model_class(kind: str) -> Any:
+    """transformers' class of models for a kind of task (task.py)."""
+    import transformers
+
+    return getattr(transformers, _CLASSES.get(kind, "AutoModelForSequenceClassification"))
 
 
 def load_model(bundle: Opened, base: Optional[str] = None, weights: str = "start") -> nn.Module:
@@ -32,7 +46,7 @@ def load_model(bundle: Opened, base: Optional[str] = None, weights: str = "start
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(bundle.path("model"))
-    model: nn.Module = transformers.AutoModelForSequenceClassification.from_config(config)
+    model: nn.Module = model_class(bundle.task.kind).from_config(config)
     put_weights(bundle, model, base, weights)
     return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 

@@ -5,17 +5,18 @@ import json
 import os
 from typing import Any, Dict, NamedTuple
 
+from .task import Task
+
 __all__ = ["SCHEMA_VERSION", "BundleProblem", "Opened", "digest_of", "file_digest", "open_bundle"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of ``far.json``."""
 
 NEEDED = ("model/config.json", "model/tokenizer.json")
 
 _PHASE = {
     "layout", "learners", "frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers", "learning_rate",
-    "epochs", "batch_size", "seed", "max_length", "plan", "labels", "metric", "columns", "tokenizer", "predicted",
-    "weights",
+    "epochs", "batch_size", "seed", "max_length", "plan", "task", "segments", "tokenizer", "predicted", "weights",
 }  # fmt: skip
 """Keys of what the FAR phase needs."""
 
@@ -39,6 +40,11 @@ class Opened(NamedTuple):
     folder: str
     says: Dict[str, Any]
     phase: Dict[str, Any]
+
+    @property
+    def task(self) -> Task:
+        """What is learned of what rows."""
+        return Task.from_dict(self.phase["task"])
 
     def path(self, name: str) -> str:
         """One of its files."""
@@ -134,14 +140,17 @@ def _check_nothing_else(root: str, part: str, checksums: Dict[str, Any]) -> None
 
 def _check_phase(phase: Dict[str, Any], checksums: Dict[str, Any]) -> None:
     """The parts that later steps would misread; what they refuse themselves is left to them."""
-    layers, learners = phase["layout"]["layers"], phase["learners"]
-    if not isinstance(learners, list) or len(learners) != len(layers):
-        raise ValueError("learners must have one entry for each of the {} layers".format(len(layers)))
+    learners, count = phase["learners"], sum(len(layer["blocks"]) for layer in phase["layout"]["layers"])
+    if not isinstance(learners, list) or len(learners) != count:
+        raise ValueError("learners must have one entry for each of the {} feed-forward blocks".format(count))
     for i, chosen in enumerate(learners):
         if chosen is not None and not (isinstance(chosen, list) and all(type(k) is int for k in chosen)):
-            raise ValueError("the learners of layer {} must be whole numbers".format(i))
-    if not isinstance(phase["labels"], list) or len(phase["labels"]) < 2:
+            raise ValueError("the learners of block {} must be whole numbers".format(i))
+    task = Task.from_dict(phase["task"])
+    if task.kind.endswith("classification") and len(task.labels) < 2:
         raise ValueError("it needs at least two labels")
+    if not isinstance(phase["segments"], bool):
+        raise ValueError("segments must be true or false")
     for name in ("batch_size", "max_length"):
         if type(phase[name]) is not int or phase[name] < 1:
             raise ValueError("{} must be a whole number above 0".format(name))

@@ -3,13 +3,14 @@
 import inspect
 import os
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import torch
 from torch import nn
 
 from .. import safetensors
 from ..batches import phase_batches
+from ..features import Features
 from ..loop import linear_rate, train
 from ..optimizer import BackwardOptimizer, Optimizer, has_backward_hooks, has_fused, make_optimizer
 from ..savepoint import read_savepoint, write_savepoint
@@ -55,8 +56,7 @@ def make_phase_optimizer(plan: Dict[str, Any], model: nn.Module, micro_batch_siz
 def train_phase(
     model: nn.Module,
     plan: Dict[str, Any],
-    input_ids: Sequence[Sequence[int]],
-    labels: Sequence[int],
+    features: Features,
     learning_rate: float,
     epochs: float,
     batch_size: int,
@@ -84,7 +84,7 @@ def train_phase(
         SavepointProblem: for a savepoint that is damaged, or of another training.
         OSError: when the disk refuses.
     """
-    batches = phase_batches([len(row) for row in input_ids], batch_size, epochs, seed)
+    batches = phase_batches(features.lengths, batch_size, epochs, seed)
     steps = len(batches)
     optimizer = make_phase_optimizer(plan, model, micro_batch_size)
     try:
@@ -117,7 +117,7 @@ def train_phase(
             clock = time.monotonic()
 
         train(
-            model, input_ids, labels, batches[first:], optimizer, linear_rate(learning_rate, steps), pad_id, seed,
+            model, features, batches[first:], optimizer, linear_rate(learning_rate, steps), pad_id, seed,
             micro_batch_size, record, first,
         )  # fmt: skip
         return course

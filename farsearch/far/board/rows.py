@@ -1,116 +1,115 @@
-"""A file of labelled texts, read strictly: a row that breaks the format is named, never skipped."""
+"""Rows of a task out of records, strictly: a row that breaks the format is named, never skipped unasked."""
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-__all__ = ["HEADER", "RowProblem", "Rows", "parse_rows", "read_rows"]
+from .answers import answer_reader, cell_of, items_of
+from .records import Record, RowProblem, records_of, shown
+from .squad import parse_squad
+from .task import Rows, Task
 
-HEADER = ("sentence", "label")
-_SHOWN = 60
-"""Characters of a value that a message quotes."""
+__all__ = ["Record", "RowProblem", "Rows", "read_rows", "records_of", "rows_of"]
 
+_LONGEST = 1000000
+"""Characters of a text: what is longer is a quote that was never closed, or no text."""
 
-class RowProblem(ValueError):
-    """A row that breaks the format; one line that names file, line, rule and mend."""
-
-
-class Rows(NamedTuple):
-    """Texts with their class ids, in the order of their file."""
-
-    texts: Tuple[str, ...]
-    labels: Tuple[int, ...]
+_Cells = Dict[str, Any]
 
 
-def read_rows(path: str, labels: Sequence[str], task: str, columns: Sequence[str]) -> Rows:
-    """The rows of a file, with the header ``sentence<TAB>label`` or in the task's own columns without one.
+def read_rows(path: str, task: Task, skip: Optional[List[str]] = None) -> Rows:
+    """The rows of a file of the user's.
+
+    A table has a header that names the task's columns, or the task's own columns without one. A ``.json`` file is one
+    of SQuAD's.
+
+    Args:
+        skip: as ``rows_of`` has it.
 
     Raises:
         OSError: when it can't be read.
-        RowProblem: for the first line that breaks the layout or holds an unknown label.
+        RowProblem: for the first row that breaks the format, unless ``skip`` takes it, and for a file without rows.
     """
     with open(path, "rb") as file:
         data = file.read()
     name = path.replace("\\", "/").rsplit("/", 1)[-1]
-    return parse_rows(data, name, labels, task, None if _headed(data) else columns)
+    if name.lower().endswith(".json"):
+        return parse_squad(data, name, skip)
+    columns = None if task.columns is None or _headed(data, name, task) else task.columns
+    return rows_of(records_of(data, name, columns, skip, (*task.texts, task.label)), task, name, skip)
 
 
-def _headed(data: bytes) -> bool:
-    first = data.split(b"\n", 1)[0]
-    return (first[3:] if first.startswith(b"\xef\xbb\xbf") else first).rstrip(b"\r") == "\t".join(HEADER).encode()
+def _headed(data: bytes, name: str, task: Task) -> bool:
+    """Whether the first line of a file names the task's columns."""
+    try:
+        next(records_of(data.split(b"\n", 1)[0] + b"\n", name, None, None, (*task.texts, task.label)), None)
+    except RowProblem:
+        return False
+    return True
 
 
-def parse_rows(data: bytes, name: str, labels: Sequence[str], task: str, columns: Optional[Sequence[str]]) -> Rows:
-    """The rows of a file's content.
+def rows_of(records: Iterable[Record], task: Task, name: str, skip: Optional[List[str]] = None) -> Rows:
+    """Texts and answers out of the cells of records.
 
     Args:
         name: what messages call the file.
-        labels: names of the classes; a label is a class id or a name. task: whose they are, for messages.
-        columns: of a file without a header, ``sentence`` and ``label`` among them; None where there is the header.
+        skip: gets the messages of rows that break the format, which are left out; None: the first of them is raised.
 
     Raises:
-        RowProblem: for the first line that breaks the layout or holds an unknown label.
+        RowProblem: as ``skip`` says, and where no row is left.
     """
-    lines, first = _lines(data, name), 1
-    if columns is None or tuple(columns) == HEADER:
-        if not lines or lines[0] != "\t".join(HEADER):
-            found = _shown(lines[0]) if lines else "nothing"
-            raise RowProblem(
-                "{} line 1: the header is {}; it must be 'sentence<TAB>label': add that line".format(name, found)
-            )
-        lines, first, columns = lines[1:], 2, HEADER
-    texts: List[str] = []
-    classes: List[int] = []
-    for number, line in enumerate(lines, first):
-        where = "{} line {}".format(name, number)
-        text, label = _cells(line, columns, where)
-        texts.append(text)
-        classes.append(_class_of(label, labels, task, where))
+    texts: List[Tuple[str, ...]] = []
+    answers: List[Any] = []
+    answer = answer_reader(task)
+    for where, cells in records:
+        try:
+            words = _texts(cells, task)
+            answers.append(answer(cells, words))
+            texts.append(words)
+        except RowProblem as error:
+            message = "{}: {}".format(where, error)
+            if skip is None:
+                raise RowProblem(message) from error
+            skip.append(message)
+    if not texts and skip:
+        raise RowProblem("{} has no row that fits; all were left out, the first for this: {}".format(name, skip[0]))
     if not texts:
-        raise RowProblem("{} has no rows; give it at least one of each class".format(name))
-    return Rows(tuple(texts), tuple(classes))
+        each = " of each class" if task.kind == "classification" else ""
+        raise RowProblem("{} has no rows; give it at least one{}".format(name, each))
+    return Rows(tuple(texts), tuple(answers))
 
 
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "\u2026")
+def _texts(cells: _Cells, task: Task) -> Tuple[str, ...]:
+    if task.kind != "token-classification":
+        return tuple(_text(cell_of(cells, column), column) for column in task.texts)
+    words = items_of(cell_of(cells, task.texts[0]), task.texts[0])
+    if not words:
+        raise RowProblem("the {} is empty; each row needs a word: add it, or remove the line".format(task.texts[0]))
+    for word in words:
+        if not isinstance(word, str) or not word.strip():
+            raise RowProblem("the word {} is none; each is a text that is not empty".format(shown(word)))
+        _check_characters(word, task.texts[0])
+    return tuple(words)
 
 
-def _lines(data: bytes, name: str) -> List[str]:
-    """Lines of a UTF-8 file, without a byte order mark, their ends (LF or CRLF), or the last line where it is empty.
+def _text(value: Any, column: str) -> str:
+    if value is None:
+        raise RowProblem("the {} is missing; each row needs a text: add it, or remove the line".format(column))
+    if not isinstance(value, str):
+        raise RowProblem("the {} is {}; it must be a text, in quotes".format(column, shown(value)))
+    if not value.strip():
+        raise RowProblem("the {} is empty; each row needs a text: add it, or remove the line".format(column))
+    _check_characters(value, column)
+    return value
 
-    Not ``splitlines``, which also ends lines at characters that occur within texts.
-    """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
+
+def _check_characters(text: str, column: str) -> None:
+    if len(text) > _LONGEST:
         raise RowProblem(
-            "{} line {}: byte {:#04x} is not UTF-8; save the file as UTF-8".format(name, line, data[error.start])
-        ) from error
-    lines = [line[:-1] if line.endswith("\r") else line for line in text.split("\n")]
-    return lines[:-1] if lines[-1] == "" else lines
-
-
-def _cells(line: str, columns: Sequence[str], where: str) -> Tuple[str, str]:
-    """Text and label of a row. Quotes are text like any other character."""
-    cells = line.split("\t")
-    if not line.strip():
-        raise RowProblem("{}: the line is empty; each line is a row: remove it".format(where))
-    if len(cells) != len(columns):
-        raise RowProblem(
-            "{}: {} has {} column{}; a row has {} ({}) with one tab between: add what is missing, or make tabs within "
-            "the text spaces".format(
-                where, _shown(line), len(cells), "s" * (len(cells) != 1), len(columns), ", ".join(columns)
-            )
+            "the {} has {:,} characters; a text has at most {:,}: cut it, or look for a quote that is not "
+            "closed".format(column, len(text), _LONGEST)
         )
-    text, label = (cells[list(columns).index(name)] for name in HEADER)
-    if not text.strip():
-        raise RowProblem("{}: the sentence is empty; each row needs a text: add it, or remove the line".format(where))
-    return text, label
-
-
-def _class_of(cell: str, labels: Sequence[str], task: str, where: str) -> int:
-    if cell in labels:
-        return list(labels).index(cell)
-    if cell and all(digit in "0123456789" for digit in cell) and int(cell) < len(labels):
-        return int(cell)
-    known = ", ".join("{} ({})".format(i, label) for i, label in enumerate(labels))
-    raise RowProblem("{}: the label {} is unknown; labels of {} are {}".format(where, _shown(cell), task, known))
+    if "\0" in text:
+        raise RowProblem("the {} holds a NUL character, which no text has: remove it".format(column))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowProblem("the {} holds half a character (a lone surrogate): remove it".format(column)) from error

@@ -6,19 +6,22 @@ import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..features import Features
 from ..layout import ModelLayout
 from ..loop import predict
 from ..surgery import merge
+from .encode import Encoded, encode, predictions
 from .measured import measurement_of, predicted_seconds, write_json
 from .memory import available_mib, fitting_micro_batch, peak_mib, process_mib, reset_peak
 from .model import load_model, put_weights, reconfigured, save_model
 from .opened import Opened, file_digest
 from .phase import Course, SavepointProblem, is_out_of_memory, train_phase
-from .rows import Rows, read_rows
-from .scores import score
-from .tokens import load_tokenizer, token_ids
+from .rows import read_rows
+from .scores import evidence, score
+from .task import Rows
+from .tokens import load_tokenizer
 
 __all__ = ["MEASUREMENT_FILE", "Options", "Result", "partial_folder", "run_bundle", "write_tuned"]
 
@@ -46,12 +49,15 @@ class Options(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a run gave: ``logits`` and ``labels`` are of the development rows, where there are any."""
+    """What a run gave.
+
+    ``predictions`` and ``answers`` are of the development rows, where there are any, in the form of the task's kind.
+    """
 
     course: Course
     measurement: Dict[str, Any]
-    logits: Optional[Tensor]
-    labels: Tuple[int, ...]
+    predictions: Optional[List[Any]]
+    answers: Tuple[Any, ...]
 
 
 Watch = Callable[[int, int, float], None]
@@ -86,7 +92,7 @@ def run_bundle(
     train, dev = (_rows(bundle, path) for path in (options.train, options.dev))
     assert train is not None
     tokenizer = load_tokenizer(bundle)
-    ids = token_ids(tokenizer, train.texts, phase["max_length"])
+    rows = _encoded(bundle, tokenizer, train)
     epochs = float(phase["epochs"] if options.epochs is None else options.epochs)
     plan = phase["plan"] if options.plan is None else options.plan
     micro, predicted_mib = _micro_batch(bundle, options, tell)
@@ -94,21 +100,24 @@ def run_bundle(
     work = partial_folder(out)
     os.makedirs(work, exist_ok=True)
     savepoint, identity = os.path.join(work, _SAVEPOINT), _identity(bundle, options, epochs)
-    course, process = _train(bundle._replace(phase=dict(phase, plan=plan)), model, ids, train, epochs, micro, on_step,
+    course, process = _train(bundle._replace(phase=dict(phase, plan=plan)), model, rows.features, epochs, micro, on_step,
                     _Saving(savepoint, identity, options.save_every_s, stopping), options, tell)  # fmt: skip
     peak = peak_mib()
-    metric, logits = None, None
+    said, metric = None, None
     if dev is not None:
-        logits = predict(model, token_ids(tokenizer, dev.texts, phase["max_length"]), phase["tokenizer"]["pad_id"])
-        metric = score(phase["metric"], logits.argmax(1).tolist(), dev.labels)
-    seconds = predicted_seconds(bundle, [len(row) for row in ids], epochs)
-    measurement = measurement_of(bundle, len(ids), epochs, course, process, peak, predicted_mib, seconds, metric)
+        said = _said(bundle, model, _encoded(bundle, tokenizer, dev))
+        task = bundle.task
+        metric = score(task.metric, evidence(task.metric, said, dev.answers, task.labels)).value
+    seconds = predicted_seconds(bundle, rows.lengths, epochs)
+    measurement = measurement_of(
+        bundle, len(train.texts), epochs, course, process, peak, predicted_mib, seconds, metric
+    )
     save_model(bundle, model, work, options.binary)
     write_json(os.path.join(work, MEASUREMENT_FILE), measurement)
     if os.path.exists(savepoint):
         os.remove(savepoint)
     _put(work, out)
-    return Result(course, measurement, logits, () if dev is None else dev.labels)
+    return Result(course, measurement, said, () if dev is None else dev.answers)
 
 
 def write_tuned(bundle: Opened, out: str, base: Optional[str] = None, binary: bool = False) -> None:
@@ -149,9 +158,15 @@ class _Saving(NamedTuple):
 
 
 def _rows(bundle: Opened, path: Optional[str]) -> Optional[Rows]:
-    phase = bundle.phase
-    task = bundle.says["settings"]["job"]["task"]
-    return None if path is None else read_rows(path, phase["labels"], task, phase["columns"])
+    return None if path is None else read_rows(path, bundle.task)
+
+
+def _encoded(bundle: Opened, tokenizer: Any, rows: Rows) -> Encoded:
+    return encode(tokenizer, rows, bundle.task, bundle.phase["max_length"], bundle.phase["segments"])
+
+
+def _said(bundle: Opened, model: nn.Module, rows: Encoded) -> List[Any]:
+    return predictions(rows, predict(model, rows.features, bundle.phase["tokenizer"]["pad_id"]))
 
 
 def _identity(bundle: Opened, options: Options, epochs: float) -> str:
@@ -177,8 +192,8 @@ def _micro_batch(bundle: Opened, options: Options, tell: Tell) -> Tuple[Optional
 
 
 def _train(
-    bundle: Opened, model: nn.Module, ids: List[List[int]], rows: Rows, epochs: float, micro: Optional[int],
-    on_step: Watch, saving: _Saving, options: Options, tell: Tell,
+    bundle: Opened, model: nn.Module, features: Features, epochs: float, micro: Optional[int], on_step: Watch,
+    saving: _Saving, options: Options, tell: Tell,
 ) -> Tuple[Course, float]:  # fmt: skip
     """The FAR phase with smaller and smaller micro-batches as long as memory runs out; the model is merged again.
 
@@ -190,10 +205,10 @@ def _train(
     while True:
         reconfigured(bundle, model)
         try:
-            process = process_mib(model, ids[0], rows.labels[0])
+            process = process_mib(model, features, phase["tokenizer"]["pad_id"])
             reset_peak()
             course = train_phase(
-                model, phase["plan"], ids, rows.labels, phase["learning_rate"], epochs, phase["batch_size"],
+                model, phase["plan"], features, phase["learning_rate"], epochs, phase["batch_size"],
                 phase["tokenizer"]["pad_id"], phase["seed"], size, on_step, saving.path, saving.identity,
                 saving.every_s, saving.stopping,
             )  # fmt: skip

@@ -1,0 +1,57 @@
+"""What a task is, as far as a board must know: what a row is, what is learned of it, and how that is scored."""
+
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+__all__ = ["KINDS", "Rows", "Task"]
+
+KINDS = ("classification", "multi-label", "regression", "token-classification", "question-answering")
+"""What a model is asked of a row: one class of several, any number of labels, a number, a tag for each word, or the
+part of a context that answers a question."""
+
+
+class Task(NamedTuple):
+    """A task.
+
+    ``labels`` names classes, labels or tags; their place is their id; empty for the other kinds. ``texts`` names the
+    columns of a row's texts: one, two of a pair, question and context, or the words. ``label`` names the column of what
+    is learned. ``columns`` are those of the task's own files where these have no header. ``unanswerable``: a question may
+    have no answer in its context.
+    """
+
+    name: str
+    kind: str
+    labels: Tuple[str, ...]
+    metric: str
+    texts: Tuple[str, ...]
+    label: str
+    columns: Optional[Tuple[str, ...]] = None
+    unanswerable: bool = False
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The task as JSON types."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in self._asdict().items()}
+
+    @classmethod
+    def from_dict(cls, data: Dict[str, Any]) -> "Task":
+        """The task that ``to_dict`` wrote. An unknown or missing key raises TypeError, an unknown kind ValueError."""
+        task = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        if task.kind not in KINDS:
+            raise ValueError("the kind of task {!r} is none of {}".format(task.kind, ", ".join(KINDS)))
+        return task
+
+
+class Rows(NamedTuple):
+    """Rows of a task in the order of their file.
+
+    ``texts`` of each row: one, two of a pair, question and context, or all its words. ``answers`` are what is true of
+    each, by the kind of the task:
+
+    - classification: class id
+    - multi-label: label ids, ascending
+    - regression: a float
+    - token-classification: a tag id for each word
+    - question-answering: (text, first character) of each right answer; none for a question that has no answer
+    """
+
+    texts: Tuple[Tuple[str, ...], ...]
+    answers: Tuple[Any, ...]

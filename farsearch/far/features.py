@@ -1,0 +1,98 @@
+"""Rows of token ids as a model is fed with them, and batches of them as tensors."""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["IGNORED", "Batch", "Features", "Span", "batch_of"]
+
+IGNORED = -100
+"""Target of a token that no loss counts: the one that torch's cross entropy leaves out."""
+
+
+class Span(NamedTuple):
+    """First and last token of an answer; both 0, the first special token, where the row holds none."""
+
+    start: int
+    end: int
+
+
+class Features(NamedTuple):
+    """Rows as a model is fed with them.
+
+    ``input_ids`` are not padded and have their special tokens. ``targets`` are what is learned of each row, all in one
+    form: an int (its class), a float (its number), a tuple of floats (1.0 for each label that it has), a tuple of ints
+    as long as the row (the tag of each token, or IGNORED), or a Span. ``segments`` tell of each token which text of a
+    pair it is of; None for models that are not told, and for single texts.
+    """
+
+    input_ids: Sequence[Sequence[int]]
+    targets: Sequence[Any]
+    segments: Optional[Sequence[Sequence[int]]] = None
+
+    @property
+    def lengths(self) -> List[int]:
+        """Tokens of each row."""
+        return [len(row) for row in self.input_ids]
+
+    def take(self, rows: Sequence[int]) -> "Features":
+        """Some of the rows, in that order."""
+        segments = None if self.segments is None else [self.segments[row] for row in rows]
+        return Features([self.input_ids[row] for row in rows], [self.targets[row] for row in rows], segments)
+
+
+class Batch(NamedTuple):
+    """Rows as tensors.
+
+    ``inputs`` are a model's arguments, ``[rows, longest]`` and the targets. ``weights`` are what each row counts in the
+    loss, which is a mean: 1, or its number of tokens that have a tag.
+    """
+
+    inputs: Dict[str, Tensor]
+    weights: Tuple[int, ...]
+
+    def part(self, rows: slice) -> "Batch":
+        """Some of the rows, padded as all of them."""
+        return Batch({name: value[rows] for name, value in self.inputs.items()}, self.weights[rows])
+
+
+def batch_of(features: Features, pad_id: int, device: Optional[torch.device] = None, learn: bool = True) -> Batch:
+    """All rows of ``features``, padded on the right.
+
+    Args:
+        pad_id: token id of the padding.
+        learn: with the targets, without which a model gives no loss.
+    """
+    longest = max(features.lengths)
+    inputs = {
+        "input_ids": _padded(features.input_ids, longest, pad_id),
+        "attention_mask": _padded([[1] * length for length in features.lengths], longest, 0),
+    }
+    if features.segments is not None:
+        inputs["token_type_ids"] = _padded(features.segments, longest, 0)
+    weights = (1,) * len(features.input_ids)
+    if learn:
+        targets = features.targets
+        if _is_tags(targets[0]):
+            weights = tuple(sum(tag != IGNORED for tag in row) for row in targets)
+        inputs.update(_targets(targets, longest))
+    return Batch({name: value.to(device) for name, value in inputs.items()}, weights)
+
+
+def _padded(rows: Sequence[Sequence[int]], longest: int, value: int) -> Tensor:
+    return torch.tensor([list(row) + [value] * (longest - len(row)) for row in rows])
+
+
+def _is_tags(target: Any) -> bool:
+    return isinstance(target, tuple) and not isinstance(target, Span) and isinstance(target[0], int)
+
+
+def _targets(targets: Sequence[Any], longest: int) -> Dict[str, Tensor]:
+    """The targets under the names that transformers' models have for them."""
+    if isinstance(targets[0], Span):
+        starts, ends = zip(*targets)
+        return {"start_positions": torch.tensor(starts), "end_positions": torch.tensor(ends)}
+    if _is_tags(targets[0]):
+        return {"labels": _padded(targets, longest, IGNORED)}
+    return {"labels": torch.tensor(list(targets))}

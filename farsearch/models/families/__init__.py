@@ -1,0 +1,119 @@
+"""Model families: where each keeps its embeddings, attentions and feed-forward blocks. One small module a family.
+
+=============  =====================================================================
+bert.py        BERT, and the layers that many others have copied
+distilbert.py  DistilBERT
+roberta.py     RoBERTa, XLM-RoBERTa, CamemBERT: BERT's layers, positions that start late
+electra.py     ELECTRA: BERT's layers over narrower embeddings
+mpnet.py       MPNet: one table of relative positions for all layers
+deberta_v2.py  DeBERTa v2 and v3: likewise
+mobilebert.py  MobileBERT: several feed-forward blocks a layer
+modernbert.py  ModernBERT: gated feed-forward blocks
+=============  =====================================================================
+
+To add a family, put a module that ends in ``FAMILY = Family(...)`` here, or, outside of farsearch, call ``register``
+or name a ``Family`` in the entry point group ``farsearch.families``. Then let the contract of tests/models/contract.py
+pass (docs/families.md).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any
+
+from farsearch.errors import BadInput
+from farsearch.far.layout import ModelLayout
+from farsearch.models.families.family import Family
+
+__all__ = ["FAMILIES", "Family", "layout_of", "max_length_of", "register", "with_layers"]
+
+_GROUP = "farsearch.families"
+
+_REFUSED = {
+    "albert": (
+        "'albert' has one feed-forward block, which all its layers share, so that there is nothing to freeze layer by "
+        "layer; pass a BERT of its size, or another of {known}"
+    ),
+}
+"""Families that are known and can't be searched, with the reason."""
+
+_known: dict[str, Family] = {}
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(_known)
+"""Family by transformers' ``model_type``, but for those of entry points, which are looked for when they are needed."""
+
+
+def register(family: Family) -> None:
+    """Make a family known under all its model types.
+
+    Raises:
+        BadInput: for a model type that has a family already.
+    """
+    for model_type in family.model_types:
+        if _known.get(model_type, family) is not family:
+            raise BadInput(f"the model type {model_type!r} has a family already; give yours another name")
+        _known[model_type] = family
+
+
+def _family_of(config: Any) -> Family:
+    model_type = str(config.model_type)
+    if model_type not in _known and model_type not in _REFUSED:
+        _from_entry_points()
+    family = _known.get(model_type)
+    if family is not None:
+        return family
+    known = ", ".join(sorted(_known))
+    if model_type in _REFUSED:
+        raise BadInput(_REFUSED[model_type].format(known=known))
+    raise BadInput(
+        f"model type {model_type!r} is not supported: a family must say where its layers keep attention and "
+        f"feed-forward blocks, and known are {known}; docs/families.md says how to add one"
+    )
+
+
+@cache
+def _from_entry_points() -> None:
+    """Once a process: other packages' families."""
+    for point in entry_points(group=_GROUP):
+        try:
+            register(point.load())
+        except (ImportError, AttributeError) as error:
+            raise BadInput(f"the family {point.name!r} can't be loaded: {error}; mend its package") from error
+
+
+def layout_of(config: Any) -> ModelLayout:
+    """The layout of a model with this transformers configuration.
+
+    Raises:
+        BadInput: for a family that has no adapter, or a model of a family that the adapter refuses.
+    """
+    return _family_of(config).layout(config)
+
+
+def max_length_of(config: Any) -> int:
+    """Tokens of the longest text that the model takes, special tokens among them.
+
+    Raises:
+        BadInput: as ``layout_of``.
+    """
+    return _family_of(config).max_length(config)
+
+
+def with_layers(config: Any, layers: list[int]) -> Any:
+    """A copy of the configuration, of a model of only these layers.
+
+    Raises:
+        BadInput: as ``layout_of``.
+    """
+    return _family_of(config).with_layers(config, layers)
+
+
+for _module in pkgutil.iter_modules(__path__):
+    _family = getattr(importlib.import_module(f"{__name__}.{_module.name}"), "FAMILY", None)
+    if _family is not None:
+        register(_family)

@@ -1,0 +1,130 @@
+"""SQuAD's JSON: what is read of it, and what is left out where a file is taken as it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farsearch.far.board.records import RowProblem
+from farsearch.far.board.squad import parse_squad
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30).filter(
+    str.strip
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    """A file of any texts, with the questions and the answers that are in it."""
+    texts, answers, data = [], [], []
+    for _ in range(draw(st.integers(1, 3))):
+        paragraphs = []
+        for _ in range(draw(st.integers(1, 3))):
+            context, qas = draw(TEXT), []
+            for _ in range(draw(st.integers(1, 3))):
+                spans = draw(st.lists(st.tuples(st.integers(0, 29), st.integers(1, 30)), max_size=3))
+                found = [(context[at : at + size], at) for at, size in spans if context[at : at + size].strip()]
+                question = draw(TEXT)
+                qa: dict[str, Any] = {
+                    "question": question,
+                    "answers": [{"text": t, "answer_start": at} for t, at in found],
+                }
+                qas.append(qa if found else {**qa, "is_impossible": True})
+                texts.append((question, context))
+                answers.append(tuple(found))
+            paragraphs.append({"context": context, "qas": qas})
+        data.append({"paragraphs": paragraphs})
+    return {"data": data}, texts, answers
+
+
+@given(documents(), st.booleans())
+def test_everything_is_read_in_order(document: tuple[dict[str, Any], list[Any], list[Any]], ascii_only: bool) -> None:
+    """Whatever the texts are, each question comes with its context and all its answers, in the order of the file."""
+    data, texts, answers = document
+    rows = parse_squad(json.dumps(data, ensure_ascii=ascii_only).encode(), "mine.json")
+    assert (list(rows.texts), list(rows.answers)) == (texts, answers)
+
+
+def test_positions_count_characters_and_not_bytes() -> None:
+    """The place of an answer is counted as Python counts characters: an emoji is one, an accent of its own is one."""
+    context = "😀 e\u0301té à Köln"
+    data = [
+        {
+            "paragraphs": [
+                {"context": context, "qas": [{"question": "où?", "answers": [{"text": "Köln", "answer_start": 9}]}]}
+            ]
+        }
+    ]
+    rows = parse_squad(json.dumps({"data": data}).encode(), "mine.json")
+    assert rows.answers == ((("Köln", 9),),)
+
+
+def test_what_has_no_meaning_here_is_not_read() -> None:
+    """Titles, ids, versions and plausible answers may be anything, also such as would be wrong for an answer."""
+    plausible = [{"text": "nowhere", "answer_start": 500}]
+    qa = {"question": "where?", "id": 3, "is_impossible": True, "answers": [], "plausible_answers": plausible}
+    data = {"version": 2, "data": [{"title": None, "paragraphs": [{"context": "Anna came.", "qas": [qa]}]}]}
+    assert parse_squad(json.dumps(data).encode(), "mine.json").answers == ((),)
+
+
+def broken() -> bytes:
+    """Two good questions between an article, a paragraph, a question and an answer that are wrong."""
+    good = {"question": "who?", "answers": [{"text": "Anna", "answer_start": 0}]}
+    wrong = {"question": "who?", "answers": [{"text": "Anna", "answer_start": 1}]}
+    paragraphs = [
+        {"context": "Anna came.", "qas": [good, {"question": ""}, wrong]},
+        {"qas": [good]},
+        {"context": "Anna went.", "qas": [good]},
+    ]
+    return json.dumps({"data": ["x", {"paragraphs": paragraphs}]}).encode()
+
+
+def test_with_skip_the_rest_is_read() -> None:
+    """Every break is told by its place, and costs no more than what it is in."""
+    skip: list[str] = []
+    rows = parse_squad(broken(), "mine.json", skip)
+    assert rows.texts == (("who?", "Anna came."), ("who?", "Anna went."))
+    assert [message.partition(" ")[2].partition(" ")[0].rstrip(":") for message in skip] == [
+        "data[0]",
+        "data[1].paragraphs[0].qas[1].question",
+        "data[1].paragraphs[0].qas[2].answers[0]",
+        "data[1].paragraphs[1]",
+    ]
+
+
+def test_without_skip_the_first_break_is_raised() -> None:
+    """The message is the first of those that skip would have got."""
+    skip: list[str] = []
+    parse_squad(broken(), "mine.json", skip)
+    with pytest.raises(RowProblem) as caught:
+        parse_squad(broken(), "mine.json")
+    assert str(caught.value) == skip[0]
+
+
+def test_a_file_of_which_nothing_is_left_is_refused() -> None:
+    """With skip too a file must have a question, and the message says why the first was left out."""
+    with pytest.raises(
+        RowProblem, match=r"^mine\.json has no questions; the first was left out for this: mine\.json data"
+    ):
+        parse_squad(b'{"data": [1]}', "mine.json", [])
+
+
+def test_a_file_that_is_no_json_is_refused_with_skip_too() -> None:
+    """There is nothing to go on with."""
+    with pytest.raises(RowProblem, match="line 1: it is not JSON"):
+        parse_squad(b"who?", "mine.json", [])
+
+
+@pytest.mark.parametrize("digits", [5_000, 1])
+def test_numbers_of_any_length_are_no_surprise(digits: int) -> None:
+    """A number that Python refuses to read, or that no context is long enough for, ends in one line."""
+    qa = '{"question": "who?", "answers": [{"text": "Anna", "answer_start": %s}]}' % ("9" * digits)
+    text = '{"data": [{"paragraphs": [{"context": "Anna came.", "qas": [%s]}]}]}' % qa
+    with pytest.raises(RowProblem) as caught:
+        parse_squad(text.encode(), "mine.json")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
