@@ -3,6 +3,7 @@
 #   PYTHON=python3.12                     another Python to make .venv with
 #   PIP_ARGS="--extra-index-url URL"      further arguments of pip install, for example the index of another torch build
 #   PYTEST_ARGS="-k pattern tests/far"    further arguments of pytest
+#   PAPER_ARGS="--data-dir glue"          what `make paper` trains instead of the paper's model and tasks, for a GPU
 #   BOARD_PYTHON=PATH                     the Python 3.6 of `make test-board`, where it is not on the path or in pyenv
 
 PYTHON ?= python3
@@ -12,6 +13,10 @@ PYTEST_ARGS ?=
 
 # What `make demo` runs: a whole search within a few minutes on two cores, with a model and data that are installed with it.
 DEMO ?= run --device jetson-nano --task reviews --model minilm --study demo --epochs 3 --n-trials 6
+
+# What `make paper` runs: the tasks of FAR's paper with its model, all rows, from the hub. docs/benchmarks.md has smaller ones.
+PAPER_ARGS ?= --model distilbert-base-uncased --train-samples all --epochs 3 --batch-size 16 \
+	--task cola --task mnli --task qnli --task qqp --task sst2 --task squad_v2
 
 # What needs more than the install: `make test` leaves it out, `make test-rest` runs it alone.
 REST = real_data or service or browser or board or slow
@@ -24,13 +29,16 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-rest test-board test-wheel check format wheel constraints clean
+.PHONY: help demo paper test test-all test-rest test-board test-wheel check format wheel constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.installed-demo ## install, then run a whole search on the embedded sample
 	.venv/bin/farsearch $(DEMO)
+
+paper: .venv/.installed-demo ## install, then train what FAR's paper compares, beside its figures (PAPER_ARGS; needs a GPU or hours)
+	.venv/bin/python -m benchmarks.paper $(PAPER_ARGS)
 
 test: .venv/.installed-dev ## install, then run all tests that need nothing but the install
 	.venv/bin/python $(PYTEST) -m "$(MARKERS)" $(PYTEST_ARGS)

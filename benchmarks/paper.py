@@ -21,7 +21,7 @@ import click
 import torch
 
 from benchmarks.paper_cells import TABLES, Recipe, Table, open_table, read_table, resolve, table_path, train_cell
-from benchmarks.paper_methods import CONTENDERS
+from benchmarks.paper_methods import CONTENDERS, WAVES
 from benchmarks.paper_report import Report, make_report
 from farsearch.cli.terminal import print_rows
 from farsearch.errors import FarsearchError
@@ -37,7 +37,7 @@ def _note(text: str) -> None:
 
 
 def record(recipes: Sequence[Recipe], seeds: int, folder: Path) -> list[Table]:
-    """Train the cells that are not recorded yet: seed by seed, task by task, full fine-tuning and FAR r=10 % first.
+    """Train the cells that are not recorded yet: full fine-tuning and FAR r=10 % first, seed by seed, task by task.
 
     Args:
         seeds: how many, from 1 on.
@@ -53,10 +53,11 @@ def record(recipes: Sequence[Recipe], seeds: int, folder: Path) -> list[Table]:
         for recipe, job in zip(recipes, jobs, strict=True)
     ]
     cells = [
-        (seed, recipe, job, table, contender)
+        (seed, recipe, job, table, CONTENDERS[name])
+        for wave in WAVES
         for seed in range(1, seeds + 1)
         for recipe, job, table in zip(recipes, jobs, tables, strict=True)
-        for contender in CONTENDERS.values()
+        for name in wave
     ]
     for number, (seed, recipe, job, table, contender) in enumerate(cells, 1):
         if (seed, contender.method.name) in table.cells:

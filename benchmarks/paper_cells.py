@@ -183,7 +183,7 @@ def train_cell(job: Job, seed: int, contender: Contender, epochs: float) -> dict
             "learning_rate": rate,
             "device": bench.device.type,
             **_trained(method, rate, epochs, bench),
-            "peak_mib": round(_peak_mib(method, rate, epochs, bench), 1),
+            "peak_mib": round(_peak_mib(method, rate, epochs, bench), 3),
             "priced": {
                 "device": DEVICE,
                 "tensor_peak_mib": round(cost.tensor_peak_mib, 1),
@@ -244,7 +244,7 @@ def _trained(method: Method, rate: float, epochs: float, bench: Bench) -> dict[s
         "training": {"processor_s": spent[0], "wall_s": spent[1]},
         "priming": {"steps": steps, "processor_s": primed[0], "wall_s": primed[1]},
         "trainable": outcome.trainable,
-        "curve": [[point.step, round(point.loss, 4)] for point in outcome.curve],
+        "curve": [[point.step, round(point.loss, 6)] for point in outcome.curve],
         "parts": dict(outcome.parts),
         "evidence": columns(outcome.dev_evidence.tolist()),
     }

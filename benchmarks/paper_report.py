@@ -73,7 +73,7 @@ class TaskReport:
         said = self.header
         return (
             f"{said['task']}: {metric_title(said['metric'])} in points, {said['model']}, {said['train_samples']:,} "
-            f"training rows, {said['epochs']:g} epochs, batch {said['batch_size']}, {self.dev_rows:,} development rows"
+            f"training rows, epochs: {said['epochs']:g}, batch {said['batch_size']}, {self.dev_rows:,} development rows"
         )
 
     def table(self) -> list[dict[str, str]]:

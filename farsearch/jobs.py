@@ -17,9 +17,11 @@ from farsearch.cost.price import Pricer, priming_plan, shared_tables
 from farsearch.devices import Profile
 from farsearch.devices.registry import LOCAL
 from farsearch.errors import BadInput, StudyMismatch
+from farsearch.models.count import layer_parameters
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.load import ModelSource, load_config, load_tokenizer, resolve_model
 from farsearch.records import JobSpec, Priming, StudySettings
+from farsearch.study.sizes import Size, size_of
 from farsearch.study.space import Space, load_space
 from farsearch.study.store import Store
 from farsearch.tasks.encode import default_max_length
@@ -35,7 +37,6 @@ _EMBEDDED_MODEL = "minilm"
 """Model of the embedded sample, which works without a network."""
 
 _TRAIN_SAMPLES = 4096
-_BATCH_SIZE = 8
 _VERSIONED = ("farsearch", "torch", "transformers", "optuna", "mlflow")
 
 
@@ -50,7 +51,7 @@ class JobOptions:
     data_dir: Path | None = None
     train_samples: int | Literal["all"] | None = None
     epochs: float | None = None
-    batch_size: int = _BATCH_SIZE
+    batch_size: int | None = None
     max_length: int | None = None
     seed: int = 0
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -156,6 +157,9 @@ def rejoin_job(
             "data_dir": None if folder is None else Path(folder),
             "model": model or known["model"],
             "device": device or known["device"],
+            # what the first host had by the size of the model, where the user had not said it
+            "batch_size": settings.job.batch_size,
+            "max_length": settings.job.max_length,
         }
     )
     # the space is in the study's settings: its file may have changed, and be on another host
@@ -172,11 +176,14 @@ def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable
     name = options.model or (_EMBEDDED_MODEL if options.task == "reviews" else DEFAULT_MODEL)
     source = resolve_model(name, options.allow_pickle)
     shipped = None if options.device == LOCAL else find_profile(options.device, store.home, progress)
-    space.distributions(len(layout_of(load_config(source)).layers))
+    config = load_config(source)
+    layers, size = len(layout_of(config).layers), size_of(layer_parameters(config))
+    space = space.for_model(layers, size)
+    space.distributions(layers)
     data = load_task(options.task, options.data_dir)
     split = _split(data, options)
     tokenizer = load_tokenizer(source, data.spec.kind)
-    max_length = _max_length(options, source, tokenizer, data)
+    max_length = _max_length(options, source, tokenizer, data, size)
     profile = shipped or find_profile(options.device, store.home, progress)
     job = JobSpec(
         task=data.spec.name,
@@ -185,7 +192,7 @@ def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable
         weights=source.digest(),
         train_samples=len(split.train),
         validation_samples=len(split.validation),
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or size.batch_size,
         max_length=max_length,
         seed=options.seed,
         priming=_priming(options),
@@ -204,11 +211,11 @@ def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable
     return Job(settings, source, data, split, profile, space, _meta(name, source, data, profile, options))
 
 
-def _max_length(options: JobOptions, source: ModelSource, tokenizer: Any, data: TaskData) -> int:
-    """Tokens of the longest text, or what the user asks for, within what the model takes."""
+def _max_length(options: JobOptions, source: ModelSource, tokenizer: Any, data: TaskData, size: Size) -> int:
+    """Tokens of the longest text, at most the size's, or what the user asks for; within what the model takes."""
     limit = max_length_of(load_config(source))
     if options.max_length is None:
-        return default_max_length(tokenizer, data.train, data.spec.task, limit)
+        return default_max_length(tokenizer, data.train, data.spec.task, min(limit, size.max_length))
     if options.max_length > limit:
         raise BadInput(f"--max-length is {options.max_length}; {source.name} takes at most {limit} tokens")
     return options.max_length

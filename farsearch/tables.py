@@ -43,7 +43,7 @@ _CORRELATIONS = {
     "matthews_correlation": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
-    "pearson_spearman": "Pearson and Spearman correlation",
+    "pearson_spearman": "Pearson and Spearman",
 }
 """Metrics that are no shares: their 0 is not the worst."""
 _SHARES = {

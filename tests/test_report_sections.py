@@ -150,6 +150,25 @@ def test_importance_finds_what_objectives_hang_on() -> None:
     assert set(names) == {"learning rate", "layer 0", "layer 1"}
 
 
+def test_layers_that_share_a_fraction_are_one_hyperparameter() -> None:
+    """Groups are told apart by their values alone, also where a frozen bottom ends within one."""
+    draw = np.random.default_rng(0)
+    trials = []
+    for number in range(40):
+        low, high = draw.choice([0.0, 0.25, 0.5, 0.75, 1.0], size=2)
+        bottom = int(draw.integers(3))
+        config = FarConfig((low, low, low, high, high), 1e-4, 1.0, frozen_bottom_layers=bottom).canonical()
+        trials.append(make_trial(number, 0.9 - 0.3 * high + 0.01 * low, 1000.0 + number, 200.0 - number, config=config))
+    section = _found(importance_section(make_snapshot(*trials, front={0})))
+    assert section.figure is not None
+    names = {label.get_text() for label in section.figure.axes[0].get_yticklabels()}
+    assert {name for name in names if name.startswith("layer")} == {"layers 0 to 2", "layers 3 to 4"}
+    assert section.title.startswith("Accuracy hangs on layers 3 to 4 (")
+    pairs = [_with_config(0, 0.0, 0.0, 0.9, 0.9), _with_config(1, 0.5, 0.5, 0.9, 0.9)]
+    title = _found(frozen_section(make_snapshot(*pairs, front={0, 1}))).title
+    assert title == "The front freezes most in layers 2 to 3 (90 %), least in layers 0 to 1 (25 %)"
+
+
 def test_importance_says_when_it_knows_nothing() -> None:
     """A metric that is chance is foretold by no forest, and few trials by none at all."""
     assert "What accuracy hangs on can't be told yet" in _found(importance_section(_study_of(60, noise=1.0))).title

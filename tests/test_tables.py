@@ -8,6 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
+from farsearch.far.board.scores import METRICS
 from farsearch.records import FarConfig
 from farsearch.tables import (
     baseline_rows,
@@ -18,6 +19,8 @@ from farsearch.tables import (
     human_metric,
     human_time,
     mean_frozen,
+    metric_title,
+    metric_words,
     print_table,
     trial_rows,
     trials_json,
@@ -78,6 +81,23 @@ def test_table_fits_a_terminal_of_100_columns() -> None:
     assert max(map(len, lines)) <= 100
     assert "…" not in out.getvalue()
     assert "Matthews correlation" in out.getvalue()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_is_named_for_people(metric: str) -> None:
+    """Shares are in per cent, correlations are not; no name shows an underscore or loses a capital."""
+    correlation = metric.startswith(("matthews", "pearson", "spearman"))
+    assert human_metric(metric, 0.5) == ("0.500" if correlation else "50.0 %")
+    assert "_" not in metric_words(metric)
+    assert metric_title(metric)[0].isupper()
+    assert metric_title(metric)[1:] == metric_words(metric)[1:]
+
+
+def test_composites_are_named_by_their_parts() -> None:
+    """In a heading and in a sentence."""
+    assert metric_title("accuracy_f1") == "Accuracy and F1"
+    assert metric_words("accuracy_f1") == "accuracy and F1"
+    assert metric_words("pearson_spearman") == "Pearson and Spearman"
 
 
 def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:

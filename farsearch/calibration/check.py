@@ -11,6 +11,7 @@ from farsearch.calibration.steps import peak_mib, ready_step
 from farsearch.cost.plans import exact_plans, ordinary_plan
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.devices.profile import Profile
+from farsearch.far.layout import ModelLayout
 from farsearch.far.optimizer import has_backward_hooks, has_fused
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
@@ -47,10 +48,11 @@ class StepCheck:
         return self.range_s[0] <= self.measured_s <= self.range_s[1]
 
 
-def check_cases(profile: Profile, layers: int) -> list[StepCase]:
+def check_cases(profile: Profile, layout: ModelLayout) -> list[StepCase]:
     """Few and many tokens, full fine-tuning and FAR at r = 10 %, ordinary modules and the device's exact plans."""
+    layers = len(layout.layers)
     full, far = full_fine_tuning(layers), FarConfig((0.9,) * layers, 1e-4, 1.0)
-    plans = [plan for plan in exact_plans(profile) if _executable(plan)]
+    plans = [plan for plan in exact_plans(profile, layout) if _executable(plan)]
     ways = [("full fine-tuning", full, ordinary_plan(profile))]
     ways += [(f"FAR 10 %, {plan.summary}", far, plan) for plan in plans]
     return [

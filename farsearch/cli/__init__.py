@@ -17,7 +17,8 @@ deploy.py   export, finetune
 join.py     a study of another process, with what this host has
 price.py    estimate: what a configuration costs
 devices.py  devices: list, show, calibrate, import, check
-lists.py    spaces, tasks, studies
+spaces.py   spaces
+lists.py    tasks, studies
 cache.py    cache: show, clear
 doctor.py   doctor: what of this machine will not do
 ==========  ====================================================
@@ -41,7 +42,7 @@ from typing import Any, NoReturn
 import click
 
 from farsearch.addresses import without_password
-from farsearch.cli import cache, deploy, devices, doctor, lists, look, price, report, run, verify, worker
+from farsearch.cli import cache, deploy, devices, doctor, lists, look, price, report, run, spaces, verify, worker
 from farsearch.errors import FarsearchError
 
 __all__ = ["main"]
@@ -99,7 +100,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for module in (run, worker, look, report, verify, deploy, price, devices, lists, cache, doctor):
+for module in (run, worker, look, report, verify, deploy, price, devices, spaces, lists, cache, doctor):
     for command in module.COMMANDS:
         cli.add_command(command)
 

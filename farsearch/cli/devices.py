@@ -245,7 +245,7 @@ def devices_check(name: str, model: str, as_json: bool) -> None:
         _note(f"{profile.name} is derived from data sheets; on another device than this one, times say nothing")
     elif other:
         _note(f"{profile.name} was measured with {other[0]} {measured_with[other[0]]}, here is {here[other[0]]}")
-    cases = check_cases(profile, len(layout_of(config).layers))
+    cases = check_cases(profile, layout_of(config))
     checks = []
     for i, case in enumerate(cases):
         _note(f"step {i + 1} of {len(cases)}: {case.batch_size} x {case.length}, {case.title}")

@@ -59,8 +59,8 @@ __all__ = ["COMMANDS"]
 @click.option("--train-samples", type=SamplesOrAll(), metavar="N|all",
               help="Rows that a trial trains on.  [default: at most 4096]")  # fmt: skip
 @click.option("--epochs", type=AboveZero(), help="Passes over them in the FAR phase.  [default: the space's, 1]")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=8, show_default=True,
-              help="Rows of a training step.")  # fmt: skip
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N",
+              help="Rows of a training step.  [default: by the model's size, 8 for MiniLM, 16 for larger ones]")  # fmt: skip
 @click.option("--max-length", type=click.IntRange(min=4), metavar="N",
               help="Tokens at which a text is cut.  [default: the longest, at most 128]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
@@ -101,7 +101,7 @@ def run(
     timeout: float | None,
     train_samples: Any,
     epochs: float | None,
-    batch_size: int,
+    batch_size: int | None,
     max_length: int | None,
     seed: int,
     fixed: tuple[tuple[str, Any], ...],

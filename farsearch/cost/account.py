@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from farsearch.cost.plans import Goal, exact_plans, ordinary_plan
+from farsearch.cost.plans import Goal, ordinary_plan
 from farsearch.cost.price import Cost, Pricer, best_of, full_fine_tuning, priming_plan
 from farsearch.errors import BadInput
 from farsearch.far.batches import steps_in
@@ -63,7 +63,7 @@ def device_plans(
             f"the micro-batch has {micro_batch_size} rows and the batch {pricer.batch_size}; "
             "give fewer rows than the batch's, at least 1, or leave it out"
         )
-    plans = [ordinary_plan(pricer.profile)] if goal is None else exact_plans(pricer.profile)
+    plans = [ordinary_plan(pricer.profile)] if goal is None else pricer.plans
     return [_with(plan, optimizer, micro_batch_size) for plan in plans]
 
 

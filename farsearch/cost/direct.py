@@ -45,7 +45,7 @@ def trace_prepared(
     trained = [(p.numel(), p.dim()) for p in model.parameters() if p.requires_grad]
     held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
     layers = range(len(layout.layers))
-    order = ["start", *(f"forward {i}" for i in layers), "head", "backward head"]
+    order = ["start", *(f"{name} {i}" for name in ("forward", "release") for i in layers), "head", "backward head"]
     order += [*(f"backward {i}" for i in reversed(layers)), "backward embeddings"]
     parts = [fit_part([(length, 0, segments.get(name, Segment())) for length, segments in traces]) for name in order]
     alone = np.arange(len(parts))[:, None]

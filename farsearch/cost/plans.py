@@ -11,10 +11,11 @@ from torch import nn
 from farsearch.cost.software import torch_version
 from farsearch.devices.profile import Profile
 from farsearch.far.execution import Execution
+from farsearch.far.layout import ModelLayout
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_fused, make_optimizer
 from farsearch.records import StepPlan
 
-__all__ = ["GOALS", "Goal", "exact_plans", "execution_of", "optimizer_of", "ordinary_plan", "quickest"]
+__all__ = ["GOALS", "Goal", "exact_plans", "executable", "execution_of", "optimizer_of", "ordinary_plan", "quickest"]
 
 Goal = Literal["memory", "time", "balanced"]
 """What a plan is chosen for: the least peak, the least time, or the least product of both."""
@@ -41,8 +42,19 @@ def ordinary_plan(profile: Profile) -> StepPlan:
     return StepPlan(optimizer_kernel="foreach" if profile.foreach else "loop")
 
 
-def exact_plans(profile: Profile) -> list[StepPlan]:
+def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
+    """The plan as far as a model can be executed so: gated blocks, and some families' attention, stay as they are."""
+    return dataclasses.replace(
+        plan,
+        feed_forward="modules" if layout.gated else plan.feed_forward,
+        attention=plan.attention if layout.recomputes_attention else "modules",
+    )
+
+
+def exact_plans(profile: Profile, layout: ModelLayout | None = None) -> list[StepPlan]:
     """The plans worth a look that compute exactly what ordinary modules do, as the device's torch allows.
+
+    None for ``layout`` is a model that can be executed by all of them.
 
     All keep less of dropout, LayerNorm, attention and feed-forward blocks; the last two take time to save memory.
     Ordinary modules are none of them: they are hardly quicker anywhere, and draw other dropout masks.
@@ -56,11 +68,12 @@ def exact_plans(profile: Profile) -> list[StepPlan]:
         optimizer_kernel="fused" if version >= (2, 4) else "loop",
         optimizer_step="backward" if version >= (2, 1) else "end",
     )
-    return [
+    plans = [
         store,
         dataclasses.replace(store, feed_forward="recompute"),
         dataclasses.replace(store, checkpointing=True),
     ]
+    return plans if layout is None else list(dict.fromkeys(executable(plan, layout) for plan in plans))
 
 
 def quickest(plan: StepPlan) -> StepPlan:

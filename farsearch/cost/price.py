@@ -22,6 +22,7 @@ from farsearch.devices.profile import Profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
+from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 
@@ -190,6 +191,11 @@ class Pricer:
         """Layers of the model."""
         return self.table(StepPlan()).layers
 
+    @property
+    def plans(self) -> list[StepPlan]:
+        """The exact plans of the device that the model can be executed by."""
+        return exact_plans(self.profile, layout_of(self._model[0]))
+
     def _executed(self, plan: StepPlan) -> StepPlan:
         """The plan as the training loop executes it: a part of the whole batch or more is no part."""
         whole = plan.micro_batch_size is not None and plan.micro_batch_size >= self.batch_size
@@ -274,7 +280,7 @@ class Pricer:
 
     def all_plans(self, config: FarConfig) -> list[tuple[StepPlan, Cost]]:
         """The cost of one configuration under every exact plan of the device."""
-        return [(plan, self.price(config, plan)) for plan in exact_plans(self.profile)]
+        return [(plan, self.price(config, plan)) for plan in self.plans]
 
     def best(self, config: FarConfig, goal: Goal) -> tuple[StepPlan, Cost]:
         """The exact plan that serves a goal best, and its cost."""

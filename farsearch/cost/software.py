@@ -67,7 +67,8 @@ def step_count_bytes(profile: Profile, kernel: str) -> int:
 def build_ordinary(config: Any, head: Head, software: Software) -> tuple[nn.Module, ModelLayout]:
     """A model whose ordinary modules attend as they do on the device."""
     config = copy.deepcopy(config)
-    config._attn_implementation = "eager" if software.attention == "eager" else "sdpa"
+    # None: by scaled_dot_product_attention where the family can
+    config._attn_implementation = "eager" if software.attention == "eager" else None
     return build_model(config, head)
 
 

@@ -28,6 +28,7 @@ from farsearch.far.ffn import padding
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, width_of
+from farsearch.models.families import with_layers
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
 
@@ -64,20 +65,34 @@ class LayerKind(NamedTuple):
     """What decides the sequence of a layer's allocations.
 
     ``ffn``: ``full``, ``split``, ``none`` (all neurons frozen) or ``idle`` (nothing in the layer is trained).
-    ``attention``: its linear maps are trained. ``live``: its input has a gradient.
+    ``attention``: its linear maps are trained. ``live``: its input has a gradient. ``own``: of its layout. Where all
+    layers read a table, ``shared``: that is trained, and ``top``: the layer's gradient of it is the first.
     """
 
     ffn: Literal["idle", "full", "split", "none"]
     attention: bool
     live: bool
+    own: str = ""
+    shared: bool = False
+    top: bool = False
 
 
 _FFN: Sequence[Literal["idle", "full", "split", "none"]] = ("idle", "full", "split", "none")
 _KINDS = tuple(LayerKind(ffn, attention, live) for ffn in _FFN for attention in (False, True) for live in (False, True))
-"""All kinds; a configuration's layers are given by their indices."""
-_REACH = np.array([2 if kind.attention or kind.live else int(kind.ffn != "idle") for kind in _KINDS])
-"""What of a layer of each kind the backward pass reaches: nothing, something, or its attention too, which keeps the
-attention mask until then."""
+"""All kinds of a layer like any other; a configuration's layers are given by their indices, those of other layers
+behind them."""
+
+
+def _reach(kind: LayerKind) -> int:
+    """What of a layer the backward pass reaches.
+
+    Nothing, something, or its attention too, which keeps the attention mask until then.
+    """
+    return 2 if kind.attention or kind.live else int(kind.ffn != "idle")
+
+
+_REACH = np.array([_reach(kind) for kind in _KINDS])
+"""Of each of ``_KINDS``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,9 +162,10 @@ class Tensors:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer of one kind: its two segments and its trained tensors."""
+    """A layer of one kind: its segments and its trained tensors."""
 
     forward: Part
+    release: Part
     backward: Part
     trained: Tensors
 
@@ -260,11 +276,13 @@ class StepTable:
         self._known: dict[tuple[Any, ...], Any] = {}
         with meta_tensors():
             model, layout = build_ordinary(config, head, software)
+        self.layout = layout
         self.layers = len(layout.layers)
         self.width = width_of(model, layout.layers[0])
+        self._all_kinds, self._variants = _kinds_of(layout)
         self.parameters = sum(p.numel() for p in model.parameters())
         self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
-        self.hidden = int(get_module(model, layout.layers[0].blocks[0].down).weight.shape[0])
+        self._held = _held_by_neuron(model, layout)
         self._padding = np.array([padding(self.width, k) for k in range(self.width + 1)])
 
     def compose(self, configs: Sequence[FarConfig]) -> Composed:
@@ -275,12 +293,12 @@ class StepTable:
         """
         kinds, learners = self._kinds(configs)
         lowest, none = kinds[:, 0], np.zeros(len(kinds), dtype=np.int64)
-        reach = _REACH[kinds].max(axis=1)
+        reach = _REACH[kinds % len(_KINDS)].max(axis=1)
         for row in np.unique(kinds, axis=0):
-            self._learn([_KINDS[code] for code in row])
+            self._learn([self._all_kinds[code] for code in row])
         pairs, at = np.unique(lowest * 3 + reach, return_inverse=True)
-        ends = [self._ends[_KINDS[pair // 3], int(pair % 3)] for pair in pairs]
-        inner = [(code, self._layers[_KINDS[code]]) for code in np.unique(kinds[:, 1:])]
+        ends = [self._ends[self._all_kinds[pair // 3], int(pair % 3)] for pair in pairs]
+        inner = [(code, self._layers[self._all_kinds[code]]) for code in np.unique(kinds[:, 1:])]
         parts: dict[Part, int] = {}
         tensors: dict[Tensors, int] = {}
 
@@ -289,30 +307,33 @@ class StepTable:
             return np.asarray(found[at])
 
         def layers(values: Iterable[_T], lowest_values: Iterable[_T], numbers: dict[_T, int]) -> Indices:
-            by_code = np.zeros(len(_KINDS), dtype=np.int64)
+            by_code = np.zeros(len(self._all_kinds), dtype=np.int64)
             for (code, _), value in zip(inner, values, strict=True):
                 by_code[code] = numbers.setdefault(value, len(numbers))
             found: Indices = by_code[kinds.T]
             found[0] = outer(lowest_values, numbers)
             return found
 
+        middle = [layer for _, layer in inner]
+        releases = any(len(layer.release.events) for layer in (*middle, *(end.lowest for end in ends)))
         part_of = [
             outer((end.start for end in ends), parts),
-            *layers((layer.forward for _, layer in inner), (end.lowest.forward for end in ends), parts),
+            *layers((layer.forward for layer in middle), (end.lowest.forward for end in ends), parts),
+            *(layers((x.release for x in middle), (end.lowest.release for end in ends), parts) if releases else ()),
             outer((end.head for end in ends), parts),
             outer((end.backward_head for end in ends), parts),
-            *layers((layer.backward for _, layer in inner), (end.lowest.backward for end in ends), parts)[::-1],
+            *layers((layer.backward for layer in middle), (end.lowest.backward for end in ends), parts)[::-1],
             outer((end.backward_embeddings for end in ends), parts),
         ]
         tensors_of = [
             outer((end.below for end in ends), tensors),
-            *layers((layer.trained for _, layer in inner), (end.lowest.trained for end in ends), tensors),
+            *layers((layer.trained for layer in middle), (end.lowest.trained for end in ends), tensors),
             outer((end.above for end in ends), tensors),
         ]
         return Composed(
             tuple(parts),
             np.stack(part_of),
-            np.stack([none, *learners.T, none, none, *learners.T[::-1], none]),
+            np.stack([none, *learners.T, *(learners.T if releases else ()), none, none, *learners.T[::-1], none]),
             tuple(tensors),
             np.stack(tensors_of),
             np.stack([none, *learners.T, none]),
@@ -320,7 +341,7 @@ class StepTable:
         )
 
     def _kinds(self, configs: Sequence[FarConfig]) -> tuple[Indices, Indices]:
-        """Kind, an index of ``_KINDS``, and number of learners of each layer: ``[configurations, layers]`` both."""
+        """Kind, by index, and number of learners of each block of each layer: ``[configurations, layers]`` both."""
         configs = [config.canonical() if config.frozen_bottom_layers else config for config in configs]
         for config in configs:
             if len(config.frozen_fractions) != self.layers:
@@ -339,33 +360,37 @@ class StepTable:
         ffn = np.select([layer < bottom, given < 0, given > 0], names[:3], names[3])
         # below the lowest layer that is trained nothing has a gradient
         live = (embeddings == 0) | (layer > bottom)
-        return ffn * 4 + (layer >= attention) * 2 + live, np.maximum(given, 0)
+        variant = self._variants[((embeddings == 0) & (bottom == 0)).astype(np.int64), layer]
+        return variant * len(_KINDS) + ffn * 4 + (layer >= attention) * 2 + live, np.maximum(given, 0)
 
     def _static(self, kinds: Indices, learners: Indices) -> Array:
         """Bytes of parameters and buffers: frozen neurons may be held in fewer bits, and have some of nothing."""
         saved = 4 - getattr(torch, self.plan.frozen_dtype).itemsize
-        split = np.isin(kinds // 4, [_FFN.index("split"), _FFN.index("none")])
+        split = np.isin(kinds % len(_KINDS) // 4, [_FFN.index("split"), _FFN.index("none")])
         nothing = np.where(split, self._padding[learners], 0).sum(axis=1)
         frozen = np.where(split, self.width - learners, 0).sum(axis=1)
-        added = nothing * (2 * self.hidden * (4 - saved) + 4)
-        return np.asarray(self._static_bytes - 2.0 * self.hidden * frozen * saved + added)
+        weights, biases = self._held
+        added = nothing * (weights * (4 - saved) + 4 * biases)
+        return np.asarray(self._static_bytes - float(weights) * frozen * saved + added)
 
     def _learn(self, kinds: Sequence[LayerKind]) -> None:
         """Trace what of the layers of a configuration is not known yet, in one model of as few layers as show it.
 
-        The lowest layer is always among them; a layer in between is the same wherever it stands.
+        The lowest layer is always among them, and the top one where that is of a kind of its own; a layer in between
+        is the same wherever it stands.
         """
-        reach = _reach(kinds)
+        reach = _furthest(kinds)
         missing = [kind for kind in dict.fromkeys(kinds[1:]) if kind not in self._layers]
         if not missing and (kinds[0], reach) in self._ends:
             return
-        stack = [kinds[0]]
-        for kind in missing:
-            if kind.live and not _reach(stack):
-                stack.append(LayerKind("full", True, False))
+        stack, top = [kinds[0]], kinds[-1:] if kinds[-1].top and len(kinds) > 1 else []
+        like_others = kinds[0]._replace(ffn="full", attention=True, live=False, top=False)
+        for kind in [*(kind for kind in missing if not kind.top), *top]:
+            if kind.live and not _furthest(stack):
+                stack.append(like_others)
             stack.append(kind)
-        if _reach(stack) < reach:
-            stack.append(LayerKind("full", reach == 2, _reach(stack) > 0))
+        if _furthest(stack) < reach:
+            stack.append(like_others._replace(attention=reach == 2, live=_furthest(stack) > 0))
         samples = self._samples(stack)
         layers = [self._fit_layer(samples, i, kind) for i, kind in enumerate(stack)]
         self._layers.update(zip(stack[1:], layers[1:], strict=True))
@@ -382,20 +407,20 @@ class StepTable:
     def _fit_layer(self, samples: Sequence[_Sample], i: int, kind: LayerKind) -> _Layer:
         split = kind.ffn == "split"
         width = self.width if split else 0
-        forward, backward = (
+        forward, release, backward = (
             self._same(
                 fit_part([(s.length, s.learners * split, s.segments.get(name, Segment())) for s in samples], width)
             )
-            for name in (f"forward {i}", f"backward {i}")
+            for name in (f"forward {i}", f"release {i}", f"backward {i}")
         )
         first, last = samples[0], samples[-1]
         trained = fixed_tensors(first.trained[f"layer {i}"])
         if not split:
-            return _Layer(forward, backward, self._same(trained))
+            return _Layer(forward, release, backward, self._same(trained))
         constant = trained.elements[:, 0]
         slope = (fixed_tensors(last.trained[f"layer {i}"]).elements[:, 0] - constant) / (last.learners - first.learners)
         elements = np.stack([constant - slope * first.learners, slope], axis=1)
-        return _Layer(forward, backward, self._same(Tensors(elements, trained.matrices, width)))
+        return _Layer(forward, release, backward, self._same(Tensors(elements, trained.matrices, width)))
 
     def _same(self, new: _T) -> _T:
         """The one that is known with the same numbers, else this one: what is looked up by it is there once."""
@@ -407,8 +432,8 @@ class StepTable:
 
     def _samples(self, stack: Sequence[LayerKind]) -> list[_Sample]:
         """Traces of a model of these layers at every length and number of learners that their polynomials need."""
-        config = copy.deepcopy(self._config)
-        config.num_hidden_layers = len(stack)
+        own = [layer.kind for layer in self.layout.layers]
+        config = with_layers(self._config, [own.index(kind.own) for kind in stack])
         samples = []
         for share in _SHARES if any(kind.ffn == "split" for kind in stack) else _SHARES[:1]:
             # for the second count of learners two lengths are enough
@@ -436,9 +461,37 @@ class _Sample(NamedTuple):
     trained: Mapping[str, list[tuple[int, int]]]
 
 
-def _reach(kinds: Sequence[LayerKind]) -> int:
-    """The most that the backward pass reaches of these layers (``_REACH``)."""
-    return max(int(_REACH[_KINDS.index(kind)]) for kind in kinds)
+def _furthest(kinds: Sequence[LayerKind]) -> int:
+    """The most that the backward pass reaches of these layers."""
+    return max(_reach(kind) for kind in kinds)
+
+
+def _kinds_of(layout: ModelLayout) -> tuple[list[LayerKind], Indices]:
+    """All kinds that layers of a model can be of, and in which group of ``len(_KINDS)`` of them each layer's are.
+
+    The groups are ``[2, layers]``: with the embeddings frozen, and with them trained.
+    """
+    groups: dict[tuple[str, bool, bool], int] = {}
+    shares, top = bool(layout.shared), len(layout.layers) - 1
+    variants = [
+        [
+            groups.setdefault((layer.kind, shares and trained, shares and trained and i == top), len(groups))
+            for i, layer in enumerate(layout.layers)
+        ]
+        for trained in (False, True)
+    ]
+    return [LayerKind(*kind[:3], *group) for group in groups for kind in _KINDS], np.array(variants, dtype=np.int64)
+
+
+def _held_by_neuron(model: nn.Module, layout: ModelLayout) -> tuple[int, int]:
+    """Numbers that all blocks of a layer together have for a hidden neuron of each: in matrices, and in biases."""
+    weights = biases = 0
+    for block in layout.layers[0].blocks:
+        up, down = get_module(model, block.up), get_module(model, block.down)
+        rows = up.weight.shape[0] // down.weight.shape[1]
+        weights += rows * up.weight.shape[1] + down.weight.shape[0]
+        biases += rows * (up.bias is not None)
+    return weights, biases
 
 
 def _apply_kinds(
@@ -446,7 +499,8 @@ def _apply_kinds(
 ) -> None:
     learners = {"full": None, "idle": None, "split": range(k), "none": range(0)}
     bottom = sum(kind.ffn == "idle" for kind in kinds)
-    apply_far(model, layout, [learners[kind.ffn] for kind in kinds], not kinds[0].live, 0, bottom, execution)
+    chosen = layout.by_block([learners[kind.ffn] for kind in kinds])
+    apply_far(model, layout, chosen, not kinds[0].live, 0, bottom, execution)
     # not through apply_far: there attention freezes from the bottom, here in the one layer that is looked at
     for layer, kind in zip(layout.layers, kinds, strict=True):
         for path in () if kind.attention else layer.attention:
@@ -460,7 +514,7 @@ def _trained_tensors(model: nn.Module, layout: ModelLayout) -> dict[str, list[tu
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             inside = [i for i, layer in enumerate(layout.layers) if name.startswith(f"{layer.path}.")]
-            below = name.startswith(f"{layout.embeddings}.")
+            below = name.startswith(tuple(f"{path}." for path in (layout.embeddings, *layout.below)))
             where = f"layer {inside[0]}" if inside else "below" if below else "above"
             tensors[where].append((parameter.numel(), parameter.dim()))
     return tensors

@@ -61,8 +61,9 @@ class Segment:
 class _Recorder(TorchDispatchMode):
     """Follows storages and operations, and files them under the segment that is open."""
 
-    def __init__(self, known: Iterator[Tensor]) -> None:
+    def __init__(self, known: Iterator[Tensor], layers: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # of torch
+        self._last = layers - 1
         self.segments: dict[str, Segment] = {}
         self._name = "start"
         self._open: Segment = self.mark("start")
@@ -71,6 +72,8 @@ class _Recorder(TorchDispatchMode):
         self._masks: set[int] = set()
         self._late: list[Event] = []
         self.stepping = False
+        self.returning = False
+        self.lowest_input = 0
         self._old = {tensor.untyped_storage()._cdata for tensor in known}
 
     def mark(self, name: str) -> Segment:
@@ -125,17 +128,32 @@ class _Recorder(TorchDispatchMode):
             return
         event = self._births.pop(key)
         end = Event(-event.size)
-        late = shared and _is_backward(self._name)
+        # what was made for all layers goes with the lowest that is trained, wherever that stands
+        between = born == "start" and self._name[9:].isdigit() and int(self._name[9:]) > 0
+        late = _is_backward(self._name) and (shared or between)
         # what a layer's node of the graph holds by itself, as the state of dropout's generator, goes with the whole
         # graph: in the segment of the lowest layer, for all layers, when nothing is counted any more
         if not _outlives(born, self._name):
-            (self._late if late else self._open.events).append(end)
+            (self._late if late else self._where(key, born)).append(end)
         kind = "mask" if key in self._masks else "saved"
         self._masks.discard(key)
         # a layer's output counts as saved whether the next one keeps it or not: only so a layer's record does not
         # depend on what stands above it
         if not _is_backward(born) and self._name != born:
             event.kind = end.kind = kind
+
+    def _where(self, key: int, born: str) -> list[Event]:
+        """The events among which the end of a storage belongs.
+
+        A layer's input that goes behind the layers is of that layer: by itself in ``release i``, where all layers'
+        outputs live until then, or, for the last layer, in its forward pass, as the others' inputs are.
+        """
+        lowest = born == "start" and key == self.lowest_input
+        layer = 0 if lowest else int(born[8:]) + 1 if born.startswith("forward") else None
+        if self._name != "head" or layer is None or layer > self._last:
+            return self._open.events
+        name = f"forward {layer}" if self.returning and layer == self._last else f"release {layer}"
+        return self.segments.setdefault(name, Segment()).events
 
     def complete(self, parameter: Tensor) -> None:
         """The gradient of a parameter is all there."""
@@ -173,7 +191,7 @@ def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterat
     # before the next begins
     stack = get_module(model, layout.layers[-1].path.rsplit(".", 2)[0])
     handles = [
-        stack.register_forward_hook(lambda *_: recorder.mark("head") and None),
+        stack.register_forward_hook(lambda *_: setattr(recorder, "returning", False)),
         model.register_forward_hook(lambda *_: recorder.mark("backward head") and None),
         *(p.register_post_accumulate_grad_hook(recorder.complete) for p in model.parameters() if p.requires_grad),
     ]
@@ -182,6 +200,7 @@ def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterat
         def hook(_module: Any, inputs: tuple[Any, ...], *_rest: Any) -> None:
             recorder.mark(f"forward {i}")
             if i == 0:
+                recorder.lowest_input = inputs[0].untyped_storage()._cdata
                 watch(inputs[0], "backward embeddings")
 
         return hook
@@ -189,6 +208,9 @@ def _marks(model: nn.Module, layout: ModelLayout, recorder: _Recorder) -> Iterat
     def leave(i: int) -> Callable[..., None]:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             watch(output if isinstance(output, Tensor) else output[0], f"backward {i}")
+            if i == len(layout.layers) - 1:
+                recorder.mark("head")
+                recorder.returning = True
 
         return hook
 
@@ -222,15 +244,15 @@ def trace_step(
             to ``trace_call``.
 
     Returns:
-        Segments ``start`` (embeddings), ``forward i``, ``head`` (head and loss), ``backward head``, ``backward i`` and
-        ``backward embeddings``. Those that do not occur are absent. Gradients stay alive at the end; storages of the
+        Segments ``start`` (embeddings), ``forward i``, ``release i`` (what of layer i goes when all layers are done),
+        ``head`` (head and loss), ``backward head``, ``backward i`` and ``backward embeddings``. Those that do not occur are absent. Gradients stay alive at the end; storages of the
         model's own parameters and buffers are in none.
     """
     model.train()
     batch = Batch({name: value.to(meta_tensors()) for name, value in batch.inputs.items()}, batch.weights)
     state = [] if optimizer is None else tensors_in([list(entry.values()) for entry in optimizer.state.values()])
     known = [*model.parameters(), *model.buffers(), *batch.inputs.values(), *state]
-    recorder = _Recorder(iter(known))
+    recorder = _Recorder(iter(known), len(layout.layers))
     # an optimizer of nothing: what one at the end holds and moves is known from trace_call of one tensor
     idle = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
     with _marks(model, layout, recorder), _optimizer_marks(recorder), emulated(software), recorder:

@@ -18,7 +18,8 @@ surgery.py       put all of that into a model, freeze the rest, and the inverse
 optimizer.py     AdamW and SGD, at the end of a step or in its backward pass
 safetensors.py   files of tensors, read and written
 savepoint.py     where a phase stands, on disk
-batches.py       batches grouped by length, padded to their longest row
+features.py      rows of token ids with their targets, and batches of them as tensors
+batches.py       which rows go together: those of similar length
 loop.py          schedule, the training loop, prediction
 board            what runs a bundle, by the modules above
 ================ ====================================================================

@@ -134,7 +134,7 @@ class SplitFeedForward(nn.Module):
             up.weight = self._joined(self.learner_up, self.frozen_up, order)
             up.bias = self._joined(self.learner_bias, self.frozen_bias, order)
             down.weight = nn.Parameter(torch.cat([self.learner_down, frozen_down], 1).index_select(1, order))
-            down.bias = None if self.bias is None else nn.Parameter(self.bias.detach())
+            down.bias = _parameter(None if self.bias is None else self.bias.detach(), True)
         return up, activation, down
 
     def _joined(self, learned: Any, frozen: Any, order: Tensor) -> Any:

@@ -157,13 +157,12 @@ def _run(
                 continue
             before = F.linear(here, part.up, part.bias)
             value = activation.value(before)
-            first = part is frozen or frozen is None
-            if first and bias is None:
-                torch.mm(value, part.down.t(), out=out)
-            elif first:
-                torch.addmm(bias, value, part.down.t(), out=out)
-            else:
+            if part is learners and frozen is not None:
                 out.addmm_(value, part.down.t())
+            elif bias is None:
+                torch.mm(value, part.down.t(), out=out)
+            else:
+                torch.addmm(bias, value, part.down.t(), out=out)
             if keeps and part is frozen and ctx.policy == "compact":
                 # the value is not needed any more, so that its memory can carry the ones
                 before = _to_byte(activation.gradient(value.fill_(1.0), before), activation.derivative_range)

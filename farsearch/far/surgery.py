@@ -5,7 +5,7 @@ that were held in fewer bits come back rounded.
 """
 
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import torch
 from torch import nn
@@ -73,7 +73,7 @@ def reconfigure(
         width = down.weight.shape[1]
         if len(chosen) and not 0 <= min(chosen) <= max(chosen) < width:
             raise ValueError("learners of {} are outside 0 to {}".format(block.split, width - 1))
-        gated, dropout = (path and get_module(model, path) for path in (block.gated, block.dropout))
+        gated, dropout = (None if path is None else get_module(model, path) for path in (block.gated, block.dropout))
         dtype = getattr(torch, execution.frozen_dtype)
         split = SplitFeedForward(up, activation, down, chosen, policy, dtype, rows, gated, dropout)
         _stand_in(model, block, nn.Identity(), split)
@@ -128,7 +128,7 @@ def merge(model: nn.Module, layout: ModelLayout) -> nn.Module:
         stand_in = get_module(model, block.split)
         if isinstance(stand_in, (SplitFeedForward, WholeFeedForward)):
             modules = stand_in.release()
-            if block.gated is not None:
+            if isinstance(stand_in, SplitFeedForward) and block.gated is not None:
                 set_module(model, block.gated, stand_in.stands_for[0])
             for path, module in zip((block.up, block.activation, block.down), modules):
                 set_module(model, path, module)
@@ -163,7 +163,7 @@ def freeze(
         bottom_layers: everything in so many of the lowest layers, and the embeddings, so that the backward pass ends
             above them.
     """
-    paths = []
+    paths: List[str] = []
     if embeddings or bottom_layers:
         paths.extend(layout.bottom)
     for layer in layout.layers[:attention_layers]:

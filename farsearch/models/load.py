@@ -73,7 +73,7 @@ class ModelSource:
         if not weights.is_file() and self.allow_pickle and pickled.is_file():
             weights = pickled
         if not weights.is_file():
-            older = "; --allow-pickle reads its pytorch_model.bin, if you trust who made it" if pickled.is_file() else ""
+            older = "; --allow-pickle reads pytorch_model.bin, if you trust who made it" if pickled.is_file() else ""
             raise MissingResource(
                 f"{self.name} has no model.safetensors; save it with save_pretrained of transformers >= 5{older}"
             )
@@ -192,7 +192,7 @@ def load_model(source: ModelSource, head: Head, names: Sequence[str], seed: int)
         MissingResource: when the weights are not at hand.
     """
     layout = layout_of(load_config(source))
-    ids = {i: name for i, name in enumerate(names)}
+    ids = dict(enumerate(names))
     named = {"id2label": ids, "label2id": {name: i for i, name in ids.items()}} if names else {}
     torch.manual_seed(seed)
     try:

@@ -159,6 +159,18 @@ def _features(trials: Sequence[TrialRecord]) -> dict[str, list[float]]:
 def _fractions(configs: Sequence[FarConfig]) -> dict[str, list[float]]:
     if all(len(set(c.frozen_fractions)) == 1 for c in configs):
         return {"frozen fraction": [c.frozen_fractions[0] for c in configs]}
-    return {
-        f"layer {i}": list(column) for i, column in enumerate(zip(*(c.frozen_fractions for c in configs), strict=True))
-    }
+    columns: dict[str, list[float]] = {}
+    first = 0
+    for i in range(len(configs[0].frozen_fractions)):
+        if i + 1 == len(configs[0].frozen_fractions) or not _together(configs, i):
+            name = f"layer {i}" if i == first else f"layers {first} to {i}"
+            # the highest of the layers: below it the bottom may be frozen, whatever fraction they share
+            columns[name] = [c.frozen_fractions[i] for c in configs]
+            first = i + 1
+    return columns
+
+
+def _together(configs: Sequence[FarConfig], i: int) -> bool:
+    """Layer ``i`` has the fraction of the next one in all trials, but for those whose frozen bottom hides it."""
+    pairs = [c.frozen_fractions[i : i + 2] for c in configs if c.frozen_bottom_layers <= i]
+    return bool(pairs) and all(own == above for own, above in pairs)

@@ -59,8 +59,17 @@ def _frozen_title(shares: np.ndarray[Any, Any]) -> str:
     if means[most] - means[least] < 1:
         return f"The front freezes every layer alike: {means[most]:.0f} % of its neurons"
     return (
-        f"The front freezes most in layer {most} ({means[most]:.0f} %), least in layer {least} ({means[least]:.0f} %)"
+        f"The front freezes most in {_layers_from(means, most)} ({means[most]:.0f} %), "
+        f"least in {_layers_from(means, least)} ({means[least]:.0f} %)"
     )
+
+
+def _layers_from(means: np.ndarray[Any, Any], first: int) -> str:
+    """The layer ``first``, with those above it that are frozen as much: adjacent layers may share one fraction."""
+    last = first
+    while last + 1 < len(means) and np.isclose(means[last + 1], means[first]):
+        last += 1
+    return f"layer {first}" if first == last else f"layers {first} to {last}"
 
 
 def memory_section(snapshot: StudySnapshot) -> Section | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,18 +10,18 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel, NormalizedKernelMixin, StationaryKernelMixin
 
+from farsearch.study.groups import kind_of
+
 __all__ = ["AdditiveMatern", "Encoder", "GroupedMatern"]
 
 Array = NDArray[np.float64]
-
-_LAYER = re.compile(r"_layer_\d+$")
 
 
 class Encoder:
     """Optuna's parameters as points of the unit cube.
 
     Numbers lie on their own scale, choices that are numbers in their order, other choices each on an axis of its own.
-    The columns of one parameter, or of one that every layer has, are a group; its columns are scaled so that its
+    The columns of one parameter, or of one that layers have each, are a group; its columns are scaled so that its
     diagonal is 1 long.
 
     Attributes:
@@ -31,11 +30,9 @@ class Encoder:
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
         self._space = dict(space)
-        names = list(dict.fromkeys(_LAYER.sub("", name) for name in self._space))
+        names = list(dict.fromkeys(kind_of(name) for name in self._space))
         widths = {name: _width(distribution) for name, distribution in self._space.items()}
-        self.groups = np.array(
-            [names.index(_LAYER.sub("", name)) for name, width in widths.items() for _ in range(width)]
-        )
+        self.groups = np.array([names.index(kind_of(name)) for name, width in widths.items() for _ in range(width)])
         sizes = np.bincount(self.groups, minlength=len(names))
         self._scale = 1.0 / np.sqrt(sizes[self.groups])
 

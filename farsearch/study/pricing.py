@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farsearch.cost.plans import Goal, exact_plans
+from farsearch.cost.plans import Goal
 from farsearch.cost.price import Pricer, Prices, full_fine_tuning
 from farsearch.study.space import Space
 
@@ -50,7 +50,7 @@ def price_params(pricer: Pricer, space: Space, layers: int, goal: Goal) -> Price
 
     def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
         configs = [space.config(each, layers) for each in params]
-        plans = [pricer.price_many(configs, plan) for plan in exact_plans(pricer.profile)]
+        plans = [pricer.price_many(configs, plan) for plan in pricer.plans]
         # as best_of: among the plans with which a configuration fits, and by the least peak where it fits with none
         best, rest = plans[0], plans[1:]
         memory, time, fits = best.peak_memory_mib, best.wall_time_s, best.fits

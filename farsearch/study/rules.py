@@ -10,7 +10,19 @@ from typing import Any
 from farsearch.errors import BadInput, SpaceError
 from farsearch.records import FarConfig
 
-__all__ = ["COUNTS", "FLAGS", "FLOATS", "KEYS", "LAYER_BOUNDS", "check_entry", "check_key", "check_value", "plain"]
+__all__ = [
+    "BY_SIZE",
+    "COUNTS",
+    "FLAGS",
+    "FLOATS",
+    "KEYS",
+    "LAYER_BOUNDS",
+    "check_entry",
+    "check_key",
+    "check_start",
+    "check_value",
+    "plain",
+]
 
 FLOATS = ("priming_epochs", "frozen_fraction", "learning_rate", "epochs")
 COUNTS = ("frozen_attention_layers", "frozen_bottom_layers")
@@ -21,8 +33,13 @@ KEYS = (*FLOATS, *COUNTS, *FLAGS)
 LAYER_BOUNDS = {"layers": 0, "layers - 1": -1}
 """High ends that depend on the model's depth, and what they are away from it."""
 
-_CHOICE_KEYS = ("choices", "per_layer")
-_RANGE_KEYS = ("low", "high", "step", "log", "per_layer")
+BY_SIZE = "by_size"
+"""What stands for numbers that go by the size of the model; only a learning rate's do."""
+
+_SIZE_RATES = ("full", "frozen")
+_CHOICE_KEYS = ("choices", "per_layer", "groups")
+_RANGE_KEYS = ("low", "high", "step", "log", "per_layer", "groups")
+_SIZE_KEYS = (BY_SIZE, "log")
 
 
 def plain(key: str, value: Any) -> Any:
@@ -30,7 +47,7 @@ def plain(key: str, value: Any) -> Any:
     if key not in FLOATS:
         return value
     if isinstance(value, Mapping):
-        return {name: plain(key, item) for name, item in value.items()}
+        return {name: item if name == "groups" else plain(key, item) for name, item in value.items()}
     if isinstance(value, list):
         return [plain(key, item) for item in value]
     return float(value) if _is_number(value) else value
@@ -61,25 +78,55 @@ def check_value(where: str, key: str, value: Any) -> None:
             raise SpaceError(f"{where}: {key}: {str(error).replace(' of layer 0', '')}") from error
 
 
+def check_start(where: str, key: str, value: Any) -> None:
+    """Refuse a value that a start can't have: a parameter's, or the name of one that goes by the size of the model."""
+    if not isinstance(value, Mapping) or key != "learning_rate":
+        check_value(where, key, value)
+    elif set(value) != {BY_SIZE} or value[BY_SIZE] not in _SIZE_RATES:
+        raise SpaceError(
+            f"{where}: {key} is {dict(value)!r}; it must be a number, or "
+            + " or ".join(f"{{{BY_SIZE}: {name}}}" for name in _SIZE_RATES)
+        )
+
+
 def check_entry(where: str, key: str, entry: Any) -> None:
     """Refuse a searched parameter with wrong keys, types or bounds."""
     if not isinstance(entry, Mapping):
         raise SpaceError(f"{where}: {key} is {entry!r}; it must be a table of choices, or of low and high")
-    allowed = _CHOICE_KEYS if "choices" in entry else _RANGE_KEYS
+    allowed = next((keys for keys in (_CHOICE_KEYS, _SIZE_KEYS) if keys[0] in entry), _RANGE_KEYS)
     for name in entry:
         if name not in allowed:
             raise SpaceError(f"{where}: {key} has the key {name!r}; with {allowed[0]} it can have {', '.join(allowed)}")
-    for name in ("per_layer", "log"):
+    for name in ("per_layer", "log", BY_SIZE):
         if not isinstance(entry.get(name, False), bool):
             raise SpaceError(f"{where}: {key} has {name} {entry[name]!r}; it must be true or false")
     if entry.get("per_layer") and key != "frozen_fraction":
         raise SpaceError(f"{where}: {key} has per_layer; only frozen_fraction can")
-    if "choices" in entry:
+    if "groups" in entry:
+        _check_groups(where, key, entry)
+    if BY_SIZE in entry:
+        _check_by_size(where, key, entry)
+    elif "choices" in entry:
         _check_choices(where, key, entry["choices"])
     elif key in FLAGS:
         raise SpaceError(f"{where}: {key} has no choices; it is true or false, give choices of these")
     else:
         _check_range(where, key, entry)
+
+
+def _check_groups(where: str, key: str, entry: Mapping[str, Any]) -> None:
+    groups = entry["groups"]
+    if not entry.get("per_layer"):
+        raise SpaceError(f"{where}: {key} has groups, which are of layers; give per_layer: true too")
+    if not _is_whole(groups) or groups < 1:
+        raise SpaceError(f"{where}: {key} has groups {groups!r}; it must be a number of groups of layers, 1 or more")
+
+
+def _check_by_size(where: str, key: str, entry: Mapping[str, Any]) -> None:
+    if key != "learning_rate":
+        raise SpaceError(f"{where}: {key} has {BY_SIZE}; only learning_rate can")
+    if not entry[BY_SIZE]:
+        raise SpaceError(f"{where}: {key} has {BY_SIZE} false; leave it out, and give low and high")
 
 
 def _check_choices(where: str, key: str, choices: Any) -> None:

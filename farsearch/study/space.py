@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import re
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -19,67 +17,26 @@ from optuna.distributions import (
 
 from farsearch.errors import SpaceError
 from farsearch.records import FarConfig
-from farsearch.study.rules import COUNTS, KEYS, LAYER_BOUNDS, check_entry, check_key, check_value, plain
+from farsearch.study.groups import layer_groups, name_of
+from farsearch.study.rules import (
+    BY_SIZE,
+    COUNTS,
+    KEYS,
+    LAYER_BOUNDS,
+    check_entry,
+    check_key,
+    check_start,
+    check_value,
+    plain,
+)
+from farsearch.study.sizes import Size
+from farsearch.study.space_files import read_yaml, space_text, yaml_text
 
-__all__ = ["Space", "list_spaces", "load_space", "space_text"]
+__all__ = ["Space", "load_space"]
 
 _SCHEMA = 1
 _STILL_THE_SAME = ("learning_rate", "epochs")
 """What may be set otherwise without making a start another method: full fine-tuning stays that at any rate."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, and reads ``1e-5`` as the number that it looks like."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands there twice", node.value[i][0].start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _folder() -> Path:
-    """Where the shipped spaces are: inside the installed package, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "search_spaces"
-    return inside if inside.is_dir() else package.parent / "search_spaces"
-
-
-def list_spaces() -> list[str]:
-    """Names of the shipped spaces."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
-
-
-def space_text(name: str) -> str:
-    """The YAML of a shipped space by name, or of one of the user's by a path that ends in .yaml.
-
-    Raises:
-        SpaceError: for an unknown name or an unreadable file.
-    """
-    if name.endswith((".yaml", ".yml")):
-        file = Path(name).expanduser()
-    elif name in list_spaces():
-        file = _folder() / f"{name}.yaml"
-    else:
-        close = difflib.get_close_matches(name, list_spaces(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise SpaceError(
-            f"the space {name!r} is unknown; known are {', '.join(list_spaces())}, or pass a path to a .yaml{hint}"
-        )
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SpaceError(f"the space file {name!r} can't be read: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise SpaceError(f"the space file {name!r} is no UTF-8 text; save it as UTF-8") from error
 
 
 def load_space(name: str) -> Space:
@@ -88,13 +45,7 @@ def load_space(name: str) -> Space:
     Raises:
         SpaceError: for an unknown name, or a file that breaks a rule.
     """
-    try:
-        data = yaml.load(space_text(name), Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f" line {mark.line + 1}"
-        reason = " ".join(str(getattr(error, "problem", None) or error).split())[:160]
-        raise SpaceError(f"space {name!r}{line}: no valid YAML: {reason}; mend that line") from error
+    data = read_yaml(f"space {name!r}", space_text(name))
     return Space.from_dict(Path(name).stem, data, f"space {name!r}")
 
 
@@ -103,10 +54,12 @@ class Space:
     """What is searched, what is fixed, and what is tried first.
 
     Attributes:
-        search: by key, either ``{choices: [...]}`` or ``{low, high[, step][, log]}``; ``frozen_fraction`` may have
-            ``per_layer: true``. ``high`` may be ``layers`` or ``layers - 1``.
+        search: by key, either ``{choices: [...]}`` or ``{low, high[, step][, log]}``. ``high`` may be ``layers`` or
+            ``layers - 1``. ``frozen_fraction`` may have ``per_layer: true``, and ``groups``, the most fractions that
+            the layers of a model have. ``learning_rate`` may have ``by_size: true`` in place of low and high.
         fixed: value by key. Every key of a configuration is in exactly one of the two.
-        start: complete settings of the searched keys by name, tried first where they fit.
+        start: complete settings of the searched keys by name, tried first where they fit. A ``learning_rate`` of
+            ``{by_size: full}`` or ``{by_size: frozen}`` is the size's.
     """
 
     name: str
@@ -163,6 +116,11 @@ class Space:
             "fixed": dict(self.fixed),
         }
 
+    def to_yaml(self) -> str:
+        """The space as a file that ``load_space`` reads."""
+        whole = {"schema_version": _SCHEMA, "title": self.title, "search": self.search, "fixed": self.fixed}
+        return yaml_text({**whole, "start": self.start} if self.start else whole)
+
     def with_fixed(self, settings: Mapping[str, Any]) -> Space:
         """The space with some parameters fixed (``--set key=value``).
 
@@ -184,8 +142,27 @@ class Space:
         search = {key: entry for key, entry in self.search.items() if key not in values}
         return Space(self.name, self.title, search, {**self.fixed, **values}, kept)
 
+    def for_model(self, layers: int, size: Size) -> Space:
+        """The space in numbers for a model of so many layers and that size; one that is so already stays as it is.
+
+        What goes by the size gets the size's numbers. ``groups`` goes where every layer is a group of its own.
+        """
+        search = {}
+        for key, entry in self.search.items():
+            entry = {name: value for name, value in entry.items() if name != "groups" or value < layers}
+            if entry.pop(BY_SIZE, False):
+                entry = {"low": size.learning_rate.low, "high": size.learning_rate.high, **entry}
+            search[key] = entry
+        start = {
+            name: {key: _in_numbers(value, size) for key, value in values.items()}
+            for name, values in self.start.items()
+        }
+        return dataclasses.replace(self, search=search, start=start)
+
     def distributions(self, layers: int) -> dict[str, BaseDistribution]:
-        """Optuna's distributions for a model of so many layers, per-layer parameters by layer.
+        """Optuna's distributions for a model of so many layers, per-layer parameters by group of layers.
+
+        Of a space that goes by the size of a model, ``for_model`` must have made numbers.
 
         Raises:
             SpaceError: where a number of layers is beyond the model's.
@@ -195,19 +172,30 @@ class Space:
                 raise SpaceError(f"space {self.name!r}: {key} is {self.fixed[key]}; the model has {layers} layers")
         found: dict[str, BaseDistribution] = {}
         for key, entry in self.search.items():
-            names = [f"{key}_layer_{i}" for i in range(layers)] if entry.get("per_layer") else [key]
-            for name in names:
+            for name in self._names(key, layers):
                 found[name] = _distribution(self.name, key, entry, layers)
         return found
+
+    def groups(self, layers: int) -> list[range]:
+        """The layers of a model, from the bottom, by the frozen fraction that they share."""
+        entry = self.search.get("frozen_fraction", {})
+        return layer_groups(layers, entry.get("groups") if entry.get("per_layer") else 1)
+
+    def _names(self, key: str, layers: int) -> list[str]:
+        """Optuna's parameters of a searched key."""
+        per_layer = self.search[key].get("per_layer")
+        return [name_of(key, group) for group in self.groups(layers)] if per_layer else [key]
 
     def config(self, params: Mapping[str, Any], layers: int) -> FarConfig:
         """The configuration that Optuna's parameters mean."""
         values = {**self.fixed, **params}
-        fractions = values.pop("frozen_fraction", None)
-        per_layer = tuple(values.pop(f"frozen_fraction_layer_{i}", fractions) for i in range(layers))
-        # steps of 0.05 leave digits like 0.15000000000000002
-        fractions_rounded = tuple(round(float(fraction), 6) for fraction in per_layer)
-        return FarConfig.from_dict({**values, "frozen_fractions": fractions_rounded}).canonical()
+        common = values.pop("frozen_fraction", None)
+        per_layer: list[float] = []
+        for group in self.groups(layers):
+            fraction = values.pop(name_of("frozen_fraction", group), common)
+            # steps of 0.05 leave digits like 0.15000000000000002
+            per_layer += [round(float(fraction), 6)] * len(group)
+        return FarConfig.from_dict({**values, "frozen_fractions": tuple(per_layer)}).canonical()
 
     def starts(self, layers: int) -> dict[str, dict[str, Any]]:
         """Parameters of what is tried first, by name, that the space can express for this model."""
@@ -216,8 +204,7 @@ class Space:
         for name, values in self.start.items():
             params: dict[str, Any] = {}
             for key, value in values.items():
-                per_layer = bool(self.search[key].get("per_layer"))
-                params |= {f"{key}_layer_{i}": value for i in range(layers)} if per_layer else {key: value}
+                params |= dict.fromkeys(self._names(key, layers), value)
             if all(_allows(distributions[key], value) for key, value in params.items()):
                 found[name] = params
         return found
@@ -237,6 +224,11 @@ class Space:
         return count, continuous
 
 
+def _in_numbers(value: Any, size: Size) -> Any:
+    """A start's value; one that goes by the size is the size's."""
+    return getattr(size.learning_rate, value[BY_SIZE]) if isinstance(value, Mapping) else value
+
+
 def _distribution(space: str, key: str, entry: Mapping[str, Any], layers: int) -> BaseDistribution:
     if "choices" in entry:
         if key in COUNTS and max(entry["choices"]) > layers:
@@ -244,6 +236,7 @@ def _distribution(space: str, key: str, entry: Mapping[str, Any], layers: int) -
                 f"space {space!r}: {key} has the choice {max(entry['choices'])}; the model has {layers} layers"
             )
         return CategoricalDistribution(list(entry["choices"]))
+    assert BY_SIZE not in entry, f"space {space!r}: for_model says what {key} goes through"
     low, high = entry["low"], entry["high"]
     if key not in COUNTS:
         return FloatDistribution(low, high, step=entry.get("step"), log=entry.get("log", False))
@@ -285,4 +278,4 @@ def _check_starts(where: str, search: Mapping[str, Any], starts: Mapping[Any, An
                 "a start says every searched parameter and no other"
             )
         for key, value in values.items():
-            check_value(f"{where}: start {name!r}", key, value)
+            check_start(f"{where}: start {name!r}", key, value)

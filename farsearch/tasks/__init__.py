@@ -1,21 +1,22 @@
 """Tasks: what they are, their rows, the split, their token ids and their metrics.
 
-===========  ================================================================================
-data.py      what a task is, and its rows
-official.py  the official tasks: how their files look, where they come from, how large they are
-spec.py      the tasks that farsearch knows, by name
-load.py      the rows of a task from a folder, the package or the hub
-files.py     files of examples, read strictly
-from_hub.py  the rows of a task from the hub or its cache                          (datasets)
-split.py     training sample and validation rows of which none tells about another
-encode.py    texts as token ids
-metrics.py   metrics with standard errors, and differences of two models'
-evaluated.py the metrics as evaluate has them                            (datasets, evaluate)
-noise.py     standard errors of metrics and of their differences                      (numpy)
-weighted.py  metrics of samples of rows, and of all rows but one                      (numpy)
-correlations.py  those of numbers                                                     (numpy)
-reviews/     the embedded sample
-===========  ================================================================================
+=============== =================================================================================
+data.py         what a task is, and its rows
+layouts.py      how the files of official tasks look
+official.py     the official tasks: their files, where they come from, how large they are
+spec.py         the tasks that farsearch knows, by name
+load.py         the rows of a task from a folder, the package or the hub
+files.py        files of examples, read strictly
+from_hub.py     the rows of a task from the hub or its cache                           (datasets)
+split.py        training sample and validation rows of which none tells about another
+encode.py       texts as token ids
+metrics.py      metrics with standard errors, and differences of two models'
+evaluated.py    the metrics as evaluate has them                             (datasets, evaluate)
+noise.py        standard errors of metrics and of their differences                       (numpy)
+weighted.py     metrics of samples of rows, and of all rows but one                       (numpy)
+correlations.py those of numbers                                                          (numpy)
+reviews/        the embedded sample
+=============== =================================================================================
 """
 
 from farsearch.tasks.spec import TASKS, Examples, TaskData, TaskSpec, get_task

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import datasets
 import evaluate
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, precision_score, recall_score
 
@@ -180,7 +181,7 @@ class MicroF1(_InMemory):
     def _compute(self, predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> Parts:
         # at least two columns: one alone is taken for classes
         labels = max((label for row in (*predictions, *references) for label in row), default=0) + 2
-        said, true = (np.array([np.isin(np.arange(labels), row) for row in side]) for side in (predictions, references))
+        said, true = (_indicators(side, labels) for side in (predictions, references))
         micro = {"average": "micro", "zero_division": 0}
         return {
             "precision": float(precision_score(true, said, **micro)),
@@ -188,6 +189,14 @@ class MicroF1(_InMemory):
             "f1": float(f1_score(true, said, **micro)),
             "exact_match": float(accuracy_score(true, said)),
         }
+
+
+def _indicators(side: Sequence[Sequence[int]], labels: int) -> NDArray[np.bool_]:
+    """Whether each row has each label, ``[rows, labels]``."""
+    found = np.zeros((len(side), labels), dtype=bool)
+    for i, row in enumerate(side):
+        found[i, list(row)] = True
+    return found
 
 
 class Squad(_InMemory):

@@ -16,7 +16,8 @@ from farsearch.far.board.rows import Record, RowProblem, Rows, read_rows, record
 from farsearch.far.board.squad import parse_squad
 from farsearch.far.board.task import Task
 from farsearch.tasks.data import Examples, TaskSpec
-from farsearch.tasks.official import OFFICIAL, Official, Table, Undivided
+from farsearch.tasks.layouts import Official, Table, Undivided
+from farsearch.tasks.official import OFFICIAL
 
 __all__ = ["check_classes", "parse_official", "parse_undivided", "read_bytes", "read_examples"]
 
@@ -86,13 +87,13 @@ def parse_undivided(data: bytes, dev_ids: bytes, official: Official, undivided: 
 
 
 def _examples(rows: Rows, spec: TaskSpec, name: str) -> Examples:
-    """Rows of SQuAD. Those of 1.1 have an answer each: a model of it always gives one."""
-    if spec.name == "squad":
+    """The rows, once it is sure that every question has an answer where a model of the task always gives one."""
+    if spec.kind == "question-answering" and not spec.unanswerable:
         for (question, _), answers in zip(rows.texts, rows.answers, strict=True):
             if not answers:
                 raise RowProblem(
-                    f"{name}: the question {shown(question)} has no answer, and in SQuAD 1.1 each has one; choose the "
-                    "task squad_v2 for this file"
+                    f"{name}: the question {shown(question)} has no answer, and each of task {spec.name!r} has one; "
+                    "give it one, or choose a task whose questions may have none, as squad_v2"
                 )
     return Examples(*rows)
 

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import datasets
+import numpy as np
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from farsearch.errors import DataError, MissingResource
 from farsearch.hub import hub_problem
 from farsearch.tasks.data import Examples, Kind, TaskSpec
-from farsearch.tasks.official import Official
+from farsearch.tasks.layouts import Official
 
 __all__ = ["load_from_hub"]
 
@@ -42,9 +43,14 @@ def _load(official: Official, hub: tuple[str, str]) -> list[datasets.Dataset]:
     return list(datasets.load_dataset(*hub, split=splits))
 
 
+def _score(value: float) -> float:
+    """The hub keeps scores in 32 bits: the shortest number that is the same in 32 bits is that of the official file."""
+    return float(str(np.float32(value)))
+
+
 _ANSWERS: dict[Kind, Callable[[Any], Any]] = {
     "classification": int,
-    "regression": float,
+    "regression": _score,
     "question-answering": lambda found: tuple(zip(found["text"], found["answer_start"], strict=True)),
 }
 """From what a row of the hub has to the answer of an example."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from farsearch.errors import MissingResource
 from farsearch.tasks.data import Examples, TaskData
 from farsearch.tasks.files import check_classes, parse_official, parse_undivided, read_bytes, read_examples
-from farsearch.tasks.official import OFFICIAL, Official
+from farsearch.tasks.layouts import Official
+from farsearch.tasks.official import OFFICIAL
 from farsearch.tasks.spec import get_task
 
 __all__ = ["load_task", "read_examples"]

@@ -9,9 +9,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Relations", "Texts", "Words", "words_of"]
+__all__ = ["Relations", "Shared", "Texts", "Words", "words_of"]
 
 Words = tuple[str, ...]
+Shared = Words | tuple[Words, ...]
+"""What makes rows related: a text, or all that they have."""
 
 _KEY = 3
 """Words that a text is looked up by. Few texts share so long a start, so few slices are made for each place."""
@@ -33,11 +35,11 @@ class Texts:
     lengths: Mapping[Words, Sequence[int]]
 
     @classmethod
-    def of(cls, texts: Sequence[Collection[str]]) -> Texts:
+    def of(cls, texts: Sequence[Collection[Words]]) -> Texts:
         """The texts of these rows, each with one or more."""
         rows: dict[Words, list[int]] = defaultdict(list)
         for i, row in enumerate(texts):
-            for words in {words_of(text): None for text in row}:
+            for words in dict.fromkeys(row):
                 rows[words].append(i)
         lengths: dict[Words, set[int]] = defaultdict(set)
         for words in rows:
@@ -69,52 +71,55 @@ class Texts:
         return sorted(found)
 
 
-@dataclass(frozen=True)
 class Relations:
     """Rows that share a text: the same, or one within the other.
 
     Texts under three words are within others by chance: these count only where they are the same. Common texts, as a
-    question that is asked of every row, count not at all.
+    question that is asked of every row, count not at all; a row of nothing else is related to the same rows alone.
 
     Attributes:
-        texts: of each row, without those that are common; where all are, the row as a whole.
-        rows: of each text.
-        near: texts within a text or around it.
+        rows: by what they share.
     """
 
-    texts: Sequence[Collection[Words]]
-    rows: Mapping[Words, Sequence[int]]
-    near: Mapping[Words, Collection[Words]]
-
-    @classmethod
-    def of(cls, texts: Sequence[Collection[str]], *, common: bool) -> Relations:
-        """The relations between these rows.
+    def __init__(self, words: Sequence[tuple[Words, ...]], *, common: bool) -> None:
+        """Look at all rows once; what is within what is looked up when it is asked for.
 
         Args:
+            words: the texts of each row.
             common: whether there are texts that count for nothing because they are in so many rows.
         """
-        all_texts = Texts.of(texts)
-        bound = max(_COMMON_SHARE * len(texts), _COMMON_ROWS) if common else len(texts)
-        telling = {words for words, found in all_texts.rows.items() if len(found) <= bound}
-        near: dict[Words, set[Words]] = defaultdict(set)
-        for words in telling:
-            for part in all_texts.parts(words, shortest=_KEY):
-                if len(part) < len(words) and part in telling:
-                    near[words].add(part)
-                    near[part].add(words)
-        of_row: list[Collection[Words]] = []
-        rows: dict[Words, Sequence[int]] = {words: all_texts.rows[words] for words in telling}
-        wholes: dict[Words, list[int]] = defaultdict(list)
-        for i, row in enumerate(texts):
-            kept = {words: None for words in map(words_of, row) if words in telling}
-            whole = ("\n".join(" ".join(words_of(text)) for text in row),)  # no text has a line feed in a word
-            of_row.append(tuple(kept) or (whole,))
-            if not kept:
-                wholes[whole].append(i)
-        return cls(of_row, {**rows, **wholes}, near)
+        bound = max(_COMMON_SHARE * len(words), _COMMON_ROWS) if common else len(words)
+        self._words, self._texts = words, Texts.of(words)
+        self.rows: dict[Shared, Sequence[int]] = {
+            text: found for text, found in self._texts.rows.items() if len(found) <= bound
+        }
+        self._near: dict[Words, Sequence[Words]] = {}
+        self._with_word: dict[str, list[Words]] = defaultdict(list)
+        for text in self._texts.rows:
+            for word in set(text) if text in self.rows else ():
+                self._with_word[word].append(text)
+        alone: dict[Shared, list[int]] = defaultdict(list)
+        for i, row in enumerate(words):
+            if not any(text in self.rows for text in row):
+                alone[row].append(i)
+        self.rows.update(alone)
 
-    def around(self, row: int) -> Iterator[Words]:
-        """The texts of a row and those that are near them; their rows are related to it."""
-        for words in self.texts[row]:
-            yield words
-            yield from sorted(self.near.get(words, ()))
+    def around(self, row: int) -> list[Shared]:
+        """What a row shares with others: the keys of its relations in ``rows``."""
+        texts = [text for text in self._words[row] if text in self.rows]
+        return [*texts, *(other for text in texts for other in self._near_to(text))] or [self._words[row]]
+
+    def _near_to(self, text: Words) -> Sequence[Words]:
+        """The texts within this one, and those that it is within."""
+        if text not in self._near:
+            within = {part for part in self._texts.parts(text, shortest=_KEY) if part != text and part in self.rows}
+            rarest = min((self._with_word[word] for word in text), key=len, default=[])
+            around = [other for other in rarest if len(other) > len(text) >= _KEY and _holds(other, text)]
+            self._near[text] = [*sorted(within), *around]
+        return self._near[text]
+
+
+def _holds(text: Words, part: Words) -> bool:
+    return any(
+        text[start] == part[0] and text[start : start + len(part)] == part for start in range(len(text) - len(part) + 1)
+    )

@@ -16,7 +16,7 @@ from typing import Any
 
 from farsearch.errors import BadInput
 from farsearch.tasks.data import Examples, Kind
-from farsearch.tasks.related import Relations, Texts, Words, words_of
+from farsearch.tasks.related import Relations, Shared, Texts, Words, words_of
 
 __all__ = ["Split", "draw_training", "split_examples"]
 
@@ -35,13 +35,13 @@ class Split:
     validation: tuple[int, ...]
 
 
-def _compared(examples: Examples, kind: Kind) -> Sequence[Sequence[str]]:
+def _compared(examples: Examples, kind: Kind) -> list[tuple[Words, ...]]:
     """The texts of each row that tell about other rows: a context, whatever is asked of it, or a sentence of words."""
-    if kind == "question-answering":
-        return [row[1:] for row in examples.texts]
     if kind == "token-classification":
-        return [(" ".join(words),) for words in examples.texts]
-    return examples.texts
+        return [(words_of(" ".join(words)),) for words in examples.texts]
+    first = 1 if kind == "question-answering" else 0
+    known = {text: words_of(text) for row in examples.texts for text in row[first:]}
+    return [tuple(known[text] for text in row[first:]) for row in examples.texts]
 
 
 def _shares_texts(examples: Examples, kind: Kind) -> bool:
@@ -137,7 +137,7 @@ class _Drawn:
 
 
 def _draw_whole(
-    texts: Texts, examples: Sequence[Sequence[str]], order: Sequence[int], strata: Sequence[int], budget: int,
+    texts: Texts, words: Sequence[Sequence[Words]], order: Sequence[int], strata: Sequence[int], budget: int,
     size: int, stop: bool,
 ) -> _Drawn:  # fmt: skip
     """Validation rows of whole texts, in ``order``, with every row that is part of one withheld.
@@ -147,7 +147,7 @@ def _draw_whole(
     """
     drawn = _Drawn([], set(), Counter(strata))
     for row in order:
-        related = {i for part in texts.parts(words_of(examples[row][0])) for i in texts.rows[part]} - drawn.withheld
+        related = {i for part in texts.parts(words[row][0]) for i in texts.rows[part]} - drawn.withheld
         if len(drawn.validation) == size or len(drawn.withheld) + len(related) > budget:
             break
         if drawn.spares(related, strata):
@@ -168,7 +168,7 @@ def _draw_sharing(
         distinct: rows of which this is the same are the same.
     """
     drawn = _Drawn([], set(), Counter(strata))
-    closed: set[Words] = set()  # texts of which all rows are withheld
+    closed: set[Shared] = set()  # of which all rows are withheld
     seen: set[Any] = set()
     for row in order:
         room = budget - len(drawn.withheld)
@@ -176,7 +176,7 @@ def _draw_sharing(
             break
         if distinct[row] in seen or (room == 0 and row not in drawn.withheld):
             continue
-        around = [words for words in relations.around(row) if words not in closed]
+        around = [shared for shared in relations.around(row) if shared not in closed]
         related = _new_rows(relations, around, drawn.withheld, room)
         if related is None or not drawn.spares(related, strata):
             continue
@@ -187,12 +187,12 @@ def _draw_sharing(
 
 
 def _new_rows(
-    relations: Relations, texts: Iterable[Words], withheld: Collection[int], room: int
+    relations: Relations, around: Iterable[Shared], withheld: Collection[int], room: int
 ) -> Collection[int] | None:
-    """The rows of ``texts`` that are not withheld yet; None where they are more than there is room for."""
+    """The rows of ``around`` that are not withheld yet; None where they are more than there is room for."""
     found: set[int] = set()
-    for words in texts:
-        for row in relations.rows[words]:
+    for shared in around:
+        for row in relations.rows[shared]:
             if row not in withheld:
                 found.add(row)
                 if len(found) > room:
@@ -202,7 +202,7 @@ def _new_rows(
 
 def _least_group(relations: Relations, order: Sequence[int]) -> int:
     """Rows that the cheapest validation row withholds, as far as a look at some tells."""
-    return min(len({i for words in relations.around(row) for i in relations.rows[words]}) for row in order[:1000])
+    return min(len({i for shared in relations.around(row) for i in relations.rows[shared]}) for row in order[:1000])
 
 
 def split_examples(
@@ -252,11 +252,12 @@ def split_examples(
 
 
 def _split_sharing(
-    examples: Examples, kind: Kind, compared: Sequence[Sequence[str]], strata: Sequence[int], budget: int, size: int,
-    seed: str,
+    examples: Examples, kind: Kind, compared: Sequence[tuple[Words, ...]], strata: Sequence[int], budget: int,
+    size: int, seed: str,
 ) -> _Drawn:  # fmt: skip
-    relations = Relations.of(compared, common=kind != "question-answering")
-    distinct = [tuple(map(words_of, row)) for row in examples.texts]
+    relations = Relations(compared, common=kind != "question-answering")
+    # the same question of the same context is one
+    distinct = [(words_of(row[0]), *words) for row, words in zip(examples.texts, compared, strict=True)]
     order = _draw_order(range(len(examples)), strata, seed)
     drawn = _draw_sharing(relations, distinct, order, strata, budget, size)
     if drawn.validation:

@@ -236,7 +236,8 @@ def test_saved_is_what_autograd_saves(report: Report) -> None:
     saved = {result.variant: result.saved_mib for result in report.results}
     (full,) = contenders(["full"])
     batch = batch_of(full)
-    counted = saved_bytes(lambda: full.forward(batch), [*full.model.parameters(), *full.model.buffers(), *batch.inputs.values()])
+    known = [*full.model.parameters(), *full.model.buffers(), *batch.inputs.values()]
+    counted = saved_bytes(lambda: full.forward(batch), known)
     assert saved["full"] == pytest.approx(counted / 2**20, rel=0.01)
     inputs = LAYERS * ROWS * LENGTH * HIDDEN * 4 / 2**20
     for name in ("full-ckpt", "far10-emb-attn-ckpt"):

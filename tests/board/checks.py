@@ -61,7 +61,8 @@ def selection(far: str, folder: Path, case: Case) -> Case:
 def training(far: str, folder: Path, case: Case) -> Case:
     """A FAR phase: ``apply_far``, the loop and ``merge`` with the case's options, then prediction."""
     batches, execution, features, loop, optimizers, surgery = (
-        importlib.import_module(far + "." + name) for name in ("batches", "execution", "features", "loop", "optimizer", "surgery")
+        importlib.import_module(far + "." + name)
+        for name in ("batches", "execution", "features", "loop", "optimizer", "surgery")
     )
     layout = read_layout(far, folder)
     model, start = read_model(folder)

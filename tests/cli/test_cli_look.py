@@ -228,6 +228,28 @@ def test_a_shipped_space_is_the_start_of_an_own_one(tmp_path: Path) -> None:
     assert "did you mean 'learning_rate'" in done.err
 
 
+def test_a_space_is_shown_in_numbers_for_a_model(tmp_path: Path) -> None:
+    """Groups of layers and ranges by the model's size, in list, show and check; what is shown is a file of its own."""
+    listed = call(tmp_path, "spaces", "list", "--model", "bert-base-uncased").out
+    assert listed.startswith("bert-base-uncased: size base, 85.1 M parameters in 12 layers; batch 16, ")
+    assert (
+        "8 parameters; frozen fractions of the layers 0-1, 2-3, 4-5, 6-7, 8-9, 10-11; learning rates 1e-05 to "
+        in listed
+    )
+    shown = call(tmp_path, "spaces", "show", "default", "--model", "bert-base-uncased").out
+    assert "learning_rate: {low: 1.0e-05, high: 0.0002, log: true}" in shown
+    # another model: the groups go by its layers, the rates are the file's, where one of the starts has no place
+    (tmp_path / "mine.yaml").write_text(shown.replace("high: 0.0002", "high: 0.00008"))
+    checked = call(tmp_path, "spaces", "check", "mine.yaml", "--model", "minilm").out.splitlines()
+    assert checked[0].startswith("mine.yaml: right for minilm: size tiny, 10.6 M parameters in 6 layers; batch 8")
+    assert checked[1] == (
+        "8 parameters; frozen fractions of the layers 0, 1, 2, 3, 4, 5; learning rates 1e-05 to 8e-05"
+    )
+    assert checked[2:] == ["not tried first, for it is not in the space: FAR r=10 % as published"]
+    done = call(tmp_path, "spaces", "list", "--model", "./nosuch")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(finished_study: Path) -> None:
     """``farsearch trials --json | head`` ends without a word, however early the reader goes."""
     with start(finished_study, "trials", "--json") as child:

@@ -77,9 +77,10 @@ def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan
         return peak_mib(ready.call, model, ready.optimizer)
 
 
-def order_of(layers: int) -> list[str]:
-    """Names of a step's segments in the order in which they happen."""
+def order_of(layers: int, releases: bool = False) -> list[str]:
+    """Names of a step's segments in the order in which they happen; ``releases``: where layers have them."""
     forward = [f"forward {i}" for i in range(layers)]
+    forward += [f"release {i}" for i in range(layers)] if releases else []
     backward = [f"backward {i}" for i in reversed(range(layers))]
     return ["start", *forward, "head", "backward head", *backward, "backward embeddings"]
 
@@ -89,10 +90,12 @@ class Traced:
     """A direct trace of a whole step, and of the optimizer's second step.
 
     Attributes:
+        order: names of the segments.
         static, state: bytes of parameters with buffers, and of the optimizer's state.
         trained: elements of each trained tensor.
     """
 
+    order: list[str]
     segments: list[Segment]
     optimizer: Segment
     static: int
@@ -115,11 +118,12 @@ def traced(
     apply_config(model, layout, config, plan, chunk_rows)
     in_backward = backward_optimizer(plan, model)
     segments = trace_step(model, layout, Head().batch(batch_size, length), software, in_backward)
-    order = order_of(len(layout.layers))
+    order = order_of(len(layout.layers), any(name.startswith("release") for name in segments))
     assert set(segments) <= set(order)
     state, step = _optimizer(plan, model, in_backward)
     held = [*model.parameters(), *model.buffers()]
     return Traced(
+        order=order,
         segments=[segments.get(name, Segment()) for name in order],
         optimizer=step,
         static=sum(tensor.numel() * tensor.element_size() for tensor in held),

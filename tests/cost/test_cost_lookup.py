@@ -127,7 +127,8 @@ def test_many_are_priced_as_one_alone(name: str, prime_on_device: bool) -> None:
 
     def pricer(**bounds: float) -> Pricer:
         return Pricer(
-            model, Head(), BATCH, LENGTH, BOARDS["blocks"], lengths=LENGTHS, tables=tables, prime_on_device=prime_on_device,
+            model, Head(), BATCH, LENGTH, BOARDS["blocks"], lengths=LENGTHS, tables=tables,
+            prime_on_device=prime_on_device,
             **bounds,
         )  # fmt: skip
 

@@ -82,7 +82,8 @@ def test_foreach_holds_a_copy_of_all_matrices() -> None:
 
     Nothing but the optimizer's moment can differ.
     """
-    pricer = Pricer(make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000), Head(), 1, 8, make_profile())
+    config = make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000)
+    pricer = Pricer(config, Head(), 1, 8, make_profile())
     loop, foreach = (pricer.price(FULL, plan) for plan in (StepPlan(), FOREACH))
     step = pricer.table(FOREACH).compose([FULL])
     groups = [step.tensors[i] for i in step.tensors_of[:, 0]]

@@ -6,7 +6,7 @@ import random
 import warnings
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
@@ -26,6 +26,7 @@ def test_every_kind_has_a_metric() -> None:
 
 
 @pytest.mark.parametrize("name", REFERENCES)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_board_scores_as_the_search_does(name: str, data: st.DataObject) -> None:
     """Also where all predictions, or all rows, are of one class; scikit-learn and scipy compute the other side."""
@@ -77,9 +78,9 @@ def test_entities_by_hand(tags: str, found: set[tuple[str, int, int]]) -> None:
 
 def test_an_entity_is_right_with_type_and_words() -> None:
     """One of another type or of other words counts among the predicted, not among the right."""
-    true = "B-PER I-PER O B-LOC O B-LOC".split()
-    assert count_entities("B-PER I-PER O B-PER O B-LOC".split(), true) == (2, 3, 3)
-    assert count_entities("B-PER O O B-LOC I-LOC O".split(), true) == (0, 2, 3)
+    true = ["B-PER", "I-PER", "O", "B-LOC", "O", "B-LOC"]
+    assert count_entities(["B-PER", "I-PER", "O", "B-PER", "O", "B-LOC"], true) == (2, 3, 3)
+    assert count_entities(["B-PER", "O", "O", "B-LOC", "I-LOC", "O"], true) == (0, 2, 3)
 
 
 @given(rows("question-answering", most=6))

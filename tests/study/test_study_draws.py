@@ -7,7 +7,8 @@ import pytest
 from farsearch.errors import SpaceError
 from farsearch.records import FarConfig
 from farsearch.study.draws import draw_configs
-from farsearch.study.space import Space, list_spaces, load_space
+from farsearch.study.space import Space, load_space
+from farsearch.study.space_files import list_spaces
 
 LAYERS = 4
 

@@ -17,6 +17,7 @@ from farsearch.models.heads import Head
 from farsearch.models.load import load_config
 from farsearch.records import FarConfig, Priming
 from farsearch.study.outlook import Outlook, outlook
+from farsearch.study.sizes import size_of
 from farsearch.study.store import Store
 from tests.journey import chdir, prepare
 
@@ -90,6 +91,17 @@ def test_no_option_is_decided_twice(folder: Path, tiny_bert: Path) -> None:
     with pytest.raises(BadInput, match=r"--epochs 2\.0 and --set epochs=1: give one of them"):
         resolve(folder, tiny_bert, epochs=2.0, fixed={"epochs": 1})
     assert resolve(folder, tiny_bert, epochs=2.0).space.fixed["epochs"] == 2.0
+
+
+def test_batch_and_rates_go_by_the_size_of_the_model(folder: Path, tiny_bert: Path) -> None:
+    """What is not said is the size's and in the study's settings as a number; an option overrules it."""
+    tiny = size_of(0)
+    job = resolve(folder, tiny_bert, space="default")
+    assert job.settings.job.batch_size == tiny.batch_size == 8
+    rate = job.settings.space["search"]["learning_rate"]
+    assert rate == {"low": tiny.learning_rate.low, "high": tiny.learning_rate.high, "log": True}
+    assert job.meta["options"]["batch_size"] is None
+    assert resolve(folder, tiny_bert, batch_size=3).settings.job.batch_size == 3
 
 
 def test_texts_are_cut_at_what_the_model_takes(folder: Path, tiny_bert: Path) -> None:

@@ -11,6 +11,7 @@ from farsearch.devices import load_profile
 from farsearch.models.heads import Head
 from farsearch.study.draws import draw_params
 from farsearch.study.pricing import price_params
+from farsearch.study.sizes import shipped_sizes
 from farsearch.study.space import load_space
 from tests.tiny import make_config
 
@@ -18,7 +19,7 @@ from tests.tiny import make_config
 @pytest.mark.parametrize("goal", GOALS)
 def test_proposals_are_priced_as_trials_are(goal: Goal) -> None:
     """Memory, time and whether it fits are those of the plan that each trial would get, also where little fits."""
-    space, profile = load_space("wide"), load_profile("jetson-nano")
+    space, profile = load_space("wide").for_model(2, shipped_sizes()[0]), load_profile("jetson-nano")
     params = draw_params(space.distributions(2), 60, np.random.default_rng(0))
     config = make_config("distilbert")
     tables = shared_tables(config, Head())

@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from farsearch.errors import SpaceError
-from farsearch.study.space import Space, list_spaces, load_space, space_text
+from farsearch.study.sizes import Size, shipped_sizes
+from farsearch.study.space import Space, load_space
+from farsearch.study.space_files import list_spaces, space_text
+
+TINY = shipped_sizes()[0]
 
 GOOD: dict[str, Any] = {
     "schema_version": 1,
@@ -48,18 +52,19 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def test_shipped_spaces_are_those_of_the_documentation() -> None:
-    """Three spaces ship, each loads, and each is valid for models of 2, 6 and 12 layers."""
+    """Three spaces ship, each loads, and each has few parameters for models of 2 to 24 layers and every size."""
     assert list_spaces() == ["default", "uniform", "wide"]
     for name in list_spaces():
         space = load_space(name)
         assert space.title
-        for layers in (2, 6, 12):
-            assert space.distributions(layers)
+        for layers in (2, 6, 12, 24):
+            for size in shipped_sizes():
+                assert len(space.for_model(layers, size).distributions(layers)) <= 11
 
 
 def test_default_space_has_the_documented_dimensions() -> None:
     """Priming epochs from a grid, one fraction a layer in steps of 0.05, the learning rate on a log scale."""
-    distributions = load_space("default").distributions(6)
+    distributions = load_space("default").for_model(6, TINY).distributions(6)
     assert distributions.pop("priming_epochs") == CategoricalDistribution([0.0, 0.03, 0.1, 0.3])
     rate = distributions.pop("learning_rate")
     assert isinstance(rate, FloatDistribution)
@@ -72,7 +77,7 @@ def test_default_space_has_the_documented_dimensions() -> None:
 def test_uniform_space_has_one_fraction_for_all_layers() -> None:
     """Three parameters, whatever the depth; a proposal means the same fraction in every layer."""
     space = load_space("uniform")
-    assert set(space.distributions(12)) == {"priming_epochs", "frozen_fraction", "learning_rate"}
+    assert set(space.for_model(12, TINY).distributions(12)) == {"priming_epochs", "frozen_fraction", "learning_rate"}
     params = {"priming_epochs": 0.1, "frozen_fraction": 0.15000000000000002, "learning_rate": 2e-4}
     config = space.config(params, 3)
     assert config.frozen_fractions == (0.15, 0.15, 0.15)
@@ -81,27 +86,31 @@ def test_uniform_space_has_one_fraction_for_all_layers() -> None:
 
 def test_wide_space_adds_embeddings_attention_and_bottom() -> None:
     """The wide space is the default one with three more parameters, bounded by the model's depth."""
-    added = set(load_space("wide").distributions(4)) - set(load_space("default").distributions(4))
+    default, wide = (load_space(name).for_model(4, TINY) for name in ("default", "wide"))
+    added = set(wide.distributions(4)) - set(default.distributions(4))
     assert added == {"frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers"}
-    distributions = load_space("wide").distributions(4)
+    distributions = wide.distributions(4)
     assert distributions["frozen_attention_layers"] == IntDistribution(0, 4)
     assert distributions["frozen_bottom_layers"] == IntDistribution(0, 3)
     assert distributions["frozen_embeddings"] == CategoricalDistribution([False, True])
 
 
 @pytest.mark.parametrize("name", ["default", "uniform", "wide"])
-def test_published_configurations_are_tried_first(name: str) -> None:
+@pytest.mark.parametrize(("size", "layers"), [*zip(shipped_sizes(), (6, 6, 12, 24), strict=True)])
+def test_published_configurations_are_tried_first(name: str, size: Size, layers: int) -> None:
     """Full fine-tuning and the paper's configuration are starts of every shipped space, and lie in it."""
-    space = load_space(name)
-    starts = space.starts(6)
-    full = space.config(starts["full fine-tuning"], 6)
-    paper = space.config(starts["FAR r=10 % as published"], 6)
+    space = load_space(name).for_model(layers, size)
+    starts = space.starts(layers)
+    full = space.config(starts["full fine-tuning"], layers)
+    paper = space.config(starts["FAR r=10 % as published"], layers)
+    assert len(starts) == len(space.start)
     assert set(full.frozen_fractions) == {0.0}
     assert full.priming_epochs == 0
     assert set(paper.frozen_fractions) == {0.9}
     assert paper.priming_epochs > 0
+    assert paper.learning_rate > full.learning_rate
     for params in starts.values():
-        for key, distribution in space.distributions(6).items():
+        for key, distribution in space.distributions(layers).items():
             assert distribution._contains(distribution.to_internal_repr(params[key]))
 
 
@@ -131,7 +140,7 @@ def test_configurations_that_train_alike_are_equal(bottom: int, attention: int, 
 
 def test_set_fixes_a_searched_parameter() -> None:
     """A fixed parameter is not proposed any more, and each configuration has its value."""
-    space = load_space("default").with_fixed({"frozen_fraction": 0.5, "epochs": 2})
+    space = load_space("default").with_fixed({"frozen_fraction": 0.5, "epochs": 2}).for_model(3, TINY)
     assert set(space.distributions(3)) == {"priming_epochs", "learning_rate"}
     config = space.config({"priming_epochs": 0.0, "learning_rate": 1e-4}, 3)
     assert config.frozen_fractions == (0.5, 0.5, 0.5)
@@ -210,6 +219,20 @@ MALFORMED: list[tuple[str, Any, str, str]] = [
     ("search.learning_rate.log", "yes", "learning_rate", "must be true or false"),
     ("search.learning_rate.step", 1e-4, "learning_rate", "log and step"),
     ("search.learning_rate.per_layer", True, "learning_rate", "only frozen_fraction can"),
+    ("search.learning_rate.by_size", True, "learning_rate", "with by_size it can have by_size, log"),
+    ("search.learning_rate", {"by_size": False}, "learning_rate", "by_size false; leave it out"),
+    ("search.learning_rate", {"by_size": "tiny"}, "learning_rate", "must be true or false"),
+    ("search.learning_rate", {"by_siez": True}, "by_siez", "with low it can have low, high"),
+    ("search.frozen_fraction", {"by_size": True}, "frozen_fraction", "only learning_rate can"),
+    ("search.frozen_fraction.groups", 2, "frozen_fraction", "give per_layer: true too"),
+    ("search.frozen_fraction", {"per_layer": True, "groups": 0, "choices": [0.5]}, "groups 0", "1 or more"),
+    ("search.frozen_fraction", {"per_layer": True, "groups": 2.5, "choices": [0.5]}, "groups 2.5", "1 or more"),
+    (
+        "search.frozen_fraction",
+        {"per_layer": True, "group": 2, "choices": [0.5]},
+        "'group'",
+        "choices, per_layer, groups",
+    ),
     ("search.frozen_fraction.high", 1.2, "frozen_fraction", "outside 0 to 1"),
     ("search.frozen_fraction.high", "layers", "frozen_fraction", "must be a finite number"),
     ("search.frozen_fraction.step", 0, "frozen_fraction", "above 0"),
@@ -225,6 +248,14 @@ MALFORMED: list[tuple[str, Any, str, str]] = [
     ("start.two", {"frozen_fraction": 0.5}, "learning_rate", "every searched parameter"),
     ("start.full fine-tuning.epochs", 1.0, "epochs", "every searched parameter"),
     ("start.full fine-tuning.learning_rate", "fast", "learning_rate", "must be a finite number"),
+    (
+        "start.full fine-tuning.learning_rate",
+        {"by_size": "most"},
+        "learning_rate",
+        "{by_size: full} or {by_size: frozen}",
+    ),
+    ("start.full fine-tuning.learning_rate", {"size": "full"}, "learning_rate", "{by_size: full} or {by_size: frozen}"),
+    ("start.full fine-tuning.frozen_fraction", {"by_size": "full"}, "frozen_fraction", "must be a finite number"),
 ]
 
 
@@ -332,7 +363,8 @@ def test_more_layers_than_the_model_has_are_refused(changes: dict[str, Any], rul
 
 def test_size_counts_what_is_discrete() -> None:
     """The product of the discrete parameters' values, and the names of the continuous ones."""
-    assert load_space("uniform").size(6) == (4 * 21, ["learning_rate"])
-    assert load_space("default").size(2) == (4 * 21**2, ["learning_rate"])
-    assert load_space("wide").size(2) == (4 * 21**2 * 2 * 3 * 2, ["learning_rate"])
+    assert load_space("uniform").for_model(6, TINY).size(6) == (4 * 21, ["learning_rate"])
+    assert load_space("default").for_model(2, TINY).size(2) == (4 * 21**2, ["learning_rate"])
+    assert load_space("default").for_model(24, TINY).size(24) == (4 * 21**6, ["learning_rate"])
+    assert load_space("wide").for_model(2, TINY).size(2) == (4 * 21**2 * 2 * 3 * 2, ["learning_rate"])
     assert load_space("uniform").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.1}).size(6) == (21, [])

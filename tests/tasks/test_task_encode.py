@@ -51,7 +51,7 @@ def examples(texts: Sequence[str]) -> Examples:
 @pytest.mark.parametrize("longest", [512, 64])
 @pytest.mark.parametrize(("words", "expected"), [(1, 8), (6, 8), (7, 16), (14, 16), (15, 24), (126, 128), (500, 128)])
 def test_default_length(words: int, expected: int, longest: int) -> None:
-    """The longest text with its special tokens, up to a multiple of 8, at most 128 and what model and tokenizer take."""
+    """The longest text with its special tokens, up to a multiple of 8, at most 128 and what the model takes."""
     rows = examples(["bad", " ".join(["good"] * words), "good bad"])
     assert default_max_length(make_tokenizer(longest), rows, SENTENCES, 512) == min(expected, longest)
     assert default_max_length(TOKENIZER, rows, SENTENCES, longest) == min(expected, longest)

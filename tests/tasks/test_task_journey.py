@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from farsearch.bundle.read import finetune, read_bundle
 from farsearch.bundle.write import write_bundle
 from farsearch.far.board.encode import predictions
 from farsearch.far.board.model import model_class
 from farsearch.far.board.scores import METRICS
+from farsearch.far.board.scores import score as plain_score
 from farsearch.far.loop import predict
-from farsearch.jobs import JobOptions, resolve_job
-from farsearch.records import StudySnapshot
-from farsearch.study.search import Search
-from farsearch.study.snapshot import snapshot_of
-from farsearch.study.store import Store
 from farsearch.study.trials import trial_folder
 from farsearch.tasks.metrics import score
+from farsearch.tasks.noise import metric_error
 from farsearch.tasks.spec import study_task
-from farsearch.training import Bench
-from tests.beds import Notes
-from tests.journey import SPACE, chdir
+from tests.journey import chdir
 from tests.tasks.layouts import NAMES, write_task
-
-
-@dataclasses.dataclass
-class Searched:
-    """A search that has ended."""
-
-    bench: Bench
-    search: Search
-    snapshot: StudySnapshot
-
-
-def search_task(folder: Path, model: Path, **options: Any) -> Searched:
-    """Three trials in ``folder``, of which two are prescribed and one is sampled."""
-    (folder / "tiny.yaml").write_text(SPACE.replace("epochs: 3.0", "epochs: 1.0"), encoding="utf-8")
-    store = Store(folder / ".farsearch")
-    job = resolve_job(
-        JobOptions(device="jetson-nano", model=str(model), space="tiny.yaml", batch_size=8, **options), store, print
-    )
-    bench = job.bench(store)
-    study = store.open("s", job.settings, job.meta)
-    search = Search(study, store, bench, job.pricer(bench), job.space, "random", "balanced", Notes())
-    search.run(3)
-    return Searched(bench, search, snapshot_of(study))
+from tests.tasks.searches import Searched, search_task, write_user_rows
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -86,19 +58,14 @@ def test_a_task_is_searched(searched: Searched) -> None:
 
 def test_what_a_trial_said_is_kept(searched: Searched) -> None:
     """The evidence beside its weights gives the trial's metric again, with its error."""
-    from safetensors.torch import load_file
-
-    from farsearch.far.board.scores import score as plain
-    from farsearch.tasks.noise import metric_error
-
     metric = searched.bench.data.spec.metric
     for trial in searched.snapshot.trials:
         evidence = load_file(trial_folder(searched.search.folder, trial.number) / "logits.safetensors")
         rows = evidence["validation_evidence"].numpy()
         assert len(rows) == len(searched.bench.validation_rows.answers)
-        assert plain(metric, rows.tolist()).value == pytest.approx(trial.metric)
+        assert plain_score(metric, rows.tolist()).value == pytest.approx(trial.metric)
         assert metric_error(metric, rows) == pytest.approx(trial.metric_error)
-        assert plain(metric, evidence["dev_evidence"].tolist()).value == pytest.approx(trial.dev_metric)
+        assert plain_score(metric, evidence["dev_evidence"].tolist()).value == pytest.approx(trial.dev_metric)
 
 
 def test_a_bundle_is_the_trial_and_is_fine_tuned(searched: Searched, tmp_path: Path) -> None:
@@ -120,7 +87,7 @@ def test_a_bundle_is_the_trial_and_is_fine_tuned(searched: Searched, tmp_path: P
     says = json.loads((out / "far.json").read_text(encoding="utf-8"))["phase"]
     assert says["task"]["kind"] == kind
     assert says["segments"] == (len(bench.data.spec.texts) == 2)
-    train, dev = (write_rows(tmp_path, bench, part) for part in ("train", "dev"))
+    train, dev = (write_user_rows(tmp_path, bench, part) for part in ("train", "dev"))
     bundle = read_bundle(out)
     tuned = finetune(bundle, train, dev, tmp_path / "tuned", epochs=0.5)
     assert tuned.metric is not None
@@ -128,18 +95,3 @@ def test_a_bundle_is_the_trial_and_is_fine_tuned(searched: Searched, tmp_path: P
     names = model_class(kind).from_pretrained(tmp_path / "tuned").config.id2label
     if bench.data.spec.labels:
         assert tuple(names.values()) == bench.data.spec.labels
-
-
-def write_rows(folder: Path, bench: Bench, part: str) -> Path:
-    """A user's file: JSON lines with the names of the task's columns."""
-    spec, examples = bench.data.spec, getattr(bench.data, part)
-    path = folder / f"{part}.jsonl"
-    with path.open("w", encoding="utf-8") as file:
-        for texts, answer in zip(examples.texts, examples.answers, strict=True):
-            row = dict(zip(spec.texts, texts, strict=True))
-            if spec.kind == "question-answering":
-                row[spec.label] = {"text": [text for text, _ in answer], "answer_start": [at for _, at in answer]}
-            else:
-                row[spec.label] = answer
-            file.write(json.dumps(row) + "\n")
-    return path

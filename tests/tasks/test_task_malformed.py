@@ -176,7 +176,7 @@ QUESTIONS: list[tuple[bytes, str]] = [
     (squad(answers=[{"text": "Anna", "answer_start": 99}]), "the context has '' at character 99, not the answer"),
     (
         squad(answers=[], is_impossible=True),
-        "train-v1.1.json: the question 'who?' has no answer, and in SQuAD 1.1 each has one; choose the task squad_v2",
+        "train-v1.1.json: the question 'who?' has no answer, and each of task 'squad' has one; give it one, or choose",
     ),
 ]  # fmt: skip
 

@@ -122,8 +122,9 @@ def test_a_file_that_is_no_json_is_refused_with_skip_too() -> None:
 @pytest.mark.parametrize("digits", [5_000, 1])
 def test_numbers_of_any_length_are_no_surprise(digits: int) -> None:
     """A number that Python refuses to read, or that no context is long enough for, ends in one line."""
-    qa = '{"question": "who?", "answers": [{"text": "Anna", "answer_start": %s}]}' % ("9" * digits)
-    text = '{"data": [{"paragraphs": [{"context": "Anna came.", "qas": [%s]}]}]}' % qa
+    qa = {"question": "who?", "answers": [{"text": "Anna", "answer_start": 12345}]}
+    data = json.dumps({"data": [{"paragraphs": [{"context": "Anna came.", "qas": [qa]}]}]})
+    text = data.replace("12345", "9" * digits)
     with pytest.raises(RowProblem) as caught:
         parse_squad(text.encode(), "mine.json")
     assert "\n" not in str(caught.value)

@@ -4,9 +4,12 @@ Needs what far needs, and transformers >= 4.18.
 
 ============ ==================================================================
 opened.py    a bundle's files, checked before anything of them is used
+task.py      what a task is, and its rows
 records.py   records out of tables and JSON lines, read strictly
 answers.py   what is true of a row, out of its cells
 rows.py      a user's file of rows of a task
+squad.py     SQuAD's files, read strictly
+encode.py    rows as token ids with targets, and back from logits to answers
 tokens.py    the tokenizer, and the proof that it is the one of the workstation
 model.py     the model with its start weights, and how a trained one is saved
 memory.py    what this machine has, and the micro-batch that fits

@@ -169,7 +169,7 @@ def first_rows(encoded: Encoded, count: int) -> Encoded:
 
 
 def predictions(encoded: Encoded, logits: Tensor) -> List[Any]:
-    """What a model says of each row, in the form of the task's answers; of a question the text of its answer, or ``""``.
+    """What a model says of each row, in the form of the task's answers; of a question the answer's text, or ``""``.
 
     Args:
         logits: of ``predict`` for these features.

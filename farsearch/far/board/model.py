@@ -31,7 +31,7 @@ _CLASSES = {
 
 
 def model_class(kind: str) -> Any:
-    """transformers' class of models for a kind of task (task.py)."""
+    """The class of transformers' models for a kind of task (task.py)."""
     import transformers
 
     return getattr(transformers, _CLASSES.get(kind, "AutoModelForSequenceClassification"))

@@ -100,8 +100,10 @@ def run_bundle(
     work = partial_folder(out)
     os.makedirs(work, exist_ok=True)
     savepoint, identity = os.path.join(work, _SAVEPOINT), _identity(bundle, options, epochs)
-    course, process = _train(bundle._replace(phase=dict(phase, plan=plan)), model, rows.features, epochs, micro, on_step,
-                    _Saving(savepoint, identity, options.save_every_s, stopping), options, tell)  # fmt: skip
+    course, process = _train(
+        bundle._replace(phase=dict(phase, plan=plan)), model, rows.features, epochs, micro, on_step,
+        _Saving(savepoint, identity, options.save_every_s, stopping), options, tell,
+    )  # fmt: skip
     peak = peak_mib()
     said, metric = None, None
     if dev is not None:

@@ -14,8 +14,8 @@ class Task(NamedTuple):
 
     ``labels`` names classes, labels or tags; their place is their id; empty for the other kinds. ``texts`` names the
     columns of a row's texts: one, two of a pair, question and context, or the words. ``label`` names the column of what
-    is learned. ``columns`` are those of the task's own files where these have no header. ``unanswerable``: a question may
-    have no answer in its context.
+    is learned. ``columns`` are those of the task's own files where these have no header. ``unanswerable``: a question
+    may have no answer in its context.
     """
 
     name: str
@@ -34,7 +34,8 @@ class Task(NamedTuple):
     @classmethod
     def from_dict(cls, data: Dict[str, Any]) -> "Task":
         """The task that ``to_dict`` wrote. An unknown or missing key raises TypeError, an unknown kind ValueError."""
-        task = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}  # type: Any
+        task = cls(**values)
         if task.kind not in KINDS:
             raise ValueError("the kind of task {!r} is none of {}".format(task.kind, ", ".join(KINDS)))
         return task

@@ -32,7 +32,9 @@ def bert_layer(path: str, heads: int) -> LayerLayout:
 
 def bert_model(name: str, config: Any, **more: Any) -> ModelLayout:
     """A model of BERT's layers and embeddings, the encoder of which is called ``name``; ``more`` of its layout."""
-    layers = (bert_layer(f"{name}.encoder.layer.{i}", config.num_attention_heads) for i in range(config.num_hidden_layers))
+    layers = (
+        bert_layer(f"{name}.encoder.layer.{i}", config.num_attention_heads) for i in range(config.num_hidden_layers)
+    )
     embeddings = f"{name}.embeddings"
     return ModelLayout(embeddings, tuple(layers), (f"{embeddings}.dropout",), (f"{embeddings}.LayerNorm",), **more)
 

@@ -16,6 +16,4 @@ def _max_length(config: Any) -> int:
 
 
 # transformers calls the encoder of all three by the first one's name
-FAMILY = Family(
-    ("roberta", "xlm-roberta", "camembert"), lambda config: bert_model("roberta", config), _max_length
-)
+FAMILY = Family(("roberta", "xlm-roberta", "camembert"), lambda config: bert_model("roberta", config), _max_length)

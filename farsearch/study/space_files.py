@@ -1,0 +1,94 @@
+"""The YAML files of search_spaces/, and the user's own: found, and read strictly."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from farsearch.errors import SpaceError
+
+__all__ = ["SIZES", "list_spaces", "read_yaml", "shipped_text", "space_text", "yaml_text"]
+
+SIZES = "sizes"
+"""The file beside the spaces that is none: defaults by the size of a model."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, and reads ``1e-5`` as the number that it looks like."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands there twice", node.value[i][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read_yaml(where: str, text: str) -> Any:
+    """What ``text`` says. ``where`` is what messages call it.
+
+    Raises:
+        SpaceError: for what is no YAML, naming the line.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f" line {mark.line + 1}"
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())[:160]
+        raise SpaceError(f"{where}{line}: no valid YAML: {reason}; mend that line") from error
+
+
+def yaml_text(data: Any) -> str:
+    """``data`` as YAML, in its own order."""
+    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+
+
+def _folder() -> Path:
+    """Where the shipped files are: inside the installed package, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+def list_spaces() -> list[str]:
+    """Names of the shipped spaces."""
+    return sorted(path.stem for path in _folder().glob("*.yaml") if path.stem != SIZES)
+
+
+def shipped_text(name: str) -> str:
+    """The text of a shipped file by name."""
+    return (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def space_text(name: str) -> str:
+    """The YAML of a shipped space by name, or of one of the user's by a path that ends in .yaml.
+
+    Raises:
+        SpaceError: for an unknown name or an unreadable file.
+    """
+    if name in list_spaces():
+        return shipped_text(name)
+    if not name.endswith((".yaml", ".yml")):
+        close = difflib.get_close_matches(name, list_spaces(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise SpaceError(
+            f"the space {name!r} is unknown; known are {', '.join(list_spaces())}, or pass a path to a .yaml{hint}"
+        )
+    try:
+        return Path(name).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpaceError(f"the space file {name!r} can't be read: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"the space file {name!r} is no UTF-8 text; save it as UTF-8") from error

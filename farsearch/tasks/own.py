@@ -1,0 +1,331 @@
+"""A task of the user's own: described in a TOML file or by options, its kind and labels found in the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farsearch.errors import BadInput, DataError
+from farsearch.far.board.records import Record as RowRecord
+from farsearch.far.board.records import RowProblem
+from farsearch.far.board.rows import rows_of
+from farsearch.far.board.scores import METRICS
+from farsearch.far.board.squad import parse_squad
+from farsearch.strict import Record
+from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
+from farsearch.tasks.files import read_bytes
+from farsearch.tasks.found import check_label, find_kind, find_labels
+from farsearch.tasks.own_files import DataFile, open_data
+from farsearch.tasks.spec import TASKS, get_task
+from farsearch.tasks.split import split_examples
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["OwnData", "find_task", "load_own", "own_data", "own_from_toml"]
+
+METRIC_OF: Mapping[Kind, str] = {
+    "classification": "accuracy",
+    "multi-label": "micro_f1",
+    "regression": "pearson_spearman",
+    "token-classification": "entity_f1",
+    "question-answering": "squad",
+}
+"""What is searched on where the user does not say."""
+
+_TEXTS = (
+    ("text",), ("sentence",), ("sentence1", "sentence2"), ("text1", "text2"), ("premise", "hypothesis"),
+    ("question", "context"), ("question1", "question2"), ("tokens",), ("words",),
+)  # fmt: skip
+_LABELS = ("label", "labels", "score", "tags", "ner_tags", "answers", "answer")
+"""Columns that are taken where the user names none, in this order."""
+
+_HELD_OUT_SEED = 0
+"""The development rows stay the same whatever the seed of a study."""
+
+_SHOWN = 3
+"""So many of the rows that were left out are shown."""
+
+
+@dataclass(frozen=True)
+class OwnData(Record):
+    """What a user says of a task of their own. None is found in the data, or has a default.
+
+    Attributes:
+        name: of the task; studies and bundles are named by it.
+        train, dev: files. Without ``dev`` a part of ``train`` is held out.
+        text_columns: one, two of a pair, question and context, or the column of the words.
+        label_column: what is learned.
+        labels: names by id, where the data have ids, or where their order matters.
+        skip_bad_rows: rows that break the format are left out and counted.
+    """
+
+    name: str
+    train: str
+    dev: str | None = None
+    kind: Kind | None = None
+    text_columns: tuple[str, ...] | None = None
+    label_column: str | None = None
+    labels: tuple[str, ...] | None = None
+    metric: str | None = None
+    licence: str = "not stated"
+    title: str | None = None
+    skip_bad_rows: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name in TASKS:
+            raise BadInput(f"the name {self.name!r} is that of an official task; give yours another")
+        if not self.name.strip():
+            raise BadInput("the name of the task is empty; give it one")
+        if self.text_columns is not None and not self.text_columns:
+            raise BadInput("text_columns is empty; name one column, or two of a pair")
+        columns = [*(self.text_columns or ()), *([self.label_column] if self.label_column else [])]
+        for i, column in enumerate(columns):
+            if column in columns[:i]:
+                raise BadInput(f"the column {column!r} is named twice; each of texts and label is another")
+        if self.text_columns is not None and len(self.text_columns) > 2:
+            raise BadInput(f"{len(self.text_columns)} text columns are too many; name one, or two of a pair")
+        labels = self.labels or ()
+        if len(set(labels)) < len(labels) or self.labels == ():
+            raise BadInput(f"the labels {', '.join(labels) or '(none)'} must be different names, at least one")
+        self._check_metric()
+
+    def _check_metric(self) -> None:
+        if self.metric is None:
+            return
+        if self.metric not in METRICS:
+            close = difflib.get_close_matches(self.metric, METRICS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise BadInput(f"the metric {self.metric!r} is unknown; it must be one of {', '.join(METRICS)}{hint}")
+        if self.kind is not None:
+            _check_fits(self.metric, self.kind)
+
+
+def _check_fits(metric: str, kind: Kind) -> None:
+    if kind not in METRICS[metric].kinds:
+        fitting = ", ".join(name for name, rule in METRICS.items() if kind in rule.kinds)
+        raise BadInput(f"the metric {metric!r} is not for {kind}; choose one of {fitting}")
+
+
+def own_from_toml(path: Path) -> OwnData:
+    """The task that a TOML file describes; its paths are relative to the folder of the file.
+
+    Raises:
+        MissingResource: when it can't be read.
+        BadInput: for what is no TOML, an unknown key, or a value that breaks a rule.
+    """
+    try:
+        says = tomllib.loads(read_bytes(path).decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path.name} is not TOML: {error}; correct it") from error
+    says = {"name": _name_of(path), **says}
+    for key in ("train", "dev"):
+        if isinstance(says.get(key), str):
+            says[key] = str((path.parent / Path(says[key]).expanduser()).resolve())
+    try:
+        return OwnData.from_dict(says)
+    except BadInput as error:
+        raise BadInput(f"{path.name}: {error}") from error
+
+
+def _name_of(path: Path) -> str:
+    """A task's name where the user gives none: the file's, or its folder's where it is called ``train``."""
+    resolved = path.resolve()
+    name = resolved.parent.name if resolved.stem.lower() == "train" and resolved.parent.name else resolved.stem
+    return f"my-{name}" if name in TASKS else name
+
+
+def own_data(task: str | None, given: Mapping[str, Any]) -> OwnData | None:
+    """The task of the user's own that options describe; None where ``task`` is the name of an official one.
+
+    Args:
+        task: a name, or a TOML file, of which options override the values.
+        given: fields of ``OwnData`` that the user said; None is what they did not.
+
+    Raises:
+        BadInput: for options that contradict each other, or lack something.
+        MissingResource: when the TOML file can't be read.
+    """
+    said = {key: value for key, value in given.items() if value is not None and value != () and value is not False}
+    for key in ("train", "dev"):
+        if key in said:
+            said[key] = str(Path(said[key]).expanduser().resolve())
+    if task is not None and task.endswith(".toml"):
+        return dataclasses.replace(own_from_toml(Path(task).expanduser()), **said)
+    if task is not None:
+        if said:
+            option = f"--{next(iter(said)).replace('_', '-')}"
+            raise BadInput(f"{option} is for your own data, and --task {task} is not; leave out one of them")
+        return None
+    if "train" not in said:
+        raise BadInput("there is no task; add --task NAME, or --train FILE for your own data")
+    return OwnData.from_dict({"name": _name_of(Path(said["train"])), **said})
+
+
+def find_task(name: str) -> TaskSpec:
+    """The official task of that name, or the one that a TOML file describes, for which its data are read.
+
+    Raises:
+        BadInput, MissingResource: as ``get_task`` and ``load_own``.
+    """
+    if not name.endswith(".toml"):
+        return get_task(name)
+    return load_own(own_from_toml(Path(name).expanduser()), lambda _: None).spec
+
+
+def load_own(own: OwnData, tell: Callable[[str], None], data_dir: Path | None = None) -> TaskData:
+    """The rows of a task of the user's own.
+
+    Args:
+        tell: told in one line what was found, and what was left out.
+        data_dir: folder with the files, by their names, on a host that has them elsewhere.
+
+    Raises:
+        MissingResource: when a file can't be read.
+        DataError: for rows that break the format, and data that no task can be made of.
+    """
+    try:
+        return _load(own, tell, data_dir)
+    except RowProblem as error:
+        raise DataError(str(error)) from error
+
+
+def _load(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> TaskData:
+    train_file = open_data(_place(own.train, data_dir))
+    dev_file = None if own.dev is None else open_data(_place(own.dev, data_dir))
+    texts, label = _columns(own, train_file)
+    kept, left_out = _records(own, train_file, (*texts, label))
+    spec = _spec(own, train_file, [cells for _, cells in kept], texts, label)
+    train = _examples(own, spec, train_file, kept, left_out)
+    _tell_left_out(tell, train_file, left_out)
+    _check_answers(train, spec, train_file.name)
+    if dev_file is None:
+        train, dev = _hold_out(train, spec.kind, tell)
+        source = f"{train_file.name}, a part held out"
+    else:
+        kept, left_out = _records(own, dev_file, (*texts, label))
+        dev = _examples(own, spec, dev_file, kept, left_out)
+        _tell_left_out(tell, dev_file, left_out)
+        _tell_shared(train, dev, dev_file.name, tell)
+        source = f"{train_file.name} and {dev_file.name}"
+    if spec.kind == "question-answering":
+        unanswerable = not all((*train.answers, *dev.answers))
+        spec = dataclasses.replace(spec, unanswerable=unanswerable)
+    found = f", labels {', '.join(spec.labels[:10])}{', …' * (len(spec.labels) > 10)}" if spec.labels else ""
+    tell(f"{spec.name}: {spec.kind}{found}; scored by {spec.metric}")
+    return TaskData(spec, train, dev, source)
+
+
+def _place(path: str, data_dir: Path | None) -> Path:
+    return Path(path) if data_dir is None else data_dir.expanduser() / Path(path).name
+
+
+def _columns(own: OwnData, file: DataFile) -> tuple[tuple[str, ...], str]:
+    """The columns of texts and label: as the user says, or those that have a usual name."""
+    if file.is_squad:
+        return ("question", "context"), "answers"
+    texts, label = own.text_columns, own.label_column
+    if texts is None:
+        texts = next((names for names in _TEXTS if set(names) <= set(file.columns)), ("text",))
+    if label is None:
+        label = next((name for name in _LABELS if name in file.columns and name not in texts), "label")
+    file.check(texts, "--text-column")
+    file.check((label,), "--label-column")
+    return texts, label
+
+
+def _records(own: OwnData, file: DataFile, columns: Sequence[str]) -> tuple[list[RowRecord], list[str]]:
+    """The records of a file, and the messages of those that could not be read."""
+    left_out: list[str] = []
+    if file.is_squad:
+        return [], left_out
+    return list(file.records(columns, left_out if own.skip_bad_rows else None)), left_out
+
+
+def _spec(
+    own: OwnData, file: DataFile, cells: Sequence[Mapping[str, Any]], texts: tuple[str, ...], label: str
+) -> TaskSpec:
+    kind: Kind = own.kind or ("question-answering" if file.is_squad else find_kind(cells, texts, label))
+    if file.is_squad and kind != "question-answering":
+        raise DataError(f"{file.name} is SQuAD's JSON, and the kind is {kind}; save it as JSON lines (.jsonl)")
+    if kind == "question-answering" and len(texts) != 2:
+        raise DataError(f"{file.name}: questions need two text columns, question and context; name both")
+    if kind == "token-classification" and len(texts) != 1:
+        raise DataError(f"{file.name}: words are in one text column, and {len(texts)} are named; name one")
+    metric = own.metric or METRIC_OF[kind]
+    _check_fits(metric, kind)
+    labels = own.labels or find_labels(kind, [row[label] for row in cells if label in row])
+    return TaskSpec(
+        name=own.name, title=own.title or f"rows of {file.name}", kind=kind, labels=labels, metric=metric, texts=texts,
+        label=label, licence=own.licence,
+    )  # fmt: skip
+
+
+def _examples(own: OwnData, spec: TaskSpec, file: DataFile, kept: Sequence[RowRecord], left_out: list[str]) -> Examples:
+    skip = left_out if own.skip_bad_rows else None
+    if file.is_squad:
+        assert isinstance(file.data, bytes), "SQuAD's JSON is text"
+        return Examples(*parse_squad(file.data, file.name, skip))
+    return Examples(*rows_of(_checked(own, spec, kept, skip), spec.task, file.name, skip))
+
+
+def _checked(own: OwnData, spec: TaskSpec, records: Sequence[RowRecord], skip: list[str] | None) -> Iterator[RowRecord]:
+    """The records of which the label looks as those of the others do."""
+    for where, cells in records:
+        problem = check_label(spec, cells.get(spec.label), own.labels is None) if spec.label in cells else ""
+        if not problem:
+            yield where, cells
+        elif skip is None:
+            raise RowProblem(f"{where}: {problem}")
+        else:
+            skip.append(f"{where}: {problem}")
+
+
+def _tell_left_out(tell: Callable[[str], None], file: DataFile, left_out: Sequence[str]) -> None:
+    if left_out:
+        tell(f"{len(left_out)} row{'s' * (len(left_out) != 1)} of {file.name} left out (--skip-bad-rows), as:")
+        for message in left_out[:_SHOWN]:
+            tell(f"  {message}")
+
+
+def _check_answers(train: Examples, spec: TaskSpec, name: str) -> None:
+    """Refuse training rows that there is nothing to learn from."""
+    answers = set(train.answers)
+    if spec.kind == "classification":
+        if len(answers) == 1:
+            raise DataError(
+                f"{name}: all {len(train)} rows are of class {spec.labels[train.answers[0]]!r}; give rows of at least 2"
+            )
+        missing = [label for i, label in enumerate(spec.labels) if i not in answers]
+        if missing:
+            raise DataError(f"{name} has no row of class {missing[0]!r}; add rows of it, or leave it out of the labels")
+        if len(train) >= 20 and len(answers) > len(train) / 2:
+            raise DataError(
+                f"{name}: {len(answers)} different labels in {len(train)} rows are no classes; name another "
+                "--label-column, or the --kind"
+            )
+    elif len(answers) == 1:
+        raise DataError(f"{name}: what is learned ({spec.label}) is the same in all {len(train)} rows; give others too")
+
+
+def _hold_out(train: Examples, kind: Kind, tell: Callable[[str], None]) -> tuple[Examples, Examples]:
+    """Training rows and development rows, by the rule of the validation split, each in the order of the file."""
+    split = split_examples(train, None, _HELD_OUT_SEED, kind=kind)
+    neither = len(train) - len(split.train) - len(split.validation)
+    more = f"; {neither} of neither, for they share texts with those" if neither else ""
+    tell(f"no --dev: {len(split.validation)} of {len(train)} rows are held out for development{more}")
+    return train.take(sorted(split.train)), train.take(sorted(split.validation))
+
+
+def _tell_shared(train: Examples, dev: Examples, name: str, tell: Callable[[str], None]) -> None:
+    shared = len(set(dev.texts) & set(train.texts))
+    if shared:
+        tell(f"{shared} text{'s' * (shared != 1)} of {name} {'are' if shared != 1 else 'is'} trained on too: its "
+             "figures will be too good")  # fmt: skip

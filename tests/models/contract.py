@@ -1,0 +1,374 @@
+"""What every model family promises. A family's tests run all of ``CONTRACT`` on a case of it.
+
+::
+
+    @pytest.mark.parametrize("promise", CONTRACT, ids=told)
+    def test_family(promise: Promise, tmp_path: Path) -> None:
+        promise(FamilyCase("mine", make_my_config), tmp_path)
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from farsearch.calibration.steps import apply_config
+from farsearch.cost.plans import exact_plans, execution_of, optimizer_of
+from farsearch.cost.price import Pricer
+from farsearch.cost.table import EVENT_KINDS, Composed
+from farsearch.far.execution import rows_at_once
+from farsearch.far.features import Features, batch_of
+from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.loop import linear_rate, predict, train
+from farsearch.far.optimizer import BackwardOptimizer
+from farsearch.far.selection import learner_counts, neuron_scores, top_learners
+from farsearch.far.surgery import apply_far, freeze, merge, reconfigure, trainable_count, width_of
+from farsearch.models.families import max_length_of
+from farsearch.models.heads import Head
+from farsearch.models.load import ModelSource, build_model, load_config
+from farsearch.records import FarConfig, StepPlan
+from farsearch.training import start_state
+from tests.cost.reference import make_profile, step_peak_mib, traced
+
+__all__ = ["CONTRACT", "FamilyCase", "Golden", "Promise", "told"]
+
+Promise = Callable[["FamilyCase", Path], None]
+
+PAD, VOCABULARY = 1, 120
+MODULES = StepPlan()
+LENGTHS = (9, 5, 12, 7, 12, 3, 8, 10)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The published checkpoint ``name`` with a head of two classes: its parameters, and those that r = 10 % trains."""
+
+    name: str
+    parameters: int
+    trained: int
+
+
+@dataclass(frozen=True)
+class FamilyCase:
+    """A family under test.
+
+    Attributes:
+        make: a tiny configuration, by layers, width of the hidden states, neurons of a block, and dropout; of
+            ``VOCABULARY`` tokens, of which ``PAD`` is the padding.
+        blocks: feed-forward blocks a layer.
+        golden: None for a family without a public checkpoint.
+    """
+
+    name: str
+    make: Callable[[int, int, int, float], Any]
+    blocks: int = 1
+    golden: Golden | None = None
+
+    def build(self, layers: int = 2, dropout: float = 0.0, double: bool = False) -> tuple[nn.Module, ModelLayout]:
+        """A model of this seed's weights, in eval mode, and its layout."""
+        torch.manual_seed(3)
+        model, layout = build_model(self.make(layers, 32, 64, dropout), Head())
+        with torch.no_grad():
+            for parameter in model.parameters():
+                # fresh ones are near 0 or at it: no two weights shall be the same
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        return (model.double() if double else model).eval(), layout
+
+
+def told(promise: Promise) -> str:
+    """A promise's name."""
+    return promise.__name__
+
+
+def _features() -> Features:
+    """Rows of random tokens and their classes."""
+    draw = random.Random(5)
+    rows = [[draw.randrange(5, VOCABULARY) for _ in range(size)] for size in LENGTHS]
+    return Features(rows, [i % 2 for i in range(len(rows))])
+
+
+def _batch() -> dict[str, Tensor]:
+    return batch_of(_features(), PAD).inputs
+
+
+def _logits(model: nn.Module) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = model(**_batch()).logits
+    return logits
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _some_learners(layout: ModelLayout, width: int) -> list[list[int] | None]:
+    """Unsorted, none, one block untouched, all: every case that a selection can be."""
+    kinds: Sequence[list[int] | None] = ([5, 1, width - 1], None, [], list(range(width)))
+    return [kinds[i % 4] for i in range(len(layout.blocks))]
+
+
+def layout_names_the_parts(case: FamilyCase, _: Path) -> None:
+    """Every path is there, blocks and maps have the shapes that they should, and the layout survives JSON."""
+    model, layout = case.build()
+    names = dict(model.named_modules())
+    assert set(layout.bottom) | set(layout.dropouts) | set(layout.norms) <= set(names)
+    assert len(layout.layers) == 2
+    for layer in layout.layers:
+        assert {layer.path, *layer.attention, *layer.dropouts, *layer.norms} <= set(names)
+        assert len(layer.blocks) == case.blocks
+        assert all(isinstance(names[path], nn.Linear) for path in layer.attention)
+        for block in layer.blocks:
+            up, down = names[block.up], names[block.down]
+            assert up.weight.shape == (64 * (1 if block.gated is None else 2), down.weight.shape[0])
+            assert down.weight.shape[1] == 64
+            assert get_module(model, block.activation) is not None
+    inside = [
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith(tuple(f"{layer.path}." for layer in layout.layers))
+    ]
+    both = [name for name in inside if name.startswith(tuple(f"{path}." for path in layout.bottom))]
+    assert inside
+    assert both == []
+    assert ModelLayout.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+
+
+def longest_text_goes_through(case: FamilyCase, _: Path) -> None:
+    """A row of as many tokens as the family says gives finite logits."""
+    model, _layout = case.build()
+    length = max_length_of(model.config)
+    assert length >= 64
+    ids = torch.full((1, length), 7)
+    with torch.no_grad():
+        assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.isfinite().all()
+
+
+def selection_finds_what_moved(case: FamilyCase, _: Path) -> None:
+    """Scores are sums over rows, bias entry and column; the neuron that alone has moved is the top one."""
+    model, layout = case.build()
+    before, moved = _state(model), random.Random(2)
+    for i, block in enumerate(layout.blocks):
+        after = {name: value.clone() for name, value in before.items()}
+        neuron = moved.randrange(64)
+        row = neuron if block.gated is None else neuron + 64 * (i % 2)
+        after[f"{block.up}.weight"][row] += 0.25
+        after[f"{block.down}.weight"][:, neuron] -= 0.5
+        expected = 0.25 * before[f"{block.up}.weight"].shape[1] + 0.5 * before[f"{block.down}.weight"].shape[0]
+        if f"{block.up}.bias" in before:
+            after[f"{block.up}.bias"][row] += 2.0
+            expected += 2.0
+        scores = neuron_scores(layout, before, after)
+        assert [len(each) for each in scores] == [64] * len(layout.blocks)
+        assert top_learners(scores[i], 1) == [neuron]
+        assert math.isclose(float(scores[i][neuron]), expected, rel_tol=1e-5)
+        assert all(float(each.sum()) == 0 for j, each in enumerate(scores) if j != i)
+
+
+def merge_undoes_reconfigure(case: FamilyCase, _: Path) -> None:
+    """The split model computes the same, and merged it has the same state bit by bit under the same names."""
+    model, layout = case.build(layers=4)
+    before, names, logits = _state(model), [name for name, _ in model.named_modules()], _logits(model)
+    learners = _some_learners(layout, 64)
+    with torch.no_grad():
+        reconfigure(model, layout, learners)
+    torch.testing.assert_close(_logits(model), logits, atol=2e-5, rtol=1e-4)
+    merge(freeze(model, layout, True, 1, 1), layout)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert [name for name, _ in model.named_modules()] == names
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(_logits(model), logits)
+
+
+def learners_have_plain_gradients(case: FamilyCase, _: Path) -> None:
+    """In float64 a learner's gradients are those of the model that is not split, and what is frozen has none."""
+    model, layout = case.build(layers=4, double=True)
+    model(**_batch()).loss.backward()
+    plain = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    learners = _some_learners(layout, 64)
+    reconfigure(model, layout, learners)(**_batch()).loss.backward()
+    got = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    for block, chosen in zip(layout.blocks, learners, strict=True):
+        if chosen is None:
+            continue
+        rows = sorted(chosen) if block.gated is None else [*sorted(chosen), *(j + 64 for j in sorted(chosen))]
+        for name, part, index, dim in (
+            (f"{block.up}.weight", "learner_up", rows, 0),
+            (f"{block.up}.bias", "learner_bias", rows, 0),
+            (f"{block.down}.weight", "learner_down", sorted(chosen), 1),
+        ):
+            whole = plain.pop(name, None)
+            if whole is not None and chosen:
+                plain[f"{block.split}.{part}"] = whole.index_select(dim, torch.tensor(index))
+        plain.pop(f"{block.down}.bias", None)
+    assert set(got) == set(plain)
+    for name, gradient in got.items():
+        torch.testing.assert_close(gradient, plain[name], atol=1e-10, rtol=1e-7, msg=name)
+
+
+def frozen_bottom_ends_the_backward_pass(case: FamilyCase, _: Path) -> None:
+    """Below a frozen bottom nothing has a gradient or a history, tables of all layers among it; above it all has."""
+    model, layout = case.build()
+    freeze(model, layout, bottom_layers=1)
+    outputs: list[Any] = []
+    get_module(model, layout.layers[0].path).register_forward_hook(lambda _m, _i, output: outputs.append(output))
+    model(**_batch()).loss.backward()
+    output = outputs[0] if isinstance(outputs[0], Tensor) else outputs[0][0]
+    assert output.grad_fn is None
+    frozen = tuple(f"{path}." for path in (*layout.bottom, layout.layers[0].path))
+    assert {name for name, p in model.named_parameters() if p.grad is None} == {
+        name for name, _ in model.named_parameters() if name.startswith(frozen)
+    }
+
+
+def _train(model: nn.Module, plan: StepPlan = MODULES) -> list[float]:
+    """The losses of three steps on the two halves of the rows in turn."""
+    optimizer, batches = optimizer_of(plan, model), [range(4), range(4, 8), range(4)]
+    losses: list[float] = []
+    try:
+        train(
+            model, _features(), batches, optimizer, linear_rate(1e-3, 3), PAD, 11, None,
+            lambda _step, loss: losses.append(loss),
+        )  # fmt: skip
+    finally:
+        if isinstance(optimizer, BackwardOptimizer):
+            optimizer.close()
+    return losses
+
+
+def fraction_0_is_full_fine_tuning(case: FamilyCase, _: Path) -> None:
+    """FAR with nothing frozen trains to the same weights, bit by bit; every exact plan learns the same to rounding."""
+    model, layout = case.build(dropout=0.1)
+    twin = copy.deepcopy(model)
+    width = width_of(model, layout.layers[0])
+    learners = layout.by_block(learner_counts(width, [0.0, 0.0]))
+    assert learners == [None] * len(layout.blocks)
+    assert _train(apply_far(model, layout, learners)) == _train(twin)
+    after, expected = merge(model, layout).state_dict(), twin.state_dict()
+    assert [name for name in expected if not torch.equal(expected[name], after[name])] == []
+    plain, _layout = case.build()
+    losses = _train(plain)
+    for plan in exact_plans(make_profile(), layout):
+        model, _layout = case.build()
+        apply_far(model, layout, learners, execution=execution_of(plan))
+        for loss, reference in zip(_train(model, plan), losses, strict=True):
+            assert math.isclose(loss, reference, rel_tol=1e-5), plan
+
+
+def parameters_are_those_published(case: FamilyCase, _: Path) -> None:
+    """The known configuration has the published number of parameters, and r = 10 % trains the golden number."""
+    if case.golden is None:
+        return
+    config = load_config(ModelSource(case.golden.name, case.golden.name), with_known=True)
+    with torch.device("meta"):
+        model, layout = build_model(config, Head())
+        assert trainable_count(model) == case.golden.parameters
+        counts = learner_counts(width_of(model, layout.layers[0]), [0.9] * len(layout.layers))
+        apply_far(model, layout, [None if k is None else range(k) for k in layout.by_block(counts)])
+    assert trainable_count(model) == case.golden.trained
+
+
+_CONFIGS = (
+    FarConfig((0.5, 0.0, 0.9), 1e-4, 1.0),
+    FarConfig((1.0, 0.25, 0.9), 1e-4, 1.0, frozen_attention_layers=2, frozen_bottom_layers=1),
+)
+_ROWS, _LENGTH = 8, 40
+
+
+def cost_is_predicted(case: FamilyCase, _: Path) -> None:
+    """The peak that the look-up tables give is that of a trace of the whole model, and of a real step.
+
+    The first to a byte, with static bytes and trained tensors; the second as the profiler saw it, to 0.2 %. Ordinary
+    modules and the device's last exact plan, which checkpoints.
+    """
+    config = case.make(3, 32, 264, 0.1)
+    pricer = Pricer(config, Head(), _ROWS, _LENGTH, make_profile())
+    chunk = min(_ROWS, rows_at_once((_ROWS, _LENGTH, 0)))
+    for far, plan in ((_CONFIGS[0], StepPlan()), (_CONFIGS[1], StepPlan()), (_CONFIGS[0], pricer.plans[-1])):
+        composed = pricer.table(plan).compose([far])
+        direct = traced(config, far, _ROWS, _LENGTH, plan, chunk)
+        assert composed.static_bytes[0] == direct.static
+        assert sorted(_trained(composed)) == sorted(direct.trained)
+        assert round(_highest(_composed_sizes(composed))) == _highest(
+            [event.size for segment in direct.segments for event in segment.events if event.kind != "added"]
+        )
+        model, layout = build_model(config, Head())
+        measured = step_peak_mib(apply_config(model, layout, far, plan, chunk), _ROWS, _LENGTH, plan)
+        # where a dropout's mask is drawn again, the generator's state is kept for it
+        states = 40 * 5056 / 2**20 if plan.dropout == "seed" else 0.0
+        predicted = pricer.price(far, plan).tensor_peak_mib
+        assert abs(predicted - measured) <= 2e-3 * measured + states, (far, plan, predicted, measured)
+
+
+def _composed_sizes(composed: Composed) -> list[float]:
+    """Bytes of all events of the one configuration, in their order."""
+    sizes: list[float] = []
+    for at, learners in zip(composed.part_of[:, 0], composed.learners[:, 0], strict=True):
+        part = composed.parts[at]
+        events = zip(part.sizes(_LENGTH, int(learners)).tolist(), part.event_kinds.tolist(), strict=True)
+        sizes += [size for size, kind in events if EVENT_KINDS[kind] != "added"]
+    return sizes
+
+
+def _trained(composed: Composed) -> list[int]:
+    groups = zip(composed.tensors_of[:, 0], composed.tensor_learners[:, 0], strict=True)
+    return [round(size) for at, learners in groups for size in composed.tensors[at].sizes(learners)]
+
+
+def _highest(sizes: Sequence[float]) -> float:
+    return max(accumulate(sizes))
+
+
+def saved_model_is_the_trained_one(case: FamilyCase, folder: Path) -> None:
+    """Start, split, trained, merged, saved and loaded by transformers alone: the same logits, and only what was to
+    be trained has moved."""
+    model, _ = case.build()
+    pretrained = _state(model)
+    layout = ModelLayout.from_dict(json.loads(json.dumps(case.build()[1].to_dict())))
+    primed = {n: v + 0.01 if v.is_floating_point() else v for n, v in pretrained.items()}
+    config = FarConfig((0.9, 0.9), 1e-3, 1.0, frozen_embeddings=True)
+    chosen: list[list[int] | None] = [[3, 40, 63] for _ in layout.blocks]
+    start = start_state(layout, pretrained, primed, chosen, config, "pretrained")
+    model.load_state_dict(start)
+    apply_far(model, layout, chosen, frozen_embeddings=True)
+    _train(model)
+    merge(model, layout)
+    after = model.state_dict()
+    for block in layout.blocks:
+        for name, dim in ((f"{block.up}.weight", 0), (f"{block.up}.bias", 0), (f"{block.down}.weight", 1)):
+            if name in after:
+                moved = (after[name] != pretrained[name]).transpose(0, dim).reshape(after[name].shape[dim], -1).any(1)
+                assert sorted({j % 64 for j in moved.nonzero().flatten().tolist()}) == [3, 40, 63]
+    frozen = tuple(f"{path}." for path in layout.bottom)
+    assert all(torch.equal(after[name], pretrained[name]) for name in after if name.startswith(frozen))
+    logits = predict(model, _features(), PAD)
+    model.save_pretrained(folder)  # type: ignore[operator]
+    loaded = transformers.AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
+    assert torch.equal(predict(loaded, _features(), PAD), logits)
+
+
+CONTRACT: Sequence[Promise] = (
+    layout_names_the_parts,
+    longest_text_goes_through,
+    selection_finds_what_moved,
+    merge_undoes_reconfigure,
+    learners_have_plain_gradients,
+    frozen_bottom_ends_the_backward_pass,
+    fraction_0_is_full_fine_tuning,
+    parameters_are_those_published,
+    cost_is_predicted,
+    saved_model_is_the_trained_one,
+)
