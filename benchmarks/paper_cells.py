@@ -20,7 +20,7 @@ import click
 import numpy as np
 
 from benchmarks.grid_record import append, read_lines
-from benchmarks.paper_methods import Contender, learning_rate
+from benchmarks.paper_methods import CONTENDERS, Contender, learning_rate
 from farsearch.baselines import Method, price_method, train_method
 from farsearch.calibration.steps import apply_config, example_batch, peak_mib
 from farsearch.cost.plans import optimizer_of
@@ -151,12 +151,16 @@ def open_table(path: Path, job: Job, epochs: float) -> Table:
         path.parent.mkdir(parents=True, exist_ok=True)
         append(path, {**settings, "versions": dict(job.meta["versions"])})
     table = read_table(path)
-    other = [name for name, value in settings.items() if table.header.get(name) != value]
-    if other:
-        raise click.UsageError(
-            f"{path} was recorded with another {other[0]}: {table.header.get(other[0])}, not {settings[other[0]]}; "
-            "move it away, or give --tables another folder"
-        )
+    pairs = {name: (table.header.get(name), value) for name, value in settings.items()}
+    for (_, method), cell in table.cells.items():
+        name = f"learning rate of {method}"
+        pairs[name] = (cell["learning_rate"], learning_rate(CONTENDERS[method], settings["model"]))
+    for name, (found, wanted) in pairs.items():
+        if found != wanted:
+            raise click.UsageError(
+                f"{path} was recorded with another {name}: {found}, not {wanted}; "
+                "move it away, or give --tables another folder"
+            )
     return table
 
 

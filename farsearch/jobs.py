@@ -26,6 +26,7 @@ from farsearch.study.space import Space, load_space
 from farsearch.study.store import Store
 from farsearch.tasks.encode import default_max_length
 from farsearch.tasks.load import load_task
+from farsearch.tasks.own import OwnData, load_own
 from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
 from farsearch.training import Bench
@@ -61,6 +62,9 @@ class JobOptions:
     prime_on: Literal["host", "device"] = "host"
     plan: Goal = "balanced"
     allow_pickle: bool = False
+    own: Mapping[str, Any] | None = None
+    """A task of the user's own, ``OwnData`` as JSON types; ``task`` is its name, and ``data_dir`` where its files are
+    on a host that has them elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable
 
     What can be wrong at once comes before what takes long: downloads, and the calibration of this machine.
     """
-    get_task(options.task)
+    data = _own_data(options, progress)
     name = options.model or (_EMBEDDED_MODEL if options.task == "reviews" else DEFAULT_MODEL)
     source = resolve_model(name, options.allow_pickle)
     shipped = None if options.device == LOCAL else find_profile(options.device, store.home, progress)
@@ -180,7 +184,7 @@ def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable
     layers, size = len(layout_of(config).layers), size_of(layer_parameters(config))
     space = space.for_model(layers, size)
     space.distributions(layers)
-    data = load_task(options.task, options.data_dir)
+    data = data or load_task(options.task, options.data_dir)
     split = _split(data, options)
     tokenizer = load_tokenizer(source, data.spec.kind)
     max_length = _max_length(options, source, tokenizer, data, size)
@@ -211,6 +215,14 @@ def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable
     return Job(settings, source, data, split, profile, space, _meta(name, source, data, profile, options))
 
 
+def _own_data(options: JobOptions, progress: Callable[[str], None]) -> TaskData | None:
+    """The rows of a task of the user's own, which are at hand; None for an official task, which may be downloaded."""
+    if options.own is None:
+        get_task(options.task)
+        return None
+    return load_own(OwnData.from_dict(options.own), progress, options.data_dir)
+
+
 def _max_length(options: JobOptions, source: ModelSource, tokenizer: Any, data: TaskData, size: Size) -> int:
     """Tokens of the longest text, at most the size's, or what the user asks for; within what the model takes."""
     limit = max_length_of(load_config(source))
@@ -231,13 +243,10 @@ def _fixed(options: JobOptions) -> dict[str, Any]:
 
 
 def _split(data: TaskData, options: JobOptions) -> Split:
-    rows = len(data.train)
-    if options.train_samples == "all":
-        return split_examples(data.train, None, options.seed)
-    if options.train_samples is None:
-        samples = None if rows <= _TRAIN_SAMPLES else _TRAIN_SAMPLES
-        return split_examples(data.train, samples, options.seed)
-    return split_examples(data.train, options.train_samples, options.seed)
+    samples = None if options.train_samples == "all" else options.train_samples
+    if options.train_samples is None and len(data.train) > _TRAIN_SAMPLES:
+        samples = _TRAIN_SAMPLES
+    return split_examples(data.train, samples, options.seed, kind=data.spec.kind)
 
 
 def _priming(options: JobOptions) -> Priming:

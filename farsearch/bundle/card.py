@@ -8,7 +8,7 @@ import yaml
 
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.tables import human_memory, human_metric, human_time, mean_frozen
-from farsearch.tasks.spec import get_task
+from farsearch.tasks.spec import TaskSpec, study_task
 
 __all__ = ["card_of"]
 
@@ -20,11 +20,12 @@ def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, ba
         licence: of the base model, None where it is not known.
         base: name of the checkpoint where the bundle carries only what differs from it; else None.
     """
-    job, task = snapshot.settings.job, get_task(snapshot.settings.job.task)
+    job = snapshot.settings.job
+    task = study_task(snapshot.meta, job.task)
     front = {
         "base_model": job.model,
         "license": licence or "unknown",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": task.pipeline,
         "tags": ["farsearch", "freeze-and-reconfigure"],
     }
     version = snapshot.meta["versions"]["farsearch"]
@@ -36,8 +37,16 @@ def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, ba
         f"## Data and licences\n\n- {task.title} Data: {snapshot.meta['data_source']} "
         f"(SHA-256 {job.data[:16]}…); terms: {task.licence}.\n"
         f"- Base model: {job.model}, {_licence(licence)}; weights SHA-256 `{job.weights[:16]}`…\n\n"
-        f"## Use\n\n```\n{_commands(base)}\n```\n"
+        f"## Use\n\n```\n{_commands(base)}\n```\n\n{_rows_of(task)}\n"
     )
+
+
+def _rows_of(task: TaskSpec) -> str:
+    """What a file of the user's own must look like."""
+    columns = ", ".join(f"`{name}`" for name in (*task.texts, task.label))
+    labels = f" Labels are {', '.join(task.labels[:20])}{', …' * (len(task.labels) > 20)}." if task.labels else ""
+    also = ", or SQuAD's `.json`" if task.kind == "question-answering" else ""
+    return f"The files are `.tsv`, `.csv` or `.jsonl` with the columns {columns}{also}.{labels}"
 
 
 def _licence(licence: str | None) -> str:

@@ -72,9 +72,9 @@ def tasks_show(name: str, as_json: bool) -> None:
 
 def _find(name: str) -> TaskSpec:
     """The task that a user names."""
-    from farsearch.tasks.spec import get_task
+    from farsearch.tasks.own import find_task
 
-    return get_task(name)
+    return find_task(name)
 
 
 def _entry(spec: TaskSpec, official: Official | None) -> dict[str, Any]:

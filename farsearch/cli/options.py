@@ -31,6 +31,7 @@ __all__ = [
     "open_store",
     "storage_option",
     "study_argument",
+    "task_options",
     "tracking_option",
     "typed_command",
 ]
@@ -72,6 +73,23 @@ def choice_options(function: F) -> F:
     for name, options in reversed([*_CHOICE.items()]):
         click.option(f"--{name.replace('_', '-')}", **options)(with_intent)
     return cast("F", with_intent)
+
+
+def task_options(function: F) -> F:
+    """An official task, or the user's own data. The command gets ``task``, and ``own``: ``OwnData`` as JSON types."""
+
+    @functools.wraps(function)
+    def with_task(*args: Any, task: str | None, **given: Any) -> Any:
+        from farsearch.tasks.own import own_data
+
+        described = own_data(task, {field: given.pop(name) for name, field in _OWN_FIELDS.items()})
+        if described is None:
+            return function(*args, task=task, own=None, **given)
+        return function(*args, task=described.name, own=described.to_dict(), **given)
+
+    for name, options in reversed([*_TASK.items()]):
+        click.option(f"--{name.replace('_', '-')}", **options)(with_task)
+    return cast("F", with_task)
 
 
 def storage_option(function: F) -> F:
@@ -172,6 +190,39 @@ _CHOICE: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """The options of a choice, in the order of the help."""
+
+
+_KINDS = ("classification", "multi-label", "regression", "token-classification", "question-answering")
+_TASK: Mapping[str, Mapping[str, Any]] = {
+    "task": {"metavar": "NAME", "help": "An official one (see: farsearch tasks list), or your own: a .toml file."},
+    "train": {
+        "type": click.Path(path_type=Path),
+        "metavar": "FILE",
+        "help": "Your own rows: .csv, .tsv, .jsonl, .parquet, or .json as SQuAD has it.",
+    },
+    "dev": {
+        "type": click.Path(path_type=Path),
+        "metavar": "FILE",
+        "help": "Your own rows to report on.  [default: 20 % of --train, at most 1024]",
+    },
+    "text_column": {
+        "multiple": True,
+        "metavar": "NAME",
+        "help": "Column of your texts; twice for a pair, or question and context.  [default: a usual name]",
+    },
+    "label_column": {"metavar": "NAME", "help": "Column of what is learned.  [default: a usual name]"},
+    "kind": {
+        "type": click.Choice(_KINDS),
+        "help": "What is learned of your rows.  [default: by their labels. Numbers with fractions: regression; lists, "
+        "or names with | between: multi-label, or token-classification where there is one for each word; answers: "
+        "question-answering; others: classification]",
+    },
+    "metric": {"metavar": "NAME", "help": "What is searched on, of your own data.  [default: the kind's]"},
+    "skip_bad_rows": {"is_flag": True, "help": "Leave out your rows that break the format, and count them."},
+}
+"""The options of a task, in the order of the help."""
+
+_OWN_FIELDS = {name: {"text_column": "text_columns"}.get(name, name) for name in _TASK if name != "task"}
 
 
 class SamplesOrAll(ParamType):

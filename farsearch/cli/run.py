@@ -16,6 +16,7 @@ from farsearch.cli.options import (
     heartbeat_option,
     open_store,
     storage_option,
+    task_options,
     tracking_option,
     typed_command,
 )
@@ -37,7 +38,7 @@ __all__ = ["COMMANDS"]
 
 @click.command()
 @click.option("--device", required=True, metavar="NAME", help="Profile of the device (see: farsearch devices list).")
-@click.option("--task", required=True, metavar="NAME", help="sst2, cola, or reviews, the embedded sample.")
+@task_options
 @click.option(
     "--model",
     metavar="NAME",
@@ -46,7 +47,7 @@ __all__ = ["COMMANDS"]
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    help="Folder with train.tsv and dev.tsv as GLUE has them.  [default: from the hub]",
+    help="Folder with the task's files as GLUE or SQuAD has them, or with your own.  [default: from the hub]",
 )
 @click.option("--study", metavar="NAME", help="Name of the study.  [default: TASK-MODEL-DEVICE-SPACE]")
 @click.option(
@@ -93,6 +94,7 @@ __all__ = ["COMMANDS"]
 def run(
     device: str,
     task: str,
+    own: dict[str, Any] | None,
     model: str | None,
     data_dir: Path | None,
     study: str | None,
@@ -133,6 +135,9 @@ def run(
       farsearch run --device jetson-nano --task sst2
       farsearch run --device jetson-nano --task sst2 --baselines all
       farsearch run --device jetson-nano --task sst2 --workers 4 --storage postgresql://me@server/studies
+      farsearch run --device jetson-nano --train mails.csv --text-column body --label-column folder
+      farsearch run --device jetson-nano --train pairs.tsv --dev more.tsv --text-column a --text-column b --metric f1
+      farsearch run --device jetson-nano --task mails.toml
       farsearch run --device raspberry-pi-4 --task cola --data-dir glue/CoLA --model minilm --space wide
       farsearch run --device jetson-tx2 --task sst2 --set priming_epochs=0.1 --max-memory 2000 --dry-run
     """
@@ -143,7 +148,7 @@ def run(
     check_sampler(sampler)  # a wrong name is told before anything is read
     store = open_store(storage, heartbeat)
     options = JobOptions(
-        task=task, device=device, model=model, space=space, data_dir=data_dir, train_samples=train_samples,
+        task=task, own=own, device=device, model=model, space=space, data_dir=data_dir, train_samples=train_samples,
         epochs=epochs, batch_size=batch_size, max_length=max_length, seed=seed, fixed=_unique(fixed),
         max_memory_mib=max_memory, max_time_s=max_time, device_samples=device_samples, prime_on=prime_on,
         plan=plan,

@@ -146,14 +146,16 @@ class _Recorder(TorchDispatchMode):
         """The events among which the end of a storage belongs.
 
         A layer's input that goes behind the layers is of that layer: by itself in ``release i``, where all layers'
-        outputs live until then, or, for the last layer, in its forward pass, as the others' inputs are.
+        outputs live until then, or, for the last layer, in its forward pass, as the others' inputs are. The lowest
+        layer's may go with the head: no other layer stands in its place.
         """
         lowest = born == "start" and key == self.lowest_input
         layer = 0 if lowest else int(born[8:]) + 1 if born.startswith("forward") else None
         if self._name != "head" or layer is None or layer > self._last:
             return self._open.events
-        name = f"forward {layer}" if self.returning and layer == self._last else f"release {layer}"
-        return self.segments.setdefault(name, Segment()).events
+        if self.returning and layer == self._last:
+            return self.segments[f"forward {layer}"].events
+        return self._open.events if lowest else self.segments.setdefault(f"release {layer}", Segment()).events
 
     def complete(self, parameter: Tensor) -> None:
         """The gradient of a parameter is all there."""
@@ -245,8 +247,8 @@ def trace_step(
 
     Returns:
         Segments ``start`` (embeddings), ``forward i``, ``release i`` (what of layer i goes when all layers are done),
-        ``head`` (head and loss), ``backward head``, ``backward i`` and ``backward embeddings``. Those that do not occur are absent. Gradients stay alive at the end; storages of the
-        model's own parameters and buffers are in none.
+        ``head`` (head and loss), ``backward head``, ``backward i`` and ``backward embeddings``. Those that do not occur
+        are absent. Gradients stay alive at the end; storages of the model's own parameters and buffers are in none.
     """
     model.train()
     batch = Batch({name: value.to(meta_tensors()) for name, value in batch.inputs.items()}, batch.weights)

@@ -96,7 +96,7 @@ def verify(
 def _bench(search: Search, seed: int, samples: int) -> Bench:
     """A bench for one seed. Nothing is held out: the development set is what counts."""
     old = search.bench
-    rows = draw_training(old.data.train, samples, seed)
+    rows = draw_training(old.data.train, samples, seed, old.data.spec.kind)
     job = dataclasses.replace(old.job, seed=seed, train_samples=len(rows), validation_samples=0)
     micro = old.primings.micro_batch_size
     return Bench(job, old.source, old.data, Split(rows, ()), search.store.cache, micro)

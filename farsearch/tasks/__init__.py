@@ -8,6 +8,10 @@ spec.py         the tasks that farsearch knows, by name
 load.py         the rows of a task from a folder, the package or the hub
 files.py        files of examples, read strictly
 from_hub.py     the rows of a task from the hub or its cache                           (datasets)
+own.py          a task of the user's own, as a TOML file or options describe it
+own_files.py    its files as records                                                   (pyarrow)
+found.py        what its labels say: the kind, and their names
+related.py      which texts are parts of one another
 split.py        training sample and validation rows of which none tells about another
 encode.py       texts as token ids
 metrics.py      metrics with standard errors, and differences of two models'

@@ -46,6 +46,11 @@ class TaskSpec(Record):
     licence: str = "not stated"
 
     @property
+    def pipeline(self) -> str:
+        """The pipeline of transformers that its models are for."""
+        return self.kind if self.kind in ("token-classification", "question-answering") else "text-classification"
+
+    @property
     def task(self) -> Task:
         """As much of it as a board must know."""
         return Task(

@@ -12,8 +12,8 @@ from farsearch.tasks.data import Kind, TaskSpec
 
 __all__ = ["check_label", "find_kind", "find_labels"]
 
-_NUMBERS = 0.9
-"""Labels are numbers where so many of them are; the others are then bad rows."""
+_MOST = 0.9
+"""Labels are numbers, or tags, where so many of them are; the others are then bad rows."""
 
 _NONE = {"", "nan", "null", "none", "na", "n/a", "nat", "-", "inf", "-inf"}
 """How programs write that there is no value."""
@@ -35,7 +35,7 @@ def find_kind(cells: Sequence[Mapping[str, Any]], texts: Sequence[str], label: s
     labels = [row[label] for row in cells if row.get(label) is not None]
     if any(isinstance(cell, dict) for cell in labels) or tuple(texts) == ("question", "context"):
         return "question-answering"
-    if labels and len(texts) == 1 and all(_tags(cell) for cell in labels[:100]):
+    if labels and len(texts) == 1 and sum(map(_tags, labels)) >= _MOST * len(labels):
         return "token-classification"
     if any(_is_list(cell) for cell in labels):
         listed = any(_is_list(row.get(texts[0])) for row in cells)
@@ -43,7 +43,7 @@ def find_kind(cells: Sequence[Mapping[str, Any]], texts: Sequence[str], label: s
     if any(isinstance(cell, str) and "|" in cell for cell in labels):
         return "multi-label"
     numbers = [number for number in map(_number, labels) if number is not None]
-    if numbers and len(numbers) >= _NUMBERS * len(labels) and any(not number.is_integer() for number in numbers):
+    if numbers and len(numbers) >= _MOST * len(labels) and any(not number.is_integer() for number in numbers):
         return "regression"
     return "classification"
 
@@ -89,11 +89,12 @@ def _names(kind: Kind, cell: Any) -> list[str | None]:
     return [name for name in names if kind == "multi-label" or (name is not None and _TAG.fullmatch(name))]
 
 
-def check_label(spec: TaskSpec, cell: Any, found: bool) -> str:
+def check_label(spec: TaskSpec, cell: Any, found: bool, first: Any) -> str:
     """What is wrong with a label, beside what the reader of rows sees.
 
     Args:
         found: whether the labels were found in the training data; then they are names, never ids.
+        first: the first label of the file, which the others are like.
     """
     if spec.kind == "question-answering":
         return ""
@@ -102,10 +103,16 @@ def check_label(spec: TaskSpec, cell: Any, found: bool) -> str:
     if isinstance(cell, str) and not cell.strip() and spec.kind != "multi-label":
         return "the label is empty; add it, or remove the row"
     if spec.kind == "classification":
+        if isinstance(cell, str) != isinstance(first, str):
+            return f"the label {shown(cell)} is {_type(cell)}, and the first is {_type(first)}; write all the same way"
         return _check_class(spec, cell, found)
     if spec.kind == "token-classification" and isinstance(cell, str | list | tuple):
         return next((problem for tag in items_of(cell, "tags") if (problem := _check_tag(spec, tag, found))), "")
     return ""
+
+
+def _type(cell: Any) -> str:
+    return "a text" if isinstance(cell, str) else "no text"
 
 
 def _check_tag(spec: TaskSpec, tag: Any, found: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from farsearch.tasks.split import split_examples
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # only there on Python 3.10
 
 __all__ = ["OwnData", "find_task", "load_own", "own_data", "own_from_toml"]
 
@@ -205,7 +206,7 @@ def _load(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> T
     spec = _spec(own, train_file, [cells for _, cells in kept], texts, label)
     train = _examples(own, spec, train_file, kept, left_out)
     _tell_left_out(tell, train_file, left_out)
-    _check_answers(train, spec, train_file.name)
+    _check_answers(train, spec, train_file.name, 3 if dev_file is None else 2)
     if dev_file is None:
         train, dev = _hold_out(train, spec.kind, tell)
         source = f"{train_file.name}, a part held out"
@@ -278,8 +279,9 @@ def _examples(own: OwnData, spec: TaskSpec, file: DataFile, kept: Sequence[RowRe
 
 def _checked(own: OwnData, spec: TaskSpec, records: Sequence[RowRecord], skip: list[str] | None) -> Iterator[RowRecord]:
     """The records of which the label looks as those of the others do."""
+    first = next((cells[spec.label] for _, cells in records if cells.get(spec.label) is not None), None)
     for where, cells in records:
-        problem = check_label(spec, cells.get(spec.label), own.labels is None) if spec.label in cells else ""
+        problem = check_label(spec, cells[spec.label], own.labels is None, first) if spec.label in cells else ""
         if not problem:
             yield where, cells
         elif skip is None:
@@ -295,9 +297,13 @@ def _tell_left_out(tell: Callable[[str], None], file: DataFile, left_out: Sequen
             tell(f"  {message}")
 
 
-def _check_answers(train: Examples, spec: TaskSpec, name: str) -> None:
-    """Refuse training rows that there is nothing to learn from."""
-    answers = set(train.answers)
+def _check_answers(train: Examples, spec: TaskSpec, name: str, parts: int) -> None:
+    """Refuse training rows that there is nothing to learn from.
+
+    Args:
+        parts: that they are divided into, of which each needs a row of each class.
+    """
+    answers = Counter(train.answers)
     if spec.kind == "classification":
         if len(answers) == 1:
             raise DataError(
@@ -310,6 +316,12 @@ def _check_answers(train: Examples, spec: TaskSpec, name: str) -> None:
             raise DataError(
                 f"{name}: {len(answers)} different labels in {len(train)} rows are no classes; name another "
                 "--label-column, or the --kind"
+            )
+        rarest, rows = min(answers.items(), key=lambda item: item[1])
+        if rows < parts:
+            raise DataError(
+                f"{name}: class {spec.labels[rarest]!r} has {rows} row{'s' * (rows != 1)}; it needs {parts} at least, "
+                "one for each part of the data: add rows of it, or leave it out"
             )
     elif len(answers) == 1:
         raise DataError(f"{name}: what is learned ({spec.label}) is the same in all {len(train)} rows; give others too")

@@ -72,9 +72,7 @@ def open_data(path: Path) -> DataFile:
         raise MissingResource(f"{str(path)!r} is a folder; name the file in it")
     if path.suffix.lower() not in _KNOWN and path.exists():
         ending = f"the ending {path.suffix}" if path.suffix else "a name without ending"
-        raise RowProblem(
-            f"{name}: {ending} says nothing; it must be one of {', '.join(_KNOWN)}: save it as one of them"
-        )
+        raise RowProblem(f"{name}: {ending} says nothing; save it as one of {', '.join(_KNOWN)}")
     if path.suffix.lower() == ".parquet":
         return _open_parquet(path)
     data = read_bytes(path)

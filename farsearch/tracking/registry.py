@@ -37,8 +37,6 @@ _RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 """Aliases that MLflow keeps for itself."""
 _REQUIRED = ("torch", "transformers")
 _LOGGED_NAME = "fine-tuned"
-_PIPELINES = {"token-classification": "token-classification", "question-answering": "question-answering"}
-"""transformers' pipelines; the others are for whole texts."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +136,8 @@ def _save(model_folder: Path, out: Path, snapshot: StudySnapshot, trial: TrialRe
     from huggingface_hub import ModelCard
 
     source = resolve_model(str(model_folder))
-    kind = study_task(snapshot.meta, snapshot.settings.job.task).kind
-    model = load_finetuned(source, kind)
+    spec = study_task(snapshot.meta, snapshot.settings.job.task)
+    model = load_finetuned(source, spec.kind)
     # MLflow looks a model's name up on the hub; this is none that could be there
     model.name_or_path = f"farsearch/{snapshot.name}/{trial.number}"  # type: ignore[assignment]
     readme = model_folder.parent / "README.md"
@@ -153,7 +151,7 @@ def _save(model_folder: Path, out: Path, snapshot: StudySnapshot, trial: TrialRe
         mlflow.transformers.save_model(
             {"model": model.cpu().eval(), "tokenizer": load_tokenizer(source)},
             str(out),
-            task=_PIPELINES.get(kind, "text-classification"),
+            task=spec.pipeline,
             model_card=ModelCard(card, ignore_metadata_errors=True),
             mlflow_model=Model(
                 artifact_path=logged.artifact_location,

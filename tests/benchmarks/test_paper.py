@@ -146,6 +146,19 @@ def test_a_table_of_other_settings_is_refused_by_name(asked: list[object], print
     assert "was recorded with another epochs: 1.0, not 2.0; move it away" in done.stderr
 
 
+def test_a_cell_of_another_learning_rate_is_refused(
+    table_path: Path, asked: list[object], printed: Result, tmp_path: Path
+) -> None:
+    """A method has one rate in a table: whoever changes paper_methods.py is told which cells are of the old one."""
+    text = table_path.read_text()
+    (tmp_path / table_path.name).write_text(
+        text.replace('"far40","learning_rate":5e-05', '"far40","learning_rate":0.0002')
+    )
+    done = run(*asked[:-1], tmp_path)
+    assert done.exit_code == 2
+    assert "another learning rate of far40: 0.0002, not 5e-05; move it away" in done.stderr
+
+
 def test_what_is_recorded_is_shown_without_training(asked: list[object], printed: Result) -> None:
     """``--recorded`` reads the tables alone: no data is named, and the report is that of the run."""
     arguments = asked[asked.index("--task") :]

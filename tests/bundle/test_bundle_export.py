@@ -90,8 +90,11 @@ def test_a_bundle_says_what_it_is(finished_study: Path, tmp_path: Path) -> None:
     assert data["study"] == "tiny"
     assert data["base"] is None
     phase = data["phase"]
-    assert phase["labels"] == ["negative", "positive"]
-    assert phase["metric"] == "accuracy"
+    assert phase["task"] == {
+        "name": "sst2", "kind": "classification", "labels": ["negative", "positive"], "metric": "accuracy",
+        "texts": ["sentence"], "label": "label", "columns": None, "unanswerable": False,
+    }  # fmt: skip
+    assert phase["segments"] is False
     assert (phase["seed"], phase["batch_size"]) == (study.settings.job.seed, study.settings.job.batch_size)
     assert data["why"].startswith(f"Trial {trial.number}: least memory")
     assert set(data["versions"]) >= {"farsearch", "torch", "transformers"}

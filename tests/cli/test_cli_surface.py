@@ -36,7 +36,8 @@ SURFACE: dict[str, set[str]] = {
     "pareto STUDY": {"--png", JSON, STORAGE},
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {
-        "--device", "--task", "--model", "--data-dir", "--study", "--space", "--n-trials", "--timeout",
+        "--device", "--task", "--train", "--dev", "--text-column", "--label-column", "--kind", "--metric",
+        "--skip-bad-rows", "--model", "--data-dir", "--study", "--space", "--n-trials", "--timeout",
         "--train-samples", "--epochs", "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time",
         "--device-samples", "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
         "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,

@@ -444,3 +444,105 @@ def test_kept_for_the_backward_pass(learners: int) -> None:
     for policy, units in expected.items():
         made = split(block, range(learners), policy, rows=2)
         assert saved_bytes(lambda made=made: made(x), made.parameters()) == round(units * unit), policy
+
+
+class Gated(nn.Module):
+    """``down(dropout(activation(a) b))`` with ``a, b`` the halves of ``up(x)``."""
+
+    def __init__(self, bias: bool, p: float = 0.0, width: int = WIDTH) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.up, self.down = (nn.Linear(*size, bias=bias).double() for size in ((HIDDEN, 2 * width), (width, HIDDEN)))
+        self.activation, self.dropout = nn.GELU(), nn.Dropout(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., hidden]`` to the same shape."""
+        inner, gate = self.up(x).chunk(2, -1)
+        y: Tensor = self.down(self.dropout(self.activation(inner) * gate))
+        return y
+
+
+def split_gated(plain: Gated, learners: Sequence[int], **options: Any) -> SplitFeedForward:
+    """The split form of a copy of a block."""
+    twin = copy.deepcopy(plain)
+    return SplitFeedForward(
+        twin.up, twin.activation, twin.down, learners, gated=twin, dropout=twin.dropout, **options
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@learner_sets
+def test_a_gated_block_is_exact(bias: bool, learners: Sequence[int]) -> None:
+    """Value and gradients are the plain block's, of both rows of a learner and of its column; merged it is the same."""
+    plain = Gated(bias)
+    x, g = inputs((5, 3))
+    plain(x).backward(g)
+    expected = x.grad
+    x.grad = None
+    block = split_gated(plain, learners)
+    got = block(x)
+    got.backward(g)
+    close(got.detach(), plain(x).detach())
+    assert expected is not None
+    close(x.grad, expected)
+    if block.learners:
+        both = torch.tensor([*block.learners, *(j + WIDTH for j in block.learners)])
+        assert plain.up.weight.grad is not None
+        assert plain.down.weight.grad is not None
+        close(block.learner_up.grad, plain.up.weight.grad[both])
+        close(block.learner_down.grad, plain.down.weight.grad[:, both[: len(block.learners)]])
+    up, _, down = block.release()
+    for one, other in ((up, plain.up), (down, plain.down)):
+        assert torch.equal(one.weight, other.weight)
+        assert one.bias is None if other.bias is None else torch.equal(one.bias, other.bias)
+
+
+def test_a_gated_block_of_padded_neurons() -> None:
+    """Neurons of nothing are added to both halves, and add nothing: 300 neurons of which 7 learn."""
+    plain = Gated(True, width=300)
+    block = split_gated(plain, range(7))
+    assert block.frozen_up.shape[0] == 2 * 304 == 2 * block.frozen_down.shape[1]
+    x, _ = inputs((5, 3))
+    close(block(x).detach(), plain(x).detach())
+    assert torch.equal(block.release()[0].weight, plain.up.weight)
+
+
+def test_a_gated_block_drops_what_it_gives_to_down() -> None:
+    """In training as many values as its dropout says, in evaluation none."""
+    plain = Gated(False, p=1.0)
+    block = split_gated(plain, (3, 5))
+    x, _ = inputs((2, 3))
+    assert not block.train()(x).any()
+    close(block.eval()(x).detach(), plain.eval()(x).detach())
+
+
+def test_a_gated_block_knows_one_policy() -> None:
+    """The others' functions have no gate."""
+    with pytest.raises(ValueError, match="'store' is for blocks without a gate; this one knows 'modules' alone"):
+        split_gated(Gated(False), (1,), policy="store")
+
+
+@policies
+@learner_sets
+def test_a_block_without_biases_is_exact(policy: str, learners: Sequence[int]) -> None:
+    """As with them, and none comes up: not in the split block, and not in what is merged."""
+    plain = plain_block()
+    plain.up.bias = plain.down.bias = None  # type: ignore[assignment]
+    x, g = inputs((5, 3))
+    plain(x).backward(g)
+    expected = x.grad
+    x.grad = None
+    block = split(plain, learners, policy, rows=2)
+    got = block(x)
+    got.backward(g)
+    assert expected is not None
+    close(got.detach(), plain(x).detach())
+    close(x.grad, expected)
+    assert {name.split("_")[-1] for name, _ in block.named_parameters()} == {"up", "down"}
+    if block.learners:
+        assert plain.up.weight.grad is not None
+        close(block.learner_up.grad, plain.up.weight.grad[torch.tensor(block.learners)])
+    up, _, down = block.release()
+    assert torch.equal(up.weight, plain.up.weight)
+    assert up.bias is None
+    assert down.bias is None

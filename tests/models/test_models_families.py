@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 import transformers
 
+from farsearch.cost.plans import exact_plans
 from farsearch.errors import BadInput
+from farsearch.far.execution import Execution
+from farsearch.far.surgery import apply_far
 from farsearch.models.families import FAMILIES, Family, layout_of, max_length_of, register
+from farsearch.models.load import ModelSource, load_config
+from tests.cost.reference import make_profile
 from tests.models.contract import CONTRACT, PAD, VOCABULARY, FamilyCase, Golden, Promise, told
 
 
@@ -22,6 +27,10 @@ def _like_bert(config: Any, positions: int = 128, **more: Any) -> Any:
         )  # fmt: skip
 
     return make
+
+
+def _roberta(config: Any) -> Any:
+    return _like_bert(config, 130, type_vocab_size=1)
 
 
 def _distilbert(layers: int, hidden: int, neurons: int, dropout: float) -> Any:
@@ -42,7 +51,6 @@ def _modernbert(layers: int, hidden: int, neurons: int, dropout: float) -> Any:
     return transformers.ModernBertConfig(
         vocab_size=VOCABULARY, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=2,
         intermediate_size=neurons, mlp_dropout=dropout, embedding_dropout=dropout, classifier_dropout=dropout,
-        attention_dropout=dropout,
         max_position_embeddings=128, local_attention=8, pad_token_id=PAD, bos_token_id=2, cls_token_id=2,
         eos_token_id=3, sep_token_id=3,
     )  # fmt: skip
@@ -54,16 +62,28 @@ _DEBERTA_V3 = {
 }  # fmt: skip
 
 CASES = (
-    FamilyCase("bert", _like_bert(transformers.BertConfig)),
-    FamilyCase("distilbert", _distilbert),
-    FamilyCase("roberta", _like_bert(transformers.RobertaConfig, 130, type_vocab_size=1)),
-    FamilyCase("xlm-roberta", _like_bert(transformers.XLMRobertaConfig, 130, type_vocab_size=1)),
-    FamilyCase("camembert", _like_bert(transformers.CamembertConfig, 130, type_vocab_size=1)),
-    FamilyCase("electra", _like_bert(transformers.ElectraConfig, embedding_size=16)),
-    FamilyCase("mpnet", _like_bert(transformers.MPNetConfig, 130)),
-    FamilyCase("deberta-v2", _like_bert(transformers.DebertaV2Config, **_DEBERTA_V3)),
-    FamilyCase("mobilebert", _mobilebert, blocks=3),
-    FamilyCase("modernbert", _modernbert),
+    FamilyCase("bert", _like_bert(transformers.BertConfig), Golden("bert-base-uncased", 109_483_778, 58_476_902)),
+    FamilyCase("distilbert", _distilbert, Golden("distilbert-base-uncased", 66_955_010, 41_451_572)),
+    FamilyCase("roberta", _roberta(transformers.RobertaConfig), Golden("roberta-base", 124_647_170, 73_640_294)),
+    FamilyCase(
+        "xlm-roberta", _roberta(transformers.XLMRobertaConfig), Golden("xlm-roberta-base", 278_045_186, 227_038_310)
+    ),
+    FamilyCase("camembert", _roberta(transformers.CamembertConfig), Golden("camembert-base", 110_623_490, 59_616_614)),
+    FamilyCase(
+        "electra",
+        _like_bert(transformers.ElectraConfig, embedding_size=16),
+        Golden("google/electra-small-discriminator", 13_549_314, 7_870_410),
+    ),
+    FamilyCase(
+        "mpnet", _like_bert(transformers.MPNetConfig, 130), Golden("microsoft/mpnet-base", 109_488_002, 58_481_126)
+    ),
+    FamilyCase(
+        "deberta-v2",
+        _like_bert(transformers.DebertaV2Config, **_DEBERTA_V3),
+        Golden("microsoft/deberta-v3-small", 141_896_450, 116_393_012),
+    ),
+    FamilyCase("mobilebert", _mobilebert, Golden("google/mobilebert-uncased", 24_582_914, 13_196_834), blocks=3),
+    FamilyCase("modernbert", _modernbert, Golden("answerdotai/ModernBERT-base", 149_606_402, 97_042_946)),
 )
 
 
@@ -76,4 +96,80 @@ def test_contract(case: FamilyCase, promise: Promise, tmp_path: Path) -> None:
 
 def test_every_family_is_under_contract() -> None:
     """A module of the package is a family by itself: none is left out above."""
-    assert {case.name for case in CASES} == set(FAMILIES)
+    assert {case.name for case in CASES} == {name for name, family in FAMILIES.items() if _is_ours(family)}
+
+
+def _is_ours(family: Family) -> bool:
+    return family.layout.__module__.startswith("farsearch.")
+
+
+def test_tokens_of_the_longest_text() -> None:
+    """RoBERTa's kind counts positions from behind the padding's: of 514 positions 512 are for tokens."""
+    known = {
+        "bert-base-uncased": 512,
+        "distilbert-base-uncased": 512,
+        "roberta-base": 512,
+        "xlm-roberta-base": 512,
+        "camembert-base": 512,
+        "microsoft/mpnet-base": 512,
+        "google/electra-small-discriminator": 512,
+        "microsoft/deberta-v3-small": 512,
+        "google/mobilebert-uncased": 512,
+        "answerdotai/ModernBERT-base": 8192,
+    }
+    found = {name: max_length_of(load_config(ModelSource(name, name), with_known=True)) for name in known}
+    assert found == known
+
+
+def test_albert_is_refused_with_the_reason() -> None:
+    """Its layers share one block: there is nothing to freeze layer by layer."""
+    for ask in (layout_of, max_length_of):
+        with pytest.raises(BadInput, match=r"'albert' has one feed-forward block, which all its layers share") as said:
+            ask(transformers.AlbertConfig())
+        assert "\n" not in str(said.value)
+
+
+def test_an_unknown_family_is_refused_with_the_way_to_add_it() -> None:
+    """One line: what was looked for, which families there are, and where it says how to add one."""
+    with pytest.raises(BadInput) as said:
+        layout_of(transformers.GPT2Config())
+    words = str(said.value)
+    assert words.startswith("model type 'gpt2' is not supported: a family must say where its layers keep attention")
+    assert "known are bert, camembert, deberta-v2, distilbert" in words
+    assert words.endswith("docs/families.md says how to add one")
+    assert "\n" not in words
+
+
+def test_a_convolution_between_the_layers_is_refused() -> None:
+    """As in deberta-v2-xlarge: it is in no layer, so no layer's cost would count it."""
+    with pytest.raises(BadInput, match="a convolution of 3 tokens behind its lowest layer"):
+        layout_of(transformers.DebertaV2Config(conv_kernel_size=3))
+
+
+def test_a_model_type_has_one_family() -> None:
+    """A second one is refused; the same one again is not."""
+    register(FAMILIES["bert"])
+    with pytest.raises(BadInput, match="'bert' has a family already"):
+        register(Family(("bert",), FAMILIES["distilbert"].layout))
+
+
+def test_plans_that_a_family_can_not_run_are_not_offered() -> None:
+    """Attention that can't be computed again and gated blocks stay as they are: nothing is priced that is not run."""
+    offered = {case.name: exact_plans(make_profile(), layout_of(case.make(2, 32, 64, 0.1))) for case in CASES}
+    assert offered["roberta"] == exact_plans(make_profile())
+    for name in ("mpnet", "deberta-v2", "mobilebert"):
+        assert {(plan.feed_forward, plan.attention) for plan in offered[name]} == {
+            ("store", "modules"), ("recompute", "modules"),
+        }  # fmt: skip
+    assert [(plan.feed_forward, plan.attention, plan.checkpointing) for plan in offered["modernbert"]] == [
+        ("modules", "modules", False), ("modules", "modules", True),
+    ]  # fmt: skip
+
+
+def test_a_policy_that_gated_blocks_do_not_know_is_refused() -> None:
+    """Before anything of the model is changed."""
+    model, layout = CASES[-1].build()
+    before = [name for name, _ in model.named_modules()]
+    with pytest.raises(ValueError, match="mlp is gated and knows the policy 'modules' alone, not 'store'"):
+        apply_far(model, layout, [[1], [2]], execution=Execution(feed_forward="store"))
+    assert [name for name, _ in model.named_modules()] == before

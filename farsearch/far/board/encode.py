@@ -3,7 +3,7 @@
 Long contexts of questions go through in windows that overlap, so that no answer is cut off; other texts are cut.
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor

@@ -38,14 +38,15 @@ def _count(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train.py",
-        description="Fine-tune this bundle's model on your own labelled sentences, within this machine's memory.",
-        epilog="Files are TSV with the header 'sentence<TAB>label'. The same command again goes on after a power cut. "
-        "measurement.json in the output goes back to the workstation: farsearch sync STUDY --measurement FILE.",
+        description="Fine-tune this bundle's model on your own rows, within this machine's memory.",
+        epilog="Files are .tsv, .csv or .jsonl with the columns that README.md names; questions also as SQuAD's .json. "
+        "The same command again goes on after a power cut. measurement.json in the output goes back to the "
+        "workstation: farsearch sync STUDY --measurement FILE.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--train", metavar="TSV", help="labelled sentences to train on")
+    what.add_argument("--train", metavar="FILE", help="rows to train on")
     what.add_argument("--tuned", action="store_true", help="train nothing: write the model as the search left it")
-    parser.add_argument("--dev", metavar="TSV", help="labelled sentences to measure on")
+    parser.add_argument("--dev", metavar="FILE", help="rows to measure on")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write; must be new or empty")
     parser.add_argument("--epochs", type=_above_zero, metavar="N", help="passes over the rows (default: the bundle's)")
     parser.add_argument("--max-memory", type=_above_zero, metavar="MIB",
@@ -147,7 +148,7 @@ def main(folder: str, arguments: Optional[Sequence[str]] = None) -> int:
         if not is_out_of_memory(error):
             raise
         return _failed("memory ran out with a single row at a time; close other programs, or export another trial", 5)
-    _report(result, given.out, bundle.phase["metric"])
+    _report(result, given.out, bundle.task.metric)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""ELECTRA (Clark et al., ICLR 2020, arXiv 2003.10555): its small models project their embeddings to the layers' width."""
+"""ELECTRA (Clark et al., ICLR 2020, arXiv 2003.10555): small ones project their embeddings to the layers' width."""
 
 from __future__ import annotations
 

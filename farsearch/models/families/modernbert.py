@@ -1,4 +1,4 @@
-"""ModernBERT (Warner et al. 2024, arXiv 2412.13663): gated feed-forward blocks; most layers attend to neighbours only."""
+"""ModernBERT (Warner et al. 2024, arXiv 2412.13663): gated blocks; most layers attend to neighbours only."""
 
 from __future__ import annotations
 

@@ -1,0 +1,201 @@
+"""Records out of tables and JSON lines, and what the cells of each kind of task are read as."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farsearch.far.board.rows import RowProblem, Rows, read_rows, records_of, rows_of
+from farsearch.far.board.task import Task
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+TEXTS = CELLS.filter(lambda text: bool(text.strip()))
+
+
+def task(kind: str, *labels: str, texts: tuple[str, ...] = ("text",)) -> Task:
+    """A task with the usual columns."""
+    return Task("mine", kind, labels, "any", texts, "label")
+
+
+def answer_of(of: Task, **cells: Any) -> Any:
+    """The answer of one row."""
+    return rows_of([("here", cells)], of, "file").answers[0]
+
+
+def problem_of(of: Task, **cells: Any) -> str:
+    """What is wrong with one row."""
+    with pytest.raises(RowProblem, match=r"^here: ") as caught:
+        rows_of([("here", cells)], of, "file")
+    return str(caught.value)
+
+
+@given(st.lists(st.tuples(TEXTS, CELLS), min_size=1, max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_a_csv_file_is_read_as_the_standard_library_wrote_it(
+    rows: list[tuple[str, str]], end: str, all_quoted: bool
+) -> None:
+    """Quoted commas, quotes and line feeds come back, whatever ends the lines, and each row has its first line."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator=end, quoting=csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL)
+    writer.writerow(["text", "label"])
+    lines = []
+    for row in rows:
+        lines.append(out.getvalue().count("\n") + 1)
+        writer.writerow(row)
+    found = list(records_of(out.getvalue().encode(), "a.csv"))
+    assert [(cells["text"], cells["label"]) for _, cells in found] == rows
+    assert [where for where, _ in found] == [f"a.csv line {line}" for line in lines]
+
+
+@given(st.lists(st.dictionaries(CELLS, st.none() | st.booleans() | st.integers() | CELLS, max_size=4), max_size=6))
+def test_json_lines_come_back(rows: list[dict[str, Any]]) -> None:
+    """Each line is an object, with its number."""
+    data = "".join(json.dumps(row, ensure_ascii=False).replace("\n", "\\n") + "\n" for row in rows).encode()
+    assert list(records_of(data, "a.jsonl")) == [(f"a.jsonl line {i}", row) for i, row in enumerate(rows, 1)]
+
+
+@given(st.binary(max_size=80), st.sampled_from(["a.csv", "a.tsv", "a.jsonl"]))
+def test_any_bytes_are_rows_or_a_problem(data: bytes, name: str) -> None:
+    """No content ends in another error, and what is skipped has a line."""
+    skip: list[str] = []
+    problem = ""
+    try:
+        list(records_of(data, name, skip=skip))
+    except RowProblem as error:
+        problem = str(error)
+    assert not problem or problem.startswith(f"{name} line ")
+    assert all(message.startswith(f"{name} line ") for message in skip)
+
+
+def test_after_a_bad_row_the_next_line_is_a_row() -> None:
+    """With ``skip``, one row that can't be read costs no other, and all messages are in the order of the file."""
+    data = b'text,label\nfine,0\nq"x,0\n"open,1\nlast,1\nx,y,z\nlatin \xe9,1\nend,0\n'
+    skip: list[str] = []
+    rows = rows_of(records_of(data, "a.csv", skip=skip), task("classification", "no", "yes"), "a.csv", skip)
+    assert rows == Rows((("fine",), ("last",), ("end",)), (0, 1, 0))
+    assert [message.split(":")[0] for message in skip] == [f"a.csv line {line}" for line in (3, 4, 6, 7)]
+
+
+def test_a_line_feed_within_quotes_counts_as_a_line() -> None:
+    """The row after a text of three lines is named by its own line."""
+    data = b'text,label\r\n"one\r\ntwo\r\nthree",0\r\nbad,7\r\n'
+    with pytest.raises(RowProblem, match=r"^a\.csv line 5: the label '7' is unknown"):
+        rows_of(records_of(data, "a.csv"), task("classification", "no", "yes"), "a.csv")
+
+
+def test_a_file_may_have_the_tasks_columns_or_a_header(tmp_path: Path) -> None:
+    """Without a header the task's columns are those of the file; with one it names them in any order, beside others."""
+    of = task("classification", "no", "yes")._replace(columns=("id", "label", "text"))
+    plain, headed = tmp_path / "plain.tsv", tmp_path / "headed.csv"
+    plain.write_text("7\tyes\tfine\n", encoding="utf-8")
+    headed.write_text("label,more,text\n1,x,fine\n", encoding="utf-8")
+    assert read_rows(str(plain), of) == read_rows(str(headed), of) == Rows((("fine",),), (1,))
+
+
+@pytest.mark.parametrize(
+    ("cell", "answer"),
+    [("yes", 1), ("1", 1), (1, 1), (0.0, 0), ("no", 0)],
+)
+def test_a_class_is_a_name_or_an_id(cell: Any, answer: int) -> None:
+    """Names and ids, as text, JSON number, or what a column of whole numbers becomes where one is missing."""
+    assert answer_of(task("classification", "no", "yes"), text="x", label=cell) == answer
+
+
+def test_an_id_is_no_class_where_names_are_numbers() -> None:
+    """Of the classes 3 and 5, 0 is not the first: that would be a guess."""
+    of = task("classification", "3", "5")
+    assert answer_of(of, text="x", label="5") == 1
+    assert "the label '0' is unknown" in problem_of(of, text="x", label="0")
+
+
+@pytest.mark.parametrize(
+    ("cell", "answer"),
+    [("b|a", (0, 1)), ("b", (1,)), ("", ()), ('["b"]', (1,)), (["b", 0], (0, 1)), ([], ()), (" a | b ", (0, 1))],
+)
+def test_several_labels(cell: Any, answer: tuple[int, ...]) -> None:
+    """Names with | between, a JSON list in a cell, a list; none at all is an answer too."""
+    assert answer_of(task("multi-label", "a", "b"), text="x", label=cell) == answer
+
+
+@pytest.mark.parametrize(("cell", "answer"), [("2.5", 2.5), ("-1", -1.0), ("1e-3", 0.001), (4, 4.0), (".5", 0.5)])
+def test_a_number(cell: Any, answer: float) -> None:
+    """As people and programs write it."""
+    assert answer_of(task("regression"), text="x", label=cell) == answer
+
+
+@pytest.mark.parametrize(
+    "cell", ["", "nan", "inf", "1e999", "1,5", "1_0", " 1", "٣", True, None, float("nan"), 10**400]
+)
+def test_what_is_no_number(cell: Any) -> None:
+    """Nothing that Python's float takes beside."""
+    assert "is no finite number" in problem_of(task("regression"), text="x", label=cell)
+
+
+@pytest.mark.parametrize(
+    ("words", "tags"), [("Ann  left", "B-PER O"), (["Ann", "left"], ["B-PER", "O"]), ('["Ann", "left"]', [1, 0])]
+)
+def test_words_and_tags(words: Any, tags: Any) -> None:
+    """Lists, JSON lists in a cell, or white space between."""
+    of = task("token-classification", "O", "B-PER")
+    assert rows_of([("here", {"text": words, "label": tags})], of, "file") == Rows((("Ann", "left"),), ((1, 0),))
+
+
+QUESTION = task("question-answering", texts=("question", "context"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "answer"),
+    [
+        ({"label": "an"}, (("an", 1),)),
+        ({"label": "an", "answer_start": "3"}, (("an", 3),)),
+        ({"label": "", "answer_start": ""}, ()),
+        ({"label": None}, ()),
+        ({"label": ["an", "b"]}, (("an", 1), ("b", 0))),
+        ({"label": {"text": ["an"], "answer_start": [3]}}, (("an", 3),)),
+        ({"label": {"text": [], "answer_start": []}}, ()),
+    ],
+)
+def test_answers(cells: dict[str, Any], answer: tuple[tuple[str, int], ...]) -> None:
+    """By their first character where it is said, else where they occur first; several, or none."""
+    assert answer_of(QUESTION, question="what?", context="banana", **cells) == answer
+
+
+@pytest.mark.parametrize(
+    ("of", "cells", "problem"),
+    [
+        (task("classification", "a", "b"), {"label": "a"}, "there is no column 'text' among label"),
+        (task("classification", "a", "b"), {"text": 5, "label": "a"}, "the text is 5; it must be a text"),
+        (task("classification", "a", "b"), {"text": None, "label": "a"}, "the text is missing"),
+        (task("classification", "a", "b"), {"text": "x" * 1_000_001, "label": "a"}, "1,000,001 characters"),
+        (task("classification", "a", "b"), {"text": "x\ud800", "label": "a"}, "half a character"),
+        (task("classification", "a", "b"), {"text": "x\0", "label": "a"}, "NUL"),
+        (task("multi-label", "a", "b"), {"text": "x", "label": "a|a"}, "'a' is there twice"),
+        (task("multi-label", "a", "b"), {"text": "x", "label": 3}, "must be a list, or names with |"),
+        (task("token-classification", "O"), {"text": "a b", "label": "O"}, "1 tags for 2 words"),
+        (task("token-classification", "O"), {"text": ["a", ""], "label": "O O"}, "the word '' is none"),
+        (task("token-classification", "O"), {"text": "", "label": ""}, "the text is empty"),
+        (QUESTION, {"question": "q", "context": "c", "label": "d"}, "the answer 'd' is not in its context"),
+        (QUESTION, {"question": "q", "context": "cd", "label": "d", "answer_start": 0}, "has 'c' at character 0"),
+        (QUESTION, {"question": "q", "context": "cd", "label": "d", "answer_start": -1}, "answer_start is -1"),
+        (QUESTION, {"question": "q", "context": "cd", "label": 5}, "the answer 5 is no text"),
+    ],
+)
+def test_a_row_that_does_not_fit(of: Task, cells: dict[str, Any], problem: str) -> None:
+    """Each break of a kind's format is one line that says what it is."""
+    message = problem_of(of, **cells)
+    assert problem in message
+    assert "\n" not in message
+    assert len(message) < 300
+
+
+def test_a_file_of_bad_rows_alone() -> None:
+    """Where nothing is left the first reason is told, also where rows may be left out."""
+    records = [("here", {"text": "", "label": "a"})]
+    with pytest.raises(RowProblem, match=r"no row that fits; .* here: the text is empty"):
+        rows_of(records, task("classification", "a", "b"), "file", [])
