@@ -44,6 +44,8 @@ __all__ = ["COMMANDS"]
     metavar="NAME",
     help="Hub name, folder, or minilm.  [default: distilbert-base-uncased, for reviews minilm]",
 )
+@click.option("--allow-pickle", is_flag=True,
+              help="Also read pytorch_model.bin, which can hold any code; without it only safetensors.")  # fmt: skip
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -61,7 +63,7 @@ __all__ = ["COMMANDS"]
               help="Rows that a trial trains on.  [default: at most 4096]")  # fmt: skip
 @click.option("--epochs", type=AboveZero(), help="Passes over them in the FAR phase.  [default: the space's, 1]")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N",
-              help="Rows of a training step.  [default: by the model's size, 8 for MiniLM, 16 for larger ones]")  # fmt: skip
+              help="Rows of a training step.  [default: by the model's size, 8 for MiniLM, else 16]")  # fmt: skip
 @click.option("--max-length", type=click.IntRange(min=4), metavar="N",
               help="Tokens at which a text is cut.  [default: the longest, at most 128]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
@@ -96,6 +98,7 @@ def run(
     task: str,
     own: dict[str, Any] | None,
     model: str | None,
+    allow_pickle: bool,
     data_dir: Path | None,
     study: str | None,
     space: str,
@@ -151,7 +154,7 @@ def run(
         task=task, own=own, device=device, model=model, space=space, data_dir=data_dir, train_samples=train_samples,
         epochs=epochs, batch_size=batch_size, max_length=max_length, seed=seed, fixed=_unique(fixed),
         max_memory_mib=max_memory, max_time_s=max_time, device_samples=device_samples, prime_on=prime_on,
-        plan=plan,
+        plan=plan, allow_pickle=allow_pickle,
     )  # fmt: skip
     pool = _worker_arguments(options, heartbeat)
     asked = _Asked(study, n_trials, timeout, sampler, racing, baselines, verify, workers, pool, tracking_uri, dry_run)

@@ -39,9 +39,7 @@ def constant_rate(peak: float, warmup_steps: int) -> Rate:
     return rate
 
 
-def train_step(
-    model: nn.Module, optimizer: Optimizer, batch: Batch, micro_batch_size: Optional[int] = None
-) -> Tensor:
+def train_step(model: nn.Module, optimizer: Optimizer, batch: Batch, micro_batch_size: Optional[int] = None) -> Tensor:
     """One optimizer step on one batch.
 
     With ``micro_batch_size`` the rows go through in parts whose gradients add up to the batch's. Gradients are

@@ -33,9 +33,7 @@ def default_max_length(tokenizer: Any, examples: Examples, task: Task, limit: in
     return min(most, -(-longest // _MULTIPLE) * _MULTIPLE)
 
 
-def encode_examples(
-    tokenizer: Any, examples: Examples, task: Task, max_length: int, segments: bool = False
-) -> Encoded:
+def encode_examples(tokenizer: Any, examples: Examples, task: Task, max_length: int, segments: bool = False) -> Encoded:
     """Rows as features of at most ``max_length`` tokens, special ones among them; see ``far.board.encode``.
 
     Args:

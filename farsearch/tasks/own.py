@@ -304,6 +304,7 @@ def _check_answers(train: Examples, spec: TaskSpec, name: str, parts: int) -> No
         parts: that they are divided into, of which each needs a row of each class.
     """
     answers = Counter(train.answers)
+    told = {tag for tags in answers for tag in tags} if spec.kind == "token-classification" else set(answers)
     if spec.kind == "classification":
         if len(answers) == 1:
             raise DataError(
@@ -323,7 +324,7 @@ def _check_answers(train: Examples, spec: TaskSpec, name: str, parts: int) -> No
                 f"{name}: class {spec.labels[rarest]!r} has {rows} row{'s' * (rows != 1)}; it needs {parts} at least, "
                 "one for each part of the data: add rows of it, or leave it out"
             )
-    elif len(answers) == 1:
+    elif len(told) == 1:
         raise DataError(f"{name}: what is learned ({spec.label}) is the same in all {len(train)} rows; give others too")
 
 

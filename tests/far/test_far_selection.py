@@ -43,10 +43,14 @@ def test_counts_name_untouched_layers() -> None:
     assert learner_counts(64, [0.5, 0.0, 0.5, 1.0], bottom_layers=3) == [None, None, None, 0]
 
 
+def _block(path: str) -> FeedForwardLayout:
+    return FeedForwardLayout(f"{path}.up", f"{path}.activation", f"{path}.down")
+
+
 def _layout(layers: int) -> ModelLayout:
     return ModelLayout(
         "embeddings",
-        tuple(LayerLayout(f"l{i}", (), (FeedForwardLayout(f"l{i}.up", f"l{i}.activation", f"l{i}.down"),)) for i in range(layers)),
+        tuple(LayerLayout(f"l{i}", (), (_block(f"l{i}"),)) for i in range(layers)),
     )
 
 

@@ -240,3 +240,18 @@ def test_a_hub_model_without_network() -> None:
     for load in (load_config, load_tokenizer, lambda source: load_model(source, Head(), LABELS, 0), ModelSource.digest):
         with pytest.raises(MissingResource, match="HF_HUB_OFFLINE is set; pass --model FOLDER"):
             load(source)
+
+
+def test_pickled_weights_are_read_only_where_the_user_says_so(tiny_bert: Path, tmp_path: Path) -> None:
+    """``pytorch_model.bin`` alone is refused with the way to allow it; allowed, weights and digest are the file's."""
+    folder = shutil.copytree(tiny_bert, tmp_path / "model")
+    model, _ = load_model(resolve_model(str(folder)), Head(), LABELS, 0)
+    expected = {name: value for name, value in model.state_dict().items() if name.startswith("bert.")}
+    _pickle_only(folder)
+    torch.save(expected, folder / "pytorch_model.bin")
+    with pytest.raises(MissingResource, match=r"--allow-pickle reads pytorch_model\.bin, if you trust who made it"):
+        resolve_model(str(folder)).digest()
+    source = resolve_model(str(folder), allow_pickle=True)
+    assert source.digest() == hashlib.sha256((folder / "pytorch_model.bin").read_bytes()).hexdigest()
+    read = load_model(source, Head(), LABELS, 0)[0].state_dict()
+    assert all(torch.equal(read[name], value) for name, value in expected.items())

@@ -98,6 +98,7 @@ def refused(tmp_path: Path, name: str, file: str, content: bytes) -> str:
     with pytest.raises(DataError) as caught:
         load_task(name, folder)
     assert str(tmp_path) not in str(caught.value)
+    assert caught.value.exit_code == 2
     return str(caught.value)
 
 
