@@ -65,7 +65,7 @@ __all__ = ["COMMANDS"]
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N",
               help="Rows of a training step.  [default: by the model's size, 8 for MiniLM, else 16]")  # fmt: skip
 @click.option("--max-length", type=click.IntRange(min=4), metavar="N",
-              help="Tokens at which a text is cut.  [default: the longest, at most 128]")  # fmt: skip
+              help="Tokens at which a text is cut.  [default: the longest, at most 128; questions 384]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
               help="Of the data and the training, the same in every trial.")  # fmt: skip
 @click.option("--set", "fixed", type=KeyValue(), multiple=True,
