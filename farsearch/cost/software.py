@@ -35,13 +35,11 @@ class Software:
         old: torch before 1.11. It keeps the input of a softmax beside its output until the backward pass, and has no
             view of a tensor in elements of another size.
         cuda: its generator's state is 16 bytes on the CPU; a CPU's is 5 KB among all that lives.
-        cpu_kernel: attention of ordinary modules that has no dropout runs in the CPU's fused kernel.
     """
 
     attention: Attention = "math"
     old: bool = False
     cuda: bool = False
-    cpu_kernel: bool = False
 
 
 def torch_version(profile: Profile) -> tuple[int, int]:
@@ -53,10 +51,7 @@ def torch_version(profile: Profile) -> tuple[int, int]:
 
 def software_of(profile: Profile) -> Software:
     """What of a profile the trace of a step depends on."""
-    version, cuda = torch_version(profile), profile.kind == "cuda"
-    # that kernel takes masks since torch 2.3
-    cpu_kernel = not cuda and profile.attention == "math" and version >= (2, 3)
-    return Software(profile.attention, version < (1, 11), cuda, cpu_kernel)
+    return Software(profile.attention, torch_version(profile) < (1, 11), profile.kind == "cuda")
 
 
 def step_count_bytes(profile: Profile, kernel: str) -> int:
@@ -129,29 +124,6 @@ def _memory_efficient(
     return kernel(query, key, value, bias, True, dropout_p, is_causal, scale=scale)[0]  # type: ignore[no-any-return]
 
 
-def _on_cpu(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """What ``F.scaled_dot_product_attention`` does on a CPU: its fused kernel where nothing is dropped.
-
-    The kernel's own buffers, some KB a thread, are not seen.
-    """
-    if dropout_p > 0:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    bias = attn_mask
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        bias = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(attn_mask.logical_not(), -torch.inf)
-    return kernel(query, key, value, 0.0, is_causal, attn_mask=bias, scale=scale)[0]  # type: ignore[no-any-return]
-
-
 _OLD: Mapping[Any, Callable[..., Any]] = {
     F.softmax: _keeping_softmax,
     torch.softmax: _keeping_softmax,
@@ -159,7 +131,6 @@ _OLD: Mapping[Any, Callable[..., Any]] = {
     Tensor.view: _old_view,
 }
 _FUSED: Mapping[Any, Callable[..., Any]] = {F.scaled_dot_product_attention: _memory_efficient}
-_CPU: Mapping[Any, Callable[..., Any]] = {F.scaled_dot_product_attention: _on_cpu}
 
 
 class emulated(TorchFunctionMode):
@@ -167,11 +138,7 @@ class emulated(TorchFunctionMode):
 
     def __init__(self, software: Software) -> None:
         super().__init__()
-        self._replaced = {
-            **(_OLD if software.old else {}),
-            **(_FUSED if software.attention == "fused" else {}),
-            **(_CPU if software.cpu_kernel else {}),
-        }
+        self._replaced = {**(_OLD if software.old else {}), **(_FUSED if software.attention == "fused" else {})}
         self._state = torch.get_rng_state
         self._counted = not software.cuda
 
@@ -188,12 +155,4 @@ class emulated(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """``func``, or what stands in for it."""
-        if func is Tensor.backward:
-            # torch leaves the mode while a function runs; what checkpointing runs again must be replaced too
-            super().__enter__()  # type: ignore[no-untyped-call]  # of torch
-            try:
-                torch.autograd.backward(args[0])  # a loss, which needs no gradient of its own
-                return None
-            finally:
-                super().__exit__(None, None, None)  # type: ignore[no-untyped-call]  # of torch
         return self._replaced.get(func, func)(*args, **(kwargs or {}))

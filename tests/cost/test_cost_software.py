@@ -20,7 +20,7 @@ from farsearch.cost.trace import meta_tensors, trace_call
 from farsearch.errors import BadInput, ProfileError
 from farsearch.far.dropout import SeededDropout, dropped
 from farsearch.models.heads import Head
-from farsearch.models.load import ModelSource, build_model, load_config
+from farsearch.models.load import ModelSource, load_config
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import figure, make_profile, step_peak_mib, traced
 from tests.tiny import FAMILIES, make_config
@@ -267,14 +267,3 @@ def test_an_old_torch_has_no_attention_function(attention: Any) -> None:
     """A profile that says so is refused, with the two values and the mend."""
     with pytest.raises(ProfileError, match=f"attention is '{attention}'; it must be 'eager' with torch 1.13"):
         make_profile(torch="1.13.1", attention=attention)
-
-
-def test_attention_without_dropout_on_a_cpu() -> None:
-    """This machine's torch runs it in a kernel that keeps no probabilities; so does the trace, to 0.1 % of the peak."""
-    settings = make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000, dropout=0.0)
-    cost = Pricer(settings, Head(), ROWS, 64, make_profile()).price(FULL)
-    model, layout = build_model(settings, Head())
-    measured = step_peak_mib(apply_config(model, layout, FULL), ROWS, 64, StepPlan())
-    assert cost.tensor_peak_mib == pytest.approx(measured, rel=1e-3)
-    older = Pricer(settings, Head(), ROWS, 64, make_profile(torch="2.2")).price(FULL)
-    assert older.tensor_peak_mib > 1.05 * cost.tensor_peak_mib

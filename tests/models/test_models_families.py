@@ -50,7 +50,8 @@ def _mobilebert(layers: int, hidden: int, neurons: int, dropout: float) -> Any:
 def _modernbert(layers: int, hidden: int, neurons: int, dropout: float) -> Any:
     return transformers.ModernBertConfig(
         vocab_size=VOCABULARY, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=2,
-        intermediate_size=neurons, mlp_dropout=dropout, embedding_dropout=dropout, classifier_dropout=dropout,
+        intermediate_size=neurons, attention_dropout=dropout, mlp_dropout=dropout, embedding_dropout=dropout,
+        classifier_dropout=dropout,
         max_position_embeddings=128, local_attention=8, pad_token_id=PAD, bos_token_id=2, cls_token_id=2,
         eos_token_id=3, sep_token_id=3,
     )  # fmt: skip
