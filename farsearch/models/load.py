@@ -23,7 +23,7 @@ from farsearch.far.board.model import model_class
 from farsearch.far.board.opened import file_digest
 from farsearch.far.layout import ModelLayout
 from farsearch.hub import hub_problem
-from farsearch.models.families import layout_of
+from farsearch.models.families import family_of, layout_of
 from farsearch.models.heads import Head, settings_of
 
 __all__ = [
@@ -152,12 +152,25 @@ def load_config(source: ModelSource, *, with_known: bool = False) -> Any:
             A folder's own configuration goes before it, whatever the folder's name.
 
     Raises:
+        BadInput: for a folder of a type that not even transformers knows.
         MissingResource: when it is not at hand.
     """
+    _check_type(source)
     if with_known and not source.local and source.name in known_models():
         values = dict(known_models()[source.name])
         return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
     return _fetch(transformers.AutoConfig.from_pretrained, source)
+
+
+def _check_type(source: ModelSource) -> None:
+    """Say of a folder's type what is said of any that is no family: transformers' own words name no mend."""
+    try:
+        says = json.loads((Path(source.location) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # no folder, or one that is read again by whoever says what is wrong with it
+    model_type = says.get("model_type") if isinstance(says, dict) else None
+    if isinstance(model_type, str) and model_type not in transformers.CONFIG_MAPPING:
+        family_of(model_type)
 
 
 def load_tokenizer(source: ModelSource, kind: str = "classification") -> Any:

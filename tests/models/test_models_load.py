@@ -193,7 +193,7 @@ def _no_tokenizer(folder: Path) -> None:
         (_other_head, "model", BadInput, "2 outputs"),
         (_family("albert"), "model", BadInput, "'albert' has one feed-forward block, which all its layers share"),
         (_family("gpt2"), "model", BadInput, "'gpt2' is not supported: a family must say"),
-        (_family("nosuch"), "config", MissingResource, "nosuch"),
+        (_family("nosuch"), "config", BadInput, "'nosuch' is not supported: a family must say"),
         (lambda folder: (folder / "config.json").write_text("{"), "config", MissingResource, "not a valid JSON"),
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer", MissingResource, "can't be loaded"),
         (_no_tokenizer, "tokenizer", MissingResource, "has no tokenizer; save it beside the model"),

@@ -30,7 +30,7 @@ from farsearch.errors import BadInput
 from farsearch.far.layout import ModelLayout
 from farsearch.models.families.family import Family
 
-__all__ = ["FAMILIES", "Family", "layout_of", "max_length_of", "register", "with_layers"]
+__all__ = ["FAMILIES", "Family", "family_of", "layout_of", "max_length_of", "register", "with_layers"]
 
 _GROUP = "farsearch.families"
 
@@ -60,8 +60,12 @@ def register(family: Family) -> None:
         _known[model_type] = family
 
 
-def _family_of(config: Any) -> Family:
-    model_type = str(config.model_type)
+def family_of(model_type: str) -> Family:
+    """The family of a model type.
+
+    Raises:
+        BadInput: where there is none, and for those that can't be searched.
+    """
     if model_type not in _known and model_type not in _REFUSED:
         _from_entry_points()
     family = _known.get(model_type)
@@ -92,7 +96,7 @@ def layout_of(config: Any) -> ModelLayout:
     Raises:
         BadInput: for a family that has no adapter, or a model of a family that the adapter refuses.
     """
-    return _family_of(config).layout(config)
+    return family_of(config.model_type).layout(config)
 
 
 def max_length_of(config: Any) -> int:
@@ -101,7 +105,7 @@ def max_length_of(config: Any) -> int:
     Raises:
         BadInput: as ``layout_of``.
     """
-    return _family_of(config).max_length(config)
+    return family_of(config.model_type).max_length(config)
 
 
 def with_layers(config: Any, layers: list[int]) -> Any:
@@ -110,7 +114,7 @@ def with_layers(config: Any, layers: list[int]) -> Any:
     Raises:
         BadInput: as ``layout_of``.
     """
-    return _family_of(config).with_layers(config, layers)
+    return family_of(config.model_type).with_layers(config, layers)
 
 
 for _module in pkgutil.iter_modules(__path__):
