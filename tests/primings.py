@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from farsearch.far.features import Features
 from farsearch.far.layout import ModelLayout
 from farsearch.priming import Primed, PrimingCache
 from farsearch.records import JobSpec, Priming
 from tests.tiny import make_model
 
-__all__ = ["JOB", "LABELS", "ROWS", "make_cache", "network", "prime", "same", "start_of"]
+__all__ = ["JOB", "ROWS", "make_cache", "network", "prime", "same", "start_of"]
 
-ROWS = [[2, *(random.Random(i).randrange(5, 300) for _ in range(2 + i % 9)), 3] for i in range(40)]
-LABELS = [i % 2 for i in range(40)]
+_IDS = [[2, *(random.Random(i).randrange(5, 300) for _ in range(2 + i % 9)), 3] for i in range(40)]
+ROWS = Features(_IDS, [i % 2 for i in range(40)])
 
 JOB = JobSpec(
     task="sst2",
@@ -53,7 +54,7 @@ def start_of(family: str = "bert") -> dict[str, Tensor]:
 
 def make_cache(folder: Path, job: JobSpec = JOB, family: str = "bert", **settings: Any) -> PrimingCache:
     """The cache as a new worker opens it. ``settings`` are those of ``PrimingCache``."""
-    settings = {"rows": ROWS, "labels": LABELS, "pad_id": 0, **settings}
+    settings = {"rows": ROWS, "pad_id": 0, **settings}
     return PrimingCache(folder, job, network(family)[1], start_of(family), **settings)
 
 

@@ -18,7 +18,7 @@ from farsearch.far.selection import neuron_scores
 from farsearch.files import load_tensors, save_tensors
 from farsearch.priming import Primed
 from farsearch.records import JobSpec
-from tests.primings import JOB, LABELS, ROWS, make_cache, network, prime, same, start_of
+from tests.primings import JOB, ROWS, make_cache, network, prime, same, start_of
 from tests.tiny import FAMILIES
 
 Get = Callable[..., Primed]
@@ -172,8 +172,9 @@ def test_another_job_has_primings_of_its_own(get: Get, change: dict[str, Any]) -
 def test_other_tokens_or_labels_have_primings_of_their_own(get: Get) -> None:
     """Texts can stay and tokens change, with the tokenizer's files or library: what is trained on is in the key."""
     one = get(1.0)
-    longer = [*ROWS[:-1], [*ROWS[-1], 7]]
-    others = [get(1.0, rows=longer), get(1.0, labels=[*LABELS[:-1], 0]), get(1.0, pad_id=1)]
+    longer = ROWS._replace(input_ids=[*ROWS.input_ids[:-1], [*ROWS.input_ids[-1], 7]])
+    other = ROWS._replace(targets=[*ROWS.targets[:-1], 0])
+    others = [get(1.0, rows=longer), get(1.0, rows=other), get(1.0, pad_id=1)]
     assert not any(other.from_cache for other in others)
     assert len({primed.path for primed in (one, *others)}) == 4
     assert not same(one, others[0])

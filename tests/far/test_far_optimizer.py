@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from farsearch.far.batches import phase_batches
+from farsearch.far.features import Features
 from farsearch.far.loop import linear_rate, train
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_backward_hooks, has_fused, make_optimizer
 from farsearch.far.surgery import apply_far
 from tests.tiny import FAMILIES, make_model
 
-ROWS = [[random.Random(i).randrange(5, 300) for _ in range(3 + i % 11)] for i in range(24)]
-LABELS = [i % 2 for i in range(24)]
-BATCHES = phase_batches([len(row) for row in ROWS], 4, 1.0, 0)
+IDS = [[random.Random(i).randrange(5, 300) for _ in range(3 + i % 11)] for i in range(24)]
+ROWS = Features(IDS, [i % 2 for i in range(24)])
+BATCHES = phase_batches(ROWS.lengths, 4, 1.0, 0)
 
 families = pytest.mark.parametrize("family", FAMILIES)
 kinds = pytest.mark.parametrize("kind", ["adamw", "sgd"])
@@ -37,7 +38,7 @@ def run(model: nn.Module, make: Callable[..., Optimizer], kind: str, kernel: str
     losses: list[float] = []
     optimizer = make(kind, model, kernel=kernel)
     train(
-        model, ROWS, LABELS, BATCHES, optimizer, linear_rate(1e-2, len(BATCHES), 0.3), 0, 5,
+        model, ROWS, BATCHES, optimizer, linear_rate(1e-2, len(BATCHES), 0.3), 0, 5,
         on_step=lambda step, loss: losses.append(loss),
     )  # fmt: skip
     assert len(losses) == 6
@@ -46,8 +47,8 @@ def run(model: nn.Module, make: Callable[..., Optimizer], kind: str, kernel: str
 
 def batch() -> dict[str, Tensor]:
     """A batch of four."""
-    ids = torch.tensor([row[:3] for row in ROWS[:4]])
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor(LABELS[:4])}
+    ids = torch.tensor([row[:3] for row in IDS[:4]])
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor(ROWS.targets[:4])}
 
 
 def weights(model: nn.Module) -> list[Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from farsearch.far.board.phase import Course, Interrupted, is_out_of_memory, train_phase
+from farsearch.far.features import Features
 from farsearch.far.layout import ModelLayout
 from farsearch.far.safetensors import load, save
 from farsearch.far.surgery import apply_far
@@ -17,8 +18,7 @@ from farsearch.models.load import build_model
 from farsearch.records import StepPlan
 from tests.tiny import make_config
 
-ROWS = [[2, 10 + i % 2, *range(5, 5 + i % 7), 3] for i in range(24)]
-LABELS = [i % 2 for i in range(24)]
+ROWS = Features([[2, 10 + i % 2, *range(5, 5 + i % 7), 3] for i in range(24)], [i % 2 for i in range(24)])
 
 PLANS = {
     "adamw": StepPlan(),
@@ -46,7 +46,7 @@ def run(model: nn.Module, plan: StepPlan, path: Path | None = None, stop_after: 
         return done == stop_after
 
     return train_phase(
-        model, plan.to_dict(), ROWS, LABELS, 1e-3, 2.0, 4, 0, 7, plan.micro_batch_size,
+        model, plan.to_dict(), ROWS, 1e-3, 2.0, 4, 0, 7, plan.micro_batch_size,
         savepoint=None if path is None else str(path), identity="mine", stopping=stopping,
     )  # fmt: skip
 

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from farsearch.far.features import Batch
 from farsearch.far.ffn import SplitFeedForward
 from farsearch.far.layout import FeedForwardLayout, LayerLayout, ModelLayout, get_module
 from farsearch.far.loop import train_step
 from farsearch.far.optimizer import make_optimizer
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, freeze, merge, reconfigure, trainable_count, width_of
+from farsearch.models.heads import Head
 from farsearch.models.load import ModelSource, build_model, load_config
 from tests.tiny import FAMILIES, make_model
 
@@ -63,7 +65,7 @@ def test_golden_number_of_the_paper() -> None:
     """
     name = "distilbert-base-uncased"
     with torch.device("meta"):
-        model, layout = build_model(load_config(ModelSource(name, name), with_known=True), 2)
+        model, layout = build_model(load_config(ModelSource(name, name), with_known=True), Head())
         assert trainable_count(model) == 66_955_010
         counts = learner_counts(width_of(model, layout.layers[0]), [0.9] * 6)
         apply_far(model, layout, [None if k is None else range(k) for k in counts])
@@ -166,7 +168,7 @@ def test_frozen_tensors_have_no_optimizer_state(family: str) -> None:
     frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
     optimizer = make_optimizer("adamw", model)
     for _ in range(2):
-        train_step(model, optimizer, **batch())
+        train_step(model, optimizer, Batch(batch(), (1,) * len(batch()["labels"])))
     trained = [p for p in model.parameters() if p.requires_grad]
     assert {id(p) for p in optimizer.state} == {id(p) for p in trained}
     held = sum(v.numel() for state in optimizer.state.values() for v in state.values() if v.dim())
