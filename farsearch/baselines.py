@@ -60,25 +60,26 @@ def _ffn_frozen(layers: int, learning_rate: float, epochs: float) -> FarConfig:
     return FarConfig((1.0,) * layers, learning_rate, epochs)
 
 
-def _only(model: nn.Module, words: tuple[str, ...]) -> None:
-    """Leave gradients where a parameter's name has one of the words."""
+def _only(model: nn.Module, word: str) -> None:
+    """Leave gradients where a parameter's name has the word, and in the head, which is all outside of the encoder."""
+    encoder = f"{model.base_model_prefix}."
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(word in name for word in words))
+        parameter.requires_grad_(word in name or not name.startswith(encoder))
 
 
 def _bitfit(model: nn.Module, _layout: ModelLayout) -> None:
-    """Every bias, those of embeddings, LayerNorms and BERT's pooler among them, and the classifier's weights.
+    """Every bias, those of embeddings, LayerNorms and BERT's pooler among them, and the head.
 
-    As in the authors' code (github.com/benzakenelad/BitFit, ``_deactivate_relevant_gradients``), by the same words in
-    the names. DistilBERT's ``pre_classifier`` has the second one; BERT's pooler trains its bias alone.
+    As in the authors' code (github.com/benzakenelad/BitFit, ``_deactivate_relevant_gradients``), which goes by the
+    words ``bias`` and ``classifier`` in the names; other heads have other names. BERT's pooler trains its bias alone.
     """
-    _only(model, ("bias", "classifier"))
+    _only(model, "bias")
 
 
 def _lora8(model: nn.Module, layout: ModelLayout) -> None:
-    """Rank 8 and alpha 16 on query and value, and the classifier, as in the authors' scripts for GLUE."""
+    """Rank 8 and alpha 16 on query and value, and the head, as in the authors' scripts for GLUE."""
     add_lora(model, layout, rank=8, alpha=16)
-    _only(model, ("lora_", "classifier"))
+    _only(model, "lora_")
 
 
 # Learning rates. Full fine-tuning: three of the four of Turc et al. 2019 for BERT models of every size, two of which

@@ -278,3 +278,22 @@ def test_a_sibling_is_no_study_of_its_own(bed: Bed, tmp_path: Path) -> None:
     assert store.names() == []
     assert store.sibling("s", "baselines") is None
     assert snapshot_of(bed.search(tmp_path).study).baselines == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["bert-base-uncased", "roberta-base", "microsoft/deberta-v3-small", "answerdotai/ModernBERT-base"]
+)
+@pytest.mark.parametrize("kind", ["classification", "question-answering"])
+@pytest.mark.parametrize("method", ["bitfit", "lora8"])
+def test_the_head_is_trained_whatever_it_is_called(name: str, kind: str, method: str) -> None:
+    """What is new on an encoder is random, so no method that freezes it could learn."""
+    prepare = METHODS[method].prepare
+    assert prepare is not None
+    with torch.device("meta"):
+        model, layout = build_model(load_config(ModelSource(name, name), with_known=True), Head(kind))
+        prepare(model, layout)
+    encoder = f"{model.base_model_prefix}."
+    head = {name: p.requires_grad for name, p in model.named_parameters() if not name.startswith(encoder)}
+    assert head
+    assert all(head.values())
+    assert not all(p.requires_grad for p in model.parameters())

@@ -42,7 +42,8 @@ __all__ = ["COMMANDS"]
 @click.option(
     "--model",
     metavar="NAME",
-    help="Hub name, folder, or minilm.  [default: distilbert-base-uncased, for reviews minilm]",
+    help="Hub name, folder, minilm, or a known model, as deberta-v3-small.  [default: distilbert-base-uncased, for "
+    "reviews minilm]",
 )
 @click.option("--allow-pickle", is_flag=True,
               help="Also read pytorch_model.bin, which can hold any code; without it only safetensors.")  # fmt: skip

@@ -83,6 +83,8 @@ class ModelSource:
 def resolve_model(name: str, allow_pickle: bool = False) -> ModelSource:
     """The source of a model that a user names: a short name, a folder, or a name on the hub.
 
+    Short are ``minilm``, and for models of ``known_models`` what comes after the slash.
+
     Args:
         allow_pickle: as in ``ModelSource``.
 
@@ -102,7 +104,8 @@ def resolve_model(name: str, allow_pickle: bool = False) -> ModelSource:
         return ModelSource(path.resolve().name, str(path.resolve()), allow_pickle)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise BadInput(f"the model folder {name!r} does not exist; pass a folder, a hub name or {', '.join(_PACKAGED)}")
-    return ModelSource(name, name, allow_pickle)
+    hub = next((known for known in known_models() if known.rpartition("/")[2].lower() == name.lower()), name)
+    return ModelSource(hub, hub, allow_pickle)
 
 
 _LOAD_ERRORS = (OSError, ValueError, safetensors.SafetensorError)

@@ -255,3 +255,12 @@ def test_pickled_weights_are_read_only_where_the_user_says_so(tiny_bert: Path, t
     assert source.digest() == hashlib.sha256((folder / "pytorch_model.bin").read_bytes()).hexdigest()
     read = load_model(source, Head(), LABELS, 0)[0].state_dict()
     assert all(torch.equal(read[name], value) for name, value in expected.items())
+
+
+def test_short_names() -> None:
+    """What comes after the slash of a known model is enough, in any case; an unknown name is the hub's."""
+    known = {"deberta-v3-small": "microsoft/deberta-v3-small", "modernbert-base": "answerdotai/ModernBERT-base"}
+    for short, hub in known.items():
+        assert resolve_model(short) == ModelSource(hub, hub)
+    assert resolve_model("roberta-base").location == "roberta-base"
+    assert resolve_model("some/model").location == "some/model"
