@@ -208,11 +208,11 @@ def test_a_recorded_score_follows_from_its_recorded_rows(path: Path) -> None:
 
 
 def test_the_recorded_comparison_is_printed() -> None:
-    """What docs/benchmarks.md shows is made from the recorded tables: both tasks, with full fine-tuning and FAR."""
+    """What docs/benchmarks.md shows is made from the recorded tables, which have full fine-tuning to compare with."""
     done = run("--recorded", "--json")
     assert done.exit_code == 0, done.stderr
     for task in json.loads(done.stdout)["tasks"]:
-        assert {"full", "far10"} <= {row["method"] for row in task["rows"]}
+        assert "full" in {row["method"] for row in task["rows"]}
 
 
 # --- cells and report -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from farsearch.cost.price import Pricer, Prices
+from farsearch.cost.price import Pricer, Prices, shared_tables
 from farsearch.devices.rates import PRODUCTS, ProductRate, Rates, StreamRate
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
@@ -89,7 +89,10 @@ def test_many_are_priced_as_naive_loops_do(family: str, name: str, board: str) -
     # 264 neurons are enough for the frozen ones to be padded
     model = make_config(family, layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
     configs = [random_config(shuffler) for _ in range(12)]
-    prices = Pricer(model, Head(), BATCH, LENGTH, profile, lengths=LENGTHS, seed=5).price_many(configs, plan)
+    tables = shared_tables(model, Head())
+    prices = Pricer(model, Head(), BATCH, LENGTH, profile, lengths=LENGTHS, seed=5, tables=tables).price_many(
+        configs, plan
+    )
     rows = plan.micro_batch_size or BATCH
     chunk = None if plan.feed_forward == "modules" else min(rows, rows_at_once((rows, LENGTH, 0)))
     # at once, the counts of steps are one operation; the account has the bytes of one count
@@ -116,14 +119,14 @@ def test_many_are_priced_as_naive_loops_do(family: str, name: str, board: str) -
 @pytest.mark.parametrize("prime_on_device", [False, True])
 @pytest.mark.parametrize("name", PLANS)
 def test_many_are_priced_as_one_alone(name: str, prime_on_device: bool) -> None:
-    """Whatever stands beside a configuration, and in whatever order the look-up tables came to know it.
+    """Whatever stands beside a configuration, and whoever else has filled the look-up tables.
 
     Bounds in the middle of the prices, so that some fit and some do not.
     """
     shuffler, plan = random.Random(name), PLANS[name]
     model = make_config("bert", layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
     configs = [random_config(shuffler) for _ in range(20)]
-    tables: Any = {}
+    tables = shared_tables(model, Head())
 
     def pricer(**bounds: float) -> Pricer:
         return Pricer(
@@ -155,7 +158,7 @@ def test_many_lengths_of_a_phase() -> None:
     """More than are kept at a time: each is priced for its own batches, and again when it has been forgotten."""
     model = make_config("bert", layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
     configs = [FarConfig((0.5, 0.0, 1.0), 1e-4, 0.5 + 0.4 * i) for i in range(30)]
-    pricer = Pricer(model, Head(), BATCH, LENGTH, make_profile(), lengths=LENGTHS)
+    pricer = Pricer(model, Head(), BATCH, LENGTH, make_profile(), lengths=LENGTHS, tables=shared_tables(model, Head()))
     many = pricer.price_many(configs).wall_time_s
     assert (np.diff(many) >= 0).all()
     assert many.tolist() == pytest.approx([pricer.price(config).wall_time_s for config in configs], rel=1e-12)

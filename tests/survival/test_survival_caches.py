@@ -35,6 +35,7 @@ def of_version_nought(path: Path) -> None:
     path.write_text(json.dumps(data), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [cut_in_half, without_halves], ids=lambda harm: harm.__name__)
 def test_a_priming_that_can_not_be_used_is_made_again(
     tmp_path: Path, tiny_bert: Path, harm: Callable[[Path], None]

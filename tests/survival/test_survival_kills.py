@@ -86,6 +86,7 @@ def _lives(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_what_was_killed_is_judged_anew(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
     """The trial that a kill cut off says so, and its retry has costs and constraints of its own."""
     folder = prepare(tmp_path)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.journey import assert_whole, prepare, run_arguments, watch
 
 
+@pytest.mark.slow
 def test_two_runs_share_one_study(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
     """Two runs started at once make one study, end with the asked number together, and train nothing twice."""
     folder = prepare(tmp_path)
