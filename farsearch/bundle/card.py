@@ -29,12 +29,13 @@ def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, ba
         "tags": ["farsearch", "freeze-and-reconfigure"],
     }
     version = snapshot.meta["versions"]["farsearch"]
+    what = task.title if task.title.endswith("?") else f"{task.title}."
     return (
         f"---\n{yaml.safe_dump(front)}---\n\n# {job.model} on {job.task}, for {snapshot.settings.device}\n\n"
         f"Trial {trial.number} of the study `{snapshot.name}`, made by farsearch {version}. "
         "FAR (Freeze And Reconfigure) trains a few neurons of each feed-forward layer and freezes the rest.\n\n"
         f"{_table(_rows(snapshot, trial))}\n\n"
-        f"## Data and licences\n\n- {task.title} Data: {snapshot.meta['data_source']} "
+        f"## Data and licences\n\n- {what} Data: {snapshot.meta['data_source']} "
         f"(SHA-256 {job.data[:16]}…); terms: {task.licence}.\n"
         f"- Base model: {job.model}, {_licence(licence)}; weights SHA-256 `{job.weights[:16]}`…\n\n"
         f"## Use\n\n```\n{_commands(base)}\n```\n\n{_rows_of(task)}\n"
