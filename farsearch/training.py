@@ -291,9 +291,8 @@ class Bench:
     def select(self, config: FarConfig, primed: Primed | None) -> tuple[Learners, PrimingReport]:
         """The learners of each feed-forward block, and what priming and selection say of themselves."""
         config = config.canonical()
-        counts = self.layout.by_block(
-            learner_counts(self.width, config.frozen_fractions, config.frozen_bottom_layers)
-        )  # fmt: skip
+        by_layer = learner_counts(self.width, config.frozen_fractions, config.frozen_bottom_layers)
+        counts = self.layout.by_block(by_layer)
         by_score = self.job.priming.selection == "l1" and primed is not None
 
         def chosen(scores: list[Tensor] | None) -> Learners:

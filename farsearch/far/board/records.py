@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
-__all__ = ["ENDINGS", "Record", "RowProblem", "missing_column", "records_of", "shown"]
+__all__ = ["ENDINGS", "Record", "RowProblem", "check_characters", "missing_column", "records_of", "shown"]
 
 Record = Tuple[str, Dict[str, Any]]
 """Where it is, as ``train.tsv line 3``, and its cells by the names of their columns."""
@@ -33,6 +33,10 @@ _Line = Tuple[int, Any, str, str]
 """Number of a row's first line, its cells, its text, and what is wrong with it."""
 
 
+_LONGEST = 1000000
+"""Characters of a text: what is longer is a quote that was never closed, or no text."""
+
+
 class RowProblem(ValueError):
     """A row that breaks the format; one line that names file, line, rule and mend."""
 
@@ -43,6 +47,22 @@ def shown(value: Any) -> str:
         text = repr(value)
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "\u2026"
     return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "\u2026")
+
+
+def check_characters(text: str, what: str) -> None:
+    """Refuse a text that is too long to be one, or holds what no text has; ``what`` is what messages call it."""
+    if len(text) > _LONGEST:
+        raise RowProblem(
+            "{} has {:,} characters; a text has at most {:,}: cut it, or look for a quote that is not closed".format(
+                what, len(text), _LONGEST
+            )
+        )
+    if "\0" in text:
+        raise RowProblem("{} holds a NUL character, which no text has: remove it".format(what))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowProblem("{} holds half a character (a lone surrogate): remove it".format(what)) from error
 
 
 def missing_column(column: str, columns: Iterable[Any]) -> str:

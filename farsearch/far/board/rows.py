@@ -3,14 +3,11 @@
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from .answers import answer_reader, cell_of, items_of
-from .records import Record, RowProblem, records_of, shown
+from .records import Record, RowProblem, check_characters, records_of, shown
 from .squad import parse_squad
 from .task import Rows, Task
 
 __all__ = ["Record", "RowProblem", "Rows", "read_rows", "records_of", "rows_of"]
-
-_LONGEST = 1000000
-"""Characters of a text: what is longer is a quote that was never closed, or no text."""
 
 _Cells = Dict[str, Any]
 
@@ -86,7 +83,7 @@ def _texts(cells: _Cells, task: Task) -> Tuple[str, ...]:
     for word in words:
         if not isinstance(word, str) or not word.strip():
             raise RowProblem("the word {} is none; each is a text that is not empty".format(shown(word)))
-        _check_characters(word, task.texts[0])
+        check_characters(word, "the " + task.texts[0])
     return tuple(words)
 
 
@@ -97,19 +94,5 @@ def _text(value: Any, column: str) -> str:
         raise RowProblem("the {} is {}; it must be a text, in quotes".format(column, shown(value)))
     if not value.strip():
         raise RowProblem("the {} is empty; each row needs a text: add it, or remove the line".format(column))
-    _check_characters(value, column)
+    check_characters(value, "the " + column)
     return value
-
-
-def _check_characters(text: str, column: str) -> None:
-    if len(text) > _LONGEST:
-        raise RowProblem(
-            "the {} has {:,} characters; a text has at most {:,}: cut it, or look for a quote that is not "
-            "closed".format(column, len(text), _LONGEST)
-        )
-    if "\0" in text:
-        raise RowProblem("the {} holds a NUL character, which no text has: remove it".format(column))
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RowProblem("the {} holds half a character (a lone surrogate): remove it".format(column)) from error

@@ -6,7 +6,7 @@ Where a line is not known, a message names the place in the file: ``dev-v2.0.jso
 import json
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from .records import RowProblem, shown
+from .records import RowProblem, check_characters, shown
 from .task import Rows
 
 __all__ = ["parse_squad"]
@@ -96,12 +96,7 @@ def _text(table: Any, key: str, place: str) -> str:
         raise RowProblem("{}.{} is {}; it must be a text".format(place, key, shown(found)))
     if not found.strip():
         raise RowProblem("{}.{} is empty; give it a text".format(place, key))
-    if "\0" in found:
-        raise RowProblem("{}.{} holds a NUL character, which no text has: remove it".format(place, key))
-    try:
-        found.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RowProblem("{}.{} holds half a character (a lone surrogate): remove it".format(place, key)) from error
+    check_characters(found, "{}.{}".format(place, key))
     return found
 
 
