@@ -3,6 +3,8 @@
 =============  =====================================================================
 operations.py  what an operation is: its kind, its work, what it touches
 trace.py       one step on fake tensors: allocations and operations
+parts.py       what a step is made of: polynomials of length and learners
+kinds.py       what kinds of layers there are
 table.py       traces of the kinds of layers, composed to any configuration's step
 direct.py      the trace of any model as it is
 optimizer.py   an optimizer's step of one tensor

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from farsearch.cost.parts import LENGTHS, Composed, fit_part, fixed_tensors
 from farsearch.cost.software import Software, build_ordinary
-from farsearch.cost.table import LENGTHS, Composed, fit_part, fixed_tensors
 from farsearch.cost.trace import Segment, meta_tensors, trace_step
 from farsearch.far.layout import ModelLayout
 from farsearch.models.heads import Head

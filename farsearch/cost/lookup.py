@@ -14,8 +14,8 @@ import numpy as np
 from farsearch.cost.memory import LEVELS, SIZES, MemoryAccount, group_sizes, memory_account, segment_levels
 from farsearch.cost.operations import CATEGORIES
 from farsearch.cost.optimizer import optimizer_step, sweep_at_once, sweep_part
+from farsearch.cost.parts import Array, Composed, Indices, Part, Tensors
 from farsearch.cost.seconds import weighted_seconds
-from farsearch.cost.table import Array, Composed, Indices, Part, Tensors
 from farsearch.devices.profile import Profile
 from farsearch.records import StepPlan
 

@@ -15,9 +15,10 @@ from torch import nn
 
 from farsearch.cost.direct import trace_prepared
 from farsearch.cost.lookup import LookUp, Phase
+from farsearch.cost.parts import Array
 from farsearch.cost.plans import Goal, exact_plans, ordinary_plan
 from farsearch.cost.software import Software, software_of
-from farsearch.cost.table import Array, StepTable
+from farsearch.cost.table import StepTable
 from farsearch.devices.profile import Profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farsearch.cost.operations import CATEGORIES, OPERATION_KINDS
-from farsearch.cost.table import Array, Indices, Part, evaluate
+from farsearch.cost.parts import Array, Indices, Part, evaluate
 from farsearch.devices.profile import Profile
 from farsearch.devices.rates import ProductRate, StreamRate
 

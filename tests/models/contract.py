@@ -24,10 +24,10 @@ import transformers
 from torch import Tensor, nn
 
 from farsearch.calibration.steps import apply_config
+from farsearch.cost.parts import EVENT_KINDS, Composed
 from farsearch.cost.plans import exact_plans, execution_of, optimizer_of
 from farsearch.cost.price import Pricer
 from farsearch.cost.software import software_of
-from farsearch.cost.table import EVENT_KINDS, Composed
 from farsearch.far.execution import rows_at_once
 from farsearch.far.features import Features, batch_of
 from farsearch.far.layout import ModelLayout, get_module

@@ -1,30 +1,23 @@
-"""One trial's training: prime, select, reconfigure, run the FAR phase, evaluate, put the model back together."""
+"""Where the trials of a job are trained: model, encoded rows and primings, made once."""
 
 from __future__ import annotations
 
-import math
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from farsearch.cost.plans import execution_of, optimizer_of
-from farsearch.errors import BadInput, Diverged, OutOfMemory
-from farsearch.far.batches import phase_batches, steps_in
+from farsearch.errors import BadInput
 from farsearch.far.board.encode import first_rows, predictions
-from farsearch.far.board.phase import is_out_of_memory
-from farsearch.far.layout import ModelLayout
-from farsearch.far.loop import linear_rate, predict, train
-from farsearch.far.optimizer import BackwardOptimizer
+from farsearch.far.loop import predict
 from farsearch.far.selection import learner_counts, overlap, random_learners, top_learners
-from farsearch.far.surgery import apply_far, merge, width_of
+from farsearch.far.surgery import width_of
 from farsearch.models.families import max_length_of
 from farsearch.models.heads import head_for
 from farsearch.models.load import ModelSource, load_config, load_model, load_tokenizer
@@ -34,20 +27,10 @@ from farsearch.tasks.encode import Encoded, encode_examples
 from farsearch.tasks.metrics import MetricValue, score
 from farsearch.tasks.spec import Examples, TaskData
 from farsearch.tasks.split import Split
+from farsearch.training.looks import LOOKS, Look, look_rows
+from farsearch.training.phase import Learners, State, far_phase, fine_tune, start_state, training_errors
 
-__all__ = ["LOOKS", "Bench", "Look", "Outcome", "far_phase", "fine_tune", "look_rows", "start_state"]
-
-State = dict[str, Tensor]
-Learners = list[list[int] | None]
-
-_CURVE_POINTS = 40
-"""Points of a learning curve: enough to see its shape, few enough to store with each trial."""
-
-LOOKS = (0.5, 0.75)
-"""Shares of the FAR phase's steps after which a race looks at the validation metric."""
-
-_LOOK_ROWS = 256
-_LOOK_SHARE = 1 / 8
+__all__ = ["Bench", "Outcome"]
 
 _NO_PRIMING = PrimingReport(0, 0.0, False, 0.0, None, None)
 
@@ -80,160 +63,6 @@ class Outcome:
     host_seconds: float
     host_peak_mib: float
     trainable: int
-
-
-@dataclass(frozen=True)
-class Look:
-    """The validation metric in the middle of the FAR phase.
-
-    Attributes:
-        share: of the phase's steps that are done, one of ``LOOKS``.
-        step: the last step done, counted from 1.
-        metric: on the first ``look_rows`` validation rows, which are a stratified draw.
-        logits: of those rows, as ``far.loop.predict`` gives them.
-    """
-
-    share: float
-    step: int
-    metric: float
-    logits: Tensor
-
-
-def look_rows(phase_rows: float) -> int:
-    """Validation rows of a look in a FAR phase over so many rows.
-
-    At most 256, and at most an eighth of the phase's: a row is trained at three times the cost of a look at it, so that
-    both looks together take no more than a twelfth of the training.
-    """
-    return int(min(_LOOK_ROWS, max(1.0, phase_rows * _LOOK_SHARE)))
-
-
-def start_state(
-    layout: ModelLayout, pretrained: State, primed: State, learners: Learners, config: FarConfig, frozen_values: str
-) -> State:
-    """The state that the FAR phase starts from, in the original layout.
-
-    What is trained starts from its primed values; what is frozen has its pre-trained ones, unless ``frozen_values``
-    is ``primed``.
-    """
-    state = {name: value.clone() for name, value in primed.items()}
-    if frozen_values == "primed":
-        return state
-    config = config.canonical()
-    back = [f"{path}." for path in layout.bottom] if config.frozen_embeddings else []
-    back += [f"{path}." for layer in layout.layers[: config.frozen_attention_layers] for path in layer.attention]
-    back += [f"{layer.path}." for layer in layout.layers[: config.frozen_bottom_layers]]
-    for name in state:
-        if name.startswith(tuple(back)):
-            state[name] = pretrained[name].clone()
-    for block, chosen in zip(layout.blocks, learners, strict=True):
-        if chosen is None:
-            continue
-        index = torch.tensor(chosen, dtype=torch.long)
-        width = primed[f"{block.down}.weight"].shape[1]
-        for name, dim in ((f"{block.up}.weight", 0), (f"{block.up}.bias", 0), (f"{block.down}.weight", 1)):
-            if name not in primed:
-                continue
-            # a gated block has two rows a neuron, the second ones behind all the first
-            here = torch.cat([index + start for start in range(0, primed[name].shape[dim], width)])
-            learned = primed[name].index_select(dim, here)
-            state[name] = pretrained[name].clone().index_copy_(dim, here, learned)
-        if f"{block.down}.bias" in primed:
-            state[f"{block.down}.bias"] = pretrained[f"{block.down}.bias"].clone()
-    return state
-
-
-def far_phase(
-    model: nn.Module,
-    layout: ModelLayout,
-    learners: Learners,
-    config: FarConfig,
-    plan: StepPlan,
-    rows: Encoded,
-    batch_size: int,
-    pad_id: int,
-    seed: int,
-    on_step: Callable[[int, int, float], None] | None = None,
-) -> tuple[State, tuple[LossPoint, ...]]:
-    """Reconfigure ``model`` (which holds the start state), train it, and merge it back.
-
-    Args:
-        on_step: called with step, number of steps and loss.
-
-    Returns:
-        The trained tensors under the names of the reconfigured model, and the learning curve.
-
-    Raises:
-        Diverged: when a loss is not finite.
-        OutOfMemory: when this machine's memory does not suffice.
-    """
-    config = config.canonical()
-    try:
-        apply_far(
-            model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers,
-            config.frozen_bottom_layers, execution_of(plan),
-        )  # fmt: skip
-        return fine_tune(model, config.learning_rate, config.epochs, plan, rows, batch_size, pad_id, seed, on_step)
-    finally:
-        merge(model, layout)
-
-
-def fine_tune(
-    model: nn.Module,
-    learning_rate: float,
-    epochs: float,
-    plan: StepPlan,
-    rows: Encoded,
-    batch_size: int,
-    pad_id: int,
-    seed: int,
-    on_step: Callable[[int, int, float], None] | None = None,
-) -> tuple[State, tuple[LossPoint, ...]]:
-    """Train what has gradients in ``model``, in place: the part of ``far_phase`` that knows nothing of FAR.
-
-    The baselines are trained by it too. Arguments, result and errors are those of ``far_phase``; ``learning_rate`` is
-    the schedule's peak.
-    """
-    steps = steps_in(len(rows.lengths), batch_size, epochs)
-    batches = phase_batches(rows.lengths, batch_size, epochs, seed)
-    losses: list[float] = []
-
-    def record(step: int, loss: float) -> None:
-        losses.append(loss)
-        if on_step is not None:
-            on_step(step + 1, steps, loss)
-
-    optimizer = optimizer_of(plan, model)
-    try:
-        with _training_errors():
-            train(
-                model, rows.features, batches, optimizer, linear_rate(learning_rate, steps), pad_id, seed,
-                plan.micro_batch_size, record,
-            )  # fmt: skip
-        trained = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
-    finally:
-        if isinstance(optimizer, BackwardOptimizer):
-            optimizer.close()
-        model.zero_grad(set_to_none=True)
-    return trained, _curve(losses)
-
-
-@contextmanager
-def _training_errors() -> Iterator[None]:
-    try:
-        yield
-    except FloatingPointError as error:
-        raise Diverged(f"{error}; a lower learning rate may help") from error
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory("this machine has not enough memory for the step; a smaller --batch-size may help") from error
-
-
-def _curve(losses: list[float]) -> tuple[LossPoint, ...]:
-    size = max(1, math.ceil(len(losses) / _CURVE_POINTS))
-    parts = [(i, losses[i : i + size]) for i in range(0, len(losses), size)]
-    return tuple(LossPoint(i + len(part), statistics.fmean(part)) for i, part in parts)
 
 
 class Bench:
@@ -336,10 +165,10 @@ class Bench:
         job = self.job
         primed = None
         if config.priming_epochs > 0:
-            with _training_errors():
+            with training_errors():
                 primed = self.primings.get(self.model, config.priming_epochs, on_note)
         started = time.perf_counter()
-        with _training_errors():
+        with training_errors():
             learners, report = self.select(config, primed)
             state = self.pretrained if primed is None else primed.state
             start = start_state(self.layout, self.pretrained, state, learners, config, job.priming.frozen_values)
@@ -365,7 +194,7 @@ class Bench:
             share = next((share for share in LOOKS if round(share * steps) == step < steps), None)
             if share is None:
                 return
-            with _training_errors():
+            with training_errors():
                 logits = predict(self.model, rows.features, self.pad_id)
             self.model.train()
             on_look(Look(share, step, self.score(rows, logits).value, logits))
@@ -405,7 +234,7 @@ class Bench:
         """Score a trained model on the validation and the development rows; without the first, on the second alone."""
         rows = {"validation": self.validation_rows, "dev": self.dev_rows, **self.more_dev_rows}
         logits, values = {}, {}
-        with _training_errors():
+        with training_errors():
             for name, part in rows.items():
                 if part.answers:
                     logits[name] = predict(model, part.features, self.pad_id)

@@ -1,0 +1,162 @@
+"""What a step is made of: segments whose sizes are polynomials of length and learners, and the tensors it trains.
+
+Products of tensor shapes are of degree 2 in the length and 1 in the learners, so that three lengths and two numbers of
+learners say what a segment takes at any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS
+from farsearch.cost.trace import Segment
+from farsearch.far.ffn import padding
+
+__all__ = [
+    "EVENT_KINDS",
+    "LENGTHS",
+    "Array",
+    "Composed",
+    "Indices",
+    "Part",
+    "Tensors",
+    "evaluate",
+    "fit_part",
+    "fixed_tensors",
+]
+
+EVENT_KINDS = ("temporary", "saved", "mask", "gradient", "added")
+
+LENGTHS = (32, 64, 96)
+"""Tokens at which steps are traced: three, for polynomials of degree 2; multiples of 32, to which a fused attention
+kernel rounds."""
+_DENOMINATOR = 1024
+"""Of the polynomials' coefficients."""
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Polynomials of one segment in length T and learners k, over the basis 1, T, T², k, kT.
+
+    There is no k T²: attention has no learners.
+
+    Attributes:
+        events: bytes that come (+) and go (-), ``[events, 5]``; ``event_kinds`` indexes ``EVENT_KINDS``.
+        operations: ``[operations, features, 5]``, features as in ``FEATURES``; ``operation_kinds`` indexes
+            ``OPERATION_KINDS``, ``categories`` indexes ``CATEGORIES``.
+        width: neurons of the layer where its learners can be any share of them, else 0.
+    """
+
+    events: Array
+    event_kinds: Indices
+    operations: Array
+    operation_kinds: Indices
+    categories: Indices
+    width: int = 0
+
+    def sizes(self, length: float | Array, learners: int | Indices) -> Array:
+        """Bytes of each event: ``[events, ...]``, where length and learners broadcast against each other."""
+        return evaluate(self.events, length, learners, self.width)
+
+    def work(self, length: float | Array, learners: int | Indices) -> Array:
+        """Features of each operation: ``[operations, features, ...]``."""
+        return evaluate(self.operations, length, learners, self.width)
+
+
+def evaluate(coefficients: Array, length: float | Array, learners: int | Indices, width: int) -> Array:
+    """Polynomials ``[..., 5]`` of a layer of so many neurons, with those of nothing among them (far.ffn.padding)."""
+    k = np.asarray(learners)
+    t = np.asarray(length, dtype=np.float64)
+    t = t.reshape((1,) * (k.ndim - t.ndim) + t.shape)
+    ones = np.ones_like(t)
+    constant = np.tensordot(coefficients[..., :3], np.stack([ones, t, t * t]), 1)
+    slope = np.tensordot(coefficients[..., 3:], np.stack([ones, t]), 1)
+    plain = np.asarray(constant + slope * k)
+    if not width:
+        return plain
+    # what shrinks when there are more learners is of the frozen neurons, and those of nothing are among them
+    nothing = np.array([padding(width, one) for one in k.ravel().tolist()]).reshape(k.shape)
+    return np.asarray(plain - np.where(slope * plain < 0, slope, 0.0) * nothing)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensors:
+    """Trained tensors of a layer, or of what is below or above the layers, in the model's order.
+
+    Attributes:
+        elements: ``[tensors, 2]``, a constant and the slope in learners.
+        matrices: which of them have more than one dimension.
+        width: as in ``Part``.
+    """
+
+    elements: Array
+    matrices: NDArray[np.bool_]
+    width: int = 0
+
+    def sizes(self, learners: int | Indices) -> Array:
+        """Elements of each: ``[tensors, ...]``."""
+        k = np.asarray(learners, dtype=np.float64)
+        return np.asarray(np.tensordot(self.elements, np.stack([np.ones_like(k), k]), 1))
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Steps of many configurations, each a row of parts with its numbers of learners.
+
+    Attributes:
+        parts: those that occur. ``part_of`` indexes them in the order of the segments, ``learners`` are the part's:
+            ``[segments, configurations]``.
+        tensors: groups of trained tensors that occur. ``tensors_of`` indexes them in the model's order,
+            ``tensor_learners`` are the group's: ``[groups, configurations]``.
+        static_bytes: of parameters and buffers, ``[configurations]``.
+    """
+
+    parts: tuple[Part, ...]
+    part_of: Indices
+    learners: Indices
+    tensors: tuple[Tensors, ...]
+    tensors_of: Indices
+    tensor_learners: Indices
+    static_bytes: Array
+
+
+def fit_part(samples: Sequence[tuple[float, float, Segment]], width: int = 0) -> Part:
+    """Polynomials through the same segment at several (length, learners); ``width`` as in ``Part``."""
+    first = samples[0][2]
+    basis = np.array([[1.0, t, t * t, k, k * t] for t, k, _ in samples])
+    scale = np.maximum(basis.max(axis=0), 1.0)
+
+    def through(values: list[list[int]]) -> Array:
+        shape = {len(row) for row in values}
+        if len(shape) != 1:
+            raise AssertionError(f"a segment has {sorted(shape)} entries at different sizes")
+        if shape == {0}:
+            return np.zeros((0, 5))
+        solution = np.linalg.lstsq(basis / scale, np.asarray(values, dtype=np.float64), rcond=None)[0]
+        # products of shapes are whole numbers, and parts of them: what is beside is rounding, and would make equal
+        # operations differ
+        return np.asarray(np.rint(solution.T / scale * _DENOMINATOR) / _DENOMINATOR + 0.0, dtype=np.float64)
+
+    return Part(
+        events=through([[event.size for event in segment.events] for *_, segment in samples]),
+        event_kinds=np.array([EVENT_KINDS.index(event.kind) for event in first.events], dtype=np.int64),
+        operations=through(
+            [[getattr(op, name) for op in segment.operations for name in FEATURES] for *_, segment in samples]
+        ).reshape(len(first.operations), len(FEATURES), 5),
+        operation_kinds=np.array([OPERATION_KINDS.index(op.kind) for op in first.operations], dtype=np.int64),
+        categories=np.array([CATEGORIES.index(op.category) for op in first.operations], dtype=np.int64),
+        width=width,
+    )
+
+
+def fixed_tensors(tensors: Sequence[tuple[int, int]]) -> Tensors:
+    """Of so many elements and dimensions each, whatever the learners."""
+    elements = np.array([[size, 0] for size, _ in tensors], dtype=np.float64).reshape(-1, 2)
+    return Tensors(elements, np.array([dimensions > 1 for _, dimensions in tensors], dtype=np.bool_))

@@ -1,0 +1,159 @@
+"""The FAR phase: the state that it starts from, its training, and the model put back together."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from farsearch.cost.plans import execution_of, optimizer_of
+from farsearch.errors import Diverged, OutOfMemory
+from farsearch.far.batches import phase_batches, steps_in
+from farsearch.far.board.phase import is_out_of_memory
+from farsearch.far.layout import ModelLayout
+from farsearch.far.loop import linear_rate, train
+from farsearch.far.optimizer import BackwardOptimizer
+from farsearch.far.surgery import apply_far, merge
+from farsearch.records import FarConfig, LossPoint, StepPlan
+from farsearch.tasks.encode import Encoded
+
+__all__ = ["Learners", "State", "far_phase", "fine_tune", "start_state", "training_errors"]
+
+State = dict[str, Tensor]
+Learners = list[list[int] | None]
+
+_CURVE_POINTS = 40
+"""Points of a learning curve: enough to see its shape, few enough to store with each trial."""
+
+
+def start_state(
+    layout: ModelLayout, pretrained: State, primed: State, learners: Learners, config: FarConfig, frozen_values: str
+) -> State:
+    """The state that the FAR phase starts from, in the original layout.
+
+    What is trained starts from its primed values; what is frozen has its pre-trained ones, unless ``frozen_values``
+    is ``primed``.
+    """
+    state = {name: value.clone() for name, value in primed.items()}
+    if frozen_values == "primed":
+        return state
+    config = config.canonical()
+    back = [f"{path}." for path in layout.bottom] if config.frozen_embeddings else []
+    back += [f"{path}." for layer in layout.layers[: config.frozen_attention_layers] for path in layer.attention]
+    back += [f"{layer.path}." for layer in layout.layers[: config.frozen_bottom_layers]]
+    for name in state:
+        if name.startswith(tuple(back)):
+            state[name] = pretrained[name].clone()
+    for block, chosen in zip(layout.blocks, learners, strict=True):
+        if chosen is None:
+            continue
+        index = torch.tensor(chosen, dtype=torch.long)
+        width = primed[f"{block.down}.weight"].shape[1]
+        for name, dim in ((f"{block.up}.weight", 0), (f"{block.up}.bias", 0), (f"{block.down}.weight", 1)):
+            if name not in primed:
+                continue
+            # a gated block has two rows a neuron, the second ones behind all the first
+            here = torch.cat([index + start for start in range(0, primed[name].shape[dim], width)])
+            learned = primed[name].index_select(dim, here)
+            state[name] = pretrained[name].clone().index_copy_(dim, here, learned)
+        if f"{block.down}.bias" in primed:
+            state[f"{block.down}.bias"] = pretrained[f"{block.down}.bias"].clone()
+    return state
+
+
+def far_phase(
+    model: nn.Module,
+    layout: ModelLayout,
+    learners: Learners,
+    config: FarConfig,
+    plan: StepPlan,
+    rows: Encoded,
+    batch_size: int,
+    pad_id: int,
+    seed: int,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> tuple[State, tuple[LossPoint, ...]]:
+    """Reconfigure ``model`` (which holds the start state), train it, and merge it back.
+
+    Args:
+        on_step: called with step, number of steps and loss.
+
+    Returns:
+        The trained tensors under the names of the reconfigured model, and the learning curve.
+
+    Raises:
+        Diverged: when a loss is not finite.
+        OutOfMemory: when this machine's memory does not suffice.
+    """
+    config = config.canonical()
+    try:
+        apply_far(
+            model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers,
+            config.frozen_bottom_layers, execution_of(plan),
+        )  # fmt: skip
+        return fine_tune(model, config.learning_rate, config.epochs, plan, rows, batch_size, pad_id, seed, on_step)
+    finally:
+        merge(model, layout)
+
+
+def fine_tune(
+    model: nn.Module,
+    learning_rate: float,
+    epochs: float,
+    plan: StepPlan,
+    rows: Encoded,
+    batch_size: int,
+    pad_id: int,
+    seed: int,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> tuple[State, tuple[LossPoint, ...]]:
+    """Train what has gradients in ``model``, in place: the part of ``far_phase`` that knows nothing of FAR.
+
+    The baselines are trained by it too. Arguments, result and errors are those of ``far_phase``; ``learning_rate`` is
+    the schedule's peak.
+    """
+    steps = steps_in(len(rows.lengths), batch_size, epochs)
+    batches = phase_batches(rows.lengths, batch_size, epochs, seed)
+    losses: list[float] = []
+
+    def record(step: int, loss: float) -> None:
+        losses.append(loss)
+        if on_step is not None:
+            on_step(step + 1, steps, loss)
+
+    optimizer = optimizer_of(plan, model)
+    try:
+        with training_errors():
+            train(
+                model, rows.features, batches, optimizer, linear_rate(learning_rate, steps), pad_id, seed,
+                plan.micro_batch_size, record,
+            )  # fmt: skip
+        trained = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
+    finally:
+        if isinstance(optimizer, BackwardOptimizer):
+            optimizer.close()
+        model.zero_grad(set_to_none=True)
+    return trained, _curve(losses)
+
+
+@contextmanager
+def training_errors() -> Iterator[None]:
+    """What a training on this machine can die of, in farsearch's words."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise Diverged(f"{error}; a lower learning rate may help") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory("this machine has not enough memory for the step; a smaller --batch-size may help") from error
+
+
+def _curve(losses: list[float]) -> tuple[LossPoint, ...]:
+    size = max(1, math.ceil(len(losses) / _CURVE_POINTS))
+    parts = [(i, losses[i : i + size]) for i in range(0, len(losses), size)]
+    return tuple(LossPoint(i + len(part), statistics.fmean(part)) for i, part in parts)
