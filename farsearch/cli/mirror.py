@@ -50,21 +50,24 @@ class LiveMirror:
         self._store, self._tracker = store, tracker
 
     def __call__(self, snapshot: StudySnapshot) -> str | None:
-        """Mirror the study, unless another worker is at it. The reason why that failed, where it did."""
-        return self._sync(snapshot, wait=False)
+        """Mirror what changed, unless another worker is at it. The reason why that failed, where it did."""
+        return self._mirror(snapshot, wait=False)
 
     def last(self, snapshot: StudySnapshot) -> str | None:
-        """The same at the end, when nobody comes after: wait for another worker's turn to be over; with the report."""
-        return self._sync(snapshot, wait=True)
+        """The whole study at its end, when nobody comes after: wait for another worker's turn; with the report."""
+        return self._mirror(snapshot, wait=True)
 
-    def _sync(self, snapshot: StudySnapshot, wait: bool) -> str | None:
+    def _mirror(self, snapshot: StudySnapshot, wait: bool) -> str | None:
         from farsearch.errors import FarsearchError
         from farsearch.study.store import storage_errors
 
         try:
             with storage_errors(self._store.where), self._store.mirroring(snapshot.name, wait) as ours:
                 if ours:
-                    self._tracker.sync(snapshot, report=wait)
+                    if wait:
+                        self._tracker.sync(snapshot, report=True)
+                    else:
+                        self._tracker.follow(snapshot)
                     self._tracker.upload_tensors(snapshot, self._store.folder(snapshot.name))
         except FarsearchError as error:
             return f"{error}; the search goes on, farsearch sync catches up"
