@@ -448,6 +448,7 @@ def _values_of(output: str) -> dict[str, object]:
     return dict(held)
 
 
+@pytest.mark.slow
 def test_two_processes_make_a_fresh_database_and_a_lost_one_is_rebuilt(tmp_path: Path) -> None:
     """Two syncs at once into nothing give one run a trial and no noise; after a loss the same values come back."""
     snapshot = make_snapshot()
@@ -539,6 +540,7 @@ def _server(uri: str, folder: Path) -> Iterator[str]:
             process.wait(30)
 
 
+@pytest.mark.service
 def test_a_server_shows_and_takes_studies(tracker: Tracker, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The interface serves what was written to the file, pictures too; a study sent over HTTP is held as exactly."""
     local, remote = make_snapshot(), make_snapshot(name="over-http")

@@ -57,7 +57,7 @@ def predictions(model_folder: Path, texts: list[str]) -> torch.Tensor:
         return model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
 
 
-@pytest.mark.parametrize("study", ["finished_study", "distilbert_study"])
+@pytest.mark.parametrize("study", ["finished_study", pytest.param("distilbert_study", marks=pytest.mark.slow)])
 def test_every_trial_of_the_front_scores_what_it_reported(
     study: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

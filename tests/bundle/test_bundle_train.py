@@ -82,6 +82,7 @@ def test_it_needs_nothing_of_farsearch(bundle: Path) -> None:
     assert not {"'farsearch'", "'safetensors'", "'optuna'"} & set(done.stdout.strip("[]\n").split(", "))
 
 
+@pytest.mark.slow
 def test_a_power_cut_loses_little(bundle: Path, rows: Path, tmp_path: Path) -> None:
     """Killed in the middle, the same command goes on from its last savepoint and ends with the same weights."""
     arguments = ("--train", rows, "--epochs", 40, "--save-every", 0.01)

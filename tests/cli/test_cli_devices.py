@@ -196,6 +196,7 @@ def test_check_holds_a_profile_against_real_steps(board: Path, tiny_bert: Path) 
         assert case["measured_s"] > 0
 
 
+@pytest.mark.slow
 def test_check_prints_a_table_and_nothing_of_the_profiler(tmp_path: Path, tiny_bert: Path) -> None:
     """As a process: a row for each step and a line with the errors; on stderr only what goes on."""
     shutil.copytree(tiny_bert, tmp_path / "model")

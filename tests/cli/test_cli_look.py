@@ -281,6 +281,7 @@ def on_a_terminal(folder: Path, *arguments: object, **environment: str) -> tuple
     return child.returncode, b"".join(parts).decode()
 
 
+@pytest.mark.slow
 def test_a_terminal_has_a_live_line(finished_study: Path, tmp_path: Path, tiny_bert: Path) -> None:
     """On a terminal there is a line that is drawn anew: done, best, time left, step and loss; NO_COLOR is kept."""
     folder = copy_of(finished_study, tmp_path)

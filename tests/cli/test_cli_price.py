@@ -80,9 +80,6 @@ def test_words_say_the_same_as_json(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_says_why(tmp_path: Path) -> None:
     """A model that is too large for the device is no error: the answer is no, with the reason."""
-    cost = estimate(tmp_path, "--batch-size", 64, "--max-length", 512, model="google/bert_uncased_L-4_H-512_A-8")
-    assert cost["fits"] is False
-    assert cost["peak_memory_mib_range"][1] > cost["available_mib_range"][0]
     done = call(
         tmp_path, "estimate", "--device", "jetson-nano", "--model", "google/bert_uncased_L-4_H-512_A-8",
         "--batch-size", 64, "--max-length", 512,
@@ -121,7 +118,8 @@ def test_the_named_changes_make_it_fit(tmp_path: Path) -> None:
     """Each change that is named for what does not fit is a command whose answer is that it fits, at the named price."""
     model, base = "google/bert_uncased_L-4_H-512_A-8", ("--batch-size", 64, "--max-length", 128)
     cost = estimate(tmp_path, *base, model=model, device="raspberry-pi-4-2gb")
-    assert not cost["fits"]
+    assert cost["fits"] is False
+    assert cost["peak_memory_mib_range"][1] > cost["available_mib_range"][0]
     assert [mend["learns_the_same"] for mend in cost["mends"]] == [True, False]
     for mend in cost["mends"]:
         mended = estimate(tmp_path, *base, *mend["options"].split(), model=model, device="raspberry-pi-4-2gb")

@@ -182,6 +182,7 @@ def test_without_a_choice_it_takes_what_people_choose(finished_study: Path, fron
     assert numbers == shown
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_ended_and_names_the_command(finished_study: Path, tmp_path: Path) -> None:
     """A real process, a real signal, in the middle: exit code 130, and the same command trains only what is left."""
     import signal
@@ -211,6 +212,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) ->
     return folder, done
 
 
+@pytest.mark.slow
 def test_run_verifies_at_its_end(searched: tuple[Path, Done]) -> None:
     """Five seeds of each chosen point and of the baselines that the study has; the table is below the front's."""
     folder, done = searched
@@ -228,6 +230,7 @@ def test_run_verifies_at_its_end(searched: tuple[Path, Done]) -> None:
         assert tracker.differences(read_study(folder, name="tiny/verified")) == []
 
 
+@pytest.mark.slow
 def test_baselines_are_left_out_where_nobody_wants_them(searched: tuple[Path, Done]) -> None:
     """``--baselines none`` trains points alone; what was verified before is still in the table."""
     folder, _ = searched
@@ -237,6 +240,7 @@ def test_baselines_are_left_out_where_nobody_wants_them(searched: tuple[Path, Do
     assert "BitFit" in json.dumps(done.json)
 
 
+@pytest.mark.slow
 def test_sync_makes_the_mirror_anew(searched: tuple[Path, Done], tmp_path: Path) -> None:
     """A lost MLflow database has study, baselines and verification again after one ``sync``."""
     folder = Path(shutil.copytree(searched[0], tmp_path / "copy"))
@@ -250,6 +254,7 @@ def test_sync_makes_the_mirror_anew(searched: tuple[Path, Done], tmp_path: Path)
         assert open_tracking("sqlite:///mlflow.db").differences(read_study(folder, name="tiny/verified")) == []
 
 
+@pytest.mark.slow
 def test_deleting_the_study_deletes_it(searched: tuple[Path, Done], tmp_path: Path) -> None:
     """Nothing of the verification is left that would count for a new study of the same name."""
     folder = Path(shutil.copytree(searched[0], tmp_path / "copy"))

@@ -71,10 +71,10 @@ def composed_steps(
     [
         ("modules", 3, 5, None),
         pytest.param("modules", 1, 40, None, marks=pytest.mark.slow),
-        ("store", 3, 2, 2),
-        ("compact", 3, 2, 1),
-        ("recompute", 3, 2, 2),
-        ("checkpointing", 3, 2, 2),
+        ("store", 3, 1, 2),
+        ("compact", 3, 1, 1),
+        ("recompute", 3, 1, 2),
+        ("checkpointing", 3, 1, 2),
         *(pytest.param(name, 2, 20, 1, marks=pytest.mark.slow) for name in PLANS if name != "modules"),
     ],
 )

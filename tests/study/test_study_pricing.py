@@ -16,7 +16,9 @@ from farsearch.study.space import load_space
 from tests.tiny import make_config
 
 
-@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize(
+    "goal", [pytest.param(goal, marks=pytest.mark.slow) if goal == "memory" else goal for goal in GOALS]
+)
 def test_proposals_are_priced_as_trials_are(goal: Goal) -> None:
     """Memory, time and whether it fits are those of the plan that each trial would get, also where little fits."""
     space, profile = load_space("wide").for_model(2, shipped_sizes()[0]), load_profile("jetson-nano")

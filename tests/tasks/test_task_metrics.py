@@ -258,6 +258,7 @@ def test_what_can_not_be_paired() -> None:
     assert comparable("micro_f1", said, right)
 
 
+@pytest.mark.slow
 def test_nothing_is_written(tmp_path: Path) -> None:
     """Scoring leaves no file in the home folder, nor in the vendors' caches."""
     code = "from farsearch.tasks.metrics import score; print(score('matthews_correlation', [0, 1], [0, 1]).value)"
