@@ -37,8 +37,13 @@ def here_options(function: F) -> F:
     return function
 
 
-def join_search(store: Store, name: str | None, watcher: Watcher, **here: Any) -> tuple[Search, Job]:
+def join_search(
+    store: Store, name: str | None, watcher: Watcher, told: Callable[[str], None] | None = None, **here: Any
+) -> tuple[Search, Job]:
     """A search of the study with what this host has, and its job.
+
+    Args:
+        told: hears what is said of data and model; None for the watcher.
 
     Raises:
         StudyMismatch: when that is not what the study was made with.
@@ -55,7 +60,7 @@ def join_search(store: Store, name: str | None, watcher: Watcher, **here: Any) -
     if "sampler" not in about:
         raise BadInput(f"the study {study.study_name!r} has not begun; wait for its farsearch run, or start that again")
     settings = StudySettings.from_dict(about["settings"])
-    job = rejoin_job(study.study_name, settings, about["meta"], store, watcher.note, **here)
+    job = rejoin_job(study.study_name, settings, about["meta"], store, told or watcher.note, **here)
     store.check_here(study, job.settings)
     bench = job.bench(store)
     search = Search(

@@ -67,7 +67,8 @@ def worker(
     store = open_store(storage, heartbeat)
     if for_run:
         _end_with_parent()
-        search, _ = join_search(store, study, Reports(), data_dir=data_dir, model=model, device=device)
+        # of data and model the run has said it all
+        search, _ = join_search(store, study, Reports(), lambda _: None, data_dir=data_dir, model=model, device=device)
         search.run(timeout_s=timeout)
     else:
         _work(store, study, timeout, tracking_uri, data_dir=data_dir, model=model, device=device)

@@ -96,6 +96,24 @@ def test_two_workers_finish_a_study_together(storage: str | None, tmp_path: Path
     assert snapshot.trials[0].config.frozen_fractions == (0.0, 0.0), "what the space tries first comes first"
 
 
+def test_two_workers_train_on_a_file_of_ones_own(tmp_path: Path, tiny_bert: Path) -> None:
+    """Each draws the same held-out development set from the user's file; what the run says of that it says once."""
+    folder = prepare(tmp_path)
+    header, *rows = (folder / "data" / "train.tsv").read_text().splitlines()
+    assert header == "sentence\tlabel"
+    told = "".join(f"{text},{('no', 'yes')[int(label)]}\n" for text, label in (row.split("\t") for row in rows))
+    (folder / "mine.csv").write_text(f"review,verdict\n{told}")
+    words = run_arguments(
+        tiny_bert, 4, task=None, data_dir=None, train="mine.csv", text_column="review", label_column="verdict",
+        train_samples=200, workers=2,
+    )  # fmt: skip
+    done = process(folder, *words)
+    assert done.code == 0, done.err
+    assert_whole(folder, 4)
+    assert done.err.count("no --dev: 96 of 480 rows are held out for development") == 1
+    assert done.err.count("mine: classification, labels no, yes") == 1
+
+
 def test_a_killed_worker_is_replaced(storage: str | None, tmp_path: Path, tiny_bert: Path) -> None:
     """Its trial is trained again by another, and the run ends as if nothing had been."""
     folder = prepare(tmp_path)
