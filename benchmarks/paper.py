@@ -20,7 +20,17 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.paper_cells import TABLES, Recipe, Table, open_table, read_table, resolve, table_path, train_cell
+from benchmarks.paper_cells import (
+    TABLES,
+    Recipe,
+    Table,
+    open_table,
+    read_table,
+    resolve,
+    table_path,
+    time_steps,
+    train_cell,
+)  # fmt: skip
 from benchmarks.paper_methods import CONTENDERS, WAVES
 from benchmarks.paper_report import Report, make_report
 from farsearch.cli.terminal import print_rows
@@ -38,6 +48,8 @@ def _note(text: str) -> None:
 
 def record(recipes: Sequence[Recipe], seeds: int, folder: Path) -> list[Table]:
     """Train the cells that are not recorded yet: full fine-tuning and FAR r=10 % first, seed by seed, task by task.
+
+    Then all methods' steps are timed in turns.
 
     Args:
         seeds: how many, from 1 on.
@@ -65,6 +77,9 @@ def record(recipes: Sequence[Recipe], seeds: int, folder: Path) -> list[Table]:
         cell = train_cell(job, seed, contender, recipe.epochs)
         table.add(cell)
         _note(f"{number}/{len(cells)} {recipe.task}, seed {seed}, {contender.method.title}: {_found(cell)}")
+    for recipe, job, table in zip(recipes, jobs, tables, strict=True):
+        if table.times is None:
+            table.add_times(time_steps(job, recipe.epochs, _note))
     return tables
 
 

@@ -1,13 +1,12 @@
 """The cells of the comparison with FAR's paper: one training each, recorded line by line so that nothing is done twice.
 
 Peak memory is measured as ``farsearch.calibration.steps`` says: all tensors of a real step at the longest training row,
-with weights, gradients and the optimizer's state. Seconds are those of the processor, which other programs on the
-machine disturb least, beside those of the clock, which count where a GPU works.
+with weights, gradients and the optimizer's state. A cell's seconds say what it took, and nothing of the method: how
+methods compare is measured once all cells are there, in turns (paper_steps.py).
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import tempfile
 import time
@@ -21,14 +20,10 @@ import numpy as np
 
 from benchmarks.grid_record import append, read_lines
 from benchmarks.paper_methods import CONTENDERS, Contender, learning_rate
+from benchmarks.paper_steps import StepTimes, measure_times, ordinary_plan, step_peak
 from farsearch.baselines import Method, price_method, train_method
-from farsearch.calibration.steps import apply_config, example_batch, peak_mib
-from farsearch.cost.plans import optimizer_of
 from farsearch.errors import TrialError
-from farsearch.far.loop import train_step
-from farsearch.far.optimizer import has_fused
 from farsearch.jobs import Job, JobOptions, resolve_job
-from farsearch.records import StepPlan
 from farsearch.study.store import Store
 from farsearch.tasks.split import Split, draw_training
 from farsearch.tasks.weighted import Floats
@@ -45,6 +40,7 @@ __all__ = [
     "read_table",
     "resolve",
     "table_path",
+    "time_steps",
     "train_cell",
 ]
 
@@ -85,16 +81,23 @@ class Table:
     Attributes:
         header: what is the same for all cells.
         cells: by (seed, method).
+        times: of the methods' steps; None while they are not measured.
     """
 
     path: Path
     header: Mapping[str, Any]
     cells: dict[tuple[int, str], Mapping[str, Any]]
+    times: StepTimes | None = None
 
     def add(self, cell: Mapping[str, Any]) -> None:
         """Keep a cell, on the disk first."""
         append(self.path, cell)
         self.cells[cell["seed"], cell["method"]] = cell
+
+    def add_times(self, times: StepTimes) -> None:
+        """Keep what steps take, on the disk first."""
+        append(self.path, {"times": times.to_dict()})
+        self.times = times
 
 
 def table_path(folder: Path, task: str, model: str) -> Path:
@@ -166,8 +169,10 @@ def open_table(path: Path, job: Job, epochs: float) -> Table:
 
 def read_table(path: Path) -> Table:
     """The table at ``path``, which has begun."""
-    header, *cells = read_lines(path)
-    return Table(path, header, {(cell["seed"], cell["method"]): cell for cell in cells})
+    header, *lines = read_lines(path)
+    cells = {(line["seed"], line["method"]): line for line in lines if "times" not in line}
+    times = [StepTimes.from_dict(line["times"]) for line in lines if "times" in line]
+    return Table(path, header, cells, times[-1] if times else None)
 
 
 def train_cell(job: Job, seed: int, contender: Contender, epochs: float) -> dict[str, Any]:
@@ -187,7 +192,7 @@ def train_cell(job: Job, seed: int, contender: Contender, epochs: float) -> dict
             "learning_rate": rate,
             "device": bench.device.type,
             **_trained(method, rate, epochs, bench),
-            "peak_mib": round(_peak_mib(method, rate, epochs, bench), 3),
+            "peak_mib": round(step_peak(method, epochs, bench), 3),
             "priced": {
                 "device": DEVICE,
                 "tensor_peak_mib": round(cost.tensor_peak_mib, 1),
@@ -197,12 +202,11 @@ def train_cell(job: Job, seed: int, contender: Contender, epochs: float) -> dict
         }
 
 
-def _plan() -> StepPlan:
-    """Ordinary modules and torch's fused AdamW, as transformers' own trainer takes it since version 5.
-
-    BitFit is trained with AdamW's loop: it has too few parameters for that to take time.
-    """
-    return StepPlan(optimizer_kernel="fused" if has_fused() else "loop")
+def time_steps(job: Job, epochs: float, note: Note) -> StepTimes:
+    """What steps of all methods take, on the rows of the first seed."""
+    job = _seeded(job, 1, job.settings.job.train_samples)
+    with tempfile.TemporaryDirectory() as home:
+        return measure_times(job.bench(Store(Path(home))), epochs, note)
 
 
 class _Clock:
@@ -240,7 +244,7 @@ def _trained(method: Method, rate: float, epochs: float, bench: Bench) -> dict[s
         if config is None:
             outcome = train_method(method, rate, epochs, bench, on_step)
         else:
-            outcome = bench.run(config, _plan(), on_step)
+            outcome = bench.run(config, ordinary_plan(), on_step)
     except TrialError as error:
         return {"metric": None, "reason": str(error)}
     return {
@@ -266,20 +270,3 @@ def columns(evidence: Sequence[Sequence[float]]) -> list[Any]:
 def evidence_of(cell: Mapping[str, Any]) -> Floats:
     """What ``columns`` wrote, ``[rows, k]``."""
     return np.array([[float(value) for value in column] for column in cell["evidence"]]).T
-
-
-def _peak_mib(method: Method, rate: float, epochs: float, bench: Bench) -> float:
-    """Peak of all tensors in a step of the longest rows. A priming is none of it: it takes full fine-tuning's."""
-    model, plan = copy.deepcopy(bench.model).train(), _plan()
-    config = method.far_config(len(bench.layout.layers), rate, epochs)
-    if config is not None:
-        apply_config(model, bench.layout, config, plan)
-    else:
-        assert method.prepare is not None
-        method.prepare(model, bench.layout)
-    optimizer = optimizer_of(plan, model)
-    settings: Any = model.config
-    longest = max(bench.train_rows.lengths)
-    batch = example_batch(settings.vocab_size, bench.job.batch_size, longest, bench.device, bench.head)
-    train_step(model, optimizer, batch)  # the first step makes the optimizer's state
-    return peak_mib(lambda: train_step(model, optimizer, batch), model, optimizer)

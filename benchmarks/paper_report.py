@@ -30,8 +30,8 @@ class Row:
         score, deviation: mean over the seeds, and their standard deviation; None where there are too few.
         published: the paper's score, where it has one.
         difference, low, high: to full fine-tuning over the seeds that both have, and the 95 % interval of that.
-        time_ratio: median over those seeds; its seconds are of the processor on a CPU, else of the clock, and those of
-            a priming are in it, as they are in ``priming_share``.
+        time_ratio: of the training, by steps that were timed in turns (``paper_steps``); a priming's steps are full
+            fine-tuning's and are in it, as they are in ``priming_share``. None while they are not timed.
         peak_ratio: of the measured peaks, without the priming's.
         priced_peak_mib, priced_time_ratio: what the cost model says of the device, process and no priming included.
     """
@@ -51,7 +51,7 @@ class Row:
     time_ratio: float | None
     published_time_ratio: float | None
     priming_steps: int
-    priming_share: float
+    priming_share: float | None
     peak_mib: float
     peak_ratio: float | None
     priced_peak_mib: float
@@ -87,7 +87,7 @@ class TaskReport:
                 "to full, paper": _signed(_published_difference(row.method, self.header["task"])),
                 "to full, here": _with_interval(row.difference, row.low, row.high),
                 "time": _number(row.time_ratio, 2),
-                "of it priming": f"{row.priming_share:.1%}" if row.priming_steps else "",
+                "of it priming": "" if row.priming_share is None else f"{row.priming_share:.1%}",
                 "time, paper": _number(row.published_time_ratio, 2),
                 "peak": human_memory(row.peak_mib),
                 "peak ratio": _number(row.peak_ratio, 2),
@@ -189,6 +189,11 @@ def _row(table: Table, number: int, contender: Contender, full: Cells) -> Row:
     if common and name != FULL:
         gap = 100 * difference(table.header["metric"], *_pair(cells, full))
         low, high = (100 * end for end in interval(_draws(table, number, cells, full)))
+    time = share = None
+    primed = some["priming"]["steps"]
+    if table.times is not None:
+        time = table.times.phase_ratio(name) + primed / table.times.steps
+        share = primed / table.times.steps / time if primed else None
     return Row(
         method=name,
         title=contender.method.title,
@@ -202,10 +207,10 @@ def _row(table: Table, number: int, contender: Contender, full: Cells) -> Row:
         difference=gap,
         low=low,
         high=high,
-        time_ratio=_median(_seconds(cells[seed]) / _seconds(full[seed]) for seed in common),
+        time_ratio=time,
         published_time_ratio=contender.published_time.get(task),
-        priming_steps=some["priming"]["steps"],
-        priming_share=statistics.median(_priming_share(cell) for cell in cells.values()),
+        priming_steps=primed,
+        priming_share=share,
         peak_mib=statistics.median(cell["peak_mib"] for cell in cells.values()),
         peak_ratio=_median(cells[seed]["peak_mib"] / full[seed]["peak_mib"] for seed in common),
         priced_peak_mib=statistics.median(cell["priced"]["peak_memory_mib"] for cell in cells.values()),
@@ -254,17 +259,6 @@ def _pair(cells: Cells, full: Cells) -> tuple[list[Floats], list[Floats]]:
 def _draws(table: Table, number: int, cells: Cells, full: Cells) -> Floats:
     """Every task has draws of its own; the methods of one share them."""
     return difference_draws(table.header["metric"], *_pair(cells, full), seed=number)
-
-
-def _seconds(cell: Mapping[str, Any]) -> float:
-    """Of training and priming."""
-    kind = "processor_s" if cell["device"] == "cpu" else "wall_s"
-    return float(cell["training"][kind] + cell["priming"][kind])
-
-
-def _priming_share(cell: Mapping[str, Any]) -> float:
-    kind = "processor_s" if cell["device"] == "cpu" else "wall_s"
-    return float(cell["priming"][kind]) / _seconds(cell)
 
 
 def _median(ratios: Iterable[float]) -> float | None:

@@ -21,6 +21,7 @@ from benchmarks.paper_cells import TABLES, Table, columns, evidence_of, read_tab
 from benchmarks.paper_methods import CONTENDERS
 from benchmarks.paper_report import Report, make_report
 from benchmarks.paper_statistics import DRAWS, difference, difference_draws, interval
+from benchmarks.paper_steps import StepTimes
 from farsearch.tasks.metrics import paired_difference
 from tests.journey import write_task
 
@@ -113,6 +114,19 @@ def test_random_neurons_are_others_than_far_chooses(table_path: Path) -> None:
         assert one["curve"] != other["curve"]
 
 
+def test_steps_are_timed_in_turns_at_real_batches(table_path: Path) -> None:
+    """Every method at the same batches of the phase, full fine-tuning against itself among them; read as written."""
+    table = read_table(table_path)
+    times = table.times
+    assert times is not None
+    assert list(times.ratios) == NAMES
+    assert times.steps == ROWS // 8
+    assert times.lengths == tuple(sorted(times.lengths))
+    assert times.ratios["full"] == (1.0,) * len(times.lengths)
+    assert all(ratio > 0 for values in times.ratios.values() for ratio in values)
+    assert StepTimes.from_dict(times.to_dict()) == times
+
+
 def test_json_has_stdout_for_itself(printed: Result) -> None:
     """Programs read a document with a version; what is said on the way is on stderr."""
     report = json.loads(printed.stdout)
@@ -128,13 +142,13 @@ def test_the_same_command_goes_on_where_it_was_cut_off(
     table_path: Path, asked: list[object], printed: Result, tmp_path: Path
 ) -> None:
     """Of a line that a kill cut in half that training alone is done again, and gives what it gave before."""
-    lines = table_path.read_text().splitlines(keepends=True)
+    *lines, last, _times = table_path.read_text().splitlines(keepends=True)
     copy = tmp_path / table_path.name
-    copy.write_text("".join(lines[:-1]) + lines[-1][:100])
+    copy.write_text("".join(lines) + last[:100])
     done = run(*asked[:-1], tmp_path, "--json")
     assert done.exit_code == 0, done.stderr
     assert [line.split(":")[0] for line in done.stderr.splitlines() if "/18" in line] == ["18/18 sst2, seed 3, BitFit"]
-    assert copy.read_text().splitlines(keepends=True)[:-1] == lines[:-1]
+    assert copy.read_text().splitlines(keepends=True)[:-2] == lines
     again, before = (read_table(path).cells[3, "bitfit"] for path in (copy, table_path))
     assert (again["evidence"], again["curve"]) == (before["evidence"], before["curve"])
 
@@ -244,12 +258,18 @@ def make_cell(seed: int, method: str, said: Sequence[int], true: Sequence[int], 
     }
 
 
+def make_times(far: tuple[float, ...], seconds: tuple[float, ...]) -> StepTimes:
+    """Of 100 steps, with FAR's ratio at each batch."""
+    return StepTimes("cpu", 100, tuple(range(len(far))), seconds, {"full": (1.0,) * len(far), "far10": far})
+
+
 def make_table(cells: Sequence[dict[str, Any]], task: str = "sst2") -> Table:
     """A table of such cells."""
     header = {
         "task": task, "metric": "accuracy", "model": "minilm", "train_samples": 4096, "epochs": 2.0, "batch_size": 8,
     }  # fmt: skip
-    return Table(Path("unused"), header, {(cell["seed"], cell["method"]): cell for cell in cells})
+    times = make_times((0.5, 0.7), (1.0, 3.0))
+    return Table(Path("unused"), header, {(cell["seed"], cell["method"]): cell for cell in cells}, times)
 
 
 TRUE = [0, 1] * 20
@@ -263,10 +283,7 @@ def wrong_at(*rows: int) -> list[int]:
 
 def make_cells() -> list[dict[str, Any]]:
     """Full fine-tuning is wrong in 4 rows of 40, FAR in 6; its third seed could not be trained."""
-    primed = {
-        "training": {"processor_s": 60.0, "wall_s": 70.0},
-        "priming": {"steps": 5, "processor_s": 20.0, "wall_s": 30.0},
-    }
+    primed = {"priming": {"steps": 5, "processor_s": 20.0, "wall_s": 30.0}}
     return [
         *(make_cell(seed, "full", wrong_at(0, 1, 2, 3), TRUE) for seed in (1, 2, 3)),
         *(make_cell(seed, "far10", wrong_at(0, 1, 2, 3, 4, 5), TRUE, peak_mib=300.0, **primed) for seed in (1, 2)),
@@ -275,21 +292,29 @@ def make_cells() -> list[dict[str, Any]]:
 
 
 def test_a_row_says_what_its_cells_say() -> None:
-    """Scores are points, ratios are to full fine-tuning of the same seeds, and a priming's time counts."""
+    """Scores are points, and ratios are to full fine-tuning.
+
+    A batch counts by how long it takes, (0.5 · 1 s + 0.7 · 3 s) / 4 s = 0.65, and 5 steps of priming beside 100 of
+    the phase are 0.05 more.
+    """
     full, far = make_report([make_table(make_cells())]).tasks[0].rows
     assert (full.score, full.deviation, full.difference) == (pytest.approx(90.0), pytest.approx(0.0), None)
     assert (far.seeds, far.failed, far.published) == ((1, 2), (3,), 91.1)
     assert (far.score, far.difference) == (pytest.approx(85.0), pytest.approx(-5.0))
-    assert (far.time_ratio, far.priming_share, far.peak_ratio) == (pytest.approx(0.8), pytest.approx(0.25), 0.75)
+    assert (full.time_ratio, full.priming_share) == (pytest.approx(1.0), None)
+    assert (far.time_ratio, far.priming_share, far.peak_ratio) == (pytest.approx(0.7), pytest.approx(0.05 / 0.7), 0.75)
     assert far.low is not None
     assert far.high is not None
     assert far.low < -5.0 < far.high <= 0.0
 
 
-def test_on_a_gpu_the_clock_counts() -> None:
-    """The processor waits there, so its seconds say nothing."""
-    cells = [{**cell, "device": "cuda"} for cell in make_cells()]
-    assert make_report([make_table(cells)]).tasks[0].rows[1].time_ratio == pytest.approx(0.25)
+def test_a_table_whose_steps_are_not_timed_has_no_ratio() -> None:
+    """A run that was cut off shows what it has; the seconds of single trainings are never taken instead."""
+    table = make_table(make_cells())
+    table.times = None
+    report = make_report([table])
+    assert [row.time_ratio for row in report.tasks[0].rows] == [None, None]
+    assert [row["time"] for row in report.tasks[0].table()] == ["", ""]
 
 
 def test_the_mean_over_tasks_is_that_of_their_differences() -> None:
