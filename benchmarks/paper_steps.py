@@ -110,20 +110,18 @@ class StepTimes:
         return StepTimes(data["device"], data["steps"], tuple(data["lengths"]), tuple(data["seconds"]), ratios)
 
 
-def measure_times(
-    bench: Bench, epochs: float, note: Callable[[str], None], batches: int = _BATCHES, rounds: int = _ROUNDS
-) -> StepTimes:
+def measure_times(bench: Bench, epochs: float, note: Callable[[str], None]) -> StepTimes:
     """Let all methods take turns at batches of the phase, one after the other, after a round to warm up."""
     rows = bench.train_rows
     phase = phase_batches(rows.lengths, bench.job.batch_size, epochs, bench.job.seed)
-    chosen = _spread(phase, rows.lengths, batches)
+    chosen = _spread(phase, rows.lengths, _BATCHES)
     models = {name: _ready(each.method, epochs, bench) for name, each in CONTENDERS.items()}
     assert next(iter(models)) == FULL, "the first one is measured at both ends of a round"
     seconds, ratios = [], []
     for number, at in enumerate(chosen, 1):
         batch = batch_of(rows.features.take(at), bench.pad_id, bench.device)
         calls = [partial(train_step, model, optimizer, batch) for model, optimizer in models.values()]
-        found = interleaved(calls, rounds + 1, step_seconds, lambda _: None)[1:, :, 0]
+        found = interleaved(calls, _ROUNDS + 1, step_seconds, lambda _: None)[1:, :, 0]
         seconds.append(round(float(np.median(found[:, 0])), 5))
         ratios.append(np.median(found / found[:, :1], axis=0).round(4).tolist())
         note(f"steps of all methods in turns: batch {number} of {len(chosen)}")
