@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,7 +67,7 @@ def tasks_show(name: str, as_json: bool) -> None:
     click.echo(f"{spec.name}: {spec.title}")
     told = _told(spec) | ({} if official is None else _told_of_files(official))
     print_rows([{"what": what, "value": value} for what, value in told.items() if value], None, "")
-    for command in _commands(spec, official):
+    for command in _commands(name, official):
         click.echo(f"  {command}")
 
 
@@ -133,12 +134,12 @@ def _told_of_files(official: Official) -> dict[str, str]:
     }
 
 
-def _commands(spec: TaskSpec, official: Official | None) -> list[str]:
-    """Commands that begin a search for the task."""
-    run = f"farsearch run --device jetson-nano --task {spec.name}"
-    needs_folder = official is None or official.spec.hub is not None
-    folder = "GLUE" if official is not None and official.folder else "FOLDER"
-    return [run] * (official is not None) + [f"{run} --data-dir {folder}"] * needs_folder
+def _commands(name: str, official: Official | None) -> list[str]:
+    """Commands that begin a search for the task of that name, or of that TOML file."""
+    run = f"farsearch run --device jetson-nano --task {shlex.quote(name)}"
+    if official is None or official.spec.hub is None:
+        return [run]
+    return [run, f"{run} --data-dir {'GLUE' if official.folder else 'FOLDER'}"]
 
 
 @click.group()

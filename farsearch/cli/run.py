@@ -147,9 +147,12 @@ def run(
     """
     from farsearch.jobs import JobOptions, resolve_job
     from farsearch.study.samplers import check_sampler
+    from farsearch.study.store import check_study_name
 
     console = make_console(stderr=True)
-    check_sampler(sampler)  # a wrong name is told before anything is read
+    check_sampler(sampler)  # wrong names are told before anything is read
+    if study is not None:
+        check_study_name(study)
     store = open_store(storage, heartbeat)
     options = JobOptions(
         task=task, own=own, device=device, model=model, space=space, data_dir=data_dir, train_samples=train_samples,

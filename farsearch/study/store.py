@@ -41,6 +41,7 @@ __all__ = [
     "Sibling",
     "StorageAway",
     "Store",
+    "check_study_name",
     "sibling_name",
     "storage_errors",
 ]
@@ -93,6 +94,16 @@ def storage_errors(where: str) -> Iterator[None]:
 def sibling_name(study: str, kind: Sibling) -> str:
     """Name of the study that keeps the baselines of ``study``, or its verification."""
     return f"{study}/{kind}"
+
+
+def check_study_name(name: str) -> None:
+    """Refuse a name that can't be that of a folder.
+
+    Raises:
+        BadInput: saying what can.
+    """
+    if not re.fullmatch(_NAME, name):
+        raise BadInput(f"the study name {name!r} is not usable; use letters, digits, '.', '_', '+' and '-'")
 
 
 class Store:
@@ -192,8 +203,7 @@ class Store:
             BadInput: for a name that can't be that of a folder.
             StudyMismatch: when the study exists with other settings.
         """
-        if not re.fullmatch(_NAME, name):
-            raise BadInput(f"the study name {name!r} is not usable; use letters, digits, '.', '_', '+' and '-'")
+        check_study_name(name)
         if name in self.names():
             _check_settings(self.load(name), settings)
 

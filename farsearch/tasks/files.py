@@ -19,7 +19,7 @@ from farsearch.tasks.data import Examples, TaskSpec
 from farsearch.tasks.layouts import Official, Table, Undivided
 from farsearch.tasks.official import OFFICIAL
 
-__all__ = ["check_classes", "parse_official", "parse_undivided", "read_bytes", "read_examples"]
+__all__ = ["check_classes", "file_errors", "parse_official", "parse_undivided", "read_bytes", "read_examples"]
 
 _Fit = Callable[[list[str], Sequence[str]], "list[str] | None"]
 
@@ -163,7 +163,8 @@ def check_classes(train: Examples, spec: TaskSpec, name: str) -> None:
 
 
 @contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
+def file_errors(path: Path) -> Iterator[None]:
+    """What can be wrong with a file that the user named, as ``MissingResource``."""
     try:
         yield
     except OSError as error:
@@ -179,7 +180,10 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         MissingResource: when it can't be read.
     """
-    with _file_errors(path):
+    with file_errors(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # a pipe would be waited for without end
+            raise MissingResource(f"{str(path)!r} is a pipe or a device; name a file")
         return path.read_bytes()
 
 
@@ -194,7 +198,7 @@ def read_examples(path: Path, spec: TaskSpec) -> Examples:
         DataError: for the first line that breaks the layout or holds an unknown label.
     """
     official = OFFICIAL.get(spec.name)
-    with _file_errors(path), _row_errors():
+    with file_errors(path), _row_errors():
         if official is not None and official.table is not None and _is_official(path, official.table):
             return parse_official(path.read_bytes(), path.name, official)[0]
         return _examples(read_rows(str(path), spec.task), spec, path.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from farsearch.far.board.answers import items_of, label_name, labels_of, number_
 from farsearch.far.board.records import RowProblem, shown
 from farsearch.tasks.data import Kind, TaskSpec
 
-__all__ = ["check_label", "find_kind", "find_labels"]
+__all__ = ["check_label", "find_kind", "find_labels", "name_problem"]
 
 _MOST = 0.9
 """Labels are numbers, or tags, where so many of them are; the others are then bad rows."""
@@ -33,7 +34,8 @@ def find_kind(cells: Sequence[Mapping[str, Any]], texts: Sequence[str], label: s
     with ``|`` between. Numbers of which one has a fraction: regression. Otherwise classification.
     """
     labels = [row[label] for row in cells if row.get(label) is not None]
-    if any(isinstance(cell, dict) for cell in labels) or tuple(texts) == ("question", "context"):
+    dicts = sum(isinstance(cell, dict) for cell in labels)
+    if (labels and dicts >= _MOST * len(labels)) or tuple(texts) == ("question", "context"):
         return "question-answering"
     if labels and len(texts) == 1 and sum(map(_tags, labels)) >= _MOST * len(labels):
         return "token-classification"
@@ -82,11 +84,31 @@ def _names(kind: Kind, cell: Any) -> list[str | None]:
     if kind == "classification":
         return [label_name(cell)]
     try:
-        found = labels_of(cell) if kind == "multi-label" else items_of(cell, "tags")
+        found = _labels_of(cell) if kind == "multi-label" else items_of(cell, "tags")
     except RowProblem:
         return []  # its row is named when it is read
     names = map(label_name, found)
     return [name for name in names if kind == "multi-label" or (name is not None and _TAG.fullmatch(name))]
+
+
+def _labels_of(cell: Any) -> list[Any]:
+    """The labels in a cell; none where it can't be read: its row is named when it is."""
+    try:
+        return labels_of(cell)
+    except RowProblem:
+        return []
+
+
+def name_problem(name: str) -> str:
+    """What makes the name of a label another one than what looks the same, or what breaks a line that shows it."""
+    hidden = next((character for character in name if not character.isprintable()), None)
+    if hidden is not None:
+        return f"the label {shown(name)} holds a character that can't be seen (U+{ord(hidden):04X}); remove it"
+    if name != name.strip():
+        return f"the label {shown(name)} has spaces around it, and would be another than without; remove them"
+    if unicodedata.normalize("NFC", name) != name:
+        return f"the label {shown(name)} is not in Unicode's composed form, and would be another than in it; use NFC"
+    return ""
 
 
 def check_label(spec: TaskSpec, cell: Any, found: bool, first: Any) -> str:
@@ -108,7 +130,16 @@ def check_label(spec: TaskSpec, cell: Any, found: bool, first: Any) -> str:
         return _check_class(spec, cell, found)
     if spec.kind == "token-classification" and isinstance(cell, str | list | tuple):
         return next((problem for tag in items_of(cell, "tags") if (problem := _check_tag(spec, tag, found))), "")
+    if spec.kind == "multi-label":
+        return next((problem for label in _labels_of(cell) if (problem := _check_name(label))), "")
     return ""
+
+
+def _check_name(cell: Any) -> str:
+    name = label_name(cell)
+    if name is None:
+        return f"the label {shown(cell)} is no name and no whole number; write it as one"
+    return name_problem(name)
 
 
 def _type(cell: Any) -> str:
@@ -117,6 +148,8 @@ def _type(cell: Any) -> str:
 
 def _check_tag(spec: TaskSpec, tag: Any, found: bool) -> str:
     name = label_name(tag)
+    if name is not None and (problem := name_problem(name)):
+        return problem
     if name in spec.labels:
         return ""
     if name is not None and name.isdigit():
@@ -127,9 +160,9 @@ def _check_tag(spec: TaskSpec, tag: Any, found: bool) -> str:
 
 
 def _check_class(spec: TaskSpec, cell: Any, found: bool) -> str:
-    name = label_name(cell)
-    if name is None:
-        return f"the label {shown(cell)} is no name and no whole number; write it as one"
+    if problem := _check_name(cell):
+        return problem
+    name = str(label_name(cell))
     if not found or name in spec.labels:
         return ""
     if name.lower() in _NONE:

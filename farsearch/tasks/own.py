@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farsearch.errors import BadInput, DataError
+from farsearch.errors import BadInput, DataError, MissingResource
 from farsearch.far.board.records import Record as RowRecord
-from farsearch.far.board.records import RowProblem
+from farsearch.far.board.records import RowProblem, shown
 from farsearch.far.board.rows import rows_of
 from farsearch.far.board.scores import METRICS
 from farsearch.far.board.squad import parse_squad
 from farsearch.strict import Record
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.files import read_bytes
-from farsearch.tasks.found import check_label, find_kind, find_labels
+from farsearch.tasks.found import check_label, find_kind, find_labels, name_problem
 from farsearch.tasks.own_files import DataFile, open_data
 from farsearch.tasks.spec import TASKS, get_task
 from farsearch.tasks.split import split_examples
@@ -47,6 +48,12 @@ _TEXTS = (
 )  # fmt: skip
 _LABELS = ("label", "labels", "score", "tags", "ner_tags", "answers", "answer")
 """Columns that are taken where the user names none, in this order."""
+
+_TWO_CLASSES = ("f1", "accuracy_f1")
+"""Metrics that are of one class against the other."""
+
+_LONGEST_NAME = 100
+"""Characters of a task's name, which studies and their folders are named by."""
 
 _HELD_OUT_SEED = 0
 """The development rows stay the same whatever the seed of a study."""
@@ -85,6 +92,11 @@ class OwnData(Record):
             raise BadInput(f"the name {self.name!r} is that of an official task; give yours another")
         if not self.name.strip():
             raise BadInput("the name of the task is empty; give it one")
+        if not self.name.isprintable() or len(self.name) > _LONGEST_NAME or re.search(r"^\.|[/\\]", self.name):
+            raise BadInput(
+                f"the name {shown(self.name)} of the task is not usable; give one of at most {_LONGEST_NAME} "
+                "characters that can be seen, without slashes and without a dot before it"
+            )
         if self.text_columns is not None and not self.text_columns:
             raise BadInput("text_columns is empty; name one column, or two of a pair")
         columns = [*(self.text_columns or ()), *([self.label_column] if self.label_column else [])]
@@ -96,6 +108,8 @@ class OwnData(Record):
         labels = self.labels or ()
         if len(set(labels)) < len(labels) or self.labels == ():
             raise BadInput(f"the labels {', '.join(labels) or '(none)'} must be different names, at least one")
+        for problem in filter(None, map(name_problem, labels)):
+            raise BadInput(problem)
         self._check_metric()
 
     def _check_metric(self) -> None:
@@ -127,20 +141,36 @@ def own_from_toml(path: Path) -> OwnData:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path.name} is not TOML: {error}; correct it") from error
     says = {"name": _name_of(path), **says}
-    for key in ("train", "dev"):
-        if isinstance(says.get(key), str):
-            says[key] = str((path.parent / Path(says[key]).expanduser()).resolve())
     try:
+        for key in ("train", "dev"):
+            if says.get(key) == "":
+                raise BadInput(f"{key} is empty; name a file")
+            if isinstance(says.get(key), str):
+                says[key] = str(_resolved(Path(says[key]), path.parent))
         return OwnData.from_dict(says)
     except BadInput as error:
         raise BadInput(f"{path.name}: {error}") from error
 
 
+def _resolved(path: Path, folder: Path | None = None) -> Path:
+    """The whole path of a file that the user named, below ``folder`` where it is not absolute.
+
+    Raises:
+        BadInput: for what can't be a path. MissingResource: for links that lead in a circle.
+    """
+    try:
+        return ((folder or Path()) / path.expanduser()).resolve()
+    except ValueError as error:
+        raise BadInput(f"{str(path)!r} can't be the name of a file: {error}; correct it") from error
+    except (OSError, RuntimeError) as error:
+        raise MissingResource(f"the file {str(path)!r} can't be read: {error}; check the path") from error
+
+
 def _name_of(path: Path) -> str:
     """A task's name where the user gives none: the file's, or its folder's where it is called ``train``."""
-    resolved = path.resolve()
+    resolved = _resolved(path)
     name = resolved.parent.name if resolved.stem.lower() == "train" and resolved.parent.name else resolved.stem
-    return f"my-{name}" if name in TASKS else name
+    return f"my-{name}" if name in TASKS else name[:_LONGEST_NAME]
 
 
 def own_data(task: str | None, given: Mapping[str, Any]) -> OwnData | None:
@@ -157,7 +187,7 @@ def own_data(task: str | None, given: Mapping[str, Any]) -> OwnData | None:
     said = {key: value for key, value in given.items() if value is not None and value != () and value is not False}
     for key in ("train", "dev"):
         if key in said:
-            said[key] = str(Path(said[key]).expanduser().resolve())
+            said[key] = str(_resolved(Path(said[key])))
     if task is not None and task.endswith(".toml"):
         return dataclasses.replace(own_from_toml(Path(task).expanduser()), **said)
     if task is not None:
@@ -230,9 +260,15 @@ def _place(path: str, data_dir: Path | None) -> Path:
 
 def _columns(own: OwnData, file: DataFile) -> tuple[tuple[str, ...], str]:
     """The columns of texts and label: as the user says, or those that have a usual name."""
-    if file.is_squad:
-        return ("question", "context"), "answers"
     texts, label = own.text_columns, own.label_column
+    if file.is_squad:
+        columns = ("question", "context"), "answers"
+        if (texts or columns[0], label or columns[1]) != columns:
+            raise DataError(
+                f"{file.name} is SQuAD's JSON, whose columns are question, context and answers; leave out the names of "
+                "columns, or save it as JSON lines (.jsonl)"
+            )
+        return columns
     if texts is None:
         texts = next((names for names in _TEXTS if set(names) <= set(file.columns)), ("text",))
     if label is None:
@@ -262,7 +298,13 @@ def _spec(
         raise DataError(f"{file.name}: words are in one text column, and {len(texts)} are named; name one")
     metric = own.metric or METRIC_OF[kind]
     _check_fits(metric, kind)
+    if own.labels and kind in ("regression", "question-answering"):
+        raise DataError(f"{file.name}: labels are names of classes, and the kind is {kind}; leave them out")
     labels = own.labels or find_labels(kind, [row[label] for row in cells if label in row])
+    if metric in _TWO_CLASSES and len(labels) > 2:
+        raise DataError(
+            f"{file.name}: the metric {metric!r} is of two classes, and there are {len(labels)}; choose macro_f1"
+        )
     return TaskSpec(
         name=own.name, title=own.title or f"rows of {file.name}", kind=kind, labels=labels, metric=metric, texts=texts,
         label=label, licence=own.licence,

@@ -9,7 +9,7 @@ from typing import Any
 
 from farsearch.errors import MissingResource
 from farsearch.far.board.records import ENDINGS, Record, RowProblem, missing_column, records_of
-from farsearch.tasks.files import read_bytes
+from farsearch.tasks.files import file_errors, read_bytes
 
 __all__ = ["DataFile", "open_data"]
 
@@ -68,16 +68,19 @@ def open_data(path: Path) -> DataFile:
         RowProblem: for an ending that is unknown, and for a header or a file that is broken.
     """
     name = path.name
-    if path.is_dir():
+    with file_errors(path):
+        is_folder, exists = path.is_dir(), path.exists()
+    if is_folder:
         raise MissingResource(f"{str(path)!r} is a folder; name the file in it")
-    if path.suffix.lower() not in _KNOWN and path.exists():
+    if path.suffix.lower() not in _KNOWN and exists:
         ending = f"the ending {path.suffix}" if path.suffix else "a name without ending"
         raise RowProblem(f"{name}: {ending} says nothing; save it as one of {', '.join(_KNOWN)}")
     if path.suffix.lower() == ".parquet":
         return _open_parquet(path)
     data = read_bytes(path)
     if not data.strip():
-        raise RowProblem(f"{name} line 1: the file is empty; give it a header and rows")
+        wanted = "rows" if "json" in path.suffix.lower() else "a header and rows"
+        raise RowProblem(f"{name} line 1: the file is empty; give it {wanted}")
     if path.suffix.lower() == ".json":
         return DataFile(name, (), data)
     return DataFile(name, _columns_of(data, name), data)
@@ -98,10 +101,13 @@ def _open_parquet(path: Path) -> DataFile:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
-        columns = list(table.column_names)
+        columns = list(parquet.read_schema(path).names)
         if len(set(columns)) < len(columns):
             raise RowProblem(f"{path.name}: a column is there twice; name each once: {', '.join(columns)}")
+        table = parquet.read_table(path)
+        for i, field in enumerate(table.schema):
+            if pyarrow.types.is_decimal(field.type):
+                table = table.set_column(i, field.name, table.column(i).cast(pyarrow.float64()))
         return DataFile(path.name, tuple(columns), table.to_pydict())
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).split("\n")[0][:160]

@@ -55,6 +55,8 @@ class Texts:
         for start in range(len(words)):
             for size in range(min(shortest, _KEY), _KEY + 1):
                 for length in self.lengths.get(words[start : start + size], ()):
+                    if start + length > len(words):
+                        break  # they are in order
                     part = words[start : start + length]
                     if part in self.rows:
                         yield part

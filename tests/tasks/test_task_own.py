@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,11 @@ def test_the_files_may_be_elsewhere_on_another_host(tmp_path: Path) -> None:
         ("train = 'a.csv'\ntext_columns = ['a']\nlabel_column = 'a'", "'a' is named twice"),
         ("train = 'a.csv'\nname = 'sst2'", "'sst2' is that of an official task"),
         ("train = a.csv", "is not TOML"),
+        ("train = ''", "train is empty; name a file"),
+        ('train = "a\\u0000b"', "can't be the name of a file: embedded null"),
+        ("train = 'a.csv'\nname = '../x'", "'../x' of the task is not usable; give one of at most 100 characters"),
+        ('train = "a.csv"\nname = "a\\nb"', r"'a\\nb' of the task is not usable"),
+        ("train = 'a.csv'\nlabels = ['a', 'b ']", "the label 'b ' has spaces around it"),
     ],
 )
 def test_a_wrong_toml_file(tmp_path: Path, content: str, message: str) -> None:
@@ -228,11 +235,74 @@ def test_files_that_can_not_be_read(tmp_path: Path) -> None:
             loaded(path)
 
 
+def test_a_file_that_is_none_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """A pipe that nobody writes to, links in a circle, a name that no file can have: told at once, with exit code 5."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "circle.csv").symlink_to("circle.csv")
+    long = "x" * 300 + ".csv"
+    for name, said in (("pipe.csv", "is a pipe or a device"), ("circle.csv", "can't be read"), (long, "too long")):
+        done = call(tmp_path, "run", "--device", "jetson-nano", "--train", name, "--dry-run")
+        assert (done.code, done.err.count("\n")) == (5, 1), done.err
+        assert said in done.err
+
+
+def test_what_goes_against_the_data_is_refused(tmp_path: Path) -> None:
+    """A metric of two classes where there are three, labels of numbers, columns of a format that has its own."""
+    three = written(tmp_path, "three.csv", table("a", "b", "c"))
+    for metric in ("f1", "accuracy_f1"):
+        with pytest.raises(
+            DataError, match=f"the metric '{metric}' is of two classes, and there are 3; choose macro_f1"
+        ):
+            loaded(three, metric=metric)
+        assert loaded(written(tmp_path, "two.csv", GOOD), metric=metric).spec.metric == metric
+    with pytest.raises(DataError, match="labels are names of classes, and the kind is regression; leave them out"):
+        loaded(written(tmp_path, "numbers.csv", table("1", "2.5")), labels=("a", "b"))
+    with pytest.raises(DataError, match=r"squad.json is SQuAD's JSON, whose columns are question, context and answers"):
+        loaded(written(tmp_path, "squad.json", '{"data": []}'), label_column="other")
+
+
+def test_an_answer_needs_no_place(tmp_path: Path) -> None:
+    """Answers as objects too: without a start the first place of the text in the context is taken."""
+    rows = ({"question": "who?", "context": f"{i} then Ann came", "answers": {"text": "Ann"}} for i in range(30))
+    data = loaded(written(tmp_path, "a.jsonl", lines(*rows)))
+    assert data.train.answers[0] == (("Ann", data.train.texts[0][1].index("Ann")),)
+
+
+def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
+    """As the prices that a database exports."""
+    prices = pa.array([Decimal(i) / 4 for i in range(30)], pa.decimal128(10, 2))
+    pq.write_table(pa.table({"text": [text for text, _ in ROWS], "label": prices}), tmp_path / "a.parquet")
+    assert loaded(tmp_path / "a.parquet").spec.kind == "regression"
+
+
+def test_a_wrong_study_name_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    """One line, of the option alone."""
+    done = call(tmp_path, "run", "--device", "jetson-nano", "--train", "none.csv", "--study", "a/b")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "the study name 'a/b' is not usable" in done.err
+
+
+def test_a_text_of_one_word_again_and_again_is_split_at_once(tmp_path: Path) -> None:
+    """Its parts are not looked for beyond its end, where there are none: 300,000 words take as long as any others."""
+    rows = "".join(f"{text},{label}\n" for text, label in ROWS)
+    data = loaded(written(tmp_path, "a.csv", f"text,label\n{rows}{'w ' * 300_000},bad\n"))
+    assert len(data.train) + len(data.dev) == 31
+
+
 HEAD = "text,label\na b,x\n"
 JSON_HEAD = '{"text": "a b", "label": "x"}\n'
 MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.csv", "", "a.csv line 1: the file is empty", "give it a header"),
     ("a.csv", " \n\n", "a.csv line 1: the file is empty", "give it a header"),
+    ("a.jsonl", "", "a.jsonl line 1: the file is empty", "give it rows"),
+    ("a.csv", HEAD + "b c,x \n", "a.csv line 3: the label 'x ' has spaces around it", "remove them"),
+    ("a.csv", HEAD + "b c,e\u0301\n", "a.csv line 3: the label 'e\u0301' is not in Unicode's composed form", "use NFC"),
+    ("a.csv", HEAD + "b c,x\u200b\n", "a.csv line 3: the label 'x\\u200b' holds a character that", "(U+200B); remove"),
+    ("a.jsonl", JSON_HEAD + '{"text": "b c", "label": "x\\ny"}\n', "a.jsonl line 2: the label 'x\\ny' holds", "remove"),
+    ("a.jsonl", JSON_HEAD + '{"text": "b c", "label": "\\ud800"}\n', "a.jsonl line 2: the label", "(U+D800); remove"),
+    ("a.jsonl", JSON_HEAD * 20 + '{"text": "b", "label": {"a": 1}}\n', "a.jsonl line 21: the label {'a'", "same way"),
+    ("a.csv", table("1.5", "2") + "a b,1e300\n", "a.csv line 32: the label '1e300' is not from -3e38 to", "scale"),
+    ("a.json", "[" * 100_000, "a.json: it is not SQuAD's JSON: it is nested too deep", "take the file as it was"),
     ("a.csv", "text,label\n", "a.csv has no rows", "give it at least"),
     ("a.csv", "txt,label\na,b\n", "a.csv line 1: there is no column 'text' among txt, label (did you", "--text-column"),
     ("a.csv", "text,lable\na,b\n", "a.csv line 1: there is no column 'label'", "(did you mean 'lable'?); name one"),
@@ -322,5 +392,6 @@ def test_a_task_of_ones_own_is_shown(tmp_path: Path) -> None:
     """``tasks show`` takes a TOML file, and names what was found."""
     written(tmp_path, "mails.toml", 'train = "mails.csv"\ntext_columns = ["body"]\nlabel_column = "folder"\n')
     written(tmp_path, "mails.csv", table("bills", "friends", header="body,folder"))
+    assert call(tmp_path, "tasks", "show", "mails.toml").out.endswith("--device jetson-nano --task mails.toml\n")
     shown = call(tmp_path, "tasks", "show", "mails.toml", "--json")
     assert shown.json["task"]["labels"] == ["bills", "friends"]

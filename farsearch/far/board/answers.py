@@ -137,10 +137,12 @@ def number_of(cell: Any) -> float:
     if isinstance(cell, str):
         value = float(cell) if _NUMBER.fullmatch(cell) else float("nan")
     else:
-        whole = isinstance(cell, (int, float)) and not isinstance(cell, bool)
-        value = float("nan") if not whole or abs(cell) > _LARGEST else float(cell)
-    if not abs(value) <= _LARGEST:
+        number = isinstance(cell, (int, float)) and not isinstance(cell, bool) and cell == cell
+        value = float("nan") if not number else float(cell) if abs(cell) <= _LARGEST else float("inf")
+    if value != value:
         raise RowProblem("the label {} is no finite number; write it as 3.5 or -2".format(shown(cell)))
+    if abs(value) > _LARGEST:
+        raise RowProblem("the label {} is not from -3e38 to 3e38; scale all of them".format(shown(cell)))
     return value
 
 
@@ -161,7 +163,7 @@ def _answers_reader(task: Task) -> _Answer:
         cell = cell_of(cells, task.label)
         start: Any = cells.get(_START)
         if isinstance(cell, dict):
-            cell, start = cell_of(cell, "text"), cell_of(cell, _START)
+            cell, start = cell_of(cell, "text"), cell.get(_START)
         found: List[Any] = list(cell) if isinstance(cell, (list, tuple)) else [] if cell in (None, "") else [cell]
         starts: Sequence[Any] = list(start) if isinstance(start, (list, tuple)) else [start] * len(found)
         if len(starts) != len(found):

@@ -241,7 +241,7 @@ def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
 def _reason(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return "{} at character {}".format(error.msg, error.pos + 1)
-    return str(error).split("\n")[0]
+    return str(error).split("\n")[0].split("; use sys.")[0]
 
 
 def _json_lines(text: str) -> Iterator[_Line]:

@@ -60,7 +60,10 @@ def _document(data: bytes, name: str) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:
         # a number of too many digits, or lists within lists beyond any file of questions
-        raise RowProblem("{}: it is not SQuAD's JSON: {}".format(name, str(error).split("\n")[0])) from error
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error).split("; use sys.")[0]
+        raise RowProblem(
+            "{}: it is not SQuAD's JSON: {}; take the file as it was downloaded".format(name, reason)
+        ) from error
 
 
 def _tried(skip: Optional[List[str]], read: Callable[..., Any], *arguments: Any) -> Any:
