@@ -24,7 +24,7 @@ from farsearch.far.surgery import width_of
 from farsearch.models.heads import Head
 from farsearch.models.load import load_model, load_tokenizer, resolve_model
 from farsearch.records import FarConfig, StepPlan
-from farsearch.tasks.encode import Encoded, encode
+from farsearch.tasks.encode import Encoded, encode_examples
 from farsearch.tasks.load import load_task
 from farsearch.tasks.split import split_examples
 from farsearch.training import far_phase
@@ -78,8 +78,9 @@ def bench() -> Bench:
     if not folder.is_dir():
         pytest.skip("no GLUE files; FARSEARCH_GLUE_DIR names the folder with SST-2 and CoLA of the GLUE download")
     data, source = load_task("sst2", folder), resolve_model("minilm")
-    split, tokenizer = split_examples(data.train, 512, seed=0), load_tokenizer(source)
-    rows = (encode(tokenizer, examples, 64) for examples in (data.train.take(split.train), data.dev))
+    split, tokenizer = split_examples(data.train, 512, seed=0), load_tokenizer(source, data.spec.kind)
+    parts = (data.train.take(split.train), data.dev)
+    rows = (encode_examples(tokenizer, examples, data.spec.task, 64) for examples in parts)
     return Bench(*load_model(source, Head(), data.spec.labels, 0), *rows)
 
 
