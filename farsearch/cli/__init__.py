@@ -51,7 +51,7 @@ _INTERRUPTED = 130
 _TERMINATED = 143
 
 _AGAIN_S = 5.0
-"""A second SIGTERM within so many seconds is the same wish."""
+"""A SIGTERM within so many seconds after another signal is the same wish."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -105,25 +105,42 @@ for module in (run, worker, look, report, verify, deploy, price, devices, spaces
         cli.add_command(command)
 
 
-_terminated_at = -math.inf
+_ended_at = -math.inf
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """End, as often as a user insists."""
+    global _ended_at
+    _ended_at = time.monotonic()
+    raise KeyboardInterrupt
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """End, once: whoever ends a group of processes and whoever leads the group may both ask for it."""
-    global _terminated_at
+    """End, once: whoever ends a group of processes and whoever leads the group may both ask for it.
+
+    After Ctrl-C too, which a terminal sends to all of a group, and whose leader then ends the others: what was
+    interrupted gives its trial back in the meantime.
+    """
+    global _ended_at
     now = time.monotonic()
-    if now - _terminated_at > _AGAIN_S:
-        _terminated_at = now
+    if now - _ended_at > _AGAIN_S:
+        _ended_at = now
         raise Terminated
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with the code that design and README name."""
+    global _ended_at
+    _ended_at = -math.inf
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     # an option of the group, which click wants before the command and people type after it
     words = ["--debug"] * debug + [word for word in given if word != "--debug"]
     before = signal.signal(signal.SIGTERM, _terminate)
+    # a shell that starts a command in the background has it ignore Ctrl-C
+    interrupts = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if interrupts:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         code = cli.main(args=words, prog_name="farsearch", standalone_mode=False, obj=given)
         with _reader_may_leave():
@@ -149,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        if interrupts:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import click
 import pytest
 
 import farsearch
-from farsearch.cli import cli
+from farsearch.cli import cli, main
 from tests.journey import call, start
 
 COMMON = {"-h", "--help"}
@@ -221,3 +224,27 @@ def test_the_python_module_is_the_command(tmp_path: Path) -> None:
         out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (0, "")
     assert err == "no study in .farsearch/studies.journal yet\n"
+
+
+@pytest.mark.parametrize(("first", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_does_not_disturb_the_end(
+    first: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C goes to all of a group, and its leader then ends the others: what ends already ends in order."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    tidied = []
+
+    def work(**_: object) -> None:
+        try:
+            os.kill(os.getpid(), first)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+            tidied.append(True)
+
+    monkeypatch.setattr(cli, "main", work)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert (ended.value.code, tidied) == (code, [True])
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
