@@ -30,7 +30,7 @@ from benchmarks.paper_cells import (
     table_path,
     time_steps,
     train_cell,
-)  # fmt: skip
+)
 from benchmarks.paper_methods import CONTENDERS, WAVES
 from benchmarks.paper_report import Report, make_report
 from farsearch.cli.terminal import print_rows

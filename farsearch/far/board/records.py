@@ -9,7 +9,16 @@ import json
 import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
-__all__ = ["ENDINGS", "Record", "RowProblem", "check_characters", "missing_column", "records_of", "shown"]
+__all__ = [
+    "ENDINGS",
+    "Record",
+    "RowProblem",
+    "check_characters",
+    "json_reason",
+    "missing_column",
+    "records_of",
+    "shown",
+]
 
 Record = Tuple[str, Dict[str, Any]]
 """Where it is, as ``train.tsv line 3``, and its cells by the names of their columns."""
@@ -238,7 +247,10 @@ def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     return found
 
 
-def _reason(error: ValueError) -> str:
+def json_reason(error: Exception) -> str:
+    """Why a text could not be read as JSON."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
     if isinstance(error, json.JSONDecodeError):
         return "{} at character {}".format(error.msg, error.pos + 1)
     return str(error).split("\n")[0].split("; use sys.")[0]
@@ -251,7 +263,7 @@ def _json_lines(text: str) -> Iterator[_Line]:
             try:
                 value = json.loads(line, object_pairs_hook=_once)
             except (ValueError, RecursionError) as error:
-                reason = "it is nested too deep" if isinstance(error, RecursionError) else _reason(error)
+                reason = json_reason(error)
                 problem = "{} is not JSON: {}; each line is one object, as {}".format(shown(line), reason, _OBJECT)
             else:
                 if not isinstance(value, dict):

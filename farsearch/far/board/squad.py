@@ -6,7 +6,7 @@ Where a line is not known, a message names the place in the file: ``dev-v2.0.jso
 import json
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from .records import RowProblem, check_characters, shown
+from .records import RowProblem, check_characters, json_reason, shown
 from .task import Rows
 
 __all__ = ["parse_squad"]
@@ -60,9 +60,8 @@ def _document(data: bytes, name: str) -> Any:
         ) from error
     except (ValueError, RecursionError) as error:
         # a number of too many digits, or lists within lists beyond any file of questions
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error).split("; use sys.")[0]
         raise RowProblem(
-            "{}: it is not SQuAD's JSON: {}; take the file as it was downloaded".format(name, reason)
+            "{}: it is not SQuAD's JSON: {}; take the file as it was downloaded".format(name, json_reason(error))
         ) from error
 
 
