@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from farsearch.far.layout import ModelLayout
+from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.models.load import build_model, load_config, resolve_model
+from farsearch.models.load import build_model
+from farsearch.models.source import resolve_model
 from farsearch.records import StepPlan
 
 __all__ = ["MODELS", "MODULES", "STORE", "built", "layers_of"]

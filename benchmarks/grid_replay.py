@@ -20,8 +20,9 @@ from farsearch.cost.price import Pricer, full_fine_tuning, shared_tables
 from farsearch.devices import load_profile
 from farsearch.errors import NoFeasibleTrial
 from farsearch.improvement import hypervolume
+from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.models.load import load_config, resolve_model
+from farsearch.models.source import resolve_model
 from farsearch.records import FarConfig, LookPoint, TrialRecord
 from farsearch.study.pricing import KnownCosts
 from farsearch.study.racing import Race, Verdict

@@ -14,9 +14,10 @@ from farsearch.cost.sweep import Sweep, price_space
 from farsearch.errors import BadInput
 from farsearch.far import surgery
 from farsearch.far.selection import learner_counts, random_learners
+from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
-from farsearch.models.load import load_config, resolve_model
+from farsearch.models.source import resolve_model
 from farsearch.records import FarConfig, StudySnapshot
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def pricer_for(
     progress: Callable[[str], None] | None,
 ) -> Pricer:
     """What prices configurations as ``estimate`` does, with its arguments and errors."""
-    settings = load_config(resolve_model(model), with_known=True)
+    settings = load_config(resolve_model(model, note=progress), with_known=True)
     limit, head = max_length_of(settings), Head(outputs=classes)
     if max_length > limit:
         raise BadInput(f"max_length is {max_length}; {model} takes at most {limit} tokens")
@@ -221,7 +222,7 @@ def search(
     from farsearch.study.store import Store
 
     store = Store(home, storage)
-    job = resolve_job(options, store, watcher.note)
+    job = resolve_job(options, store, watcher.note, study)
     bench = job.bench(store)
     opened = store.open(study or job.default_name, job.settings, job.meta)
     worker = Search(opened, store, bench, job.pricer(bench), job.space, sampler, job.settings.plan, watcher, racing)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -17,9 +18,12 @@ from farsearch.cost.price import Pricer, priming_plan, shared_tables
 from farsearch.devices import Profile
 from farsearch.devices.registry import LOCAL
 from farsearch.errors import BadInput, StudyMismatch
+from farsearch.hub import UnknownRevision
+from farsearch.models.config import load_config
 from farsearch.models.count import layer_parameters
 from farsearch.models.families import layout_of, max_length_of
-from farsearch.models.load import ModelSource, load_config, load_tokenizer, resolve_model
+from farsearch.models.source import ModelSource, resolve_model
+from farsearch.models.tokenizer import check_words, load_tokenizer
 from farsearch.records import JobSpec, Priming, StudySettings
 from farsearch.study.sizes import Size, size_of
 from farsearch.study.space import Space, load_space
@@ -62,6 +66,8 @@ class JobOptions:
     prime_on: Literal["host", "device"] = "host"
     plan: Goal = "balanced"
     allow_pickle: bool = False
+    revision: str | None = None
+    keep_head: bool = False
     own: Mapping[str, Any] | None = None
     """A task of the user's own, ``OwnData`` as JSON types; ``task`` is its name, and ``data_dir`` where its files are
     on a host that has them elsewhere."""
@@ -82,8 +88,7 @@ class Job:
     @property
     def default_name(self) -> str:
         """``<task>-<model>-<device>-<space>``, in characters that a folder's name can have."""
-        name = f"{self.settings.job.task}-{self.source.name}-{self.settings.device}-{self.space.name}"
-        return re.sub(r"[^A-Za-z0-9._+-]", "-", name)
+        return _default_name(self.settings.job.task, self.source.name, self.settings.device, self.space.name)
 
     def bench(self, store: Store) -> Bench:
         """Load model and data for training."""
@@ -116,14 +121,63 @@ class Job:
         )
 
 
-def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], None]) -> Job:
+@dataclass(frozen=True)
+class _Recorded:
+    """Commits of the hub that a study was made with.
+
+    Attributes:
+        weights: ``JobSpec.weights`` of the study.
+        data: the commit of the data set; None where the data is not from the hub, or the study is an older one.
+    """
+
+    study: str
+    weights: str
+    data: str | None
+
+    def model(self, source: ModelSource) -> str | None:
+        """Return the commit of the study's model; None where ``source`` is another model."""
+        name, _, commit = self.weights.rpartition("@")
+        return commit if name == source.location and re.fullmatch(r"[0-9a-f]{40}", commit) else None
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Translate that a commit is gone.
+
+        Raises:
+            StudyMismatch: naming the study.
+        """
+        try:
+            yield
+        except UnknownRevision as error:
+            raise StudyMismatch(f"the study {self.study!r} can't be continued: {error}") from error
+
+
+def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], None], study: str | None = None) -> Job:
     """Read data, model configuration, space and profile.
+
+    Args:
+        study: name of the study; None for the default name. Where it exists, model and data are read at the commits of
+            the hub that it was made with.
 
     Raises:
         BadInput: for a value that breaks a rule.
         MissingResource: for data or a model that is not at hand.
+        StudyMismatch: where the study's commits can't be had any more.
     """
-    return _resolve(options, load_space(options.space).with_fixed(_fixed(options)), store, progress)
+    space = load_space(options.space).with_fixed(_fixed(options))
+
+    def recorded(source: ModelSource, task: str, device: str) -> _Recorded | None:
+        name = study or _default_name(task, source.name, device, space.name)
+        if name not in store.names():
+            return None
+        about = store.load(name).user_attrs
+        return _Recorded(name, StudySettings.from_dict(about["settings"]).job.weights, about["meta"].get("data_commit"))
+
+    return _resolve(options, space, store, progress, recorded)
+
+
+def _default_name(task: str, model: str, device: str, space: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", f"{task}-{model}-{device}-{space}")
 
 
 def rejoin_job(
@@ -149,7 +203,7 @@ def rejoin_job(
         BadInput, MissingResource: as ``resolve_job``.
     """
     known = meta.get("options")
-    if not isinstance(known, Mapping) or known.keys() != {f.name for f in dataclasses.fields(JobOptions)}:
+    if not isinstance(known, Mapping) or not known.keys() <= {f.name for f in dataclasses.fields(JobOptions)}:
         raise StudyMismatch(
             f"the study {study!r} was made by another version, which did not keep all that a worker must know; "
             "the same farsearch run once more adds it"
@@ -168,38 +222,68 @@ def rejoin_job(
     )
     # the space is in the study's settings: its file may have changed, and be on another host
     space = Space.from_settings(settings.space)
-    return _resolve(options, space, store, progress)
+    recorded = _Recorded(study, settings.job.weights, meta.get("data_commit"))
+    return _resolve(options, space, store, progress, lambda *_: recorded)
 
 
-def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable[[str], None]) -> Job:
+def _resolve(
+    options: JobOptions,
+    space: Space,
+    store: Store,
+    progress: Callable[[str], None],
+    recorded_of: Callable[[ModelSource, str, str], _Recorded | None],
+) -> Job:
     """Read data, model configuration and profile.
 
     What can be wrong at once comes before what takes long: downloads, and the calibration of this machine.
+
+    Args:
+        recorded_of: returns what is recorded of the study of this model, task and device; None where there is none.
     """
     data = _own_data(options, progress)
     name = options.model or (_EMBEDDED_MODEL if options.task == "reviews" else DEFAULT_MODEL)
-    source = resolve_model(name, options.allow_pickle)
+    source = resolve_model(name, options.allow_pickle, options.revision, progress)
     shipped = None if options.device == LOCAL else find_profile(options.device, store.home, progress)
+    recorded = recorded_of(source, options.task, LOCAL if shipped is None else shipped.name)
+    if recorded is not None and options.revision is None and not source.local:
+        source = dataclasses.replace(source, revision=recorded.model(source))
+    with nullcontext() if recorded is None else recorded.errors():
+        return _read(options, space, store, progress, data, name, source, shipped, recorded)
+
+
+def _read(
+    options: JobOptions,
+    space: Space,
+    store: Store,
+    progress: Callable[[str], None],
+    data: TaskData | None,
+    name: str,
+    source: ModelSource,
+    shipped: Profile | None,
+    recorded: _Recorded | None,
+) -> Job:
     config = load_config(source)
     layers, size = len(layout_of(config).layers), size_of(layer_parameters(config))
     space = space.for_model(layers, size)
     space.distributions(layers)
-    data = data or load_task(options.task, options.data_dir)
+    data = data or load_task(options.task, options.data_dir, None if recorded is None else recorded.data, progress)
     split = _split(data, options)
     tokenizer = load_tokenizer(source, data.spec.kind)
+    check_words(tokenizer, data.train.texts, source.name)
     max_length = _max_length(options, source, tokenizer, data, size)
     profile = shipped or find_profile(options.device, store.home, progress)
     job = JobSpec(
         task=data.spec.name,
         data=data.fingerprint,
         model=source.name,
-        weights=source.digest(),
+        weights=_weights(source, recorded),
         train_samples=len(split.train),
         validation_samples=len(split.validation),
         batch_size=options.batch_size or size.batch_size,
         max_length=max_length,
         seed=options.seed,
         priming=_priming(options),
+        keep_head=options.keep_head,
     )
     settings = StudySettings(
         job=job,
@@ -213,6 +297,12 @@ def _resolve(options: JobOptions, space: Space, store: Store, progress: Callable
         plan=options.plan,
     )
     return Job(settings, source, data, split, profile, space, _meta(name, source, data, profile, options))
+
+
+def _weights(source: ModelSource, recorded: _Recorded | None) -> str:
+    """Return the identity of the weights, as the study has it where it was made before commits were recorded."""
+    by_branch = f"{source.location}@main"
+    return by_branch if recorded is not None and recorded.weights == by_branch else source.digest()
 
 
 def _own_data(options: JobOptions, progress: Callable[[str], None]) -> TaskData | None:
@@ -267,6 +357,7 @@ def _meta(name: str, source: ModelSource, data: TaskData, profile: Profile, opti
         "budget_mib": min(profile.budget_mib, options.max_memory_mib or profile.budget_mib),
         "model": model,
         "data_source": data.source,
+        "data_commit": data.commit,
         "data_dir": data_dir,
         "labels": list(data.spec.labels),
         "task": data.spec.to_dict(),

@@ -78,10 +78,11 @@ class JobSpec(Record):
         task: name of the task, ``sst2``.
         data: identity of its rows: SHA-256 over the texts and labels that were read.
         model: name that the user gave, ``minilm``.
-        weights: identity of the pre-trained weights: SHA-256 of the file.
+        weights: identity of the pre-trained weights: SHA-256 of the file, or ``NAME@COMMIT`` of the hub.
         train_samples: rows that a trial trains on, drawn by ``seed``.
         validation_samples: rows that the objective is measured on; none where the development set is it.
         max_length: tokens at which a text is cut, and at which peak memory is priced.
+        keep_head: the head that the checkpoint brings is trained on, instead of a new one.
     """
 
     task: str
@@ -94,6 +95,7 @@ class JobSpec(Record):
     max_length: int
     seed: int
     priming: Priming = field(default_factory=Priming)
+    keep_head: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("train_samples", 1), ("validation_samples", 0), ("batch_size", 1)):

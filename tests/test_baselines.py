@@ -16,8 +16,10 @@ from farsearch.baselines import METHODS, Method, chosen_methods, price_method, t
 from farsearch.cost.price import Pricer
 from farsearch.errors import BadInput
 from farsearch.far.layout import ModelLayout
+from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.models.load import ModelSource, build_model, load_config
+from farsearch.models.load import build_model
+from farsearch.models.source import ModelSource
 from farsearch.records import StepPlan
 from farsearch.study.baselines import baseline_epochs, train_baselines
 from farsearch.study.snapshot import snapshot_of

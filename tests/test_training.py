@@ -23,7 +23,8 @@ from farsearch.far.loop import predict
 from farsearch.far.selection import learner_counts, random_learners, top_learners
 from farsearch.far.surgery import apply_far, merge
 from farsearch.models.heads import Head
-from farsearch.models.load import load_model, resolve_model
+from farsearch.models.load import load_model
+from farsearch.models.source import resolve_model
 from farsearch.records import FarConfig, JobSpec, Priming, StepPlan
 from farsearch.tasks.load import load_task
 from farsearch.tasks.split import split_examples

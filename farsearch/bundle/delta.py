@@ -14,7 +14,7 @@ from farsearch.far import safetensors
 from farsearch.far.board.model import DELTA
 from farsearch.far.board.opened import file_digest
 from farsearch.files import save_tensors
-from farsearch.models.load import ModelSource
+from farsearch.models.source import ModelSource
 
 __all__ = ["Base", "base_of", "save_delta"]
 
@@ -49,11 +49,11 @@ def base_of(source: ModelSource, pretrained: Mapping[str, Tensor]) -> Base:
         pretrained: the model's own tensors, a new head among them.
 
     Raises:
-        BadInput: for weights that are not in a file of this machine.
+        BadInput: for weights that are not in one file of safetensors.
     """
-    path = Path(source.location) / "model.safetensors"
-    if not path.is_file():
-        raise BadInput(f"--delta needs the checkpoint's file, and {source.name} has none here; pass --model FOLDER")
+    path, *shards = source.weights()
+    if shards or path.suffix != ".safetensors":
+        raise BadInput(f"--delta needs a checkpoint in one model.safetensors, which {source.name} is not; leave it out")
     held = safetensors.load(str(path))
     names, tensors = {}, {}
     for name, value in pretrained.items():

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from farsearch.errors import BundleError, MissingResource
+from farsearch.models.config import load_config
 from farsearch.models.families import max_length_of
-from farsearch.models.load import load_config, load_finetuned, resolve_model
+from farsearch.models.load import load_finetuned
+from farsearch.models.source import resolve_model
 
 __all__ = ["TOLERANCE", "OnnxCheck", "export_onnx"]
 

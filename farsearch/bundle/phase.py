@@ -15,9 +15,10 @@ from farsearch.far.batches import steps_in
 from farsearch.far.board.task import Task
 from farsearch.far.board.tokens import token_ids
 from farsearch.far.layout import ModelLayout
+from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.models.load import ModelSource, load_config
 from farsearch.models.portable import PortableTokenizer
+from farsearch.models.source import ModelSource
 from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
 
 __all__ = ["phase_says"]

@@ -6,7 +6,7 @@ import datetime
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ from farsearch.far import safetensors
 from farsearch.far.board.opened import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.far.surgery import apply_far, merge
 from farsearch.files import save_tensors, write_json, write_text
+from farsearch.models.config import load_config
 from farsearch.models.heads import head_for
 from farsearch.models.licences import licence_of
-from farsearch.models.load import ModelSource, load_config, load_model, load_tokenizer, resolve_model
+from farsearch.models.load import load_model
 from farsearch.models.portable import save_portable
+from farsearch.models.source import ModelSource, resolve_model
+from farsearch.models.tokenizer import load_tokenizer
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.study.trials import SavedTrial, load_trial
 from farsearch.tasks.spec import study_task
@@ -115,7 +118,8 @@ def _fill(
     spec = study_task(snapshot.meta, snapshot.settings.job.task)
     tokenizer = load_tokenizer(source, spec.kind)
     head = head_for(spec.task, load_config(source))
-    model, layout = load_model(source, head, spec.labels, snapshot.settings.job.seed)
+    job = snapshot.settings.job
+    model, layout = load_model(source, head, spec.labels, job.seed, job.keep_head)
     assert trial.config is not None
     saved = load_trial(study_folder, trial.number)
     pretrained = {name: value.clone() for name, value in model.state_dict().items()}
@@ -148,9 +152,14 @@ def _fill(
 
 
 def _source_of(snapshot: StudySnapshot) -> ModelSource:
+    """Return the model of a study: of the hub at the commit that the study was made with, never at another one."""
+    weights = snapshot.settings.job.weights
     pickled = bool(snapshot.meta.get("options", {}).get("allow_pickle", False))
     source = resolve_model(snapshot.meta["model"], pickled)
-    if source.digest() != snapshot.settings.job.weights:
+    if not source.local:
+        name, _, commit = weights.rpartition("@")
+        source = replace(source, revision=commit if name == source.location else None)
+    if source.digest() != weights:
         raise MissingResource(
             f"the weights of {source.name!r} are not those of the study any more; put the old ones back, or search "
             "again"

@@ -233,8 +233,9 @@ def devices_check(name: str, model: str, as_json: bool) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from farsearch.calibration.check import check_cases, check_step, mean_errors
     from farsearch.calibration.local import find_profile, this_machine
+    from farsearch.models.config import load_config
     from farsearch.models.families import layout_of
-    from farsearch.models.load import load_config, resolve_model
+    from farsearch.models.source import resolve_model
 
     config = load_config(resolve_model(model), with_known=True)
     profile = find_profile(name, HOME, _note)

@@ -47,6 +47,10 @@ __all__ = ["COMMANDS"]
 )
 @click.option("--allow-pickle", is_flag=True,
               help="Also read pytorch_model.bin, which can hold any code; without it only safetensors.")  # fmt: skip
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model; the study keeps its commit.  "
+              "[default: main]")  # fmt: skip
+@click.option("--keep-head", is_flag=True,
+              help="Keep the head that the checkpoint brings, where its labels are the task's.")  # fmt: skip
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -100,6 +104,8 @@ def run(
     own: dict[str, Any] | None,
     model: str | None,
     allow_pickle: bool,
+    revision: str | None,
+    keep_head: bool,
     data_dir: Path | None,
     study: str | None,
     space: str,
@@ -158,12 +164,12 @@ def run(
         task=task, own=own, device=device, model=model, space=space, data_dir=data_dir, train_samples=train_samples,
         epochs=epochs, batch_size=batch_size, max_length=max_length, seed=seed, fixed=_unique(fixed),
         max_memory_mib=max_memory, max_time_s=max_time, device_samples=device_samples, prime_on=prime_on,
-        plan=plan, allow_pickle=allow_pickle,
+        plan=plan, allow_pickle=allow_pickle, revision=revision, keep_head=keep_head,
     )  # fmt: skip
     pool = _worker_arguments(options, heartbeat)
     asked = _Asked(study, n_trials, timeout, sampler, racing, baselines, verify, workers, pool, tracking_uri, dry_run)
     try:
-        job = resolve_job(options, store, console.print)
+        job = resolve_job(options, store, console.print, study)
         snapshot = _search(console, job, store, asked)
     except KeyboardInterrupt:
         console.print(f"interrupted; finished trials are kept. To go on:\n  {typed_command()}")

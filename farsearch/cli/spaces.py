@@ -99,9 +99,10 @@ class _Sized(NamedTuple):
 
 
 def _sized(model: str) -> _Sized:
+    from farsearch.models.config import load_config
     from farsearch.models.count import layer_parameters
     from farsearch.models.families import layout_of
-    from farsearch.models.load import load_config, resolve_model
+    from farsearch.models.source import resolve_model
     from farsearch.study.sizes import size_of
 
     config = load_config(resolve_model(model), with_known=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 import yaml
 
-from farsearch.models.load import ModelSource
+from farsearch.models.source import ModelSource
 
 __all__ = ["licence_of"]
 
@@ -28,7 +27,7 @@ _KNOWN: Mapping[str, str] = MappingProxyType(
 
 def licence_of(source: ModelSource) -> str | None:
     """The licence in the front matter of the model's own card, or a known one; None where nobody says."""
-    card = Path(source.location) / "README.md"
+    card = source.folder("config") / "README.md"
     if card.is_file():
         text = card.read_text(encoding="utf-8", errors="replace")
         front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""

@@ -89,6 +89,7 @@ class TaskData:
         dev: the official development set, which nothing selects by.
         source: where the rows come from, for a reader: ``hub glue/sst2``, ``files in SST-2``, ``embedded sample``.
         more_dev: further development sets by name, as MNLI's ``mismatched``; scored, and used for nothing else.
+        commit: of the data set on the hub; None where the rows are not from there.
     """
 
     spec: TaskSpec
@@ -96,6 +97,7 @@ class TaskData:
     dev: Examples
     source: str
     more_dev: Mapping[str, Examples] = field(default_factory=dict)
+    commit: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -9,10 +9,9 @@ from typing import Any
 
 import datasets
 import numpy as np
-from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from farsearch.errors import DataError, MissingResource
-from farsearch.hub import hub_problem
+from farsearch.hub import Repository, fetch
 from farsearch.tasks.data import Examples, Kind, TaskSpec
 from farsearch.tasks.layouts import Official
 
@@ -31,16 +30,14 @@ def _cache_only() -> Iterator[None]:
 
 
 def _quiet() -> None:
-    """Keep progress bars and warnings of the vendors off stderr: it belongs to farsearch's own lines."""
-    for vendor in ("datasets", "huggingface_hub"):
-        logging.getLogger(vendor).setLevel(logging.ERROR)
+    """Keep progress bars and warnings of datasets off stderr: it belongs to farsearch's own lines."""
+    logging.getLogger("datasets").setLevel(logging.ERROR)
     datasets.disable_progress_bars()
-    disable_progress_bars()
 
 
-def _load(official: Official, hub: tuple[str, str]) -> list[datasets.Dataset]:
+def _load(official: Official, path: str, configuration: str) -> list[datasets.Dataset]:
     splits = ["train", official.hub_dev, *(official.hub_more_dev[name] for name in official.more_dev)]
-    return list(datasets.load_dataset(*hub, split=splits))
+    return list(datasets.load_dataset(path, configuration, split=splits))
 
 
 def _score(value: float) -> float:
@@ -86,36 +83,67 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
 
 
-def load_from_hub(official: Official, hub: tuple[str, str]) -> tuple[list[Examples], int]:
-    """Training rows, development rows and those of further sets, and how many broken rows were left out.
+def load_from_hub(
+    official: Official,
+    hub: tuple[str, str],
+    revision: str | None = None,
+    note: Callable[[str], None] | None = None,
+) -> tuple[list[Examples], int, str | None]:
+    """Return training rows, development rows and those of further sets, how many broken rows were left out, the commit.
 
-    They come from the local cache of datasets where it has them, else they are downloaded.
+    The files come from the hub's cache where it has them, else they are downloaded. Where the hub can't be reached, an
+    older cache of datasets serves too; which commit that is of is not known, and None is returned for it.
+
+    Args:
+        hub: name and configuration of the data set.
+        revision: commit; None for the latest.
+        note: receives a line about what takes long.
 
     Raises:
         MissingResource: in one line, within seconds also where there is no network.
+        UnknownRevision: when the commit is gone.
         DataError: when the set on the hub is not what it was.
     """
-    parts = [_examples(part, official) for part in _parts(official, hub)]
-    return [examples for examples, _ in parts], sum(count for _, count in parts)
+    parts, commit = _parts(official, Repository("dataset", hub[0], revision), hub[1], note)
+    examples = [_examples(part, official) for part in parts]
+    return [rows for rows, _ in examples], sum(count for _, count in examples), commit
 
 
-def _parts(official: Official, hub: tuple[str, str]) -> list[datasets.Dataset]:
+def _parts(
+    official: Official, repository: Repository, configuration: str, note: Callable[[str], None] | None
+) -> tuple[list[datasets.Dataset], str | None]:
     _quiet()
-    # What fails in there has no common type: the HTTP client, the file system, the builders and datasets itself each
-    # raise their own, and datasets passes them all on.
+    try:
+        snapshot = fetch(repository, ("README.md", f"{configuration}/*.parquet"), note)
+    except MissingResource as error:
+        cached = _from_datasets_cache(official, repository, configuration)
+        if cached is None:
+            raise MissingResource(f"{error}; {_instead(official)}") from error
+        return cached, None
+    # What fails in there has no common type: the file system, the builders and datasets itself each raise their own.
     try:
         with _cache_only():
-            return _load(official, hub)
+            return _load(official, str(snapshot.folder), configuration), snapshot.commit
     except Exception as error:
-        problem, cause = hub_problem(), error
-    if problem is None:
-        try:
-            return _load(official, hub)
-        except Exception as error:
-            problem, cause = _first_line(error), error
+        raise MissingResource(
+            f"the data set {repository.name!r} on the hub can't be read: {_first_line(error)}; {_instead(official)}"
+        ) from error
+
+
+def _from_datasets_cache(
+    official: Official, repository: Repository, configuration: str
+) -> list[datasets.Dataset] | None:
+    """Return what ``datasets.load_dataset`` of the hub's name cached once; None where it did not."""
+    if repository.revision is not None:
+        return None
+    try:
+        with _cache_only():
+            return _load(official, repository.name, configuration)
+    except Exception:  # as in _parts; that nothing is cached is one of them
+        return None
+
+
+def _instead(official: Official) -> str:
     files = f"{', '.join(official.files[:-1])} and {official.files[-1]}"
     whose = "SQuAD's" if official.folder is None else "the GLUE"
-    raise MissingResource(
-        f"the data of task {official.spec.name!r} can't be loaded from the hub: {problem}; pass --data-dir FOLDER with "
-        f"{files} as in {whose} download, or run once where the hub can be reached"
-    ) from cause
+    return f"pass --data-dir FOLDER with {files} as in {whose} download, or run once where the hub can be reached"

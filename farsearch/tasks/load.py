@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -47,12 +48,19 @@ def _folder_of(data_dir: Path, official: Official) -> Path:
     return found
 
 
-def load_task(name: str, data_dir: Path | None = None) -> TaskData:
-    """The rows of a task.
+def load_task(
+    name: str,
+    data_dir: Path | None = None,
+    revision: str | None = None,
+    note: Callable[[str], None] | None = None,
+) -> TaskData:
+    """Return the rows of a task.
 
     Args:
         data_dir: folder with the task's files in the layout of their official download, or the folder above it. None
-            takes the sample of the package, or the hub (its local cache first).
+            takes the sample of the package, or the hub.
+        revision: commit of the data set on the hub; None for its latest.
+        note: receives a line about what takes long.
 
     Raises:
         BadInput: for an unknown task.
@@ -72,9 +80,9 @@ def load_task(name: str, data_dir: Path | None = None) -> TaskData:
     # Imported where it is used: datasets takes a second, and files need none of it.
     from farsearch.tasks.from_hub import load_from_hub
 
-    (train, dev, *others), left_out = load_from_hub(official, spec.hub)
+    (train, dev, *others), left_out, commit = load_from_hub(official, spec.hub, revision, note)
     more = dict(zip(official.more_dev, others, strict=True))
-    return TaskData(spec, train, dev, _source(f"hub {_hub_name(spec.hub)}", left_out), more)
+    return TaskData(spec, train, dev, _source(f"hub {_hub_name(spec.hub)}", left_out), more, commit)
 
 
 def _from_folder(folder: Path, official: Official) -> TaskData:

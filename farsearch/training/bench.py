@@ -18,9 +18,12 @@ from farsearch.far.board.encode import first_rows, predictions
 from farsearch.far.loop import predict
 from farsearch.far.selection import learner_counts, overlap, random_learners, top_learners
 from farsearch.far.surgery import width_of
+from farsearch.models.config import load_config
 from farsearch.models.families import max_length_of
 from farsearch.models.heads import head_for
-from farsearch.models.load import ModelSource, load_config, load_model, load_tokenizer
+from farsearch.models.load import load_model
+from farsearch.models.source import ModelSource
+from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import Primed, PrimingCache
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
 from farsearch.tasks.encode import Encoded, encode_examples
@@ -89,7 +92,7 @@ class Bench:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.task = data.spec.task
         self.head = head_for(self.task, load_config(source))
-        model, self.layout = load_model(source, self.head, data.spec.labels, job.seed)
+        model, self.layout = load_model(source, self.head, data.spec.labels, job.seed, job.keep_head)
         limit = max_length_of(model.config)
         if job.max_length > limit:
             raise BadInput(f"max_length is {job.max_length}; {source.name} takes at most {limit} tokens")

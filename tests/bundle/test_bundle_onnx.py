@@ -17,7 +17,9 @@ from farsearch.bundle import onnx
 from farsearch.bundle.onnx import TOLERANCE, export_onnx
 from farsearch.errors import BundleError
 from farsearch.models.heads import Head
-from farsearch.models.load import load_model, load_tokenizer, resolve_model
+from farsearch.models.load import load_model
+from farsearch.models.source import resolve_model
+from farsearch.models.tokenizer import load_tokenizer
 from tests.journey import call
 
 TEXTS = ["a good film", "boring, dull, poor: the worst of stories in a very long time", "great"]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from farsearch.models.config import load_config
 from farsearch.models.families import layout_of
-from farsearch.models.load import known_models, load_config, resolve_model
+from farsearch.models.source import known_models, resolve_model
 from tests.journey import SPACE as TINY
 from tests.journey import call
 

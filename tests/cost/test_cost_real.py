@@ -11,8 +11,10 @@ import torch
 
 from farsearch.calibration.steps import allocated_peak, apply_config
 from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.models.load import ModelSource, build_model, load_config
+from farsearch.models.load import build_model
+from farsearch.models.source import ModelSource
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import make_profile, step_peak_mib
 from tests.tiny import FAMILIES, make_config

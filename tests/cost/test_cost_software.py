@@ -20,8 +20,9 @@ from farsearch.cost.table import StepTable
 from farsearch.cost.trace import meta_tensors, trace_call
 from farsearch.errors import BadInput, ProfileError
 from farsearch.far.dropout import SeededDropout, dropped
+from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.models.load import ModelSource, load_config
+from farsearch.models.source import ModelSource
 from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import figure, make_profile, step_peak_mib, traced
 from tests.tiny import FAMILIES, make_config

@@ -22,7 +22,9 @@ from farsearch.far.loop import predict
 from farsearch.far.selection import random_learners
 from farsearch.far.surgery import width_of
 from farsearch.models.heads import Head
-from farsearch.models.load import load_model, load_tokenizer, resolve_model
+from farsearch.models.load import load_model
+from farsearch.models.source import resolve_model
+from farsearch.models.tokenizer import load_tokenizer
 from farsearch.records import FarConfig, StepPlan
 from farsearch.tasks.encode import Encoded, encode_examples
 from farsearch.tasks.load import load_task

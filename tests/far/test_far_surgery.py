@@ -19,8 +19,10 @@ from farsearch.far.loop import train_step
 from farsearch.far.optimizer import make_optimizer
 from farsearch.far.selection import learner_counts
 from farsearch.far.surgery import apply_far, freeze, merge, reconfigure, trainable_count, width_of
+from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.models.load import ModelSource, build_model, load_config
+from farsearch.models.load import build_model
+from farsearch.models.source import ModelSource
 from tests.tiny import FAMILIES, make_model
 
 WIDTH = 64

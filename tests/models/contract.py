@@ -35,9 +35,11 @@ from farsearch.far.loop import linear_rate, predict, train
 from farsearch.far.optimizer import BackwardOptimizer
 from farsearch.far.selection import learner_counts, neuron_scores, top_learners
 from farsearch.far.surgery import apply_far, freeze, merge, reconfigure, trainable_count, width_of
+from farsearch.models.config import load_config
 from farsearch.models.families import max_length_of
 from farsearch.models.heads import Head
-from farsearch.models.load import ModelSource, build_model, load_config
+from farsearch.models.load import build_model
+from farsearch.models.source import ModelSource
 from farsearch.records import FarConfig, StepPlan
 from farsearch.training import start_state
 from tests.cost.reference import make_profile, step_peak_mib, traced

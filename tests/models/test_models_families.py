@@ -12,8 +12,9 @@ from farsearch.cost.plans import exact_plans
 from farsearch.errors import BadInput
 from farsearch.far.execution import Execution
 from farsearch.far.surgery import apply_far
+from farsearch.models.config import load_config
 from farsearch.models.families import FAMILIES, Family, layout_of, max_length_of, register
-from farsearch.models.load import ModelSource, load_config
+from farsearch.models.source import ModelSource
 from tests.cost.reference import make_profile
 from tests.models.contract import CONTRACT, PAD, VOCABULARY, FamilyCase, Golden, Promise, told
 

@@ -13,8 +13,8 @@ import pytest
 from farsearch.cost.price import shared_tables
 from farsearch.errors import BadInput, MissingResource
 from farsearch.jobs import Job, JobOptions, resolve_job
+from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.models.load import load_config
 from farsearch.records import FarConfig, Priming
 from farsearch.study.outlook import Outlook, outlook
 from farsearch.study.sizes import size_of

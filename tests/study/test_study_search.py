@@ -22,8 +22,8 @@ from farsearch.errors import MissingResource, NoFeasibleTrial
 from farsearch.far.surgery import trainable_count
 from farsearch.files import load_tensors, save_tensors, write_json
 from farsearch.jobs import Job, rejoin_job
+from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.models.load import load_config
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 from farsearch.study.liveness import Worker
 from farsearch.study.nearest import nearest_fit

@@ -17,8 +17,9 @@ from torch import nn
 
 from farsearch.errors import SpaceError
 from farsearch.far.layout import ModelLayout
+from farsearch.models.config import load_config
 from farsearch.models.count import layer_parameters
-from farsearch.models.load import known_models, load_config, resolve_model
+from farsearch.models.source import known_models, resolve_model
 from farsearch.study.groups import kind_of, layer_groups, name_of
 from farsearch.study.kernel import Encoder
 from farsearch.study.sizes import Size, read_sizes, shipped_sizes, size_of

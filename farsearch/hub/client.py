@@ -1,0 +1,156 @@
+"""The HTTP client of everything that talks to the hub, and how long it waits.
+
+huggingface_hub repeats what failed, with growing pauses, for up to a few minutes. Here every request passes
+``Patience``, which ends an operation that has brought nothing for ``PATIENCE_S`` seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.error
+import urllib.request
+from functools import cache
+from typing import Any
+
+import httpx2
+from huggingface_hub import constants, set_client_factory
+from huggingface_hub.utils._http import hf_request_event_hook  # refuses requests where HF_HUB_OFFLINE is set
+
+__all__ = ["PATIENCE_S", "Busy", "Patience", "Silent", "hub_problem", "patience"]
+
+PATIENCE_S = 12.0
+"""An operation ends when the hub has brought nothing for so long."""
+
+_REQUEST_S = 6.0
+"""A request is given up, and perhaps repeated, when nothing has come for so long."""
+
+_REFUSED_S = 5.0
+"""What answers only with errors is given up after so long: the next repetition would be too late."""
+
+_PROGRESS_BYTES = 256 * 1024
+"""So much data counts as progress. Less could be the same few bytes again and again."""
+
+_FIRST_ERROR = 500
+
+
+class Silent(Exception):
+    """The hub has brought nothing for ``PATIENCE_S`` seconds."""
+
+
+class Busy(Exception):
+    """The hub answers with errors alone, or asks for a longer wait than an operation has.
+
+    Attributes:
+        status: of its last answer.
+        wait_s: seconds that it asked to wait for; None where it named none.
+    """
+
+    def __init__(self, status: int, wait_s: float | None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status, self.wait_s = status, wait_s
+
+
+class Patience:
+    """What is known of the operation in progress: since when nothing came, and what failed last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.begin()
+
+    def begin(self) -> None:
+        """Start an operation."""
+        with self._lock:
+            self._since, self._bytes = time.monotonic(), 0
+            self.answered = False
+            self.problem: Exception | None = None
+
+    def received(self, count: int) -> None:
+        """Count bytes of a file that arrived."""
+        with self._lock:
+            self._bytes += count
+            if self._bytes >= _PROGRESS_BYTES:
+                self._since, self._bytes = time.monotonic(), 0
+
+    def request_timeout_s(self) -> float:
+        """Return how long the next request may take to bring something.
+
+        Raises:
+            Silent: where there is no time left.
+        """
+        left = PATIENCE_S - (time.monotonic() - self._since)
+        if left < 0.5:
+            raise Silent(f"nothing came for {PATIENCE_S:.0f} s") from self.problem
+        return min(_REQUEST_S, left)
+
+    def failed(self, error: Exception) -> None:
+        """Note a request that got no answer."""
+        with self._lock:
+            self.problem = error
+
+    def check(self, response: httpx2.Response) -> None:
+        """Note an answer.
+
+        Raises:
+            Busy: where it is an error that will not go away in time.
+        """
+        waited = time.monotonic() - self._since
+        if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
+            wait_s = _retry_after(response)
+            if waited + (wait_s or 0.0) > _REFUSED_S:
+                raise Busy(response.status_code, wait_s)
+        elif response.status_code >= _FIRST_ERROR:
+            if waited > _REFUSED_S:
+                raise Busy(response.status_code, None)
+        else:
+            self.answered = True
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isdigit() else None
+
+
+patience = Patience()
+"""Of this process: huggingface_hub has one client a process too."""
+
+
+class _PatientClient(httpx2.Client):
+    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request as long as there is patience left."""
+        seconds = patience.request_timeout_s()
+        given = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {
+            name: min(seconds, given.get(name) or seconds) for name in ("connect", "read", "write", "pool")
+        }
+        try:
+            response = super().send(request, **options)
+        except httpx2.HTTPError as error:
+            patience.failed(error)
+            raise
+        patience.check(response)
+        return response
+
+
+def _client() -> httpx2.Client:
+    return _PatientClient(event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True)
+
+
+set_client_factory(_client)
+# Plain HTTP reaches every file through the hub's own redirect; xet asks further hosts, which closed networks block.
+constants.HF_HUB_DISABLE_XET = True
+constants.HF_HUB_DISABLE_TELEMETRY = True
+
+
+@cache
+def hub_problem(timeout_s: float = 5.0) -> str | None:
+    """Return why the hub can't be used, in a few words, or None when it answers. Asked once a process."""
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=timeout_s).close()
+    except urllib.error.HTTPError:
+        return None  # it answered; what it thinks of the bare address does not matter
+    except OSError as error:
+        return f"the hub at {constants.ENDPOINT} can't be reached ({getattr(error, 'reason', error)})"
+    return None

@@ -1,0 +1,65 @@
+"""A model's configuration. Code that comes with a model is never run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import transformers
+
+from farsearch.errors import BadInput, MissingResource
+from farsearch.models.families import family_of
+from farsearch.models.reading import reading
+from farsearch.models.source import ModelSource, known_models
+
+__all__ = ["load_config"]
+
+
+def load_config(source: ModelSource, *, with_known: bool = False) -> Any:
+    """Return the transformers configuration of a model.
+
+    Args:
+        with_known: take the packaged configuration of a hub model where there is one, so that no network is needed.
+            A folder's own configuration goes before it, whatever the folder's name, and so does a revision's.
+
+    Raises:
+        BadInput: for a type that no family has, or a configuration that must not be loaded.
+        MissingResource: when it is not at hand.
+    """
+    if with_known and not source.local and source.revision is None and source.name in known_models():
+        values = dict(known_models()[source.name])
+        return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
+    folder = source.folder("config")
+    path = folder / "config.json"
+    if not path.is_file():
+        raise MissingResource(f"the model {source.name!r} has no config.json; pass a model of transformers")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise MissingResource(
+            f"config.json of {source.name!r} is no JSON ({error}); save the model again with save_pretrained"
+        ) from error
+    _check(values, source)
+    with reading(source):
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _check(values: Any, source: ModelSource) -> None:
+    """Refuse what transformers would run code for, or has no adapter for.
+
+    Raises:
+        BadInput: naming it.
+    """
+    if not isinstance(values, dict):
+        raise BadInput(f"config.json of {source.name!r} is no table; pass a model of transformers")
+    model_type = values.get("model_type")
+    if isinstance(model_type, str) and model_type in transformers.CONFIG_MAPPING:
+        return
+    if "auto_map" in values:
+        raise BadInput(
+            f"the model {source.name!r} of type {model_type!r} brings its own code (auto_map), which farsearch never "
+            "runs; pass a model of a supported family (docs/families.md)"
+        )
+    if isinstance(model_type, str):
+        family_of(model_type)
+    raise BadInput(f"config.json of {source.name!r} has no model_type; pass a model of transformers")

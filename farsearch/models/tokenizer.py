@@ -1,0 +1,104 @@
+"""A model's tokenizer, checked against the model: a pair that does not fit trains on noise without an error."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import transformers
+
+from farsearch.errors import BadInput, MissingResource
+from farsearch.models.config import load_config
+from farsearch.models.reading import reading
+from farsearch.models.source import ModelSource
+
+__all__ = ["check_words", "load_tokenizer"]
+
+_SAMPLE = 256
+"""Texts that are looked at for unknown words."""
+
+
+def load_tokenizer(source: ModelSource, kind: str = "classification") -> Any:
+    """Return the fast tokenizer of a model, for texts as a kind of task has them.
+
+    Raises:
+        BadInput: when it does not fit the model.
+        MissingResource: when it is not at hand.
+    """
+    folder = source.folder("tokenizer")
+    config = load_config(source)
+    load = transformers.AutoTokenizer.from_pretrained
+    options = {"local_files_only": True, "trust_remote_code": False, "config": config}
+    with reading(source):
+        tokenizer = load(folder, **options)
+        if kind == "token-classification" and getattr(tokenizer, "add_prefix_space", None) is False:
+            # words come one by one: those of such a tokenizer begin with the space before them
+            tokenizer = load(folder, add_prefix_space=True, **options)
+    # where the files are missing, transformers makes one that knows no word: every text would be a row of [UNK]
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise MissingResource(
+            f"the model {source.name!r} has no tokenizer; save it beside the model with the tokenizer's save_pretrained"
+        )
+    _check_pair(tokenizer, config, source.name)
+    return tokenizer
+
+
+def _check_pair(tokenizer: Any, config: Any, name: str) -> None:
+    """Refuse a tokenizer that was not made for the model.
+
+    Raises:
+        BadInput: naming what differs.
+    """
+    rows = int(config.vocab_size)
+    if len(tokenizer) > rows:
+        problem = f"has {len(tokenizer):,} tokens, the model embeddings for {rows:,}"
+    elif tokenizer.pad_token_id is None:
+        problem = "has no padding token"
+    elif getattr(config, "pad_token_id", None) not in (None, tokenizer.pad_token_id):
+        problem = f"pads with token {tokenizer.pad_token_id}, the model expects {config.pad_token_id}"
+    elif tokenizer("a").input_ids[0] not in tokenizer.all_special_ids:
+        problem = "puts no special token before a text"
+    elif _loses_capitals(tokenizer):
+        problem = "lower-cases texts, but its vocabulary has capital letters: do_lower_case is wrong or missing"
+    else:
+        return
+    raise BadInput(
+        f"the tokenizer of {name!r} {problem}; put the files of the model's own tokenizer beside it, or pass another "
+        "model"
+    )
+
+
+def _loses_capitals(tokenizer: Any) -> bool:
+    """Return whether a WordPiece vocabulary has words with capitals that the tokenizer never gives."""
+    if type(tokenizer.backend_tokenizer.model).__name__ != "WordPiece":
+        return False
+    special = set(tokenizer.all_special_tokens)
+    vocabulary: Iterable[str] = tokenizer.get_vocab()
+    capitals = (
+        word for word in vocabulary if word.isascii() and word.istitle() and word.isalpha() and word not in special
+    )
+    sample = list(itertools.islice(capitals, 20))
+    return bool(sample) and all(word not in tokenizer.tokenize(word) for word in sample)
+
+
+def check_words(tokenizer: Any, texts: Sequence[Sequence[str]], name: str) -> None:
+    """Refuse a tokenizer that knows less than half of the tokens of a task's first texts.
+
+    Raises:
+        BadInput: saying how many it does not know.
+    """
+    unknown = tokenizer.unk_token_id
+    if unknown is None or not texts:
+        return
+    special = set(tokenizer.all_special_ids) - {unknown}
+    ids = itertools.chain.from_iterable(
+        tokenizer(list(column)).input_ids for column in zip(*texts[:_SAMPLE], strict=True)
+    )
+    tokens = [token for token in itertools.chain.from_iterable(ids) if token not in special]
+    share = tokens.count(unknown) / len(tokens) if tokens else 0.0
+    if share > 0.5:
+        raise BadInput(
+            f"the tokenizer of {name!r} does not know {share:.0%} of the tokens of the training texts; pass a model "
+            "of the language and script of the texts"
+        )
