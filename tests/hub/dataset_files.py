@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 import yaml
 
-__all__ = ["NAMES", "Split", "dataset_files", "parquet", "shard_path"]
+__all__ = ["NAMES", "Split", "dataset_files", "parquet", "repository_files", "shard_path"]
 
 _ROWS: Mapping[str, int] = {"train": 240}
 _DEV_ROWS = 48
@@ -192,20 +192,24 @@ def _described(configuration: str, splits: Mapping[str, Split], sizes: Mapping[s
     }
 
 
-@cache
-def dataset_files(name: str) -> Mapping[str, bytes]:
-    """The repository of a data set."""
+def repository_files(name: str, configurations: Mapping[str, Mapping[str, Split]]) -> dict[str, bytes]:
+    """A data set's repository: a Parquet file a split, and a card that lists them."""
     files: dict[str, bytes] = {".gitattributes": b"*.parquet filter=lfs diff=lfs merge=lfs -text\n"}
     infos, configs = [], []
     datasets.disable_progress_bars()
-    for configuration, splits in _configurations(name).items():
+    for configuration, splits in configurations.items():
         made = {split: parquet(rows) for split, rows in splits.items()}
         files |= {shard_path(configuration, split): content for split, content in made.items()}
         infos.append(_described(configuration, splits, {split: len(content) for split, content in made.items()}))
         paths = [{"split": split, "path": f"{configuration}/{split}-*"} for split in splits]
         configs.append({"config_name": configuration, "data_files": paths})
-    card = {"language": ["en"], "license": "other", "dataset_info": infos, "configs": configs}
-    if len(infos) == 1:
-        card["dataset_info"] = infos[0]
+    described = infos[0] if len(infos) == 1 else infos
+    card = {"language": ["en"], "license": "other", "dataset_info": described, "configs": configs}
     files["README.md"] = f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n# {name}, with invented rows\n".encode()
     return files
+
+
+@cache
+def dataset_files(name: str) -> Mapping[str, bytes]:
+    """The repository of one of ``NAMES``."""
+    return repository_files(name, _configurations(name))
