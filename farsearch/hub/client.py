@@ -25,8 +25,8 @@ PATIENCE_S = 12.0
 _REQUEST_S = 6.0
 """A request is given up, and perhaps repeated, when nothing has come for so long."""
 
-_REFUSED_S = 5.0
-"""What answers only with errors is given up after so long: the next repetition would be too late."""
+_REFUSED_S = 3.0
+"""What refuses connections, or answers with errors alone, is given up at the first repetition after so long."""
 
 _PROGRESS_BYTES = 256 * 1024
 """So much data counts as progress. Less could be the same few bytes again and again."""
@@ -84,9 +84,15 @@ class Patience:
         return min(_REQUEST_S, left)
 
     def failed(self, error: Exception) -> None:
-        """Note a request that got no answer."""
+        """Note a request that got no answer.
+
+        Raises:
+            Silent: where another one would get none either.
+        """
         with self._lock:
             self.problem = error
+        if isinstance(error, httpx2.ConnectError) and time.monotonic() - self._since > _REFUSED_S:
+            raise Silent("no connection") from error
 
     def check(self, response: httpx2.Response) -> None:
         """Note an answer.

@@ -37,7 +37,7 @@ def problem_of(error: BaseException, page: str) -> str:
         text = _of_hub(cause, page)
         if text is not None:
             return text
-    for cause in chain:
+    for cause in reversed(chain):  # what happened first says the most
         text = _of_network(cause)
         if text is not None:
             return text

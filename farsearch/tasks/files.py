@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from farsearch.errors import DataError, MissingResource
 from farsearch.far.board.records import shown
@@ -19,7 +20,15 @@ from farsearch.tasks.data import Examples, TaskSpec
 from farsearch.tasks.layouts import Official, Table, Undivided
 from farsearch.tasks.official import OFFICIAL
 
-__all__ = ["check_classes", "file_errors", "parse_official", "parse_undivided", "read_bytes", "read_examples"]
+__all__ = [
+    "check_classes",
+    "check_records",
+    "file_errors",
+    "parse_official",
+    "parse_undivided",
+    "read_bytes",
+    "read_examples",
+]
 
 _Fit = Callable[[list[str], Sequence[str]], "list[str] | None"]
 
@@ -106,7 +115,7 @@ def _renamed(spec: TaskSpec, table: Table) -> Task:
 def _records(data: bytes, name: str, table: Table, left_out: list[str]) -> Iterator[Record]:
     columns = None if table.header else table.columns
     records = records_of(data, name, columns, None, (*table.texts, table.label), _fit(table, left_out))
-    return _whole(records, table, left_out)
+    return check_records(records, table, left_out, table.texts, table.label)
 
 
 def _fit(table: Table, left_out: list[str]) -> _Fit | None:
@@ -127,22 +136,33 @@ def _fit(table: Table, left_out: list[str]) -> _Fit | None:
     return label_last if table.ragged else None
 
 
-def _whole(records: Iterator[Record], table: Table, left_out: list[str]) -> Iterator[Record]:
-    """The records but for those that are known to have lost a text, with their scores checked."""
+def check_records(
+    records: Iterator[Record], table: Table, left_out: list[str], texts: Sequence[str], label: str
+) -> Iterator[Record]:
+    """Check the scores of a table's records, and leave out those that are known to have lost a text.
+
+    Args:
+        left_out: receives the place of each record that is left out.
+        texts: columns of the texts, as these records name them.
+        label: column of what is learned, as these records name it.
+
+    Raises:
+        RowProblem: for a score that is not in the table's range.
+    """
     for where, cells in records:
-        if table.broken and not all(cells[column].strip() for column in table.texts):
+        if table.broken and any(isinstance(cells[column], str) and not cells[column].strip() for column in texts):
             left_out.append(where)
             continue
         if table.scores is not None:
-            _check_score(cells[table.label], table.scores, where)
+            _check_score(cells[label], table.scores, where)
         yield where, cells
 
 
-def _check_score(cell: str, scores: tuple[float, float], where: str) -> None:
+def _check_score(cell: Any, scores: tuple[float, float], where: str) -> None:
     low, high = scores
     try:
         value = float(cell)
-    except ValueError:
+    except (TypeError, ValueError):
         return  # what is no number is named by the reader of rows
     if not low <= value <= high:
         raise RowProblem(f"{where}: the score {shown(cell)} is not from {low:g} to {high:g}; correct it")

@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+from datasets.info import DatasetInfosDict
 
 from farsearch.errors import DataError, MissingResource
+from farsearch.far.board.rows import Record, RowProblem, Rows, rows_of
+from farsearch.far.board.squad import question_of, text_of
 from farsearch.hub import Repository, fetch
-from farsearch.tasks.data import Examples, Kind, TaskSpec
+from farsearch.tasks.data import Examples, TaskSpec
+from farsearch.tasks.files import check_classes, check_records
 from farsearch.tasks.layouts import Official
 
-__all__ = ["load_from_hub"]
+__all__ = ["load_from_hub", "read_split"]
 
 
 @contextmanager
@@ -35,34 +41,84 @@ def _quiet() -> None:
     datasets.disable_progress_bars()
 
 
-def _load(official: Official, path: str, configuration: str) -> list[datasets.Dataset]:
-    splits = ["train", official.hub_dev, *(official.hub_more_dev[name] for name in official.more_dev)]
-    return list(datasets.load_dataset(path, configuration, split=splits))
+def _splits(official: Official) -> tuple[str, ...]:
+    """Return the splits of training and development on the hub."""
+    return ("train", official.hub_dev, *(official.hub_more_dev[name] for name in official.more_dev))
 
 
-def _score(value: float) -> float:
-    """The hub keeps scores in 32 bits: the shortest number that is the same in 32 bits is that of the official file."""
-    return float(str(np.float32(value)))
+def _files(official: Official, configuration: str) -> dict[str, str]:
+    """Return the pattern of each split's files."""
+    return {split: f"{configuration}/{split}-*.parquet" for split in _splits(official)}
 
 
-_ANSWERS: dict[Kind, Callable[[Any], Any]] = {
-    "classification": int,
-    "regression": _score,
-    "question-answering": lambda found: tuple(zip(found["text"], found["answer_start"], strict=True)),
-}
-"""From what a row of the hub has to the answer of an example."""
+def _load(official: Official, folder: Path, configuration: str) -> list[datasets.Dataset]:
+    """Read the files of a data set's snapshot, with the columns and classes that its card states."""
+    files = {
+        split: sorted(map(str, folder.glob(pattern))) for split, pattern in _files(official, configuration).items()
+    }
+    missing = [split for split, found in files.items() if not found]
+    if missing:
+        raise FileNotFoundError(f"it has no files {_files(official, configuration)[missing[0]]}")
+    info = DatasetInfosDict.from_directory(str(folder)).get(configuration)
+    features = None if info is None else info.features
+    return list(datasets.load_dataset("parquet", data_files=files, split=list(files), features=features))
 
 
-def _examples(part: datasets.Dataset, official: Official) -> tuple[Examples, int]:
-    """The rows of a part, and how many were left out because they have no text."""
+def read_split(part: datasets.Dataset, official: Official, split: str) -> tuple[Examples, int]:
+    """The rows of a split, checked as those of files are, and how many broken ones were left out.
+
+    Raises:
+        DataError: for other columns or classes than the task has, and for the first row that breaks the format.
+    """
     spec = official.spec
     _check_features(part.features, spec)
-    texts = list(zip(*(part[column][:] for column in spec.texts), strict=True))
-    answers = map(_ANSWERS[spec.kind], part[spec.label][:])
-    rows = list(zip(texts, answers, strict=True))
-    if official.table is not None and official.table.broken:
-        rows = [(words, answer) for words, answer in rows if all(word.strip() for word in words)]
-    return Examples(tuple(words for words, _ in rows), tuple(answer for _, answer in rows)), len(texts) - len(rows)
+    columns = (*spec.texts, spec.label)
+    cells = (dict(zip(columns, row, strict=True)) for row in zip(*(part[column][:] for column in columns), strict=True))
+    records = ((f"{split} row {i} (from 0)", row) for i, row in enumerate(cells))
+    left_out: list[str] = []
+    try:
+        if official.table is None:
+            rows = _questions(records, spec)
+        else:
+            exact = records if spec.kind != "regression" else _shortest(records, spec.label)
+            checked = check_records(exact, official.table, left_out, spec.texts, spec.label)
+            rows = rows_of(checked, spec.task, f"the split {split}")
+    except RowProblem as error:
+        raise DataError(
+            f"the data of task {spec.name!r} on the hub breaks its format: {error}; or pass --data-dir FOLDER with "
+            "its files"
+        ) from error
+    return Examples(*rows), len(left_out)
+
+
+def _shortest(records: Iterator[Record], label: str) -> Iterator[Record]:
+    """The hub keeps scores in 32 bits: the shortest number that is the same in 32 bits is that of the official file."""
+    for where, cells in records:
+        value = cells[label]
+        yield where, {**cells, label: float(str(np.float32(value))) if isinstance(value, float) else value}
+
+
+def _questions(records: Iterator[Record], spec: TaskSpec) -> Rows:
+    """Questions with contexts and answers. Each question is checked as one of SQuAD's files."""
+    question_column, context_column = spec.texts
+    texts, answers = [], []
+    for where, cells in records:
+        listed = _listed(cells[spec.label])
+        unanswerable = spec.unanswerable and listed == []
+        question = {"question": cells[question_column], "answers": listed, "is_impossible": unanswerable}
+        context = text_of(cells, context_column, where)
+        text, found = question_of(question, context, where)
+        texts.append((text, context))
+        answers.append(found)
+    return Rows(tuple(texts), tuple(answers))
+
+
+def _listed(answers: Any) -> Any:
+    """Answers one by one, as the files have them: the hub has a list of texts and a list of starts."""
+    if not isinstance(answers, dict):
+        return answers
+    texts, starts = (answers.get(key) or [] for key in ("text", "answer_start"))
+    return [{"text": text, "answer_start": start} for text, start in zip_longest(texts, starts)]
 
 
 def _check_features(features: Mapping[str, Any], spec: TaskSpec) -> None:
@@ -102,11 +158,13 @@ def load_from_hub(
     Raises:
         MissingResource: in one line, within seconds also where there is no network.
         UnknownRevision: when the commit is gone.
-        DataError: when the set on the hub is not what it was.
+        DataError: when the set on the hub is not what it was, or a row of it breaks the format.
     """
+    splits = _splits(official)
     parts, commit = _parts(official, Repository("dataset", hub[0], revision), hub[1], note)
-    examples = [_examples(part, official) for part in parts]
-    return [rows for rows, _ in examples], sum(count for _, count in examples), commit
+    read = [read_split(part, official, split) for part, split in zip(parts, splits, strict=True)]
+    check_classes(read[0][0], official.spec, f"the data of task {official.spec.name!r} on the hub, split {splits[0]},")
+    return [rows for rows, _ in read], sum(count for _, count in read), commit
 
 
 def _parts(
@@ -114,7 +172,7 @@ def _parts(
 ) -> tuple[list[datasets.Dataset], str | None]:
     _quiet()
     try:
-        snapshot = fetch(repository, ("README.md", f"{configuration}/*.parquet"), note)
+        snapshot = fetch(repository, ("README.md", *_files(official, configuration).values()), note)
     except MissingResource as error:
         cached = _from_datasets_cache(official, repository, configuration)
         if cached is None:
@@ -123,7 +181,7 @@ def _parts(
     # What fails in there has no common type: the file system, the builders and datasets itself each raise their own.
     try:
         with _cache_only():
-            return _load(official, str(snapshot.folder), configuration), snapshot.commit
+            return _load(official, snapshot.folder, configuration), snapshot.commit
     except Exception as error:
         raise MissingResource(
             f"the data set {repository.name!r} on the hub can't be read: {_first_line(error)}; {_instead(official)}"
@@ -138,7 +196,7 @@ def _from_datasets_cache(
         return None
     try:
         with _cache_only():
-            return _load(official, repository.name, configuration)
+            return list(datasets.load_dataset(repository.name, configuration, split=list(_splits(official))))
     except Exception:  # as in _parts; that nothing is cached is one of them
         return None
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from .records import RowProblem, check_characters, json_reason, shown
 from .task import Rows
 
-__all__ = ["parse_squad"]
+__all__ = ["parse_squad", "question_of", "text_of"]
 
 _Answers = Tuple[Tuple[str, int], ...]
 
@@ -34,7 +34,7 @@ def parse_squad(data: bytes, name: str, skip: Optional[List[str]] = None) -> Row
         for at, paragraph in _tried(skip, _items, article, "paragraphs", where, where + ".") or ():
             context, questions = _tried(skip, _paragraph, paragraph, at) or ("", ())
             for place, question in questions:
-                row = _tried(skip, _row, question, context, place)
+                row = _tried(skip, question_of, question, context, place)
                 if row is not None:
                     texts.append((row[0], context))
                     answers.append(row[1])
@@ -92,7 +92,8 @@ def _items(table: Any, key: str, place: str, before: str) -> List[Tuple[str, Any
     return [("{}{}[{}]".format(before, key, i), item) for i, item in enumerate(found)]
 
 
-def _text(table: Any, key: str, place: str) -> str:
+def text_of(table: Any, key: str, place: str) -> str:
+    """The text under a key; RowProblem where it is missing, empty or of another type."""
     found = _cell(table, key, place)
     if not isinstance(found, str):
         raise RowProblem("{}.{} is {}; it must be a text".format(place, key, shown(found)))
@@ -103,11 +104,19 @@ def _text(table: Any, key: str, place: str) -> str:
 
 
 def _paragraph(paragraph: Any, place: str) -> Tuple[str, List[Tuple[str, Any]]]:
-    return _text(paragraph, "context", place), _items(paragraph, "qas", place, place + ".")
+    return text_of(paragraph, "context", place), _items(paragraph, "qas", place, place + ".")
 
 
-def _row(question: Any, context: str, place: str) -> Tuple[str, _Answers]:
-    text = _text(question, "question", place)
+def question_of(question: Any, context: str, place: str) -> Tuple[str, _Answers]:
+    """The text and the answers of one of SQuAD's questions.
+
+    Args:
+        place: what messages call it.
+
+    Raises:
+        RowProblem: for a key that is missing or of another type, and for an answer that its context does not have.
+    """
+    text = text_of(question, "question", place)
     impossible = question.get("is_impossible", False)
     if not isinstance(impossible, bool):
         raise RowProblem("{}.is_impossible is {}; it must be true or false".format(place, shown(impossible)))
@@ -122,7 +131,7 @@ def _row(question: Any, context: str, place: str) -> Tuple[str, _Answers]:
 
 
 def _answer(answer: Dict[str, Any], context: str, place: str) -> Tuple[str, int]:
-    text, start = _text(answer, "text", place), _cell(answer, "answer_start", place)
+    text, start = text_of(answer, "text", place), _cell(answer, "answer_start", place)
     if not isinstance(start, int) or isinstance(start, bool) or start < 0:
         raise RowProblem(
             "{}.answer_start is {}; it must be a character of the context, from 0".format(place, shown(start))
