@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import safetensors
 import transformers
 
 from farsearch.errors import BadInput, MissingResource
@@ -15,9 +14,6 @@ __all__ = ["reading"]
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
-
-_LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError)
-"""What transformers raises for files that are missing, damaged or of another format."""
 
 
 @contextmanager
@@ -31,7 +27,7 @@ def reading(source: ModelSource) -> Iterator[None]:
         yield
     except (BadInput, MissingResource):
         raise
-    except _LOAD_ERRORS as error:
+    except Exception as error:  # transformers, tokenizers and safetensors share no base; tokenizers raises Exception
         raise _unreadable(source, error) from error
     except BaseException as error:
         # tokenizers, written in Rust, lets its assertions through, and derives them from BaseException
