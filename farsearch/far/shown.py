@@ -1,0 +1,70 @@
+"""How messages quote a value of a user: bounded in length and in the time it takes, and without control characters."""
+
+from typing import Any, List
+
+__all__ = ["shown", "shown_text"]
+
+_MOST = 70
+"""Characters of a quoted value."""
+
+
+def shown(value: Any) -> str:
+    """Return at most about 70 characters of a value's ``repr``, without ever making the rest of it.
+
+    A value that YAML's aliases nest can have more leaves than fit into memory.
+    """
+    parts: List[str] = []
+    _write(value, parts, _MOST, 0)
+    text = "".join(parts)
+    return text if len(text) <= _MOST else text[:_MOST] + "\u2026"
+
+
+def shown_text(text: str, most: int = _MOST) -> str:
+    """Return a text without quotes, cut to ``most`` characters, with control characters escaped."""
+    cut = text if len(text) <= most else text[:most] + "\u2026"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
+
+
+def _write(value: Any, parts: List[str], left: int, depth: int) -> int:
+    """Append the ``repr`` of a value until nothing is left; return how much is."""
+    if left <= 0:
+        return left
+    if isinstance(value, dict) and depth < 8:
+        return _write_items(value, parts, left, depth, "{", "}")
+    if isinstance(value, (list, tuple)) and depth < 8:
+        brackets = "[]" if isinstance(value, list) else "()"
+        return _write_items(value, parts, left, depth, brackets[0], brackets[1])
+    text = _plain(value)
+    parts.append(text)
+    return left - len(text)
+
+
+def _write_items(values: Any, parts: List[str], left: int, depth: int, opening: str, closing: str) -> int:
+    parts.append(opening)
+    left -= 1
+    for i, key in enumerate(values):
+        if left <= 0:
+            parts.append("\u2026")
+            break
+        if i:
+            parts.append(", ")
+            left -= 2
+        left = _write(key, parts, left, depth + 1)
+        if isinstance(values, dict):
+            parts.append(": ")
+            left = _write(values[key], parts, left - 2, depth + 1)
+    parts.append(closing)
+    return left - 1
+
+
+def _plain(value: Any) -> str:
+    """The ``repr`` of a value that holds no others."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= _MOST else value[:_MOST] + "\u2026")
+    if isinstance(value, (bytes, bytearray)):
+        return repr(bytes(value[:_MOST]))
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
+        return "a number of {} bits".format(value.bit_length())
+    if isinstance(value, (dict, list, tuple, set, frozenset)):
+        return "\u2026"
+    return repr(value)
