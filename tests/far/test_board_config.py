@@ -41,7 +41,7 @@ def test_libraries_that_replace_modules_are_refused(key: str) -> None:
     [
         ("vocab_size", 60_000_000), ("num_hidden_layers", 100_000), ("n_layers", 100_000), ("hidden_size", 0),
         ("hidden_size", -768), ("hidden_size", "768"), ("hidden_size", 768.0), ("hidden_size", True), ("dim", None),
-        ("num_labels", 10**9), ("intermediate_size", 10**5000), ("type_vocab_size", -1), ("model_type", None),
+        ("num_labels", 10**9), ("intermediate_size", 10**100), ("type_vocab_size", -1), ("model_type", None),
         ("model_type", "../../x"), ("num_attention_heads", [12]),
     ],
 )  # fmt: skip
