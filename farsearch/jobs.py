@@ -247,7 +247,7 @@ def _resolve(
     recorded = recorded_of(source, options.task, LOCAL if shipped is None else shipped.name)
     if recorded is not None and options.revision is None and not source.local:
         source = dataclasses.replace(source, revision=recorded.model(source))
-    with nullcontext() if recorded is None else recorded.errors():
+    with nullcontext() if recorded is None or options.revision is not None else recorded.errors():
         return _read(options, space, store, progress, data, name, source, shipped, recorded)
 
 

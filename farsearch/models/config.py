@@ -8,6 +8,8 @@ from typing import Any
 import transformers
 
 from farsearch.errors import BadInput, MissingResource
+from farsearch.far.board.config import config_problem
+from farsearch.far.shown import shown
 from farsearch.models.families import family_of
 from farsearch.models.reading import reading
 from farsearch.models.source import ModelSource, known_models
@@ -50,16 +52,17 @@ def _check(values: Any, source: ModelSource) -> None:
     Raises:
         BadInput: naming it.
     """
-    if not isinstance(values, dict):
-        raise BadInput(f"config.json of {source.name!r} is no table; pass a model of transformers")
-    model_type = values.get("model_type")
-    if isinstance(model_type, str) and model_type in transformers.CONFIG_MAPPING:
-        return
-    if "auto_map" in values:
+    known = isinstance(values, dict) and values.get("model_type") in transformers.CONFIG_MAPPING
+    if isinstance(values, dict) and "auto_map" in values and not known:
         raise BadInput(
-            f"the model {source.name!r} of type {model_type!r} brings its own code (auto_map), which farsearch never "
-            "runs; pass a model of a supported family (docs/families.md)"
+            f"the model {source.name!r} of type {shown(values.get('model_type'))} brings its own code (auto_map), "
+            "which farsearch never runs; pass a model of a supported family (docs/families.md)"
         )
-    if isinstance(model_type, str):
-        family_of(model_type)
-    raise BadInput(f"config.json of {source.name!r} has no model_type; pass a model of transformers")
+    problem = config_problem(values)
+    if problem is not None:
+        raise BadInput(f"config.json of {source.name!r} can't be used: {problem}")
+    if not known:
+        family_of(values["model_type"])
+        raise BadInput(
+            f"transformers {transformers.__version__} does not know the type {values['model_type']!r}; update it"
+        )

@@ -1,0 +1,73 @@
+"""No command runs code that comes with a model of the hub, or asks whether it may."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.hub.server import Hub
+
+MARK = "open({mark!r}, 'w').close()\n"
+
+COMMANDS = {
+    "run": ["run", "--device", "jetson-nano", "--task", "reviews", "--model", "owner/own-code"],
+    "estimate": ["estimate", "--device", "jetson-nano", "--model", "owner/own-code"],
+    "sweep": ["estimate", "--device", "jetson-nano", "--model", "owner/own-code", "--sweep"],
+    "spaces": ["spaces", "show", "default", "--model", "owner/own-code"],
+    "devices": ["devices", "check", "jetson-nano", "--model", "owner/own-code"],
+}
+
+
+def _repository(mark: Path, **config: object) -> dict[str, bytes]:
+    """Files of a model with modules of its own, each of which leaves a mark where it is imported."""
+    code = {"AutoConfig": "own.Config", "AutoModel": "own.Model", "AutoTokenizer": ["own.Tokenizer", None]}
+    return {
+        "config.json": json.dumps({"auto_map": code, **config}).encode(),
+        "tokenizer_config.json": json.dumps({"auto_map": code}).encode(),
+        "own.py": MARK.format(mark=str(mark)).encode(),
+        "__init__.py": MARK.format(mark=str(mark)).encode(),
+    }
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_yes_on_stdin_runs_nothing(hub: Hub, tmp_path: Path, name: str) -> None:
+    """One line, exit 2, no question, and the module is not even downloaded."""
+    mark = tmp_path / "mark"
+    hub.add("owner/own-code", _repository(mark, model_type="own"))
+    done = subprocess.run(
+        [sys.executable, "-m", "farsearch", *COMMANDS[name]],
+        env=hub.environment(tmp_path / "home"), cwd=tmp_path, input="y\n" * 1000, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    (line,) = done.stderr.strip().splitlines()
+    assert (done.returncode, "brings its own code (auto_map)" in line) == (2, True)
+    assert not mark.exists()
+    assert not hub.requested(r"own\.py")
+
+
+@pytest.mark.parametrize(
+    ("config", "rule"),
+    [
+        ({"model_type": "own"}, "brings its own code"),
+        ({}, "brings its own code"),
+        ({"model_type": "bert", "_attn_implementation": "kernels-community/flash-attn"}, "no code of others"),
+        ({"model_type": "bert", "quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config"),
+        ({"model_type": "bert", "vocab_size": 10**9}, "vocab_size is 1000000000"),
+    ],
+)
+def test_configurations_that_reach_for_code(hub: Hub, tmp_path: Path, config: dict[str, object], rule: str) -> None:
+    """Also where the type is known: what would be fetched or built is refused by name."""
+    mark = tmp_path / "mark"
+    hub.add("owner/own-code", _repository(mark, **config))
+    done = subprocess.run(
+        [sys.executable, "-m", "farsearch", *COMMANDS["estimate"]],
+        env=hub.environment(tmp_path / "home"), cwd=tmp_path, input="y\n", capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    (line,) = done.stderr.strip().splitlines()
+    assert (done.returncode, rule in line) == (2, True), line
+    assert not mark.exists()
