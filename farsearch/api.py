@@ -73,6 +73,7 @@ def estimate(
     optimizer: Literal["adamw", "sgd"] = "adamw",
     micro_batch_size: int | None = None,
     prime_on_device: bool = False,
+    revision: str | None = None,
     progress: Callable[[str], None] | None = None,
     **frozen: Any,
 ) -> Cost:
@@ -86,6 +87,7 @@ def estimate(
         plan: what the step is arranged for; None for ordinary modules.
         micro_batch_size: rows that go through the model at once; None for the whole batch.
         prime_on_device: the priming is the device's too, with gradient descent in micro-batches, as ``run`` does it.
+        revision: branch, tag or commit of a hub model.
         progress: told what the calibration of the device ``local`` does.
 
     Raises:
@@ -93,10 +95,10 @@ def estimate(
         MissingResource: when the model's configuration is not at hand.
     """
     if config is None:
-        config = frozen_config(model, frozen)
+        config = frozen_config(model, frozen, revision)
     pricer = pricer_for(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
-        prime_on_device=prime_on_device, progress=progress,
+        prime_on_device=prime_on_device, revision=revision, progress=progress,
     )  # fmt: skip
     return account(pricer, config, device_plans(pricer, plan, optimizer, micro_batch_size), plan, samples).cost
 
@@ -115,6 +117,7 @@ def sweep(
     prime_on_device: bool = False,
     configurations: int = 10_000,
     seed: int = 0,
+    revision: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Sweep:
     """Price a whole space on a device under all its exact plans and ordinary modules.
@@ -123,6 +126,7 @@ def sweep(
         space: name of a space, or path of its file.
         samples: rows of one epoch, each at full length; None for a single step.
         configurations: draws from the space by ``seed``, beside its corners; what is drawn twice is priced once.
+        revision: branch, tag or commit of a hub model.
         progress: told what is done.
 
     Raises:
@@ -135,11 +139,11 @@ def sweep(
 
     if prime_on_device and samples is None:
         raise BadInput("priming on the device takes epochs of a number of rows that is not known; give --samples")
-    layers = len(layout_of(load_config(resolve_model(model), with_known=True)).layers)
+    layers = len(layout_of(_config_of(model, revision, progress)).layers)
     configs = draw_configs(load_space(space), layers, configurations, seed, priming=prime_on_device)
     pricer = pricer_for(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
-        prime_on_device=prime_on_device, progress=progress,
+        prime_on_device=prime_on_device, revision=revision, progress=progress,
     )  # fmt: skip
     goals: tuple[Goal | None, ...] = (None, "time")
     plans = [plan for goal in goals for plan in device_plans(pricer, goal, optimizer, micro_batch_size)]
@@ -159,10 +163,11 @@ def pricer_for(
     classes: int,
     samples: int | None,
     prime_on_device: bool,
+    revision: str | None,
     progress: Callable[[str], None] | None,
 ) -> Pricer:
     """What prices configurations as ``estimate`` does, with its arguments and errors."""
-    settings = load_config(resolve_model(model, note=progress), with_known=True)
+    settings = _config_of(model, revision, progress)
     limit, head = max_length_of(settings), Head(outputs=classes)
     if max_length > limit:
         raise BadInput(f"max_length is {max_length}; {model} takes at most {limit} tokens")
@@ -179,14 +184,18 @@ def pricer_for(
     )
 
 
-def frozen_config(model: str, frozen: Mapping[str, Any]) -> FarConfig:
+def _config_of(model: str, revision: str | None, note: Callable[[str], None] | None) -> Any:
+    return load_config(resolve_model(model, revision=revision, note=note), with_known=True)
+
+
+def frozen_config(model: str, frozen: Mapping[str, Any], revision: str | None = None) -> FarConfig:
     """The configuration that ``estimate``'s ``frozen`` arguments mean for a model.
 
     Raises:
         BadInput: for fractions of another number of layers.
     """
     frozen = dict(frozen)
-    layers = len(layout_of(load_config(resolve_model(model), with_known=True)).layers)
+    layers = len(layout_of(_config_of(model, revision, None)).layers)
     given = frozen.pop("frozen_fraction", 0.0)
     fractions = tuple(given) if isinstance(given, Sequence) else (given,)
     if len(fractions) not in (1, layers):

@@ -47,6 +47,7 @@ class Fractions(ParamType):
 @click.command()
 @click.option("--device", required=True, metavar="NAME", help="Profile of the device (see: farsearch devices list).")
 @click.option("--model", required=True, metavar="NAME", help="A well-known checkpoint, a folder, or a hub name.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.  [default: main]")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=16, show_default=True,
               help="Rows of a training step.")  # fmt: skip
 @click.option("--max-length", type=click.IntRange(min=4), metavar="N", default=128, show_default=True,
@@ -109,7 +110,7 @@ def estimate(
       farsearch estimate --device jetson-nano-2gb --model distilbert-base-uncased --sweep --space wide --png sweep.png
     """
     _check_options(context, whole_space, prime_on)
-    job = {name: values[name] for name in ("batch_size", "max_length", "classes")}
+    job = {name: values[name] for name in ("batch_size", "max_length", "classes", "revision")}
     job |= {"samples": samples, "prime_on_device": prime_on == "device"}
     if whole_space:
         _sweep(
@@ -120,7 +121,7 @@ def estimate(
     from farsearch.cost.account import account, device_plans, mends
 
     frozen = {name: value for name, value in values.items() if name not in job and value is not None}
-    config, goal = frozen_config(model, frozen), None if plan == "modules" else plan
+    config, goal = frozen_config(model, frozen, values["revision"]), None if plan == "modules" else plan
     with _waiting(f"tracing training steps of {model}") as note:
         pricer = pricer_for(device, model, **job, progress=note)
         priced = account(pricer, config, device_plans(pricer, goal, optimizer, micro_batch_size), goal, samples)
