@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.hub.server import Hub
 
@@ -71,3 +74,46 @@ def test_configurations_that_reach_for_code(hub: Hub, tmp_path: Path, config: di
     (line,) = done.stderr.strip().splitlines()
     assert (done.returncode, rule in line) == (2, True), line
     assert not mark.exists()
+
+
+LOAD = """
+import sys
+from farsearch.errors import FarsearchError
+from farsearch.models.heads import Head
+from farsearch.models.load import load_model
+from farsearch.models.source import resolve_model
+try:
+    model, _ = load_model(resolve_model("owner/pickled", allow_pickle=sys.argv[1] == "allow"), Head(), ("a", "b"), 0)
+    print(model.get_parameter("bert.embeddings.word_embeddings.weight")[5, 0].item())
+except FarsearchError as error:
+    print(error.exit_code, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("allow", "expected"),
+    [("allow", "7.0"), ("refuse", "5 {endpoint}/owner/pickled has no model.safetensors; --allow")],
+)
+def test_no_weights_from_a_bot_s_pull_request(
+    hub: Hub, tiny_bert: Path, tmp_path: Path, allow: str, expected: str
+) -> None:
+    """Where a repository has pickled weights alone, nobody asks for a conversion, or takes one that waits there."""
+    weights = {name: value.clone() for name, value in load_file(tiny_bert / "model.safetensors").items()}
+    weights["embeddings.word_embeddings.weight"][:] = 7.0
+    pickled = io.BytesIO()
+    torch.save(weights, pickled)
+    files = {path.name: path.read_bytes() for path in tiny_bert.iterdir()}
+    repository = hub.add(
+        "owner/pickled",
+        {
+            **{name: files[name] for name in files if name != "model.safetensors"},
+            "pytorch_model.bin": pickled.getvalue(),
+        },
+    )
+    repository.commit({"model.safetensors": files["model.safetensors"]}, ref="refs/pr/1")
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, allow], env=hub.environment(tmp_path), capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert (done.stderr, done.stdout.startswith(expected.format(endpoint=hub.endpoint))) == ("", True), done.stdout
+    assert not hub.requested("discussions|refs/pr|convert")
