@@ -26,6 +26,7 @@ __all__ = [
     "load_tensors",
     "read_json",
     "remove",
+    "replacing",
     "save_tensors",
     "write_json",
     "write_text",
@@ -56,8 +57,8 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path on the same disk that takes the place of ``path`` when the block ends well.
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path on the same disk, which replaces ``path`` when the block ends without an error.
 
     It lies in a folder of its own, beside its place: safetensors makes files of names of its own choice next to what it
     writes, and after a kill they would tell nobody whose they were.
@@ -103,7 +104,7 @@ def remove(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -122,7 +123,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     from safetensors.torch import save_file  # torch takes seconds, and whoever writes text needs none
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         # a file with neither tensors nor metadata is read again, one with empty metadata and no tensors is not
         save_file(plain, temporary, metadata=dict(metadata) if metadata else None)
 

@@ -120,7 +120,7 @@ class Tracker:
                 parent = write_parent(client, experiment, next(iter(parents), None), snapshot, content, begin)
                 done = _write_trials(client, experiment, parent, kept, snapshot, snapshot.trials, spans, progress)
                 mark_mirrored(client, experiment, parent, snapshot, content)
-            write_artifacts(client, parent, snapshot, content, report)
+            write_artifacts(self._connection, parent, snapshot, content, report)
             self._followed[snapshot.name] = _Followed(experiment, parent, _by_number(snapshot))
         return SyncResult(done.get("created", 0), done.get("updated", 0), done.get("unchanged", 0), len(stale))
 
@@ -155,7 +155,7 @@ class Tracker:
             after = dataclasses.replace(followed, parent=parent, trials={**followed.trials, **seen})
             if time.monotonic() >= followed.draw_after:
                 started = time.monotonic()
-                write_artifacts(client, parent, snapshot, content, report=False)
+                write_artifacts(self._connection, parent, snapshot, content, report=False)
                 now = time.monotonic()
                 after = dataclasses.replace(after, draw_after=now + _PAUSE_PER_DRAWING * (now - started))
             self._followed[snapshot.name] = after
