@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -349,19 +350,21 @@ def _serve(tracking_uri: str, port: int, path: str, show_page: bool) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise MissingResource(f"port {port} is in use; give another with --port") from error
-    server = subprocess.Popen(ui_command(tracking_uri, port), env={**os.environ, **UI_ENVIRONMENT})
-    try:
-        while server.poll() is None and not _answers(port):
-            time.sleep(0.2)
-        if server.poll() is None:
-            url = f"http://127.0.0.1:{port}/{path}"
-            click.echo(f"MLflow: {url}  (Ctrl-C ends it)")
-            if show_page:
-                click.launch(url)
-        code = server.wait()
-    finally:
-        server.terminate()
-        server.wait()
+    # in an empty folder: MLflow starts further processes with python -m, which imports from the working folder first
+    with tempfile.TemporaryDirectory(prefix="farsearch-ui-") as empty:
+        server = subprocess.Popen(ui_command(tracking_uri, port), env={**os.environ, **UI_ENVIRONMENT}, cwd=empty)
+        try:
+            while server.poll() is None and not _answers(port):
+                time.sleep(0.2)
+            if server.poll() is None:
+                url = f"http://127.0.0.1:{port}/{path}"
+                click.echo(f"MLflow: {url}  (Ctrl-C ends it)")
+                if show_page:
+                    click.launch(url)
+            code = server.wait()
+        finally:
+            server.terminate()
+            server.wait()
     if code:
         raise MissingResource(f"MLflow's server ended with code {code}; its reason is above")
 

@@ -21,6 +21,7 @@ from farsearch.cli.options import (
     typed_command,
 )
 from farsearch.cli.terminal import estimates_for, make_console, print_rows
+from farsearch.signals import when_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,12 +169,9 @@ def run(
     )  # fmt: skip
     pool = _worker_arguments(options, heartbeat)
     asked = _Asked(study, n_trials, timeout, sampler, racing, baselines, verify, workers, pool, tracking_uri, dry_run)
-    try:
+    with when_interrupted(f"interrupted; finished trials are kept. To go on:\n  {typed_command()}"):
         job = resolve_job(options, store, console.print, study)
         snapshot = _search(console, job, store, asked)
-    except KeyboardInterrupt:
-        console.print(f"interrupted; finished trials are kept. To go on:\n  {typed_command()}")
-        raise
     if snapshot is not None:
         _finish(console, snapshot)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.engine import URL, make_url
@@ -43,10 +44,19 @@ def is_sqlite(uri: str) -> bool:
 
 
 def sqlite_uri(database: Path) -> str:
-    """The address of a database in a folder of any name."""
+    """The address of a database in a folder of any name.
+
+    Raises:
+        BadInput: for a name that the addresses of SQLAlchemy 2.0 can't hold.
+    """
     path = database.as_posix()
     plain = f"sqlite:///{path}"
     escaped = URL.create("sqlite", database=path).render_as_string(hide_password=False)
+    if make_url(escaped).database != path:
+        raise BadInput(
+            f"{path!r} has a '?', which SQLAlchemy {sqlalchemy.__version__} can't write in an address; rename the "
+            "folder, or give another tracking URI"
+        )
     # MLflow makes the folder of an address that begins with sqlite:///, and takes its escapes for part of the name
     return plain if escaped == plain else escaped.replace("sqlite:", "sqlite+pysqlite:", 1)
 

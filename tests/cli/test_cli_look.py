@@ -250,17 +250,6 @@ def test_a_space_is_shown_in_numbers_for_a_model(tmp_path: Path) -> None:
     assert (done.code, done.err.count("\n")) == (2, 1)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(finished_study: Path) -> None:
-    """``farsearch trials --json | head`` ends without a word, however early the reader goes."""
-    with start(finished_study, "trials", "--json") as child:
-        assert child.stdout is not None
-        child.stdout.close()
-        assert child.stderr is not None
-        err = child.stderr.read()
-        assert child.wait(timeout=60) == 0
-    assert err == ""
-
-
 def on_a_terminal(folder: Path, *arguments: object, **environment: str) -> tuple[int, str]:
     """Run a command with a terminal of 200 columns as its output. Exit code and all that it wrote."""
     ours, theirs = pty.openpty()
