@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 
-from farsearch.errors import MissingResource
+from farsearch.errors import BadInput, MissingResource
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "MADE_BY",
+    "check_new_file",
     "disk_errors",
     "leftovers",
     "load_tensors",
@@ -28,12 +30,39 @@ __all__ = [
     "remove",
     "replacing",
     "save_tensors",
+    "write_bytes",
     "write_json",
     "write_text",
 ]
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.[0-9a-f]{8}")
 """Names of what is being written: whose place it takes, the process, a draw."""
+
+
+MADE_BY = "Made by farsearch"
+"""Stands in the first bytes of files that are written where a user says, so that farsearch may replace them."""
+
+_MARKS = (MADE_BY.encode(), b"This file is part of farsearch")
+_HEAD = 4096
+
+
+def check_new_file(path: Path, suffix: str) -> None:
+    """Refuse to write a file of another type, or in the place of one that farsearch did not make.
+
+    Raises:
+        BadInput: when the name does not end in ``suffix``, or there is something else under that name.
+    """
+    if path.suffix.lower() != suffix:
+        raise BadInput(f"{str(path)!r} has to end in {suffix}; give such a name")
+    if not os.path.lexists(path):
+        return
+    with disk_errors(path):
+        head = b""
+        if path.is_file():
+            with path.open("rb") as file:
+                head = file.read(_HEAD)
+    if not any(mark in head for mark in _MARKS):
+        raise BadInput(f"{path} exists and was not made by farsearch, so it is not replaced; give another name")
 
 
 @contextmanager
@@ -106,6 +135,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -745,6 +745,18 @@ def measure(seconds: float = SECONDS, tell: Callable[[str], None] = lambda _: No
     }
 
 
+def _may_write(path: str) -> bool:
+    """Whether there is nothing under this name, or the result of an earlier run."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        with open(path) as file:
+            held = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(held, dict) and {"schema_version", "machine", "samples"} <= set(held)
+
+
 def main() -> None:
     """The command line of the file on a board."""
     parser = argparse.ArgumentParser(description="Measure this machine for farsearch; leave it alone meanwhile.")
@@ -752,6 +764,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="time to measure (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="of torch, where it runs on the CPU (default: torch's own)")
     arguments = parser.parse_args()
+    if not _may_write(arguments.out):
+        parser.error("--out {} exists and is no result of this script; give another name".format(arguments.out))
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     result = measure(arguments.seconds, lambda text: print(text, flush=True))

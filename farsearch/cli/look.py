@@ -149,11 +149,11 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
 
     snapshot = read_snapshot(study, storage)
     if png is not None:
-        from farsearch.files import disk_errors
+        from farsearch.files import check_new_file
         from farsearch.report import save_front_png
 
-        with disk_errors(png):
-            save_front_png(snapshot, png)
+        check_new_file(png, ".png")
+        save_front_png(snapshot, png)
     if as_json:
         _print_trials(snapshot, snapshot.front)
     else:

@@ -309,7 +309,6 @@ def _say_job(console: Console, job: Job, name: str) -> None:
 def _finish(console: Console, snapshot: StudySnapshot) -> None:
     """The front as a table, its picture, and what to type next."""
     from farsearch.cli.options import HOME
-    from farsearch.files import disk_errors
     from farsearch.report import save_front_png
     from farsearch.tables import baseline_rows, front_rows
 
@@ -327,8 +326,7 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
     if not snapshot.front:
         return
     picture = HOME / "studies" / snapshot.name / "front.png"
-    with disk_errors(picture):
-        save_front_png(snapshot, picture)
+    save_front_png(snapshot, picture)
     program = command_name()
     console.print(f"picture: {picture}")
     if not snapshot.baselines:
