@@ -18,7 +18,8 @@ join.py     a study of another process, with what this host has
 price.py    estimate: what a configuration costs
 devices.py  devices: list, show, calibrate, import, check
 spaces.py   spaces
-lists.py    tasks, studies
+tasks.py    tasks: list, show
+studies.py  studies: list, rename, delete
 cache.py    cache: show, clear
 doctor.py   doctor: what of this machine will not do
 ==========  ====================================================
@@ -38,7 +39,21 @@ from typing import Any
 import click
 
 from farsearch.addresses import without_password
-from farsearch.cli import cache, deploy, devices, doctor, lists, look, price, report, run, spaces, verify, worker
+from farsearch.cli import (
+    cache,
+    deploy,
+    devices,
+    doctor,
+    look,
+    price,
+    report,
+    run,
+    spaces,
+    studies,
+    tasks,
+    verify,
+    worker,
+)
 from farsearch.cli.terminal import prepare_streams
 from farsearch.errors import FarsearchError
 from farsearch.signals import INTERRUPTED, TERMINATED, Terminated, catching, interruption
@@ -88,7 +103,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for module in (run, worker, look, report, verify, deploy, price, devices, spaces, lists, cache, doctor):
+for module in (run, worker, look, report, verify, deploy, price, devices, spaces, tasks, studies, cache, doctor):
     for command in module.COMMANDS:
         cli.add_command(command)
 

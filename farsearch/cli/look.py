@@ -50,9 +50,9 @@ def read_snapshot(study: str | None, storage: str | None) -> StudySnapshot:
 
 def _with_siblings(study: str | None, storage: str | None) -> tuple[StudySnapshot, ...]:
     """A study, and those that keep its baselines and its verification where there are any."""
+    from farsearch.study.names import SIBLINGS
     from farsearch.study.reading import ReadingStore, reading
     from farsearch.study.snapshot import snapshot_of
-    from farsearch.study.store import SIBLINGS
 
     with reading():
         store = ReadingStore(HOME, storage)

@@ -153,8 +153,8 @@ def run(
       farsearch run --device jetson-tx2 --task sst2 --set priming_epochs=0.1 --max-memory 2000 --dry-run
     """
     from farsearch.jobs import JobOptions, resolve_job
+    from farsearch.study.names import check_study_name
     from farsearch.study.samplers import check_sampler
-    from farsearch.study.store import check_study_name
 
     console = make_console(stderr=True)
     check_sampler(sampler)  # wrong names are told before anything is read

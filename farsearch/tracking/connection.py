@@ -34,7 +34,7 @@ from farsearch.tracking.database import (
     wait_for_writers,
 )
 
-__all__ = ["UI_ENVIRONMENT", "Connection", "connect", "ui_command"]
+__all__ = ["UI_ENVIRONMENT", "Connection", "connect", "is_there", "ui_command"]
 
 _LOCK_SECONDS = 120.0
 """How long a sync waits for another one; that of a single trial takes a fraction of a second."""
@@ -128,6 +128,11 @@ def connect(uri: str) -> Connection:
     raise BadInput(
         f"tracking URI {without_password(uri)!r} is neither sqlite:///FILE nor http(s)://HOST:PORT; give one of these"
     )
+
+
+def is_there(uri: str) -> bool:
+    """Whether there is something to open: a server, or a database that exists. Asking makes nothing."""
+    return not is_sqlite(uri) or database_of(uri).exists()
 
 
 def ui_command(uri: str, port: int) -> list[str]:
