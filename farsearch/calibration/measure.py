@@ -554,7 +554,11 @@ print(torch.cuda.mem_get_info()[0])
 
 
 def _run(code: str, timeout: float) -> Optional[List[str]]:
-    """The words that a fresh Python prints for ``code``; None when it fails or takes too long."""
+    """The words that a fresh Python prints for ``code``; None when it fails or takes too long.
+
+    It finds modules where this process does: -c would look in the working folder first.
+    """
+    code = "import sys; sys.path[:] = {!r}\n{}".format(sys.path, code)
     try:
         done = subprocess.run(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=timeout, check=True
