@@ -129,7 +129,7 @@ def _run(words: Sequence[str], given: Sequence[str], debug: bool) -> int:
     except (KeyboardInterrupt, click.Abort) as error:
         cause = error.__cause__ if isinstance(error, click.Abort) else error
         if isinstance(cause, KeyboardInterrupt):
-            print(interruption(), file=sys.stderr)
+            _print_error(interruption())
         return TERMINATED if isinstance(cause, Terminated) else INTERRUPTED
     except click.ClickException as error:
         _complain_of_usage(error)
@@ -170,7 +170,13 @@ def _complain_of_usage(error: click.ClickException) -> None:
 
 
 def _complain(message: str) -> None:
-    print(f"farsearch: {without_password(' '.join(message.split()))}", file=sys.stderr)
+    _print_error(f"farsearch: {without_password(' '.join(message.split()))}")
+
+
+def _print_error(text: str) -> None:
+    """A line on stderr, if anybody reads it."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr)
 
 
 def _print_traceback() -> None:
