@@ -135,7 +135,7 @@ def _devices(home: Path) -> Finding:
             broken.append(str(error))
     if broken:
         more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-        return Finding("devices", "problem", f"{broken[0]}{more}", f"mend or remove the file in {home / 'devices'}")
+        return Finding("devices", "problem", f"{broken[0]}{more}", f"correct the file in {home / 'devices'}")
     calibrated = any((home / "cache" / "devices").glob("local-*.toml"))
     local = "local was calibrated" if calibrated else "local will be calibrated at first use, in less than 2 min"
     return Finding("devices", "ok", f"{len(names)} profiles can be read; {local}")
@@ -153,7 +153,7 @@ def _journal(journal: Path) -> Finding:
         return Finding("storage", "ok", f"no study yet; the first run makes the journal {journal}")
     with journal.open("rb") as file:
         if file.read(1) not in (b"", b"{"):
-            mend = "restore it from a copy, or move it away to start anew"
+            mend = "restore it from a copy, or start in another folder"
             return Finding("storage", "problem", f"{journal} is no journal of studies", mend)
     return Finding("storage", "ok", f"journal {journal}, {journal.stat().st_size / 2**20:.1f} MiB")
 
@@ -181,7 +181,9 @@ def _database(url: str) -> Finding:
 def _tracking(uri: str) -> Finding:
     shown = without_password(uri)
     if uri.startswith("sqlite:///"):
-        return _tracking_file(Path(uri.removeprefix("sqlite:///").split("?", 1)[0]))
+        from farsearch.tracking.database import database_of
+
+        return _tracking_file(database_of(uri))
     if not uri.startswith(("http://", "https://")):
         mend = "give sqlite:///FILE or http(s)://HOST:PORT"
         return Finding("tracking", "problem", f"{shown} is no address of MLflow", mend)
@@ -196,10 +198,12 @@ def _tracking_file(database: Path) -> Finding:
     if not database.exists():
         return Finding("tracking", "ok", f"the first run makes MLflow's database {database}")
     try:
-        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
             count = connection.execute("SELECT count(*) FROM experiments").fetchone()[0]
     except sqlite3.Error as error:
-        mend = "move it away; farsearch sync rebuilds it from the study"
+        if "locked" in str(error):
+            return Finding("tracking", "problem", f"{database} is locked", "close the program that writes to it")
+        mend = "restore it from a copy, or give another --tracking-uri, which farsearch sync fills"
         return Finding("tracking", "problem", f"{database} is no database of MLflow ({error})", mend)
     return Finding("tracking", "ok", f"MLflow's database {database}, {count} experiments")
 

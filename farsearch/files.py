@@ -15,24 +15,54 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 
-from farsearch.errors import MissingResource
+from farsearch.errors import BadInput, MissingResource
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "MADE_BY",
+    "check_new_file",
     "disk_errors",
     "leftovers",
     "load_tensors",
     "read_json",
     "remove",
+    "replacing",
     "save_tensors",
+    "write_bytes",
     "write_json",
     "write_text",
 ]
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.[0-9a-f]{8}")
 """Names of what is being written: whose place it takes, the process, a draw."""
+
+
+MADE_BY = "Made by farsearch"
+"""Stands in the first bytes of files that are written where a user says, so that farsearch may replace them."""
+
+_MARKS = (MADE_BY.encode(), b"This file is part of farsearch")
+_HEAD = 4096
+
+
+def check_new_file(path: Path, suffix: str) -> None:
+    """Refuse to write a file of another type, or in the place of one that farsearch did not make.
+
+    Raises:
+        BadInput: when the name does not end in ``suffix``, or there is something else under that name.
+    """
+    if path.suffix.lower() != suffix:
+        raise BadInput(f"{str(path)!r} has to end in {suffix}; give such a name")
+    if not os.path.lexists(path):
+        return
+    with disk_errors(path):
+        head = b""
+        if path.is_file():
+            with path.open("rb") as file:
+                head = file.read(_HEAD)
+    if not any(mark in head for mark in _MARKS):
+        raise BadInput(f"{path} exists and was not made by farsearch, so it is not replaced; give another name")
 
 
 @contextmanager
@@ -56,8 +86,8 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path on the same disk that takes the place of ``path`` when the block ends well.
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path on the same disk, which replaces ``path`` when the block ends without an error.
 
     It lies in a folder of its own, beside its place: safetensors makes files of names of its own choice next to what it
     writes, and after a kill they would tell nobody whose they were.
@@ -103,8 +133,14 @@ def remove(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -122,7 +158,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     from safetensors.torch import save_file  # torch takes seconds, and whoever writes text needs none
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         # a file with neither tensors nor metadata is read again, one with empty metadata and no tensors is not
         save_file(plain, temporary, metadata=dict(metadata) if metadata else None)
 

@@ -25,6 +25,7 @@ from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import check_words, load_tokenizer
 from farsearch.records import JobSpec, Priming, StudySettings
+from farsearch.study.names import usable_name
 from farsearch.study.sizes import Size, size_of
 from farsearch.study.space import Space, load_space
 from farsearch.study.store import Store
@@ -177,7 +178,7 @@ def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], Non
 
 
 def _default_name(task: str, model: str, device: str, space: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", f"{task}-{model}-{device}-{space}")
+    return usable_name(f"{task}-{model}-{device}-{space}")
 
 
 def rejoin_job(

@@ -13,6 +13,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -278,18 +279,81 @@ def test_what_a_user_deleted_in_the_interface_comes_back(tracker: Tracker) -> No
     assert (_artifacts(tracker, snapshot) / "front.png").is_file()
 
 
-def test_a_folder_that_was_moved_keeps_its_artifacts_inside(tracker: Tracker, tmp_path: Path) -> None:
-    """MLflow keeps absolute paths: after a move the experiment is made anew, and the old place stays empty."""
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _project(empty_database: Path, folder: Path) -> Tracker:
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return open_tracking(f"sqlite:///{folder}/mlflow.db")
+
+
+def test_a_copied_project_has_artifacts_of_its_own(empty_database: Path, tmp_path: Path) -> None:
+    """The mirror of a copy neither changes the original's files nor shows them."""
     snapshot = make_snapshot()
-    tracker.sync(snapshot)
-    (tmp_path / "new").mkdir()
-    for name in ("mlflow.db", "mlartifacts"):
-        shutil.move(tmp_path / name, tmp_path / "new" / name)
-    moved = open_tracking(f"sqlite:///{tmp_path}/new/mlflow.db")
-    assert moved.sync(snapshot).created == 6
-    assert moved.differences(snapshot) == []
-    assert (tmp_path / "new") in _artifacts(moved, snapshot).parents
-    assert not (tmp_path / "mlartifacts").exists()
+    first = _project(empty_database, tmp_path / "a")
+    first.sync(snapshot)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    before = _files(tmp_path / "a")
+    grown = make_snapshot(*snapshot.trials, make_trial(6, 0.99, 100.0, 10.0), front={6})
+    copy = open_tracking(f"sqlite:///{tmp_path}/b/mlflow.db")
+    assert copy.sync(grown).created == 1
+    assert _files(tmp_path / "a") == before
+    assert (tmp_path / "b" / "mlartifacts") in _artifacts(copy, grown).parents
+    assert json.loads((_artifacts(copy, grown) / "front.json").read_text()) == trials_json(grown, grown.front)
+    assert first.sync(snapshot) == SyncResult(0, 0, 6)
+    assert json.loads((_artifacts(first, snapshot) / "front.json").read_text()) == trials_json(snapshot, snapshot.front)
+
+
+def test_a_moved_project_keeps_runs_and_artifacts(empty_database: Path, tmp_path: Path) -> None:
+    """After a move the runs are the same, their artifacts are found where they are now, and nothing is made behind."""
+    snapshot = make_snapshot()
+    first = _project(empty_database, tmp_path / "a")
+    first.sync(snapshot, report=True)
+    ids, before = _run_ids(first, snapshot), _files(tmp_path / "a" / "mlartifacts")
+    (tmp_path / "a").rename(tmp_path / "moved? to 50%20")
+    moved = open_tracking(f"sqlite:///{tmp_path}/moved%3F to 50%2520/mlflow.db")
+    assert (moved.sync(snapshot, report=True), _run_ids(moved, snapshot)) == (SyncResult(0, 0, 6), ids)
+    listed = {file.path for file in _client(moved).list_artifacts(ids[snapshot.name])}
+    assert {"front.json", "report.html", "figures"} <= listed
+    assert _files(tmp_path / "moved? to 50%20" / "mlartifacts") == before
+    assert not (tmp_path / "a").exists()
+
+
+def test_registered_models_move_with_their_project(empty_database: Path, tmp_path: Path) -> None:
+    """Logged models and versions of the registry are addresses too; experiments of others are left as they are."""
+    snapshot = make_snapshot()
+    first = _project(empty_database, tmp_path / "a")
+    first.sync(snapshot)
+    client, run = _client(first), _run_ids(first, snapshot)["trial 002"]
+    experiment = client.get_experiment_by_name(snapshot.name).experiment_id
+    logged = client.create_logged_model(experiment, name="tuned", source_run_id=run)
+    client.create_registered_model("m")
+    client.create_model_version("m", logged.artifact_location, run, model_id=logged.model_id)
+    other = client.create_experiment("other", "file:///data/mlartifacts/other")
+    (tmp_path / "a").rename(tmp_path / "b")
+    client = _client(open_tracking(f"sqlite:///{tmp_path}/b/mlflow.db"))
+    here = f"file://{tmp_path}/b/mlartifacts/"
+    assert client.get_logged_model(logged.model_id).artifact_location.startswith(here)
+    assert client.get_model_version("m", "1").source.startswith(here)
+    assert client.get_experiment(other).artifact_location == "file:///data/mlartifacts/other"
+
+
+@pytest.mark.parametrize("name", ["what? now", "a%20b", "a#b", "ü [1] & c"])
+def test_a_folder_of_any_name_holds_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The default address finds the database in the working folder, and nothing is made outside of it."""
+    (tmp_path / "home" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "home" / name)
+    tracker = open_tracking("sqlite:///mlflow.db")
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {name}
+    assert {path.name for path in Path.cwd().iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+    assert open_tracking(tracker.uri).uri == tracker.uri
+    assert Path.cwd() in Path(urllib.request.url2pathname(_artifact_uri(tracker, "0").removeprefix("file://"))).parents
+
+
+def _artifact_uri(tracker: Tracker, experiment: str) -> str:
+    return str(_client(tracker).get_experiment(experiment).artifact_location)
 
 
 def test_artifacts_say_what_the_study_found(tracker: Tracker) -> None:
@@ -480,7 +544,7 @@ def test_a_full_disk_loses_nothing(tracker: Tracker, tmp_path: Path) -> None:
     with contextlib.redirect_stderr(errors):
         resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "mlflow.db").stat().st_size + 65536, hard))
         try:
-            with pytest.raises(MissingResource, match=r"^MLflow at sqlite:///.* can't be used \(.*\); mend") as caught:
+            with pytest.raises(MissingResource, match=r"^MLflow at sqlite:///.* can't be used \(.*\); when") as caught:
                 tracker.sync(snapshot)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -490,20 +554,103 @@ def test_a_full_disk_loses_nothing(tracker: Tracker, tmp_path: Path) -> None:
     assert tracker.differences(snapshot) == []
 
 
-@pytest.mark.parametrize("content", [b"this is no database, but long enough to look like a file of one" * 100])
-def test_a_broken_database_is_refused_at_once(tmp_path: Path, content: bytes) -> None:
+def _refused(database: Path) -> str:
+    """The error of opening what stands there, which is left as it is."""
+    before = database.read_bytes() if database.is_file() else None
+    with pytest.raises(MissingResource) as caught:
+        open_tracking(f"sqlite:///{database}")
+    assert (database.read_bytes() if database.is_file() else None) == before
+    assert "\n" not in str(caught.value)
+    assert "remove" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_broken_database_is_refused_at_once(tmp_path: Path) -> None:
     """One line and no retries for minutes."""
-    (tmp_path / "mlflow.db").write_bytes(content)
+    (tmp_path / "mlflow.db").write_bytes(b"this is no database, but long enough to look like a file of one" * 100)
     started = time.monotonic()
-    with pytest.raises(MissingResource, match="file is not a database"):
-        open_tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    assert "can't be read (file is not a database); restore it from a copy" in _refused(tmp_path / "mlflow.db")
     assert time.monotonic() - started < 5
+
+
+def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    """The error says what it is."""
+    (tmp_path / "mlflow.db").mkdir()
+    assert "is not a file" in _refused(tmp_path / "mlflow.db")
+
+
+def test_a_database_of_another_program_is_not_written_to(tmp_path: Path) -> None:
+    """MLflow would add its tables to it."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "photos.db")) as connection:
+        connection.execute("CREATE TABLE photos (name TEXT)")
+    assert "is a database of another program (its tables: photos)" in _refused(tmp_path / "photos.db")
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [("ffffffffffff", "was made by a newer MLflow than"), ("0a8213491aaa", "was made by an older MLflow")],
+)
+def test_a_database_of_another_schema_is_named(
+    empty_database: Path, tmp_path: Path, version: str, message: str
+) -> None:
+    """A newer one needs a newer MLflow, an older one MLflow's own command."""
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+    assert message in _refused(tmp_path / "mlflow.db")
+
+
+@contextlib.contextmanager
+def _held(database: Path, kind: str) -> Iterator[sqlite3.Connection]:
+    """Another program is in the middle of writing to the database."""
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None, check_same_thread=False)) as connection:
+        connection.execute(f"BEGIN {kind}")
+        yield connection
+
+
+def test_a_locked_database_is_waited_for(tracker: Tracker, tmp_path: Path) -> None:
+    """Opening and writing go on when the other program has finished."""
+    for kind in ("EXCLUSIVE", "IMMEDIATE"):
+        with _held(tmp_path / "mlflow.db", kind) as connection:
+            release = threading.Timer(0.5, connection.execute, ("ROLLBACK",))
+            release.start()
+            assert open_tracking(tracker.uri).sync(make_snapshot()).removed == 0
+            release.join()
+
+
+def test_a_database_that_stays_locked_is_named_as_such(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says that another program holds it."""
+    monkeypatch.setattr("farsearch.tracking.connection._BUSY_SECONDS", 0.1)
+    with _held(tmp_path / "mlflow.db", "EXCLUSIVE"):
+        assert "is locked by another program" in _refused(tmp_path / "mlflow.db")
+    with _held(tmp_path / "mlflow.db", "IMMEDIATE"), pytest.raises(MissingResource, match="is locked by another"):
+        tracker.sync(make_snapshot())
+
+
+def test_a_creation_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    """SIGKILL while MLflow makes its tables: the next command makes them all."""
+    database = tmp_path / "mlflow.db"
+    code = "import sys; from farsearch.tracking import open_tracking; open_tracking(sys.argv[1])"
+    child = subprocess.Popen([sys.executable, "-c", code, f"sqlite:///{database}"])
+    while not any(path.stat().st_size for path in tmp_path.glob(".mlflow.db.*/mlflow.db")):
+        assert child.poll() is None
+        time.sleep(0.005)
+    child.kill()
+    child.wait()
+    assert not database.exists()
+    assert open_tracking(f"sqlite:///{database}").sync(make_snapshot()).created == 6
 
 
 def test_addresses_that_are_none_are_refused() -> None:
     """Unknown schemes are the user's mistake; a server that is not there is missing, and told so within seconds."""
     with pytest.raises(BadInput, match="'mlruns' is neither sqlite:///FILE nor"):
         open_tracking("mlruns")
+    with pytest.raises(BadInput, match="options after a '\\?'"):
+        open_tracking("sqlite:///what? now/mlflow.db")
+    with pytest.raises(BadInput, match="names no file"):
+        open_tracking("sqlite:///:memory:")
     with pytest.raises(BadInput, match="shows its own interface"):
         ui_command("http://127.0.0.1:5000", 5001)
     started = time.monotonic()

@@ -30,7 +30,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"--out {out} exists and is not empty; name a new folder, or remove it first")
+        raise BadInput(f"--out {out} exists and is not empty; name a new folder")
     work = out.with_name(f".{out.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with disk_errors(out):
         work.mkdir(parents=True)

@@ -554,7 +554,11 @@ print(torch.cuda.mem_get_info()[0])
 
 
 def _run(code: str, timeout: float) -> Optional[List[str]]:
-    """The words that a fresh Python prints for ``code``; None when it fails or takes too long."""
+    """The words that a fresh Python prints for ``code``; None when it fails or takes too long.
+
+    It finds modules where this process does: -c would look in the working folder first.
+    """
+    code = "import sys; sys.path[:] = {!r}\n{}".format(sys.path, code)
     try:
         done = subprocess.run(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=timeout, check=True
@@ -745,6 +749,18 @@ def measure(seconds: float = SECONDS, tell: Callable[[str], None] = lambda _: No
     }
 
 
+def _may_write(path: str) -> bool:
+    """Whether there is nothing under this name, or the result of an earlier run."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        with open(path) as file:
+            held = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(held, dict) and {"schema_version", "machine", "samples"} <= set(held)
+
+
 def main() -> None:
     """The command line of the file on a board."""
     parser = argparse.ArgumentParser(description="Measure this machine for farsearch; leave it alone meanwhile.")
@@ -752,6 +768,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="time to measure (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="of torch, where it runs on the CPU (default: torch's own)")
     arguments = parser.parse_args()
+    if not _may_write(arguments.out):
+        parser.error("--out {} exists and is no result of this script; give another name".format(arguments.out))
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     result = measure(arguments.seconds, lambda text: print(text, flush=True))

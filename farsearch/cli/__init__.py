@@ -18,7 +18,8 @@ join.py     a study of another process, with what this host has
 price.py    estimate: what a configuration costs
 devices.py  devices: list, show, calibrate, import, check
 spaces.py   spaces
-lists.py    tasks, studies
+tasks.py    tasks: list, show
+studies.py  studies: list, rename, delete
 cache.py    cache: show, clear
 doctor.py   doctor: what of this machine will not do
 ==========  ====================================================
@@ -29,33 +30,35 @@ Commands import what they need when they run: torch, optuna and mlflow together 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import signal
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from farsearch.addresses import without_password
-from farsearch.cli import cache, deploy, devices, doctor, lists, look, price, report, run, spaces, verify, worker
+from farsearch.cli import (
+    cache,
+    deploy,
+    devices,
+    doctor,
+    look,
+    price,
+    report,
+    run,
+    spaces,
+    studies,
+    tasks,
+    verify,
+    worker,
+)
+from farsearch.cli.terminal import prepare_streams
 from farsearch.errors import FarsearchError
+from farsearch.signals import INTERRUPTED, TERMINATED, Terminated, catching, interruption
 
 __all__ = ["main"]
-
-_INTERRUPTED = 130
-_TERMINATED = 143
-
-_AGAIN_S = 5.0
-"""A SIGTERM within so many seconds after another signal is the same wish."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a search in the same way as Ctrl-C."""
 
 
 class _ReaderLeft(Exception):
@@ -100,84 +103,60 @@ def cli(debug: bool) -> None:
     """
 
 
-for module in (run, worker, look, report, verify, deploy, price, devices, spaces, lists, cache, doctor):
+for module in (run, worker, look, report, verify, deploy, price, devices, spaces, tasks, studies, cache, doctor):
     for command in module.COMMANDS:
         cli.add_command(command)
 
 
-_ended_at = -math.inf
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """End, as often as a user insists."""
-    global _ended_at
-    _ended_at = time.monotonic()
-    raise KeyboardInterrupt
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """End, once: whoever ends a group of processes and whoever leads the group may both ask for it.
-
-    After Ctrl-C too, which a terminal sends to all of a group, and whose leader then ends the others: what was
-    interrupted gives its trial back in the meantime.
-    """
-    global _ended_at
-    now = time.monotonic()
-    if now - _ended_at > _AGAIN_S:
-        _ended_at = now
-        raise Terminated
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with the code that design and README name."""
-    global _ended_at
-    _ended_at = -math.inf
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     # an option of the group, which click wants before the command and people type after it
     words = ["--debug"] * debug + [word for word in given if word != "--debug"]
-    before = signal.signal(signal.SIGTERM, _terminate)
-    # a shell that starts a command in the background has it ignore Ctrl-C
-    interrupts = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if interrupts:
-        signal.signal(signal.SIGINT, _interrupt)
+    prepare_streams()
+    with catching():
+        code = _run(words, given, debug)
+    sys.exit(code)
+
+
+def _run(words: Sequence[str], given: Sequence[str], debug: bool) -> int:
+    """Run a command. Its exit code; what went wrong is on stderr."""
     try:
         code = cli.main(args=words, prog_name="farsearch", standalone_mode=False, obj=given)
         with _reader_may_leave():
             sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort) as error:
-        terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
-        sys.exit(_TERMINATED if terminated else _INTERRUPTED)
+        cause = error.__cause__ if isinstance(error, click.Abort) else error
+        if isinstance(cause, KeyboardInterrupt):
+            _print_error(interruption())
+        return TERMINATED if isinstance(cause, Terminated) else INTERRUPTED
     except click.ClickException as error:
         _complain_of_usage(error)
-        sys.exit(2)
+        return 2
     except FarsearchError as error:
         if debug:
             _print_traceback()
         _complain(str(error))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except _ReaderLeft:
-        _leave_quietly()
+        return _leave_quietly()
     except Exception as error:
         if debug:
             _print_traceback()
         hint = "" if debug else " (--debug shows where)"
         _complain(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}")
-        sys.exit(1)
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-        if interrupts:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 1
+    return code if isinstance(code, int) else 0
 
 
-def _leave_quietly() -> NoReturn:
+def _leave_quietly() -> int:
     """The reader, head for example, has seen enough. What is still to be flushed has no place to go."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             os.dup2(null, stream.fileno())
-    sys.exit(0)
+    return 0
 
 
 def _complain_of_usage(error: click.ClickException) -> None:
@@ -191,7 +170,13 @@ def _complain_of_usage(error: click.ClickException) -> None:
 
 
 def _complain(message: str) -> None:
-    print(f"farsearch: {without_password(' '.join(message.split()))}", file=sys.stderr)
+    _print_error(f"farsearch: {without_password(' '.join(message.split()))}")
+
+
+def _print_error(text: str) -> None:
+    """A line on stderr, if anybody reads it."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr)
 
 
 def _print_traceback() -> None:

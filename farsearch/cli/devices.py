@@ -115,9 +115,10 @@ def devices_calibrate(out: Path | None, script: Path | None, seconds: float) -> 
         return
     from farsearch.calibration.fit import fit_profile
     from farsearch.calibration.local import local_path, measure_here
+    from farsearch.files import check_new_file
 
-    if out is not None and out.suffix != ".toml":
-        raise click.BadParameter(f"{str(out)!r} has to end in .toml, for --device to take it", param_hint="--out")
+    if out is not None:
+        check_new_file(out, ".toml")
     name = "local" if out is None else _profile_name(out.stem)
     path = local_path(open_store(None).cache / "devices") if out is None else out
     profile = fit_profile(measure_here(seconds, _note), name)
@@ -139,8 +140,9 @@ def _profile_name(name: str) -> str:
 def _write_script(path: Path) -> None:
     from importlib import resources
 
-    from farsearch.files import write_text
+    from farsearch.files import check_new_file, write_text
 
+    check_new_file(path, ".py")
     write_text(path, resources.files("farsearch.calibration").joinpath("measure.py").read_text(encoding="utf-8"))
     click.echo(f"wrote {path}; on the board: python3 {path.name} --out result.json, about 4 minutes")
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +50,9 @@ def read_snapshot(study: str | None, storage: str | None) -> StudySnapshot:
 
 def _with_siblings(study: str | None, storage: str | None) -> tuple[StudySnapshot, ...]:
     """A study, and those that keep its baselines and its verification where there are any."""
+    from farsearch.study.names import SIBLINGS
     from farsearch.study.reading import ReadingStore, reading
     from farsearch.study.snapshot import snapshot_of
-    from farsearch.study.store import SIBLINGS
 
     with reading():
         store = ReadingStore(HOME, storage)
@@ -148,11 +149,11 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
 
     snapshot = read_snapshot(study, storage)
     if png is not None:
-        from farsearch.files import disk_errors
+        from farsearch.files import check_new_file
         from farsearch.report import save_front_png
 
-        with disk_errors(png):
-            save_front_png(snapshot, png)
+        check_new_file(png, ".png")
+        save_front_png(snapshot, png)
     if as_json:
         _print_trials(snapshot, snapshot.front)
     else:
@@ -349,19 +350,21 @@ def _serve(tracking_uri: str, port: int, path: str, show_page: bool) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise MissingResource(f"port {port} is in use; give another with --port") from error
-    server = subprocess.Popen(ui_command(tracking_uri, port), env={**os.environ, **UI_ENVIRONMENT})
-    try:
-        while server.poll() is None and not _answers(port):
-            time.sleep(0.2)
-        if server.poll() is None:
-            url = f"http://127.0.0.1:{port}/{path}"
-            click.echo(f"MLflow: {url}  (Ctrl-C ends it)")
-            if show_page:
-                click.launch(url)
-        code = server.wait()
-    finally:
-        server.terminate()
-        server.wait()
+    # in an empty folder: MLflow starts further processes with python -m, which imports from the working folder first
+    with tempfile.TemporaryDirectory(prefix="farsearch-ui-") as empty:
+        server = subprocess.Popen(ui_command(tracking_uri, port), env={**os.environ, **UI_ENVIRONMENT}, cwd=empty)
+        try:
+            while server.poll() is None and not _answers(port):
+                time.sleep(0.2)
+            if server.poll() is None:
+                url = f"http://127.0.0.1:{port}/{path}"
+                click.echo(f"MLflow: {url}  (Ctrl-C ends it)")
+                if show_page:
+                    click.launch(url)
+            code = server.wait()
+        finally:
+            server.terminate()
+            server.wait()
     if code:
         raise MissingResource(f"MLflow's server ended with code {code}; its reason is above")
 

@@ -49,6 +49,11 @@ def worker_environment(workers: int, storage: str | None) -> dict[str, str]:
     return environment
 
 
+def _program() -> str:
+    """What a worker runs. Its path is this process's, in which the working folder is not: ``-m`` would put it there."""
+    return f"import sys; sys.path[:] = {sys.path!r}; from farsearch.__main__ import main; main()"
+
+
 @dataclass
 class _Slot:
     """The place of one worker, in which another follows when it is killed."""
@@ -115,7 +120,7 @@ class Pool:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             slot.process = subprocess.Popen(
-                [sys.executable, "-m", "farsearch", "worker", *self._arguments, *options],
+                [sys.executable, "-c", _program(), "worker", *self._arguments, *options],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
                 env=self._environment,
             )  # fmt: skip

@@ -258,17 +258,18 @@ def _parts(parts: Mapping[str, float], human: Callable[[float], str]) -> str:
 def _sweep(device: str, model: str, space: str, png: Path | None, as_json: bool, job: Mapping[str, Any]) -> None:
     """Price the space and show what can be had."""
     from farsearch.api import sweep
+    from farsearch.files import check_new_file
 
+    if png is not None:
+        check_new_file(png, ".png")
     with _waiting(f"drawing configurations of the space {space}") as note:
         found = sweep(device, model, space, **job, progress=note)
     samples, batch_size = job["samples"], job["batch_size"]
     span = f"one step of {batch_size} rows" if samples is None else f"one epoch of {samples:,} rows"
     if png is not None:
-        from farsearch.files import disk_errors
         from farsearch.report.sweep import save_sweep_png
 
-        with disk_errors(png):
-            save_sweep_png(found, f"{model} on {device}, space {space}", span, png)
+        save_sweep_png(found, f"{model} on {device}, space {space}", span, png)
     if as_json:
         click.echo(json.dumps(_sweep_json(found, device, model, space, samples), indent=1))
         return

@@ -32,20 +32,22 @@ def report(study: str | None, out: Path | None, figures: Path | None, browser: b
       farsearch report demo --out demo.html --figures pictures/ --open
     """
     from farsearch.cli.look import read_snapshot
-    from farsearch.files import disk_errors, write_text
+    from farsearch.files import check_new_file, write_bytes, write_text
     from farsearch.report import make_report
 
     snapshot = read_snapshot(study, storage)
-    made = make_report(snapshot)
     page = out or Path(f"report-{_file_name(snapshot.name)}.html")
+    check_new_file(page, ".html")
+    made = make_report(snapshot)
+    pictures = {} if figures is None else {figures / name: picture for name, picture in made.figures.items()}
+    for path in pictures:
+        check_new_file(path, ".png")
     write_text(page, made.html)
     click.echo(f"report: {page} ({len(made.html.encode()) / 1e6:.1f} MB)")
+    for path, picture in pictures.items():
+        write_bytes(path, picture)
     if figures is not None:
-        with disk_errors(figures):
-            figures.mkdir(parents=True, exist_ok=True)
-            for name, picture in made.figures.items():
-                (figures / name).write_bytes(picture)
-        click.echo(f"pictures: {len(made.figures)} in {figures}")
+        click.echo(f"pictures: {len(pictures)} in {figures}")
     if browser:
         click.launch(str(page.resolve()))
 

@@ -21,6 +21,7 @@ from farsearch.cli.options import (
     typed_command,
 )
 from farsearch.cli.terminal import estimates_for, make_console, print_rows
+from farsearch.signals import when_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,8 +153,8 @@ def run(
       farsearch run --device jetson-tx2 --task sst2 --set priming_epochs=0.1 --max-memory 2000 --dry-run
     """
     from farsearch.jobs import JobOptions, resolve_job
+    from farsearch.study.names import check_study_name
     from farsearch.study.samplers import check_sampler
-    from farsearch.study.store import check_study_name
 
     console = make_console(stderr=True)
     check_sampler(sampler)  # wrong names are told before anything is read
@@ -168,12 +169,9 @@ def run(
     )  # fmt: skip
     pool = _worker_arguments(options, heartbeat)
     asked = _Asked(study, n_trials, timeout, sampler, racing, baselines, verify, workers, pool, tracking_uri, dry_run)
-    try:
+    with when_interrupted(f"interrupted; finished trials are kept. To go on:\n  {typed_command()}"):
         job = resolve_job(options, store, console.print, study)
         snapshot = _search(console, job, store, asked)
-    except KeyboardInterrupt:
-        console.print(f"interrupted; finished trials are kept. To go on:\n  {typed_command()}")
-        raise
     if snapshot is not None:
         _finish(console, snapshot)
 
@@ -311,7 +309,6 @@ def _say_job(console: Console, job: Job, name: str) -> None:
 def _finish(console: Console, snapshot: StudySnapshot) -> None:
     """The front as a table, its picture, and what to type next."""
     from farsearch.cli.options import HOME
-    from farsearch.files import disk_errors
     from farsearch.report import save_front_png
     from farsearch.tables import baseline_rows, front_rows
 
@@ -329,8 +326,7 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
     if not snapshot.front:
         return
     picture = HOME / "studies" / snapshot.name / "front.png"
-    with disk_errors(picture):
-        save_front_png(snapshot, picture)
+    save_front_png(snapshot, picture)
     program = command_name()
     console.print(f"picture: {picture}")
     if not snapshot.baselines:

@@ -17,6 +17,7 @@ import click
 from farsearch.cli.join import here_options, join_search
 from farsearch.cli.options import AboveZero, heartbeat_option, open_store, storage_option, study_argument, typed_command
 from farsearch.cli.terminal import make_console
+from farsearch.signals import when_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,12 +90,9 @@ def _work(store: Store, name: str | None, timeout: float | None, tracking_uri: s
     console.print(f"worker of study {before.name} in {store.where}")
     with SearchProgress(console, before.n_trials, before.metric_name, mirror or _nowhere) as progress:
         progress.already(before)
-        try:
+        with when_interrupted(f"interrupted; other workers go on. To join again:\n  {typed_command()}"):
             search, _ = join_search(store, before.name, progress, **here)
             snapshot = search.run(timeout_s=timeout)
-        except KeyboardInterrupt:
-            console.print(f"interrupted; other workers go on. To join again:\n  {typed_command()}")
-            raise
     warning = None if mirror is None else mirror.last(snapshot)
     if warning is not None:
         console.print(warning)

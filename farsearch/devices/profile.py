@@ -22,7 +22,7 @@ import tomli_w
 
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import ProfileError
-from farsearch.files import write_text
+from farsearch.files import MADE_BY, write_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -225,7 +225,7 @@ def parse_profile(text: str, where: str) -> Profile:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"{where}: not valid TOML: {' '.join(str(error).split())}; mend or replace it") from None
+        raise ProfileError(f"{where}: not valid TOML: {' '.join(str(error).split())}; correct it") from None
     return Profile.from_dict(data, where)
 
 
@@ -250,7 +250,7 @@ def write_profile(profile: Profile, path: Path) -> None:
     Raises:
         MissingResource: when the folder can't be made or written.
     """
-    write_text(path, tomli_w.dumps(profile.to_dict()))
+    write_text(path, f"# {MADE_BY}\n{tomli_w.dumps(profile.to_dict())}")
 
 
 def _check(condition: bool, message: str) -> None:

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
+from farsearch.files import write_bytes
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.points import (
     BESIDE,
@@ -32,6 +33,7 @@ from farsearch.report.points import (
     metric_limits,
     points_of,
 )
+from farsearch.report.section import png
 from farsearch.tables import human_memory
 
 __all__ = ["front_figure", "save_front_png", "style_axes"]
@@ -46,7 +48,7 @@ _BASELINES = "sD^Pp*hX"
 
 def save_front_png(snapshot: StudySnapshot, path: Path) -> None:
     """Writes ``front_figure`` to ``path``, 1200 × 750 pixels."""
-    front_figure(snapshot).savefig(path, dpi=150, format="png")
+    write_bytes(path, png(front_figure(snapshot), dpi=150))
 
 
 def front_figure(snapshot: StudySnapshot) -> Figure:

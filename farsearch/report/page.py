@@ -7,6 +7,7 @@ import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from farsearch.files import MADE_BY
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.command import made_by, resume_command
 from farsearch.report.course import course_section, curves_section
@@ -67,6 +68,7 @@ def make_report(snapshot: StudySnapshot) -> Report:
     title = html.escape(f"{snapshot.name}: {headline(snapshot)}")
     page = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta name="generator" content="{MADE_BY}">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n<title>{title}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
         f"<style>{_STYLE}</style></head>\n<body>\n{_head(snapshot)}\n{_front(snapshot)}\n"

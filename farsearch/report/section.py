@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from farsearch.files import MADE_BY
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.points import points_of
 
@@ -83,10 +84,10 @@ def whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = _DPI) -> bytes:
     """The picture as a file."""
     held = io.BytesIO()
-    figure.savefig(held, dpi=_DPI, format="png", metadata={"Software": None})
+    figure.savefig(held, dpi=dpi, format="png", metadata={"Software": MADE_BY})
     return held.getvalue()
 
 

@@ -14,8 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from farsearch.cost.sweep import Sweep
+from farsearch.files import write_bytes
 from farsearch.report.figure import style_axes
 from farsearch.report.points import BUDGET, INK, MEMORY_AXIS
+from farsearch.report.section import png
 from farsearch.tables import human_memory
 
 __all__ = ["save_sweep_png", "sweep_figure"]
@@ -29,7 +31,7 @@ _LOOSE, _SURE = "#f3d9d6", "#fbeeec"
 
 def save_sweep_png(sweep: Sweep, title: str, span: str, path: Path) -> None:
     """Writes ``sweep_figure`` to ``path``, 1200 × 750 pixels."""
-    sweep_figure(sweep, title, span).savefig(path, dpi=150, format="png")
+    write_bytes(path, png(sweep_figure(sweep, title, span), dpi=150))
 
 
 def sweep_figure(sweep: Sweep, title: str, span: str) -> Figure:

@@ -32,7 +32,7 @@ def damaged(where: str, error: Exception) -> MissingResource:
     """The error of a journal that can't be read."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
     return MissingResource(
-        f"the journal {where} is damaged ({reason}); restore it from a copy, or move it away to start anew"
+        f"the journal {where} is damaged ({reason}); restore it from a copy, or start in another folder"
     )
 
 

@@ -23,7 +23,38 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from farsearch.files import disk_errors
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "is_worked_on"]
+
+
+def is_worked_on(folder: Path, study: Study) -> bool:
+    """Whether a process of this host, or a trial of another one, is at work on a study. Call it in the study's turn."""
+    if any(_is_held(path) for path in (folder / "workers").glob("*.lock")):
+        return True
+    heartbeats = _heartbeats(study)
+    if heartbeats is None:
+        return False
+    stale = heartbeats._get_stale_trial_ids(study._study_id)
+    here = f"{socket.gethostname()}-"
+    return any(
+        trial._trial_id not in stale and not str(trial.user_attrs.get("worker", here)).startswith(here)
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    )
+
+
+def _heartbeats(study: Study) -> BaseHeartbeat | None:
+    storage = study._storage
+    return storage if isinstance(storage, BaseHeartbeat) and is_heartbeat_enabled(storage) else None
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds this lock."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    lock.release()
+    return False
 
 
 class Worker:
@@ -37,8 +68,7 @@ class Worker:
     def __init__(self, folder: Path, study: Study) -> None:
         self.name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
         self._study = study
-        storage = study._storage
-        self._heartbeats = storage if isinstance(storage, BaseHeartbeat) and is_heartbeat_enabled(storage) else None
+        self._heartbeats = _heartbeats(study)
         self._stale: dict[int, float] = {}
         self._folder = folder / "workers"
         with disk_errors(self._folder):
@@ -80,12 +110,8 @@ class Worker:
         path = self._path(worker)
         if self._heartbeats is not None and not (worker.rpartition("-")[0] == socket.gethostname() and path.exists()):
             return None
-        lock = filelock.FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
+        if _is_held(path):
             return False
-        lock.release()
         path.unlink(missing_ok=True)
         return True
 

@@ -7,10 +7,13 @@ database's rows, are left where they are. A study of ten thousand trials is read
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import json
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from farsearch.study.journal import damaged
-from farsearch.study.store import Store
+from farsearch.study.names import SIBLINGS
+from farsearch.study.store import Store, storage_errors
 
-__all__ = ["ReadingStore", "StoredTrial", "reading", "stored_trials"]
+__all__ = ["ReadingStore", "StoredTrial", "StudyUse", "reading", "stored_trials"]
 
 _ATTRIBUTES = ("record", "reason", "rejected")
 """What a snapshot is made of."""
@@ -52,11 +56,81 @@ def reading() -> Iterator[None]:
         gc.enable()
 
 
+@dataclass(frozen=True)
+class StudyUse:
+    """What a study is about and how far it is.
+
+    Attributes:
+        n_trials: how many it is to have.
+        last_used: when a trial of it last began or ended, by the clock of the host that trained it.
+    """
+
+    name: str
+    device: str
+    n_trials: int
+    trained: int
+    running: int
+    last_used: datetime | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        last = None if self.last_used is None else self.last_used.isoformat(timespec="seconds")
+        return {**dataclasses.asdict(self), "last_used": last}
+
+
+def _counts(study: Study) -> tuple[Counter[TrialState], datetime | None]:
+    """Trials by state, and when one last began or ended."""
+    backend = getattr(study._storage, "_backend", None)  # Optuna wraps a database in a cache
+    if isinstance(backend, RDBStorage):
+        query = (
+            sqlalchemy.select(
+                TrialModel.state,
+                sqlalchemy.func.count(),
+                sqlalchemy.func.max(TrialModel.datetime_start),
+                sqlalchemy.func.max(TrialModel.datetime_complete),
+            )
+            .where(TrialModel.study_id == study._study_id)
+            .group_by(TrialModel.state)
+        )
+        with backend.engine.connect() as connection:
+            rows = [tuple(row) for row in connection.execute(query)]
+    else:
+        rows = [
+            (trial.state, 1, trial.datetime_start, trial.datetime_complete)
+            for trial in study.get_trials(deepcopy=False)
+        ]
+    counts: Counter[TrialState] = Counter()
+    for state, count, *_ in rows:
+        counts[state] += count
+    return counts, max((time for row in rows for time in row[2:] if time is not None), default=None)
+
+
 class ReadingStore(Store):
     """The studies of a working directory or a database, for commands that change nothing."""
 
     def _open(self) -> BaseStorage:
         return super()._open() if self.url is not None else _open_journal(self._journal)
+
+    def uses(self) -> list[StudyUse]:
+        """What every study is about and how far it is, the latest last."""
+        if not self.exists():
+            return []
+        with storage_errors(self.where):
+            return [self._use(self.load(name)) for name in self.names()]
+
+    def _use(self, study: Study) -> StudyUse:
+        siblings = [self.sibling(study.study_name, kind) for kind in SIBLINGS]
+        counts, last = _counts(study)
+        times = [last, *(_counts(one)[1] for one in siblings if one is not None)]
+        attrs = study.user_attrs
+        return StudyUse(
+            name=study.study_name,
+            device=str(attrs["settings"].get("device", "")),
+            n_trials=int(attrs.get("n_trials", 0)),
+            trained=counts[TrialState.COMPLETE] + counts[TrialState.PRUNED],
+            running=counts[TrialState.RUNNING],
+            last_used=max((time for time in times if time is not None), default=None),
+        )
 
 
 def _open_journal(path: Path) -> JournalStorage:

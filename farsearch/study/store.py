@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -33,16 +32,13 @@ from farsearch.records import SCHEMA_VERSION, StudySettings
 from farsearch.study.database import is_postgres, open_database
 from farsearch.study.journal import damaged, open_journal
 from farsearch.study.locks import DatabaseLocks, FileLocks, Locks
+from farsearch.study.names import SIBLINGS, Sibling, check_new_name, sibling_name
 
 __all__ = [
     "DIRECTIONS",
     "HEARTBEAT_S",
-    "SIBLINGS",
-    "Sibling",
     "StorageAway",
     "Store",
-    "check_study_name",
-    "sibling_name",
     "storage_errors",
 ]
 
@@ -51,12 +47,6 @@ DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.M
 
 HEARTBEAT_S = 60
 """Seconds between the signs of life of a trial in work, where a database keeps the study."""
-
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
-
-Sibling = Literal["baselines", "verified"]
-SIBLINGS: Sequence[Sibling] = get_args(Sibling)
-"""What a study has beside it, in a study ``NAME/KIND`` each. A study that a user names has no slash."""
 
 _AWAY = (OperationalError, InterfaceError, DisconnectionError)
 """Errors of a database that may well answer a little later."""
@@ -89,21 +79,6 @@ def storage_errors(where: str) -> Iterator[None]:
         raise kind(f"the storage {where} does not answer: {reason}; start it and run the same command again") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise damaged(where, error) from error
-
-
-def sibling_name(study: str, kind: Sibling) -> str:
-    """Name of the study that keeps the baselines of ``study``, or its verification."""
-    return f"{study}/{kind}"
-
-
-def check_study_name(name: str) -> None:
-    """Refuse a name that can't be that of a folder.
-
-    Raises:
-        BadInput: saying what can.
-    """
-    if not re.fullmatch(_NAME, name):
-        raise BadInput(f"the study name {name!r} is not usable; use letters, digits, '.', '_', '+' and '-'")
 
 
 class Store:
@@ -166,9 +141,10 @@ class Store:
 
         Left out are those of other programs in the same database, and siblings.
         """
-        return [name for name in self._all_names() if "/" not in name]
+        return [name for name in self.all_names() if "/" not in name]
 
-    def _all_names(self) -> list[str]:
+    def all_names(self) -> list[str]:
+        """Names of the studies and of their siblings, the latest last."""
         if not self.exists():
             return []
         with storage_errors(self.where):
@@ -184,7 +160,7 @@ class Store:
         names = self.names()
         if not names:
             raise BadInput(f"there is no study in {self.where}; make one with: farsearch run --device D --task T")
-        if name is not None and name not in self._all_names():
+        if name is not None and name not in self.all_names():
             close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
             hint = f"did you mean {close[0]!r}?" if close else "see farsearch studies list"
             raise BadInput(f"the study {name!r} is not in {self.where}; {hint}")
@@ -194,7 +170,7 @@ class Store:
     def sibling(self, name: str, kind: Sibling) -> Study | None:
         """The study that keeps the baselines of ``name``, or its verification; None where there is none."""
         sibling = sibling_name(name, kind)
-        return self.load(sibling) if sibling in self._all_names() else None
+        return self.load(sibling) if sibling in self.all_names() else None
 
     def check(self, name: str, settings: StudySettings) -> None:
         """Refuse, without making anything, a name that ``open`` would refuse with these settings.
@@ -203,9 +179,11 @@ class Store:
             BadInput: for a name that can't be that of a folder.
             StudyMismatch: when the study exists with other settings.
         """
-        check_study_name(name)
-        if name in self.names():
+        names = self.names()
+        if name in names:
             _check_settings(self.load(name), settings)
+        else:
+            check_new_name(name, names)
 
     def check_here(self, study: Study, settings: StudySettings) -> None:
         """Refuse to work on a study with what this host has, where that is not what the study was made with.
@@ -265,7 +243,7 @@ class Store:
         with storage_errors(self.where):
             # the siblings first: without their study nothing would lead to them
             for each in (*(sibling_name(name, kind) for kind in SIBLINGS), name):
-                if each in self._all_names():
+                if each in self.all_names():
                     optuna.delete_study(study_name=each, storage=self.storage)
         shutil.rmtree(self.folder(name), ignore_errors=True)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from farsearch.tracking.connection import UI_ENVIRONMENT, ui_command
+from farsearch.tracking.connection import UI_ENVIRONMENT, is_there, ui_command
 from farsearch.tracking.content import FRONT_FILTER
 from farsearch.tracking.tracker import SyncResult, Tracker, open_tracking
 
-__all__ = ["FRONT_FILTER", "UI_ENVIRONMENT", "SyncResult", "Tracker", "open_tracking", "ui_command"]
+__all__ = ["FRONT_FILTER", "UI_ENVIRONMENT", "SyncResult", "Tracker", "is_there", "open_tracking", "ui_command"]

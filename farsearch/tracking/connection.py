@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import sqlite3
 import sys
 import urllib.error
@@ -14,18 +15,31 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient, environment_variables
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.telemetry import set_telemetry_client
 from sqlalchemy.exc import SQLAlchemyError
 
 from farsearch.addresses import is_server, without_password
 from farsearch.errors import BadInput, MissingResource
+from farsearch.tracking.database import (
+    artifact_root,
+    database_of,
+    is_sqlite,
+    move_artifacts,
+    prepare,
+    sqlite_uri,
+    wait_for_writers,
+)
 
-__all__ = ["UI_ENVIRONMENT", "Connection", "connect", "ui_command"]
+__all__ = ["UI_ENVIRONMENT", "Connection", "connect", "is_there", "ui_command"]
 
-_SQLITE = "sqlite:///"
 _LOCK_SECONDS = 120.0
 """How long a sync waits for another one; that of a single trial takes a fraction of a second."""
+_BUSY_SECONDS = 30.0
+"""How long a program that locks the database itself is waited for; MLflow's own patience is shorter."""
 _ALIVE_SECONDS = 5.0
 
 UI_ENVIRONMENT: Mapping[str, str] = {
@@ -65,8 +79,13 @@ class Connection:
         Args:
             patience_s: how long another process is waited for.
         """
-        with self.reading(), contextlib.nullcontext() if self.database is None else _lock(self.database, patience_s):
-            yield self.client
+        with self.reading():
+            if self.database is None:
+                yield self.client
+                return
+            with _lock(self.database, patience_s):
+                wait_for_writers(self.database, min(patience_s, _BUSY_SECONDS))
+                yield self.client
 
     def check(self) -> None:
         """Raises MissingResource within seconds where the server does not answer or the database is not there."""
@@ -75,12 +94,17 @@ class Connection:
         elif _identity(self.database) != self.file:
             raise _removed(self.uri)
 
+    def artifacts_of(self, run: Run) -> ArtifactRepository:
+        """Where the artifacts of a run are. MLflow's client remembers it by the run's id, which a copy has too."""
+        return get_artifact_repository(run.info.artifact_uri, self.uri)
+
     def artifact_location(self, name: str) -> str | None:
-        """Where an experiment's artifacts go: beside the database, where MLflow has its own; None lets a server choose.
+        """Where an experiment's artifacts go: beside the database; None lets a server choose.
 
         The path is absolute, because MLflow makes it so: it would take a relative one from wherever it is started.
+        ``database`` corrects it after a move.
         """
-        return None if self.database is None else (_artifact_root(self.database) / name).as_uri()
+        return None if self.database is None else (artifact_root(self.database) / name).as_uri()
 
 
 def connect(uri: str) -> Connection:
@@ -91,8 +115,8 @@ def connect(uri: str) -> Connection:
         MissingResource: where the server does not answer or the database can't be used.
     """
     _set_defaults()
-    if uri.startswith(_SQLITE):
-        return _connect_sqlite(_database(uri))
+    if is_sqlite(uri):
+        return _connect_sqlite(database_of(uri))
     if is_server(uri):
         if "@" in uri.split("/")[2]:
             raise BadInput(
@@ -106,40 +130,33 @@ def connect(uri: str) -> Connection:
     )
 
 
+def is_there(uri: str) -> bool:
+    """Whether there is something to open: a server, or a database that exists. Asking makes nothing."""
+    return not is_sqlite(uri) or database_of(uri).exists()
+
+
 def ui_command(uri: str, port: int) -> list[str]:
     """The command that shows the mirror at ``uri`` in a browser, on this machine alone, without an access log.
 
     Raises:
         BadInput: for a server, which has its own interface.
     """
-    if not uri.startswith(_SQLITE):
+    if not is_sqlite(uri):
         raise BadInput(
             f"tracking URI {without_password(uri)!r} is a server and shows its own interface; open that address in a "
             "browser"
         )
-    database = _database(uri)
+    database = database_of(uri)
     options = {
-        "--backend-store-uri": _sqlite_uri(database),
-        "--registry-store-uri": _sqlite_uri(database),
-        "--artifacts-destination": str(_artifact_root(database)),
+        "--backend-store-uri": sqlite_uri(database),
+        "--registry-store-uri": sqlite_uri(database),
+        "--artifacts-destination": artifact_root(database).as_uri(),
         "--host": "127.0.0.1",
         "--port": str(port),
         "--workers": "1",
         "--uvicorn-opts": "--log-level warning",
     }
     return [sys.executable, "-m", "mlflow", "ui", *(word for option in options.items() for word in option)]
-
-
-def _database(uri: str) -> Path:
-    return Path(uri.removeprefix(_SQLITE).split("?", 1)[0]).absolute()
-
-
-def _sqlite_uri(database: Path) -> str:
-    return f"{_SQLITE}{database.as_posix()}"
-
-
-def _artifact_root(database: Path) -> Path:
-    return database.parent / "mlartifacts"
 
 
 def _set_defaults() -> None:
@@ -161,18 +178,15 @@ def _set_defaults() -> None:
 
 
 def _connect_sqlite(database: Path) -> Connection:
-    uri = _sqlite_uri(database)
+    uri = sqlite_uri(database)
     with _boundary(uri):
         database.parent.mkdir(parents=True, exist_ok=True)
-        # Several processes that create the tables at once break the database for good.
         with _lock(database):
             # MLflow would try for minutes: it repeats every failure to open a database.
-            with contextlib.closing(sqlite3.connect(database)) as connection:
-                connection.execute("PRAGMA schema_version").fetchone()
+            prepare(database, _BUSY_SECONDS)
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
-            if database.stat().st_size == 0:
-                raise _removed(uri)
+            move_artifacts(database, _BUSY_SECONDS)
             return Connection(client, uri, database, _identity(database))
 
 
@@ -219,12 +233,30 @@ def _boundary(uri: str) -> Iterator[None]:
             f"MLflow at {uri} is held by another process, a sync perhaps; try again when that is done"
         ) from error
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise MissingResource(
-            f"MLflow at {uri} can't be used ({_first_line(error)}); mend or remove it, then farsearch sync rebuilds it"
-        ) from error
+        raise _unusable(uri, _first_line(error)) from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _unusable(uri: str, reason: str) -> MissingResource:
+    """The error of a database or server that refuses, and what to do about it. Experiments are only in there."""
+    if "database is locked" in reason:
+        return MissingResource(
+            f"MLflow's database {uri} is locked by another program, such as a database browser or a backup; close it "
+            "and run the same command again"
+        )
+    if "out-of-date database schema" in reason:
+        return MissingResource(
+            f"MLflow's database {uri} was made by an older MLflow; make a copy of it, then run: mlflow db upgrade "
+            f"{shlex.quote(uri)}"
+        )
+    if "not a database" in reason or "malformed" in reason:
+        return MissingResource(
+            f"MLflow's database {uri} can't be read ({reason}); restore it from a copy, or give another tracking URI, "
+            "which farsearch sync fills"
+        )
+    return MissingResource(f"MLflow at {uri} can't be used ({reason}); when that is solved, farsearch sync catches up")
 
 
 def _first_line(error: BaseException) -> str:

@@ -26,7 +26,6 @@ from farsearch.tracking.tensors import (
     HeldTensors,
     KeptFile,
     Manifest,
-    artifacts_of,
     file_of,
     find_held,
     priming_name,
@@ -158,7 +157,7 @@ class RemoteTensors:
         target = scratch / path.rpartition("/")[2]
         server = self._server()
         with server.reading():
-            repository = artifacts_of(server, run)
+            repository = server.artifacts_of(run)
             try:
                 # one file by its own name: what a server lists is not looked at
                 repository._download_file(path, str(target))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,35 +36,23 @@ _REPORTED = "report"
 def write_experiment(client: MlflowClient, connection: Connection, snapshot: StudySnapshot) -> str:
     """Id of the experiment of the study's family, made or brought back, with description and saved views."""
     name = family(snapshot.name)
-    location = connection.artifact_location(name)
     experiment = client.get_experiment_by_name(name)
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    if experiment is not None and _moved(experiment, location):
-        # MLflow can't change where artifacts go: its runs would write to where the folder was.
-        client.rename_experiment(experiment.experiment_id, f"{name} (before a move, {time.time_ns()})")
-        client.delete_experiment(experiment.experiment_id)
-        experiment = None
+    tags = experiment_tags(snapshot)
     if experiment is None:
-        experiment = _create_experiment(client, name, location)
-    for key, value in experiment_tags(snapshot).items():
+        experiment = _create_experiment(client, name, connection.artifact_location(name), tags)
+    for key, value in tags.items():
         # Siblings share the experiment: only the study that it is named after may change what another wrote.
         if experiment.tags.get(key) != value and (snapshot.name == name or key not in experiment.tags):
             client.set_experiment_tag(experiment.experiment_id, key, value)
     return str(experiment.experiment_id)
 
 
-def _moved(experiment: Experiment, location: str | None) -> bool:
-    """Whether the database was moved to another folder since the experiment was made."""
-    held = experiment.artifact_location
-    if location is None or held == location or not held.startswith("file:"):
-        return False
-    return not Path(urllib.request.url2pathname(held.removeprefix("file://"))).exists()
-
-
-def _create_experiment(client: MlflowClient, name: str, location: str | None) -> Experiment:
+def _create_experiment(client: MlflowClient, name: str, location: str | None, tags: Mapping[str, str]) -> Experiment:
     try:
-        made = client.create_experiment(name, artifact_location=location)
+        # with its tags at once: by them its artifacts are found after a move
+        made = client.create_experiment(name, location, dict(tags))
     except MlflowException as error:
         held = client.get_experiment_by_name(name)
         if error.error_code != "RESOURCE_ALREADY_EXISTS" or held is None:
@@ -89,7 +77,7 @@ def unmark(client: MlflowClient, parent: Run) -> None:
 
 
 def write_artifacts(
-    client: MlflowClient, parent: str, snapshot: StudySnapshot, content: RunContent, report: bool
+    connection: Connection, parent: str, snapshot: StudySnapshot, content: RunContent, report: bool
 ) -> None:
     """Draws and writes the artifacts of the study's run where what they show has changed, or they are gone.
 
@@ -99,14 +87,16 @@ def write_artifacts(
     digest = shown_digest(snapshot, content)
     reported = f"{digest} {_REPORTED}"
     wanted = reported if report and has_report(snapshot) else digest
-    if client.get_run(parent).data.tags.get(TAG_ARTIFACTS) in (wanted, reported) and client.list_artifacts(parent):
+    run = connection.client.get_run(parent)
+    artifacts = connection.artifacts_of(run)
+    if run.data.tags.get(TAG_ARTIFACTS) in (wanted, reported) and artifacts.list_artifacts():
         return
     with TemporaryDirectory() as folder:
         write_files(snapshot, Path(folder))
         if wanted == reported:
             write_report(snapshot, Path(folder))
-        client.log_artifacts(parent, folder)
-    client.set_tag(parent, TAG_ARTIFACTS, wanted)
+        artifacts.log_artifacts(folder)
+    connection.client.set_tag(parent, TAG_ARTIFACTS, wanted)
 
 
 def is_mirrored(

@@ -34,6 +34,7 @@ __all__ = [
     "count_deleted",
     "dataset_of",
     "find_parents",
+    "find_study",
     "find_tagged",
     "find_trial",
     "read_runs",
@@ -71,6 +72,11 @@ def read_runs(client: MlflowClient, experiment_id: str, study: str) -> StudyRuns
         elif tags.get(TAG_TRIAL, "").isdecimal():
             children.setdefault(int(tags[TAG_TRIAL]), []).append(run)
     return StudyRuns(_best_first(parents), {number: _best_first(runs) for number, runs in children.items()})
+
+
+def find_study(client: MlflowClient, experiment_id: str, study: str) -> list[Run]:
+    """All active runs of a study."""
+    return list(_search(client, experiment_id, _tagged(TAG_STUDY, study)))
 
 
 def find_parents(client: MlflowClient, experiment_id: str, study: str) -> list[Run]:

@@ -23,7 +23,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from farsearch.far.board.opened import file_digest
 from farsearch.files import write_json
@@ -42,7 +41,6 @@ __all__ = [
     "KeptFile",
     "Manifest",
     "TensorsResult",
-    "artifacts_of",
     "file_of",
     "find_held",
     "priming_name",
@@ -154,11 +152,6 @@ def status_of(error: BaseException) -> int | None:
     return code if isinstance(code, int) else None
 
 
-def artifacts_of(connection: Connection, run: Run) -> ArtifactRepository:
-    """Where the artifacts of a run are."""
-    return get_artifact_repository(run.info.artifact_uri, connection.uri)
-
-
 def upload_tensors(connection: Connection, snapshot: StudySnapshot, study_folder: Path) -> TensorsResult:
     """Upload what this host has and the server lacks, and remove there what has left the front by more than noise.
 
@@ -240,7 +233,7 @@ class _Upload:
         return manifest if priming is None else replace(manifest, priming=priming, priming_run=self.parent.info.run_id)
 
     def _artifacts(self, run: Run) -> ArtifactRepository:
-        return artifacts_of(self.connection, run)
+        return self.connection.artifacts_of(run)
 
     def _primings(self) -> Mapping[str, int | None]:
         """Bytes of the primings of the study's run, by path."""

@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from farsearch.errors import MissingResource
 from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.study.names import SIBLINGS
 from farsearch.tracking.connection import Connection, connect
 from farsearch.tracking.content import LOSS, RunContent, family, study_content, trial_content
 from farsearch.tracking.parent import (
@@ -26,6 +27,7 @@ from farsearch.tracking.parent import (
     write_parent,
 )
 from farsearch.tracking.runs import dataset_of, find_parents, find_trial, read_runs, write_run
+from farsearch.tracking.studies import check_rename, delete_study, forget_views, rename_study
 from farsearch.tracking.tensors import TensorsResult, upload_tensors
 from farsearch.tracking.views import saved_view_id
 
@@ -120,7 +122,7 @@ class Tracker:
                 parent = write_parent(client, experiment, next(iter(parents), None), snapshot, content, begin)
                 done = _write_trials(client, experiment, parent, kept, snapshot, snapshot.trials, spans, progress)
                 mark_mirrored(client, experiment, parent, snapshot, content)
-            write_artifacts(client, parent, snapshot, content, report)
+            write_artifacts(self._connection, parent, snapshot, content, report)
             self._followed[snapshot.name] = _Followed(experiment, parent, _by_number(snapshot))
         return SyncResult(done.get("created", 0), done.get("updated", 0), done.get("unchanged", 0), len(stale))
 
@@ -155,7 +157,7 @@ class Tracker:
             after = dataclasses.replace(followed, parent=parent, trials={**followed.trials, **seen})
             if time.monotonic() >= followed.draw_after:
                 started = time.monotonic()
-                write_artifacts(client, parent, snapshot, content, report=False)
+                write_artifacts(self._connection, parent, snapshot, content, report=False)
                 now = time.monotonic()
                 after = dataclasses.replace(after, draw_after=now + _PAUSE_PER_DRAWING * (now - started))
             self._followed[snapshot.name] = after
@@ -171,6 +173,42 @@ class Tracker:
         if self._connection.database is not None or family(snapshot.name) != snapshot.name:
             return None
         return upload_tensors(self._connection, snapshot, study_folder)
+
+    def check_rename(self, old: str, new: str) -> None:
+        """Refuse a new name of a study that another experiment has.
+
+        Raises:
+            BadInput: when both names are in use.
+        """
+        with self._connection.reading() as client:
+            check_rename(client, old, new)
+
+    def rename(self, snapshots: Sequence[StudySnapshot], new: str) -> None:
+        """Rename a study. Its runs keep their ids; a call after one that was cut off does the rest.
+
+        Args:
+            snapshots: the study under its old name, and then its siblings.
+
+        Raises:
+            MissingResource: where the server does not answer or the database can't be written.
+        """
+        old = snapshots[0].name
+        with self._connection.writing() as client:
+            rename_study(client, old, new, list(SIBLINGS))
+        for snapshot in snapshots:
+            self.sync(dataclasses.replace(snapshot, name=new + snapshot.name.removeprefix(old)), report=True)
+        with self._connection.writing() as client:
+            forget_views(client, old, new)
+
+    def delete(self, study: str) -> int:
+        """Delete the runs of a study and of its siblings. How many there were.
+
+        Raises:
+            MissingResource: where the server does not answer or the database can't be written.
+        """
+        self._followed.pop(study, None)
+        with self._connection.writing() as client:
+            return delete_study(client, study, list(SIBLINGS))
 
     def trials(self, study: str) -> dict[int, dict[str, dict[str, Any]]]:
         """What MLflow holds of ``study``, by number of the trial: ``params`` (texts), ``metrics`` and ``tags``."""

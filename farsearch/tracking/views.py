@@ -15,7 +15,7 @@ from typing import Any
 from farsearch.records import StudySnapshot
 from farsearch.tracking.content import FRONT_FILTER, TAG_STUDY, objective_names
 
-__all__ = ["experiment_tags", "saved_view_id"]
+__all__ = ["experiment_tags", "saved_view_id", "view_tags"]
 
 _VIEW_KEY = "mlflow.sharedViewState."
 
@@ -23,6 +23,11 @@ _VIEW_KEY = "mlflow.sharedViewState."
 def saved_view_id(study: str, view: str = "front") -> str:
     """The id of one of a study's views, ``front`` or ``trials``."""
     return f"farsearch-{view}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
+
+
+def view_tags(study: str) -> list[str]:
+    """Keys of the experiment's tags that hold the views of a study."""
+    return [_VIEW_KEY + saved_view_id(study, view) for view in ("front", "trials")]
 
 
 def experiment_tags(snapshot: StudySnapshot) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,3 +187,31 @@ def test_a_limit_of_the_control_group_is_the_memory_that_there_is(monkeypatch: p
         assert reason == "physical pages"
         assert total >= physical
         assert math.isfinite(total)
+
+
+def test_a_fresh_python_imports_nothing_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file torch.py there is not run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "json.py").write_text("print('of the folder')")
+    assert script._run("import json; print(json.dumps(1))", 60.0) == ["1"]
+
+
+@pytest.mark.parametrize("held", ["text,label\n", "{}", "[1]"])
+def test_the_script_does_not_replace_a_file_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    """It says so before it measures for minutes."""
+    (tmp_path / "data.csv").write_text(held)
+    monkeypatch.setattr("sys.argv", ["calibrate.py", "--out", str(tmp_path / "data.csv")])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2
+    assert (tmp_path / "data.csv").read_text() == held
+
+
+def test_the_script_replaces_its_own_result(tmp_path: Path) -> None:
+    """A second measurement may have the name of the first."""
+    (tmp_path / "result.json").write_text(json.dumps({"schema_version": 1, "machine": {}, "samples": []}))
+    assert script._may_write(str(tmp_path / "result.json"))

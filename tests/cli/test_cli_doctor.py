@@ -66,8 +66,8 @@ def test_a_broken_journal_and_a_broken_database_are_problems(tmp_path: Path) -> 
     (tmp_path / "mlflow.db").write_text("no database")
     journal, database = found(tmp_path, "storage"), found(tmp_path, "tracking")
     assert (journal["state"], database["state"]) == ("problem", "problem")
-    assert "move it away" in journal["mend"]
-    assert "farsearch sync rebuilds it" in database["mend"]
+    assert "restore it from a copy" in journal["mend"]
+    assert "restore it from a copy" in database["mend"]
     assert (tmp_path / "mlflow.db").read_text() == "no database"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import pty
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from farsearch.devices import list_profiles
 from farsearch.records import FarConfig, StepPlan
@@ -185,19 +187,81 @@ def test_a_port_in_use_is_told(finished_study: Path, tmp_path: Path) -> None:
     assert f"port {port} is in use; give another with --port" in done.err
 
 
+def names_of(folder: Path) -> list[str]:
+    """The studies of a folder."""
+    return [study["name"] for study in call(folder, "studies", "list", "--json").json["studies"]]
+
+
+def test_the_list_of_studies_says_when_how_far_and_for_what(finished_study: Path) -> None:
+    """As a table, and for programs."""
+    study = call(finished_study, "studies", "list", "--json").json["studies"][0]
+    last = datetime.datetime.fromisoformat(study.pop("last_used"))
+    assert study == {"name": "tiny", "device": "jetson-nano", "n_trials": 9, "trained": 9, "running": 0}
+    assert datetime.timedelta(0) <= datetime.datetime.now() - last < datetime.timedelta(days=1)
+    header, *_, line = call(finished_study, "studies", "list").out.splitlines()
+    assert "last used" in header
+    assert line.split() == ["tiny", "9", "of", "9", "jetson-nano", *last.strftime("%Y-%m-%d %H:%M").split()]
+
+
+def test_a_renamed_study_keeps_its_runs_in_mlflow(finished_study: Path, tmp_path: Path) -> None:
+    """The experiment, its runs and their artifacts have the new name, and the runs their ids."""
+    folder = copy_of(finished_study, tmp_path)
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    assert call(folder, "sync").code == 0
+
+    def runs(name: str) -> dict[str, str]:
+        experiment = client.get_experiment_by_name(name)
+        return {run.info.run_id: run.info.run_name for run in client.search_runs([experiment.experiment_id])}
+
+    before = runs("tiny")
+    done = call(folder, "studies", "rename", "tiny", "new")
+    assert (done.code, done.out) == (0, "renamed tiny to new\n"), done.err
+    assert (names_of(folder), client.get_experiment_by_name("tiny")) == (["new"], None)
+    assert runs("new") == {run: "new" if name == "tiny" else name for run, name in before.items()}
+    views = [key for key in client.get_experiment_by_name("new").tags if key.startswith("mlflow.sharedViewState.")]
+    assert len(views) == 2
+    assert ": 0 runs made, 0 updated" in call(folder, "sync", "new").out
+    assert call(folder, "export", "new", "--out", "bundle").code == 0
+
+
+def test_a_study_is_not_renamed_over_an_experiment(finished_study: Path, tmp_path: Path) -> None:
+    """MLflow may hold an experiment of that name that no study has."""
+    folder = copy_of(finished_study, tmp_path)
+    MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("mine")
+    done = call(folder, "studies", "rename", "tiny", "mine")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "MLflow holds an experiment 'mine' already" in done.err
+    assert names_of(folder) == ["tiny"]
+
+
+def test_runs_in_mlflow_are_deleted_when_asked_for(finished_study: Path, tmp_path: Path) -> None:
+    """With the study, or after it; the study can be searched anew under that name."""
+    folder = copy_of(finished_study, tmp_path)
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    assert call(folder, "sync").code == 0
+    assert call(folder, "studies", "delete", "tiny", "--yes").code == 0
+    done = call(folder, "studies", "delete", "tiny", "--mlflow", "--yes")
+    assert (done.code, done.out.startswith("deleted 10 runs in MLflow")) == (0, True), done
+    assert client.get_experiment_by_name("tiny").lifecycle_stage == "deleted"
+    again = call(folder, "studies", "delete", "tiny", "--mlflow", "--yes")
+    assert (again.code, again.err.count("\n")) == (2, 1)
+
+
 def test_studies_are_listed_and_deleted(finished_study: Path, tmp_path: Path) -> None:
     """Deletion asks first; without an answer nothing goes, with --yes the study and its tensors do."""
     folder = copy_of(finished_study, tmp_path)
-    assert call(folder, "studies", "list").out == "tiny\n"
+    assert names_of(folder) == ["tiny"]
     asked = subprocess.run(
         [sys.executable, "-m", "farsearch", "studies", "delete", "tiny"],
         cwd=folder, input="n\n", capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert asked.returncode != 0
     assert "Traceback" not in asked.stderr
-    assert call(folder, "studies", "list").out == "tiny\n"
-    assert call(folder, "studies", "delete", "tiny", "--yes").out == "deleted tiny\n"
-    assert call(folder, "studies", "list").out == ""
+    assert names_of(folder) == ["tiny"]
+    done = call(folder, "studies", "delete", "tiny", "--yes")
+    assert done.out == "deleted tiny\n"
+    assert "its runs in MLflow stay; to delete them too: farsearch studies delete tiny --mlflow" in done.err
+    assert names_of(folder) == []
     assert not (folder / ".farsearch" / "studies" / "tiny").exists()
     assert call(folder, "studies", "delete", "tiny", "--yes").code == 2
 
@@ -248,17 +312,6 @@ def test_a_space_is_shown_in_numbers_for_a_model(tmp_path: Path) -> None:
     assert checked[2:] == ["not tried first, for it is not in the space: FAR r=10 % as published"]
     done = call(tmp_path, "spaces", "list", "--model", "./nosuch")
     assert (done.code, done.err.count("\n")) == (2, 1)
-
-
-def test_a_reader_that_has_seen_enough_is_no_error(finished_study: Path) -> None:
-    """``farsearch trials --json | head`` ends without a word, however early the reader goes."""
-    with start(finished_study, "trials", "--json") as child:
-        assert child.stdout is not None
-        child.stdout.close()
-        assert child.stderr is not None
-        err = child.stderr.read()
-        assert child.wait(timeout=60) == 0
-    assert err == ""
 
 
 def on_a_terminal(folder: Path, *arguments: object, **environment: str) -> tuple[int, str]:

@@ -50,8 +50,9 @@ SURFACE: dict[str, set[str]] = {
     "spaces list": {"--model"},
     "spaces show NAME": {"--model"},
     "status STUDY": {JSON, STORAGE},
-    "studies delete NAME": {"--yes", STORAGE},
-    "studies list": {STORAGE},
+    "studies delete NAME": {"--yes", "--mlflow", STORAGE, TRACKING},
+    "studies list": {JSON, STORAGE},
+    "studies rename OLD NEW": {STORAGE, TRACKING},
     "sync STUDY": {"--measurement", STORAGE, TRACKING},
     "tasks list": {JSON},
     "tasks show NAME": {JSON},
@@ -215,7 +216,7 @@ def test_an_interrupt_has_the_shells_code(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("farsearch.cli.look.read_snapshot", interrupted)
     done = call(tmp_path, "status")
-    assert (done.code, done.out, done.err.strip()) == (130, "", "")
+    assert (done.code, done.out, done.err.strip()) == (130, "", "interrupted")
 
 
 def test_the_python_module_is_the_command(tmp_path: Path) -> None:

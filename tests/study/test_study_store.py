@@ -63,6 +63,21 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
         open_study(tmp_path, name)
 
 
+def test_a_name_that_is_too_long_leaves_nothing(tmp_path: Path) -> None:
+    """It is refused with the limit before a study is made."""
+    with pytest.raises(BadInput, match="has 300 characters; use at most 200"):
+        open_study(tmp_path, "x" * 300)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
+    """Some file systems have one folder for both."""
+    open_study(tmp_path, "demo")
+    with pytest.raises(BadInput, match="differs from the study 'demo' only in case"):
+        open_study(tmp_path, "Demo")
+    assert Store(tmp_path).names() == ["demo"]
+
+
 def test_the_same_settings_open_the_same_study(tmp_path: Path) -> None:
     """Opening a study again keeps its trials, and gives its settings back as they were."""
     study = open_study(tmp_path)

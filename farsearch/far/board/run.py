@@ -139,7 +139,7 @@ def write_tuned(bundle: Opened, out: str, base: Optional[str] = None, binary: bo
 def _new_folder(out: str) -> str:
     out = os.path.abspath(out)
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
-        raise FileExistsError("--out {} exists and is not empty; name a new folder, or remove it first".format(out))
+        raise FileExistsError("--out {} exists and is not empty; name a new folder".format(out))
     return out
 
 

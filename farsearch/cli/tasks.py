@@ -1,4 +1,4 @@
-"""``tasks``, ``studies``: what there is."""
+"""``tasks``: what a search can be about."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.options import json_option, open_store, storage_option
+from farsearch.cli.options import json_option
 from farsearch.cli.terminal import print_rows
 
 if TYPE_CHECKING:
@@ -142,35 +142,4 @@ def _commands(name: str, official: Official | None) -> list[str]:
     return [run, f"{run} --data-dir {'GLUE' if official.folder else 'FOLDER'}"]
 
 
-@click.group()
-def studies() -> None:
-    """List and delete the studies of this folder, or of a database."""
-
-
-@studies.command("list")
-@storage_option
-def studies_list(storage: str | None) -> None:
-    """List the studies here, the latest last."""
-    store = open_store(storage)
-    names = store.names()
-    for name in names:
-        click.echo(name)
-    if not names:
-        click.echo(f"no study in {store.where} yet", err=True)
-
-
-@studies.command("delete")
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@storage_option
-def studies_delete(name: str, yes: bool, storage: str | None) -> None:
-    """Delete a study and its saved tensors. Its runs in MLflow stay."""
-    store = open_store(storage)
-    store.load(name)
-    if not yes:
-        click.confirm(f"delete the study {name} with all its trials?", abort=True)
-    store.delete(name)
-    click.echo(f"deleted {name}")
-
-
-COMMANDS = (tasks, studies)
+COMMANDS = (tasks,)

@@ -1,0 +1,109 @@
+"""Give a study another name: in its storage, its folder, and with its siblings.
+
+Each step can be repeated, so that the same command continues after a kill at any line. The study keeps the new name as
+its attribute ``renaming`` until all is done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import StudyModel
+
+from farsearch.errors import BadInput
+from farsearch.files import disk_errors, remove
+from farsearch.study.liveness import is_worked_on
+from farsearch.study.names import SIBLINGS, check_new_name, sibling_name
+from farsearch.study.store import DIRECTIONS, Store, storage_errors
+
+__all__ = ["rename_study"]
+
+_PENDING = "renaming"
+
+
+def rename_study(store: Store, old: str, new: str, mirror: Callable[[], None]) -> None:
+    """Rename a study with its siblings and saved tensors.
+
+    Args:
+        mirror: renames it in MLflow; can be repeated.
+
+    Raises:
+        BadInput: when there is no such study, or the new name is not usable or taken.
+        StudyMismatch: when a worker is at work on it.
+    """
+    with storage_errors(store.where), store.locks.hold("create"):
+        study = store.load(old)
+        pending = study.user_attrs.get(_PENDING, old)
+        if pending not in (old, new):
+            raise BadInput(
+                f"the rename of {old!r} to {pending!r} was interrupted; finish it first: "
+                f"farsearch studies rename {old} {pending}"
+            )
+        if pending == old:
+            _check_free(store, old, new)
+        with store.turn(old):
+            if is_worked_on(store.folder(old), study):
+                raise BadInput(f"a worker is at work on the study {old!r}; rename it when the worker has ended")
+            study.set_user_attr(_PENDING, new)
+            mirror()
+            _move_folder(store, old, new)
+            _rename_stored(store, old, new)
+
+
+def _check_free(store: Store, old: str, new: str) -> None:
+    names = store.all_names()
+    if new in names:
+        raise BadInput(f"the study {new!r} exists; give another name")
+    check_new_name(new, [name for name in names if name != old])
+    folder = store.folder(new)
+    if folder.exists():
+        raise BadInput(f"{folder} exists and belongs to no study; give another name")
+
+
+def _move_folder(store: Store, old: str, new: str) -> None:
+    source, target = store.folder(old), store.folder(new)
+    with disk_errors(target):
+        if target.exists():
+            remove(source)  # moved by an earlier call; what is there are this call's locks
+        elif source.exists():
+            os.rename(source, target)
+
+
+def _rename_stored(store: Store, old: str, new: str) -> None:
+    names = store.all_names()
+    pairs = [(sibling_name(old, kind), sibling_name(new, kind)) for kind in SIBLINGS]
+    pairs = [*((before, after) for before, after in pairs if before in names), (old, new)]
+    backend = getattr(store.storage, "_backend", None)  # Optuna wraps a database in a cache
+    if isinstance(backend, RDBStorage):
+        with backend.engine.begin() as connection:
+            for before, after in pairs:
+                rename = sqlalchemy.update(StudyModel).where(StudyModel.study_name == before)
+                connection.execute(rename.values(study_name=after))
+        return
+    for before, after in pairs:
+        _copy(store, before, after)
+    for before, _ in pairs:
+        optuna.delete_study(study_name=before, storage=store.storage)
+
+
+def _copy(store: Store, old: str, new: str) -> None:
+    """Copy a study within a journal, which has no other way to rename one.
+
+    What samplers keep with a study is left out: it names trials by ids that the copies do not have, and is made again.
+    """
+    if new in store.all_names():
+        return
+    if new in optuna.get_all_study_names(store.storage):
+        optuna.delete_study(study_name=new, storage=store.storage)  # a copy that was cut off
+    study = optuna.load_study(study_name=old, storage=store.storage)
+    copy = optuna.create_study(study_name=new, storage=store.storage, directions=DIRECTIONS)
+    attrs = dict(study.user_attrs)
+    settings = attrs.pop("settings")
+    for key, value in attrs.items():
+        copy.set_user_attr(key, value)
+    copy.add_trials(study.get_trials(deepcopy=False))
+    copy.set_user_attr("settings", settings)  # the last, without which a study is not listed

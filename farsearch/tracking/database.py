@@ -1,0 +1,212 @@
+"""MLflow's SQLite database as a file: its address, what can be opened, and artifacts that lie beside it.
+
+MLflow stores where artifacts are as absolute addresses, which a copied or moved folder would take along. They are
+corrected whenever a database is opened at another place, so that a copy reads and writes its own artifacts, and
+MLflow's own client and server find them too. The tables are those of MLflow 3.17, which pyproject.toml pins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from farsearch.errors import BadInput, MissingResource
+from farsearch.files import replacing
+
+__all__ = ["artifact_root", "database_of", "is_sqlite", "move_artifacts", "prepare", "sqlite_uri", "wait_for_writers"]
+
+_SCHEMES = ("sqlite:///", "sqlite+pysqlite:///")
+_ROOT = "mlartifacts"
+_VIEW_TAG = "mlflow.sharedViewState.farsearch-%"
+"""Marks the experiments that farsearch made, see ``views``."""
+
+_LOCATIONS = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Tables and columns with addresses below an experiment's own."""
+
+
+def is_sqlite(uri: str) -> bool:
+    """Whether an address is that of a SQLite database."""
+    return uri.startswith(_SCHEMES)
+
+
+def sqlite_uri(database: Path) -> str:
+    """The address of a database in a folder of any name.
+
+    Raises:
+        BadInput: for a name that the addresses of SQLAlchemy 2.0 can't hold.
+    """
+    path = database.as_posix()
+    plain = f"sqlite:///{path}"
+    escaped = URL.create("sqlite", database=path).render_as_string(hide_password=False)
+    if make_url(escaped).database != path:
+        raise BadInput(
+            f"{path!r} has a '?', which SQLAlchemy {sqlalchemy.__version__} can't write in an address; rename the "
+            "folder, or give another tracking URI"
+        )
+    # MLflow makes the folder of an address that begins with sqlite:///, and takes its escapes for part of the name
+    return plain if escaped == plain else escaped.replace("sqlite:", "sqlite+pysqlite:", 1)
+
+
+def database_of(uri: str) -> Path:
+    """The file of a SQLite address, with links resolved: artifacts lie beside the database itself.
+
+    Raises:
+        BadInput: for an address that names no file.
+    """
+    try:
+        url = make_url(uri)
+    except ArgumentError as error:
+        raise BadInput(f"tracking URI {uri!r} is not an address; give sqlite:///FILE") from error
+    if not url.database or url.database == ":memory:":
+        raise BadInput(f"tracking URI {uri!r} names no file; give sqlite:///FILE")
+    if "?" in uri:
+        raise BadInput(
+            f"tracking URI {uri!r} has options after a '?', which are not supported; write a '?' in a name as %3F"
+        )
+    return Path(url.database).resolve()
+
+
+def artifact_root(database: Path) -> Path:
+    """The folder of the artifacts of a database."""
+    return database.parent / _ROOT
+
+
+def prepare(database: Path, patience_s: float) -> None:
+    """Make the database where it does not exist, and refuse what MLflow should not write to.
+
+    To be called under the database's lock: several processes that create the tables at once break it for good.
+
+    Args:
+        patience_s: how long another program that locks the database is waited for.
+
+    Raises:
+        MissingResource: when there is something else under that name, or the database of a newer MLflow.
+        sqlite3.Error: when it is locked or damaged.
+    """
+    if database.exists() and not database.is_file():
+        raise MissingResource(f"{database} is not a file, so it can't be MLflow's database; give another tracking URI")
+    if not database.exists() or _is_empty(database, patience_s):
+        _create(database)
+    with _opened(database, patience_s) as connection:
+        _check_schema(database, connection)
+
+
+def wait_for_writers(database: Path, patience_s: float) -> None:
+    """Wait until no other program writes to the database.
+
+    Raises:
+        sqlite3.OperationalError: when one still does after ``patience_s``.
+    """
+    with _opened(database, patience_s) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def _opened(database: Path, patience_s: float) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(database, timeout=patience_s, isolation_level=None)) as connection:
+        yield connection
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _is_empty(database: Path, patience_s: float) -> bool:
+    with _opened(database, patience_s) as connection:
+        return not _tables(connection)
+
+
+def _create(database: Path) -> None:
+    """Make the tables elsewhere and move the file to its place, so that a kill leaves no database with half of them."""
+    with replacing(database) as temporary:
+        _initialize(temporary)
+        with _opened(temporary, 0.0) as connection:
+            # MLflow's own experiment would keep its artifacts in the folder that this process runs in
+            location = f"{artifact_root(database).as_uri()}/0"
+            connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", (location,))
+    # this process may hold connections to an earlier file of that name
+    _disconnect(sqlite_uri(database))
+
+
+def _initialize(database: Path) -> None:
+    uri = sqlite_uri(database)
+    try:
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    finally:
+        _disconnect(uri)
+
+
+def _disconnect(uri: str) -> None:
+    """Close the connections that MLflow keeps to a database."""
+    engine = SqlAlchemyStore._engine_map.get(uri)
+    if engine is not None:
+        engine.dispose()
+
+
+def _check_schema(database: Path, connection: sqlite3.Connection) -> None:
+    """Refuse what MLflow would add its tables to, and what a newer MLflow made."""
+    tables = _tables(connection)
+    if "experiments" not in tables:
+        raise MissingResource(
+            f"{database} is a database of another program (its tables: {', '.join(sorted(tables)[:3])}); give another "
+            "tracking URI"
+        )
+    if "alembic_version" not in tables:
+        return
+    versions = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    for (version,) in connection.execute("SELECT version_num FROM alembic_version"):
+        if not any(versions.glob(f"{version}_*.py")):
+            raise MissingResource(
+                f"{database} was made by a newer MLflow than {mlflow.__version__} (schema {version}); upgrade "
+                "farsearch and MLflow, or give another tracking URI, which farsearch sync fills"
+            )
+
+
+def move_artifacts(database: Path, patience_s: float) -> None:
+    """Correct the addresses of farsearch's artifacts where the database was copied or moved.
+
+    Raises:
+        sqlite3.OperationalError: when another program still writes to it after ``patience_s``.
+    """
+    with _opened(database, patience_s) as connection:
+        _move_artifacts(artifact_root(database).as_uri(), connection)
+
+
+def _move_artifacts(root: str, connection: sqlite3.Connection) -> None:
+    ours = connection.execute(
+        "SELECT experiment_id, artifact_location FROM experiments WHERE experiment_id = 0 OR experiment_id IN "
+        "(SELECT experiment_id FROM experiment_tags WHERE key LIKE ?)",
+        (_VIEW_TAG,),
+    ).fetchall()
+    moved = []
+    for experiment, held in ours:
+        above, _, name = (held or "").rstrip("/").rpartition("/")
+        if above.startswith("file:") and above.rpartition("/")[2] == _ROOT and above != root:
+            moved.append((experiment, f"{above}/{name}", f"{root}/{name}"))
+    if not moved:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for experiment, old, new in moved:
+        connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, experiment))
+        for table, column in _LOCATIONS:
+            connection.execute(
+                f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "
+                f"WHERE substr({column}, 1, length(:old) + 1) = :old || '/'",
+                {"old": old, "new": new},
+            )
+    connection.execute("COMMIT")
