@@ -92,10 +92,8 @@ def check_words(tokenizer: Any, texts: Sequence[Sequence[str]], name: str) -> No
     if unknown is None or not texts:
         return
     special = set(tokenizer.all_special_ids) - {unknown}
-    ids = itertools.chain.from_iterable(
-        tokenizer(list(column)).input_ids for column in zip(*texts[:_SAMPLE], strict=True)
-    )
-    tokens = [token for token in itertools.chain.from_iterable(ids) if token not in special]
+    parts = [part for row in texts[:_SAMPLE] for part in row]
+    tokens = [token for token in itertools.chain.from_iterable(tokenizer(parts).input_ids) if token not in special]
     share = tokens.count(unknown) / len(tokens) if tokens else 0.0
     if share > 0.5:
         raise BadInput(

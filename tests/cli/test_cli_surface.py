@@ -30,7 +30,7 @@ SURFACE: dict[str, set[str]] = {
     "devices show NAME": set(),
     "doctor": {JSON, STORAGE, TRACKING},
     "estimate": {
-        "--device", "--model", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
+        "--device", "--model", "--revision", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
         "--frozen-attention-layers", "--frozen-bottom-layers", "--classes", "--samples", "--plan", "--optimizer",
         "--micro-batch-size", "--priming-epochs", "--prime-on", "--sweep", "--space", "--png", JSON,
     },
@@ -40,8 +40,8 @@ SURFACE: dict[str, set[str]] = {
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {
         "--device", "--task", "--train", "--dev", "--text-column", "--label-column", "--kind", "--metric",
-        "--skip-bad-rows", "--model", "--allow-pickle", "--data-dir", "--study", "--space", "--n-trials", "--timeout",
-        "--train-samples", "--epochs", "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time",
+        "--skip-bad-rows", "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
+        "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs", "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time",
         "--device-samples", "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
         "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,
     },
