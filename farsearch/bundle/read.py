@@ -9,8 +9,8 @@ from pathlib import Path
 
 from farsearch.cost.plans import quickest
 from farsearch.errors import BadInput, BundleError, DataError, Diverged, MissingResource, OutOfMemory
+from farsearch.far.board.memory import is_out_of_memory
 from farsearch.far.board.opened import BundleProblem, Opened, open_bundle
-from farsearch.far.board.phase import is_out_of_memory
 from farsearch.far.board.rows import RowProblem
 from farsearch.far.board.run import Options, run_bundle
 from farsearch.far.board.task import Task

@@ -43,9 +43,41 @@ _LAUNCHER = '''"""Fine-tune this bundle's model: python3 train.py --help"""
 import os
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
+HERE = os.path.dirname(os.path.realpath(__file__))
+# what lies in this folder stands in for no installed module
+sys.path[:] = [path for path in sys.path if os.path.realpath(path) != HERE]
 sys.dont_write_bytecode = True  # the folder stays as it was checked
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+
+
+class Source(importlib.machinery.SourceFileLoader):
+    """Run a source as it is, never what a cache has of it."""
+
+    def get_code(self, fullname):
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Find the package far beside this file."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        parts = fullname.split(".")
+        if parts[0] != "far":
+            return None
+        place = os.path.join(HERE, *parts)
+        package = os.path.isdir(place)
+        file = os.path.join(place, "__init__.py") if package else place + ".py"
+        folders = [place] if package else None
+        loader = Source(fullname, file)
+        return importlib.util.spec_from_file_location(
+            fullname, file, loader=loader, submodule_search_locations=folders
+        )
+
+
+sys.meta_path.insert(0, Finder())
 
 from far.board.main import main
 

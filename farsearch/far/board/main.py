@@ -9,9 +9,9 @@ from typing import Any, List, Optional, Sequence
 
 import torch
 
-from .memory import free_at_once
+from .memory import free_at_once, is_out_of_memory
 from .opened import BundleProblem, open_bundle
-from .phase import Interrupted, is_out_of_memory
+from .phase import Interrupted
 from .rows import RowProblem
 from .run import MEASUREMENT_FILE, Options, Result, run_bundle, write_tuned
 
