@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from farsearch.errors import BadInput
+from farsearch.far.shown import shown
 from farsearch.strict import Record
 
 __all__ = [
@@ -204,7 +205,7 @@ class StepPlan(Record):
         )
         _check(
             self.frozen_dtype == "float32" or self.feed_forward != "modules",
-            f"frozen_dtype is {self.frozen_dtype!r} and feed_forward 'modules', which would hold float32 copies; "
+            f"frozen_dtype is {shown(self.frozen_dtype)} and feed_forward 'modules', which would hold float32 copies; "
             "choose another feed_forward",
         )
 

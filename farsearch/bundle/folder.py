@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from farsearch.errors import BadInput, BundleError
+from farsearch.far.shown import shown
 from farsearch.files import disk_errors
 
 __all__ = ["opened_folder", "whole_folder"]
@@ -79,7 +80,7 @@ def _unpack(bundle: Path, work: Path) -> Path:
         with zipfile.ZipFile(bundle) as file:
             outside = [name for name in file.namelist() if not (work / name).resolve().is_relative_to(work.resolve())]
             if outside:
-                raise BundleError(f"{bundle} names {outside[0]!r}, which is outside the bundle; do not use it")
+                raise BundleError(f"{bundle} names {shown(outside[0])}, which is outside the bundle; do not use it")
             file.extractall(work)
     # what zipfile raises for one that is cut, packed in a way it does not know (a RuntimeError too), or encrypted
     except (zipfile.BadZipFile, RuntimeError, EOFError) as error:

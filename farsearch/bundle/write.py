@@ -22,6 +22,7 @@ from farsearch.bundle.phase import phase_says
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far import safetensors
 from farsearch.far.board.opened import SCHEMA_VERSION, digest_of, file_digest
+from farsearch.far.shown import shown
 from farsearch.far.surgery import apply_far, merge
 from farsearch.files import save_tensors, write_json, write_text
 from farsearch.models.config import load_config
@@ -193,7 +194,8 @@ def _source_of(snapshot: StudySnapshot) -> ModelSource:
         source = replace(source, revision=commit if name == source.location else None)
     if source.digest() != weights:
         raise MissingResource(
-            f"the weights of {source.name!r} are not those of the study any more; put the old ones back, or search "
+            f"the weights of {shown(source.name)} are not those of the study any more; put the old ones "
+            "back, or search "
             "again"
         )
     return source
