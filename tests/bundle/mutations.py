@@ -89,8 +89,8 @@ def leaf_mutations(bundle: Path, each: int, seed: int = 0) -> list[Mutation]:
                 found.append(Mutation(f"{where}: {kind}", rewritten(name, _put(path, _VALUES[kind]))))
             if draw.random() < 0.2:
                 found.append(Mutation(f"{where}: removed", rewritten(name, _put(path, None, remove=True))))
-                found.append(Mutation(f"{where}: one more", rewritten(name, _put((*path[:-1], "more"), {"a": 1}))
-                                      if isinstance(path[-1], str) else rewritten(name, _put(path, _DEEP))))  # fmt: skip
+                more = _put((*path[:-1], "more"), {"a": 1}) if isinstance(path[-1], str) else _put(path, _DEEP)
+                found.append(Mutation(f"{where}: one more", rewritten(name, more)))
     return found
 
 
@@ -133,8 +133,24 @@ def _split(expression: str) -> Change:
     return rewritten("model/tokenizer.json", lambda data: data.update(pre_tokenizer=step))
 
 
+def _without_vocabulary(step: dict[str, Any]) -> Change:
+    """A step behind the normaliser, and no plain vocabulary to fall back on."""
+
+    def apply(folder: Path) -> None:
+        (folder / "model/vocab.txt").unlink()
+        path = folder / "model/tokenizer.json"
+        data = json.loads(path.read_text())
+        data["normalizer"] = {"type": "Sequence", "normalizers": [data["normalizer"], step]}
+        path.write_text(json.dumps(data))
+
+    return apply
+
+
 def _raw(name: str, text: str) -> Change:
-    return lambda folder: None if (folder / name).write_text(text) else None
+    def apply(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return apply
 
 
 def targeted_mutations() -> list[Mutation]:
@@ -148,7 +164,7 @@ def targeted_mutations() -> list[Mutation]:
         "a width of 100,000": _config(hidden_size=100_000, intermediate_size=100_000),
         "a million positions": _config(max_position_embeddings=1_000_000),
         "a billion labels": _config(num_labels=10**9),
-        "a large family": lambda folder: (folder / "model/config.json").write_text('{"model_type": "mixtral"}') and None,
+        "a large family": _raw("model/config.json", '{"model_type": "mixtral"}'),
         "defaults of a family": rewritten("model/config.json", lambda data: {"model_type": "deberta-v2"}),
         "a family that nobody knows": _config(model_type="nobodys", auto_map={"AutoConfig": "evil.Config"}),
         "code of others": _config(auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}),
@@ -181,6 +197,9 @@ def targeted_mutations() -> list[Mutation]:
         "a chain that doubles": _normaliser(_replace({"String": "a"}, "aa", 40)),
         "a long replacement": _normaliser(_replace({"Regex": "."}, "b" * 900, 3)),
         "an endless expression": _split("(a+)+$"),
+        "an expression that is endless on the rows": _without_vocabulary(
+            {"type": "Replace", "pattern": {"Regex": "(a+)+\\?"}, "content": "b"}
+        ),
         "a template of many": rewritten("model/tokenizer.json", lambda data: data.update(post_processor={
             "type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "X", "type_id": 0}}] * 900, "pair": [],
             "special_tokens": {"X": {"id": "X", "ids": [1] * 100_000, "tokens": ["a"] * 100_000}},

@@ -237,7 +237,11 @@ DAMAGES: list[tuple[str, Change, str]] = [
     ("no phase", edit(phase=None), "phase is None; it must be a table"),
     ("phase without a key", phase(plan=None), "'plan'"),
     ("phase with one more", phase(more=1), "'more'"),
-    ("an endless rate", phase(learning_rate=1e300), "learning_rate is 1e+300; it must be a number above 0 and at most 1000"),
+    (
+        "an endless rate",
+        phase(learning_rate=1e300),
+        "learning_rate is 1e+300; it must be a number above 0 and at most 1000",
+    ),
     ("half a plan", phase(plan={"optimizer": "adamw"}), "its plan has no 'attention'"),
     ("a header that claims too much", claim, "claims 1125899906842624 bytes"),
     ("other shapes", relabel, "start.safetensors does not go with its model"),

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import nn
 
+from ..batches import MOST_EPOCHS
 from ..features import Features
 from ..layout import ModelLayout
 from ..loop import predict
@@ -23,7 +24,6 @@ from .rows import read_rows
 from .scores import evidence, score
 from .task import Rows
 from .tokens import load_tokenizer, tokenizer_panics
-from .validate import MOST_EPOCHS
 
 __all__ = ["MEASUREMENT_FILE", "Options", "Result", "partial_folder", "run_bundle", "write_tuned"]
 

@@ -6,6 +6,7 @@ A bundle comes from others, and right checksums only prove that nobody changed i
 import re
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
+from ..batches import MOST_EPOCHS
 from ..execution import Execution, checked
 from ..layout import ModelLayout
 from ..optimizer import KERNELS
@@ -13,10 +14,7 @@ from ..shown import shown
 from .scores import METRICS
 from .task import Task
 
-__all__ = ["MOST_EPOCHS", "check_base", "check_phase", "check_provenance"]
-
-MOST_EPOCHS = 10000
-"""Passes over the rows; above any fine-tuning, below what would fill the memory with numbers of rows."""
+__all__ = ["check_base", "check_phase", "check_provenance"]
 
 _MOST_BATCH = 65536
 _MOST_LENGTH = 1 << 20
