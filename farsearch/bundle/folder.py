@@ -24,6 +24,9 @@ _MOST_RATIO = 30
 
 _MOST_ENTRIES = 10_000
 
+_MOST_NAME = 200
+"""Characters of a file's name; no file system takes more than 255 bytes."""
+
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
@@ -126,7 +129,9 @@ def _check_entries(bundle: Path, file: zipfile.ZipFile, work: Path) -> None:
 
 
 def _inside(work: Path, name: str) -> bool:
+    if any(len(part) > _MOST_NAME for part in name.split("/")):
+        return False
     try:
         return (work / name).resolve().is_relative_to(work.resolve())
-    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+    except (OSError, ValueError):  # a path that is too long, or holds a NUL
         return False
