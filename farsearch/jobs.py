@@ -151,7 +151,7 @@ class _Recorded:
         try:
             yield
         except UnknownRevision as error:
-            raise StudyMismatch(f"the study {self.study!r} can't be continued: {error}") from error
+            raise StudyMismatch(f"the study {shown(self.study)} can't be continued: {error}") from error
 
 
 def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], None], study: str | None = None) -> Job:
