@@ -24,7 +24,7 @@ from farsearch.far import safetensors
 from farsearch.far.board.opened import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.far.shown import shown
 from farsearch.far.surgery import apply_far, merge
-from farsearch.files import save_tensors, write_json, write_text
+from farsearch.files import read_json, save_tensors, write_json, write_text
 from farsearch.models.config import load_config
 from farsearch.models.heads import head_for
 from farsearch.models.licences import licence_of
@@ -161,6 +161,7 @@ def _fill(
     model.save_pretrained(work / "model")  # type: ignore[operator]
     (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # a team shares it
     portable = save_portable(tokenizer, work / "model")
+    _without_code(work / "model")
     weights, whole, bulk = _weights(work, start, base)
     check = export_onnx(work / "model", spec.kind, work / "model" / "model.onnx") if onnx else None
     shutil.copytree(Path(far.__file__).parent, work / "far", ignore=shutil.ignore_patterns("__pycache__"))
@@ -182,6 +183,14 @@ def _fill(
     says = json.loads(json.dumps(says))  # the digest is over what is read back
     write_json(work / "far.json", {**says, "digest": digest_of(says)})
     return whole, bulk, check
+
+
+def _without_code(folder: Path) -> None:
+    """Remove the names of code that transformers copies from the checkpoint: it was not used, and readers refuse it."""
+    for path in (folder / "config.json", folder / "tokenizer_config.json"):
+        values = read_json(path) if path.is_file() else {}
+        if values.pop("auto_map", None) is not None:
+            write_json(path, values)
 
 
 def _source_of(snapshot: StudySnapshot) -> ModelSource:

@@ -20,7 +20,8 @@ from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from farsearch.tables import markdown_code, markdown_text
 from tests.bundle.mutations import signed
-from tests.journey import call
+from tests.journey import call, prepare, run_arguments
+from tests.tiny import make_bert
 
 EVIL = "import pathlib; pathlib.Path(__file__).with_name('ran').write_text('x')\n"
 
@@ -82,6 +83,25 @@ def test_rows_and_models_beside_train_py_are_no_modules(copied: Path, tmp_path: 
     (copied / "tuned").mkdir()
     (copied / "tuned" / "config.json").write_text("{}")
     assert call(tmp_path, "finetune", copied, "--train", copied / "mine.tsv", "--out", "tuned").code == 0
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_names_code_gives_a_bundle_without(tmp_path: Path) -> None:
+    """The library has code of its own for the type; what it would copy along is left out."""
+    model = make_bert(tmp_path / "model")
+    for name, code in (
+        ("config.json", {"AutoModel": "e.M"}),
+        ("tokenizer_config.json", {"AutoTokenizer": ["e.T", None]}),
+    ):
+        values = json.loads((model / name).read_text())
+        (model / name).write_text(json.dumps({**values, "auto_map": code}))
+    folder = prepare(tmp_path / "study")
+    for arguments in (run_arguments(model, 1, baselines="none"), ["export", "--trial", "0", "--out", "bundle"]):
+        done = call(folder, *arguments)
+        assert done.code == 0, done.err
+    assert not any("auto_map" in path.read_text() for path in (folder / "bundle" / "model").glob("*.json"))
+    done = call(folder, "finetune", "bundle", "--train", "data/dev.tsv", "--out", "tuned")
+    assert done.code == 0, done.err
 
 
 def zipped(path: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
