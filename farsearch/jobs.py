@@ -18,6 +18,7 @@ from farsearch.cost.price import Pricer, priming_plan, shared_tables
 from farsearch.devices import Profile
 from farsearch.devices.registry import LOCAL
 from farsearch.errors import BadInput, StudyMismatch
+from farsearch.far.shown import shown
 from farsearch.hub import UnknownRevision
 from farsearch.models.config import load_config
 from farsearch.models.count import layer_parameters
@@ -150,7 +151,7 @@ class _Recorded:
         try:
             yield
         except UnknownRevision as error:
-            raise StudyMismatch(f"the study {self.study!r} can't be continued: {error}") from error
+            raise StudyMismatch(f"the study {shown(self.study)} can't be continued: {error}") from error
 
 
 def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], None], study: str | None = None) -> Job:
@@ -206,7 +207,7 @@ def rejoin_job(
     known = meta.get("options")
     if not isinstance(known, Mapping) or not known.keys() <= {f.name for f in dataclasses.fields(JobOptions)}:
         raise StudyMismatch(
-            f"the study {study!r} was made by another version, which did not keep all that a worker must know; "
+            f"the study {shown(study)} was made by another version, which did not keep all that a worker must know; "
             "the same farsearch run once more adds it"
         )
     folder = known["data_dir"] if data_dir is None else data_dir

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from farsearch.errors import BadInput
+from farsearch.far.batches import MOST_EPOCHS
+from farsearch.far.shown import shown
 from farsearch.strict import Record
 
 __all__ = [
@@ -135,10 +137,11 @@ class FarConfig(Record):
             self.learning_rate > 0 and math.isfinite(self.learning_rate),
             f"learning_rate is {self.learning_rate}; it must be a number above 0",
         )
-        _check(self.epochs > 0 and math.isfinite(self.epochs), f"epochs is {self.epochs}; it must be a number above 0")
+        most = f"at most {MOST_EPOCHS:,}"
+        _check(0 < self.epochs <= MOST_EPOCHS, f"epochs is {self.epochs}; it must be a number above 0, {most}")
         _check(
-            self.priming_epochs >= 0 and math.isfinite(self.priming_epochs),
-            f"priming_epochs is {self.priming_epochs}; it must be a number of at least 0",
+            0 <= self.priming_epochs <= MOST_EPOCHS,
+            f"priming_epochs is {self.priming_epochs}; it must be a number of at least 0, {most}",
         )
         for name in ("frozen_attention_layers", "frozen_bottom_layers"):
             count = getattr(self, name)
@@ -204,7 +207,7 @@ class StepPlan(Record):
         )
         _check(
             self.frozen_dtype == "float32" or self.feed_forward != "modules",
-            f"frozen_dtype is {self.frozen_dtype!r} and feed_forward 'modules', which would hold float32 copies; "
+            f"frozen_dtype is {shown(self.frozen_dtype)} and feed_forward 'modules', which would hold float32 copies; "
             "choose another feed_forward",
         )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from farsearch.errors import BadInput
+from farsearch.far.shown import shown, shown_text
 
 __all__ = ["Record"]
 
@@ -112,17 +113,20 @@ def _plain_reader(kind: type) -> _Reader:
             if abs(value) >= 2**63:  # JSON's integers have no bound, but a float has
                 raise _Wrong("is an integer of more than 63 bits; it must be a smaller number")
             return float(value)
+        if kind is int and isinstance(value, int) and abs(value) >= 2**63:
+            raise _Wrong("is an integer of more than 63 bits; it must be a smaller number")
         if number or not isinstance(value, kind):
-            raise _Wrong(f"is {value!r}; it must be of type {kind.__name__}")
+            raise _Wrong(f"is {shown(value)}; it must be of type {kind.__name__}")
         return value
 
-    return _Reader(frozenset({kind}), read)
+    # an integer is read to bound it: JSON's have no bound
+    return _Reader(frozenset() if kind is int else frozenset({kind}), read)
 
 
 def _literal_reader(known: tuple[Any, ...]) -> _Reader:
     def read(value: Any) -> Any:
         if value not in known:
-            raise _Wrong(f"is {value!r}; it must be one of {', '.join(map(repr, known))}")
+            raise _Wrong(f"is {shown(value)}; it must be one of {', '.join(map(repr, known))}")
         return value
 
     return _Reader(frozenset(), read)
@@ -152,7 +156,7 @@ def _tuple_reader(items: _Reader) -> _Reader:
 
     def read(value: Any) -> Any:
         if not isinstance(value, list | tuple):
-            raise _Wrong(f"is {value!r}; it must be a list")
+            raise _Wrong(f"is {shown(value)}; it must be a list")
         done: list[Any] = []
         try:
             for item in value:
@@ -169,13 +173,13 @@ def _table_reader(items: _Reader) -> _Reader:
 
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise _Wrong(f"is {value!r}; it must be a table")
+            raise _Wrong(f"is {shown(value)}; it must be a table")
         done: dict[str, Any] = {}
         for key, item in value.items():
             try:
                 done[str(key)] = item if type(item) in as_is else read_item(item)
             except _Wrong as error:
-                raise error.inside(f".{key}") from None
+                raise error.inside(f".{shown_text(str(key))}") from None
         return done
 
     return _Reader(frozenset(), read)
@@ -190,13 +194,13 @@ def _record_reader(kind: Any) -> _Reader:
 
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise _Wrong(f"is {value!r}; it must be a table of its fields")
+            raise _Wrong(f"is {shown(value)}; it must be a table of its fields")
         if not plan.keys() >= value.keys():
-            unknown = sorted(value.keys() - plan.keys())
-            raise _Wrong(f"has the unknown key {unknown[0]!r}; known are {', '.join(plan)}")
+            unknown = sorted(value.keys() - plan.keys(), key=str)
+            raise _Wrong(f"has the unknown key {shown(unknown[0])}; known are {', '.join(plan)}")
         for name in required:
             if name not in value:
-                raise _Wrong(f"lacks the key {name!r}; it needs {', '.join(required)}")
+                raise _Wrong(f"lacks the key {shown(name)}; it needs {', '.join(required)}")
         done: dict[str, Any] = {}
         name = ""
         try:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from farsearch.far.shown import shown_text
 from farsearch.records import SCHEMA_VERSION, FarConfig, Record, StudySnapshot, TrialRecord
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ __all__ = [
     "human_metric",
     "human_time",
     "is_percentage",
+    "markdown_code",
     "markdown_table",
+    "markdown_text",
     "mean_frozen",
     "metric_title",
     "metric_words",
@@ -186,6 +190,21 @@ _WORDS = ("point", "state", "what", "value", "figure", "basis", "source", "advan
 """Columns of words, which start at the left."""
 _LONG = ("value", "source")
 """Columns that may take several lines."""
+
+
+def markdown_text(text: str) -> str:
+    """Return a name or a text of a user for one line of markdown: it is shown as it is, whatever it holds."""
+    line = " ".join(shown_text(text, len(text)).split())
+    entities = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|~$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+#=]|^\d+(?=[.)]))", r"\\\1", entities)
+
+
+def markdown_code(text: str) -> str:
+    """Return a name as code in one line of markdown, between more backticks than it has."""
+    line = " ".join(shown_text(text, len(text)).split())
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    pad = " " if "`" in line else ""
+    return f"{ticks}{pad}{line}{pad}{ticks}"
 
 
 def markdown_table(rows: Sequence[Row]) -> str:

@@ -69,7 +69,7 @@ def far_configs(draw: st.DrawFn) -> FarConfig:
     return FarConfig(
         frozen_fractions=fractions,
         learning_rate=draw(positive),
-        epochs=draw(positive),
+        epochs=draw(st.floats(1e-3, 10_000)),
         priming_epochs=draw(st.floats(0, 9)),
         frozen_embeddings=draw(st.booleans()),
         frozen_attention_layers=draw(st.integers(0, len(fractions))),

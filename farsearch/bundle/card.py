@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import yaml
 
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.tables import human_memory, human_metric, human_time, mean_frozen
+from farsearch.tables import human_memory, human_metric, human_time, markdown_code, markdown_text, mean_frozen
 from farsearch.tasks.spec import TaskSpec, study_task
 
 __all__ = ["card_of"]
@@ -28,24 +29,29 @@ def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, ba
         "pipeline_tag": task.pipeline,
         "tags": ["farsearch", "freeze-and-reconfigure"],
     }
+    model, device = markdown_text(job.model), markdown_text(snapshot.settings.device)
     version = snapshot.meta["versions"]["farsearch"]
     what = task.title if task.title.endswith("?") else f"{task.title}."
     return (
-        f"---\n{yaml.safe_dump(front)}---\n\n# {job.model} on {job.task}, for {snapshot.settings.device}\n\n"
-        f"Trial {trial.number} of the study `{snapshot.name}`, made by farsearch {version}. "
+        f"---\n{yaml.safe_dump(front)}---\n\n# {model} on {markdown_text(job.task)}, for {device}\n\n"
+        f"Trial {trial.number} of the study {markdown_code(snapshot.name)}, made by farsearch {version}. "
         "FAR (Freeze And Reconfigure) trains a few neurons of each feed-forward layer and freezes the rest.\n\n"
         f"{_table(_rows(snapshot, trial))}\n\n"
-        f"## Data and licences\n\n- {what} Data: {snapshot.meta['data_source']} "
-        f"(SHA-256 {job.data[:16]}…); terms: {task.licence}.\n"
-        f"- Base model: {job.model}, {_licence(licence)}; weights SHA-256 `{job.weights[:16]}`…\n\n"
+        f"## Data and licences\n\n- {markdown_text(what)} Data: {markdown_text(snapshot.meta['data_source'])} "
+        f"(SHA-256 {job.data[:16]}…); terms: {markdown_text(task.licence)}.\n"
+        f"- Base model: {model}, {_licence(licence)}; weights SHA-256 `{job.weights[:16]}`…\n\n"
         f"## Use\n\n```\n{_commands(base)}\n```\n\n{_rows_of(task)}\n"
     )
 
 
 def _rows_of(task: TaskSpec) -> str:
     """What a file of the user's own must look like."""
-    columns = ", ".join(f"`{name}`" for name in (*task.texts, task.label))
-    labels = f" Labels are {', '.join(task.labels[:20])}{', …' * (len(task.labels) > 20)}." if task.labels else ""
+    columns = ", ".join(markdown_code(name) for name in (*task.texts, task.label))
+    labels = (
+        f" Labels are {', '.join(map(markdown_text, task.labels[:20]))}{', …' * (len(task.labels) > 20)}."
+        if task.labels
+        else ""
+    )
     also = ", or SQuAD's `.json`" if task.kind == "question-answering" else ""
     return f"The files are `.tsv`, `.csv` or `.jsonl` with the columns {columns}{also}.{labels}"
 
@@ -81,7 +87,8 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _commands(base: str | None) -> str:
-    given = f" --base FOLDER_OF_{base.rpartition('/')[2]}" if base else ""
+    name = re.sub("[^A-Za-z0-9._-]", "_", base.rpartition("/")[2]) if base else ""
+    given = f" --base FOLDER_OF_{name}" if base else ""
     model = (
         f"python3 train.py --tuned --out model/{given}   # the fine-tuned model, put together from the checkpoint"
         if base

@@ -6,16 +6,26 @@ import os
 import secrets
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from farsearch.errors import BadInput, BundleError
+from farsearch.errors import BadInput, BundleError, MissingResource
+from farsearch.far.shown import shown, shown_text
 from farsearch.files import disk_errors
 
 __all__ = ["opened_folder", "whole_folder"]
 
 _ARCHIVE = ".zip"
+
+_MOST_RATIO = 30
+"""Times that a bundle may be larger than its archive. Weights hardly shrink, and code and JSON to an eighth."""
+
+_MOST_ENTRIES = 10_000
+
+_MOST_NAME = 200
+"""Characters of a file's name; no file system takes more than 255 bytes."""
 
 
 @contextmanager
@@ -77,16 +87,51 @@ def opened_folder(bundle: Path) -> Iterator[Path]:
 def _unpack(bundle: Path, work: Path) -> Path:
     try:
         with zipfile.ZipFile(bundle) as file:
-            outside = [name for name in file.namelist() if not (work / name).resolve().is_relative_to(work.resolve())]
-            if outside:
-                raise BundleError(f"{bundle} names {outside[0]!r}, which is outside the bundle; do not use it")
+            _check_entries(bundle, file, work)
             file.extractall(work)
     # what zipfile raises for one that is cut, packed in a way it does not know (a RuntimeError too), or encrypted
-    except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
-        raise BundleError(f"{bundle} is damaged: {error}; copy it again, or export it again") from error
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        raise BundleError(
+            f"{bundle} is damaged: {shown_text(str(error), 160)}; copy it again, or export it again"
+        ) from error
     except FileNotFoundError as error:
         raise BundleError(f"{bundle} is no bundle: it can't be read; make one with farsearch export") from error
-    folders = list(work.iterdir())
+    folders = list(work.iterdir()) if work.is_dir() else []
     if len(folders) != 1 or not folders[0].is_dir():
         raise BundleError(f"{bundle} is no bundle: it has not one folder; make one with farsearch export")
     return folders[0]
+
+
+def _check_entries(bundle: Path, file: zipfile.ZipFile, work: Path) -> None:
+    """Check names and sizes before anything is unpacked; what is unpacked never exceeds the sizes that are declared.
+
+    Raises:
+        BundleError: for a name outside the folder, or more bytes than a bundle of this size can have.
+        MissingResource: where the disk has no room for it.
+    """
+    entries = file.infolist()
+    outside = [entry.filename for entry in entries if not _inside(work, entry.filename)]
+    if outside:
+        raise BundleError(f"{bundle} names {shown(outside[0])}, which is outside the bundle; do not use it")
+    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    if any(entry.compress_type not in methods for entry in entries):
+        raise BundleError(f"{bundle} is packed in another way than zip's own; export it again")
+    packed, unpacked = bundle.stat().st_size, sum(entry.file_size for entry in entries)
+    most = _MOST_RATIO * packed
+    if len(entries) > _MOST_ENTRIES or unpacked > most or sum(entry.compress_size for entry in entries) > packed:
+        raise BundleError(
+            f"{bundle} has {len(entries):,} files of {unpacked:,} bytes; one of {packed:,} bytes has at most "
+            f"{_MOST_ENTRIES:,} of {most:,}: do not use it"
+        )
+    free = shutil.disk_usage(bundle.absolute().parent).free
+    if unpacked > free:
+        raise MissingResource(f"{bundle} needs {unpacked:,} bytes and its disk has {free:,}; free some space")
+
+
+def _inside(work: Path, name: str) -> bool:
+    if any(len(part) > _MOST_NAME for part in name.split("/")):
+        return False
+    try:
+        return (work / name).resolve().is_relative_to(work.resolve())
+    except (OSError, ValueError):  # a path that is too long, or holds a NUL
+        return False

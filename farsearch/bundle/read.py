@@ -9,12 +9,13 @@ from pathlib import Path
 
 from farsearch.cost.plans import quickest
 from farsearch.errors import BadInput, BundleError, DataError, Diverged, MissingResource, OutOfMemory
+from farsearch.far.board.memory import is_out_of_memory
 from farsearch.far.board.opened import BundleProblem, Opened, open_bundle
-from farsearch.far.board.phase import is_out_of_memory
 from farsearch.far.board.rows import RowProblem
 from farsearch.far.board.run import Options, run_bundle
 from farsearch.far.board.task import Task
 from farsearch.far.layout import ModelLayout
+from farsearch.far.shown import PATH, shown
 from farsearch.records import StepPlan, StudySettings, TrialRecord
 from farsearch.tasks.metrics import MetricValue, score
 
@@ -63,7 +64,7 @@ def read_bundle(folder: Path) -> Bundle:
     says = opened.says
     if set(says) != _KEYS:
         wrong = sorted(map(str, set(says) ^ _KEYS))[0]
-        raise BundleError(f"{folder}/far.json has a missing or unknown key {wrong!r}; export the bundle again")
+        raise BundleError(f"{folder}/far.json has a missing or unknown key {shown(wrong)}; export the bundle again")
     try:
         settings, trial = StudySettings.from_dict(says["settings"]), TrialRecord.from_dict(says["trial"])
         layout = ModelLayout.from_dict(opened.phase["layout"])
@@ -92,7 +93,9 @@ def _board_errors(where: Path) -> Iterator[None]:
     except OSError as error:
         named = error.filename or where
         reason = error.strerror or str(error)
-        raise MissingResource(f"{str(named)!r}: {reason}; check the path, its permissions and the disk") from error
+        raise MissingResource(
+            f"{shown(str(named), PATH)}: {reason}; check the path, its permissions and the disk"
+        ) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -22,8 +22,9 @@ from farsearch.bundle.phase import phase_says
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far import safetensors
 from farsearch.far.board.opened import SCHEMA_VERSION, digest_of, file_digest
+from farsearch.far.shown import shown
 from farsearch.far.surgery import apply_far, merge
-from farsearch.files import save_tensors, write_json, write_text
+from farsearch.files import read_json, save_tensors, write_json, write_text
 from farsearch.models.config import load_config
 from farsearch.models.heads import head_for
 from farsearch.models.licences import licence_of
@@ -43,9 +44,41 @@ _LAUNCHER = '''"""Fine-tune this bundle's model: python3 train.py --help"""
 import os
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, HERE)
+HERE = os.path.dirname(os.path.realpath(__file__))
+# what lies in this folder stands in for no installed module
+sys.path[:] = [path for path in sys.path if os.path.realpath(path) != HERE]
 sys.dont_write_bytecode = True  # the folder stays as it was checked
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+
+
+class Source(importlib.machinery.SourceFileLoader):
+    """Run a source as it is, never what a cache has of it."""
+
+    def get_code(self, fullname):
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Find the package far beside this file."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        parts = fullname.split(".")
+        if parts[0] != "far":
+            return None
+        place = os.path.join(HERE, *parts)
+        package = os.path.isdir(place)
+        file = os.path.join(place, "__init__.py") if package else place + ".py"
+        folders = [place] if package else None
+        loader = Source(fullname, file)
+        return importlib.util.spec_from_file_location(
+            fullname, file, loader=loader, submodule_search_locations=folders
+        )
+
+
+sys.meta_path.insert(0, Finder())
 
 from far.board.main import main
 
@@ -128,6 +161,7 @@ def _fill(
     model.save_pretrained(work / "model")  # type: ignore[operator]
     (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # a team shares it
     portable = save_portable(tokenizer, work / "model")
+    _without_code(work / "model")
     weights, whole, bulk = _weights(work, start, base)
     check = export_onnx(work / "model", spec.kind, work / "model" / "model.onnx") if onnx else None
     shutil.copytree(Path(far.__file__).parent, work / "far", ignore=shutil.ignore_patterns("__pycache__"))
@@ -151,6 +185,14 @@ def _fill(
     return whole, bulk, check
 
 
+def _without_code(folder: Path) -> None:
+    """Remove the names of code that transformers copies from the checkpoint: it was not used, and readers refuse it."""
+    for path in (folder / "config.json", folder / "tokenizer_config.json"):
+        values = read_json(path) if path.is_file() else {}
+        if values.pop("auto_map", None) is not None:
+            write_json(path, values)
+
+
 def _source_of(snapshot: StudySnapshot) -> ModelSource:
     """Return the model of a study: of the hub at the commit that the study was made with, never at another one."""
     weights = snapshot.settings.job.weights
@@ -161,7 +203,8 @@ def _source_of(snapshot: StudySnapshot) -> ModelSource:
         source = replace(source, revision=commit if name == source.location else None)
     if source.digest() != weights:
         raise MissingResource(
-            f"the weights of {source.name!r} are not those of the study any more; put the old ones back, or search "
+            f"the weights of {shown(source.name)} are not those of the study any more; put the old ones "
+            "back, or search "
             "again"
         )
     return source

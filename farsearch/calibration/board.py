@@ -13,6 +13,7 @@ from typing import Any
 from farsearch.devices.profile import Figure, Profile
 from farsearch.errors import BadInput
 from farsearch.far.board.measured import MEASUREMENT, SCHEMA_VERSION
+from farsearch.far.shown import shown
 from farsearch.records import Measurement
 from farsearch.strict import Record
 
@@ -58,10 +59,10 @@ class BoardFile(Record):
         lines = {name: getattr(self, name) for name in ("study", "device", "bundle")}
         lines |= {f"measured.{name}": getattr(one, name) for name in ("machine", "created")}
         # keys are named by themselves: they may be what can't be printed
-        lines |= {f"measured.software[{key!r}]": f"{key} {word}" for key, word in one.software.items()}
+        lines |= {f"measured.software[{shown(key)}]": f"{key} {word}" for key, word in one.software.items()}
         for name, line in lines.items():
             right = line.isprintable() and len(line) <= _LINE
-            _check(right, f"{name} is {line[:_LINE]!r}; it must be one line of at most {_LINE} characters")
+            _check(right, f"{name} is {shown(line[:_LINE])}; it must be one line of at most {_LINE} characters")
         low, high = _BOUNDS
         for name in _POSITIVE:
             value = getattr(one, name)
@@ -105,7 +106,8 @@ def read_measurement(path: Path) -> BoardFile:
     version = data.get("schema_version")
     if type(version) is not int or version != SCHEMA_VERSION:
         raise BadInput(
-            f"{path}: schema_version is {version!r}; this farsearch reads {SCHEMA_VERSION}, export the bundle again"
+            f"{path}: schema_version is {shown(version)}; this farsearch reads {SCHEMA_VERSION}, export the "
+            "bundle again"
         )
     try:
         return BoardFile.from_dict(data)

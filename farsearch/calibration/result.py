@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from farsearch.calibration.measure import CASES, RESULT, SCHEMA_VERSION, WORKLOADS, cases
 from farsearch.errors import BadInput
+from farsearch.far.shown import shown
 from farsearch.strict import Record
 
 __all__ = ["Calibration", "Course", "Launch", "Machine", "Memory", "Sample", "parse_result", "read_result"]
@@ -48,7 +49,7 @@ class Machine(Record):
         for name in ("cores", "threads"):
             _check(getattr(self, name) >= 1, f"machine.{name} is {getattr(self, name)}; it must be at least 1")
         right = re.match(r"\d+\.\d+", self.torch) is not None
-        _check(right, f"machine.torch is {self.torch!r}; it must be a version such as '1.10.2'")
+        _check(right, f"machine.torch is {shown(self.torch)}; it must be a version such as '1.10.2'")
 
     def in_words(self) -> dict[str, str]:
         """For the conditions of a profile."""
@@ -103,7 +104,8 @@ class Sample(Record):
     def __post_init__(self) -> None:
         known = self.case in CASES
         _check(
-            known, f"samples have the case {self.case!r}, which this farsearch does not know; write the script again"
+            known,
+            f"samples have the case {shown(self.case)}, which this farsearch does not know; write the script again",
         )
         # other dimensions would be traced too, whatever they take
         right = (self.case, self.dims) in _DIMS
@@ -164,7 +166,7 @@ class Calibration(Record):
         _check(bool(self.sustained), "sustained has no workload; measure again with more --seconds")
         for name in self.sustained:
             known = name in WORKLOADS
-            _check(known, f"sustained has the workload {name!r}, which this farsearch does not know")
+            _check(known, f"sustained has the workload {shown(name)}, which this farsearch does not know")
 
     def conditions_in_words(self) -> dict[str, str]:
         """Conditions by name; those that changed meanwhile with both values."""
@@ -199,7 +201,8 @@ def parse_result(data: Any, where: str) -> Calibration:
     version = data.get("schema_version")
     if type(version) is not int or version != SCHEMA_VERSION:
         raise BadInput(
-            f"{where}: schema_version is {version!r}; this farsearch reads {SCHEMA_VERSION}, write the script again "
+            f"{where}: schema_version is {shown(version)}; this farsearch reads {SCHEMA_VERSION}, write the "
+            "script again "
             "with farsearch devices calibrate --script"
         )
     try:
@@ -228,4 +231,4 @@ def _plain(where: str, values: Iterable[tuple[str, object]]) -> None:
     """Texts are printed and written into a profile: no line ends, control characters or halves of characters."""
     for name, value in values:
         right = not isinstance(value, str) or value.isprintable()
-        _check(right, f"{where}.{name} is {value!r}; it must be one line of plain text")
+        _check(right, f"{where}.{name} is {shown(value)}; it must be one line of plain text")

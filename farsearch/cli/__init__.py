@@ -56,9 +56,13 @@ from farsearch.cli import (
 )
 from farsearch.cli.terminal import prepare_streams
 from farsearch.errors import FarsearchError
+from farsearch.far.shown import shown_text
 from farsearch.signals import INTERRUPTED, TERMINATED, Terminated, catching, interruption
 
 __all__ = ["main"]
+
+_MOST_MESSAGE = 4000
+"""Characters of an error; each value in it is bounded by itself."""
 
 
 class _ReaderLeft(Exception):
@@ -170,7 +174,9 @@ def _complain_of_usage(error: click.ClickException) -> None:
 
 
 def _complain(message: str) -> None:
-    _print_error(f"farsearch: {without_password(' '.join(message.split()))}")
+    line = without_password(" ".join(message.split()))
+    # what others wrote may steer a terminal
+    _print_error(f"farsearch: {shown_text(line, _MOST_MESSAGE)}")
 
 
 def _print_error(text: str) -> None:

@@ -11,6 +11,7 @@ import click
 
 from farsearch.cli.options import HOME, AboveZero, json_option, open_store
 from farsearch.cli.terminal import print_rows
+from farsearch.far.shown import shown
 
 if TYPE_CHECKING:
     from farsearch.calibration.check import StepCheck
@@ -133,7 +134,7 @@ def _profile_name(name: str) -> str:
 
     check_name(name)
     if name == LOCAL:
-        raise BadInput(f"the name {LOCAL!r} stands for the machine that a command runs on; give another name")
+        raise BadInput(f"the name {shown(LOCAL)} stands for the machine that a command runs on; give another name")
     return name
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from farsearch.far.shown import shown
+
 if TYPE_CHECKING:
     from farsearch.jobs import Job
     from farsearch.study.search import Search, Watcher
@@ -58,7 +60,9 @@ def join_search(
     with storage_errors(store.where):
         about = study.user_attrs
     if "sampler" not in about:
-        raise BadInput(f"the study {study.study_name!r} has not begun; wait for its farsearch run, or start that again")
+        raise BadInput(
+            f"the study {shown(study.study_name)} has not begun; wait for its farsearch run, or start that again"
+        )
     settings = StudySettings.from_dict(about["settings"])
     job = rejoin_job(study.study_name, settings, about["meta"], store, told or watcher.note, **here)
     store.check_here(study, job.settings)

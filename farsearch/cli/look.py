@@ -26,6 +26,7 @@ from farsearch.cli.options import (
     tracking_option,
 )
 from farsearch.cli.terminal import estimates_for, print_rows
+from farsearch.far.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -294,7 +295,7 @@ def _take_in(measurement: Path, name: str | None, storage: str | None) -> str:
 
     file = read_measurement(measurement)
     if name is not None and name != file.study:
-        raise BadInput(f"{measurement} is of the study {file.study!r}, not of {name!r}; leave the name away")
+        raise BadInput(f"{measurement} is of the study {shown(file.study)}, not of {shown(name)}; leave the name away")
     store = open_store(storage)
     one = file.measured
     add_measurement(store, store.load(file.study), one)

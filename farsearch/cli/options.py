@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from farsearch.addresses import without_password
+from farsearch.far.shown import shown
 
 if TYPE_CHECKING:
     from farsearch.study.store import Store
@@ -160,7 +161,7 @@ class AboveZero(ParamType):
         except ValueError:
             number = math.nan
         if not 0 < number < math.inf:
-            self.fail(f"{value!r} is not a number above 0", param, ctx)
+            self.fail(f"{shown(value)} is not a number above 0", param, ctx)
         return number
 
 
@@ -235,7 +236,7 @@ class SamplesOrAll(ParamType):
         if value == "all" or isinstance(value, int):
             return value
         if not str(value).isdecimal() or int(value) < 1:
-            self.fail(f"{value!r} is not a number of rows; give 1 or more, or all", param, ctx)
+            self.fail(f"{shown(value)} is not a number of rows; give 1 or more, or all", param, ctx)
         return int(value)
 
 
@@ -250,7 +251,7 @@ class KeyValue(ParamType):
             return value
         key, sign, text = str(value).partition("=")
         if not sign or not key:
-            self.fail(f"{value!r} is not of the form key=value, for example learning_rate=1e-4", param, ctx)
+            self.fail(f"{shown(value)} is not of the form key=value, for example learning_rate=1e-4", param, ctx)
         if text in ("true", "false"):
             return key, text == "true"
         for kind in (int, float):
@@ -258,4 +259,4 @@ class KeyValue(ParamType):
                 return key, kind(text)
             except ValueError:
                 continue
-        self.fail(f"{text!r} in {value!r} is neither a number nor true or false", param, ctx)
+        self.fail(f"{shown(text)} in {shown(value)} is neither a number nor true or false", param, ctx)

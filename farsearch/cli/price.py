@@ -12,6 +12,7 @@ import click
 
 from farsearch.cli.options import AboveZero, ParamType, json_option
 from farsearch.cli.terminal import make_console, print_rows
+from farsearch.far.shown import shown
 
 if TYPE_CHECKING:
     from farsearch.cost.account import Account, Mend
@@ -41,7 +42,7 @@ class Fractions(ParamType):
         try:
             return tuple(float(part) for part in str(value).split(","))
         except ValueError:
-            self.fail(f"{value!r} is not a fraction, or fractions with commas, each from 0 to 1", param, ctx)
+            self.fail(f"{shown(value)} is not a fraction, or fractions with commas, each from 0 to 1", param, ctx)
 
 
 @click.command()

@@ -9,6 +9,7 @@ import click
 
 from farsearch.cli.options import HOME, json_option, open_store, storage_option, tracking_option
 from farsearch.cli.terminal import print_rows
+from farsearch.far.shown import shown
 
 if TYPE_CHECKING:
     from farsearch.study.reading import StudyUse
@@ -120,7 +121,7 @@ def _delete_runs(name: str, gone: bool, tracking_uri: str) -> None:
 
     deleted = open_tracking(tracking_uri).delete(name) if is_there(tracking_uri) else 0
     if gone and not deleted:
-        raise BadInput(f"the study {name!r} is neither here nor in MLflow; see farsearch studies list")
+        raise BadInput(f"the study {shown(name)} is neither here nor in MLflow; see farsearch studies list")
     click.echo(f"deleted {deleted} runs in MLflow; mlflow gc frees their disk space")
 
 

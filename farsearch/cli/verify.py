@@ -20,6 +20,7 @@ from farsearch.cli.options import (
     typed_command,
 )
 from farsearch.cli.terminal import estimates_for, make_console, print_rows
+from farsearch.far.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,7 @@ class _Numbers(ParamType):
             return value
         parts = str(value).split(",")
         if not all(part.strip().isdecimal() for part in parts):
-            self.fail(f"{value!r} is not a list of trial numbers, for example 3,7", param, ctx)
+            self.fail(f"{shown(value)} is not a list of trial numbers, for example 3,7", param, ctx)
         return tuple(dict.fromkeys(int(part) for part in parts))
 
 

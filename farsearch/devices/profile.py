@@ -22,6 +22,8 @@ import tomli_w
 
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import ProfileError
+from farsearch.far.board.records import json_reason
+from farsearch.far.shown import shown, shown_text
 from farsearch.files import MADE_BY, write_text
 
 if sys.version_info >= (3, 11):
@@ -89,7 +91,9 @@ class Figure:
             _check(number >= 0, f"{key} is {number:g}; it must be at least 0")
         _check(self.low <= self.value, f"low is {self.low:g}; it must be at most the value {self.value:g}")
         _check(self.high >= self.value, f"high is {self.high:g}; it must be at least the value {self.value:g}")
-        _check(self.basis in get_args(Basis), f"basis is {self.basis!r}; it must be one of {_words(get_args(Basis))}")
+        _check(
+            self.basis in get_args(Basis), f"basis is {shown(self.basis)}; it must be one of {_words(get_args(Basis))}"
+        )
         _check(bool(self.source.strip()), "source is empty; it must say where the value comes from")
 
 
@@ -224,8 +228,9 @@ def parse_profile(text: str, where: str) -> Profile:
     """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"{where}: not valid TOML: {' '.join(str(error).split())}; correct it") from None
+    except (ValueError, RecursionError) as error:
+        reason = shown_text(json_reason(error), 160)
+        raise ProfileError(f"{where}: not valid TOML: {reason}; correct it") from None
     return Profile.from_dict(data, where)
 
 
@@ -265,7 +270,7 @@ def _words(names: Iterable[object]) -> str:
 def check_name(name: str) -> None:
     """Raise ProfileError where ``name`` is none that a profile can have."""
     right = re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)
-    _check(right is not None, f"name is {name!r}; it must be lower-case letters, digits and . _ -")
+    _check(right is not None, f"name is {shown(name)}; it must be lower-case letters, digits and . _ -")
 
 
 def _check_words(profile: Profile) -> None:
@@ -276,12 +281,13 @@ def _check_words(profile: Profile) -> None:
         ("kind", profile.kind, ("cuda", "cpu")),
         ("software.attention", profile.attention, get_args(Attention)),
     ):
-        _check(value in choices, f"{key} is {value!r}; it must be one of {_words(choices)}")
+        _check(value in choices, f"{key} is {shown(value)}; it must be one of {_words(choices)}")
     version = re.match(r"\d+\.\d+", profile.torch)
-    _check(version is not None, f"software.torch is {profile.torch!r}; it must be a version such as '1.10'")
+    _check(version is not None, f"software.torch is {shown(profile.torch)}; it must be a version such as '1.10'")
     _check(
         profile.attention == "eager" or not profile.torch.startswith(("0.", "1.")),
-        f"software.attention is {profile.attention!r}; it must be 'eager' with torch {profile.torch}, for torch has a "
+        f"software.attention is {shown(profile.attention)}; it must be 'eager' with torch {profile.torch}, "
+        "for torch has a "
         "function for attention since 2.0",
     )
 
@@ -320,7 +326,8 @@ def _decode(data: Any) -> Profile:
         version = data["schema_version"]
         _check(
             type(version) is int and 1 <= version <= SCHEMA_VERSION,
-            f"schema_version is {version!r}; this farsearch reads 1 to {SCHEMA_VERSION}, a newer file needs a newer",
+            f"schema_version is {shown(version)}; this farsearch reads 1 to {SCHEMA_VERSION}, a newer file "
+            "needs a newer",
         )
     table = _table(_upgraded(data), "the file", ("schema_version", *_HEAD, *_SECTIONS), ("rates",))
     values = {name: _typed(table[name], _PLAIN[name], name) for name in _HEAD}
@@ -342,7 +349,7 @@ def _rates(value: Any) -> Rates:
     table = _table(value, "rates", ("conditions", "bare_us", "products", "streams"))
     bare_us = _typed(table["bare_us"], float, "rates.bare_us")
     words = _table(table["conditions"], "rates.conditions", (), _keys(table["conditions"]))
-    conditions = {key: _typed(word, str, f"rates.conditions[{key!r}]") for key, word in words.items()}
+    conditions = {key: _typed(word, str, f"rates.conditions[{shown(key)}]") for key, word in words.items()}
     products = {}
     for kind, rate in _table(table["products"], "rates.products", (), PRODUCTS).items():
         where = f"rates.products.{kind}"
@@ -363,7 +370,7 @@ def _keys(value: Any) -> tuple[Any, ...]:
 
 
 def _numbers(value: Any, where: str) -> tuple[float, ...]:
-    _check(isinstance(value, list), f"{where} is {value!r}; it must be a list of numbers")
+    _check(isinstance(value, list), f"{where} is {shown(value)}; it must be a list of numbers")
     return tuple(_typed(number, float, where) for number in value)
 
 
@@ -378,14 +385,14 @@ def _table(value: Any, where: str, required: Iterable[str], optional: Iterable[s
     """``value`` as a table that has all ``required`` keys and no other than those and the ``optional``."""
     needed = list(required)
     known = [*needed, *optional]
-    _check(isinstance(value, Mapping), f"{where} is {value!r}; it must be a table")
+    _check(isinstance(value, Mapping), f"{where} is {shown(value)}; it must be a table")
     for key in value:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ProfileError(f"{where} has the unknown key {key!r}; {hint}known are {_words(known)}")
+            hint = f"did you mean {shown(close[0])}? " if close else ""
+            raise ProfileError(f"{where} has the unknown key {shown(key)}; {hint}known are {_words(known)}")
     for key in needed:
-        _check(key in value, f"{where} lacks the key {key!r}; it needs {_words(needed)}")
+        _check(key in value, f"{where} lacks the key {shown(key)}; it needs {_words(needed)}")
     table: Mapping[str, Any] = value
     return table
 
@@ -394,7 +401,7 @@ def _typed(value: Any, kind: type, where: str) -> Any:
     if kind is float and type(value) is int:
         # TOML's integers have no bound here, but a float has
         return float(value) if abs(value) < 2**63 else math.inf
-    _check(type(value) is kind, f"{where} is {value!r}; it must be {_KINDS.get(kind, kind.__name__)}")
+    _check(type(value) is kind, f"{where} is {shown(value)}; it must be {_KINDS.get(kind, kind.__name__)}")
     return value
 
 

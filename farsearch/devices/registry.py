@@ -7,6 +7,7 @@ from pathlib import Path
 
 from farsearch.devices.profile import Profile, read_profile
 from farsearch.errors import ProfileError
+from farsearch.far.shown import shown
 
 __all__ = ["LOCAL", "list_profiles", "load_profile"]
 
@@ -40,7 +41,7 @@ def load_profile(name_or_path: str | Path, user_dir: Path | None = None) -> Prof
         raise _unknown(text, list_profiles(user_dir))
     profile = read_profile(path)
     if profile.name != text:
-        raise ProfileError(f"{path}: name is {profile.name!r}; it must be the file's name {text!r}")
+        raise ProfileError(f"{path}: name is {shown(profile.name)}; it must be the file's name {shown(text)}")
     return profile
 
 
@@ -54,8 +55,9 @@ def _unknown(name: str, known: tuple[str, ...]) -> ProfileError:
     if name == LOCAL:
         return ProfileError("'local' has no shipped profile; it is calibrated on this machine")
     close = difflib.get_close_matches(name.lower(), (*known, LOCAL), n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = f"did you mean {shown(close[0])}? " if close else ""
     return ProfileError(
-        f"unknown device {name!r}; {hint}farsearch devices list names all {len(known)}, 'local' is this machine, and a "
+        f"unknown device {shown(name)}; {hint}farsearch devices list names all {len(known)}, 'local' is "
+        "this machine, and a "
         "path that ends in .toml is a profile of your own"
     )

@@ -7,7 +7,10 @@ import math
 import random
 from typing import List, Sequence
 
-__all__ = ["epoch_batches", "phase_batches", "steps_in"]
+__all__ = ["MOST_EPOCHS", "epoch_batches", "phase_batches", "steps_in"]
+
+MOST_EPOCHS = 10000
+"""Passes over the rows: far above any fine-tuning, few enough that the list of a phase's batches fits into memory."""
 
 _WINDOW = 8
 """Batches sorted together: enough that padding is little, few enough that a batch is no sample of one length only

@@ -9,6 +9,8 @@ from typing import Any, Iterator, List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from .shown import shown
+
 __all__ = [
     "FEED_FORWARD",
     "Execution",
@@ -69,7 +71,7 @@ def checked(execution: Execution) -> Execution:
     """
     for name, choices in _CHOICES.items():
         if getattr(execution, name) not in choices:
-            raise ValueError("{} is {!r}, none of {}".format(name, getattr(execution, name), ", ".join(choices)))
+            raise ValueError("{} is {}, none of {}".format(name, shown(getattr(execution, name)), ", ".join(choices)))
     return execution
 
 

@@ -13,7 +13,9 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple
 import torch
 from torch import Tensor
 
-__all__ = ["load", "metadata", "read", "save"]
+from .shown import shown
+
+__all__ = ["load", "metadata", "read", "save", "shapes"]
 
 _TYPES = {
     "F64": torch.float64,
@@ -30,8 +32,10 @@ _TYPES = {
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
-_MOST_HEADER = 100000000
-"""Bytes of a header, as in the format's reference implementation."""
+_MOST_HEADER = 1 << 24
+"""Bytes of a header, about 100,000 tensors: read as JSON it takes up to thirty times as much memory."""
+
+_MOST_DIMENSIONS = 8
 
 Entry = Tuple[str, torch.dtype, List[int], int, int]
 """Name, type and shape of a tensor, and where its bytes begin and end behind the header."""
@@ -61,6 +65,16 @@ def read(path: str) -> Iterator[Tuple[str, Tensor]]:
             yield name, flat.reshape(shape)
 
 
+def shapes(path: str) -> Dict[str, List[int]]:
+    """The shapes of a file's tensors by name; no tensor is read.
+
+    Raises:
+        OSError, ValueError: as ``load``.
+    """
+    with open(path, "rb") as file:
+        return {name: shape for name, _, shape, _, _ in _header(file, os.fstat(file.fileno()).st_size)[0]}
+
+
 def metadata(path: str) -> Dict[str, str]:
     """What a file says beside its tensors."""
     with open(path, "rb") as file:
@@ -88,7 +102,7 @@ def _header(file: BinaryIO, size: int) -> Tuple[List[Entry], Dict[str, str], int
     place = 0
     for name, _, _, begin, end in entries:
         if begin != place:
-            raise ValueError("the bytes of {!r} begin at {}, not at {}".format(name, begin, place))
+            raise ValueError("the bytes of {} begin at {}, not at {}".format(shown(name), begin, place))
         place = end
     if place != size - 8 - length:
         raise ValueError("its tensors take {} bytes, of {} that there are".format(place, size - 8 - length))
@@ -104,23 +118,26 @@ def _without_repeats(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
 
 def _entry(name: str, entry: Any) -> Entry:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise ValueError("{!r} has not type, shape and place".format(name))
+        raise ValueError("{} has not type, shape and place".format(shown(name)))
     kind, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in _TYPES:
-        raise ValueError("{!r} has the unknown type {!r}".format(name, kind))
+        raise ValueError("{} has the unknown type {}".format(shown(name), shown(kind)))
     if not _counts(shape) or not _counts(place) or len(place) != 2:
-        raise ValueError("{!r} has a shape or a place that are no whole numbers".format(name))
+        raise ValueError("{} has a shape or a place that are no whole numbers".format(shown(name)))
     elements = 1
     for count in shape:
         elements *= count
     begin, end = place
     if end - begin != elements * _SIZES[kind]:
-        raise ValueError("{!r} takes {} bytes, its shape needs {}".format(name, end - begin, elements * _SIZES[kind]))
+        raise ValueError(
+            "{} takes {} bytes, its shape needs {}".format(shown(name), end - begin, elements * _SIZES[kind])
+        )
     return name, _TYPES[kind], shape, begin, end
 
 
 def _counts(values: Any) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+    few = isinstance(values, list) and len(values) <= _MOST_DIMENSIONS
+    return few and all(type(value) is int and 0 <= value < 1 << 62 for value in values)
 
 
 def save(path: str, tensors: Mapping[str, Tensor], said: Optional[Mapping[str, str]] = None) -> None:
@@ -136,7 +153,7 @@ def save(path: str, tensors: Mapping[str, Tensor], said: Optional[Mapping[str, s
     place = 0
     for name, tensor in tensors.items():
         if tensor.dtype not in _NAMES:
-            raise ValueError("{!r} is of {}, which the format has not".format(name, tensor.dtype))
+            raise ValueError("{} is of {}, which the format has not".format(shown(name), tensor.dtype))
         kind = _NAMES[tensor.dtype]
         size = tensor.numel() * _SIZES[kind]
         header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [place, place + size]}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from . import safetensors
 from .optimizer import BackwardOptimizer, Optimizer
+from .shown import shown
 
 __all__ = ["read_savepoint", "write_savepoint"]
 
@@ -52,11 +53,11 @@ def read_savepoint(path: str, model: nn.Module, optimizer: Optimizer) -> None:
         kind, _, rest = key.partition("/")
         field, name = ("", rest) if kind + "/" == _WEIGHT else _split(rest)
         if name not in owners:
-            raise ValueError("it has {!r}, which is not trained here".format(name))
+            raise ValueError("it has {}, which is not trained here".format(shown(name)))
         parameter, state = owners[name]
         if kind + "/" == _WEIGHT:
             if value.shape != parameter.shape:
-                raise ValueError("{!r} has another shape than the model's".format(name))
+                raise ValueError("{} has another shape than the model's".format(shown(name)))
             with torch.no_grad():
                 parameter.copy_(value)
             left.discard(name)

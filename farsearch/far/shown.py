@@ -2,21 +2,25 @@
 
 from typing import Any, List
 
-__all__ = ["shown", "shown_text"]
+__all__ = ["PATH", "shown", "shown_text"]
 
-_MOST = 70
+_MOST = 60
 """Characters of a quoted value."""
 
+PATH = 400
+"""Characters of a quoted path, whose end matters."""
 
-def shown(value: Any) -> str:
-    """Return at most about 70 characters of a value's ``repr``, without ever making the rest of it.
+
+def shown(value: Any, most: int = _MOST) -> str:
+    """Return at most about ``most`` characters of a value's ``repr``, without ever making the rest of it.
 
     A value that YAML's aliases nest can have more leaves than fit into memory.
     """
     parts: List[str] = []
-    _write(value, parts, _MOST, 0)
+    _write(value, parts, most, 0)
     text = "".join(parts)
-    return text if len(text) <= _MOST else text[:_MOST] + "\u2026"
+    # a text that was cut ends with its sign and its quote
+    return text if isinstance(value, str) or len(text) <= most else text[:most] + "\u2026"
 
 
 def shown_text(text: str, most: int = _MOST) -> str:
@@ -34,7 +38,7 @@ def _write(value: Any, parts: List[str], left: int, depth: int) -> int:
     if isinstance(value, (list, tuple)) and depth < 8:
         brackets = "[]" if isinstance(value, list) else "()"
         return _write_items(value, parts, left, depth, brackets[0], brackets[1])
-    text = _plain(value)
+    text = _plain(value, max(left, 1))
     parts.append(text)
     return left - len(text)
 
@@ -57,12 +61,12 @@ def _write_items(values: Any, parts: List[str], left: int, depth: int, opening: 
     return left - 1
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, most: int) -> str:
     """The ``repr`` of a value that holds no others."""
     if isinstance(value, str):
-        return repr(value if len(value) <= _MOST else value[:_MOST] + "\u2026")
+        return repr(value if len(value) <= most else value[:most] + "\u2026")
     if isinstance(value, (bytes, bytearray)):
-        return repr(bytes(value[:_MOST]))
+        return repr(bytes(value[:most]))
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
         return "a number of {} bits".format(value.bit_length())
     if isinstance(value, (dict, list, tuple, set, frozenset)):

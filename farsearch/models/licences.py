@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
-
-import yaml
 
 from farsearch.models.source import ModelSource
 
@@ -25,16 +24,17 @@ _KNOWN: Mapping[str, str] = MappingProxyType(
 """As their model cards on the hub say (read in 2026)."""
 
 
+_LICENCE = re.compile(r"""^license:[ \t]*["']?([A-Za-z0-9][A-Za-z0-9.+-]{0,60})["']?[ \t]*(?:#.*)?$""", re.MULTILINE)
+"""Its line in the front matter; the rest of that YAML is a stranger's, and not read."""
+
+
 def licence_of(source: ModelSource) -> str | None:
     """The licence in the front matter of the model's own card, or a known one; None where nobody says."""
     card = source.folder("config") / "README.md"
     if card.is_file():
         text = card.read_text(encoding="utf-8", errors="replace")
         front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
-        try:
-            said = yaml.safe_load(front)
-        except yaml.YAMLError:
-            said = None
-        if isinstance(said, dict) and isinstance(said.get("license"), str):
-            return str(said["license"])
+        stated = _LICENCE.search(front)
+        if stated is not None:
+            return stated.group(1)
     return _KNOWN.get(source.name)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far.board.opened import file_digest
+from farsearch.far.shown import PATH, shown
 from farsearch.hub import Repository, fetch
 
 __all__ = ["ModelSource", "Part", "known_models", "resolve_model"]
@@ -187,15 +188,21 @@ def resolve_model(
         else:
             return ModelSource(name, name_on_hub, allow_pickle, revision, note)
     if revision is not None and (packaged is not None or path.is_dir()):
-        raise BadInput(f"--revision {revision} is for models of the hub; {name!r} is a folder, so leave it out")
+        raise BadInput(
+            f"--revision {revision} is for models of the hub; {shown(name, PATH)} is a folder, so leave it out"
+        )
     if packaged is not None:
         return ModelSource(name, packaged, note=note)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise BadInput(f"the folder {name!r} is no model: it has no config.json; pass a folder of save_pretrained")
+            raise BadInput(
+                f"the folder {shown(name, PATH)} is no model: it has no config.json; pass a folder of save_pretrained"
+            )
         return ModelSource(path.resolve().name, str(path.resolve()), allow_pickle, note=note)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise BadInput(f"the model folder {name!r} does not exist; pass a folder, a hub name or {', '.join(_PACKAGED)}")
+        raise BadInput(
+            f"the model folder {shown(name, PATH)} does not exist; pass a folder, a hub name or {', '.join(_PACKAGED)}"
+        )
     known = next((known for known in known_models() if known.rpartition("/")[2].lower() == name.lower()), name)
     return ModelSource(known, known, allow_pickle, revision, note)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from farsearch.errors import BadInput, NoFeasibleTrial
+from farsearch.far.shown import shown
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.select.front import Objectives, costs_of, members, objectives
 from farsearch.select.plans import PLAN_GOALS, under_plan
@@ -55,7 +56,7 @@ class Intent:
 
     def __post_init__(self) -> None:
         if self.prefer is not None and self.prefer != "knee" and self.prefer not in _ORDERS:
-            raise BadInput(f"preference {self.prefer!r} is unknown; it must be knee, accuracy, memory, time")
+            raise BadInput(f"preference {shown(self.prefer)} is unknown; it must be knee, accuracy, memory, time")
         if self.min_metric is not None and self.min_metric > 100:
             raise BadInput(f"--min-metric {self.min_metric:g} is above 100 points; give 91.5 or 0.915")
         if self.within is not None and self.prefer == "accuracy":

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from farsearch.errors import BadInput
+from farsearch.far.shown import shown
 from farsearch.records import PlanPrice, StudySnapshot, TrialRecord
 from farsearch.select.front import pareto_front
 
@@ -37,13 +38,13 @@ def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
     names = {_key(price.plan.summary): price.plan.summary for trial in snapshot.trials for price in trial.plans}
     if plan not in PLAN_GOALS and _key(plan) not in names:
         known = [*PLAN_GOALS, *(name.replace(" ", "") for name in names.values())]
-        raise BadInput(f"no trial of {snapshot.name} was priced under the plan {plan!r}; give {', '.join(known)}")
+        raise BadInput(f"no trial of {snapshot.name} was priced under the plan {shown(plan)}; give {', '.join(known)}")
     if not names:
         raise BadInput(f"no trial of {snapshot.name} was priced under other plans; choose one without --plan")
     trials = [_derived(trial, plan) for trial in snapshot.trials]
     front = pareto_front(trials)
-    shown = tuple(dataclasses.replace(trial, on_front=trial.number in front) for trial in trials)
-    return dataclasses.replace(snapshot, trials=shown)
+    marked = tuple(dataclasses.replace(trial, on_front=trial.number in front) for trial in trials)
+    return dataclasses.replace(snapshot, trials=marked)
 
 
 def _key(name: str) -> str:

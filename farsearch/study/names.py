@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 from farsearch.errors import BadInput
+from farsearch.far.shown import shown
 
 __all__ = ["SIBLINGS", "Sibling", "check_new_name", "check_study_name", "sibling_name", "usable_name"]
 
@@ -35,10 +36,10 @@ def check_study_name(name: str) -> None:
         BadInput: with the rule.
     """
     if len(name) > LONGEST:
-        raise BadInput(f"the study name {name[:20]!r}... has {len(name)} characters; use at most {LONGEST}")
+        raise BadInput(f"the study name {shown(name[:20])}... has {len(name)} characters; use at most {LONGEST}")
     if not re.fullmatch(_NAME, name):
         raise BadInput(
-            f"the study name {name!r} is not usable; use letters, digits, '.', '_', '+' and '-', and begin with a "
+            f"the study name {shown(name)} is not usable; use letters, digits, '.', '_', '+' and '-', and begin with a "
             "letter or digit"
         )
 
@@ -51,11 +52,14 @@ def check_new_name(name: str, taken: Iterable[str]) -> None:
     """
     check_study_name(name)
     if _RESERVED.fullmatch(name):
-        raise BadInput(f"the study name {name!r} is not usable on Windows; use another, such as {name.rstrip('.')}-1")
+        raise BadInput(
+            f"the study name {shown(name)} is not usable on Windows; use another, such as {name.rstrip('.')}-1"
+        )
     for other in taken:
         if other != name and other.casefold() == name.casefold():
             raise BadInput(
-                f"the study name {name!r} differs from the study {other!r} only in case; use another name, or that one"
+                f"the study name {shown(name)} differs from the study {shown(other)} only in case; use "
+                "another name, or that one"
             )
 
 

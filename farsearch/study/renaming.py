@@ -15,6 +15,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import StudyModel
 
 from farsearch.errors import BadInput
+from farsearch.far.shown import shown
 from farsearch.files import disk_errors, remove
 from farsearch.study.liveness import is_worked_on
 from farsearch.study.names import SIBLINGS, check_new_name, sibling_name
@@ -40,14 +41,14 @@ def rename_study(store: Store, old: str, new: str, mirror: Callable[[], None]) -
         pending = study.user_attrs.get(_PENDING, old)
         if pending not in (old, new):
             raise BadInput(
-                f"the rename of {old!r} to {pending!r} was interrupted; finish it first: "
+                f"the rename of {shown(old)} to {shown(pending)} was interrupted; finish it first: "
                 f"farsearch studies rename {old} {pending}"
             )
         if pending == old:
             _check_free(store, old, new)
         with store.turn(old):
             if is_worked_on(store.folder(old), study):
-                raise BadInput(f"a worker is at work on the study {old!r}; rename it when the worker has ended")
+                raise BadInput(f"a worker is at work on the study {shown(old)}; rename it when the worker has ended")
             study.set_user_attr(_PENDING, new)
             mirror()
             _move_folder(store, old, new)
@@ -57,7 +58,7 @@ def rename_study(store: Store, old: str, new: str, mirror: Callable[[], None]) -
 def _check_free(store: Store, old: str, new: str) -> None:
     names = store.all_names()
     if new in names:
-        raise BadInput(f"the study {new!r} exists; give another name")
+        raise BadInput(f"the study {shown(new)} exists; give another name")
     check_new_name(new, [name for name in names if name != old])
     folder = store.folder(new)
     if folder.exists():

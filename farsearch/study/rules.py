@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from farsearch.errors import BadInput, SpaceError
+from farsearch.far.shown import shown
 from farsearch.records import FarConfig
 
 __all__ = [
@@ -57,19 +58,19 @@ def check_key(where: str, key: Any) -> None:
     """Refuse a parameter that there is not, naming the closest."""
     if key not in KEYS:
         close = difflib.get_close_matches(str(key), KEYS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(KEYS)}"
-        raise SpaceError(f"{where}: the parameter {key!r} is unknown; {hint}")
+        hint = f"did you mean {shown(close[0])}?" if close else f"known are {', '.join(KEYS)}"
+        raise SpaceError(f"{where}: the parameter {shown(key)} is unknown; {hint}")
 
 
 def check_value(where: str, key: str, value: Any) -> None:
     """Refuse a value that the parameter can't have."""
     if key in FLAGS and not isinstance(value, bool):
-        raise SpaceError(f"{where}: {key} is {value!r}; it must be true or false")
+        raise SpaceError(f"{where}: {key} is {shown(value)}; it must be true or false")
     if key in COUNTS and not (_is_whole(value) and value >= 0):
-        raise SpaceError(f"{where}: {key} is {value!r}; it must be a number of layers, 0 or more")
+        raise SpaceError(f"{where}: {key} is {shown(value)}; it must be a number of layers, 0 or more")
     if key in FLOATS:
         if not _is_number(value) or not math.isfinite(value):
-            raise SpaceError(f"{where}: {key} is {value!r}; it must be a finite number")
+            raise SpaceError(f"{where}: {key} is {shown(value)}; it must be a finite number")
         probe = {"frozen_fraction": 0.0, "learning_rate": 1.0, "epochs": 1.0, "priming_epochs": 0.0, key: value}
         try:
             FarConfig((probe["frozen_fraction"],), probe["learning_rate"], probe["epochs"], probe["priming_epochs"])
@@ -84,7 +85,7 @@ def check_start(where: str, key: str, value: Any) -> None:
         check_value(where, key, value)
     elif set(value) != {BY_SIZE} or value[BY_SIZE] not in _SIZE_RATES:
         raise SpaceError(
-            f"{where}: {key} is {dict(value)!r}; it must be a number, or "
+            f"{where}: {key} is {shown(dict(value))}; it must be a number, or "
             + " or ".join(f"{{{BY_SIZE}: {name}}}" for name in _SIZE_RATES)
         )
 
@@ -92,14 +93,16 @@ def check_start(where: str, key: str, value: Any) -> None:
 def check_entry(where: str, key: str, entry: Any) -> None:
     """Refuse a searched parameter with wrong keys, types or bounds."""
     if not isinstance(entry, Mapping):
-        raise SpaceError(f"{where}: {key} is {entry!r}; it must be a table of choices, or of low and high")
+        raise SpaceError(f"{where}: {key} is {shown(entry)}; it must be a table of choices, or of low and high")
     allowed = next((keys for keys in (_CHOICE_KEYS, _SIZE_KEYS) if keys[0] in entry), _RANGE_KEYS)
     for name in entry:
         if name not in allowed:
-            raise SpaceError(f"{where}: {key} has the key {name!r}; with {allowed[0]} it can have {', '.join(allowed)}")
+            raise SpaceError(
+                f"{where}: {key} has the key {shown(name)}; with {allowed[0]} it can have {', '.join(allowed)}"
+            )
     for name in ("per_layer", "log", BY_SIZE):
         if not isinstance(entry.get(name, False), bool):
-            raise SpaceError(f"{where}: {key} has {name} {entry[name]!r}; it must be true or false")
+            raise SpaceError(f"{where}: {key} has {name} {shown(entry[name])}; it must be true or false")
     if entry.get("per_layer") and key != "frozen_fraction":
         raise SpaceError(f"{where}: {key} has per_layer; only frozen_fraction can")
     if "groups" in entry:
@@ -119,7 +122,9 @@ def _check_groups(where: str, key: str, entry: Mapping[str, Any]) -> None:
     if not entry.get("per_layer"):
         raise SpaceError(f"{where}: {key} has groups, which are of layers; give per_layer: true too")
     if not _is_whole(groups) or groups < 1:
-        raise SpaceError(f"{where}: {key} has groups {groups!r}; it must be a number of groups of layers, 1 or more")
+        raise SpaceError(
+            f"{where}: {key} has groups {shown(groups)}; it must be a number of groups of layers, 1 or more"
+        )
 
 
 def _check_by_size(where: str, key: str, entry: Mapping[str, Any]) -> None:
@@ -131,11 +136,11 @@ def _check_by_size(where: str, key: str, entry: Mapping[str, Any]) -> None:
 
 def _check_choices(where: str, key: str, choices: Any) -> None:
     if not isinstance(choices, list) or not choices:
-        raise SpaceError(f"{where}: {key} has the choices {choices!r}; they must be a list of at least one value")
+        raise SpaceError(f"{where}: {key} has the choices {shown(choices)}; they must be a list of at least one value")
     for i, value in enumerate(choices):
         check_value(where, key, value)
         if value in choices[:i]:
-            raise SpaceError(f"{where}: {key} has the choice {value!r} twice; remove one")
+            raise SpaceError(f"{where}: {key} has the choice {shown(value)} twice; remove one")
 
 
 def _check_range(where: str, key: str, entry: Mapping[str, Any]) -> None:
@@ -161,7 +166,7 @@ def _check_range(where: str, key: str, entry: Mapping[str, Any]) -> None:
 def _check_step(where: str, key: str, step: Any, low: Any, high: Any) -> None:
     if not (_is_whole(step) if key in COUNTS else _is_number(step)) or not 0 < step < math.inf:
         kind = "whole number" if key in COUNTS else "number"
-        raise SpaceError(f"{where}: {key} has step {step!r}; it must be a {kind} above 0")
+        raise SpaceError(f"{where}: {key} has step {shown(step)}; it must be a {kind} above 0")
     if _is_number(high):
         steps = (high - low) / step
         if abs(steps - round(steps)) > 1e-6:
@@ -173,8 +178,8 @@ def _depends_on_depth(key: str, value: Any) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, float) or _is_whole(value)

@@ -19,6 +19,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from farsearch.errors import BadInput, NoFeasibleTrial
+from farsearch.far.shown import shown
 from farsearch.study.known_cost import KnownCostSampler
 from farsearch.study.pricing import PriceParams
 
@@ -76,7 +77,7 @@ def check_sampler(name: str) -> None:
         BadInput: naming those that there are.
     """
     if name not in SAMPLERS:
-        raise BadInput(f"the sampler {name!r} is unknown; it must be one of {', '.join(SAMPLERS)}")
+        raise BadInput(f"the sampler {shown(name)} is unknown; it must be one of {', '.join(SAMPLERS)}")
 
 
 def make_sampler(name: str, space: Space, price: PriceParams, *seed_parts: object) -> BaseSampler:

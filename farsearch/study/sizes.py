@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from farsearch.errors import BadInput, SpaceError
+from farsearch.far.shown import shown
 from farsearch.strict import Record
 from farsearch.study.space_files import SIZES, read_yaml, shipped_text
 
@@ -69,7 +70,7 @@ def read_sizes(where: str, data: Any) -> tuple[Size, ...]:
     if not isinstance(data, Mapping) or set(data) != {"schema_version", "sizes"} or not data["sizes"]:
         raise SpaceError(f"{where} must be a table of schema_version and sizes, and of nothing else")
     if data["schema_version"] != _SCHEMA:
-        raise SpaceError(f"{where} has schema_version {data['schema_version']!r}; it must be {_SCHEMA}")
+        raise SpaceError(f"{where} has schema_version {shown(data['schema_version'])}; it must be {_SCHEMA}")
     found = []
     for name, values in data["sizes"].items():
         try:

@@ -10,6 +10,7 @@ from optuna.study import Study, load_study
 from optuna.trial import FrozenTrial
 
 from farsearch.errors import BadInput
+from farsearch.far.shown import shown
 from farsearch.records import SCHEMA_VERSION, Measurement, StudySettings, StudySnapshot, TrialRecord
 from farsearch.select import pareto_front
 from farsearch.study.names import Sibling, sibling_name
@@ -69,7 +70,7 @@ class SnapshotReader:
         version = attrs.get("schema_version")
         if version != SCHEMA_VERSION:
             raise BadInput(
-                f"the study {study.study_name!r} has schema version {version!r}, this farsearch reads "
+                f"the study {shown(study.study_name)} has schema version {shown(version)}, this farsearch reads "
                 f"{SCHEMA_VERSION}; use the version that made it"
             )
         records, live = self._parsed(trials)

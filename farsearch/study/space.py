@@ -16,6 +16,7 @@ from optuna.distributions import (
 )
 
 from farsearch.errors import SpaceError
+from farsearch.far.shown import PATH, shown
 from farsearch.records import FarConfig
 from farsearch.study.groups import layer_groups, name_of
 from farsearch.study.rules import (
@@ -45,8 +46,8 @@ def load_space(name: str) -> Space:
     Raises:
         SpaceError: for an unknown name, or a file that breaks a rule.
     """
-    data = read_yaml(f"space {name!r}", space_text(name))
-    return Space.from_dict(Path(name).stem, data, f"space {name!r}")
+    data = read_yaml(f"space {shown(name, PATH)}", space_text(name))
+    return Space.from_dict(Path(name).stem, data, f"space {shown(name, PATH)}")
 
 
 @dataclass(frozen=True)
@@ -75,24 +76,27 @@ class Space:
         Raises:
             SpaceError: naming the space, the key and the rule.
         """
-        where = where or f"space {name!r}"
+        where = where or f"space {shown(name, PATH)}"
         if not isinstance(data, Mapping):
             raise SpaceError(f"{where} is no table; it needs schema_version, search and fixed")
         known = ("schema_version", "title", "search", "fixed", "start")
         for key in data:
             if key not in known:
-                raise SpaceError(f"{where} has the unknown key {key!r}; known are {', '.join(known)}")
+                raise SpaceError(f"{where} has the unknown key {shown(key)}; known are {', '.join(known)}")
         if data.get("schema_version") != _SCHEMA or data.get("schema_version") is True:
-            raise SpaceError(f"{where} has schema_version {data.get('schema_version')!r}; it must be {_SCHEMA}")
+            raise SpaceError(f"{where} has schema_version {shown(data.get('schema_version'))}; it must be {_SCHEMA}")
+        title = data.get("title", name)
+        if not isinstance(title, str):
+            raise SpaceError(f"{where} has the title {shown(title)}; it must be a text")
         parts = {key: data[key] if data.get(key) is not None else {} for key in ("search", "fixed", "start")}
         for key, part in parts.items():
             if not isinstance(part, Mapping):
-                raise SpaceError(f"{where} has {part!r} as {key}; it must be a table")
+                raise SpaceError(f"{where} has {shown(part)} as {key}; it must be a table")
         _check_parameters(where, parts["search"], parts["fixed"])
         _check_starts(where, parts["search"], parts["start"])
         return cls(
             name,
-            str(data.get("title", name)),
+            title,
             {key: plain(key, entry) for key, entry in parts["search"].items()},
             {key: plain(key, value) for key, value in parts["fixed"].items()},
             {
@@ -169,7 +173,7 @@ class Space:
         """
         for key in COUNTS:
             if self.fixed.get(key, 0) > layers:
-                raise SpaceError(f"space {self.name!r}: {key} is {self.fixed[key]}; the model has {layers} layers")
+                raise SpaceError(f"space {shown(self.name)}: {key} is {self.fixed[key]}; the model has {layers} layers")
         found: dict[str, BaseDistribution] = {}
         for key, entry in self.search.items():
             for name in self._names(key, layers):
@@ -233,16 +237,18 @@ def _distribution(space: str, key: str, entry: Mapping[str, Any], layers: int) -
     if "choices" in entry:
         if key in COUNTS and max(entry["choices"]) > layers:
             raise SpaceError(
-                f"space {space!r}: {key} has the choice {max(entry['choices'])}; the model has {layers} layers"
+                f"space {shown(space)}: {key} has the choice {max(entry['choices'])}; the model has {layers} layers"
             )
         return CategoricalDistribution(list(entry["choices"]))
-    assert BY_SIZE not in entry, f"space {space!r}: for_model says what {key} goes through"
+    assert BY_SIZE not in entry, f"space {shown(space)}: for_model says what {key} goes through"
     low, high = entry["low"], entry["high"]
     if key not in COUNTS:
         return FloatDistribution(low, high, step=entry.get("step"), log=entry.get("log", False))
     high = min(layers + LAYER_BOUNDS[high] if isinstance(high, str) else high, layers)
     if low > high:
-        raise SpaceError(f"space {space!r}: {key} starts at {low}; this model of {layers} layers allows {high} at most")
+        raise SpaceError(
+            f"space {shown(space)}: {key} starts at {low}; this model of {layers} layers allows {high} at most"
+        )
     step = entry.get("step", 1)
     return IntDistribution(low, high - (high - low) % step, step=step)
 
@@ -260,7 +266,7 @@ def _check_parameters(where: str, search: Mapping[Any, Any], fixed: Mapping[Any,
     for key in KEYS:
         if (key in search) == (key in fixed):
             count = "both" if key in search else "neither"
-            raise SpaceError(f"{where} has {key!r} in {count} of search and fixed; it must be in one")
+            raise SpaceError(f"{where} has {shown(key)} in {count} of search and fixed; it must be in one")
     for key, value in fixed.items():
         check_value(where, key, value)
     for key, entry in search.items():
@@ -270,12 +276,14 @@ def _check_parameters(where: str, search: Mapping[Any, Any], fixed: Mapping[Any,
 def _check_starts(where: str, search: Mapping[str, Any], starts: Mapping[Any, Any]) -> None:
     for name, values in starts.items():
         if not isinstance(values, Mapping):
-            raise SpaceError(f"{where} has {values!r} as the start {name!r}; it must be a table of values")
+            raise SpaceError(
+                f"{where} has {shown(values)} as the start {shown(name, PATH)}; it must be a table of values"
+            )
         differing = sorted(map(str, set(search) ^ set(values)))
         if differing:
             raise SpaceError(
-                f"{where} starts with {name!r}, which differs from search in {differing[0]!r}; "
+                f"{where} starts with {shown(name, PATH)}, which differs from search in {shown(differing[0])}; "
                 "a start says every searched parameter and no other"
             )
         for key, value in values.items():
-            check_start(f"{where}: start {name!r}", key, value)
+            check_start(f"{where}: start {shown(name, PATH)}", key, value)

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from farsearch.errors import SpaceError
+from farsearch.far.board.records import json_reason
+from farsearch.far.shown import PATH, shown, shown_text
 
 __all__ = ["SIZES", "list_spaces", "read_yaml", "shipped_text", "space_text", "yaml_text"]
 
@@ -17,15 +19,28 @@ SIZES = "sizes"
 """The file beside the spaces that is none: defaults by the size of a model."""
 
 
+_MOST_CHARACTERS = 1_000_000
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, and reads ``1e-5`` as the number that it looks like."""
+    """Safe YAML that refuses a key given twice, and reads ``1e-5`` as the number that it looks like.
+
+    It has no merge keys (``<<``), which aliases nest to more entries than fit into memory.
+    """
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "merge keys (<<) are not read; write the entries out", key.start_mark
+                )
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for i, key in enumerate(keys):
             if key in keys[:i]:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands there twice", node.value[i][0].start_mark
+                    None, None, f"the key {shown(key)} stands there twice", node.value[i][0].start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -41,12 +56,16 @@ def read_yaml(where: str, text: str) -> Any:
     Raises:
         SpaceError: for what is no YAML, naming the line.
     """
+    if len(text) > _MOST_CHARACTERS:
+        raise SpaceError(f"{where} has {len(text):,} characters; a space has at most {_MOST_CHARACTERS:,}")
     try:
         return yaml.load(text, Loader=_Loader)
+    except (ValueError, OverflowError, RecursionError) as error:  # a number without end, a date that is none
+        raise SpaceError(f"{where}: no valid YAML: {json_reason(error)}; correct it") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" line {mark.line + 1}"
-        reason = " ".join(str(getattr(error, "problem", None) or error).split())[:160]
+        reason = shown_text(" ".join(str(getattr(error, "problem", None) or error).split()), 160)
         raise SpaceError(f"{where}{line}: no valid YAML: {reason}; mend that line") from error
 
 
@@ -82,13 +101,16 @@ def space_text(name: str) -> str:
         return shipped_text(name)
     if not name.endswith((".yaml", ".yml")):
         close = difflib.get_close_matches(name, list_spaces(), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f"; did you mean {shown(close[0])}?" if close else ""
         raise SpaceError(
-            f"the space {name!r} is unknown; known are {', '.join(list_spaces())}, or pass a path to a .yaml{hint}"
+            f"the space {shown(name, PATH)} is unknown; known are {', '.join(list_spaces())}, or pass a "
+            f"path to a .yaml{hint}"
         )
     try:
         return Path(name).expanduser().read_text(encoding="utf-8")
     except OSError as error:
-        raise SpaceError(f"the space file {name!r} can't be read: {error.strerror}; check the path") from error
+        raise SpaceError(
+            f"the space file {shown(name, PATH)} can't be read: {error.strerror}; check the path"
+        ) from error
     except UnicodeDecodeError as error:
-        raise SpaceError(f"the space file {name!r} is no UTF-8 text; save it as UTF-8") from error
+        raise SpaceError(f"the space file {shown(name, PATH)} is no UTF-8 text; save it as UTF-8") from error

@@ -27,6 +27,7 @@ from sqlalchemy.exc import (
 
 from farsearch.addresses import without_password
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
+from farsearch.far.shown import shown
 from farsearch.files import disk_errors
 from farsearch.records import SCHEMA_VERSION, StudySettings
 from farsearch.study.database import is_postgres, open_database
@@ -162,8 +163,8 @@ class Store:
             raise BadInput(f"there is no study in {self.where}; make one with: farsearch run --device D --task T")
         if name is not None and name not in self.all_names():
             close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]!r}?" if close else "see farsearch studies list"
-            raise BadInput(f"the study {name!r} is not in {self.where}; {hint}")
+            hint = f"did you mean {shown(close[0])}?" if close else "see farsearch studies list"
+            raise BadInput(f"the study {shown(name)} is not in {self.where}; {hint}")
         with storage_errors(self.where):
             return optuna.load_study(study_name=name or names[-1], storage=self.storage)
 
@@ -197,7 +198,7 @@ class Store:
         differences = _differences(study, settings)
         if differences:
             raise StudyMismatch(
-                f"what is on this host is not what the study {study.study_name!r} was made with (here, there): "
+                f"what is on this host is not what the study {shown(study.study_name)} was made with (here, there): "
                 f"{differences}; give the same with --data-dir, --model or --device"
             )
 
@@ -226,7 +227,9 @@ class Store:
                     study_name=name, storage=self.storage, directions=DIRECTIONS, load_if_exists=True
                 )
                 if study.directions != list(DIRECTIONS):
-                    raise BadInput(f"the study {name!r} in {self.where} is no farsearch study; give another --study")
+                    raise BadInput(
+                        f"the study {shown(name)} in {self.where} is no farsearch study; give another --study"
+                    )
                 if "settings" in study.user_attrs:
                     _check_settings(study, settings)
                     _add_meta(study, meta)
@@ -297,6 +300,6 @@ def _check_settings(study: Study, settings: StudySettings) -> None:
     differences = _differences(study, settings)
     if differences:
         raise StudyMismatch(
-            f"the study {study.study_name!r} exists with other settings (now, then): {differences}; "
+            f"the study {shown(study.study_name)} exists with other settings (now, then): {differences}; "
             "use the same settings, or another name with --study"
         )

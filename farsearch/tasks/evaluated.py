@@ -22,6 +22,7 @@ from farsearch.errors import BadInput
 from farsearch.far.board import scores
 from farsearch.far.board.entities import count_entities
 from farsearch.far.board.spans import match_answers
+from farsearch.far.shown import shown
 
 __all__ = [
     "F1",
@@ -252,5 +253,5 @@ def get_metric(name: str) -> Any:
         BadInput: for an unknown name.
     """
     if name not in _METRICS:
-        raise BadInput(f"the metric {name!r} is unknown; it must be one of {', '.join(_METRICS)}")
+        raise BadInput(f"the metric {shown(name)} is unknown; it must be one of {', '.join(_METRICS)}")
     return _METRICS[name]()

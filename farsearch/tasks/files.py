@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.errors import DataError, MissingResource
-from farsearch.far.board.records import shown
 from farsearch.far.board.rows import Record, RowProblem, Rows, read_rows, records_of, rows_of
 from farsearch.far.board.squad import parse_squad
 from farsearch.far.board.task import Task
+from farsearch.far.shown import PATH, shown
 from farsearch.tasks.data import Examples, TaskSpec
 from farsearch.tasks.layouts import Official, Table, Undivided
 from farsearch.tasks.official import OFFICIAL
@@ -101,7 +101,8 @@ def _examples(rows: Rows, spec: TaskSpec, name: str) -> Examples:
         for (question, _), answers in zip(rows.texts, rows.answers, strict=True):
             if not answers:
                 raise RowProblem(
-                    f"{name}: the question {shown(question)} has no answer, and each of task {spec.name!r} has one; "
+                    f"{name}: the question {shown(question)} has no answer, and each of task "
+                    f"{shown(spec.name)} has one; "
                     "give it one, or choose a task whose questions may have none, as squad_v2"
                 )
     return Examples(*rows)
@@ -179,7 +180,7 @@ def check_classes(train: Examples, spec: TaskSpec, name: str) -> None:
     there = set(train.answers)
     missing = [label for i, label in enumerate(spec.labels) if i not in there]
     if missing:
-        raise DataError(f"{name} has no row of class {missing[0]!r}; training needs every class: add rows of it")
+        raise DataError(f"{name} has no row of class {shown(missing[0])}; training needs every class: add rows of it")
 
 
 @contextmanager
@@ -190,7 +191,7 @@ def file_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise MissingResource(
-            f"the file {str(path)!r} can't be read: {reason}; check the path and its permissions"
+            f"the file {shown(str(path), PATH)} can't be read: {reason}; check the path and its permissions"
         ) from error
 
 
@@ -203,7 +204,7 @@ def read_bytes(path: Path) -> bytes:
     with file_errors(path):
         if path.exists() and not (path.is_file() or path.is_dir()):
             # a pipe would be waited for without end
-            raise MissingResource(f"{str(path)!r} is a pipe or a device; name a file")
+            raise MissingResource(f"{shown(str(path), PATH)} is a pipe or a device; name a file")
         return path.read_bytes()
 
 

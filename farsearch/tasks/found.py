@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farsearch.far.board.answers import items_of, label_name, labels_of, number_of
-from farsearch.far.board.records import RowProblem, shown
+from farsearch.far.board.records import RowProblem
+from farsearch.far.shown import shown
 from farsearch.tasks.data import Kind, TaskSpec
 
 __all__ = ["check_label", "find_kind", "find_labels", "name_problem"]

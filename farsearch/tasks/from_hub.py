@@ -16,6 +16,7 @@ from datasets.info import DatasetInfosDict
 from farsearch.errors import DataError, MissingResource
 from farsearch.far.board.rows import Record, RowProblem, Rows, rows_of
 from farsearch.far.board.squad import question_of, text_of
+from farsearch.far.shown import shown
 from farsearch.hub import Repository, fetch
 from farsearch.tasks.data import Examples, TaskSpec
 from farsearch.tasks.files import check_classes, check_records
@@ -126,12 +127,12 @@ def _check_features(features: Mapping[str, Any], spec: TaskSpec) -> None:
     missing = [column for column in (*spec.texts, spec.label) if column not in features]
     names = getattr(features.get(spec.label), "names", None)
     if missing:
-        problem = f"has no column {missing[0]!r} any more"
+        problem = f"has no column {shown(missing[0])} any more"
     elif names is not None and tuple(names) != spec.labels:
         problem = f"has the classes {', '.join(names)}; they must be {', '.join(spec.labels)}"
     else:
         return
-    raise DataError(f"the data of task {spec.name!r} on the hub {problem}; pass --data-dir FOLDER with its files")
+    raise DataError(f"the data of task {shown(spec.name)} on the hub {problem}; pass --data-dir FOLDER with its files")
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from farsearch.errors import MissingResource
+from farsearch.far.shown import PATH, shown
 from farsearch.tasks.data import Examples, TaskData
 from farsearch.tasks.files import check_classes, parse_official, parse_undivided, read_bytes, read_examples
 from farsearch.tasks.layouts import Official
@@ -33,7 +34,7 @@ def _folder_of(data_dir: Path, official: Official) -> Path:
     needed = _in_words(official.files)
     if not data_dir.is_dir():
         raise MissingResource(
-            f"the data folder {str(data_dir)!r} does not exist; pass --data-dir a folder with {needed}"
+            f"the data folder {shown(str(data_dir), PATH)} does not exist; pass --data-dir a folder with {needed}"
         )
     folder = data_dir.resolve()
     inner = folder / official.folder if official.folder else folder
@@ -42,7 +43,8 @@ def _folder_of(data_dir: Path, official: Official) -> Path:
     if missing:
         parent = f", or its parent with {official.folder} in it" if official.folder else ""
         raise MissingResource(
-            f"no {missing[0]} in the folder {str(data_dir)!r}; task {official.spec.name!r} needs {needed}: "
+            f"no {missing[0]} in the folder {shown(str(data_dir), PATH)}; task {shown(official.spec.name)} "
+            f"needs {needed}: "
             f"pass --data-dir the folder that holds {'both' if len(official.files) == 2 else 'them'}{parent}"
         )
     return found

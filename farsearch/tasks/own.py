@@ -14,10 +14,11 @@ from typing import Any
 
 from farsearch.errors import BadInput, DataError, MissingResource
 from farsearch.far.board.records import Record as RowRecord
-from farsearch.far.board.records import RowProblem, shown
+from farsearch.far.board.records import RowProblem, json_reason
 from farsearch.far.board.rows import rows_of
 from farsearch.far.board.scores import METRICS
 from farsearch.far.board.squad import parse_squad
+from farsearch.far.shown import PATH, shown, shown_text
 from farsearch.strict import Record
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.files import read_bytes
@@ -89,7 +90,7 @@ class OwnData(Record):
 
     def __post_init__(self) -> None:
         if self.name in TASKS:
-            raise BadInput(f"the name {self.name!r} is that of an official task; give yours another")
+            raise BadInput(f"the name {shown(self.name)} is that of an official task; give yours another")
         if not self.name.strip():
             raise BadInput("the name of the task is empty; give it one")
         if not self.name.isprintable() or len(self.name) > _LONGEST_NAME or re.search(r"^\.|[/\\]", self.name):
@@ -102,7 +103,7 @@ class OwnData(Record):
         columns = [*(self.text_columns or ()), *([self.label_column] if self.label_column else [])]
         for i, column in enumerate(columns):
             if column in columns[:i]:
-                raise BadInput(f"the column {column!r} is named twice; each of texts and label is another")
+                raise BadInput(f"the column {shown(column)} is named twice; each of texts and label is another")
         if self.text_columns is not None and len(self.text_columns) > 2:
             raise BadInput(f"{len(self.text_columns)} text columns are too many; name one, or two of a pair")
         labels = self.labels or ()
@@ -117,8 +118,8 @@ class OwnData(Record):
             return
         if self.metric not in METRICS:
             close = difflib.get_close_matches(self.metric, METRICS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise BadInput(f"the metric {self.metric!r} is unknown; it must be one of {', '.join(METRICS)}{hint}")
+            hint = f"; did you mean {shown(close[0])}?" if close else ""
+            raise BadInput(f"the metric {shown(self.metric)} is unknown; it must be one of {', '.join(METRICS)}{hint}")
         if self.kind is not None:
             _check_fits(self.metric, self.kind)
 
@@ -126,7 +127,7 @@ class OwnData(Record):
 def _check_fits(metric: str, kind: Kind) -> None:
     if kind not in METRICS[metric].kinds:
         fitting = ", ".join(name for name, rule in METRICS.items() if kind in rule.kinds)
-        raise BadInput(f"the metric {metric!r} is not for {kind}; choose one of {fitting}")
+        raise BadInput(f"the metric {shown(metric)} is not for {kind}; choose one of {fitting}")
 
 
 def own_from_toml(path: Path) -> OwnData:
@@ -138,8 +139,8 @@ def own_from_toml(path: Path) -> OwnData:
     """
     try:
         says = tomllib.loads(read_bytes(path).decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path.name} is not TOML: {error}; correct it") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path.name} is not TOML: {shown_text(json_reason(error), 160)}; correct it") from error
     says = {"name": _name_of(path), **says}
     try:
         for key in ("train", "dev"):
@@ -161,9 +162,9 @@ def _resolved(path: Path, folder: Path | None = None) -> Path:
     try:
         return ((folder or Path()) / path.expanduser()).resolve()
     except ValueError as error:
-        raise BadInput(f"{str(path)!r} can't be the name of a file: {error}; correct it") from error
+        raise BadInput(f"{shown(str(path), PATH)} can't be the name of a file: {error}; correct it") from error
     except (OSError, RuntimeError) as error:
-        raise MissingResource(f"the file {str(path)!r} can't be read: {error}; check the path") from error
+        raise MissingResource(f"the file {shown(str(path), PATH)} can't be read: {error}; check the path") from error
 
 
 def _name_of(path: Path) -> str:
@@ -303,7 +304,7 @@ def _spec(
     labels = own.labels or find_labels(kind, [row[label] for row in cells if label in row])
     if metric in _TWO_CLASSES and len(labels) > 2:
         raise DataError(
-            f"{file.name}: the metric {metric!r} is of two classes, and there are {len(labels)}; choose macro_f1"
+            f"{file.name}: the metric {shown(metric)} is of two classes, and there are {len(labels)}; choose macro_f1"
         )
     return TaskSpec(
         name=own.name, title=own.title or f"rows of {file.name}", kind=kind, labels=labels, metric=metric, texts=texts,
@@ -350,11 +351,14 @@ def _check_answers(train: Examples, spec: TaskSpec, name: str, parts: int) -> No
     if spec.kind == "classification":
         if len(answers) == 1:
             raise DataError(
-                f"{name}: all {len(train)} rows are of class {spec.labels[train.answers[0]]!r}; give rows of at least 2"
+                f"{name}: all {len(train)} rows are of class {shown(spec.labels[train.answers[0]])}; give "
+                "rows of at least 2"
             )
         missing = [label for i, label in enumerate(spec.labels) if i not in answers]
         if missing:
-            raise DataError(f"{name} has no row of class {missing[0]!r}; add rows of it, or leave it out of the labels")
+            raise DataError(
+                f"{name} has no row of class {shown(missing[0])}; add rows of it, or leave it out of the labels"
+            )
         if len(train) >= 20 and len(answers) > len(train) / 2:
             raise DataError(
                 f"{name}: {len(answers)} different labels in {len(train)} rows are no classes; name another "
@@ -363,7 +367,8 @@ def _check_answers(train: Examples, spec: TaskSpec, name: str, parts: int) -> No
         rarest, rows = min(answers.items(), key=lambda item: item[1])
         if rows < parts:
             raise DataError(
-                f"{name}: class {spec.labels[rarest]!r} has {rows} row{'s' * (rows != 1)}; it needs {parts} at least, "
+                f"{name}: class {shown(spec.labels[rarest])} has {rows} row{'s' * (rows != 1)}; it needs "
+                f"{parts} at least, "
                 "one for each part of the data: add rows of it, or leave it out"
             )
     elif len(told) == 1:

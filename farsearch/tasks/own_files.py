@@ -9,6 +9,7 @@ from typing import Any
 
 from farsearch.errors import MissingResource
 from farsearch.far.board.records import ENDINGS, Record, RowProblem, missing_column, records_of
+from farsearch.far.shown import PATH, shown
 from farsearch.tasks.files import file_errors, read_bytes
 
 __all__ = ["DataFile", "open_data"]
@@ -71,7 +72,7 @@ def open_data(path: Path) -> DataFile:
     with file_errors(path):
         is_folder, exists = path.is_dir(), path.exists()
     if is_folder:
-        raise MissingResource(f"{str(path)!r} is a folder; name the file in it")
+        raise MissingResource(f"{shown(str(path), PATH)} is a folder; name the file in it")
     if path.suffix.lower() not in _KNOWN and exists:
         ending = f"the ending {path.suffix}" if path.suffix else "a name without ending"
         raise RowProblem(f"{name}: {ending} says nothing; save it as one of {', '.join(_KNOWN)}")

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from farsearch.errors import BadInput
+from farsearch.far.shown import shown
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.official import OFFICIAL
 
@@ -26,8 +27,8 @@ def get_task(name: str) -> TaskSpec:
     if name in TASKS:
         return TASKS[name]
     close = difflib.get_close_matches(name.lower().replace("-", ""), TASKS, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise BadInput(f"the task {name!r} is unknown; it must be one of {', '.join(sorted(TASKS))}{hint}")
+    hint = f"; did you mean {shown(close[0])}?" if close else ""
+    raise BadInput(f"the task {shown(name)} is unknown; it must be one of {', '.join(sorted(TASKS))}{hint}")
 
 
 def study_task(meta: Mapping[str, Any], name: str) -> TaskSpec:

@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from farsearch.records import Baseline, FarConfig, JobSpec, LossPoint, StudySnapshot, TrialRecord
-from farsearch.tables import front_markdown, human_memory, human_metric, human_time, mean_frozen, metric_words
+from farsearch.tables import (
+    front_markdown,
+    human_memory,
+    human_metric,
+    human_time,
+    markdown_text,
+    mean_frozen,
+    metric_words,
+)
 
 __all__ = [
     "FRONT_FILTER",
@@ -265,7 +273,7 @@ def _trial_note(snapshot: StudySnapshot, trial: TrialRecord) -> str:
         human_time(trial.wall_time_s),
     ]
     came_out = " · ".join(figure for figure in figures if figure) or "no result"
-    place = "on the Pareto front" if trial.on_front else (trial.reason or trial.state)
+    place = "on the Pareto front" if trial.on_front else markdown_text(trial.reason or trial.state)
     if trial.config is None:
         method = "" if trial.baseline is None else f"  \n{_baseline_name(trial.baseline)}, ordinary modules and AdamW"
         return f"{came_out} — {place}{method}"
@@ -318,8 +326,9 @@ def _job_params(job: JobSpec) -> dict[str, str]:
 def _study_note(snapshot: StudySnapshot) -> str:
     """Two lines and the front as a table, cut at a row where MLflow would cut it anywhere."""
     job, shown = snapshot.settings.job, "report.html" if has_report(snapshot) else "front.png"
+    model, task, device = map(markdown_text, (job.model, job.task, snapshot.settings.device))
     head = (
-        f"FAR fine-tuning of **{job.model}** on **{job.task}** for **{snapshot.settings.device}** (at most "
+        f"FAR fine-tuning of **{model}** on **{task}** for **{device}** (at most "
         f"{human_memory(snapshot.budget_mib)}): {metric_words(snapshot.metric_name)}, memory and time.  \n"
         f"The front's runs are found with `` {FRONT_FILTER} ``; `{shown}` among the artifacts shows it.\n\n"
     )

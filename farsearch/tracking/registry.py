@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from farsearch.errors import BadInput, MissingResource
+from farsearch.far.shown import shown
 from farsearch.models.load import load_finetuned
 from farsearch.models.source import resolve_model
 from farsearch.models.tokenizer import load_tokenizer
@@ -59,9 +60,9 @@ def check_names(name: str, alias: str) -> None:
     """Raises BadInput for a name or an alias that MLflow would refuse, or that an address could not hold."""
     for what, value in (("--register", name), ("--alias", alias)):
         if not _NAME.fullmatch(value):
-            raise BadInput(f"{what} {value!r} has other characters than letters, digits and . _ + -; rename it")
+            raise BadInput(f"{what} {shown(value)} has other characters than letters, digits and . _ + -; rename it")
     if _RESERVED.fullmatch(alias):
-        raise BadInput(f"--alias {alias!r} is MLflow's own; give another, such as {DEFAULT_ALIAS}")
+        raise BadInput(f"--alias {shown(alias)} is MLflow's own; give another, such as {DEFAULT_ALIAS}")
 
 
 def register_model(

@@ -6,6 +6,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment
 
 from farsearch.errors import BadInput
+from farsearch.far.shown import shown
 from farsearch.tracking.content import TAG_STUDY
 from farsearch.tracking.runs import find_study
 from farsearch.tracking.views import view_tags
@@ -21,7 +22,8 @@ def check_rename(client: MlflowClient, old: str, new: str) -> None:
     """
     if client.get_experiment_by_name(old) is not None and client.get_experiment_by_name(new) is not None:
         raise BadInput(
-            f"MLflow holds an experiment {new!r} already, or one that was deleted and not yet collected by mlflow gc; "
+            f"MLflow holds an experiment {shown(new)} already, or one that was deleted and not yet "
+            "collected by mlflow gc; "
             "give another name"
         )
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farsearch.records import StudySnapshot
+from farsearch.tables import markdown_text
 from farsearch.tracking.content import FRONT_FILTER, TAG_STUDY, objective_names
 
 __all__ = ["experiment_tags", "saved_view_id", "view_tags"]
@@ -33,6 +34,7 @@ def view_tags(study: str) -> list[str]:
 def experiment_tags(snapshot: StudySnapshot) -> dict[str, str]:
     """Tags of the study's experiment: what it is, and the two views of its runs."""
     job = snapshot.settings.job
+    model, task, device = map(markdown_text, (job.model, job.task, snapshot.settings.device))
     of_study = f"tags.`{TAG_STUDY}` = {_quoted(snapshot.name)}"
     trials = f"{of_study} AND tags.`farsearch.role` = 'trial'"
     return {
@@ -40,8 +42,8 @@ def experiment_tags(snapshot: StudySnapshot) -> dict[str, str]:
         "mlflow.experiment.primaryMetric.name": objective_names(snapshot)[0],
         "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
         "mlflow.note.content": (
-            f"Search for what to train of **{job.model}** on **{job.task}** within the limits of "
-            f"**{snapshot.settings.device}**. One run a trial; the Pareto front is `` {FRONT_FILTER} ``."
+            f"Search for what to train of **{model}** on **{task}** within the limits of "
+            f"**{device}**. One run a trial; the Pareto front is `` {FRONT_FILTER} ``."
         ),
         _VIEW_KEY + saved_view_id(snapshot.name): _view(snapshot, "Pareto front", f"{of_study} AND {FRONT_FILTER}", 2),
         _VIEW_KEY + saved_view_id(snapshot.name, "trials"): _view(snapshot, "All trials", trials, 1),

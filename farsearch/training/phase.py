@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from farsearch.cost.plans import execution_of, optimizer_of
 from farsearch.errors import Diverged, OutOfMemory
 from farsearch.far.batches import phase_batches, steps_in
-from farsearch.far.board.phase import is_out_of_memory
+from farsearch.far.board.memory import is_out_of_memory
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import linear_rate, train
 from farsearch.far.optimizer import BackwardOptimizer

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from farsearch.far.board.phase import Course, Interrupted, is_out_of_memory, train_phase
+from farsearch.far.board.memory import is_out_of_memory
+from farsearch.far.board.phase import Course, Interrupted, train_phase
 from farsearch.far.features import Features
 from farsearch.far.layout import ModelLayout
 from farsearch.far.safetensors import load, save

@@ -4,6 +4,9 @@ Needs what far needs, and transformers >= 4.18.
 
 ============ ==================================================================
 opened.py    a bundle's files, checked before anything of them is used
+validate.py  strict checks of what far.json specifies
+config.py    checks of a model's config.json
+tokenizer.py checks of a tokenizer.json
 task.py      what a task is, and its rows
 records.py   records out of tables and JSON lines, read strictly
 answers.py   what is true of a row, out of its cells

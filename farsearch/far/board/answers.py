@@ -4,7 +4,8 @@ import json
 import re
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from .records import RowProblem, missing_column, shown
+from ..shown import shown
+from .records import RowProblem, missing_column
 from .task import Task
 
 __all__ = ["answer_reader", "cell_of", "items_of", "label_name", "labels_of", "number_of"]

@@ -5,11 +5,11 @@ values make transformers fetch code.
 """
 
 import re
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..shown import shown
 
-__all__ = ["config_problem"]
+__all__ = ["config_problem", "longest_text", "weights_problem"]
 
 _LAYERS, _WIDTH, _HEADS, _VOCABULARY, _POSITIONS, _OTHERS = 1024, 1 << 17, 4096, 1 << 22, 1 << 20, 1 << 16
 
@@ -106,3 +106,75 @@ def _outside(value: Any, limits: Tuple[int, int]) -> Optional[str]:
     if type(value) is int and least <= value <= most:
         return None
     return "it must be a whole number from {} to {}".format(least, most)
+
+
+_SHIFTED = ("roberta", "xlm-roberta", "camembert", "mpnet")
+"""Families that count positions from the one behind the padding's."""
+
+
+def longest_text(values: Mapping[str, Any]) -> int:
+    """Return the tokens of the longest text that a model takes.
+
+    Args:
+        values: the configuration as transformers completed it.
+    """
+    positions = int(values.get("max_position_embeddings") or _POSITIONS)
+    padding = values.get("pad_token_id") if values.get("model_type") in _SHIFTED else -1
+    return positions - (padding if type(padding) is int else 0) - 1
+
+
+def weights_problem(values: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> Optional[str]:
+    """Return why the weights can't be those of a configuration, or None.
+
+    It is a lower bound of the sizes, so that a model is never built that is many times as large as its files.
+
+    Args:
+        values: the configuration as transformers completed it.
+        shapes: of the tensors by name.
+    """
+    problem = config_problem(dict(values))
+    if problem:
+        return problem
+    held = 0
+    for shape in shapes.values():
+        elements = 1
+        for count in shape:
+            elements *= count
+        held += elements
+    for name, elements in _least_elements(values).items():
+        if elements > held:
+            return "its {} ask for {:,} numbers, its weights have {:,}".format(name, elements, held)
+    tensors = _size(values, "num_hidden_layers", "n_layers") * _size(values, "num_feedforward_networks") * 2
+    if tensors > len(shapes):
+        return "its layers ask for {:,} tensors, its weights have {:,}".format(tensors, len(shapes))
+    return None
+
+
+def _size(values: Mapping[str, Any], *names: str) -> int:
+    """The first size that the configuration has, or 1."""
+    found = (values.get(name) for name in names)
+    return next((value for value in found if type(value) is int and value > 0), 1)
+
+
+def _least_elements(values: Mapping[str, Any]) -> Dict[str, int]:
+    """Elements that parts of a model have at least, by the sizes that decide them."""
+    width = _size(values, "hidden_size", "dim")
+    inner = _size(values, "intra_bottleneck_size") if values.get("use_bottleneck") else width
+    layers, wide = _size(values, "num_hidden_layers", "n_layers"), _size(values, "intermediate_size", "hidden_dim")
+    embedded = _size(values, "embedding_size") if "embedding_size" in values else width
+    pooled = _size(values, "pooler_hidden_size")
+    labels = values.get("id2label")
+    found = {
+        "vocabulary and width": _size(values, "vocab_size") * embedded,
+        "layers": layers * _size(values, "num_feedforward_networks") * (2 * inner * wide + inner * inner),
+        "types and width": _size(values, "type_vocab_size") * min(width, embedded),
+        "pooler": pooled * pooled,
+        "convolution": _size(values, "conv_kernel_size") * width,
+        "relative positions": _size(values, "relative_attention_num_buckets"),
+        "labels": len(labels) if isinstance(labels, dict) else 1,
+    }
+    if values.get("model_type") != "modernbert" and values.get("position_biased_input", True):
+        found["positions and width"] = _size(values, "max_position_embeddings") * min(width, embedded)
+    if values.get("relative_attention"):
+        found["relative positions"] = _size(values, "position_buckets", "max_relative_positions") * width
+    return found

@@ -9,9 +9,10 @@ from typing import Any, List, Optional, Sequence
 
 import torch
 
-from .memory import free_at_once
+from ..shown import shown_text
+from .memory import free_at_once, is_out_of_memory
 from .opened import BundleProblem, open_bundle
-from .phase import Interrupted, is_out_of_memory
+from .phase import Interrupted
 from .rows import RowProblem
 from .run import MEASUREMENT_FILE, Options, Result, run_bundle, write_tuned
 
@@ -24,14 +25,14 @@ _LINE_S = 10.0
 def _above_zero(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError("{} is not a number above 0".format(text))
+        raise argparse.ArgumentTypeError("{} is not a number above 0".format(shown_text(text)))
     return value
 
 
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError("{} is not a whole number above 0".format(text))
+        raise argparse.ArgumentTypeError("{} is not a whole number above 0".format(shown_text(text)))
     return value
 
 
@@ -94,11 +95,11 @@ def _report(result: Result, out: str, metric: str) -> None:
         _sum(parts, measured["predicted_process_mib"], measured["predicted_memory_mib"]),
     ))  # fmt: skip
     print("  time         {:.1f} s, predicted {:.1f} s on {}".format(
-        measured["wall_time_s"], measured["predicted_time_s"], result.measurement["device"]))  # fmt: skip
+        measured["wall_time_s"], measured["predicted_time_s"], shown_text(result.measurement["device"])))  # fmt: skip
     if measured["metric"] is not None:
         print("  {}  {:.4f}".format(metric, measured["metric"]))
     print("  {} goes back with: farsearch sync {} --measurement {}".format(
-        MEASUREMENT_FILE, result.measurement["study"], MEASUREMENT_FILE))  # fmt: skip
+        MEASUREMENT_FILE, shown_text(result.measurement["study"], 400), MEASUREMENT_FILE))  # fmt: skip
 
 
 def _sum(words: str, process: float, total: float) -> str:
@@ -153,5 +154,6 @@ def main(folder: str, arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _failed(error: object, code: int) -> int:
-    print("train.py: {}".format(error), file=sys.stderr)
+    # what others wrote may steer a terminal
+    print("train.py: {}".format(shown_text(" ".join(str(error).split()), 4000)), file=sys.stderr)
     return code

@@ -12,7 +12,15 @@ from torch import nn
 
 from ..features import Features, batch_of
 
-__all__ = ["available_mib", "fitting_micro_batch", "free_at_once", "peak_mib", "process_mib", "reset_peak"]
+__all__ = [
+    "available_mib",
+    "fitting_micro_batch",
+    "free_at_once",
+    "is_out_of_memory",
+    "peak_mib",
+    "process_mib",
+    "reset_peak",
+]
 
 _MIB = 2.0**20
 
@@ -132,3 +140,11 @@ def fitting_micro_batch(
             return size, float(peak), True
     size, peak = ordered[-1]
     return size, float(peak), False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is torch's or Python's way to say that memory ran out."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    )

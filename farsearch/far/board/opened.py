@@ -1,11 +1,17 @@
 """A bundle's files, checked before anything of them is used."""
 
 import hashlib
+import importlib.machinery
 import json
 import os
 from typing import Any, Dict, NamedTuple
 
+from ..shown import shown, shown_text
+from .config import config_problem
+from .records import json_reason
 from .task import Task
+from .tokenizer import tokenizer_problem
+from .validate import check_base, check_phase, check_provenance
 
 __all__ = ["SCHEMA_VERSION", "BundleProblem", "Opened", "digest_of", "file_digest", "open_bundle"]
 
@@ -14,17 +20,12 @@ SCHEMA_VERSION = 3
 
 NEEDED = ("model/config.json", "model/tokenizer.json")
 
-_PHASE = {
-    "layout", "learners", "frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers", "learning_rate",
-    "epochs", "batch_size", "seed", "max_length", "plan", "task", "segments", "tokenizer", "predicted", "weights",
+_MOST_BYTES = {"far.json": 1 << 24, "model/config.json": 1 << 20, "model/tokenizer.json": 1 << 26,
+    "model/tokenizer_config.json": 1 << 24,
 }  # fmt: skip
-"""Keys of what the FAR phase needs."""
+"""Largest size of the files that are read as JSON, which takes up to thirty times as much memory."""
 
-_PLAN = {
-    "optimizer", "micro_batch_size", "feed_forward", "attention", "dropout", "layer_norm", "frozen_dtype",
-    "checkpointing", "optimizer_kernel", "optimizer_step",
-}  # fmt: skip
-"""Keys of a step plan."""
+_MOST_FILES = 10000
 
 
 class BundleProblem(ValueError):
@@ -72,60 +73,77 @@ def open_bundle(folder: str) -> Opened:
     Raises:
         BundleProblem: one line that names what is wrong and what helps.
     """
-    says = _read(folder)
+    says = _read(folder, "far.json")
     version = says.get("schema_version") if isinstance(says, dict) else None
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise BundleProblem(
-            "{} has schema version {!r}, this version reads {}; use the farsearch that made it, or export it again"
-            .format(folder, version, SCHEMA_VERSION)
+            "{} has schema version {}, this version reads {}; use the farsearch that made it, or export it again"
+            .format(folder, shown(version), SCHEMA_VERSION)
         )  # fmt: skip
     if says.get("digest") != digest_of(says):
         raise BundleProblem("{}/far.json differs from its own digest; copy it again, or export it again".format(folder))
     _check_files(folder, says.get("sha256"))
-    phase = says.get("phase")
-    if not isinstance(phase, dict) or set(phase) != _PHASE:
-        wrong = sorted(map(str, set(phase) ^ _PHASE))[0] if isinstance(phase, dict) else "phase"
-        raise BundleProblem("{}/far.json has a missing or unknown key {!r}; export it again".format(folder, wrong))
-    opened = Opened(folder, says, phase)
     try:
-        _check_phase(phase, says["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
+        check_phase(says.get("phase"), says["sha256"])
+        check_base(says.get("base"))
+        check_provenance(says)
+    except ValueError as error:
         raise BundleProblem("{}/far.json does not say a bundle: {}; export it again".format(folder, error)) from error
-    return opened
+    _check_model(folder, says["sha256"])
+    return Opened(folder, says, says["phase"])
 
 
-def _read(folder: str) -> Any:
-    path = os.path.join(folder, "far.json")
+def _read(folder: str, name: str) -> Any:
+    """The JSON of one of the bundle's files, which is bounded in size."""
+    path = os.path.join(folder, *name.split("/"))
     try:
+        size = os.path.getsize(path)
+        if size > _MOST_BYTES[name]:
+            raise BundleProblem(
+                "{} has {:,} bytes; at most {:,} are read: do not use it".format(path, size, _MOST_BYTES[name])
+            )
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except OSError as error:
         raise BundleProblem(
-            "{} is no bundle: far.json can't be read; make one with farsearch export".format(folder)
+            "{} is no bundle: {} can't be read; make one with farsearch export".format(folder, name)
         ) from error
+    except BundleProblem:
+        raise
     except (ValueError, RecursionError) as error:
-        raise BundleProblem("{} is damaged: {}; copy it again, or export it again".format(path, error)) from error
+        raise BundleProblem(
+            "{} is damaged: {}; copy it again, or export it again".format(path, json_reason(error))
+        ) from error
 
 
 def _check_files(folder: str, checksums: Any) -> None:
     for name in NEEDED:
         if not isinstance(checksums, dict) or name not in checksums:
             raise BundleProblem("{}/far.json lists no {}; export the bundle again".format(folder, name))
+    if len(checksums) > _MOST_FILES:
+        raise BundleProblem(
+            "{}/far.json lists {} files; at most {} are read".format(folder, len(checksums), _MOST_FILES)
+        )
     root = os.path.realpath(folder)
     for name in sorted(checksums):
+        if "\0" in name or len(name) > 1000:
+            raise BundleProblem("{}/far.json names {}, which is no file; do not use it".format(folder, shown(name)))
         path = os.path.realpath(os.path.join(root, name))
         if os.path.isabs(name) or not path.startswith(root + os.sep):
             raise BundleProblem(
-                "{}/far.json names {!r}, which is outside the bundle; do not use it".format(folder, name)
+                "{}/far.json names {}, which is outside the bundle; do not use it".format(folder, shown(name))
             )
         if not os.path.isfile(path):
-            raise BundleProblem("{} lacks {}; copy the whole folder, or export it again".format(folder, name))
+            raise BundleProblem(
+                "{} lacks {}; copy the whole folder, or export it again".format(folder, shown_text(name))
+            )
         if file_digest(path) != checksums[name]:
             raise BundleProblem(
-                "{}/{} differs from its checksum; copy it again, or export it again".format(folder, name)
+                "{}/{} differs from its checksum; copy it again, or export it again".format(folder, shown_text(name))
             )
     for part in ("model", "far"):
         _check_nothing_else(root, part, checksums)
+    _check_no_modules(root, checksums)
 
 
 def _check_nothing_else(root: str, part: str, checksums: Dict[str, Any]) -> None:
@@ -133,35 +151,47 @@ def _check_nothing_else(root: str, part: str, checksums: Dict[str, Any]) -> None
     for path, folders, files in os.walk(os.path.join(root, part)):
         folders[:] = [name for name in folders if name != "__pycache__"]
         for file in files:
-            name = os.path.relpath(os.path.join(path, file), root).replace(os.sep, "/")
-            if name not in checksums:
-                raise BundleProblem("{} has {}, which far.json does not list; remove it".format(root, name))
+            _refuse_unlisted(root, os.path.join(path, file), checksums)
 
 
-def _check_phase(phase: Dict[str, Any], checksums: Dict[str, Any]) -> None:
-    """The parts that later steps would misread; what they refuse themselves is left to them."""
-    learners, count = phase["learners"], sum(len(layer["blocks"]) for layer in phase["layout"]["layers"])
-    if not isinstance(learners, list) or len(learners) != count:
-        raise ValueError("learners must have one entry for each of the {} feed-forward blocks".format(count))
-    for i, chosen in enumerate(learners):
-        if chosen is not None and not (isinstance(chosen, list) and all(type(k) is int for k in chosen)):
-            raise ValueError("the learners of block {} must be whole numbers".format(i))
-    task = Task.from_dict(phase["task"])
-    if task.kind.endswith("classification") and len(task.labels) < 2:
-        raise ValueError("it needs at least two labels")
-    if not isinstance(phase["segments"], bool):
-        raise ValueError("segments must be true or false")
-    for name in ("batch_size", "max_length"):
-        if type(phase[name]) is not int or phase[name] < 1:
-            raise ValueError("{} must be a whole number above 0".format(name))
-    for name in ("learning_rate", "epochs"):
-        if not isinstance(phase[name], (int, float)) or not 0 < phase[name] < 1e9:
-            raise ValueError("{} must be a number above 0".format(name))
-    for name in ("start", "tuned"):
-        if phase["weights"][name] not in checksums:
-            raise ValueError("its weights {!r} are not listed".format(phase["weights"][name]))
-    missing = sorted(_PLAN - set(phase["plan"]))
-    if missing:
-        raise ValueError("its plan has no {!r}".format(missing[0]))
-    if not phase["predicted"]["peaks"] or not phase["predicted"]["step_s"]:
-        raise ValueError("it predicts nothing")
+def _check_no_modules(root: str, checksums: Dict[str, Any]) -> None:
+    """Beside train.py may lie a user's rows and what was trained, but nothing that Python could import in its place."""
+    endings = tuple(importlib.machinery.all_suffixes()) + (".pth",)
+    for name in sorted(os.listdir(root)):
+        path = os.path.join(root, name)
+        inside = sorted(os.listdir(path)) if os.path.isdir(path) and name != "__pycache__" else []
+        for file in [path] if os.path.isfile(path) else [os.path.join(path, each) for each in inside]:
+            if file.endswith(endings):
+                _refuse_unlisted(root, file, checksums)
+
+
+def _refuse_unlisted(root: str, path: str, checksums: Dict[str, Any]) -> None:
+    name = os.path.relpath(path, root).replace(os.sep, "/")
+    if name not in checksums:
+        raise BundleProblem("{} has {}, which far.json does not list; remove it".format(root, shown_text(name)))
+
+
+def _check_model(folder: str, checksums: Dict[str, Any]) -> None:
+    """The model's settings name no code of others, and ask for no more than a model has."""
+    for name in sorted(checksums):
+        part, _, file = name.partition("/")
+        if part != "model":
+            continue
+        if file.endswith(tuple(importlib.machinery.all_suffixes())):
+            raise BundleProblem(
+                "{} lists {}, which is code; a model has none: do not use it".format(folder, shown(name))
+            )
+        if file in ("config.json", "tokenizer_config.json"):
+            _check_settings(folder, name)
+    problem = tokenizer_problem(_read(folder, "model/tokenizer.json"))
+    if problem:
+        raise BundleProblem("{}/model/tokenizer.json: {}; do not use it".format(folder, problem))
+
+
+def _check_settings(folder: str, name: str) -> None:
+    values = _read(folder, name)
+    problem = config_problem(values) if name == "model/config.json" else None
+    if isinstance(values, dict) and "auto_map" in values:
+        problem = "auto_map names code of others, which is never run; save the model without it"
+    if problem:
+        raise BundleProblem("{}/{}: {}".format(folder, name, problem))

@@ -15,7 +15,7 @@ from ..loop import linear_rate, train
 from ..optimizer import BackwardOptimizer, Optimizer, has_backward_hooks, has_fused, make_optimizer
 from ..savepoint import read_savepoint, write_savepoint
 
-__all__ = ["Course", "Interrupted", "SavepointProblem", "is_out_of_memory", "make_phase_optimizer", "train_phase"]
+__all__ = ["Course", "Interrupted", "SavepointProblem", "make_phase_optimizer", "train_phase"]
 
 _SAVING_SHARE = 0.05
 """Savepoints take at most this share of the time, however slow the disk."""
@@ -137,11 +137,3 @@ def _resume(savepoint: str, identity: str, model: nn.Module, optimizer: Optimize
     except ValueError as error:
         raise SavepointProblem(str(error)) from error
     return int(said["steps"])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is torch's or Python's way to say that memory ran out."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
-    )

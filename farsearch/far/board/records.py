@@ -9,6 +9,8 @@ import json
 import re
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+from ..shown import shown, shown_text
+
 __all__ = [
     "ENDINGS",
     "Record",
@@ -17,7 +19,6 @@ __all__ = [
     "json_reason",
     "missing_column",
     "records_of",
-    "shown",
 ]
 
 Record = Tuple[str, Dict[str, Any]]
@@ -25,9 +26,6 @@ Record = Tuple[str, Dict[str, Any]]
 
 ENDINGS = {"tsv": "tabs", "txt": "tabs", "csv": "commas", "jsonl": "JSON lines", "ndjson": "JSON lines"}
 """How a file is read, by its ending."""
-
-_SHOWN = 60
-"""Characters of a value that a message quotes."""
 
 _LISTED = 160
 """Characters of the names of columns that a message lists."""
@@ -50,14 +48,6 @@ class RowProblem(ValueError):
     """A row that breaks the format; one line that names file, line, rule and mend."""
 
 
-def shown(value: Any) -> str:
-    """A value as a message quotes it: whole where it is short."""
-    if not isinstance(value, str):
-        text = repr(value)
-        return text if len(text) <= _SHOWN else text[:_SHOWN] + "\u2026"
-    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "\u2026")
-
-
 def check_characters(text: str, what: str) -> None:
     """Refuse a text that is too long to be one, or holds what no text has; ``what`` is what messages call it."""
     if len(text) > _LONGEST:
@@ -78,11 +68,13 @@ def missing_column(column: str, columns: Iterable[Any]) -> str:
     """What a message says of a column that is not there."""
     there = [str(name) for name in columns]
     close = difflib.get_close_matches(column.lower(), [name.lower() for name in there], n=1)
-    hint = "" if not close else " (did you mean {!r}?)".format(there[[name.lower() for name in there].index(close[0])])
-    listed = ", ".join(there) or "none"
-    return "there is no column {!r} among {}{}".format(
-        column, listed if len(listed) <= _LISTED else listed[:_LISTED] + "\u2026", hint
+    hint = (
+        ""
+        if not close
+        else " (did you mean {}?)".format(shown(there[[name.lower() for name in there].index(close[0])]))
     )
+    listed = ", ".join(there) or "none"
+    return "there is no column {} among {}{}".format(shown(column), shown_text(listed, _LISTED), hint)
 
 
 def records_of(
@@ -168,7 +160,7 @@ def _header(first: Optional[_Line], name: str, how: str, needed: Sequence[str]) 
     if problem:
         raise RowProblem("{} line {}: the header can't be read: {}".format(name, number, problem))
     if twice:
-        raise RowProblem("{} line 1: the header has {!r} twice; name each column once".format(name, twice[0]))
+        raise RowProblem("{} line 1: the header has {} twice; name each column once".format(name, shown(twice[0])))
     if not line.strip() or missing:
         found = "nothing" if not line.strip() else "{}: {}".format(shown(line), missing_column(missing[0], columns))
         names = (needed and (",", "<TAB>")[how == "tabs"].join(needed)) or "its columns"
@@ -243,12 +235,12 @@ def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError("the key {!r} is there twice".format(next(n for n in names if names.count(n) > 1)))
+        raise ValueError("the key {} is there twice".format(shown(next(n for n in names if names.count(n) > 1))))
     return found
 
 
 def json_reason(error: Exception) -> str:
-    """Why a text could not be read as JSON."""
+    """Return why a text could not be read as JSON, TOML or YAML."""
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     if isinstance(error, json.JSONDecodeError):

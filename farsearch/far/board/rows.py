@@ -2,8 +2,9 @@
 
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
+from ..shown import shown
 from .answers import answer_reader, cell_of, items_of
-from .records import Record, RowProblem, check_characters, records_of, shown
+from .records import Record, RowProblem, check_characters, records_of
 from .squad import parse_squad
 from .task import Rows, Task
 

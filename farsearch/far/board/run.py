@@ -8,20 +8,22 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import nn
 
+from ..batches import MOST_EPOCHS
 from ..features import Features
 from ..layout import ModelLayout
 from ..loop import predict
+from ..shown import shown_text
 from ..surgery import merge
 from .encode import Encoded, encode, predictions
 from .measured import measurement_of, predicted_seconds, write_json
-from .memory import available_mib, fitting_micro_batch, peak_mib, process_mib, reset_peak
+from .memory import available_mib, fitting_micro_batch, is_out_of_memory, peak_mib, process_mib, reset_peak
 from .model import load_model, put_weights, reconfigured, save_model
-from .opened import Opened, file_digest
-from .phase import Course, SavepointProblem, is_out_of_memory, train_phase
+from .opened import BundleProblem, Opened, file_digest
+from .phase import Course, SavepointProblem, train_phase
 from .rows import read_rows
 from .scores import evidence, score
 from .task import Rows
-from .tokens import load_tokenizer
+from .tokens import load_tokenizer, tokenizer_panics
 
 __all__ = ["MEASUREMENT_FILE", "Options", "Result", "partial_folder", "run_bundle", "write_tuned"]
 
@@ -93,10 +95,11 @@ def run_bundle(
     assert train is not None
     tokenizer = load_tokenizer(bundle)
     rows = _encoded(bundle, tokenizer, train)
-    epochs = float(phase["epochs"] if options.epochs is None else options.epochs)
+    epochs = _epochs(bundle, options)
     plan = phase["plan"] if options.plan is None else options.plan
     micro, predicted_mib = _micro_batch(bundle, options, tell)
     model = load_model(bundle, options.base)
+    _check_ids(bundle, model, rows.features)
     work = partial_folder(out)
     os.makedirs(work, exist_ok=True)
     savepoint, identity = os.path.join(work, _SAVEPOINT), _identity(bundle, options, epochs)
@@ -164,11 +167,66 @@ def _rows(bundle: Opened, path: Optional[str]) -> Optional[Rows]:
 
 
 def _encoded(bundle: Opened, tokenizer: Any, rows: Rows) -> Encoded:
-    return encode(tokenizer, rows, bundle.task, bundle.phase["max_length"], bundle.phase["segments"])
+    try:
+        with tokenizer_panics():
+            encoded = encode(tokenizer, rows, bundle.task, bundle.phase["max_length"], bundle.phase["segments"])
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise BundleProblem(
+            "{}: its tokenizer can't read the rows: {}; export the bundle again".format(
+                bundle.folder, shown_text(str(error), 160)
+            )
+        ) from error
+    return encoded
+
+
+def _check_ids(bundle: Opened, model: nn.Module, features: Features) -> None:
+    """Every token has a row in the model's tables, which a GPU does not check."""
+    pad = bundle.phase["tokenizer"]["pad_id"]
+    tables = [("token", features.input_ids, int(model.get_input_embeddings().num_embeddings))]  # type: ignore[operator]
+    if features.segments is not None:
+        tables.append(("segment", features.segments, int(model.config.type_vocab_size)))  # type: ignore[union-attr,arg-type]
+    for what, ids, size in tables:
+        highest = max(max(row) if row else 0 for row in ids)
+        highest = max(highest, pad) if what == "token" else highest
+        if highest >= size:
+            raise BundleProblem(
+                "{}: its tokenizer gives {} {}, its model has {} of them; export the bundle again".format(
+                    bundle.folder, what, highest, size
+                )
+            )
 
 
 def _said(bundle: Opened, model: nn.Module, rows: Encoded) -> List[Any]:
+    _check_ids(bundle, model, rows.features)
     return predictions(rows, predict(model, rows.features, bundle.phase["tokenizer"]["pad_id"]))
+
+
+def _epochs(bundle: Opened, options: Options) -> float:
+    epochs = float(bundle.phase["epochs"] if options.epochs is None else options.epochs)
+    if not 0 < epochs <= MOST_EPOCHS:
+        raise BundleProblem("--epochs {:g}: it must be above 0 and at most {:,}".format(epochs, MOST_EPOCHS))
+    return epochs
+
+
+def _first_step(bundle: Opened, model: nn.Module, features: Features) -> float:
+    """The process's memory as of ``process_mib``, whose step is the first that the model makes.
+
+    Raises:
+        BundleProblem: where the model can't make one: a value of its configuration that is only used there.
+    """
+    try:
+        return process_mib(model, features, bundle.phase["tokenizer"]["pad_id"])
+    except MemoryError:
+        raise
+    except Exception as error:  # transformers and torch have many ways to refuse a value
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise BundleProblem(
+            "{}: its model can't make a step: {}; export the bundle again".format(
+                bundle.folder, shown_text(reason, 160)
+            )
+        ) from error
 
 
 def _identity(bundle: Opened, options: Options, epochs: float) -> str:
@@ -207,7 +265,7 @@ def _train(
     while True:
         reconfigured(bundle, model)
         try:
-            process = process_mib(model, features, phase["tokenizer"]["pad_id"])
+            process = _first_step(bundle, model, features)
             reset_peak()
             course = train_phase(
                 model, phase["plan"], features, phase["learning_rate"], epochs, phase["batch_size"],

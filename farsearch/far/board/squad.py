@@ -6,7 +6,8 @@ Where a line is not known, a message names the place in the file: ``dev-v2.0.jso
 import json
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from .records import RowProblem, check_characters, json_reason, shown
+from ..shown import shown
+from .records import RowProblem, check_characters, json_reason
 from .task import Rows
 
 __all__ = ["parse_squad", "question_of", "text_of"]

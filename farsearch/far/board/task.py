@@ -2,6 +2,8 @@
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
+from ..shown import shown
+
 __all__ = ["KINDS", "Rows", "Task"]
 
 KINDS = ("classification", "multi-label", "regression", "token-classification", "question-answering")
@@ -37,7 +39,7 @@ class Task(NamedTuple):
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}  # type: Any
         task = cls(**values)
         if task.kind not in KINDS:
-            raise ValueError("the kind of task {!r} is none of {}".format(task.kind, ", ".join(KINDS)))
+            raise ValueError("the kind of task {} is none of {}".format(shown(task.kind), ", ".join(KINDS)))
         return task
 
 

@@ -5,12 +5,14 @@ bundle carries sentences with the token ids that they must have, and the plain v
 """
 
 import os
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
+from ..shown import shown_text
 from .opened import BundleProblem, Opened
 
-__all__ = ["VOCABULARY", "load_tokenizer", "token_ids"]
+__all__ = ["VOCABULARY", "load_tokenizer", "token_ids", "tokenizer_panics"]
 
 VOCABULARY = "vocab.txt"
 """One word piece a line, in the order of their ids; only word-piece tokenizers have it."""
@@ -47,10 +49,12 @@ def load_tokenizer(bundle: Opened) -> Any:
     found = []
     for way, make in _ways(bundle, says):
         try:
-            tokenizer = make()
-            same = token_ids(tokenizer, texts, bundle.phase["max_length"]) == expected
+            with tokenizer_panics():
+                tokenizer = make()
+                same = token_ids(tokenizer, texts, bundle.phase["max_length"]) == expected
         except Exception as error:  # an old library fails in many ways on a younger file
-            found.append("{}: {}".format(way, str(error).strip().split("\n")[0][:80] or type(error).__name__))
+            reason = str(error).strip().split("\n")[0]
+            found.append("{}: {}".format(way, shown_text(reason, 80) or type(error).__name__))
             continue
         if same:
             return tokenizer
@@ -60,6 +64,26 @@ def load_tokenizer(bundle: Opened) -> Any:
             bundle.folder, "; ".join(found)
         )
     )
+
+
+@contextmanager
+def tokenizer_panics() -> Iterator[None]:
+    """Turn a panic of the tokenizers' Rust code into a ValueError, and drop what it writes to stderr.
+
+    It panics where a regular expression takes too many steps on a text. The exception derives from BaseException.
+    """
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError("the tokenizer fails: {}".format(shown_text(str(error), 120))) from error
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _ways(bundle: Opened, says: Dict[str, Any]) -> Iterator[Tuple[str, Callable[[], Any]]]:

@@ -28,6 +28,7 @@ from typing import Any
 
 from farsearch.errors import BadInput
 from farsearch.far.layout import ModelLayout
+from farsearch.far.shown import shown
 from farsearch.models.families.family import Family
 
 __all__ = ["FAMILIES", "Family", "family_of", "layout_of", "max_length_of", "register", "with_layers"]
@@ -56,7 +57,7 @@ def register(family: Family) -> None:
     """
     for model_type in family.model_types:
         if _known.get(model_type, family) is not family:
-            raise BadInput(f"the model type {model_type!r} has a family already; give yours another name")
+            raise BadInput(f"the model type {shown(model_type)} has a family already; give yours another name")
         _known[model_type] = family
 
 
@@ -75,7 +76,7 @@ def family_of(model_type: str) -> Family:
     if model_type in _REFUSED:
         raise BadInput(_REFUSED[model_type].format(known=known))
     raise BadInput(
-        f"model type {model_type!r} is not supported: a family must say where its layers keep attention and "
+        f"model type {shown(model_type)} is not supported: a family must say where its layers keep attention and "
         f"feed-forward blocks, and known are {known}; docs/families.md says how to add one"
     )
 
@@ -87,7 +88,7 @@ def _from_entry_points() -> None:
         try:
             register(point.load())
         except (ImportError, AttributeError) as error:
-            raise BadInput(f"the family {point.name!r} can't be loaded: {error}; mend its package") from error
+            raise BadInput(f"the family {shown(point.name)} can't be loaded: {error}; mend its package") from error
 
 
 def layout_of(config: Any) -> ModelLayout:
