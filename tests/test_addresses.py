@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 
 import pytest
+import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.addresses import without_password
+from farsearch.addresses import sqlite_address, without_password
 
 LETTERS = string.ascii_letters + string.digits + string.punctuation
 
@@ -40,3 +42,15 @@ def test_no_password_is_left_whatever_it_is_made_of(password: str, before: str, 
     text = f"{before} postgresql://me:{secret}@host/db?password={secret.replace('&', '')} {after}"
     assert secret not in without_password(text)
     assert without_password(without_password(text)) == without_password(text)
+
+
+@pytest.mark.parametrize("name", ["plain", "what? now", "a%20b", "half % off#1", "é ü", "a&b=c;d", "back\\slash"])
+def test_a_sqlite_address_leads_to_its_file(tmp_path: Path, name: str) -> None:
+    """Opened by SQLAlchemy, the address makes the file at that path, and no other."""
+    folder = tmp_path / name
+    folder.mkdir()
+    engine = sqlalchemy.create_engine(sqlite_address(folder / f"{name}.db"))
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE t (x INTEGER)"))
+    engine.dispose()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [folder / f"{name}.db"]
