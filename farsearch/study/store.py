@@ -25,7 +25,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from farsearch.addresses import without_password
+from farsearch.addresses import shown_address
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.files import disk_errors
 from farsearch.records import SCHEMA_VERSION, StudySettings
@@ -74,7 +74,7 @@ def storage_errors(where: str) -> Iterator[None]:
             yield
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        reason = without_password(" ".join(str(getattr(cause, "orig", None) or cause or error).split()))[:160]
+        reason = " ".join(str(getattr(cause, "orig", None) or cause or error).split())[:160]
         kind = StorageAway if isinstance(cause, _AWAY) else MissingResource
         raise kind(f"the storage {where} does not answer: {reason}; start it and run the same command again") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -100,7 +100,7 @@ class Store:
     @property
     def where(self) -> str:
         """The storage in words for messages."""
-        return str(self._journal) if self.url is None else without_password(self.url)
+        return str(self._journal) if self.url is None else shown_address(self.url)
 
     @property
     def storage(self) -> BaseStorage:
@@ -114,7 +114,7 @@ class Store:
         if self.url is None:
             self.home.mkdir(parents=True, exist_ok=True)
             return open_journal(self._journal)
-        shown = without_password(self.url)
+        shown = self.where
         try:
             # several that make the tables at once get in each other's way
             with self.locks.hold("open"):
