@@ -64,9 +64,7 @@ def database_url(address: str) -> URL:
             "%2F for /, %3F for ? and %25 for %"
         )
     elif re.search(r"\b(host|dbname|user|password|service)\s*=", address):
-        mend = (
-            "it has libpq's form; give postgresql://user@host/name, and the password in PGPASSWORD or ~/.pgpass"
-        )
+        mend = "it has libpq's form; give postgresql://user@host/name, and the password in PGPASSWORD or ~/.pgpass"
     else:
         mend = "it is no address of a database; give postgresql://user@host/name or sqlite:///FILE"
     raise BadInput(f"--storage {shown_address(address)} can't be used: {mend}")

@@ -52,11 +52,9 @@ def join_search(
     from farsearch.jobs import rejoin_job
     from farsearch.records import StudySettings
     from farsearch.study.search import Search
-    from farsearch.study.store import storage_errors
 
     study = store.load(name)
-    with storage_errors(store.where):
-        about = study.user_attrs
+    about = store.ask(lambda: study.user_attrs)
     if "sampler" not in about:
         raise BadInput(f"the study {study.study_name!r} has not begun; wait for its farsearch run, or start that again")
     settings = StudySettings.from_dict(about["settings"])

@@ -129,11 +129,15 @@ def heartbeat_option(function: F) -> F:
     )(function)
 
 
-def open_store(storage: str | None, heartbeat_s: int | None = None) -> Store:
-    """The studies of this working directory, or of a database."""
+def open_store(storage: str | None, heartbeat_s: int | None = None, note: Callable[[str], None] | None = None) -> Store:
+    """The studies of this working directory, or of a database.
+
+    Args:
+        note: told when a database is waited for, by commands that train; others do not wait.
+    """
     from farsearch.study.store import HEARTBEAT_S, Store
 
-    return Store(HOME, storage, heartbeat_s or HEARTBEAT_S)
+    return Store(HOME, storage, heartbeat_s or HEARTBEAT_S, note)
 
 
 def command_name() -> str:

@@ -239,7 +239,7 @@ def test_an_unusable_database_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"--storage nonsense can't be used"):
         Store(tmp_path, "nonsense").names()
     missing = f"sqlite:///{tmp_path}/no/such/folder/x.db"
-    with pytest.raises(MissingResource, match="does not answer"):
+    with pytest.raises(MissingResource, match="can't be used: unable to open database file"):
         Store(tmp_path, missing).names()
 
 
@@ -290,8 +290,9 @@ def test_what_an_older_version_did_not_say_is_added(tmp_path: Path) -> None:
 def test_only_what_may_pass_is_worth_trying_again(error: Exception, kind: type[MissingResource]) -> None:
     """A server that does not answer may do so later; one that refuses what it is asked will go on to.
 
-    Both are told in the same way, wherever Optuna packed them up.
+    It is the same wherever Optuna packed the error up.
     """
+    text = "does not answer" if kind is StorageAway else "can't be used"
 
     def refuse(packed: bool) -> None:
         with storage_errors("db"):
@@ -300,7 +301,7 @@ def test_only_what_may_pass_is_worth_trying_again(error: Exception, kind: type[M
             raise error
 
     for packed in (False, True):
-        with pytest.raises(MissingResource, match="the storage db does not answer: ") as caught:
+        with pytest.raises(MissingResource, match=f"the storage db {text}: ") as caught:
             refuse(packed)
         assert type(caught.value) is kind
 
