@@ -214,6 +214,8 @@ class Search:
             if again:
                 # queued first: a kill between the two is recovered once more, and nothing is queued twice
                 self._queue_again(trial, kills)
+            if not again:
+                self.study._storage.set_trial_user_attr(trial._trial_id, "given_up", True)
             reason = "its process was killed" + ("" if again else f" {kills} times, so it is not tried again")
             self._fail(trial, reason)
             self.watcher.note(f"trial {trial.number} ended early: {reason}" + ("; it is tried again" if again else ""))
@@ -244,6 +246,7 @@ class Search:
         None where what waited had been trained already.
         """
         taken = self._known.keys(trials, (*_FINISHED, TrialState.RUNNING))
+        taken |= self._known.keys([trial for trial in trials if "given_up" in trial.user_attrs], (TrialState.FAIL,))
         queued = self._known.keys(trials, (TrialState.WAITING,))
 
         def gate(params: Mapping[str, Any]) -> str | None:

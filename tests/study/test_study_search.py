@@ -343,6 +343,20 @@ def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Pat
     assert repr(search.space.config(trial.params, search.layers)) not in keys(snapshot)
 
 
+def test_what_was_given_up_is_not_proposed_again(bed: Bed, tmp_path: Path) -> None:
+    """Of two configurations one killed its process three times: the other is trained, and then none is left."""
+    small = space(
+        learning_rate={"choices": [5e-3]}, frozen_fraction={"choices": [0.0, 0.5]}, priming_epochs={"choices": [0.0]}
+    )
+    search = bed.search(tmp_path, space=small)
+    trial = search.study.ask(search.distributions)
+    trial.set_user_attr("worker", "gone-0123456789ab")
+    trial.set_user_attr("kills", 2)
+    with pytest.raises(NoFeasibleTrial, match="duplicate"):
+        bed.search(tmp_path, space=small).run(2)
+    assert [record.state for record in bed.search(tmp_path, space=small).snapshot().trials[:2]] == ["fail", "complete"]
+
+
 def test_a_space_that_is_used_up_ends_the_search(bed: Bed, tmp_path: Path) -> None:
     """When all that the space has is trained, the error says so, and no trial is left as if it were in work."""
     small = space(
