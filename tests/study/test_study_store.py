@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy.exc
 from optuna.distributions import FloatDistribution
 
+from farsearch.addresses import sqlite_address
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.records import StudySettings
 from farsearch.study.journal import open_journal
@@ -258,6 +259,43 @@ CREATE = """
     study = Store(Path(sys.argv[1])).open("s", make_settings(), {"metric": "accuracy", "budget_mib": 1.0})
     print(study._study_id)
 """
+
+
+@pytest.mark.parametrize("name", ["what? now", "a%20b", "50 % #1"])
+def test_a_database_lies_where_its_address_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """With a relative path, or one that ``sqlite_address`` wrote, the file is in the folder and nowhere else."""
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for address in ("sqlite:///relative.db", sqlite_address(folder / "absolute.db")):
+        store = Store(tmp_path / "home", address)
+        store.open("s", make_settings(), META)
+        assert Store(tmp_path / "home", address).names() == ["s"]
+    files = [path for path in tmp_path.rglob("*") if path.suffix != ".lock" and path.is_file()]
+    assert sorted(files) == [folder / "absolute.db", folder / "relative.db"]
+
+
+@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(tmp_path: Path, address: str) -> None:
+    """No other process would find the study, and it would go with this one."""
+    with pytest.raises(BadInput, match="keeps the studies in memory"):
+        Store(tmp_path, address).names()
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "reason"),
+    [
+        ("postgrex://me@host/db", BadInput, "postgrex"),
+        ("http://host/db", BadInput, "http"),
+        ("mysql://me@host/db", MissingResource, "install its driver"),
+    ],
+)
+def test_a_database_of_another_kind_is_refused(
+    tmp_path: Path, address: str, kind: type[Exception], reason: str
+) -> None:
+    """One that SQLAlchemy does not know is bad input; one whose driver is not installed says so."""
+    with pytest.raises(kind, match=f"--storage {address} can't be used: .*{reason}"):
+        Store(tmp_path, address).names()
 
 
 def test_no_clock_orders_the_studies(tmp_path: Path) -> None:
