@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -18,12 +17,9 @@ from farsearch.errors import BadInput
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-__all__ = ["database_url", "hide_passwords", "is_server", "shown_address", "sqlite_address", "without_password"]
+__all__ = ["database_url", "hide_passwords", "is_server", "shown_address"]
 
 _MASK = "***"
-
-_IN_URL = re.compile(r"(://[^:/\s]*):\S*@")
-_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+]{0,40}")
 
@@ -34,17 +30,6 @@ _SHOWN_OPTIONS = ("host", "port", "user", "dbname", "service", "sslmode", "uri",
 def is_server(uri: str) -> bool:
     """Whether a tracking address is that of a server, which other hosts reach too, and not of a file."""
     return uri.startswith(("http://", "https://"))
-
-
-def sqlite_address(path: Path | str) -> str:
-    """Return the SQLAlchemy address of a SQLite file, whatever characters its path contains."""
-    from sqlalchemy.engine import URL, make_url
-
-    address = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-    if make_url(address).database == str(path):
-        return address
-    # SQLAlchemy 2.0 does not escape "?" in a path; SQLite itself decodes an address that starts with file:
-    return URL.create("sqlite", database=f"file:{quote(str(path))}", query={"uri": "true"}).render_as_string()
 
 
 def database_url(address: str) -> URL:
@@ -129,8 +114,3 @@ def _user_and_place(scheme: str, head: str) -> tuple[str, str, str, str]:
         return "", "", "", head
     user, at, place = head.rpartition("@")
     return (*user.partition(":"), f"{at}{place}")
-
-
-def without_password(text: str) -> str:
-    """Return a text with addresses in it, every password that is found there as ``***``."""
-    return _IN_QUERY.sub(rf"\1{_MASK}", _IN_URL.sub(rf"\1:{_MASK}@", text))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import string
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-import sqlalchemy
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from farsearch.addresses import database_url, hide_passwords, shown_address, sqlite_address
+from farsearch.addresses import database_url, hide_passwords, shown_address
 from farsearch.errors import BadInput
 
 LETTERS = string.ascii_letters + string.digits + string.punctuation + " \t\näé\u2028"
@@ -109,15 +107,3 @@ def test_text_of_a_vendor_keeps_all_but_the_password() -> None:
     text = f"d@b: {address} or postgresql+psycopg://me:d%40b@host/db or postgresql://me:d@b@host/db"
     hidden = hide_passwords(text, [address])
     assert hidden == f"d@b: {shown_address(address)} or postgresql+psycopg://me:***@host/db or {shown_address(address)}"
-
-
-@pytest.mark.parametrize("name", ["plain", "what? now", "a%20b", "half % off#1", "é ü", "a&b=c;d", "back\\slash"])
-def test_a_sqlite_address_leads_to_its_file(tmp_path: Path, name: str) -> None:
-    """Opened by SQLAlchemy, the address makes the file at that path, and no other."""
-    folder = tmp_path / name
-    folder.mkdir()
-    engine = sqlalchemy.create_engine(sqlite_address(folder / f"{name}.db"))
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text("CREATE TABLE t (x INTEGER)"))
-    engine.dispose()
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [folder / f"{name}.db"]

@@ -14,7 +14,6 @@ import pytest
 import sqlalchemy.exc
 from optuna.distributions import FloatDistribution
 
-from farsearch.addresses import sqlite_address
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.records import StudySettings
 from farsearch.study.journal import open_journal
@@ -263,11 +262,14 @@ CREATE = """
 
 @pytest.mark.parametrize("name", ["what? now", "a%20b", "50 % #1"])
 def test_a_database_lies_where_its_address_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """With a relative path, or one that ``sqlite_address`` wrote, the file is in the folder and nowhere else."""
+    """With a relative path, or an absolute one as SQLAlchemy writes it, the file is in the folder and nowhere else."""
     folder = tmp_path / name
     folder.mkdir()
     monkeypatch.chdir(folder)
-    for address in ("sqlite:///relative.db", sqlite_address(folder / "absolute.db")):
+    for address in (
+        "sqlite:///relative.db",
+        str(sqlalchemy.URL.create("sqlite", database=str(folder / "absolute.db"))),
+    ):
         store = Store(tmp_path / "home", address)
         store.open("s", make_settings(), META)
         assert Store(tmp_path / "home", address).names() == ["s"]
