@@ -205,13 +205,14 @@ WORKER = """\
     if first and os.path.exists("other"):
         open("gave-up", "w").close()
         print(json.dumps({"event": "away"}), flush=True)
-        print("farsearch: the storage db does not answer", file=sys.stderr)
-        sys.exit(5)
+        print("farsearch: the storage db does not answer", file=sys.stderr, flush=True)
+        os._exit(5)
     open("other", "w").close()
     while first and not os.path.exists("gave-up"):
         time.sleep(0.05)
     time.sleep(1.0)  # until the pool has seen that the other one ended
     print(json.dumps({"event": "told", "number": 0 if first else 1}), flush=True)
+    os._exit(0)
 """
 
 
@@ -220,11 +221,9 @@ def test_a_worker_that_gave_up_is_started_again_when_the_storage_answers(
 ) -> None:
     """One of two ends because the storage is away; when the other one tells a trial, it is there again, and tells one.
 
-    The processes are a program in the place of farsearch, which waits for nothing.
+    The processes are ended before farsearch begins, by a program that says what a worker would say.
     """
-    (tmp_path / "farsearch").mkdir()
-    (tmp_path / "farsearch" / "__init__.py").touch()
-    (tmp_path / "farsearch" / "__main__.py").write_text(textwrap.dedent(WORKER))
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(WORKER))
     monkeypatch.chdir(tmp_path)
     environment = {**worker_environment(2, None), "PYTHONPATH": str(tmp_path)}
     progress = SearchProgress(make_console(stderr=True), 9, "accuracy", lambda _: None)
