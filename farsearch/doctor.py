@@ -14,13 +14,13 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from farsearch.addresses import without_password
+from farsearch.addresses import hide_passwords, shown_address
 from farsearch.cache import BOUND_MIB, cached_jobs
 from farsearch.errors import FarsearchError, ProfileError
 from farsearch.hub import hub_problem
@@ -83,17 +83,18 @@ def examine(home: Path, storage: str | None, tracking_uri: str) -> list[Finding]
         "cache": lambda: _cache(home / "cache"),
         "extras": _extras,
     }
-    return [_looked(check, look) for check, look in looks.items()]
+    addresses = [tracking_uri, *([] if storage is None else [storage])]
+    return [_looked(check, look, addresses) for check, look in looks.items()]
 
 
-def _looked(check: str, look: Callable[[], Finding]) -> Finding:
-    """One finding, a problem where the look itself fails."""
+def _looked(check: str, look: Callable[[], Finding], addresses: Sequence[str]) -> Finding:
+    """One finding, a problem where the look itself fails, without the passwords of the addresses."""
     try:
         return look()
     except FarsearchError as error:
         return Finding(check, "problem", str(error))  # which says what to do
     except Exception as error:
-        reason = without_password(" ".join(f"{type(error).__name__}: {error}".split()))[:200]
+        reason = hide_passwords(" ".join(f"{type(error).__name__}: {error}".split()), addresses)[:200]
         return Finding(check, "problem", reason, "this part of the installation is broken; install farsearch anew")
 
 
@@ -163,7 +164,7 @@ def _database(url: str) -> Finding:
     from farsearch.study.database import is_postgres, tables_version
     from farsearch.study.store import storage_errors
 
-    shown = without_password(url)
+    shown = shown_address(url)
     if is_postgres(url) and importlib.util.find_spec("psycopg") is None:
         return Finding(
             "storage", "problem", f"{shown} needs a driver that is not installed", "pip install 'farsearch[postgres]'"
@@ -179,7 +180,7 @@ def _database(url: str) -> Finding:
 
 
 def _tracking(uri: str) -> Finding:
-    shown = without_password(uri)
+    shown = shown_address(uri)
     if uri.startswith("sqlite:///"):
         from farsearch.tracking.database import database_of
 
@@ -215,7 +216,7 @@ def _unanswered(url: str) -> str | None:
     except urllib.error.HTTPError:
         return None
     except (OSError, ValueError) as error:
-        return without_password(str(getattr(error, "reason", error)))
+        return hide_passwords(str(getattr(error, "reason", error)), [url])
     return None
 
 

@@ -83,6 +83,7 @@ class Postgres:
 
     Attributes:
         port: that it listens on.
+        password: of the user, which is to be set here where it is changed.
         programs: folder of PostgreSQL's own programs.
         url: of the latest fresh database, as ``--storage`` takes it, without a password.
     """
@@ -95,7 +96,7 @@ class Postgres:
             pytest.skip("psycopg, the driver of PostgreSQL, is not installed")
         self.programs, self.port, self._databases = programs, free_port(), 0
         self._options: dict[str, Any] = _other_user()
-        self._environment = {**os.environ, **({} if password is None else {"PGPASSWORD": password})}
+        self.password = password or "none"
         # not pytest's folder, which is for its owner alone, and short: a socket's path has at most 107 characters
         self._folder = Path(tempfile.mkdtemp(prefix="farsearch-pg-"))
         if self._options:
@@ -107,7 +108,7 @@ class Postgres:
             stderr=subprocess.DEVNULL, start_new_session=True, **self._options,
         )  # fmt: skip
         with tempfile.NamedTemporaryFile("w", suffix=".password") as file:
-            file.write(password or "none")
+            file.write(self.password)
             file.flush()
             if self._options:
                 os.chown(file.name, self._options["user"], self._options["group"])
@@ -122,8 +123,8 @@ class Postgres:
         with log.open("w") as output:
             done = subprocess.run(
                 [self.programs / program, *arguments],
-                cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                **self._options,
+                cwd=self._folder, env={**os.environ, "PGPASSWORD": self.password}, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, **self._options,
             )  # fmt: skip
         assert done.returncode == 0, log.read_text()
 

@@ -38,7 +38,7 @@ from typing import Any
 
 import click
 
-from farsearch.addresses import without_password
+from farsearch.addresses import hide_passwords
 from farsearch.cli import (
     cache,
     deploy,
@@ -54,6 +54,7 @@ from farsearch.cli import (
     verify,
     worker,
 )
+from farsearch.cli.options import given_addresses
 from farsearch.cli.terminal import prepare_streams
 from farsearch.errors import FarsearchError
 from farsearch.far.shown import shown_text
@@ -136,20 +137,20 @@ def _run(words: Sequence[str], given: Sequence[str], debug: bool) -> int:
             _print_error(interruption())
         return TERMINATED if isinstance(cause, Terminated) else INTERRUPTED
     except click.ClickException as error:
-        _complain_of_usage(error)
+        _complain_of_usage(error, given)
         return 2
     except FarsearchError as error:
         if debug:
-            _print_traceback()
-        _complain(str(error))
+            _print_traceback(given)
+        _complain(str(error), given)
         return error.exit_code
     except _ReaderLeft:
         return _leave_quietly()
     except Exception as error:
         if debug:
-            _print_traceback()
+            _print_traceback(given)
         hint = "" if debug else " (--debug shows where)"
-        _complain(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}")
+        _complain(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}{hint}", given)
         return 1
     return code if isinstance(code, int) else 0
 
@@ -163,18 +164,19 @@ def _leave_quietly() -> int:
     return 0
 
 
-def _complain_of_usage(error: click.ClickException) -> None:
+def _complain_of_usage(error: click.ClickException, given: Sequence[str]) -> None:
     """One line with the command whose help tells more; without any command the help itself."""
     context = getattr(error, "ctx", None)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
     else:
         path = "farsearch" if context is None else context.command_path
-        _complain(f"{error.format_message().rstrip('.')} (see {path} --help)")
+        _complain(f"{error.format_message().rstrip('.')} (see {path} --help)", given)
 
 
-def _complain(message: str) -> None:
-    line = without_password(" ".join(message.split()))
+def _complain(message: str, given: Sequence[str]) -> None:
+    """Print one line, without the passwords of the addresses that were given."""
+    line = hide_passwords(" ".join(message.split()), given_addresses(given))
     # what others wrote may steer a terminal
     _print_error(f"farsearch: {shown_text(line, _MOST_MESSAGE)}")
 
@@ -185,6 +187,6 @@ def _print_error(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _print_traceback() -> None:
-    """Where the error that is handled now came from, its vendors' messages without passwords too."""
-    print(without_password(traceback.format_exc()), end="", file=sys.stderr)
+def _print_traceback(given: Sequence[str]) -> None:
+    """Print where the error that is handled now came from, without the passwords of the addresses that were given."""
+    print(hide_passwords(traceback.format_exc(), given_addresses(given)), end="", file=sys.stderr)

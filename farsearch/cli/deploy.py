@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from farsearch.addresses import without_password
+from farsearch.addresses import shown_address
 from farsearch.cli.look import chosen, read_snapshot
 from farsearch.cli.mirror import remote_tensors
 from farsearch.cli.options import (
@@ -113,7 +113,7 @@ def _register(uri: str, snapshot: StudySnapshot, trial: TrialRecord, bundle: Pat
 
     with opened_folder(bundle) as folder:
         made = register_model(uri, snapshot, trial, folder / "model", name, alias)
-    click.echo(f"registered in {without_password(uri)}: {made.name}, version {made.version}, as {made.uri}")
+    click.echo(f"registered in {shown_address(uri)}: {made.name}, version {made.version}, as {made.uri}")
 
 
 def _say_size(written: Written, out: Path) -> None:

@@ -54,11 +54,9 @@ def join_search(
     from farsearch.jobs import rejoin_job
     from farsearch.records import StudySettings
     from farsearch.study.search import Search
-    from farsearch.study.store import storage_errors
 
     study = store.load(name)
-    with storage_errors(store.where):
-        about = study.user_attrs
+    about = store.ask(lambda: study.user_attrs)
     if "sampler" not in about:
         raise BadInput(
             f"the study {shown(study.study_name)} has not begun; wait for its farsearch run, or start that again"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.addresses import is_server
+from farsearch.addresses import is_server, shown_address
 from farsearch.cli.mirror import remote_tensors
 from farsearch.cli.options import (
     HOME,
@@ -266,8 +266,8 @@ def sync(study: str | None, measurement: Path | None, storage: str | None, track
     for snapshot in snapshots:
         result = tracker.sync(snapshot, report=True)
         click.echo(
-            f"study {snapshot.name} in {tracking_uri}: {result.created} runs made, {result.updated} updated, "
-            f"{result.unchanged} were right, {result.removed} removed"
+            f"study {snapshot.name} in {shown_address(tracking_uri)}: {result.created} runs made, "
+            f"{result.updated} updated, {result.unchanged} were right, {result.removed} removed"
         )
         if is_server(tracking_uri):
             _sync_tensors(tracker, snapshot, storage)

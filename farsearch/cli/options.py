@@ -7,13 +7,13 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from farsearch.addresses import without_password
+from farsearch.addresses import shown_address
 from farsearch.far.shown import shown
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = [
     "SamplesOrAll",
     "choice_options",
     "command_name",
+    "given_addresses",
     "heartbeat_option",
     "json_option",
     "open_store",
@@ -39,6 +40,9 @@ __all__ = [
 
 HOME = Path(".farsearch")
 """Journal, saved tensors and caches of a working directory."""
+
+_ADDRESSES = ("--storage", "--tracking-uri")
+"""Options whose values may hold a password. Each has a variable of the environment."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,11 +130,15 @@ def heartbeat_option(function: F) -> F:
     )(function)
 
 
-def open_store(storage: str | None, heartbeat_s: int | None = None) -> Store:
-    """The studies of this working directory, or of a database."""
+def open_store(storage: str | None, heartbeat_s: int | None = None, note: Callable[[str], None] | None = None) -> Store:
+    """The studies of this working directory, or of a database.
+
+    Args:
+        note: told when a database is waited for, by commands that train; others do not wait.
+    """
     from farsearch.study.store import HEARTBEAT_S, Store
 
-    return Store(HOME, storage, heartbeat_s or HEARTBEAT_S)
+    return Store(HOME, storage, heartbeat_s or HEARTBEAT_S, note)
 
 
 def command_name() -> str:
@@ -145,8 +153,28 @@ def command_name() -> str:
 def typed_command() -> str:
     """The command that runs now, as it can be typed again; it is printed and kept, so passwords are left out."""
     given = click.get_current_context().find_root().obj
-    words = map(without_password, sys.argv[1:] if given is None else given)
+    words = list(sys.argv[1:] if given is None else given)
+    for place, address in _addresses(words).items():
+        words[place] = words[place].removesuffix(address) + shown_address(address)
     return f"{command_name()} {shlex.join(words)}"
+
+
+def given_addresses(words: Sequence[str]) -> list[str]:
+    """Return the addresses that a command was given, in its words or in the environment."""
+    inherited = [os.environ.get(option.replace("--", "FARSEARCH_").replace("-", "_").upper()) for option in _ADDRESSES]
+    return [address for address in [*_addresses(words).values(), *inherited] if address]
+
+
+def _addresses(words: Sequence[str]) -> dict[int, str]:
+    """Return the addresses among the words of a command, by the place of the word that each one ends."""
+    found = {}
+    for place, word in enumerate(words):
+        option, sign, value = word.partition("=")
+        if sign and option in _ADDRESSES:
+            found[place] = value
+        elif place and words[place - 1] in _ADDRESSES:
+            found[place] = word
+    return found
 
 
 class AboveZero(ParamType):

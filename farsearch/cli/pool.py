@@ -56,12 +56,19 @@ def _program() -> str:
 
 @dataclass
 class _Slot:
-    """The place of one worker, in which another follows when it is killed."""
+    """The place of one worker, in which another follows when it is killed.
+
+    Attributes:
+        away: the worker gave up because the storage did not answer.
+        error: what the worker ended with.
+    """
 
     number: int
     process: subprocess.Popen[str] | None = None
     reader: threading.Thread | None = None
     trial: int | None = None
+    away: bool = False
+    error: FarsearchError | None = None
     complaints: deque[str] = field(default_factory=lambda: deque(maxlen=20))
 
 
@@ -73,6 +80,7 @@ class Pool:
     Args:
         arguments: of ``farsearch worker``.
         snapshot: reads the study.
+        ask: does a step that reads the storage, and waits for a storage that does not answer.
     """
 
     def __init__(
@@ -82,14 +90,14 @@ class Pool:
         environment: Mapping[str, str],
         progress: SearchProgress,
         snapshot: Callable[[], StudySnapshot],
+        ask: Callable[[Callable[[], StudySnapshot]], StudySnapshot],
     ) -> None:
         self._slots = [_Slot(number + 1) for number in range(workers)]
         self._arguments, self._environment = list(arguments), dict(environment)
-        self._progress, self._snapshot = progress, snapshot
+        self._progress, self._snapshot, self._ask = progress, snapshot, ask
         self._events: queue.SimpleQueue[tuple[_Slot, dict[str, Any]]] = queue.SimpleQueue()
         self._told: list[int] = []
         self._deaths = 0
-        self._error: FarsearchError | None = None
 
     def run(self, timeout_s: float | None) -> None:
         """Search until the study has all its trials, or the time is over.
@@ -107,8 +115,9 @@ class Pool:
                 self._show()
         finally:
             self._end()
-        if self._error is not None and not _is_done(self._snapshot()):
-            raise self._error
+        errors = [slot.error for slot in self._slots if slot.error is not None]
+        if errors and not _is_done(self._ask(self._snapshot)):
+            raise errors[0]
 
     def _start(self, slot: _Slot, deadline: float | None) -> None:
         """Start a worker, unless it came too late."""
@@ -163,9 +172,20 @@ class Pool:
         elif kind == "told":
             slot.trial, self._deaths = None, 0
             self._told.append(event["number"])
+            self._start_again(deadline)
+        elif kind == "away":
+            slot.away = True
         elif kind == "ended":
             self._drop(slot)
             self._ended(slot, event["code"], deadline)
+
+    def _start_again(self, deadline: float | None) -> None:
+        """The storage answers: start those again that gave up waiting for it."""
+        for slot in self._slots:
+            if slot.process is None and slot.away:
+                slot.away, slot.error = False, None
+                self._progress.note(f"the storage answers again; worker {slot.number} is started again")
+                self._start(slot, deadline)
 
     def _drop(self, slot: _Slot) -> None:
         """The worker's trial, if it has one, did not end."""
@@ -179,12 +199,12 @@ class Pool:
         if code == 0:
             return
         if code > 0 and code not in _ENDED:
-            self._error = self._error or _error_of(slot, code)
-            self._progress.note(f"worker {slot.number} ended: {self._error}")
+            slot.error = _error_of(slot, code)
+            self._progress.note(f"worker {slot.number} ended: {slot.error}")
             return
         self._deaths += 1
         if self._deaths >= _DEATHS:
-            self._error = MissingResource(
+            slot.error = MissingResource(
                 f"workers were killed {_DEATHS} times before one finished a trial: this machine may have too little "
                 "memory; ask for fewer --workers or a smaller --batch-size"
             )
@@ -196,11 +216,12 @@ class Pool:
         """Print and mirror the trials that ended. Where the storage is away, that is for later."""
         if not self._told:
             return
+        live = any(slot.process is not None for slot in self._slots)
         try:
-            snapshot = self._snapshot()
+            snapshot = self._snapshot() if live else self._ask(self._snapshot)
         except MissingResource:
             # as long as a worker goes on asking it: after the last one, this is what the run ends with
-            if all(slot.process is None for slot in self._slots):
+            if not live:
                 raise
             return
         told, self._told = self._told, []

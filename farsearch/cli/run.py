@@ -160,7 +160,7 @@ def run(
     check_sampler(sampler)  # wrong names are told before anything is read
     if study is not None:
         check_study_name(study)
-    store = open_store(storage, heartbeat)
+    store = open_store(storage, heartbeat, console.print)
     options = JobOptions(
         task=task, own=own, device=device, model=model, space=space, data_dir=data_dir, train_samples=train_samples,
         epochs=epochs, batch_size=batch_size, max_length=max_length, seed=seed, fixed=_unique(fixed),
@@ -243,7 +243,7 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
         return None
     study = store.open(name, job.settings, {**job.meta, "command": typed_command()})
     with SearchProgress(console, asked.n_trials, job.data.spec.metric, mirror) as progress:
-        progress.already(snapshot_of(study))
+        progress.already(store.ask(lambda: snapshot_of(study)))
         search = Search(
             study, store, bench, pricer, job.space, asked.sampler, job.settings.plan, progress, asked.racing
         )
@@ -271,8 +271,8 @@ def _search_in_workers(search: Search, asked: _Asked, progress: SearchProgress) 
     search.prepare(asked.n_trials)
     environment = worker_environment(asked.workers, search.store.url)
     arguments = [search.study.study_name, *asked.pool]
-    Pool(asked.workers, arguments, environment, progress, search.snapshot).run(asked.timeout)
-    return search.snapshot()
+    Pool(asked.workers, arguments, environment, progress, search.snapshot, search.store.ask).run(asked.timeout)
+    return search.store.ask(search.snapshot)
 
 
 def _train_baselines(

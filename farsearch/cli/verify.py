@@ -98,9 +98,10 @@ def verify(
     from farsearch.study.snapshot import snapshot_of
 
     console = make_console(stderr=True)
-    store = open_store(storage)
+    store = open_store(storage, note=console.print)
     # what is wrong with names and numbers is told before model and data take their time
-    before = snapshot_of(store.load(study))
+    found = store.load(study)
+    before = store.ask(lambda: snapshot_of(found))
     points = chosen_points(before, trials, baselines)
     mirror = open_mirror(console, store, tracking_uri)
     try:

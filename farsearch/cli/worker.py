@@ -22,6 +22,8 @@ from farsearch.signals import when_interrupted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import Console
+
     from farsearch.cost.price import Cost
     from farsearch.records import FarConfig, StudySnapshot, TrialRecord
     from farsearch.study.store import Store
@@ -65,28 +67,45 @@ def worker(
       farsearch worker demo --storage postgresql://me@server/studies --tracking-uri http://server:5000
       farsearch worker team --storage postgresql://me@server/studies --data-dir glue/SST-2 --model models/minilm
     """
-    store = open_store(storage, heartbeat)
     if for_run:
-        _end_with_parent()
-        # of data and model the run has said it all
-        search, _ = join_search(store, study, Reports(), lambda _: None, data_dir=data_dir, model=model, device=device)
-        search.run(timeout_s=timeout)
+        reports = Reports()
+        store = open_store(storage, heartbeat, reports.note)
+        _work_for_run(store, study, timeout, reports, data_dir=data_dir, model=model, device=device)
     else:
-        _work(store, study, timeout, tracking_uri, data_dir=data_dir, model=model, device=device)
+        console = make_console(stderr=True)
+        store = open_store(storage, heartbeat, console.print)
+        _work(console, store, study, timeout, tracking_uri, data_dir=data_dir, model=model, device=device)
 
 
 COMMANDS = (worker,)
 
 
-def _work(store: Store, name: str | None, timeout: float | None, tracking_uri: str | None, **here: Any) -> None:
+def _work_for_run(store: Store, name: str | None, timeout: float | None, reports: Reports, **here: Any) -> None:
+    """Work as a process of ``run --workers``, which hears of everything from ``reports``."""
+    from farsearch.study.store import StorageAway
+
+    _end_with_parent()
+    store.reached = True  # by the run, a moment ago: the address is right
+    try:
+        # of data and model the run has said it all
+        search, _ = join_search(store, name, reports, lambda _: None, **here)
+        search.run(timeout_s=timeout)
+    except StorageAway:
+        reports.away()
+        raise
+
+
+def _work(
+    console: Console, store: Store, name: str | None, timeout: float | None, tracking_uri: str | None, **here: Any
+) -> None:
     """A worker that a user started: shows what it does, and mirrors the study where it is told to."""
     from farsearch.cli.mirror import open_mirror
     from farsearch.cli.progress import SearchProgress
     from farsearch.study.snapshot import snapshot_of
 
-    console = make_console(stderr=True)
     mirror = None if tracking_uri is None else open_mirror(console, store, tracking_uri)
-    before = snapshot_of(store.load(name))
+    study = store.load(name)
+    before = store.ask(lambda: snapshot_of(study))
     console.print(f"worker of study {before.name} in {store.where}")
     with SearchProgress(console, before.n_trials, before.metric_name, mirror or _nowhere) as progress:
         progress.already(before)
@@ -131,6 +150,10 @@ class Reports:
     def note(self, text: str) -> None:
         """Something took time or went another way."""
         self._report("note", text=text)
+
+    def away(self) -> None:
+        """The storage did not answer for so long that this process gives up."""
+        self._report("away")
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
         """A trial is told."""

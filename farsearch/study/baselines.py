@@ -29,7 +29,7 @@ from farsearch.study.search import Search
 from farsearch.study.siblings import SiblingWatcher, finished, keep_once
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space
-from farsearch.study.store import Store, storage_errors
+from farsearch.study.store import Store
 from farsearch.training import Bench
 
 __all__ = ["baseline_epochs", "baseline_logits", "train_baselines"]
@@ -65,10 +65,9 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: SiblingW
     sibling = store.open_sibling(search.study, "baselines")
     wanted = [(method, rate) for method in methods for rate in method.learning_rates]
     cache = _Results(store.cache / "baselines", search.bench, epochs)
-    with storage_errors(store.where):
-        done = finished(sibling, _key)
-        left = [(method, rate) for method, rate in wanted if (method.name, rate) not in done]
-        sibling.set_user_attr("n_trials", len(done) + len(left))
+    done = store.ask(lambda: finished(sibling, _key))
+    left = [(method, rate) for method, rate in wanted if (method.name, rate) not in done]
+    store.ask(lambda: sibling.set_user_attr("n_trials", len(done) + len(left)))
     costs: dict[str, Cost] = {}
     for number, (method, rate) in enumerate(left, len(wanted) - len(left) + 1):
         if method.name not in costs:
@@ -84,7 +83,7 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: SiblingW
             record = changed(priced, state="pruned", reason=str(error))
         kept, snapshot = keep_once(sibling, store, record, _key)
         watcher.training_ended(kept, snapshot)
-    return snapshot_of(search.study)
+    return store.ask(lambda: snapshot_of(search.study))
 
 
 def baseline_logits(store: Store, bench: Bench, baseline: Baseline) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 import weakref
 from pathlib import Path
@@ -12,9 +11,9 @@ import optuna
 import sqlalchemy
 from alembic.script import ScriptDirectory
 from optuna.storages import RDBStorage
-from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import URL, Engine
 
+from farsearch.addresses import database_url
 from farsearch.errors import BadInput
 
 __all__ = ["close_with", "is_postgres", "lock_engine", "open_database", "tables_version"]
@@ -48,7 +47,7 @@ _LOCK_SESSION = (
 
 def is_postgres(url: str) -> bool:
     """The address is that of a PostgreSQL server."""
-    return url.startswith(("postgresql:", "postgresql+", "postgres:"))
+    return database_url(url).drivername.partition("+")[0] in ("postgresql", "postgres")
 
 
 def open_database(url: str, heartbeat_s: int) -> RDBStorage:
@@ -121,19 +120,14 @@ def _address(url: str) -> URL:
     """The address with PostgreSQL's driver named, which is another by default in each version of SQLAlchemy.
 
     Raises:
-        BadInput: for what is none. Without the vendor's error, which may hold a part of the password.
+        BadInput: for what is no address, and for a database in memory, which no other process would find.
     """
-    address: URL | None = None
-    with contextlib.suppress(ArgumentError, ValueError):
-        address = make_url(url)
-    if address is None or "@" in (address.host or ""):
-        # what can't be read is not shown: nobody knows which part of it is the password
-        shown = url if url.isalnum() else f"{url.partition(':')[0]}:..."
-        raise BadInput(
-            f"--storage {shown} can't be used: it is no address of a database; give postgresql://user@host/name, and "
-            "in a password %40 for @, %3A for : and %2F for /"
-        )
-    return address.set(drivername="postgresql+psycopg") if address.drivername in ("postgresql", "postgres") else address
+    address = database_url(url)
+    if address.drivername in ("postgresql", "postgres"):
+        return address.set(drivername="postgresql+psycopg")
+    if address.drivername.startswith("sqlite") and address.database in (None, "", ":memory:"):
+        raise BadInput(f"--storage {url} keeps the studies in memory, where they are lost; give sqlite:///FILE")
+    return address
 
 
 def _connect_arguments(address: URL) -> dict[str, Any]:

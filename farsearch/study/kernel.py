@@ -44,7 +44,7 @@ class Encoder:
             for name, distribution in self._space.items()
             for column in _columns(distribution, [row[name] for row in rows])
         ]
-        points: Array = np.array(columns, dtype=float).reshape(-1, len(rows)).T * self._scale
+        points: Array = np.array(columns, dtype=float).reshape(len(self.groups), len(rows)).T * self._scale
         return points
 
 

@@ -1,7 +1,8 @@
 """A sampler that models the metric alone, for memory and time of every proposal are known before it is trained.
 
-Thousands of candidates are priced; a Gaussian process says of each what its metric may be; the one with the largest
-expected hypervolume improvement is proposed, in proportion to the time that it takes.
+Thousands of candidates are priced; a Gaussian process predicts the metric of each, another one whether its training
+succeeds at all; the one with the largest expected hypervolume improvement is proposed, in proportion to the time that
+it takes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from scipy.optimize import minimize
+from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
@@ -36,6 +39,12 @@ _NEIGHBOURS = 512
 
 _LEAST_FITTED = 12
 """Trials from which the process' own settings are fitted; a fit to fewer is worse than the settings it starts from."""
+
+_LEAST_CHANCE = 0.8
+"""Probability of success below which a proposal comes after all that reach it."""
+
+_FIT_STEPS = 8
+"""Steps in which the settings of the classifier are fitted."""
 
 _DEPTH = 3.0
 """Where failures are lifted to: so many times as far below the best as the median is."""
@@ -105,7 +114,9 @@ class KnownCostSampler(BaseSampler):
             prices.both, mean, deviation, history.metric[front], history.costs[front], _reference(history, prices)
         )
         worth /= self._effort_s(prices, [t.params for t in [*done, *pending]])
-        order = np.argsort(np.where(prices.fits, -worth, np.inf), kind="stable")[: int(prices.fits.sum())]
+        failed = _drawn([t for t in known if _is_failed(t)], len(done), self._draw)
+        chance = _success(points, encode(t.params for t in failed), encode(candidates), encode.groups)
+        order = np.lexsort((-worth * chance, chance < _LEAST_CHANCE, ~prices.fits))[: int(prices.fits.sum())]
         return [candidates[i] for i in order]
 
     def _effort_s(self, prices: KnownCosts, known: Sequence[Mapping[str, Any]]) -> Array:
@@ -163,19 +174,60 @@ def _most_telling(trials: list[FrozenTrial], draw: np.random.Generator) -> list[
     return [trials[i] for i in sorted([*front, *chosen.tolist()])]
 
 
-def _fitted(points: Array, metric: Array, groups: NDArray[np.int64]) -> GaussianProcessRegressor:
+def _drawn(trials: list[FrozenTrial], beside: int, draw: np.random.Generator) -> list[FrozenTrial]:
+    """At most so many trials as a process can be made from beside others."""
+    return [
+        trials[i] for i in sorted(draw.permutation(len(trials))[: max(_MOST_MODELLED - beside, _MOST_MODELLED // 5)])
+    ]
+
+
+def _few_steps(objective: Any, start: Array, bounds: Array) -> tuple[Array, float]:
+    """Fit settings as scikit-learn does, but stop early: to tell two sides apart they need not be exact."""
+    found = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": _FIT_STEPS})
+    return found.x, float(found.fun)
+
+
+def _fitted(
+    points: Array, metric: Array, groups: NDArray[np.int64], optimizer: Any = "fmin_l_bfgs_b"
+) -> GaussianProcessRegressor:
     """The process of the metric; its settings are fitted where there is enough to fit them to."""
     count = int(groups.max()) + 1
     # what each parameter does by itself comes first, what they do together is a smaller part
     kernel = ConstantKernel(1.0, (0.1, 10.0)) * AdditiveMatern(groups, np.full(count, 0.5), (0.1, 10.0))
     kernel += ConstantKernel(0.5, (0.05, 10.0)) * GroupedMatern(groups, np.full(count, 1.0), (0.1, 10.0))
     kernel += WhiteKernel(0.05, (1e-3, 1.0))
-    optimizer = "fmin_l_bfgs_b" if len(metric) >= _LEAST_FITTED else None
-    model = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=optimizer)
+    fit = optimizer if len(metric) >= _LEAST_FITTED else None
+    model = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=fit)
     with warnings.catch_warnings():
         # a length scale at its bound is a parameter that hardly matters
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(points, metric)
+
+
+def _is_failed(trial: FrozenTrial) -> bool:
+    """Whether a trial was trained and has no metric: it diverged, or the host had no memory for it each time."""
+    return trial.state == TrialState.PRUNED or (trial.state == TrialState.FAIL and "given_up" in trial.user_attrs)
+
+
+def _success(succeeded: Array, failed: Array, candidates: Array, groups: NDArray[np.int64]) -> Array:
+    """Probability that each candidate's training ends with a metric.
+
+    A candidate is worth its expected improvement times this probability (Schonlau 1998), and those with a low
+    probability are only proposed when there are no others (Gelbart, Snoek and Adams 2014). The probability is that of a
+    least-squares classifier (Rasmussen and Williams 2006, section 6.5): a Gaussian process like that of the metric is
+    fitted to +1 where a training succeeded and to -1 where it failed; with its mean m and deviation s at a candidate
+
+        P(success) = Phi(m / s).
+
+    It is 1 where no training failed.
+    """
+    if len(failed) == 0:
+        return np.ones(len(candidates))
+    labels = np.repeat([1.0, -1.0], [len(succeeded), len(failed)])
+    model = _fitted(np.vstack([succeeded, failed]), labels, groups, _few_steps)
+    mean, deviation = model.predict(candidates, return_std=True)
+    chance: Array = norm.cdf(mean / deviation)
+    return chance
 
 
 def _lifted(metric: Array) -> Array:

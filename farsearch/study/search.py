@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -21,13 +20,14 @@ from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 from farsearch.study.configured import Known, config_key
 from farsearch.study.liveness import Worker
 from farsearch.study.nearest import nearest_fit
+from farsearch.study.patience import patiently
 from farsearch.study.pricing import price_params
 from farsearch.study.racing import Race, Racer
 from farsearch.study.results import changed, priced_record, results_of
 from farsearch.study.samplers import GatedSampler, make_sampler
 from farsearch.study.snapshot import SnapshotReader
 from farsearch.study.space import Space
-from farsearch.study.store import StorageAway, Store, storage_errors
+from farsearch.study.store import Store, storage_errors
 from farsearch.study.trials import save_trial, sweep
 from farsearch.training import Bench, Outcome
 
@@ -37,12 +37,6 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 _KILLS = 3
 """Kills of its process after which parameters are given up: what the host has no memory for is killed always."""
-
-_PATIENCE_S = 600.0
-"""How long a storage that does not answer is asked again before the search ends."""
-
-_PAUSES_S = (0.5, 15.0)
-"""The first and the longest pause between two such questions."""
 
 _WAIT_S = 1.0
 """Between two looks at the last trials of others."""
@@ -178,20 +172,12 @@ class Search:
 
     def _in_turn(self, step: Callable[[], T]) -> T:
         """Do a step in the study's turn, again as long as the storage is away."""
-        pause, deadline = _PAUSES_S[0], 0.0
-        while True:
-            try:
-                with self._turn():
-                    return step()
-            except (StorageAway, UpdateFinishedTrialError):
-                # the second: the turn was lost with the storage, and another worker recovered this one's trial
-                if not deadline:
-                    deadline = time.monotonic() + _PATIENCE_S
-                    self.watcher.note(f"the storage {self.store.where} does not answer; trying again")
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(pause)
-            pause = min(2 * pause, _PAUSES_S[1])
+
+        def turn() -> T:
+            with self.store.turn(self.study.study_name):
+                return step()
+
+        return patiently(turn, self.store.where, self.watcher.note)
 
     def _enqueue_starts(self) -> None:
         """Put what the space tries first into the queue of a new study, where the device has room for it."""
@@ -228,6 +214,8 @@ class Search:
             if again:
                 # queued first: a kill between the two is recovered once more, and nothing is queued twice
                 self._queue_again(trial, kills)
+            if not again:
+                self.study._storage.set_trial_user_attr(trial._trial_id, "given_up", True)
             reason = "its process was killed" + ("" if again else f" {kills} times, so it is not tried again")
             self._fail(trial, reason)
             self.watcher.note(f"trial {trial.number} ended early: {reason}" + ("; it is tried again" if again else ""))
@@ -258,6 +246,7 @@ class Search:
         None where what waited had been trained already.
         """
         taken = self._known.keys(trials, (*_FINISHED, TrialState.RUNNING))
+        taken |= self._known.keys([trial for trial in trials if "given_up" in trial.user_attrs], (TrialState.FAIL,))
         queued = self._known.keys(trials, (TrialState.WAITING,))
 
         def gate(params: Mapping[str, Any]) -> str | None:

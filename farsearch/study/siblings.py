@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 from farsearch.cost.price import Cost
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.study.snapshot import snapshot_of, trial_record
-from farsearch.study.store import Store, storage_errors
+from farsearch.study.store import Store
 
 __all__ = ["SiblingWatcher", "finished", "keep_once"]
 
@@ -45,14 +45,18 @@ def finished(sibling: Study, key: Key) -> dict[Hashable, TrialRecord]:
 
 def keep_once(sibling: Study, store: Store, record: TrialRecord, key: Key) -> tuple[TrialRecord, StudySnapshot]:
     """Add a training, unless another process was faster. It as it is there, and the sibling."""
-    with storage_errors(store.where), store.turn(sibling.study_name):
-        if key(record) not in finished(sibling, key):
-            complete = record.state == "complete"
-            values = [record.metric, record.peak_memory_mib, record.wall_time_s]
-            trial = create_trial(
-                state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-                values=[float(value or 0.0) for value in values] if complete else None,
-                user_attrs={"record": record.to_dict()},
-            )
-            sibling.add_trial(trial)
-        return finished(sibling, key)[key(record)], snapshot_of(sibling)
+    complete = record.state == "complete"
+    values = [record.metric, record.peak_memory_mib, record.wall_time_s]
+    trial = create_trial(
+        state=TrialState.COMPLETE if complete else TrialState.PRUNED,
+        values=[float(value or 0.0) for value in values] if complete else None,
+        user_attrs={"record": record.to_dict()},
+    )
+
+    def step() -> tuple[TrialRecord, StudySnapshot]:
+        with store.turn(sibling.study_name):
+            if key(record) not in finished(sibling, key):
+                sibling.add_trial(trial)
+            return finished(sibling, key)[key(record)], snapshot_of(sibling)
+
+    return store.ask(step)

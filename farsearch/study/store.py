@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import difflib
-import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
-from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.study._frozen import FrozenStudy
-from sqlalchemy.exc import (
-    ArgumentError,
-    DisconnectionError,
-    InterfaceError,
-    NoSuchModuleError,
-    OperationalError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from farsearch.addresses import without_password
+from farsearch.addresses import shown_address
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.far.shown import shown
-from farsearch.files import disk_errors
 from farsearch.records import SCHEMA_VERSION, StudySettings
 from farsearch.study.database import is_postgres, open_database
-from farsearch.study.journal import damaged, open_journal
+from farsearch.study.journal import open_journal
 from farsearch.study.locks import DatabaseLocks, FileLocks, Locks
 from farsearch.study.names import SIBLINGS, Sibling, check_new_name, sibling_name
+from farsearch.study.patience import StorageAway, patiently, storage_errors
 
 __all__ = [
     "DIRECTIONS",
@@ -49,37 +40,9 @@ DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.M
 HEARTBEAT_S = 60
 """Seconds between the signs of life of a trial in work, where a database keeps the study."""
 
-_AWAY = (OperationalError, InterfaceError, DisconnectionError)
-"""Errors of a database that may well answer a little later."""
+T = TypeVar("T")
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-class StorageAway(MissingResource):
-    """The database does not answer now. A search tries again for a while before it gives up with this error."""
-
-
-@contextmanager
-def storage_errors(where: str) -> Iterator[None]:
-    """Translate what the study's storage refuses.
-
-    Args:
-        where: the journal's path or the database's URL, without its password.
-
-    Raises:
-        StorageAway: where trying again may help.
-        MissingResource: where it does not.
-    """
-    try:
-        with disk_errors(Path(where)):
-            yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        reason = without_password(" ".join(str(getattr(cause, "orig", None) or cause or error).split()))[:160]
-        kind = StorageAway if isinstance(cause, _AWAY) else MissingResource
-        raise kind(f"the storage {where} does not answer: {reason}; start it and run the same command again") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise damaged(where, error) from error
 
 
 class Store:
@@ -89,33 +52,56 @@ class Store:
         home: folder ``.farsearch`` for the journal, saved tensors, caches and locks.
         url: a database instead of the journal, ``postgresql://...``; None for the journal.
         heartbeat_s: seconds between the signs of life of a trial in work, in a database.
+        note: told when a database that does not answer is waited for; None where it is not to be waited for.
+
+    Attributes:
+        reached: the database answered before, so its address is right and it is worth a longer wait.
     """
 
-    def __init__(self, home: Path, url: str | None = None, heartbeat_s: int = HEARTBEAT_S) -> None:
+    def __init__(
+        self,
+        home: Path,
+        url: str | None = None,
+        heartbeat_s: int = HEARTBEAT_S,
+        note: Callable[[str], None] | None = None,
+    ) -> None:
         self.home = home
         self.url = url
         self._heartbeat_s = heartbeat_s
+        self._note, self.reached = note, False
         self._journal = home / "studies.journal"
         self._storage: BaseStorage | None = None
 
     @property
     def where(self) -> str:
         """The storage in words for messages."""
-        return str(self._journal) if self.url is None else without_password(self.url)
+        return str(self._journal) if self.url is None else shown_address(self.url)
 
     @property
     def storage(self) -> BaseStorage:
         """Optuna's storage, opened at first use."""
         if self._storage is None:
-            with storage_errors(self.where):
-                self._storage = self._open()
+            self._storage = self.ask(self._open)
         return self._storage
+
+    def ask(self, step: Callable[[], T]) -> T:
+        """Do a step that reads or writes the storage, patiently where the store is to wait for it.
+
+        Raises:
+            MissingResource: as ``storage_errors`` and ``patiently`` do.
+        """
+        if self._note is None:
+            with storage_errors(self.where):
+                return step()
+        result = patiently(step, self.where, self._note, self.reached)
+        self.reached = True
+        return result
 
     def _open(self) -> BaseStorage:
         if self.url is None:
             self.home.mkdir(parents=True, exist_ok=True)
             return open_journal(self._journal)
-        shown = without_password(self.url)
+        shown = self.where
         try:
             # several that make the tables at once get in each other's way
             with self.locks.hold("open"):
@@ -148,8 +134,8 @@ class Store:
         """Names of the studies and of their siblings, the latest last."""
         if not self.exists():
             return []
-        with storage_errors(self.where):
-            studies = [study for study in self.storage.get_all_studies() if "settings" in study.user_attrs]
+        found = self.ask(lambda: self.storage.get_all_studies())
+        studies = [study for study in found if "settings" in study.user_attrs]
         return [study.study_name for study in sorted(studies, key=_touched)]
 
     def load(self, name: str | None = None) -> Study:
@@ -165,8 +151,7 @@ class Store:
             close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
             hint = f"did you mean {shown(close[0])}?" if close else "see farsearch studies list"
             raise BadInput(f"the study {shown(name)} is not in {self.where}; {hint}")
-        with storage_errors(self.where):
-            return optuna.load_study(study_name=name or names[-1], storage=self.storage)
+        return self.ask(lambda: optuna.load_study(study_name=name or names[-1], storage=self.storage))
 
     def sibling(self, name: str, kind: Sibling) -> Study | None:
         """The study that keeps the baselines of ``name``, or its verification; None where there is none."""
@@ -182,7 +167,8 @@ class Store:
         """
         names = self.names()
         if name in names:
-            _check_settings(self.load(name), settings)
+            study = self.load(name)
+            self.ask(lambda: _check_settings(study, settings))
         else:
             check_new_name(name, names)
 
@@ -195,7 +181,7 @@ class Store:
         Raises:
             StudyMismatch: naming what differs.
         """
-        differences = _differences(study, settings)
+        differences = self.ask(lambda: _differences(study, settings))
         if differences:
             raise StudyMismatch(
                 f"what is on this host is not what the study {shown(study.study_name)} was made with (here, there): "
@@ -214,13 +200,13 @@ class Store:
 
     def open_sibling(self, study: Study, kind: Sibling) -> Study:
         """The study that keeps the baselines of ``study``, or its verification, made where it is not there."""
-        attrs = study.user_attrs
+        attrs = self.ask(lambda: study.user_attrs)
         return self._open_study(
             sibling_name(study.study_name, kind), StudySettings.from_dict(attrs["settings"]), attrs["meta"]
         )
 
     def _open_study(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
-        with storage_errors(self.where):
+        def step() -> Study:
             self.home.mkdir(parents=True, exist_ok=True)
             with self.locks.hold("create"):
                 study = optuna.create_study(
@@ -240,6 +226,8 @@ class Store:
                     study.set_user_attr("settings", settings.to_dict())
                 study.set_user_attr("touched", 1 + max(map(_touched, self.storage.get_all_studies())))
                 return study
+
+        return self.ask(step)
 
     def delete(self, name: str) -> None:
         """Delete a study with its saved tensors and its siblings. What the cache holds of them stays."""

@@ -20,7 +20,6 @@ from farsearch.study.results import changed, priced_record, results_of
 from farsearch.study.search import Search
 from farsearch.study.siblings import SiblingWatcher, finished, keep_once
 from farsearch.study.snapshot import snapshot_of
-from farsearch.study.store import storage_errors
 from farsearch.tasks.split import Split, draw_training
 from farsearch.training import Bench
 
@@ -76,10 +75,9 @@ def verify(
         raise BadInput(f"{samples} training samples are more than the {rows} rows of the training file; ask for fewer")
     sibling = search.store.open_sibling(search.study, "verified")
     wanted = [(seed, point) for seed in range(job.seed + 1, job.seed + 1 + seeds) for point in points]
-    with storage_errors(search.store.where):
-        done = finished(sibling, _key_of)
-        left = [pair for pair in wanted if _key(pair[1], pair[0], samples) not in done]
-        sibling.set_user_attr("n_trials", len(done) + len(left))
+    done = search.store.ask(lambda: finished(sibling, _key_of))
+    left = [pair for pair in wanted if _key(pair[1], pair[0], samples) not in done]
+    search.store.ask(lambda: sibling.set_user_attr("n_trials", len(done) + len(left)))
     number = len(wanted) - len(left)
     for seed in dict.fromkeys(seed for seed, _ in left):
         bench = _bench(search, seed, samples)
@@ -90,7 +88,7 @@ def verify(
             watcher.training_started(f"{point.title}, seed {seed}", number, len(wanted), cost)
             kept, snapshot = keep_once(sibling, search.store, _trained(record, bench, watcher), _key_of)
             watcher.training_ended(kept, snapshot)
-    return snapshot_of(search.study)
+    return search.store.ask(lambda: snapshot_of(search.study))
 
 
 def _bench(search: Search, seed: int, samples: int) -> Bench:

@@ -22,7 +22,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.telemetry import set_telemetry_client
 from sqlalchemy.exc import SQLAlchemyError
 
-from farsearch.addresses import is_server, without_password
+from farsearch.addresses import is_server, shown_address
 from farsearch.errors import BadInput, MissingResource
 from farsearch.tracking.database import (
     artifact_root,
@@ -120,13 +120,13 @@ def connect(uri: str) -> Connection:
     if is_server(uri):
         if "@" in uri.split("/")[2]:
             raise BadInput(
-                f"tracking URI {without_password(uri)} names a user; leave that to MLFLOW_TRACKING_USERNAME and "
+                f"tracking URI {shown_address(uri)} names a user; leave that to MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD in the environment"
             )
         _check_server(uri)
         return Connection(MlflowClient(tracking_uri=uri), uri, None, None)
     raise BadInput(
-        f"tracking URI {without_password(uri)!r} is neither sqlite:///FILE nor http(s)://HOST:PORT; give one of these"
+        f"tracking URI {shown_address(uri)!r} is neither sqlite:///FILE nor http(s)://HOST:PORT; give one of these"
     )
 
 
@@ -143,7 +143,7 @@ def ui_command(uri: str, port: int) -> list[str]:
     """
     if not is_sqlite(uri):
         raise BadInput(
-            f"tracking URI {without_password(uri)!r} is a server and shows its own interface; open that address in a "
+            f"tracking URI {shown_address(uri)!r} is a server and shows its own interface; open that address in a "
             "browser"
         )
     database = database_of(uri)
@@ -261,5 +261,5 @@ def _unusable(uri: str, reason: str) -> MissingResource:
 
 def _first_line(error: BaseException) -> str:
     """What went wrong in the vendor's words, without SQL, links and traceback."""
-    text = without_password(str(error)).strip() or type(error).__name__
+    text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].strip()[:200]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+import psycopg
 import pytest
 
-from tests.journey import call, prepare, read_study, run_arguments
+from farsearch.addresses import database_url
+from farsearch.errors import BadInput
+from tests.journey import call, prepare, read_study, run_arguments, until, watch
 from tests.services import Postgres
 
 PASSWORD = "pa-55-word"
@@ -19,6 +26,11 @@ ADDRESSES = {
     "in the query": f"postgresql://me@127.0.0.1:9/studies?password={PASSWORD}",
     "a kind that there is not": f"postgrex://me:{PASSWORD}@127.0.0.1/studies",
     "not an address": f"postgresql//me:{PASSWORD}",
+    "a user's name with a slash": f"postgresql://me/x:{PASSWORD}@127.0.0.1:9/studies",
+    "libpq's own form": f"host=127.0.0.1 port=9 user=me password={PASSWORD}",
+    "white space": f"postgresql://me:x y {PASSWORD}@127.0.0.1:9/studies",
+    "a query that is none": f"postgresql://me:x@127.0.0.1:9/studies?{PASSWORD}",
+    "in the address of a file": f"sqlite://me:{PASSWORD}@127.0.0.1/studies.db",
 }
 
 
@@ -58,3 +70,152 @@ def test_a_study_does_not_keep_the_password_of_its_database(
     assert PASSWORD not in done.out + done.err + repr(snapshot)
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or PASSWORD.encode() not in file.read_bytes(), file
+
+
+BEFORE, AFTER = "S3cr7", "t9xQ"
+"""What every odd password begins and ends with: neither is to be found anywhere."""
+
+ODD = {
+    "space": " ",
+    "at": "@",
+    "colon": ":",
+    "slash": "/",
+    "percent": "%",
+    "encoded": "%20",
+    "hash": "#",
+    "question": "?",
+    "ampersand": "&",
+    "equals": "a=b",
+    "quotes": "'\"",
+    "backslash": "\\",
+    "unicode": "ä€",
+    "stars": "***",
+    "brackets": "[/bold]",
+    "dollar": "$HOME",
+}
+
+
+@pytest.fixture(scope="module")
+def strict_postgres() -> Iterator[Postgres]:
+    """A cluster that asks for passwords."""
+    server = Postgres(password="administrator")
+    yield server
+    server.remove()
+
+
+def set_password(server: Postgres, password: str) -> None:
+    """Give the cluster's user another password."""
+    place = {"host": "127.0.0.1", "port": server.port, "user": "farsearch", "dbname": "postgres"}
+    with psycopg.connect(**place, password=server.password) as connection:
+        literal = psycopg.sql.Literal(password)
+        connection.execute(psycopg.sql.SQL("ALTER ROLE farsearch PASSWORD {}").format(literal))
+    server.password = password
+
+
+def address_with(server: Postgres, password: str) -> str:
+    """The address of a fresh database with a password, not encoded where it is read right as it is."""
+    plain = server.fresh_database()
+    written = plain.replace("farsearch@", f"farsearch:{password}@")
+    try:
+        if database_url(written).password == password:
+            return written
+    except BadInput:
+        pass
+    return plain.replace("farsearch@", f"farsearch:{quote(password, safe='')}@")
+
+
+def dump(server: Postgres) -> str:
+    """All that the latest database holds."""
+    command = [server.programs / "pg_dump", "--dbname", server.url]
+    environment = {**os.environ, "PGPASSWORD": server.password}
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def assert_nowhere(folder: Path, *texts: str) -> None:
+    """No file in a folder, and no text, holds a part of a password."""
+    for fragment in (BEFORE, AFTER):
+        for text in texts:
+            assert fragment not in text
+        for file in folder.rglob("*"):
+            assert not file.is_file() or fragment.encode() not in file.read_bytes(), file
+
+
+@pytest.mark.slow
+@pytest.mark.service
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+def test_an_odd_password_is_shown_and_kept_nowhere(
+    tmp_path: Path, tiny_bert: Path, strict_postgres: Postgres, odd: str
+) -> None:
+    """A search, what fails, their files, MLflow's and the database: no part of the password."""
+    set_password(strict_postgres, f"{BEFORE}{odd}{AFTER}")
+    address = address_with(strict_postgres, strict_postgres.password)
+    folder, place = prepare(tmp_path), ("--storage", address)
+    done = call(folder, *run_arguments(tiny_bert, 1, storage=address))
+    assert done.code == 0, done.err
+    assert ":***@127.0.0.1" in str(read_study(folder, address).meta["command"])
+    failed = {
+        "another trial": (2, ("show", "tiny", "--trial", "99", *place)),
+        "another study": (2, ("status", "nothing", f"--storage={address}")),
+        "another database": (5, ("status", "--storage", f"{address}-not-there")),
+        "another password": (5, ("status", "--storage", address.replace("@127.0.0.1:", "x@127.0.0.1:"))),
+        "a wrong option": (5, ("status", "--storage", f"{address}?x={BEFORE}")),
+        "the other address": (2, ("sync", *place, "--tracking-uri", address)),
+    }
+    texts = [done.out, done.err, dump(strict_postgres)]
+    for name, (code, words) in failed.items():
+        each = call(folder, *words, "--debug")
+        assert each.code == code, (name, each.err)
+        texts += [each.out, each.err]
+    assert_nowhere(folder, *texts)
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_no_command_shows_the_password(tmp_path: Path, tiny_bert: Path, strict_postgres: Postgres) -> None:
+    """Whatever a study can be asked, the answer holds no part of the password of its database."""
+    set_password(strict_postgres, f"{BEFORE} /%&{AFTER}")
+    address = address_with(strict_postgres, strict_postgres.password)
+    folder = prepare(tmp_path)
+    texts = []
+    for words in (
+        run_arguments(tiny_bert, 2),
+        run_arguments(tiny_bert, 2),
+        ("status",),
+        ("trials",),
+        ("show", "tiny"),
+        ("pareto",),
+        ("studies", "list"),
+        ("sync",),
+        ("report",),
+        ("worker", "tiny"),
+        ("doctor",),
+    ):
+        done = call(folder, *words, "--storage", address)
+        assert done.code == 0 or words == ("doctor",), (words, done.err)
+        texts += [done.out, done.err]
+    assert_nowhere(folder, dump(strict_postgres), *texts)
+
+
+@pytest.mark.slow
+@pytest.mark.service
+def test_no_command_line_of_a_worker_holds_the_password(
+    tmp_path: Path, tiny_bert: Path, strict_postgres: Postgres
+) -> None:
+    """With the address in the environment, no process of a search with two workers shows it to others of the host."""
+    set_password(strict_postgres, f"{BEFORE} {AFTER}")
+    address = address_with(strict_postgres, strict_postgres.password)
+    folder = prepare(tmp_path)
+    lines: set[str] = set()
+
+    def seen() -> bool:
+        for number in run.children:
+            lines.add(Path(f"/proc/{number}/cmdline").read_bytes().decode())
+        return sum("worker" in line for line in lines) > 0 and ("] trial " in run.err or not run.running)
+
+    environment = {**os.environ, "FARSEARCH_STORAGE": address}
+    with watch(folder, *run_arguments(tiny_bert, 2, workers=2), env=environment) as run:
+        until(seen, lambda: run.err)
+        done = run.end()
+    assert done.code == 0, done.err
+    assert lines
+    assert_nowhere(folder, done.err, *lines)

@@ -41,8 +41,9 @@ SURFACE: dict[str, set[str]] = {
     "run": {
         "--device", "--task", "--train", "--dev", "--text-column", "--label-column", "--kind", "--metric",
         "--skip-bad-rows", "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
-        "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs", "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time",
-        "--device-samples", "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
+        "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs",
+        "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time", "--device-samples",
+        "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
         "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,
     },
     "show STUDY": {*CHOICE, "--select", JSON, STORAGE, TRACKING},

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,8 +195,43 @@ def test_workers_that_only_die_end_the_run(tmp_path: Path, capsys: pytest.Captur
     progress = SearchProgress(console, 9, "accuracy", lambda _: None)
     unfinished = dataclasses.replace(make_snapshot(), n_trials=9)
     with pytest.raises(MissingResource, match=r"killed 10 times before one finished a trial: .*fewer --workers"):
-        Pool(2, ["tiny"], environment, progress, lambda: unfinished).run(None)
+        Pool(2, ["tiny"], environment, progress, lambda: unfinished, lambda step: step()).run(None)
     assert 9 <= capsys.readouterr().err.count("another one takes its place") <= 10
+
+
+WORKER = """\
+    import json, os, signal, sys, time
+    first = not os.path.exists("gave-up")
+    if first and os.path.exists("other"):
+        open("gave-up", "w").close()
+        print(json.dumps({"event": "away"}), flush=True)
+        print("farsearch: the storage db does not answer", file=sys.stderr, flush=True)
+        os._exit(5)
+    open("other", "w").close()
+    while first and not os.path.exists("gave-up"):
+        time.sleep(0.05)
+    time.sleep(1.0)  # until the pool has seen that the other one ended
+    print(json.dumps({"event": "told", "number": 0 if first else 1}), flush=True)
+    os._exit(0)
+"""
+
+
+def test_a_worker_that_gave_up_is_started_again_when_the_storage_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of two ends because the storage is away; when the other one tells a trial, it is there again, and tells one.
+
+    The processes are ended before farsearch begins, by a program that says what a worker would say.
+    """
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(WORKER))
+    monkeypatch.chdir(tmp_path)
+    environment = {**worker_environment(2, None), "PYTHONPATH": str(tmp_path)}
+    progress = SearchProgress(make_console(stderr=True), 9, "accuracy", lambda _: None)
+    complete = make_snapshot()
+    Pool(2, ["tiny"], environment, progress, lambda: complete, lambda step: step()).run(None)
+    told = capsys.readouterr().err
+    assert "ended: the storage db does not answer" in told
+    assert told.count("is started again") == 1
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,7 +239,7 @@ def test_an_unusable_database_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"--storage nonsense can't be used"):
         Store(tmp_path, "nonsense").names()
     missing = f"sqlite:///{tmp_path}/no/such/folder/x.db"
-    with pytest.raises(MissingResource, match="does not answer"):
+    with pytest.raises(MissingResource, match="can't be used: unable to open database file"):
         Store(tmp_path, missing).names()
 
 
@@ -258,6 +258,46 @@ CREATE = """
     study = Store(Path(sys.argv[1])).open("s", make_settings(), {"metric": "accuracy", "budget_mib": 1.0})
     print(study._study_id)
 """
+
+
+@pytest.mark.parametrize("name", ["what? now", "a%20b", "50 % #1"])
+def test_a_database_lies_where_its_address_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """With a relative path, or an absolute one as SQLAlchemy writes it, the file is in the folder and nowhere else."""
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for address in (
+        "sqlite:///relative.db",
+        str(sqlalchemy.URL.create("sqlite", database=str(folder / "absolute.db"))),
+    ):
+        store = Store(tmp_path / "home", address)
+        store.open("s", make_settings(), META)
+        assert Store(tmp_path / "home", address).names() == ["s"]
+    files = [path for path in tmp_path.rglob("*") if path.suffix != ".lock" and path.is_file()]
+    assert sorted(files) == [folder / "absolute.db", folder / "relative.db"]
+
+
+@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(tmp_path: Path, address: str) -> None:
+    """No other process would find the study, and it would go with this one."""
+    with pytest.raises(BadInput, match="keeps the studies in memory"):
+        Store(tmp_path, address).names()
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "reason"),
+    [
+        ("postgrex://me@host/db", BadInput, "postgrex"),
+        ("http://host/db", BadInput, "http"),
+        ("mysql://me@host/db", MissingResource, "install its driver"),
+    ],
+)
+def test_a_database_of_another_kind_is_refused(
+    tmp_path: Path, address: str, kind: type[Exception], reason: str
+) -> None:
+    """One that SQLAlchemy does not know is bad input; one whose driver is not installed says so."""
+    with pytest.raises(kind, match=f"--storage {address} can't be used: .*{reason}"):
+        Store(tmp_path, address).names()
 
 
 def test_no_clock_orders_the_studies(tmp_path: Path) -> None:
@@ -290,8 +330,9 @@ def test_what_an_older_version_did_not_say_is_added(tmp_path: Path) -> None:
 def test_only_what_may_pass_is_worth_trying_again(error: Exception, kind: type[MissingResource]) -> None:
     """A server that does not answer may do so later; one that refuses what it is asked will go on to.
 
-    Both are told in the same way, wherever Optuna packed them up.
+    It is the same wherever Optuna packed the error up.
     """
+    text = "does not answer" if kind is StorageAway else "can't be used"
 
     def refuse(packed: bool) -> None:
         with storage_errors("db"):
@@ -300,7 +341,7 @@ def test_only_what_may_pass_is_worth_trying_again(error: Exception, kind: type[M
             raise error
 
     for packed in (False, True):
-        with pytest.raises(MissingResource, match="the storage db does not answer: ") as caught:
+        with pytest.raises(MissingResource, match=f"the storage db {text}: ") as caught:
             refuse(packed)
         assert type(caught.value) is kind
 

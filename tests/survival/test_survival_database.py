@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -33,3 +35,29 @@ def test_a_database_that_is_stopped_and_started(tmp_path: Path, tiny_bert: Path,
     assert done.code == 0, done.err
     assert "Traceback" not in done.err
     assert_whole(folder, 16, url)
+
+
+@pytest.mark.slow
+@pytest.mark.service
+@pytest.mark.timeout(1200)
+def test_a_run_that_starts_while_the_database_is_away(tmp_path: Path, tiny_bert: Path, own_postgres: Postgres) -> None:
+    """It says what it waits for, makes the study when the database is there, and ends as always.
+
+    A worker that is killed while the database is away again is replaced, and the new one waits too.
+    """
+    folder, url = prepare(tmp_path), own_postgres.url
+    own_postgres.stop()
+    with watch(folder, *run_arguments(tiny_bert, 6, storage=url, workers=2)) as run:
+        run.until("does not answer; trying again until ")
+        own_postgres.start()
+        run.until("] trial ")
+        own_postgres.stop()
+        os.kill(run.children[0], signal.SIGKILL)
+        run.until("another one takes its place")
+        until(lambda: len(run.children) == 2, lambda: run.err)
+        time.sleep(15.0)  # longer than a worker takes to start
+        own_postgres.start()
+        done = run.end()
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    assert_whole(folder, 6, url)
