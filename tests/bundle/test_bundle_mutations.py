@@ -112,6 +112,7 @@ def test_a_targeted_change_is_refused(server: Server, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_changes_of_every_value_are_refused_or_work(server: Server, bundle: Path) -> None:
     """At least 200 of them: every targeted one, and a sample of all values of all JSON files."""
     leaves = leaf_mutations(bundle, 1)
