@@ -52,7 +52,8 @@ def _check(values: Any, source: ModelSource) -> None:
     Raises:
         BadInput: naming it.
     """
-    known = isinstance(values, dict) and values.get("model_type") in transformers.CONFIG_MAPPING
+    model_type = values.get("model_type") if isinstance(values, dict) else None
+    known = isinstance(model_type, str) and model_type in transformers.CONFIG_MAPPING
     if isinstance(values, dict) and "auto_map" in values and not known:
         raise BadInput(
             f"the model {source.name!r} of type {shown(values.get('model_type'))} brings its own code (auto_map), "
