@@ -275,7 +275,7 @@ def hub() -> Iterator[Hub]:
     running.stop()
 
 
-CLEAN = {client: Case(client, lambda _: None, (0,)) for client in ("model", "data")}  # type: ignore[arg-type]
+CLEAN = {client: Case(client, lambda _: None, (0,)) for client in ("model", "data")}
 
 
 @pytest.fixture(scope="module")
