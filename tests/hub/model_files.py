@@ -8,7 +8,6 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ import safetensors.torch
 import torch
 import transformers
 
+from farsearch.models.source import known_models
 from tests.hub import tokenizer_files as kinds
 from tests.hub.repository import LEGACY
 
-__all__ = ["PICKLED", "checkpoint", "hub_name", "known_names", "model_files", "sharded"]
+__all__ = ["PICKLED", "checkpoint", "hub_name", "model_files", "sharded"]
 
 PICKLED = frozenset({"microsoft/deberta-v3-small"})
 """Models whose repositories have ``pytorch_model.bin`` and no safetensors."""
@@ -41,18 +41,6 @@ _TOKENIZERS: Mapping[str, Callable[[], kinds.TokenizerFiles]] = {
 }
 
 
-@cache
-def _known() -> Mapping[str, Mapping[str, Any]]:
-    text = (resources.files("farsearch.models") / "known.json").read_text(encoding="utf-8")
-    models: dict[str, dict[str, Any]] = json.loads(text)
-    return models
-
-
-def known_names() -> list[str]:
-    """The names of the known models."""
-    return list(_known())
-
-
 def hub_name(known: str) -> str:
     """The name of a known model's repository."""
     return "sentence-transformers/all-MiniLM-L6-v2" if known == "minilm" else LEGACY["models"].get(known, known)
@@ -65,7 +53,7 @@ def _tokenizer(known: str, model_type: str) -> kinds.TokenizerFiles:
 
 
 def _configuration(known: str) -> dict[str, Any]:
-    wide = dict(_known()[known])
+    wide = dict(known_models()[known])
     tokenizer = _tokenizer(known, wide["model_type"])
     narrow = {key: _NARROW[key] for key in wide if key in _NARROW}
     if "embedding_size" in wide:

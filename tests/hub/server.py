@@ -12,9 +12,9 @@ import os
 import re
 import socket
 import struct
+import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -120,7 +120,7 @@ class Hub:
         self._log: dict[int, Request] = {}
         self._numbers = itertools.count()
         self._faults: tuple[Fault, ...] = ()
-        self._matched: Counter[Fault] = Counter()
+        self._matched: list[int] = []
         self._events: list[tuple[str, Callable[[], object]]] = []
         self._stopping = threading.Event()
         self._server: _Server | None = None
@@ -173,7 +173,7 @@ class Hub:
     def fail(self, *faults: Fault) -> None:
         """Let these faults happen from now on, and no others."""
         with self._lock:
-            self._faults, self._matched = faults, Counter()
+            self._faults, self._matched = faults, [0] * len(faults)
 
     def when(self, pattern: str, event: Callable[[], object]) -> None:
         """Let something happen, once, before the first request is answered whose ``METHOD path`` matches."""
@@ -234,10 +234,10 @@ class Hub:
     def fault(self, line: str) -> Action | None:
         """The action that is due for a request line."""
         with self._lock:
-            for fault in self._faults:
+            for i, fault in enumerate(self._faults):
                 if fault.matches(line):
-                    self._matched[fault] += 1
-                    if fault.meets(line, self._matched[fault] - 1):
+                    self._matched[i] += 1
+                    if fault.meets(self._matched[i] - 1):
                         return fault.action
         return None
 
@@ -551,4 +551,6 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Leave clients that went away unreported."""
+        """Report errors of the stand-in itself, not clients that went away."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)

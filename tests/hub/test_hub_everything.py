@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.hub.model_files import PICKLED, checkpoint, hub_name, known_names
+from farsearch.models.source import known_models
+from tests.hub.model_files import PICKLED, checkpoint, hub_name
 from tests.hub.server import Hub
 
 pytestmark = pytest.mark.slow
@@ -142,7 +143,9 @@ def test_told_to_be_offline_the_hub_is_not_asked(place: Place, tmp_path: Path) -
 def loaded(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Every known model, loaded from the hub in one process."""
     home = tmp_path_factory.mktemp("models")
-    asked = [json.dumps([hub_name(known) if known == "minilm" else known, known in PICKLED]) for known in known_names()]
+    asked = [
+        json.dumps([hub_name(known) if known == "minilm" else known, known in PICKLED]) for known in known_models()
+    ]
     done = subprocess.run(
         [sys.executable, "-c", LOAD, *asked],
         cwd=home,
@@ -154,10 +157,10 @@ def loaded(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == len(asked), done.stderr
-    return dict(zip(known_names(), lines, strict=True))
+    return dict(zip(known_models(), lines, strict=True))
 
 
-@pytest.mark.parametrize("known", known_names())
+@pytest.mark.parametrize("known", known_models())
 def test_a_known_model_loads_from_the_hub(loaded: dict[str, Any], known: str) -> None:
     """Its tokenizer knows the words and fits the embeddings, and every weight of its encoder is the checkpoint's."""
     found = loaded[known]
