@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
-import time
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Literal
 import pytest
 import safetensors.torch
 
+from tests.hub.clients import Clients, Done
 from tests.hub.dataset_files import dataset_files
 from tests.hub.faults import Action, Corrupt, Drop, Fault, Hang, Portal, Refuse, Stall, Status, Trickle, Truncate
 from tests.hub.model_files import checkpoint, model_files, sharded
@@ -31,48 +29,13 @@ BUSY_S = 15.0
 MODEL = "google-bert/bert-base-uncased"
 GLUE = "nyu-mll/glue"
 
-CLIENTS = {
-    "model": """
-import hashlib, sys
-from farsearch.errors import FarsearchError
-from farsearch.models.heads import Head
-from farsearch.models.load import load_model
-from farsearch.models.source import resolve_model
-from farsearch.models.tokenizer import load_tokenizer
-
-try:
-    source = resolve_model(sys.argv[1], revision=sys.argv[2] or None)
-    tokenizer = load_tokenizer(source)
-    model, _ = load_model(source, Head(), ("negative", "positive"), seed=0)
-    weights = hashlib.sha256()
-    for name, tensor in sorted(model.base_model.state_dict().items()):
-        weights.update(name.encode() + tensor.numpy().tobytes())
-    print(source.commit, tokenizer("A warm and clever story").input_ids, weights.hexdigest())
-except FarsearchError as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
-""",
-    "data": """
-import sys
-from farsearch.errors import FarsearchError
-from farsearch.tasks.load import load_task
-
-try:
-    print(load_task("sst2").fingerprint)
-except FarsearchError as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
-""",
-}
-"""What a command does to get its model, and its data."""
-
 
 @dataclass(frozen=True)
 class Case:
     """Something that goes wrong, and what is right then.
 
     Attributes:
-        client: one of ``CLIENTS``.
+        client: what it loads.
         harm: what is done to the hub.
         exits: how the client may end; with 0 its result is the one without any harm, or ``says``.
         says: regular expression of its line.
@@ -199,7 +162,7 @@ CASES: dict[str, Case] = {
     "captive portal": Case("model", fails(ANYTHING, Portal()), (5,), PORTAL_SEEN),
     "captive portal for the weights": Case("model", fails(WEIGHTS, Portal()), (5,), f"{PORTAL_SEEN}|the hub at|hash"),
     "captive portal for the API": Case("model", fails(MODEL_API, Portal()), (5,), PORTAL_SEEN),
-    "xet blocked": Case("model", _xet, (0,), environment={"HF_HUB_DISABLE_XET": "0"}),
+    "xet blocked": Case("model", _xet, (0,)),
     # what a repository holds
     "in shards": Case("model", changed(_SHARDS), (0,), "the same weights"),
     "a shard missing": Case(
@@ -241,48 +204,51 @@ CASES: dict[str, Case] = {
 
 
 @dataclass(frozen=True)
-class Done:
-    """How a client ended; ``code`` is None where it was killed."""
+class Place:
+    """A hub, and clients of it with a cache of their own."""
 
-    code: int | None
-    out: str
-    err: str
-    ended_s: float
+    hub: Hub
+    clients: Clients
+    home: Path
 
+    def run(self, client: str, *, name: str = "bert-base-uncased", revision: str = "", **environment: str) -> Done:
+        """Load the model, or the data of SST-2."""
+        return self.clients.run(client, *((name, revision) if client == "model" else ("sst2",)), **environment)
 
-def run(hub: Hub, home: Path, case: Case, **environment: str) -> Done:
-    """Run the client of a case in a process of its own."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", CLIENTS[case.client], case.name, case.revision],
-            cwd=home,
-            env=hub.environment(home, **environment),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Done(None, "", "it did not end within 60 s", time.monotonic())
-    return Done(done.returncode, done.stdout, done.stderr, time.monotonic())
+    def fresh(self) -> None:
+        """Empty the cache, and undo whatever was done to the hub."""
+        self.hub.heal()
+        self.hub.forget()
+        for path in self.home.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @pytest.fixture(scope="module")
-def hub() -> Iterator[Hub]:
-    """A hub with one model and GLUE."""
-    running = Hub({("models", MODEL): model_files("bert-base-uncased"), ("datasets", GLUE): dataset_files(GLUE)})
-    yield running
-    running.stop()
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A hub with one model and GLUE, and its clients. They are not told to leave xet alone."""
+    hub = Hub({("models", MODEL): model_files("bert-base-uncased"), ("datasets", GLUE): dataset_files(GLUE)})
+    home = tmp_path_factory.mktemp("home")
+    environment = hub.environment(home)
+    del environment["HF_HUB_DISABLE_XET"]
+    clients = Clients(environment, tmp_path_factory.mktemp("clients"))
+    yield Place(hub, clients, home)
+    clients.close()
+    hub.stop()
 
 
-CLEAN = {client: Case(client, lambda _: None, (0,)) for client in ("model", "data")}
+@pytest.fixture
+def place(shared: Place) -> Place:
+    """The shared one with nothing wrong and nothing cached."""
+    shared.fresh()
+    return shared
 
 
 @pytest.fixture(scope="module")
-def clean(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def clean(shared: Place) -> dict[str, str]:
     """The results without any harm."""
-    done = {client: run(hub, tmp_path_factory.mktemp(client), case) for client, case in CLEAN.items()}
-    assert {client: each.err for client, each in done.items()} == {"model": "", "data": ""}
+    shared.fresh()
+    done = {client: shared.run(client) for client in ("model", "data")}
+    assert {client: (each.code, each.err) for client, each in done.items()} == {"model": (0, ""), "data": (0, "")}
     return {client: each.out for client, each in done.items()}
 
 
@@ -292,15 +258,11 @@ def weights_of(out: str) -> str:
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_one_line_with_the_cause_or_the_right_result(
-    hub: Hub, clean: dict[str, str], tmp_path: Path, name: str
-) -> None:
+def test_one_line_with_the_cause_or_the_right_result(clean: dict[str, str], place: Place, name: str) -> None:
     """In either case the same command succeeds in the same cache once the fault is gone."""
-    case = CASES[name]
-    hub.heal()
-    hub.forget()
+    case, hub = CASES[name], place.hub
     case.harm(hub)
-    done = run(hub, tmp_path, case, **case.environment)
+    done = place.run(case.client, name=case.name, revision=case.revision, **case.environment)
     faulty = [request.at_s for request in hub.requests if request.fault is not None]
     hub.heal()
     assert done.code in case.exits, done.err
@@ -315,92 +277,71 @@ def test_one_line_with_the_cause_or_the_right_result(
         assert re.search(case.says, line), line
     if faulty:
         assert done.ended_s - faulty[0] < WAIT_S + BUSY_S
-    again = run(hub, tmp_path, CLEAN[case.client])
+    again = place.run(case.client)
     assert (again.code, again.err, again.out) == (0, "", clean[case.client])
 
 
-def test_files_of_a_model_are_of_one_commit(hub: Hub, tmp_path: Path) -> None:
+def test_files_of_a_model_are_of_one_commit(place: Place) -> None:
     """``main`` moves after the configuration was asked for: the rest is that of the commit that it was found at."""
-    hub.heal()
-    before = hub.repository(MODEL).main
+    repository = place.hub.repository(MODEL)
+    before = repository.main
     other = {**_without("no such part"), "vocab.txt": b"\n".join(b"word%d" % i for i in range(500))}
-    hub.when(TOKENIZER, lambda: hub.repository(MODEL).commit(other))
-    done = run(hub, tmp_path, CLEAN["model"])
-    after = hub.repository(MODEL).main
-    hub.heal()
-    assert done.code == 0, done.err
-    assert after != before
-    assert done.out.split()[0] == before
+    place.hub.when(TOKENIZER, lambda: repository.commit(other))
+    done = place.run("model")
+    assert repository.main != before
+    assert (done.code, done.out.split()[:1]) == (0, [before]), done.err
 
 
-def test_main_that_has_moved(hub: Hub, tmp_path: Path) -> None:
+def test_main_that_has_moved(place: Place) -> None:
     """Unasked, the newest commit is loaded; a commit that is asked for stays, from the cache also once it is gone."""
-    hub.heal()
-    first = run(hub, tmp_path, CLEAN["model"])
-    before = hub.repository(MODEL).main
-    after = hub.repository(MODEL).commit({"README.md": b"---\nlicense: mit\n---\n"}, drop_old=True)
-    newest = run(hub, tmp_path, CLEAN["model"])
-    pinned = run(hub, tmp_path, Case("model", lambda _: None, (0,), revision=before))
-    fresh = tmp_path / "fresh"
-    fresh.mkdir()
-    gone = run(hub, fresh, Case("model", lambda _: None, (2,), revision=before))
-    hub.heal()
+    first = place.run("model")
+    repository = place.hub.repository(MODEL)
+    before = repository.main
+    after = repository.commit({"README.md": b"---\nlicense: mit\n---\n"}, drop_old=True)
+    newest = place.run("model")
     assert (newest.code, newest.out.split()[:1]) == (0, [after]), newest.err
+    pinned = place.run("model", revision=before)
     assert (pinned.code, pinned.out) == (0, first.out), pinned.err
+    shutil.rmtree(place.home / "hub")
+    gone = place.run("model", revision=before)
     assert gone.code == 2
     (line,) = gone.err.splitlines()
     assert before[:12] in line
 
 
 @pytest.mark.parametrize("client", ["model", "data"])
-def test_the_cache_serves_whatever_lies_beside_it(hub: Hub, clean: dict[str, str], tmp_path: Path, client: str) -> None:
-    """Half-finished downloads and locks of killed processes do not disturb, with the hub away."""
-    hub.heal()
-    assert run(hub, tmp_path, CLEAN[client]).code == 0
-    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
-    for folder in folders:
-        if folder.name == "blobs":
-            (folder / f"{'0' * 64}.incomplete").write_bytes(b"half")
-    with hub.stopped():
-        done = run(hub, tmp_path, CLEAN[client])
+def test_the_cache_serves_whatever_lies_beside_it(clean: dict[str, str], place: Place, client: str) -> None:
+    """Half-finished downloads of killed processes do not disturb, with the hub away."""
+    assert place.run(client).code == 0
+    blobs = list(place.home.rglob("blobs"))
+    assert blobs
+    for folder in blobs:
+        (folder / f"{'0' * 64}.incomplete").write_bytes(b"half")
+    with place.hub.stopped():
+        done = place.run(client)
     assert (done.code, done.err, done.out) == (0, "", clean[client])
 
 
-def test_a_damaged_blob_of_the_cache_is_fetched_again(hub: Hub, clean: dict[str, str], tmp_path: Path) -> None:
+def test_a_damaged_blob_of_the_cache_is_fetched_again(clean: dict[str, str], place: Place) -> None:
     """It is found by its hash; with the hub away it is named instead of read."""
-    hub.heal()
-    assert run(hub, tmp_path, CLEAN["model"]).code == 0
-    (link,) = tmp_path.rglob("model.safetensors")
+    assert place.run("model").code == 0
+    (link,) = place.home.rglob("model.safetensors")
     blob = link.resolve()
     content = bytearray(blob.read_bytes())
     content[-1] ^= 1
     blob.write_bytes(content)
-    with hub.stopped():
-        away = run(hub, tmp_path, CLEAN["model"])
+    with place.hub.stopped():
+        away = place.run("model")
     assert away.code == 5
     (line,) = away.err.splitlines()
     assert "model.safetensors" in line
-    done = run(hub, tmp_path, CLEAN["model"])
+    done = place.run("model")
     assert (done.code, done.err, done.out) == (0, "", clean["model"])
 
 
-def test_nothing_but_the_hub_is_asked(hub: Hub, tmp_path: Path) -> None:
-    """No discussions, where a bot may have opened a pull request with other weights, and no code of the repository."""
-    hub.heal()
-    hub.repository(MODEL).commit(
-        {
-            "config.json": json.dumps(
-                {
-                    **json.loads(model_files("bert-base-uncased")["config.json"]),
-                    "auto_map": {"AutoModel": "mine.py--Mine"},
-                }
-            ).encode(),
-            "mine.py": b"open('ran', 'w')",
-        }
-    )
-    hub.forget()
-    done = run(hub, tmp_path, CLEAN["model"])
-    hub.heal()
-    assert done.code == 0, done.err
-    assert hub.requested(r"discussions|refs/pr|refs%2Fpr|\.py|commits") == ()
-    assert not (tmp_path / "ran").exists()
+def test_weights_of_a_pull_request_are_never_asked_for(place: Place) -> None:
+    """Whoever names himself as the bot does could offer others; and the hub is asked for nothing but its files."""
+    assert place.run("model").code == 0
+    _pull_request(place.hub)
+    assert place.run("model").code == 5
+    assert place.hub.requested(r"discussions|refs/pr|refs%2Fpr|commits") == ()
