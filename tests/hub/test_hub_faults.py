@@ -177,7 +177,7 @@ CASES: dict[str, Case] = {
     "the prefix module.": Case("model", changed(_renamed_weights("module.{}".format)), (2,), r"prefix 'module\."),
     "a layer missing": Case("model", changed(_without("layer.1.output")), (2,), "lack .*layer.1.output"),
     "weights that are text": Case("model", changed({"model.safetensors": b"not a tensor" * 99}), (5,), "can't be load"),
-    "a configuration that is no JSON": Case("model", changed({"config.json": b'{"model_type": '}), (5,), "can't be lo"),
+    "a configuration that is no JSON": Case("model", changed({"config.json": b'{"model_type": '}), (5,), "is no JSON"),
     # the data
     "data: 401": Case("data", fails(ANYTHING, Status(401)), (5,), "HF_TOKEN"),
     "data: gated": Case("data", _gated_data, (5,), "HF_TOKEN"),
