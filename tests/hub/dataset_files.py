@@ -57,7 +57,8 @@ def _sentence(person: str, verb: str, thing: str, place: str) -> str:
 
 def _single(task: str, count: int, start: int) -> tuple[list[tuple[str, ...]], list[int]]:
     """Texts of one sentence with two classes that its words decide."""
-    texts, labels = [], []
+    texts: list[tuple[str, ...]] = []
+    labels = []
     for row, event in enumerate(itertools.islice(_events(), start, start + count)):
         label = row % 2
         if task == "sst2":
@@ -72,7 +73,8 @@ def _single(task: str, count: int, start: int) -> tuple[list[tuple[str, ...]], l
 
 def _pair(classes: int, count: int, start: int) -> tuple[list[tuple[str, ...]], list[int]]:
     """Pairs whose second text repeats, changes or leaves the first one, as the class decides."""
-    texts, labels = [], []
+    texts: list[tuple[str, ...]] = []
+    labels = []
     for row, (person, verb, thing, place) in enumerate(itertools.islice(_events(), start, start + count)):
         label = row % classes
         others = (

@@ -98,8 +98,8 @@ class Fault:
     times: int | None = None
     after: int = 0
 
-    def meets(self, line: str, matched_before: int) -> bool:
-        """Whether it applies to a request line, given how many matching ones came before."""
+    def meets(self, matched_before: int) -> bool:
+        """Whether it applies to a matching request, given how many came before."""
         last = None if self.times is None else self.after + self.times
         return matched_before >= self.after and (last is None or matched_before < last)
 

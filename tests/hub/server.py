@@ -6,15 +6,16 @@ are redirected to an address with another host name, as those of the hub are to 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import socket
 import struct
+import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,9 +52,16 @@ _VERBS = {"revision", "tree", "paths-info", "refs", "commits", "discussions", "x
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the server logged it; ``status`` is None where a fault left it without an answer."""
+    """A request as the server logged it.
+
+    Attributes:
+        line: ``METHOD path``.
+        at_s: when it came, of ``time.monotonic``.
+        status: None where it got no answer, or not yet.
+    """
 
     line: str
+    at_s: float
     token: str | None
     status: int | None
     fault: Action | None
@@ -105,12 +113,15 @@ class Hub:
     def __init__(self, repositories: Mapping[tuple[Kind, str], Mapping[str, bytes]]) -> None:
         self.xet = False
         self.delay_s = 0.0
+        self._initial = repositories
         self._repositories = {key: Repository(*key, files) for key, files in repositories.items()}
         self._blobs: dict[str, bytes] = {}
         self._lock = threading.Lock()
-        self._log: list[Request] = []
+        self._log: dict[int, Request] = {}
+        self._numbers = itertools.count()
         self._faults: tuple[Fault, ...] = ()
-        self._matched: Counter[Fault] = Counter()
+        self._matched: list[int] = []
+        self._events: list[tuple[str, Callable[[], object]]] = []
         self._stopping = threading.Event()
         self._server: _Server | None = None
         self.port = 0
@@ -162,13 +173,27 @@ class Hub:
     def fail(self, *faults: Fault) -> None:
         """Let these faults happen from now on, and no others."""
         with self._lock:
-            self._faults, self._matched = faults, Counter()
+            self._faults, self._matched = faults, [0] * len(faults)
+
+    def when(self, pattern: str, event: Callable[[], object]) -> None:
+        """Let something happen, once, before the first request is answered whose ``METHOD path`` matches."""
+        with self._lock:
+            self._events.append((pattern, event))
+
+    def heal(self) -> None:
+        """Undo whatever was changed: listen, without faults, with the repositories as they were at first."""
+        self.fail()
+        self._repositories = {key: Repository(*key, files) for key, files in self._initial.items()}
+        self._events.clear()
+        self.xet, self.delay_s = False, 0.0
+        if self._server is None:
+            self.start()
 
     @property
     def requests(self) -> tuple[Request, ...]:
         """All requests so far, in order."""
         with self._lock:
-            return tuple(self._log)
+            return tuple(self._log.values())
 
     def requested(self, pattern: str) -> tuple[Request, ...]:
         """The requests whose ``METHOD path`` a regular expression finds."""
@@ -185,18 +210,34 @@ class Hub:
         """Wait within an answer; None waits until the server stops."""
         self._stopping.wait(seconds)
 
-    def log(self, asked: _Asked, status: int | None, fault: Action | None) -> None:
-        """Record a request."""
+    def log(self, request: Request) -> int:
+        """Record a request that came; return its number."""
         with self._lock:
-            self._log.append(Request(asked.line, asked.token, status, fault))
+            number = next(self._numbers)
+            self._log[number] = request
+        return number
+
+    def answered(self, number: int, status: int) -> None:
+        """Record how a request was answered."""
+        with self._lock:
+            if number in self._log:
+                self._log[number] = replace(self._log[number], status=status)
+
+    def happen(self, line: str) -> None:
+        """Let happen what waits for a request like this."""
+        with self._lock:
+            due = [event for pattern, event in self._events if re.search(pattern, line)]
+            self._events = [(pattern, event) for pattern, event in self._events if event not in due]
+        for event in due:
+            event()
 
     def fault(self, line: str) -> Action | None:
         """The action that is due for a request line."""
         with self._lock:
-            for fault in self._faults:
+            for i, fault in enumerate(self._faults):
                 if fault.matches(line):
-                    self._matched[fault] += 1
-                    if fault.meets(line, self._matched[fault] - 1):
+                    self._matched[i] += 1
+                    if fault.meets(self._matched[i] - 1):
                         return fault.action
         return None
 
@@ -431,15 +472,17 @@ class _Handler(BaseHTTPRequestHandler):
             body=body,
             line=f"{self.command} {self.path}",
         )
-        hub.pause(hub.delay_s)
         fault = hub.fault(asked.line)
-        status = None
+        number = hub.log(Request(asked.line, time.monotonic(), asked.token, None, fault))
+        hub.happen(asked.line)
+        hub.pause(hub.delay_s)
         try:
             status = self._deliver(asked, fault)
         except ConnectionError:
             self.close_connection = True
-        finally:
-            hub.log(asked, status, fault)
+        else:
+            if status is not None:
+                hub.answered(number, status)
 
     do_GET = do_HEAD = do_POST = _handle
 
@@ -508,4 +551,6 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Leave clients that went away unreported."""
+        """Report errors of the stand-in itself, not clients that went away."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from tokenizers import (
     AddedToken,
@@ -22,7 +24,6 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers.utils import sentencepiece_model_pb2_new as spm
 
 __all__ = ["TokenizerFiles", "byte_level", "camembert", "deberta", "modernbert", "mpnet", "word_piece", "xlm_roberta"]
 
@@ -97,7 +98,8 @@ def byte_level() -> TokenizerFiles:
         vocabulary = json.loads(Path(folder, "vocab.json").read_text(encoding="utf-8"))
         merges = Path(folder, "merges.txt").read_bytes()
     vocabulary["<mask>"] = len(vocabulary)
-    whole = Tokenizer(models.BPE(vocabulary, [tuple(line.split()) for line in merges.decode().splitlines()[1:]]))
+    pairs = [(first, second) for first, second in map(str.split, merges.decode().splitlines()[1:])]
+    whole = Tokenizer(models.BPE(vocabulary, pairs))
     whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     whole.decoder = decoders.ByteLevel()
     whole.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
@@ -125,7 +127,8 @@ def modernbert() -> TokenizerFiles:
     tokenizer.add_special_tokens(
         [AddedToken(token, lstrip=token == "[MASK]") for token in ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")]
     )
-    ids = {name: tokenizer.token_to_id(f"[{name}]") for name in ("CLS", "SEP", "PAD")}
+    vocabulary = tokenizer.get_vocab()
+    ids = {name: vocabulary[f"[{name}]"] for name in ("CLS", "SEP", "PAD")}
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -160,6 +163,8 @@ def _pieces() -> tuple[tuple[str, float], ...]:
 
 def _sentence_piece(special: Sequence[str], unknown: str) -> bytes:
     """A sentencepiece model with these special pieces at its start."""
+    # the classes of a generated module are made at run time
+    spm: Any = importlib.import_module("transformers.utils.sentencepiece_model_pb2_new")
     kinds = spm.ModelProto.SentencePiece
     model = spm.ModelProto()
     for piece in special:
