@@ -133,12 +133,36 @@ _OLD: Mapping[Any, Callable[..., Any]] = {
 _FUSED: Mapping[Any, Callable[..., Any]] = {F.scaled_dot_product_attention: _memory_efficient}
 
 
-class emulated(TorchFunctionMode):
+class _Replacing(TorchFunctionMode):
+    """The context in which functions are replaced, in the backward pass too."""
+
+    def __init__(self, replaced: Mapping[Any, Callable[..., Any]]) -> None:
+        super().__init__()
+        self._replaced = replaced
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func``, or what replaces it."""
+        if func is Tensor.backward:
+            return self._backward(args[0])
+        return self._replaced.get(func, func)(*args, **(kwargs or {}))
+
+    def _backward(self, loss: Tensor) -> None:
+        """Run the backward pass of a loss with the same replacements.
+
+        A mode is off while it handles a function, and this one lasts for the whole pass: what is computed again there
+        would be computed, and saved, in another way than in the forward pass.
+        """
+        with _Replacing(self._replaced):
+            torch.autograd.Variable._execution_engine.run_backward(
+                (loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True
+            )
+
+
+class emulated(_Replacing):
     """The context in which this machine's torch keeps what the device's does."""
 
     def __init__(self, software: Software) -> None:
-        super().__init__()
-        self._replaced = {**(_OLD if software.old else {}), **(_FUSED if software.attention == "fused" else {})}
+        super().__init__({**(_OLD if software.old else {}), **(_FUSED if software.attention == "fused" else {})})
         self._state = torch.get_rng_state
         self._counted = not software.cuda
 
@@ -152,7 +176,3 @@ class emulated(TorchFunctionMode):
         """Put all back."""
         torch.get_rng_state = self._state
         super().__exit__(*error)  # type: ignore[no-untyped-call]  # of torch
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """``func``, or what stands in for it."""
-        return self._replaced.get(func, func)(*args, **(kwargs or {}))

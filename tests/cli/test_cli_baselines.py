@@ -69,7 +69,7 @@ def test_reading_shows_them_beside_the_front(compared: tuple[Path, Done, Done]) 
 def test_the_sibling_is_found_by_its_name_alone(compared: tuple[Path, Done, Done]) -> None:
     """It is in no list; asked for by name it shows every training, and gives no bundle."""
     folder, _, _ = compared
-    assert call(folder, "studies", "list").out == "tiny\n"
+    assert [study["name"] for study in call(folder, "studies", "list", "--json").json["studies"]] == ["tiny"]
     assert len(call(folder, "trials", "tiny/baselines", "--json").json["trials"]) == 9
     shown = call(folder, "show", "tiny/baselines", "--trial", 8).out
     assert "BitFit" in shown

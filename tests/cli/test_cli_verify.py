@@ -88,7 +88,7 @@ def test_reading_shows_it_beside_the_front(verified: tuple[Path, Done]) -> None:
     assert call(folder, "show", "--trial", 0, "--json").json["verified"] == entry
     assert call(folder, "show", "--trial", 3, "--json").json["verified"] is None
     assert len(call(folder, "trials", "--json").json["trials"]) == 9
-    assert call(folder, "studies", "list").out == "tiny\n"
+    assert [study["name"] for study in call(folder, "studies", "list", "--json").json["studies"]] == ["tiny"]
 
 
 def test_the_sibling_is_shown_by_its_name(verified: tuple[Path, Done]) -> None:
