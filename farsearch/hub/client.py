@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,9 @@ _PROGRESS_BYTES = 256 * 1024
 """So much data counts as progress. Less could be the same few bytes again and again."""
 
 _FIRST_ERROR = 500
+_PASSING = frozenset({429, 500, 502, 503, 504})
+"""Answers after which a request is repeated once, after a pause."""
+_PAUSE_S = 0.5
 
 
 class Silent(Exception):
@@ -121,20 +125,62 @@ patience = Patience()
 """Of this process: huggingface_hub has one client a process too."""
 
 
+class _Body(httpx2.SyncByteStream):
+    """The body of an answer, counted as it comes, and given up where too little comes.
+
+    huggingface_hub's own counts are of pieces of 10 MiB, which a slow connection takes minutes for.
+    """
+
+    def __init__(self, stream: httpx2.SyncByteStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for piece in self._stream:
+                patience.received(len(piece))
+                patience.request_timeout_s()
+                yield piece
+        except httpx2.ReadError as error:
+            # huggingface_hub resumes a download after a time-out, but not after a reset
+            patience.failed(error)
+            raise httpx2.ReadTimeout(str(error)) from error
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 class _PatientClient(httpx2.Client):
-    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send a request as long as there is patience left."""
+    def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        """Send a request as long as there is patience left; a second time where the first failure may pass."""
+        response = self._sent(request, **options)
+        if response is None or response.status_code in _PASSING:
+            wait_s = None if response is None else _retry_after(response)
+            if response is not None:
+                response.close()
+            time.sleep(max(wait_s or 0.0, _PAUSE_S))
+            response = self._sent(request, again=True, **options)
+        assert response is not None, "the second failure is raised"
+        if not stream:
+            response.read()
+        return response
+
+    def _sent(self, request: httpx2.Request, again: bool = False, **options: Any) -> httpx2.Response | None:
+        """Return the answer; None where the connection broke before one came, unless it is ``again``."""
         seconds = patience.request_timeout_s()
         given = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {
             name: min(seconds, given.get(name) or seconds) for name in ("connect", "read", "write", "pool")
         }
         try:
-            response = super().send(request, **options)
+            response = super().send(request, stream=True, **options)
         except httpx2.HTTPError as error:
             patience.failed(error)
-            raise
+            if again or not isinstance(error, httpx2.ReadError | httpx2.RemoteProtocolError):
+                raise
+            return None
         patience.check(response)
+        if isinstance(response.stream, httpx2.SyncByteStream):
+            response.stream = _Body(response.stream)
         return response
 
 

@@ -241,9 +241,8 @@ def _counting(received: _Received) -> type:
 
         def update(self, count: float | None = 1) -> None:
             self.n += count or 0
-            if self._bytes and self.n > received.count:  # two bars count the same bytes
-                patience.received(int(self.n) - received.count)
-                received.count = int(self.n)
+            if self._bytes:  # two bars count the same bytes
+                received.count = max(received.count, int(self.n))
 
         def refresh(self, *_: Any, **__: Any) -> None:
             if self._bytes:

@@ -81,7 +81,7 @@ def _of_network(error: BaseException) -> str | None:
     """Return what the network, the client or the disk reported; None for anything else."""
     hub = f"the hub at {constants.ENDPOINT}"
     if isinstance(error, Silent | httpx2.TimeoutException):
-        return f"{hub} has sent nothing for {PATIENCE_S:.0f} s; check the network and try again"
+        return f"{hub} has sent nothing, or next to nothing, for {PATIENCE_S:.0f} s; check the network and try again"
     if isinstance(error, httpx2.ProxyError):
         return f"the proxy on the way to {hub} refuses ({_first_line(error)}); check HTTPS_PROXY"
     if isinstance(error, httpx2.HTTPError):
