@@ -94,3 +94,14 @@ def test_search_is_the_commands_search(tiny_bert: Path, tmp_path: Path) -> None:
     assert [trial.number for trial in snapshot.complete] == listener.ended == [0, 1]
     again = search(options, Listener(), n_trials=3, home=tmp_path / "home")
     assert len(again.complete) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["microsoft/deberta-v3-small", "microsoft/mpnet-base", "answerdotai/ModernBERT-base", "google/mobilebert-uncased"],
+)
+@pytest.mark.parametrize("device", ["jetson-nano", "raspberry-pi-4"])
+def test_every_kind_of_attention_is_priced_for_every_torch(name: str, device: str) -> None:
+    """With layers that run forward again: they keep the same there as before, with the device's functions."""
+    cost = estimate(device, name, frozen_fraction=0.9, batch_size=2, max_length=16, plan="memory")
+    assert cost.tensor_peak_mib > 0

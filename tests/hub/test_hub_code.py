@@ -36,7 +36,10 @@ def _repository(mark: Path, **config: object) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("name", list(COMMANDS))
+@pytest.mark.parametrize(
+    "name",
+    ["run", "estimate", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sweep", "spaces", "devices"))],
+)
 def test_yes_on_stdin_runs_nothing(hub: Hub, tmp_path: Path, name: str) -> None:
     """One line, exit 2, no question, and the module is not even downloaded."""
     mark = tmp_path / "mark"

@@ -13,6 +13,8 @@ import pytest
 
 from tests.hub.server import Hub
 
+pytestmark = pytest.mark.slow
+
 MODEL, DATA = "distilbert/distilbert-base-uncased", "nyu-mll/glue"
 
 MAKE = """
