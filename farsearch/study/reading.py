@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -78,22 +78,28 @@ class StudyUse:
         return {**dataclasses.asdict(self), "last_used": last}
 
 
+def _local(time: datetime | None) -> datetime | None:
+    """Return a time of Optuna's tables, which are in UTC, in this machine's time zone, as a trial has it."""
+    return None if time is None else time.replace(tzinfo=timezone.utc).astimezone().replace(tzinfo=None)
+
+
 def _counts(study: Study) -> tuple[Counter[TrialState], datetime | None]:
     """Trials by state, and when one last began or ended."""
     backend = getattr(study._storage, "_backend", None)  # Optuna wraps a database in a cache
     if isinstance(backend, RDBStorage):
+        trials = TrialModel.__table__.c
         query = (
             sqlalchemy.select(
                 TrialModel.state,
                 sqlalchemy.func.count(),
-                sqlalchemy.func.max(TrialModel.datetime_start),
-                sqlalchemy.func.max(TrialModel.datetime_complete),
+                sqlalchemy.func.max(trials.datetime_start),
+                sqlalchemy.func.max(trials.datetime_complete),
             )
             .where(TrialModel.study_id == study._study_id)
             .group_by(TrialModel.state)
         )
         with backend.engine.connect() as connection:
-            rows = [tuple(row) for row in connection.execute(query)]
+            rows = [(state, count, *map(_local, times)) for state, count, *times in connection.execute(query)]
     else:
         rows = [
             (trial.state, 1, trial.datetime_start, trial.datetime_complete)

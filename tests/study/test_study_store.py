@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 import textwrap
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import optuna
 import pytest
 import sqlalchemy.exc
 from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
 
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.records import StudySettings
 from farsearch.study.journal import open_journal
+from farsearch.study.reading import ReadingStore
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import StorageAway, Store, storage_errors
 from tests.factories import make_settings
@@ -359,3 +362,17 @@ def test_two_processes_make_one_study(tmp_path: Path) -> None:
     assert printed == ["0", "0"]
     assert Store(tmp_path).names() == ["s"]
     assert len(open_journal(tmp_path / "studies.journal").get_all_studies()) == 1
+
+
+@pytest.mark.parametrize("database", [False, True], ids=["journal", "database"])
+def test_how_far_a_study_is_and_when_it_was_used(tmp_path: Path, database: bool) -> None:
+    """Trials by state and the time of the latest, the same from a journal and from a database's tables."""
+    url = f"sqlite:///{tmp_path}/studies.db" if database else None
+    study = Store(tmp_path, url).open("s", make_settings(), META)
+    study.set_user_attr("n_trials", 9)
+    study.add_trial(create_trial(values=[0.5, 900.0, 10.0]))
+    study.add_trial(create_trial(state=TrialState.RUNNING))
+    (use,) = ReadingStore(tmp_path, url).uses()
+    assert (use.name, use.n_trials, use.trained, use.running) == ("s", 9, 1, 1)
+    assert use.last_used is not None
+    assert abs((use.last_used - datetime.now()).total_seconds()) < 600
