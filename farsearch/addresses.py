@@ -42,17 +42,17 @@ def database_url(address: str) -> URL:
     if url is not None:
         return url
     if address.startswith("sqlite:"):
-        mend = "it is no address of a file; give sqlite:///FILE, and in its path %3F for ?"
+        problem = "it is no address of a file; give sqlite:///FILE, and in its path %3F for ?"
     elif "://" in address:
-        mend = (
+        problem = (
             "it is no address of a database; give postgresql://user@host/name, and in a password %40 for @, %3A for :, "
             "%2F for /, %3F for ? and %25 for %"
         )
     elif re.search(r"\b(host|dbname|user|password|service)\s*=", address):
-        mend = "it has libpq's form; give postgresql://user@host/name, and the password in PGPASSWORD or ~/.pgpass"
+        problem = "it has libpq's form; give postgresql://user@host/name, and the password in PGPASSWORD or ~/.pgpass"
     else:
-        mend = "it is no address of a database; give postgresql://user@host/name or sqlite:///FILE"
-    raise BadInput(f"--storage {shown_address(address)} can't be used: {mend}")
+        problem = "it is no address of a database; give postgresql://user@host/name or sqlite:///FILE"
+    raise BadInput(f"--storage {shown_address(address)} can't be used: {problem}")
 
 
 def shown_address(address: str) -> str:

@@ -160,7 +160,7 @@ def test_the_entry_point_of_another_package(monkeypatch: pytest.MonkeyPatch, tmp
     config = ToyConfig()
     config.model_type = "gnome"
     with pytest.raises(
-        BadInput, match="the family 'gnome' can't be loaded: No module named 'gnomes'; mend its package"
+        BadInput, match="the family 'gnome' can't be loaded: No module named 'gnomes'; fix its package"
     ):
         layout_of(config)
     (tmp_path / "gnomes.py").write_text(

@@ -88,7 +88,7 @@ def _from_entry_points() -> None:
         try:
             register(point.load())
         except (ImportError, AttributeError) as error:
-            raise BadInput(f"the family {shown(point.name)} can't be loaded: {error}; mend its package") from error
+            raise BadInput(f"the family {shown(point.name)} can't be loaded: {error}; fix its package") from error
 
 
 def layout_of(config: Any) -> ModelLayout:
