@@ -159,9 +159,7 @@ def test_the_entry_point_of_another_package(monkeypatch: pytest.MonkeyPatch, tmp
     families._from_entry_points.cache_clear()
     config = ToyConfig()
     config.model_type = "gnome"
-    with pytest.raises(
-        BadInput, match="the family 'gnome' can't be loaded: No module named 'gnomes'; fix its package"
-    ):
+    with pytest.raises(BadInput, match="the family 'gnome' can't be loaded: No module named 'gnomes'; fix its package"):
         layout_of(config)
     (tmp_path / "gnomes.py").write_text(
         "from farsearch.models.families import Family\n"
