@@ -268,7 +268,7 @@ def _read(
     layers, size = len(layout_of(config).layers), size_of(layer_parameters(config))
     space = space.for_model(layers, size)
     space.distributions(layers)
-    data = data or load_task(options.task, options.data_dir, None if recorded is None else recorded.data, progress)
+    data = data or _official_data(options, recorded, progress)
     split = _split(data, options)
     tokenizer = load_tokenizer(source, data.spec.kind)
     check_words(tokenizer, data.train.texts, source.name)
@@ -313,6 +313,15 @@ def _own_data(options: JobOptions, progress: Callable[[str], None]) -> TaskData 
         get_task(options.task)
         return None
     return load_own(OwnData.from_dict(options.own), progress, options.data_dir)
+
+
+def _official_data(options: JobOptions, recorded: _Recorded | None, progress: Callable[[str], None]) -> TaskData:
+    """The rows of an official task, at the commit that the study was made with."""
+    if recorded is None:
+        return load_task(options.task, options.data_dir, None, progress)
+    # also where --revision names another commit of the model
+    with recorded.errors():
+        return load_task(options.task, options.data_dir, recorded.data, progress)
 
 
 def _max_length(options: JobOptions, source: ModelSource, tokenizer: Any, data: TaskData, size: Size) -> int:

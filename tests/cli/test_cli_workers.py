@@ -59,12 +59,6 @@ def children(watched: Watched) -> list[int]:
     return [int(number) for task in tasks for number in task.read_text().split()]
 
 
-def gone(numbers: list[int]) -> bool:
-    """None of the processes lives. One that nobody waited for is a zombie."""
-    stats = [Path(f"/proc/{number}/stat") for number in numbers]
-    return all(not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z" for stat in stats)
-
-
 def in_work(folder: Path, count: int, storage: str | None = None) -> Callable[[], bool]:
     """Whether so many trials are in training, each in a process of its own."""
 
@@ -134,47 +128,6 @@ def test_a_killed_worker_is_replaced(storage: str | None, tmp_path: Path, tiny_b
     assert "its process was killed" in reasons
     assert reasons <= {"its process was killed", "it was cut off while it was proposed"}
     assert not list((folder / ".farsearch" / "studies" / "tiny" / "workers").iterdir())
-
-
-@pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
-def test_an_ended_run_ends_its_workers(tmp_path: Path, tiny_bert: Path, number: signal.Signals, group: bool) -> None:
-    """A signal to the run alone, or to all its processes: its exit code, no process left, trials given back."""
-    folder = prepare(tmp_path)
-    with watch(folder, *run_arguments(tiny_bert, 9, workers=2, **SLOW)) as run:
-        until(lambda: "] trial " in run.err and in_work(folder, 2)(), lambda: run.err)
-        started = children(run)
-        if not group:
-            os.kill(run.child.pid, number)
-        done = run.end(number if group else None)
-    assert done.code == 128 + number, done.err
-    assert len(started) == 2
-    assert gone(started)
-    assert "interrupted; finished trials are kept. To go on:" in done.err
-    assert "Traceback" not in done.err
-    states = [trial.state for trial in read_study(folder).trials]
-    assert "running" not in states
-    assert states.count("waiting") == states.count("fail") > 0
-    cut = [trial for trial in load(folder).trials if trial.state.name == "FAIL"]
-    assert {trial.user_attrs["reason"] for trial in cut} == {"interrupted (Terminated)"}
-
-
-def test_workers_end_when_their_run_is_killed(tmp_path: Path, tiny_bert: Path) -> None:
-    """Nobody ends them then: they notice, give their trials back, and go. The same command goes on."""
-    folder = prepare(tmp_path)
-    arguments = run_arguments(tiny_bert, 6, workers=2, **SLOW)
-    with watch(folder, *arguments) as run:
-        until(lambda: "] trial " in run.err and in_work(folder, 2)(), lambda: run.err)
-        started = children(run)
-        os.kill(run.child.pid, signal.SIGKILL)
-        until(lambda: gone(started))
-    assert len(started) == 2
-    states = [trial.state for trial in read_study(folder).trials]
-    assert "running" not in states
-    # one that was being proposed had no parameters to wait with
-    assert states.count("waiting") in (1, 2)
-    done = process(folder, *arguments)
-    assert done.code == 0, done.err
-    assert_whole(folder, 6)
 
 
 def test_what_ends_all_workers_ends_the_run_with_it(tmp_path: Path, tiny_bert: Path) -> None:

@@ -82,6 +82,16 @@ def test_a_commit_that_is_gone_ends_the_study_by_name(hub: Hub, home: Path) -> N
     assert first["model"].partition("@")[2][:12] in lost["message"]
 
 
+def test_a_commit_of_the_data_that_is_gone_ends_a_study_of_a_named_revision(hub: Hub, home: Path) -> None:
+    """``--revision`` is of the model alone: with the data it was made with gone, the study can't be continued."""
+    _, data = commits(hub)
+    revision = make(hub, home)["model"].partition("@")[2]
+    hub.repository(DATA, "datasets").commit({"sst2/train-00000-of-00001.parquet": b"gone"}, drop_old=True)
+    lost = make(hub, home.parent / "another home", revision=revision)
+    assert lost["code"] == 4
+    assert data[:12] in lost["message"]
+
+
 def test_without_the_hub_the_cache_serves(hub: Hub, home: Path) -> None:
     """The same commits, with a line that says that the hub was not asked; half-finished files are not in the way."""
     first = make(hub, home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -105,14 +106,13 @@ def stop_at(stage: str, scene: Scene, number: signal.Signals) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_at_any_stage_loses_nothing(
-    tmp_path: Path, tiny_bert: Path, storage: str | None, number: signal.Signals
-) -> None:
+def test_a_signal_at_any_stage_loses_nothing(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
     """At each stage the run ends with its code, without a traceback, and says how to go on.
 
     What was finished stays, no trial is left in work, what was cut off is tried again, and the total is exact.
+    The two signals alternate, so that each stage meets one of them on a journal and the other one on a database.
     """
+    numbers = [signal.SIGTERM, signal.SIGINT] if storage is None else [signal.SIGINT, signal.SIGTERM]
     folder = prepare(tmp_path)
     (folder / "tiny.yaml").write_text(SPACE.replace("[0.0, 0.5]", "[0.0, 4.0]"), encoding="utf-8")
     done = call(folder, *run_arguments(tiny_bert, 1, storage=storage))
@@ -120,7 +120,7 @@ def test_a_signal_at_any_stage_loses_nothing(
     before = finished(read_study(folder, storage))
     # opened once: a search that is frozen while it opens the same storage would hold this process up
     study = Store(folder / ".farsearch", storage).load("tiny")
-    for stage in STAGES:
+    for stage, number in zip(STAGES, itertools.cycle(numbers), strict=False):
         if stage == "priming":
             shutil.rmtree(folder / ".farsearch" / "cache", ignore_errors=True)
         with watch(folder, *run_arguments(tiny_bert, 1000, storage=storage)) as run:
@@ -148,18 +148,16 @@ def test_a_signal_at_any_stage_loses_nothing(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_ends_all_workers(
-    tmp_path: Path, tiny_bert: Path, storage: str | None, number: signal.Signals
-) -> None:
+def test_a_signal_ends_all_workers(tmp_path: Path, tiny_bert: Path, number: signal.Signals) -> None:
     """SIGTERM of a run with two workers, or Ctrl-C, which a terminal sends to all of them, ends all of them at once.
 
     Both trials that were cut off are tried again by the next run, and the total is exact.
     """
     folder = prepare(tmp_path)
-    arguments = run_arguments(tiny_bert, 6, storage=storage, workers=2, epochs=30)
+    arguments = run_arguments(tiny_bert, 6, workers=2, epochs=30)
     with watch(folder, *arguments) as run:
         run.until("this host: ")
-        study = until(lambda: (store := Store(folder / ".farsearch", storage)).names() and store.load("tiny"))
+        study = until(lambda: (store := Store(folder / ".farsearch")).names() and store.load("tiny"))
         until(
             lambda: (
                 len(running := study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) == 2
@@ -178,8 +176,12 @@ def test_a_signal_ends_all_workers(
     assert ended.code == 128 + number, ended.err
     assert ended.err.count(HINT) == 1
     assert "Traceback" not in ended.err
-    assert "running" not in {trial.state for trial in read_study(folder, storage).trials}
-    last = call(folder, *run_arguments(tiny_bert, 6, storage=storage, epochs=30))
+    states = [trial.state for trial in read_study(folder).trials]
+    assert "running" not in states
+    assert states.count("waiting") == states.count("fail") == 2
+    cut = [trial for trial in study.trials if trial.state == TrialState.FAIL]
+    assert all(trial.user_attrs["reason"].startswith("interrupted (") for trial in cut)
+    last = call(folder, *run_arguments(tiny_bert, 6, epochs=30))
     assert last.code == 0, last.err
-    snapshot = assert_whole(folder, 6, storage)
+    snapshot = assert_whole(folder, 6)
     assert sum(trial.state == "fail" for trial in snapshot.trials) == 2
