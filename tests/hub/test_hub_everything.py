@@ -17,6 +17,7 @@ import torch
 from farsearch.models.source import known_models
 from tests.hub.model_files import PICKLED, checkpoint, hub_name
 from tests.hub.server import Hub
+from tests.journey import call
 
 pytestmark = pytest.mark.slow
 
@@ -101,11 +102,11 @@ def farsearch(folder: Path, environment: dict[str, str], *arguments: str) -> sub
     )
 
 
-def front(folder: Path, environment: dict[str, str], study: str) -> list[Any]:
+def front(folder: Path, study: str) -> list[Any]:
     """The trials on the front of a study."""
-    done = farsearch(folder, environment, "pareto", study, "--json")
-    assert done.returncode == 0, done.stderr
-    trials: list[Any] = json.loads(done.stdout)["trials"]
+    done = call(folder, "pareto", study, "--json")
+    assert done.code == 0, done.err
+    trials: list[Any] = done.json["trials"]
     return trials
 
 
@@ -120,12 +121,12 @@ def test_the_first_command_ends_with_a_front(place: Place, task: str) -> None:
     done = farsearch(place.online, environment, *command, "--study", task)
     assert done.returncode == 0, done.stderr
     assert place.hub.requested(r"/resolve/")
-    found = front(place.online, environment, task)
+    found = front(place.online, task)
     assert found
     with place.hub.stopped():
         again = farsearch(place.offline, environment, *command, "--study", task)
         assert again.returncode == 0, again.stderr
-        assert front(place.offline, environment, task) == found
+        assert front(place.offline, task) == found
 
 
 def test_told_to_be_offline_the_hub_is_not_asked(place: Place, tmp_path: Path) -> None:
