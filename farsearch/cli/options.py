@@ -87,7 +87,7 @@ def task_options(function: F) -> F:
     def with_task(*args: Any, task: str | None, **given: Any) -> Any:
         from farsearch.tasks.own import own_data
 
-        described = own_data(task, {field: given.pop(name) for name, field in _OWN_FIELDS.items()})
+        described = own_data(task, _own_fields({field: given.pop(name) for name, field in _OWN_FIELDS.items()}))
         if described is None:
             return function(*args, task=task, own=None, **given)
         return function(*args, task=described.name, own=described.to_dict(), **given)
@@ -222,24 +222,46 @@ _CHOICE: Mapping[str, Mapping[str, Any]] = {
 
 
 _KINDS = ("classification", "multi-label", "regression", "token-classification", "question-answering")
+_SEPARATORS = ("comma", "tab", "semicolon", "pipe")
 _TASK: Mapping[str, Mapping[str, Any]] = {
     "task": {"metavar": "NAME", "help": "An official one (see: farsearch tasks list), or your own: a .toml file."},
     "train": {
         "type": click.Path(path_type=Path),
         "metavar": "FILE",
-        "help": "Your own rows: .csv, .tsv, .jsonl, .parquet, or .json as SQuAD has it.",
+        "help": "Your own rows: .csv, .tsv, .jsonl, .json, .conll, .parquet, or a folder: of Dataset.save_to_disk, "
+        "or with a folder of texts for each class.",
+    },
+    "train_labels": {
+        "type": click.Path(path_type=Path),
+        "metavar": "FILE",
+        "help": "A label a line, where --train is a text a line.",
     },
     "dev": {
         "type": click.Path(path_type=Path),
         "metavar": "FILE",
         "help": "Your own rows to report on.  [default: 20 % of --train, at most 1024]",
     },
+    "dev_labels": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "A label a line of --dev."},
+    "separator": {
+        "type": click.Choice(_SEPARATORS),
+        "help": "What is between the columns of your tables.  [default: it is found]",
+    },
+    "columns": {
+        "metavar": "NAME,...",
+        "callback": lambda _ctx, _param, value: None if value is None else tuple(value.split(",")),
+        "help": "Columns of your tables that have no header, in their order: text,label.",
+    },
     "text_column": {
         "multiple": True,
         "metavar": "NAME",
         "help": "Column of your texts; twice for a pair, or question and context.  [default: a usual name]",
     },
-    "label_column": {"metavar": "NAME", "help": "Column of what is learned.  [default: a usual name]"},
+    "label_column": {
+        "multiple": True,
+        "metavar": "NAME",
+        "help": "Column of what is learned; several times for columns of 0 and 1, one for each label.  "
+        "[default: a usual name]",
+    },
     "kind": {
         "type": click.Choice(_KINDS),
         "help": "What is learned of your rows.  [default: by their labels. Numbers with fractions: regression; lists, "
@@ -252,6 +274,13 @@ _TASK: Mapping[str, Mapping[str, Any]] = {
 """The options of a task, in the order of the help."""
 
 _OWN_FIELDS = {name: {"text_column": "text_columns"}.get(name, name) for name in _TASK if name != "task"}
+
+
+def _own_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of ``OwnData``: one column of labels is another than several."""
+    labels = given["label_column"]
+    one, several = (labels[0], None) if len(labels) == 1 else (None, labels)
+    return {**given, "label_column": one, "label_columns": several}
 
 
 class SamplesOrAll(ParamType):

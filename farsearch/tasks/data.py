@@ -28,6 +28,7 @@ class TaskSpec(Record):
         texts: columns of a row's texts: one, two of a pair, question and context, or the words.
         label: column of what is learned.
         columns: those of the task's own files where these have no header.
+        label_columns: each of ``labels`` is a column of 0 and 1, and there is no column ``label``.
         unanswerable: a question may have no answer in its context.
         hub: name and configuration of the data set on the hub; None where there is none. Its columns are named as here.
         licence: what is known of the terms of the data.
@@ -44,6 +45,7 @@ class TaskSpec(Record):
     unanswerable: bool = False
     hub: tuple[str, str] | None = None
     licence: str = "not stated"
+    label_columns: bool = False
 
     @property
     def pipeline(self) -> str:
@@ -54,8 +56,9 @@ class TaskSpec(Record):
     def task(self) -> Task:
         """As much of it as a board must know."""
         return Task(
-            self.name, self.kind, self.labels, self.metric, self.texts, self.label, self.columns, self.unanswerable
-        )
+            self.name, self.kind, self.labels, self.metric, self.texts, self.label, self.columns, self.unanswerable,
+            self.label_columns,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ _NONE = {"", "nan", "null", "none", "na", "n/a", "nat", "-", "inf", "-inf"}
 """How programs write that there is no value."""
 
 _TAG = re.compile(r"O|[BI]-\S+")
+_QUESTION = ("question", "context")
+_ANSWERS = ("answers", "answer")
 
 
 def _is_list(cell: Any) -> bool:
@@ -30,13 +32,13 @@ def _is_list(cell: Any) -> bool:
 def find_kind(cells: Sequence[Mapping[str, Any]], texts: Sequence[str], label: str) -> Kind:
     """The kind of a task, from the cells of its rows.
 
-    Answers with their places, or text columns ``question`` and ``context``: question answering. Lists: tags where the
-    text is a list too, or there are as many tags as words and all are IOB2's, otherwise several labels; so are names
-    with ``|`` between. Numbers of which one has a fraction: regression. Otherwise classification.
+    Answers with their places, or text columns ``question`` and ``context`` with answers: question answering. Lists:
+    tags where the text is a list too, or there are as many tags as words and all are IOB2's, otherwise several labels;
+    so are names with ``|`` between. Numbers of which one has a fraction: regression. Otherwise classification.
     """
     labels = [row[label] for row in cells if row.get(label) is not None]
     dicts = sum(isinstance(cell, dict) for cell in labels)
-    if (labels and dicts >= _MOST * len(labels)) or tuple(texts) == ("question", "context"):
+    if (labels and dicts >= _MOST * len(labels)) or (tuple(texts) == _QUESTION and _are_answers(cells, label)):
         return "question-answering"
     if labels and len(texts) == 1 and sum(map(_tags, labels)) >= _MOST * len(labels):
         return "token-classification"
@@ -49,6 +51,16 @@ def find_kind(cells: Sequence[Mapping[str, Any]], texts: Sequence[str], label: s
     if numbers and len(numbers) >= _MOST * len(labels) and any(not number.is_integer() for number in numbers):
         return "regression"
     return "classification"
+
+
+def _are_answers(cells: Sequence[Mapping[str, Any]], label: str) -> bool:
+    """Whether the labels of questions are answers: by the name of their column, or for they stand in the contexts."""
+    if label in _ANSWERS:
+        return True
+    rows = [(row.get(label), row.get(_QUESTION[1])) for row in cells]
+    texts = [(cell, context) for cell, context in rows if isinstance(cell, str) and isinstance(context, str) and cell]
+    inside = sum(cell in context for cell, context in texts)
+    return inside >= _MOST * len(texts) and len({cell for cell, _ in texts}) > len(texts) / 2
 
 
 def _number(cell: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from decimal import Decimal
@@ -258,7 +259,7 @@ def test_what_goes_against_the_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="labels are names of classes, and the kind is regression; leave them out"):
         loaded(written(tmp_path, "numbers.csv", table("1", "2.5")), labels=("a", "b"))
     with pytest.raises(DataError, match=r"squad.json is SQuAD's JSON, whose columns are question, context and answers"):
-        loaded(written(tmp_path, "squad.json", '{"data": []}'), label_column="other")
+        loaded(written(tmp_path, "squad.json", '{"data": [{"paragraphs": []}]}'), label_column="other")
 
 
 def test_an_answer_needs_no_place(tmp_path: Path) -> None:
@@ -302,11 +303,13 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.jsonl", JSON_HEAD + '{"text": "b c", "label": "\\ud800"}\n', "a.jsonl line 2: the label", "(U+D800); remove"),
     ("a.jsonl", JSON_HEAD * 20 + '{"text": "b", "label": {"a": 1}}\n', "a.jsonl line 21: the label {'a'", "same way"),
     ("a.csv", table("1.5", "2") + "a b,1e300\n", "a.csv line 32: the label '1e300' is not from -3e38 to", "scale"),
-    ("a.json", "[" * 100_000, "a.json: it is not SQuAD's JSON: it is nested too deep", "take the file as it was"),
+    ("a.json", "[" * 100_000, "a.json line 1: it is no JSON of rows: it is nested too deep", "correct it"),
     ("a.csv", "text,label\n", "a.csv has no rows", "give it at least"),
     ("a.csv", "txt,label\na,b\n", "a.csv line 1: there is no column 'text' among txt, label (did you", "--text-column"),
     ("a.csv", "text,lable\na,b\n", "a.csv line 1: there is no column 'label'", "(did you mean 'lable'?); name one"),
-    ("a.csv", "text;label\na;b\n", "a.csv line 1: there is no column 'text' among text;label", "name one"),
+    ("a.csv", "a, text;label\na, a;b\n", "a.csv line 1: commas and semicolons divide its first rows", "--separator c"),
+    ("a.csv", "nice one,1\nbad one,0\n", "a.csv line 1: 'nice one, 1' is a row and no", "--columns text,label"),
+    ("a.csv", "1,1,a fine film\n", "a.csv line 1: the header has '1' twice", "--columns label,column2,text"),
     ("a.csv", "text,label,text\na,b,c\n", "a.csv line 1: the header has 'text' twice", "name each column once"),
     ("a.csv", 'text,"label\na,b\n', "a.csv line 1: the header can't be read: a quote is opened", "close it"),
     ("a.csv", b"text,label\xff\na,b\n", "a.csv line 1: the header can't be read: byte 0xff", "UTF-8"),
@@ -337,11 +340,16 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.csv", table("a|b", "b") + "x,a|a\n", "a.csv line 32: the label 'a' is there twice", "name each once"),
     ("a.tsv", "text\tlabel\na\tx\nb y\n", "a.tsv line 3: 'b y' has 1 column", "make tabs within the text spaces"),
     ("a.tsv", "text\tlabel\na\tx\nb\tc\ty\n", "a.tsv line 3: 'b\\tc\\ty' has 3 columns", "make tabs"),
-    ("a.tsv", HEAD, "a.tsv line 1: there is no column 'text' among text,label", "name one"),
+    ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "a.jsonl line 1: the file is a Git LFS", "lfs pull"),
+    ("a.csv", gzip.compress(HEAD.encode()), "a.csv line 1: the file is packed by gzip", "rename it to a.csv.gz"),
+    ("a.csv.gz", gzip.compress(HEAD.encode())[:20], "a.csv.gz line 1: it can't be unpacked by gzip", "copy it again"),
+    ("a.csv", b"PK\3\4", "a.csv line 1: the file is a zip archive", "save it as CSV"),
+    ("a.csv", HEAD.encode("utf-16-le"), "a.csv line 1: the file is UTF-16", "iconv -f UTF-16LE -t UTF-8 a.csv > utf8-"),
+    ("a.conll", "Ann B-PER\nleft\n", "a.conll line 1: line 2, 'left', has 1 column", "a line has 2, with spaces"),
     ("a.jsonl", JSON_HEAD + "{\n", "a.jsonl line 2: '{' is not JSON: Expecting property name", "each line is one"),
     ("a.jsonl", JSON_HEAD + "[1]\n", "a.jsonl line 2: '[1]' is no object", "each line is one"),
     ("a.jsonl", JSON_HEAD + "[" * 5000 + "\n", "a.jsonl line 2: '[[[", "each line is one"),
-    ("a.jsonl", JSON_HEAD + "\n", "a.jsonl line 2: the line is empty", "remove it"),
+    ("a.jsonl", JSON_HEAD + "\n" + JSON_HEAD, "a.jsonl line 2: the line is empty", "remove it"),
     ("a.jsonl", JSON_HEAD + '{"text": "b"}\n', "a.jsonl line 2: there is no column 'label' among text", "add it"),
     ("a.jsonl", JSON_HEAD + '{"text": 5, "label": "x"}\n', "a.jsonl line 2: the text is 5", "must be a text"),
     ("a.jsonl", JSON_HEAD + '{"text": "b", "label": null}\n', "a.jsonl line 2: the label is missing", "add it"),
@@ -351,8 +359,11 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.jsonl", JSON_HEAD + '{"text": "b\\u0000", "label": "y"}\n', "a.jsonl line 2: the text holds a NUL", "remove"),
     ("a.jsonl", lines(SQUAD, {**SQUAD, "answer": "short"}), "a.jsonl line 2: the answer 'short' is", "part of it"),
     ("a.jsonl", lines({**SQUAD, "answer_start": 1}), "a.jsonl line 1: the context has ' lon' at", "correct answer_s"),
-    ("a.json", "{", "a.json line 1: it is not JSON", "take the file"),
-    ("a.json", '{"data": []}', "a.json has no questions", "give it at least one"),
+    ("a.json", "{", "a.json line 1: it is not JSON", "correct it there"),
+    ("a.json", '{"text": "a b", "label": "x"}', "a.json line 1: rows are under none of its keys, text, label", "list"),
+    ("a.json", "[[1]]", "a.json row 1: [1] is no object", "each row is one"),
+    ("a.json", '{"data": []}', "a.json has no rows", "give it at least two"),
+    ("a.json", '{"data": [{"paragraphs": []}]}', "a.json has no questions", "give it at least one"),
     ("a.xlsx", HEAD, "a.xlsx: the ending .xlsx", "save it as one of .tsv"),
     ("a", HEAD, "a: a name without ending", "save it as one of .tsv"),
     ("a.parquet", HEAD, "a.parquet can't be read as Parquet", "save it again"),

@@ -8,7 +8,7 @@ from ..shown import shown
 from .records import RowProblem, missing_column
 from .task import Task
 
-__all__ = ["answer_reader", "cell_of", "items_of", "label_name", "labels_of", "number_of"]
+__all__ = ["answer_reader", "cell_of", "is_set", "items_of", "label_name", "labels_of", "number_of"]
 
 _NAMED = 20
 """At most so many labels are named in a message."""
@@ -16,6 +16,9 @@ _NAMED = 20
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LARGEST = 3e38
 """A 32-bit float, in which the loss is computed, holds no larger number."""
+
+_SET = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+"""What a cell of 0 and 1 may be: as programs write them."""
 
 _START = "answer_start"
 """Column of the first character of an answer in its context, where there is one."""
@@ -121,8 +124,24 @@ def labels_of(cell: Any) -> List[Any]:
 
 
 def _labels_reader(task: Task) -> _Answer:
+    if task.label_columns:
+        return lambda cells, texts: tuple(
+            i for i, label in enumerate(task.labels) if is_set(cell_of(cells, label), label)
+        )
     id_of = _ids(task)
     return lambda cells, texts: tuple(sorted({id_of(label) for label in labels_of(cell_of(cells, task.label))}))
+
+
+def is_set(cell: Any, column: str) -> bool:
+    """Whether a cell of 0 and 1 is 1.
+
+    Raises:
+        RowProblem: where it is neither.
+    """
+    name = (label_name(cell) or "").strip().lower()
+    if name not in _SET:
+        raise RowProblem("the {} is {}; it must be 0 or 1".format(column, shown(cell)))
+    return _SET[name]
 
 
 def _number_reader(task: Task) -> _Answer:
