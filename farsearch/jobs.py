@@ -360,6 +360,7 @@ def _meta(name: str, source: ModelSource, data: TaskData, profile: Profile, opti
         "model": model,
         "data_source": data.source,
         "data_commit": data.commit,
+        "data_files": {part: {"name": name, "rows": rows} for part, (name, rows) in data.files.items()},
         "data_dir": data_dir,
         "labels": list(data.spec.labels),
         "task": data.spec.to_dict(),

@@ -46,7 +46,7 @@ def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, ba
 
 def _rows_of(task: TaskSpec) -> str:
     """What a file of the user's own must look like."""
-    columns = ", ".join(markdown_code(name) for name in (*task.texts, task.label))
+    columns = ", ".join(markdown_code(name) for name in task.task.row_columns)
     labels = (
         f" Labels are {', '.join(map(markdown_text, task.labels[:20]))}{', …' * (len(task.labels) > 20)}."
         if task.labels

@@ -231,7 +231,7 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
 
     # what is wrong with names and addresses is told before model and data take their time
     name = asked.study or job.default_name
-    store.check(name, job.settings)
+    store.check(name, job.settings, job.meta)
     mirror = None if asked.dry_run else open_mirror(console, store, asked.tracking_uri)
     bench = job.bench(store)
     pricer = job.pricer(bench)

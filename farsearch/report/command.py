@@ -26,8 +26,17 @@ _FLAGS = {
     "device_samples": "--device-samples",
     "prime_on": "--prime-on",
     "plan": "--plan",
+    "revision": "--revision",
+    "allow_pickle": "--allow-pickle",
+    "keep_head": "--keep-head",
 }
 """Options of ``run`` by what the study keeps of them."""
+
+_OWN_FLAGS = {"text_columns": "--text-column", "label_columns": "--label-column"}
+"""Those of the user's own data that are not called as what is kept of them."""
+
+_IN_FILE = ("name", "labels", "licence", "title", "file")
+"""What only a file that describes the task says, and the file."""
 
 
 def made_by(snapshot: StudySnapshot) -> str | None:
@@ -48,12 +57,34 @@ def resume_command(snapshot: StudySnapshot) -> str | None:
     if not isinstance(options, Mapping):
         return None
     words = ["farsearch", "run"]
+    own = options.get("own")
     for key, flag in _FLAGS.items():
-        if options.get(key) is not None:
-            words += [flag, _text(options[key])]
+        if key != "task" or own is None:
+            words += _option(flag, options.get(key))
+    words += _own_options(own) if isinstance(own, Mapping) else []
     for key, value in dict(options.get("fixed") or {}).items():
         words += ["--set", f"{key}={_text(value)}"]
     return shlex.join([*words, "--study", snapshot.name, "--n-trials", str(snapshot.n_trials)])
+
+
+def _own_options(own: Mapping[str, Any]) -> list[str]:
+    """The user's own data, as options: the file that describes the task where there is one, and all that was found."""
+    words = _option("--task", own.get("file"))
+    for key, value in own.items():
+        if key == "columns" and value is not None:
+            words += ["--columns", ",".join(value)]
+        elif key not in _IN_FILE:
+            words += _option(_OWN_FLAGS.get(key, f"--{key.replace('_', '-')}"), value)
+    return words
+
+
+def _option(flag: str, value: Any) -> list[str]:
+    """An option as words: none where nothing was said, a flag alone, or one for each of several values."""
+    if value is None or value is False:
+        return []
+    if value is True:
+        return [flag]
+    return [word for each in (value if isinstance(value, list | tuple) else [value]) for word in (flag, _text(each))]
 
 
 def _text(value: Any) -> str:

@@ -77,6 +77,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the rows."""
+        return hashlib.sha256(json.dumps([self.texts, self.answers]).encode()).hexdigest()
+
     def take(self, indices: Iterable[int]) -> Examples:
         """The rows at ``indices``, in that order."""
         rows = tuple(indices)
@@ -93,6 +98,7 @@ class TaskData:
         source: where the rows come from, for a reader: ``hub glue/sst2``, ``files in SST-2``, ``embedded sample``.
         more_dev: further development sets by name, as MNLI's ``mismatched``; scored, and used for nothing else.
         commit: of the data set on the hub; None where the rows are not from there.
+        files: name and ``Examples.digest`` of a user's own file for each part, before anything is held out.
     """
 
     spec: TaskSpec
@@ -101,6 +107,7 @@ class TaskData:
     source: str
     more_dev: Mapping[str, Examples] = field(default_factory=dict)
     commit: str | None = None
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:

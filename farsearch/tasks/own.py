@@ -85,6 +85,7 @@ class OwnData(Record):
         label_columns: instead of it, a column of 0 and 1 for each label.
         separator: between the columns of a table; None: it is found.
         columns: of tables without a header.
+        file: that describes the task, where it was read from one.
         train_labels, dev_labels: files with the label of each line of ``train`` and ``dev``, which then are texts.
         labels: names by id, where the data have ids, or where their order matters.
         skip_bad_rows: rows that break the format are left out and counted.
@@ -106,6 +107,7 @@ class OwnData(Record):
     label_columns: tuple[str, ...] | None = None
     train_labels: str | None = None
     dev_labels: str | None = None
+    file: str | None = None
 
     def __post_init__(self) -> None:
         if self.name in TASKS:
@@ -187,8 +189,10 @@ def own_from_toml(path: Path) -> OwnData:
         says = tomllib.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path.name} is not TOML: {shown_text(json_reason(error), 160)}; correct it") from error
-    says = {"name": _name_of(path), **says}
     try:
+        if "file" in says:
+            raise BadInput("the key 'file' stands for the file itself; leave it out, and name rows with train")
+        says = {"name": _name_of(path), **says, "file": str(_resolved(path))}
         for key in _PATHS:
             if says.get(key) == "":
                 raise BadInput(f"{key} is empty; name a file")
@@ -281,6 +285,7 @@ def _load(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> T
     kept, left_out = _records(own, train_file)
     spec = _spec(own, train_file, [cells for _, cells in kept], texts, label)
     train = _examples(own, spec, train_file, kept, left_out)
+    files = {"train": (train_file.name, train.digest)}
     _tell_left_out(tell, train_file, left_out)
     _check_answers(train, spec, train_file.name, 3 if dev_file is None else 2)
     if dev_file is None:
@@ -289,6 +294,7 @@ def _load(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> T
     else:
         kept, left_out = _records(own, dev_file)
         dev = _examples(own, spec, dev_file, kept, left_out)
+        files["dev"] = (dev_file.name, dev.digest)
         _tell_left_out(tell, dev_file, left_out)
         _tell_shared(train, dev, dev_file.name, tell)
         source = f"{train_file.name} and {dev_file.name}"
@@ -297,7 +303,7 @@ def _load(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> T
         spec = dataclasses.replace(spec, unanswerable=unanswerable)
     found = f", labels {', '.join(spec.labels[:10])}{', …' * (len(spec.labels) > 10)}" if spec.labels else ""
     tell(f"{spec.name}: {spec.kind}{found}; scored by {spec.metric}")
-    return TaskData(spec, train, dev, source)
+    return TaskData(spec, train, dev, source, files=files)
 
 
 def _files(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> tuple[DataFile, DataFile | None]:

@@ -40,7 +40,8 @@ SURFACE: dict[str, set[str]] = {
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {
         "--device", "--task", "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns",
-        "--text-column", "--label-column", "--kind", "--metric", "--skip-bad-rows", "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
+        "--text-column", "--label-column", "--kind", "--metric", "--skip-bad-rows",
+        "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
         "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs",
         "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time", "--device-samples",
         "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",

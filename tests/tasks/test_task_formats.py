@@ -21,6 +21,7 @@ from datasets import Sequence as ListOf
 from farsearch.cli.options import task_options
 from farsearch.errors import DataError
 from farsearch.far.board.rows import read_rows
+from farsearch.far.board.task import Task
 from farsearch.tasks import TaskData
 from farsearch.tasks.own import OwnData, load_own
 
@@ -198,101 +199,178 @@ MANY = {"comment": TEXTS, "toxic": TOXIC, "insult": INSULT}
 SEVERAL = ("--label-column", "toxic", "--label-column", "insult")
 NO_HEADER = ("--columns", "text,label")
 
-CASES = {
-    "commas": Case("rows.csv", table(ROWS)),
-    "commas, CRLF and a byte order mark": Case("rows.csv", b"\xef\xbb\xbf" + table(ROWS, end="\r\n")),
+CASES: dict[str, Case] = {
+    "commas in .csv": Case("rows.csv", table(ROWS)),
+    "commas in .csv / CRLF and a byte order mark": Case("rows.csv", b"\xef\xbb\xbf" + table(ROWS, end="\r\n")),
     "blank last lines": Case("rows.csv", table(ROWS) + b"\n\n  \n"),
-    "blank last lines of JSON": Case("rows.jsonl", lines(ROWS) + b"\n\n"),
-    "blank last lines of tabs": Case("rows.tsv", plain(ROWS, "\t") + b"\r\n\n"),
-    "semicolons": Case("rows.csv", table(ROWS, ";"), noted="rows.csv: semicolons between its columns"),
-    "tabs in .csv": Case("rows.csv", table(ROWS, "\t"), noted="rows.csv: tabs between its columns"),
-    "pipes in .csv": Case("rows.csv", table(ROWS, "|"), noted="rows.csv: pipes between its columns"),
-    "tabs": Case("rows.tsv", plain(ROWS, "\t")),
-    "tabs in .txt": Case("rows.txt", plain(ROWS, "\t")),
-    "commas in .txt": Case("rows.txt", table(ROWS), noted="rows.txt: commas between its columns"),
-    "semicolons in .tsv": Case("rows.tsv", table(ROWS, ";"), noted="rows.tsv: semicolons between its columns"),
-    "a separator that is not sure": Case(
-        "rows.csv", b"text; a note,label\n" + b"".join(b"fine; film %d,%s\n" % (i, label.encode())
-                                                      for i, label in enumerate(LABELS)),
-        ("--separator", "comma", "--text-column", "text; a note"), first=("fine; film 0",),
+    "blank last lines / JSON": Case("rows.jsonl", lines(ROWS) + b"\n\n"),
+    "blank last lines / tabs": Case("rows.tsv", plain(ROWS, "\t") + b"\r\n\n"),
+    "semicolons, tabs or pipes in .csv / semicolons": Case(
+        "rows.csv", table(ROWS, ";"), noted="rows.csv: semicolons between its columns"
     ),
-    "no header": Case("rows.csv", table(ROWS, header=False), NO_HEADER),
-    "no header, tabs": Case("rows.tsv", plain(ROWS, "\t", header=False), NO_HEADER),
-    "no header, semicolons": Case(
+    "semicolons, tabs or pipes in .csv / tabs": Case(
+        "rows.csv", table(ROWS, "\t"), noted="rows.csv: tabs between its columns"
+    ),
+    "semicolons, tabs or pipes in .csv / pipes": Case(
+        "rows.csv", table(ROWS, "|"), noted="rows.csv: pipes between its columns"
+    ),
+    "tabs in .tsv, .txt / .tsv": Case("rows.tsv", plain(ROWS, "\t")),
+    "tabs in .tsv, .txt / .txt": Case("rows.txt", plain(ROWS, "\t")),
+    "commas, semicolons or pipes in .tsv, .txt / commas": Case(
+        "rows.txt", table(ROWS), noted="rows.txt: commas between its columns"
+    ),
+    "commas, semicolons or pipes in .tsv, .txt / semicolons": Case(
+        "rows.tsv", table(ROWS, ";"), noted="rows.tsv: semicolons between its columns"
+    ),
+    "two separators that fit alike": Case(
+        "rows.csv",
+        b"text; a note,label\n"
+        + b"".join(b"fine; film %d,%s\n" % (i, label.encode()) for i, label in enumerate(LABELS)),
+        ("--separator", "comma", "--text-column", "text; a note"),
+        first=("fine; film 0",),
+    ),
+    "no header / commas": Case("rows.csv", table(ROWS, header=False), NO_HEADER),
+    "no header / tabs": Case("rows.tsv", plain(ROWS, "\t", header=False), NO_HEADER),
+    "no header / semicolons": Case(
         "rows.csv", table(PLAIN, ";", header=False), NO_HEADER, first=PLAIN_FIRST, noted="semicolons between"
     ),
-    "no header, label first": Case(
-        "rows.csv", table({"label": [str(i % 2 + 1) for i in range(40)], "text": TEXTS}, header=False),
-        ("--columns", "label,text"), labels=("1", "2"),
+    "no header / label first": Case(
+        "rows.csv",
+        table({"label": [str(i % 2 + 1) for i in range(40)], "text": TEXTS}, header=False),
+        ("--columns", "label,text"),
+        labels=("1", "2"),
     ),
-    "no header, a number of the row": Case(
-        "rows.csv", table({"id": range(40), "text": TEXTS, "label": LABELS}, header=False),
+    "no header / a number of the row": Case(
+        "rows.csv",
+        table({"id": range(40), "text": TEXTS, "label": LABELS}, header=False),
         ("--columns", "column1,text,label"),
     ),
-    "other names": Case(
+    "columns of other names": Case(
         "rows.csv", table({"body": TEXTS, "folder": LABELS}), ("--text-column", "body", "--label-column", "folder")
     ),
-    "packed": Case("rows.csv.gz", gzip.compress(table(ROWS))),
-    "packed JSON lines": Case("rows.jsonl.gz", gzip.compress(lines(ROWS))),
-    "JSON lines": Case("rows.jsonl", lines(ROWS)),
+    "packed with gzip, .csv.gz, .jsonl.gz / table": Case("rows.csv.gz", gzip.compress(table(ROWS))),
+    "packed with gzip, .csv.gz, .jsonl.gz / JSON lines": Case("rows.jsonl.gz", gzip.compress(lines(ROWS))),
+    "JSON lines, .jsonl, .ndjson": Case("rows.jsonl", lines(ROWS)),
     "JSON lines named .json": Case("rows.json", lines(ROWS), noted="rows.json: an object a line"),
-    "a JSON list": Case("rows.json", json.dumps(objects(ROWS), indent=1).encode()),
-    "a JSON list named .jsonl": Case("rows.jsonl", json.dumps(objects(ROWS)).encode(), noted="a list of objects"),
-    "rows under data": Case("rows.json", json.dumps({"v": 1, "data": objects(ROWS)}).encode(), noted="under 'data'"),
-    "rows under another key": Case("rows.json", json.dumps({"reviews": objects(ROWS)}).encode(), noted="'reviews'"),
-    "JSON by column": Case("rows.json", json.dumps(ROWS).encode(), noted="a list for each column"),
-    "JSON of pandas": Case(
-        "rows.json", json.dumps({name: {str(i): cell for i, cell in enumerate(column)} for name, column in ROWS.items()}
-                                ).encode(), noted="a list for each column",
+    "a list of objects, .json / .json": Case("rows.json", json.dumps(objects(ROWS), indent=1).encode()),
+    "a list of objects, .json / .jsonl": Case(
+        "rows.jsonl", json.dumps(objects(ROWS)).encode(), noted="a list of objects"
     ),
-    "SQuAD": Case("rows.json", squad(), kind="question-answering", labels=(), first=("When?", "In 0 it rained.")),
+    "a list of objects under a key, .json / data": Case(
+        "rows.json", json.dumps({"v": 1, "data": objects(ROWS)}).encode(), noted="under 'data'"
+    ),
+    "a list of objects under a key, .json / another": Case(
+        "rows.json", json.dumps({"reviews": objects(ROWS)}).encode(), noted="'reviews'"
+    ),
+    "a list for each column, .json / lists": Case(
+        "rows.json", json.dumps(ROWS).encode(), noted="a list for each column"
+    ),
+    "a list for each column, .json / pandas": Case(
+        "rows.json",
+        json.dumps({name: {str(i): cell for i, cell in enumerate(column)} for name, column in ROWS.items()}).encode(),
+        noted="a list for each column",
+    ),
+    "SQuAD 1.1 and 2.0, .json": Case(
+        "rows.json", squad(), kind="question-answering", labels=(), first=("When?", "In 0 it rained.")
+    ),
     "question, context and a label": Case("rows.csv", table(PAIRS), labels=("0", "1"), first=("is it 0", "it is 0")),
     "question, context and an answer": Case(
-        "rows.csv", table({"question": ["when?"] * 40, "context": [f"in {i} it was" for i in range(40)],
-                           "answer": [str(i) for i in range(40)]}),
-        kind="question-answering", labels=(), first=("when?", "in 0 it was"),
+        "rows.csv",
+        table(
+            {
+                "question": ["when?"] * 40,
+                "context": [f"in {i} it was" for i in range(40)],
+                "answer": [str(i) for i in range(40)],
+            }
+        ),
+        kind="question-answering",
+        labels=(),
+        first=("when?", "in 0 it was"),
     ),
-    "sentences": tagged("rows.conll", sentences("\t")),
-    "sentences, spaces": tagged("rows.conll", sentences(" ")),
-    "sentences in .txt": tagged("rows.txt", sentences(" "), "rows.txt: sentences, a word and its tag a line"),
-    "sentences in .tsv": tagged("rows.tsv", sentences("\t"), "rows.tsv: sentences, a word and its tag a line"),
-    "CoNLL 2003": tagged(
-        "rows.txt", sentences(" ", "NNP", "I-NP", before="-DOCSTART- -X- -X- O\n\n"),
+    "sentences, .conll, .iob, .bio / tabs": tagged("rows.conll", sentences("\t")),
+    "sentences, .conll, .iob, .bio / spaces": tagged("rows.conll", sentences(" ")),
+    "sentences in .txt, .tsv / .txt": tagged(
+        "rows.txt", sentences(" "), "rows.txt: sentences, a word and its tag a line"
+    ),
+    "sentences in .txt, .tsv / .tsv": tagged(
+        "rows.tsv", sentences("\t"), "rows.tsv: sentences, a word and its tag a line"
+    ),
+    "sentences with more columns, comments or -DOCSTART- / CoNLL 2003": tagged(
+        "rows.txt",
+        sentences(" ", "NNP", "I-NP", before="-DOCSTART- -X- -X- O\n\n"),
         "4 columns a line: the first is taken for the word, the last for its tag",
     ),
-    "sentences with comments": tagged("rows.conll", sentences("\t", "_", "_", head="# id = 7\n# note\n"), "4 columns"),
-    "sentences with numbers": tagged("rows.conll", numbered_sentences(), "3 columns a line: the second, after a"),
-    "words and tags with spaces": tagged(
+    "sentences with more columns, comments or -DOCSTART- / comments": tagged(
+        "rows.conll", sentences("\t", "_", "_", head="# id = 7\n# note\n"), "4 columns"
+    ),
+    "sentences with more columns, comments or -DOCSTART- / numbers": tagged(
+        "rows.conll", numbered_sentences(), "3 columns a line: the second, after a"
+    ),
+    "words and tags with spaces between, in a table": tagged(
         "rows.csv", table({"tokens": [" ".join(w) for w in WORDS], "tags": [" ".join(t) for t in TAGS]})
     ),
     "words and tags as lists": tagged("rows.jsonl", lines({"tokens": WORDS, "tags": TAGS})),
-    "a column for each label": Case(
-        "rows.csv", table({"text": TEXTS, "toxic": TOXIC, "insult": INSULT}), SEVERAL, "multi-label",
+    "a column of 0 and 1 for each label / table": Case(
+        "rows.csv",
+        table({"text": TEXTS, "toxic": TOXIC, "insult": INSULT}),
+        SEVERAL,
+        "multi-label",
         ("toxic", "insult"),
     ),
-    "a column for each label in JSON": Case(
-        "rows.jsonl", lines({"text": TEXTS, "toxic": [int(x) for x in TOXIC], "insult": [x == "1" for x in INSULT]}),
-        SEVERAL, "multi-label", ("toxic", "insult"),
+    "a column of 0 and 1 for each label / JSON": Case(
+        "rows.jsonl",
+        lines({"text": TEXTS, "toxic": [int(x) for x in TOXIC], "insult": [x == "1" for x in INSULT]}),
+        SEVERAL,
+        "multi-label",
+        ("toxic", "insult"),
     ),
     "Parquet": Case("rows.parquet", plain_parquet, board=False),
-    "Parquet with names": Case(
+    "Parquet with names of classes / classes": Case(
         "rows.parquet", parquet_with_names, labels=NAMES, noted="label has the names of its classes", board=False
     ),
-    "Parquet with names of tags": Case(
-        "rows.parquet", parquet_of_tags, (), "token-classification", ("O", "B-PER", "I-PER", "B-LOC"), tuple(WORDS[0]),
-        "ner_tags has the names of its classes", False,
+    "Parquet with names of classes / tags": Case(
+        "rows.parquet",
+        parquet_of_tags,
+        (),
+        "token-classification",
+        ("O", "B-PER", "I-PER", "B-LOC"),
+        tuple(WORDS[0]),
+        "ner_tags has the names of its classes",
+        False,
     ),
-    "save_to_disk": Case("rows", saved, labels=NAMES, noted="label has the names of its classes", board=False),
-    "save_to_disk with parts": Case(
-        "rows", saved_parts, labels=NAMES, noted="train is trained on, validation is reported on; not read: test",
+    "a folder of Dataset.save_to_disk": Case(
+        "rows", saved, labels=NAMES, noted="label has the names of its classes", board=False
+    ),
+    "a folder of DatasetDict.save_to_disk": Case(
+        "rows",
+        saved_parts,
+        labels=NAMES,
+        noted="train is trained on, validation is reported on; not read: test",
         board=False,
     ),
-    "a folder for each class": Case("reviews", classes, noted="a folder for each class: bad, good", board=False),
-    "aclImdb": Case("aclImdb", imdb, noted="unsup has no class and is not read", board=False),
+    "a folder of texts for each class": Case(
+        "reviews", classes, noted="a folder for each class: bad, good", board=False
+    ),
+    "the same with train and test, as aclImdb": Case(
+        "aclImdb", imdb, noted="unsup has no class and is not read", board=False
+    ),
     "texts and labels in two files": Case(
         "texts.txt", two_files, ("--train-labels", "labels.txt"), board=False, asked=False
     ),
-}  # fmt: skip
+}
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "own-data.md"
+
+
+def test_the_documentation_lists_every_form() -> None:
+    """A line each, and what a board reads is marked."""
+    text = DOCS.read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    listed = {cells[0].replace("`", ""): cells[-1] == "yes" for cells in rows if cells[-1] in ("yes", "no")}
+    assert listed == {form.split(" / ")[0]: case.board for form, case in CASES.items()}
 
 
 @click.command()
@@ -338,7 +416,10 @@ def test_every_form_is_read(tmp_path: Path, case: Case) -> None:
     assert len(data.train) + len(data.dev) == 40
     assert case.noted in "\n".join(told)
     if case.board:
-        rows = read_rows(str(path), data.spec.task)
+        on_board: list[str] = []
+        task = Task.from_dict(json.loads(json.dumps(data.spec.task.to_dict())))
+        rows = read_rows(str(path), task, tell=on_board.append)
+        assert case.noted in "\n".join(on_board)
         parts = (data.train, data.dev)
         found = sorted(row for part in parts for row in zip(part.texts, part.answers, strict=True))
         assert sorted(zip(rows.texts, rows.answers, strict=True)) == found

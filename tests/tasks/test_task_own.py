@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from farsearch.errors import BadInput, DataError, MissingResource
+from farsearch.errors import BadInput, DataError, MissingResource, StudyMismatch
 from farsearch.jobs import JobOptions, rejoin_job, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks import TaskData
@@ -212,6 +212,15 @@ def test_the_files_may_be_elsewhere_on_another_host(tmp_path: Path) -> None:
         ("train = 'a.csv'\nname = '../x'", "'../x' of the task is not usable; give one of at most 100 characters"),
         ('train = "a.csv"\nname = "a\\nb"', r"'a\\nb' of the task is not usable"),
         ("train = 'a.csv'\nlabels = ['a', 'b ']", "the label 'b ' has spaces around it"),
+        ("train = 'a.csv'\nseparator = ':'", "separator is ':'; it must be one of 'comma', 'tab', 'semicolon', 'pipe'"),
+        ("train = 'a.csv'\ncolumns = ['a']", r"the columns a must be different names, at least two"),
+        ("train = 'a.csv'\ncolumns = ['a', 'b']\nlabel_column = 'c'", "there is no column 'c' among a, b"),
+        ("train = 'a.csv'\nlabel_columns = ['a']", "label_columns are two or more, of 0 and 1"),
+        ("train = 'a.csv'\nlabel_columns = ['a', 'b']\nkind = 'regression'", "are for multi-label, and the kind is"),
+        ("train = 'a.csv'\nlabel_columns = ['a', 'b']\nlabels = ['x']", "labels are named by label_columns already"),
+        ("train = 'a.csv'\ndev_labels = 'b.txt'", "dev_labels needs dev and train_labels; add them"),
+        ("train = 'a.csv'\ntrain_labels = 'b.txt'\ndev = 'c.csv'", "train_labels needs dev_labels beside dev; add it"),
+        ("train = 'a.csv'\nfile = 'x'", "the key 'file' stands for the file itself"),
     ],
 )
 def test_a_wrong_toml_file(tmp_path: Path, content: str, message: str) -> None:
@@ -397,6 +406,36 @@ def test_another_host_joins_a_study_of_own_data(tmp_path: Path, tiny_bert: Path)
                        data_dir=tmp_path / "other")  # fmt: skip
     assert again.settings == job.settings
     assert again.split == job.split
+
+
+def test_changed_rows_are_named(tmp_path: Path, tiny_bert: Path) -> None:
+    """The same study name with other rows: which file changed, and what makes a new study."""
+    store = Store(tmp_path / ".farsearch")
+    dev = written(tmp_path, "later.csv", table("good", "bad", "bad"))
+
+    def resolved(content: str) -> Any:
+        own = own_data(None, {"train": written(tmp_path, "mails.csv", content), "dev": dev})
+        assert own is not None
+        options = JobOptions(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
+        return resolve_job(options, store, lambda _: None)
+
+    job = resolved(GOOD)
+    store.open("mine", job.settings, job.meta)
+    again = resolved(GOOD)
+    store.check("mine", again.settings, again.meta)
+    changed = resolved(GOOD + "one more text,good\n")
+    with pytest.raises(StudyMismatch, match=r"the rows of mails\.csv have changed; .* another name: --study mine-2$"):
+        store.check("mine", changed.settings, changed.meta)
+
+
+def test_any_file_name_gives_a_study_name(tmp_path: Path, tiny_bert: Path) -> None:
+    """Also one without a letter that a folder's name can have."""
+    own = own_data(None, {"train": written(tmp_path, "отзывы.csv", GOOD)})
+    assert own is not None
+    options = JobOptions(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
+    job = resolve_job(options, Store(tmp_path / ".farsearch"), lambda _: None)
+    assert job.settings.job.task == "отзывы"
+    Store(tmp_path / ".farsearch").check(job.default_name, job.settings)
 
 
 def test_a_task_of_ones_own_is_shown(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Rows of a task out of records, strictly: a row that breaks the format is named, never skipped unasked."""
 
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from ..shown import shown
 from .answers import answer_reader, cell_of, items_of
@@ -13,7 +13,9 @@ __all__ = ["Record", "RowProblem", "Rows", "read_rows", "records_of", "rows_of"]
 _Cells = Dict[str, Any]
 
 
-def read_rows(path: str, task: Task, skip: Optional[List[str]] = None) -> Rows:
+def read_rows(
+    path: str, task: Task, skip: Optional[List[str]] = None, tell: Callable[[str], None] = lambda line: None
+) -> Rows:
     """The rows of a file of the user's.
 
     A table has a header that names the task's columns, or the task's own columns without one. SQuAD's JSON is read for
@@ -21,6 +23,7 @@ def read_rows(path: str, task: Task, skip: Optional[List[str]] = None) -> Rows:
 
     Args:
         skip: as ``rows_of`` has it.
+        tell: told in one line what was found that the file's ending does not say.
 
     Raises:
         OSError: when it can't be read.
@@ -30,6 +33,8 @@ def read_rows(path: str, task: Task, skip: Optional[List[str]] = None) -> Rows:
         data = file.read()
     name = path.replace("\\", "/").rsplit("/", 1)[-1]
     source = open_source(data, name, task.columns, task.row_columns)
+    if source.note:
+        tell("{}: {}".format(name, source.note))
     if source.squad is None:
         return rows_of(records_in(source, skip), task, name, skip)
     if task.kind != "question-answering":

@@ -233,6 +233,9 @@ def _task(value: Any) -> None:
     if task.columns is not None and not isinstance(task.columns, tuple):
         raise ValueError("task.columns is {}; it must be a list of names".format(shown(task.columns)))
     _bool(task.unanswerable, "task.unanswerable")
+    _bool(task.label_columns, "task.label_columns")
+    if task.label_columns and (task.kind != "multi-label" or set(task.texts) & set(task.labels)):
+        raise ValueError("task.label_columns is of several labels, each with a column of its own")
     _choice(task.metric, "task.metric", sorted(METRICS))
     if task.kind not in METRICS[task.metric].kinds:
         raise ValueError("the metric {} is none of a task of {}".format(task.metric, task.kind))
