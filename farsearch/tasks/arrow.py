@@ -12,6 +12,7 @@ from pyarrow import ipc, parquet
 
 from farsearch.far.board.records import RowProblem, Source
 from farsearch.far.board.tables import Line
+from farsearch.tasks.folders import STATE
 
 __all__ = ["read_arrow"]
 
@@ -61,7 +62,7 @@ def _parquet(path: Path) -> pyarrow.Table:
 
 
 def _folder(path: Path) -> pyarrow.Table:
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((path / STATE).read_text(encoding="utf-8"))
     tables = []
     for file in state["_data_files"]:
         with pyarrow.memory_map(str(path / Path(file["filename"]).name)) as opened:

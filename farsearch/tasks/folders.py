@@ -10,7 +10,10 @@ from farsearch.far.board.content import text_of
 from farsearch.far.board.records import RowProblem, Source
 from farsearch.far.board.tables import Line
 
-__all__ = ["Parts", "class_folder", "is_class_folder", "parts_of"]
+__all__ = ["STATE", "Parts", "class_folder", "is_class_folder", "parts_of"]
+
+STATE = "state.json"
+"""What a folder of ``Dataset.save_to_disk`` is known by."""
 
 _DEV = ("validation", "valid", "val", "dev")
 """What a development set is called, in this order."""
@@ -35,9 +38,9 @@ class Parts:
 
 
 def parts_of(folder: Path) -> Parts | None:
-    """The parts of a data set, where a folder has one called ``train``; else None."""
+    """The parts of a data set, where a folder has one called ``train`` that is no class of texts; else None."""
     train = folder / "train"
-    if not train.is_dir():
+    if not _is_data_folder(train):
         return None
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "." and path != train)
     dev = next((name for name in _DEV if name in names), None)
@@ -54,6 +57,11 @@ def _texts(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
         if path.suffix.lower() in (".txt", "") and path.name[0] != "." and path.is_file():
             yield path
+
+
+def _is_data_folder(folder: Path) -> bool:
+    """Whether a folder is one of ``Dataset.save_to_disk``, or has a folder of texts for each class."""
+    return (folder / STATE).is_file() or (folder.is_dir() and is_class_folder(folder))
 
 
 def is_class_folder(folder: Path) -> bool:

@@ -24,7 +24,7 @@ from farsearch.far.board.records import (
 from farsearch.far.board.tables import Line, RepeatedColumn
 from farsearch.far.shown import PATH, shown
 from farsearch.tasks.files import file_errors, read_bytes
-from farsearch.tasks.folders import class_folder, is_class_folder
+from farsearch.tasks.folders import STATE, class_folder, is_class_folder
 from farsearch.tasks.headless import is_row, suggested_names
 
 __all__ = ["LINES", "DataFile", "Form", "open_data", "open_lines"]
@@ -173,7 +173,7 @@ def _columns_of(source: Source) -> tuple[str, ...]:
 
 def _open_folder(path: Path) -> DataFile:
     with file_errors(path):
-        if (path / "state.json").is_file():
+        if (path / STATE).is_file():
             return _open_arrow(path, path.name)
         if is_class_folder(path):
             return DataFile(path.name, LINES, class_folder(path))

@@ -103,6 +103,7 @@ def _rows_in(value: Any, name: str) -> Tuple[List[Any], str]:
     if columns is not None:
         return columns, "a list for each column"
     lists = [key for key, rows in value.items() if isinstance(rows, list) and all(isinstance(r, dict) for r in rows)]
+    lists = [key for key in lists if value[key]] or lists
     usual = [key for key in _ROWS if key in lists]
     if len(lists) != 1 and not usual:
         cause = "rows are under none of its keys" if not lists else "rows are under several of its keys"

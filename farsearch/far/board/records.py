@@ -10,7 +10,17 @@ from .content import ending_of, text_of, unreadable
 from .objects import json_lines, object_lines, read_document
 from .problems import RowProblem, check_characters, json_reason, missing_column
 from .sentences import COLUMNS, are_sentences, sentence_lines, sentence_note
-from .tables import SEPARATORS, Line, Separator, fitting_separators, header_of, own_separator, table_lines, wrong_size
+from .tables import (
+    SEPARATORS,
+    Line,
+    Separator,
+    are_quoted,
+    fitting_separators,
+    header_of,
+    own_separator,
+    table_lines,
+    wrong_size,
+)
 
 __all__ = [
     "ENDINGS",
@@ -121,6 +131,8 @@ def _table(
         separator = fitting[0]
         if separator != own_separator(ending):
             note = "{}s between its columns".format(separator.name)
+        elif separator == TAB and are_quoted(text):
+            note = "quotes around its cells are taken for text; name it .csv where they are none"
     between = separator
     lines = table_lines(text, between, ending)
     first = next(lines, None)

@@ -8,8 +8,19 @@ from ..shown import shown
 from .content import end_of, lines_of, unreadable
 from .problems import RowProblem, missing_column
 
-__all__ = ["EMPTY", "SEPARATORS", "Line", "RepeatedColumn", "Separator", "fitting_separators", "header_of",
-           "own_separator", "table_lines", "wrong_size"]  # fmt: skip
+__all__ = [
+    "EMPTY",
+    "SEPARATORS",
+    "Line",
+    "RepeatedColumn",
+    "Separator",
+    "are_quoted",
+    "fitting_separators",
+    "header_of",
+    "own_separator",
+    "table_lines",
+    "wrong_size",
+]
 
 
 class RepeatedColumn(RowProblem):
@@ -49,6 +60,7 @@ _SAMPLE = 20
 """Rows by which a separator is found."""
 
 _QUOTED = re.compile('"([^"]*(?:""[^"]*)*)"(?!")')
+_QUOTED_IN_TABS = re.compile(r'(?:^|\t)"[^"\t\n]*""[^\t\n]*"(?=\t|\r?$)', re.MULTILINE)
 _PLAIN = {separator.character: re.compile("[^{}\n]*".format(separator.character)) for separator in SEPARATORS}
 
 
@@ -80,6 +92,11 @@ def fitting_separators(text: str, ending: str, width: Optional[int], needed: Seq
     if len(inside) == 1:
         return [inside[0][0]]
     return [separator for separator, alike in inside if alike] or [own]
+
+
+def are_quoted(text: str) -> bool:
+    """Whether a table with tabs has a cell in quotes with doubled quotes within, as a program writes it."""
+    return bool(_QUOTED_IN_TABS.search(text))
 
 
 def table_lines(text: str, separator: Separator, ending: str) -> Iterator[Line]:
