@@ -139,5 +139,7 @@ def finetune(
         )
     metric = None
     if result.predictions is not None:
-        metric = score(bundle.task.metric, result.predictions, result.answers, bundle.task.labels)
+        metric = score(
+            bundle.task.metric, result.predictions, result.answers, bundle.task.labels, bundle.task.positive_id
+        )
     return Tuned(metric, result.course.steps)

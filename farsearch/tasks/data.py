@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from farsearch.far.board.scores import OF_ONE_CLASS
 from farsearch.far.board.task import Task
 from farsearch.strict import Record
 
@@ -31,6 +32,9 @@ class TaskSpec(Record):
         unanswerable: a question may have no answer in its context.
         hub: name and configuration of the data set on the hub; None where there is none. Its columns are named as here.
         licence: what is known of the terms of the data.
+        positive: label of the class that F1 is of; None for the second class, as in studies that do not record it.
+        label_separator: what is between the labels of a cell; None for ``|``.
+        decimal_comma: numbers in cells may be written as 0,5.
     """
 
     name: str
@@ -44,6 +48,14 @@ class TaskSpec(Record):
     unanswerable: bool = False
     hub: tuple[str, str] | None = None
     licence: str = "not stated"
+    positive: str | None = None
+    label_separator: str | None = None
+    decimal_comma: bool = False
+
+    @property
+    def positive_label(self) -> str | None:
+        """Label of the class that the metric is of; None where it is not of one class."""
+        return self.labels[self.task.positive_id] if self.metric in OF_ONE_CLASS else None
 
     @property
     def pipeline(self) -> str:
@@ -54,8 +66,9 @@ class TaskSpec(Record):
     def task(self) -> Task:
         """As much of it as a board must know."""
         return Task(
-            self.name, self.kind, self.labels, self.metric, self.texts, self.label, self.columns, self.unanswerable
-        )
+            self.name, self.kind, self.labels, self.metric, self.texts, self.label, self.columns, self.unanswerable,
+            self.positive, self.label_separator, self.decimal_comma,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,7 @@ class TaskData:
         source: where the rows come from, for a reader: ``hub glue/sst2``, ``files in SST-2``, ``embedded sample``.
         more_dev: further development sets by name, as MNLI's ``mismatched``; scored, and used for nothing else.
         commit: of the data set on the hub; None where the rows are not from there.
+        unused: columns of a user's file that nothing is read from, see ``columns.unused_columns``.
     """
 
     spec: TaskSpec
@@ -98,6 +112,7 @@ class TaskData:
     source: str
     more_dev: Mapping[str, Examples] = field(default_factory=dict)
     commit: str | None = None
+    unused: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
