@@ -246,12 +246,28 @@ _TASK: Mapping[str, Mapping[str, Any]] = {
         "or names with | between: multi-label, or token-classification where there is one for each word; answers: "
         "question-answering; others: classification]",
     },
+    "label": {
+        "multiple": True,
+        "metavar": "NAME",
+        "help": "Name of a class, label or tag, by id; name all. Others are bad rows.  [default: all that are found]",
+    },
+    "label_separator": {
+        "metavar": "TEXT",
+        "help": "What is between the labels of a row, in one cell; the kind is then multi-label.  [default: |]",
+    },
+    "decimal_comma": {"is_flag": True, "help": "Numbers are written as 0,5; the kind is then regression."},
+    "positive": {
+        "metavar": "LABEL",
+        "help": "Class that --metric f1 or accuracy_f1 is of.  [default: the one with the fewest rows]",
+    },
     "metric": {"metavar": "NAME", "help": "What is searched on, of your own data.  [default: the kind's]"},
     "skip_bad_rows": {"is_flag": True, "help": "Leave out your rows that break the format, and count them."},
 }
 """The options of a task, in the order of the help."""
 
-_OWN_FIELDS = {name: {"text_column": "text_columns"}.get(name, name) for name in _TASK if name != "task"}
+_OWN_FIELDS = {
+    name: {"text_column": "text_columns", "label": "labels"}.get(name, name) for name in _TASK if name != "task"
+}
 
 
 class SamplesOrAll(ParamType):

@@ -13,19 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.errors import BadInput, DataError, MissingResource
+from farsearch.far.board.answers import id_finder
 from farsearch.far.board.records import Record as RowRecord
 from farsearch.far.board.records import RowProblem, json_reason
 from farsearch.far.board.rows import rows_of
-from farsearch.far.board.scores import METRICS
+from farsearch.far.board.scores import METRICS, OF_ONE_CLASS
 from farsearch.far.board.squad import parse_squad
 from farsearch.far.shown import PATH, shown, shown_text
 from farsearch.strict import Record
+from farsearch.tasks.columns import Columns, find_columns, unused_columns
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.files import read_bytes
-from farsearch.tasks.found import check_label, find_kind, find_labels, name_problem
+from farsearch.tasks.found import check_kind, check_label, find_kind, find_labels, name_problem
 from farsearch.tasks.own_files import DataFile, open_data
 from farsearch.tasks.spec import TASKS, get_task
 from farsearch.tasks.split import split_examples
+from farsearch.tasks.understood import understand
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,16 +45,6 @@ METRIC_OF: Mapping[Kind, str] = {
     "question-answering": "squad",
 }
 """What is searched on where the user does not say."""
-
-_TEXTS = (
-    ("text",), ("sentence",), ("sentence1", "sentence2"), ("text1", "text2"), ("premise", "hypothesis"),
-    ("question", "context"), ("question1", "question2"), ("tokens",), ("words",),
-)  # fmt: skip
-_LABELS = ("label", "labels", "score", "tags", "ner_tags", "answers", "answer")
-"""Columns that are taken where the user names none, in this order."""
-
-_TWO_CLASSES = ("f1", "accuracy_f1")
-"""Metrics that are of one class against the other."""
 
 _LONGEST_NAME = 100
 """Characters of a task's name, which studies and their folders are named by."""
@@ -72,7 +65,10 @@ class OwnData(Record):
         train, dev: files. Without ``dev`` a part of ``train`` is held out.
         text_columns: one, two of a pair, question and context, or the column of the words.
         label_column: what is learned.
-        labels: names by id, where the data have ids, or where their order matters.
+        labels: names by id, where the data have ids, or where their order matters; all that are classes.
+        label_separator: what is between the labels of a cell; None for ``|``.
+        decimal_comma: numbers may be written as 0,5.
+        positive: label of the class that ``f1`` and ``accuracy_f1`` are of; None for the one with the fewest rows.
         skip_bad_rows: rows that break the format are left out and counted.
     """
 
@@ -87,6 +83,9 @@ class OwnData(Record):
     licence: str = "not stated"
     title: str | None = None
     skip_bad_rows: bool = False
+    label_separator: str | None = None
+    decimal_comma: bool = False
+    positive: str | None = None
 
     def __post_init__(self) -> None:
         if self.name in TASKS:
@@ -112,6 +111,7 @@ class OwnData(Record):
         for problem in filter(None, map(name_problem, labels)):
             raise BadInput(problem)
         self._check_metric()
+        self._check_label_options()
 
     def _check_metric(self) -> None:
         if self.metric is None:
@@ -122,6 +122,24 @@ class OwnData(Record):
             raise BadInput(f"the metric {shown(self.metric)} is unknown; it must be one of {', '.join(METRICS)}{hint}")
         if self.kind is not None:
             _check_fits(self.metric, self.kind)
+
+    def _check_label_options(self) -> None:
+        if self.label_separator is not None:
+            if not self.label_separator.strip() and self.label_separator != " ":
+                raise BadInput(f"the label separator is {shown(self.label_separator)}; give what is between two labels")
+            if self.kind not in (None, "multi-label"):
+                raise BadInput(f"labels with a separator are for multi-label, and the kind is {self.kind}")
+        if self.decimal_comma and self.kind not in (None, "regression"):
+            raise BadInput(f"decimal commas are for regression, and the kind is {self.kind}; leave out one of them")
+        if self.decimal_comma and self.label_separator is not None:
+            raise BadInput("decimal commas are for numbers, and a separator is for several labels; leave out one")
+
+    @property
+    def stated_kind(self) -> Kind | None:
+        """The kind that the user names, or that an option is for; None where the data say it."""
+        if self.kind is None and self.label_separator is not None:
+            return "multi-label"
+        return "regression" if self.kind is None and self.decimal_comma else self.kind
 
 
 def _check_fits(metric: str, kind: Kind) -> None:
@@ -232,12 +250,15 @@ def load_own(own: OwnData, tell: Callable[[str], None], data_dir: Path | None = 
 def _load(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> TaskData:
     train_file = open_data(_place(own.train, data_dir))
     dev_file = None if own.dev is None else open_data(_place(own.dev, data_dir))
-    texts, label = _columns(own, train_file)
+    columns = _columns(own, train_file)
+    texts, label = columns
     kept, left_out = _records(own, train_file, (*texts, label))
+    unused = unused_columns(train_file.columns, columns, [cells for _, cells in kept])
     spec = _spec(own, train_file, [cells for _, cells in kept], texts, label)
     train = _examples(own, spec, train_file, kept, left_out)
     _tell_left_out(tell, train_file, left_out)
     _check_answers(train, spec, train_file.name, 3 if dev_file is None else 2)
+    spec = dataclasses.replace(spec, positive=_positive(own, spec, train, tell))
     if dev_file is None:
         train, dev = _hold_out(train, spec.kind, tell)
         source = f"{train_file.name}, a part held out"
@@ -250,33 +271,30 @@ def _load(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> T
     if spec.kind == "question-answering":
         unanswerable = not all((*train.answers, *dev.answers))
         spec = dataclasses.replace(spec, unanswerable=unanswerable)
-    found = f", labels {', '.join(spec.labels[:10])}{', …' * (len(spec.labels) > 10)}" if spec.labels else ""
-    tell(f"{spec.name}: {spec.kind}{found}; scored by {spec.metric}")
-    return TaskData(spec, train, dev, source)
+    data = TaskData(spec, train, dev, source, unused=unused)
+    for line in understand(data).lines():
+        tell(line)
+    return data
 
 
 def _place(path: str, data_dir: Path | None) -> Path:
     return Path(path) if data_dir is None else data_dir.expanduser() / Path(path).name
 
 
-def _columns(own: OwnData, file: DataFile) -> tuple[tuple[str, ...], str]:
-    """The columns of texts and label: as the user says, or those that have a usual name."""
-    texts, label = own.text_columns, own.label_column
+def _columns(own: OwnData, file: DataFile) -> Columns:
+    """The columns of texts and label: as the user names them, or those that have a usual name."""
     if file.is_squad:
-        columns = ("question", "context"), "answers"
-        if (texts or columns[0], label or columns[1]) != columns:
+        columns = Columns(("question", "context"), "answers")
+        if (own.text_columns or columns.texts, own.label_column or columns.label) != columns:
             raise DataError(
                 f"{file.name} is SQuAD's JSON, whose columns are question, context and answers; leave out the names of "
                 "columns, or save it as JSON lines (.jsonl)"
             )
         return columns
-    if texts is None:
-        texts = next((names for names in _TEXTS if set(names) <= set(file.columns)), ("text",))
-    if label is None:
-        label = next((name for name in _LABELS if name in file.columns and name not in texts), "label")
-    file.check(texts, "--text-column")
-    file.check((label,), "--label-column")
-    return texts, label
+    columns = find_columns(file.columns, own.text_columns, own.label_column)
+    file.check(columns.texts, "--text-column")
+    file.check((columns.label,), "--label-column")
+    return columns
 
 
 def _records(own: OwnData, file: DataFile, columns: Sequence[str]) -> tuple[list[RowRecord], list[str]]:
@@ -290,7 +308,10 @@ def _records(own: OwnData, file: DataFile, columns: Sequence[str]) -> tuple[list
 def _spec(
     own: OwnData, file: DataFile, cells: Sequence[Mapping[str, Any]], texts: tuple[str, ...], label: str
 ) -> TaskSpec:
-    kind: Kind = own.kind or ("question-answering" if file.is_squad else find_kind(cells, texts, label))
+    kind = own.stated_kind or ("question-answering" if file.is_squad else find_kind(cells, texts, label))
+    labelled = [row[label] for row in cells if label in row]
+    if own.stated_kind is None and own.labels is None:
+        check_kind(kind, labelled, file.name)
     if file.is_squad and kind != "question-answering":
         raise DataError(f"{file.name} is SQuAD's JSON, and the kind is {kind}; save it as JSON lines (.jsonl)")
     if kind == "question-answering" and len(texts) != 2:
@@ -301,14 +322,14 @@ def _spec(
     _check_fits(metric, kind)
     if own.labels and kind in ("regression", "question-answering"):
         raise DataError(f"{file.name}: labels are names of classes, and the kind is {kind}; leave them out")
-    labels = own.labels or find_labels(kind, [row[label] for row in cells if label in row])
-    if metric in _TWO_CLASSES and len(labels) > 2:
+    labels = own.labels or find_labels(kind, labelled, own.label_separator)
+    if metric in OF_ONE_CLASS and len(labels) > 2:
         raise DataError(
             f"{file.name}: the metric {shown(metric)} is of two classes, and there are {len(labels)}; choose macro_f1"
         )
     return TaskSpec(
         name=own.name, title=own.title or f"rows of {file.name}", kind=kind, labels=labels, metric=metric, texts=texts,
-        label=label, licence=own.licence,
+        label=label, licence=own.licence, label_separator=own.label_separator, decimal_comma=own.decimal_comma,
     )  # fmt: skip
 
 
@@ -373,6 +394,28 @@ def _check_answers(train: Examples, spec: TaskSpec, name: str, parts: int) -> No
             )
     elif len(told) == 1:
         raise DataError(f"{name}: what is learned ({spec.label}) is the same in all {len(train)} rows; give others too")
+
+
+def _positive(own: OwnData, spec: TaskSpec, train: Examples, tell: Callable[[str], None]) -> str | None:
+    """Label of the class that the metric is of: as named, else that with the fewest rows; None of other metrics."""
+    if spec.metric not in OF_ONE_CLASS:
+        if own.positive is not None:
+            raise BadInput(
+                f"the positive class {shown(own.positive)} is for {' and '.join(OF_ONE_CLASS)}, and the metric is "
+                f"{spec.metric}; choose one of them with --metric, or leave it out"
+            )
+        return None
+    if own.positive is not None:
+        found = id_finder(spec.labels)(own.positive)
+        if found is None:
+            raise BadInput(
+                f"the positive class {shown(own.positive)} is unknown; it must be one of {', '.join(spec.labels)}"
+            )
+        return spec.labels[found]
+    counts = Counter(train.answers)
+    rarest = min(range(len(spec.labels)), key=lambda i: (counts[i], -i))
+    tell(f"{spec.metric} is of class {shown(spec.labels[rarest])}, which has the fewest rows; --positive names another")
+    return spec.labels[rarest]
 
 
 def _hold_out(train: Examples, kind: Kind, tell: Callable[[str], None]) -> tuple[Examples, Examples]:

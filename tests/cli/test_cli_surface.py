@@ -40,6 +40,7 @@ SURFACE: dict[str, set[str]] = {
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {
         "--device", "--task", "--train", "--dev", "--text-column", "--label-column", "--kind", "--metric",
+        "--label", "--label-separator", "--decimal-comma", "--positive",
         "--skip-bad-rows", "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
         "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs",
         "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time", "--device-samples",
