@@ -30,11 +30,13 @@ from farsearch.study.names import usable_name
 from farsearch.study.sizes import Size, size_of
 from farsearch.study.space import Space, load_space
 from farsearch.study.store import Store
+from farsearch.tasks.constant import constant_answer
 from farsearch.tasks.encode import default_max_length
 from farsearch.tasks.load import load_task
 from farsearch.tasks.own import OwnData, load_own
 from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
+from farsearch.tasks.understood import token_counts, understand
 from farsearch.training import Bench
 
 __all__ = ["DEFAULT_MODEL", "Job", "JobOptions", "rejoin_job", "resolve_job"]
@@ -301,6 +303,8 @@ def _read(
         keep_head=options.keep_head,
         positive=data.spec.positive,
     )
+    tokens = token_counts(tokenizer, data.train, data.spec.kind, max_length)
+    progress(tokens.text)
     settings = StudySettings(
         job=job,
         device=profile.name,
@@ -312,7 +316,15 @@ def _read(
         device_samples=options.device_samples,
         plan=options.plan,
     )
-    return Job(settings, source, data, split, profile, space, _meta(name, source, data, profile, options))
+    understood = dataclasses.replace(understand(data), tokens=tokens)
+    about = {"understood": understood.to_dict(), "constant_answer": _constant_answers(data, split)}
+    return Job(settings, source, data, split, profile, space, {**_meta(name, source, data, profile, options), **about})
+
+
+def _constant_answers(data: TaskData, split: Split) -> dict[str, Any]:
+    """What a constant answer scores where trials are scored, on the validation and the development rows."""
+    parts = {"validation": data.train.take(split.validation), "dev": data.dev}
+    return {name: constant_answer(data.spec.task, rows).to_dict() for name, rows in parts.items() if len(rows)}
 
 
 def _weights(source: ModelSource, recorded: _Recorded | None) -> str:

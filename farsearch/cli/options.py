@@ -31,6 +31,8 @@ __all__ = [
     "heartbeat_option",
     "json_option",
     "open_store",
+    "own_options",
+    "own_words",
     "storage_option",
     "study_argument",
     "task_options",
@@ -92,9 +94,38 @@ def task_options(function: F) -> F:
             return function(*args, task=task, own=None, **given)
         return function(*args, task=described.name, own=described.to_dict(), **given)
 
-    for name, options in reversed([*_TASK.items()]):
-        click.option(f"--{name.replace('_', '-')}", **options)(with_task)
-    return cast("F", with_task)
+    return _with_options(with_task, _TASK)
+
+
+def own_options(function: F) -> F:
+    """What is said of the user's own rows beside their file. The command gets ``given``: fields of ``OwnData``."""
+
+    @functools.wraps(function)
+    def with_given(*args: Any, **given: Any) -> Any:
+        said = {field: given.pop(name) for name, field in _OWN_FIELDS.items() if name != "train"}
+        return function(*args, given=said, **given)
+
+    return _with_options(
+        with_given, {name: options for name, options in _TASK.items() if name not in ("task", "train")}
+    )
+
+
+def own_words(given: Mapping[str, Any]) -> list[str]:
+    """Return ``given`` of ``own_options`` as words of a command."""
+    words: list[str] = []
+    for name, field in _OWN_FIELDS.items():
+        value, option = given.get(field), f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value:
+            words += [word for each in (value if isinstance(value, tuple) else [value]) for word in (option, str(each))]
+    return words
+
+
+def _with_options(function: Any, options: Mapping[str, Mapping[str, Any]]) -> Any:
+    for name, each in reversed([*options.items()]):
+        click.option(f"--{name.replace('_', '-')}", **each)(function)
+    return function
 
 
 def storage_option(function: F) -> F:

@@ -310,12 +310,14 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
     """The front as a table, its picture, and what to type next."""
     from farsearch.cli.options import HOME
     from farsearch.report import save_front_png
-    from farsearch.tables import baseline_rows, front_rows
+    from farsearch.tables import baseline_rows, constant_text, front_rows
 
     title = f"{snapshot.name}: Pareto front of {len(snapshot.complete)} trained trials, {estimates_for(snapshot)}"
     print_rows(
         [*front_rows(snapshot), *baseline_rows(snapshot)], title, f"no trial of {snapshot.name} is on the front yet"
     )
+    if constant_text(snapshot):
+        console.print(constant_text(snapshot))
     rejected = ", ".join(f"{reason} {count}" for reason, count in snapshot.rejected.items())
     if rejected:
         console.print(f"proposals that were not trained: {rejected}")

@@ -26,7 +26,7 @@ from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.files import read_bytes
 from farsearch.tasks.found import check_kind, check_label, find_kind, find_labels, name_problem
 from farsearch.tasks.own_files import DataFile, open_data
-from farsearch.tasks.spec import TASKS, get_task
+from farsearch.tasks.spec import TASKS
 from farsearch.tasks.split import split_examples
 from farsearch.tasks.understood import understand
 
@@ -35,7 +35,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # only there on Python 3.10
 
-__all__ = ["OwnData", "find_task", "load_own", "own_data", "own_from_toml"]
+__all__ = ["OwnData", "find_own", "load_own", "own_data", "own_from_toml"]
 
 METRIC_OF: Mapping[Kind, str] = {
     "classification": "accuracy",
@@ -219,15 +219,18 @@ def own_data(task: str | None, given: Mapping[str, Any]) -> OwnData | None:
     return OwnData.from_dict({"name": _name_of(Path(said["train"])), **said})
 
 
-def find_task(name: str) -> TaskSpec:
-    """The official task of that name, or the one that a TOML file describes, for which its data are read.
+def find_own(name: str, given: Mapping[str, Any]) -> OwnData | None:
+    """The task of the user's own that a TOML file describes, or that a file of rows is; None of an official name.
+
+    Args:
+        given: fields of ``OwnData``, as ``own_data`` has them.
 
     Raises:
-        BadInput, MissingResource: as ``get_task`` and ``load_own``.
+        BadInput, MissingResource: as ``own_data``.
     """
-    if not name.endswith(".toml"):
-        return get_task(name)
-    return load_own(own_from_toml(Path(name).expanduser()), lambda _: None).spec
+    if name in TASKS or name.endswith(".toml") or not Path(name).suffix:
+        return own_data(name, given)
+    return own_data(None, {**given, "train": Path(name)})
 
 
 def load_own(own: OwnData, tell: Callable[[str], None], data_dir: Path | None = None) -> TaskData:

@@ -16,8 +16,10 @@ __all__ = ["Tokens", "Understood", "token_counts", "understand"]
 
 _WIDTH = 100
 """Characters of a line."""
-_NAME = 30
+_NAME = 24
 """Characters of a name in a line."""
+_COUNTED = 100
+"""Labels of which counts are kept."""
 _SAMPLE = 4096
 """Rows of which tokens are counted, spread over the training file."""
 
@@ -41,6 +43,13 @@ class Tokens(Record):
     cut: float
     unknown: float
 
+    @property
+    def text(self) -> str:
+        """It in a few words."""
+        return (
+            f"{100 * self.cut:.1f} % of rows cut at {self.max_length} tokens, {100 * self.unknown:.1f} % unknown tokens"
+        )
+
 
 @dataclass(frozen=True)
 class Understood(Record):
@@ -49,7 +58,9 @@ class Understood(Record):
     Attributes:
         train_rows, dev_rows: how many.
         texts, label, unused: columns; ``unused`` as ``columns.unused_columns`` has it.
-        counts: rows of each class, rows with each label, words of each tag; the commonest first. Empty of others.
+        counts: rows of each class, rows with each label, words of each tag; the commonest 100, from the first. Empty of
+            other kinds.
+        labels: how many labels there are.
         whole: what ``counts`` are shares of, rows or words.
         low, high: of numbers the smallest and the largest; None of others.
         positive: class that F1 is of; None where the metric is not of one class.
@@ -67,6 +78,7 @@ class Understood(Record):
     label: str
     unused: tuple[str, ...]
     counts: Mapping[str, int]
+    labels: int
     whole: int
     low: float | None
     high: float | None
@@ -82,9 +94,12 @@ class Understood(Record):
 
     def _columns(self) -> str:
         texts = " + ".join(map(_short, self.texts))
-        what = f"{self.name[:_NAME]}: {self.train_rows:,} training and {self.dev_rows:,} development rows; "
-        what += f"text {texts}; label {_short(self.label)}"
-        return what + (f"; unused {_listed(self.unused, _WIDTH - 10 - len(what))}" if self.unused else "")
+        what = f"{self.train_rows:,} training and {self.dev_rows:,} development rows; "
+        what += f"text: {texts}; label: {_short(self.label)}"
+        if not self.unused:
+            return what
+        what += "; unused: "
+        return what + _listed(list(map(_short, self.unused)), _WIDTH - 1 - len(what), len(self.unused))
 
     def _learned(self) -> str:
         positive = f" of {_short(self.positive)}" if self.positive is not None else ""
@@ -94,16 +109,13 @@ class Understood(Record):
         if not self.counts:
             return what
         parts = [f"{_short(name)} {count:,}" for name, count in self.counts.items()]
-        parts[0] += f" ({next(iter(self.counts.values())) / self.whole:.1%})"
+        parts[0] += f" ({100 * next(iter(self.counts.values())) / self.whole:.1f} %)"
         noun = {"classification": "classes", "token-classification": "tags"}.get(self.kind, "labels")
-        what += f"; {len(self.counts)} {noun}: "
-        return what + _listed(parts, _WIDTH - 1 - len(what))
+        what += f"; {self.labels} {noun}: "
+        return what + _listed(parts, _WIDTH - 1 - len(what), self.labels)
 
     def _texts(self) -> str:
-        found = []
-        if self.tokens is not None:
-            found.append(f"{self.tokens.cut:.1%} of rows cut at {self.tokens.max_length} tokens")
-            found.append(f"{self.tokens.unknown:.1%} unknown tokens")
+        found = [] if self.tokens is None else [self.tokens.text]
         if self.replaced:
             found.append(f"{self.replaced:,} row{'s' * (self.replaced != 1)} with U+FFFD (lost letters)")
         if self.mojibake:
@@ -115,12 +127,14 @@ def _short(name: str) -> str:
     return shown_text(name, _NAME)
 
 
-def _listed(parts: Sequence[str], room: int) -> str:
-    """As many of the parts as there is room for, at least one."""
+def _listed(parts: Sequence[str], room: int, count: int) -> str:
+    """As many of the parts as there is room for, or their ``count``, which is how many there are in all."""
     text = parts[0]
+    if len(text) > room - (len(f", … ({count - 1} more)") if count > 1 else 0):
+        return str(count)
     for i, part in enumerate(parts[1:], 1):
-        more = f", … ({len(parts) - i} more)"
-        if len(text) + len(part) + 2 + (len(more) if i < len(parts) - 1 else 0) > room:
+        more = f", … ({count - i} more)"
+        if len(text) + len(part) + 2 + (len(more) if i < count - 1 else 0) > room:
             return text + more
         text += f", {part}"
     return text
@@ -136,11 +150,11 @@ def understand(data: TaskData) -> Understood:
     numbers = answers if spec.kind == "regression" else []
     return Understood(
         name=spec.name, kind=spec.kind, metric=spec.metric, train_rows=len(data.train), dev_rows=len(data.dev),
-        texts=spec.texts, label=spec.label, unused=data.unused, counts=counts,
+        texts=spec.texts, label=spec.label, unused=data.unused, counts=counts, labels=len(spec.labels),
         whole=sum(map(len, answers)) if words else len(answers), low=min(numbers, default=None),
         high=max(numbers, default=None), positive=spec.positive_label,
         replaced=sum("\N{REPLACEMENT CHARACTER}" in text for text in texts),
-        mojibake=sum(_MOJIBAKE.search(text) is not None for text in texts),
+        mojibake=sum(not text.isascii() and _MOJIBAKE.search(text) is not None for text in texts),
     )  # fmt: skip
 
 
@@ -149,7 +163,8 @@ def _counts(spec: TaskSpec, answers: Sequence[Any]) -> dict[str, int]:
         return {}
     ids: Iterable[int] = answers if spec.kind == "classification" else (i for answer in answers for i in answer)
     counts = Counter(ids)
-    return {spec.labels[i]: counts[i] for i in sorted(range(len(spec.labels)), key=lambda i: (-counts[i], i))}
+    ordered = sorted(range(len(spec.labels)), key=lambda i: (-counts[i], i))
+    return {spec.labels[i]: counts[i] for i in ordered[:_COUNTED]}
 
 
 def token_counts(tokenizer: Any, examples: Examples, kind: Kind, max_length: int) -> Tokens:

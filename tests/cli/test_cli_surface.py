@@ -57,7 +57,10 @@ SURFACE: dict[str, set[str]] = {
     "studies rename OLD NEW": {STORAGE, TRACKING},
     "sync STUDY": {"--measurement", STORAGE, TRACKING},
     "tasks list": {JSON},
-    "tasks show NAME": {JSON},
+    "tasks show NAME": {
+        "--dev", "--text-column", "--label-column", "--kind", "--metric", "--label", "--label-separator",
+        "--decimal-comma", "--positive", "--skip-bad-rows", JSON,
+    },
     "trials STUDY": {JSON, STORAGE},
     "ui STUDY": {"--port", "--browser", "--no-browser", STORAGE, TRACKING},
     "verify STUDY": {

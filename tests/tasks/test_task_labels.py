@@ -87,7 +87,7 @@ def test_a_text_that_is_not_read_is_marked(tmp_path: Path) -> None:
                  folder=tmp_path)  # fmt: skip
     told: list[str] = []
     assert loaded(path, told).unused == ("remark (text)", "id")
-    assert any("text text; label label; unused remark (text), id" in line for line in told)
+    assert any("text: text; label: label; unused: remark (text), id" in line for line in told)
 
 
 # -- labels that are none

@@ -16,7 +16,7 @@ from farsearch.errors import BadInput, DataError, MissingResource
 from farsearch.jobs import JobOptions, rejoin_job, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks import TaskData
-from farsearch.tasks.own import OwnData, find_task, load_own, own_data, own_from_toml
+from farsearch.tasks.own import OwnData, find_own, load_own, own_data, own_from_toml
 from farsearch.tasks.spec import study_task
 from tests.journey import call
 
@@ -177,7 +177,9 @@ def test_a_toml_file_says_it_all(tmp_path: Path) -> None:
     own = own_from_toml(path)
     assert own.train == str((tmp_path / "data" / "rows.csv").resolve())
     assert OwnData.from_dict(json.loads(json.dumps(own.to_dict()))) == own
-    spec = find_task(str(path))
+    found = find_own(str(path), {})
+    assert found == own
+    spec = load_own(own, print).spec
     assert (spec.name, spec.title, spec.labels, spec.metric) == ("mails", "Mails", ("ham", "spam"), "macro_f1")
     other = own_data(str(path), {"metric": "f1", "train": None, "text_columns": (), "skip_bad_rows": False})
     assert other is not None
