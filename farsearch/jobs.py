@@ -323,8 +323,8 @@ def _read(
 
 def _constant_answers(data: TaskData, split: Split) -> dict[str, Any]:
     """What a constant answer scores where trials are scored, on the validation and the development rows."""
-    parts = {"validation": data.train.take(split.validation), "dev": data.dev}
-    return {name: constant_answer(data.spec.task, rows).to_dict() for name, rows in parts.items() if len(rows)}
+    parts = {"validation": data.train.take(split.validation).answers, "dev": data.dev.answers}
+    return {name: constant_answer(data.spec.task, answers).to_dict() for name, answers in parts.items() if answers}
 
 
 def _weights(source: ModelSource, recorded: _Recorded | None) -> str:

@@ -129,7 +129,7 @@ def test_json_has_the_shape_that_scripts_rely_on() -> None:
     """Keys as the contract names them, values unrounded, and nothing that JSON can't hold."""
     snapshot = make_snapshot()
     data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
-    assert list(data) == ["schema_version", "study", "trials", "baselines"]
+    assert list(data) == ["schema_version", "study", "constant_answer", "trials", "baselines"]
     keys = "number, state, metric, dev_metric, peak_memory_mib, wall_time_s, energy_j, feasible, on_front, config, plan"
     assert ", ".join(data["trials"][0]) == keys
     assert [row["metric"] for row in data["trials"]] == [0.80, 0.84, 0.855]

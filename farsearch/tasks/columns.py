@@ -50,7 +50,7 @@ def find_columns(columns: Sequence[str], texts: tuple[str, ...] | None, label: s
         return Columns(texts, label or _label_beside(columns, texts) or "label")
     there = set(columns) - {label}
     if label in _TAGS or (label is None and _label_beside(columns, ()) in _TAGS):
-        candidates = [("tokens",), ("words",), *((name,) for name in _TEXTS)]
+        candidates: list[tuple[str, ...]] = [("tokens",), ("words",), *((name,) for name in _TEXTS)]
     else:
         candidates = [pair for pair in _PAIRS if label or pair[1] not in _LABELS or _label_beside(columns, pair)]
         candidates += ((name,) for name in _TEXTS)

@@ -260,7 +260,7 @@ def _check_tag(spec: TaskSpec, tag: Any, found: bool) -> str:
         return ""
     if name is not None and name.isdigit():
         # an id: the reader of rows says whether it is one of the labels'
-        return f"the tag {shown(tag)} is an id; name the tags by id, with labels = [...] in a TOML file" * found
+        return f"the tag {shown(tag)} is an id; name all tags by id, with --label for each" * found
     rule = "no training row has it" if _TAG.fullmatch(str(tag)) else "tags are O, B-TYPE or I-TYPE (IOB2)"
     return f"the tag {shown(tag)} is unknown; {rule}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,11 @@ def test_a_text_that_is_not_read_is_marked(tmp_path: Path) -> None:
 # -- labels that are none
 
 
-@pytest.mark.parametrize("mark", ["-", "nan", "NaN", "None", "null", "N/A"])
+@pytest.mark.parametrize("mark", ["-", "nan", "NaN", "None", "null", "N/A", "?"])
 def test_a_label_that_is_no_value_is_refused_by_line(tmp_path: Path, mark: str) -> None:
     """Such as SNLI's ``-``; with ``--skip-bad-rows`` it is counted, and it is a class where the user names it."""
     path = table("text,label", "one number{i},yes", "two number{i},no", f"three number{{i}},{mark}", folder=tmp_path)
-    with pytest.raises(DataError, match=rf"^a\.csv line 4: the label '{mark}' is no value.*--skip-bad-rows.*--label"):
+    with pytest.raises(DataError, match=rf"^a\.csv line 4: the label '{re.escape(mark)}' is no value.*--skip.*--label"):
         loaded(path)
     told: list[str] = []
     data = loaded(path, told, skip_bad_rows=True)
@@ -236,6 +237,24 @@ def test_a_broken_list_is_refused(tmp_path: Path, header: str, row: str, message
     good = {"text,label": "a c{i},\"['a', 'b']\"", "tokens,tags": "\"['Ann', 'left{i}']\",B-PER O"}[header]
     with pytest.raises(DataError, match=rf"^a\.csv line 3: {message}"):
         loaded(table(header, good, row, folder=tmp_path))
+
+
+def test_ids_of_tags_need_their_names(tmp_path: Path) -> None:
+    """With what to add."""
+    rows = [{"tokens": ["a", f"b{i}"], "tags": [0, 1]} for i in range(30)]
+    path = json_lines(rows, tmp_path)
+    with pytest.raises(DataError, match=r"^a\.jsonl line 1: the tag 0 is an id; .*--label"):
+        loaded(path)
+    assert loaded(path, labels=("O", "B-X"), kind="token-classification").train.answers[0] == (0, 1)
+
+
+def test_answers_are_found_in_their_contexts(tmp_path: Path) -> None:
+    """By whatever name their column has; labels that are no part of the context are classes."""
+    header, row = "question,context,reply", "who came{i},then person{i} came,person{i}"
+    path = table(header, row, folder=tmp_path)
+    assert loaded(path, label_column="reply").spec.kind == "question-answering"
+    path = table("question,context,label", "who{i},it was {i} then,1", "what{i},it was {i} now,0", folder=tmp_path)
+    assert loaded(path).spec.kind == "classification"
 
 
 # -- the positive class

@@ -130,11 +130,6 @@ def task(kind: str, metric: str, labels: tuple[str, ...] = (), **more: Any) -> T
     return Task("t", kind, labels, metric, texts, "label", **more)
 
 
-def rows(answers: list[Any]) -> Examples:
-    """Rows with these answers."""
-    return Examples(tuple((f"text {i}",) for i in range(len(answers))), tuple(answers))
-
-
 CLASSES = random.Random(0).choices([0, 1, 1, 1, 2], k=200)
 TWO = random.Random(1).choices([0, 0, 0, 1], k=200)
 
@@ -155,7 +150,7 @@ TWO = random.Random(1).choices([0, 0, 0, 1], k=200)
 def test_the_best_constant_class(metric: str, answers: list[int], more: dict[str, Any], expected: float) -> None:
     """As scikit-learn scores each class given to every row."""
     labels = ("a", "b", "c")[: max(answers) + 1]
-    found = constant_answer(task("classification", metric, labels, **more), rows(answers))
+    found = constant_answer(task("classification", metric, labels, **more), answers)
     assert found.value == pytest.approx(expected)
 
 
@@ -166,19 +161,19 @@ def test_the_best_constant_labels() -> None:
     true = sum(map(len, answers))
     sets = [tuple(i for i in range(4) if bits >> i & 1) for bits in range(1, 16)]
     best = max(2 * sum(len({*labels} & {*row}) for row in answers) / (len(labels) * 60 + true) for labels in sets)
-    assert constant_answer(task("multi-label", "micro_f1", tuple("abcd")), rows(answers)).value == pytest.approx(best)
+    assert constant_answer(task("multi-label", "micro_f1", tuple("abcd")), answers).value == pytest.approx(best)
 
 
 @pytest.mark.parametrize("metric", ["pearson", "spearman", "pearson_spearman"])
 def test_a_constant_number_correlates_with_nothing(metric: str) -> None:
     """A correlation with the mean is not defined, and counts as 0."""
-    assert constant_answer(task("regression", metric), rows([1.0, 2.5, 7.0])).value == 0.0
+    assert constant_answer(task("regression", metric), [1.0, 2.5, 7.0]).value == 0.0
 
 
 def test_outside_and_no_answer() -> None:
     """Tags: no entity is found. Questions: right where there is no answer."""
-    tags = constant_answer(task("token-classification", "entity_f1", ("O", "B-A")), rows([(0, 1), (0, 0)]))
+    tags = constant_answer(task("token-classification", "entity_f1", ("O", "B-A")), [(0, 1), (0, 0)])
     assert (tags.answer, tags.value) == ("O", 0.0)
     answers = [(("Ann", 0),), (), (), (("Rome", 3),)]
-    squad = constant_answer(task("question-answering", "squad"), rows(answers))
+    squad = constant_answer(task("question-answering", "squad"), answers)
     assert (squad.answer, squad.value) == ("no answer", 0.5)
