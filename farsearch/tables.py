@@ -25,6 +25,7 @@ __all__ = [
     "baselines_json",
     "constant_text",
     "constant_value",
+    "constant_words",
     "front_markdown",
     "front_rows",
     "human_difference",
@@ -82,10 +83,15 @@ def constant_value(snapshot: StudySnapshot, rows: str = "validation") -> float |
 
 def constant_text(snapshot: StudySnapshot) -> str:
     """What a constant answer scores, in one line; empty where it is not recorded."""
+    return constant_words(snapshot.metric_name, snapshot.meta)
+
+
+def constant_words(metric_name: str, meta: Mapping[str, Any]) -> str:
+    """The same, of what a study or a job records of itself."""
     titles = {"validation": "validation rows", "dev": "development rows"}
-    found = snapshot.meta.get("constant_answer", {})
+    found = meta.get("constant_answer", {})
     parts = [
-        f"{human_metric(snapshot.metric_name, found[rows]['value'])} on the {title}"
+        f"{human_metric(metric_name, found[rows]['value'])} on the {title}"
         for rows, title in titles.items()
         if rows in found
     ]

@@ -81,6 +81,7 @@ def _rows(snapshot: StudySnapshot, trial: TrialRecord) -> Sequence[tuple[str, st
         (f"{metric}, {job.validation_samples:,} validation rows", value),
         (f"{metric}, development set", human_metric(metric, trial.dev_metric)),
         *([("beside it", markdown_text(constant_text(snapshot)))] if constant_text(snapshot) else []),
+        *([("F1 is of class", markdown_text(job.positive))] if job.positive is not None else []),
         ("peak memory on the device", f"{peak} ({human_memory(low)} to {human_memory(high)})"),
         ("time on the device", human_time(trial.wall_time_s)),
         ("training", f"{job.train_samples:,} rows, {config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),

@@ -52,6 +52,7 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
         ),
         (f"{title}, development set", f"{dev} (nothing is chosen by it)" if dev else ""),
         ("beside it", constant_text(snapshot)),
+        ("F1 is of class", job.positive or ""),
         *_part_pairs(trial),
     ]
 

@@ -32,7 +32,6 @@ __all__ = [
     "json_option",
     "open_store",
     "own_options",
-    "own_words",
     "storage_option",
     "study_argument",
     "task_options",
@@ -108,18 +107,6 @@ def own_options(function: F) -> F:
     return _with_options(
         with_given, {name: options for name, options in _TASK.items() if name not in ("task", "train")}
     )
-
-
-def own_words(given: Mapping[str, Any]) -> list[str]:
-    """Return ``given`` of ``own_options`` as words of a command."""
-    words: list[str] = []
-    for name, field in _OWN_FIELDS.items():
-        value, option = given.get(field), f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif value:
-            words += [word for each in (value if isinstance(value, tuple) else [value]) for word in (option, str(each))]
-    return words
 
 
 def _with_options(function: Any, options: Mapping[str, Mapping[str, Any]]) -> Any:

@@ -294,11 +294,14 @@ def _train_baselines(
 
 
 def _say_job(console: Console, job: Job, name: str) -> None:
+    from farsearch.tables import constant_words
+
     spec, settings = job.settings.job, job.settings
     console.print(
         f"study {name}: {spec.task} ({job.data.source}), {spec.model}, {spec.train_samples} training and "
         f"{spec.validation_samples} validation rows, batch {spec.batch_size}, at most {spec.max_length} tokens"
     )
+    console.print(constant_words(job.data.spec.metric, job.meta))
     low, high = job.profile.available_mib
     console.print(
         f"device {settings.device}: {job.profile.title}; {low:.0f} to {high:.0f} MiB for the process "

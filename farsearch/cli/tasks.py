@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.options import json_option, own_options, own_words
+from farsearch.cli.options import json_option, own_options
 from farsearch.cli.terminal import print_rows
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def _told(spec: TaskSpec) -> dict[str, str]:
         "label": spec.label,
         "labels": ", ".join(f"{i} {label}" for i, label in enumerate(spec.labels)),
         "metric": spec.metric + parts,
+        "F1 is of": spec.positive_label or "",
         "hub": "" if spec.hub is None else f"{spec.hub[0]}, configuration {spec.hub[1]}",
         "licence": spec.licence,
     }
@@ -159,8 +160,10 @@ def _commands(name: str, official: Official) -> list[str]:
 
 def _own_command(name: str, given: dict[str, Any]) -> str:
     """The command that begins a search on the user's own rows, with what was said of them."""
+    from farsearch.tasks.own import option_words
+
     words = ["farsearch", "run", "--device", "jetson-nano", "--task" if name.endswith(".toml") else "--train", name]
-    return shlex.join([*words, *own_words(given)])
+    return shlex.join([*words, *option_words(given)])
 
 
 COMMANDS = (tasks,)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from farsearch.records import StudySnapshot
+from farsearch.tasks.own import name_of, option_words
 
 __all__ = ["made_by", "resume_command"]
 
@@ -42,13 +44,21 @@ def resume_command(snapshot: StudySnapshot) -> str | None:
     What says how the search is carried out and not what is searched (sampler, workers, storage) is not in it.
 
     Returns:
-        None where another version made the study and did not keep its options.
+        None where another version made the study and did not keep its options, and where only a TOML file says the name
+        of the user's own task.
     """
     options = snapshot.meta.get("options")
     if not isinstance(options, Mapping):
         return None
     words = ["farsearch", "run"]
+    own = options.get("own")
+    if own is not None:
+        if own["name"] != name_of(Path(own["train"])):
+            return None
+        words += option_words(own)
     for key, flag in _FLAGS.items():
+        if own is not None and key == "task":
+            continue
         if options.get(key) is not None:
             words += [flag, _text(options[key])]
     for key, value in dict(options.get("fixed") or {}).items():

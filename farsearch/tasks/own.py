@@ -35,7 +35,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # only there on Python 3.10
 
-__all__ = ["OwnData", "find_own", "load_own", "own_data", "own_from_toml"]
+__all__ = ["OwnData", "find_own", "load_own", "name_of", "option_words", "own_data", "own_from_toml"]
 
 METRIC_OF: Mapping[Kind, str] = {
     "classification": "accuracy",
@@ -159,7 +159,7 @@ def own_from_toml(path: Path) -> OwnData:
         says = tomllib.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path.name} is not TOML: {shown_text(json_reason(error), 160)}; correct it") from error
-    says = {"name": _name_of(path), **says}
+    says = {"name": name_of(path), **says}
     try:
         for key in ("train", "dev"):
             if says.get(key) == "":
@@ -185,8 +185,8 @@ def _resolved(path: Path, folder: Path | None = None) -> Path:
         raise MissingResource(f"the file {shown(str(path), PATH)} can't be read: {error}; check the path") from error
 
 
-def _name_of(path: Path) -> str:
-    """A task's name where the user gives none: the file's, or its folder's where it is called ``train``."""
+def name_of(path: Path) -> str:
+    """Return a task's name where the user gives none: the file's, or its folder's where it is called ``train``."""
     resolved = _resolved(path)
     name = resolved.parent.name if resolved.stem.lower() == "train" and resolved.parent.name else resolved.stem
     return f"my-{name}" if name in TASKS else name[:_LONGEST_NAME]
@@ -216,7 +216,20 @@ def own_data(task: str | None, given: Mapping[str, Any]) -> OwnData | None:
         return None
     if "train" not in said:
         raise BadInput("there is no task; add --task NAME, or --train FILE for your own data")
-    return OwnData.from_dict({"name": _name_of(Path(said["train"])), **said})
+    return OwnData.from_dict({"name": name_of(Path(said["train"])), **said})
+
+
+def option_words(given: Mapping[str, Any]) -> list[str]:
+    """Return fields of ``OwnData`` as words of a command; those that no option has are left out."""
+    flags = {"text_columns": "--text-column", "labels": "--label", "name": "", "licence": "", "title": ""}
+    words: list[str] = []
+    for field, value in given.items():
+        flag = flags.get(field, f"--{field.replace('_', '-')}")
+        if value is True and flag:
+            words.append(flag)
+        elif value and flag:
+            words += [word for each in (value if isinstance(value, tuple | list) else [value]) for word in (flag, each)]
+    return words
 
 
 def find_own(name: str, given: Mapping[str, Any]) -> OwnData | None:
