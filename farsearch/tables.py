@@ -82,8 +82,11 @@ def constant_value(snapshot: StudySnapshot, rows: str = "validation") -> float |
 
 
 def constant_text(snapshot: StudySnapshot) -> str:
-    """What a constant answer scores, in one line; empty where it is not recorded."""
-    return constant_words(snapshot.metric_name, snapshot.meta)
+    """What a constant answer scores, in one line, and whether no trial is better; empty where it is not recorded."""
+    words, value = constant_words(snapshot.metric_name, snapshot.meta), constant_value(snapshot)
+    metrics = [trial.metric for trial in snapshot.complete if trial.metric is not None]
+    worse = value is not None and metrics and max(metrics) <= value
+    return f"{words}: no trial is better" if worse else words
 
 
 def constant_words(metric_name: str, meta: Mapping[str, Any]) -> str:

@@ -324,7 +324,7 @@ def _study_params(snapshot: StudySnapshot) -> dict[str, str]:
 def _job_params(job: JobSpec) -> dict[str, str]:
     flat = {key: value for key, value in job.to_dict().items() if key != "priming"}
     priming = {f"priming_{key}": value for key, value in job.to_dict()["priming"].items()}
-    return {key: str(value) for key, value in (flat | priming).items()}
+    return {key: str(value) for key, value in (flat | priming).items() if value is not None}
 
 
 def _study_note(snapshot: StudySnapshot) -> str:
