@@ -36,6 +36,7 @@ from farsearch.report.measured import measured_section, pairs_of
 from farsearch.report.section import FEW, Section, spread_over
 from farsearch.report.trust import selection_section, verified_section
 from farsearch.select import pareto_front
+from farsearch.tasks.own import OwnData, own_data
 from tests.factories import make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 from tests.journey import chdir
 
@@ -313,6 +314,23 @@ def test_the_command_that_goes_on_asks_for_the_same() -> None:
     assert (given["max_memory"], given["max_time"], str(given["data_dir"])) == (1200.5, None, "/some where/SST-2")
     for key in OPTIONS.keys() - {"fixed", "max_memory_mib", "max_time_s", "data_dir"}:
         assert given[key] == OPTIONS[key], key
+
+
+def test_the_command_of_own_data_says_what_the_rows_mean() -> None:
+    """Every field that an option sets; none can give another name than the file's."""
+    own = OwnData(
+        "mails", "/data/mails.csv", text_columns=("subject", "body"), label_column="folder", labels=("ham", "spam"),
+        metric="f1", positive="spam", skip_bad_rows=True, kind="classification",
+    )  # fmt: skip
+    command = resume_command(make_snapshot(meta={"options": {**OPTIONS, "own": own.to_dict()}}))
+    assert command is not None
+    given = _parsed(command)
+    said = {name: given[field] for name, field in (("text_columns", "text_column"), ("labels", "label"))}
+    said["label_column"] = given["label_column"][0]
+    same = ("train", "metric", "positive", "skip_bad_rows", "kind")
+    assert own_data(None, {**said, **{name: given[name] for name in same}}) == own
+    other = {**OPTIONS, "own": {**own.to_dict(), "name": "other"}}
+    assert resume_command(make_snapshot(meta={"options": other})) is None
 
 
 def test_a_study_that_kept_no_options_has_no_such_command() -> None:

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import yaml
 
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.tables import human_memory, human_metric, human_time, markdown_code, markdown_text, mean_frozen
+from farsearch.tables import (
+    constant_text,
+    human_memory,
+    human_metric,
+    human_time,
+    markdown_code,
+    markdown_text,
+    mean_frozen,
+)
 from farsearch.tasks.spec import TaskSpec, study_task
 
 __all__ = ["card_of"]
@@ -72,6 +80,8 @@ def _rows(snapshot: StudySnapshot, trial: TrialRecord) -> Sequence[tuple[str, st
     return [
         (f"{metric}, {job.validation_samples:,} validation rows", value),
         (f"{metric}, development set", human_metric(metric, trial.dev_metric)),
+        *([("beside it", markdown_text(constant_text(snapshot)))] if constant_text(snapshot) else []),
+        *([("F1 is of class", markdown_text(job.positive))] if job.positive is not None else []),
         ("peak memory on the device", f"{peak} ({human_memory(low)} to {human_memory(high)})"),
         ("time on the device", human_time(trial.wall_time_s)),
         ("training", f"{job.train_samples:,} rows, {config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),

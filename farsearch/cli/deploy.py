@@ -22,6 +22,7 @@ from farsearch.cli.options import (
     tracking_option,
 )
 from farsearch.cli.terminal import make_console
+from farsearch.far.shown import shown_text
 
 if TYPE_CHECKING:
     from farsearch.bundle.write import Written
@@ -169,9 +170,10 @@ def finetune(bundle: Path, train: Path, dev: Path | None, out: Path, epochs: flo
             lambda text: click.echo(text, err=True), base,
         )  # fmt: skip
     click.echo(f"{out}: the fine-tuned model after {tuned.steps} steps")
-    if tuned.metric is not None:
-        metric = opened.task.metric
+    if tuned.metric is not None and tuned.constant is not None:
+        metric, constant = opened.task.metric, tuned.constant
         click.echo(f"  {metric} on {dev}: {human_metric(metric, tuned.metric.value, tuned.metric.error)}")
+        click.echo(f"  a constant answer ({shown_text(constant.answer)}) scores {human_metric(metric, constant.value)}")
 
 
 COMMANDS = (export, finetune)

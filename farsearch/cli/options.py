@@ -31,6 +31,7 @@ __all__ = [
     "heartbeat_option",
     "json_option",
     "open_store",
+    "own_options",
     "storage_option",
     "study_argument",
     "task_options",
@@ -92,9 +93,26 @@ def task_options(function: F) -> F:
             return function(*args, task=task, own=None, **given)
         return function(*args, task=described.name, own=described.to_dict(), **given)
 
-    for name, options in reversed([*_TASK.items()]):
-        click.option(f"--{name.replace('_', '-')}", **options)(with_task)
-    return cast("F", with_task)
+    return _with_options(with_task, _TASK)
+
+
+def own_options(function: F) -> F:
+    """What is said of the user's own rows beside their file. The command gets ``given``: fields of ``OwnData``."""
+
+    @functools.wraps(function)
+    def with_given(*args: Any, **given: Any) -> Any:
+        said = _own_fields({field: given.pop(name) for name, field in _OWN_FIELDS.items() if name != "train"})
+        return function(*args, given=said, **given)
+
+    return _with_options(
+        with_given, {name: options for name, options in _TASK.items() if name not in ("task", "train")}
+    )
+
+
+def _with_options(function: Any, options: Mapping[str, Mapping[str, Any]]) -> Any:
+    for name, each in reversed([*options.items()]):
+        click.option(f"--{name.replace('_', '-')}", **each)(function)
+    return function
 
 
 def storage_option(function: F) -> F:
@@ -268,12 +286,28 @@ _TASK: Mapping[str, Mapping[str, Any]] = {
         "or names with | between: multi-label, or token-classification where there is one for each word; answers: "
         "question-answering; others: classification]",
     },
+    "label": {
+        "multiple": True,
+        "metavar": "NAME",
+        "help": "Name of a class, label or tag, by id; name all. Others are bad rows.  [default: all that are found]",
+    },
+    "label_separator": {
+        "metavar": "TEXT",
+        "help": "What is between the labels of a row, in one cell; the kind is then multi-label.  [default: |]",
+    },
+    "decimal_comma": {"is_flag": True, "help": "Numbers are written as 0,5; the kind is then regression."},
+    "positive": {
+        "metavar": "LABEL",
+        "help": "Class that --metric f1 or accuracy_f1 is of.  [default: the one with the fewest rows]",
+    },
     "metric": {"metavar": "NAME", "help": "What is searched on, of your own data.  [default: the kind's]"},
     "skip_bad_rows": {"is_flag": True, "help": "Leave out your rows that break the format, and count them."},
 }
 """The options of a task, in the order of the help."""
 
-_OWN_FIELDS = {name: {"text_column": "text_columns"}.get(name, name) for name in _TASK if name != "task"}
+_OWN_FIELDS = {
+    name: {"text_column": "text_columns", "label": "labels"}.get(name, name) for name in _TASK if name != "task"
+}
 
 
 def _own_fields(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from farsearch.records import StudySnapshot
+from farsearch.tasks.own import name_of, option_words
 
 __all__ = ["made_by", "resume_command"]
 
@@ -32,12 +34,6 @@ _FLAGS = {
 }
 """Options of ``run`` by what the study keeps of them."""
 
-_OWN_FLAGS = {"text_columns": "--text-column", "label_columns": "--label-column"}
-"""Those of the user's own data that are not called as what is kept of them."""
-
-_IN_FILE = ("name", "labels", "licence", "title", "file")
-"""What only a file that describes the task says, and the file."""
-
 
 def made_by(snapshot: StudySnapshot) -> str | None:
     """The command that the study was last run with, as it was typed; None where the study does not say."""
@@ -51,40 +47,31 @@ def resume_command(snapshot: StudySnapshot) -> str | None:
     What says how the search is carried out and not what is searched (sampler, workers, storage) is not in it.
 
     Returns:
-        None where another version made the study and did not keep its options.
+        None where another version made the study and did not keep its options, and where nothing but a program says the
+        name of the user's own task.
     """
     options = snapshot.meta.get("options")
     if not isinstance(options, Mapping):
         return None
     words = ["farsearch", "run"]
     own = options.get("own")
+    if own is not None:
+        if own.get("file") is None and own["name"] != name_of(Path(own["train"])):
+            return None
+        words += [*_option("--task", own.get("file")), *option_words(own)]
     for key, flag in _FLAGS.items():
         if key != "task" or own is None:
             words += _option(flag, options.get(key))
-    words += _own_options(own) if isinstance(own, Mapping) else []
     for key, value in dict(options.get("fixed") or {}).items():
         words += ["--set", f"{key}={_text(value)}"]
     return shlex.join([*words, "--study", snapshot.name, "--n-trials", str(snapshot.n_trials)])
 
 
-def _own_options(own: Mapping[str, Any]) -> list[str]:
-    """The user's own data, as options: the file that describes the task where there is one, and all that was found."""
-    words = _option("--task", own.get("file"))
-    for key, value in own.items():
-        if key == "columns" and value is not None:
-            words += ["--columns", ",".join(value)]
-        elif key not in _IN_FILE:
-            words += _option(_OWN_FLAGS.get(key, f"--{key.replace('_', '-')}"), value)
-    return words
-
-
 def _option(flag: str, value: Any) -> list[str]:
-    """An option as words: none where nothing was said, a flag alone, or one for each of several values."""
+    """An option as words: none where nothing was said, and a flag alone where it was set."""
     if value is None or value is False:
         return []
-    if value is True:
-        return [flag]
-    return [word for each in (value if isinstance(value, list | tuple) else [value]) for word in (flag, _text(each))]
+    return [flag] if value is True else [flag, _text(value)]
 
 
 def _text(value: Any) -> str:

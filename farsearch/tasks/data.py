@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from farsearch.far.board.scores import OF_ONE_CLASS
 from farsearch.far.board.task import Task
 from farsearch.strict import Record
 
@@ -32,6 +33,9 @@ class TaskSpec(Record):
         unanswerable: a question may have no answer in its context.
         hub: name and configuration of the data set on the hub; None where there is none. Its columns are named as here.
         licence: what is known of the terms of the data.
+        positive: label of the class that F1 is of; None for the second class, as in studies that do not record it.
+        label_separator: what is between the labels of a cell; None for ``|``.
+        decimal_comma: numbers in cells may be written as 0,5.
     """
 
     name: str
@@ -45,7 +49,15 @@ class TaskSpec(Record):
     unanswerable: bool = False
     hub: tuple[str, str] | None = None
     licence: str = "not stated"
+    positive: str | None = None
+    label_separator: str | None = None
+    decimal_comma: bool = False
     label_columns: bool = False
+
+    @property
+    def positive_label(self) -> str | None:
+        """Label of the class that the metric is of; None where it is not of one class."""
+        return self.labels[self.task.positive_id] if self.metric in OF_ONE_CLASS else None
 
     @property
     def pipeline(self) -> str:
@@ -57,7 +69,7 @@ class TaskSpec(Record):
         """As much of it as a board must know."""
         return Task(
             self.name, self.kind, self.labels, self.metric, self.texts, self.label, self.columns, self.unanswerable,
-            self.label_columns,
+            self.positive, self.label_separator, self.decimal_comma, self.label_columns,
         )  # fmt: skip
 
 
@@ -99,6 +111,7 @@ class TaskData:
         more_dev: further development sets by name, as MNLI's ``mismatched``; scored, and used for nothing else.
         commit: of the data set on the hub; None where the rows are not from there.
         files: name and ``Examples.digest`` of a user's own file for each part, before anything is held out.
+        unused: columns of a user's file that nothing is read from, see ``columns.unused_columns``.
     """
 
     spec: TaskSpec
@@ -108,6 +121,7 @@ class TaskData:
     more_dev: Mapping[str, Examples] = field(default_factory=dict)
     commit: str | None = None
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:

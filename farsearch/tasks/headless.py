@@ -28,9 +28,16 @@ def is_row(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
 
 
 def suggested_names(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Names for the columns of rows: the label is where the fewest different cells are, texts where the words are."""
+    """Names for the columns of rows: the label is where the fewest different cells are, texts where the words are.
+
+    A column that is the same in all rows is no label.
+    """
     columns = list(zip(*(row for row in rows if len(row) == len(rows[0])), strict=True))
-    places = sorted(range(len(columns)), key=lambda i: (len(set(columns[i])), mean(map(len, columns[i]))))
+    different = [len(set(column)) for column in columns]
+    places = sorted(
+        range(len(columns)),
+        key=lambda i: (different[i] == 1 and max(different) > 1, different[i], mean(map(len, columns[i]))),
+    )
     words = {i: mean(len(cell.split()) for cell in columns[i]) for i in places[1:]}
     texts = sorted(i for i, number in words.items() if number >= _TEXT_WORDS)[:2]
     texts = texts or sorted(places[1:], key=lambda i: -words[i])[:1]

@@ -14,27 +14,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farsearch.errors import BadInput, DataError, MissingResource
+from farsearch.far.board.answers import id_finder
 from farsearch.far.board.records import Record as RowRecord
 from farsearch.far.board.records import RowProblem, json_reason, missing_column
 from farsearch.far.board.rows import rows_of
-from farsearch.far.board.scores import METRICS
+from farsearch.far.board.scores import METRICS, OF_ONE_CLASS
 from farsearch.far.board.squad import squad_rows
 from farsearch.far.shown import PATH, shown, shown_text
 from farsearch.strict import Record
+from farsearch.tasks.columns import Columns, find_columns, unused_columns
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.files import file_errors, read_bytes
 from farsearch.tasks.folders import parts_of
-from farsearch.tasks.found import check_label, find_kind, find_labels, name_problem
+from farsearch.tasks.found import check_kind, check_label, find_kind, find_labels, name_problem
 from farsearch.tasks.own_files import DataFile, Form, open_data, open_lines
-from farsearch.tasks.spec import TASKS, get_task
+from farsearch.tasks.spec import TASKS
 from farsearch.tasks.split import split_examples
+from farsearch.tasks.understood import understand
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # only there on Python 3.10
 
-__all__ = ["OwnData", "find_task", "load_own", "own_data", "own_from_toml"]
+__all__ = ["OwnData", "find_own", "load_own", "name_of", "option_words", "own_data", "own_from_toml"]
 
 METRIC_OF: Mapping[Kind, str] = {
     "classification": "accuracy",
@@ -48,20 +51,10 @@ METRIC_OF: Mapping[Kind, str] = {
 _PATHS = ("train", "dev", "train_labels", "dev_labels")
 """Fields that name files."""
 
-_TEXTS = (
-    ("text",), ("sentence",), ("sentence1", "sentence2"), ("text1", "text2"), ("premise", "hypothesis"),
-    ("question", "context"), ("question1", "question2"), ("tokens",), ("words",),
-)  # fmt: skip
-_LABELS = ("label", "labels", "score", "tags", "ner_tags", "answers", "answer")
-"""Columns that are taken where the user names none, in this order."""
-
 _LABEL_COLUMNS = "labels"
 """What is learned is called where each label is a column of its own."""
 
 Separator = Literal["comma", "tab", "semicolon", "pipe"]
-
-_TWO_CLASSES = ("f1", "accuracy_f1")
-"""Metrics that are of one class against the other."""
 
 _LONGEST_NAME = 100
 """Characters of a task's name, which studies and their folders are named by."""
@@ -83,11 +76,14 @@ class OwnData(Record):
         text_columns: one, two of a pair, question and context, or the column of the words.
         label_column: what is learned.
         label_columns: instead of it, a column of 0 and 1 for each label.
+        labels: names by id, where the data have ids, or where their order matters; all that are classes.
+        label_separator: what is between the labels of a cell; None for ``|``.
+        decimal_comma: numbers may be written as 0,5.
+        positive: label of the class that ``f1`` and ``accuracy_f1`` are of; None for the one with the fewest rows.
         separator: between the columns of a table; None: it is found.
         columns: of tables without a header.
-        file: that describes the task, where it was read from one.
         train_labels, dev_labels: files with the label of each line of ``train`` and ``dev``, which then are texts.
-        labels: names by id, where the data have ids, or where their order matters.
+        file: that describes the task, where it was read from one.
         skip_bad_rows: rows that break the format are left out and counted.
     """
 
@@ -102,6 +98,9 @@ class OwnData(Record):
     licence: str = "not stated"
     title: str | None = None
     skip_bad_rows: bool = False
+    label_separator: str | None = None
+    decimal_comma: bool = False
+    positive: str | None = None
     separator: Separator | None = None
     columns: tuple[str, ...] | None = None
     label_columns: tuple[str, ...] | None = None
@@ -128,6 +127,7 @@ class OwnData(Record):
         self._check_labels()
         self._check_files()
         self._check_metric()
+        self._check_label_options()
 
     def _check_columns(self, columns: Sequence[str]) -> None:
         for i, column in enumerate(columns):
@@ -171,6 +171,24 @@ class OwnData(Record):
         if self.kind is not None:
             _check_fits(self.metric, self.kind)
 
+    def _check_label_options(self) -> None:
+        if self.label_separator is not None:
+            if not self.label_separator.strip() and self.label_separator != " ":
+                raise BadInput(f"the label separator is {shown(self.label_separator)}; give what is between two labels")
+            if self.kind not in (None, "multi-label"):
+                raise BadInput(f"labels with a separator are for multi-label, and the kind is {self.kind}")
+        if self.decimal_comma and self.kind not in (None, "regression"):
+            raise BadInput(f"decimal commas are for regression, and the kind is {self.kind}; leave out one of them")
+        if self.decimal_comma and self.label_separator is not None:
+            raise BadInput("decimal commas are for numbers, and a separator is for several labels; leave out one")
+
+    @property
+    def stated_kind(self) -> Kind | None:
+        """The kind that the user names, or that an option is for; None where the data say it."""
+        if self.kind is None and (self.label_separator is not None or self.label_columns is not None):
+            return "multi-label"
+        return "regression" if self.kind is None and self.decimal_comma else self.kind
+
 
 def _check_fits(metric: str, kind: Kind) -> None:
     if kind not in METRICS[metric].kinds:
@@ -192,7 +210,7 @@ def own_from_toml(path: Path) -> OwnData:
     try:
         if "file" in says:
             raise BadInput("the key 'file' stands for the file itself; leave it out, and name rows with train")
-        says = {"name": _name_of(path), **says, "file": str(_resolved(path))}
+        says = {"name": name_of(path), **says, "file": str(_resolved(path))}
         for key in _PATHS:
             if says.get(key) == "":
                 raise BadInput(f"{key} is empty; name a file")
@@ -217,8 +235,8 @@ def _resolved(path: Path, folder: Path | None = None) -> Path:
         raise MissingResource(f"the file {shown(str(path), PATH)} can't be read: {error}; check the path") from error
 
 
-def _name_of(path: Path) -> str:
-    """A task's name where the user gives none: the file's, or its folder's where it is called ``train``."""
+def name_of(path: Path) -> str:
+    """Return a task's name where the user gives none: the file's, or its folder's where it is called ``train``."""
     resolved = _resolved(path)
     name = resolved.parent.name if resolved.stem.lower() == "train" and resolved.parent.name else resolved.stem
     return f"my-{name}" if name in TASKS else name[:_LONGEST_NAME]
@@ -248,18 +266,39 @@ def own_data(task: str | None, given: Mapping[str, Any]) -> OwnData | None:
         return None
     if "train" not in said:
         raise BadInput("there is no task; add --task NAME, or --train FILE for your own data")
-    return OwnData.from_dict({"name": _name_of(Path(said["train"])), **said})
+    return OwnData.from_dict({"name": name_of(Path(said["train"])), **said})
 
 
-def find_task(name: str) -> TaskSpec:
-    """The official task of that name, or the one that a TOML file describes, for which its data are read.
+def option_words(given: Mapping[str, Any]) -> list[str]:
+    """Return fields of ``OwnData`` as words of a command; those that no option has are left out."""
+    flags = {
+        "text_columns": "--text-column", "label_columns": "--label-column", "labels": "--label",
+        "name": "", "licence": "", "title": "", "file": "",
+    }  # fmt: skip
+    words: list[str] = []
+    for field, value in given.items():
+        if field == "columns" and value:
+            value = ",".join(value)
+        flag = flags.get(field, f"--{field.replace('_', '-')}")
+        if value is True and flag:
+            words.append(flag)
+        elif value and flag:
+            words += [word for each in (value if isinstance(value, tuple | list) else [value]) for word in (flag, each)]
+    return words
+
+
+def find_own(name: str, given: Mapping[str, Any]) -> OwnData | None:
+    """The task of the user's own that a TOML file describes, or that a file of rows is; None of an official name.
+
+    Args:
+        given: fields of ``OwnData``, as ``own_data`` has them.
 
     Raises:
-        BadInput, MissingResource: as ``get_task`` and ``load_own``.
+        BadInput, MissingResource: as ``own_data``.
     """
-    if not name.endswith(".toml"):
-        return get_task(name)
-    return load_own(own_from_toml(Path(name).expanduser()), lambda _: None).spec
+    if name in TASKS or name.endswith(".toml") or not (Path(name).suffix or Path(name).is_dir()):
+        return own_data(name, given)
+    return own_data(None, {**given, "train": Path(name)})
 
 
 def load_own(own: OwnData, tell: Callable[[str], None], data_dir: Path | None = None) -> TaskData:
@@ -281,13 +320,17 @@ def load_own(own: OwnData, tell: Callable[[str], None], data_dir: Path | None = 
 
 def _load(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> TaskData:
     train_file, dev_file = _files(own, tell, data_dir)
-    texts, label = _columns(own, train_file)
+    columns = _columns(own, train_file)
+    texts, label = columns
     kept, left_out = _records(own, train_file)
+    used = Columns((*texts, *(own.label_columns or ())), label)
+    unused = unused_columns(train_file.columns, used, [cells for _, cells in kept])
     spec = _spec(own, train_file, [cells for _, cells in kept], texts, label)
     train = _examples(own, spec, train_file, kept, left_out)
     files = {"train": (train_file.name, train.digest)}
     _tell_left_out(tell, train_file, left_out)
     _check_answers(train, spec, train_file.name, 3 if dev_file is None else 2)
+    spec = dataclasses.replace(spec, positive=_positive(own, spec, train, tell))
     if dev_file is None:
         train, dev = _hold_out(train, spec.kind, tell)
         source = f"{train_file.name}, a part held out"
@@ -301,9 +344,10 @@ def _load(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> T
     if spec.kind == "question-answering":
         unanswerable = not all((*train.answers, *dev.answers))
         spec = dataclasses.replace(spec, unanswerable=unanswerable)
-    found = f", labels {', '.join(spec.labels[:10])}{', …' * (len(spec.labels) > 10)}" if spec.labels else ""
-    tell(f"{spec.name}: {spec.kind}{found}; scored by {spec.metric}")
-    return TaskData(spec, train, dev, source, files=files)
+    data = TaskData(spec, train, dev, source, unused=unused, files=files)
+    for line in understand(data).lines():
+        tell(line)
+    return data
 
 
 def _files(own: OwnData, tell: Callable[[str], None], data_dir: Path | None) -> tuple[DataFile, DataFile | None]:
@@ -329,29 +373,25 @@ def _place(path: str, data_dir: Path | None) -> Path:
     return Path(path) if data_dir is None else data_dir.expanduser() / Path(path).name
 
 
-def _columns(own: OwnData, file: DataFile) -> tuple[tuple[str, ...], str]:
-    """The columns of texts and label: as the user says, or those that have a usual name."""
-    texts, label = own.text_columns, own.label_column
+def _columns(own: OwnData, file: DataFile) -> Columns:
+    """The columns of texts and label: as the user names them, or those that have a usual name."""
     if file.is_squad:
-        columns = ("question", "context"), "answers"
-        if (texts or columns[0], label or columns[1]) != columns:
+        columns = Columns(("question", "context"), "answers")
+        if (own.text_columns or columns.texts, own.label_column or columns.label) != columns:
             raise DataError(
                 f"{file.name} is SQuAD's JSON, whose columns are question, context and answers; leave out the names of "
                 "columns, or save it as JSON lines (.jsonl)"
             )
         return columns
-    if texts is None:
-        texts = next((names for names in _TEXTS if set(names) <= set(file.columns)), ("text",))
-    if label is None:
-        label = next((name for name in _LABELS if name in file.columns and name not in texts), "label")
-    file.check(texts, "--text-column")
+    columns = find_columns(file.columns, own.text_columns, own.label_column)
+    file.check(columns.texts, "--text-column")
     if own.label_columns is not None:
         file.check(own.label_columns, "--label-column")
-        return texts, _LABEL_COLUMNS
-    if label not in file.columns and own.label_column is None:
+        return Columns(columns.texts, _LABEL_COLUMNS)
+    if columns.label not in file.columns and own.label_column is None:
         _check_label_columns(file)
-    file.check((label,), "--label-column")
-    return texts, label
+    file.check((columns.label,), "--label-column")
+    return columns
 
 
 def _check_label_columns(file: DataFile) -> None:
@@ -376,7 +416,10 @@ def _records(own: OwnData, file: DataFile) -> tuple[list[RowRecord], list[str]]:
 def _spec(
     own: OwnData, file: DataFile, cells: Sequence[Mapping[str, Any]], texts: tuple[str, ...], label: str
 ) -> TaskSpec:
-    kind = _kind(own, file, cells, texts, label)
+    kind = own.stated_kind or ("question-answering" if file.is_squad else find_kind(cells, texts, label))
+    labelled = [row[label] for row in cells if label in row]
+    if own.stated_kind is None and own.labels is None:
+        check_kind(kind, labelled, file.name)
     if file.is_squad and kind != "question-answering":
         raise DataError(f"{file.name} is SQuAD's JSON, and the kind is {kind}; save it as JSON lines (.jsonl)")
     if kind == "question-answering" and len(texts) != 2:
@@ -387,28 +430,21 @@ def _spec(
     _check_fits(metric, kind)
     if own.labels and kind in ("regression", "question-answering"):
         raise DataError(f"{file.name}: labels are names of classes, and the kind is {kind}; leave them out")
-    labels = own.labels or own.label_columns or _found_labels(file, kind, cells, label)
-    if metric in _TWO_CLASSES and len(labels) > 2:
+    labels = own.labels or own.label_columns or _found_labels(own, file, kind, labelled, label)
+    if metric in OF_ONE_CLASS and len(labels) > 2:
         raise DataError(
             f"{file.name}: the metric {shown(metric)} is of two classes, and there are {len(labels)}; choose macro_f1"
         )
     return TaskSpec(
         name=own.name, title=own.title or f"rows of {file.name}", kind=kind, labels=labels, metric=metric, texts=texts,
-        label=label, columns=own.columns, licence=own.licence, label_columns=own.label_columns is not None,
+        label=label, columns=own.columns, licence=own.licence, label_separator=own.label_separator,
+        decimal_comma=own.decimal_comma, label_columns=own.label_columns is not None,
     )  # fmt: skip
 
 
-def _kind(own: OwnData, file: DataFile, cells: Sequence[Mapping[str, Any]], texts: tuple[str, ...], label: str) -> Kind:
-    if own.kind is not None:
-        return own.kind
-    if own.label_columns is not None:
-        return "multi-label"
-    return "question-answering" if file.is_squad else find_kind(cells, texts, label)
-
-
-def _found_labels(file: DataFile, kind: Kind, cells: Sequence[Mapping[str, Any]], label: str) -> tuple[str, ...]:
+def _found_labels(own: OwnData, file: DataFile, kind: Kind, cells: Sequence[Any], label: str) -> tuple[str, ...]:
     """The labels in the rows, in the order that the file has them in where it names them."""
-    found = find_labels(kind, [row[label] for row in cells if label in row])
+    found = find_labels(kind, cells, own.label_separator)
     named = [name for name in file.classes.get(label, ()) if name in found]
     return (*named, *(name for name in found if name not in named))
 
@@ -474,6 +510,28 @@ def _check_answers(train: Examples, spec: TaskSpec, name: str, parts: int) -> No
             )
     elif len(told) == 1:
         raise DataError(f"{name}: what is learned ({spec.label}) is the same in all {len(train)} rows; give others too")
+
+
+def _positive(own: OwnData, spec: TaskSpec, train: Examples, tell: Callable[[str], None]) -> str | None:
+    """Label of the class that the metric is of: as named, else that with the fewest rows; None of other metrics."""
+    if spec.metric not in OF_ONE_CLASS:
+        if own.positive is not None:
+            raise BadInput(
+                f"the positive class {shown(own.positive)} is for {' and '.join(OF_ONE_CLASS)}, and the metric is "
+                f"{spec.metric}; choose one of them with --metric, or leave it out"
+            )
+        return None
+    if own.positive is not None:
+        found = id_finder(spec.labels)(own.positive)
+        if found is None:
+            raise BadInput(
+                f"the positive class {shown(own.positive)} is unknown; it must be one of {', '.join(spec.labels)}"
+            )
+        return spec.labels[found]
+    counts = Counter(train.answers)
+    rarest = min(range(len(spec.labels)), key=lambda i: (counts[i], -i))
+    tell(f"{spec.metric} is of class {shown(spec.labels[rarest])}, which has the fewest rows; --positive names another")
+    return spec.labels[rarest]
 
 
 def _hold_out(train: Examples, kind: Kind, tell: Callable[[str], None]) -> tuple[Examples, Examples]:

@@ -40,7 +40,8 @@ SURFACE: dict[str, set[str]] = {
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {
         "--device", "--task", "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns",
-        "--text-column", "--label-column", "--kind", "--metric", "--skip-bad-rows",
+        "--text-column", "--label-column", "--kind", "--metric", "--label", "--label-separator", "--decimal-comma",
+        "--positive", "--skip-bad-rows",
         "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
         "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs",
         "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time", "--device-samples",
@@ -57,7 +58,10 @@ SURFACE: dict[str, set[str]] = {
     "studies rename OLD NEW": {STORAGE, TRACKING},
     "sync STUDY": {"--measurement", STORAGE, TRACKING},
     "tasks list": {JSON},
-    "tasks show NAME": {JSON},
+    "tasks show NAME": {
+        "--train-labels", "--dev", "--dev-labels", "--separator", "--columns", "--text-column", "--label-column",
+        "--kind", "--metric", "--label", "--label-separator", "--decimal-comma", "--positive", "--skip-bad-rows", JSON,
+    },
     "trials STUDY": {JSON, STORAGE},
     "ui STUDY": {"--port", "--browser", "--no-browser", STORAGE, TRACKING},
     "verify STUDY": {

@@ -27,8 +27,11 @@ from farsearch.tasks.own import OwnData, load_own
 
 TEXTS = [f'The film, number {i}; it was "{("so dull", "fine")[i % 2]}" | really' for i in range(40)]
 LABELS = [("bad", "good")[i % 2] for i in range(40)]
-WORDS = [["Ann", f"Lee{i}", "left", "Rome", "today"] if i % 2 else ["nobody", f"n{i}", "left"] for i in range(40)]
-TAGS = [["B-PER", "I-PER", "O", "B-LOC", "O"] if i % 2 else ["O"] * 3 for i in range(40)]
+WORDS = [
+    ["Ann", f"Lee{i}", "left", "Rome", "today"] if i % 2 else [f"n{i}", "left", "it"][: 1 + i // 4 % 3]
+    for i in range(40)
+]
+TAGS = [["B-PER", "I-PER", "O", "B-LOC", "O"] if i % 2 else ["O"] * len(WORDS[i]) for i in range(40)]
 TOXIC = [("0", "1", "0", "1")[i % 4] for i in range(40)]
 INSULT = [("0", "0", "1", "1")[i % 4] for i in range(40)]
 NAMES = ("good", "bad")

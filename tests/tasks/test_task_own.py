@@ -17,7 +17,7 @@ from farsearch.errors import BadInput, DataError, MissingResource, StudyMismatch
 from farsearch.jobs import JobOptions, rejoin_job, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks import TaskData
-from farsearch.tasks.own import OwnData, find_task, load_own, own_data, own_from_toml
+from farsearch.tasks.own import OwnData, find_own, load_own, own_data, own_from_toml
 from farsearch.tasks.spec import study_task
 from tests.journey import call
 
@@ -178,7 +178,9 @@ def test_a_toml_file_says_it_all(tmp_path: Path) -> None:
     own = own_from_toml(path)
     assert own.train == str((tmp_path / "data" / "rows.csv").resolve())
     assert OwnData.from_dict(json.loads(json.dumps(own.to_dict()))) == own
-    spec = find_task(str(path))
+    found = find_own(str(path), {})
+    assert found == own
+    spec = load_own(own, print).spec
     assert (spec.name, spec.title, spec.labels, spec.metric) == ("mails", "Mails", ("ham", "spam"), "macro_f1")
     other = own_data(str(path), {"metric": "f1", "train": None, "text_columns": (), "skip_bad_rows": False})
     assert other is not None
@@ -318,6 +320,10 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.csv", "text,lable\na,b\n", "a.csv line 1: there is no column 'label'", "(did you mean 'lable'?); name one"),
     ("a.csv", "a, text;label\na, a;b\n", "a.csv line 1: commas and semicolons divide its first rows", "--separator c"),
     ("a.csv", "nice one,1\nbad one,0\n", "a.csv line 1: 'nice one, 1' is a row and no", "--columns text,label"),
+    ("a.txt", "a film\nit\n", "a.txt line 1: 'a film' is one column: there are no commas, tabs", "--train-labels"),
+    ("a.csv", "tokens,tags\na b,PER X\nc,X\n", "a.csv line 2: the tag 'PER' is unknown", "(IOB2)"),
+    ("a.tsv", "7\tx\tgood\ta b c\n8\tx\tbad\td e f\n9\tx\tbad\tg h i\n", "a.tsv line 1: '7, x, good, a b c' is a row",
+     "--columns column1,column2,label,text"),
     ("a.csv", "1,1,a fine film\n", "a.csv line 1: the header has '1' twice", "--columns label,column2,text"),
     ("a.csv", "text,label,text\na,b,c\n", "a.csv line 1: the header has 'text' twice", "name each column once"),
     ("a.csv", 'text,"label\na,b\n', "a.csv line 1: the header can't be read: a quote is opened", "close it"),

@@ -112,7 +112,7 @@ def run_bundle(
     if dev is not None:
         said = _said(bundle, model, _encoded(bundle, tokenizer, dev))
         task = bundle.task
-        metric = score(task.metric, evidence(task.metric, said, dev.answers, task.labels)).value
+        metric = score(task.metric, evidence(task.metric, said, dev.answers, task.labels, task.positive_id)).value
     seconds = predicted_seconds(bundle, rows.lengths, epochs)
     measurement = measurement_of(
         bundle, len(train.texts), epochs, course, process, peak, predicted_mib, seconds, metric
