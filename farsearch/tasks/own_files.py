@@ -89,8 +89,9 @@ class DataFile:
         if table and len(self.columns) == 1:
             *first, last = (f"{each.name}s" for each in SEPARATORS)
             raise RowProblem(
-                f"{self.name} line 1: {shown(self.columns[0])} is one column: there are no {', '.join(first)} or {last} "
-                "between texts and labels; write them there, or give the labels of these lines in a file with --train-labels"
+                f"{self.name} line 1: {shown(self.columns[0])} is one column: there are no {', '.join(first)} or "
+                f"{last} between texts and labels; write them there, or give the labels of these lines in a file with "
+                "--train-labels"
             )
         if table and is_row(self.columns, rows):
             names = ",".join(suggested_names([list(self.columns), *rows]))
