@@ -60,8 +60,12 @@ def _rows_of(task: TaskSpec) -> str:
         if task.labels
         else ""
     )
-    also = ", or SQuAD's `.json`" if task.kind == "question-answering" else ""
-    return f"The files are `.tsv`, `.csv` or `.jsonl` with the columns {columns}{also}.{labels}"
+    forms = {
+        "question-answering": ", or SQuAD's `.json`",
+        "token-classification": ", or `.conll`: a word and its tag a line",
+    }
+    also = forms.get(task.kind, "")
+    return f"The files are `.tsv`, `.csv`, `.jsonl` or `.json` with the columns {columns}{also}.{labels}"
 
 
 def _licence(licence: str | None) -> str:

@@ -134,8 +134,13 @@ def _say_size(written: Written, out: Path) -> None:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--train", type=click.Path(path_type=Path), required=True, help="TSV: sentence, label; with that header.")
-@click.option("--dev", type=click.Path(path_type=Path), help="TSV of the same form, to measure on.")
+@click.option(
+    "--train",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Rows with the columns that the bundle's README names.",
+)
+@click.option("--dev", type=click.Path(path_type=Path), help="Rows of the same columns, to measure on.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; must be new or empty.")
 @click.option("--epochs", type=AboveZero(), help="Passes over the training rows.  [default: the bundle's]")
 @click.option("--base", type=click.Path(path_type=Path), metavar="FOLDER", help="The public checkpoint, for a --delta.")

@@ -194,6 +194,34 @@ def test_the_files_may_be_elsewhere_on_another_host(tmp_path: Path) -> None:
     assert moved.fingerprint == loaded(tmp_path / "a.csv").fingerprint
 
 
+def test_texts_and_labels_in_two_files_need_a_label_for_each(tmp_path: Path) -> None:
+    """In the same line, in both parts, and from another folder too."""
+    for part in ("train", "dev"):
+        written(tmp_path, f"{part}.txt", "".join(f"{part} {text}\n" for text, _ in ROWS))
+        written(tmp_path, f"{part}.labels", "".join(f"{label}\n" for _, label in ROWS))
+    own = OwnData(
+        "mine", "/gone/train.txt", "/gone/dev.txt", train_labels="/x/train.labels", dev_labels="/x/dev.labels"
+    )
+    data = load_own(own, lambda _: None, tmp_path)
+    assert (len(data.train), data.dev.texts[0]) == (30, ("dev text0 number0",))
+    written(tmp_path, "dev.labels", "good\nbad\n")
+    with pytest.raises(DataError, match=r"^dev\.txt has 30 lines and dev\.labels 2; each text needs its label"):
+        load_own(own, lambda _: None, tmp_path)
+
+
+def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:
+    """A folder of files is none of those that are read; a class may be called train."""
+    (tmp_path / "mails" / "more").mkdir(parents=True)
+    written(tmp_path / "mails", "a.csv", GOOD)
+    with pytest.raises(MissingResource, match=r"is a folder, and not of Dataset\.save_to_disk .* name the file in it"):
+        loaded(tmp_path / "mails")
+    for kind in ("train", "bus"):
+        (tmp_path / "vehicles" / kind).mkdir(parents=True)
+        for i in range(10):
+            written(tmp_path / "vehicles" / kind, f"{i}.txt", f"a {kind} of number {i}")
+    assert loaded(tmp_path / "vehicles").spec.labels == ("bus", "train")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -86,6 +86,14 @@ def test_sentences_are_named_by_their_first_line() -> None:
     ]
 
 
+def test_sentences_are_rows_whatever_the_columns_of_the_task_are(tmp_path: Path) -> None:
+    """A bundle that was searched on lists is fine-tuned on a word and its tag a line."""
+    path = tmp_path / "mine.conll"
+    path.write_text("Ann B-PER\nleft O\n\nRome O\n", encoding="utf-8")
+    of = task("token-classification", "O", "B-PER", texts=("words",))
+    assert read_rows(str(path), of) == Rows((("Ann", "left"), ("Rome",)), ((1, 0), (0,)))
+
+
 def test_quotes_in_a_table_with_tabs_are_told() -> None:
     """They are text there; a program that put them around cells has another form."""
     data = b'text\tlabel\n"he said ""no"" to it"\t0\n'

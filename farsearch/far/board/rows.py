@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 from ..shown import shown
 from .answers import answer_reader, cell_of, items_of
 from .records import Record, RowProblem, check_characters, open_source, records_in, records_of
+from .sentences import COLUMNS
 from .squad import squad_rows
 from .task import Rows, Task
 
@@ -33,6 +34,8 @@ def read_rows(
         data = file.read()
     name = path.replace("\\", "/").rsplit("/", 1)[-1]
     source = open_source(data, name, task.columns, task.row_columns)
+    if source.columns == COLUMNS and task.kind == "token-classification":
+        source = source._replace(columns=task.row_columns)  # a sentence's columns have no names but ours
     if source.note:
         tell("{}: {}".format(name, source.note))
     if source.squad is None:
