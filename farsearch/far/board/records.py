@@ -4,6 +4,7 @@ What the form is, is found by the ending and by the content; what was found that
 the user.
 """
 
+from itertools import islice
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .content import ending_of, text_of, unreadable
@@ -122,33 +123,31 @@ def _table(
 ) -> Source:
     ending, note = ending_of(name), ""
     if separator is None:
-        width = None if columns is None else len(columns)
-        fitting = fitting_separators(text, ending, width, needed)
-        if len(fitting) > 1:
-            names = " and ".join(each.name + "s" for each in fitting)
-            message = "{} line 1: {} divide its first rows into columns alike".format(name, names)
-            raise UnsureSeparator(message + "; put texts that have one of them in quotes", fitting)
-        separator = fitting[0]
-        if separator != own_separator(ending):
-            note = "{}s between its columns".format(separator.name)
-        elif separator == TAB and are_quoted(text):
-            note = "quotes around its cells are taken for text; name it .csv where they are none"
-    between = separator
-    lines = table_lines(text, between, ending)
-    first = next(lines, None)
-    headed = columns is None
-    if columns is not None and first is not None and needed:
-        headed = set(needed) <= set(first.cells)
+        separator = _found_separator(text, name, columns, needed)
+        note = _table_note(text, ending, separator)
+    first = next(table_lines(text, separator, ending), None)
+    headed = columns is None or (bool(needed) and first is not None and set(needed) <= set(first.cells))
     if headed:
-        columns = header_of(first, name, between, needed)
+        columns = header_of(first, name, separator, needed)
+    between, skipped = separator, int(headed)
+    return Source(name, lambda: islice(table_lines(text, between, ending), skipped, None), columns, separator, note)
 
-    def rows() -> Iterator[Line]:
-        found = table_lines(text, between, ending)
-        if headed:
-            next(found, None)
-        return found
 
-    return Source(name, rows, columns, between, note)
+def _found_separator(text: str, name: str, columns: Optional[Sequence[str]], needed: Sequence[str]) -> Separator:
+    fitting = fitting_separators(text, ending_of(name), None if columns is None else len(columns), needed)
+    if len(fitting) > 1:
+        names = " and ".join(each.name + "s" for each in fitting)
+        message = "{} line 1: {} divide its first rows into columns alike".format(name, names)
+        raise UnsureSeparator(message + "; put texts that have one of them in quotes", fitting)
+    return fitting[0]
+
+
+def _table_note(text: str, ending: str, separator: Separator) -> str:
+    if separator != own_separator(ending):
+        return "{}s between its columns".format(separator.name)
+    if separator == TAB and are_quoted(text):
+        return "quotes around its cells are taken for text; name it .csv where they are none"
+    return ""
 
 
 def records_in(
