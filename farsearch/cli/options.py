@@ -93,7 +93,7 @@ def task_options(function: F) -> F:
             return function(*args, task=task, own=None, **given)
         return function(*args, task=described.name, own=described.to_dict(), **given)
 
-    return _with_options(with_task, _TASK)
+    return cast("F", _with_options(with_task, _TASK))
 
 
 def own_options(function: F) -> F:
@@ -104,9 +104,8 @@ def own_options(function: F) -> F:
         said = {field: given.pop(name) for name, field in _OWN_FIELDS.items() if name != "train"}
         return function(*args, given=said, **given)
 
-    return _with_options(
-        with_given, {name: options for name, options in _TASK.items() if name not in ("task", "train")}
-    )
+    others = {name: options for name, options in _TASK.items() if name not in ("task", "train")}
+    return cast("F", _with_options(with_given, others))
 
 
 def _with_options(function: Any, options: Mapping[str, Mapping[str, Any]]) -> Any:
