@@ -304,7 +304,6 @@ def _read(
         positive=data.spec.positive,
     )
     tokens = token_counts(tokenizer, data.train, data.spec.kind, max_length)
-    progress(tokens.text)
     settings = StudySettings(
         job=job,
         device=profile.name,

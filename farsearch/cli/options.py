@@ -104,8 +104,8 @@ def own_options(function: F) -> F:
         said = _own_fields({field: given.pop(name) for name, field in _OWN_FIELDS.items() if name != "train"})
         return function(*args, given=said, **given)
 
-    said = {name: options for name, options in _TASK.items() if name not in ("task", "train")}
-    return cast("F", _with_options(with_given, said))
+    others = {name: options for name, options in _TASK.items() if name not in ("task", "train")}
+    return cast("F", _with_options(with_given, others))
 
 
 def _with_options(function: Any, options: Mapping[str, Mapping[str, Any]]) -> Any:

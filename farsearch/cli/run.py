@@ -295,12 +295,14 @@ def _train_baselines(
 
 def _say_job(console: Console, job: Job, name: str) -> None:
     from farsearch.tables import constant_words
+    from farsearch.tasks.understood import Tokens
 
     spec, settings = job.settings.job, job.settings
     console.print(
         f"study {name}: {spec.task} ({job.data.source}), {spec.model}, {spec.train_samples} training and "
         f"{spec.validation_samples} validation rows, batch {spec.batch_size}, at most {spec.max_length} tokens"
     )
+    console.print(Tokens.from_dict(job.meta["understood"]["tokens"]).text)
     console.print(constant_words(job.data.spec.metric, job.meta))
     low, high = job.profile.available_mib
     console.print(

@@ -176,7 +176,9 @@ class OwnData(Record):
             if not self.label_separator.strip() and self.label_separator != " ":
                 raise BadInput(f"the label separator is {shown(self.label_separator)}; give what is between two labels")
             if self.kind not in (None, "multi-label"):
-                raise BadInput(f"labels with a separator are for multi-label, and the kind is {self.kind}")
+                raise BadInput(
+                    f"labels with a separator are for multi-label, and the kind is {self.kind}; leave out one of them"
+                )
         if self.decimal_comma and self.kind not in (None, "regression"):
             raise BadInput(f"decimal commas are for regression, and the kind is {self.kind}; leave out one of them")
         if self.decimal_comma and self.label_separator is not None:
@@ -530,7 +532,8 @@ def _positive(own: OwnData, spec: TaskSpec, train: Examples, tell: Callable[[str
         return spec.labels[found]
     counts = Counter(train.answers)
     rarest = min(range(len(spec.labels)), key=lambda i: (counts[i], -i))
-    tell(f"{spec.metric} is of class {shown(spec.labels[rarest])}, which has the fewest rows; --positive names another")
+    why = "which has the fewest rows" if len(set(counts.values())) > 1 else "the second of two with as many rows"
+    tell(f"{spec.metric} is of class {shown(spec.labels[rarest])}, {why}; --positive names another")
     return spec.labels[rarest]
 
 

@@ -23,9 +23,9 @@ _COUNTED = 100
 _SAMPLE = 4096
 """Rows of which tokens are counted, spread over the training file."""
 
-_MOJIBAKE = re.compile(
-    "[ÂÃ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€[\u0080-\u00bf™œ“”˜¢¦š]|(?:[ÐÑ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]){2}"
-)
+_NEXT = "[\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
+"""A byte within a letter of UTF-8, as Latin-1 and Windows-1252 have it."""
+_MOJIBAKE = re.compile(f"[ÂÃ]{_NEXT}|â€{_NEXT}|(?:[ÐÑ]{_NEXT}){{2}}")
 """UTF-8 that was read as Latin-1 or Windows-1252: ``Ã©`` for ``é``, ``â€™`` for an apostrophe, Cyrillic as ``Ð¿Ñ€``."""
 
 

@@ -269,6 +269,9 @@ def test_the_rarest_class_is_positive(tmp_path: Path) -> None:
     assert "f1 is of class 'fraud', which has the fewest rows; --positive names another" in told
     assert loaded(path, metric="accuracy_f1", positive="legit").spec.positive == "legit"
     assert loaded(path).spec.positive is None
+    even = table("text,label", "a number{i},fraud", "b number{i},legit", folder=tmp_path, name="even.csv")
+    assert loaded(even, told, metric="f1").spec.positive == "legit"
+    assert "f1 is of class 'legit', the second of two with as many rows; --positive names another" in told
 
 
 # -- names that are numbers
