@@ -285,7 +285,9 @@ def option_words(given: Mapping[str, Any]) -> list[str]:
         if value is True and flag:
             words.append(flag)
         elif value and flag:
-            words += [word for each in (value if isinstance(value, tuple | list) else [value]) for word in (flag, each)]
+            words += [
+                word for each in (value if isinstance(value, tuple | list) else [value]) for word in (flag, str(each))
+            ]
     return words
 
 

@@ -442,6 +442,14 @@ def test_another_host_joins_a_study_of_own_data(tmp_path: Path, tiny_bert: Path)
     assert again.split == job.split
 
 
+def test_what_is_shown_names_all_that_was_specified(tmp_path: Path) -> None:
+    """``tasks show`` of files without a header ends with the command that searches on them."""
+    for name in ("a.csv", "b.csv"):
+        written(tmp_path, name, "".join(f"{name} {text},{label}\n" for text, label in ROWS))
+    shown = call(tmp_path, "tasks", "show", "a.csv", "--dev", "b.csv", "--columns", "text,label")
+    assert shown.out.endswith("--device jetson-nano --train a.csv --dev b.csv --columns text,label\n"), shown.err
+
+
 def test_changed_rows_are_named(tmp_path: Path, tiny_bert: Path) -> None:
     """The same study name with other rows: which file changed, and what makes a new study."""
     store = Store(tmp_path / ".farsearch")
