@@ -30,11 +30,13 @@ from farsearch.study.names import usable_name
 from farsearch.study.sizes import Size, size_of
 from farsearch.study.space import Space, load_space
 from farsearch.study.store import Store
+from farsearch.tasks.constant import constant_answer
 from farsearch.tasks.encode import default_max_length
 from farsearch.tasks.load import load_task
 from farsearch.tasks.own import OwnData, load_own
 from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
+from farsearch.tasks.understood import token_counts, understand
 from farsearch.training import Bench
 
 __all__ = ["DEFAULT_MODEL", "Job", "JobOptions", "rejoin_job", "resolve_job"]
@@ -125,21 +127,31 @@ class Job:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """Commits of the hub that a study was made with.
+    """What a study was made with that may be another now: commits of the hub, and the class that F1 is of.
 
     Attributes:
         weights: ``JobSpec.weights`` of the study.
         data: the commit of the data set; None where the data is not from the hub, or the study is an older one.
+        positive: ``JobSpec.positive`` of the study.
     """
 
     study: str
     weights: str
     data: str | None
+    positive: str | None
 
     def model(self, source: ModelSource) -> str | None:
         """Return the commit of the study's model; None where ``source`` is another model."""
         name, _, commit = self.weights.rpartition("@")
         return commit if name == source.location and re.fullmatch(r"[0-9a-f]{40}", commit) else None
+
+    def task(self, data: TaskData, progress: Callable[[str], None]) -> TaskData:
+        """Return the user's rows with F1 of the second class, where the study was made before classes were named."""
+        if self.positive is not None or data.spec.positive is None:
+            return data
+        spec = dataclasses.replace(data.spec, positive=None)
+        progress(f"the study {shown(self.study)} is an older one: its F1 is that of class {shown(spec.labels[1])}")
+        return dataclasses.replace(data, spec=spec)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -173,7 +185,8 @@ def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], Non
         if name not in store.names():
             return None
         about = store.load(name).user_attrs
-        return _Recorded(name, StudySettings.from_dict(about["settings"]).job.weights, about["meta"].get("data_commit"))
+        job = StudySettings.from_dict(about["settings"]).job
+        return _Recorded(name, job.weights, about["meta"].get("data_commit"), job.positive)
 
     return _resolve(options, space, store, progress, recorded)
 
@@ -224,7 +237,7 @@ def rejoin_job(
     )
     # the space is in the study's settings: its file may have changed, and be on another host
     space = Space.from_settings(settings.space)
-    recorded = _Recorded(study, settings.job.weights, meta.get("data_commit"))
+    recorded = _Recorded(study, settings.job.weights, meta.get("data_commit"), settings.job.positive)
     return _resolve(options, space, store, progress, lambda *_: recorded)
 
 
@@ -247,6 +260,8 @@ def _resolve(
     source = resolve_model(name, options.allow_pickle, options.revision, progress)
     shipped = None if options.device == LOCAL else find_profile(options.device, store.home, progress)
     recorded = recorded_of(source, options.task, LOCAL if shipped is None else shipped.name)
+    if recorded is not None and data is not None and not (options.own or {}).get("positive"):
+        data = recorded.task(data, progress)
     if recorded is not None and options.revision is None and not source.local:
         source = dataclasses.replace(source, revision=recorded.model(source))
     with nullcontext() if recorded is None or options.revision is not None else recorded.errors():
@@ -286,7 +301,9 @@ def _read(
         seed=options.seed,
         priming=_priming(options),
         keep_head=options.keep_head,
+        positive=data.spec.positive,
     )
+    tokens = token_counts(tokenizer, data.train, data.spec.kind, max_length)
     settings = StudySettings(
         job=job,
         device=profile.name,
@@ -298,7 +315,15 @@ def _read(
         device_samples=options.device_samples,
         plan=options.plan,
     )
-    return Job(settings, source, data, split, profile, space, _meta(name, source, data, profile, options))
+    understood = dataclasses.replace(understand(data), tokens=tokens)
+    about = {"understood": understood.to_dict(), "constant_answer": _constant_answers(data, split)}
+    return Job(settings, source, data, split, profile, space, {**_meta(name, source, data, profile, options), **about})
+
+
+def _constant_answers(data: TaskData, split: Split) -> dict[str, Any]:
+    """What a constant answer scores where trials are scored, on the validation and the development rows."""
+    parts = {"validation": data.train.take(split.validation).answers, "dev": data.dev.answers}
+    return {name: constant_answer(data.spec.task, answers).to_dict() for name, answers in parts.items() if answers}
 
 
 def _weights(source: ModelSource, recorded: _Recorded | None) -> str:
@@ -369,6 +394,7 @@ def _meta(name: str, source: ModelSource, data: TaskData, profile: Profile, opti
         "model": model,
         "data_source": data.source,
         "data_commit": data.commit,
+        "data_files": {part: {"name": name, "rows": rows} for part, (name, rows) in data.files.items()},
         "data_dir": data_dir,
         "labels": list(data.spec.labels),
         "task": data.spec.to_dict(),

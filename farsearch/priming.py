@@ -95,7 +95,9 @@ class PrimingCache:
         # the texts' identity says nothing of the tokenizer, which comes with a model's folder and a library's version
         encoded = hashlib.sha256(json.dumps([rows, pad_id]).encode()).hexdigest()
         more = {"rows": encoded, "torch": torch.__version__, "micro": micro_batch_size, "version": _VERSION}
-        self._identity = {**job.to_dict(), **more}
+        # the class that F1 is of changes no training
+        identity = {name: value for name, value in job.to_dict().items() if name != "positive"}
+        self._identity = {**identity, **more}
         self.root = folder
         self.folder = folder / hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:16]
 

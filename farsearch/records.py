@@ -85,6 +85,8 @@ class JobSpec(Record):
         validation_samples: rows that the objective is measured on; none where the development set is it.
         max_length: tokens at which a text is cut, and at which peak memory is priced.
         keep_head: the head that the checkpoint brings is trained on, instead of a new one.
+        positive: label of the class that the metric is of; None where it is of all, and in studies that were made
+            before it was recorded, whose F1 is that of the second class.
     """
 
     task: str
@@ -98,6 +100,7 @@ class JobSpec(Record):
     seed: int
     priming: Priming = field(default_factory=Priming)
     keep_head: bool = False
+    positive: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("train_samples", 1), ("validation_samples", 0), ("batch_size", 1)):

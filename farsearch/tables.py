@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = [
     "baseline_rows",
     "baselines_json",
+    "constant_text",
+    "constant_value",
+    "constant_words",
     "front_markdown",
     "front_rows",
     "human_difference",
@@ -70,6 +73,33 @@ Row = dict[str, str]
 def is_percentage(metric_name: str) -> bool:
     """Whether ``metric_name`` is a share that is shown in per cent."""
     return metric_name in _SHARES
+
+
+def constant_value(snapshot: StudySnapshot, rows: str = "validation") -> float | None:
+    """What a constant answer scores on the ``validation`` or the ``dev`` rows; None where it is not recorded."""
+    found = snapshot.meta.get("constant_answer", {}).get(rows)
+    return None if found is None else float(found["value"])
+
+
+def constant_text(snapshot: StudySnapshot) -> str:
+    """What a constant answer scores, in one line, and whether no trial is better; empty where it is not recorded."""
+    words, value = constant_words(snapshot.metric_name, snapshot.meta), constant_value(snapshot)
+    metrics = [trial.metric for trial in snapshot.complete if trial.metric is not None]
+    worse = value is not None and metrics and max(metrics) <= value
+    return f"{words}: no trial is better" if worse else words
+
+
+def constant_words(metric_name: str, meta: Mapping[str, Any]) -> str:
+    """The same, of what a study or a job records of itself."""
+    titles = {"validation": "validation rows", "dev": "development rows"}
+    found = meta.get("constant_answer", {})
+    parts = [
+        f"{human_metric(metric_name, found[rows]['value'])} on the {title}"
+        for rows, title in titles.items()
+        if rows in found
+    ]
+    answer = shown_text(next(iter(found.values()))["answer"]) if found else ""
+    return f"a constant answer ({answer}) scores {', '.join(parts)}" if parts else ""
 
 
 def metric_words(metric_name: str) -> str:
@@ -288,6 +318,7 @@ def trials_json(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Mappi
     return {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
+        "constant_answer": snapshot.meta.get("constant_answer"),
         "trials": [_json_row(trial, _JSON_KEYS) for trial in trials],
         "baselines": baselines_json(snapshot),
     }

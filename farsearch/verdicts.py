@@ -257,5 +257,6 @@ def verdict_json(snapshot: StudySnapshot) -> dict[str, Any]:
             }
             for verdict in verdicts(snapshot)
         ],
+        "constant_answer": snapshot.meta.get("constant_answer"),
         "rank_agreement": None if found is None else {"kendall_tau": found.tau, "trials": found.trials},
     }

@@ -48,6 +48,35 @@ def test_figure_shows_the_budget_where_it_is_and_points_to_it_where_it_is_far() 
     assert "← device gives at least 100 MiB" in _texts(near)
 
 
+def constant(value: float) -> dict[str, Any]:
+    """What a study says of itself where a constant answer scores this on the validation rows."""
+    scored = {"validation": {"answer": "positive", "value": value}, "dev": {"answer": "positive", "value": 0.51}}
+    return {"constant_answer": scored}
+
+
+def test_figure_shows_the_constant_answer_where_it_is_and_points_to_it_where_it_is_far() -> None:
+    """A line among the points, an arrow at the edge, and nothing where it is not recorded."""
+    near = front_figure(make_snapshot(meta=constant(0.83)))
+    assert any(list(line.get_ydata()) == [83.0, 83.0] for line in near.axes[0].lines)
+    assert "constant answer 83" in _texts(near)
+    far = front_figure(make_snapshot(meta=constant(0.5)))
+    assert "constant answer 50 ↓" in _texts(far)
+    assert far.axes[0].get_ylim()[0] > 60
+    assert not any("constant" in text for text in _texts(front_figure(make_snapshot())))
+
+
+def test_page_says_what_a_constant_answer_scores() -> None:
+    """In words at its head, and in the views of the metric, not in the one of the costs."""
+    snapshot = make_snapshot(meta={**make_snapshot().meta, **constant(0.83)})
+    assert "a constant answer (positive) scores 83.0\N{NO-BREAK SPACE}%" in make_report(snapshot).html
+    shown = [
+        (any("constant answer 83" in note["text"] for note in view["layout"]["annotations"]),
+         any(shape.get("y0") == 83.0 for shape in view["layout"]["shapes"]))
+        for _, view in _views(snapshot, points_of(snapshot))
+    ]  # fmt: skip
+    assert shown == [(True, True), (True, True), (False, False)]
+
+
 def test_step_line_is_the_best_metric_within_a_memory() -> None:
     """A front point that is on it for its speed alone lies below the line, which never falls."""
     trials = [make_trial(0, 0.80, 100.0, 10.0), make_trial(1, 0.78, 110.0, 5.0), make_trial(2, 0.85, 120.0, 20.0)]

@@ -7,6 +7,8 @@ import itertools
 import math
 import random
 import shlex
+from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farsearch.cli import cli
+from farsearch.cli.options import task_options
 from farsearch.records import (
     Baseline,
     FarConfig,
@@ -33,7 +36,9 @@ from farsearch.report.measured import measured_section, pairs_of
 from farsearch.report.section import FEW, Section, spread_over
 from farsearch.report.trust import selection_section, verified_section
 from farsearch.select import pareto_front
+from farsearch.tasks.own import OwnData, own_data
 from tests.factories import make_baselines, make_measurement, make_settings, make_snapshot, make_trial
+from tests.journey import chdir
 
 OPTIONS = {
     "task": "sst2", "device": "jetson-nano", "model": "minilm", "space": "default", "data_dir": "/some where/SST-2",
@@ -311,6 +316,23 @@ def test_the_command_that_goes_on_asks_for_the_same() -> None:
         assert given[key] == OPTIONS[key], key
 
 
+def test_the_command_of_own_data_says_what_the_rows_mean() -> None:
+    """Every field that an option sets; none can give another name than the file's."""
+    own = OwnData(
+        "mails", "/data/mails.csv", text_columns=("subject", "body"), label_column="folder", labels=("ham", "spam"),
+        metric="f1", positive="spam", skip_bad_rows=True, kind="classification",
+    )  # fmt: skip
+    command = resume_command(make_snapshot(meta={"options": {**OPTIONS, "own": own.to_dict()}}))
+    assert command is not None
+    given = _parsed(command)
+    said = {name: given[field] for name, field in (("text_columns", "text_column"), ("labels", "label"))}
+    said["label_column"] = given["label_column"][0]
+    same = ("train", "metric", "positive", "skip_bad_rows", "kind")
+    assert own_data(None, {**said, **{name: given[name] for name in same}}) == own
+    other = {**OPTIONS, "own": {**own.to_dict(), "name": "other"}}
+    assert resume_command(make_snapshot(meta={"options": other})) is None
+
+
 def test_a_study_that_kept_no_options_has_no_such_command() -> None:
     """Then the report names the command that made it, where there is one, and no other."""
     assert resume_command(make_snapshot()) is None
@@ -334,3 +356,41 @@ def test_odd_records_make_a_page_all_the_same() -> None:
         dataclasses.replace(make_snapshot(), trials=(), n_trials=0),
     ):
         assert "</html>" in make_report(study).html
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@task_options
+def _own(task: str, own: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What ``run`` gets of a task of the user's own."""
+    return own
+
+
+TASK_FILE = """
+name = "mails"
+train = "rows.csv"
+labels = ["bills", "friends"]
+text_columns = ["body"]
+label_column = "folder"
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--train", "rows.csv"],
+        ["--train", "a b.csv", "--dev", "c.csv", "--text-column", "x", "--text-column", "y", "--label-column", "z"],
+        ["--train", "rows.csv", "--columns", "text,label", "--separator", "semicolon", "--skip-bad-rows"],
+        ["--train", "rows.csv", "--label-column", "toxic", "--label-column", "insult", "--metric", "micro_f1"],
+        ["--train", "texts.txt", "--train-labels", "labels.txt", "--kind", "classification"],
+        ["--task", "mails.toml", "--metric", "macro_f1"],
+    ],
+)
+def test_the_command_that_goes_on_describes_the_users_own_data(tmp_path: Path, words: list[str]) -> None:
+    """The very task, from anywhere, also where a file describes it."""
+    with chdir(tmp_path):
+        (tmp_path / "mails.toml").write_text(TASK_FILE, encoding="utf-8")
+        own = _own.main(words, standalone_mode=False)
+    command = resume_command(make_snapshot(meta={"options": {**OPTIONS, "task": own["name"], "own": own}}))
+    assert command is not None
+    assert _own.main(shlex.split(command)[2:], standalone_mode=False) == own
+    assert _parsed(command)["seed"] == OPTIONS["seed"]

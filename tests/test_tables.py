@@ -12,6 +12,7 @@ from farsearch.far.board.scores import METRICS
 from farsearch.records import FarConfig
 from farsearch.tables import (
     baseline_rows,
+    constant_text,
     front_markdown,
     front_rows,
     human_difference,
@@ -129,7 +130,7 @@ def test_json_has_the_shape_that_scripts_rely_on() -> None:
     """Keys as the contract names them, values unrounded, and nothing that JSON can't hold."""
     snapshot = make_snapshot()
     data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
-    assert list(data) == ["schema_version", "study", "trials", "baselines"]
+    assert list(data) == ["schema_version", "study", "constant_answer", "trials", "baselines"]
     keys = "number, state, metric, dev_metric, peak_memory_mib, wall_time_s, energy_j, feasible, on_front, config, plan"
     assert ", ".join(data["trials"][0]) == keys
     assert [row["metric"] for row in data["trials"]] == [0.80, 0.84, 0.855]
@@ -152,3 +153,17 @@ def test_long_cells_go_on_in_the_next_line() -> None:
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 60
     assert [word for line in lines[2:] for word in line.split()] == ["a", *value.split(), "b", "short"]
+
+
+def test_a_search_that_is_no_better_than_a_constant_answer_is_said_to_be_so() -> None:
+    """Beside what that scores; nothing is said where it is not recorded."""
+
+    def text(value: float) -> str:
+        scored = {"answer": "positive", "value": value}
+        return constant_text(make_snapshot(meta={"constant_answer": {"validation": scored, "dev": scored}}))
+
+    assert text(0.5) == (
+        "a constant answer (positive) scores 50.0 % on the validation rows, 50.0 % on the development rows"
+    )
+    assert text(0.86).endswith(": no trial is better")
+    assert constant_text(make_snapshot()) == ""

@@ -208,7 +208,7 @@ def test_nothing_verified_says_nothing() -> None:
     snapshot = make_snapshot()
     assert verdicts(snapshot) == verdict_rows(snapshot) == []
     assert agreement_text(snapshot) == ""
-    assert verdict_json(snapshot) == {"verified": [], "rank_agreement": None}
+    assert verdict_json(snapshot) == {"verified": [], "constant_answer": None, "rank_agreement": None}
 
 
 _METRIC = st.sampled_from([None, *(i / 20 for i in range(21))])

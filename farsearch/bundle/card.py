@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import yaml
 
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.tables import human_memory, human_metric, human_time, markdown_code, markdown_text, mean_frozen
+from farsearch.tables import (
+    constant_text,
+    human_memory,
+    human_metric,
+    human_time,
+    markdown_code,
+    markdown_text,
+    mean_frozen,
+)
 from farsearch.tasks.spec import TaskSpec, study_task
 
 __all__ = ["card_of"]
@@ -46,14 +54,18 @@ def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, ba
 
 def _rows_of(task: TaskSpec) -> str:
     """What a file of the user's own must look like."""
-    columns = ", ".join(markdown_code(name) for name in (*task.texts, task.label))
+    columns = ", ".join(markdown_code(name) for name in task.task.row_columns)
     labels = (
         f" Labels are {', '.join(map(markdown_text, task.labels[:20]))}{', …' * (len(task.labels) > 20)}."
         if task.labels
         else ""
     )
-    also = ", or SQuAD's `.json`" if task.kind == "question-answering" else ""
-    return f"The files are `.tsv`, `.csv` or `.jsonl` with the columns {columns}{also}.{labels}"
+    forms = {
+        "question-answering": ", or SQuAD's `.json`",
+        "token-classification": ", or `.conll`: a word and its tag a line",
+    }
+    also = forms.get(task.kind, "")
+    return f"The files are `.tsv`, `.csv`, `.jsonl` or `.json` with the columns {columns}{also}.{labels}"
 
 
 def _licence(licence: str | None) -> str:
@@ -72,6 +84,8 @@ def _rows(snapshot: StudySnapshot, trial: TrialRecord) -> Sequence[tuple[str, st
     return [
         (f"{metric}, {job.validation_samples:,} validation rows", value),
         (f"{metric}, development set", human_metric(metric, trial.dev_metric)),
+        *([("beside it", markdown_text(constant_text(snapshot)))] if constant_text(snapshot) else []),
+        *([("F1 is of class", markdown_text(job.positive))] if job.positive is not None else []),
         ("peak memory on the device", f"{peak} ({human_memory(low)} to {human_memory(high)})"),
         ("time on the device", human_time(trial.wall_time_s)),
         ("training", f"{job.train_samples:,} rows, {config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),

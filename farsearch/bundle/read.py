@@ -17,6 +17,7 @@ from farsearch.far.board.task import Task
 from farsearch.far.layout import ModelLayout
 from farsearch.far.shown import PATH, shown
 from farsearch.records import StepPlan, StudySettings, TrialRecord
+from farsearch.tasks.constant import Constant, constant_answer
 from farsearch.tasks.metrics import MetricValue, score
 
 __all__ = ["Bundle", "Tuned", "finetune", "read_bundle"]
@@ -47,9 +48,15 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What fine-tuning on the user's rows gave: the metric on the dev file, where there is one, and the steps."""
+    """What fine-tuning on the user's rows gave.
+
+    Attributes:
+        metric, constant: on the dev file the model's and a constant answer's; None without one.
+        steps: that were made.
+    """
 
     metric: MetricValue | None
+    constant: Constant | None
     steps: int
 
 
@@ -137,7 +144,8 @@ def finetune(
         result = run_bundle(
             bundle.opened, options, tell or (lambda _: None), on_step or (lambda *_: None), lambda: False
         )
-    metric = None
-    if result.predictions is not None:
-        metric = score(bundle.task.metric, result.predictions, result.answers, bundle.task.labels)
-    return Tuned(metric, result.course.steps)
+    if result.predictions is None:
+        return Tuned(None, None, result.course.steps)
+    task, answers = bundle.task, result.answers
+    metric = score(task.metric, result.predictions, answers, task.labels, task.positive_id)
+    return Tuned(metric, constant_answer(task, answers), result.course.steps)

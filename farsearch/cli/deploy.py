@@ -22,6 +22,7 @@ from farsearch.cli.options import (
     tracking_option,
 )
 from farsearch.cli.terminal import make_console
+from farsearch.far.shown import shown_text
 
 if TYPE_CHECKING:
     from farsearch.bundle.write import Written
@@ -133,8 +134,13 @@ def _say_size(written: Written, out: Path) -> None:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--train", type=click.Path(path_type=Path), required=True, help="TSV: sentence, label; with that header.")
-@click.option("--dev", type=click.Path(path_type=Path), help="TSV of the same form, to measure on.")
+@click.option(
+    "--train",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Rows with the columns that the bundle's README names.",
+)
+@click.option("--dev", type=click.Path(path_type=Path), help="Rows of the same columns, to measure on.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; must be new or empty.")
 @click.option("--epochs", type=AboveZero(), help="Passes over the training rows.  [default: the bundle's]")
 @click.option("--base", type=click.Path(path_type=Path), metavar="FOLDER", help="The public checkpoint, for a --delta.")
@@ -169,9 +175,10 @@ def finetune(bundle: Path, train: Path, dev: Path | None, out: Path, epochs: flo
             lambda text: click.echo(text, err=True), base,
         )  # fmt: skip
     click.echo(f"{out}: the fine-tuned model after {tuned.steps} steps")
-    if tuned.metric is not None:
-        metric = opened.task.metric
+    if tuned.metric is not None and tuned.constant is not None:
+        metric, constant = opened.task.metric, tuned.constant
         click.echo(f"  {metric} on {dev}: {human_metric(metric, tuned.metric.value, tuned.metric.error)}")
+        click.echo(f"  a constant answer ({shown_text(constant.answer)}) scores {human_metric(metric, constant.value)}")
 
 
 COMMANDS = (export, finetune)

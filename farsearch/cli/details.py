@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from farsearch.tables import human_memory, human_metric, human_time, mean_frozen, metric_words
+from farsearch.tables import (
+    constant_text,
+    constant_value,
+    human_memory,
+    human_metric,
+    human_time,
+    mean_frozen,
+    metric_words,
+)
 from farsearch.verdicts import advantage_text, verdicts
 
 if TYPE_CHECKING:
@@ -41,6 +49,7 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
             ("reason", trial.reason or ""),
             ("trained again", "" if again.trial is None else f"trial {again.trial}"),
             (title, f"{metric}{where}" if metric else ""),
+            ("a constant answer", human_metric(name, constant_value(snapshot, "dev"))),
         ]
     return [
         ("state", f"{trial.state}{', on the front' if trial.on_front else ''}"),
@@ -50,6 +59,8 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
             f"{metric} on {job.validation_samples:,} validation rows" if metric else "",
         ),
         (f"{title}, development set", f"{dev} (nothing is chosen by it)" if dev else ""),
+        ("beside it", constant_text(snapshot)),
+        ("F1 is of class", job.positive or ""),
         *_part_pairs(trial),
     ]
 

@@ -63,7 +63,7 @@ def join_search(
         )
     settings = StudySettings.from_dict(about["settings"])
     job = rejoin_job(study.study_name, settings, about["meta"], store, told or watcher.note, **here)
-    store.check_here(study, job.settings)
+    store.check_here(study, job.settings, job.meta)
     bench = job.bench(store)
     search = Search(
         study, store, bench, job.pricer(bench), job.space, about["sampler"], job.settings.plan, watcher, about["racing"]

@@ -79,7 +79,8 @@ def status(study: str | None, as_json: bool, storage: str | None) -> None:
     Example:
       farsearch status
     """
-    from farsearch.tables import human_metric
+    from farsearch.tables import constant_text, human_metric
+    from farsearch.tasks.understood import Understood
 
     snapshot = read_snapshot(study, storage)
     states = {state: sum(t.state == state for t in snapshot.trials) for state in ("complete", "pruned", "running")}
@@ -91,7 +92,8 @@ def status(study: str | None, as_json: bool, storage: str | None) -> None:
         data = {
             "schema_version": 1, "study": snapshot.name, "n_trials": snapshot.n_trials, **states,
             "rejected": dict(snapshot.rejected), "front": [trial.number for trial in snapshot.front],
-            "best_metric": best and best.metric, "primings": len(hits), "primings_from_cache": cached,
+            "best_metric": best and best.metric, "constant_answer": snapshot.meta.get("constant_answer"),
+            "understood": snapshot.meta.get("understood"), "primings": len(hits), "primings_from_cache": cached,
         }  # fmt: skip
         click.echo(json.dumps(data, indent=1))
         return
@@ -104,6 +106,10 @@ def status(study: str | None, as_json: bool, storage: str | None) -> None:
         value = human_metric(snapshot.metric_name, best.metric, best.metric_error)
         click.echo(f"  best {snapshot.metric_name}: {value} (trial {best.number})")
         click.echo(f"  trials on the front: {', '.join(str(trial.number) for trial in snapshot.front) or 'none'}")
+    about = snapshot.meta.get("understood")
+    lines = [] if about is None else Understood.from_dict(about).lines()
+    for line in filter(None, [constant_text(snapshot), *lines]):
+        click.echo(f"  {line}")
     if hits:
         click.echo(f"  primings that came from the cache: {cached} of {len(hits)}")
 
@@ -120,7 +126,7 @@ def trials(study: str | None, as_json: bool, storage: str | None) -> None:
       farsearch trials
       farsearch trials demo --json | jq '.trials[] | select(.on_front)'
     """
-    from farsearch.tables import trial_rows
+    from farsearch.tables import constant_text, trial_rows
 
     snapshot = read_snapshot(study, storage)
     if as_json:
@@ -131,6 +137,8 @@ def trials(study: str | None, as_json: bool, storage: str | None) -> None:
             f"{snapshot.name}: all trials, {estimates_for(snapshot)}",
             f"{snapshot.name} has no trial yet",
         )
+        if constant_text(snapshot):
+            click.echo(constant_text(snapshot))
 
 
 @click.command()
@@ -146,7 +154,7 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
       farsearch pareto
       farsearch pareto demo --png front.png
     """
-    from farsearch.tables import baseline_rows, front_rows
+    from farsearch.tables import baseline_rows, constant_text, front_rows
 
     snapshot = read_snapshot(study, storage)
     if png is not None:
@@ -161,6 +169,8 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
         empty = f"no trial of {snapshot.name} is on the front yet"
         rows = [*front_rows(snapshot), *baseline_rows(snapshot)]
         print_rows(rows, f"{snapshot.name}: Pareto front, {estimates_for(snapshot)}", empty)
+        if constant_text(snapshot):
+            click.echo(constant_text(snapshot))
         if snapshot.verified:
             from farsearch.cli.verify import print_verdicts
 
@@ -196,6 +206,7 @@ def show(
         data = {"schema_version": 1, "study": snapshot.name, "trial": choice.trial.to_dict()}
         why = {"reason": choice.reason.splitlines(), "derived": choice.derived}
         seen = {**_seen(snapshot, choice.trial), "baselines": baselines_json(snapshot)}
+        seen["constant_answer"] = snapshot.meta.get("constant_answer")
         click.echo(json.dumps({**data, **why, **seen}, indent=1))
         return
     click.echo(f"study {snapshot.name}, trial {choice.trial.number}\n{choice.reason}")

@@ -31,6 +31,7 @@ __all__ = [
     "heartbeat_option",
     "json_option",
     "open_store",
+    "own_options",
     "storage_option",
     "study_argument",
     "task_options",
@@ -87,14 +88,30 @@ def task_options(function: F) -> F:
     def with_task(*args: Any, task: str | None, **given: Any) -> Any:
         from farsearch.tasks.own import own_data
 
-        described = own_data(task, {field: given.pop(name) for name, field in _OWN_FIELDS.items()})
+        described = own_data(task, _own_fields({field: given.pop(name) for name, field in _OWN_FIELDS.items()}))
         if described is None:
             return function(*args, task=task, own=None, **given)
         return function(*args, task=described.name, own=described.to_dict(), **given)
 
-    for name, options in reversed([*_TASK.items()]):
-        click.option(f"--{name.replace('_', '-')}", **options)(with_task)
-    return cast("F", with_task)
+    return cast("F", _with_options(with_task, _TASK))
+
+
+def own_options(function: F) -> F:
+    """What is said of the user's own rows beside their file. The command gets ``given``: fields of ``OwnData``."""
+
+    @functools.wraps(function)
+    def with_given(*args: Any, **given: Any) -> Any:
+        said = _own_fields({field: given.pop(name) for name, field in _OWN_FIELDS.items() if name != "train"})
+        return function(*args, given=said, **given)
+
+    others = {name: options for name, options in _TASK.items() if name not in ("task", "train")}
+    return cast("F", _with_options(with_given, others))
+
+
+def _with_options(function: Any, options: Mapping[str, Mapping[str, Any]]) -> Any:
+    for name, each in reversed([*options.items()]):
+        click.option(f"--{name.replace('_', '-')}", **each)(function)
+    return function
 
 
 def storage_option(function: F) -> F:
@@ -222,36 +239,81 @@ _CHOICE: Mapping[str, Mapping[str, Any]] = {
 
 
 _KINDS = ("classification", "multi-label", "regression", "token-classification", "question-answering")
+_SEPARATORS = ("comma", "tab", "semicolon", "pipe")
 _TASK: Mapping[str, Mapping[str, Any]] = {
     "task": {"metavar": "NAME", "help": "An official one (see: farsearch tasks list), or your own: a .toml file."},
     "train": {
         "type": click.Path(path_type=Path),
         "metavar": "FILE",
-        "help": "Your own rows: .csv, .tsv, .jsonl, .parquet, or .json as SQuAD has it.",
+        "help": "Your own rows: .csv, .tsv, .jsonl, .json, .conll, .parquet, or a folder: of Dataset.save_to_disk, "
+        "or with a folder of texts for each class.",
+    },
+    "train_labels": {
+        "type": click.Path(path_type=Path),
+        "metavar": "FILE",
+        "help": "A label a line, where --train is a text a line.",
     },
     "dev": {
         "type": click.Path(path_type=Path),
         "metavar": "FILE",
         "help": "Your own rows to report on.  [default: 20 % of --train, at most 1024]",
     },
+    "dev_labels": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "A label a line of --dev."},
+    "separator": {
+        "type": click.Choice(_SEPARATORS),
+        "help": "What is between the columns of your tables.  [default: it is found]",
+    },
+    "columns": {
+        "metavar": "NAME,...",
+        "callback": lambda _ctx, _param, value: None if value is None else tuple(value.split(",")),
+        "help": "Columns of your tables that have no header, in their order: text,label.",
+    },
     "text_column": {
         "multiple": True,
         "metavar": "NAME",
         "help": "Column of your texts; twice for a pair, or question and context.  [default: a usual name]",
     },
-    "label_column": {"metavar": "NAME", "help": "Column of what is learned.  [default: a usual name]"},
+    "label_column": {
+        "multiple": True,
+        "metavar": "NAME",
+        "help": "Column of what is learned; several times for columns of 0 and 1, one for each label.  "
+        "[default: a usual name]",
+    },
     "kind": {
         "type": click.Choice(_KINDS),
         "help": "What is learned of your rows.  [default: by their labels. Numbers with fractions: regression; lists, "
         "or names with | between: multi-label, or token-classification where there is one for each word; answers: "
         "question-answering; others: classification]",
     },
+    "label": {
+        "multiple": True,
+        "metavar": "NAME",
+        "help": "Name of a class, label or tag, by id; name all. Others are bad rows.  [default: all that are found]",
+    },
+    "label_separator": {
+        "metavar": "TEXT",
+        "help": "What is between the labels of a row, in one cell; the kind is then multi-label.  [default: |]",
+    },
+    "decimal_comma": {"is_flag": True, "help": "Numbers are written as 0,5; the kind is then regression."},
+    "positive": {
+        "metavar": "LABEL",
+        "help": "Class that --metric f1 or accuracy_f1 is of.  [default: the one with the fewest rows]",
+    },
     "metric": {"metavar": "NAME", "help": "What is searched on, of your own data.  [default: the kind's]"},
     "skip_bad_rows": {"is_flag": True, "help": "Leave out your rows that break the format, and count them."},
 }
 """The options of a task, in the order of the help."""
 
-_OWN_FIELDS = {name: {"text_column": "text_columns"}.get(name, name) for name in _TASK if name != "task"}
+_OWN_FIELDS = {
+    name: {"text_column": "text_columns", "label": "labels"}.get(name, name) for name in _TASK if name != "task"
+}
+
+
+def _own_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of ``OwnData``: one column of labels is another than several."""
+    labels = given["label_column"]
+    one, several = (labels[0], None) if len(labels) == 1 else (None, labels)
+    return {**given, "label_column": one, "label_columns": several}
 
 
 class SamplesOrAll(ParamType):

@@ -231,7 +231,7 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
 
     # what is wrong with names and addresses is told before model and data take their time
     name = asked.study or job.default_name
-    store.check(name, job.settings)
+    store.check(name, job.settings, job.meta)
     mirror = None if asked.dry_run else open_mirror(console, store, asked.tracking_uri)
     bench = job.bench(store)
     pricer = job.pricer(bench)
@@ -294,11 +294,16 @@ def _train_baselines(
 
 
 def _say_job(console: Console, job: Job, name: str) -> None:
+    from farsearch.tables import constant_words
+    from farsearch.tasks.understood import Tokens
+
     spec, settings = job.settings.job, job.settings
     console.print(
         f"study {name}: {spec.task} ({job.data.source}), {spec.model}, {spec.train_samples} training and "
         f"{spec.validation_samples} validation rows, batch {spec.batch_size}, at most {spec.max_length} tokens"
     )
+    console.print(Tokens.from_dict(job.meta["understood"]["tokens"]).text)
+    console.print(constant_words(job.data.spec.metric, job.meta))
     low, high = job.profile.available_mib
     console.print(
         f"device {settings.device}: {job.profile.title}; {low:.0f} to {high:.0f} MiB for the process "
@@ -310,12 +315,14 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
     """The front as a table, its picture, and what to type next."""
     from farsearch.cli.options import HOME
     from farsearch.report import save_front_png
-    from farsearch.tables import baseline_rows, front_rows
+    from farsearch.tables import baseline_rows, constant_text, front_rows
 
     title = f"{snapshot.name}: Pareto front of {len(snapshot.complete)} trained trials, {estimates_for(snapshot)}"
     print_rows(
         [*front_rows(snapshot), *baseline_rows(snapshot)], title, f"no trial of {snapshot.name} is on the front yet"
     )
+    if constant_text(snapshot):
+        console.print(constant_text(snapshot))
     rejected = ", ".join(f"{reason} {count}" for reason, count in snapshot.rejected.items())
     if rejected:
         console.print(f"proposals that were not trained: {rejected}")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.options import json_option
+from farsearch.cli.options import json_option, own_options
 from farsearch.cli.terminal import print_rows
 
 if TYPE_CHECKING:
-    from farsearch.tasks.data import TaskSpec
+    from farsearch.tasks.data import TaskData, TaskSpec
     from farsearch.tasks.layouts import Official
 
 __all__ = ["COMMANDS"]
@@ -48,34 +48,49 @@ def tasks_list(as_json: bool) -> None:
 
 @tasks.command("show")
 @click.argument("name")
+@own_options
 @json_option
-def tasks_show(name: str, as_json: bool) -> None:
+def tasks_show(name: str, given: dict[str, Any], as_json: bool) -> None:
     """Show what a task needs, how it is scored, and where its data come from.
+
+    NAME is an official task, or your own: a .toml file, or a file of rows. Of yours it is shown what a run would
+    understand.
 
     \b
     Examples:
       farsearch tasks show mnli
+      farsearch tasks show mails.csv --label-column folder
       farsearch tasks show squad_v2 --json | jq .task.official.files
     """
     from farsearch.tasks.official import OFFICIAL
+    from farsearch.tasks.spec import get_task
+    from farsearch.tasks.understood import understand
 
-    spec = _find(name)
+    notes: list[str] = []
+    data = _own(name, given, notes)
+    spec = get_task(name) if data is None else data.spec
     official = OFFICIAL.get(spec.name)
     if as_json:
-        click.echo(json.dumps({"schema_version": 1, "task": _entry(spec, official)}, indent=1))
+        entry = _entry(spec, official)
+        if data is not None:
+            entry["understood"] = understand(data).to_dict()
+        click.echo(json.dumps({"schema_version": 1, "task": entry}, indent=1))
         return
     click.echo(f"{spec.name}: {spec.title}")
     told = _told(spec) | ({} if official is None else _told_of_files(official))
     print_rows([{"what": what, "value": value} for what, value in told.items() if value], None, "")
-    for command in _commands(name, official):
+    for note in notes:
+        click.echo(note)
+    for command in _commands(name, official) if official is not None else [_own_command(name, given)]:
         click.echo(f"  {command}")
 
 
-def _find(name: str) -> TaskSpec:
-    """The task that a user names."""
-    from farsearch.tasks.own import find_task
+def _own(name: str, given: dict[str, Any], notes: list[str]) -> TaskData | None:
+    """The rows of a user's own task, and what was understood of them; None of an official one."""
+    from farsearch.tasks.own import find_own, load_own
 
-    return find_task(name)
+    own = find_own(name, given)
+    return None if own is None else load_own(own, notes.append)
 
 
 def _entry(spec: TaskSpec, official: Official | None) -> dict[str, Any]:
@@ -112,6 +127,7 @@ def _told(spec: TaskSpec) -> dict[str, str]:
         "label": spec.label,
         "labels": ", ".join(f"{i} {label}" for i, label in enumerate(spec.labels)),
         "metric": spec.metric + parts,
+        "F1 is of": spec.positive_label or "",
         "hub": "" if spec.hub is None else f"{spec.hub[0]}, configuration {spec.hub[1]}",
         "licence": spec.licence,
     }
@@ -134,12 +150,20 @@ def _told_of_files(official: Official) -> dict[str, str]:
     }
 
 
-def _commands(name: str, official: Official | None) -> list[str]:
-    """Commands that begin a search for the task of that name, or of that TOML file."""
+def _commands(name: str, official: Official) -> list[str]:
+    """Commands that begin a search for the official task of that name."""
     run = f"farsearch run --device jetson-nano --task {shlex.quote(name)}"
-    if official is None or official.spec.hub is None:
+    if official.spec.hub is None:
         return [run]
     return [run, f"{run} --data-dir {'GLUE' if official.folder else 'FOLDER'}"]
+
+
+def _own_command(name: str, given: dict[str, Any]) -> str:
+    """The command that begins a search on the user's own rows, with what was said of them."""
+    from farsearch.tasks.own import option_words
+
+    words = ["farsearch", "run", "--device", "jetson-nano", "--task" if name.endswith(".toml") else "--train", name]
+    return shlex.join([*words, *option_words(given)])
 
 
 COMMANDS = (tasks,)

@@ -127,12 +127,12 @@ COMMANDS = (verify,)
 
 def print_verdicts(snapshot: StudySnapshot) -> None:
     """What was verified as a table, and how well the search ranked."""
+    from farsearch.tables import constant_text
     from farsearch.verdicts import agreement_text, verdict_rows
 
     title = f"{snapshot.name}: verified with other seeds, {estimates_for(snapshot)}"
     print_rows(verdict_rows(snapshot), title, f"nothing of {snapshot.name} is verified yet")
-    text = agreement_text(snapshot)
-    if text:
+    for text in filter(None, [constant_text(snapshot), agreement_text(snapshot)]):
         click.echo(text)
 
 

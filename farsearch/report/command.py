@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from farsearch.records import StudySnapshot
+from farsearch.tasks.own import name_of, option_words
 
 __all__ = ["made_by", "resume_command"]
 
@@ -26,6 +28,9 @@ _FLAGS = {
     "device_samples": "--device-samples",
     "prime_on": "--prime-on",
     "plan": "--plan",
+    "revision": "--revision",
+    "allow_pickle": "--allow-pickle",
+    "keep_head": "--keep-head",
 }
 """Options of ``run`` by what the study keeps of them."""
 
@@ -42,18 +47,31 @@ def resume_command(snapshot: StudySnapshot) -> str | None:
     What says how the search is carried out and not what is searched (sampler, workers, storage) is not in it.
 
     Returns:
-        None where another version made the study and did not keep its options.
+        None where another version made the study and did not keep its options, and where nothing but a program says the
+        name of the user's own task.
     """
     options = snapshot.meta.get("options")
     if not isinstance(options, Mapping):
         return None
     words = ["farsearch", "run"]
+    own = options.get("own")
+    if own is not None:
+        if own.get("file") is None and own["name"] != name_of(Path(own["train"])):
+            return None
+        words += [*_option("--task", own.get("file")), *option_words(own)]
     for key, flag in _FLAGS.items():
-        if options.get(key) is not None:
-            words += [flag, _text(options[key])]
+        if key != "task" or own is None:
+            words += _option(flag, options.get(key))
     for key, value in dict(options.get("fixed") or {}).items():
         words += ["--set", f"{key}={_text(value)}"]
     return shlex.join([*words, "--study", snapshot.name, "--n-trials", str(snapshot.n_trials)])
+
+
+def _option(flag: str, value: Any) -> list[str]:
+    """An option as words: none where nothing was said, and a flag alone where it was set."""
+    if value is None or value is False:
+        return []
+    return [flag] if value is True else [flag, _text(value)]
 
 
 def _text(value: Any) -> str:

@@ -80,6 +80,7 @@ def front_figure(snapshot: StudySnapshot) -> Figure:
     _draw_others(axes, points)
     _draw_baselines(axes, points, colours)
     _draw_budget(axes, snapshot.budget_mib)
+    _draw_constant(axes, points)
     _label(axes, points, figure.dpi / 72)
     bar = figure.colorbar(colours, cax=figure.add_axes((0.895, 0.175, 0.02, 0.755)))
     bar.set_label(f"time on the device ({points.unit}, predicted)")
@@ -195,6 +196,21 @@ def _draw_budget(axes: Axes, budget_mib: float) -> None:
         axes.annotate(f"{text} →", (1.0, 1.0), (-2, -2), xycoords="axes fraction", ha="right", **style)
     else:
         axes.annotate(f"← {text}", (0.0, 1.0), (4, -2), xycoords="axes fraction", ha="left", **style)
+
+
+def _draw_constant(axes: Axes, points: Points) -> None:
+    """A line where a constant answer stands, or an arrow towards it where that is far below."""
+    if points.constant is None:
+        return
+    low, high = axes.get_ylim()
+    text = f"constant answer {points.constant:.3g}"
+    style: dict[str, Any] = {"textcoords": "offset points", "va": "bottom", "color": QUIET, "fontsize": 9}
+    if low <= points.constant <= high:
+        axes.axhline(points.constant, color=QUIET, linestyle=(0, (1, 3)), linewidth=1.2, zorder=1)
+        axes.annotate(text, (0.0, points.constant), (4, 2), xycoords=axes.get_yaxis_transform(), **style)
+    else:
+        arrow = "↑" if points.constant > high else "↓"
+        axes.annotate(f"{text} {arrow}", (0.0, 0.0), (4, 2), xycoords="axes fraction", **style)
 
 
 def _label(axes: Axes, points: Points, pixels: float) -> None:

@@ -141,8 +141,8 @@ def _view(points: Points, x: _Axis, y: _Axis, colour: _Axis) -> dict[str, Any]:
             "xaxis.range": list(x.range),
             "yaxis.title.text": y.title,
             "yaxis.range": list(y.range),
-            "shapes": [*_shapes(x, "x"), *_shapes(y, "y")],
-            "annotations": [*_notes(x, "x"), *_notes(y, "y")],
+            "shapes": [*_shapes(x, "x"), *_shapes(y, "y"), *_constant_line(points, y)],
+            "annotations": [*_notes(x, "x"), *_notes(y, "y"), *_constant_note(points, y)],
         },
     }
 
@@ -177,6 +177,27 @@ def _notes(axis: _Axis, name: str) -> list[dict[str, Any]]:
         return [{**style, "text": text, "xanchor": "right", "yref": "paper", "y": 1, **place}]
     text = text if inside else f"{text} ↑" if axis.bound > high else f"{text} ↓"
     place = {"y": axis.bound} if inside else {"yref": "paper", "y": 1}
+    return [{**style, "text": text, "xanchor": "left", "xref": "paper", "x": 0, **place}]
+
+
+def _constant_line(points: Points, y: _Axis) -> list[dict[str, Any]]:
+    """Where a constant answer stands, in the views of the metric that reach down to it."""
+    if points.constant is None or y.better is not max or not y.range[0] <= points.constant <= y.range[1]:
+        return []
+    line = {"color": QUIET, "dash": "dot", "width": 1.5}
+    ends = {"y0": points.constant, "y1": points.constant, "xref": "paper", "x0": 0, "x1": 1}
+    return [{"type": "line", "layer": "below", "line": line, **ends}]
+
+
+def _constant_note(points: Points, y: _Axis) -> list[dict[str, Any]]:
+    """It in words: at its line, or with an arrow towards it."""
+    if points.constant is None or y.better is not max:
+        return []
+    inside = bool(_constant_line(points, y))
+    arrow = "" if inside else " ↑" if points.constant > y.range[1] else " ↓"
+    place = {"y": points.constant} if inside else {"yref": "paper", "y": 0}
+    style: dict[str, Any] = {"showarrow": False, "font": {"color": LINE, "size": 12}, "yanchor": "bottom"}
+    text = f"constant answer {points.constant:.3g}{arrow}"
     return [{**style, "text": text, "xanchor": "left", "xref": "paper", "x": 0, **place}]
 
 

@@ -22,12 +22,14 @@ from farsearch.report.trust import selection_section, verified_section
 from farsearch.select import Intent, Preference, choose, objectives
 from farsearch.tables import (
     baseline_rows,
+    constant_text,
     front_rows,
     human_memory,
     human_metric,
     human_time,
     metric_words,
 )
+from farsearch.tasks.understood import Understood
 from farsearch.verdicts import agreement_text
 
 __all__ = ["Report", "make_report"]
@@ -109,8 +111,10 @@ def _head(snapshot: StudySnapshot) -> str:
         f"{job.validation_samples:,} validation rows"
     )
     cards = "".join(_cards(snapshot))
+    beside = constant_text(snapshot)
+    more = f"<p>{_heading(beside)}</p>" if beside else ""
     return (
-        f"<header><h1>{html.escape(headline(snapshot))}</h1><p>{html.escape(about)}</p>"
+        f"<header><h1>{html.escape(headline(snapshot))}</h1><p>{html.escape(about)}</p>{more}"
         f'<div class="cards">{cards}</div></header>'
     )
 
@@ -204,6 +208,12 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
     return f"<div {box}><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
 
 
+def _understood(snapshot: StudySnapshot) -> dict[str, str]:
+    """What was understood of the rows; nothing in an older study."""
+    about = snapshot.meta.get("understood")
+    return {} if about is None else {"rows": "; ".join(Understood.from_dict(about).lines())}
+
+
 def _made(snapshot: StudySnapshot) -> str:
     """Commands, versions and identities: all that it takes to get the same again."""
     commands = {"Made by": made_by(snapshot), "To go on with it, or to repeat it": resume_command(snapshot)}
@@ -215,6 +225,7 @@ def _made(snapshot: StudySnapshot) -> str:
     facts = {
         **({name: str(version) for name, version in versions.items()} if isinstance(versions, Mapping) else {}),
         "data": f"{job.task}, {meta.get('data_source', 'source unknown')}, {job.data[:16]}",
+        **_understood(snapshot),
         "model": f"{job.model}, {job.weights[:16]}",
         "device": f"{meta.get('device_title', settings.device)}, {settings.profile[:16]}",
         "batch, length, seed": f"{job.batch_size} rows, {job.max_length} tokens, {job.seed}",

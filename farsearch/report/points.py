@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.tables import is_percentage, metric_words
+from farsearch.tables import constant_value, is_percentage, metric_words
 
 __all__ = [
     "BESIDE",
@@ -37,6 +37,7 @@ class Points:
         baselines: what the front is to be compared with.
         scale: the metric's factor, 100 for per cent.
         unit, seconds: of time on the device.
+        constant: metric of a constant answer, scaled; None where it is not recorded.
     """
 
     front: tuple[TrialRecord, ...]
@@ -45,6 +46,7 @@ class Points:
     scale: float
     unit: str
     seconds: float
+    constant: float | None = None
 
     @property
     def all(self) -> tuple[TrialRecord, ...]:
@@ -79,14 +81,16 @@ def points_of(snapshot: StudySnapshot) -> Points:
     shown = [trial for trial in snapshot.complete if _drawable(trial)]
     baselines = tuple(trial for trial in snapshot.baselines if _drawable(trial))
     longest = max((trial.wall_time_s or 0.0 for trial in (*shown, *baselines)), default=0.0)
+    constant, scale = constant_value(snapshot), 100.0 if is_percentage(snapshot.metric_name) else 1.0
     unit, seconds = ("s", 1.0) if longest < 120 else ("min", 60.0) if longest < 7200 else ("h", 3600.0)
     return Points(
         front=tuple(trial for trial in snapshot.front if _drawable(trial)),
         others=tuple(trial for trial in shown if not trial.on_front),
         baselines=baselines,
-        scale=100.0 if is_percentage(snapshot.metric_name) else 1.0,
+        scale=scale,
         unit=unit,
         seconds=seconds,
+        constant=None if constant is None else scale * constant,
     )
 
 

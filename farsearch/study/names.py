@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from farsearch.errors import BadInput
 from farsearch.far.shown import shown
 
-__all__ = ["SIBLINGS", "Sibling", "check_new_name", "check_study_name", "sibling_name", "usable_name"]
+__all__ = ["LONGEST", "SIBLINGS", "Sibling", "check_new_name", "check_study_name", "sibling_name", "usable_name"]
 
 LONGEST = 200
 """Characters. Files made of a name, such as its report, have to stay below 255."""

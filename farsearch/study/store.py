@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,12 +19,12 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from farsearch.addresses import shown_address
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
-from farsearch.far.shown import shown
+from farsearch.far.shown import shown, shown_text
 from farsearch.records import SCHEMA_VERSION, StudySettings
 from farsearch.study.database import is_postgres, open_database
 from farsearch.study.journal import open_journal
 from farsearch.study.locks import DatabaseLocks, FileLocks, Locks
-from farsearch.study.names import SIBLINGS, Sibling, check_new_name, sibling_name
+from farsearch.study.names import LONGEST, SIBLINGS, Sibling, check_new_name, sibling_name
 from farsearch.study.patience import StorageAway, patiently, storage_errors
 
 __all__ = [
@@ -158,8 +159,11 @@ class Store:
         sibling = sibling_name(name, kind)
         return self.load(sibling) if sibling in self.all_names() else None
 
-    def check(self, name: str, settings: StudySettings) -> None:
+    def check(self, name: str, settings: StudySettings, meta: Mapping[str, Any] | None = None) -> None:
         """Refuse, without making anything, a name that ``open`` would refuse with these settings.
+
+        Args:
+            meta: of the job, by which a file that has changed is named.
 
         Raises:
             BadInput: for a name that can't be that of a folder.
@@ -168,20 +172,20 @@ class Store:
         names = self.names()
         if name in names:
             study = self.load(name)
-            self.ask(lambda: _check_settings(study, settings))
+            self.ask(lambda: _check_settings(study, settings, meta or {}))
         else:
             check_new_name(name, names)
 
-    def check_here(self, study: Study, settings: StudySettings) -> None:
+    def check_here(self, study: Study, settings: StudySettings, meta: Mapping[str, Any]) -> None:
         """Refuse to work on a study with what this host has, where that is not what the study was made with.
 
         Args:
-            settings: of the study's job as it came out on this host.
+            settings, meta: of the study's job as it came out on this host.
 
         Raises:
             StudyMismatch: naming what differs.
         """
-        differences = self.ask(lambda: _differences(study, settings))
+        differences = self.ask(lambda: _differences(study, settings, meta))
         if differences:
             raise StudyMismatch(
                 f"what is on this host is not what the study {shown(study.study_name)} was made with (here, there): "
@@ -195,7 +199,7 @@ class Store:
             BadInput: for a name that can't be that of a folder, or that another program uses.
             StudyMismatch: when it exists with other settings.
         """
-        self.check(name, settings)
+        self.check(name, settings, meta)
         return self._open_study(name, settings, meta)
 
     def open_sibling(self, study: Study, kind: Sibling) -> Study:
@@ -217,7 +221,7 @@ class Store:
                         f"the study {shown(name)} in {self.where} is no farsearch study; give another --study"
                     )
                 if "settings" in study.user_attrs:
-                    _check_settings(study, settings)
+                    _check_settings(study, settings, meta)
                     _add_meta(study, meta)
                 else:
                     # the settings last: a study that a kill left without them is filled in by the next run
@@ -275,19 +279,35 @@ def _add_meta(study: Study, meta: Mapping[str, Any]) -> None:
         study.set_user_attr("meta", {**meta, **known})
 
 
-def _differences(study: Study, settings: StudySettings) -> str:
+def _differences(study: Study, settings: StudySettings, meta: Mapping[str, Any]) -> str:
     """What differs from the study's settings, in a few words; empty where nothing does."""
     theirs = StudySettings.from_dict(study.user_attrs["settings"])
     if theirs.fingerprint() == settings.fingerprint():
         return ""
     found = settings.differences(theirs)
+    if settings.job.data != theirs.job.data:
+        rows = _other_rows(meta, study.user_attrs["meta"])
+        found = [rows, *(each for each in found if not each.startswith("job.data:"))]
     return "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
 
 
-def _check_settings(study: Study, settings: StudySettings) -> None:
-    differences = _differences(study, settings)
+def _other_rows(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Which file has other rows than then; of a study that has not recorded its files, that there are others."""
+    now, then = mine.get("data_files") or {}, theirs.get("data_files") or {}
+    changed = [file["name"] for part, file in now.items() if part in then and file["rows"] != then[part]["rows"]]
+    if not now or not then:
+        return "the rows are others"
+    if now.keys() != then.keys():
+        return "the rows of development are from another file, or not held out"
+    if not changed:
+        return "the rows are divided in another way"
+    return f"the rows of {' and '.join(shown_text(name) for name in changed)} have changed"
+
+
+def _check_settings(study: Study, settings: StudySettings, meta: Mapping[str, Any]) -> None:
+    differences = _differences(study, settings, meta)
     if differences:
         raise StudyMismatch(
             f"the study {shown(study.study_name)} exists with other settings (now, then): {differences}; "
-            "use the same settings, or another name with --study"
+            f"use the same, or another name: --study {shlex.quote(f'{study.study_name[: LONGEST - 2]}-2')}"
         )

@@ -10,7 +10,10 @@ files.py        files of examples, read strictly
 from_hub.py     the rows of a task from the hub or its cache                           (datasets)
 own.py          a task of the user's own, as a TOML file or options describe it
 own_files.py    its files as records                                                   (pyarrow)
+columns.py      which of its columns hold texts and label
 found.py        what its labels say: the kind, and their names
+understood.py   what was understood of the rows, in three lines
+constant.py     what the best constant answer scores
 related.py      which texts are parts of one another
 split.py        training sample and validation rows of which none tells about another
 encode.py       texts as token ids

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from farsearch.far.board.scores import OF_ONE_CLASS
 from farsearch.far.board.task import Task
 from farsearch.strict import Record
 
@@ -28,9 +29,13 @@ class TaskSpec(Record):
         texts: columns of a row's texts: one, two of a pair, question and context, or the words.
         label: column of what is learned.
         columns: those of the task's own files where these have no header.
+        label_columns: each of ``labels`` is a column of 0 and 1, and there is no column ``label``.
         unanswerable: a question may have no answer in its context.
         hub: name and configuration of the data set on the hub; None where there is none. Its columns are named as here.
         licence: what is known of the terms of the data.
+        positive: label of the class that F1 is of; None for the second class, as in studies that do not record it.
+        label_separator: what is between the labels of a cell; None for ``|``.
+        decimal_comma: numbers in cells may be written as 0,5.
     """
 
     name: str
@@ -44,6 +49,15 @@ class TaskSpec(Record):
     unanswerable: bool = False
     hub: tuple[str, str] | None = None
     licence: str = "not stated"
+    positive: str | None = None
+    label_separator: str | None = None
+    decimal_comma: bool = False
+    label_columns: bool = False
+
+    @property
+    def positive_label(self) -> str | None:
+        """Label of the class that the metric is of; None where it is not of one class."""
+        return self.labels[self.task.positive_id] if self.metric in OF_ONE_CLASS else None
 
     @property
     def pipeline(self) -> str:
@@ -54,8 +68,9 @@ class TaskSpec(Record):
     def task(self) -> Task:
         """As much of it as a board must know."""
         return Task(
-            self.name, self.kind, self.labels, self.metric, self.texts, self.label, self.columns, self.unanswerable
-        )
+            self.name, self.kind, self.labels, self.metric, self.texts, self.label, self.columns, self.unanswerable,
+            self.positive, self.label_separator, self.decimal_comma, self.label_columns,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the rows."""
+        return hashlib.sha256(json.dumps([self.texts, self.answers]).encode()).hexdigest()
+
     def take(self, indices: Iterable[int]) -> Examples:
         """The rows at ``indices``, in that order."""
         rows = tuple(indices)
@@ -90,6 +110,8 @@ class TaskData:
         source: where the rows come from, for a reader: ``hub glue/sst2``, ``files in SST-2``, ``embedded sample``.
         more_dev: further development sets by name, as MNLI's ``mismatched``; scored, and used for nothing else.
         commit: of the data set on the hub; None where the rows are not from there.
+        files: name and ``Examples.digest`` of a user's own file for each part, before anything is held out.
+        unused: columns of a user's file that nothing is read from, see ``columns.unused_columns``.
     """
 
     spec: TaskSpec
@@ -98,6 +120,8 @@ class TaskData:
     source: str
     more_dev: Mapping[str, Examples] = field(default_factory=dict)
     commit: str | None = None
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:

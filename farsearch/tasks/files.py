@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.errors import DataError, MissingResource
+from farsearch.far.board.records import TAB
 from farsearch.far.board.rows import Record, RowProblem, Rows, read_rows, records_of, rows_of
 from farsearch.far.board.squad import parse_squad
 from farsearch.far.board.task import Task
@@ -76,7 +77,7 @@ def parse_undivided(data: bytes, dev_ids: bytes, official: Official, undivided: 
     with _row_errors():
         wanted = {
             tuple(cells[column] for column in undivided.columns): where
-            for where, cells in records_of(dev_ids, undivided.dev_ids, undivided.columns)
+            for where, cells in records_of(dev_ids, undivided.dev_ids, undivided.columns, separator=TAB)
         }
         parts: dict[bool, list[Record]] = {False: [], True: []}
         found = set()
@@ -115,7 +116,8 @@ def _renamed(spec: TaskSpec, table: Table) -> Task:
 
 def _records(data: bytes, name: str, table: Table, left_out: list[str]) -> Iterator[Record]:
     columns = None if table.header else table.columns
-    records = records_of(data, name, columns, None, (*table.texts, table.label), _fit(table, left_out))
+    needed = (*table.texts, table.label) if table.header else ()
+    records = records_of(data, name, columns, None, needed, _fit(table, left_out), TAB)
     return check_records(records, table, left_out, table.texts, table.label)
 
 
@@ -232,7 +234,7 @@ def _is_official(path: Path, table: Table) -> bool:
     with path.open("rb") as file:
         first = file.readline()
     try:
-        next(records_of(first, path.name, None, None, (*table.texts, table.label)), None)
+        next(records_of(first, path.name, None, None, (*table.texts, table.label), separator=TAB), None)
     except RowProblem:
         return False
     return True

@@ -32,13 +32,16 @@ class MetricValue:
     evidence: Floats = field(repr=False, compare=False)
 
 
-def score(metric: str, predictions: Sequence[Any], answers: Sequence[Any], labels: Sequence[str] = ()) -> MetricValue:
+def score(
+    metric: str, predictions: Sequence[Any], answers: Sequence[Any], labels: Sequence[str] = (), positive: int = 1
+) -> MetricValue:
     """Value and standard error of a metric.
 
     Args:
         predictions: of each row a class id, label ids, a number, a tag id for each word, or a text, "" for no answer.
         answers: what is true of each row, as ``Examples`` has it.
         labels: names of the tags, for ``entity_f1``.
+        positive: id of the class that a metric of one class is of.
 
     Raises:
         BadInput: for an unknown metric, no rows, or lengths that differ.
@@ -48,7 +51,8 @@ def score(metric: str, predictions: Sequence[Any], answers: Sequence[Any], label
         raise BadInput(
             f"{len(predictions)} predictions for {len(answers)} labels can't be scored; give one for each of at least 1"
         )
-    evidence = np.array(scores.evidence(metric, predictions, answers, labels), dtype=np.float64)
+    evidence = np.array(scores.evidence(metric, predictions, answers, labels, positive), dtype=np.float64)
+    predictions, answers = (scores.as_class_one(metric, side, positive) for side in (predictions, answers))
     rule = scores.METRICS[metric]
     (kind,) = rule.kinds
     parts = computed.compute(

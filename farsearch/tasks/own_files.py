@@ -1,20 +1,54 @@
-"""A user's own files: tables, JSON lines and Parquet as records, and SQuAD's JSON."""
+"""A user's own files and folders as records with named columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from farsearch.errors import MissingResource
-from farsearch.far.board.records import ENDINGS, Record, RowProblem, missing_column, records_of
+from farsearch.far.board.answers import is_set
+from farsearch.far.board.content import check_is_data, ending_of, lines_of, text_of
+from farsearch.far.board.records import (
+    ENDINGS,
+    SEPARATORS,
+    Record,
+    RowProblem,
+    Source,
+    UnsureSeparator,
+    missing_column,
+    open_source,
+    records_in,
+)
+from farsearch.far.board.tables import Line, RepeatedColumn
 from farsearch.far.shown import PATH, shown
 from farsearch.tasks.files import file_errors, read_bytes
+from farsearch.tasks.folders import STATE, class_folder, is_class_folder
+from farsearch.tasks.headless import is_row, suggested_names
 
-__all__ = ["DataFile", "open_data"]
+__all__ = ["LINES", "DataFile", "Form", "open_data", "open_lines"]
 
-_KNOWN = (*(f".{ending}" for ending in ENDINGS), ".parquet", ".json")
+LINES = ("text", "label")
+"""Columns of texts and labels that are in a file each, and of a folder of texts for each class."""
+
+_KNOWN = (*(f".{ending}" for ending in ENDINGS), ".parquet")
+
+_SAMPLE = 100
+"""Rows by which it is found whether the first line of a table is a row too."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How tables are read, where it is not to be found in them.
+
+    Attributes:
+        separator: between columns, by its name.
+        columns: of a file without a header.
+    """
+
+    separator: str | None = None
+    columns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -22,94 +56,165 @@ class DataFile:
     """A file, opened: its columns are known, its rows are not read.
 
     Attributes:
-        columns: of a table its header, of JSON lines the keys of the first; none of SQuAD's JSON.
-        data: its content, or the rows of a Parquet file by column.
+        columns: of a table its header, of objects the keys of the first; none of SQuAD's JSON.
+        classes: names of classes by id, of the columns for which the file has them.
     """
 
     name: str
     columns: tuple[str, ...]
-    data: bytes | dict[str, list[Any]]
+    source: Source
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_squad(self) -> bool:
         """Whether it is JSON as SQuAD has it."""
-        return self.name.lower().endswith(".json")
+        return self.source.squad is not None
+
+    @property
+    def note(self) -> str:
+        """What was found in it that its ending does not say; empty for nothing."""
+        return self.source.note
 
     def check(self, columns: Sequence[str], option: str) -> None:
         """Refuse columns that are not there.
 
         Raises:
-            RowProblem: naming the columns there are.
+            RowProblem: naming the columns there are, or how to name those of a table without a header.
         """
-        for column in columns:
-            if column not in self.columns:
-                line = " line 1" if isinstance(self.data, bytes) else ""
-                problem = missing_column(column, self.columns)
-                raise RowProblem(f"{self.name}{line}: {problem}; name one of them with {option}")
-
-    def records(self, columns: Sequence[str], skip: list[str] | None) -> Iterator[Record]:
-        """The rows, in order; ``skip`` as ``records_of`` has it.
-
-        Args:
-            columns: those that are read.
-        """
-        if isinstance(self.data, bytes):
-            yield from records_of(self.data, self.name, None, skip, columns)
+        missing = [column for column in columns if column not in self.columns]
+        if not missing:
             return
-        names = list(self.data)
-        for number, cells in enumerate(zip(*self.data.values(), strict=True), 1):
-            yield f"{self.name} row {number}", dict(zip(names, cells, strict=True))
+        table = self.source.separator is not None
+        rows = [line.cells for line in itertools.islice(self.source.lines(), _SAMPLE)] if table else []
+        if table and len(self.columns) == 1:
+            *first, last = (f"{each.name}s" for each in SEPARATORS)
+            raise RowProblem(
+                f"{self.name} line 1: {shown(self.columns[0])} is one column: there are no {', '.join(first)} or "
+                f"{last} between texts and labels; write them there, or give the labels of these lines in a file with "
+                "--train-labels"
+            )
+        if table and is_row(self.columns, rows):
+            names = ",".join(suggested_names([list(self.columns), *rows]))
+            raise RowProblem(
+                f"{self.name} line 1: {shown(', '.join(self.columns))} is a row and no header, it seems; name the "
+                f"columns with --columns {names}, or one that is a column's name with {option}"
+            )
+        line = " line 1" if table else ""
+        raise RowProblem(
+            f"{self.name}{line}: {missing_column(missing[0], self.columns)}; name one of them with {option}"
+        )
+
+    def set_columns(self) -> tuple[str, ...]:
+        """The columns whose cells are all 0 or 1."""
+        left = dict.fromkeys(self.columns)
+        for _, cells in self.records([]):
+            for column in [column for column in left if not _is_set(cells.get(column), column)]:
+                del left[column]
+            if not left:
+                break
+        return tuple(left)
+
+    def records(self, skip: list[str] | None) -> Iterator[Record]:
+        """The rows, in order; ``skip`` as ``records_in`` has it."""
+        return records_in(self.source, skip)
 
 
-def open_data(path: Path) -> DataFile:
-    """Read a file and find its columns.
+def _is_set(cell: object, column: str) -> bool:
+    try:
+        is_set(cell, column)
+    except RowProblem:
+        return False
+    return True
+
+
+def open_data(path: Path, form: Form) -> DataFile:
+    """Read a file, or a folder with a part of a data set or with a folder of texts for each class.
 
     Raises:
         MissingResource: when it can't be read.
         RowProblem: for an ending that is unknown, and for a header or a file that is broken.
     """
-    name = path.name
     with file_errors(path):
         is_folder, exists = path.is_dir(), path.exists()
     if is_folder:
-        raise MissingResource(f"{shown(str(path), PATH)} is a folder; name the file in it")
-    if path.suffix.lower() not in _KNOWN and exists:
+        return _open_folder(path)
+    known = path.suffix.lower() in _KNOWN or f".{ending_of(path.name)}" in _KNOWN
+    if not known and exists:
         ending = f"the ending {path.suffix}" if path.suffix else "a name without ending"
-        raise RowProblem(f"{name}: {ending} says nothing; save it as one of {', '.join(_KNOWN)}")
-    if path.suffix.lower() == ".parquet":
-        return _open_parquet(path)
+        raise RowProblem(f"{path.name}: {ending} says nothing; save it as one of {', '.join(_KNOWN)}")
     data = read_bytes(path)
     if not data.strip():
         wanted = "rows" if "json" in path.suffix.lower() else "a header and rows"
-        raise RowProblem(f"{name} line 1: the file is empty; give it {wanted}")
-    if path.suffix.lower() == ".json":
-        return DataFile(name, (), data)
-    return DataFile(name, _columns_of(data, name), data)
+        raise RowProblem(f"{path.name} line 1: the file is empty; give it {wanted}")
+    if path.suffix.lower() == ".parquet":
+        check_is_data(data, path.name)
+        return _open_arrow(path, path.name)
+    return _open_rows(data, path.name, form)
 
 
-def _columns_of(data: bytes, name: str) -> tuple[str, ...]:
-    """The columns that the first record names."""
-    for _, cells in records_of(data, name, skip=[]):
-        return tuple(cells)
-    list(records_of(data, name))  # raises what is wrong with its rows
-    raise RowProblem(f"{name} has no rows; give it at least two")
-
-
-def _open_parquet(path: Path) -> DataFile:
-    read_bytes(path)  # whether it can be read is told as of every other file
-    # it comes with datasets, and takes half a second
-    import pyarrow
-    from pyarrow import parquet
-
+def _open_rows(data: bytes, name: str, form: Form) -> DataFile:
+    separator = next((each for each in SEPARATORS if each.name == form.separator), None)
     try:
-        columns = list(parquet.read_schema(path).names)
-        if len(set(columns)) < len(columns):
-            raise RowProblem(f"{path.name}: a column is there twice; name each once: {', '.join(columns)}")
-        table = parquet.read_table(path)
-        for i, field in enumerate(table.schema):
-            if pyarrow.types.is_decimal(field.type):
-                table = table.set_column(i, field.name, table.column(i).cast(pyarrow.float64()))
-        return DataFile(path.name, tuple(columns), table.to_pydict())
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).split("\n")[0][:160]
-        raise RowProblem(f"{path.name} can't be read as Parquet: {reason}; save it again") from error
+        source = open_source(data, name, form.columns, form.columns or (), separator)
+    except UnsureSeparator as error:
+        names = " or ".join(f"--separator {each.name}" for each in error.fitting)
+        raise RowProblem(f"{str(error).split(';')[0]}; say which is meant with {names}") from error
+    except RepeatedColumn as error:
+        names = ",".join(suggested_names([error.cells]))
+        raise RowProblem(f"{error}, or, where that line is a row, the columns with --columns {names}") from error
+    for given, option in ((form.separator, "--separator"), (form.columns, "--columns")):
+        if given is not None and source.separator is None:
+            raise RowProblem(f"{name} is no table, and {option} is for tables; leave it out")
+    return DataFile(name, _columns_of(source), source)
+
+
+def _columns_of(source: Source) -> tuple[str, ...]:
+    """The columns that the header or the first record names."""
+    if source.squad is not None:
+        return ()
+    for _, cells in records_in(source, skip=[]):
+        return tuple(cells)
+    list(records_in(source))  # raises what is wrong with its rows
+    raise RowProblem(f"{source.name} has no rows; give it at least two")
+
+
+def _open_folder(path: Path) -> DataFile:
+    with file_errors(path):
+        if (path / STATE).is_file():
+            return _open_arrow(path, path.name)
+        if is_class_folder(path):
+            return DataFile(path.name, LINES, class_folder(path))
+    raise MissingResource(
+        f"{shown(str(path), PATH)} is a folder, and not of Dataset.save_to_disk or with a folder of .txt files for "
+        "each class; name the file in it"
+    )
+
+
+def _open_arrow(path: Path, name: str) -> DataFile:
+    # pyarrow comes with datasets, and takes half a second to import
+    from farsearch.tasks.arrow import read_arrow
+
+    source, classes = read_arrow(path, name)
+    return DataFile(name, tuple(source.columns or ()), source._replace(columns=None), classes)
+
+
+def open_lines(texts: Path, labels: Path) -> DataFile:
+    """Open a file with a text a line, and one with their labels, a label a line.
+
+    Raises:
+        MissingResource: when one can't be read.
+        RowProblem: where they have not as many lines, or none.
+    """
+    parts = [list(lines_of(text_of(read_bytes(path), path.name))) for path in (texts, labels)]
+    if len(parts[0]) != len(parts[1]):
+        raise RowProblem(
+            f"{texts.name} has {len(parts[0])} lines and {labels.name} {len(parts[1])}; each text needs its label in "
+            "the same line"
+        )
+    if not parts[0]:
+        raise RowProblem(f"{texts.name} has no rows; give it at least two")
+    lines = [
+        Line(f"line {number}", [text, label], f"{text} {label}", "")
+        for (number, text), (_, label) in zip(*parts, strict=True)
+    ]
+    return DataFile(texts.name, LINES, Source(texts.name, lambda: iter(lines), LINES))

@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 from farsearch.records import Baseline, FarConfig, JobSpec, LossPoint, StudySnapshot, TrialRecord
 from farsearch.tables import (
+    constant_text,
+    constant_value,
     front_markdown,
     human_memory,
     human_metric,
@@ -216,6 +218,8 @@ def _trial_metrics(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, flo
         objective: trial.metric,
         f"{objective}_error": trial.metric_error,
         f"dev_{snapshot.metric_name}": trial.dev_metric,
+        "constant_answer": constant_value(snapshot),
+        "dev_constant_answer": constant_value(snapshot, "dev"),
         **trial.parts,
         memory: trial.peak_memory_mib,
         seconds: trial.wall_time_s,
@@ -300,7 +304,7 @@ def study_content(snapshot: StudySnapshot) -> RunContent:
         name=snapshot.name,
         status="FINISHED" if len(ended) >= snapshot.n_trials else "RUNNING",
         params=_study_params(snapshot),
-        metrics={},
+        metrics=_finite({"constant_answer": constant_value(snapshot)}),
         curve=(),
         tags=tags,
     )
@@ -320,7 +324,7 @@ def _study_params(snapshot: StudySnapshot) -> dict[str, str]:
 def _job_params(job: JobSpec) -> dict[str, str]:
     flat = {key: value for key, value in job.to_dict().items() if key != "priming"}
     priming = {f"priming_{key}": value for key, value in job.to_dict()["priming"].items()}
-    return {key: str(value) for key, value in (flat | priming).items()}
+    return {key: str(value) for key, value in (flat | priming).items() if value is not None}
 
 
 def _study_note(snapshot: StudySnapshot) -> str:
@@ -332,7 +336,8 @@ def _study_note(snapshot: StudySnapshot) -> str:
         f"{human_memory(snapshot.budget_mib)}): {metric_words(snapshot.metric_name)}, memory and time.  \n"
         f"The front's runs are found with `` {FRONT_FILTER} ``; `{shown}` among the artifacts shows it.\n\n"
     )
-    return _whole_lines(head + front_markdown(snapshot))
+    beside = markdown_text(constant_text(snapshot))
+    return _whole_lines(head + (f"{beside}\n\n" if beside else "") + front_markdown(snapshot))
 
 
 def _whole_lines(text: str) -> str:

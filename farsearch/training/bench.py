@@ -118,7 +118,8 @@ class Bench:
 
     def score(self, rows: Encoded, logits: Tensor) -> MetricValue:
         """The metric of what a model says of some rows; ``logits`` as ``far.loop.predict`` gives them."""
-        return score(self.data.spec.metric, predictions(rows, logits), rows.answers, self.task.labels)
+        task = self.task
+        return score(task.metric, predictions(rows, logits), rows.answers, task.labels, task.positive_id)
 
     def select(self, config: FarConfig, primed: Primed | None) -> tuple[Learners, PrimingReport]:
         """The learners of each feed-forward block, and what priming and selection say of themselves."""

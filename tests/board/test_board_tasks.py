@@ -13,8 +13,11 @@ import torch
 
 from farsearch.bundle.read import finetune, read_bundle
 from farsearch.bundle.write import write_bundle
+from farsearch.far.board import rows
+from farsearch.far.board.rows import read_rows
 from tests.board.test_board import PYTHON
 from tests.journey import chdir
+from tests.tasks.forms import CASES, loaded, made
 from tests.tasks.layouts import write_task
 from tests.tasks.searches import search_task, write_user_rows
 from tests.tiny import make_bert
@@ -46,3 +49,32 @@ def test_a_kind_of_task_on_the_board(name: str, tmp_path: Path) -> None:
     assert len(theirs["losses"]) == len(ours["losses"]) == here.steps
     torch.testing.assert_close(torch.tensor(theirs["losses"]), torch.tensor(ours["losses"]), rtol=1e-3, atol=1e-4)
     assert theirs["measured"]["metric"] == pytest.approx(ours["measured"]["metric"], abs=0.02)
+
+
+READ = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from far.board.rows import read_rows
+from far.board.task import Task
+for path, task in json.load(sys.stdin):
+    print(json.dumps(read_rows(path, Task.from_dict(task))))
+"""
+
+
+def test_every_form_on_the_board(tmp_path: Path) -> None:
+    """The old Python reads the same rows out of each file that a board is said to read."""
+    if not PYTHON.is_file():
+        pytest.skip(f"there is no {PYTHON}; make test-board makes it")
+    asked, expected = [], []
+    for number, case in enumerate(case for case in CASES.values() if case.board):
+        (tmp_path / str(number)).mkdir()
+        path = made(case, tmp_path / str(number))
+        task = loaded(path, case.options).spec.task
+        asked.append((str(path), task.to_dict()))
+        expected.append(json.loads(json.dumps(read_rows(str(path), task))))
+    done = subprocess.run(
+        [PYTHON, "-I", "-c", READ, Path(rows.__file__).parents[2]], input=json.dumps(asked), capture_output=True,
+        text=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == expected

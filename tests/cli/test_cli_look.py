@@ -61,7 +61,7 @@ def test_json_has_the_shape_that_scripts_rely_on(finished_study: Path, command: 
     """Schema version, study, and trials with exactly the documented keys; configurations are read back strictly."""
     done = call(finished_study, command, "tiny", "--json")
     assert (done.code, done.err) == (0, "")
-    assert list(done.json) == ["schema_version", "study", "trials", "baselines"]
+    assert list(done.json) == ["schema_version", "study", "constant_answer", "trials", "baselines"]
     assert (done.json["schema_version"], done.json["study"]) == (1, "tiny")
     for trial in done.json["trials"]:
         assert list(trial) == TRIAL_KEYS
@@ -104,7 +104,8 @@ def test_tables_in_a_pipe_are_whole_lines(finished_study: Path) -> None:
     lines = [line.rstrip() for line in done.out.splitlines() if line.strip()]
     assert "…" not in done.out
     assert "\x1b" not in done.out
-    rows = lines[3:]
+    rows = lines[3:-1]
+    assert lines[-1].startswith("a constant answer (")
     assert [line.split()[0] for line in rows] == [str(number) for number in range(9)]
     assert all(line.endswith(("complete", "front")) for line in rows)
     assert len({len(line.rstrip()) for line in lines[1:2]}) == 1
@@ -353,3 +354,28 @@ def test_json_does_not_depend_on_the_terminal(finished_study: Path) -> None:
     code, text = on_a_terminal(finished_study, "pareto", "--json")
     assert code == 0
     assert json.loads(text)["study"] == "tiny"
+
+
+def test_the_constant_answer_stands_beside_the_metric(finished_study: Path) -> None:
+    """In every table and for programs, and in MLflow: half of the development rows are of either class."""
+    data = call(finished_study, "pareto", "--json").json["constant_answer"]
+    rows = (finished_study / "data" / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    labels = [row[-1] for row in rows]
+    assert data["dev"]["value"] == max(labels.count("0"), labels.count("1")) / len(labels)
+    assert 0.4 < data["validation"]["value"] < 0.6
+    said = f"a constant answer ({data['validation']['answer']}) scores {100 * data['validation']['value']:.1f} %"
+    for command in ("status", "trials", "pareto", "show"):
+        assert said in call(finished_study, command).out
+        assert call(finished_study, command, "--json").json["constant_answer"] == data
+    with chdir(finished_study):
+        metrics = open_tracking("sqlite:///mlflow.db").trials("tiny")[0]["metrics"]
+    assert (metrics["constant_answer"], metrics["dev_constant_answer"]) == (
+        data["validation"]["value"], data["dev"]["value"]
+    )  # fmt: skip
+
+
+def test_status_says_what_was_understood_of_the_rows(finished_study: Path) -> None:
+    """As the study recorded it."""
+    done = call(finished_study, "status")
+    assert "480 training and 120 development rows; text: sentence; label: label" in done.out
+    assert call(finished_study, "status", "--json").json["understood"]["counts"] == {"negative": 300, "positive": 300}

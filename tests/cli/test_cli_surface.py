@@ -39,8 +39,10 @@ SURFACE: dict[str, set[str]] = {
     "pareto STUDY": {"--png", JSON, STORAGE},
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {
-        "--device", "--task", "--train", "--dev", "--text-column", "--label-column", "--kind", "--metric",
-        "--skip-bad-rows", "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
+        "--device", "--task", "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns",
+        "--text-column", "--label-column", "--kind", "--metric", "--label", "--label-separator", "--decimal-comma",
+        "--positive", "--skip-bad-rows",
+        "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
         "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs",
         "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time", "--device-samples",
         "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
@@ -56,7 +58,10 @@ SURFACE: dict[str, set[str]] = {
     "studies rename OLD NEW": {STORAGE, TRACKING},
     "sync STUDY": {"--measurement", STORAGE, TRACKING},
     "tasks list": {JSON},
-    "tasks show NAME": {JSON},
+    "tasks show NAME": {
+        "--train-labels", "--dev", "--dev-labels", "--separator", "--columns", "--text-column", "--label-column",
+        "--kind", "--metric", "--label", "--label-separator", "--decimal-comma", "--positive", "--skip-bad-rows", JSON,
+    },
     "trials STUDY": {JSON, STORAGE},
     "ui STUDY": {"--port", "--browser", "--no-browser", STORAGE, TRACKING},
     "verify STUDY": {

@@ -106,7 +106,7 @@ def test_two_workers_train_on_a_file_of_ones_own(tmp_path: Path, tiny_bert: Path
     assert done.code == 0, done.err
     assert_whole(folder, 4)
     assert done.err.count("no --dev: 96 of 480 rows are held out for development") == 1
-    assert done.err.count("mine: classification, labels no, yes") == 1
+    assert done.err.count("classification, accuracy; 2 classes: ") == 1
 
 
 def test_a_killed_worker_is_replaced(storage: str | None, tmp_path: Path, tiny_bert: Path) -> None:

@@ -109,7 +109,7 @@ def test_other_settings_are_refused_by_name(tmp_path: Path, changes: dict[str, A
         with pytest.raises(StudyMismatch) as caught:
             attempt()
         assert all(word in str(caught.value) for word in shown)
-        assert "another name with --study" in str(caught.value)
+        assert "another name: --study s-2" in str(caught.value)
         assert "\n" not in str(caught.value)
 
 

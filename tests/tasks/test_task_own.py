@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from decimal import Decimal
@@ -12,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from farsearch.errors import BadInput, DataError, MissingResource
+from farsearch.errors import BadInput, DataError, MissingResource, StudyMismatch
 from farsearch.jobs import JobOptions, rejoin_job, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks import TaskData
-from farsearch.tasks.own import OwnData, find_task, load_own, own_data, own_from_toml
+from farsearch.tasks.own import OwnData, find_own, load_own, own_data, own_from_toml
 from farsearch.tasks.spec import study_task
 from tests.journey import call
 
@@ -177,7 +178,9 @@ def test_a_toml_file_says_it_all(tmp_path: Path) -> None:
     own = own_from_toml(path)
     assert own.train == str((tmp_path / "data" / "rows.csv").resolve())
     assert OwnData.from_dict(json.loads(json.dumps(own.to_dict()))) == own
-    spec = find_task(str(path))
+    found = find_own(str(path), {})
+    assert found == own
+    spec = load_own(own, print).spec
     assert (spec.name, spec.title, spec.labels, spec.metric) == ("mails", "Mails", ("ham", "spam"), "macro_f1")
     other = own_data(str(path), {"metric": "f1", "train": None, "text_columns": (), "skip_bad_rows": False})
     assert other is not None
@@ -189,6 +192,34 @@ def test_the_files_may_be_elsewhere_on_another_host(tmp_path: Path) -> None:
     written(tmp_path, "a.csv", GOOD)
     moved = load_own(OwnData("mine", "/gone/a.csv"), lambda _: None, tmp_path)
     assert moved.fingerprint == loaded(tmp_path / "a.csv").fingerprint
+
+
+def test_texts_and_labels_in_two_files_need_a_label_for_each(tmp_path: Path) -> None:
+    """In the same line, in both parts, and from another folder too."""
+    for part in ("train", "dev"):
+        written(tmp_path, f"{part}.txt", "".join(f"{part} {text}\n" for text, _ in ROWS))
+        written(tmp_path, f"{part}.labels", "".join(f"{label}\n" for _, label in ROWS))
+    own = OwnData(
+        "mine", "/gone/train.txt", "/gone/dev.txt", train_labels="/x/train.labels", dev_labels="/x/dev.labels"
+    )
+    data = load_own(own, lambda _: None, tmp_path)
+    assert (len(data.train), data.dev.texts[0]) == (30, ("dev text0 number0",))
+    written(tmp_path, "dev.labels", "good\nbad\n")
+    with pytest.raises(DataError, match=r"^dev\.txt has 30 lines and dev\.labels 2; each text needs its label"):
+        load_own(own, lambda _: None, tmp_path)
+
+
+def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:
+    """A folder of files is none of those that are read; a class may be called train."""
+    (tmp_path / "mails" / "more").mkdir(parents=True)
+    written(tmp_path / "mails", "a.csv", GOOD)
+    with pytest.raises(MissingResource, match=r"is a folder, and not of Dataset\.save_to_disk .* name the file in it"):
+        loaded(tmp_path / "mails")
+    for kind in ("train", "bus"):
+        (tmp_path / "vehicles" / kind).mkdir(parents=True)
+        for i in range(10):
+            written(tmp_path / "vehicles" / kind, f"{i}.txt", f"a {kind} of number {i}")
+    assert loaded(tmp_path / "vehicles").spec.labels == ("bus", "train")
 
 
 @pytest.mark.parametrize(
@@ -211,6 +242,15 @@ def test_the_files_may_be_elsewhere_on_another_host(tmp_path: Path) -> None:
         ("train = 'a.csv'\nname = '../x'", "'../x' of the task is not usable; give one of at most 100 characters"),
         ('train = "a.csv"\nname = "a\\nb"', r"'a\\nb' of the task is not usable"),
         ("train = 'a.csv'\nlabels = ['a', 'b ']", "the label 'b ' has spaces around it"),
+        ("train = 'a.csv'\nseparator = ':'", "separator is ':'; it must be one of 'comma', 'tab', 'semicolon', 'pipe'"),
+        ("train = 'a.csv'\ncolumns = ['a']", r"the columns a must be different names, at least two"),
+        ("train = 'a.csv'\ncolumns = ['a', 'b']\nlabel_column = 'c'", "there is no column 'c' among a, b"),
+        ("train = 'a.csv'\nlabel_columns = ['a']", "label_columns are two or more, of 0 and 1"),
+        ("train = 'a.csv'\nlabel_columns = ['a', 'b']\nkind = 'regression'", "are for multi-label, and the kind is"),
+        ("train = 'a.csv'\nlabel_columns = ['a', 'b']\nlabels = ['x']", "labels are named by label_columns already"),
+        ("train = 'a.csv'\ndev_labels = 'b.txt'", "dev_labels needs dev and train_labels; add them"),
+        ("train = 'a.csv'\ntrain_labels = 'b.txt'\ndev = 'c.csv'", "train_labels needs dev_labels beside dev; add it"),
+        ("train = 'a.csv'\nfile = 'x'", "the key 'file' stands for the file itself"),
     ],
 )
 def test_a_wrong_toml_file(tmp_path: Path, content: str, message: str) -> None:
@@ -258,7 +298,7 @@ def test_what_goes_against_the_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="labels are names of classes, and the kind is regression; leave them out"):
         loaded(written(tmp_path, "numbers.csv", table("1", "2.5")), labels=("a", "b"))
     with pytest.raises(DataError, match=r"squad.json is SQuAD's JSON, whose columns are question, context and answers"):
-        loaded(written(tmp_path, "squad.json", '{"data": []}'), label_column="other")
+        loaded(written(tmp_path, "squad.json", '{"data": [{"paragraphs": []}]}'), label_column="other")
 
 
 def test_an_answer_needs_no_place(tmp_path: Path) -> None:
@@ -302,11 +342,17 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.jsonl", JSON_HEAD + '{"text": "b c", "label": "\\ud800"}\n', "a.jsonl line 2: the label", "(U+D800); remove"),
     ("a.jsonl", JSON_HEAD * 20 + '{"text": "b", "label": {"a": 1}}\n', "a.jsonl line 21: the label {'a'", "same way"),
     ("a.csv", table("1.5", "2") + "a b,1e300\n", "a.csv line 32: the label '1e300' is not from -3e38 to", "scale"),
-    ("a.json", "[" * 100_000, "a.json: it is not SQuAD's JSON: it is nested too deep", "take the file as it was"),
+    ("a.json", "[" * 100_000, "a.json line 1: it is no JSON of rows: it is nested too deep", "correct it"),
     ("a.csv", "text,label\n", "a.csv has no rows", "give it at least"),
     ("a.csv", "txt,label\na,b\n", "a.csv line 1: there is no column 'text' among txt, label (did you", "--text-column"),
     ("a.csv", "text,lable\na,b\n", "a.csv line 1: there is no column 'label'", "(did you mean 'lable'?); name one"),
-    ("a.csv", "text;label\na;b\n", "a.csv line 1: there is no column 'text' among text;label", "name one"),
+    ("a.csv", "a, text;label\na, a;b\n", "a.csv line 1: commas and semicolons divide its first rows", "--separator c"),
+    ("a.csv", "nice one,1\nbad one,0\n", "a.csv line 1: 'nice one, 1' is a row and no", "--columns text,label"),
+    ("a.txt", "a film\nit\n", "a.txt line 1: 'a film' is one column: there are no commas, tabs", "--train-labels"),
+    ("a.csv", "tokens,tags\na b,PER X\nc,X\n", "a.csv line 2: the tag 'PER' is unknown", "(IOB2)"),
+    ("a.tsv", "7\tx\tgood\ta b c\n8\tx\tbad\td e f\n9\tx\tbad\tg h i\n", "a.tsv line 1: '7, x, good, a b c' is a row",
+     "--columns column1,column2,label,text"),
+    ("a.csv", "1,1,a fine film\n", "a.csv line 1: the header has '1' twice", "--columns label,column2,text"),
     ("a.csv", "text,label,text\na,b,c\n", "a.csv line 1: the header has 'text' twice", "name each column once"),
     ("a.csv", 'text,"label\na,b\n', "a.csv line 1: the header can't be read: a quote is opened", "close it"),
     ("a.csv", b"text,label\xff\na,b\n", "a.csv line 1: the header can't be read: byte 0xff", "UTF-8"),
@@ -337,11 +383,16 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.csv", table("a|b", "b") + "x,a|a\n", "a.csv line 32: the label 'a' is there twice", "name each once"),
     ("a.tsv", "text\tlabel\na\tx\nb y\n", "a.tsv line 3: 'b y' has 1 column", "make tabs within the text spaces"),
     ("a.tsv", "text\tlabel\na\tx\nb\tc\ty\n", "a.tsv line 3: 'b\\tc\\ty' has 3 columns", "make tabs"),
-    ("a.tsv", HEAD, "a.tsv line 1: there is no column 'text' among text,label", "name one"),
+    ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "a.jsonl line 1: the file is a Git LFS", "lfs pull"),
+    ("a.csv", gzip.compress(HEAD.encode()), "a.csv line 1: the file is packed by gzip", "rename it to a.csv.gz"),
+    ("a.csv.gz", gzip.compress(HEAD.encode())[:20], "a.csv.gz line 1: it can't be unpacked by gzip", "copy it again"),
+    ("a.csv", b"PK\3\4", "a.csv line 1: the file is a zip archive", "save it as CSV"),
+    ("a.csv", HEAD.encode("utf-16-le"), "a.csv line 1: the file is UTF-16", "iconv -f UTF-16LE -t UTF-8 a.csv > utf8-"),
+    ("a.conll", "Ann B-PER\nleft\n", "a.conll line 1: line 2, 'left', has 1 column", "a line has 2, with spaces"),
     ("a.jsonl", JSON_HEAD + "{\n", "a.jsonl line 2: '{' is not JSON: Expecting property name", "each line is one"),
     ("a.jsonl", JSON_HEAD + "[1]\n", "a.jsonl line 2: '[1]' is no object", "each line is one"),
     ("a.jsonl", JSON_HEAD + "[" * 5000 + "\n", "a.jsonl line 2: '[[[", "each line is one"),
-    ("a.jsonl", JSON_HEAD + "\n", "a.jsonl line 2: the line is empty", "remove it"),
+    ("a.jsonl", JSON_HEAD + "\n" + JSON_HEAD, "a.jsonl line 2: the line is empty", "remove it"),
     ("a.jsonl", JSON_HEAD + '{"text": "b"}\n', "a.jsonl line 2: there is no column 'label' among text", "add it"),
     ("a.jsonl", JSON_HEAD + '{"text": 5, "label": "x"}\n', "a.jsonl line 2: the text is 5", "must be a text"),
     ("a.jsonl", JSON_HEAD + '{"text": "b", "label": null}\n', "a.jsonl line 2: the label is missing", "add it"),
@@ -351,8 +402,11 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.jsonl", JSON_HEAD + '{"text": "b\\u0000", "label": "y"}\n', "a.jsonl line 2: the text holds a NUL", "remove"),
     ("a.jsonl", lines(SQUAD, {**SQUAD, "answer": "short"}), "a.jsonl line 2: the answer 'short' is", "part of it"),
     ("a.jsonl", lines({**SQUAD, "answer_start": 1}), "a.jsonl line 1: the context has ' lon' at", "correct answer_s"),
-    ("a.json", "{", "a.json line 1: it is not JSON", "take the file"),
-    ("a.json", '{"data": []}', "a.json has no questions", "give it at least one"),
+    ("a.json", "{", "a.json line 1: it is not JSON", "correct it there"),
+    ("a.json", '{"text": "a b", "label": "x"}', "a.json line 1: rows are under none of its keys, text, label", "list"),
+    ("a.json", "[[1]]", "a.json row 1: [1] is no object", "each row is one"),
+    ("a.json", '{"data": []}', "a.json has no rows", "give it at least two"),
+    ("a.json", '{"data": [{"paragraphs": []}]}', "a.json has no questions", "give it at least one"),
     ("a.xlsx", HEAD, "a.xlsx: the ending .xlsx", "save it as one of .tsv"),
     ("a", HEAD, "a: a name without ending", "save it as one of .tsv"),
     ("a.parquet", HEAD, "a.parquet can't be read as Parquet", "save it again"),
@@ -386,6 +440,44 @@ def test_another_host_joins_a_study_of_own_data(tmp_path: Path, tiny_bert: Path)
                        data_dir=tmp_path / "other")  # fmt: skip
     assert again.settings == job.settings
     assert again.split == job.split
+
+
+def test_what_is_shown_names_all_that_was_specified(tmp_path: Path) -> None:
+    """``tasks show`` of files without a header ends with the command that searches on them."""
+    for name in ("a.csv", "b.csv"):
+        written(tmp_path, name, "".join(f"{name} {text},{label}\n" for text, label in ROWS))
+    shown = call(tmp_path, "tasks", "show", "a.csv", "--dev", "b.csv", "--columns", "text,label")
+    assert shown.out.endswith("--device jetson-nano --train a.csv --dev b.csv --columns text,label\n"), shown.err
+
+
+def test_changed_rows_are_named(tmp_path: Path, tiny_bert: Path) -> None:
+    """The same study name with other rows: which file changed, and what makes a new study."""
+    store = Store(tmp_path / ".farsearch")
+    dev = written(tmp_path, "later.csv", table("good", "bad", "bad"))
+
+    def resolved(content: str) -> Any:
+        own = own_data(None, {"train": written(tmp_path, "mails.csv", content), "dev": dev})
+        assert own is not None
+        options = JobOptions(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
+        return resolve_job(options, store, lambda _: None)
+
+    job = resolved(GOOD)
+    store.open("mine", job.settings, job.meta)
+    again = resolved(GOOD)
+    store.check("mine", again.settings, again.meta)
+    changed = resolved(GOOD + "one more text,good\n")
+    with pytest.raises(StudyMismatch, match=r"the rows of mails\.csv have changed; .* another name: --study mine-2$"):
+        store.check("mine", changed.settings, changed.meta)
+
+
+def test_any_file_name_gives_a_study_name(tmp_path: Path, tiny_bert: Path) -> None:
+    """Also one without a letter that a folder's name can have."""
+    own = own_data(None, {"train": written(tmp_path, "отзывы.csv", GOOD)})
+    assert own is not None
+    options = JobOptions(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
+    job = resolve_job(options, Store(tmp_path / ".farsearch"), lambda _: None)
+    assert job.settings.job.task == "отзывы"
+    Store(tmp_path / ".farsearch").check(job.default_name, job.settings)
 
 
 def test_a_task_of_ones_own_is_shown(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.metrics import f1_score
 
 from farsearch.bundle.read import finetune, read_bundle
 from farsearch.bundle.write import write_bundle
 from farsearch.far.board.scores import METRICS
 from farsearch.tasks.own import OwnData
+from farsearch.tasks.spec import study_task
 from tests.journey import chdir
 from tests.tasks.searches import search_task
 
@@ -100,6 +102,33 @@ def test_own_data_of_a_kind(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
     tuned = finetune(bundle, path, path, tmp_path / "tuned", epochs=1.0)
     assert tuned.metric is not None
     assert tuned.steps == -(-len(bundle_rows(found.bench)) // 8)
+
+
+def _rare(i: int) -> dict[str, Any]:
+    fraud = i % 4 == 0
+    return {"text": f"{_who(i)} {'lied' if fraud else 'paid'} on day {i}", "label": "fraud" if fraud else "legit"}
+
+
+def test_the_positive_class_goes_with_the_study_and_its_bundle(tiny_bert: Path, tmp_path: Path) -> None:
+    """F1 is that of the rarest class, the first by the alphabet, in the search and where the bundle is fine-tuned."""
+    path = write_file(tmp_path / "mails.csv", [_rare(i) for i in range(64)])
+    said = OwnData(name="mine", train=str(path), metric="f1")
+    with chdir(tmp_path):
+        found = search_task(tmp_path, tiny_bert, trials=1, task="mine", own=said.to_dict())
+    assert found.snapshot.settings.job.positive == "fraud"
+    assert study_task(found.snapshot.meta, "mine").positive == "fraud"
+    (trial,) = found.snapshot.trials
+    out = tmp_path / "bundle"
+    write_bundle(found.snapshot, trial, found.search.folder, out, "a test", home=tmp_path / "home")
+    bundle = read_bundle(out)
+    assert (bundle.task.positive, bundle.task.positive_id) == ("fraud", 0)
+    tuned = finetune(bundle, path, path, tmp_path / "tuned", epochs=1.0)
+    assert tuned.metric is not None
+    assert tuned.constant is not None
+    said_fraud, true_fraud = (tuned.metric.evidence[:, i] == 1 for i in (0, 1))
+    assert true_fraud.sum() == 16  # class 1 of the evidence is the positive one
+    assert tuned.metric.value == pytest.approx(f1_score(true_fraud, said_fraud, zero_division=0))
+    assert (tuned.constant.answer, tuned.constant.value) == ("fraud", pytest.approx(2 * 16 / (16 + 64)))
 
 
 def bundle_rows(bench: Any) -> list[Any]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farsearch.far.board.records import open_source, records_in
 from farsearch.far.board.rows import RowProblem, Rows, read_rows, records_of, rows_of
 from farsearch.far.board.task import Task
 
@@ -60,7 +61,50 @@ def test_json_lines_come_back(rows: list[dict[str, Any]]) -> None:
     assert list(records_of(data, "a.jsonl")) == [(f"a.jsonl line {i}", row) for i, row in enumerate(rows, 1)]
 
 
-@given(st.binary(max_size=80), st.sampled_from(["a.csv", "a.tsv", "a.jsonl"]))
+@pytest.mark.parametrize("between", [";", "\t", "|"])
+@given(rows=st.lists(st.tuples(TEXTS, CELLS), min_size=1, max_size=5))
+def test_a_separator_is_found(between: str, rows: list[tuple[str, str]]) -> None:
+    """Whatever the cells hold, by the columns of the header alone."""
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=between).writerows([("text", "label"), *rows])
+    source = open_source(out.getvalue().encode(), "a.csv")
+    assert [(cells["text"], cells["label"]) for _, cells in records_in(source)] == rows
+    assert source.note == {";": "semicolons", "\t": "tabs", "|": "pipes"}[between] + " between its columns"
+
+
+def test_sentences_are_named_by_their_first_line() -> None:
+    """A line of another width costs its sentence, comments and marks of documents are none, ``#`` may be a word."""
+    data = b"-DOCSTART- -X- O\n\n# a note\n# NN O\nAnn NNP B-PER\n\nleft O\nRome NNP B-LOC\n\n\nend NN O\n\n"
+    skip: list[str] = []
+    found = list(records_of(data, "a.conll", skip=skip))
+    assert found == [
+        ("a.conll line 4", {"tokens": ["#", "Ann"], "tags": ["O", "B-PER"]}),
+        ("a.conll line 11", {"tokens": ["end"], "tags": ["O"]}),
+    ]
+    assert skip == [
+        "a.conll line 7: line 7, 'left O', has 2 columns; a line has 3, with spaces between: add what is missing"
+    ]
+
+
+def test_sentences_are_rows_whatever_the_columns_of_the_task_are(tmp_path: Path) -> None:
+    """A bundle that was searched on lists is fine-tuned on a word and its tag a line."""
+    path = tmp_path / "mine.conll"
+    path.write_text("Ann B-PER\nleft O\n\nRome O\n", encoding="utf-8")
+    of = task("token-classification", "O", "B-PER", texts=("words",))
+    assert read_rows(str(path), of) == Rows((("Ann", "left"), ("Rome",)), ((1, 0), (0,)))
+
+
+def test_quotes_in_a_table_with_tabs_are_told() -> None:
+    """They are text there; a program that put them around cells has another form."""
+    data = b'text\tlabel\n"he said ""no"" to it"\t0\n'
+    source = open_source(data, "a.tsv")
+    assert [cells["text"] for _, cells in records_in(source)] == ['"he said ""no"" to it"']
+    assert "quotes around its cells are taken for text" in source.note
+    assert [cells["text"] for _, cells in records_of(data, "a.csv")] == ['he said "no" to it']
+    assert open_source(b'text\tlabel\n"he" said "no"\t0\n', "a.tsv").note == ""
+
+
+@given(st.binary(max_size=80), st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.json", "a.conll", "a.csv.gz"]))
 def test_any_bytes_are_rows_or_a_problem(data: bytes, name: str) -> None:
     """No content ends in another error, and what is skipped has a line."""
     skip: list[str] = []
@@ -69,8 +113,8 @@ def test_any_bytes_are_rows_or_a_problem(data: bytes, name: str) -> None:
         list(records_of(data, name, skip=skip))
     except RowProblem as error:
         problem = str(error)
-    assert not problem or problem.startswith(f"{name} line ")
-    assert all(message.startswith(f"{name} line ") for message in skip)
+    assert not problem or problem.startswith((f"{name} line ", f"{name} row "))
+    assert all(message.startswith((f"{name} line ", f"{name} row ")) for message in skip)
 
 
 def test_after_a_bad_row_the_next_line_is_a_row() -> None:

@@ -8,7 +8,12 @@ validate.py  strict checks of what far.json specifies
 config.py    checks of a model's config.json
 tokenizer.py checks of a tokenizer.json
 task.py      what a task is, and its rows
-records.py   records out of tables and JSON lines, read strictly
+problems.py  what is wrong with a row, in one line
+content.py   the text of a file, unpacked and decoded
+tables.py    tables, and the separator that is found in them
+objects.py   rows as JSON objects
+sentences.py words with tags, as CoNLL has them
+records.py   records out of all of these, read strictly
 answers.py   what is true of a row, out of its cells
 rows.py      a user's file of rows of a task
 squad.py     SQuAD's files, read strictly

@@ -1,80 +1,187 @@
-"""Records out of a file, read strictly: tables with tabs or commas, and JSON lines.
+"""Records out of a file, read strictly: tables, JSON lines and lists of objects, and tagged sentences.
 
-Only a line feed ends a line, with or without a carriage return before it: other characters that ``splitlines`` takes
-for line ends occur within texts.
+What the form is, is found by the ending and by the content; what was found that the ending does not say is a line for
+the user.
 """
 
-import difflib
-import json
-import re
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from itertools import islice
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..shown import shown, shown_text
+from .content import ending_of, text_of, unreadable
+from .objects import json_lines, object_lines, read_document
+from .problems import RowProblem, check_characters, json_reason, missing_column
+from .sentences import COLUMNS, are_sentences, sentence_lines, sentence_note
+from .tables import (
+    SEPARATORS,
+    Line,
+    Separator,
+    are_quoted,
+    fitting_separators,
+    header_of,
+    own_separator,
+    table_lines,
+    wrong_size,
+)
 
 __all__ = [
     "ENDINGS",
+    "SEPARATORS",
+    "TAB",
     "Record",
     "RowProblem",
+    "Source",
+    "UnsureSeparator",
     "check_characters",
     "json_reason",
     "missing_column",
+    "open_source",
+    "records_in",
     "records_of",
 ]
 
 Record = Tuple[str, Dict[str, Any]]
 """Where it is, as ``train.tsv line 3``, and its cells by the names of their columns."""
 
-ENDINGS = {"tsv": "tabs", "txt": "tabs", "csv": "commas", "jsonl": "JSON lines", "ndjson": "JSON lines"}
-"""How a file is read, by its ending."""
+_TABLES, _OBJECTS, _SENTENCES = ("tsv", "txt", "csv"), ("jsonl", "ndjson", "json"), ("conll", "iob", "iob2", "bio")
+ENDINGS = (*_TABLES, *_OBJECTS, *_SENTENCES)
+"""Endings of the files that are read; ``.gz`` may follow."""
 
-_LISTED = 160
-"""Characters of the names of columns that a message lists."""
-
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")
-"""Bytes that are not UTF-8, as ``surrogateescape`` keeps them."""
-
-_QUOTED = re.compile('"([^"]*(?:""[^"]*)*)"(?!")')
-_PLAIN = re.compile("[^,\n]*")
-
-_Line = Tuple[int, Any, str, str]
-"""Number of a row's first line, its cells, its text, and what is wrong with it."""
+TAB = next(separator for separator in SEPARATORS if separator.name == "tab")
 
 
-_LONGEST = 1000000
-"""Characters of a text: what is longer is a quote that was never closed, or no text."""
+class UnsureSeparator(RowProblem):
+    """A table that several separators fit alike."""
+
+    def __init__(self, message: str, fitting: List[Separator]) -> None:
+        super().__init__(message)
+        self.fitting = fitting
 
 
-class RowProblem(ValueError):
-    """A row that breaks the format; one line that names file, line, rule and mend."""
+class Source(NamedTuple):
+    """A file of rows, opened.
+
+    ``lines`` gives its rows from the first on; ``columns`` are those of each, None where each row names its own;
+    ``note`` is what was found in the content that the ending does not say, empty for nothing. Of SQuAD's JSON
+    ``squad`` is the document, and there are no rows.
+    """
+
+    name: str
+    lines: Callable[[], Iterator[Line]]
+    columns: Optional[Sequence[str]] = None
+    separator: Optional[Separator] = None
+    note: str = ""
+    squad: Any = None
 
 
-def check_characters(text: str, what: str) -> None:
-    """Refuse a text that is too long to be one, or holds what no text has; ``what`` is what messages call it."""
-    if len(text) > _LONGEST:
-        raise RowProblem(
-            "{} has {:,} characters; a text has at most {:,}: cut it, or look for a quote that is not closed".format(
-                what, len(text), _LONGEST
-            )
-        )
-    if "\0" in text:
-        raise RowProblem("{} holds a NUL character, which no text has: remove it".format(what))
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RowProblem("{} holds half a character (a lone surrogate): remove it".format(what)) from error
+def open_source(
+    data: bytes,
+    name: str,
+    columns: Optional[Sequence[str]] = None,
+    needed: Sequence[str] = (),
+    separator: Optional[Separator] = None,
+) -> Source:
+    """Find how a file's content is read, and its columns.
+
+    Args:
+        name: what messages call the file; its ending says how it is read.
+        columns: of a table without a header, which has one all the same where its first line names those ``needed``.
+        needed: columns that a table must have.
+        separator: of a table; None: it is found in the first rows.
+
+    Raises:
+        RowProblem: for the file as a whole: its ending, its encoding, its header, a separator that is not sure.
+    """
+    ending = ending_of(name)
+    if ending and ending not in ENDINGS:
+        known = ", ".join("." + known for known in ENDINGS)
+        raise RowProblem("{}: the ending .{} is none of {}; save it as one of them".format(name, ending, known))
+    text = text_of(data, name)
+    if ending in _OBJECTS:
+        return _objects(text, name, ending)
+    if ending in _SENTENCES or (separator is None and ending != "csv" and are_sentences(text)):
+        note = sentence_note(text)
+        found = "sentences, a word and its tag a line" if ending not in _SENTENCES else ""
+        return Source(name, lambda: sentence_lines(text), COLUMNS, None, "; ".join(filter(None, (found, note))))
+    return _table(text, name, columns, needed, separator)
 
 
-def missing_column(column: str, columns: Iterable[Any]) -> str:
-    """What a message says of a column that is not there."""
-    there = [str(name) for name in columns]
-    close = difflib.get_close_matches(column.lower(), [name.lower() for name in there], n=1)
-    hint = (
-        ""
-        if not close
-        else " (did you mean {}?)".format(shown(there[[name.lower() for name in there].index(close[0])]))
-    )
-    listed = ", ".join(there) or "none"
-    return "there is no column {} among {}{}".format(shown(column), shown_text(listed, _LISTED), hint)
+def _objects(text: str, name: str, ending: str) -> Source:
+    if ending != "json" and not text.lstrip().startswith("["):
+        return Source(name, lambda: json_lines(text))
+    document = read_document(text, name)
+    if document is None:
+        return Source(name, lambda: json_lines(text), note="an object a line")
+    if document.rows is None:
+        return Source(name, lambda: iter(()), squad=document.value)
+    rows = document.rows
+    note = document.note or "a list of objects" * (ending != "json")
+    return Source(name, lambda: object_lines(rows), note=note)
+
+
+def _table(
+    text: str, name: str, columns: Optional[Sequence[str]], needed: Sequence[str], separator: Optional[Separator]
+) -> Source:
+    ending, note = ending_of(name), ""
+    if separator is None:
+        separator = _found_separator(text, name, columns, needed)
+        note = _table_note(text, ending, separator)
+    first = next(table_lines(text, separator, ending), None)
+    headed = columns is None or (bool(needed) and first is not None and set(needed) <= set(first.cells))
+    if headed:
+        columns = header_of(first, name, separator, needed)
+    between, skipped = separator, int(headed)
+    return Source(name, lambda: islice(table_lines(text, between, ending), skipped, None), columns, separator, note)
+
+
+def _found_separator(text: str, name: str, columns: Optional[Sequence[str]], needed: Sequence[str]) -> Separator:
+    fitting = fitting_separators(text, ending_of(name), None if columns is None else len(columns), needed)
+    if len(fitting) > 1:
+        names = " and ".join(each.name + "s" for each in fitting)
+        message = "{} line 1: {} divide its first rows into columns alike".format(name, names)
+        raise UnsureSeparator(message + "; put texts that have one of them in quotes", fitting)
+    return fitting[0]
+
+
+def _table_note(text: str, ending: str, separator: Separator) -> str:
+    if separator != own_separator(ending):
+        return "{}s between its columns".format(separator.name)
+    if separator == TAB and are_quoted(text):
+        return "quotes around its cells are taken for text; name it .csv where they are none"
+    return ""
+
+
+def records_in(
+    source: Source,
+    skip: Optional[List[str]] = None,
+    fit: Optional[Callable[[List[str], Sequence[str]], Optional[List[str]]]] = None,
+) -> Iterator[Record]:
+    """The records of a file, in order.
+
+    Args:
+        skip: gets the messages of rows that are no records, which are left out; None: the first of them is raised.
+        fit: for files that are known to be ragged: gets the cells of a row that are more or fewer than the columns, and
+            gives them in their places, none to leave the row out, or None where that breaks the format.
+
+    Raises:
+        RowProblem: as ``skip`` says.
+    """
+    columns, separator = source.columns, source.separator
+    for line in source.lines():
+        bad = unreadable(line.text, source.name)
+        problem, cells = bad or line.problem, line.cells
+        if separator is not None and columns is not None and not bad and len(cells) != len(columns):
+            fitted = None if fit is None else fit(cells, columns)
+            if fitted is not None and not fitted:
+                continue
+            problem = "" if fitted else problem or wrong_size(line, columns, separator)
+            cells = fitted or cells
+        where = "{} {}".format(source.name, line.place)
+        if not problem:
+            yield where, (cells if columns is None else dict(zip(columns, cells)))
+        elif skip is None:
+            raise RowProblem("{}: {}".format(where, problem))
+        else:
+            skip.append("{}: {}".format(where, problem))
 
 
 def records_of(
@@ -84,183 +191,11 @@ def records_of(
     skip: Optional[List[str]] = None,
     needed: Sequence[str] = (),
     fit: Optional[Callable[[List[str], Sequence[str]], Optional[List[str]]]] = None,
+    separator: Optional[Separator] = None,
 ) -> Iterator[Record]:
-    """The records of a file's content, in order.
-
-    Tables (``.tsv``, ``.txt`` or no ending: tabs, and quotes are text; ``.csv``: commas, with quotes as RFC 4180 has
-    them) have a header unless ``columns`` are given. Of JSON lines (``.jsonl``, ``.ndjson``) each is an object.
-
-    Args:
-        name: what messages call the file; its ending says how it is read.
-        columns: of a table without a header; JSON lines name their own.
-        skip: gets the messages of rows that are no records, which are left out; None: the first of them is raised.
-        needed: columns that a table must have.
-        fit: for files that are known to be ragged: gets the cells of a row that are more or fewer than the columns, and
-            gives them in their places, none to leave the row out, or None where that breaks the format.
+    """The records of a file's content, in order: ``records_in`` of ``open_source``, with their arguments.
 
     Raises:
-        RowProblem: as ``skip`` says; and for a file as a whole: its ending, its header.
+        RowProblem: as they have it.
     """
-    text, how = _text_of(data, name), _how(name)
-    lines = {"tabs": _tab_lines, "commas": _comma_lines, "JSON lines": _json_lines}[how](text)
-    if how == "JSON lines":
-        columns = None
-    elif columns is None:
-        columns = _header(next(lines, None), name, how, needed)
-    for number, cells, line, problem in lines:
-        unreadable = _unreadable(line)
-        problem = unreadable or problem
-        if columns is not None and not unreadable and len(cells) != len(columns):
-            fitted = None if fit is None else fit(cells, columns)
-            if fitted is not None and not fitted:
-                continue
-            problem = "" if fitted else problem or _wrong_size(line, cells, columns, how)
-            cells = fitted or cells
-        where = "{} line {}".format(name, number)
-        if not problem:
-            yield where, (cells if columns is None else dict(zip(columns, cells)))
-        elif skip is None:
-            raise RowProblem("{}: {}".format(where, problem))
-        else:
-            skip.append("{}: {}".format(where, problem))
-
-
-def _how(name: str) -> str:
-    ending = name.lower().rsplit(".", 1)[1] if "." in name else "tsv"
-    if ending not in ENDINGS:
-        known = ", ".join("." + known for known in ENDINGS)
-        raise RowProblem("{}: the ending .{} is none of {}; save it as one of them".format(name, ending, known))
-    return ENDINGS[ending]
-
-
-def _text_of(data: bytes, name: str) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise RowProblem("{} line 1: the file is UTF-16; save it as UTF-8".format(name))
-    data = data[3:] if data.startswith(b"\xef\xbb\xbf") else data
-    text = data.decode("utf-8", "surrogateescape")
-    if "\r" in text and "\n" not in text:
-        raise RowProblem("{} line 1: its lines end in CR alone; save it with LF or CRLF line ends".format(name))
-    return text
-
-
-def _unreadable(line: str) -> str:
-    byte = _NOT_UTF8.search(line)
-    if byte:
-        return "byte {:#04x} is not UTF-8; save the file as UTF-8".format(ord(byte.group()) - 0xDC00)
-    return "there is a NUL byte, which no text has: remove it" if "\0" in line else ""
-
-
-def _header(first: Optional[_Line], name: str, how: str, needed: Sequence[str]) -> List[str]:
-    """The columns that the first line names."""
-    number, cells, line, problem = first or (1, [], "", "")
-    columns = [str(cell) for cell in cells or ()]
-    problem = _unreadable(line) or ("" if not line.strip() else problem)
-    twice = [column for i, column in enumerate(columns) if column and column in columns[:i]]
-    missing = [column for column in needed if column not in columns]
-    if problem:
-        raise RowProblem("{} line {}: the header can't be read: {}".format(name, number, problem))
-    if twice:
-        raise RowProblem("{} line 1: the header has {} twice; name each column once".format(name, shown(twice[0])))
-    if not line.strip() or missing:
-        found = "nothing" if not line.strip() else "{}: {}".format(shown(line), missing_column(missing[0], columns))
-        names = (needed and (",", "<TAB>")[how == "tabs"].join(needed)) or "its columns"
-        raise RowProblem("{} line 1: the header is {}; it must name {}: add that line".format(name, found, names))
-    return columns
-
-
-def _wrong_size(line: str, cells: Sequence[str], columns: Sequence[str], how: str) -> str:
-    mend = "put a text with commas in quotes" if how == "commas" else "make tabs within the text spaces"
-    return "{} has {} column{}; a row has {} ({}) with one {} between: add what is missing, or {}".format(
-        shown(line), len(cells), "s" * (len(cells) != 1), len(columns), ", ".join(columns),
-        "comma" if how == "commas" else "tab", mend,
-    )  # fmt: skip
-
-
-_EMPTY = "the line is empty; each line is a row: remove it"
-
-
-def _lines(text: str) -> Iterator[Tuple[int, str]]:
-    lines = text.split("\n")
-    for number, line in enumerate(lines if lines[-1] else lines[:-1], 1):
-        yield number, line[:-1] if line.endswith("\r") else line
-
-
-def _tab_lines(text: str) -> Iterator[_Line]:
-    for number, line in _lines(text):
-        yield number, line.split("\t"), line, "" if line.strip() else _EMPTY
-
-
-def _comma_lines(text: str) -> Iterator[_Line]:
-    at, number = 0, 1
-    while at < len(text):
-        end = text.find("\n", at)
-        end = len(text) if end < 0 else end
-        line = text[at : end - 1 if text[end - 1 : end] == "\r" and end > at else end]
-        after, problem = end + 1, "" if line.strip() else _EMPTY
-        cells = line.split(",")
-        if '"' in line:
-            cells, ended, problem = _quoted_cells(text, at)
-            if not problem:
-                line, after = text[at:ended].rstrip("\r\n"), ended
-        yield number, cells, line, problem
-        # after a row that could not be read, the next line is taken for a new one
-        number += text.count("\n", at, after)
-        at = after
-
-
-def _quoted_cells(text: str, at: int) -> Tuple[List[str], int, str]:
-    """The cells of the row at ``at``, where the next one begins, and what is wrong with it."""
-    cells: List[str] = []
-    while True:
-        quoted = text.startswith('"', at)
-        found = (_QUOTED if quoted else _PLAIN).match(text, at)
-        if found is None:
-            return cells, at, "a quote is opened and not closed; close it, or double a quote within a text"
-        at = found.end()
-        cell = found.group(1).replace('""', '"') if quoted else found.group()
-        if quoted and text[at : at + 1] == "\r" and text[at + 1 : at + 2] in ("\n", ""):
-            at += 1
-        after = text[at : at + 1]
-        if (not quoted and '"' in cell) or after not in ("", ",", "\n"):
-            return cells, at, "a quote is within a cell; put the whole cell in quotes and double those within"
-        at += 1
-        if after == ",":
-            cells.append(cell)
-            continue
-        cells.append(cell if quoted or not cell.endswith("\r") else cell[:-1])
-        return cells, at, ""
-
-
-def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError("the key {} is there twice".format(shown(next(n for n in names if names.count(n) > 1))))
-    return found
-
-
-def json_reason(error: Exception) -> str:
-    """Return why a text could not be read as JSON, TOML or YAML."""
-    if isinstance(error, RecursionError):
-        return "it is nested too deep"
-    if isinstance(error, json.JSONDecodeError):
-        return "{} at character {}".format(error.msg, error.pos + 1)
-    return str(error).split("\n")[0].split("; use sys.")[0]
-
-
-def _json_lines(text: str) -> Iterator[_Line]:
-    for number, line in _lines(text):
-        value, problem = None, "" if line.strip() else _EMPTY
-        if not problem:
-            try:
-                value = json.loads(line, object_pairs_hook=_once)
-            except (ValueError, RecursionError) as error:
-                reason = json_reason(error)
-                problem = "{} is not JSON: {}; each line is one object, as {}".format(shown(line), reason, _OBJECT)
-            else:
-                if not isinstance(value, dict):
-                    problem = "{} is no object; each line is one, as {}".format(shown(line), _OBJECT)
-        yield number, value, line, problem
-
-
-_OBJECT = '{"text": "fine", "label": "good"}'
+    yield from records_in(open_source(data, name, columns, needed, separator), skip, fit)

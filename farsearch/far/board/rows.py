@@ -1,11 +1,12 @@
 """Rows of a task out of records, strictly: a row that breaks the format is named, never skipped unasked."""
 
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from ..shown import shown
 from .answers import answer_reader, cell_of, items_of
-from .records import Record, RowProblem, check_characters, records_of
-from .squad import parse_squad
+from .records import Record, RowProblem, check_characters, open_source, records_in, records_of
+from .sentences import COLUMNS
+from .squad import squad_rows
 from .task import Rows, Task
 
 __all__ = ["Record", "RowProblem", "Rows", "read_rows", "records_of", "rows_of"]
@@ -13,14 +14,17 @@ __all__ = ["Record", "RowProblem", "Rows", "read_rows", "records_of", "rows_of"]
 _Cells = Dict[str, Any]
 
 
-def read_rows(path: str, task: Task, skip: Optional[List[str]] = None) -> Rows:
+def read_rows(
+    path: str, task: Task, skip: Optional[List[str]] = None, tell: Callable[[str], None] = lambda line: None
+) -> Rows:
     """The rows of a file of the user's.
 
-    A table has a header that names the task's columns, or the task's own columns without one. A ``.json`` file is one
-    of SQuAD's.
+    A table has a header that names the task's columns, or the task's own columns without one. SQuAD's JSON is read for
+    a task of questions.
 
     Args:
         skip: as ``rows_of`` has it.
+        tell: told in one line what was found that the file's ending does not say.
 
     Raises:
         OSError: when it can't be read.
@@ -29,19 +33,18 @@ def read_rows(path: str, task: Task, skip: Optional[List[str]] = None) -> Rows:
     with open(path, "rb") as file:
         data = file.read()
     name = path.replace("\\", "/").rsplit("/", 1)[-1]
-    if name.lower().endswith(".json"):
-        return parse_squad(data, name, skip)
-    columns = None if task.columns is None or _headed(data, name, task) else task.columns
-    return rows_of(records_of(data, name, columns, skip, (*task.texts, task.label)), task, name, skip)
-
-
-def _headed(data: bytes, name: str, task: Task) -> bool:
-    """Whether the first line of a file names the task's columns."""
-    try:
-        next(records_of(data.split(b"\n", 1)[0] + b"\n", name, None, None, (*task.texts, task.label)), None)
-    except RowProblem:
-        return False
-    return True
+    source = open_source(data, name, task.columns, task.row_columns)
+    if source.columns == COLUMNS and task.kind == "token-classification":
+        source = source._replace(columns=task.row_columns)  # a sentence's columns have no names but ours
+    if source.note:
+        tell("{}: {}".format(name, source.note))
+    if source.squad is None:
+        return rows_of(records_in(source, skip), task, name, skip)
+    if task.kind != "question-answering":
+        raise RowProblem(
+            "{} has questions as SQuAD has them; the rows of {} are for {}".format(name, task.name, task.kind)
+        )
+    return squad_rows(source.squad, name, skip)
 
 
 def rows_of(records: Iterable[Record], task: Task, name: str, skip: Optional[List[str]] = None) -> Rows:

@@ -91,7 +91,7 @@ def run_bundle(
     """
     out = _new_folder(options.out)
     phase = bundle.phase
-    train, dev = (_rows(bundle, path) for path in (options.train, options.dev))
+    train, dev = (_rows(bundle, path, tell) for path in (options.train, options.dev))
     assert train is not None
     tokenizer = load_tokenizer(bundle)
     rows = _encoded(bundle, tokenizer, train)
@@ -112,7 +112,7 @@ def run_bundle(
     if dev is not None:
         said = _said(bundle, model, _encoded(bundle, tokenizer, dev))
         task = bundle.task
-        metric = score(task.metric, evidence(task.metric, said, dev.answers, task.labels)).value
+        metric = score(task.metric, evidence(task.metric, said, dev.answers, task.labels, task.positive_id)).value
     seconds = predicted_seconds(bundle, rows.lengths, epochs)
     measurement = measurement_of(
         bundle, len(train.texts), epochs, course, process, peak, predicted_mib, seconds, metric
@@ -162,8 +162,8 @@ class _Saving(NamedTuple):
     stopping: Callable[[], bool]
 
 
-def _rows(bundle: Opened, path: Optional[str]) -> Optional[Rows]:
-    return None if path is None else read_rows(path, bundle.task)
+def _rows(bundle: Opened, path: Optional[str], tell: Tell) -> Optional[Rows]:
+    return None if path is None else read_rows(path, bundle.task, tell=tell)
 
 
 def _encoded(bundle: Opened, tokenizer: Any, rows: Rows) -> Encoded:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 from .entities import count_entities
 from .spans import match_answers
 
-__all__ = ["METRICS", "MetricRule", "Score", "evidence", "score"]
+__all__ = ["METRICS", "OF_ONE_CLASS", "MetricRule", "Score", "as_class_one", "evidence", "score"]
 
 Evidence = Sequence[Sequence[float]]
 
@@ -55,16 +55,19 @@ METRICS: Dict[str, MetricRule] = {
     "squad": MetricRule(("question-answering",), ("exact_match", "f1"), "f1"),
     "entity_f1": MetricRule(("token-classification",), ("precision", "recall", "f1"), "f1"),
 }
-"""The metrics by name. ``f1`` is that of class 1, ``macro_f1`` the mean over the classes that are predicted or true,
-``matthews_correlation`` that of any number of classes."""
+"""The metrics by name. ``f1`` is that of the positive class, ``macro_f1`` the mean over the classes that are predicted
+or true, ``matthews_correlation`` that of any number of classes."""
+
+OF_ONE_CLASS = ("f1", "accuracy_f1")
+"""Metrics of one class, the positive one, against the others."""
 
 
 def evidence(
-    metric: str, predictions: Sequence[Any], answers: Sequence[Any], labels: Sequence[str] = ()
+    metric: str, predictions: Sequence[Any], answers: Sequence[Any], labels: Sequence[str] = (), positive: int = 1
 ) -> List[Tuple[float, ...]]:
     """What each row contributes to a metric, in the order of the rows.
 
-    - classes and numbers: prediction, answer
+    - classes and numbers: prediction, answer; for a metric of one class the positive one is 1
     - multi-label: labels that are rightly predicted, wrongly predicted, missed; 1 where the row is wholly right
     - question answering: exact match, F1
     - token classification: entities that are right, predicted, true
@@ -73,6 +76,7 @@ def evidence(
         predictions: of each row a class id, label ids, a number, a tag id for each word, or a text, "" for no answer.
         answers: as in ``Rows``.
         labels: names of the tags, for ``entity_f1``.
+        positive: id of the class that a metric of one class is of.
 
     Raises:
         KeyError: for an unknown metric.
@@ -81,6 +85,7 @@ def evidence(
     (kind,) = METRICS[metric].kinds
     if len(predictions) != len(answers):
         raise ValueError("{} predictions for {} answers".format(len(predictions), len(answers)))
+    predictions, answers = (as_class_one(metric, side, positive) for side in (predictions, answers))
     rows = zip(predictions, answers)
     if kind == "multi-label":
         return [_label_counts(set(said), set(true)) for said, true in rows]
@@ -89,6 +94,17 @@ def evidence(
     if kind == "token-classification":
         return [count_entities([labels[i] for i in said], [labels[i] for i in true]) for said, true in rows]
     return [(float(said), float(true)) for said, true in rows]
+
+
+def as_class_one(metric: str, side: Sequence[Any], positive: int) -> Sequence[Any]:
+    """Predictions or answers in which the positive class is class 1, where the metric is of one class.
+
+    Class 1 takes its place, so that metrics of all classes stay the same.
+    """
+    if metric not in OF_ONE_CLASS or positive == 1:
+        return side
+    other = {positive: 1, 1: positive}
+    return [other.get(one, one) for one in side]
 
 
 def _label_counts(said: Any, true: Any) -> Tuple[float, ...]:

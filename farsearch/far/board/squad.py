@@ -10,13 +10,22 @@ from ..shown import shown
 from .records import RowProblem, check_characters, json_reason
 from .task import Rows
 
-__all__ = ["parse_squad", "question_of", "text_of"]
+__all__ = ["parse_squad", "question_of", "squad_rows", "text_of"]
 
 _Answers = Tuple[Tuple[str, int], ...]
 
 
 def parse_squad(data: bytes, name: str, skip: Optional[List[str]] = None) -> Rows:
-    """The questions of a file's content, in order.
+    """The questions of a file's content, in order: ``squad_rows`` of its document.
+
+    Raises:
+        RowProblem: as ``squad_rows``, and for a file that is no JSON.
+    """
+    return squad_rows(_document(data, name), name, skip)
+
+
+def squad_rows(document: Any, name: str, skip: Optional[List[str]] = None) -> Rows:
+    """The questions of a document, in order.
 
     Texts are (question, context), answers (text, first character) of each right one in the order of the file, and none
     of a question that is marked as impossible; ``plausible_answers`` are not read.
@@ -27,11 +36,11 @@ def parse_squad(data: bytes, name: str, skip: Optional[List[str]] = None) -> Row
             questions can't be found; None: the first of them is raised.
 
     Raises:
-        RowProblem: as ``skip`` says, and for a file that is no JSON, is not SQuAD's or is left without questions.
+        RowProblem: as ``skip`` says, and for a document that is not SQuAD's or is left without questions.
     """
     texts: List[Tuple[str, ...]] = []
     answers: List[_Answers] = []
-    for where, article in _items(_document(data, name), "data", name, name + " "):
+    for where, article in _items(document, "data", name, name + " "):
         for at, paragraph in _tried(skip, _items, article, "paragraphs", where, where + ".") or ():
             context, questions = _tried(skip, _paragraph, paragraph, at) or ("", ())
             for place, question in questions:

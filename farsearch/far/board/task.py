@@ -16,8 +16,10 @@ class Task(NamedTuple):
 
     ``labels`` names classes, labels or tags; their place is their id; empty for the other kinds. ``texts`` names the
     columns of a row's texts: one, two of a pair, question and context, or the words. ``label`` names the column of what
-    is learned. ``columns`` are those of the task's own files where these have no header. ``unanswerable``: a question
-    may have no answer in its context.
+    is learned; with ``label_columns`` each of ``labels`` is a column of 0 and 1 instead. ``columns`` are those of the
+    task's own files where these have no header. ``unanswerable``: a question may have no answer in its context.
+    ``positive`` is the label of the class that F1 is of; None for the second class. ``label_separator`` is what is
+    between the labels of a cell; None for ``|``. ``decimal_comma``: numbers in cells may be written as 0,5.
     """
 
     name: str
@@ -28,6 +30,20 @@ class Task(NamedTuple):
     label: str
     columns: Optional[Tuple[str, ...]] = None
     unanswerable: bool = False
+    positive: Optional[str] = None
+    label_separator: Optional[str] = None
+    decimal_comma: bool = False
+    label_columns: bool = False
+
+    @property
+    def row_columns(self) -> Tuple[str, ...]:
+        """The columns that a row must have."""
+        return self.texts + (self.labels if self.label_columns else (self.label,))
+
+    @property
+    def positive_id(self) -> int:
+        """The id of the class that F1 is of."""
+        return 1 if self.positive is None else self.labels.index(self.positive)
 
     def to_dict(self) -> Dict[str, Any]:
         """The task as JSON types."""

@@ -11,7 +11,7 @@ from ..execution import Execution, checked
 from ..layout import ModelLayout
 from ..optimizer import KERNELS
 from ..shown import shown
-from .scores import METRICS
+from .scores import METRICS, OF_ONE_CLASS
 from .task import Task
 
 __all__ = ["check_base", "check_phase", "check_provenance"]
@@ -233,6 +233,9 @@ def _task(value: Any) -> None:
     if task.columns is not None and not isinstance(task.columns, tuple):
         raise ValueError("task.columns is {}; it must be a list of names".format(shown(task.columns)))
     _bool(task.unanswerable, "task.unanswerable")
+    _bool(task.label_columns, "task.label_columns")
+    if task.label_columns and (task.kind != "multi-label" or set(task.texts) & set(task.labels)):
+        raise ValueError("task.label_columns is of several labels, each with a column of its own")
     _choice(task.metric, "task.metric", sorted(METRICS))
     if task.kind not in METRICS[task.metric].kinds:
         raise ValueError("the metric {} is none of a task of {}".format(task.metric, task.kind))
@@ -242,6 +245,12 @@ def _task(value: Any) -> None:
         raise ValueError("it needs a label")
     if len(set(task.labels)) != len(task.labels):
         raise ValueError("task.labels has a name twice")
+    if task.positive is not None and (task.metric not in OF_ONE_CLASS or task.positive not in task.labels):
+        raise ValueError("task.positive is {}; it must be a label, of a metric of one class".format(
+            shown(task.positive)))  # fmt: skip
+    if task.label_separator is not None:
+        _name(task.label_separator, "task.label_separator")
+    _bool(task.decimal_comma, "task.decimal_comma")
     counts = {"question-answering": (2,), "token-classification": (1,)}.get(task.kind, (1, 2))
     if len(task.texts) not in counts or len(set(task.texts + (task.label,))) != len(task.texts) + 1:
         raise ValueError("task.texts and task.label must name {} columns, each once".format(

@@ -1,0 +1,93 @@
+"""Folders of data: one with a part of a data set each, and one with a folder of texts for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from farsearch.far.board.content import text_of
+from farsearch.far.board.records import RowProblem, Source
+from farsearch.far.board.tables import Line
+
+__all__ = ["STATE", "Parts", "class_folder", "is_class_folder", "parts_of"]
+
+STATE = "state.json"
+"""What a folder of ``Dataset.save_to_disk`` is known by."""
+
+_DEV = ("validation", "valid", "val", "dev")
+"""What a development set is called, in this order."""
+
+_UNLABELLED = "unsup"
+"""The folder of texts without a class, as IMDb's reviews have it."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a data set in a folder: what is trained on, what is reported on, and names of what is not read."""
+
+    train: Path
+    dev: Path | None
+    others: tuple[str, ...]
+
+    @property
+    def note(self) -> str:
+        """What is done with each part."""
+        dev = f", {self.dev.name} is reported on" if self.dev else ""
+        return f"{self.train.name} is trained on{dev}" + f"; not read: {', '.join(self.others)}" * bool(self.others)
+
+
+def parts_of(folder: Path) -> Parts | None:
+    """The parts of a data set, where a folder has one called ``train`` that is no class of texts; else None."""
+    train = folder / "train"
+    if not _is_data_folder(train):
+        return None
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "." and path != train)
+    dev = next((name for name in _DEV if name in names), None)
+    return Parts(train, folder / dev if dev else None, tuple(name for name in names if name != dev))
+
+
+def _class_names(folder: Path) -> list[str]:
+    """The folders of a folder that have texts."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and next(_texts(path), None) is not None)
+
+
+def _texts(folder: Path) -> Iterator[Path]:
+    """The files of a class: ``.txt``, or without an ending, as newsgroups' are."""
+    for path in folder.iterdir():
+        if path.suffix.lower() in (".txt", "") and path.name[0] != "." and path.is_file():
+            yield path
+
+
+def _is_data_folder(folder: Path) -> bool:
+    """Whether a folder is one of ``Dataset.save_to_disk``, or has a folder of texts for each class."""
+    return (folder / STATE).is_file() or (folder.is_dir() and is_class_folder(folder))
+
+
+def is_class_folder(folder: Path) -> bool:
+    """Whether a folder has at least two folders with texts."""
+    return len(_class_names(folder)) > 1
+
+
+def class_folder(folder: Path) -> Source:
+    """The texts of a folder with a folder for each class, by the names of the classes and then of the files."""
+    names = _class_names(folder)
+    classes = [name for name in names if name != _UNLABELLED]
+
+    def lines() -> Iterator[Line]:
+        for name in classes:
+            for path in sorted(_texts(folder / name)):
+                yield _line(path, name)
+
+    note = f"a folder for each class: {', '.join(classes[:10])}{', …' * (len(classes) > 10)}"
+    note += f"; {_UNLABELLED} has no class and is not read" * (_UNLABELLED in names)
+    return Source(folder.name, lines, ("text", "label"), note=note)
+
+
+def _line(path: Path, label: str) -> Line:
+    place = f"{label}/{path.name}"
+    try:
+        text = text_of(path.read_bytes(), path.name)
+    except RowProblem as error:
+        return Line(place, ["", label], "", str(error))
+    return Line(place, [text, label], text, "")
