@@ -194,9 +194,12 @@ def load_finetuned(source: ModelSource, kind: str) -> nn.Module:
 
 
 def build_model(config: Any, head: Head) -> tuple[nn.Module, ModelLayout]:
-    """Return a model with random weights from a configuration, which is left as it is, and its layout."""
+    """Return a model with random weights from a configuration, which is left as it is, and its layout.
+
+    It is of float32, in which all training is done, whatever type the checkpoint was saved in.
+    """
     layout = layout_of(config)
     config = copy.deepcopy(config)
     for name, value in settings_of(head).items():
         setattr(config, name, value)
-    return model_class(head.kind).from_config(config, trust_remote_code=False), layout
+    return model_class(head.kind).from_config(config, trust_remote_code=False, dtype=torch.float32), layout
