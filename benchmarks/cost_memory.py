@@ -26,6 +26,7 @@ from farsearch.cost.plans import executable
 from farsearch.cost.price import Pricer
 from farsearch.devices.profile import Profile
 from farsearch.devices.registry import load_profile
+from farsearch.far.layout import ModelLayout
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
@@ -170,7 +171,7 @@ def random_steps(count: int, seed: int) -> Iterator[RandomStep]:
             frozen_bottom_layers=draw.choice((0, 0, draw.randint(0, layers))),
         )  # fmt: skip
         batch_size = draw.randint(2, 20)
-        plan = executable(_random_plan(batch_size, draw), layout_of(model_config))
+        plan = _random_plan(batch_size, draw, layout_of(model_config))
         yield RandomStep(name, dropout, model_config, batch_size, 2 * draw.randint(4, 110), config, plan)
 
 
@@ -198,23 +199,24 @@ def _small_config(name: str, hidden_dropout: float, attention_dropout: float, dr
     return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
 
 
-def _random_plan(batch_size: int, draw: random.Random) -> StepPlan:
+def _random_plan(batch_size: int, draw: random.Random, layout: ModelLayout) -> StepPlan:
     """Ordinary modules or farsearch's own step, stepping at the end or in the backward pass, in parts or whole."""
     optimizer = draw.choice(("adamw", "adamw", "sgd"))
     micro = draw.choice((None, draw.randint(1, batch_size - 1)))
     if draw.random() < 0.3:
         kernel = draw.choice(("loop", "foreach", "fused"))
         return dataclasses.replace(MODULES, optimizer=optimizer, optimizer_kernel=kernel, micro_batch_size=micro)
-    return dataclasses.replace(
+    lean = dataclasses.replace(
         STORE,
         optimizer=optimizer,
         feed_forward=draw.choice(("store", "recompute", "compact")),
         checkpointing=draw.random() < 0.3,
-        frozen_dtype=draw.choice(("float32", "float32", "bfloat16")),
         optimizer_kernel=draw.choice(("loop", "fused")),
         optimizer_step="end" if micro is not None else draw.choice(("end", "backward")),
         micro_batch_size=micro,
     )
+    plan, frozen_dtype = executable(lean, layout), draw.choice(("float32", "float32", "bfloat16"))
+    return plan if plan.feed_forward == "modules" else dataclasses.replace(plan, frozen_dtype=frozen_dtype)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -90,8 +90,8 @@ class _Recorder(TorchDispatchMode):
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             # asked only whether no row is padded, in which case there would be no mask
             return False
-        if self._adds_in_place(func, args):
-            func = torch.ops.aten.add_.Tensor
+        if self._works_in_place(func, args):
+            func = _IN_PLACE[func]
         # torch has no kernel of it for meta tensors; it would write in place, and make nothing
         out = None if func is torch.ops.aten._fused_sgd_.default else func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
@@ -110,13 +110,15 @@ class _Recorder(TorchDispatchMode):
             self._record(name, args, inputs, outputs)
         return out
 
-    def _adds_in_place(self, func: Any, args: Any) -> bool:
-        """Autograd would write the sum of two gradients into the first, as it does where no mode looks on.
+    def _works_in_place(self, func: Any, args: Any) -> bool:
+        """Autograd would write the result into its first argument, as it does where no mode looks on.
 
-        It does so with what its own buffer alone holds, and which fills its storage (``accumulate`` in torch's
-        input_buffer.cpp). Under a mode, and on ``meta``, it always makes a third tensor.
+        It does so with what it alone holds, and which fills its storage: the sum of gradients (``accumulate`` in
+        torch's input_buffer.cpp), and tensors that it has just made (``areAnyTensorSubclassLike`` in
+        FunctionsManual.cpp). Under a mode, and on ``meta``, it always makes another tensor.
         """
-        if func is not torch.ops.aten.add.Tensor or torch.is_grad_enabled() or not isinstance(args[1], Tensor):
+        by_autograd = torch._C._current_autograd_node() is not None and not self.stepping  # type: ignore[attr-defined]
+        if func not in _IN_PLACE or torch.is_grad_enabled() or not by_autograd:
             return False
         return _references(args[0]) == self._unshared and _is_dense(args[0])
 
@@ -188,6 +190,18 @@ class _Recorder(TorchDispatchMode):
                 event = self._births.get(parameter.grad.untyped_storage()._cdata)
                 if event is not None:
                     event.kind = "gradient"
+
+
+_ATEN = torch.ops.aten
+_IN_PLACE: Mapping[Any, Any] = {
+    _ATEN.add.Tensor: _ATEN.add_.Tensor,
+    _ATEN.scatter_add.default: _ATEN.scatter_add_.default,
+    _ATEN.index_add.default: _ATEN.index_add_.default,
+    _ATEN.index_put.default: _ATEN.index_put_.default,
+    _ATEN.scatter.value: _ATEN.scatter_.value,
+    _ATEN.scatter.src: _ATEN.scatter_.src,
+}
+"""What autograd calls under a mode, and what otherwise."""
 
 
 def _references(x: Tensor) -> tuple[int, int]:
