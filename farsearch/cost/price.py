@@ -23,6 +23,7 @@ from farsearch.devices.profile import Profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
+from farsearch.far.shown import shown_seconds
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
@@ -316,19 +317,19 @@ class Pricer:
             trainable=np.rint(trainable).astype(np.int64),
             fits=np.ones(len(wall), dtype=np.bool_),
         )
-        fits = np.logical_and.reduce([values <= bound for values, bound, _ in self._bounds(prices)])
+        fits = np.logical_and.reduce([values <= bound for values, bound, *_ in self._bounds(prices)])
         return dataclasses.replace(prices, fits=fits)
 
-    def _bounds(self, prices: Prices) -> list[tuple[Array, float, str]]:
-        """What must be at most what, and what is wrong where it is more."""
+    def _bounds(self, prices: Prices) -> list[tuple[Array, float, str, Callable[[float], str]]]:
+        """What must be at most what, what is wrong where it is more, and how both are shown in that."""
         name, have = self.profile.name, self.profile.available_mib[0]
-        words = f"memory: up to {{:.0f}} MiB, {name} surely has {{:.0f}} MiB"
-        bounds = [(prices.peak_memory_range_mib[1], have, words)]
+        words = f"memory: up to {{}}, {name} surely has {{}}"
+        bounds = [(prices.peak_memory_range_mib[1], have, words, "{:.0f} MiB".format)]
         if self.max_memory_mib is not None:
-            words = "max-memory: {:.0f} MiB, allowed are {:.0f} MiB"
-            bounds.append((prices.peak_memory_mib, self.max_memory_mib, words))
+            words = "max-memory: {}, allowed are {}"
+            bounds.append((prices.peak_memory_mib, self.max_memory_mib, words, "{:.0f} MiB".format))
         if self.max_time_s is not None:
-            bounds.append((prices.wall_time_s, self.max_time_s, "max-time: {:.0f} s, allowed are {:.0f} s"))
+            bounds.append((prices.wall_time_s, self.max_time_s, "max-time: {}, allowed are {}", shown_seconds))
         return bounds
 
     def _cost(self, prices: Prices) -> Cost:
@@ -347,7 +348,9 @@ class Pricer:
             time={name: float(values[0]) for name, values in prices.time.items()},
             trainable=int(prices.trainable[0]),
             problems=tuple(
-                words.format(values[0], bound) for values, bound, words in self._bounds(prices) if values[0] > bound
+                words.format(human(float(values[0])), human(bound))
+                for values, bound, words, human in self._bounds(prices)
+                if values[0] > bound
             ),
         )
 

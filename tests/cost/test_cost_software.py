@@ -275,7 +275,7 @@ def test_attention_without_dropout_is_traced_as_the_kernel_runs(length: int, mas
     def step() -> None:
         own = [torch.zeros(ROWS, length, HEADS, SIZE, requires_grad=True).transpose(1, 2) for _ in range(3)]
         mask = torch.ones(ROWS, 1, length, length, dtype=torch.bool) if masked else None
-        F.scaled_dot_product_attention(*own, attn_mask=mask).sum().backward()
+        F.scaled_dot_product_attention(*own, attn_mask=mask).square().sum().backward()
 
     measured = allocated_peak(step)
     with emulated(software_of(make_profile(basis="calibrated"), length)), meta_tensors():
