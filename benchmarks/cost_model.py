@@ -19,7 +19,7 @@ from typing import Any
 import click
 from scipy.stats import spearmanr
 
-from benchmarks.cost_memory import MemoryCase, measure_peaks
+from benchmarks.cost_memory import MemoryCase, counting_profile, measure_peaks
 from benchmarks.cost_models import MODELS
 from benchmarks.cost_picture import save_picture
 from benchmarks.cost_published import PublishedDevice, published
@@ -198,15 +198,6 @@ def _published_row(device: PublishedDevice, i: int) -> dict[str, str]:
     }
 
 
-def _counting_profile(profile: Profile) -> Profile:
-    """The profile as the profiler counts: every byte that is asked for, and no library's workspace."""
-
-    def exactly(value: float) -> Any:
-        return dataclasses.replace(profile.allocator_block_bytes, value=value, low=value, high=value)
-
-    return dataclasses.replace(profile, allocator_block_bytes=exactly(1.0), workspace_mib=exactly(0.0))
-
-
 def _measure(parts: Sequence[str], models: Sequence[str], rounds: int, seconds: float, data_dir: Path | None) -> Report:
     report = Report()
     note: Callable[[str], None] = lambda text: click.echo(text, err=True)  # noqa: E731
@@ -222,7 +213,7 @@ def _measure(parts: Sequence[str], models: Sequence[str], rounds: int, seconds: 
         chosen = [setting for setting in settings() if setting.model in models]
         report.time = measure_steps(calibration, profile, chosen, rounds, note)
     if "memory" in parts:
-        report.memory = measure_peaks(_counting_profile(profile), models, note)
+        report.memory = measure_peaks(counting_profile(profile), models, note)
     return report
 
 

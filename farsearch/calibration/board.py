@@ -13,7 +13,7 @@ from typing import Any
 from farsearch.devices.profile import Figure, Profile
 from farsearch.errors import BadInput
 from farsearch.far.board.measured import MEASUREMENT, SCHEMA_VERSION
-from farsearch.far.shown import shown
+from farsearch.far.shown import shown, shown_seconds
 from farsearch.records import Measurement
 from farsearch.strict import Record
 
@@ -136,7 +136,7 @@ def adjusted(profile: Profile, file: BoardFile, name: str) -> Profile:
         note=f"{profile.name} with time and process memory as measured by {run}"[:400],
         time_factor=Figure(
             factor, factor / _TIME_SPREAD, factor * _TIME_SPREAD,
-            f"{run}: {one.wall_time_s:.1f} s for {one.predicted_time_s:.1f} s predicted, "
+            f"{run}: {shown_seconds(one.wall_time_s)} for {shown_seconds(one.predicted_time_s)} predicted, "
             f"{profile.time_factor.value:g} x {ratio:.3f}; within a factor of {_TIME_SPREAD:g} (assumed)",
             "measured",
         ),

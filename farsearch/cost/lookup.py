@@ -128,10 +128,11 @@ class LookUp:
         levels = self._levels.values[rows, 0]
         return memory_account(levels, self._group_sizes(step), step.static_bytes, self._plan, self._profile)
 
-    def seconds(self, step: Composed, phases: Sequence[Phase]) -> dict[str, Array]:
+    def seconds(self, step: Composed, phases: Sequence[Phase], rest: Composed | None = None) -> dict[str, Array]:
         """Seconds of a phase of each configuration by category, ``[configurations]`` each.
 
-        A micro-batch repeats forward and backward pass ``batch_size / micro_batch_size`` times.
+        Forward and backward pass are repeated for each whole micro-batch; ``rest`` is the step of the rows that are
+        left, None where the batch is divided evenly.
         """
         different = list(dict.fromkeys(phases))
         number = {phase: i for i, phase in enumerate(different)}
@@ -139,7 +140,7 @@ class LookUp:
         passes = np.zeros((len(phases), len(CATEGORIES)))
         for start in range(0, len(different), _PHASES):
             some = np.flatnonzero(which // _PHASES == start // _PHASES)
-            passes[some] = self._passes(step, different[start : start + _PHASES], which[some] - start, some)
+            passes[some] = self._passes(step, rest, different[start : start + _PHASES], which[some] - start, some)
         steps = [self._steps(phase) for phase in different]
         batches, tokens = (
             np.array([sum(count * length**power for length, count in counts.items()) for counts in steps])[which]
@@ -164,7 +165,9 @@ class LookUp:
         """The optimizer steps all tensors at once."""
         return optimizer_step(self._plan, True).gathered_bytes > 0
 
-    def _passes(self, step: Composed, phases: Sequence[Phase], which: Indices, some: Indices) -> Array:
+    def _passes(
+        self, step: Composed, rest: Composed | None, phases: Sequence[Phase], which: Indices, some: Indices
+    ) -> Array:
         """Seconds of the segments of ``some`` configurations, and of an optimizer that goes through the tensors."""
         new = [phase for phase in phases if phase not in self._columns]
         if len(self._columns) + len(new) > 2 * _PHASES:
@@ -174,10 +177,16 @@ class LookUp:
         for phase in new:
             self._columns[phase] = len(self._columns)
         columns = np.array([self._columns[phase] for phase in phases])
-        rows = self._seconds.find(step.parts, step.part_of[:, some], step.learners[:, some], columns)
-        seconds = self._seconds.values[rows, columns[which]].sum(axis=0)
+
+        def once(composed: Composed) -> Array:
+            rows = self._seconds.find(composed.parts, composed.part_of[:, some], composed.learners[:, some], columns)
+            return np.asarray(self._seconds.values[rows, columns[which]].sum(axis=0))
+
+        seconds = once(step)
         if self._plan.micro_batch_size is not None:
-            seconds *= -(-self._batch_size // self._plan.micro_batch_size)
+            seconds *= self._batch_size // self._plan.micro_batch_size
+        if rest is not None:
+            seconds += once(rest)
         if self._plan.optimizer_step == "end" and not self._gathers:
             for tensors in step.tensors:
                 if tensors not in self._sweeps:

@@ -34,6 +34,8 @@ _LEFT = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
 _ATTENTIONS = {
     "_scaled_dot_product_efficient_attention": ((0,), (1, 2), 2),
     "_scaled_dot_product_efficient_attention_backward": ((0, 1), (2, 3), 5),
+    "_scaled_dot_product_flash_attention_for_cpu": ((0,), (1, 2), 2),
+    "_scaled_dot_product_flash_attention_for_cpu_backward": ((0, 1), (2, 3), 5),
 }
 """Attention in one kernel: which arguments are like queries and which like keys, and its products: scores and context;
 scores again, and the gradients of the probabilities, of queries, keys and values."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from farsearch.cost.direct import trace_prepared
 from farsearch.cost.lookup import LookUp, Phase
-from farsearch.cost.parts import Array
+from farsearch.cost.parts import Array, Composed
 from farsearch.cost.plans import Goal, exact_plans, ordinary_plan
 from farsearch.cost.software import Software, software_of
 from farsearch.cost.table import StepTable
@@ -23,6 +23,7 @@ from farsearch.devices.profile import Profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
+from farsearch.far.shown import shown_seconds
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
@@ -211,7 +212,7 @@ class Pricer:
         rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
         whole = plan.feed_forward == plan.attention == "modules"
         chunk = None if whole else min(rows, rows_at_once((rows, self.max_length, 0)))
-        key = (rows, _traced_as(plan), chunk, software_of(self.profile))
+        key = (rows, _traced_as(plan), chunk, software_of(self.profile, self.max_length))
         if key not in self._tables:
             self._tables[key] = StepTable(*self._model, rows, key[1], chunk, key[3])
         return self._tables[key]
@@ -237,13 +238,26 @@ class Pricer:
             BadInput: for a configuration of another number of layers than the model.
         """
         plan = self._executed(plan or ordinary_plan(self.profile))
-        step, look_up = self.table(plan).compose(configs), self._look_up(plan)
-        memory, time = look_up.memory(step).breakdown(), look_up.seconds(step, [config.epochs for config in configs])
-        step_time = _total(look_up.seconds(step, [None] * len(configs)))
+        step, rest, look_up = self.table(plan).compose(configs), self._rest(plan, configs), self._look_up(plan)
+        memory, time = self._memory(plan, step, rest), look_up.seconds(step, [c.epochs for c in configs], rest)
+        step_time = _total(look_up.seconds(step, [None] * len(configs), rest))
         priming = np.array([config.priming_epochs for config in configs])
         if self.prime_on_device and priming.any():
             memory, time = self._with_priming(priming, memory, time)
         return self._prices(memory, time, step_time, look_up.elements(step))
+
+    def _rest(self, plan: StepPlan, configs: Sequence[FarConfig]) -> Composed | None:
+        """The steps of the rows that are left when a batch is cut into micro-batches; None where none are."""
+        rows = 0 if plan.micro_batch_size is None else self.batch_size % plan.micro_batch_size
+        return self.table(dataclasses.replace(plan, micro_batch_size=rows)).compose(configs) if rows else None
+
+    def _memory(self, plan: StepPlan, step: Composed, rest: Composed | None) -> dict[str, Array]:
+        """The worst moment: of the second part, upon the gradients of the first, where that is as large."""
+        rows = plan.micro_batch_size
+        if rest is None or rows is None or self.batch_size > 2 * rows:
+            return self._look_up(plan).memory(step).breakdown()
+        first = self._look_up(dataclasses.replace(plan, micro_batch_size=None))
+        return _worse(first.memory(step).breakdown(), self._look_up(plan).memory(rest).breakdown())
 
     def _look_up(self, plan: StepPlan) -> LookUp:
         if plan not in self._look_ups:
@@ -257,22 +271,19 @@ class Pricer:
         plan = self._executed(priming_plan(self.priming_optimizer, self.batch_size))
         table, look_up = self.table(plan), self._look_up(plan)
         epochs, which = np.unique(priming[priming > 0], return_inverse=True)
-        step = table.compose([full_fine_tuning(table.layers)] * len(epochs))
+        configs = [full_fine_tuning(table.layers)] * len(epochs)
+        step, rest = table.compose(configs), self._rest(plan, configs)
         seconds = np.zeros(len(priming))
-        seconds[priming > 0] = _total(look_up.seconds(step, epochs.tolist()))[which]
-        other = look_up.memory(step).breakdown()
-        worse = (priming > 0) & (_total(other)[0] > _total(memory))
-        return (
-            {name: np.where(worse, other[name][0], values) for name, values in memory.items()},
-            {**time, "priming": seconds},
-        )
+        seconds[priming > 0] = _total(look_up.seconds(step, epochs.tolist(), rest))[which]
+        other = {name: values[:1] for name, values in self._memory(plan, step, rest).items()}
+        return _worse(memory, other, priming > 0), {**time, "priming": seconds}
 
     def price_prepared(self, prepare: Callable[[nn.Module, ModelLayout], None], epochs: float) -> Cost:
         """The cost of training any model: one that ``prepare`` has changed, with gradients where it left them.
 
         Its modules are executed as they are, with ``ordinary_plan``'s optimizer.
         """
-        step = trace_prepared(*self._model, self.batch_size, prepare, software_of(self.profile))
+        step = trace_prepared(*self._model, self.batch_size, prepare, software_of(self.profile, self.max_length))
         # not the look-up of the plan: no other configuration has a segment of this model
         look_up = LookUp(ordinary_plan(self.profile), self.profile, self.batch_size, self.max_length, self._steps)
         memory, time = look_up.memory(step).breakdown(), look_up.seconds(step, [epochs])
@@ -306,19 +317,19 @@ class Pricer:
             trainable=np.rint(trainable).astype(np.int64),
             fits=np.ones(len(wall), dtype=np.bool_),
         )
-        fits = np.logical_and.reduce([values <= bound for values, bound, _ in self._bounds(prices)])
+        fits = np.logical_and.reduce([values <= bound for values, bound, *_ in self._bounds(prices)])
         return dataclasses.replace(prices, fits=fits)
 
-    def _bounds(self, prices: Prices) -> list[tuple[Array, float, str]]:
-        """What must be at most what, and what is wrong where it is more."""
+    def _bounds(self, prices: Prices) -> list[tuple[Array, float, str, Callable[[float], str]]]:
+        """What must be at most what, what is wrong where it is more, and how both are shown in that."""
         name, have = self.profile.name, self.profile.available_mib[0]
-        words = f"memory: up to {{:.0f}} MiB, {name} surely has {{:.0f}} MiB"
-        bounds = [(prices.peak_memory_range_mib[1], have, words)]
+        words = f"memory: up to {{}}, {name} surely has {{}}"
+        bounds = [(prices.peak_memory_range_mib[1], have, words, "{:.0f} MiB".format)]
         if self.max_memory_mib is not None:
-            words = "max-memory: {:.0f} MiB, allowed are {:.0f} MiB"
-            bounds.append((prices.peak_memory_mib, self.max_memory_mib, words))
+            words = "max-memory: {}, allowed are {}"
+            bounds.append((prices.peak_memory_mib, self.max_memory_mib, words, "{:.0f} MiB".format))
         if self.max_time_s is not None:
-            bounds.append((prices.wall_time_s, self.max_time_s, "max-time: {:.0f} s, allowed are {:.0f} s"))
+            bounds.append((prices.wall_time_s, self.max_time_s, "max-time: {}, allowed are {}", shown_seconds))
         return bounds
 
     def _cost(self, prices: Prices) -> Cost:
@@ -337,10 +348,20 @@ class Pricer:
             time={name: float(values[0]) for name, values in prices.time.items()},
             trainable=int(prices.trainable[0]),
             problems=tuple(
-                words.format(values[0], bound) for values, bound, words in self._bounds(prices) if values[0] > bound
+                words.format(human(float(values[0])), human(bound))
+                for values, bound, words, human in self._bounds(prices)
+                if values[0] > bound
             ),
         )
 
 
 def _total(parts: Mapping[str, Array]) -> Array:
     return np.asarray(sum(parts.values()))
+
+
+def _worse(
+    one: Mapping[str, Array], other: Mapping[str, Array], may: NDArray[np.bool_] | bool = True
+) -> dict[str, Array]:
+    """The moment that takes more, by category; that of ``other`` only where it ``may`` be."""
+    worse = may & (_total(other) > _total(one))
+    return {name: np.where(worse, other[name], values) for name, values in one.items()}

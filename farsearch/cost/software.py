@@ -10,7 +10,8 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,22 @@ from farsearch.far.layout import ModelLayout
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 
-__all__ = ["Software", "build_ordinary", "emulated", "software_of", "step_count_bytes", "torch_version"]
+__all__ = ["FlashBlocks", "Software", "build_ordinary", "emulated", "software_of", "step_count_bytes", "torch_version"]
+
+
+_BOARD_THREADS = 4
+"""Threads of torch on a board that was not calibrated: all CPU boards with a profile have four cores."""
+
+
+class FlashBlocks(NamedTuple):
+    """What a thread of the CPU's attention kernel works on at once; 0 tokens are all of a row.
+
+    The numbers are those of torch's FlashAttentionKernel.cpp.
+    """
+
+    threads: int
+    queries: int
+    keys: int
 
 
 @dataclass(frozen=True)
@@ -35,11 +51,14 @@ class Software:
         old: torch before 1.11. It keeps the input of a softmax beside its output until the backward pass, and has no
             view of a tensor in elements of another size.
         cuda: its generator's state is 16 bytes on the CPU; a CPU's is 5 KB among all that lives.
+        flash: of the kernel by which torch's function attends on a CPU where no probability is dropped; None where it
+            composes products then too.
     """
 
     attention: Attention = "math"
     old: bool = False
     cuda: bool = False
+    flash: FlashBlocks | None = None
 
 
 def torch_version(profile: Profile) -> tuple[int, int]:
@@ -49,9 +68,21 @@ def torch_version(profile: Profile) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def software_of(profile: Profile) -> Software:
-    """What of a profile the trace of a step depends on."""
-    return Software(profile.attention, torch_version(profile) < (1, 11), profile.kind == "cuda")
+def software_of(profile: Profile, max_length: int) -> Software:
+    """What of a profile the trace of a step depends on, whose memory is priced at ``max_length`` tokens."""
+    version, cuda = torch_version(profile), profile.kind == "cuda"
+    flash = profile.attention == "math" and not cuda and version >= _FLASH_WITH_MASK
+    return Software(profile.attention, version < (1, 11), cuda, _flash_blocks(profile, max_length) if flash else None)
+
+
+_FLASH_WITH_MASK = (2, 3)
+"""The torch whose CPU kernel of attention takes a mask first."""
+
+
+def _flash_blocks(profile: Profile, max_length: int) -> FlashBlocks:
+    threads = torch.get_num_threads() if profile.basis == "calibrated" else _BOARD_THREADS
+    queries = 256 if max_length >= 768 else 64 if max_length >= 192 else 32 if max_length > 32 else 0
+    return FlashBlocks(threads, queries, 512 if max_length > 512 else 0)
 
 
 def step_count_bytes(profile: Profile, kernel: str) -> int:
@@ -124,6 +155,60 @@ def _memory_efficient(
     return kernel(query, key, value, bias, True, dropout_p, is_causal, scale=scale)[0]  # type: ignore[no-any-return]
 
 
+class _FlashOnCpu(torch.autograd.Function):
+    """The CPU's attention kernel, with the buffers that it allocates where no mode can see them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, blocks: FlashBlocks, scale: Any
+    ) -> Tensor:
+        rows, heads, length, size = query.shape
+        # the kernel's output lies like ``[rows, length, heads, size]``, on meta it lies like the queries
+        like = query.as_strided(query.shape, (length * heads * size, size, heads * size, 1))
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        y, logarithms = kernel(like, key, value, attn_mask=mask, scale=scale)
+        queries, keys = blocks.queries or length, blocks.keys or length
+        query.new_empty(blocks.threads * queries * (keys + 2 + size))
+        ctx.save_for_backward(query, key, value, y, logarithms, mask)
+        ctx.scale, ctx.scores, ctx.row_sums = scale, blocks.threads * queries * keys, blocks.threads * queries
+        return y  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (g,) = gradients
+        *kept, mask = ctx.saved_tensors
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        found = kernel(g, *kept, 0.0, False, attn_mask=mask, scale=ctx.scale)
+        buffers = g.new_empty(2 * ctx.scores), g.new_empty(ctx.row_sums)
+        del buffers
+        return (*found, None, None, None)
+
+
+def _flash_on_cpu(
+    blocks: FlashBlocks,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """What ``F.scaled_dot_product_attention`` chooses on a CPU: its kernel where no probability is dropped.
+
+    The kernel takes a mask in floats.
+    """
+    if dropout_p > 0.0 or is_causal or enable_gqa:
+        composed = F.scaled_dot_product_attention
+        return composed(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        kept, masked = (torch.scalar_tensor(number, device=query.device) for number in (0.0, -torch.inf))
+        attn_mask = torch.where(attn_mask, kept, masked)
+    return _FlashOnCpu.apply(query, key, value, attn_mask, blocks, scale)  # type: ignore[no-any-return, no-untyped-call]
+
+
 _OLD: Mapping[Any, Callable[..., Any]] = {
     F.softmax: _keeping_softmax,
     torch.softmax: _keeping_softmax,
@@ -162,7 +247,10 @@ class emulated(_Replacing):
     """The context in which this machine's torch keeps what the device's does."""
 
     def __init__(self, software: Software) -> None:
-        super().__init__({**(_OLD if software.old else {}), **(_FUSED if software.attention == "fused" else {})})
+        replaced = {**(_OLD if software.old else {}), **(_FUSED if software.attention == "fused" else {})}
+        if software.flash is not None:
+            replaced[F.scaled_dot_product_attention] = partial(_flash_on_cpu, software.flash)
+        super().__init__(replaced)
         self._state = torch.get_rng_state
         self._counted = not software.cuda
 

@@ -27,6 +27,7 @@ from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.surgery import width_of
 from farsearch.models.families import with_layers
 from farsearch.models.heads import Head
+from farsearch.models.load import unusable
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["StepTable"]
@@ -109,7 +110,7 @@ class StepTable:
         """The steps of configurations.
 
         Raises:
-            BadInput: for a configuration of another number of layers.
+            BadInput: for a configuration of another number of layers, or of a model that can't be run.
         """
         kinds, learners = self._kinds.codes(configs)
         lowest, none = kinds[:, 0], np.zeros(len(kinds), dtype=np.int64)
@@ -243,7 +244,11 @@ class StepTable:
             trained = _trained_tensors(model, layout)
             optimizer = backward_optimizer(self.plan, model)
             for length in lengths:
-                traced = trace_step(model, layout, self._head.batch(self.batch_size, length), self.software, optimizer)
+                batch = self._head.batch(self.batch_size, length)
+                try:
+                    traced = trace_step(model, layout, batch, self.software, optimizer)
+                except RuntimeError as error:  # shapes that do not go together show in a step alone
+                    raise unusable(self._config, error) from error
                 model.zero_grad()
                 samples.append(_Sample(length, k, traced, trained))
         return samples

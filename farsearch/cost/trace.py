@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -64,6 +65,7 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, known: Iterator[Tensor], layers: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # of torch
         self._last = layers - 1
+        self._unshared = _unshared()
         self.segments: dict[str, Segment] = {}
         self._name = "start"
         self._open: Segment = self.mark("start")
@@ -88,7 +90,10 @@ class _Recorder(TorchDispatchMode):
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             # asked only whether no row is padded, in which case there would be no mask
             return False
-        out = func(*args, **(kwargs or {}))
+        if self._works_in_place(func, args):
+            func = _IN_PLACE[func]
+        # torch has no kernel of it for meta tensors; it would write in place, and make nothing
+        out = None if func is torch.ops.aten._fused_sgd_.default else func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         if name.startswith(("_fused", "_foreach")) and name.endswith("_"):
             # they give nothing back; the one writes every list but the gradients, the second, the other its first
@@ -104,6 +109,18 @@ class _Recorder(TorchDispatchMode):
             inputs = tensors_in((args, {key: value for key, value in (kwargs or {}).items() if key != "out"}))
             self._record(name, args, inputs, outputs)
         return out
+
+    def _works_in_place(self, func: Any, args: Any) -> bool:
+        """Autograd would write the result into its first argument, as it does where no mode looks on.
+
+        It does so with what it alone holds, and which fills its storage: the sum of gradients (``accumulate`` in
+        torch's input_buffer.cpp), and tensors that it has just made (``areAnyTensorSubclassLike`` in
+        FunctionsManual.cpp). Under a mode, and on ``meta``, it always makes another tensor.
+        """
+        by_autograd = torch._C._current_autograd_node() is not None and not self.stepping  # type: ignore[attr-defined]
+        if func not in _IN_PLACE or torch.is_grad_enabled() or not by_autograd:
+            return False
+        return _references(args[0]) == self._unshared and _is_dense(args[0])
 
     def _record(self, name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         self._open.operations.append(describe(name, args, inputs, outputs, self.stepping))
@@ -173,6 +190,51 @@ class _Recorder(TorchDispatchMode):
                 event = self._births.get(parameter.grad.untyped_storage()._cdata)
                 if event is not None:
                     event.kind = "gradient"
+
+
+_ATEN = torch.ops.aten
+_IN_PLACE: Mapping[Any, Any] = {
+    _ATEN.add.Tensor: _ATEN.add_.Tensor,
+    _ATEN.scatter_add.default: _ATEN.scatter_add_.default,
+    _ATEN.index_add.default: _ATEN.index_add_.default,
+    _ATEN.index_put.default: _ATEN.index_put_.default,
+    _ATEN.scatter.value: _ATEN.scatter_.value,
+    _ATEN.scatter.src: _ATEN.scatter_.src,
+}
+"""What autograd calls under a mode, and what otherwise."""
+
+
+def _references(x: Tensor) -> tuple[int, int]:
+    """How often a tensor and its storage are held."""
+    return x._use_count(), torch._C._storage_Use_Count(x.untyped_storage()._cdata)  # type: ignore[attr-defined]
+
+
+def _is_dense(x: Tensor) -> bool:
+    """No two elements are at one place, and none is left out between them."""
+    expected = 1
+    for stride, size in sorted((stride, size) for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+@cache
+def _unshared() -> tuple[int, int]:
+    """The references of a gradient that autograd's buffer alone holds, as a mode sees them when another is added."""
+    seen: list[tuple[int, int]] = []
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten.add.Tensor and not torch.is_grad_enabled():
+                seen.append(_references(args[0]))
+            return func(*args, **(kwargs or {}))
+
+    with Counting():
+        x = torch.zeros(2, device=meta_tensors(), requires_grad=True)
+        torch.dot(x.sin(), x.cos()).backward()  # type: ignore[no-untyped-call]
+    (counts,) = seen
+    return counts
 
 
 def _is_backward(name: str) -> bool:
@@ -289,6 +351,8 @@ def second_step(optimizer: torch.optim.Optimizer, kernel: str) -> torch.optim.Op
     optimizer.step()
     for group in optimizer.param_groups:
         group.update(foreach=kernel == "foreach", fused=kernel == "fused")
+    # of the fused kernel torch asks before its first step whether the tensors are of a device that has it
+    optimizer._need_device_dtype_check_for_fused = False  # type: ignore[attr-defined]
     return optimizer
 
 

@@ -10,11 +10,7 @@ from torch.nn import functional as F
 __all__ = ["OutputLayerNorm", "rebuilds_input"]
 
 _SMALL = 0.05
-"""Weights below this are not divided by: their channels' normalised input is kept as it is."""
-
-_LEAST = 1e-3
-"""No divisor is nearer to 0: should training bring a weight there, its channel's normalised input comes out too small,
-never infinite."""
+"""Weights nearer to 0 than this are not divided by: their channels' normalised input is kept as it is."""
 
 
 def rebuilds_input(norm: Any) -> bool:
@@ -42,7 +38,7 @@ class _LayerNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (g,) = gradients
         y, rstd, weight, bias, small, apart = ctx.saved_tensors
-        normalised = (y - bias).div_(torch.copysign(weight.abs().clamp_(min=_LEAST), weight))
+        normalised = (y - bias).div_(weight)
         if apart is not None:
             normalised[..., small] = apart
         needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
@@ -59,27 +55,29 @@ class OutputLayerNorm(nn.Module):
 
     Where the output has fewer digits than float32 (autocast), too much would be lost: there it is the ordinary one.
 
-    Attributes:
-        small: channels whose weight is too near to 0 for a division; they are kept apart, which costs their share.
+    Which channels' weights are too near to 0 for a division is seen at each call, for training moves them; those are
+    kept apart, which costs their share.
     """
-
-    small: Tensor
 
     def __init__(self, original: nn.LayerNorm) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = original.weight, original.bias, original.eps
         self.shell = (original,)
-        near_zero = original.weight.detach().abs() < _SMALL
-        # meta tensors have no values: there no channel is small, as in trained models hardly any is
-        indices = near_zero.new_empty(0, dtype=torch.long) if near_zero.is_meta else near_zero.nonzero().flatten()
-        self.register_buffer("small", indices, persistent=False)
 
     def forward(self, z: Tensor) -> Tensor:
         """``[..., hidden]`` to ``[..., hidden]``."""
         if z.dtype not in (torch.float32, torch.float64) or self.weight.dtype != z.dtype:
             return F.layer_norm(z, self.weight.shape, self.weight, self.bias, self.eps)
-        return _LayerNorm.apply(z, self.weight, self.bias, self.eps, self.small)  # type: ignore[no-any-return, no-untyped-call]
+        small = _near_zero(self.weight.detach())
+        return _LayerNorm.apply(z, self.weight, self.bias, self.eps, small)  # type: ignore[no-any-return, no-untyped-call]
 
     def release(self) -> nn.Module:
         """The module that this one stands for: its parameters were these all along."""
         return self.shell[0]
+
+
+def _near_zero(weight: Tensor) -> Tensor:
+    """Indices of the weights that are not divided by."""
+    small = weight.abs().lt(_SMALL)
+    # meta tensors have no values: there no channel is small, as in trained models hardly any is
+    return small.new_empty(0, dtype=torch.long) if small.is_meta else small.nonzero().flatten()

@@ -1,8 +1,8 @@
-"""How messages quote a value of a user: bounded in length and in the time it takes, and without control characters."""
+"""How messages show a value: of a user bounded in length and without control characters, seconds in a unit that fits."""
 
 from typing import Any, List
 
-__all__ = ["PATH", "shown", "shown_text"]
+__all__ = ["PATH", "shown", "shown_seconds", "shown_text"]
 
 _MOST = 60
 """Characters of a quoted value."""
@@ -27,6 +27,14 @@ def shown_text(text: str, most: int = _MOST) -> str:
     """Return a text without quotes, cut to ``most`` characters, with control characters escaped."""
     cut = text if len(text) <= most else text[:most] + "\u2026"
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return ``41 ms``, ``9.9 s``, ``48.3 s`` or ``204 s``: nothing but 0 is shown as 0."""
+    size = abs(seconds)
+    if 0.0 < size < 0.1:
+        return "{:.{}f} ms".format(1000.0 * seconds, 0 if size >= 0.01 else 1 if size >= 0.001 else 2)
+    return "{:.{}f} s".format(seconds, 1 if size < 100.0 else 0)
 
 
 def _write(value: Any, parts: List[str], left: int, depth: int) -> int:

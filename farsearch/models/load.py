@@ -12,13 +12,14 @@ from torch import nn
 from farsearch.errors import BadInput
 from farsearch.far.board.model import model_class
 from farsearch.far.layout import ModelLayout
+from farsearch.far.shown import shown_text
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head, settings_of
 from farsearch.models.reading import reading
 from farsearch.models.source import ModelSource
 
-__all__ = ["build_model", "load_finetuned", "load_model"]
+__all__ = ["build_model", "load_finetuned", "load_model", "unusable"]
 
 _HEADS = frozenset({"classifier", "pre_classifier", "pooler", "qa_outputs", "score"})
 """Names that transformers gives to what stands on an encoder and is trained with a task."""
@@ -194,9 +195,27 @@ def load_finetuned(source: ModelSource, kind: str) -> nn.Module:
 
 
 def build_model(config: Any, head: Head) -> tuple[nn.Module, ModelLayout]:
-    """Return a model with random weights from a configuration, which is left as it is, and its layout."""
+    """Return a model with random weights from a configuration, which is left as it is, and its layout.
+
+    It is of float32, in which all training is done, whatever type the checkpoint was saved in.
+
+    Raises:
+        BadInput: as ``layout_of``, and for a configuration of which transformers can make no model.
+    """
     layout = layout_of(config)
     config = copy.deepcopy(config)
     for name, value in settings_of(head).items():
         setattr(config, name, value)
-    return model_class(head.kind).from_config(config, trust_remote_code=False), layout
+    try:
+        return model_class(head.kind).from_config(config, trust_remote_code=False, dtype=torch.float32), layout
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise unusable(config, error) from error
+
+
+def unusable(config: Any, error: Exception) -> BadInput:
+    """Return what to raise where transformers or torch can make no model of a configuration, or can't run it."""
+    first = shown_text(str(error).strip().split("\n")[0] or type(error).__name__, 160)
+    return BadInput(
+        f"no model can be made of this {config.model_type} configuration: {first}; pass the config.json that was "
+        "saved with the model"
+    )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from farsearch.cost.plans import Goal
 from farsearch.cost.price import Cost, Pricer
+from farsearch.far.shown import shown_seconds
 from farsearch.records import FarConfig, StepPlan
 from farsearch.study.space import Space
 
@@ -24,7 +25,7 @@ def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
     for words, config in _less_and_less(space, layers):
         plan, cost = pricer.best(config, goal)
         if cost.fits:
-            return f"with {words} it would take {cost.peak_memory_mib:.0f} MiB and {cost.wall_time_s:.0f} s"
+            return f"with {words} it would take {cost.peak_memory_mib:.0f} MiB and {shown_seconds(cost.wall_time_s)}"
     assert cost is not None
     assert plan is not None
     least = f"all but the top layer frozen still takes {_needs(cost)}"
@@ -63,7 +64,7 @@ def _least(space: Space, key: str) -> float:
 
 
 def _needs(cost: Cost) -> str:
-    return f"{cost.peak_memory_mib:.0f} MiB (at worst {cost.peak_memory_range_mib[1]:.0f}) and {cost.wall_time_s:.0f} s"
+    return f"{cost.peak_memory_mib:.0f} MiB (at worst {cost.peak_memory_range_mib[1]:.0f}) and {shown_seconds(cost.wall_time_s)}"
 
 
 def _bounds(cost: Cost, pricer: Pricer) -> str:

@@ -243,12 +243,44 @@ def test_dropout_of_an_old_torch_is_traced_as_it_runs() -> None:
 
 def test_what_a_trace_depends_on() -> None:
     """Torch's version where the memory of a step changes, and the attention; nothing else of a profile."""
-    one = software_of(make_profile(torch="1.10", attention="eager"))
+    one = software_of(make_profile(torch="1.10", attention="eager"), 128)
     assert one == OLD
-    assert software_of(make_profile(torch="1.10.2", attention="eager", foreach=True)) == one
-    assert software_of(make_profile(torch="1.11", attention="eager")) == Software("eager")
-    assert software_of(make_profile(torch="2.1", attention="fused")) == Software("fused")
-    assert len({one, software_of(make_profile(torch="1.10", attention="eager", workspace_mib=figure(8)))}) == 1
+    assert software_of(make_profile(torch="1.10.2", attention="eager", foreach=True), 128) == one
+    assert software_of(make_profile(torch="1.11", attention="eager"), 128) == Software("eager")
+    assert software_of(make_profile(torch="2.1", attention="fused"), 128) == Software("fused")
+    assert len({one, software_of(make_profile(torch="1.10", attention="eager", workspace_mib=figure(8)), 128)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("length", "blocks"), [(20, (0, 0)), (128, (32, 0)), (192, (64, 0)), (600, (64, 512)), (800, (256, 512))]
+)
+def test_blocks_of_the_cpu_kernel(length: int, blocks: tuple[int, int]) -> None:
+    """Torch's own numbers by the length; four threads on a board, this host's where it was calibrated."""
+    assert software_of(make_profile(), length).flash == (4, *blocks)
+    here = software_of(make_profile(basis="calibrated"), length).flash
+    assert here == (torch.get_num_threads(), *blocks)
+
+
+@pytest.mark.parametrize("change", [{"torch": "2.2"}, {"attention": "eager"}, {"kind": "cuda", "attention": "fused"}])
+def test_devices_without_the_cpu_kernel(change: dict[str, str]) -> None:
+    """It takes a mask since torch 2.3, and only torch's own function calls it."""
+    assert software_of(make_profile(**change), 128).flash is None
+
+
+@pytest.mark.parametrize("length", [12, 64, 200, 600])
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_without_dropout_is_traced_as_the_kernel_runs(length: int, masked: bool) -> None:
+    """Forward and backward pass of torch's function: the peak is the profiler's, buffers of its threads among it."""
+
+    def step() -> None:
+        own = [torch.zeros(ROWS, length, HEADS, SIZE, requires_grad=True).transpose(1, 2) for _ in range(3)]
+        mask = torch.ones(ROWS, 1, length, length, dtype=torch.bool) if masked else None
+        F.scaled_dot_product_attention(*own, attn_mask=mask).square().sum().backward()
+
+    measured = allocated_peak(step)
+    with emulated(software_of(make_profile(basis="calibrated"), length)), meta_tensors():
+        events = trace_call(step, []).events
+    assert int(torch.tensor([event.size for event in events]).cumsum(0).max()) == measured
 
 
 def test_devices_of_one_model_share_tables_but_not_across_software() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from farsearch.far.shown import shown, shown_text
+from farsearch.far.shown import shown, shown_seconds, shown_text
 
 
 def nested(depth: int, width: int) -> Any:
@@ -48,3 +48,12 @@ def test_control_characters_are_escaped() -> None:
     assert shown("\x1b[31m\n") == r"'\x1b[31m\n'"
     assert shown_text("naïve \x1b]0;x\x07 \u202e") == r"naïve \x1b]0;x\x07 \u202e"
     assert shown_text("abcdef", 3) == "abc…"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (4e-5, "0.04 ms"), (0.0412, "41 ms"), (-0.004, "-4.0 ms"), (9.94, "9.9 s"), (204.4, "204 s")],
+)
+def test_seconds_are_shown_in_a_unit_that_fits(seconds: float, text: str) -> None:
+    """Nothing but 0 is shown as 0."""
+    assert shown_seconds(seconds) == text

@@ -301,7 +301,7 @@ def cost_is_predicted(case: FamilyCase, _: Path) -> None:
     chunk = min(_ROWS, rows_at_once((_ROWS, _LENGTH, 0)))
     for far, plan in ((_TOP, MODULES), (_ALL, pricer.plans[-1])):
         composed = pricer.table(plan).compose([far])
-        direct = traced(config, far, _ROWS, _LENGTH, plan, chunk, software_of(profile))
+        direct = traced(config, far, _ROWS, _LENGTH, plan, chunk, software_of(profile, _LENGTH))
         assert composed.static_bytes[0] == direct.static
         assert sorted(_trained(composed)) == sorted(direct.trained)
         assert round(_highest(_composed_sizes(composed))) == _highest(

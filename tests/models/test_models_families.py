@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from farsearch.cost.plans import exact_plans
-from farsearch.errors import BadInput
+from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.errors import BadInput, MissingResource
 from farsearch.far.execution import Execution
 from farsearch.far.surgery import apply_far
 from farsearch.models.config import load_config
 from farsearch.models.families import FAMILIES, Family, layout_of, max_length_of, register
-from farsearch.models.source import ModelSource
-from tests.cost.reference import make_profile
+from farsearch.models.heads import Head
+from farsearch.models.load import build_model
+from farsearch.models.source import ModelSource, known_models
+from farsearch.records import FarConfig
+from tests.cost.reference import figure, make_profile
 from tests.models.contract import CONTRACT, PAD, VOCABULARY, FamilyCase, Golden, Promise, told
 
 
@@ -105,6 +112,17 @@ def _is_ours(family: Family) -> bool:
     return family.layout.__module__.startswith("farsearch.")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("torch_version", ["1.10", "2.13"])
+@pytest.mark.parametrize("name", known_models())
+def test_every_known_model_is_priced_under_every_exact_plan(name: str, torch_version: str) -> None:
+    """From the packaged configuration: no network is needed."""
+    config = load_config(ModelSource(name, name), with_known=True)
+    pricer = Pricer(config, Head(), 4, 64, make_profile(torch=torch_version, visible_mib=figure(65_536)))
+    for far in (full_fine_tuning(pricer.layers), FarConfig((0.9,) * pricer.layers, 1e-4, 1.0)):
+        assert all(cost.fits for _, cost in pricer.all_plans(far))
+
+
 def test_tokens_of_the_longest_text() -> None:
     """RoBERTa's kind counts positions from behind the padding's: of 514 positions 512 are for tokens."""
     known = {
@@ -140,6 +158,78 @@ def test_an_unknown_family_is_refused_with_the_way_to_add_it() -> None:
     assert "known are bert, camembert, deberta-v2, distilbert" in words
     assert words.endswith("docs/families.md says how to add one")
     assert "\n" not in words
+
+
+def _saved_without(case: FamilyCase, folder: Path) -> Iterator[tuple[str, ModelSource]]:
+    """Each key of a configuration, and a folder whose config.json lacks it."""
+    whole = case.make(2, 32, 64, 0.1).to_dict()
+    for key in whole:
+        (folder / key).mkdir()
+        text = json.dumps({name: value for name, value in whole.items() if name != key})
+        (folder / key / "config.json").write_text(text, encoding="utf-8")
+        yield key, ModelSource(str(folder / key), str(folder / key))
+
+
+def _refused(call: Callable[[], object]) -> str | None:
+    """What a call says where it refuses in one line; None where it works."""
+    try:
+        call()
+    except (BadInput, MissingResource) as error:
+        assert "\n" not in str(error)
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_configuration_that_lacks_a_key_makes_a_model_or_is_refused(case: FamilyCase, tmp_path: Path) -> None:
+    """By what transformers takes in its place: no layout asks for what its class does not promise."""
+    refused = {}
+    for key, source in _saved_without(case, tmp_path):
+
+        def make(source: ModelSource = source) -> None:
+            config = load_config(source)
+            assert max_length_of(config) > 0
+            with torch.device("meta"):
+                build_model(config, Head())
+
+        refused[key] = _refused(make)
+    assert refused.pop("model_type")
+    allowed = {"num_attention_heads", "n_heads", "num_hidden_layers", "pad_token_id"}
+    assert {key for key, words in refused.items() if words} <= allowed
+    assert None in refused.values()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_configuration_that_lacks_a_key_is_priced_or_refused(case: FamilyCase, tmp_path: Path) -> None:
+    """Sizes that do not go together show when the model is run: a line too."""
+    for _, source in _saved_without(case, tmp_path):
+        _refused(
+            lambda source=source: Pricer(load_config(source), Head(), 2, 16, make_profile()).price(
+                full_fine_tuning(load_config(source).num_hidden_layers)
+            )
+        )
+
+
+@pytest.mark.parametrize(("key", "words"), [("norm_rel_ebd", "'NoneType' object has no attribute 'lower'")])
+def test_a_value_that_transformers_can_not_take_is_refused(key: str, words: str) -> None:
+    """With its own words, in a line."""
+    config = next(case for case in CASES if case.name == "deberta-v2").make(2, 32, 64, 0.1)
+    setattr(config, key, None)
+    with pytest.raises(BadInput, match=f"no model can be made of this deberta-v2 configuration: {words}"):
+        build_model(config, Head())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_checkpoint_of_few_digits_is_trained_in_float32(case: FamilyCase, dtype: torch.dtype) -> None:
+    """Whatever type its configuration names, as weights are loaded in float32 too."""
+    config = case.make(2, 32, 64, 0.1)
+    config.dtype = dtype
+    with torch.device("meta"):
+        model, _ = build_model(config, Head())
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+    assert config.dtype == dtype
 
 
 def test_a_convolution_between_the_layers_is_refused() -> None:

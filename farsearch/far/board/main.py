@@ -9,7 +9,7 @@ from typing import Any, List, Optional, Sequence
 
 import torch
 
-from ..shown import shown_text
+from ..shown import shown_seconds, shown_text
 from .memory import free_at_once, is_out_of_memory
 from .opened import BundleProblem, open_bundle
 from .phase import Interrupted
@@ -75,8 +75,8 @@ class _Progress:
             self._first = step - 1
         now = time.monotonic()
         each = (now - self._began) / max(1, step - self._first)
-        text = "step {} of {}, loss {:.4f}, {:.2f} s a step, {:.0f} s left".format(
-            step, steps, loss, each, each * (steps - step)
+        text = "step {} of {}, loss {:.4f}, {} a step, {} left".format(
+            step, steps, loss, shown_seconds(each), shown_seconds(each * (steps - step))
         )
         if self._live:
             sys.stdout.write("\r\x1b[K" + text + ("\n" if step == steps else ""))
@@ -94,8 +94,9 @@ def _report(result: Result, out: str, metric: str) -> None:
         _sum(parts, measured["process_memory_mib"], measured["peak_memory_mib"]),
         _sum(parts, measured["predicted_process_mib"], measured["predicted_memory_mib"]),
     ))  # fmt: skip
-    print("  time         {:.1f} s, predicted {:.1f} s on {}".format(
-        measured["wall_time_s"], measured["predicted_time_s"], shown_text(result.measurement["device"])))  # fmt: skip
+    print("  time         {}, predicted {} on {}".format(
+        shown_seconds(measured["wall_time_s"]), shown_seconds(measured["predicted_time_s"]),
+        shown_text(result.measurement["device"])))  # fmt: skip
     if measured["metric"] is not None:
         print("  {}  {:.4f}".format(metric, measured["metric"]))
     print("  {} goes back with: farsearch sync {} --measurement {}".format(

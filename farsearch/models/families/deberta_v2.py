@@ -14,9 +14,10 @@ __all__ = ["FAMILY"]
 
 def _layer(path: str, config: Any) -> LayerLayout:
     maps = ["self.query_proj", "self.key_proj", "self.value_proj", "output.dense"]
-    if config.relative_attention and not config.share_att_key:
+    # transformers reads these two, and norm_rel_ebd below, with defaults of its own, which no configuration class has
+    if config.relative_attention and not getattr(config, "share_att_key", False):
         kinds = {"c2p": "self.pos_key_proj", "p2c": "self.pos_query_proj"}
-        maps += [name for kind, name in kinds.items() if kind in config.pos_att_type]
+        maps += [name for kind, name in kinds.items() if kind in (config.pos_att_type or ())]
     return LayerLayout(
         path=path,
         attention=tuple(f"{path}.attention.{name}" for name in maps),
@@ -36,7 +37,7 @@ def _layout(config: Any) -> ModelLayout:
     shared: list[str] = []
     if config.relative_attention:
         shared.append(f"{encoder}.rel_embeddings")
-        if "layer_norm" in config.norm_rel_ebd:
+        if "layer_norm" in str(getattr(config, "norm_rel_ebd", "none")).lower():
             shared.append(f"{encoder}.LayerNorm")
     return ModelLayout(
         embeddings=embeddings,
