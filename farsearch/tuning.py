@@ -14,10 +14,10 @@ docs/library.md has the whole of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +46,13 @@ __all__ = [
     "select_learners",
 ]
 
-Batches = Collection[Mapping[str, Tensor]]
-"""What a DataLoader gives: a model's arguments, labels among them, batch by batch."""
+
+class Batches(Protocol):
+    """What a DataLoader is: a known number of mappings of a model's arguments, labels among them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Mapping[str, Tensor]]: ...
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,11 @@ def _headless() -> nn.Module:
 REFUSED: list[tuple[str, Any, str]] = [
     ("no step", lambda: farsearch.prime_with(_model(), lambda _: None), "moved no neuron"),
     ("no batches", lambda: farsearch.prime(_model(), []), "there are no batches"),
-    ("an endless stream", lambda: farsearch.prime(_model(), iter(batches())), "or they have no length"),
+    (
+        "an endless stream",
+        lambda: farsearch.prime(_model(), iter(batches())),  # type: ignore[arg-type]
+        "or they have no length",
+    ),
     ("no epochs", lambda: farsearch.prime(_model(), batches(), epochs=0.0), "epochs is 0.0; it must be"),
     (
         "tuples",
