@@ -26,6 +26,7 @@ __all__ = [
     "front_markdown",
     "front_rows",
     "human_difference",
+    "human_interval",
     "human_memory",
     "human_metric",
     "human_time",
@@ -105,6 +106,12 @@ def human_difference(metric_name: str, difference: float, error: float | None = 
     scale, digits, unit = (100, 1, " points") if is_percentage(metric_name) else (1, 3, "")
     spread = "" if error is None else f" ± {error * scale:.{digits}f}"
     return f"{_signed(difference * scale, digits)}{spread}{unit}"
+
+
+def human_interval(metric_name: str, low: float, high: float) -> str:
+    """The ends of a difference of the metric: ``−4.8 to +9.0 points``."""
+    scale, digits, unit = (100, 1, " points") if is_percentage(metric_name) else (1, 3, "")
+    return f"{_signed(low * scale, digits)} to {_signed(high * scale, digits)}{unit}"
 
 
 def _signed(value: float, digits: int) -> str:

@@ -75,7 +75,7 @@ def _verified_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[s
     rows = f"{seeds} seed{'s' * (seeds != 1)}{failed}, each on {point.train_samples:,} rows"
     return [
         ("verified, development set", f"{value} ({rows})"),
-        ("advantage over what costs less", advantage_text(point)),
+        ("advantage over what costs less", advantage_text(point, name)),
     ]
 
 

@@ -60,7 +60,7 @@ class _Numbers(ParamType):
 @click.option("--trials", type=_Numbers(), metavar="N,N", help="By number.  [default: the front's knee and its best in "
               "metric, memory and time]")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(min=1), default=SEEDS, show_default=True, metavar="N",
-              help="Trainings of each point, each with a seed of its own.")  # fmt: skip
+              help="Trainings of each point, each with a seed of its own; fewer than 3 are too few for a verdict.")  # fmt: skip
 @click.option("--train-samples", type=SamplesOrAll(), default="all", show_default=True, metavar="N|all",
               help="Rows to train on, drawn by each seed.")  # fmt: skip
 @click.option("--baselines", type=click.Choice(["all", "paper", "none"]), default="paper", show_default=True,
@@ -162,10 +162,13 @@ def verify_study(
     """Say what is to come, and do it."""
     from farsearch.cli.progress import SiblingProgress
     from farsearch.study.verify import verify as train_again
+    from farsearch.verdicts import FEWEST_SEEDS
 
     rows = len(job.data.train) if samples is None else samples
     titles = ", ".join(point.title for point in points)
-    console.print(f"verifying {titles}: {seeds} seeds each, on {rows:,} rows")
+    console.print(f"verifying {titles}: {seeds} seed{'s' * (seeds != 1)} each, on {rows:,} rows")
+    if seeds < FEWEST_SEEDS:
+        console.print(f"that is too few to tell an advantage from noise; --seeds {FEWEST_SEEDS} is the least for a verdict")
     with SiblingProgress(console, "verification", job.data.spec.metric, mirror) as progress:
         return train_again(search, points, seeds, samples, job.pricer, progress)
 
