@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "ROWS_ERROR",
+    "SEEDS_ERROR",
     "baseline_rows",
     "baselines_json",
     "front_markdown",
@@ -30,6 +32,7 @@ __all__ = [
     "human_memory",
     "human_metric",
     "human_time",
+    "idle_words",
     "is_percentage",
     "markdown_code",
     "markdown_table",
@@ -64,6 +67,10 @@ _SHARES = {
     "recall": "recall",
 }
 """Metrics between 0 and 1 that people read in per cent."""
+
+ROWS_ERROR = "± is the error of the rows alone, not of the seed"
+SEEDS_ERROR = "± is one standard deviation over seeds"
+"""What ± is, for the headings of tables and beside pictures: of a search, and of a verification."""
 
 Row = dict[str, str]
 
@@ -186,14 +193,21 @@ def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
         "trained": "" if trial.trainable is None else _millions(trial.trainable),
         "rate": "" if trained_at is None else f"{trained_at.learning_rate:.1e}",
         "priming": "" if config is None else f"{config.priming_epochs:g} ep",
+        # a column of its own only where there is something to say
+        **({"note": idle_words(trial)} if any(map(idle_words, (*snapshot.trials, *snapshot.baselines))) else {}),
     }
+
+
+def idle_words(trial: TrialRecord) -> str:
+    """``did not learn`` where a trial is no better than a constant answer; else an empty string."""
+    return "did not learn" if trial.learned is False else ""
 
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.{1 if count >= 1e6 else 2}f} M"
 
 
-_WORDS = ("point", "state", "what", "value", "figure", "basis", "source", "advantage")
+_WORDS = ("point", "note", "state", "what", "value", "figure", "basis", "source", "advantage")
 """Columns of words, which start at the left."""
 _LONG = ("value", "source")
 """Columns that may take several lines."""
@@ -228,9 +242,13 @@ def front_markdown(snapshot: StudySnapshot) -> str:
     rows, others = front_rows(snapshot), baseline_rows(snapshot)
     title = f"No trial of {snapshot.name} is on the front yet."
     if rows:
-        title = f"Pareto front of {snapshot.name}: {len(rows)} of {len(snapshot.complete)} complete trials."
+        title = (
+            f"Pareto front of {snapshot.name}: {len(rows)} of {len(snapshot.complete)} complete trials; {ROWS_ERROR}."
+        )
     if others:
         title += " The rows with a name are baselines, each at its best learning rate."
+    if any(map(idle_words, (*snapshot.front, *snapshot.baselines))):
+        title += " What did not learn is no better than a constant answer, beyond the error of the rows."
     table = markdown_table([*rows, *others])
     return f"{title}\n\n{table}\n" if table else f"{title}\n"
 
@@ -314,6 +332,7 @@ _JSON_KEYS = (
     "number",
     "state",
     "metric",
+    "learned",
     "dev_metric",
     "peak_memory_mib",
     "wall_time_s",

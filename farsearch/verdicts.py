@@ -49,12 +49,15 @@ class Verdict:
         searched: the metric that the search had, on its validation rows.
         scores: the metric on the official development set by seed.
         failed: trainings that could not be finished.
+        learned: at least one training was better than a constant answer, beyond the rows' error. A point that did not
+            learn is nothing to be better than.
         train_samples: rows that they were trained on.
         not_better_than: title of a point that costs less, whose difference to this one is within noise or against it;
             None where there is none.
         interval: ends of the 95 % interval of that difference, above 0 where this point is better.
         judged: whether there were enough seeds to tell.
-        cheapest: no other point with a score needs as little memory and as little time.
+        cheapest: no other point that learned needs as little memory and as little time.
+        passed_over: one that did not learn does.
     """
 
     title: str
@@ -69,6 +72,8 @@ class Verdict:
     interval: tuple[float, float] | None = None
     judged: bool = False
     cheapest: bool = False
+    learned: bool = True
+    passed_over: bool = False
 
     @property
     def mean(self) -> float:
@@ -143,6 +148,7 @@ def _verdict(snapshot: StudySnapshot, title: str, records: Sequence[TrialRecord]
         searched=_searched(snapshot, first),
         scores=scores,
         failed=len(records) - len(scores),
+        learned=any(record.learned is not False for record in records if record.metric is not None),
         train_samples=first.verifies.train_samples,
         # batches are drawn by the seed, so times differ a little
         peak_memory_mib=statistics.median(record.peak_memory_mib or 0.0 for record in records),
@@ -161,7 +167,8 @@ def _searched(snapshot: StudySnapshot, record: TrialRecord) -> float | None:
 
 def _judged(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
     """The verdict with what costs less and is no worse, the cheapest (memory times time) of such."""
-    cheaper = sorted((other for other in others if other.scores and _costs_less(other, verdict)), key=_product)
+    less = sorted((other for other in others if other.scores and _costs_less(other, verdict)), key=_product)
+    cheaper = [other for other in less if other.learned]
     gains = [_gain(verdict, other) for other in cheaper]
     pairs = zip(cheaper, gains, strict=True)
     title, gain = next(((other.title, gain) for other, gain in pairs if gain and gain[0] <= 0), (None, None))
@@ -171,6 +178,7 @@ def _judged(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
         interval=gain,
         judged=all(gain is not None for gain in gains),
         cheapest=not cheaper,
+        passed_over=len(cheaper) < len(less),
     )
 
 
@@ -247,12 +255,14 @@ def advantage_text(verdict: Verdict, metric_name: str) -> str:
     """What a point is worth against what costs less, in a few words."""
     if not verdict.scores:
         return "no training came to its end"
+    if not verdict.learned:
+        return "did not learn: no better than a constant answer"
     if verdict.not_better_than is not None and verdict.interval is not None:
         what = "worse than" if verdict.interval[1] < 0 else "within noise of"
         gap = human_interval(metric_name, *verdict.interval)
         return f"{what} {verdict.not_better_than}, which costs less: {gap}"
     if verdict.cheapest:
-        return "nothing costs less"
+        return "nothing that learned costs less" if verdict.passed_over else "nothing costs less"
     return "beyond noise" if verdict.judged else "too few seeds to tell"
 
 
@@ -268,6 +278,7 @@ def verdict_json(snapshot: StudySnapshot) -> dict[str, Any]:
                 "deviation": verdict.deviation,
                 "scores": {str(seed): score for seed, score in sorted(verdict.scores.items())},
                 "failed": verdict.failed,
+                "learned": verdict.learned if verdict.scores else None,
                 "train_samples": verdict.train_samples,
                 "searched": verdict.searched,
                 "peak_memory_mib": verdict.peak_memory_mib,

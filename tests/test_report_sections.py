@@ -260,7 +260,7 @@ def test_what_was_trained_again_says_what_is_noise() -> None:
     )
     assert [row["point"] for row in section.rows] == ["trial 0", "trial 4", "trial 5", "LoRA r=8"]
     assert section.rows[1]["development set"] == "85.0 ± 1.0 %"
-    assert section.rows[1]["advantage"] .startswith("within noise of trial 0, which costs less: −")
+    assert section.rows[1]["advantage"].startswith("within noise of trial 0, which costs less: −")
     assert section.figure is not None
     axes = section.figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["trial 0", "trial 4", "trial 5", "LoRA r=8"]

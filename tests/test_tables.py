@@ -103,7 +103,8 @@ def test_composites_are_named_by_their_parts() -> None:
 def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:
     """A title, a header, a rule and three rows; an empty front says so."""
     text = front_markdown(make_snapshot())
-    assert text.startswith("Pareto front of sst2-minilm-jetson-nano-default: 3 of 5 complete trials.")
+    name = "sst2-minilm-jetson-nano-default"
+    assert text.startswith(f"Pareto front of {name}: 3 of 5 complete trials; ± is the error of the rows alone, not")
     assert len([line for line in text.splitlines() if line.startswith("|")]) == 5
     assert "on the front yet" in front_markdown(make_snapshot(make_trial(0, 0.8, 1.0, 1.0)))
 
@@ -130,8 +131,10 @@ def test_json_has_the_shape_that_scripts_rely_on() -> None:
     snapshot = make_snapshot()
     data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
     assert list(data) == ["schema_version", "study", "trials", "baselines"]
-    keys = "number, state, metric, dev_metric, peak_memory_mib, wall_time_s, energy_j, feasible, on_front, config, plan"
-    assert ", ".join(data["trials"][0]) == keys
+    assert list(data["trials"][0]) == [
+        "number", "state", "metric", "learned", "dev_metric", "peak_memory_mib", "wall_time_s", "energy_j", "feasible",
+        "on_front", "config", "plan",
+    ]  # fmt: skip
     assert [row["metric"] for row in data["trials"]] == [0.80, 0.84, 0.855]
     assert FarConfig.from_dict(data["trials"][0]["config"]) == snapshot.front[0].config
 
@@ -152,3 +155,12 @@ def test_long_cells_go_on_in_the_next_line() -> None:
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 60
     assert [word for line in lines[2:] for word in line.split()] == ["a", *value.split(), "b", "short"]
+
+
+def test_a_note_is_a_column_only_where_something_did_not_learn() -> None:
+    """Of a trial and of a baseline alike; every row has the column then."""
+    assert all("note" not in row for row in front_rows(make_snapshot()))
+    idle = make_trial(0, 0.52, 1000.0, 100.0, on_front=True, learned=False)
+    snapshot = make_snapshot(idle, make_trial(1, 0.8, 1100.0, 110.0, on_front=True))
+    assert [row["note"] for row in front_rows(snapshot)] == ["did not learn", ""]
+    assert "no better than a constant answer" in front_markdown(snapshot)

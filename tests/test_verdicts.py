@@ -198,6 +198,24 @@ def test_of_several_the_cheapest_is_named() -> None:
     assert full.baseline is not None
 
 
+def test_what_did_not_learn_is_never_beaten() -> None:
+    """A cheaper point at chance is nothing to be better than, and neither noise nor an advantage itself."""
+    idle = [dataclasses.replace(r, learned=False) for r in again(0, (900.0, 90.0), {1: 0.52, 2: 0.53, 3: 0.5})]
+    once = [
+        dataclasses.replace(r, learned=i == 0) for i, r in enumerate(again(1, (950.0, 95.0), {1: 0.7, 2: 0.5, 3: 0.51}))
+    ]
+    best = {1: 0.9, 2: 0.91, 3: 0.93}
+    snapshot = study(idle, again(2, CHEAP, best))
+    rows = verdict_rows(snapshot)
+    assert [row["advantage"] for row in rows] == [
+        "did not learn: no better than a constant answer", "nothing that learned costs less",
+    ]  # fmt: skip
+    assert [entry["learned"] for entry in verdict_json(snapshot)["verified"]] == [False, True]
+    # one that learned with a seed is a rival
+    assert verdict_rows(study(once, again(2, CHEAP, best)))[0]["advantage"] == "nothing costs less"
+    assert by_title(study(idle, once, again(2, CHEAP, best)))["trial 2"].judged
+
+
 def test_fewer_rows_than_the_most_do_not_count() -> None:
     """Trainings on different amounts are never mixed in a mean, nor compared."""
     few = again(0, CHEAP, {1: 0.1, 2: 0.1}, samples=100)

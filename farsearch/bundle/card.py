@@ -70,7 +70,7 @@ def _rows(snapshot: StudySnapshot, trial: TrialRecord) -> Sequence[tuple[str, st
     low, high = trial.peak_memory_range_mib or (None, None)
     value = human_metric(metric, trial.metric, trial.metric_error)
     return [
-        (f"{metric}, {job.validation_samples:,} validation rows", value),
+        (f"{metric}, {job.validation_samples:,} validation rows (± their error alone)", value),
         (f"{metric}, development set", human_metric(metric, trial.dev_metric)),
         ("peak memory on the device", f"{peak} ({human_memory(low)} to {human_memory(high)})"),
         ("time on the device", human_time(trial.wall_time_s)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from farsearch.tables import human_memory, human_metric, human_time, mean_frozen, metric_words
+from farsearch.tables import human_memory, human_metric, human_time, idle_words, mean_frozen, metric_words
 from farsearch.verdicts import advantage_text, verdicts
 
 if TYPE_CHECKING:
@@ -47,7 +47,11 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
         ("reason", trial.reason or ""),
         (
             title,
-            f"{metric} on {job.validation_samples:,} validation rows" if metric else "",
+            f"{metric} on {job.validation_samples:,} validation rows (± their error alone)" if metric else "",
+        ),
+        (
+            "did not learn",
+            "no better than a constant answer, beyond the error of the rows" if idle_words(trial) else "",
         ),
         (f"{title}, development set", f"{dev} (nothing is chosen by it)" if dev else ""),
         *_part_pairs(trial),
@@ -72,7 +76,8 @@ def _verified_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[s
         return []
     value = human_metric(name, point.mean, point.deviation) if point.scores else "no result"
     seeds, failed = len(point.scores), f", {point.failed} failed" if point.failed else ""
-    rows = f"{seeds} seed{'s' * (seeds != 1)}{failed}, each on {point.train_samples:,} rows"
+    spread = "mean ± deviation over " if point.deviation is not None else ""
+    rows = f"{spread}{seeds} seed{'s' * (seeds != 1)}{failed}, each on {point.train_samples:,} rows"
     return [
         ("verified, development set", f"{value} ({rows})"),
         ("advantage over what costs less", advantage_text(point, name)),

@@ -60,7 +60,7 @@ class _Numbers(ParamType):
 @click.option("--trials", type=_Numbers(), metavar="N,N", help="By number.  [default: the front's knee and its best in "
               "metric, memory and time]")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(min=1), default=SEEDS, show_default=True, metavar="N",
-              help="Trainings of each point, each with a seed of its own; fewer than 3 are too few for a verdict.")  # fmt: skip
+              help="Trainings of each point, each with a seed of its own; 3 at least for a verdict.")  # fmt: skip
 @click.option("--train-samples", type=SamplesOrAll(), default="all", show_default=True, metavar="N|all",
               help="Rows to train on, drawn by each seed.")  # fmt: skip
 @click.option("--baselines", type=click.Choice(["all", "paper", "none"]), default="paper", show_default=True,
@@ -127,9 +127,10 @@ COMMANDS = (verify,)
 
 def print_verdicts(snapshot: StudySnapshot) -> None:
     """What was verified as a table, and how well the search ranked."""
+    from farsearch.tables import SEEDS_ERROR
     from farsearch.verdicts import agreement_text, verdict_rows
 
-    title = f"{snapshot.name}: verified with other seeds, {estimates_for(snapshot)}"
+    title = f"{snapshot.name}: verified with other seeds, {estimates_for(snapshot)}; {SEEDS_ERROR}"
     print_rows(verdict_rows(snapshot), title, f"nothing of {snapshot.name} is verified yet")
     text = agreement_text(snapshot)
     if text:
@@ -168,7 +169,9 @@ def verify_study(
     titles = ", ".join(point.title for point in points)
     console.print(f"verifying {titles}: {seeds} seed{'s' * (seeds != 1)} each, on {rows:,} rows")
     if seeds < FEWEST_SEEDS:
-        console.print(f"that is too few to tell an advantage from noise; --seeds {FEWEST_SEEDS} is the least for a verdict")
+        console.print(
+            f"that is too few to tell an advantage from noise; --seeds {FEWEST_SEEDS} is the least for a verdict"
+        )
     with SiblingProgress(console, "verification", job.data.spec.metric, mirror) as progress:
         return train_again(search, points, seeds, samples, job.pricer, progress)
 

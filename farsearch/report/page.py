@@ -21,6 +21,7 @@ from farsearch.report.section import Section, name_of, png
 from farsearch.report.trust import selection_section, verified_section
 from farsearch.select import Intent, Preference, choose, objectives
 from farsearch.tables import (
+    ROWS_ERROR,
     baseline_rows,
     front_rows,
     human_memory,
@@ -177,7 +178,7 @@ def _front_words(snapshot: StudySnapshot) -> str:
     estimates = f"memory and time are estimates for {snapshot.settings.device}"
     tap = " Tap a point to see what it is." * bool(snapshot.complete)
     agreement = agreement_text(snapshot)
-    return f"{' and '.join(bounds)}; {estimates}.{tap}{f' {agreement}.' if agreement else ''}"
+    return f"{' and '.join(bounds)}; {estimates}; {ROWS_ERROR}.{tap}{f' {agreement}.' if agreement else ''}"
 
 
 def _heading(title: str) -> str:

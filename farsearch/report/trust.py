@@ -61,7 +61,7 @@ def verified_section(snapshot: StudySnapshot) -> Section | None:
     idle = [point.title for point in points if point.noise]
     if idle:
         title += f"; no advantage is shown for {_listed(idle)}"
-    few = [point.title for point in points if not (point.judged or point.noise)]
+    few = [point.title for point in points if point.learned and not (point.judged or point.noise)]
     if few:
         title += f"; too few seeds to tell for {_listed(few)}"
     words = (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.select.front import members
-from farsearch.tables import human_difference, human_memory, human_metric, human_time
+from farsearch.tables import human_difference, human_memory, human_metric, human_time, idle_words
 
 __all__ = ["Paired", "figures", "reason"]
 
@@ -24,6 +24,8 @@ _NOISE = 2.0
 def figures(snapshot: StudySnapshot, trial: TrialRecord) -> str:
     """The three objectives of a trial."""
     metric = human_metric(snapshot.metric_name, trial.metric, trial.metric_error)
+    idle = idle_words(trial)
+    metric = f"{metric}, {idle}" if idle else metric
     return f"{metric}, {human_memory(trial.peak_memory_mib)}, {human_time(trial.wall_time_s)}"
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from farsearch.models.source import ModelSource
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import Primed, PrimingCache
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
+from farsearch.tasks.constant import constant_answer
 from farsearch.tasks.encode import Encoded, encode_examples
 from farsearch.tasks.metrics import MetricValue, score
 from farsearch.tasks.spec import Examples, TaskData
@@ -44,6 +46,7 @@ class Outcome:
 
     Attributes:
         metric: on the validation rows; where there are none, on the development rows.
+        learned: ``metric`` is above that of the best constant answer by more than its standard error.
         parts: the single metrics of one that is made of several, and those on further development sets.
         trained: the tensors that were trained, under the names of the reconfigured model.
         validation_logits, dev_logits: as ``far.loop.predict`` gives them.
@@ -52,6 +55,7 @@ class Outcome:
 
     metric: float
     metric_error: float
+    learned: bool
     dev_metric: float
     parts: Mapping[str, float]
     validation_logits: Tensor
@@ -119,6 +123,11 @@ class Bench:
     def score(self, rows: Encoded, logits: Tensor) -> MetricValue:
         """The metric of what a model says of some rows; ``logits`` as ``far.loop.predict`` gives them."""
         return score(self.data.spec.metric, predictions(rows, logits), rows.answers, self.task.labels)
+
+    @cached_property
+    def constant(self) -> float:
+        """The metric of the best answer that is the same for every row, on the rows that ``Outcome.metric`` is of."""
+        return constant_answer(self.task, self.validation_rows.answers or self.dev_rows.answers).value
 
     def select(self, config: FarConfig, primed: Primed | None) -> tuple[Learners, PrimingReport]:
         """The learners of each feed-forward block, and what priming and selection say of themselves."""
@@ -247,6 +256,7 @@ class Bench:
         return Outcome(
             metric=value.value,
             metric_error=value.error,
+            learned=value.value > self.constant + value.error,
             dev_metric=dev.value,
             parts=_parts(values),
             validation_logits=logits.get("validation", none),
