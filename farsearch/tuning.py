@@ -32,8 +32,8 @@ from farsearch.far.selection import learner_counts, neuron_scores, top_learners
 from farsearch.far.selection import random_learners as draw_learners
 from farsearch.far.shown import shown
 from farsearch.models.families import layout_of
+from farsearch.priming import start_state
 from farsearch.records import FarConfig
-from farsearch.training import start_state
 
 __all__ = [
     "PrimingResult",

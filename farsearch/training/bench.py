@@ -25,7 +25,7 @@ from farsearch.models.heads import head_for
 from farsearch.models.load import load_model
 from farsearch.models.source import ModelSource
 from farsearch.models.tokenizer import load_tokenizer
-from farsearch.priming import Primed, PrimingCache
+from farsearch.priming import Primed, PrimingCache, start_state
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
 from farsearch.tasks.constant import constant_answer
 from farsearch.tasks.encode import Encoded, encode_examples
@@ -33,7 +33,7 @@ from farsearch.tasks.metrics import MetricValue, score
 from farsearch.tasks.spec import Examples, TaskData
 from farsearch.tasks.split import Split
 from farsearch.training.looks import LOOKS, Look, look_rows
-from farsearch.training.phase import Learners, State, far_phase, fine_tune, start_state, training_errors
+from farsearch.training.phase import Learners, State, far_phase, fine_tune, training_errors
 
 __all__ = ["Bench", "Outcome"]
 

@@ -42,8 +42,8 @@ from farsearch.models.families import max_length_of
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.models.source import ModelSource
+from farsearch.priming import start_state
 from farsearch.records import FarConfig, StepPlan
-from farsearch.training import start_state
 from tests.cost.reference import make_profile, step_peak_mib, traced
 
 __all__ = ["CONTRACT", "FamilyCase", "Golden", "Promise", "told"]
