@@ -27,6 +27,7 @@ from farsearch.records import (
 from farsearch.report import make_report
 from farsearch.report.command import made_by, resume_command
 from farsearch.report.course import course_section, curves_section, hypervolumes
+from farsearch.report.figure import front_figure
 from farsearch.report.importance import importance, importance_section
 from farsearch.report.layers import frozen_section, memory_section, time_section
 from farsearch.report.measured import measured_section, pairs_of
@@ -335,3 +336,13 @@ def test_odd_records_make_a_page_all_the_same() -> None:
         dataclasses.replace(make_snapshot(), trials=(), n_trials=0),
     ):
         assert "</html>" in make_report(study).html
+
+
+def test_a_baseline_that_did_not_learn_is_marked_in_every_legend() -> None:
+    """In the picture on paper, and in the one of the page."""
+    full, lora = make_baselines()
+    study = make_snapshot(baselines=(full, dataclasses.replace(lora, learned=False)))
+    legend = front_figure(study).axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["full fine-tuning", "LoRA r=8 (did not learn)"]
+    assert "LoRA r=8 (did not learn)" in make_report(study).html

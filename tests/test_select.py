@@ -170,8 +170,9 @@ def test_what_cannot_be_chosen_is_refused_in_one_line() -> None:
 def test_a_choice_that_did_not_learn_is_marked() -> None:
     """The cheapest point of a front may be no better than a constant answer: the reason says so."""
     snapshot = make_snapshot(
-        make_trial(0, 0.52, 900.0, 90.0, on_front=True, learned=False),
-        make_trial(1, 0.85, 1000.0, 100.0, on_front=True, learned=True),
+        make_trial(0, 0.52, 900.0, 90.0, learned=False),
+        make_trial(1, 0.85, 1000.0, 100.0, learned=True),
+        front={0, 1},
     )
     reasons = [choose(snapshot, Intent(prefer=prefer)).reason.splitlines()[0] for prefer in ("memory", "accuracy")]
     assert ["did not learn" in reason for reason in reasons] == [True, False]

@@ -160,7 +160,7 @@ def test_long_cells_go_on_in_the_next_line() -> None:
 def test_a_note_is_a_column_only_where_something_did_not_learn() -> None:
     """Of a trial and of a baseline alike; every row has the column then."""
     assert all("note" not in row for row in front_rows(make_snapshot()))
-    idle = make_trial(0, 0.52, 1000.0, 100.0, on_front=True, learned=False)
-    snapshot = make_snapshot(idle, make_trial(1, 0.8, 1100.0, 110.0, on_front=True))
+    idle = make_trial(0, 0.52, 1000.0, 100.0, learned=False)
+    snapshot = make_snapshot(idle, make_trial(1, 0.8, 1100.0, 110.0), front={0, 1})
     assert [row["note"] for row in front_rows(snapshot)] == ["did not learn", ""]
     assert "no better than a constant answer" in front_markdown(snapshot)
