@@ -269,3 +269,25 @@ def test_a_priming_that_diverges_is_reported() -> None:
 
     with pytest.raises(Diverged, match="a weight is not finite"):
         farsearch.prime_with(_model(), spoil)
+
+
+def test_the_trainer_of_transformers_saves_and_reads_ordinary_checkpoints(tmp_path: Path) -> None:
+    """While it trains a reconfigured model: each checkpoint is whole, and the best one is read back at the end."""
+    model, _layout = make_model("bert")
+    farsearch.apply_far(model, HALF, farsearch.random_learners(model, HALF))
+    rows = [{name: value[i] for name, value in batch.items()} for batch in batches() for i in range(8)]
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path), num_train_epochs=2, eval_strategy="epoch", save_strategy="epoch", report_to=[],
+        load_best_model_at_end=True, use_cpu=True, disable_tqdm=True, learning_rate=1e-2,
+    )  # fmt: skip
+    trainer = transformers.Trainer(model, arguments, train_dataset=rows, eval_dataset=rows)
+    trainer.train()
+    best = Path(str(trainer.state.best_model_checkpoint))
+    found = {}
+    for folder in tmp_path.glob("checkpoint-*"):
+        found[folder], report = transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder, output_loading_info=True
+        )
+        assert not any(report.values())
+    assert len(found) == 2
+    assert all(torch.equal(value, found[best].state_dict()[name]) for name, value in model.state_dict().items())
