@@ -27,6 +27,7 @@ __all__ = [
     "baselines_json",
     "front_markdown",
     "front_rows",
+    "heads_of",
     "human_difference",
     "human_interval",
     "human_memory",
@@ -193,8 +194,7 @@ def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
         "trained": "" if trial.trainable is None else _millions(trial.trainable),
         "rate": "" if trained_at is None else f"{trained_at.learning_rate:.1e}",
         "priming": "" if config is None else f"{config.priming_epochs:g} ep",
-        # a column of its own only where there is something to say
-        **({"note": idle_words(trial)} if any(map(idle_words, (*snapshot.trials, *snapshot.baselines))) else {}),
+        "note": idle_words(trial),
     }
 
 
@@ -228,11 +228,16 @@ def markdown_code(text: str) -> str:
     return f"{ticks}{pad}{line}{pad}{ticks}"
 
 
+def heads_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The columns of a table for people: ``note`` only where a row has one."""
+    return [head for head in (rows[0] if rows else ()) if head != "note" or any(row.get(head) for row in rows)]
+
+
 def markdown_table(rows: Sequence[Row]) -> str:
     """``rows`` as a GitHub-flavoured table, figures aligned to the right; an empty string for no rows."""
     if not rows:
         return ""
-    heads = list(rows[0])
+    heads = heads_of(rows)
     lines = [heads, ["---:"] * len(heads), *([row.get(head, "") for head in heads] for row in rows)]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
@@ -258,7 +263,7 @@ def print_table(rows: Sequence[Row], console: Console, title: str | None = None)
 
     Cells of ``value`` and ``source`` go on in the next line where a terminal is too narrow, no other is broken or cut.
     """
-    heads = list(rows[0]) if rows else []
+    heads = heads_of(rows)
     widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
     room = console.width - sum(width + 2 for head, width in widths.items() if head not in _LONG)
     for head in widths.keys() & {*_LONG}:

@@ -56,12 +56,12 @@ def test_mean_frozen_counts_a_frozen_bottom_as_wholly_frozen() -> None:
 
 
 def test_rows_of_the_front_run_from_little_memory_to_much() -> None:
-    """The front's rows are its trials in order of memory, all cells filled."""
+    """The front's rows are its trials in order of memory, all cells filled but for the note, of which there is none."""
     rows = front_rows(make_snapshot())
     assert [row["trial"] for row in rows] == ["0", "2", "4"]
     assert rows[0]["accuracy"] == "80.0 ± 1.1 %"
     assert rows[2]["time"] == "5.0 min"
-    assert all(cell for row in rows for cell in row.values())
+    assert all(bool(cell) == (name != "note") for row in rows for name, cell in row.items())
 
 
 def test_rows_of_all_trials_say_what_became_of_each() -> None:
@@ -159,8 +159,10 @@ def test_long_cells_go_on_in_the_next_line() -> None:
 
 def test_a_note_is_a_column_only_where_something_did_not_learn() -> None:
     """Of a trial and of a baseline alike; every row has the column then."""
-    assert all("note" not in row for row in front_rows(make_snapshot()))
+    assert "note" not in front_markdown(make_snapshot())
     idle = make_trial(0, 0.52, 1000.0, 100.0, learned=False)
     snapshot = make_snapshot(idle, make_trial(1, 0.8, 1100.0, 110.0), front={0, 1})
     assert [row["note"] for row in front_rows(snapshot)] == ["did not learn", ""]
+    head = next(line for line in front_markdown(snapshot).splitlines() if line.startswith("|"))
+    assert head.endswith("| note |")
     assert "no better than a constant answer" in front_markdown(snapshot)

@@ -24,6 +24,7 @@ from farsearch.tables import (
     ROWS_ERROR,
     baseline_rows,
     front_rows,
+    heads_of,
     human_memory,
     human_metric,
     human_time,
@@ -199,8 +200,9 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
     """A table in a box of its own, which scrolls."""
     if not rows:
         return ""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row.values())}</tr>\n" for row in rows)
+    heads = heads_of(rows)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(row[name])}</td>' for name in heads)}</tr>\n" for row in rows)
     box = 'class="wide" tabindex="0"'  # so that the keyboard scrolls it too
     return f"<div {box}><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
 
