@@ -49,6 +49,7 @@ class Comparison:
     dev_metric: float
     peak_memory_mib: float
     wall_time_s: float
+    learned: bool = True
     trial: int | None = None
     trial_metric: float | None = None
     trial_dev_metric: float | None = None
@@ -61,6 +62,8 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """The answer in a word or two."""
+        if not self.learned:
+            return "did not learn"
         if self.difference is None or self.low is None or self.high is None:
             return "no"
         if self.difference >= 0:
@@ -113,7 +116,7 @@ def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapsh
         assert baseline is not None
         plain = Comparison(
             options.task, baseline.title, _number(record.metric), _number(record.dev_metric),
-            _number(record.peak_memory_mib), _number(record.wall_time_s),
+            _number(record.peak_memory_mib), _number(record.wall_time_s), record.learned is not False,
         )  # fmt: skip
         point = _best_within(snapshot.front, plain)
         if point is None:

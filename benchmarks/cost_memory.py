@@ -33,7 +33,17 @@ from farsearch.models.load import build_model
 from farsearch.models.source import known_models
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["BATCHES", "LENGTHS", "MemoryCase", "RandomStep", "counting_profile", "measure_peaks", "memory_cases", "random_steps", "this_host"]
+__all__ = [
+    "BATCHES",
+    "LENGTHS",
+    "MemoryCase",
+    "RandomStep",
+    "counting_profile",
+    "measure_peaks",
+    "memory_cases",
+    "random_steps",
+    "this_host",
+]
 
 BATCHES = (1, 4, 16)
 LENGTHS = (32, 128, 256)

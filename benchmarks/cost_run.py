@@ -14,9 +14,10 @@ from farsearch.cost.plans import exact_plans, quickest
 from farsearch.cost.price import full_fine_tuning
 from farsearch.devices.profile import Profile, write_profile
 from farsearch.jobs import JobOptions, resolve_job
+from farsearch.priming import start_state
 from farsearch.records import FarConfig, StepPlan
 from farsearch.study.store import Store
-from farsearch.training import far_phase, start_state
+from farsearch.training import far_phase
 
 __all__ = ["RunCase", "measure_run"]
 

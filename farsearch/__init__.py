@@ -5,14 +5,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farsearch.api import apply_far, estimate, search, sweep
+    from farsearch.api import estimate, search, sweep
     from farsearch.jobs import JobOptions
     from farsearch.records import FarConfig
+    from farsearch.tuning import (
+        PrimingResult,
+        Selection,
+        apply_far,
+        merge,
+        prime,
+        prime_with,
+        random_learners,
+        select_learners,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["FarConfig", "JobOptions", "apply_far", "estimate", "search", "sweep"]
+__all__ = [
+    "FarConfig",
+    "JobOptions",
+    "PrimingResult",
+    "Selection",
+    "apply_far",
+    "estimate",
+    "merge",
+    "prime",
+    "prime_with",
+    "random_learners",
+    "search",
+    "select_learners",
+    "sweep",
+]
 
-_HOMES = {"FarConfig": "farsearch.records", "JobOptions": "farsearch.jobs"}
+_HOMES = {
+    "FarConfig": "farsearch.records",
+    "JobOptions": "farsearch.jobs",
+    "estimate": "farsearch.api",
+    "search": "farsearch.api",
+    "sweep": "farsearch.api",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +51,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'farsearch' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES.get(name, "farsearch.api")), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "farsearch.tuning")), name)

@@ -12,8 +12,6 @@ from farsearch.cost.plans import Goal
 from farsearch.cost.price import Cost, Pricer, shared_tables
 from farsearch.cost.sweep import Sweep, price_space
 from farsearch.errors import BadInput
-from farsearch.far import surgery
-from farsearch.far.selection import learner_counts, random_learners
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
@@ -21,43 +19,13 @@ from farsearch.models.source import resolve_model
 from farsearch.records import FarConfig, StudySnapshot
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from farsearch.jobs import JobOptions
     from farsearch.study.search import Watcher
 
-__all__ = ["HOME", "apply_far", "estimate", "frozen_config", "pricer_for", "search", "sweep"]
+__all__ = ["HOME", "estimate", "frozen_config", "pricer_for", "search", "sweep"]
 
 HOME = Path(".farsearch")
 """Journal, saved tensors and caches of a working directory."""
-
-
-def apply_far(
-    model: nn.Module, config: FarConfig, learners: Sequence[Sequence[int] | None] | None = None, seed: int = 0
-) -> nn.Module:
-    """Reconfigure a classification model of transformers for FAR, in place.
-
-    Args:
-        learners: indices of the trained hidden neurons of each feed-forward block, None for an untouched one; drawn
-            at random by ``seed`` when not given.
-
-    Raises:
-        BadInput: for an unsupported model, or a configuration for another number of layers.
-    """
-    layout = layout_of(model.config)
-    if len(config.frozen_fractions) != len(layout.layers):
-        raise BadInput(
-            f"the configuration has {len(config.frozen_fractions)} layers, the model {len(layout.layers)}; "
-            "give one fraction a layer"
-        )
-    config = config.canonical()
-    if learners is None:
-        width = surgery.width_of(model, layout.layers[0])
-        counts = layout.by_block(learner_counts(width, config.frozen_fractions, config.frozen_bottom_layers))
-        learners = [None if k is None else random_learners(width, k, seed + i) for i, k in enumerate(counts)]
-    return surgery.apply_far(
-        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers
-    )
 
 
 def estimate(

@@ -46,6 +46,12 @@ class Method:
     config: Callable[[int, float, float], FarConfig] | None = None
     prepare: Callable[[nn.Module, ModelLayout], None] | None = None
 
+    @property
+    def further_rates(self) -> tuple[float, ...]:
+        """Tried in turn where the method learned at none of its rates: above and below them, and far above."""
+        low, *_, high = self.learning_rates
+        return tuple(float(f"{rate:.1e}") for rate in (3 * high, low / 3, 10 * high))
+
     def far_config(self, layers: int, learning_rate: float, epochs: float) -> FarConfig | None:
         """The configuration of FAR that this method is, None where it is none."""
         return None if self.config is None else self.config(layers, learning_rate, epochs)

@@ -1,4 +1,7 @@
-"""Priming: the short full training before the selection, and the cache that lets one serve all trials of a study."""
+"""Priming: the short full training before the selection, and the cache that lets one serve all trials of a study.
+
+And the state that the FAR phase starts from, which a priming and a selection make.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +29,9 @@ from farsearch.far.loop import constant_rate, train
 from farsearch.far.optimizer import has_fused, make_optimizer
 from farsearch.far.selection import neuron_scores
 from farsearch.files import disk_errors, load_tensors, remove, save_tensors
-from farsearch.records import JobSpec
+from farsearch.records import FarConfig, JobSpec
 
-__all__ = ["Primed", "PrimingCache", "keep"]
+__all__ = ["Primed", "PrimingCache", "keep", "start_state"]
 
 State = dict[str, Tensor]
 
@@ -248,6 +251,46 @@ def keep(primed: Primed, folder: Path) -> Path:
         except OSError:
             save_tensors(target, primed.tensors())
     return target
+
+
+def start_state(
+    layout: ModelLayout,
+    pretrained: State,
+    primed: State,
+    learners: Sequence[Sequence[int] | None],
+    config: FarConfig,
+    frozen_values: str,
+) -> State:
+    """The state that the FAR phase starts from, in the original layout.
+
+    What is trained starts from its primed values; what is frozen has its pre-trained ones, unless ``frozen_values``
+    is ``primed``.
+    """
+    state = {name: value.clone() for name, value in primed.items()}
+    if frozen_values == "primed":
+        return state
+    config = config.canonical()
+    back = [f"{path}." for path in layout.bottom] if config.frozen_embeddings else []
+    back += [f"{path}." for layer in layout.layers[: config.frozen_attention_layers] for path in layer.attention]
+    back += [f"{layer.path}." for layer in layout.layers[: config.frozen_bottom_layers]]
+    for name in state:
+        if name.startswith(tuple(back)):
+            state[name] = pretrained[name].clone()
+    for block, chosen in zip(layout.blocks, learners, strict=True):
+        if chosen is None:
+            continue
+        index = torch.tensor(chosen, dtype=torch.long)
+        width = primed[f"{block.down}.weight"].shape[1]
+        for name, dim in ((f"{block.up}.weight", 0), (f"{block.up}.bias", 0), (f"{block.down}.weight", 1)):
+            if name not in primed:
+                continue
+            # a gated block has two rows a neuron, the second ones behind all the first
+            here = torch.cat([index + start for start in range(0, primed[name].shape[dim], width)])
+            learned = primed[name].index_select(dim, here)
+            state[name] = pretrained[name].clone().index_copy_(dim, here, learned)
+        if f"{block.down}.bias" in primed:
+            state[f"{block.down}.bias"] = pretrained[f"{block.down}.bias"].clone()
+    return state
 
 
 def _kinds(tensors: State) -> dict[str, tuple[torch.Size, torch.dtype]]:

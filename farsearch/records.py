@@ -431,7 +431,9 @@ class TrialRecord(Record):
     Attributes:
         state: Optuna's state in lower case.
         metric: the objective, on the validation split, in the task's metric (0.9 is 90 %).
-        metric_error: standard error of ``metric``.
+        metric_error: standard error of ``metric`` from the draw of the rows alone, not of the seed.
+        learned: ``metric`` is above that of the best constant answer by more than ``metric_error``; None where it is
+            not known.
         dev_metric: the same metric on the official development set. Nothing selects by it.
         parts: further figures by name: the single metrics of one that is made of several, as ``f1``, and those on the
             development sets, as ``dev/f1`` and ``dev_mismatched/accuracy``.
@@ -460,6 +462,7 @@ class TrialRecord(Record):
     state: Literal["running", "waiting", "complete", "pruned", "fail"]
     metric: float | None = None
     metric_error: float | None = None
+    learned: bool | None = None
     dev_metric: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mib: float | None = None
@@ -495,8 +498,8 @@ class StudySnapshot(Record):
         rejected: proposals that were never trained, counted by reason.
         budget_mib: the low end of what the device can give a process, the bound that feasible trials keep.
         meta: what else a report says and nothing decides by: versions, command, model size, data source.
-        baselines: of each method that the search is compared with, the trial that is best on validation. They are
-            numbered in the sibling study that keeps them.
+        baselines: of each method that the search is compared with, the trial that is best on validation, of those that
+            learned where there are any. They are numbered in the sibling study that keeps them.
         verified: the trainings of ``verify``, one a point and seed. They are numbered in a sibling study too.
         measurements: what boards measured with bundles of this study, in the order in which they came.
     """

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "ROWS_ERROR",
+    "SEEDS_ERROR",
     "baseline_rows",
     "baselines_json",
     "constant_text",
@@ -28,10 +30,13 @@ __all__ = [
     "constant_words",
     "front_markdown",
     "front_rows",
+    "heads_of",
     "human_difference",
+    "human_interval",
     "human_memory",
     "human_metric",
     "human_time",
+    "idle_words",
     "is_percentage",
     "markdown_code",
     "markdown_table",
@@ -66,6 +71,10 @@ _SHARES = {
     "recall": "recall",
 }
 """Metrics between 0 and 1 that people read in per cent."""
+
+ROWS_ERROR = "± is the error of the rows alone, not of the seed"
+SEEDS_ERROR = "± is one standard deviation over seeds"
+"""What ± is, for the headings of tables and beside pictures: of a search, and of a verification."""
 
 Row = dict[str, str]
 
@@ -135,6 +144,12 @@ def human_difference(metric_name: str, difference: float, error: float | None = 
     scale, digits, unit = (100, 1, " points") if is_percentage(metric_name) else (1, 3, "")
     spread = "" if error is None else f" ± {error * scale:.{digits}f}"
     return f"{_signed(difference * scale, digits)}{spread}{unit}"
+
+
+def human_interval(metric_name: str, low: float, high: float) -> str:
+    """The ends of a difference of the metric: ``−4.8 to +9.0 points``."""
+    scale, digits, unit = (100, 1, " points") if is_percentage(metric_name) else (1, 3, "")
+    return f"{_signed(low * scale, digits)} to {_signed(high * scale, digits)}{unit}"
 
 
 def _signed(value: float, digits: int) -> str:
@@ -214,14 +229,20 @@ def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
         "trained": "" if trial.trainable is None else _millions(trial.trainable),
         "rate": "" if trained_at is None else f"{trained_at.learning_rate:.1e}",
         "priming": "" if config is None else f"{config.priming_epochs:g} ep",
+        "note": idle_words(trial),
     }
+
+
+def idle_words(trial: TrialRecord) -> str:
+    """``did not learn`` where a trial is no better than a constant answer; else an empty string."""
+    return "did not learn" if trial.learned is False else ""
 
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.{1 if count >= 1e6 else 2}f} M"
 
 
-_WORDS = ("point", "state", "what", "value", "figure", "basis", "source", "advantage")
+_WORDS = ("point", "note", "state", "what", "value", "figure", "basis", "source", "advantage")
 """Columns of words, which start at the left."""
 _LONG = ("value", "source")
 """Columns that may take several lines."""
@@ -242,11 +263,16 @@ def markdown_code(text: str) -> str:
     return f"{ticks}{pad}{line}{pad}{ticks}"
 
 
+def heads_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The columns of a table for people: ``note`` only where a row has one."""
+    return [head for head in (rows[0] if rows else ()) if head != "note" or any(row.get(head) for row in rows)]
+
+
 def markdown_table(rows: Sequence[Row]) -> str:
     """``rows`` as a GitHub-flavoured table, figures aligned to the right; an empty string for no rows."""
     if not rows:
         return ""
-    heads = list(rows[0])
+    heads = heads_of(rows)
     lines = [heads, ["---:"] * len(heads), *([row.get(head, "") for head in heads] for row in rows)]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
@@ -256,9 +282,13 @@ def front_markdown(snapshot: StudySnapshot) -> str:
     rows, others = front_rows(snapshot), baseline_rows(snapshot)
     title = f"No trial of {snapshot.name} is on the front yet."
     if rows:
-        title = f"Pareto front of {snapshot.name}: {len(rows)} of {len(snapshot.complete)} complete trials."
+        title = (
+            f"Pareto front of {snapshot.name}: {len(rows)} of {len(snapshot.complete)} complete trials; {ROWS_ERROR}."
+        )
     if others:
         title += " The rows with a name are baselines, each at its best learning rate."
+    if any(map(idle_words, (*snapshot.front, *snapshot.baselines))):
+        title += " What did not learn is no better than a constant answer, beyond the error of the rows."
     table = markdown_table([*rows, *others])
     return f"{title}\n\n{table}\n" if table else f"{title}\n"
 
@@ -268,7 +298,7 @@ def print_table(rows: Sequence[Row], console: Console, title: str | None = None)
 
     Cells of ``value`` and ``source`` go on in the next line where a terminal is too narrow, no other is broken or cut.
     """
-    heads = list(rows[0]) if rows else []
+    heads = heads_of(rows)
     widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
     room = console.width - sum(width + 2 for head, width in widths.items() if head not in _LONG)
     for head in widths.keys() & {*_LONG}:
@@ -343,6 +373,7 @@ _JSON_KEYS = (
     "number",
     "state",
     "metric",
+    "learned",
     "dev_metric",
     "peak_memory_mib",
     "wall_time_s",

@@ -16,9 +16,10 @@ import numpy as np
 from scipy.special import stdtrit
 
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.tables import Row, human_memory, human_metric, human_time
+from farsearch.tables import Row, human_interval, human_memory, human_metric, human_time
 
 __all__ = [
+    "FEWEST_SEEDS",
     "Agreement",
     "Verdict",
     "advantage_text",
@@ -31,6 +32,12 @@ __all__ = [
 
 _CONFIDENCE = 0.95
 
+FEWEST_SEEDS = 3
+"""With two seeds the interval is 25 deviations wide: it would call any gap noise, and any two equal gaps certain."""
+
+_ROUNDING = 1e-9
+"""By which differences of equal metrics may differ."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -42,10 +49,15 @@ class Verdict:
         searched: the metric that the search had, on its validation rows.
         scores: the metric on the official development set by seed.
         failed: trainings that could not be finished.
+        learned: at least one training was better than a constant answer, beyond the rows' error. A point that did not
+            learn is nothing to be better than.
         train_samples: rows that they were trained on.
-        not_better_than: title of a point that costs less and is no worse beyond noise; None where there is none.
+        not_better_than: title of a point that costs less, whose difference to this one is within noise or against it;
+            None where there is none.
+        interval: ends of the 95 % interval of that difference, above 0 where this point is better.
         judged: whether there were enough seeds to tell.
-        cheapest: no other point with a score needs as little memory and as little time.
+        cheapest: no other point that learned needs as little memory and as little time.
+        passed_over: one that did not learn does.
     """
 
     title: str
@@ -57,8 +69,11 @@ class Verdict:
     peak_memory_mib: float
     wall_time_s: float
     not_better_than: str | None = None
+    interval: tuple[float, float] | None = None
     judged: bool = False
     cheapest: bool = False
+    learned: bool = True
+    passed_over: bool = False
 
     @property
     def mean(self) -> float:
@@ -67,13 +82,13 @@ class Verdict:
 
     @property
     def noise(self) -> bool:
-        """What it costs more than another buys nothing that is more than noise."""
+        """It is within noise of a point that costs less, or worse."""
         return self.not_better_than is not None
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of one training over seeds, None with fewer than two."""
-        return statistics.stdev(self.scores.values()) if len(self.scores) > 1 else None
+        """Standard deviation of one training over seeds, None with fewer than ``FEWEST_SEEDS``."""
+        return statistics.stdev(self.scores.values()) if len(self.scores) >= FEWEST_SEEDS else None
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,8 @@ def verdicts(snapshot: StudySnapshot) -> list[Verdict]:
     """The verified points with the most rows that any was verified with: trials by memory, then baselines.
 
     A point's advantage over one that needs no more memory and no more time is noise unless it is positive with 95 %
-    confidence: Student's t interval of the mean difference, paired by seed.
+    confidence: Student's t interval of the mean difference, paired by seed. Fewer than three common seeds, or the same
+    gap with each of them, tell nothing.
     """
     most = max((_samples(record) for record in snapshot.verified), default=0)
     groups: dict[str, list[TrialRecord]] = {}
@@ -132,6 +148,7 @@ def _verdict(snapshot: StudySnapshot, title: str, records: Sequence[TrialRecord]
         searched=_searched(snapshot, first),
         scores=scores,
         failed=len(records) - len(scores),
+        learned=any(record.learned is not False for record in records if record.metric is not None),
         train_samples=first.verifies.train_samples,
         # batches are drawn by the seed, so times differ a little
         peak_memory_mib=statistics.median(record.peak_memory_mib or 0.0 for record in records),
@@ -150,14 +167,18 @@ def _searched(snapshot: StudySnapshot, record: TrialRecord) -> float | None:
 
 def _judged(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
     """The verdict with what costs less and is no worse, the cheapest (memory times time) of such."""
-    cheaper = sorted((other for other in others if other.scores and _costs_less(other, verdict)), key=_product)
+    less = sorted((other for other in others if other.scores and _costs_less(other, verdict)), key=_product)
+    cheaper = [other for other in less if other.learned]
     gains = [_gain(verdict, other) for other in cheaper]
-    equals = (other.title for other, gain in zip(cheaper, gains, strict=True) if gain is not None and gain[0] <= 0)
+    pairs = zip(cheaper, gains, strict=True)
+    title, gain = next(((other.title, gain) for other, gain in pairs if gain and gain[0] <= 0), (None, None))
     return dataclasses.replace(
         verdict,
-        not_better_than=next(equals, None),
+        not_better_than=title,
+        interval=gain,
         judged=all(gain is not None for gain in gains),
         cheapest=not cheaper,
+        passed_over=len(cheaper) < len(less),
     )
 
 
@@ -171,11 +192,16 @@ def _costs_less(one: Verdict, other: Verdict) -> bool:
 
 
 def _gain(verdict: Verdict, other: Verdict) -> tuple[float, float] | None:
-    """Ends of the 95 % interval of the mean difference over common seeds; None with fewer than two of them."""
+    """Ends of the 95 % interval of the mean difference over common seeds; None where they are too few to tell.
+
+    So are seeds that all show the same gap: a deviation of 0 is then an accident of the rows' number, not certainty.
+    """
     common = sorted(verdict.scores.keys() & other.scores.keys())
-    if len(common) < 2:
+    if len(common) < FEWEST_SEEDS:
         return None
     differences = np.array([verdict.scores[seed] - other.scores[seed] for seed in common])
+    if np.ptp(differences) <= _ROUNDING < abs(differences[0]):
+        return None
     middle, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(common))
     reach = float(stdtrit(len(common) - 1, (1 + _CONFIDENCE) / 2)) * error
     return middle - reach, middle + reach
@@ -219,20 +245,24 @@ def verdict_rows(snapshot: StudySnapshot) -> list[Row]:
             "search's": human_metric(name, verdict.searched),
             "memory": human_memory(verdict.peak_memory_mib),
             "time": human_time(verdict.wall_time_s),
-            "advantage": advantage_text(verdict),
+            "advantage": advantage_text(verdict, name),
         }
         for verdict in verdicts(snapshot)
     ]
 
 
-def advantage_text(verdict: Verdict) -> str:
+def advantage_text(verdict: Verdict, metric_name: str) -> str:
     """What a point is worth against what costs less, in a few words."""
     if not verdict.scores:
         return "no training came to its end"
-    if verdict.not_better_than is not None:
-        return f"noise: no better than {verdict.not_better_than}, which costs less"
+    if not verdict.learned:
+        return "did not learn: no better than a constant answer"
+    if verdict.not_better_than is not None and verdict.interval is not None:
+        what = "worse than" if verdict.interval[1] < 0 else "within noise of"
+        gap = human_interval(metric_name, *verdict.interval)
+        return f"{what} {verdict.not_better_than}, which costs less: {gap}"
     if verdict.cheapest:
-        return "nothing costs less"
+        return "nothing that learned costs less" if verdict.passed_over else "nothing costs less"
     return "beyond noise" if verdict.judged else "too few seeds to tell"
 
 
@@ -248,11 +278,13 @@ def verdict_json(snapshot: StudySnapshot) -> dict[str, Any]:
                 "deviation": verdict.deviation,
                 "scores": {str(seed): score for seed, score in sorted(verdict.scores.items())},
                 "failed": verdict.failed,
+                "learned": verdict.learned if verdict.scores else None,
                 "train_samples": verdict.train_samples,
                 "searched": verdict.searched,
                 "peak_memory_mib": verdict.peak_memory_mib,
                 "wall_time_s": verdict.wall_time_s,
                 "not_better_than": verdict.not_better_than,
+                "interval": verdict.interval,
                 "judged": verdict.judged,
             }
             for verdict in verdicts(snapshot)

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import transformers
 
 import farsearch
-from farsearch import FarConfig, JobOptions, apply_far, estimate, search, sweep
+from farsearch import JobOptions, estimate, search, sweep
 from farsearch.errors import BadInput
 from farsearch.records import TrialRecord
 
@@ -37,7 +36,11 @@ class Listener:
 
 def test_the_public_surface() -> None:
     """A change to what the package offers is always on purpose."""
-    assert farsearch.__all__ == ["FarConfig", "JobOptions", "apply_far", "estimate", "search", "sweep"]
+    assert farsearch.__all__ == [
+        "FarConfig", "JobOptions", "PrimingResult", "Selection", "apply_far", "estimate", "merge", "prime",
+        "prime_with", "random_learners", "search", "select_learners", "sweep",
+    ]  # fmt: skip
+    assert all(getattr(farsearch, name).__name__ == name for name in farsearch.__all__)
     with pytest.raises(AttributeError, match="no attribute 'serach'"):
         farsearch.serach  # noqa: B018
 
@@ -46,18 +49,6 @@ def test_importing_is_light() -> None:
     """``import farsearch`` loads no torch, so that the command line answers at once."""
     code = "import sys, farsearch; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
-
-
-def test_apply_far_trains_the_share_asked_for(tiny_bert: Path) -> None:
-    """Half of the hidden neurons of the first layer learn, the second layer is untouched; other depths are refused."""
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(tiny_bert)
-    before = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    hidden, width = model.config.hidden_size, model.config.intermediate_size
-    apply_far(model, FarConfig((0.5, 0.0), 1e-4, 1.0))
-    frozen = before - sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert frozen == (width // 2) * (2 * hidden + 1) + hidden
-    with pytest.raises(BadInput, match="has 3 layers, the model 2"):
-        apply_far(model, FarConfig((0.5, 0.0, 0.0), 1e-4, 1.0))
 
 
 def test_estimate_needs_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

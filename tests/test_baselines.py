@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.models.source import ModelSource
-from farsearch.records import StepPlan
+from farsearch.records import StepPlan, StudySnapshot
 from farsearch.study.baselines import baseline_epochs, train_baselines
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import load_space
 from farsearch.study.store import Store
+from farsearch.tables import baseline_rows
+from farsearch.tracking.content import trial_content
 from tests.beds import Bed, Notes, make_bed
 from tests.tiny import FAMILIES, make_model
 
@@ -169,6 +172,78 @@ def test_epochs_are_those_of_the_space(bed: Bed) -> None:
 
 
 # The sibling study.
+
+
+@pytest.fixture(autouse=True)
+def all_learn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three steps of a random model teach it nothing: unless a test says otherwise, any metric counts as learned."""
+    if "bed" in request.fixturenames:
+        monkeypatch.setattr(request.getfixturevalue("bed").bench, "constant", -1.0)
+
+
+def rates_of(snapshot: StudySnapshot) -> dict[str, list[float]]:
+    """The learning rates that each method was trained at, in order."""
+    found: dict[str, list[float]] = {}
+    for trial in snapshot.trials:
+        assert trial.baseline is not None
+        found.setdefault(trial.baseline.method, []).append(trial.baseline.learning_rate)
+    return found
+
+
+def test_a_method_that_does_not_learn_is_tried_at_more_rates(
+    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above, below and far above its own; it is marked then, and the same again trains nothing more."""
+    monkeypatch.setattr(bed.bench, "constant", 1.0)
+    search = bed.search(tmp_path)
+    snapshot = train_baselines(search, [METHODS["bitfit"], METHODS["lora8"]], Notes())
+    sibling = search.store.sibling("s", "baselines")
+    assert sibling is not None
+    trained = snapshot_of(sibling)
+    assert rates_of(trained) == {
+        "bitfit": [4e-4, 7e-4, 1e-3, 3e-3, 1.3e-4, 1e-2],
+        "lora8": [2e-4, 5e-4, 1e-3, 3e-3, 6.7e-5, 1e-2],
+    }
+    assert [trial.learned for trial in snapshot.baselines] == [False, False]
+    assert {row["note"] for row in baseline_rows(snapshot)} == {"did not learn"}
+    tags = [trial_content(trained, trial).tags["farsearch.learned"] for trial in trained.trials]
+    assert set(tags) == {"false"}
+    again = Notes()
+    train_baselines(bed.search(tmp_path), [METHODS["bitfit"], METHODS["lora8"]], again)
+    assert again.started == []
+
+
+def test_the_first_rate_that_learns_ends_the_tries(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And stands for the method, though a rate that did not learn had the higher metric by chance."""
+    monkeypatch.setattr(bed.bench, "constant", 1.0)
+    notes = Notes()
+    notes.training_started = lambda *given: monkeypatch.setattr(  # type: ignore[method-assign]
+        bed.bench, "constant", -1.0 if "3.0e-03" in given[0] else 1.0
+    )
+    snapshot = train_baselines(bed.search(tmp_path), [METHODS["bitfit"]], notes)
+    assert [record.learned for record in notes.ended] == [False, False, False, True]
+    (shown,) = snapshot.baselines
+    assert shown.baseline is not None
+    assert (shown.baseline.learning_rate, shown.learned) == (3e-3, True)
+
+
+def test_learned_is_more_than_the_error_above_a_constant_answer(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hair on either side of the bound."""
+    outcome = train_method(METHODS["bitfit"], 1e-3, 1.0, bed.bench)
+    bound = outcome.metric - outcome.metric_error
+    for constant, learned in ((bound - 1e-9, True), (bound + 1e-9, False)):
+        monkeypatch.setattr(bed.bench, "constant", constant)
+        assert train_method(METHODS["bitfit"], 1e-3, 1.0, bed.bench).learned == learned
+
+
+def test_the_constant_answer_is_that_of_the_validation_rows(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of accuracy the share of the commonest class; without validation rows that of the development rows."""
+    monkeypatch.undo()
+    for rows in (bed.bench.validation_rows.answers, bed.bench.dev_rows.answers):
+        bed.bench.__dict__.pop("constant", None)
+        assert bed.bench.constant == pytest.approx(max(Counter(rows).values()) / len(rows))
+        monkeypatch.setattr(bed.bench, "validation_rows", bed.bench.dev_rows)
+    bed.bench.__dict__.pop("constant", None)
 
 
 def test_each_method_is_shown_at_its_best_rate(bed: Bed, tmp_path: Path) -> None:

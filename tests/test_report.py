@@ -30,7 +30,7 @@ def test_figure_labels_axes_with_units_and_the_front_with_its_trials() -> None:
     figure = front_figure(make_snapshot())
     axes, bar = figure.axes
     assert axes.get_xlabel() == "peak memory on the device (MiB, predicted)"
-    assert axes.get_ylabel() == "validation accuracy (%)"
+    assert axes.get_ylabel() == "validation accuracy (%), bars: error of the rows"
     assert bar.get_ylabel() == "time on the device (min, predicted)"
     assert axes.get_title(loc="left") == "sst2 · minilm · jetson-nano"
     assert {text for text in _texts(figure) if text.isdecimal()} == {"0", "2", "4"}

@@ -30,6 +30,7 @@ from farsearch.records import (
 from farsearch.report import make_report
 from farsearch.report.command import made_by, resume_command
 from farsearch.report.course import course_section, curves_section, hypervolumes
+from farsearch.report.figure import front_figure
 from farsearch.report.importance import importance, importance_section
 from farsearch.report.layers import frozen_section, memory_section, time_section
 from farsearch.report.measured import measured_section, pairs_of
@@ -252,7 +253,8 @@ def test_what_was_trained_again_says_what_is_noise() -> None:
     """A row a point in the order of memory, baselines last; what is no better than a cheaper point is hollow."""
     lora = make_baselines()[1]
     records = [
-        *_verified(lora, None, {1: 0.80, 2: 0.82}),
+        *_verified(lora, None, {1: 0.80, 2: 0.82, 3: 0.81}),
+        *_verified(make_trial(5, 0.9, 3.0, 3.0), 5, {1: 0.70, 2: 0.71}),
         *_verified(make_trial(4, 0.9, 2.0, 2.0), 4, {2: 0.86, 1: 0.84, 3: 0.85}),
         *_verified(make_trial(0, 0.9, 1.0, 1.0), 0, {1: 0.83, 2: 0.87, 3: 0.84}),
     ]
@@ -260,15 +262,15 @@ def test_what_was_trained_again_says_what_is_noise() -> None:
     section = _found(verified_section(study))
     assert section.title == (
         "Trained again, trial 4 reaches 85.0 ± 1.0 % on the development set; "
-        "the advantage of trial 4 and LoRA r=8 is within noise"
+        "no advantage is shown for trial 4 and LoRA r=8; too few seeds to tell for trial 5"
     )
-    assert [row["point"] for row in section.rows] == ["trial 0", "trial 4", "LoRA r=8"]
+    assert [row["point"] for row in section.rows] == ["trial 0", "trial 4", "trial 5", "LoRA r=8"]
     assert section.rows[1]["development set"] == "85.0 ± 1.0 %"
-    assert section.rows[1]["advantage"] == "noise: no better than trial 0, which costs less"
+    assert section.rows[1]["advantage"].startswith("within noise of trial 0, which costs less: −")
     assert section.figure is not None
     axes = section.figure.axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["trial 0", "trial 4", "LoRA r=8"]
-    assert [line.get_markerfacecolor() == "white" for line in axes.lines] == [False, True, True]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["trial 0", "trial 4", "trial 5", "LoRA r=8"]
+    assert [line.get_markerfacecolor() == "white" for line in axes.lines] == [False, True, False, True]
     assert verified_section(make_snapshot()) is None
 
 
@@ -394,3 +396,13 @@ def test_the_command_that_goes_on_describes_the_users_own_data(tmp_path: Path, w
     assert command is not None
     assert _own.main(shlex.split(command)[2:], standalone_mode=False) == own
     assert _parsed(command)["seed"] == OPTIONS["seed"]
+
+
+def test_a_baseline_that_did_not_learn_is_marked_in_every_legend() -> None:
+    """In the picture on paper, and in the one of the page."""
+    full, lora = make_baselines()
+    study = make_snapshot(baselines=(full, dataclasses.replace(lora, learned=False)))
+    legend = front_figure(study).axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["full fine-tuning", "LoRA r=8 (did not learn)"]
+    assert "LoRA r=8 (did not learn)" in make_report(study).html

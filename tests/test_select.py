@@ -165,3 +165,14 @@ def test_what_cannot_be_chosen_is_refused_in_one_line() -> None:
         Intent(prefer="cheap")  # type: ignore[arg-type]
     with pytest.raises(NoFeasibleTrial, match="no trial on its front"):
         choose(make_snapshot(make_trial(0, 0.8, 1.0, 1.0)), Intent(prefer="knee"))
+
+
+def test_a_choice_that_did_not_learn_is_marked() -> None:
+    """The cheapest point of a front may be no better than a constant answer: the reason says so."""
+    snapshot = make_snapshot(
+        make_trial(0, 0.52, 900.0, 90.0, learned=False),
+        make_trial(1, 0.85, 1000.0, 100.0, learned=True),
+        front={0, 1},
+    )
+    reasons = [choose(snapshot, Intent(prefer=prefer)).reason.splitlines()[0] for prefer in ("memory", "accuracy")]
+    assert ["did not learn" in reason for reason in reasons] == [True, False]

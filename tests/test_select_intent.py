@@ -183,6 +183,7 @@ def test_noise_is_paired_where_the_predictions_are_known() -> None:
     assert "+2.0 ± 0.4 points (beyond noise, paired)" in reason(0.004)
     assert "+2.0 ± 1.1 points (within noise, paired)" in reason(0.011)
     assert "+2.0 ± 1.6 points (within noise, taken as independent)" in reason(None)
+    assert "+2.0 ± 0.0 points (noise unknown)" in reason(0.0)
 
 
 _answers = st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=2, max_size=80)

@@ -32,7 +32,18 @@ from tests.factories import make_baselines, make_snapshot, make_trial
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(None, ""), (0, "0.0 s"), (4e-5, "0.04 ms"), (0.004, "4.0 ms"), (0.041, "41 ms"), (0.1, "0.1 s"), (9.94, "9.9 s"), (48, "48 s"), (150, "2.5 min"), (12_240, "3.4 h")],
+    [
+        (None, ""),
+        (0, "0.0 s"),
+        (4e-5, "0.04 ms"),
+        (0.004, "4.0 ms"),
+        (0.041, "41 ms"),
+        (0.1, "0.1 s"),
+        (9.94, "9.9 s"),
+        (48, "48 s"),
+        (150, "2.5 min"),
+        (12_240, "3.4 h"),
+    ],
 )
 def test_time_is_shown_in_a_unit_that_reads_well(seconds: float | None, shown: str) -> None:
     """Milliseconds, seconds, minutes or hours by size; nothing but 0 is shown as 0."""
@@ -57,12 +68,12 @@ def test_mean_frozen_counts_a_frozen_bottom_as_wholly_frozen() -> None:
 
 
 def test_rows_of_the_front_run_from_little_memory_to_much() -> None:
-    """The front's rows are its trials in order of memory, all cells filled."""
+    """The front's rows are its trials in order of memory, all cells filled but for the note, of which there is none."""
     rows = front_rows(make_snapshot())
     assert [row["trial"] for row in rows] == ["0", "2", "4"]
     assert rows[0]["accuracy"] == "80.0 ± 1.1 %"
     assert rows[2]["time"] == "5.0 min"
-    assert all(cell for row in rows for cell in row.values())
+    assert all(bool(cell) == (name != "note") for row in rows for name, cell in row.items())
 
 
 def test_rows_of_all_trials_say_what_became_of_each() -> None:
@@ -104,7 +115,8 @@ def test_composites_are_named_by_their_parts() -> None:
 def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:
     """A title, a header, a rule and three rows; an empty front says so."""
     text = front_markdown(make_snapshot())
-    assert text.startswith("Pareto front of sst2-minilm-jetson-nano-default: 3 of 5 complete trials.")
+    name = "sst2-minilm-jetson-nano-default"
+    assert text.startswith(f"Pareto front of {name}: 3 of 5 complete trials; ± is the error of the rows alone, not")
     assert len([line for line in text.splitlines() if line.startswith("|")]) == 5
     assert "on the front yet" in front_markdown(make_snapshot(make_trial(0, 0.8, 1.0, 1.0)))
 
@@ -131,8 +143,10 @@ def test_json_has_the_shape_that_scripts_rely_on() -> None:
     snapshot = make_snapshot()
     data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
     assert list(data) == ["schema_version", "study", "constant_answer", "trials", "baselines"]
-    keys = "number, state, metric, dev_metric, peak_memory_mib, wall_time_s, energy_j, feasible, on_front, config, plan"
-    assert ", ".join(data["trials"][0]) == keys
+    assert list(data["trials"][0]) == [
+        "number", "state", "metric", "learned", "dev_metric", "peak_memory_mib", "wall_time_s", "energy_j", "feasible",
+        "on_front", "config", "plan",
+    ]  # fmt: skip
     assert [row["metric"] for row in data["trials"]] == [0.80, 0.84, 0.855]
     assert FarConfig.from_dict(data["trials"][0]["config"]) == snapshot.front[0].config
 
@@ -167,3 +181,14 @@ def test_a_search_that_is_no_better_than_a_constant_answer_is_said_to_be_so() ->
     )
     assert text(0.86).endswith(": no trial is better")
     assert constant_text(make_snapshot()) == ""
+
+
+def test_a_note_is_a_column_only_where_something_did_not_learn() -> None:
+    """Of a trial and of a baseline alike; every row has the column then."""
+    assert "note" not in front_markdown(make_snapshot())
+    idle = make_trial(0, 0.52, 1000.0, 100.0, learned=False)
+    snapshot = make_snapshot(idle, make_trial(1, 0.8, 1100.0, 110.0), front={0, 1})
+    assert [row["note"] for row in front_rows(snapshot)] == ["did not learn", ""]
+    head = next(line for line in front_markdown(snapshot).splitlines() if line.startswith("|"))
+    assert head.endswith("| note |")
+    assert "no better than a constant answer" in front_markdown(snapshot)

@@ -25,10 +25,11 @@ from farsearch.far.surgery import apply_far, merge
 from farsearch.models.heads import Head
 from farsearch.models.load import load_model
 from farsearch.models.source import resolve_model
+from farsearch.priming import start_state
 from farsearch.records import FarConfig, JobSpec, Priming, StepPlan
 from farsearch.tasks.load import load_task
 from farsearch.tasks.split import split_examples
-from farsearch.training import Bench, Outcome, start_state
+from farsearch.training import Bench, Outcome
 from tests.tiny import FAMILIES, make_model
 
 DATA = load_task("reviews")

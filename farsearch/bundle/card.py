@@ -82,7 +82,7 @@ def _rows(snapshot: StudySnapshot, trial: TrialRecord) -> Sequence[tuple[str, st
     low, high = trial.peak_memory_range_mib or (None, None)
     value = human_metric(metric, trial.metric, trial.metric_error)
     return [
-        (f"{metric}, {job.validation_samples:,} validation rows", value),
+        (f"{metric}, {job.validation_samples:,} validation rows (± their error alone)", value),
         (f"{metric}, development set", human_metric(metric, trial.dev_metric)),
         *([("beside it", markdown_text(constant_text(snapshot)))] if constant_text(snapshot) else []),
         *([("F1 is of class", markdown_text(job.positive))] if job.positive is not None else []),

@@ -32,10 +32,10 @@ from farsearch.models.load import load_model
 from farsearch.models.portable import save_portable
 from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import load_tokenizer
+from farsearch.priming import start_state
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.study.trials import SavedTrial, load_trial
 from farsearch.tasks.spec import study_task
-from farsearch.training import start_state
 
 __all__ = ["Written", "write_bundle"]
 

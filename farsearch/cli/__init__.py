@@ -120,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # an option of the group, which click wants before the command and people type after it
     words = ["--debug"] * debug + [word for word in given if word != "--debug"]
     prepare_streams()
+    # what transformers has to say of a model is checked where it is loaded
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     with catching():
         code = _run(words, given, debug)
     sys.exit(code)

@@ -11,6 +11,7 @@ from farsearch.tables import (
     human_memory,
     human_metric,
     human_time,
+    idle_words,
     mean_frozen,
     metric_words,
 )
@@ -56,7 +57,11 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
         ("reason", trial.reason or ""),
         (
             title,
-            f"{metric} on {job.validation_samples:,} validation rows" if metric else "",
+            f"{metric} on {job.validation_samples:,} validation rows (± their error alone)" if metric else "",
+        ),
+        (
+            "did not learn",
+            "no better than a constant answer, beyond the error of the rows" if idle_words(trial) else "",
         ),
         (f"{title}, development set", f"{dev} (nothing is chosen by it)" if dev else ""),
         ("beside it", constant_text(snapshot)),
@@ -83,10 +88,11 @@ def _verified_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[s
         return []
     value = human_metric(name, point.mean, point.deviation) if point.scores else "no result"
     seeds, failed = len(point.scores), f", {point.failed} failed" if point.failed else ""
-    rows = f"{seeds} seed{'s' * (seeds != 1)}{failed}, each on {point.train_samples:,} rows"
+    spread = "mean ± deviation over " if point.deviation is not None else ""
+    rows = f"{spread}{seeds} seed{'s' * (seeds != 1)}{failed}, each on {point.train_samples:,} rows"
     return [
         ("verified, development set", f"{value} ({rows})"),
-        ("advantage over what costs less", advantage_text(point)),
+        ("advantage over what costs less", advantage_text(point, name)),
     ]
 
 

@@ -126,7 +126,7 @@ def trials(study: str | None, as_json: bool, storage: str | None) -> None:
       farsearch trials
       farsearch trials demo --json | jq '.trials[] | select(.on_front)'
     """
-    from farsearch.tables import constant_text, trial_rows
+    from farsearch.tables import ROWS_ERROR, constant_text, trial_rows
 
     snapshot = read_snapshot(study, storage)
     if as_json:
@@ -134,7 +134,7 @@ def trials(study: str | None, as_json: bool, storage: str | None) -> None:
     else:
         print_rows(
             trial_rows(snapshot),
-            f"{snapshot.name}: all trials, {estimates_for(snapshot)}",
+            f"{snapshot.name}: all trials, {estimates_for(snapshot)}; {ROWS_ERROR}",
             f"{snapshot.name} has no trial yet",
         )
         if constant_text(snapshot):
@@ -149,12 +149,15 @@ def trials(study: str | None, as_json: bool, storage: str | None) -> None:
 def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | None) -> None:
     """Show the Pareto front: the trials that no other beats in metric, memory and time at once.
 
+    ± beside a metric is its standard error from the draw of the rows. Another seed moves a trial too, a short training
+    by more than that: verify measures it.
+
     \b
     Examples:
       farsearch pareto
       farsearch pareto demo --png front.png
     """
-    from farsearch.tables import baseline_rows, constant_text, front_rows
+    from farsearch.tables import ROWS_ERROR, baseline_rows, constant_text, front_rows
 
     snapshot = read_snapshot(study, storage)
     if png is not None:
@@ -168,7 +171,7 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
     else:
         empty = f"no trial of {snapshot.name} is on the front yet"
         rows = [*front_rows(snapshot), *baseline_rows(snapshot)]
-        print_rows(rows, f"{snapshot.name}: Pareto front, {estimates_for(snapshot)}", empty)
+        print_rows(rows, f"{snapshot.name}: Pareto front, {estimates_for(snapshot)}; {ROWS_ERROR}", empty)
         if constant_text(snapshot):
             click.echo(constant_text(snapshot))
         if snapshot.verified:

@@ -161,7 +161,7 @@ class SearchProgress:
         return (
             f"{head}  {human_metric(self._metric, record.metric, record.metric_error)}  "
             f"{human_memory(record.peak_memory_mib)}  {human_time(record.wall_time_s)} on the device"
-            f"{'  on the front' if record.on_front else ''}{left}"
+            f"{'  on the front' if record.on_front else ''}{'  did not learn' if record.learned is False else ''}{left}"
         )
 
 
@@ -208,6 +208,7 @@ class SiblingProgress:
                 f"{human_metric(self._metric, record.metric, record.metric_error)}  "
                 f"{human_memory(record.peak_memory_mib)}  {human_time(record.wall_time_s)} on the device"
                 f"{'  (does not fit)' if record.feasible is False else ''}"
+                f"{'  did not learn' if record.learned is False else ''}"
             )
         else:
             came_out = f"stopped: {record.reason}"

@@ -288,7 +288,9 @@ def _train_baselines(
 
     methods, epochs = chosen_methods(choice), baseline_epochs(search.space)
     titles = ", ".join(method.title for method in methods)
-    console.print(f"baselines ({titles}): epochs {epochs:g}, each at its own three learning rates")
+    console.print(
+        f"baselines ({titles}): epochs {epochs:g}, each at three learning rates of its own, and more where none learns"
+    )
     with SiblingProgress(console, "baselines", search.bench.data.spec.metric, mirror) as progress:
         return train_baselines(search, methods, progress)
 
@@ -315,9 +317,12 @@ def _finish(console: Console, snapshot: StudySnapshot) -> None:
     """The front as a table, its picture, and what to type next."""
     from farsearch.cli.options import HOME
     from farsearch.report import save_front_png
-    from farsearch.tables import baseline_rows, constant_text, front_rows
+    from farsearch.tables import ROWS_ERROR, baseline_rows, constant_text, front_rows
 
-    title = f"{snapshot.name}: Pareto front of {len(snapshot.complete)} trained trials, {estimates_for(snapshot)}"
+    title = (
+        f"{snapshot.name}: Pareto front of {len(snapshot.complete)} trained trials, {estimates_for(snapshot)}; "
+        f"{ROWS_ERROR}"
+    )
     print_rows(
         [*front_rows(snapshot), *baseline_rows(snapshot)], title, f"no trial of {snapshot.name} is on the front yet"
     )

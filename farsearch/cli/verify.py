@@ -60,7 +60,7 @@ class _Numbers(ParamType):
 @click.option("--trials", type=_Numbers(), metavar="N,N", help="By number.  [default: the front's knee and its best in "
               "metric, memory and time]")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(min=1), default=SEEDS, show_default=True, metavar="N",
-              help="Trainings of each point, each with a seed of its own.")  # fmt: skip
+              help="Trainings of each point, each with a seed of its own; 3 at least for a verdict.")  # fmt: skip
 @click.option("--train-samples", type=SamplesOrAll(), default="all", show_default=True, metavar="N|all",
               help="Rows to train on, drawn by each seed.")  # fmt: skip
 @click.option("--baselines", type=click.Choice(["all", "paper", "none"]), default="paper", show_default=True,
@@ -127,10 +127,10 @@ COMMANDS = (verify,)
 
 def print_verdicts(snapshot: StudySnapshot) -> None:
     """What was verified as a table, and how well the search ranked."""
-    from farsearch.tables import constant_text
+    from farsearch.tables import SEEDS_ERROR, constant_text
     from farsearch.verdicts import agreement_text, verdict_rows
 
-    title = f"{snapshot.name}: verified with other seeds, {estimates_for(snapshot)}"
+    title = f"{snapshot.name}: verified with other seeds, {estimates_for(snapshot)}; {SEEDS_ERROR}"
     print_rows(verdict_rows(snapshot), title, f"nothing of {snapshot.name} is verified yet")
     for text in filter(None, [constant_text(snapshot), agreement_text(snapshot)]):
         click.echo(text)
@@ -162,10 +162,15 @@ def verify_study(
     """Say what is to come, and do it."""
     from farsearch.cli.progress import SiblingProgress
     from farsearch.study.verify import verify as train_again
+    from farsearch.verdicts import FEWEST_SEEDS
 
     rows = len(job.data.train) if samples is None else samples
     titles = ", ".join(point.title for point in points)
-    console.print(f"verifying {titles}: {seeds} seeds each, on {rows:,} rows")
+    console.print(f"verifying {titles}: {seeds} seed{'s' * (seeds != 1)} each, on {rows:,} rows")
+    if seeds < FEWEST_SEEDS:
+        console.print(
+            f"that is too few to tell an advantage from noise; --seeds {FEWEST_SEEDS} is the least for a verdict"
+        )
     with SiblingProgress(console, "verification", job.data.spec.metric, mirror) as progress:
         return train_again(search, points, seeds, samples, job.pricer, progress)
 

@@ -4,7 +4,7 @@ Their parameters are what is trained and what is frozen; how they are computed w
 policy ``modules``, left to autograd.
 """
 
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +53,10 @@ class SplitFeedForward(nn.Module):
         gated: the module whose place the block takes, where it is ``down(dropout(activation(a) b))`` with ``a, b`` the
             halves of ``up(x)``; it knows the policy ``modules`` alone.
         dropout: of a gated block.
+        names: of ``up`` and ``down`` in the gated module.
 
-    The three modules are emptied of their weights and kept, so that ``release`` can fill and return them.
+    The three modules are emptied of their weights and kept, so that ``release`` can fill and return them. In a state
+    dict, read or written, the block has the weights and names that it had before it was split.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class SplitFeedForward(nn.Module):
         rows: Optional[int] = None,
         gated: Optional[nn.Module] = None,
         dropout: Optional[nn.Dropout] = None,
+        names: Tuple[str, str] = ("", ""),
     ) -> None:
         super().__init__()
         self.activation_pair = activation_of(activation)
@@ -93,6 +96,14 @@ class SplitFeedForward(nn.Module):
         self.shells = (up, activation, down)
         self.stands_for = (gated,)
         self.p = 0.0 if dropout is None else dropout.p
+        self._saved = [("down", "")] if gated is None else [("up", names[0] + "."), ("down", names[1] + ".")]
+        # likewise, so that it is no submodule
+        self._front = (_Front(self),)
+
+    @property
+    def front(self) -> nn.Module:
+        """What stands in place of ``up``, where the block is not gated."""
+        return self._front[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., hidden]`` to ``[..., hidden]``."""
@@ -128,14 +139,52 @@ class SplitFeedForward(nn.Module):
     def release(self) -> Tuple[nn.Linear, Any, nn.Linear]:
         """The three original modules with the weights of this block, in the original order of the neurons."""
         up, activation, down = self.shells
+        for name, value in self.whole("up").items():
+            setattr(up, name, nn.Parameter(value))
+        for name, value in self.whole("down").items():
+            setattr(down, name, nn.Parameter(value))
+        return up, activation, down
+
+    def whole(self, linear: str) -> Dict[str, Tensor]:
+        """Weight and bias, where there is one, of ``up`` or ``down`` in the original order of the neurons, detached."""
         order = torch.tensor(self.learners + self.frozen, device=self.learner_up.device).argsort()
         with torch.no_grad():
-            frozen_down = self.frozen_down.to(self.learner_up.dtype)
-            up.weight = self._joined(self.learner_up, self.frozen_up, order)
-            up.bias = self._joined(self.learner_bias, self.frozen_bias, order)
-            down.weight = nn.Parameter(torch.cat([self.learner_down, frozen_down], 1).index_select(1, order))
-            down.bias = _parameter(None if self.bias is None else self.bias.detach(), True)
-        return up, activation, down
+            if linear == "up":
+                weight = self._joined(self.learner_up, self.frozen_up, order)
+                bias = self._joined(self.learner_bias, self.frozen_bias, order)
+            else:
+                frozen_down = self.frozen_down.to(self.learner_up.dtype)
+                weight = torch.cat([self.learner_down, frozen_down], 1).index_select(1, order)
+                bias = None if self.bias is None else self.bias.detach()
+        return {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+
+    def put(self, linear: str, name: str, value: Tensor) -> None:
+        """Copy ``weight`` or ``bias`` of ``up`` or ``down``, shaped as ``whole`` gives it, into learners and frozen."""
+        width = len(self.learners) + len(self.frozen)
+        here, rest = (
+            torch.tensor(some, dtype=torch.long, device=value.device) for some in (self.learners, self.frozen)
+        )
+        with torch.no_grad():
+            if linear == "up":
+                learned, held = (
+                    (self.learner_up, self.frozen_up) if name == "weight" else (self.learner_bias, self.frozen_bias)
+                )
+                learned.copy_(_rows(value, here, width))
+                held.copy_(_rows(value, rest, width, padding(width, len(self.learners))))
+            elif name == "weight":
+                self.learner_down.copy_(value.index_select(1, here))
+                self.frozen_down[:, : len(self.frozen)].copy_(value.index_select(1, rest))
+            else:
+                self.bias.copy_(value)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        _save(self, self._saved, destination, prefix)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: List[str],
+        unexpected_keys: List[str], error_msgs: List[str],
+    ) -> None:  # fmt: skip
+        _load(self, self._saved, state_dict, prefix, strict, missing_keys, unexpected_keys, error_msgs)
 
     def _joined(self, learned: Any, frozen: Any, order: Tensor) -> Any:
         """Rows of the learners and of the frozen neurons in the original order."""
@@ -145,7 +194,59 @@ class SplitFeedForward(nn.Module):
         parts = [part.view((times, part.shape[0] // times) + part.shape[1:]) for part in (learned, frozen)]
         # the order has no index of the neurons of nothing, which come last
         joined = torch.cat([parts[0], parts[1].to(learned.dtype)], 1).index_select(1, order)
-        return nn.Parameter(joined.flatten(0, 1))
+        return joined.flatten(0, 1)
+
+
+class _Front(nn.Identity):
+    """Stands where ``up`` stood: hands its input through, and has the weights of ``up`` in a state dict."""
+
+    def __init__(self, split: SplitFeedForward) -> None:
+        super().__init__()
+        # in a tuple, so that its parameters are not counted twice
+        self._split = (split,)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        _save(self._split[0], [("up", "")], destination, prefix)
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: List[str],
+        unexpected_keys: List[str], error_msgs: List[str],
+    ) -> None:  # fmt: skip
+        _load(self._split[0], [("up", "")], state_dict, prefix, strict, missing_keys, unexpected_keys, error_msgs)
+
+
+def _save(split: SplitFeedForward, maps: Sequence[Tuple[str, str]], destination: Any, prefix: str) -> None:
+    """Write ``up`` or ``down``, each with its prefix, as ``nn.Module._save_to_state_dict`` would before the split."""
+    for linear, inner in maps:
+        for name, value in split.whole(linear).items():
+            destination[prefix + inner + name] = value
+
+
+def _load(
+    split: SplitFeedForward,
+    maps: Sequence[Tuple[str, str]],
+    state_dict: Any,
+    prefix: str,
+    strict: bool,
+    missing_keys: List[str],
+    unexpected_keys: List[str],
+    error_msgs: List[str],
+) -> None:
+    """Read what ``_save`` writes, and report as ``nn.Module._load_from_state_dict`` does."""
+    known = set()
+    for linear, inner in maps:
+        for name, value in split.whole(linear).items():
+            key = prefix + inner + name
+            known.add(key)
+            if key not in state_dict:
+                missing_keys.extend([key] if strict else [])
+            elif state_dict[key].shape != value.shape:
+                shapes = tuple(state_dict[key].shape), tuple(value.shape)
+                error_msgs.append("size mismatch for {}: {} in the checkpoint, {} in the model".format(key, *shapes))
+            else:
+                split.put(linear, name, state_dict[key])
+    if strict:
+        unexpected_keys.extend(key for key in state_dict if key.startswith(prefix) and key not in known)
 
 
 def _rows(rows: Any, index: Tensor, width: int, more: int = 0, dtype: Optional[torch.dtype] = None) -> Any:

@@ -46,6 +46,14 @@ class FeedForwardLayout(NamedTuple):
         """Where the block stands when it is split."""
         return self.gated or self.down
 
+    @property
+    def names(self) -> Tuple[str, str]:
+        """``up`` and ``down`` in the gated module; empty for a block that is not gated."""
+        if self.gated is None:
+            return "", ""
+        start = len(self.gated) + 1
+        return self.up[start:], self.down[start:]
+
 
 class LayerLayout(NamedTuple):
     """Module paths of one transformer layer.

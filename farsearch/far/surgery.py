@@ -1,7 +1,8 @@
 """Reconfigure a model for FAR, and put it back together.
 
 ``reconfigure`` and ``merge`` are exact inverses: the same state dict, bit by bit, for any selection. Frozen weights
-that were held in fewer bits come back rounded.
+that were held in fewer bits come back rounded. The state dict of a reconfigured model, read or written, is that of the
+merged one, so that it is saved as an ordinary model at any time.
 """
 
 from functools import partial
@@ -75,8 +76,8 @@ def reconfigure(
             raise ValueError("learners of {} are outside 0 to {}".format(block.split, width - 1))
         gated, dropout = (None if path is None else get_module(model, path) for path in (block.gated, block.dropout))
         dtype = getattr(torch, execution.frozen_dtype)
-        split = SplitFeedForward(up, activation, down, chosen, policy, dtype, rows, gated, dropout)
-        _stand_in(model, block, nn.Identity(), split)
+        split = SplitFeedForward(up, activation, down, chosen, policy, dtype, rows, gated, dropout, block.names)
+        _stand_in(model, block, split.front, split)
     return model
 
 

@@ -61,6 +61,8 @@ def load_model(
         )
     if keep_head and not own:
         raise BadInput(f"{source.name!r} brings no head for this kind of task; drop --keep-head")
+    if keep_head:
+        _check_whole(source, info["missing_keys"])
     if own and not keep_head:
         _renew_head(model, own, seed)
         if source.note is not None:
@@ -183,15 +185,38 @@ def load_finetuned(source: ModelSource, kind: str) -> nn.Module:
     """Return a model with its trained head, of a kind of task.
 
     Raises:
+        BadInput: for weights that are not all those of the model.
         MissingResource: when it is not at hand.
     """
     source.weights()
     folder = source.folder("weights")
     with reading(source):
-        model: nn.Module = model_class(kind).from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        model, info = model_class(kind).from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
-    return model
+    _check_encoder(source, model, info, set())
+    _check_whole(source, info["missing_keys"])
+    loaded: nn.Module = model
+    return loaded
+
+
+def _check_whole(source: ModelSource, missing: set[str]) -> None:
+    """Refuse a model of which a part, of its head too, would be drawn at random.
+
+    Raises:
+        BadInput: naming the first of it.
+    """
+    names = sorted(missing)
+    if names:
+        raise BadInput(
+            f"the weights of {source.name!r} lack {names[0]}{_more(names)}, which would be drawn at random; save the "
+            "whole model"
+        )
 
 
 def build_model(config: Any, head: Head) -> tuple[nn.Module, ModelLayout]:

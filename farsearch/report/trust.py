@@ -60,9 +60,15 @@ def verified_section(snapshot: StudySnapshot) -> Section | None:
     title = f"Trained again, {best.title} reaches {value} on the development set"
     idle = [point.title for point in points if point.noise]
     if idle:
-        title += f"; the advantage of {_listed(idle)} is within noise"
-    words = "Dots are means, bars ± one deviation over the seeds, small dots the seeds themselves."
-    hollow = " Hollow: no better, beyond noise, than a point that costs less." * bool(idle)
+        title += f"; no advantage is shown for {_listed(idle)}"
+    few = [point.title for point in points if point.learned and not (point.judged or point.noise)]
+    if few:
+        title += f"; too few seeds to tell for {_listed(few)}"
+    words = (
+        "Dots are means, bars ± one standard deviation of a training over the seeds (of three or more), small dots the "
+        "seeds themselves."
+    )
+    hollow = " Hollow: within noise of a point that costs less, or worse." * bool(idle)
     return Section("verified", title, f"{words}{hollow}", _drawn(snapshot, points), verdict_rows(snapshot))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.select.front import members
-from farsearch.tables import human_difference, human_memory, human_metric, human_time
+from farsearch.tables import human_difference, human_memory, human_metric, human_time, idle_words
 
 __all__ = ["Paired", "figures", "reason"]
 
@@ -24,6 +24,8 @@ _NOISE = 2.0
 def figures(snapshot: StudySnapshot, trial: TrialRecord) -> str:
     """The three objectives of a trial."""
     metric = human_metric(snapshot.metric_name, trial.metric, trial.metric_error)
+    idle = idle_words(trial)
+    metric = f"{metric}, {idle}" if idle else metric
     return f"{metric}, {human_memory(trial.peak_memory_mib)}, {human_time(trial.wall_time_s)}"
 
 
@@ -67,7 +69,9 @@ def _compared(snapshot: StudySnapshot, trial: TrialRecord, other: TrialRecord, p
     memory = (other.peak_memory_mib or 0.0) - (trial.peak_memory_mib or 0.0)
     time = (other.wall_time_s or 0.0) - (trial.wall_time_s or 0.0)
     error, basis = _error(trial, other, paired)
-    noise = "noise unknown" if error is None else f"{_verdict(metric, error)} noise, {basis}"
+    # no error beside a difference: a row or two, of which nothing can be said
+    known = error is not None and (error > 0 or metric == 0)
+    noise = f"{_verdict(metric, error or 0.0)} noise, {basis}" if known else "noise unknown"
     return (
         f"trial {other.number} with {human_memory(memory, signed=True)}, {human_time(time, signed=True)}, "
         f"{human_difference(snapshot.metric_name, metric, error)} ({noise})"

@@ -20,7 +20,6 @@ from torch import Tensor
 from farsearch.baselines import Method, price_method, train_method
 from farsearch.cache import describe, touch
 from farsearch.cost.plans import ordinary_plan
-from farsearch.cost.price import Cost
 from farsearch.errors import MissingResource, TrialError
 from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json
 from farsearch.records import Baseline, StudySnapshot, TrialRecord
@@ -34,7 +33,7 @@ from farsearch.training import Bench
 
 __all__ = ["baseline_epochs", "baseline_logits", "train_baselines"]
 
-_VERSION = 2
+_VERSION = 3
 """Of what is trained and of the cache's files. It rises when a method is trained otherwise than before."""
 
 Results = dict[str, Any]
@@ -51,6 +50,8 @@ def baseline_epochs(space: Space) -> float:
 def train_baselines(search: Search, methods: Sequence[Method], watcher: SiblingWatcher) -> StudySnapshot:
     """Train the methods at each of their learning rates, but for what the study's sibling has already.
 
+    A method that learned at none of them is tried at its further rates, until it learns.
+
     Args:
         search: of the study that they are compared with, run before or not.
 
@@ -63,26 +64,34 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: SiblingW
     """
     store, pricer, epochs = search.store, search.pricer, baseline_epochs(search.space)
     sibling = store.open_sibling(search.study, "baselines")
-    wanted = [(method, rate) for method in methods for rate in method.learning_rates]
     cache = _Results(store.cache / "baselines", search.bench, epochs)
     done = store.ask(lambda: finished(sibling, _key))
-    left = [(method, rate) for method, rate in wanted if (method.name, rate) not in done]
-    store.ask(lambda: sibling.set_user_attr("n_trials", len(done) + len(left)))
-    costs: dict[str, Cost] = {}
-    for number, (method, rate) in enumerate(left, len(wanted) - len(left) + 1):
-        if method.name not in costs:
-            costs[method.name] = price_method(method, epochs, pricer)
-        cost = costs[method.name]
-        baseline = Baseline(method.name, method.title, rate, epochs)
-        watcher.training_started(f"{method.title}, rate {rate:.1e}", number, len(wanted), cost)
-        priced = priced_record(0, method.far_config(pricer.layers, rate, epochs), ordinary_plan(pricer.profile), cost)
-        priced = changed(priced, baseline=baseline.to_dict())
-        try:
-            record = changed(priced, state="complete", **cache.get(method, rate, watcher.step, watcher.note))
-        except TrialError as error:
-            record = changed(priced, state="pruned", reason=str(error))
-        kept, snapshot = keep_once(sibling, store, record, _key)
-        watcher.training_ended(kept, snapshot)
+    costs = {method.name: price_method(method, epochs, pricer) for method in methods}
+
+    wanted = [(method, rate) for method in methods for rate in method.learning_rates]
+
+    def train_wanted() -> None:
+        left = [(method, rate) for method, rate in wanted if (method.name, rate) not in done]
+        store.ask(lambda: sibling.set_user_attr("n_trials", len(done) + len(left)))
+        for number, (method, rate) in enumerate(left, len(wanted) - len(left) + 1):
+            watcher.training_started(f"{method.title}, rate {rate:.1e}", number, len(wanted), costs[method.name])
+            config = method.far_config(pricer.layers, rate, epochs)
+            priced = priced_record(0, config, ordinary_plan(pricer.profile), costs[method.name])
+            priced = changed(priced, baseline=Baseline(method.name, method.title, rate, epochs).to_dict())
+            try:
+                record = changed(priced, state="complete", **cache.get(method, rate, watcher.step, watcher.note))
+            except TrialError as error:
+                record = changed(priced, state="pruned", reason=str(error))
+            done[_key(record)], snapshot = keep_once(sibling, store, record, _key)
+            watcher.training_ended(done[_key(record)], snapshot)
+
+    train_wanted()
+    for method in methods:
+        for rate in method.further_rates:
+            if any(record.learned for record in done.values() if _key(record)[0] == method.name):
+                break
+            wanted.append((method, rate))
+            train_wanted()
     return store.ask(lambda: snapshot_of(search.study))
 
 

@@ -50,6 +50,7 @@ def results_of(outcome: Outcome) -> dict[str, Any]:
     return {
         "metric": outcome.metric,
         "metric_error": outcome.metric_error,
+        "learned": outcome.learned,
         "dev_metric": outcome.dev_metric,
         "parts": dict(outcome.parts),
         "host_seconds": outcome.host_seconds,

@@ -20,7 +20,7 @@ from farsearch.study.store import storage_errors
 __all__ = ["SnapshotReader", "snapshot_of", "trial_record"]
 
 
-_RESULTS = ("metric", "metric_error", "dev_metric", "host_seconds", "host_peak_mib", "extrapolated_metric")
+_RESULTS = ("metric", "metric_error", "learned", "dev_metric", "host_seconds", "host_peak_mib", "extrapolated_metric")
 """What only a trial that was told has."""
 
 
@@ -131,12 +131,15 @@ def _sibling_records(study: Study, kind: Sibling) -> list[TrialRecord]:
 
 
 def _best(baselines: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
-    """Of each method the trial that is best on validation, in the order of their training."""
+    """Of each method the trial that is best on validation, one that learned if there is any, in order of training."""
     best: dict[str, TrialRecord] = {}
     for record in baselines:
-        if record.baseline is None or record.metric is None:
-            continue
-        held = best.get(record.baseline.method)
-        if held is None or held.metric is None or record.metric > held.metric:
-            best[record.baseline.method] = record
+        if record.baseline is not None and record.metric is not None:
+            held = best.get(record.baseline.method)
+            if held is None or _standing(record) > _standing(held):
+                best[record.baseline.method] = record
     return tuple(best.values())
+
+
+def _standing(record: TrialRecord) -> tuple[bool, float]:
+    return record.learned is not False, record.metric or 0.0

@@ -18,6 +18,7 @@ related.py      which texts are parts of one another
 split.py        training sample and validation rows of which none tells about another
 encode.py       texts as token ids
 metrics.py      metrics with standard errors, and differences of two models'
+constant.py     what the best constant answer scores
 evaluated.py    the metrics as evaluate has them                             (datasets, evaluate)
 noise.py        standard errors of metrics and of their differences                       (numpy)
 weighted.py     metrics of samples of rows, and of all rows but one                       (numpy)

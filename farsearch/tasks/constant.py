@@ -32,17 +32,16 @@ class Constant(Record):
 def constant_answer(task: Task, answers: Sequence[Any]) -> Constant:
     """Return the constant answer with the highest metric on rows with these answers, at least one.
 
-    Classes: the commonest, or the positive one where the metric is of one class. Several labels: the commonest ones,
-    as many as score best. Numbers: their mean, whose correlation is not defined and so 0. Tags: ``O`` for each word.
-    Questions: no answer.
+    Classes: the one that scores best, among them the positive one where the metric is of one class. Several labels:
+    the commonest ones, as many as score best. Numbers: their mean, whose correlation is not defined and so 0. Tags:
+    ``O`` for each word. Questions: no answer.
 
     Args:
         answers: what is true of each row, as ``Examples`` has it.
     """
-    candidates = _candidates(task, answers)
     scored = [
         (score(task.metric, evidence(task.metric, said, answers, task.labels, task.positive_id)).value, words)
-        for words, said in candidates
+        for words, said in _candidates(task, answers)
     ]
     value, words = max(scored, key=lambda each: each[0])
     return Constant(words, value)
@@ -60,10 +59,8 @@ def _candidates(task: Task, answers: Sequence[Any]) -> list[tuple[str, list[Any]
     if task.kind == "multi-label":
         found = _best_labels(answers)
         return [(", ".join(task.labels[i] for i in found) or "no label", [found] * len(answers))]
-    classes = [Counter(answers).most_common(1)[0][0]]
-    if task.metric in OF_ONE_CLASS:
-        classes.append(task.positive_id)
-    return [(task.labels[i], [i] * len(answers)) for i in classes]
+    classes = {*answers, task.positive_id} if task.metric in OF_ONE_CLASS else set(answers)
+    return [(task.labels[i], [i] * len(answers)) for i in sorted(classes)]
 
 
 def _best_labels(answers: Sequence[Any]) -> tuple[int, ...]:

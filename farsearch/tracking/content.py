@@ -145,6 +145,8 @@ def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
     }
     if trial.feasible is not None:
         tags["farsearch.feasible"] = _flag(trial.feasible)
+    if trial.learned is not None:
+        tags["farsearch.learned"] = _flag(trial.learned)
     if trial.reason:
         tags["farsearch.reason"] = trial.reason[:_TAG_LIMIT]
     return RunContent(
@@ -278,6 +280,7 @@ def _trial_note(snapshot: StudySnapshot, trial: TrialRecord) -> str:
     ]
     came_out = " · ".join(figure for figure in figures if figure) or "no result"
     place = "on the Pareto front" if trial.on_front else markdown_text(trial.reason or trial.state)
+    place += ", did not learn: no better than a constant answer" * (trial.learned is False)
     if trial.config is None:
         method = "" if trial.baseline is None else f"  \n{_baseline_name(trial.baseline)}, ordinary modules and AdamW"
         return f"{came_out} — {place}{method}"

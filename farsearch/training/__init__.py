@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from farsearch.training.bench import Bench, Outcome
 from farsearch.training.looks import LOOKS, Look, look_rows
-from farsearch.training.phase import far_phase, start_state
+from farsearch.training.phase import far_phase
 
-__all__ = ["LOOKS", "Bench", "Look", "Outcome", "far_phase", "look_rows", "start_state"]
+__all__ = ["LOOKS", "Bench", "Look", "Outcome", "far_phase", "look_rows"]

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -24,14 +25,15 @@ from farsearch.models.heads import head_for
 from farsearch.models.load import load_model
 from farsearch.models.source import ModelSource
 from farsearch.models.tokenizer import load_tokenizer
-from farsearch.priming import Primed, PrimingCache
+from farsearch.priming import Primed, PrimingCache, start_state
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
+from farsearch.tasks.constant import constant_answer
 from farsearch.tasks.encode import Encoded, encode_examples
 from farsearch.tasks.metrics import MetricValue, score
 from farsearch.tasks.spec import Examples, TaskData
 from farsearch.tasks.split import Split
 from farsearch.training.looks import LOOKS, Look, look_rows
-from farsearch.training.phase import Learners, State, far_phase, fine_tune, start_state, training_errors
+from farsearch.training.phase import Learners, State, far_phase, fine_tune, training_errors
 
 __all__ = ["Bench", "Outcome"]
 
@@ -44,6 +46,7 @@ class Outcome:
 
     Attributes:
         metric: on the validation rows; where there are none, on the development rows.
+        learned: ``metric`` is above that of the best constant answer by more than its standard error.
         parts: the single metrics of one that is made of several, and those on further development sets.
         trained: the tensors that were trained, under the names of the reconfigured model.
         validation_logits, dev_logits: as ``far.loop.predict`` gives them.
@@ -52,6 +55,7 @@ class Outcome:
 
     metric: float
     metric_error: float
+    learned: bool
     dev_metric: float
     parts: Mapping[str, float]
     validation_logits: Tensor
@@ -120,6 +124,11 @@ class Bench:
         """The metric of what a model says of some rows; ``logits`` as ``far.loop.predict`` gives them."""
         task = self.task
         return score(task.metric, predictions(rows, logits), rows.answers, task.labels, task.positive_id)
+
+    @cached_property
+    def constant(self) -> float:
+        """The metric of the best answer that is the same for every row, on the rows that ``Outcome.metric`` is of."""
+        return constant_answer(self.task, self.validation_rows.answers or self.dev_rows.answers).value
 
     def select(self, config: FarConfig, primed: Primed | None) -> tuple[Learners, PrimingReport]:
         """The learners of each feed-forward block, and what priming and selection say of themselves."""
@@ -248,6 +257,7 @@ class Bench:
         return Outcome(
             metric=value.value,
             metric_error=value.error,
+            learned=value.value > self.constant + value.error,
             dev_metric=dev.value,
             parts=_parts(values),
             validation_logits=logits.get("validation", none),

@@ -1,4 +1,4 @@
-"""The FAR phase: the state that it starts from, its training, and the model put back together."""
+"""The FAR phase: its training, and the model put back together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from farsearch.cost.plans import execution_of, optimizer_of
@@ -21,48 +20,13 @@ from farsearch.far.surgery import apply_far, merge
 from farsearch.records import FarConfig, LossPoint, StepPlan
 from farsearch.tasks.encode import Encoded
 
-__all__ = ["Learners", "State", "far_phase", "fine_tune", "start_state", "training_errors"]
+__all__ = ["Learners", "State", "far_phase", "fine_tune", "training_errors"]
 
 State = dict[str, Tensor]
 Learners = list[list[int] | None]
 
 _CURVE_POINTS = 40
 """Points of a learning curve: enough to see its shape, few enough to store with each trial."""
-
-
-def start_state(
-    layout: ModelLayout, pretrained: State, primed: State, learners: Learners, config: FarConfig, frozen_values: str
-) -> State:
-    """The state that the FAR phase starts from, in the original layout.
-
-    What is trained starts from its primed values; what is frozen has its pre-trained ones, unless ``frozen_values``
-    is ``primed``.
-    """
-    state = {name: value.clone() for name, value in primed.items()}
-    if frozen_values == "primed":
-        return state
-    config = config.canonical()
-    back = [f"{path}." for path in layout.bottom] if config.frozen_embeddings else []
-    back += [f"{path}." for layer in layout.layers[: config.frozen_attention_layers] for path in layer.attention]
-    back += [f"{layer.path}." for layer in layout.layers[: config.frozen_bottom_layers]]
-    for name in state:
-        if name.startswith(tuple(back)):
-            state[name] = pretrained[name].clone()
-    for block, chosen in zip(layout.blocks, learners, strict=True):
-        if chosen is None:
-            continue
-        index = torch.tensor(chosen, dtype=torch.long)
-        width = primed[f"{block.down}.weight"].shape[1]
-        for name, dim in ((f"{block.up}.weight", 0), (f"{block.up}.bias", 0), (f"{block.down}.weight", 1)):
-            if name not in primed:
-                continue
-            # a gated block has two rows a neuron, the second ones behind all the first
-            here = torch.cat([index + start for start in range(0, primed[name].shape[dim], width)])
-            learned = primed[name].index_select(dim, here)
-            state[name] = pretrained[name].clone().index_copy_(dim, here, learned)
-        if f"{block.down}.bias" in primed:
-            state[f"{block.down}.bias"] = pretrained[f"{block.down}.bias"].clone()
-    return state
 
 
 def far_phase(

@@ -222,6 +222,11 @@ DAMAGES: list[tuple[str, Change, str]] = [
     ("no json table", lambda f: (f / "far.json").write_text("[]"), "schema version None"),
     ("outside", listed("../mine.tsv"), "'../mine.tsv', which is outside the bundle"),
     ("absolute", listed("/etc/hostname"), "'/etc/hostname', which is outside the bundle"),
+    (
+        "cloned without its large files",
+        lambda f: (f / "start.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n"),
+        "start.safetensors is a Git LFS pointer, not the file itself; run git lfs pull",
+    ),
     ("not there", listed("model/more.safetensors"), "lacks model/more.safetensors"),
     ("linked away", link_away, "'start.safetensors', which is outside the bundle"),
     ("checksums no table", edit(sha256=["start.safetensors"]), "lists no model/config.json"),

@@ -35,10 +35,10 @@ def test_a_run_without_baselines_says_how_to_get_them(compared: tuple[Path, Done
 
 
 def test_each_training_has_a_line_and_each_method_a_row(compared: tuple[Path, Done, Done]) -> None:
-    """Nine trainings, numbered; the table has the front and below it three names."""
+    """Nine trainings, numbered, and more where none learned; the table has the front and below it three names."""
     _, _, second = compared
     lines = [line for line in second.err.splitlines() if line.startswith("[")]
-    assert [line.split("]")[0] for line in lines] == [f"[{i}/9" for i in range(1, 10)]
+    assert [line.split("]")[0] for line in lines] == [f"[{i}/{max(i, 9)}" for i in range(1, len(lines) + 1)]
     assert "BitFit, rate 4.0e-04" in lines[6]
     assert "MiB" in lines[6]
     for title in ("full fine-tuning", "FAR r=10 %", "BitFit"):
@@ -70,7 +70,7 @@ def test_the_sibling_is_found_by_its_name_alone(compared: tuple[Path, Done, Done
     """It is in no list; asked for by name it shows every training, and gives no bundle."""
     folder, _, _ = compared
     assert [study["name"] for study in call(folder, "studies", "list", "--json").json["studies"]] == ["tiny"]
-    assert len(call(folder, "trials", "tiny/baselines", "--json").json["trials"]) == 9
+    assert len(call(folder, "trials", "tiny/baselines", "--json").json["trials"]) >= 9
     shown = call(folder, "show", "tiny/baselines", "--trial", 8).out
     assert "BitFit" in shown
     assert "1.00e-03" in shown

@@ -25,7 +25,7 @@ def test_figures_have_units_ranges_and_what_they_are() -> None:
     """Metric with its error and rows, costs with their ranges as estimates, breakdowns from the largest part."""
     rows = details()
     assert rows["state"] == "complete, on the front"
-    assert rows["accuracy"] == "84.0 ± 1.1 % on 1,024 validation rows"
+    assert rows["accuracy"] == "84.0 ± 1.1 % on 1,024 validation rows (± their error alone)"
     assert rows["accuracy, development set"] == "83.7 % (nothing is chosen by it)"
     assert rows["peak memory"] == "1,200 MiB (estimate, 1,080 MiB to 1,440 MiB)"
     assert rows["of it tensors"] == "saved activations 214 MiB, parameters 87 MiB"
@@ -87,10 +87,12 @@ def test_what_is_not_known_has_no_row() -> None:
 
 def test_what_was_found_after_the_search_is_shown() -> None:
     """Its verification with the verdict, and what boards measured; of other trials nothing."""
-    again = [make_trial(9, 0.8 + 0.01 * seed, 1200.0, 250.0, verifies=Verification(2, seed, 4096)) for seed in (1, 2)]
+    again = [
+        make_trial(9, 0.8 + 0.01 * seed, 1200.0, 250.0, verifies=Verification(2, seed, 4096)) for seed in (1, 2, 3)
+    ]
     snapshot = make_snapshot(verified=tuple(again), measurements=(make_measurement(2),))
     rows = {row["what"].strip(): row["value"] for row in trial_details(snapshot, snapshot.trials[2])}
-    assert rows["verified, development set"] == "81.5 ± 0.7 % (2 seeds, each on 4,096 rows)"
+    assert rows["verified, development set"] == "82.0 ± 1.0 % (mean ± deviation over 3 seeds, each on 4,096 rows)"
     assert rows["advantage over what costs less"] == "nothing costs less"
     assert rows["measured on a board"] == (
         "NVIDIA Jetson Nano Developer Kit: 1,030 MiB (predicted 1,000 MiB), 2.7 min (predicted 3.3 min), 83.0 % there"

@@ -24,8 +24,8 @@ from farsearch.tracking import open_tracking
 from tests.journey import call, chdir, run_arguments, start
 
 TRIAL_KEYS = [
-    "number", "state", "metric", "dev_metric", "peak_memory_mib", "wall_time_s", "energy_j", "feasible", "on_front",
-    "config", "plan",
+    "number", "state", "metric", "learned", "dev_metric", "peak_memory_mib", "wall_time_s", "energy_j", "feasible",
+    "on_front", "config", "plan",
 ]  # fmt: skip
 
 

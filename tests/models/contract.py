@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import pickle
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from farsearch.cost.parts import EVENT_KINDS, Composed
 from farsearch.cost.plans import exact_plans, execution_of, optimizer_of
 from farsearch.cost.price import Pricer
 from farsearch.cost.software import software_of
+from farsearch.far.board.model import model_class
 from farsearch.far.execution import rows_at_once
 from farsearch.far.features import Features, batch_of
 from farsearch.far.layout import ModelLayout, get_module
@@ -40,8 +42,8 @@ from farsearch.models.families import max_length_of
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.models.source import ModelSource
+from farsearch.priming import start_state
 from farsearch.records import FarConfig, StepPlan
-from farsearch.training import start_state
 from tests.cost.reference import make_profile, step_peak_mib, traced
 
 __all__ = ["CONTRACT", "FamilyCase", "Golden", "Promise", "told"]
@@ -361,6 +363,26 @@ def saved_model_is_the_trained_one(case: FamilyCase, folder: Path) -> None:
     assert torch.equal(predict(loaded, _features(), PAD), logits)
 
 
+def reconfigured_model_is_saved_as_an_ordinary_one(case: FamilyCase, folder: Path) -> None:
+    """In the middle of its training, under every head, a model is saved, copied and read as what it is merged."""
+    for kind in ("classification", "token-classification", "question-answering"):
+        torch.manual_seed(3)
+        model, layout = build_model(case.make(2, 32, 64, 0.0), Head(kind))
+        apply_far(model, layout, _some_learners(layout, 64), frozen_embeddings=True)
+        plain = _state(merge(copy.deepcopy(model), layout))
+        assert list(model.state_dict()) == list(plain)
+        model.save_pretrained(folder / kind)  # type: ignore[operator]
+        loaded, info = model_class(kind).from_pretrained(folder / kind, output_loading_info=True)
+        assert not any(info.values()), info
+        for twin in (loaded, pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            assert [name for name, value in twin.state_dict().items() if not torch.equal(value, plain[name])] == []
+        moved = {name: value + 0.5 if value.is_floating_point() else value for name, value in plain.items()}
+        model.load_state_dict(moved)
+        learned = {name for name, p in model.named_parameters() if p.requires_grad}
+        assert any("learner_up" in name for name in learned)
+        assert all(torch.equal(value, moved[name]) for name, value in merge(model, layout).state_dict().items())
+
+
 CONTRACT: Sequence[Promise] = (
     layout_names_the_parts,
     longest_text_goes_through,
@@ -372,4 +394,5 @@ CONTRACT: Sequence[Promise] = (
     parameters_are_those_published,
     cost_is_predicted,
     saved_model_is_the_trained_one,
+    reconfigured_model_is_saved_as_an_ordinary_one,
 )

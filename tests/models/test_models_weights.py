@@ -12,11 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers.utils import logging
 
 from farsearch.errors import BadInput, FarsearchError, MissingResource
 from farsearch.models.heads import Head
-from farsearch.models.load import load_model
+from farsearch.models.load import load_finetuned, load_model
 from farsearch.models.source import resolve_model
+from farsearch.models.tokenizer import load_tokenizer
 
 LABELS = ("negative", "positive")
 
@@ -211,3 +213,34 @@ def test_files_that_hold_no_weights(folder: Path, damage: Callable[[Path], None]
         with pytest.raises(FarsearchError, match=cause) as caught:
             ask()
         assert isinstance(caught.value, MissingResource)
+
+
+def test_a_pointer_in_the_place_of_a_tokenizer_is_named(folder: Path) -> None:
+    """Large vocabularies are kept by Git LFS too."""
+    (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(
+        MissingResource, match=r"tokenizer\.json of model is a Git LFS pointer of 63 bytes.*git lfs pull"
+    ):
+        load_tokenizer(resolve_model(str(folder)))
+
+
+def test_a_trained_head_that_is_not_whole_is_refused(folder: Path) -> None:
+    """Where the head of a checkpoint is kept, or handed on, nothing of it is drawn at random."""
+    with_head(folder, LABELS)
+    change(folder, without("classifier.bias"))
+    source = resolve_model(str(folder))
+    for ask in (lambda: load(folder, keep_head=True), lambda: load_finetuned(source, "classification")):
+        with pytest.raises(BadInput, match=r"lack classifier\.bias, which would be drawn at random"):
+            ask()
+
+
+def test_the_users_own_warnings_are_left_on(folder: Path) -> None:
+    """The vendor is quiet only while a model is loaded here, where what is missing is checked."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_warning()
+    try:
+        load(folder)
+        assert logging.get_verbosity() == logging.WARNING
+        assert logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity(before)

@@ -13,10 +13,12 @@ from .task import Task
 from .tokenizer import tokenizer_problem
 from .validate import check_base, check_phase, check_provenance
 
-__all__ = ["SCHEMA_VERSION", "BundleProblem", "Opened", "digest_of", "file_digest", "open_bundle"]
+__all__ = ["SCHEMA_VERSION", "BundleProblem", "Opened", "digest_of", "file_digest", "is_pointer", "open_bundle"]
 
 SCHEMA_VERSION = 3
 """Of ``far.json``."""
+
+_LFS_POINTER = b"version https://git-lfs"
 
 NEEDED = ("model/config.json", "model/tokenizer.json")
 
@@ -59,6 +61,12 @@ def file_digest(path: str) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def is_pointer(path: str) -> bool:
+    """Return whether a file is what Git LFS leaves in a clone until the file itself is pulled."""
+    with open(path, "rb") as file:
+        return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
 def digest_of(says: Dict[str, Any]) -> str:
@@ -138,9 +146,10 @@ def _check_files(folder: str, checksums: Any) -> None:
                 "{} lacks {}; copy the whole folder, or export it again".format(folder, shown_text(name))
             )
         if file_digest(path) != checksums[name]:
-            raise BundleProblem(
-                "{}/{} differs from its checksum; copy it again, or export it again".format(folder, shown_text(name))
-            )
+            problem = "differs from its checksum; copy it again, or export it again"
+            if is_pointer(path):
+                problem = "is a Git LFS pointer, not the file itself; run git lfs pull in its folder"
+            raise BundleProblem("{}/{} {}".format(folder, shown_text(name), problem))
     for part in ("model", "far"):
         _check_nothing_else(root, part, checksums)
     _check_no_modules(root, checksums)

@@ -1,0 +1,260 @@
+"""FAR in a training loop of one's own: prime a model, select its learners, reconfigure it, and merge it again.
+
+::
+
+    priming = prime(model, loader, epochs=0.5)
+    apply_far(model, config, select_learners(model, config, priming))
+    ...                             # any training loop, with an optimizer that is made here
+    model.save_pretrained(folder)   # at any time: what is saved is an ordinary model
+    merge(model)
+
+docs/library.md has the whole of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, repeat
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from farsearch.errors import BadInput, Diverged
+from farsearch.far import surgery
+from farsearch.far.ffn import SplitFeedForward
+from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.loop import constant_rate
+from farsearch.far.optimizer import has_fused, make_optimizer
+from farsearch.far.selection import learner_counts, neuron_scores, top_learners
+from farsearch.far.selection import random_learners as draw_learners
+from farsearch.far.shown import shown
+from farsearch.models.families import layout_of
+from farsearch.priming import start_state
+from farsearch.records import FarConfig
+
+__all__ = [
+    "PrimingResult",
+    "Selection",
+    "apply_far",
+    "merge",
+    "prime",
+    "prime_with",
+    "random_learners",
+    "select_learners",
+]
+
+
+class Batches(Protocol):
+    """What a DataLoader is: a known number of mappings of a model's arguments, labels among them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Mapping[str, Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class PrimingResult:
+    """How far a priming moved each neuron, and the weights before it.
+
+    Attributes:
+        scores: L1 change of each hidden neuron (float64, ``[width]``), one tensor a feed-forward block from the bottom.
+        pretrained: the state dict before priming, on the CPU: what is frozen gets these values back.
+    """
+
+    scores: tuple[Tensor, ...]
+    pretrained: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which hidden neurons learn.
+
+    Attributes:
+        learners: one entry a feed-forward block from the bottom: indices of its learners, or None for a block that is
+            left whole.
+        pretrained: values that what is frozen gets back; None leaves every weight as it is.
+    """
+
+    learners: tuple[tuple[int, ...] | None, ...]
+    pretrained: Mapping[str, Tensor] | None = None
+
+
+def prime(
+    model: nn.Module, batches: Batches, epochs: float = 1.0, learning_rate: float = 5e-5, warmup_steps: int = 8
+) -> PrimingResult:
+    """Train all of a model for a short while, in place, and score its hidden neurons by how far they moved.
+
+    Args:
+        batches: mappings of the model's arguments, labels among them, as a DataLoader gives them.
+        epochs: passes over the batches; at least one step is made.
+        learning_rate: of AdamW, constant after a linear warm-up over ``warmup_steps`` steps.
+
+    Raises:
+        BadInput: for an unsupported or already reconfigured model, and batches that the model can't learn from.
+        Diverged: when a loss or weight is not finite.
+    """
+    return prime_with(model, lambda model: _train(model, batches, epochs, learning_rate, warmup_steps))
+
+
+def prime_with(model: nn.Module, loop: Callable[[nn.Module], object]) -> PrimingResult:
+    """Prime as ``prime`` does, by a training loop of one's own.
+
+    Args:
+        loop: called once with the model; what it returns is not looked at.
+
+    Raises:
+        BadInput: for an unsupported or already reconfigured model, and where no neuron moved.
+        Diverged: when a weight is not finite afterwards.
+    """
+    layout = _plain_layout(model)
+    before = _state(model)
+    loop(model)
+    scores = tuple(neuron_scores(layout, before, _state(model)))
+    if not all(bool(score.isfinite().all()) for score in scores):
+        raise Diverged("a weight is not finite after the priming; a lower learning rate may help")
+    if not any(bool(score.any()) for score in scores):
+        raise BadInput("the priming moved no neuron, so none can be selected; let it train the feed-forward blocks")
+    return PrimingResult(scores, before)
+
+
+def select_learners(model: nn.Module, config: FarConfig, priming: PrimingResult) -> Selection:
+    """Select the neurons that a priming moved most, as many in each layer as the configuration trains.
+
+    Raises:
+        BadInput: for an unsupported or already reconfigured model, or a configuration or priming for another one.
+    """
+    counts, width = _counts(model, config), surgery.width_of(model, _layout(model).layers[0])
+    if [len(score) for score in priming.scores] != [width] * len(counts):
+        raise BadInput("the priming is of a model of another size; prime this model")
+    pairs = zip(priming.scores, counts, strict=True)
+    chosen = tuple(None if count is None else tuple(top_learners(score, count)) for score, count in pairs)
+    return Selection(chosen, priming.pretrained)
+
+
+def random_learners(model: nn.Module, config: FarConfig, seed: int = 0) -> Selection:
+    """Draw learners by ``seed``, as many in each layer as the configuration trains: the control for a selection.
+
+    Raises:
+        BadInput: as ``select_learners``.
+    """
+    layout = _plain_layout(model)
+    width = surgery.width_of(model, layout.layers[0])
+    counts = enumerate(_counts(model, config))
+    return Selection(tuple(None if k is None else tuple(draw_learners(width, k, seed + i)) for i, k in counts))
+
+
+def apply_far(model: nn.Module, config: FarConfig, selection: Selection) -> nn.Module:
+    """Reconfigure a model of transformers for FAR, in place, and return it.
+
+    What is trained keeps its values, and what is frozen gets those from before the priming. The feed-forward blocks
+    have other parameters afterwards, so the optimizer is made after this. The model's state dict, and with it
+    ``save_pretrained`` and ``load_state_dict``, stay those of an ordinary model.
+
+    Raises:
+        BadInput: for an unsupported or already reconfigured model, or a selection for another model or configuration.
+    """
+    layout, counts = _plain_layout(model), _counts(model, config)
+    width = surgery.width_of(model, layout.layers[0])
+    _check_selection(selection.learners, counts, width)
+    config = config.canonical()
+    learners = [None if chosen is None else list(chosen) for chosen in selection.learners]
+    if selection.pretrained is not None:
+        primed = _state(model)
+        if primed.keys() != selection.pretrained.keys():
+            raise BadInput("the selection was made by the priming of another model; prime and select with this one")
+        model.load_state_dict(start_state(layout, dict(selection.pretrained), primed, learners, config, "pretrained"))
+    return surgery.apply_far(
+        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers
+    )
+
+
+def merge(model: nn.Module) -> nn.Module:
+    """Undo ``apply_far`` in place, with the trained weights, and return the model. All of it has gradients again.
+
+    Raises:
+        BadInput: for an unsupported model.
+    """
+    return surgery.merge(model, _layout(model))
+
+
+def _layout(model: nn.Module) -> ModelLayout:
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "model_type"):
+        raise BadInput(f"{type(model).__name__} is no model of transformers; pass the model itself, without a wrapper")
+    layout = layout_of(config)
+    prefix = layout.embeddings.partition(".")[0]
+    if not hasattr(model, prefix):
+        raise BadInput(f"{type(model).__name__} has no {prefix!r} below a head; pass a model for a task")
+    return layout
+
+
+def _plain_layout(model: nn.Module) -> ModelLayout:
+    """The layout of a model that is not reconfigured."""
+    layout = _layout(model)
+    if any(isinstance(get_module(model, block.split), SplitFeedForward) for block in layout.blocks):
+        raise BadInput("the model is reconfigured for FAR already; merge it first")
+    return layout
+
+
+def _counts(model: nn.Module, config: FarConfig) -> list[int | None]:
+    """Learners of each feed-forward block; None for a block that is left whole."""
+    layout, config = _plain_layout(model), config.canonical()
+    if len(config.frozen_fractions) != len(layout.layers):
+        raise BadInput(
+            f"the configuration has {len(config.frozen_fractions)} layers, the model {len(layout.layers)}; "
+            "give one fraction a layer"
+        )
+    width = surgery.width_of(model, layout.layers[0])
+    return layout.by_block(learner_counts(width, config.frozen_fractions, config.frozen_bottom_layers))
+
+
+def _check_selection(learners: Sequence[Sequence[int] | None], counts: Sequence[int | None], width: int) -> None:
+    if [None if chosen is None else len(set(chosen)) for chosen in learners] != list(counts):
+        raise BadInput("the selection has other numbers of learners than the configuration; select with this one")
+    outside = next((j for chosen in learners for j in chosen or () if not 0 <= j < width), None)
+    if outside is not None:
+        raise BadInput(f"learner {outside} is outside 0 to {width - 1}, the neurons of a block; select among these")
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def _train(model: nn.Module, batches: Batches, epochs: float, learning_rate: float, warmup_steps: int) -> None:
+    """Train with AdamW, and leave the model in the mode that it was in."""
+    if not hasattr(batches, "__len__") or not len(batches):
+        raise BadInput(
+            "there are no batches, or they have no length; pass a DataLoader, or your own loop to prime_with"
+        )
+    if not epochs > 0:
+        raise BadInput(f"epochs is {shown(epochs)}; it must be a number above 0")
+    steps = max(1, round(len(batches) * epochs))
+    device, mode = next(model.parameters()).device, model.training
+    optimizer = make_optimizer("adamw", model, kernel="fused" if has_fused() else "loop")
+    rate = constant_rate(learning_rate, warmup_steps)
+    model.train()
+    for step, batch in enumerate(islice(chain.from_iterable(repeat(batches)), steps)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step)
+        loss = _loss(model, batch, device)
+        if not math.isfinite(loss.item()):
+            raise Diverged(f"the loss of step {step} is {loss.item()}; a lower learning rate may help")
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    model.train(mode)
+
+
+def _loss(model: nn.Module, batch: object, device: torch.device) -> Tensor:
+    if not isinstance(batch, Mapping):
+        raise BadInput(
+            f"a batch is a {type(batch).__name__}, not a mapping of the model's arguments; let the DataLoader give "
+            "such, or pass your own loop to prime_with"
+        )
+    loss: Tensor | None = model(**{name: value.to(device) for name, value in batch.items()}).loss
+    if loss is None:
+        raise BadInput(f"the batches have {', '.join(map(str, batch))} and give no loss; add the labels")
+    return loss
