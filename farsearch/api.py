@@ -13,6 +13,7 @@ from farsearch.cost.price import Cost, Pricer, shared_tables
 from farsearch.cost.sweep import Sweep, price_space
 from farsearch.errors import BadInput
 from farsearch.far import surgery
+from farsearch.far.board.memory import free_at_once
 from farsearch.far.selection import learner_counts, random_learners
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
@@ -33,18 +34,27 @@ HOME = Path(".farsearch")
 
 
 def apply_far(
-    model: nn.Module, config: FarConfig, learners: Sequence[Sequence[int] | None] | None = None, seed: int = 0
+    model: nn.Module,
+    config: FarConfig,
+    learners: Sequence[Sequence[int] | None] | None = None,
+    seed: int = 0,
+    free_memory_at_once: bool = True,
 ) -> nn.Module:
     """Reconfigure a classification model of transformers for FAR, in place.
 
     Args:
         learners: indices of the trained hidden neurons of each feed-forward block, None for an untouched one; drawn
             at random by ``seed`` when not given.
+        free_memory_at_once: let this process give large tensors back to the system as soon as they are freed, by
+            glibc's ``mallopt``, so that it takes what ``estimate`` predicts. False leaves the C library as it is,
+            which then keeps some hundreds of MiB for later.
 
     Raises:
         BadInput: for an unsupported model, or a configuration for another number of layers.
     """
     layout = layout_of(model.config)
+    if free_memory_at_once:
+        free_at_once()
     if len(config.frozen_fractions) != len(layout.layers):
         raise BadInput(
             f"the configuration has {len(config.frozen_fractions)} layers, the model {len(layout.layers)}; "
