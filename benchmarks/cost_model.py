@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import statistics
 from collections.abc import Callable, Sequence
@@ -28,7 +27,6 @@ from benchmarks.cost_time import TimeCase, measure_steps, settings
 from farsearch.calibration.fit import fit_profile
 from farsearch.calibration.local import measure_here
 from farsearch.cli.terminal import print_rows
-from farsearch.devices.profile import Profile
 from farsearch.tables import markdown_table
 
 __all__ = ["Report", "main"]

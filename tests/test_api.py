@@ -132,7 +132,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 @pytest.mark.slow
 def test_the_library_s_route_takes_what_is_predicted() -> None:
-    """A process of its own, MiniLM 16 x 128 in full: within the predicted range, and above it with that switched off."""
+    """A process of its own, MiniLM 16 x 128 in full: within the predicted range; above it where that is off."""
     _, high = estimate("raspberry-pi-4", "minilm", FarConfig((0.0,) * 6, 1e-4, 1.0)).peak_memory_range_mib
     peaks = [
         float(

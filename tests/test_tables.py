@@ -31,7 +31,18 @@ from tests.factories import make_baselines, make_snapshot, make_trial
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(None, ""), (0, "0.0 s"), (4e-5, "0.04 ms"), (0.004, "4.0 ms"), (0.041, "41 ms"), (0.1, "0.1 s"), (9.94, "9.9 s"), (48, "48 s"), (150, "2.5 min"), (12_240, "3.4 h")],
+    [
+        (None, ""),
+        (0, "0.0 s"),
+        (4e-5, "0.04 ms"),
+        (0.004, "4.0 ms"),
+        (0.041, "41 ms"),
+        (0.1, "0.1 s"),
+        (9.94, "9.9 s"),
+        (48, "48 s"),
+        (150, "2.5 min"),
+        (12_240, "3.4 h"),
+    ],  # fmt: skip
 )
 def test_time_is_shown_in_a_unit_that_reads_well(seconds: float | None, shown: str) -> None:
     """Milliseconds, seconds, minutes or hours by size; nothing but 0 is shown as 0."""
