@@ -193,7 +193,8 @@ def _small_config(name: str, hidden_dropout: float, attention_dropout: float, dr
     sizes = {
         "vocab_size": draw.choice((300, 1000, 6000)), "hidden_size": hidden, "dim": hidden,
         "num_hidden_layers": layers, "n_layers": layers, "num_attention_heads": heads, "n_heads": heads,
-        "intermediate_size": neurons, "hidden_dim": neurons, "pooler_hidden_size": hidden, "max_position_embeddings": 300,
+        "intermediate_size": neurons, "hidden_dim": neurons, "pooler_hidden_size": hidden,
+        "max_position_embeddings": 300,
         "embedding_size": 2 * draw.randint(8, 24), "position_buckets": draw.choice((16, 64, 256)),
         "local_attention": draw.choice((16, 64)),
     }  # fmt: skip

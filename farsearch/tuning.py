@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from farsearch.errors import BadInput, Diverged
 from farsearch.far import surgery
+from farsearch.far.board.memory import free_at_once
 from farsearch.far.ffn import SplitFeedForward
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.loop import constant_rate
@@ -146,12 +147,19 @@ def random_learners(model: nn.Module, config: FarConfig, seed: int = 0) -> Selec
     return Selection(tuple(None if k is None else tuple(draw_learners(width, k, seed + i)) for i, k in counts))
 
 
-def apply_far(model: nn.Module, config: FarConfig, selection: Selection) -> nn.Module:
+def apply_far(
+    model: nn.Module, config: FarConfig, selection: Selection, *, free_memory_at_once: bool = True
+) -> nn.Module:
     """Reconfigure a model of transformers for FAR, in place, and return it.
 
     What is trained keeps its values, and what is frozen gets those from before the priming. The feed-forward blocks
     have other parameters afterwards, so the optimizer is made after this. The model's state dict, and with it
     ``save_pretrained`` and ``load_state_dict``, stay those of an ordinary model.
+
+    Args:
+        free_memory_at_once: let this process give large tensors back to the system as soon as they are freed, by
+            glibc's ``mallopt``, so that it takes what ``estimate`` predicts. False leaves the C library as it is,
+            which then keeps some hundreds of MiB for later.
 
     Raises:
         BadInput: for an unsupported or already reconfigured model, or a selection for another model or configuration.
@@ -160,6 +168,8 @@ def apply_far(model: nn.Module, config: FarConfig, selection: Selection) -> nn.M
     width = surgery.width_of(model, layout.layers[0])
     _check_selection(selection.learners, counts, width)
     config = config.canonical()
+    if free_memory_at_once:
+        free_at_once()
     learners = [None if chosen is None else list(chosen) for chosen in selection.learners]
     if selection.pretrained is not None:
         primed = _state(model)

@@ -96,3 +96,42 @@ def test_every_kind_of_attention_is_priced_for_every_torch(name: str, device: st
     """With layers that run forward again: they keep the same there as before, with the device's functions."""
     cost = estimate(device, name, frozen_fraction=0.9, batch_size=2, max_length=16, plan="memory")
     assert cost.tensor_peak_mib > 0
+
+
+_LIBRARY_ROUTE = """
+import resource, sys
+import torch
+from farsearch import FarConfig, apply_far, random_learners
+from farsearch.models.config import load_config
+from farsearch.models.heads import Head
+from farsearch.models.load import build_model
+from farsearch.models.source import ModelSource
+
+config = load_config(ModelSource("minilm", "minilm"), with_known=True)
+model, _ = build_model(config, Head())
+config = FarConfig((0.0,) * 6, 1e-4, 1.0)
+apply_far(model, config, random_learners(model, config), free_memory_at_once=sys.argv[1] == "True")
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, foreach=False)
+batch = Head().batch(16, 128).inputs
+batch["attention_mask"][::2, 64:] = 0
+for _ in range(3):
+    model(**batch).loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_the_library_s_route_takes_what_is_predicted() -> None:
+    """A process of its own, MiniLM 16 x 128 in full: within the predicted range; above it where that is off."""
+    _, high = estimate("raspberry-pi-4", "minilm", FarConfig((0.0,) * 6, 1e-4, 1.0)).peak_memory_range_mib
+    peaks = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", _LIBRARY_ROUTE, str(asked)], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for asked in (True, False)
+    ]
+    assert peaks[0] <= high < peaks[1]

@@ -162,7 +162,7 @@ class _FlashOnCpu(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, blocks: FlashBlocks, scale: Any
     ) -> Tensor:
-        rows, heads, length, size = query.shape
+        _, heads, length, size = query.shape
         # the kernel's output lies like ``[rows, length, heads, size]``, on meta it lies like the queries
         like = query.as_strided(query.shape, (length * heads * size, size, heads * size, 1))
         kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

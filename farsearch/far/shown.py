@@ -1,4 +1,4 @@
-"""How messages show a value: of a user bounded in length and without control characters, seconds in a unit that fits."""
+"""How messages show a value: a user's bounded in length and without control characters, seconds in a fitting unit."""
 
 from typing import Any, List
 

@@ -64,7 +64,8 @@ def _least(space: Space, key: str) -> float:
 
 
 def _needs(cost: Cost) -> str:
-    return f"{cost.peak_memory_mib:.0f} MiB (at worst {cost.peak_memory_range_mib[1]:.0f}) and {shown_seconds(cost.wall_time_s)}"
+    worst, seconds = cost.peak_memory_range_mib[1], shown_seconds(cost.wall_time_s)
+    return f"{cost.peak_memory_mib:.0f} MiB (at worst {worst:.0f}) and {seconds}"
 
 
 def _bounds(cost: Cost, pricer: Pricer) -> str:

@@ -219,6 +219,16 @@ def test_a_part_of_the_whole_batch_is_the_whole(size: int) -> None:
 # Time.
 
 
+def test_a_smaller_last_part_takes_less_time() -> None:
+    """Of 8 rows in parts of 3 the last has 2: the products of each part as often as it goes through."""
+    eight, three, two = (
+        Pricer(MODEL, Head(), rows, 48, make_profile(), tables=TABLES).price(UNEVEN, StepPlan(micro_batch_size=part))
+        for rows, part in ((8, 3), (3, None), (2, None))
+    )
+    for kind in ("gemm", "bmm"):
+        assert eight.time[kind] == pytest.approx(2 * three.time[kind] + two.time[kind])
+
+
 @pytest.mark.parametrize("config", [FULL, NARROW], ids=["full", "narrow"])
 @pytest.mark.parametrize("micro", [None, 2], ids=["whole", "micro"])
 def test_wall_time_is_the_sum_over_the_batches(config: FarConfig, micro: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.cost_memory import RandomStep, random_steps, this_host
 from farsearch.calibration.steps import allocated_peak, apply_config
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.models.config import load_config
@@ -84,6 +86,10 @@ CASES = {
     "checkpointing": (EMBEDDINGS, 8, 64, replace(LEAN, checkpointing=True)),
     "half": (UNEVEN, 8, 64, replace(LEAN, frozen_dtype="bfloat16")),
     "lean-full": (FULL, 8, 64, LEAN),
+    "lean-sgd": (UNEVEN, 8, 64, replace(LEAN, optimizer="sgd")),
+    "uneven-parts": (UNEVEN, 16, 64, StepPlan(micro_batch_size=6)),
+    "a-part-and-a-rest": (FULL, 16, 64, StepPlan(micro_batch_size=12)),
+    "a-part-and-a-large-rest": (FULL, 16, 64, replace(LEAN, optimizer_step="end", micro_batch_size=9)),
 }
 
 
@@ -103,6 +109,21 @@ def test_predicted_is_measured(family: str, case: str) -> None:
     predicted, measured = predicted_and_measured(family, *CASES[case])
     states = 20 * 5056 / 2**20 if CASES[case][3].dropout == "seed" else 0.0
     assert predicted == pytest.approx(measured, rel=1e-3, abs=states)
+
+
+@pytest.mark.parametrize("step", list(random_steps(10, seed=3)), ids=lambda step: step.model)
+def test_random_steps_of_all_families(step: RandomStep) -> None:
+    """To 1 %: any plan, any freezing, with dropout or without."""
+    assert step.predicted_mib(this_host()) == pytest.approx(step.measured_mib(), rel=0.01)
+
+
+@pytest.mark.slow
+def test_many_random_steps() -> None:
+    """Likewise; half of them to a few bytes."""
+    steps = list(random_steps(60, seed=4))
+    errors = [abs(step.predicted_mib(this_host()) / step.measured_mib() - 1) for step in steps]
+    assert max(errors) <= 0.01
+    assert statistics.median(errors) < 1e-5
 
 
 @pytest.mark.slow

@@ -175,9 +175,11 @@ def _refused(call: Callable[[], object]) -> str | None:
     try:
         call()
     except (BadInput, MissingResource) as error:
-        assert "\n" not in str(error)
-        return str(error)
-    return None
+        words = str(error)
+    else:
+        return None
+    assert "\n" not in words
+    return words
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
