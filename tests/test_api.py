@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import farsearch
-from farsearch import JobOptions, estimate, search, sweep
+from farsearch import FarConfig, JobOptions, estimate, search, sweep
 from farsearch.errors import BadInput
 from farsearch.records import TrialRecord
 
