@@ -299,9 +299,8 @@ def _parsed(command: str) -> dict[str, object]:
     """The options that ``run`` would get, as a study keeps them."""
     program, *words = shlex.split(command)
     assert program == "farsearch"
-    run = cli.commands[words[0]]
-    with run.make_context("run", words[1:]) as context:
-        assert isinstance(context, click.Context)
+    with cli.make_context("farsearch", words) as parent:
+        context = cli.commands[words[0]].make_context(words[0], words[1:], parent=parent)
         return context.params
 
 

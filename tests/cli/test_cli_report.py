@@ -39,7 +39,8 @@ def test_the_report_holds_the_command_that_goes_on(finished_study: Path, tmp_pat
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     command = text.split("To go on with it, or to repeat it:</p><pre>")[1].split("</pre>")[0]
     words = shlex.split(command)
-    with cli.commands["run"].make_context("run", words[2:]) as context:
+    with cli.make_context("farsearch", words[1:]) as parent:
+        context = cli.commands["run"].make_context("run", words[2:], parent=parent)
         assert (context.params["study"], context.params["n_trials"]) == ("tiny", 9)
 
 

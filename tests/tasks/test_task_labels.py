@@ -335,6 +335,14 @@ def test_f1_is_of_the_positive_class(metric: str) -> None:
         assert on_board.value == pytest.approx(found.value)
 
 
+def test_a_bundle_that_names_no_positive_class_keeps_the_second() -> None:
+    """As bundles of older versions, whose task has no such key."""
+    task = Task("t", "classification", ("fraud", "legit"), "f1", ("text",), "label")
+    new = ("positive", "label_separator", "decimal_comma")
+    older = Task.from_dict({key: value for key, value in task.to_dict().items() if key not in new})
+    assert (older, older.positive_id) == (task, 1)
+
+
 def test_the_positive_class_is_part_of_a_study(tmp_path: Path, tiny_bert: Path) -> None:
     """It is recorded with the job; a study that does not record it keeps the second class."""
     path = table("text,label", "a number{i},fraud", "b number{i},legit", "c number{i},legit", folder=tmp_path)
