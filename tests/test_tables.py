@@ -42,7 +42,7 @@ from tests.factories import make_baselines, make_snapshot, make_trial
         (48, "48 s"),
         (150, "2.5 min"),
         (12_240, "3.4 h"),
-    ],  # fmt: skip
+    ],
 )
 def test_time_is_shown_in_a_unit_that_reads_well(seconds: float | None, shown: str) -> None:
     """Milliseconds, seconds, minutes or hours by size; nothing but 0 is shown as 0."""
