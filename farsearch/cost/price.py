@@ -323,11 +323,12 @@ class Pricer:
     def _bounds(self, prices: Prices) -> list[tuple[Array, float, str, Callable[[float], str]]]:
         """What must be at most what, what is wrong where it is more, and how both are shown in that."""
         name, have = self.profile.name, self.profile.available_mib[0]
+        mib: Callable[[float], str] = "{:.0f} MiB".format
         words = f"memory: up to {{}}, {name} surely has {{}}"
-        bounds = [(prices.peak_memory_range_mib[1], have, words, "{:.0f} MiB".format)]
+        bounds = [(prices.peak_memory_range_mib[1], have, words, mib)]
         if self.max_memory_mib is not None:
             words = "max-memory: {}, allowed are {}"
-            bounds.append((prices.peak_memory_mib, self.max_memory_mib, words, "{:.0f} MiB".format))
+            bounds.append((prices.peak_memory_mib, self.max_memory_mib, words, mib))
         if self.max_time_s is not None:
             bounds.append((prices.wall_time_s, self.max_time_s, "max-time: {}, allowed are {}", shown_seconds))
         return bounds

@@ -117,7 +117,7 @@ class _Recorder(TorchDispatchMode):
         torch's input_buffer.cpp), and tensors that it has just made (``areAnyTensorSubclassLike`` in
         FunctionsManual.cpp). Under a mode, and on ``meta``, it always makes another tensor.
         """
-        by_autograd = torch._C._current_autograd_node() is not None and not self.stepping  # type: ignore[attr-defined]
+        by_autograd = torch._C._current_autograd_node() is not None and not self.stepping
         if func not in _IN_PLACE or torch.is_grad_enabled() or not by_autograd:
             return False
         return _references(args[0]) == self._unshared and _is_dense(args[0])
@@ -230,9 +230,9 @@ def _unshared() -> tuple[int, int]:
                 seen.append(_references(args[0]))
             return func(*args, **(kwargs or {}))
 
-    with Counting():
+    with Counting():  # type: ignore[no-untyped-call]  # of torch
         x = torch.zeros(2, device=meta_tensors(), requires_grad=True)
-        torch.dot(x.sin(), x.cos()).backward()  # type: ignore[no-untyped-call]
+        torch.dot(x.sin(), x.cos()).backward()
     (counts,) = seen
     return counts
 
