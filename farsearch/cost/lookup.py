@@ -13,7 +13,7 @@ import numpy as np
 
 from farsearch.cost.memory import LEVELS, SIZES, MemoryAccount, group_sizes, memory_account, segment_levels
 from farsearch.cost.operations import CATEGORIES
-from farsearch.cost.optimizer import optimizer_step, sweep_at_once, sweep_part
+from farsearch.cost.optimizer import stepped_part, sweep_at_once, sweep_part
 from farsearch.cost.parts import Array, Composed, Indices, Part, Tensors
 from farsearch.cost.seconds import weighted_seconds
 from farsearch.devices.profile import Profile
@@ -100,6 +100,8 @@ class LookUp:
         self._sweeps: dict[Tensors, Part] = {}
 
     def _compute_levels(self, parts: Sequence[Part], learners: Indices, _: Indices) -> Array:
+        if self._plan.optimizer_step == "backward":
+            parts = [stepped_part(self._plan, part) for part in parts]
         each = [segment_levels(part, self._max_length, learners, self._plan, self._profile) for part in parts]
         return np.stack(each)[:, :, None]
 
@@ -150,7 +152,7 @@ class LookUp:
         calls = np.ones(len(phases))
         if self._plan.optimizer_step == "backward":
             calls = sizes[..., SIZES.index("tensors")].sum(axis=0)
-        elif self._gathers:
+        elif self._at_once:
             elements, matrices = (sizes[..., SIZES.index(name)].sum(axis=0) for name in ("elements", "matrix_elements"))
             seconds["optimizer"] = seconds["optimizer"] + batches * sweep_at_once(
                 self._plan, matrices, elements - matrices, profile
@@ -160,9 +162,9 @@ class LookUp:
         return {name: value * profile.time_factor.value for name, value in seconds.items()}
 
     @property
-    def _gathers(self) -> bool:
-        """The optimizer steps all tensors at once."""
-        return optimizer_step(self._plan, True).gathered_bytes > 0
+    def _at_once(self) -> bool:
+        """The optimizer steps all tensors in one call of each operation, or of its own kernel."""
+        return self._plan.optimizer_step == "end" and self._plan.optimizer_kernel != "loop"
 
     def _passes(self, step: Composed, phases: Sequence[Phase], which: Indices, some: Indices) -> Array:
         """Seconds of the segments of ``some`` configurations, and of an optimizer that goes through the tensors."""
@@ -178,7 +180,7 @@ class LookUp:
         seconds = self._seconds.values[rows, columns[which]].sum(axis=0)
         if self._plan.micro_batch_size is not None:
             seconds *= -(-self._batch_size // self._plan.micro_batch_size)
-        if self._plan.optimizer_step == "end" and not self._gathers:
+        if not self._at_once:
             for tensors in step.tensors:
                 if tensors not in self._sweeps:
                     self._sweeps[tensors] = sweep_part(self._plan, tensors)

@@ -112,10 +112,10 @@ TableKey = tuple[int, StepPlan, int | None, Software]
 
 
 def _traced_as(plan: StepPlan) -> StepPlan:
-    """The plan as far as the trace of forward and backward pass depends on it."""
-    if plan.optimizer_step == "backward":
-        return plan
-    return dataclasses.replace(plan, micro_batch_size=None, optimizer="adamw", optimizer_kernel="loop")
+    """The plan as far as the trace of forward and backward pass depends on it: not by its optimizer."""
+    return dataclasses.replace(
+        plan, micro_batch_size=None, optimizer="adamw", optimizer_kernel="loop", optimizer_step="end"
+    )
 
 
 def best_of(priced: Sequence[tuple[StepPlan, Cost]], goal: Goal) -> tuple[StepPlan, Cost]:
