@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from farsearch.calibration.local import find_profile
 from farsearch.cost.account import account, device_plans
-from farsearch.cost.plans import Goal
 from farsearch.cost.price import Cost, Pricer, shared_tables
 from farsearch.cost.sweep import Sweep, price_space
 from farsearch.errors import BadInput
 from farsearch.far import surgery
 from farsearch.far.selection import learner_counts, random_learners
+from farsearch.goals import Goal
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head

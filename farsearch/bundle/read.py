@@ -40,6 +40,11 @@ class Bundle:
     plan: StepPlan
 
     @property
+    def layout(self) -> ModelLayout:
+        """Where the parts of the model are."""
+        return ModelLayout.from_dict(self.opened.phase["layout"])
+
+    @property
     def task(self) -> Task:
         """What is learned of what rows."""
         return self.opened.task
@@ -131,7 +136,7 @@ def finetune(
         dev=None if dev is None else str(dev),
         epochs=epochs,
         base=None if base is None else str(base),
-        plan=quickest(bundle.plan).to_dict(),  # all exact plans learn the same, and the bundle's is the device's
+        plan=quickest(bundle.plan, bundle.layout).to_dict(),  # exact plans learn alike; the bundle's is the device's
     )
     with _board_errors(out):
         result = run_bundle(

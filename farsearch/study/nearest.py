@@ -6,8 +6,8 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from farsearch.cost.plans import Goal
 from farsearch.cost.price import Cost, Pricer
+from farsearch.goals import Goal
 from farsearch.records import FarConfig, StepPlan
 from farsearch.study.space import Space
 

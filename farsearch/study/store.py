@@ -286,6 +286,11 @@ def _differences(study: Study, settings: StudySettings) -> str:
 
 def _check_settings(study: Study, settings: StudySettings) -> None:
     differences = _differences(study, settings)
+    if StudySettings.from_dict(study.user_attrs["settings"]).pricing != settings.pricing:
+        raise StudyMismatch(
+            f"the study {shown(study.study_name)} has the prices of another farsearch, which chose among other step "
+            "plans; it can be read, but new trials would be priced otherwise: use another name with --study"
+        )
     if differences:
         raise StudyMismatch(
             f"the study {shown(study.study_name)} exists with other settings (now, then): {differences}; "
