@@ -319,7 +319,7 @@ class Pricer:
         prices = Prices(
             tensor_peak_mib=tensors,
             peak_memory_mib=tensors + process.value,
-            peak_memory_range_mib=(tensors + process.low, tensors + process.high),
+            peak_memory_range_mib=(tensors + process.low, tensors * (1 + profile.held_share) + process.high),
             step_time_s=step_time,
             wall_time_s=wall,
             wall_time_range_s=(wall * factor.low / factor.value, wall * factor.high / factor.value),
