@@ -254,8 +254,8 @@ def test_rates_of_the_boards_with_published_steps_agree_with_them() -> None:
         gemm = load_profile(name).gemm_gflops
         whole_step = 550.8 / seconds
         assert gemm.value > whole_step
-        # and the rest of the step is a fifth of it at most
-        assert whole_step / gemm.value > 0.8
+        # and the rest of the step is a third of it at most
+        assert whole_step / gemm.value > 0.67
 
 
 def test_raspberry_pi_5_is_as_much_faster_as_its_hpl() -> None:

@@ -449,6 +449,18 @@ def test_more_freezing_is_the_nearest_setting(bed: Bed, tmp_path: Path) -> None:
     assert pricer_of(bed, max_time_s=bound).best(config, "balanced")[1].fits
 
 
+def test_a_space_of_which_most_fits_is_named(bed: Bed) -> None:
+    """Where nothing of a space fits, and of a shipped one most does, that is suggested with its share."""
+    _, full = pricer_of(bed).best(FarConfig((0.0, 0.0), 1e-3, 1.0), "time")
+    _, frozen = pricer_of(bed).best(FarConfig((1.0, 1.0), 1e-3, 1.0, frozen_embeddings=True), "time")
+    whole = bed.job.space.with_fixed({"frozen_fraction": 0.0})
+    pricer = pricer_of(bed, max_memory_mib=(full.peak_memory_mib + frozen.peak_memory_mib) / 2)
+    answer = nearest_fit(pricer, "balanced", whole, 2)
+    name, _, share = answer.rpartition("--space ")[2].partition(", of which ")
+    assert name in list_spaces()
+    assert float(share.partition("%")[0]) >= 50
+
+
 def test_a_device_that_is_too_small_is_answered_with_a_batch(bed: Bed) -> None:
     """Where only a smaller step fits the device, its batch size is named, and a batch of that size fits."""
     config = FarConfig((1.0, 1.0), 1e-4, 1.0, frozen_bottom_layers=1)
