@@ -30,6 +30,7 @@ from farsearch.study.nearest import nearest_fit
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space, load_space
+from farsearch.study.space_files import list_spaces
 from farsearch.study.store import StorageAway, Store
 from farsearch.study.trials import load_trial, sweep
 from farsearch.training import LOOKS, Bench
@@ -131,10 +132,11 @@ def test_a_trial_has_everything_that_a_report_says(bed: Bed, tmp_path: Path) -> 
         assert trial.feasible
         prices = {price.plan: price for price in trial.plans}
         assert trial.plan in prices
-        assert len(prices) == 3
+        assert all(price.plan == trial.plan or price.feasible for price in trial.plans)
         assert prices[trial.plan].peak_memory_mib == trial.peak_memory_mib
         product = trial.peak_memory_mib * trial.wall_time_s  # type: ignore[operator]
-        assert product == min(price.peak_memory_mib * price.wall_time_s for price in trial.plans)
+        least = min(price.peak_memory_mib * price.wall_time_s for price in trial.plans)
+        assert product == pytest.approx(least, rel=1e-9)
         assert None not in (trial.metric_error, trial.dev_metric, trial.energy_j, trial.host_seconds)
         assert trial.host_peak_mib > 50
         low, high = trial.peak_memory_range_mib
