@@ -246,7 +246,7 @@ class Pricer:
             look_up, key = self._look_up(plan), _traced_as(plan, plan.micro_batch_size)
             if key not in shared:
                 step = self.table(plan).compose(configs)
-                shared[key] = step, *(self._passes.of_segments(step, phases) for phases in (epochs, single))
+                shared[key] = step, self._passes.of_segments(step, epochs), self._passes.of_segments(step, single)
             step, passes, one_pass = shared[key]
             memory, time = look_up.memory(step).breakdown(), look_up.seconds(step, epochs, passes)
             step_time = _total(look_up.seconds(step, single, one_pass))
