@@ -147,7 +147,7 @@ def sweep(
     )  # fmt: skip
     goals: tuple[Goal | None, ...] = (None, "time")
     plans = [plan for goal in goals for plan in device_plans(pricer, goal, optimizer, micro_batch_size)]
-    return price_space(pricer, configs, plans, progress or _silent)
+    return price_space(pricer, configs, list(dict.fromkeys(plans)), progress or _silent)
 
 
 def _silent(_: str) -> None:

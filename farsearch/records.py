@@ -227,6 +227,11 @@ class StepPlan(Record):
         return " + ".join(words + ["checkpointing"] * self.checkpointing)
 
     @property
+    def title(self) -> str:
+        """The same, and how the optimizer steps: different among the plans of a device."""
+        return f"{self.summary}; {self.optimizer_kernel}, {self.optimizer_step}"
+
+    @property
     def exact(self) -> bool:
         """It computes what ordinary modules compute, up to rounding."""
         return self.feed_forward != "compact" and self.frozen_dtype == "float32"

@@ -22,8 +22,8 @@ def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
     A trial that runs under that plan already stays as it is. One that was not priced under it is on no front.
 
     Args:
-        plan: ``memory``, ``time``, ``balanced``, or a plan's name as ``show`` has it: ``store``, ``recompute``,
-            ``store+checkpointing``.
+        plan: ``memory``, ``time``, ``balanced``, or what a plan keeps: ``store``, ``recompute``,
+            ``store+checkpointing``; of several that keep it, the one that serves the study's own goal.
 
     Raises:
         BadInput: where no trial was priced under that plan.
