@@ -67,7 +67,8 @@ def sweep_figure(sweep: Sweep, title: str, span: str) -> Figure:
 
 def _draw_plans(axes: Axes, sweep: Sweep, seconds: float) -> list[Line2D]:
     """The configurations, and full fine-tuning. The handles of the plans, with both."""
-    handles, kept = [], list(dict.fromkeys(plan.summary for plan in sweep.plans))
+    handles: list[Line2D] = []
+    kept = list(dict.fromkeys(plan.summary for plan in sweep.plans))
     for plan, prices, full in zip(sweep.plans, sweep.prices, sweep.full, strict=True):
         which = kept.index(plan.summary)
         colour, marker = _COLOURS[which], _MARKERS[which]

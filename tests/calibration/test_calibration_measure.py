@@ -85,6 +85,7 @@ def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str]
 def test_it_tells_what_goes_on(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
     """Memory, overheads, each round; afterwards gradients are made as before."""
     _, told, doubled = measured
+    told = [line for line in told if not line.startswith("other programs")]  # where this machine is busy
     assert told[:3] == ["memory of a bare process", "overheads", "products, round 1 of at most 9"]
     assert any(text.startswith("streams, round ") for text in told)
     assert doubled.requires_grad
