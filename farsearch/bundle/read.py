@@ -136,7 +136,8 @@ def finetune(
         dev=None if dev is None else str(dev),
         epochs=epochs,
         base=None if base is None else str(base),
-        plan=quickest(bundle.plan, bundle.layout).to_dict(),  # exact plans learn alike; the bundle's is the device's
+        # of the plans with the board's dropout masks the quickest: those of ordinary dropout are the bundle's own
+        plan=(quickest(bundle.plan, bundle.layout) if bundle.plan.dropout == "seed" else bundle.plan).to_dict(),
     )
     with _board_errors(out):
         result = run_bundle(
