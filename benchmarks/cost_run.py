@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.cost_time import Reference
 from farsearch.calibration.result import Calibration
-from farsearch.cost.plans import exact_plans, quickest
+from farsearch.cost.plans import quickest
 from farsearch.cost.price import full_fine_tuning
 from farsearch.devices.profile import Profile, write_profile
 from farsearch.jobs import JobOptions, resolve_job
@@ -69,7 +69,7 @@ def measure_run(calibration: Calibration, profile: Profile, data_dir: Path, mode
         pricer = job.pricer(bench)
         layers = pricer.layers
         config = FarConfig((0.8,) * layers, 1e-4, _EPOCHS, priming_epochs=_PRIMING_EPOCHS)
-        plan = quickest(exact_plans(profile)[0])
+        plan = quickest(StepPlan(), bench.layout)
         far = pricer.price(config, plan)
         primed = pricer.price(full_fine_tuning(layers, epochs=_PRIMING_EPOCHS), StepPlan())
         note(f"run: predicted {primed.wall_time_s:.0f} s of priming and {far.wall_time_s:.0f} s of the FAR phase")

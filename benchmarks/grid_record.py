@@ -25,9 +25,9 @@ from typing import Any
 import click
 import torch
 
-from farsearch.cost.plans import exact_plans, quickest
+from farsearch.cost.plans import quickest
 from farsearch.jobs import Job, JobOptions, resolve_job
-from farsearch.records import FarConfig
+from farsearch.records import FarConfig, StepPlan
 from farsearch.study.store import Store
 from farsearch.tasks.split import Split
 from farsearch.training import Bench, Look
@@ -137,7 +137,7 @@ def header(task: str, grid: Grid, job: Job, bench: Bench) -> dict[str, Any]:
 
 def record(bench: Bench, cell: Mapping[str, Any], config: FarConfig, job: Job) -> dict[str, Any]:
     """Train one cell."""
-    plan = quickest(exact_plans(job.profile)[0])
+    plan = quickest(StepPlan(), bench.layout)
     looks: list[dict[str, Any]] = []
     if config.priming_epochs:
         bench.primings.get(bench.model, config.priming_epochs)  # read before the clock starts

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from farsearch.calibration.local import find_profile
 from farsearch.cost.account import account, device_plans
-from farsearch.cost.plans import Goal
 from farsearch.cost.price import Cost, Pricer, shared_tables
 from farsearch.cost.sweep import Sweep, price_space
 from farsearch.errors import BadInput
+from farsearch.goals import Goal
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
@@ -115,7 +115,7 @@ def sweep(
     )  # fmt: skip
     goals: tuple[Goal | None, ...] = (None, "time")
     plans = [plan for goal in goals for plan in device_plans(pricer, goal, optimizer, micro_batch_size)]
-    return price_space(pricer, configs, plans, progress or _silent)
+    return price_space(pricer, configs, list(dict.fromkeys(plans)), progress or _silent)
 
 
 def _silent(_: str) -> None:

@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farsearch.calibration.local import find_profile
-from farsearch.cost.plans import Goal
 from farsearch.cost.price import Pricer, priming_plan, shared_tables
 from farsearch.devices import Profile
 from farsearch.devices.registry import LOCAL
 from farsearch.errors import BadInput, StudyMismatch
 from farsearch.far.shown import shown
+from farsearch.goals import Goal
 from farsearch.hub import UnknownRevision
 from farsearch.models.config import load_config
 from farsearch.models.count import layer_parameters
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import check_words, load_tokenizer
-from farsearch.records import JobSpec, Priming, StudySettings
+from farsearch.records import PRICING, JobSpec, Priming, StudySettings
 from farsearch.study.names import usable_name
 from farsearch.study.sizes import Size, size_of
 from farsearch.study.space import Space, load_space
@@ -314,6 +314,7 @@ def _read(
         max_time_s=options.max_time_s,
         device_samples=options.device_samples,
         plan=options.plan,
+        pricing=PRICING,
     )
     understood = dataclasses.replace(understand(data), tokens=tokens)
     about = {"understood": understood.to_dict(), "constant_answer": _constant_answers(data, split)}

@@ -20,6 +20,7 @@ from farsearch.far.shown import shown
 from farsearch.strict import Record
 
 __all__ = [
+    "PRICING",
     "SCHEMA_VERSION",
     "Baseline",
     "FarConfig",
@@ -37,6 +38,9 @@ __all__ = [
     "TrialRecord",
     "Verification",
 ]
+
+PRICING = 2
+"""What new studies' ``pricing`` is. It rises when the same settings are priced otherwise."""
 
 SCHEMA_VERSION = 1
 """Version of everything that these records write. It rises when an old file could be misread."""
@@ -164,6 +168,10 @@ class FarConfig(Record):
         )
 
 
+_PIECES = {"attention": "attention", "dropout": "masks", "layer_norm": "norms"}
+"""Parts of a plan beside the feed-forward block, and what ordinary modules keep of each."""
+
+
 @dataclass(frozen=True)
 class StepPlan(Record):
     """How a training step is executed. It does not change what is learned.
@@ -217,7 +225,14 @@ class StepPlan(Record):
     @property
     def summary(self) -> str:
         """What the backward pass keeps, in a few words."""
-        return self.feed_forward + " + checkpointing" * self.checkpointing
+        kept = [] if self.feed_forward == "modules" else [name for name in _PIECES if getattr(self, name) == "modules"]
+        words = [self.feed_forward, *(f"kept {_PIECES[name]}" for name in kept)]
+        return " + ".join(words + ["checkpointing"] * self.checkpointing)
+
+    @property
+    def title(self) -> str:
+        """The same, and how the optimizer steps: different among the plans of a device."""
+        return f"{self.summary}; {self.optimizer_kernel}, {self.optimizer_step}"
 
     @property
     def exact(self) -> bool:
@@ -238,6 +253,7 @@ class StudySettings(Record):
         max_time_s: an upper bound for the wall time on the device; None for none.
         device_samples: rows that the device trains on, priced instead of ``train_samples``; None for the same.
         plan: what the step plan of each configuration is chosen for.
+        pricing: which prices the trials have: 1 were chosen among fewer plans, before ``PRICING`` 2.
     """
 
     job: JobSpec
@@ -249,13 +265,17 @@ class StudySettings(Record):
     max_time_s: float | None = None
     device_samples: int | None = None
     plan: Literal["memory", "time", "balanced"] = "balanced"
+    pricing: int = 1
 
     def fingerprint(self) -> str:
         """SHA-256 (first 16 digits) over the settings.
 
         Independent of the order of keys, and of whether a number is written 1 or 1.0.
         """
-        return hashlib.sha256(_text(self.to_dict()).encode()).hexdigest()[:16]
+        settings = self.to_dict()
+        if self.pricing == 1:  # which has no entry in studies of its time
+            del settings["pricing"]
+        return hashlib.sha256(_text(settings).encode()).hexdigest()[:16]
 
     def differences(self, other: StudySettings) -> list[str]:
         """``key: mine, theirs`` for each setting that differs, nested keys with dots."""
@@ -447,7 +467,7 @@ class TrialRecord(Record):
         memory: predicted breakdown of the tensor peak in MiB by category.
         time: predicted breakdown of ``wall_time_s`` in seconds by operation class.
         trainable: parameters with a gradient in the FAR phase.
-        plans: the costs under every exact step plan of the device, ``plan`` among them.
+        plans: the costs under ``plan`` and under those exact plans of the device that no other beats in peak and time.
         looks: the validation metric on the way, on fewer rows than ``metric``.
         extrapolated_metric: of a trial that was stopped because it could not reach the front any more: what its metric
             would have been. Samplers learn from it, and nothing else does.

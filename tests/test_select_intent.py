@@ -18,7 +18,7 @@ from farsearch.select import Intent, choose, pareto_front, under_plan
 from farsearch.tasks.noise import metric_error, paired_error
 from tests.factories import make_snapshot, make_trial
 
-STORE = StepPlan(feed_forward="store", attention="recompute")
+STORE = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
 RECOMPUTE = dataclasses.replace(STORE, feed_forward="recompute")
 
 

@@ -41,6 +41,11 @@ class Bundle:
     plan: StepPlan
 
     @property
+    def layout(self) -> ModelLayout:
+        """Where the parts of the model are."""
+        return ModelLayout.from_dict(self.opened.phase["layout"])
+
+    @property
     def task(self) -> Task:
         """What is learned of what rows."""
         return self.opened.task
@@ -138,7 +143,8 @@ def finetune(
         dev=None if dev is None else str(dev),
         epochs=epochs,
         base=None if base is None else str(base),
-        plan=quickest(bundle.plan).to_dict(),  # all exact plans learn the same, and the bundle's is the device's
+        # of the plans with the board's dropout masks the quickest: those of ordinary dropout are the bundle's own
+        plan=(quickest(bundle.plan, bundle.layout) if bundle.plan.dropout == "seed" else bundle.plan).to_dict(),
     )
     with _board_errors(out):
         result = run_bundle(

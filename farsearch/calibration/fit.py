@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
-from farsearch.calibration.measure import WORKLOADS, make_call, tiny_step, workload
+from farsearch.calibration.measure import BUSY_SHARE, WORKLOADS, make_call, tiny_step, workload
 from farsearch.calibration.result import Calibration
 from farsearch.cost.operations import FEATURES, OPERATION_KINDS, Operation
 from farsearch.cost.seconds import operation_seconds
@@ -26,8 +26,6 @@ __all__ = ["fit_profile", "workload_ratios"]
 
 _LEAST_RANGE = 0.2
 """A calibrated time is never promised closer than this: other load and heat change the rates from day to day."""
-_BUSY = 0.2
-"""Others that keep more than this share of the cores busy widen the range."""
 _GROWTH = 1.25
 """A process that trains outgrows the bare one by so much at most: threads, and rests in the heap."""
 
@@ -85,7 +83,7 @@ def fit_profile(result: Calibration, name: str, title: str | None = None) -> Pro
 def _with_factor(profile: Profile, result: Calibration, busy: float, when: str) -> Profile:
     ratios = workload_ratios(profile, result)
     factor = statistics.median(ratios.values())
-    alone = result.machine.cores / (result.machine.cores + busy) if busy > _BUSY * result.machine.cores else 1.0
+    alone = result.machine.cores / (result.machine.cores + busy) if busy > BUSY_SHARE * result.machine.cores else 1.0
     low = min(*ratios.values(), factor * (1 - _LEAST_RANGE) * alone)
     high = max(*ratios.values(), factor * (1 + _LEAST_RANGE))
     each = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())

@@ -27,11 +27,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
+    "BUSY_SHARE",
     "CASES",
     "RESULT",
     "SCHEMA_VERSION",
     "WORKLOADS",
     "cases",
+    "demanded_cores",
     "machine",
     "make_call",
     "measure",
@@ -54,6 +56,8 @@ _LEAST_S = 2e-3
 """A shorter call is repeated until it takes this long, so that the clock does not matter."""
 _OPERANDS = 16
 """Sets of operands of a product, which take turns."""
+BUSY_SHARE = 0.2
+"""Others that keep more than this share of the cores busy are waited for, and widen the range of times."""
 _ROUNDS = 9
 """More rounds than this say nothing new."""
 _SHARES = {"launch": 0.05, "products": 0.3, "streams": 0.3, "sustained": 0.35}
@@ -644,8 +648,42 @@ def _busy_seconds() -> Optional[float]:
     text = _read("/proc/stat")
     if text is None:
         return None
-    user, nice, system, _idle, _waiting, interrupt, soft = [int(field) for field in text.split()[1:8]]
-    return (user + nice + system + interrupt + soft) / float(os.sysconf("SC_CLK_TCK"))
+    user, nice, system, _idle, _waiting, interrupt, soft, stolen = [int(field) for field in text.split()[1:9]]
+    return (user + nice + system + interrupt + soft + stolen) / float(os.sysconf("SC_CLK_TCK"))
+
+
+def demanded_cores(used: float, cores: int) -> float:
+    """Cores that others ask for who got ``used`` of ``cores`` beside this process: of d asked for, c d / (c + d)."""
+    used = min(used, 0.9 * cores)
+    return cores * used / (cores - used)
+
+
+class _Others:
+    """What other programs take while this one works, children of this one not among them."""
+
+    def __init__(self) -> None:
+        self._busy, self._own, self._begun = _busy_seconds(), sum(os.times()[:4]), time.perf_counter()
+
+    def cores(self) -> Optional[float]:
+        """Cores kept busy by others since this was made; None where the system does not tell."""
+        now = _busy_seconds()
+        if now is None or self._busy is None:
+            return None
+        others = now - self._busy - (sum(os.times()[:4]) - self._own)
+        return max(0.0, others) / (time.perf_counter() - self._begun)
+
+
+def _settled(cores: int, patience: float, tell: Callable[[str], None]) -> Optional[float]:
+    """Cores that others keep busy, after a wait of at most ``patience`` seconds for them to end."""
+    busy = _busy_cores()
+    if busy is None or busy <= BUSY_SHARE * cores:
+        return busy
+    tell("other programs keep {:.1f} of {} cores busy; waiting up to {:.0f} s for them".format(busy, cores, patience))
+    end = time.perf_counter() + patience
+    while busy is not None and busy > BUSY_SHARE * cores and time.perf_counter() < end:
+        time.sleep(1.0)
+        busy = _busy_cores()
+    return busy
 
 
 def _conditions() -> Dict[str, str]:
@@ -718,7 +756,9 @@ def measure(seconds: float = SECONDS, tell: Callable[[str], None] = lambda _: No
     """
     device = _device()
     begun = time.perf_counter()
-    before, busy = _conditions(), _busy_cores()
+    cores = machine()["cores"]
+    busy = _settled(cores, min(30.0, 0.15 * seconds), tell)
+    before, others = _conditions(), _Others()
     tell("memory of a bare process")
     memory = _memory(device, 30.0)
     room = memory["visible_mib"] - (memory["others_mib"] or memory["visible_mib"] / 2)
@@ -734,6 +774,15 @@ def measure(seconds: float = SECONDS, tell: Callable[[str], None] = lambda _: No
     del pool
     spent = time.perf_counter() - begun
     sustained = _sustained(device, max(_SHARES["sustained"] * seconds, min(seconds, 200.0) - spent), tell)
+    used = others.cores()
+    if busy is not None and used is not None:
+        # a short look before misses what comes later
+        busy = max(busy, demanded_cores(used, cores))
+        if busy > BUSY_SHARE * cores:
+            tell(
+                "other programs kept {:.1f} of {} cores busy: times are too long and get a wider range; measure again "
+                "when the machine is idle".format(busy, cores)
+            )
     return {
         "what": RESULT,
         "schema_version": SCHEMA_VERSION,

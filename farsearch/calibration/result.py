@@ -134,7 +134,7 @@ class Calibration(Record):
     """Measurements of one machine.
 
     Attributes:
-        busy_cores: kept busy by other programs when it began; None where the system does not tell.
+        busy_cores: asked for by other programs before it began or meanwhile; None where the system does not tell.
         conditions: clocks, governors, power mode and temperatures ``before`` and ``after``.
         sustained: by workload.
         took_s: the whole measurement.

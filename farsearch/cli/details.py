@@ -150,8 +150,8 @@ def _config_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
         ("trained parameters", "" if trial.trainable is None else f"{trial.trainable:,}"),
         ("learning rate", f"{config.learning_rate:.2e}"),
         ("epochs", f"{config.epochs:g}, after {config.priming_epochs:g} of priming"),
-        ("step plan", "" if plan is None else plan.summary),
-        *((f"  {other.plan.summary}", _plan_price(other)) for other in trial.plans if other.plan != plan),
+        ("step plan", "" if plan is None else plan.title),
+        *((f"  {other.plan.title}", _plan_price(other)) for other in trial.plans if other.plan != plan),
         ("optimizer", "" if plan is None else plan.optimizer),
         ("micro-batch", "" if plan is None or plan.micro_batch_size is None else f"{plan.micro_batch_size} rows"),
     ]

@@ -233,7 +233,7 @@ def _print(
 
 
 def _plan_words(plan: StepPlan, batch_size: int) -> str:
-    kept = "ordinary modules" if plan.feed_forward == "modules" else plan.summary
+    kept = "ordinary modules" if plan.summary == "modules" else plan.summary
     name = {"adamw": "AdamW", "sgd": "gradient descent"}[plan.optimizer]
     when = "in the backward pass" if plan.optimizer_step == "backward" else "at the end"
     return f"{kept}; {plan.micro_batch_size or batch_size} rows at once; {name} ({plan.optimizer_kernel}) {when}"
@@ -292,7 +292,7 @@ def _print_sweep(found: Sweep, model: str, device: str, space: str, span: str) -
     )
     rows = [
         {
-            "plan": plan.summary,
+            "plan": plan.title,
             "least": human_memory(float(prices.peak_memory_mib.min())),
             "median": human_memory(_median(prices.peak_memory_mib)),
             "most": human_memory(float(prices.peak_memory_mib.max())),
@@ -331,7 +331,7 @@ def _front_row(found: Sweep, plan: int, index: int) -> dict[str, str]:
         "embeddings": "frozen" if config.frozen_embeddings else "trained",
         "attention frozen": f"{config.frozen_attention_layers} of {layers}",
         "bottom frozen": f"{config.frozen_bottom_layers} of {layers}",
-        "plan": found.plans[plan].summary,
+        "plan": found.plans[plan].title,
         "fits": "yes" if prices.fits[index] else "no",
     }
 

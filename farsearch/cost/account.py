@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from farsearch.cost.plans import Goal, ordinary_plan
+from farsearch.cost.plans import ordinary_plan
 from farsearch.cost.price import Cost, Pricer, best_of, full_fine_tuning, priming_plan
 from farsearch.errors import BadInput
 from farsearch.far.batches import steps_in
+from farsearch.goals import Goal
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["Account", "Mend", "account", "device_plans", "mends"]
@@ -64,7 +65,7 @@ def device_plans(
             "give fewer rows than the batch's, at least 1, or leave it out"
         )
     plans = [ordinary_plan(pricer.profile)] if goal is None else pricer.plans
-    return [_with(plan, optimizer, micro_batch_size) for plan in plans]
+    return list(dict.fromkeys(_with(plan, optimizer, micro_batch_size) for plan in plans))
 
 
 def _with(plan: StepPlan, optimizer: Literal["adamw", "sgd"], micro_batch_size: int | None) -> StepPlan:
@@ -90,7 +91,7 @@ def account(
             f"priming takes {config.priming_epochs:g} epochs on the device, of a number of rows that is not known; "
             "give --samples"
         )
-    plan, cost = best_of([(plan, pricer.price(config, plan)) for plan in plans], goal or "time")
+    plan, cost = best_of(pricer.priced(config, plans), goal or "time")
     if not primed:
         return Account(cost, plan, {"training": _steps(pricer, config.epochs, samples)}, {"training": cost})
     # full fine-tuning in the plan of priming is what priming is
@@ -127,7 +128,7 @@ def mends(pricer: Pricer, config: FarConfig, priced: Account) -> list[Mend]:
 def _other_execution(pricer: Pricer, config: FarConfig, plan: StepPlan) -> Iterator[Mend]:
     rows = plan.micro_batch_size
     plans = device_plans(pricer, "time", plan.optimizer, rows)
-    priced = [(other, pricer.price(config, other)) for other in plans]
+    priced = pricer.priced(config, plans)
     _, cost = best_of(priced, "time")
     if cost.fits:
         micro = "" if rows is None else f" --micro-batch-size {rows}"
@@ -137,7 +138,7 @@ def _other_execution(pricer: Pricer, config: FarConfig, plan: StepPlan) -> Itera
     while rows:
         if pricer.price(config, _with(least, plan.optimizer, rows)).fits:
             plans = device_plans(pricer, "time", plan.optimizer, rows)
-            _, cost = best_of([(other, pricer.price(config, other)) for other in plans], "time")
+            _, cost = best_of(pricer.priced(config, plans), "time")
             yield Mend(f"--plan time --micro-batch-size {rows}", True, cost)
         rows //= 2
 

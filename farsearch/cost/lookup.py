@@ -13,13 +13,13 @@ import numpy as np
 
 from farsearch.cost.memory import LEVELS, SIZES, MemoryAccount, group_sizes, memory_account, segment_levels
 from farsearch.cost.operations import CATEGORIES
-from farsearch.cost.optimizer import optimizer_step, sweep_at_once, sweep_part
+from farsearch.cost.optimizer import stepped_part, sweep_at_once, sweep_part
 from farsearch.cost.parts import Array, Composed, Indices, Part, Tensors
 from farsearch.cost.seconds import weighted_seconds
 from farsearch.devices.profile import Profile
 from farsearch.records import StepPlan
 
-__all__ = ["LookUp", "Phase"]
+__all__ = ["LookUp", "Passes", "Phase"]
 
 Phase = float | None
 """A phase of so many epochs; None for a single step at full length."""
@@ -73,6 +73,63 @@ class _Rows(Generic[_T]):
         self.values = self.values[:, :0]
 
 
+class Passes:
+    """Seconds of the segments of steps on a device, whatever the optimizer: plans that differ in it share them.
+
+    Args:
+        steps: batches of a phase by the length that they are padded to.
+    """
+
+    def __init__(self, profile: Profile, steps: Callable[[Phase], Mapping[int, float]]) -> None:
+        self._profile, self._steps = profile, steps
+        self._seconds = _Rows[Part](len(CATEGORIES), self._compute_seconds)
+        self._columns: dict[Phase, int] = {}
+        self._sweeps: dict[tuple[str, str, Tensors], Part] = {}
+
+    def _compute_seconds(self, parts: Sequence[Part], learners: Indices, columns: Indices) -> Array:
+        phases = {column: self._steps(phase) for phase, column in self._columns.items()}
+        steps = [phases[column] for column in columns]
+        lengths = sorted(set().union(*steps))
+        weights = np.array([[counts.get(length, 0) for length in lengths] for counts in steps], dtype=np.float64)
+        return weighted_seconds(parts, learners, np.array(lengths, dtype=np.float64), weights, self._profile)
+
+    def of_segments(self, step: Composed, phases: Sequence[Phase]) -> Array:
+        """Seconds of the phase of each configuration, with one pass a batch: ``[configurations, CATEGORIES]``."""
+        return self._sum(step.parts, step.part_of, step.learners, phases)
+
+    def of_sweeps(self, step: Composed, phases: Sequence[Phase], plan: StepPlan) -> Array:
+        """Likewise of an optimizer that goes through the trained tensors one after another."""
+        sweeps = []
+        for tensors in step.tensors:
+            key = (plan.optimizer, plan.optimizer_kernel, tensors)
+            if key not in self._sweeps:
+                self._sweeps[key] = sweep_part(plan, tensors)
+            sweeps.append(self._sweeps[key])
+        return self._sum(sweeps, step.tensors_of, step.tensor_learners, phases)
+
+    def _sum(self, parts: Sequence[Part], part_of: Indices, learners: Indices, phases: Sequence[Phase]) -> Array:
+        different = list(dict.fromkeys(phases))
+        number = {phase: i for i, phase in enumerate(different)}
+        which = np.array([number[phase] for phase in phases])
+        seconds = np.zeros((len(phases), len(CATEGORIES)))
+        for start in range(0, len(different), _PHASES):
+            some = np.flatnonzero(which // _PHASES == start // _PHASES)
+            columns = self._columns_of(different[start : start + _PHASES])
+            rows = self._seconds.find(parts, part_of[:, some], learners[:, some], columns)
+            seconds[some] = self._seconds.values[rows, columns[which[some] - start]].sum(axis=0)
+        return seconds
+
+    def _columns_of(self, phases: Sequence[Phase]) -> Indices:
+        new = [phase for phase in phases if phase not in self._columns]
+        if len(self._columns) + len(new) > 2 * _PHASES:
+            self._seconds.forget()
+            self._columns.clear()
+            new = list(phases)
+        for phase in new:
+            self._columns[phase] = len(self._columns)
+        return np.array([self._columns[phase] for phase in phases])
+
+
 class LookUp:
     """The memory and time of composed steps on one device under one plan.
 
@@ -81,6 +138,7 @@ class LookUp:
         batch_size: rows of an optimizer step.
         max_length: tokens at which memory is priced.
         steps: batches of a phase by the length that they are padded to.
+        passes: of the device and ``steps``.
     """
 
     def __init__(
@@ -90,28 +148,21 @@ class LookUp:
         batch_size: int,
         max_length: int,
         steps: Callable[[Phase], Mapping[int, float]],
+        passes: Passes,
     ) -> None:
         self._plan, self._profile, self._batch_size = plan, profile, batch_size
-        self._steps, self._max_length = steps, max_length
+        self._steps, self._max_length, self._passes = steps, max_length, passes
         self._levels = _Rows[Part](len(LEVELS), self._compute_levels)
         self._sizes = _Rows[Tensors](len(SIZES), self._compute_sizes)
-        self._seconds = _Rows[Part](len(CATEGORIES), self._compute_seconds)
-        self._columns: dict[Phase, int] = {}
-        self._sweeps: dict[Tensors, Part] = {}
 
     def _compute_levels(self, parts: Sequence[Part], learners: Indices, _: Indices) -> Array:
+        if self._plan.optimizer_step == "backward":
+            parts = [stepped_part(self._plan, part) for part in parts]
         each = [segment_levels(part, self._max_length, learners, self._plan, self._profile) for part in parts]
         return np.stack(each)[:, :, None]
 
     def _compute_sizes(self, groups: Sequence[Tensors], learners: Indices, _: Indices) -> Array:
         return np.stack([group_sizes(group, learners, self._plan) for group in groups])[:, :, None]
-
-    def _compute_seconds(self, parts: Sequence[Part], learners: Indices, columns: Indices) -> Array:
-        phases = {column: self._steps(phase) for phase, column in self._columns.items()}
-        steps = [phases[column] for column in columns]
-        lengths = sorted(set().union(*steps))
-        weights = np.array([[counts.get(length, 0) for length in lengths] for counts in steps], dtype=np.float64)
-        return weighted_seconds(parts, learners, np.array(lengths, dtype=np.float64), weights, self._profile)
 
     def _group_sizes(self, step: Composed) -> Array:
         """Of the groups of trained tensors: ``[groups, configurations, SIZES]``."""
@@ -128,70 +179,30 @@ class LookUp:
         levels = self._levels.values[rows, 0]
         return memory_account(levels, self._group_sizes(step), step.static_bytes, self._plan, self._profile)
 
-    def seconds(self, step: Composed, phases: Sequence[Phase], rest: Composed | None = None) -> dict[str, Array]:
+    def seconds(self, step: Composed, phases: Sequence[Phase], passes: Array) -> dict[str, Array]:
         """Seconds of a phase of each configuration by category, ``[configurations]`` each.
 
-        Forward and backward pass are repeated for each whole micro-batch; ``rest`` is the step of the rows that are
-        left, None where the batch is divided evenly.
+        Args:
+            passes: seconds of forward and backward pass of whole batches, ``[configurations, CATEGORIES]``.
         """
-        different = list(dict.fromkeys(phases))
-        number = {phase: i for i, phase in enumerate(different)}
-        which = np.array([number[phase] for phase in phases])
-        passes = np.zeros((len(phases), len(CATEGORIES)))
-        for start in range(0, len(different), _PHASES):
-            some = np.flatnonzero(which // _PHASES == start // _PHASES)
-            passes[some] = self._passes(step, rest, different[start : start + _PHASES], which[some] - start, some)
-        steps = [self._steps(phase) for phase in different]
-        batches, tokens = (
-            np.array([sum(count * length**power for length, count in counts.items()) for counts in steps])[which]
-            for power in (0, 1)
-        )
-        seconds = dict(zip(CATEGORIES, passes.T, strict=True))
-        profile, sizes = self._profile, self._group_sizes(step)
+        plan, profile, sizes = self._plan, self._profile, self._group_sizes(step)
+        different = {phase: self._steps(phase) for phase in dict.fromkeys(phases)}
+        totals = {
+            phase: (sum(counts.values()), sum(count * length for length, count in counts.items()))
+            for phase, counts in different.items()
+        }
+        batches, tokens = np.array([totals[phase] for phase in phases]).T
         calls = np.ones(len(phases))
-        if self._plan.optimizer_step == "backward":
-            calls = sizes[..., SIZES.index("tensors")].sum(axis=0)
-        elif self._gathers:
+        if plan.optimizer_step == "end" and plan.optimizer_kernel != "loop":
+            # one call of each operation, or of the optimizer's own kernel, for all tensors
             elements, matrices = (sizes[..., SIZES.index(name)].sum(axis=0) for name in ("elements", "matrix_elements"))
-            seconds["optimizer"] = seconds["optimizer"] + batches * sweep_at_once(
-                self._plan, matrices, elements - matrices, profile
-            )
-        seconds["optimizer"] = seconds["optimizer"] + batches * calls * profile.step_us.value * 1e-6
+            stepping = batches * sweep_at_once(plan, matrices, elements - matrices, profile)
+        else:
+            swept = self._passes.of_sweeps(step, phases, plan)
+            stepping = swept[:, CATEGORIES.index("optimizer")]
+        if plan.optimizer_step == "backward":
+            calls = sizes[..., SIZES.index("tensors")].sum(axis=0)
+        seconds = dict(zip(CATEGORIES, passes.T, strict=True))
+        seconds["optimizer"] = seconds["optimizer"] + stepping + batches * calls * profile.step_us.value * 1e-6
         seconds["loading"] = self._batch_size * tokens * profile.token_us.value * 1e-6
         return {name: value * profile.time_factor.value for name, value in seconds.items()}
-
-    @property
-    def _gathers(self) -> bool:
-        """The optimizer steps all tensors at once."""
-        return optimizer_step(self._plan, True).gathered_bytes > 0
-
-    def _passes(
-        self, step: Composed, rest: Composed | None, phases: Sequence[Phase], which: Indices, some: Indices
-    ) -> Array:
-        """Seconds of the segments of ``some`` configurations, and of an optimizer that goes through the tensors."""
-        new = [phase for phase in phases if phase not in self._columns]
-        if len(self._columns) + len(new) > 2 * _PHASES:
-            self._seconds.forget()
-            self._columns.clear()
-            new = list(phases)
-        for phase in new:
-            self._columns[phase] = len(self._columns)
-        columns = np.array([self._columns[phase] for phase in phases])
-
-        def once(composed: Composed) -> Array:
-            rows = self._seconds.find(composed.parts, composed.part_of[:, some], composed.learners[:, some], columns)
-            return np.asarray(self._seconds.values[rows, columns[which]].sum(axis=0))
-
-        seconds = once(step)
-        if self._plan.micro_batch_size is not None:
-            seconds *= self._batch_size // self._plan.micro_batch_size
-        if rest is not None:
-            seconds += once(rest)
-        if self._plan.optimizer_step == "end" and not self._gathers:
-            for tensors in step.tensors:
-                if tensors not in self._sweeps:
-                    self._sweeps[tensors] = sweep_part(self._plan, tensors)
-            sweeps = [self._sweeps[tensors] for tensors in step.tensors]
-            rows = self._seconds.find(sweeps, step.tensors_of[:, some], step.tensor_learners[:, some], columns)
-            seconds += self._seconds.values[rows, columns[which]].sum(axis=0)
-        return np.asarray(seconds)

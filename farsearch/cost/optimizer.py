@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,14 +11,14 @@ import torch
 from torch import nn
 
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS, Operation
-from farsearch.cost.parts import Array, Indices, Part, Tensors
+from farsearch.cost.parts import EVENT_KINDS, Array, Indices, Part, Tensors
 from farsearch.cost.seconds import operation_seconds
 from farsearch.cost.trace import Segment, meta_tensors, second_step, trace_call
 from farsearch.devices.profile import Profile
 from farsearch.far.optimizer import make_optimizer
 from farsearch.records import StepPlan
 
-__all__ = ["OptimizerStep", "optimizer_step", "sweep_at_once", "sweep_part"]
+__all__ = ["OptimizerStep", "optimizer_step", "stepped_part", "sweep_at_once", "sweep_part"]
 
 _SIZE = 1 << 20
 """Elements of the traced tensor."""
@@ -29,6 +30,7 @@ class OptimizerStep:
 
     Attributes:
         state_tensors, state_scalars: tensors of its size, and of one element, that the optimizer keeps.
+        events: temporaries of a single tensor as they come (+) and go (-).
         peak_bytes: temporaries at the highest moment.
         carried_bytes: still live then, an element of the tensor before it.
         gathered_bytes: likewise of all tensors before that one; above 0 only where all are stepped at once.
@@ -37,6 +39,7 @@ class OptimizerStep:
 
     state_tensors: int
     state_scalars: int
+    events: tuple[float, ...]
     peak_bytes: float
     carried_bytes: float
     gathered_bytes: float
@@ -51,6 +54,24 @@ class OptimizerStep:
         features = np.array([[getattr(op, name) for name in FEATURES] for op in self.operations], dtype=np.float64)
         grows = np.array([op.flops >= _SIZE for op in self.operations])[:, None] & (np.array(FEATURES) != "matrices")
         return kinds, np.where(grows, 0.0, features), np.where(grows, features / _SIZE, 0.0)
+
+
+def stepped_part(plan: StepPlan, part: Part) -> Part:
+    """A traced segment as it is where each gradient is stepped and dropped as soon as it is complete.
+
+    Its operations are those of ``sweep_part``: which gradient is complete when changes no time.
+    """
+    complete = part.event_kinds == EVENT_KINDS.index("added")
+    temporaries = optimizer_step(plan, True).events  # a vector has the same
+    # an event "added" has minus the bytes of a gradient, which are four an element
+    stepped = np.array([*(-size / 4 for size in temporaries), 1.0])
+    kinds = np.array([EVENT_KINDS.index("temporary")] * len(temporaries) + [EVENT_KINDS.index("gradient")])
+    times = np.where(complete, len(stepped), 1)
+    events, event_kinds = np.repeat(part.events, times, axis=0), np.repeat(part.event_kinds, times)
+    inside = np.repeat(complete, times)
+    events[inside] *= np.tile(stepped, complete.sum())[:, None]
+    event_kinds[inside] = np.tile(kinds, complete.sum())
+    return dataclasses.replace(part, events=events, event_kinds=event_kinds)
 
 
 def sweep_part(plan: StepPlan, tensors: Tensors) -> Part:
@@ -98,6 +119,7 @@ def _traced(kind: str, kernel: str, matrix: bool) -> OptimizerStep:
     return OptimizerStep(
         state_tensors=sum(value.numel() == _SIZE for value in state),
         state_scalars=sum(value.numel() == 1 for value in state),
+        events=tuple(event.size / _SIZE for event in one.events),
         peak_bytes=peak / _SIZE,
         # torch's loop over the tensors holds on to the last one's denominator while it makes the next one's
         carried_bytes=(higher - peak) / _SIZE,

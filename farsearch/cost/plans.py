@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Iterator
+from typing import Literal
 
 from torch import nn
 
@@ -15,12 +15,22 @@ from farsearch.far.layout import ModelLayout
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_fused, make_optimizer
 from farsearch.records import StepPlan
 
-__all__ = ["GOALS", "Goal", "exact_plans", "executable", "execution_of", "optimizer_of", "ordinary_plan", "quickest"]
+__all__ = ["exact_plans", "executable", "execution_of", "optimizer_of", "ordinary_plan", "quickest"]
 
-Goal = Literal["memory", "time", "balanced"]
-"""What a plan is chosen for: the least peak, the least time, or the least product of both."""
-
-GOALS: Sequence[Goal] = get_args(Goal)
+_STORE = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
+_RECOMPUTE = dataclasses.replace(_STORE, feed_forward="recompute")
+_EXECUTIONS = (
+    StepPlan(),
+    StepPlan(checkpointing=True),
+    StepPlan(feed_forward="store"),
+    StepPlan(feed_forward="store", layer_norm="output"),
+    _STORE,
+    _RECOMPUTE,
+    dataclasses.replace(_STORE, checkpointing=True),
+    dataclasses.replace(_RECOMPUTE, checkpointing=True),
+)
+"""Ways of the forward and backward pass, the simpler ones first. Of all 48 exact ones, these are never beaten by much:
+the others are within 1 % of the best of these in memory, time and their product (docs/log.md, tests)."""
 
 
 def execution_of(plan: StepPlan, chunk_rows: int | None = None) -> Execution:
@@ -52,33 +62,51 @@ def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
 
 
 def exact_plans(profile: Profile, layout: ModelLayout | None = None) -> list[StepPlan]:
-    """The plans worth a look that compute exactly what ordinary modules do, as the device's torch allows.
+    """The plans that compete on a device, the simpler ones first: all compute exactly what ordinary modules do.
 
-    None for ``layout`` is a model that can be executed by all of them.
+    They differ in what the backward pass keeps, and in when and by which kernel the optimizer steps, as the device's
+    torch has it. Ordinary modules are among them. They, and those whose attention is ordinary, draw other dropout masks
+    than the others from the same seed: masks of the same distribution.
 
-    All keep less of dropout, LayerNorm, attention and feed-forward blocks; the last two take time to save memory.
-    Ordinary modules are none of them: they are hardly quicker anywhere, and draw other dropout masks.
+    Args:
+        layout: of the model; None for one that can be executed by all of them.
     """
-    version = torch_version(profile)
-    store = StepPlan(
-        feed_forward="store",
-        attention="recompute",
-        dropout="seed",
-        layer_norm="output",
-        optimizer_kernel="fused" if version >= (2, 4) else "loop",
-        optimizer_step="backward" if version >= (2, 1) else "end",
-    )
     plans = [
-        store,
-        dataclasses.replace(store, feed_forward="recompute"),
-        dataclasses.replace(store, checkpointing=True),
+        dataclasses.replace(execution, optimizer_kernel=kernel, optimizer_step=step)
+        for execution in _EXECUTIONS
+        for kernel, step in _optimizer_steps(profile)
     ]
     return plans if layout is None else list(dict.fromkeys(executable(plan, layout) for plan in plans))
 
 
-def quickest(plan: StepPlan) -> StepPlan:
-    """The plan that learns what an exact plan learns in the least time, for a host that has memory enough."""
-    if not plan.exact or plan.feed_forward == "modules":
+def _optimizer_steps(
+    profile: Profile,
+) -> Iterator[tuple[Literal["loop", "foreach", "fused"], Literal["end", "backward"]]]:
+    """Kernels and moments of the optimizer's step that the device's torch has.
+
+    The fused kernel stands for the others where it is there: it has no temporaries, and reads and writes the least.
+    """
+    version = torch_version(profile)
+    if version >= (2, 4):
+        yield "fused", "end"
+        yield "fused", "backward"
+        return
+    yield "loop", "end"
+    if version >= (1, 12):
+        yield "foreach", "end"
+    if version >= (2, 1):
+        yield "loop", "backward"
+
+
+def quickest(plan: StepPlan, layout: ModelLayout) -> StepPlan:
+    """The plan that a host with memory enough trains by, whichever exact plan the device does.
+
+    It is one for all exact plans, so that results do not depend on the device: they have the same dropout masks.
+    """
+    if not plan.exact:
         return plan
-    kernel: Literal["loop", "foreach", "fused"] = "fused" if has_fused() else plan.optimizer_kernel
-    return dataclasses.replace(plan, feed_forward="store", checkpointing=False, optimizer_kernel=kernel)
+    kernel: Literal["loop", "fused"] = "fused" if has_fused() else "loop"
+    host = dataclasses.replace(
+        _STORE, optimizer=plan.optimizer, micro_batch_size=plan.micro_batch_size, optimizer_kernel=kernel
+    )
+    return executable(host, layout)

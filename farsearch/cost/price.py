@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from farsearch.cost.direct import trace_prepared
-from farsearch.cost.lookup import LookUp, Phase
+from farsearch.cost.lookup import LookUp, Passes, Phase
 from farsearch.cost.parts import Array, Composed
-from farsearch.cost.plans import Goal, exact_plans, ordinary_plan
+from farsearch.cost.plans import exact_plans, ordinary_plan
 from farsearch.cost.software import Software, software_of
 from farsearch.cost.table import StepTable
 from farsearch.devices.profile import Profile
@@ -24,6 +24,7 @@ from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
 from farsearch.far.shown import shown_seconds
+from farsearch.goals import Goal, best_plan
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
@@ -102,31 +103,27 @@ def priming_plan(optimizer: Any, batch_size: int) -> StepPlan:
     return StepPlan(optimizer=optimizer, micro_batch_size=max(1, batch_size // 4))
 
 
-_SCORES: Mapping[Goal, Callable[[Cost], tuple[float, ...]]] = {
-    "memory": lambda cost: (cost.peak_memory_mib, cost.wall_time_s),
-    "time": lambda cost: (cost.wall_time_s, cost.peak_memory_mib),
-    "balanced": lambda cost: (cost.peak_memory_mib * cost.wall_time_s,),
-}
-
 TableKey = tuple[int, StepPlan, int | None, Software]
 """Rows at once, the plan as far as a trace depends on it, the rows of a portion, and the device's software likewise."""
 
 
-def _traced_as(plan: StepPlan) -> StepPlan:
-    """The plan as far as the trace of forward and backward pass depends on it."""
-    if plan.optimizer_step == "backward":
-        return plan
-    return dataclasses.replace(plan, micro_batch_size=None, optimizer="adamw", optimizer_kernel="loop")
+def _traced_as(plan: StepPlan, micro_batch_size: int | None = None) -> StepPlan:
+    """The plan as far as the trace of forward and backward pass depends on it: not by its optimizer."""
+    return dataclasses.replace(
+        plan, micro_batch_size=micro_batch_size, optimizer="adamw", optimizer_kernel="loop", optimizer_step="end"
+    )
 
 
 def best_of(priced: Sequence[tuple[StepPlan, Cost]], goal: Goal) -> tuple[StepPlan, Cost]:
-    """The plan that serves a goal best, among those with which the configuration fits.
-
-    Where none fits it is the one of the least peak, for that is what would have to shrink.
-    """
-    fitting = [pair for pair in priced if pair[1].fits]
-    score = _SCORES[goal if fitting else "memory"]
-    return min(fitting or priced, key=lambda pair: score(pair[1]))
+    """The plan that serves a goal best, as ``best_plan`` chooses it, and its cost."""
+    costs = [cost for _, cost in priced]
+    best = best_plan(
+        [cost.peak_memory_mib for cost in costs],
+        [cost.wall_time_s for cost in costs],
+        [cost.fits for cost in costs],
+        goal,
+    )
+    return priced[int(best)]
 
 
 def shared_tables(config: Any, head: Head) -> dict[TableKey, StepTable]:
@@ -187,6 +184,7 @@ class Pricer:
         self._tables = {} if tables is None else tables
         self._look_ups: dict[StepPlan, LookUp] = {}
         self._steps = lru_cache(maxsize=64)(self._padded_lengths)
+        self._passes = Passes(profile, self._steps)
 
     @property
     def layers(self) -> int:
@@ -230,21 +228,34 @@ class Pricer:
         return self._cost(self.price_many([config], plan))
 
     def price_many(self, configs: Sequence[FarConfig], plan: StepPlan | None = None) -> Prices:
-        """The costs of at least one configuration under one plan, in their order.
+        """The costs of at least one configuration under one plan, in their order; None for ``ordinary_plan``.
 
         All are added up at once from what the tables know of their layers: ten thousand take about a second.
 
         Raises:
             BadInput: for a configuration of another number of layers than the model.
         """
-        plan = self._executed(plan or ordinary_plan(self.profile))
-        step, rest, look_up = self.table(plan).compose(configs), self._rest(plan, configs), self._look_up(plan)
-        memory, time = self._memory(plan, step, rest), look_up.seconds(step, [c.epochs for c in configs], rest)
-        step_time = _total(look_up.seconds(step, [None] * len(configs), rest))
+        return self.price_plans(configs, [plan or ordinary_plan(self.profile)])[0]
+
+    def price_plans(self, configs: Sequence[FarConfig], plans: Sequence[StepPlan]) -> list[Prices]:
+        """Likewise under each of ``plans``; those that differ in their optimizer alone share most of the work."""
+        epochs, single = [config.epochs for config in configs], [None] * len(configs)
         priming = np.array([config.priming_epochs for config in configs])
-        if self.prime_on_device and priming.any():
-            memory, time = self._with_priming(priming, memory, time)
-        return self._prices(memory, time, step_time, look_up.elements(step))
+        shared: dict[StepPlan, tuple[Composed, Composed | None, Array, Array]] = {}
+        found = []
+        for plan in map(self._executed, plans):
+            look_up, key = self._look_up(plan), _traced_as(plan, plan.micro_batch_size)
+            if key not in shared:
+                step, rest = self.table(plan).compose(configs), self._rest(plan, configs)
+                passes, one_pass = (self._pass_seconds(plan, step, rest, phases) for phases in (epochs, single))
+                shared[key] = step, rest, passes, one_pass
+            step, rest, passes, one_pass = shared[key]
+            memory, time = self._memory(plan, step, rest), look_up.seconds(step, epochs, passes)
+            step_time = _total(look_up.seconds(step, single, one_pass))
+            if self.prime_on_device and priming.any():
+                memory, time = self._with_priming(priming, memory, time)
+            found.append(self._prices(memory, time, step_time, look_up.elements(step)))
+        return found
 
     def _rest(self, plan: StepPlan, configs: Sequence[FarConfig]) -> Composed | None:
         """The steps of the rows that are left when a batch is cut into micro-batches; None where none are."""
@@ -259,9 +270,17 @@ class Pricer:
         first = self._look_up(dataclasses.replace(plan, micro_batch_size=None))
         return _worse(first.memory(step).breakdown(), self._look_up(plan).memory(rest).breakdown())
 
+    def _pass_seconds(self, plan: StepPlan, step: Composed, rest: Composed | None, phases: Sequence[Phase]) -> Array:
+        """Seconds of forward and backward pass of whole batches, in their parts: ``[configurations, CATEGORIES]``."""
+        parts = 1 if plan.micro_batch_size is None else self.batch_size // plan.micro_batch_size
+        seconds = self._passes.of_segments(step, phases) * parts
+        return seconds if rest is None else seconds + self._passes.of_segments(rest, phases)
+
     def _look_up(self, plan: StepPlan) -> LookUp:
         if plan not in self._look_ups:
-            self._look_ups[plan] = LookUp(plan, self.profile, self.batch_size, self.max_length, self._steps)
+            self._look_ups[plan] = LookUp(
+                plan, self.profile, self.batch_size, self.max_length, self._steps, self._passes
+            )
         return self._look_ups[plan]
 
     def _with_priming(
@@ -274,7 +293,8 @@ class Pricer:
         configs = [full_fine_tuning(table.layers)] * len(epochs)
         step, rest = table.compose(configs), self._rest(plan, configs)
         seconds = np.zeros(len(priming))
-        seconds[priming > 0] = _total(look_up.seconds(step, epochs.tolist(), rest))[which]
+        passes = self._pass_seconds(plan, step, rest, epochs.tolist())
+        seconds[priming > 0] = _total(look_up.seconds(step, epochs.tolist(), passes))[which]
         other = {name: values[:1] for name, values in self._memory(plan, step, rest).items()}
         return _worse(memory, other, priming > 0), {**time, "priming": seconds}
 
@@ -285,14 +305,24 @@ class Pricer:
         """
         step = trace_prepared(*self._model, self.batch_size, prepare, software_of(self.profile, self.max_length))
         # not the look-up of the plan: no other configuration has a segment of this model
-        look_up = LookUp(ordinary_plan(self.profile), self.profile, self.batch_size, self.max_length, self._steps)
-        memory, time = look_up.memory(step).breakdown(), look_up.seconds(step, [epochs])
-        step_time = _total(look_up.seconds(step, [None]))
+        passes = Passes(self.profile, self._steps)
+        plan = ordinary_plan(self.profile)
+        look_up = LookUp(plan, self.profile, self.batch_size, self.max_length, self._steps, passes)
+        memory, time = (
+            look_up.memory(step).breakdown(),
+            look_up.seconds(step, [epochs], passes.of_segments(step, [epochs])),
+        )
+        step_time = _total(look_up.seconds(step, [None], passes.of_segments(step, [None])))
         return self._cost(self._prices(memory, time, step_time, look_up.elements(step)))
 
     def all_plans(self, config: FarConfig) -> list[tuple[StepPlan, Cost]]:
         """The cost of one configuration under every exact plan of the device."""
-        return [(plan, self.price(config, plan)) for plan in self.plans]
+        return self.priced(config, self.plans)
+
+    def priced(self, config: FarConfig, plans: Sequence[StepPlan]) -> list[tuple[StepPlan, Cost]]:
+        """The cost of one configuration under each of ``plans``."""
+        prices = self.price_plans([config], plans)
+        return [(plan, self._cost(each)) for plan, each in zip(plans, prices, strict=True)]
 
     def best(self, config: FarConfig, goal: Goal) -> tuple[StepPlan, Cost]:
         """The exact plan that serves a goal best, and its cost."""
@@ -307,7 +337,7 @@ class Pricer:
         prices = Prices(
             tensor_peak_mib=tensors,
             peak_memory_mib=tensors + process.value,
-            peak_memory_range_mib=(tensors + process.low, tensors + process.high),
+            peak_memory_range_mib=(tensors + process.low, tensors * (1 + profile.held_share) + process.high),
             step_time_s=step_time,
             wall_time_s=wall,
             wall_time_range_s=(wall * factor.low / factor.value, wall * factor.high / factor.value),

@@ -74,11 +74,10 @@ def price_space(
     pricer: Pricer, configs: Sequence[FarConfig], plans: Sequence[StepPlan], progress: Callable[[str], None]
 ) -> Sweep:
     """The prices of ``configs`` under each of ``plans``; ``progress`` hears what is done."""
-    prices, full, profile = [], [], pricer.profile
-    for plan in plans:
-        progress(f"pricing {len(configs):,} configurations, plan {plan.summary}")
-        prices.append(pricer.price_many(configs, plan))
-        full.append(pricer.price(full_fine_tuning(len(configs[0].frozen_fractions)), plan))
+    profile = pricer.profile
+    progress(f"pricing {len(configs):,} configurations under {len(plans)} plans")
+    prices = pricer.price_plans(configs, plans)
+    full = [cost for _, cost in pricer.priced(full_fine_tuning(len(configs[0].frozen_fractions)), plans)]
     return Sweep(
         device=profile.name,
         configs=tuple(configs),

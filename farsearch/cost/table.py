@@ -21,7 +21,7 @@ from farsearch.cost.kinds import LayerKind, LayerKinds, apply_kinds, furthest
 from farsearch.cost.parts import LENGTHS, Array, Composed, Indices, Part, Tensors, fit_part, fixed_tensors
 from farsearch.cost.plans import execution_of
 from farsearch.cost.software import Software, build_ordinary
-from farsearch.cost.trace import Segment, backward_optimizer, meta_tensors, trace_step
+from farsearch.cost.trace import Segment, meta_tensors, trace_step
 from farsearch.far.ffn import padding
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.surgery import width_of
@@ -73,7 +73,7 @@ class StepTable:
         config: transformers configuration of the model.
         head: what stands on it.
         batch_size: rows that go through the model at once.
-        plan: how a step is executed; its micro-batch size is ``batch_size``.
+        plan: how a step is executed; its micro-batch size is ``batch_size``, and its optimizer steps at the end.
         chunk_rows: rows whose temporaries live together, where the plan works in portions.
         software: of the device.
     """
@@ -242,11 +242,10 @@ class StepTable:
                 model, layout = build_ordinary(config, self._head, self.software)
             apply_kinds(model, layout, stack, k, self._execution)
             trained = _trained_tensors(model, layout)
-            optimizer = backward_optimizer(self.plan, model)
             for length in lengths:
                 batch = self._head.batch(self.batch_size, length)
                 try:
-                    traced = trace_step(model, layout, batch, self.software, optimizer)
+                    traced = trace_step(model, layout, batch, self.software)
                 except RuntimeError as error:  # shapes that do not go together show in a step alone
                     raise unusable(self._config, error) from error
                 model.zero_grad()

@@ -22,10 +22,10 @@ from farsearch.tables import human_memory
 
 __all__ = ["save_sweep_png", "sweep_figure"]
 
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
-"""Of the plans: four of Okabe and Ito's, which colour-blind eyes tell apart (Color Universal Design, 2008)."""
-_MARKERS = "sD^P"
-"""Of full fine-tuning under each plan."""
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
+"""Of what the plans keep: Okabe and Ito's, which colour-blind eyes tell apart (Color Universal Design, 2008)."""
+_MARKERS = "sD^PvXo*"
+"""Of full fine-tuning under each of them."""
 _LOOSE, _SURE = "#f3d9d6", "#fbeeec"
 
 
@@ -67,16 +67,18 @@ def sweep_figure(sweep: Sweep, title: str, span: str) -> Figure:
 
 def _draw_plans(axes: Axes, sweep: Sweep, seconds: float) -> list[Line2D]:
     """The configurations, and full fine-tuning. The handles of the plans, with both."""
-    handles = []
-    for plan, prices, full, colour, marker in zip(
-        sweep.plans, sweep.prices, sweep.full, _COLOURS, _MARKERS, strict=True
-    ):
+    handles: list[Line2D] = []
+    kept = list(dict.fromkeys(plan.summary for plan in sweep.plans))
+    for plan, prices, full in zip(sweep.plans, sweep.prices, sweep.full, strict=True):
+        which = kept.index(plan.summary)
+        colour, marker = _COLOURS[which], _MARKERS[which]
         dots: dict[str, Any] = {"s": 4, "linewidths": 0, "alpha": 0.35, "color": colour, "zorder": 2}
         axes.scatter(prices.peak_memory_mib, prices.wall_time_s / seconds, **dots)
         style: dict[str, Any] = {"marker": marker, "color": colour, "markeredgecolor": INK, "linestyle": "none"}
         axes.plot(full.peak_memory_mib, full.wall_time_s / seconds, markersize=8, zorder=5, **style)
-        label = "ordinary modules" if plan.feed_forward == "modules" else plan.summary
-        handles.append(Line2D([], [], label=label, markersize=7, **style))
+        if which == len(handles):  # plans that keep the same differ in their optimizer's step alone
+            label = "ordinary modules" if plan.summary == "modules" else plan.summary
+            handles.append(Line2D([], [], label=label, markersize=7, **style))
     return handles
 
 

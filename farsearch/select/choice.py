@@ -10,9 +10,10 @@ from typing import Literal
 
 from farsearch.errors import BadInput, NoFeasibleTrial
 from farsearch.far.shown import shown
+from farsearch.goals import GOALS
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.select.front import Objectives, costs_of, members, objectives
-from farsearch.select.plans import PLAN_GOALS, under_plan
+from farsearch.select.plans import under_plan
 from farsearch.select.words import Paired, figures, reason
 from farsearch.tables import human_difference, human_memory, human_metric, human_time
 
@@ -240,7 +241,7 @@ def _nothing(snapshot: StudySnapshot, front: Sequence[TrialRecord], intent: Inte
     misses = {trial.number: _misses(snapshot, trial, intent) for trial in front}
     nearest = min(front, key=lambda trial: (sum(share for share, _ in misses[trial.number]), trial.number))
     off = " and ".join(text for _, text in misses[nearest.number])
-    helps = next((goal for goal in PLAN_GOALS if intent.plan is None and _satisfied(snapshot, intent, goal)), None)
+    helps = next((goal for goal in GOALS if intent.plan is None and _satisfied(snapshot, intent, goal)), None)
     return (
         f"no trial on the front of {snapshot.name} has {_told(snapshot, intent)}; the nearest is trial "
         f"{nearest.number} ({figures(snapshot, nearest)}), off by {off}; loosen a bound"

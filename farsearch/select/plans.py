@@ -6,21 +6,14 @@ Nothing is priced here: a derived trial has another plan, peak, time and energy,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
 
 from farsearch.errors import BadInput
 from farsearch.far.shown import shown
-from farsearch.records import PlanPrice, StudySnapshot, TrialRecord
+from farsearch.goals import GOALS, Goal, best_plan
+from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.select.front import pareto_front
 
-__all__ = ["PLAN_GOALS", "under_plan"]
-
-PLAN_GOALS: Mapping[str, Callable[[PlanPrice], tuple[float, ...]]] = {
-    "memory": lambda price: (price.peak_memory_mib, price.wall_time_s),
-    "time": lambda price: (price.wall_time_s, price.peak_memory_mib),
-    "balanced": lambda price: (price.peak_memory_mib * price.wall_time_s,),
-}
-"""What a plan can be chosen for, as ``run --plan`` does: the least peak, time, or product of both."""
+__all__ = ["under_plan"]
 
 
 def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
@@ -29,19 +22,19 @@ def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
     A trial that runs under that plan already stays as it is. One that was not priced under it is on no front.
 
     Args:
-        plan: ``memory``, ``time``, ``balanced``, or a plan's name as ``show`` has it: ``store``, ``recompute``,
-            ``store+checkpointing``.
+        plan: ``memory``, ``time``, ``balanced``, or what a plan keeps: ``store``, ``recompute``,
+            ``store+checkpointing``; of several that keep it, the one that serves the study's own goal.
 
     Raises:
         BadInput: where no trial was priced under that plan.
     """
     names = {_key(price.plan.summary): price.plan.summary for trial in snapshot.trials for price in trial.plans}
-    if plan not in PLAN_GOALS and _key(plan) not in names:
-        known = [*PLAN_GOALS, *(name.replace(" ", "") for name in names.values())]
+    if plan not in GOALS and _key(plan) not in names:
+        known = [*GOALS, *(name.replace(" ", "") for name in names.values())]
         raise BadInput(f"no trial of {snapshot.name} was priced under the plan {shown(plan)}; give {', '.join(known)}")
     if not names:
         raise BadInput(f"no trial of {snapshot.name} was priced under other plans; choose one without --plan")
-    trials = [_derived(trial, plan) for trial in snapshot.trials]
+    trials = [_derived(trial, plan, snapshot.settings.plan) for trial in snapshot.trials]
     front = pareto_front(trials)
     marked = tuple(dataclasses.replace(trial, on_front=trial.number in front) for trial in trials)
     return dataclasses.replace(snapshot, trials=marked)
@@ -51,16 +44,18 @@ def _key(name: str) -> str:
     return name.replace(" ", "")
 
 
-def _derived(trial: TrialRecord, plan: str) -> TrialRecord:
+def _derived(trial: TrialRecord, plan: str, goal: Goal) -> TrialRecord:
     """The trial under that plan, or not feasible where it has no price for it."""
-    if plan in PLAN_GOALS:
-        # among the plans with which it fits, and by the least peak where it fits with none
-        fitting = [price for price in trial.plans if price.feasible]
-        found = min(fitting or trial.plans, key=PLAN_GOALS[plan if fitting else "memory"], default=None)
-    else:
-        found = next((price for price in trial.plans if _key(price.plan.summary) == _key(plan)), None)
-    if found is None:
+    named = [price for price in trial.plans if plan in GOALS or _key(price.plan.summary) == _key(plan)]
+    if not named:
         return dataclasses.replace(trial, feasible=None)
+    best = best_plan(
+        [price.peak_memory_mib for price in named],
+        [price.wall_time_s for price in named],
+        [price.feasible for price in named],
+        next((known for known in GOALS if known == plan), goal),
+    )
+    found = named[int(best)]
     if found.plan == trial.plan:
         return trial
     # the breakdowns and ranges are those of the plan that they were made for; power does not depend on the plan

@@ -6,21 +6,38 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from farsearch.cost.plans import Goal
+import numpy as np
+
 from farsearch.cost.price import Cost, Pricer
 from farsearch.far.shown import shown_seconds
+from farsearch.goals import Goal
 from farsearch.records import FarConfig, StepPlan
-from farsearch.study.space import Space
+from farsearch.study.draws import draw_params
+from farsearch.study.pricing import price_params
+from farsearch.study.sizes import size_of
+from farsearch.study.space import Space, load_space
+from farsearch.study.space_files import list_spaces
 
 __all__ = ["nearest_fit"]
+
+_DRAWS = 100
+_MOST = 0.5
+"""Share of a space that fits, from which on it is suggested."""
 
 
 def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
     """What a user can change so that something fits, in a few words: freeze more, a smaller batch, a higher bound.
 
     More freezing comes first, from little to all but the top layer. Then the step is made smaller, in halves of the
-    batch. Where the user's own bound is what nothing keeps, the least bound that something keeps is named.
+    batch. Where the user's own bound is what nothing keeps, the least bound that something keeps is named. A shipped
+    space is named too where most of it fits.
     """
+    nearest = _nearest_setting(pricer, goal, space, layers)
+    fitting = _fitting_space(pricer, goal, space, layers)
+    return nearest if fitting is None else f"{nearest}; or search --space {fitting[0]}, of which {fitting[1]:.0%} fits"
+
+
+def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
     plan = cost = None
     for words, config in _less_and_less(space, layers):
         plan, cost = pricer.best(config, goal)
@@ -36,6 +53,17 @@ def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
     if size is not None:
         return f"{least}, and --batch-size {size} would fit"
     return f"{least}, with a batch of one row too: use a smaller --max-length or --model, or another --device"
+
+
+def _fitting_space(pricer: Pricer, goal: Goal, space: Space, layers: int) -> tuple[str, float] | None:
+    """The shipped space of which most fits, and that share of random draws, where it is at least half; else None."""
+    size, shares = size_of(pricer.table(StepPlan()).parameters), {}
+    for name in list_spaces():
+        other = load_space(name).for_model(layers, size)
+        params = draw_params(other.distributions(layers), _DRAWS, np.random.default_rng(0))
+        shares[name] = float(price_params(pricer, other, layers, goal)(params).fits.mean())
+    best = max(shares, key=lambda name: shares[name])
+    return (best, shares[best]) if shares[best] >= _MOST and best != space.name else None
 
 
 def _less_and_less(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:

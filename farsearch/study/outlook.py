@@ -10,12 +10,14 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
 from optuna.study import create_study
 
-from farsearch.cost.plans import Goal, quickest
+from farsearch.cost.plans import quickest
 from farsearch.cost.price import Pricer, full_fine_tuning
 from farsearch.far.batches import steps_in
 from farsearch.far.board.encode import first_rows
 from farsearch.far.loop import predict
-from farsearch.records import FarConfig
+from farsearch.goals import Goal
+from farsearch.records import FarConfig, StepPlan
+from farsearch.study.pricing import price_params
 from farsearch.study.space import Space
 from farsearch.tables import human_memory, human_time
 from farsearch.training import Bench, far_phase
@@ -71,16 +73,17 @@ def outlook(space: Space, pricer: Pricer, bench: Bench, goal: Goal, n_trials: in
     """Price random configurations and time some steps."""
     layers = len(bench.layout.layers)
     distributions = space.distributions(layers)
-    configs = [space.config(params, layers) for params in _draws(distributions, bench.job.seed)]
-    costs = [cost for _, cost in (pricer.best(config, goal) for config in configs)]
+    params = _draws(distributions, bench.job.seed)
+    configs = [space.config(each, layers) for each in params]
+    costs = price_params(pricer, space, layers, goal)(params)
     combinations, continuous = space.size(layers)
-    trial_seconds, priming_seconds = _host_seconds(configs, bench, pricer)
+    trial_seconds, priming_seconds = _host_seconds(configs, bench)
     return Outlook(
         combinations=combinations,
         continuous=tuple(continuous),
-        share_feasible=sum(cost.fits for cost in costs) / len(costs),
-        memory_mib=(min(c.peak_memory_mib for c in costs), max(c.peak_memory_mib for c in costs)),
-        time_s=(min(c.wall_time_s for c in costs), max(c.wall_time_s for c in costs)),
+        share_feasible=float(costs.fits.mean()),
+        memory_mib=(float(costs.memory_mib.min()), float(costs.memory_mib.max())),
+        time_s=(float(costs.time_s.min()), float(costs.time_s.max())),
         trial_seconds=trial_seconds,
         priming_seconds=priming_seconds,
         n_trials=n_trials,
@@ -93,14 +96,14 @@ def _draws(distributions: dict[str, BaseDistribution], seed: int) -> list[dict[s
     return [study.ask(distributions).params for _ in range(_DRAWS)]
 
 
-def _host_seconds(configs: Sequence[FarConfig], bench: Bench, pricer: Pricer) -> tuple[float, float]:
+def _host_seconds(configs: Sequence[FarConfig], bench: Bench) -> tuple[float, float]:
     """Seconds of a trial and of all primings of these configurations, from a few steps and rows of full fine-tuning."""
     layers, job = len(bench.layout.layers), bench.job
     rows, features = bench.train_rows, len(bench.train_rows.lengths)
     sample = first_rows(rows, _STEPS * job.batch_size)
     size = len(sample.lengths)
     bench.model.load_state_dict(bench.pretrained)
-    plan = quickest(pricer.best(full_fine_tuning(layers), "time")[0])
+    plan = quickest(StepPlan(), bench.layout)
     seconds = []
     for _ in range(2):  # the first warms up
         started = time.perf_counter()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farsearch.cost.plans import Goal
-from farsearch.cost.price import Pricer, Prices, full_fine_tuning
+from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.goals import Goal, best_plan
 from farsearch.study.space import Space
 
 __all__ = ["KnownCosts", "PriceParams", "price_params"]
@@ -50,17 +50,12 @@ def price_params(pricer: Pricer, space: Space, layers: int, goal: Goal) -> Price
 
     def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
         configs = [space.config(each, layers) for each in params]
-        plans = [pricer.price_many(configs, plan) for plan in pricer.plans]
-        # as best_of: among the plans with which a configuration fits, and by the least peak where it fits with none
-        best, rest = plans[0], plans[1:]
-        memory, time, fits = best.peak_memory_mib, best.wall_time_s, best.fits
-        for other in rest:
-            better = _better(other, memory, time, goal)
-            better = np.where(fits & other.fits, better, _better(other, memory, time, "memory") & (fits == other.fits))
-            better |= other.fits & ~fits
-            memory = np.where(better, other.peak_memory_mib, memory)
-            time = np.where(better, other.wall_time_s, time)
-            fits = fits | other.fits
+        prices = pricer.price_plans(configs, pricer.plans)
+        memory, time, fits = (
+            np.stack([getattr(each, name) for each in prices]) for name in ("peak_memory_mib", "wall_time_s", "fits")
+        )
+        best = best_plan(memory, time, fits, goal)[None]
+        memory, time, fits = (np.take_along_axis(values, best, 0)[0] for values in (memory, time, fits))
         primings = np.array([config.priming_epochs for config in configs])
         lengths, which = np.unique(primings, return_inverse=True)
         return KnownCosts(memory, time, fits, primings, np.array([full_s(float(length)) for length in lengths])[which])
@@ -71,15 +66,3 @@ def price_params(pricer: Pricer, space: Space, layers: int, goal: Goal) -> Price
         return pricer.price(full_fine_tuning(layers, epochs=epochs)).wall_time_s if epochs else 0.0
 
     return price
-
-
-def _better(other: Prices, memory: Array, time: Array, goal: Goal) -> NDArray[np.bool_]:
-    """Where another plan serves a goal better than what was found before."""
-    found: NDArray[np.bool_] = other.peak_memory_mib * other.wall_time_s < memory * time
-    if goal == "balanced":
-        return found
-    first, second = (other.peak_memory_mib, memory), (other.wall_time_s, time)
-    if goal == "time":
-        first, second = second, first
-    found = (first[0] < first[1]) | ((first[0] == first[1]) & (second[0] < second[1]))
-    return found

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from farsearch.cost.price import Cost
+from farsearch.cost.sweep import pareto
 from farsearch.records import FarConfig, PlanPrice, StepPlan, TrialRecord
 from farsearch.training import Outcome
 
@@ -41,8 +43,15 @@ def priced_record(
         memory=cost.memory,
         time=cost.time,
         trainable=cost.trainable,
-        plans=tuple(PlanPrice(other, c.peak_memory_mib, c.wall_time_s, c.fits) for other, c in priced),
+        plans=tuple(PlanPrice(each, c.peak_memory_mib, c.wall_time_s, c.fits) for each, c in _worth_it(plan, priced)),
     )
+
+
+def _worth_it(chosen: StepPlan, priced: Sequence[tuple[StepPlan, Cost]]) -> list[tuple[StepPlan, Cost]]:
+    """The chosen plan and those that no other beats in peak and time: the best for any goal is among them."""
+    peaks, times = (np.array([getattr(c, name) for _, c in priced]) for name in ("peak_memory_mib", "wall_time_s"))
+    undominated = pareto(peaks, times)
+    return [pair for i, pair in enumerate(priced) if pair[0] == chosen or i in undominated]
 
 
 def results_of(outcome: Outcome) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from typing import Any, Literal, Protocol, TypeVar
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from farsearch.cost.plans import Goal, quickest
+from farsearch.cost.plans import quickest
 from farsearch.cost.price import Cost, Pricer, best_of
 from farsearch.errors import FarsearchError, NoFeasibleTrial, TrialError
+from farsearch.goals import Goal
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 from farsearch.study.configured import Known, config_key
 from farsearch.study.liveness import Worker
@@ -311,7 +312,9 @@ class Search:
         outcome, racer, started = None, proposal.racer, time.perf_counter()
         try:
             # all exact plans learn the same, so this host need not do what the device has to
-            outcome = self.bench.run(config, quickest(plan), self.watcher.step, self.watcher.note, racer)
+            outcome = self.bench.run(
+                config, quickest(plan, self.bench.layout), self.watcher.step, self.watcher.note, racer
+            )
         except TrialError as error:
             told = changed(
                 record,

@@ -123,7 +123,7 @@ def _trained(record: TrialRecord, bench: Bench, watcher: SiblingWatcher) -> Tria
         else:
             assert config is not None
             assert plan is not None
-            outcome = bench.run(config, quickest(plan), watcher.step, watcher.note)
+            outcome = bench.run(config, quickest(plan, bench.layout), watcher.step, watcher.note)
     except TrialError as error:
         return changed(record, state="pruned", reason=str(error))
     return changed(record, state="complete", **results_of(outcome))

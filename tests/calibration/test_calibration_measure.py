@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +17,8 @@ import torch
 
 from farsearch.calibration import fit
 from farsearch.calibration import measure as script
-from farsearch.calibration.measure import CASES, WORKLOADS, measure
+from farsearch.calibration.fit import fit_profile
+from farsearch.calibration.measure import CASES, WORKLOADS, demanded_cores, measure
 from farsearch.calibration.result import Calibration, parse_result
 from farsearch.calibration.steps import allocated_peak
 
@@ -81,6 +85,7 @@ def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str]
 def test_it_tells_what_goes_on(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
     """Memory, overheads, each round; afterwards gradients are made as before."""
     _, told, doubled = measured
+    told = [line for line in told if not line.startswith("other programs")]  # where this machine is busy
     assert told[:3] == ["memory of a bare process", "overheads", "products, round 1 of at most 9"]
     assert any(text.startswith("streams, round ") for text in told)
     assert doubled.requires_grad
@@ -215,3 +220,29 @@ def test_the_script_replaces_its_own_result(tmp_path: Path) -> None:
     """A second measurement may have the name of the first."""
     (tmp_path / "result.json").write_text(json.dumps({"schema_version": 1, "machine": {}, "samples": []}))
     assert script._may_write(str(tmp_path / "result.json"))
+
+
+@pytest.mark.parametrize(("used", "cores", "asked"), [(0.0, 4, 0.0), (1.0, 2, 2.0), (2.0, 4, 4.0), (0.4, 4, 0.444)])
+def test_others_ask_for_more_than_they_get(used: float, cores: int, asked: float) -> None:
+    """Two that want all of two cores get one each: what is measured then is the half, and the other asked for two."""
+    assert demanded_cores(used, cores) == pytest.approx(asked, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_calibration_beside_busy_programs_says_so_and_has_a_wider_range() -> None:
+    """As many busy processes as cores: heard in a line, and the low end is what this machine would take alone."""
+    cores = os.cpu_count() or 1
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    said: list[str] = []
+    try:
+        result = parse_result(measure(15.0, said.append), "a busy machine")
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert result.busy_cores is not None
+    assert result.busy_cores > 0.5 * result.machine.cores
+    assert any("waiting" in line for line in said)
+    assert any("wider range" in line for line in said)
+    factor = fit_profile(result, "busy").time_factor
+    assert factor.low <= 0.8 * factor.value * result.machine.cores / (result.machine.cores + result.busy_cores) + 1e-3

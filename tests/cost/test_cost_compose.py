@@ -26,9 +26,9 @@ LEAN = StepPlan(attention="recompute", dropout="seed", layer_norm="output", feed
 PLANS = {
     "modules": StepPlan(),
     "store": LEAN,
-    "compact": dataclasses.replace(LEAN, feed_forward="compact", optimizer_step="backward"),
+    "compact": dataclasses.replace(LEAN, feed_forward="compact"),
     "recompute": dataclasses.replace(LEAN, feed_forward="recompute", frozen_dtype="bfloat16", optimizer="sgd"),
-    "checkpointing": dataclasses.replace(LEAN, checkpointing=True, optimizer_step="backward", optimizer_kernel="fused"),
+    "checkpointing": dataclasses.replace(LEAN, checkpointing=True),
 }
 
 

@@ -37,7 +37,7 @@ def swept(pricer: Pricer) -> Sweep:
     plans = [*device_plans(pricer, None), *device_plans(pricer, "time")]
     heard: list[str] = []
     free = price_space(pricer, CONFIGS, plans, heard.append)
-    assert len(heard) == len(plans)
+    assert len(heard) == 1
     middle = float(np.median(np.stack([prices.peak_memory_range_mib[1] for prices in free.prices])))
     pricer.profile = dataclasses.replace(pricer.profile, visible_mib=figure(middle), os_mib=figure(0))
     return price_space(pricer, CONFIGS, plans, heard.append)
@@ -48,7 +48,7 @@ def test_what_fits_is_counted_as_one_by_one(pricer: Pricer, swept: Sweep) -> Non
     fits = [[pricer.price(config, plan).fits for config in CONFIGS] for plan in swept.plans]
     assert swept.fits.tolist() == fits
     assert swept.fitting == sum(any(column) for column in zip(*fits, strict=True))
-    assert 0 < swept.fitting < len(CONFIGS)
+    assert 0 < swept.fits.mean() < 1
     assert list(swept.full) == [pricer.price(full_fine_tuning(2), plan) for plan in swept.plans]
 
 

@@ -156,7 +156,7 @@ def test_shipped_figures_are_those_of_the_sources(name: str) -> None:
         for figure, share in zip(ends(profile.bandwidth_gbs), (0.5, 0.7, 0.9), strict=True):
             assert math.isclose(figure, share * facts.gbs, rel_tol=0.006)
         # the TX2's own step leaves less open than its share on another board
-        shares = (0.44, 0.55, 0.6125) if name.startswith("jetson-tx2") else (0.34, 0.55, 0.8)
+        shares = (0.516, 0.704, 0.824) if name.startswith("jetson-tx2") else (0.34, 0.55, 0.8)
         for figure, share in zip(ends(profile.gemm_gflops), shares, strict=True):
             assert math.isclose(figure, share * profile.peak_gflops.value, rel_tol=0.006)
     for figure, share in zip(ends(profile.bmm_gflops), (0.25, 0.5, 1), strict=True):
@@ -254,8 +254,8 @@ def test_rates_of_the_boards_with_published_steps_agree_with_them() -> None:
         gemm = load_profile(name).gemm_gflops
         whole_step = 550.8 / seconds
         assert gemm.value > whole_step
-        # and the rest of the step is a fifth of it at most
-        assert whole_step / gemm.value > 0.8
+        # and the rest of the step is a third of it at most
+        assert whole_step / gemm.value > 0.67
 
 
 def test_raspberry_pi_5_is_as_much_faster_as_its_hpl() -> None:
@@ -363,3 +363,24 @@ def test_local_is_not_a_file() -> None:
     """The name of this machine's profile is known, but it is calibrated and never read from the shipped ones."""
     with pytest.raises(ProfileError, match="calibrated"):
         load_profile("local")
+
+
+@pytest.mark.parametrize(("published_gb", "predicted_gb"), [(4.29, 3.56), (2.62, 2.31)], ids=["full", "BitFit"])
+def test_published_peaks_are_in_the_range(published_gb: float, predicted_gb: float) -> None:
+    """FeS, RoBERTa-base on a Jetson TX2, beside the central prediction of the same step."""
+    profile = load_profile("jetson-tx2")
+    mib = 1e9 / 2**20
+    tensors = predicted_gb * mib - profile.process_mib.value
+    low, high = tensors + profile.process_mib.low, tensors * (1 + profile.held_share) + profile.process_mib.high
+    assert low < published_gb * mib < high
+
+
+def test_what_is_held_beside_tensors_is_known_where_it_was_measured() -> None:
+    """A CPU's allocator keeps nothing, and a calibrated profile is its own measurement."""
+    tx2 = load_profile("jetson-tx2")
+    assert tx2.held_share > 0
+    assert load_profile("raspberry-pi-5").held_share == 0
+    assert dataclasses.replace(tx2, basis="calibrated").held_share == 0
+    # the budget is the central peak whose high end is just there
+    tensors = tx2.budget_mib - tx2.process_mib.value
+    assert tensors * (1 + tx2.held_share) + tx2.process_mib.high == pytest.approx(tx2.available_mib[0])

@@ -30,7 +30,8 @@ BATCHES = [list(range(start, start + 4)) for start in range(0, 40, 4)]
 LEAN = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
 
 
-PLANS = list(dict.fromkeys(plan for name in list_profiles() for plan in exact_plans(load_profile(name))))
+EVERY = [plan for name in list_profiles() for plan in exact_plans(load_profile(name))]
+PLANS = list({execution_of(plan): plan for plan in EVERY}.values())
 """The exact plans of all devices."""
 
 ALONE = [

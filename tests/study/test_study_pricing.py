@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from farsearch.cost.plans import GOALS, Goal
 from farsearch.cost.price import Pricer, full_fine_tuning, shared_tables
 from farsearch.devices import load_profile
+from farsearch.goals import GOALS, Goal
 from farsearch.models.heads import Head
 from farsearch.study.draws import draw_params
 from farsearch.study.pricing import price_params

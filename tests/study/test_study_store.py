@@ -97,6 +97,7 @@ def test_the_same_settings_open_the_same_study(tmp_path: Path) -> None:
         ({"max_memory_mib": 900.0}, ("max_memory_mib: 900",)),
         ({"job": dataclasses.replace(make_settings().job, seed=2)}, ("job.seed: 2, 1",)),
         ({"space": {"epochs": 2}}, ("space.epochs: 2, 1",)),
+        ({"pricing": 2}, ("step plans",)),
     ],
 )
 def test_other_settings_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], shown: tuple[str, ...]) -> None:

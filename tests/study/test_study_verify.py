@@ -126,7 +126,7 @@ def test_the_score_is_that_of_the_development_set(bed: Bed, whole: tuple[Again, 
     assert snapshot.verified[5].metric == by_hand.dev_metric
     plan = snapshot.verified[3].plan
     assert plan is not None
-    assert snapshot.verified[3].metric == bench.run(PRIMED, quickest(plan)).dev_metric
+    assert snapshot.verified[3].metric == bench.run(PRIMED, quickest(plan, bench.layout)).dev_metric
 
 
 def test_points_of_one_seed_share_their_priming(whole: tuple[Again, StudySnapshot]) -> None:

@@ -1,0 +1,164 @@
+"""Which plans compete, and that none which a device has beats the chosen one by the product's own price."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from farsearch.cost.plans import exact_plans, ordinary_plan, quickest
+from farsearch.cost.price import Pricer, full_fine_tuning, shared_tables
+from farsearch.cost.software import torch_version
+from farsearch.devices import Profile, list_profiles, load_profile
+from farsearch.goals import GOALS, Goal, best_plan
+from farsearch.models.config import load_config
+from farsearch.models.families import layout_of
+from farsearch.models.heads import Head
+from farsearch.models.source import resolve_model
+from farsearch.records import FarConfig, StepPlan
+from tests.tiny import make_config
+
+_MOST = 0.01
+"""By which a plan that does not compete may be better: the 40 other executions are each near one of the eight."""
+
+
+def every_plan(profile: Profile) -> Iterator[StepPlan]:
+    """The exact plans of the value space of ``StepPlan`` that the device's torch can execute, without micro-batches."""
+    version = torch_version(profile)
+    steps: list[tuple[Any, Any]] = [("loop", "end")]
+    steps += [("foreach", "end")] * (version >= (1, 12)) + [("loop", "backward")] * (version >= (2, 1))
+    steps += [("fused", "end"), ("fused", "backward")] * (version >= (2, 4))
+    pieces = itertools.product(
+        ("modules", "store", "recompute"), ("modules", "recompute"), ("modules", "seed"), ("modules", "output"),
+        (False, True), steps,
+    )  # fmt: skip
+    for forward, attention, dropout, norm, checkpointing, (kernel, step) in pieces:
+        yield StepPlan("adamw", None, forward, attention, dropout, norm, "float32", checkpointing, kernel, step)  # type: ignore[arg-type]
+
+
+def configurations(layers: int) -> list[FarConfig]:
+    """Full fine-tuning, r = 10 %, and that with frozen embeddings and attention."""
+    far = FarConfig((0.9,) * layers, 1e-4, 1.0)
+    frozen = FarConfig((0.9,) * layers, 1e-4, 1.0, 0.0, True, layers // 2)
+    return [full_fine_tuning(layers), far, frozen]
+
+
+@cache
+def shapes(name: str) -> Any:
+    """Configuration of a known model."""
+    return load_config(resolve_model(name), with_known=True)
+
+
+def beaten_by(pricer: Pricer, others: Sequence[StepPlan], goal: Goal) -> list[float]:
+    """How much better the best of ``others`` serves a goal than the chosen plan, as a share, for each configuration."""
+    configs = configurations(pricer.layers)
+    prices = pricer.price_plans(configs, others)
+    memory, time = (np.stack([getattr(p, name) for p in prices]) for name in ("peak_memory_mib", "wall_time_s"))
+    fits = np.stack([p.fits for p in prices])
+    found = []
+    for i, config in enumerate(configs):
+        best = int(best_plan(memory[:, i], time[:, i], fits[:, i], goal))
+        _, cost = pricer.best(config, goal)
+        mine = {"memory": cost.peak_memory_mib, "time": cost.wall_time_s}
+        mine["balanced"] = mine["memory"] * mine["time"]
+        theirs = {"memory": memory[best, i], "time": time[best, i], "balanced": memory[best, i] * time[best, i]}
+        goal = goal if cost.fits else "memory"
+        found.append(float(mine[goal] / theirs[goal]) - 1)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "batch_size", "lengths", "names"),
+    [
+        ("minilm", 8, (32, 72, 128), list_profiles()),
+        ("distilbert-base-uncased", 16, (128,), ("jetson-agx-orin-64gb", "jetson-agx-orin-32gb")),
+    ],
+)
+def test_no_plan_of_the_device_beats_the_chosen_one(
+    model: str, batch_size: int, lengths: Sequence[int], names: Sequence[str]
+) -> None:
+    """All of the value space on all shipped profiles, for each goal."""
+    config = shapes(model)
+    for name, length, goal in itertools.product(names, lengths, GOALS):
+        profile = load_profile(name)
+        pricer = Pricer(config, Head(), batch_size, length, profile, tables=shared_tables(config, Head()))
+        assert max(beaten_by(pricer, list(every_plan(profile)), goal)) < _MOST, (name, length, goal)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "jetson-nano" else pytest.mark.slow) for name in list_profiles()]
+)
+def test_ordinary_modules_never_beat_the_chosen_plan(name: str) -> None:
+    """Neither as torch steps them unasked nor by any kernel, at few tokens or many."""
+    config, profile = make_config("bert", hidden=64, neurons=256), load_profile(name)
+    plain = [plan for plan in every_plan(profile) if plan.feed_forward == plan.attention == plan.dropout == "modules"]
+    plain = [plan for plan in plain if plan.layer_norm == "modules" and not plan.checkpointing]
+    assert ordinary_plan(profile) in plain
+    for length in (16, 128):
+        pricer = Pricer(config, Head(), 8, length, profile, tables=shared_tables(config, Head()))
+        for goal in GOALS:
+            assert max(beaten_by(pricer, plain, goal)) < 1e-6, (length, goal)
+
+
+@pytest.mark.slow
+def test_distilbert_on_an_agx_orin_takes_less_than_full_fine_tuning() -> None:
+    """16 x 128 at r = 10 %, for the least time: full by ordinary modules 1, FAR by ordinary modules 0.81."""
+    config, profile = shapes("distilbert-base-uncased"), load_profile("jetson-agx-orin-64gb")
+    pricer = Pricer(config, Head(), 16, 128, profile, tables=shared_tables(config, Head()))
+    full, far, _ = configurations(6)
+    ordinary = pricer.price(full)
+    assert pricer.price(far).wall_time_s / ordinary.wall_time_s == pytest.approx(0.81, abs=0.02)
+    assert pricer.best(far, "time")[1].wall_time_s <= pricer.price(far).wall_time_s
+
+
+@pytest.mark.slow
+def test_minilm_balanced_is_not_slower_than_ordinary_modules_of_the_same_peak() -> None:
+    """8 x 72 on a Jetson Nano, where the optimizer is the peak: what saves activations gains nothing there."""
+    config, profile = shapes("minilm"), load_profile("jetson-nano")
+    pricer = Pricer(config, Head(), 8, 72, profile, tables=shared_tables(config, Head()))
+    full = configurations(pricer.layers)[0]
+    plan, cost = pricer.best(full, "balanced")
+    assert plan == ordinary_plan(profile)
+    assert cost == pricer.price(full)
+
+
+def test_competing_plans_are_exact_and_the_simple_ones_first() -> None:
+    """On each device ordinary modules are the first, all are exact, and none is there twice."""
+    for name in list_profiles():
+        plans = exact_plans(load_profile(name))
+        assert plans[0].feed_forward == "modules"
+        assert all(plan.exact for plan in plans)
+        assert len(set(plans)) == len(plans)
+        assert set(plans) <= set(every_plan(load_profile(name)))
+
+
+def test_a_host_trains_all_exact_plans_alike() -> None:
+    """So a trial's metric does not depend on the device's plan; an inexact plan stays itself."""
+    layout = layout_of(make_config("bert"))
+    plans = {quickest(plan, layout) for name in list_profiles() for plan in exact_plans(load_profile(name))}
+    assert len(plans) == 1
+    compact = StepPlan(feed_forward="compact")
+    assert quickest(compact, layout) == compact
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "seconds"), [("jetson-tx2", 1.70), ("raspberry-pi-4", 34.0)])
+def test_a_profile_predicts_the_step_that_its_rate_comes_from(name: str, seconds: float) -> None:
+    """FedAdapter: full fine-tuning of BERT-base, 4 x 256, ordinary modules. The figure has two or three digits."""
+    config = shapes("bert-base-uncased")
+    pricer = Pricer(config, Head(), 4, 256, load_profile(name), tables=shared_tables(config, Head()))
+    assert pricer.price(full_fine_tuning(12)).step_time_s == pytest.approx(seconds, rel=0.02)
+
+
+@pytest.mark.slow
+def test_the_published_peak_is_in_the_range() -> None:
+    """FedAdapter: 5.3 GB of BERT-base on a Jetson TX2, at a batch that is not stated; 8 rows of 256 tokens would do."""
+    config = shapes("bert-base-uncased")
+    pricer = Pricer(config, Head(), 8, 256, load_profile("jetson-tx2"), tables=shared_tables(config, Head()))
+    low, high = pricer.price(full_fine_tuning(12)).peak_memory_range_mib
+    assert low < 5.3e9 / 2**20 < high
