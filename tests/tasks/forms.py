@@ -247,8 +247,8 @@ CASES: dict[str, Case] = {
     "columns of other names": Case(
         "rows.csv", table({"body": TEXTS, "folder": LABELS}), ("--text-column", "body", "--label-column", "folder")
     ),
-    "packed with gzip, .csv.gz, .jsonl.gz / table": Case("rows.csv.gz", gzip.compress(table(ROWS))),
-    "packed with gzip, .csv.gz, .jsonl.gz / JSON lines": Case("rows.jsonl.gz", gzip.compress(lines(ROWS))),
+    "packed with gzip, .csv.gz, .jsonl.gz / table": Case("rows.csv.gz", gzip.compress(table(ROWS), mtime=0)),
+    "packed with gzip, .csv.gz, .jsonl.gz / JSON lines": Case("rows.jsonl.gz", gzip.compress(lines(ROWS), mtime=0)),
     "JSON lines, .jsonl, .ndjson": Case("rows.jsonl", lines(ROWS)),
     "JSON lines named .json": Case("rows.json", lines(ROWS), noted="rows.json: an object a line"),
     "a list of objects, .json / .json": Case("rows.json", json.dumps(objects(ROWS), indent=1).encode()),
