@@ -330,6 +330,7 @@ def test_a_text_of_one_word_again_and_again_is_split_at_once(tmp_path: Path) -> 
 
 
 HEAD = "text,label\na b,x\n"
+PACKED = gzip.compress(HEAD.encode(), mtime=0)
 JSON_HEAD = '{"text": "a b", "label": "x"}\n'
 MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.csv", "", "a.csv line 1: the file is empty", "give it a header"),
@@ -384,8 +385,8 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.tsv", "text\tlabel\na\tx\nb y\n", "a.tsv line 3: 'b y' has 1 column", "make tabs within the text spaces"),
     ("a.tsv", "text\tlabel\na\tx\nb\tc\ty\n", "a.tsv line 3: 'b\\tc\\ty' has 3 columns", "make tabs"),
     ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "a.jsonl line 1: the file is a Git LFS", "lfs pull"),
-    ("a.csv", gzip.compress(HEAD.encode(), mtime=0), "a.csv line 1: the file is packed by gzip", "rename it to a.csv.gz"),
-    ("a.csv.gz", gzip.compress(HEAD.encode(), mtime=0)[:20], "a.csv.gz line 1: it can't be unpacked by gzip", "copy it again"),
+    ("a.csv", PACKED, "a.csv line 1: the file is packed by gzip", "rename it to a.csv.gz"),
+    ("a.csv.gz", PACKED[:20], "a.csv.gz line 1: it can't be unpacked by gzip", "copy it again"),
     ("a.csv", b"PK\3\4", "a.csv line 1: the file is a zip archive", "save it as CSV"),
     ("a.csv", HEAD.encode("utf-16-le"), "a.csv line 1: the file is UTF-16", "iconv -f UTF-16LE -t UTF-8 a.csv > utf8-"),
     ("a.conll", "Ann B-PER\nleft\n", "a.conll line 1: line 2, 'left', has 1 column", "a line has 2, with spaces"),
