@@ -30,6 +30,7 @@ from farsearch.models.heads import head_for
 from farsearch.models.licences import licence_of
 from farsearch.models.load import load_model
 from farsearch.models.portable import save_portable
+from farsearch.models.reading import quiet
 from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import start_state
@@ -158,7 +159,8 @@ def _fill(
     pretrained = {name: value.clone() for name, value in model.state_dict().items()}
     base = base_of(source, pretrained) if delta else None
     start = _start_and_tuned(model, layout, snapshot, trial, saved, pretrained)
-    model.save_pretrained(work / "model")  # type: ignore[operator]
+    with quiet():
+        model.save_pretrained(work / "model")  # type: ignore[operator]
     (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # a team shares it
     portable = save_portable(tokenizer, work / "model")
     _without_code(work / "model")

@@ -10,7 +10,7 @@ from transformers.utils import logging
 from farsearch.errors import BadInput, MissingResource
 from farsearch.models.source import ModelSource
 
-__all__ = ["reading"]
+__all__ = ["quiet", "reading"]
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def reading(source: ModelSource) -> Iterator[None]:
         MissingResource: in one line.
     """
     try:
-        with _quiet():
+        with quiet():
             yield
     except (BadInput, MissingResource):
         raise
@@ -38,7 +38,8 @@ def reading(source: ModelSource) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Let transformers show neither warnings nor progress bars."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -28,9 +28,9 @@ def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
     Raises:
         BadInput: where no trial was priced under that plan.
     """
-    names = {_key(price.plan.summary): price.plan.summary for trial in snapshot.trials for price in trial.plans}
+    names = list(dict.fromkeys(_key(price.plan.summary) for trial in snapshot.trials for price in trial.plans))
     if plan not in GOALS and _key(plan) not in names:
-        known = [*GOALS, *(name.replace(" ", "") for name in names.values())]
+        known = [*GOALS, *names]
         raise BadInput(f"no trial of {snapshot.name} was priced under the plan {shown(plan)}; give {', '.join(known)}")
     if not names:
         raise BadInput(f"no trial of {snapshot.name} was priced under other plans; choose one without --plan")
@@ -41,7 +41,8 @@ def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
 
 
 def _key(name: str) -> str:
-    return name.replace(" ", "")
+    """A plan's summary as one word."""
+    return name.replace(" + ", "+").replace(" ", "-")
 
 
 def _derived(trial: TrialRecord, plan: str, goal: Goal) -> TrialRecord:

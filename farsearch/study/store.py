@@ -306,13 +306,14 @@ def _other_rows(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
 
 def _check_settings(study: Study, settings: StudySettings, meta: Mapping[str, Any]) -> None:
     differences = _differences(study, settings, meta)
+    other = f"another name: --study {shlex.quote(f'{study.study_name[: LONGEST - 2]}-2')}"
     if StudySettings.from_dict(study.user_attrs["settings"]).pricing != settings.pricing:
         raise StudyMismatch(
             f"the study {shown(study.study_name)} has the prices of another farsearch, which chose among other step "
-            "plans; it can be read, but new trials would be priced otherwise: use another name with --study"
+            f"plans; it can be read, but new trials would be priced otherwise: use {other}"
         )
     if differences:
         raise StudyMismatch(
             f"the study {shown(study.study_name)} exists with other settings (now, then): {differences}; "
-            f"use the same, or another name: --study {shlex.quote(f'{study.study_name[: LONGEST - 2]}-2')}"
+            f"use the same, or {other}"
         )

@@ -92,8 +92,8 @@ def test_a_bundle_says_what_it_is(finished_study: Path, tmp_path: Path) -> None:
     phase = data["phase"]
     assert phase["task"] == {
         "name": "sst2", "kind": "classification", "labels": ["negative", "positive"], "metric": "accuracy",
-        "texts": ["sentence"], "label": "label", "columns": None, "unanswerable": False, "positive": None,
-        "label_separator": None, "decimal_comma": False,
+        "texts": ["sentence"], "label": "label", "columns": None, "label_columns": False, "unanswerable": False,
+        "positive": None, "label_separator": None, "decimal_comma": False,
     }  # fmt: skip
     assert phase["segments"] is False
     assert (phase["seed"], phase["batch_size"]) == (study.settings.job.seed, study.settings.job.batch_size)

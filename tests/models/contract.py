@@ -44,6 +44,7 @@ from farsearch.models.load import build_model
 from farsearch.models.source import ModelSource
 from farsearch.priming import start_state
 from farsearch.records import FarConfig, StepPlan
+from farsearch.tasks.data import Kind
 from tests.cost.reference import make_profile, step_peak_mib, traced
 
 __all__ = ["CONTRACT", "FamilyCase", "Golden", "Promise", "told"]
@@ -73,12 +74,14 @@ class FamilyCase:
             ``VOCABULARY`` tokens, of which ``PAD`` is the padding.
         golden: None for a family without a public checkpoint.
         blocks: feed-forward blocks a layer.
+        kinds: of the tasks that transformers has a model of this family for.
     """
 
     name: str
     make: Callable[[int, int, int, float], Any]
     golden: Golden | None = None
     blocks: int = 1
+    kinds: tuple[Kind, ...] = ("classification", "token-classification", "question-answering")
 
     def build(self, layers: int = 2, dropout: float = 0.0, double: bool = False) -> tuple[nn.Module, ModelLayout]:
         """A model of this seed's weights, in eval mode, and its layout."""
@@ -370,7 +373,7 @@ def saved_model_is_the_trained_one(case: FamilyCase, folder: Path) -> None:
 
 def reconfigured_model_is_saved_as_an_ordinary_one(case: FamilyCase, folder: Path) -> None:
     """In the middle of its training, under every head, a model is saved, copied and read as what it is merged."""
-    for kind in ("classification", "token-classification", "question-answering"):
+    for kind in case.kinds:
         torch.manual_seed(3)
         model, layout = build_model(case.make(2, 32, 64, 0.0), Head(kind))
         apply_far(model, layout, _some_learners(layout, 64), frozen_embeddings=True)

@@ -146,7 +146,7 @@ def make_toy(layers: int, hidden: int, neurons: int, dropout: float) -> ToyConfi
 @pytest.mark.parametrize("promise", CONTRACT, ids=told)
 def test_contract(promise: Promise, tmp_path: Path) -> None:
     """A family of another's keeps each promise of the contract, which no code of farsearch was written for."""
-    promise(FamilyCase("toy", make_toy, blocks=2), tmp_path)
+    promise(FamilyCase("toy", make_toy, blocks=2, kinds=("classification",)), tmp_path)
 
 
 def test_the_entry_point_of_another_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_the_entry_point_of_another_package(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_a_toy_learns() -> None:
     """The model is one: its logits depend on its tokens, so that the contract says something."""
-    model, _ = FamilyCase("toy", make_toy, blocks=2).build()
+    model, _ = FamilyCase("toy", make_toy, blocks=2, kinds=("classification",)).build()
     mask = torch.ones(1, 3, dtype=torch.long)
     one, other = (model(input_ids=torch.tensor([row]), attention_mask=mask).logits for row in ([5, 6, 7], [5, 6, 8]))
     assert not torch.equal(one, other)
