@@ -156,6 +156,7 @@ def test_other_settings_are_another_study(finished_study: Path, tiny_bert: Path)
     assert call(finished_study, *run_arguments(tiny_bert, 12, seed=3), "--dry-run").code == 4
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_the_nearest_setting_is_named(tmp_path: Path, tiny_bert: Path) -> None:
     """A bound that nothing keeps ends with 3; with the bound that the line names, the search runs."""
     folder = prepare(tmp_path)
