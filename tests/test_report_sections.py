@@ -230,6 +230,20 @@ def test_on_another_device_only_boards_measure() -> None:
     assert "torch 1.10.0" in section.rows[0]["software"]
 
 
+def test_a_measurement_of_another_machine_is_not_compared() -> None:
+    """A workstation's figures beside a board's predictions say nothing of either; they stay in the table."""
+    elsewhere = dataclasses.replace(make_measurement(0, 1600.0), machine="Intel(R) Xeon(R) Platinum 8259CL")
+    study = dataclasses.replace(make_snapshot(), measurements=(elsewhere,))
+    assert pairs_of(study) == ([], [])
+    section = _found(measured_section(study))
+    assert section.title.startswith("Nothing was measured on jetson-nano yet")
+    assert "Xeon" in section.words
+    assert [row["board"] for row in section.rows] == [elsewhere.machine]
+    both = _found(measured_section(dataclasses.replace(study, measurements=(elsewhere, make_measurement(0)))))
+    assert both.title == "Measured memory is 3 % above the prediction and time is 20 % below the prediction"
+    assert "Xeon" in both.words
+
+
 def test_on_this_machine_the_host_measures() -> None:
     """Memory of every complete trial; time only where the same work was priced as was done."""
     trials = [make_trial(i, 0.8, 1000.0, 100.0, host_peak_mib=1100.0, host_seconds=90.0) for i in range(3)]

@@ -303,21 +303,26 @@ def _sync_tensors(tracker: Tracker, snapshot: StudySnapshot, storage: str | None
 def _take_in(measurement: Path, name: str | None, storage: str | None) -> str:
     """Keep a board's measurement in the study that it is of. Its name."""
     from farsearch.calibration.board import read_measurement
+    from farsearch.devices import is_another_machine
     from farsearch.errors import BadInput
     from farsearch.study.measurements import add_measurement
+    from farsearch.study.snapshot import snapshot_of
     from farsearch.tables import human_memory, human_time
 
     file = read_measurement(measurement)
     if name is not None and name != file.study:
         raise BadInput(f"{measurement} is of the study {shown(file.study)}, not of {shown(name)}; leave the name away")
     store = open_store(storage)
-    one = file.measured
-    add_measurement(store, store.load(file.study), one)
+    one, study = file.measured, store.load(file.study)
+    add_measurement(store, study, one)
     click.echo(
         f"trial {one.trial} on {one.machine}: {human_memory(one.peak_memory_mib)}, predicted "
         f"{human_memory(one.predicted_memory_mib)}; {human_time(one.wall_time_s)}, predicted "
         f"{human_time(one.predicted_time_s)}"
     )
+    device = snapshot_of(study).settings.device
+    if is_another_machine(device, one.machine):
+        click.echo(f"predictions are for {device}, which that machine is not: the report does not compare them")
     return file.study
 
 

@@ -4,6 +4,6 @@ Importing this package is cheap: it needs no torch.
 """
 
 from farsearch.devices.profile import Figure, Profile
-from farsearch.devices.registry import list_profiles, load_profile
+from farsearch.devices.registry import is_another_machine, list_profiles, load_profile
 
-__all__ = ["Figure", "Profile", "list_profiles", "load_profile"]
+__all__ = ["Figure", "Profile", "is_another_machine", "list_profiles", "load_profile"]

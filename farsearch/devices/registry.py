@@ -9,7 +9,7 @@ from farsearch.devices.profile import Profile, read_profile
 from farsearch.errors import ProfileError
 from farsearch.far.shown import shown
 
-__all__ = ["LOCAL", "list_profiles", "load_profile"]
+__all__ = ["LOCAL", "is_another_machine", "list_profiles", "load_profile"]
 
 LOCAL = "local"
 """Name of the profile of this machine, which is calibrated (farsearch.calibration.local) and not shipped."""
@@ -43,6 +43,17 @@ def load_profile(name_or_path: str | Path, user_dir: Path | None = None) -> Prof
     if profile.name != text:
         raise ProfileError(f"{path}: name is {shown(profile.name)}; it must be the file's name {shown(text)}")
     return profile
+
+
+def is_another_machine(device: str, machine: str) -> bool:
+    """Whether a machine is surely not the device of a shipped profile, by what the machine says of itself.
+
+    Args:
+        device: name of a profile; of one that is not shipped nothing is known, and the answer is False.
+        machine: ``Measurement.machine``. A board names its family there, a workstation its processor or GPU.
+    """
+    family = device.partition("-")[0]
+    return device in list_profiles() and family not in machine.lower()
 
 
 def _folder(folder: Path | None) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from farsearch.devices import is_another_machine
 from farsearch.records import Measurement, StudySnapshot
 from farsearch.report.points import BESIDE
 from farsearch.report.section import BLUE, Section, canvas, quiet
@@ -30,7 +31,7 @@ class Pair:
 
 
 def pairs_of(snapshot: StudySnapshot) -> tuple[list[Pair], list[Pair]]:
-    """Memory and time of the trials that were measured.
+    """Memory and time of the trials that were measured, on the device or what may be it.
 
     The host's time is that of a trial only where priming is not part of the prediction, and the same rows are priced
     as were trained on.
@@ -40,7 +41,7 @@ def pairs_of(snapshot: StudySnapshot) -> tuple[list[Pair], list[Pair]]:
     same = settings.prime_on == "host" and settings.device_samples in (None, settings.job.train_samples)
     memory = [Pair(t.peak_memory_mib, t.host_peak_mib, False) for t in host if t.peak_memory_mib and t.host_peak_mib]
     time = [Pair(t.wall_time_s, t.host_seconds, False) for t in host if same and t.wall_time_s and t.host_seconds]
-    boards = snapshot.measurements
+    boards = [m for m in snapshot.measurements if not is_another_machine(settings.device, m.machine)]
     memory += [Pair(m.predicted_memory_mib, m.peak_memory_mib, True) for m in boards if m.predicted_memory_mib]
     time += [Pair(m.predicted_time_s, m.wall_time_s, True) for m in boards if m.predicted_time_s]
     return memory, time
@@ -53,7 +54,8 @@ def measured_section(snapshot: StudySnapshot) -> Section | None:
     memory, time = pairs_of(snapshot)
     if not memory and not time:
         title = f"Nothing was measured on {snapshot.settings.device} yet: memory and time are estimates"
-        return Section("measured", title, "train.py of an exported bundle measures both where it runs.")
+        text = "train.py of an exported bundle measures both where it runs."
+        return Section("measured", title, f"{text}{_others(snapshot)}", rows=_rows(snapshot))
     figure, left = canvas(1.65, left=0.62, right=0.12, bottom=0.58, top=0.28)
     place = left.get_position()
     width = 0.42 * place.width
@@ -73,7 +75,20 @@ def measured_section(snapshot: StudySnapshot) -> Section | None:
     boards = "; purple: boards" * (any(p.board for p in memory) and snapshot.settings.device == _LOCAL)
     told = [f"{name} is {_bias(pairs)}" for name, pairs in (("memory", memory), ("time", time)) if pairs]
     title = f"Measured {' and '.join(told)}"
-    return Section("measured", title, f"{words}{boards}.", figure, [_row(snapshot, m) for m in snapshot.measurements])
+    return Section("measured", title, f"{words}{boards}.{_others(snapshot)}", figure, _rows(snapshot))
+
+
+def _others(snapshot: StudySnapshot) -> str:
+    """Which measurements are not compared, as a sentence after another one; empty where all are."""
+    device = snapshot.settings.device
+    machines = {m.machine for m in snapshot.measurements if is_another_machine(device, m.machine)}
+    if not machines:
+        return ""
+    return f" What was measured on {', '.join(sorted(machines))} is not compared: predictions are for {device}."
+
+
+def _rows(snapshot: StudySnapshot) -> list[Mapping[str, str]]:
+    return [_row(snapshot, m) for m in snapshot.measurements]
 
 
 def _bias(pairs: Sequence[Pair]) -> str:

@@ -286,6 +286,14 @@ def test_another_run_is_kept_beside_the_first(study: Path) -> None:
     assert read_study(study).measurements == (one, other)
 
 
+def test_a_measurement_of_another_machine_is_said_to_be_one(study: Path) -> None:
+    """The study is for a Jetson: what a workstation took is kept, and nobody is alarmed by the difference."""
+    path = written(study, board_file(dataclasses.replace(make_measurement(0), machine="AMD EPYC 7B12")))
+    done = call(study, "sync", "tiny", "--measurement", path)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[1].startswith("predictions are for jetson-nano, which that machine is not")
+
+
 @pytest.mark.parametrize(
     ("measured", "of", "words", "told"),
     [
