@@ -113,12 +113,19 @@ def _is_ours(family: Family) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("torch_version", ["1.10", "2.13"])
-@pytest.mark.parametrize("name", known_models())
-def test_every_known_model_is_priced_under_every_exact_plan(name: str, torch_version: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "torch_version", "attention"),
+    [
+        *((name, "2.13", "math") for name in known_models()),
+        ("distilbert-base-uncased", "1.10", "eager"),
+        ("microsoft/deberta-v3-small", "1.10", "eager"),
+    ],
+)
+def test_every_known_model_is_priced_under_every_exact_plan(name: str, torch_version: str, attention: str) -> None:
     """From the packaged configuration: no network is needed."""
     config = load_config(ModelSource(name, name), with_known=True)
-    pricer = Pricer(config, Head(), 4, 64, make_profile(torch=torch_version, visible_mib=figure(65_536)))
+    profile = make_profile(torch=torch_version, attention=attention, visible_mib=figure(65_536))
+    pricer = Pricer(config, Head(), 4, 64, profile)
     for far in (full_fine_tuning(pricer.layers), FarConfig((0.9,) * pricer.layers, 1e-4, 1.0)):
         assert all(cost.fits for _, cost in pricer.all_plans(far))
 
