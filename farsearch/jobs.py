@@ -31,9 +31,10 @@ from farsearch.study.sizes import Size, size_of
 from farsearch.study.space import Space, load_space
 from farsearch.study.store import Store
 from farsearch.tasks.constant import constant_answer
+from farsearch.tasks.description import OwnData
 from farsearch.tasks.encode import default_max_length
 from farsearch.tasks.load import load_task
-from farsearch.tasks.own import OwnData, load_own
+from farsearch.tasks.own import load_own
 from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
 from farsearch.tasks.understood import token_counts, understand

@@ -37,7 +37,7 @@ from farsearch.report.measured import measured_section, pairs_of
 from farsearch.report.section import FEW, Section, spread_over
 from farsearch.report.trust import selection_section, verified_section
 from farsearch.select import pareto_front
-from farsearch.tasks.own import OwnData, own_data
+from farsearch.tasks.description import OwnData, own_data
 from tests.factories import make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 from tests.journey import chdir
 

@@ -86,7 +86,7 @@ def task_options(function: F) -> F:
 
     @functools.wraps(function)
     def with_task(*args: Any, task: str | None, **given: Any) -> Any:
-        from farsearch.tasks.own import own_data
+        from farsearch.tasks.description import own_data
 
         described = own_data(task, _own_fields({field: given.pop(name) for name, field in _OWN_FIELDS.items()}))
         if described is None:

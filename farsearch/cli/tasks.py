@@ -87,7 +87,8 @@ def tasks_show(name: str, given: dict[str, Any], as_json: bool) -> None:
 
 def _own(name: str, given: dict[str, Any], notes: list[str]) -> TaskData | None:
     """The rows of a user's own task, and what was understood of them; None of an official one."""
-    from farsearch.tasks.own import find_own, load_own
+    from farsearch.tasks.description import find_own
+    from farsearch.tasks.own import load_own
 
     own = find_own(name, given)
     return None if own is None else load_own(own, notes.append)
@@ -160,7 +161,7 @@ def _commands(name: str, official: Official) -> list[str]:
 
 def _own_command(name: str, given: dict[str, Any]) -> str:
     """The command that begins a search on the user's own rows, with what was said of them."""
-    from farsearch.tasks.own import option_words
+    from farsearch.tasks.description import option_words
 
     words = ["farsearch", "run", "--device", "jetson-nano", "--task" if name.endswith(".toml") else "--train", name]
     return shlex.join([*words, *option_words(given)])

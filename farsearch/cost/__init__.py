@@ -2,6 +2,7 @@
 
 =============  =====================================================================
 operations.py  what an operation is: its kind, its work, what it touches
+software.py    what of a device's software a trace must know, and how it follows it
 trace.py       one step on fake tensors: allocations and operations
 parts.py       what a step is made of: polynomials of length and learners
 kinds.py       what kinds of layers there are
@@ -13,5 +14,7 @@ memory.py      the worst moment in memory
 seconds.py     measured rates, or a roofline
 lookup.py      what both take of each kind of layer, kept by its number of learners
 price.py       the price of a job
+account.py     one configuration priced in full, and what would make it fit
+sweep.py       a whole space priced under every plan
 =============  =====================================================================
 """

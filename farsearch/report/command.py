@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.records import StudySnapshot
-from farsearch.tasks.own import name_of, option_words
+from farsearch.tasks.description import name_of, option_words
 
 __all__ = ["made_by", "resume_command"]
 

@@ -2,6 +2,10 @@
 
 ==============  ===============================================================
 space.py        search spaces, from YAML to distributions to configurations
+space_files.py  the YAML files of spaces, shipped or the user's own
+rules.py        what a search space may say
+groups.py       adjacent layers that share a parameter
+sizes.py        defaults by the size of a model
 draws.py        many configurations drawn from a space at once
 pricing.py      what thousands of proposals would cost
 samplers.py     samplers by name, and the gate that keeps infeasible proposals out
@@ -9,6 +13,9 @@ known_cost.py   our sampler: a model of the metric, for the costs are known
 kernel.py       what that model is made of
 racing.py       when a trial is stopped in the middle
 store.py        where studies are kept, and what makes two runs the same study
+names.py        names of studies
+renaming.py     another name for a study
+patience.py     how long a storage that does not answer is asked again
 journal.py      Optuna's journal in a file, whole whatever happens
 database.py     Optuna's storage in a database, and its connections
 reading.py      both, for commands that only read
@@ -27,6 +34,5 @@ siblings.py     studies beside a study, to which trainings are added once
 baselines.py    the baselines of a study, in a sibling
 measurements.py what boards measured with bundles of a study
 verify.py       points of the front trained again with other seeds, in a sibling
-rules.py        what a search space may say
 ==============  ===============================================================
 """

@@ -1,43 +1,33 @@
-"""A task of the user's own: described in a TOML file or by options, its kind and labels found in the data."""
+"""The rows of a task of the user's own, its kind and labels found in them."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import re
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from farsearch.errors import BadInput, DataError, MissingResource
+from farsearch.errors import BadInput, DataError
 from farsearch.far.board.answers import id_finder
 from farsearch.far.board.records import Record as RowRecord
-from farsearch.far.board.records import RowProblem, json_reason, missing_column
+from farsearch.far.board.records import RowProblem
 from farsearch.far.board.rows import rows_of
-from farsearch.far.board.scores import METRICS, OF_ONE_CLASS
+from farsearch.far.board.scores import OF_ONE_CLASS
 from farsearch.far.board.squad import squad_rows
-from farsearch.far.shown import PATH, shown, shown_text
-from farsearch.strict import Record
+from farsearch.far.shown import shown
 from farsearch.tasks.columns import Columns, find_columns, unused_columns
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
-from farsearch.tasks.files import file_errors, read_bytes
+from farsearch.tasks.description import OwnData, check_fits
+from farsearch.tasks.files import file_errors
 from farsearch.tasks.folders import parts_of
-from farsearch.tasks.found import check_kind, check_label, find_kind, find_labels, name_problem
+from farsearch.tasks.found import check_kind, check_label, find_kind, find_labels
 from farsearch.tasks.own_files import DataFile, Form, open_data, open_lines
-from farsearch.tasks.spec import TASKS
 from farsearch.tasks.split import split_examples
 from farsearch.tasks.understood import understand
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # only there on Python 3.10
-
-__all__ = ["OwnData", "find_own", "load_own", "name_of", "option_words", "own_data", "own_from_toml"]
+__all__ = ["load_own"]
 
 METRIC_OF: Mapping[Kind, str] = {
     "classification": "accuracy",
@@ -48,261 +38,14 @@ METRIC_OF: Mapping[Kind, str] = {
 }
 """What is searched on where the user does not say."""
 
-_PATHS = ("train", "dev", "train_labels", "dev_labels")
-"""Fields that name files."""
-
 _LABEL_COLUMNS = "labels"
 """What is learned is called where each label is a column of its own."""
-
-Separator = Literal["comma", "tab", "semicolon", "pipe"]
-
-_LONGEST_NAME = 100
-"""Characters of a task's name, which studies and their folders are named by."""
 
 _HELD_OUT_SEED = 0
 """The development rows stay the same whatever the seed of a study."""
 
 _SHOWN = 3
 """So many of the rows that were left out are shown."""
-
-
-@dataclass(frozen=True)
-class OwnData(Record):
-    """What a user says of a task of their own. None is found in the data, or has a default.
-
-    Attributes:
-        name: of the task; studies and bundles are named by it.
-        train, dev: files or folders. Without ``dev`` a part of ``train`` is held out.
-        text_columns: one, two of a pair, question and context, or the column of the words.
-        label_column: what is learned.
-        label_columns: instead of it, a column of 0 and 1 for each label.
-        labels: names by id, where the data have ids, or where their order matters; all that are classes.
-        label_separator: what is between the labels of a cell; None for ``|``.
-        decimal_comma: numbers may be written as 0,5.
-        positive: label of the class that ``f1`` and ``accuracy_f1`` are of; None for the one with the fewest rows.
-        separator: between the columns of a table; None: it is found.
-        columns: of tables without a header.
-        train_labels, dev_labels: files with the label of each line of ``train`` and ``dev``, which then are texts.
-        file: that describes the task, where it was read from one.
-        skip_bad_rows: rows that break the format are left out and counted.
-    """
-
-    name: str
-    train: str
-    dev: str | None = None
-    kind: Kind | None = None
-    text_columns: tuple[str, ...] | None = None
-    label_column: str | None = None
-    labels: tuple[str, ...] | None = None
-    metric: str | None = None
-    licence: str = "not stated"
-    title: str | None = None
-    skip_bad_rows: bool = False
-    label_separator: str | None = None
-    decimal_comma: bool = False
-    positive: str | None = None
-    separator: Separator | None = None
-    columns: tuple[str, ...] | None = None
-    label_columns: tuple[str, ...] | None = None
-    train_labels: str | None = None
-    dev_labels: str | None = None
-    file: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.name in TASKS:
-            raise BadInput(f"the name {shown(self.name)} is that of an official task; give yours another")
-        if not self.name.strip():
-            raise BadInput("the name of the task is empty; give it one")
-        if not self.name.isprintable() or len(self.name) > _LONGEST_NAME or re.search(r"^\.|[/\\]", self.name):
-            raise BadInput(
-                f"the name {shown(self.name)} of the task is not usable; give one of at most {_LONGEST_NAME} "
-                "characters that can be seen, without slashes and without a dot before it"
-            )
-        if self.text_columns is not None and not self.text_columns:
-            raise BadInput("text_columns is empty; name one column, or two of a pair")
-        if self.label_columns is not None and (len(self.label_columns) < 2 or self.label_column is not None):
-            raise BadInput("label_columns are two or more, of 0 and 1; name one column with label_column alone")
-        labels = self.label_columns or ([self.label_column] if self.label_column else [])
-        self._check_columns([*(self.text_columns or ()), *labels])
-        self._check_labels()
-        self._check_files()
-        self._check_metric()
-        self._check_label_options()
-
-    def _check_columns(self, columns: Sequence[str]) -> None:
-        for i, column in enumerate(columns):
-            if column in columns[:i]:
-                raise BadInput(f"the column {shown(column)} is named twice; each of texts and label is another")
-        if self.text_columns is not None and len(self.text_columns) > 2:
-            raise BadInput(f"{len(self.text_columns)} text columns are too many; name one, or two of a pair")
-        if self.columns is not None and (len(set(self.columns)) < len(self.columns) or len(self.columns) < 2):
-            raise BadInput(
-                f"the columns {', '.join(self.columns) or '(none)'} must be different names, at least two; name all of "
-                "the file in their order"
-            )
-        unknown = [column for column in columns if self.columns is not None and column not in self.columns]
-        if unknown:
-            raise BadInput(f"{missing_column(unknown[0], self.columns or ())}, which are named for the file; name one")
-
-    def _check_labels(self) -> None:
-        if self.labels is not None and self.label_columns is not None:
-            raise BadInput("labels are named by label_columns already; leave out one of them")
-        if self.label_columns is not None and self.kind not in (None, "multi-label"):
-            raise BadInput(f"label_columns are for multi-label, and the kind is {self.kind}; leave out one of them")
-        labels = self.labels or self.label_columns or ()
-        if len(set(labels)) < len(labels) or self.labels == ():
-            raise BadInput(f"the labels {', '.join(labels) or '(none)'} must be different names, at least one")
-        for problem in filter(None, map(name_problem, labels)):
-            raise BadInput(problem)
-
-    def _check_files(self) -> None:
-        if self.dev_labels is not None and (self.dev is None or self.train_labels is None):
-            raise BadInput("dev_labels needs dev and train_labels; add them")
-        if self.train_labels is not None and self.dev is not None and self.dev_labels is None:
-            raise BadInput("train_labels needs dev_labels beside dev; add it")
-
-    def _check_metric(self) -> None:
-        if self.metric is None:
-            return
-        if self.metric not in METRICS:
-            close = difflib.get_close_matches(self.metric, METRICS, n=1)
-            hint = f"; did you mean {shown(close[0])}?" if close else ""
-            raise BadInput(f"the metric {shown(self.metric)} is unknown; it must be one of {', '.join(METRICS)}{hint}")
-        if self.kind is not None:
-            _check_fits(self.metric, self.kind)
-
-    def _check_label_options(self) -> None:
-        if self.label_separator is not None:
-            if not self.label_separator.strip() and self.label_separator != " ":
-                raise BadInput(f"the label separator is {shown(self.label_separator)}; give what is between two labels")
-            if self.kind not in (None, "multi-label"):
-                raise BadInput(
-                    f"labels with a separator are for multi-label, and the kind is {self.kind}; leave out one of them"
-                )
-        if self.decimal_comma and self.kind not in (None, "regression"):
-            raise BadInput(f"decimal commas are for regression, and the kind is {self.kind}; leave out one of them")
-        if self.decimal_comma and self.label_separator is not None:
-            raise BadInput("decimal commas are for numbers, and a separator is for several labels; leave out one")
-
-    @property
-    def stated_kind(self) -> Kind | None:
-        """The kind that the user names, or that an option is for; None where the data say it."""
-        if self.kind is None and (self.label_separator is not None or self.label_columns is not None):
-            return "multi-label"
-        return "regression" if self.kind is None and self.decimal_comma else self.kind
-
-
-def _check_fits(metric: str, kind: Kind) -> None:
-    if kind not in METRICS[metric].kinds:
-        fitting = ", ".join(name for name, rule in METRICS.items() if kind in rule.kinds)
-        raise BadInput(f"the metric {shown(metric)} is not for {kind}; choose one of {fitting}")
-
-
-def own_from_toml(path: Path) -> OwnData:
-    """The task that a TOML file describes; its paths are relative to the folder of the file.
-
-    Raises:
-        MissingResource: when it can't be read.
-        BadInput: for what is no TOML, an unknown key, or a value that breaks a rule.
-    """
-    try:
-        says = tomllib.loads(read_bytes(path).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path.name} is not TOML: {shown_text(json_reason(error), 160)}; correct it") from error
-    try:
-        if "file" in says:
-            raise BadInput("the key 'file' stands for the file itself; leave it out, and name rows with train")
-        says = {"name": name_of(path), **says, "file": str(_resolved(path))}
-        for key in _PATHS:
-            if says.get(key) == "":
-                raise BadInput(f"{key} is empty; name a file")
-            if isinstance(says.get(key), str):
-                says[key] = str(_resolved(Path(says[key]), path.parent))
-        return OwnData.from_dict(says)
-    except BadInput as error:
-        raise BadInput(f"{path.name}: {error}") from error
-
-
-def _resolved(path: Path, folder: Path | None = None) -> Path:
-    """The whole path of a file that the user named, below ``folder`` where it is not absolute.
-
-    Raises:
-        BadInput: for what can't be a path. MissingResource: for links that lead in a circle.
-    """
-    try:
-        return ((folder or Path()) / path.expanduser()).resolve()
-    except ValueError as error:
-        raise BadInput(f"{shown(str(path), PATH)} can't be the name of a file: {error}; correct it") from error
-    except (OSError, RuntimeError) as error:
-        raise MissingResource(f"the file {shown(str(path), PATH)} can't be read: {error}; check the path") from error
-
-
-def name_of(path: Path) -> str:
-    """Return a task's name where the user gives none: the file's, or its folder's where it is called ``train``."""
-    resolved = _resolved(path)
-    name = resolved.parent.name if resolved.stem.lower() == "train" and resolved.parent.name else resolved.stem
-    return f"my-{name}" if name in TASKS else name[:_LONGEST_NAME]
-
-
-def own_data(task: str | None, given: Mapping[str, Any]) -> OwnData | None:
-    """The task of the user's own that options describe; None where ``task`` is the name of an official one.
-
-    Args:
-        task: a name, or a TOML file, of which options override the values.
-        given: fields of ``OwnData`` that the user said; None is what they did not.
-
-    Raises:
-        BadInput: for options that contradict each other, or lack something.
-        MissingResource: when the TOML file can't be read.
-    """
-    said = {key: value for key, value in given.items() if value is not None and value != () and value is not False}
-    for key in _PATHS:
-        if key in said:
-            said[key] = str(_resolved(Path(said[key])))
-    if task is not None and task.endswith(".toml"):
-        return dataclasses.replace(own_from_toml(Path(task).expanduser()), **said)
-    if task is not None:
-        if said:
-            option = f"--{next(iter(said)).replace('_', '-')}"
-            raise BadInput(f"{option} is for your own data, and --task {task} is not; leave out one of them")
-        return None
-    if "train" not in said:
-        raise BadInput("there is no task; add --task NAME, or --train FILE for your own data")
-    return OwnData.from_dict({"name": name_of(Path(said["train"])), **said})
-
-
-def option_words(given: Mapping[str, Any]) -> list[str]:
-    """Return fields of ``OwnData`` as words of a command; those that no option has are left out."""
-    flags = {
-        "text_columns": "--text-column", "label_columns": "--label-column", "labels": "--label",
-        "name": "", "licence": "", "title": "", "file": "",
-    }  # fmt: skip
-    words: list[str] = []
-    for field, value in given.items():
-        if field == "columns" and value:
-            value = ",".join(value)
-        flag = flags.get(field, f"--{field.replace('_', '-')}")
-        if value is True and flag:
-            words.append(flag)
-        elif value and flag:
-            words += [
-                word for each in (value if isinstance(value, tuple | list) else [value]) for word in (flag, str(each))
-            ]
-    return words
-
-
-def find_own(name: str, given: Mapping[str, Any]) -> OwnData | None:
-    """The task of the user's own that a TOML file describes, or that a file of rows is; None of an official name.
-
-    Args:
-        given: fields of ``OwnData``, as ``own_data`` has them.
-
-    Raises:
-        BadInput, MissingResource: as ``own_data``.
-    """
-    if name in TASKS or name.endswith(".toml") or not (Path(name).suffix or Path(name).is_dir()):
-        return own_data(name, given)
-    return own_data(None, {**given, "train": Path(name)})
 
 
 def load_own(own: OwnData, tell: Callable[[str], None], data_dir: Path | None = None) -> TaskData:
@@ -431,7 +174,7 @@ def _spec(
     if kind == "token-classification" and len(texts) != 1:
         raise DataError(f"{file.name}: words are in one text column, and {len(texts)} are named; name one")
     metric = own.metric or METRIC_OF[kind]
-    _check_fits(metric, kind)
+    check_fits(metric, kind)
     if own.labels and kind in ("regression", "question-answering"):
         raise DataError(f"{file.name}: labels are names of classes, and the kind is {kind}; leave them out")
     labels = own.labels or own.label_columns or _found_labels(own, file, kind, labelled, label)

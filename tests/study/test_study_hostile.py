@@ -10,7 +10,7 @@ import pytest
 from farsearch.devices.profile import parse_profile
 from farsearch.errors import BadInput
 from farsearch.study.space import load_space
-from farsearch.tasks.own import own_from_toml
+from farsearch.tasks.description import own_from_toml
 from tests.journey import call
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -18,8 +18,9 @@ from farsearch.far.board.task import Task
 from farsearch.jobs import JobOptions, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks import TaskData
+from farsearch.tasks.description import own_data
 from farsearch.tasks.metrics import score
-from farsearch.tasks.own import load_own, own_data
+from farsearch.tasks.own import load_own
 
 
 def table(header: str, *rows: str, folder: Path, name: str = "a.csv") -> Path:

@@ -17,7 +17,8 @@ from farsearch.errors import BadInput, DataError, MissingResource, StudyMismatch
 from farsearch.jobs import JobOptions, rejoin_job, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks import TaskData
-from farsearch.tasks.own import OwnData, find_own, load_own, own_data, own_from_toml
+from farsearch.tasks.description import OwnData, find_own, own_data, own_from_toml
+from farsearch.tasks.own import load_own
 from farsearch.tasks.spec import study_task
 from tests.journey import call
 

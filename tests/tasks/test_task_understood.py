@@ -13,7 +13,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from farsearch.far.board.task import Task
 from farsearch.tasks import Examples, TaskData
 from farsearch.tasks.constant import constant_answer
-from farsearch.tasks.own import load_own, own_data
+from farsearch.tasks.description import own_data
+from farsearch.tasks.own import load_own
 from farsearch.tasks.understood import Understood, token_counts, understand
 from tests.journey import call
 
