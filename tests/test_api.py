@@ -99,9 +99,10 @@ def test_every_kind_of_attention_is_priced_for_every_torch(name: str, device: st
 
 
 _LIBRARY_ROUTE = """
-import resource, sys
+import sys
 import torch
 from farsearch import FarConfig, apply_far, random_learners
+from farsearch.far.board.memory import peak_mib
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
@@ -118,7 +119,7 @@ for _ in range(3):
     model(**batch).loss.backward()
     optimizer.step()
     optimizer.zero_grad()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_mib())  # of this program alone: ru_maxrss is inherited from the process that starts it
 """
 
 

@@ -81,14 +81,13 @@ class ModelSource:
         Raises:
             MissingResource: when they can't be had, or Git has left pointers in their place.
         """
-        if not self.local:
-            return self._fetch(part).folder  # type: ignore[no-any-return]
-        folder = Path(self.location)
+        folder = Path(self.location) if self.local else self._fetch(part).folder
         for file in (file for pattern in _PATTERNS[part] for file in folder.glob(pattern)):
             if is_pointer(str(file)):
+                advice = "run git lfs pull in its folder" if self.local else "ask its owner to upload it again"
                 raise MissingResource(
                     f"{file.name} of {self.name} is a Git LFS pointer of {file.stat().st_size} bytes, not the file "
-                    "itself; run git lfs pull in its folder"
+                    f"itself; {advice}"
                 )
         return folder
 
