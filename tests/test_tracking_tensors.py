@@ -272,19 +272,20 @@ def test_the_next_upload_mends_what_a_kill_or_a_deletion_left(team: Team) -> Non
 @pytest.mark.service
 def test_choices_are_paired_on_another_host(team: Team) -> None:
     """``show --select`` says there what it says here; without the server it says why it can't, and goes on."""
-    here = call(team.trained, "show", "--select")
+    words = ("show", "--select", "--trial", 3)
+    here = call(team.trained, *words)
     assert "paired" in here.out
-    away = call(team.other, "show", "--select")
+    away = call(team.other, *words)
     assert (away.code, away.err) == (0, "")
     assert "paired" not in away.out
     team.server.stop()
-    gone = call(team.other, "show", "--select", *team.tracking)
+    gone = call(team.other, *words, *team.tracking)
     assert (gone.code, gone.out) == (0, away.out)
     assert len(gone.err.splitlines()) == 1
     assert "does not answer" in gone.err
     assert team.export(team.primed.number).code == 5
     team.server.start()
-    there = call(team.other, "show", "--select", *team.tracking)
+    there = call(team.other, *words, *team.tracking)
     assert (there.code, there.out) == (0, here.out)
     assert len(there.err.splitlines()) == 1
     assert {Path(name).name for name in team.fetched() if Path(name).suffix == ".safetensors"} == {LOGITS}
