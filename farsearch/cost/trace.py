@@ -25,12 +25,10 @@ from farsearch.far.features import Batch
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.loop import train_step
 from farsearch.far.optimizer import BackwardOptimizer
-from farsearch.records import StepPlan
 
 __all__ = [
     "Event",
     "Segment",
-    "backward_optimizer",
     "meta_tensors",
     "second_step",
     "trace_call",
@@ -353,23 +351,6 @@ def second_step(optimizer: torch.optim.Optimizer, kernel: str) -> torch.optim.Op
         group.update(foreach=kernel == "foreach", fused=kernel == "fused")
     # of the fused kernel torch asks before its first step whether the tensors are of a device that has it
     optimizer._need_device_dtype_check_for_fused = False  # type: ignore[attr-defined]
-    return optimizer
-
-
-def backward_optimizer(plan: StepPlan, model: nn.Module) -> BackwardOptimizer | None:
-    """The optimizer of a plan that steps in the backward pass, of a model of meta tensors; None for one at the end.
-
-    Its state exists already, as in the second step of training: it steps once on gradients of nothing.
-    """
-    if plan.optimizer_step == "end":
-        return None
-    optimizer = BackwardOptimizer(plan.optimizer, model)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.grad = torch.zeros_like(parameter)
-    for each in optimizer.optimizers:
-        second_step(each, plan.optimizer_kernel)
-    model.zero_grad()
     return optimizer
 
 

@@ -1,4 +1,4 @@
-"""The mend for a search in which nothing fits: the nearest setting that would."""
+"""Suggest the nearest setting that would fit, for a search in which nothing does."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> s
 
 
 def _fitting_space(pricer: Pricer, goal: Goal, space: Space, layers: int) -> tuple[str, float] | None:
-    """The shipped space of which most fits, and that share of random draws, where it is at least half; else None."""
+    """The other shipped space of which most fits, and that share of random draws, if it is at least half; else None."""
     size, shares = size_of(pricer.table(StepPlan()).parameters), {}
-    for name in list_spaces():
+    for name in set(list_spaces()) - {space.name}:
         other = load_space(name).for_model(layers, size)
         params = draw_params(other.distributions(layers), _DRAWS, np.random.default_rng(0))
         shares[name] = float(price_params(pricer, other, layers, goal)(params).fits.mean())
-    best = max(shares, key=lambda name: shares[name])
-    return (best, shares[best]) if shares[best] >= _MOST and best != space.name else None
+    best = max(sorted(shares), key=lambda name: shares[name])
+    return (best, shares[best]) if shares[best] >= _MOST else None
 
 
 def _less_and_less(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:

@@ -14,7 +14,7 @@ from torch import nn
 from farsearch.calibration.steps import apply_config, peak_mib, stepping
 from farsearch.cost.operations import Operation
 from farsearch.cost.software import Software, build_ordinary
-from farsearch.cost.trace import Segment, backward_optimizer, meta_tensors, second_step, trace_call, trace_step
+from farsearch.cost.trace import Segment, meta_tensors, second_step, trace_call, trace_step
 from farsearch.devices.profile import Figure, Profile
 from farsearch.far.optimizer import BackwardOptimizer, make_optimizer
 from farsearch.models.heads import Head
@@ -116,7 +116,7 @@ def traced(
     with meta_tensors():
         model, layout = build_ordinary(model_config, Head(), software)
     apply_config(model, layout, config, plan, chunk_rows)
-    in_backward = backward_optimizer(plan, model)
+    in_backward = _backward_optimizer(plan, model)
     segments = trace_step(model, layout, Head().batch(batch_size, length), software, in_backward)
     order = order_of(len(layout.layers), any(name.startswith("release") for name in segments))
     assert set(segments) <= set(order)
@@ -130,6 +130,23 @@ def traced(
         state=sum(tensor.numel() * tensor.element_size() for tensor in state),
         trained=[p.numel() for p in model.parameters() if p.requires_grad],
     )
+
+
+def _backward_optimizer(plan: StepPlan, model: nn.Module) -> BackwardOptimizer | None:
+    """The optimizer of a plan that steps in the backward pass, of a model of meta tensors; None for one at the end.
+
+    Its state exists already, as in the second step of training: it steps once on zero gradients.
+    """
+    if plan.optimizer_step == "end":
+        return None
+    optimizer = BackwardOptimizer(plan.optimizer, model)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    for each in optimizer.optimizers:
+        second_step(each, plan.optimizer_kernel)
+    model.zero_grad()
+    return optimizer
 
 
 def _optimizer(

@@ -16,7 +16,7 @@ _LONGEST = 1000000
 
 
 class RowProblem(ValueError):
-    """A row that breaks the format; one line that names file, line, rule and mend."""
+    """A row that breaks the format; one line that names file, line, rule and fix."""
 
 
 def check_characters(text: str, what: str) -> None:

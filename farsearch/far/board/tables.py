@@ -178,10 +178,10 @@ def header_of(first: Optional[Line], name: str, separator: Separator, needed: Se
 
 def wrong_size(line: Line, columns: Sequence[str], separator: Separator) -> str:
     """What a message says of a row with more or fewer cells than there are columns."""
-    mend = "make tabs within the text spaces"
+    fix = "make tabs within the text spaces"
     if separator != _TAB:
-        mend = "put a text with {}s in quotes".format(separator.name)
+        fix = "put a text with {}s in quotes".format(separator.name)
     return "{} has {} column{}; a row has {} ({}) with one {} between: add what is missing, or {}".format(
         shown(line.text), len(line.cells), "s" * (len(line.cells) != 1), len(columns), ", ".join(columns),
-        separator.name, mend,
+        separator.name, fix,
     )  # fmt: skip
