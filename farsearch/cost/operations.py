@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from farsearch.devices.rates import PRODUCTS, STREAMS
 
@@ -83,8 +82,14 @@ class Operation:
 
 
 def tensors_in(tree: Any) -> list[Tensor]:
-    """All tensors of nested arguments."""
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    """All tensors of nested arguments, in their order."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, tuple | list):
+        return []
+    return [tensor for branch in tree for tensor in tensors_in(branch)]
 
 
 def describe(name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor], stepping: bool = False) -> Operation:

@@ -20,6 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from farsearch.cost.operations import VIEWS, Operation, describe, tensors_in
+from farsearch.cost.shapes import run_on_meta
 from farsearch.cost.software import Software, emulated
 from farsearch.far.features import Batch
 from farsearch.far.layout import ModelLayout, get_module
@@ -91,7 +92,7 @@ class _Recorder(TorchDispatchMode):
         if self._works_in_place(func, args):
             func = _IN_PLACE[func]
         # torch has no kernel of it for meta tensors; it would write in place, and make nothing
-        out = None if func is torch.ops.aten._fused_sgd_.default else func(*args, **(kwargs or {}))
+        out = None if func is torch.ops.aten._fused_sgd_.default else run_on_meta(func, args, kwargs or {})
         name = func.overloadpacket.__name__
         if name.startswith(("_fused", "_foreach")) and name.endswith("_"):
             # they give nothing back; the one writes every list but the gradients, the second, the other its first

@@ -1,0 +1,84 @@
+"""Operations on meta tensors: what is returned from memory against what torch returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from farsearch.cost.shapes import run_on_meta
+
+aten = torch.ops.aten
+CALLS: dict[str, Callable[[Tensor, Tensor], tuple[object, tuple[object, ...]]]] = {
+    "product": lambda x, y: (aten.mm.default, (x, y.t())),
+    "sum with a number": lambda x, y: (aten.add.Tensor, (x, 1)),
+    "sum with a float": lambda x, y: (aten.add.Tensor, (x.to(torch.int64), 1.0)),
+    "comparison": lambda x, y: (aten.lt.Scalar, (x, 0)),
+    "sum over rows": lambda x, y: (aten.sum.dim_IntList, (x, [0], True)),
+    "concatenation": lambda x, y: (aten.cat.default, ([x, y], 0)),
+    "several results": lambda x, y: (aten.native_layer_norm.default, (x, [x.shape[-1]], None, None, 1e-5)),
+    "no second result": lambda x, y: (aten.native_dropout.default, (x, 0.1, True)),
+    "copy of transposed": lambda x, y: (aten.clone.default, (x.t(),)),
+}
+
+
+def meta(rows: int, columns: int) -> Tensor:
+    """Make a matrix without memory."""
+    return torch.empty(rows, columns, device="meta")
+
+
+def described(returned: object) -> list[tuple[object, ...]]:
+    """Shape, strides, type and bytes of storage of each result."""
+    each = returned if isinstance(returned, tuple) else (returned,)
+    return [(x.shape, x.stride(), x.dtype, x.untyped_storage().nbytes()) for x in each]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@given(rows=st.integers(1, 5), columns=st.integers(1, 5))
+def test_every_time_returns_what_torch_does(call: str, rows: int, columns: int) -> None:
+    """The first call and the next one give results of the shapes, strides, types and storages that torch gives."""
+    function, args = CALLS[call](meta(rows, columns), meta(rows, columns))
+    expected = described(function(*args))
+    for _ in range(2):
+        assert described(run_on_meta(function, args, {})) == expected
+
+
+def test_every_result_has_a_storage_of_its_own() -> None:
+    """A trace counts storages: no two results may share one."""
+    x = meta(2, 3)
+    results = [run_on_meta(aten.mul.Tensor, (x, 2.0), {}) for _ in range(3)]
+    assert len({result.untyped_storage()._cdata for result in (x, *results)}) == 4
+
+
+def test_an_operation_in_place_returns_its_argument() -> None:
+    """Nothing new is made, in the argument itself or in ``out``."""
+    for _ in range(2):
+        x, y, out = meta(2, 3), meta(2, 3), meta(2, 3)
+        assert run_on_meta(aten.add_.Tensor, (x, y), {}) is x
+        assert run_on_meta(aten.mul.out, (x, y), {"out": out}) is out
+
+
+@pytest.mark.parametrize("view", [aten.t.default, aten.detach.default])
+def test_a_view_shares_the_storage_of_its_argument(view: object) -> None:
+    """It is a view of this argument, not of the first one."""
+    for _ in range(2):
+        x = meta(2, 3)
+        assert run_on_meta(view, (x,), {}).untyped_storage()._cdata == x.untyped_storage()._cdata
+
+
+def test_what_torch_refuses_is_refused_every_time() -> None:
+    """An error is no result that could be kept."""
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            run_on_meta(aten.mm.default, (meta(2, 3), meta(2, 3)), {})
+
+
+def test_tensors_with_memory_are_computed() -> None:
+    """Only results without numbers come from memory."""
+    x = torch.arange(3.0)
+    for _ in range(2):
+        assert torch.equal(run_on_meta(aten.add.Tensor, (x, 1), {}), x + 1)
