@@ -40,6 +40,7 @@ _ATTENTIONS = {
 scores again, and the gradients of the probabilities, of queries, keys and values."""
 
 _STREAMS = {
+    "masked": ("masked_fill", "masked_fill_", "where"),
     "copy": ("copy_", "clone", "_to_copy", "cat", "stack", "contiguous"),
     "fill": ("fill_", "zero_", "zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "new_zeros"),
     "activation": ("gelu", "gelu_backward", "tanh", "erf", "exp", "silu", "silu_backward", "sigmoid", "tanh_backward"),

@@ -229,7 +229,7 @@ def _unshared() -> tuple[int, int]:
                 seen.append(_references(args[0]))
             return func(*args, **(kwargs or {}))
 
-    with Counting():  # type: ignore[no-untyped-call]  # of torch
+    with torch.enable_grad(), Counting():  # type: ignore[no-untyped-call]  # of torch
         x = torch.zeros(2, device=meta_tensors(), requires_grad=True)
         torch.dot(x.sin(), x.cos()).backward()
     (counts,) = seen

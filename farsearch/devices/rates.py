@@ -21,6 +21,7 @@ PRODUCTS = ("gemm_nn", "gemm_nt", "gemm_tn", "bmm_nn", "bmm_nt", "bmm_tn")
 STREAMS = (
     "arithmetic",
     "in_place",
+    "masked",
     "copy",
     "fill",
     "activation",
@@ -32,8 +33,8 @@ STREAMS = (
     "gather",
     "fused",
 )
-"""Everything else. ``arithmetic`` makes a new tensor, ``in_place`` does not; ``random`` draws bits, ``bernoulli``
-masks; ``fused`` is an optimizer's own kernel."""
+"""Everything else. ``arithmetic`` makes a new tensor, ``in_place`` does not; ``masked`` writes where a mask is true;
+``random`` draws bits, ``bernoulli`` masks; ``fused`` is an optimizer's own kernel."""
 
 
 @dataclass(frozen=True)

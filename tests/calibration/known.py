@@ -46,7 +46,7 @@ class Work:
 
 
 KINDS = {
-    "add": "arithmetic", "scale": "arithmetic", "add_in_place": "in_place", "fill_masked": "in_place",
+    "add": "arithmetic", "scale": "arithmetic", "add_in_place": "in_place", "fill_masked": "masked",
     "clone": "copy", "split_heads": "copy", "zeros": "fill", "gelu": "activation", "gelu_backward": "activation",
     "softmax": "softmax", "layer_norm": "norm", "layer_norm_backward": "norm", "random_bits": "random",
     "bernoulli": "bernoulli", "sum_rows": "reduction", "sum_columns": "reduction", "embedding_gradient": "gather",

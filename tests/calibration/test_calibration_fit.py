@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -243,3 +245,10 @@ def test_a_faster_machine_is_priced_faster() -> None:
         for machine in (MACHINE, fast)
     )
     assert fast_s == pytest.approx(slow_s / 2, rel=0.1)
+
+
+def test_a_profile_is_fitted_in_a_process_that_has_traced_nothing() -> None:
+    """Operations are traced without gradients, which must not depend on what was traced before."""
+    code = "from tests.calibration.test_calibration_fit import fitted; print(fitted().basis)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "calibrated", done.stderr

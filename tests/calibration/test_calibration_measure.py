@@ -74,7 +74,7 @@ def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str]
     """Of a possible machine, with a rate for every kind."""
     profile = fit.fit_profile(parse_result(measured[0], "this machine"), "here")
     assert profile.rates is not None
-    assert (len(profile.rates.products), len(profile.rates.streams)) == (6, 12)
+    assert (len(profile.rates.products), len(profile.rates.streams)) == (6, 13)
     assert 0.1 < profile.gemm_gflops.value < 1e6
     assert 0.01 < profile.bandwidth_gbs.value < 1e5
     low, high = profile.available_mib

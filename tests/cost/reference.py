@@ -218,8 +218,11 @@ def _operation_seconds(operation: Operation, profile: Profile) -> float:
         )
         overhead = product.us_per_matrix * operation.matrices + product.us_per_call
         return operation.flops * product.s_per_tflop / 1e12 + moved / 1e9 + overhead / 1e6
-    if profile.rates is not None and operation.kind in profile.rates.streams:
-        stream = profile.rates.streams[operation.kind]
+    streams = {} if profile.rates is None else dict(profile.rates.streams)
+    if "in_place" in streams:
+        streams.setdefault("masked", streams["in_place"])
+    if operation.kind in streams:
+        stream = streams[operation.kind]
         points = [(math.log(mib * 2**20), math.log(us / 1e6)) for mib, us in zip(stream.mib, stream.us, strict=True)]
         x = math.log(max(1, operation.bytes))
         if x <= points[0][0]:
