@@ -54,7 +54,7 @@ def _seconds_of(kind: str, features: Array, profile: Profile) -> Array:
         return product_seconds(profile.rates.products[kind], flops, left, right, out, matrices)
     if profile.rates is not None:
         # a calibration of version 0.1 measured both together
-        rate_of = kind if kind in profile.rates.streams else {"masked": "in_place"}.get(kind)
+        rate_of = kind if kind in profile.rates.streams else {"masked": "in_place"}.get(kind, kind)
         if rate_of in profile.rates.streams:
             return stream_seconds(profile.rates.streams[rate_of], moved)
     rate = {"gemm": profile.gemm_gflops.value, "bmm": profile.bmm_gflops.value}.get(kind[:4].rstrip("_"), np.inf)
