@@ -18,14 +18,14 @@ from typing import Any
 import click
 
 from farsearch.baselines import chosen_methods
-from farsearch.cost.price import Cost
-from farsearch.jobs import JobOptions, resolve_job
+from farsearch.cost.pricer import Cost
+from farsearch.formatting import human_memory, human_metric, human_time
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+from farsearch.search_spec import JobOptions, resolve_job
+from farsearch.study.artifacts import load_trial
 from farsearch.study.baselines import baseline_logits, train_baselines
 from farsearch.study.search import Search
 from farsearch.study.store import Store
-from farsearch.study.trials import load_trial
-from farsearch.tables import human_memory, human_metric, human_time
 from farsearch.tasks.metrics import paired_difference
 
 SCHEMA_VERSION = 1

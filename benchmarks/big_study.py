@@ -33,9 +33,9 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from farsearch.cost.price import Cost, Pricer, best_of
-from farsearch.jobs import Job, JobOptions, resolve_job
+from farsearch.cost.pricer import Cost, Pricer, best_of
 from farsearch.records import LossPoint, PrimingReport, TrialRecord
+from farsearch.search_spec import Job, JobOptions, resolve_job
 from farsearch.study.results import changed, priced_record
 from farsearch.study.store import Store
 

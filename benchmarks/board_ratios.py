@@ -11,12 +11,12 @@ from __future__ import annotations
 import click
 
 from benchmarks.cost_models import built, layers_of
-from farsearch.cost.price import Pricer, best_of, full_fine_tuning, shared_tables
+from farsearch.cost.pricer import Pricer, best_of, full_fine_tuning, shared_tables
 from farsearch.devices import load_profile
+from farsearch.formatting import markdown_table
 from farsearch.goals import GOALS
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig
-from farsearch.tables import markdown_table
 
 __all__ = ["main", "rows"]
 

@@ -23,7 +23,7 @@ from benchmarks.cost_models import MODULES, STORE, built, layers_of
 from farsearch.calibration.check import StepCase
 from farsearch.calibration.steps import peak_mib, ready_step
 from farsearch.cost.plans import executable
-from farsearch.cost.price import Pricer
+from farsearch.cost.pricer import Pricer
 from farsearch.devices.profile import Profile
 from farsearch.devices.registry import load_profile
 from farsearch.far.layout import ModelLayout

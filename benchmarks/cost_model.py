@@ -27,7 +27,7 @@ from benchmarks.cost_time import TimeCase, measure_steps, settings
 from farsearch.calibration.fit import fit_profile
 from farsearch.calibration.local import measure_here
 from farsearch.cli.terminal import print_rows
-from farsearch.tables import markdown_table
+from farsearch.formatting import markdown_table
 
 __all__ = ["Report", "main"]
 

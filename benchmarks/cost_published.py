@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from benchmarks.cost_models import built, layers_of
 from farsearch.cost.plans import ordinary_plan
-from farsearch.cost.price import Pricer
+from farsearch.cost.pricer import Pricer
 from farsearch.devices import load_profile
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig

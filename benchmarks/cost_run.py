@@ -11,11 +11,11 @@ from pathlib import Path
 from benchmarks.cost_time import Reference
 from farsearch.calibration.result import Calibration
 from farsearch.cost.plans import quickest
-from farsearch.cost.price import full_fine_tuning
+from farsearch.cost.pricer import full_fine_tuning
 from farsearch.devices.profile import Profile, write_profile
-from farsearch.jobs import JobOptions, resolve_job
 from farsearch.priming import start_state
 from farsearch.records import FarConfig, StepPlan
+from farsearch.search_spec import JobOptions, resolve_job
 from farsearch.study.store import Store
 from farsearch.training import far_phase
 

@@ -18,7 +18,7 @@ from farsearch.calibration.check import StepCase
 from farsearch.calibration.measure import workload
 from farsearch.calibration.result import Calibration
 from farsearch.calibration.steps import ready_step
-from farsearch.cost.price import Pricer
+from farsearch.cost.pricer import Pricer
 from farsearch.devices.profile import Profile
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig

@@ -29,11 +29,11 @@ from farsearch.calibration.steps import allocated, example_batch, peak_mib
 from farsearch.cli.terminal import print_rows
 from farsearch.errors import FarsearchError
 from farsearch.far.features import Batch
+from farsearch.formatting import markdown_table
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.models.source import resolve_model
-from farsearch.tables import markdown_table
 
 __all__ = ["main", "measure"]
 

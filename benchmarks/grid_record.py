@@ -26,8 +26,8 @@ import click
 import torch
 
 from farsearch.cost.plans import quickest
-from farsearch.jobs import Job, JobOptions, resolve_job
 from farsearch.records import FarConfig, StepPlan
+from farsearch.search_spec import Job, JobOptions, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks.split import Split
 from farsearch.training import Bench, Look

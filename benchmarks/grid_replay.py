@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from benchmarks.grid_record import GRIDS, read_lines, table_path
-from farsearch.cost.price import Pricer, full_fine_tuning, shared_tables
+from farsearch.cost.pricer import Pricer, full_fine_tuning, shared_tables
 from farsearch.devices import load_profile
 from farsearch.errors import NoFeasibleTrial
-from farsearch.improvement import hypervolume
+from farsearch.hypervolume import hypervolume
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model

@@ -35,7 +35,7 @@ from benchmarks.paper_methods import CONTENDERS, WAVES
 from benchmarks.paper_report import Report, make_report
 from farsearch.cli.terminal import print_rows
 from farsearch.errors import FarsearchError
-from farsearch.tables import markdown_table
+from farsearch.formatting import markdown_table
 
 __all__ = ["main", "record"]
 

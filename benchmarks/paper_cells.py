@@ -23,7 +23,7 @@ from benchmarks.paper_methods import CONTENDERS, Contender, learning_rate
 from benchmarks.paper_steps import StepTimes, measure_times, ordinary_plan, step_peak
 from farsearch.baselines import Method, price_method, train_method
 from farsearch.errors import TrialError
-from farsearch.jobs import Job, JobOptions, resolve_job
+from farsearch.search_spec import Job, JobOptions, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks.split import Split, draw_training
 from farsearch.tasks.weighted import Floats

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.paper_cells import DEVICE, SCHEMA_VERSION, Table, evidence_of
 from benchmarks.paper_methods import CONTENDERS, FULL, PUBLISHED_CHANGE, Contender
 from benchmarks.paper_statistics import difference, difference_draws, interval
-from farsearch.tables import human_memory, metric_title
+from farsearch.formatting import human_memory, metric_title
 from farsearch.tasks.weighted import Floats
 
 __all__ = ["Average", "Report", "Row", "TaskReport", "make_report"]

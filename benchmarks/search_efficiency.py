@@ -29,8 +29,8 @@ from benchmarks.grid_record import GRIDS, table_path
 from benchmarks.grid_replay import Replay, Table, replay
 from benchmarks.search_picture import save_picture
 from farsearch.cli.terminal import print_rows
+from farsearch.formatting import markdown_table
 from farsearch.study.samplers import make_sampler
-from farsearch.tables import markdown_table
 
 __all__ = ["CONTENDERS", "Contender", "Result", "measure"]
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from farsearch.api import estimate, search, sweep
-    from farsearch.jobs import JobOptions
     from farsearch.records import FarConfig
+    from farsearch.search_spec import JobOptions
     from farsearch.tuning import (
         PrimingResult,
         Selection,
@@ -38,7 +38,7 @@ __all__ = [
 
 _HOMES = {
     "FarConfig": "farsearch.records",
-    "JobOptions": "farsearch.jobs",
+    "JobOptions": "farsearch.search_spec",
     "estimate": "farsearch.api",
     "search": "farsearch.api",
     "sweep": "farsearch.api",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from farsearch.calibration.local import find_profile
-from farsearch.cost.account import account, device_plans
-from farsearch.cost.price import Cost, Pricer, shared_tables
+from farsearch.cost.breakdown import account, device_plans
+from farsearch.cost.pricer import Cost, Pricer, shared_tables
 from farsearch.cost.sweep import Sweep, price_space
 from farsearch.errors import BadInput
 from farsearch.goals import Goal
@@ -19,7 +19,7 @@ from farsearch.models.source import resolve_model
 from farsearch.records import FarConfig, StudySnapshot
 
 if TYPE_CHECKING:
-    from farsearch.jobs import JobOptions
+    from farsearch.search_spec import JobOptions
     from farsearch.study.search import Watcher
 
 __all__ = ["HOME", "estimate", "frozen_config", "pricer_for", "search", "sweep"]
@@ -102,7 +102,7 @@ def sweep(
         MissingResource: when the model's configuration is not at hand.
     """
     # here, for a single estimate does not need optuna, which takes a second
-    from farsearch.study.draws import draw_configs
+    from farsearch.study.random_configs import draw_configs
     from farsearch.study.space import load_space
 
     if prime_on_device and samples is None:
@@ -194,7 +194,7 @@ def search(
         storage: a database instead of the journal.
     """
     # here, for an estimate needs none of them: optuna, datasets and evaluate take seconds
-    from farsearch.jobs import resolve_job
+    from farsearch.search_spec import resolve_job
     from farsearch.study.search import Search
     from farsearch.study.store import Store
 

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from farsearch.cost.price import Cost, Pricer, full_fine_tuning
+from farsearch.cost.pricer import Cost, Pricer, full_fine_tuning
 from farsearch.far.layout import ModelLayout
 from farsearch.models.lora import add_lora
 from farsearch.records import FarConfig, StepPlan

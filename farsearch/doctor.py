@@ -24,7 +24,7 @@ from farsearch.addresses import hide_passwords, shown_address
 from farsearch.cache import BOUND_MIB, cached_jobs
 from farsearch.errors import FarsearchError, ProfileError
 from farsearch.hub import hub_problem
-from farsearch.strict import Record
+from farsearch.json_records import Record
 
 __all__ = ["Finding", "State", "examine"]
 

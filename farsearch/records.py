@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from farsearch.errors import BadInput
 from farsearch.far.batches import MOST_EPOCHS
-from farsearch.far.shown import shown
-from farsearch.strict import Record
+from farsearch.far.display import shown
+from farsearch.json_records import Record
 
 __all__ = [
     "PRICING",

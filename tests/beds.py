@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from farsearch.cost.price import Cost, Pricer
-from farsearch.jobs import Job, JobOptions, resolve_job
+from farsearch.cost.pricer import Cost, Pricer
 from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.search_spec import Job, JobOptions, resolve_job
 from farsearch.study.search import Search
 from farsearch.study.store import Store
 from farsearch.training import Bench

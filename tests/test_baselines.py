@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from farsearch.baselines import METHODS, Method, chosen_methods, price_method, train_method
-from farsearch.cost.price import Pricer
+from farsearch.cost.pricer import Pricer
 from farsearch.errors import BadInput
 from farsearch.far.layout import ModelLayout
+from farsearch.formatting import baseline_rows
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
@@ -26,7 +27,6 @@ from farsearch.study.baselines import baseline_epochs, train_baselines
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import load_space
 from farsearch.study.store import Store
-from farsearch.tables import baseline_rows
 from farsearch.tracking.content import trial_content
 from tests.beds import Bed, Notes, make_bed
 from tests.tiny import FAMILIES, make_model

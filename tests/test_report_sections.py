@@ -29,13 +29,13 @@ from farsearch.records import (
 )
 from farsearch.report import make_report
 from farsearch.report.command import made_by, resume_command
-from farsearch.report.course import course_section, curves_section, hypervolumes
 from farsearch.report.figure import front_figure
+from farsearch.report.history import course_section, curves_section, hypervolumes
 from farsearch.report.importance import importance, importance_section
 from farsearch.report.layers import frozen_section, memory_section, time_section
 from farsearch.report.measured import measured_section, pairs_of
+from farsearch.report.reliability import selection_section, verified_section
 from farsearch.report.section import FEW, Section, spread_over
-from farsearch.report.trust import selection_section, verified_section
 from farsearch.select import pareto_front
 from farsearch.tasks.description import OwnData, own_data
 from tests.factories import make_baselines, make_measurement, make_settings, make_snapshot, make_trial

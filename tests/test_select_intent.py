@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from farsearch.errors import BadInput, NoFeasibleTrial
 from farsearch.records import PlanPrice, StepPlan, StudySnapshot, TrialRecord
 from farsearch.select import Intent, choose, pareto_front, under_plan
-from farsearch.tasks.noise import metric_error, paired_error
+from farsearch.tasks.standard_errors import metric_error, paired_error
 from tests.factories import make_snapshot, make_trial
 
 STORE = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")

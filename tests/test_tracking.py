@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from farsearch.errors import BadInput, MissingResource
+from farsearch.formatting import trials_json
 from farsearch.records import FarConfig, LossPoint, StudySnapshot, Verification
-from farsearch.tables import trials_json
 from farsearch.tracking import FRONT_FILTER, UI_ENVIRONMENT, SyncResult, Tracker, open_tracking, ui_command
 from farsearch.tracking.content import shown_digest, study_content, trial_content
 from tests.factories import FRONT, make_baselines, make_measurement, make_settings, make_snapshot, make_trial

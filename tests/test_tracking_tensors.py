@@ -20,7 +20,7 @@ from rich.console import Console
 
 from farsearch.cli.mirror import LiveMirror, open_mirror
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.study.kept import FILES, LEARNERS, LOGITS, TRAINED, near_front, trial_files
+from farsearch.study.retention import FILES, LEARNERS, LOGITS, TRAINED, near_front, trial_files
 from farsearch.study.store import Store
 from farsearch.tracking import open_tracking
 from farsearch.tracking.content import TAG_TENSORS

@@ -9,7 +9,7 @@
     train.py            its command
     README.md           the model card
 
-=========  ============================================================
+=========  =============================================================
 write.py   all of it, from what a trial kept
 phase.py   what far.json says to whoever runs the FAR phase
 delta.py   only what differs from a public checkpoint
@@ -17,5 +17,5 @@ card.py    the model card
 onnx.py    the fine-tuned model for other runtimes                (onnx)
 folder.py  whole or absent, and the .zip
 read.py    checks, and the FAR phase on a user's own rows
-=========  ============================================================
+=========  =============================================================
 """

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.tables import (
+from farsearch.formatting import (
     constant_text,
     human_memory,
     human_metric,
@@ -17,6 +16,7 @@ from farsearch.tables import (
     markdown_text,
     mean_frozen,
 )
+from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.tasks.spec import TaskSpec, study_task
 
 __all__ = ["card_of"]

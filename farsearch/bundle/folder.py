@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from farsearch.errors import BadInput, BundleError, MissingResource
-from farsearch.far.shown import shown, shown_text
+from farsearch.far.display import shown, shown_text
 from farsearch.files import disk_errors
 
 __all__ = ["opened_folder", "whole_folder"]

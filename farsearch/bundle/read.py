@@ -14,10 +14,10 @@ from farsearch.far.board.opened import BundleProblem, Opened, open_bundle
 from farsearch.far.board.rows import RowProblem
 from farsearch.far.board.run import Options, run_bundle
 from farsearch.far.board.task import Task
+from farsearch.far.display import PATH, shown
 from farsearch.far.layout import ModelLayout
-from farsearch.far.shown import PATH, shown
 from farsearch.records import StepPlan, StudySettings, TrialRecord
-from farsearch.tasks.constant import Constant, constant_answer
+from farsearch.tasks.constant_answer import Constant, constant_answer
 from farsearch.tasks.metrics import MetricValue, score
 
 __all__ = ["Bundle", "Tuned", "finetune", "read_bundle"]

@@ -22,7 +22,7 @@ from farsearch.bundle.phase import phase_says
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far import safetensors
 from farsearch.far.board.opened import SCHEMA_VERSION, digest_of, file_digest
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 from farsearch.far.surgery import apply_far, merge
 from farsearch.files import read_json, save_tensors, write_json, write_text
 from farsearch.models.config import load_config
@@ -35,7 +35,7 @@ from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import start_state
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.study.trials import SavedTrial, load_trial
+from farsearch.study.artifacts import SavedTrial, load_trial
 from farsearch.tasks.spec import study_task
 
 __all__ = ["Written", "write_bundle"]

@@ -13,9 +13,9 @@ from typing import Any
 from farsearch.devices.profile import Figure, Profile
 from farsearch.errors import BadInput
 from farsearch.far.board.measured import MEASUREMENT, SCHEMA_VERSION
-from farsearch.far.shown import shown, shown_seconds
+from farsearch.far.display import shown, shown_seconds
+from farsearch.json_records import Record
 from farsearch.records import Measurement
-from farsearch.strict import Record
 
 __all__ = ["BoardFile", "adjusted", "is_measurement", "read_measurement"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from farsearch.calibration.steps import peak_mib, ready_step
 from farsearch.cost.plans import exact_plans, ordinary_plan
-from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.devices.profile import Profile
 from farsearch.far.layout import ModelLayout
 from farsearch.far.optimizer import has_backward_hooks, has_fused

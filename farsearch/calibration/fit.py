@@ -17,7 +17,7 @@ from torch import Tensor
 from farsearch.calibration.measure import BUSY_SHARE, WORKLOADS, make_call, tiny_step, workload
 from farsearch.calibration.result import Calibration
 from farsearch.cost.operations import FEATURES, OPERATION_KINDS, Operation
-from farsearch.cost.seconds import operation_seconds
+from farsearch.cost.timing import operation_seconds
 from farsearch.cost.trace import meta_tensors, trace_call
 from farsearch.devices.profile import Figure, Profile
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from farsearch.calibration.measure import CASES, RESULT, SCHEMA_VERSION, WORKLOADS, cases
 from farsearch.errors import BadInput
-from farsearch.far.shown import shown
-from farsearch.strict import Record
+from farsearch.far.display import shown
+from farsearch.json_records import Record
 
 __all__ = ["Calibration", "Course", "Launch", "Machine", "Memory", "Sample", "parse_result", "read_result"]
 

@@ -1,28 +1,28 @@
 """The command line: parses, wires, prints, exits. Nothing else reads the environment or exits.
 
-==========  ====================================================
-__init__    the group of commands, errors and signals to exit codes
-options.py  options and arguments that several commands share
-details.py  all that is known of one trial or one profile, as rows
-terminal.py printing, on a terminal and in a pipe
-run.py      run: the search
-worker.py   worker: joins a search
-pool.py     the worker processes of one run
-mirror.py   a study in MLflow, kept up to date while it is searched
-progress.py what a search shows while it goes on
-look.py     status, trials, show, pareto, sync, ui: what a study holds
-report.py   report: a study as one page
-verify.py   verify: points of the front trained again
-deploy.py   export, finetune
-join.py     a study of another process, with what this host has
-price.py    estimate: what a configuration costs
-devices.py  devices: list, show, calibrate, import, check
-spaces.py   spaces
-tasks.py    tasks: list, show
-studies.py  studies: list, rename, delete
-cache.py    cache: show, clear
-doctor.py   doctor: what of this machine will not do
-==========  ====================================================
+===========  ==========================================================
+__init__     the group of commands, errors and signals to exit codes
+options.py   options and arguments that several commands share
+details.py   all that is known of one trial or one profile, as rows
+terminal.py  printing, on a terminal and in a pipe
+run.py       run: the search
+worker.py    worker: joins a search
+pool.py      the worker processes of one run
+mirror.py    a study in MLflow, kept up to date while it is searched
+progress.py  what a search shows while it goes on
+inspect.py   status, trials, show, pareto, sync, ui: what a study holds
+report.py    report: a study as one page
+verify.py    verify: points of the front trained again
+deploy.py    export, finetune
+attach.py    a study of another process, with what this host has
+estimate.py  estimate: what a configuration costs
+devices.py   devices: list, show, calibrate, import, check
+spaces.py    spaces
+tasks.py     tasks: list, show
+studies.py   studies: list, rename, delete
+cache.py     cache: show, clear
+doctor.py    doctor: what of this machine will not do
+===========  ==========================================================
 
 Commands import what they need when they run: torch, optuna and mlflow together take several seconds.
 """
@@ -44,8 +44,8 @@ from farsearch.cli import (
     deploy,
     devices,
     doctor,
-    look,
-    price,
+    estimate,
+    inspect,
     report,
     run,
     spaces,
@@ -57,7 +57,7 @@ from farsearch.cli import (
 from farsearch.cli.options import given_addresses
 from farsearch.cli.terminal import prepare_streams
 from farsearch.errors import FarsearchError
-from farsearch.far.shown import shown_text
+from farsearch.far.display import shown_text
 from farsearch.signals import INTERRUPTED, TERMINATED, Terminated, catching, interruption
 
 __all__ = ["main"]
@@ -108,7 +108,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for module in (run, worker, look, report, verify, deploy, price, devices, spaces, tasks, studies, cache, doctor):
+for module in (run, worker, inspect, report, verify, deploy, estimate, devices, spaces, tasks, studies, cache, doctor):
     for command in module.COMMANDS:
         cli.add_command(command)
 

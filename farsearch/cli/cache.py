@@ -42,7 +42,7 @@ def cache_show(as_json: bool) -> None:
       farsearch cache show --json | jq '.entries[] | select(.size_mib > 1000)'
     """
     from farsearch.cache import BOUND_MIB, cached_jobs
-    from farsearch.tables import human_memory
+    from farsearch.formatting import human_memory
 
     jobs = cached_jobs(_FOLDER)
     if as_json:
@@ -117,7 +117,7 @@ def _in_words(about: Mapping[str, Any]) -> str:
 
 def _size(mib: float) -> str:
     """Small sizes with a decimal, so that none reads as nothing."""
-    from farsearch.tables import human_memory
+    from farsearch.formatting import human_memory
 
     return human_memory(mib) if mib >= 10 else f"{mib:.1f} MiB"
 

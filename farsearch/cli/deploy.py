@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from farsearch.addresses import shown_address
-from farsearch.cli.look import chosen, read_snapshot
+from farsearch.cli.inspect import chosen, read_snapshot
 from farsearch.cli.mirror import remote_tensors
 from farsearch.cli.options import (
     HOME,
@@ -22,7 +22,7 @@ from farsearch.cli.options import (
     tracking_option,
 )
 from farsearch.cli.terminal import make_console
-from farsearch.far.shown import shown_text
+from farsearch.far.display import shown_text
 
 if TYPE_CHECKING:
     from farsearch.bundle.write import Written
@@ -60,7 +60,7 @@ def export(
       farsearch export demo --out bundle/ --onnx --register
     """
     from farsearch.bundle.write import write_bundle
-    from farsearch.tables import human_memory, human_metric, human_time
+    from farsearch.formatting import human_memory, human_metric, human_time
 
     snapshot, store = read_snapshot(study, storage), open_store(storage)
     remote = remote_tensors(store, snapshot, tracking_uri)
@@ -160,7 +160,7 @@ def finetune(bundle: Path, train: Path, dev: Path | None, out: Path, epochs: flo
     from farsearch.bundle.folder import opened_folder
     from farsearch.bundle.read import finetune as run_phase
     from farsearch.bundle.read import read_bundle
-    from farsearch.tables import human_metric
+    from farsearch.formatting import human_metric
 
     console = make_console(stderr=True)
     with (

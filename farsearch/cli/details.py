@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from farsearch.tables import (
+from farsearch.formatting import (
     constant_text,
     constant_value,
     human_memory,
@@ -15,7 +15,7 @@ from farsearch.tables import (
     mean_frozen,
     metric_words,
 )
-from farsearch.verdicts import advantage_text, verdicts
+from farsearch.significance import advantage_text, verdicts
 
 if TYPE_CHECKING:
     from farsearch.devices.profile import Profile

@@ -11,7 +11,7 @@ import click
 
 from farsearch.cli.options import HOME, AboveZero, json_option, open_store
 from farsearch.cli.terminal import print_rows
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 
 if TYPE_CHECKING:
     from farsearch.calibration.check import StepCheck
@@ -267,7 +267,7 @@ def devices_check(name: str, model: str, as_json: bool) -> None:
 
 
 def _check_row(check: StepCheck) -> dict[str, str]:
-    from farsearch.tables import human_memory
+    from farsearch.formatting import human_memory
 
     return {
         "batch": f"{check.case.batch_size} x {check.case.length}",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from farsearch.addresses import shown_address
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 
 if TYPE_CHECKING:
     from farsearch.study.store import Store

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from farsearch.tables import human_memory, human_metric, human_time, mean_frozen
+from farsearch.formatting import human_memory, human_metric, human_time, mean_frozen
 
 if TYPE_CHECKING:
-    from farsearch.cost.price import Cost
+    from farsearch.cost.pricer import Cost
     from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 
 __all__ = ["Mirror", "SearchProgress", "SiblingProgress", "trial_title"]

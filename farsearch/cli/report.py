@@ -31,7 +31,7 @@ def report(study: str | None, out: Path | None, figures: Path | None, browser: b
       farsearch report
       farsearch report demo --out demo.html --figures pictures/ --open
     """
-    from farsearch.cli.look import read_snapshot
+    from farsearch.cli.inspect import read_snapshot
     from farsearch.files import check_new_file, write_bytes, write_text
     from farsearch.report import make_report
 

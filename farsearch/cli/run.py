@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from farsearch.cli.progress import Mirror, SearchProgress
-    from farsearch.jobs import Job, JobOptions
     from farsearch.records import StudySnapshot
+    from farsearch.search_spec import Job, JobOptions
     from farsearch.study.search import Search
     from farsearch.study.store import Store
 
@@ -152,7 +152,7 @@ def run(
       farsearch run --device raspberry-pi-4 --task cola --data-dir glue/CoLA --model minilm --space wide
       farsearch run --device jetson-tx2 --task sst2 --set priming_epochs=0.1 --max-memory 2000 --dry-run
     """
-    from farsearch.jobs import JobOptions, resolve_job
+    from farsearch.search_spec import JobOptions, resolve_job
     from farsearch.study.names import check_study_name
     from farsearch.study.samplers import check_sampler
 
@@ -225,7 +225,7 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
     """Say what is to come, search, and train the baselines. None after a dry run."""
     from farsearch.cli.mirror import open_mirror
     from farsearch.cli.progress import SearchProgress
-    from farsearch.study.outlook import outlook
+    from farsearch.study.preview import outlook
     from farsearch.study.search import Search
     from farsearch.study.snapshot import snapshot_of
 
@@ -296,8 +296,8 @@ def _train_baselines(
 
 
 def _say_job(console: Console, job: Job, name: str) -> None:
-    from farsearch.tables import constant_words
-    from farsearch.tasks.understood import Tokens
+    from farsearch.formatting import constant_words
+    from farsearch.tasks.summary import Tokens
 
     spec, settings = job.settings.job, job.settings
     console.print(
@@ -316,8 +316,8 @@ def _say_job(console: Console, job: Job, name: str) -> None:
 def _finish(console: Console, snapshot: StudySnapshot) -> None:
     """The front as a table, its picture, and what to type next."""
     from farsearch.cli.options import HOME
+    from farsearch.formatting import ROWS_ERROR, baseline_rows, constant_text, front_rows
     from farsearch.report import save_front_png
-    from farsearch.tables import ROWS_ERROR, baseline_rows, constant_text, front_rows
 
     title = (
         f"{snapshot.name}: Pareto front of {len(snapshot.complete)} trained trials, {estimates_for(snapshot)}; "

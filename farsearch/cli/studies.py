@@ -9,10 +9,10 @@ import click
 
 from farsearch.cli.options import HOME, json_option, open_store, storage_option, tracking_option
 from farsearch.cli.terminal import print_rows
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 
 if TYPE_CHECKING:
-    from farsearch.study.reading import StudyUse
+    from farsearch.study.read_only import StudyUse
 
 __all__ = ["COMMANDS"]
 
@@ -33,7 +33,7 @@ def studies_list(as_json: bool, storage: str | None) -> None:
       farsearch studies list
       farsearch studies list --json | jq -r '.studies[].name'
     """
-    from farsearch.study.reading import ReadingStore, reading
+    from farsearch.study.read_only import ReadingStore, reading
 
     with reading():
         store = ReadingStore(HOME, storage)

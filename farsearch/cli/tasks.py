@@ -64,7 +64,7 @@ def tasks_show(name: str, given: dict[str, Any], as_json: bool) -> None:
     """
     from farsearch.tasks.official import OFFICIAL
     from farsearch.tasks.spec import get_task
-    from farsearch.tasks.understood import understand
+    from farsearch.tasks.summary import understand
 
     notes: list[str] = []
     data = _own(name, given, notes)
@@ -87,8 +87,8 @@ def tasks_show(name: str, given: dict[str, Any], as_json: bool) -> None:
 
 def _own(name: str, given: dict[str, Any], notes: list[str]) -> TaskData | None:
     """The rows of a user's own task, and what was understood of them; None of an official one."""
+    from farsearch.tasks.custom import load_own
     from farsearch.tasks.description import find_own
-    from farsearch.tasks.own import load_own
 
     own = find_own(name, given)
     return None if own is None else load_own(own, notes.append)

@@ -77,7 +77,7 @@ def make_console(stderr: bool = False) -> Console:
 
 def print_rows(rows: Sequence[dict[str, str]], title: str | None, empty: str) -> None:
     """A table on stdout; where there are no rows, the words ``empty``."""
-    from farsearch.tables import print_table
+    from farsearch.formatting import print_table
 
     console = make_console()
     if rows:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from farsearch.cli.join import here_options, join_search
+from farsearch.cli.attach import here_options, join_search
 from farsearch.cli.options import (
     ParamType,
     SamplesOrAll,
@@ -20,7 +20,7 @@ from farsearch.cli.options import (
     typed_command,
 )
 from farsearch.cli.terminal import estimates_for, make_console, print_rows
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from farsearch.cli.progress import Mirror
-    from farsearch.cost.price import Cost
-    from farsearch.jobs import Job
+    from farsearch.cost.pricer import Cost
     from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+    from farsearch.search_spec import Job
     from farsearch.study.search import Search
     from farsearch.study.verify import Point
 
@@ -115,7 +115,7 @@ def verify(
     if warning is not None:
         console.print(warning)
     if as_json:
-        from farsearch.verdicts import verdict_json
+        from farsearch.significance import verdict_json
 
         click.echo(json.dumps({"schema_version": 1, "study": snapshot.name, **verdict_json(snapshot)}, indent=1))
     else:
@@ -127,8 +127,8 @@ COMMANDS = (verify,)
 
 def print_verdicts(snapshot: StudySnapshot) -> None:
     """What was verified as a table, and how well the search ranked."""
-    from farsearch.tables import SEEDS_ERROR, constant_text
-    from farsearch.verdicts import agreement_text, verdict_rows
+    from farsearch.formatting import SEEDS_ERROR, constant_text
+    from farsearch.significance import agreement_text, verdict_rows
 
     title = f"{snapshot.name}: verified with other seeds, {estimates_for(snapshot)}; {SEEDS_ERROR}"
     print_rows(verdict_rows(snapshot), title, f"nothing of {snapshot.name} is verified yet")
@@ -161,8 +161,8 @@ def verify_study(
 ) -> StudySnapshot:
     """Say what is to come, and do it."""
     from farsearch.cli.progress import SiblingProgress
+    from farsearch.significance import FEWEST_SEEDS
     from farsearch.study.verify import verify as train_again
-    from farsearch.verdicts import FEWEST_SEEDS
 
     rows = len(job.data.train) if samples is None else samples
     titles = ", ".join(point.title for point in points)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.join import here_options, join_search
+from farsearch.cli.attach import here_options, join_search
 from farsearch.cli.options import AboveZero, heartbeat_option, open_store, storage_option, study_argument, typed_command
 from farsearch.cli.terminal import make_console
 from farsearch.signals import when_interrupted
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from farsearch.cost.price import Cost
+    from farsearch.cost.pricer import Cost
     from farsearch.records import FarConfig, StudySnapshot, TrialRecord
     from farsearch.study.store import Store
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from farsearch.cost.optimizer import optimizer_step
-from farsearch.cost.parts import EVENT_KINDS, Array, Indices, Part, Tensors
+from farsearch.cost.segments import EVENT_KINDS, Array, Indices, Part, Tensors
 from farsearch.cost.software import step_count_bytes
 from farsearch.devices.profile import Profile
 from farsearch.records import StepPlan

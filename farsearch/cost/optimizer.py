@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS, Operation
-from farsearch.cost.parts import EVENT_KINDS, Array, Indices, Part, Tensors
-from farsearch.cost.seconds import operation_seconds
+from farsearch.cost.segments import EVENT_KINDS, Array, Indices, Part, Tensors
+from farsearch.cost.timing import operation_seconds
 from farsearch.cost.trace import Segment, meta_tensors, second_step, trace_call
 from farsearch.devices.profile import Profile
 from farsearch.far.optimizer import make_optimizer

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from farsearch.cost.parts import Array
-from farsearch.cost.price import Cost, Pricer, Prices, full_fine_tuning
+from farsearch.cost.pricer import Cost, Pricer, Prices, full_fine_tuning
+from farsearch.cost.segments import Array
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["Sweep", "pareto", "price_space", "thin"]

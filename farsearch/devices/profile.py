@@ -23,7 +23,7 @@ import tomli_w
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import ProfileError
 from farsearch.far.board.records import json_reason
-from farsearch.far.shown import shown, shown_text
+from farsearch.far.display import shown, shown_text
 from farsearch.files import MADE_BY, write_text
 
 if sys.version_info >= (3, 11):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from farsearch.devices.profile import Profile, read_profile
 from farsearch.errors import ProfileError
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 
 __all__ = ["LOCAL", "is_another_machine", "list_profiles", "load_profile"]
 

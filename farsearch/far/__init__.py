@@ -19,7 +19,7 @@ optimizer.py     AdamW and SGD, at the end of a step or in its backward pass
 safetensors.py   files of tensors, read and written
 savepoint.py     where a phase stands, on disk
 features.py      rows of token ids with their targets, and batches of them as tensors
-shown.py         how messages quote a value of a user
+display.py         how messages quote a value of a user
 batches.py       which rows go together: those of similar length
 loop.py          schedule, the training loop, prediction
 board            what runs a bundle, by the modules above

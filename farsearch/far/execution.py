@@ -9,7 +9,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from .shown import shown
+from .display import shown
 
 __all__ = [
     "FEED_FORWARD",

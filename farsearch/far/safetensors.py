@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .shown import shown
+from .display import shown
 
 __all__ = ["load", "metadata", "read", "save", "shapes"]
 

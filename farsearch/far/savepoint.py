@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from . import safetensors
+from .display import shown
 from .optimizer import BackwardOptimizer, Optimizer
-from .shown import shown
 
 __all__ = ["read_savepoint", "write_savepoint"]
 

@@ -9,7 +9,7 @@ import transformers
 
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far.board.config import config_problem
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 from farsearch.models.families import family_of
 from farsearch.models.reading import reading
 from farsearch.models.source import ModelSource, known_models

@@ -11,8 +11,8 @@ from torch import nn
 
 from farsearch.errors import BadInput
 from farsearch.far.board.model import model_class
+from farsearch.far.display import shown_text
 from farsearch.far.layout import ModelLayout
-from farsearch.far.shown import shown_text
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head, settings_of

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far.board.opened import file_digest, is_pointer
-from farsearch.far.shown import PATH, shown
+from farsearch.far.display import PATH, shown
 from farsearch.hub import Repository, fetch
 
 __all__ = ["ModelSource", "Part", "known_models", "resolve_model"]

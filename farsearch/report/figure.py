@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
 from farsearch.files import write_bytes
+from farsearch.formatting import human_memory
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.points import (
     BESIDE,
@@ -34,7 +35,6 @@ from farsearch.report.points import (
     points_of,
 )
 from farsearch.report.section import name_of, png
-from farsearch.tables import human_memory
 
 __all__ = ["front_figure", "save_front_png", "style_axes"]
 

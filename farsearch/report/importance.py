@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from farsearch.formatting import metric_title, metric_words
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 from farsearch.report.section import BLUE, Section, canvas, quiet
 from farsearch.select import objectives
-from farsearch.tables import metric_title, metric_words
 
 __all__ = ["Importance", "importance", "importance_section"]
 

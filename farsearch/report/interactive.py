@@ -10,6 +10,7 @@ from typing import Any
 
 import plotly.io
 
+from farsearch.formatting import human_memory, human_metric, human_time, mean_frozen
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.points import (
     BESIDE,
@@ -23,7 +24,6 @@ from farsearch.report.points import (
     metric_limits,
 )
 from farsearch.report.section import name_of
-from farsearch.tables import human_memory, human_metric, human_time, mean_frozen
 
 __all__ = ["front_picture"]
 

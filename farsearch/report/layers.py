@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from farsearch.formatting import human_memory, human_time, operation_title
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.points import BUDGET, Points, points_of
 from farsearch.report.section import PARTS, Section, canvas, name_of, spread_over
-from farsearch.tables import human_memory, human_time, operation_title
 
 __all__ = ["frozen_section", "memory_section", "time_section"]
 

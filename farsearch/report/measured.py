@@ -10,10 +10,10 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from farsearch.devices import is_another_machine
+from farsearch.formatting import human_memory, human_metric, human_time
 from farsearch.records import Measurement, StudySnapshot
 from farsearch.report.points import BESIDE
 from farsearch.report.section import BLUE, Section, canvas, quiet
-from farsearch.tables import human_memory, human_metric, human_time
 
 __all__ = ["Pair", "measured_section", "pairs_of"]
 

@@ -8,19 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from farsearch.files import MADE_BY
-from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.report.command import made_by, resume_command
-from farsearch.report.course import course_section, curves_section
-from farsearch.report.figure import front_figure
-from farsearch.report.importance import importance_section
-from farsearch.report.interactive import front_picture
-from farsearch.report.layers import frozen_section, memory_section, time_section
-from farsearch.report.measured import measured_section
-from farsearch.report.points import Points, headline, points_of
-from farsearch.report.section import Section, name_of, png
-from farsearch.report.trust import selection_section, verified_section
-from farsearch.select import Intent, Preference, choose, objectives
-from farsearch.tables import (
+from farsearch.formatting import (
     ROWS_ERROR,
     baseline_rows,
     constant_text,
@@ -31,8 +19,20 @@ from farsearch.tables import (
     human_time,
     metric_words,
 )
-from farsearch.tasks.understood import Understood
-from farsearch.verdicts import agreement_text
+from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.report.command import made_by, resume_command
+from farsearch.report.figure import front_figure
+from farsearch.report.history import course_section, curves_section
+from farsearch.report.importance import importance_section
+from farsearch.report.interactive import front_picture
+from farsearch.report.layers import frozen_section, memory_section, time_section
+from farsearch.report.measured import measured_section
+from farsearch.report.points import Points, headline, points_of
+from farsearch.report.reliability import selection_section, verified_section
+from farsearch.report.section import Section, name_of, png
+from farsearch.select import Intent, Preference, choose, objectives
+from farsearch.significance import agreement_text
+from farsearch.tasks.summary import Understood
 
 __all__ = ["Report", "make_report"]
 

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from farsearch.formatting import constant_value, is_percentage, metric_words
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.tables import constant_value, is_percentage, metric_words
 
 __all__ = [
     "BESIDE",

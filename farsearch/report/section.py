@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from farsearch.files import MADE_BY
+from farsearch.formatting import idle_words
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.points import points_of
-from farsearch.tables import idle_words
 
 __all__ = ["BLUE", "FEW", "PARTS", "Section", "canvas", "name_of", "png", "quiet", "spread_over", "whole_numbers"]
 

@@ -15,10 +15,10 @@ from matplotlib.patches import Patch
 
 from farsearch.cost.sweep import Sweep
 from farsearch.files import write_bytes
+from farsearch.formatting import human_memory
 from farsearch.report.figure import style_axes
 from farsearch.report.points import BUDGET, INK, MEMORY_AXIS
 from farsearch.report.section import png
-from farsearch.tables import human_memory
 
 __all__ = ["save_sweep_png", "sweep_figure"]
 

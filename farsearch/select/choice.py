@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from farsearch.errors import BadInput, NoFeasibleTrial
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
+from farsearch.formatting import human_difference, human_memory, human_metric, human_time
 from farsearch.goals import GOALS
 from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.select.explanation import Paired, figures, reason
 from farsearch.select.front import Objectives, costs_of, members, objectives
 from farsearch.select.plans import under_plan
-from farsearch.select.words import Paired, figures, reason
-from farsearch.tables import human_difference, human_memory, human_metric, human_time
 
 __all__ = ["Choice", "Intent", "Preference", "choose"]
 

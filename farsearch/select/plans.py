@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from farsearch.errors import BadInput
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 from farsearch.goals import GOALS, Goal, best_plan
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.select.front import pareto_front

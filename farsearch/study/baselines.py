@@ -23,9 +23,9 @@ from farsearch.cost.plans import ordinary_plan
 from farsearch.errors import MissingResource, TrialError
 from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json
 from farsearch.records import Baseline, StudySnapshot, TrialRecord
+from farsearch.study.auxiliary import SiblingWatcher, finished, keep_once
 from farsearch.study.results import changed, priced_record, results_of, said_by
 from farsearch.study.search import Search
-from farsearch.study.siblings import SiblingWatcher, finished, keep_once
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space
 from farsearch.study.store import Store

@@ -24,10 +24,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 
-from farsearch.improvement import Array, expected_improvement
-from farsearch.study.draws import draw_params
+from farsearch.hypervolume import Array, expected_improvement
 from farsearch.study.kernel import AdditiveMatern, Encoder, GroupedMatern
 from farsearch.study.pricing import KnownCosts, PriceParams
+from farsearch.study.random_configs import draw_params
 
 __all__ = ["KnownCostSampler"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 from farsearch.errors import BadInput
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 
 __all__ = ["LONGEST", "SIBLINGS", "Sibling", "check_new_name", "check_study_name", "sibling_name", "usable_name"]
 

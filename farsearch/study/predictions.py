@@ -14,7 +14,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from farsearch.select import Paired
-from farsearch.tasks.noise import comparable, paired_error
+from farsearch.tasks.standard_errors import comparable, paired_error
 
 __all__ = ["paired_errors", "trial_folder"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.goals import Goal, best_plan
 from farsearch.study.space import Space
 

@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import StudyModel
 
 from farsearch.errors import BadInput
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 from farsearch.files import disk_errors, remove
 from farsearch.study.liveness import is_worked_on
 from farsearch.study.names import SIBLINGS, check_new_name, sibling_name

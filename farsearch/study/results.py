@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from farsearch.cost.price import Cost
+from farsearch.cost.pricer import Cost
 from farsearch.cost.sweep import pareto
 from farsearch.records import FarConfig, PlanPrice, StepPlan, TrialRecord
 from farsearch.training import Outcome

@@ -19,7 +19,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from farsearch.errors import BadInput, NoFeasibleTrial
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 from farsearch.study.known_cost import KnownCostSampler
 from farsearch.study.pricing import PriceParams
 

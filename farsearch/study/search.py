@@ -14,22 +14,22 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from farsearch.cost.plans import quickest
-from farsearch.cost.price import Cost, Pricer, best_of
+from farsearch.cost.pricer import Cost, Pricer, best_of
 from farsearch.errors import FarsearchError, NoFeasibleTrial, TrialError
 from farsearch.goals import Goal
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
-from farsearch.study.configured import Known, config_key
+from farsearch.study.artifacts import save_trial, sweep
+from farsearch.study.config_cache import Known, config_key
 from farsearch.study.liveness import Worker
-from farsearch.study.nearest import nearest_fit
-from farsearch.study.patience import patiently
 from farsearch.study.pricing import price_params
 from farsearch.study.racing import Race, Racer
 from farsearch.study.results import changed, priced_record, results_of
 from farsearch.study.samplers import GatedSampler, make_sampler
 from farsearch.study.snapshot import SnapshotReader
 from farsearch.study.space import Space
+from farsearch.study.storage_errors import patiently
 from farsearch.study.store import Store, storage_errors
-from farsearch.study.trials import save_trial, sweep
+from farsearch.study.suggestion import nearest_fit
 from farsearch.training import Bench, Outcome
 
 __all__ = ["Search", "Watcher"]

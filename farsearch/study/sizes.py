@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from farsearch.errors import BadInput, SpaceError
-from farsearch.far.shown import shown
-from farsearch.strict import Record
+from farsearch.far.display import shown
+from farsearch.json_records import Record
 from farsearch.study.space_files import SIZES, read_yaml, shipped_text
 
 __all__ = ["Rates", "Size", "read_sizes", "shipped_sizes", "size_of"]

@@ -10,11 +10,11 @@ from optuna.study import Study, load_study
 from optuna.trial import FrozenTrial
 
 from farsearch.errors import BadInput
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 from farsearch.records import SCHEMA_VERSION, Measurement, StudySettings, StudySnapshot, TrialRecord
 from farsearch.select import pareto_front
 from farsearch.study.names import Sibling, sibling_name
-from farsearch.study.reading import StoredTrial, stored_trials
+from farsearch.study.read_only import StoredTrial, stored_trials
 from farsearch.study.store import storage_errors
 
 __all__ = ["SnapshotReader", "snapshot_of", "trial_record"]

@@ -16,10 +16,10 @@ from optuna.distributions import (
 )
 
 from farsearch.errors import SpaceError
-from farsearch.far.shown import PATH, shown
+from farsearch.far.display import PATH, shown
 from farsearch.records import FarConfig
 from farsearch.study.groups import layer_groups, name_of
-from farsearch.study.rules import (
+from farsearch.study.parameter_rules import (
     BY_SIZE,
     COUNTS,
     KEYS,

@@ -11,7 +11,7 @@ import yaml
 
 from farsearch.errors import SpaceError
 from farsearch.far.board.records import json_reason
-from farsearch.far.shown import PATH, shown, shown_text
+from farsearch.far.display import PATH, shown, shown_text
 
 __all__ = ["SIZES", "list_spaces", "read_yaml", "shipped_text", "space_text", "yaml_text"]
 

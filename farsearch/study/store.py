@@ -19,13 +19,13 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from farsearch.addresses import shown_address
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
-from farsearch.far.shown import shown, shown_text
+from farsearch.far.display import shown, shown_text
 from farsearch.records import SCHEMA_VERSION, StudySettings
 from farsearch.study.database import is_postgres, open_database
 from farsearch.study.journal import open_journal
 from farsearch.study.locks import DatabaseLocks, FileLocks, Locks
 from farsearch.study.names import LONGEST, SIBLINGS, Sibling, check_new_name, sibling_name
-from farsearch.study.patience import StorageAway, patiently, storage_errors
+from farsearch.study.storage_errors import StorageAway, patiently, storage_errors
 
 __all__ = [
     "DIRECTIONS",

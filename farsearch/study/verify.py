@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from farsearch.baselines import METHODS, price_method, train_method
 from farsearch.cost.plans import ordinary_plan, quickest
-from farsearch.cost.price import Cost, Pricer
+from farsearch.cost.pricer import Cost, Pricer
 from farsearch.errors import BadInput, TrialError
 from farsearch.records import Baseline, StudySnapshot, TrialRecord, Verification
+from farsearch.study.auxiliary import SiblingWatcher, finished, keep_once
 from farsearch.study.results import changed, priced_record, results_of
 from farsearch.study.search import Search
-from farsearch.study.siblings import SiblingWatcher, finished, keep_once
 from farsearch.study.snapshot import snapshot_of
 from farsearch.tasks.split import Split, draw_training
 from farsearch.training import Bench

@@ -9,21 +9,21 @@ load.py         the rows of a task from a folder, the package or the hub
 files.py        files of examples, read strictly
 from_hub.py     the rows of a task from the hub or its cache                           (datasets)
 description.py  a task of the user's own, as a TOML file or options describe it
-own.py          its rows, kind and labels
-own_files.py    its files as records
+custom.py          its rows, kind and labels
+custom_files.py    its files as records
 arrow.py        Parquet and folders of save_to_disk                           (pyarrow, datasets)
 folders.py      folders of files: parts of a data set, and a folder of texts for each class
 headless.py     tables whose first line is no header
 columns.py      which of its columns hold texts and label
-found.py        what its labels say: the kind, and their names
-understood.py   what was understood of the rows, in three lines
-constant.py     what the best constant answer scores
-related.py      which texts are parts of one another
+schema.py        what its labels say: the kind, and their names
+summary.py   what was understood of the rows, in three lines
+constant_answer.py     what the best constant answer scores
+overlap.py      which texts are parts of one another
 split.py        training sample and validation rows of which none tells about another
 encode.py       texts as token ids
 metrics.py      metrics with standard errors, and differences of two models'
-evaluated.py    the metrics as evaluate has them                             (datasets, evaluate)
-noise.py        standard errors of metrics and of their differences                       (numpy)
+evaluate_metrics.py    the metrics as evaluate has them                             (datasets, evaluate)
+standard_errors.py        standard errors of metrics and of their differences                       (numpy)
 weighted.py     metrics of samples of rows, and of all rows but one                       (numpy)
 correlations.py those of numbers                                                          (numpy)
 reviews/        the embedded sample

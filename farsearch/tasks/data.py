@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from farsearch.far.board.scores import OF_ONE_CLASS
 from farsearch.far.board.task import Task
-from farsearch.strict import Record
+from farsearch.json_records import Record
 
 __all__ = ["Examples", "Kind", "TaskData", "TaskSpec"]
 

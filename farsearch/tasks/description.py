@@ -14,11 +14,11 @@ from typing import Any, Literal
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far.board.records import json_reason, missing_column
 from farsearch.far.board.scores import METRICS
-from farsearch.far.shown import PATH, shown, shown_text
-from farsearch.strict import Record
+from farsearch.far.display import PATH, shown, shown_text
+from farsearch.json_records import Record
 from farsearch.tasks.data import Kind
 from farsearch.tasks.files import read_bytes
-from farsearch.tasks.found import name_problem
+from farsearch.tasks.schema import name_problem
 from farsearch.tasks.spec import TASKS
 
 if sys.version_info >= (3, 11):

@@ -16,7 +16,7 @@ from farsearch.far.board.records import TAB
 from farsearch.far.board.rows import Record, RowProblem, Rows, read_rows, records_of, rows_of
 from farsearch.far.board.squad import parse_squad
 from farsearch.far.board.task import Task
-from farsearch.far.shown import PATH, shown
+from farsearch.far.display import PATH, shown
 from farsearch.tasks.data import Examples, TaskSpec
 from farsearch.tasks.layouts import Official, Table, Undivided
 from farsearch.tasks.official import OFFICIAL

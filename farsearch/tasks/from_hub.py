@@ -16,7 +16,7 @@ from datasets.info import DatasetInfosDict
 from farsearch.errors import DataError, MissingResource
 from farsearch.far.board.rows import Record, RowProblem, Rows, rows_of
 from farsearch.far.board.squad import question_of, text_of
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 from farsearch.hub import Repository, fetch
 from farsearch.tasks.data import Examples, TaskSpec
 from farsearch.tasks.files import check_classes, check_records

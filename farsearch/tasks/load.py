@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from farsearch.errors import MissingResource
-from farsearch.far.shown import PATH, shown
+from farsearch.far.display import PATH, shown
 from farsearch.tasks.data import Examples, TaskData
 from farsearch.tasks.files import check_classes, parse_official, parse_undivided, read_bytes, read_examples
 from farsearch.tasks.layouts import Official

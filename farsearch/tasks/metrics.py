@@ -10,8 +10,8 @@ import numpy as np
 
 from farsearch.errors import BadInput
 from farsearch.far.board import scores
-from farsearch.tasks.evaluated import get_metric
-from farsearch.tasks.noise import comparable, metric_error
+from farsearch.tasks.evaluate_metrics import get_metric
+from farsearch.tasks.standard_errors import comparable, metric_error
 from farsearch.tasks.weighted import Floats, distinct, values
 
 __all__ = ["MetricValue", "paired_difference", "score"]

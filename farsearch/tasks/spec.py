@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from farsearch.errors import BadInput
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.official import OFFICIAL
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from farsearch.errors import BadInput
 from farsearch.tasks.data import Examples, Kind
-from farsearch.tasks.related import Relations, Shared, Texts, Words, words_of
+from farsearch.tasks.overlap import Relations, Shared, Texts, Words, words_of
 
 __all__ = ["Split", "draw_training", "split_examples"]
 

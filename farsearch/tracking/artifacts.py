@@ -6,8 +6,8 @@ import csv
 import json
 from pathlib import Path
 
+from farsearch.formatting import baseline_rows, front_markdown, front_rows, trials_json
 from farsearch.records import StudySnapshot
-from farsearch.tables import baseline_rows, front_markdown, front_rows, trials_json
 
 __all__ = ["write_files", "write_report"]
 

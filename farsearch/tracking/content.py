@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from farsearch.records import Baseline, FarConfig, JobSpec, LossPoint, StudySnapshot, TrialRecord
-from farsearch.tables import (
+from farsearch.formatting import (
     constant_text,
     constant_value,
     front_markdown,
@@ -27,6 +26,7 @@ from farsearch.tables import (
     mean_frozen,
     metric_words,
 )
+from farsearch.records import Baseline, FarConfig, JobSpec, LossPoint, StudySnapshot, TrialRecord
 
 __all__ = [
     "FRONT_FILTER",

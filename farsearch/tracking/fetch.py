@@ -15,8 +15,8 @@ from mlflow.exceptions import MlflowException
 from farsearch.errors import MissingResource
 from farsearch.files import disk_errors, read_json
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.study.kept import FILES, LEARNERS, LOGITS, near_front, primings_folder, trial_files
 from farsearch.study.predictions import trial_folder
+from farsearch.study.retention import FILES, LEARNERS, LOGITS, near_front, primings_folder, trial_files
 from farsearch.study.store import Store, storage_errors
 from farsearch.tracking.connection import Connection, connect
 from farsearch.tracking.content import family

@@ -19,12 +19,12 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
+from farsearch.formatting import human_metric
 from farsearch.models.load import load_finetuned
 from farsearch.models.source import resolve_model
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.tables import human_metric
 from farsearch.tasks.spec import study_task
 from farsearch.tracking.connection import Connection, connect
 from farsearch.tracking.content import family

@@ -6,7 +6,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment
 
 from farsearch.errors import BadInput
-from farsearch.far.shown import shown
+from farsearch.far.display import shown
 from farsearch.tracking.content import TAG_STUDY
 from farsearch.tracking.runs import find_study
 from farsearch.tracking.views import view_tags

@@ -26,10 +26,10 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from farsearch.far.board.opened import file_digest
 from farsearch.files import write_json
+from farsearch.json_records import Record
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.strict import Record
-from farsearch.study.kept import FILES, LEARNERS, LOGITS, TRAINED, TrialFiles, near_front, trial_files
 from farsearch.study.predictions import trial_folder
+from farsearch.study.retention import FILES, LEARNERS, LOGITS, TRAINED, TrialFiles, near_front, trial_files
 from farsearch.tracking.connection import Connection
 from farsearch.tracking.content import TAG_TENSORS, TAG_TRIAL, family
 from farsearch.tracking.runs import find_parents, find_tagged, find_trial

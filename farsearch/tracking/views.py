@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from farsearch.formatting import markdown_text
 from farsearch.records import StudySnapshot
-from farsearch.tables import markdown_text
 from farsearch.tracking.content import FRONT_FILTER, TAG_STUDY, objective_names
 
 __all__ = ["experiment_tags", "saved_view_id", "view_tags"]

@@ -27,12 +27,12 @@ from farsearch.models.source import ModelSource
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import Primed, PrimingCache, start_state
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
-from farsearch.tasks.constant import constant_answer
+from farsearch.tasks.constant_answer import constant_answer
 from farsearch.tasks.encode import Encoded, encode_examples
 from farsearch.tasks.metrics import MetricValue, score
 from farsearch.tasks.spec import Examples, TaskData
 from farsearch.tasks.split import Split
-from farsearch.training.looks import LOOKS, Look, look_rows
+from farsearch.training.intermediate import LOOKS, Look, look_rows
 from farsearch.training.phase import Learners, State, far_phase, fine_tune, training_errors
 
 __all__ = ["Bench", "Outcome"]

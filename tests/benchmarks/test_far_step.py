@@ -18,7 +18,7 @@ from benchmarks.step_picture import step_figure
 from benchmarks.step_report import Report
 from benchmarks.step_variants import ABLATION, VARIANTS, Contender, RowSplit, contender
 from farsearch.calibration.steps import example_batch
-from farsearch.cost.price import Pricer
+from farsearch.cost.pricer import Pricer
 from farsearch.far.features import Batch
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan

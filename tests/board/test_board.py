@@ -19,7 +19,7 @@ import torch
 
 import farsearch.far
 from farsearch.cost.plans import exact_plans, execution_of
-from farsearch.cost.price import Pricer
+from farsearch.cost.pricer import Pricer
 from farsearch.far.selection import learner_counts
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model

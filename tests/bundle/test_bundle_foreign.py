@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from farsearch.bundle.card import card_of
+from farsearch.formatting import markdown_code, markdown_text
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
-from farsearch.tables import markdown_code, markdown_text
 from tests.bundle.mutations import signed
 from tests.journey import call, prepare, run_arguments
 from tests.tiny import make_bert
@@ -62,7 +62,7 @@ def test_a_cache_in_place_of_the_code_is_not_run(copied: Path, tmp_path: Path) -
     import importlib.util
     from typing import cast
 
-    source = copied / "far" / "shown.py"
+    source = copied / "far" / "display.py"
     code = compile(EVIL, str(source), "exec")
     cache = Path(importlib.util.cache_from_source(str(source)))
     cache.parent.mkdir()

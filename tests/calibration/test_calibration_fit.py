@@ -17,8 +17,8 @@ from farsearch.calibration.measure import WORKLOADS
 from farsearch.calibration.result import parse_result
 from farsearch.cost.operations import OPERATION_KINDS
 from farsearch.cost.plans import exact_plans
-from farsearch.cost.price import Pricer, full_fine_tuning
-from farsearch.cost.seconds import operation_seconds
+from farsearch.cost.pricer import Pricer, full_fine_tuning
+from farsearch.cost.timing import operation_seconds
 from farsearch.devices.profile import Profile, read_profile, write_profile
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate
 from farsearch.models.heads import Head

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS
-from farsearch.cost.parts import EVENT_KINDS, Composed
-from farsearch.cost.table import StepTable
+from farsearch.cost.segments import EVENT_KINDS, Composed
+from farsearch.cost.traced_model import StepTable
 from farsearch.errors import BadInput
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan

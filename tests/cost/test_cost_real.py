@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.cost_memory import RandomStep, random_steps, this_host
 from farsearch.calibration.steps import allocated_peak, apply_config
-from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model

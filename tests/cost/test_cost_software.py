@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from farsearch.calibration.steps import allocated_peak, apply_config
-from farsearch.cost.parts import EVENT_KINDS
 from farsearch.cost.plans import exact_plans, ordinary_plan
-from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.cost.pricer import Pricer, full_fine_tuning
+from farsearch.cost.segments import EVENT_KINDS
 from farsearch.cost.software import Software, build_ordinary, emulated, software_of, step_count_bytes
-from farsearch.cost.table import StepTable
 from farsearch.cost.trace import meta_tensors, trace_call
+from farsearch.cost.traced_model import StepTable
 from farsearch.errors import BadInput, ProfileError
 from farsearch.far.dropout import SeededDropout, dropped
 from farsearch.models.config import load_config

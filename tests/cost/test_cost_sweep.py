@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.cost.account import device_plans
-from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.cost.breakdown import device_plans
+from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.cost.sweep import Sweep, pareto, price_space, thin
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig

@@ -21,7 +21,7 @@ MAKE = """
 import json, sys
 from pathlib import Path
 from farsearch.errors import FarsearchError
-from farsearch.jobs import JobOptions, resolve_job
+from farsearch.search_spec import JobOptions, resolve_job
 from farsearch.study.store import Store
 store, notes = Store(Path(".farsearch")), []
 options = JobOptions(task="sst2", device="jetson-nano", model=sys.argv[1], revision=sys.argv[2] or None)

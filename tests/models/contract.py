@@ -25,9 +25,9 @@ import transformers
 from torch import Tensor, nn
 
 from farsearch.calibration.steps import apply_config
-from farsearch.cost.parts import EVENT_KINDS, Composed
 from farsearch.cost.plans import exact_plans, execution_of, optimizer_of
-from farsearch.cost.price import Pricer
+from farsearch.cost.pricer import Pricer
+from farsearch.cost.segments import EVENT_KINDS, Composed
 from farsearch.cost.software import software_of
 from farsearch.far.board.model import model_class
 from farsearch.far.execution import rows_at_once

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from farsearch.cost.plans import exact_plans
-from farsearch.cost.price import Pricer, full_fine_tuning
+from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far.execution import Execution
 from farsearch.far.surgery import apply_far

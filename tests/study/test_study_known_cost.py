@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 from sklearn.gaussian_process.kernels import Matern
 
-from farsearch.improvement import hypervolume
+from farsearch.hypervolume import hypervolume
 from farsearch.study.kernel import AdditiveMatern, Encoder, GroupedMatern
 from farsearch.study.known_cost import KnownCostSampler
 from farsearch.study.pricing import KnownCosts

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from farsearch.cost.price import Pricer, full_fine_tuning, shared_tables
+from farsearch.cost.pricer import Pricer, full_fine_tuning, shared_tables
 from farsearch.devices import load_profile
 from farsearch.goals import GOALS, Goal
 from farsearch.models.heads import Head
-from farsearch.study.draws import draw_params
 from farsearch.study.pricing import price_params
+from farsearch.study.random_configs import draw_params
 from farsearch.study.sizes import shipped_sizes
 from farsearch.study.space import load_space
 from tests.tiny import make_config

@@ -16,23 +16,23 @@ import torch
 import yaml
 from optuna.trial import Trial, TrialState, create_trial
 
-from farsearch.cost.price import Cost, Pricer
+from farsearch.cost.pricer import Cost, Pricer
 from farsearch.devices import Figure
 from farsearch.errors import MissingResource, NoFeasibleTrial
 from farsearch.far.surgery import trainable_count
 from farsearch.files import load_tensors, save_tensors, write_json
-from farsearch.jobs import Job, rejoin_job
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+from farsearch.search_spec import Job, rejoin_job
+from farsearch.study.artifacts import load_trial, sweep
 from farsearch.study.liveness import Worker
-from farsearch.study.nearest import nearest_fit
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space, load_space
 from farsearch.study.space_files import list_spaces
 from farsearch.study.store import StorageAway, Store
-from farsearch.study.trials import load_trial, sweep
+from farsearch.study.suggestion import nearest_fit
 from farsearch.training import LOOKS, Bench
 from tests.beds import make_bed
 from tests.factories import make_snapshot, make_trial
@@ -558,7 +558,7 @@ def test_the_last_trial_of_a_worker_that_dies_is_trained_by_another(bed: Bed, tm
 
 def test_a_proposal_that_was_cut_off_is_made_again(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the storage goes away after a trial was made, the next attempt gives it back and proposes the same."""
-    monkeypatch.setattr("farsearch.study.patience.SAY_AFTER_S", 0.0)
+    monkeypatch.setattr("farsearch.study.storage_errors.SAY_AFTER_S", 0.0)
     watcher = Notes()
     search = bed.search(tmp_path, watcher)
     search.prepare(2)

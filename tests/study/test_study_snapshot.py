@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from farsearch.errors import MissingResource
 from farsearch.records import TrialRecord
-from farsearch.study.reading import ReadingStore
+from farsearch.study.read_only import ReadingStore
 from farsearch.study.snapshot import SnapshotReader, snapshot_of
 from farsearch.study.store import Store
 from tests.factories import make_settings, make_trial

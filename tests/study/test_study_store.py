@@ -19,7 +19,7 @@ from optuna.trial import TrialState, create_trial
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.records import StudySettings
 from farsearch.study.journal import open_journal
-from farsearch.study.reading import ReadingStore
+from farsearch.study.read_only import ReadingStore
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import StorageAway, Store, storage_errors
 from tests.factories import make_settings

@@ -12,7 +12,7 @@ import pytest
 
 from farsearch.baselines import METHODS, price_method, train_method
 from farsearch.cost.plans import quickest
-from farsearch.cost.price import Pricer
+from farsearch.cost.pricer import Pricer
 from farsearch.errors import BadInput
 from farsearch.records import Baseline, FarConfig, StudySnapshot, TrialRecord, Verification
 from farsearch.study.search import Search

@@ -19,8 +19,8 @@ from datasets import Sequence as ListOf
 
 from farsearch.cli.options import task_options
 from farsearch.tasks import TaskData
+from farsearch.tasks.custom import load_own
 from farsearch.tasks.description import OwnData
-from farsearch.tasks.own import load_own
 
 TEXTS = [f'The film, number {i}; it was "{("so dull", "fine")[i % 2]}" | really' for i in range(40)]
 LABELS = [("bad", "good")[i % 2] for i in range(40)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farsearch.jobs import JobOptions, resolve_job
 from farsearch.records import StudySnapshot
+from farsearch.search_spec import JobOptions, resolve_job
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store

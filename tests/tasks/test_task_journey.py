@@ -17,10 +17,10 @@ from farsearch.far.board.model import model_class
 from farsearch.far.board.scores import METRICS
 from farsearch.far.board.scores import score as plain_score
 from farsearch.far.loop import predict
-from farsearch.study.trials import trial_folder
+from farsearch.study.artifacts import trial_folder
 from farsearch.tasks.metrics import score
-from farsearch.tasks.noise import metric_error
 from farsearch.tasks.spec import study_task
+from farsearch.tasks.standard_errors import metric_error
 from tests.journey import chdir
 from tests.tasks.layouts import NAMES, write_task
 from tests.tasks.searches import Searched, search_task, write_user_rows

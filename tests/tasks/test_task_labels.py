@@ -15,12 +15,12 @@ from farsearch.errors import BadInput, DataError
 from farsearch.far.board import scores
 from farsearch.far.board.rows import RowProblem, read_rows
 from farsearch.far.board.task import Task
-from farsearch.jobs import JobOptions, resolve_job
+from farsearch.search_spec import JobOptions, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks import TaskData
+from farsearch.tasks.custom import load_own
 from farsearch.tasks.description import own_data
 from farsearch.tasks.metrics import score
-from farsearch.tasks.own import load_own
 
 
 def table(header: str, *rows: str, folder: Path, name: str = "a.csv") -> Path:

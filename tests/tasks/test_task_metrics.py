@@ -19,9 +19,9 @@ from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 from farsearch.errors import BadInput
 from farsearch.far.board import scores
-from farsearch.tasks.evaluated import get_metric
+from farsearch.tasks.evaluate_metrics import get_metric
 from farsearch.tasks.metrics import paired_difference, score
-from farsearch.tasks.noise import comparable, metric_error, paired_error
+from farsearch.tasks.standard_errors import comparable, metric_error, paired_error
 from tests.tasks.metric_cases import REFERENCES, TAGS, rows
 
 metrics = pytest.mark.parametrize("metric", REFERENCES)

@@ -7,7 +7,7 @@ import warnings
 from decimal import Decimal, InvalidOperation
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from ..shown import shown
+from ..display import shown
 from .records import RowProblem, missing_column
 from .task import Task
 

@@ -7,7 +7,7 @@ values make transformers fetch code.
 import re
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ..shown import shown
+from ..display import shown
 
 __all__ = ["config_problem", "longest_text", "weights_problem"]
 

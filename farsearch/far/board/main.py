@@ -9,7 +9,7 @@ from typing import Any, List, Optional, Sequence
 
 import torch
 
-from ..shown import shown_seconds, shown_text
+from ..display import shown_seconds, shown_text
 from .memory import free_at_once, is_out_of_memory
 from .opened import BundleProblem, open_bundle
 from .phase import Interrupted

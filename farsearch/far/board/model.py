@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import safetensors
+from ..display import shown, shown_text
 from ..execution import Execution
 from ..layout import ModelLayout
-from ..shown import shown, shown_text
 from ..surgery import apply_far
 from .config import longest_text, weights_problem
 from .memory import is_out_of_memory

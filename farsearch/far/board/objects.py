@@ -3,7 +3,7 @@
 import json
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from ..shown import shown, shown_text
+from ..display import shown, shown_text
 from .content import lines_of, unreadable
 from .problems import RowProblem, json_reason
 from .tables import EMPTY, Line

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict, NamedTuple
 
-from ..shown import shown, shown_text
+from ..display import shown, shown_text
 from .config import config_problem
 from .records import json_reason
 from .task import Task

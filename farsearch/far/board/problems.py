@@ -4,7 +4,7 @@ import difflib
 import json
 from typing import Any, Iterable
 
-from ..shown import shown, shown_text
+from ..display import shown, shown_text
 
 __all__ = ["RowProblem", "check_characters", "json_reason", "missing_column"]
 

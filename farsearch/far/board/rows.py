@@ -2,7 +2,7 @@
 
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
-from ..shown import shown
+from ..display import shown
 from .answers import answer_reader, cell_of, items_of
 from .records import Record, RowProblem, check_characters, open_source, records_in, records_of
 from .sentences import COLUMNS

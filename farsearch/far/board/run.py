@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from ..batches import MOST_EPOCHS
+from ..display import shown_text
 from ..features import Features
 from ..layout import ModelLayout
 from ..loop import predict
-from ..shown import shown_text
 from ..surgery import merge
 from .encode import Encoded, encode, predictions
 from .measured import measurement_of, predicted_seconds, write_json

@@ -3,7 +3,7 @@
 import re
 from typing import Iterator, List, Tuple
 
-from ..shown import shown
+from ..display import shown
 from .content import lines_of
 from .tables import Line
 

@@ -6,7 +6,7 @@ Where a line is not known, a message names the place in the file: ``dev-v2.0.jso
 import json
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from ..shown import shown
+from ..display import shown
 from .records import RowProblem, check_characters, json_reason
 from .task import Rows
 

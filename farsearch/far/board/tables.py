@@ -4,7 +4,7 @@ import re
 from itertools import islice
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..shown import shown
+from ..display import shown
 from .content import end_of, lines_of, unreadable
 from .problems import RowProblem, missing_column
 

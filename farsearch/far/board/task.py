@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from ..shown import shown
+from ..display import shown
 
 __all__ = ["KINDS", "Rows", "Task"]
 

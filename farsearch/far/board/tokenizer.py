@@ -4,7 +4,7 @@ import binascii
 import struct
 from typing import Any, Dict, Iterator, List, Optional
 
-from ..shown import shown
+from ..display import shown
 
 __all__ = ["tokenizer_problem"]
 

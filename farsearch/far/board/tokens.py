@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
-from ..shown import shown_text
+from ..display import shown_text
 from .opened import BundleProblem, Opened
 
 __all__ = ["VOCABULARY", "load_tokenizer", "token_ids", "tokenizer_panics"]

@@ -7,10 +7,10 @@ import re
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from ..batches import MOST_EPOCHS
+from ..display import shown
 from ..execution import Execution, checked
 from ..layout import ModelLayout
 from ..optimizer import KERNELS
-from ..shown import shown
 from .scores import METRICS, OF_ONE_CLASS
 from .task import Task
 

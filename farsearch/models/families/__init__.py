@@ -27,8 +27,8 @@ from types import MappingProxyType
 from typing import Any
 
 from farsearch.errors import BadInput
+from farsearch.far.display import shown
 from farsearch.far.layout import ModelLayout
-from farsearch.far.shown import shown
 from farsearch.models.families.family import Family
 
 __all__ = ["FAMILIES", "Family", "family_of", "layout_of", "max_length_of", "register", "with_layers"]

@@ -1,0 +1,387 @@
+"""``estimate``: what a configuration, or a whole space, costs on a device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from farsearch.cli.options import AboveZero, ParamType, json_option
+from farsearch.cli.terminal import make_console, print_rows
+from farsearch.far.display import shown
+
+if TYPE_CHECKING:
+    from farsearch.cost.breakdown import Account, Mend
+    from farsearch.cost.pricer import Cost
+    from farsearch.cost.sweep import Sweep
+    from farsearch.records import FarConfig, StepPlan
+
+__all__ = ["COMMANDS"]
+
+_ROWS = 15
+"""At most so many rows of a front are printed."""
+_ONE_ONLY = (
+    "frozen_fraction", "frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers", "priming_epochs", "plan",
+)  # fmt: skip
+"""Options that say what one configuration is, which a sweep goes through."""
+
+
+class Fractions(ParamType):
+    """One fraction for all layers, or one a layer, with commas."""
+
+    name = "f[,f...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A tuple of floats."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{shown(value)} is not a fraction, or fractions with commas, each from 0 to 1", param, ctx)
+
+
+@click.command()
+@click.option("--device", required=True, metavar="NAME", help="Profile of the device (see: farsearch devices list).")
+@click.option("--model", required=True, metavar="NAME", help="A well-known checkpoint, a folder, or a hub name.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.  [default: main]")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=16, show_default=True,
+              help="Rows of a training step.")  # fmt: skip
+@click.option("--max-length", type=click.IntRange(min=4), metavar="N", default=128, show_default=True,
+              help="Tokens of a text.")  # fmt: skip
+@click.option("--frozen-fraction", type=Fractions(), default="0", show_default=True,
+              help="Share of frozen neurons, one for all layers or one each from the bottom.")  # fmt: skip
+@click.option("--frozen-embeddings", is_flag=True, help="The embeddings are not trained.")
+@click.option("--frozen-attention-layers", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
+              help="So many of the lowest layers do not train their attention.")  # fmt: skip
+@click.option("--frozen-bottom-layers", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
+              help="So many of the lowest layers are not trained at all.")  # fmt: skip
+@click.option("--classes", type=click.IntRange(min=2), metavar="N", default=2, show_default=True,
+              help="Size of the head.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(min=1), metavar="N",
+              help="Time one epoch of so many rows, each at full length, instead of one step.")  # fmt: skip
+@click.option("--plan", type=click.Choice(["modules", "memory", "time", "balanced"]), default="modules",
+              show_default=True, help="Ordinary modules, or farsearch's own step, arranged for a goal.")  # fmt: skip
+@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True,
+              help="Two tensors of state for each trained one, or none.")  # fmt: skip
+@click.option("--micro-batch-size", type=click.IntRange(min=1), metavar="N",
+              help="Rows that go through the model at once.  [default: the whole batch]")  # fmt: skip
+@click.option("--priming-epochs", type=AboveZero(), metavar="E", help="Length of the priming, with --prime-on device.")
+@click.option("--prime-on", type=click.Choice(["host", "device"]), default="host", show_default=True,
+              help="On the device, priming takes memory and time there.")  # fmt: skip
+@click.option(
+    "--sweep", "whole_space", is_flag=True, help="Price a whole space under all plans: what can be had at all."
+)
+@click.option("--space", default="default", show_default=True, metavar="NAME",
+              help="Space to --sweep (see: farsearch spaces list), or your own .yaml file.")  # fmt: skip
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Also write the picture of the --sweep.")  # fmt: skip
+@json_option
+@click.pass_context
+def estimate(
+    context: click.Context,
+    /,
+    device: str,
+    model: str,
+    samples: int | None,
+    plan: Literal["modules", "memory", "time", "balanced"],
+    optimizer: Literal["adamw", "sgd"],
+    micro_batch_size: int | None,
+    prime_on: Literal["host", "device"],
+    whole_space: bool,
+    space: str,
+    png: Path | None,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Predict the memory and time of fine-tuning on a device. Needs no weights and no network.
+
+    Memory is the worst moment of a training step; time is one step, or an epoch with --samples. With --sweep, of
+    10,000 configurations of a space under every plan: the least that can be had, and how many fit.
+
+    \b
+    Examples:
+      farsearch estimate --device raspberry-pi-4 --model distilbert-base-uncased --frozen-fraction 0.9
+      farsearch estimate --device jetson-nano --model bert-base-uncased --batch-size 4 --frozen-embeddings
+      farsearch estimate --device jetson-orin-nano --model bert-base-uncased --frozen-fraction 0.9 --plan memory
+      farsearch estimate --device jetson-nano-2gb --model distilbert-base-uncased --sweep --space wide --png sweep.png
+    """
+    _check_options(context, whole_space, prime_on)
+    job = {name: values[name] for name in ("batch_size", "max_length", "classes", "revision")}
+    job |= {"samples": samples, "prime_on_device": prime_on == "device"}
+    if whole_space:
+        _sweep(
+            device, model, space, png, as_json, {**job, "optimizer": optimizer, "micro_batch_size": micro_batch_size}
+        )
+        return
+    from farsearch.api import frozen_config, pricer_for
+    from farsearch.cost.breakdown import account, device_plans, mends
+
+    frozen = {name: value for name, value in values.items() if name not in job and value is not None}
+    config, goal = frozen_config(model, frozen, values["revision"]), None if plan == "modules" else plan
+    with _waiting(f"tracing training steps of {model}") as note:
+        pricer = pricer_for(device, model, **job, progress=note)
+        priced = account(pricer, config, device_plans(pricer, goal, optimizer, micro_batch_size), goal, samples)
+        changes = [] if priced.cost.fits else mends(pricer, config, priced)
+    if as_json:
+        click.echo(json.dumps(_as_json(priced, changes, device, model), indent=1))
+    else:
+        _print(priced, changes, device, model, pricer.batch_size, samples)
+
+
+def _check_options(context: click.Context, whole_space: bool, prime_on: str) -> None:
+    """Refuse options that contradict each other."""
+    given = {
+        name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    for name in ("space", "png") if not whole_space else _ONE_ONLY:
+        if name in given:
+            option = f"--{name.replace('_', '-')}"
+            rule = "is one configuration's, and --sweep goes through all" if whole_space else "is for --sweep"
+            raise click.UsageError(
+                f"{option} {rule}; leave out one of them" if whole_space else f"{option} {rule}; add it"
+            )
+    if prime_on == "device" and not whole_space and "priming_epochs" not in given:
+        raise click.UsageError(
+            "--prime-on device needs the length of the priming; add --priming-epochs, for example 0.1"
+        )
+    if "priming_epochs" in given and prime_on == "host":
+        raise click.UsageError("--priming-epochs on the host takes nothing of the device; add --prime-on device")
+
+
+@contextmanager
+def _waiting(what: str) -> Iterator[Callable[[str], None]]:
+    """A terminal shows what is done until it is; a pipe gets a line for each further note."""
+    console = make_console(stderr=True)
+    with console.status(what) as status:
+        yield status.update if console.is_terminal else console.print
+
+
+def _as_json(priced: Account, changes: Sequence[Mend], device: str, model: str) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "device": device,
+        "model": model,
+        **_cost_json(priced.cost),
+        "available_mib_range": priced.cost.available_range_mib,
+        "step_time_s": priced.cost.step_time_s,
+        "trainable": priced.cost.trainable,
+        "plan": priced.plan.to_dict(),
+        "steps": dict(priced.steps),
+        "phases": {name: _cost_json(cost) for name, cost in priced.phases.items()},
+        "mends": [
+            {"options": change.options, "learns_the_same": change.learns_the_same, **_cost_json(change.cost)}
+            for change in changes
+        ],
+    }
+
+
+def _cost_json(cost: Cost) -> dict[str, Any]:
+    return {
+        "tensor_peak_mib": cost.tensor_peak_mib,
+        "peak_memory_mib": cost.peak_memory_mib,
+        "peak_memory_mib_range": cost.peak_memory_range_mib,
+        "wall_time_s": cost.wall_time_s,
+        "wall_time_s_range": cost.wall_time_range_s,
+        "energy_j": cost.energy_j,
+        "fits": cost.fits,
+        "breakdown": {"memory_mib": dict(cost.memory), "time_s": dict(cost.time)},
+    }
+
+
+def _print(
+    priced: Account, changes: Sequence[Mend], device: str, model: str, batch_size: int, samples: int | None
+) -> None:
+    from farsearch.formatting import human_memory, human_time, operation_title
+
+    cost, steps = priced.cost, sum(priced.steps.values())
+    have = cost.available_range_mib
+    process = cost.peak_memory_mib - cost.tensor_peak_mib
+    span = "one step" if samples is None else f"{steps:,} step{'s' * (steps != 1)}, one epoch of {samples:,} rows"
+    lines = [
+        ("plan", _plan_words(priced.plan, batch_size)),
+        ("memory", f"{_peak(cost)}; the device has {have[0]:,.0f} to {human_memory(have[1])}"),
+        ("", _parts({"process": process, **cost.memory}, human_memory)),
+        ("time", f"{_duration(cost)} for {span}"),
+        ("", _parts({operation_title(name): value for name, value in cost.time.items()}, human_time)),
+    ]
+    if len(priced.phases) > 1:
+        lines += [
+            (
+                name,
+                f"{_peak(phase)}, {_duration(phase)} for {priced.steps[name]:,} step{'s' * (priced.steps[name] != 1)}",
+            )
+            for name, phase in priced.phases.items()
+        ]
+    if cost.energy_j is not None:
+        lines.append(("energy", f"{cost.energy_j:,.0f} J"))
+    lines.append(("trained", f"{cost.trainable:,} parameters"))
+    lines += [("", problem) for problem in cost.problems]
+    for change in changes:
+        kind = "learns the same" if change.learns_the_same else "trains less"
+        takes = f"{human_memory(change.cost.peak_memory_mib)}, {human_time(change.cost.wall_time_s)}"
+        lines.append(("would fit", f"{change.options} ({takes}; {kind})"))
+    if not cost.fits and not changes:
+        lines.append(("would fit", "a smaller --model or --max-length, or another --device; freezing is not enough"))
+    click.echo(f"{model} on {device}: {'fits' if cost.fits else 'DOES NOT FIT'} (all figures are estimates)")
+    for head, text in lines:
+        click.echo(f"  {head:9} {text}")
+
+
+def _plan_words(plan: StepPlan, batch_size: int) -> str:
+    kept = "ordinary modules" if plan.summary == "modules" else plan.summary
+    name = {"adamw": "AdamW", "sgd": "gradient descent"}[plan.optimizer]
+    when = "in the backward pass" if plan.optimizer_step == "backward" else "at the end"
+    return f"{kept}; {plan.micro_batch_size or batch_size} rows at once; {name} ({plan.optimizer_kernel}) {when}"
+
+
+def _peak(cost: Cost) -> str:
+    low, high = cost.peak_memory_range_mib
+    return f"{cost.peak_memory_mib:,.0f} MiB ({low:,.0f} to {high:,.0f})"
+
+
+def _duration(cost: Cost) -> str:
+    from farsearch.formatting import human_time
+
+    low, high = cost.wall_time_range_s
+    return f"{human_time(cost.wall_time_s)} ({human_time(low)} to {human_time(high)})"
+
+
+def _parts(parts: Mapping[str, float], human: Callable[[float], str]) -> str:
+    """A breakdown without what rounds to nothing."""
+    return ", ".join(f"{name} {human(value)}" for name, value in parts.items() if value > 0.002 * sum(parts.values()))
+
+
+def _sweep(device: str, model: str, space: str, png: Path | None, as_json: bool, job: Mapping[str, Any]) -> None:
+    """Price the space and show what can be had."""
+    from farsearch.api import sweep
+    from farsearch.files import check_new_file
+
+    if png is not None:
+        check_new_file(png, ".png")
+    with _waiting(f"drawing configurations of the space {space}") as note:
+        found = sweep(device, model, space, **job, progress=note)
+    samples, batch_size = job["samples"], job["batch_size"]
+    span = f"one step of {batch_size} rows" if samples is None else f"one epoch of {samples:,} rows"
+    if png is not None:
+        from farsearch.report.sweep import save_sweep_png
+
+        save_sweep_png(found, f"{model} on {device}, space {space}", span, png)
+    if as_json:
+        click.echo(json.dumps(_sweep_json(found, device, model, space, samples), indent=1))
+        return
+    _print_sweep(found, model, device, space, span)
+    if png is not None:
+        click.echo(f"picture: {png}")
+
+
+def _print_sweep(found: Sweep, model: str, device: str, space: str, span: str) -> None:
+    from farsearch.cost.sweep import thin
+    from farsearch.formatting import human_memory, human_time
+
+    low, high = found.available_range_mib
+    least = human_memory(float(found.peak_memory_mib.min())), human_time(float(found.wall_time_s.min()))
+    fitting = f"{found.fitting:,} of {len(found.configs):,} configurations fit under a plan"
+    click.echo(
+        f"{model} on {device}, space {space}: {fitting}; least memory {least[0]}, least time {least[1]} for {span}; "
+        f"the device has {low:,.0f} to {human_memory(high)}"
+    )
+    rows = [
+        {
+            "plan": plan.title,
+            "least": human_memory(float(prices.peak_memory_mib.min())),
+            "median": human_memory(_median(prices.peak_memory_mib)),
+            "most": human_memory(float(prices.peak_memory_mib.max())),
+            "quickest": human_time(float(prices.wall_time_s.min())),
+            "median time": human_time(_median(prices.wall_time_s)),
+            "slowest": human_time(float(prices.wall_time_s.max())),
+            "fit": f"{prices.fits.mean():.1%}",
+        }
+        for plan, prices in zip(found.plans, found.prices, strict=True)
+    ]
+    print_rows(rows, "by plan: estimated peak memory, time, share that fits", "")
+    for title, points in (
+        ("nothing takes less of both memory and time", found.front()),
+        ("the most that can be trained within a memory, of what fits", found.most_trained()),
+    ):
+        rows = [_front_row(found, *point) for point in thin(points, _ROWS)]
+        print_rows(rows, title, f"{title}: nothing")
+
+
+def _median(values: Any) -> float:
+    import numpy as np
+
+    return float(np.median(values))
+
+
+def _front_row(found: Sweep, plan: int, index: int) -> dict[str, str]:
+    from farsearch.formatting import human_memory, human_time, mean_frozen
+
+    config, prices = found.configs[index], found.prices[plan]
+    layers = len(config.frozen_fractions)
+    return {
+        "memory": human_memory(float(prices.peak_memory_mib[index])),
+        "time": human_time(float(prices.wall_time_s[index])),
+        "trained": f"{prices.trainable[index] / 1e6:.2f} M",
+        "neurons frozen": f"{mean_frozen(config):.0%}",
+        "embeddings": "frozen" if config.frozen_embeddings else "trained",
+        "attention frozen": f"{config.frozen_attention_layers} of {layers}",
+        "bottom frozen": f"{config.frozen_bottom_layers} of {layers}",
+        "plan": found.plans[plan].title,
+        "fits": "yes" if prices.fits[index] else "no",
+    }
+
+
+def _sweep_json(found: Sweep, device: str, model: str, space: str, samples: int | None) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "device": device,
+        "model": model,
+        "space": space,
+        "samples": samples,
+        "available_mib_range": found.available_range_mib,
+        "configurations": len(found.configs),
+        "fitting": found.fitting,
+        "plans": [
+            {
+                "plan": plan.to_dict(),
+                "peak_memory_mib": _spread(prices.peak_memory_mib),
+                "wall_time_s": _spread(prices.wall_time_s),
+                "share_that_fits": float(prices.fits.mean()),
+                "full_fine_tuning": _cost_json(full),
+            }
+            for plan, prices, full in zip(found.plans, found.prices, found.full, strict=True)
+        ],
+        "front": [_point_json(found, *point) for point in found.front()],
+        "most_trained": [_point_json(found, *point) for point in found.most_trained()],
+    }
+
+
+def _spread(values: Any) -> dict[str, float]:
+    return {"least": float(values.min()), "median": _median(values), "most": float(values.max())}
+
+
+def _point_json(found: Sweep, plan: int, index: int) -> dict[str, Any]:
+    prices = found.prices[plan]
+    return {
+        "peak_memory_mib": float(prices.peak_memory_mib[index]),
+        "peak_memory_mib_range": [float(values[index]) for values in prices.peak_memory_range_mib],
+        "wall_time_s": float(prices.wall_time_s[index]),
+        "wall_time_s_range": [float(values[index]) for values in prices.wall_time_range_s],
+        "trainable": int(prices.trainable[index]),
+        "fits": bool(prices.fits[index]),
+        "frozen": _frozen_json(found.configs[index]),
+        "plan": found.plans[plan].to_dict(),
+    }
+
+
+def _frozen_json(config: FarConfig) -> dict[str, Any]:
+    """What a configuration freezes; nothing else of it was swept."""
+    return {name: value for name, value in config.to_dict().items() if "frozen" in name}
+
+
+COMMANDS = (estimate,)

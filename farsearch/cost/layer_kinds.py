@@ -1,0 +1,131 @@
+"""Kinds of layers: what of a configuration decides the sequence of a layer's allocations and operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from farsearch.cost.segments import Indices
+from farsearch.errors import BadInput
+from farsearch.far.execution import Execution
+from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.selection import learner_counts
+from farsearch.far.surgery import apply_far
+from farsearch.records import FarConfig
+
+__all__ = ["LayerKind", "LayerKinds", "apply_kinds", "furthest"]
+
+
+class LayerKind(NamedTuple):
+    """What decides the sequence of a layer's allocations.
+
+    ``ffn``: ``full``, ``split``, ``none`` (all neurons frozen) or ``idle`` (nothing in the layer is trained).
+    ``attention``: its linear maps are trained. ``live``: its input has a gradient. ``own``: of its layout. Where all
+    layers read a table, ``shared``: that is trained, and ``top``: the layer's gradient of it is the first.
+    """
+
+    ffn: Literal["idle", "full", "split", "none"]
+    attention: bool
+    live: bool
+    own: str = ""
+    shared: bool = False
+    top: bool = False
+
+
+_FFN: Sequence[Literal["idle", "full", "split", "none"]] = ("idle", "full", "split", "none")
+_KINDS = tuple(LayerKind(ffn, attention, live) for ffn in _FFN for attention in (False, True) for live in (False, True))
+"""All kinds of a layer like any other."""
+
+
+def _reach(kind: LayerKind) -> int:
+    """What of a layer the backward pass reaches.
+
+    Nothing, something, or its attention too, which keeps the attention mask until then.
+    """
+    return 2 if kind.attention or kind.live else int(kind.ffn != "idle")
+
+
+_REACH = np.array([_reach(kind) for kind in _KINDS])
+"""Of each of ``_KINDS``."""
+
+
+def furthest(kinds: Sequence[LayerKind]) -> int:
+    """The most that the backward pass reaches of these layers."""
+    return max(_reach(kind) for kind in kinds)
+
+
+class LayerKinds:
+    """All kinds that the layers of a model can be of. A configuration's layers are given by their codes.
+
+    Attributes:
+        all: the kinds by code. Those of a layer like any other come first, behind them as many for each group of
+            layers that are unlike them.
+    """
+
+    def __init__(self, layout: ModelLayout, width: int) -> None:
+        self._width, self._layers = width, len(layout.layers)
+        shares, top = bool(layout.shared), self._layers - 1
+        groups: dict[tuple[str, bool, bool], int] = {}
+        variants = [
+            [
+                groups.setdefault((layer.kind, shares and trained, shares and trained and i == top), len(groups))
+                for i, layer in enumerate(layout.layers)
+            ]
+            for trained in (False, True)
+        ]
+        self.all = [LayerKind(*kind[:3], *group) for group in groups for kind in _KINDS]
+        # the group of each layer: with the embeddings frozen, and with them trained
+        self._variants = np.array(variants, dtype=np.int64)
+
+    def codes(self, configs: Sequence[FarConfig]) -> tuple[Indices, Indices]:
+        """Code of the kind, and number of learners of each block, of each layer: ``[configurations, layers]`` both.
+
+        Raises:
+            BadInput: for a configuration of another number of layers.
+        """
+        configs = [config.canonical() if config.frozen_bottom_layers else config for config in configs]
+        for config in configs:
+            if len(config.frozen_fractions) != self._layers:
+                raise BadInput(
+                    f"the configuration has {len(config.frozen_fractions)} frozen fractions; the model has "
+                    f"{self._layers} layers, give one each"
+                )
+        counts = [learner_counts(self._width, c.frozen_fractions, c.frozen_bottom_layers) for c in configs]
+        given = np.array([[-1 if k is None else k for k in row] for row in counts], dtype=np.int64)
+        bottom, attention, embeddings = (
+            np.array([getattr(config, name) for config in configs], dtype=np.int64)[:, None]
+            for name in ("frozen_bottom_layers", "frozen_attention_layers", "frozen_embeddings")
+        )
+        layer = np.arange(self._layers)
+        names = [_FFN.index(name) for name in ("idle", "full", "split", "none")]
+        ffn = np.select([layer < bottom, given < 0, given > 0], names[:3], names[3])
+        # below the lowest layer that is trained nothing has a gradient
+        live = (embeddings == 0) | (layer > bottom)
+        variant = self._variants[((embeddings == 0) & (bottom == 0)).astype(np.int64), layer]
+        return variant * len(_KINDS) + ffn * 4 + (layer >= attention) * 2 + live, np.maximum(given, 0)
+
+    def reach(self, codes: Indices) -> Indices:
+        """What the backward pass reaches of layers of these kinds, as ``furthest`` says it."""
+        return np.asarray(_REACH[codes % len(_KINDS)])
+
+    def has_frozen_neurons(self, codes: Indices) -> NDArray[np.bool_]:
+        """Whether layers of these kinds hold neurons that are frozen beside, or instead of, trained ones."""
+        return np.isin(codes % len(_KINDS) // 4, [_FFN.index("split"), _FFN.index("none")])
+
+
+def apply_kinds(
+    model: nn.Module, layout: ModelLayout, kinds: Sequence[LayerKind], k: int, execution: Execution
+) -> None:
+    """Freeze and reconfigure the layers of a model so that each is of its kind, ``split`` ones with ``k`` learners."""
+    learners = {"full": None, "idle": None, "split": range(k), "none": range(0)}
+    bottom = sum(kind.ffn == "idle" for kind in kinds)
+    chosen = layout.by_block([learners[kind.ffn] for kind in kinds])
+    apply_far(model, layout, chosen, not kinds[0].live, 0, bottom, execution)
+    # not through apply_far: there attention freezes from the bottom, here in the one layer that is looked at
+    for layer, kind in zip(layout.layers, kinds, strict=True):
+        for path in () if kind.attention else layer.attention:
+            get_module(model, path).requires_grad_(False)

@@ -1,0 +1,60 @@
+"""The step of any prepared model, traced as it is: whatever stands in its layers, and wherever it has gradients.
+
+The look-up tables of ``table`` compose a step from kinds of layers that they know. A model that another method has
+prepared is traced whole, at the same three lengths, and becomes the same ``Composed`` that is priced in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from farsearch.cost.segments import LENGTHS, Composed, fit_part, fixed_tensors
+from farsearch.cost.software import Software, build_ordinary
+from farsearch.cost.trace import Segment, meta_tensors, trace_step
+from farsearch.far.layout import ModelLayout
+from farsearch.models.heads import Head
+
+__all__ = ["trace_prepared"]
+
+
+def trace_prepared(
+    config: Any,
+    head: Head,
+    batch_size: int,
+    prepare: Callable[[nn.Module, ModelLayout], None],
+    software: Software,
+) -> Composed:
+    """Build a model without weights, prepare it, and trace its step at three lengths.
+
+    Args:
+        config: transformers configuration of the model. head: what stands on it.
+        prepare: sets ``requires_grad``, and may put other modules in, in place; module paths of the layers must stay.
+        software: of the device.
+    """
+    with meta_tensors():
+        model, layout = build_ordinary(config, head, software)
+    prepare(model, layout)
+    traces = []
+    for length in LENGTHS:
+        traces.append((length, trace_step(model, layout, head.batch(batch_size, length), software)))
+        model.zero_grad()
+    trained = [(p.numel(), p.dim()) for p in model.parameters() if p.requires_grad]
+    held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+    layers = range(len(layout.layers))
+    order = ["start", *(f"{name} {i}" for name in ("forward", "release") for i in layers), "head", "backward head"]
+    order += [*(f"backward {i}" for i in reversed(layers)), "backward embeddings"]
+    parts = [fit_part([(length, 0, segments.get(name, Segment())) for length, segments in traces]) for name in order]
+    alone = np.arange(len(parts))[:, None]
+    return Composed(
+        parts=tuple(parts),
+        part_of=alone,
+        learners=np.zeros_like(alone),
+        tensors=(fixed_tensors(trained),),
+        tensors_of=np.zeros((1, 1), dtype=np.int64),
+        tensor_learners=np.zeros((1, 1), dtype=np.int64),
+        static_bytes=np.array([held], dtype=np.float64),
+    )

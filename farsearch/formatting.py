@@ -1,0 +1,385 @@
+"""A study in words and tables: figures rounded for people, rows, markdown, a table for the terminal.
+
+Rounding happens here and nowhere else, so that the terminal, MLflow and the pictures say the same. What programs read
+(``trials_json``) is never rounded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from farsearch.far.display import shown_text
+from farsearch.records import SCHEMA_VERSION, FarConfig, Record, StudySnapshot, TrialRecord
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = [
+    "ROWS_ERROR",
+    "SEEDS_ERROR",
+    "baseline_rows",
+    "baselines_json",
+    "constant_text",
+    "constant_value",
+    "constant_words",
+    "front_markdown",
+    "front_rows",
+    "heads_of",
+    "human_difference",
+    "human_interval",
+    "human_memory",
+    "human_metric",
+    "human_time",
+    "idle_words",
+    "is_percentage",
+    "markdown_code",
+    "markdown_table",
+    "markdown_text",
+    "mean_frozen",
+    "metric_title",
+    "metric_words",
+    "operation_title",
+    "print_table",
+    "trial_rows",
+    "trials_json",
+    "trials_text",
+]
+
+_CORRELATIONS = {
+    "matthews_correlation": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "pearson_spearman": "Pearson and Spearman",
+}
+"""Metrics that are no shares: their 0 is not the worst."""
+_SHARES = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "accuracy_f1": "accuracy and F1",
+    "squad": "answer F1",
+    "entity_f1": "entity F1",
+    "exact_match": "exact match",
+    "precision": "precision",
+    "recall": "recall",
+}
+"""Metrics between 0 and 1 that people read in per cent."""
+
+ROWS_ERROR = "± is the error of the rows alone, not of the seed"
+SEEDS_ERROR = "± is one standard deviation over seeds"
+"""What ± is, for the headings of tables and beside pictures: of a search, and of a verification."""
+
+Row = dict[str, str]
+
+
+def is_percentage(metric_name: str) -> bool:
+    """Whether ``metric_name`` is a share that is shown in per cent."""
+    return metric_name in _SHARES
+
+
+def constant_value(snapshot: StudySnapshot, rows: str = "validation") -> float | None:
+    """What a constant answer scores on the ``validation`` or the ``dev`` rows; None where it is not recorded."""
+    found = snapshot.meta.get("constant_answer", {}).get(rows)
+    return None if found is None else float(found["value"])
+
+
+def constant_text(snapshot: StudySnapshot) -> str:
+    """What a constant answer scores, in one line, and whether no trial is better; empty where it is not recorded."""
+    words, value = constant_words(snapshot.metric_name, snapshot.meta), constant_value(snapshot)
+    metrics = [trial.metric for trial in snapshot.complete if trial.metric is not None]
+    worse = value is not None and metrics and max(metrics) <= value
+    return f"{words}: no trial is better" if worse else words
+
+
+def constant_words(metric_name: str, meta: Mapping[str, Any]) -> str:
+    """The same, of what a study or a job records of itself."""
+    titles = {"validation": "validation rows", "dev": "development rows"}
+    found = meta.get("constant_answer", {})
+    parts = [
+        f"{human_metric(metric_name, found[rows]['value'])} on the {title}"
+        for rows, title in titles.items()
+        if rows in found
+    ]
+    answer = shown_text(next(iter(found.values()))["answer"]) if found else ""
+    return f"a constant answer ({answer}) scores {', '.join(parts)}" if parts else ""
+
+
+def metric_words(metric_name: str) -> str:
+    """The metric's name within a sentence: ``accuracy_f1`` is accuracy and F1."""
+    return {**_CORRELATIONS, **_SHARES}.get(metric_name, metric_name.replace("_", " "))
+
+
+def metric_title(metric_name: str) -> str:
+    """The metric's name as a heading: ``accuracy_f1`` is Accuracy and F1."""
+    words = metric_words(metric_name)
+    return words[:1].upper() + words[1:]
+
+
+_OPERATIONS = {"gemm": "matrix products", "bmm": "attention products", "stream": "other operations"}
+
+
+def operation_title(name: str) -> str:
+    """What people call a class of operations; those without a name of their own are called what they are."""
+    return _OPERATIONS.get(name, name)
+
+
+def human_metric(metric_name: str, value: float | None, error: float | None = None) -> str:
+    """``89.1 ± 0.9 %`` or ``0.512 ± 0.021``; an empty string for None."""
+    if value is None:
+        return ""
+    scale, digits, unit = (100, 1, " %") if is_percentage(metric_name) else (1, 3, "")
+    spread = "" if error is None else f" ± {error * scale:.{digits}f}"
+    return f"{value * scale:.{digits}f}{spread}{unit}"
+
+
+def human_difference(metric_name: str, difference: float, error: float | None = None) -> str:
+    """A signed difference of the metric: ``+0.5 points``, ``+0.5 ± 0.3 points`` or ``−0.021``."""
+    scale, digits, unit = (100, 1, " points") if is_percentage(metric_name) else (1, 3, "")
+    spread = "" if error is None else f" ± {error * scale:.{digits}f}"
+    return f"{_signed(difference * scale, digits)}{spread}{unit}"
+
+
+def human_interval(metric_name: str, low: float, high: float) -> str:
+    """The ends of a difference of the metric: ``−4.8 to +9.0 points``."""
+    scale, digits, unit = (100, 1, " points") if is_percentage(metric_name) else (1, 3, "")
+    return f"{_signed(low * scale, digits)} to {_signed(high * scale, digits)}{unit}"
+
+
+def _signed(value: float, digits: int) -> str:
+    """With a true minus sign, and none before a zero."""
+    text = f"{abs(value):,.{digits}f}"
+    if not any(digit in "123456789" for digit in text):
+        return f"±{text}"
+    return f"{'−' if value < 0 else '+'}{text}"
+
+
+def human_memory(mib: float | None, *, signed: bool = False) -> str:
+    """``1,204 MiB``; an empty string for None."""
+    if mib is None:
+        return ""
+    return f"{_signed(mib, 0) if signed else f'{mib:,.0f}'} MiB"
+
+
+def human_time(seconds: float | None, *, signed: bool = False) -> str:
+    """``41 ms`` under a tenth of a second, ``48 s`` under two minutes, ``12.5 min`` under two hours, then ``3.4 h``.
+
+    An empty string for None.
+    """
+    if seconds is None:
+        return ""
+    size = abs(seconds)
+    if 0 < size < 0.1:
+        value, digits, unit = 1000 * seconds, 0 if size >= 0.01 else 1 if size >= 0.001 else 2, "ms"
+    elif size < 10:
+        value, digits, unit = seconds, 1, "s"
+    elif size < 120:
+        value, digits, unit = seconds, 0, "s"
+    elif size < 7200:
+        value, digits, unit = seconds / 60, 1, "min"
+    else:
+        value, digits, unit = seconds / 3600, 1, "h"
+    return f"{_signed(value, digits) if signed else f'{value:,.{digits}f}'} {unit}"
+
+
+def mean_frozen(config: FarConfig) -> float:
+    """Mean over the layers of the share of frozen hidden neurons, wholly frozen bottom layers counted as 1."""
+    fractions = config.canonical().frozen_fractions
+    return math.fsum(fractions) / len(fractions) if fractions else 0.0
+
+
+def front_rows(snapshot: StudySnapshot) -> list[Row]:
+    """One row for each trial on the front, from the least memory to the most."""
+    return [_row(snapshot, trial) for trial in snapshot.front]
+
+
+def baseline_rows(snapshot: StudySnapshot) -> list[Row]:
+    """One row for each baseline, in the columns of ``front_rows``: what the front is to be compared with."""
+    return [_row(snapshot, trial) for trial in snapshot.baselines]
+
+
+def trial_rows(snapshot: StudySnapshot) -> list[Row]:
+    """One row for each trial, by number, with its state and a mark for those on the front."""
+    return [
+        {**_row(snapshot, trial), "state": _state(trial)} for trial in sorted(snapshot.trials, key=lambda t: t.number)
+    ]
+
+
+def _state(trial: TrialRecord) -> str:
+    if trial.on_front:
+        return "front"
+    return "infeasible" if trial.state == "complete" and trial.feasible is False else trial.state
+
+
+def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
+    config, baseline, name = trial.config, trial.baseline, snapshot.metric_name
+    trained_at = baseline or config
+    return {
+        "trial": str(trial.number) if baseline is None else baseline.title,
+        metric_words(name): human_metric(name, trial.metric, trial.metric_error),
+        "memory": human_memory(trial.peak_memory_mib),
+        "time": human_time(trial.wall_time_s),
+        "frozen": "" if config is None else f"{100 * mean_frozen(config):.0f} %",
+        "trained": "" if trial.trainable is None else _millions(trial.trainable),
+        "rate": "" if trained_at is None else f"{trained_at.learning_rate:.1e}",
+        "priming": "" if config is None else f"{config.priming_epochs:g} ep",
+        "note": idle_words(trial),
+    }
+
+
+def idle_words(trial: TrialRecord) -> str:
+    """``did not learn`` where a trial is no better than a constant answer; else an empty string."""
+    return "did not learn" if trial.learned is False else ""
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.{1 if count >= 1e6 else 2}f} M"
+
+
+_WORDS = ("point", "note", "state", "what", "value", "figure", "basis", "source", "advantage")
+"""Columns of words, which start at the left."""
+_LONG = ("value", "source")
+"""Columns that may take several lines."""
+
+
+def markdown_text(text: str) -> str:
+    """Return a name or a text of a user for one line of markdown: it is shown as it is, whatever it holds."""
+    line = " ".join(shown_text(text, len(text)).split())
+    entities = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|~$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+#=]|^\d+(?=[.)]))", r"\\\1", entities)
+
+
+def markdown_code(text: str) -> str:
+    """Return a name as code in one line of markdown, between more backticks than it has."""
+    line = " ".join(shown_text(text, len(text)).split())
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    pad = " " if "`" in line else ""
+    return f"{ticks}{pad}{line}{pad}{ticks}"
+
+
+def heads_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The columns of a table for people: ``note`` only where a row has one."""
+    return [head for head in (rows[0] if rows else ()) if head != "note" or any(row.get(head) for row in rows)]
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """``rows`` as a GitHub-flavoured table, figures aligned to the right; an empty string for no rows."""
+    if not rows:
+        return ""
+    heads = heads_of(rows)
+    lines = [heads, ["---:"] * len(heads), *([row.get(head, "") for head in heads] for row in rows)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def front_markdown(snapshot: StudySnapshot) -> str:
+    """The front as a markdown table under a line that says what it is."""
+    rows, others = front_rows(snapshot), baseline_rows(snapshot)
+    title = f"No trial of {snapshot.name} is on the front yet."
+    if rows:
+        title = (
+            f"Pareto front of {snapshot.name}: {len(rows)} of {len(snapshot.complete)} complete trials; {ROWS_ERROR}."
+        )
+    if others:
+        title += " The rows with a name are baselines, each at its best learning rate."
+    if any(map(idle_words, (*snapshot.front, *snapshot.baselines))):
+        title += " What did not learn is no better than a constant answer, beyond the error of the rows."
+    table = markdown_table([*rows, *others])
+    return f"{title}\n\n{table}\n" if table else f"{title}\n"
+
+
+def print_table(rows: Sequence[Row], console: Console, title: str | None = None) -> None:
+    """Prints ``rows`` to ``console``: aligned columns with a rule under the heads.
+
+    Cells of ``value`` and ``source`` go on in the next line where a terminal is too narrow, no other is broken or cut.
+    """
+    heads = heads_of(rows)
+    widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
+    room = console.width - sum(width + 2 for head, width in widths.items() if head not in _LONG)
+    for head in widths.keys() & {*_LONG}:
+        widths[head] = min(widths[head], max(room - 2, _NARROW))
+    if title is not None:
+        console.print(title, style="bold")
+    console.print(_line({head: head for head in heads}, widths), style="bold")
+    console.print(f" {'─' * (sum(widths.values()) + 2 * len(widths) - 1)}")
+    # printing takes much longer than making a line, so a large table is printed in few pieces
+    for on_front, group in groupby(rows, key=lambda row: row.get("state") == "front"):
+        console.print("\n".join(_lines(row, widths) for row in group), style="bold" if on_front else None)
+
+
+_NARROW = 20
+"""Characters that a cell of several lines has at least, whatever the terminal."""
+
+
+def _lines(row: Row, widths: Mapping[str, int]) -> str:
+    """A row of a table, in as many lines as its longest cell."""
+    parts = {head: _wrapped(row[head], width) if head in _LONG else [row[head]] for head, width in widths.items()}
+    count = max(map(len, parts.values()))
+    return "\n".join(
+        _line({head: part[i] if i < len(part) else "" for head, part in parts.items()}, widths) for i in range(count)
+    )
+
+
+def _line(cells: Row, widths: Mapping[str, int]) -> str:
+    """One line of a table: words to the left, figures to the right."""
+    padded = [cells[head].ljust(size) if head in _WORDS else cells[head].rjust(size) for head, size in widths.items()]
+    return f" {'  '.join(padded)}".rstrip()
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, width) or [""]
+
+
+def trials_text(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> str:
+    """``trials_json`` as text, one line a trial."""
+    data = dict(trials_json(snapshot, trials))
+    lists = {key: data.pop(key) for key in ("trials", "baselines")}
+    head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in data.items())
+    body = ",\n".join(f" {json.dumps(key)}: {_one_a_line(rows)}" for key, rows in lists.items())
+    return f"{{\n{head}{body}\n}}"
+
+
+def _one_a_line(rows: Sequence[Any]) -> str:
+    return "[{}]".format(",".join(f"\n  {json.dumps(row)}" for row in rows) + ("\n " if rows else ""))
+
+
+def trials_json(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Mapping[str, Any]:
+    """``trials`` in the shape of ``trials --json``, ``pareto --json`` and MLflow's ``front.json``, unrounded."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": snapshot.name,
+        "constant_answer": snapshot.meta.get("constant_answer"),
+        "trials": [_json_row(trial, _JSON_KEYS) for trial in trials],
+        "baselines": baselines_json(snapshot),
+    }
+
+
+def baselines_json(snapshot: StudySnapshot) -> list[Mapping[str, Any]]:
+    """The baselines in the shape of ``trials_json``'s trials, each with ``baseline``, which says what was trained."""
+    return [_json_row(trial, ("baseline", *_JSON_KEYS)) for trial in snapshot.baselines]
+
+
+def _json_row(trial: TrialRecord, keys: Sequence[str]) -> dict[str, Any]:
+    values = {key: getattr(trial, key) for key in keys}
+    return {key: value.to_dict() if isinstance(value, Record) else value for key, value in values.items()}
+
+
+_JSON_KEYS = (
+    "number",
+    "state",
+    "metric",
+    "learned",
+    "dev_metric",
+    "peak_memory_mib",
+    "wall_time_s",
+    "energy_j",
+    "feasible",
+    "on_front",
+    "config",
+    "plan",
+)

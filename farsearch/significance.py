@@ -1,0 +1,294 @@
+"""What a verification says: which points are better than what costs less, and whether the search ranked them well.
+
+Pure: everything is computed from a snapshot's records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from farsearch.formatting import Row, human_interval, human_memory, human_metric, human_time
+from farsearch.records import StudySnapshot, TrialRecord
+
+__all__ = [
+    "FEWEST_SEEDS",
+    "Agreement",
+    "Verdict",
+    "advantage_text",
+    "agreement_text",
+    "rank_agreement",
+    "verdict_json",
+    "verdict_rows",
+    "verdicts",
+]
+
+_CONFIDENCE = 0.95
+
+FEWEST_SEEDS = 3
+"""With two seeds the interval is 25 deviations wide: it would call any gap noise, and any two equal gaps certain."""
+
+_ROUNDING = 1e-9
+"""By which differences of equal metrics may differ."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A point of the front, or a baseline, over several seeds.
+
+    Attributes:
+        title: ``trial 7``, or the baseline's.
+        trial: its number in the search, None for a baseline.
+        searched: the metric that the search had, on its validation rows.
+        scores: the metric on the official development set by seed.
+        failed: trainings that could not be finished.
+        learned: at least one training was better than a constant answer, beyond the rows' error. A point that did not
+            learn is nothing to be better than.
+        train_samples: rows that they were trained on.
+        not_better_than: title of a point that costs less, whose difference to this one is within noise or against it;
+            None where there is none.
+        interval: ends of the 95 % interval of that difference, above 0 where this point is better.
+        judged: whether there were enough seeds to tell.
+        cheapest: no other point that learned needs as little memory and as little time.
+        passed_over: one that did not learn does.
+    """
+
+    title: str
+    trial: int | None
+    searched: float | None
+    scores: Mapping[int, float]
+    failed: int
+    train_samples: int
+    peak_memory_mib: float
+    wall_time_s: float
+    not_better_than: str | None = None
+    interval: tuple[float, float] | None = None
+    judged: bool = False
+    cheapest: bool = False
+    learned: bool = True
+    passed_over: bool = False
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds; not a number where none was finished."""
+        return statistics.fmean(self.scores.values()) if self.scores else math.nan
+
+    @property
+    def noise(self) -> bool:
+        """It is within noise of a point that costs less, or worse."""
+        return self.not_better_than is not None
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of one training over seeds, None with fewer than ``FEWEST_SEEDS``."""
+        return statistics.stdev(self.scores.values()) if len(self.scores) >= FEWEST_SEEDS else None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the search's metric ranks the trials as their verification does.
+
+    Attributes:
+        tau: Kendall's tau-b, 1 for the same order, -1 for the opposite one.
+        trials: so many were compared.
+        train_samples: rows of the search's trainings, and of the verification's.
+    """
+
+    tau: float
+    trials: int
+    train_samples: tuple[int, int]
+
+
+def verdicts(snapshot: StudySnapshot) -> list[Verdict]:
+    """The verified points with the most rows that any was verified with: trials by memory, then baselines.
+
+    A point's advantage over one that needs no more memory and no more time is noise unless it is positive with 95 %
+    confidence: Student's t interval of the mean difference, paired by seed. Fewer than three common seeds, or the same
+    gap with each of them, tell nothing.
+    """
+    most = max((_samples(record) for record in snapshot.verified), default=0)
+    groups: dict[str, list[TrialRecord]] = {}
+    for record in snapshot.verified:
+        if _samples(record) == most:
+            groups.setdefault(_title(snapshot, record), []).append(record)
+    found = [_verdict(snapshot, title, records) for title, records in groups.items()]
+    found.sort(key=lambda verdict: (verdict.trial is None, verdict.peak_memory_mib, verdict.wall_time_s, verdict.title))
+    return [_judged(verdict, found) for verdict in found]
+
+
+def _samples(record: TrialRecord) -> int:
+    return 0 if record.verifies is None else record.verifies.train_samples
+
+
+def _title(snapshot: StudySnapshot, record: TrialRecord) -> str:
+    """What a point is called, no two of them the same."""
+    baseline = record.baseline
+    if baseline is None:
+        assert record.verifies is not None
+        return f"trial {record.verifies.trial}"
+    # verified before the study had trained its better rate
+    old = any(b.baseline != baseline for b in snapshot.baselines if b.baseline and b.baseline.method == baseline.method)
+    return f"{baseline.title}, rate {baseline.learning_rate:g}" if old else baseline.title
+
+
+def _verdict(snapshot: StudySnapshot, title: str, records: Sequence[TrialRecord]) -> Verdict:
+    first = records[0]
+    assert first.verifies is not None
+    scores = {r.verifies.seed: r.metric for r in records if r.metric is not None and r.verifies is not None}
+    return Verdict(
+        title=title,
+        trial=first.verifies.trial,
+        searched=_searched(snapshot, first),
+        scores=scores,
+        failed=len(records) - len(scores),
+        learned=any(record.learned is not False for record in records if record.metric is not None),
+        train_samples=first.verifies.train_samples,
+        # batches are drawn by the seed, so times differ a little
+        peak_memory_mib=statistics.median(record.peak_memory_mib or 0.0 for record in records),
+        wall_time_s=statistics.median(record.wall_time_s or 0.0 for record in records),
+    )
+
+
+def _searched(snapshot: StudySnapshot, record: TrialRecord) -> float | None:
+    assert record.verifies is not None
+    if record.baseline is not None:
+        return next((b.metric for b in snapshot.baselines if b.baseline == record.baseline), None)
+    # in the sibling itself the trials are the verification's
+    searched = (trial for trial in snapshot.trials if trial.verifies is None)
+    return next((trial.metric for trial in searched if trial.number == record.verifies.trial), None)
+
+
+def _judged(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
+    """The verdict with what costs less and is no worse, the cheapest (memory times time) of such."""
+    less = sorted((other for other in others if other.scores and _costs_less(other, verdict)), key=_product)
+    cheaper = [other for other in less if other.learned]
+    gains = [_gain(verdict, other) for other in cheaper]
+    pairs = zip(cheaper, gains, strict=True)
+    title, gain = next(((other.title, gain) for other, gain in pairs if gain and gain[0] <= 0), (None, None))
+    return dataclasses.replace(
+        verdict,
+        not_better_than=title,
+        interval=gain,
+        judged=all(gain is not None for gain in gains),
+        cheapest=not cheaper,
+        passed_over=len(cheaper) < len(less),
+    )
+
+
+def _product(verdict: Verdict) -> float:
+    return verdict.peak_memory_mib * verdict.wall_time_s
+
+
+def _costs_less(one: Verdict, other: Verdict) -> bool:
+    costs = [(one.peak_memory_mib, other.peak_memory_mib), (one.wall_time_s, other.wall_time_s)]
+    return all(a <= b for a, b in costs) and any(a < b for a, b in costs)
+
+
+def _gain(verdict: Verdict, other: Verdict) -> tuple[float, float] | None:
+    """Ends of the 95 % interval of the mean difference over common seeds; None where they are too few to tell.
+
+    So are seeds that all show the same gap: a deviation of 0 is then an accident of the rows' number, not certainty.
+    """
+    common = sorted(verdict.scores.keys() & other.scores.keys())
+    if len(common) < FEWEST_SEEDS:
+        return None
+    differences = np.array([verdict.scores[seed] - other.scores[seed] for seed in common])
+    if np.ptp(differences) <= _ROUNDING < abs(differences[0]):
+        return None
+    middle, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(common))
+    reach = float(stdtrit(len(common) - 1, (1 + _CONFIDENCE) / 2)) * error
+    return middle - reach, middle + reach
+
+
+def rank_agreement(snapshot: StudySnapshot) -> Agreement | None:
+    """How well the search's metric, on fewer rows and one seed, ranks the verified trials; None with under three."""
+    pairs = [(v.searched, v.mean) for v in verdicts(snapshot) if v.trial is not None and v.scores]
+    known = [(searched, mean) for searched, mean in pairs if searched is not None]
+    if len(known) < 3:
+        return None
+    from scipy.stats import kendalltau  # takes a second, which only who asks for this is to wait
+
+    tau = float(kendalltau(*zip(*known, strict=True)).statistic)
+    rows = max(_samples(record) for record in snapshot.verified)
+    # ties on one side alone leave it undefined: nothing was ranked
+    return Agreement(0.0 if math.isnan(tau) else tau, len(known), (snapshot.settings.job.train_samples, rows))
+
+
+def agreement_text(snapshot: StudySnapshot) -> str:
+    """The rank agreement in one line for people; empty where it is not known."""
+    found = rank_agreement(snapshot)
+    if found is None:
+        return ""
+    few, many = found.train_samples
+    tau = f"{found.tau:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return (
+        f"Kendall's tau of search ({few:,} rows, one seed) and verification ({many:,} rows) over {found.trials} "
+        f"trials: {tau} (1: the same order, 0: unrelated)"
+    )
+
+
+def verdict_rows(snapshot: StudySnapshot) -> list[Row]:
+    """One row for each verified point."""
+    name = snapshot.metric_name
+    return [
+        {
+            "point": verdict.title,
+            "development set": human_metric(name, verdict.mean, verdict.deviation) if verdict.scores else "",
+            "seeds": f"{len(verdict.scores)}" + (f", {verdict.failed} failed" if verdict.failed else ""),
+            "search's": human_metric(name, verdict.searched),
+            "memory": human_memory(verdict.peak_memory_mib),
+            "time": human_time(verdict.wall_time_s),
+            "advantage": advantage_text(verdict, name),
+        }
+        for verdict in verdicts(snapshot)
+    ]
+
+
+def advantage_text(verdict: Verdict, metric_name: str) -> str:
+    """What a point is worth against what costs less, in a few words."""
+    if not verdict.scores:
+        return "no training came to its end"
+    if not verdict.learned:
+        return "did not learn: no better than a constant answer"
+    if verdict.not_better_than is not None and verdict.interval is not None:
+        what = "worse than" if verdict.interval[1] < 0 else "within noise of"
+        gap = human_interval(metric_name, *verdict.interval)
+        return f"{what} {verdict.not_better_than}, which costs less: {gap}"
+    if verdict.cheapest:
+        return "nothing that learned costs less" if verdict.passed_over else "nothing costs less"
+    return "beyond noise" if verdict.judged else "too few seeds to tell"
+
+
+def verdict_json(snapshot: StudySnapshot) -> dict[str, Any]:
+    """Verdicts and agreement for programs."""
+    found = rank_agreement(snapshot)
+    return {
+        "verified": [
+            {
+                "title": verdict.title,
+                "trial": verdict.trial,
+                "mean": None if math.isnan(verdict.mean) else verdict.mean,
+                "deviation": verdict.deviation,
+                "scores": {str(seed): score for seed, score in sorted(verdict.scores.items())},
+                "failed": verdict.failed,
+                "learned": verdict.learned if verdict.scores else None,
+                "train_samples": verdict.train_samples,
+                "searched": verdict.searched,
+                "peak_memory_mib": verdict.peak_memory_mib,
+                "wall_time_s": verdict.wall_time_s,
+                "not_better_than": verdict.not_better_than,
+                "interval": verdict.interval,
+                "judged": verdict.judged,
+            }
+            for verdict in verdicts(snapshot)
+        ],
+        "constant_answer": snapshot.meta.get("constant_answer"),
+        "rank_agreement": None if found is None else {"kendall_tau": found.tau, "trials": found.trials},
+    }

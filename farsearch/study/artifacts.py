@@ -1,0 +1,109 @@
+"""What a trial leaves on disk, and how long it stays.
+
+::
+
+    .farsearch/studies/NAME/trials/0007/trained.safetensors    the trained tensors, by the reconfigured model's names
+                                        learners.json          indices of the learners of each block
+                                        logits.safetensors     predictions on validation and development rows, and
+                                                               the classes of the former
+    .farsearch/studies/NAME/primings/                          the primed starts that those need
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from farsearch.errors import MissingResource
+from farsearch.files import load_tensors, read_json, save_tensors, write_json
+from farsearch.priming import keep
+from farsearch.records import TrialRecord
+from farsearch.study.predictions import trial_folder
+from farsearch.study.results import said_by
+from farsearch.study.retention import LEARNERS, LOGITS, TRAINED, near_front, primings_folder
+from farsearch.training import Outcome
+
+__all__ = ["SavedTrial", "load_trial", "save_trial", "sweep"]
+
+
+@dataclass(frozen=True)
+class SavedTrial:
+    """A trial's tensors, read back.
+
+    Attributes:
+        primed: the state that priming left, None where there was no priming.
+    """
+
+    trained: dict[str, Tensor]
+    learners: list[list[int] | None]
+    logits: dict[str, Tensor]
+    primed: dict[str, Tensor] | None
+
+
+def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
+    """Keep what an export needs.
+
+    Done before the trial is told complete, so that no complete trial lacks it, and in the study's turn, so that no
+    other worker sweeps it away meanwhile.
+    """
+    folder = trial_folder(study_folder, number)
+    primed = None if outcome.primed is None else keep(outcome.primed, primings_folder(study_folder)).name
+    save_tensors(folder / TRAINED, outcome.trained)
+    save_tensors(folder / LOGITS, said_by(outcome))
+    notes = {"schema_version": 1, "learners": outcome.learners, "primed": primed, "metric": outcome.metric}
+    write_json(folder / LEARNERS, notes)
+
+
+def load_trial(study_folder: Path, number: int) -> SavedTrial:
+    """Read a trial's tensors.
+
+    Raises:
+        MissingResource: when they are not there any more.
+    """
+    folder = trial_folder(study_folder, number)
+    trained = load_tensors(folder / TRAINED)
+    logits = load_tensors(folder / LOGITS)
+    if trained is None or logits is None:
+        raise MissingResource(
+            f"the tensors of trial {number} are gone: they are kept for trials on the front or within noise of it; "
+            "choose one of the front, see farsearch pareto"
+        )
+    try:
+        notes = read_json(folder / LEARNERS)
+    except (OSError, ValueError) as error:
+        raise MissingResource(
+            f"{folder / LEARNERS} can't be read: {error}; run more trials, or choose another"
+        ) from error
+    primed = None
+    if notes["primed"] is not None:
+        primed = load_tensors(primings_folder(study_folder) / notes["primed"])
+        if primed is None:
+            raise MissingResource(f"the priming {notes['primed']} of trial {number} is gone; run the trial again")
+        blocks = range(len(notes["learners"]))
+        extra = [f"{part}.{i}" for part in ("scores", "first_half", "second_half") for i in blocks]
+        for name in [*extra, "seconds"]:
+            primed.pop(name)
+    return SavedTrial(trained, notes["learners"], logits, primed)
+
+
+def sweep(study_folder: Path, trials: Iterable[TrialRecord]) -> None:
+    """Remove the weights of trials that are off the front by more than noise, and primings that none left needs.
+
+    Call it in the study's turn. What a trial left that was cut off before it was told goes too.
+    """
+    complete = {trial_folder(study_folder, trial.number): trial for trial in trials if trial.state == "complete"}
+    near = near_front(complete.values())
+    needed: set[str] = set()
+    for weights in (study_folder / "trials").glob(f"*/{TRAINED}"):
+        notes = weights.with_name(LEARNERS)
+        trial = complete.get(weights.parent)
+        if trial is not None and near(trial) and notes.is_file():
+            needed.add(str(read_json(notes)["primed"]))
+        else:
+            weights.unlink(missing_ok=True)
+    for priming in primings_folder(study_folder).glob("*.safetensors"):
+        if priming.name not in needed:
+            priming.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""What a search is going to be: the size of its space, the share that fits the device, the time on this host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler
+from optuna.study import create_study
+
+from farsearch.cost.plans import quickest
+from farsearch.cost.pricer import Pricer, full_fine_tuning
+from farsearch.far.batches import steps_in
+from farsearch.far.board.encode import first_rows
+from farsearch.far.loop import predict
+from farsearch.formatting import human_memory, human_time
+from farsearch.goals import Goal
+from farsearch.records import FarConfig, StepPlan
+from farsearch.study.pricing import price_params
+from farsearch.study.space import Space
+from farsearch.training import Bench, far_phase
+
+__all__ = ["Outlook", "outlook"]
+
+_DRAWS = 200
+_STEPS = 4
+_PRIMINGS = 10
+_LONG_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The outlook of a search.
+
+    Attributes:
+        combinations: of the discrete parameters. continuous: names of the others.
+        share_feasible: of random configurations of the space, from the cost model.
+        memory_mib, time_s: least and most among them, on the device.
+        trial_seconds: an upper estimate of one trial on this host, from timed steps of full fine-tuning.
+        priming_seconds: the same of all primings, which are run once and kept.
+    """
+
+    combinations: int
+    continuous: tuple[str, ...]
+    share_feasible: float
+    memory_mib: tuple[float, float]
+    time_s: tuple[float, float]
+    trial_seconds: float
+    priming_seconds: float
+    n_trials: int
+
+    def lines(self) -> list[str]:
+        """The outlook in words."""
+        rest = f" times a continuous {', '.join(self.continuous)}" if self.continuous else ""
+        count = f"{self.combinations:,}" if self.combinations < 1_000_000 else f"{self.combinations:.1e}"
+        low, high = self.memory_mib
+        total = self.priming_seconds + self.trial_seconds * self.n_trials
+        lines = [
+            f"space: {count} combination{'s' * (self.combinations != 1)}{rest}; {self.share_feasible:.0%} of {_DRAWS} "
+            f"random ones fit: {low:,.0f} to {human_memory(high)}, {human_time(self.time_s[0])} to "
+            f"{human_time(self.time_s[1])} on the device",
+            f"this host: about {human_time(total)} for {self.n_trials} trials of at most "
+            f"{human_time(self.trial_seconds)}, {human_time(self.priming_seconds)} of it for priming",
+        ]
+        if total > _LONG_S:
+            lines.append("  shorter: fewer --train-samples or --n-trials, a smaller --model, or --timeout")
+        return lines
+
+
+def outlook(space: Space, pricer: Pricer, bench: Bench, goal: Goal, n_trials: int) -> Outlook:
+    """Price random configurations and time some steps."""
+    layers = len(bench.layout.layers)
+    distributions = space.distributions(layers)
+    params = _draws(distributions, bench.job.seed)
+    configs = [space.config(each, layers) for each in params]
+    costs = price_params(pricer, space, layers, goal)(params)
+    combinations, continuous = space.size(layers)
+    trial_seconds, priming_seconds = _host_seconds(configs, bench)
+    return Outlook(
+        combinations=combinations,
+        continuous=tuple(continuous),
+        share_feasible=float(costs.fits.mean()),
+        memory_mib=(float(costs.memory_mib.min()), float(costs.memory_mib.max())),
+        time_s=(float(costs.time_s.min()), float(costs.time_s.max())),
+        trial_seconds=trial_seconds,
+        priming_seconds=priming_seconds,
+        n_trials=n_trials,
+    )
+
+
+def _draws(distributions: dict[str, BaseDistribution], seed: int) -> list[dict[str, object]]:
+    """Random parameters of the space, by Optuna's own sampler on a study in memory."""
+    study = create_study(sampler=RandomSampler(seed=seed))
+    return [study.ask(distributions).params for _ in range(_DRAWS)]
+
+
+def _host_seconds(configs: Sequence[FarConfig], bench: Bench) -> tuple[float, float]:
+    """Seconds of a trial and of all primings of these configurations, from a few steps and rows of full fine-tuning."""
+    layers, job = len(bench.layout.layers), bench.job
+    rows, features = bench.train_rows, len(bench.train_rows.lengths)
+    sample = first_rows(rows, _STEPS * job.batch_size)
+    size = len(sample.lengths)
+    bench.model.load_state_dict(bench.pretrained)
+    plan = quickest(StepPlan(), bench.layout)
+    seconds = []
+    for _ in range(2):  # the first warms up
+        started = time.perf_counter()
+        far_phase(
+            bench.model, bench.layout, [None] * len(bench.layout.blocks), full_fine_tuning(layers), plan, sample,
+            job.batch_size, bench.pad_id, job.seed,
+        )  # fmt: skip
+        seconds.append(time.perf_counter() - started)
+    step = seconds[-1] / steps_in(size, job.batch_size, 1.0)
+    started = time.perf_counter()
+    part = first_rows(bench.validation_rows, 64).features
+    predict(bench.model, part, bench.pad_id)
+    row = (time.perf_counter() - started) / len(part.input_ids)
+    looked_at = (bench.validation_rows, bench.dev_rows, *bench.more_dev_rows.values())
+    evaluated = sum(len(each.lengths) for each in looked_at)
+    longest = max(config.epochs for config in configs)
+    # a space of continuous lengths has no end of primings: so many draws as are usual are counted
+    primings = sorted({config.priming_epochs for config in configs})[-_PRIMINGS:]
+    trial = step * steps_in(features, job.batch_size, longest) + row * evaluated
+    return trial, step * sum(steps_in(features, job.batch_size, epochs) for epochs in primings)

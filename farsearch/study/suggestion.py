@@ -1,0 +1,121 @@
+"""Suggest the nearest setting that would fit, for a search in which nothing does."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from farsearch.cost.pricer import Cost, Pricer
+from farsearch.far.display import shown_seconds
+from farsearch.goals import Goal
+from farsearch.records import FarConfig, StepPlan
+from farsearch.study.pricing import price_params
+from farsearch.study.random_configs import draw_params
+from farsearch.study.sizes import size_of
+from farsearch.study.space import Space, load_space
+from farsearch.study.space_files import list_spaces
+
+__all__ = ["nearest_fit"]
+
+_DRAWS = 100
+_MOST = 0.5
+"""Share of a space that fits, from which on it is suggested."""
+
+
+def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
+    """What a user can change so that something fits, in a few words: freeze more, a smaller batch, a higher bound.
+
+    More freezing comes first, from little to all but the top layer. Then the step is made smaller, in halves of the
+    batch. Where the user's own bound is what nothing keeps, the least bound that something keeps is named. A shipped
+    space is named too where most of it fits.
+    """
+    nearest = _nearest_setting(pricer, goal, space, layers)
+    fitting = _fitting_space(pricer, goal, space, layers)
+    return nearest if fitting is None else f"{nearest}; or search --space {fitting[0]}, of which {fitting[1]:.0%} fits"
+
+
+def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
+    plan = cost = None
+    for words, config in _less_and_less(space, layers):
+        plan, cost = pricer.best(config, goal)
+        if cost.fits:
+            return f"with {words} it would take {cost.peak_memory_mib:.0f} MiB and {shown_seconds(cost.wall_time_s)}"
+    assert cost is not None
+    assert plan is not None
+    least = f"all but the top layer frozen still takes {_needs(cost)}"
+    bounds = _bounds(cost, pricer)
+    if bounds:
+        return f"{least}; allow {bounds}"
+    size = _fitting_batch(pricer, plan, config)
+    if size is not None:
+        return f"{least}, and --batch-size {size} would fit"
+    return f"{least}, with a batch of one row too: use a smaller --max-length or --model, or another --device"
+
+
+def _fitting_space(pricer: Pricer, goal: Goal, space: Space, layers: int) -> tuple[str, float] | None:
+    """The other shipped space of which most fits, and that share of random draws, if it is at least half; else None."""
+    size, shares = size_of(pricer.table(StepPlan()).parameters), {}
+    for name in set(list_spaces()) - {space.name}:
+        other = load_space(name).for_model(layers, size)
+        params = draw_params(other.distributions(layers), _DRAWS, np.random.default_rng(0))
+        shares[name] = float(price_params(pricer, other, layers, goal)(params).fits.mean())
+    best = max(sorted(shares), key=lambda name: shares[name])
+    return (best, shares[best]) if shares[best] >= _MOST else None
+
+
+def _less_and_less(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:
+    """Configurations that train less and less, with the options that ask for them."""
+    base = FarConfig(
+        frozen_fractions=(1.0,) * layers,
+        learning_rate=1e-4,
+        epochs=_least(space, "epochs"),
+        priming_epochs=_least(space, "priming_epochs"),
+        frozen_embeddings=True,
+    )
+    yield "--set frozen_fraction=1 --set frozen_embeddings=true", base
+    for bottom in range(1, layers):
+        yield (
+            f"--set frozen_fraction=1 --set frozen_bottom_layers={bottom}",
+            dataclasses.replace(base, frozen_bottom_layers=bottom),
+        )
+
+
+def _least(space: Space, key: str) -> float:
+    """The smallest value that the space has of a parameter."""
+    entry = space.search.get(key)
+    if entry is None:
+        return float(space.fixed[key])
+    return float(min(entry["choices"]) if "choices" in entry else entry["low"])
+
+
+def _needs(cost: Cost) -> str:
+    worst, seconds = cost.peak_memory_range_mib[1], shown_seconds(cost.wall_time_s)
+    return f"{cost.peak_memory_mib:.0f} MiB (at worst {worst:.0f}) and {seconds}"
+
+
+def _bounds(cost: Cost, pricer: Pricer) -> str:
+    """The options that would let ``cost`` through; empty when it is the device itself that can't."""
+    if cost.peak_memory_range_mib[1] > cost.available_range_mib[0]:
+        return ""
+    options = []
+    if pricer.max_memory_mib is not None and cost.peak_memory_mib > pricer.max_memory_mib:
+        options.append(f"--max-memory {math.ceil(cost.peak_memory_mib)}")
+    if pricer.max_time_s is not None and cost.wall_time_s > pricer.max_time_s:
+        options.append(f"--max-time {math.ceil(cost.wall_time_s)}")
+    return " and ".join(options)
+
+
+def _fitting_batch(pricer: Pricer, plan: StepPlan, config: FarConfig) -> int | None:
+    """The largest half, quarter, ... of the batch whose memory is there; None when a single row is too much."""
+    size = pricer.batch_size
+    while size > 1:
+        size //= 2
+        # the memory of a micro-batch of that size is at least that of a batch of it: gradients are held beside it
+        cost = pricer.price(config, dataclasses.replace(plan, micro_batch_size=size, optimizer_step="end"))
+        within = pricer.max_memory_mib is None or cost.peak_memory_mib <= pricer.max_memory_mib
+        if within and cost.peak_memory_range_mib[1] <= cost.available_range_mib[0]:
+            return size
+    return None

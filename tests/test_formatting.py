@@ -1,0 +1,194 @@
+"""Figures and tables as people read them, and the JSON that scripts read."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from farsearch.far.board.scores import METRICS
+from farsearch.formatting import (
+    baseline_rows,
+    constant_text,
+    front_markdown,
+    front_rows,
+    human_difference,
+    human_memory,
+    human_metric,
+    human_time,
+    mean_frozen,
+    metric_title,
+    metric_words,
+    print_table,
+    trial_rows,
+    trials_json,
+    trials_text,
+)
+from farsearch.records import FarConfig
+from tests.factories import make_baselines, make_snapshot, make_trial
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, ""),
+        (0, "0.0 s"),
+        (4e-5, "0.04 ms"),
+        (0.004, "4.0 ms"),
+        (0.041, "41 ms"),
+        (0.1, "0.1 s"),
+        (9.94, "9.9 s"),
+        (48, "48 s"),
+        (150, "2.5 min"),
+        (12_240, "3.4 h"),
+    ],
+)
+def test_time_is_shown_in_a_unit_that_reads_well(seconds: float | None, shown: str) -> None:
+    """Milliseconds, seconds, minutes or hours by size; nothing but 0 is shown as 0."""
+    assert human_time(seconds) == shown
+
+
+def test_metrics_are_shown_in_per_cent_where_they_are_shares() -> None:
+    """Accuracy is a share, a correlation is not; a difference has a sign, and zero has none of its own."""
+    assert human_metric("accuracy", 0.8912, 0.0094) == "89.1 ± 0.9 %"
+    assert human_metric("matthews_correlation", 0.5123) == "0.512"
+    assert human_metric("accuracy", None) == ""
+    assert human_difference("accuracy", -0.021) == "−2.1 points"
+    assert human_difference("accuracy", 0.0001) == "±0.0 points"
+    assert human_difference("matthews_correlation", 0.02) == "+0.020"
+    assert human_memory(1204.4) == "1,204 MiB"
+    assert human_memory(-1204.4, signed=True) == "−1,204 MiB"
+
+
+def test_mean_frozen_counts_a_frozen_bottom_as_wholly_frozen() -> None:
+    """A layer that is not trained at all has no learner, whatever its fraction says."""
+    assert mean_frozen(FarConfig((0.0, 0.5, 1.0, 0.5), 1e-4, 1.0, frozen_bottom_layers=2)) == pytest.approx(0.875)
+
+
+def test_rows_of_the_front_run_from_little_memory_to_much() -> None:
+    """The front's rows are its trials in order of memory, all cells filled but for the note, of which there is none."""
+    rows = front_rows(make_snapshot())
+    assert [row["trial"] for row in rows] == ["0", "2", "4"]
+    assert rows[0]["accuracy"] == "80.0 ± 1.1 %"
+    assert rows[2]["time"] == "5.0 min"
+    assert all(bool(cell) == (name != "note") for row in rows for name, cell in row.items())
+
+
+def test_rows_of_all_trials_say_what_became_of_each() -> None:
+    """Each trial has its state, the front and what does not fit are marked, and a stopped one has no metric."""
+    rows = trial_rows(make_snapshot())
+    assert [row["state"] for row in rows] == ["front", "complete", "front", "pruned", "front", "infeasible"]
+    assert rows[3]["accuracy"] == ""
+
+
+def test_table_fits_a_terminal_of_100_columns() -> None:
+    """No row is wider, no cell is cut, even for large values and a long metric name."""
+    trial = make_trial(1234, 0.512, 15_700.0, 123_456.0, trainable=109_483_778)
+    snapshot = make_snapshot(trial, front={1234}, metric_name="matthews_correlation")
+    out = io.StringIO()
+    print_table(trial_rows(snapshot), Console(file=out, width=100), title="trials")
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "…" not in out.getvalue()
+    assert "Matthews correlation" in out.getvalue()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_is_named_for_people(metric: str) -> None:
+    """Shares are in per cent, correlations are not; no name shows an underscore or loses a capital."""
+    correlation = metric.startswith(("matthews", "pearson", "spearman"))
+    assert human_metric(metric, 0.5) == ("0.500" if correlation else "50.0 %")
+    assert "_" not in metric_words(metric)
+    assert metric_title(metric)[0].isupper()
+    assert metric_title(metric)[1:] == metric_words(metric)[1:]
+
+
+def test_composites_are_named_by_their_parts() -> None:
+    """In a heading and in a sentence."""
+    assert metric_title("accuracy_f1") == "Accuracy and F1"
+    assert metric_words("accuracy_f1") == "accuracy and F1"
+    assert metric_words("pearson_spearman") == "Pearson and Spearman"
+
+
+def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:
+    """A title, a header, a rule and three rows; an empty front says so."""
+    text = front_markdown(make_snapshot())
+    name = "sst2-minilm-jetson-nano-default"
+    assert text.startswith(f"Pareto front of {name}: 3 of 5 complete trials; ± is the error of the rows alone, not")
+    assert len([line for line in text.splitlines() if line.startswith("|")]) == 5
+    assert "on the front yet" in front_markdown(make_snapshot(make_trial(0, 0.8, 1.0, 1.0)))
+
+
+def test_baselines_stand_below_the_front() -> None:
+    """By name, at their own learning rate, without what only FAR has; in JSON with what was trained, unrounded."""
+    snapshot = make_snapshot(baselines=make_baselines())
+    full, lora = baseline_rows(snapshot)
+    assert (full["trial"], full["rate"], full["frozen"]) == ("full fine-tuning", "5.0e-05", "0 %")
+    assert (lora["trial"], lora["rate"], lora["frozen"], lora["trained"]) == ("LoRA r=8", "5.0e-04", "", "0.74 M")
+    assert full.keys() == lora.keys() == front_rows(snapshot)[0].keys()
+    lines = [line for line in front_markdown(snapshot).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 3 + 2
+    assert lines[-1].startswith("| LoRA r=8 |")
+    data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
+    assert data["trials"] == json.loads(json.dumps(trials_json(make_snapshot(), snapshot.front)))["trials"]
+    assert [row["baseline"]["method"] for row in data["baselines"]] == ["full", "lora8"]
+    assert [row["metric"] for row in data["baselines"]] == [0.853, 0.8123]
+    assert data["baselines"][1]["config"] is None
+
+
+def test_json_has_the_shape_that_scripts_rely_on() -> None:
+    """Keys as the contract names them, values unrounded, and nothing that JSON can't hold."""
+    snapshot = make_snapshot()
+    data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
+    assert list(data) == ["schema_version", "study", "constant_answer", "trials", "baselines"]
+    assert list(data["trials"][0]) == [
+        "number", "state", "metric", "learned", "dev_metric", "peak_memory_mib", "wall_time_s", "energy_j", "feasible",
+        "on_front", "config", "plan",
+    ]  # fmt: skip
+    assert [row["metric"] for row in data["trials"]] == [0.80, 0.84, 0.855]
+    assert FarConfig.from_dict(data["trials"][0]["config"]) == snapshot.front[0].config
+
+
+def test_json_as_text_has_a_line_for_each_trial() -> None:
+    """It reads back as ``trials_json``, also when it is empty, and a trial is found by its line."""
+    for snapshot in (make_snapshot(baselines=make_baselines()), make_snapshot(make_trial(0, 0.8, 1.0, 1.0))):
+        text = trials_text(snapshot, snapshot.front)
+        assert json.loads(text) == json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
+        assert sum('"number"' in line for line in text.splitlines()) == len(snapshot.front) + len(snapshot.baselines)
+
+
+def test_long_cells_go_on_in_the_next_line() -> None:
+    """A terminal's width breaks values and sources alone, and nothing of them is lost."""
+    value = " ".join(f"word{i}" for i in range(40))
+    out = io.StringIO()
+    print_table([{"what": "a", "value": value}, {"what": "b", "value": "short"}], Console(file=out, width=60))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert [word for line in lines[2:] for word in line.split()] == ["a", *value.split(), "b", "short"]
+
+
+def test_a_search_that_is_no_better_than_a_constant_answer_is_said_to_be_so() -> None:
+    """Beside what that scores; nothing is said where it is not recorded."""
+
+    def text(value: float) -> str:
+        scored = {"answer": "positive", "value": value}
+        return constant_text(make_snapshot(meta={"constant_answer": {"validation": scored, "dev": scored}}))
+
+    assert text(0.5) == (
+        "a constant answer (positive) scores 50.0 % on the validation rows, 50.0 % on the development rows"
+    )
+    assert text(0.86).endswith(": no trial is better")
+    assert constant_text(make_snapshot()) == ""
+
+
+def test_a_note_is_a_column_only_where_something_did_not_learn() -> None:
+    """Of a trial and of a baseline alike; every row has the column then."""
+    assert "note" not in front_markdown(make_snapshot())
+    idle = make_trial(0, 0.52, 1000.0, 100.0, learned=False)
+    snapshot = make_snapshot(idle, make_trial(1, 0.8, 1100.0, 110.0), front={0, 1})
+    assert [row["note"] for row in front_rows(snapshot)] == ["did not learn", ""]
+    head = next(line for line in front_markdown(snapshot).splitlines() if line.startswith("|"))
+    assert head.endswith("| note |")
+    assert "no better than a constant answer" in front_markdown(snapshot)

@@ -1,0 +1,196 @@
+"""From what a user asks for to a job, and what a search says of itself before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farsearch.cost.pricer import shared_tables
+from farsearch.errors import BadInput, MissingResource
+from farsearch.models.config import load_config
+from farsearch.models.heads import Head
+from farsearch.records import FarConfig, Priming
+from farsearch.search_spec import Job, JobOptions, resolve_job
+from farsearch.study.preview import Outlook, outlook
+from farsearch.study.sizes import size_of
+from farsearch.study.store import Store
+from tests.journey import chdir, prepare
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with task and space. The tests do not write to it."""
+    return prepare(tmp_path_factory.mktemp("job"))
+
+
+def resolve(folder: Path, tiny: Path, **changes: Any) -> Job:
+    """The tiny job, with other options."""
+    said: list[str] = []
+    values: dict[str, Any] = {
+        "task": "sst2",
+        "device": "jetson-nano",
+        "model": str(tiny),
+        "space": "tiny.yaml",
+        "data_dir": folder / "data",
+        **changes,
+    }
+    with chdir(folder):
+        job = resolve_job(JobOptions(**values), Store(folder / ".farsearch"), said.append)
+    assert said == []
+    return job
+
+
+def test_a_job_says_what_is_to_be_done(folder: Path, tiny_bert: Path) -> None:
+    """Rows, lengths and identities of data, model and device are in the settings; nothing is written."""
+    job = resolve(folder, tiny_bert)
+    spec = job.settings.job
+    assert (spec.task, spec.model, spec.seed) == ("sst2", "tiny-bert", 0)
+    assert spec.train_samples + spec.validation_samples <= 480
+    assert spec.validation_samples == len(job.split.validation) > 0
+    assert (spec.max_length % 8, spec.max_length <= 128) == (0, True)
+    assert re.fullmatch("[0-9a-f]{64}", spec.data)
+    assert re.fullmatch("[0-9a-f]{64}", spec.weights)
+    assert job.settings.space["fixed"]["epochs"] == 3.0
+    assert job.default_name == "sst2-tiny-bert-jetson-nano-tiny"
+    assert not (folder / ".farsearch").exists()
+
+
+def test_the_same_request_is_the_same_study(folder: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    """The fingerprint does not depend on where model and data are, and does on what is in them."""
+    settings = resolve(folder, tiny_bert).settings
+    shutil.copytree(folder / "data", tmp_path / "data")
+    shutil.copytree(tiny_bert, tmp_path / "tiny-bert")
+    moved = resolve(folder, tmp_path / "tiny-bert", data_dir=tmp_path / "data").settings
+    assert moved.fingerprint() == settings.fingerprint()
+    with (tmp_path / "data" / "train.tsv").open("a") as file:
+        file.write("one more film\t1\n")
+    changed = resolve(folder, tiny_bert, data_dir=tmp_path / "data").settings
+    assert any("job.data" in line for line in settings.differences(changed))
+
+
+def test_a_name_is_made_of_what_a_folder_can_be_called(folder: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    """A model folder with blanks in its name does not make a study whose name is refused."""
+    odd = tmp_path / "my model (2)"
+    shutil.copytree(tiny_bert, odd)
+    assert resolve(folder, odd).default_name == "sst2-my-model--2--jetson-nano-tiny"
+
+
+def test_a_model_folder_is_remembered_from_anywhere(folder: Path, tiny_bert: Path) -> None:
+    """What an export needs later is the folder itself, not the words that led there from one directory."""
+    shutil.copytree(tiny_bert, folder / "here", dirs_exist_ok=True)
+    assert resolve(folder, Path("here")).meta["model"] == str((folder / "here").resolve())
+
+
+def test_no_option_is_decided_twice(folder: Path, tiny_bert: Path) -> None:
+    """--epochs and --set epochs are the same parameter."""
+    with pytest.raises(BadInput, match=r"--epochs 2\.0 and --set epochs=1: give one of them"):
+        resolve(folder, tiny_bert, epochs=2.0, fixed={"epochs": 1})
+    assert resolve(folder, tiny_bert, epochs=2.0).space.fixed["epochs"] == 2.0
+
+
+def test_batch_and_rates_go_by_the_size_of_the_model(folder: Path, tiny_bert: Path) -> None:
+    """What is not said is the size's and in the study's settings as a number; an option overrules it."""
+    tiny = size_of(0)
+    job = resolve(folder, tiny_bert, space="default")
+    assert job.settings.job.batch_size == tiny.batch_size == 8
+    rate = job.settings.space["search"]["learning_rate"]
+    assert rate == {"low": tiny.learning_rate.low, "high": tiny.learning_rate.high, "log": True}
+    assert job.meta["options"]["batch_size"] is None
+    assert resolve(folder, tiny_bert, batch_size=3).settings.job.batch_size == 3
+
+
+def test_texts_are_cut_at_what_the_model_takes(folder: Path, tiny_bert: Path) -> None:
+    """The tiny model takes 128 tokens: more are refused by name."""
+    with pytest.raises(BadInput, match=r"--max-length is 129; tiny-bert takes at most 128 tokens"):
+        resolve(folder, tiny_bert, max_length=129)
+    assert resolve(folder, tiny_bert, max_length=128).settings.job.max_length == 128
+
+
+def test_priming_on_the_device_takes_what_has_no_state(folder: Path, tiny_bert: Path) -> None:
+    """AdamW's state for every parameter has no room on a small device: priming there is plain SGD, and priced."""
+    host, device = (resolve(folder, tiny_bert, prime_on=where, batch_size=16) for where in ("host", "device"))
+    assert host.settings.job.priming == Priming()
+    assert device.settings.job.priming.optimizer == "sgd"
+    bench = device.bench(Store(folder / "none"))
+    assert bench.primings.micro_batch_size == 4
+    primed = FarConfig((0.5, 0.5), 1e-3, 3.0, priming_epochs=0.5)
+    times = [job.pricer(bench).price(primed).time for job in (host, device)]
+    assert "priming" not in times[0]
+    assert times[1]["priming"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"task": "sst3"}, BadInput, "did you mean 'sst2'"),
+        ({"model": "./nosuch"}, BadInput, "the model folder './nosuch' does not exist"),
+        ({"data_dir": Path("nosuch")}, MissingResource, "the data folder 'nosuch' does not exist"),
+        ({"fixed": {"frozen_bottom_layers": 7}}, BadInput, "the model has 2 layers"),
+        ({"train_samples": 10_000}, BadInput, "more than the 480 rows"),
+    ],
+)
+def test_mistakes_are_told_before_this_machine_is_calibrated(
+    folder: Path, tiny_bert: Path, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """With ``--device local``, whose calibration takes a minute, everything else is looked at first."""
+    with pytest.raises(error, match=re.escape(message)):
+        resolve(folder, tiny_bert, **{"device": "local", **changes})
+
+
+def test_an_unknown_device_is_told_before_anything_is_loaded(folder: Path, tiny_bert: Path) -> None:
+    """A misspelt device does not wait for data or hub."""
+    with pytest.raises(BadInput, match=r"unknown device 'jetson-nono'; did you mean 'jetson-nano'"):
+        resolve(folder, Path("no/such-model"), device="jetson-nono", data_dir=Path("nosuch"))
+
+
+def test_the_budget_is_that_of_the_objective(folder: Path, tiny_bert: Path) -> None:
+    """A trial whose central peak is the budget has its high end at what the device surely has."""
+    job = resolve(folder, tiny_bert)
+    profile, process = job.profile, job.profile.process_mib
+    tensors = job.meta["budget_mib"] - process.value
+    assert tensors * (1 + profile.held_share) + process.high == pytest.approx(profile.available_mib[0])
+    assert resolve(folder, tiny_bert, max_memory_mib=500.0).meta["budget_mib"] == 500.0
+
+
+def test_a_model_is_traced_once_a_process(folder: Path, tiny_bert: Path) -> None:
+    """Jobs that differ in device and bounds share the look-up tables of their model; another model has its own."""
+    jobs = [resolve(folder, tiny_bert, device=device) for device in ("jetson-nano", "raspberry-pi-4")]
+    first, second = (shared_tables(load_config(job.source), Head()) for job in jobs)
+    assert first is second
+    assert shared_tables(load_config(jobs[0].source), Head(outputs=3)) is not first
+
+
+def test_the_outlook_says_size_share_and_time(folder: Path, tiny_bert: Path) -> None:
+    """Before the first trial: combinations, what fits, costs from least to most, and how long this host takes."""
+    job = resolve(folder, tiny_bert, train_samples=64, max_length=16)
+    bench = job.bench(Store(folder / "none"))
+    pricer = job.pricer(bench)
+    seen = outlook(job.space, pricer, bench, "balanced", 8)
+    assert seen.combinations == 2 * 5**2
+    assert seen.continuous == ("learning_rate",)
+    assert seen.share_feasible == 1.0
+    assert seen.memory_mib[0] <= seen.memory_mib[1]
+    assert seen.time_s[0] < seen.time_s[1]
+    assert 0 < seen.priming_seconds < seen.trial_seconds < 60
+    pricer.max_time_s = sum(seen.time_s) / 2
+    assert 0 < outlook(job.space, pricer, bench, "balanced", 8).share_feasible < 1
+
+
+def test_the_outlook_reads_well() -> None:
+    """Counts, shares and units as people write them, and how to shorten what takes hours."""
+    seen = Outlook(840, ("learning_rate",), 0.345, (900.0, 1400.0), (30.0, 90.0), 200.0, 60.0, 30)
+    space, host, hint = seen.lines()
+    assert space == (
+        "space: 840 combinations times a continuous learning_rate; 34% of 200 random ones fit: "
+        "900 to 1,400 MiB, 30 s to 90 s on the device"
+    )
+    assert host == "this host: about 101.0 min for 30 trials of at most 3.3 min, 60 s of it for priming"
+    assert "--train-samples" in hint
+    assert len(dataclasses.replace(seen, n_trials=2).lines()) == 2
+    assert dataclasses.replace(seen, combinations=1, continuous=()).lines()[0].startswith("space: 1 combination; ")
+    assert "3.4e+08 combinations" in dataclasses.replace(seen, combinations=343_064_484).lines()[0]
