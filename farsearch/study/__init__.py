@@ -1,6 +1,7 @@
 """The search: spaces, samplers behind a gate of known costs, the study's storage, the trials. The home of optuna.
 
 ==================  ==================================================================
+optuna_adapter.py   all use of private names of Optuna
 space.py            search spaces, from YAML to distributions to configurations
 space_files.py      the YAML files of spaces, shipped or the user's own
 parameter_rules.py  what a search space may say

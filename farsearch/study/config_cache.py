@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from optuna.trial import FrozenTrial, TrialState
 
 from farsearch.records import FarConfig
+from farsearch.study.optuna_adapter import queued_params
 from farsearch.study.space import Space
 
 __all__ = ["Known", "config_key"]
@@ -37,7 +38,7 @@ class Known:
     def _key(self, trial: FrozenTrial) -> str | None:
         if trial.number in self._finished:
             return self._finished[trial.number]
-        params = trial.params or trial.system_attrs.get("fixed_params", {})
+        params = trial.params or queued_params(trial) or {}
         key = config_key(self._space.config(params, self._layers)) if set(params) == self._parameters else None
         if trial.state.is_finished():
             self._finished[trial.number] = key

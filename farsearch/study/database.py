@@ -9,12 +9,12 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from alembic.script import ScriptDirectory
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, Engine
 
 from farsearch.addresses import database_url
 from farsearch.errors import BadInput
+from farsearch.study.optuna_adapter import newest_tables_version
 
 __all__ = ["close_with", "is_postgres", "lock_engine", "open_database", "tables_version"]
 
@@ -84,8 +84,7 @@ def tables_version(url: str, timeout_s: int) -> tuple[str | None, str]:
         None in the first place where there are no tables yet.
     """
     address = _address(url)
-    scripts = Path(optuna.storages.__file__).with_name("_rdb") / "alembic"
-    wanted = str(ScriptDirectory(str(scripts)).get_current_head())
+    wanted = newest_tables_version()
     if address.drivername.startswith("sqlite") and not Path(address.database or "").exists():
         return None, wanted
     arguments = _connect_arguments(address)

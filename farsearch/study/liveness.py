@@ -16,12 +16,12 @@ from pathlib import Path
 
 import filelock
 from optuna.exceptions import StorageInternalError
-from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from farsearch.files import disk_errors
+from farsearch.study.optuna_adapter import heartbeats_of
 
 __all__ = ["Worker", "is_worked_on"]
 
@@ -30,20 +30,15 @@ def is_worked_on(folder: Path, study: Study) -> bool:
     """Whether a process of this host, or a trial of another one, is at work on a study. Call it in the study's turn."""
     if any(_is_held(path) for path in (folder / "workers").glob("*.lock")):
         return True
-    heartbeats = _heartbeats(study)
+    heartbeats = heartbeats_of(study)
     if heartbeats is None:
         return False
-    stale = heartbeats._get_stale_trial_ids(study._study_id)
+    stale = heartbeats.stale_ids()
     here = f"{socket.gethostname()}-"
     return any(
-        trial._trial_id not in stale and not str(trial.user_attrs.get("worker", here)).startswith(here)
+        not heartbeats.is_stale(trial, stale) and not str(trial.user_attrs.get("worker", here)).startswith(here)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     )
-
-
-def _heartbeats(study: Study) -> BaseHeartbeat | None:
-    storage = study._storage
-    return storage if isinstance(storage, BaseHeartbeat) and is_heartbeat_enabled(storage) else None
 
 
 def _is_held(path: Path) -> bool:
@@ -68,7 +63,7 @@ class Worker:
     def __init__(self, folder: Path, study: Study) -> None:
         self.name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
         self._study = study
-        self._heartbeats = _heartbeats(study)
+        self._heartbeats = heartbeats_of(study)
         self._stale: dict[int, float] = {}
         self._folder = folder / "workers"
         with disk_errors(self._folder):
@@ -95,7 +90,8 @@ class Worker:
             if worker in (None, self.name):
                 continue
             dead = self._is_dead(worker)
-            if dead or (dead is None and trial._trial_id in stale):
+            lost = dead is None and self._heartbeats is not None and self._heartbeats.is_stale(trial, stale)
+            if dead or lost:
                 found.append(trial)
         return found
 
@@ -122,28 +118,27 @@ class Worker:
         """
         if self._heartbeats is None:
             return set()
-        now, pause = time.monotonic(), float(self._heartbeats.get_heartbeat_interval() or 0)
-        stale = self._heartbeats._get_stale_trial_ids(self._study._study_id)
-        self._stale = {trial: self._stale.get(trial, now) for trial in stale}
-        return {trial for trial, since in self._stale.items() if now - since >= pause}
+        now = time.monotonic()
+        self._stale = {trial: self._stale.get(trial, now) for trial in self._heartbeats.stale_ids()}
+        return {trial for trial, since in self._stale.items() if now - since >= self._heartbeats.interval_s}
 
-    def beat(self, trial_id: int) -> None:
+    def beat(self, trial: Trial) -> None:
         """Give a sign of life of a trial. Its first one belongs into the turn in which it was proposed."""
         if self._heartbeats is not None:
-            self._heartbeats.record_heartbeat(trial_id)
+            self._heartbeats.record(trial)
 
     @contextmanager
-    def beating(self, trial_id: int) -> Iterator[None]:
+    def beating(self, trial: Trial) -> Iterator[None]:
         """Give signs of life of a trial while the block runs, also when the database is away in between."""
         if self._heartbeats is None:
             yield
             return
-        over, pause = threading.Event(), float(self._heartbeats.get_heartbeat_interval() or 0)
+        over, pause = threading.Event(), self._heartbeats.interval_s
 
         def beats() -> None:
             while not over.wait(pause):
                 with suppress(SQLAlchemyError, StorageInternalError):
-                    self.beat(trial_id)
+                    self.beat(trial)
 
         # a thread that waits for a server that vanished must not hold up the end of the process
         threading.Thread(target=beats, name="heartbeat", daemon=True).start()

@@ -10,15 +10,13 @@ import os
 from collections.abc import Callable
 
 import optuna
-import sqlalchemy
-from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import StudyModel
 
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.files import disk_errors, remove
 from farsearch.study.liveness import is_worked_on
 from farsearch.study.names import SIBLINGS, check_new_name, sibling_name
+from farsearch.study.optuna_adapter import rename_in_database
 from farsearch.study.store import DIRECTIONS, Store, storage_errors
 
 __all__ = ["rename_study"]
@@ -78,12 +76,7 @@ def _rename_stored(store: Store, old: str, new: str) -> None:
     names = store.all_names()
     pairs = [(sibling_name(old, kind), sibling_name(new, kind)) for kind in SIBLINGS]
     pairs = [*((before, after) for before, after in pairs if before in names), (old, new)]
-    backend = getattr(store.storage, "_backend", None)  # Optuna wraps a database in a cache
-    if isinstance(backend, RDBStorage):
-        with backend.engine.begin() as connection:
-            for before, after in pairs:
-                rename = sqlalchemy.update(StudyModel).where(StudyModel.study_name == before)
-                connection.execute(rename.values(study_name=after))
+    if rename_in_database(store.storage, pairs):
         return
     for before, after in pairs:
         _copy(store, before, after)

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from farsearch.errors import BadInput, NoFeasibleTrial
 from farsearch.far.display import shown
 from farsearch.study.known_cost import KnownCostSampler
+from farsearch.study.optuna_adapter import queued_params
 from farsearch.study.pricing import PriceParams
 
 __all__ = ["PROPOSALS", "SAMPLERS", "GatedSampler", "check_sampler", "make_sampler"]
@@ -112,7 +113,7 @@ class GatedSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The first proposal that the gate lets through; of a trial that waited in the queue, what it brought."""
-        queued = trial.system_attrs.get("fixed_params")
+        queued = queued_params(trial)
         if queued is not None:
             return {name: value for name, value in queued.items() if name in search_space}
         # what it has learned can lead a sampler to the same proposals for ever

@@ -21,6 +21,7 @@ from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 from farsearch.study.artifacts import save_trial, sweep
 from farsearch.study.config_cache import Known, config_key
 from farsearch.study.liveness import Worker
+from farsearch.study.optuna_adapter import queued_params, set_trial_attr, stored_state
 from farsearch.study.pricing import price_params
 from farsearch.study.racing import Race, Racer
 from farsearch.study.results import changed, priced_record, results_of
@@ -154,7 +155,7 @@ class Search:
         while deadline is None or time.monotonic() < deadline:
             proposal = self._in_turn(lambda: self._next(worker))
             if isinstance(proposal, _Proposal):
-                with worker.beating(proposal.trial._trial_id):
+                with worker.beating(proposal.trial):
                     self._train(proposal)
             elif proposal == "done":
                 return
@@ -216,7 +217,7 @@ class Search:
                 # queued first: a kill between the two is recovered once more, and nothing is queued twice
                 self._queue_again(trial, kills)
             if not again:
-                self.study._storage.set_trial_user_attr(trial._trial_id, "given_up", True)
+                set_trial_attr(self.study, trial, "given_up", True)
             reason = "its process was killed" + ("" if again else f" {kills} times, so it is not tried again")
             self._fail(trial, reason)
             self.watcher.note(f"trial {trial.number} ended early: {reason}" + ("; it is tried again" if again else ""))
@@ -231,14 +232,14 @@ class Search:
 
     def _queue_again(self, trial: FrozenTrial, kills: int) -> None:
         """Queue the parameters of a trial, those too that it took from the queue and had not suggested yet."""
-        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        params = {**(queued_params(trial) or {}), **trial.params}
         others = self.study.get_trials(deepcopy=False)
         known = any(other.user_attrs.get("retry_of") == trial.number for other in others)
         if not known and params and set(params) == set(self.distributions):
             self.study.enqueue_trial(params, user_attrs={"retry_of": trial.number, "kills": kills})
 
     def _fail(self, trial: FrozenTrial, reason: str) -> None:
-        self.study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+        set_trial_attr(self.study, trial, "reason", reason)
         self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _propose(self, worker: Worker, trials: Sequence[FrozenTrial]) -> _Proposal | None:
@@ -269,7 +270,7 @@ class Search:
             self._close_unborn(sampler.refusals)
             raise NoFeasibleTrial(self._nothing(error, sampler.refusals)) from error
         trial.set_user_attr("worker", worker.name)
-        worker.beat(trial._trial_id)
+        worker.beat(trial)
         if sampler.refusals:
             trial.set_user_attr("rejected", dict(sampler.refusals))
         config = self.space.config(trial.params, self.layers)
@@ -290,7 +291,7 @@ class Search:
         """``ask`` raised after it had made a trial, which has no worker yet: end that one."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if "worker" not in trial.user_attrs:
-                self.study._storage.set_trial_user_attr(trial._trial_id, "rejected", dict(refusals))
+                set_trial_attr(self.study, trial, "rejected", dict(refusals))
                 self._fail(trial, "no proposal could be trained")
 
     def _nothing(self, error: NoFeasibleTrial, refusals: Mapping[str, int]) -> str:
@@ -341,7 +342,7 @@ class Search:
         None where this worker was taken for dead and the trial was ended without it.
         """
         trial = proposal.trial
-        state = self.study._storage.get_trial(trial._trial_id).state
+        state = stored_state(self.study, trial)
         if state == TrialState.FAIL:
             return None
         if outcome is not None:

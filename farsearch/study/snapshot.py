@@ -14,7 +14,8 @@ from farsearch.far.display import shown
 from farsearch.records import SCHEMA_VERSION, Measurement, StudySettings, StudySnapshot, TrialRecord
 from farsearch.select import pareto_front
 from farsearch.study.names import Sibling, sibling_name
-from farsearch.study.read_only import StoredTrial, stored_trials
+from farsearch.study.optuna_adapter import StoredTrial, storage_of
+from farsearch.study.read_only import stored_trials
 from farsearch.study.store import storage_errors
 
 __all__ = ["SnapshotReader", "snapshot_of", "trial_record"]
@@ -124,7 +125,7 @@ def _sibling_records(study: Study, kind: Sibling) -> list[TrialRecord]:
     name = study.study_name if own else sibling_name(study.study_name, kind)
     try:
         with storage_errors("of the study"):
-            sibling = load_study(study_name=name, storage=study._storage)
+            sibling = load_study(study_name=name, storage=storage_of(study))
             return [trial_record(trial) for trial in stored_trials(sibling)]
     except KeyError:
         return []

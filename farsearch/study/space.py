@@ -19,6 +19,7 @@ from farsearch.errors import SpaceError
 from farsearch.far.display import PATH, shown
 from farsearch.records import FarConfig
 from farsearch.study.groups import layer_groups, name_of
+from farsearch.study.optuna_adapter import allows
 from farsearch.study.parameter_rules import (
     BY_SIZE,
     COUNTS,
@@ -257,7 +258,7 @@ def _allows(distribution: BaseDistribution, value: Any) -> bool:
     """The value is in the range and on the grid."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
-    return bool(distribution._contains(distribution.to_internal_repr(value)))
+    return allows(distribution, value)
 
 
 def _check_parameters(where: str, search: Mapping[Any, Any], fixed: Mapping[Any, Any]) -> None:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
-from optuna.study._frozen import FrozenStudy
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from farsearch.addresses import shown_address
@@ -25,6 +24,7 @@ from farsearch.study.database import is_postgres, open_database
 from farsearch.study.journal import open_journal
 from farsearch.study.locks import DatabaseLocks, FileLocks, Locks
 from farsearch.study.names import LONGEST, SIBLINGS, Sibling, check_new_name, sibling_name
+from farsearch.study.optuna_adapter import user_attrs_of_studies
 from farsearch.study.storage_errors import StorageAway, patiently, storage_errors
 
 __all__ = [
@@ -135,9 +135,8 @@ class Store:
         """Names of the studies and of their siblings, the latest last."""
         if not self.exists():
             return []
-        found = self.ask(lambda: self.storage.get_all_studies())
-        studies = [study for study in found if "settings" in study.user_attrs]
-        return [study.study_name for study in sorted(studies, key=_touched)]
+        attrs = self.ask(lambda: user_attrs_of_studies(self.storage))
+        return sorted((name for name in attrs if "settings" in attrs[name]), key=lambda name: _touched(attrs[name]))
 
     def load(self, name: str | None = None) -> Study:
         """A study by name, a sibling's too; the latest where none is given.
@@ -228,7 +227,7 @@ class Store:
                     study.set_user_attr("schema_version", SCHEMA_VERSION)
                     study.set_user_attr("meta", dict(meta))
                     study.set_user_attr("settings", settings.to_dict())
-                study.set_user_attr("touched", 1 + max(map(_touched, self.storage.get_all_studies())))
+                study.set_user_attr("touched", 1 + max(map(_touched, user_attrs_of_studies(self.storage).values())))
                 return study
 
         return self.ask(step)
@@ -267,9 +266,9 @@ class Store:
         return self.locks.hold(f"studies/{study}/mirror", wait)
 
 
-def _touched(study: FrozenStudy) -> float:
+def _touched(attrs: Mapping[str, Any]) -> float:
     """Rises with each run, so that the latest study is found. No clock: hosts' clocks differ."""
-    return float(study.user_attrs.get("touched", 0.0))
+    return float(attrs.get("touched", 0.0))
 
 
 def _add_meta(study: Study, meta: Mapping[str, Any]) -> None:

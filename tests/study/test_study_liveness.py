@@ -38,8 +38,8 @@ HOLD = """
     worker = Worker(store.folder("s"), study)
     trial = study.ask({"rate": FloatDistribution(0.0, 1.0)})
     trial.set_user_attr("worker", worker.name)
-    worker.beat(trial._trial_id)
-    with worker.beating(trial._trial_id):
+    worker.beat(trial)
+    with worker.beating(trial):
         print(trial.number, flush=True)
         time.sleep(600)
 """
