@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
@@ -23,6 +24,7 @@ from farsearch.far.display import shown
 from farsearch.study.known_cost import KnownCostSampler
 from farsearch.study.optuna_adapter import queued_params
 from farsearch.study.pricing import PriceParams
+from farsearch.study.random_configs import draw_params
 
 __all__ = ["PROPOSALS", "SAMPLERS", "GatedSampler", "check_sampler", "make_sampler"]
 
@@ -116,21 +118,29 @@ class GatedSampler(BaseSampler):
         queued = queued_params(trial)
         if queued is not None:
             return {name: value for name, value in queued.items() if name in search_space}
-        # what it has learned can lead a sampler to the same proposals for ever
-        fallback = optuna.samplers.RandomSampler(seed=trial.number)
+        # a model of the metric can propose the same parameters for ever
+        draw = np.random.default_rng(trial.number)
         for attempt in range(PROPOSALS):
-            sampler = self._inner if attempt < PROPOSALS // 2 else fallback
-            related = sampler.infer_relative_search_space(study, trial)
-            params = sampler.sample_relative(study, trial, related) if related else {}
-            for name, distribution in search_space.items():
-                if name not in params:
-                    params[name] = sampler.sample_independent(study, trial, name, distribution)
+            if attempt < PROPOSALS // 2:
+                params = self._propose(study, trial, search_space)
+            else:
+                params = draw_params(search_space, 1, draw)[0]
             reason = self._gate(params)
             if reason is None:
                 return params
             self.refusals[reason] += 1
         counts = ", ".join(f"{reason} {count}" for reason, count in self.refusals.most_common())
         raise NoFeasibleTrial(f"none of {PROPOSALS} proposals can be trained (refused for: {counts})")
+
+    def _propose(
+        self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        related = self._inner.infer_relative_search_space(study, trial)
+        params = self._inner.sample_relative(study, trial, related) if related else {}
+        for name, distribution in search_space.items():
+            if name not in params:
+                params[name] = self._inner.sample_independent(study, trial, name, distribution)
+        return params
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
