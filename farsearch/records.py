@@ -25,9 +25,9 @@ __all__ = [
     "Baseline",
     "FarConfig",
     "JobSpec",
-    "LookPoint",
     "LossPoint",
     "Measurement",
+    "MetricPoint",
     "PlanPrice",
     "Priming",
     "PrimingReport",
@@ -323,7 +323,7 @@ class LossPoint(Record):
 
 
 @dataclass(frozen=True)
-class LookPoint(Record):
+class MetricPoint(Record):
     """The validation metric in the middle of the FAR phase, after a ``share`` of its steps."""
 
     share: float
@@ -502,7 +502,7 @@ class TrialRecord(Record):
     plans: tuple[PlanPrice, ...] = ()
     priming: PrimingReport | None = None
     curve: tuple[LossPoint, ...] = ()
-    looks: tuple[LookPoint, ...] = ()
+    looks: tuple[MetricPoint, ...] = ()
     extrapolated_metric: float | None = None
     reason: str | None = None
     baseline: Baseline | None = None

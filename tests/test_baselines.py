@@ -197,7 +197,7 @@ def test_a_method_that_does_not_learn_is_tried_at_more_rates(
     monkeypatch.setattr(bed.bench, "constant", 1.0)
     search = bed.search(tmp_path)
     snapshot = train_baselines(search, [METHODS["bitfit"], METHODS["lora8"]], Notes())
-    sibling = search.store.sibling("s", "baselines")
+    sibling = search.store.auxiliary("s", "baselines")
     assert sibling is not None
     trained = snapshot_of(sibling)
     assert rates_of(trained) == {
@@ -250,7 +250,7 @@ def test_each_method_is_shown_at_its_best_rate(bed: Bed, tmp_path: Path) -> None
     """Three trials a method in the sibling, of which the study has the one that is best on validation."""
     search = bed.search(tmp_path)
     snapshot = train_baselines(search, chosen_methods("all"), Notes())
-    sibling = search.store.sibling("s", "baselines")
+    sibling = search.store.auxiliary("s", "baselines")
     assert sibling is not None
     trials = snapshot_of(sibling).trials
     assert len(trials) == 15
@@ -353,7 +353,7 @@ def test_a_sibling_is_no_study_of_its_own(bed: Bed, tmp_path: Path) -> None:
         store.check("s/baselines", bed.job.settings)
     store.delete("s")
     assert store.names() == []
-    assert store.sibling("s", "baselines") is None
+    assert store.auxiliary("s", "baselines") is None
     assert snapshot_of(bed.search(tmp_path).study).baselines == ()
 
 

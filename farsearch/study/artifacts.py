@@ -22,7 +22,7 @@ from farsearch.files import load_tensors, read_json, save_tensors, write_json
 from farsearch.priming import keep
 from farsearch.records import TrialRecord
 from farsearch.study.predictions import trial_folder
-from farsearch.study.results import said_by
+from farsearch.study.results import predictions_of
 from farsearch.study.retention import LEARNERS, LOGITS, TRAINED, near_front, primings_folder
 from farsearch.training import Outcome
 
@@ -52,7 +52,7 @@ def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
     folder = trial_folder(study_folder, number)
     primed = None if outcome.primed is None else keep(outcome.primed, primings_folder(study_folder)).name
     save_tensors(folder / TRAINED, outcome.trained)
-    save_tensors(folder / LOGITS, said_by(outcome))
+    save_tensors(folder / LOGITS, predictions_of(outcome))
     notes = {"schema_version": 1, "learners": outcome.learners, "primed": primed, "metric": outcome.metric}
     write_json(folder / LEARNERS, notes)
 

@@ -1,6 +1,6 @@
-"""The baselines of a study: trained once for a job, priced for each device, kept in the study's sibling.
+"""The baselines of a study: trained once for a job, priced for each device, kept in the study's auxiliary.
 
-A sibling holds one finished trial for each method and learning rate, added whole when its training has ended: a kill
+A auxiliary holds one finished trial for each method and learning rate, added whole when its training has ended: a kill
 at any moment leaves it there or not. What a training gave goes into the cache before, where another study of the same
 job finds it.
 """
@@ -23,8 +23,8 @@ from farsearch.cost.plans import ordinary_plan
 from farsearch.errors import MissingResource, TrialError
 from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json
 from farsearch.records import Baseline, StudySnapshot, TrialRecord
-from farsearch.study.auxiliary import SiblingWatcher, finished, keep_once
-from farsearch.study.results import changed, priced_record, results_of, said_by
+from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, records_by_key
+from farsearch.study.results import predictions_of, priced_record, results_of, updated
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space
@@ -47,8 +47,8 @@ def baseline_epochs(space: Space) -> float:
     return float(max(entry["choices"]) if "choices" in entry else entry["high"])
 
 
-def train_baselines(search: Search, methods: Sequence[Method], watcher: SiblingWatcher) -> StudySnapshot:
-    """Train the methods at each of their learning rates, but for what the study's sibling has already.
+def train_baselines(search: Search, methods: Sequence[Method], watcher: AuxiliaryWatcher) -> StudySnapshot:
+    """Train the methods at each of their learning rates, but for what the study's auxiliary has already.
 
     A method that learned at none of them is tried at its further rates, until it learns.
 
@@ -59,30 +59,30 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: SiblingW
         The study, with its baselines.
 
     Raises:
-        MissingResource: when the sibling or the cache can't be written any more; what is finished is kept.
+        MissingResource: when the auxiliary or the cache can't be written any more; what is finished is kept.
         KeyboardInterrupt: when it was interrupted; only the training in work is done again.
     """
     store, pricer, epochs = search.store, search.pricer, baseline_epochs(search.space)
-    sibling = store.open_sibling(search.study, "baselines")
+    auxiliary = store.open_auxiliary(search.study, "baselines")
     cache = _Results(store.cache / "baselines", search.bench, epochs)
-    done = store.ask(lambda: finished(sibling, _key))
+    done = store.ask(lambda: records_by_key(auxiliary, _key))
     costs = {method.name: price_method(method, epochs, pricer) for method in methods}
 
     wanted = [(method, rate) for method in methods for rate in method.learning_rates]
 
     def train_wanted() -> None:
         left = [(method, rate) for method, rate in wanted if (method.name, rate) not in done]
-        store.ask(lambda: sibling.set_user_attr("n_trials", len(done) + len(left)))
+        store.ask(lambda: auxiliary.set_user_attr("n_trials", len(done) + len(left)))
         for number, (method, rate) in enumerate(left, len(wanted) - len(left) + 1):
             watcher.training_started(f"{method.title}, rate {rate:.1e}", number, len(wanted), costs[method.name])
             config = method.far_config(pricer.layers, rate, epochs)
             priced = priced_record(0, config, ordinary_plan(pricer.profile), costs[method.name])
-            priced = changed(priced, baseline=Baseline(method.name, method.title, rate, epochs).to_dict())
+            priced = updated(priced, baseline=Baseline(method.name, method.title, rate, epochs).to_dict())
             try:
-                record = changed(priced, state="complete", **cache.get(method, rate, watcher.step, watcher.note))
+                record = updated(priced, state="complete", **cache.get(method, rate, watcher.step, watcher.note))
             except TrialError as error:
-                record = changed(priced, state="pruned", reason=str(error))
-            done[_key(record)], snapshot = keep_once(sibling, store, record, _key)
+                record = updated(priced, state="pruned", reason=str(error))
+            done[_key(record)], snapshot = add_once(auxiliary, store, record, _key)
             watcher.training_ended(done[_key(record)], snapshot)
 
     train_wanted()
@@ -112,7 +112,7 @@ def baseline_logits(store: Store, bench: Bench, baseline: Baseline) -> dict[str,
 
 
 def _key(record: TrialRecord) -> tuple[str, float]:
-    """By which a sibling has each training once: method and learning rate."""
+    """By which a auxiliary has each training once: method and learning rate."""
     assert record.baseline is not None
     return record.baseline.method, record.baseline.learning_rate
 
@@ -156,7 +156,7 @@ class _Results:
             outcome = train_method(method, learning_rate, self._epochs, self._bench, on_step, on_note)
             results = results_of(outcome)
             describe(self._folder, self._identity)
-            save_tensors(path.with_suffix(".safetensors"), said_by(outcome))
+            save_tensors(path.with_suffix(".safetensors"), predictions_of(outcome))
             write_json(path, {"schema_version": _VERSION, "results": results})
             return results
 
@@ -168,7 +168,7 @@ def _read(path: Path) -> Results | None:
         results: Results = held["results"]
         if held["schema_version"] != _VERSION:
             return None
-        changed(TrialRecord(0, "complete"), **results)
+        updated(TrialRecord(0, "complete"), **results)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return results

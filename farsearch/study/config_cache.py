@@ -11,7 +11,7 @@ from farsearch.records import FarConfig
 from farsearch.study.optuna_adapter import queued_params
 from farsearch.study.space import Space
 
-__all__ = ["Known", "config_key"]
+__all__ = ["ConfigCache", "config_key"]
 
 
 def config_key(config: FarConfig) -> str:
@@ -19,7 +19,7 @@ def config_key(config: FarConfig) -> str:
     return json.dumps(config.canonical().to_dict(), sort_keys=True)
 
 
-class Known:
+class ConfigCache:
     """What the trials of one study are configured as.
 
     Args:

@@ -23,10 +23,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from farsearch.files import disk_errors
 from farsearch.study.optuna_adapter import heartbeats_of
 
-__all__ = ["Worker", "is_worked_on"]
+__all__ = ["Worker", "has_live_worker"]
 
 
-def is_worked_on(folder: Path, study: Study) -> bool:
+def has_live_worker(folder: Path, study: Study) -> bool:
     """Whether a process of this host, or a trial of another one, is at work on a study. Call it in the study's turn."""
     if any(_is_held(path) for path in (folder / "workers").glob("*.lock")):
         return True

@@ -20,7 +20,7 @@ def add_measurement(store: Store, study: Study, measured: Measurement) -> StudyS
     Raises:
         BadInput: for a trial that the study has not, or that has no result.
     """
-    with storage_errors(store.where), store.turn(study.study_name):
+    with storage_errors(store.where), store.lock(study.study_name):
         snapshot = snapshot_of(study)
         if measured.trial not in {trial.number for trial in snapshot.complete}:
             raise BadInput(

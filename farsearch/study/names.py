@@ -10,7 +10,15 @@ from typing import Literal, get_args
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 
-__all__ = ["LONGEST", "SIBLINGS", "Sibling", "check_new_name", "check_study_name", "sibling_name", "usable_name"]
+__all__ = [
+    "AUXILIARY_KINDS",
+    "LONGEST",
+    "AuxiliaryKind",
+    "auxiliary_name",
+    "check_new_name",
+    "check_study_name",
+    "usable_name",
+]
 
 LONGEST = 200
 """Characters. Files made of a name, such as its report, have to stay below 255."""
@@ -19,12 +27,12 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
 """Names that Windows has no files of."""
 
-Sibling = Literal["baselines", "verified"]
-SIBLINGS: Sequence[Sibling] = get_args(Sibling)
+AuxiliaryKind = Literal["baselines", "verified"]
+AUXILIARY_KINDS: Sequence[AuxiliaryKind] = get_args(AuxiliaryKind)
 """What a study has beside it, in a study ``NAME/KIND`` each. A study that a user names has no slash."""
 
 
-def sibling_name(study: str, kind: Sibling) -> str:
+def auxiliary_name(study: str, kind: AuxiliaryKind) -> str:
     """Name of the study that keeps the baselines of ``study``, or its verification."""
     return f"{study}/{kind}"
 

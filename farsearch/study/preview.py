@@ -102,7 +102,7 @@ def _host_seconds(configs: Sequence[FarConfig], bench: Bench) -> tuple[float, fl
         started = time.perf_counter()
         far_phase(
             bench.model, bench.layout, [None] * len(bench.layout.blocks), full_fine_tuning(layers), plan, sample,
-            job.batch_size, bench.pad_id, job.seed,
+            bench.batching,
         )  # fmt: skip
         seconds.append(time.perf_counter() - started)
     step = seconds[-1] / steps_in(size, job.batch_size, 1.0)

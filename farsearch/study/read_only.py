@@ -23,7 +23,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from farsearch.study.journal import damaged
-from farsearch.study.names import SIBLINGS
+from farsearch.study.names import AUXILIARY_KINDS
 from farsearch.study.optuna_adapter import PARAMETER_ENTRIES, StoredTrial, read_attributes, state_counts
 from farsearch.study.store import Store, storage_errors
 
@@ -89,9 +89,9 @@ class ReadingStore(Store):
             return [self._use(self.load(name)) for name in self.names()]
 
     def _use(self, study: Study) -> StudyUse:
-        siblings = [self.sibling(study.study_name, kind) for kind in SIBLINGS]
+        auxiliaries = [self.auxiliary(study.study_name, kind) for kind in AUXILIARY_KINDS]
         counts, last = _counts(study)
-        times = [last, *(_counts(one)[1] for one in siblings if one is not None)]
+        times = [last, *(_counts(one)[1] for one in auxiliaries if one is not None)]
         attrs = study.user_attrs
         return StudyUse(
             name=study.study_name,

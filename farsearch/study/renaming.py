@@ -1,4 +1,4 @@
-"""Give a study another name: in its storage, its folder, and with its siblings.
+"""Give a study another name: in its storage, its folder, and with its auxiliaries.
 
 Each step can be repeated, so that the same command continues after a kill at any line. The study keeps the new name as
 its attribute ``renaming`` until all is done.
@@ -14,8 +14,8 @@ import optuna
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.files import disk_errors, remove
-from farsearch.study.liveness import is_worked_on
-from farsearch.study.names import SIBLINGS, check_new_name, sibling_name
+from farsearch.study.liveness import has_live_worker
+from farsearch.study.names import AUXILIARY_KINDS, auxiliary_name, check_new_name
 from farsearch.study.optuna_adapter import rename_in_database
 from farsearch.study.store import DIRECTIONS, Store, storage_errors
 
@@ -25,7 +25,7 @@ _PENDING = "renaming"
 
 
 def rename_study(store: Store, old: str, new: str, mirror: Callable[[], None]) -> None:
-    """Rename a study with its siblings and saved tensors.
+    """Rename a study with its auxiliaries and saved tensors.
 
     Args:
         mirror: renames it in MLflow; can be repeated.
@@ -44,8 +44,8 @@ def rename_study(store: Store, old: str, new: str, mirror: Callable[[], None]) -
             )
         if pending == old:
             _check_free(store, old, new)
-        with store.turn(old):
-            if is_worked_on(store.folder(old), study):
+        with store.lock(old):
+            if has_live_worker(store.folder(old), study):
                 raise BadInput(f"a worker is at work on the study {shown(old)}; rename it when the worker has ended")
             study.set_user_attr(_PENDING, new)
             mirror()
@@ -74,7 +74,7 @@ def _move_folder(store: Store, old: str, new: str) -> None:
 
 def _rename_stored(store: Store, old: str, new: str) -> None:
     names = store.all_names()
-    pairs = [(sibling_name(old, kind), sibling_name(new, kind)) for kind in SIBLINGS]
+    pairs = [(auxiliary_name(old, kind), auxiliary_name(new, kind)) for kind in AUXILIARY_KINDS]
     pairs = [*((before, after) for before, after in pairs if before in names), (old, new)]
     if rename_in_database(store.storage, pairs):
         return

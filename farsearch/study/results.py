@@ -13,10 +13,10 @@ from farsearch.cost.sweep import pareto
 from farsearch.records import FarConfig, PlanPrice, StepPlan, TrialRecord
 from farsearch.training import Outcome
 
-__all__ = ["changed", "priced_record", "results_of", "said_by"]
+__all__ = ["predictions_of", "priced_record", "results_of", "updated"]
 
 
-def changed(record: TrialRecord, **changes: Any) -> TrialRecord:
+def updated(record: TrialRecord, **changes: Any) -> TrialRecord:
     """The record with some values in JSON types exchanged."""
     return TrialRecord.from_dict({**record.to_dict(), **changes})
 
@@ -70,7 +70,7 @@ def results_of(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def said_by(outcome: Outcome) -> dict[str, Tensor]:
+def predictions_of(outcome: Outcome) -> dict[str, Tensor]:
     """What the trained model says of the validation and the development rows, as a file keeps it."""
     return {
         "validation": outcome.validation_logits,

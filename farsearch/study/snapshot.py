@@ -13,7 +13,7 @@ from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.records import SCHEMA_VERSION, Measurement, StudySettings, StudySnapshot, TrialRecord
 from farsearch.select import pareto_front
-from farsearch.study.names import Sibling, sibling_name
+from farsearch.study.names import AuxiliaryKind, auxiliary_name
 from farsearch.study.optuna_adapter import StoredTrial, storage_of
 from farsearch.study.read_only import stored_trials
 from farsearch.study.store import storage_errors
@@ -75,9 +75,9 @@ class SnapshotReader:
                 f"{SCHEMA_VERSION}; use the version that made it"
             )
         records, live = self._parsed(trials)
-        sibling = "/" in study.study_name
-        # a sibling's trials are compared with a front, and have none of their own
-        front = set() if sibling else pareto_front(records)
+        auxiliary = "/" in study.study_name
+        # a auxiliary's trials are compared with a front, and have none of their own
+        front = set() if auxiliary else pareto_front(records)
         for i, record in enumerate(records):
             if record.on_front != (record.number in front):
                 records[i] = dataclasses.replace(record, on_front=not record.on_front)
@@ -119,14 +119,14 @@ class SnapshotReader:
         return record
 
 
-def _sibling_records(study: Study, kind: Sibling) -> list[TrialRecord]:
-    """The trials of a study's sibling; where it is that sibling itself, its own."""
+def _sibling_records(study: Study, kind: AuxiliaryKind) -> list[TrialRecord]:
+    """The trials of a study's auxiliary; where it is that auxiliary itself, its own."""
     own = study.study_name.endswith(f"/{kind}")
-    name = study.study_name if own else sibling_name(study.study_name, kind)
+    name = study.study_name if own else auxiliary_name(study.study_name, kind)
     try:
         with storage_errors("of the study"):
-            sibling = load_study(study_name=name, storage=storage_of(study))
-            return [trial_record(trial) for trial in stored_trials(sibling)]
+            auxiliary = load_study(study_name=name, storage=storage_of(study))
+            return [trial_record(trial) for trial in stored_trials(auxiliary)]
     except KeyError:
         return []
 

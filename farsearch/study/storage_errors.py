@@ -16,7 +16,7 @@ from farsearch.errors import MissingResource
 from farsearch.files import disk_errors
 from farsearch.study.journal import damaged
 
-__all__ = ["StorageAway", "patiently", "storage_errors"]
+__all__ = ["StorageAway", "retry_while_away", "storage_errors"]
 
 PATIENCE_S = 600.0
 """How long a storage that does not answer is asked again."""
@@ -94,7 +94,7 @@ def storage_errors(where: str) -> Iterator[None]:
         raise damaged(where, error) from error
 
 
-def patiently(step: Callable[[], T], where: str, note: Callable[[str], None], reached: bool = True) -> T:
+def retry_while_away(step: Callable[[], T], where: str, note: Callable[[str], None], reached: bool = True) -> T:
     """Do a step, again as long as the storage is away. It must be safe to repeat.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,14 +17,15 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from farsearch.addresses import shown_address
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
-from farsearch.far.display import shown, shown_text
+from farsearch.far.display import shown
 from farsearch.records import SCHEMA_VERSION, StudySettings
 from farsearch.study.database import is_postgres, open_database
 from farsearch.study.journal import open_journal
 from farsearch.study.locks import DatabaseLocks, FileLocks, Locks
-from farsearch.study.names import LONGEST, SIBLINGS, Sibling, check_new_name, sibling_name
+from farsearch.study.names import AUXILIARY_KINDS, AuxiliaryKind, auxiliary_name, check_new_name
 from farsearch.study.optuna_adapter import user_attrs_of_studies
-from farsearch.study.storage_errors import StorageAway, patiently, storage_errors
+from farsearch.study.settings_check import add_meta, check_settings, differences_of
+from farsearch.study.storage_errors import StorageAway, retry_while_away, storage_errors
 
 __all__ = [
     "DIRECTIONS",
@@ -86,15 +86,15 @@ class Store:
         return self._storage
 
     def ask(self, step: Callable[[], T]) -> T:
-        """Do a step that reads or writes the storage, patiently where the store is to wait for it.
+        """Do a step that reads or writes the storage, retry_while_away where the store is to wait for it.
 
         Raises:
-            MissingResource: as ``storage_errors`` and ``patiently`` do.
+            MissingResource: as ``storage_errors`` and ``retry_while_away`` do.
         """
         if self._note is None:
             with storage_errors(self.where):
                 return step()
-        result = patiently(step, self.where, self._note, self.reached)
+        result = retry_while_away(step, self.where, self._note, self.reached)
         self.reached = True
         return result
 
@@ -127,19 +127,19 @@ class Store:
     def names(self) -> list[str]:
         """Names of the studies, the latest last.
 
-        Left out are those of other programs in the same database, and siblings.
+        Left out are those of other programs in the same database, and auxiliaries.
         """
         return [name for name in self.all_names() if "/" not in name]
 
     def all_names(self) -> list[str]:
-        """Names of the studies and of their siblings, the latest last."""
+        """Names of the studies and of their auxiliaries, the latest last."""
         if not self.exists():
             return []
         attrs = self.ask(lambda: user_attrs_of_studies(self.storage))
         return sorted((name for name in attrs if "settings" in attrs[name]), key=lambda name: _touched(attrs[name]))
 
     def load(self, name: str | None = None) -> Study:
-        """A study by name, a sibling's too; the latest where none is given.
+        """A study by name, a auxiliary's too; the latest where none is given.
 
         Raises:
             BadInput: where there is none.
@@ -153,10 +153,10 @@ class Store:
             raise BadInput(f"the study {shown(name)} is not in {self.where}; {hint}")
         return self.ask(lambda: optuna.load_study(study_name=name or names[-1], storage=self.storage))
 
-    def sibling(self, name: str, kind: Sibling) -> Study | None:
+    def auxiliary(self, name: str, kind: AuxiliaryKind) -> Study | None:
         """The study that keeps the baselines of ``name``, or its verification; None where there is none."""
-        sibling = sibling_name(name, kind)
-        return self.load(sibling) if sibling in self.all_names() else None
+        auxiliary = auxiliary_name(name, kind)
+        return self.load(auxiliary) if auxiliary in self.all_names() else None
 
     def check(self, name: str, settings: StudySettings, meta: Mapping[str, Any] | None = None) -> None:
         """Refuse, without making anything, a name that ``open`` would refuse with these settings.
@@ -171,7 +171,7 @@ class Store:
         names = self.names()
         if name in names:
             study = self.load(name)
-            self.ask(lambda: _check_settings(study, settings, meta or {}))
+            self.ask(lambda: check_settings(study, settings, meta or {}))
         else:
             check_new_name(name, names)
 
@@ -184,7 +184,7 @@ class Store:
         Raises:
             StudyMismatch: naming what differs.
         """
-        differences = self.ask(lambda: _differences(study, settings, meta))
+        differences = self.ask(lambda: differences_of(study, settings, meta))
         if differences:
             raise StudyMismatch(
                 f"what is on this host is not what the study {shown(study.study_name)} was made with (here, there): "
@@ -201,11 +201,11 @@ class Store:
         self.check(name, settings, meta)
         return self._open_study(name, settings, meta)
 
-    def open_sibling(self, study: Study, kind: Sibling) -> Study:
+    def open_auxiliary(self, study: Study, kind: AuxiliaryKind) -> Study:
         """The study that keeps the baselines of ``study``, or its verification, made where it is not there."""
         attrs = self.ask(lambda: study.user_attrs)
         return self._open_study(
-            sibling_name(study.study_name, kind), StudySettings.from_dict(attrs["settings"]), attrs["meta"]
+            auxiliary_name(study.study_name, kind), StudySettings.from_dict(attrs["settings"]), attrs["meta"]
         )
 
     def _open_study(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
@@ -220,8 +220,8 @@ class Store:
                         f"the study {shown(name)} in {self.where} is no farsearch study; give another --study"
                     )
                 if "settings" in study.user_attrs:
-                    _check_settings(study, settings, meta)
-                    _add_meta(study, meta)
+                    check_settings(study, settings, meta)
+                    add_meta(study, meta)
                 else:
                     # the settings last: a study that a kill left without them is filled in by the next run
                     study.set_user_attr("schema_version", SCHEMA_VERSION)
@@ -233,10 +233,10 @@ class Store:
         return self.ask(step)
 
     def delete(self, name: str) -> None:
-        """Delete a study with its saved tensors and its siblings. What the cache holds of them stays."""
+        """Delete a study with its saved tensors and its auxiliaries. What the cache holds of them stays."""
         with storage_errors(self.where):
-            # the siblings first: without their study nothing would lead to them
-            for each in (*(sibling_name(name, kind) for kind in SIBLINGS), name):
+            # the auxiliaries first: without their study nothing would lead to them
+            for each in (*(auxiliary_name(name, kind) for kind in AUXILIARY_KINDS), name):
                 if each in self.all_names():
                     optuna.delete_study(study_name=each, storage=self.storage)
         shutil.rmtree(self.folder(name), ignore_errors=True)
@@ -251,7 +251,7 @@ class Store:
         return self.home / "cache"
 
     @contextmanager
-    def turn(self, study: str) -> Iterator[None]:
+    def lock(self, study: str) -> Iterator[None]:
         """One worker at a time proposes a trial, recovers a lost one, or tells what came out of one.
 
         Raises:
@@ -261,58 +261,11 @@ class Store:
         with self.locks.hold(f"studies/{study}/turn"):
             yield
 
-    def mirroring(self, study: str, wait: bool) -> AbstractContextManager[bool]:
+    def mirror_lock(self, study: str, wait: bool) -> AbstractContextManager[bool]:
         """One process at a time mirrors a study. The block is told whether it may."""
         return self.locks.hold(f"studies/{study}/mirror", wait)
 
 
 def _touched(attrs: Mapping[str, Any]) -> float:
-    """Rises with each run, so that the latest study is found. No clock: hosts' clocks differ."""
+    """Return a number that rises with each run of a study: the latest has the highest. Hosts' clocks differ."""
     return float(attrs.get("touched", 0.0))
-
-
-def _add_meta(study: Study, meta: Mapping[str, Any]) -> None:
-    """What an older version did not know yet is added to what the study says of itself."""
-    known = study.user_attrs["meta"]
-    if not meta.keys() <= known.keys():
-        study.set_user_attr("meta", {**meta, **known})
-
-
-def _differences(study: Study, settings: StudySettings, meta: Mapping[str, Any]) -> str:
-    """What differs from the study's settings, in a few words; empty where nothing does."""
-    theirs = StudySettings.from_dict(study.user_attrs["settings"])
-    if theirs.fingerprint() == settings.fingerprint():
-        return ""
-    found = settings.differences(theirs)
-    if settings.job.data != theirs.job.data:
-        rows = _other_rows(meta, study.user_attrs["meta"])
-        found = [rows, *(each for each in found if not each.startswith("job.data:"))]
-    return "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
-
-
-def _other_rows(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """Which file has other rows than then; of a study that has not recorded its files, that there are others."""
-    now, then = mine.get("data_files") or {}, theirs.get("data_files") or {}
-    changed = [file["name"] for part, file in now.items() if part in then and file["rows"] != then[part]["rows"]]
-    if not now or not then:
-        return "the rows are others"
-    if now.keys() != then.keys():
-        return "the rows of development are from another file, or not held out"
-    if not changed:
-        return "the rows are divided in another way"
-    return f"the rows of {' and '.join(shown_text(name) for name in changed)} have changed"
-
-
-def _check_settings(study: Study, settings: StudySettings, meta: Mapping[str, Any]) -> None:
-    differences = _differences(study, settings, meta)
-    other = f"another name: --study {shlex.quote(f'{study.study_name[: LONGEST - 2]}-2')}"
-    if StudySettings.from_dict(study.user_attrs["settings"]).pricing != settings.pricing:
-        raise StudyMismatch(
-            f"the study {shown(study.study_name)} has the prices of another farsearch, which chose among other step "
-            f"plans; it can be read, but new trials would be priced otherwise: use {other}"
-        )
-    if differences:
-        raise StudyMismatch(
-            f"the study {shown(study.study_name)} exists with other settings (now, then): {differences}; "
-            f"use the same, or {other}"
-        )

@@ -2,7 +2,7 @@
 
 A search judges by one seed, a sample of the rows, and a validation split. Here each point is trained on all rows and
 scored on the official development set. It is the only place that trains a trial again. What came out is kept in a
-sibling study, one finished trial a point and seed, added whole when its training has ended.
+auxiliary study, one finished trial a point and seed, added whole when its training has ended.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from farsearch.cost.plans import ordinary_plan, quickest
 from farsearch.cost.pricer import Cost, Pricer
 from farsearch.errors import BadInput, TrialError
 from farsearch.records import Baseline, StudySnapshot, TrialRecord, Verification
-from farsearch.study.auxiliary import SiblingWatcher, finished, keep_once
-from farsearch.study.results import changed, priced_record, results_of
+from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, records_by_key
+from farsearch.study.results import priced_record, results_of, updated
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.tasks.split import Split, draw_training
@@ -51,9 +51,9 @@ def verify(
     seeds: int,
     train_samples: int | None,
     price_of: PriceOf,
-    watcher: SiblingWatcher,
+    watcher: AuxiliaryWatcher,
 ) -> StudySnapshot:
-    """Train the points with so many other seeds, but for what the study's sibling has already.
+    """Train the points with so many other seeds, but for what the study's auxiliary has already.
 
     Args:
         search: of the study, as for a worker.
@@ -66,18 +66,18 @@ def verify(
 
     Raises:
         BadInput: for more rows than there are.
-        MissingResource: when the sibling can't be written any more; what is finished is kept.
+        MissingResource: when the auxiliary can't be written any more; what is finished is kept.
         KeyboardInterrupt: when it was interrupted; only the training in work is done again.
     """
     job, rows = search.bench.job, len(search.bench.data.train)
     samples = rows if train_samples is None else train_samples
     if samples > rows:
         raise BadInput(f"{samples} training samples are more than the {rows} rows of the training file; ask for fewer")
-    sibling = search.store.open_sibling(search.study, "verified")
+    auxiliary = search.store.open_auxiliary(search.study, "verified")
     wanted = [(seed, point) for seed in range(job.seed + 1, job.seed + 1 + seeds) for point in points]
-    done = search.store.ask(lambda: finished(sibling, _key_of))
+    done = search.store.ask(lambda: records_by_key(auxiliary, _key_of))
     left = [pair for pair in wanted if _key(pair[1], pair[0], samples) not in done]
-    search.store.ask(lambda: sibling.set_user_attr("n_trials", len(done) + len(left)))
+    search.store.ask(lambda: auxiliary.set_user_attr("n_trials", len(done) + len(left)))
     number = len(wanted) - len(left)
     for seed in dict.fromkeys(seed for seed, _ in left):
         bench = _bench(search, seed, samples)
@@ -86,7 +86,7 @@ def verify(
             number += 1
             record, cost = _priced(point, Verification(point.trial, seed, samples), pricer, search)
             watcher.training_started(f"{point.title}, seed {seed}", number, len(wanted), cost)
-            kept, snapshot = keep_once(sibling, search.store, _trained(record, bench, watcher), _key_of)
+            kept, snapshot = add_once(auxiliary, search.store, _trained(record, bench, watcher), _key_of)
             watcher.training_ended(kept, snapshot)
     return search.store.ask(lambda: snapshot_of(search.study))
 
@@ -109,10 +109,10 @@ def _priced(point: Point, verification: Verification, pricer: Pricer, search: Se
         assert config is not None
         plan, cost = pricer.best(config, search.goal)
     said = {"verifies": verification.to_dict(), "baseline": None if baseline is None else baseline.to_dict()}
-    return changed(priced_record(0, config, plan, cost), **said), cost
+    return updated(priced_record(0, config, plan, cost), **said), cost
 
 
-def _trained(record: TrialRecord, bench: Bench, watcher: SiblingWatcher) -> TrialRecord:
+def _trained(record: TrialRecord, bench: Bench, watcher: AuxiliaryWatcher) -> TrialRecord:
     """The record with what came out. A training that could not be finished is a record too."""
     baseline, config, plan = record.baseline, record.config, record.plan
     try:
@@ -125,8 +125,8 @@ def _trained(record: TrialRecord, bench: Bench, watcher: SiblingWatcher) -> Tria
             assert plan is not None
             outcome = bench.run(config, quickest(plan, bench.layout), watcher.step, watcher.note)
     except TrialError as error:
-        return changed(record, state="pruned", reason=str(error))
-    return changed(record, state="complete", **results_of(outcome))
+        return updated(record, state="pruned", reason=str(error))
+    return updated(record, state="complete", **results_of(outcome))
 
 
 _Key = tuple[int | None, Baseline | None, int, int]

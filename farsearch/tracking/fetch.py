@@ -186,7 +186,7 @@ class RemoteTensors:
         primings = [path.name for path in scratch.iterdir() if path.name not in FILES]
         places = {name: primings_folder(self._folder) / name for name in primings}
         places |= {name: folder / name for name in FILES if (scratch / name).exists()}
-        with storage_errors(self._store.where), self._store.turn(self._snapshot.name), disk_errors(folder):
+        with storage_errors(self._store.where), self._store.lock(self._snapshot.name), disk_errors(folder):
             for name, place in places.items():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with (scratch / name).open("rb+") as file:

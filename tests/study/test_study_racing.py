@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.records import LookPoint, TrialRecord
+from farsearch.records import MetricPoint, TrialRecord
 from farsearch.study.racing import LEAST, RISK, Race
-from farsearch.training import LOOKS
+from farsearch.training import EVALUATION_SHARES
 
 
 def trial(
@@ -24,7 +24,7 @@ def trial(
         peak_memory_mib=memory_mib,
         wall_time_s=time_s,
         feasible=feasible,
-        looks=(LookPoint(0.5, 8, look),),
+        looks=(MetricPoint(0.5, 8, look),),
     )
 
 
@@ -35,7 +35,7 @@ def test_a_trial_that_lags_far_behind_is_stopped() -> None:
     """Gains of 5 to 6 points can't bring 60 % to the 81 % that a trial needs which costs as much; 79 % they can."""
     race = Race.of(HISTORY, 2000.0, 200.0)
     assert race.needed == 0.81
-    low, high = race.judge(LookPoint(0.5, 8, 0.60)), race.judge(LookPoint(0.5, 8, 0.79))
+    low, high = race.forecast(MetricPoint(0.5, 8, 0.60)), race.forecast(MetricPoint(0.5, 8, 0.79))
     assert low is not None
     assert high is not None
     assert low.stop
@@ -46,7 +46,7 @@ def test_a_trial_that_lags_far_behind_is_stopped() -> None:
 
 def test_what_is_cheapest_is_never_stopped() -> None:
     """Where no complete trial takes as little memory and as little time, any metric reaches the front."""
-    verdict = Race.of(HISTORY, 999.0, 200.0).judge(LookPoint(0.5, 8, 0.0))
+    verdict = Race.of(HISTORY, 999.0, 200.0).forecast(MetricPoint(0.5, 8, 0.0))
     assert verdict is not None
     assert not verdict.stop
 
@@ -59,17 +59,17 @@ def test_only_feasible_trials_must_be_beaten() -> None:
 
 def test_a_race_begins_when_enough_is_known() -> None:
     """With fewer than so many trials with a look at this point, and of a point without looks, nothing is said."""
-    look = LookPoint(0.5, 8, 0.0)
-    assert Race.of(HISTORY[: LEAST - 1], 2000.0, 200.0).judge(look) is None
-    assert Race.of(HISTORY[:LEAST], 2000.0, 200.0).judge(look) is not None
-    assert Race.of(HISTORY, 2000.0, 200.0).judge(LookPoint(0.25, 4, 0.0)) is None
+    look = MetricPoint(0.5, 8, 0.0)
+    assert Race.of(HISTORY[: LEAST - 1], 2000.0, 200.0).forecast(look) is None
+    assert Race.of(HISTORY[:LEAST], 2000.0, 200.0).forecast(look) is not None
+    assert Race.of(HISTORY, 2000.0, 200.0).forecast(MetricPoint(0.25, 4, 0.0)) is None
 
 
 def test_trials_that_were_stopped_teach_no_gain() -> None:
     """An extrapolated metric is no measurement: neither a bar to reach nor a gain to expect."""
     stopped = [
         TrialRecord(number=20 + i, state="pruned", extrapolated_metric=0.95, peak_memory_mib=1.0, wall_time_s=1.0,
-                    looks=(LookPoint(0.5, 8, 0.1),))
+                    looks=(MetricPoint(0.5, 8, 0.1),))
         for i in range(6)
     ]  # fmt: skip
     assert Race.of([*HISTORY, *stopped], 2000.0, 200.0) == Race.of(HISTORY, 2000.0, 200.0)
@@ -84,13 +84,13 @@ def test_the_risk_is_the_one_that_is_stated() -> None:
     stopped = reached = 0
     for _ in range(20_000):
         finals = draw.normal(0.8, 0.03, 7)
-        looks = {share: finals - draw.normal(0.05, 0.02, 7) for share in LOOKS}
+        looks = {share: finals - draw.normal(0.05, 0.02, 7) for share in EVALUATION_SHARES}
         gains = {share: list(finals[:6] - values[:6]) for share, values in looks.items()}
         race = Race(needed=float(finals[:6].max()), gains=gains, noise=0.0)
         if finals[6] < float(finals[:6].max()):
             continue
         reached += 1
-        verdicts = [race.judge(LookPoint(share, 1, float(values[6]))) for share, values in looks.items()]
+        verdicts = [race.forecast(MetricPoint(share, 1, float(values[6]))) for share, values in looks.items()]
         stopped += any(verdict is not None and verdict.stop for verdict in verdicts)
     assert reached > 1000
     assert stopped / reached <= RISK
@@ -100,7 +100,7 @@ def test_the_risk_is_the_one_that_is_stated() -> None:
 def test_a_better_look_is_never_stopped_where_a_worse_one_goes_on(one: float, other: float) -> None:
     """The verdict is monotone in what is seen."""
     race = Race.of(HISTORY, 2000.0, 200.0)
-    worse, better = (race.judge(LookPoint(0.5, 8, metric)) for metric in sorted((one, other)))
+    worse, better = (race.forecast(MetricPoint(0.5, 8, metric)) for metric in sorted((one, other)))
     assert worse is not None
     assert better is not None
     assert worse.stop or not better.stop

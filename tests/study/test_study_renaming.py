@@ -34,7 +34,7 @@ def _open(store: Store, name: str = "old", trials: int = 3) -> optuna.Study:
     study = store.open(name, make_settings(), META)
     for i in range(trials):
         study.tell(study.ask(SPACE), [0.1 * i, 100.0, 10.0])
-    sibling = store.open_sibling(study, "baselines")
+    sibling = store.open_auxiliary(study, "baselines")
     sibling.tell(sibling.ask(SPACE), [0.5, 100.0, 10.0])
     saved = store.folder(name) / "trials" / "0000" / "trained.safetensors"
     saved.parent.mkdir(parents=True)
@@ -44,7 +44,7 @@ def _open(store: Store, name: str = "old", trials: int = 3) -> optuna.Study:
 
 def _held(store: Store, name: str) -> list[object]:
     """All that there is of a study."""
-    study, sibling = store.load(name), store.sibling(name, "baselines")
+    study, sibling = store.load(name), store.auxiliary(name, "baselines")
     assert sibling is not None
     attrs = {key: value for key, value in study.user_attrs.items() if key != "renaming"}
     trials = [(t.number, t.state, t.values, t.params, t.datetime_complete) for t in study.trials]

@@ -33,7 +33,7 @@ from farsearch.study.space import Space, load_space
 from farsearch.study.space_files import list_spaces
 from farsearch.study.store import StorageAway, Store
 from farsearch.study.suggestion import nearest_fit
-from farsearch.training import LOOKS, Bench
+from farsearch.training import EVALUATION_SHARES, Bench
 from tests.beds import make_bed
 from tests.factories import make_snapshot, make_trial
 from tests.journey import SPACE
@@ -308,10 +308,10 @@ def test_leftovers_of_a_trial_that_was_not_told_are_swept(bed: Bed, tmp_path: Pa
 def test_a_trial_of_a_dead_worker_is_recovered_once(bed: Bed, tmp_path: Path) -> None:
     """A RUNNING trial whose worker is gone is failed, its parameters queued once, also when a recovery is cut off."""
     search = bed.search(tmp_path)
-    trial = search.study.ask(search.distributions)
+    trial = search.study.ask(search.queue.distributions)
     trial.set_user_attr("worker", "gone-0123456789ab")
     # a recovery that was killed after it had queued the parameters
-    search._queue_again(search.study.trials[0], 1)
+    search.queue.requeue(search.study.trials[0], 1)
     watcher = Notes()
     snapshot = bed.search(tmp_path, watcher).run(3)
     assert snapshot.trials[0].state == "fail"
@@ -337,7 +337,7 @@ def test_a_trial_that_was_just_taken_from_the_queue_is_not_lost(bed: Bed, tmp_pa
 def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Path) -> None:
     """What the host has no memory for would kill each run for ever: after three kills it is not tried again."""
     search = bed.search(tmp_path)
-    trial = search.study.ask(search.distributions)
+    trial = search.study.ask(search.queue.distributions)
     trial.set_user_attr("worker", "gone-0123456789ab")
     trial.set_user_attr("kills", 2)
     snapshot = bed.search(tmp_path).run(2)
@@ -351,7 +351,7 @@ def test_what_was_given_up_is_not_proposed_again(bed: Bed, tmp_path: Path) -> No
         learning_rate={"choices": [5e-3]}, frozen_fraction={"choices": [0.0, 0.5]}, priming_epochs={"choices": [0.0]}
     )
     search = bed.search(tmp_path, space=small)
-    trial = search.study.ask(search.distributions)
+    trial = search.study.ask(search.queue.distributions)
     trial.set_user_attr("worker", "gone-0123456789ab")
     trial.set_user_attr("kills", 2)
     with pytest.raises(NoFeasibleTrial, match="duplicate"):
@@ -517,7 +517,7 @@ def other(bed: Bed, tmp_path: Path) -> Iterator[Other]:
     search = bed.search(tmp_path)
     search.prepare(2)
     worker = Worker(search.folder, search.study)
-    proposal = search._in_turn(lambda: search._next(worker))
+    proposal = search.under_lock(lambda: search.queue.next(worker))
     assert not isinstance(proposal, str)
     yield Other(search, worker, proposal.trial)
     worker.close()
@@ -566,13 +566,13 @@ def test_a_proposal_that_was_cut_off_is_made_again(bed: Bed, tmp_path: Path, mon
     made = []
 
     def step() -> None:
-        proposal = search._next(worker)
+        proposal = search.queue.next(worker)
         assert not isinstance(proposal, str)
         made.append(proposal)
         if len(made) < 3:
             raise StorageAway("gone")
 
-    search._in_turn(step)
+    search.under_lock(step)
     trials = search.study.trials
     assert [trial.state.name for trial in trials] == ["FAIL", "FAIL", "RUNNING"]
     assert [trial.number for trial in trials] == [proposal.record.number for proposal in made]
@@ -680,7 +680,7 @@ def overtake(search: Search, count: int) -> None:
             "metric": 1.0 - 1e-6 * number,
             "peak_memory_mib": 1.0 + number,
             "wall_time_s": 1e-6,
-            "looks": [{"share": share, "step": 1, "metric": 1.0 - 1e-6 * number} for share in LOOKS],
+            "looks": [{"share": share, "step": 1, "metric": 1.0 - 1e-6 * number} for share in EVALUATION_SHARES],
         }
         search.study.add_trial(
             create_trial(
@@ -735,6 +735,6 @@ def test_a_look_changes_nothing_of_the_training(bed: Bed, tmp_path: Path) -> Non
     looked, plain = bed.search(tmp_path / "looked"), bed.search(tmp_path / "plain")
     plain.racing = False
     with_looks, without = looked.run(3), plain.run(3)
-    assert all(len(trial.looks) == len(LOOKS) for trial in with_looks.trials)
+    assert all(len(trial.looks) == len(EVALUATION_SHARES) for trial in with_looks.trials)
     assert [trial.metric for trial in with_looks.trials] == [trial.metric for trial in without.trials]
     assert [trial.curve for trial in with_looks.trials] == [trial.curve for trial in without.trials]

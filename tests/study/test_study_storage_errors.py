@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy
 
 from farsearch.errors import MissingResource
-from farsearch.study.storage_errors import StorageAway, patiently
+from farsearch.study.storage_errors import StorageAway, retry_while_away
 from farsearch.study.store import Store
 from tests.factories import make_settings
 from tests.journey import until
@@ -52,7 +52,7 @@ def test_a_short_absence_is_not_mentioned(monkeypatch: pytest.MonkeyPatch) -> No
     """The step is done again until it succeeds; within ten seconds nothing is said."""
     monkeypatch.setattr("farsearch.study.storage_errors._PAUSES_S", (0.001, 0.001))
     notes: list[str] = []
-    assert patiently(failing(4), "db", notes.append) == "done"
+    assert retry_while_away(failing(4), "db", notes.append) == "done"
     assert notes == []
 
 
@@ -60,7 +60,7 @@ def test_a_short_absence_is_not_mentioned(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_longer_one_is_mentioned_once_with_its_end() -> None:
     """One note says what is waited for, until what time of day, and for how long in all."""
     notes: list[str] = []
-    assert patiently(failing(9), "db", notes.append) == "done"
+    assert retry_while_away(failing(9), "db", notes.append) == "done"
     assert len(notes) == 1
     assert re.fullmatch(r"the storage db does not answer; trying again until \d\d:\d\d:\d\d, 1 s in all", notes[0])
 
@@ -75,7 +75,7 @@ def test_patience_ends(reached: bool, text: str, least_s: float) -> None:
     """An address that never answered is given up sooner, for it may be wrong; a server that starts proves it right."""
     began = time.monotonic()
     with pytest.raises(StorageAway, match=rf"the storage db does not answer: {text}; .*\(asked again for \d+ s\)"):
-        patiently(failing(10**6, text), "db", lambda _: None, reached)
+        retry_while_away(failing(10**6, text), "db", lambda _: None, reached)
     assert time.monotonic() - began >= least_s
 
 
@@ -83,7 +83,7 @@ def test_what_does_not_heal_is_not_waited_for() -> None:
     """A refusal ends at once, whatever the patience."""
     step = failing(1, 'FATAL:  password authentication failed for user "me"')
     with pytest.raises(MissingResource, match="the storage db can't be used: FATAL") as caught:
-        patiently(step, "db", lambda _: None)
+        retry_while_away(step, "db", lambda _: None)
     assert not isinstance(caught.value, StorageAway)
 
 

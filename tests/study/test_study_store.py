@@ -142,7 +142,7 @@ def test_deleting_a_study_removes_its_folder(tmp_path: Path) -> None:
     """Trials and saved tensors go, other studies stay."""
     open_study(tmp_path, "a"), open_study(tmp_path, "b")
     store = Store(tmp_path)
-    with store.turn("a"):
+    with store.lock("a"):
         pass
     store.delete("a")
     assert Store(tmp_path).names() == ["b"]

@@ -69,7 +69,7 @@ class Again:
     @property
     def sibling(self) -> StudySnapshot:
         """The study that keeps the verification."""
-        found = self.search.store.sibling(self.search.study.study_name, "verified")
+        found = self.search.store.auxiliary(self.search.study.study_name, "verified")
         assert found is not None
         return snapshot_of(found)
 
@@ -208,7 +208,7 @@ def test_more_rows_than_there_are_is_refused(bed: Bed, tmp_path: Path) -> None:
     again = Again(bed.search(tmp_path), bed)
     with pytest.raises(BadInput, match="481 training samples are more than the 480 rows"):
         again.run(point(0, FULL), samples=481)
-    assert again.search.store.sibling("s", "verified") is None
+    assert again.search.store.auxiliary("s", "verified") is None
 
 
 def test_a_training_that_diverges_is_recorded_and_not_tried_again(bed: Bed, tmp_path: Path) -> None:
@@ -232,5 +232,5 @@ def test_it_is_no_study_of_its_own_and_goes_with_its_study(bed: Bed, tmp_path: P
     assert store.load().study_name == "s"
     assert said(snapshot_of(store.load("s/verified")).trials) == [(0, 1)]
     store.delete("s")
-    assert store.sibling("s", "verified") is None
+    assert store.auxiliary("s", "verified") is None
     assert snapshot_of(bed.search(tmp_path).study).verified == ()
