@@ -26,6 +26,7 @@ __all__ = [
     "disk_errors",
     "leftovers",
     "load_tensors",
+    "move_into_place",
     "read_json",
     "remove",
     "replacing",
@@ -103,11 +104,17 @@ def replacing(path: Path) -> Iterator[Path]:
             mode = temporary.stat().st_mode
             yield temporary
             temporary.chmod(mode)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            move_into_place(temporary, path)
         finally:
             remove(folder)
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Rename a complete file or folder on the same disk, replacing the target; a file's data is on the disk before."""
+    if source.is_file():
+        with source.open("rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(source, target)
 
 
 def leftovers(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from farsearch.errors import BadInput, SpaceError
 from farsearch.far.display import shown
+from farsearch.far.near_names import did_you_mean
 from farsearch.records import FarConfig
 
 __all__ = [
@@ -57,8 +57,7 @@ def plain(key: str, value: Any) -> Any:
 def check_key(where: str, key: Any) -> None:
     """Refuse a parameter that there is not, naming the closest."""
     if key not in KEYS:
-        close = difflib.get_close_matches(str(key), KEYS, n=1)
-        hint = f"did you mean {shown(close[0])}?" if close else f"known are {', '.join(KEYS)}"
+        hint = did_you_mean(key, KEYS) or f"known are {', '.join(KEYS)}"
         raise SpaceError(f"{where}: the parameter {shown(key)} is unknown; {hint}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 from farsearch.errors import SpaceError
 from farsearch.far.board.records import json_reason
 from farsearch.far.display import PATH, shown, shown_text
+from farsearch.far.near_names import did_you_mean
 
 __all__ = ["SIZES", "list_spaces", "read_yaml", "shipped_text", "space_text", "yaml_text"]
 
@@ -100,11 +100,10 @@ def space_text(name: str) -> str:
     if name in list_spaces():
         return shipped_text(name)
     if not name.endswith((".yaml", ".yml")):
-        close = difflib.get_close_matches(name, list_spaces(), n=1)
-        hint = f"; did you mean {shown(close[0])}?" if close else ""
+        hint = did_you_mean(name, list_spaces())
         raise SpaceError(
             f"the space {shown(name, PATH)} is unknown; known are {', '.join(list_spaces())}, or pass a "
-            f"path to a .yaml{hint}"
+            f"path to a .yaml{hint and '; ' + hint}"
         )
     try:
         return Path(name).expanduser().read_text(encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from farsearch.addresses import shown_address
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
 from farsearch.far.display import shown
+from farsearch.far.near_names import did_you_mean
 from farsearch.records import SCHEMA_VERSION, StudySettings
 from farsearch.study.database import is_postgres, open_database
 from farsearch.study.journal import open_journal
@@ -148,8 +148,7 @@ class Store:
         if not names:
             raise BadInput(f"there is no study in {self.where}; make one with: farsearch run --device D --task T")
         if name is not None and name not in self.all_names():
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f"did you mean {shown(close[0])}?" if close else "see farsearch studies list"
+            hint = did_you_mean(name, names, cutoff=0.4) or "see farsearch studies list"
             raise BadInput(f"the study {shown(name)} is not in {self.where}; {hint}")
         return self.ask(lambda: optuna.load_study(study_name=name or names[-1], storage=self.storage))
 
