@@ -21,9 +21,9 @@ import tomli_w
 
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import ProfileError
+from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.board.records import json_reason
 from farsearch.far.display import shown, shown_text
-from farsearch.far.near_names import did_you_mean
 from farsearch.files import MADE_BY, write_text
 
 if sys.version_info >= (3, 11):

@@ -20,7 +20,6 @@ safetensors.py   files of tensors, read and written
 savepoint.py     where a phase stands, on disk
 features.py      rows of token ids with their targets, and batches of them as tensors
 display.py         how messages quote a value of a user
-near_names.py      the name that a user may have meant
 batches.py       which rows go together: those of similar length
 loop.py          schedule, the training loop, prediction
 board            what runs a bundle, by the modules above

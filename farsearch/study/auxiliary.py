@@ -1,7 +1,4 @@
-"""What a study has beside it: studies to which finished trainings are added whole, each once.
-
-A kill at any moment leaves a training there or not.
-"""
+"""Auxiliary studies of a study: finished trainings, each added atomically and once."""
 
 from __future__ import annotations
 
@@ -19,32 +16,32 @@ from farsearch.study.store import Store
 __all__ = ["AuxiliaryWatcher", "add_once", "records_by_key"]
 
 Key = Callable[[TrialRecord], Hashable]
-"""What a auxiliary has at most one training of."""
+"""Returns the identity of a training: an auxiliary study has at most one of each."""
 
 
 class AuxiliaryWatcher(Protocol):
-    """Hears how the trainings of a auxiliary go on."""
+    """Callbacks for the trainings of an auxiliary study."""
 
     def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
-        """The training number ``number`` of ``total`` begins, counted from 1."""
+        """The training ``number`` of ``total`` starts, counted from 1."""
 
     def step(self, step: int, steps: int, loss: float) -> None:
         """A training step is done."""
 
     def note(self, text: str) -> None:
-        """Something took time or went another way."""
+        """An event for the log."""
 
     def training_ended(self, record: TrialRecord, auxiliary: StudySnapshot) -> None:
-        """A training is kept in the auxiliary study, whose state is ``auxiliary``."""
+        """A training is stored in the auxiliary study, whose content is ``auxiliary``."""
 
 
 def records_by_key(auxiliary: Study, key: Key) -> dict[Hashable, TrialRecord]:
-    """The trainings of a auxiliary."""
+    """Return the trainings of an auxiliary study by their identity."""
     return {key(record): record for record in map(trial_record, auxiliary.get_trials(deepcopy=False))}
 
 
 def add_once(auxiliary: Study, store: Store, record: TrialRecord, key: Key) -> tuple[TrialRecord, StudySnapshot]:
-    """Add a training, unless another process was faster. It as it is there, and the auxiliary."""
+    """Append a training idempotently; return the stored record and a snapshot of the auxiliary study."""
     complete = record.state == "complete"
     values = [record.metric, record.peak_memory_mib, record.wall_time_s]
     trial = create_trial(

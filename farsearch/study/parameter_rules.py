@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from farsearch.errors import BadInput, SpaceError
+from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.display import shown
-from farsearch.far.near_names import did_you_mean
 from farsearch.records import FarConfig
 
 __all__ = [

@@ -1,7 +1,7 @@
-"""Studies for a process that only reads them: without what Optuna's samplers need and a reader does not.
+"""Read studies without the parameters of their trials.
 
-A trial's record says everything about it, so its parameters, which make up most of a journal's entries and of a
-database's rows, are left where they are. A study of ten thousand trials is read in a third of the time.
+A trial's record is complete, and the parameters, which only samplers need, are most of a journal's entries and of a
+database's rows. Without them a study of ten thousand trials is read in a third of the time.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from farsearch.study.store import Store, storage_errors
 __all__ = ["ReadingStore", "StudyUse", "reading", "stored_trials"]
 
 _ATTRIBUTES = ("record", "reason", "rejected")
-"""What a snapshot is made of."""
+"""The user attributes of a trial that a snapshot needs."""
 
 
 @contextlib.contextmanager
 def reading() -> Iterator[None]:
-    """Read a study in here: Python does not look for garbage among half a million objects that all stay."""
+    """Read a study in this block without garbage collection: its half a million objects all stay."""
     gc.disable()
     try:
         yield
@@ -46,11 +46,11 @@ def reading() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StudyUse:
-    """What a study is about and how far it is.
+    """Device and progress of a study.
 
     Attributes:
-        n_trials: how many it is to have.
-        last_used: when a trial of it last began or ended, by the clock of the host that trained it.
+        n_trials: the number of trials that it should have.
+        last_used: latest start or end of a trial, by the clock of the host that trained it.
     """
 
     name: str
@@ -61,13 +61,13 @@ class StudyUse:
     last_used: datetime | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the JSON types."""
         last = None if self.last_used is None else self.last_used.isoformat(timespec="seconds")
         return {**dataclasses.asdict(self), "last_used": last}
 
 
 def _counts(study: Study) -> tuple[Counter[TrialState], datetime | None]:
-    """Count trials by state; with the time at which one last began or ended."""
+    """Return the number of trials by state, and the latest start or end of a trial."""
     counts: Counter[TrialState] = Counter()
     rows = state_counts(study)
     for state, count, *_ in rows:
@@ -76,13 +76,13 @@ def _counts(study: Study) -> tuple[Counter[TrialState], datetime | None]:
 
 
 class ReadingStore(Store):
-    """The studies of a working directory or a database, for commands that change nothing."""
+    """A store for commands that change nothing."""
 
     def _open(self) -> BaseStorage:
         return super()._open() if self.url is not None else _open_journal(self._journal)
 
     def uses(self) -> list[StudyUse]:
-        """What every study is about and how far it is, the latest last."""
+        """Return device and progress of every study, the latest last."""
         if not self.exists():
             return []
         with storage_errors(self.where):
@@ -111,28 +111,28 @@ def _open_journal(path: Path) -> JournalStorage:
 
 
 class _ReadJournal(JournalFileBackend):
-    """Gives Optuna the journal's entries without those that it does not need here. Nothing can be appended."""
+    """A journal without the entries of parameters, to which nothing can be appended."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path, self._read = path, 0
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """What was written since the last call, whatever its number: the entries that were left out count for none."""
+        """Yield the entries since the last call. The number is ignored, because skipped entries do not count."""
         with self._path.open("rb") as file:
             file.seek(self._read)
             for line in file:
                 if not line.endswith(b"\n"):
-                    return  # it is being written
+                    return  # another process is writing it
                 self._read += len(line)
                 if not line.startswith(PARAMETER_ENTRIES):
                     yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Nobody who reads writes."""
+        """Raise an error: a reader does not write."""
         raise AssertionError("this journal was opened for reading")
 
 
 def stored_trials(study: Study) -> Sequence[StoredTrial | FrozenTrial]:
-    """The trials of a study by number; from a database only what a record is read from."""
+    """Return the trials of a study by number; from a database only with the attributes of their records."""
     return read_attributes(study, _ATTRIBUTES)

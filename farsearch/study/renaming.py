@@ -1,7 +1,7 @@
-"""Give a study another name: in its storage, its folder, and with its auxiliaries.
+"""Rename a study in its storage and its folder, with its auxiliary studies.
 
-Each step can be repeated, so that the same command continues after a kill at any line. The study keeps the new name as
-its attribute ``renaming`` until all is done.
+Each step can be repeated, so the same command continues after a kill. The study has the new name in its attribute
+``renaming`` until the rename is complete.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ _PENDING = "renaming"
 
 
 def rename_study(store: Store, old: str, new: str, mirror: Callable[[], None]) -> None:
-    """Rename a study with its auxiliaries and saved tensors.
+    """Rename a study with its auxiliary studies and tensors.
 
     Args:
-        mirror: renames it in MLflow; can be repeated.
+        mirror: renames it in MLflow, and can be repeated.
 
     Raises:
-        BadInput: when there is no such study, or the new name is not usable or taken.
-        StudyMismatch: when a worker is at work on it.
+        BadInput: when there is no such study, the new name is not usable or taken, or a worker works on the study.
     """
     with storage_errors(store.where), store.locks.hold("create"):
         study = store.load(old)
@@ -67,7 +66,7 @@ def _move_folder(store: Store, old: str, new: str) -> None:
     source, target = store.folder(old), store.folder(new)
     with disk_errors(target):
         if target.exists():
-            remove(source)  # moved by an earlier call; what is there are this call's locks
+            remove(source)  # moved by an earlier call: only this call's locks are in it
         elif source.exists():
             os.rename(source, target)
 
@@ -87,12 +86,12 @@ def _rename_stored(store: Store, old: str, new: str) -> None:
 def _copy(store: Store, old: str, new: str) -> None:
     """Copy a study within a journal, which has no other way to rename one.
 
-    What samplers keep with a study is left out: it names trials by ids that the copies do not have, and is made again.
+    Attributes of samplers are not copied: they refer to trials by ids that the copies do not have, and are recreated.
     """
     if new in store.all_names():
         return
     if new in optuna.get_all_study_names(store.storage):
-        optuna.delete_study(study_name=new, storage=store.storage)  # a copy that was cut off
+        optuna.delete_study(study_name=new, storage=store.storage)  # an incomplete copy
     study = optuna.load_study(study_name=old, storage=store.storage)
     copy = optuna.create_study(study_name=new, storage=store.storage, directions=DIRECTIONS)
     attrs = dict(study.user_attrs)
@@ -100,4 +99,4 @@ def _copy(store: Store, old: str, new: str) -> None:
     for key, value in attrs.items():
         copy.set_user_attr(key, value)
     copy.add_trials(study.get_trials(deepcopy=False))
-    copy.set_user_attr("settings", settings)  # the last, without which a study is not listed
+    copy.set_user_attr("settings", settings)  # last: a study without settings is not listed

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farsearch.errors import BadInput, MissingResource
+from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.board.records import json_reason, missing_column
 from farsearch.far.board.scores import METRICS
 from farsearch.far.display import PATH, shown, shown_text
-from farsearch.far.near_names import did_you_mean
 from farsearch.json_records import Record
 from farsearch.tasks.data import Kind
 from farsearch.tasks.files import read_bytes

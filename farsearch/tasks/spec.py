@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from farsearch.errors import BadInput
+from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.display import shown
-from farsearch.far.near_names import did_you_mean
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.official import OFFICIAL
 

@@ -558,7 +558,7 @@ def test_the_last_trial_of_a_worker_that_dies_is_trained_by_another(bed: Bed, tm
 
 def test_a_proposal_that_was_cut_off_is_made_again(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the storage goes away after a trial was made, the next attempt gives it back and proposes the same."""
-    monkeypatch.setattr("farsearch.study.storage_errors.SAY_AFTER_S", 0.0)
+    monkeypatch.setattr("farsearch.study.storage_errors.REPORT_AFTER_S", 0.0)
     watcher = Notes()
     search = bed.search(tmp_path, watcher)
     search.prepare(2)

@@ -216,8 +216,8 @@ SIZES: dict[str, Any] = {
     ("path", "value", "rule"),
     [
         ("schema_version", 2, "has schema_version 2; it must be 1"),
-        ("size", {}, "schema_version and sizes, and of nothing else"),
-        ("sizes", {}, "schema_version and sizes, and of nothing else"),
+        ("size", {}, "schema_version and sizes only"),
+        ("sizes", {}, "schema_version and sizes only"),
         ("sizes.little.batch", 8, "little: Size has the unknown key 'batch'"),
         ("sizes.little.batch_size", 0, "little: batch_size 0 must be at least 1"),
         ("sizes.little.batch_size", "8", "must be of type int"),

@@ -42,7 +42,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "PATIENCE_S": 1.0,
         "FIRST_PATIENCE_S": 0.2,
-        "SAY_AFTER_S": 0.05,
+        "REPORT_AFTER_S": 0.05,
         "_PAUSES_S": (0.02, 0.05),
     }.items():
         monkeypatch.setattr(f"farsearch.study.storage_errors.{name}", value)

@@ -4,7 +4,7 @@ import json
 from typing import Any, Iterable
 
 from ..display import shown, shown_text
-from ..near_names import did_you_mean
+from .near_names import did_you_mean
 
 __all__ = ["RowProblem", "check_characters", "json_reason", "missing_column"]
 

@@ -3,7 +3,7 @@
 import difflib
 from typing import Any, Iterable
 
-from .display import shown
+from ..display import shown
 
 __all__ = ["did_you_mean"]
 
