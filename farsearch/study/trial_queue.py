@@ -132,7 +132,7 @@ class TrialQueue:
             # one without a worker was being proposed under the lock, which this worker holds now
             if trial.user_attrs.get("worker", worker.name) == worker.name:
                 self.requeue(trial, trial.user_attrs.get("kills", 0))
-                self._fail(trial, reason)
+                self.fail(trial, reason)
 
     def requeue(self, trial: FrozenTrial, kills: int) -> None:
         """Enqueue the parameters of a trial, those included that it took from the queue and had not suggested yet."""
@@ -169,10 +169,11 @@ class TrialQueue:
             else:
                 set_trial_attr(self._study, trial, "given_up", True)
             reason = "its process was killed" + ("" if again else f" {kills} times, so it is not tried again")
-            self._fail(trial, reason)
+            self.fail(trial, reason)
             self._note(f"trial {trial.number} ended early: {reason}" + ("; it is tried again" if again else ""))
 
-    def _fail(self, trial: FrozenTrial, reason: str) -> None:
+    def fail(self, trial: FrozenTrial, reason: str) -> None:
+        """Fail a trial that is not finished, with a reason."""
         set_trial_attr(self._study, trial, "reason", reason)
         self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
@@ -239,7 +240,7 @@ class TrialQueue:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if "worker" not in trial.user_attrs:
                 set_trial_attr(self._study, trial, "rejected", dict(refusals))
-                self._fail(trial, "no proposal could be trained")
+                self.fail(trial, "no proposal could be trained")
 
     def _no_proposal_text(self, error: NoFeasibleTrial, refusals: Mapping[str, int]) -> str:
         """Return why no proposal was accepted, with a suggestion."""

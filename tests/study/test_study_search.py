@@ -609,8 +609,8 @@ def test_a_worker_that_was_taken_for_dead_drops_its_result(bed: Bed, tmp_path: P
             if self.steps == 1:
                 judge = bed.search(tmp_path)
                 trial = judge.study.trials[0]
-                judge._queue_again(trial, 1)
-                judge._fail(trial, "its process was killed")
+                judge.queue.requeue(trial, 1)
+                judge.queue.fail(trial, "its process was killed")
 
     watcher = Buried()
     snapshot = bed.search(tmp_path, watcher).run(2)
@@ -695,7 +695,7 @@ def overtake(search: Search, count: int) -> None:
 def test_a_trial_that_cannot_reach_the_front_is_stopped(bed: Bed, tmp_path: Path) -> None:
     """It ends at a look, counts as finished, says why, is on no front; Optuna is told what it would have come to."""
     search, watcher = bed.search(tmp_path, space=space(learning_rate=HOPELESS)), Notes()
-    search.racing = False
+    search = dataclasses.replace(search, racing=False)
     search.run(1)
     overtake(search, 5)
     before = watcher.steps
@@ -724,8 +724,7 @@ def test_without_racing_every_trial_is_trained_to_its_end(bed: Bed, tmp_path: Pa
     search = bed.search(tmp_path, space=space(learning_rate=HOPELESS))
     search.run(1)
     overtake(search, 5)
-    search.racing = False
-    snapshot = search.run(7)
+    snapshot = dataclasses.replace(search, racing=False).run(7)
     assert snapshot.trials[6].state == "complete"
     assert snapshot.trials[6].looks == ()
 
@@ -733,7 +732,7 @@ def test_without_racing_every_trial_is_trained_to_its_end(bed: Bed, tmp_path: Pa
 def test_a_look_changes_nothing_of_the_training(bed: Bed, tmp_path: Path) -> None:
     """With and without looks the same study has the same trials, to the last digit."""
     looked, plain = bed.search(tmp_path / "looked"), bed.search(tmp_path / "plain")
-    plain.racing = False
+    plain = dataclasses.replace(plain, racing=False)
     with_looks, without = looked.run(3), plain.run(3)
     assert all(len(trial.looks) == len(EVALUATION_SHARES) for trial in with_looks.trials)
     assert [trial.metric for trial in with_looks.trials] == [trial.metric for trial in without.trials]
