@@ -24,7 +24,7 @@ from torch import Tensor
 from farsearch.cache import cached_jobs, trim
 from farsearch.errors import MissingResource
 from farsearch.files import leftovers, load_tensors, save_tensors
-from farsearch.priming import Primed, keep
+from farsearch.priming import Primed, retain
 from farsearch.records import Priming
 from tests.primings import JOB, make_cache, prime, same
 from tests.tiny import make_model
@@ -414,26 +414,26 @@ def test_a_kept_priming_outlives_the_cache(tmp_path: Path, when: str) -> None:
     """What a trial needs is whole in the study's folder, though other jobs pushed it out of the cache meanwhile."""
     one = prime(tmp_path / "cache", 1.0)
     if when == "after it is kept":
-        keep(one, tmp_path / "kept")
+        retain(one, tmp_path / "kept")
     prime(tmp_path / "cache", 1.0, OTHER, bound_mib=0.0)
     assert not one.path.exists()
-    kept = keep(one, tmp_path / "kept")
-    loaded = load_tensors(kept)
+    retained = retain(one, tmp_path / "kept")
+    loaded = load_tensors(retained)
     assert loaded is not None
     assert set(loaded) == set(one.tensors())
     assert all(torch.equal(loaded[name], value) for name, value in one.tensors().items())
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == [kept.name]
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [retained.name]
 
 
 def test_keeping_twice_is_keeping_once(tmp_path: Path) -> None:
     """A link takes no room, another job's priming goes beside it, and a kept one that is damaged is kept anew."""
     one, other = prime(tmp_path / "cache", 1.0), prime(tmp_path / "cache", 1.0, OTHER)
-    kept = [keep(one, tmp_path / "kept"), keep(one, tmp_path / "kept"), keep(other, tmp_path / "kept")]
-    assert kept[0] == kept[1] != kept[2]
-    assert kept[0].samefile(one.path)
-    replaced(kept[0], b"half")
-    assert keep(one, tmp_path / "kept") == kept[0]
-    assert load_tensors(kept[0]) is not None
+    retained = [retain(one, tmp_path / "kept"), retain(one, tmp_path / "kept"), retain(other, tmp_path / "kept")]
+    assert retained[0] == retained[1] != retained[2]
+    assert retained[0].samefile(one.path)
+    replaced(retained[0], b"half")
+    assert retain(one, tmp_path / "kept") == retained[0]
+    assert load_tensors(retained[0]) is not None
 
 
 def test_keeping_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,10 +444,10 @@ def test_keeping_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "link", refused)
     one = prime(tmp_path / "cache", 1.0)
-    kept = keep(one, tmp_path / "kept")
-    loaded = load_tensors(kept)
+    retained = retain(one, tmp_path / "kept")
+    loaded = load_tensors(retained)
     assert loaded is not None
-    assert not kept.samefile(one.path)
+    assert not retained.samefile(one.path)
     assert all(torch.equal(loaded[name], value) for name, value in one.tensors().items())
 
 

@@ -161,7 +161,7 @@ def test_the_front_is_that_of_the_plan() -> None:
     """A trial that fits only under the plan comes onto the front, and an error says which plan keeps the bounds."""
     assert [trial.number for trial in under_plan(two_plans(), "memory").front] == [1, 0]
     assert choose(two_plans(), Intent(prefer="accuracy", plan="memory")).trial.number == 0
-    with pytest.raises(NoFeasibleTrial, match="give --plan memory, under which there is one"):
+    with pytest.raises(NoFeasibleTrial, match="give --plan memory, under which one is"):
         choose(two_plans(), Intent(max_memory_mib=450))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from farsearch.errors import MissingResource
 from farsearch.files import load_tensors, read_json, save_tensors, write_json
-from farsearch.priming import keep
+from farsearch.priming import retain
 from farsearch.records import TrialRecord
 from farsearch.study.predictions import trial_folder
 from farsearch.study.results import predictions_of
@@ -50,7 +50,7 @@ def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
     so that no other worker removes them meanwhile.
     """
     folder = trial_folder(study_folder, number)
-    primed = None if outcome.primed is None else keep(outcome.primed, primings_folder(study_folder)).name
+    primed = None if outcome.primed is None else retain(outcome.primed, primings_folder(study_folder)).name
     save_tensors(folder / TRAINED, outcome.trained)
     save_tensors(folder / LOGITS, predictions_of(outcome))
     notes = {"schema_version": 1, "learners": outcome.learners, "primed": primed, "metric": outcome.metric}

@@ -121,7 +121,7 @@ class GroupedMatern(_Grouped):
     """Matern's kernel (nu = 5/2) over all columns: interactions of the groups."""
 
     def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
-        """Return the kernel between rows of X and of Y (default X), and its gradient by the log of each length scale."""
+        """Return the kernel between rows of X and Y (default X), and its gradient by the log of each length scale."""
         parts = self._parts(X, X if Y is None else Y)
         kernel, slope = _matern(np.sum(parts, axis=0))
         return (kernel, np.stack([slope * part for part in parts], axis=2)) if eval_gradient else kernel
