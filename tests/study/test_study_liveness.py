@@ -67,7 +67,7 @@ def numbers(worker: Worker) -> list[int]:
     return [trial.number for trial in worker.abandoned()]
 
 
-def test_a_killed_process_is_found_and_a_living_one_is_not(storage: str | None, tmp_path: Path) -> None:
+def test_a_killed_process_is_detected_and_a_live_one_is_not(storage: str | None, tmp_path: Path) -> None:
     """A process that holds a trial is left alone until it is killed; then its trial counts as abandoned, at once."""
     store = Store(tmp_path, storage)
     study = open_study(store)
@@ -81,10 +81,10 @@ def test_a_killed_process_is_found_and_a_living_one_is_not(storage: str | None, 
             study.tell(last, [0.5, 1.0, 1.0])
             idle.kill()
             idle.wait()
-            assert numbers(worker) in ([number], []), "the first one's lock told it once"
+            assert numbers(worker) in ([number], []), "reported once by the first worker's lock"
     worker.close()
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.COMPLETE]
-    assert list((store.folder("s") / "workers").iterdir()) == [], "nothing is left of workers that are gone"
+    assert list((store.folder("s") / "workers").iterdir()) == [], "dead workers leave no file"
 
 
 def test_its_own_trial_and_one_that_is_being_made_are_not_abandoned(storage: str | None, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_in_one_folder_a_lock_tells_of_any_worker(tmp_path: Path) -> None:
 
 @pytest.mark.service
 def test_a_worker_in_another_folder_is_judged_by_its_heartbeat(postgres: Postgres, tmp_path: Path) -> None:
-    """Its lock is not here and tells nothing, whatever its host is called.
+    """Its lock is not in this folder and decides nothing, whatever its host is called.
 
     As long as its signs of life come it is left alone, for longer than it may miss them; when it is killed, its trial
     is abandoned after a while.

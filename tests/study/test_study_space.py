@@ -1,4 +1,4 @@
-"""Search spaces: what ships, what a user may write, and what each says to Optuna and to the training."""
+"""Search spaces: the shipped ones, the rules for a user's, and their distributions and configurations."""
 
 from __future__ import annotations
 
@@ -148,21 +148,21 @@ def test_set_fixes_a_searched_parameter() -> None:
 
 
 def test_set_drops_starts_that_it_contradicts() -> None:
-    """With a fixed fraction nothing is full fine-tuning; another learning rate or length leaves it that."""
+    """With a fixed fraction there is no full fine-tuning; with another learning rate or length there is."""
     space = load_space("default")
     assert list(space.with_fixed({"frozen_fraction": 0.9}).start) == ["FAR r=10 % as published"]
     assert list(space.with_fixed({"frozen_embeddings": True}).start) == []
-    kept = space.with_fixed({"learning_rate": 5e-5, "epochs": 3})
-    assert list(kept.start) == list(space.start)
-    assert kept.config(kept.starts(2)["full fine-tuning"], 2).learning_rate == 5e-5
+    changed_space = space.with_fixed({"learning_rate": 5e-5, "epochs": 3})
+    assert list(changed_space.start) == list(space.start)
+    assert changed_space.config(changed_space.starts(2)["full fine-tuning"], 2).learning_rate == 5e-5
 
 
 def test_one_and_one_point_nought_are_one_setting(tmp_path: Path) -> None:
     """Whole numbers in YAML or ``--set`` give the same record, and so the same fingerprint, as decimal ones."""
-    whole, decimal = copy.deepcopy(GOOD), copy.deepcopy(GOOD)
-    whole["fixed"]["epochs"], whole["search"]["frozen_fraction"]["high"] = 1, 1
+    integer, decimal = copy.deepcopy(GOOD), copy.deepcopy(GOOD)
+    integer["fixed"]["epochs"], integer["search"]["frozen_fraction"]["high"] = 1, 1
     texts = []
-    for data in (whole, decimal):
+    for data in (integer, decimal):
         path = tmp_path / "mine.yaml"
         path.write_text(yaml.safe_dump(data))
         space = load_space(str(path))
@@ -184,7 +184,7 @@ def test_one_and_one_point_nought_are_one_setting(tmp_path: Path) -> None:
         ({"frozen_bottom_layers": -1}, "must be a number of layers"),
     ],
 )
-def test_set_refuses_what_a_parameter_can_not_be(settings: dict[str, Any], rule: str) -> None:
+def test_set_rejects_invalid_values(settings: dict[str, Any], rule: str) -> None:
     """An unknown parameter or a value that breaks its rule gets one line with --set, the parameter and the rule."""
     with pytest.raises(SpaceError) as caught:
         load_space("default").with_fixed(settings)
@@ -261,7 +261,7 @@ MALFORMED: list[tuple[str, Any, str, str]] = [
 
 @pytest.mark.parametrize(("path", "value", "key", "rule"), MALFORMED, ids=[f"{m[0]}={m[1]!r}"[:60] for m in MALFORMED])
 def test_a_malformed_space_is_refused_in_one_line(tmp_path: Path, path: str, value: Any, key: str, rule: str) -> None:
-    """Each mistake in a file of the user's is told with file, key and rule."""
+    """Each error in a user's file names file, key and rule."""
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(changed(path, value)))
     with pytest.raises(SpaceError) as caught:
@@ -311,7 +311,7 @@ def test_flags_have_choices() -> None:
         ("!!python/object/apply:os.getcwd []", "no valid YAML"),
     ],
 )
-def test_what_is_no_space_file_is_told_apart(tmp_path: Path, text: str, rule: str) -> None:
+def test_an_invalid_file_is_rejected(tmp_path: Path, text: str, rule: str) -> None:
     """Broken YAML names its line; a key given twice, of which YAML would drop one, is refused; nothing is executed."""
     file = tmp_path / "mine.yaml"
     file.write_text(text)
@@ -361,7 +361,7 @@ def test_more_layers_than_the_model_has_are_refused(changes: dict[str, Any], rul
         Space.from_dict("mine", data).distributions(3)
 
 
-def test_size_counts_what_is_discrete() -> None:
+def test_size_counts_discrete_parameters() -> None:
     """The product of the discrete parameters' values, and the names of the continuous ones."""
     assert load_space("uniform").for_model(6, TINY).size(6) == (4 * 21, ["learning_rate"])
     assert load_space("default").for_model(2, TINY).size(2) == (4 * 21**2, ["learning_rate"])

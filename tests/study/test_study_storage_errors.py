@@ -1,4 +1,4 @@
-"""How long a storage that does not answer is waited for, and what is not waited for at all."""
+"""Retries while a storage does not answer, and errors that are not retried."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_short_absence_is_not_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step is done again until it succeeds; within ten seconds nothing is said."""
+    """The step is repeated until it succeeds, without a note within ten seconds."""
     monkeypatch.setattr("farsearch.study.storage_errors._PAUSES_S", (0.001, 0.001))
     notes: list[str] = []
     assert retry_while_away(failing(4), "db", notes.append) == "done"
@@ -58,7 +58,7 @@ def test_a_short_absence_is_not_mentioned(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("hasty")
 def test_a_longer_one_is_mentioned_once_with_its_end() -> None:
-    """One note says what is waited for, until what time of day, and for how long in all."""
+    """One note names the storage, the deadline, and the time in all."""
     notes: list[str] = []
     assert retry_while_away(failing(9), "db", notes.append) == "done"
     assert len(notes) == 1
@@ -79,7 +79,7 @@ def test_patience_ends(reached: bool, text: str, least_s: float) -> None:
     assert time.monotonic() - began >= least_s
 
 
-def test_what_does_not_heal_is_not_waited_for() -> None:
+def test_permanent_errors_are_not_retried() -> None:
     """A refusal ends at once, whatever the patience."""
     step = failing(1, 'FATAL:  password authentication failed for user "me"')
     with pytest.raises(MissingResource, match="the storage db can't be used: FATAL") as caught:

@@ -17,19 +17,19 @@ def cut_in_half(path: Path) -> None:
     """What a kill or a full disk may leave of a file that was not written with care."""
     half = path.with_suffix(".half")
     half.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    # moved into place: whoever has the old file mapped keeps it
+    # renamed into place: a process that has mapped the old file still reads it
     os.replace(half, path)
 
 
 def without_halves(path: Path) -> None:
-    """A priming as it was kept before its halves were."""
+    """A priming of a version that did not store the halves."""
     tensors = load_tensors(path)
     assert tensors is not None
     save_tensors(path, {name: value.clone() for name, value in tensors.items() if "half" not in name})
 
 
 def of_version_nought(path: Path) -> None:
-    """A baseline's results under a schema that is not known any more, with a metric that nothing has."""
+    """A baseline's results in an old schema, with an impossible metric."""
     data = json.loads(path.read_text(encoding="utf-8"))
     data["schema_version"], data["results"]["metric"] = 0, 0.123
     path.write_text(json.dumps(data), encoding="utf-8")
