@@ -95,8 +95,8 @@ def tables_version(url: str, timeout_s: int) -> tuple[str | None, str]:
         with engine.connect() as connection:
             if not sqlalchemy.inspect(connection).has_table("alembic_version"):
                 return None, wanted
-            found = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
-            return None if found is None else str(found), wanted
+            version = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
+            return None if version is None else str(version), wanted
     finally:
         engine.dispose()
 

@@ -60,7 +60,7 @@ def _other_rows(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     now, then = mine.get("data_files") or {}, theirs.get("data_files") or {}
     changed = [file["name"] for part, file in now.items() if part in then and file["rows"] != then[part]["rows"]]
     if not now or not then:
-        return "the rows are others"
+        return "the rows differ"
     if now.keys() != then.keys():
         return "the rows of development are from another file, or not held out"
     if not changed:

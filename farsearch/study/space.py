@@ -123,8 +123,8 @@ class Space:
 
     def to_yaml(self) -> str:
         """Return the text of a file that ``load_space`` reads."""
-        whole = {"schema_version": _SCHEMA, "title": self.title, "search": self.search, "fixed": self.fixed}
-        return yaml_text({**whole, "start": self.start} if self.start else whole)
+        content = {"schema_version": _SCHEMA, "title": self.title, "search": self.search, "fixed": self.fixed}
+        return yaml_text({**content, "start": self.start} if self.start else content)
 
     def with_fixed(self, settings: Mapping[str, Any]) -> Space:
         """Return the space with fixed parameters (``--set key=value``).

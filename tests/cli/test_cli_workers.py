@@ -260,7 +260,7 @@ def test_a_worker_with_other_data_or_weights_is_refused(finished_study: Path, tm
     model = make_bert(tmp_path / tiny_bert.name, seed=1)
     before = call(folder, "trials", "--json").out
     others = (
-        (("--data-dir", tmp_path / "other" / "data"), "the rows are others"),
+        (("--data-dir", tmp_path / "other" / "data"), "the rows differ"),
         (("--model", model), "job.weights: "),
     )
     for options, named in others:
