@@ -36,7 +36,7 @@ from optuna.trial import TrialState
 from farsearch.cost.pricer import Cost, Pricer, best_of
 from farsearch.records import LossPoint, PrimingReport, TrialRecord
 from farsearch.search_spec import Job, JobOptions, resolve_job
-from farsearch.study.results import updated, priced_record
+from farsearch.study.results import priced_record, updated
 from farsearch.study.store import Store
 
 SCHEMA_VERSION = 1

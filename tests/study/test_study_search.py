@@ -204,7 +204,6 @@ def test_primings_of_retained_trials_outlive_the_cache(bed: Bed, tmp_path: Path)
     snapshot = search.run(2)
     for path in bed.bench.primings.folder.glob("*.safetensors"):
         path.unlink()
-    bed.bench.primings._latest = None
     number = snapshot.front[0].number
     saved = load_trial(search.folder, number)
     assert saved.primed is not None
@@ -588,10 +587,10 @@ def test_a_trial_is_recorded_once(bed: Bed, tmp_path: Path) -> None:
     """Recording a trial again, because the first time may not have been stored, changes nothing."""
 
     class Repeating(Search):
-        def _tell(self, *arguments: Any) -> StudySnapshot | None:
-            super()._tell(*arguments)
+        def _finish(self, *arguments: Any) -> StudySnapshot | None:
+            super()._finish(*arguments)
             shutil.rmtree(self.folder / "trials")
-            return super()._tell(*arguments)
+            return super()._finish(*arguments)
 
     search = bed.search(tmp_path)
     snapshot = Repeating(**{field.name: getattr(search, field.name) for field in dataclasses.fields(search)}).run(2)
