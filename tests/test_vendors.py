@@ -60,3 +60,17 @@ def test_private_names_of_a_vendor_are_used_in_its_adapters_alone(vendor: str, h
     uses = {path.name: list(private_uses(tree, vendor, own)) for path, tree in trees.items()}
     assert all(uses.pop(adapter) for adapter in adapters), "an adapter that uses no private name is none"
     assert {name: found for name, found in uses.items() if found} == {}
+
+
+def test_no_other_package_uses_private_attributes_of_optuna() -> None:
+    adapter = ast.parse((PACKAGE / "study" / "optuna_adapter.py").read_text())
+    private = {node.attr for node in ast.walk(adapter) if isinstance(node, ast.Attribute) and is_private(node.attr)}
+    assert {"_storage", "_trial_id", "_study_id"} <= private
+    uses = {
+        path.relative_to(PACKAGE).as_posix(): ast.unparse(node)
+        for path in PACKAGE.rglob("*.py")
+        if path.parent.name != "study"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in private and ast.unparse(node.value) != "self"
+    }
+    assert uses == {}
