@@ -31,12 +31,12 @@ def put(path: Path, mib: float = 1.0, used: float = 0.0) -> Path:
 
 
 def left(root: Path) -> set[str]:
-    """Names of the files that are there, without locks."""
+    """Names of the existing files, without locks."""
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and "lock" not in path.name}
 
 
 def test_the_least_recently_used_is_removed_first(tmp_path: Path) -> None:
-    """Whichever job it belongs to, and no more than has to go."""
+    """Of any job, and no more than necessary."""
     for used, name in enumerate(("a/1.safetensors", "b/1.safetensors", "a/2.optimizer", "b/2.safetensors")):
         put(tmp_path / name, used=used)
     trim(tmp_path, 2.5)
@@ -44,7 +44,7 @@ def test_the_least_recently_used_is_removed_first(tmp_path: Path) -> None:
 
 
 def test_a_use_counts_in_every_process(tmp_path: Path) -> None:
-    """What another process touched is the last to go; the last that was named is the latest."""
+    """A file used by another process is removed last; the last argument is the latest."""
     one, two, three = (put(tmp_path / "a" / f"{i}.safetensors", used=i) for i in range(3))
     code = "import sys; from pathlib import Path; from farsearch.cache import touch; touch(*map(Path, sys.argv[1:]))"
     subprocess.run([sys.executable, "-c", code, one, tmp_path / "removed", two], check=True)

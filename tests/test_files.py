@@ -31,7 +31,7 @@ from farsearch.files import (
 
 
 def test_round_trips(tmp_path: Path) -> None:
-    """Text, JSON with sorted keys and tensors come back as they were, in folders that are made on the way."""
+    """Text, JSON with sorted keys and tensors are read back unchanged, in new folders."""
     write_text(tmp_path / "a" / "text", "façade\n")
     assert (tmp_path / "a" / "text").read_text(encoding="utf-8") == "façade\n"
     write_json(tmp_path / "a.json", {"b": [1, None], "a": "é"})
@@ -112,7 +112,7 @@ def test_a_folder_is_no_tensors(tmp_path: Path) -> None:
 
 
 def test_tensors_outlive_their_file(tmp_path: Path) -> None:
-    """They are mapped: a file that is replaced or removed stays readable for whoever has it, and is not written to."""
+    """They are mapped: a file that is replaced or removed stays readable to its users, and is not written to."""
     path = tmp_path / "t"
     save_tensors(path, {"x": torch.ones(3)})
     first = load_tensors(path)
@@ -161,7 +161,7 @@ def test_files_of_a_killed_writer_are_detected(tmp_path: Path) -> None:
 
 
 def test_other_hidden_files_are_no_leftovers(tmp_path: Path) -> None:
-    """Nothing that a user or another program hides is taken for ours."""
+    """Hidden files of users and other programs are not listed."""
     for name in (".gitignore", ".t.1234", ".t.12.zzzzzzzz", ".t.0123abcd", "t.12.0123abcd", ".t.12.0123abcd.old"):
         (tmp_path / name).touch()
     assert list(leftovers(tmp_path)) == []
@@ -235,7 +235,7 @@ def on_a_small_disk(before: str, folder: Path, *prefix: str) -> list[str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the limit is one of POSIX")
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
-    """A quota of 64 KiB a file, set for a process of its own: the old file stays whole, the error is ours."""
+    """A quota of 64 KiB a file, set for its own process: the old file stays intact, with an error of farsearch."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))"
     for error in on_a_small_disk(limit, tmp_path):
         assert "can't be written: " in error

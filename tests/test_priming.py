@@ -26,7 +26,7 @@ Get = Callable[..., Primed]
 
 @pytest.fixture
 def get(tmp_path: Path) -> Get:
-    """A priming as a new worker gets it, in a cache of its own a test."""
+    """A priming as a new worker gets it, with one cache per test."""
 
     def primed(epochs: float, folder: str = "cache", job: JobSpec = JOB, **settings: Any) -> Primed:
         return prime(tmp_path / folder, epochs, job, **settings)
@@ -98,7 +98,7 @@ _LENGTHS = (0.2, 0.4, 1.0, 1.2, 2.0)
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(_LENGTHS), st.booleans()), min_size=2, max_size=6))
 def test_the_order_of_trials_changes_no_priming(asked: list[tuple[float, bool]]) -> None:
-    """In whatever order lengths are asked for, and whatever leaves the cache meanwhile, each is that of one go."""
+    """In any order of lengths, and with any removals from the cache, each is that of a single run."""
     with TemporaryDirectory() as folder:
         for epochs, cleared in asked:
             found = prime(Path(folder) / "cache", epochs)

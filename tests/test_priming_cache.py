@@ -1,4 +1,4 @@
-"""The cache of primings: shared by workers, bounded, and made anew where its files are damaged, foreign or gone."""
+"""The cache of primings: shared by workers, bounded, and rebuilt where its files are damaged, foreign or missing."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_foreign_optimizer_is_not_continued(
 
 
 def test_names_that_are_no_steps_are_no_matter(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """Somebody's copies beside the files are neither read nor removed."""
+    """Copies of a user next to the files are neither read nor removed."""
     path = prime(tmp_path, 1.0).path
     for name in ("5 copy.optimizer", "x.optimizer", "-1.optimizer", "y.lock"):
         shutil.copy(path, path.with_name(name))
@@ -175,7 +175,7 @@ def test_a_file_that_may_not_be_read(reference: dict[float, Primed]) -> None:
 
 
 def test_a_folder_that_may_not_be_written() -> None:
-    """What is there is read. What is not is refused in one line, before a step is run."""
+    """Existing primings are read; a new one is an error of one line, before a step is run."""
     with somebody() as folder:
         path = prime(folder, 1.0).path
         path.parent.chmod(0o555)
@@ -230,7 +230,7 @@ def test_a_failed_priming_leaves_no_file(tmp_path: Path) -> None:
 
 
 class Worker(threading.Thread):
-    """A worker that primes with a model of its own, and can be held before it runs its first step."""
+    """A worker that primes its own model, and can be paused before its first step."""
 
     def __init__(self, folder: Path, epochs: float, held: bool = False, fails: bool = False) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""Choosing from a study: the front against brute force, and choices whose answer can be seen by looking."""
+"""Choosing from a study: the front against brute force, and choices with known answers."""
 
 from __future__ import annotations
 

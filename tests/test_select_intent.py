@@ -166,7 +166,7 @@ def test_the_front_is_that_of_the_plan() -> None:
 
 
 def test_a_plan_that_was_not_priced_is_refused() -> None:
-    """By name, with those that there are."""
+    """With the unknown and the known names."""
     with pytest.raises(BadInput, match="under the plan 'speed'; give memory, time, balanced, store, recompute"):
         choose(two_plans(), Intent(trial=1, plan="speed"))
     with pytest.raises(BadInput, match="priced under other plans; choose one without --plan"):
@@ -174,7 +174,7 @@ def test_a_plan_that_was_not_priced_is_refused() -> None:
 
 
 def test_noise_is_paired_where_the_predictions_are_known() -> None:
-    """The callable's error decides and is shown; where it knows none, the trials are taken as independent."""
+    """The callable's error decides and is shown; where it is unknown, trials are assumed independent."""
     study = make_snapshot(make_trial(0, 0.90, 100.0, 10.0), make_trial(1, 0.92, 200.0, 20.0), front={0, 1})
 
     def reason(error: float | None) -> str:
@@ -196,7 +196,7 @@ def evidence(predicted: list[int], truth: list[int]) -> NDArray[np.float64]:
 
 @given(_answers)
 def test_paired_errors_are_within_their_bounds(rows: list[tuple[int, int, int]]) -> None:
-    """None for equal predictions, symmetric, and beside a model that is always wrong the other's own error."""
+    """None for equal predictions, symmetric, and with a model that is always wrong, the other's own error."""
     first, second, truth = (list(column) for column in zip(*rows, strict=True))
     one, other, wrong = (evidence(predicted, truth) for predicted in (first, second, [1 - label for label in truth]))
     share = sum(a == t for a, t in zip(first, truth, strict=True)) / len(rows)

@@ -130,7 +130,7 @@ def test_too_few_seeds_give_no_verdict(cheap: Scores, dear: Scores) -> None:
 
 
 def test_the_deviation_takes_three_seeds() -> None:
-    """Of one or two there is a mean, and no ± beside it."""
+    """One or two seeds have a mean without ±."""
     rows = [verdict_rows(study(again(0, CHEAP, dict.fromkeys(range(n), 0.8) | {0: 0.83})))[0] for n in (1, 2, 3)]
     assert [row["development set"] for row in rows] == ["83.0 %", "81.5 %", "81.0 ± 1.7 %"]
 

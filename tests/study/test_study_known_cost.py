@@ -47,7 +47,7 @@ def metric(params: Mapping[str, Any]) -> float:
 
 
 def study_of(count: int, seed: int = 0) -> optuna.Study:
-    """A study with so many random trials."""
+    """A study with random trials."""
     study = optuna.create_study(directions=list(DIRECTIONS), sampler=optuna.samplers.RandomSampler(seed=seed))
     for _ in range(count):
         finish(study, study.ask(SPACE))
@@ -61,7 +61,7 @@ def finish(study: optuna.Study, trial: optuna.Trial) -> None:
 
 
 def proposals(study: optuna.Study, seed: int, count: int = 1) -> list[dict[str, Any]]:
-    """What the sampler proposes for one trial, asked so many times."""
+    """Successive proposals of the sampler for one trial."""
     sampler = KnownCostSampler(price, SPACE, seed)
     trial = study._storage.get_trial(study._storage.create_new_trial(study._study_id))
     found = [sampler.sample_relative(study, trial, SPACE) for _ in range(count)]
@@ -91,7 +91,7 @@ def test_a_priming_that_is_there_is_preferred() -> None:
 
 
 def test_asked_again_it_gives_the_next_best() -> None:
-    """Refused proposals are not given twice; the same seed and history give the same, another seed others."""
+    """Rejected proposals are not repeated; the same seed and history give the same, another seed others."""
     study = study_of(8)
     first = proposals(study, 1, 50)
     assert len({repr(params) for params in first}) == 50
@@ -105,7 +105,7 @@ def limit(params: Mapping[str, Any]) -> float:
 
 
 def tell_or_fail(study: optuna.Study, trial: optuna.Trial) -> bool:
-    """The trial's metric and costs, or that it diverged. Whether it did."""
+    """Finish a trial with metric and costs, or as diverged; return whether it diverged."""
     diverged = bool(trial.params["learning_rate"] > limit(trial.params))
     if diverged:
         study.tell(trial, state=TrialState.PRUNED)
@@ -136,7 +136,7 @@ def test_it_learns_where_trainings_fail(state: TrialState, attrs: dict[str, Any]
 
 
 def test_an_interrupted_trial_is_no_failure_of_its_parameters() -> None:
-    """One that failed because its process was ended is no failure of the training: it proposes as without it."""
+    """A trial that failed because its process ended does not change proposals."""
     cut = failing_study(TrialState.FAIL)
     without = optuna.create_study(directions=list(DIRECTIONS))
     without.add_trials([trial for trial in cut.trials if trial.state == TrialState.COMPLETE])
@@ -177,7 +177,7 @@ def test_without_trials_it_draws_at_random() -> None:
 
 
 def test_two_workers_are_not_sent_to_the_same_place() -> None:
-    """A trial in work counts as come out: the next proposal is not the one that is being trained."""
+    """A running trial has its expected metric: the next proposal is another one."""
     study = study_of(12)
     study.sampler = KnownCostSampler(price, SPACE, 5)
     running = study.ask(SPACE)
@@ -206,7 +206,7 @@ def test_parameters_lie_in_the_unit_cube() -> None:
 
 
 def test_names_among_choices_have_an_axis_each() -> None:
-    """What has no order is as far from one other choice as from any."""
+    """Unordered choices are equally distant."""
     encode = Encoder({"part": CategoricalDistribution(["a", "b", "c"])})
     points = encode([{"part": "a"}, {"part": "b"}, {"part": "c"}])
     distances = [float(np.linalg.norm(points[i] - points[j])) for i, j in ((0, 1), (0, 2), (1, 2))]

@@ -58,13 +58,13 @@ def line(child: subprocess.Popen[str]) -> str:
 
 
 def is_free(locks: Locks, name: str) -> bool:
-    """Nobody holds the lock."""
+    """Whether the lock is free."""
     with locks.hold(name, wait=False) as held:
         return held
 
 
 def test_each_storage_has_its_locks(store: Store) -> None:
-    """A journal's locks are files, a server's are its own, so that they hold among hosts."""
+    """A journal's locks are files, a server's are its own, so that they work across hosts."""
     assert isinstance(store.locks, FileLocks if store.url is None else DatabaseLocks)
 
 
@@ -116,7 +116,7 @@ def test_a_lock_is_released_when_its_process_ends(store: Store) -> None:
 
 
 def test_waiting_can_be_interrupted(store: Store) -> None:
-    """Ctrl-C ends the waiting, and whoever gave up waiting does not get the lock later."""
+    """Ctrl-C ends the waiting, and the interrupted process does not get the lock later."""
     with ExitStack() as stack:
         stack.enter_context(store.locks.hold("a"))
         child = stack.enter_context(process(store, "a"))
@@ -133,7 +133,7 @@ def test_waiting_can_be_interrupted(store: Store) -> None:
 
 
 def test_files_that_can_not_be_made_are_told(tmp_path: Path) -> None:
-    """What the disk refuses is one line."""
+    """An error of the disk has one line."""
     (tmp_path / "a").write_text("in the way")
     with pytest.raises(MissingResource, match="can't be written"), FileLocks(tmp_path).hold("a/b"):
         pass
@@ -141,7 +141,7 @@ def test_files_that_can_not_be_made_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.service
 def test_a_lost_lock_is_reported_at_the_end_of_its_block(own_postgres: Postgres) -> None:
-    """A restart of the server frees all locks: whoever thinks to hold one learns it before it acts on it.
+    """A restart of the server frees all locks: a holder detects the loss at the end of its block.
 
     What waited, or comes later, gets a lock from the server that is back.
     """

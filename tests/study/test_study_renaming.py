@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
 
 def _nothing() -> None:
-    """The mirror of a study that is in no MLflow."""
+    """The mirror of a study that is not in MLflow."""
 
 
 def _open(store: Store, name: str = "old", trials: int = 3) -> optuna.Study:
@@ -43,7 +43,7 @@ def _open(store: Store, name: str = "old", trials: int = 3) -> optuna.Study:
 
 
 def _held(store: Store, name: str) -> list[object]:
-    """All that there is of a study."""
+    """The complete content of a study."""
     study, auxiliary = store.load(name), store.auxiliary(name, "baselines")
     assert auxiliary is not None
     attrs = {key: value for key, value in study.user_attrs.items() if key != "renaming"}
@@ -98,7 +98,7 @@ def test_a_study_at_work_is_not_renamed(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_rename_is_finished_with_its_own_name(tmp_path: Path) -> None:
-    """Where MLflow failed in the middle, the same command continues and another one is refused."""
+    """Where MLflow failed in the middle, the same command continues and another one is rejected."""
     store = Store(tmp_path)
     _open(store)
 
@@ -170,7 +170,7 @@ def test_a_kill_at_any_line_is_made_good_by_the_same_command(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["con", "NUL.txt", "com1", "trailing."])
 def test_names_of_windows_devices_are_refused(name: str) -> None:
-    """A project is copied to such a machine too."""
+    """A project may be copied to such a machine."""
     with pytest.raises(BadInput, match="not usable on Windows"):
         check_new_name(name, [])
 

@@ -51,7 +51,7 @@ def study_in(journal: Path) -> optuna.Study:
 
 
 def search(journal: Path, name: str, trials: int, gate: Any = open_gate) -> optuna.Study:
-    """Add trials as the search does: a sampler made anew for each."""
+    """Add trials as the search does, with a new sampler for each."""
     study = study_in(journal)
     for _ in range(trials):
         count = len(study.get_trials(deepcopy=False))
@@ -64,7 +64,7 @@ def search(journal: Path, name: str, trials: int, gate: Any = open_gate) -> optu
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_a_restart_changes_nothing(tmp_path: Path, name: str) -> None:
-    """Half of the trials, a new process's view of the study, and the other half are the same as all in one go.
+    """Half of the trials, a new process's view of the study, and the other half are the same as all in one run.
 
     No two are alike. Optuna's samplers draw at random for ten trials, NSGA-II for twelve, before they model anything.
     """
@@ -79,7 +79,7 @@ def test_a_restart_changes_nothing(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_a_rejected_proposal_never_becomes_a_trial(tmp_path: Path, name: str) -> None:
-    """Infeasible and repeated proposals are counted by reason and asked for again; trials hold none of them."""
+    """Infeasible and repeated proposals are counted by reason and repeated; no trial has one."""
     seen: list[Mapping[str, Any]] = []
 
     def gate(params: Mapping[str, Any]) -> str | None:
@@ -135,7 +135,7 @@ def test_samplers_continue_after_stopped_and_failed_trials(tmp_path: Path, name:
 
 
 def test_an_unknown_sampler_is_named() -> None:
-    """One line with the name and those there are."""
+    """The error has the unknown and the known names."""
     with pytest.raises(BadInput, match=r"'tqe' is unknown; it must be one of known-cost, tpe, nsga2, gp, random"):
         make_sampler("tqe", SPACE, price)
 

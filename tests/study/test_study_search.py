@@ -53,21 +53,21 @@ class Notes:
     steps: int = 0
 
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
-        """Write the number down."""
+        """Record the number."""
         self.started.append(number)
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """Count, and interrupt when it is time."""
+        """Count, and interrupt at the given step."""
         self.steps += 1
         if self.steps == self.interrupt_at:
             raise KeyboardInterrupt
 
     def note(self, text: str) -> None:
-        """Write it down."""
+        """Record it."""
         self.notes.append(text)
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
-        """Write it down."""
+        """Record it."""
         self.ended.append(record)
 
 
@@ -80,7 +80,7 @@ class Bed:
     pricer: Pricer
 
     def search(self, home: Path, watcher: Notes | None = None, space: Space | None = None, **options: Any) -> Search:
-        """A search in a store that was not used before, as a new process makes it."""
+        """A search in a new store, as a new process makes it."""
         store = Store(home, options.pop("storage", None))
         store.cache.parent.mkdir(parents=True, exist_ok=True)
         space = space or self.job.space
@@ -173,7 +173,7 @@ def test_the_tensors_of_the_front_are_retained(bed: Bed, tmp_path: Path) -> None
 
 
 def test_trials_far_off_the_front_lose_their_tensors(tmp_path: Path) -> None:
-    """Weights go when better by two standard errors would not bring a trial to the front; predictions stay.
+    """Weights of trials off the front by more than two standard errors are removed; predictions stay.
 
     Trial 1 costs more than trial 2 and is worse by three errors, trial 6 by one, trial 3 never ended.
     """
@@ -233,7 +233,7 @@ def test_a_diverged_trial_is_recorded_and_the_search_continues(bed: Bed, tmp_pat
 
 
 def test_an_interrupted_trial_is_tried_again_first(bed: Bed, tmp_path: Path) -> None:
-    """An interrupt fails the trial in work with the reason; the next run trains its configuration, exactly once."""
+    """An interrupt fails the running trial with the reason; the next run trains its configuration, exactly once."""
     with pytest.raises(KeyboardInterrupt):
         bed.search(tmp_path, Notes(interrupt_at=6)).run(4)
     search = bed.search(tmp_path)
@@ -248,7 +248,7 @@ def test_an_interrupted_trial_is_tried_again_first(bed: Bed, tmp_path: Path) -> 
 
 
 def test_an_interrupt_while_a_trial_is_made_is_no_kill(bed: Bed, tmp_path: Path) -> None:
-    """A signal may come between the proposal and the training: the trial is given back in the same way."""
+    """A signal may come between the proposal and the training: the trial is requeued in the same way."""
 
     class Early(Notes):
         def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
@@ -334,7 +334,7 @@ def test_a_trial_that_was_just_taken_from_the_queue_is_not_lost(bed: Bed, tmp_pa
 
 
 def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Path) -> None:
-    """What the host has no memory for would kill each run for ever: after three kills it is not tried again."""
+    """A trial that exceeds the host's memory would kill every run: after three kills it is given up."""
     search = bed.search(tmp_path)
     trial = search.study.ask(search.queue.distributions)
     trial.set_user_attr("worker", "gone-0123456789ab")
@@ -377,7 +377,7 @@ def test_a_space_that_is_used_up_ends_the_search(bed: Bed, tmp_path: Path) -> No
 
 
 def test_an_unprimed_random_selection_and_a_primed_one_are_different(bed: Bed) -> None:
-    """Configurations that differ in priming alone are trained both."""
+    """Configurations that differ in priming alone are both trained."""
     made = bed.job.space
     params = {"frozen_fraction_layer_0": 0.5, "frozen_fraction_layer_1": 0.5, "learning_rate": 5e-3}
     assert made.config({**params, "priming_epochs": 0.0}, 2) != made.config({**params, "priming_epochs": 0.5}, 2)
@@ -390,7 +390,7 @@ def test_no_time_no_trial(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_a_trial_in_work_has_its_costs(bed: Bed, tmp_path: Path) -> None:
-    """While a trial is trained, its configuration and predicted costs are there for ``status`` and the mirror."""
+    """While a trial is trained, ``status`` and the mirror have its configuration and predicted costs."""
     seen: list[TrialRecord] = []
 
     class Inspect(Notes):
@@ -405,7 +405,7 @@ def test_a_trial_in_work_has_its_costs(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_a_search_in_parts_is_the_search_in_one_go(bed: Bed, tmp_path: Path) -> None:
-    """2 + 2 trials over a restart are the same 4 trials, result by result, as 4 in one go."""
+    """2 + 2 trials over a restart are the same 4 trials, result by result, as 4 in one run."""
     bed.search(tmp_path / "parts", sampler="tpe").run(2)
     parts = bed.search(tmp_path / "parts", sampler="tpe").run(4)
     uninterrupted = bed.search(tmp_path / "uninterrupted", sampler="tpe").run(4)
@@ -512,7 +512,7 @@ class Other:
 
 @pytest.fixture
 def other(bed: Bed, tmp_path: Path) -> Iterator[Other]:
-    """A study in which another worker has a trial in work, which is to have two in all."""
+    """A study in which another worker has a running trial, and which should have two in all."""
     search = bed.search(tmp_path)
     search.prepare(2)
     worker = Worker(search.folder, search.study)
@@ -523,7 +523,7 @@ def other(bed: Bed, tmp_path: Path) -> Iterator[Other]:
 
 
 def test_a_worker_waits_for_the_last_trials_of_others(bed: Bed, tmp_path: Path, other: Other) -> None:
-    """It proposes no more than the study is to have, and ends when all are finished."""
+    """It proposes no more trials than the study should have, and ends when all are finished."""
 
     class Waiting(Notes):
         def note(self, text: str) -> None:
@@ -539,7 +539,7 @@ def test_a_worker_waits_for_the_last_trials_of_others(bed: Bed, tmp_path: Path, 
 
 
 def test_the_last_trial_of_a_worker_that_dies_is_trained_by_another(bed: Bed, tmp_path: Path, other: Other) -> None:
-    """Who waits for it takes it over, so that the study has all its trials whoever dies."""
+    """The waiting worker takes it over, so that the study gets all of its trials."""
 
     class Waiting(Notes):
         def note(self, text: str) -> None:

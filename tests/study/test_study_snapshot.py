@@ -70,7 +70,7 @@ def test_a_reader_gets_later_entries(tmp_path: Path) -> None:
 
 
 def test_a_damaged_journal_is_reported_in_one_line(tmp_path: Path) -> None:
-    """What is no entry of a journal is refused by a reader as by a search."""
+    """A reader rejects a damaged entry as a search does."""
     (tmp_path / "studies.journal").write_text("this is no journal\n")
     with pytest.raises(MissingResource, match="is damaged"):
         ReadingStore(tmp_path).load()

@@ -89,7 +89,7 @@ def test_permanent_errors_are_not_retried() -> None:
 
 @pytest.mark.service
 def test_a_store_opens_when_its_database_starts(own_postgres: Postgres, tmp_path: Path) -> None:
-    """Name, tables and study are there after the database came up, which was down at the first attempt."""
+    """Name, tables and study are there after the database started, which was down at the first attempt."""
     own_postgres.stop()
     notes: list[str] = []
     store = Store(tmp_path, own_postgres.url, note=notes.append)
@@ -113,7 +113,7 @@ def test_a_store_opens_when_its_database_starts(own_postgres: Postgres, tmp_path
 
 @pytest.mark.service
 def test_a_refusal_of_postgresql_is_not_waited_for(tmp_path: Path) -> None:
-    """A wrong password, user or database, no password, and TLS that is not there end at once, each with its reason."""
+    """A wrong password, user or database, no password, and missing TLS end at once, each with its reason."""
     server = Postgres(password="right")
     try:
         place = f"127.0.0.1:{server.port}"
@@ -149,6 +149,6 @@ def refusal(store: Store) -> str:
 
 
 def test_who_only_reads_does_not_wait(tmp_path: Path) -> None:
-    """Without a note there is no patience: the first refusal of a connection is the answer."""
+    """Without a note the first refused connection is an error."""
     with pytest.raises(StorageAway, match=r"does not answer: .*refused"):
         Store(tmp_path, f"postgresql://me@127.0.0.1:{free_port()}/db").names()

@@ -29,12 +29,12 @@ SPACE = {"rate": FloatDistribution(0.0, 1.0)}
 
 
 def open_study(home: Path, name: str = "s", **changes: Any) -> optuna.Study:
-    """A study of the factory's settings in a store that was not used before, as a new process opens it."""
+    """A study of the factory's settings in a new store, as a new process opens it."""
     return Store(home).open(name, make_settings(**changes), META)
 
 
 def test_studies_are_loaded_by_name_and_the_latest_by_default(tmp_path: Path) -> None:
-    """Names are in order of use, the latest last, and going on with a study makes it the latest."""
+    """Names are in order of use, the latest last, and resuming a study makes it the latest."""
     for name in ("first", "second", "first"):
         open_study(tmp_path, name)
     store = Store(tmp_path)
@@ -53,7 +53,7 @@ def test_asking_for_studies_makes_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unknown_study_is_named_with_the_closest(tmp_path: Path) -> None:
-    """One line with the name asked for and the one that was probably meant."""
+    """The error names the unknown study and the nearest one."""
     open_study(tmp_path, "sst2-minilm")
     with pytest.raises(BadInput, match=r"'sst2-minlm' is not in .*; did you mean 'sst2-minilm'\?"):
         Store(tmp_path).load("sst2-minlm")
@@ -67,7 +67,7 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_name_that_is_too_long_leaves_nothing(tmp_path: Path) -> None:
-    """It is refused with the limit before a study is made."""
+    """It is rejected with the limit before a study is created."""
     with pytest.raises(BadInput, match="has 300 characters; use at most 200"):
         open_study(tmp_path, "x" * 300)
     assert not list(tmp_path.iterdir())
@@ -132,14 +132,14 @@ def test_a_study_without_settings_is_filled_in(tmp_path: Path) -> None:
 
 
 def test_a_study_of_another_program_is_left_alone(tmp_path: Path) -> None:
-    """In a shared storage, a study that is none of ours is neither listed nor written to."""
+    """In a shared storage, a study of another program is neither listed nor changed."""
     optuna.create_study(study_name="s", storage=Store(tmp_path).storage)
     with pytest.raises(BadInput, match="is no farsearch study; give another --study"):
         open_study(tmp_path)
 
 
 def test_deleting_a_study_removes_its_folder(tmp_path: Path) -> None:
-    """Trials and saved tensors go, other studies stay."""
+    """Trials and tensors are removed, other studies stay."""
     open_study(tmp_path, "a"), open_study(tmp_path, "b")
     store = Store(tmp_path)
     with store.lock("a"):
@@ -150,7 +150,7 @@ def test_deleting_a_study_removes_its_folder(tmp_path: Path) -> None:
 
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
-    """A study that another farsearch wrote is not misread."""
+    """A study with another schema version is rejected."""
     study = open_study(tmp_path)
     study.set_user_attr("schema_version", 99)
     with pytest.raises(BadInput, match=r"schema version 99, this farsearch reads 1"):
@@ -232,7 +232,7 @@ def test_a_damaged_journal_is_reported_and_not_changed(tmp_path: Path, line: byt
 
 
 def test_a_folder_in_the_place_of_the_journal_is_told(tmp_path: Path) -> None:
-    """What the disk refuses is one line too."""
+    """An error of the disk has one line too."""
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingResource, match="can't be written: Not a directory"):
         open_study(tmp_path / "file" / "below")
@@ -266,7 +266,7 @@ CREATE = """
 
 @pytest.mark.parametrize("name", ["what? now", "a%20b", "50 % #1"])
 def test_a_database_lies_where_its_address_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """With a relative path, or an absolute one as SQLAlchemy writes it, the file is in the folder and nowhere else."""
+    """With a relative path, or an absolute one as SQLAlchemy writes it, the file is in the folder."""
     folder = tmp_path / name
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -283,7 +283,7 @@ def test_a_database_lies_where_its_address_says(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:"])
 def test_a_database_in_memory_is_refused(tmp_path: Path, address: str) -> None:
-    """No other process would find the study, and it would go with this one."""
+    """No other process could read the study, and it would end with this one."""
     with pytest.raises(BadInput, match="keeps the studies in memory"):
         Store(tmp_path, address).names()
 

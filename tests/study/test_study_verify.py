@@ -87,7 +87,7 @@ def points_of(records: tuple[TrialRecord, ...]) -> list[tuple[int | None, int]]:
 
 
 def test_each_point_is_trained_once_with_each_seed(verified: tuple[Again, StudySnapshot]) -> None:
-    """Every pair has one record; seeds follow the study's own, which is none of them."""
+    """Every pair has one record; the seeds follow the study's."""
     again, snapshot = verified
     assert points_of(snapshot.verified) == [(trial, seed) for seed in (1, 2) for trial in (3, 7, None)]
     assert again.bed.job.settings.job.seed == 0
@@ -115,7 +115,7 @@ def test_all_rows_are_trained_on_and_none_is_held_out(verified: tuple[Again, Stu
 
 
 def test_the_score_is_that_of_the_development_set(bed: Bed, verified: tuple[Again, StudySnapshot]) -> None:
-    """Metric and development metric are one, and a training by hand with that seed and those rows has it too."""
+    """Metric and development metric are equal, and a separate training with that seed and those rows has the same."""
     again, snapshot = verified
     assert all(record.metric == record.dev_metric is not None for record in snapshot.verified)
     assert all(record.metric_error for record in snapshot.verified)
@@ -130,14 +130,14 @@ def test_the_score_is_that_of_the_development_set(bed: Bed, verified: tuple[Agai
 
 
 def test_points_of_one_seed_share_their_priming(verified: tuple[Again, StudySnapshot]) -> None:
-    """The first point of a seed primes, the second finds it; another seed primes anew, as another training would."""
+    """The first point of a seed primes, the second finds it; another seed primes again."""
     _, snapshot = verified
     found = [r.priming.from_cache for r in snapshot.verified if r.priming is not None and r.priming.steps]
     assert found == [False, True, False, True]
 
 
 def test_costs_are_those_of_the_training(bed: Bed, verified: tuple[Again, StudySnapshot]) -> None:
-    """Ten times the rows take ten times the device's time or so, and the same memory; baselines are priced as such."""
+    """Ten times the rows take about ten times the device's time, and the same memory; so do baselines."""
     again, snapshot = verified
     for record in snapshot.verified:
         assert record.verifies is not None
@@ -152,7 +152,7 @@ def test_costs_are_those_of_the_training(bed: Bed, verified: tuple[Again, StudyS
 
 
 def test_the_study_has_its_verification_and_an_unchanged_front(verified: tuple[Again, StudySnapshot]) -> None:
-    """The study has no trial more; the auxiliary study has them all, and no front."""
+    """The study has no more trials; the auxiliary study has them all, and no front."""
     again, snapshot = verified
     assert snapshot.trials == ()
     assert snapshot_of(again.search.study).verified == snapshot.verified
@@ -204,7 +204,7 @@ def test_fewer_rows_are_drawn_by_each_seed_and_stored_separately(bed: Bed, tmp_p
 
 
 def test_more_rows_than_there_are_is_refused(bed: Bed, tmp_path: Path) -> None:
-    """Before anything is made."""
+    """Before a study is created."""
     again = Again(bed.search(tmp_path), bed)
     with pytest.raises(BadInput, match="481 training samples are more than the 480 rows"):
         again.run(point(0, FULL), samples=481)
@@ -224,7 +224,7 @@ def test_a_training_that_diverges_is_recorded_and_not_tried_again(bed: Bed, tmp_
 
 
 def test_it_is_not_listed_and_is_deleted_with_its_study(bed: Bed, tmp_path: Path) -> None:
-    """It is in no list and never the latest, but found by its name; deleting the study deletes it."""
+    """It is in no list and never the latest, but can be loaded by name, and is deleted with its study."""
     again = Again(bed.search(tmp_path), bed)
     again.run(point(0, FULL), samples=16)
     store = Store(tmp_path)

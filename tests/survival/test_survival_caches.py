@@ -40,7 +40,7 @@ def of_version_nought(path: Path) -> None:
 def test_a_priming_that_can_not_be_used_is_made_again(
     tmp_path: Path, tiny_bert: Path, harm: Callable[[Path], None]
 ) -> None:
-    """Another study of the same job meets the file, primes again, and comes to the same trials to the last digit."""
+    """Another study of the same job finds the file, primes again, and has the same trials to the last digit."""
     folder = prepare(tmp_path)
     (first, second) = (run_arguments(tiny_bert, 2, study=name) for name in ("whole", "tiny"))
     primed = ["--set", "priming_epochs=0.5"]

@@ -80,7 +80,7 @@ def test_a_killed_run_takes_its_workers_with_it(tmp_path: Path, tiny_bert: Path,
 
 
 def _lives(pid: int) -> bool:
-    """The process runs; one that ended and that nobody asked about does not."""
+    """The process runs; an ended one that was not waited for does not."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False

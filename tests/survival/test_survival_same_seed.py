@@ -31,7 +31,7 @@ def results_of(snapshot: StudySnapshot) -> list[list[object]]:
 def test_a_search_in_parts_is_the_search_in_one_go(
     tmp_path: Path, tiny_bert: Path, storage: str | None, sampler: str
 ) -> None:
-    """5, 5 and 5 trials over two restarts are the 15 of one go, to the last digit.
+    """5, 5 and 5 trials over two restarts are the 15 of one run, to the last digit.
 
     Fifteen, because samplers propose at random in the beginning, some for the first dozen of trials.
     """

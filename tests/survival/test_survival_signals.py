@@ -37,12 +37,12 @@ class Scene:
         return self.run.err.rstrip().endswith("kept for all trials")
 
     def at_work(self, priced: bool) -> bool:
-        """A trial is in work that was priced already, or was not."""
+        """A trial is running, priced already or not."""
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return any(("record" in trial.user_attrs) == priced for trial in trials)
 
     def saved(self, name: str) -> bool:
-        """The trial in work has written this file."""
+        """The running trial has written this file."""
         written = sorted((self.folder / ".farsearch" / "studies" / "tiny" / "trials").glob(f"*/{name}"))
         if not written:
             return False
