@@ -167,7 +167,7 @@ class PrimingCache:
         optimizer = make_optimizer(job.priming.optimizer, model, kernel="fused" if has_fused() else "loop")
         shorter = self._continue(model, optimizer, half, note)
         done, before = (0, 0.0) if shorter is None else (shorter.steps, shorter.seconds)
-        note(f"priming {steps} steps, {f'{done} of them done before, ' if done else ''}kept for all trials")
+        note(f"priming {steps} steps, {f'{done} of them done before, ' if done else ''}cached for all trials")
         started = time.perf_counter()
         whole_epochs = math.ceil(steps / steps_in(len(self.rows.input_ids), job.batch_size, 1.0))
         batches = phase_batches(self.rows.lengths, job.batch_size, whole_epochs, job.seed)

@@ -59,7 +59,7 @@ def test_a_priming_is_run_once(get: Get) -> None:
     """The second time it comes from the disk, is the same bit by bit, and is marked."""
     notes: list[str] = []
     first, second = get(1.0, notes=notes), get(1.0, notes=notes)
-    assert notes == ["priming 5 steps, kept for all trials"]
+    assert notes == ["priming 5 steps, cached for all trials"]
     assert (first.from_cache, second.from_cache) == (False, True)
     assert same(first, second)
     assert first.seconds == second.seconds
@@ -85,7 +85,7 @@ def test_a_longer_priming_continues_a_shorter_one(
     shorter = get(1.0, **given).path
     files = [shorter.read_bytes(), shorter.with_suffix(".optimizer").read_bytes()]
     longer = get(4.0, **given)
-    assert notes[1:] == ["priming 20 steps, 5 of them done before, kept for all trials"]
+    assert notes[1:] == ["priming 20 steps, 5 of them done before, cached for all trials"]
     assert same(longer, get(4.0, "one-go", **given))
     assert shorter.read_bytes() == files[0], "the continued priming has changed"
     assert not shorter.with_suffix(".optimizer").exists(), "it only takes room now"
@@ -120,7 +120,7 @@ def test_it_really_is_continued(get: Get, tmp_path: Path, kind: str) -> None:
     save_tensors(path, tensors)
     notes: list[str] = []
     longer = get(2.0, job=job, notes=notes)
-    assert notes == ["priming 10 steps, 5 of them done before, kept for all trials"]
+    assert notes == ["priming 10 steps, 5 of them done before, cached for all trials"]
     assert longer.state["bert.pooler.dense.bias"].min() > 6.0
     assert longer.seconds > 1000.0
 

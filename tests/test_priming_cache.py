@@ -67,11 +67,11 @@ def test_a_file_that_is_cut_is_primed_anew(reference: dict[float, Primed], share
         replaced(path, path.read_bytes()[: int(share * path.stat().st_size)])
         notes: list[str] = []
         again = prime(Path(folder), 1.0, notes=notes)
-        assert notes == (["priming 5 steps, kept for all trials"] if weights else [])
+        assert notes == (["priming 5 steps, cached for all trials"] if weights else [])
         assert again.from_cache == (not weights)
         assert same(again, reference[1.0])
         longer = prime(Path(folder), 4.0, notes=notes)
-        assert notes[-1] == f"priming 20 steps, {'5 of them done before, ' if weights else ''}kept for all trials"
+        assert notes[-1] == f"priming 20 steps, {'5 of them done before, ' if weights else ''}cached for all trials"
         assert same(longer, reference[4.0])
 
 
@@ -124,7 +124,7 @@ def test_a_foreign_optimizer_is_not_continued(
     replaced_tensors(path, tensors)
     notes: list[str] = []
     assert same(prime(tmp_path, 4.0, notes=notes), reference[4.0])
-    assert notes == ["priming 20 steps, kept for all trials"]
+    assert notes == ["priming 20 steps, cached for all trials"]
 
 
 def test_names_that_are_no_steps_are_no_matter(reference: dict[float, Primed], tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_disk_that_takes_no_more(reference: dict[float, Primed], tmp_path: Pat
     notes: list[str] = []
     assert same(prime(tmp_path, 1.0, notes=notes), reference[1.0])
     assert same(prime(tmp_path, 4.0, notes=notes), reference[4.0])
-    assert notes == ["priming 20 steps, kept for all trials"]
+    assert notes == ["priming 20 steps, cached for all trials"]
 
 
 def test_a_failed_priming_leaves_no_file(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_workers_share_one_priming(tmp_path: Path) -> None:
     assert all(other.begun.wait(120) for other in others)
     first.go_on.set()
     found = [worker.ended() for worker in (first, *others)]
-    assert first.notes == ["priming 2 steps, kept for all trials"]
+    assert first.notes == ["priming 2 steps, cached for all trials"]
     assert all(other.notes == ["another worker primes 2 steps, waiting for it"] for other in others)
     assert [primed is not None and primed.from_cache for primed in found] == [False, True, True, True]
     assert all(one is not None and other is not None and same(one, other) for one in found for other in found)
@@ -300,7 +300,7 @@ def test_a_long_priming_waits_for_a_short_one_and_continues_it(reference: dict[f
     assert long.notes == ["another worker primes 5 steps, waiting for it"]
     short.go_on.set()
     found = long.ended()
-    assert long.notes[1:] == ["priming 20 steps, 5 of them done before, kept for all trials"]
+    assert long.notes[1:] == ["priming 20 steps, 5 of them done before, cached for all trials"]
     assert found is not None
     assert same(found, reference[4.0])
 
@@ -314,7 +314,7 @@ def test_a_long_priming_continues_where_the_short_one_fails(reference: dict[floa
     short.go_on.set()
     assert short.ended() is None
     found = long.ended()
-    assert long.notes[-1] == "priming 20 steps, kept for all trials"
+    assert long.notes[-1] == "priming 20 steps, cached for all trials"
     assert found is not None
     assert same(found, reference[4.0])
 

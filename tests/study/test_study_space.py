@@ -304,7 +304,7 @@ def test_flags_have_choices() -> None:
         ("search: {learning_rate: [", "line 1: no valid YAML"),
         (
             "schema_version: 1\nfixed: {epochs: 1}\nfixed: {epochs: 2}\n",
-            "line 3: no valid YAML: the key 'fixed' stands",
+            "line 3: no valid YAML: the key 'fixed' is given twice",
         ),
         ("- a\n- b\n", "is no table"),
         ("", "is no table"),

@@ -46,14 +46,14 @@ def test_a_priming_that_can_not_be_used_is_made_again(
     primed = ["--set", "priming_epochs=0.5"]
     done = call(folder, *first, *primed)
     assert done.code == 0, done.err
-    assert done.err.count("priming 10 steps, kept for all trials") == 1
+    assert done.err.count("priming 10 steps, cached for all trials") == 1
     files = list((folder / ".farsearch" / "cache" / "priming").rglob("*.safetensors"))
     assert files
     for file in files:
         harm(file)
     again = call(folder, *second, *primed)
     assert again.code == 0, again.err
-    assert again.err.count("priming 10 steps, kept for all trials") == 1
+    assert again.err.count("priming 10 steps, cached for all trials") == 1
     results = [[trial.metric for trial in read_study(folder, name=name).trials] for name in ("whole", "tiny")]
     assert results[0] == results[1]
     assert_whole(folder, 2)

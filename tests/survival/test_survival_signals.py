@@ -34,7 +34,7 @@ class Scene:
     @property
     def primes(self) -> bool:
         """Its last line is that of a priming."""
-        return self.run.err.rstrip().endswith("kept for all trials")
+        return self.run.err.rstrip().endswith("cached for all trials")
 
     def at_work(self, priced: bool) -> bool:
         """A trial is running, priced already or not."""
