@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from farsearch.records import StudySnapshot, TrialRecord
 
-__all__ = ["Objectives", "costs_of", "members", "objectives", "pareto_front"]
+__all__ = ["Objectives", "costs_of", "members", "objectives", "pareto_front", "undominated"]
 
 Objectives = tuple[float, float, float]
 """The three objectives as costs: the negative metric, peak memory in MiB, time on the device in seconds."""
@@ -37,14 +37,18 @@ def members(snapshot: StudySnapshot) -> list[TrialRecord]:
 
 
 def pareto_front(trials: Iterable[TrialRecord]) -> set[int]:
-    """Return the numbers of the feasible complete trials that no other dominates, including equal ones.
+    """Return the numbers of the feasible complete trials that no other dominates, including equal ones."""
+    return undominated({trial.number: costs for trial in trials if (costs := objectives(trial)) is not None})
 
-    One trial dominates another when it is at least as good in all three objectives and better in one. The trials are
+
+def undominated(costs: Mapping[int, Objectives]) -> set[int]:
+    """Return the numbers whose costs no other dominates, including equal ones.
+
+    One point dominates another when it is at least as good in all three objectives and better in one. The points are
     swept in order of the first cost with a staircase of the other two, so 10,000 take a fraction of a second.
     """
-    costs = {trial.number: cost for trial in trials if (cost := objectives(trial)) is not None}
     front: set[Objectives] = set()
-    # The staircase of earlier trials, memory rising and time falling: trials above it are dominated.
+    # The staircase of earlier points, memory rising and time falling: points above it are dominated.
     memories: list[float] = []
     times: list[float] = []
     for cost in sorted(set(costs.values())):

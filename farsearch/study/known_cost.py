@@ -24,6 +24,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 
 from farsearch.hypervolume import Array, expected_improvement
+from farsearch.select import undominated
 from farsearch.study.kernel import AdditiveMatern, Encoder, GroupedMatern
 from farsearch.study.pricing import KnownCosts, PriceParams
 from farsearch.study.random_configs import draw_params
@@ -153,14 +154,8 @@ class _History:
     @property
     def front(self) -> list[int]:
         """Indices of the trials that no other dominates, in order; equal trials are all included."""
-        front: list[int] = []
-        # by falling metric, so that only earlier trials can dominate
-        for i in np.lexsort((*self.costs.T[::-1], -self.metric)).tolist():
-            cheaper = (self.costs[front] <= self.costs[i]).all(axis=1)
-            better = (self.metric[front] > self.metric[i]) | (self.costs[front] < self.costs[i]).any(axis=1)
-            if not (cheaper & better).any():
-                front.append(i)
-        return sorted(front)
+        objectives = np.column_stack([-self.metric, self.costs]).tolist()
+        return sorted(undominated({i: (metric, memory, time) for i, (metric, memory, time) in enumerate(objectives)}))
 
 
 def _modelled(trials: list[FrozenTrial], draw: np.random.Generator) -> list[FrozenTrial]:
