@@ -162,7 +162,7 @@ def _searched(snapshot: StudySnapshot, record: TrialRecord) -> float | None:
     assert record.verifies is not None
     if record.baseline is not None:
         return next((b.metric for b in snapshot.baselines if b.baseline == record.baseline), None)
-    # in the sibling itself the trials are the verification's
+    # the trials of the auxiliary study itself are those of the verification
     searched = (trial for trial in snapshot.trials if trial.verifies is None)
     return next((trial.metric for trial in searched if trial.number == record.verifies.trial), None)
 
