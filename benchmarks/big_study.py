@@ -36,7 +36,7 @@ from optuna.trial import TrialState
 from farsearch.cost.pricer import Cost, Pricer, best_of
 from farsearch.records import LossPoint, PrimingReport, TrialRecord
 from farsearch.search_spec import Job, JobOptions, resolve_job
-from farsearch.study.results import changed, priced_record
+from farsearch.study.results import priced_record, updated
 from farsearch.study.store import Store
 
 SCHEMA_VERSION = 1
@@ -144,11 +144,11 @@ def _add_trial(
         storage.set_trial_user_attr(trial, "reason", "interrupted (KeyboardInterrupt)")
         storage.set_trial_state_values(trial, TrialState.FAIL)
     elif fate < 0.06:
-        record = changed(proposal.record, state="pruned", reason="the loss of step 7 is nan")
+        record = updated(proposal.record, state="pruned", reason="the loss of step 7 is nan")
         storage.set_trial_user_attr(trial, "record", record.to_dict())
         storage.set_trial_state_values(trial, TrialState.PRUNED)
     else:
-        record = changed(proposal.record, state="complete", **_results(proposal.record, job, draw))
+        record = updated(proposal.record, state="complete", **_results(proposal.record, job, draw))
         storage.set_trial_user_attr(trial, "record", record.to_dict())
         storage.set_trial_state_values(
             trial, TrialState.COMPLETE, [record.metric, record.peak_memory_mib, record.wall_time_s]

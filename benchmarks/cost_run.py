@@ -17,7 +17,7 @@ from farsearch.priming import start_state
 from farsearch.records import FarConfig, StepPlan
 from farsearch.search_spec import JobOptions, resolve_job
 from farsearch.study.store import Store
-from farsearch.training import far_phase
+from farsearch.training import Batching, far_phase
 
 __all__ = ["RunCase", "measure_run"]
 
@@ -82,8 +82,8 @@ def measure_run(calibration: Calibration, profile: Profile, data_dir: Path, mode
         bench.model.load_state_dict(start)
         begun = time.perf_counter()
         far_phase(
-            bench.model, bench.layout, learners, config, plan, bench.train_rows, job.settings.job.batch_size,
-            bench.pad_id, 0,
+            bench.model, bench.layout, learners, config, plan, bench.train_rows,
+            Batching(job.settings.job.batch_size, bench.pad_id, 0),
         )  # fmt: skip
         seconds = time.perf_counter() - begun
         drifts.append(reference.now())

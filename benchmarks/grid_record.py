@@ -30,7 +30,7 @@ from farsearch.records import FarConfig, StepPlan
 from farsearch.search_spec import Job, JobOptions, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks.split import Split
-from farsearch.training import Bench, Look
+from farsearch.training import Bench, Evaluation
 
 __all__ = ["GRIDS", "Grid", "table_path"]
 
@@ -147,7 +147,7 @@ def record(bench: Bench, cell: Mapping[str, Any], config: FarConfig, job: Job) -
         nonlocal before
         before = time.process_time()
 
-    def on_look(look: Look) -> None:
+    def on_evaluation(look: Evaluation) -> None:
         seconds = time.process_time() - before
         looks.append(
             {
@@ -159,7 +159,7 @@ def record(bench: Bench, cell: Mapping[str, Any], config: FarConfig, job: Job) -
             }
         )
 
-    outcome = bench.run(config, plan, on_step, None, on_look)
+    outcome = bench.run(config, plan, on_step, None, on_evaluation)
     return {
         "cell": dict(cell),
         "metric": outcome.metric,

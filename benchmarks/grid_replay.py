@@ -23,13 +23,13 @@ from farsearch.hypervolume import hypervolume
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
-from farsearch.records import FarConfig, LookPoint, TrialRecord
+from farsearch.records import FarConfig, MetricPoint, TrialRecord
 from farsearch.study.pricing import KnownCosts
-from farsearch.study.racing import Race, Verdict
+from farsearch.study.racing import Forecast, Race
 from farsearch.study.samplers import GatedSampler
 from farsearch.study.store import DIRECTIONS
 from farsearch.tasks.metrics import score
-from farsearch.training import LOOKS, look_rows
+from farsearch.training import EVALUATION_SHARES, evaluation_rows
 
 __all__ = ["Cell", "Replay", "Table", "replay"]
 
@@ -43,7 +43,7 @@ _ORDERED = ("frozen_fraction", "learning_rate", "priming_epochs")
 class CellLook:
     """A look in a recorded training. ``after``: seconds of training before it; ``seconds``: that it takes itself."""
 
-    point: LookPoint
+    point: MetricPoint
     after: float
     seconds: float
 
@@ -117,13 +117,13 @@ class Table:
 
     def _cell(self, line: Mapping[str, Any], cost: tuple[float, float], labels: Sequence[int]) -> Cell:
         looks, spent = [], 0.0
-        rows = look_rows(self.grid.epochs * self.grid.train_samples)
+        rows = evaluation_rows(self.grid.epochs * self.grid.train_samples)
         for look in line["looks"]:
             # what was recorded says more than a search looks at
-            if look["share"] in LOOKS:
+            if look["share"] in EVALUATION_SHARES:
                 predicted = [int(label) for label in look["predictions"]][:rows]
                 value = score(self.metric, predicted, list(labels[: len(predicted)])).value
-                point = LookPoint(float(look["share"]), int(look["step"]), value)
+                point = MetricPoint(float(look["share"]), int(look["step"]), value)
                 seconds = float(look["seconds"]) * len(predicted) / len(look["predictions"])
                 looks.append(CellLook(point, float(look["at"]) - spent, seconds))
             spent += float(look["seconds"])
@@ -282,13 +282,13 @@ def replay(
     return Replay(seconds, scores, len(known), len(known) - len(ended), wrongly)
 
 
-def _raced(cell: Cell, records: Sequence[TrialRecord]) -> tuple[Verdict | None, float]:
+def _raced(cell: Cell, records: Sequence[TrialRecord]) -> tuple[Forecast | None, float]:
     """The verdict that stopped a training, if one did, and the seconds that training and looks took."""
     race = Race.of(records, cell.memory_mib, cell.time_s)
     looked = 0.0
     for look in cell.looks:
         looked += look.seconds
-        verdict = race.judge(look.point)
+        verdict = race.forecast(look.point)
         if verdict is not None and verdict.stop:
             return verdict, look.after + looked
     return None, cell.seconds + looked

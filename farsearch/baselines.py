@@ -1,7 +1,7 @@
-"""The methods that a search is compared with: what each trains, at which learning rates, and what it costs.
+"""Baseline methods: the parameters that each trains, its learning rates, and its cost.
 
-All are trained by the loop, on the rows and batches, with the seed and by the scores of the trials. They are executed
-as their users run them, with ordinary modules and AdamW. docs/baselines.md says where the learning rates come from.
+They have the loop, rows, batches, seed and scores of the trials, and run with ordinary modules and AdamW, as usual.
+The sources of the learning rates are in docs/baselines.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Choice = Literal["all", "paper", "none"]
 CHOICES: Sequence[Choice] = get_args(Choice)
 
 _PAPER = ("full", "far10", "bitfit")
-"""What FAR's own paper compares (Vucetic et al., ISCAS 2022, tables I and II)."""
+"""The methods that FAR's paper compares (Vucetic et al., ISCAS 2022, tables I and II)."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Method:
 
     Attributes:
         title: for tables and pictures.
-        learning_rates: the three that are tried.
+        learning_rates: tried first, in rising order.
         config: of (layers, learning rate, epochs).
-        prepare: leaves gradients where the method trains, in place. The head's new weights are drawn already.
+        prepare: restricts gradients to the trained parameters, in place. The head is already initialized.
     """
 
     name: str
@@ -48,17 +48,17 @@ class Method:
 
     @property
     def further_rates(self) -> tuple[float, ...]:
-        """Tried in turn where the method learned at none of its rates: above and below them, and far above."""
+        """Rates tried one by one where the method learned at none: above and below them, and far above."""
         low, *_, high = self.learning_rates
         return tuple(float(f"{rate:.1e}") for rate in (3 * high, low / 3, 10 * high))
 
     def far_config(self, layers: int, learning_rate: float, epochs: float) -> FarConfig | None:
-        """The configuration of FAR that this method is, None where it is none."""
+        """Return the method's configuration of FAR; None where it has none."""
         return None if self.config is None else self.config(layers, learning_rate, epochs)
 
 
 def _far10(layers: int, learning_rate: float, epochs: float) -> FarConfig:
-    """FAR as published: the tenth of the neurons that a priming of 1 % of the iterations moved most."""
+    """Return FAR as published: train the tenth of the neurons that moved most in a priming of 1 % of the iterations."""
     return FarConfig((0.9,) * layers, learning_rate, epochs, priming_epochs=0.01 * epochs)
 
 
@@ -66,32 +66,32 @@ def _ffn_frozen(layers: int, learning_rate: float, epochs: float) -> FarConfig:
     return FarConfig((1.0,) * layers, learning_rate, epochs)
 
 
-def _only(model: nn.Module, word: str) -> None:
-    """Leave gradients where a parameter's name has the word, and in the head, which is all outside of the encoder."""
+def _train_only(model: nn.Module, part: str) -> None:
+    """Restrict gradients to parameters whose name contains ``part``, and to the head: all outside of the encoder."""
     encoder = f"{model.base_model_prefix}."
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(word in name or not name.startswith(encoder))
+        parameter.requires_grad_(part in name or not name.startswith(encoder))
 
 
 def _bitfit(model: nn.Module, _layout: ModelLayout) -> None:
-    """Every bias, those of embeddings, LayerNorms and BERT's pooler among them, and the head.
+    """Train every bias, including those of embeddings, LayerNorms and BERT's pooler, and the head.
 
-    As in the authors' code (github.com/benzakenelad/BitFit, ``_deactivate_relevant_gradients``), which goes by the
-    words ``bias`` and ``classifier`` in the names; other heads have other names. BERT's pooler trains its bias alone.
+    The authors' code (github.com/benzakenelad/BitFit, ``_deactivate_relevant_gradients``) selects names that contain
+    ``bias`` or ``classifier``; other heads have other names. BERT's pooler trains its bias alone.
     """
-    _only(model, "bias")
+    _train_only(model, "bias")
 
 
 def _lora8(model: nn.Module, layout: ModelLayout) -> None:
-    """Rank 8 and alpha 16 on query and value, and the head, as in the authors' scripts for GLUE."""
+    """Train rank 8 and alpha 16 on query and value, and the head, as in the authors' scripts for GLUE."""
     add_lora(model, layout, rank=8, alpha=16)
-    _only(model, "lora_")
+    _train_only(model, "lora_")
 
 
-# Learning rates. Full fine-tuning: three of the four of Turc et al. 2019 for BERT models of every size, two of which
-# Devlin et al. 2019 name too. FAR's papers name none: the upper three of those four, because less is trained. BitFit:
-# the upper part of the range that Ben Zaken et al. 2022 search; their code's default is the last. LoRA: the lowest and
-# the highest that Hu et al. 2022 give for GLUE, and the one of peft's quick tour.
+# Learning rates. Full fine-tuning: three of the four of Turc et al. 2019 for BERT models of every size, two of them
+# in Devlin et al. 2019 too. FAR's papers have none: the upper three of those four, because less is trained. BitFit: the
+# upper part of the range of Ben Zaken et al. 2022; the default of their code is the last. LoRA: the lowest and the
+# highest of Hu et al. 2022 for GLUE, and that of peft's quick tour.
 METHODS = {
     method.name: method
     for method in (
@@ -105,13 +105,13 @@ METHODS = {
 
 
 def chosen_methods(choice: Choice) -> tuple[Method, ...]:
-    """The methods of ``--baselines all``, ``paper`` or ``none``."""
+    """Return the methods of ``--baselines all``, ``paper`` or ``none``."""
     names = {"all": tuple(METHODS), "paper": _PAPER, "none": ()}[choice]
     return tuple(METHODS[name] for name in names)
 
 
 def price_method(method: Method, epochs: float, pricer: Pricer) -> Cost:
-    """What a method costs on the device with ``ordinary_plan``; no learning rate changes that."""
+    """Return a method's cost on the device with ``ordinary_plan``, the same for all learning rates."""
     config = method.far_config(pricer.layers, method.learning_rates[0], epochs)
     if config is not None:
         return pricer.price(config)
@@ -127,7 +127,7 @@ def train_method(
     on_step: Callable[[int, int, float], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Train and evaluate a method at one learning rate. The bench's model is left as it was.
+    """Train and evaluate a method at one learning rate. The bench's model is not changed.
 
     Raises:
         Diverged, OutOfMemory: as ``Bench.run``.
@@ -136,7 +136,7 @@ def train_method(
     if config is not None:
         return bench.run(config, StepPlan(), on_step, on_note)
     assert method.prepare is not None
-    # a copy: whatever is put into it, and however it ends, the bench's own model knows nothing of it
+    # a copy, so that the bench's model never changes, even after an error
     model = copy.deepcopy(bench.model)
     model.load_state_dict(bench.pretrained)
     torch.manual_seed(bench.job.seed)

@@ -1,18 +1,18 @@
-"""The cache folder: what lies in it, how large it may grow, and what goes first.
+"""The cache folder: its layout, its size limit, and the removal of the least recently used files.
 
 ::
 
-    .farsearch/cache/priming/KEY/about.json                 what the job is
+    .farsearch/cache/priming/KEY/about.json                 the job
                                  5.safetensors              the model after 5 steps, and its scores
-                                 5.optimizer                the optimizer then, for a longer priming to go on from
+                                 5.optimizer                the optimizer then, for a longer priming to continue
                                  5.lock                     held by the worker that runs the 5 steps
-                     baselines/KEY/METHOD-RATE.json         what a baseline's training gave
+                     baselines/KEY/METHOD-RATE.json         results of a baseline's training
                                    METHOD-RATE.safetensors  its predictions
                                    METHOD-RATE.lock
 
-A file's time of change is set anew whenever it is used, so that it tells the order of use to all processes. The folder
-belongs to one machine, and so does its clock. Whoever reads from it bears that a file is gone, and makes it again; a
-file that is mapped stays readable after its removal. Studies keep what they need in their own folders.
+The modification time of a file is its last use, for all processes. The folder belongs to one machine with one clock. A
+reader must expect that a file is missing, and make it again; a mapped file stays readable after its removal. Studies
+retain the files that they need in their own folders.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ __all__ = [
 ]
 
 BOUND_MIB = 4096.0
-"""What all primings together may take. MiniLM's have 87 MiB and twice that for the optimizer, BERT-base's 418 MiB."""
+"""Size limit of all primings. One of MiniLM has 87 MiB and twice that for the optimizer, one of BERT-base 418 MiB."""
 
 KINDS: Mapping[str, str] = {"primings": "priming", "baselines": "baselines"}
-"""What is cached, and the sub-folder that it lies in."""
+"""Kinds of cached files, and their sub-folders."""
 
 _ABOUT = "about.json"
 _LOCK = "lock"
@@ -59,7 +59,7 @@ class CachedFile:
 
     Attributes:
         last_used: seconds since 1970, by this machine's clock.
-        linked: a study has the same file, so that its removal here frees no disk.
+        linked: a study has the same file, so that its removal frees no disk space.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class CachedJob:
 
     Attributes:
         kind: one of ``KINDS``.
-        about: what the files depend on, as whoever made the folder described it; empty where nobody did.
+        about: description of the job from ``describe``; empty without one.
     """
 
     kind: str
@@ -84,17 +84,17 @@ class CachedJob:
 
     @property
     def size_mib(self) -> float:
-        """Of all files."""
+        """Total of all files."""
         return sum(file.size_mib for file in self.files)
 
     @property
     def last_used(self) -> float:
-        """Of the file that was used last, in seconds since 1970."""
+        """Latest use of a file, in seconds since 1970."""
         return max(file.last_used for file in self.files)
 
 
 def describe(folder: Path, about: Mapping[str, Any]) -> None:
-    """Say beside a job's files what they depend on. What is there already stays."""
+    """Write a description of a job to its folder, unless it has one."""
     path = folder / _ABOUT
     if not path.exists():
         with disk_errors(path), filelock.FileLock(path.with_suffix(".lock")):
@@ -102,20 +102,20 @@ def describe(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def touch(*paths: Path) -> None:
-    """Note that files are used, the last one last. A file that is gone, or is another user's, is no matter."""
+    """Record the use of files, in order; missing files and those of other users are ignored."""
     for path in paths:
-        now = time.time_ns()  # the system's own stamp is too coarse to tell two uses apart
+        now = time.time_ns()  # the system's own timestamp is too coarse to order two uses
         with contextlib.suppress(OSError):
             os.utime(path, ns=(now, now))
 
 
 def trim(root: Path, bound_mib: float, spare: Collection[Path] = ()) -> None:
-    """Remove the least recently used files of all jobs below ``root`` until they take no more than ``bound_mib``.
+    """Remove the least recently used files of all jobs in ``root`` until they take at most ``bound_mib``.
+
+    Incomplete files of killed writers are always removed. Errors of the disk are ignored.
 
     Args:
-        spare: what was just written, which stays even where it is larger than the bound by itself.
-
-    What killed writers left goes in any case. A folder that can't be trimmed is no reason to end a trial.
+        spare: files that stay, even if they exceed the bound alone.
     """
     with contextlib.suppress(OSError), filelock.FileLock(root / _LOCK):
         _sweep(root)
@@ -130,7 +130,7 @@ def trim(root: Path, bound_mib: float, spare: Collection[Path] = ()) -> None:
 
 
 def cached_jobs(cache: Path) -> list[CachedJob]:
-    """What the cache holds, the most recently used job first."""
+    """Return the jobs with files in the cache, the most recently used first."""
     jobs = []
     for kind, name in KINDS.items():
         for folder in _folders(cache / name):
@@ -141,15 +141,15 @@ def cached_jobs(cache: Path) -> list[CachedJob]:
 
 
 def unused(jobs: Iterable[CachedJob], kinds: Collection[str], days: float = 0.0) -> list[CachedFile]:
-    """The files of some kinds that were not used in the last ``days``."""
+    """Return the files of these kinds that were not used in the last ``days``."""
     last = time.time() - days * 86400
     return [file for job in jobs if job.kind in kinds for file in job.files if not days or file.last_used < last]
 
 
 def clear(cache: Path, kinds: Collection[str], files: Iterable[CachedFile]) -> None:
-    """Remove files of the cache, and what killed writers left among those of their kinds.
+    """Remove files of the cache, and incomplete files of killed writers of these kinds.
 
-    Locks and descriptions stay: a worker may be about to take the one, and the other are small.
+    Locks stay, because a worker may be about to acquire one, and descriptions, which are small.
 
     Raises:
         MissingResource: when a file can't be removed.
@@ -166,7 +166,7 @@ def clear(cache: Path, kinds: Collection[str], files: Iterable[CachedFile]) -> N
 
 
 def _folders(root: Path) -> list[Path]:
-    """The jobs' folders. A link is none: nothing outside of the cache is ever removed."""
+    """Return the jobs' folders, without links, so that nothing outside of the cache is removed."""
     try:
         return sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink())
     except OSError:
@@ -174,13 +174,13 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> Iterator[CachedFile]:
-    """A job's files, without locks, descriptions and what is being written."""
+    """Yield a job's files, without locks, descriptions and incomplete files."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            left_out = entry.name.startswith(".") or entry.name.endswith(".lock") or entry.name == _ABOUT
+            skipped = entry.name.startswith(".") or entry.name.endswith(".lock") or entry.name == _ABOUT
             # another worker may remove it meanwhile
             with contextlib.suppress(FileNotFoundError):
-                if not left_out and entry.is_file(follow_symlinks=False):
+                if not skipped and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
                     size, linked = status.st_size / 2**20, status.st_nlink > 1
                     yield CachedFile(folder / entry.name, size, status.st_mtime, linked)
@@ -195,7 +195,7 @@ def _about(folder: Path) -> Mapping[str, Any]:
 
 
 def _sweep(root: Path) -> None:
-    """Remove what killed writers left. Whoever writes a file holds its lock, and the dead hold none."""
+    """Remove incomplete files of killed writers: a live writer holds the lock of its file."""
     for folder in _folders(root):
         for path, name in leftovers(folder):
             lock = filelock.FileLock((folder / name).with_suffix(".lock"))

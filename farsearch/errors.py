@@ -1,23 +1,23 @@
-"""The exceptions that users see, and the exit code that each one ends a command with.
+"""Exceptions for users, and the exit code of a command that ends with each.
 
 ::
 
-    FarsearchError                 1  anything that farsearch reports itself
-    ├── BadInput (ValueError)      2  a value that the user gave breaks a rule
+    FarsearchError                 1  any error that farsearch raises
+    ├── BadInput (ValueError)      2  a value from the user breaks a rule
     │   ├── DataError                 a row or file of a task
     │   ├── ProfileError              a device profile
     │   ├── SpaceError                a search space or a --set
-    │   └── BundleError               a bundle that can't be trusted
+    │   └── BundleError               a bundle
     ├── NoFeasibleTrial            3  nothing in the space fits the device
     ├── StudyMismatch              4  the study exists with other settings
     ├── MissingResource            5  model, data, network or disk of this machine
-    └── TrialError                    one trial could not be finished; the search goes on
+    └── TrialError                    one trial could not be finished; the search continues
         ├── Diverged                  its loss was not finite
-        ├── OutOfMemory               the host had no memory for it
-        └── Overtaken                 it could not reach the front any more
+        ├── OutOfMemory               the host ran out of memory
+        └── Overtaken                 it could no longer reach the front
 
-Every message is one line that names the value, the rule it breaks and the mend. Errors of vendor libraries are
-translated where they enter, so nothing above a boundary handles them.
+Every message is one line with the value, the broken rule and a suggestion. Errors of libraries are translated at their
+boundary, so code above it handles only these.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ __all__ = [
 
 
 class FarsearchError(Exception):
-    """Base of all errors that farsearch raises on purpose."""
+    """Base of all errors that farsearch raises."""
 
     exit_code = 1
 
 
 class BadInput(FarsearchError, ValueError):
-    """A value that the user gave breaks a rule."""
+    """A value from the user breaks a rule."""
 
     exit_code = 2
 
@@ -64,7 +64,7 @@ class SpaceError(BadInput):
 
 
 class BundleError(BadInput):
-    """A bundle is damaged, of another schema, or does not go with the data."""
+    """A bundle is damaged, has another schema, or does not match the data."""
 
 
 class NoFeasibleTrial(FarsearchError):
@@ -80,13 +80,13 @@ class StudyMismatch(FarsearchError):
 
 
 class MissingResource(FarsearchError):
-    """Something that this machine should provide is not there: a model, data, the network, disk space."""
+    """This machine lacks a model, data, the network, disk space or another resource."""
 
     exit_code = 5
 
 
 class TrialError(FarsearchError):
-    """One trial could not be finished. The search records the reason and goes on."""
+    """One trial could not be finished. The search records the reason and continues."""
 
 
 class Diverged(TrialError):
@@ -98,4 +98,4 @@ class OutOfMemory(TrialError):
 
 
 class Overtaken(TrialError):
-    """A look in the middle of a trial said that it can't reach the front any more."""
+    """An intermediate evaluation predicted that the trial can't reach the front."""

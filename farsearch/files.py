@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place and moved there, so that a kill leaves no half of one."""
+"""Atomic writes: a file is written to a temporary name and renamed, so that a kill leaves no incomplete file."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ __all__ = [
     "disk_errors",
     "leftovers",
     "load_tensors",
+    "move_into_place",
     "read_json",
     "remove",
     "replacing",
@@ -36,21 +37,21 @@ __all__ = [
 ]
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.[0-9a-f]{8}")
-"""Names of what is being written: whose place it takes, the process, a draw."""
+"""Names of temporary folders: target, process id, random digits."""
 
 
 MADE_BY = "Made by farsearch"
-"""Stands in the first bytes of files that are written where a user says, so that farsearch may replace them."""
+"""Mark in the first bytes of files at paths of users, which farsearch may then replace."""
 
 _MARKS = (MADE_BY.encode(), b"This file is part of farsearch")
 _HEAD = 4096
 
 
 def check_new_file(path: Path, suffix: str) -> None:
-    """Refuse to write a file of another type, or in the place of one that farsearch did not make.
+    """Check that a path has a suffix, and is new or a file that farsearch made.
 
     Raises:
-        BadInput: when the name does not end in ``suffix``, or there is something else under that name.
+        BadInput: when the path does not end in ``suffix``, or belongs to another file.
     """
     if path.suffix.lower() != suffix:
         raise BadInput(f"{str(path)!r} has to end in {suffix}; give such a name")
@@ -67,11 +68,15 @@ def check_new_file(path: Path, suffix: str) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Translate what the disk refuses into one line: full, read-only, not permitted."""
+    """Translate errors of the disk: full, read-only, not permitted.
+
+    Raises:
+        MissingResource: in place of ``OSError`` and ``SafetensorError``.
+    """
     try:
         yield
     except BrokenPipeError:
-        raise  # whoever read the output has gone: that is no matter of the disk
+        raise  # the reader of the output has ended: not an error of the disk
     except (OSError, safetensors.SafetensorError) as error:
         text = str(error)
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -87,10 +92,10 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path on the same disk, which replaces ``path`` when the block ends without an error.
+    """Yield a temporary path, which is atomically renamed to ``path`` when the block ends without an error.
 
-    It lies in a folder of its own, beside its place: safetensors makes files of names of its own choice next to what it
-    writes, and after a kill they would tell nobody whose they were.
+    It is in its own folder next to ``path``: safetensors makes further temporary files of its own next to its target,
+    which could not be attributed after a kill.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,32 +103,38 @@ def replacing(path: Path) -> Iterator[Path]:
         folder.mkdir()
         temporary = folder / path.name
         try:
-            # the files of safetensors are for their owner alone; a team shares caches and bundles
+            # files of safetensors are readable by their owner alone, but a team shares caches and bundles
             temporary.touch(exist_ok=False)
             mode = temporary.stat().st_mode
             yield temporary
             temporary.chmod(mode)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            move_into_place(temporary, path)
         finally:
             remove(folder)
 
 
+def move_into_place(source: Path, target: Path) -> None:
+    """Atomically rename a complete file or folder on the same disk; a file is synced first and replaces its target."""
+    if source.is_file():
+        with source.open("rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(source, target)
+
+
 def leftovers(folder: Path) -> Iterator[tuple[Path, str]]:
-    """What writers that were killed left in ``folder``, and what live ones are at.
+    """Find the temporary folders of killed and of live writers in ``folder``.
 
     Yields:
-        Its path, and the name whose place it was to take. Who knows that nobody writes that name now may remove it.
+        The path, and the name of its target. Remove it only if no live process writes that target.
     """
     for path in folder.glob(".*"):
-        found = _TEMPORARY.fullmatch(path.name)
-        if found is not None:
-            yield path, found["name"]
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is not None:
+            yield path, match["name"]
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it. What is gone already, or can't be removed, stays so."""
+    """Remove a file, or a folder with its content. Errors are ignored."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -132,24 +143,28 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON with sorted keys, whole or not at all."""
+    """Write JSON with sorted keys atomically."""
     write_text(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON. A missing or broken file raises OSError or ValueError."""
+    """Read JSON.
+
+    Raises:
+        OSError, ValueError: for a missing or invalid file.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
@@ -157,19 +172,19 @@ def read_json(path: Path) -> Any:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors, whole or not at all."""
-    from safetensors.torch import save_file  # torch takes seconds, and whoever writes text needs none
+    """Write tensors as safetensors atomically."""
+    from safetensors.torch import save_file  # torch takes seconds to import
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        # a file with neither tensors nor metadata is read again, one with empty metadata and no tensors is not
+        # without tensors, safetensors can read a file without metadata, but not one with empty metadata
         save_file(plain, temporary, metadata=dict(metadata) if metadata else None)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor] | None:
-    """The tensors of a file; None where it is missing, damaged or may not be read.
+    """Map the tensors of a file; None where it is missing, damaged or not readable.
 
-    They are mapped, not read: pages come from the disk when they are looked at, and outlive the file's removal.
+    Pages are read from the disk on access, and stay readable after the file's removal.
     """
     from safetensors.torch import load_file
 

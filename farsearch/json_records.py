@@ -1,6 +1,6 @@
-"""A base for frozen dataclasses that are written as JSON types and read back strictly.
+"""A base for frozen dataclasses with a strict round trip through JSON types.
 
-What a class's annotations ask for is worked out once for each class: a large study has half a million small records.
+The reader of a class is built once from its annotations: a large study has half a million small records.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ R = TypeVar("R", bound="Record")
 
 
 class Record:
-    """Base of the records: a strict, versionless round trip through JSON types."""
+    """Base of the records: a strict round trip through JSON types, without a version."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON types (tuples become lists, nested records dicts)."""
+        """Return JSON types: tuples become lists, nested records dicts."""
         return typing.cast("dict[str, Any]", _encode(self))
 
     @classmethod
     def from_dict(cls: type[R], data: Mapping[str, Any]) -> R:
-        """The record that ``data`` describes.
+        """Read a record from JSON types.
 
         Raises:
             BadInput: for an unknown or missing key, or a value of another type, naming the key.
@@ -62,25 +62,25 @@ def _field_names(kind: Any) -> tuple[str, ...]:
 
 
 class _Wrong(BadInput):
-    """A value that breaks a rule. On the way out ``place`` grows at its front, up to the whole path."""
+    """A value that breaks a rule. ``place`` is its path, to which each outer level adds its part in front."""
 
     def __init__(self, rule: str, place: str = "") -> None:
         super().__init__(rule)
         self.rule, self.place = rule, place
 
     def inside(self, place: str) -> _Wrong:
-        """The same, seen from one level further out."""
+        """Return the error with the part of an outer level."""
         self.place = place + self.place
         return self
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """How values of one annotated type are read.
+    """Reads values of one annotated type.
 
     Attributes:
-        as_is: types whose values need no reading at all.
-        read: gives the value, or raises ``_Wrong``.
+        as_is: types whose values are valid without ``read``.
+        read: returns the value, or raises ``_Wrong``.
     """
 
     as_is: frozenset[Any]
@@ -89,7 +89,7 @@ class _Reader:
 
 @functools.cache
 def _reader(kind: Any) -> _Reader:
-    """The reader of the annotated type ``kind``."""
+    """Return the reader of the annotated type ``kind``."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return _Reader(_PLAIN, lambda value: value)
@@ -119,7 +119,7 @@ def _plain_reader(kind: type) -> _Reader:
             raise _Wrong(f"is {shown(value)}; it must be of type {kind.__name__}")
         return value
 
-    # an integer is read to bound it: JSON's have no bound
+    # integers are always read, to bound them: JSON's have no bound
     return _Reader(frozenset() if kind is int else frozenset({kind}), read)
 
 
@@ -147,7 +147,7 @@ def _union_reader(args: tuple[Any, ...]) -> _Reader:
                 errors.append(error)
         raise errors[0]
 
-    # of several options the first that takes a value has it, so only its types are sure
+    # the first option that accepts a value reads it, so only the types of the first are sure
     return _Reader(options[0].as_is | ({types.NoneType} if optional else set()), read)
 
 

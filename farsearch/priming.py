@@ -1,6 +1,6 @@
-"""Priming: the short full training before the selection, and the cache that lets one serve all trials of a study.
+"""Priming: the short full training before the selection, cached for all trials of a study.
 
-And the state that the FAR phase starts from, which a priming and a selection make.
+Also the start state of the FAR phase, made from a priming and a selection.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from farsearch.far.selection import neuron_scores
 from farsearch.files import disk_errors, load_tensors, remove, save_tensors
 from farsearch.records import FarConfig, JobSpec
 
-__all__ = ["Primed", "PrimingCache", "keep", "start_state"]
+__all__ = ["Primed", "PrimingCache", "retain", "start_state"]
 
 State = dict[str, Tensor]
 
 _SCORES = ("scores", "first_half", "second_half")
-"""Of each feed-forward block, as a priming's file names them."""
+"""Tensors of each feed-forward block in a priming's file."""
 
 _VERSION = 4
-"""Of what a priming is and how its file is laid out. It rises when an older file must not be read."""
+"""Version of primings and their files. It rises when an older file must not be read."""
 
 
 @dataclass(frozen=True)
 class Primed:
-    """A primed model: its state, and how much each neuron moved.
+    """A primed model: its state, and the change of each neuron.
 
     Attributes:
-        scores: L1 change of each neuron over the whole priming, ``[width]`` a feed-forward block.
-        halves: the same over the first and over the second half of its steps.
+        scores: L1 change of each neuron over the whole priming, ``[width]`` per feed-forward block.
+        halves: the same over the first and over the second half of the steps.
         path: the file in the cache.
-        seconds: host seconds that were spent on it when it was run.
+        seconds: duration on this host when it was run.
     """
 
     state: State
@@ -62,23 +62,23 @@ class Primed:
     path: Path
 
     def tensors(self) -> State:
-        """All of it under names of their own, as a file holds it."""
+        """Return all tensors by their names in a file."""
         parts = dict(zip(_SCORES, (self.scores, *self.halves), strict=True))
         scores = {f"{name}.{i}": value for name, blocks in parts.items() for i, value in enumerate(blocks)}
         return {**self.state, **scores, "seconds": torch.tensor(self.seconds, dtype=torch.float64)}
 
 
 class PrimingCache:
-    """Primings of one job, on disk, shared by its workers.
+    """Primings of one job on disk, shared by its workers.
 
-    A priming is found by everything that it depends on: weights, rows and their order, batch, priming's own settings,
-    steps and torch's version. A longer one continues the longest shorter one. Files are mapped (``load_tensors``), so
-    there is no second cache in memory.
+    The key of a priming has everything that it depends on: weights, rows and their order, batch, settings, steps and
+    torch's version. A longer priming continues the longest suitable shorter one. Files are mapped (``load_tensors``),
+    so they need no second cache in memory.
 
     Args:
-        folder: of the cache; each job has a sub-folder in it.
+        folder: of the cache; each job has a sub-folder.
         pretrained: the state that priming starts from, with its new head.
-        bound_mib: what the primings of all jobs in ``folder`` may take, but for the one just written.
+        bound_mib: upper bound of all primings in ``folder``, without the one just written.
     """
 
     def __init__(
@@ -95,39 +95,39 @@ class PrimingCache:
         self.job, self.layout, self.pretrained = job, layout, pretrained
         self.rows, self.pad_id = rows, pad_id
         self.micro_batch_size, self.bound_mib = micro_batch_size, bound_mib
-        # the texts' identity says nothing of the tokenizer, which comes with a model's folder and a library's version
+        # the identity of the texts does not include the tokenizer, which depends on the model's folder and a library
         encoded = hashlib.sha256(json.dumps([rows, pad_id]).encode()).hexdigest()
         more = {"rows": encoded, "torch": torch.__version__, "micro": micro_batch_size, "version": _VERSION}
-        # the class that F1 is of changes no training
+        # the class that F1 scores changes no training
         identity = {name: value for name, value in job.to_dict().items() if name != "positive"}
         self._identity = {**identity, **more}
         self.root = folder
         self.folder = folder / hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def get(self, model: nn.Module, epochs: float, progress: Callable[[str], None] | None = None) -> Primed:
-        """The priming of ``epochs`` epochs, from the cache or run now on ``model`` (whose weights it overwrites).
+        """Return the priming of ``epochs`` epochs, from the cache or by training ``model`` in place.
 
         Raises:
             MissingResource: when the cache can't be written.
             FloatingPointError: when the priming's loss is not finite.
         """
         steps = steps_in(len(self.rows.input_ids), self.job.batch_size, epochs)
-        tell = progress or (lambda _: None)
-        found = self._read(steps)
-        if found is None:
+        note = progress or (lambda _: None)
+        primed = self._read(steps)
+        if primed is None:
             # two workers never run the same priming: the second waits and reads
-            with self._alone(steps, tell):
-                found = self._read(steps)
-                if found is None:
-                    found = self._run(model, steps, tell)
-        if not found.from_cache:
-            trim(self.root, self.bound_mib, spare={found.path, self._optimizer_path(steps)})
-        touch(found.path)
-        return found
+            with self._lock(steps, note):
+                primed = self._read(steps)
+                if primed is None:
+                    primed = self._run(model, steps, note)
+        if not primed.from_cache:
+            trim(self.root, self.bound_mib, spare={primed.path, self._optimizer_path(steps)})
+        touch(primed.path)
+        return primed
 
     @contextmanager
-    def _alone(self, steps: int, tell: Callable[[str], None]) -> Iterator[None]:
-        """No other worker runs this priming. The lock of one that was killed is free."""
+    def _lock(self, steps: int, note: Callable[[str], None]) -> Iterator[None]:
+        """Hold the lock of a priming, which is released when a worker is killed."""
         path = self._path(steps, "lock")
         with disk_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ class PrimingCache:
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                tell(f"another worker primes {steps} steps, waiting for it")
+                note(f"another worker primes {steps} steps, waiting for it")
                 lock.acquire()
         try:
             yield
@@ -143,7 +143,7 @@ class PrimingCache:
             lock.release()
 
     def _read(self, steps: int) -> Primed | None:
-        """A priming from the disk; None where there is none, or none that fits the model."""
+        """Read a priming; None where it is missing or does not match the model."""
         path = self._path(steps, "safetensors")
         tensors = load_tensors(path)
         if tensors is None or _kinds(tensors) != self._expected():
@@ -154,34 +154,34 @@ class PrimingCache:
         return Primed(tensors, parts["scores"], halves, steps, seconds, True, path)
 
     def _expected(self) -> dict[str, tuple[torch.Size, torch.dtype]]:
-        """Names, shapes and types of a priming's tensors."""
+        """Return shapes and types of a priming's tensors by name."""
         expected = _kinds(self.pretrained)
         for i, block in enumerate(self.layout.blocks):
             width = self.pretrained[f"{block.down}.weight"].shape[1:]
             expected.update({f"{name}.{i}": (width, torch.float64) for name in _SCORES})
         return {**expected, "seconds": (torch.Size(), torch.float64)}
 
-    def _run(self, model: nn.Module, steps: int, tell: Callable[[str], None]) -> Primed:
+    def _run(self, model: nn.Module, steps: int, note: Callable[[str], None]) -> Primed:
         job, half = self.job, steps // 2
         model.load_state_dict(self.pretrained)
         optimizer = make_optimizer(job.priming.optimizer, model, kernel="fused" if has_fused() else "loop")
-        shorter = self._continue(model, optimizer, half, tell)
+        shorter = self._continue(model, optimizer, half, note)
         done, before = (0, 0.0) if shorter is None else (shorter.steps, shorter.seconds)
-        tell(f"priming {steps} steps, {f'{done} of them done before, ' if done else ''}kept for all trials")
+        note(f"priming {steps} steps, {f'{done} of them done before, ' if done else ''}cached for all trials")
         started = time.perf_counter()
         whole_epochs = math.ceil(steps / steps_in(len(self.rows.input_ids), job.batch_size, 1.0))
         batches = phase_batches(self.rows.lengths, job.batch_size, whole_epochs, job.seed)
         rate = constant_rate(job.priming.learning_rate, job.priming.warmup_steps)
 
-        def stretch(first: int, last: int) -> None:
+        def train_steps(first: int, last: int) -> None:
             train(
                 model, self.rows, batches[first:last], optimizer, rate, self.pad_id, job.seed, self.micro_batch_size,
                 first_step=first,
             )  # fmt: skip
 
-        stretch(done, half)
+        train_steps(done, half)
         middle = _copy(model)
-        stretch(half, steps)
+        train_steps(half, steps)
         after = _copy(model)
         first, second, whole = (
             neuron_scores(self.layout, start, end)
@@ -190,25 +190,25 @@ class PrimingCache:
         path, seconds = self._path(steps, "safetensors"), before + time.perf_counter() - started
         made = Primed(after, whole, (first, second), steps, seconds, False, path)
         self._write(made, optimizer)
-        # what is mapped costs no memory of its own; what another worker has removed already is still here
-        found = self._read(steps)
-        return made if found is None else dataclasses.replace(found, from_cache=False)
+        # a mapped file needs no memory of its own; another worker may have removed it already
+        mapped = self._read(steps)
+        return made if mapped is None else dataclasses.replace(mapped, from_cache=False)
 
     def _continue(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, half: int, tell: Callable[[str], None]
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, half: int, note: Callable[[str], None]
     ) -> Primed | None:
-        """Put the longest priming that can be continued into model and optimizer, and return it.
+        """Load the longest priming that can be continued into model and optimizer, and return it.
 
-        It must not be longer than half of the new one, whose middle is looked at. If another worker is at it, its end
-        is waited for: that is never later than to run its steps once more, because it has begun. Only a longer one
-        waits for a shorter one, so that no two wait for each other.
+        It is at most half as long as the new one, whose middle is scored. If another worker runs it, this one waits
+        for its end, which is earlier than that of running its steps again. Only a longer priming waits for a shorter
+        one, so there is no deadlock.
         """
         known = self._known("lock") | self._known("optimizer")
         for steps in sorted((steps for steps in known if steps <= half), reverse=True):
-            with self._alone(steps, tell):
+            with self._lock(steps, note):
                 primed, tensors = self._read(steps), load_tensors(self._optimizer_path(steps))
             if primed is not None and tensors is not None and _fits(optimizer, tensors):
-                # the optimizer first: it is of less use than the weights, so it goes before them
+                # optimizer first: it is less useful than the weights, so it is removed before them
                 touch(self._optimizer_path(steps), primed.path)
                 model.load_state_dict(primed.state)
                 _load_optimizer(optimizer, tensors)
@@ -216,7 +216,7 @@ class PrimingCache:
         return None
 
     def _known(self, kind: str) -> set[int]:
-        """The steps of which there is a file of this kind."""
+        """Return the numbers of steps with a file of this kind."""
         return {int(path.stem) for path in self.folder.glob(f"*.{kind}") if path.stem.isdecimal()}
 
     def _path(self, steps: int, kind: str) -> Path:
@@ -229,20 +229,17 @@ class PrimingCache:
         describe(self.folder, self._identity)
         optimizer_path = self._optimizer_path(primed.steps)
         for path, tensors in ((primed.path, primed.tensors()), (optimizer_path, _optimizer_tensors(optimizer))):
-            if path.is_dir():  # nothing of ours, and a file can't take its place
+            if path.is_dir():  # not a file of the cache, and a file can't replace it
                 remove(path)
             save_tensors(path, tensors)
-        # those of shorter ones would hardly be gone on from, and are large
+        # the optimizers of shorter primings are large, and hardly ever continued
         for old in self._known("optimizer"):
             if old < primed.steps:
                 remove(self._optimizer_path(old))
 
 
-def keep(primed: Primed, folder: Path) -> Path:
-    """Make a priming outlive the cache: linked into ``folder``, or written there where it can't be linked.
-
-    It can't where links do not work, and where it has left the cache since it was read.
-    """
+def retain(primed: Primed, folder: Path) -> Path:
+    """Retain a priming in ``folder`` after it leaves the cache: link its file, or write it where that fails."""
     target = folder / f"{primed.path.parent.name}-{primed.path.name}"
     if load_tensors(target) is None:
         try:
@@ -261,20 +258,20 @@ def start_state(
     config: FarConfig,
     frozen_values: str,
 ) -> State:
-    """The state that the FAR phase starts from, in the original layout.
+    """Return the start state of the FAR phase, in the original layout.
 
-    What is trained starts from its primed values; what is frozen has its pre-trained ones, unless ``frozen_values``
-    is ``primed``.
+    Trained tensors have their primed values, frozen ones their pre-trained values unless ``frozen_values`` is
+    ``primed``.
     """
     state = {name: value.clone() for name, value in primed.items()}
     if frozen_values == "primed":
         return state
     config = config.canonical()
-    back = [f"{path}." for path in layout.bottom] if config.frozen_embeddings else []
-    back += [f"{path}." for layer in layout.layers[: config.frozen_attention_layers] for path in layer.attention]
-    back += [f"{layer.path}." for layer in layout.layers[: config.frozen_bottom_layers]]
+    frozen = [f"{path}." for path in layout.bottom] if config.frozen_embeddings else []
+    frozen += [f"{path}." for layer in layout.layers[: config.frozen_attention_layers] for path in layer.attention]
+    frozen += [f"{layer.path}." for layer in layout.layers[: config.frozen_bottom_layers]]
     for name in state:
-        if name.startswith(tuple(back)):
+        if name.startswith(tuple(frozen)):
             state[name] = pretrained[name].clone()
     for block, chosen in zip(layout.blocks, learners, strict=True):
         if chosen is None:
@@ -284,10 +281,10 @@ def start_state(
         for name, dim in ((f"{block.up}.weight", 0), (f"{block.up}.bias", 0), (f"{block.down}.weight", 1)):
             if name not in primed:
                 continue
-            # a gated block has two rows a neuron, the second ones behind all the first
-            here = torch.cat([index + start for start in range(0, primed[name].shape[dim], width)])
-            learned = primed[name].index_select(dim, here)
-            state[name] = pretrained[name].clone().index_copy_(dim, here, learned)
+            # a gated block has two rows per neuron: all first rows, then all second rows
+            rows = torch.cat([index + start for start in range(0, primed[name].shape[dim], width)])
+            learned = primed[name].index_select(dim, rows)
+            state[name] = pretrained[name].clone().index_copy_(dim, rows, learned)
         if f"{block.down}.bias" in primed:
             state[f"{block.down}.bias"] = pretrained[f"{block.down}.bias"].clone()
     return state
@@ -302,17 +299,17 @@ def _copy(model: nn.Module) -> State:
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> State:
-    """The optimizer's state as flat tensors, by the number of the parameter."""
+    """Return the optimizer's state as tensors by ``PARAMETER.ENTRY``."""
     state: Mapping[int, Mapping[str, Any]] = optimizer.state_dict()["state"]
     tensors = {f"{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
     return {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
 
 
 def _fits(optimizer: torch.optim.Optimizer, tensors: State) -> bool:
-    """Whether these tensors are the state of all parameters of such an optimizer, each in its shape."""
+    """Return whether these tensors are the state of all parameters of this optimizer, with their shapes."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     expected: dict[str, torch.Size] = {}
-    if isinstance(optimizer, torch.optim.AdamW):  # SGD without momentum keeps nothing
+    if isinstance(optimizer, torch.optim.AdamW):  # SGD without momentum has no state
         for i, parameter in enumerate(parameters):
             expected |= {f"{i}.exp_avg": parameter.shape, f"{i}.exp_avg_sq": parameter.shape, f"{i}.step": torch.Size()}
     return {name: value.shape for name, value in tensors.items()} == expected
@@ -322,6 +319,6 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: State) -> None:
     state = optimizer.state_dict()
     for name, value in tensors.items():
         i, _, entry = name.partition(".")
-        # the steps change it in place, and it is a file's
+        # a copy: steps change it in place, and the tensor is a mapped file
         state["state"].setdefault(int(i), {})[entry] = value.clone()
     optimizer.load_state_dict(state)

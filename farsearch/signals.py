@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to a command, from its first line to its last."""
+"""Handling of Ctrl-C and SIGTERM during a command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 _AGAIN_S = 5.0
-"""A SIGTERM within so many seconds after another signal is the same request."""
+"""Seconds after a signal within which a SIGTERM is the same request."""
 
 _IMPORTLIB = "<frozen importlib._bootstrap>"
 _COMMAND_LINE = ("farsearch.cli", "farsearch.__main__", "farsearch.signals")
@@ -35,18 +35,18 @@ _messages = ["interrupted"]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a search in the same way as Ctrl-C."""
+    """SIGTERM, which ends a search like Ctrl-C."""
 
 
 def catch() -> None:
-    """Handle the signals from now on, except SIGINT where it is ignored: a shell does that in the background."""
+    """Install the handlers; an ignored SIGINT stays ignored, as in a shell's background job."""
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
 
 
 def release() -> None:
-    """Let the signals end the process, without a traceback of whatever Python does at its end."""
+    """Restore the default handlers, so that a signal at the end of the process causes no traceback."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -54,7 +54,7 @@ def release() -> None:
 
 @contextmanager
 def catching() -> Iterator[None]:
-    """Handle the signals in the block, and then as before."""
+    """Install the handlers for a block, and restore the previous ones."""
     global _ended_at
     _ended_at = -math.inf
     del _messages[1:]
@@ -69,12 +69,12 @@ def catching() -> Iterator[None]:
 
 @contextmanager
 def when_interrupted(message: str) -> Iterator[None]:
-    """Have the command end with this message if it is interrupted in the block."""
+    """Set the message of an interruption in the block."""
     _messages.append(message)
     try:
         yield
     except KeyboardInterrupt:
-        raise  # the message stays for whoever prints it
+        raise  # the message is printed later
     except BaseException:
         _messages.pop()
         raise
@@ -83,14 +83,14 @@ def when_interrupted(message: str) -> Iterator[None]:
 
 
 def interruption() -> str:
-    """What to print of the interruption that ended the command."""
+    """Return the message of the interruption that ended the command."""
     message = _messages[-1]
     del _messages[1:]
     return message
 
 
 def _interrupt(_signal: int, frame: FrameType | None) -> None:
-    """End, as often as a user insists."""
+    """Interrupt at every Ctrl-C."""
     global _ended_at
     _ended_at = time.monotonic()
     _end_start(frame, INTERRUPTED)
@@ -98,10 +98,10 @@ def _interrupt(_signal: int, frame: FrameType | None) -> None:
 
 
 def _terminate(_signal: int, frame: FrameType | None) -> None:
-    """End, once: whoever ends a group of processes and whoever leads the group may both ask for it.
+    """Terminate once: a group of processes may get the signal from outside and from its leader.
 
-    After Ctrl-C too, which a terminal sends to all of a group, and whose leader then ends the others: what was
-    interrupted gives its trial back in the meantime.
+    The same after Ctrl-C, which a terminal sends to a whole group, and whose leader then terminates the others: an
+    interrupted worker is requeuing its trial meanwhile.
     """
     global _ended_at
     now = time.monotonic()
@@ -112,9 +112,9 @@ def _terminate(_signal: int, frame: FrameType | None) -> None:
 
 
 def _end_start(frame: FrameType | None, code: int) -> None:
-    """End at once while the command line imports libraries, where there is nothing to be given back.
+    """Exit at once while the command line imports libraries, when no trial is running.
 
-    An exception would be printed, swallowed or replaced by the compiled parts of torch and others.
+    Compiled parts of torch and others would print, swallow or replace an exception.
     """
     if _is_start(frame):
         os.write(2, f"{interruption()}\n".encode(errors="replace"))
@@ -122,7 +122,7 @@ def _end_start(frame: FrameType | None, code: int) -> None:
 
 
 def _is_start(frame: FrameType | None) -> bool:
-    """Whether an import is in progress that the command line began, and nothing else of farsearch."""
+    """Return whether the command line is importing, and no other code of farsearch is running."""
     importing = False
     outside: list[str] = []
     while frame is not None:

@@ -1,6 +1,6 @@
-"""What a verification says: which points are better than what costs less, and whether the search ranked them well.
+"""Significance of verified points: which are better than cheaper ones, and whether the search ranked them well.
 
-Pure: everything is computed from a snapshot's records.
+Pure functions of a snapshot.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = [
 _CONFIDENCE = 0.95
 
 FEWEST_SEEDS = 3
-"""With two seeds the interval is 25 deviations wide: it would call any gap noise, and any two equal gaps certain."""
+"""Seeds for an interval. With two it is 25 deviations wide, and any two equal gaps would be certain."""
 
 _ROUNDING = 1e-9
-"""By which differences of equal metrics may differ."""
+"""Tolerance for equal differences."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ class Verdict:
 
     Attributes:
         title: ``trial 7``, or the baseline's.
-        trial: its number in the search, None for a baseline.
-        searched: the metric that the search had, on its validation rows.
+        trial: number in the search; None for a baseline.
+        searched: the metric in the search, on its validation rows.
         scores: the metric on the official development set by seed.
-        failed: trainings that could not be finished.
-        learned: at least one training was better than a constant answer, beyond the rows' error. A point that did not
-            learn is nothing to be better than.
-        train_samples: rows that they were trained on.
-        not_better_than: title of a point that costs less, whose difference to this one is within noise or against it;
-            None where there is none.
-        interval: ends of the 95 % interval of that difference, above 0 where this point is better.
-        judged: whether there were enough seeds to tell.
+        failed: number of unfinished trainings.
+        learned: at least one training was better than a constant answer, beyond the rows' error. Points that did not
+            learn are not compared with.
+        train_samples: rows of each training.
+        not_better_than: title of a cheaper point than which this one is not significantly better; None where no such
+            point exists.
+        interval: 95 % interval of that difference, above 0 where this point is better.
+        judged: there were enough seeds for every comparison.
         cheapest: no other point that learned needs as little memory and as little time.
-        passed_over: one that did not learn does.
+        passed_over: a point that did not learn is cheaper.
     """
 
     title: str
@@ -77,27 +77,27 @@ class Verdict:
 
     @property
     def mean(self) -> float:
-        """Mean over the seeds; not a number where none was finished."""
+        """Mean over the seeds; NaN without a finished training."""
         return statistics.fmean(self.scores.values()) if self.scores else math.nan
 
     @property
     def noise(self) -> bool:
-        """It is within noise of a point that costs less, or worse."""
+        """Whether the point is within noise of a cheaper one, or worse."""
         return self.not_better_than is not None
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of one training over seeds, None with fewer than ``FEWEST_SEEDS``."""
+        """Standard deviation over seeds; None with fewer than ``FEWEST_SEEDS``."""
         return statistics.stdev(self.scores.values()) if len(self.scores) >= FEWEST_SEEDS else None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well the search's metric ranks the trials as their verification does.
+    """Rank agreement between the search's metric and the verification.
 
     Attributes:
         tau: Kendall's tau-b, 1 for the same order, -1 for the opposite one.
-        trials: so many were compared.
+        trials: number of compared trials.
         train_samples: rows of the search's trainings, and of the verification's.
     """
 
@@ -107,20 +107,22 @@ class Agreement:
 
 
 def verdicts(snapshot: StudySnapshot) -> list[Verdict]:
-    """The verified points with the most rows that any was verified with: trials by memory, then baselines.
+    """Return the verdicts on the points that were verified with the most rows: trials by memory, then baselines.
 
     A point's advantage over one that needs no more memory and no more time is noise unless it is positive with 95 %
-    confidence: Student's t interval of the mean difference, paired by seed. Fewer than three common seeds, or the same
-    gap with each of them, tell nothing.
+    confidence: Student's t interval of the mean difference, paired by seed. There is no verdict with fewer than three
+    common seeds, or with the same gap for each of them.
     """
     most = max((_samples(record) for record in snapshot.verified), default=0)
     groups: dict[str, list[TrialRecord]] = {}
     for record in snapshot.verified:
         if _samples(record) == most:
             groups.setdefault(_title(snapshot, record), []).append(record)
-    found = [_verdict(snapshot, title, records) for title, records in groups.items()]
-    found.sort(key=lambda verdict: (verdict.trial is None, verdict.peak_memory_mib, verdict.wall_time_s, verdict.title))
-    return [_judged(verdict, found) for verdict in found]
+    points = [_verdict(snapshot, title, records) for title, records in groups.items()]
+    points.sort(
+        key=lambda verdict: (verdict.trial is None, verdict.peak_memory_mib, verdict.wall_time_s, verdict.title)
+    )
+    return [_judged(verdict, points) for verdict in points]
 
 
 def _samples(record: TrialRecord) -> int:
@@ -128,7 +130,7 @@ def _samples(record: TrialRecord) -> int:
 
 
 def _title(snapshot: StudySnapshot, record: TrialRecord) -> str:
-    """What a point is called, no two of them the same."""
+    """Return the unique title of a point."""
     baseline = record.baseline
     if baseline is None:
         assert record.verifies is not None
@@ -160,13 +162,13 @@ def _searched(snapshot: StudySnapshot, record: TrialRecord) -> float | None:
     assert record.verifies is not None
     if record.baseline is not None:
         return next((b.metric for b in snapshot.baselines if b.baseline == record.baseline), None)
-    # in the sibling itself the trials are the verification's
+    # the trials of the auxiliary study itself are those of the verification
     searched = (trial for trial in snapshot.trials if trial.verifies is None)
     return next((trial.metric for trial in searched if trial.number == record.verifies.trial), None)
 
 
 def _judged(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
-    """The verdict with what costs less and is no worse, the cheapest (memory times time) of such."""
+    """Compare a point with cheaper ones; the cheapest (memory times time) that is no worse is named."""
     less = sorted((other for other in others if other.scores and _costs_less(other, verdict)), key=_product)
     cheaper = [other for other in less if other.learned]
     gains = [_gain(verdict, other) for other in cheaper]
@@ -192,9 +194,9 @@ def _costs_less(one: Verdict, other: Verdict) -> bool:
 
 
 def _gain(verdict: Verdict, other: Verdict) -> tuple[float, float] | None:
-    """Ends of the 95 % interval of the mean difference over common seeds; None where they are too few to tell.
+    """Return the 95 % interval of the mean difference over common seeds; None for too few seeds.
 
-    So are seeds that all show the same gap: a deviation of 0 is then an accident of the rows' number, not certainty.
+    None too where all seeds have the same gap: that is an accident of the number of rows, not certainty.
     """
     common = sorted(verdict.scores.keys() & other.scores.keys())
     if len(common) < FEWEST_SEEDS:
@@ -208,34 +210,34 @@ def _gain(verdict: Verdict, other: Verdict) -> tuple[float, float] | None:
 
 
 def rank_agreement(snapshot: StudySnapshot) -> Agreement | None:
-    """How well the search's metric, on fewer rows and one seed, ranks the verified trials; None with under three."""
+    """Return how well the search ranks the verified trials; None with fewer than three."""
     pairs = [(v.searched, v.mean) for v in verdicts(snapshot) if v.trial is not None and v.scores]
     known = [(searched, mean) for searched, mean in pairs if searched is not None]
     if len(known) < 3:
         return None
-    from scipy.stats import kendalltau  # takes a second, which only who asks for this is to wait
+    from scipy.stats import kendalltau  # takes a second to import
 
     tau = float(kendalltau(*zip(*known, strict=True)).statistic)
     rows = max(_samples(record) for record in snapshot.verified)
-    # ties on one side alone leave it undefined: nothing was ranked
+    # undefined where all values of one side are tied
     return Agreement(0.0 if math.isnan(tau) else tau, len(known), (snapshot.settings.job.train_samples, rows))
 
 
 def agreement_text(snapshot: StudySnapshot) -> str:
-    """The rank agreement in one line for people; empty where it is not known."""
-    found = rank_agreement(snapshot)
-    if found is None:
+    """Return the rank agreement as a line of text; empty where it is unknown."""
+    agreement = rank_agreement(snapshot)
+    if agreement is None:
         return ""
-    few, many = found.train_samples
-    tau = f"{found.tau:+.2f}".replace("-", "\N{MINUS SIGN}")
+    few, many = agreement.train_samples
+    tau = f"{agreement.tau:+.2f}".replace("-", "\N{MINUS SIGN}")
     return (
-        f"Kendall's tau of search ({few:,} rows, one seed) and verification ({many:,} rows) over {found.trials} "
+        f"Kendall's tau of search ({few:,} rows, one seed) and verification ({many:,} rows) over {agreement.trials} "
         f"trials: {tau} (1: the same order, 0: unrelated)"
     )
 
 
 def verdict_rows(snapshot: StudySnapshot) -> list[Row]:
-    """One row for each verified point."""
+    """Return one table row per verified point."""
     name = snapshot.metric_name
     return [
         {
@@ -252,7 +254,7 @@ def verdict_rows(snapshot: StudySnapshot) -> list[Row]:
 
 
 def advantage_text(verdict: Verdict, metric_name: str) -> str:
-    """What a point is worth against what costs less, in a few words."""
+    """Return a point's advantage over cheaper ones as a text."""
     if not verdict.scores:
         return "no training came to its end"
     if not verdict.learned:
@@ -267,8 +269,8 @@ def advantage_text(verdict: Verdict, metric_name: str) -> str:
 
 
 def verdict_json(snapshot: StudySnapshot) -> dict[str, Any]:
-    """Verdicts and agreement for programs."""
-    found = rank_agreement(snapshot)
+    """Return verdicts and agreement as JSON types."""
+    agreement = rank_agreement(snapshot)
     return {
         "verified": [
             {
@@ -290,5 +292,5 @@ def verdict_json(snapshot: StudySnapshot) -> dict[str, Any]:
             for verdict in verdicts(snapshot)
         ],
         "constant_answer": snapshot.meta.get("constant_answer"),
-        "rank_agreement": None if found is None else {"kendall_tau": found.tau, "trials": found.trials},
+        "rank_agreement": None if agreement is None else {"kendall_tau": agreement.tau, "trials": agreement.trials},
     }

@@ -1,4 +1,4 @@
-"""FAR in a training loop of one's own: prime a model, select its learners, reconfigure it, and merge it again.
+"""FAR in a user's own training loop: prime a model, select its learners, reconfigure it, and merge it.
 
 ::
 
@@ -8,7 +8,7 @@
     model.save_pretrained(folder)   # at any time: what is saved is an ordinary model
     merge(model)
 
-docs/library.md has the whole of it.
+docs/library.md has a complete example.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
 
 
 class Batches(Protocol):
-    """What a DataLoader is: a known number of mappings of a model's arguments, labels among them."""
+    """Batches with a known length, as of a DataLoader: mappings of a model's arguments, including labels."""
 
     def __len__(self) -> int: ...
 
@@ -58,11 +58,11 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class PrimingResult:
-    """How far a priming moved each neuron, and the weights before it.
+    """The change of each neuron in a priming, and the weights before it.
 
     Attributes:
-        scores: L1 change of each hidden neuron (float64, ``[width]``), one tensor a feed-forward block from the bottom.
-        pretrained: the state dict before priming, on the CPU: what is frozen gets these values back.
+        scores: L1 change of each hidden neuron (float64, ``[width]``), per feed-forward block from the bottom.
+        pretrained: the state dict before priming, on the CPU: the values of frozen tensors.
     """
 
     scores: tuple[Tensor, ...]
@@ -71,12 +71,12 @@ class PrimingResult:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which hidden neurons learn.
+    """The hidden neurons that learn.
 
     Attributes:
-        learners: one entry a feed-forward block from the bottom: indices of its learners, or None for a block that is
-            left whole.
-        pretrained: values that what is frozen gets back; None leaves every weight as it is.
+        learners: indices of the learners of each feed-forward block from the bottom; None for a block that is left
+            whole.
+        pretrained: values of frozen tensors; None to leave every weight unchanged.
     """
 
     learners: tuple[tuple[int, ...] | None, ...]
@@ -86,28 +86,28 @@ class Selection:
 def prime(
     model: nn.Module, batches: Batches, epochs: float = 1.0, learning_rate: float = 5e-5, warmup_steps: int = 8
 ) -> PrimingResult:
-    """Train all of a model for a short while, in place, and score its hidden neurons by how far they moved.
+    """Train all of a model briefly, in place, and score its hidden neurons by their change.
 
     Args:
-        batches: mappings of the model's arguments, labels among them, as a DataLoader gives them.
-        epochs: passes over the batches; at least one step is made.
+        batches: mappings of the model's arguments, including labels, as of a DataLoader.
+        epochs: passes over the batches; at least one step is run.
         learning_rate: of AdamW, constant after a linear warm-up over ``warmup_steps`` steps.
 
     Raises:
-        BadInput: for an unsupported or already reconfigured model, and batches that the model can't learn from.
+        BadInput: for an unsupported or already reconfigured model, and for batches without a loss.
         Diverged: when a loss or weight is not finite.
     """
     return prime_with(model, lambda model: _train(model, batches, epochs, learning_rate, warmup_steps))
 
 
 def prime_with(model: nn.Module, loop: Callable[[nn.Module], object]) -> PrimingResult:
-    """Prime as ``prime`` does, by a training loop of one's own.
+    """Prime with a user's own training loop.
 
     Args:
-        loop: called once with the model; what it returns is not looked at.
+        loop: called once with the model; its result is ignored.
 
     Raises:
-        BadInput: for an unsupported or already reconfigured model, and where no neuron moved.
+        BadInput: for an unsupported or already reconfigured model, and when no neuron changed.
         Diverged: when a weight is not finite afterwards.
     """
     layout = _plain_layout(model)
@@ -122,7 +122,7 @@ def prime_with(model: nn.Module, loop: Callable[[nn.Module], object]) -> Priming
 
 
 def select_learners(model: nn.Module, config: FarConfig, priming: PrimingResult) -> Selection:
-    """Select the neurons that a priming moved most, as many in each layer as the configuration trains.
+    """Select the neurons that changed most in a priming, as many in each layer as the configuration trains.
 
     Raises:
         BadInput: for an unsupported or already reconfigured model, or a configuration or priming for another one.
@@ -136,7 +136,7 @@ def select_learners(model: nn.Module, config: FarConfig, priming: PrimingResult)
 
 
 def random_learners(model: nn.Module, config: FarConfig, seed: int = 0) -> Selection:
-    """Draw learners by ``seed``, as many in each layer as the configuration trains: the control for a selection.
+    """Draw learners at random, as many in each layer as the configuration trains: the control for a selection.
 
     Raises:
         BadInput: as ``select_learners``.
@@ -152,14 +152,14 @@ def apply_far(
 ) -> nn.Module:
     """Reconfigure a model of transformers for FAR, in place, and return it.
 
-    What is trained keeps its values, and what is frozen gets those from before the priming. The feed-forward blocks
-    have other parameters afterwards, so the optimizer is made after this. The model's state dict, and with it
-    ``save_pretrained`` and ``load_state_dict``, stay those of an ordinary model.
+    Trained tensors are not changed, and frozen ones get their values from before the priming. The feed-forward blocks
+    get new parameters, so make the optimizer afterwards. The model's state dict, and with it ``save_pretrained`` and
+    ``load_state_dict``, stay those of an ordinary model.
 
     Args:
-        free_memory_at_once: let this process give large tensors back to the system as soon as they are freed, by
-            glibc's ``mallopt``, so that it takes what ``estimate`` predicts. False leaves the C library as it is,
-            which then keeps some hundreds of MiB for later.
+        free_memory_at_once: return large tensors to the system as soon as they are freed, by glibc's ``mallopt``, so
+            that this process takes the memory that ``estimate`` predicts. With False the C library retains some
+            hundreds of MiB.
 
     Raises:
         BadInput: for an unsupported or already reconfigured model, or a selection for another model or configuration.
@@ -182,7 +182,7 @@ def apply_far(
 
 
 def merge(model: nn.Module) -> nn.Module:
-    """Undo ``apply_far`` in place, with the trained weights, and return the model. All of it has gradients again.
+    """Undo ``apply_far`` in place, with the trained weights and gradients everywhere, and return the model.
 
     Raises:
         BadInput: for an unsupported model.
@@ -202,7 +202,7 @@ def _layout(model: nn.Module) -> ModelLayout:
 
 
 def _plain_layout(model: nn.Module) -> ModelLayout:
-    """The layout of a model that is not reconfigured."""
+    """Return the layout of a model that is not reconfigured."""
     layout = _layout(model)
     if any(isinstance(get_module(model, block.split), SplitFeedForward) for block in layout.blocks):
         raise BadInput("the model is reconfigured for FAR already; merge it first")
@@ -210,12 +210,12 @@ def _plain_layout(model: nn.Module) -> ModelLayout:
 
 
 def _counts(model: nn.Module, config: FarConfig) -> list[int | None]:
-    """Learners of each feed-forward block; None for a block that is left whole."""
+    """Return the number of learners of each feed-forward block; None for a block that is left whole."""
     layout, config = _plain_layout(model), config.canonical()
     if len(config.frozen_fractions) != len(layout.layers):
         raise BadInput(
             f"the configuration has {len(config.frozen_fractions)} layers, the model {len(layout.layers)}; "
-            "give one fraction a layer"
+            "give one fraction per layer"
         )
     width = surgery.width_of(model, layout.layers[0])
     return layout.by_block(learner_counts(width, config.frozen_fractions, config.frozen_bottom_layers))
@@ -234,7 +234,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _train(model: nn.Module, batches: Batches, epochs: float, learning_rate: float, warmup_steps: int) -> None:
-    """Train with AdamW, and leave the model in the mode that it was in."""
+    """Train with AdamW; the model's mode is restored."""
     if not hasattr(batches, "__len__") or not len(batches):
         raise BadInput(
             "there are no batches, or they have no length; pass a DataLoader, or your own loop to prime_with"

@@ -1,4 +1,4 @@
-"""The baselines: what each trains, that a bench is left as it was, and the sibling study that keeps them."""
+"""The baselines: their trained parameters, an unchanged bench, and their auxiliary study."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_published_counts_of_distilbert() -> None:
     assert biases + head == 643_586
 
 
-def test_bitfit_trains_what_its_authors_code_trains() -> None:
+def test_bitfit_trains_the_parameters_of_its_authors() -> None:
     """All biases and the classifier; of BERT's pooler the bias alone, as the authors have it."""
     names = trained_names("bitfit", *make_model("bert"))
     everything = [name for name, _ in make_model("bert")[0].named_parameters()]
@@ -72,7 +72,7 @@ def test_bitfit_trains_what_its_authors_code_trains() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lora_starts_as_the_model_that_it_adapts(family: str) -> None:
-    """Adapters of rank 8 beside query and value, and nothing else in the layers; the logits are what they were."""
+    """Adapters of rank 8 on query and value alone, which do not change the logits."""
     model, layout = make_model(family)
     model.eval()
     ids = torch.arange(5, 15).view(1, 10)
@@ -87,14 +87,14 @@ def test_lora_starts_as_the_model_that_it_adapts(family: str) -> None:
 
 
 def test_the_others_are_configurations() -> None:
-    """Full fine-tuning freezes nothing, FAR nine tenths after 1 % of priming, and the third all neurons."""
+    """Full fine-tuning freezes no neuron, FAR nine tenths after 1 % of priming, and the third all neurons."""
     configs = [METHODS[name].far_config(2, 1e-4, 3.0) for name in ("full", "far10", "ffn-frozen")]
     assert [config and config.frozen_fractions for config in configs] == [(0.0, 0.0), (0.9, 0.9), (1.0, 1.0)]
     assert [config and config.priming_epochs for config in configs] == [0.0, pytest.approx(0.03), 0.0]
 
 
-def test_what_the_choices_mean() -> None:
-    """``paper`` is what FAR's paper compares; each method has three learning rates, in order."""
+def test_the_choices() -> None:
+    """``paper`` has the methods of FAR's paper; each method has three learning rates, in order."""
     assert [method.name for method in chosen_methods("paper")] == ["full", "far10", "bitfit"]
     assert [method.name for method in chosen_methods("all")] == ["full", "far10", "ffn-frozen", "bitfit", "lora8"]
     assert chosen_methods("none") == ()
@@ -135,22 +135,22 @@ def test_training_leaves_the_bench_as_it_was(bed: Bed, method: Method) -> None:
 
 
 def build_like(bed: Bed) -> nn.Module:
-    """A model of the bench's kind that nothing was done to."""
+    """An unchanged model of the bench's kind."""
     config: Any = bed.bench.model.config
     return build_model(config, Head())[0]
 
 
 def test_all_are_trained_by_the_same_loop(bed: Bed) -> None:
-    """A model of which nothing is frozen, trained as BitFit and LoRA are, ends as full fine-tuning does, to the bit."""
-    nothing = dataclasses.replace(METHODS["bitfit"], prepare=lambda model, layout: None)
-    one, other = (train_method(method, 3e-3, 1.0, bed.bench) for method in (nothing, METHODS["full"]))
+    """A model without frozen parameters, trained as BitFit and LoRA are, ends as full fine-tuning does, to the bit."""
+    unfrozen = dataclasses.replace(METHODS["bitfit"], prepare=lambda model, layout: None)
+    one, other = (train_method(method, 3e-3, 1.0, bed.bench) for method in (unfrozen, METHODS["full"]))
     assert one.trained.keys() == other.trained.keys()
     assert all(torch.equal(value, other.trained[name]) for name, value in one.trained.items())
     assert (one.metric, one.dev_metric, one.curve) == (other.metric, other.dev_metric, other.curve)
 
 
 @pytest.mark.parametrize("method", PREPARED, ids=lambda method: method.name)
-def test_only_what_a_method_trains_moves(bed: Bed, method: Method) -> None:
+def test_only_trained_parameters_change(bed: Bed, method: Method) -> None:
     """Names of the trained tensors are those that the method leaves gradients in, and each of them has moved."""
     outcome = train_method(method, 1e-2, 1.0, bed.bench)
     model = build_like(bed)
@@ -171,12 +171,12 @@ def test_epochs_are_those_of_the_space(bed: Bed) -> None:
     assert baseline_epochs(load_space("default")) == 1.0
 
 
-# The sibling study.
+# The auxiliary study.
 
 
 @pytest.fixture(autouse=True)
 def all_learn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three steps of a random model teach it nothing: unless a test says otherwise, any metric counts as learned."""
+    """Three steps teach a random model nothing: by default, any metric counts as learned here."""
     if "bed" in request.fixturenames:
         monkeypatch.setattr(request.getfixturevalue("bed").bench, "constant", -1.0)
 
@@ -193,13 +193,13 @@ def rates_of(snapshot: StudySnapshot) -> dict[str, list[float]]:
 def test_a_method_that_does_not_learn_is_tried_at_more_rates(
     bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Above, below and far above its own; it is marked then, and the same again trains nothing more."""
+    """Above, below and far above its own; it is marked then, and the same again trains no more."""
     monkeypatch.setattr(bed.bench, "constant", 1.0)
     search = bed.search(tmp_path)
     snapshot = train_baselines(search, [METHODS["bitfit"], METHODS["lora8"]], Notes())
-    sibling = search.store.sibling("s", "baselines")
-    assert sibling is not None
-    trained = snapshot_of(sibling)
+    auxiliary = search.store.auxiliary("s", "baselines")
+    assert auxiliary is not None
+    trained = snapshot_of(auxiliary)
     assert rates_of(trained) == {
         "bitfit": [4e-4, 7e-4, 1e-3, 3e-3, 1.3e-4, 1e-2],
         "lora8": [2e-4, 5e-4, 1e-3, 3e-3, 6.7e-5, 1e-2],
@@ -247,12 +247,12 @@ def test_the_constant_answer_is_that_of_the_validation_rows(bed: Bed, monkeypatc
 
 
 def test_each_method_is_shown_at_its_best_rate(bed: Bed, tmp_path: Path) -> None:
-    """Three trials a method in the sibling, of which the study has the one that is best on validation."""
+    """Three trials per method in the auxiliary study, of which the study has the one that is best on validation."""
     search = bed.search(tmp_path)
     snapshot = train_baselines(search, chosen_methods("all"), Notes())
-    sibling = search.store.sibling("s", "baselines")
-    assert sibling is not None
-    trials = snapshot_of(sibling).trials
+    auxiliary = search.store.auxiliary("s", "baselines")
+    assert auxiliary is not None
+    trials = snapshot_of(auxiliary).trials
     assert len(trials) == 15
     assert not any(trial.on_front for trial in trials)
     assert snapshot.trials == ()
@@ -270,8 +270,8 @@ def test_each_method_is_shown_at_its_best_rate(bed: Bed, tmp_path: Path) -> None
         assert (best.plan, best.feasible) == (StepPlan(), True)
 
 
-def test_an_interrupted_run_is_gone_on_with(bed: Bed, tmp_path: Path) -> None:
-    """What ended before a Ctrl-C is not trained again, what was cut off is, and a third run has nothing to do."""
+def test_an_interrupted_run_is_resumed(bed: Bed, tmp_path: Path) -> None:
+    """Finished trainings are not repeated, the interrupted one is, and a third run trains nothing."""
     cut = Notes(interrupt_at=8)  # three steps a training: in the middle of the third
     with pytest.raises(KeyboardInterrupt):
         train_baselines(bed.search(tmp_path), chosen_methods("paper"), cut)
@@ -280,9 +280,9 @@ def test_an_interrupted_run_is_gone_on_with(bed: Bed, tmp_path: Path) -> None:
     assert len(cut.ended) == 2
     assert cut.started[2] == on.started[0]
     assert len({*cut.started, *on.started}) == len(on.started) + 2 == 9
-    nothing = Notes()
-    snapshot = train_baselines(bed.search(tmp_path), chosen_methods("paper"), nothing)
-    assert nothing.started == []
+    third = Notes()
+    snapshot = train_baselines(bed.search(tmp_path), chosen_methods("paper"), third)
+    assert third.started == []
     more = Notes()
     train_baselines(bed.search(tmp_path), chosen_methods("all"), more)
     assert {title.partition(",")[0] for title in more.started} == {"FFNs frozen", "LoRA r=8"}
@@ -328,7 +328,7 @@ def test_a_damaged_cache_is_trained_again(bed: Bed, tmp_path: Path) -> None:
     assert second.baselines[0].metric == first.baselines[0].metric
 
 
-def test_a_rate_that_diverges_is_told_and_passed_over(bed: Bed, tmp_path: Path) -> None:
+def test_a_rate_that_diverges_is_recorded_and_skipped(bed: Bed, tmp_path: Path) -> None:
     """Its trial is stopped with the reason, is not tried again, and does not stand for its method."""
     wild = dataclasses.replace(METHODS["full"], learning_rates=(1e-4, 1e30, 1e-3))
     notes = Notes()
@@ -341,8 +341,8 @@ def test_a_rate_that_diverges_is_told_and_passed_over(bed: Bed, tmp_path: Path) 
     assert again.started == []
 
 
-def test_a_sibling_is_no_study_of_its_own(bed: Bed, tmp_path: Path) -> None:
-    """It is in no list, is never the latest, is found by its own name, and goes with its study."""
+def test_an_auxiliary_study_is_not_listed(bed: Bed, tmp_path: Path) -> None:
+    """It is in no list, is never the latest, is loaded by its own name, and is deleted with its study."""
     search = bed.search(tmp_path)
     train_baselines(search, [METHODS["bitfit"]], Notes())
     store = Store(tmp_path)
@@ -353,7 +353,7 @@ def test_a_sibling_is_no_study_of_its_own(bed: Bed, tmp_path: Path) -> None:
         store.check("s/baselines", bed.job.settings)
     store.delete("s")
     assert store.names() == []
-    assert store.sibling("s", "baselines") is None
+    assert store.auxiliary("s", "baselines") is None
     assert snapshot_of(bed.search(tmp_path).study).baselines == ()
 
 

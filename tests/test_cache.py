@@ -31,12 +31,12 @@ def put(path: Path, mib: float = 1.0, used: float = 0.0) -> Path:
 
 
 def left(root: Path) -> set[str]:
-    """Names of the files that are there, without locks."""
+    """Names of the existing files, without locks."""
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and "lock" not in path.name}
 
 
-def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
-    """Whichever job it belongs to, and no more than has to go."""
+def test_the_least_recently_used_is_removed_first(tmp_path: Path) -> None:
+    """Of any job, and no more than necessary."""
     for used, name in enumerate(("a/1.safetensors", "b/1.safetensors", "a/2.optimizer", "b/2.safetensors")):
         put(tmp_path / name, used=used)
     trim(tmp_path, 2.5)
@@ -44,10 +44,10 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
 
 
 def test_a_use_counts_in_every_process(tmp_path: Path) -> None:
-    """What another process touched is the last to go; the last that was named is the latest."""
+    """A file used by another process is removed last; the last argument is the latest."""
     one, two, three = (put(tmp_path / "a" / f"{i}.safetensors", used=i) for i in range(3))
     code = "import sys; from pathlib import Path; from farsearch.cache import touch; touch(*map(Path, sys.argv[1:]))"
-    subprocess.run([sys.executable, "-c", code, one, tmp_path / "gone", two], check=True)
+    subprocess.run([sys.executable, "-c", code, one, tmp_path / "removed", two], check=True)
     assert one.stat().st_mtime_ns <= two.stat().st_mtime_ns
     trim(tmp_path, 2.0)
     assert not three.exists()
@@ -55,7 +55,7 @@ def test_a_use_counts_in_every_process(tmp_path: Path) -> None:
     assert left(tmp_path) == {"a/1.safetensors"}
 
 
-def test_what_was_just_written_stays(tmp_path: Path) -> None:
+def test_a_new_file_stays(tmp_path: Path) -> None:
     """Even where it is larger than the bound, and another file's clock runs ahead."""
     new = put(tmp_path / "a" / "9.safetensors", mib=5, used=0)
     put(tmp_path / "a" / "8.safetensors", used=100)
@@ -69,26 +69,26 @@ def test_what_was_just_written_stays(tmp_path: Path) -> None:
     st.integers(0, 40),
     st.sets(st.integers(0, 11)),
 )
-def test_trimming_keeps_the_bound_and_the_order(sizes: list[tuple[int, int]], bound: int, spared: set[int]) -> None:
-    """What stays is within the bound or spared, nothing older stays for something newer, and nothing goes in vain."""
+def test_trimming_respects_the_bound_and_the_order(sizes: list[tuple[int, int]], bound: int, spared: set[int]) -> None:
+    """Remaining files are within the bound or spared, older ones are removed first, and none without need."""
     with TemporaryDirectory() as folder:
         root = Path(folder)
         files = [put(root / "ab"[i % 2] / f"{i}.safetensors", mib / 8, used) for i, (mib, used) in enumerate(sizes)]
         spare = {path for i, path in enumerate(files) if i in spared}
         trim(root, bound / 8, spare)
-        kept = [path.exists() for path in files]
-        assert all(kept[i] for i, path in enumerate(files) if path in spare)
-        total = sum(mib for (mib, _), there in zip(sizes, kept, strict=True) if there)
+        exist = [path.exists() for path in files]
+        assert all(exist[i] for i, path in enumerate(files) if path in spare)
+        total = sum(mib for (mib, _), there in zip(sizes, exist, strict=True) if there)
         # in the order in which they have to go
         free = sorted((sizes[i][1], path, i) for i, path in enumerate(files) if path not in spare)
-        gone = [i for _, _, i in free if not kept[i]]
-        assert gone == [i for _, _, i in free][: len(gone)]
-        assert total <= bound or len(gone) == len(free)
-        assert not gone or total + sizes[gone[-1]][0] > bound
+        removed = [i for _, _, i in free if not exist[i]]
+        assert removed == [i for _, _, i in free][: len(removed)]
+        assert total <= bound or len(removed) == len(free)
+        assert not removed or total + sizes[removed[-1]][0] > bound
 
 
-def test_what_is_no_file_of_a_job_stays(tmp_path: Path) -> None:
-    """Locks, descriptions, a link out of the cache, files beside the jobs' folders: none of them is counted or goes."""
+def test_other_files_stay(tmp_path: Path) -> None:
+    """Locks, descriptions, a link out of the cache, files beside the jobs' folders: none is counted or removed."""
     outside = put(tmp_path / "outside" / "precious.safetensors", mib=9)
     root = tmp_path / "cache" / "priming"
     put(root / "a" / "1.safetensors")
@@ -105,8 +105,8 @@ def test_what_is_no_file_of_a_job_stays(tmp_path: Path) -> None:
     assert outside.exists()
 
 
-def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
-    """A temporary folder goes unless its writer is alive, which its lock says; age has no say in it."""
+def test_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    """A temporary folder is removed unless its writer is alive, which its lock shows, whatever its age."""
     dead, alive = (tmp_path / "a" / f".{name}.123.0123abcd" for name in ("5.safetensors", "6.safetensors"))
     for folder in (dead, alive):
         put(folder / "part", used=0)
@@ -131,7 +131,7 @@ def test_a_cache_that_can_not_be_trimmed_ends_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "1.safetensors").exists()
 
 
-def test_jobs_and_what_is_said_of_them(tmp_path: Path) -> None:
+def test_jobs_and_their_descriptions(tmp_path: Path) -> None:
     """The latest used first, with kind, sizes and description; a broken one is none; an empty folder is no job."""
     put(tmp_path / "priming" / "old" / "5.safetensors", 2.0, used=1)
     put(tmp_path / "priming" / "old" / "5.optimizer", 4.0, used=2)
@@ -148,7 +148,7 @@ def test_jobs_and_what_is_said_of_them(tmp_path: Path) -> None:
     assert cached_jobs(tmp_path / "missing") == []
 
 
-def test_what_was_unused_for_some_days(tmp_path: Path) -> None:
+def test_files_unused_for_days(tmp_path: Path) -> None:
     """By kind and by age; without an age all of a kind."""
     put(tmp_path / "priming" / "a" / "1.safetensors")
     recent = put(tmp_path / "priming" / "a" / "2.safetensors")
@@ -166,7 +166,7 @@ def test_what_was_unused_for_some_days(tmp_path: Path) -> None:
 
 
 def test_clearing(tmp_path: Path) -> None:
-    """Only the given files go, and what killed writers left of the kinds; what is gone already is no matter."""
+    """Only the given files are removed, and those of killed writers; missing files are ignored."""
     for kind in ("priming", "baselines"):
         put(tmp_path / kind / "a" / "1.safetensors")
         put(tmp_path / kind / "a" / ".1.safetensors.5.0123abcd" / "1.safetensors")
@@ -182,9 +182,9 @@ def test_clearing(tmp_path: Path) -> None:
     assert linked.stat().st_size == MIB
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system has no file that nobody can remove")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system has no file that can not be removed")
 def test_a_file_that_can_not_be_removed(tmp_path: Path) -> None:
-    """One line names it, and what comes before it is gone. The system's own files are safe from everybody."""
+    """The error names it, and earlier files are removed. Nobody can remove the system's own files."""
     path = put(tmp_path / "priming" / "a" / "1.safetensors")
     files = unused(cached_jobs(tmp_path), ["primings"])
     stuck = CachedFile(Path("/proc/self/status"), 1.0, 0.0, False)

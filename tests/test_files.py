@@ -1,4 +1,4 @@
-"""Files are whole or absent, and a disk that refuses is said in one line."""
+"""Atomic writes, and errors of the disk in one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from farsearch.files import (
 
 
 def test_round_trips(tmp_path: Path) -> None:
-    """Text, JSON with sorted keys and tensors come back as they were, in folders that are made on the way."""
+    """Text, JSON with sorted keys and tensors are read back unchanged, in new folders."""
     write_text(tmp_path / "a" / "text", "façade\n")
     assert (tmp_path / "a" / "text").read_text(encoding="utf-8") == "façade\n"
     write_json(tmp_path / "a.json", {"b": [1, None], "a": "é"})
@@ -49,14 +49,14 @@ def test_round_trips(tmp_path: Path) -> None:
 
 
 def test_no_tensors_are_a_file_too(tmp_path: Path) -> None:
-    """An optimizer without state is stored, and told from one that is missing."""
+    """An optimizer without state is stored, and differs from a missing one."""
     save_tensors(tmp_path / "empty", {})
     assert load_tensors(tmp_path / "empty") == {}
     assert load_tensors(tmp_path / "missing") is None
 
 
-def test_what_can_not_be_written_leaves_the_old_file(tmp_path: Path) -> None:
-    """An exception in the middle of writing leaves what was there before, and nothing beside it."""
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """An exception in the middle of writing leaves the old file, and no other."""
     path = tmp_path / "file"
     write_json(path, [1])
     with pytest.raises(TypeError):
@@ -70,7 +70,7 @@ def test_what_can_not_be_written_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_files_are_for_the_whole_team(tmp_path: Path) -> None:
+def test_files_are_readable_by_the_group(tmp_path: Path) -> None:
     """A new file has the permissions that any new file has here, not those of a temporary one."""
     plain = tmp_path / "plain"
     plain.touch()
@@ -79,12 +79,12 @@ def test_files_are_for_the_whole_team(tmp_path: Path) -> None:
     assert {(tmp_path / name).stat().st_mode for name in ("text", "tensors")} == {plain.stat().st_mode}
 
 
-@pytest.mark.parametrize("keep", [0, 4, 60, 0.5, 0.99])
-def test_damaged_tensors_are_no_tensors(tmp_path: Path, keep: float) -> None:
+@pytest.mark.parametrize("part", [0, 4, 60, 0.5, 0.99])
+def test_damaged_tensors_are_no_tensors(tmp_path: Path, part: float) -> None:
     """A file that is cut anywhere, or is something else, reads as absent, never as an exception."""
-    save_tensors(tmp_path / "whole", {"a": torch.ones(100), "b": torch.ones(50)})
-    content = (tmp_path / "whole").read_bytes()
-    size = keep if isinstance(keep, int) else int(keep * len(content))
+    save_tensors(tmp_path / "intact", {"a": torch.ones(100), "b": torch.ones(50)})
+    content = (tmp_path / "intact").read_bytes()
+    size = part if isinstance(part, int) else int(part * len(content))
     (tmp_path / "cut").write_bytes(content[:size])
     assert load_tensors(tmp_path / "cut") is None
     (tmp_path / "other").write_text("no tensors at all, but long enough to have a header")
@@ -112,7 +112,7 @@ def test_a_folder_is_no_tensors(tmp_path: Path) -> None:
 
 
 def test_tensors_outlive_their_file(tmp_path: Path) -> None:
-    """They are mapped: a file that is replaced or removed stays readable for whoever has it, and is not written to."""
+    """They are mapped: a file that is replaced or removed stays readable to its users, and is not written to."""
     path = tmp_path / "t"
     save_tensors(path, {"x": torch.ones(3)})
     first = load_tensors(path)
@@ -143,8 +143,8 @@ save_tensors(Path(sys.argv[1]), {"x": torch.zeros(3)})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the signal is one of POSIX")
-def test_what_a_killed_writer_leaves_can_be_found(tmp_path: Path) -> None:
-    """It names the file that it was to be, the old one is whole, and all of it goes in one piece."""
+def test_files_of_a_killed_writer_are_detected(tmp_path: Path) -> None:
+    """The temporary folder names its target, the old file is intact, and the folder can be removed."""
     path = tmp_path / "t.safetensors"
     save_tensors(path, {"x": torch.ones(3)})
     assert list(leftovers(tmp_path)) == []
@@ -161,14 +161,14 @@ def test_what_a_killed_writer_leaves_can_be_found(tmp_path: Path) -> None:
 
 
 def test_other_hidden_files_are_no_leftovers(tmp_path: Path) -> None:
-    """Nothing that a user or another program hides is taken for ours."""
+    """Hidden files of users and other programs are not listed."""
     for name in (".gitignore", ".t.1234", ".t.12.zzzzzzzz", ".t.0123abcd", "t.12.0123abcd", ".t.12.0123abcd.old"):
         (tmp_path / name).touch()
     assert list(leftovers(tmp_path)) == []
 
 
 def test_removing(tmp_path: Path) -> None:
-    """Files, folders and links go, what a link points to stays, and what is gone already is no matter."""
+    """Files, folders and links are removed, the target of a link stays, and a missing file is ignored."""
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "folder" / "inner" / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "folder", target_is_directory=True)
@@ -187,8 +187,8 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_device_is_told_as_full() -> None:
-    """The system's own 'no space left' becomes the line that says so."""
+def test_a_full_device_is_reported_as_full() -> None:
+    """The system's own 'no space left' becomes an error of one line."""
     with pytest.raises(MissingResource, match="the disk is full: full") as caught, disk_errors(Path("/dev/full")):
         Path("/dev/full").write_text("a" * 100_000)
     assert isinstance(caught.value.__cause__, OSError)
@@ -204,7 +204,7 @@ from farsearch.files import save_tensors, write_json, write_text
 folder = Path(sys.argv[1])
 before()
 write_json(folder / "kept", [1])
-said = []
+errors = []
 for write in (
     lambda: write_text(folder / "kept", "a" * 1_000_000),
     lambda: save_tensors(folder / "kept", {"a": torch.zeros(250_000)}),
@@ -212,34 +212,34 @@ for write in (
     try:
         write()
     except MissingResource as error:
-        said.append(str(error))
-print(json.dumps([said, (folder / "kept").read_text(), sorted(path.name for path in folder.iterdir())]))
+        errors.append(str(error))
+print(json.dumps([errors, (folder / "kept").read_text(), sorted(path.name for path in folder.iterdir())]))
 """
 
 
 def on_a_small_disk(before: str, folder: Path, *prefix: str) -> list[str]:
-    """Write a text and tensors of a megabyte each where there is no room for them: what was said of it."""
+    """Write a text and tensors of a megabyte each where there is no space: the errors."""
     done = subprocess.run(
         [*prefix, sys.executable, "-c", f"def before():\n {before}\n{ON_A_SMALL_DISK}", str(folder)],
         capture_output=True,
         text=True,
         check=True,
     )
-    said, kept, names = json.loads(done.stdout)
-    assert json.loads(kept) == [1], "what was there before is not whole"
+    errors, kept, names = json.loads(done.stdout)
+    assert json.loads(kept) == [1], "the old file is damaged"
     assert names == ["kept"], "a part of a file was left behind"
-    assert isinstance(said, list)
-    assert len(said) == 2
-    return said
+    assert isinstance(errors, list)
+    assert len(errors) == 2
+    return errors
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the limit is one of POSIX")
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
-    """A quota of 64 KiB a file, set for a process of its own: the old file stays whole, the error is ours."""
+    """A quota of 64 KiB a file, set for its own process: the old file stays intact, with an error of farsearch."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))"
-    for said in on_a_small_disk(limit, tmp_path):
-        assert "can't be written: " in said
-        assert "\n" not in said
+    for error in on_a_small_disk(limit, tmp_path):
+        assert "can't be written: " in error
+        assert "\n" not in error
 
 
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
@@ -251,6 +251,6 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
         tried = os.EX_UNAVAILABLE
     if tried != 0:
         pytest.skip("this system lets a user mount nothing")
-    for said in on_a_small_disk("pass", tmp_path, *mount):
-        assert said.startswith("the disk is full: kept can't be written")
-        assert "finished trials are kept" in said
+    for error in on_a_small_disk("pass", tmp_path, *mount):
+        assert error.startswith("the disk is full: kept can't be written")
+        assert "finished trials are kept" in error

@@ -48,7 +48,7 @@ def train(model: nn.Module, learning_rate: float = 1e-2) -> None:
 def test_the_example_of_the_documentation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The block of docs/library.md runs as it stands, and prints what stands below it."""
+    """The block of docs/library.md runs as it stands, and prints the text below it."""
     text = Path("docs/library.md").read_text(encoding="utf-8")
     (code,), (printed,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "text"))
     (tmp_path / "example.py").write_text(code, encoding="utf-8")
@@ -60,7 +60,7 @@ def test_the_example_of_the_documentation(
     # the last digits of a training are another machine's own
     right = [float(re.findall(r"^right (.*)$", each, re.MULTILINE)[0]) for each in (shown, printed)]
     assert right[0] == pytest.approx(right[1], abs=0.05)
-    # what was saved in the middle is whole too
+    # the model saved in the middle is complete too
     _, report = transformers.AutoModelForSequenceClassification.from_pretrained(
         "after-an-epoch", output_loading_info=True
     )
@@ -68,7 +68,7 @@ def test_the_example_of_the_documentation(
 
 
 def test_learners_are_those_that_moved_most_and_frozen_neurons_get_their_values_back() -> None:
-    """Learners go on from where the priming left them; frozen neurons and the second bias are as they were before."""
+    """Learners continue from their primed values; frozen neurons and the second bias are as they were before."""
     model, layout = make_model("bert")
     before = state(model)
     priming = farsearch.prime(model, batches(), epochs=1.0, learning_rate=1e-3)
@@ -106,7 +106,7 @@ def test_only_the_configured_share_is_trained() -> None:
 
 
 def test_a_loop_of_ones_own_primes_too() -> None:
-    """Scores are the L1 change of each neuron, whatever trained the model, and the state from before is kept."""
+    """Scores are the L1 change of each neuron, whatever trained the model, and the state from before is returned."""
     model, layout = make_model("distilbert")
     before = state(model)
 
@@ -134,7 +134,7 @@ def test_priming_makes_the_steps_asked_for() -> None:
 
 
 def test_random_learners_are_drawn_by_the_seed() -> None:
-    """Only where they are asked for by name; nothing goes back to other values."""
+    """Only on request; no values are reset."""
     model, _layout = make_model("bert")
     first, again, other = (farsearch.random_learners(model, HALF, seed) for seed in (0, 0, 1))
     assert first == again
@@ -159,7 +159,7 @@ def test_an_optimizer_step_after_saving_moves_the_model_on(tmp_path: Path) -> No
 
 
 def test_a_state_dict_that_is_not_the_models_is_reported() -> None:
-    """As by an ordinary model: what is missing, what is left, and what has another shape, by its ordinary name."""
+    """As by an ordinary model: missing and unexpected keys and other shapes, by ordinary names."""
     model, layout = make_model("bert")
     farsearch.apply_far(model, HALF, farsearch.random_learners(model, HALF))
     up, down = f"{layout.blocks[0].up}.weight", f"{layout.blocks[0].down}.weight"
@@ -250,8 +250,8 @@ REFUSED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("ask", "rule"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_what_can_not_be_done_is_refused_in_a_line(ask: Any, rule: str) -> None:
-    """What is wrong, and what helps."""
+def test_errors_have_one_line(ask: Any, rule: str) -> None:
+    """The broken rule, and a suggestion."""
     with pytest.raises(BadInput, match=rule) as caught:
         ask()
     assert "\n" not in str(caught.value)
@@ -272,7 +272,7 @@ def test_a_priming_that_diverges_is_reported() -> None:
 
 
 def test_the_trainer_of_transformers_saves_and_reads_ordinary_checkpoints(tmp_path: Path) -> None:
-    """While it trains a reconfigured model: each checkpoint is whole, and the best one is read back at the end."""
+    """While it trains a reconfigured model: each checkpoint is complete, and the best one is loaded at the end."""
     model, _layout = make_model("bert")
     farsearch.apply_far(model, HALF, farsearch.random_learners(model, HALF))
     rows = [{name: value[i] for name, value in batch.items()} for batch in batches() for i in range(8)]

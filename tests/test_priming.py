@@ -1,4 +1,4 @@
-"""Priming: what it gives, what it depends on, run once, continued with the result of one go."""
+"""Priming: its result and key, run once, and continued exactly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Get = Callable[..., Primed]
 
 @pytest.fixture
 def get(tmp_path: Path) -> Get:
-    """A priming as a new worker gets it, in a cache of its own a test."""
+    """A priming as a new worker gets it, with one cache per test."""
 
     def primed(epochs: float, folder: str = "cache", job: JobSpec = JOB, **settings: Any) -> Primed:
         return prime(tmp_path / folder, epochs, job, **settings)
@@ -39,7 +39,7 @@ def with_optimizer(kind: Any) -> JobSpec:
     return dataclasses.replace(JOB, priming=dataclasses.replace(JOB.priming, optimizer=kind))
 
 
-def test_what_a_priming_says(get: Get) -> None:
+def test_the_result_of_a_priming(get: Get) -> None:
     """Its weights are the trained ones, its scores their change, and the halves the change before and after mid-way."""
     primed = get(2.0)
     (model, layout), pretrained = network(), start_of()
@@ -56,17 +56,17 @@ def test_what_a_priming_says(get: Get) -> None:
 
 
 def test_a_priming_is_run_once(get: Get) -> None:
-    """The second time it comes from the disk, is the same bit by bit, and says so."""
+    """The second time it comes from the disk, is the same bit by bit, and is marked."""
     notes: list[str] = []
     first, second = get(1.0, notes=notes), get(1.0, notes=notes)
-    assert notes == ["priming 5 steps, kept for all trials"]
+    assert notes == ["priming 5 steps, cached for all trials"]
     assert (first.from_cache, second.from_cache) == (False, True)
     assert same(first, second)
     assert first.seconds == second.seconds
 
 
-def test_the_same_worker_says_so_too(tmp_path: Path) -> None:
-    """A worker that goes to and fro between lengths runs each of them once."""
+def test_the_same_worker_reads_it_too(tmp_path: Path) -> None:
+    """A worker that alternates between lengths runs each once."""
     cache = make_cache(tmp_path)
     assert [cache.get(network()[0], epochs).from_cache for epochs in (1.0, 1.0, 0.4, 0.4, 1.0)] == [
         False, True, False, True, True,
@@ -79,15 +79,15 @@ def test_the_same_worker_says_so_too(tmp_path: Path) -> None:
 def test_a_longer_priming_continues_a_shorter_one(
     get: Get, kind: str, family: str, micro_batch_size: int | None
 ) -> None:
-    """Five steps and then twenty are the twenty in one go: optimizer, order, dropout and rates go on."""
+    """Five steps and then twenty are the twenty in one go: optimizer, order, dropout and rates continue."""
     job, notes = with_optimizer(kind), list[str]()
     given: dict[str, Any] = {"job": job, "family": family, "micro_batch_size": micro_batch_size, "notes": notes}
     shorter = get(1.0, **given).path
     files = [shorter.read_bytes(), shorter.with_suffix(".optimizer").read_bytes()]
     longer = get(4.0, **given)
-    assert notes[1:] == ["priming 20 steps, 5 of them done before, kept for all trials"]
+    assert notes[1:] == ["priming 20 steps, 5 of them done before, cached for all trials"]
     assert same(longer, get(4.0, "one-go", **given))
-    assert shorter.read_bytes() == files[0], "what it went on from has changed"
+    assert shorter.read_bytes() == files[0], "the continued priming has changed"
     assert not shorter.with_suffix(".optimizer").exists(), "it only takes room now"
 
 
@@ -98,7 +98,7 @@ _LENGTHS = (0.2, 0.4, 1.0, 1.2, 2.0)
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(_LENGTHS), st.booleans()), min_size=2, max_size=6))
 def test_the_order_of_trials_changes_no_priming(asked: list[tuple[float, bool]]) -> None:
-    """In whatever order lengths are asked for, and whatever leaves the cache meanwhile, each is that of one go."""
+    """In any order of lengths, and with any removals from the cache, each is that of a single run."""
     with TemporaryDirectory() as folder:
         for epochs, cleared in asked:
             found = prime(Path(folder) / "cache", epochs)
@@ -120,13 +120,13 @@ def test_it_really_is_continued(get: Get, tmp_path: Path, kind: str) -> None:
     save_tensors(path, tensors)
     notes: list[str] = []
     longer = get(2.0, job=job, notes=notes)
-    assert notes == ["priming 10 steps, 5 of them done before, kept for all trials"]
+    assert notes == ["priming 10 steps, 5 of them done before, cached for all trials"]
     assert longer.state["bert.pooler.dense.bias"].min() > 6.0
     assert longer.seconds > 1000.0
 
 
 def test_a_longer_priming_does_not_continue_past_its_own_middle(get: Get) -> None:
-    """Its halves are what the selection is judged by, so the middle has to be seen: 5 of 8 steps are run again."""
+    """The selection is checked by its halves, so the middle is needed: 5 of 8 steps are run again."""
     get(1.0)
     assert same(get(1.6), get(1.6, "one-go"))
 
@@ -170,7 +170,7 @@ def test_another_job_has_primings_of_its_own(get: Get, change: dict[str, Any]) -
 
 
 def test_other_tokens_or_labels_have_primings_of_their_own(get: Get) -> None:
-    """Texts can stay and tokens change, with the tokenizer's files or library: what is trained on is in the key."""
+    """Texts can stay and tokens change, with the tokenizer's files or library: the tokens are in the key."""
     one = get(1.0)
     longer = ROWS._replace(input_ids=[*ROWS.input_ids[:-1], [*ROWS.input_ids[-1], 7]])
     other = ROWS._replace(targets=[*ROWS.targets[:-1], 0])
@@ -189,7 +189,7 @@ def test_seed_and_rate_change_the_result(get: Get) -> None:
 
 
 def test_micro_batches_are_another_priming(get: Get) -> None:
-    """Their dropout is drawn otherwise, so they are kept apart; the weights end close by."""
-    whole, parts = get(1.0), get(1.0, micro_batch_size=2)
-    assert whole.path.parent != parts.path.parent
-    assert not same(whole, parts)
+    """Their dropout is drawn otherwise, so they have another key; the weights are close."""
+    full, parts = get(1.0), get(1.0, micro_batch_size=2)
+    assert full.path.parent != parts.path.parent
+    assert not same(full, parts)

@@ -1,4 +1,4 @@
-"""The cache of primings: shared by workers, bounded, and made anew where its files are damaged, foreign or gone."""
+"""The cache of primings: shared by workers, bounded, and rebuilt where its files are damaged, foreign or missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from farsearch.cache import cached_jobs, trim
 from farsearch.errors import MissingResource
 from farsearch.files import leftovers, load_tensors, save_tensors
-from farsearch.priming import Primed, keep
+from farsearch.priming import Primed, retain
 from farsearch.records import Priming
 from tests.primings import JOB, make_cache, prime, same
 from tests.tiny import make_model
@@ -35,12 +35,12 @@ OTHER = dataclasses.replace(JOB, seed=2)
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Primed]:
-    """Primings of 5 and of 20 steps that nothing has happened to."""
+    """Intact primings of 5 and of 20 steps."""
     return {epochs: prime(tmp_path_factory.mktemp("reference"), epochs) for epochs in (1.0, 4.0)}
 
 
 def replaced(path: Path, content: bytes) -> None:
-    """Another file in the place of one: whoever still has the old one mapped keeps it."""
+    """Replace a file; a process that has mapped the old one still reads it."""
     beside = path.with_name("beside")
     beside.write_bytes(content)
     os.replace(beside, path)
@@ -57,9 +57,9 @@ def replaced_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 @settings(deadline=None, max_examples=15)
 @given(st.floats(0, 1, exclude_max=True), st.booleans())
 def test_a_file_that_is_cut_is_primed_anew(reference: dict[float, Primed], share: float, weights: bool) -> None:
-    """Wherever the weights or the optimizer are cut, by a full disk or a bad copy, what follows is as if they were not.
+    """A truncated file of weights or optimizer, after a full disk or a bad copy, has the effect of a missing one.
 
-    A longer priming continues from a whole optimizer only.
+    A longer priming continues from an intact optimizer only.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = prime(Path(folder), 1.0).path
@@ -67,11 +67,11 @@ def test_a_file_that_is_cut_is_primed_anew(reference: dict[float, Primed], share
         replaced(path, path.read_bytes()[: int(share * path.stat().st_size)])
         notes: list[str] = []
         again = prime(Path(folder), 1.0, notes=notes)
-        assert notes == (["priming 5 steps, kept for all trials"] if weights else [])
+        assert notes == (["priming 5 steps, cached for all trials"] if weights else [])
         assert again.from_cache == (not weights)
         assert same(again, reference[1.0])
         longer = prime(Path(folder), 4.0, notes=notes)
-        assert notes[-1] == f"priming 20 steps, {'5 of them done before, ' if weights else ''}kept for all trials"
+        assert notes[-1] == f"priming 20 steps, {'5 of them done before, ' if weights else ''}cached for all trials"
         assert same(longer, reference[4.0])
 
 
@@ -116,7 +116,7 @@ def test_a_file_of_another_model_is_primed_anew(
 def test_a_foreign_optimizer_is_not_continued(
     reference: dict[float, Primed], tmp_path: Path, change: Any, name: str
 ) -> None:
-    """An optimizer's state that is not the whole of this model's is no place to go on from."""
+    """A priming does not continue from an incomplete state of the optimizer."""
     path = prime(tmp_path, 1.0).path.with_suffix(".optimizer")
     tensors = load_tensors(path)
     assert tensors is not None
@@ -124,11 +124,11 @@ def test_a_foreign_optimizer_is_not_continued(
     replaced_tensors(path, tensors)
     notes: list[str] = []
     assert same(prime(tmp_path, 4.0, notes=notes), reference[4.0])
-    assert notes == ["priming 20 steps, kept for all trials"]
+    assert notes == ["priming 20 steps, cached for all trials"]
 
 
 def test_names_that_are_no_steps_are_no_matter(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """Somebody's copies beside the files are neither read nor removed."""
+    """Copies of a user next to the files are neither read nor removed."""
     path = prime(tmp_path, 1.0).path
     for name in ("5 copy.optimizer", "x.optimizer", "-1.optimizer", "y.lock"):
         shutil.copy(path, path.with_name(name))
@@ -138,7 +138,7 @@ def test_names_that_are_no_steps_are_no_matter(reference: dict[float, Primed], t
 
 @pytest.mark.parametrize("kind", ["safetensors", "optimizer"])
 def test_a_folder_in_the_place_of_a_file(reference: dict[float, Primed], tmp_path: Path, kind: str) -> None:
-    """It goes, because it is nothing of ours and steps that were run should be kept."""
+    """It is removed, so that the steps that were run are stored."""
     folder = make_cache(tmp_path).folder / f"5.{kind}"
     (folder / "inner").mkdir(parents=True)
     first = prime(tmp_path, 1.0)
@@ -175,7 +175,7 @@ def test_a_file_that_may_not_be_read(reference: dict[float, Primed]) -> None:
 
 
 def test_a_folder_that_may_not_be_written() -> None:
-    """What is there is read. What is not is refused in one line, before a step is run."""
+    """Existing primings are read; a new one is an error of one line, before a step is run."""
     with somebody() as folder:
         path = prime(folder, 1.0).path
         path.parent.chmod(0o555)
@@ -198,7 +198,7 @@ def test_a_cache_that_can_not_be_made(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the limit is one of POSIX")
 def test_a_disk_that_takes_no_more(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """The optimizer finds no room after the weights: one line of ours, and what follows is right."""
+    """The optimizer finds no room after the weights: an error of one line, and later primings are right."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -214,7 +214,7 @@ def test_a_disk_that_takes_no_more(reference: dict[float, Primed], tmp_path: Pat
     notes: list[str] = []
     assert same(prime(tmp_path, 1.0, notes=notes), reference[1.0])
     assert same(prime(tmp_path, 4.0, notes=notes), reference[4.0])
-    assert notes == ["priming 20 steps, kept for all trials"]
+    assert notes == ["priming 20 steps, cached for all trials"]
 
 
 def test_a_failed_priming_leaves_no_file(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_failed_priming_leaves_no_file(tmp_path: Path) -> None:
 
 
 class Worker(threading.Thread):
-    """A worker that primes with a model of its own, and can be held before it runs its first step."""
+    """A worker that primes its own model, and can be paused before its first step."""
 
     def __init__(self, folder: Path, epochs: float, held: bool = False, fails: bool = False) -> None:
         super().__init__(daemon=True)
@@ -263,21 +263,21 @@ class Worker(threading.Thread):
 
 
 def test_workers_share_one_priming(tmp_path: Path) -> None:
-    """Of four workers that ask at once one primes, the others wait, say so, and read what it wrote."""
+    """Of four workers that ask at once one primes, the others wait, with a note, and read its file."""
     first = Worker(tmp_path, 0.4, held=True)
     assert first.begun.wait(120)
     others = [Worker(tmp_path, 0.4) for _ in range(3)]
     assert all(other.begun.wait(120) for other in others)
     first.go_on.set()
     found = [worker.ended() for worker in (first, *others)]
-    assert first.notes == ["priming 2 steps, kept for all trials"]
+    assert first.notes == ["priming 2 steps, cached for all trials"]
     assert all(other.notes == ["another worker primes 2 steps, waiting for it"] for other in others)
     assert [primed is not None and primed.from_cache for primed in found] == [False, True, True, True]
     assert all(one is not None and other is not None and same(one, other) for one in found for other in found)
 
 
 def test_a_short_priming_does_not_wait_for_a_long_one(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """While a worker is at 20 steps another gets its 5, and a third 15, which can't go on from more than 7."""
+    """While a worker is at 20 steps another gets its 5, and a third 15, which can't continue more than 7."""
     long = Worker(tmp_path, 4.0, held=True)
     assert long.begun.wait(120)
     short, between = Worker(tmp_path, 1.0).ended(), Worker(tmp_path, 3.0).ended()
@@ -300,12 +300,12 @@ def test_a_long_priming_waits_for_a_short_one_and_continues_it(reference: dict[f
     assert long.notes == ["another worker primes 5 steps, waiting for it"]
     short.go_on.set()
     found = long.ended()
-    assert long.notes[1:] == ["priming 20 steps, 5 of them done before, kept for all trials"]
+    assert long.notes[1:] == ["priming 20 steps, 5 of them done before, cached for all trials"]
     assert found is not None
     assert same(found, reference[4.0])
 
 
-def test_a_long_priming_goes_on_alone_where_the_short_one_fails(reference: dict[float, Primed], tmp_path: Path) -> None:
+def test_a_long_priming_continues_where_the_short_one_fails(reference: dict[float, Primed], tmp_path: Path) -> None:
     """It waited in vain, and runs all steps."""
     short = Worker(tmp_path, 1.0, held=True, fails=True)
     assert short.begun.wait(120)
@@ -314,7 +314,7 @@ def test_a_long_priming_goes_on_alone_where_the_short_one_fails(reference: dict[
     short.go_on.set()
     assert short.ended() is None
     found = long.ended()
-    assert long.notes[-1] == "priming 20 steps, kept for all trials"
+    assert long.notes[-1] == "priming 20 steps, cached for all trials"
     assert found is not None
     assert same(found, reference[4.0])
 
@@ -347,7 +347,7 @@ for word in sys.argv[2:]:
 """
 
 KILLS = ("priming:_copy:1", "os:fsync:1", "os:replace:1", "os:fsync:2", "os:replace:2", "os:fsync:3", "os:replace:3")
-"""In the middle of the steps, and before each of the three files is whole and is in its place."""
+"""In the middle of the steps, and before each of the three files is complete and renamed."""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -371,11 +371,11 @@ def test_a_kill_at_any_moment(reference: dict[float, Primed], tmp_path: Path) ->
         }  # fmt: skip
 
 
-# the bound, and what is kept
+# the bound, and retained primings
 
 
 def test_the_cache_stays_within_its_bound(tmp_path: Path) -> None:
-    """Each priming makes room for itself: another job's goes, what was used since stays, and so does the new one."""
+    """Each priming makes room for itself: another job's is removed; those used since and the new one stay."""
     root = tmp_path / "priming"
     one = prime(root, 1.0).path
     size = sum(path.stat().st_size for path in (one, one.with_suffix(".optimizer"))) / 2**20
@@ -392,7 +392,7 @@ def test_the_cache_stays_within_its_bound(tmp_path: Path) -> None:
     assert prime(root, 2.0, bound_mib=0.0).from_cache
 
 
-def test_an_optimizer_goes_before_its_weights(tmp_path: Path) -> None:
+def test_an_optimizer_is_removed_before_its_weights(tmp_path: Path) -> None:
     """It only spares steps of a longer priming; without weights it is of no use at all."""
     path = prime(tmp_path, 1.0).path
     trim(tmp_path, path.stat().st_size / 2**20)
@@ -401,7 +401,7 @@ def test_an_optimizer_goes_before_its_weights(tmp_path: Path) -> None:
 
 
 def test_a_priming_in_use_can_leave_the_cache(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """A trial goes on with what it has read, and the next one primes again."""
+    """A trial continues with the mapped priming, and the next one primes again."""
     one = prime(tmp_path, 1.0)
     trim(tmp_path, 0.0)
     assert not one.path.exists()
@@ -409,34 +409,38 @@ def test_a_priming_in_use_can_leave_the_cache(reference: dict[float, Primed], tm
     assert not prime(tmp_path, 1.0).from_cache
 
 
-@pytest.mark.parametrize("when", ["before it is kept", "after it is kept"])
-def test_a_kept_priming_outlives_the_cache(tmp_path: Path, when: str) -> None:
-    """What a trial needs is whole in the study's folder, though other jobs pushed it out of the cache meanwhile."""
+@pytest.mark.parametrize("when", ["before it is retained", "after it is retained"])
+def test_a_retained_priming_outlives_the_cache(tmp_path: Path, when: str) -> None:
+    """The study's folder has the complete priming, although other jobs removed it from the cache meanwhile."""
     one = prime(tmp_path / "cache", 1.0)
-    if when == "after it is kept":
-        keep(one, tmp_path / "kept")
+    if when == "after it is retained":
+        retain(one, tmp_path / "retained")
     prime(tmp_path / "cache", 1.0, OTHER, bound_mib=0.0)
     assert not one.path.exists()
-    kept = keep(one, tmp_path / "kept")
-    loaded = load_tensors(kept)
+    retained = retain(one, tmp_path / "retained")
+    loaded = load_tensors(retained)
     assert loaded is not None
     assert set(loaded) == set(one.tensors())
     assert all(torch.equal(loaded[name], value) for name, value in one.tensors().items())
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == [kept.name]
+    assert [path.name for path in (tmp_path / "retained").iterdir()] == [retained.name]
 
 
-def test_keeping_twice_is_keeping_once(tmp_path: Path) -> None:
-    """A link takes no room, another job's priming goes beside it, and a kept one that is damaged is kept anew."""
+def test_retaining_is_idempotent(tmp_path: Path) -> None:
+    """A link takes no space, another job's priming has its own name, and a damaged one is replaced."""
     one, other = prime(tmp_path / "cache", 1.0), prime(tmp_path / "cache", 1.0, OTHER)
-    kept = [keep(one, tmp_path / "kept"), keep(one, tmp_path / "kept"), keep(other, tmp_path / "kept")]
-    assert kept[0] == kept[1] != kept[2]
-    assert kept[0].samefile(one.path)
-    replaced(kept[0], b"half")
-    assert keep(one, tmp_path / "kept") == kept[0]
-    assert load_tensors(kept[0]) is not None
+    retained = [
+        retain(one, tmp_path / "retained"),
+        retain(one, tmp_path / "retained"),
+        retain(other, tmp_path / "retained"),
+    ]
+    assert retained[0] == retained[1] != retained[2]
+    assert retained[0].samefile(one.path)
+    replaced(retained[0], b"half")
+    assert retain(one, tmp_path / "retained") == retained[0]
+    assert load_tensors(retained[0]) is not None
 
 
-def test_keeping_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retaining_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another disk, or a file system without links, it is written."""
 
     def refused(*_: object) -> None:
@@ -444,15 +448,15 @@ def test_keeping_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "link", refused)
     one = prime(tmp_path / "cache", 1.0)
-    kept = keep(one, tmp_path / "kept")
-    loaded = load_tensors(kept)
+    retained = retain(one, tmp_path / "retained")
+    loaded = load_tensors(retained)
     assert loaded is not None
-    assert not kept.samefile(one.path)
+    assert not retained.samefile(one.path)
     assert all(torch.equal(loaded[name], value) for name, value in one.tensors().items())
 
 
-def test_what_a_job_is_stands_beside_its_files(tmp_path: Path) -> None:
-    """In words that ``farsearch cache show`` prints, and with all that the primings depend on."""
+def test_a_job_is_described_next_to_its_files(tmp_path: Path) -> None:
+    """For ``farsearch cache show``, with everything that the primings depend on."""
     prime(tmp_path / "priming", 1.0)
     (job,) = cached_jobs(tmp_path)
     assert (job.kind, job.about["task"], job.about["model"], job.about["torch"]) == (

@@ -132,13 +132,13 @@ def test_round_trip_through_json(record: Record) -> None:
 
 @given(snapshots)
 def test_to_dict_is_plain(snapshot: StudySnapshot) -> None:
-    """Only JSON's own types come out, so that nothing changes on its way through a file."""
+    """Only JSON's own types are written, so that a file does not change values."""
     data = snapshot.to_dict()
     assert json.loads(json.dumps(data)) == data
 
 
-def test_whole_numbers_are_good_floats() -> None:
-    """A file may say 1 where 1.0 is meant; the record holds a float."""
+def test_integers_are_valid_floats() -> None:
+    """1 in a file is read as 1.0."""
     config = FarConfig.from_dict({"frozen_fractions": [0, 1], "learning_rate": 1, "epochs": 2})
     assert config == FarConfig((0.0, 1.0), 1.0, 2.0)
     assert all(type(value) is float for value in (*config.frozen_fractions, config.learning_rate, config.epochs))
@@ -191,7 +191,7 @@ def _put(data: Any, path: str, value: Any) -> Any:
         ("rejected.peak memory", 1.5, "rejected.peak memory is 1.5; it must be of type int"),
     ],
 )
-def test_what_is_wrong_is_named(path: str, value: Any, message: str) -> None:
+def test_errors_name_the_key_and_the_value(path: str, value: Any, message: str) -> None:
     """A key that is unknown or missing, or a value of another type: the error names the place and the rule."""
     data = make_snapshot().to_dict()
     assert StudySnapshot.from_dict(data) == make_snapshot()
@@ -247,7 +247,7 @@ def test_rules_of_the_other_records(record: Any, change: Mapping[str, Any], mess
 
 @given(far_configs())
 def test_canonical_is_idempotent(config: FarConfig) -> None:
-    """The canonical form of a canonical form is itself, and says that the bottom's parts are frozen."""
+    """The canonical form of a canonical form is itself, and has the parts of the bottom as frozen."""
     canonical = config.canonical()
     assert canonical.canonical() == canonical
     bottom = canonical.frozen_bottom_layers
@@ -261,7 +261,7 @@ def test_canonical_is_idempotent(config: FarConfig) -> None:
 
 
 def test_equal_trainings_have_equal_canonical_forms() -> None:
-    """What a frozen bottom implies may be said or not."""
+    """Everything that a frozen bottom implies may be explicit or not."""
     short = FarConfig((0.3, 0.7, 0.5), 1e-4, 1.0, frozen_bottom_layers=2)
     full = FarConfig((1.0, 0.1, 0.5), 1e-4, 1.0, 0.0, True, 1, 2)
     assert short != full
@@ -319,7 +319,7 @@ def test_differences(change: dict[str, Any], expected: list[str]) -> None:
 
 @given(settings, settings)
 def test_equal_fingerprints_mean_no_differences(one: StudySettings, other: StudySettings) -> None:
-    """A mismatch can always be named, and what can be named is a mismatch."""
+    """Every mismatch has a difference, and every difference is a mismatch."""
     assert (one.fingerprint() == other.fingerprint()) == (one.differences(other) == [])
 
 
@@ -333,6 +333,6 @@ def test_front_is_ordered_by_memory() -> None:
 
 
 def test_records_can_not_be_changed() -> None:
-    """A record is what it was made as."""
+    """A record is immutable."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_trial(0, 0.5, 1.0, 1.0).number = 3  # type: ignore[misc]

@@ -16,7 +16,7 @@ from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, Priming
 from farsearch.search_spec import Job, JobOptions, resolve_job
-from farsearch.study.preview import Outlook, outlook
+from farsearch.study.preview import Preview, preview_search
 from farsearch.study.sizes import size_of
 from farsearch.study.store import Store
 from tests.journey import chdir, prepare
@@ -165,12 +165,12 @@ def test_a_model_is_traced_once_a_process(folder: Path, tiny_bert: Path) -> None
     assert shared_tables(load_config(jobs[0].source), Head(outputs=3)) is not first
 
 
-def test_the_outlook_says_size_share_and_time(folder: Path, tiny_bert: Path) -> None:
+def test_the_preview_has_size_share_and_time(folder: Path, tiny_bert: Path) -> None:
     """Before the first trial: combinations, what fits, costs from least to most, and how long this host takes."""
     job = resolve(folder, tiny_bert, train_samples=64, max_length=16)
     bench = job.bench(Store(folder / "none"))
     pricer = job.pricer(bench)
-    seen = outlook(job.space, pricer, bench, "balanced", 8)
+    seen = preview_search(job.space, pricer, bench, "balanced", 8)
     assert seen.combinations == 2 * 5**2
     assert seen.continuous == ("learning_rate",)
     assert seen.share_feasible == 1.0
@@ -178,12 +178,12 @@ def test_the_outlook_says_size_share_and_time(folder: Path, tiny_bert: Path) -> 
     assert seen.time_s[0] < seen.time_s[1]
     assert 0 < seen.priming_seconds < seen.trial_seconds < 60
     pricer.max_time_s = sum(seen.time_s) / 2
-    assert 0 < outlook(job.space, pricer, bench, "balanced", 8).share_feasible < 1
+    assert 0 < preview_search(job.space, pricer, bench, "balanced", 8).share_feasible < 1
 
 
-def test_the_outlook_reads_well() -> None:
+def test_the_preview_reads_well() -> None:
     """Counts, shares and units as people write them, and how to shorten what takes hours."""
-    seen = Outlook(840, ("learning_rate",), 0.345, (900.0, 1400.0), (30.0, 90.0), 200.0, 60.0, 30)
+    seen = Preview(840, ("learning_rate",), 0.345, (900.0, 1400.0), (30.0, 90.0), 200.0, 60.0, 30)
     space, host, hint = seen.lines()
     assert space == (
         "space: 840 combinations times a continuous learning_rate; 34% of 200 random ones fit: "

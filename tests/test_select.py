@@ -1,4 +1,4 @@
-"""Choosing from a study: the front against brute force, and choices whose answer can be seen by looking."""
+"""Choosing from a study: the front against brute force, and choices with known answers."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_front_does_not_depend_on_order(rows: list[tuple[float, float, float]], 
     assert pareto_front(shuffled) == pareto_front(trials)
 
 
-def test_front_keeps_equal_trials_and_leaves_out_what_cannot_be_chosen() -> None:
-    """Duplicates are all kept; trials without a result, that do not fit or whose metric is no number never are."""
+def test_the_front_has_equal_trials_and_only_valid_ones() -> None:
+    """All duplicates are on it; trials without a result, that do not fit or with a NaN metric never are."""
     trials = [
         make_trial(0, 0.8, 100.0, 10.0),
         make_trial(1, 0.8, 100.0, 10.0),
@@ -98,7 +98,7 @@ def test_knee_is_the_nearest_to_the_ideal_point() -> None:
 
 
 def test_knee_prefers_less_priming_then_less_memory_then_the_first() -> None:
-    """Equally near points are told apart by priming, then memory, then number."""
+    """Ties are broken by priming, then memory, then number."""
 
     def primed(trial: TrialRecord, steps: int) -> TrialRecord:
         return dataclasses.replace(trial, priming=PrimingReport(steps, 1.0, False, 0.1, None, None))
@@ -117,7 +117,7 @@ def test_ties_in_the_preferred_objective_go_to_the_better_in_the_others() -> Non
     assert choose(make_snapshot(*trials, front={0, 1, 2}), Intent(prefer="accuracy")).trial.number == 1
 
 
-def test_reason_tells_what_the_neighbours_cost_and_whether_it_is_noise() -> None:
+def test_the_reason_compares_neighbours_and_noise() -> None:
     """The second line compares with the next smaller and the next larger point, in units that can be read."""
     trials = [
         make_trial(0, 0.80, 1000.0, 60.0, metric_error=0.01),
@@ -131,8 +131,8 @@ def test_reason_tells_what_the_neighbours_cost_and_whether_it_is_noise() -> None
     assert "trial 2 with +300 MiB, +2.2 min, +1.0 ± 1.4 points (within noise, taken as independent)" in second
 
 
-def test_reason_says_when_noise_or_neighbours_are_unknown() -> None:
-    """Without standard errors nothing is claimed, and a front of one point has no neighbours."""
+def test_the_reason_without_noise_or_neighbours() -> None:
+    """Without standard errors noise is unknown, and a front of one point has no neighbours."""
     trials = [make_trial(0, 0.8, 100.0, 10.0, metric_error=None), make_trial(1, 0.9, 200.0, 20.0)]
     assert "noise unknown" in choose(make_snapshot(*trials, front={0, 1}), Intent(prefer="accuracy")).reason
     assert choose(make_snapshot(trials[1], front={1}), Intent(prefer="knee")).reason.endswith(
@@ -140,8 +140,8 @@ def test_reason_says_when_noise_or_neighbours_are_unknown() -> None:
     )
 
 
-def test_a_trial_off_the_front_can_be_chosen_and_is_told_why() -> None:
-    """A dominated trial names one that dominates it, one that does not fit says so."""
+def test_a_trial_off_the_front_can_be_chosen_with_a_reason() -> None:
+    """A dominated trial names one that dominates it, one that does not fit has that reason."""
     snapshot = make_snapshot()
     assert "trial 2 is as good or better in all three" in choose(snapshot, Intent(trial=1)).reason
     assert "does not fit" in choose(snapshot, Intent(trial=5)).reason
@@ -154,8 +154,8 @@ def test_correlations_are_not_shown_in_points() -> None:
     assert "points" not in reason
 
 
-def test_what_cannot_be_chosen_is_refused_in_one_line() -> None:
-    """Unknown and unfinished trials, unknown intents and empty fronts name the value and the mend."""
+def test_an_invalid_choice_is_rejected_in_one_line() -> None:
+    """Unknown and unfinished trials, unknown intents and empty fronts name the value and a suggestion."""
     snapshot = make_snapshot()
     with pytest.raises(BadInput, match=r"trial 99 is not in study .*; it has 0 to 5"):
         choose(snapshot, Intent(trial=99))
@@ -168,7 +168,7 @@ def test_what_cannot_be_chosen_is_refused_in_one_line() -> None:
 
 
 def test_a_choice_that_did_not_learn_is_marked() -> None:
-    """The cheapest point of a front may be no better than a constant answer: the reason says so."""
+    """The cheapest point of a front may be no better than a constant answer: the reason states it."""
     snapshot = make_snapshot(
         make_trial(0, 0.52, 900.0, 90.0, learned=False),
         make_trial(1, 0.85, 1000.0, 100.0, learned=True),

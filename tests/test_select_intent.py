@@ -52,7 +52,7 @@ def test_within_takes_the_cheapest_near_the_best(within: float, prefer: str | No
 
 
 def test_within_names_the_best_and_compares_with_it() -> None:
-    """The best is told even where it is no neighbour, for it is what was given away."""
+    """The best is compared even where it is no neighbour, because it is the alternative."""
     first, second = choose(four(), Intent(within=0.5)).reason.splitlines()
     assert first.startswith("Trial 1: least memory × time of the 3 within 0.5 points of trial 3, the best of 4 on the ")
     assert "trial 3 with +250 MiB, +80 s, +0.5 ± 1.6 points" in second
@@ -66,8 +66,8 @@ def test_within_names_the_best_and_compares_with_it() -> None:
     st.lists(st.tuples(st.floats(0.5, 1), st.floats(1, 1e4), st.floats(1, 1e4)), min_size=1, max_size=20),
     st.floats(0.01, 30),
 )
-def test_nothing_that_is_near_enough_is_cheaper(rows: list[tuple[float, float, float]], within: float) -> None:
-    """By brute force over all trials, not the front alone: what is chosen has the least product."""
+def test_no_trial_within_the_points_is_cheaper(rows: list[tuple[float, float, float]], within: float) -> None:
+    """By brute force over all trials, not the front alone: the chosen one has the least product."""
     trials = [make_trial(i, *row) for i, row in enumerate(rows)]
     chosen = choose(make_snapshot(*trials, front=pareto_front(trials)), Intent(within=within)).trial
     best = max(metric for metric, _, _ in rows)
@@ -79,7 +79,7 @@ def test_nothing_that_is_near_enough_is_cheaper(rows: list[tuple[float, float, f
 
 
 def test_bounds_come_first() -> None:
-    """The best is the best within the bounds, and so is what may be given away."""
+    """The best is the best within the bounds, and ``within`` is relative to it."""
     assert choose(four(), Intent(prefer="accuracy", max_memory_mib=200)).trial.number == 2
     assert choose(four(), Intent(prefer="accuracy", max_time_s=179.9)).trial.number == 1
     assert choose(four(), Intent(prefer="memory", min_metric=90.1)).trial.number == 2
@@ -91,20 +91,20 @@ def test_bounds_come_first() -> None:
 
 @pytest.mark.parametrize("metric", [90.3, 0.903])
 def test_a_least_metric_is_itself_up_to_1_and_in_points_above(metric: float) -> None:
-    """91.5 and 0.915 are the same bound, and a trial that has exactly that keeps it."""
+    """91.5 and 0.915 are the same bound, and a trial with exactly that metric is within it."""
     assert choose(four(), Intent(prefer="memory", min_metric=metric)).trial.number == 2
     assert Intent(min_metric=1).least_metric == 1
     assert Intent(min_metric=51.2).least_metric == pytest.approx(0.512)
 
 
-def test_where_nothing_keeps_the_bounds_the_nearest_is_named() -> None:
-    """Exit code 3, with the point that misses least, by how much, and what to do."""
+def test_the_nearest_trial_to_unreachable_bounds_is_named() -> None:
+    """Exit code 3, with the nearest point, its distance, and a suggestion."""
     with pytest.raises(NoFeasibleTrial) as raised:
         choose(four(), Intent(max_memory_mib=140, min_metric=0.9))
-    said = str(raised.value)
-    assert "no trial on the front of sst2-minilm-jetson-nano-default has at most 140 MiB and at least 90.0 %" in said
-    assert "the nearest is trial 0 (88.0 ± 1.1 %, 100 MiB, 100 s), off by −2.0 points; loosen a bound" in said
-    assert "--plan" not in said
+    text = str(raised.value)
+    assert "no trial on the front of sst2-minilm-jetson-nano-default has at most 140 MiB and at least 90.0 %" in text
+    assert "the nearest is trial 0 (88.0 ± 1.1 %, 100 MiB, 100 s), off by −2.0 points; loosen a bound" in text
+    assert "--plan" not in text
     assert raised.value.exit_code == 3
 
 
@@ -118,7 +118,7 @@ def test_where_nothing_keeps_the_bounds_the_nearest_is_named() -> None:
         ({"min_metric": 915.0}, "--min-metric 915 is above 100 points; give 91.5 or 0.915"),
     ],
 )
-def test_what_contradicts_itself_is_refused(wanted: dict[str, object], message: str) -> None:
+def test_a_contradiction_is_rejected(wanted: dict[str, object], message: str) -> None:
     """Each in one line that names both."""
     with pytest.raises(BadInput, match=message):
         Intent(**wanted)  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ def two_plans() -> StudySnapshot:
 
 @pytest.mark.parametrize("plan", ["memory", "recompute"])
 def test_a_trial_is_taken_under_another_plan(plan: str) -> None:
-    """Plan, peak and time are the derived row's, energy follows the time, and what is not known of it is left out."""
+    """Plan, peak and time are the derived row's, energy follows the time, and unknown values are None."""
     choice = choose(two_plans(), Intent(trial=1, plan=plan))
     trial = choice.trial
     assert choice.derived
@@ -158,15 +158,15 @@ def test_a_trial_under_its_own_plan_is_not_derived() -> None:
 
 
 def test_the_front_is_that_of_the_plan() -> None:
-    """A trial that fits only under the plan comes onto the front, and an error says which plan keeps the bounds."""
+    """A trial that fits only under the plan comes onto the front, and an error names a plan within the bounds."""
     assert [trial.number for trial in under_plan(two_plans(), "memory").front] == [1, 0]
     assert choose(two_plans(), Intent(prefer="accuracy", plan="memory")).trial.number == 0
-    with pytest.raises(NoFeasibleTrial, match="give --plan memory, under which there is one"):
+    with pytest.raises(NoFeasibleTrial, match="give --plan memory, under which one is"):
         choose(two_plans(), Intent(max_memory_mib=450))
 
 
 def test_a_plan_that_was_not_priced_is_refused() -> None:
-    """By name, with those that there are."""
+    """With the unknown and the known names."""
     with pytest.raises(BadInput, match="under the plan 'speed'; give memory, time, balanced, store, recompute"):
         choose(two_plans(), Intent(trial=1, plan="speed"))
     with pytest.raises(BadInput, match="priced under other plans; choose one without --plan"):
@@ -174,7 +174,7 @@ def test_a_plan_that_was_not_priced_is_refused() -> None:
 
 
 def test_noise_is_paired_where_the_predictions_are_known() -> None:
-    """The callable's error decides and is shown; where it knows none, the trials are taken as independent."""
+    """The callable's error decides and is shown; where it is unknown, trials are assumed independent."""
     study = make_snapshot(make_trial(0, 0.90, 100.0, 10.0), make_trial(1, 0.92, 200.0, 20.0), front={0, 1})
 
     def reason(error: float | None) -> str:
@@ -189,16 +189,16 @@ def test_noise_is_paired_where_the_predictions_are_known() -> None:
 _answers = st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=2, max_size=80)
 
 
-def evidence(said: list[int], truth: list[int]) -> NDArray[np.float64]:
+def evidence(predicted: list[int], truth: list[int]) -> NDArray[np.float64]:
     """What each row contributes: prediction and answer."""
-    return np.array([said, truth], dtype=float).T
+    return np.array([predicted, truth], dtype=float).T
 
 
 @given(_answers)
-def test_paired_errors_keep_to_their_bounds(rows: list[tuple[int, int, int]]) -> None:
-    """None for equal predictions, symmetric, and beside a model that is always wrong the other's own error."""
+def test_paired_errors_are_within_their_bounds(rows: list[tuple[int, int, int]]) -> None:
+    """None for equal predictions, symmetric, and with a model that is always wrong, the other's own error."""
     first, second, truth = (list(column) for column in zip(*rows, strict=True))
-    one, other, wrong = (evidence(said, truth) for said in (first, second, [1 - label for label in truth]))
+    one, other, wrong = (evidence(predicted, truth) for predicted in (first, second, [1 - label for label in truth]))
     share = sum(a == t for a, t in zip(first, truth, strict=True)) / len(rows)
     assert metric_error("accuracy", one) == pytest.approx(math.sqrt(share * (1 - share) / len(rows)))
     assert paired_error("accuracy", one, wrong) == pytest.approx(metric_error("accuracy", one))
@@ -207,7 +207,7 @@ def test_paired_errors_keep_to_their_bounds(rows: list[tuple[int, int, int]]) ->
         assert paired_error(name, one, other) == pytest.approx(paired_error(name, other, one))
 
 
-def test_pairing_sees_what_independence_does_not() -> None:
+def test_pairing_detects_more_than_independence() -> None:
     """Two models that are wrong on the same hard rows differ by 2 points: beyond noise paired, within it otherwise."""
     draw = random.Random(0)
     truth = [draw.randint(0, 1) for _ in range(1000)]

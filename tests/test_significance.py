@@ -1,4 +1,4 @@
-"""What a verification says: against intervals and rank counts that are computed in another way, and by properties."""
+"""Significance of a verification: against reference intervals and rank counts, and by properties."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def again(number: int, costs: Costs, scores: Scores, samples: int = 480) -> list
 
 
 def study(*points: Sequence[TrialRecord], searched: Mapping[int, float] | None = None) -> StudySnapshot:
-    """A study whose trials had these metrics in the search, with what was trained again."""
+    """A study whose trials had these metrics in the search, with its verification."""
     trials = [make_trial(number, metric, *CHEAP) for number, metric in (searched or {0: 0.8}).items()]
     return make_snapshot(*trials, verified=tuple(record for point in points for record in point))
 
@@ -88,7 +88,7 @@ def test_an_advantage_is_noise_up_to_the_t_interval_and_not_beyond(seeds: int) -
         assert verdict.not_better_than == ("trial 0" if noise else None)
 
 
-def test_pairs_by_seed_see_what_two_separate_intervals_would_not() -> None:
+def test_pairs_by_seed_detect_more_than_two_separate_intervals() -> None:
     """Seeds that are hard for both do not hide an advantage that every seed shows."""
     cheap = {seed: 0.7 + 0.05 * seed for seed in range(4)}
     dear = {seed: score + 0.01 + 0.001 * seed for seed, score in cheap.items()}
@@ -119,8 +119,8 @@ def test_only_common_seeds_are_compared() -> None:
     ],
     ids=["one", "two", "two that differ", "two in common", "the same gap thrice"],
 )
-def test_too_few_seeds_tell_nothing(cheap: Scores, dear: Scores) -> None:
-    """Neither noise nor beyond it, whatever the gap, and words that say so; the cheapest point needs no verdict."""
+def test_too_few_seeds_give_no_verdict(cheap: Scores, dear: Scores) -> None:
+    """Neither noise nor beyond it, whatever the gap; the cheapest point needs no verdict."""
     snapshot = study(again(0, CHEAP, cheap), again(1, DEAR, dear))
     below, above = verdicts(snapshot)
     assert (above.judged, above.noise, above.interval) == (False, False, None)
@@ -130,13 +130,13 @@ def test_too_few_seeds_tell_nothing(cheap: Scores, dear: Scores) -> None:
 
 
 def test_the_deviation_takes_three_seeds() -> None:
-    """Of one or two there is a mean, and no ± beside it."""
+    """One or two seeds have a mean without ±."""
     rows = [verdict_rows(study(again(0, CHEAP, dict.fromkeys(range(n), 0.8) | {0: 0.83})))[0] for n in (1, 2, 3)]
     assert [row["development set"] for row in rows] == ["83.0 %", "81.5 %", "81.0 ± 1.7 %"]
 
 
-def test_the_interval_is_told_and_its_side() -> None:
-    """What includes 0 is within noise; what is below it is worse. Differences −1, 0, 1 points: 0 ± t / sqrt(3)."""
+def test_the_interval_and_its_sign() -> None:
+    """An interval with 0 is within noise; one below 0 is worse. Differences −1, 0, 1 points: 0 ± t / sqrt(3)."""
     cheap, reach = {1: 0.8, 2: 0.8, 3: 0.8}, critical(2) / math.sqrt(3)
     equal = study(again(0, CHEAP, cheap), again(1, DEAR, {1: 0.79, 2: 0.8, 3: 0.81}))
     worse = study(again(0, CHEAP, cheap), again(1, DEAR, {1: 0.69, 2: 0.7, 3: 0.71}))
@@ -148,17 +148,17 @@ def test_the_interval_is_told_and_its_side() -> None:
 
 
 def test_failed_trainings_are_counted_and_are_no_score() -> None:
-    """They are told; a point that never came to its end is worth nothing, and hides nothing of others."""
+    """They are counted; a point without a finished training has no advantage, and does not change others."""
     snapshot = study(
         again(0, CHEAP, {1: None, 2: None}),
         again(1, (1200.0, 150.0), {1: 0.8, 2: 0.81, 3: 0.82, 4: None}),
         again(2, DEAR, {1: 0.9, 2: 0.911, 3: 0.922, 4: None}),
     )
-    broken, half, whole = verdicts(snapshot)
+    broken, half, complete = verdicts(snapshot)
     assert (broken.failed, half.failed) == (2, 1)
     assert math.isnan(broken.mean)
     assert half.cheapest
-    assert (whole.judged, whole.noise) == (True, False)
+    assert (complete.judged, complete.noise) == (True, False)
     rows = verdict_rows(snapshot)
     assert [row["seeds"] for row in rows] == ["0, 2 failed", "3, 1 failed", "3, 1 failed"]
     assert rows[0]["development set"] == ""
@@ -198,8 +198,8 @@ def test_of_several_the_cheapest_is_named() -> None:
     assert full.baseline is not None
 
 
-def test_what_did_not_learn_is_never_beaten() -> None:
-    """A cheaper point at chance is nothing to be better than, and neither noise nor an advantage itself."""
+def test_a_point_that_did_not_learn_is_not_compared_with() -> None:
+    """A cheaper point at chance is no comparison, and has neither noise nor an advantage itself."""
     idle = [dataclasses.replace(r, learned=False) for r in again(0, (900.0, 90.0), {1: 0.52, 2: 0.53, 3: 0.5})]
     once = [
         dataclasses.replace(r, learned=i == 0) for i, r in enumerate(again(1, (950.0, 95.0), {1: 0.7, 2: 0.5, 3: 0.51}))
@@ -227,7 +227,7 @@ def test_fewer_rows_than_the_most_do_not_count() -> None:
     assert only.scores == {1: 0.8, 2: 0.9}
 
 
-def test_a_baseline_at_a_rate_that_is_not_its_best_any_more_keeps_its_own_row() -> None:
+def test_a_baseline_at_a_rate_that_is_no_longer_its_best_has_its_own_row() -> None:
     """Verified, then overtaken by a rate that was trained later: two rows, two names, each with its search's metric."""
     lora = make_baselines()[1]
     assert lora.baseline is not None
@@ -242,14 +242,14 @@ def test_a_baseline_at_a_rate_that_is_not_its_best_any_more_keeps_its_own_row() 
     assert found["LoRA r=8, rate 2e-05"].searched is None
 
 
-def test_the_sibling_itself_knows_nothing_of_the_search() -> None:
-    """Its trials are numbered too, and are not what the search had."""
+def test_the_auxiliary_study_has_no_metrics_of_the_search() -> None:
+    """Its own trials have numbers too, but are not those of the search."""
     records = again(0, CHEAP, {1: 0.6, 2: 0.7})
-    sibling = make_snapshot(*records, verified=tuple(records))
-    assert [verdict.searched for verdict in verdicts(sibling)] == [None]
+    auxiliary = make_snapshot(*records, verified=tuple(records))
+    assert [verdict.searched for verdict in verdicts(auxiliary)] == [None]
 
 
-def test_nothing_verified_says_nothing() -> None:
+def test_without_a_verification_there_are_no_verdicts() -> None:
     """No row, no agreement, no sentence."""
     snapshot = make_snapshot()
     assert verdicts(snapshot) == verdict_rows(snapshot) == []
@@ -268,7 +268,7 @@ def _study_of(points: Sequence[tuple[Costs, Scores]]) -> StudySnapshot:
 
 
 @given(_POINTS)
-def test_only_what_costs_less_makes_noise(points: list[tuple[Costs, dict[int, float | None]]]) -> None:
+def test_only_cheaper_points_are_compared_with(points: list[tuple[Costs, dict[int, float | None]]]) -> None:
     """No point is called noise against one that needs more of anything, or as much of both; the cheapest never is."""
     named = by_title(_study_of(points))
     for verdict in named.values():
@@ -290,7 +290,7 @@ def test_only_what_costs_less_makes_noise(points: list[tuple[Costs, dict[int, fl
                 and other.wall_time_s <= verdict.wall_time_s
                 and (other.peak_memory_mib, other.wall_time_s) != (verdict.peak_memory_mib, verdict.wall_time_s)
             ]
-            # what is not noise is better than all that cost less, at least in the mean over common seeds
+            # a point beyond noise is better than all cheaper ones, at least in the mean over common seeds
             for other in below:
                 common = other.scores.keys() & verdict.scores.keys()
                 assert sum(verdict.scores[s] - other.scores[s] for s in common) > 0
@@ -326,7 +326,7 @@ def test_a_shift_of_all_scores_changes_no_verdict(
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=7))
 def test_kendalls_tau_is_a_count_of_pairs(pairs: list[tuple[int, int]]) -> None:
-    """Tau-b from concordant and discordant pairs, ties in the denominator; all tied on one side ranks nothing: 0."""
+    """Tau-b from concordant and discordant pairs, ties in the denominator; 0 where one side is all tied."""
     points = [again(i, CHEAP, {1: 0.5 + 0.1 * verified}) for i, (_, verified) in enumerate(pairs)]
     found = rank_agreement(study(*points, searched={i: 0.5 + 0.1 * first for i, (first, _) in enumerate(pairs)}))
     assert found is not None
@@ -339,7 +339,7 @@ def test_kendalls_tau_is_a_count_of_pairs(pairs: list[tuple[int, int]]) -> None:
     assert found.trials == len(pairs)
 
 
-def test_agreement_needs_three_trials_and_says_its_rows() -> None:
+def test_agreement_needs_three_trials_and_has_its_rows() -> None:
     """Baselines have rates of their own and don't count; a trial that never ended neither."""
     searched = {0: 0.7, 1: 0.8, 2: 0.9}
     lora = dataclasses.replace(make_baselines()[1], verifies=Verification(None, 1, 480))

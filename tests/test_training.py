@@ -70,7 +70,7 @@ def bert_bench(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Ben
 UNEVEN = FarConfig((0.75, 0.4), 1e-3, 1.0, priming_epochs=0.5)
 
 
-def whole(bench: Bench) -> bool:
+def is_merged(bench: Bench) -> bool:
     """The model is in its original form and all of it can be trained."""
     split = any(isinstance(module, SplitFeedForward) for module in bench.model.modules())
     names = list(bench.model.state_dict()) == list(bench.pretrained)
@@ -129,7 +129,7 @@ def test_start_state(config: FarConfig, seed: int) -> None:
 
 @given(config=configs)
 def test_start_state_with_primed_values(config: FarConfig) -> None:
-    """``frozen_values = primed`` starts from the primed model as it is, in memory of its own."""
+    """``frozen_values = primed`` starts from a copy of the primed model."""
     _, layout, pretrained, primed = _STATES
     counts = learner_counts(64, config.canonical().frozen_fractions, config.frozen_bottom_layers)
     learners = [None if k is None else list(range(k)) for k in counts]
@@ -142,7 +142,7 @@ def test_start_state_with_primed_values(config: FarConfig) -> None:
 
 
 def test_selection_takes_the_neurons_that_moved_most(bert_bench: Bench) -> None:
-    """By the scores of the priming, as many as the fractions leave; the report says what priming did."""
+    """By the scores of the priming, as many as the fractions leave; with the report of the priming."""
     primed = bert_bench.primings.get(bert_bench.model, 0.5)
     learners, report = bert_bench.select(UNEVEN, primed)
     assert learners == [top_learners(primed.scores[0], 16), top_learners(primed.scores[1], 38)]
@@ -155,7 +155,7 @@ def test_selection_takes_the_neurons_that_moved_most(bert_bench: Bench) -> None:
 
 
 def test_selection_without_priming_is_a_draw(bert_bench: Bench) -> None:
-    """The same one every time, the right number a layer, and nothing is claimed about halves."""
+    """The same one every time, the right number per layer, and no overlap of halves."""
     learners, report = bert_bench.select(UNEVEN, None)
     assert learners == bert_bench.select(UNEVEN, None)[0]
     assert [len(chosen or ()) for chosen in learners] == [16, 38]
@@ -238,9 +238,9 @@ def test_nothing_frozen_is_plain_fine_tuning(bench: Bench) -> None:
 
 
 def test_the_same_trial_twice(bench: Bench) -> None:
-    """Everything that a trial says comes out again bit by bit; only the seconds differ."""
+    """All results are the same bit by bit; only the durations differ."""
     one, two = bench.run(UNEVEN, StepPlan()), bench.run(UNEVEN, StepPlan())
-    assert whole(bench)
+    assert is_merged(bench)
     assert (one.metric, one.metric_error, one.dev_metric) == (two.metric, two.metric_error, two.dev_metric)
     assert torch.equal(one.validation_logits, two.validation_logits)
     assert one.learners == two.learners
@@ -250,7 +250,7 @@ def test_the_same_trial_twice(bench: Bench) -> None:
     assert two.priming.from_cache
 
 
-def test_trials_do_not_depend_on_what_ran_before(tiny_bert: Path, tmp_path: Path) -> None:
+def test_trials_do_not_depend_on_earlier_ones(tiny_bert: Path, tmp_path: Path) -> None:
     """A trial on a fresh bench and after another trial are the same."""
     other = FarConfig((1.0, 0.0), 5e-3, 2.0, priming_epochs=1.0, frozen_embeddings=True)
     alone = make_bench(tiny_bert, tmp_path / "a").run(UNEVEN, StepPlan())
@@ -268,7 +268,7 @@ def test_trials_do_not_depend_on_what_ran_before(tiny_bert: Path, tmp_path: Path
     ],
 )
 def test_trained_tensors_make_the_model_again(bench: Bench, config: FarConfig) -> None:
-    """Start state and trained tensors, put into a fresh model, predict what the trial's model predicted."""
+    """Start state and trained tensors, put into a fresh model, give the predictions of the trial's model."""
     outcome = bench.run(config, StepPlan())
     canonical = config.canonical()
     model, layout = load_model(bench.source, Head(), DATA.spec.labels, bench.job.seed)
@@ -289,7 +289,7 @@ def test_trained_tensors_make_the_model_again(bench: Bench, config: FarConfig) -
 
 
 def test_frozen_parts_keep_their_values(bert_bench: Bench) -> None:
-    """After the trial what was frozen is, bit by bit, what the checkpoint says; the rest has moved."""
+    """After the trial frozen values are those of the checkpoint, bit by bit; the others have changed."""
     bert_bench.run(FarConfig((1.0, 1.0), 1e-2, 1.0, priming_epochs=0.5, frozen_embeddings=True), StepPlan())
     after = bert_bench.model.state_dict()
     frozen = ("bert.embeddings", "intermediate.dense", "output.dense")
@@ -309,10 +309,10 @@ def test_the_curve_covers_all_steps(bert_bench: Bench) -> None:
 
 
 def test_progress_counts_to_the_end(bert_bench: Bench) -> None:
-    """Each step is told once, as the i-th of n."""
-    told: list[tuple[int, int]] = []
-    bert_bench.run(UNEVEN, StepPlan(), lambda step, steps, _loss: told.append((step, steps)))
-    assert told == [(i, 6) for i in range(1, 7)]
+    """Each step is reported once, as the i-th of n."""
+    reported: list[tuple[int, int]] = []
+    bert_bench.run(UNEVEN, StepPlan(), lambda step, steps, _loss: reported.append((step, steps)))
+    assert reported == [(i, 6) for i in range(1, 7)]
 
 
 class Stop(Exception):
@@ -329,7 +329,7 @@ def test_the_model_is_put_together_after_an_exception(bench: Bench) -> None:
 
     with pytest.raises(Stop):
         bench.run(FarConfig((0.9, 1.0), 1e-2, 1.0, frozen_bottom_layers=1), StepPlan(), stop)
-    assert whole(bench)
+    assert is_merged(bench)
     assert torch.equal(bench.run(UNEVEN, StepPlan()).dev_logits, before.dev_logits)
 
 
@@ -337,7 +337,7 @@ def test_an_absurd_learning_rate_diverges(bench: Bench) -> None:
     """The error is the trial's own, names the step, and the next trial is none the worse."""
     with pytest.raises(Diverged, match=r"the loss of step \d is (nan|inf); a lower learning rate may help"):
         bench.run(FarConfig((0.5, 0.5), 1e30, 1.0), StepPlan())
-    assert whole(bench)
+    assert is_merged(bench)
     assert torch.isfinite(bench.run(UNEVEN, StepPlan()).dev_logits).all()
 
 
@@ -349,25 +349,25 @@ def test_a_diverging_priming(tiny_bert: Path, tmp_path: Path) -> None:
 
 
 def test_memory_that_runs_out(bert_bench: Bench) -> None:
-    """What torch's allocator refuses in the middle of training is said in our words, and the model is whole."""
+    """A failed allocation in the middle of training becomes ``OutOfMemory``, and the model is merged."""
 
     def greedy(_step: int, _steps: int, _loss: float) -> None:
         torch.empty(1 << 50)
 
     with pytest.raises(OutOfMemory, match="not enough memory for the step; a smaller --batch-size may help"):
         bert_bench.run(UNEVEN, StepPlan(), greedy)
-    assert whole(bert_bench)
+    assert is_merged(bert_bench)
 
 
 def test_other_errors_are_not_ours(bert_bench: Bench) -> None:
-    """A runtime error that has nothing to do with memory goes through as it is."""
+    """A runtime error that is not about memory is propagated unchanged."""
 
     def broken(_step: int, _steps: int, _loss: float) -> None:
         torch.zeros(2) @ torch.zeros(3)
 
     with pytest.raises(RuntimeError, match="size"):
         bert_bench.run(UNEVEN, StepPlan(), broken)
-    assert whole(bert_bench)
+    assert is_merged(bert_bench)
 
 
 def test_max_length_beyond_the_model(tiny_bert: Path, tmp_path: Path) -> None:

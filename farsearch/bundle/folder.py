@@ -13,7 +13,7 @@ from pathlib import Path
 
 from farsearch.errors import BadInput, BundleError, MissingResource
 from farsearch.far.display import shown, shown_text
-from farsearch.files import disk_errors
+from farsearch.files import disk_errors, move_into_place
 
 __all__ = ["opened_folder", "whole_folder"]
 
@@ -49,11 +49,11 @@ def whole_folder(out: Path) -> Iterator[Path]:
             yield work
             if out.suffix == _ARCHIVE:
                 _pack(work, packed, out.stem)
-                os.replace(packed, out)
+                move_into_place(packed, out)
                 return
             if out.is_dir():
                 out.rmdir()
-            os.replace(work, out)
+            move_into_place(work, out)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             packed.unlink(missing_ok=True)

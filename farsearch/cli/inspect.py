@@ -51,14 +51,14 @@ def read_snapshot(study: str | None, storage: str | None) -> StudySnapshot:
 
 def _with_siblings(study: str | None, storage: str | None) -> tuple[StudySnapshot, ...]:
     """A study, and those that keep its baselines and its verification where there are any."""
-    from farsearch.study.names import SIBLINGS
+    from farsearch.study.names import AUXILIARY_KINDS
     from farsearch.study.read_only import ReadingStore, reading
     from farsearch.study.snapshot import snapshot_of
 
     with reading():
         store = ReadingStore(HOME, storage)
         found = store.load(study)
-        siblings = [store.sibling(found.study_name, kind) for kind in SIBLINGS]
+        siblings = [store.auxiliary(found.study_name, kind) for kind in AUXILIARY_KINDS]
         return tuple(snapshot_of(each) for each in (found, *siblings) if each is not None)
 
 
@@ -292,7 +292,7 @@ def _sync_tensors(tracker: Tracker, snapshot: StudySnapshot, storage: str | None
     from farsearch.study.store import storage_errors
 
     store = open_store(storage)
-    with storage_errors(store.where), store.mirroring(snapshot.name, wait=True):
+    with storage_errors(store.where), store.mirror_lock(snapshot.name, wait=True):
         result = tracker.upload_tensors(snapshot, store.folder(snapshot.name))
     if result is not None:
         click.echo(

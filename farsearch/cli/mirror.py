@@ -62,7 +62,7 @@ class LiveMirror:
         from farsearch.study.store import storage_errors
 
         try:
-            with storage_errors(self._store.where), self._store.mirroring(snapshot.name, wait) as ours:
+            with storage_errors(self._store.where), self._store.mirror_lock(snapshot.name, wait) as ours:
                 if ours:
                     if wait:
                         self._tracker.sync(snapshot, report=True)

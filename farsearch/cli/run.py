@@ -225,7 +225,7 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
     """Say what is to come, search, and train the baselines. None after a dry run."""
     from farsearch.cli.mirror import open_mirror
     from farsearch.cli.progress import SearchProgress
-    from farsearch.study.preview import outlook
+    from farsearch.study.preview import preview_search
     from farsearch.study.search import Search
     from farsearch.study.snapshot import snapshot_of
 
@@ -236,7 +236,7 @@ def _search(console: Console, job: Job, store: Store, asked: _Asked) -> StudySna
     bench = job.bench(store)
     pricer = job.pricer(bench)
     _say_job(console, job, name)
-    for line in outlook(job.space, pricer, bench, job.settings.plan, asked.n_trials).lines():
+    for line in preview_search(job.space, pricer, bench, job.settings.plan, asked.n_trials).lines():
         console.print(line)
     if mirror is None:
         console.print("dry run: nothing was trained")

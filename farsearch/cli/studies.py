@@ -70,13 +70,13 @@ def studies_rename(old: str, new: str, storage: str | None, tracking_uri: str) -
     Example:
       farsearch studies rename sst2-minilm-jetson-nano-default first
     """
-    from farsearch.study.names import SIBLINGS
+    from farsearch.study.names import AUXILIARY_KINDS
     from farsearch.study.renaming import rename_study
     from farsearch.study.snapshot import snapshot_of
     from farsearch.tracking import is_there, open_tracking
 
     store = open_store(storage)
-    found = [store.load(old), *(store.sibling(old, kind) for kind in SIBLINGS)]
+    found = [store.load(old), *(store.auxiliary(old, kind) for kind in AUXILIARY_KINDS)]
     snapshots = [snapshot_of(one) for one in found if one is not None]
     tracker = open_tracking(tracking_uri) if is_there(tracking_uri) else None
     if tracker is not None:

@@ -7,7 +7,6 @@ also has ``[rates]``: what was measured for each kind of operation, and under wh
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -22,6 +21,7 @@ import tomli_w
 
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import ProfileError
+from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.board.records import json_reason
 from farsearch.far.display import shown, shown_text
 from farsearch.files import MADE_BY, write_text
@@ -397,9 +397,10 @@ def _table(value: Any, where: str, required: Iterable[str], optional: Iterable[s
     _check(isinstance(value, Mapping), f"{where} is {shown(value)}; it must be a table")
     for key in value:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {shown(close[0])}? " if close else ""
-            raise ProfileError(f"{where} has the unknown key {shown(key)}; {hint}known are {_words(known)}")
+            hint = did_you_mean(key, known)
+            raise ProfileError(
+                f"{where} has the unknown key {shown(key)}; {hint and hint + ' '}known are {_words(known)}"
+            )
     for key in needed:
         _check(key in value, f"{where} lacks the key {shown(key)}; it needs {_words(needed)}")
     table: Mapping[str, Any] = value

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from farsearch.devices.profile import Profile, read_profile
 from farsearch.errors import ProfileError
+from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.display import shown
 
 __all__ = ["LOCAL", "is_another_machine", "list_profiles", "load_profile"]
@@ -65,10 +65,9 @@ def _folder(folder: Path | None) -> dict[str, Path]:
 def _unknown(name: str, known: tuple[str, ...]) -> ProfileError:
     if name == LOCAL:
         return ProfileError("'local' has no shipped profile; it is calibrated on this machine")
-    close = difflib.get_close_matches(name.lower(), (*known, LOCAL), n=1, cutoff=0.4)
-    hint = f"did you mean {shown(close[0])}? " if close else ""
+    hint = did_you_mean(name, (*known, LOCAL), cutoff=0.4)
     return ProfileError(
-        f"unknown device {shown(name)}; {hint}farsearch devices list names all {len(known)}, 'local' is "
+        f"unknown device {shown(name)}; {hint and hint + ' '}farsearch devices list names all {len(known)}, 'local' is "
         "this machine, and a "
         "path that ends in .toml is a profile of your own"
     )

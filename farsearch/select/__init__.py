@@ -1,16 +1,16 @@
-"""Choosing from a study: its Pareto front, and one trial of it by intent, with the reason. Pure.
+"""Choose from a study: its Pareto front, and one trial by intent, with the reason. Pure functions.
 
-==============  ===============================================================================
-front.py        which trials no other dominates
-plans.py        the study as it would be under another step plan
-choice.py       one trial by what is wanted of it
-explanation.py  why this one, what its neighbours would cost or gain, and whether that is noise
-==============  ===============================================================================
+==============  ===================================================================
+front.py        the trials that no other dominates
+plans.py        the study under another step plan
+choice.py       one trial by intent
+explanation.py  the reason for a choice, and the comparison with its neighbours
+==============  ===================================================================
 """
 
 from farsearch.select.choice import Choice, Intent, Preference, choose
 from farsearch.select.explanation import Paired
-from farsearch.select.front import Objectives, objectives, pareto_front
+from farsearch.select.front import Objectives, objectives, pareto_front, undominated
 from farsearch.select.plans import under_plan
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "objectives",
     "pareto_front",
     "under_plan",
+    "undominated",
 ]

@@ -1,4 +1,4 @@
-"""One trial of a study, by what is wanted of it."""
+"""Choose one trial of a study by intent."""
 
 from __future__ import annotations
 
@@ -22,29 +22,28 @@ __all__ = ["Choice", "Intent", "Preference", "choose"]
 Preference = Literal["knee", "accuracy", "memory", "time"]
 
 _POINT = 0.01
-"""Of a metric between -1 and 1."""
+"""A point, in units of a metric between -1 and 1."""
 _ROUNDING = 1e-9
-"""By which a metric may miss a bound: 0.905 - 0.9 is above 0.005."""
+"""Tolerance of a bound on the metric: 0.905 - 0.9 is above 0.005."""
 
 
 @dataclass(frozen=True)
 class Intent:
-    """What is wanted of a trial. Where all is None, the knee of the front.
+    """Criteria for the choice of a trial; the knee of the front if all are None.
 
     Attributes:
-        prefer: ``knee`` is the compromise: each objective is brought to 0 (best) … 1 (worst of the trials to choose
-            from), and the trial nearest to 0, 0, 0 is taken; of equally near ones the one that is primed least, then
-            the one that needs the least memory, then the first. ``accuracy``, ``memory`` and ``time`` take the best in
-            that objective; of several, the one that is better in the others.
-        within: points, hundredths of the metric, that a trial may lie below the best one. Of those, the cheapest is
-            taken: the least product of memory and time, as of a balanced step plan; or what ``prefer`` says.
-        max_memory_mib, max_time_s, min_metric: bounds that come before all else: the best is the best within them. A
-            ``min_metric`` of at most 1 is the metric itself, a larger one is in points: 0.915 and 91.5 are the same.
-        trial: by number, on the front or not.
-        plan: every trial is taken under this step plan, as ``under_plan`` has it.
+        prefer: ``knee`` is the compromise: each objective is scaled to 0 (best) … 1 (worst of the candidates), and the
+            trial nearest to 0, 0, 0 is chosen; ties go to the shortest priming, then the least memory, then the lowest
+            number. ``accuracy``, ``memory`` and ``time`` choose the best in that objective; ties go to the others.
+        within: points, hundredths of the metric, that a trial may be below the best one. Of these the cheapest is
+            chosen, by the product of memory and time as for a balanced step plan; or by ``prefer``.
+        max_memory_mib, max_time_s, min_metric: bounds, applied before all other criteria. A ``min_metric`` of at most 1
+            is the metric itself, a larger one is in points: 0.915 and 91.5 are the same.
+        trial: number of the trial, on the front or not.
+        plan: consider every trial under this step plan, see ``under_plan``.
 
     Raises:
-        BadInput: for values that break a rule, or ask for different things.
+        BadInput: for values that break a rule or contradict each other.
     """
 
     prefer: Preference | None = None
@@ -64,15 +63,15 @@ class Intent:
             raise BadInput(
                 f"--within {self.within:g} gives accuracy away and --prefer accuracy does not; give one of them"
             )
-        others = {"--prefer": self.prefer, "--within": self.within, **self.bounds}
-        for name, value in others.items():
+        criteria = {"--prefer": self.prefer, "--within": self.within, **self.bounds}
+        for name, value in criteria.items():
             if self.trial is not None and value is not None:
                 given = f"{value:g}" if isinstance(value, float) else value
                 raise BadInput(f"--trial {self.trial} and {name} {given} ask for different things; give one of them")
 
     @property
     def bounds(self) -> Mapping[str, float | None]:
-        """By the names of their options."""
+        """The bounds by the names of their options."""
         return {"--max-memory": self.max_memory_mib, "--max-time": self.max_time_s, "--min-metric": self.min_metric}
 
     @property
@@ -88,8 +87,8 @@ class Choice:
     """A chosen trial.
 
     Attributes:
-        reason: two lines: why this one, and what its neighbours on the front would cost or gain.
-        derived: the trial's plan, with its peak and time, is not the one that the study chose for it.
+        reason: two lines: why this trial, and the comparison with its neighbours on the front.
+        derived: the trial's plan, with its peak and time, is not the one that the study chose.
     """
 
     trial: TrialRecord
@@ -98,21 +97,21 @@ class Choice:
 
 
 def choose(snapshot: StudySnapshot, intent: Intent, paired: Paired | None = None) -> Choice:
-    """The trial that serves an intent best, with the reason.
+    """Choose the best trial for an intent, with the reason.
 
     Args:
-        paired: errors of the differences of two trials' metrics; without it they are taken as independent.
+        paired: standard errors of differences between two trials; without it trials are assumed independent.
 
     Raises:
-        NoFeasibleTrial: when the front is empty, or no trial on it keeps the bounds; the nearest is named.
-        BadInput: when there is no trial of that number or it was not trained to its end, or for an unknown plan.
+        NoFeasibleTrial: when the front is empty, or no trial on it is within the bounds; the nearest is named.
+        BadInput: for an unknown or incomplete trial, or an unknown plan.
     """
     study = snapshot if intent.plan is None else under_plan(snapshot, intent.plan)
     if intent.trial is not None:
         trial, why, best = _numbered(study, intent.trial), "asked for", None
         why += ", on the front" if trial.on_front else f", {_why_not(study, trial)}"
     else:
-        trial, why, best = _wanted(study, intent)
+        trial, why, best = _best_for(study, intent)
     derived = study.trials is not snapshot.trials and trial.plan != _numbered(snapshot, trial.number).plan
     beside = [] if best is None else [best]
     return Choice(trial, reason(study, trial, why, paired, derived, beside), derived)
@@ -129,15 +128,15 @@ def _numbered(snapshot: StudySnapshot, number: int) -> TrialRecord:
     return trial
 
 
-def _wanted(snapshot: StudySnapshot, intent: Intent) -> tuple[TrialRecord, str, TrialRecord | None]:
-    """The trial that serves an intent best, why, and what it was compared with to be taken."""
+def _best_for(snapshot: StudySnapshot, intent: Intent) -> tuple[TrialRecord, str, TrialRecord | None]:
+    """Return the best trial for an intent, the reason, and the trial that it was compared with."""
     front = members(snapshot)
     if not front:
         raise NoFeasibleTrial(f"study {snapshot.name} has no trial on its front to choose from; run more trials first")
     able = [trial for trial in front if not _misses(snapshot, trial, intent)]
     if not able:
-        raise NoFeasibleTrial(_nothing(snapshot, front, intent))
-    bounds = _told(snapshot, intent)
+        raise NoFeasibleTrial(_no_trial_text(snapshot, front, intent))
+    bounds = _bounds_text(snapshot, intent)
     among = f"{len(able)} on the front{f' with {bounds}' if bounds else ''}"
     if intent.within is None:
         trial, what = _best(able, intent.prefer or "knee")
@@ -164,7 +163,7 @@ _ORDERS: dict[str, tuple[Callable[[Objectives], tuple[float, ...]], str]] = {
 
 
 def _best(trials: Sequence[TrialRecord], prefer: str) -> tuple[TrialRecord, str]:
-    """The best of some trials, and in what."""
+    """Return the best of these trials, and its criterion as a text."""
     if prefer == "knee":
         distances = _distances(trials)
         knee = min(trials, key=lambda t: (distances[t.number], _primed(t), t.peak_memory_mib, t.number))
@@ -174,9 +173,9 @@ def _best(trials: Sequence[TrialRecord], prefer: str) -> tuple[TrialRecord, str]
 
 
 def _distances(trials: Sequence[TrialRecord]) -> dict[int, float]:
-    """Euclidean distance to the ideal point by trial, objectives scaled by their range among the trials.
+    """Return the Euclidean distance of each trial to the ideal point, with objectives scaled by their range.
 
-    Rounded to nine digits, so that points that are equally near but for the order of an addition count as equal.
+    Rounded to nine digits, so that equal distances are equal whatever the order of additions.
     """
     columns = list(zip(*(costs_of(trial) for trial in trials), strict=True))
     lows = [min(column) for column in columns]
@@ -189,14 +188,14 @@ def _share(value: float, low: float, span: float) -> float:
 
 
 def _primed(trial: TrialRecord) -> float:
-    """How long a trial was primed: in steps where they are known, else in epochs."""
+    """Return the length of a trial's priming: in steps where known, else in epochs."""
     if trial.priming is not None:
         return trial.priming.steps
     return trial.config.priming_epochs if trial.config is not None else 0.0
 
 
 def _why_not(snapshot: StudySnapshot, trial: TrialRecord) -> str:
-    """Why a complete trial is not on the front."""
+    """Return why a complete trial is not on the front."""
     if not trial.feasible:
         return "not on the front because it does not fit the device or the study's bounds"
     costs = objectives(trial)
@@ -213,45 +212,45 @@ def _le(a: float, b: float) -> bool:
 
 
 def _misses(snapshot: StudySnapshot, trial: TrialRecord, intent: Intent) -> list[tuple[float, str]]:
-    """By what share of each bound a trial misses it, and that in words; nothing where it keeps all."""
+    """Return the excess over each violated bound, as a share of it and as a text."""
     metric, memory, time = trial.metric or 0.0, trial.peak_memory_mib or 0.0, trial.wall_time_s or 0.0
-    found = []
+    misses = []
     if intent.max_memory_mib is not None and memory > intent.max_memory_mib:
-        found.append((memory / intent.max_memory_mib - 1, human_memory(memory - intent.max_memory_mib, signed=True)))
+        misses.append((memory / intent.max_memory_mib - 1, human_memory(memory - intent.max_memory_mib, signed=True)))
     if intent.max_time_s is not None and time > intent.max_time_s:
-        found.append((time / intent.max_time_s - 1, human_time(time - intent.max_time_s, signed=True)))
+        misses.append((time / intent.max_time_s - 1, human_time(time - intent.max_time_s, signed=True)))
     least = intent.least_metric
     if least is not None and metric < least - _ROUNDING:
-        found.append(((least - metric) / abs(least or 1.0), human_difference(snapshot.metric_name, metric - least)))
-    return found
+        misses.append(((least - metric) / abs(least or 1.0), human_difference(snapshot.metric_name, metric - least)))
+    return misses
 
 
-def _told(snapshot: StudySnapshot, intent: Intent) -> str:
-    """The bounds in words."""
-    told = [] if intent.max_memory_mib is None else [f"at most {human_memory(intent.max_memory_mib)}"]
-    told += [] if intent.max_time_s is None else [f"at most {human_time(intent.max_time_s)}"]
-    told += (
+def _bounds_text(snapshot: StudySnapshot, intent: Intent) -> str:
+    """Return the bounds as a text."""
+    bounds = [] if intent.max_memory_mib is None else [f"at most {human_memory(intent.max_memory_mib)}"]
+    bounds += [] if intent.max_time_s is None else [f"at most {human_time(intent.max_time_s)}"]
+    bounds += (
         [] if intent.least_metric is None else [f"at least {human_metric(snapshot.metric_name, intent.least_metric)}"]
     )
-    return " and ".join(told)
+    return " and ".join(bounds)
 
 
-def _nothing(snapshot: StudySnapshot, front: Sequence[TrialRecord], intent: Intent) -> str:
-    """That no trial keeps the bounds, which one is nearest to them, and what would help."""
+def _no_trial_text(snapshot: StudySnapshot, front: Sequence[TrialRecord], intent: Intent) -> str:
+    """Return the message that no trial is within the bounds, with the nearest one and a suggestion."""
     misses = {trial.number: _misses(snapshot, trial, intent) for trial in front}
     nearest = min(front, key=lambda trial: (sum(share for share, _ in misses[trial.number]), trial.number))
     off = " and ".join(text for _, text in misses[nearest.number])
     helps = next((goal for goal in GOALS if intent.plan is None and _satisfied(snapshot, intent, goal)), None)
     return (
-        f"no trial on the front of {snapshot.name} has {_told(snapshot, intent)}; the nearest is trial "
+        f"no trial on the front of {snapshot.name} has {_bounds_text(snapshot, intent)}; the nearest is trial "
         f"{nearest.number} ({figures(snapshot, nearest)}), off by {off}; loosen a bound"
-        f"{f', or give --plan {helps}, under which there is one' if helps else ''}"
+        f"{f', or give --plan {helps}, under which one is within the bounds' if helps else ''}"
     )
 
 
 def _satisfied(snapshot: StudySnapshot, intent: Intent, plan: str) -> bool:
-    """Whether a trial keeps the bounds under another plan."""
+    """Return whether a trial is within the bounds under another plan."""
     with contextlib.suppress(BadInput, NoFeasibleTrial):
-        _wanted(under_plan(snapshot, plan), replace(intent, plan=plan))
+        _best_for(under_plan(snapshot, plan), replace(intent, plan=plan))
         return True
     return False

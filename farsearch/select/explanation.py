@@ -1,4 +1,4 @@
-"""A choice in words: why this trial, what its neighbours on the front would cost or gain, and whether that is noise."""
+"""Explain a choice: the reason, and the differences to its neighbours on the front, within or beyond noise."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from farsearch.select.front import members
 __all__ = ["Paired", "figures", "reason"]
 
 Paired = Callable[[int, int], float | None]
-"""Numbers of two trials to the standard error of the difference of their metrics, judged on the same validation rows.
+"""Returns the standard error of the difference between two trials' metrics, by number, on the same validation rows.
 
-None where it is not known, because the predictions of one are gone.
+None where it is unknown because the predictions of one were removed.
 """
 
 _NOISE = 2.0
-"""A difference under so many standard errors of it is within noise."""
+"""A difference of at most so many of its standard errors is within noise."""
 
 
 def figures(snapshot: StudySnapshot, trial: TrialRecord) -> str:
-    """The three objectives of a trial."""
+    """Return the three objectives of a trial as a text."""
     metric = human_metric(snapshot.metric_name, trial.metric, trial.metric_error)
     idle = idle_words(trial)
     metric = f"{metric}, {idle}" if idle else metric
@@ -37,12 +37,12 @@ def reason(
     derived: bool = False,
     beside: Sequence[TrialRecord] = (),
 ) -> str:
-    """Two lines: why this trial, and how those next to it on the front compare.
+    """Return two lines: why this trial, and the comparison with its neighbours on the front.
 
     Args:
-        paired: errors of differences; without it trials are taken as independent, which is said.
-        derived: the trial's plan is not the one that the study chose for it.
-        beside: trials to compare with, too.
+        paired: standard errors of differences; without it trials are assumed independent, which the text states.
+        derived: the trial's plan is not the one that the study chose.
+        beside: further trials to compare with.
     """
     plan = f" under the plan {trial.plan.summary} (derived)" if derived and trial.plan is not None else ""
     first = f"Trial {trial.number}{plan}: {why} ({figures(snapshot, trial)})."
@@ -52,7 +52,7 @@ def reason(
 def _neighbours(
     snapshot: StudySnapshot, trial: TrialRecord, paired: Paired | None, beside: Sequence[TrialRecord]
 ) -> str:
-    """What the members of the front with the next smaller and the next larger memory would cost or gain."""
+    """Compare with the members of the front with the next smaller and the next larger memory."""
     front = [other for other in members(snapshot) if other.number != trial.number]
     memory = trial.peak_memory_mib or 0.0
     below = [other for other in front if (other.peak_memory_mib or 0.0) <= memory]
@@ -60,8 +60,8 @@ def _neighbours(
     shown = {other.number: other for other in (*below[-1:], *above[:1], *beside) if other.number != trial.number}
     if not shown:
         return "The front has no other trial."
-    told = "; ".join(_compared(snapshot, trial, other, paired) for other in shown.values())
-    return f"Beside it on the front: {told}."
+    comparisons = "; ".join(_compared(snapshot, trial, other, paired) for other in shown.values())
+    return f"Beside it on the front: {comparisons}."
 
 
 def _compared(snapshot: StudySnapshot, trial: TrialRecord, other: TrialRecord, paired: Paired | None) -> str:
@@ -69,7 +69,7 @@ def _compared(snapshot: StudySnapshot, trial: TrialRecord, other: TrialRecord, p
     memory = (other.peak_memory_mib or 0.0) - (trial.peak_memory_mib or 0.0)
     time = (other.wall_time_s or 0.0) - (trial.wall_time_s or 0.0)
     error, basis = _error(trial, other, paired)
-    # no error beside a difference: a row or two, of which nothing can be said
+    # an error of 0 with a difference: one or two rows, too few for a statement
     known = error is not None and (error > 0 or metric == 0)
     noise = f"{_verdict(metric, error or 0.0)} noise, {basis}" if known else "noise unknown"
     return (
@@ -83,7 +83,7 @@ def _verdict(difference: float, error: float) -> str:
 
 
 def _error(trial: TrialRecord, other: TrialRecord, paired: Paired | None) -> tuple[float | None, str]:
-    """The standard error of the difference of two metrics, and what it is made from."""
+    """Return the standard error of the difference of two metrics, and how it was determined."""
     error = None if paired is None else paired(trial.number, other.number)
     if error is not None:
         return error, "paired"

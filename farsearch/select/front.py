@@ -1,21 +1,21 @@
-"""Which trials no other dominates."""
+"""The Pareto front of trials."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from farsearch.records import StudySnapshot, TrialRecord
 
-__all__ = ["Objectives", "costs_of", "members", "objectives", "pareto_front"]
+__all__ = ["Objectives", "costs_of", "members", "objectives", "pareto_front", "undominated"]
 
 Objectives = tuple[float, float, float]
 """The three objectives as costs: the negative metric, peak memory in MiB, time on the device in seconds."""
 
 
 def objectives(trial: TrialRecord) -> Objectives | None:
-    """The costs of a trial that can be on a front: complete, feasible, all three objectives numbers. Else None."""
+    """Return the costs of a feasible complete trial with finite objectives; None where it can't be on a front."""
     if trial.state != "complete" or not trial.feasible:
         return None
     if trial.metric is None or trial.peak_memory_mib is None or trial.wall_time_s is None:
@@ -25,26 +25,30 @@ def objectives(trial: TrialRecord) -> Objectives | None:
 
 
 def costs_of(trial: TrialRecord) -> Objectives:
-    """The costs of a trial that is on a front."""
+    """Return the costs of a trial on a front."""
     costs = objectives(trial)
     assert costs is not None
     return costs
 
 
 def members(snapshot: StudySnapshot) -> list[TrialRecord]:
-    """The trials on the front, from the least memory to the most."""
+    """Return the trials on the front, from the least memory to the most."""
     return [trial for trial in snapshot.front if objectives(trial) is not None]
 
 
 def pareto_front(trials: Iterable[TrialRecord]) -> set[int]:
-    """Numbers of the complete, feasible trials that no other one dominates; trials with equal objectives are all kept.
+    """Return the numbers of the feasible complete trials that no other dominates, including equal ones."""
+    return undominated({trial.number: costs for trial in trials if (costs := objectives(trial)) is not None})
 
-    One trial dominates another when it is at least as good in all three objectives and better in one. The trials are
+
+def undominated(costs: Mapping[int, Objectives]) -> set[int]:
+    """Return the numbers whose costs no other dominates, including equal ones.
+
+    One point dominates another when it is at least as good in all three objectives and better in one. The points are
     swept in order of the first cost with a staircase of the other two, so 10,000 take a fraction of a second.
     """
-    costs = {trial.number: cost for trial in trials if (cost := objectives(trial)) is not None}
     front: set[Objectives] = set()
-    # The staircase: of what came before, memory rising and time falling, so everything that is above it is dominated.
+    # The staircase of earlier points, memory rising and time falling: points above it are dominated.
     memories: list[float] = []
     times: list[float] = []
     for cost in sorted(set(costs.values())):

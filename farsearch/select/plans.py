@@ -1,6 +1,6 @@
-"""The study as it would be under another step plan: a training is priced under all exact ones, which learn the same.
+"""Derive a study under another step plan: each trial has its cost under all exact plans, which learn the same.
 
-Nothing is priced here: a derived trial has another plan, peak, time and energy, and the metric that was measured.
+A derived trial has another plan, peak, time and energy, and its measured metric.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["under_plan"]
 
 
 def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
-    """The study with each trial under the plan that is named, or under the one that serves a goal best.
+    """Return the study with each trial under a named plan, or under the best plan for a goal.
 
-    A trial that runs under that plan already stays as it is. One that was not priced under it is on no front.
+    A trial without a cost under that plan is on no front.
 
     Args:
-        plan: ``memory``, ``time``, ``balanced``, or what a plan keeps: ``store``, ``recompute``,
-            ``store+checkpointing``; of several that keep it, the one that serves the study's own goal.
+        plan: a goal (``memory``, ``time``, ``balanced``), or the summary of a plan: ``store``, ``recompute``,
+            ``store+checkpointing``; of several such plans, the best one for the study's goal.
 
     Raises:
-        BadInput: where no trial was priced under that plan.
+        BadInput: when no trial has a cost under that plan.
     """
     names = list(dict.fromkeys(_key(price.plan.summary) for trial in snapshot.trials for price in trial.plans))
     if plan not in GOALS and _key(plan) not in names:
@@ -41,12 +41,12 @@ def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
 
 
 def _key(name: str) -> str:
-    """A plan's summary as one word."""
+    """Return a plan's summary as one word."""
     return name.replace(" + ", "+").replace(" ", "-")
 
 
 def _derived(trial: TrialRecord, plan: str, goal: Goal) -> TrialRecord:
-    """The trial under that plan, or not feasible where it has no price for it."""
+    """Return the trial under that plan; infeasible where it has no cost under it."""
     named = [price for price in trial.plans if plan in GOALS or _key(price.plan.summary) == _key(plan)]
     if not named:
         return dataclasses.replace(trial, feasible=None)
@@ -56,17 +56,17 @@ def _derived(trial: TrialRecord, plan: str, goal: Goal) -> TrialRecord:
         [price.feasible for price in named],
         next((known for known in GOALS if known == plan), goal),
     )
-    found = named[int(best)]
-    if found.plan == trial.plan:
+    chosen = named[int(best)]
+    if chosen.plan == trial.plan:
         return trial
-    # the breakdowns and ranges are those of the plan that they were made for; power does not depend on the plan
-    joules = trial.energy_j and trial.wall_time_s and trial.energy_j * found.wall_time_s / trial.wall_time_s
+    # breakdowns and ranges belong to the original plan; power does not depend on the plan
+    joules = trial.energy_j and trial.wall_time_s and trial.energy_j * chosen.wall_time_s / trial.wall_time_s
     return dataclasses.replace(
         trial,
-        plan=found.plan,
-        peak_memory_mib=found.peak_memory_mib,
-        wall_time_s=found.wall_time_s,
-        feasible=found.feasible,
+        plan=chosen.plan,
+        peak_memory_mib=chosen.peak_memory_mib,
+        wall_time_s=chosen.wall_time_s,
+        feasible=chosen.feasible,
         energy_j=joules,
         peak_memory_range_mib=None,
         wall_time_range_s=None,

@@ -1,4 +1,4 @@
-"""What a trial leaves on disk, and how long it stays.
+"""Saved tensors of trials: write, read and remove them.
 
 ::
 
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from farsearch.errors import MissingResource
 from farsearch.files import load_tensors, read_json, save_tensors, write_json
-from farsearch.priming import keep
+from farsearch.priming import retain
 from farsearch.records import TrialRecord
 from farsearch.study.predictions import trial_folder
-from farsearch.study.results import said_by
+from farsearch.study.results import predictions_of
 from farsearch.study.retention import LEARNERS, LOGITS, TRAINED, near_front, primings_folder
 from farsearch.training import Outcome
 
@@ -31,10 +31,10 @@ __all__ = ["SavedTrial", "load_trial", "save_trial", "sweep"]
 
 @dataclass(frozen=True)
 class SavedTrial:
-    """A trial's tensors, read back.
+    """A trial's tensors.
 
     Attributes:
-        primed: the state that priming left, None where there was no priming.
+        primed: the primed state; None without priming.
     """
 
     trained: dict[str, Tensor]
@@ -44,15 +44,15 @@ class SavedTrial:
 
 
 def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
-    """Keep what an export needs.
+    """Save the tensors that an export needs.
 
-    Done before the trial is told complete, so that no complete trial lacks it, and in the study's turn, so that no
-    other worker sweeps it away meanwhile.
+    Call it before the trial is recorded as complete, so that every complete trial has them, and under the study's lock,
+    so that no other worker removes them meanwhile.
     """
     folder = trial_folder(study_folder, number)
-    primed = None if outcome.primed is None else keep(outcome.primed, primings_folder(study_folder)).name
+    primed = None if outcome.primed is None else retain(outcome.primed, primings_folder(study_folder)).name
     save_tensors(folder / TRAINED, outcome.trained)
-    save_tensors(folder / LOGITS, said_by(outcome))
+    save_tensors(folder / LOGITS, predictions_of(outcome))
     notes = {"schema_version": 1, "learners": outcome.learners, "primed": primed, "metric": outcome.metric}
     write_json(folder / LEARNERS, notes)
 
@@ -61,7 +61,7 @@ def load_trial(study_folder: Path, number: int) -> SavedTrial:
     """Read a trial's tensors.
 
     Raises:
-        MissingResource: when they are not there any more.
+        MissingResource: when they have been removed.
     """
     folder = trial_folder(study_folder, number)
     trained = load_tensors(folder / TRAINED)
@@ -90,9 +90,9 @@ def load_trial(study_folder: Path, number: int) -> SavedTrial:
 
 
 def sweep(study_folder: Path, trials: Iterable[TrialRecord]) -> None:
-    """Remove the weights of trials that are off the front by more than noise, and primings that none left needs.
+    """Remove the weights of trials that are off the front by more than noise, and primings that no trial needs.
 
-    Call it in the study's turn. What a trial left that was cut off before it was told goes too.
+    The files of interrupted trials are removed too. Call it under the study's lock.
     """
     complete = {trial_folder(study_folder, trial.number): trial for trial in trials if trial.state == "complete"}
     near = near_front(complete.values())

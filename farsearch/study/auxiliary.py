@@ -1,7 +1,4 @@
-"""What a study has beside it: studies to which finished trainings are added whole, each once.
-
-A kill at any moment leaves a training there or not.
-"""
+"""Auxiliary studies of a study: finished trainings, each added atomically and once."""
 
 from __future__ import annotations
 
@@ -16,35 +13,35 @@ from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.study.snapshot import snapshot_of, trial_record
 from farsearch.study.store import Store
 
-__all__ = ["SiblingWatcher", "finished", "keep_once"]
+__all__ = ["AuxiliaryWatcher", "add_once", "records_by_key"]
 
 Key = Callable[[TrialRecord], Hashable]
-"""What a sibling has at most one training of."""
+"""Returns the identity of a training: an auxiliary study has at most one of each."""
 
 
-class SiblingWatcher(Protocol):
-    """Hears how the trainings of a sibling go on."""
+class AuxiliaryWatcher(Protocol):
+    """Callbacks for the trainings of an auxiliary study."""
 
     def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
-        """The training number ``number`` of ``total`` begins, counted from 1."""
+        """The training ``number`` of ``total`` starts, counted from 1."""
 
     def step(self, step: int, steps: int, loss: float) -> None:
         """A training step is done."""
 
     def note(self, text: str) -> None:
-        """Something took time or went another way."""
+        """An event for the log."""
 
-    def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
-        """A training is kept in the sibling study, whose state is ``sibling``."""
-
-
-def finished(sibling: Study, key: Key) -> dict[Hashable, TrialRecord]:
-    """The trainings of a sibling."""
-    return {key(record): record for record in map(trial_record, sibling.get_trials(deepcopy=False))}
+    def training_ended(self, record: TrialRecord, auxiliary: StudySnapshot) -> None:
+        """A training is stored in the auxiliary study, whose content is ``auxiliary``."""
 
 
-def keep_once(sibling: Study, store: Store, record: TrialRecord, key: Key) -> tuple[TrialRecord, StudySnapshot]:
-    """Add a training, unless another process was faster. It as it is there, and the sibling."""
+def records_by_key(auxiliary: Study, key: Key) -> dict[Hashable, TrialRecord]:
+    """Return the trainings of an auxiliary study by their identity."""
+    return {key(record): record for record in map(trial_record, auxiliary.get_trials(deepcopy=False))}
+
+
+def add_once(auxiliary: Study, store: Store, record: TrialRecord, key: Key) -> tuple[TrialRecord, StudySnapshot]:
+    """Append a training idempotently; return the stored record and a snapshot of the auxiliary study."""
     complete = record.state == "complete"
     values = [record.metric, record.peak_memory_mib, record.wall_time_s]
     trial = create_trial(
@@ -54,9 +51,9 @@ def keep_once(sibling: Study, store: Store, record: TrialRecord, key: Key) -> tu
     )
 
     def step() -> tuple[TrialRecord, StudySnapshot]:
-        with store.turn(sibling.study_name):
-            if key(record) not in finished(sibling, key):
-                sibling.add_trial(trial)
-            return finished(sibling, key)[key(record)], snapshot_of(sibling)
+        with store.lock(auxiliary.study_name):
+            if key(record) not in records_by_key(auxiliary, key):
+                auxiliary.add_trial(trial)
+            return records_by_key(auxiliary, key)[key(record)], snapshot_of(auxiliary)
 
     return store.ask(step)

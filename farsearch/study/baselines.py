@@ -1,8 +1,7 @@
-"""The baselines of a study: trained once for a job, priced for each device, kept in the study's sibling.
+"""The baselines of a study: trained once per job, priced for each device, stored in an auxiliary study.
 
-A sibling holds one finished trial for each method and learning rate, added whole when its training has ended: a kill
-at any moment leaves it there or not. What a training gave goes into the cache before, where another study of the same
-job finds it.
+The auxiliary study has one finished trial per method and learning rate, added atomically. The results of a training are
+cached before, for other studies of the same job.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from farsearch.cost.plans import ordinary_plan
 from farsearch.errors import MissingResource, TrialError
 from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json
 from farsearch.records import Baseline, StudySnapshot, TrialRecord
-from farsearch.study.auxiliary import SiblingWatcher, finished, keep_once
-from farsearch.study.results import changed, priced_record, results_of, said_by
+from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, records_by_key
+from farsearch.study.results import predictions_of, priced_record, results_of, updated
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space
@@ -34,55 +33,55 @@ from farsearch.training import Bench
 __all__ = ["baseline_epochs", "baseline_logits", "train_baselines"]
 
 _VERSION = 3
-"""Of what is trained and of the cache's files. It rises when a method is trained otherwise than before."""
+"""Version of the trainings and of the cache's files. It rises when a method is trained differently."""
 
 Results = dict[str, Any]
 
 
 def baseline_epochs(space: Space) -> float:
-    """Epochs that baselines are trained: the space's, and where it searches them, the most that it allows."""
+    """Return the epochs of baselines: those of the space, or their maximum where they are searched."""
     if "epochs" in space.fixed:
         return float(space.fixed["epochs"])
     entry = space.search["epochs"]
     return float(max(entry["choices"]) if "choices" in entry else entry["high"])
 
 
-def train_baselines(search: Search, methods: Sequence[Method], watcher: SiblingWatcher) -> StudySnapshot:
-    """Train the methods at each of their learning rates, but for what the study's sibling has already.
+def train_baselines(search: Search, methods: Sequence[Method], watcher: AuxiliaryWatcher) -> StudySnapshot:
+    """Train the methods at each of their learning rates, except the trainings that the auxiliary study already has.
 
     A method that learned at none of them is tried at its further rates, until it learns.
 
     Args:
-        search: of the study that they are compared with, run before or not.
+        search: of the study that they are compared with.
 
     Returns:
-        The study, with its baselines.
+        The study with its baselines.
 
     Raises:
-        MissingResource: when the sibling or the cache can't be written any more; what is finished is kept.
-        KeyboardInterrupt: when it was interrupted; only the training in work is done again.
+        MissingResource: when the auxiliary study or the cache can't be written; finished trainings are retained.
+        KeyboardInterrupt: when it was interrupted; only the running training is repeated.
     """
     store, pricer, epochs = search.store, search.pricer, baseline_epochs(search.space)
-    sibling = store.open_sibling(search.study, "baselines")
+    auxiliary = store.open_auxiliary(search.study, "baselines")
     cache = _Results(store.cache / "baselines", search.bench, epochs)
-    done = store.ask(lambda: finished(sibling, _key))
+    done = store.ask(lambda: records_by_key(auxiliary, _key))
     costs = {method.name: price_method(method, epochs, pricer) for method in methods}
 
     wanted = [(method, rate) for method in methods for rate in method.learning_rates]
 
     def train_wanted() -> None:
         left = [(method, rate) for method, rate in wanted if (method.name, rate) not in done]
-        store.ask(lambda: sibling.set_user_attr("n_trials", len(done) + len(left)))
+        store.ask(lambda: auxiliary.set_user_attr("n_trials", len(done) + len(left)))
         for number, (method, rate) in enumerate(left, len(wanted) - len(left) + 1):
             watcher.training_started(f"{method.title}, rate {rate:.1e}", number, len(wanted), costs[method.name])
             config = method.far_config(pricer.layers, rate, epochs)
             priced = priced_record(0, config, ordinary_plan(pricer.profile), costs[method.name])
-            priced = changed(priced, baseline=Baseline(method.name, method.title, rate, epochs).to_dict())
+            priced = updated(priced, baseline=Baseline(method.name, method.title, rate, epochs).to_dict())
             try:
-                record = changed(priced, state="complete", **cache.get(method, rate, watcher.step, watcher.note))
+                record = updated(priced, state="complete", **cache.get(method, rate, watcher.step, watcher.note))
             except TrialError as error:
-                record = changed(priced, state="pruned", reason=str(error))
-            done[_key(record)], snapshot = keep_once(sibling, store, record, _key)
+                record = updated(priced, state="pruned", reason=str(error))
+            done[_key(record)], snapshot = add_once(auxiliary, store, record, _key)
             watcher.training_ended(done[_key(record)], snapshot)
 
     train_wanted()
@@ -96,10 +95,10 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: SiblingW
 
 
 def baseline_logits(store: Store, bench: Bench, baseline: Baseline) -> dict[str, Tensor]:
-    """Predictions of a finished baseline on ``validation`` and ``dev`` rows, ``[rows, classes]`` each.
+    """Load the predictions of a finished baseline on ``validation`` and ``dev`` rows, ``[rows, classes]`` each.
 
     Raises:
-        MissingResource: when they are not in the cache any more.
+        MissingResource: when they are no longer in the cache.
     """
     path = _Results(store.cache / "baselines", bench, baseline.epochs).path(baseline.method, baseline.learning_rate)
     logits = load_tensors(path.with_suffix(".safetensors"))
@@ -112,15 +111,15 @@ def baseline_logits(store: Store, bench: Bench, baseline: Baseline) -> dict[str,
 
 
 def _key(record: TrialRecord) -> tuple[str, float]:
-    """By which a sibling has each training once: method and learning rate."""
+    """Return the identity of a training in the auxiliary study: method and learning rate."""
     assert record.baseline is not None
     return record.baseline.method, record.baseline.learning_rate
 
 
 class _Results:
-    """What trainings of one job gave, on disk: ``METHOD-RATE.json``, and beside it the predictions as tensors.
+    """Cached results of one job's trainings: ``METHOD-RATE.json``, and the predictions as tensors.
 
-    They are found by everything that they depend on, and that is neither a device nor a step plan.
+    The key of the folder has everything that they depend on, which is neither a device nor a step plan.
     """
 
     def __init__(self, folder: Path, bench: Bench, epochs: float) -> None:
@@ -132,7 +131,7 @@ class _Results:
         self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def path(self, method: str, learning_rate: float) -> Path:
-        """File of a training's results; its predictions lie beside it."""
+        """Return the file of a training's results, next to that of its predictions."""
         return self._folder / f"{method}-{learning_rate:g}.json"
 
     def get(
@@ -142,33 +141,33 @@ class _Results:
         on_step: Callable[[int, int, float], None],
         on_note: Callable[[str], None],
     ) -> Results:
-        """The results of a method at a learning rate, from the cache or trained now."""
+        """Return the results of a method at a learning rate, from the cache or from a training."""
         path = self.path(method.name, learning_rate)
         with disk_errors(path):
             self._folder.mkdir(parents=True, exist_ok=True)
-        # two processes never train the same: the second waits and reads
+        # two processes never run the same training: the second waits and reads
         with filelock.FileLock(path.with_suffix(".lock")):
-            found = _read(path)
-            if found is not None:
+            cached = _read(path)
+            if cached is not None:
                 touch(path.with_suffix(".safetensors"), path)
                 on_note(f"{method.title} at {learning_rate:g}: from the cache")
-                return found
+                return cached
             outcome = train_method(method, learning_rate, self._epochs, self._bench, on_step, on_note)
             results = results_of(outcome)
             describe(self._folder, self._identity)
-            save_tensors(path.with_suffix(".safetensors"), said_by(outcome))
+            save_tensors(path.with_suffix(".safetensors"), predictions_of(outcome))
             write_json(path, {"schema_version": _VERSION, "results": results})
             return results
 
 
 def _read(path: Path) -> Results | None:
-    """None where there is nothing, nothing whole, or something of another version."""
+    """Read cached results; None where they are missing, damaged or of another version."""
     try:
-        held = read_json(path)
-        results: Results = held["results"]
-        if held["schema_version"] != _VERSION:
+        content = read_json(path)
+        results: Results = content["results"]
+        if content["schema_version"] != _VERSION:
             return None
-        changed(TrialRecord(0, "complete"), **results)
+        updated(TrialRecord(0, "complete"), **results)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return results

@@ -1,4 +1,4 @@
-"""The configurations that a study has already, each read once: a finished trial never changes."""
+"""Configurations of a study's trials; that of a finished trial, which never changes, is parsed once."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Collection, Iterable
 from optuna.trial import FrozenTrial, TrialState
 
 from farsearch.records import FarConfig
+from farsearch.study.optuna_adapter import queued_params
 from farsearch.study.space import Space
 
-__all__ = ["Known", "config_key"]
+__all__ = ["ConfigCache", "config_key"]
 
 
 def config_key(config: FarConfig) -> str:
-    """The same for configurations that are trained in the same way."""
+    """Return a key that is equal for configurations with the same training."""
     return json.dumps(config.canonical().to_dict(), sort_keys=True)
 
 
-class Known:
-    """What the trials of one study are configured as.
+class ConfigCache:
+    """The configurations of one study's trials.
 
     Args:
-        parameters: names of all that a proposal says.
+        parameters: names of all parameters of a proposal.
     """
 
     def __init__(self, space: Space, layers: int, parameters: Iterable[str]) -> None:
@@ -30,14 +31,14 @@ class Known:
         self._finished: dict[int, str | None] = {}
 
     def keys(self, trials: Iterable[FrozenTrial], states: Collection[TrialState]) -> set[str]:
-        """The configurations of the trials in these states. One that is being made has none yet."""
-        found = {self._key(trial) for trial in trials if trial.state in states}
-        return {key for key in found if key is not None}
+        """Return the keys of the trials in these states; a trial without all of its parameters has none."""
+        keys = (self._key(trial) for trial in trials if trial.state in states)
+        return {key for key in keys if key is not None}
 
     def _key(self, trial: FrozenTrial) -> str | None:
         if trial.number in self._finished:
             return self._finished[trial.number]
-        params = trial.params or trial.system_attrs.get("fixed_params", {})
+        params = trial.params or queued_params(trial) or {}
         key = config_key(self._space.config(params, self._layers)) if set(params) == self._parameters else None
         if trial.state.is_finished():
             self._finished[trial.number] = key

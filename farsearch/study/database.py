@@ -1,4 +1,4 @@
-"""A database in the place of the journal: its address, its connections, Optuna's storage in it."""
+"""Studies in a database: its address, its connections, and Optuna's storage."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from alembic.script import ScriptDirectory
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, Engine
 
 from farsearch.addresses import database_url
 from farsearch.errors import BadInput
+from farsearch.study.optuna_adapter import newest_tables_version
 
 __all__ = ["close_with", "is_postgres", "lock_engine", "open_database", "tables_version"]
 
@@ -26,19 +26,19 @@ _PATIENT = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""What libpq is told unless the address says otherwise: a server that vanished is noticed within a minute."""
+"""Defaults of libpq's parameters: a vanished server is detected within a minute."""
 
 _STALE_AFTER = 3
-"""Heartbeats that a worker may miss before its trial counts as stale."""
+"""Heartbeats that a worker may miss before its trial is stale."""
 
 _STORAGE_SESSION = ("SET TIME ZONE 'UTC'",)
-"""Heartbeats are kept without a time zone, so all hosts must write and compare them in one."""
+"""Heartbeats are stored without a time zone, so all hosts must use the same one."""
 
 _LOCK_SESSION = (
-    # a lock is waited for as long as it takes
+    # wait for a lock without a limit
     "SET statement_timeout = 0",
     "SET lock_timeout = 0",
-    # and one that is held by a host that vanished goes within a minute, not within the hours of most systems
+    # release the lock of a vanished host within a minute, not within the hours of most systems
     "SET tcp_keepalives_idle = 30",
     "SET tcp_keepalives_interval = 10",
     "SET tcp_keepalives_count = 3",
@@ -46,20 +46,20 @@ _LOCK_SESSION = (
 
 
 def is_postgres(url: str) -> bool:
-    """The address is that of a PostgreSQL server."""
+    """Return whether this is the address of a PostgreSQL server."""
     return database_url(url).drivername.partition("+")[0] in ("postgresql", "postgres")
 
 
 def open_database(url: str, heartbeat_s: int) -> RDBStorage:
-    """Optuna's storage in a database, whose tables are made where they are not there.
+    """Open Optuna's storage in a database, and create its tables where they do not exist.
 
     Args:
-        heartbeat_s: seconds between the signs of life of a trial in work. A trial that missed three of them is stale,
-            by the database's own clock.
+        heartbeat_s: seconds between the heartbeats of a running trial. A trial that missed three of them is stale, by
+            the database's clock.
     """
     address = _address(url)
     with warnings.catch_warnings():
-        # heartbeats are marked experimental; the project pins the version that it checked
+        # heartbeats are marked experimental; Optuna is pinned to its minor release
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = RDBStorage(
             address.render_as_string(hide_password=False),
@@ -69,23 +69,22 @@ def open_database(url: str, heartbeat_s: int) -> RDBStorage:
         )
     if is_postgres(url):
         _begin_sessions(storage.engine, _STORAGE_SESSION)
-        storage.engine.dispose()  # the connection that made the tables was not begun so
+        storage.engine.dispose()  # the connection that made the tables has no session settings
     close_with(storage, storage.engine)
     return storage
 
 
 def tables_version(url: str, timeout_s: int) -> tuple[str | None, str]:
-    """The version of Optuna's tables in a database, and the one that this Optuna wants. Nothing is made.
+    """Return the version of Optuna's tables in a database, and the one that this Optuna needs, without creating any.
 
     Args:
-        timeout_s: for PostgreSQL to answer.
+        timeout_s: for an answer of PostgreSQL.
 
     Returns:
-        None in the first place where there are no tables yet.
+        None as the first version where there are no tables yet.
     """
     address = _address(url)
-    scripts = Path(optuna.storages.__file__).with_name("_rdb") / "alembic"
-    wanted = str(ScriptDirectory(str(scripts)).get_current_head())
+    wanted = newest_tables_version()
     if address.drivername.startswith("sqlite") and not Path(address.database or "").exists():
         return None, wanted
     arguments = _connect_arguments(address)
@@ -96,14 +95,14 @@ def tables_version(url: str, timeout_s: int) -> tuple[str | None, str]:
         with engine.connect() as connection:
             if not sqlalchemy.inspect(connection).has_table("alembic_version"):
                 return None, wanted
-            found = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
-            return None if found is None else str(found), wanted
+            version = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
+            return None if version is None else str(version), wanted
     finally:
         engine.dispose()
 
 
 def lock_engine(url: str) -> Engine:
-    """Connections to a PostgreSQL server that are good for holding locks."""
+    """Return an engine for connections that hold locks in a PostgreSQL server."""
     address = _address(url)
     arguments = _connect_arguments(address)
     engine = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT", pool_pre_ping=True, connect_args=arguments)
@@ -112,15 +111,15 @@ def lock_engine(url: str) -> Engine:
 
 
 def close_with(owner: object, engine: Engine) -> None:
-    """Close the connections when their owner goes, at the latest when the process ends."""
+    """Close the connections when their owner is collected, at the latest when the process ends."""
     weakref.finalize(owner, engine.dispose)
 
 
 def _address(url: str) -> URL:
-    """The address with PostgreSQL's driver named, which is another by default in each version of SQLAlchemy.
+    """Return the address with the driver for PostgreSQL, whose default depends on the version of SQLAlchemy.
 
     Raises:
-        BadInput: for what is no address, and for a database in memory, which no other process would find.
+        BadInput: for a text that is no address, and for a database in memory, which no other process can read.
     """
     address = database_url(url)
     if address.drivername in ("postgresql", "postgres"):

@@ -1,4 +1,4 @@
-"""Optuna's journal in a file, in which an entry is whole or absent, whatever kills the process or fills the disk."""
+"""Optuna's journal in a file with atomic appends, also when the process is killed or the disk is full."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["damaged", "open_journal"]
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """The studies in the journal ``path``, which is made where it is not there.
+    """Open the journal ``path``, and create it where it does not exist.
 
     Raises:
-        MissingResource: when it is no journal, or damaged.
+        MissingResource: when it is not a journal, or damaged.
     """
     try:
         return JournalStorage(_Journal(path))
-    # what a line that is no entry of Optuna's breaks, in its reader and in what replays it
+    # errors of Optuna's reader and replay for a line that is no entry
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise damaged(str(path), error) from error
 
 
 def damaged(where: str, error: Exception) -> MissingResource:
-    """The error of a journal that can't be read."""
+    """Return the error for a journal that can't be read."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
     return MissingResource(
         f"the journal {where} is damaged ({reason}); restore it from a copy, or start in another folder"
@@ -37,7 +37,7 @@ def damaged(where: str, error: Exception) -> MissingResource:
 
 
 class _KernelLock(JournalFileOpenLock):
-    """A lock of the kernel, which goes with the process that holds it, also when that is killed.
+    """A lock of the kernel, released when its process ends or is killed.
 
     Optuna's own locks outlive a killed process by half a minute.
     """
@@ -55,10 +55,10 @@ class _KernelLock(JournalFileOpenLock):
 
 
 class _Journal(JournalFileBackend):
-    """Appends all or nothing.
+    """A journal with atomic appends.
 
-    A kill or a full disk can leave half of an entry. The next one would be glued to it, and Optuna would refuse the
-    whole file; so what does not end its line goes before an entry is written, and after one that could not be.
+    A kill or a full disk can leave half an entry. The next one would continue its line, and Optuna would reject the
+    whole file; so an incomplete line is removed before an append, and after one that failed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class _Journal(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append the entries, all or none."""
-        self._kernel_lock.acquire()  # Optuna's own call below takes it once more, which this kind allows
+        self._kernel_lock.acquire()  # Optuna acquires it again below, which a FileLock allows
         try:
             size = _cut_half_entry(self._path)
             try:
@@ -80,7 +80,7 @@ class _Journal(JournalFileBackend):
 
 
 def _cut_half_entry(journal: Path) -> int:
-    """Drop what follows the last line end. The size of what is left."""
+    """Truncate the file after its last line end, and return its size."""
     with journal.open("rb+") as file:
         end = size = file.seek(0, os.SEEK_END)
         while end > 0:

@@ -1,4 +1,4 @@
-"""What the Gaussian process of the metric is made of: parameters as numbers, and kernels with few length scales."""
+"""Encoding of parameters as numbers, and kernels with few length scales, for the Gaussian process of the metric."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ Array = NDArray[np.float64]
 class Encoder:
     """Optuna's parameters as points of the unit cube.
 
-    Numbers lie on their own scale, choices that are numbers in their order, other choices each on an axis of its own.
-    The columns of one parameter, or of one that layers have each, are a group; its columns are scaled so that its
-    diagonal is 1 long.
+    Numbers are on their own scale, numeric choices by rank, and other choices one-hot. The columns of one parameter, or
+    of one that every layer has, form a group, scaled to a diagonal of length 1.
 
     Attributes:
-        groups: number of the group of each column.
+        groups: index of the group of each column.
     """
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
@@ -37,7 +36,7 @@ class Encoder:
         self._scale = 1.0 / np.sqrt(sizes[self.groups])
 
     def __call__(self, params: Iterable[Mapping[str, Any]]) -> Array:
-        """``[points, columns]``."""
+        """Return the points, ``[points, columns]``."""
         rows = list(params)
         columns = [
             column
@@ -79,12 +78,13 @@ def _columns(distribution: BaseDistribution, values: list[Any]) -> list[Array]:
 class _Grouped(StationaryKernelMixin, NormalizedKernelMixin, Kernel):  # type: ignore[misc]
     """A kernel with one length scale for each group of columns.
 
-    With one for each column, as ``sklearn``'s own have, a space with a fraction for every layer has more of them than a
-    search has trials.
+    With one for each column, as in ``sklearn``, a space with a fraction per layer has more length scales than a search
+    has trials.
 
     Args:
-        groups: number of the group of each column.
-        length_scale: of each group. length_scale_bounds: of all.
+        groups: index of the group of each column.
+        length_scale: of each group.
+        length_scale_bounds: of all groups.
     """
 
     def __init__(
@@ -97,16 +97,16 @@ class _Grouped(StationaryKernelMixin, NormalizedKernelMixin, Kernel):  # type: i
 
     @property
     def hyperparameter_length_scale(self) -> Hyperparameter:
-        """What is fitted."""
+        """The fitted hyperparameter."""
         return Hyperparameter("length_scale", "numeric", self.length_scale_bounds, len(self._scales))
 
     @property
     def _scales(self) -> Array:
-        """The length scales; sklearn makes a number of a single one."""
+        """The length scales; sklearn converts a single one to a number."""
         return np.atleast_1d(self.length_scale)
 
     def _parts(self, one: Array, other: Array) -> list[Array]:
-        """Squared distances in each group, in its length scale, ``[rows of one, rows of other]``."""
+        """Return squared distances in each group, in units of its length scale, ``[rows of one, rows of other]``."""
         columns = [np.flatnonzero(self.groups == group) for group in range(len(self._scales))]
         return [
             ((one[:, None, own] - other[None, :, own]) ** 2).sum(axis=2) / scale**2
@@ -118,35 +118,35 @@ class _Grouped(StationaryKernelMixin, NormalizedKernelMixin, Kernel):  # type: i
 
 
 class GroupedMatern(_Grouped):
-    """Matern's kernel (nu = 5/2) of all columns: groups act together."""
+    """Matern's kernel (nu = 5/2) over all columns: interactions of the groups."""
 
     def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
-        """The kernel between rows of X and of Y (X where None), and its gradient by the log of each length scale."""
+        """Return the kernel between rows of X and Y (default X), and its gradient by the log of each length scale."""
         parts = self._parts(X, X if Y is None else Y)
         kernel, slope = _matern(np.sum(parts, axis=0))
         return (kernel, np.stack([slope * part for part in parts], axis=2)) if eval_gradient else kernel
 
 
 class AdditiveMatern(_Grouped):
-    """The mean of Matern's kernels of the groups: what each does by itself.
+    """The mean of Matern's kernels of the groups: their main effects.
 
-    So few trials say what a learning rate is worth wherever else they lie. (Duvenaud et al. 2011, additive Gaussian
-    processes, of first order.)
+    A few trials thus determine the effect of a learning rate, whatever their other parameters. (Duvenaud et al. 2011,
+    additive Gaussian processes, of first order.)
     """
 
     def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
-        """As ``GroupedMatern``'s."""
+        """Return kernel and gradient, as ``GroupedMatern``."""
         parts = self._parts(X, X if Y is None else Y)
-        found = [_matern(part) for part in parts]
-        kernel = np.mean([own for own, _ in found], axis=0)
+        terms = [_matern(part) for part in parts]
+        kernel = np.mean([term for term, _ in terms], axis=0)
         if not eval_gradient:
             return kernel
-        slopes = [slope * part / len(parts) for (_, slope), part in zip(found, parts, strict=True)]
+        slopes = [slope * part / len(parts) for (_, slope), part in zip(terms, parts, strict=True)]
         return kernel, np.stack(slopes, axis=2)
 
 
 def _matern(squared: Array) -> tuple[Array, Array]:
-    """Matern's kernel at squared distances, and what its derivative by the log of a length scale is to them.
+    """Return Matern's kernel at squared distances, and the ratio of its derivative by a log length scale to them.
 
     Rasmussen and Williams 2006, equation 4.17.
     """

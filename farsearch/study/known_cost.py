@@ -1,8 +1,7 @@
-"""A sampler that models the metric alone, for memory and time of every proposal are known before it is trained.
+"""A sampler that models the metric alone, because memory and time of every proposal are known before its training.
 
-Thousands of candidates are priced; a Gaussian process predicts the metric of each, another one whether its training
-succeeds at all; the one with the largest expected hypervolume improvement is proposed, in proportion to the time that
-it takes.
+Thousands of candidates are priced. One Gaussian process predicts the metric of each, another the probability that its
+training succeeds. The candidate with the largest expected hypervolume improvement per training time is proposed.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 
 from farsearch.hypervolume import Array, expected_improvement
+from farsearch.select import undominated
 from farsearch.study.kernel import AdditiveMatern, Encoder, GroupedMatern
 from farsearch.study.pricing import KnownCosts, PriceParams
 from farsearch.study.random_configs import draw_params
@@ -35,31 +35,31 @@ _CANDIDATES = 1536
 """Random proposals that are priced for one trial."""
 
 _NEIGHBOURS = 512
-"""And so many that differ from a trial of the front in one or two parameters."""
+"""Further candidates, which differ from a trial of the front in one or two parameters."""
 
 _LEAST_FITTED = 12
-"""Trials from which the process' own settings are fitted; a fit to fewer is worse than the settings it starts from."""
+"""Trials from which the hyperparameters of the process are fitted; with fewer, a fit is worse than their defaults."""
 
 _LEAST_CHANCE = 0.8
-"""Probability of success below which a proposal comes after all that reach it."""
+"""Probability of success below which a candidate ranks after all others."""
 
 _FIT_STEPS = 8
-"""Steps in which the settings of the classifier are fitted."""
+"""Steps in which the hyperparameters of the classifier are fitted."""
 
 _DEPTH = 3.0
-"""Where failures are lifted to: so many times as far below the best as the median is."""
+"""Floor of the metrics: so many times as far below the best as the median is."""
 
 _MOST_MODELLED = 250
-"""Trials that the process is made from: its work grows with their cube."""
+"""Trials that the process is fitted to; its cost grows with their cube."""
 
 
 class KnownCostSampler(BaseSampler):
-    """Proposes by expected hypervolume improvement at known costs. Made anew for each trial.
+    """Proposes by expected hypervolume improvement at known costs; one sampler per trial.
 
-    Asked again for the same trial, because a proposal was refused, it gives the next best.
+    A second proposal for the same trial, after the first was rejected, is the next best.
 
     Args:
-        price: of proposals.
+        price: prices proposals.
         space: all parameters of the study.
         seed: of the candidates.
     """
@@ -70,13 +70,13 @@ class KnownCostSampler(BaseSampler):
         self._ranked: Iterator[dict[str, Any]] | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The whole space: a proposal is priced as one."""
+        """Return the whole space: a proposal is priced with all parameters."""
         return dict(self._space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The best proposal that was not given yet; a random one when all were."""
+        """Return the best proposal that was not returned yet; a random one after the last."""
         if self._ranked is None:
             self._ranked = iter(self._rank(study, trial))
         return next(self._ranked, None) or draw_params(self._space, 1, self._draw)[0]
@@ -84,13 +84,13 @@ class KnownCostSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A parameter outside of the space, which there is none of: at random."""
+        """Draw a parameter outside of the space, which does not occur, at random."""
         return draw_params({param_name: param_distribution}, 1, self._draw)[0][param_name]
 
     def _rank(self, study: Study, trial: FrozenTrial) -> list[dict[str, Any]]:
-        """Candidates that fit, the most promising first."""
+        """Return the candidates that fit, the most promising first."""
         known = [t for t in study.get_trials(deepcopy=False) if set(t.params) == set(self._space)]
-        done = _most_telling([t for t in known if t.state == TrialState.COMPLETE], self._draw)
+        done = _modelled([t for t in known if t.state == TrialState.COMPLETE], self._draw)
         pending = [t for t in known if t.state == TrialState.RUNNING and t.number != trial.number]
         candidates = draw_params(self._space, _CANDIDATES, self._draw)
         if not done:
@@ -104,9 +104,9 @@ class KnownCostSampler(BaseSampler):
         points = encode(t.params for t in done)
         model = _fitted(points, _lifted(history.metric), encode.groups)
         if pending:
-            # what is in work is taken to come out as expected, so that it is not proposed once more
+            # running trials are assumed to have the expected metric, so that they are not proposed again
             ahead = encode(t.params for t in pending)
-            history = history.and_also(model.predict(ahead), self._price([t.params for t in pending]).both)
+            history = history.with_trials(model.predict(ahead), self._price([t.params for t in pending]).both)
             model = _refitted(model, np.vstack([points, ahead]), _lifted(history.metric))
         mean, deviation = model.predict(encode(candidates), return_std=True)
         front = history.front
@@ -120,24 +120,24 @@ class KnownCostSampler(BaseSampler):
         return [candidates[i] for i in order]
 
     def _effort_s(self, prices: KnownCosts, known: Sequence[Mapping[str, Any]]) -> Array:
-        """What training each proposal takes, in the device's seconds: a priming that is there already takes none."""
-        there = np.isin(prices.priming_epochs, self._price(known).priming_epochs)
-        return prices.time_s + np.where(there, 0.0, prices.priming_s)
+        """Return the training time of each candidate in seconds of the device; an existing priming takes none."""
+        primed = np.isin(prices.priming_epochs, self._price(known).priming_epochs)
+        return prices.time_s + np.where(primed, 0.0, prices.priming_s)
 
     def _neighbours(self, members: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:
-        """Members of the front with one or two parameters drawn anew."""
+        """Return members of the front with one or two parameters redrawn."""
         drawn = draw_params(self._space, count, self._draw)
         names = list(self._space)
-        found = []
+        neighbours = []
         for i, fresh in enumerate(drawn):
             changed = self._draw.choice(len(names), size=min(1 + i % 2, len(names)), replace=False)
-            found.append({**members[i % len(members)], **{names[j]: fresh[names[j]] for j in changed}})
-        return found
+            neighbours.append({**members[i % len(members)], **{names[j]: fresh[names[j]] for j in changed}})
+        return neighbours
 
 
 @dataclass(frozen=True)
 class _History:
-    """Trials by what was found of them."""
+    """Objectives of trials: metric ``[trials]``, and memory and time ``[trials, 2]``."""
 
     metric: Array
     costs: Array
@@ -147,25 +147,19 @@ class _History:
         values = np.array([trial.values for trial in trials], dtype=float)
         return cls(values[:, 0], values[:, 1:])
 
-    def and_also(self, metric: Array, costs: Array) -> _History:
-        """With more trials after these."""
+    def with_trials(self, metric: Array, costs: Array) -> _History:
+        """Return the history with more trials."""
         return _History(np.append(self.metric, metric), np.vstack([self.costs, costs]))
 
     @property
     def front(self) -> list[int]:
-        """Numbers of the trials that no other dominates, in order. Of equal trials all stay."""
-        found: list[int] = []
-        # by falling metric, so that only what was found before can be as good in all three
-        for i in np.lexsort((*self.costs.T[::-1], -self.metric)).tolist():
-            cheaper = (self.costs[found] <= self.costs[i]).all(axis=1)
-            better = (self.metric[found] > self.metric[i]) | (self.costs[found] < self.costs[i]).any(axis=1)
-            if not (cheaper & better).any():
-                found.append(i)
-        return sorted(found)
+        """Indices of the trials that no other dominates, in order; equal trials are all included."""
+        objectives = np.column_stack([-self.metric, self.costs]).tolist()
+        return sorted(undominated({i: (metric, memory, time) for i, (metric, memory, time) in enumerate(objectives)}))
 
 
-def _most_telling(trials: list[FrozenTrial], draw: np.random.Generator) -> list[FrozenTrial]:
-    """At most so many trials as a process can be made from: the front, and of the others a draw."""
+def _modelled(trials: list[FrozenTrial], draw: np.random.Generator) -> list[FrozenTrial]:
+    """Return at most ``_MOST_MODELLED`` trials: the front, and a draw of the others."""
     if len(trials) <= _MOST_MODELLED:
         return trials
     front = _History.of(trials).front[:_MOST_MODELLED]
@@ -175,42 +169,42 @@ def _most_telling(trials: list[FrozenTrial], draw: np.random.Generator) -> list[
 
 
 def _drawn(trials: list[FrozenTrial], beside: int, draw: np.random.Generator) -> list[FrozenTrial]:
-    """At most so many trials as a process can be made from beside others."""
+    """Draw as many trials as a process can have in addition to ``beside`` others."""
     return [
         trials[i] for i in sorted(draw.permutation(len(trials))[: max(_MOST_MODELLED - beside, _MOST_MODELLED // 5)])
     ]
 
 
 def _few_steps(objective: Any, start: Array, bounds: Array) -> tuple[Array, float]:
-    """Fit settings as scikit-learn does, but stop early: to tell two sides apart they need not be exact."""
-    found = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": _FIT_STEPS})
-    return found.x, float(found.fun)
+    """Fit hyperparameters as scikit-learn does, but stop early: a classifier does not need exact ones."""
+    fit = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": _FIT_STEPS})
+    return fit.x, float(fit.fun)
 
 
 def _fitted(
     points: Array, metric: Array, groups: NDArray[np.int64], optimizer: Any = "fmin_l_bfgs_b"
 ) -> GaussianProcessRegressor:
-    """The process of the metric; its settings are fitted where there is enough to fit them to."""
+    """Fit the process of the metric; its hyperparameters too, from ``_LEAST_FITTED`` points on."""
     count = int(groups.max()) + 1
-    # what each parameter does by itself comes first, what they do together is a smaller part
+    # the main effects of the parameters, and a smaller part for their interactions
     kernel = ConstantKernel(1.0, (0.1, 10.0)) * AdditiveMatern(groups, np.full(count, 0.5), (0.1, 10.0))
     kernel += ConstantKernel(0.5, (0.05, 10.0)) * GroupedMatern(groups, np.full(count, 1.0), (0.1, 10.0))
     kernel += WhiteKernel(0.05, (1e-3, 1.0))
     fit = optimizer if len(metric) >= _LEAST_FITTED else None
     model = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=fit)
     with warnings.catch_warnings():
-        # a length scale at its bound is a parameter that hardly matters
+        # a length scale at its bound belongs to a parameter with hardly any effect
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(points, metric)
 
 
 def _is_failed(trial: FrozenTrial) -> bool:
-    """Whether a trial was trained and has no metric: it diverged, or the host had no memory for it each time."""
+    """Return whether a training failed: it diverged, or exceeded the host's memory each time."""
     return trial.state == TrialState.PRUNED or (trial.state == TrialState.FAIL and "given_up" in trial.user_attrs)
 
 
 def _success(succeeded: Array, failed: Array, candidates: Array, groups: NDArray[np.int64]) -> Array:
-    """Probability that each candidate's training ends with a metric.
+    """Return the probability that each candidate's training ends with a metric.
 
     A candidate is worth its expected improvement times this probability (Schonlau 1998), and those with a low
     probability are only proposed when there are no others (Gelbart, Snoek and Adams 2014). The probability is that of a
@@ -231,21 +225,21 @@ def _success(succeeded: Array, failed: Array, candidates: Array, groups: NDArray
 
 
 def _lifted(metric: Array) -> Array:
-    """The metrics with failures lifted to a floor: how bad they are says nothing of what is good.
+    """Return the metrics, raised to a floor: the metric of a training that learned nothing carries no information.
 
-    A training that learned nothing would stretch the scale on which the good ones are told apart.
+    Without the floor it would stretch the scale on which the good trainings differ.
     """
     best, middle = float(metric.max()), float(np.median(metric))
     return np.maximum(metric, best - _DEPTH * (best - middle)) if best > middle else metric
 
 
 def _refitted(model: GaussianProcessRegressor, points: Array, metric: Array) -> GaussianProcessRegressor:
-    """The same process with more trials, its settings kept."""
+    """Fit the same process to more trials, with fixed hyperparameters."""
     return GaussianProcessRegressor(model.kernel_, normalize_y=True, optimizer=None).fit(points, metric)
 
 
 def _reference(history: _History, prices: KnownCosts) -> Array:
-    """What is worse than this counts for nothing: the metric of the cheapest trial, and a bit more than all costs."""
+    """Return the reference point of the hypervolume: the metric of the cheapest trial, and 5 % above all costs."""
     cheapest = np.lexsort((history.costs[:, 1], history.costs[:, 0]))[0]
     most = np.vstack([history.costs, prices.both[prices.fits]]).max(axis=0)
     return np.array([history.metric[cheapest], *(1.05 * most)])

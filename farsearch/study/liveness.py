@@ -1,7 +1,7 @@
-"""Who is at work on a study, and whose trial was abandoned.
+"""Live workers of a study, and trials whose worker died.
 
-On one host a worker holds a file's lock as long as its process lives, which tells at once. Among hosts a trial in work
-gives a sign of life to the database every now and then.
+On one host a worker holds a file lock while its process lives, so its death is detected at once. Across hosts, a trial
+without heartbeats in the database has a dead worker.
 """
 
 from __future__ import annotations
@@ -16,38 +16,33 @@ from pathlib import Path
 
 import filelock
 from optuna.exceptions import StorageInternalError
-from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from farsearch.files import disk_errors
+from farsearch.study.optuna_adapter import heartbeats_of
 
-__all__ = ["Worker", "is_worked_on"]
+__all__ = ["Worker", "has_live_worker"]
 
 
-def is_worked_on(folder: Path, study: Study) -> bool:
-    """Whether a process of this host, or a trial of another one, is at work on a study. Call it in the study's turn."""
+def has_live_worker(folder: Path, study: Study) -> bool:
+    """Return whether a process of this host, or of another one, works on a study. Call it under the study's lock."""
     if any(_is_held(path) for path in (folder / "workers").glob("*.lock")):
         return True
-    heartbeats = _heartbeats(study)
+    heartbeats = heartbeats_of(study)
     if heartbeats is None:
         return False
-    stale = heartbeats._get_stale_trial_ids(study._study_id)
+    stale = heartbeats.stale_ids()
     here = f"{socket.gethostname()}-"
     return any(
-        trial._trial_id not in stale and not str(trial.user_attrs.get("worker", here)).startswith(here)
+        not heartbeats.is_stale(trial, stale) and not str(trial.user_attrs.get("worker", here)).startswith(here)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     )
 
 
-def _heartbeats(study: Study) -> BaseHeartbeat | None:
-    storage = study._storage
-    return storage if isinstance(storage, BaseHeartbeat) and is_heartbeat_enabled(storage) else None
-
-
 def _is_held(path: Path) -> bool:
-    """Whether a process holds this lock."""
+    """Return whether a process holds this lock."""
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -58,17 +53,17 @@ def _is_held(path: Path) -> bool:
 
 
 class Worker:
-    """One process at work on a study, until it is closed or dies. Make it in the study's turn.
+    """One process that works on a study, until it is closed or dies. Create it under the study's lock.
 
     Args:
         folder: of the study.
-        study: its storage says whether there are heartbeats.
+        study: has heartbeats if it is in a database.
     """
 
     def __init__(self, folder: Path, study: Study) -> None:
         self.name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}"
         self._study = study
-        self._heartbeats = _heartbeats(study)
+        self._heartbeats = heartbeats_of(study)
         self._stale: dict[int, float] = {}
         self._folder = folder / "workers"
         with disk_errors(self._folder):
@@ -80,33 +75,34 @@ class Worker:
         return self._folder / f"{worker}.lock"
 
     def close(self) -> None:
-        """The worker ends."""
+        """End the worker."""
         self._lock.release()
         self._path(self.name).unlink(missing_ok=True)
 
     def abandoned(self) -> list[FrozenTrial]:
-        """RUNNING trials whose worker is gone. Call it in the study's turn."""
+        """Return the RUNNING trials whose worker is dead. Call it under the study's lock."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         stale = self._long_stale()
-        found = []
+        abandoned = []
         self._clean({trial.user_attrs.get("worker") for trial in running})
         for trial in running:
             worker = trial.user_attrs.get("worker")
             if worker in (None, self.name):
                 continue
             dead = self._is_dead(worker)
-            if dead or (dead is None and trial._trial_id in stale):
-                found.append(trial)
-        return found
+            lost = dead is None and self._heartbeats is not None and self._heartbeats.is_stale(trial, stale)
+            if dead or lost:
+                abandoned.append(trial)
+        return abandoned
 
     def _clean(self, needed: set[str | None]) -> None:
-        """Remove the locks of processes that are gone, but for those of trials that are still to be judged by them."""
+        """Remove the lock files of dead processes, except those that decide about running trials."""
         for path in self._folder.glob("*.lock"):
             if path.stem != self.name and path.stem not in needed:
                 self._is_dead(path.stem)
 
     def _is_dead(self, worker: str) -> bool | None:
-        """Whether its process is gone, by its lock; None where its lock is not in this folder."""
+        """Return whether a worker's process is dead, by its lock; None where its lock is not in this folder."""
         path = self._path(worker)
         if self._heartbeats is not None and not (worker.rpartition("-")[0] == socket.gethostname() and path.exists()):
             return None
@@ -116,36 +112,35 @@ class Worker:
         return True
 
     def _long_stale(self) -> set[int]:
-        """Ids of trials that were stale before and still are.
+        """Return the ids of trials that have been stale for a heartbeat interval.
 
-        After the database was away, all trials are stale: their workers get the time of a heartbeat to come back.
+        After the database was away all trials are stale, and their workers have one interval to come back.
         """
         if self._heartbeats is None:
             return set()
-        now, pause = time.monotonic(), float(self._heartbeats.get_heartbeat_interval() or 0)
-        stale = self._heartbeats._get_stale_trial_ids(self._study._study_id)
-        self._stale = {trial: self._stale.get(trial, now) for trial in stale}
-        return {trial for trial, since in self._stale.items() if now - since >= pause}
+        now = time.monotonic()
+        self._stale = {trial: self._stale.get(trial, now) for trial in self._heartbeats.stale_ids()}
+        return {trial for trial, since in self._stale.items() if now - since >= self._heartbeats.interval_s}
 
-    def beat(self, trial_id: int) -> None:
-        """Give a sign of life of a trial. Its first one belongs into the turn in which it was proposed."""
+    def beat(self, trial: Trial) -> None:
+        """Record a heartbeat of a trial; the first one under the lock under which it was proposed."""
         if self._heartbeats is not None:
-            self._heartbeats.record_heartbeat(trial_id)
+            self._heartbeats.record(trial)
 
     @contextmanager
-    def beating(self, trial_id: int) -> Iterator[None]:
-        """Give signs of life of a trial while the block runs, also when the database is away in between."""
+    def beating(self, trial: Trial) -> Iterator[None]:
+        """Record heartbeats of a trial while the block runs, also after the database was away."""
         if self._heartbeats is None:
             yield
             return
-        over, pause = threading.Event(), float(self._heartbeats.get_heartbeat_interval() or 0)
+        over, pause = threading.Event(), self._heartbeats.interval_s
 
         def beats() -> None:
             while not over.wait(pause):
                 with suppress(SQLAlchemyError, StorageInternalError):
-                    self.beat(trial_id)
+                    self.beat(trial)
 
-        # a thread that waits for a server that vanished must not hold up the end of the process
+        # daemon: a thread that waits for a vanished server must not delay the end of the process
         threading.Thread(target=beats, name="heartbeat", daemon=True).start()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Locks by name that go with whoever holds them: among the processes of one host, and among hosts."""
+"""Locks by name, released when their holder ends: among the processes of one host, and among hosts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["DatabaseLocks", "FileLocks", "Locks"]
 
 
 class Locks(Protocol):
-    """Locks by name. One that its holder did not give back goes when the holder does."""
+    """Locks by name. A lock is released when its holder ends, however it ends."""
 
     def hold(self, name: str, wait: bool = True) -> AbstractContextManager[bool]:
-        """Hold a lock while the block runs; it can't be taken twice.
+        """Hold a lock while the block runs. It is not reentrant.
 
         Args:
             name: parts with slashes, like a path.
-            wait: until it can be had. Otherwise the block is told at once whether it has it.
+            wait: until the lock is free; otherwise the block receives at once whether it holds the lock.
         """
 
 
@@ -36,7 +36,7 @@ class FileLocks:
     """Locks in files, for the processes of one host.
 
     Args:
-        folder: made when the first lock is taken, like those of the names' parts.
+        folder: created with the first lock, like the folders of the names' parts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,8 +64,8 @@ class FileLocks:
 class DatabaseLocks:
     """Locks in a PostgreSQL server, for workers on any host.
 
-    Each is held by a session of its own and goes when that ends: with the process, the network, or the server. Whoever
-    lost a lock in the middle of its block is told at the end of the block.
+    Each lock is held by its own session and released when that ends: with the process, the network, or the server.
+    The loss of a lock is detected at the end of its block.
     """
 
     def __init__(self, url: str) -> None:
@@ -77,8 +77,8 @@ class DatabaseLocks:
         """Hold a lock, see ``Locks``.
 
         Raises:
-            SQLAlchemyError: when the server does not answer, or the lock was lost meanwhile. What was done in the block
-                may then have met what another holder did.
+            SQLAlchemyError: when the server does not answer, or the lock was lost meanwhile. Another holder may then
+                have interfered with the block.
         """
         key = _key(name)
         with self._engine.connect() as connection:
@@ -89,7 +89,7 @@ class DatabaseLocks:
             try:
                 yield True
             except BaseException:
-                # the error that is on its way says more than one of the release
+                # this error is more informative than one of the release
                 with contextlib.suppress(SQLAlchemyError):
                     _release(connection, name, key)
                 raise
@@ -102,14 +102,14 @@ def _call(connection: Connection, function: str, key: int) -> object:
 
 def _release(connection: Connection, name: str, key: int) -> None:
     try:
-        kept = _call(connection, "pg_advisory_unlock", key)
+        released = _call(connection, "pg_advisory_unlock", key)
     except BaseException:
-        connection.invalidate()  # the lock goes with the session
+        connection.invalidate()  # ends the session, which releases the lock
         raise
-    if not kept:
+    if not released:
         raise DisconnectionError(f"the lock {name} was lost")
 
 
 def _key(name: str) -> int:
-    """PostgreSQL knows locks by numbers of 64 bits."""
+    """Return the number of 64 bits by which PostgreSQL identifies the lock."""
     return int.from_bytes(hashlib.sha256(f"farsearch/{name}".encode()).digest()[:8], "big", signed=True)

@@ -1,4 +1,4 @@
-"""What boards measured with bundles of a study, kept in the study."""
+"""Measurements of boards, stored in the study of their bundle."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _KEY = "measurements"
 
 
 def add_measurement(store: Store, study: Study, measured: Measurement) -> StudySnapshot:
-    """Keep a measurement, unless the study has it already. The study with it.
+    """Store a measurement idempotently, and return the study with it.
 
     Raises:
-        BadInput: for a trial that the study has not, or that has no result.
+        BadInput: for a trial that is not in the study, or has no result.
     """
-    with storage_errors(store.where), store.turn(study.study_name):
+    with storage_errors(store.where), store.lock(study.study_name):
         snapshot = snapshot_of(study)
         if measured.trial not in {trial.number for trial in snapshot.complete}:
             raise BadInput(
@@ -28,5 +28,5 @@ def add_measurement(store: Store, study: Study, measured: Measurement) -> StudyS
                 "end; give the study that the bundle was exported from"
             )
         if measured not in snapshot.measurements:
-            study.set_user_attr(_KEY, [one.to_dict() for one in (*snapshot.measurements, measured)])
+            study.set_user_attr(_KEY, [entry.to_dict() for entry in (*snapshot.measurements, measured)])
     return snapshot_of(study)

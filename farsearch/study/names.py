@@ -1,4 +1,4 @@
-"""Names of studies: a study has a folder of its name, on any file system."""
+"""Names of studies, which are names of folders on any file system."""
 
 from __future__ import annotations
 
@@ -10,30 +10,38 @@ from typing import Literal, get_args
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 
-__all__ = ["LONGEST", "SIBLINGS", "Sibling", "check_new_name", "check_study_name", "sibling_name", "usable_name"]
+__all__ = [
+    "AUXILIARY_KINDS",
+    "LONGEST",
+    "AuxiliaryKind",
+    "auxiliary_name",
+    "check_new_name",
+    "check_study_name",
+    "usable_name",
+]
 
 LONGEST = 200
-"""Characters. Files made of a name, such as its report, have to stay below 255."""
+"""Characters of a name. The names of files made of it, such as a report, must be shorter than 255."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
-"""Names that Windows has no files of."""
+"""Names that no file has on Windows."""
 
-Sibling = Literal["baselines", "verified"]
-SIBLINGS: Sequence[Sibling] = get_args(Sibling)
-"""What a study has beside it, in a study ``NAME/KIND`` each. A study that a user names has no slash."""
+AuxiliaryKind = Literal["baselines", "verified"]
+AUXILIARY_KINDS: Sequence[AuxiliaryKind] = get_args(AuxiliaryKind)
+"""Kinds of auxiliary studies, named ``NAME/KIND``. A study that a user names has no slash."""
 
 
-def sibling_name(study: str, kind: Sibling) -> str:
-    """Name of the study that keeps the baselines of ``study``, or its verification."""
+def auxiliary_name(study: str, kind: AuxiliaryKind) -> str:
+    """Return the name of the auxiliary study with the baselines or the verification of ``study``."""
     return f"{study}/{kind}"
 
 
 def check_study_name(name: str) -> None:
-    """Refuse a name that can't be that of a folder.
+    """Raise for a name that can't be a folder's.
 
     Raises:
-        BadInput: with the rule.
+        BadInput: with the broken rule.
     """
     if len(name) > LONGEST:
         raise BadInput(f"the study name {shown(name[:20])}... has {len(name)} characters; use at most {LONGEST}")
@@ -45,10 +53,10 @@ def check_study_name(name: str) -> None:
 
 
 def check_new_name(name: str, taken: Iterable[str]) -> None:
-    """Refuse a name for a new study that not every file system can hold beside the others.
+    """Raise for a name of a new study that is not valid, or not distinct, on every file system.
 
     Raises:
-        BadInput: with the rule.
+        BadInput: with the broken rule.
     """
     check_study_name(name)
     if _RESERVED.fullmatch(name):
@@ -64,7 +72,7 @@ def check_new_name(name: str, taken: Iterable[str]) -> None:
 
 
 def usable_name(text: str) -> str:
-    """``text`` with ``-`` for what a name can't have; with a part of its hash where that is not enough."""
+    """Return ``text`` with ``-`` for invalid characters, and with a part of its hash where that is not enough."""
     name = re.sub(r"[^A-Za-z0-9._+-]", "-", text)
     if re.fullmatch(_NAME, name) and len(name) <= LONGEST and not _RESERVED.fullmatch(name):
         return name

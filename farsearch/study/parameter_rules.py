@@ -1,13 +1,13 @@
-"""What a search space may say of each parameter: the rules, checked one parameter at a time."""
+"""Rules for the entries of a search space, checked one parameter at a time."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from farsearch.errors import BadInput, SpaceError
+from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.display import shown
 from farsearch.records import FarConfig
 
@@ -29,13 +29,13 @@ FLOATS = ("priming_epochs", "frozen_fraction", "learning_rate", "epochs")
 COUNTS = ("frozen_attention_layers", "frozen_bottom_layers")
 FLAGS = ("frozen_embeddings",)
 KEYS = (*FLOATS, *COUNTS, *FLAGS)
-"""Everything that a space says, either as searched or as fixed."""
+"""All parameters; a space has each as searched or as fixed."""
 
 LAYER_BOUNDS = {"layers": 0, "layers - 1": -1}
-"""High ends that depend on the model's depth, and what they are away from it."""
+"""Upper bounds that depend on the model's depth, and their difference to it."""
 
 BY_SIZE = "by_size"
-"""What stands for numbers that go by the size of the model; only a learning rate's do."""
+"""Key in place of numbers that depend on the size of the model, for learning rates only."""
 
 _SIZE_RATES = ("full", "frozen")
 _CHOICE_KEYS = ("choices", "per_layer", "groups")
@@ -44,7 +44,7 @@ _SIZE_KEYS = (BY_SIZE, "log")
 
 
 def plain(key: str, value: Any) -> Any:
-    """``value`` in the type that the parameter has, so that ``1`` and ``1.0`` are one setting and one fingerprint."""
+    """Return ``value`` in the type of the parameter, so that ``1`` and ``1.0`` have the same fingerprint."""
     if key not in FLOATS:
         return value
     if isinstance(value, Mapping):
@@ -55,15 +55,14 @@ def plain(key: str, value: Any) -> Any:
 
 
 def check_key(where: str, key: Any) -> None:
-    """Refuse a parameter that there is not, naming the closest."""
+    """Raise ``SpaceError`` for an unknown parameter, naming the nearest."""
     if key not in KEYS:
-        close = difflib.get_close_matches(str(key), KEYS, n=1)
-        hint = f"did you mean {shown(close[0])}?" if close else f"known are {', '.join(KEYS)}"
+        hint = did_you_mean(key, KEYS) or f"known are {', '.join(KEYS)}"
         raise SpaceError(f"{where}: the parameter {shown(key)} is unknown; {hint}")
 
 
 def check_value(where: str, key: str, value: Any) -> None:
-    """Refuse a value that the parameter can't have."""
+    """Raise ``SpaceError`` for a value that the parameter can't have."""
     if key in FLAGS and not isinstance(value, bool):
         raise SpaceError(f"{where}: {key} is {shown(value)}; it must be true or false")
     if key in COUNTS and not (_is_whole(value) and value >= 0):
@@ -75,12 +74,12 @@ def check_value(where: str, key: str, value: Any) -> None:
         try:
             FarConfig((probe["frozen_fraction"],), probe["learning_rate"], probe["epochs"], probe["priming_epochs"])
         except BadInput as error:
-            # FarConfig speaks of layers, and a space may speak of all of them at once
+            # FarConfig names a layer, but a space may mean all layers
             raise SpaceError(f"{where}: {key}: {str(error).replace(' of layer 0', '')}") from error
 
 
 def check_start(where: str, key: str, value: Any) -> None:
-    """Refuse a value that a start can't have: a parameter's, or the name of one that goes by the size of the model."""
+    """Raise ``SpaceError`` for a value that a start can't have; a rate may be named by the size of the model."""
     if not isinstance(value, Mapping) or key != "learning_rate":
         check_value(where, key, value)
     elif set(value) != {BY_SIZE} or value[BY_SIZE] not in _SIZE_RATES:
@@ -91,7 +90,7 @@ def check_start(where: str, key: str, value: Any) -> None:
 
 
 def check_entry(where: str, key: str, entry: Any) -> None:
-    """Refuse a searched parameter with wrong keys, types or bounds."""
+    """Raise ``SpaceError`` for a searched parameter with wrong keys, types or bounds."""
     if not isinstance(entry, Mapping):
         raise SpaceError(f"{where}: {key} is {shown(entry)}; it must be a table of choices, or of low and high")
     allowed = next((keys for keys in (_CHOICE_KEYS, _SIZE_KEYS) if keys[0] in entry), _RANGE_KEYS)

@@ -1,6 +1,6 @@
-"""What trials' predictions on the validation rows amount to, and how sure the differences of their metrics are.
+"""Standard errors of differences between trials, from their predictions on the validation rows.
 
-Read without torch, for commands that only look.
+Without torch, for commands that only read.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ __all__ = ["paired_errors", "trial_folder"]
 
 
 def trial_folder(study_folder: Path, number: int) -> Path:
-    """Where a trial's tensors are kept."""
+    """Return the folder of a trial's files."""
     return study_folder / "trials" / f"{number:04d}"
 
 
 def paired_errors(study_folder: Path, metric: str, bring: Callable[[int], None] | None = None) -> Paired:
-    """Standard errors of differences of trials, from the evidence that they left; each trial is read once.
+    """Return a function for the standard error of a difference of two trials; each trial is read once.
 
     Args:
-        bring: puts a trial's predictions there, where another host has them.
+        bring: fetches a trial's predictions from another host.
     """
 
     @cache
@@ -47,10 +47,10 @@ def paired_errors(study_folder: Path, metric: str, bring: Callable[[int], None] 
 
 
 def _evidence(path: Path) -> NDArray[np.float64] | None:
-    """What each validation row contributes to the metric; None where that was not kept or can't be read."""
+    """Return the contribution of each validation row to the metric; None where it is not stored or not readable."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            if "validation_evidence" not in file.keys():  # noqa: SIM118 - it is no mapping
+            if "validation_evidence" not in file.keys():  # noqa: SIM118 - not a mapping
                 return None
             evidence: NDArray[np.float64] = file.get_tensor("validation_evidence")
             return evidence

@@ -1,4 +1,4 @@
-"""What a search is going to be: the size of its space, the share that fits the device, the time on this host."""
+"""Preview of a search: the size of its space, the share of it that fits the device, the time on this host."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optuna.distributions import BaseDistribution
-from optuna.samplers import RandomSampler
-from optuna.study import create_study
+import numpy as np
 
 from farsearch.cost.plans import quickest
 from farsearch.cost.pricer import Pricer, full_fine_tuning
@@ -19,10 +17,11 @@ from farsearch.formatting import human_memory, human_time
 from farsearch.goals import Goal
 from farsearch.records import FarConfig, StepPlan
 from farsearch.study.pricing import price_params
+from farsearch.study.random_configs import draw_params
 from farsearch.study.space import Space
 from farsearch.training import Bench, far_phase
 
-__all__ = ["Outlook", "outlook"]
+__all__ = ["Preview", "preview_search"]
 
 _DRAWS = 200
 _STEPS = 4
@@ -31,15 +30,16 @@ _LONG_S = 3600.0
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """The outlook of a search.
+class Preview:
+    """Size, feasibility and duration of a search before it starts.
 
     Attributes:
-        combinations: of the discrete parameters. continuous: names of the others.
-        share_feasible: of random configurations of the space, from the cost model.
-        memory_mib, time_s: least and most among them, on the device.
-        trial_seconds: an upper estimate of one trial on this host, from timed steps of full fine-tuning.
-        priming_seconds: the same of all primings, which are run once and kept.
+        combinations: number of combinations of the discrete parameters.
+        continuous: names of the other parameters.
+        share_feasible: share of random configurations that fit, from the cost model.
+        memory_mib, time_s: minimum and maximum over these configurations, on the device.
+        trial_seconds: upper estimate of one trial on this host, from timed steps of full fine-tuning.
+        priming_seconds: the same for all primings, which are run once and cached.
     """
 
     combinations: int
@@ -52,7 +52,7 @@ class Outlook:
     n_trials: int
 
     def lines(self) -> list[str]:
-        """The outlook in words."""
+        """Format the preview as lines of text."""
         rest = f" times a continuous {', '.join(self.continuous)}" if self.continuous else ""
         count = f"{self.combinations:,}" if self.combinations < 1_000_000 else f"{self.combinations:.1e}"
         low, high = self.memory_mib
@@ -69,16 +69,15 @@ class Outlook:
         return lines
 
 
-def outlook(space: Space, pricer: Pricer, bench: Bench, goal: Goal, n_trials: int) -> Outlook:
-    """Price random configurations and time some steps."""
+def preview_search(space: Space, pricer: Pricer, bench: Bench, goal: Goal, n_trials: int) -> Preview:
+    """Price random configurations of a space, and time a few training steps on this host."""
     layers = len(bench.layout.layers)
-    distributions = space.distributions(layers)
-    params = _draws(distributions, bench.job.seed)
-    configs = [space.config(each, layers) for each in params]
+    params = draw_params(space.distributions(layers), _DRAWS, np.random.default_rng(bench.job.seed))
+    configs = [space.config(values, layers) for values in params]
     costs = price_params(pricer, space, layers, goal)(params)
     combinations, continuous = space.size(layers)
     trial_seconds, priming_seconds = _host_seconds(configs, bench)
-    return Outlook(
+    return Preview(
         combinations=combinations,
         continuous=tuple(continuous),
         share_feasible=float(costs.fits.mean()),
@@ -90,14 +89,8 @@ def outlook(space: Space, pricer: Pricer, bench: Bench, goal: Goal, n_trials: in
     )
 
 
-def _draws(distributions: dict[str, BaseDistribution], seed: int) -> list[dict[str, object]]:
-    """Random parameters of the space, by Optuna's own sampler on a study in memory."""
-    study = create_study(sampler=RandomSampler(seed=seed))
-    return [study.ask(distributions).params for _ in range(_DRAWS)]
-
-
 def _host_seconds(configs: Sequence[FarConfig], bench: Bench) -> tuple[float, float]:
-    """Seconds of a trial and of all primings of these configurations, from a few steps and rows of full fine-tuning."""
+    """Return the seconds of a trial and of all primings, estimated from a few steps and rows of full fine-tuning."""
     layers, job = len(bench.layout.layers), bench.job
     rows, features = bench.train_rows, len(bench.train_rows.lengths)
     sample = first_rows(rows, _STEPS * job.batch_size)
@@ -109,7 +102,7 @@ def _host_seconds(configs: Sequence[FarConfig], bench: Bench) -> tuple[float, fl
         started = time.perf_counter()
         far_phase(
             bench.model, bench.layout, [None] * len(bench.layout.blocks), full_fine_tuning(layers), plan, sample,
-            job.batch_size, bench.pad_id, job.seed,
+            bench.batching,
         )  # fmt: skip
         seconds.append(time.perf_counter() - started)
     step = seconds[-1] / steps_in(size, job.batch_size, 1.0)
@@ -117,10 +110,10 @@ def _host_seconds(configs: Sequence[FarConfig], bench: Bench) -> tuple[float, fl
     part = first_rows(bench.validation_rows, 64).features
     predict(bench.model, part, bench.pad_id)
     row = (time.perf_counter() - started) / len(part.input_ids)
-    looked_at = (bench.validation_rows, bench.dev_rows, *bench.more_dev_rows.values())
-    evaluated = sum(len(each.lengths) for each in looked_at)
+    evaluated = (bench.validation_rows, bench.dev_rows, *bench.more_dev_rows.values())
+    evaluated_rows = sum(len(part.lengths) for part in evaluated)
     longest = max(config.epochs for config in configs)
-    # a space of continuous lengths has no end of primings: so many draws as are usual are counted
+    # continuous lengths make every priming different: count at most the usual number
     primings = sorted({config.priming_epochs for config in configs})[-_PRIMINGS:]
-    trial = step * steps_in(features, job.batch_size, longest) + row * evaluated
+    trial = step * steps_in(features, job.batch_size, longest) + row * evaluated_rows
     return trial, step * sum(steps_in(features, job.batch_size, epochs) for epochs in primings)

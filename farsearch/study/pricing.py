@@ -1,4 +1,4 @@
-"""What proposals would cost, thousands at once: what makes the known-cost sampler possible."""
+"""Predict the costs of thousands of proposals at once, for the known-cost sampler."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class KnownCosts:
 
     Attributes:
         fits: the proposal may become a trial.
-        priming_epochs: length of its priming. priming_s: what that would take on the device, wherever it is run: with
-            ``time_s``, what training the proposal takes in all where no trial has been primed so.
+        priming_epochs: length of its priming.
+        priming_s: seconds of that priming on the device, wherever it is run.
     """
 
     memory_mib: Array
@@ -42,17 +42,17 @@ class KnownCosts:
 
 
 PriceParams = Callable[[Sequence[Mapping[str, Any]]], KnownCosts]
-"""Prices proposals, given as Optuna's parameters."""
+"""Predicts the costs of proposals, given as Optuna's parameters."""
 
 
 def price_params(pricer: Pricer, space: Space, layers: int, goal: Goal) -> PriceParams:
-    """Prices proposals of a space as trials are priced: each under the exact plan that serves the goal best."""
+    """Return a function that prices proposals as trials are priced: under the exact plan that is best for the goal."""
 
     def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
-        configs = [space.config(each, layers) for each in params]
+        configs = [space.config(values, layers) for values in params]
         prices = pricer.price_plans(configs, pricer.plans)
         memory, time, fits = (
-            np.stack([getattr(each, name) for each in prices]) for name in ("peak_memory_mib", "wall_time_s", "fits")
+            np.stack([getattr(price, name) for price in prices]) for name in ("peak_memory_mib", "wall_time_s", "fits")
         )
         best = best_plan(memory, time, fits, goal)[None]
         memory, time, fits = (np.take_along_axis(values, best, 0)[0] for values in (memory, time, fits))
@@ -62,7 +62,7 @@ def price_params(pricer: Pricer, space: Space, layers: int, goal: Goal) -> Price
 
     @lru_cache(maxsize=64)
     def full_s(epochs: float) -> float:
-        """Seconds of full fine-tuning, which priming is."""
+        """Return the seconds of full fine-tuning, which is what priming trains."""
         return pricer.price(full_fine_tuning(layers, epochs=epochs)).wall_time_s if epochs else 0.0
 
     return price

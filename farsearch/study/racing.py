@@ -1,13 +1,13 @@
-"""Racing: a trial that can't reach the front any more is stopped in the middle of its training.
+"""Racing: stop a trial in the middle of its training when it can no longer reach the front.
 
-The rule. Memory and time of a trial are known, so the metric that it needs is known too: the best among the complete
-trials that take no more of either. At each look the final metric is foretold as the look's plus what the complete
-trials of the study have gained from the same look to their end, whose mean and spread leave a prediction interval of
-Student's t. The trial is stopped where the upper end of that interval is below the metric that it needs. The interval
-is one-sided, and wide enough that of the trials that would reach the front at most ``RISK`` are stopped, at all looks
-together, as far as gains are normal.
+Memory and time of a trial are known, so the metric that it needs is known too: the best among the complete trials that
+take no more of either. At each intermediate evaluation the final metric is predicted as the intermediate one plus the
+mean gain of the complete trials from that evaluation to their end, with a one-sided prediction interval of Student's t
+over these gains. The trial is stopped when the upper end of the interval is below the metric that it needs. The
+interval is wide enough that, as far as gains are normal, at most ``RISK`` of the trials that would reach the front are
+stopped, over all evaluations together.
 
-With fewer than ``LEAST`` complete trials, or where no trial is as cheap, nothing is stopped.
+Nothing is stopped with fewer than ``LEAST`` complete trials, or where no trial is as cheap.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from dataclasses import dataclass
 from scipy.stats import t as student_t
 
 from farsearch.errors import Overtaken
-from farsearch.records import LookPoint, TrialRecord
-from farsearch.training import LOOKS, Look
+from farsearch.records import MetricPoint, TrialRecord
+from farsearch.training import EVALUATION_SHARES, Evaluation
 
-__all__ = ["LEAST", "RISK", "Race", "Racer", "Verdict"]
+__all__ = ["LEAST", "RISK", "Forecast", "Race", "Racer"]
 
 RISK = 0.05
-"""Share of the trials that would reach the front and are stopped all the same."""
+"""Share of the trials that would reach the front but are stopped."""
 
 LEAST = 4
-"""Complete trials whose gains are known, from which a race begins."""
+"""Complete trials with a known gain that a prediction needs."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a look says of a trial.
+class Forecast:
+    """The final metric of a trial, predicted at an intermediate evaluation.
 
     Attributes:
-        expected: its final metric, as foretold. at_most: the upper end of that.
-        needed: the metric that it would have to exceed; None where nothing is as cheap.
+        expected: the prediction.
+        at_most: upper end of its interval.
+        needed: the metric that the trial has to exceed; None where no trial is as cheap.
     """
 
     expected: float
@@ -47,18 +48,18 @@ class Verdict:
 
     @property
     def stop(self) -> bool:
-        """It can't reach the front any more."""
+        """Whether the trial can no longer reach the front."""
         return self.needed is not None and self.at_most < self.needed
 
 
 @dataclass(frozen=True)
 class Race:
-    """What the looks of one trial are judged by.
+    """The data from which the final metric of one trial is predicted.
 
     Attributes:
-        needed: as ``Verdict``'s.
-        gains: final metric less the look's, of each complete trial, by the look's share of the steps.
-        noise: standard deviation that a gain has at least, for a look sees fewer rows than the end does.
+        needed: as in ``Forecast``.
+        gains: final metric minus intermediate metric of each complete trial, by the share of the steps done.
+        noise: lower bound of a gain's standard deviation: an intermediate evaluation has fewer rows than the final one.
     """
 
     needed: float | None
@@ -67,7 +68,7 @@ class Race:
 
     @classmethod
     def of(cls, trials: Iterable[TrialRecord], memory_mib: float, time_s: float) -> Race:
-        """The race of a trial with these costs against the trials of its study."""
+        """Return the race of a trial with these costs against the trials of its study."""
         complete = [trial for trial in trials if trial.state == "complete" and trial.metric is not None]
         cheaper = [
             float(trial.metric or 0.0)
@@ -76,47 +77,48 @@ class Race:
         ]
         gains: dict[float, list[float]] = {}
         for trial in complete:
-            for look in trial.looks:
-                gains.setdefault(look.share, []).append(float(trial.metric or 0.0) - look.metric)
+            for point in trial.looks:
+                gains.setdefault(point.share, []).append(float(trial.metric or 0.0) - point.metric)
         errors = [trial.metric_error for trial in complete if trial.metric_error is not None]
         return cls(max(cheaper, default=None), gains, statistics.median(errors) if errors else 0.0)
 
-    def judge(self, look: LookPoint) -> Verdict | None:
-        """What a look says; None where too few trials are known."""
-        gains = self.gains.get(look.share, ())
+    def forecast(self, point: MetricPoint) -> Forecast | None:
+        """Predict the final metric from an intermediate one; None where too few gains are known."""
+        gains = self.gains.get(point.share, ())
         if len(gains) < LEAST:
             return None
         deviation = max(statistics.stdev(gains), self.noise)
-        quantile = float(student_t.ppf(1.0 - RISK / len(LOOKS), len(gains) - 1))
-        expected = look.metric + statistics.fmean(gains)
+        quantile = float(student_t.ppf(1.0 - RISK / len(EVALUATION_SHARES), len(gains) - 1))
+        expected = point.metric + statistics.fmean(gains)
         at_most = expected + quantile * deviation * math.sqrt(1.0 + 1.0 / len(gains))
-        return Verdict(expected, at_most, self.needed)
+        return Forecast(expected, at_most, self.needed)
 
 
 class Racer:
-    """Hears the looks of one trial, and stops it when its race is lost.
+    """Callback for the intermediate evaluations of one trial.
 
     Attributes:
-        looks: that were made. lost: the verdict that stopped it.
+        points: the intermediate metrics so far.
+        stopped_by: the forecast that stopped the trial.
     """
 
     def __init__(self, race: Race) -> None:
         self._race = race
-        self.looks: list[LookPoint] = []
-        self.lost: Verdict | None = None
+        self.points: list[MetricPoint] = []
+        self.stopped_by: Forecast | None = None
 
-    def __call__(self, look: Look) -> None:
-        """Judge a look.
+    def __call__(self, evaluation: Evaluation) -> None:
+        """Record an intermediate metric, and decide whether the training continues.
 
         Raises:
-            Overtaken: when the trial can't reach the front any more.
+            Overtaken: when the trial can no longer reach the front.
         """
-        point = LookPoint(look.share, look.step, look.metric)
-        self.looks.append(point)
-        verdict = self._race.judge(point)
-        if verdict is not None and verdict.stop:
-            self.lost = verdict
+        point = MetricPoint(evaluation.share, evaluation.step, evaluation.metric)
+        self.points.append(point)
+        forecast = self._race.forecast(point)
+        if forecast is not None and forecast.stop:
+            self.stopped_by = forecast
             raise Overtaken(
-                f"stopped after {look.share:.0%} of its steps: {verdict.expected:.3f} expected, "
-                f"{verdict.at_most:.3f} at most, but at its memory and time the front has {verdict.needed:.3f}"
+                f"stopped after {point.share:.0%} of its steps: {forecast.expected:.3f} expected, "
+                f"{forecast.at_most:.3f} at most, but at its memory and time the front has {forecast.needed:.3f}"
             )

@@ -1,4 +1,4 @@
-"""Many configurations drawn from a space at once."""
+"""Draw many configurations from a space at once."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from farsearch.study.space import Space
 __all__ = ["draw_configs", "draw_params"]
 
 _SETTINGS = {"learning_rate": 1e-4, "epochs": 1.0}
-"""What a step's cost does not depend on."""
+"""Parameters that do not change the cost of a step."""
 
 
 def draw_configs(space: Space, layers: int, count: int, seed: int, *, priming: bool) -> list[FarConfig]:
-    """``count`` draws from a space and its two corners, each configuration once: one epoch, at any learning rate.
+    """Return the two corners of a space and ``count`` draws from it, without duplicates, each of one epoch.
 
-    The corners are first: nothing that the space need not freeze, and everything that it can.
+    The corners are first: as little frozen as the space allows, and as much.
 
     Args:
-        priming: keep the space's priming, which costs nothing where it is not the device's; otherwise there is none.
+        priming: draw the space's priming; otherwise there is none.
 
     Raises:
-        SpaceError: where a number of layers is beyond the model's.
+        SpaceError: for more layers than the model has.
     """
     settings = _SETTINGS if priming else {**_SETTINGS, "priming_epochs": 0.0}
     space = space.with_fixed(settings)
@@ -46,13 +46,13 @@ def draw_configs(space: Space, layers: int, count: int, seed: int, *, priming: b
 def draw_params(
     distributions: Mapping[str, BaseDistribution], count: int, draw: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """``count`` independent uniform draws of all parameters, uniform in the logarithm where that is their scale."""
+    """Return ``count`` independent draws of all parameters, uniform on their scale, which may be logarithmic."""
     columns = [_column(distribution, count, draw) for distribution in distributions.values()]
     return [dict(zip(distributions, (column[i] for column in columns), strict=True)) for i in range(count)]
 
 
 def _column(distribution: BaseDistribution, count: int, draw: np.random.Generator) -> list[Any]:
-    """``count`` values of one parameter."""
+    """Draw ``count`` values of one parameter."""
     if isinstance(distribution, CategoricalDistribution):
         return [distribution.choices[i] for i in draw.integers(len(distribution.choices), size=count)]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
@@ -68,7 +68,7 @@ def _column(distribution: BaseDistribution, count: int, draw: np.random.Generato
 
 
 def _ends(name: str, distribution: BaseDistribution) -> tuple[Any, Any]:
-    """The values of one parameter in the two corners. Priming is the shortest in both: it freezes nothing."""
+    """Return the values of one parameter in the two corners. Priming freezes nothing, so it is the shortest in both."""
     ends: tuple[Any, Any]
     if isinstance(distribution, CategoricalDistribution):
         choices: list[Any] = sorted(distribution.choices, key=float)

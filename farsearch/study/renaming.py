@@ -1,7 +1,7 @@
-"""Give a study another name: in its storage, its folder, and with its siblings.
+"""Rename a study in its storage and its folder, with its auxiliary studies.
 
-Each step can be repeated, so that the same command continues after a kill at any line. The study keeps the new name as
-its attribute ``renaming`` until all is done.
+Each step can be repeated, so the same command continues after a kill. The study has the new name in its attribute
+``renaming`` until the rename is complete.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import os
 from collections.abc import Callable
 
 import optuna
-import sqlalchemy
-from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import StudyModel
 
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.files import disk_errors, remove
-from farsearch.study.liveness import is_worked_on
-from farsearch.study.names import SIBLINGS, check_new_name, sibling_name
+from farsearch.study.liveness import has_live_worker
+from farsearch.study.names import AUXILIARY_KINDS, auxiliary_name, check_new_name
+from farsearch.study.optuna_adapter import rename_in_database
 from farsearch.study.store import DIRECTIONS, Store, storage_errors
 
 __all__ = ["rename_study"]
@@ -27,14 +25,13 @@ _PENDING = "renaming"
 
 
 def rename_study(store: Store, old: str, new: str, mirror: Callable[[], None]) -> None:
-    """Rename a study with its siblings and saved tensors.
+    """Rename a study with its auxiliary studies and tensors.
 
     Args:
-        mirror: renames it in MLflow; can be repeated.
+        mirror: renames it in MLflow, and can be repeated.
 
     Raises:
-        BadInput: when there is no such study, or the new name is not usable or taken.
-        StudyMismatch: when a worker is at work on it.
+        BadInput: when there is no such study, the new name is not usable or taken, or a worker works on the study.
     """
     with storage_errors(store.where), store.locks.hold("create"):
         study = store.load(old)
@@ -46,8 +43,8 @@ def rename_study(store: Store, old: str, new: str, mirror: Callable[[], None]) -
             )
         if pending == old:
             _check_free(store, old, new)
-        with store.turn(old):
-            if is_worked_on(store.folder(old), study):
+        with store.lock(old):
+            if has_live_worker(store.folder(old), study):
                 raise BadInput(f"a worker is at work on the study {shown(old)}; rename it when the worker has ended")
             study.set_user_attr(_PENDING, new)
             mirror()
@@ -69,21 +66,16 @@ def _move_folder(store: Store, old: str, new: str) -> None:
     source, target = store.folder(old), store.folder(new)
     with disk_errors(target):
         if target.exists():
-            remove(source)  # moved by an earlier call; what is there are this call's locks
+            remove(source)  # moved by an earlier call: only this call's locks are in it
         elif source.exists():
             os.rename(source, target)
 
 
 def _rename_stored(store: Store, old: str, new: str) -> None:
     names = store.all_names()
-    pairs = [(sibling_name(old, kind), sibling_name(new, kind)) for kind in SIBLINGS]
+    pairs = [(auxiliary_name(old, kind), auxiliary_name(new, kind)) for kind in AUXILIARY_KINDS]
     pairs = [*((before, after) for before, after in pairs if before in names), (old, new)]
-    backend = getattr(store.storage, "_backend", None)  # Optuna wraps a database in a cache
-    if isinstance(backend, RDBStorage):
-        with backend.engine.begin() as connection:
-            for before, after in pairs:
-                rename = sqlalchemy.update(StudyModel).where(StudyModel.study_name == before)
-                connection.execute(rename.values(study_name=after))
+    if rename_in_database(store.storage, pairs):
         return
     for before, after in pairs:
         _copy(store, before, after)
@@ -94,12 +86,12 @@ def _rename_stored(store: Store, old: str, new: str) -> None:
 def _copy(store: Store, old: str, new: str) -> None:
     """Copy a study within a journal, which has no other way to rename one.
 
-    What samplers keep with a study is left out: it names trials by ids that the copies do not have, and is made again.
+    Attributes of samplers are not copied: they refer to trials by ids that the copies do not have, and are recreated.
     """
     if new in store.all_names():
         return
     if new in optuna.get_all_study_names(store.storage):
-        optuna.delete_study(study_name=new, storage=store.storage)  # a copy that was cut off
+        optuna.delete_study(study_name=new, storage=store.storage)  # an incomplete copy
     study = optuna.load_study(study_name=old, storage=store.storage)
     copy = optuna.create_study(study_name=new, storage=store.storage, directions=DIRECTIONS)
     attrs = dict(study.user_attrs)
@@ -107,4 +99,4 @@ def _copy(store: Store, old: str, new: str) -> None:
     for key, value in attrs.items():
         copy.set_user_attr(key, value)
     copy.add_trials(study.get_trials(deepcopy=False))
-    copy.set_user_attr("settings", settings)  # the last, without which a study is not listed
+    copy.set_user_attr("settings", settings)  # last: a study without settings is not listed

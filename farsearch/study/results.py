@@ -1,4 +1,4 @@
-"""What a trial's record holds: what it was priced at, and what its training gave."""
+"""Fill a trial's record: its predicted costs, and the results of its training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from farsearch.cost.sweep import pareto
 from farsearch.records import FarConfig, PlanPrice, StepPlan, TrialRecord
 from farsearch.training import Outcome
 
-__all__ = ["changed", "priced_record", "results_of", "said_by"]
+__all__ = ["predictions_of", "priced_record", "results_of", "updated"]
 
 
-def changed(record: TrialRecord, **changes: Any) -> TrialRecord:
-    """The record with some values in JSON types exchanged."""
+def updated(record: TrialRecord, **changes: Any) -> TrialRecord:
+    """Return the record with changed values, given as JSON types."""
     return TrialRecord.from_dict({**record.to_dict(), **changes})
 
 
@@ -28,7 +28,7 @@ def priced_record(
     cost: Cost,
     priced: Sequence[tuple[StepPlan, Cost]] = (),
 ) -> TrialRecord:
-    """A trial that is about to be trained, its cost, and what it would cost under other plans."""
+    """Return the record of a trial before its training, with its cost under ``plan`` and under other plans."""
     return TrialRecord(
         number=number,
         state="running",
@@ -43,19 +43,19 @@ def priced_record(
         memory=cost.memory,
         time=cost.time,
         trainable=cost.trainable,
-        plans=tuple(PlanPrice(each, c.peak_memory_mib, c.wall_time_s, c.fits) for each, c in _worth_it(plan, priced)),
+        plans=tuple(PlanPrice(one, c.peak_memory_mib, c.wall_time_s, c.fits) for one, c in _undominated(plan, priced)),
     )
 
 
-def _worth_it(chosen: StepPlan, priced: Sequence[tuple[StepPlan, Cost]]) -> list[tuple[StepPlan, Cost]]:
-    """The chosen plan and those that no other beats in peak and time: the best for any goal is among them."""
+def _undominated(chosen: StepPlan, priced: Sequence[tuple[StepPlan, Cost]]) -> list[tuple[StepPlan, Cost]]:
+    """Return the chosen plan and the undominated ones, among which is the best for any goal."""
     peaks, times = (np.array([getattr(c, name) for _, c in priced]) for name in ("peak_memory_mib", "wall_time_s"))
-    undominated = pareto(peaks, times)
-    return [pair for i, pair in enumerate(priced) if pair[0] == chosen or i in undominated]
+    front = pareto(peaks, times)
+    return [pair for i, pair in enumerate(priced) if pair[0] == chosen or i in front]
 
 
 def results_of(outcome: Outcome) -> dict[str, Any]:
-    """What training gave, in JSON types by the record's names: the part that depends on no device and no plan."""
+    """Return the results of a training as JSON types by the record's names, independent of device and plan."""
     return {
         "metric": outcome.metric,
         "metric_error": outcome.metric_error,
@@ -70,8 +70,8 @@ def results_of(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def said_by(outcome: Outcome) -> dict[str, Tensor]:
-    """What the trained model says of the validation and the development rows, as a file keeps it."""
+def predictions_of(outcome: Outcome) -> dict[str, Tensor]:
+    """Return the predictions on validation and development rows, by their names in a file."""
     return {
         "validation": outcome.validation_logits,
         "validation_evidence": outcome.validation_evidence,

@@ -1,6 +1,6 @@
-"""The files that a trial leaves in its study's folder: which there are, and which trials may keep them.
+"""The files of a trial in its study's folder, and the trials that retain them.
 
-Read without torch, for commands that only look and for the mirror.
+Without torch, for commands that only read and for the mirror.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["FILES", "LEARNERS", "LOGITS", "TRAINED", "TrialFiles", "near_front",
 
 TRAINED, LEARNERS, LOGITS = "trained.safetensors", "learners.json", "logits.safetensors"
 FILES = (LOGITS, LEARNERS, TRAINED)
-"""All files of a trial. The trained tensors are the last to be put there: where they are, the others are too."""
+"""All files of a trial. The trained tensors are written last: where they exist, the others do too."""
 
 _NOISE = 2.0
-"""Standard errors by which a trial must leave the front before its tensors go."""
+"""Standard errors by which a trial must be off the front before its tensors are removed."""
 
 _PRIMING = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*\.safetensors")
 
 
 @dataclass(frozen=True)
 class TrialFiles:
-    """A trial's files on this host, none of them missing.
+    """A trial's files on this host, all present.
 
     Attributes:
-        notes: what ``learners.json`` holds.
+        notes: content of ``learners.json``.
         priming: the file of the primed start, None where there was no priming.
     """
 
@@ -46,14 +46,14 @@ class TrialFiles:
 
 
 def primings_folder(study_folder: Path) -> Path:
-    """Where the primed starts are kept that trials need."""
+    """Return the folder of the primed starts that trials need."""
     return study_folder / "primings"
 
 
 def trial_files(study_folder: Path, trial: TrialRecord) -> TrialFiles | None:
-    """The files of a complete trial; None where one is missing or cut.
+    """Return the files of a complete trial; None where one is missing or truncated.
 
-    None too where they are of another study that had the same name: its trial had another metric.
+    None too where they belong to an earlier study of the same name: its trial had another metric.
     """
     folder = trial_folder(study_folder, trial.number)
     try:
@@ -67,11 +67,11 @@ def trial_files(study_folder: Path, trial: TrialRecord) -> TrialFiles | None:
         return None
     priming = None if primed is None else primings_folder(study_folder) / primed
     needed = [folder / TRAINED, folder / LOGITS, *([] if priming is None else [priming])]
-    return TrialFiles(folder, notes, priming) if all(map(_is_whole, needed)) else None
+    return TrialFiles(folder, notes, priming) if all(map(_is_complete, needed)) else None
 
 
-def _is_whole(path: Path) -> bool:
-    """The file has what its header says, no less and no more."""
+def _is_complete(path: Path) -> bool:
+    """Return whether the file has exactly the content that its header describes."""
     try:
         with safetensors.safe_open(path, framework="numpy"):
             return True
@@ -80,9 +80,9 @@ def _is_whole(path: Path) -> bool:
 
 
 def near_front(trials: Iterable[TrialRecord]) -> Callable[[TrialRecord], bool]:
-    """Tells of a complete trial whether it is on the front of ``trials``, or would be if it were better by noise.
+    """Return a predicate for complete trials: on the front of ``trials``, or within noise of it.
 
-    One that is not will never be again: what dominates it is on the front, or dominated by what is.
+    A trial that is off the front stays off: the trial that dominates it is on the front, or dominated by one that is.
     """
     complete = [trial for trial in trials if trial.state == "complete"]
     numbers = pareto_front(complete)

@@ -1,7 +1,7 @@
-"""Optuna's samplers by name, and the gate before them: what does not fit the device never becomes a trial.
+"""Samplers by name, and the gate that rejects proposals that do not fit the device.
 
-A sampler is made anew for every trial, with a seed drawn from the study's seed and the trial's number: a study that
-was stopped and goes on proposes what it would have proposed, and never repeats itself.
+Each trial gets a new sampler, seeded by the study's seed and the trial's number: a resumed study makes the same
+proposals as an uninterrupted one, and does not repeat them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
@@ -21,15 +22,17 @@ from optuna.trial import FrozenTrial, TrialState
 from farsearch.errors import BadInput, NoFeasibleTrial
 from farsearch.far.display import shown
 from farsearch.study.known_cost import KnownCostSampler
+from farsearch.study.optuna_adapter import queued_params
 from farsearch.study.pricing import PriceParams
+from farsearch.study.random_configs import draw_params
 
 __all__ = ["PROPOSALS", "SAMPLERS", "GatedSampler", "check_sampler", "make_sampler"]
 
 PROPOSALS = 200
-"""Proposals that are priced before the search gives up on finding one that fits."""
+"""Proposals for one trial after which the search ends because none fits."""
 
 Gate = Callable[[Mapping[str, Any]], str | None]
-"""Says why parameters must not become a trial (``memory``, ``time``, ``duplicate``), or None when they may."""
+"""Returns why parameters are rejected (``memory``, ``time``, ``duplicate``), or None."""
 
 
 Space = Mapping[str, BaseDistribution]
@@ -37,7 +40,7 @@ Space = Mapping[str, BaseDistribution]
 
 def _tpe(seed: int, _space: Space, _price: PriceParams) -> BaseSampler:
     with warnings.catch_warnings():
-        # multivariate and group are marked experimental; the project pins the version that it checked
+        # multivariate and group are marked experimental; Optuna is pinned to its minor release
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
 
@@ -67,24 +70,26 @@ SAMPLERS: Mapping[str, Callable[[int, Space, PriceParams], BaseSampler]] = {
     "gp": _gp,
     "random": _random,
 }
-"""From a seed, the parameters of the study, and what prices proposals. The first is the default."""
+"""Factories of a sampler from a seed, the parameters of the study, and their price. The first is the default."""
 
 
 def check_sampler(name: str) -> None:
-    """Refuse an unknown name.
+    """Raise for an unknown name.
 
     Raises:
-        BadInput: naming those that there are.
+        BadInput: naming the known ones.
     """
     if name not in SAMPLERS:
         raise BadInput(f"the sampler {shown(name)} is unknown; it must be one of {', '.join(SAMPLERS)}")
 
 
 def make_sampler(name: str, space: Space, price: PriceParams, *seed_parts: object) -> BaseSampler:
-    """A sampler by name, seeded by everything that is given.
+    """Make a sampler by name.
 
     Args:
-        space: the parameters of the study. price: what proposals cost.
+        space: the parameters of the study.
+        price: prices proposals.
+        seed_parts: all of them determine the seed.
 
     Raises:
         BadInput: for an unknown name.
@@ -95,9 +100,9 @@ def make_sampler(name: str, space: Space, price: PriceParams, *seed_parts: objec
 
 
 class GatedSampler(BaseSampler):
-    """Asks ``inner`` again until the gate lets a proposal through.
+    """Draws from ``inner`` until the gate accepts a proposal.
 
-    After 200 refusals it raises ``NoFeasibleTrial``. ``refusals`` counts them by reason.
+    It raises ``NoFeasibleTrial`` after 200 rejected proposals; ``refusals`` counts them by reason.
     """
 
     def __init__(self, inner: BaseSampler, space: Mapping[str, BaseDistribution], gate: Gate) -> None:
@@ -105,25 +110,23 @@ class GatedSampler(BaseSampler):
         self.refusals: Counter[str] = Counter()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The whole space, so that every parameter is proposed here and the proposal can be priced as one."""
+        """Return the whole space, so that a proposal has all parameters and can be priced."""
         return self._space
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The first proposal that the gate lets through; of a trial that waited in the queue, what it brought."""
-        queued = trial.system_attrs.get("fixed_params")
+        """Return the first proposal that the gate accepts; for a queued trial, its own parameters."""
+        queued = queued_params(trial)
         if queued is not None:
             return {name: value for name, value in queued.items() if name in search_space}
-        # what it has learned can lead a sampler to the same proposals for ever
-        fallback = optuna.samplers.RandomSampler(seed=trial.number)
+        # a model of the metric can propose the same parameters for ever
+        draw = np.random.default_rng(trial.number)
         for attempt in range(PROPOSALS):
-            sampler = self._inner if attempt < PROPOSALS // 2 else fallback
-            related = sampler.infer_relative_search_space(study, trial)
-            params = sampler.sample_relative(study, trial, related) if related else {}
-            for name, distribution in search_space.items():
-                if name not in params:
-                    params[name] = sampler.sample_independent(study, trial, name, distribution)
+            if attempt < PROPOSALS // 2:
+                params = self._propose(study, trial, search_space)
+            else:
+                params = draw_params(search_space, 1, draw)[0]
             reason = self._gate(params)
             if reason is None:
                 return params
@@ -131,16 +134,26 @@ class GatedSampler(BaseSampler):
         counts = ", ".join(f"{reason} {count}" for reason, count in self.refusals.most_common())
         raise NoFeasibleTrial(f"none of {PROPOSALS} proposals can be trained (refused for: {counts})")
 
+    def _propose(
+        self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        related = self._inner.infer_relative_search_space(study, trial)
+        params = self._inner.sample_relative(study, trial, related) if related else {}
+        for name, distribution in search_space.items():
+            if name not in params:
+                params[name] = self._inner.sample_independent(study, trial, name, distribution)
+        return params
+
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Parameters outside the space, which there are none of, go to the inner sampler."""
+        """Delegate to the inner sampler; the space has no such parameters."""
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Handed to the inner sampler."""
+        """Delegate to the inner sampler."""
         self._inner.before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        """Handed to the inner sampler, which keeps its own notes (NSGA-II its constraints)."""
+        """Delegate to the inner sampler, which stores its own attributes (NSGA-II its constraints)."""
         self._inner.after_trial(study, trial, state, values)

@@ -1,4 +1,4 @@
-"""Defaults by the size of a model: batch, length and learning rates, from search_spaces/sizes.yaml."""
+"""Defaults by model size: batch, length and learning rates, from search_spaces/sizes.yaml."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _SCHEMA = 1
 
 @dataclass(frozen=True)
 class Rates(Record):
-    """Learning rates: ``low`` to ``high`` is searched.
+    """Learning rates, searched from ``low`` to ``high``.
 
     Attributes:
-        full: where full fine-tuning starts. frozen: where most neurons are frozen.
+        full: first rate of full fine-tuning.
+        frozen: first rate where most neurons are frozen.
     """
 
     low: float
@@ -38,12 +39,12 @@ class Rates(Record):
 
 @dataclass(frozen=True)
 class Size(Record):
-    """What models of a size start from, where a user does not say otherwise.
+    """Defaults of models up to a size.
 
     Attributes:
         batch_size: rows of a training step.
-        max_length: tokens of a text at most, however long the task's texts are.
-        most_parameters: of the layers, embeddings not counted; None for the largest models.
+        max_length: upper bound of the tokens of a text.
+        most_parameters: of the layers, without embeddings; None for the largest models.
     """
 
     name: str
@@ -57,39 +58,39 @@ class Size(Record):
             raise BadInput(f"batch_size {self.batch_size} must be at least 1, max_length {self.max_length} at least 4")
 
     def holds(self, parameters: int) -> bool:
-        """A model with so many parameters in its layers is not too large for this size."""
+        """Return whether a model with so many parameters in its layers is at most of this size."""
         return self.most_parameters is None or parameters <= self.most_parameters
 
 
 def read_sizes(where: str, data: Any) -> tuple[Size, ...]:
-    """The sizes that a YAML file says, the smallest first. ``where`` is what messages call it.
+    """Read the sizes of a parsed YAML file, the smallest first. ``where`` names it in messages.
 
     Raises:
         SpaceError: naming the file, the size and the rule.
     """
     if not isinstance(data, Mapping) or set(data) != {"schema_version", "sizes"} or not data["sizes"]:
-        raise SpaceError(f"{where} must be a table of schema_version and sizes, and of nothing else")
+        raise SpaceError(f"{where} must be a table of schema_version and sizes only")
     if data["schema_version"] != _SCHEMA:
         raise SpaceError(f"{where} has schema_version {shown(data['schema_version'])}; it must be {_SCHEMA}")
-    found = []
+    sizes = []
     for name, values in data["sizes"].items():
         try:
-            found.append(Size.from_dict({**values, "name": str(name)}))
+            sizes.append(Size.from_dict({**values, "name": str(name)}))
         except BadInput as error:
             raise SpaceError(f"{where}: {name}: {error}") from error
-    bounds = [size.most_parameters for size in found]
+    bounds = [size.most_parameters for size in sizes]
     known = [bound for bound in bounds[:-1] if bound is not None]
     if bounds[-1] is not None or len(known) < len(bounds) - 1 or known != sorted(set(known)):
         raise SpaceError(f"{where}: most_parameters must grow from size to size, and the last must have none")
-    return tuple(found)
+    return tuple(sizes)
 
 
 @cache
 def shipped_sizes() -> tuple[Size, ...]:
-    """The shipped sizes, the smallest first."""
+    """Return the shipped sizes, the smallest first."""
     return read_sizes(f"{SIZES}.yaml", read_yaml(f"{SIZES}.yaml", shipped_text(SIZES)))
 
 
 def size_of(parameters: int) -> Size:
-    """The size of a model with so many parameters in its layers, embeddings not counted."""
+    """Return the size of a model with so many parameters in its layers, without embeddings."""
     return next(size for size in shipped_sizes() if size.holds(parameters))

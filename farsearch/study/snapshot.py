@@ -1,4 +1,4 @@
-"""A study as plain records: what everything outside of the search reads."""
+"""Read a study as plain records, for everything outside of the search."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.records import SCHEMA_VERSION, Measurement, StudySettings, StudySnapshot, TrialRecord
 from farsearch.select import pareto_front
-from farsearch.study.names import Sibling, sibling_name
-from farsearch.study.read_only import StoredTrial, stored_trials
+from farsearch.study.names import AuxiliaryKind, auxiliary_name
+from farsearch.study.optuna_adapter import StoredTrial, storage_of
+from farsearch.study.read_only import stored_trials
 from farsearch.study.store import storage_errors
 
 __all__ = ["SnapshotReader", "snapshot_of", "trial_record"]
 
 
 _RESULTS = ("metric", "metric_error", "learned", "dev_metric", "host_seconds", "host_peak_mib", "extrapolated_metric")
-"""What only a trial that was told has."""
+"""Values that only a finished trial has."""
 
 
 def trial_record(trial: StoredTrial | FrozenTrial) -> TrialRecord:
-    """One trial as a record. ``on_front`` is not known yet."""
+    """Return a trial as a record, without ``on_front``."""
     state = trial.state.name.lower()
     data = dict(trial.user_attrs.get("record", {}))
     if not trial.state.is_finished() or state == "fail":
-        # a kill between the record and the end of the trial leaves the results of a trial that will be run again
+        # a kill between the record and the end of the trial leaves results of a trial that is run again
         data.update(dict.fromkeys(_RESULTS), parts={})
     elif data.get("extrapolated_metric") is not None:
-        state = "pruned"  # Optuna has it complete, so that every sampler learns from it
+        state = "pruned"  # complete in Optuna, so that every sampler learns from it
     reason = trial.user_attrs.get("reason", data.get("reason"))
     return TrialRecord.from_dict({**data, "number": trial.number, "state": state, "reason": reason})
 
 
 def snapshot_of(study: Study) -> StudySnapshot:
-    """The study at this moment, its front included.
+    """Read a study, and mark its front.
 
     Raises:
-        BadInput: when another version of farsearch wrote it.
+        BadInput: when a version of farsearch with another schema wrote it.
     """
     with storage_errors("of the study"):
         trials = stored_trials(study)
@@ -49,7 +50,7 @@ def snapshot_of(study: Study) -> StudySnapshot:
 
 
 class SnapshotReader:
-    """Reads one study again and again: a trial that ended is parsed once."""
+    """Reads one study repeatedly, and parses each finished trial once."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
@@ -57,13 +58,13 @@ class SnapshotReader:
         self._rejected: Counter[str] = Counter()
 
     def read(self) -> StudySnapshot:
-        """As ``snapshot_of``. A trial that has not changed since the last call is the same object."""
+        """Read the study as ``snapshot_of``; a trial that has not changed since the last call is the same object."""
         with storage_errors("of the study"):
             trials = self._study.get_trials(deepcopy=False)
         return self.snapshot(trials)
 
     def snapshot(self, trials: Sequence[StoredTrial | FrozenTrial]) -> StudySnapshot:
-        """The study with these trials, which were read just now."""
+        """Return the study with these trials, which were just read."""
         study = self._study
         with storage_errors("of the study"):
             attrs = study.user_attrs
@@ -74,9 +75,9 @@ class SnapshotReader:
                 f"{SCHEMA_VERSION}; use the version that made it"
             )
         records, live = self._parsed(trials)
-        sibling = "/" in study.study_name
-        # a sibling's trials are compared with a front, and have none of their own
-        front = set() if sibling else pareto_front(records)
+        auxiliary = "/" in study.study_name
+        # an auxiliary's trials are compared with a front, and have none of their own
+        front = set() if auxiliary else pareto_front(records)
         for i, record in enumerate(records):
             if record.on_front != (record.number in front):
                 records[i] = dataclasses.replace(record, on_front=not record.on_front)
@@ -92,22 +93,22 @@ class SnapshotReader:
             trials=tuple(records),
             rejected=dict(self._rejected + live),
             meta=meta,
-            baselines=_best(_sibling_records(study, "baselines")),
-            verified=tuple(_sibling_records(study, "verified")),
+            baselines=_best(_auxiliary_records(study, "baselines")),
+            verified=tuple(_auxiliary_records(study, "verified")),
             measurements=tuple(map(Measurement.from_dict, attrs.get("measurements", []))),
         )
 
     def records(self, trials: Sequence[StoredTrial | FrozenTrial]) -> list[TrialRecord]:
-        """The records of these trials, which were read just now. Which are on the front may be out of date."""
+        """Return the records of these trials, which were just read. ``on_front`` may be out of date."""
         return self._parsed(trials)[0]
 
     def _parsed(self, trials: Sequence[StoredTrial | FrozenTrial]) -> tuple[list[TrialRecord], Counter[str]]:
-        """The records, and what was rejected before those that have not ended."""
+        """Return the records, and the proposals rejected before unfinished trials."""
         live: Counter[str] = Counter()
         return [self._record(trial, live) for trial in trials], live
 
     def _record(self, trial: StoredTrial | FrozenTrial, live: Counter[str]) -> TrialRecord:
-        """The trial's record, known or parsed. What was rejected before a trial that has not ended goes to ``live``."""
+        """Return a trial's record; add the proposals rejected before an unfinished trial to ``live``."""
         known = self._ended.get(trial.number)
         if known is not None:
             return known
@@ -118,25 +119,25 @@ class SnapshotReader:
         return record
 
 
-def _sibling_records(study: Study, kind: Sibling) -> list[TrialRecord]:
-    """The trials of a study's sibling; where it is that sibling itself, its own."""
+def _auxiliary_records(study: Study, kind: AuxiliaryKind) -> list[TrialRecord]:
+    """Return the trials of an auxiliary study, which may be ``study`` itself."""
     own = study.study_name.endswith(f"/{kind}")
-    name = study.study_name if own else sibling_name(study.study_name, kind)
+    name = study.study_name if own else auxiliary_name(study.study_name, kind)
     try:
         with storage_errors("of the study"):
-            sibling = load_study(study_name=name, storage=study._storage)
-            return [trial_record(trial) for trial in stored_trials(sibling)]
+            auxiliary = load_study(study_name=name, storage=storage_of(study))
+            return [trial_record(trial) for trial in stored_trials(auxiliary)]
     except KeyError:
         return []
 
 
 def _best(baselines: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
-    """Of each method the trial that is best on validation, one that learned if there is any, in order of training."""
+    """Return the best trial of each method on validation, preferring those that learned, in order of training."""
     best: dict[str, TrialRecord] = {}
     for record in baselines:
         if record.baseline is not None and record.metric is not None:
-            held = best.get(record.baseline.method)
-            if held is None or _standing(record) > _standing(held):
+            previous = best.get(record.baseline.method)
+            if previous is None or _standing(record) > _standing(previous):
                 best[record.baseline.method] = record
     return tuple(best.values())
 

@@ -19,6 +19,7 @@ from farsearch.errors import SpaceError
 from farsearch.far.display import PATH, shown
 from farsearch.records import FarConfig
 from farsearch.study.groups import layer_groups, name_of
+from farsearch.study.optuna_adapter import allows
 from farsearch.study.parameter_rules import (
     BY_SIZE,
     COUNTS,
@@ -36,12 +37,12 @@ from farsearch.study.space_files import read_yaml, space_text, yaml_text
 __all__ = ["Space", "load_space"]
 
 _SCHEMA = 1
-_STILL_THE_SAME = ("learning_rate", "epochs")
-"""What may be set otherwise without making a start another method: full fine-tuning stays that at any rate."""
+_METHOD_INDEPENDENT = ("learning_rate", "epochs")
+"""Parameters that do not change the method of a start: full fine-tuning may have any learning rate."""
 
 
 def load_space(name: str) -> Space:
-    """A space by name or path, checked.
+    """Load and check a space by name or path.
 
     Raises:
         SpaceError: for an unknown name, or a file that breaks a rule.
@@ -52,15 +53,15 @@ def load_space(name: str) -> Space:
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched, what is fixed, and what is tried first.
+    """The searched parameters, the fixed ones, and the settings tried first.
 
     Attributes:
         search: by key, either ``{choices: [...]}`` or ``{low, high[, step][, log]}``. ``high`` may be ``layers`` or
-            ``layers - 1``. ``frozen_fraction`` may have ``per_layer: true``, and ``groups``, the most fractions that
-            the layers of a model have. ``learning_rate`` may have ``by_size: true`` in place of low and high.
-        fixed: value by key. Every key of a configuration is in exactly one of the two.
+            ``layers - 1``. ``frozen_fraction`` may have ``per_layer: true``, and ``groups``, an upper bound of the
+            fractions per model. ``learning_rate`` may have ``by_size: true`` in place of low and high.
+        fixed: value by key. Every key is in exactly one of ``search`` and ``fixed``.
         start: complete settings of the searched keys by name, tried first where they fit. A ``learning_rate`` of
-            ``{by_size: full}`` or ``{by_size: frozen}`` is the size's.
+            ``{by_size: full}`` or ``{by_size: frozen}`` depends on the model's size.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Space:
 
     @classmethod
     def from_dict(cls, name: str, data: Any, where: str | None = None) -> Space:
-        """The space that a YAML file says, checked. ``where`` is what messages call it.
+        """Check and read a space from parsed YAML. ``where`` names it in messages.
 
         Raises:
             SpaceError: naming the space, the key and the rule.
@@ -107,13 +108,13 @@ class Space:
 
     @classmethod
     def from_settings(cls, data: Mapping[str, Any]) -> Space:
-        """The space of a study's settings, as ``to_dict`` wrote it. It has no starts: the study has queued them."""
+        """Read the space of a study's settings, from ``to_dict``, without starts: the study has enqueued them."""
         return cls.from_dict(
             data["name"], {"schema_version": _SCHEMA, "search": data["search"], "fixed": data["fixed"]}
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The space as JSON types: what a study remembers of it."""
+        """Return the JSON types that a study stores."""
         return {
             "name": self.name,
             "search": {key: dict(value) for key, value in self.search.items()},
@@ -121,15 +122,14 @@ class Space:
         }
 
     def to_yaml(self) -> str:
-        """The space as a file that ``load_space`` reads."""
-        whole = {"schema_version": _SCHEMA, "title": self.title, "search": self.search, "fixed": self.fixed}
-        return yaml_text({**whole, "start": self.start} if self.start else whole)
+        """Return the text of a file that ``load_space`` reads."""
+        content = {"schema_version": _SCHEMA, "title": self.title, "search": self.search, "fixed": self.fixed}
+        return yaml_text({**content, "start": self.start} if self.start else content)
 
     def with_fixed(self, settings: Mapping[str, Any]) -> Space:
-        """The space with some parameters fixed (``--set key=value``).
+        """Return the space with fixed parameters (``--set key=value``).
 
-        What is tried first goes where a setting makes another method of it: with a fixed frozen fraction there is no
-        full fine-tuning.
+        Starts that the settings turn into another method are removed: full fine-tuning, with a fixed frozen fraction.
 
         Raises:
             SpaceError: for an unknown parameter, or a value that it can't have.
@@ -138,18 +138,20 @@ class Space:
             check_key(f"--set {key}={value}", key)
             check_value("--set", key, value)
         values = {key: plain(key, value) for key, value in settings.items()}
-        kept = {
+        starts = {
             name: {key: value for key, value in start.items() if key not in values}
             for name, start in self.start.items()
-            if all({**self.fixed, **start}[key] == value for key, value in values.items() if key not in _STILL_THE_SAME)
+            if all(
+                {**self.fixed, **start}[key] == value for key, value in values.items() if key not in _METHOD_INDEPENDENT
+            )
         }
         search = {key: entry for key, entry in self.search.items() if key not in values}
-        return Space(self.name, self.title, search, {**self.fixed, **values}, kept)
+        return Space(self.name, self.title, search, {**self.fixed, **values}, starts)
 
     def for_model(self, layers: int, size: Size) -> Space:
-        """The space in numbers for a model of so many layers and that size; one that is so already stays as it is.
+        """Return the space for a model of so many layers and that size, idempotently.
 
-        What goes by the size gets the size's numbers. ``groups`` goes where every layer is a group of its own.
+        Entries by size become numbers, and ``groups`` is removed where every layer is a group.
         """
         search = {}
         for key, entry in self.search.items():
@@ -164,34 +166,34 @@ class Space:
         return dataclasses.replace(self, search=search, start=start)
 
     def distributions(self, layers: int) -> dict[str, BaseDistribution]:
-        """Optuna's distributions for a model of so many layers, per-layer parameters by group of layers.
+        """Return Optuna's distributions for a model of so many layers, per-layer parameters by group of layers.
 
-        Of a space that goes by the size of a model, ``for_model`` must have made numbers.
+        The space must have numbers for entries by size, see ``for_model``.
 
         Raises:
-            SpaceError: where a number of layers is beyond the model's.
+            SpaceError: for more layers than the model has.
         """
         for key in COUNTS:
             if self.fixed.get(key, 0) > layers:
                 raise SpaceError(f"space {shown(self.name)}: {key} is {self.fixed[key]}; the model has {layers} layers")
-        found: dict[str, BaseDistribution] = {}
+        distributions: dict[str, BaseDistribution] = {}
         for key, entry in self.search.items():
             for name in self._names(key, layers):
-                found[name] = _distribution(self.name, key, entry, layers)
-        return found
+                distributions[name] = _distribution(self.name, key, entry, layers)
+        return distributions
 
     def groups(self, layers: int) -> list[range]:
-        """The layers of a model, from the bottom, by the frozen fraction that they share."""
+        """Return the layers of a model, from the bottom, by the frozen fraction that they share."""
         entry = self.search.get("frozen_fraction", {})
         return layer_groups(layers, entry.get("groups") if entry.get("per_layer") else 1)
 
     def _names(self, key: str, layers: int) -> list[str]:
-        """Optuna's parameters of a searched key."""
+        """Return Optuna's parameters of a searched key."""
         per_layer = self.search[key].get("per_layer")
         return [name_of(key, group) for group in self.groups(layers)] if per_layer else [key]
 
     def config(self, params: Mapping[str, Any], layers: int) -> FarConfig:
-        """The configuration that Optuna's parameters mean."""
+        """Return the configuration that Optuna's parameters describe."""
         values = {**self.fixed, **params}
         common = values.pop("frozen_fraction", None)
         per_layer: list[float] = []
@@ -202,19 +204,19 @@ class Space:
         return FarConfig.from_dict({**values, "frozen_fractions": tuple(per_layer)}).canonical()
 
     def starts(self, layers: int) -> dict[str, dict[str, Any]]:
-        """Parameters of what is tried first, by name, that the space can express for this model."""
+        """Return the parameters of the starts, by name, that the space has for this model."""
         distributions = self.distributions(layers)
-        found = {}
+        starts = {}
         for name, values in self.start.items():
             params: dict[str, Any] = {}
             for key, value in values.items():
                 params |= dict.fromkeys(self._names(key, layers), value)
             if all(_allows(distributions[key], value) for key, value in params.items()):
-                found[name] = params
-        return found
+                starts[name] = params
+        return starts
 
     def size(self, layers: int) -> tuple[int, list[str]]:
-        """Number of combinations of the discrete parameters, and the names of the continuous ones."""
+        """Return the number of combinations of the discrete parameters, and the names of the continuous ones."""
         count, continuous = 1, []
         for name, distribution in self.distributions(layers).items():
             if isinstance(distribution, CategoricalDistribution):
@@ -229,7 +231,7 @@ class Space:
 
 
 def _in_numbers(value: Any, size: Size) -> Any:
-    """A start's value; one that goes by the size is the size's."""
+    """Return a start's value, with that of the model's size for one by size."""
     return getattr(size.learning_rate, value[BY_SIZE]) if isinstance(value, Mapping) else value
 
 
@@ -240,7 +242,7 @@ def _distribution(space: str, key: str, entry: Mapping[str, Any], layers: int) -
                 f"space {shown(space)}: {key} has the choice {max(entry['choices'])}; the model has {layers} layers"
             )
         return CategoricalDistribution(list(entry["choices"]))
-    assert BY_SIZE not in entry, f"space {shown(space)}: for_model says what {key} goes through"
+    assert BY_SIZE not in entry, f"space {shown(space)}: for_model gives {key} its range"
     low, high = entry["low"], entry["high"]
     if key not in COUNTS:
         return FloatDistribution(low, high, step=entry.get("step"), log=entry.get("log", False))
@@ -254,10 +256,10 @@ def _distribution(space: str, key: str, entry: Mapping[str, Any], layers: int) -
 
 
 def _allows(distribution: BaseDistribution, value: Any) -> bool:
-    """The value is in the range and on the grid."""
+    """Return whether the value is in the range and on the grid."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
-    return bool(distribution._contains(distribution.to_internal_repr(value)))
+    return allows(distribution, value)
 
 
 def _check_parameters(where: str, search: Mapping[Any, Any], fixed: Mapping[Any, Any]) -> None:
@@ -283,7 +285,7 @@ def _check_starts(where: str, search: Mapping[str, Any], starts: Mapping[Any, An
         if differing:
             raise SpaceError(
                 f"{where} starts with {shown(name, PATH)}, which differs from search in {shown(differing[0])}; "
-                "a start says every searched parameter and no other"
+                "a start has every searched parameter and no other"
             )
         for key, value in values.items():
             check_start(f"{where}: start {shown(name, PATH)}", key, value)

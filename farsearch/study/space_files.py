@@ -1,8 +1,7 @@
-"""The YAML files of search_spaces/, and the user's own: found, and read strictly."""
+"""Find and strictly read the YAML files of search_spaces/ and of users."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,23 @@ from typing import Any
 import yaml
 
 from farsearch.errors import SpaceError
+from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.board.records import json_reason
 from farsearch.far.display import PATH, shown, shown_text
 
 __all__ = ["SIZES", "list_spaces", "read_yaml", "shipped_text", "space_text", "yaml_text"]
 
 SIZES = "sizes"
-"""The file beside the spaces that is none: defaults by the size of a model."""
+"""The file of search_spaces/ that is not a space: defaults by model size."""
 
 
 _MOST_CHARACTERS = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, and reads ``1e-5`` as the number that it looks like.
+    """Safe YAML that rejects duplicate keys, and reads ``1e-5`` as a number.
 
-    It has no merge keys (``<<``), which aliases nest to more entries than fit into memory.
+    It has no merge keys (``<<``), which can expand aliases to more entries than fit into memory.
     """
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
@@ -40,7 +40,7 @@ class _Loader(yaml.SafeLoader):
         for i, key in enumerate(keys):
             if key in keys[:i]:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {shown(key)} stands there twice", node.value[i][0].start_mark
+                    None, None, f"the key {shown(key)} is given twice", node.value[i][0].start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -51,48 +51,48 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(where: str, text: str) -> Any:
-    """What ``text`` says. ``where`` is what messages call it.
+    """Parse YAML. ``where`` names the text in messages.
 
     Raises:
-        SpaceError: for what is no YAML, naming the line.
+        SpaceError: for invalid YAML, naming the line.
     """
     if len(text) > _MOST_CHARACTERS:
         raise SpaceError(f"{where} has {len(text):,} characters; a space has at most {_MOST_CHARACTERS:,}")
     try:
         return yaml.load(text, Loader=_Loader)
-    except (ValueError, OverflowError, RecursionError) as error:  # a number without end, a date that is none
+    except (ValueError, OverflowError, RecursionError) as error:  # a number that is too large, an invalid date
         raise SpaceError(f"{where}: no valid YAML: {json_reason(error)}; correct it") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" line {mark.line + 1}"
         reason = shown_text(" ".join(str(getattr(error, "problem", None) or error).split()), 160)
-        raise SpaceError(f"{where}{line}: no valid YAML: {reason}; mend that line") from error
+        raise SpaceError(f"{where}{line}: no valid YAML: {reason}; correct that line") from error
 
 
 def yaml_text(data: Any) -> str:
-    """``data`` as YAML, in its own order."""
+    """Return ``data`` as YAML, in its own order."""
     return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
 
 
 def _folder() -> Path:
-    """Where the shipped files are: inside the installed package, beside it in a checkout."""
+    """Return the folder of the shipped files: inside the installed package, next to it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "search_spaces"
     return inside if inside.is_dir() else package.parent / "search_spaces"
 
 
 def list_spaces() -> list[str]:
-    """Names of the shipped spaces."""
+    """Return the names of the shipped spaces."""
     return sorted(path.stem for path in _folder().glob("*.yaml") if path.stem != SIZES)
 
 
 def shipped_text(name: str) -> str:
-    """The text of a shipped file by name."""
+    """Return the text of a shipped file by name."""
     return (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def space_text(name: str) -> str:
-    """The YAML of a shipped space by name, or of one of the user's by a path that ends in .yaml.
+    """Return the YAML of a shipped space by name, or of a user's space by a path that ends in .yaml.
 
     Raises:
         SpaceError: for an unknown name or an unreadable file.
@@ -100,11 +100,10 @@ def space_text(name: str) -> str:
     if name in list_spaces():
         return shipped_text(name)
     if not name.endswith((".yaml", ".yml")):
-        close = difflib.get_close_matches(name, list_spaces(), n=1)
-        hint = f"; did you mean {shown(close[0])}?" if close else ""
+        hint = did_you_mean(name, list_spaces())
         raise SpaceError(
             f"the space {shown(name, PATH)} is unknown; known are {', '.join(list_spaces())}, or pass a "
-            f"path to a .yaml{hint}"
+            f"path to a .yaml{hint and '; ' + hint}"
         )
     try:
         return Path(name).expanduser().read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a study's storage refuses, in our words, and how long one that does not answer is asked again."""
+"""Translate errors of a study's storage, and retry while it does not answer."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from farsearch.errors import MissingResource
 from farsearch.files import disk_errors
 from farsearch.study.journal import damaged
 
-__all__ = ["StorageAway", "patiently", "storage_errors"]
+__all__ = ["StorageAway", "retry_while_away", "storage_errors"]
 
 PATIENCE_S = 600.0
-"""How long a storage that does not answer is asked again."""
+"""Seconds for which a step is retried while the storage does not answer."""
 
 FIRST_PATIENCE_S = 60.0
-"""The same for one that this process never reached: its address may be wrong."""
+"""The same for a storage that never answered this process: its address may be wrong."""
 
-SAY_AFTER_S = 10.0
-"""A shorter wait is not mentioned."""
+REPORT_AFTER_S = 10.0
+"""Seconds after which a wait is reported."""
 
 _PAUSES_S = (0.5, 15.0)
 """The first and the longest pause between two attempts."""
 
 _AWAY = (OperationalError, InterfaceError, DisconnectionError)
-"""Errors of a database that may answer a little later."""
+"""Errors of a database that may answer later."""
 
 _REFUSED_STATES = ("28", "3D", "42")
-"""Classes of SQLSTATE that do not pass: the user or the password, the database's name, what the user may do."""
+"""Classes of SQLSTATE that are permanent: user or password, the database's name, permissions."""
 
 _REFUSALS = (
     "authentication failed",
@@ -48,19 +48,19 @@ _REFUSALS = (
     "certificate",
     "unable to open database file",
 )
-"""The same in the words of PostgreSQL, which libpq gives without a state where a connection is refused, and SQLite."""
+"""Permanent errors as text, of SQLite and of refused connections, for which libpq has no state."""
 
 _STARTING = ("starting up", "shutting down", "recovery", "not yet accepting connections")
-"""What a PostgreSQL server says that will answer soon."""
+"""Texts of a PostgreSQL server that will answer soon."""
 
 T = TypeVar("T")
 
 
 class StorageAway(MissingResource):
-    """The database does not answer now, and may a little later.
+    """The database does not answer, and may answer later.
 
     Attributes:
-        starting: it said itself that it will.
+        starting: the server reported that it is starting.
     """
 
     def __init__(self, message: str, starting: bool = False) -> None:
@@ -70,14 +70,14 @@ class StorageAway(MissingResource):
 
 @contextmanager
 def storage_errors(where: str) -> Iterator[None]:
-    """Translate what the study's storage refuses.
+    """Translate errors of a study's storage.
 
     Args:
         where: the journal's path or the database's address, without its password.
 
     Raises:
-        StorageAway: where trying again may help.
-        MissingResource: where it does not.
+        StorageAway: where a retry may help.
+        MissingResource: for permanent errors.
     """
     try:
         with disk_errors(Path(where)):
@@ -86,7 +86,7 @@ def storage_errors(where: str) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         reason = " ".join(str(getattr(cause, "orig", None) or cause or error).split())[:160]
         if isinstance(cause, _AWAY) and not _is_refused(cause, reason):
-            starting = any(words in reason for words in _STARTING)
+            starting = any(text in reason for text in _STARTING)
             message = f"the storage {where} does not answer: {reason}; start it and run the same command again"
             raise StorageAway(message, starting) from error
         raise MissingResource(f"the storage {where} can't be used: {reason}; check its address and rights") from error
@@ -94,30 +94,30 @@ def storage_errors(where: str) -> Iterator[None]:
         raise damaged(where, error) from error
 
 
-def patiently(step: Callable[[], T], where: str, note: Callable[[str], None], reached: bool = True) -> T:
-    """Do a step, again as long as the storage is away. It must be safe to repeat.
+def retry_while_away(step: Callable[[], T], where: str, note: Callable[[str], None], reached: bool = True) -> T:
+    """Run a step, again while the storage is away. The step must be safe to repeat.
 
     Args:
-        note: told once what is waited for and until when, if that takes longer than ten seconds.
+        note: receives one line, with the deadline, if the wait takes longer than ten seconds.
         reached: this process had an answer before, so the address is right.
 
     Raises:
-        StorageAway: where the storage is still away when the patience ends.
-        MissingResource: where it refuses.
+        StorageAway: when the storage is still away at the deadline.
+        MissingResource: for permanent errors.
     """
-    began, pause, told = time.monotonic(), _PAUSES_S[0], 0.0
+    began, pause, reported = time.monotonic(), _PAUSES_S[0], 0.0
     while True:
         try:
             with storage_errors(where):
                 return step()
         except (StorageAway, UpdateFinishedTrialError) as error:
-            # the second: the turn was lost with the storage, and another worker recovered this one's trial
+            # UpdateFinishedTrialError: the lock was lost with the storage, and another worker recovered the trial
             reached = reached or (isinstance(error, StorageAway) and error.starting)
             patience, waited = PATIENCE_S if reached else FIRST_PATIENCE_S, time.monotonic() - began
             if waited > patience:
                 raise StorageAway(f"{error} (asked again for {waited:.0f} s)") from error
-            if waited > SAY_AFTER_S and told < patience:
-                told = patience
+            if waited > REPORT_AFTER_S and reported < patience:
+                reported = patience
                 until = time.strftime("%H:%M:%S", time.localtime(time.time() + patience - waited))
                 note(f"the storage {where} does not answer; trying again until {until}, {patience:.0f} s in all")
         time.sleep(pause)
@@ -125,8 +125,8 @@ def patiently(step: Callable[[], T], where: str, note: Callable[[str], None], re
 
 
 def _is_refused(cause: BaseException, reason: str) -> bool:
-    """Whether the database answered that it does not want this user, this database or this file."""
+    """Return whether the database rejects this user, this database or this file."""
     state = getattr(cause.orig, "sqlstate", None) if isinstance(cause, DBAPIError) else None
     if state is not None:
         return str(state).startswith(_REFUSED_STATES)
-    return any(words in reason for words in _REFUSALS)
+    return any(text in reason for text in _REFUSALS)

@@ -1,9 +1,7 @@
-"""Where studies are kept, and what makes two runs the same study."""
+"""Storage of studies: open, list, load, lock and delete them in a journal or a database."""
 
 from __future__ import annotations
 
-import difflib
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -14,18 +12,20 @@ from typing import Any, TypeVar
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
-from optuna.study._frozen import FrozenStudy
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from farsearch.addresses import shown_address
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
-from farsearch.far.display import shown, shown_text
+from farsearch.far.board.near_names import did_you_mean
+from farsearch.far.display import shown
 from farsearch.records import SCHEMA_VERSION, StudySettings
 from farsearch.study.database import is_postgres, open_database
 from farsearch.study.journal import open_journal
 from farsearch.study.locks import DatabaseLocks, FileLocks, Locks
-from farsearch.study.names import LONGEST, SIBLINGS, Sibling, check_new_name, sibling_name
-from farsearch.study.storage_errors import StorageAway, patiently, storage_errors
+from farsearch.study.names import AUXILIARY_KINDS, AuxiliaryKind, auxiliary_name, check_new_name
+from farsearch.study.optuna_adapter import user_attrs_of_studies
+from farsearch.study.settings_check import add_meta, check_settings, differences_of
+from farsearch.study.storage_errors import StorageAway, retry_while_away, storage_errors
 
 __all__ = [
     "DIRECTIONS",
@@ -39,7 +39,7 @@ DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.M
 """Metric up, peak memory down, wall time down."""
 
 HEARTBEAT_S = 60
-"""Seconds between the signs of life of a trial in work, where a database keeps the study."""
+"""Seconds between the heartbeats of a running trial, in a database."""
 
 T = TypeVar("T")
 
@@ -52,11 +52,11 @@ class Store:
     Args:
         home: folder ``.farsearch`` for the journal, saved tensors, caches and locks.
         url: a database instead of the journal, ``postgresql://...``; None for the journal.
-        heartbeat_s: seconds between the signs of life of a trial in work, in a database.
-        note: told when a database that does not answer is waited for; None where it is not to be waited for.
+        heartbeat_s: seconds between the heartbeats of a running trial, in a database.
+        note: receives a line when the store waits for a database that does not answer; None to raise at once.
 
     Attributes:
-        reached: the database answered before, so its address is right and it is worth a longer wait.
+        reached: the database has answered before, so its address is right and it is worth a longer wait.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Store:
 
     @property
     def where(self) -> str:
-        """The storage in words for messages."""
+        """The storage as named in messages, without a password."""
         return str(self._journal) if self.url is None else shown_address(self.url)
 
     @property
@@ -86,15 +86,15 @@ class Store:
         return self._storage
 
     def ask(self, step: Callable[[], T]) -> T:
-        """Do a step that reads or writes the storage, patiently where the store is to wait for it.
+        """Run a step that reads or writes the storage, again while the storage is away if the store has a ``note``.
 
         Raises:
-            MissingResource: as ``storage_errors`` and ``patiently`` do.
+            MissingResource: as ``storage_errors`` and ``retry_while_away``.
         """
         if self._note is None:
             with storage_errors(self.where):
                 return step()
-        result = patiently(step, self.where, self._note, self.reached)
+        result = retry_while_away(step, self.where, self._note, self.reached)
         self.reached = True
         return result
 
@@ -104,7 +104,7 @@ class Store:
             return open_journal(self._journal)
         shown = self.where
         try:
-            # several that make the tables at once get in each other's way
+            # processes that create the tables at the same time would disturb each other
             with self.locks.hold("open"):
                 return open_database(self.url, self._heartbeat_s)
         except (ArgumentError, NoSuchModuleError) as error:
@@ -117,96 +117,91 @@ class Store:
 
     @cached_property
     def locks(self) -> Locks:
-        """Locks that all workers of these studies share: of a PostgreSQL server all hosts', otherwise this host's."""
+        """Locks shared by all workers of these studies: on any host with PostgreSQL, otherwise on this host."""
         return DatabaseLocks(self.url) if self.url is not None and is_postgres(self.url) else FileLocks(self.home)
 
     def exists(self) -> bool:
-        """There is something to read; asking creates nothing."""
+        """Return whether there is a storage, without creating it."""
         return self.url is not None or self._journal.is_file()
 
     def names(self) -> list[str]:
-        """Names of the studies, the latest last.
-
-        Left out are those of other programs in the same database, and siblings.
-        """
+        """Return the names of the studies, the latest last, without auxiliary studies and those of other programs."""
         return [name for name in self.all_names() if "/" not in name]
 
     def all_names(self) -> list[str]:
-        """Names of the studies and of their siblings, the latest last."""
+        """Return the names of the studies and of their auxiliary studies, the latest last."""
         if not self.exists():
             return []
-        found = self.ask(lambda: self.storage.get_all_studies())
-        studies = [study for study in found if "settings" in study.user_attrs]
-        return [study.study_name for study in sorted(studies, key=_touched)]
+        attrs = self.ask(lambda: user_attrs_of_studies(self.storage))
+        return sorted((name for name in attrs if "settings" in attrs[name]), key=lambda name: _touched(attrs[name]))
 
     def load(self, name: str | None = None) -> Study:
-        """A study by name, a sibling's too; the latest where none is given.
+        """Load a study or an auxiliary study by name; the latest study by default.
 
         Raises:
-            BadInput: where there is none.
+            BadInput: when there is no such study.
         """
         names = self.names()
         if not names:
             raise BadInput(f"there is no study in {self.where}; make one with: farsearch run --device D --task T")
         if name is not None and name not in self.all_names():
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f"did you mean {shown(close[0])}?" if close else "see farsearch studies list"
+            hint = did_you_mean(name, names, cutoff=0.4) or "see farsearch studies list"
             raise BadInput(f"the study {shown(name)} is not in {self.where}; {hint}")
         return self.ask(lambda: optuna.load_study(study_name=name or names[-1], storage=self.storage))
 
-    def sibling(self, name: str, kind: Sibling) -> Study | None:
-        """The study that keeps the baselines of ``name``, or its verification; None where there is none."""
-        sibling = sibling_name(name, kind)
-        return self.load(sibling) if sibling in self.all_names() else None
+    def auxiliary(self, name: str, kind: AuxiliaryKind) -> Study | None:
+        """Load the auxiliary study with the baselines or the verification of ``name``; None where it does not exist."""
+        auxiliary = auxiliary_name(name, kind)
+        return self.load(auxiliary) if auxiliary in self.all_names() else None
 
     def check(self, name: str, settings: StudySettings, meta: Mapping[str, Any] | None = None) -> None:
-        """Refuse, without making anything, a name that ``open`` would refuse with these settings.
+        """Check whether ``open`` accepts a name with these settings, without creating anything.
 
         Args:
-            meta: of the job, by which a file that has changed is named.
+            meta: of the job; names a data file that has changed.
 
         Raises:
-            BadInput: for a name that can't be that of a folder.
+            BadInput: for a name that can't be a folder's.
             StudyMismatch: when the study exists with other settings.
         """
         names = self.names()
         if name in names:
             study = self.load(name)
-            self.ask(lambda: _check_settings(study, settings, meta or {}))
+            self.ask(lambda: check_settings(study, settings, meta or {}))
         else:
             check_new_name(name, names)
 
     def check_here(self, study: Study, settings: StudySettings, meta: Mapping[str, Any]) -> None:
-        """Refuse to work on a study with what this host has, where that is not what the study was made with.
+        """Check whether this host has the data, model and profile that a study was made with.
 
         Args:
-            settings, meta: of the study's job as it came out on this host.
+            settings, meta: of the study's job, as resolved on this host.
 
         Raises:
-            StudyMismatch: naming what differs.
+            StudyMismatch: naming the differences.
         """
-        differences = self.ask(lambda: _differences(study, settings, meta))
+        differences = self.ask(lambda: differences_of(study, settings, meta))
         if differences:
             raise StudyMismatch(
-                f"what is on this host is not what the study {shown(study.study_name)} was made with (here, there): "
+                f"this host has other data, model or device than the study {shown(study.study_name)} (here, there): "
                 f"{differences}; give the same with --data-dir, --model or --device"
             )
 
     def open(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
-        """The study of that name, made where it is not there.
+        """Open a study, and create it where it does not exist.
 
         Raises:
-            BadInput: for a name that can't be that of a folder, or that another program uses.
+            BadInput: for a name that can't be a folder's, or that another program uses.
             StudyMismatch: when it exists with other settings.
         """
         self.check(name, settings, meta)
         return self._open_study(name, settings, meta)
 
-    def open_sibling(self, study: Study, kind: Sibling) -> Study:
-        """The study that keeps the baselines of ``study``, or its verification, made where it is not there."""
+    def open_auxiliary(self, study: Study, kind: AuxiliaryKind) -> Study:
+        """Open the auxiliary study with the baselines or the verification of a study, and create it if needed."""
         attrs = self.ask(lambda: study.user_attrs)
         return self._open_study(
-            sibling_name(study.study_name, kind), StudySettings.from_dict(attrs["settings"]), attrs["meta"]
+            auxiliary_name(study.study_name, kind), StudySettings.from_dict(attrs["settings"]), attrs["meta"]
         )
 
     def _open_study(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
@@ -221,99 +216,53 @@ class Store:
                         f"the study {shown(name)} in {self.where} is no farsearch study; give another --study"
                     )
                 if "settings" in study.user_attrs:
-                    _check_settings(study, settings, meta)
-                    _add_meta(study, meta)
+                    check_settings(study, settings, meta)
+                    add_meta(study, meta)
                 else:
-                    # the settings last: a study that a kill left without them is filled in by the next run
+                    # settings last: the next run completes a study that a kill left without them
                     study.set_user_attr("schema_version", SCHEMA_VERSION)
                     study.set_user_attr("meta", dict(meta))
                     study.set_user_attr("settings", settings.to_dict())
-                study.set_user_attr("touched", 1 + max(map(_touched, self.storage.get_all_studies())))
+                study.set_user_attr("touched", 1 + max(map(_touched, user_attrs_of_studies(self.storage).values())))
                 return study
 
         return self.ask(step)
 
     def delete(self, name: str) -> None:
-        """Delete a study with its saved tensors and its siblings. What the cache holds of them stays."""
+        """Delete a study with its tensors and its auxiliary studies; the cache is not changed."""
         with storage_errors(self.where):
-            # the siblings first: without their study nothing would lead to them
-            for each in (*(sibling_name(name, kind) for kind in SIBLINGS), name):
-                if each in self.all_names():
-                    optuna.delete_study(study_name=each, storage=self.storage)
+            # auxiliary studies first: without their study they could not be found
+            for member in (*(auxiliary_name(name, kind) for kind in AUXILIARY_KINDS), name):
+                if member in self.all_names():
+                    optuna.delete_study(study_name=member, storage=self.storage)
         shutil.rmtree(self.folder(name), ignore_errors=True)
 
     def folder(self, study: str) -> Path:
-        """Folder of a study's saved tensors and locks."""
+        """Return the folder of a study's tensors and locks."""
         return self.home / "studies" / study
 
     @property
     def cache(self) -> Path:
-        """Folder of what can be made again."""
+        """Folder of the caches."""
         return self.home / "cache"
 
     @contextmanager
-    def turn(self, study: str) -> Iterator[None]:
-        """One worker at a time proposes a trial, recovers a lost one, or tells what came out of one.
+    def lock(self, study: str) -> Iterator[None]:
+        """Hold a study's lock, under which a worker proposes, recovers and finishes trials.
 
         Raises:
-            SQLAlchemyError: when the database does not answer, or the turn was lost meanwhile. What was done in it must
-                then be done again.
+            SQLAlchemyError: when the database does not answer, or the lock was lost meanwhile. The block must then be
+                repeated.
         """
+        # the name is fixed: workers of older versions hold the same lock
         with self.locks.hold(f"studies/{study}/turn"):
             yield
 
-    def mirroring(self, study: str, wait: bool) -> AbstractContextManager[bool]:
-        """One process at a time mirrors a study. The block is told whether it may."""
+    def mirror_lock(self, study: str, wait: bool) -> AbstractContextManager[bool]:
+        """Hold the lock for mirroring a study; the block receives whether it is held."""
         return self.locks.hold(f"studies/{study}/mirror", wait)
 
 
-def _touched(study: FrozenStudy) -> float:
-    """Rises with each run, so that the latest study is found. No clock: hosts' clocks differ."""
-    return float(study.user_attrs.get("touched", 0.0))
-
-
-def _add_meta(study: Study, meta: Mapping[str, Any]) -> None:
-    """What an older version did not know yet is added to what the study says of itself."""
-    known = study.user_attrs["meta"]
-    if not meta.keys() <= known.keys():
-        study.set_user_attr("meta", {**meta, **known})
-
-
-def _differences(study: Study, settings: StudySettings, meta: Mapping[str, Any]) -> str:
-    """What differs from the study's settings, in a few words; empty where nothing does."""
-    theirs = StudySettings.from_dict(study.user_attrs["settings"])
-    if theirs.fingerprint() == settings.fingerprint():
-        return ""
-    found = settings.differences(theirs)
-    if settings.job.data != theirs.job.data:
-        rows = _other_rows(meta, study.user_attrs["meta"])
-        found = [rows, *(each for each in found if not each.startswith("job.data:"))]
-    return "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
-
-
-def _other_rows(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """Which file has other rows than then; of a study that has not recorded its files, that there are others."""
-    now, then = mine.get("data_files") or {}, theirs.get("data_files") or {}
-    changed = [file["name"] for part, file in now.items() if part in then and file["rows"] != then[part]["rows"]]
-    if not now or not then:
-        return "the rows are others"
-    if now.keys() != then.keys():
-        return "the rows of development are from another file, or not held out"
-    if not changed:
-        return "the rows are divided in another way"
-    return f"the rows of {' and '.join(shown_text(name) for name in changed)} have changed"
-
-
-def _check_settings(study: Study, settings: StudySettings, meta: Mapping[str, Any]) -> None:
-    differences = _differences(study, settings, meta)
-    other = f"another name: --study {shlex.quote(f'{study.study_name[: LONGEST - 2]}-2')}"
-    if StudySettings.from_dict(study.user_attrs["settings"]).pricing != settings.pricing:
-        raise StudyMismatch(
-            f"the study {shown(study.study_name)} has the prices of another farsearch, which chose among other step "
-            f"plans; it can be read, but new trials would be priced otherwise: use {other}"
-        )
-    if differences:
-        raise StudyMismatch(
-            f"the study {shown(study.study_name)} exists with other settings (now, then): {differences}; "
-            f"use the same, or {other}"
-        )
+def _touched(attrs: Mapping[str, Any]) -> float:
+    """Return a number that rises with each run of a study: the latest has the highest. Hosts' clocks differ."""
+    return float(attrs.get("touched", 0.0))

@@ -1,4 +1,4 @@
-"""Suggest the nearest setting that would fit, for a search in which nothing does."""
+"""Suggest the nearest settings that fit, for a search in which nothing fits."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["nearest_fit"]
 
 _DRAWS = 100
 _MOST = 0.5
-"""Share of a space that fits, from which on it is suggested."""
+"""A space is suggested if at least this share of it fits."""
 
 
 def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
-    """What a user can change so that something fits, in a few words: freeze more, a smaller batch, a higher bound.
+    """Return the smallest change with which something fits: more freezing, a higher bound, or a smaller batch.
 
-    More freezing comes first, from little to all but the top layer. Then the step is made smaller, in halves of the
-    batch. Where the user's own bound is what nothing keeps, the least bound that something keeps is named. A shipped
-    space is named too where most of it fits.
+    More freezing is tried first, up to all but the top layer. If that does not fit because of the user's own bound, the
+    lowest sufficient bound is suggested; otherwise a half, a quarter, ... of the batch. Another shipped space is
+    suggested too if most of it fits.
     """
     nearest = _nearest_setting(pricer, goal, space, layers)
     fitting = _fitting_space(pricer, goal, space, layers)
@@ -39,10 +39,10 @@ def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
 
 def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
     plan = cost = None
-    for words, config in _less_and_less(space, layers):
+    for options, config in _freezing_more(space, layers):
         plan, cost = pricer.best(config, goal)
         if cost.fits:
-            return f"with {words} it would take {cost.peak_memory_mib:.0f} MiB and {shown_seconds(cost.wall_time_s)}"
+            return f"with {options} it would take {cost.peak_memory_mib:.0f} MiB and {shown_seconds(cost.wall_time_s)}"
     assert cost is not None
     assert plan is not None
     least = f"all but the top layer frozen still takes {_needs(cost)}"
@@ -56,7 +56,7 @@ def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> s
 
 
 def _fitting_space(pricer: Pricer, goal: Goal, space: Space, layers: int) -> tuple[str, float] | None:
-    """The other shipped space of which most fits, and that share of random draws, if it is at least half; else None."""
+    """Return the other shipped space of which the largest share fits, and that share; None if it is below half."""
     size, shares = size_of(pricer.table(StepPlan()).parameters), {}
     for name in set(list_spaces()) - {space.name}:
         other = load_space(name).for_model(layers, size)
@@ -66,8 +66,8 @@ def _fitting_space(pricer: Pricer, goal: Goal, space: Space, layers: int) -> tup
     return (best, shares[best]) if shares[best] >= _MOST else None
 
 
-def _less_and_less(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:
-    """Configurations that train less and less, with the options that ask for them."""
+def _freezing_more(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:
+    """Yield configurations that freeze more and more, with the options that specify them."""
     base = FarConfig(
         frozen_fractions=(1.0,) * layers,
         learning_rate=1e-4,
@@ -84,7 +84,7 @@ def _less_and_less(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]
 
 
 def _least(space: Space, key: str) -> float:
-    """The smallest value that the space has of a parameter."""
+    """Return the smallest value of a parameter in the space."""
     entry = space.search.get(key)
     if entry is None:
         return float(space.fixed[key])
@@ -97,7 +97,7 @@ def _needs(cost: Cost) -> str:
 
 
 def _bounds(cost: Cost, pricer: Pricer) -> str:
-    """The options that would let ``cost`` through; empty when it is the device itself that can't."""
+    """Return the options with which ``cost`` is within the bounds; empty where it exceeds the device itself."""
     if cost.peak_memory_range_mib[1] > cost.available_range_mib[0]:
         return ""
     options = []
@@ -109,11 +109,11 @@ def _bounds(cost: Cost, pricer: Pricer) -> str:
 
 
 def _fitting_batch(pricer: Pricer, plan: StepPlan, config: FarConfig) -> int | None:
-    """The largest half, quarter, ... of the batch whose memory is there; None when a single row is too much."""
+    """Return the largest half, quarter, ... of the batch that fits in memory; None where a single row does not."""
     size = pricer.batch_size
     while size > 1:
         size //= 2
-        # the memory of a micro-batch of that size is at least that of a batch of it: gradients are held beside it
+        # a micro-batch takes at least the memory of a batch of its size: gradients are accumulated in addition
         cost = pricer.price(config, dataclasses.replace(plan, micro_batch_size=size, optimizer_step="end"))
         within = pricer.max_memory_mib is None or cost.peak_memory_mib <= pricer.max_memory_mib
         if within and cost.peak_memory_range_mib[1] <= cost.available_range_mib[0]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farsearch.errors import BadInput, MissingResource
+from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.board.records import json_reason, missing_column
 from farsearch.far.board.scores import METRICS
 from farsearch.far.display import PATH, shown, shown_text
@@ -136,9 +136,9 @@ class OwnData(Record):
         if self.metric is None:
             return
         if self.metric not in METRICS:
-            close = difflib.get_close_matches(self.metric, METRICS, n=1)
-            hint = f"; did you mean {shown(close[0])}?" if close else ""
-            raise BadInput(f"the metric {shown(self.metric)} is unknown; it must be one of {', '.join(METRICS)}{hint}")
+            hint = did_you_mean(self.metric, METRICS)
+            known = f"it must be one of {', '.join(METRICS)}{hint and '; ' + hint}"
+            raise BadInput(f"the metric {shown(self.metric)} is unknown; {known}")
         if self.kind is not None:
             check_fits(self.metric, self.kind)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from farsearch.errors import BadInput
+from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.display import shown
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.official import OFFICIAL
@@ -26,9 +26,10 @@ def get_task(name: str) -> TaskSpec:
     """
     if name in TASKS:
         return TASKS[name]
-    close = difflib.get_close_matches(name.lower().replace("-", ""), TASKS, n=1)
-    hint = f"; did you mean {shown(close[0])}?" if close else ""
-    raise BadInput(f"the task {shown(name)} is unknown; it must be one of {', '.join(sorted(TASKS))}{hint}")
+    hint = did_you_mean(name.replace("-", ""), TASKS)
+    raise BadInput(
+        f"the task {shown(name)} is unknown; it must be one of {', '.join(sorted(TASKS))}{hint and '; ' + hint}"
+    )
 
 
 def study_task(meta: Mapping[str, Any], name: str) -> TaskSpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from farsearch.errors import MissingResource
-from farsearch.files import disk_errors, read_json
+from farsearch.files import disk_errors, move_into_place, read_json
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.study.predictions import trial_folder
 from farsearch.study.retention import FILES, LEARNERS, LOGITS, near_front, primings_folder, trial_files
@@ -186,12 +185,10 @@ class RemoteTensors:
         primings = [path.name for path in scratch.iterdir() if path.name not in FILES]
         places = {name: primings_folder(self._folder) / name for name in primings}
         places |= {name: folder / name for name in FILES if (scratch / name).exists()}
-        with storage_errors(self._store.where), self._store.turn(self._snapshot.name), disk_errors(folder):
+        with storage_errors(self._store.where), self._store.lock(self._snapshot.name), disk_errors(folder):
             for name, place in places.items():
                 place.parent.mkdir(parents=True, exist_ok=True)
-                with (scratch / name).open("rb+") as file:
-                    os.fsync(file.fileno())
-                os.replace(scratch / name, place)
+                move_into_place(scratch / name, place)
 
 
 def _names(learners: Path, primed: str | None) -> bool:

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 
 from farsearch.errors import MissingResource
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.study.names import SIBLINGS
+from farsearch.study.names import AUXILIARY_KINDS
 from farsearch.tracking.connection import Connection, connect
 from farsearch.tracking.content import LOSS, RunContent, family, study_content, trial_content
 from farsearch.tracking.parent import (
@@ -194,7 +194,7 @@ class Tracker:
         """
         old = snapshots[0].name
         with self._connection.writing() as client:
-            rename_study(client, old, new, list(SIBLINGS))
+            rename_study(client, old, new, list(AUXILIARY_KINDS))
         for snapshot in snapshots:
             self.sync(dataclasses.replace(snapshot, name=new + snapshot.name.removeprefix(old)), report=True)
         with self._connection.writing() as client:
@@ -208,7 +208,7 @@ class Tracker:
         """
         self._followed.pop(study, None)
         with self._connection.writing() as client:
-            return delete_study(client, study, list(SIBLINGS))
+            return delete_study(client, study, list(AUXILIARY_KINDS))
 
     def trials(self, study: str) -> dict[int, dict[str, dict[str, Any]]]:
         """What MLflow holds of ``study``, by number of the trial: ``params`` (texts), ``metrics`` and ``tags``."""

@@ -1,29 +1,30 @@
-"""When a race looks at a training in its middle, and what it sees."""
+"""Intermediate evaluations: when a training is evaluated on the way, and on how many rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["LOOKS", "Look", "look_rows"]
+__all__ = ["EVALUATION_SHARES", "Evaluation", "OnEvaluation", "evaluation_rows"]
 
-LOOKS = (0.5, 0.75)
-"""Shares of the FAR phase's steps after which a race looks at the validation metric."""
+EVALUATION_SHARES = (0.5, 0.75)
+"""Shares of the FAR phase's steps after which the validation metric is evaluated."""
 
-_LOOK_ROWS = 256
-_LOOK_SHARE = 1 / 8
+_MAX_ROWS = 256
+_MAX_SHARE = 1 / 8
 
 
 @dataclass(frozen=True)
-class Look:
+class Evaluation:
     """The validation metric in the middle of the FAR phase.
 
     Attributes:
-        share: of the phase's steps that are done, one of ``LOOKS``.
+        share: share of the phase's steps done, one of ``EVALUATION_SHARES``.
         step: the last step done, counted from 1.
-        metric: on the first ``look_rows`` validation rows, which are a stratified draw.
-        logits: of those rows, as ``far.loop.predict`` gives them.
+        metric: on the first ``evaluation_rows`` validation rows, which are a stratified draw.
+        logits: of these rows, as ``far.loop.predict`` returns them.
     """
 
     share: float
@@ -32,10 +33,14 @@ class Look:
     logits: Tensor
 
 
-def look_rows(phase_rows: float) -> int:
-    """Validation rows of a look in a FAR phase over so many rows.
+OnEvaluation = Callable[[Evaluation], None]
+"""Called with an intermediate evaluation; raises to stop the training."""
 
-    At most 256, and at most an eighth of the phase's: a row is trained at three times the cost of a look at it, so that
-    both looks together take no more than a twelfth of the training.
+
+def evaluation_rows(phase_rows: float) -> int:
+    """Return the validation rows of an intermediate evaluation in a FAR phase over ``phase_rows`` rows.
+
+    At most 256, and at most an eighth of the phase's: training a row costs three times its evaluation, so both
+    evaluations take no more than a twelfth of the training.
     """
-    return int(min(_LOOK_ROWS, max(1.0, phase_rows * _LOOK_SHARE)))
+    return int(min(_MAX_ROWS, max(1.0, phase_rows * _MAX_SHARE)))

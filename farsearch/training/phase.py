@@ -1,4 +1,4 @@
-"""The FAR phase: its training, and the model put back together."""
+"""The FAR phase: reconfigure a model, train it, and merge it back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -20,13 +21,29 @@ from farsearch.far.surgery import apply_far, merge
 from farsearch.records import FarConfig, LossPoint, StepPlan
 from farsearch.tasks.encode import Encoded
 
-__all__ = ["Learners", "State", "far_phase", "fine_tune", "training_errors"]
+__all__ = ["Batching", "Learners", "OnStep", "State", "far_phase", "fine_tune", "training_errors"]
 
 State = dict[str, Tensor]
 Learners = list[list[int] | None]
+OnStep = Callable[[int, int, float], None]
+"""Called with the number of a step, counted from 1, the number of steps, and the loss."""
 
 _CURVE_POINTS = 40
-"""Points of a learning curve: enough to see its shape, few enough to store with each trial."""
+"""Points of a learning curve: enough for its shape, few enough to store with each trial."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How the rows of a job are put into batches, the same for all of its trainings.
+
+    Attributes:
+        pad_id: the token that fills a batch's shorter rows.
+        seed: of the order of the rows, and of dropout.
+    """
+
+    batch_size: int
+    pad_id: int
+    seed: int
 
 
 def far_phase(
@@ -36,18 +53,13 @@ def far_phase(
     config: FarConfig,
     plan: StepPlan,
     rows: Encoded,
-    batch_size: int,
-    pad_id: int,
-    seed: int,
-    on_step: Callable[[int, int, float], None] | None = None,
+    batching: Batching,
+    on_step: OnStep | None = None,
 ) -> tuple[State, tuple[LossPoint, ...]]:
     """Reconfigure ``model`` (which holds the start state), train it, and merge it back.
 
-    Args:
-        on_step: called with step, number of steps and loss.
-
     Returns:
-        The trained tensors under the names of the reconfigured model, and the learning curve.
+        The trained tensors by the names of the reconfigured model, and the learning curve.
 
     Raises:
         Diverged: when a loss is not finite.
@@ -59,7 +71,7 @@ def far_phase(
             model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers,
             config.frozen_bottom_layers, execution_of(plan),
         )  # fmt: skip
-        return fine_tune(model, config.learning_rate, config.epochs, plan, rows, batch_size, pad_id, seed, on_step)
+        return fine_tune(model, config.learning_rate, config.epochs, plan, rows, batching, on_step)
     finally:
         merge(model, layout)
 
@@ -70,18 +82,18 @@ def fine_tune(
     epochs: float,
     plan: StepPlan,
     rows: Encoded,
-    batch_size: int,
-    pad_id: int,
-    seed: int,
-    on_step: Callable[[int, int, float], None] | None = None,
+    batching: Batching,
+    on_step: OnStep | None = None,
 ) -> tuple[State, tuple[LossPoint, ...]]:
-    """Train what has gradients in ``model``, in place: the part of ``far_phase`` that knows nothing of FAR.
+    """Train all parameters with a gradient in ``model``, in place; the baselines are trained by this alone.
 
-    The baselines are trained by it too. Arguments, result and errors are those of ``far_phase``; ``learning_rate`` is
-    the schedule's peak.
+    Result and errors are those of ``far_phase``.
+
+    Args:
+        learning_rate: peak of the schedule.
     """
-    steps = steps_in(len(rows.lengths), batch_size, epochs)
-    batches = phase_batches(rows.lengths, batch_size, epochs, seed)
+    steps = steps_in(len(rows.lengths), batching.batch_size, epochs)
+    batches = phase_batches(rows.lengths, batching.batch_size, epochs, batching.seed)
     losses: list[float] = []
 
     def record(step: int, loss: float) -> None:
@@ -93,8 +105,8 @@ def fine_tune(
     try:
         with training_errors():
             train(
-                model, rows.features, batches, optimizer, linear_rate(learning_rate, steps), pad_id, seed,
-                plan.micro_batch_size, record,
+                model, rows.features, batches, optimizer, linear_rate(learning_rate, steps), batching.pad_id,
+                batching.seed, plan.micro_batch_size, record,
             )  # fmt: skip
         trained = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     finally:
@@ -106,7 +118,11 @@ def fine_tune(
 
 @contextmanager
 def training_errors() -> Iterator[None]:
-    """What a training on this machine can die of, in farsearch's words."""
+    """Translate a non-finite loss and exhausted memory into errors of the trial.
+
+    Raises:
+        Diverged, OutOfMemory: in place of the library's errors.
+    """
     try:
         yield
     except FloatingPointError as error:

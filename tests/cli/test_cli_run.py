@@ -193,7 +193,7 @@ def test_one_worker_mirrors_at_a_time(finished_study: Path, tmp_path: Path) -> N
     mirror = open_mirror(make_console(stderr=True), store, f"sqlite:///{tmp_path}/mlflow.db")
     tracker = open_tracking(f"sqlite:///{tmp_path}/mlflow.db")
     last = threading.Thread(target=mirror.last, args=(study,))
-    with store.mirroring("tiny", wait=True):
+    with store.mirror_lock("tiny", wait=True):
         assert mirror(study) is None
         last.start()
         last.join(0.5)

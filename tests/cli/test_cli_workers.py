@@ -260,14 +260,14 @@ def test_a_worker_with_other_data_or_weights_is_refused(finished_study: Path, tm
     model = make_bert(tmp_path / tiny_bert.name, seed=1)
     before = call(folder, "trials", "--json").out
     others = (
-        (("--data-dir", tmp_path / "other" / "data"), "the rows are others"),
+        (("--data-dir", tmp_path / "other" / "data"), "the rows differ"),
         (("--model", model), "job.weights: "),
     )
     for options, named in others:
         done = call(folder, "worker", "tiny", *options)
         assert (done.code, done.out) == (4, ""), done.err
         last = done.err.splitlines()[-1]
-        assert "what is on this host is not what the study 'tiny' was made with (here, there): " in last
+        assert "this host has other data, model or device than the study 'tiny' (here, there): " in last
         assert named in last
         assert "give the same with --data-dir, --model or --device" in last
     assert call(folder, "trials", "--json").out == before

@@ -29,7 +29,7 @@ from farsearch.records import FarConfig, StepPlan
 from farsearch.tasks.encode import Encoded, encode_examples
 from farsearch.tasks.load import load_task
 from farsearch.tasks.split import split_examples
-from farsearch.training import far_phase
+from farsearch.training import Batching, far_phase
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -64,7 +64,7 @@ class Bench:
             if isinstance(module, nn.Dropout) and not dropout:
                 module.p = 0.0
         learners = [random_learners(width, round(R * width), i) for i in range(len(self.layout.layers))]
-        far_phase(model, self.layout, list(learners), CONFIG, plan, self.train, 16, 0, seed=0)
+        far_phase(model, self.layout, list(learners), CONFIG, plan, self.train, Batching(16, 0, seed=0))
         return predict(model, self.dev.features, 0)
 
     def accuracy(self, logits: Tensor) -> float:

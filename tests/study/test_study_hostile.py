@@ -104,7 +104,7 @@ FILES = {
 
 @pytest.mark.parametrize("text", FILES.values(), ids=FILES)
 def test_a_hostile_measurement_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    """By what imports it, with exit code 2."""
+    """The import of a measurement, with exit code 2."""
     (tmp_path / "measurement.json").write_text(text)
     done = call(tmp_path, "devices", "import", "measurement.json", "--name", "mine")
     assert (done.code, done.out) == (2, "")

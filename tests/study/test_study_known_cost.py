@@ -1,4 +1,4 @@
-"""The sampler that knows costs: what it proposes, from what, and how its model sees parameters."""
+"""The known-cost sampler: its proposals, and the encoding of parameters in its model."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ def metric(params: Mapping[str, Any]) -> float:
 
 
 def study_of(count: int, seed: int = 0) -> optuna.Study:
-    """A study with so many random trials."""
+    """A study with random trials."""
     study = optuna.create_study(directions=list(DIRECTIONS), sampler=optuna.samplers.RandomSampler(seed=seed))
     for _ in range(count):
-        tell(study, study.ask(SPACE))
+        finish(study, study.ask(SPACE))
     return study
 
 
-def tell(study: optuna.Study, trial: optuna.Trial) -> None:
+def finish(study: optuna.Study, trial: optuna.Trial) -> None:
     """The trial's metric and costs."""
     costs = price([trial.params])
     study.tell(trial, [metric(trial.params), float(costs.memory_mib[0]), float(costs.time_s[0])])
 
 
 def proposals(study: optuna.Study, seed: int, count: int = 1) -> list[dict[str, Any]]:
-    """What the sampler proposes for one trial, asked so many times."""
+    """Successive proposals of the sampler for one trial."""
     sampler = KnownCostSampler(price, SPACE, seed)
     trial = study._storage.get_trial(study._storage.create_new_trial(study._study_id))
     found = [sampler.sample_relative(study, trial, SPACE) for _ in range(count)]
@@ -69,14 +69,14 @@ def proposals(study: optuna.Study, seed: int, count: int = 1) -> list[dict[str, 
     return found
 
 
-def test_it_learns_where_the_metric_is_good_and_spends_nothing_on_what_does_not_fit() -> None:
+def test_proposals_improve_and_all_fit() -> None:
     """Of ten trials after ten random ones most have a learning rate near the best; every proposal fits."""
     study = study_of(10)
     for number in range(10):
         study.sampler = KnownCostSampler(price, SPACE, number)
         trial = study.ask(SPACE)
         assert price([trial.params]).fits[0]
-        tell(study, trial)
+        finish(study, trial)
     near = [abs(np.log10(trial.params["learning_rate"] / 2e-4)) < 0.25 for trial in study.trials[10:]]
     assert sum(near) >= 6
 
@@ -86,12 +86,12 @@ def test_a_priming_that_is_there_is_preferred() -> None:
     study = optuna.create_study(directions=list(DIRECTIONS), sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(8):
         study.enqueue_trial({"priming_epochs": 0.1})
-        tell(study, study.ask(SPACE))
+        finish(study, study.ask(SPACE))
     assert {params["priming_epochs"] for params in proposals(study, 0, 20)} == {0.0, 0.1}
 
 
 def test_asked_again_it_gives_the_next_best() -> None:
-    """Refused proposals are not given twice; the same seed and history give the same, another seed others."""
+    """Rejected proposals are not repeated; the same seed and history give the same, another seed others."""
     study = study_of(8)
     first = proposals(study, 1, 50)
     assert len({repr(params) for params in first}) == 50
@@ -105,12 +105,12 @@ def limit(params: Mapping[str, Any]) -> float:
 
 
 def tell_or_fail(study: optuna.Study, trial: optuna.Trial) -> bool:
-    """The trial's metric and costs, or that it diverged. Whether it did."""
+    """Finish a trial with metric and costs, or as diverged; return whether it diverged."""
     diverged = bool(trial.params["learning_rate"] > limit(trial.params))
     if diverged:
         study.tell(trial, state=TrialState.PRUNED)
     else:
-        tell(study, trial)
+        finish(study, trial)
     return diverged
 
 
@@ -124,7 +124,7 @@ def failing_study(state: TrialState, **attrs: Any) -> optuna.Study:
                 trial.set_user_attr(key, value)
             study.tell(trial, state=state)
         else:
-            tell(study, trial)
+            finish(study, trial)
     return study
 
 
@@ -135,8 +135,8 @@ def test_it_learns_where_trainings_fail(state: TrialState, attrs: dict[str, Any]
     assert sum(params["learning_rate"] > limit(params) for params in found) <= 1
 
 
-def test_a_trial_that_was_only_cut_off_says_nothing_of_its_parameters() -> None:
-    """One that failed because its process was ended is no failure of the training: it proposes as without it."""
+def test_an_interrupted_trial_is_no_failure_of_its_parameters() -> None:
+    """A trial that failed because its process ended does not change proposals."""
     cut = failing_study(TrialState.FAIL)
     without = optuna.create_study(directions=list(DIRECTIONS))
     without.add_trials([trial for trial in cut.trials if trial.state == TrialState.COMPLETE])
@@ -145,7 +145,7 @@ def test_a_trial_that_was_only_cut_off_says_nothing_of_its_parameters() -> None:
 
 @pytest.mark.slow
 def test_a_search_stops_fewer_trials_than_tpe_where_part_of_the_space_diverges() -> None:
-    """Of 40 trials at most as many fail as with TPE, and what is found is worth more: medians of five seeds."""
+    """Of 40 trials at most as many fail as with TPE, and the hypervolume is larger: medians of five seeds."""
     found = {}
     for name in ("tpe", "known-cost"):
         runs = [searched(name, seed) for seed in range(5)]
@@ -177,14 +177,14 @@ def test_without_trials_it_draws_at_random() -> None:
 
 
 def test_two_workers_are_not_sent_to_the_same_place() -> None:
-    """A trial in work counts as come out: the next proposal is not the one that is being trained."""
+    """A running trial has its expected metric: the next proposal is another one."""
     study = study_of(12)
     study.sampler = KnownCostSampler(price, SPACE, 5)
     running = study.ask(SPACE)
     assert proposals(study, 5)[0] != running.params
 
 
-def test_a_long_history_is_enough_said_by_a_part_of_it() -> None:
+def test_a_long_history_is_modelled_by_a_part_of_it() -> None:
     """With 1,500 trials a proposal is still made, from the front and a draw of the others."""
     study = study_of(0)
     draws = study_of(60).trials
@@ -193,7 +193,7 @@ def test_a_long_history_is_enough_said_by_a_part_of_it() -> None:
 
 
 def test_parameters_lie_in_the_unit_cube() -> None:
-    """Ends of every scale are 0 and 1, numbers among choices keep their order, and layers share one group."""
+    """Ends of every scale are 0 and 1, numeric choices keep their order, and layers share one group."""
     encode = Encoder(SPACE)
     low = {name: _end(distribution, 0) for name, distribution in SPACE.items()}
     high = {name: _end(distribution, 1) for name, distribution in SPACE.items()}
@@ -206,7 +206,7 @@ def test_parameters_lie_in_the_unit_cube() -> None:
 
 
 def test_names_among_choices_have_an_axis_each() -> None:
-    """What has no order is as far from one other choice as from any."""
+    """Unordered choices are equally distant."""
     encode = Encoder({"part": CategoricalDistribution(["a", "b", "c"])})
     points = encode([{"part": "a"}, {"part": "b"}, {"part": "c"}])
     distances = [float(np.linalg.norm(points[i] - points[j])) for i, j in ((0, 1), (0, 2), (1, 2))]

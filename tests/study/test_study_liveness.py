@@ -1,4 +1,4 @@
-"""Who is at work on a study: processes that live, processes that are gone, hosts that are heard of and that are not."""
+"""Live and dead workers of a study, by locks on one host and by heartbeats across hosts."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ HOLD = """
     worker = Worker(store.folder("s"), study)
     trial = study.ask({"rate": FloatDistribution(0.0, 1.0)})
     trial.set_user_attr("worker", worker.name)
-    worker.beat(trial._trial_id)
-    with worker.beating(trial._trial_id):
+    worker.beat(trial)
+    with worker.beating(trial):
         print(trial.number, flush=True)
         time.sleep(600)
 """
@@ -52,7 +52,7 @@ def open_study(store: Store) -> optuna.Study:
 
 @contextmanager
 def at_work(home: Path, url: str | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process that has a trial in work, and the trial's number."""
+    """A process with a running trial, and the trial's number."""
     command = [sys.executable, "-c", textwrap.dedent(HOLD), str(home), url or ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -63,12 +63,12 @@ def at_work(home: Path, url: str | None = None) -> Iterator[tuple[subprocess.Pop
 
 
 def numbers(worker: Worker) -> list[int]:
-    """The trials that are abandoned, by number."""
+    """The numbers of the abandoned trials."""
     return [trial.number for trial in worker.abandoned()]
 
 
-def test_a_killed_process_is_found_and_a_living_one_is_not(storage: str | None, tmp_path: Path) -> None:
-    """A process that holds a trial is left alone until it is killed; then its trial counts as abandoned, at once."""
+def test_a_killed_process_is_detected_and_a_live_one_is_not(storage: str | None, tmp_path: Path) -> None:
+    """A trial is abandoned as soon as its process is killed, and not before."""
     store = Store(tmp_path, storage)
     study = open_study(store)
     worker = Worker(store.folder("s"), study)
@@ -81,14 +81,14 @@ def test_a_killed_process_is_found_and_a_living_one_is_not(storage: str | None, 
             study.tell(last, [0.5, 1.0, 1.0])
             idle.kill()
             idle.wait()
-            assert numbers(worker) in ([number], []), "the first one's lock told it once"
+            assert numbers(worker) in ([number], []), "reported once by the first worker's lock"
     worker.close()
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.COMPLETE]
-    assert list((store.folder("s") / "workers").iterdir()) == [], "nothing is left of workers that are gone"
+    assert list((store.folder("s") / "workers").iterdir()) == [], "dead workers leave no file"
 
 
 def test_its_own_trial_and_one_that_is_being_made_are_not_abandoned(storage: str | None, tmp_path: Path) -> None:
-    """A worker does not take itself for dead, nor judges a trial whose worker is not known yet."""
+    """A worker does not consider itself dead, nor a trial without a worker abandoned."""
     store = Store(tmp_path, storage)
     study = open_study(store)
     worker = Worker(store.folder("s"), study)
@@ -100,7 +100,7 @@ def test_its_own_trial_and_one_that_is_being_made_are_not_abandoned(storage: str
 
 
 def test_in_one_folder_a_lock_tells_of_any_worker(tmp_path: Path) -> None:
-    """A journal's workers are judged by their locks also when the host was renamed, as a container is."""
+    """Locks decide about a journal's workers, also after the host was renamed, as a container is."""
     store = Store(tmp_path)
     study = open_study(store)
     study.ask(SPACE).set_user_attr("worker", "elsewhere-0123456789ab")
@@ -111,7 +111,7 @@ def test_in_one_folder_a_lock_tells_of_any_worker(tmp_path: Path) -> None:
 
 @pytest.mark.service
 def test_a_worker_in_another_folder_is_judged_by_its_heartbeat(postgres: Postgres, tmp_path: Path) -> None:
-    """Its lock is not here and tells nothing, whatever its host is called.
+    """Its lock is not in this folder and decides nothing, whatever its host is called.
 
     As long as its signs of life come it is left alone, for longer than it may miss them; when it is killed, its trial
     is abandoned after a while.
@@ -135,7 +135,7 @@ def test_a_worker_in_another_folder_is_judged_by_its_heartbeat(postgres: Postgre
 
 @pytest.mark.service
 def test_who_is_first_back_does_not_bury_the_others(own_postgres: Postgres, tmp_path: Path) -> None:
-    """After the server was away, all signs of life are old: others get time to give one before they are judged."""
+    """After the server was away, all heartbeats are old: workers have one interval for a new one."""
     store = Store(tmp_path / "here", own_postgres.url, heartbeat_s=1)
     worker = Worker(store.folder("s"), open_study(store))
     with at_work(tmp_path / "there", own_postgres.url) as (child, _):

@@ -1,4 +1,4 @@
-"""The locks of a study: one contract, kept by those in files and those in PostgreSQL."""
+"""The locks of a study: one contract for those in files and those in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -52,24 +52,24 @@ def process(store: Store, name: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def line(child: subprocess.Popen[str]) -> str:
-    """The next thing that the process says."""
+    """The next line of the process."""
     assert child.stdout is not None
     return child.stdout.readline().strip()
 
 
 def is_free(locks: Locks, name: str) -> bool:
-    """Nobody holds the lock."""
+    """Whether the lock is free."""
     with locks.hold(name, wait=False) as held:
         return held
 
 
 def test_each_storage_has_its_locks(store: Store) -> None:
-    """A journal's locks are files, a server's are its own, so that they hold among hosts."""
+    """A journal's locks are files, a server's are its own, so that they work across hosts."""
     assert isinstance(store.locks, FileLocks if store.url is None else DatabaseLocks)
 
 
 def test_a_lock_is_held_once(store: Store, tmp_path: Path) -> None:
-    """While it is held nobody else gets it, from the same process or through another store; afterwards anybody does."""
+    """While it is held, neither this process nor another store acquires it; afterwards both can."""
     other = Store(tmp_path, store.url).locks
     with store.locks.hold("a/b") as held:
         assert held
@@ -81,7 +81,7 @@ def test_a_lock_is_held_once(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_lock_is_given_back_by_an_error(store: Store) -> None:
-    """An error in the block comes through as it is, and the lock is free."""
+    """An error in the block is propagated unchanged, and the lock is released."""
     with pytest.raises(KeyError, match="mine"), store.locks.hold("a"):
         raise KeyError("mine")
     assert is_free(store.locks, "a")
@@ -104,7 +104,7 @@ def test_whoever_waits_gets_it_next(store: Store) -> None:
     assert order == ["first", "second"]
 
 
-def test_a_lock_goes_with_its_process(store: Store) -> None:
+def test_a_lock_is_released_when_its_process_ends(store: Store) -> None:
     """A killed holder leaves no lock behind."""
     with process(store, "a") as child:
         assert line(child) == "held"
@@ -116,11 +116,11 @@ def test_a_lock_goes_with_its_process(store: Store) -> None:
 
 
 def test_waiting_can_be_interrupted(store: Store) -> None:
-    """Ctrl-C ends the waiting, and whoever gave up waiting does not get the lock later."""
+    """Ctrl-C ends the waiting, and the interrupted process does not get the lock later."""
     with ExitStack() as stack:
         stack.enter_context(store.locks.hold("a"))
         child = stack.enter_context(process(store, "a"))
-        # it says nothing while it waits: signals until it hears one
+        # no output while it waits: signal until it reacts
         while child.poll() is None:
             child.send_signal(signal.SIGINT)
             try:
@@ -133,15 +133,15 @@ def test_waiting_can_be_interrupted(store: Store) -> None:
 
 
 def test_files_that_can_not_be_made_are_told(tmp_path: Path) -> None:
-    """What the disk refuses is one line."""
+    """An error of the disk has one line."""
     (tmp_path / "a").write_text("in the way")
     with pytest.raises(MissingResource, match="can't be written"), FileLocks(tmp_path).hold("a/b"):
         pass
 
 
 @pytest.mark.service
-def test_a_lock_that_is_lost_is_told_at_the_end_of_its_block(own_postgres: Postgres) -> None:
-    """A restart of the server frees all locks: whoever thinks to hold one learns it before it acts on it.
+def test_a_lost_lock_is_reported_at_the_end_of_its_block(own_postgres: Postgres) -> None:
+    """A restart of the server frees all locks: a holder detects the loss at the end of its block.
 
     What waited, or comes later, gets a lock from the server that is back.
     """

@@ -1,4 +1,4 @@
-"""When a trial is stopped in the middle: the written rule, and the risk that it states."""
+"""Racing: the rule by which trials are stopped, and its stated risk."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.records import LookPoint, TrialRecord
+from farsearch.records import MetricPoint, TrialRecord
 from farsearch.study.racing import LEAST, RISK, Race
-from farsearch.training import LOOKS
+from farsearch.training import EVALUATION_SHARES
 
 
 def trial(
-    number: int, metric: float, memory_mib: float, time_s: float, look: float, feasible: bool = True
+    number: int, metric: float, memory_mib: float, time_s: float, intermediate: float, feasible: bool = True
 ) -> TrialRecord:
-    """A complete trial with one look at half of its steps."""
+    """A complete trial with one evaluation at half of its steps."""
     return TrialRecord(
         number=number,
         state="complete",
@@ -24,7 +24,7 @@ def trial(
         peak_memory_mib=memory_mib,
         wall_time_s=time_s,
         feasible=feasible,
-        looks=(LookPoint(0.5, 8, look),),
+        looks=(MetricPoint(0.5, 8, intermediate),),
     )
 
 
@@ -35,7 +35,7 @@ def test_a_trial_that_lags_far_behind_is_stopped() -> None:
     """Gains of 5 to 6 points can't bring 60 % to the 81 % that a trial needs which costs as much; 79 % they can."""
     race = Race.of(HISTORY, 2000.0, 200.0)
     assert race.needed == 0.81
-    low, high = race.judge(LookPoint(0.5, 8, 0.60)), race.judge(LookPoint(0.5, 8, 0.79))
+    low, high = race.forecast(MetricPoint(0.5, 8, 0.60)), race.forecast(MetricPoint(0.5, 8, 0.79))
     assert low is not None
     assert high is not None
     assert low.stop
@@ -44,11 +44,11 @@ def test_a_trial_that_lags_far_behind_is_stopped() -> None:
     assert low.at_most < 0.81
 
 
-def test_what_is_cheapest_is_never_stopped() -> None:
+def test_the_cheapest_trial_is_never_stopped() -> None:
     """Where no complete trial takes as little memory and as little time, any metric reaches the front."""
-    verdict = Race.of(HISTORY, 999.0, 200.0).judge(LookPoint(0.5, 8, 0.0))
-    assert verdict is not None
-    assert not verdict.stop
+    forecast = Race.of(HISTORY, 999.0, 200.0).forecast(MetricPoint(0.5, 8, 0.0))
+    assert forecast is not None
+    assert not forecast.stop
 
 
 def test_only_feasible_trials_must_be_beaten() -> None:
@@ -57,19 +57,19 @@ def test_only_feasible_trials_must_be_beaten() -> None:
     assert Race.of([*HISTORY, better], 2000.0, 200.0).needed == 0.81
 
 
-def test_a_race_begins_when_enough_is_known() -> None:
-    """With fewer than so many trials with a look at this point, and of a point without looks, nothing is said."""
-    look = LookPoint(0.5, 8, 0.0)
-    assert Race.of(HISTORY[: LEAST - 1], 2000.0, 200.0).judge(look) is None
-    assert Race.of(HISTORY[:LEAST], 2000.0, 200.0).judge(look) is not None
-    assert Race.of(HISTORY, 2000.0, 200.0).judge(LookPoint(0.25, 4, 0.0)) is None
+def test_a_race_needs_enough_complete_trials() -> None:
+    """No forecast with too few evaluations at this point, nor at a point without evaluations."""
+    point = MetricPoint(0.5, 8, 0.0)
+    assert Race.of(HISTORY[: LEAST - 1], 2000.0, 200.0).forecast(point) is None
+    assert Race.of(HISTORY[:LEAST], 2000.0, 200.0).forecast(point) is not None
+    assert Race.of(HISTORY, 2000.0, 200.0).forecast(MetricPoint(0.25, 4, 0.0)) is None
 
 
-def test_trials_that_were_stopped_teach_no_gain() -> None:
+def test_stopped_trials_contribute_no_gain() -> None:
     """An extrapolated metric is no measurement: neither a bar to reach nor a gain to expect."""
     stopped = [
         TrialRecord(number=20 + i, state="pruned", extrapolated_metric=0.95, peak_memory_mib=1.0, wall_time_s=1.0,
-                    looks=(LookPoint(0.5, 8, 0.1),))
+                    looks=(MetricPoint(0.5, 8, 0.1),))
         for i in range(6)
     ]  # fmt: skip
     assert Race.of([*HISTORY, *stopped], 2000.0, 200.0) == Race.of(HISTORY, 2000.0, 200.0)
@@ -78,29 +78,29 @@ def test_trials_that_were_stopped_teach_no_gain() -> None:
 def test_the_risk_is_the_one_that_is_stated() -> None:
     """Of 20,000 trials with normal gains that would reach the front, at most the stated share is stopped.
 
-    All looks of a trial see the same final metric, and one of them is enough to stop it.
+    All evaluations of a trial predict the same final metric, and one is enough to stop it.
     """
     draw = np.random.default_rng(0)
     stopped = reached = 0
     for _ in range(20_000):
         finals = draw.normal(0.8, 0.03, 7)
-        looks = {share: finals - draw.normal(0.05, 0.02, 7) for share in LOOKS}
-        gains = {share: list(finals[:6] - values[:6]) for share, values in looks.items()}
+        metrics = {share: finals - draw.normal(0.05, 0.02, 7) for share in EVALUATION_SHARES}
+        gains = {share: list(finals[:6] - values[:6]) for share, values in metrics.items()}
         race = Race(needed=float(finals[:6].max()), gains=gains, noise=0.0)
         if finals[6] < float(finals[:6].max()):
             continue
         reached += 1
-        verdicts = [race.judge(LookPoint(share, 1, float(values[6]))) for share, values in looks.items()]
-        stopped += any(verdict is not None and verdict.stop for verdict in verdicts)
+        forecasts = [race.forecast(MetricPoint(share, 1, float(values[6]))) for share, values in metrics.items()]
+        stopped += any(forecast is not None and forecast.stop for forecast in forecasts)
     assert reached > 1000
     assert stopped / reached <= RISK
 
 
 @given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
-def test_a_better_look_is_never_stopped_where_a_worse_one_goes_on(one: float, other: float) -> None:
-    """The verdict is monotone in what is seen."""
+def test_a_better_metric_is_never_stopped_where_a_worse_one_continues(one: float, other: float) -> None:
+    """The decision is monotone in the intermediate metric."""
     race = Race.of(HISTORY, 2000.0, 200.0)
-    worse, better = (race.judge(LookPoint(0.5, 8, metric)) for metric in sorted((one, other)))
+    worse, better = (race.forecast(MetricPoint(0.5, 8, metric)) for metric in sorted((one, other)))
     assert worse is not None
     assert better is not None
     assert worse.stop or not better.stop

@@ -33,7 +33,7 @@ def test_draws_are_of_the_space(name: str) -> None:
 
 
 def test_every_kind_of_parameter_is_drawn_in_its_range() -> None:
-    """Choices, whole numbers, steps, a range without steps and one on a logarithmic scale; priming where asked for."""
+    """Choices, whole numbers, steps, a range without steps and one on a logarithmic scale; priming on request."""
     space = Space.from_dict(
         "all",
         {

@@ -1,4 +1,4 @@
-"""Studies under another name: what goes along, what is refused, and a kill at any line."""
+"""Renamed studies: their content, invalid names, and a kill at any line."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
 
 def _nothing() -> None:
-    """The mirror of a study that is in no MLflow."""
+    """The mirror of a study that is not in MLflow."""
 
 
 def _open(store: Store, name: str = "old", trials: int = 3) -> optuna.Study:
-    """A study with trials, a sibling with one, and a file in its folder."""
+    """A study with trials, an auxiliary study with one, and a file in its folder."""
     study = store.open(name, make_settings(), META)
     for i in range(trials):
         study.tell(study.ask(SPACE), [0.1 * i, 100.0, 10.0])
-    sibling = store.open_sibling(study, "baselines")
-    sibling.tell(sibling.ask(SPACE), [0.5, 100.0, 10.0])
+    auxiliary = store.open_auxiliary(study, "baselines")
+    auxiliary.tell(auxiliary.ask(SPACE), [0.5, 100.0, 10.0])
     saved = store.folder(name) / "trials" / "0000" / "trained.safetensors"
     saved.parent.mkdir(parents=True)
     saved.write_text("tensors")
@@ -43,17 +43,17 @@ def _open(store: Store, name: str = "old", trials: int = 3) -> optuna.Study:
 
 
 def _held(store: Store, name: str) -> list[object]:
-    """All that there is of a study."""
-    study, sibling = store.load(name), store.sibling(name, "baselines")
-    assert sibling is not None
+    """The complete content of a study."""
+    study, auxiliary = store.load(name), store.auxiliary(name, "baselines")
+    assert auxiliary is not None
     attrs = {key: value for key, value in study.user_attrs.items() if key != "renaming"}
     trials = [(t.number, t.state, t.values, t.params, t.datetime_complete) for t in study.trials]
     file = store.folder(name) / "trials" / "0000" / "trained.safetensors"
-    return [attrs, trials, [t.values for t in sibling.trials], file.read_text()]
+    return [attrs, trials, [t.values for t in auxiliary.trials], file.read_text()]
 
 
 def test_a_renamed_study_has_everything_that_it_had(storage: str | None, tmp_path: Path) -> None:
-    """Settings, trials, siblings and saved files; nothing is left of the old name, and the search can continue."""
+    """Settings, trials, auxiliary studies and files; the old name is free, and the search can continue."""
     store = Store(tmp_path, storage)
     study = _open(store)
     study.enqueue_trial({"rate": 0.3})
@@ -70,7 +70,7 @@ def test_a_renamed_study_has_everything_that_it_had(storage: str | None, tmp_pat
 
 
 def test_a_name_in_use_is_refused(tmp_path: Path) -> None:
-    """Neither another study nor what another one left is overwritten."""
+    """Neither another study nor the files of another one are overwritten."""
     store = Store(tmp_path)
     _open(store, "old")
     _open(store, "other")
@@ -87,7 +87,7 @@ def test_a_name_in_use_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_study_at_work_is_not_renamed(tmp_path: Path) -> None:
-    """A worker would go on writing to the old name."""
+    """A worker would continue to write to the old name."""
     store = Store(tmp_path)
     study = _open(store)
     worker = Worker(store.folder("old"), study)
@@ -97,8 +97,8 @@ def test_a_study_at_work_is_not_renamed(tmp_path: Path) -> None:
     rename_study(store, "old", "new", _nothing)
 
 
-def test_what_interrupted_a_rename_decides_its_name(tmp_path: Path) -> None:
-    """Where MLflow failed in the middle, the same command continues and another one is refused."""
+def test_an_interrupted_rename_is_finished_with_its_own_name(tmp_path: Path) -> None:
+    """Where MLflow failed in the middle, the same command continues and another one is rejected."""
     store = Store(tmp_path)
     _open(store)
 
@@ -161,7 +161,7 @@ KILLS = """
 
 @pytest.mark.slow
 def test_a_kill_at_any_line_is_made_good_by_the_same_command(tmp_path: Path) -> None:
-    """SIGKILL before each line of the renaming in turn."""
+    """SIGKILL before each line of the renaming."""
     command = [sys.executable, "-c", textwrap.dedent(KILLS), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -170,7 +170,7 @@ def test_a_kill_at_any_line_is_made_good_by_the_same_command(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["con", "NUL.txt", "com1", "trailing."])
 def test_names_of_windows_devices_are_refused(name: str) -> None:
-    """A project is copied to such a machine too."""
+    """A project may be copied to such a machine."""
     with pytest.raises(BadInput, match="not usable on Windows"):
         check_new_name(name, [])
 
@@ -188,7 +188,7 @@ def test_names_of_windows_devices_are_refused(name: str) -> None:
     ],
 )
 def test_default_names_are_usable_and_differ(text: str, name: str) -> None:
-    """A name stays as it is where it can; otherwise a hash tells it from others."""
+    """A valid name is not changed; another one gets a hash, which makes it unique."""
     made = usable_name(text)
     assert made.startswith(name)
     check_new_name(made, [])

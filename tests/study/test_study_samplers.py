@@ -1,4 +1,4 @@
-"""Samplers behind the gate: proposals that may not be trained never become trials, and a restart changes nothing."""
+"""Samplers behind the gate: rejected proposals never become trials, and a restart does not change proposals."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def open_gate(_params: Mapping[str, Any]) -> str | None:
 
 def objective(params: Mapping[str, Any]) -> list[float]:
     """Something smooth, with a conflict between the first objective and the others."""
-    kept = sum(1 - params[f"fraction_{i}"] for i in range(3))
-    return [kept - abs(params["rate"] - 3e-4) * 1e3 + params["priming"], 100 + 50 * kept, 10 + kept]
+    trained = sum(1 - params[f"fraction_{i}"] for i in range(3))
+    return [trained - abs(params["rate"] - 3e-4) * 1e3 + params["priming"], 100 + 50 * trained, 10 + trained]
 
 
 def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
     """The objective's costs; everything fits."""
     costs = np.array([objective(each)[1:] for each in params])
-    nothing = np.zeros(len(costs))
-    return KnownCosts(costs[:, 0], costs[:, 1], np.ones(len(costs), dtype=np.bool_), nothing, nothing)
+    zeros = np.zeros(len(costs))
+    return KnownCosts(costs[:, 0], costs[:, 1], np.ones(len(costs), dtype=np.bool_), zeros, zeros)
 
 
 def study_in(journal: Path) -> optuna.Study:
@@ -51,7 +51,7 @@ def study_in(journal: Path) -> optuna.Study:
 
 
 def search(journal: Path, name: str, trials: int, gate: Any = open_gate) -> optuna.Study:
-    """Add trials as the search does: a sampler made anew for each."""
+    """Add trials as the search does, with a new sampler for each."""
     study = study_in(journal)
     for _ in range(trials):
         count = len(study.get_trials(deepcopy=False))
@@ -64,22 +64,22 @@ def search(journal: Path, name: str, trials: int, gate: Any = open_gate) -> optu
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_a_restart_changes_nothing(tmp_path: Path, name: str) -> None:
-    """Half of the trials, a new process's view of the study, and the other half are the same as all in one go.
+    """Half of the trials, a new process's view of the study, and the other half are the same as all in one run.
 
     No two are alike. Optuna's samplers draw at random for ten trials, NSGA-II for twelve, before they model anything.
     """
     half = 7 if name == "nsga2" else 6
     search(tmp_path / "two.journal", name, half)
     halves = search(tmp_path / "two.journal", name, half)
-    whole = search(tmp_path / "one.journal", name, 2 * half)
-    proposals = [[trial.params for trial in study.trials] for study in (halves, whole)]
+    uninterrupted = search(tmp_path / "one.journal", name, 2 * half)
+    proposals = [[trial.params for trial in study.trials] for study in (halves, uninterrupted)]
     assert proposals[0] == proposals[1]
     assert len({tuple(params.values()) for params in proposals[0]}) == 2 * half
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
-def test_what_the_gate_refuses_never_becomes_a_trial(tmp_path: Path, name: str) -> None:
-    """Infeasible and repeated proposals are counted by reason and asked for again; trials hold none of them."""
+def test_a_rejected_proposal_never_becomes_a_trial(tmp_path: Path, name: str) -> None:
+    """Infeasible and repeated proposals are counted by reason and repeated; no trial has one."""
     seen: list[Mapping[str, Any]] = []
 
     def gate(params: Mapping[str, Any]) -> str | None:
@@ -105,7 +105,7 @@ def test_what_the_gate_refuses_never_becomes_a_trial(tmp_path: Path, name: str) 
 
 
 def test_two_hundred_refusals_end_the_asking(tmp_path: Path) -> None:
-    """A gate that lets nothing through is asked 200 times, then there is an error that counts the reasons."""
+    """A gate that rejects everything is called 200 times, then an error counts the reasons."""
     study = study_in(tmp_path / "journal")
     study.sampler = sampler = GatedSampler(make_sampler("random", SPACE, price, 0), SPACE, lambda params: "memory")
     with pytest.raises(NoFeasibleTrial, match=r"none of 200 proposals .*memory 200"):
@@ -124,7 +124,7 @@ def test_a_queued_trial_needs_no_proposal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
-def test_samplers_go_on_after_stopped_and_failed_trials(tmp_path: Path, name: str) -> None:
+def test_samplers_continue_after_stopped_and_failed_trials(tmp_path: Path, name: str) -> None:
     """Trials without values, as diverged and killed ones are, break no sampler's model of several objectives."""
     study = search(tmp_path / "journal", name, 10)
     for state in (TrialState.PRUNED, TrialState.FAIL):
@@ -135,13 +135,13 @@ def test_samplers_go_on_after_stopped_and_failed_trials(tmp_path: Path, name: st
 
 
 def test_an_unknown_sampler_is_named() -> None:
-    """One line with the name and those there are."""
+    """The error has the unknown and the known names."""
     with pytest.raises(BadInput, match=r"'tqe' is unknown; it must be one of known-cost, tpe, nsga2, gp, random"):
         make_sampler("tqe", SPACE, price)
 
 
 def test_a_sampler_that_repeats_itself_does_not_end_the_search(tmp_path: Path) -> None:
-    """When an inner sampler proposes the same again and again, the gate is shown random proposals in its place."""
+    """When an inner sampler proposes the same again and again, the gate gets random proposals instead."""
     only = {"rate": FloatDistribution(1e-5, 1e-3, log=True)}
 
     class Stubborn(optuna.samplers.RandomSampler):

@@ -1,4 +1,4 @@
-"""The search itself, in this process: trials that are trained, told, kept, given back, and found again."""
+"""The search in this process: trials that are trained, recorded, saved, requeued and recovered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from farsearch.study.space import Space, load_space
 from farsearch.study.space_files import list_spaces
 from farsearch.study.store import StorageAway, Store
 from farsearch.study.suggestion import nearest_fit
-from farsearch.training import LOOKS, Bench
+from farsearch.training import EVALUATION_SHARES, Bench
 from tests.beds import make_bed
 from tests.factories import make_snapshot, make_trial
 from tests.journey import SPACE
@@ -44,7 +44,7 @@ SPACE_DATA: dict[str, Any] = yaml.safe_load(SPACE)
 
 @dataclass
 class Notes:
-    """A watcher that writes down what it hears, and may interrupt."""
+    """A watcher that records its callbacks, and may interrupt."""
 
     interrupt_at: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -53,21 +53,21 @@ class Notes:
     steps: int = 0
 
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
-        """Write the number down."""
+        """Record the number."""
         self.started.append(number)
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """Count, and interrupt when it is time."""
+        """Count, and interrupt at the given step."""
         self.steps += 1
         if self.steps == self.interrupt_at:
             raise KeyboardInterrupt
 
     def note(self, text: str) -> None:
-        """Write it down."""
+        """Record it."""
         self.notes.append(text)
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
-        """Write it down."""
+        """Record it."""
         self.ended.append(record)
 
 
@@ -80,7 +80,7 @@ class Bed:
     pricer: Pricer
 
     def search(self, home: Path, watcher: Notes | None = None, space: Space | None = None, **options: Any) -> Search:
-        """A search in a store that was not used before, as a new process makes it."""
+        """A search in a new store, as a new process makes it."""
         store = Store(home, options.pop("storage", None))
         store.cache.parent.mkdir(parents=True, exist_ok=True)
         space = space or self.job.space
@@ -109,7 +109,7 @@ def keys(snapshot: StudySnapshot) -> list[str]:
 
 
 def test_the_number_of_trials_is_that_of_the_study(bed: Bed, tmp_path: Path) -> None:
-    """``n_trials`` is kept, the same again does nothing, and a larger number goes on with new configurations."""
+    """``n_trials`` is stored, the same again does nothing, and a larger number adds new configurations."""
     first = bed.search(tmp_path).run(2)
     again = Notes()
     assert bed.search(tmp_path, again).run(2) == first
@@ -123,11 +123,11 @@ def test_the_number_of_trials_is_that_of_the_study(bed: Bed, tmp_path: Path) -> 
 
 
 def test_a_trial_has_everything_that_a_report_says(bed: Bed, tmp_path: Path) -> None:
-    """Each complete trial has objectives, ranges, breakdowns, its curve, its priming, and what Optuna was told."""
+    """Each complete trial has objectives, ranges, breakdowns, its curve, its priming, and Optuna's values."""
     search = bed.search(tmp_path)
     snapshot = search.run(3)
-    for trial, told in zip(snapshot.trials, search.study.trials, strict=True):
-        assert told.values == [trial.metric, trial.peak_memory_mib, trial.wall_time_s]
+    for trial, stored in zip(snapshot.trials, search.study.trials, strict=True):
+        assert stored.values == [trial.metric, trial.peak_memory_mib, trial.wall_time_s]
         assert trial.config is not None
         assert trial.feasible
         prices = {price.plan: price for price in trial.plans}
@@ -147,8 +147,8 @@ def test_a_trial_has_everything_that_a_report_says(bed: Bed, tmp_path: Path) -> 
         assert trial.curve[-1].step == 4
         assert trial.priming is not None
         assert trial.priming.steps == (2 if trial.config.priming_epochs else 0)
-        assert told.constraints == {"memory": told.constraints["memory"]}
-        assert told.constraints["memory"] <= 0
+        assert stored.constraints == {"memory": stored.constraints["memory"]}
+        assert stored.constraints["memory"] <= 0
     assert snapshot.budget_mib > max(trial.peak_memory_mib for trial in snapshot.trials)
     assert {trial.number for trial in snapshot.front} <= {0, 1, 2}
 
@@ -160,8 +160,8 @@ def test_full_fine_tuning_is_tried_first(bed: Bed, tmp_path: Path) -> None:
     assert trial.trainable == trainable_count(bed.bench.model)
 
 
-def test_the_front_keeps_its_tensors(bed: Bed, tmp_path: Path) -> None:
-    """The weights of each trial on the front can be read, with what was trained and nothing else in them."""
+def test_the_tensors_of_the_front_are_retained(bed: Bed, tmp_path: Path) -> None:
+    """The weights of each trial on the front can be read, with exactly the trained tensors."""
     search = bed.search(tmp_path)
     snapshot = search.run(3)
     for trial in snapshot.front:
@@ -173,7 +173,7 @@ def test_the_front_keeps_its_tensors(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_trials_far_off_the_front_lose_their_tensors(tmp_path: Path) -> None:
-    """Weights go when better by two standard errors would not bring a trial to the front; predictions stay.
+    """Weights of trials off the front by more than two standard errors are removed; predictions stay.
 
     Trial 1 costs more than trial 2 and is worse by three errors, trial 6 by one, trial 3 never ended.
     """
@@ -181,7 +181,7 @@ def test_trials_far_off_the_front_lose_their_tensors(tmp_path: Path) -> None:
         *make_snapshot().trials[:5],
         make_trial(6, 0.83, 1210.0, 251.0),
     )
-    kept, told = {0, 2, 4, 6}, {0, 1, 2, 4, 6}
+    retained, complete = {0, 2, 4, 6}, {0, 1, 2, 4, 6}
     for trial in trials:
         folder = tmp_path / "trials" / f"{trial.number:04d}"
         save_tensors(folder / "trained.safetensors", {"w": torch.ones(1)})
@@ -190,31 +190,30 @@ def test_trials_far_off_the_front_lose_their_tensors(tmp_path: Path) -> None:
         write_json(folder / "learners.json", notes)
         save_tensors(tmp_path / "primings" / f"{trial.number}.safetensors", {"w": torch.ones(1)})
     sweep(tmp_path, trials)
-    assert {int(path.parent.name) for path in tmp_path.glob("trials/*/trained.safetensors")} == kept
-    assert {int(path.stem) for path in tmp_path.glob("primings/*")} == kept
-    assert {int(path.parent.name) for path in tmp_path.glob("trials/*/logits.safetensors")} >= told
+    assert {int(path.parent.name) for path in tmp_path.glob("trials/*/trained.safetensors")} == retained
+    assert {int(path.stem) for path in tmp_path.glob("primings/*")} == retained
+    assert {int(path.parent.name) for path in tmp_path.glob("trials/*/logits.safetensors")} >= complete
     with pytest.raises(MissingResource, match=r"tensors of trial 1 are gone: .*see farsearch pareto"):
         load_trial(tmp_path, 1)
 
 
-def test_primings_of_kept_trials_outlive_the_cache(bed: Bed, tmp_path: Path) -> None:
-    """A kept trial that was primed can be read when the cache is gone; a priming that none needs is not kept."""
+def test_primings_of_retained_trials_outlive_the_cache(bed: Bed, tmp_path: Path) -> None:
+    """A retained primed trial is readable without the cache; a priming that no trial needs is removed."""
     primed = space(priming_epochs={"choices": [0.25, 0.5]})
     search = bed.search(tmp_path, space=primed)
     snapshot = search.run(2)
     for path in bed.bench.primings.folder.glob("*.safetensors"):
         path.unlink()
-    bed.bench.primings._latest = None
     number = snapshot.front[0].number
     saved = load_trial(search.folder, number)
     assert saved.primed is not None
     assert set(saved.primed) == set(bed.bench.pretrained)
-    kept = {path.parent for path in search.folder.glob("trials/*/trained.safetensors")}
-    needed = {yaml.safe_load((folder / "learners.json").read_text())["primed"] for folder in kept}
+    retained = {path.parent for path in search.folder.glob("trials/*/trained.safetensors")}
+    needed = {yaml.safe_load((folder / "learners.json").read_text())["primed"] for folder in retained}
     assert {path.name for path in (search.folder / "primings").iterdir()} == needed
 
 
-def test_a_diverged_trial_is_recorded_and_the_search_goes_on(bed: Bed, tmp_path: Path) -> None:
+def test_a_diverged_trial_is_recorded_and_the_search_continues(bed: Bed, tmp_path: Path) -> None:
     """A loss that is not finite ends the trial, with its costs and the reason, and counts as a finished trial."""
     rates = space(learning_rate={"choices": [5e-3, 1e30]}, priming_epochs={"choices": [0.0]})
     watcher = Notes()
@@ -234,7 +233,7 @@ def test_a_diverged_trial_is_recorded_and_the_search_goes_on(bed: Bed, tmp_path:
 
 
 def test_an_interrupted_trial_is_tried_again_first(bed: Bed, tmp_path: Path) -> None:
-    """An interrupt fails the trial in work with the reason; the next run trains its configuration, exactly once."""
+    """An interrupt fails the running trial with the reason; the next run trains its configuration, exactly once."""
     with pytest.raises(KeyboardInterrupt):
         bed.search(tmp_path, Notes(interrupt_at=6)).run(4)
     search = bed.search(tmp_path)
@@ -249,7 +248,7 @@ def test_an_interrupted_trial_is_tried_again_first(bed: Bed, tmp_path: Path) -> 
 
 
 def test_an_interrupt_while_a_trial_is_made_is_no_kill(bed: Bed, tmp_path: Path) -> None:
-    """A signal may come between the proposal and the training: the trial is given back in the same way."""
+    """A signal may come between the proposal and the training: the trial is requeued in the same way."""
 
     class Early(Notes):
         def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
@@ -263,7 +262,7 @@ def test_an_interrupt_while_a_trial_is_made_is_no_kill(bed: Bed, tmp_path: Path)
 
 
 def test_a_reader_that_leaves_loses_no_trial(bed: Bed, tmp_path: Path) -> None:
-    """Where the pipe that the progress goes to is closed, the search ends with that, and what was told stays told."""
+    """When the pipe of the progress is closed, the search ends with that error, and recorded trials stay."""
 
     class Left(Notes):
         def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
@@ -276,8 +275,8 @@ def test_a_reader_that_leaves_loses_no_trial(bed: Bed, tmp_path: Path) -> None:
     assert len(keys(search.run(3))) == 3
 
 
-def test_what_can_not_be_saved_is_not_told(bed: Bed, tmp_path: Path) -> None:
-    """Where the tensors can't be written, the trial is not complete, nothing else is lost, and it is tried again."""
+def test_a_trial_that_can_not_be_saved_is_not_recorded(bed: Bed, tmp_path: Path) -> None:
+    """Where the tensors can't be written, the trial is not complete, nothing else is lost, and it is trained again."""
     search = bed.search(tmp_path)
     search.run(1)
     (search.folder / "trials").rename(search.folder / "aside")
@@ -293,7 +292,7 @@ def test_what_can_not_be_saved_is_not_told(bed: Bed, tmp_path: Path) -> None:
     assert after.trials[2].config == lost.config
 
 
-def test_leftovers_of_a_trial_that_was_not_told_are_swept(bed: Bed, tmp_path: Path) -> None:
+def test_files_of_an_unrecorded_trial_are_removed(bed: Bed, tmp_path: Path) -> None:
     """A kill between the tensors and the end of a trial leaves a file that the next trial removes."""
     search = bed.search(tmp_path)
     search.run(1)
@@ -308,10 +307,10 @@ def test_leftovers_of_a_trial_that_was_not_told_are_swept(bed: Bed, tmp_path: Pa
 def test_a_trial_of_a_dead_worker_is_recovered_once(bed: Bed, tmp_path: Path) -> None:
     """A RUNNING trial whose worker is gone is failed, its parameters queued once, also when a recovery is cut off."""
     search = bed.search(tmp_path)
-    trial = search.study.ask(search.distributions)
+    trial = search.study.ask(search.queue.distributions)
     trial.set_user_attr("worker", "gone-0123456789ab")
     # a recovery that was killed after it had queued the parameters
-    search._queue_again(search.study.trials[0], 1)
+    search.queue.requeue(search.study.trials[0], 1)
     watcher = Notes()
     snapshot = bed.search(tmp_path, watcher).run(3)
     assert snapshot.trials[0].state == "fail"
@@ -335,9 +334,9 @@ def test_a_trial_that_was_just_taken_from_the_queue_is_not_lost(bed: Bed, tmp_pa
 
 
 def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Path) -> None:
-    """What the host has no memory for would kill each run for ever: after three kills it is not tried again."""
+    """A trial that exceeds the host's memory would kill every run: after three kills it is given up."""
     search = bed.search(tmp_path)
-    trial = search.study.ask(search.distributions)
+    trial = search.study.ask(search.queue.distributions)
     trial.set_user_attr("worker", "gone-0123456789ab")
     trial.set_user_attr("kills", 2)
     snapshot = bed.search(tmp_path).run(2)
@@ -345,13 +344,13 @@ def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Pat
     assert repr(search.space.config(trial.params, search.layers)) not in keys(snapshot)
 
 
-def test_what_was_given_up_is_not_proposed_again(bed: Bed, tmp_path: Path) -> None:
+def test_given_up_parameters_are_not_proposed_again(bed: Bed, tmp_path: Path) -> None:
     """Of two configurations one killed its process three times: the other is trained, and then none is left."""
     small = space(
         learning_rate={"choices": [5e-3]}, frozen_fraction={"choices": [0.0, 0.5]}, priming_epochs={"choices": [0.0]}
     )
     search = bed.search(tmp_path, space=small)
-    trial = search.study.ask(search.distributions)
+    trial = search.study.ask(search.queue.distributions)
     trial.set_user_attr("worker", "gone-0123456789ab")
     trial.set_user_attr("kills", 2)
     with pytest.raises(NoFeasibleTrial, match="duplicate"):
@@ -360,7 +359,7 @@ def test_what_was_given_up_is_not_proposed_again(bed: Bed, tmp_path: Path) -> No
 
 
 def test_a_space_that_is_used_up_ends_the_search(bed: Bed, tmp_path: Path) -> None:
-    """When all that the space has is trained, the error says so, and no trial is left as if it were in work."""
+    """When the whole space is trained, the error states it, and no trial is left running."""
     small = space(
         learning_rate={"choices": [5e-3]}, frozen_fraction={"choices": [0.0, 0.5]}, priming_epochs={"choices": [0.0]}
     )
@@ -378,7 +377,7 @@ def test_a_space_that_is_used_up_ends_the_search(bed: Bed, tmp_path: Path) -> No
 
 
 def test_an_unprimed_random_selection_and_a_primed_one_are_different(bed: Bed) -> None:
-    """Configurations that differ in priming alone are trained both."""
+    """Configurations that differ in priming alone are both trained."""
     made = bed.job.space
     params = {"frozen_fraction_layer_0": 0.5, "frozen_fraction_layer_1": 0.5, "learning_rate": 5e-3}
     assert made.config({**params, "priming_epochs": 0.0}, 2) != made.config({**params, "priming_epochs": 0.5}, 2)
@@ -391,28 +390,28 @@ def test_no_time_no_trial(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_a_trial_in_work_has_its_costs(bed: Bed, tmp_path: Path) -> None:
-    """While a trial is trained, its configuration and predicted costs are there for ``status`` and the mirror."""
+    """While a trial is trained, ``status`` and the mirror have its configuration and predicted costs."""
     seen: list[TrialRecord] = []
 
-    class Look(Notes):
+    class Inspect(Notes):
         def step(self, step: int, steps: int, loss: float) -> None:
             if not seen:
                 seen.extend(snapshot_of(Store(tmp_path).load("s")).trials)
 
-    bed.search(tmp_path, Look()).run(1)
+    bed.search(tmp_path, Inspect()).run(1)
     assert (seen[0].state, seen[0].metric) == ("running", None)
     assert seen[0].peak_memory_mib > 0
     assert seen[0].config is not None
 
 
 def test_a_search_in_parts_is_the_search_in_one_go(bed: Bed, tmp_path: Path) -> None:
-    """2 + 2 trials over a restart are the same 4 trials, result by result, as 4 in one go."""
+    """2 + 2 trials over a restart are the same 4 trials, result by result, as 4 in one run."""
     bed.search(tmp_path / "parts", sampler="tpe").run(2)
     parts = bed.search(tmp_path / "parts", sampler="tpe").run(4)
-    whole = bed.search(tmp_path / "whole", sampler="tpe").run(4)
+    uninterrupted = bed.search(tmp_path / "uninterrupted", sampler="tpe").run(4)
     same = ("config", "metric", "dev_metric", "peak_memory_mib", "wall_time_s", "curve", "on_front", "trainable")
     assert [[getattr(t, name) for name in same] for t in parts.trials] == [
-        [getattr(t, name) for name in same] for t in whole.trials
+        [getattr(t, name) for name in same] for t in uninterrupted.trials
     ]
 
 
@@ -425,10 +424,10 @@ def pricer_of(bed: Bed, **changes: Any) -> Pricer:
 
 
 @pytest.mark.parametrize(("bound", "option"), [("max_memory_mib", "--max-memory"), ("max_time_s", "--max-time")])
-def test_a_bound_that_nothing_keeps_is_answered_with_one_that_works(
+def test_an_unreachable_bound_is_answered_with_a_reachable_one(
     bed: Bed, tmp_path: Path, bound: str, option: str
 ) -> None:
-    """The error names the least bound that something keeps, and with that bound something does."""
+    """The error names the lowest bound that a configuration is within, and with it one is."""
     with pytest.raises(NoFeasibleTrial, match=f"allow {option} ") as caught:
         bed.search(tmp_path, pricer=pricer_of(bed, **{bound: 0.001})).run(3)
     assert [trial.state for trial in snapshot_of(bed.search(tmp_path).study).trials] == ["fail"]
@@ -446,18 +445,18 @@ def test_more_freezing_is_the_nearest_setting(bed: Bed, tmp_path: Path) -> None:
     fixed = bed.job.space.with_fixed({"frozen_fraction": 0.0})
     with pytest.raises(NoFeasibleTrial, match=r"with --set frozen_fraction=1 --set frozen_embeddings=true it would"):
         bed.search(tmp_path, space=fixed, pricer=pricer_of(bed, max_time_s=bound)).run(1)
-    mended = bed.job.space.with_fixed({"frozen_fraction": 1, "frozen_embeddings": True, "priming_epochs": 0.0})
-    config = mended.config({"learning_rate": 1e-3}, 2)
+    corrected = bed.job.space.with_fixed({"frozen_fraction": 1, "frozen_embeddings": True, "priming_epochs": 0.0})
+    config = corrected.config({"learning_rate": 1e-3}, 2)
     assert pricer_of(bed, max_time_s=bound).best(config, "balanced")[1].fits
 
 
 def test_a_space_of_which_most_fits_is_named(bed: Bed) -> None:
-    """Where nothing of a space fits, and of a shipped one most does, that is suggested with its share."""
+    """Where nothing of a space fits, a shipped space of which most fits is suggested with its share."""
     _, full = pricer_of(bed).best(FarConfig((0.0, 0.0), 1e-3, 1.0), "time")
     _, frozen = pricer_of(bed).best(FarConfig((1.0, 1.0), 1e-3, 1.0, frozen_embeddings=True), "time")
-    whole = bed.job.space.with_fixed({"frozen_fraction": 0.0})
+    unfrozen = bed.job.space.with_fixed({"frozen_fraction": 0.0})
     pricer = pricer_of(bed, max_memory_mib=(full.peak_memory_mib + frozen.peak_memory_mib) / 2)
-    answer = nearest_fit(pricer, "balanced", whole, 2)
+    answer = nearest_fit(pricer, "balanced", unfrozen, 2)
     name, _, share = answer.rpartition("--space ")[2].partition(", of which ")
     assert name in list_spaces()
     assert float(share.partition("%")[0]) >= 50
@@ -483,7 +482,7 @@ def test_a_device_that_is_too_small_is_answered_with_a_batch(bed: Bed) -> None:
 
 
 def test_the_total_is_the_studys(bed: Bed, tmp_path: Path) -> None:
-    """When another run asks for more trials meanwhile, this worker goes by it; a worker that joins asks for none."""
+    """When another run asks for more trials meanwhile, this worker follows; a joining worker sets no number."""
 
     class Asked(Notes):
         def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
@@ -500,31 +499,31 @@ def test_the_total_is_the_studys(bed: Bed, tmp_path: Path) -> None:
 
 @dataclass
 class Other:
-    """Another worker's trial in work, in this process: its lock is held as long as it is not closed."""
+    """Another worker's running trial, in this process: its lock is held until it is closed."""
 
     search: Search
     worker: Worker
     trial: Trial
 
     def finish(self) -> None:
-        """Tell the trial."""
+        """Finish the trial."""
         self.search.study.tell(self.trial, [0.5, 1.0, 1.0])
 
 
 @pytest.fixture
 def other(bed: Bed, tmp_path: Path) -> Iterator[Other]:
-    """A study in which another worker has a trial in work, which is to have two in all."""
+    """A study in which another worker has a running trial, and which should have two in all."""
     search = bed.search(tmp_path)
     search.prepare(2)
     worker = Worker(search.folder, search.study)
-    proposal = search._in_turn(lambda: search._next(worker))
+    proposal = search.under_lock(lambda: search.queue.next(worker))
     assert not isinstance(proposal, str)
     yield Other(search, worker, proposal.trial)
     worker.close()
 
 
 def test_a_worker_waits_for_the_last_trials_of_others(bed: Bed, tmp_path: Path, other: Other) -> None:
-    """It proposes no more than the study is to have, and ends when all are finished."""
+    """It proposes no more trials than the study should have, and ends when all are finished."""
 
     class Waiting(Notes):
         def note(self, text: str) -> None:
@@ -540,7 +539,7 @@ def test_a_worker_waits_for_the_last_trials_of_others(bed: Bed, tmp_path: Path, 
 
 
 def test_the_last_trial_of_a_worker_that_dies_is_trained_by_another(bed: Bed, tmp_path: Path, other: Other) -> None:
-    """Who waits for it takes it over, so that the study has all its trials whoever dies."""
+    """The waiting worker takes it over, so that the study gets all of its trials."""
 
     class Waiting(Notes):
         def note(self, text: str) -> None:
@@ -557,8 +556,8 @@ def test_the_last_trial_of_a_worker_that_dies_is_trained_by_another(bed: Bed, tm
 
 
 def test_a_proposal_that_was_cut_off_is_made_again(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the storage goes away after a trial was made, the next attempt gives it back and proposes the same."""
-    monkeypatch.setattr("farsearch.study.storage_errors.SAY_AFTER_S", 0.0)
+    """Where the storage goes away after a trial was made, the next attempt requeues it and proposes the same."""
+    monkeypatch.setattr("farsearch.study.storage_errors.REPORT_AFTER_S", 0.0)
     watcher = Notes()
     search = bed.search(tmp_path, watcher)
     search.prepare(2)
@@ -566,13 +565,13 @@ def test_a_proposal_that_was_cut_off_is_made_again(bed: Bed, tmp_path: Path, mon
     made = []
 
     def step() -> None:
-        proposal = search._next(worker)
+        proposal = search.queue.next(worker)
         assert not isinstance(proposal, str)
         made.append(proposal)
         if len(made) < 3:
             raise StorageAway("gone")
 
-    search._in_turn(step)
+    search.under_lock(step)
     trials = search.study.trials
     assert [trial.state.name for trial in trials] == ["FAIL", "FAIL", "RUNNING"]
     assert [trial.number for trial in trials] == [proposal.record.number for proposal in made]
@@ -584,14 +583,14 @@ def test_a_proposal_that_was_cut_off_is_made_again(bed: Bed, tmp_path: Path, mon
     worker.close()
 
 
-def test_a_trial_is_told_once(bed: Bed, tmp_path: Path) -> None:
-    """Telling a trial again, because nobody knows whether the first time was kept, changes nothing."""
+def test_a_trial_is_recorded_once(bed: Bed, tmp_path: Path) -> None:
+    """Recording a trial again, because the first time may not have been stored, changes nothing."""
 
     class Repeating(Search):
-        def _tell(self, *arguments: Any) -> StudySnapshot | None:
-            super()._tell(*arguments)
+        def _finish(self, *arguments: Any) -> StudySnapshot | None:
+            super()._finish(*arguments)
             shutil.rmtree(self.folder / "trials")
-            return super()._tell(*arguments)
+            return super()._finish(*arguments)
 
     search = bed.search(tmp_path)
     snapshot = Repeating(**{field.name: getattr(search, field.name) for field in dataclasses.fields(search)}).run(2)
@@ -601,7 +600,7 @@ def test_a_trial_is_told_once(bed: Bed, tmp_path: Path) -> None:
 
 
 def test_a_worker_that_was_taken_for_dead_drops_its_result(bed: Bed, tmp_path: Path) -> None:
-    """A trial that others ended meanwhile is not told; the worker says so, goes on, and the number is exact."""
+    """A trial that another worker ended meanwhile is dropped with a note, and the number of trials is exact."""
 
     class Buried(Notes):
         def step(self, step: int, steps: int, loss: float) -> None:
@@ -609,8 +608,8 @@ def test_a_worker_that_was_taken_for_dead_drops_its_result(bed: Bed, tmp_path: P
             if self.steps == 1:
                 judge = bed.search(tmp_path)
                 trial = judge.study.trials[0]
-                judge._queue_again(trial, 1)
-                judge._fail(trial, "its process was killed")
+                judge.queue.requeue(trial, 1)
+                judge.queue.fail(trial, "its process was killed")
 
     watcher = Buried()
     snapshot = bed.search(tmp_path, watcher).run(2)
@@ -623,7 +622,7 @@ def test_a_worker_that_was_taken_for_dead_drops_its_result(bed: Bed, tmp_path: P
 
 @pytest.mark.service
 def test_a_database_that_is_away_for_a_while_costs_no_trial(bed: Bed, tmp_path: Path, own_postgres: Postgres) -> None:
-    """Stopped while a trial is trained, and back after it ended: the trial is told then, and the search goes on."""
+    """Stopped while a trial is trained, and back after it ended: the trial is recorded then."""
 
     class Stopping(Notes):
         def step(self, step: int, steps: int, loss: float) -> None:
@@ -647,8 +646,8 @@ def test_a_database_that_is_away_for_a_while_costs_no_trial(bed: Bed, tmp_path: 
 
 
 def test_a_job_that_is_built_from_the_study_is_the_same(bed: Bed, tmp_path: Path) -> None:
-    """A worker that knows only the study goes on exactly as the run that made it would have."""
-    whole = bed.search(tmp_path / "whole", sampler="tpe").run(4)
+    """A worker that has only the study continues exactly as the run that made it would have."""
+    uninterrupted = bed.search(tmp_path / "uninterrupted", sampler="tpe").run(4)
     first = bed.search(tmp_path / "parts", sampler="tpe")
     first.run(2)
     store = Store(tmp_path / "parts")
@@ -663,16 +662,16 @@ def test_a_job_that_is_built_from_the_study_is_the_same(bed: Bed, tmp_path: Path
     parts = Search(study, store, bench, job.pricer(bench), job.space, sampler, job.settings.plan, Notes()).run(4)
     same = ("config", "metric", "dev_metric", "peak_memory_mib", "wall_time_s", "curve", "on_front", "trainable")
     assert [[getattr(t, name) for name in same] for t in parts.trials] == [
-        [getattr(t, name) for name in same] for t in whole.trials
+        [getattr(t, name) for name in same] for t in uninterrupted.trials
     ]
 
 
 HOPELESS = {"low": 1e-9, "high": 1e-8, "log": True}
-"""Learning rates with which nothing is learned."""
+"""Learning rates that are too low to learn."""
 
 
 def overtake(search: Search, count: int) -> None:
-    """Give the study trials that cost nothing and were right in all rows from the first look on: hard to beat."""
+    """Give the study trials that cost nothing and are right in all rows from the first evaluation on: hard to beat."""
     template = search.study.trials[0]
     for number in range(count):
         record = {
@@ -680,7 +679,7 @@ def overtake(search: Search, count: int) -> None:
             "metric": 1.0 - 1e-6 * number,
             "peak_memory_mib": 1.0 + number,
             "wall_time_s": 1e-6,
-            "looks": [{"share": share, "step": 1, "metric": 1.0 - 1e-6 * number} for share in LOOKS],
+            "looks": [{"share": share, "step": 1, "metric": 1.0 - 1e-6 * number} for share in EVALUATION_SHARES],
         }
         search.study.add_trial(
             create_trial(
@@ -693,9 +692,9 @@ def overtake(search: Search, count: int) -> None:
 
 
 def test_a_trial_that_cannot_reach_the_front_is_stopped(bed: Bed, tmp_path: Path) -> None:
-    """It ends at a look, counts as finished, says why, is on no front; Optuna is told what it would have come to."""
+    """It ends at an evaluation, is finished, has a reason, is on no front; Optuna has its extrapolated metric."""
     search, watcher = bed.search(tmp_path, space=space(learning_rate=HOPELESS)), Notes()
-    search.racing = False
+    search = dataclasses.replace(search, racing=False)
     search.run(1)
     overtake(search, 5)
     before = watcher.steps
@@ -711,30 +710,29 @@ def test_a_trial_that_cannot_reach_the_front_is_stopped(bed: Bed, tmp_path: Path
         assert trial.host_seconds > 0
         assert len(trial.looks) >= 1
         assert trial.looks[-1].share < 1
-        told = search.study.trials[trial.number]
-        assert told.state == TrialState.COMPLETE
-        assert told.values == [trial.extrapolated_metric, trial.peak_memory_mib, trial.wall_time_s]
+        stored = search.study.trials[trial.number]
+        assert stored.state == TrialState.COMPLETE
+        assert stored.values == [trial.extrapolated_metric, trial.peak_memory_mib, trial.wall_time_s]
         assert trial.extrapolated_metric < 1.0
     assert [record.number for record in watcher.ended] == [6, 7]
     assert not list((search.folder / "trials").glob("000[67]/trained.safetensors"))
 
 
 def test_without_racing_every_trial_is_trained_to_its_end(bed: Bed, tmp_path: Path) -> None:
-    """No look is made, and the same trials come out complete."""
+    """There are no intermediate evaluations, and the same trials are complete."""
     search = bed.search(tmp_path, space=space(learning_rate=HOPELESS))
     search.run(1)
     overtake(search, 5)
-    search.racing = False
-    snapshot = search.run(7)
+    snapshot = dataclasses.replace(search, racing=False).run(7)
     assert snapshot.trials[6].state == "complete"
     assert snapshot.trials[6].looks == ()
 
 
-def test_a_look_changes_nothing_of_the_training(bed: Bed, tmp_path: Path) -> None:
-    """With and without looks the same study has the same trials, to the last digit."""
-    looked, plain = bed.search(tmp_path / "looked"), bed.search(tmp_path / "plain")
-    plain.racing = False
-    with_looks, without = looked.run(3), plain.run(3)
-    assert all(len(trial.looks) == len(LOOKS) for trial in with_looks.trials)
-    assert [trial.metric for trial in with_looks.trials] == [trial.metric for trial in without.trials]
-    assert [trial.curve for trial in with_looks.trials] == [trial.curve for trial in without.trials]
+def test_an_intermediate_evaluation_does_not_change_the_training(bed: Bed, tmp_path: Path) -> None:
+    """With and without evaluations the same study has the same trials, to the last digit."""
+    racing, plain = bed.search(tmp_path / "racing"), bed.search(tmp_path / "plain")
+    plain = dataclasses.replace(plain, racing=False)
+    evaluated, without = racing.run(3), plain.run(3)
+    assert all(len(trial.looks) == len(EVALUATION_SHARES) for trial in evaluated.trials)
+    assert [trial.metric for trial in evaluated.trials] == [trial.metric for trial in without.trials]
+    assert [trial.curve for trial in evaluated.trials] == [trial.curve for trial in without.trials]

@@ -1,4 +1,4 @@
-"""What goes by the model: groups of layers that share a frozen fraction, and defaults by its size."""
+"""Model-dependent spaces: groups of layers that share a frozen fraction, and defaults by model size."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_groups_of_usual_models() -> None:
 
 
 @given(layers=LAYERS, most=st.integers(1, 50))
-def test_names_tell_groups_apart_and_are_of_one_kind(layers: int, most: int) -> None:
+def test_names_of_groups_are_unique_and_of_one_kind(layers: int, most: int) -> None:
     """Each group's parameter has a name of its own; all are the same parameter to the sampler."""
     names = [name_of("frozen_fraction", group) for group in layer_groups(layers, most)]
     assert len(set(names)) == len(names)
@@ -100,8 +100,8 @@ def test_groups_share_a_length_scale_and_a_frozen_bottom_may_end_within_one() ->
     assert config.frozen_fractions == (1.0,) * 3 + (0.5,) * 9
 
 
-def test_a_study_of_six_layers_is_what_it_was_before_there_were_groups() -> None:
-    """Names of parameters and what a study remembers stay, so that studies of MiniLM go on."""
+def test_a_study_of_six_layers_is_the_same_as_before_groups() -> None:
+    """Names of parameters and stored settings are unchanged, so that older studies of MiniLM can be resumed."""
     space = load_space("default").for_model(6, TINY)
     assert set(space.distributions(6)) - {"learning_rate", "priming_epochs"} == {
         f"frozen_fraction_layer_{i}" for i in range(6)
@@ -121,13 +121,13 @@ def test_a_study_of_six_layers_is_what_it_was_before_there_were_groups() -> None
 
 @given(layers=LAYERS, size=st.sampled_from(shipped_sizes()), other=st.sampled_from(shipped_sizes()))
 @pytest.mark.parametrize("name", ["default", "uniform", "wide"])
-def test_a_study_keeps_its_numbers(name: str, layers: int, size: Size, other: Size) -> None:
-    """What a study remembers has numbers only: nothing of it changes with the sizes that a worker's version has."""
+def test_a_study_stores_numbers(name: str, layers: int, size: Size, other: Size) -> None:
+    """Stored settings have numbers only, so they do not change with the sizes of a worker's version."""
     space = load_space(name).for_model(layers, size)
     assert space == load_space(name).for_model(layers, size)
-    kept = Space.from_settings(space.to_dict())
-    assert kept.for_model(layers, other).to_dict() == space.to_dict()
-    assert kept.distributions(layers) == space.distributions(layers)
+    stored = Space.from_settings(space.to_dict())
+    assert stored.for_model(layers, other).to_dict() == space.to_dict()
+    assert stored.distributions(layers) == space.distributions(layers)
     rate = space.to_dict()["search"]["learning_rate"]
     assert (rate["low"], rate["high"]) == (size.learning_rate.low, size.learning_rate.high)
 
@@ -142,7 +142,7 @@ def test_a_space_in_numbers_is_a_file_of_its_own(layers: int, size: Size) -> Non
 
 
 def test_numbers_in_a_file_are_no_size_s() -> None:
-    """Explicit rates go on working, in the range and in starts; one outside of the size's range is not tried."""
+    """Explicit rates still work, in the range and in starts; one outside of the size's range is not tried."""
     data = yaml.safe_load(load_space("default").to_yaml())
     data["search"]["learning_rate"] = {"low": 1e-3, "high": 1e-2, "log": True}
     data["start"]["mine"] = {"frozen_fraction": 0.5, "priming_epochs": 0.0, "learning_rate": 2e-3}
@@ -172,7 +172,7 @@ def test_known_checkpoints_have_their_size() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_parameters_are_those_of_the_real_layers(family: str) -> None:
-    """The count without weights is the count of a model that has them, and takes nothing of the draw of its weights."""
+    """The count without weights is the count of a model that has them, and does not change the draw of its weights."""
     model: nn.Module
     layout: ModelLayout
     model, layout = make_model(family)
@@ -216,8 +216,8 @@ SIZES: dict[str, Any] = {
     ("path", "value", "rule"),
     [
         ("schema_version", 2, "has schema_version 2; it must be 1"),
-        ("size", {}, "schema_version and sizes, and of nothing else"),
-        ("sizes", {}, "schema_version and sizes, and of nothing else"),
+        ("size", {}, "schema_version and sizes only"),
+        ("sizes", {}, "schema_version and sizes only"),
         ("sizes.little.batch", 8, "little: Size has the unknown key 'batch'"),
         ("sizes.little.batch_size", 0, "little: batch_size 0 must be at least 1"),
         ("sizes.little.batch_size", "8", "must be of type int"),
@@ -229,7 +229,7 @@ SIZES: dict[str, Any] = {
     ],
 )
 def test_a_malformed_file_of_sizes_is_refused_by_name(path: str, value: Any, rule: str) -> None:
-    """Each mistake is told with file, size, key and rule."""
+    """Each error names file, size, key and rule."""
     data = copy.deepcopy(SIZES)
     assert [size.name for size in read_sizes("sizes.yaml", data)] == ["little", "much"]
     *parents, last = path.split(".")
@@ -247,11 +247,11 @@ def test_the_documentation_has_the_shipped_numbers() -> None:
     """The table of docs/spaces.md is that of sizes.yaml."""
     text = (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    told = {row[0]: row[1:2] + row[3:] for row in rows if len(row) == 7}
+    documented = {row[0]: row[1:2] + row[3:] for row in rows if len(row) == 7}
     for size in shipped_sizes():
         rate, bound = size.learning_rate, size.most_parameters
         shown = [f"{value:.0e}".replace("e-0", "e-") for value in (rate.low, rate.high, rate.full, rate.frozen)]
-        assert told[size.name] == [
+        assert documented[size.name] == [
             "more" if bound is None else f"up to {bound // 10**6} M",
             str(size.batch_size),
             str(size.max_length),

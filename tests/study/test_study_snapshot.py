@@ -44,20 +44,20 @@ def _fill(study: Study) -> None:
     _add(study, running, TrialState.RUNNING, rejected={"memory": 5})
 
 
-def test_what_a_reader_leaves_out_is_not_missed(tmp_path: Path, storage: str | None) -> None:
+def test_a_reader_gets_the_same_snapshot(tmp_path: Path, storage: str | None) -> None:
     """The snapshot for commands that read equals the one that is made of everything that Optuna holds."""
     study = _study(tmp_path, storage)
     _fill(study)
-    whole = SnapshotReader(study).read()
-    assert snapshot_of(ReadingStore(tmp_path, storage).load("shown")) == whole
-    assert [trial.state for trial in whole.trials] == ["complete", "complete", "pruned", "fail", "running"]
-    assert [trial.number for trial in whole.front] == [0]
-    assert whole.rejected == {"memory": 9, "duplicate": 2}
-    assert whole.trials[3].reason == "its process was killed"
+    complete = SnapshotReader(study).read()
+    assert snapshot_of(ReadingStore(tmp_path, storage).load("shown")) == complete
+    assert [trial.state for trial in complete.trials] == ["complete", "complete", "pruned", "fail", "running"]
+    assert [trial.number for trial in complete.front] == [0]
+    assert complete.rejected == {"memory": 9, "duplicate": 2}
+    assert complete.trials[3].reason == "its process was killed"
 
 
-def test_a_reader_sees_what_was_written_since(tmp_path: Path) -> None:
-    """A journal that was opened for reading goes on where it ended, and leaves a line that is being written alone."""
+def test_a_reader_gets_later_entries(tmp_path: Path) -> None:
+    """A journal opened for reading continues where it ended, and skips an incomplete line."""
     study = _study(tmp_path)
     store = ReadingStore(tmp_path)
     loaded = store.load("shown")
@@ -69,14 +69,14 @@ def test_a_reader_sees_what_was_written_since(tmp_path: Path) -> None:
     assert len(snapshot_of(loaded).trials) == 5
 
 
-def test_a_damaged_journal_is_told_in_one_line(tmp_path: Path) -> None:
-    """What is no entry of a journal is refused by a reader as by a search."""
+def test_a_damaged_journal_is_reported_in_one_line(tmp_path: Path) -> None:
+    """A reader rejects a damaged entry as a search does."""
     (tmp_path / "studies.journal").write_text("this is no journal\n")
     with pytest.raises(MissingResource, match="is damaged"):
         ReadingStore(tmp_path).load()
 
 
-def test_reading_again_parses_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_again_parses_new_trials_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials that ended are the same objects the next time, but for those that came on or went off the front."""
     study = _study(tmp_path)
     _fill(study)

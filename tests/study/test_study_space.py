@@ -1,4 +1,4 @@
-"""Search spaces: what ships, what a user may write, and what each says to Optuna and to the training."""
+"""Search spaces: the shipped ones, the rules for a user's, and their distributions and configurations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GOOD: dict[str, Any] = {
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """``GOOD`` with one value put in (None removes the key); ``path`` has dots."""
+    """``GOOD`` with one value replaced (None removes the key); ``path`` has dots."""
     data = copy.deepcopy(GOOD)
     *parents, last = path.split(".")
     table = data
@@ -63,7 +63,7 @@ def test_shipped_spaces_are_those_of_the_documentation() -> None:
 
 
 def test_default_space_has_the_documented_dimensions() -> None:
-    """Priming epochs from a grid, one fraction a layer in steps of 0.05, the learning rate on a log scale."""
+    """Priming epochs from a grid, one fraction per layer in steps of 0.05, the learning rate on a log scale."""
     distributions = load_space("default").for_model(6, TINY).distributions(6)
     assert distributions.pop("priming_epochs") == CategoricalDistribution([0.0, 0.03, 0.1, 0.3])
     rate = distributions.pop("learning_rate")
@@ -115,7 +115,7 @@ def test_published_configurations_are_tried_first(name: str, size: Size, layers:
 
 
 def test_a_start_off_the_grid_is_not_tried() -> None:
-    """A start that the space can't express for this model is left out, not bent."""
+    """A start that the space can't express for this model is left out, not changed."""
     space = Space.from_dict("mine", changed("start.odd", {"frozen_fraction": 0.3, "learning_rate": 1e-4}))
     assert list(space.starts(2)) == ["full fine-tuning"]
 
@@ -124,7 +124,7 @@ def test_a_start_off_the_grid_is_not_tried() -> None:
     bottom=st.integers(0, 3), attention=st.integers(0, 4), fractions=st.lists(st.sampled_from([0.0, 0.5]), min_size=4)
 )
 def test_configurations_that_train_alike_are_equal(bottom: int, attention: int, fractions: list[float]) -> None:
-    """What a frozen bottom implies makes no difference between configurations, so that no training is done twice."""
+    """Configurations that differ only in parts of a frozen bottom are equal, so that no training is repeated."""
     space = load_space("wide").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.0})
     params: dict[str, Any] = {f"frozen_fraction_layer_{i}": fractions[i] for i in range(4)}
     params |= {"frozen_bottom_layers": bottom, "frozen_attention_layers": attention, "frozen_embeddings": False}
@@ -139,7 +139,7 @@ def test_configurations_that_train_alike_are_equal(bottom: int, attention: int, 
 
 
 def test_set_fixes_a_searched_parameter() -> None:
-    """A fixed parameter is not proposed any more, and each configuration has its value."""
+    """A fixed parameter is no longer proposed, and each configuration has its value."""
     space = load_space("default").with_fixed({"frozen_fraction": 0.5, "epochs": 2}).for_model(3, TINY)
     assert set(space.distributions(3)) == {"priming_epochs", "learning_rate"}
     config = space.config({"priming_epochs": 0.0, "learning_rate": 1e-4}, 3)
@@ -148,21 +148,21 @@ def test_set_fixes_a_searched_parameter() -> None:
 
 
 def test_set_drops_starts_that_it_contradicts() -> None:
-    """With a fixed fraction nothing is full fine-tuning; another learning rate or length leaves it that."""
+    """With a fixed fraction there is no full fine-tuning; with another learning rate or length there is."""
     space = load_space("default")
     assert list(space.with_fixed({"frozen_fraction": 0.9}).start) == ["FAR r=10 % as published"]
     assert list(space.with_fixed({"frozen_embeddings": True}).start) == []
-    kept = space.with_fixed({"learning_rate": 5e-5, "epochs": 3})
-    assert list(kept.start) == list(space.start)
-    assert kept.config(kept.starts(2)["full fine-tuning"], 2).learning_rate == 5e-5
+    changed_space = space.with_fixed({"learning_rate": 5e-5, "epochs": 3})
+    assert list(changed_space.start) == list(space.start)
+    assert changed_space.config(changed_space.starts(2)["full fine-tuning"], 2).learning_rate == 5e-5
 
 
 def test_one_and_one_point_nought_are_one_setting(tmp_path: Path) -> None:
     """Whole numbers in YAML or ``--set`` give the same record, and so the same fingerprint, as decimal ones."""
-    whole, decimal = copy.deepcopy(GOOD), copy.deepcopy(GOOD)
-    whole["fixed"]["epochs"], whole["search"]["frozen_fraction"]["high"] = 1, 1
+    integer, decimal = copy.deepcopy(GOOD), copy.deepcopy(GOOD)
+    integer["fixed"]["epochs"], integer["search"]["frozen_fraction"]["high"] = 1, 1
     texts = []
-    for data in (whole, decimal):
+    for data in (integer, decimal):
         path = tmp_path / "mine.yaml"
         path.write_text(yaml.safe_dump(data))
         space = load_space(str(path))
@@ -184,8 +184,8 @@ def test_one_and_one_point_nought_are_one_setting(tmp_path: Path) -> None:
         ({"frozen_bottom_layers": -1}, "must be a number of layers"),
     ],
 )
-def test_set_refuses_what_a_parameter_can_not_be(settings: dict[str, Any], rule: str) -> None:
-    """An unknown parameter or a value that breaks its rule gets one line with --set, the parameter and the rule."""
+def test_set_rejects_invalid_values(settings: dict[str, Any], rule: str) -> None:
+    """An unknown parameter or a value that breaks a rule is an error with --set, the parameter and the rule."""
     with pytest.raises(SpaceError) as caught:
         load_space("default").with_fixed(settings)
     message = str(caught.value)
@@ -261,7 +261,7 @@ MALFORMED: list[tuple[str, Any, str, str]] = [
 
 @pytest.mark.parametrize(("path", "value", "key", "rule"), MALFORMED, ids=[f"{m[0]}={m[1]!r}"[:60] for m in MALFORMED])
 def test_a_malformed_space_is_refused_in_one_line(tmp_path: Path, path: str, value: Any, key: str, rule: str) -> None:
-    """Each mistake in a file of the user's is told with file, key and rule."""
+    """Each error in a user's file names file, key and rule."""
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(changed(path, value)))
     with pytest.raises(SpaceError) as caught:
@@ -291,7 +291,7 @@ def test_numbers_of_layers_have_rules_of_their_own(entry: dict[str, Any], rule: 
 
 
 def test_flags_have_choices() -> None:
-    """True or false is no range."""
+    """A flag has no range."""
     data = changed("search.frozen_embeddings", {"low": 0, "high": 1})
     del data["fixed"]["frozen_embeddings"]
     with pytest.raises(SpaceError, match=r"frozen_embeddings has no choices; it is true or false"):
@@ -304,15 +304,15 @@ def test_flags_have_choices() -> None:
         ("search: {learning_rate: [", "line 1: no valid YAML"),
         (
             "schema_version: 1\nfixed: {epochs: 1}\nfixed: {epochs: 2}\n",
-            "line 3: no valid YAML: the key 'fixed' stands",
+            "line 3: no valid YAML: the key 'fixed' is given twice",
         ),
         ("- a\n- b\n", "is no table"),
         ("", "is no table"),
         ("!!python/object/apply:os.getcwd []", "no valid YAML"),
     ],
 )
-def test_what_is_no_space_file_is_told_apart(tmp_path: Path, text: str, rule: str) -> None:
-    """Broken YAML names its line; a key given twice, of which YAML would drop one, is refused; nothing is executed."""
+def test_an_invalid_file_is_rejected(tmp_path: Path, text: str, rule: str) -> None:
+    """Invalid YAML names its line; duplicate keys are rejected; no code is executed."""
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(SpaceError) as caught:
@@ -323,7 +323,7 @@ def test_what_is_no_space_file_is_told_apart(tmp_path: Path, text: str, rule: st
 
 
 def test_short_exponents_are_numbers(tmp_path: Path) -> None:
-    """YAML 1.1 takes 1e-5 for text; a user means a number."""
+    """1e-5 is a number, though text in YAML 1.1."""
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(GOOD).replace("1.0e-05", "1e-5").replace("0.001", "1E-3"))
     assert "1e-5" in file.read_text()
@@ -335,7 +335,7 @@ def test_short_exponents_are_numbers(tmp_path: Path) -> None:
     [("defualt", "did you mean 'default'?"), ("nosuch.yaml", "can't be read: No such file"), ("x", "known are")],
 )
 def test_unknown_spaces_are_named(name: str, rule: str) -> None:
-    """A misspelt name gets the closest one, a missing file the reason."""
+    """The error suggests the nearest name, or has the reason for a missing file."""
     with pytest.raises(SpaceError) as caught:
         space_text(name)
     assert repr(name) in str(caught.value)
@@ -361,7 +361,7 @@ def test_more_layers_than_the_model_has_are_refused(changes: dict[str, Any], rul
         Space.from_dict("mine", data).distributions(3)
 
 
-def test_size_counts_what_is_discrete() -> None:
+def test_size_counts_discrete_parameters() -> None:
     """The product of the discrete parameters' values, and the names of the continuous ones."""
     assert load_space("uniform").for_model(6, TINY).size(6) == (4 * 21, ["learning_rate"])
     assert load_space("default").for_model(2, TINY).size(2) == (4 * 21**2, ["learning_rate"])

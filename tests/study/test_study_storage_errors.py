@@ -1,4 +1,4 @@
-"""How long a storage that does not answer is waited for, and what is not waited for at all."""
+"""Retries while a storage does not answer, and errors that are not retried."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy
 
 from farsearch.errors import MissingResource
-from farsearch.study.storage_errors import StorageAway, patiently
+from farsearch.study.storage_errors import StorageAway, retry_while_away
 from farsearch.study.store import Store
 from tests.factories import make_settings
 from tests.journey import until
@@ -42,25 +42,25 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "PATIENCE_S": 1.0,
         "FIRST_PATIENCE_S": 0.2,
-        "SAY_AFTER_S": 0.05,
+        "REPORT_AFTER_S": 0.05,
         "_PAUSES_S": (0.02, 0.05),
     }.items():
         monkeypatch.setattr(f"farsearch.study.storage_errors.{name}", value)
 
 
 def test_a_short_absence_is_not_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The step is done again until it succeeds; within ten seconds nothing is said."""
+    """The step is repeated until it succeeds, without a note within ten seconds."""
     monkeypatch.setattr("farsearch.study.storage_errors._PAUSES_S", (0.001, 0.001))
     notes: list[str] = []
-    assert patiently(failing(4), "db", notes.append) == "done"
+    assert retry_while_away(failing(4), "db", notes.append) == "done"
     assert notes == []
 
 
 @pytest.mark.usefixtures("hasty")
 def test_a_longer_one_is_mentioned_once_with_its_end() -> None:
-    """One note says what is waited for, until what time of day, and for how long in all."""
+    """One note names the storage, the deadline, and the time in all."""
     notes: list[str] = []
-    assert patiently(failing(9), "db", notes.append) == "done"
+    assert retry_while_away(failing(9), "db", notes.append) == "done"
     assert len(notes) == 1
     assert re.fullmatch(r"the storage db does not answer; trying again until \d\d:\d\d:\d\d, 1 s in all", notes[0])
 
@@ -75,21 +75,21 @@ def test_patience_ends(reached: bool, text: str, least_s: float) -> None:
     """An address that never answered is given up sooner, for it may be wrong; a server that starts proves it right."""
     began = time.monotonic()
     with pytest.raises(StorageAway, match=rf"the storage db does not answer: {text}; .*\(asked again for \d+ s\)"):
-        patiently(failing(10**6, text), "db", lambda _: None, reached)
+        retry_while_away(failing(10**6, text), "db", lambda _: None, reached)
     assert time.monotonic() - began >= least_s
 
 
-def test_what_does_not_heal_is_not_waited_for() -> None:
+def test_permanent_errors_are_not_retried() -> None:
     """A refusal ends at once, whatever the patience."""
     step = failing(1, 'FATAL:  password authentication failed for user "me"')
     with pytest.raises(MissingResource, match="the storage db can't be used: FATAL") as caught:
-        patiently(step, "db", lambda _: None)
+        retry_while_away(step, "db", lambda _: None)
     assert not isinstance(caught.value, StorageAway)
 
 
 @pytest.mark.service
 def test_a_store_opens_when_its_database_starts(own_postgres: Postgres, tmp_path: Path) -> None:
-    """Name, tables and study are there after the database came up, which was down at the first attempt."""
+    """Name, tables and study are there after the database started, which was down at the first attempt."""
     own_postgres.stop()
     notes: list[str] = []
     store = Store(tmp_path, own_postgres.url, note=notes.append)
@@ -113,7 +113,7 @@ def test_a_store_opens_when_its_database_starts(own_postgres: Postgres, tmp_path
 
 @pytest.mark.service
 def test_a_refusal_of_postgresql_is_not_waited_for(tmp_path: Path) -> None:
-    """A wrong password, user or database, no password, and TLS that is not there end at once, each with its reason."""
+    """A wrong password, user or database, no password, and missing TLS end at once, each with its reason."""
     server = Postgres(password="right")
     try:
         place = f"127.0.0.1:{server.port}"
@@ -149,6 +149,6 @@ def refusal(store: Store) -> str:
 
 
 def test_who_only_reads_does_not_wait(tmp_path: Path) -> None:
-    """Without a note there is no patience: the first refusal of a connection is the answer."""
+    """Without a note the first refused connection is an error."""
     with pytest.raises(StorageAway, match=r"does not answer: .*refused"):
         Store(tmp_path, f"postgresql://me@127.0.0.1:{free_port()}/db").names()

@@ -1,4 +1,4 @@
-"""Where studies are kept: names, settings that must not change, a journal that survives."""
+"""The store of studies: names, fixed settings, and a journal that survives kills."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SPACE = {"rate": FloatDistribution(0.0, 1.0)}
 
 
 def open_study(home: Path, name: str = "s", **changes: Any) -> optuna.Study:
-    """A study of the factory's settings in a store that was not used before, as a new process opens it."""
+    """A study of the factory's settings in a new store, as a new process opens it."""
     return Store(home).open(name, make_settings(**changes), META)
 
 
-def test_studies_are_found_by_name_and_the_latest_without(tmp_path: Path) -> None:
-    """Names are in order of use, the latest last, and going on with a study makes it the latest."""
+def test_studies_are_loaded_by_name_and_the_latest_by_default(tmp_path: Path) -> None:
+    """Names are in order of use, the latest last, and resuming a study makes it the latest."""
     for name in ("first", "second", "first"):
         open_study(tmp_path, name)
     store = Store(tmp_path)
@@ -44,7 +44,7 @@ def test_studies_are_found_by_name_and_the_latest_without(tmp_path: Path) -> Non
 
 
 def test_asking_for_studies_makes_nothing(tmp_path: Path) -> None:
-    """A command that only reads leaves a folder without studies as it was, and says how to make one."""
+    """A command that only reads does not change a folder without studies, and explains how to make one."""
     store = Store(tmp_path / ".farsearch")
     assert store.names() == []
     with pytest.raises(BadInput, match=r"no study in .*studies\.journal; make one with: farsearch run"):
@@ -53,7 +53,7 @@ def test_asking_for_studies_makes_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unknown_study_is_named_with_the_closest(tmp_path: Path) -> None:
-    """One line with the name asked for and the one that was probably meant."""
+    """The error names the unknown study and the nearest one."""
     open_study(tmp_path, "sst2-minilm")
     with pytest.raises(BadInput, match=r"'sst2-minlm' is not in .*; did you mean 'sst2-minilm'\?"):
         Store(tmp_path).load("sst2-minlm")
@@ -67,7 +67,7 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_name_that_is_too_long_leaves_nothing(tmp_path: Path) -> None:
-    """It is refused with the limit before a study is made."""
+    """It is rejected with the limit before a study is created."""
     with pytest.raises(BadInput, match="has 300 characters; use at most 200"):
         open_study(tmp_path, "x" * 300)
     assert not list(tmp_path.iterdir())
@@ -82,7 +82,7 @@ def test_names_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_same_settings_open_the_same_study(tmp_path: Path) -> None:
-    """Opening a study again keeps its trials, and gives its settings back as they were."""
+    """Opening a study again changes neither its trials nor its settings."""
     study = open_study(tmp_path)
     study.tell(study.ask(SPACE), [0.9, 100.0, 10.0])
     again = open_study(tmp_path)
@@ -101,7 +101,7 @@ def test_the_same_settings_open_the_same_study(tmp_path: Path) -> None:
     ],
 )
 def test_other_settings_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], shown: tuple[str, ...]) -> None:
-    """A study with other settings is another study: the line names what differs, and ``check`` does so beforehand."""
+    """A study with other settings is another study: the error names the differences, and so does ``check``."""
     open_study(tmp_path)
     for attempt in (
         lambda: open_study(tmp_path, **changes),
@@ -132,17 +132,17 @@ def test_a_study_without_settings_is_filled_in(tmp_path: Path) -> None:
 
 
 def test_a_study_of_another_program_is_left_alone(tmp_path: Path) -> None:
-    """In a shared storage, a study that is none of ours is neither listed nor written to."""
+    """In a shared storage, a study of another program is neither listed nor changed."""
     optuna.create_study(study_name="s", storage=Store(tmp_path).storage)
     with pytest.raises(BadInput, match="is no farsearch study; give another --study"):
         open_study(tmp_path)
 
 
 def test_deleting_a_study_removes_its_folder(tmp_path: Path) -> None:
-    """Trials and saved tensors go, other studies stay."""
+    """Trials and tensors are removed, other studies stay."""
     open_study(tmp_path, "a"), open_study(tmp_path, "b")
     store = Store(tmp_path)
-    with store.turn("a"):
+    with store.lock("a"):
         pass
     store.delete("a")
     assert Store(tmp_path).names() == ["b"]
@@ -150,7 +150,7 @@ def test_deleting_a_study_removes_its_folder(tmp_path: Path) -> None:
 
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
-    """A study that another farsearch wrote is not misread."""
+    """A study with another schema version is rejected."""
     study = open_study(tmp_path)
     study.set_user_attr("schema_version", 99)
     with pytest.raises(BadInput, match=r"schema version 99, this farsearch reads 1"):
@@ -159,35 +159,35 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 20])
 def test_half_a_last_line_is_repaired(tmp_path: Path, cut: int) -> None:
-    """What a kill or a full disk left of the last entry goes with the next one, and all before it is kept."""
+    """An incomplete last entry, after a kill or with a full disk, is removed by the next one; earlier ones stay."""
     study = open_study(tmp_path)
     study.tell(study.ask(SPACE), [0.9, 100.0, 10.0])
     journal = tmp_path / "studies.journal"
-    whole = journal.read_bytes()
-    half = whole + whole.splitlines(keepends=True)[-1][:-cut]
+    complete = journal.read_bytes()
+    half = complete + complete.splitlines(keepends=True)[-1][:-cut]
     journal.write_bytes(half)
     assert len(Store(tmp_path).load("s").trials) == 1
-    assert journal.read_bytes() == half, "reading repairs nothing"
+    assert journal.read_bytes() == half, "reading does not repair"
     again = open_study(tmp_path)
     again.tell(again.ask(SPACE), [0.8, 90.0, 9.0])
-    assert journal.read_bytes().startswith(whole)
+    assert journal.read_bytes().startswith(complete)
     assert [trial.values for trial in Store(tmp_path).load("s").trials] == [[0.9, 100.0, 10.0], [0.8, 90.0, 9.0]]
 
 
 def test_half_a_line_longer_than_a_block_is_repaired(tmp_path: Path) -> None:
-    """The repair looks back as far as it must."""
+    """The repair searches back as far as needed."""
     study = open_study(tmp_path)
     journal = tmp_path / "studies.journal"
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + b'{"op_code": "' + b"x" * 200_000)
+    complete = journal.read_bytes()
+    journal.write_bytes(complete + b'{"op_code": "' + b"x" * 200_000)
     open_study(tmp_path).set_user_attr("note", "kept")
-    assert journal.read_bytes().startswith(whole)
+    assert journal.read_bytes().startswith(complete)
     assert Store(tmp_path).load("s").user_attrs["note"] == "kept"
-    assert "note" in study.user_attrs, "a process that had the journal open goes on reading it"
+    assert "note" in study.user_attrs, "a process that had the journal open can still read it"
 
 
 def test_an_entry_that_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
-    """In a process that may write only a few bytes more, an entry fails as a whole and is told in one line.
+    """In a process that may write only a few bytes more, an append fails completely, with an error of one line.
 
     The journal stays readable for others, and writable for the same process.
     """
@@ -218,8 +218,8 @@ def test_an_entry_that_can_not_be_written_leaves_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("line", [b"not json\n", b"123\n", b"{}\n", b"\xff\xfe\n", b'{"op_code": 99}\n'])
-def test_a_damaged_journal_is_told_and_kept(tmp_path: Path, line: bytes) -> None:
-    """A line in the middle that is no entry gets one line with the file and the mend, and the file is not touched."""
+def test_a_damaged_journal_is_reported_and_not_changed(tmp_path: Path, line: bytes) -> None:
+    """A damaged line in the middle is reported with the file and a suggestion, and the file is not changed."""
     open_study(tmp_path)
     journal = tmp_path / "studies.journal"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -232,7 +232,7 @@ def test_a_damaged_journal_is_told_and_kept(tmp_path: Path, line: bytes) -> None
 
 
 def test_a_folder_in_the_place_of_the_journal_is_told(tmp_path: Path) -> None:
-    """What the disk refuses is one line too."""
+    """An error of the disk has one line too."""
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingResource, match="can't be written: Not a directory"):
         open_study(tmp_path / "file" / "below")
@@ -247,8 +247,8 @@ def test_an_unusable_database_is_told(tmp_path: Path) -> None:
         Store(tmp_path, missing).names()
 
 
-def test_a_reader_that_has_gone_is_no_full_disk() -> None:
-    """A broken pipe passes through what translates the errors of the disk."""
+def test_a_broken_pipe_is_no_full_disk() -> None:
+    """A broken pipe is not translated as an error of the disk."""
     with pytest.raises(BrokenPipeError), storage_errors("journal"):
         raise BrokenPipeError
 
@@ -266,7 +266,7 @@ CREATE = """
 
 @pytest.mark.parametrize("name", ["what? now", "a%20b", "50 % #1"])
 def test_a_database_lies_where_its_address_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """With a relative path, or an absolute one as SQLAlchemy writes it, the file is in the folder and nowhere else."""
+    """With a relative path, or an absolute one as SQLAlchemy writes it, the file is in the folder."""
     folder = tmp_path / name
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -283,7 +283,7 @@ def test_a_database_lies_where_its_address_says(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:"])
 def test_a_database_in_memory_is_refused(tmp_path: Path, address: str) -> None:
-    """No other process would find the study, and it would go with this one."""
+    """No other process could read the study, and it would end with this one."""
     with pytest.raises(BadInput, match="keeps the studies in memory"):
         Store(tmp_path, address).names()
 
@@ -299,7 +299,7 @@ def test_a_database_in_memory_is_refused(tmp_path: Path, address: str) -> None:
 def test_a_database_of_another_kind_is_refused(
     tmp_path: Path, address: str, kind: type[Exception], reason: str
 ) -> None:
-    """One that SQLAlchemy does not know is bad input; one whose driver is not installed says so."""
+    """One that SQLAlchemy does not know is bad input; a missing driver is a missing resource."""
     with pytest.raises(kind, match=f"--storage {address} can't be used: .*{reason}"):
         Store(tmp_path, address).names()
 
@@ -316,8 +316,8 @@ def test_no_clock_orders_the_studies(tmp_path: Path) -> None:
     assert Store(tmp_path).names() == ["other", "old", "new"]
 
 
-def test_what_an_older_version_did_not_say_is_added(tmp_path: Path) -> None:
-    """Opening a study again adds what it does not say of itself yet, and changes nothing that it does say."""
+def test_metadata_that_an_older_version_lacks_is_added(tmp_path: Path) -> None:
+    """Opening a study again adds missing entries, and does not change existing ones."""
     open_study(tmp_path)
     study = Store(tmp_path).open("s", make_settings(), {"metric": "other", "options": {"task": "sst2"}})
     assert study.user_attrs["meta"] == {**META, "options": {"task": "sst2"}}
@@ -331,8 +331,8 @@ def test_what_an_older_version_did_not_say_is_added(tmp_path: Path) -> None:
         (sqlalchemy.exc.ProgrammingError("SELECT 1", {}, Exception("permission denied")), MissingResource),
     ],
 )
-def test_only_what_may_pass_is_worth_trying_again(error: Exception, kind: type[MissingResource]) -> None:
-    """A server that does not answer may do so later; one that refuses what it is asked will go on to.
+def test_only_transient_errors_are_worth_a_retry(error: Exception, kind: type[MissingResource]) -> None:
+    """A server that does not answer may do so later; one that rejects a request will reject it again.
 
     It is the same wherever Optuna packed the error up.
     """
@@ -351,7 +351,7 @@ def test_only_what_may_pass_is_worth_trying_again(error: Exception, kind: type[M
 
 
 def test_two_processes_make_one_study(tmp_path: Path) -> None:
-    """Started at the same moment, both get the same study, whole."""
+    """Started at the same moment, both get the same complete study."""
     command = [sys.executable, "-c", textwrap.dedent(CREATE), str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     children = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""Verification: what is trained again, with which seeds and rows, that each is kept once, and where it is found."""
+"""Verification: repeated points, their seeds and rows, and their auxiliary study."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Iter
 
 @dataclass
 class Again:
-    """One call of ``verify``, with what it made and what was heard of it."""
+    """One call of ``verify``, with its benches and callbacks."""
 
     search: Search
     bed: Bed
@@ -59,7 +59,7 @@ class Again:
     benches: list[Bench] = field(default_factory=list)
 
     def run(self, *points: Point, seeds: int = 1, samples: int | None = None) -> StudySnapshot:
-        """Verify, and keep the benches."""
+        """Verify, and record the benches."""
         return verify(self.search, points, seeds, samples, self._pricer, self.notes)
 
     def _pricer(self, bench: Bench) -> Pricer:
@@ -67,29 +67,29 @@ class Again:
         return self.bed.job.pricer(bench)
 
     @property
-    def sibling(self) -> StudySnapshot:
-        """The study that keeps the verification."""
-        found = self.search.store.sibling(self.search.study.study_name, "verified")
+    def auxiliary(self) -> StudySnapshot:
+        """The study of the verification."""
+        found = self.search.store.auxiliary(self.search.study.study_name, "verified")
         assert found is not None
         return snapshot_of(found)
 
 
 @pytest.fixture(scope="module")
-def whole(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Again, StudySnapshot]:
+def verified(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Again, StudySnapshot]:
     """Two primed points and a baseline, each with two seeds on all rows."""
-    again = Again(bed.search(tmp_path_factory.mktemp("whole")), bed)
+    again = Again(bed.search(tmp_path_factory.mktemp("complete")), bed)
     return again, again.run(point(3, PRIMED), point(7, PRIMED_TOO), BASELINE, seeds=2)
 
 
-def said(records: tuple[TrialRecord, ...]) -> list[tuple[int | None, int]]:
+def points_of(records: tuple[TrialRecord, ...]) -> list[tuple[int | None, int]]:
     """Trial and seed of each record."""
     return [(r.verifies.trial, r.verifies.seed) for r in records if r.verifies is not None]
 
 
-def test_each_point_is_trained_once_with_each_seed(whole: tuple[Again, StudySnapshot]) -> None:
-    """Every pair has one record; seeds follow the study's own, which is none of them."""
-    again, snapshot = whole
-    assert said(snapshot.verified) == [(trial, seed) for seed in (1, 2) for trial in (3, 7, None)]
+def test_each_point_is_trained_once_with_each_seed(verified: tuple[Again, StudySnapshot]) -> None:
+    """Every pair has one record; the seeds follow the study's."""
+    again, snapshot = verified
+    assert points_of(snapshot.verified) == [(trial, seed) for seed in (1, 2) for trial in (3, 7, None)]
     assert again.bed.job.settings.job.seed == 0
     assert [record.state for record in snapshot.verified] == ["complete"] * 6
     titles = ["trial 3", "trial 7", "BitFit"]
@@ -99,9 +99,9 @@ def test_each_point_is_trained_once_with_each_seed(whole: tuple[Again, StudySnap
     assert [record.config for record in snapshot.verified] == 2 * [PRIMED, PRIMED_TOO, None]
 
 
-def test_all_rows_are_trained_on_and_none_is_held_out(whole: tuple[Again, StudySnapshot]) -> None:
-    """One bench a seed: the whole training file in an order of its own, no validation rows, the seed's job."""
-    again, snapshot = whole
+def test_all_rows_are_trained_on_and_none_is_held_out(verified: tuple[Again, StudySnapshot]) -> None:
+    """One bench per seed: the whole training file in its own order, no validation rows, the seed's job."""
+    again, snapshot = verified
     everything = Counter(again.benches[0].data.train.answers)
     for seed, bench in enumerate(again.benches, 1):
         assert (bench.job.seed, bench.job.train_samples, bench.job.validation_samples) == (seed, ROWS, 0)
@@ -114,9 +114,9 @@ def test_all_rows_are_trained_on_and_none_is_held_out(whole: tuple[Again, StudyS
     assert {r.verifies.train_samples for r in snapshot.verified if r.verifies is not None} == {ROWS}
 
 
-def test_the_score_is_that_of_the_development_set(bed: Bed, whole: tuple[Again, StudySnapshot]) -> None:
-    """Metric and development metric are one, and a training by hand with that seed and those rows has it too."""
-    again, snapshot = whole
+def test_the_score_is_that_of_the_development_set(bed: Bed, verified: tuple[Again, StudySnapshot]) -> None:
+    """Metric and development metric are equal, and a separate training with that seed and those rows has the same."""
+    again, snapshot = verified
     assert all(record.metric == record.dev_metric is not None for record in snapshot.verified)
     assert all(record.metric_error for record in snapshot.verified)
     job = dataclasses.replace(bed.job.settings.job, seed=2, train_samples=ROWS, validation_samples=0)
@@ -129,16 +129,16 @@ def test_the_score_is_that_of_the_development_set(bed: Bed, whole: tuple[Again, 
     assert snapshot.verified[3].metric == bench.run(PRIMED, quickest(plan, bench.layout)).dev_metric
 
 
-def test_points_of_one_seed_share_their_priming(whole: tuple[Again, StudySnapshot]) -> None:
-    """The first point of a seed primes, the second finds it; another seed primes anew, as another training would."""
-    _, snapshot = whole
+def test_points_of_one_seed_share_their_priming(verified: tuple[Again, StudySnapshot]) -> None:
+    """The first point of a seed primes, the second finds it; another seed primes again."""
+    _, snapshot = verified
     found = [r.priming.from_cache for r in snapshot.verified if r.priming is not None and r.priming.steps]
     assert found == [False, True, False, True]
 
 
-def test_costs_are_those_of_what_was_trained(bed: Bed, whole: tuple[Again, StudySnapshot]) -> None:
-    """Ten times the rows take ten times the device's time or so, and the same memory; baselines are priced as such."""
-    again, snapshot = whole
+def test_costs_are_those_of_the_training(bed: Bed, verified: tuple[Again, StudySnapshot]) -> None:
+    """Ten times the rows take about ten times the device's time, and the same memory; so do baselines."""
+    again, snapshot = verified
     for record in snapshot.verified:
         assert record.verifies is not None
         pricer = bed.job.pricer(again.benches[record.verifies.seed - 1])
@@ -151,37 +151,37 @@ def test_costs_are_those_of_what_was_trained(bed: Bed, whole: tuple[Again, Study
         assert cost.wall_time_s == pytest.approx(10 * small.wall_time_s, rel=0.1)
 
 
-def test_the_study_knows_of_it_and_its_front_does_not(whole: tuple[Again, StudySnapshot]) -> None:
-    """The study has no trial more; the sibling has them all, and no front."""
-    again, snapshot = whole
+def test_the_study_has_its_verification_and_an_unchanged_front(verified: tuple[Again, StudySnapshot]) -> None:
+    """The study has no more trials; the auxiliary study has them all, and no front."""
+    again, snapshot = verified
     assert snapshot.trials == ()
     assert snapshot_of(again.search.study).verified == snapshot.verified
-    assert len(again.sibling.trials) == again.sibling.n_trials == 6
-    assert again.sibling.front == ()
-    assert again.sibling.verified == again.sibling.trials
-    assert again.sibling.baselines == ()
+    assert len(again.auxiliary.trials) == again.auxiliary.n_trials == 6
+    assert again.auxiliary.front == ()
+    assert again.auxiliary.verified == again.auxiliary.trials
+    assert again.auxiliary.baselines == ()
 
 
 def test_the_same_again_trains_nothing_and_more_seeds_only_those(bed: Bed, tmp_path: Path) -> None:
-    """Another process, as after a restart: what is there stays as it is, and what is missing is trained."""
+    """Another process, as after a restart: existing trainings are unchanged, and missing ones are run."""
     first = Again(bed.search(tmp_path), bed).run(point(0, FULL))
-    nothing = Again(bed.search(tmp_path), bed)
-    assert nothing.run(point(0, FULL)).verified == first.verified
-    assert nothing.notes.started == nothing.benches == []
+    repeated = Again(bed.search(tmp_path), bed)
+    assert repeated.run(point(0, FULL)).verified == first.verified
+    assert repeated.notes.started == repeated.benches == []
     more = Again(bed.search(tmp_path), bed)
     snapshot = more.run(point(0, FULL), BASELINE, seeds=2)
     assert more.notes.started == ["BitFit, seed 1", "trial 0, seed 2", "BitFit, seed 2"]
-    assert said(snapshot.verified) == [(0, 1), (None, 1), (0, 2), (None, 2)]
+    assert points_of(snapshot.verified) == [(0, 1), (None, 1), (0, 2), (None, 2)]
     assert snapshot.verified[0] == first.verified[0]
-    assert len(more.sibling.trials) == more.sibling.n_trials == 4
+    assert len(more.auxiliary.trials) == more.auxiliary.n_trials == 4
 
 
-def test_it_goes_on_where_it_was_cut_off(bed: Bed, tmp_path: Path) -> None:
-    """Ctrl-C in the second training: the first is kept, and nothing of the second but the right to be trained again."""
+def test_it_resumes_after_an_interruption(bed: Bed, tmp_path: Path) -> None:
+    """Ctrl-C in the second training: the first is stored, and the second is trained again."""
     cut = Again(bed.search(tmp_path), bed, Notes(interrupt_at=STEPS + 5))
     with pytest.raises(KeyboardInterrupt):
         cut.run(point(0, FULL), BASELINE)
-    assert said(cut.sibling.trials) == [(0, 1)]
+    assert points_of(cut.auxiliary.trials) == [(0, 1)]
     on = Again(bed.search(tmp_path), bed)
     snapshot = on.run(point(0, FULL), BASELINE)
     assert on.notes.started == ["BitFit, seed 1"]
@@ -189,7 +189,7 @@ def test_it_goes_on_where_it_was_cut_off(bed: Bed, tmp_path: Path) -> None:
     assert [record.metric for record in snapshot.verified] == [record.metric for record in uncut.verified]
 
 
-def test_fewer_rows_are_drawn_by_each_seed_and_kept_apart(bed: Bed, tmp_path: Path) -> None:
+def test_fewer_rows_are_drawn_by_each_seed_and_stored_separately(bed: Bed, tmp_path: Path) -> None:
     """A subset is a draw with both classes, another for each seed; it does not stand for a training on all rows."""
     again = Again(bed.search(tmp_path), bed)
     again.run(point(0, FULL), seeds=2, samples=32)
@@ -204,33 +204,33 @@ def test_fewer_rows_are_drawn_by_each_seed_and_kept_apart(bed: Bed, tmp_path: Pa
 
 
 def test_more_rows_than_there_are_is_refused(bed: Bed, tmp_path: Path) -> None:
-    """Before anything is made."""
+    """Before a study is created."""
     again = Again(bed.search(tmp_path), bed)
     with pytest.raises(BadInput, match="481 training samples are more than the 480 rows"):
         again.run(point(0, FULL), samples=481)
-    assert again.search.store.sibling("s", "verified") is None
+    assert again.search.store.auxiliary("s", "verified") is None
 
 
 def test_a_training_that_diverges_is_recorded_and_not_tried_again(bed: Bed, tmp_path: Path) -> None:
-    """With its reason; the others go on."""
+    """With its reason; the others are trained."""
     wild = dataclasses.replace(FULL, learning_rate=1e30)
     snapshot = Again(bed.search(tmp_path), bed).run(point(0, wild), point(1, FULL))
-    broken, whole = snapshot.verified
-    assert (broken.state, broken.metric, whole.state) == ("pruned", None, "complete")
+    broken, finished = snapshot.verified
+    assert (broken.state, broken.metric, finished.state) == ("pruned", None, "complete")
     assert "a lower learning rate may help" in (broken.reason or "")
     again = Again(bed.search(tmp_path), bed)
     assert again.run(point(0, wild), point(1, FULL)).verified == snapshot.verified
     assert again.notes.started == []
 
 
-def test_it_is_no_study_of_its_own_and_goes_with_its_study(bed: Bed, tmp_path: Path) -> None:
-    """It is in no list and never the latest, but found by its name; deleting the study deletes it."""
+def test_it_is_not_listed_and_is_deleted_with_its_study(bed: Bed, tmp_path: Path) -> None:
+    """It is in no list and never the latest, but can be loaded by name, and is deleted with its study."""
     again = Again(bed.search(tmp_path), bed)
     again.run(point(0, FULL), samples=16)
     store = Store(tmp_path)
     assert store.names() == ["s"]
     assert store.load().study_name == "s"
-    assert said(snapshot_of(store.load("s/verified")).trials) == [(0, 1)]
+    assert points_of(snapshot_of(store.load("s/verified")).trials) == [(0, 1)]
     store.delete("s")
-    assert store.sibling("s", "verified") is None
+    assert store.auxiliary("s", "verified") is None
     assert snapshot_of(bed.search(tmp_path).study).verified == ()

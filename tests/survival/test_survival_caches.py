@@ -17,19 +17,19 @@ def cut_in_half(path: Path) -> None:
     """What a kill or a full disk may leave of a file that was not written with care."""
     half = path.with_suffix(".half")
     half.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    # moved into place: whoever has the old file mapped keeps it
+    # renamed into place: a process that has mapped the old file still reads it
     os.replace(half, path)
 
 
 def without_halves(path: Path) -> None:
-    """A priming as it was kept before its halves were."""
+    """A priming of a version that did not store the halves."""
     tensors = load_tensors(path)
     assert tensors is not None
     save_tensors(path, {name: value.clone() for name, value in tensors.items() if "half" not in name})
 
 
 def of_version_nought(path: Path) -> None:
-    """A baseline's results under a schema that is not known any more, with a metric that nothing has."""
+    """A baseline's results in an old schema, with an impossible metric."""
     data = json.loads(path.read_text(encoding="utf-8"))
     data["schema_version"], data["results"]["metric"] = 0, 0.123
     path.write_text(json.dumps(data), encoding="utf-8")
@@ -40,20 +40,20 @@ def of_version_nought(path: Path) -> None:
 def test_a_priming_that_can_not_be_used_is_made_again(
     tmp_path: Path, tiny_bert: Path, harm: Callable[[Path], None]
 ) -> None:
-    """Another study of the same job meets the file, primes again, and comes to the same trials to the last digit."""
+    """Another study of the same job finds the file, primes again, and has the same trials to the last digit."""
     folder = prepare(tmp_path)
     (first, second) = (run_arguments(tiny_bert, 2, study=name) for name in ("whole", "tiny"))
     primed = ["--set", "priming_epochs=0.5"]
     done = call(folder, *first, *primed)
     assert done.code == 0, done.err
-    assert done.err.count("priming 10 steps, kept for all trials") == 1
+    assert done.err.count("priming 10 steps, cached for all trials") == 1
     files = list((folder / ".farsearch" / "cache" / "priming").rglob("*.safetensors"))
     assert files
     for file in files:
         harm(file)
     again = call(folder, *second, *primed)
     assert again.code == 0, again.err
-    assert again.err.count("priming 10 steps, kept for all trials") == 1
+    assert again.err.count("priming 10 steps, cached for all trials") == 1
     results = [[trial.metric for trial in read_study(folder, name=name).trials] for name in ("whole", "tiny")]
     assert results[0] == results[1]
     assert_whole(folder, 2)

@@ -1,4 +1,4 @@
-"""The database goes away under load and comes back."""
+"""The database stops under load and starts again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_database_that_is_stopped_and_started(tmp_path: Path, tiny_bert: Path,
 @pytest.mark.service
 @pytest.mark.timeout(1200)
 def test_a_run_that_starts_while_the_database_is_away(tmp_path: Path, tiny_bert: Path, own_postgres: Postgres) -> None:
-    """It says what it waits for, makes the study when the database is there, and ends as always.
+    """It names the database, makes the study when it answers, and ends as usual.
 
     A worker that is killed while the database is away again is replaced, and the new one waits too.
     """

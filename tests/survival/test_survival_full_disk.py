@@ -17,7 +17,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
 ) -> None:
     """Without any room, or without room for a trial's tensors, the run ends with 5 and one line.
 
-    What was finished stays readable meanwhile, and with room again the same command goes on.
+    Finished trials stay readable meanwhile, and with free space the same command continues.
     """
     seen, mirror = prepare(small_disk.seen), f"sqlite:///{tmp_path}/mlflow.db"
 
@@ -31,20 +31,20 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     code, err = run(1)
     assert code == 0, err
     first = read_study(seen, storage).trials[0]
-    told = []
+    errors = []
     for room in (0, 60_000):
         ballast = small_disk.fill(leave=room)
         code, err = run(4)
         assert code == 5, err
-        told.append(err.splitlines()[-1])
-        assert told[-1].startswith("farsearch: the disk is full: ")
-        assert told[-1].endswith("free some space and run the same command again, finished trials are kept")
+        errors.append(err.splitlines()[-1])
+        assert errors[-1].startswith("farsearch: the disk is full: ")
+        assert errors[-1].endswith("free some space and run the same command again, finished trials are kept")
         snapshot = read_study(seen, storage)
-        kept = finished(snapshot)
+        seen_trials = finished(snapshot)
         assert snapshot.trials[0] == first
-        assert set(kept) == {0}
+        assert set(seen_trials) == {0}
         ballast.unlink()
-    assert "trained.safetensors can't be written" in told[1]
+    assert "trained.safetensors can't be written" in errors[1]
     code, err = run(4)
     assert code == 0, err
-    assert kept.items() <= finished(assert_whole(seen, 4, storage, mirror)).items()
+    assert seen_trials.items() <= finished(assert_whole(seen, 4, storage, mirror)).items()

@@ -1,4 +1,4 @@
-"""Workers that are killed, as the kernel does it when memory is short: nothing of theirs can run any more."""
+"""Workers that are killed, as the kernel does it when memory is short: none of their code can run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_twenty_kills_lose_nothing(tmp_path: Path, tiny_bert: Path, storage: str
     where = [] if storage is None else ["--storage", storage]
     # kills are spread over the study by its progress, so that they are all done before it is, on any machine
     moments = sorted(draw.randrange(TRIALS - 8) for _ in range(KILLS))
-    kept: dict[int, str] = {}
+    seen: dict[int, str] = {}
     with ExitStack() as stack:
         run = stack.enter_context(
             watch(folder, *run_arguments(tiny_bert, TRIALS, storage=storage, epochs=6, workers=2))
@@ -50,21 +50,21 @@ def test_twenty_kills_lose_nothing(tmp_path: Path, tiny_bert: Path, storage: str
                 assert joined.end().code == -signal.SIGKILL, joined.err
                 joined = join()
             now = finished(read_study(folder, storage))
-            assert kept.items() <= now.items()
-            kept = now
+            assert seen.items() <= now.items()
+            seen = now
         ended = [run.end(), joined.end()]
     assert [done.code for done in ended] == [0, 0], ended
     assert "Traceback" not in "".join(done.err for done in ended)
     synced = call(folder, "sync", *where)
     assert synced.code == 0, synced.err
     snapshot = assert_whole(folder, TRIALS, storage)
-    assert kept.items() <= finished(snapshot).items()
+    assert seen.items() <= finished(snapshot).items()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_killed_run_takes_its_workers_with_it(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
-    """Workers whose run is killed give their trials back and end: nobody trains unseen, and the next run goes on."""
+    """Workers whose run is killed requeue their trials and end, so that none trains unseen; the next run continues."""
     folder = prepare(tmp_path)
     arguments = run_arguments(tiny_bert, 12, storage=storage, workers=2)
     with watch(folder, *arguments) as run:
@@ -80,15 +80,15 @@ def test_a_killed_run_takes_its_workers_with_it(tmp_path: Path, tiny_bert: Path,
 
 
 def _lives(pid: int) -> bool:
-    """The process runs; one that ended and that nobody asked about does not."""
+    """The process runs; an ended one that was not waited for does not."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
 
 
 @pytest.mark.slow
-def test_what_was_killed_is_judged_anew(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
-    """The trial that a kill cut off says so, and its retry has costs and constraints of its own."""
+def test_a_killed_trial_is_priced_again(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
+    """The killed trial has its reason, and its retry has its own costs and constraints."""
     folder = prepare(tmp_path)
     arguments = run_arguments(tiny_bert, 2, storage=storage, epochs=30)
     with watch(folder, *arguments) as run:
@@ -104,6 +104,6 @@ def test_what_was_killed_is_judged_anew(tmp_path: Path, tiny_bert: Path, storage
     assert (killed.state, retry.state) == ("fail", "complete")
     assert killed.config == retry.config
     assert retry.peak_memory_mib > 0  # type: ignore[operator]
-    told = {trial.number: trial for trial in Store(folder / ".farsearch", storage).load("tiny").trials}
-    assert told[retry.number].user_attrs["retry_of"] == killed.number
-    assert "memory" in told[retry.number].constraints
+    trials = {trial.number: trial for trial in Store(folder / ".farsearch", storage).load("tiny").trials}
+    assert trials[retry.number].user_attrs["retry_of"] == killed.number
+    assert "memory" in trials[retry.number].constraints

@@ -48,7 +48,7 @@ def data_bytes(pid: int) -> int:
 @pytest.mark.parametrize("room", [SOME, LITTLE], ids=["some", "little"])
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits the memory of a running process")
 def test_a_trial_without_memory_is_recorded(tmp_path: Path, tiny_bert: Path, storage: str | None, room: int) -> None:
-    """The kernel refuses memory to a trial: it is stopped with the reason, and the search goes on.
+    """The kernel refuses memory to a trial: it is stopped with the reason, and the search continues.
 
     Every trial is judged by constraints of its own, a stopped one too, and none that had the memory is stopped.
     """
@@ -62,7 +62,7 @@ def test_a_trial_without_memory_is_recorded(tmp_path: Path, tiny_bert: Path, sto
         limit = data_bytes(run.child.pid) + room
         resource.prlimit(run.child.pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
         run.until("[8/8]")
-        # what comes after the search is another matter
+        # only the search is limited
         resource.prlimit(run.child.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY,) * 2)
         done = run.end()
     assert done.code == 0, done.err
@@ -79,5 +79,5 @@ def test_a_trial_without_memory_is_recorded(tmp_path: Path, tiny_bert: Path, sto
         assert trial.metric is None
         assert not trial.on_front
         assert f"trial {trial.number}  stopped: {trial.reason}" in done.err
-    told = Store(folder / ".farsearch", storage).load("tiny").trials
-    assert all("memory" in trial.constraints for trial in told)
+    trials = Store(folder / ".farsearch", storage).load("tiny").trials
+    assert all("memory" in trial.constraints for trial in trials)

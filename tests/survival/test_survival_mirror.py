@@ -16,7 +16,7 @@ from tests.services import MlflowServer
 def test_a_server_that_is_gone_for_a_while(
     tmp_path: Path, tiny_bert: Path, storage: str | None, mlflow_server: MlflowServer
 ) -> None:
-    """The search goes on without it and says so; the mirror equals the study when the server is back.
+    """The search continues without it, with a note; the mirror equals the study when the server is back.
 
     Back before the end, the run itself catches up; back after it, ``sync`` does.
     """

@@ -14,14 +14,14 @@ SAME = (
     "config", "plan", "metric", "metric_error", "dev_metric", "peak_memory_mib", "wall_time_s", "energy_j", "curve",
     "on_front", "trainable", "state",
 )  # fmt: skip
-"""All of a trial that says what was trained and what came out of it."""
+"""The fields of a trial that describe its training and results."""
 
 # trials of a tenth of a second
 SMALL = {"train_samples": 64, "epochs": 1}
 
 
-def told(snapshot: StudySnapshot) -> list[list[object]]:
-    """The trials, one after the other, without what the clock says of them."""
+def results_of(snapshot: StudySnapshot) -> list[list[object]]:
+    """The trials in order, without their durations."""
     return [[getattr(trial, name) for name in SAME] for trial in snapshot.trials]
 
 
@@ -31,7 +31,7 @@ def told(snapshot: StudySnapshot) -> list[list[object]]:
 def test_a_search_in_parts_is_the_search_in_one_go(
     tmp_path: Path, tiny_bert: Path, storage: str | None, sampler: str
 ) -> None:
-    """5, 5 and 5 trials over two restarts are the 15 of one go, to the last digit.
+    """5, 5 and 5 trials over two restarts are the 15 of one run, to the last digit.
 
     Fifteen, because samplers propose at random in the beginning, some for the first dozen of trials.
     """
@@ -43,7 +43,7 @@ def test_a_search_in_parts_is_the_search_in_one_go(
     done = call(whole, *run_arguments(tiny_bert, 15, study="whole", **options))
     assert done.code == 0, done.err
     in_parts, in_one_go = read_study(parts, storage, "parts"), read_study(whole, storage, "whole")
-    assert told(in_parts) == told(in_one_go)
+    assert results_of(in_parts) == results_of(in_one_go)
     assert len(set(finished(in_parts).values())) == 15
 
 
@@ -56,6 +56,6 @@ def test_two_processes_find_the_same(tmp_path: Path, tiny_bert: Path, storage: s
         arguments = run_arguments(tiny_bert, 4, study=name, seed=seed, storage=storage, **SMALL)
         done = process(folder, *arguments)
         assert done.code == 0, done.err
-        found.append(told(read_study(folder, storage, name)))
+        found.append(results_of(read_study(folder, storage, name)))
     assert found[0] == found[1]
     assert found[0] != found[2]

@@ -25,7 +25,7 @@ HINT = "interrupted; finished trials are kept. To go on:\n"
 
 @dataclass(frozen=True)
 class Scene:
-    """A search that works, and what can be seen of it from outside."""
+    """A running search, as seen from outside."""
 
     folder: Path
     study: Study
@@ -33,16 +33,16 @@ class Scene:
 
     @property
     def primes(self) -> bool:
-        """The last that it said is that it primes."""
-        return self.run.err.rstrip().endswith("kept for all trials")
+        """Its last line is that of a priming."""
+        return self.run.err.rstrip().endswith("cached for all trials")
 
     def at_work(self, priced: bool) -> bool:
-        """A trial is in work that was priced already, or was not."""
+        """A trial is running, priced already or not."""
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return any(("record" in trial.user_attrs) == priced for trial in trials)
 
     def saved(self, name: str) -> bool:
-        """The trial in work has written this file."""
+        """The running trial has written this file."""
         written = sorted((self.folder / ".farsearch" / "studies" / "tiny" / "trials").glob(f"*/{name}"))
         if not written:
             return False
@@ -58,7 +58,7 @@ class Scene:
 
     @property
     def mirrors(self) -> bool:
-        """A trial was told, and MLflow's database is being written."""
+        """A trial was recorded, and MLflow's database is being written."""
         if "] trial " not in self.run.err:
             return False
         try:
@@ -84,13 +84,13 @@ STAGES: dict[str, Callable[[Scene], bool]] = {
 def stop_at(stage: str, scene: Scene, number: signal.Signals) -> None:
     """Send the signal while the search is at a stage.
 
-    It is frozen while it is looked at, so that it is still at the stage when the signal comes.
+    It is stopped while it is inspected, so that it is still at the stage when the signal comes.
     """
     draw, pid = random.Random(f"{stage} {number}"), scene.run.child.pid
     if stage not in ("imports", "start-up"):
         scene.run.until("going on with study tiny: ")
 
-    def look() -> bool:
+    def reached() -> bool:
         os.kill(pid, signal.SIGSTOP)
         reached = STAGES[stage](scene)
         if reached:
@@ -100,16 +100,16 @@ def stop_at(stage: str, scene: Scene, number: signal.Signals) -> None:
         time.sleep(draw.uniform(0.005, 0.03))
         return reached
 
-    until(lambda: look() or not scene.run.running, lambda: f"{stage} was not seen: {scene.run.err}", pause_s=0.0)
+    until(lambda: reached() or not scene.run.running, lambda: f"{stage} was not seen: {scene.run.err}", pause_s=0.0)
     assert scene.run.child.poll() != 0, f"{stage} was not seen before the study was done: {scene.run.err}"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_signal_at_any_stage_loses_nothing(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
-    """At each stage the run ends with its code, without a traceback, and says how to go on.
+    """At each stage the run ends with its code, without a traceback, and with the command to resume.
 
-    What was finished stays, no trial is left in work, what was cut off is tried again, and the total is exact.
+    Finished trials stay, none is left running, the interrupted one is trained again, and the total is exact.
     The two signals alternate, so that each stage meets one of them on a journal and the other one on a database.
     """
     numbers = [signal.SIGTERM, signal.SIGINT] if storage is None else [signal.SIGINT, signal.SIGTERM]

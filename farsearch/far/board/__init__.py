@@ -8,6 +8,7 @@ validate.py  strict checks of what far.json specifies
 config.py    checks of a model's config.json
 tokenizer.py checks of a tokenizer.json
 task.py      what a task is, and its rows
+near_names.py the name that a user may have meant
 problems.py  what is wrong with a row, in one line
 content.py   the text of a file, unpacked and decoded
 tables.py    tables, and the separator that is found in them

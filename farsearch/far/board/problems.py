@@ -1,10 +1,10 @@
 """What can be wrong with a user's rows, as one line that names the value, the rule and the fix."""
 
-import difflib
 import json
 from typing import Any, Iterable
 
 from ..display import shown, shown_text
+from .near_names import did_you_mean
 
 __all__ = ["RowProblem", "check_characters", "json_reason", "missing_column"]
 
@@ -38,14 +38,11 @@ def check_characters(text: str, what: str) -> None:
 def missing_column(column: str, columns: Iterable[Any]) -> str:
     """What a message says of a column that is not there."""
     there = [str(name) for name in columns]
-    close = difflib.get_close_matches(column.lower(), [name.lower() for name in there], n=1)
-    hint = (
-        ""
-        if not close
-        else " (did you mean {}?)".format(shown(there[[name.lower() for name in there].index(close[0])]))
-    )
+    hint = did_you_mean(column, there)
     listed = ", ".join(there) or "none"
-    return "there is no column {} among {}{}".format(shown(column), shown_text(listed, _LISTED), hint)
+    return "there is no column {} among {}{}".format(
+        shown(column), shown_text(listed, _LISTED), " ({})".format(hint) if hint else ""
+    )
 
 
 def json_reason(error: Exception) -> str:

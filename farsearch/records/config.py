@@ -1,0 +1,148 @@
+"""Configuration and step plan of a trial: which weights are trained, and how a step is executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from farsearch.errors import BadInput
+from farsearch.far.batches import MOST_EPOCHS
+from farsearch.far.display import shown
+from farsearch.json_records import Record
+
+__all__ = ["FarConfig", "StepPlan", "check"]
+
+
+def check(condition: bool, message: str) -> None:
+    """Raise ``BadInput`` with the message unless the condition holds."""
+    if not condition:
+        raise BadInput(message)
+
+
+@dataclass(frozen=True)
+class FarConfig(Record):
+    """Which weights are trained, how long and at which rate: the searched part of a trial.
+
+    Attributes:
+        priming_epochs: length of the priming in epochs; 0 selects without priming (only random selection can).
+        frozen_fractions: share of frozen hidden neurons, one value per layer from the bottom. 0 leaves a layer
+            whole, 1 freezes its feed-forward block.
+        learning_rate: peak of the FAR phase's schedule.
+        epochs: length of the FAR phase alone.
+        frozen_embeddings: the embeddings (tables and their LayerNorm) are not trained.
+        frozen_attention_layers: number of lowest layers whose attention is not trained.
+        frozen_bottom_layers: number of lowest layers that are not trained at all, nor the embeddings, so that the
+            backward pass stops above them.
+    """
+
+    frozen_fractions: tuple[float, ...]
+    learning_rate: float
+    epochs: float
+    priming_epochs: float = 0.0
+    frozen_embeddings: bool = False
+    frozen_attention_layers: int = 0
+    frozen_bottom_layers: int = 0
+
+    def __post_init__(self) -> None:
+        layers = len(self.frozen_fractions)
+        for i, fraction in enumerate(self.frozen_fractions):
+            check(0 <= fraction <= 1, f"frozen fraction {fraction} of layer {i} is outside 0 to 1")
+        check(
+            self.learning_rate > 0 and math.isfinite(self.learning_rate),
+            f"learning_rate is {self.learning_rate}; it must be a number above 0",
+        )
+        most = f"at most {MOST_EPOCHS:,}"
+        check(0 < self.epochs <= MOST_EPOCHS, f"epochs is {self.epochs}; it must be a number above 0, {most}")
+        check(
+            0 <= self.priming_epochs <= MOST_EPOCHS,
+            f"priming_epochs is {self.priming_epochs}; it must be a number of at least 0, {most}",
+        )
+        for name in ("frozen_attention_layers", "frozen_bottom_layers"):
+            count = getattr(self, name)
+            check(0 <= count <= layers, f"{name} is {count}; the model has {layers} layers")
+
+    def canonical(self) -> FarConfig:
+        """Return the canonical form, in which everything that a frozen bottom implies is explicit.
+
+        Configurations with the same training have equal canonical forms, so that no training is done twice.
+        """
+        bottom = self.frozen_bottom_layers
+        return dataclasses.replace(
+            self,
+            frozen_fractions=(1.0,) * bottom + self.frozen_fractions[bottom:],
+            frozen_embeddings=self.frozen_embeddings or bottom > 0,
+            frozen_attention_layers=max(self.frozen_attention_layers, bottom),
+        )
+
+
+_PIECES = {"attention": "attention", "dropout": "masks", "layer_norm": "norms"}
+"""Parts of a plan besides the feed-forward block, and what ordinary modules store for each."""
+
+
+@dataclass(frozen=True)
+class StepPlan(Record):
+    """How a training step is executed. All exact plans learn the same.
+
+    Attributes:
+        optimizer: ``adamw`` (two state tensors per trained tensor) or ``sgd`` (none).
+        micro_batch_size: rows per forward and backward pass, whose gradients are accumulated; None for the whole batch.
+        feed_forward: tensors that a feed-forward block stores for the backward pass: those of autograd
+            (``modules``), its pre-activations (``store``), the frozen part's derivative in one byte (``compact``, not
+            exact), or its input alone (``recompute``).
+        attention: ``modules``, or ``recompute`` the probabilities.
+        dropout: ``modules``, or redraw the masks from their ``seed``.
+        layer_norm: ``modules``, or rebuild the normalised input from the ``output``.
+        frozen_dtype: type of frozen feed-forward weights; fewer bits than ``float32`` round them.
+        checkpointing: each layer stores its input alone and runs forward again.
+        optimizer_kernel: ``loop`` over the parameters; ``foreach``, each operation on all parameters at once, with a
+            copy of them; or one ``fused`` kernel.
+        optimizer_step: all parameters at the ``end``, or each in the ``backward`` pass as soon as its gradient is
+            complete, which frees the gradient.
+    """
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    micro_batch_size: int | None = None
+    feed_forward: Literal["modules", "store", "compact", "recompute"] = "modules"
+    attention: Literal["modules", "recompute"] = "modules"
+    dropout: Literal["modules", "seed"] = "modules"
+    layer_norm: Literal["modules", "output"] = "modules"
+    frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    checkpointing: bool = False
+    optimizer_kernel: Literal["loop", "foreach", "fused"] = "loop"
+    optimizer_step: Literal["end", "backward"] = "end"
+
+    def __post_init__(self) -> None:
+        size = self.micro_batch_size
+        check(size is None or size >= 1, f"micro_batch_size is {size}; it must be at least 1")
+        check(
+            size is None or self.optimizer_step == "end",
+            f"micro_batch_size is {size} and optimizer_step is 'backward'; gradients that add up need 'end'",
+        )
+        check(
+            self.optimizer_kernel != "foreach" or self.optimizer_step == "end",
+            "optimizer_kernel is 'foreach' and optimizer_step 'backward'; all parameters at once need 'end'",
+        )
+        check(
+            self.frozen_dtype == "float32" or self.feed_forward != "modules",
+            f"frozen_dtype is {shown(self.frozen_dtype)} and feed_forward 'modules', which would hold float32 copies; "
+            "choose another feed_forward",
+        )
+
+    @property
+    def summary(self) -> str:
+        """What is stored for the backward pass, such as ``recompute + kept masks``."""
+        ordinary = [name for name in _PIECES if self.feed_forward != "modules" and getattr(self, name) == "modules"]
+        parts = [self.feed_forward, *(f"kept {_PIECES[name]}" for name in ordinary)]
+        return " + ".join(parts + ["checkpointing"] * self.checkpointing)
+
+    @property
+    def title(self) -> str:
+        """The summary with the optimizer's kernel and step: unique among the plans of a device."""
+        return f"{self.summary}; {self.optimizer_kernel}, {self.optimizer_step}"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the step computes the same as ordinary modules, up to rounding."""
+        return self.feed_forward != "compact" and self.frozen_dtype == "float32"
