@@ -23,6 +23,7 @@ from farsearch.hypervolume import hypervolume
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
+from farsearch.pareto import non_dominated
 from farsearch.records import FarConfig, LookPoint, TrialRecord
 from farsearch.study.pricing import KnownCosts
 from farsearch.study.racing import Race, Verdict
@@ -185,15 +186,9 @@ class Table:
 
     @cached_property
     def front(self) -> list[Cell]:
-        """The cells that no other is at least as good as in all three, among those above the reference."""
-        points = np.array([(-cell.metric, cell.memory_mib, cell.time_s) for cell in self.cells])
-        no_worse = (points[None] <= points[:, None]).all(axis=2)
-        dominated = (no_worse & ~no_worse.T).any(axis=1)
-        return [
-            cell
-            for cell, worse in zip(self.cells, dominated, strict=True)
-            if not worse and cell.metric > self.reference[0]
-        ]
+        """The non-dominated cells whose metric is above the reference's."""
+        front = non_dominated([(-cell.metric, cell.memory_mib, cell.time_s) for cell in self.cells])
+        return [self.cells[i] for i in sorted(front) if self.cells[i].metric > self.reference[0]]
 
     def hypervolume(self, cells: Sequence[Cell]) -> float:
         """Of some cells."""

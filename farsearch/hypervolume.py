@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from farsearch.pareto import non_dominated
+
 __all__ = ["expected_improvement", "hypervolume"]
 
 Array = NDArray[np.float64]
@@ -77,19 +79,11 @@ def _expected_excess(mean: Array, deviation: Array, floor: float) -> Array:
     return np.where(uncertain, expected, np.maximum(gap, 0.0))
 
 
-def _staircase(points: Array) -> Array:
-    """The points that no other is at most as costly as in both, by rising first and so falling second cost."""
-    order = np.lexsort((points[:, 1], points[:, 0]))
-    found: list[Array] = []
-    for point in points[order]:
-        if not found or point[1] < found[-1][1]:
-            found.append(point)
-    return np.array(found).reshape(-1, 2)
-
-
 def _area(points: Array, corner: Array) -> float:
     """Area of costs that the points dominate up to ``corner``."""
-    steps = _staircase(np.minimum(points, corner))
+    points = np.minimum(points, corner)
+    # by rising first and so falling second cost
+    steps = points[non_dominated(points, distinct=True)]
     ends = np.append(steps[1:, 0], corner[0])
     return float(((ends - steps[:, 0]) * (corner[1] - steps[:, 1])).sum())
 
@@ -97,7 +91,7 @@ def _area(points: Array, corner: Array) -> float:
 def _free_area(costs: Array, points: Array, corner: Array) -> Array:
     """Area that each of ``costs`` dominates up to ``corner`` and none of ``points`` does, ``[candidates]``."""
     own: Array = np.maximum(corner - costs, 0.0).prod(axis=1)
-    steps = _staircase(points)
+    steps = points[non_dominated(points, distinct=True)]
     for i, (first, second) in enumerate(steps):
         end = steps[i + 1, 0] if i + 1 < len(steps) else corner[0]
         width = np.maximum(end - np.maximum(first, costs[:, 0]), 0.0)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from farsearch.cost.pricer import Cost, Pricer, Prices, full_fine_tuning
 from farsearch.cost.segments import Array
+from farsearch.pareto import non_dominated
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["Sweep", "pareto", "price_space", "thin"]
+__all__ = ["Sweep", "price_space", "thin"]
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,14 @@ class Sweep:
 
         Of those that take the same in both, the first plan and configuration.
         """
-        found = pareto(self.peak_memory_mib.ravel(), self.wall_time_s.ravel())
+        found = non_dominated(np.column_stack([self.peak_memory_mib.ravel(), self.wall_time_s.ravel()]), distinct=True)
         return [divmod(int(i), len(self.configs)) for i in found]
 
     def most_trained(self) -> list[tuple[int, int]]:
         """Likewise of what nothing beats in peak memory and number of trained parameters, among what fits."""
         fits = np.flatnonzero(self.fits)
         trained = np.stack([prices.trainable for prices in self.prices]).ravel()[fits].astype(np.float64)
-        found = fits[pareto(self.peak_memory_mib.ravel()[fits], -trained)]
+        found = fits[non_dominated(np.column_stack([self.peak_memory_mib.ravel()[fits], -trained]), distinct=True)]
         return [divmod(int(i), len(self.configs)) for i in found]
 
 
@@ -87,13 +88,6 @@ def price_space(
         available_range_mib=profile.available_mib,
         budget_mib=profile.budget_mib,
     )
-
-
-def pareto(first: Array, second: Array) -> NDArray[np.intp]:
-    """Indices of the points that no other is at most as large as in both numbers, by the first, equals once."""
-    order = np.lexsort((second, first))
-    least = np.minimum.accumulate(np.concatenate([[np.inf], second[order]]))[:-1]
-    return np.asarray(order[second[order] < least])
 
 
 def thin(points: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:

@@ -25,6 +25,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 
 from farsearch.hypervolume import Array, expected_improvement
+from farsearch.pareto import non_dominated
 from farsearch.study.kernel import AdditiveMatern, Encoder, GroupedMatern
 from farsearch.study.pricing import KnownCosts, PriceParams
 from farsearch.study.random_configs import draw_params
@@ -153,15 +154,8 @@ class _History:
 
     @property
     def front(self) -> list[int]:
-        """Numbers of the trials that no other dominates, in order. Of equal trials all stay."""
-        found: list[int] = []
-        # by falling metric, so that only what was found before can be as good in all three
-        for i in np.lexsort((*self.costs.T[::-1], -self.metric)).tolist():
-            cheaper = (self.costs[found] <= self.costs[i]).all(axis=1)
-            better = (self.metric[found] > self.metric[i]) | (self.costs[found] < self.costs[i]).any(axis=1)
-            if not (cheaper & better).any():
-                found.append(i)
-        return sorted(found)
+        """Indices of the trials that no other dominates, in order; of equal trials all."""
+        return sorted(non_dominated(np.column_stack([-self.metric, self.costs])).tolist())
 
 
 def _most_telling(trials: list[FrozenTrial], draw: np.random.Generator) -> list[FrozenTrial]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from farsearch.cost.pricer import Cost
-from farsearch.cost.sweep import pareto
+from farsearch.pareto import non_dominated
 from farsearch.records import FarConfig, PlanPrice, StepPlan, TrialRecord
 from farsearch.training import Outcome
 
@@ -49,9 +48,8 @@ def priced_record(
 
 def _worth_it(chosen: StepPlan, priced: Sequence[tuple[StepPlan, Cost]]) -> list[tuple[StepPlan, Cost]]:
     """The chosen plan and those that no other beats in peak and time: the best for any goal is among them."""
-    peaks, times = (np.array([getattr(c, name) for _, c in priced]) for name in ("peak_memory_mib", "wall_time_s"))
-    undominated = pareto(peaks, times)
-    return [pair for i, pair in enumerate(priced) if pair[0] == chosen or i in undominated]
+    front = non_dominated([(cost.peak_memory_mib, cost.wall_time_s) for _, cost in priced], distinct=True)
+    return [pair for i, pair in enumerate(priced) if pair[0] == chosen or i in front]
 
 
 def results_of(outcome: Outcome) -> dict[str, Any]:

@@ -7,12 +7,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from farsearch.cost.breakdown import device_plans
 from farsearch.cost.pricer import Pricer, full_fine_tuning
-from farsearch.cost.sweep import Sweep, pareto, price_space, thin
+from farsearch.cost.sweep import Sweep, price_space, thin
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig
 from tests.cost.reference import figure, make_profile
@@ -72,14 +70,6 @@ def test_the_fronts_are_those_of_brute_force(pricer: Pricer, swept: Sweep) -> No
         assert set(found) == expected
         assert len(found) == len(expected)
         assert found == sorted(found)
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
-def test_a_front_has_no_equals(points: list[tuple[int, int]]) -> None:
-    """Of any points, also many alike: each that nothing beats once, in order."""
-    found = [points[i] for i in pareto(*np.array(points, dtype=float).T)]
-    unbeaten = {a for a in points if not any(b[0] <= a[0] and b[1] <= a[1] and b != a for b in points)}
-    assert found == sorted(unbeaten)
 
 
 def test_thinning_keeps_the_ends() -> None:
