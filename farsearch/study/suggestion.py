@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from farsearch.cost.fixes import freeze_more
 from farsearch.cost.pricer import Cost, Pricer
 from farsearch.far.display import shown_seconds
 from farsearch.goals import Goal
@@ -39,7 +40,7 @@ def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
 
 def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
     plan = cost = None
-    for words, config in _less_and_less(space, layers):
+    for words, config in _freeze_more(space, layers):
         plan, cost = pricer.best(config, goal)
         if cost.fits:
             return f"with {words} it would take {cost.peak_memory_mib:.0f} MiB and {shown_seconds(cost.wall_time_s)}"
@@ -66,21 +67,17 @@ def _fitting_space(pricer: Pricer, goal: Goal, space: Space, layers: int) -> tup
     return (best, shares[best]) if shares[best] >= _MOST else None
 
 
-def _less_and_less(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:
-    """Configurations that train less and less, with the options that ask for them."""
-    base = FarConfig(
+def _freeze_more(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:
+    """Configurations that train less and less, with the options that select them."""
+    config = FarConfig(
         frozen_fractions=(1.0,) * layers,
         learning_rate=1e-4,
         epochs=_least(space, "epochs"),
         priming_epochs=_least(space, "priming_epochs"),
-        frozen_embeddings=True,
     )
-    yield "--set frozen_fraction=1 --set frozen_embeddings=true", base
-    for bottom in range(1, layers):
-        yield (
-            f"--set frozen_fraction=1 --set frozen_bottom_layers={bottom}",
-            dataclasses.replace(base, frozen_bottom_layers=bottom),
-        )
+    for less in freeze_more(config, attention=False):
+        bottom = f" --set frozen_bottom_layers={less.frozen_bottom_layers}" * (less.frozen_bottom_layers > 0)
+        yield f"--set frozen_fraction=1 --set frozen_embeddings=true{bottom}", less
 
 
 def _least(space: Space, key: str) -> float:
