@@ -11,7 +11,8 @@ from __future__ import annotations
 import click
 
 from benchmarks.cost_models import built, layers_of
-from farsearch.cost.pricer import Pricer, best_of, full_fine_tuning, shared_tables
+from farsearch.cost.pricer import Pricer, best_of, full_fine_tuning
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import load_profile
 from farsearch.formatting import markdown_table
 from farsearch.goals import GOALS

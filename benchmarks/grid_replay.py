@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from benchmarks.grid_record import GRIDS, read_lines, table_path
-from farsearch.cost.pricer import Pricer, full_fine_tuning, shared_tables
+from farsearch.cost.pricer import Pricer, full_fine_tuning
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import load_profile
 from farsearch.errors import NoFeasibleTrial
 from farsearch.hypervolume import hypervolume

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from farsearch.calibration.local import find_profile
 from farsearch.cost.breakdown import cost_breakdown, device_plans
-from farsearch.cost.pricer import Cost, Pricer, shared_tables
+from farsearch.cost.pricer import Cost, Pricer
 from farsearch.cost.sweep import Sweep, price_space
+from farsearch.cost.traced_model import shared_tables
 from farsearch.errors import BadInput
 from farsearch.goals import Goal
 from farsearch.models.config import load_config

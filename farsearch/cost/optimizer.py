@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS, Operation
+from farsearch.cost.recorder import Segment
 from farsearch.cost.segments import EVENT_KINDS, Array, Indices, Part, Tensors
 from farsearch.cost.timing import operation_seconds
-from farsearch.cost.trace import Segment, meta_tensors, second_step, trace_call
+from farsearch.cost.trace import meta_tensors, second_step, trace_call
 from farsearch.devices.profile import Profile
 from farsearch.far.optimizer import make_optimizer
 from farsearch.records import StepPlan
@@ -26,15 +27,15 @@ _SIZE = 1 << 20
 
 @dataclass(frozen=True)
 class OptimizerStep:
-    """One optimizer step of one tensor, in bytes an element of it unless said.
+    """One optimizer step of one tensor. Bytes are per element of the tensor.
 
     Attributes:
-        state_tensors, state_scalars: tensors of its size, and of one element, that the optimizer keeps.
-        events: temporaries of a single tensor as they come (+) and go (-).
+        state_tensors, state_scalars: state tensors of the tensor's size, and of one element.
+        events: temporaries of a single tensor as they are allocated (+) and freed (-).
         peak_bytes: temporaries at the highest moment.
-        carried_bytes: still live then, an element of the tensor before it.
-        gathered_bytes: likewise of all tensors before that one; above 0 only where all are stepped at once.
-        operations: what is computed.
+        carried_bytes: still live then, per element of the preceding tensor.
+        gathered_bytes: likewise per element of all tensors before that; above 0 only if all are stepped at once.
+        operations: of one step.
     """
 
     state_tensors: int

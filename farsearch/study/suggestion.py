@@ -98,9 +98,9 @@ def _bounds(cost: Cost, pricer: Pricer) -> str:
     if cost.peak_memory_range_mib[1] > cost.available_range_mib[0]:
         return ""
     options = []
-    if pricer.max_memory_mib is not None and cost.peak_memory_mib > pricer.max_memory_mib:
+    if pricer.constraints.max_memory_mib is not None and cost.peak_memory_mib > pricer.constraints.max_memory_mib:
         options.append(f"--max-memory {math.ceil(cost.peak_memory_mib)}")
-    if pricer.max_time_s is not None and cost.wall_time_s > pricer.max_time_s:
+    if pricer.constraints.max_time_s is not None and cost.wall_time_s > pricer.constraints.max_time_s:
         options.append(f"--max-time {math.ceil(cost.wall_time_s)}")
     return " and ".join(options)
 
@@ -112,7 +112,7 @@ def _fitting_batch(pricer: Pricer, plan: StepPlan, config: FarConfig) -> int | N
         size //= 2
         # the memory of a micro-batch of that size is at least that of a batch of it: gradients are held beside it
         cost = pricer.price(config, dataclasses.replace(plan, micro_batch_size=size, optimizer_step="end"))
-        within = pricer.max_memory_mib is None or cost.peak_memory_mib <= pricer.max_memory_mib
+        within = pricer.constraints.max_memory_mib is None or cost.peak_memory_mib <= pricer.constraints.max_memory_mib
         if within and cost.peak_memory_range_mib[1] <= cost.available_range_mib[0]:
             return size
     return None

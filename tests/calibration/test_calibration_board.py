@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farsearch.calibration.board import BoardFile, adjusted, is_measurement, read_measurement
-from farsearch.cost.pricer import Pricer, shared_tables
+from farsearch.cost.pricer import Pricer
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import load_profile
 from farsearch.devices.profile import read_profile, write_profile
 from farsearch.errors import BadInput

@@ -13,8 +13,9 @@ from torch import nn
 
 from farsearch.calibration.steps import apply_config, peak_mib, stepping
 from farsearch.cost.operations import Operation
+from farsearch.cost.recorder import Segment, SegmentKey, step_order
 from farsearch.cost.software import Software, build_ordinary
-from farsearch.cost.trace import Segment, meta_tensors, second_step, trace_call, trace_step
+from farsearch.cost.trace import meta_tensors, second_step, trace_call, trace_step
 from farsearch.devices.profile import Figure, Profile
 from farsearch.far.optimizer import BackwardOptimizer, make_optimizer
 from farsearch.models.heads import Head
@@ -77,12 +78,9 @@ def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan
         return peak_mib(ready.call, model, ready.optimizer)
 
 
-def order_of(layers: int, releases: bool = False) -> list[str]:
-    """Names of a step's segments in the order in which they happen; ``releases``: where layers have them."""
-    forward = [f"forward {i}" for i in range(layers)]
-    forward += [f"release {i}" for i in range(layers)] if releases else []
-    backward = [f"backward {i}" for i in reversed(range(layers))]
-    return ["start", *forward, "head", "backward head", *backward, "backward embeddings"]
+def order_of(layers: int, releases: bool = False) -> list[SegmentKey]:
+    """Segments of a step in the order in which they happen; ``releases``: where layers have them."""
+    return [key for key in step_order(layers) if releases or key.phase != "release"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +88,12 @@ class Traced:
     """A direct trace of a whole step, and of the optimizer's second step.
 
     Attributes:
-        order: names of the segments.
+        order: of the segments.
         static, state: bytes of parameters with buffers, and of the optimizer's state.
         trained: elements of each trained tensor.
     """
 
-    order: list[str]
+    order: list[SegmentKey]
     segments: list[Segment]
     optimizer: Segment
     static: int
@@ -118,13 +116,13 @@ def traced(
     apply_config(model, layout, config, plan, chunk_rows)
     in_backward = _backward_optimizer(plan, model)
     segments = trace_step(model, layout, Head().batch(batch_size, length), software, in_backward)
-    order = order_of(len(layout.layers), any(name.startswith("release") for name in segments))
+    order = order_of(len(layout.layers), any(key.phase == "release" for key in segments))
     assert set(segments) <= set(order)
     state, step = _optimizer(plan, model, in_backward)
     held = [*model.parameters(), *model.buffers()]
     return Traced(
         order=order,
-        segments=[segments.get(name, Segment()) for name in order],
+        segments=[segments.get(key, Segment()) for key in order],
         optimizer=step,
         static=sum(tensor.numel() * tensor.element_size() for tensor in held),
         state=sum(tensor.numel() * tensor.element_size() for tensor in state),

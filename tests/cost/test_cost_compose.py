@@ -12,7 +12,7 @@ import pytest
 
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS
 from farsearch.cost.segments import EVENT_KINDS, Composed
-from farsearch.cost.traced_model import StepTable
+from farsearch.cost.step_table import StepTable
 from farsearch.errors import BadInput
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan

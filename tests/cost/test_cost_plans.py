@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from farsearch.cost.plans import exact_plans, ordinary_plan, quickest
-from farsearch.cost.pricer import Pricer, full_fine_tuning, shared_tables
+from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.cost.software import torch_version
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile, list_profiles, load_profile
 from farsearch.goals import GOALS, Goal, best_plan
 from farsearch.models.config import load_config

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farsearch.cost.pricer import Cost, Pricer, full_fine_tuning, priming_plan
-from farsearch.cost.traced_model import StepTable
+from farsearch.cost.step_table import StepTable
 from farsearch.devices.registry import load_profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.selection import learner_counts

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from farsearch.cost.pricer import Pricer, Prices, shared_tables
+from farsearch.cost.pricer import Pricer, Prices
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices.rates import PRODUCTS, ProductRate, Rates, StreamRate
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once

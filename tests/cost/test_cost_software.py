@@ -16,8 +16,8 @@ from farsearch.cost.plans import exact_plans, ordinary_plan
 from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.cost.segments import EVENT_KINDS
 from farsearch.cost.software import Software, build_ordinary, emulated, software_of, step_count_bytes
+from farsearch.cost.step_table import StepTable
 from farsearch.cost.trace import meta_tensors, trace_call
-from farsearch.cost.traced_model import StepTable
 from farsearch.errors import BadInput, ProfileError
 from farsearch.far.dropout import SeededDropout, dropped
 from farsearch.models.config import load_config
