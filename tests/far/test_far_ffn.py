@@ -518,7 +518,7 @@ def test_a_gated_block_drops_what_it_gives_to_down() -> None:
 
 def test_a_gated_block_knows_one_policy() -> None:
     """The others' functions have no gate."""
-    with pytest.raises(ValueError, match="'store' is for blocks without a gate; this one knows 'modules' alone"):
+    with pytest.raises(ValueError, match="'store' is for blocks without a gate"):
         split_gated(Gated(False), (1,), policy="store")
 
 
