@@ -243,7 +243,7 @@ def devices_check(name: str, model: str, as_json: bool) -> None:
     config = load_config(resolve_model(model), with_known=True)
     profile = find_profile(name, HOME, _note)
     measured_with = {} if profile.rates is None else profile.rates.conditions
-    here = this_machine().in_words()
+    here = this_machine().conditions()
     other = [key for key in ("processor", "threads", "torch") if measured_with.get(key, here[key]) != here[key]]
     if profile.rates is None:
         _note(f"{profile.name} is derived from data sheets; on another device than this one, times say nothing")
