@@ -1,4 +1,4 @@
-"""Is there, for every method that a user would pick instead, a point of the front that is at least as good in all?
+"""Compare the front with each alternative method: does a point of it dominate or equal the method?
 
 For each task: a search, its baselines, and a comparison. A point stands against a baseline when it takes at most its
 memory and at most its time on the device; of those that do, the one with the best validation metric is shown, with the
@@ -35,7 +35,7 @@ _FOLDERS = {"sst2": "SST-2", "cola": "CoLA"}
 
 @dataclass(frozen=True)
 class Comparison:
-    """One baseline against the best point of the front that takes no more memory and no more time.
+    """One baseline against the best point of the front with at most its memory and time.
 
     Attributes:
         trial: number of that point, None where every point takes more of either.
@@ -61,7 +61,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The answer in a word or two."""
+        """The answer in one or two words."""
         if not self.learned:
             return "did not learn"
         if self.difference is None or self.low is None or self.high is None:
@@ -72,36 +72,36 @@ class Comparison:
 
 
 class _Progress:
-    """Says on stderr what is done."""
+    """Reports progress to stderr."""
 
     def __init__(self, task: str) -> None:
         self._task = task
 
     def note(self, text: str) -> None:
-        """A remark."""
+        """Print a remark."""
         click.echo(f"{self._task}: {text}", err=True)
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """A step says nothing: trials are short."""
+        """Report no steps: trials are short."""
 
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
-        """Nothing before the result."""
+        """Report nothing before the result."""
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
-        """A trial's result."""
+        """Print a trial's result."""
         self.note(f"trial {record.number}: {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
 
     def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
-        """A training of a baseline begins."""
+        """Print the start of a baseline's training."""
         self.note(f"baseline {number} of {total}: {title}")
 
     def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
-        """Its result."""
+        """Print its result."""
         self.note(f"  {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
 
 
 def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapshot, list[Comparison]]:
-    """Search, train the baselines, and hold them against the front."""
+    """Search, train the baselines, and compare them with the front."""
     progress = _Progress(options.task)
     store = Store(home)
     job = resolve_job(options, store, progress.note)
@@ -159,7 +159,7 @@ def _best_within(front: Sequence[TrialRecord], baseline: Comparison) -> TrialRec
 
 
 def markdown(snapshot: StudySnapshot, found: Sequence[Comparison]) -> str:
-    """The comparison as a table for a document."""
+    """Return the comparison as a Markdown table."""
     job = snapshot.settings.job
     name = snapshot.metric_name
     lines = [
@@ -196,7 +196,7 @@ def markdown(snapshot: StudySnapshot, found: Sequence[Comparison]) -> str:
 @click.option("--device", default="jetson-nano", show_default=True, help="Profile that costs are predicted for.")
 @click.option("--space", default="wide", show_default=True, help="Search space.")
 @click.option("--plan", type=click.Choice(["memory", "time", "balanced"]), default="balanced", show_default=True,
-              help="What the front's steps are arranged for.")  # fmt: skip
+              help="Goal of the step plans of the front.")  # fmt: skip
 @click.option("--n-trials", type=click.IntRange(min=1), default=20, show_default=True, help="Of each search.")
 @click.option("--train-samples", type=click.IntRange(min=1), default=4096, show_default=True, help="Rows of a trial.")
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".farsearch"), show_default=True,
@@ -206,7 +206,7 @@ def main(
     data_dir: Path, tasks: str, model: str, device: str, space: str, plan: Any, n_trials: int, train_samples: int,
     home: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Hold the front of a search against full fine-tuning, FAR r=10 %, FFNs frozen, BitFit and LoRA.
+    """Compare the front of a search with full fine-tuning, FAR r=10 %, FFNs frozen, BitFit and LoRA.
 
     \b
     Examples:

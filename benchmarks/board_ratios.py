@@ -1,4 +1,4 @@
-"""What FAR takes of full fine-tuning on each board, predicted: memory and time of one step for each goal.
+"""Predicted costs of FAR relative to full fine-tuning on each board: memory and time of one step for each goal.
 
     python -m benchmarks.board_ratios
 
@@ -34,7 +34,7 @@ _MODEL, _BATCH, _LENGTH = "distilbert-base-uncased", 16, 128
 
 
 def rows() -> list[dict[str, str]]:
-    """One row a board: full fine-tuning in MiB and seconds, and memory and time of FAR as shares of it."""
+    """Return one row per board: full fine-tuning in MiB and seconds, and FAR's memory and time as shares of it."""
     config, layers, found = built(_MODEL)[0], layers_of(_MODEL), []
     far = FarConfig((0.9,) * layers, 1e-4, 1.0)
     for board in BOARDS:

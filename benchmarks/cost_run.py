@@ -1,4 +1,4 @@
-"""One whole fine-tuning run, predicted before it starts: priming and FAR phase, batches as they are really padded."""
+"""One whole fine-tuning run, predicted before it starts: priming and FAR phase, with the real padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search takes beside training and evaluation, on real trials of the real command.
+"""The overhead of a search beside training and evaluation, on real trials of the command.
 
 ::
 
@@ -36,7 +36,7 @@ _DONE = re.compile(r"^\s*\[\d+/\d+\] trial (\d+)\s")
 
 @dataclass(frozen=True)
 class Overhead:
-    """What was measured.
+    """The measured times.
 
     Attributes:
         overhead_share: of the wall time from the end of the first trial to the end of the last.
@@ -53,7 +53,7 @@ class Overhead:
 
 
 def measure(arguments: list[str], trials: int, folder: Path) -> Overhead:
-    """Run a search of so many trials in an empty folder."""
+    """Run a search in an empty folder."""
     command = [sys.executable, "-m", "farsearch", "run", *arguments, "--study", _STUDY, "--n-trials", str(trials)]
     ends: dict[int, float] = {}
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as run:

@@ -1,4 +1,4 @@
-"""FAR's paper again: its methods on its tasks, beside the figures that it reports.
+"""Reproduce FAR's paper: its methods on its tasks, compared with the published figures.
 
 Vucetic et al., "Efficient Fine-Tuning of BERT Models on the Edge", ISCAS 2022, compare full fine-tuning, FAR, random
 neurons and BitFit with DistilBERT on GLUE and SQuAD 2. Here every method is trained on all rows that a task is given,
@@ -47,7 +47,7 @@ def _note(text: str) -> None:
 
 
 def record(recipes: Sequence[Recipe], seeds: int, folder: Path) -> list[Table]:
-    """Train the cells that are not recorded yet: full fine-tuning and FAR r=10 % first, seed by seed, task by task.
+    """Train the missing cells: full fine-tuning and FAR r=10 % first, seed by seed, task by task.
 
     Then all methods' steps are timed in turns.
 
@@ -90,7 +90,7 @@ def _found(cell: dict[str, Any]) -> str:
 
 
 def _recorded(recipes: Sequence[Recipe], folder: Path) -> list[Table]:
-    """The tables as they are."""
+    """Read the existing tables."""
     tables = []
     for recipe in recipes:
         path = table_path(folder, recipe.task, recipe.model)
@@ -152,7 +152,7 @@ def main(
     as_json: bool,
     as_markdown: bool,
 ) -> None:
-    """Train what FAR's paper compares, and show its figures beside these.
+    """Train the methods of FAR's paper, and compare with its figures.
 
     On a CPU it takes one thread. A cell is one training, and is kept when it ends: the same command goes on there.
 

@@ -1,4 +1,4 @@
-"""How far a method is from another over seeds and development rows, and how sure that is.
+"""The difference of two methods over seeds and development rows, with its interval.
 
 A score varies with the seed of its training and with the rows that it is measured on, and every seed meets the same
 rows: the two are crossed. The interval is that of the crossed bootstrap, in which seeds and rows are each drawn with
@@ -21,14 +21,14 @@ from farsearch.tasks.weighted import Floats, values
 __all__ = ["DRAWS", "difference", "difference_draws", "interval"]
 
 DRAWS = 2000
-"""The ends of an interval are then off by a twentieth of its width at most."""
+"""Draws; the ends of an interval are then accurate to a twentieth of its width."""
 
 _ENTRIES = 2**21
-"""Of the largest arrays ``[draws, rows]``: 16 MiB each."""
+"""Elements of the largest arrays ``[draws, rows]``: 16 MiB each."""
 
 
 def difference(metric: str, ours: Sequence[Floats], others: Sequence[Floats]) -> float:
-    """The metric of one method less that of another, mean over the seeds.
+    """Return the metric of one method minus that of another, mean over the seeds.
 
     Args:
         metric: one of ``far.board.scores.METRICS``.
@@ -41,7 +41,7 @@ def difference(metric: str, ours: Sequence[Floats], others: Sequence[Floats]) ->
 def difference_draws(
     metric: str, ours: Sequence[Floats], others: Sequence[Floats], seed: int = 0, draws: int = DRAWS
 ) -> Floats:
-    """``difference`` in as many crossed draws of seeds and rows, ``[draws]``.
+    """Return ``difference`` in crossed bootstrap draws of seeds and rows, ``[draws]``.
 
     Args:
         seed: of the draws. Two methods that are given the same one, as many seeds and as many rows have the same draws.
@@ -57,7 +57,7 @@ def difference_draws(
 
 
 def interval(draws: Floats) -> tuple[float, float]:
-    """The 95 % interval by percentiles."""
+    """Return the 95 % percentile interval."""
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 

@@ -1,4 +1,4 @@
-"""How much training a search spends until it has found what there is to find, by sampler.
+"""The training that a search needs to close the gap to the best front, by sampler.
 
 ::
 
@@ -37,12 +37,12 @@ __all__ = ["CONTENDERS", "Contender", "Result", "measure"]
 SCHEMA_VERSION = 1
 REACHED = 0.9
 _BUDGET_TRIALS = 20
-"""The budget at which scores are compared: the seconds of so many median cells."""
+"""The budget at which scores are compared, in median cells."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to search: a sampler, with or without racing."""
+    """A sampler, with or without racing."""
 
     name: str
     sampler: str
@@ -63,7 +63,7 @@ CONTENDERS = (
 
 @dataclass(frozen=True)
 class Result:
-    """One way to search on one task, medians over the seeds.
+    """Results of one sampler on one task, medians over the seeds.
 
     Attributes:
         median_seconds_to_90: training seconds until nine tenths of the gap are closed; None where half of the seeds
@@ -87,7 +87,7 @@ class Result:
 
 
 def measure(table: Table, contender: Contender, seeds: int) -> tuple[Result, list[Replay]]:
-    """Replay one way to search on a task, once for each seed."""
+    """Replay one sampler on a task, once for each seed."""
     runs = []
     budget = _BUDGET_TRIALS * statistics.median(cell.seconds for cell in table.cells)
     for seed in range(seeds):
@@ -123,7 +123,7 @@ def _finite(seconds: float) -> float | None:
 
 
 def _rows(results: Sequence[Result]) -> list[dict[str, str]]:
-    """For people; the third column compares with TPE without racing."""
+    """Return the table; the third column compares with TPE without racing."""
     tpe = {result.task: result.median_seconds_to_90 for result in results if result.sampler == "tpe"}
 
     def seconds(value: float | None) -> str:
@@ -152,7 +152,7 @@ def _rows(results: Sequence[Result]) -> list[dict[str, str]]:
 
 
 def _noise(table: Table) -> str:
-    """What of the gap is luck: how much of it the best cells' standard error would make."""
+    """The share of the gap within the best cells' standard error."""
     front = table.front
     gain = max(cell.metric for cell in front) - float(table.reference[0])
     error = statistics.median(cell.metric_error for cell in front)
@@ -175,7 +175,7 @@ def _noise(table: Table) -> str:
 def main(
     tasks: tuple[str, ...], names: tuple[str, ...], seeds: int, as_json: bool, as_markdown: bool, png: Path | None
 ) -> None:
-    """Compare ways to search on the recorded grids."""
+    """Compare samplers on the recorded grids."""
     recorded = [task for task in (tasks or tuple(GRIDS)) if table_path(task).is_file()]
     results: list[Result] = []
     runs: dict[tuple[str, str], list[Replay]] = {}

@@ -1,4 +1,4 @@
-"""The picture of search_efficiency: share of the gap that is closed against seconds of training."""
+"""The picture of search_efficiency: share of the closed gap against seconds of training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURS = ("#999999", "#56b4e9", "#e69f00", "#cc79a7", "#d55e00", "#009e73", "#
 
 
 def save_picture(runs: Mapping[tuple[str, str], Sequence[Replay]], path: Path) -> None:
-    """Draw the median over the seeds, a panel for each task. A replay that has ended keeps its score.
+    """Draw the median over the seeds, a panel for each task. The score of an ended replay stays constant.
 
     Args:
         runs: by task and way to search, in the order of the legend.

@@ -1,4 +1,4 @@
-"""What far_step reports: its figures as records and JSON, and as tables."""
+"""The report of far_step: figures as records, JSON and tables."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Report:
     results: tuple[Result, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the report in JSON types."""
         return {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
-        """What ``to_dict`` gave. Anything else raises KeyError, TypeError or ValueError."""
+        """Return the report that ``to_dict`` wrote; other data raise KeyError, TypeError or ValueError."""
         if data["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {data['schema_version']}; this reads {SCHEMA_VERSION}")
         results = tuple(Result(**row) for row in data["results"])
@@ -64,14 +64,14 @@ class Report:
 
 
 def device_name() -> str:
-    """Processor, threads and torch of this machine."""
+    """Return processor, threads and torch of this machine."""
     machine = this_machine()
     threads = "" if machine.kind == "cuda" else f", threads: {machine.threads}"
     return f"{machine.processor}{threads}, torch {machine.torch}"
 
 
 def _rows(results: Sequence[Result]) -> list[dict[str, str]]:
-    """Rounded for people. Products, and the time outside them, are ratios too."""
+    """Rounded figures. Products, and the time outside of them, are ratios too."""
     return [
         {
             "what": result.variant,
@@ -88,7 +88,7 @@ def _rows(results: Sequence[Result]) -> list[dict[str, str]]:
 
 
 def tables(report: Report) -> list[tuple[str, list[dict[str, str]]]]:
-    """A title and rows for each length."""
+    """Return a title and rows for each length."""
     tables = []
     for length in dict.fromkeys(result.seq for result in report.results):
         here = [result for result in report.results if result.seq == length]

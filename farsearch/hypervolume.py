@@ -30,14 +30,13 @@ _CERTAIN = 1e-12
 def expected_improvement(
     costs: Array, mean: Array, deviation: Array, front_metric: Array, front_costs: Array, reference: Array
 ) -> Array:
-    """Expected hypervolume that each candidate adds.
+    """Return the expected hypervolume that each candidate adds.
 
     Args:
         costs: known costs of the candidates, ``[candidates, 2]``.
         mean, deviation: of the normal posterior of their metric, ``[candidates]``; a deviation of 0 is a known metric.
-        front_metric, front_costs: of the trials that are there, ``[trials]`` and ``[trials, 2]``; dominated ones do no
-            harm.
-        reference: metric, and the two costs, ``[3]``: what is beyond it counts for nothing.
+        front_metric, front_costs: of the completed trials, ``[trials]`` and ``[trials, 2]``; some may be dominated.
+        reference: metric, and the two costs, ``[3]``: points beyond it add nothing.
 
     Returns:
         ``[candidates]``, in units of metric times both costs.
@@ -47,7 +46,7 @@ def expected_improvement(
     metrics, points = front_metric[keep][order], front_costs[keep][order]
     total = np.zeros(len(costs))
     above = np.zeros(len(costs))  # E[(Y - inf)+]
-    # from the highest metric down: between metrics[k - 1] and metrics[k] the first k trials are in the way
+    # from the highest metric down: between metrics[k - 1] and metrics[k] the first k trials dominate
     for k in range(len(metrics) + 1):
         floor = metrics[k] if k < len(metrics) else reference[0]
         below = _expected_excess(mean, deviation, float(floor))
@@ -57,7 +56,7 @@ def expected_improvement(
 
 
 def hypervolume(metric: Array, costs: Array, reference: Array) -> float:
-    """Hypervolume of a set of trials: ``metric`` ``[trials]``, ``costs`` ``[trials, 2]``, ``reference`` as above."""
+    """Return the hypervolume of ``metric`` ``[trials]`` and ``costs`` ``[trials, 2]``; ``reference`` as above."""
     total, done = 0.0, np.zeros((0, 2))
     order = np.argsort(-metric, kind="stable")
     levels = [*metric[order].tolist(), float(reference[0])]

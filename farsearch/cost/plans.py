@@ -53,7 +53,7 @@ def ordinary_plan(profile: Profile) -> StepPlan:
 
 
 def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
-    """Return the plan with what a model does not support left out: for gated blocks, and some families' attention."""
+    """Return the plan without the parts that a model does not support: gated blocks, and some families' attention."""
     return dataclasses.replace(
         plan,
         feed_forward="modules" if layout.gated else plan.feed_forward,

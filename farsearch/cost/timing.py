@@ -106,14 +106,14 @@ def weighted_seconds(
     by_length = (coefficients[..., [1, 2, 4]] != 0).any(axis=(1, 2))
     by_learners = (coefficients[..., 3:] != 0).any(axis=(1, 2))
     for long, learnt in product((False, True), repeat=2):
-        some = np.flatnonzero((by_length == long) & (by_learners == learnt))
+        chosen = np.flatnonzero((by_length == long) & (by_learners == learnt))
         t, batches = (lengths, weights) if long else (lengths[:1], weights.sum(axis=1, keepdims=True))
         counts = learners if learnt else learners[:1]
-        at_once = max(1, _AT_ONCE // max(1, len(some) * len(t)))
+        at_once = max(1, _AT_ONCE // max(1, len(chosen) * len(t)))
         for start in range(0, len(counts), at_once):
             k = counts[start : start + at_once]
-            work = evaluate(coefficients[some], t[:, None], k, parts[0].width)
-            each = operation_seconds(kinds[some], work, profile, optimizer[some])
+            work = evaluate(coefficients[chosen], t[:, None], k, parts[0].width)
+            priced = operation_seconds(kinds[chosen], work, profile, optimizer[chosen])
             where = slice(start, start + at_once) if learnt else slice(None)
-            seconds[some, where] = np.moveaxis(np.tensordot(batches, each, (1, 1)), 0, -1)
+            seconds[chosen, where] = np.moveaxis(np.tensordot(batches, priced, (1, 1)), 0, -1)
     return np.moveaxis(np.tensordot(occurs, seconds, 1), 1, -1)

@@ -95,17 +95,17 @@ class _FeedForward(torch.autograd.Function):
         ctx.learns = any(ctx.needs_input_grad[4:7])
         x = x.contiguous()
         learners, frozen = _parts((learner_up, learner_bias, learner_down, frozen_up, frozen_bias, frozen_down))
-        keep_frozen = frozen is not None and ctx.needs_input_grad[0] and policy != "recompute"
-        keep_learners = learners is not None and (ctx.learns or ctx.needs_input_grad[0]) and policy != "recompute"
+        save_frozen = frozen is not None and ctx.needs_input_grad[0] and policy != "recompute"
+        save_learners = learners is not None and (ctx.learns or ctx.needs_input_grad[0]) and policy != "recompute"
         with autocast_to(x, None):  # cast once, not at each product
-            y, kept_frozen, kept_learners = _run(ctx, x, learners, frozen, bias, keep_frozen, keep_learners)
+            y, saved_frozen, saved_learners = _run(ctx, x, learners, frozen, bias, save_frozen, save_learners)
         again = policy == "recompute" and ctx.needs_input_grad[0]
         ctx.save_for_backward(
             x if ctx.learns or again else None,
             learner_up, learner_bias, learner_down, frozen_up, frozen_bias, frozen_down,
-            *kept_frozen, *kept_learners,
+            *saved_frozen, *saved_learners,
         )  # fmt: skip
-        ctx.count = len(kept_frozen)
+        ctx.count = len(saved_frozen)
         return y
 
     @staticmethod
@@ -137,22 +137,22 @@ def _run(
     learners: Optional[_Neurons],
     frozen: Optional[_Neurons],
     bias: Optional[Tensor],
-    keep_frozen: bool,
-    keep_learners: bool,
+    save_frozen: bool,
+    save_learners: bool,
 ) -> Tuple[Tensor, List[Tensor], List[Tensor]]:
     """Return the value, and the tensors that each portion saves of the frozen neurons and of the learners."""
     activation, dtype = ctx.activation, ctx.dtype
     learners, frozen = (None if part is None else part.to(dtype) for part in (learners, frozen))
     bias = _as(bias, dtype)
     y = x.new_empty(x.shape, dtype=dtype)
-    kept_frozen: List[Tensor] = []
-    kept_learners: List[Tensor] = []
+    saved_frozen: List[Tensor] = []
+    saved_learners: List[Tensor] = []
     tokens = ctx.rows * _flat(x, slice(0, 1)).shape[0]
     # twice the rows of the backward pass, which has twice as many temporaries
     for rows in portions(x, 2 * ctx.rows):
         here, out = _flat(x, rows).to(dtype), _flat(y, rows)
         # the frozen part first: its temporaries are freed before the learners' activations are allocated
-        for part, keeps, kept in ((frozen, keep_frozen, kept_frozen), (learners, keep_learners, kept_learners)):
+        for part, saves, saved in ((frozen, save_frozen, saved_frozen), (learners, save_learners, saved_learners)):
             if part is None:
                 continue
             before = F.linear(here, part.up, part.bias)
@@ -163,14 +163,14 @@ def _run(
                 torch.mm(value, part.down.t(), out=out)
             else:
                 torch.addmm(bias, value, part.down.t(), out=out)
-            if keeps and part is frozen and ctx.policy == "compact":
+            if saves and part is frozen and ctx.policy == "compact":
                 # the value is not needed any more: its memory is reused for the ones
                 before = _to_byte(activation.gradient(value.fill_(1.0), before), activation.derivative_range)
             del value
-            if keeps:
-                kept.extend(before.split(tokens))
+            if saves:
+                saved.extend(before.split(tokens))
             del before
-    return y, kept_frozen, kept_learners
+    return y, saved_frozen, saved_learners
 
 
 def _run_backward(
