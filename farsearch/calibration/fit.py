@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
-from farsearch.calibration.measure import BUSY_SHARE, WORKLOADS, make_call, tiny_step, workload
+from farsearch.calibration.measure.cases import make_call
+from farsearch.calibration.measure.machine import BUSY_SHARE
+from farsearch.calibration.measure.workloads import WORKLOADS, tiny_step, workload
 from farsearch.calibration.result import Calibration
 from farsearch.cost.operations import FEATURES, OPERATION_KINDS, Operation
 from farsearch.cost.timing import operation_seconds

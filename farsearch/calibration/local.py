@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from farsearch.calibration.fit import fit_profile
-from farsearch.calibration.measure import SCHEMA_VERSION, machine, measure
+from farsearch.calibration.measure.command import SCHEMA_VERSION, measure
+from farsearch.calibration.measure.machine import machine
 from farsearch.calibration.result import Calibration, Machine, parse_result
 from farsearch.devices.profile import Profile, read_profile, write_profile
 from farsearch.devices.registry import LOCAL, load_profile

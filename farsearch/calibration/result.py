@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from farsearch.calibration.measure import CASES, RESULT, SCHEMA_VERSION, WORKLOADS, cases
+from farsearch.calibration.measure.cases import CASES, cases
+from farsearch.calibration.measure.command import RESULT, SCHEMA_VERSION
+from farsearch.calibration.measure.workloads import WORKLOADS
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.json_records import Record

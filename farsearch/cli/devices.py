@@ -139,12 +139,11 @@ def _profile_name(name: str) -> str:
 
 
 def _write_script(path: Path) -> None:
-    from importlib import resources
-
+    from farsearch.calibration.script import board_script
     from farsearch.files import check_new_file, write_text
 
     check_new_file(path, ".py")
-    write_text(path, resources.files("farsearch.calibration").joinpath("measure.py").read_text(encoding="utf-8"))
+    write_text(path, board_script())
     click.echo(f"wrote {path}; on the board: python3 {path.name} --out result.json, about 4 minutes")
 
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from farsearch.calibration.measure import RESULT, SCHEMA_VERSION, WORKLOADS, cases, tiny_step, workload
+from farsearch.calibration.measure.cases import cases
+from farsearch.calibration.measure.command import RESULT, SCHEMA_VERSION
+from farsearch.calibration.measure.workloads import WORKLOADS, tiny_step, workload
 from farsearch.cost.trace import meta_tensors, trace_call
 from farsearch.devices.rates import ProductRate
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from farsearch.calibration.fit import fit_profile, workload_ratios
-from farsearch.calibration.measure import WORKLOADS
+from farsearch.calibration.measure.workloads import WORKLOADS
 from farsearch.calibration.result import parse_result
 from farsearch.cost.operations import OPERATION_KINDS
 from farsearch.cost.plans import exact_plans

@@ -16,9 +16,12 @@ import pytest
 import torch
 
 from farsearch.calibration import fit
-from farsearch.calibration import measure as script
 from farsearch.calibration.fit import fit_profile
-from farsearch.calibration.measure import CASES, WORKLOADS, demanded_cores, measure
+from farsearch.calibration.measure import cases, command, machine, memory, timing
+from farsearch.calibration.measure.cases import CASES
+from farsearch.calibration.measure.command import measure
+from farsearch.calibration.measure.machine import demanded_cores
+from farsearch.calibration.measure.workloads import WORKLOADS, workload
 from farsearch.calibration.result import Calibration, parse_result
 from farsearch.calibration.steps import allocated_peak
 
@@ -29,10 +32,10 @@ CPU = torch.device("cpu")
 def small() -> Any:
     """Cases and workloads that take no time, each of its dimensions one that the script measures too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script, "_TOKENS", (32,))
-        patch.setattr(script, "_WIDTHS", ((384, 1536),))
-        patch.setattr(script, "_ATTENTION", ((12, 32, 32),))
-        patch.setattr(script, "_STREAMS", (1 << 13, 1 << 16, 1 << 19))
+        patch.setattr(cases, "_TOKENS", (32,))
+        patch.setattr(cases, "_WIDTHS", ((384, 1536),))
+        patch.setattr(cases, "_ATTENTION", ((12, 32, 32),))
+        patch.setattr(cases, "_STREAMS", (1 << 13, 1 << 16, 1 << 19))
         for name, (rows, _, _, _, learners, layers) in WORKLOADS.items():
             patch.setitem(WORKLOADS, name, (rows, 4, 48, 96, min(learners, 16), layers))
         # what was traced of the true workloads, and then of these, is kept
@@ -94,7 +97,7 @@ def test_it_tells_what_goes_on(measured: tuple[dict[str, Any], list[str], torch.
 def timed(group: str, elements: int, seconds: float = 5.0) -> dict[str, list[tuple[int, ...]]]:
     """Dimensions that were timed, by case, with so many numbers of operands at hand."""
     with torch.no_grad():
-        samples = script._timed_cases(group, CPU, script._Pool(CPU, elements), seconds, lambda _: None)
+        samples = timing.timed_cases(group, CPU, timing.Pool(CPU, elements), seconds, lambda _: None)
     found: dict[str, list[tuple[int, ...]]] = {}
     for sample in samples:
         found.setdefault(sample["case"], []).append(tuple(sample["dims"]))
@@ -124,8 +127,8 @@ def test_what_this_torch_does_not_have_is_left_out(
     def fails(*_: object) -> Any:
         raise error("not in this version")
 
-    monkeypatch.setitem(script.CASES, "gelu", fails)
-    monkeypatch.setitem(script.CASES, "fused_adamw", lambda take, n: fails)
+    monkeypatch.setitem(CASES, "gelu", fails)
+    monkeypatch.setitem(CASES, "fused_adamw", lambda take, n: fails)
     found = timed("streams", 1 << 22)
     assert set(found) == {name for name in CASES if name[:4] not in ("gemm", "bmm_")} - {"gelu", "fused_adamw"}
 
@@ -142,7 +145,7 @@ def test_a_case_that_would_take_the_time_of_all_is_left_out(small: Any, monkeypa
     def slow(take: Any, n: int) -> Callable[[], None]:
         return lambda: time.sleep(0.3)
 
-    monkeypatch.setitem(script.CASES, "gelu", slow)
+    monkeypatch.setitem(CASES, "gelu", slow)
     assert "gelu" not in timed("streams", 1 << 22, seconds=1.0)
 
 
@@ -150,7 +153,7 @@ def test_a_case_that_would_take_the_time_of_all_is_left_out(small: Any, monkeypa
 def test_a_workload_is_a_step_that_runs(small: Any, name: str) -> None:
     """The last bias moves (by the rest, the sum of a LayerNorm hardly changes), frozen neurons stay, gradients go."""
     torch.manual_seed(0)
-    step = script.workload(name, CPU)
+    step = workload(name, CPU)
     (stack,) = (cell.cell_contents for cell in step.__closure__ or () if _is_stack(cell.cell_contents))
     before = {key: value.clone() for key, value in stack.state_dict().items()}
     step()
@@ -166,29 +169,29 @@ def _is_stack(value: object) -> bool:
 
 def test_preparing_a_case_takes_no_memory() -> None:
     """Operands are cut from one tensor: what is timed last is not timed with a fuller memory."""
-    pool = script._Pool(CPU, 1 << 20)
+    pool = timing.Pool(CPU, 1 << 20)
     assert allocated_peak(lambda: (pool((512, 512), (512, 512)), torch.empty(1))) < 100
 
 
 def test_the_median_of_an_even_number_is_between() -> None:
     """As statistics.median, which the script does without to be one file with few imports."""
-    assert script._median([3.0, 1.0, 2.0]) == 2.0
-    assert script._median([4.0, 1.0, 2.0, 3.0]) == 2.5
+    assert timing.median([3.0, 1.0, 2.0]) == 2.0
+    assert timing.median([4.0, 1.0, 2.0, 3.0]) == 2.5
 
 
 def test_what_a_board_says_of_itself_is_one_line() -> None:
     """Zero bytes, tabs, line ends and escapes become single spaces."""
-    assert script._plain("NVIDIA\tJetson\x00\n  Nano\x1b") == "NVIDIA Jetson Nano"
+    assert machine.plain("NVIDIA\tJetson\x00\n  Nano\x1b") == "NVIDIA Jetson Nano"
 
 
 def test_a_limit_of_the_control_group_is_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container it is less than the machine has; no limit, or a larger one, leaves the physical memory."""
-    physical, reason = script._visible()[0], "limit of the control group in memory.max"
-    monkeypatch.setattr(script, "_read", lambda path: str(512 * 2**20) if path.endswith("memory.max") else None)
-    assert script._visible() == (512.0, reason)
+    physical, reason = memory._visible()[0], "limit of the control group in memory.max"
+    monkeypatch.setattr(memory, "read_text", lambda path: str(512 * 2**20) if path.endswith("memory.max") else None)
+    assert memory._visible() == (512.0, reason)
     for text in ("max", str(2**62)):
-        monkeypatch.setattr(script, "_read", lambda path, text=text: text)
-        total, reason = script._visible()
+        monkeypatch.setattr(memory, "read_text", lambda path, text=text: text)
+        total, reason = memory._visible()
         assert reason == "physical pages"
         assert total >= physical
         assert math.isfinite(total)
@@ -200,7 +203,7 @@ def test_a_fresh_python_imports_nothing_from_the_working_folder(
     """A file torch.py there is not run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "json.py").write_text("print('of the folder')")
-    assert script._run("import json; print(json.dumps(1))", 60.0) == ["1"]
+    assert memory._run("import json; print(json.dumps(1))", 60.0) == ["1"]
 
 
 @pytest.mark.parametrize("held", ["text,label\n", "{}", "[1]"])
@@ -211,7 +214,7 @@ def test_the_script_does_not_replace_a_file_of_another(
     (tmp_path / "data.csv").write_text(held)
     monkeypatch.setattr("sys.argv", ["calibrate.py", "--out", str(tmp_path / "data.csv")])
     with pytest.raises(SystemExit) as ended:
-        script.main()
+        command.main()
     assert ended.value.code == 2
     assert (tmp_path / "data.csv").read_text() == held
 
@@ -219,7 +222,7 @@ def test_the_script_does_not_replace_a_file_of_another(
 def test_the_script_replaces_its_own_result(tmp_path: Path) -> None:
     """A second measurement may have the name of the first."""
     (tmp_path / "result.json").write_text(json.dumps({"schema_version": 1, "machine": {}, "samples": []}))
-    assert script._may_write(str(tmp_path / "result.json"))
+    assert command._may_write(str(tmp_path / "result.json"))
 
 
 @pytest.mark.parametrize(("used", "cores", "asked"), [(0.0, 4, 0.0), (1.0, 2, 2.0), (2.0, 4, 4.0), (0.4, 4, 0.444)])

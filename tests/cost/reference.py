@@ -1,4 +1,4 @@
-"""What the tests of the cost model compare with: plain profiles, and accounts recomputed by naive loops."""
+"""Reference for tests of the cost model: plain profiles, and memory and time recomputed by naive loops."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ MODULES, SOFTWARE = StepPlan(), Software()
 
 
 def figure(value: float, low: float | None = None, high: float | None = None) -> Figure:
-    """A number of a profile, with a range where one is given."""
+    """Return a number of a profile, with an optional range."""
     low, high = value if low is None else low, value if high is None else high
     return Figure(float(value), float(low), float(high), source="made for a test", basis="assumed")
 
 
 def make_profile(**changes: Any) -> Profile:
-    """A device whose tensors take what the CPU's do: no blocks, no workspace, dropout masks of four bytes."""
+    """Return a device with the memory rules of the CPU: no blocks, no workspace, dropout masks of four bytes."""
     profile = Profile(
         name="test-board",
         title="a board made for tests",
@@ -73,13 +73,13 @@ def make_profile(**changes: Any) -> Profile:
 
 
 def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan) -> float:
-    """Peak of all tensors in the second training step of a reconfigured model, in MiB, as the profiler saw it."""
+    """Return the peak of all tensors in the second training step of a reconfigured model, in MiB, by the profiler."""
     with stepping(model, plan, batch_size, length) as ready:
         return peak_mib(ready.call, model, ready.optimizer)
 
 
 def order_of(layers: int, releases: bool = False) -> list[SegmentKey]:
-    """Segments of a step in the order in which they happen; ``releases``: where layers have them."""
+    """Return the segments of a step in order, those of ``release`` only if ``releases``."""
     return [key for key in step_order(layers) if releases or key.phase != "release"]
 
 
@@ -110,7 +110,7 @@ def traced(
     chunk_rows: int | None = None,
     software: Software = SOFTWARE,
 ) -> Traced:
-    """The step of the model itself, with all its layers: nothing is composed."""
+    """Trace the step of the whole model, without composition."""
     with meta_tensors():
         model, layout = build_ordinary(model_config, Head(), software)
     apply_config(model, layout, config, plan, chunk_rows)
@@ -150,7 +150,7 @@ def _backward_optimizer(plan: StepPlan, model: nn.Module) -> BackwardOptimizer |
 def _optimizer(
     plan: StepPlan, model: nn.Module, in_backward: BackwardOptimizer | None
 ) -> tuple[list[torch.Tensor], Segment]:
-    """Tensors of an optimizer's state, and its second step: none of its own where it steps in the backward pass."""
+    """Tensors of an optimizer's state, and its second step, which is empty if it steps in the backward pass."""
     stepper = in_backward or second_step(make_optimizer(plan.optimizer, model), plan.optimizer_kernel)
     state = [value for entry in stepper.state.values() for value in entry.values() if isinstance(value, torch.Tensor)]
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -158,7 +158,7 @@ def _optimizer(
 
 
 def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False) -> float:
-    """Highest level of all tensors, one event after the other.
+    """Return the highest level of all tensors, one event after another.
 
     Args:
         batch_is_a_part: of several whose gradients add up: those of the earlier parts live all the time, and a new
@@ -184,7 +184,7 @@ def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False
 
 
 def naive_step_seconds(step: Traced, profile: Profile, tokens: int, parts: int = 1, calls: int = 1) -> float:
-    """One operation after the other, forward and backward pass ``parts`` times, the optimizer once.
+    """Return the sum over operations: forward and backward pass ``parts`` times, the optimizer once.
 
     Args:
         tokens: of the whole batch, which are made a tensor.

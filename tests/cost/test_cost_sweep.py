@@ -1,4 +1,4 @@
-"""A space priced under every plan: its counts and fronts, recomputed one price at a time."""
+"""The costs of a space under every plan: counts and fronts, recomputed one cost at a time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def swept(pricer: Pricer) -> Sweep:
 
 
 def test_what_fits_is_counted_as_one_by_one(pricer: Pricer, swept: Sweep) -> None:
-    """A configuration counts where any plan lets it fit, and some do not; full fine-tuning is priced by itself."""
+    """A configuration fits if it fits under any plan; full fine-tuning is priced separately."""
     fits = [[pricer.price(config, plan).fits for config in CONFIGS] for plan in swept.plans]
     assert swept.fits.tolist() == fits
     assert swept.fitting == sum(any(column) for column in zip(*fits, strict=True))
@@ -52,12 +52,12 @@ def test_what_fits_is_counted_as_one_by_one(pricer: Pricer, swept: Sweep) -> Non
 
 
 def test_the_budget_is_where_fitting_ends(swept: Sweep) -> None:
-    """What is drawn as too large is what does not fit: the central peak alone decides."""
+    """A configuration fits if its central peak is within the budget."""
     assert (swept.fits == (swept.peak_memory_mib <= swept.budget_mib)).all()
 
 
 def test_the_fronts_are_those_of_brute_force(pricer: Pricer, swept: Sweep) -> None:
-    """No pair of plan and configuration is at least as good in both and better in one, and none is missing."""
+    """The non-dominated pairs of plan and configuration, each cost once."""
     costs = {
         (i, j): pricer.price(config, plan) for i, plan in enumerate(swept.plans) for j, config in enumerate(CONFIGS)
     }
@@ -74,7 +74,7 @@ def test_the_fronts_are_those_of_brute_force(pricer: Pricer, swept: Sweep) -> No
 
 
 def test_thinning_keeps_the_ends() -> None:
-    """Few points stay as they are; of many the first, the last and as many as asked for, in order."""
+    """Few points are unchanged; of many the first, the last and some between are left, in order."""
     points = [(0, i) for i in range(100)]
     assert thin(points[:15], 15) == points[:15]
     kept = thin(points, 15)
