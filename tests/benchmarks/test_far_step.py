@@ -1,4 +1,4 @@
-"""The benchmark of training steps: who takes part, what is measured of them, and what it prints."""
+"""The benchmark of training steps: variants, measurements and output."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_the_picture_names_every_variant_at_its_place(report: Report) -> None:
     ],
 )
 def test_bad_options_are_told_in_a_line(arguments: list[str], words: str) -> None:
-    """What was wrong and what would be right, and nothing is measured."""
+    """The error names the problem and a suggestion, and nothing is measured."""
     done = run(*arguments)
     assert done.exit_code in (1, 2)
     assert words in done.stderr
@@ -216,7 +216,7 @@ def test_split_by_rows_is_the_linear_map() -> None:
 
 @pytest.mark.parametrize(("name", "frozen", "embeddings"), [("full", 0.0, False), ("far10-emb", 0.9, True)])
 def test_peak_is_what_the_cost_model_counts(report: Report, name: str, frozen: float, embeddings: bool) -> None:
-    """To 0.1 %, but for the generator's states: it counts every allocation of a step on fake tensors.
+    """Within 0.1 %, except the generator's states: it counts every allocation of a step on fake tensors.
 
     Seeded dropout keeps one, of 5 KB on a CPU, for each of its places, which is much beside a tiny model.
     """

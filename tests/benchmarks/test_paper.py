@@ -1,4 +1,4 @@
-"""The comparison with FAR's paper: what is trained and recorded, what is printed of it, and how sure it says to be."""
+"""The comparison with FAR's paper: trained and recorded cells, output, and intervals."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def table_path(asked: list[object], printed: Result) -> Path:
 
 
 def test_every_method_is_trained_with_every_seed_full_and_far_first(table_path: Path) -> None:
-    """A run that is cut off early has compared what matters most with all seeds, then the rest seed by seed."""
+    """An interrupted run has the main comparison with all seeds, then the rest seed by seed."""
     waves = (NAMES[:2], NAMES[2:])
     assert list(read_table(table_path).cells) == [(seed, name) for wave in waves for seed in (1, 2, 3) for name in wave]
 
@@ -128,7 +128,7 @@ def test_steps_are_timed_in_turns_at_real_batches(table_path: Path) -> None:
 
 
 def test_json_has_stdout_for_itself(printed: Result) -> None:
-    """Programs read a document with a version; what is said on the way is on stderr."""
+    """The output is a versioned document; messages are on stderr."""
     report = json.loads(printed.stdout)
     assert report["schema_version"] == 1
     (task,) = report["tasks"]
@@ -141,7 +141,7 @@ def test_json_has_stdout_for_itself(printed: Result) -> None:
 def test_the_same_command_goes_on_where_it_was_cut_off(
     table_path: Path, asked: list[object], printed: Result, tmp_path: Path
 ) -> None:
-    """Of a line that a kill cut in half that training alone is done again, and gives what it gave before."""
+    """Only the training of a truncated line is repeated, with the same result."""
     *lines, last, _times = table_path.read_text().splitlines(keepends=True)
     copy = tmp_path / table_path.name
     copy.write_text("".join(lines) + last[:100])
@@ -154,7 +154,7 @@ def test_the_same_command_goes_on_where_it_was_cut_off(
 
 
 def test_a_table_of_other_settings_is_refused_by_name(asked: list[object], printed: Result) -> None:
-    """Cells of different trainings never stand in one table; the message says what differs and what to do."""
+    """Cells of different settings are never in one table; the error names the difference and a suggestion."""
     done = run(*asked, "--epochs", 2)
     assert done.exit_code == 2
     assert "was recorded with another epochs: 1.0, not 2.0; move it away" in done.stderr
@@ -163,7 +163,7 @@ def test_a_table_of_other_settings_is_refused_by_name(asked: list[object], print
 def test_a_cell_of_another_learning_rate_is_refused(
     table_path: Path, asked: list[object], printed: Result, tmp_path: Path
 ) -> None:
-    """A method has one rate in a table: whoever changes paper_methods.py is told which cells are of the old one."""
+    """A method has one rate in a table: after a change of paper_methods.py the error names the old cells."""
     text = table_path.read_text()
     (tmp_path / table_path.name).write_text(
         text.replace('"far40","learning_rate":5e-05', '"far40","learning_rate":0.0002')
@@ -197,7 +197,7 @@ def test_what_is_recorded_is_shown_without_training(asked: list[object], printed
 def test_a_mistake_is_one_line(
     asked: list[object], tmp_path: Path, wrong: Sequence[object], code: int, said: str
 ) -> None:
-    """What the user gave wrongly ends the command before anything is trained, with farsearch's own words and codes."""
+    """Invalid input ends the command before any training, with farsearch's messages and codes."""
     arguments = [*asked[:2], "--model", asked[5], *(() if "--task" in wrong else ("--task", "sst2"))]
     done = run(*arguments, *wrong, "--tables", tmp_path)
     assert done.exit_code == code
@@ -419,7 +419,7 @@ def test_its_interval_covers_the_true_difference(
 
 
 def test_both_methods_have_the_same_draws() -> None:
-    """A method differs from itself by nothing in every draw, and from a third one as the differences add up."""
+    """A method's difference from itself is 0 in every draw, and differences add up over three methods."""
     generator = np.random.default_rng(4)
     first, second = drawn(generator, 3, 50, 0.1)
     third, _ = drawn(generator, 3, 50, 0.0)

@@ -1,4 +1,4 @@
-"""What a board measured with a bundle: read strictly, turned into a profile, taken back into its study."""
+"""The measurement of a bundle on a board: validated, turned into a profile, imported into its study."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def board_file(measured: Measurement, study: str = "tiny") -> Data:
 
 
 def written(folder: Path, data: Data, name: str = "measurement.json") -> Path:
-    """A file of it."""
+    """Write the file."""
     path = folder / name
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
 
 
 def test_a_right_file_comes_back_whole(tmp_path: Path) -> None:
-    """All that was written, and it says what it is."""
+    """All fields are read, and the file is recognised."""
     path = written(tmp_path, board_file(make_measurement(3)))
     file = read_measurement(path)
     assert is_measurement(path)
@@ -75,7 +75,7 @@ def put(key: str, value: Any) -> Callable[[Data], None]:
 
 
 def without(key: str) -> Callable[[Data], None]:
-    """A change that takes a key away."""
+    """Remove a key."""
 
     def change(data: Data) -> None:
         *path, last = key.split(".")
@@ -122,7 +122,7 @@ BROKEN: tuple[tuple[Callable[[Data], None], str], ...] = (
 def test_a_broken_file_is_one_line_with_file_key_and_rule(
     tmp_path: Path, change: Callable[[Data], None], words: str
 ) -> None:
-    """Read by both commands that take one; neither makes anything of it."""
+    """Both commands read it; neither stores anything."""
     data = copy.deepcopy(board_file(make_measurement(3)))
     change(data)
     path = written(tmp_path, data)
@@ -152,7 +152,7 @@ def test_a_broken_file_is_one_line_with_file_key_and_rule(
     ids=["empty", "cut", "bytes", "deep", "list", "missing"],
 )
 def test_what_is_no_file_of_a_board_is_one_line(tmp_path: Path, content: bytes | None, words: str) -> None:
-    """Cut, binary, nested without end, another thing, or not there."""
+    """Truncated, binary, deeply nested, another file, or missing."""
     path = tmp_path / "m.json"
     if content is not None:
         path.write_bytes(content)
@@ -187,7 +187,7 @@ def _measured_by(factor: float, beyond_mib: float, device: str = "jetson-nano") 
 
 @given(st.floats(0.05, 40.0), st.floats(-300.0, 300.0))
 def test_the_adjusted_profile_prices_the_run_as_it_was_measured(factor: float, beyond: float) -> None:
-    """Time and peak of the measured run are met to rounding, inside their ranges; other figures stay."""
+    """Time and peak of the measured run are predicted up to rounding, inside their ranges; other figures stay."""
     profile = load_profile("jetson-nano")
     measured, config = _measured_by(factor, beyond)
     mine = adjusted(profile, BoardFile.from_dict(board_file(measured)), "mine")
@@ -204,7 +204,7 @@ def test_the_adjusted_profile_prices_the_run_as_it_was_measured(factor: float, b
 
 
 def test_a_process_is_never_below_nothing(tmp_path: Path) -> None:
-    """A peak below what the tensors alone were said to take leaves no process, and still a profile."""
+    """A peak below the predicted tensors leaves a process of 0 MiB, and a valid profile."""
     measured, _ = _measured_by(1.0, -5.0)
     small = dataclasses.replace(measured, peak_memory_mib=1.0)
     mine = adjusted(load_profile("jetson-nano"), BoardFile.from_dict(board_file(small)), "mine")
@@ -236,7 +236,7 @@ def test_devices_import_makes_a_device_of_it(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_not_here_is_named(tmp_path: Path) -> None:
-    """A bundle for a profile of somebody's own can't be adjusted without it."""
+    """A bundle for a user's own profile can't be adjusted without that profile."""
     path = written(tmp_path, {**board_file(make_measurement(3)), "device": "jetson-nanno"})
     done = call(tmp_path, "devices", "import", path, "--name", "x")
     assert (done.code, done.err.count("\n")) == (2, 1)
@@ -279,7 +279,7 @@ def test_sync_takes_it_in_once(study: Path) -> None:
 
 
 def test_another_run_is_kept_beside_the_first(study: Path) -> None:
-    """Each measurement of a trial stays, in the order in which they came."""
+    """All measurements of a trial are stored, in order of import."""
     one = make_measurement(0)
     other = dataclasses.replace(one, created="2026-11-21T10:00:00+00:00", wall_time_s=170.0)
     for i, measured in enumerate((one, other)):
@@ -288,7 +288,7 @@ def test_another_run_is_kept_beside_the_first(study: Path) -> None:
 
 
 def test_a_measurement_of_another_machine_is_said_to_be_one(study: Path) -> None:
-    """The study is for a Jetson: what a workstation took is kept, and nobody is alarmed by the difference."""
+    """The study is for a Jetson: a workstation's measurement is stored, without a warning about the difference."""
     path = written(study, board_file(dataclasses.replace(make_measurement(0), machine="AMD EPYC 7B12")))
     done = call(study, "sync", "tiny", "--measurement", path)
     assert done.code == 0, done.err
@@ -307,7 +307,7 @@ def test_a_measurement_of_another_machine_is_said_to_be_one(study: Path) -> None
 def test_what_is_not_of_this_study_is_refused(
     study: Path, measured: Measurement, of: str, words: list[str], told: str
 ) -> None:
-    """Nothing of it is kept, and one line says what to give."""
+    """Nothing is stored, and the error is one line with a suggestion."""
     path = written(study, board_file(measured, of))
     done = call(study, "sync", *words, "--measurement", path)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)

@@ -1,4 +1,4 @@
-"""The measurement itself: it really runs, on cases that are made small for the tests."""
+"""The measurement, run on cases that are small for the tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def small() -> Any:
-    """Cases and workloads that take no time, each of its dimensions one that the script measures too."""
+    """Short cases and workloads, whose dimensions the script measures too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cases, "_TOKENS", (32,))
         patch.setattr(cases, "_WIDTHS", ((384, 1536),))
@@ -46,13 +46,13 @@ def small() -> Any:
 
 @pytest.fixture(scope="module")
 def measured(small: Any) -> tuple[dict[str, Any], list[str], torch.Tensor]:
-    """What a measurement of a few seconds found, what it told, and the gradient mode after it."""
+    """The result of a measurement of a few seconds, its messages, and the gradient mode after it."""
     told: list[str] = []
     return measure(4.0, told.append), told, torch.ones(1, requires_grad=True) * 2
 
 
 def test_it_measures_this_machine(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
-    """Every case that this torch has, in at least one round, and all else; the reader takes it as it is."""
+    """Every case that this torch supports, in at least one round; the result is valid."""
     result = parse_result(json.loads(json.dumps(measured[0])), "this machine")
     assert isinstance(result, Calibration)
     assert {sample.case for sample in result.samples} == set(CASES)
@@ -74,7 +74,7 @@ def test_it_measures_this_machine(measured: tuple[dict[str, Any], list[str], tor
 
 
 def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
-    """Of a possible machine, with a rate for every kind."""
+    """A plausible machine, with a rate for every kind."""
     profile = fit.fit_profile(parse_result(measured[0], "this machine"), "here")
     assert profile.rates is not None
     assert (len(profile.rates.products), len(profile.rates.streams)) == (6, 13)
@@ -86,7 +86,7 @@ def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str]
 
 
 def test_it_tells_what_goes_on(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
-    """Memory, overheads, each round; afterwards gradients are made as before."""
+    """Memory, overheads, each round; gradients are enabled afterwards."""
     _, told, doubled = measured
     told = [line for line in told if not line.startswith("other programs")]  # where this machine is busy
     assert told[:3] == ["memory of a bare process", "overheads", "products, round 1 of at most 9"]
@@ -95,7 +95,7 @@ def test_it_tells_what_goes_on(measured: tuple[dict[str, Any], list[str], torch.
 
 
 def timed(group: str, elements: int, seconds: float = 5.0) -> dict[str, list[tuple[int, ...]]]:
-    """Dimensions that were timed, by case, with so many numbers of operands at hand."""
+    """Return the timed dimensions by case, with ``elements`` numbers of operands."""
     with torch.no_grad():
         samples = timing.timed_cases(group, CPU, timing.Pool(CPU, elements), seconds, lambda _: None)
     found: dict[str, list[tuple[int, ...]]] = {}
@@ -105,7 +105,7 @@ def timed(group: str, elements: int, seconds: float = 5.0) -> dict[str, list[tup
 
 
 def test_what_does_not_fit_is_left_out(small: Any) -> None:
-    """Cases whose operands are larger than what is at hand are missing, and no error."""
+    """Cases with larger operands are left out without an error."""
     room = 4 * (1 << 13) + 4 * 512
     found = timed("streams", room)
     assert found["clone"] == found["fused_adamw"] == [(1 << 13,)]
@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_left_out(small: Any) -> None:
 def test_what_this_torch_does_not_have_is_left_out(
     small: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    """Whether it fails when it is made or when it is called, the others are still timed."""
+    """Whether it fails when made or when called, the other cases are still timed."""
 
     def fails(*_: object) -> Any:
         raise error("not in this version")
@@ -134,7 +134,7 @@ def test_what_this_torch_does_not_have_is_left_out(
 
 
 def test_a_spent_time_still_gives_a_case(small: Any) -> None:
-    """However short the time, something comes out: the reader says whether it is enough."""
+    """With any time there is a result; the reader decides whether it is sufficient."""
     found = timed("products", 1 << 22, seconds=0.0)
     assert sum(len(dims) for dims in found.values()) == 1
 
@@ -168,13 +168,13 @@ def _is_stack(value: object) -> bool:
 
 
 def test_preparing_a_case_takes_no_memory() -> None:
-    """Operands are cut from one tensor: what is timed last is not timed with a fuller memory."""
+    """Operands are views of one tensor, so all cases are timed with the same memory."""
     pool = timing.Pool(CPU, 1 << 20)
     assert allocated_peak(lambda: (pool((512, 512), (512, 512)), torch.empty(1))) < 100
 
 
 def test_the_median_of_an_even_number_is_between() -> None:
-    """As statistics.median, which the script does without to be one file with few imports."""
+    """As statistics.median, which the script does not import."""
     assert timing.median([3.0, 1.0, 2.0]) == 2.0
     assert timing.median([4.0, 1.0, 2.0, 3.0]) == 2.5
 
@@ -185,7 +185,7 @@ def test_what_a_board_says_of_itself_is_one_line() -> None:
 
 
 def test_a_limit_of_the_control_group_is_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a container it is less than the machine has; no limit, or a larger one, leaves the physical memory."""
+    """The limit of a container applies; without one, or with a larger one, the physical memory."""
     physical, reason = memory._visible()[0], "limit of the control group in memory.max"
     monkeypatch.setattr(memory, "read_text", lambda path: str(512 * 2**20) if path.endswith("memory.max") else None)
     assert memory._visible() == (512.0, reason)
@@ -210,7 +210,7 @@ def test_a_fresh_python_imports_nothing_from_the_working_folder(
 def test_the_script_does_not_replace_a_file_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
-    """It says so before it measures for minutes."""
+    """It fails before the measurement."""
     (tmp_path / "data.csv").write_text(held)
     monkeypatch.setattr("sys.argv", ["calibrate.py", "--out", str(tmp_path / "data.csv")])
     with pytest.raises(SystemExit) as ended:
@@ -227,13 +227,13 @@ def test_the_script_replaces_its_own_result(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("used", "cores", "asked"), [(0.0, 4, 0.0), (1.0, 2, 2.0), (2.0, 4, 4.0), (0.4, 4, 0.444)])
 def test_others_ask_for_more_than_they_get(used: float, cores: int, asked: float) -> None:
-    """Two that want all of two cores get one each: what is measured then is the half, and the other asked for two."""
+    """Two programs that need two cores each get one each: a use of one core is a demand of two."""
     assert demanded_cores(used, cores) == pytest.approx(asked, abs=1e-3)
 
 
 @pytest.mark.slow
 def test_a_calibration_beside_busy_programs_says_so_and_has_a_wider_range() -> None:
-    """As many busy processes as cores: heard in a line, and the low end is what this machine would take alone."""
+    """As many busy processes as cores: reported in a line, and the low end is the time of an idle machine."""
     cores = os.cpu_count() or 1
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
     said: list[str] = []

@@ -1,4 +1,4 @@
-"""The result of a calibration comes from another machine and through people's hands: what is wrong is one line."""
+"""Validation of a calibration's result, which comes from another machine: an error is one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _right() -> dict[str, Any]:
 
 @pytest.fixture
 def data() -> dict[str, Any]:
-    """A right result, to be changed at will."""
+    """A valid result, to be changed."""
     return copy.deepcopy(_right())
 
 
@@ -39,7 +39,7 @@ def put(data: Any, key: str, value: Any) -> None:
 
 
 def without(key: str) -> Callable[[dict[str, Any]], None]:
-    """A change that removes a key."""
+    """Remove a key."""
 
     def change(data: Any) -> None:
         *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
@@ -51,7 +51,7 @@ def without(key: str) -> Callable[[dict[str, Any]], None]:
 
 
 def test_a_right_result_is_read(data: dict[str, Any], tmp_path: Path) -> None:
-    """All that the script writes comes back, and is written again the same."""
+    """All that the script writes is read, and written again the same."""
     path = tmp_path / "board.json"
     path.write_text(json.dumps(data, indent=1))
     result = read_result(path)
@@ -131,7 +131,7 @@ WRONG: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("key", "value", "words"), WRONG)
 def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: str, value: Any, words: str) -> None:
-    """The line names the file, the key, the value and the rule; nothing is fitted to what is wrong."""
+    """The error names the file, the key, the value and the rule."""
     put(data, key, value)
     path = tmp_path / "board.json"
     path.write_text(json.dumps(data))
@@ -149,7 +149,7 @@ def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: st
      "sustained.narrow.first", "conditions", "took_s", "busy_cores"],
 )  # fmt: skip
 def test_a_missing_key_is_one_line(data: dict[str, Any], key: str) -> None:
-    """The key that lacks is named with those that there must be."""
+    """The error names the missing key and the required ones."""
     without(key)(data)
     with pytest.raises(BadInput, match=rf"^board\.json: .*lacks the key '{key.split('.')[-1]}'; it needs "):
         parse_result(data, "board.json")
@@ -164,7 +164,7 @@ def test_a_missing_key_is_one_line(data: dict[str, Any], key: str) -> None:
     ],
 )
 def test_too_short_a_measurement_is_told(data: dict[str, Any], left: tuple[str, ...], words: str) -> None:
-    """What general figures are made of must be there, and the line says how to get it."""
+    """Cases of the general figures are required, and the error has a suggestion."""
     data["samples"] = [sample for sample in data["samples"] if sample["case"] in left]
     with pytest.raises(BadInput, match=f"{words}; measure again with more --seconds"):
         parse_result(data, "board.json")
@@ -216,7 +216,7 @@ def test_what_is_no_result_is_named(tmp_path: Path, content: bytes | str | None,
 
 
 def test_a_folder_is_no_result(tmp_path: Path) -> None:
-    """The parser says so."""
+    """The parser raises the error."""
     done = call(tmp_path, "devices", "import", tmp_path)
     assert (done.code, done.err.count("\n")) == (2, 1)
 

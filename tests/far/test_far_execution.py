@@ -1,4 +1,4 @@
-"""Whole models under every way to execute a step: what they learn is what ordinary modules learn."""
+"""Whole models under every execution of a step learn the same as ordinary modules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.tiny import FAMILIES, make_model
 IDS = [[2, 10 + i % 2, *(random.Random(i).randrange(5, 300) for _ in range(3 + i % 8)), 3] for i in range(40)]
 ROWS = Features(IDS, [i % 2 for i in range(40)])
 BATCHES = [list(range(start, start + 4)) for start in range(0, 40, 4)]
-"""Ten steps over rows whose second token tells their class."""
+"""Ten steps over rows whose second token determines their class."""
 
 LEAN = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
 
@@ -42,18 +42,18 @@ ALONE = [
     StepPlan(checkpointing=True),
     dataclasses.replace(LEAN, micro_batch_size=3),
 ]
-"""Each way to keep less by itself, and micro-batches."""
+"""Each memory-saving option alone, and micro-batches."""
 
 INEXACT = [dataclasses.replace(LEAN, feed_forward="compact"), dataclasses.replace(LEAN, frozen_dtype="bfloat16")]
 
 MODELS = [*{execution_of(plan): plan for plan in PLANS}.values(), *ALONE[:-1]]
-"""One exact plan for each way to execute a model, however its optimizer steps."""
+"""One exact plan for each execution of a model, independent of the optimizer."""
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
 def told(plan: StepPlan) -> str:
-    """What a plan does otherwise than ordinary modules."""
+    """The options in which a plan differs from ordinary modules."""
     plain, values = dataclasses.asdict(StepPlan()), dataclasses.asdict(plan)
     return "-".join(key if value is True else str(value) for key, value in values.items() if value != plain[key])
 
@@ -84,7 +84,7 @@ def losses_of(family: str, plan: StepPlan, dropout: float, chunk_rows: int | Non
 
 @cache
 def reference(family: str, plan: StepPlan, dropout: float) -> list[float]:
-    """The losses that others are compared with."""
+    """The reference losses."""
     return losses_of(family, plan, dropout)
 
 
@@ -140,7 +140,7 @@ def test_inexact_plans_stay_near(family: str, plan: StepPlan) -> None:
 @families
 @pytest.mark.parametrize("plan", [*MODELS, INEXACT[0]], ids=told)
 def test_merge_restores_everything(family: str, plan: StepPlan) -> None:
-    """Types and names of all modules, mode, hooks, state dict and gradients: a model that was never touched."""
+    """Types and names of all modules, mode, hooks, state dict and gradients: those of an unchanged model."""
     model, layout = make_model(family, layers=3)
     before = {name: type(module) for name, module in model.named_modules()}
     state = {name: value.clone() for name, value in model.state_dict().items()}

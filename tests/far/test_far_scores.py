@@ -1,4 +1,4 @@
-"""The board's metrics are the tasks', entities are seqeval's and answers are matched as SQuAD does."""
+"""The board's metrics are the tasks', entities are seqeval's and answers are matched as by SQuAD."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_entity_is_right_with_type_and_words() -> None:
 
 @given(rows("question-answering", most=6))
 def test_answers_are_matched_by_the_definition(found: list[tuple[str, str, tuple[tuple[str, int], ...]]]) -> None:
-    """Precision and recall over the words that both have, the best over the answers, none where there is none."""
+    """Precision and recall over common words, the best over the answers, none without answers."""
     for said, _, golds in found:
         assert match_answers(said, [text for text, _ in golds]) == pytest.approx(squad_row(said, golds))
 
