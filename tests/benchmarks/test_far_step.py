@@ -120,7 +120,7 @@ def test_the_picture_names_every_variant_at_its_place(report: Report) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "fragment"),
     [
         (["--variants", "far20"], "'far20' is none of full, full-ckpt"),
         (["--seq", "128;32"], "'128;32' is no list of lengths"),
@@ -128,11 +128,11 @@ def test_the_picture_names_every_variant_at_its_place(report: Report) -> None:
         (["--from", __file__], "is no JSON of this benchmark"),
     ],
 )
-def test_bad_options_are_told_in_a_line(arguments: list[str], words: str) -> None:
+def test_bad_options_are_refused_in_a_line(arguments: list[str], fragment: str) -> None:
     """The error names the problem and a suggestion, and nothing is measured."""
     done = run(*arguments)
     assert done.exit_code in (1, 2)
-    assert words in done.stderr
+    assert fragment in done.stderr
     assert done.stdout == ""
 
 
@@ -218,7 +218,7 @@ def test_split_by_rows_is_the_linear_map() -> None:
 def test_peak_is_what_the_cost_model_counts(report: Report, name: str, frozen: float, embeddings: bool) -> None:
     """Within 0.1 %, except the generator's states: it counts every allocation of a step on fake tensors.
 
-    Seeded dropout keeps one, of 5 KB on a CPU, for each of its places, which is much beside a tiny model.
+    Seeded dropout saves one, of 5 KB on a CPU, for each of its places, which is much beside a tiny model.
     """
     plan = next(variant.plan for variant in VARIANTS if variant.name == name)
     far = FarConfig((frozen,) * LAYERS, 1e-4, 1.0, frozen_embeddings=embeddings)
@@ -231,7 +231,7 @@ def test_peak_is_what_the_cost_model_counts(report: Report, name: str, frozen: f
 def test_saved_is_what_autograd_saves(report: Report) -> None:
     """Counted in the storages that it packs, but for the last scalars; a checkpointed layer saves its input alone.
 
-    That is ``[rows, length, hidden]`` a layer where full fine-tuning keeps dozens of them.
+    That is ``[rows, length, hidden]`` a layer where full fine-tuning saves dozens of them.
     """
     saved = {result.variant: result.saved_mib for result in report.results}
     (full,) = contenders(["full"])
@@ -245,7 +245,7 @@ def test_saved_is_what_autograd_saves(report: Report) -> None:
 
 
 def test_split_by_rows_saves_what_full_fine_tuning_saves(report: Report) -> None:
-    """One learner row of the second map needs the whole hidden activation; putting rows in order keeps no copy."""
+    """One learner row of the second map needs the whole hidden activation; putting rows in order saves no copy."""
     saved = {result.variant: result.saved_mib for result in report.results}
     assert saved["far10-rows"] == pytest.approx(saved["full"], rel=0.01)
 

@@ -83,9 +83,9 @@ def test_a_cell_holds_what_the_comparison_is_made_of(table_path: Path) -> None:
     """Score, rows' evidence, time, memory and what was trained are all there, and agree with one another."""
     table = read_table(table_path)
     for cell in table.cells.values():
-        said, true = evidence_of(cell).T
-        assert len(said) == DEV_ROWS
-        assert cell["metric"] == pytest.approx(accuracy_score(true, said))
+        predicted, true = evidence_of(cell).T
+        assert len(predicted) == DEV_ROWS
+        assert cell["metric"] == pytest.approx(accuracy_score(true, predicted))
         assert cell["training"]["processor_s"] > 0
         primed = cell["method"] in ("far10", "random10", "far40")
         assert (cell["priming"]["steps"] > 0) == (cell["priming"]["processor_s"] > 0) == primed
@@ -186,7 +186,7 @@ def test_what_is_recorded_is_shown_without_training(asked: list[object], printed
 
 
 @pytest.mark.parametrize(
-    ("wrong", "code", "said"),
+    ("wrong", "code", "message"),
     [
         (("--task", "sst3"), 2, "did you mean 'sst2'?"),
         (("--train-samples", "some"), 2, "neither a number of at least 1 nor 'all'"),
@@ -195,13 +195,13 @@ def test_what_is_recorded_is_shown_without_training(asked: list[object], printed
     ],
 )
 def test_a_mistake_is_one_line(
-    asked: list[object], tmp_path: Path, wrong: Sequence[object], code: int, said: str
+    asked: list[object], tmp_path: Path, wrong: Sequence[object], code: int, message: str
 ) -> None:
     """Invalid input ends the command before any training, with farsearch's messages and codes."""
     arguments = [*asked[:2], "--model", asked[5], *(() if "--task" in wrong else ("--task", "sst2"))]
     done = run(*arguments, *wrong, "--tables", tmp_path)
     assert done.exit_code == code
-    assert said in done.stderr
+    assert message in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -215,8 +215,8 @@ def test_a_recorded_score_follows_from_its_recorded_rows(path: Path) -> None:
     table = read_table(path)
     truths = set()
     for cell in table.cells.values():
-        said, true = evidence_of(cell).T
-        assert cell["metric"] == pytest.approx(measured[table.header["metric"]](true, said))
+        predicted, true = evidence_of(cell).T
+        assert cell["metric"] == pytest.approx(measured[table.header["metric"]](true, predicted))
         truths.add(tuple(true))
     assert len(truths) <= 1  # none while nothing of a task is recorded
 
@@ -240,18 +240,18 @@ def test_evidence_survives_the_file(rows: list[tuple[int, float]]) -> None:
     np.testing.assert_allclose(evidence_of(cell), np.array(rows, dtype=float), rtol=1e-5)
 
 
-def make_cell(seed: int, method: str, said: Sequence[int], true: Sequence[int], **changes: Any) -> dict[str, Any]:
+def make_cell(seed: int, method: str, predicted: Sequence[int], true: Sequence[int], **changes: Any) -> dict[str, Any]:
     """A cell of classes, with round figures."""
     return {
         "seed": seed,
         "method": method,
         "learning_rate": 1e-4,
         "device": "cpu",
-        "metric": float(np.mean(np.array(said) == np.array(true))),
+        "metric": float(np.mean(np.array(predicted) == np.array(true))),
         "training": {"processor_s": 100.0, "wall_s": 400.0},
         "priming": {"steps": 0, "processor_s": 0.0, "wall_s": 0.0},
         "trainable": 1000,
-        "evidence": columns(list(zip(said, true, strict=True))),
+        "evidence": columns(list(zip(predicted, true, strict=True))),
         "peak_mib": 400.0,
         "priced": {"device": "jetson-nano", "tensor_peak_mib": 410.0, "peak_memory_mib": 1280.0, "wall_time_s": 70.0},
         **changes,
@@ -341,9 +341,11 @@ def test_what_is_not_recorded_yet_is_left_out() -> None:
 def test_the_paper_s_averages_follow_from_its_table() -> None:
     """The published scores give the published changes, but for rounding and SQuAD's exact match, which is not here."""
     full = CONTENDERS["full"].published
-    for name, said in (("far10", -1.13), ("far40", -0.74)):
+    for name, published in (("far10", -1.13), ("far40", -0.74)):
         ours = CONTENDERS[name].published
-        assert statistics.fmean(100 * (ours[task] / full[task] - 1) for task in full) == pytest.approx(said, abs=0.3)
+        assert statistics.fmean(100 * (ours[task] / full[task] - 1) for task in full) == pytest.approx(
+            published, abs=0.3
+        )
 
 
 def drawn(generator: np.random.Generator, seeds: int, rows: int, gap: float) -> tuple[list[Evidence], list[Evidence]]:

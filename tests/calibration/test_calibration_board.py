@@ -118,9 +118,9 @@ BROKEN: tuple[tuple[Callable[[Data], None], str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("change", "words"), BROKEN, ids=[words[:40] for _, words in BROKEN])
+@pytest.mark.parametrize(("change", "fragment"), BROKEN, ids=[fragment[:40] for _, fragment in BROKEN])
 def test_a_broken_file_is_one_line_with_file_key_and_rule(
-    tmp_path: Path, change: Callable[[Data], None], words: str
+    tmp_path: Path, change: Callable[[Data], None], fragment: str
 ) -> None:
     """Both commands read it; neither stores anything."""
     data = copy.deepcopy(board_file(make_measurement(3)))
@@ -128,10 +128,10 @@ def test_a_broken_file_is_one_line_with_file_key_and_rule(
     path = written(tmp_path, data)
     with pytest.raises(BadInput) as caught:
         read_measurement(path)
-    assert words in str(caught.value)
+    assert fragment in str(caught.value)
     done = call(tmp_path, "sync", "--measurement", path)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert words in done.err
+    assert fragment in done.err
     assert path.name in done.err
     if is_measurement(path):
         done = call(tmp_path, "devices", "import", path, "--name", "x")
@@ -140,7 +140,7 @@ def test_a_broken_file_is_one_line_with_file_key_and_rule(
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "fragment"),
     [
         (b"", "is not JSON"),
         (json.dumps(board_file(make_measurement(3))).encode()[:-40], "is not JSON"),
@@ -151,7 +151,7 @@ def test_a_broken_file_is_one_line_with_file_key_and_rule(
     ],
     ids=["empty", "cut", "bytes", "deep", "list", "missing"],
 )
-def test_what_is_no_file_of_a_board_is_one_line(tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_what_is_no_file_of_a_board_is_one_line(tmp_path: Path, content: bytes | None, fragment: str) -> None:
     """Truncated, binary, deeply nested, another file, or missing."""
     path = tmp_path / "m.json"
     if content is not None:
@@ -159,7 +159,7 @@ def test_what_is_no_file_of_a_board_is_one_line(tmp_path: Path, content: bytes |
     assert not is_measurement(path)
     with pytest.raises(BadInput) as caught:
         read_measurement(path)
-    assert words in str(caught.value)
+    assert fragment in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -226,8 +226,8 @@ def test_devices_import_makes_a_device_of_it(tmp_path: Path) -> None:
     assert {mine.time_factor.basis, mine.process_mib.basis} == {"measured"}
     for source in (mine.time_factor.source, mine.process_mib.source):
         assert "a bundle of tiny, trial 3, on NVIDIA Jetson Nano Developer Kit, 2026-11-20" in source
-    words = ["estimate", "--model", "google/bert_uncased_L-2_H-128_A-2", "--batch-size", 4, "--json", "--device"]
-    here, there = (call(tmp_path, *words, device).json for device in ("my-nano", "jetson-nano"))
+    command = ["estimate", "--model", "google/bert_uncased_L-2_H-128_A-2", "--batch-size", 4, "--json", "--device"]
+    here, there = (call(tmp_path, *command, device).json for device in ("my-nano", "jetson-nano"))
     assert here["step_time_s"] == pytest.approx(0.8 * there["step_time_s"])
     assert here["peak_memory_mib"] == pytest.approx(there["peak_memory_mib"] + 30)
     again = call(tmp_path, "devices", "import", path, "--name", "my-nano")
@@ -258,8 +258,8 @@ def test_sync_takes_it_in_once(study: Path) -> None:
     path = written(study, board_file(measured))
     first, second = (call(study, "sync", "--measurement", path) for _ in range(2))
     assert (first.code, second.code) == (0, 0), first.err + second.err
-    told = "trial 0 on NVIDIA Jetson Nano Developer Kit: 1,030 MiB, predicted 1,000 MiB; 2.7 min, predicted 3.3 min"
-    assert first.out.splitlines()[0] == told
+    line = "trial 0 on NVIDIA Jetson Nano Developer Kit: 1,030 MiB, predicted 1,000 MiB; 2.7 min, predicted 3.3 min"
+    assert first.out.splitlines()[0] == line
     assert "1 updated" in first.out
     snapshot = read_study(study)
     assert snapshot.measurements == (measured,)
@@ -296,7 +296,7 @@ def test_a_measurement_of_another_machine_is_said_to_be_one(study: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("measured", "of", "words", "told"),
+    ("measured", "of", "options", "fragment"),
     [
         (make_measurement(77), "tiny", [], "of trial 77, which study tiny has not trained to its end"),
         (make_measurement(0), "tinny", [], "the study 'tinny' is not in"),
@@ -305,11 +305,11 @@ def test_a_measurement_of_another_machine_is_said_to_be_one(study: Path) -> None
     ids=["trial", "study", "name"],
 )
 def test_what_is_not_of_this_study_is_refused(
-    study: Path, measured: Measurement, of: str, words: list[str], told: str
+    study: Path, measured: Measurement, of: str, options: list[str], fragment: str
 ) -> None:
     """Nothing is stored, and the error is one line with a suggestion."""
     path = written(study, board_file(measured, of))
-    done = call(study, "sync", *words, "--measurement", path)
+    done = call(study, "sync", *options, "--measurement", path)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert told in done.err
+    assert fragment in done.err
     assert read_study(study).measurements == ()

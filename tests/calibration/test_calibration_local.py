@@ -25,10 +25,10 @@ class Measured:
         self.seconds: list[float] = []
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def __call__(self, seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
+    def __call__(self, seconds: float, report: Callable[[str], None]) -> dict[str, Any]:
         """The result of a known machine."""
         self.seconds.append(seconds)
-        tell("products, round 1 of at most 9")
+        report("products, round 1 of at most 9")
         torch.rand(100)
         self.meanwhile()
         # another result each time, as of a real machine
@@ -45,15 +45,15 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
 
 def test_the_first_use_measures_and_the_second_reads(measured: Measured, tmp_path: Path) -> None:
     """One file, whose profile has the same digest; progress is reported."""
-    told: list[str] = []
-    first = local_profile(tmp_path, told.append)
+    messages: list[str] = []
+    first = local_profile(tmp_path, messages.append)
     assert (first.name, first.basis) == ("local", "calibrated")
-    assert local_profile(tmp_path, told.append) == first
+    assert local_profile(tmp_path, messages.append) == first
     assert measured.seconds == [45.0]
     assert list(tmp_path.iterdir()) == [local_path(tmp_path)]
-    assert len(told) == 2
-    assert "leave it alone" in told[0]
-    assert told[1] == "calibrating: products, round 1 of at most 9"
+    assert len(messages) == 2
+    assert "leave it alone" in messages[0]
+    assert messages[1] == "calibrating: products, round 1 of at most 9"
 
 
 def test_a_time_may_be_given(measured: Measured, tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_half_a_file_is_measured_anew(measured: Measured, tmp_path: Path, rest: 
     path = local_path(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(rest * len(whole))])
-    told: list[str] = []
-    again = local_profile(tmp_path, told.append)
-    assert told[0].startswith(str(path))
-    assert told[0].endswith("; calibrating anew")
+    messages: list[str] = []
+    again = local_profile(tmp_path, messages.append)
+    assert messages[0].startswith(str(path))
+    assert messages[0].endswith("; calibrating anew")
     assert again != first
     assert local_profile(tmp_path) == again
     assert len(measured.seconds) == 2

@@ -47,8 +47,8 @@ def small() -> Any:
 @pytest.fixture(scope="module")
 def measured(small: Any) -> tuple[dict[str, Any], list[str], torch.Tensor]:
     """The result of a measurement of a few seconds, its messages, and the gradient mode after it."""
-    told: list[str] = []
-    return measure(4.0, told.append), told, torch.ones(1, requires_grad=True) * 2
+    messages: list[str] = []
+    return measure(4.0, messages.append), messages, torch.ones(1, requires_grad=True) * 2
 
 
 def test_it_measures_this_machine(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
@@ -87,10 +87,10 @@ def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str]
 
 def test_it_tells_what_goes_on(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
     """Memory, overheads, each round; gradients are enabled afterwards."""
-    _, told, doubled = measured
-    told = [line for line in told if not line.startswith("other programs")]  # where this machine is busy
-    assert told[:3] == ["memory of a bare process", "overheads", "products, round 1 of at most 9"]
-    assert any(text.startswith("streams, round ") for text in told)
+    _, messages, doubled = measured
+    messages = [line for line in messages if not line.startswith("other programs")]  # where this machine is busy
+    assert messages[:3] == ["memory of a bare process", "overheads", "products, round 1 of at most 9"]
+    assert any(text.startswith("streams, round ") for text in messages)
     assert doubled.requires_grad
 
 
@@ -236,16 +236,16 @@ def test_a_calibration_beside_busy_programs_says_so_and_has_a_wider_range() -> N
     """As many busy processes as cores: reported in a line, and the low end is the time of an idle machine."""
     cores = os.cpu_count() or 1
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
-    said: list[str] = []
+    messages: list[str] = []
     try:
-        result = parse_result(measure(15.0, said.append), "a busy machine")
+        result = parse_result(measure(15.0, messages.append), "a busy machine")
     finally:
         for other in others:
             other.kill()
             other.wait()
     assert result.busy_cores is not None
     assert result.busy_cores > 0.5 * result.machine.cores
-    assert any("waiting" in line for line in said)
-    assert any("wider range" in line for line in said)
+    assert any("waiting" in line for line in messages)
+    assert any("wider range" in line for line in messages)
     factor = fit_profile(result, "busy").time_factor
     assert factor.low <= 0.8 * factor.value * result.machine.cores / (result.machine.cores + result.busy_cores) + 1e-3

@@ -129,8 +129,8 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "words"), WRONG)
-def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: str, value: Any, words: str) -> None:
+@pytest.mark.parametrize(("key", "value", "fragment"), WRONG)
+def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: str, value: Any, fragment: str) -> None:
     """The error names the file, the key, the value and the rule."""
     put(data, key, value)
     path = tmp_path / "board.json"
@@ -140,7 +140,7 @@ def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: st
     message = str(caught.value)
     assert message.startswith(str(path))
     assert "\n" not in message
-    assert words in message
+    assert fragment in message
 
 
 @pytest.mark.parametrize(
@@ -156,17 +156,17 @@ def test_a_missing_key_is_one_line(data: dict[str, Any], key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "words"),
+    ("left", "fragment"),
     [
         (("gemm_nt", "add"), "samples have no batched product"),
         (("gemm_nt", "bmm_nn"), "samples have no sum or copy"),
         (("bmm_nn", "add"), "samples have no matrix product"),
     ],
 )
-def test_too_short_a_measurement_is_told(data: dict[str, Any], left: tuple[str, ...], words: str) -> None:
+def test_too_short_a_measurement_is_refused(data: dict[str, Any], left: tuple[str, ...], fragment: str) -> None:
     """Cases of the general figures are required, and the error has a suggestion."""
     data["samples"] = [sample for sample in data["samples"] if sample["case"] in left]
-    with pytest.raises(BadInput, match=f"{words}; measure again with more --seconds"):
+    with pytest.raises(BadInput, match=f"{fragment}; measure again with more --seconds"):
         parse_result(data, "board.json")
 
 
@@ -188,7 +188,7 @@ def test_the_least_that_is_read_makes_a_profile(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "fragment"),
     [
         (None, "No such file"),
         (b"", "is not JSON"),
@@ -201,7 +201,7 @@ def test_the_least_that_is_read_makes_a_profile(data: dict[str, Any]) -> None:
         ("half", "is not JSON"),
     ],
 )
-def test_what_is_no_result_is_named(tmp_path: Path, content: bytes | str | None, words: str) -> None:
+def test_what_is_no_result_is_named(tmp_path: Path, content: bytes | str | None, fragment: str) -> None:
     """No file, no text, no JSON, other JSON, half of one: through the command line one line and exit code 2."""
     path = tmp_path / "board.json"
     if content == "half":
@@ -211,7 +211,7 @@ def test_what_is_no_result_is_named(tmp_path: Path, content: bytes | str | None,
     done = call(tmp_path, "devices", "import", "board.json")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "board.json" in done.err
-    assert words in done.err
+    assert fragment in done.err
     assert not (tmp_path / ".farsearch").exists()
 
 
@@ -224,11 +224,11 @@ def test_a_folder_is_no_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", range(0, len(WRONG), 8))
 def test_a_wrong_value_ends_the_command_with_2(data: dict[str, Any], tmp_path: Path, number: int) -> None:
     """Some of the above through the command line: one line, no profile."""
-    key, value, words = WRONG[number]
+    key, value, fragment = WRONG[number]
     put(data, key, value)
     (tmp_path / "board.json").write_text(json.dumps(data))
     done = call(tmp_path, "devices", "import", "board.json")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert done.err.startswith("farsearch: board.json")
-    assert words in done.err
+    assert fragment in done.err
     assert not (tmp_path / ".farsearch").exists()

@@ -164,7 +164,7 @@ def test_fused_attention_keeps_no_probabilities(length: int) -> None:
 def test_a_step_with_fused_attention_keeps_as_much_less(family: str) -> None:
     """Of each layer the probabilities, their mask and the dropped ones go; a logarithm, a mask and seeds come.
 
-    The output is what the next map keeps anyway.
+    The output is what the next map saves anyway.
     """
     settings = make_config(family, layers=4, hidden=64, neurons=256, vocabulary=1000)
     math, fused = (
@@ -187,11 +187,12 @@ def kept_mib(software: Software) -> float:
     """MiB that DistilBERT saves for the backward pass, batch 16, length 128."""
     config = load_config(ModelSource("distilbert-base-uncased", "distilbert-base-uncased"), with_known=True)
     step = StepTable(config, Head(), 16, software=software).compose([full_fine_tuning(6)])
-    kept = [EVENT_KINDS.index(kind) for kind in ("saved", "mask")]
+    saved_kinds = [EVENT_KINDS.index(kind) for kind in ("saved", "mask")]
     forward = [step.parts[i] for i in step.part_of[:8, 0]]
     events = ((part.sizes(128, 0), part.event_kinds) for part in forward)
     return float(
-        sum(size for sizes, kinds in events for size, kind in zip(sizes, kinds, strict=True) if kind in kept) / 2**20
+        sum(size for sizes, kinds in events for size, kind in zip(sizes, kinds, strict=True) if kind in saved_kinds)
+        / 2**20
     )
 
 

@@ -77,6 +77,6 @@ def test_thinning_keeps_the_ends() -> None:
     """Few points are unchanged; of many the first, the last and some between are left, in order."""
     points = [(0, i) for i in range(100)]
     assert thin(points[:15], 15) == points[:15]
-    kept = thin(points, 15)
-    assert (len(set(kept)), kept[0], kept[-1]) == (15, points[0], points[-1])
-    assert kept == sorted(kept)
+    thinned = thin(points, 15)
+    assert (len(set(thinned)), thinned[0], thinned[-1]) == (15, points[0], points[-1])
+    assert thinned == sorted(thinned)

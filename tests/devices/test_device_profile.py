@@ -288,9 +288,9 @@ def _put(data: Any, key: str, value: Any) -> None:
     data[last] = value
 
 
-@pytest.mark.parametrize(("key", "value", "words"), WRONG)
+@pytest.mark.parametrize(("key", "value", "fragments"), WRONG)
 def test_wrong_value_gets_one_line_with_file_key_and_rule(
-    data: dict[str, Any], key: str, value: Any, words: list[str]
+    data: dict[str, Any], key: str, value: Any, fragments: list[str]
 ) -> None:
     """Each mistake is refused by one line with the file, the key and the rule."""
     _put(data, key, value)
@@ -299,8 +299,8 @@ def test_wrong_value_gets_one_line_with_file_key_and_rule(
     message = str(caught.value)
     assert message.startswith("mine.toml: ")
     assert "\n" not in message
-    for word in words:
-        assert word in message
+    for fragment in fragments:
+        assert fragment in message
 
 
 def test_newer_layout_is_named_before_its_unknown_keys(data: dict[str, Any]) -> None:

@@ -154,8 +154,8 @@ def test_a_row_without_keys_is_finite() -> None:
 def test_kept_for_the_backward_pass(name: str, p: float) -> None:
     """Queries, keys, values and the mask: nothing that grows with the square of the length but a mask that does."""
     tensors, mask = inputs(torch.float32), MASKS[name]
-    kept = saved_bytes(lambda: attend(*tensors, mask, HEADS, p))
-    assert kept == 4 * (3 * tensors[0].numel() + (0 if mask is None else mask.numel()))
+    saved = saved_bytes(lambda: attend(*tensors, mask, HEADS, p))
+    assert saved == 4 * (3 * tensors[0].numel() + (0 if mask is None else mask.numel()))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

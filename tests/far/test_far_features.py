@@ -56,8 +56,8 @@ def test_targets_of_every_form(targets: list[Any], expected: dict[str, Any], wei
     batch = batch_of(Features(IDS, targets), 0)
     assert {name: batch.inputs[name].tolist() for name in expected} == expected
     assert batch.weights == weights
-    told = batch_of(Features(IDS, targets), 0, learn=False)
-    assert set(told.inputs) == {"input_ids", "attention_mask"}
+    unlabelled = batch_of(Features(IDS, targets), 0, learn=False)
+    assert set(unlabelled.inputs) == {"input_ids", "attention_mask"}
 
 
 @heads

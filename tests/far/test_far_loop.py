@@ -157,10 +157,10 @@ def test_training_learns() -> None:
 def test_a_loss_that_is_not_finite_ends_training() -> None:
     """The error names the step, and the loss is not reported."""
     model, _ = make_model("bert")
-    told: list[int] = []
+    reported: list[int] = []
 
     def poison(step: int, _loss: float) -> None:
-        told.append(step)
+        reported.append(step)
         if step == 1:
             with torch.no_grad():
                 model.get_parameter("classifier.weight").fill_(float("inf"))
@@ -170,7 +170,7 @@ def test_a_loss_that_is_not_finite_ends_training() -> None:
             model, ROWS, [[0, 1], [2, 3], [4, 5], [6, 7]], make_optimizer("sgd", model), constant_rate(1e-3, 0),
             0, 0, on_step=poison,
         )  # fmt: skip
-    assert told == [0, 1]
+    assert reported == [0, 1]
 
 
 def test_training_stops_where_it_is_told() -> None:

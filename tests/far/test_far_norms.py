@@ -118,8 +118,8 @@ def test_kept_for_the_backward_pass(values: list[float], apart: int) -> None:
     """The output, one number a token, and the channels that are not rebuilt with their indices."""
     norm = OutputLayerNorm(ordinary(values, torch.float32))
     x = normal(4, 5, HIDDEN).float().requires_grad_()
-    kept = saved_bytes(lambda: norm(x), norm.parameters())
-    assert kept == 4 * 20 * (HIDDEN + 1 + apart) + 8 * apart
+    saved = saved_bytes(lambda: norm(x), norm.parameters())
+    assert saved == 4 * 20 * (HIDDEN + 1 + apart) + 8 * apart
 
 
 @pytest.mark.parametrize("weight_dtype", [torch.float32, torch.bfloat16], ids=str)

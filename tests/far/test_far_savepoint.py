@@ -96,8 +96,8 @@ def test_a_savepoint_of_another_training_is_refused(tmp_path: Path) -> None:
         ({**held, "weight/more": torch.ones(2)}, {"identity": "mine", "steps": "3"}, "'more', which is not trained"),
         ({**held, "weight/classifier.bias": torch.ones(3)}, {"identity": "mine", "steps": "3"}, "another shape"),
     ]
-    for tensors, said, named in cases:
-        save(str(path), tensors, said)
+    for tensors, texts, named in cases:
+        save(str(path), tensors, texts)
         again, _ = make_model()
         with pytest.raises(ValueError, match=named):
             run(again, StepPlan(), path)
