@@ -1,8 +1,8 @@
 """Compare the front with each alternative method: does a point of it dominate or equal the method?
 
-For each task: a search, its baselines, and a comparison. A point stands against a baseline when it takes at most its
-memory and at most its time on the device; of those that do, the one with the best validation metric is shown, with the
-paired difference to the baseline and its 95 % interval. A study that is there already goes on where it was.
+For each task: a search, its baselines, and a comparison. Of the points with at most the memory and time
+of a baseline on the device, the one with the best validation metric is shown, with the paired difference to the
+baseline and its 95 % interval. An existing study is resumed.
 """
 
 from __future__ import annotations

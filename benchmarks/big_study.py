@@ -5,9 +5,9 @@
     python -m benchmarks.big_study --trials 10000
     python -m benchmarks.big_study --trials 10000 --storage postgresql://user@host/empty_database --json
 
-Every trial is a configuration that the default space holds and the cost model priced; proposals over the bound are
-rejected and counted, as a search does. Only what training would give (metric, learning curve, seconds) is made up. The
-trials go through Optuna's own storage, in the calls that a search makes, so that the journal holds what it would hold.
+Every trial is a configuration of the default space, priced by the cost model; proposals over the limit are rejected and
+counted, as in a search. Only the results of training (metric, learning curve, seconds) are made up. The trials are
+recorded by the same calls of Optuna's storage as in a search, so the journal is realistic.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m benchmarks.board_ratios
 
-prints a table of Markdown: DistilBERT, batch 16, length 128, beside full fine-tuning by ordinary modules and torch's
+prints a Markdown table: DistilBERT, batch 16, length 128, relative to full fine-tuning by ordinary modules and torch's
 AdamW. r = 10 % trains a tenth of the neurons and everything else. Nothing is measured.
 """
 

@@ -1,7 +1,7 @@
 """Memory: the peak of all tensors of a training step, predicted and measured by torch's profiler.
 
-``cost_model.py`` runs chosen steps of well-known models; ``python -m benchmarks.cost_memory --random N --seed S`` runs
-random ones of small models of all families, under all plans, with dropout on and off, and prints how far they are off.
+``cost_model.py`` runs selected steps of well-known models; ``python -m benchmarks.cost_memory --random N --seed S``
+runs random ones of small models of all families, under all plans, with dropout on and off, and prints the errors.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Compare the cost model with measurements: memory, time on this machine, and published steps.
 
-1. Memory: the peak of all tensors, predicted and as torch's profiler saw it (cost_memory.py).
-2. Time: this machine is calibrated, then steps that calibration never ran are predicted and measured (cost_time.py),
-   and a whole fine-tuning run on SST-2 (cost_run.py). Leave the machine alone meanwhile.
-3. Published: boards whose steps others measured, against the shipped profiles (cost_published.py).
+1. Memory: the peak of all tensors, predicted and measured by torch's profiler (cost_memory.py).
+2. Time: this machine is calibrated, then steps outside of the calibration are predicted and measured (cost_time.py),
+   and a whole fine-tuning run on SST-2 (cost_run.py). Leave the machine idle meanwhile.
+3. Published: published steps on boards against the shipped profiles (cost_published.py).
 """
 
 from __future__ import annotations

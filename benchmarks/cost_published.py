@@ -1,7 +1,7 @@
 """Compare published steps on boards with the shipped profiles, which do not use them.
 
-FedAdapter (MobiCom 2023), figures in the authors' plotting scripts: batch 4, sequence 256, seconds a batch. For
-DistilBERT on the Raspberry Pi batch and length are not stated and taken to be the same. The rates of both boards'
+FedAdapter (MobiCom 2023), figures in the authors' plotting scripts: batch 4, sequence 256, seconds per batch. For
+DistilBERT on the Raspberry Pi batch and length are not stated and assumed to be the same. The rates of both boards'
 profiles were derived from the full BERT-base step, the first row of each.
 """
 

@@ -44,8 +44,8 @@ class TimeCase:
 
     Attributes:
         measured_s: median over the rounds.
-        steady_s: the same with each time divided by how much slower the machine was just then than when it was
-            calibrated, which steps of calibration's own workloads before and after it tell.
+        steady_s: the same with each time divided by the current slowdown of the machine since the calibration,
+            measured by steps of the calibration's workloads before and after it.
     """
 
     setting: Setting
@@ -105,7 +105,7 @@ def measure_steps(
     """Predict all settings, then measure them in rounds of random order; medians over the rounds.
 
     Args:
-        calibration: what ``profile`` was made of.
+        calibration: from which ``profile`` was fitted.
     """
     predicted = [_predicted(profile, setting) for setting in chosen]
     reference = Reference(calibration)

@@ -1,9 +1,9 @@
 """One training step by many methods: time, peak and saved memory, relative to full fine-tuning.
 
-All models live side by side and take turns, step by step, so that a change of the machine's speed meets all of them:
-a ratio is the median over the rounds of a variant's step to full fine-tuning's in the same round. Weights and tokens
-are random, which changes none of the figures. See step_variants.py for who takes part, step_measures.py and
-profiler_peak.py for how it is measured.
+All models are in memory and run in turn, step by step, so that a change of the machine's speed affects all of them: a
+ratio is the median over the rounds of a variant's step to full fine-tuning's in the same round. Weights and tokens are
+random, which changes none of the figures. step_variants.py has the variants, step_measures.py and
+farsearch.calibration.steps the measurements.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def measure(
 
     Args:
         config: of transformers, the model's. It is built with two classes.
-        variants: full fine-tuning is measured in any case.
+        variants: in addition to full fine-tuning.
         rounds: of timed steps; half as many are profiled.
-        note: told how far it is.
+        note: called with progress messages.
     """
     torch.manual_seed(0)
     device = torch.device(this_machine().kind)
@@ -72,15 +72,15 @@ def _measure(contenders: Sequence[Contender], batch: Batch, rounds: int, note: N
     rows, length = batch.inputs["input_ids"].shape
     start = time.monotonic()
 
-    def told(what: str, count: int) -> Callable[[int], None]:
-        return lambda number: note(f"length {length}: {what} {number} of {count}, {time.monotonic() - start:.0f} s")
+    def progress(title: str, count: int) -> Callable[[int], None]:
+        return lambda number: note(f"length {length}: {title} {number} of {count}, {time.monotonic() - start:.0f} s")
 
     profiled = max(1, rounds // 2)
-    interleaved(calls, _WARM_UP, step_seconds, told("warm-up", _WARM_UP))
-    timed = interleaved(calls, rounds, step_seconds, told("round", rounds))[..., 0]
+    interleaved(calls, _WARM_UP, step_seconds, progress("warm-up", _WARM_UP))
+    timed = interleaved(calls, rounds, step_seconds, progress("round", rounds))[..., 0]
     peaks = [peak_mib(call, one.model, one.optimizer) for call, one in zip(calls, contenders, strict=True)]
     saved = [_saved_mib(one, batch) for one in contenders]
-    split = interleaved(calls, profiled, product_seconds, told("profiled round", profiled))
+    split = interleaved(calls, profiled, product_seconds, progress("profiled round", profiled))
     ratios = np.median(timed / timed[:, :1], axis=0)
     parts = np.median(split / split[:, :1], axis=0)
     return [
@@ -105,7 +105,7 @@ def _measure(contenders: Sequence[Contender], batch: Batch, rounds: int, note: N
 def _saved_mib(one: Contender, batch: Batch) -> float:
     """Return the memory added by the forward pass, in MiB.
 
-    Hooks on saved tensors would miss what a checkpoint keeps by other ways.
+    Hooks on saved tensors would miss tensors that a checkpoint holds in other ways.
     """
     return allocated(lambda: one.forward(batch), batch.inputs["input_ids"].device)[1] / 2**20
 

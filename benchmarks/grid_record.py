@@ -4,9 +4,9 @@
 
     python -m benchmarks.grid_record --task sst2 --data-dir glue/SST-2
 
-Each cell is trained as a trial is, on one thread, with looks at its validation metric on the way. The table grows line
-by line in ``benchmarks/grids/TASK.jsonl``; a second call goes on where the first ended. Seconds are those of the
-processor, which other programs on the machine disturb least.
+Each cell is trained like a trial, on one thread, with intermediate evaluations of its validation metric. The table
+grows line by line in ``benchmarks/grids/TASK.jsonl``; a second call resumes it. Seconds are processor seconds, which
+depend least on other programs.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 
     python -m benchmarks.overhead [--json] [--task sst2 --data-dir glue/SST-2]
 
-``farsearch run`` is started as a user starts it, without a terminal: it writes a line for each trial. From one
-line to the next a trial is proposed, priced, trained, evaluated, kept, told and mirrored in MLflow; what its record
-says of training and evaluation (looks and a priming of its own included) is taken off, and the rest is overhead.
+``farsearch run`` is started without a terminal, so that it writes a line for each trial. From one line to the next a
+trial is proposed, priced, trained, evaluated, stored, reported and mirrored in MLflow. The overhead is that time
+without the recorded seconds of training and evaluation (intermediate evaluations and priming included).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The cells of the comparison with FAR's paper: one training each, recorded so that a run can be resumed.
 
-Peak memory is measured as ``farsearch.calibration.steps`` says: all tensors of a real step at the longest training row,
-with weights, gradients and the optimizer's state. A cell's seconds say what it took, and nothing of the method: how
-methods compare is measured once all cells are there, in turns (paper_steps.py).
+Peak memory is measured as in ``farsearch.calibration.steps``: all tensors of a real step at the longest training row,
+with weights, gradients and the optimizer's state. The seconds of cells are not comparable between methods: these are
+timed in turn when all cells are recorded (paper_steps.py).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Recipe:
     """The training settings of all cells of a task.
 
     Attributes:
-        train_samples: rows, drawn by each seed; or all of them; None for what the task has by default.
+        train_samples: rows, drawn by each seed; or all of them; None for the task's default.
         epochs: of the FAR phase, and of every method that has none.
         data_dir: folder of the GLUE download; None for the hub.
     """
@@ -79,7 +79,7 @@ class Table:
     """The recorded cells of one task and model.
 
     Attributes:
-        header: what is the same for all cells.
+        header: settings shared by all cells.
         cells: by (seed, method).
         times: of the methods' steps; None while they are not measured.
     """

@@ -77,11 +77,11 @@ PUBLISHED_CHANGE = {"far10": -1.13, "far40": -0.74}
 def learning_rate(contender: Contender, model: str) -> float:
     """Return the peak learning rate of a method.
 
-    What trains whole weights, FAR and its kin, takes that of full fine-tuning, so that nothing differs but what is
-    frozen; BitFit its own. Of the customary three it is the middle one, of MiniLM the highest (1e-4, BitFit 1e-3): the
-    grid that was recorded of SST-2 (benchmarks/grids, scored on rows of the training file) gains 12 points from 5e-5
-    to 1e-4 where nothing is frozen. CoLA's has learned nothing at any rate where it was not primed for epochs, as no
-    method here is, so it says nothing.
+    Methods that train whole weights, FAR and its variants, have that of full fine-tuning, so that only the frozen parts
+    differ; BitFit has its own. Of the customary three it is the middle one, for MiniLM the highest (1e-4, BitFit 1e-3):
+    the recorded grid of SST-2 (benchmarks/grids, evaluated on rows of the training file) gains 12 points from 5e-5 to
+    1e-4 without freezing. The grid of CoLA learned nothing at any rate without priming for epochs, which no method here
+    has, so it is no evidence.
     """
     method = contender.method
     rates = method.learning_rates if method.config is None else METHODS[FULL].learning_rates

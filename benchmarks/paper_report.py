@@ -27,13 +27,13 @@ class Row:
 
     Attributes:
         seeds: those whose training was finished; ``failed`` are the others that were tried.
-        score, deviation: mean over the seeds, and their standard deviation; None where there are too few.
-        published: the paper's score, where it has one.
-        difference, low, high: to full fine-tuning over the seeds that both have, and the 95 % interval of that.
-        time_ratio: of the training, by steps that were timed in turns (``paper_steps``); a priming's steps are full
-            fine-tuning's and are in it, as they are in ``priming_share``. None while they are not timed.
+        score, deviation: mean over the seeds, and their standard deviation; None for too few seeds.
+        published: the paper's score, if any.
+        difference, low, high: to full fine-tuning over common seeds, with the 95 % interval.
+        time_ratio: of the training, from steps timed in turn (``paper_steps``); a priming's steps are full
+            fine-tuning's and are included, as in ``priming_share``. None until they are timed.
         peak_ratio: of the measured peaks, without the priming's.
-        priced_peak_mib, priced_time_ratio: what the cost model says of the device, process and no priming included.
+        priced_peak_mib, priced_time_ratio: predicted for the device, with the process and without priming.
     """
 
     method: str
@@ -69,11 +69,11 @@ class TaskReport:
 
     @property
     def title(self) -> str:
-        """Return the figures."""
-        said = self.header
+        """The task and the settings of its cells."""
+        head = self.header
         return (
-            f"{said['task']}: {metric_title(said['metric'])} in points, {said['model']}, {said['train_samples']:,} "
-            f"training rows, epochs: {said['epochs']:g}, batch {said['batch_size']}, {self.dev_rows:,} development rows"
+            f"{head['task']}: {metric_title(head['metric'])} in points, {head['model']}, {head['train_samples']:,} "
+            f"training rows, epochs: {head['epochs']:g}, batch {head['batch_size']}, {self.dev_rows:,} development rows"
         )
 
     def table(self) -> list[dict[str, str]]:

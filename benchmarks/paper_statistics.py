@@ -1,13 +1,13 @@
 """The difference of two methods over seeds and development rows, with its interval.
 
-A score varies with the seed of its training and with the rows that it is measured on, and every seed meets the same
-rows: the two are crossed. The interval is that of the crossed bootstrap, in which seeds and rows are each drawn with
+A score varies with the seed of its training and with the evaluated rows, and every seed has the same rows: the two are
+crossed. The interval is that of the crossed bootstrap, in which seeds and rows are each drawn with
 replacement and a cell counts as often as its seed times its row (Owen, "The pigeonhole bootstrap", Annals of Applied
 Statistics 1, 2007, 386-411; McCullagh, "Resampling and exchangeable arrays", Bernoulli 6, 2000, 285-301). Both methods
-of a pair are given the same draws, so that a hard row or a lucky seed that they share blurs nothing.
+of a pair have the same draws, so that hard rows and lucky seeds of both cancel.
 
-Its variance counts what seed and row do together up to three times, which is too much; that between S seeds it takes
-(S - 1)/S times, which is too little where S is small. The second is not mended: three seeds are a small sample.
+Its variance counts the interaction of seed and row up to three times, which is too much, and the variance between S
+seeds (S - 1)/S times, which is too little for small S. The latter is not corrected: three seeds are a small sample.
 """
 
 from __future__ import annotations

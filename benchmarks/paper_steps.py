@@ -1,8 +1,7 @@
 """A training step of each method of the comparison: its peak memory, and its time relative to the others.
 
-Cells are trained one after the other, on machines with other work and on other days, so their own seconds can't be held
-against each other. For a ratio all methods are ready at once and take turns at the same real batches, so that what
-slows the machine for a while meets all of them.
+Cells are trained one after another, on machines with other load and on other days, so their seconds are not comparable.
+For a ratio all methods run in turn on the same real batches, so that a temporary slowdown affects all of them.
 """
 
 from __future__ import annotations

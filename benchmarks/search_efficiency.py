@@ -4,11 +4,11 @@
 
     python -m benchmarks.search_efficiency [--json] [--png FILE] [--markdown]
 
-Searches are replayed over the recorded grids (``grid_record``). All begin with the same three baselines; the score is
+Searches are replayed over the recorded grids (``grid_record``). All start with the same three baselines; the score is
 the share of the gap between their hypervolume and the best known that is closed, with the cheapest baseline's metric
-and 1.05 times full fine-tuning's costs as reference point. Seconds are those of training, evaluation, looks and new
-primings, after the baselines. Each seed hides another tenth of the cells from all samplers, so that
-twenty seeds are twenty problems, also for a sampler that would do the same in each.
+and 1.05 times full fine-tuning's costs as reference point. Seconds are those of training, evaluation,
+intermediate evaluations and new primings, after the baselines. Each seed hides another tenth of the cells from all
+samplers, so that twenty seeds are twenty problems, also for a deterministic sampler.
 """
 
 from __future__ import annotations

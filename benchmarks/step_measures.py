@@ -35,7 +35,7 @@ def step_seconds(call: Call) -> list[float]:
 def product_seconds(call: Call) -> list[float]:
     """Return the time of a call in matrix products and outside of them, measured by torch's profiler.
 
-    On a CPU the two add up to the wall time: what Python does between operations is outside. On CUDA they are the
+    On a CPU the two add up to the wall time: the time of Python between operations is outside. On CUDA they are the
     kernels' own time.
     """
     cuda = torch.cuda.is_available()
@@ -55,7 +55,7 @@ def interleaved(
 ) -> NDArray[np.float64]:
     """Measure every call in rounds. The first call is measured at both ends of a round, and averaged.
 
-    So what slows the machine for a while slows a call and what it is compared with.
+    So a temporary slowdown affects a call and its reference.
 
     Returns:
         ``[rounds, calls, figures of a measure]``.

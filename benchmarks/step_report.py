@@ -21,10 +21,10 @@ class Result:
 
     Attributes:
         peak_mib: of all tensors in a step.
-        saved_mib: what the forward pass leaves for the backward pass.
+        saved_mib: tensors that the forward pass saves for the backward pass.
         step_s: median wall time of a step.
         gemm_ratio, nongemm_ratio: of the time in matrix products and outside them.
-        plan: of farsearch's steps, None for a rival's.
+        plan: of farsearch's steps, None for another method's.
     """
 
     variant: str

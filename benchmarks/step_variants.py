@@ -1,7 +1,7 @@
 """The variants of far_step: methods of fine-tuning one model, each with its trained parameters and execution.
 
-Rivals are what their users run: ordinary modules and AdamW as torch chooses it for the device (tensor by tensor on a
-CPU). Ours are executed by a step plan.
+Other methods use ordinary modules and AdamW with torch's default kernel for the device (tensor by tensor on a CPU).
+Ours are executed by a step plan.
 """
 
 from __future__ import annotations
