@@ -17,7 +17,7 @@ from farsearch.cost.software import step_count_bytes
 from farsearch.devices.profile import Profile
 from farsearch.records import StepPlan
 
-__all__ = ["LEVELS", "MIB", "SIZES", "MemoryAccount", "group_sizes", "memory_account", "segment_levels"]
+__all__ = ["LEVELS", "MIB", "SIZES", "MemoryBreakdown", "group_sizes", "memory_breakdown", "segment_levels"]
 
 MIB = float(2**20)
 
@@ -34,7 +34,7 @@ bytes of temporaries at the highest moment in which the optimizer steps a matrix
 
 
 @dataclass(frozen=True)
-class MemoryAccount:
+class MemoryBreakdown:
     """The memory at the peak of steps by category, in MiB: ``[configurations]`` each.
 
     Attributes:
@@ -49,7 +49,7 @@ class MemoryAccount:
     temporaries: Array
     workspace: Array
 
-    def breakdown(self) -> dict[str, Array]:
+    def by_category(self) -> dict[str, Array]:
         """Return MiB by category."""
         return dict(vars(self))
 
@@ -124,7 +124,7 @@ def _optimizer_peak(groups: Array, plan: StepPlan) -> Array:
     return peak
 
 
-def memory_account(levels: Array, groups: Array, static: Array, plan: StepPlan, profile: Profile) -> MemoryAccount:
+def memory_breakdown(levels: Array, groups: Array, static: Array, plan: StepPlan, profile: Profile) -> MemoryBreakdown:
     """Return the memory at the peak of training steps.
 
     Args:
@@ -147,7 +147,7 @@ def memory_account(levels: Array, groups: Array, static: Array, plan: StepPlan, 
     # an optimizer that steps in the backward pass is among the events, and leaves no gradient
     stepping = _optimizer_peak(groups, plan) if plan.optimizer_step == "end" else np.full(len(level), -np.inf)
     at_optimizer = trained + stepping > level
-    return MemoryAccount(
+    return MemoryBreakdown(
         parameters=static / MIB,
         gradients=np.where(at_optimizer, trained, grown) / MIB,
         optimizer=state / MIB,

@@ -14,7 +14,7 @@ from torch import nn
 
 from farsearch.cost.constraints import Constraints, Peaks
 from farsearch.cost.plans import exact_plans, ordinary_plan
-from farsearch.cost.segment_costs import LookUp, Passes
+from farsearch.cost.segment_costs import Passes, SegmentCosts
 from farsearch.cost.segments import Array, Composed
 from farsearch.cost.software import software_of
 from farsearch.cost.step_table import StepTable
@@ -147,7 +147,7 @@ class Pricer:
         self.prime_on_device, self.priming_optimizer = prime_on_device, priming_optimizer
         self._model = TracedModel(model_config, head, tables)
         self._software = software_of(profile, max_length)
-        self._look_ups: dict[StepPlan, LookUp] = {}
+        self._segment_costs: dict[StepPlan, SegmentCosts] = {}
         self._steps = lru_cache(maxsize=64)(self.workload.steps)
         self._passes = Passes(profile, self._steps)
 
@@ -197,17 +197,17 @@ class Pricer:
         shared: dict[StepPlan, tuple[Composed, Composed | None, Array, Array]] = {}
         prices = []
         for plan in map(self._executed, plans):
-            look_up, key = self._look_up(plan), traced_plan(plan, plan.micro_batch_size)
+            costs, key = self._costs_of(plan), traced_plan(plan, plan.micro_batch_size)
             if key not in shared:
                 step, rest = self.table(plan).compose(configs), self._rest(plan, configs)
                 passes, one_pass = (self._pass_seconds(plan, step, rest, phases) for phases in (epochs, single))
                 shared[key] = step, rest, passes, one_pass
             step, rest, passes, one_pass = shared[key]
-            memory, time = self._memory(plan, step, rest), look_up.seconds(step, epochs, passes)
-            step_time = _total(look_up.seconds(step, single, one_pass))
+            memory, time = self._memory(plan, step, rest), costs.seconds(step, epochs, passes)
+            step_time = _total(costs.seconds(step, single, one_pass))
             if self.prime_on_device and priming.any():
                 memory, time = self._with_priming(priming, memory, time)
-            prices.append(self._prices(memory, time, step_time, look_up.elements(step)))
+            prices.append(self._prices(memory, time, step_time, costs.elements(step)))
         return prices
 
     def _rest(self, plan: StepPlan, configs: Sequence[FarConfig]) -> Composed | None:
@@ -219,9 +219,9 @@ class Pricer:
         """Return the worst moment; that of a smaller second micro-batch adds to the gradients of the first."""
         rows = plan.micro_batch_size
         if rest is None or rows is None or self.batch_size > 2 * rows:
-            return self._look_up(plan).memory(step).breakdown()
-        first = self._look_up(dataclasses.replace(plan, micro_batch_size=None))
-        return _worse(first.memory(step).breakdown(), self._look_up(plan).memory(rest).breakdown())
+            return self._costs_of(plan).memory(step).by_category()
+        first = self._costs_of(dataclasses.replace(plan, micro_batch_size=None))
+        return _worse(first.memory(step).by_category(), self._costs_of(plan).memory(rest).by_category())
 
     def _pass_seconds(self, plan: StepPlan, step: Composed, rest: Composed | None, phases: Sequence[Epochs]) -> Array:
         """Return seconds of forward and backward pass of all micro-batches: ``[configurations, CATEGORIES]``."""
@@ -229,26 +229,26 @@ class Pricer:
         seconds = self._passes.of_segments(step, phases) * parts
         return seconds if rest is None else seconds + self._passes.of_segments(rest, phases)
 
-    def _look_up(self, plan: StepPlan) -> LookUp:
-        if plan not in self._look_ups:
-            self._look_ups[plan] = self._new_look_up(plan, self._passes)
-        return self._look_ups[plan]
+    def _costs_of(self, plan: StepPlan) -> SegmentCosts:
+        if plan not in self._segment_costs:
+            self._segment_costs[plan] = self._new_costs(plan, self._passes)
+        return self._segment_costs[plan]
 
-    def _new_look_up(self, plan: StepPlan, passes: Passes) -> LookUp:
-        return LookUp(plan, self.profile, self.batch_size, self.workload.max_length, self._steps, passes)
+    def _new_costs(self, plan: StepPlan, passes: Passes) -> SegmentCosts:
+        return SegmentCosts(plan, self.profile, self.batch_size, self.workload.max_length, self._steps, passes)
 
     def _with_priming(
         self, priming: Array, memory: dict[str, Array], time: dict[str, Array]
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return the worse moment of priming and FAR phase, and the time of both; ``priming`` are epochs."""
         plan = self._executed(priming_plan(self.priming_optimizer, self.batch_size))
-        table, look_up = self.table(plan), self._look_up(plan)
+        table, costs = self.table(plan), self._costs_of(plan)
         epochs, which = np.unique(priming[priming > 0], return_inverse=True)
         configs = [full_fine_tuning(table.layers)] * len(epochs)
         step, rest = table.compose(configs), self._rest(plan, configs)
         seconds = np.zeros(len(priming))
         passes = self._pass_seconds(plan, step, rest, epochs.tolist())
-        seconds[priming > 0] = _total(look_up.seconds(step, epochs.tolist(), passes))[which]
+        seconds[priming > 0] = _total(costs.seconds(step, epochs.tolist(), passes))[which]
         other = {name: values[:1] for name, values in self._memory(plan, step, rest).items()}
         return _worse(memory, other, priming > 0), {**time, "priming": seconds}
 
@@ -258,16 +258,16 @@ class Pricer:
         Its modules are executed as they are, with ``ordinary_plan``'s optimizer.
         """
         step = self._model.step_of(prepare, self.batch_size, self._software)
-        # not the look-up of the plan: no other configuration has a segment of this model
+        # not the cached costs of the plan: no other configuration has a segment of this model
         passes = Passes(self.profile, self._steps)
         plan = ordinary_plan(self.profile)
-        look_up = self._new_look_up(plan, passes)
+        costs = self._new_costs(plan, passes)
         memory, time = (
-            look_up.memory(step).breakdown(),
-            look_up.seconds(step, [epochs], passes.of_segments(step, [epochs])),
+            costs.memory(step).by_category(),
+            costs.seconds(step, [epochs], passes.of_segments(step, [epochs])),
         )
-        step_time = _total(look_up.seconds(step, [None], passes.of_segments(step, [None])))
-        return self._cost(self._prices(memory, time, step_time, look_up.elements(step)))
+        step_time = _total(costs.seconds(step, [None], passes.of_segments(step, [None])))
+        return self._cost(self._prices(memory, time, step_time, costs.elements(step)))
 
     def all_plans(self, config: FarConfig) -> list[tuple[StepPlan, Cost]]:
         """Return the cost of one configuration under every exact plan of the device."""

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from farsearch.cost.memory import LEVELS, SIZES, MemoryAccount, group_sizes, memory_account, segment_levels
+from farsearch.cost.memory import LEVELS, SIZES, MemoryBreakdown, group_sizes, memory_breakdown, segment_levels
 from farsearch.cost.operations import CATEGORIES
 from farsearch.cost.optimizer import stepped_part, sweep_at_once, sweep_part
 from farsearch.cost.segments import Array, Composed, Indices, Part, Tensors
@@ -20,7 +20,7 @@ from farsearch.cost.workload import Epochs
 from farsearch.devices.profile import Profile
 from farsearch.records import StepPlan
 
-__all__ = ["LookUp", "Passes"]
+__all__ = ["Passes", "SegmentCosts"]
 
 _PHASES = 8
 """Phases that are computed together; twice as many are cached. A space has few lengths of a phase, or so many that none
@@ -128,7 +128,7 @@ class Passes:
         return np.array([self._columns[phase] for phase in phases])
 
 
-class LookUp:
+class SegmentCosts:
     """The memory and time of composed steps on one device under one plan.
 
     Args:
@@ -171,11 +171,11 @@ class LookUp:
         """Return the number of trained parameters of each configuration."""
         return np.asarray(self._group_sizes(step)[..., SIZES.index("elements")].sum(axis=0))
 
-    def memory(self, step: Composed) -> MemoryAccount:
+    def memory(self, step: Composed) -> MemoryBreakdown:
         """Return the memory at the peak of each configuration."""
         rows = self._levels.find(step.parts, step.part_of, step.learners, np.zeros(1, dtype=np.int64))
         levels = self._levels.values[rows, 0]
-        return memory_account(levels, self._group_sizes(step), step.static_bytes, self._plan, self._profile)
+        return memory_breakdown(levels, self._group_sizes(step), step.static_bytes, self._plan, self._profile)
 
     def seconds(self, step: Composed, phases: Sequence[Epochs], passes: Array) -> dict[str, Array]:
         """Return the seconds of a phase of each configuration by category, ``[configurations]`` each.

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["CASES", "Call", "Take", "cases", "make_call", "most_elements"]
+__all__ = ["CASES", "Call", "MakeTensors", "cases", "make_call", "most_elements"]
 
-Take = Callable[..., List[Tensor]]
+MakeTensors = Callable[..., List[Tensor]]
 """Returns tensors of the given shapes."""
 Call = Callable[[], Any]
 _TOKENS = (32, 128, 512, 1024, 2048)
@@ -21,131 +21,131 @@ _STREAMS = (1 << 13, 1 << 16, 1 << 19, 1 << 21, 1 << 23, 3 << 23)
 _COLUMNS = 512
 
 
-def _gemm_nt(take: Take, t: int, k: int, n: int) -> Call:
-    x, w, b = take((t, k), (n, k), (n,))
+def _gemm_nt(tensors: MakeTensors, t: int, k: int, n: int) -> Call:
+    x, w, b = tensors((t, k), (n, k), (n,))
     return lambda: torch.addmm(b, x, w.t())
 
 
-def _gemm_nn(take: Take, t: int, k: int, n: int) -> Call:
-    g, w = take((t, n), (n, k))
+def _gemm_nn(tensors: MakeTensors, t: int, k: int, n: int) -> Call:
+    g, w = tensors((t, n), (n, k))
     return lambda: torch.mm(g, w)
 
 
-def _gemm_tn(take: Take, t: int, k: int, n: int) -> Call:
-    g, x = take((t, n), (t, k))
+def _gemm_tn(tensors: MakeTensors, t: int, k: int, n: int) -> Call:
+    g, x = tensors((t, n), (t, k))
     return lambda: torch.mm(g.t(), x)
 
 
-def _bmm_nt(take: Take, b: int, length: int, h: int) -> Call:
-    q, k = take((b, length, h), (b, length, h))
+def _bmm_nt(tensors: MakeTensors, b: int, length: int, h: int) -> Call:
+    q, k = tensors((b, length, h), (b, length, h))
     return lambda: torch.bmm(q, k.transpose(1, 2))
 
 
-def _bmm_nn(take: Take, b: int, length: int, h: int) -> Call:
-    p, v = take((b, length, length), (b, length, h))
+def _bmm_nn(tensors: MakeTensors, b: int, length: int, h: int) -> Call:
+    p, v = tensors((b, length, length), (b, length, h))
     return lambda: torch.bmm(p, v)
 
 
-def _bmm_tn(take: Take, b: int, length: int, h: int) -> Call:
-    p, g = take((b, length, length), (b, length, h))
+def _bmm_tn(tensors: MakeTensors, b: int, length: int, h: int) -> Call:
+    p, g = tensors((b, length, length), (b, length, h))
     return lambda: torch.bmm(p.transpose(1, 2), g)
 
 
-def _add(take: Take, n: int) -> Call:
-    x, y = take((n,), (n,))
+def _add(tensors: MakeTensors, n: int) -> Call:
+    x, y = tensors((n,), (n,))
     return lambda: x + y
 
 
-def _scale(take: Take, n: int) -> Call:
-    (x,) = take((n,))
+def _scale(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n,))
     return lambda: x * 0.5
 
 
-def _add_in_place(take: Take, n: int) -> Call:
-    x, y = take((n,), (n,))
+def _add_in_place(tensors: MakeTensors, n: int) -> Call:
+    x, y = tensors((n,), (n,))
     return lambda: x.add_(y, alpha=1e-9)
 
 
-def _fill_masked(take: Take, n: int) -> Call:
-    (x,) = take((n,))
+def _fill_masked(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n,))
     mask = torch.zeros(n, dtype=torch.bool, device=x.device)
     return lambda: x.masked_fill_(mask, 0.0)
 
 
-def _clone(take: Take, n: int) -> Call:
-    (x,) = take((n,))
+def _clone(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n,))
     return lambda: x.clone()
 
 
-def _split_heads(take: Take, n: int) -> Call:
-    (x,) = take((n // _COLUMNS // 16, 16, 8, _COLUMNS // 8))
+def _split_heads(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n // _COLUMNS // 16, 16, 8, _COLUMNS // 8))
     heads = x.transpose(1, 2)
     return lambda: heads.clone(memory_format=torch.contiguous_format)
 
 
-def _zeros(take: Take, n: int) -> Call:
-    (x,) = take((n,))
+def _zeros(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n,))
     return lambda: torch.zeros_like(x)
 
 
-def _gelu(take: Take, n: int) -> Call:
-    (x,) = take((n,))
+def _gelu(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n,))
     return lambda: F.gelu(x)
 
 
-def _gelu_backward(take: Take, n: int) -> Call:
-    g, x = take((n,), (n,))
+def _gelu_backward(tensors: MakeTensors, n: int) -> Call:
+    g, x = tensors((n,), (n,))
     return lambda: torch.ops.aten.gelu_backward(g, x)
 
 
-def _softmax(take: Take, n: int) -> Call:
-    (x,) = take((n // _COLUMNS * 4, _COLUMNS // 4))
+def _softmax(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n // _COLUMNS * 4, _COLUMNS // 4))
     return lambda: torch.softmax(x, -1)
 
 
-def _layer_norm(take: Take, n: int) -> Call:
-    x, w, b = take((n // _COLUMNS, _COLUMNS), (_COLUMNS,), (_COLUMNS,))
+def _layer_norm(tensors: MakeTensors, n: int) -> Call:
+    x, w, b = tensors((n // _COLUMNS, _COLUMNS), (_COLUMNS,), (_COLUMNS,))
     return lambda: torch.native_layer_norm(x, (_COLUMNS,), w, b, 1e-12)
 
 
-def _layer_norm_backward(take: Take, n: int) -> Call:
-    g, x, w, b = take((n // _COLUMNS, _COLUMNS), (n // _COLUMNS, _COLUMNS), (_COLUMNS,), (_COLUMNS,))
+def _layer_norm_backward(tensors: MakeTensors, n: int) -> Call:
+    g, x, w, b = tensors((n // _COLUMNS, _COLUMNS), (n // _COLUMNS, _COLUMNS), (_COLUMNS,), (_COLUMNS,))
     _, mean, rstd = torch.native_layer_norm(x, (_COLUMNS,), w, b, 1e-12)
     want = [True, True, True]
     return lambda: torch.ops.aten.native_layer_norm_backward(g, x, (_COLUMNS,), mean, rstd, w, b, want)
 
 
-def _random_bits(take: Take, n: int) -> Call:
-    (x,) = take((n,))
+def _random_bits(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n,))
     words = torch.empty(n // 4, dtype=torch.int64, device=x.device)
     return lambda: words.random_(-(2**63), None)
 
 
-def _bernoulli(take: Take, n: int) -> Call:
-    (x,) = take((n,))
+def _bernoulli(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n,))
     return lambda: x.bernoulli_(0.9)
 
 
-def _sum_rows(take: Take, n: int) -> Call:
-    (x,) = take((n // _COLUMNS, _COLUMNS))
+def _sum_rows(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n // _COLUMNS, _COLUMNS))
     return lambda: x.sum(0)
 
 
-def _sum_columns(take: Take, n: int) -> Call:
-    (x,) = take((n // _COLUMNS, _COLUMNS))
+def _sum_columns(tensors: MakeTensors, n: int) -> Call:
+    (x,) = tensors((n // _COLUMNS, _COLUMNS))
     return lambda: x.sum(-1)
 
 
-def _embedding_gradient(take: Take, n: int) -> Call:
+def _embedding_gradient(tensors: MakeTensors, n: int) -> Call:
     tokens = 256
-    (g,) = take((tokens, _COLUMNS))
+    (g,) = tensors((tokens, _COLUMNS))
     rows = n // _COLUMNS
     ids = torch.arange(tokens, device=g.device) % rows
     return lambda: torch.ops.aten.embedding_dense_backward(g, ids, rows, -1, False)
 
 
-def _fused_adamw(take: Take, n: int) -> Call:
-    p, g, average, square = take((n,), (n,), (n,), (n,))
+def _fused_adamw(tensors: MakeTensors, n: int) -> Call:
+    p, g, average, square = tensors((n,), (n,), (n,), (n,))
     count = torch.ones((), device=p.device)
     return lambda: torch._fused_adamw_(
         [p], [g], [average], [square], [], [count],
@@ -181,9 +181,9 @@ def cases(group: str) -> List[Tuple[str, Tuple[int, ...]]]:
     return products + [(form, dims) for dims in _ATTENTION for form in ("bmm_nt", "bmm_nn", "bmm_tn")]
 
 
-def make_call(name: str, dims: Sequence[int], take: Take) -> Call:
-    """Return the call of a case with operands from ``take``."""
-    return CASES[name](take, *dims)
+def make_call(name: str, dims: Sequence[int], tensors: MakeTensors) -> Call:
+    """Return the call of a case with operands from ``tensors``."""
+    return CASES[name](tensors, *dims)
 
 
 def most_elements() -> int:
