@@ -110,7 +110,7 @@ def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapsh
     search = Search(study, store, bench, job.pricer(bench), job.space, "tpe", job.settings.plan, progress)
     search.run(n_trials)
     snapshot = train_baselines(search, chosen_methods("all"), progress)
-    found = []
+    comparisons = []
     for record in snapshot.baselines:
         baseline = record.baseline
         assert baseline is not None
@@ -120,14 +120,14 @@ def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapsh
         )  # fmt: skip
         point = _best_within(snapshot.front, plain)
         if point is None:
-            found.append(plain)
+            comparisons.append(plain)
             continue
         ours = load_trial(store.folder(snapshot.name), point.number).logits
         theirs = baseline_logits(store, bench, baseline)
         difference, low, high = paired_difference(
             job.data.spec.metric, ours["validation_evidence"].numpy(), theirs["validation_evidence"].numpy()
         )
-        found.append(
+        comparisons.append(
             dataclasses.replace(
                 plain,
                 trial=point.number,
@@ -140,7 +140,7 @@ def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapsh
                 time_ratio=_number(point.wall_time_s) / plain.wall_time_s,
             )
         )
-    return snapshot, found
+    return snapshot, comparisons
 
 
 def _number(value: float | None) -> float:
@@ -158,7 +158,7 @@ def _best_within(front: Sequence[TrialRecord], baseline: Comparison) -> TrialRec
     return max(within, key=lambda point: _number(point.metric), default=None)
 
 
-def markdown(snapshot: StudySnapshot, found: Sequence[Comparison]) -> str:
+def markdown(snapshot: StudySnapshot, comparisons: Sequence[Comparison]) -> str:
     """Return the comparison as a Markdown table."""
     job = snapshot.settings.job
     name = snapshot.metric_name
@@ -171,7 +171,7 @@ def markdown(snapshot: StudySnapshot, found: Sequence[Comparison]) -> str:
         "| time | at least as good in all |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in found:
+    for row in comparisons:
         rival = (
             f"| {row.baseline} | {human_metric(name, row.metric)} ({human_metric(name, row.dev_metric)}) "
             f"| {human_memory(row.peak_memory_mib)} | {human_time(row.wall_time_s)} "
@@ -221,10 +221,10 @@ def main(
             task=task, device=device, model=model, space=space, data_dir=data_dir / _FOLDERS[task],
             train_samples=train_samples, plan=plan,
         )  # fmt: skip
-        snapshot, found = compare(options, home, n_trials)
-        rows += found
+        snapshot, comparisons = compare(options, home, n_trials)
+        rows += comparisons
         if not as_json:
-            click.echo(markdown(snapshot, found) + "\n")
+            click.echo(markdown(snapshot, comparisons) + "\n")
     if as_json:
         results = [{**dataclasses.asdict(row), "verdict": row.verdict} for row in rows]
         json.dump({"schema_version": SCHEMA_VERSION, "device": device, "results": results}, sys.stdout, indent=1)

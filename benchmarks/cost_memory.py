@@ -114,7 +114,7 @@ def measure_peaks(profile: Profile, models: Sequence[str], note: Note) -> list[M
     Args:
         profile: of a device whose allocator counts as this host's profiler does.
     """
-    found = []
+    cases = []
     for name in models:
         config, original, layout = built(name)
         start = time.monotonic()
@@ -126,10 +126,10 @@ def measure_peaks(profile: Profile, models: Sequence[str], note: Note) -> list[M
                     model = copy.deepcopy(original)
                     with ready_step(model, layout, case.config, case.plan, batch_size, length) as ready:
                         measured = peak_mib(ready.call, model, ready.optimizer)
-                    found.append(MemoryCase(name, case, predicted, measured))
-                worst = max(abs(one.error) for one in found)
+                    cases.append(MemoryCase(name, case, predicted, measured))
+                worst = max(abs(one.error) for one in cases)
                 note(f"memory: {name} {batch_size} x {length}, {time.monotonic() - start:.0f} s, worst {worst:.3%}")
-    return found
+    return cases
 
 
 FAMILIES = (
@@ -244,9 +244,9 @@ def main(count: int, seed: int) -> None:
             f"{errors[-1]:+.3%}  {predicted:.3f} MiB predicted, {measured:.3f} measured: {step.model}, dropout "
             f"{step.dropout}, {step.batch_size} x {step.length}, {step.config}, {step.plan}"
         )
-    found = np.abs(errors)
-    quantiles = ", ".join(f"{share:.0%} within {np.quantile(found, share):.4%}" for share in (0.5, 0.9, 0.99))
-    click.echo(f"{count} steps: mean {found.mean():.4%}, {quantiles}, worst {found.max():.4%}")
+    absolute = np.abs(errors)
+    quantiles = ", ".join(f"{share:.0%} within {np.quantile(absolute, share):.4%}" for share in (0.5, 0.9, 0.99))
+    click.echo(f"{count} steps: mean {absolute.mean():.4%}, {quantiles}, worst {absolute.max():.4%}")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class Table:
     def __init__(self, task: str) -> None:
         head, *lines = read_lines(table_path(task))
         self.task, self.metric, self.grid = task, str(head["metric"]), GRIDS[task]
-        self.primings = {float(epochs): float(found["seconds"]) for epochs, found in head["primings"].items()}
+        self.primings = {float(epochs): float(line["seconds"]) for epochs, line in head["primings"].items()}
         self.layers = 6
         configs = [self.grid.config(line["cell"], self.layers) for line in lines]
         model = load_config(resolve_model(head["job"]["model"]))
@@ -152,12 +152,12 @@ class Table:
 
     def price(self, params: Sequence[Mapping[str, Any]]) -> KnownCosts:
         """Return the costs of cells; a missing cell does not fit."""
-        found = [self.by_params.get(_key(each)) for each in params]
+        matches = [self.by_params.get(_key(each)) for each in params]
         epochs = np.array([self.grid.priming_epochs[each["priming_epochs"]] for each in params])
         return KnownCosts(
-            np.array([0.0 if cell is None else cell.memory_mib for cell in found]),
-            np.array([1.0 if cell is None else cell.time_s for cell in found]),
-            np.array([cell is not None for cell in found]),
+            np.array([0.0 if cell is None else cell.memory_mib for cell in matches]),
+            np.array([1.0 if cell is None else cell.time_s for cell in matches]),
+            np.array([cell is not None for cell in matches]),
             epochs,
             self.full_cost[1] * epochs / self.grid.epochs,
         )

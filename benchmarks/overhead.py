@@ -59,9 +59,9 @@ def measure(arguments: list[str], trials: int, folder: Path) -> Overhead:
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         for line in run.stderr:
-            found = _DONE.match(line)
-            if found:
-                ends[int(found.group(1))] = time.monotonic()
+            match = _DONE.match(line)
+            if match:
+                ends[int(match.group(1))] = time.monotonic()
             click.echo(line.rstrip(), err=True)
     if run.returncode:
         raise click.ClickException(f"farsearch run ended with {run.returncode}")
@@ -111,18 +111,18 @@ def main(
     if train_samples is not None:
         arguments += ["--train-samples", str(train_samples)]
     with TemporaryDirectory() as folder:
-        found = measure(arguments, trials, Path(folder))
+        figures = measure(arguments, trials, Path(folder))
     if as_json:
-        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(found)}, indent=1))
+        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(figures)}, indent=1))
         return
     row = {
-        "overhead": f"{found.overhead_share:.1%}",
-        "a trial": f"{found.trial_s:.1f} s",
-        "of it trained and evaluated": f"{found.trained_s:.1f} s",
-        "trials an hour": f"{found.trials_per_hour:.0f}",
-        "--help": f"{found.help_s:.2f} s",
+        "overhead": f"{figures.overhead_share:.1%}",
+        "a trial": f"{figures.trial_s:.1f} s",
+        "of it trained and evaluated": f"{figures.trained_s:.1f} s",
+        "trials an hour": f"{figures.trials_per_hour:.0f}",
+        "--help": f"{figures.help_s:.2f} s",
     }
-    print_rows([row], f"{found.trials} trials of {task}", "")
+    print_rows([row], f"{figures.trials} trials of {task}", "")
 
 
 if __name__ == "__main__":

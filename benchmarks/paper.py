@@ -165,12 +165,12 @@ def main(
         torch.set_num_threads(1)
     recipes = [Recipe(task, model, data_dir, train_samples, epochs, batch_size) for task in dict.fromkeys(tasks)]
     try:
-        found = _recorded(recipes, tables) if recorded else record(recipes, seeds, tables)
+        tables_of_cells = _recorded(recipes, tables) if recorded else record(recipes, seeds, tables)
     except FarsearchError as error:
         failure = click.ClickException(str(error))
         failure.exit_code = error.exit_code
         raise failure from error
-    _print(make_report(found), as_json, as_markdown)
+    _print(make_report(tables_of_cells), as_json, as_markdown)
 
 
 if __name__ == "__main__":

@@ -48,12 +48,12 @@ def difference_draws(
     """
     generator, rows = np.random.default_rng(seed), len(ours[0])
     of_seeds = generator.multinomial(len(ours), np.full(len(ours), 1 / len(ours)), size=draws)
-    found, at_once = [], max(_ENTRIES // rows, 1)
+    chunks, at_once = [], max(_ENTRIES // rows, 1)
     for start in range(0, draws, at_once):
         size = min(at_once, draws - start)
         of_rows = generator.multinomial(rows, np.full(rows, 1 / rows), size=size).astype(float)
-        found.append(_by_seed(metric, ours, others, of_rows))
-    return np.asarray((np.concatenate(found) * of_seeds).sum(1) / len(ours))
+        chunks.append(_by_seed(metric, ours, others, of_rows))
+    return np.asarray((np.concatenate(chunks) * of_seeds).sum(1) / len(ours))
 
 
 def interval(draws: Floats) -> tuple[float, float]:

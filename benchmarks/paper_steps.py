@@ -120,9 +120,9 @@ def measure_times(bench: Bench, epochs: float, note: Callable[[str], None]) -> S
     for number, at in enumerate(chosen, 1):
         batch = batch_of(rows.features.take(at), bench.pad_id, bench.device)
         calls = [partial(train_step, model, optimizer, batch) for model, optimizer in models.values()]
-        found = interleaved(calls, _ROUNDS + 1, step_seconds, lambda _: None)[1:, :, 0]
-        seconds.append(round(float(np.median(found[:, 0])), 5))
-        ratios.append(np.median(found / found[:, :1], axis=0).round(4).tolist())
+        times = interleaved(calls, _ROUNDS + 1, step_seconds, lambda _: None)[1:, :, 0]
+        seconds.append(round(float(np.median(times[:, 0])), 5))
+        ratios.append(np.median(times / times[:, :1], axis=0).round(4).tolist())
         note(f"steps of all methods in turns: batch {number} of {len(chosen)}")
     return StepTimes(
         bench.device.type,

@@ -192,8 +192,8 @@ def main(
     if png is not None:
         save_picture(runs, png)
     if as_json:
-        found: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "tasks": [dataclasses.asdict(r) for r in results]}
-        click.echo(json.dumps({**found, "remarks": remarks}, indent=1))
+        document: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "tasks": [dataclasses.asdict(r) for r in results]}
+        click.echo(json.dumps({**document, "remarks": remarks}, indent=1))
         return
     for task in recorded:
         rows = _rows([result for result in results if result.task == task])

@@ -27,7 +27,9 @@ def save_picture(runs: Mapping[tuple[str, str], Sequence[Replay]], path: Path) -
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     names = list(dict.fromkeys(name for _, name in runs))
     for panel, task in zip(panels, tasks, strict=True):
-        longest = max(run.seconds[-1] for (of, _), found in runs.items() if of == task for run in found if run.seconds)
+        longest = max(
+            run.seconds[-1] for (of, _), replays in runs.items() if of == task for run in replays if run.seconds
+        )
         grid = np.linspace(0.0, longest, 400)
         for name, colour in zip(names, _COLOURS, strict=False):
             scores = np.array([[run.score_at(float(s)) for s in grid] for run in runs.get((task, name), ())])

@@ -87,7 +87,7 @@ def test_json_has_the_shape_that_scripts_rely_on(printed: str) -> None:
     assert full["time_ratio"] == full["peak_ratio"] == full["nongemm_ratio"] == full["gemm_ratio"] == 1
 
 
-def test_ours_say_by_which_plan_they_are_executed(report: Report) -> None:
+def test_ours_have_the_plan_of_their_execution(report: Report) -> None:
     """FAR's rows but the published one have a plan, whose policy is in the name; rivals have none."""
     plans = {result.variant: result.plan for result in report.results}
     assert {name for name, plan in plans.items() if plan} == {n for n in NAMES if "far10" in n} - {"far10-rows"}
@@ -250,7 +250,7 @@ def test_split_by_rows_saves_what_full_fine_tuning_saves(report: Report) -> None
     assert saved["far10-rows"] == pytest.approx(saved["full"], rel=0.01)
 
 
-def test_products_are_told_from_the_rest() -> None:
+def test_products_are_distinguished_from_the_rest() -> None:
     """A sum has no product in it; linear maps, batched products and their gradients have."""
     x = torch.randn(64, 64, requires_grad=True)
     assert product_seconds(lambda: x.exp().sum())[0] == 0

@@ -138,7 +138,7 @@ def test_json_has_stdout_for_itself(printed: Result) -> None:
     assert "18/18 sst2, seed 3, BitFit" in printed.stderr
 
 
-def test_the_same_command_goes_on_where_it_was_cut_off(
+def test_the_same_command_resumes_an_interrupted_run(
     table_path: Path, asked: list[object], printed: Result, tmp_path: Path
 ) -> None:
     """Only the training of a truncated line is repeated, with the same result."""
@@ -291,7 +291,7 @@ def make_cells() -> list[dict[str, Any]]:
     ]
 
 
-def test_a_row_says_what_its_cells_say() -> None:
+def test_a_row_agrees_with_its_cells() -> None:
     """Scores are points, and ratios are to full fine-tuning.
 
     A batch counts by how long it takes, (0.5 · 1 s + 0.7 · 3 s) / 4 s = 0.65, and 5 steps of priming beside 100 of

@@ -278,7 +278,7 @@ def test_sync_takes_it_in_once(study: Path) -> None:
     assert "NVIDIA Jetson Nano" in (study / "r.html").read_text(encoding="utf-8")
 
 
-def test_another_run_is_kept_beside_the_first(study: Path) -> None:
+def test_a_second_run_is_stored_beside_the_first(study: Path) -> None:
     """All measurements of a trial are stored, in order of import."""
     one = make_measurement(0)
     other = dataclasses.replace(one, created="2026-11-21T10:00:00+00:00", wall_time_s=170.0)
@@ -287,7 +287,7 @@ def test_another_run_is_kept_beside_the_first(study: Path) -> None:
     assert read_study(study).measurements == (one, other)
 
 
-def test_a_measurement_of_another_machine_is_said_to_be_one(study: Path) -> None:
+def test_a_measurement_of_another_machine_is_marked(study: Path) -> None:
     """The study is for a Jetson: a workstation's measurement is stored, without a warning about the difference."""
     path = written(study, board_file(dataclasses.replace(make_measurement(0), machine="AMD EPYC 7B12")))
     done = call(study, "sync", "tiny", "--measurement", path)

@@ -136,7 +136,7 @@ def test_one_workload_is_enough() -> None:
     assert fitted(sustained=sustained).time_factor.value == pytest.approx(1.0, rel=5e-3)
 
 
-def test_others_that_keep_cores_busy_widen_the_range() -> None:
+def test_busy_cores_widen_the_range() -> None:
     """Downwards, for alone the machine is quicker; a fifth of the cores is what any machine has."""
     calm, idle, busy = (fitted(busy_cores=cores).time_factor for cores in (None, 0.7, 2.0))
     assert idle == calm
@@ -204,7 +204,7 @@ def test_memory_is_what_was_measured() -> None:
     assert crowded.available_mib[0] > 0
 
 
-def test_the_profile_says_under_which_conditions() -> None:
+def test_the_profile_has_the_conditions() -> None:
     """Date, software, clocks before and after, and the load of other programs."""
     profile = fitted(
         busy_cores=1.5, conditions={"before": {"power_mode": "10W", "c": "1"}, "after": {"power_mode": "10W", "c": "2"}}

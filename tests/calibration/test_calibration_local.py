@@ -106,14 +106,14 @@ def test_random_numbers_are_those_of_a_search_without_it(measured: Measured, tmp
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_folder_that_cannot_be_written_is_told(measured: Measured, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(measured: Measured, tmp_path: Path) -> None:
     """A file has the path of the folder."""
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingResource, match=r"local-.*\.toml can't be written"):
         local_profile(tmp_path / "file")
 
 
-def test_this_machine_is_what_torch_says() -> None:
+def test_this_machine_is_that_of_torch() -> None:
     """Its record is that of a result, equally validated."""
     machine = this_machine()
     assert machine.torch == torch.__version__

@@ -85,7 +85,7 @@ def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str]
     assert profile.torch == torch.__version__
 
 
-def test_it_tells_what_goes_on(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
+def test_it_reports_progress(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
     """Memory, overheads, each round; gradients are enabled afterwards."""
     _, messages, doubled = measured
     messages = [line for line in messages if not line.startswith("other programs")]  # where this machine is busy
@@ -179,7 +179,7 @@ def test_the_median_of_an_even_number_is_between() -> None:
     assert timing.median([4.0, 1.0, 2.0, 3.0]) == 2.5
 
 
-def test_what_a_board_says_of_itself_is_one_line() -> None:
+def test_the_name_of_a_board_is_one_line() -> None:
     """Zero bytes, tabs, line ends and escapes become single spaces."""
     assert machine.plain("NVIDIA\tJetson\x00\n  Nano\x1b") == "NVIDIA Jetson Nano"
 
@@ -232,7 +232,7 @@ def test_others_ask_for_more_than_they_get(used: float, cores: int, asked: float
 
 
 @pytest.mark.slow
-def test_a_calibration_beside_busy_programs_says_so_and_has_a_wider_range() -> None:
+def test_a_calibration_beside_busy_programs_has_a_wider_range() -> None:
     """As many busy processes as cores: reported in a line, and the low end is the time of an idle machine."""
     cores = os.cpu_count() or 1
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]

@@ -57,7 +57,7 @@ def test_a_right_result_is_read(data: dict[str, Any], tmp_path: Path) -> None:
     result = read_result(path)
     assert isinstance(result, Calibration)
     assert result.to_dict() == data
-    assert result.conditions_in_words() == {"cpu_governor": "performance", "hottest_celsius": "41, then 57"}
+    assert result.merged_conditions() == {"cpu_governor": "performance", "hottest_celsius": "41, then 57"}
 
 
 LONG = 10**400
@@ -104,7 +104,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("samples", {}, "samples is {}; it must be a list"),
     ("samples", [], "samples have no matrix product; measure again with more --seconds"),
     ("samples.0", 3, "samples[0] is 3; it must be a table"),
-    ("samples.0.case", "gemm", "case 'gemm', which this farsearch does not know"),
+    ("samples.0.case", "gemm", "case 'gemm', unknown to this farsearch"),
     ("samples.0.case", None, "samples[0].case is None"),
     ("samples.0.dims", [], "dims [], which the script does not measure"),
     ("samples.0.dims", [32, 384], "dims [32, 384], which the script does not measure"),

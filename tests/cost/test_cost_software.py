@@ -148,7 +148,7 @@ def saved_storages(call: Callable[[], Tensor]) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("length", [32, 40])
-def test_fused_attention_keeps_no_probabilities(length: int) -> None:
+def test_fused_attention_saves_no_probabilities(length: int) -> None:
     """Queries, keys, values, the output, the float mask, a logarithm per row (rounded up to 32) and two seeds."""
     with meta_tensors():
         mask = torch.ones(ROWS, 1, length, length, dtype=torch.bool)
@@ -161,7 +161,7 @@ def test_fused_attention_keeps_no_probabilities(length: int) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_with_fused_attention_keeps_as_much_less(family: str) -> None:
+def test_a_step_with_fused_attention_saves_as_much_less(family: str) -> None:
     """Of each layer the probabilities, their mask and the dropped ones go; a logarithm, a mask and seeds come.
 
     The output is what the next map saves anyway.
@@ -183,7 +183,7 @@ def test_a_step_with_fused_attention_keeps_as_much_less(family: str) -> None:
 # The torch.
 
 
-def kept_mib(software: Software) -> float:
+def saved_mib(software: Software) -> float:
     """MiB that DistilBERT saves for the backward pass, batch 16, length 128."""
     config = load_config(ModelSource("distilbert-base-uncased", "distilbert-base-uncased"), with_known=True)
     step = StepTable(config, Head(), 16, software=software).compose([full_fine_tuning(6)])
@@ -196,11 +196,11 @@ def kept_mib(software: Software) -> float:
     )
 
 
-def test_distilbert_keeps_more_on_an_old_torch() -> None:
+def test_distilbert_saves_more_on_an_old_torch() -> None:
     """Within 1 % of the saved tensors measured under torch 1.10 (918 MiB) and 2.x (846 MiB)."""
-    assert kept_mib(OLD) == pytest.approx(918, rel=0.01)
-    assert kept_mib(Software()) == pytest.approx(846, rel=0.01)
-    assert kept_mib(OLD) - kept_mib(Software("eager")) == pytest.approx(6 * 4 * 16 * 12 * 128 * 128 / 2**20)
+    assert saved_mib(OLD) == pytest.approx(918, rel=0.01)
+    assert saved_mib(Software()) == pytest.approx(846, rel=0.01)
+    assert saved_mib(OLD) - saved_mib(Software("eager")) == pytest.approx(6 * 4 * 16 * 12 * 128 * 128 / 2**20)
 
 
 def test_an_old_softmax_computes_the_same() -> None:

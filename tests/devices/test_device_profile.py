@@ -42,7 +42,7 @@ def test_specimen_of_version_1_loads_as_it_always_did() -> None:
     assert profile.power_w.value == 10
 
 
-def test_what_version_1_did_not_know_is_nothing_and_says_so() -> None:
+def test_figures_missing_in_version_1_are_zero() -> None:
     """Loading and an optimizer's call cost nothing, as they did then; there are no measured rates."""
     profile = read_profile(OLD)
     for figure in (profile.step_us, profile.token_us):

@@ -132,7 +132,7 @@ def test_shipped_profiles_are_these() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_profile_says_where_each_value_comes_from(name: str) -> None:
+def test_shipped_profile_has_a_source_for_each_value(name: str) -> None:
     """Every value has a source; what was not read in one gives its arithmetic or its reason, and no path or link."""
     profile = load_profile(name)
     assert (profile.name, profile.basis, profile.rates) == (name, "derived", None)

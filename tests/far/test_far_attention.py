@@ -151,7 +151,7 @@ def test_a_row_without_keys_is_finite() -> None:
 
 @pytest.mark.parametrize("p", [0.0, 0.2])
 @pytest.mark.parametrize("name", ["none", "added, each row"])
-def test_kept_for_the_backward_pass(name: str, p: float) -> None:
+def test_saved_for_the_backward_pass(name: str, p: float) -> None:
     """Queries, keys, values and the mask: nothing that grows with the square of the length but a mask that does."""
     tensors, mask = inputs(torch.float32), MASKS[name]
     saved = saved_bytes(lambda: attend(*tensors, mask, HEADS, p))

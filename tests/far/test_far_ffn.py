@@ -263,7 +263,7 @@ def test_any_shape_and_any_need(
 
 
 @pytest.mark.parametrize("policy", ["store", "compact", "recompute"])
-def test_nothing_is_kept_below_what_is_trained(policy: str) -> None:
+def test_nothing_is_saved_below_the_trained_parameters(policy: str) -> None:
     """An input without gradient: without learners no history, with some only what their own gradients need."""
     x, g = inputs((5, 3))
     x = x.detach()
@@ -326,7 +326,7 @@ def test_whole_block(policy: str, name: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("policy", ["store", "compact", "recompute"])
-def test_whole_block_keeps_its_names(family: str, policy: str) -> None:
+def test_whole_block_has_the_same_names(family: str, policy: str) -> None:
     """A wholly trained layer has the same parameters, names and order as before."""
     model, layout = make_model(family)
     before = {name: id(parameter) for name, parameter in model.named_parameters()}
@@ -433,7 +433,7 @@ def test_autocast(policy: str, learners: Sequence[int]) -> None:
 
 
 @pytest.mark.parametrize("learners", [0, 1, 16, 80, 160])
-def test_kept_for_the_backward_pass(learners: int) -> None:
+def test_saved_for_the_backward_pass(learners: int) -> None:
     """The table of the module, in units of the block's input: four hidden neurons a channel, r of them learners."""
     block = plain_block(dtype=torch.float32, hidden=40, width=160)
     x, _ = inputs((3, 16), torch.float32, hidden=40)

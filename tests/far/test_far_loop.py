@@ -69,7 +69,7 @@ def test_decay_is_for_matrices() -> None:
     assert held == {id(p) for p in model.parameters() if p.requires_grad}
 
 
-def test_sgd_keeps_no_state() -> None:
+def test_sgd_has_no_state() -> None:
     """Plain gradient descent has neither momentum nor any other tensor."""
     model, _ = make_model("bert")
     optimizer = make_optimizer("sgd", model)
@@ -173,7 +173,7 @@ def test_a_loss_that_is_not_finite_ends_training() -> None:
     assert reported == [0, 1]
 
 
-def test_training_stops_where_it_is_told() -> None:
+def test_training_stops_at_an_exception() -> None:
     """An exception of ``on_step`` is raised."""
 
     class Enough(Exception):

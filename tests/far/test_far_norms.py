@@ -114,7 +114,7 @@ def test_frozen(frozen: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("values", "apart"), [(WEIGHTS["of both signs"], 0), (WEIGHTS["zero"], 8)])
-def test_kept_for_the_backward_pass(values: list[float], apart: int) -> None:
+def test_saved_for_the_backward_pass(values: list[float], apart: int) -> None:
     """The output, one number a token, and the channels that are not rebuilt with their indices."""
     norm = OutputLayerNorm(ordinary(values, torch.float32))
     x = normal(4, 5, HIDDEN).float().requires_grad_()

@@ -107,7 +107,7 @@ def test_a_savepoint_of_another_training_is_refused(tmp_path: Path) -> None:
         run(again, StepPlan(), path)
 
 
-def test_out_of_memory_is_told_from_other_errors() -> None:
+def test_out_of_memory_is_distinguished_from_other_errors() -> None:
     """On a CPU torch raises a plain RuntimeError, Python its own exception."""
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate"))

@@ -20,7 +20,7 @@ FILES = sorted(FOLDER.rglob("*.py"))
 files = pytest.mark.parametrize("file", FILES, ids=[file.relative_to(FOLDER).as_posix() for file in FILES])
 
 
-def test_all_files_are_looked_at() -> None:
+def test_all_files_are_listed() -> None:
     """The docstrings of both packages list their modules."""
     for folder, package in ((FOLDER, farsearch.far), (BOARD, farsearch.far.board)):
         listed = {word for word in (package.__doc__ or "").split() if word.endswith(".py")}
