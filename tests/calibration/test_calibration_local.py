@@ -119,4 +119,4 @@ def test_this_machine_is_that_of_torch() -> None:
     assert machine.torch == torch.__version__
     assert machine.threads == torch.get_num_threads()
     assert machine.processor
-    assert machine.in_words()["threads"] == str(machine.threads)
+    assert machine.conditions()["threads"] == str(machine.threads)
