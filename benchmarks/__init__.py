@@ -1,6 +1,6 @@
-"""Measurements that take longer than a test, and the measuring code that tests share with them."""
+"""Measurements that take longer than a test; tests share some of their code."""
 
 import os
 
-# Read when torch is first imported. Its profiler would say on stderr, at each use, that it begins and ends.
+# Read when torch is first imported: its profiler would log each start and stop to stderr.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")

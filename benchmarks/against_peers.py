@@ -1,8 +1,8 @@
-"""Is there, for every method that a user would pick instead, a point of the front that is at least as good in all?
+"""Compare the front with each alternative method: does a point of it dominate or equal the method?
 
-For each task: a search, its baselines, and a comparison. A point stands against a baseline when it takes at most its
-memory and at most its time on the device; of those that do, the one with the best validation metric is shown, with the
-paired difference to the baseline and its 95 % interval. A study that is there already goes on where it was.
+For each task: a search, its baselines, and a comparison. Of the points with at most the memory and time
+of a baseline on the device, the one with the best validation metric is shown, with the paired difference to the
+baseline and its 95 % interval. An existing study is resumed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FOLDERS = {"sst2": "SST-2", "cola": "CoLA"}
 
 @dataclass(frozen=True)
 class Comparison:
-    """One baseline against the best point of the front that takes no more memory and no more time.
+    """One baseline against the best point of the front with at most its memory and time.
 
     Attributes:
         trial: number of that point, None where every point takes more of either.
@@ -61,7 +61,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """The answer in a word or two."""
+        """The answer in one or two words."""
         if not self.learned:
             return "did not learn"
         if self.difference is None or self.low is None or self.high is None:
@@ -72,36 +72,36 @@ class Comparison:
 
 
 class _Progress:
-    """Says on stderr what is done."""
+    """Reports progress to stderr."""
 
     def __init__(self, task: str) -> None:
         self._task = task
 
     def note(self, text: str) -> None:
-        """A remark."""
+        """Print a remark."""
         click.echo(f"{self._task}: {text}", err=True)
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """A step says nothing: trials are short."""
+        """Report no steps: trials are short."""
 
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
-        """Nothing before the result."""
+        """Report nothing before the result."""
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
-        """A trial's result."""
+        """Print a trial's result."""
         self.note(f"trial {record.number}: {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
 
     def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
-        """A training of a baseline begins."""
+        """Print the start of a baseline's training."""
         self.note(f"baseline {number} of {total}: {title}")
 
     def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
-        """Its result."""
+        """Print its result."""
         self.note(f"  {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
 
 
 def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapshot, list[Comparison]]:
-    """Search, train the baselines, and hold them against the front."""
+    """Search, train the baselines, and compare them with the front."""
     progress = _Progress(options.task)
     store = Store(home)
     job = resolve_job(options, store, progress.note)
@@ -110,7 +110,7 @@ def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapsh
     search = Search(study, store, bench, job.pricer(bench), job.space, "tpe", job.settings.plan, progress)
     search.run(n_trials)
     snapshot = train_baselines(search, chosen_methods("all"), progress)
-    found = []
+    comparisons = []
     for record in snapshot.baselines:
         baseline = record.baseline
         assert baseline is not None
@@ -120,14 +120,14 @@ def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapsh
         )  # fmt: skip
         point = _best_within(snapshot.front, plain)
         if point is None:
-            found.append(plain)
+            comparisons.append(plain)
             continue
         ours = load_trial(store.folder(snapshot.name), point.number).logits
         theirs = baseline_logits(store, bench, baseline)
         difference, low, high = paired_difference(
             job.data.spec.metric, ours["validation_evidence"].numpy(), theirs["validation_evidence"].numpy()
         )
-        found.append(
+        comparisons.append(
             dataclasses.replace(
                 plain,
                 trial=point.number,
@@ -140,7 +140,7 @@ def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapsh
                 time_ratio=_number(point.wall_time_s) / plain.wall_time_s,
             )
         )
-    return snapshot, found
+    return snapshot, comparisons
 
 
 def _number(value: float | None) -> float:
@@ -158,8 +158,8 @@ def _best_within(front: Sequence[TrialRecord], baseline: Comparison) -> TrialRec
     return max(within, key=lambda point: _number(point.metric), default=None)
 
 
-def markdown(snapshot: StudySnapshot, found: Sequence[Comparison]) -> str:
-    """The comparison as a table for a document."""
+def markdown(snapshot: StudySnapshot, comparisons: Sequence[Comparison]) -> str:
+    """Return the comparison as a Markdown table."""
     job = snapshot.settings.job
     name = snapshot.metric_name
     lines = [
@@ -171,7 +171,7 @@ def markdown(snapshot: StudySnapshot, found: Sequence[Comparison]) -> str:
         "| time | at least as good in all |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in found:
+    for row in comparisons:
         rival = (
             f"| {row.baseline} | {human_metric(name, row.metric)} ({human_metric(name, row.dev_metric)}) "
             f"| {human_memory(row.peak_memory_mib)} | {human_time(row.wall_time_s)} "
@@ -196,7 +196,7 @@ def markdown(snapshot: StudySnapshot, found: Sequence[Comparison]) -> str:
 @click.option("--device", default="jetson-nano", show_default=True, help="Profile that costs are predicted for.")
 @click.option("--space", default="wide", show_default=True, help="Search space.")
 @click.option("--plan", type=click.Choice(["memory", "time", "balanced"]), default="balanced", show_default=True,
-              help="What the front's steps are arranged for.")  # fmt: skip
+              help="Goal of the step plans of the front.")  # fmt: skip
 @click.option("--n-trials", type=click.IntRange(min=1), default=20, show_default=True, help="Of each search.")
 @click.option("--train-samples", type=click.IntRange(min=1), default=4096, show_default=True, help="Rows of a trial.")
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".farsearch"), show_default=True,
@@ -206,7 +206,7 @@ def main(
     data_dir: Path, tasks: str, model: str, device: str, space: str, plan: Any, n_trials: int, train_samples: int,
     home: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Hold the front of a search against full fine-tuning, FAR r=10 %, FFNs frozen, BitFit and LoRA.
+    """Compare the front of a search with full fine-tuning, FAR r=10 %, FFNs frozen, BitFit and LoRA.
 
     \b
     Examples:
@@ -221,10 +221,10 @@ def main(
             task=task, device=device, model=model, space=space, data_dir=data_dir / _FOLDERS[task],
             train_samples=train_samples, plan=plan,
         )  # fmt: skip
-        snapshot, found = compare(options, home, n_trials)
-        rows += found
+        snapshot, comparisons = compare(options, home, n_trials)
+        rows += comparisons
         if not as_json:
-            click.echo(markdown(snapshot, found) + "\n")
+            click.echo(markdown(snapshot, comparisons) + "\n")
     if as_json:
         results = [{**dataclasses.asdict(row), "verdict": row.verdict} for row in rows]
         json.dump({"schema_version": SCHEMA_VERSION, "device": device, "results": results}, sys.stdout, indent=1)

@@ -1,13 +1,13 @@
-"""Makes a study of many trials and measures how long the commands that read it take, and its mirror in MLflow.
+"""Make a study of many trials, and time the commands that read it and its mirror in MLflow.
 
 ::
 
     python -m benchmarks.big_study --trials 10000
     python -m benchmarks.big_study --trials 10000 --storage postgresql://user@host/empty_database --json
 
-Every trial is a configuration that the default space holds and the cost model priced; proposals over the bound are
-rejected and counted, as a search does. Only what training would give (metric, learning curve, seconds) is made up. The
-trials go through Optuna's own storage, in the calls that a search makes, so that the journal holds what it would hold.
+Every trial is a configuration of the default space, priced by the cost model; proposals over the limit are rejected and
+counted, as in a search. Only the results of training (metric, learning curve, seconds) are made up. The trials are
+recorded by the same calls of Optuna's storage as in a search, so the journal is realistic.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from farsearch.study.store import Store
 SCHEMA_VERSION = 1
 STUDY = "big"
 _OPTIONS = JobOptions(task="reviews", device="jetson-nano", model="minilm", max_memory_mib=1278.0)
-"""The embedded sample, with a bound that about a third of the proposals break."""
+"""The embedded sample, with a limit that about a third of the proposals exceed."""
 
 _BOUNDS_S = {
     "journal": {"status": 8.0, "trials": 8.0, "pareto": 8.0, "first sync": 1500.0, "second sync": 5.0},
     "database": {"status": 5.0, "trials": 5.0, "pareto": 5.0, "first sync": 1500.0, "second sync": 5.0},
 }
-"""Wall seconds that each command may take with 10,000 trials."""
+"""Upper limit of each command's wall seconds with 10,000 trials."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One command: wall seconds from the shell, and those of the processor."""
+    """One command: wall and processor seconds."""
 
     name: str
     wall_s: float
@@ -61,7 +61,7 @@ class Timing:
 
 
 class _QuickJournal(JournalFileBackend):
-    """The journal's file, written without waiting for the disk: ten thousand trials in a minute."""
+    """The journal's file without fsync: ten thousand trials per minute."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         with open(self._file_path, "ab") as file:
@@ -69,7 +69,7 @@ class _QuickJournal(JournalFileBackend):
 
 
 def make_study(folder: Path, count: int, seed: int = 0) -> None:
-    """A study of ``count`` ended trials in the journal of ``folder``."""
+    """Make a study of ``count`` ended trials in the journal of ``folder``."""
     store = Store(folder / ".farsearch")
     job = resolve_job(_OPTIONS, store, lambda text: click.echo(text, err=True))
     bench = job.bench(store)
@@ -94,7 +94,7 @@ class _Proposal:
 
 
 def _proposals(job: Job, pricer: Pricer, layers: int, count: int, draw: np.random.Generator) -> Iterator[_Proposal]:
-    """The first ``count`` draws from the space that fit, each with what was rejected before it."""
+    """Yield ``count`` random configurations that fit, each with the rejected ones before it."""
     distributions = job.space.distributions(layers)
     number, rejected = 0, Counter[str]()
     while number < count:
@@ -127,7 +127,7 @@ def _add_trial(
     layers: int,
     draw: np.random.Generator,
 ) -> None:
-    """One trial, by the calls that a search makes from the proposal to the end."""
+    """Record one trial by the same calls as a search."""
     distributions = job.space.distributions(layers)
     trial = storage.create_new_trial(study_id)
     for name, value in proposal.params.items():
@@ -156,7 +156,7 @@ def _add_trial(
 
 
 def _results(record: TrialRecord, job: Job, draw: np.random.Generator) -> dict[str, Any]:
-    """What a training might have given: more learners and a middling rate are better, on a validation split's grid."""
+    """A plausible result: more learners and a medium rate are better, on a validation split's grid."""
     config, rows = record.config, job.settings.job.validation_samples
     assert config is not None
     learners = 1.0 - sum(config.frozen_fractions) / len(config.frozen_fractions)
@@ -181,7 +181,7 @@ def _results(record: TrialRecord, job: Job, draw: np.random.Generator) -> dict[s
 
 
 def run_command(folder: Path, name: str, arguments: Sequence[str]) -> Timing:
-    """A command of farsearch as a process, from its start to its end."""
+    """Run a command of farsearch as a process."""
     command = [sys.executable, "-m", "farsearch", *arguments]
     started = time.perf_counter()
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
@@ -194,7 +194,7 @@ def run_command(folder: Path, name: str, arguments: Sequence[str]) -> Timing:
 
 
 def measure(folder: Path, storage: str | None, *, sync: bool) -> list[Timing]:
-    """Time the commands one after the other."""
+    """Time the commands one after another."""
     commands = {name: [name] for name in ("status", "trials", "pareto")}
     commands |= {f"{name} --json": [name, "--json"] for name in ("status", "trials", "pareto")}
     if sync:
@@ -208,7 +208,7 @@ def measure(folder: Path, storage: str | None, *, sync: bool) -> list[Timing]:
 
 
 def _prepare(folder: Path, count: int, storage: str | None) -> None:
-    """The study where the commands are to read it, made unless it is there."""
+    """Make the study in the storage of the commands, unless it exists."""
     if not (folder / ".farsearch" / "studies.journal").is_file():
         make_study(folder, count)
     if storage is not None and not Store(folder / ".farsearch", storage).names():

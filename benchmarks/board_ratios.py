@@ -1,8 +1,8 @@
-"""What FAR takes of full fine-tuning on each board, predicted: memory and time of one step for each goal.
+"""Predicted costs of FAR relative to full fine-tuning on each board: memory and time of one step for each goal.
 
     python -m benchmarks.board_ratios
 
-prints a table of Markdown: DistilBERT, batch 16, length 128, beside full fine-tuning by ordinary modules and torch's
+prints a Markdown table: DistilBERT, batch 16, length 128, relative to full fine-tuning by ordinary modules and torch's
 AdamW. r = 10 % trains a tenth of the neurons and everything else. Nothing is measured.
 """
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 import click
 
 from benchmarks.cost_models import built, layers_of
-from farsearch.cost.pricer import Pricer, best_of, full_fine_tuning, shared_tables
+from farsearch.cost.pricer import Pricer, best_of, full_fine_tuning
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import load_profile
 from farsearch.formatting import markdown_table
 from farsearch.goals import GOALS
@@ -33,7 +34,7 @@ _MODEL, _BATCH, _LENGTH = "distilbert-base-uncased", 16, 128
 
 
 def rows() -> list[dict[str, str]]:
-    """One row a board: full fine-tuning in MiB and seconds, and memory and time of FAR as shares of it."""
+    """Return one row per board: full fine-tuning in MiB and seconds, and FAR's memory and time as shares of it."""
     config, layers, found = built(_MODEL)[0], layers_of(_MODEL), []
     far = FarConfig((0.9,) * layers, 1e-4, 1.0)
     for board in BOARDS:

@@ -1,7 +1,7 @@
-"""Memory: the peak of all tensors of a training step, predicted and as torch's profiler saw it.
+"""Memory: the peak of all tensors of a training step, predicted and measured by torch's profiler.
 
-``cost_model.py`` runs chosen steps of well-known models; ``python -m benchmarks.cost_memory --random N --seed S`` runs
-random ones of small models of all families, under all plans, with dropout on and off, and prints how far they are off.
+``cost_model.py`` runs selected steps of well-known models; ``python -m benchmarks.cost_memory --random N --seed S``
+runs random ones of small models of all families, under all plans, with dropout on and off, and prints the errors.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class MemoryCase:
-    """A step of a model, with its predicted and its measured peak in MiB."""
+    """A step of a model with its predicted and measured peak in MiB."""
 
     model: str
     case: StepCase
@@ -66,7 +66,7 @@ class MemoryCase:
 
 
 def memory_cases(layers: int, batch_size: int, length: int) -> list[StepCase]:
-    """Full, FAR at three uneven settings, frozen embeddings and attention, each backward policy, parts of a batch."""
+    """Full fine-tuning, FAR at three uneven settings, frozen embeddings and attention, each policy, micro-batches."""
     rising = FarConfig(tuple(0.95 - 0.6 * i / layers for i in range(layers)), 1e-4, 1.0)
     falling = FarConfig(tuple(0.3 + 0.7 * i / (layers - 1) for i in range(layers)), 1e-4, 1.0)
     mixed = FarConfig(
@@ -93,7 +93,7 @@ def memory_cases(layers: int, batch_size: int, length: int) -> list[StepCase]:
 
 
 def counting_profile(profile: Profile) -> Profile:
-    """The profile as the profiler counts: every byte that is asked for, and no library's workspace."""
+    """Return the profile with the profiler's rules: exact bytes, and no workspace."""
 
     def exactly(value: float) -> Any:
         return dataclasses.replace(profile.allocator_block_bytes, value=value, low=value, high=value)
@@ -102,7 +102,7 @@ def counting_profile(profile: Profile) -> Profile:
 
 
 def this_host() -> Profile:
-    """What of this host memory depends on, as the profiler counts; its rates are another device's."""
+    """A profile of this host for memory, with the profiler's rules; its rates are another device's."""
     profile = counting_profile(load_profile("raspberry-pi-4"))
     version = ".".join(torch.__version__.split(".")[:2])
     return dataclasses.replace(profile, basis="calibrated", torch=version)
@@ -114,7 +114,7 @@ def measure_peaks(profile: Profile, models: Sequence[str], note: Note) -> list[M
     Args:
         profile: of a device whose allocator counts as this host's profiler does.
     """
-    found = []
+    cases = []
     for name in models:
         config, original, layout = built(name)
         start = time.monotonic()
@@ -126,10 +126,10 @@ def measure_peaks(profile: Profile, models: Sequence[str], note: Note) -> list[M
                     model = copy.deepcopy(original)
                     with ready_step(model, layout, case.config, case.plan, batch_size, length) as ready:
                         measured = peak_mib(ready.call, model, ready.optimizer)
-                    found.append(MemoryCase(name, case, predicted, measured))
-                worst = max(abs(one.error) for one in found)
+                    cases.append(MemoryCase(name, case, predicted, measured))
+                worst = max(abs(one.error) for one in cases)
                 note(f"memory: {name} {batch_size} x {length}, {time.monotonic() - start:.0f} s, worst {worst:.3%}")
-    return found
+    return cases
 
 
 FAMILIES = (
@@ -140,7 +140,7 @@ FAMILIES = (
 """A known model of each model type."""
 
 _DROPOUTS = {"on": (0.1, 0.1), "off": (0.0, 0.0), "attention off": (0.1, 0.0), "attention alone": (0.0, 0.1)}
-"""Probabilities of hidden values and of attention's."""
+"""Dropout probabilities of hidden values and of attention."""
 
 
 @dataclass(frozen=True)
@@ -156,19 +156,19 @@ class RandomStep:
     plan: StepPlan
 
     def measured_mib(self) -> float:
-        """The peak of all tensors, as the profiler saw it."""
+        """Return the peak of all tensors, measured by the profiler."""
         model, layout = build_model(self.model_config, Head())
         with ready_step(model, layout, self.config, self.plan, self.batch_size, self.length) as ready:
             return peak_mib(ready.call, model, ready.optimizer)
 
     def predicted_mib(self, profile: Profile) -> float:
-        """The same by the cost model, on a device whose allocator counts as this host's profiler does."""
+        """Return the predicted peak, with the profiler's rules."""
         pricer = Pricer(self.model_config, Head(), self.batch_size, self.length, profile)
         return pricer.price(self.config, self.plan).tensor_peak_mib
 
 
 def random_steps(count: int, seed: int) -> Iterator[RandomStep]:
-    """Steps of all families in turn; the same ones by the same seed."""
+    """Yield random steps of all families in turn, drawn by ``seed``."""
     draw = random.Random(seed)
     for i in range(count):
         name, dropout = FAMILIES[i % len(FAMILIES)], draw.choice(list(_DROPOUTS))
@@ -186,7 +186,7 @@ def random_steps(count: int, seed: int) -> Iterator[RandomStep]:
 
 
 def _small_config(name: str, hidden_dropout: float, attention_dropout: float, draw: random.Random) -> Any:
-    """The configuration of a known model, in a few narrow layers and a small vocabulary."""
+    """The configuration of a known model with a few narrow layers and a small vocabulary."""
     values = dict(known_models()[name])
     heads, layers, neurons = draw.choice((1, 2, 4)), draw.randint(2, 5), draw.choice((64, 200, 264, 520))
     hidden = heads * draw.choice((16, 32, 64))
@@ -211,7 +211,7 @@ def _small_config(name: str, hidden_dropout: float, attention_dropout: float, dr
 
 
 def _random_plan(batch_size: int, draw: random.Random, layout: ModelLayout) -> StepPlan:
-    """Ordinary modules or farsearch's own step, stepping at the end or in the backward pass, in parts or whole."""
+    """Draw a plan: ordinary modules or farsearch's own step, moment of the optimizer's step, micro-batches."""
     optimizer = draw.choice(("adamw", "adamw", "sgd"))
     micro = draw.choice((None, draw.randint(1, batch_size - 1)))
     if draw.random() < 0.3:
@@ -234,7 +234,7 @@ def _random_plan(batch_size: int, draw: random.Random, layout: ModelLayout) -> S
 @click.option("--random", "count", type=click.IntRange(min=1), default=200, help="Steps to measure.")
 @click.option("--seed", type=int, default=0, help="Of the random settings.")
 def main(count: int, seed: int) -> None:
-    """Measure random steps of small models of all families, and print how far the predicted peaks are off."""
+    """Measure random steps of small models of all families, and print the errors of the predicted peaks."""
     profile = this_host()
     errors = []
     for step in random_steps(count, seed):
@@ -244,9 +244,9 @@ def main(count: int, seed: int) -> None:
             f"{errors[-1]:+.3%}  {predicted:.3f} MiB predicted, {measured:.3f} measured: {step.model}, dropout "
             f"{step.dropout}, {step.batch_size} x {step.length}, {step.config}, {step.plan}"
         )
-    found = np.abs(errors)
-    quantiles = ", ".join(f"{share:.0%} within {np.quantile(found, share):.4%}" for share in (0.5, 0.9, 0.99))
-    click.echo(f"{count} steps: mean {found.mean():.4%}, {quantiles}, worst {found.max():.4%}")
+    absolute = np.abs(errors)
+    quantiles = ", ".join(f"{share:.0%} within {np.quantile(absolute, share):.4%}" for share in (0.5, 0.9, 0.99))
+    click.echo(f"{count} steps: mean {absolute.mean():.4%}, {quantiles}, worst {absolute.max():.4%}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The cost model against reality: memory, time on this machine, and steps that others published.
+"""Compare the cost model with measurements: memory, time on this machine, and published steps.
 
-1. Memory: the peak of all tensors, predicted and as torch's profiler saw it (cost_memory.py).
-2. Time: this machine is calibrated, then steps that calibration never ran are predicted and measured (cost_time.py),
-   and a whole fine-tuning run on SST-2 (cost_run.py). Leave the machine alone meanwhile.
-3. Published: boards whose steps others measured, against the shipped profiles (cost_published.py).
+1. Memory: the peak of all tensors, predicted and measured by torch's profiler (cost_memory.py).
+2. Time: this machine is calibrated, then steps outside of the calibration are predicted and measured (cost_time.py),
+   and a whole fine-tuning run on SST-2 (cost_run.py). Leave the machine idle meanwhile.
+3. Published: published steps on boards against the shipped profiles (cost_published.py).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PARTS = ("memory", "time", "run", "published")
 
 @dataclass
 class Report:
-    """What was measured; parts that were not asked for are empty."""
+    """Results; parts that were not requested are empty."""
 
     memory: list[MemoryCase] = field(default_factory=list)
     time: list[TimeCase] = field(default_factory=list)
@@ -91,7 +91,7 @@ class Report:
         return found
 
     def summary(self) -> list[str]:
-        """One line a part."""
+        """One line per part."""
         data, lines = self.to_json(), []
         if self.memory:
             part = data["memory"]
@@ -150,7 +150,7 @@ def _time_json(one: TimeCase) -> dict[str, Any]:
 
 
 def _memory_rows(cases: Sequence[MemoryCase]) -> list[dict[str, str]]:
-    """One row a model and way: the largest step, and the errors over all batches and lengths."""
+    """One row per model and method: the largest step, and the errors over all batches and lengths."""
     rows = []
     for model, way in dict.fromkeys((one.model, one.case.title) for one in cases):
         some = [one for one in cases if (one.model, one.case.title) == (model, way)]
@@ -229,7 +229,7 @@ def main(
     parts: str, models: str, rounds: int, calibration_s: float, data_dir: Path | None, as_json: bool, markdown: bool,
     picture: Path | None,
 ) -> None:  # fmt: skip
-    """See the module."""
+    """Compare the cost model with measurements."""
     asked = parts.split(",")
     for name, known in ((asked, PARTS), (models.split(","), MODELS)):
         unknown = sorted({*name} - {*known})

@@ -1,4 +1,4 @@
-"""What the cost model is held against: shapes of well-known checkpoints with random weights, and two step plans."""
+"""Models for the comparison: shapes of well-known checkpoints with random weights, and two step plans."""
 
 from __future__ import annotations
 

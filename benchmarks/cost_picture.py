@@ -1,4 +1,4 @@
-"""The picture of cost_model: predicted against measured, memory, time here, and steps that others published."""
+"""The picture of cost_model: predicted against measured, memory, time here, and published steps."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["save_picture"]
 _COLOURS = dict(zip(MODELS, ("#0072b2", "#e69f00", "#009e73"), strict=True))
 """Okabe and Ito's, safe for colour-blind eyes."""
 _BAND = 0.1
-"""Shown around equality: 10 % either way."""
+"""Band around equality: 10 % either way."""
 
 
 def save_picture(
     memory: Sequence[MemoryCase], time: Sequence[TimeCase], devices: Sequence[PublishedDevice], path: Path
 ) -> None:
-    """Write a PNG of one panel a part, each on logarithmic axes with a band of 10 % around equality."""
+    """Write a PNG with one panel per part, each on logarithmic axes with a band of 10 % around equality."""
     figure = Figure(figsize=(13, 4.6), dpi=150)
     axes = figure.subplots(1, 3)
     for model, colour in _COLOURS.items():

@@ -1,7 +1,7 @@
-"""Published: steps that others measured on boards, against the shipped profiles, which don't know them.
+"""Compare published steps on boards with the shipped profiles, which do not use them.
 
-FedAdapter (MobiCom 2023), figures in the authors' plotting scripts: batch 4, sequence 256, seconds a batch. For
-DistilBERT on the Raspberry Pi batch and length are not stated and taken to be the same. The rates of both boards'
+FedAdapter (MobiCom 2023), figures in the authors' plotting scripts: batch 4, sequence 256, seconds per batch. For
+DistilBERT on the Raspberry Pi batch and length are not stated and assumed to be the same. The rates of both boards'
 profiles were derived from the full BERT-base step, the first row of each.
 """
 
@@ -28,7 +28,7 @@ _PI_LAYERS = (15.03, 13.12, 11.83, 9.63, 8.02, 5.28)
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One published step beside the prediction."""
+    """One published step and its prediction."""
 
     model: str
     trained: str
@@ -45,22 +45,22 @@ class PublishedDevice:
 
     @property
     def scalar(self) -> float:
-        """What makes the prediction of full fine-tuning the published time."""
+        """Factor between the published and the predicted time of full fine-tuning."""
         return self.rows[0].published_s / self.rows[0].predicted_s
 
     @property
     def mape_raw(self) -> float:
-        """Mean absolute error over all rows, profile untouched."""
+        """Mean absolute error over all rows, without the factor."""
         return statistics.mean(abs(row.predicted_s / row.published_s - 1) for row in self.rows)
 
     @property
     def mape_one_scalar(self) -> float:
-        """The same with the scalar, over the rows that it was not fitted to."""
+        """Mean absolute error with the factor, over the rows to which it was not fitted."""
         return statistics.mean(abs(self.scalar * row.predicted_s / row.published_s - 1) for row in self.rows[1:])
 
 
 def published() -> list[PublishedDevice]:
-    """Both boards."""
+    """Return the comparison of both boards."""
     bert, distil = "bert-base-uncased", "distilbert-base-uncased"
     tx2 = [(bert, "all", 0, False, 1.70)]
     tx2 += [(bert, f"top {top} layers", 12 - top, True, seconds) for top, seconds in _TX2.items()]

@@ -1,4 +1,4 @@
-"""One whole fine-tuning run, predicted before it starts: priming and FAR phase, batches as they are really padded."""
+"""One whole fine-tuning run, predicted before it starts: priming and FAR phase, with the real padding."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def measure_run(calibration: Calibration, profile: Profile, data_dir: Path, mode
     """Prime and fine-tune on SST-2.
 
     Args:
-        calibration: what ``profile`` was made of.
+        calibration: from which ``profile`` was fitted.
         data_dir: holds the official files.
     """
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Time: steps that calibration never ran, and one whole fine-tuning run, predicted before they are measured."""
+"""Time: steps outside of the calibration, and one whole fine-tuning run, predicted before they are measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from benchmarks.cost_models import MODELS, MODULES, STORE, built, layers_of
 from benchmarks.step_measures import step_seconds
 from farsearch.calibration.check import StepCase
-from farsearch.calibration.measure import workload
+from farsearch.calibration.measure.workloads import workload
 from farsearch.calibration.result import Calibration
 from farsearch.calibration.steps import ready_step
 from farsearch.cost.pricer import Pricer
@@ -40,12 +40,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class TimeCase:
-    """Predicted and measured seconds of a step; ``low_s`` and ``high_s`` are the range that was predicted.
+    """Predicted and measured seconds of a step; ``low_s`` and ``high_s`` are the predicted range.
 
     Attributes:
         measured_s: median over the rounds.
-        steady_s: the same with each time divided by how much slower the machine was just then than when it was
-            calibrated, which steps of calibration's own workloads before and after it tell.
+        steady_s: the same with each time divided by the current slowdown of the machine since the calibration,
+            measured by steps of the calibration's workloads before and after it.
     """
 
     setting: Setting
@@ -62,7 +62,7 @@ class TimeCase:
 
 
 class Reference:
-    """Steps of calibration's workloads, that tell how fast the machine is now: 1 as calibrated, 2 half as fast."""
+    """Steps of the calibration's workloads, which measure the current speed: 1 as calibrated, 2 half as fast."""
 
     def __init__(self, calibration: Calibration) -> None:
         device = torch.device(calibration.machine.kind)
@@ -71,7 +71,7 @@ class Reference:
         self.now()
 
     def now(self) -> float:
-        """Seconds of the workloads' steps by those at calibration, geometric mean."""
+        """Return the seconds of the workloads relative to the calibration, geometric mean."""
         ratios = [step_seconds(step)[0] / self._calibrated[name] for name, step in self._steps.items()]
         return statistics.geometric_mean(ratios)
 
@@ -102,10 +102,10 @@ def settings() -> list[Setting]:
 def measure_steps(
     calibration: Calibration, profile: Profile, chosen: Sequence[Setting], rounds: int, note: Note
 ) -> list[TimeCase]:
-    """Predict all settings, then measure them in turn, in an order of its own each round; medians over the rounds.
+    """Predict all settings, then measure them in rounds of random order; medians over the rounds.
 
     Args:
-        calibration: what ``profile`` was made of.
+        calibration: from which ``profile`` was fitted.
     """
     predicted = [_predicted(profile, setting) for setting in chosen]
     reference = Reference(calibration)
@@ -140,7 +140,7 @@ def _predicted(profile: Profile, setting: Setting) -> tuple[float, float, float]
 
 
 def _step_seconds(setting: Setting) -> float:
-    """A training step of a fresh copy: one to warm up, then the median of three."""
+    """Return the median seconds of three training steps of a new copy, after one warm-up step."""
     _, original, layout = built(setting.model)
     model = copy.deepcopy(original)
     case = setting.case

@@ -1,9 +1,9 @@
-"""One training step, many ways: time, peak memory and what is kept for the backward pass, against full fine-tuning.
+"""One training step by many methods: time, peak and saved memory, relative to full fine-tuning.
 
-All models live side by side and take turns, step by step, so that a change of the machine's speed meets all of them:
-a ratio is the median over the rounds of a variant's step to full fine-tuning's in the same round. Weights and tokens
-are random, which changes none of the figures. See step_variants.py for who takes part, step_measures.py and
-profiler_peak.py for how it is measured.
+All models are in memory and run in turn, step by step, so that a change of the machine's speed affects all of them: a
+ratio is the median over the rounds of a variant's step to full fine-tuning's in the same round. Weights and tokens are
+random, which changes none of the figures. step_variants.py has the variants, step_measures.py and
+farsearch.calibration.steps the measurements.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def measure(
 
     Args:
         config: of transformers, the model's. It is built with two classes.
-        variants: full fine-tuning is measured in any case.
+        variants: in addition to full fine-tuning.
         rounds: of timed steps; half as many are profiled.
-        note: told how far it is.
+        note: called with progress messages.
     """
     torch.manual_seed(0)
     device = torch.device(this_machine().kind)
@@ -72,15 +72,15 @@ def _measure(contenders: Sequence[Contender], batch: Batch, rounds: int, note: N
     rows, length = batch.inputs["input_ids"].shape
     start = time.monotonic()
 
-    def told(what: str, count: int) -> Callable[[int], None]:
-        return lambda number: note(f"length {length}: {what} {number} of {count}, {time.monotonic() - start:.0f} s")
+    def progress(title: str, count: int) -> Callable[[int], None]:
+        return lambda number: note(f"length {length}: {title} {number} of {count}, {time.monotonic() - start:.0f} s")
 
     profiled = max(1, rounds // 2)
-    interleaved(calls, _WARM_UP, step_seconds, told("warm-up", _WARM_UP))
-    timed = interleaved(calls, rounds, step_seconds, told("round", rounds))[..., 0]
+    interleaved(calls, _WARM_UP, step_seconds, progress("warm-up", _WARM_UP))
+    timed = interleaved(calls, rounds, step_seconds, progress("round", rounds))[..., 0]
     peaks = [peak_mib(call, one.model, one.optimizer) for call, one in zip(calls, contenders, strict=True)]
     saved = [_saved_mib(one, batch) for one in contenders]
-    split = interleaved(calls, profiled, product_seconds, told("profiled round", profiled))
+    split = interleaved(calls, profiled, product_seconds, progress("profiled round", profiled))
     ratios = np.median(timed / timed[:, :1], axis=0)
     parts = np.median(split / split[:, :1], axis=0)
     return [
@@ -103,9 +103,9 @@ def _measure(contenders: Sequence[Contender], batch: Batch, rounds: int, note: N
 
 
 def _saved_mib(one: Contender, batch: Batch) -> float:
-    """What lives after the forward pass and did not before, in MiB.
+    """Return the memory added by the forward pass, in MiB.
 
-    Hooks on saved tensors would miss what a checkpoint keeps by other ways.
+    Hooks on saved tensors would miss tensors that a checkpoint holds in other ways.
     """
     return allocated(lambda: one.forward(batch), batch.inputs["input_ids"].device)[1] / 2**20
 
@@ -152,7 +152,7 @@ def _read(path: Path) -> Report:
 @click.option("--seq", "lengths", callback=_lengths, metavar="N[,N...]", default="128,32", show_default=True,
               help="Tokens of the longest rows; the picture shows the first.")  # fmt: skip
 @click.option("--variants", callback=_chosen, metavar="NAME[,NAME...]",
-              help="Those alone, beside full.  [default: all but those of --ablation]")  # fmt: skip
+              help="Only these, and full.  [default: all but those of --ablation]")  # fmt: skip
 @click.option("--ablation", is_flag=True, help="Also far10-store with one piece of its plan off at a time.")
 @click.option("--rounds", type=click.IntRange(min=1), metavar="N", default=7, show_default=True,
               help="Timed steps of each variant.")  # fmt: skip
@@ -162,7 +162,7 @@ def _read(path: Path) -> Report:
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Also draw peak against time into this PNG.")  # fmt: skip
 @click.option("--from", "source", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
-              help="Measure nothing: show the JSON of an earlier run.")  # fmt: skip
+              help="Show the JSON of an earlier run, without measuring.")  # fmt: skip
 def main(
     model: str,
     batch_size: int,
@@ -176,7 +176,7 @@ def main(
     picture: Path | None,
     source: Path | None,
 ) -> None:
-    """Measure one training step of a model, fine-tuned in many ways, against full fine-tuning.
+    """Measure one training step of a model by many methods, relative to full fine-tuning.
 
     It runs on CUDA where torch has it, else on the CPU. The whole takes a quarter of an hour on two cores and 10 GiB;
     nothing else should run beside it.

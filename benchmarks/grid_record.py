@@ -1,12 +1,12 @@
-"""Records a full grid of configurations once, so that searches over it can be replayed in seconds.
+"""Record a full grid of configurations once, so that searches over it can be replayed in seconds.
 
 ::
 
     python -m benchmarks.grid_record --task sst2 --data-dir glue/SST-2
 
-Each cell is trained as a trial is, on one thread, with looks at its validation metric on the way. The table grows line
-by line in ``benchmarks/grids/TASK.jsonl``; a second call goes on where the first ended. Seconds are those of the
-processor, which other programs on the machine disturb least.
+Each cell is trained like a trial, on one thread, with intermediate evaluations of its validation metric. The table
+grows line by line in ``benchmarks/grids/TASK.jsonl``; a second call resumes it. Seconds are processor seconds, which
+depend least on other programs.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = ["GRIDS", "Grid", "table_path"]
 SCHEMA_VERSION = 1
 _MODEL, _DEVICE = "minilm", "jetson-nano"
 _DEV_ROWS = 8
-"""Of the development set, which no search looks at: as few as can be."""
+"""Minimum rows of the development set, which no search evaluates."""
 
 PARTS: Mapping[str, Mapping[str, Any]] = {
     "nothing": {},
     "embeddings": {"frozen_embeddings": True},
     "bottom 3 layers": {"frozen_embeddings": True, "frozen_attention_layers": 3, "frozen_bottom_layers": 3},
 }
-"""What is frozen beside neurons."""
+"""Parts that are frozen beside neurons."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Grid:
     frozen_part: tuple[str, ...] = tuple(PARTS)
 
     def cells(self) -> list[dict[str, Any]]:
-        """The parameters of every cell."""
+        """Return the parameters of every cell."""
         keys = ("frozen_fraction", "learning_rate", "priming_epochs", "frozen_part")
         values = itertools.product(*(getattr(self, key) for key in keys))
         return [dict(zip(keys, cell, strict=True)) for cell in values]
 
     def config(self, cell: Mapping[str, Any], layers: int) -> FarConfig:
-        """The configuration that a cell means."""
+        """Return the configuration of a cell."""
         return FarConfig(
             frozen_fractions=(float(cell["frozen_fraction"]),) * layers,
             learning_rate=float(cell["learning_rate"]),
@@ -83,18 +83,18 @@ class Grid:
 
 GRIDS = {
     "sst2": Grid(448, 512, 8, (0.0, 0.7, 0.9, 1.0), (5e-5, 1e-4, 2e-4, 4e-4), (0.0, 0.1, 0.3)),
-    # after fewer than some two thousand steps this model says "acceptable" to all: the longest priming gives a start
+    # after fewer than about two thousand steps this model predicts "acceptable" for all rows: the longest priming helps
     "cola": Grid(6400, 768, 8, (0.0, 0.4, 0.7, 0.9, 1.0), (2.5e-5, 5e-5, 1e-4), (0.0, 1.0, 3.0), epochs=0.1),
 }
 
 
 def table_path(task: str) -> Path:
-    """File of a task's recorded grid."""
+    """Return the file of a task's grid."""
     return Path(__file__).parent / "grids" / f"{task}.jsonl"
 
 
 def prepare(task: str, grid: Grid, data_dir: Path, home: Path) -> tuple[Job, Bench]:
-    """Data and model of a grid: the rows that a study of the task would take, and fewer of the validation's."""
+    """Data and model of a grid: the rows of a study of the task, and fewer validation rows."""
     options = JobOptions(
         task=task,
         device=_DEVICE,
@@ -113,7 +113,7 @@ def prepare(task: str, grid: Grid, data_dir: Path, home: Path) -> tuple[Job, Ben
 
 
 def header(task: str, grid: Grid, job: Job, bench: Bench) -> dict[str, Any]:
-    """What a table says before its cells: what was trained, and the costs' basis."""
+    """The header of a table: the training settings, and the basis of the costs."""
     primings = {}
     for epochs in grid.priming_epochs:
         if epochs:
@@ -173,7 +173,7 @@ def record(bench: Bench, cell: Mapping[str, Any], config: FarConfig, job: Job) -
 
 
 def _json(value: Any) -> Any:
-    """As it comes back from a file."""
+    """Return a value as JSON returns it."""
     return json.loads(json.dumps(value))
 
 
@@ -182,7 +182,7 @@ def _digits(logits: torch.Tensor) -> str:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a table; what a kill cut off at its end is left out."""
+    """The complete lines of a table, without a truncated last line."""
     if path.is_file():
         for line in path.read_text().splitlines(keepends=True):
             if line.endswith("\n"):
@@ -190,7 +190,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
-    """Add a line, after the last whole one, and see it on the disk."""
+    """Append a line after the last complete one, with fsync."""
     with path.open("a+b") as file:
         file.seek(0)
         whole = file.read().rfind(b"\n") + 1
@@ -205,7 +205,7 @@ def append(path: Path, line: Mapping[str, Any]) -> None:
 @click.option("--data-dir", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".farsearch"), show_default=True)
 def main(task: str, data_dir: Path, home: Path) -> None:
-    """Record the cells of a task that are not recorded yet."""
+    """Record the missing cells of a task."""
     torch.set_num_threads(1)
     grid, path = GRIDS[task], table_path(task)
     path.parent.mkdir(exist_ok=True)
@@ -217,7 +217,7 @@ def main(task: str, data_dir: Path, home: Path) -> None:
         raise click.UsageError(f"{path} was recorded with another grid or job; move it away to record this one")
     done = {json.dumps(line["cell"], sort_keys=True) for line in known[1:]}
     cells = grid.cells()
-    # a table that is not whole yet has cells from everywhere
+    # in random order, so that an incomplete table covers the whole grid
     random.Random(0).shuffle(cells)
     left = [cell for cell in cells if json.dumps(cell, sort_keys=True) not in done]
     layers = len(bench.layout.layers)

@@ -1,4 +1,4 @@
-"""Replays a search over a recorded grid: a sampler chooses among its cells, and is told what was recorded of them."""
+"""Replay a search over a recorded grid: a sampler proposes cells, and gets their recorded results."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from benchmarks.grid_record import GRIDS, read_lines, table_path
-from farsearch.cost.pricer import Pricer, full_fine_tuning, shared_tables
+from farsearch.cost.pricer import Pricer, full_fine_tuning
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import load_profile
 from farsearch.errors import NoFeasibleTrial
 from farsearch.hypervolume import hypervolume
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
+from farsearch.pareto import non_dominated
 from farsearch.records import FarConfig, MetricPoint, TrialRecord
 from farsearch.study.pricing import KnownCosts
 from farsearch.study.racing import Forecast, Race
@@ -41,7 +43,7 @@ _ORDERED = ("frozen_fraction", "learning_rate", "priming_epochs")
 
 @dataclass(frozen=True)
 class CellLook:
-    """A look in a recorded training. ``after``: seconds of training before it; ``seconds``: that it takes itself."""
+    """An intermediate evaluation of a recorded training, ``after`` seconds of training, which took ``seconds``."""
 
     point: MetricPoint
     after: float
@@ -67,7 +69,7 @@ class Cell:
     looks: tuple[CellLook, ...]
 
     def record(self, number: int) -> TrialRecord:
-        """The complete trial that trained it."""
+        """Return the complete trial of the training."""
         return TrialRecord(
             number=number,
             state="complete",
@@ -86,7 +88,7 @@ class Table:
     def __init__(self, task: str) -> None:
         head, *lines = read_lines(table_path(task))
         self.task, self.metric, self.grid = task, str(head["metric"]), GRIDS[task]
-        self.primings = {float(epochs): float(found["seconds"]) for epochs, found in head["primings"].items()}
+        self.primings = {float(epochs): float(line["seconds"]) for epochs, line in head["primings"].items()}
         self.layers = 6
         configs = [self.grid.config(line["cell"], self.layers) for line in lines]
         model = load_config(resolve_model(head["job"]["model"]))
@@ -103,7 +105,7 @@ class Table:
         self.by_params = {_key(cell.params): cell for cell in self.cells}
 
     def without_a_tenth(self, seed: int) -> Table:
-        """The same table with a tenth of its cells hidden, drawn by ``seed``, but for the baselines."""
+        """Return the table without a tenth of its cells, drawn by ``seed``; baselines stay."""
         draw = np.random.default_rng(seed)
         starts = {_key(cell.params) for cell in self.starts}
         kept = [cell for cell in self.cells if _key(cell.params) in starts or draw.random() >= 0.1]
@@ -119,7 +121,7 @@ class Table:
         looks, spent = [], 0.0
         rows = evaluation_rows(self.grid.epochs * self.grid.train_samples)
         for look in line["looks"]:
-            # what was recorded says more than a search looks at
+            # the record has more than a search evaluates
             if look["share"] in EVALUATION_SHARES:
                 predicted = [int(label) for label in look["predictions"]][:rows]
                 value = score(self.metric, predicted, list(labels[: len(predicted)])).value
@@ -142,27 +144,27 @@ class Table:
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
-        """What a sampler sees: numbers of values that have an order, and the names of the frozen parts."""
+        """Return a cell as parameters of a sampler: indices of ordered values, and names of frozen parts."""
         space: dict[str, BaseDistribution] = {
             name: IntDistribution(0, len(getattr(self.grid, name)) - 1) for name in _ORDERED
         }
         return {**space, "frozen_part": CategoricalDistribution(self.grid.frozen_part)}
 
     def price(self, params: Sequence[Mapping[str, Any]]) -> KnownCosts:
-        """Costs of cells; one that was not recorded does not fit."""
-        found = [self.by_params.get(_key(each)) for each in params]
+        """Return the costs of cells; a missing cell does not fit."""
+        matches = [self.by_params.get(_key(each)) for each in params]
         epochs = np.array([self.grid.priming_epochs[each["priming_epochs"]] for each in params])
         return KnownCosts(
-            np.array([0.0 if cell is None else cell.memory_mib for cell in found]),
-            np.array([1.0 if cell is None else cell.time_s for cell in found]),
-            np.array([cell is not None for cell in found]),
+            np.array([0.0 if cell is None else cell.memory_mib for cell in matches]),
+            np.array([1.0 if cell is None else cell.time_s for cell in matches]),
+            np.array([cell is not None for cell in matches]),
             epochs,
             self.full_cost[1] * epochs / self.grid.epochs,
         )
 
     @cached_property
     def starts(self) -> list[Cell]:
-        """What a search tries first: full fine-tuning, FAR r = 10 % primed longest, FFNs and embeddings frozen."""
+        """The first trials of a search: full fine-tuning, FAR r = 10 % primed longest, FFNs and embeddings frozen."""
         rates, longest = self.grid.learning_rate, len(self.grid.priming_epochs) - 1
         wanted = [(0.0, 1e-4, 0, "nothing"), (0.9, min(2e-4, rates[-1]), longest, "nothing"),
                   (1.0, min(2e-4, rates[-1]), 0, "embeddings")]  # fmt: skip
@@ -185,18 +187,12 @@ class Table:
 
     @cached_property
     def front(self) -> list[Cell]:
-        """The cells that no other is at least as good as in all three, among those above the reference."""
-        points = np.array([(-cell.metric, cell.memory_mib, cell.time_s) for cell in self.cells])
-        no_worse = (points[None] <= points[:, None]).all(axis=2)
-        dominated = (no_worse & ~no_worse.T).any(axis=1)
-        return [
-            cell
-            for cell, worse in zip(self.cells, dominated, strict=True)
-            if not worse and cell.metric > self.reference[0]
-        ]
+        """The non-dominated cells whose metric is above the reference's."""
+        front = non_dominated([(-cell.metric, cell.memory_mib, cell.time_s) for cell in self.cells])
+        return [self.cells[i] for i in sorted(front) if self.cells[i].metric > self.reference[0]]
 
     def hypervolume(self, cells: Sequence[Cell]) -> float:
-        """Of some cells."""
+        """Return the hypervolume of cells."""
         metric = np.array([cell.metric for cell in cells])
         costs = np.array([(cell.memory_mib, cell.time_s) for cell in cells]).reshape(-1, 2)
         return hypervolume(metric, costs, self.reference)
@@ -222,22 +218,22 @@ class Replay:
     wrongly: int
 
     def trials_to(self, score: float) -> float:
-        """Trials after the baselines until a score is reached."""
+        """Return the trials after the baselines until a score is reached."""
         return next((i for i, value in enumerate(self.scores, 1) if value >= score), math.inf)
 
     def seconds_to(self, score: float) -> float:
-        """Seconds until a score is reached, infinite where it never was."""
+        """Return the seconds until a score is reached; infinite if it never is."""
         return next((s for s, value in zip(self.seconds, self.scores, strict=True) if value >= score), math.inf)
 
     def score_at(self, seconds: float) -> float:
-        """The score after so many seconds."""
+        """Return the score after ``seconds``."""
         return max((v for s, v in zip(self.seconds, self.scores, strict=True) if s <= seconds), default=0.0)
 
 
 def replay(
     table: Table, make: MakeSampler, race: bool = False, stop_at: float = 1.0, least_seconds: float = 0.0
 ) -> Replay:
-    """A search, until ``stop_at`` of the gap is closed and ``least_seconds`` are spent, or nothing new is proposed.
+    """A search, until ``stop_at`` of the gap is closed and ``least_seconds`` are spent, or no new cell is proposed.
 
     Args:
         make: the sampler of the trial of that number.
@@ -283,7 +279,7 @@ def replay(
 
 
 def _raced(cell: Cell, records: Sequence[TrialRecord]) -> tuple[Forecast | None, float]:
-    """The verdict that stopped a training, if one did, and the seconds that training and looks took."""
+    """Return the verdict that stopped a training, if any, and the seconds of training and evaluations."""
     race = Race.of(records, cell.memory_mib, cell.time_s)
     looked = 0.0
     for look in cell.looks:
@@ -295,7 +291,7 @@ def _raced(cell: Cell, records: Sequence[TrialRecord]) -> tuple[Forecast | None,
 
 
 def _priming_seconds(table: Table, epochs: float, primed: set[float]) -> float:
-    """Seconds of a priming that is not there yet; it continues the longest shorter one."""
+    """Seconds of a new priming, which continues the longest shorter one."""
     if epochs == 0 or epochs in primed:
         return 0.0
     before = max((other for other in primed if other < epochs), default=0.0)

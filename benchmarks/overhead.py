@@ -1,12 +1,12 @@
-"""What a search takes beside training and evaluation, on real trials of the real command.
+"""The overhead of a search beside training and evaluation, on real trials of the command.
 
 ::
 
     python -m benchmarks.overhead [--json] [--task sst2 --data-dir glue/SST-2]
 
-``farsearch run`` is started as a user starts it, without a terminal: it writes a line for each trial. From one
-line to the next a trial is proposed, priced, trained, evaluated, kept, told and mirrored in MLflow; what its record
-says of training and evaluation (looks and a priming of its own included) is taken off, and the rest is overhead.
+``farsearch run`` is started without a terminal, so that it writes a line for each trial. From one line to the next a
+trial is proposed, priced, trained, evaluated, stored, reported and mirrored in MLflow. The overhead is that time
+without the recorded seconds of training and evaluation (intermediate evaluations and priming included).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DONE = re.compile(r"^\s*\[\d+/\d+\] trial (\d+)\s")
 
 @dataclass(frozen=True)
 class Overhead:
-    """What was measured.
+    """The measured times.
 
     Attributes:
         overhead_share: of the wall time from the end of the first trial to the end of the last.
@@ -53,15 +53,15 @@ class Overhead:
 
 
 def measure(arguments: list[str], trials: int, folder: Path) -> Overhead:
-    """Run a search of so many trials in an empty folder."""
+    """Run a search in an empty folder."""
     command = [sys.executable, "-m", "farsearch", "run", *arguments, "--study", _STUDY, "--n-trials", str(trials)]
     ends: dict[int, float] = {}
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         for line in run.stderr:
-            found = _DONE.match(line)
-            if found:
-                ends[int(found.group(1))] = time.monotonic()
+            match = _DONE.match(line)
+            if match:
+                ends[int(match.group(1))] = time.monotonic()
             click.echo(line.rstrip(), err=True)
     if run.returncode:
         raise click.ClickException(f"farsearch run ended with {run.returncode}")
@@ -111,18 +111,18 @@ def main(
     if train_samples is not None:
         arguments += ["--train-samples", str(train_samples)]
     with TemporaryDirectory() as folder:
-        found = measure(arguments, trials, Path(folder))
+        figures = measure(arguments, trials, Path(folder))
     if as_json:
-        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(found)}, indent=1))
+        click.echo(json.dumps({"schema_version": SCHEMA_VERSION, **dataclasses.asdict(figures)}, indent=1))
         return
     row = {
-        "overhead": f"{found.overhead_share:.1%}",
-        "a trial": f"{found.trial_s:.1f} s",
-        "of it trained and evaluated": f"{found.trained_s:.1f} s",
-        "trials an hour": f"{found.trials_per_hour:.0f}",
-        "--help": f"{found.help_s:.2f} s",
+        "overhead": f"{figures.overhead_share:.1%}",
+        "a trial": f"{figures.trial_s:.1f} s",
+        "of it trained and evaluated": f"{figures.trained_s:.1f} s",
+        "trials an hour": f"{figures.trials_per_hour:.0f}",
+        "--help": f"{figures.help_s:.2f} s",
     }
-    print_rows([row], f"{found.trials} trials of {task}", "")
+    print_rows([row], f"{figures.trials} trials of {task}", "")
 
 
 if __name__ == "__main__":

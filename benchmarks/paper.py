@@ -1,13 +1,12 @@
-"""FAR's paper again: its methods on its tasks, beside the figures that it reports.
+"""Reproduce FAR's paper: its methods on its tasks, compared with the published figures.
 
 Vucetic et al., "Efficient Fine-Tuning of BERT Models on the Edge", ISCAS 2022, compare full fine-tuning, FAR, random
-neurons and BitFit with DistilBERT on GLUE and SQuAD 2. Here every method is trained on all rows that a task is given,
-with nothing held out, and scored on the official development set, as there. The seed of a training is that of the new
-head, the drawn rows and their order, dropout, and the random neurons.
+neurons and BitFit with DistilBERT on GLUE and SQuAD 2. Here every method is trained on all given rows of a task,
+with nothing held out, and evaluated on the official development set, as there. The seed of a training determines the
+new head, the drawn rows and their order, dropout, and the random neurons.
 
-A method has one learning rate on all tasks, chosen without a look at any development row: paper_methods.py says how.
-Cells are recorded one by one (paper_cells.py), and the same command goes on where it was cut off. paper_statistics.py
-says what the intervals are.
+A method has one learning rate on all tasks, selected without any development row (paper_methods.py). Cells are recorded
+one by one (paper_cells.py), and the same command resumes an interrupted run. paper_statistics.py defines the intervals.
 """
 
 from __future__ import annotations
@@ -47,16 +46,16 @@ def _note(text: str) -> None:
 
 
 def record(recipes: Sequence[Recipe], seeds: int, folder: Path) -> list[Table]:
-    """Train the cells that are not recorded yet: full fine-tuning and FAR r=10 % first, seed by seed, task by task.
+    """Train the missing cells: full fine-tuning and FAR r=10 % first, seed by seed, task by task.
 
-    Then all methods' steps are timed in turns.
+    Then the steps of all methods are timed in turn.
 
     Args:
-        seeds: how many, from 1 on.
+        seeds: their number, from 1 on.
         folder: of the tables.
 
     Raises:
-        click.UsageError: when a table was recorded with other settings.
+        click.UsageError: if a table was recorded with other settings.
         BadInput, MissingResource: as ``resolve_job``.
     """
     jobs = [resolve(recipe, _note) for recipe in recipes]
@@ -90,7 +89,7 @@ def _found(cell: dict[str, Any]) -> str:
 
 
 def _recorded(recipes: Sequence[Recipe], folder: Path) -> list[Table]:
-    """The tables as they are."""
+    """Read the existing tables."""
     tables = []
     for recipe in recipes:
         path = table_path(folder, recipe.task, recipe.model)
@@ -136,7 +135,7 @@ def _samples(_context: click.Context, _option: click.Parameter, text: str | None
               help="Rows of a step.")  # fmt: skip
 @click.option("--tables", type=click.Path(file_okay=False, path_type=Path), default=TABLES,
               help="Folder of the recorded cells.  [default: benchmarks/paper]")  # fmt: skip
-@click.option("--recorded", is_flag=True, help="Train nothing: show what is recorded.")
+@click.option("--recorded", is_flag=True, help="Train nothing: show the recorded cells.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, with a schema_version.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the tables for a document.")
 def main(
@@ -152,9 +151,9 @@ def main(
     as_json: bool,
     as_markdown: bool,
 ) -> None:
-    """Train what FAR's paper compares, and show its figures beside these.
+    """Train the methods of FAR's paper, and compare with its figures.
 
-    On a CPU it takes one thread. A cell is one training, and is kept when it ends: the same command goes on there.
+    On a CPU it uses one thread. A cell is one training, recorded at its end: the same command resumes the run.
 
     \b
     Examples:
@@ -166,12 +165,12 @@ def main(
         torch.set_num_threads(1)
     recipes = [Recipe(task, model, data_dir, train_samples, epochs, batch_size) for task in dict.fromkeys(tasks)]
     try:
-        found = _recorded(recipes, tables) if recorded else record(recipes, seeds, tables)
+        tables_of_cells = _recorded(recipes, tables) if recorded else record(recipes, seeds, tables)
     except FarsearchError as error:
         failure = click.ClickException(str(error))
         failure.exit_code = error.exit_code
         raise failure from error
-    _print(make_report(found), as_json, as_markdown)
+    _print(make_report(tables_of_cells), as_json, as_markdown)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The cells of the comparison with FAR's paper: one training each, recorded line by line so that nothing is done twice.
+"""The cells of the comparison with FAR's paper: one training each, recorded so that a run can be resumed.
 
-Peak memory is measured as ``farsearch.calibration.steps`` says: all tensors of a real step at the longest training row,
-with weights, gradients and the optimizer's state. A cell's seconds say what it took, and nothing of the method: how
-methods compare is measured once all cells are there, in turns (paper_steps.py).
+Peak memory is measured as in ``farsearch.calibration.steps``: all tensors of a real step at the longest training row,
+with weights, gradients and the optimizer's state. The seconds of cells are not comparable between methods: these are
+timed in turn when all cells are recorded (paper_steps.py).
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 DEVICE = "jetson-nano"
-"""Costs are priced for it."""
+"""The device of the predicted costs."""
 
 TABLES = Path(__file__).parent / "paper"
 
 _SAMPLES = {"sst2": 4096}
-"""Training rows that a task is given unless others are asked for; every other has all of its training file."""
+"""Default training rows by task; others use all of their training file."""
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every cell of a task is trained.
+    """The training settings of all cells of a task.
 
     Attributes:
-        train_samples: rows, drawn by each seed; or all of them; None for what the task has by default.
+        train_samples: rows, drawn by each seed; or all of them; None for the task's default.
         epochs: of the FAR phase, and of every method that has none.
         data_dir: folder of the GLUE download; None for the hub.
     """
@@ -79,7 +79,7 @@ class Table:
     """The recorded cells of one task and model.
 
     Attributes:
-        header: what is the same for all cells.
+        header: settings shared by all cells.
         cells: by (seed, method).
         times: of the methods' steps; None while they are not measured.
     """
@@ -90,23 +90,23 @@ class Table:
     times: StepTimes | None = None
 
     def add(self, cell: Mapping[str, Any]) -> None:
-        """Keep a cell, on the disk first."""
+        """Append a cell, with fsync."""
         append(self.path, cell)
         self.cells[cell["seed"], cell["method"]] = cell
 
     def add_times(self, times: StepTimes) -> None:
-        """Keep what steps take, on the disk first."""
+        """Append the costs of steps, with fsync."""
         append(self.path, {"times": times.to_dict()})
         self.times = times
 
 
 def table_path(folder: Path, task: str, model: str) -> Path:
-    """File of the cells of a task and a model; of a model on the hub or in a folder the last part of its name."""
+    """Return the file of the cells of a task and a model, with the last part of a hub name or path."""
     return folder / f"{task}-{Path(model).name}.jsonl"
 
 
 def resolve(recipe: Recipe, note: Note) -> Job:
-    """The job of a task, of which every cell takes its own seed and rows."""
+    """The job of a task; every cell has its own seed and rows."""
     samples = recipe.train_samples or _SAMPLES.get(recipe.task, "all")
     options = JobOptions(
         task=recipe.task, device=DEVICE, model=recipe.model, data_dir=recipe.data_dir, train_samples=samples,
@@ -114,20 +114,20 @@ def resolve(recipe: Recipe, note: Note) -> Job:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as home:
         job = resolve_job(options, Store(Path(home)), note)
-    # where all rows are asked for, the job that a search would be given has held some out already
+    # with all rows requested, the job of a search has held out some already
     rows = len(job.data.train) if samples == "all" else samples
     return _seeded(job, job.settings.job.seed, rows)
 
 
 def _seeded(job: Job, seed: int, rows: int) -> Job:
-    """The job with so many rows drawn by a seed, none held out."""
+    """The job with ``rows`` drawn by a seed, none held out."""
     drawn = draw_training(job.data.train, rows, seed, job.data.spec.kind)
     spec = dataclasses.replace(job.settings.job, seed=seed, train_samples=len(drawn), validation_samples=0)
     return dataclasses.replace(job, split=Split(drawn, ()), settings=dataclasses.replace(job.settings, job=spec))
 
 
 def _settings(job: Job, epochs: float) -> dict[str, Any]:
-    """What cells must have in common to stand in one table."""
+    """The settings that all cells of a table share."""
     spec = job.settings.job
     return {
         "schema_version": SCHEMA_VERSION,
@@ -144,7 +144,7 @@ def _settings(job: Job, epochs: float) -> dict[str, Any]:
 
 
 def open_table(path: Path, job: Job, epochs: float) -> Table:
-    """The table at ``path``, begun where there is none.
+    """Return the table at ``path``, or a new one.
 
     Raises:
         click.UsageError: when it was recorded with other settings.
@@ -168,7 +168,7 @@ def open_table(path: Path, job: Job, epochs: float) -> Table:
 
 
 def read_table(path: Path) -> Table:
-    """The table at ``path``, which has begun."""
+    """Return the existing table at ``path``."""
     header, *lines = read_lines(path)
     cells = {(line["seed"], line["method"]): line for line in lines if "times" not in line}
     times = [StepTimes.from_dict(line["times"]) for line in lines if "times" in line]
@@ -176,13 +176,13 @@ def read_table(path: Path) -> Table:
 
 
 def train_cell(job: Job, seed: int, contender: Contender, epochs: float) -> dict[str, Any]:
-    """Train a method with a seed, score it on the development set, and say what it took."""
+    """Train a method with a seed, evaluate it on the development set, and return the cell with its costs."""
     job, method = _seeded(job, seed, job.settings.job.train_samples), contender.method
     spec = job.settings.job
     spec = dataclasses.replace(spec, priming=dataclasses.replace(spec.priming, selection=contender.selection))
     job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, job=spec))
     rate = learning_rate(contender, spec.model)
-    # a cache of its own: every cell runs, and pays for, its own priming
+    # a separate cache: every cell runs its own priming
     with tempfile.TemporaryDirectory() as home:
         bench = job.bench(Store(Path(home)))
         cost = price_method(method, epochs, job.pricer(bench))
@@ -203,14 +203,14 @@ def train_cell(job: Job, seed: int, contender: Contender, epochs: float) -> dict
 
 
 def time_steps(job: Job, epochs: float, note: Note) -> StepTimes:
-    """What steps of all methods take, on the rows of the first seed."""
+    """Return the costs of steps of all methods, on the rows of the first seed."""
     job = _seeded(job, 1, job.settings.job.train_samples)
     with tempfile.TemporaryDirectory() as home:
         return measure_times(job.bench(Store(Path(home))), epochs, note)
 
 
 class _Clock:
-    """Seconds of processor and wall."""
+    """Processor and wall seconds."""
 
     def __init__(self) -> None:
         self._started = self._now()
@@ -220,13 +220,13 @@ class _Clock:
         return time.process_time(), time.perf_counter()
 
     def seconds(self) -> tuple[float, float]:
-        """Since it was made."""
+        """Return the seconds since the construction."""
         processor, wall = (now - before for now, before in zip(self._now(), self._started, strict=True))
         return round(processor, 3), round(wall, 3)
 
 
 def _trained(method: Method, rate: float, epochs: float, bench: Bench) -> dict[str, Any]:
-    """What a training gave; of one that could not be finished, why."""
+    """The result of a training, or the reason of its failure."""
     config = method.far_config(len(bench.layout.layers), rate, epochs)
     primed = spent = (0.0, 0.0)
     steps = 0
@@ -239,7 +239,7 @@ def _trained(method: Method, rate: float, epochs: float, bench: Bench) -> dict[s
 
         def on_step(_step: int, _steps: int, _loss: float) -> None:
             nonlocal spent
-            spent = clock.seconds()  # the last one is before the evaluation
+            spent = clock.seconds()  # the last call is before the evaluation
 
         if config is None:
             outcome = train_method(method, rate, epochs, bench, on_step)
@@ -259,7 +259,7 @@ def _trained(method: Method, rate: float, epochs: float, bench: Bench) -> dict[s
 
 
 def columns(evidence: Sequence[Sequence[float]]) -> list[Any]:
-    """What each development row says for the metric, column by column: of digits a text, of other numbers a list."""
+    """The evidence of each development row for the metric, by column: digits as a text, other numbers as a list."""
     whole = [all(value in range(10) for value in column) for column in zip(*evidence, strict=True)]
     return [
         "".join(str(int(value)) for value in column) if short else [float(f"{value:.6g}") for value in column]
@@ -268,5 +268,5 @@ def columns(evidence: Sequence[Sequence[float]]) -> list[Any]:
 
 
 def evidence_of(cell: Mapping[str, Any]) -> Floats:
-    """What ``columns`` wrote, ``[rows, k]``."""
+    """Return the output of ``columns`` as ``[rows, k]``."""
     return np.array([[float(value) for value in column] for column in cell["evidence"]]).T

@@ -1,4 +1,4 @@
-"""What FAR's paper compares, and what this comparison trains: methods, learning rates, and the published figures."""
+"""Methods, learning rates and published figures of FAR's paper."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CONTENDERS = {
             published={"cola": 52.8, "mnli": 81.9, "qnli": 88.2, "qqp": 90.0, "sst2": 91.1, "squad_v2": 66.4},
             published_time={"cola": 385 / 544},
         ),
-        # the same learning rate, number of neurons and priming as far10: nothing differs but which neurons learn
+        # learning rate, number of neurons and priming of far10: only the choice of the neurons differs
         Contender(
             dataclasses.replace(_FAR, name="random10", title="random 10 %"),
             selection="random",
@@ -68,20 +68,20 @@ CONTENDERS = {
 """By name, in the order of the table."""
 
 WAVES = ((FULL, "far10"), ("random10", "far40", "ffn-frozen", "bitfit"))
-"""What is trained with all seeds before the rest is, so that a run that is cut off has compared what matters most."""
+"""Methods that are trained with all seeds first, so that an interrupted run has the main comparison."""
 
 PUBLISHED_CHANGE = {"far10": -1.13, "far40": -0.74}
 """The paper's average change against full fine-tuning over its tasks, in percent."""
 
 
 def learning_rate(contender: Contender, model: str) -> float:
-    """The peak learning rate of a method.
+    """Return the peak learning rate of a method.
 
-    What trains whole weights, FAR and its kin, takes that of full fine-tuning, so that nothing differs but what is
-    frozen; BitFit its own. Of the customary three it is the middle one, of MiniLM the highest (1e-4, BitFit 1e-3): the
-    grid that was recorded of SST-2 (benchmarks/grids, scored on rows of the training file) gains 12 points from 5e-5
-    to 1e-4 where nothing is frozen. CoLA's has learned nothing at any rate where it was not primed for epochs, as no
-    method here is, so it says nothing.
+    Methods that train whole weights, FAR and its variants, have that of full fine-tuning, so that only the frozen parts
+    differ; BitFit has its own. Of the customary three it is the middle one, for MiniLM the highest (1e-4, BitFit 1e-3):
+    the recorded grid of SST-2 (benchmarks/grids, evaluated on rows of the training file) gains 12 points from 5e-5 to
+    1e-4 without freezing. The grid of CoLA learned nothing at any rate without priming for epochs, which no method here
+    has, so it is no evidence.
     """
     method = contender.method
     rates = method.learning_rates if method.config is None else METHODS[FULL].learning_rates

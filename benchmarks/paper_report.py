@@ -1,4 +1,4 @@
-"""The paper's table beside ours: figures from the recorded cells, for programs and for readers."""
+"""The paper's table compared with ours: figures from the recorded cells, as JSON and as tables."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Row:
 
     Attributes:
         seeds: those whose training was finished; ``failed`` are the others that were tried.
-        score, deviation: mean over the seeds, and their standard deviation; None where there are too few.
-        published: the paper's score, where it has one.
-        difference, low, high: to full fine-tuning over the seeds that both have, and the 95 % interval of that.
-        time_ratio: of the training, by steps that were timed in turns (``paper_steps``); a priming's steps are full
-            fine-tuning's and are in it, as they are in ``priming_share``. None while they are not timed.
+        score, deviation: mean over the seeds, and their standard deviation; None for too few seeds.
+        published: the paper's score, if any.
+        difference, low, high: to full fine-tuning over common seeds, with the 95 % interval.
+        time_ratio: of the training, from steps timed in turn (``paper_steps``); a priming's steps are full
+            fine-tuning's and are included, as in ``priming_share``. None until they are timed.
         peak_ratio: of the measured peaks, without the priming's.
-        priced_peak_mib, priced_time_ratio: what the cost model says of the device, process and no priming included.
+        priced_peak_mib, priced_time_ratio: predicted for the device, with the process and without priming.
     """
 
     method: str
@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """One task: how its cells were trained, and what came out."""
+    """One task: training settings and results of its cells."""
 
     header: Mapping[str, Any]
     dev_rows: int
@@ -69,15 +69,15 @@ class TaskReport:
 
     @property
     def title(self) -> str:
-        """What was measured."""
-        said = self.header
+        """The task and the settings of its cells."""
+        head = self.header
         return (
-            f"{said['task']}: {metric_title(said['metric'])} in points, {said['model']}, {said['train_samples']:,} "
-            f"training rows, epochs: {said['epochs']:g}, batch {said['batch_size']}, {self.dev_rows:,} development rows"
+            f"{head['task']}: {metric_title(head['metric'])} in points, {head['model']}, {head['train_samples']:,} "
+            f"training rows, epochs: {head['epochs']:g}, batch {head['batch_size']}, {self.dev_rows:,} development rows"
         )
 
     def table(self) -> list[dict[str, str]]:
-        """A row a method."""
+        """Return one row per method."""
         priced = f"peak on {DEVICE} (priced)"
         return [
             {
@@ -127,7 +127,7 @@ class Report:
     averages: tuple[Average, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the comparison in JSON types."""
         return {
             "schema_version": SCHEMA_VERSION,
             "priced_for": DEVICE,
@@ -144,7 +144,7 @@ class Report:
         }
 
     def tables(self) -> list[tuple[str, list[dict[str, str]]]]:
-        """For readers: titles and rows."""
+        """Return titles and rows of the tables."""
         rows = [
             {
                 "method": one.title,
@@ -159,7 +159,7 @@ class Report:
 
 
 def make_report(tables: Sequence[Table]) -> Report:
-    """What the recorded cells say. Tasks and methods of which nothing is recorded are left out."""
+    """Return the comparison of the recorded cells, without tasks and methods that have none."""
     tables = [table for table in tables if any(cell["metric"] is not None for cell in table.cells.values())]
     return Report(tuple(_task(table, i) for i, table in enumerate(tables)), tuple(_averages(tables)))
 
@@ -172,7 +172,7 @@ def _task(table: Table, number: int) -> TaskReport:
 
 
 def _finished(table: Table, contender: Contender | str) -> Cells:
-    """The cells of a method whose training was finished, by seed."""
+    """The finished cells of a method, by seed."""
     name = contender if isinstance(contender, str) else contender.method.name
     return {
         seed: cell
@@ -246,7 +246,7 @@ def _averages(tables: Sequence[Table]) -> Iterable[Average]:
 
 
 def _common(cells: Cells, full: Cells) -> list[int]:
-    """The seeds that both have."""
+    """The common seeds of both."""
     return [seed for seed in cells if seed in full]
 
 
@@ -257,7 +257,7 @@ def _pair(cells: Cells, full: Cells) -> tuple[list[Floats], list[Floats]]:
 
 
 def _draws(table: Table, number: int, cells: Cells, full: Cells) -> Floats:
-    """Every task has draws of its own; the methods of one share them."""
+    """Every task has its own draws, shared by its methods."""
     return difference_draws(table.header["metric"], *_pair(cells, full), seed=number)
 
 

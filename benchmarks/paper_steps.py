@@ -1,8 +1,7 @@
-"""A training step of each method of the comparison: the peak of its tensors, and how long it takes beside the others.
+"""A training step of each method of the comparison: its peak memory, and its time relative to the others.
 
-Cells are trained one after the other, on machines with other work and on other days, so their own seconds can't be held
-against each other. For a ratio all methods are ready at once and take turns at the same real batches, so that what
-slows the machine for a while meets all of them.
+Cells are trained one after another, on machines with other load and on other days, so their seconds are not comparable.
+For a ratio all methods run in turn on the same real batches, so that a temporary slowdown affects all of them.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ __all__ = ["StepTimes", "measure_times", "ordinary_plan", "step_peak"]
 
 _BATCHES, _ROUNDS = 12, 5
 _RATE = 1e-6
-"""Learning rate: what these steps learn does not matter."""
+"""Learning rate; these steps need not learn."""
 
 
 def ordinary_plan() -> StepPlan:
-    """Ordinary modules and torch's fused AdamW, as transformers' own trainer takes it since version 5.
+    """Ordinary modules and torch's fused AdamW, the default of transformers' trainer since version 5.
 
     BitFit is trained with AdamW's loop: it has too few parameters for that to take time.
     """
@@ -44,7 +43,7 @@ def ordinary_plan() -> StepPlan:
 
 
 def _ready(method: Method, epochs: float, bench: Bench) -> tuple[nn.Module, Optimizer]:
-    """A copy of the model in which that is trained what the method trains, and its optimizer."""
+    """A copy of the model with the trained parameters of the method, and its optimizer."""
     model, plan = copy.deepcopy(bench.model).train(), ordinary_plan()
     config = method.far_config(len(bench.layout.layers), _RATE, epochs)
     if config is not None:
@@ -59,7 +58,7 @@ def _ready(method: Method, epochs: float, bench: Bench) -> tuple[nn.Module, Opti
 
 
 def step_peak(method: Method, epochs: float, bench: Bench) -> float:
-    """Peak of all tensors in a step of the longest rows, in MiB.
+    """Return the peak of all tensors in a step of the longest rows, in MiB.
 
     A priming is none of it: it takes full fine-tuning's.
     """
@@ -73,7 +72,7 @@ def step_peak(method: Method, epochs: float, bench: Bench) -> float:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """What steps of all methods take at the same batches.
+    """Costs of steps of all methods at the same batches.
 
     Attributes:
         device: ``cpu`` or ``cuda``.
@@ -90,11 +89,11 @@ class StepTimes:
     ratios: Mapping[str, tuple[float, ...]]
 
     def phase_ratio(self, name: str) -> float:
-        """Time of a method's phase to that of full fine-tuning: each batch counts by how long it takes."""
+        """Return the time of a method's phase relative to full fine-tuning, summed over the batches."""
         return float(np.average(self.ratios[name], weights=self.seconds))
 
     def to_dict(self) -> dict[str, Any]:
-        """For the table's file."""
+        """Return the JSON types of the table's file."""
         return {
             "device": self.device,
             "steps": self.steps,
@@ -105,13 +104,13 @@ class StepTimes:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> StepTimes:
-        """What ``to_dict`` gave."""
+        """Return the record that ``to_dict`` wrote."""
         ratios = {name: tuple(values) for name, values in data["ratios"].items()}
         return StepTimes(data["device"], data["steps"], tuple(data["lengths"]), tuple(data["seconds"]), ratios)
 
 
 def measure_times(bench: Bench, epochs: float, note: Callable[[str], None]) -> StepTimes:
-    """Let all methods take turns at batches of the phase, one after the other, after a round to warm up."""
+    """Time all methods in turn on batches of the phase, after a warm-up round."""
     rows = bench.train_rows
     phase = phase_batches(rows.lengths, bench.job.batch_size, epochs, bench.job.seed)
     chosen = _spread(phase, rows.lengths, _BATCHES)
@@ -121,9 +120,9 @@ def measure_times(bench: Bench, epochs: float, note: Callable[[str], None]) -> S
     for number, at in enumerate(chosen, 1):
         batch = batch_of(rows.features.take(at), bench.pad_id, bench.device)
         calls = [partial(train_step, model, optimizer, batch) for model, optimizer in models.values()]
-        found = interleaved(calls, _ROUNDS + 1, step_seconds, lambda _: None)[1:, :, 0]
-        seconds.append(round(float(np.median(found[:, 0])), 5))
-        ratios.append(np.median(found / found[:, :1], axis=0).round(4).tolist())
+        times = interleaved(calls, _ROUNDS + 1, step_seconds, lambda _: None)[1:, :, 0]
+        seconds.append(round(float(np.median(times[:, 0])), 5))
+        ratios.append(np.median(times / times[:, :1], axis=0).round(4).tolist())
         note(f"steps of all methods in turns: batch {number} of {len(chosen)}")
     return StepTimes(
         bench.device.type,
@@ -138,7 +137,7 @@ def measure_times(bench: Bench, epochs: float, note: Callable[[str], None]) -> S
 
 
 def _spread(phase: Sequence[Sequence[int]], lengths: Sequence[int], count: int) -> list[Sequence[int]]:
-    """So many batches of a phase, in the middle of as many equal parts of it from the shortest to the longest."""
+    """``count`` batches of a phase: the middles of equal parts of it, sorted by length."""
     ordered = sorted(phase, key=lambda at: max(lengths[row] for row in at))
     count = min(count, len(ordered))
     return [ordered[int((i + 0.5) * len(ordered) / count)] for i in range(count)]

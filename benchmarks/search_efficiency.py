@@ -1,14 +1,14 @@
-"""How much training a search spends until it has found what there is to find, by sampler.
+"""The training that a search needs to close the gap to the best front, by sampler.
 
 ::
 
     python -m benchmarks.search_efficiency [--json] [--png FILE] [--markdown]
 
-Searches are replayed over the recorded grids (``grid_record``). All begin with the same three baselines; the score is
+Searches are replayed over the recorded grids (``grid_record``). All start with the same three baselines; the score is
 the share of the gap between their hypervolume and the best known that is closed, with the cheapest baseline's metric
-and 1.05 times full fine-tuning's costs as reference point. Seconds are those of training, evaluation, looks and new
-primings, after the baselines. Each seed hides another tenth of the cells from all samplers, so that
-twenty seeds are twenty problems, also for a sampler that would do the same in each.
+and 1.05 times full fine-tuning's costs as reference point. Seconds are those of training, evaluation,
+intermediate evaluations and new primings, after the baselines. Each seed hides another tenth of the cells from all
+samplers, so that twenty seeds are twenty problems, also for a deterministic sampler.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ __all__ = ["CONTENDERS", "Contender", "Result", "measure"]
 SCHEMA_VERSION = 1
 REACHED = 0.9
 _BUDGET_TRIALS = 20
-"""The budget at which scores are compared: the seconds of so many median cells."""
+"""The budget at which scores are compared, in median cells."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to search: a sampler, with or without racing."""
+    """A sampler, with or without racing."""
 
     name: str
     sampler: str
@@ -63,7 +63,7 @@ CONTENDERS = (
 
 @dataclass(frozen=True)
 class Result:
-    """One way to search on one task, medians over the seeds.
+    """Results of one sampler on one task, medians over the seeds.
 
     Attributes:
         median_seconds_to_90: training seconds until nine tenths of the gap are closed; None where half of the seeds
@@ -87,7 +87,7 @@ class Result:
 
 
 def measure(table: Table, contender: Contender, seeds: int) -> tuple[Result, list[Replay]]:
-    """Replay one way to search on a task, once for each seed."""
+    """Replay one sampler on a task, once for each seed."""
     runs = []
     budget = _BUDGET_TRIALS * statistics.median(cell.seconds for cell in table.cells)
     for seed in range(seeds):
@@ -123,7 +123,7 @@ def _finite(seconds: float) -> float | None:
 
 
 def _rows(results: Sequence[Result]) -> list[dict[str, str]]:
-    """For people; the third column compares with TPE without racing."""
+    """Return the table; the third column compares with TPE without racing."""
     tpe = {result.task: result.median_seconds_to_90 for result in results if result.sampler == "tpe"}
 
     def seconds(value: float | None) -> str:
@@ -152,7 +152,7 @@ def _rows(results: Sequence[Result]) -> list[dict[str, str]]:
 
 
 def _noise(table: Table) -> str:
-    """What of the gap is luck: how much of it the best cells' standard error would make."""
+    """The share of the gap within the best cells' standard error."""
     front = table.front
     gain = max(cell.metric for cell in front) - float(table.reference[0])
     error = statistics.median(cell.metric_error for cell in front)
@@ -175,7 +175,7 @@ def _noise(table: Table) -> str:
 def main(
     tasks: tuple[str, ...], names: tuple[str, ...], seeds: int, as_json: bool, as_markdown: bool, png: Path | None
 ) -> None:
-    """Compare ways to search on the recorded grids."""
+    """Compare samplers on the recorded grids."""
     recorded = [task for task in (tasks or tuple(GRIDS)) if table_path(task).is_file()]
     results: list[Result] = []
     runs: dict[tuple[str, str], list[Replay]] = {}
@@ -192,8 +192,8 @@ def main(
     if png is not None:
         save_picture(runs, png)
     if as_json:
-        found: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "tasks": [dataclasses.asdict(r) for r in results]}
-        click.echo(json.dumps({**found, "remarks": remarks}, indent=1))
+        document: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "tasks": [dataclasses.asdict(r) for r in results]}
+        click.echo(json.dumps({**document, "remarks": remarks}, indent=1))
         return
     for task in recorded:
         rows = _rows([result for result in results if result.task == task])

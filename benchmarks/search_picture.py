@@ -1,4 +1,4 @@
-"""The picture of search_efficiency: share of the gap that is closed against seconds of training."""
+"""The picture of search_efficiency: share of the closed gap against seconds of training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURS = ("#999999", "#56b4e9", "#e69f00", "#cc79a7", "#d55e00", "#009e73", "#
 
 
 def save_picture(runs: Mapping[tuple[str, str], Sequence[Replay]], path: Path) -> None:
-    """Draw the median over the seeds, a panel for each task. A replay that has ended keeps its score.
+    """Draw the median over the seeds, a panel for each task. The score of an ended replay stays constant.
 
     Args:
         runs: by task and way to search, in the order of the legend.
@@ -27,7 +27,9 @@ def save_picture(runs: Mapping[tuple[str, str], Sequence[Replay]], path: Path) -
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     names = list(dict.fromkeys(name for _, name in runs))
     for panel, task in zip(panels, tasks, strict=True):
-        longest = max(run.seconds[-1] for (of, _), found in runs.items() if of == task for run in found if run.seconds)
+        longest = max(
+            run.seconds[-1] for (of, _), replays in runs.items() if of == task for run in replays if run.seconds
+        )
         grid = np.linspace(0.0, longest, 400)
         for name, colour in zip(names, _COLOURS, strict=False):
             scores = np.array([[run.score_at(float(s)) for s in grid] for run in runs.get((task, name), ())])

@@ -1,4 +1,4 @@
-"""What is measured of a step beside its peak: seconds, seconds in matrix products, and what is kept for backward."""
+"""Measurements of a step: seconds, seconds in matrix products, and memory saved for the backward pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _wait() -> None:
 
 
 def step_seconds(call: Call) -> list[float]:
-    """Wall time of a call."""
+    """Return the wall time of a call."""
     _wait()
     start = time.perf_counter()
     call()
@@ -33,9 +33,9 @@ def step_seconds(call: Call) -> list[float]:
 
 
 def product_seconds(call: Call) -> list[float]:
-    """Time of a call in matrix products and outside them, as torch's profiler saw it.
+    """Return the time of a call in matrix products and outside of them, measured by torch's profiler.
 
-    On a CPU the two add up to the wall time: what Python does between operations is outside. On CUDA they are the
+    On a CPU the two add up to the wall time: the time of Python between operations is outside. On CUDA they are the
     kernels' own time.
     """
     cuda = torch.cuda.is_available()
@@ -53,9 +53,9 @@ def product_seconds(call: Call) -> list[float]:
 def interleaved(
     calls: Sequence[Call], rounds: int, measure: Callable[[Call], list[float]], on_round: Callable[[int], None]
 ) -> NDArray[np.float64]:
-    """Measure every call in turn, so many times. The first one is measured at both ends of a round, and averaged.
+    """Measure every call in rounds. The first call is measured at both ends of a round, and averaged.
 
-    So what slows the machine for a while slows a call and what it is compared with.
+    So a temporary slowdown affects a call and its reference.
 
     Returns:
         ``[rounds, calls, figures of a measure]``.

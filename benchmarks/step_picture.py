@@ -26,7 +26,7 @@ _COLOURS: dict[Family, str] = {
 """Okabe and Ito's, safe for colour-blind eyes."""
 _FAMILIES = {variant.name: variant.family for variant in VARIANTS}
 _DISTANCES = (7, 16, 28, 42, 58)
-"""Of a name from its marker, in points, nearest first."""
+"""Offsets of a name from its marker, in points, nearest first."""
 
 
 def save_picture(report: Report, path: Path) -> None:
@@ -35,7 +35,7 @@ def save_picture(report: Report, path: Path) -> None:
 
 
 def step_figure(report: Report) -> Figure:
-    """Peak and time as ratios to full fine-tuning, at the first length of the report.
+    """Draw peak and time as ratios to full fine-tuning, at the first length of the report.
 
     Nearer to the lower left corner is better. The ablation is left to the table.
     """
@@ -44,8 +44,8 @@ def step_figure(report: Report) -> Figure:
     figure = Figure(figsize=(9, 6), dpi=150)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.08, 0.16, 0.89, 0.75))
-    what, machine = tables(report)[0][0].split("\n")
-    axes.set_title(f"{what}\n", loc="left", fontsize=9.5, fontweight="bold")
+    title, machine = tables(report)[0][0].split("\n")
+    axes.set_title(f"{title}\n", loc="left", fontsize=9.5, fontweight="bold")
     axes.text(0, 1.025, machine, transform=axes.transAxes, fontsize=9, color="#5c5c5c")
     axes.set_xlabel("peak of all tensors, ratio to full fine-tuning")
     axes.set_ylabel("time of a step, ratio to full fine-tuning")
@@ -59,13 +59,13 @@ def step_figure(report: Report) -> Figure:
             peaks, times = [result.peak_ratio for result in own], [result.time_ratio for result in own]
             axes.scatter(peaks, times, s=48, color=colour, edgecolors="white", linewidths=0.8, label=family, zorder=3)
     figure.legend(loc="lower left", bbox_to_anchor=(0.07, 0.0), ncols=len(_COLOURS), frameon=False, fontsize=9)
-    canvas.draw()  # the limits are known only now
+    canvas.draw()  # sets the limits
     _name(axes, results, canvas)
     return figure
 
 
 def _name(axes: Axes, results: list[Result], canvas: FigureCanvasAgg) -> None:
-    """Write each variant's name as near to its marker as it hides no marker and no other name."""
+    """Place each variant's name near its marker without hiding markers or other names."""
     scale = axes.figure.dpi / 72
     places = axes.transData.transform([(result.peak_ratio, result.time_ratio) for result in results])
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in places]
@@ -80,7 +80,7 @@ def _name(axes: Axes, results: list[Result], canvas: FigureCanvasAgg) -> None:
                 arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6} if distance > _DISTANCES[0] else None,
             )  # fmt: skip
             name.update_positions(canvas.get_renderer())
-            box = Text.get_window_extent(name)  # an annotation's own would hold its line too
+            box = Text.get_window_extent(name)  # that of an annotation includes its line
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.figure.bbox.x1 and axes.bbox.y0 <= box.y0
             if (inside and box.count_overlaps(taken) == 0) or (distance, turn) == (_DISTANCES[-1], 11):
                 taken.append(box)

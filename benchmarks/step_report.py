@@ -1,4 +1,4 @@
-"""What far_step reports: its figures as records and JSON, and as tables."""
+"""The report of far_step: figures as records, JSON and tables."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Result:
 
     Attributes:
         peak_mib: of all tensors in a step.
-        saved_mib: what the forward pass leaves for the backward pass.
+        saved_mib: tensors that the forward pass saves for the backward pass.
         step_s: median wall time of a step.
         gemm_ratio, nongemm_ratio: of the time in matrix products and outside them.
-        plan: of farsearch's steps, None for a rival's.
+        plan: of farsearch's steps, None for another method's.
     """
 
     variant: str
@@ -51,12 +51,12 @@ class Report:
     results: tuple[Result, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the report in JSON types."""
         return {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
-        """What ``to_dict`` gave. Anything else raises KeyError, TypeError or ValueError."""
+        """Return the report that ``to_dict`` wrote; other data raise KeyError, TypeError or ValueError."""
         if data["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {data['schema_version']}; this reads {SCHEMA_VERSION}")
         results = tuple(Result(**row) for row in data["results"])
@@ -64,14 +64,14 @@ class Report:
 
 
 def device_name() -> str:
-    """Processor, threads and torch of this machine."""
+    """Return processor, threads and torch of this machine."""
     machine = this_machine()
     threads = "" if machine.kind == "cuda" else f", threads: {machine.threads}"
     return f"{machine.processor}{threads}, torch {machine.torch}"
 
 
 def _rows(results: Sequence[Result]) -> list[dict[str, str]]:
-    """Rounded for people. Products, and the time outside them, are ratios too."""
+    """Rounded figures. Products, and the time outside of them, are ratios too."""
     return [
         {
             "what": result.variant,
@@ -88,7 +88,7 @@ def _rows(results: Sequence[Result]) -> list[dict[str, str]]:
 
 
 def tables(report: Report) -> list[tuple[str, list[dict[str, str]]]]:
-    """A title and rows for each length."""
+    """Return a title and rows for each length."""
     tables = []
     for length in dict.fromkeys(result.seq for result in report.results):
         here = [result for result in report.results if result.seq == length]

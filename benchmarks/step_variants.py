@@ -1,7 +1,7 @@
-"""What far_step compares: ways to fine-tune one model, each with what it trains and how its step is executed.
+"""The variants of far_step: methods of fine-tuning one model, each with its trained parameters and execution.
 
-Rivals are what their users run: ordinary modules and AdamW as torch chooses it for the device (tensor by tensor on a
-CPU). Ours are executed by a step plan.
+Other methods use ordinary modules and AdamW with torch's default kernel for the device (tensor by tensor on a CPU).
+Ours are executed by a step plan.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from farsearch.records import FarConfig, StepPlan
 __all__ = ["ABLATION", "FULL", "VARIANTS", "Contender", "Family", "RowSplit", "Variant", "contender"]
 
 FULL = "full"
-"""The variant that all others are compared with."""
+"""The reference of all other variants."""
 
 Prepare = Callable[[nn.Module, ModelLayout], object]
 
@@ -38,12 +38,12 @@ Family = Literal["full fine-tuning", "FAR, ordinary modules", "FAR", "FAR, more 
 
 _FROZEN = 0.9
 _RATE = 2e-5
-"""Small, so that the values of twenty steps stay those of a training."""
+"""Learning rate: small, so that the values of twenty steps stay realistic."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to fine-tune.
+    """One method of fine-tuning.
 
     Attributes:
         prepare: readies a model in place, of which everything is trained and nothing is reconfigured.
@@ -66,21 +66,21 @@ class Contender:
 
     @property
     def trainable(self) -> int:
-        """Number of trained parameters."""
+        """Return the number of trained parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
 
     def step(self, batch: Batch) -> Tensor:
-        """One optimizer step."""
+        """Run one optimizer step."""
         return train_step(self.model, self.optimizer, batch)
 
     def forward(self, batch: Batch) -> Tensor:
-        """The loss, which holds what is kept for the backward pass."""
+        """Return the loss, which holds the tensors saved for the backward pass."""
         loss: Tensor = self.model(**batch.inputs).loss
         return loss
 
 
 def contender(variant: Variant, model: nn.Module, layout: ModelLayout) -> Contender:
-    """A copy of ``model`` that is ready for the training of ``variant``."""
+    """Return a copy of ``model`` prepared for ``variant``."""
     model = copy.deepcopy(model).train()
     variant.prepare(model, layout)
     if variant.plan is None:
@@ -94,7 +94,7 @@ def contender(variant: Variant, model: nn.Module, layout: ModelLayout) -> Conten
 
 
 class RowSplit(nn.Module):
-    """A linear map of which some output rows learn, as FAR's paper draws it: two maps, put in order again.
+    """A linear map with learning and frozen output rows, as in FAR's paper: two maps, permuted.
 
     Args:
         linear: of any shape ``[rows, columns]``, with bias.
@@ -111,9 +111,9 @@ class RowSplit(nn.Module):
         self.register_buffer("order", order, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., columns]`` to ``[..., rows]``."""
+        """Map ``[..., columns]`` to ``[..., rows]``."""
         y = torch.cat([self.learner(x), self.frozen(x)], -1)
-        # of torch's ways to permute it is the quickest, backward too, of those that save no copy of y
+        # the quickest permutation of torch, backward too, that saves no copy of y
         return y.index_select(-1, self.order)
 
 
@@ -125,7 +125,7 @@ def _rows(linear: nn.Linear, rows: list[int]) -> nn.Linear:
 
 
 def _split_by_rows(model: nn.Module, layout: ModelLayout) -> None:
-    """Both maps of each feed-forward block learn a tenth of their own rows."""
+    """Split both maps of each feed-forward block, with a tenth of the rows learning."""
     for layer in layout.layers:
         for path in (layer.blocks[0].up, layer.blocks[0].down):
             linear = get_module(model, path)
@@ -134,7 +134,7 @@ def _split_by_rows(model: nn.Module, layout: ModelLayout) -> None:
 
 
 def _far(frozen: float, plan: StepPlan, embeddings: bool = False, attention: bool = False) -> Prepare:
-    """FAR with one frozen fraction for all layers; ``attention`` freezes that of all layers."""
+    """FAR with one frozen fraction for all layers; ``attention`` freezes the attention of all layers."""
 
     def prepare(model: nn.Module, layout: ModelLayout) -> None:
         layers = len(layout.layers)
@@ -149,7 +149,7 @@ def _ours(name: str, family: Family, plan: StepPlan, embeddings: bool = False, a
 
 
 def _checkpoint(model: nn.Module, layout: ModelLayout) -> None:
-    """Each layer by torch's own, which transformers' switch uses; that has another name in each of its versions."""
+    """Checkpoint each layer by torch; transformers' switch for it changes its name between versions."""
     for layer in layout.layers:
         module = get_module(model, layer.path)
         module.forward = partial(checkpoint, module.forward, use_reentrant=False)
@@ -200,4 +200,4 @@ def _without(piece: str) -> Variant:
 
 
 ABLATION = tuple(_without(piece) for piece in _PIECES)
-"""far10-store with each piece of its plan, in turn, as in ordinary modules."""
+"""far10-store with one part of its plan at a time as in ordinary modules."""

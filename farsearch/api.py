@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from farsearch.calibration.local import find_profile
-from farsearch.cost.breakdown import account, device_plans
-from farsearch.cost.pricer import Cost, Pricer, shared_tables
+from farsearch.cost.breakdown import cost_breakdown, device_plans
+from farsearch.cost.pricer import Cost, Pricer
 from farsearch.cost.sweep import Sweep, price_space
+from farsearch.cost.traced_model import shared_tables
 from farsearch.errors import BadInput
 from farsearch.goals import Goal
 from farsearch.models.config import load_config
@@ -68,7 +69,7 @@ def estimate(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
         prime_on_device=prime_on_device, revision=revision, progress=progress,
     )  # fmt: skip
-    return account(pricer, config, device_plans(pricer, plan, optimizer, micro_batch_size), plan, samples).cost
+    return cost_breakdown(pricer, config, device_plans(pricer, plan, optimizer, micro_batch_size), plan, samples).cost
 
 
 def sweep(

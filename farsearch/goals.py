@@ -1,4 +1,4 @@
-"""What a step plan is chosen for, and the rule by which the best is chosen: one for prices, searches and studies."""
+"""Goals of a step plan, and the selection of the best plan for a goal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["GOALS", "Goal", "best_plan"]
 
 Goal = Literal["memory", "time", "balanced"]
-"""The least peak (of equal ones the least time), the least time (likewise), or the least product of both."""
+"""The least peak memory (then the least time), the least time (then the least peak), or the least product of both."""
 
 GOALS: Sequence[Goal] = get_args(Goal)
 
@@ -20,10 +20,10 @@ _EQUAL = 1e-9
 
 
 def best_plan(peak_memory: ArrayLike, time: ArrayLike, fits: ArrayLike, goal: Goal) -> NDArray[np.intp]:
-    """Return the index of the plan that serves a goal best, of each configuration.
+    """Return the index of the best plan for a goal, of each configuration.
 
-    Among the plans with which the configuration fits; where it fits with none, by the least peak, for that is what
-    would have to shrink. Of a tie the first plan: plans are listed with the simpler ones first.
+    Only plans under which the configuration fits are considered; if there are none, the plan with the least peak is
+    returned, because the peak would have to shrink. Of equal plans the first, the simplest, is returned.
 
     Args:
         peak_memory, time, fits: ``[plans, ...]``; at least one plan.
@@ -32,8 +32,8 @@ def best_plan(peak_memory: ArrayLike, time: ArrayLike, fits: ArrayLike, goal: Go
         ``[...]``.
     """
     memory, seconds, fit = np.asarray(peak_memory, float), np.asarray(time, float), np.asarray(fits, bool)
-    some = fit.any(axis=0)
-    candidates = fit | ~some
+    can_fit = fit.any(axis=0)
+    candidates = fit | ~can_fit
     product = memory * seconds
     orders: dict[Goal, tuple[NDArray[Any], ...]] = {
         "memory": (memory, seconds),
@@ -41,6 +41,6 @@ def best_plan(peak_memory: ArrayLike, time: ArrayLike, fits: ArrayLike, goal: Go
         "balanced": (product, memory),
     }
     for mine, least in zip(orders[goal], orders["memory"], strict=True):
-        score = np.where(candidates, np.where(some, mine, least), np.inf)
+        score = np.where(candidates, np.where(can_fit, mine, least), np.inf)
         candidates &= score <= score.min(axis=0) * (1 + _EQUAL)
     return np.asarray(candidates.argmax(axis=0))

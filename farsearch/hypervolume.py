@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from farsearch.pareto import non_dominated
+
 __all__ = ["expected_improvement", "hypervolume"]
 
 Array = NDArray[np.float64]
@@ -28,14 +30,13 @@ _CERTAIN = 1e-12
 def expected_improvement(
     costs: Array, mean: Array, deviation: Array, front_metric: Array, front_costs: Array, reference: Array
 ) -> Array:
-    """Expected hypervolume that each candidate adds.
+    """Return the expected hypervolume that each candidate adds.
 
     Args:
         costs: known costs of the candidates, ``[candidates, 2]``.
         mean, deviation: of the normal posterior of their metric, ``[candidates]``; a deviation of 0 is a known metric.
-        front_metric, front_costs: of the trials that are there, ``[trials]`` and ``[trials, 2]``; dominated ones do no
-            harm.
-        reference: metric, and the two costs, ``[3]``: what is beyond it counts for nothing.
+        front_metric, front_costs: of the completed trials, ``[trials]`` and ``[trials, 2]``; some may be dominated.
+        reference: metric, and the two costs, ``[3]``: points beyond it add nothing.
 
     Returns:
         ``[candidates]``, in units of metric times both costs.
@@ -45,7 +46,7 @@ def expected_improvement(
     metrics, points = front_metric[keep][order], front_costs[keep][order]
     total = np.zeros(len(costs))
     above = np.zeros(len(costs))  # E[(Y - inf)+]
-    # from the highest metric down: between metrics[k - 1] and metrics[k] the first k trials are in the way
+    # from the highest metric down: between metrics[k - 1] and metrics[k] the first k trials dominate
     for k in range(len(metrics) + 1):
         floor = metrics[k] if k < len(metrics) else reference[0]
         below = _expected_excess(mean, deviation, float(floor))
@@ -55,7 +56,7 @@ def expected_improvement(
 
 
 def hypervolume(metric: Array, costs: Array, reference: Array) -> float:
-    """Hypervolume of a set of trials: ``metric`` ``[trials]``, ``costs`` ``[trials, 2]``, ``reference`` as above."""
+    """Return the hypervolume of ``metric`` ``[trials]`` and ``costs`` ``[trials, 2]``; ``reference`` as above."""
     total, done = 0.0, np.zeros((0, 2))
     order = np.argsort(-metric, kind="stable")
     levels = [*metric[order].tolist(), float(reference[0])]
@@ -77,19 +78,11 @@ def _expected_excess(mean: Array, deviation: Array, floor: float) -> Array:
     return np.where(uncertain, expected, np.maximum(gap, 0.0))
 
 
-def _staircase(points: Array) -> Array:
-    """The points that no other is at most as costly as in both, by rising first and so falling second cost."""
-    order = np.lexsort((points[:, 1], points[:, 0]))
-    found: list[Array] = []
-    for point in points[order]:
-        if not found or point[1] < found[-1][1]:
-            found.append(point)
-    return np.array(found).reshape(-1, 2)
-
-
 def _area(points: Array, corner: Array) -> float:
     """Area of costs that the points dominate up to ``corner``."""
-    steps = _staircase(np.minimum(points, corner))
+    points = np.minimum(points, corner)
+    # by rising first and so falling second cost
+    steps = points[non_dominated(points, distinct=True)]
     ends = np.append(steps[1:, 0], corner[0])
     return float(((ends - steps[:, 0]) * (corner[1] - steps[:, 1])).sum())
 
@@ -97,7 +90,7 @@ def _area(points: Array, corner: Array) -> float:
 def _free_area(costs: Array, points: Array, corner: Array) -> Array:
     """Area that each of ``costs`` dominates up to ``corner`` and none of ``points`` does, ``[candidates]``."""
     own: Array = np.maximum(corner - costs, 0.0).prod(axis=1)
-    steps = _staircase(points)
+    steps = points[non_dominated(points, distinct=True)]
     for i, (first, second) in enumerate(steps):
         end = steps[i + 1, 0] if i + 1 < len(steps) else corner[0]
         width = np.maximum(end - np.maximum(first, costs[:, 0]), 0.0)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farsearch.calibration.local import find_profile
-from farsearch.cost.pricer import Pricer, priming_plan, shared_tables
+from farsearch.cost.pricer import Pricer, priming_plan
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile
 from farsearch.devices.registry import LOCAL
 from farsearch.errors import BadInput, StudyMismatch

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from farsearch.formatting import Row, human_interval, human_memory, human_metric, human_time
+from farsearch.pareto import dominates
 from farsearch.records import StudySnapshot, TrialRecord
 
 __all__ = [
@@ -189,8 +190,7 @@ def _product(verdict: Verdict) -> float:
 
 
 def _costs_less(one: Verdict, other: Verdict) -> bool:
-    costs = [(one.peak_memory_mib, other.peak_memory_mib), (one.wall_time_s, other.wall_time_s)]
-    return all(a <= b for a, b in costs) and any(a < b for a, b in costs)
+    return dominates((one.peak_memory_mib, one.wall_time_s), (other.peak_memory_mib, other.wall_time_s))
 
 
 def _gain(verdict: Verdict, other: Verdict) -> tuple[float, float] | None:

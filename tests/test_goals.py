@@ -1,4 +1,4 @@
-"""The rule by which the best plan for a goal is chosen."""
+"""The selection of the best plan for a goal."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def test_a_tie_goes_to_the_first(goal: Goal) -> None:
 
 @pytest.mark.parametrize("goal", GOALS)
 def test_what_fits_goes_before_what_does_not(goal: Goal) -> None:
-    """A plan that does not fit is never chosen where another fits; where none does, the least peak is."""
+    """A plan that does not fit is never selected if another fits; if none does, the least peak is."""
     assert best_plan([1.0, 50.0], [1.0, 50.0], [False, True], goal) == 1
     assert best_plan([50.0, 40.0], [1.0, 99.0], [False, False], goal) == 1

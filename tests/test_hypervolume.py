@@ -1,4 +1,4 @@
-"""Hypervolume and its expected improvement, against counting in a fine grid and against drawing."""
+"""Hypervolume and its expected improvement, against a grid count and sampling."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def split(trials: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def counted(trials: list[tuple[int, int, int]]) -> int:
-    """Hypervolume of whole numbers, by counting the unit cubes that some trial dominates."""
+    """Hypervolume of integers, by counting the dominated unit cubes."""
     return sum(
         any(z < metric and m >= memory and t >= time for metric, memory, time in trials)
         for z, m, t in itertools.product(range(CELLS), repeat=3)

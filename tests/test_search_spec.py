@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from farsearch.cost.pricer import shared_tables
+from farsearch.cost.traced_model import shared_tables
 from farsearch.errors import BadInput, MissingResource
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
@@ -177,7 +177,7 @@ def test_the_preview_has_size_share_and_time(folder: Path, tiny_bert: Path) -> N
     assert seen.memory_mib[0] <= seen.memory_mib[1]
     assert seen.time_s[0] < seen.time_s[1]
     assert 0 < seen.priming_seconds < seen.trial_seconds < 60
-    pricer.max_time_s = sum(seen.time_s) / 2
+    pricer.constraints = dataclasses.replace(pricer.constraints, max_time_s=sum(seen.time_s) / 2)
     assert 0 < preview_search(job.space, pricer, bench, "balanced", 8).share_feasible < 1
 
 

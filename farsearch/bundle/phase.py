@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.calibration.local import find_profile
-from farsearch.cost.pricer import Cost, Pricer, shared_tables
+from farsearch.cost.pricer import Cost, Pricer
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile
 from farsearch.errors import FarsearchError
 from farsearch.far.batches import steps_in

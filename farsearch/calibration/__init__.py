@@ -1,12 +1,13 @@
-"""Measure a machine into a device profile, and hold the cost model against real steps.
+"""Calibrate a device profile by measurements, and compare the cost model with real steps.
 
 ==========  ====================================================================
-measure.py  the measurement; one file that also runs alone on a board
-result.py   what it writes, read strictly
-fit.py      a profile of it
+measure     the measurement, also for boards
+script.py   the single file that measures a board
+result.py   the result of a measurement, validated
+fit.py      a profile fitted to a result
 local.py    this machine's profile, calibrated at first use
 steps.py    real training steps, and the exact peak of their tensors
-board.py    what a board measured with a bundle, and the profile that goes by it
-check.py    predicted beside measured, on this machine
+board.py    the measurement of a bundle on a board, and the profile adjusted to it
+check.py    comparison of predictions with real steps on this machine
 ==========  ====================================================================
 """

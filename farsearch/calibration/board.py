@@ -1,4 +1,4 @@
-"""What a board measured with a bundle, read strictly, and a profile that goes by it."""
+"""The measurement of a bundle on a board, validated, and the profile adjusted to it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from farsearch.records import Measurement
 __all__ = ["BoardFile", "adjusted", "is_measurement", "read_measurement"]
 
 _TIME_SPREAD = 1.25
-"""By which a time predicted with one run's factor may still be off, either way: other sizes and temperatures than that
-run's. The published steps of two boards are met within 6 % so (docs/cost_model.md)."""
+"""Factor by which a time predicted from one run may be off, either way, for other sizes and temperatures. The published
+steps of two boards are predicted within 6 % so (docs/cost_model.md)."""
 
 _MEMORY_SPREAD = 0.05
-"""Share of a measured peak by which another run's may be off."""
+"""Share of a measured peak by which the peak of another run may differ."""
 
 _POSITIVE = (
     "epochs", "peak_memory_mib", "process_memory_mib", "step_time_s", "wall_time_s", "predicted_memory_mib",
     "predicted_time_s",
 )  # fmt: skip
 _BOUNDS = (1e-6, 1e9)
-"""No board takes less or more of anything; beyond, the arithmetic of a profile could overflow."""
+"""Range of plausible values; beyond it the arithmetic of a profile could overflow."""
 _LINE = 200
-"""Characters of a name or a version at most: they go into a profile and onto a page."""
+"""Most characters of a name or a version, which appear in a profile and a report."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class BoardFile(Record):
     """The file that ``train.py`` writes.
 
     Attributes:
-        device: profile that the bundle was made for.
+        device: profile for which the bundle was made.
         bundle: digest of the bundle.
-        losses: of the steps that were timed.
+        losses: of the timed steps.
     """
 
     what: str
@@ -58,8 +58,8 @@ class BoardFile(Record):
         one = self.measured
         lines = {name: getattr(self, name) for name in ("study", "device", "bundle")}
         lines |= {f"measured.{name}": getattr(one, name) for name in ("machine", "created")}
-        # keys are named by themselves: they may be what can't be printed
-        lines |= {f"measured.software[{shown(key)}]": f"{key} {word}" for key, word in one.software.items()}
+        # with the keys, which may be unprintable too
+        lines |= {f"measured.software[{shown(key)}]": f"{key} {version}" for key, version in one.software.items()}
         for name, line in lines.items():
             right = line.isprintable() and len(line) <= _LINE
             _check(right, f"{name} is {shown(line[:_LINE])}; it must be one line of at most {_LINE} characters")
@@ -81,7 +81,7 @@ def _check(condition: bool, message: str) -> None:
 
 
 def is_measurement(path: Path) -> bool:
-    """Whether a file says that it is a bundle's measurement."""
+    """Return whether a file is marked as a bundle's measurement."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -90,10 +90,10 @@ def is_measurement(path: Path) -> bool:
 
 
 def read_measurement(path: Path) -> BoardFile:
-    """The measurement in a file.
+    """Return the measurement in a file.
 
     Raises:
-        BadInput: one line that names the file, the key and the rule.
+        BadInput: one line with the file, the key and the rule.
     """
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -116,11 +116,11 @@ def read_measurement(path: Path) -> BoardFile:
 
 
 def adjusted(profile: Profile, file: BoardFile, name: str) -> Profile:
-    """A profile whose times and memory are right for what the board measured: one factor, and one process.
+    """Return a profile whose time factor and process memory match the measurement of a board.
 
     Args:
-        profile: that the bundle was made for.
-        name: of the new one.
+        profile: for which the bundle was made.
+        name: of the new profile.
     """
     one = file.measured
     ratio, beyond = one.wall_time_s / one.predicted_time_s, one.peak_memory_mib - one.predicted_memory_mib

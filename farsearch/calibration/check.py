@@ -1,4 +1,4 @@
-"""Predicted beside measured: real training steps on this machine against a profile."""
+"""Compare predictions with real training steps on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["StepCase", "StepCheck", "check_cases", "check_step", "mean_errors"]
 
 @dataclass(frozen=True)
 class StepCase:
-    """One training step: its batch, what is trained, how it is executed."""
+    """One training step: its batch, configuration and plan."""
 
     title: str
     batch_size: int
@@ -33,7 +33,7 @@ class StepCase:
 
 @dataclass(frozen=True)
 class StepCheck:
-    """A step as predicted and as measured. Peaks are those of all tensors, in MiB."""
+    """Predicted and measured costs of a step. Peaks are those of all tensors, in MiB."""
 
     case: StepCase
     predicted_mib: float
@@ -44,15 +44,15 @@ class StepCheck:
 
     @property
     def within(self) -> bool:
-        """The measured time lies in the predicted range."""
+        """Whether the measured time is in the predicted range."""
         return self.range_s[0] <= self.measured_s <= self.range_s[1]
 
 
 def check_cases(profile: Profile, layout: ModelLayout) -> list[StepCase]:
-    """Few and many tokens, full fine-tuning and FAR at r = 10 %, ordinary modules and the device's exact plans."""
+    """Return cases of few and many tokens, full fine-tuning and FAR at r = 10 %, ordinary and other exact plans."""
     layers = len(layout.layers)
     full, far = full_fine_tuning(layers), FarConfig((0.9,) * layers, 1e-4, 1.0)
-    # of those that keep the same, the last: it steps in the backward pass where the torch can
+    # of plans with the same summary the last: it steps in the backward pass if torch supports that
     plans = {plan.summary: plan for plan in exact_plans(profile, layout) if _executable(plan)}.values()
     ways = [("full fine-tuning", full, ordinary_plan(profile))]
     ways += [(f"FAR 10 %, {plan.summary}", far, plan) for plan in plans]
@@ -62,18 +62,18 @@ def check_cases(profile: Profile, layout: ModelLayout) -> list[StepCase]:
 
 
 def _executable(plan: StepPlan) -> bool:
-    """Whether this host's torch can execute a plan of the device."""
+    """Whether this machine's torch can execute a plan of the device."""
     return (plan.optimizer_kernel != "fused" or has_fused()) and (
         plan.optimizer_step != "backward" or has_backward_hooks()
     )
 
 
 def check_step(model_config: Any, case: StepCase, profile: Profile, steps: int = 5) -> StepCheck:
-    """Price a step, then run it here with random weights and tokens: some steps timed, one more profiled.
+    """Predict a step, then run it with random weights and tokens: several timed steps, and a profiled one.
 
     Args:
         model_config: transformers configuration of the model.
-        steps: of which the median is taken, after one to warm up.
+        steps: timed steps, of which the median is returned, after one warm-up step.
     """
     cost = Pricer(model_config, Head(), case.batch_size, case.length, profile).price(case.config, case.plan)
     low, high = (end / cost.wall_time_s for end in cost.wall_time_range_s)
@@ -93,6 +93,6 @@ def check_step(model_config: Any, case: StepCase, profile: Profile, steps: int =
 
 
 def mean_errors(checks: Sequence[StepCheck]) -> tuple[float, float]:
-    """Mean absolute errors of memory and of time, as fractions of what was measured."""
+    """Return the mean absolute errors of memory and of time, as fractions of the measured values."""
     memory = statistics.mean(abs(check.predicted_mib / check.measured_mib - 1) for check in checks)
     return memory, statistics.mean(abs(check.predicted_s / check.measured_s - 1) for check in checks)

@@ -1,4 +1,4 @@
-"""From what ``measure.py`` measured on a machine to a profile of it."""
+"""Fit a device profile to the measurements of a machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
-from farsearch.calibration.measure import BUSY_SHARE, WORKLOADS, make_call, tiny_step, workload
+from farsearch.calibration.measure.cases import make_call
+from farsearch.calibration.measure.machine import BUSY_SHARE
+from farsearch.calibration.measure.workloads import WORKLOADS, tiny_step, workload
 from farsearch.calibration.result import Calibration
 from farsearch.cost.operations import FEATURES, OPERATION_KINDS, Operation
 from farsearch.cost.timing import operation_seconds
@@ -25,24 +27,24 @@ from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, Strea
 __all__ = ["fit_profile", "workload_ratios"]
 
 _LEAST_RANGE = 0.2
-"""A calibrated time is never promised closer than this: other load and heat change the rates from day to day."""
+"""Least half-width of the range of a calibrated time: load and heat change the rates from day to day."""
 _GROWTH = 1.25
-"""A process that trains outgrows the bare one by so much at most: threads, and rests in the heap."""
+"""Factor by which a training process may outgrow the bare one: threads, and fragments in the heap."""
 
 Array = NDArray[np.float64]
 
 
 def fit_profile(result: Calibration, name: str, title: str | None = None) -> Profile:
-    """The profile of the machine that ``result`` was measured on.
+    """Return the profile of the machine on which ``result`` was measured.
 
     Args:
         name: of the profile.
-        title: a few words about the machine; by default its processor.
+        title: description of the machine; by default its processor.
     """
     machine = result.machine
     when = f"{result.date}, torch {machine.torch}, {machine.threads} threads"
     overhead = result.launch.operation
-    # a call too short to show beside its overhead must not give a rate without bounds
+    # a call hardly longer than its overhead must not give an unbounded rate
     samples = [
         (_operation(sample.case, sample.dims), max(sample.seconds - overhead, sample.seconds / 2))
         for sample in result.samples
@@ -52,8 +54,8 @@ def fit_profile(result: Calibration, name: str, title: str | None = None) -> Pro
     moved = [op.bytes / seconds / 1e9 for op, seconds in samples if op.kind in ("arithmetic", "copy")]
     launch = result.launch.tiny_step / _tiny_operations()
     busy = result.busy_cores or 0.0
-    words = result.conditions_in_words()
-    conditions = {"date": result.date, **machine.in_words(), **words}
+    states = result.merged_conditions()
+    conditions = {"date": result.date, **machine.conditions(), **states}
     profile = Profile(
         name=name,
         title=title or f"{machine.processor}, {machine.cores} cores, {machine.threads} threads",
@@ -68,13 +70,13 @@ def fit_profile(result: Calibration, name: str, title: str | None = None) -> Pro
             1e6 * max(0.0, result.launch.optimizer_call - 2 * overhead), f"a step of AdamW on 8 numbers, {when}"
         ),
         token_us=_measured(1e6 * result.launch.batch_of_512_tokens / 512, f"a batch of 8 x 64 tokens, {when}"),
-        peak_gflops=_measured(max(gemm), f"no data sheet: the best product that was seen, {when}"),
-        time_factor=Figure(1.0, 1.0, 1.0, "not known yet", "assumed"),
+        peak_gflops=_measured(max(gemm), f"no data sheet: the fastest measured product, {when}"),
+        time_factor=Figure(1.0, 1.0, 1.0, "fitted below", "assumed"),
         **_memory(result, when),  # type: ignore[arg-type]  # mypy takes the keys for any of the profile's
         torch=machine.torch,
         **_software(machine.kind, machine.torch),
         power_w=None,
-        power_mode=words.get("power_mode", "as found"),
+        power_mode=states.get("power_mode", "as found"),
         rates=Rates(conditions, float(f"{1e6 * overhead:.4g}"), _products(samples), _streams(samples)),
     )
     return _with_factor(profile, result, busy, when)
@@ -93,7 +95,7 @@ def _with_factor(profile: Profile, result: Calibration, busy: float, when: str) 
 
 
 def workload_ratios(profile: Profile, result: Calibration) -> dict[str, float]:
-    """Measured by predicted seconds of each workload, at the end of the sustained load."""
+    """Return measured by predicted seconds of each workload, at the end of the sustained load."""
     return {
         name: result.sustained[name].last / _predicted(profile, name) for name in WORKLOADS if name in result.sustained
     }
@@ -125,7 +127,7 @@ def _tiny_operations() -> int:
 
 @cache
 def _operation(case: str, dims: tuple[int, ...]) -> Operation:
-    """What a case computes, traced as the steps are that will be priced."""
+    """The operation of a case, traced like the steps that are predicted."""
 
     def take(*shapes: tuple[int, ...]) -> list[Tensor]:
         return [torch.empty(shape, device="meta") for shape in shapes]
@@ -139,37 +141,37 @@ def _products(samples: Sequence[tuple[Operation, float]]) -> dict[str, ProductRa
     """Least squares of the relative errors, without negative rates."""
     rates = {}
     for kind in PRODUCTS:
-        some = [(op, s) for op, s in samples if op.kind == kind]
-        if not some:
+        of_kind = [(op, s) for op, s in samples if op.kind == kind]
+        if not of_kind:
             continue
-        seconds = np.array([s for _, s in some])
+        seconds = np.array([s for _, s in of_kind])
         units = np.array([1e-12, 1e-9, 1e-9, 1e-9, 1e-6, 1e-6])
-        terms = np.array([[op.flops, op.left, op.right, op.out, op.matrices, 1.0] for op, _ in some]) * units
+        terms = np.array([[op.flops, op.left, op.right, op.out, op.matrices, 1.0] for op, _ in of_kind]) * units
         if kind.startswith("gemm"):
-            terms[:, 4] = 0.0  # one matrix each: that is what a call costs
-        # relative errors, in which a product that takes long counts more: it is more of a step
+            terms[:, 4] = 0.0  # one matrix per call: indistinguishable from the cost of a call
+        # relative errors, weighted by duration: long products are a larger part of a step
         weights = (seconds / seconds.max()) ** 0.25 / seconds
         scale = np.maximum((terms * weights[:, None]).max(axis=0), 1e-300)
-        found = nnls(terms * weights[:, None] / scale, seconds * weights)[0] / scale
-        rates[kind] = ProductRate(*(float(f"{value:.4g}") for value in found))
+        coefficients = nnls(terms * weights[:, None] / scale, seconds * weights)[0] / scale
+        rates[kind] = ProductRate(*(float(f"{value:.4g}") for value in coefficients))
     return rates
 
 
 def _streams(samples: Sequence[tuple[Operation, float]]) -> dict[str, StreamRate]:
-    """Bytes and seconds of a kind's operations, averaged over those of one size."""
+    """Bytes and seconds of each kind, averaged over operations of one size."""
     rates = {}
     for kind in STREAMS:
         sizes: dict[int, list[tuple[float, float]]] = {}
         for op, seconds in samples:
             if op.kind == kind:
-                # operations of a kind that compute as many numbers, whatever they read
+                # operations of a kind with as many results, whatever they read
                 sizes.setdefault(round(np.log2(op.bytes) * 0.7), []).append((op.bytes, seconds))
         if not sizes:
             continue
-        points = sorted(tuple(np.exp(np.mean(np.log(some), axis=0))) for some in sizes.values())
+        means = sorted(tuple(np.exp(np.mean(np.log(points), axis=0))) for points in sizes.values())
         rates[kind] = StreamRate(
-            tuple(float(f"{moved / 2**20:.4g}") for moved, _ in points),
-            tuple(float(f"{seconds * 1e6:.4g}") for _, seconds in points),
+            tuple(float(f"{moved / 2**20:.4g}") for moved, _ in means),
+            tuple(float(f"{seconds * 1e6:.4g}") for _, seconds in means),
         )
     return rates
 
@@ -177,9 +179,9 @@ def _streams(samples: Sequence[tuple[Operation, float]]) -> dict[str, StreamRate
 def _memory(result: Calibration, when: str) -> dict[str, Figure]:
     """The three memory figures of a profile, in whole MiB."""
     memory = result.memory
-    visible, words = memory.visible_mib, f"{memory.visible_is}; {memory.own}, {when}"
+    visible, source_of = memory.visible_mib, f"{memory.visible_is}; {memory.own}, {when}"
     if memory.others_mib is None:
-        source = "assumed a quarter, between a tenth and a half: the system did not tell"
+        source = "assumed a quarter, between a tenth and a half: not reported by the system"
         value, low, high = (float(round(share * visible)) for share in (0.25, 0.1, 0.5))
         system = Figure(value, low, high, source, "assumed")
     else:
@@ -190,12 +192,14 @@ def _memory(result: Calibration, when: str) -> dict[str, Figure]:
         process = Figure(400.0, 200.0, 1024.0, "assumed: the bare process did not end in time", "assumed")
     else:
         peak = memory.process_mib
-        process = _mib(peak, 0.9 * peak, _GROWTH * peak, f"a bare process that trains: {words}; high: {_GROWTH} times")
-    return {"visible_mib": _mib(visible, visible, visible, words), "os_mib": system, "process_mib": process}
+        process = _mib(
+            peak, 0.9 * peak, _GROWTH * peak, f"a bare process that trains: {source_of}; high: {_GROWTH} times"
+        )
+    return {"visible_mib": _mib(visible, visible, visible, source_of), "os_mib": system, "process_mib": process}
 
 
 def _software(kind: str, version: str) -> dict[str, Any]:
-    """What the memory account needs to know of torch on this kind of device."""
+    """The software figures of torch on this kind of device."""
     cuda = kind == "cuda"
     blocks, workspace, mask = (512.0, 8.0, 1.0) if cuda else (64.0, 0.0, 4.0)
     modern = int(version.split(".")[0]) >= 2
@@ -217,7 +221,7 @@ def _spread(rates: Sequence[float], source: str) -> Figure:
 
 
 def _measured(value: float, source: str, low: float | None = None, high: float | None = None) -> Figure:
-    """A figure of four digits, which is more than a measurement is good for."""
+    """A figure of four significant digits, more than the accuracy of a measurement."""
 
     def short(number: float | None) -> float:
         return float(f"{value if number is None else number:.4g}")

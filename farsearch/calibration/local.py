@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from farsearch.calibration.fit import fit_profile
-from farsearch.calibration.measure import SCHEMA_VERSION, machine, measure
+from farsearch.calibration.measure.command import SCHEMA_VERSION, measure
+from farsearch.calibration.measure.machine import machine
 from farsearch.calibration.result import Calibration, Machine, parse_result
 from farsearch.devices.profile import Profile, read_profile, write_profile
 from farsearch.devices.registry import LOCAL, load_profile
@@ -19,28 +20,28 @@ from farsearch.errors import ProfileError
 __all__ = ["find_profile", "local_path", "local_profile", "measure_here", "this_machine"]
 
 _FIRST_USE_S = 45.0
-"""Time for the measurements where someone waits for a search to begin. ``devices calibrate`` takes longer."""
+"""Time of the measurements before a search. ``devices calibrate`` takes longer."""
 
 
 def this_machine() -> Machine:
-    """The machine that this process runs on: CUDA where torch has it, otherwise the CPU."""
+    """Return the machine of this process: CUDA if torch supports it, otherwise the CPU."""
     return Machine.from_dict(machine())
 
 
-def measure_here(seconds: float, tell: Callable[[str], None]) -> Calibration:
-    """Measure this machine; what is drawn at random afterwards is what would have been drawn without."""
+def measure_here(seconds: float, report: Callable[[str], None]) -> Calibration:
+    """Measure this machine, and restore the state of torch's generator afterwards."""
     with torch.random.fork_rng():
-        return parse_result(measure(seconds, lambda text: tell(f"calibrating: {text}")), "this machine")
+        return parse_result(measure(seconds, lambda text: report(f"calibrating: {text}")), "this machine")
 
 
 def local_path(cache_dir: Path) -> Path:
-    """The file of this machine's profile: its name depends on all that the figures depend on."""
+    """Return the file of this machine's profile; the name depends on everything that affects the figures."""
     key = json.dumps([SCHEMA_VERSION, this_machine().to_dict()], sort_keys=True)
     return cache_dir / f"{LOCAL}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.toml"
 
 
 def find_profile(name: str, home: Path, progress: Callable[[str], None] | None = None) -> Profile:
-    """A profile by name or path; ``local`` is calibrated at first use.
+    """Return a profile by name or path; ``local`` is calibrated at first use.
 
     Args:
         home: folder of the user's own profiles, ``devices``, and of the cache.
@@ -53,24 +54,24 @@ def find_profile(name: str, home: Path, progress: Callable[[str], None] | None =
 def local_profile(
     cache_dir: Path, progress: Callable[[str], None] | None = None, seconds: float | None = None
 ) -> Profile:
-    """The profile of this machine: calibrated at first use, then read from ``cache_dir``.
+    """Return the profile of this machine: calibrated at first use, then read from ``cache_dir``.
+
+    A stored file that is no valid profile is replaced by a new calibration.
 
     Args:
-        progress: told in a few words what goes on.
-        seconds: time for the measurements, by default 45 s.
-
-    A stored file that can't be read as a profile is replaced by a new calibration.
+        progress: called with messages.
+        seconds: time of the measurements, by default 45 s.
 
     Raises:
-        MissingResource: when ``cache_dir`` can't be written.
+        MissingResource: if ``cache_dir`` can't be written.
     """
-    tell = progress or (lambda _: None)
+    report = progress or (lambda _: None)
     path = local_path(cache_dir)
-    stored = _stored(path, tell)
+    stored = _stored(path, report)
     if stored is None:
-        tell("calibrating this machine once, less than 2 min; leave it alone meanwhile")
-        fresh = fit_profile(measure_here(_FIRST_USE_S if seconds is None else seconds, tell), LOCAL)
-        # another process may have been faster: its file stands, so that both price alike
+        report("calibrating this machine once, less than 2 min; leave it alone meanwhile")
+        fresh = fit_profile(measure_here(_FIRST_USE_S if seconds is None else seconds, report), LOCAL)
+        # another process may have been faster: its file is used, so that both predict the same
         stored = _stored(path, lambda _: None)
         if stored is None:
             write_profile(fresh, path)
@@ -78,11 +79,11 @@ def local_profile(
     return stored
 
 
-def _stored(path: Path, tell: Callable[[str], None]) -> Profile | None:
+def _stored(path: Path, report: Callable[[str], None]) -> Profile | None:
     if not path.exists():
         return None
     try:
         return read_profile(path)
     except ProfileError as error:
-        tell(f"{error}; calibrating anew")
+        report(f"{error}; calibrating anew")
         return None

@@ -1,4 +1,4 @@
-"""What ``measure.py`` writes, read strictly: the file comes from another machine, and people open it."""
+"""The result file of a measurement, validated: it comes from another machine, and users edit it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from farsearch.calibration.measure import CASES, RESULT, SCHEMA_VERSION, WORKLOADS, cases
+from farsearch.calibration.measure.cases import CASES, cases
+from farsearch.calibration.measure.command import RESULT, SCHEMA_VERSION
+from farsearch.calibration.measure.workloads import WORKLOADS
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.json_records import Record
@@ -18,23 +20,23 @@ from farsearch.json_records import Record
 __all__ = ["Calibration", "Course", "Launch", "Machine", "Memory", "Sample", "parse_result", "read_result"]
 
 _SECONDS = (1e-9, 1e5)
-"""No call takes less, nobody waits for more; with less or more the arithmetic of a profile would overflow."""
+"""Range of plausible seconds of a call; beyond it the arithmetic of a profile could overflow."""
 _LEAST_MIB = 128.0
-"""No machine with less memory runs torch."""
+"""Least memory of a machine that runs torch."""
 _MOST_TAKEN = 0.9
-"""Share of the memory that others hold at most while something is measured; the script reports no more."""
+"""Largest share of the memory held by other programs during a measurement; the script reports no more."""
 _DIMS = frozenset(cases("products")) | frozenset(cases("streams"))
 _NEEDED = {
     "matrix product": {"gemm_nt", "gemm_nn", "gemm_tn"},
     "batched product": {"bmm_nt", "bmm_nn", "bmm_tn"},
     "sum or copy": {"add", "scale", "clone", "split_heads"},
 }
-"""Without any of them a profile's general figures would be unknown."""
+"""Cases of which at least one is needed for each of a profile's general figures."""
 
 
 @dataclass(frozen=True)
 class Machine(Record):
-    """What was measured."""
+    """The measured machine."""
 
     kind: Literal["cuda", "cpu"]
     processor: str
@@ -51,15 +53,15 @@ class Machine(Record):
         right = re.match(r"\d+\.\d+", self.torch) is not None
         _check(right, f"machine.torch is {shown(self.torch)}; it must be a version such as '1.10.2'")
 
-    def in_words(self) -> dict[str, str]:
-        """For the conditions of a profile."""
+    def conditions(self) -> dict[str, str]:
+        """Return the conditions of a profile."""
         names = ("processor", "cores", "threads", "torch", "python")
         return {name: str(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True)
 class Memory(Record):
-    """MiB that there are, that others hold, that a bare process takes; None for what could not be measured."""
+    """MiB of visible memory, of other programs, and of a bare process; None if not measured."""
 
     visible_mib: float
     others_mib: float | None
@@ -105,9 +107,9 @@ class Sample(Record):
         known = self.case in CASES
         _check(
             known,
-            f"samples have the case {shown(self.case)}, which this farsearch does not know; write the script again",
+            f"samples have the case {shown(self.case)}, unknown to this farsearch; write the script again",
         )
-        # other dimensions would be traced too, whatever they take
+        # other dimensions would be traced too, at any cost
         right = (self.case, self.dims) in _DIMS
         _check(right, f"samples have {self.case} with the dims {list(self.dims)}, which the script does not measure")
         where = f"samples: {self.case} {list(self.dims)}"
@@ -117,7 +119,7 @@ class Sample(Record):
 
 @dataclass(frozen=True)
 class Course(Record):
-    """Median seconds of a step of sustained load: in all, in the first third and in the last."""
+    """Median seconds of a step of sustained load: overall, in the first third and in the last."""
 
     seconds: float
     first: float
@@ -134,10 +136,10 @@ class Calibration(Record):
     """Measurements of one machine.
 
     Attributes:
-        busy_cores: asked for by other programs before it began or meanwhile; None where the system does not tell.
+        busy_cores: used by other programs before or during the measurement; None if unknown.
         conditions: clocks, governors, power mode and temperatures ``before`` and ``after``.
         sustained: by workload.
-        took_s: the whole measurement.
+        took_s: seconds of the whole measurement.
     """
 
     what: str
@@ -154,38 +156,38 @@ class Calibration(Record):
 
     def __post_init__(self) -> None:
         _plain("result", [("date", self.date)])
-        for name, words in self.conditions.items():
-            _plain(f"conditions.{name}", [pair for key, word in words.items() for pair in (("key", key), (key, word))])
+        for name, states in self.conditions.items():
+            _plain(f"conditions.{name}", [pair for key, text in states.items() for pair in (("key", key), (key, text))])
         _seconds("result", [("took_s", self.took_s)])
         busy = self.busy_cores
         right = busy is None or 0 <= busy < 1e6
         _check(right, f"busy_cores is {busy}; it must be a number of cores, at least 0")
         measured = {sample.case for sample in self.samples}
-        for what, some in _NEEDED.items():
-            _check(bool(measured & some), f"samples have no {what}; measure again with more --seconds")
+        for what, needed in _NEEDED.items():
+            _check(bool(measured & needed), f"samples have no {what}; measure again with more --seconds")
         _check(bool(self.sustained), "sustained has no workload; measure again with more --seconds")
         for name in self.sustained:
             known = name in WORKLOADS
-            _check(known, f"sustained has the workload {shown(name)}, which this farsearch does not know")
+            _check(known, f"sustained has the workload {shown(name)}, unknown to this farsearch")
 
-    def conditions_in_words(self) -> dict[str, str]:
-        """Conditions by name; those that changed meanwhile with both values."""
+    def merged_conditions(self) -> dict[str, str]:
+        """Return the conditions by name; those that changed during the measurement with both values."""
         before, after = (self.conditions.get(name, {}) for name in ("before", "after"))
-        words = {}
+        merged = {}
         for key in sorted({*before, *after}):
             first, last = before.get(key, "unknown"), after.get(key, "unknown")
-            words[key] = first if first == last else f"{first}, then {last}"
-        return words
+            merged[key] = first if first == last else f"{first}, then {last}"
+        return merged
 
 
 def read_result(path: Path) -> Calibration:
-    """The measurements in a file.
+    """Return the measurements in a file.
 
     Raises:
-        BadInput: one line that names the file, the key and the rule.
+        BadInput: one line with the file, the key and the rule.
     """
     try:
-        # a whole number without end would overflow where a float is meant
+        # an integer of many digits would overflow as a float
         data = json.loads(path.read_text(encoding="utf-8"), parse_int=_whole)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; give the file that the calibration script wrote") from None
@@ -195,7 +197,7 @@ def read_result(path: Path) -> Calibration:
 
 
 def parse_result(data: Any, where: str) -> Calibration:
-    """The measurements in ``data``; ``where`` names their source in errors."""
+    """Return the measurements in ``data``; ``where`` names their source in errors."""
     if not isinstance(data, Mapping) or data.get("what") != RESULT:
         raise BadInput(f"{where} is no result of a calibration; give the file that the calibration script wrote")
     version = data.get("schema_version")
@@ -228,7 +230,7 @@ def _seconds(where: str, values: Iterable[tuple[str, float]]) -> None:
 
 
 def _plain(where: str, values: Iterable[tuple[str, object]]) -> None:
-    """Texts are printed and written into a profile: no line ends, control characters or halves of characters."""
+    """Check texts, which are printed and written to a profile: one line without control characters or surrogates."""
     for name, value in values:
         right = not isinstance(value, str) or value.isprintable()
         _check(right, f"{where}.{name} is {shown(value)}; it must be one line of plain text")

@@ -1,13 +1,12 @@
 """Real training steps with random weights and tokens: their seconds, and the peak of all their tensors.
 
-How the peak is measured: with ``profile_memory=True`` the profiler writes a ``[memory]`` event for each block that the
-CPU's allocator hands out (bytes above 0) or takes back (below 0). Their running sum is exactly what lives beside that
-which lived before the profile began, and its maximum the peak. Resident memory is no such measure: it also holds what
-the allocator keeps for later.
+With ``profile_memory=True`` the profiler records a ``[memory]`` event for each block that the CPU's allocator allocates
+(bytes above 0) or frees (below 0). Their running sum is exactly the memory allocated since the profile began, and its
+maximum the peak. Resident memory is no such measure: it includes memory cached by the allocator.
 
-The optimizer has made its state before, as in the second step of a training. What lives before the step is added:
+The optimizer has its state already, as in the second step of a training. Memory that lives before the step is added:
 parameters, buffers and that state. The batch itself (token ids, mask, labels) is not, as in the cost model. On CUDA
-torch's allocator counts by itself.
+torch's allocator has its own counters.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ _CPU = torch.device("cpu")
 _HEAD = Head()
 _MODULES = StepPlan()
 _RATE = 1e-6
-"""Learning rate: what is learned from random tokens does not matter."""
+"""Learning rate; random tokens teach nothing."""
 
 
 def allocated(call: Callable[[], object], device: torch.device = _CPU) -> tuple[int, int]:
-    """Bytes at the highest point of a call on ``device``, and at its end with its result held.
+    """Return the bytes at the peak of a call on ``device``, and at its end with its result held.
 
-    Both are over what lived there before it.
+    Both are relative to the memory before the call.
     """
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
@@ -72,7 +71,7 @@ def allocated(call: Callable[[], object], device: torch.device = _CPU) -> tuple[
     results = profile.profiler.kineto_results
     assert results is not None
     events = sorted((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]")
-    assert events, "the profiler has seen no memory"
+    assert events, "the profiler recorded no memory"
     level = peak = 0
     for _, size in events:
         level += size
@@ -81,14 +80,14 @@ def allocated(call: Callable[[], object], device: torch.device = _CPU) -> tuple[
 
 
 def allocated_peak(call: Callable[[], object]) -> int:
-    """Bytes at the highest point of a call on the CPU, over what lived before it."""
+    """Return the bytes at the peak of a call on the CPU, relative to the memory before."""
     return allocated(call)[0]
 
 
 def apply_config(
     model: nn.Module, layout: ModelLayout, config: FarConfig, plan: StepPlan = _MODULES, chunk_rows: int | None = None
 ) -> nn.Module:
-    """Reconfigure and freeze ``model`` in place; the first neurons of each layer learn, for none costs more."""
+    """Reconfigure and freeze ``model`` in place; the first neurons of each layer learn: all cost the same."""
     config = config.canonical()
     counts = learner_counts(width_of(model, layout.layers[0]), config.frozen_fractions, config.frozen_bottom_layers)
     learners = [None if count is None else range(count) for count in layout.by_block(counts)]
@@ -105,10 +104,10 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 def example_batch(
     vocabulary: int, batch_size: int, length: int, device: torch.device = _CPU, head: Head = _HEAD
 ) -> Batch:
-    """Random tokens with some targets of the head; the same ones at every call.
+    """Return random tokens with targets of the head, the same at every call.
 
     Args:
-        length: tokens of the longest rows. Every other row is shorter, as in real batches: without any padding the
+        length: tokens of the longest rows. Every second row is shorter, as in real batches: without any padding the
             model makes no mask.
     """
     draw = random.Random(length)
@@ -118,7 +117,7 @@ def example_batch(
 
 
 def peak_mib(step: Callable[[], object], model: nn.Module, optimizer: Optimizer) -> float:
-    """Peak of all tensors in a step of ``model``, in MiB; its ``optimizer`` has stepped before and has its state."""
+    """Return the peak of all tensors in a step of ``model``, in MiB; ``optimizer`` must have its state."""
     state = [value for entry in optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
     before = _bytes([*model.parameters(), *model.buffers(), *state])
     return float(before + allocated(step, next(model.parameters()).device)[0]) / 2**20
@@ -126,14 +125,14 @@ def peak_mib(step: Callable[[], object], model: nn.Module, optimizer: Optimizer)
 
 @dataclass(frozen=True)
 class ReadyStep:
-    """A training step that can be called again and again."""
+    """A training step that can be called repeatedly."""
 
     call: Callable[[], object]
     optimizer: Optimizer
     device: torch.device
 
     def seconds(self) -> float:
-        """Wall time of one call."""
+        """Return the wall time of one call."""
         self._wait()
         start = time.perf_counter()
         self.call()
@@ -149,11 +148,11 @@ class ReadyStep:
 def ready_step(
     model: nn.Module, layout: ModelLayout, config: FarConfig, plan: StepPlan, batch_size: int, length: int
 ) -> Iterator[ReadyStep]:
-    """Reconfigure ``model`` in place, for ``stepping``.
+    """Reconfigure ``model`` in place, and yield its step as ``stepping``.
 
-    It works in the portions that the cost model prices at this length.
+    The step works in the portions of the cost model at this length.
     """
-    gc.collect()  # modules and hooks refer to each other in circles: without it, earlier models would pile up
+    gc.collect()  # earlier models: modules and hooks form reference cycles
     apply_config(model, layout, config, plan, min(rows_at_once((batch_size, length, 0)), batch_size))
     with stepping(model, plan, batch_size, length) as ready:
         yield ready
@@ -161,7 +160,7 @@ def ready_step(
 
 @contextmanager
 def stepping(model: nn.Module, plan: StepPlan, batch_size: int, length: int) -> Iterator[ReadyStep]:
-    """The step of ``example_batch`` of a model that is reconfigured already; its optimizer has its state."""
+    """Yield the step of a reconfigured model on ``example_batch``; its optimizer has its state."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
     optimizer = optimizer_of(plan, model)
@@ -182,7 +181,7 @@ def _vocabulary(model: nn.Module) -> int:
 
 
 def _make_state(optimizer: Optimizer, model: nn.Module) -> None:
-    """Let the optimizer make its state, as its first step does, with gradients of 0."""
+    """Make the optimizer's state by a first step with gradients of 0."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)

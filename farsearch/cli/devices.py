@@ -139,12 +139,11 @@ def _profile_name(name: str) -> str:
 
 
 def _write_script(path: Path) -> None:
-    from importlib import resources
-
+    from farsearch.calibration.script import board_script
     from farsearch.files import check_new_file, write_text
 
     check_new_file(path, ".py")
-    write_text(path, resources.files("farsearch.calibration").joinpath("measure.py").read_text(encoding="utf-8"))
+    write_text(path, board_script())
     click.echo(f"wrote {path}; on the board: python3 {path.name} --out result.json, about 4 minutes")
 
 
@@ -243,7 +242,7 @@ def devices_check(name: str, model: str, as_json: bool) -> None:
     config = load_config(resolve_model(model), with_known=True)
     profile = find_profile(name, HOME, _note)
     measured_with = {} if profile.rates is None else profile.rates.conditions
-    here = this_machine().in_words()
+    here = this_machine().conditions()
     other = [key for key in ("processor", "threads", "torch") if measured_with.get(key, here[key]) != here[key]]
     if profile.rates is None:
         _note(f"{profile.name} is derived from data sheets; on another device than this one, times say nothing")

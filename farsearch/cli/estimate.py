@@ -15,7 +15,8 @@ from farsearch.cli.terminal import make_console, print_rows
 from farsearch.far.display import shown
 
 if TYPE_CHECKING:
-    from farsearch.cost.breakdown import Account, Mend
+    from farsearch.cost.breakdown import CostBreakdown
+    from farsearch.cost.fixes import Fix
     from farsearch.cost.pricer import Cost
     from farsearch.cost.sweep import Sweep
     from farsearch.records import FarConfig, StepPlan
@@ -119,14 +120,15 @@ def estimate(
         )
         return
     from farsearch.api import frozen_config, pricer_for
-    from farsearch.cost.breakdown import account, device_plans, mends
+    from farsearch.cost.breakdown import cost_breakdown, device_plans
+    from farsearch.cost.fixes import suggest_fixes
 
     frozen = {name: value for name, value in values.items() if name not in job and value is not None}
     config, goal = frozen_config(model, frozen, values["revision"]), None if plan == "modules" else plan
     with _waiting(f"tracing training steps of {model}") as note:
         pricer = pricer_for(device, model, **job, progress=note)
-        priced = account(pricer, config, device_plans(pricer, goal, optimizer, micro_batch_size), goal, samples)
-        changes = [] if priced.cost.fits else mends(pricer, config, priced)
+        priced = cost_breakdown(pricer, config, device_plans(pricer, goal, optimizer, micro_batch_size), goal, samples)
+        changes = [] if priced.cost.fits else suggest_fixes(pricer, config, priced)
     if as_json:
         click.echo(json.dumps(_as_json(priced, changes, device, model), indent=1))
     else:
@@ -161,7 +163,7 @@ def _waiting(what: str) -> Iterator[Callable[[str], None]]:
         yield status.update if console.is_terminal else console.print
 
 
-def _as_json(priced: Account, changes: Sequence[Mend], device: str, model: str) -> dict[str, Any]:
+def _as_json(priced: CostBreakdown, changes: Sequence[Fix], device: str, model: str) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "device": device,
@@ -194,7 +196,7 @@ def _cost_json(cost: Cost) -> dict[str, Any]:
 
 
 def _print(
-    priced: Account, changes: Sequence[Mend], device: str, model: str, batch_size: int, samples: int | None
+    priced: CostBreakdown, changes: Sequence[Fix], device: str, model: str, batch_size: int, samples: int | None
 ) -> None:
     from farsearch.formatting import human_memory, human_time, operation_title
 

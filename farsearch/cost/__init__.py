@@ -1,21 +1,26 @@
-"""The device cost model: what a training step takes on a device, predicted without the device.
+"""The device cost model: memory and time of a training step on a device, predicted without the device.
 
 ================  ====================================================================
-operations.py     what an operation is: its kind, its work, what it touches
-software.py       what of a device's software a trace must know, and how it follows it
-trace.py          one step on fake tensors: allocations and operations
-segments.py       what a step is made of: polynomials of length and learners
-layer_kinds.py    what kinds of layers there are
-traced_model.py   traces of the kinds of layers, composed to any configuration's step
-whole_model.py    the trace of any model as it is
-shapes.py         shapes of results, computed once
+operations.py     one operation: its kind, its work, the bytes that it reads and writes
+shapes.py         shapes of results on meta tensors, cached
+software.py       the device's software as far as a trace depends on it, and its emulation
+recorder.py       the record of a traced step: allocations and operations by segment
+trace.py          the trace of one training step on meta tensors
+segments.py       segments of a step as polynomials of length and learners
+layer_kinds.py    the kinds of layers that are traced
+step_table.py     traces of the kinds of layers, composed to the step of any configuration
+whole_model.py    the trace of a model that another method has prepared
+traced_model.py   the step tables of one model
 optimizer.py      an optimizer's step of one tensor
-plans.py          how a step can be executed
-memory.py         the worst moment in memory
+plans.py          the ways in which a step can be executed
+workload.py       the batches of a training by their length
+memory.py         the peak of memory
 timing.py         measured rates, or a roofline
-segment_costs.py  what both take of each kind of layer, kept by its number of learners
-pricer.py         the price of a job
-breakdown.py      one configuration priced in full, and what would make it fit
-sweep.py          a whole space priced under every plan
+segment_costs.py  memory and time of each kind of layer, cached by its number of learners
+constraints.py    limits of memory and time
+pricer.py         the costs of configurations of a job
+breakdown.py      the cost of one configuration by phase
+fixes.py          suggestions for a configuration that does not fit
+sweep.py          the costs of a whole space under every plan
 ================  ====================================================================
 """

@@ -1,4 +1,4 @@
-"""Kinds of layers: what of a configuration decides the sequence of a layer's allocations and operations."""
+"""Kinds of layers: the properties on which the sequence of a layer's allocations and operations depends."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["LayerKind", "LayerKinds", "apply_kinds", "furthest"]
 
 
 class LayerKind(NamedTuple):
-    """What decides the sequence of a layer's allocations.
+    """The properties that determine the sequence of a layer's allocations.
 
     ``ffn``: ``full``, ``split``, ``none`` (all neurons frozen) or ``idle`` (nothing in the layer is trained).
-    ``attention``: its linear maps are trained. ``live``: its input has a gradient. ``own``: of its layout. Where all
-    layers read a table, ``shared``: that is trained, and ``top``: the layer's gradient of it is the first.
+    ``attention``: its linear maps are trained. ``live``: its input has a gradient. ``own``: the kind in its layout. If
+    all layers read a table, ``shared``: the table is trained, and ``top``: the layer's gradient of it is the first.
     """
 
     ffn: Literal["idle", "full", "split", "none"]
@@ -38,32 +38,32 @@ class LayerKind(NamedTuple):
 
 _FFN: Sequence[Literal["idle", "full", "split", "none"]] = ("idle", "full", "split", "none")
 _KINDS = tuple(LayerKind(ffn, attention, live) for ffn in _FFN for attention in (False, True) for live in (False, True))
-"""All kinds of a layer like any other."""
+"""All kinds of an ordinary layer."""
 
 
 def _reach(kind: LayerKind) -> int:
-    """What of a layer the backward pass reaches.
+    """How far the backward pass goes in a layer.
 
-    Nothing, something, or its attention too, which keeps the attention mask until then.
+    0: not into it; 1: into it; 2: into its attention too, which holds the attention mask until then.
     """
     return 2 if kind.attention or kind.live else int(kind.ffn != "idle")
 
 
 _REACH = np.array([_reach(kind) for kind in _KINDS])
-"""Of each of ``_KINDS``."""
+"""``_reach`` of each of ``_KINDS``."""
 
 
 def furthest(kinds: Sequence[LayerKind]) -> int:
-    """The most that the backward pass reaches of these layers."""
+    """Return the largest reach of the backward pass in these layers."""
     return max(_reach(kind) for kind in kinds)
 
 
 class LayerKinds:
-    """All kinds that the layers of a model can be of. A configuration's layers are given by their codes.
+    """All kinds that the layers of a model can have, by code.
 
     Attributes:
-        all: the kinds by code. Those of a layer like any other come first, behind them as many for each group of
-            layers that are unlike them.
+        all: the kinds by code. Those of an ordinary layer come first, followed by as many for each group of layers that
+            differ from it.
     """
 
     def __init__(self, layout: ModelLayout, width: int) -> None:
@@ -82,10 +82,10 @@ class LayerKinds:
         self._variants = np.array(variants, dtype=np.int64)
 
     def codes(self, configs: Sequence[FarConfig]) -> tuple[Indices, Indices]:
-        """Code of the kind, and number of learners of each block, of each layer: ``[configurations, layers]`` both.
+        """Return the code and the number of learners per block of each layer: ``[configurations, layers]`` both.
 
         Raises:
-            BadInput: for a configuration of another number of layers.
+            BadInput: for a configuration whose number of layers is not the model's.
         """
         configs = [config.canonical() if config.frozen_bottom_layers else config for config in configs]
         for config in configs:
@@ -103,29 +103,29 @@ class LayerKinds:
         layer = np.arange(self._layers)
         names = [_FFN.index(name) for name in ("idle", "full", "split", "none")]
         ffn = np.select([layer < bottom, given < 0, given > 0], names[:3], names[3])
-        # below the lowest layer that is trained nothing has a gradient
+        # below the lowest trained layer there are no gradients
         live = (embeddings == 0) | (layer > bottom)
         variant = self._variants[((embeddings == 0) & (bottom == 0)).astype(np.int64), layer]
         return variant * len(_KINDS) + ffn * 4 + (layer >= attention) * 2 + live, np.maximum(given, 0)
 
     def reach(self, codes: Indices) -> Indices:
-        """What the backward pass reaches of layers of these kinds, as ``furthest`` says it."""
+        """Return the reach of the backward pass in layers of these kinds, as ``furthest``."""
         return np.asarray(_REACH[codes % len(_KINDS)])
 
     def has_frozen_neurons(self, codes: Indices) -> NDArray[np.bool_]:
-        """Whether layers of these kinds hold neurons that are frozen beside, or instead of, trained ones."""
+        """Return whether layers of these kinds have frozen neurons beside, or instead of, trained ones."""
         return np.isin(codes % len(_KINDS) // 4, [_FFN.index("split"), _FFN.index("none")])
 
 
 def apply_kinds(
     model: nn.Module, layout: ModelLayout, kinds: Sequence[LayerKind], k: int, execution: Execution
 ) -> None:
-    """Freeze and reconfigure the layers of a model so that each is of its kind, ``split`` ones with ``k`` learners."""
+    """Freeze and reconfigure each layer of a model to its kind, ``split`` layers with ``k`` learners."""
     learners = {"full": None, "idle": None, "split": range(k), "none": range(0)}
     bottom = sum(kind.ffn == "idle" for kind in kinds)
     chosen = layout.by_block([learners[kind.ffn] for kind in kinds])
     apply_far(model, layout, chosen, not kinds[0].live, 0, bottom, execution)
-    # not through apply_far: there attention freezes from the bottom, here in the one layer that is looked at
+    # not through apply_far: there attention freezes from the bottom, here in single layers
     for layer, kind in zip(layout.layers, kinds, strict=True):
         for path in () if kind.attention else layer.attention:
             get_module(model, path).requires_grad_(False)

@@ -1,8 +1,8 @@
-"""The memory account: what lives at each moment of a composed step, as the device's allocator counts it.
+"""The peak of memory of a composed step, as the device's allocator counts it.
 
-PyTorch's caching allocator rounds blocks up; the device profile says to what. Of each segment only its highest moment
-and what it leaves matter, and of each group of trained tensors what the optimizer holds of it: numbers that depend on
-the learners, looked up (``lookup``) and added up here for many configurations at once.
+PyTorch's caching allocator rounds blocks up to a size that the device profile specifies. A segment contributes its
+highest level and the level at its end, a group of trained tensors the memory of the optimizer: numbers that depend on
+the learners, cached (segment_costs.py) and summed here for many configurations at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from farsearch.cost.software import step_count_bytes
 from farsearch.devices.profile import Profile
 from farsearch.records import StepPlan
 
-__all__ = ["LEVELS", "MIB", "SIZES", "MemoryAccount", "group_sizes", "memory_account", "segment_levels"]
+__all__ = ["LEVELS", "MIB", "SIZES", "MemoryBreakdown", "group_sizes", "memory_breakdown", "segment_levels"]
 
 MIB = float(2**20)
 
@@ -25,21 +25,21 @@ _BYTES = 4
 """Bytes of a float32, in which all training is done."""
 
 LEVELS = ("high", "net", "gradients_at_high", "gradients", "saved_at_high", "saved")
-"""Bytes of a segment beside what lived before it: at its highest moment and at its end, in all, of gradients, and of
-what is saved for later segments."""
+"""Bytes of a segment over the level before it, at its highest moment and at its end: in total, of gradients, and of
+tensors saved for later segments."""
 
 SIZES = ("elements", "tensors", "matrix_elements", "first", "last", "high")
-"""Of a group of trained tensors: elements, number, elements of its matrices, of its first and of its last one, and the
-bytes of temporaries at the highest moment in which the optimizer steps another matrix than the first."""
+"""Of a group of trained tensors: elements, number, elements of its matrices, of its first and of its last matrix, and
+bytes of temporaries at the highest moment in which the optimizer steps a matrix other than the first."""
 
 
 @dataclass(frozen=True)
-class MemoryAccount:
-    """What lives at the worst moment of steps, in MiB: ``[configurations]`` each.
+class MemoryBreakdown:
+    """The memory at the peak of steps by category, in MiB: ``[configurations]`` each.
 
     Attributes:
-        parameters: weights and buffers. gradients, optimizer: of the trained tensors. saved: kept from the forward
-            to the backward pass. temporaries: the rest. workspace: of the device's matrix library.
+        parameters: weights and buffers. gradients, optimizer: of the trained tensors. saved: from the forward to the
+            backward pass. temporaries: the rest. workspace: of the device's matrix library.
     """
 
     parameters: Array
@@ -49,23 +49,23 @@ class MemoryAccount:
     temporaries: Array
     workspace: Array
 
-    def breakdown(self) -> dict[str, Array]:
-        """MiB by category."""
+    def by_category(self) -> dict[str, Array]:
+        """Return MiB by category."""
         return dict(vars(self))
 
 
 def segment_levels(part: Part, length: int, learners: Indices, plan: StepPlan, profile: Profile) -> Array:
-    """``LEVELS`` of a segment by learners: ``[learners, levels]``.
+    """Return ``LEVELS`` of a segment by learners: ``[learners, levels]``.
 
-    With a micro-batch (the table's batch is the part's) the gradients of the parts before live from the start, and
-    a new gradient only until it is added to them: none counts as grown here.
+    With micro-batches (the table's batch is one of them) the gradients of the earlier ones live from the start, and a
+    new gradient only until it is added to them: none counts as grown here.
     """
     events = _event_bytes(part, length, learners, profile)
     if not len(events):
         return np.tile([-np.inf, 0.0, 0.0, 0.0, 0.0, 0.0], (len(learners), 1))
     gradient = (part.event_kinds == EVENT_KINDS.index("gradient"))[:, None]
-    kept = np.isin(part.event_kinds, [EVENT_KINDS.index("saved"), EVENT_KINDS.index("mask")])[:, None]
-    saved = np.cumsum(np.where(kept, events, 0.0), axis=0)
+    is_saved = np.isin(part.event_kinds, [EVENT_KINDS.index("saved"), EVENT_KINDS.index("mask")])[:, None]
+    saved = np.cumsum(np.where(is_saved, events, 0.0), axis=0)
     if plan.micro_batch_size is None:
         events = np.where((part.event_kinds == EVENT_KINDS.index("added"))[:, None], 0.0, events)
         grown = np.cumsum(np.where(gradient, events, 0.0), axis=0)
@@ -77,7 +77,7 @@ def segment_levels(part: Part, length: int, learners: Indices, plan: StepPlan, p
 
 
 def _event_bytes(part: Part, length: int, learners: Indices, profile: Profile) -> Array:
-    """Signed bytes of each event as the device's allocator counts them: ``[events, learners]``."""
+    """Return the signed bytes of each event as the device's allocator counts them: ``[events, learners]``."""
     sizes = np.rint(part.sizes(length, learners))
     masks = (part.event_kinds == EVENT_KINDS.index("mask"))[:, None]
     sizes = np.where(masks, sizes * (profile.dropout_mask_bytes.value / _BYTES), sizes)
@@ -86,7 +86,7 @@ def _event_bytes(part: Part, length: int, learners: Indices, profile: Profile) -
 
 
 def group_sizes(tensors: Tensors, learners: Indices, plan: StepPlan) -> Array:
-    """``SIZES`` of a group of trained tensors by learners: ``[learners, sizes]``."""
+    """Return ``SIZES`` of a group of trained tensors by learners: ``[learners, sizes]``."""
     sizes = tensors.sizes(learners)
     matrices = sizes[tensors.matrices]
     first, last = matrices[[0, -1]] if len(matrices) else np.zeros((2, len(learners)))
@@ -105,14 +105,14 @@ def group_sizes(tensors: Tensors, learners: Indices, plan: StepPlan) -> Array:
 
 
 def _temporaries(plan: StepPlan, earlier: Array, before: Array, size: Array) -> Array:
-    """Bytes while the optimizer steps a matrix, by the elements of all before it, of the last of them, and its own."""
+    """Return the bytes while a matrix is stepped, from the elements of all before, of the last one, and its own."""
     step = optimizer_step(plan, True)  # no vector comes near the matrices
     others = step.gathered_bytes * (earlier - before) + step.carried_bytes * before
     return np.asarray(others + step.peak_bytes * size)
 
 
 def _optimizer_peak(groups: Array, plan: StepPlan) -> Array:
-    """Bytes of temporaries at the highest moment of the optimizer step: it goes through the matrices in order."""
+    """Return the peak bytes of temporaries of the optimizer step, which steps the matrices in order."""
     earlier, before, peak = np.zeros((3, groups.shape[1]))
     gathered = optimizer_step(plan, True).gathered_bytes
     for _, _, elements, first, last, high in np.moveaxis(groups, 2, 1):
@@ -124,8 +124,8 @@ def _optimizer_peak(groups: Array, plan: StepPlan) -> Array:
     return peak
 
 
-def memory_account(levels: Array, groups: Array, static: Array, plan: StepPlan, profile: Profile) -> MemoryAccount:
-    """The worst moment of training steps.
+def memory_breakdown(levels: Array, groups: Array, static: Array, plan: StepPlan, profile: Profile) -> MemoryBreakdown:
+    """Return the memory at the peak of training steps.
 
     Args:
         levels: of the segments in order, ``[segments, configurations, LEVELS]``.
@@ -143,20 +143,20 @@ def memory_account(levels: Array, groups: Array, static: Array, plan: StepPlan, 
     moment = heights.argmax(axis=0), np.arange(heights.shape[1])
     level = heights[moment]
     grown = (gradients_at_high + _before(gradients))[moment] + from_start
-    kept = (saved_at_high + _before(saved))[moment]
-    # one that steps in the backward pass is among the events, and leaves no gradient
+    held = (saved_at_high + _before(saved))[moment]
+    # an optimizer that steps in the backward pass is among the events, and leaves no gradient
     stepping = _optimizer_peak(groups, plan) if plan.optimizer_step == "end" else np.full(len(level), -np.inf)
     at_optimizer = trained + stepping > level
-    return MemoryAccount(
+    return MemoryBreakdown(
         parameters=static / MIB,
         gradients=np.where(at_optimizer, trained, grown) / MIB,
         optimizer=state / MIB,
-        saved=np.where(at_optimizer, 0.0, kept) / MIB,
-        temporaries=np.where(at_optimizer, stepping, level - grown - kept) / MIB,
+        saved=np.where(at_optimizer, 0.0, held) / MIB,
+        temporaries=np.where(at_optimizer, stepping, level - grown - held) / MIB,
         workspace=np.full(len(level), profile.workspace_mib.value),
     )
 
 
 def _before(net: Array) -> Array:
-    """What the segments before each one have left."""
+    """Return the level before each segment."""
     return np.asarray(np.cumsum(net, axis=0) - net)

@@ -1,4 +1,4 @@
-"""What an operation of a training step is: its kind, its work, and what it touches."""
+"""One operation of a training step: its kind, its work, and the bytes that it reads and writes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from farsearch.devices.rates import PRODUCTS, STREAMS
 __all__ = ["CATEGORIES", "FEATURES", "OPERATION_KINDS", "VIEWS", "Operation", "describe", "tensors_in"]
 
 OPERATION_KINDS = (*PRODUCTS, *STREAMS)
-"""Kinds of operations, each with a rate of its own on a calibrated device."""
+"""Kinds of operations, each with its own rate on a calibrated device."""
 
 CATEGORIES = ("gemm", "bmm", "stream", "optimizer")
-"""What people see of them: products, batched products of the attention, everything else, the optimizer's step."""
+"""Categories in reports: products, batched products of the attention, everything else, the optimizer's step."""
 
 FEATURES = ("flops", "left", "right", "out", "matrices")
-"""Numbers that the time of an operation depends on."""
+"""Numbers on which the time of an operation depends."""
 
 VIEWS = {
     "view", "_unsafe_view", "t", "transpose", "expand", "detach", "slice", "select", "unsqueeze", "squeeze", "permute",
@@ -28,7 +28,7 @@ VIEWS = {
 """Operations that move no data."""
 
 _LEFT = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}
-"""Matrix products, and which of their arguments is the left factor."""
+"""Matrix products, with the position of the left factor among their arguments."""
 
 _ATTENTIONS = {
     "_scaled_dot_product_efficient_attention": ((0,), (1, 2), 2),
@@ -36,8 +36,8 @@ _ATTENTIONS = {
     "_scaled_dot_product_flash_attention_for_cpu": ((0,), (1, 2), 2),
     "_scaled_dot_product_flash_attention_for_cpu_backward": ((0, 1), (2, 3), 5),
 }
-"""Attention in one kernel: which arguments are like queries and which like keys, and its products: scores and context;
-scores again, and the gradients of the probabilities, of queries, keys and values."""
+"""Attention in one kernel: positions of arguments shaped like queries and like keys, and the number of products: scores
+and context; in the backward pass scores, and the gradients of probabilities, queries, keys and values."""
 
 _STREAMS = {
     "masked": ("masked_fill", "masked_fill_", "where"),
@@ -63,8 +63,8 @@ class Operation:
         kind: one of ``OPERATION_KINDS``.
         category: one of ``CATEGORIES``.
         flops: floating-point operations; a product ``[m, k] @ [k, n]`` counts 2 m n k.
-        left, right, out: bytes of a product's factors and of its result; of another operation, all that it reads is
-            ``left``.
+        left, right, out: bytes of a product's factors and of its result; another operation has all bytes that it reads
+            in ``left``.
         matrices: of a batched product; otherwise 1.
     """
 
@@ -78,12 +78,12 @@ class Operation:
 
     @property
     def bytes(self) -> int:
-        """All that is read and written."""
+        """Bytes read and written."""
         return self.left + self.right + self.out
 
 
 def tensors_in(tree: Any) -> list[Tensor]:
-    """All tensors of nested arguments, in their order."""
+    """Return all tensors of nested arguments, in order."""
     if isinstance(tree, Tensor):
         return [tree]
     if isinstance(tree, dict):
@@ -94,7 +94,7 @@ def tensors_in(tree: Any) -> list[Tensor]:
 
 
 def describe(name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor], stepping: bool = False) -> Operation:
-    """The operation of torch's dispatcher called ``name``; ``stepping``: of an optimizer."""
+    """Return the operation of torch's dispatcher called ``name``; ``stepping``: it belongs to an optimizer's step."""
     plain = name.rstrip("_")
     out = _nbytes(outputs)
     if plain in _LEFT:
@@ -108,14 +108,14 @@ def describe(name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor], 
         queries, keys, products = _ATTENTIONS[name]
         rows, heads, length, size = args[queries[0]].shape
         work = 2 * products * rows * heads * length * args[keys[0]].shape[2] * size
-        left, right = (_nbytes([args[i] for i in some]) for some in (queries, keys))
+        left, right = (_nbytes([args[i] for i in positions]) for positions in (queries, keys))
         return Operation("bmm_nt", "bmm", work, left, right, out, rows * heads)
     plain = plain.replace("_foreach_", "", 1)
     kind = _KIND_OF.get(name) or _KIND_OF.get(plain) or ("in_place" if name.endswith("_") else "arithmetic")
-    # rows that are read, not the table
+    # only the rows that are read, not the whole table
     left = out if name in ("embedding", "index") else _nbytes(inputs)
     category = "optimizer" if stepping else "stream"
-    # one operation on many tensors counts them all
+    # one operation on many tensors counts the elements of all
     work = sum(tensor.numel() for tensor in outputs) if name.startswith("_foreach") else outputs[0].numel()
     return Operation(kind, category, work, left, 0, out, 1)
 

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS, Operation
+from farsearch.cost.recorder import Segment
 from farsearch.cost.segments import EVENT_KINDS, Array, Indices, Part, Tensors
 from farsearch.cost.timing import operation_seconds
-from farsearch.cost.trace import Segment, meta_tensors, second_step, trace_call
+from farsearch.cost.trace import meta_tensors, second_step, trace_call
 from farsearch.devices.profile import Profile
 from farsearch.far.optimizer import make_optimizer
 from farsearch.records import StepPlan
@@ -26,15 +27,15 @@ _SIZE = 1 << 20
 
 @dataclass(frozen=True)
 class OptimizerStep:
-    """One optimizer step of one tensor, in bytes an element of it unless said.
+    """One optimizer step of one tensor. Bytes are per element of the tensor.
 
     Attributes:
-        state_tensors, state_scalars: tensors of its size, and of one element, that the optimizer keeps.
-        events: temporaries of a single tensor as they come (+) and go (-).
+        state_tensors, state_scalars: state tensors of the tensor's size, and of one element.
+        events: temporaries of a single tensor as they are allocated (+) and freed (-).
         peak_bytes: temporaries at the highest moment.
-        carried_bytes: still live then, an element of the tensor before it.
-        gathered_bytes: likewise of all tensors before that one; above 0 only where all are stepped at once.
-        operations: what is computed.
+        carried_bytes: still live then, per element of the preceding tensor.
+        gathered_bytes: likewise per element of all tensors before that; above 0 only if all are stepped at once.
+        operations: of one step.
     """
 
     state_tensors: int
@@ -46,9 +47,9 @@ class OptimizerStep:
     operations: tuple[Operation, ...]
 
     def features(self) -> tuple[Indices, Array, Array]:
-        """Kinds ``[operations]``, and features as a constant and a slope in elements, ``[operations, features]``.
+        """Return kinds ``[operations]``, and features as constant and slope in elements, ``[operations, features]``.
 
-        The elements are those of one tensor, or of all of them where all are stepped at once.
+        The elements are those of one tensor, or of all tensors if they are stepped at once.
         """
         kinds = np.array([OPERATION_KINDS.index(op.kind) for op in self.operations], dtype=np.int64)
         features = np.array([[getattr(op, name) for name in FEATURES] for op in self.operations], dtype=np.float64)
@@ -57,13 +58,13 @@ class OptimizerStep:
 
 
 def stepped_part(plan: StepPlan, part: Part) -> Part:
-    """A traced segment as it is where each gradient is stepped and dropped as soon as it is complete.
+    """Return a traced segment in which each gradient is stepped and dropped as soon as it is complete.
 
-    Its operations are those of ``sweep_part``: which gradient is complete when changes no time.
+    The operations are those of ``sweep_part``: the time does not depend on the order of the gradients.
     """
     complete = part.event_kinds == EVENT_KINDS.index("added")
     temporaries = optimizer_step(plan, True).events  # a vector has the same
-    # an event "added" has minus the bytes of a gradient, which are four an element
+    # an event "added" has minus the bytes of a gradient, four per element
     stepped = np.array([*(-size / 4 for size in temporaries), 1.0])
     kinds = np.array([EVENT_KINDS.index("temporary")] * len(temporaries) + [EVENT_KINDS.index("gradient")])
     times = np.where(complete, len(stepped), 1)
@@ -75,7 +76,7 @@ def stepped_part(plan: StepPlan, part: Part) -> Part:
 
 
 def sweep_part(plan: StepPlan, tensors: Tensors) -> Part:
-    """The operations of an optimizer step that goes through tensors one after another, as a segment of a step."""
+    """Return the operations of an optimizer that steps tensors one after another, as a segment of a step."""
     kinds, operations = [], []
     for matrix in (True, False):
         kind, constant, slope = optimizer_step(plan, matrix).features()
@@ -95,7 +96,7 @@ def sweep_part(plan: StepPlan, tensors: Tensors) -> Part:
 
 
 def sweep_at_once(plan: StepPlan, matrices: Array, vectors: Array, profile: Profile) -> Array:
-    """Seconds of an optimizer step of all tensors at once, by the elements of all matrices and of all vectors."""
+    """Return the seconds of an optimizer step of all tensors at once, from the elements of all matrices and vectors."""
     seconds = np.zeros(len(matrices))
     for matrix, elements in ((True, matrices), (False, vectors)):
         kinds, constant, slope = optimizer_step(plan, matrix).features()
@@ -105,7 +106,7 @@ def sweep_at_once(plan: StepPlan, matrices: Array, vectors: Array, profile: Prof
 
 
 def optimizer_step(plan: StepPlan, matrix: bool) -> OptimizerStep:
-    """The step of a plan's optimizer: of matrices, or of vectors, which are not decayed."""
+    """Return the step of a plan's optimizer for matrices, or for vectors, which are not decayed."""
     return _traced(plan.optimizer, plan.optimizer_kernel, matrix)
 
 
@@ -121,7 +122,7 @@ def _traced(kind: str, kernel: str, matrix: bool) -> OptimizerStep:
         state_scalars=sum(value.numel() == 1 for value in state),
         events=tuple(event.size / _SIZE for event in one.events),
         peak_bytes=peak / _SIZE,
-        # torch's loop over the tensors holds on to the last one's denominator while it makes the next one's
+        # torch's loop over the tensors holds the last tensor's denominator while it makes the next one
         carried_bytes=(higher - peak) / _SIZE,
         gathered_bytes=(highest - higher) / _SIZE,
         operations=tuple(one.operations),
@@ -129,7 +130,7 @@ def _traced(kind: str, kernel: str, matrix: bool) -> OptimizerStep:
 
 
 def _trace(kind: str, kernel: str, matrix: bool, count: int) -> tuple[Segment, list[torch.Tensor]]:
-    """The second step of so many tensors, and the first one's state."""
+    """The second step of ``count`` tensors, and the state of the first tensor."""
     shape = (1 << 10, _SIZE >> 10) if matrix else (_SIZE,)
     with meta_tensors():
         tensors = [nn.Parameter(torch.zeros(shape)) for _ in range(count)]

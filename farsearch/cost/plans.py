@@ -1,4 +1,4 @@
-"""Step plans: how a plan is executed, which ones a device can execute exactly, and the best of them for a goal."""
+"""Step plans: their execution, and the plans that a device can execute exactly."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _EXECUTIONS = (
     dataclasses.replace(_STORE, checkpointing=True),
     dataclasses.replace(_RECOMPUTE, checkpointing=True),
 )
-"""Ways of the forward and backward pass, the simpler ones first. Of all 48 exact ones, these are never beaten by much:
-the others are within 1 % of the best of these in memory, time and their product (docs/log.md, tests)."""
+"""Executions of the forward and backward pass, the simpler ones first. None of the other exact ones, 48 in total, is
+better than the best of these by more than 1 % in memory, time or their product (docs/log.md, tests)."""
 
 
 def execution_of(plan: StepPlan, chunk_rows: int | None = None) -> Execution:
-    """The part of a plan that is the model's."""
+    """Return the part of a plan that the model executes."""
     return Execution(
         plan.feed_forward, plan.attention, plan.dropout, plan.layer_norm, plan.frozen_dtype, plan.checkpointing,
         chunk_rows,
@@ -42,18 +42,18 @@ def execution_of(plan: StepPlan, chunk_rows: int | None = None) -> Execution:
 
 
 def optimizer_of(plan: StepPlan, model: nn.Module) -> Optimizer:
-    """The part of a plan that is the optimizer's."""
+    """Return the optimizer of a plan."""
     make = BackwardOptimizer if plan.optimizer_step == "backward" else make_optimizer
     return make(plan.optimizer, model, kernel=plan.optimizer_kernel)
 
 
 def ordinary_plan(profile: Profile) -> StepPlan:
-    """What people do without farsearch: ordinary modules, and AdamW as the device's torch steps it unasked."""
+    """Return the plan without farsearch: ordinary modules, and AdamW with the default kernel of the device's torch."""
     return StepPlan(optimizer_kernel="foreach" if profile.foreach else "loop")
 
 
 def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
-    """The plan as far as a model can be executed so: gated blocks, and some families' attention, stay as they are."""
+    """Return the plan without the parts that a model does not support: gated blocks, and some families' attention."""
     return dataclasses.replace(
         plan,
         feed_forward="modules" if layout.gated else plan.feed_forward,
@@ -62,14 +62,14 @@ def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
 
 
 def exact_plans(profile: Profile, layout: ModelLayout | None = None) -> list[StepPlan]:
-    """The plans that compete on a device, the simpler ones first: all compute exactly what ordinary modules do.
+    """Return the plans that compete on a device, the simpler ones first: all compute the same as ordinary modules.
 
-    They differ in what the backward pass keeps, and in when and by which kernel the optimizer steps, as the device's
-    torch has it. Ordinary modules are among them. They, and those whose attention is ordinary, draw other dropout masks
-    than the others from the same seed: masks of the same distribution.
+    They differ in what is saved for the backward pass, and in when and by which kernel the optimizer steps, as far as
+    the device's torch supports it. Ordinary modules are among them. Plans with ordinary attention draw other dropout
+    masks than the rest from the same seed, of the same distribution.
 
     Args:
-        layout: of the model; None for one that can be executed by all of them.
+        layout: of the model; None for a model that supports all plans.
     """
     plans = [
         dataclasses.replace(execution, optimizer_kernel=kernel, optimizer_step=step)
@@ -82,9 +82,9 @@ def exact_plans(profile: Profile, layout: ModelLayout | None = None) -> list[Ste
 def _optimizer_steps(
     profile: Profile,
 ) -> Iterator[tuple[Literal["loop", "foreach", "fused"], Literal["end", "backward"]]]:
-    """Kernels and moments of the optimizer's step that the device's torch has.
+    """Kernels and moments of the optimizer's step that the device's torch supports.
 
-    The fused kernel stands for the others where it is there: it has no temporaries, and reads and writes the least.
+    The fused kernel replaces the others where it exists: it has no temporaries, and reads and writes the least.
     """
     version = torch_version(profile)
     if version >= (2, 4):
@@ -99,9 +99,9 @@ def _optimizer_steps(
 
 
 def quickest(plan: StepPlan, layout: ModelLayout) -> StepPlan:
-    """The plan that a host with memory enough trains by, whichever exact plan the device does.
+    """Return the plan by which a host with enough memory trains, whichever exact plan the device executes.
 
-    It is one for all exact plans, so that results do not depend on the device: they have the same dropout masks.
+    It is the same for all exact plans, and so are the dropout masks: results do not depend on the device.
     """
     if not plan.exact:
         return plan

@@ -1,7 +1,7 @@
-"""What the segments of steps take on a device, by their numbers of learners: computed once, then looked up.
+"""Memory and time of the segments of steps on a device by their numbers of learners, computed once and cached.
 
-A layer of a kind with k learners takes the same in every configuration, so ten thousand of them need no more than some
-thousand different layers. What is summed up over segments is gathered here for all configurations at once.
+A layer of a kind with k learners costs the same in every configuration, so ten thousand configurations need only some
+thousand distinct layers. The costs are summed over the segments for all configurations at once.
 """
 
 from __future__ import annotations
@@ -11,28 +11,26 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from farsearch.cost.memory import LEVELS, SIZES, MemoryAccount, group_sizes, memory_account, segment_levels
+from farsearch.cost.memory import LEVELS, SIZES, MemoryBreakdown, group_sizes, memory_breakdown, segment_levels
 from farsearch.cost.operations import CATEGORIES
 from farsearch.cost.optimizer import stepped_part, sweep_at_once, sweep_part
 from farsearch.cost.segments import Array, Composed, Indices, Part, Tensors
 from farsearch.cost.timing import weighted_seconds
+from farsearch.cost.workload import Epochs
 from farsearch.devices.profile import Profile
 from farsearch.records import StepPlan
 
-__all__ = ["LookUp", "Passes", "Phase"]
-
-Phase = float | None
-"""A phase of so many epochs; None for a single step at full length."""
+__all__ = ["Passes", "SegmentCosts"]
 
 _PHASES = 8
-"""Phases that are looked at together; those of two looks are kept. A space has few lengths of a phase, and where it has
-many, none comes again."""
+"""Phases that are computed together; twice as many are cached. A space has few lengths of a phase, or so many that none
+recurs."""
 
 _T = TypeVar("_T", Part, Tensors)
 
 
 class _Rows(Generic[_T]):
-    """Numbers of parts or groups of tensors, a row for each number of learners; NaN where they are not known yet.
+    """Numbers of parts or groups of tensors, a row for each number of learners; NaN until they are computed.
 
     Attributes:
         values: ``[rows, columns, numbers]``.
@@ -44,22 +42,22 @@ class _Rows(Generic[_T]):
         self._first: dict[_T, int] = {}
 
     def find(self, things: Sequence[_T], which: Indices, learners: Indices, columns: Indices) -> Indices:
-        """The row of each of ``things[which]`` with its learners, known in all ``columns``."""
+        """Return the row of each of ``things[which]`` with its learners, computed in all ``columns``."""
         first, rows = [], len(self.values)
         for thing in things:
             first.append(self._first.setdefault(thing, rows))
             rows += (thing.width + 1) * (first[-1] == rows)
         self._grow(rows, int(columns.max()) + 1)
-        found: Indices = np.array(first, dtype=np.int64)[which] + learners
-        unknown = np.isnan(self.values[found[..., None], columns, 0]).any(axis=-1)
+        row_of: Indices = np.array(first, dtype=np.int64)[which] + learners
+        unknown = np.isnan(self.values[row_of[..., None], columns, 0]).any(axis=-1)
         varies = np.array([thing.width > 0 for thing in things])[which]
-        for asked in (unknown & varies, unknown & ~varies):
-            if asked.any():
-                counts, new = np.unique(learners[asked]), np.unique(which[asked])
+        for missing in (unknown & varies, unknown & ~varies):
+            if missing.any():
+                counts, new = np.unique(learners[missing]), np.unique(which[missing])
                 numbers = self._compute([things[i] for i in new], counts, columns)
                 for i, values in zip(new, numbers, strict=True):
                     self.values[(first[i] + counts)[:, None], columns] = values
-        return found
+        return row_of
 
     def _grow(self, rows: int, columns: int) -> None:
         old = self.values
@@ -68,22 +66,22 @@ class _Rows(Generic[_T]):
             self.values = np.full(shape, np.nan)
             self.values[: len(old), : old.shape[1]] = old
 
-    def forget(self) -> None:
-        """All numbers."""
+    def clear(self) -> None:
+        """Drop all numbers."""
         self.values = self.values[:, :0]
 
 
 class Passes:
-    """Seconds of the segments of steps on a device, whatever the optimizer: plans that differ in it share them.
+    """Seconds of the segments of steps on a device, which plans that differ only in the optimizer share.
 
     Args:
         steps: batches of a phase by the length that they are padded to.
     """
 
-    def __init__(self, profile: Profile, steps: Callable[[Phase], Mapping[int, float]]) -> None:
+    def __init__(self, profile: Profile, steps: Callable[[Epochs], Mapping[int, float]]) -> None:
         self._profile, self._steps = profile, steps
         self._seconds = _Rows[Part](len(CATEGORIES), self._compute_seconds)
-        self._columns: dict[Phase, int] = {}
+        self._columns: dict[Epochs, int] = {}
         self._sweeps: dict[tuple[str, str, Tensors], Part] = {}
 
     def _compute_seconds(self, parts: Sequence[Part], learners: Indices, columns: Indices) -> Array:
@@ -93,12 +91,12 @@ class Passes:
         weights = np.array([[counts.get(length, 0) for length in lengths] for counts in steps], dtype=np.float64)
         return weighted_seconds(parts, learners, np.array(lengths, dtype=np.float64), weights, self._profile)
 
-    def of_segments(self, step: Composed, phases: Sequence[Phase]) -> Array:
-        """Seconds of the phase of each configuration, with one pass a batch: ``[configurations, CATEGORIES]``."""
+    def of_segments(self, step: Composed, phases: Sequence[Epochs]) -> Array:
+        """Return the seconds of each configuration's phase, one pass per batch: ``[configurations, CATEGORIES]``."""
         return self._sum(step.parts, step.part_of, step.learners, phases)
 
-    def of_sweeps(self, step: Composed, phases: Sequence[Phase], plan: StepPlan) -> Array:
-        """Likewise of an optimizer that goes through the trained tensors one after another."""
+    def of_sweeps(self, step: Composed, phases: Sequence[Epochs], plan: StepPlan) -> Array:
+        """Like ``of_segments``, for an optimizer that steps the trained tensors one after another."""
         sweeps = []
         for tensors in step.tensors:
             key = (plan.optimizer, plan.optimizer_kernel, tensors)
@@ -107,22 +105,22 @@ class Passes:
             sweeps.append(self._sweeps[key])
         return self._sum(sweeps, step.tensors_of, step.tensor_learners, phases)
 
-    def _sum(self, parts: Sequence[Part], part_of: Indices, learners: Indices, phases: Sequence[Phase]) -> Array:
+    def _sum(self, parts: Sequence[Part], part_of: Indices, learners: Indices, phases: Sequence[Epochs]) -> Array:
         different = list(dict.fromkeys(phases))
         number = {phase: i for i, phase in enumerate(different)}
         which = np.array([number[phase] for phase in phases])
         seconds = np.zeros((len(phases), len(CATEGORIES)))
         for start in range(0, len(different), _PHASES):
-            some = np.flatnonzero(which // _PHASES == start // _PHASES)
+            chunk = np.flatnonzero(which // _PHASES == start // _PHASES)
             columns = self._columns_of(different[start : start + _PHASES])
-            rows = self._seconds.find(parts, part_of[:, some], learners[:, some], columns)
-            seconds[some] = self._seconds.values[rows, columns[which[some] - start]].sum(axis=0)
+            rows = self._seconds.find(parts, part_of[:, chunk], learners[:, chunk], columns)
+            seconds[chunk] = self._seconds.values[rows, columns[which[chunk] - start]].sum(axis=0)
         return seconds
 
-    def _columns_of(self, phases: Sequence[Phase]) -> Indices:
+    def _columns_of(self, phases: Sequence[Epochs]) -> Indices:
         new = [phase for phase in phases if phase not in self._columns]
         if len(self._columns) + len(new) > 2 * _PHASES:
-            self._seconds.forget()
+            self._seconds.clear()
             self._columns.clear()
             new = list(phases)
         for phase in new:
@@ -130,11 +128,11 @@ class Passes:
         return np.array([self._columns[phase] for phase in phases])
 
 
-class LookUp:
+class SegmentCosts:
     """The memory and time of composed steps on one device under one plan.
 
     Args:
-        plan: as executed: a micro-batch is smaller than the batch.
+        plan: as executed: its micro-batch is smaller than the batch.
         batch_size: rows of an optimizer step.
         max_length: tokens at which memory is priced.
         steps: batches of a phase by the length that they are padded to.
@@ -147,7 +145,7 @@ class LookUp:
         profile: Profile,
         batch_size: int,
         max_length: int,
-        steps: Callable[[Phase], Mapping[int, float]],
+        steps: Callable[[Epochs], Mapping[int, float]],
         passes: Passes,
     ) -> None:
         self._plan, self._profile, self._batch_size = plan, profile, batch_size
@@ -165,22 +163,22 @@ class LookUp:
         return np.stack([group_sizes(group, learners, self._plan) for group in groups])[:, :, None]
 
     def _group_sizes(self, step: Composed) -> Array:
-        """Of the groups of trained tensors: ``[groups, configurations, SIZES]``."""
+        """Sizes of the groups of trained tensors: ``[groups, configurations, SIZES]``."""
         rows = self._sizes.find(step.tensors, step.tensors_of, step.tensor_learners, np.zeros(1, dtype=np.int64))
         return np.asarray(self._sizes.values[rows, 0])
 
     def elements(self, step: Composed) -> Array:
-        """Trained parameters of each configuration."""
+        """Return the number of trained parameters of each configuration."""
         return np.asarray(self._group_sizes(step)[..., SIZES.index("elements")].sum(axis=0))
 
-    def memory(self, step: Composed) -> MemoryAccount:
-        """The worst moment of each configuration."""
+    def memory(self, step: Composed) -> MemoryBreakdown:
+        """Return the memory at the peak of each configuration."""
         rows = self._levels.find(step.parts, step.part_of, step.learners, np.zeros(1, dtype=np.int64))
         levels = self._levels.values[rows, 0]
-        return memory_account(levels, self._group_sizes(step), step.static_bytes, self._plan, self._profile)
+        return memory_breakdown(levels, self._group_sizes(step), step.static_bytes, self._plan, self._profile)
 
-    def seconds(self, step: Composed, phases: Sequence[Phase], passes: Array) -> dict[str, Array]:
-        """Seconds of a phase of each configuration by category, ``[configurations]`` each.
+    def seconds(self, step: Composed, phases: Sequence[Epochs], passes: Array) -> dict[str, Array]:
+        """Return the seconds of a phase of each configuration by category, ``[configurations]`` each.
 
         Args:
             passes: seconds of forward and backward pass of whole batches, ``[configurations, CATEGORIES]``.

@@ -1,7 +1,7 @@
-"""What a step is made of: segments whose sizes are polynomials of length and learners, and the tensors it trains.
+"""The parts of a step: segments whose sizes are polynomials of length and learners, and the tensors that it trains.
 
-Products of tensor shapes are of degree 2 in the length and 1 in the learners, so that three lengths and two numbers of
-learners say what a segment takes at any other.
+Products of tensor shapes are of degree 2 in the length and 1 in the learners, so three lengths and two numbers of
+learners determine the sizes of a segment at any other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS
-from farsearch.cost.trace import Segment
+from farsearch.cost.recorder import Segment
 from farsearch.far.ffn import padding
 
 __all__ = [
@@ -48,7 +48,7 @@ class Part:
     There is no k T²: attention has no learners.
 
     Attributes:
-        events: bytes that come (+) and go (-), ``[events, 5]``; ``event_kinds`` indexes ``EVENT_KINDS``.
+        events: bytes allocated (+) and freed (-), ``[events, 5]``; ``event_kinds`` indexes ``EVENT_KINDS``.
         operations: ``[operations, features, 5]``, features as in ``FEATURES``; ``operation_kinds`` indexes
             ``OPERATION_KINDS``, ``categories`` indexes ``CATEGORIES``.
         width: neurons of the layer where its learners can be any share of them, else 0.
@@ -62,16 +62,16 @@ class Part:
     width: int = 0
 
     def sizes(self, length: float | Array, learners: int | Indices) -> Array:
-        """Bytes of each event: ``[events, ...]``, where length and learners broadcast against each other."""
+        """Return the bytes of each event, ``[events, ...]``; length and learners broadcast against each other."""
         return evaluate(self.events, length, learners, self.width)
 
     def work(self, length: float | Array, learners: int | Indices) -> Array:
-        """Features of each operation: ``[operations, features, ...]``."""
+        """Return the features of each operation: ``[operations, features, ...]``."""
         return evaluate(self.operations, length, learners, self.width)
 
 
 def evaluate(coefficients: Array, length: float | Array, learners: int | Indices, width: int) -> Array:
-    """Polynomials ``[..., 5]`` of a layer of so many neurons, with those of nothing among them (far.ffn.padding)."""
+    """Evaluate polynomials ``[..., 5]`` of a layer of ``width`` neurons, with zero padding (far.ffn.padding)."""
     k = np.asarray(learners)
     t = np.asarray(length, dtype=np.float64)
     t = t.reshape((1,) * (k.ndim - t.ndim) + t.shape)
@@ -81,14 +81,14 @@ def evaluate(coefficients: Array, length: float | Array, learners: int | Indices
     plain = np.asarray(constant + slope * k)
     if not width:
         return plain
-    # what shrinks when there are more learners is of the frozen neurons, and those of nothing are among them
-    nothing = np.array([padding(width, one) for one in k.ravel().tolist()]).reshape(k.shape)
-    return np.asarray(plain - np.where(slope * plain < 0, slope, 0.0) * nothing)
+    # a size that shrinks with more learners is of the frozen neurons, which are padded
+    padded = np.array([padding(width, one) for one in k.ravel().tolist()]).reshape(k.shape)
+    return np.asarray(plain - np.where(slope * plain < 0, slope, 0.0) * padded)
 
 
 @dataclass(frozen=True, eq=False)
 class Tensors:
-    """Trained tensors of a layer, or of what is below or above the layers, in the model's order.
+    """Trained tensors of a layer, or below or above the layers, in the model's order.
 
     Attributes:
         elements: ``[tensors, 2]``, a constant and the slope in learners.
@@ -101,7 +101,7 @@ class Tensors:
     width: int = 0
 
     def sizes(self, learners: int | Indices) -> Array:
-        """Elements of each: ``[tensors, ...]``."""
+        """Return the elements of each tensor: ``[tensors, ...]``."""
         k = np.asarray(learners, dtype=np.float64)
         return np.asarray(np.tensordot(self.elements, np.stack([np.ones_like(k), k]), 1))
 
@@ -128,7 +128,7 @@ class Composed:
 
 
 def fit_part(samples: Sequence[tuple[float, float, Segment]], width: int = 0) -> Part:
-    """Polynomials through the same segment at several (length, learners); ``width`` as in ``Part``."""
+    """Fit polynomials to the same segment at several (length, learners); ``width`` as in ``Part``."""
     first = samples[0][2]
     basis = np.array([[1.0, t, t * t, k, k * t] for t, k, _ in samples])
     scale = np.maximum(basis.max(axis=0), 1.0)
@@ -140,8 +140,8 @@ def fit_part(samples: Sequence[tuple[float, float, Segment]], width: int = 0) ->
         if shape == {0}:
             return np.zeros((0, 5))
         solution = np.linalg.lstsq(basis / scale, np.asarray(values, dtype=np.float64), rcond=None)[0]
-        # products of shapes are whole numbers, and parts of them: what is beside is rounding, and would make equal
-        # operations differ
+        # products of shapes are integers or simple fractions: the rest is rounding, by which equal operations would
+        # differ
         return np.asarray(np.rint(solution.T / scale * _DENOMINATOR) / _DENOMINATOR + 0.0, dtype=np.float64)
 
     return Part(
@@ -157,6 +157,6 @@ def fit_part(samples: Sequence[tuple[float, float, Segment]], width: int = 0) ->
 
 
 def fixed_tensors(tensors: Sequence[tuple[int, int]]) -> Tensors:
-    """Of so many elements and dimensions each, whatever the learners."""
+    """Return tensors of these (elements, dimensions), independent of the learners."""
     elements = np.array([[size, 0] for size, _ in tensors], dtype=np.float64).reshape(-1, 2)
     return Tensors(elements, np.array([dimensions > 1 for _, dimensions in tensors], dtype=np.bool_))

@@ -1,7 +1,7 @@
-"""Run operations on meta tensors, whose only result is shapes, without computing the same shapes twice.
+"""Run operations on meta tensors, whose only result is shapes, and cache the shapes.
 
 Many of torch's kernels for the device ``meta`` are written in Python and take up to milliseconds. A trace calls the
-same few of them with the same shapes in every layer, so what a call has returned is kept for the next one like it.
+same few of them with the same shapes in every layer, so the results of a call are cached for the next equal one.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class _Fresh(NamedTuple):
 
 
 class _Argument(NamedTuple):
-    """A result that is one of the arguments, as of an operation in place: its place among their tensors."""
+    """A result that is one of the arguments, as of an in-place operation, by its position among their tensors."""
 
     position: int
 
 
 class _Results(NamedTuple):
-    """What a call returns: each of its results, and whether they come as a tuple."""
+    """The results of a call, and whether it returns a tuple."""
 
-    each: tuple[_Fresh | _Argument | None, ...]
+    items: tuple[_Fresh | _Argument | None, ...]
     is_tuple: bool
 
 
@@ -40,7 +40,7 @@ _RESULTS: dict[tuple[Any, ...], _Results] = {}
 
 
 def run_on_meta(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What ``function`` of torch's dispatcher returns for tensors on ``meta``; others are left to torch every time."""
+    """Return the result of ``function`` of torch's dispatcher; only calls on ``meta`` tensors alone are cached."""
     if _makes_a_view(function):
         return function(*args, **kwargs)
     tensors: list[Tensor] = []
@@ -54,20 +54,20 @@ def run_on_meta(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         if results is not None:
             _RESULTS[key] = results
         return returned
-    made = [_make(result, tensors) for result in known.each]
+    made = [_make(result, tensors) for result in known.items]
     return tuple(made) if known.is_tuple else made[0]
 
 
 @cache
 def _makes_a_view(function: Any) -> bool:
-    """A result shares the storage of an argument and is another tensor: that is quick, and new every time."""
+    """Whether a result is a new tensor on the storage of an argument: that is quick, and must not be cached."""
     aliases = [result.alias_info for result in function._schema.returns]
     unsafe = function is torch.ops.aten._unsafe_view.default
     return unsafe or any(alias is not None and not alias.is_write for alias in aliases)
 
 
 def _described(value: Any, tensors: list[Tensor]) -> Any:
-    """A key that is equal for arguments of the same shapes alone; the tensors among them are appended to a list."""
+    """Return a key that is equal only for arguments of equal shapes; append their tensors to ``tensors``."""
     if isinstance(value, Tensor):
         tensors.append(value)
         return value.shape, value.stride(), value.storage_offset(), value.dtype
@@ -86,11 +86,10 @@ def _make(result: _Fresh | _Argument | None, tensors: list[Tensor]) -> Tensor | 
 
 
 def _results(returned: Any, tensors: list[Tensor]) -> _Results | None:
-    """What to keep of what a call has returned; None where a result is neither new nor an argument, as a view is."""
+    """Return the cache entry of a call; None if a result is neither new nor an argument, such as a view."""
     is_tuple = isinstance(returned, tuple)
-    each = [_result(value, tensors) for value in (returned if is_tuple else (returned,))]
-    kept = tuple(result for result in each if result is not NotImplemented)
-    return _Results(kept, is_tuple) if len(kept) == len(each) else None
+    results = [_result(value, tensors) for value in (returned if is_tuple else (returned,))]
+    return None if NotImplemented in results else _Results(tuple(results), is_tuple)
 
 
 def _result(value: Any, tensors: list[Tensor]) -> Any:

@@ -1,7 +1,7 @@
-"""What a trace must know of the software that runs on a device, and how a trace here follows it.
+"""The software of a device as far as a trace depends on it, and its emulation in a trace.
 
-The trace runs this machine's torch and transformers. Where those of the device keep something else, or work in
-another way, its functions are replaced while a step is traced (``emulated``).
+The trace runs this machine's torch and transformers. Functions that save other tensors, or work in another way, in the
+device's versions are replaced while a step is traced (``emulated``).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["FlashBlocks", "Software", "build_ordinary", "emulated", "software_of
 
 
 _BOARD_THREADS = 4
-"""Threads of torch on a board that was not calibrated: all CPU boards with a profile have four cores."""
+"""Threads of torch on a board without calibration: all CPU boards with a profile have four cores."""
 
 
 class FlashBlocks(NamedTuple):
-    """What a thread of the CPU's attention kernel works on at once; 0 tokens are all of a row.
+    """The block sizes of the CPU's attention kernel, per thread; 0 tokens stand for all of a row.
 
     The numbers are those of torch's FlashAttentionKernel.cpp.
     """
@@ -44,15 +44,15 @@ class FlashBlocks(NamedTuple):
 
 @dataclass(frozen=True)
 class Software:
-    """What of a device's software the trace of a step depends on.
+    """The properties of a device's software on which the trace of a step depends.
 
     Attributes:
         attention: of ordinary modules, as in a profile.
-        old: torch before 1.11. It keeps the input of a softmax beside its output until the backward pass, and has no
+        old: torch before 1.11. It saves the input of a softmax beside its output until the backward pass, and has no
             view of a tensor in elements of another size.
-        cuda: its generator's state is 16 bytes on the CPU; a CPU's is 5 KB among all that lives.
-        flash: of the kernel by which torch's function attends on a CPU where no probability is dropped; None where it
-            composes products then too.
+        cuda: the generator's state is 16 bytes on the CPU; that of a CPU's generator is 5 KB and counts as memory.
+        flash: blocks of the kernel that torch's attention uses on a CPU without dropout; None if it composes products
+            there too.
     """
 
     attention: Attention = "math"
@@ -62,21 +62,21 @@ class Software:
 
 
 def torch_version(profile: Profile) -> tuple[int, int]:
-    """Major and minor version of a device's torch."""
-    found = re.match(r"(\d+)\.(\d+)", profile.torch)
-    assert found is not None, "a profile's version was checked"
-    return int(found[1]), int(found[2])
+    """Return the major and minor version of a device's torch."""
+    match = re.match(r"(\d+)\.(\d+)", profile.torch)
+    assert match is not None, "a profile's version was checked"
+    return int(match[1]), int(match[2])
 
 
 def software_of(profile: Profile, max_length: int) -> Software:
-    """What of a profile the trace of a step depends on, whose memory is priced at ``max_length`` tokens."""
+    """Return the software of a profile; the peak of memory is predicted at ``max_length`` tokens."""
     version, cuda = torch_version(profile), profile.kind == "cuda"
     flash = profile.attention == "math" and not cuda and version >= _FLASH_WITH_MASK
     return Software(profile.attention, version < (1, 11), cuda, _flash_blocks(profile, max_length) if flash else None)
 
 
 _FLASH_WITH_MASK = (2, 3)
-"""The torch whose CPU kernel of attention takes a mask first."""
+"""The first torch whose CPU kernel of attention takes a mask."""
 
 
 def _flash_blocks(profile: Profile, max_length: int) -> FlashBlocks:
@@ -86,19 +86,19 @@ def _flash_blocks(profile: Profile, max_length: int) -> FlashBlocks:
 
 
 def step_count_bytes(profile: Profile, kernel: str) -> int:
-    """Bytes on the device of the count that AdamW keeps of a tensor's steps.
+    """Return the bytes on the device of AdamW's step count of a tensor.
 
-    It is a number of Python before torch 1.12, and then a tensor of one element on the CPU, which only the fused kernel
-    has on its own device.
+    It is a Python number before torch 1.12, since then a tensor of one element on the CPU, which only the fused kernel
+    has on the device.
     """
     on_device = kernel == "fused" if profile.kind == "cuda" else torch_version(profile) >= (1, 12)
     return 4 if on_device else 0
 
 
 def build_ordinary(config: Any, head: Head, software: Software) -> tuple[nn.Module, ModelLayout]:
-    """A model whose ordinary modules attend as they do on the device."""
+    """Build a model whose ordinary modules compute attention as on the device."""
     config = copy.deepcopy(config)
-    # None: by scaled_dot_product_attention where the family can
+    # None: scaled_dot_product_attention where the family supports it
     config._attn_implementation = "eager" if software.attention == "eager" else None
     return build_model(config, head)
 
@@ -141,9 +141,9 @@ def _memory_efficient(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """The kernel that ``F.scaled_dot_product_attention`` chooses for float32 and a mask on CUDA.
+    """The kernel that ``F.scaled_dot_product_attention`` selects for float32 and a mask on CUDA.
 
-    It has a mask in floats, one for all heads; it keeps a logarithm a row in place of the probabilities.
+    Its mask is a float tensor for all heads; it saves one logarithm per row instead of the probabilities.
     """
     assert not enable_gqa, "a BERT has as many keys as queries"
     bias = attn_mask
@@ -156,7 +156,7 @@ def _memory_efficient(
 
 
 class _FlashOnCpu(torch.autograd.Function):
-    """The CPU's attention kernel, with the buffers that it allocates where no mode can see them."""
+    """The CPU's attention kernel, with the buffers that it allocates without being visible to a mode."""
 
     @staticmethod
     def forward(
@@ -177,12 +177,12 @@ class _FlashOnCpu(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (g,) = gradients
-        *kept, mask = ctx.saved_tensors
+        *saved, mask = ctx.saved_tensors
         kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-        found = kernel(g, *kept, 0.0, False, attn_mask=mask, scale=ctx.scale)
+        dq_dk_dv = kernel(g, *saved, 0.0, False, attn_mask=mask, scale=ctx.scale)
         buffers = g.new_empty(2 * ctx.scores), g.new_empty(ctx.row_sums)
         del buffers
-        return (*found, None, None, None)
+        return (*dq_dk_dv, None, None, None)
 
 
 def _flash_on_cpu(
@@ -196,16 +196,16 @@ def _flash_on_cpu(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """What ``F.scaled_dot_product_attention`` chooses on a CPU: its kernel where no probability is dropped.
+    """``F.scaled_dot_product_attention`` on a CPU: its kernel if there is no dropout, else composed products.
 
-    The kernel takes a mask in floats.
+    The kernel takes a mask of floats.
     """
     if dropout_p > 0.0 or is_causal or enable_gqa:
         composed = F.scaled_dot_product_attention
         return composed(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if attn_mask is not None and attn_mask.dtype == torch.bool:
-        kept, masked = (torch.scalar_tensor(number, device=query.device) for number in (0.0, -torch.inf))
-        attn_mask = torch.where(attn_mask, kept, masked)
+        attended, masked = (torch.scalar_tensor(number, device=query.device) for number in (0.0, -torch.inf))
+        attn_mask = torch.where(attn_mask, attended, masked)
     return _FlashOnCpu.apply(query, key, value, attn_mask, blocks, scale)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -226,7 +226,7 @@ class _Replacing(TorchFunctionMode):
         self._replaced = replaced
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call ``func``, or what replaces it."""
+        """Call ``func``, or its replacement."""
         if func is Tensor.backward:
             return self._backward(args[0])
         return self._replaced.get(func, func)(*args, **(kwargs or {}))
@@ -234,8 +234,8 @@ class _Replacing(TorchFunctionMode):
     def _backward(self, loss: Tensor) -> None:
         """Run the backward pass of a loss with the same replacements.
 
-        A mode is off while it handles a function, and this one lasts for the whole pass: what is computed again there
-        would be computed, and saved, in another way than in the forward pass.
+        A mode is inactive while it handles a function, here for the whole pass: recomputed parts would be computed, and
+        saved, in another way than in the forward pass.
         """
         with _Replacing(self._replaced):
             torch.autograd.Variable._execution_engine.run_backward(
@@ -244,7 +244,7 @@ class _Replacing(TorchFunctionMode):
 
 
 class emulated(_Replacing):
-    """The context in which this machine's torch keeps what the device's does."""
+    """The context in which this machine's torch saves the same tensors as the device's."""
 
     def __init__(self, software: Software) -> None:
         replaced = {**(_OLD if software.old else {}), **(_FUSED if software.attention == "fused" else {})}

@@ -1,4 +1,4 @@
-"""A whole space priced under every plan: what memory and time can be had at all on a device."""
+"""The costs of a whole space under every plan: the range of memory and time on a device."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from numpy.typing import NDArray
 
 from farsearch.cost.pricer import Cost, Pricer, Prices, full_fine_tuning
 from farsearch.cost.segments import Array
+from farsearch.pareto import non_dominated
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["Sweep", "pareto", "price_space", "thin"]
+__all__ = ["Sweep", "price_space", "thin"]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The prices of many configurations under some plans on one device.
+    """The predicted costs of configurations under several plans on one device.
 
     Attributes:
-        configs: all different. plans: the ways in which a step of each was priced.
-        prices: of ``configs``, one for each plan. full: full fine-tuning, one for each plan.
-        available_range_mib: what the device has.
-        budget_mib: ``peak_memory_mib`` above which nothing fits.
+        configs: distinct configurations.
+        plans: the plans under which each of them was priced.
+        prices: of ``configs``, by plan. full: of full fine-tuning, by plan.
+        available_range_mib: low and high end of the memory of the device.
+        budget_mib: ``peak_memory_mib`` above which no configuration fits.
     """
 
     device: str
@@ -55,25 +57,25 @@ class Sweep:
         return int(self.fits.any(axis=0).sum())
 
     def front(self) -> list[tuple[int, int]]:
-        """Plan and configuration, by index, of what nothing beats in peak memory and time, the least memory first.
+        """Return the Pareto front of peak memory and time as pairs of indices (plan, configuration), by rising memory.
 
-        Of those that take the same in both, the first plan and configuration.
+        Of pairs with equal costs the first is returned.
         """
-        found = pareto(self.peak_memory_mib.ravel(), self.wall_time_s.ravel())
-        return [divmod(int(i), len(self.configs)) for i in found]
+        front = non_dominated(np.column_stack([self.peak_memory_mib.ravel(), self.wall_time_s.ravel()]), distinct=True)
+        return [divmod(int(i), len(self.configs)) for i in front]
 
     def most_trained(self) -> list[tuple[int, int]]:
-        """Likewise of what nothing beats in peak memory and number of trained parameters, among what fits."""
+        """Like ``front``, of peak memory and number of trained parameters, among the pairs that fit."""
         fits = np.flatnonzero(self.fits)
         trained = np.stack([prices.trainable for prices in self.prices]).ravel()[fits].astype(np.float64)
-        found = fits[pareto(self.peak_memory_mib.ravel()[fits], -trained)]
-        return [divmod(int(i), len(self.configs)) for i in found]
+        front = fits[non_dominated(np.column_stack([self.peak_memory_mib.ravel()[fits], -trained]), distinct=True)]
+        return [divmod(int(i), len(self.configs)) for i in front]
 
 
 def price_space(
     pricer: Pricer, configs: Sequence[FarConfig], plans: Sequence[StepPlan], progress: Callable[[str], None]
 ) -> Sweep:
-    """The prices of ``configs`` under each of ``plans``; ``progress`` hears what is done."""
+    """Return the costs of ``configs`` under each of ``plans``; ``progress`` is called with messages."""
     profile = pricer.profile
     progress(f"pricing {len(configs):,} configurations under {len(plans)} plans")
     prices = pricer.price_plans(configs, plans)
@@ -89,15 +91,8 @@ def price_space(
     )
 
 
-def pareto(first: Array, second: Array) -> NDArray[np.intp]:
-    """Indices of the points that no other is at most as large as in both numbers, by the first, equals once."""
-    order = np.lexsort((second, first))
-    least = np.minimum.accumulate(np.concatenate([[np.inf], second[order]]))[:-1]
-    return np.asarray(order[second[order] < least])
-
-
 def thin(points: Sequence[tuple[int, int]], most: int) -> list[tuple[int, int]]:
-    """At most so many of ``points``, evenly, the first and the last among them."""
+    """Return at most ``most`` of ``points``, evenly spaced, with the first and the last."""
     if len(points) <= most:
         return list(points)
     return [points[i] for i in np.linspace(0, len(points) - 1, most).round().astype(int)]

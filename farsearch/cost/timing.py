@@ -1,8 +1,8 @@
-"""The time of operations on a device, and of segments that consist of them.
+"""The time of operations on a device, and of segments of a step.
 
-Where a profile has a measured rate for a kind of operation, that is its time. Elsewhere it is a roofline of Williams,
-Waterman, Patterson, "Roofline", CACM 52(4), 2009: the larger of work by rate and bytes by bandwidth. Each operation
-has a launch overhead beside it.
+If a profile has a measured rate for a kind of operation, the time follows from it. Otherwise it is the roofline of
+Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009: the larger of work by rate and bytes by bandwidth. A launch
+overhead is added to each operation.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from farsearch.devices.rates import ProductRate, StreamRate
 __all__ = ["operation_seconds", "weighted_seconds"]
 
 _AT_ONCE = 1 << 16
-"""Operations times lengths times learners that are priced together: few enough to stay in a cache."""
+"""Operations times lengths times learners that are computed together: few enough to stay in a cache."""
 
 
 def operation_seconds(
     kinds: Indices, features: Array, profile: Profile, optimizer: NDArray[np.bool_] | bool = False
 ) -> Array:
-    """Seconds of operations, without ``time_factor``.
+    """Return the seconds of operations, without ``time_factor``.
 
     Args:
         kinds: ``[operations]``, indices of ``OPERATION_KINDS``.
         features: ``[operations, features, ...]``, as in ``FEATURES``.
-        optimizer: which of them are an optimizer's, and run outside autograd.
+        optimizer: which of them belong to an optimizer, and run outside autograd.
 
     Returns:
         ``[operations, ...]``.
@@ -42,8 +42,8 @@ def operation_seconds(
     overheads = np.where(np.broadcast_to(optimizer, kinds.shape), bare, launch) * 1e-6
     seconds = np.zeros((len(kinds), *features.shape[2:])) + overheads.reshape(-1, *[1] * (features.ndim - 2))
     for index in np.unique(kinds):
-        some = kinds == index
-        seconds[some] += _seconds_of(OPERATION_KINDS[index], features[some], profile)
+        of_kind = kinds == index
+        seconds[of_kind] += _seconds_of(OPERATION_KINDS[index], features[of_kind], profile)
     return seconds
 
 
@@ -53,7 +53,7 @@ def _seconds_of(kind: str, features: Array, profile: Profile) -> Array:
     if profile.rates is not None and kind in profile.rates.products:
         return product_seconds(profile.rates.products[kind], flops, left, right, out, matrices)
     if profile.rates is not None:
-        # a calibration of version 0.1 measured both together
+        # a calibration of version 0.1 measured both kinds together
         rate_of = kind if kind in profile.rates.streams else {"masked": "in_place"}.get(kind, kind)
         if rate_of in profile.rates.streams:
             return stream_seconds(profile.rates.streams[rate_of], moved)
@@ -62,14 +62,14 @@ def _seconds_of(kind: str, features: Array, profile: Profile) -> Array:
 
 
 def product_seconds(rate: ProductRate, flops: Array, left: Array, right: Array, out: Array, matrices: Array) -> Array:
-    """Linear in work, bytes and number of matrices."""
+    """Return seconds that are linear in work, bytes and number of matrices."""
     touched = rate.s_per_gb_left * left + rate.s_per_gb_right * right + rate.s_per_gb_out * out
     overhead = rate.us_per_matrix * matrices + rate.us_per_call
     return np.asarray(rate.s_per_tflop * flops * 1e-12 + touched * 1e-9 + overhead * 1e-6)
 
 
 def stream_seconds(rate: StreamRate, moved: Array) -> Array:
-    """Between measured sizes a power law; beyond them proportional to the bytes."""
+    """Return seconds by a power law between measured sizes, and in proportion to the bytes beyond them."""
     sizes, times = np.array(rate.mib) * 2**20, np.array(rate.us) * 1e-6
     moved = np.maximum(moved, 1.0)
     within = np.exp(np.interp(np.log(moved), np.log(sizes), np.log(times)))
@@ -79,9 +79,9 @@ def stream_seconds(rate: StreamRate, moved: Array) -> Array:
 def weighted_seconds(
     parts: Sequence[Part], learners: Indices, lengths: Array, weights: Array, profile: Profile
 ) -> Array:
-    """Seconds of segments by learners and category, added up over batches of several lengths.
+    """Return the seconds of segments by learners and category, summed over batches of several lengths.
 
-    Most segments share most of their operations: each different one is priced once.
+    Most segments share most of their operations: each distinct one is computed once.
 
     Args:
         parts: of one ``width``.
@@ -106,14 +106,14 @@ def weighted_seconds(
     by_length = (coefficients[..., [1, 2, 4]] != 0).any(axis=(1, 2))
     by_learners = (coefficients[..., 3:] != 0).any(axis=(1, 2))
     for long, learnt in product((False, True), repeat=2):
-        some = np.flatnonzero((by_length == long) & (by_learners == learnt))
+        chosen = np.flatnonzero((by_length == long) & (by_learners == learnt))
         t, batches = (lengths, weights) if long else (lengths[:1], weights.sum(axis=1, keepdims=True))
         counts = learners if learnt else learners[:1]
-        at_once = max(1, _AT_ONCE // max(1, len(some) * len(t)))
+        at_once = max(1, _AT_ONCE // max(1, len(chosen) * len(t)))
         for start in range(0, len(counts), at_once):
             k = counts[start : start + at_once]
-            work = evaluate(coefficients[some], t[:, None], k, parts[0].width)
-            each = operation_seconds(kinds[some], work, profile, optimizer[some])
+            work = evaluate(coefficients[chosen], t[:, None], k, parts[0].width)
+            priced = operation_seconds(kinds[chosen], work, profile, optimizer[chosen])
             where = slice(start, start + at_once) if learnt else slice(None)
-            seconds[some, where] = np.moveaxis(np.tensordot(batches, each, (1, 1)), 0, -1)
+            seconds[chosen, where] = np.moveaxis(np.tensordot(batches, priced, (1, 1)), 0, -1)
     return np.moveaxis(np.tensordot(occurs, seconds, 1), 1, -1)

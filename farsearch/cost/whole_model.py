@@ -1,7 +1,7 @@
-"""The step of any prepared model, traced as it is: whatever stands in its layers, and wherever it has gradients.
+"""The step of a model prepared by another method, with any modules in its layers and any parameters trained.
 
-The look-up tables of ``table`` compose a step from kinds of layers that they know. A model that another method has
-prepared is traced whole, at the same three lengths, and becomes the same ``Composed`` that is priced in the same way.
+A step table composes a step from the kinds of layers of FAR. Another method's model is traced whole, at the same three
+lengths, into a ``Composed`` that is priced in the same way.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from farsearch.cost.recorder import Segment, step_order
 from farsearch.cost.segments import LENGTHS, Composed, fit_part, fixed_tensors
 from farsearch.cost.software import Software, build_ordinary
-from farsearch.cost.trace import Segment, meta_tensors, trace_step
+from farsearch.cost.trace import meta_tensors, trace_step
 from farsearch.far.layout import ModelLayout
 from farsearch.models.heads import Head
 
@@ -31,8 +32,8 @@ def trace_prepared(
     """Build a model without weights, prepare it, and trace its step at three lengths.
 
     Args:
-        config: transformers configuration of the model. head: what stands on it.
-        prepare: sets ``requires_grad``, and may put other modules in, in place; module paths of the layers must stay.
+        config: transformers configuration of the model. head: of the model.
+        prepare: sets ``requires_grad`` in place, and may replace modules; module paths of the layers must not change.
         software: of the device.
     """
     with meta_tensors():
@@ -44,10 +45,10 @@ def trace_prepared(
         model.zero_grad()
     trained = [(p.numel(), p.dim()) for p in model.parameters() if p.requires_grad]
     held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
-    layers = range(len(layout.layers))
-    order = ["start", *(f"{name} {i}" for name in ("forward", "release") for i in layers), "head", "backward head"]
-    order += [*(f"backward {i}" for i in reversed(layers)), "backward embeddings"]
-    parts = [fit_part([(length, 0, segments.get(name, Segment())) for length, segments in traces]) for name in order]
+    parts = [
+        fit_part([(length, 0, segments.get(key, Segment())) for length, segments in traces])
+        for key in step_order(len(layout.layers))
+    ]
     alone = np.arange(len(parts))[:, None]
     return Composed(
         parts=tuple(parts),

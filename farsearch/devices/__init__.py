@@ -1,6 +1,6 @@
-"""Device profiles: what a device computes, holds and draws, each value with its source and its range.
+"""Device profiles: speed, memory and power of a device, each value with its source and its range.
 
-Importing this package is cheap: it needs no torch.
+The package does not import torch.
 """
 
 from farsearch.devices.profile import Figure, Profile

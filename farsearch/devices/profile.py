@@ -1,8 +1,8 @@
-"""The profile of one device in one power mode, and its strict round trip through TOML.
+"""The profile of one device in one power mode, and its TOML file.
 
-A file has ``schema_version = 2``, a few words about the device, and the sections ``[compute]``, ``[memory]``,
+A file has ``schema_version = 2``, a description of the device, and the sections ``[compute]``, ``[memory]``,
 ``[software]`` and ``[power]``. Every figure is a table ``{ value, low, high, basis, source }``. A calibrated profile
-also has ``[rates]``: what was measured for each kind of operation, and under which conditions.
+also has ``[rates]``: measured rates for each kind of operation, and the conditions of the measurement.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ else:
 __all__ = ["SCHEMA_VERSION", "Figure", "Profile", "check_name", "parse_profile", "read_profile", "write_profile"]
 
 SCHEMA_VERSION = 2
-"""Version of the file's layout. It rises when an old file could be misread; version 1 is still read."""
+"""Version of the file's layout, raised if an old file could be misread; version 1 is still read."""
 
 Attention = Literal["eager", "math", "fused"]
-"""How ordinary modules attend: products and a softmax of their own, torch's function composed of such, or its kernel
-that keeps no probabilities."""
+"""Attention of ordinary modules: their own products and softmax, torch's function composed of such, or its kernel that
+saves no probabilities."""
 
 Basis = Literal["read", "derived", "measured", "assumed"]
-"""Read in a data sheet or report, derived from such by arithmetic, measured on the device, or assumed."""
+"""Origin of a value: read in a data sheet or report, derived from such by arithmetic, measured on the device, or
+assumed."""
 
 _HEAD = ("name", "title", "basis", "kind", "note")
 _SECTIONS = {
@@ -57,14 +58,14 @@ _SECTIONS = {
 _PLAIN: dict[str, type] = {
     "torch": str, "attention": str, "power_mode": str, "foreach": bool, **dict.fromkeys(_HEAD, str),
 }  # fmt: skip
-"""Fields that are no figures, with their types."""
+"""Fields that are not figures, with their types."""
 _MAY_BE_ZERO = ("launch_us", "step_us", "token_us", "os_mib", "process_mib", "workspace_mib")
 _WHOLE = ("allocator_block_bytes", "dropout_mask_bytes")
 _OPTIONAL = ("power_w",)
 _FIGURE_KEYS = ("value", "low", "high", "basis", "source")
 _HELD_SHARE = 0.3
-"""Of the tensors: what torch's caching allocator may hold beside them on CUDA where nobody measured it. Published peaks
-on boards are up to 0.28 of the tensors above the sum of tensors and process (docs/devices.md)."""
+"""Memory that torch's caching allocator may hold beside the tensors on CUDA, as a share of them, without a measurement.
+Published peaks on boards are up to 0.28 of the tensors above the sum of tensors and process (docs/devices.md)."""
 _KINDS = {str: "text in quotes", bool: "true or false", float: "a number"}
 
 
@@ -73,12 +74,11 @@ class Figure:
     """One number of a profile.
 
     Attributes:
-        low: the number is hardly below this.
-        high: the number is hardly above this.
-        source: where ``value`` and its range come from; shows the arithmetic of a derived value.
+        low, high: the likely range of the number.
+        source: of ``value`` and its range; with the arithmetic of a derived value.
 
     Raises:
-        ProfileError: for a value that is negative or not finite, or a range that does not hold it.
+        ProfileError: for a value that is negative or not finite, or outside its range.
     """
 
     value: float
@@ -95,9 +95,9 @@ class Figure:
         _check(self.low <= self.value, f"low is {self.low:g}; it must be at most the value {self.value:g}")
         _check(self.high >= self.value, f"high is {self.high:g}; it must be at least the value {self.value:g}")
         _check(
-            self.basis in get_args(Basis), f"basis is {shown(self.basis)}; it must be one of {_words(get_args(Basis))}"
+            self.basis in get_args(Basis), f"basis is {shown(self.basis)}; it must be one of {_listed(get_args(Basis))}"
         )
-        _check(bool(self.source.strip()), "source is empty; it must say where the value comes from")
+        _check(bool(self.source.strip()), "source is empty; it must name the source of the value")
 
 
 @dataclass(frozen=True)
@@ -107,30 +107,30 @@ class Profile:
     Attributes:
         basis: ``derived`` from data sheets, or ``calibrated`` on the device.
         kind: ``cuda`` or ``cpu``.
-        note: one line on what is uncertain.
+        note: one line about uncertainties.
         gemm_gflops: achieved fp32 rate of large matrix products; an addition and a multiplication are 2 operations.
         bmm_gflops: the same for the batched products of the attention.
         bandwidth_gbs: achieved by element-wise operations; bytes are those of all tensors read and written.
-        launch_us: overhead of one operation that computes (views are free), beside what its roofline takes.
-        step_us: overhead of one call of an optimizer's step, beside its operations.
-        token_us: of a token while a batch is padded and made a tensor, which the device's CPU does.
+        launch_us: overhead of one operation that computes (views are free), in addition to its roofline.
+        step_us: overhead of one call of an optimizer's step, in addition to its operations.
+        token_us: time per token of padding a batch and making it a tensor, on the device's CPU.
         peak_gflops: data sheet fp32 peak, for information.
-        time_factor: every predicted time is multiplied by this: what sustained load takes beyond the sum of single
-            operations. Low and high end make the range of a predicted time.
-        visible_mib: memory that the operating system sees (CUDA: that the device reports).
-        os_mib: taken by everything but the training process.
-        process_mib: taken by the training process outside its tensors: framework and CUDA context.
-        torch: version that runs there.
-        attention: of ordinary modules; farsearch's own step has one of its own.
-        foreach: torch's default optimizer steps all tensors at once there, with a copy of the parameters meanwhile.
+        time_factor: factor of every predicted time, for sustained load compared with the sum of single operations. Low
+            and high end determine the range of a predicted time.
+        visible_mib: memory that the operating system reports (CUDA: that the device reports).
+        os_mib: memory of everything but the training process.
+        process_mib: memory of the training process outside its tensors: framework and CUDA context.
+        torch: version on the device.
+        attention: of ordinary modules; other step plans have their own attention.
+        foreach: torch's default optimizer steps all tensors at once, with a temporary copy of the parameters.
         allocator_block_bytes: tensors are rounded up to this.
         workspace_mib: library workspace inside the allocator.
-        dropout_mask_bytes: bytes that a dropout mask takes an element.
-        power_w: drawn in this power mode; None where nothing is known.
-        rates: measured for each kind of operation; None where only general figures are known.
+        dropout_mask_bytes: bytes of a dropout mask per element.
+        power_w: power draw in this mode; None if unknown.
+        rates: measured for each kind of operation; None if only general figures are known.
 
     Raises:
-        ProfileError: for a value that breaks a rule, naming its key.
+        ProfileError: for an invalid value, with its key.
     """
 
     name: str
@@ -160,7 +160,7 @@ class Profile:
     rates: Rates | None = None
 
     def __post_init__(self) -> None:
-        _check_words(self)
+        _check_texts(self)
         for key, figure in self.figures().items():
             field = key.split(".")[1]
             for end, number in (("value", figure.value), ("low", figure.low)):
@@ -172,26 +172,26 @@ class Profile:
 
     @property
     def available_mib(self) -> tuple[float, float]:
-        """Low and high end of what is left of the visible memory beside the operating system, in MiB."""
+        """Low and high end of the visible memory without that of the operating system, in MiB."""
         return self.visible_mib.low - self.os_mib.high, self.visible_mib.high - self.os_mib.low
 
     @property
     def held_share(self) -> float:
-        """What is held beside the tensors at the high end of a peak, as a share of them."""
+        """Memory held beside the tensors at the high end of a peak, as a share of them."""
         return _HELD_SHARE if self.kind == "cuda" and self.basis == "derived" else 0.0
 
     @property
     def budget_mib(self) -> float:
-        """Central peak of a process up to which a configuration is feasible, in MiB.
+        """Largest central peak of a feasible configuration, in MiB.
 
-        Feasible is what has the high end of its peak within the low end of ``available_mib``.
+        A configuration is feasible if the high end of its peak is at most the low end of ``available_mib``.
         """
         tensors = (self.available_mib[0] - self.process_mib.high) / (1 + self.held_share)
         return tensors + self.process_mib.value
 
     @property
     def digest(self) -> str:
-        """SHA-256 over what prices a job: the figures with their ranges, kind and software; not words or sources."""
+        """SHA-256 over the values that predictions depend on: figures with ranges, kind and software; no texts."""
         figures = {key: (f.value, f.low, f.high) for key, f in self.figures().items()}
         rates = (
             None
@@ -202,12 +202,12 @@ class Profile:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def figures(self) -> dict[str, Figure]:
-        """All figures that the profile has, by their keys in the file: ``compute.gemm_gflops``."""
+        """Return all figures by their keys in the file, such as ``compute.gemm_gflops``."""
         values = ((f"{section}.{name}", getattr(self, name)) for section, names in _SECTIONS.items() for name in names)
         return {key: value for key, value in values if isinstance(value, Figure)}
 
     def to_dict(self) -> dict[str, Any]:
-        """The profile in the layout of its file, with the schema version. A missing ``power_w`` is left out."""
+        """Return the profile in the layout of its file, with the schema version. A missing ``power_w`` is left out."""
         data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **{name: getattr(self, name) for name in _HEAD}}
         for section, names in _SECTIONS.items():
             values = {name: getattr(self, name) for name in names}
@@ -218,10 +218,10 @@ class Profile:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "profile") -> Profile:
-        """The profile that ``data`` describes, in the layout of the file; ``where`` names the file in errors.
+        """Return the profile in ``data``, in the layout of the file; ``where`` names the file in errors.
 
         Raises:
-            ProfileError: for an unknown or missing key, or a value that breaks a rule: one line with file and key.
+            ProfileError: for an unknown or missing key, or an invalid value: one line with file and key.
         """
         try:
             return _decode(data)
@@ -230,10 +230,10 @@ class Profile:
 
 
 def parse_profile(text: str, where: str) -> Profile:
-    """The profile in the TOML ``text``; ``where`` names the file in errors.
+    """Return the profile in the TOML ``text``; ``where`` names the file in errors.
 
     Raises:
-        ProfileError: when it is not TOML, or not a profile.
+        ProfileError: if it is not TOML, or not a profile.
     """
     try:
         data = tomllib.loads(text)
@@ -244,10 +244,10 @@ def parse_profile(text: str, where: str) -> Profile:
 
 
 def read_profile(path: Path) -> Profile:
-    """The profile in the file ``path``.
+    """Return the profile in the file ``path``.
 
     Raises:
-        ProfileError: when it can't be read, or is not a profile.
+        ProfileError: if it can't be read, or is not a profile.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -259,10 +259,10 @@ def read_profile(path: Path) -> Profile:
 
 
 def write_profile(profile: Profile, path: Path) -> None:
-    """Write ``profile`` to ``path`` in one step: readers find the old file or the new one, never a part.
+    """Write ``profile`` to ``path`` atomically.
 
     Raises:
-        MissingResource: when the folder can't be made or written.
+        MissingResource: if the folder can't be made or written.
     """
     write_text(path, f"# {MADE_BY}\n{tomli_w.dumps(profile.to_dict())}")
 
@@ -272,25 +272,25 @@ def _check(condition: bool, message: str) -> None:
         raise ProfileError(message)
 
 
-def _words(names: Iterable[object]) -> str:
+def _listed(names: Iterable[object]) -> str:
     return ", ".join(map(str, names))
 
 
 def check_name(name: str) -> None:
-    """Raise ProfileError where ``name`` is none that a profile can have."""
+    """Raise ProfileError if ``name`` is not a valid name of a profile."""
     right = re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)
     _check(right is not None, f"name is {shown(name)}; it must be lower-case letters, digits and . _ -")
 
 
-def _check_words(profile: Profile) -> None:
-    """The rules of the fields that are no figures."""
+def _check_texts(profile: Profile) -> None:
+    """Check the fields that are not figures."""
     check_name(profile.name)
     for key, value, choices in (
         ("basis", profile.basis, ("derived", "calibrated")),
         ("kind", profile.kind, ("cuda", "cpu")),
         ("software.attention", profile.attention, get_args(Attention)),
     ):
-        _check(value in choices, f"{key} is {shown(value)}; it must be one of {_words(choices)}")
+        _check(value in choices, f"{key} is {shown(value)}; it must be one of {_listed(choices)}")
     version = re.match(r"\d+\.\d+", profile.torch)
     _check(version is not None, f"software.torch is {shown(profile.torch)}; it must be a version such as '1.10'")
     _check(
@@ -314,16 +314,16 @@ def _encode_rates(rates: Rates) -> dict[str, Any]:
 
 
 def _upgraded(data: Any) -> Any:
-    """A file of version 1 in today's layout: it priced neither loading nor an optimizer's call."""
+    """Convert version 1 to the current layout: it had no time of loading and of an optimizer's call."""
     if not isinstance(data, Mapping) or data.get("schema_version") != 1:
         return data
-    nothing = {"value": 0.0, "basis": "assumed", "source": "not known to version 1 of the profile's layout"}
+    zero = {"value": 0.0, "basis": "assumed", "source": "not known to version 1 of the profile's layout"}
     upgraded = {**data, "schema_version": SCHEMA_VERSION}
     compute, software = data.get("compute"), data.get("software")
     if isinstance(compute, Mapping):
-        upgraded["compute"] = {"step_us": nothing, "token_us": nothing, **compute}
+        upgraded["compute"] = {"step_us": zero, "token_us": zero, **compute}
     if isinstance(software, Mapping):
-        # the dearer of those that its torch may have: a promise to fit stays one
+        # the most expensive attention that its torch may have: what fitted still fits
         attention = "eager" if re.match(r"[01]\.", str(software.get("torch"))) else "math"
         upgraded["software"] = {"attention": attention, **software}
     return upgraded
@@ -331,7 +331,7 @@ def _upgraded(data: Any) -> Any:
 
 def _decode(data: Any) -> Profile:
     if isinstance(data, Mapping) and "schema_version" in data:
-        # first, because a newer file may have any keys
+        # checked first, because a newer file may have any keys
         version = data["schema_version"]
         _check(
             type(version) is int and 1 <= version <= SCHEMA_VERSION,
@@ -357,8 +357,8 @@ def _decode(data: Any) -> Profile:
 def _rates(value: Any) -> Rates:
     table = _table(value, "rates", ("conditions", "bare_us", "products", "streams"))
     bare_us = _typed(table["bare_us"], float, "rates.bare_us")
-    words = _table(table["conditions"], "rates.conditions", (), _keys(table["conditions"]))
-    conditions = {key: _typed(word, str, f"rates.conditions[{shown(key)}]") for key, word in words.items()}
+    texts = _table(table["conditions"], "rates.conditions", (), _keys(table["conditions"]))
+    conditions = {key: _typed(word, str, f"rates.conditions[{shown(key)}]") for key, word in texts.items()}
     products = {}
     for kind, rate in _table(table["products"], "rates.products", (), PRODUCTS).items():
         where = f"rates.products.{kind}"
@@ -391,7 +391,7 @@ def _made(where: str, kind: Callable[..., Any], **values: Any) -> Any:
 
 
 def _table(value: Any, where: str, required: Iterable[str], optional: Iterable[str] = ()) -> Mapping[str, Any]:
-    """``value`` as a table that has all ``required`` keys and no other than those and the ``optional``."""
+    """Return ``value`` as a table with all ``required`` keys and no others than these and the ``optional``."""
     needed = list(required)
     known = [*needed, *optional]
     _check(isinstance(value, Mapping), f"{where} is {shown(value)}; it must be a table")
@@ -399,17 +399,17 @@ def _table(value: Any, where: str, required: Iterable[str], optional: Iterable[s
         if key not in known:
             hint = did_you_mean(key, known)
             raise ProfileError(
-                f"{where} has the unknown key {shown(key)}; {hint and hint + ' '}known are {_words(known)}"
+                f"{where} has the unknown key {shown(key)}; {hint and hint + ' '}known are {_listed(known)}"
             )
     for key in needed:
-        _check(key in value, f"{where} lacks the key {shown(key)}; it needs {_words(needed)}")
+        _check(key in value, f"{where} lacks the key {shown(key)}; it needs {_listed(needed)}")
     table: Mapping[str, Any] = value
     return table
 
 
 def _typed(value: Any, kind: type, where: str) -> Any:
     if kind is float and type(value) is int:
-        # TOML's integers have no bound here, but a float has
+        # tomllib's integers are unbounded, floats are not
         return float(value) if abs(value) < 2**63 else math.inf
     _check(type(value) is kind, f"{where} is {shown(value)}; it must be {_KINDS.get(kind, kind.__name__)}")
     return value

@@ -1,8 +1,8 @@
-"""Measured rates of the kinds of operations that a training step consists of.
+"""Measured rates of the kinds of operations of a training step.
 
-What a data sheet says about a device is one number for all products and one for all streams. A calibrated profile has
-a rate for each kind of operation, as a function of its size: narrow products are slower a FLOP than wide ones,
-small tensors stay in a cache and large ones need fresh pages, random numbers take longer than sums.
+A data sheet has one number for all products and one for all streams. A calibrated profile has a rate for each kind of
+operation as a function of its size: narrow products are slower per FLOP than wide ones, small tensors stay in a cache
+and large ones need new pages, random numbers take longer than sums.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ STREAMS = (
     "gather",
     "fused",
 )
-"""Everything else. ``arithmetic`` makes a new tensor, ``in_place`` does not; ``masked`` writes where a mask is true;
+"""Other operations. ``arithmetic`` makes a new tensor, ``in_place`` does not; ``masked`` writes where a mask is true;
 ``random`` draws bits, ``bernoulli`` masks; ``fused`` is an optimizer's own kernel."""
 
 
 @dataclass(frozen=True)
 class ProductRate:
-    """Seconds of a product, linear in its work and in what it touches: large ones cost FLOPs, narrow ones bytes.
+    """Seconds of a product, linear in its work and its bytes: large products are bound by FLOPs, narrow ones by bytes.
 
     Attributes:
         s_per_tflop: an addition and a multiplication are 2 operations.
         s_per_gb_left, s_per_gb_right, s_per_gb_out: of the factors and the result, 10^9 bytes.
         us_per_matrix: of each matrix of a batch.
-        us_per_call: beside the overhead that every operation has.
+        us_per_call: in addition to the overhead of every operation.
     """
 
     s_per_tflop: float
@@ -63,11 +63,11 @@ class ProductRate:
 
 @dataclass(frozen=True)
 class StreamRate:
-    """Time of an operation that computes element by element, by the bytes that it reads and writes.
+    """Time of an element-wise operation by the bytes that it reads and writes.
 
     Attributes:
-        mib: sizes at which it was measured, ascending.
-        us: microseconds at each of them, beside the overhead that every operation has.
+        mib: measured sizes, ascending.
+        us: microseconds at each of them, in addition to the overhead of every operation.
     """
 
     mib: tuple[float, ...]
@@ -85,12 +85,12 @@ class StreamRate:
 
 @dataclass(frozen=True)
 class Rates:
-    """What calibration measured on a device.
+    """Rates measured by the calibration of a device.
 
     Attributes:
-        conditions: under which it was measured: date, versions, threads, clocks, power mode.
+        conditions: of the measurement: date, versions, threads, clocks, power mode.
         bare_us: overhead of an operation outside autograd, such as an optimizer's.
-        products, streams: by kind; a kind that is missing is priced by the profile's general figures.
+        products, streams: by kind; a missing kind is predicted from the profile's general figures.
     """
 
     conditions: Mapping[str, str]

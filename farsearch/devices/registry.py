@@ -1,4 +1,4 @@
-"""Find a profile: shipped with the package, the user's own, or a file."""
+"""Find profiles: shipped with the package, the user's own, or a file."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from farsearch.far.display import shown
 __all__ = ["LOCAL", "is_another_machine", "list_profiles", "load_profile"]
 
 LOCAL = "local"
-"""Name of the profile of this machine, which is calibrated (farsearch.calibration.local) and not shipped."""
+"""Name of this machine's profile, which is calibrated (farsearch.calibration.local) and not shipped."""
 
 _SUFFIX = ".toml"
 _SHIPPED = Path(__file__).with_name("profiles")
 
 
 def list_profiles(user_dir: Path | None = None) -> tuple[str, ...]:
-    """Names of the shipped profiles and of those in ``user_dir``, sorted; ``local`` is not among them."""
+    """Return the names of the shipped profiles and of those in ``user_dir``, sorted, without ``local``."""
     return tuple(sorted({*_folder(_SHIPPED), *_folder(user_dir)}))
 
 
 def load_profile(name_or_path: str | Path, user_dir: Path | None = None) -> Profile:
-    """The profile of a name, or in a file whose path ends in ``.toml``.
+    """Return the profile of a name, or in a file whose path ends in ``.toml``.
 
     Args:
-        user_dir: folder of the user's own profiles, ``NAME.toml``. One with a shipped name goes before the shipped
-            one, so that a calibration made on the board takes the place of the data sheet's.
+        user_dir: folder of the user's own profiles, ``NAME.toml``. They take precedence over shipped profiles of the
+            same name, so that a calibration of the board replaces the data sheet's figures.
 
     Raises:
-        ProfileError: for an unknown name, naming the closest, or a file that is no profile.
+        ProfileError: for an unknown name, with the closest known one, or a file that is no profile.
     """
     text = str(name_or_path)
     if text.endswith(_SUFFIX):
@@ -46,11 +46,11 @@ def load_profile(name_or_path: str | Path, user_dir: Path | None = None) -> Prof
 
 
 def is_another_machine(device: str, machine: str) -> bool:
-    """Whether a machine is surely not the device of a shipped profile, by what the machine says of itself.
+    """Return whether a machine is certainly not the device of a shipped profile, from its self-description.
 
     Args:
-        device: name of a profile; of one that is not shipped nothing is known, and the answer is False.
-        machine: ``Measurement.machine``. A board names its family there, a workstation its processor or GPU.
+        device: name of a profile; False for one that is not shipped.
+        machine: ``Measurement.machine``: a board's has its family, a workstation's its processor or GPU.
     """
     family = device.partition("-")[0]
     return device in list_profiles() and family not in machine.lower()

@@ -1,27 +1,27 @@
-"""The FAR method, and everything of it that also runs on the board.
+"""The FAR method, as far as it also runs on the board.
 
-Needs torch >= 1.10 and Python >= 3.6 syntax, and imports nothing else of farsearch: a bundle carries a copy of this
-folder, so that workstation and board run one FAR step and one loop.
+The package requires torch >= 1.10 and Python >= 3.6, and imports nothing else of farsearch: a bundle contains a copy of
+this folder, so workstation and board run the same FAR step and training loop.
 
 ================ ====================================================================
 layout.py        which modules of a model are its embeddings, attentions and FFNs
-selection.py     scores of the hidden neurons, and the choice of the learners
-execution.py     how a step is executed: what its backward pass keeps, in what portions
+selection.py     scores of the hidden neurons, and the selection of the learners
+execution.py     how a step is executed: tensors saved for the backward pass, portions
 ffn.py           a feed-forward block whose neurons are part learners, part frozen
-ffn_function.py  what it computes, and its gradients
+ffn_function.py  the function of such a block, and its gradients
 activations.py   value and gradient of the functions between a block's two maps
-attention.py     attention that computes its probabilities again
-dropout.py       dropout that draws its masks again
-norms.py         LayerNorm that is rebuilt from its output
-checkpoint.py    a layer that keeps its input alone and runs again
-surgery.py       put all of that into a model, freeze the rest, and the inverse
+attention.py     attention that recomputes its probabilities
+dropout.py       dropout that redraws its masks
+norms.py         LayerNorm that rebuilds its input from its output
+checkpoint.py    a layer that saves only its input and runs again
+surgery.py       reconfigure a model with these, freeze the rest, and the inverse
 optimizer.py     AdamW and SGD, at the end of a step or in its backward pass
-safetensors.py   files of tensors, read and written
-savepoint.py     where a phase stands, on disk
+safetensors.py   read and write files of tensors
+savepoint.py     the state of a phase on disk
 features.py      rows of token ids with their targets, and batches of them as tensors
-display.py         how messages quote a value of a user
-batches.py       which rows go together: those of similar length
-loop.py          schedule, the training loop, prediction
-board            what runs a bundle, by the modules above
+display.py       values in messages, bounded in length
+batches.py       batches of rows of similar length
+loop.py          schedule, training loop, prediction
+board            the programs of a bundle, which use the modules above
 ================ ====================================================================
 """

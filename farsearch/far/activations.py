@@ -15,7 +15,7 @@ class Activation(NamedTuple):
     Attributes:
         value: ``y = f(x)``.
         gradient: of (``g``, ``x``), ``g f'(x)``.
-        derivative_range: bounds of ``f'``, None where they are not known.
+        derivative_range: bounds of ``f'``, None if unknown.
     """
 
     value: Callable[[Tensor], Tensor]
@@ -64,7 +64,7 @@ _BY_FUNCTION = {F.gelu: _GELU, F.relu: _RELU, torch.relu: _RELU, F.silu: _SILU}
 
 
 def activation_of(module: Any) -> Activation:
-    """The activation that a module or function computes; one that is not known is differentiated by autograd."""
+    """Return the activation that a module or function computes; an unknown one is differentiated by autograd."""
     name = type(module).__name__
     tanh = name in _TANH_CLASSES or (isinstance(module, nn.GELU) and getattr(module, "approximate", "none") == "tanh")
     if tanh:
@@ -74,7 +74,7 @@ def activation_of(module: Any) -> Activation:
 
 
 def _has_tanh() -> bool:
-    """This torch has the tanh form as one kernel: since 1.12."""
+    """Whether torch has the tanh form as one kernel: since 1.12."""
     try:
         F.gelu(torch.zeros(1), approximate="tanh")
     except TypeError:

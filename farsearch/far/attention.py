@@ -1,8 +1,8 @@
-"""Self-attention that keeps queries, keys and values, and computes scores and probabilities again.
+"""Self-attention that saves queries, keys and values, and recomputes scores and probabilities.
 
-``softmax(q k' / sqrt(size of a head) + mask) v`` for each head. Ordinary modules keep the probabilities, their dropout
-mask and the dropped probabilities for the backward pass: ``3 heads length`` numbers a token beside q, k and v. Here
-none of them is kept; computing them again costs two small products of a layer's twelve or more, and an exponential.
+``softmax(q k' / sqrt(size of a head) + mask) v`` for each head. Ordinary modules save the probabilities, their dropout
+mask and the dropped probabilities for the backward pass: ``3 heads length`` numbers per token beside q, k and v. Here
+none of them is saved; recomputing them costs two small products of a layer's twelve or more, and an exponential.
 """
 
 from typing import Any, Optional, Tuple
@@ -24,7 +24,7 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 
 
 def _portion(mask: Optional[Tensor], rows: slice) -> Optional[Tensor]:
-    """The mask of some rows; one of a single row serves all."""
+    """The mask of these rows; a mask of a single row serves all."""
     return mask if mask is None or mask.shape[0] == 1 else mask[rows]
 
 
@@ -49,12 +49,12 @@ class _Attention(torch.autograd.Function):
         ctx.heads, ctx.p, ctx.rows = heads, p, rows
         ctx.state = generator_state(q) if p else None
         y = torch.empty_like(v)
-        with autocast_to(q, None):  # types are chosen once, not at each product
-            for some in portions(q, rows):
-                chances = _probabilities(_heads(q[some], heads), _heads(k[some], heads), _portion(mask, some))
+        with autocast_to(q, None):  # cast once, not at each product
+            for part in portions(q, rows):
+                chances = _probabilities(_heads(q[part], heads), _heads(k[part], heads), _portion(mask, part))
                 if p:
                     drop_(chances, dropped(chances, p), p)
-                _heads(y[some], heads).copy_(torch.matmul(chances.to(v.dtype), _heads(v[some], heads)))
+                _heads(y[part], heads).copy_(torch.matmul(chances.to(v.dtype), _heads(v[part], heads)))
                 del chances
         ctx.save_for_backward(q, k, v, mask)
         return y
@@ -65,7 +65,7 @@ class _Attention(torch.autograd.Function):
         (g,) = gradients
         q, k, v, mask = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        with autocast_to(q, None):  # types are chosen once, not at each product
+        with autocast_to(q, None):  # cast once, not at each product
             if ctx.p:
                 with drawn_again(q, ctx.state):
                     _attention_gradients(ctx, g, q, k, v, mask, (dq, dk, dv))
@@ -78,20 +78,20 @@ def _attention_gradients(
     ctx: Any, g: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor], out: Tuple[Tensor, Tensor, Tensor]
 ) -> None:
     """Fill ``out`` with the gradients of q, k and v; portions in the order of the forward pass, for their masks."""
-    for some in portions(q, ctx.rows):
-        queries, keys, values, above = (_heads(x[some], ctx.heads) for x in (q, k, v, g))
-        dq, dk, dv = (_heads(x[some], ctx.heads) for x in out)
-        chances = _probabilities(queries, keys, _portion(mask, some))
+    for part in portions(q, ctx.rows):
+        queries, keys, values, above = (_heads(x[part], ctx.heads) for x in (q, k, v, g))
+        dq, dk, dv = (_heads(x[part], ctx.heads) for x in out)
+        chances = _probabilities(queries, keys, _portion(mask, part))
         # of the dropped probabilities P, then of the probabilities, then of the scores: P (dP - sum over keys of P dP)
         inner = torch.matmul(above, values.transpose(-1, -2)).to(chances.dtype)
-        kept = chances
+        thinned = chances
         if ctx.p:
             gone = dropped(chances, ctx.p)
             drop_(inner, gone, ctx.p)
-            kept = drop_(chances.clone(), gone, ctx.p)
+            thinned = drop_(chances.clone(), gone, ctx.p)
             del gone
-        dv.copy_(torch.matmul(kept.to(g.dtype).transpose(-1, -2), above))
-        del kept
+        dv.copy_(torch.matmul(thinned.to(g.dtype).transpose(-1, -2), above))
+        del thinned
         inner.mul_(chances)
         inner.sub_(chances.mul_(inner.sum(-1, keepdim=True))).mul_(queries.shape[-1] ** -0.5)
         del chances
@@ -110,12 +110,12 @@ def attend(
     dropout: float = 0.0,
     rows: Optional[int] = None,
 ) -> Tensor:
-    """Attention of every head, ``[rows, length, hidden]`` each.
+    """Return the attention of every head; ``[rows, length, hidden]`` each.
 
     Args:
         mask: added to the scores, or boolean with True where attended; broadcast to ``[rows, heads, length, length]``.
-        dropout: probability with which a probability is dropped.
-        rows: sequences that are worked on together; None chooses.
+        dropout: probability of dropping an attention probability.
+        rows: sequences computed together; None selects by length.
     """
     return _Attention.apply(  # type: ignore[no-any-return, no-untyped-call]
         q.contiguous(), k.contiguous(), v.contiguous(), mask, heads, dropout, rows
@@ -123,10 +123,10 @@ def attend(
 
 
 class RecomputedAttention(nn.Module):
-    """Stands in place of a model's self-attention and has its submodules under their names.
+    """Replaces a model's self-attention, with its submodules under their names.
 
-    It takes what the versions of transformers hand to such a module: hidden states first (or as ``hidden_states`` or
-    ``query``), the mask second (or as ``attention_mask`` or ``mask``), and gives back ``(context, None)``.
+    It accepts the arguments of all supported versions of transformers: hidden states first (or as ``hidden_states`` or
+    ``query``), the mask second (or as ``attention_mask`` or ``mask``), and returns ``(context, None)``.
     """
 
     def __init__(self, original: nn.Module, layout: AttentionLayout, rows: Optional[int]) -> None:
@@ -136,7 +136,7 @@ class RecomputedAttention(nn.Module):
             self.add_module(name, child)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tuple[Tensor, None]:
-        """``[rows, length, hidden]`` to the same, as the first of a pair."""
+        """Map ``[rows, length, hidden]`` to the same shape, as the first of a pair."""
         hidden = args[0] if args else kwargs.get("hidden_states", kwargs.get("query"))
         mask = kwargs.get("attention_mask", kwargs.get("mask", args[1] if len(args) > 1 else None))
         layout = self.layout
@@ -148,12 +148,12 @@ class RecomputedAttention(nn.Module):
         return context, None
 
     def release(self) -> nn.Module:
-        """The module that this one stands for."""
+        """Return the replaced module."""
         return self.shell[0]
 
 
 def _as_scores(mask: Optional[Tensor]) -> Optional[Tensor]:
-    """A mask that broadcasts over scores: one of a value a token says with 0 what is padding."""
+    """A mask that broadcasts over scores; in a mask of one value per token 0 is padding."""
     if mask is not None and mask.dim() == 2:
         return mask.ne(0)[:, None, None, :]
     return mask

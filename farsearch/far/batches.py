@@ -1,6 +1,6 @@
 """Batches of rows of similar length, which need little padding.
 
-Pure Python's ``random`` draws the order: it gives the same order on every version of Python and torch.
+The order is drawn by Python's ``random``, which gives the same order on every version of Python and torch.
 """
 
 import math
@@ -10,15 +10,15 @@ from typing import List, Sequence
 __all__ = ["MOST_EPOCHS", "epoch_batches", "phase_batches", "steps_in"]
 
 MOST_EPOCHS = 10000
-"""Passes over the rows: far above any fine-tuning, few enough that the list of a phase's batches fits into memory."""
+"""Upper limit of epochs: far above any fine-tuning, and the list of a phase's batches still fits into memory."""
 
 _WINDOW = 8
-"""Batches sorted together: enough that padding is little, few enough that a batch is no sample of one length only
-(docs/log.md has what 50 did to accuracy)."""
+"""Batches sorted together: enough for little padding, few enough that a batch is no sample of a single length
+(docs/log.md has the accuracy with 50)."""
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int) -> List[List[int]]:
-    """One epoch: every row once, in batches of rows of similar length, in random order.
+    """Return one epoch: every row once, in batches of rows of similar length, in random order.
 
     Rows are shuffled, sorted by length within windows of 8 batches, cut into batches, and the batches are shuffled.
     """
@@ -35,14 +35,14 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int) -> List[Li
 
 
 def steps_in(rows: int, batch_size: int, epochs: float) -> int:
-    """Optimizer steps of ``epochs`` epochs: at least one, unless there are 0 epochs."""
+    """Return the optimizer steps of ``epochs`` epochs: at least one, unless ``epochs`` is 0."""
     if epochs == 0:
         return 0
     return max(1, int(round(math.ceil(rows / float(batch_size)) * epochs)))
 
 
 def phase_batches(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> List[List[int]]:
-    """The batches of a whole phase, epoch after epoch, each in an order of its own.
+    """Return the batches of a whole phase, epoch after epoch, each in its own order.
 
     A longer phase with the same seed starts with the batches of a shorter one.
     """

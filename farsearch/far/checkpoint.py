@@ -1,4 +1,4 @@
-"""Checkpointing that works on every torch from 1.10 on, with any arguments, also above frozen layers."""
+"""Checkpointing for torch >= 1.10, with any arguments, also above frozen layers."""
 
 from functools import partial
 from typing import Any, Callable, Dict
@@ -14,10 +14,11 @@ __all__ = ["checkpointed"]
 
 
 def checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` that keeps its arguments alone for the backward pass, and is run again there.
+    """Return ``function`` such that it saves only its arguments, and is run again in the backward pass.
 
-    What autograd would keep is numbered in the forward pass, and found by its number when the function is run again.
-    torch's own does this since 1.11; the reentrant one before needs an input with a gradient and takes no keywords.
+    The tensors that autograd would save are numbered in the forward pass, and looked up by their number when the
+    function is run again. torch's own checkpointing does this since 1.11; the reentrant one before needs an input with
+    a gradient and accepts no keywords.
     """
     return partial(_run, function)  # not a closure: a deep copy of a model must run its own layers
 
@@ -27,15 +28,15 @@ def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
     x = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
     state, dtype = generator_state(x), autocast_dtype(x)
-    kept = 0
+    count = 0
     again: Dict[int, Tensor] = {}
 
     def number(_: Tensor) -> int:
-        nonlocal kept
-        kept += 1
-        return kept - 1
+        nonlocal count
+        count += 1
+        return count - 1
 
-    def found(key: int) -> Tensor:
+    def recompute(key: int) -> Tensor:
         if not again:
             with drawn_again(x, state), torch.enable_grad(), autocast_to(x, dtype), saved_tensors_hooks(keep, refuse):
                 function(*args, **kwargs)
@@ -47,5 +48,5 @@ def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     def refuse(_: None) -> Tensor:
         raise RuntimeError("a checkpointed part can't be differentiated twice")
 
-    with saved_tensors_hooks(number, found):
+    with saved_tensors_hooks(number, recompute):
         return function(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""How messages show a value: a user's bounded in length and without control characters, seconds in a fitting unit."""
+"""Values in messages: a user's bounded in length and without control characters, seconds in a fitting unit."""
 
 from typing import Any, List
 
@@ -12,14 +12,14 @@ PATH = 400
 
 
 def shown(value: Any, most: int = _MOST) -> str:
-    """Return at most about ``most`` characters of a value's ``repr``, without ever making the rest of it.
+    """Return at most about ``most`` characters of a value's ``repr``, without computing the rest of it.
 
-    A value that YAML's aliases nest can have more leaves than fit into memory.
+    A value nested by YAML's aliases can have more leaves than fit into memory.
     """
     parts: List[str] = []
     _write(value, parts, most, 0)
     text = "".join(parts)
-    # a text that was cut ends with its sign and its quote
+    # a text that was cut already ends with an ellipsis and its quote
     return text if isinstance(value, str) or len(text) <= most else text[:most] + "\u2026"
 
 
@@ -30,7 +30,7 @@ def shown_text(text: str, most: int = _MOST) -> str:
 
 
 def shown_seconds(seconds: float) -> str:
-    """Return ``41 ms``, ``9.9 s``, ``48.3 s`` or ``204 s``: nothing but 0 is shown as 0."""
+    """Return ``41 ms``, ``9.9 s``, ``48.3 s`` or ``204 s``; only 0 is shown as 0."""
     size = abs(seconds)
     if 0.0 < size < 0.1:
         return "{:.{}f} ms".format(1000.0 * seconds, 0 if size >= 0.01 else 1 if size >= 0.001 else 2)
@@ -38,7 +38,7 @@ def shown_seconds(seconds: float) -> str:
 
 
 def _write(value: Any, parts: List[str], left: int, depth: int) -> int:
-    """Append the ``repr`` of a value until nothing is left; return how much is."""
+    """Append the ``repr`` of a value in at most ``left`` characters; return the number of characters left."""
     if left <= 0:
         return left
     if isinstance(value, dict) and depth < 8:
@@ -70,7 +70,7 @@ def _write_items(values: Any, parts: List[str], left: int, depth: int, opening: 
 
 
 def _plain(value: Any, most: int) -> str:
-    """The ``repr`` of a value that holds no others."""
+    """The ``repr`` of a value that is no container."""
     if isinstance(value, str):
         return repr(value if len(value) <= most else value[:most] + "\u2026")
     if isinstance(value, (bytes, bytearray)):

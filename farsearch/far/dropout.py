@@ -1,4 +1,4 @@
-"""Dropout that keeps no mask: the random generator's state before it was drawn is enough to draw it again."""
+"""Dropout that saves no mask: the mask is redrawn from the generator's state."""
 
 from contextlib import contextmanager
 from typing import Any, Iterator
@@ -11,13 +11,13 @@ __all__ = ["SeededDropout", "drawn_again", "drop_", "dropped", "generator_state"
 
 
 def generator_state(x: Tensor) -> Tensor:
-    """State of the generator that draws for tensors like ``x``: 5 KB on a CPU, 16 bytes on CUDA, kept on the CPU."""
+    """Return the state of the generator for tensors like ``x``: 5 KB on a CPU, 16 bytes on CUDA, stored on the CPU."""
     return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
 
 
 @contextmanager
 def drawn_again(x: Tensor, state: Tensor) -> Iterator[None]:
-    """What is drawn inside is what was drawn after ``state``; outside, the generator goes on where it was."""
+    """Draw from ``state`` inside of the context, and restore the generator's state afterwards."""
     now = generator_state(x)
     _set(x, state)
     try:
@@ -34,10 +34,10 @@ def _set(x: Tensor, state: Tensor) -> None:
 
 
 def dropped(x: Tensor, p: float) -> Tensor:
-    """Which elements of ``x`` are dropped: a boolean mask, each True with probability p (in steps of 2^-16).
+    """Return a boolean mask of the dropped elements of ``x``, each True with probability p (in steps of 2^-16).
 
-    Sixteen random bits an element, four elements a draw: a third of the time that ``bernoulli_`` takes on a CPU. A
-    CPU's generator gives the same bits on every machine.
+    Sixteen random bits per element, four elements per draw: a third of the time of ``bernoulli_`` on a CPU. A CPU's
+    generator gives the same bits on every machine.
     """
     count = x.numel()
     bits = torch.empty(count, dtype=torch.int16, device=x.device)
@@ -45,7 +45,7 @@ def dropped(x: Tensor, p: float) -> Tensor:
     try:
         bits[:whole].view(torch.int64).random_(-(2**63), None)
     except RuntimeError:
-        # torch 1.10 can't see four elements as one: the same bits, moved there
+        # torch 1.10 can't view four elements as one: the same bits, shifted
         words = torch.empty(whole // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
         for i in range(4):
             bits[i:whole:4] = (words >> (16 * i)).to(torch.int16)
@@ -54,7 +54,7 @@ def dropped(x: Tensor, p: float) -> Tensor:
 
 
 def drop_(x: Tensor, mask: Tensor, p: float) -> Tensor:
-    """``x`` with the masked elements set to 0 and all others divided by 1 - p, in place. With p = 1 all are 0."""
+    """Set the masked elements of ``x`` to 0 and divide the others by 1 - p, in place. With p = 1 all become 0."""
     if p >= 1.0:
         return x.zero_()
     return x.masked_fill_(mask, 0.0).mul_(1.0 / (1.0 - p))
@@ -76,7 +76,7 @@ class _Dropout(torch.autograd.Function):
 
 
 class SeededDropout(nn.Module):
-    """``nn.Dropout`` whose mask is drawn again in the backward pass. Its masks are not those of ``nn.Dropout``."""
+    """``nn.Dropout`` that redraws its mask in the backward pass. Its masks are not those of ``nn.Dropout``."""
 
     def __init__(self, original: nn.Dropout) -> None:
         super().__init__()
@@ -84,11 +84,11 @@ class SeededDropout(nn.Module):
         self.shell = (original,)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Drop elements of a tensor of any shape."""
         if not self.training or self.p == 0.0:
             return x
         return _Dropout.apply(x, self.p)  # type: ignore[no-any-return, no-untyped-call]
 
     def release(self) -> nn.Module:
-        """The module that this one stands for."""
+        """Return the replaced module."""
         return self.shell[0]

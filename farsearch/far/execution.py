@@ -1,6 +1,6 @@
-"""How a training step of a model is executed: what its backward pass keeps, what it computes again, in what portions.
+"""How a training step is executed: the tensors that are saved or recomputed for the backward pass, and the portions.
 
-None of it changes what is learned. ``modules`` everywhere is the model as transformers built it.
+No execution changes what is learned. ``modules`` everywhere is the model as transformers built it.
 """
 
 from contextlib import contextmanager
@@ -34,24 +34,24 @@ _CHOICES = {
 }
 
 _TOKENS_AT_ONCE = 1024
-"""Tokens whose temporaries live together: few enough that they stay small beside what is saved, enough for a matrix
-product to run near its full rate (512 took 15 % longer on two CPU cores, docs/log.md)."""
+"""Tokens whose temporaries live together: few enough that they stay small beside the saved tensors, enough for matrix
+products near their full rate (512 took 15 % longer on two CPU cores, docs/log.md)."""
 
 
 class Execution(NamedTuple):
     """How the forward and backward pass of a model are executed.
 
     Attributes:
-        feed_forward: what a block keeps for the backward pass: ``modules`` what autograd keeps, ``store`` the
-            pre-activations, ``compact`` the frozen neurons' derivative in one byte (not exact), ``recompute`` nothing
-            but its input.
-        attention: ``modules``, or ``recompute``: scores and probabilities are computed again.
-        dropout: ``modules``, or ``seed``: masks are drawn again.
+        feed_forward: tensors that a block saves for the backward pass: ``modules`` those of autograd, ``store`` the
+            pre-activations, ``compact`` the frozen neurons' derivative in one byte (not exact), ``recompute`` only its
+            input.
+        attention: ``modules``, or ``recompute``: scores and probabilities are recomputed.
+        dropout: ``modules``, or ``seed``: masks are redrawn.
         layer_norm: ``modules``, or ``output``: the normalised input is rebuilt from the output.
-        frozen_dtype: in which frozen feed-forward weights are held: ``float32``, ``bfloat16`` or ``float16`` (the
-            latter two round them).
-        checkpointing: a layer keeps its input alone, and runs forward again before its backward pass.
-        chunk_rows: sequences whose temporaries live together; None chooses by their length.
+        frozen_dtype: of the frozen feed-forward weights: ``float32``, ``bfloat16`` or ``float16`` (the latter two
+            round them).
+        checkpointing: a layer saves only its input, and runs forward again before its backward pass.
+        chunk_rows: sequences whose temporaries live together; None selects by their length.
     """
 
     feed_forward: str = "modules"
@@ -64,10 +64,10 @@ class Execution(NamedTuple):
 
 
 def checked(execution: Execution) -> Execution:
-    """The same.
+    """Return ``execution``.
 
     Raises:
-        ValueError: for a value that is none of those above.
+        ValueError: for an unknown value.
     """
     for name, choices in _CHOICES.items():
         if getattr(execution, name) not in choices:
@@ -76,9 +76,9 @@ def checked(execution: Execution) -> Execution:
 
 
 def rows_at_once(shape: Any) -> int:
-    """Rows of ``[batch, length, hidden]`` (or ``[tokens, hidden]``) that are worked on together.
+    """Return the number of rows of ``[batch, length, hidden]`` (or ``[tokens, hidden]``) that are computed together.
 
-    A power of two, so that few sizes occur however texts are padded.
+    It is a power of two, so that few sizes occur for all paddings.
     """
     length = shape[1] if len(shape) > 2 else 1
     rows = max(1, _TOKENS_AT_ONCE // max(1, length))
@@ -86,14 +86,14 @@ def rows_at_once(shape: Any) -> int:
 
 
 def portions(x: Tensor, rows: Optional[int]) -> List[slice]:
-    """Slices of the first dimension of ``x`` that are worked on one after another; None chooses their size."""
+    """Return slices of the first dimension of ``x`` that are computed one after another; None selects their size."""
     step = rows or rows_at_once(x.shape)
     return [slice(start, start + step) for start in range(0, x.shape[0], step)]
 
 
 @contextmanager
 def autocast_to(x: Tensor, dtype: Optional[torch.dtype]) -> Iterator[None]:
-    """Autocast to a type on the device of ``x``, or none of it, whatever it is outside."""
+    """Autocast to a type on the device of ``x``, or disable autocast, whatever the outer setting."""
     if autocast_dtype(x) == dtype:
         yield
     elif dtype is None:
@@ -105,13 +105,13 @@ def autocast_to(x: Tensor, dtype: Optional[torch.dtype]) -> Iterator[None]:
 
 
 def autocast_dtype(x: Tensor) -> Optional[torch.dtype]:
-    """The type that autocast computes products in on the device of ``x``, None where it is off."""
+    """Return the type of products under autocast on the device of ``x``; None if it is off."""
     kind = x.device.type
     if kind == "meta":
         return None
     if hasattr(torch, "get_autocast_dtype"):
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    # before torch 2.4 each device had functions of its own
+    # before torch 2.4 each device had its own functions
     if kind == "cuda" and torch.is_autocast_enabled():
         return torch.get_autocast_gpu_dtype()
     if kind == "cpu" and torch.is_autocast_cpu_enabled():
@@ -120,5 +120,5 @@ def autocast_dtype(x: Tensor) -> Optional[torch.dtype]:
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """The type that products with ``x`` are computed in: autocast's where it is on, else that of ``x``."""
+    """Return the type of products with ``x``: autocast's if it is on, else that of ``x``."""
     return autocast_dtype(x) or x.dtype

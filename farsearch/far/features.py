@@ -1,4 +1,4 @@
-"""Rows of token ids as a model is fed with them, and batches of them as tensors."""
+"""Rows of token ids as inputs of a model, and batches of them as tensors."""
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -8,23 +8,23 @@ from torch import Tensor
 __all__ = ["IGNORED", "Batch", "Features", "Span", "batch_of"]
 
 IGNORED = -100
-"""Target of a token that no loss counts: the one that torch's cross entropy leaves out."""
+"""Target of a token without loss: the index that torch's cross entropy ignores."""
 
 
 class Span(NamedTuple):
-    """First and last token of an answer; both 0, the first special token, where the row holds none."""
+    """First and last token of an answer; both are 0, the first special token, if the row has no answer."""
 
     start: int
     end: int
 
 
 class Features(NamedTuple):
-    """Rows as a model is fed with them.
+    """Rows as inputs of a model.
 
-    ``input_ids`` are not padded and have their special tokens. ``targets`` are what is learned of each row, all in one
-    form: an int (its class), a float (its number), a tuple of floats (1.0 for each label that it has), a tuple of ints
-    as long as the row (the tag of each token, or IGNORED), or a Span. ``segments`` tell of each token which text of a
-    pair it is of; None for models that are not told, and for single texts.
+    ``input_ids`` are not padded and have their special tokens. ``targets`` are of one type: an int (class), a float
+    (number), a tuple of floats (1.0 for each label that the row has), a tuple of ints as long as the row (the tag of
+    each token, or IGNORED), or a Span. ``segments`` are the token types, which of a pair of texts a token belongs to;
+    None for models without token types, and for single texts.
     """
 
     input_ids: Sequence[Sequence[int]]
@@ -37,7 +37,7 @@ class Features(NamedTuple):
         return [len(row) for row in self.input_ids]
 
     def take(self, rows: Sequence[int]) -> "Features":
-        """Some of the rows, in that order."""
+        """Return the given rows, in that order."""
         segments = None if self.segments is None else [self.segments[row] for row in rows]
         return Features([self.input_ids[row] for row in rows], [self.targets[row] for row in rows], segments)
 
@@ -45,24 +45,24 @@ class Features(NamedTuple):
 class Batch(NamedTuple):
     """Rows as tensors.
 
-    ``inputs`` are a model's arguments, ``[rows, longest]`` and the targets. ``weights`` are what each row counts in the
-    loss, which is a mean: 1, or its number of tokens that have a tag.
+    ``inputs`` are a model's arguments, ``[rows, longest]`` and the targets. ``weights`` are those of the rows in the
+    mean loss: 1, or the number of tokens with a tag.
     """
 
     inputs: Dict[str, Tensor]
     weights: Tuple[int, ...]
 
     def part(self, rows: slice) -> "Batch":
-        """Some of the rows, padded as all of them."""
+        """Return a slice of the rows, with the padding of all."""
         return Batch({name: value[rows] for name, value in self.inputs.items()}, self.weights[rows])
 
 
 def batch_of(features: Features, pad_id: int, device: Optional[torch.device] = None, learn: bool = True) -> Batch:
-    """All rows of ``features``, padded on the right.
+    """Return all rows of ``features`` as tensors, padded on the right.
 
     Args:
         pad_id: token id of the padding.
-        learn: with the targets, without which a model gives no loss.
+        learn: include the targets, without which a model computes no loss.
     """
     longest = max(features.lengths)
     inputs = {
@@ -89,7 +89,7 @@ def _is_tags(target: Any) -> bool:
 
 
 def _targets(targets: Sequence[Any], longest: int) -> Dict[str, Tensor]:
-    """The targets under the names that transformers' models have for them."""
+    """The targets by the argument names of transformers' models."""
     if isinstance(targets[0], Span):
         starts, ends = zip(*targets)
         return {"start_positions": torch.tensor(starts), "end_positions": torch.tensor(ends)}

@@ -1,7 +1,6 @@
 """Modules of a feed-forward block that is split into learners and frozen neurons, or wholly trained.
 
-Their parameters are what is trained and what is frozen; how they are computed with is in ffn_function.py, or, with the
-policy ``modules``, left to autograd.
+They hold the parameters. The block is computed by ffn_function.py, or by autograd with the policy ``modules``.
 """
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -23,17 +22,17 @@ def _checked(policy: str, activation: Activation, gated: bool = False) -> str:
     if policy not in FEED_FORWARD:
         raise ValueError("policy {!r} is none of {}".format(policy, ", ".join(FEED_FORWARD)))
     if gated and policy != "modules":
-        raise ValueError("policy {!r} is for blocks without a gate; this one knows 'modules' alone".format(policy))
+        raise ValueError("policy {!r} is for blocks without a gate; gated ones support only 'modules'".format(policy))
     if policy == "compact" and activation.derivative_range is None:
         raise ValueError("policy 'compact' needs an activation whose derivative has known bounds")
     return policy
 
 
 def padding(width: int, learners: int) -> int:
-    """Neurons of nothing that are added to the frozen ones of a block of ``width`` neurons.
+    """Return the number of zero neurons that pad the frozen part of a block of ``width`` neurons.
 
     A product with 2765 output columns takes 1.4 times as long on a CPU as one with 2768 (docs/log.md), so the frozen
-    part is made a multiple of 16 wide by neurons whose weights are 0. Small blocks are left as they are.
+    part is padded to a multiple of 16 by neurons whose weights are 0. Small blocks are not padded.
     """
     frozen = width - learners
     return -frozen % _ALIGNED if frozen and width >= _WIDE else 0
@@ -47,16 +46,16 @@ class SplitFeedForward(nn.Module):
         activation: module or function between the two maps.
         down: linear map ``[hidden, width]``, with or without bias.
         learners: indices of the trained hidden neurons, ``0 <= k <= width`` of them.
-        policy: what is kept for the backward pass.
-        frozen_dtype: in which the frozen weights are held.
-        rows: sequences that are worked on together; None chooses.
-        gated: the module whose place the block takes, where it is ``down(dropout(activation(a) b))`` with ``a, b`` the
-            halves of ``up(x)``; it knows the policy ``modules`` alone.
+        policy: as in ``Execution.feed_forward``.
+        frozen_dtype: of the frozen weights.
+        rows: sequences computed together; None selects by length.
+        gated: the module that the block replaces, if it is ``down(dropout(activation(a) b))`` with ``a, b`` the halves
+            of ``up(x)``; its only policy is ``modules``.
         dropout: of a gated block.
         names: of ``up`` and ``down`` in the gated module.
 
-    The three modules are emptied of their weights and kept, so that ``release`` can fill and return them. In a state
-    dict, read or written, the block has the weights and names that it had before it was split.
+    The three modules are stored without their weights, so that ``release`` can restore and return them. In a state
+    dict, read or written, the block has the weights and names of the block before the split.
     """
 
     def __init__(
@@ -92,26 +91,26 @@ class SplitFeedForward(nn.Module):
             self.frozen_down = _parameter(F.pad(down.weight.index_select(1, rest), (0, more)).to(held))
             self.bias = _parameter(None if down.bias is None else down.bias.detach())
         up.weight = up.bias = down.weight = down.bias = None  # type: ignore[assignment]
-        # in tuples, so that they are no submodules: their parameters are the seven above
+        # in tuples, so that they are no submodules: the parameters are the seven above
         self.shells = (up, activation, down)
         self.stands_for = (gated,)
         self.p = 0.0 if dropout is None else dropout.p
         self._saved = [("down", "")] if gated is None else [("up", names[0] + "."), ("down", names[1] + ".")]
-        # likewise, so that it is no submodule
+        # likewise no submodule
         self._front = (_Front(self),)
 
     @property
     def front(self) -> nn.Module:
-        """What stands in place of ``up``, where the block is not gated."""
+        """The module that replaces ``up``, unless the block is gated."""
         return self._front[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., hidden]`` to ``[..., hidden]``."""
+        """Map ``[..., hidden]`` to ``[..., hidden]``."""
         learners = (self.learner_up, self.learner_bias, self.learner_down) if self.learners else None
         frozen = (self.frozen_up, self.frozen_bias, self.frozen_down) if self.frozen else None
         if self.policy != "modules":
             return feed_forward(x, self.activation_pair, self.policy, learners, frozen, self.bias, self.rows)
-        # the frozen part first, for the same reason as in the function above
+        # the frozen part first, as in ffn_function.py
         if frozen is None:
             return self._learned(x)
         value = self._value(F.linear(x, self.frozen_up.to(self.learner_up.dtype), self.frozen_bias))
@@ -124,7 +123,7 @@ class SplitFeedForward(nn.Module):
         return F.linear(self._value(F.linear(x, self.learner_up, self.learner_bias)), self.learner_down, self.bias)
 
     def _value(self, before: Tensor) -> Tensor:
-        """The neurons' values by what ``up`` gives."""
+        """The neurons' values from the output of ``up``."""
         activation = self.shells[1]
         if self.stands_for[0] is None:
             return activation(before)  # type: ignore[no-any-return]
@@ -133,11 +132,11 @@ class SplitFeedForward(nn.Module):
         return F.dropout(value, self.p, self.training) if self.p else value
 
     def extra_repr(self) -> str:
-        """The two counts and the policy, as torch prints them."""
+        """Return the two counts and the policy, for torch's ``repr``."""
         return "learners={}, frozen={}, policy={}".format(len(self.learners), len(self.frozen), self.policy)
 
     def release(self) -> Tuple[nn.Linear, Any, nn.Linear]:
-        """The three original modules with the weights of this block, in the original order of the neurons."""
+        """Return the three original modules with the weights of this block, in the original order of the neurons."""
         up, activation, down = self.shells
         for name, value in self.whole("up").items():
             setattr(up, name, nn.Parameter(value))
@@ -146,7 +145,7 @@ class SplitFeedForward(nn.Module):
         return up, activation, down
 
     def whole(self, linear: str) -> Dict[str, Tensor]:
-        """Weight and bias, where there is one, of ``up`` or ``down`` in the original order of the neurons, detached."""
+        """Return weight and bias, if any, of ``up`` or ``down`` in the original order of the neurons, detached."""
         order = torch.tensor(self.learners + self.frozen, device=self.learner_up.device).argsort()
         with torch.no_grad():
             if linear == "up":
@@ -159,10 +158,10 @@ class SplitFeedForward(nn.Module):
         return {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
 
     def put(self, linear: str, name: str, value: Tensor) -> None:
-        """Copy ``weight`` or ``bias`` of ``up`` or ``down``, shaped as ``whole`` gives it, into learners and frozen."""
+        """Copy ``weight`` or ``bias`` of ``up`` or ``down``, in the shape of ``whole``, into learners and frozen."""
         width = len(self.learners) + len(self.frozen)
         here, rest = (
-            torch.tensor(some, dtype=torch.long, device=value.device) for some in (self.learners, self.frozen)
+            torch.tensor(neurons, dtype=torch.long, device=value.device) for neurons in (self.learners, self.frozen)
         )
         with torch.no_grad():
             if linear == "up":
@@ -192,13 +191,13 @@ class SplitFeedForward(nn.Module):
             return None
         times = 1 if self.stands_for[0] is None else 2
         parts = [part.view((times, part.shape[0] // times) + part.shape[1:]) for part in (learned, frozen)]
-        # the order has no index of the neurons of nothing, which come last
+        # the order has no index of the padding, which comes last
         joined = torch.cat([parts[0], parts[1].to(learned.dtype)], 1).index_select(1, order)
         return joined.flatten(0, 1)
 
 
 class _Front(nn.Identity):
-    """Stands where ``up`` stood: hands its input through, and has the weights of ``up`` in a state dict."""
+    """Replaces ``up``: returns its input, and has the weights of ``up`` in a state dict."""
 
     def __init__(self, split: SplitFeedForward) -> None:
         super().__init__()
@@ -232,7 +231,7 @@ def _load(
     unexpected_keys: List[str],
     error_msgs: List[str],
 ) -> None:
-    """Read what ``_save`` writes, and report as ``nn.Module._load_from_state_dict`` does."""
+    """Load the output of ``_save``, and report errors as ``nn.Module._load_from_state_dict``."""
     known = set()
     for linear, inner in maps:
         for name, value in split.whole(linear).items():
@@ -250,21 +249,20 @@ def _load(
 
 
 def _rows(rows: Any, index: Tensor, width: int, more: int = 0, dtype: Optional[torch.dtype] = None) -> Any:
-    """The rows of some of ``width`` neurons, and as many of nothing; a gated block has two rows a neuron."""
+    """The rows of the neurons ``index``, and of ``more`` zero neurons; a gated block has two rows per neuron."""
     if rows is None:
         return None
-    some = rows.view((-1, width) + rows.shape[1:]).index_select(1, index)
-    some = F.pad(some, (0, 0) * (some.dim() - 2) + (0, more)).flatten(0, 1)
-    return some.to(dtype or rows.dtype)
+    selected = rows.view((-1, width) + rows.shape[1:]).index_select(1, index)
+    selected = F.pad(selected, (0, 0) * (selected.dim() - 2) + (0, more)).flatten(0, 1)
+    return selected.to(dtype or rows.dtype)
 
 
 def _parameter(value: Any, trained: bool = False) -> Any:
-    """None where the block has no such weight."""
     return None if value is None else nn.Parameter(value, requires_grad=trained)
 
 
 class _Held(nn.Module):
-    """Keeps a linear map's parameters under their names, and hands its input through."""
+    """Holds a linear map's parameters under their names, and returns its input."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -275,9 +273,9 @@ class _Held(nn.Module):
 
 
 class WholeFeedForward(nn.Module):
-    """A block of which all is trained, ``b2`` too, computed by the same function.
+    """A wholly trained block, ``b2`` included, computed by the same function.
 
-    Its parameters keep the names that they have in the ordinary modules: ``held`` stands where ``up`` stood.
+    Its parameters have the names of the ordinary modules': ``held`` replaces ``up``.
     """
 
     def __init__(self, up: nn.Linear, activation: Any, down: nn.Linear, policy: str, rows: Optional[int]) -> None:
@@ -291,15 +289,15 @@ class WholeFeedForward(nn.Module):
 
     @property
     def held(self) -> nn.Module:
-        """What stands in place of ``up``."""
+        """The module that replaces ``up``."""
         return self._held[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., hidden]`` to ``[..., hidden]``."""
+        """Map ``[..., hidden]`` to ``[..., hidden]``."""
         up = self._held[0]
         learners = (up.weight, up.bias, self.weight)
         return feed_forward(x, self.activation_pair, self.policy, learners, None, self.bias, self.rows)
 
     def release(self) -> Tuple[nn.Linear, Any, nn.Linear]:
-        """The three original modules: their parameters were the block's all along."""
+        """Return the three original modules, which share their parameters with the block."""
         return self.shells

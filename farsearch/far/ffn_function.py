@@ -1,12 +1,12 @@
 """The function of a feed-forward block whose hidden neurons are part learners and part frozen, and its gradients.
 
-A block does not care in which order its hidden neurons stand, so the two parts are summed and nothing is permuted:
+A block does not depend on the order of its hidden neurons, so the two parts are summed and nothing is permuted:
 ``y = act(x W1_l' + b1_l) W2_l' + act(x W1_f' + b1_f) W2_f' + b2`` with l for the learners and f for the frozen ones.
 
-What the backward pass needs, in units of the block's input (r = share of learners; 4 hidden neurons a channel):
+Tensors saved for the backward pass, in units of the block's input (r = share of learners; 4 neurons per channel):
 
 ===========  ================================  ================================  =======
-policy       frozen part keeps                 learners keep                     in all
+policy       frozen part                       learners                          total
 ===========  ================================  ================================  =======
 modules      pre-activation 4 (1 - r)          x, pre-activation 4 r, value 4 r  5 + 4 r
 store        pre-activation 4 (1 - r)          x, pre-activation 4 r             5
@@ -14,7 +14,7 @@ compact      derivative in one byte, 1 - r     x, pre-activation 4 r            
 recompute    x                                 x                                 1
 ===========  ================================  ================================  =======
 
-Without learners ``recompute`` alone needs x, and the others keep 1 less. All but ``compact`` are exact. ``recompute``
+Without learners only ``recompute`` saves x, and the others save 1 less. All but ``compact`` are exact. ``recompute``
 costs one more product with W1 (5 + 2 r products instead of 4 + 2 r).
 """
 
@@ -31,11 +31,11 @@ from .execution import autocast_to, compute_dtype, portions, rows_at_once
 __all__ = ["feed_forward"]
 
 _LEVELS = 255.0
-"""Steps of a derivative in one byte: it is off by at most half a step, 0.0025 for GELU."""
+"""Steps of a derivative in one byte: the error is at most half a step, 0.0025 for GELU."""
 
 
 class _Neurons(NamedTuple):
-    """Weights of some hidden neurons: ``up`` [k, hidden], ``bias`` [k] or None, ``down`` [hidden, k]."""
+    """Weights of hidden neurons: ``up`` [k, hidden], ``bias`` [k] or None, ``down`` [hidden, k]."""
 
     up: Tensor
     bias: Optional[Tensor]
@@ -55,7 +55,7 @@ def _flat(x: Tensor, rows: slice) -> Tensor:
 
 def _to_byte(derivative: Tensor, bounds: Tuple[float, float]) -> Tensor:
     low, high = bounds
-    # a derivative of few digits may have been rounded past its bounds, and 256 would come back as 0
+    # a derivative of few digits may be rounded past its bounds, and 256 would wrap to 0
     return derivative.sub_(low).mul_(_LEVELS / (high - low)).round_().clamp_(0.0, _LEVELS).to(torch.uint8)
 
 
@@ -65,7 +65,7 @@ def _from_byte(code: Tensor, bounds: Tuple[float, float], dtype: torch.dtype) ->
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """``total += left @ right``; summed over the portions in the type of ``total``."""
+    """``total += left @ right``, accumulated in the type of ``total``."""
     if total.dtype == left.dtype:
         total.addmm_(left, right)
     else:
@@ -95,28 +95,28 @@ class _FeedForward(torch.autograd.Function):
         ctx.learns = any(ctx.needs_input_grad[4:7])
         x = x.contiguous()
         learners, frozen = _parts((learner_up, learner_bias, learner_down, frozen_up, frozen_bias, frozen_down))
-        keep_frozen = frozen is not None and ctx.needs_input_grad[0] and policy != "recompute"
-        keep_learners = learners is not None and (ctx.learns or ctx.needs_input_grad[0]) and policy != "recompute"
-        with autocast_to(x, None):  # types are chosen once, not at each product
-            y, kept_frozen, kept_learners = _run(ctx, x, learners, frozen, bias, keep_frozen, keep_learners)
+        save_frozen = frozen is not None and ctx.needs_input_grad[0] and policy != "recompute"
+        save_learners = learners is not None and (ctx.learns or ctx.needs_input_grad[0]) and policy != "recompute"
+        with autocast_to(x, None):  # cast once, not at each product
+            y, saved_frozen, saved_learners = _run(ctx, x, learners, frozen, bias, save_frozen, save_learners)
         again = policy == "recompute" and ctx.needs_input_grad[0]
         ctx.save_for_backward(
             x if ctx.learns or again else None,
             learner_up, learner_bias, learner_down, frozen_up, frozen_bias, frozen_down,
-            *kept_frozen, *kept_learners,
+            *saved_frozen, *saved_learners,
         )  # fmt: skip
-        ctx.count = len(kept_frozen)
+        ctx.count = len(saved_frozen)
         return y
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (g,) = gradients
-        x, *others = ctx.saved_tensors  # asked for once: checkpointing hands them out once
-        weights, kept = others[:6], (iter(others[6 : 6 + ctx.count]), iter(others[6 + ctx.count :]))
+        x, *others = ctx.saved_tensors  # read once: checkpointing returns them once
+        weights, saved = others[:6], (iter(others[6 : 6 + ctx.count]), iter(others[6 + ctx.count :]))
         learners, frozen = _parts(weights)
-        with autocast_to(g, None):  # types are chosen once, not at each product
-            dx, totals = _run_backward(ctx, g.contiguous(), x, learners, frozen, kept)
+        with autocast_to(g, None):  # cast once, not at each product
+            dx, totals = _run_backward(ctx, g.contiguous(), x, learners, frozen, saved)
             bias = g.reshape(-1, g.shape[-1]).sum(0) if ctx.needs_input_grad[10] else None
         return (dx, None, None, None, *totals, None, None, None, bias)
 
@@ -137,22 +137,22 @@ def _run(
     learners: Optional[_Neurons],
     frozen: Optional[_Neurons],
     bias: Optional[Tensor],
-    keep_frozen: bool,
-    keep_learners: bool,
+    save_frozen: bool,
+    save_learners: bool,
 ) -> Tuple[Tensor, List[Tensor], List[Tensor]]:
-    """The value, and what each portion of the backward pass needs of the frozen neurons and of the learners."""
+    """Return the value, and the tensors that each portion saves of the frozen neurons and of the learners."""
     activation, dtype = ctx.activation, ctx.dtype
     learners, frozen = (None if part is None else part.to(dtype) for part in (learners, frozen))
     bias = _as(bias, dtype)
     y = x.new_empty(x.shape, dtype=dtype)
-    kept_frozen: List[Tensor] = []
-    kept_learners: List[Tensor] = []
+    saved_frozen: List[Tensor] = []
+    saved_learners: List[Tensor] = []
     tokens = ctx.rows * _flat(x, slice(0, 1)).shape[0]
-    # twice the rows of the backward pass, which has twice the temporaries
+    # twice the rows of the backward pass, which has twice as many temporaries
     for rows in portions(x, 2 * ctx.rows):
         here, out = _flat(x, rows).to(dtype), _flat(y, rows)
-        # the frozen part first: what it does not keep is gone before the learners' activations come
-        for part, keeps, kept in ((frozen, keep_frozen, kept_frozen), (learners, keep_learners, kept_learners)):
+        # the frozen part first: its temporaries are freed before the learners' activations are allocated
+        for part, saves, saved in ((frozen, save_frozen, saved_frozen), (learners, save_learners, saved_learners)):
             if part is None:
                 continue
             before = F.linear(here, part.up, part.bias)
@@ -163,14 +163,14 @@ def _run(
                 torch.mm(value, part.down.t(), out=out)
             else:
                 torch.addmm(bias, value, part.down.t(), out=out)
-            if keeps and part is frozen and ctx.policy == "compact":
-                # the value is not needed any more, so that its memory can carry the ones
+            if saves and part is frozen and ctx.policy == "compact":
+                # the value is not needed any more: its memory is reused for the ones
                 before = _to_byte(activation.gradient(value.fill_(1.0), before), activation.derivative_range)
             del value
-            if keeps:
-                kept.extend(before.split(tokens))
+            if saves:
+                saved.extend(before.split(tokens))
             del before
-    return y, kept_frozen, kept_learners
+    return y, saved_frozen, saved_learners
 
 
 def _run_backward(
@@ -179,9 +179,9 @@ def _run_backward(
     x: Optional[Tensor],
     learners: Optional[_Neurons],
     frozen: Optional[_Neurons],
-    kept: Tuple[Iterator[Tensor], Iterator[Tensor]],
+    saved: Tuple[Iterator[Tensor], Iterator[Tensor]],
 ) -> Tuple[Optional[Tensor], List[Optional[Tensor]]]:
-    """Gradients of ``x`` and of the learners' three tensors."""
+    """Return the gradients of ``x`` and of the learners' three tensors."""
     dtype, through = ctx.dtype, ctx.needs_input_grad[0]
     dx = torch.empty_like(g, dtype=dtype) if through else None
     totals: List[Optional[Tensor]] = [None, None, None]
@@ -192,11 +192,11 @@ def _run_backward(
         here = None if x is None else _flat(x, rows).to(dtype)
         above, below = _flat(g, rows).to(dtype), None if dx is None else _flat(dx, rows)
         if frozen is not None and below is not None:
-            inner = _frozen_gradient(ctx, above @ frozen.down, here, frozen, kept[0])
+            inner = _frozen_gradient(ctx, above @ frozen.down, here, frozen, saved[0])
             torch.mm(inner, frozen.up, out=below)
             del inner
         if learners is not None and (ctx.learns or through):
-            inner = _learner_gradient(ctx, above, here, learners, kept[1], totals)
+            inner = _learner_gradient(ctx, above, here, learners, saved[1], totals)
             if below is not None and frozen is None:
                 torch.mm(inner, learners.up, out=below)
             elif below is not None:
@@ -205,19 +205,19 @@ def _run_backward(
     return dx, totals
 
 
-def _frozen_gradient(ctx: Any, g: Tensor, x: Optional[Tensor], part: _Neurons, kept: Any) -> Tensor:
+def _frozen_gradient(ctx: Any, g: Tensor, x: Optional[Tensor], part: _Neurons, saved: Any) -> Tensor:
     """``g act'(before)`` of the frozen neurons in one portion."""
     if ctx.policy == "compact":
-        return g.mul_(_from_byte(next(kept), ctx.activation.derivative_range, g.dtype))
-    before = next(kept) if ctx.policy == "store" else F.linear(x, part.up, part.bias)  # type: ignore[arg-type]
+        return g.mul_(_from_byte(next(saved), ctx.activation.derivative_range, g.dtype))
+    before = next(saved) if ctx.policy == "store" else F.linear(x, part.up, part.bias)  # type: ignore[arg-type]
     return ctx.activation.gradient(g, before)  # type: ignore[no-any-return]
 
 
 def _learner_gradient(
-    ctx: Any, above: Tensor, x: Optional[Tensor], part: _Neurons, kept: Any, totals: Sequence[Optional[Tensor]]
+    ctx: Any, above: Tensor, x: Optional[Tensor], part: _Neurons, saved: Any, totals: Sequence[Optional[Tensor]]
 ) -> Tensor:
-    """``g act'(before)`` of the learners in one portion, whose weights' gradients it adds up."""
-    before = F.linear(x, part.up, part.bias) if ctx.policy == "recompute" else next(kept)  # type: ignore[arg-type]
+    """``g act'(before)`` of the learners in one portion; adds the gradients of their weights to ``totals``."""
+    before = F.linear(x, part.up, part.bias) if ctx.policy == "recompute" else next(saved)  # type: ignore[arg-type]
     up, bias, down = totals
     if down is not None:
         _add_product(down, above.t(), ctx.activation.value(before))
@@ -238,14 +238,14 @@ def feed_forward(
     bias: Optional[Tensor],
     rows: Optional[int] = None,
 ) -> Tensor:
-    """``act(x W1' + b1) W2' + b2`` over learners and frozen neurons, ``[..., hidden]`` to ``[..., hidden]``.
+    """Return ``act(x W1' + b1) W2' + b2`` over learners and frozen neurons, ``[..., hidden]`` to ``[..., hidden]``.
 
     Args:
         policy: ``store``, ``compact`` or ``recompute``.
-        learners, frozen: W1 ``[k, hidden]``, b1 ``[k]`` or None and W2 ``[hidden, k]`` of each part, None where it is
-            empty.
+        learners, frozen: W1 ``[k, hidden]``, b1 ``[k]`` or None and W2 ``[hidden, k]`` of each part, None for an
+            empty part.
         bias: b2 ``[hidden]`` or None.
-        rows: entries of the first dimension that are worked on together; None chooses.
+        rows: entries of the first dimension that are computed together; None selects by length.
     """
     return _FeedForward.apply(  # type: ignore[no-any-return, no-untyped-call]
         x, activation, policy, rows, *(learners or (None,) * 3), *(frozen or (None,) * 3), bias

@@ -1,6 +1,6 @@
-"""Where a model keeps its embeddings, attentions and feed-forward blocks, as module paths.
+"""Module paths of a model's embeddings, attentions and feed-forward blocks.
 
-A layout is plain data, so that a bundle can carry it to a board that knows nothing of model families.
+A layout is plain data: a bundle contains it, so that a board needs no model families.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
@@ -15,7 +15,7 @@ T = TypeVar("T")
 class AttentionLayout(NamedTuple):
     """The module at ``path`` that computes ``softmax(q k') v``, and the names of its submodules.
 
-    ``output`` is the map that follows, None where it is in another module. ``heads`` is their number.
+    ``output`` is the map that follows, None if it is in another module. ``heads`` is their number.
     """
 
     path: str
@@ -32,7 +32,7 @@ class FeedForwardLayout(NamedTuple):
 
     A gated one is ``down(activation(a) b)`` with ``a, b`` the halves of ``up(x)``, so that neuron j of n has the rows
     j and n + j of ``up``. ``gated`` names the module that computes it, None for a block that is not gated, and
-    ``dropout`` what comes before its ``down``.
+    ``dropout`` the module before its ``down``.
     """
 
     up: str
@@ -43,12 +43,12 @@ class FeedForwardLayout(NamedTuple):
 
     @property
     def split(self) -> str:
-        """Where the block stands when it is split."""
+        """The path of the block when it is split."""
         return self.gated or self.down
 
     @property
     def names(self) -> Tuple[str, str]:
-        """``up`` and ``down`` in the gated module; empty for a block that is not gated."""
+        """The paths of ``up`` and ``down`` in the gated module; empty for a block that is not gated."""
         if self.gated is None:
             return "", ""
         start = len(self.gated) + 1
@@ -60,8 +60,8 @@ class LayerLayout(NamedTuple):
 
     ``attention`` names the linear maps of its attention, query, key, value and output first, or one of the first three
     and output. ``blocks`` are its feed-forward blocks in their order, all of a model's equally wide.
-    ``self_attention``, ``dropouts`` and ``norms`` are what may be executed in another way (execution.py). ``kind``
-    tells layers apart that differ in more than their weights.
+    ``self_attention``, ``dropouts`` and ``norms`` are the modules that execution.py can replace. ``kind``
+    differs between layers that differ in more than their weights.
     """
 
     path: str
@@ -76,8 +76,8 @@ class LayerLayout(NamedTuple):
 class ModelLayout(NamedTuple):
     """Module paths of a model: its embeddings (with their LayerNorm), and its layers from the bottom.
 
-    ``dropouts`` and ``norms`` are those of the embeddings. ``below`` names what else stands between them and the
-    layers, ``shared`` tables that every layer reads, as of relative positions: both are frozen with the embeddings.
+    ``dropouts`` and ``norms`` are those of the embeddings. ``below`` names other modules between them and the layers,
+    ``shared`` tables that every layer reads, such as relative positions: both are frozen with the embeddings.
     """
 
     embeddings: str
@@ -89,7 +89,7 @@ class ModelLayout(NamedTuple):
 
     @property
     def bottom(self) -> Tuple[str, ...]:
-        """All that freezes with the embeddings."""
+        """The modules that are frozen with the embeddings."""
         return (self.embeddings,) + self.below + self.shared
 
     @property
@@ -98,26 +98,26 @@ class ModelLayout(NamedTuple):
         return [block for layer in self.layers for block in layer.blocks]
 
     def by_block(self, values: Sequence[T]) -> List[T]:
-        """One value a layer, as one a block."""
+        """Return one value per block from one value per layer."""
         return [value for layer, value in zip(self.layers, values) for _ in layer.blocks]
 
     @property
     def gated(self) -> bool:
-        """A block is gated: none of the policies but ``modules`` computes it."""
+        """Whether a block is gated: its only policy is ``modules``."""
         return any(block.gated is not None for block in self.blocks)
 
     @property
     def recomputes_attention(self) -> bool:
-        """The attention of every layer can be computed again in the backward pass (attention.py)."""
+        """Whether the attention of every layer can be recomputed in the backward pass (attention.py)."""
         return all(layer.self_attention is not None for layer in self.layers)
 
     def to_dict(self) -> Dict[str, Any]:
-        """The layout as JSON types."""
+        """Return the layout in JSON types."""
         return dict(self._asdict(), layers=[_layer_to_dict(layer) for layer in self.layers])
 
     @classmethod
     def from_dict(cls, data: Dict[str, Any]) -> "ModelLayout":
-        """The layout that ``to_dict`` wrote. An unknown or missing key raises TypeError or KeyError."""
+        """Return the layout that ``to_dict`` wrote. An unknown or missing key raises TypeError or KeyError."""
         return cls(**_tuples(dict(data, layers=tuple(_layer_from_dict(row) for row in data["layers"]))))
 
 
@@ -137,22 +137,22 @@ def _layer_from_dict(row: Dict[str, Any]) -> LayerLayout:
 
 
 def _tuples(row: Dict[str, Any]) -> Dict[str, Any]:
-    """JSON has lists only."""
+    """Lists as tuples: JSON has only lists."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
 
 
 def get_module(model: nn.Module, path: str) -> Any:
-    """The submodule at a dotted path. It may be a plain function where a model keeps its activation as one."""
-    found: Any = model
+    """Return the submodule at a dotted path, or a plain function if that is the model's activation."""
+    module: Any = model
     for name in path.split("."):
-        found = getattr(found, name)
-    return found
+        module = getattr(module, name)
+    return module
 
 
 def set_module(model: nn.Module, path: str, module: Any) -> None:
-    """Put a module, or a plain function where the model had one, at a dotted path."""
+    """Set the module, or plain function, at a dotted path."""
     path, _, name = path.rpartition(".")
     parent = get_module(model, path) if path else model
     if not isinstance(module, nn.Module) and name in parent._modules:
-        delattr(parent, name)  # torch refuses anything but a module in a module's place
+        delattr(parent, name)  # torch refuses to replace a module by anything else
     setattr(parent, name, module)

@@ -1,6 +1,6 @@
 """The training loop, its schedule, and prediction.
 
-One explicit loop serves priming, the FAR phase, ``finetune`` and the board.
+Priming, the FAR phase, ``finetune`` and the board use the same loop.
 """
 
 import math
@@ -15,11 +15,11 @@ from .optimizer import BackwardOptimizer, Optimizer
 __all__ = ["constant_rate", "linear_rate", "predict", "train", "train_step"]
 
 Rate = Callable[[int], float]
-"""Learning rate of a step, counted from 0."""
+"""Learning rate by step, counted from 0."""
 
 
 def linear_rate(peak: float, steps: int, warmup_share: float = 0.1) -> Rate:
-    """Linear warm-up over the first tenth of the steps (at least one), then linear decay that ends above 0."""
+    """Return linear warm-up over a share of the steps (at least one), then linear decay that ends above 0."""
     warmup = max(1, int(round(steps * warmup_share)))
 
     def rate(step: int) -> float:
@@ -31,7 +31,7 @@ def linear_rate(peak: float, steps: int, warmup_share: float = 0.1) -> Rate:
 
 
 def constant_rate(peak: float, warmup_steps: int) -> Rate:
-    """Linear warm-up over ``warmup_steps``, then constant: a longer phase continues a shorter one."""
+    """Return linear warm-up over ``warmup_steps``, then a constant rate: a longer phase continues a shorter one."""
 
     def rate(step: int) -> float:
         return peak * min(1.0, (step + 1.0) / (warmup_steps + 1.0))
@@ -40,29 +40,29 @@ def constant_rate(peak: float, warmup_steps: int) -> Rate:
 
 
 def train_step(model: nn.Module, optimizer: Optimizer, batch: Batch, micro_batch_size: Optional[int] = None) -> Tensor:
-    """One optimizer step on one batch.
+    """Run one optimizer step on one batch.
 
-    With ``micro_batch_size`` the rows go through in parts whose gradients add up to the batch's. Gradients are
-    dropped at the end, so that none is held while the next step's activations grow.
+    With ``micro_batch_size`` the gradients of parts of the rows are accumulated. Gradients are dropped at the end, so
+    that none is held while the next step's activations grow.
 
     Returns:
         The mean loss of the batch, a detached scalar.
 
     Raises:
-        ValueError: for parts with an optimizer that steps in the backward pass: it would step after each.
+        ValueError: for micro-batches with an optimizer that steps in the backward pass: it would step after each.
     """
     if micro_batch_size is not None and isinstance(optimizer, BackwardOptimizer):
-        raise ValueError("gradients of parts add up only with an optimizer that steps at the end")
+        raise ValueError("gradients of micro-batches add up only with an optimizer that steps at the end")
     size, whole = len(batch.weights), float(sum(batch.weights))
     step = size if micro_batch_size is None else min(micro_batch_size, size)
     total: Optional[Tensor] = None
     for start in range(0, size, step):
         part = batch.part(slice(start, start + step))
         if not sum(part.weights):
-            continue  # the mean over nothing is no number
+            continue  # the mean of no values is NaN
         output = model(**part.inputs)
         loss = output.loss * (sum(part.weights) / whole)
-        del output, part  # it holds the logits, and with them the graph's last part, through the backward pass
+        del output, part  # the output holds the logits and the end of the graph through the backward pass
         loss.backward()
         total = loss.detach() if total is None else total + loss.detach()
         del loss
@@ -89,12 +89,12 @@ def train(
     Args:
         rate: learning rate of each step.
         pad_id: token id of the padding.
-        seed: dropout of step i is drawn by ``seed + i``, so that a phase can be continued where it ended.
+        seed: dropout of step i is drawn by ``seed + i``, so that a phase can be resumed.
         on_step: called after each step with its number and loss; it may raise to stop.
         first_step: steps already done; ``batches`` are those that remain.
 
     Raises:
-        FloatingPointError: when the loss of a step is not finite.
+        FloatingPointError: if the loss of a step is not finite.
     """
     device = next(model.parameters()).device
     model.train()
@@ -111,24 +111,24 @@ def train(
 
 
 def predict(model: nn.Module, features: Features, pad_id: int, batch_size: int = 32) -> Tensor:
-    """Logits in the order of ``features``, on the CPU. Rows of similar length go together.
+    """Return logits in the order of ``features``, on the CPU. Rows of similar length are batched.
 
     Returns:
-        ``[rows, outputs]``. Of a model that says something of each token ``[tokens of all rows, outputs]``, row after
-        row without padding; of one that finds answers the outputs are two, for their first and for their last token.
+        ``[rows, outputs]``; for token classification ``[tokens of all rows, outputs]``, row after row without padding;
+        for question answering with two outputs, for the first and the last token.
     """
     device = next(model.parameters()).device
     lengths = features.lengths
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
-    found: Dict[int, Tensor] = {}
+    by_row: Dict[int, Tensor] = {}
     model.eval()
     with torch.no_grad():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             logits = _logits(model(**batch_of(features.take(rows), pad_id, device, learn=False).inputs)).float().cpu()
             for row, values in zip(rows, logits):
-                found[row] = values[: lengths[row]] if values.dim() == 2 else values[None]
-    return torch.cat([found[row] for row in range(len(lengths))])
+                by_row[row] = values[: lengths[row]] if values.dim() == 2 else values[None]
+    return torch.cat([by_row[row] for row in range(len(lengths))])
 
 
 def _logits(output: Any) -> Tensor:

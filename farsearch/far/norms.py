@@ -1,4 +1,4 @@
-"""LayerNorm that keeps its output, which the next block keeps anyway, and rebuilds the normalised input from it."""
+"""LayerNorm that saves its output, which the next block saves anyway, and rebuilds the normalised input from it."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from torch.nn import functional as F
 __all__ = ["OutputLayerNorm", "rebuilds_input"]
 
 _SMALL = 0.05
-"""Weights nearer to 0 than this are not divided by: their channels' normalised input is kept as it is."""
+"""Weights nearer to 0 than this are not divided by: the normalised input of their channels is saved."""
 
 
 def rebuilds_input(norm: Any) -> bool:
-    """``OutputLayerNorm`` can stand in for this ``nn.LayerNorm``: it has a weight and a bias, of one dimension."""
+    """Return whether ``OutputLayerNorm`` can replace a module: an ``nn.LayerNorm`` with 1-d weight and bias."""
     plain = isinstance(norm, nn.LayerNorm)
     return plain and norm.weight is not None and norm.bias is not None and norm.weight.dim() == 1
 
@@ -22,8 +22,8 @@ def rebuilds_input(norm: Any) -> bool:
 class _LayerNorm(torch.autograd.Function):
     """``y = n w + b`` with n the normalised input, so ``n = (y - b) / w``.
 
-    Ioffe and Szegedy's formulas hold for n alone: with it in the place of the input, mean 0 and deviation 1, torch's
-    own kernel gives the gradients, that of the input up to 1 / deviation.
+    The formulas of Ioffe and Szegedy use only n: with n as the input, mean 0 and deviation 1, torch's kernel computes
+    the gradients, that of the input up to 1 / deviation.
     """
 
     @staticmethod
@@ -53,10 +53,10 @@ class _LayerNorm(torch.autograd.Function):
 class OutputLayerNorm(nn.Module):
     """``nn.LayerNorm`` over the last dimension that rebuilds its normalised input from its output.
 
-    Where the output has fewer digits than float32 (autocast), too much would be lost: there it is the ordinary one.
+    With an output of fewer digits than float32 (autocast) it is the ordinary LayerNorm, for precision.
 
-    Which channels' weights are too near to 0 for a division is seen at each call, for training moves them; those are
-    kept apart, which costs their share.
+    Channels with weights too near to 0 for a division are determined at each call, because training changes them; their
+    input is saved.
     """
 
     def __init__(self, original: nn.LayerNorm) -> None:
@@ -65,19 +65,19 @@ class OutputLayerNorm(nn.Module):
         self.shell = (original,)
 
     def forward(self, z: Tensor) -> Tensor:
-        """``[..., hidden]`` to ``[..., hidden]``."""
+        """Map ``[..., hidden]`` to ``[..., hidden]``."""
         if z.dtype not in (torch.float32, torch.float64) or self.weight.dtype != z.dtype:
             return F.layer_norm(z, self.weight.shape, self.weight, self.bias, self.eps)
         small = _near_zero(self.weight.detach())
         return _LayerNorm.apply(z, self.weight, self.bias, self.eps, small)  # type: ignore[no-any-return, no-untyped-call]
 
     def release(self) -> nn.Module:
-        """The module that this one stands for: its parameters were these all along."""
+        """Return the replaced module, which shares the parameters."""
         return self.shell[0]
 
 
 def _near_zero(weight: Tensor) -> Tensor:
-    """Indices of the weights that are not divided by."""
+    """Indices of the weights near 0."""
     small = weight.abs().lt(_SMALL)
-    # meta tensors have no values: there no channel is small, as in trained models hardly any is
+    # meta tensors have no values: no channel is small, as hardly any is in trained models
     return small.new_empty(0, dtype=torch.long) if small.is_meta else small.nonzero().flatten()

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 __all__ = ["KERNELS", "BackwardOptimizer", "Optimizer", "has_backward_hooks", "has_fused", "make_optimizer"]
 
 KERNELS = ("loop", "foreach", "fused")
-"""How all tensors are stepped: one after another, operation by operation (``loop``); each operation on all of them at
-once, with a copy of them (``foreach``, torch's default on CUDA); or in one kernel, without temporaries (``fused``)."""
+"""Implementations of a step of all tensors: one after another, operation by operation (``loop``); each operation on all
+of them at once, with a copy of them (``foreach``, torch's default on CUDA); in one kernel, without temporaries
+(``fused``)."""
 
 _KINDS: Dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -20,12 +21,12 @@ def _version() -> Sequence[int]:
 
 
 def has_fused() -> bool:
-    """This torch has fused kernels of both optimizers on a CPU and on CUDA: since 2.4."""
+    """Return whether torch has fused kernels of both optimizers on a CPU and on CUDA: since 2.4."""
     return list(_version()) >= [2, 4]
 
 
 def has_backward_hooks() -> bool:
-    """This torch can call back when a gradient is complete: since 2.1."""
+    """Return whether torch has hooks for complete gradients: since 2.1."""
     return hasattr(Tensor, "register_post_accumulate_grad_hook")
 
 
@@ -37,7 +38,7 @@ def _make(kind: str, parameters: Sequence[nn.Parameter], weight_decay: float, ke
     factory = _KINDS[kind]
     if kernel not in KERNELS:
         raise ValueError("kernel {!r} is none of {}".format(kernel, ", ".join(KERNELS)))
-    # torch 1.10 has none of the two and steps tensor by tensor anyway
+    # torch 1.10 has neither option, and steps tensor by tensor
     known = inspect.signature(factory).parameters
     if kernel != "loop" and kernel not in known:
         raise ValueError("torch {} has no kernel {!r} of {}".format(torch.__version__, kernel, kind))
@@ -52,8 +53,8 @@ def _make(kind: str, parameters: Sequence[nn.Parameter], weight_decay: float, ke
 class BackwardOptimizer:
     """Steps each parameter as soon as its gradient is complete, and drops the gradient.
 
-    So never more than one gradient lives. The result is that of ``make_optimizer`` with the same arguments: AdamW and
-    SGD treat each parameter by itself. It needs ``has_backward_hooks``. Call ``close`` when training is over.
+    So at most one gradient lives at a time. The result is that of ``make_optimizer`` with the same arguments: AdamW and
+    SGD step each parameter independently. It requires ``has_backward_hooks``. Call ``close`` after training.
 
     Raises:
         ValueError: for the kernel ``foreach``, which steps all parameters at once.
@@ -88,13 +89,13 @@ class BackwardOptimizer:
         return {key: value for optimizer in self.optimizers for key, value in optimizer.state.items()}
 
     def step(self) -> None:
-        """All is done when the backward pass ends."""
+        """Do nothing: the backward pass has stepped all parameters."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """No gradient is left."""
+        """Do nothing: no gradient is left."""
 
     def close(self) -> None:
-        """The parameters are no longer stepped."""
+        """Remove the hooks: the parameters are no longer stepped."""
         for handle in self._handles:
             handle.remove()
 
@@ -105,7 +106,7 @@ Optimizer = Union[torch.optim.Optimizer, BackwardOptimizer]
 def make_optimizer(
     kind: str, model: nn.Module, weight_decay: float = 0.01, kernel: str = "loop"
 ) -> torch.optim.Optimizer:
-    """An optimizer of the parameters that have gradients.
+    """Return an optimizer of the parameters that have gradients.
 
     Args:
         kind: ``adamw``, or ``sgd`` without momentum, which keeps no state.
@@ -113,6 +114,6 @@ def make_optimizer(
         kernel: one of ``KERNELS``; ``fused`` needs ``has_fused``.
 
     Raises:
-        ValueError: for a kernel that is unknown, or that this torch has not.
+        ValueError: for an unknown kernel, or one that this torch lacks.
     """
     return _make(kind, _trained(model), weight_decay, kernel)

@@ -1,8 +1,8 @@
-"""Safetensors files, read and written by torch and the standard library alone: old Pythons have no package for them.
+"""Read and write safetensors files with torch and the standard library: the package does not support old Pythons.
 
-A file is eight bytes with the size of its header, the header (JSON: type, shape and place of each tensor), and the
-tensors' bytes one after another. The format's own rules are all checked before a byte of a tensor is read, so that a
-header can't make the reader take more memory than the file has, or hand out the same bytes twice.
+A file consists of eight bytes with the size of its header, the header (JSON: type, shape and offsets of each tensor),
+and the tensors' bytes one after another. All rules of the format are checked before a tensor is read, so that a header
+can't make the reader allocate more memory than the size of the file, or return the same bytes twice.
 """
 
 import json
@@ -33,26 +33,26 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 _MOST_HEADER = 1 << 24
-"""Bytes of a header, about 100,000 tensors: read as JSON it takes up to thirty times as much memory."""
+"""Largest header in bytes, about 100,000 tensors: parsed JSON takes up to thirty times as much memory."""
 
 _MOST_DIMENSIONS = 8
 
 Entry = Tuple[str, torch.dtype, List[int], int, int]
-"""Name, type and shape of a tensor, and where its bytes begin and end behind the header."""
+"""Name, type and shape of a tensor, and the offsets of its bytes behind the header."""
 
 
 def load(path: str) -> Dict[str, Tensor]:
-    """All tensors of a file by name.
+    """Return all tensors of a file by name.
 
     Raises:
-        OSError: when it can't be read.
-        ValueError: when it breaks the format.
+        OSError: if it can't be read.
+        ValueError: if it violates the format.
     """
     return dict(read(path))
 
 
 def read(path: str) -> Iterator[Tuple[str, Tensor]]:
-    """The tensors of a file, one at a time, so that never more than one lives beside what they are put into."""
+    """Yield the tensors of a file one at a time, so that only one is in memory beside its destination."""
     with open(path, "rb") as file:
         entries, _, data = _header(file, os.fstat(file.fileno()).st_size)
         for name, dtype, shape, begin, end in entries:
@@ -66,7 +66,7 @@ def read(path: str) -> Iterator[Tuple[str, Tensor]]:
 
 
 def shapes(path: str) -> Dict[str, List[int]]:
-    """The shapes of a file's tensors by name; no tensor is read.
+    """Return the shapes of a file's tensors by name; no tensor is read.
 
     Raises:
         OSError, ValueError: as ``load``.
@@ -76,13 +76,13 @@ def shapes(path: str) -> Dict[str, List[int]]:
 
 
 def metadata(path: str) -> Dict[str, str]:
-    """What a file says beside its tensors."""
+    """Return the metadata of a file."""
     with open(path, "rb") as file:
         return _header(file, os.fstat(file.fileno()).st_size)[1]
 
 
 def _header(file: BinaryIO, size: int) -> Tuple[List[Entry], Dict[str, str], int]:
-    """The tensors in the order of their bytes, the metadata, and where the bytes begin."""
+    """Return the tensors in the order of their bytes, the metadata, and the offset of the first byte."""
     start = file.read(8)
     if len(start) < 8:
         raise ValueError("it has {} bytes, too few for a header".format(len(start)))
@@ -95,25 +95,25 @@ def _header(file: BinaryIO, size: int) -> Tuple[List[Entry], Dict[str, str], int
         raise ValueError("its header is no JSON") from error
     if not isinstance(header, dict):
         raise ValueError("its header is no table")
-    said = header.pop("__metadata__", {})
-    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata are no texts")
     entries = sorted((_entry(name, entry) for name, entry in header.items()), key=lambda entry: entry[3:])
-    place = 0
+    offset = 0
     for name, _, _, begin, end in entries:
-        if begin != place:
-            raise ValueError("the bytes of {} begin at {}, not at {}".format(shown(name), begin, place))
-        place = end
-    if place != size - 8 - length:
-        raise ValueError("its tensors take {} bytes, of {} that there are".format(place, size - 8 - length))
-    return entries, said, 8 + length
+        if begin != offset:
+            raise ValueError("the bytes of {} begin at {}, not at {}".format(shown(name), begin, offset))
+        offset = end
+    if offset != size - 8 - length:
+        raise ValueError("its tensors take {} bytes, of {} that there are".format(offset, size - 8 - length))
+    return entries, metadata, 8 + length
 
 
 def _without_repeats(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
         raise ValueError("its header names something twice")
-    return found
+    return table
 
 
 def _entry(name: str, entry: Any) -> Entry:
@@ -140,24 +140,24 @@ def _counts(values: Any) -> bool:
     return few and all(type(value) is int and 0 <= value < 1 << 62 for value in values)
 
 
-def save(path: str, tensors: Mapping[str, Tensor], said: Optional[Mapping[str, str]] = None) -> None:
-    """Write tensors, whole or not at all: what lay at ``path`` stays until all is on the disk.
+def save(path: str, tensors: Mapping[str, Tensor], texts: Optional[Mapping[str, str]] = None) -> None:
+    """Write tensors and metadata ``texts`` to a temporary file, and atomically rename it to ``path``.
 
     Raises:
-        OSError: when the disk refuses.
-        ValueError: for a type that the format has not.
+        OSError: if the file can't be written.
+        ValueError: for a type that the format lacks.
     """
     header: Dict[str, Any] = {}
-    if said:
-        header["__metadata__"] = dict(said)
-    place = 0
+    if texts:
+        header["__metadata__"] = dict(texts)
+    offset = 0
     for name, tensor in tensors.items():
         if tensor.dtype not in _NAMES:
             raise ValueError("{} is of {}, which the format has not".format(shown(name), tensor.dtype))
         kind = _NAMES[tensor.dtype]
         size = tensor.numel() * _SIZES[kind]
-        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [place, place + size]}
-        place += size
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [offset, offset + size]}
+        offset += size
     text = json.dumps(header).encode("utf-8")
     text += b" " * (-len(text) % 8)
     temporary = "{}.part".format(path)
@@ -173,13 +173,13 @@ def save(path: str, tensors: Mapping[str, Tensor], said: Optional[Mapping[str, s
 
 def _bytes(tensor: Tensor) -> bytes:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    # numpy knows no bfloat16
+    # numpy has no bfloat16
     plain = flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat
     return plain.numpy().tobytes()
 
 
 def _sync_folder(folder: str) -> None:
-    """A renamed file is on the disk when its folder is."""
+    """Flush a folder: a rename is durable only then."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

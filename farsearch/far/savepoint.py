@@ -1,7 +1,7 @@
-"""Where a phase stands, on disk: trained weights, the optimizer's state and the number of steps done.
+"""The state of a phase on disk: trained weights, the optimizer's state and the number of steps done.
 
-A phase that goes on from there does what it would have done without the break: dropout of a step is drawn by the
-step's number, and so is its batch.
+A phase resumed from a savepoint is identical to one without interruption: dropout and batch of a step depend on the
+number of the step.
 """
 
 from typing import Any, Dict, Iterator, Mapping, Tuple
@@ -16,18 +16,19 @@ from .optimizer import BackwardOptimizer, Optimizer
 __all__ = ["read_savepoint", "write_savepoint"]
 
 _WEIGHT, _STATE, _NUMBER = "weight/", "state/", "number/"
-"""Of a trained tensor, a tensor of the optimizer's state, and a plain number of it (older versions count steps so)."""
+"""Prefixes of a trained tensor, a tensor of the optimizer's state, and a plain number of it (the step count of older
+versions)."""
 
 
-def write_savepoint(path: str, model: nn.Module, optimizer: Optimizer, said: Mapping[str, str]) -> None:
-    """Write the state of a phase, whole or not at all.
+def write_savepoint(path: str, model: nn.Module, optimizer: Optimizer, texts: Mapping[str, str]) -> None:
+    """Write the state of a phase atomically.
 
     Args:
-        model: as it is trained; what is frozen is not written.
-        said: what else is to be kept, the number of steps among it.
+        model: in training; frozen parameters are not written.
+        texts: metadata, such as the number of steps.
 
     Raises:
-        OSError: when the disk refuses.
+        OSError: if the file can't be written.
     """
     tensors: Dict[str, Tensor] = {}
     for name, parameter, state in _trained(model, optimizer):
@@ -37,18 +38,18 @@ def write_savepoint(path: str, model: nn.Module, optimizer: Optimizer, said: Map
                 tensors["{}{}/{}".format(_STATE, key, name)] = value
             else:
                 tensors["{}{}/{}".format(_NUMBER, key, name)] = torch.tensor(float(value), dtype=torch.float64)
-    safetensors.save(path, tensors, said)
+    safetensors.save(path, tensors, texts)
 
 
 def read_savepoint(path: str, model: nn.Module, optimizer: Optimizer) -> None:
-    """Bring model and optimizer, both as they were when the phase began, to where the savepoint was written.
+    """Restore the state of a savepoint in model and optimizer, which are in their state at the start of the phase.
 
     Raises:
-        OSError: when it can't be read.
-        ValueError: when it is damaged, or of another model or optimizer.
+        OSError: if it can't be read.
+        ValueError: if it is damaged, or of another model or optimizer.
     """
     owners = {name: (parameter, state) for name, parameter, state in _trained(model, optimizer)}
-    left = set(owners)
+    missing = set(owners)
     for key, value in safetensors.read(path):
         kind, _, rest = key.partition("/")
         field, name = ("", rest) if kind + "/" == _WEIGHT else _split(rest)
@@ -60,14 +61,14 @@ def read_savepoint(path: str, model: nn.Module, optimizer: Optimizer) -> None:
                 raise ValueError("{} has another shape than the model's".format(shown(name)))
             with torch.no_grad():
                 parameter.copy_(value)
-            left.discard(name)
+            missing.discard(name)
         elif kind + "/" == _STATE:
-            # a count stays where its optimizer keeps it, on the CPU as a rule
+            # a step count stays on its optimizer's device, usually the CPU
             state[field] = value.to(parameter.device) if value.shape == parameter.shape else value
         else:
             state[field] = int(value)
-    if left:
-        raise ValueError("it lacks {!r}".format(sorted(left)[0]))
+    if missing:
+        raise ValueError("it lacks {!r}".format(sorted(missing)[0]))
 
 
 def _split(text: str) -> Tuple[str, str]:
@@ -76,7 +77,7 @@ def _split(text: str) -> Tuple[str, str]:
 
 
 def _trained(model: nn.Module, optimizer: Optimizer) -> Iterator[Tuple[str, Tensor, Dict[str, Any]]]:
-    """Each trained parameter with its name and the optimizer's state of it, which may be written to."""
+    """Yield name, parameter and mutable optimizer state of each trained parameter."""
     parts = optimizer.optimizers if isinstance(optimizer, BackwardOptimizer) else [optimizer]
     owner = {id(p): part for part in parts for group in part.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():

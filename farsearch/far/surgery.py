@@ -1,8 +1,8 @@
-"""Reconfigure a model for FAR, and put it back together.
+"""Reconfigure a model for FAR, and merge it again.
 
 ``reconfigure`` and ``merge`` are exact inverses: the same state dict, bit by bit, for any selection. Frozen weights
-that were held in fewer bits come back rounded. The state dict of a reconfigured model, read or written, is that of the
-merged one, so that it is saved as an ordinary model at any time.
+stored in fewer bits are returned rounded. The state dict of a reconfigured model, read or written, is that of the
+merged one, so it can be saved as an ordinary model at any time.
 """
 
 from functools import partial
@@ -33,10 +33,10 @@ def apply_far(
     frozen_bottom_layers: int = 0,
     execution: Execution = _MODULES,
 ) -> nn.Module:
-    """Make ``model`` ready for the FAR phase, in place: ``reconfigure``, ``freeze`` and ``execute``.
+    """Prepare ``model`` for the FAR phase, in place: ``reconfigure``, ``freeze`` and ``execute``.
 
     Args:
-        learners: one entry a feed-forward block, as ``reconfigure`` takes them.
+        learners: one entry per feed-forward block, as in ``reconfigure``.
     """
     reconfigure(model, layout, learners, execution)
     freeze(model, layout, frozen_embeddings, frozen_attention_layers, frozen_bottom_layers)
@@ -53,18 +53,18 @@ def reconfigure(
 
     Args:
         learners: for each block the indices of its learners, or None to train all of it.
-        execution: its ``feed_forward`` policy, with ``modules`` a block that trains all is left untouched.
+        execution: with the ``feed_forward`` policy ``modules`` wholly trained blocks are not changed.
 
     Raises:
-        ValueError: where there is not one entry a block, an index is outside the block, or a policy is unknown or not
-            for such blocks.
+        ValueError: for a wrong number of entries, an index outside its block, or a policy that is unknown or not
+            supported by the block.
     """
     policy, rows = checked(execution).feed_forward, execution.chunk_rows
     if len(learners) != len(layout.blocks):
         raise ValueError("{} selections for {} feed-forward blocks".format(len(learners), len(layout.blocks)))
     for block, chosen in zip(layout.blocks, learners):
         if policy != "modules" and block.gated is not None:
-            raise ValueError("{} is gated and knows the policy 'modules' alone, not {!r}".format(block.split, policy))
+            raise ValueError("{} is gated and supports only the policy 'modules', not {!r}".format(block.split, policy))
         up, activation, down = (get_module(model, path) for path in (block.up, block.activation, block.down))
         if chosen is None:
             if policy != "modules":
@@ -82,7 +82,7 @@ def reconfigure(
 
 
 def _stand_in(model: nn.Module, block: FeedForwardLayout, before: nn.Module, stand_in: nn.Module) -> None:
-    """Put a block where its second map was, and what led there hands x through; a gated one where all of it was."""
+    """Replace the second map by the block and the modules before by identities; a gated block is replaced whole."""
     if block.gated is None:
         set_module(model, block.up, before)
         set_module(model, block.activation, nn.Identity())
@@ -90,18 +90,18 @@ def _stand_in(model: nn.Module, block: FeedForwardLayout, before: nn.Module, sta
 
 
 def _pieces(model: nn.Module, layout: ModelLayout, execution: Execution) -> Dict[str, Callable[[Any], nn.Module]]:
-    """What stands in for a module, by path."""
-    found: Dict[str, Callable[[Any], nn.Module]] = {}
+    """Return the replacements of modules by path."""
+    replacements: Dict[str, Callable[[Any], nn.Module]] = {}
     if execution.dropout == "seed":
-        found.update((path, SeededDropout) for path in _all(layout, "dropouts"))
+        replacements.update((path, SeededDropout) for path in _all(layout, "dropouts"))
     if execution.layer_norm == "output":
         norms = (path for path in _all(layout, "norms") if rebuilds_input(get_module(model, path)))
-        found.update((path, OutputLayerNorm) for path in norms)
+        replacements.update((path, OutputLayerNorm) for path in norms)
     for layer in layout.layers:
         attention = layer.self_attention
         if attention is not None and execution.attention == "recompute":
-            found[attention.path] = partial(RecomputedAttention, layout=attention, rows=execution.chunk_rows)
-    return found
+            replacements[attention.path] = partial(RecomputedAttention, layout=attention, rows=execution.chunk_rows)
+    return replacements
 
 
 def _all(layout: ModelLayout, kind: str) -> Iterator[str]:
@@ -112,19 +112,19 @@ def _all(layout: ModelLayout, kind: str) -> Iterator[str]:
 
 
 def execute(model: nn.Module, layout: ModelLayout, execution: Execution) -> nn.Module:
-    """Let attention, dropout and LayerNorm be executed as ``execution`` says, in place; ``merge`` undoes it."""
+    """Replace attention, dropout and LayerNorm by those of ``execution``, in place; ``merge`` reverts it."""
     for path, stand_in in _pieces(model, layout, checked(execution)).items():
         set_module(model, path, stand_in(get_module(model, path)).train(model.training))
     for layer in layout.layers if execution.checkpointing else ():
         module = get_module(model, layer.path)
-        # not by transformers' switch: it makes the embeddings' output need a gradient, and with it everything below
-        # the lowest trained parameter
+        # not by transformers' switch: it gives the embeddings' output a gradient, and so everything below the lowest
+        # trained parameter
         module.forward = checkpointed(module.forward)
     return model
 
 
 def merge(model: nn.Module, layout: ModelLayout) -> nn.Module:
-    """Undo ``apply_far`` in place. All parameters have gradients again."""
+    """Revert ``apply_far`` in place. All parameters have gradients again."""
     for block in layout.blocks:
         stand_in = get_module(model, block.split)
         if isinstance(stand_in, (SplitFeedForward, WholeFeedForward)):
@@ -140,7 +140,7 @@ def merge(model: nn.Module, layout: ModelLayout) -> nn.Module:
         get_module(model, layer.path).__dict__.pop("forward", None)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    return model.train(model.training)  # what was put aside knows of no change of mode
+    return model.train(model.training)  # restored modules may be in another mode
 
 
 def _parameters(model: nn.Module, paths: Sequence[str]) -> Iterator[nn.Parameter]:
@@ -156,13 +156,13 @@ def freeze(
     attention_layers: int = 0,
     bottom_layers: int = 0,
 ) -> nn.Module:
-    """Switch gradients off, in place, for parts that are not feed-forward neurons.
+    """Disable gradients, in place, of parts other than feed-forward neurons.
 
     Args:
         embeddings: the embedding tables, their LayerNorm and their projection, and tables of relative positions.
-        attention_layers: the attention's linear maps in so many of the lowest layers; LayerNorms stay trained.
-        bottom_layers: everything in so many of the lowest layers, and the embeddings, so that the backward pass ends
-            above them.
+        attention_layers: the number of lowest layers whose attention's linear maps are frozen; LayerNorms stay trained.
+        bottom_layers: the number of lowest layers that are frozen completely, with the embeddings, so that the backward
+            pass ends above them.
     """
     paths: List[str] = []
     if embeddings or bottom_layers:
@@ -176,10 +176,10 @@ def freeze(
 
 
 def trainable_count(model: nn.Module) -> int:
-    """Number of parameters that have a gradient."""
+    """Return the number of parameters that have a gradient."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def width_of(model: nn.Module, layer: LayerLayout) -> int:
-    """Number of hidden neurons of a layer's feed-forward blocks, which are not split."""
+    """Return the number of hidden neurons of a layer's feed-forward blocks, which must not be split."""
     return int(get_module(model, layer.blocks[0].down).weight.shape[1])

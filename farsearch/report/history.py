@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from farsearch.hypervolume import hypervolume
+from farsearch.pareto import dominates
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.report.points import QUIET
 from farsearch.report.section import BLUE, Section, canvas, spread_over, whole_numbers
@@ -38,8 +39,8 @@ def hypervolumes(trials: Sequence[TrialRecord]) -> list[float]:
     found: list[float] = []
     front: list[Objectives] = []
     for cost in ended:
-        if cost is not None and not any(all(a <= b for a, b in zip(o, cost, strict=True)) for o in front):
-            front = [other for other in front if not all(a <= b for a, b in zip(cost, other, strict=True))] + [cost]
+        if cost is not None and cost not in front and not any(dominates(other, cost) for other in front):
+            front = [other for other in front if not dominates(cost, other)] + [cost]
             points = np.array(front)
             found.append(hypervolume(-points[:, 0], points[:, 1:], reference))
         else:

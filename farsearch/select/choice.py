@@ -12,6 +12,7 @@ from farsearch.errors import BadInput, NoFeasibleTrial
 from farsearch.far.display import shown
 from farsearch.formatting import human_difference, human_memory, human_metric, human_time
 from farsearch.goals import GOALS
+from farsearch.pareto import dominates
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.select.explanation import Paired, figures, reason
 from farsearch.select.front import Objectives, costs_of, members, objectives
@@ -199,16 +200,12 @@ def _why_not(snapshot: StudySnapshot, trial: TrialRecord) -> str:
     if not trial.feasible:
         return "not on the front because it does not fit the device or the study's bounds"
     costs = objectives(trial)
-    better = [t.number for t in members(snapshot) if costs is not None and all(map(_le, costs_of(t), costs))]
+    better = [t.number for t in members(snapshot) if costs is not None and dominates(costs_of(t), costs)]
     return (
         f"not on the front: trial {better[0]} is as good or better in all three objectives"
         if better
         else "off the front"
     )
-
-
-def _le(a: float, b: float) -> bool:
-    return a <= b
 
 
 def _misses(snapshot: StudySnapshot, trial: TrialRecord, intent: Intent) -> list[tuple[float, str]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from farsearch.pareto import non_dominated
 from farsearch.records import StudySnapshot, TrialRecord
 
-__all__ = ["Objectives", "costs_of", "members", "objectives", "pareto_front", "undominated"]
+__all__ = ["Objectives", "costs_of", "members", "objectives", "pareto_front"]
 
 Objectives = tuple[float, float, float]
 """The three objectives as costs: the negative metric, peak memory in MiB, time on the device in seconds."""
@@ -37,29 +37,7 @@ def members(snapshot: StudySnapshot) -> list[TrialRecord]:
 
 
 def pareto_front(trials: Iterable[TrialRecord]) -> set[int]:
-    """Return the numbers of the feasible complete trials that no other dominates, including equal ones."""
-    return undominated({trial.number: costs for trial in trials if (costs := objectives(trial)) is not None})
-
-
-def undominated(costs: Mapping[int, Objectives]) -> set[int]:
-    """Return the numbers whose costs no other dominates, including equal ones.
-
-    One point dominates another when it is at least as good in all three objectives and better in one. The points are
-    swept in order of the first cost with a staircase of the other two, so 10,000 take a fraction of a second.
-    """
-    front: set[Objectives] = set()
-    # The staircase of earlier points, memory rising and time falling: points above it are dominated.
-    memories: list[float] = []
-    times: list[float] = []
-    for cost in sorted(set(costs.values())):
-        _, memory, time = cost
-        i = bisect_right(memories, memory)
-        if i > 0 and times[i - 1] <= time:
-            continue
-        front.add(cost)
-        first = bisect_left(memories, memory)
-        last = first
-        while last < len(times) and times[last] >= time:
-            last += 1
-        memories[first:last], times[first:last] = [memory], [time]
-    return {number for number, cost in costs.items() if cost in front}
+    """Return the numbers of the complete, feasible trials that no other dominates; of equal ones all."""
+    costs = {trial.number: cost for trial in trials if (cost := objectives(trial)) is not None}
+    numbers = list(costs)
+    return {numbers[i] for i in non_dominated(list(costs.values()))}

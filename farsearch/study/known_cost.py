@@ -24,7 +24,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 
 from farsearch.hypervolume import Array, expected_improvement
-from farsearch.select import undominated
+from farsearch.pareto import non_dominated
 from farsearch.study.kernel import AdditiveMatern, Encoder, GroupedMatern
 from farsearch.study.pricing import KnownCosts, PriceParams
 from farsearch.study.random_configs import draw_params
@@ -153,9 +153,8 @@ class _History:
 
     @property
     def front(self) -> list[int]:
-        """Indices of the trials that no other dominates, in order; equal trials are all included."""
-        objectives = np.column_stack([-self.metric, self.costs]).tolist()
-        return sorted(undominated({i: (metric, memory, time) for i, (metric, memory, time) in enumerate(objectives)}))
+        """Indices of the trials that no other dominates, in order; of equal trials all."""
+        return sorted(non_dominated(np.column_stack([-self.metric, self.costs])).tolist())
 
 
 def _modelled(trials: list[FrozenTrial], draw: np.random.Generator) -> list[FrozenTrial]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from farsearch.cost.pricer import Cost
-from farsearch.cost.sweep import pareto
+from farsearch.pareto import non_dominated
 from farsearch.records import FarConfig, PlanPrice, StepPlan, TrialRecord
 from farsearch.training import Outcome
 
@@ -49,8 +48,7 @@ def priced_record(
 
 def _undominated(chosen: StepPlan, priced: Sequence[tuple[StepPlan, Cost]]) -> list[tuple[StepPlan, Cost]]:
     """Return the chosen plan and the undominated ones, among which is the best for any goal."""
-    peaks, times = (np.array([getattr(c, name) for _, c in priced]) for name in ("peak_memory_mib", "wall_time_s"))
-    front = pareto(peaks, times)
+    front = non_dominated([(cost.peak_memory_mib, cost.wall_time_s) for _, cost in priced], distinct=True)
     return [pair for i, pair in enumerate(priced) if pair[0] == chosen or i in front]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from farsearch.cost.fixes import freeze_more
 from farsearch.cost.pricer import Cost, Pricer
 from farsearch.far.display import shown_seconds
 from farsearch.goals import Goal
@@ -39,7 +40,7 @@ def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
 
 def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
     plan = cost = None
-    for options, config in _freezing_more(space, layers):
+    for options, config in _freeze_more(space, layers):
         plan, cost = pricer.best(config, goal)
         if cost.fits:
             return f"with {options} it would take {cost.peak_memory_mib:.0f} MiB and {shown_seconds(cost.wall_time_s)}"
@@ -66,21 +67,17 @@ def _fitting_space(pricer: Pricer, goal: Goal, space: Space, layers: int) -> tup
     return (best, shares[best]) if shares[best] >= _MOST else None
 
 
-def _freezing_more(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:
-    """Yield configurations that freeze more and more, with the options that specify them."""
-    base = FarConfig(
+def _freeze_more(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:
+    """Configurations that train less and less, with the options that select them."""
+    config = FarConfig(
         frozen_fractions=(1.0,) * layers,
         learning_rate=1e-4,
         epochs=_least(space, "epochs"),
         priming_epochs=_least(space, "priming_epochs"),
-        frozen_embeddings=True,
     )
-    yield "--set frozen_fraction=1 --set frozen_embeddings=true", base
-    for bottom in range(1, layers):
-        yield (
-            f"--set frozen_fraction=1 --set frozen_bottom_layers={bottom}",
-            dataclasses.replace(base, frozen_bottom_layers=bottom),
-        )
+    for less in freeze_more(config, attention=False):
+        bottom = f" --set frozen_bottom_layers={less.frozen_bottom_layers}" * (less.frozen_bottom_layers > 0)
+        yield f"--set frozen_fraction=1 --set frozen_embeddings=true{bottom}", less
 
 
 def _least(space: Space, key: str) -> float:
@@ -101,9 +98,9 @@ def _bounds(cost: Cost, pricer: Pricer) -> str:
     if cost.peak_memory_range_mib[1] > cost.available_range_mib[0]:
         return ""
     options = []
-    if pricer.max_memory_mib is not None and cost.peak_memory_mib > pricer.max_memory_mib:
+    if pricer.constraints.max_memory_mib is not None and cost.peak_memory_mib > pricer.constraints.max_memory_mib:
         options.append(f"--max-memory {math.ceil(cost.peak_memory_mib)}")
-    if pricer.max_time_s is not None and cost.wall_time_s > pricer.max_time_s:
+    if pricer.constraints.max_time_s is not None and cost.wall_time_s > pricer.constraints.max_time_s:
         options.append(f"--max-time {math.ceil(cost.wall_time_s)}")
     return " and ".join(options)
 
@@ -115,7 +112,7 @@ def _fitting_batch(pricer: Pricer, plan: StepPlan, config: FarConfig) -> int | N
         size //= 2
         # a micro-batch takes at least the memory of a batch of its size: gradients are accumulated in addition
         cost = pricer.price(config, dataclasses.replace(plan, micro_batch_size=size, optimizer_step="end"))
-        within = pricer.max_memory_mib is None or cost.peak_memory_mib <= pricer.max_memory_mib
+        within = pricer.constraints.max_memory_mib is None or cost.peak_memory_mib <= pricer.constraints.max_memory_mib
         if within and cost.peak_memory_range_mib[1] <= cost.available_range_mib[0]:
             return size
     return None

@@ -256,8 +256,8 @@ def _constraints(cost: Cost, pricer: Pricer) -> dict[str, float]:
     """Return the excess over each bound as a share of it: feasible where at most 0."""
     available = cost.available_range_mib[0]
     excess = {"memory": cost.peak_memory_range_mib[1] / available - 1.0}
-    if pricer.max_memory_mib is not None:
-        excess["max-memory"] = cost.peak_memory_mib / pricer.max_memory_mib - 1.0
-    if pricer.max_time_s is not None:
-        excess["max-time"] = cost.wall_time_s / pricer.max_time_s - 1.0
+    if pricer.constraints.max_memory_mib is not None:
+        excess["max-memory"] = cost.peak_memory_mib / pricer.constraints.max_memory_mib - 1.0
+    if pricer.constraints.max_time_s is not None:
+        excess["max-time"] = cost.wall_time_s / pricer.constraints.max_time_s - 1.0
     return excess

@@ -1,4 +1,4 @@
-"""The benchmark of training steps: who takes part, what is measured of them, and what it prints."""
+"""The benchmark of training steps: variants, measurements and output."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_json_has_the_shape_that_scripts_rely_on(printed: str) -> None:
     assert full["time_ratio"] == full["peak_ratio"] == full["nongemm_ratio"] == full["gemm_ratio"] == 1
 
 
-def test_ours_say_by_which_plan_they_are_executed(report: Report) -> None:
+def test_ours_have_the_plan_of_their_execution(report: Report) -> None:
     """FAR's rows but the published one have a plan, whose policy is in the name; rivals have none."""
     plans = {result.variant: result.plan for result in report.results}
     assert {name for name, plan in plans.items() if plan} == {n for n in NAMES if "far10" in n} - {"far10-rows"}
@@ -120,7 +120,7 @@ def test_the_picture_names_every_variant_at_its_place(report: Report) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "fragment"),
     [
         (["--variants", "far20"], "'far20' is none of full, full-ckpt"),
         (["--seq", "128;32"], "'128;32' is no list of lengths"),
@@ -128,11 +128,11 @@ def test_the_picture_names_every_variant_at_its_place(report: Report) -> None:
         (["--from", __file__], "is no JSON of this benchmark"),
     ],
 )
-def test_bad_options_are_told_in_a_line(arguments: list[str], words: str) -> None:
-    """What was wrong and what would be right, and nothing is measured."""
+def test_bad_options_are_refused_in_a_line(arguments: list[str], fragment: str) -> None:
+    """The error names the problem and a suggestion, and nothing is measured."""
     done = run(*arguments)
     assert done.exit_code in (1, 2)
-    assert words in done.stderr
+    assert fragment in done.stderr
     assert done.stdout == ""
 
 
@@ -216,9 +216,9 @@ def test_split_by_rows_is_the_linear_map() -> None:
 
 @pytest.mark.parametrize(("name", "frozen", "embeddings"), [("full", 0.0, False), ("far10-emb", 0.9, True)])
 def test_peak_is_what_the_cost_model_counts(report: Report, name: str, frozen: float, embeddings: bool) -> None:
-    """To 0.1 %, but for the generator's states: it counts every allocation of a step on fake tensors.
+    """Within 0.1 %, except the generator's states: it counts every allocation of a step on fake tensors.
 
-    Seeded dropout keeps one, of 5 KB on a CPU, for each of its places, which is much beside a tiny model.
+    Seeded dropout saves one, of 5 KB on a CPU, for each of its places, which is much beside a tiny model.
     """
     plan = next(variant.plan for variant in VARIANTS if variant.name == name)
     far = FarConfig((frozen,) * LAYERS, 1e-4, 1.0, frozen_embeddings=embeddings)
@@ -231,7 +231,7 @@ def test_peak_is_what_the_cost_model_counts(report: Report, name: str, frozen: f
 def test_saved_is_what_autograd_saves(report: Report) -> None:
     """Counted in the storages that it packs, but for the last scalars; a checkpointed layer saves its input alone.
 
-    That is ``[rows, length, hidden]`` a layer where full fine-tuning keeps dozens of them.
+    That is ``[rows, length, hidden]`` a layer where full fine-tuning saves dozens of them.
     """
     saved = {result.variant: result.saved_mib for result in report.results}
     (full,) = contenders(["full"])
@@ -245,12 +245,12 @@ def test_saved_is_what_autograd_saves(report: Report) -> None:
 
 
 def test_split_by_rows_saves_what_full_fine_tuning_saves(report: Report) -> None:
-    """One learner row of the second map needs the whole hidden activation; putting rows in order keeps no copy."""
+    """One learner row of the second map needs the whole hidden activation; putting rows in order saves no copy."""
     saved = {result.variant: result.saved_mib for result in report.results}
     assert saved["far10-rows"] == pytest.approx(saved["full"], rel=0.01)
 
 
-def test_products_are_told_from_the_rest() -> None:
+def test_products_are_distinguished_from_the_rest() -> None:
     """A sum has no product in it; linear maps, batched products and their gradients have."""
     x = torch.randn(64, 64, requires_grad=True)
     assert product_seconds(lambda: x.exp().sum())[0] == 0

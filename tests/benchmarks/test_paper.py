@@ -1,4 +1,4 @@
-"""The comparison with FAR's paper: what is trained and recorded, what is printed of it, and how sure it says to be."""
+"""The comparison with FAR's paper: trained and recorded cells, output, and intervals."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def table_path(asked: list[object], printed: Result) -> Path:
 
 
 def test_every_method_is_trained_with_every_seed_full_and_far_first(table_path: Path) -> None:
-    """A run that is cut off early has compared what matters most with all seeds, then the rest seed by seed."""
+    """An interrupted run has the main comparison with all seeds, then the rest seed by seed."""
     waves = (NAMES[:2], NAMES[2:])
     assert list(read_table(table_path).cells) == [(seed, name) for wave in waves for seed in (1, 2, 3) for name in wave]
 
@@ -83,9 +83,9 @@ def test_a_cell_holds_what_the_comparison_is_made_of(table_path: Path) -> None:
     """Score, rows' evidence, time, memory and what was trained are all there, and agree with one another."""
     table = read_table(table_path)
     for cell in table.cells.values():
-        said, true = evidence_of(cell).T
-        assert len(said) == DEV_ROWS
-        assert cell["metric"] == pytest.approx(accuracy_score(true, said))
+        predicted, true = evidence_of(cell).T
+        assert len(predicted) == DEV_ROWS
+        assert cell["metric"] == pytest.approx(accuracy_score(true, predicted))
         assert cell["training"]["processor_s"] > 0
         primed = cell["method"] in ("far10", "random10", "far40")
         assert (cell["priming"]["steps"] > 0) == (cell["priming"]["processor_s"] > 0) == primed
@@ -128,7 +128,7 @@ def test_steps_are_timed_in_turns_at_real_batches(table_path: Path) -> None:
 
 
 def test_json_has_stdout_for_itself(printed: Result) -> None:
-    """Programs read a document with a version; what is said on the way is on stderr."""
+    """The output is a versioned document; messages are on stderr."""
     report = json.loads(printed.stdout)
     assert report["schema_version"] == 1
     (task,) = report["tasks"]
@@ -138,10 +138,10 @@ def test_json_has_stdout_for_itself(printed: Result) -> None:
     assert "18/18 sst2, seed 3, BitFit" in printed.stderr
 
 
-def test_the_same_command_goes_on_where_it_was_cut_off(
+def test_the_same_command_resumes_an_interrupted_run(
     table_path: Path, asked: list[object], printed: Result, tmp_path: Path
 ) -> None:
-    """Of a line that a kill cut in half that training alone is done again, and gives what it gave before."""
+    """Only the training of a truncated line is repeated, with the same result."""
     *lines, last, _times = table_path.read_text().splitlines(keepends=True)
     copy = tmp_path / table_path.name
     copy.write_text("".join(lines) + last[:100])
@@ -154,7 +154,7 @@ def test_the_same_command_goes_on_where_it_was_cut_off(
 
 
 def test_a_table_of_other_settings_is_refused_by_name(asked: list[object], printed: Result) -> None:
-    """Cells of different trainings never stand in one table; the message says what differs and what to do."""
+    """Cells of different settings are never in one table; the error names the difference and a suggestion."""
     done = run(*asked, "--epochs", 2)
     assert done.exit_code == 2
     assert "was recorded with another epochs: 1.0, not 2.0; move it away" in done.stderr
@@ -163,7 +163,7 @@ def test_a_table_of_other_settings_is_refused_by_name(asked: list[object], print
 def test_a_cell_of_another_learning_rate_is_refused(
     table_path: Path, asked: list[object], printed: Result, tmp_path: Path
 ) -> None:
-    """A method has one rate in a table: whoever changes paper_methods.py is told which cells are of the old one."""
+    """A method has one rate in a table: after a change of paper_methods.py the error names the old cells."""
     text = table_path.read_text()
     (tmp_path / table_path.name).write_text(
         text.replace('"far40","learning_rate":5e-05', '"far40","learning_rate":0.0002')
@@ -186,7 +186,7 @@ def test_what_is_recorded_is_shown_without_training(asked: list[object], printed
 
 
 @pytest.mark.parametrize(
-    ("wrong", "code", "said"),
+    ("wrong", "code", "message"),
     [
         (("--task", "sst3"), 2, "did you mean 'sst2'?"),
         (("--train-samples", "some"), 2, "neither a number of at least 1 nor 'all'"),
@@ -195,13 +195,13 @@ def test_what_is_recorded_is_shown_without_training(asked: list[object], printed
     ],
 )
 def test_a_mistake_is_one_line(
-    asked: list[object], tmp_path: Path, wrong: Sequence[object], code: int, said: str
+    asked: list[object], tmp_path: Path, wrong: Sequence[object], code: int, message: str
 ) -> None:
-    """What the user gave wrongly ends the command before anything is trained, with farsearch's own words and codes."""
+    """Invalid input ends the command before any training, with farsearch's messages and codes."""
     arguments = [*asked[:2], "--model", asked[5], *(() if "--task" in wrong else ("--task", "sst2"))]
     done = run(*arguments, *wrong, "--tables", tmp_path)
     assert done.exit_code == code
-    assert said in done.stderr
+    assert message in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -215,8 +215,8 @@ def test_a_recorded_score_follows_from_its_recorded_rows(path: Path) -> None:
     table = read_table(path)
     truths = set()
     for cell in table.cells.values():
-        said, true = evidence_of(cell).T
-        assert cell["metric"] == pytest.approx(measured[table.header["metric"]](true, said))
+        predicted, true = evidence_of(cell).T
+        assert cell["metric"] == pytest.approx(measured[table.header["metric"]](true, predicted))
         truths.add(tuple(true))
     assert len(truths) <= 1  # none while nothing of a task is recorded
 
@@ -240,18 +240,18 @@ def test_evidence_survives_the_file(rows: list[tuple[int, float]]) -> None:
     np.testing.assert_allclose(evidence_of(cell), np.array(rows, dtype=float), rtol=1e-5)
 
 
-def make_cell(seed: int, method: str, said: Sequence[int], true: Sequence[int], **changes: Any) -> dict[str, Any]:
+def make_cell(seed: int, method: str, predicted: Sequence[int], true: Sequence[int], **changes: Any) -> dict[str, Any]:
     """A cell of classes, with round figures."""
     return {
         "seed": seed,
         "method": method,
         "learning_rate": 1e-4,
         "device": "cpu",
-        "metric": float(np.mean(np.array(said) == np.array(true))),
+        "metric": float(np.mean(np.array(predicted) == np.array(true))),
         "training": {"processor_s": 100.0, "wall_s": 400.0},
         "priming": {"steps": 0, "processor_s": 0.0, "wall_s": 0.0},
         "trainable": 1000,
-        "evidence": columns(list(zip(said, true, strict=True))),
+        "evidence": columns(list(zip(predicted, true, strict=True))),
         "peak_mib": 400.0,
         "priced": {"device": "jetson-nano", "tensor_peak_mib": 410.0, "peak_memory_mib": 1280.0, "wall_time_s": 70.0},
         **changes,
@@ -291,7 +291,7 @@ def make_cells() -> list[dict[str, Any]]:
     ]
 
 
-def test_a_row_says_what_its_cells_say() -> None:
+def test_a_row_agrees_with_its_cells() -> None:
     """Scores are points, and ratios are to full fine-tuning.
 
     A batch counts by how long it takes, (0.5 · 1 s + 0.7 · 3 s) / 4 s = 0.65, and 5 steps of priming beside 100 of
@@ -341,9 +341,11 @@ def test_what_is_not_recorded_yet_is_left_out() -> None:
 def test_the_paper_s_averages_follow_from_its_table() -> None:
     """The published scores give the published changes, but for rounding and SQuAD's exact match, which is not here."""
     full = CONTENDERS["full"].published
-    for name, said in (("far10", -1.13), ("far40", -0.74)):
+    for name, published in (("far10", -1.13), ("far40", -0.74)):
         ours = CONTENDERS[name].published
-        assert statistics.fmean(100 * (ours[task] / full[task] - 1) for task in full) == pytest.approx(said, abs=0.3)
+        assert statistics.fmean(100 * (ours[task] / full[task] - 1) for task in full) == pytest.approx(
+            published, abs=0.3
+        )
 
 
 def drawn(generator: np.random.Generator, seeds: int, rows: int, gap: float) -> tuple[list[Evidence], list[Evidence]]:
@@ -419,7 +421,7 @@ def test_its_interval_covers_the_true_difference(
 
 
 def test_both_methods_have_the_same_draws() -> None:
-    """A method differs from itself by nothing in every draw, and from a third one as the differences add up."""
+    """A method's difference from itself is 0 in every draw, and differences add up over three methods."""
     generator = np.random.default_rng(4)
     first, second = drawn(generator, 3, 50, 0.1)
     third, _ = drawn(generator, 3, 50, 0.0)

@@ -1,4 +1,4 @@
-"""A machine whose rates are known, and what the calibration script would have measured on it.
+"""A machine with known rates, and the measurement that the calibration script would make on it.
 
 What the cases compute and move is written here by hand, case by case, and not traced as ``fit.py`` does it.
 """
@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from farsearch.calibration.measure import RESULT, SCHEMA_VERSION, WORKLOADS, cases, tiny_step, workload
+from farsearch.calibration.measure.cases import cases
+from farsearch.calibration.measure.command import RESULT, SCHEMA_VERSION
+from farsearch.calibration.measure.workloads import WORKLOADS, tiny_step, workload
 from farsearch.cost.trace import meta_tensors, trace_call
 from farsearch.devices.rates import ProductRate
 
@@ -52,7 +54,7 @@ KINDS = {
     "bernoulli": "bernoulli", "sum_rows": "reduction", "sum_columns": "reduction", "embedding_gradient": "gather",
     "fused_adamw": "fused",
 }  # fmt: skip
-"""Kind of operation that each stream case is to be."""
+"""Expected kind of operation of each stream case."""
 
 _STREAM_BYTES: Mapping[str, Callable[[int], float]] = {
     "add": lambda n: 3 * 4 * n,
@@ -80,7 +82,7 @@ _STREAM_BYTES: Mapping[str, Callable[[int], float]] = {
 
 
 def work_of(case: str, dims: tuple[int, ...]) -> Work:
-    """What a case computes: 2 m k n FLOPs of a product ``[m, k] @ [k, n]``, 4 bytes a number."""
+    """The operation of a case: 2 m k n FLOPs of a product ``[m, k] @ [k, n]``, 4 bytes a number."""
     if case in _STREAM_BYTES:
         return Work(KINDS[case], moved=int(_STREAM_BYTES[case](*dims)))
     if case.startswith("gemm"):
@@ -145,7 +147,7 @@ class KnownMachine:
         return rate.s_per_tflop * work.flops / 1e12 + gb / 1e9 + overhead / 1e6
 
     def result(self, **changes: Any) -> dict[str, Any]:
-        """What the script would write here.
+        """Return the result that the script would write.
 
         Args:
             changes: of the result's fields; those of ``machine``, ``memory`` and ``launch`` one by one.

@@ -1,4 +1,4 @@
-"""What a board measured with a bundle: read strictly, turned into a profile, taken back into its study."""
+"""The measurement of a bundle on a board: validated, turned into a profile, imported into its study."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farsearch.calibration.board import BoardFile, adjusted, is_measurement, read_measurement
-from farsearch.cost.pricer import Pricer, shared_tables
+from farsearch.cost.pricer import Pricer
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import load_profile
 from farsearch.devices.profile import read_profile, write_profile
 from farsearch.errors import BadInput
@@ -46,14 +47,14 @@ def board_file(measured: Measurement, study: str = "tiny") -> Data:
 
 
 def written(folder: Path, data: Data, name: str = "measurement.json") -> Path:
-    """A file of it."""
+    """Write the file."""
     path = folder / name
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
 
 
 def test_a_right_file_comes_back_whole(tmp_path: Path) -> None:
-    """All that was written, and it says what it is."""
+    """All fields are read, and the file is recognised."""
     path = written(tmp_path, board_file(make_measurement(3)))
     file = read_measurement(path)
     assert is_measurement(path)
@@ -74,7 +75,7 @@ def put(key: str, value: Any) -> Callable[[Data], None]:
 
 
 def without(key: str) -> Callable[[Data], None]:
-    """A change that takes a key away."""
+    """Remove a key."""
 
     def change(data: Data) -> None:
         *path, last = key.split(".")
@@ -117,20 +118,20 @@ BROKEN: tuple[tuple[Callable[[Data], None], str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("change", "words"), BROKEN, ids=[words[:40] for _, words in BROKEN])
+@pytest.mark.parametrize(("change", "fragment"), BROKEN, ids=[fragment[:40] for _, fragment in BROKEN])
 def test_a_broken_file_is_one_line_with_file_key_and_rule(
-    tmp_path: Path, change: Callable[[Data], None], words: str
+    tmp_path: Path, change: Callable[[Data], None], fragment: str
 ) -> None:
-    """Read by both commands that take one; neither makes anything of it."""
+    """Both commands read it; neither stores anything."""
     data = copy.deepcopy(board_file(make_measurement(3)))
     change(data)
     path = written(tmp_path, data)
     with pytest.raises(BadInput) as caught:
         read_measurement(path)
-    assert words in str(caught.value)
+    assert fragment in str(caught.value)
     done = call(tmp_path, "sync", "--measurement", path)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert words in done.err
+    assert fragment in done.err
     assert path.name in done.err
     if is_measurement(path):
         done = call(tmp_path, "devices", "import", path, "--name", "x")
@@ -139,7 +140,7 @@ def test_a_broken_file_is_one_line_with_file_key_and_rule(
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "fragment"),
     [
         (b"", "is not JSON"),
         (json.dumps(board_file(make_measurement(3))).encode()[:-40], "is not JSON"),
@@ -150,15 +151,15 @@ def test_a_broken_file_is_one_line_with_file_key_and_rule(
     ],
     ids=["empty", "cut", "bytes", "deep", "list", "missing"],
 )
-def test_what_is_no_file_of_a_board_is_one_line(tmp_path: Path, content: bytes | None, words: str) -> None:
-    """Cut, binary, nested without end, another thing, or not there."""
+def test_what_is_no_file_of_a_board_is_one_line(tmp_path: Path, content: bytes | None, fragment: str) -> None:
+    """Truncated, binary, deeply nested, another file, or missing."""
     path = tmp_path / "m.json"
     if content is not None:
         path.write_bytes(content)
     assert not is_measurement(path)
     with pytest.raises(BadInput) as caught:
         read_measurement(path)
-    assert words in str(caught.value)
+    assert fragment in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -186,7 +187,7 @@ def _measured_by(factor: float, beyond_mib: float, device: str = "jetson-nano") 
 
 @given(st.floats(0.05, 40.0), st.floats(-300.0, 300.0))
 def test_the_adjusted_profile_prices_the_run_as_it_was_measured(factor: float, beyond: float) -> None:
-    """Time and peak of the measured run are met to rounding, inside their ranges; other figures stay."""
+    """Time and peak of the measured run are predicted up to rounding, inside their ranges; other figures stay."""
     profile = load_profile("jetson-nano")
     measured, config = _measured_by(factor, beyond)
     mine = adjusted(profile, BoardFile.from_dict(board_file(measured)), "mine")
@@ -203,7 +204,7 @@ def test_the_adjusted_profile_prices_the_run_as_it_was_measured(factor: float, b
 
 
 def test_a_process_is_never_below_nothing(tmp_path: Path) -> None:
-    """A peak below what the tensors alone were said to take leaves no process, and still a profile."""
+    """A peak below the predicted tensors leaves a process of 0 MiB, and a valid profile."""
     measured, _ = _measured_by(1.0, -5.0)
     small = dataclasses.replace(measured, peak_memory_mib=1.0)
     mine = adjusted(load_profile("jetson-nano"), BoardFile.from_dict(board_file(small)), "mine")
@@ -225,8 +226,8 @@ def test_devices_import_makes_a_device_of_it(tmp_path: Path) -> None:
     assert {mine.time_factor.basis, mine.process_mib.basis} == {"measured"}
     for source in (mine.time_factor.source, mine.process_mib.source):
         assert "a bundle of tiny, trial 3, on NVIDIA Jetson Nano Developer Kit, 2026-11-20" in source
-    words = ["estimate", "--model", "google/bert_uncased_L-2_H-128_A-2", "--batch-size", 4, "--json", "--device"]
-    here, there = (call(tmp_path, *words, device).json for device in ("my-nano", "jetson-nano"))
+    command = ["estimate", "--model", "google/bert_uncased_L-2_H-128_A-2", "--batch-size", 4, "--json", "--device"]
+    here, there = (call(tmp_path, *command, device).json for device in ("my-nano", "jetson-nano"))
     assert here["step_time_s"] == pytest.approx(0.8 * there["step_time_s"])
     assert here["peak_memory_mib"] == pytest.approx(there["peak_memory_mib"] + 30)
     again = call(tmp_path, "devices", "import", path, "--name", "my-nano")
@@ -235,7 +236,7 @@ def test_devices_import_makes_a_device_of_it(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_not_here_is_named(tmp_path: Path) -> None:
-    """A bundle for a profile of somebody's own can't be adjusted without it."""
+    """A bundle for a user's own profile can't be adjusted without that profile."""
     path = written(tmp_path, {**board_file(make_measurement(3)), "device": "jetson-nanno"})
     done = call(tmp_path, "devices", "import", path, "--name", "x")
     assert (done.code, done.err.count("\n")) == (2, 1)
@@ -257,8 +258,8 @@ def test_sync_takes_it_in_once(study: Path) -> None:
     path = written(study, board_file(measured))
     first, second = (call(study, "sync", "--measurement", path) for _ in range(2))
     assert (first.code, second.code) == (0, 0), first.err + second.err
-    told = "trial 0 on NVIDIA Jetson Nano Developer Kit: 1,030 MiB, predicted 1,000 MiB; 2.7 min, predicted 3.3 min"
-    assert first.out.splitlines()[0] == told
+    line = "trial 0 on NVIDIA Jetson Nano Developer Kit: 1,030 MiB, predicted 1,000 MiB; 2.7 min, predicted 3.3 min"
+    assert first.out.splitlines()[0] == line
     assert "1 updated" in first.out
     snapshot = read_study(study)
     assert snapshot.measurements == (measured,)
@@ -277,8 +278,8 @@ def test_sync_takes_it_in_once(study: Path) -> None:
     assert "NVIDIA Jetson Nano" in (study / "r.html").read_text(encoding="utf-8")
 
 
-def test_another_run_is_kept_beside_the_first(study: Path) -> None:
-    """Each measurement of a trial stays, in the order in which they came."""
+def test_a_second_run_is_stored_beside_the_first(study: Path) -> None:
+    """All measurements of a trial are stored, in order of import."""
     one = make_measurement(0)
     other = dataclasses.replace(one, created="2026-11-21T10:00:00+00:00", wall_time_s=170.0)
     for i, measured in enumerate((one, other)):
@@ -286,8 +287,8 @@ def test_another_run_is_kept_beside_the_first(study: Path) -> None:
     assert read_study(study).measurements == (one, other)
 
 
-def test_a_measurement_of_another_machine_is_said_to_be_one(study: Path) -> None:
-    """The study is for a Jetson: what a workstation took is kept, and nobody is alarmed by the difference."""
+def test_a_measurement_of_another_machine_is_marked(study: Path) -> None:
+    """The study is for a Jetson: a workstation's measurement is stored, without a warning about the difference."""
     path = written(study, board_file(dataclasses.replace(make_measurement(0), machine="AMD EPYC 7B12")))
     done = call(study, "sync", "tiny", "--measurement", path)
     assert done.code == 0, done.err
@@ -295,7 +296,7 @@ def test_a_measurement_of_another_machine_is_said_to_be_one(study: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("measured", "of", "words", "told"),
+    ("measured", "of", "options", "fragment"),
     [
         (make_measurement(77), "tiny", [], "of trial 77, which study tiny has not trained to its end"),
         (make_measurement(0), "tinny", [], "the study 'tinny' is not in"),
@@ -304,11 +305,11 @@ def test_a_measurement_of_another_machine_is_said_to_be_one(study: Path) -> None
     ids=["trial", "study", "name"],
 )
 def test_what_is_not_of_this_study_is_refused(
-    study: Path, measured: Measurement, of: str, words: list[str], told: str
+    study: Path, measured: Measurement, of: str, options: list[str], fragment: str
 ) -> None:
-    """Nothing of it is kept, and one line says what to give."""
+    """Nothing is stored, and the error is one line with a suggestion."""
     path = written(study, board_file(measured, of))
-    done = call(study, "sync", *words, "--measurement", path)
+    done = call(study, "sync", *options, "--measurement", path)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert told in done.err
+    assert fragment in done.err
     assert read_study(study).measurements == ()

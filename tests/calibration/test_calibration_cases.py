@@ -1,8 +1,7 @@
-"""What the calibration times: each case is the one operation that its name says, each workload the step it says."""
+"""Operations of the calibration: each case is the single operation of its name, each workload the documented step."""
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections import Counter
 
@@ -10,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from farsearch.calibration import measure
-from farsearch.calibration.measure import CASES, WORKLOADS, cases, make_call
+from farsearch.calibration.measure.cases import CASES, cases, make_call
+from farsearch.calibration.measure.workloads import WORKLOADS
+from farsearch.calibration.script import board_script
 from farsearch.cost.operations import Operation
 from farsearch.cost.trace import trace_call
 from farsearch.devices.rates import PRODUCTS, STREAMS
@@ -32,7 +32,7 @@ def traced(case: str, dims: tuple[int, ...]) -> list[Operation]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_case_is_one_operation_of_the_kind_that_it_is_named_for(case: str) -> None:
-    """At every size, what the tracer says of it is what a formula by hand says: kind, FLOPs, bytes, matrices."""
+    """At every size the trace agrees with formulas: kind, FLOPs, bytes, matrices."""
     some = [dims for name, dims in ALL if name == case]
     assert some
     for dims in some:
@@ -47,7 +47,7 @@ def test_a_case_is_one_operation_of_the_kind_that_it_is_named_for(case: str) -> 
 
 
 def test_every_kind_of_operation_is_measured() -> None:
-    """There is a case for each kind that the cost model has a rate for."""
+    """Each kind of the cost model has a case."""
     assert {work_of(case, dims).kind for case, dims in ALL} == {*PRODUCTS, *STREAMS}
 
 
@@ -112,13 +112,13 @@ def test_a_workload_steps_each_trained_tensor(name: str) -> None:
 
 
 def test_the_tiny_step_is_of_many_operations() -> None:
-    """Enough of them that their overhead is all that it takes; its tensors stay below a few kilobytes."""
+    """Enough operations that overhead dominates; its tensors are below a few kilobytes."""
     assert tiny_operations() > 200
     assert work_of("gemm_nt", (16, 24, 48)).flops < 1e5
 
 
 def test_the_script_needs_torch_alone() -> None:
     """It imports the standard library and torch, nothing of farsearch."""
-    lines = inspect.getsource(measure).splitlines()
+    lines = board_script().splitlines()
     imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
     assert imported - sys.stdlib_module_names == {"torch"}

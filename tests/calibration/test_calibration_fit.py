@@ -1,4 +1,4 @@
-"""From measurements to a profile: of a machine whose rates are known, the profile has those rates."""
+"""Fit of a profile: for a machine with known rates, the profile has those rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from farsearch.calibration.fit import fit_profile, workload_ratios
-from farsearch.calibration.measure import WORKLOADS
+from farsearch.calibration.measure.workloads import WORKLOADS
 from farsearch.calibration.result import parse_result
 from farsearch.cost.operations import OPERATION_KINDS
 from farsearch.cost.plans import exact_plans
@@ -49,7 +49,7 @@ def predicted(profile: Profile, work: Work) -> float:
 
 @pytest.mark.parametrize("form", ["gemm_nt", "gemm_nn", "gemm_tn"])
 def test_rates_of_products_are_found_again(form: str) -> None:
-    """Each coefficient of the machine's linear law, to the four digits that a file keeps."""
+    """Each coefficient of the machine's linear law, to the four digits of the file."""
     profile = with_power()
     assert profile.rates is not None
     for name, value in vars(MACHINE.products[form]).items():
@@ -59,7 +59,7 @@ def test_rates_of_products_are_found_again(form: str) -> None:
 @pytest.mark.parametrize("form", PRODUCTS)
 @pytest.mark.parametrize("size", [(32, 384, 24), (512, 768, 2000), (4096, 768, 3072)])
 def test_products_that_were_not_measured_are_predicted(form: str, size: tuple[int, int, int]) -> None:
-    """Between the measured sizes and beyond them, where the terms of the law can't be told apart too."""
+    """Between the measured sizes and beyond, also if the terms of the law are indistinguishable."""
     dims = size if form.startswith("gemm") else (24, 4 * size[0] // 32, 48)
     work = work_of(form, dims)
     assert predicted(with_power(), work) == pytest.approx(MACHINE.seconds(work), rel=5e-3)
@@ -102,7 +102,7 @@ def test_overheads_are_those_of_the_machine() -> None:
 
 
 def test_an_overhead_never_takes_all_of_a_time() -> None:
-    """Where a short operation took less than the overhead that was measured apart, half of its time is its own."""
+    """If a short operation took less than the separately measured overhead, half of its time is attributed to it."""
     machine = dataclasses.replace(MACHINE, us_per_mib=1e-3)
     profile = fitted(machine)
     assert profile.rates is not None
@@ -125,7 +125,7 @@ def test_the_factor_is_what_whole_steps_take_beyond_their_operations() -> None:
 
 
 def test_a_calm_machine_still_has_a_range() -> None:
-    """Where all workloads agree the range is 20 % either way: machines differ from day to day."""
+    """If all workloads agree the range is 20 % either way: machines vary from day to day."""
     factor = fitted(KnownMachine(ratios=dict.fromkeys(WORKLOADS, 1.5))).time_factor
     assert (factor.low / factor.value, factor.high / factor.value) == pytest.approx((0.8, 1.2), rel=5e-3)
 
@@ -136,7 +136,7 @@ def test_one_workload_is_enough() -> None:
     assert fitted(sustained=sustained).time_factor.value == pytest.approx(1.0, rel=5e-3)
 
 
-def test_others_that_keep_cores_busy_widen_the_range() -> None:
+def test_busy_cores_widen_the_range() -> None:
     """Downwards, for alone the machine is quicker; a fifth of the cores is what any machine has."""
     calm, idle, busy = (fitted(busy_cores=cores).time_factor for cores in (None, 0.7, 2.0))
     assert idle == calm
@@ -145,7 +145,7 @@ def test_others_that_keep_cores_busy_widen_the_range() -> None:
 
 
 def test_an_older_torch_leaves_kinds_out() -> None:
-    """What its torch does not have was not measured; the profile prices it by its general figures."""
+    """Operations that its torch lacks are predicted from the general figures."""
     result = MACHINE.result(machine={"torch": "1.10.2"})
     missing = ("fused_adamw", "layer_norm", "layer_norm_backward", "bmm_tn")
     result["samples"] = [sample for sample in result["samples"] if sample["case"] not in missing]
@@ -167,7 +167,7 @@ def test_an_older_torch_leaves_kinds_out() -> None:
     ],
 )
 def test_software_follows_device_and_version(kind: str, torch: str, expected: tuple[object, ...]) -> None:
-    """How ordinary modules attend, how the optimizer steps, how the allocator rounds, what a mask takes."""
+    """Attention of ordinary modules, the optimizer's kernel, allocator blocks, bytes of a mask."""
     p = fitted(machine={"kind": kind, "torch": torch})
     found = (p.attention, p.foreach, p.allocator_block_bytes.value, p.dropout_mask_bytes.value)
     assert (p.kind, p.torch, found) == (kind, torch, expected)
@@ -204,8 +204,8 @@ def test_memory_is_what_was_measured() -> None:
     assert crowded.available_mib[0] > 0
 
 
-def test_the_profile_says_under_which_conditions() -> None:
-    """Date, software, clocks before and after, and what others did."""
+def test_the_profile_has_the_conditions() -> None:
+    """Date, software, clocks before and after, and the load of other programs."""
     profile = fitted(
         busy_cores=1.5, conditions={"before": {"power_mode": "10W", "c": "1"}, "after": {"power_mode": "10W", "c": "2"}}
     )

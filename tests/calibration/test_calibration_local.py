@@ -1,4 +1,4 @@
-"""The profile of this machine: measured at first use, then read. What is measured is that of a known machine."""
+"""The profile of this machine: measured at first use, then read. The measurement is that of a known machine."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.calibration.known import KnownMachine
 
 
 class Measured:
-    """Stands for the measurement: counts its calls, and draws random numbers as that does."""
+    """Replaces the measurement: counts its calls, and draws random numbers as that does."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def __call__(self, seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
-        """What a known machine would give."""
+    def __call__(self, seconds: float, report: Callable[[str], None]) -> dict[str, Any]:
+        """The result of a known machine."""
         self.seconds.append(seconds)
-        tell("products, round 1 of at most 9")
+        report("products, round 1 of at most 9")
         torch.rand(100)
         self.meanwhile()
         # another result each time, as of a real machine
@@ -37,23 +37,23 @@ class Measured:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
-    """Takes the place of the measurement."""
+    """Replace the measurement."""
     stand_in = Measured()
     monkeypatch.setattr(local, "measure", stand_in)
     return stand_in
 
 
 def test_the_first_use_measures_and_the_second_reads(measured: Measured, tmp_path: Path) -> None:
-    """One file, whose profile comes back digest for digest; what goes on is told."""
-    told: list[str] = []
-    first = local_profile(tmp_path, told.append)
+    """One file, whose profile has the same digest; progress is reported."""
+    messages: list[str] = []
+    first = local_profile(tmp_path, messages.append)
     assert (first.name, first.basis) == ("local", "calibrated")
-    assert local_profile(tmp_path, told.append) == first
+    assert local_profile(tmp_path, messages.append) == first
     assert measured.seconds == [45.0]
     assert list(tmp_path.iterdir()) == [local_path(tmp_path)]
-    assert len(told) == 2
-    assert "leave it alone" in told[0]
-    assert told[1] == "calibrating: products, round 1 of at most 9"
+    assert len(messages) == 2
+    assert "leave it alone" in messages[0]
+    assert messages[1] == "calibrating: products, round 1 of at most 9"
 
 
 def test_a_time_may_be_given(measured: Measured, tmp_path: Path) -> None:
@@ -64,22 +64,22 @@ def test_a_time_may_be_given(measured: Measured, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rest", [0.0, 0.5, 0.95])
 def test_half_a_file_is_measured_anew(measured: Measured, tmp_path: Path, rest: float) -> None:
-    """A file that is cut is told of in one line and replaced by a whole one."""
+    """A truncated file is reported in one line and replaced."""
     first = local_profile(tmp_path)
     path = local_path(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(rest * len(whole))])
-    told: list[str] = []
-    again = local_profile(tmp_path, told.append)
-    assert told[0].startswith(str(path))
-    assert told[0].endswith("; calibrating anew")
+    messages: list[str] = []
+    again = local_profile(tmp_path, messages.append)
+    assert messages[0].startswith(str(path))
+    assert messages[0].endswith("; calibrating anew")
     assert again != first
     assert local_profile(tmp_path) == again
     assert len(measured.seconds) == 2
 
 
 def test_another_process_may_be_faster(measured: Measured, tmp_path: Path) -> None:
-    """A file that came meanwhile stands, so that two searches which begin together price alike."""
+    """A file written meanwhile is used, so that two simultaneous searches predict the same."""
     other = fit_profile(parse_result(KnownMachine(us_per_mib=77.0).result(), "another"), "local")
     measured.meanwhile = lambda: write_profile(other, local_path(tmp_path))
     assert local_profile(tmp_path) == other == local_profile(tmp_path)
@@ -106,17 +106,17 @@ def test_random_numbers_are_those_of_a_search_without_it(measured: Measured, tmp
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_folder_that_cannot_be_written_is_told(measured: Measured, tmp_path: Path) -> None:
-    """A file stands in the way."""
+def test_a_folder_that_cannot_be_written_is_an_error(measured: Measured, tmp_path: Path) -> None:
+    """A file has the path of the folder."""
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingResource, match=r"local-.*\.toml can't be written"):
         local_profile(tmp_path / "file")
 
 
-def test_this_machine_is_what_torch_says() -> None:
-    """Its record is that of a result, read as strictly."""
+def test_this_machine_is_that_of_torch() -> None:
+    """Its record is that of a result, equally validated."""
     machine = this_machine()
     assert machine.torch == torch.__version__
     assert machine.threads == torch.get_num_threads()
     assert machine.processor
-    assert machine.in_words()["threads"] == str(machine.threads)
+    assert machine.conditions()["threads"] == str(machine.threads)

@@ -1,4 +1,4 @@
-"""The measurement itself: it really runs, on cases that are made small for the tests."""
+"""The measurement, run on cases that are small for the tests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ import pytest
 import torch
 
 from farsearch.calibration import fit
-from farsearch.calibration import measure as script
 from farsearch.calibration.fit import fit_profile
-from farsearch.calibration.measure import CASES, WORKLOADS, demanded_cores, measure
+from farsearch.calibration.measure import cases, command, machine, memory, timing
+from farsearch.calibration.measure.cases import CASES
+from farsearch.calibration.measure.command import measure
+from farsearch.calibration.measure.machine import demanded_cores
+from farsearch.calibration.measure.workloads import WORKLOADS, workload
 from farsearch.calibration.result import Calibration, parse_result
 from farsearch.calibration.steps import allocated_peak
 
@@ -27,12 +30,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def small() -> Any:
-    """Cases and workloads that take no time, each of its dimensions one that the script measures too."""
+    """Short cases and workloads, whose dimensions the script measures too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script, "_TOKENS", (32,))
-        patch.setattr(script, "_WIDTHS", ((384, 1536),))
-        patch.setattr(script, "_ATTENTION", ((12, 32, 32),))
-        patch.setattr(script, "_STREAMS", (1 << 13, 1 << 16, 1 << 19))
+        patch.setattr(cases, "_TOKENS", (32,))
+        patch.setattr(cases, "_WIDTHS", ((384, 1536),))
+        patch.setattr(cases, "_ATTENTION", ((12, 32, 32),))
+        patch.setattr(cases, "_STREAMS", (1 << 13, 1 << 16, 1 << 19))
         for name, (rows, _, _, _, learners, layers) in WORKLOADS.items():
             patch.setitem(WORKLOADS, name, (rows, 4, 48, 96, min(learners, 16), layers))
         # what was traced of the true workloads, and then of these, is kept
@@ -43,13 +46,13 @@ def small() -> Any:
 
 @pytest.fixture(scope="module")
 def measured(small: Any) -> tuple[dict[str, Any], list[str], torch.Tensor]:
-    """What a measurement of a few seconds found, what it told, and the gradient mode after it."""
-    told: list[str] = []
-    return measure(4.0, told.append), told, torch.ones(1, requires_grad=True) * 2
+    """The result of a measurement of a few seconds, its messages, and the gradient mode after it."""
+    messages: list[str] = []
+    return measure(4.0, messages.append), messages, torch.ones(1, requires_grad=True) * 2
 
 
 def test_it_measures_this_machine(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
-    """Every case that this torch has, in at least one round, and all else; the reader takes it as it is."""
+    """Every case that this torch supports, in at least one round; the result is valid."""
     result = parse_result(json.loads(json.dumps(measured[0])), "this machine")
     assert isinstance(result, Calibration)
     assert {sample.case for sample in result.samples} == set(CASES)
@@ -71,7 +74,7 @@ def test_it_measures_this_machine(measured: tuple[dict[str, Any], list[str], tor
 
 
 def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
-    """Of a possible machine, with a rate for every kind."""
+    """A plausible machine, with a rate for every kind."""
     profile = fit.fit_profile(parse_result(measured[0], "this machine"), "here")
     assert profile.rates is not None
     assert (len(profile.rates.products), len(profile.rates.streams)) == (6, 13)
@@ -82,19 +85,19 @@ def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str]
     assert profile.torch == torch.__version__
 
 
-def test_it_tells_what_goes_on(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
-    """Memory, overheads, each round; afterwards gradients are made as before."""
-    _, told, doubled = measured
-    told = [line for line in told if not line.startswith("other programs")]  # where this machine is busy
-    assert told[:3] == ["memory of a bare process", "overheads", "products, round 1 of at most 9"]
-    assert any(text.startswith("streams, round ") for text in told)
+def test_it_reports_progress(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
+    """Memory, overheads, each round; gradients are enabled afterwards."""
+    _, messages, doubled = measured
+    messages = [line for line in messages if not line.startswith("other programs")]  # where this machine is busy
+    assert messages[:3] == ["memory of a bare process", "overheads", "products, round 1 of at most 9"]
+    assert any(text.startswith("streams, round ") for text in messages)
     assert doubled.requires_grad
 
 
 def timed(group: str, elements: int, seconds: float = 5.0) -> dict[str, list[tuple[int, ...]]]:
-    """Dimensions that were timed, by case, with so many numbers of operands at hand."""
+    """Return the timed dimensions by case, with ``elements`` numbers of operands."""
     with torch.no_grad():
-        samples = script._timed_cases(group, CPU, script._Pool(CPU, elements), seconds, lambda _: None)
+        samples = timing.timed_cases(group, CPU, timing.Pool(CPU, elements), seconds, lambda _: None)
     found: dict[str, list[tuple[int, ...]]] = {}
     for sample in samples:
         found.setdefault(sample["case"], []).append(tuple(sample["dims"]))
@@ -102,7 +105,7 @@ def timed(group: str, elements: int, seconds: float = 5.0) -> dict[str, list[tup
 
 
 def test_what_does_not_fit_is_left_out(small: Any) -> None:
-    """Cases whose operands are larger than what is at hand are missing, and no error."""
+    """Cases with larger operands are left out without an error."""
     room = 4 * (1 << 13) + 4 * 512
     found = timed("streams", room)
     assert found["clone"] == found["fused_adamw"] == [(1 << 13,)]
@@ -119,19 +122,19 @@ def test_what_does_not_fit_is_left_out(small: Any) -> None:
 def test_what_this_torch_does_not_have_is_left_out(
     small: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    """Whether it fails when it is made or when it is called, the others are still timed."""
+    """Whether it fails when made or when called, the other cases are still timed."""
 
     def fails(*_: object) -> Any:
         raise error("not in this version")
 
-    monkeypatch.setitem(script.CASES, "gelu", fails)
-    monkeypatch.setitem(script.CASES, "fused_adamw", lambda take, n: fails)
+    monkeypatch.setitem(CASES, "gelu", fails)
+    monkeypatch.setitem(CASES, "fused_adamw", lambda take, n: fails)
     found = timed("streams", 1 << 22)
     assert set(found) == {name for name in CASES if name[:4] not in ("gemm", "bmm_")} - {"gelu", "fused_adamw"}
 
 
 def test_a_spent_time_still_gives_a_case(small: Any) -> None:
-    """However short the time, something comes out: the reader says whether it is enough."""
+    """With any time there is a result; the reader decides whether it is sufficient."""
     found = timed("products", 1 << 22, seconds=0.0)
     assert sum(len(dims) for dims in found.values()) == 1
 
@@ -142,7 +145,7 @@ def test_a_case_that_would_take_the_time_of_all_is_left_out(small: Any, monkeypa
     def slow(take: Any, n: int) -> Callable[[], None]:
         return lambda: time.sleep(0.3)
 
-    monkeypatch.setitem(script.CASES, "gelu", slow)
+    monkeypatch.setitem(CASES, "gelu", slow)
     assert "gelu" not in timed("streams", 1 << 22, seconds=1.0)
 
 
@@ -150,7 +153,7 @@ def test_a_case_that_would_take_the_time_of_all_is_left_out(small: Any, monkeypa
 def test_a_workload_is_a_step_that_runs(small: Any, name: str) -> None:
     """The last bias moves (by the rest, the sum of a LayerNorm hardly changes), frozen neurons stay, gradients go."""
     torch.manual_seed(0)
-    step = script.workload(name, CPU)
+    step = workload(name, CPU)
     (stack,) = (cell.cell_contents for cell in step.__closure__ or () if _is_stack(cell.cell_contents))
     before = {key: value.clone() for key, value in stack.state_dict().items()}
     step()
@@ -165,30 +168,30 @@ def _is_stack(value: object) -> bool:
 
 
 def test_preparing_a_case_takes_no_memory() -> None:
-    """Operands are cut from one tensor: what is timed last is not timed with a fuller memory."""
-    pool = script._Pool(CPU, 1 << 20)
+    """Operands are views of one tensor, so all cases are timed with the same memory."""
+    pool = timing.Pool(CPU, 1 << 20)
     assert allocated_peak(lambda: (pool((512, 512), (512, 512)), torch.empty(1))) < 100
 
 
 def test_the_median_of_an_even_number_is_between() -> None:
-    """As statistics.median, which the script does without to be one file with few imports."""
-    assert script._median([3.0, 1.0, 2.0]) == 2.0
-    assert script._median([4.0, 1.0, 2.0, 3.0]) == 2.5
+    """As statistics.median, which the script does not import."""
+    assert timing.median([3.0, 1.0, 2.0]) == 2.0
+    assert timing.median([4.0, 1.0, 2.0, 3.0]) == 2.5
 
 
-def test_what_a_board_says_of_itself_is_one_line() -> None:
+def test_the_name_of_a_board_is_one_line() -> None:
     """Zero bytes, tabs, line ends and escapes become single spaces."""
-    assert script._plain("NVIDIA\tJetson\x00\n  Nano\x1b") == "NVIDIA Jetson Nano"
+    assert machine.plain("NVIDIA\tJetson\x00\n  Nano\x1b") == "NVIDIA Jetson Nano"
 
 
 def test_a_limit_of_the_control_group_is_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a container it is less than the machine has; no limit, or a larger one, leaves the physical memory."""
-    physical, reason = script._visible()[0], "limit of the control group in memory.max"
-    monkeypatch.setattr(script, "_read", lambda path: str(512 * 2**20) if path.endswith("memory.max") else None)
-    assert script._visible() == (512.0, reason)
+    """The limit of a container applies; without one, or with a larger one, the physical memory."""
+    physical, reason = memory._visible()[0], "limit of the control group in memory.max"
+    monkeypatch.setattr(memory, "read_text", lambda path: str(512 * 2**20) if path.endswith("memory.max") else None)
+    assert memory._visible() == (512.0, reason)
     for text in ("max", str(2**62)):
-        monkeypatch.setattr(script, "_read", lambda path, text=text: text)
-        total, reason = script._visible()
+        monkeypatch.setattr(memory, "read_text", lambda path, text=text: text)
+        total, reason = memory._visible()
         assert reason == "physical pages"
         assert total >= physical
         assert math.isfinite(total)
@@ -200,18 +203,18 @@ def test_a_fresh_python_imports_nothing_from_the_working_folder(
     """A file torch.py there is not run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "json.py").write_text("print('of the folder')")
-    assert script._run("import json; print(json.dumps(1))", 60.0) == ["1"]
+    assert memory._run("import json; print(json.dumps(1))", 60.0) == ["1"]
 
 
 @pytest.mark.parametrize("held", ["text,label\n", "{}", "[1]"])
 def test_the_script_does_not_replace_a_file_of_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
-    """It says so before it measures for minutes."""
+    """It fails before the measurement."""
     (tmp_path / "data.csv").write_text(held)
     monkeypatch.setattr("sys.argv", ["calibrate.py", "--out", str(tmp_path / "data.csv")])
     with pytest.raises(SystemExit) as ended:
-        script.main()
+        command.main()
     assert ended.value.code == 2
     assert (tmp_path / "data.csv").read_text() == held
 
@@ -219,30 +222,30 @@ def test_the_script_does_not_replace_a_file_of_another(
 def test_the_script_replaces_its_own_result(tmp_path: Path) -> None:
     """A second measurement may have the name of the first."""
     (tmp_path / "result.json").write_text(json.dumps({"schema_version": 1, "machine": {}, "samples": []}))
-    assert script._may_write(str(tmp_path / "result.json"))
+    assert command._may_write(str(tmp_path / "result.json"))
 
 
 @pytest.mark.parametrize(("used", "cores", "asked"), [(0.0, 4, 0.0), (1.0, 2, 2.0), (2.0, 4, 4.0), (0.4, 4, 0.444)])
 def test_others_ask_for_more_than_they_get(used: float, cores: int, asked: float) -> None:
-    """Two that want all of two cores get one each: what is measured then is the half, and the other asked for two."""
+    """Two programs that need two cores each get one each: a use of one core is a demand of two."""
     assert demanded_cores(used, cores) == pytest.approx(asked, abs=1e-3)
 
 
 @pytest.mark.slow
-def test_a_calibration_beside_busy_programs_says_so_and_has_a_wider_range() -> None:
-    """As many busy processes as cores: heard in a line, and the low end is what this machine would take alone."""
+def test_a_calibration_beside_busy_programs_has_a_wider_range() -> None:
+    """As many busy processes as cores: reported in a line, and the low end is the time of an idle machine."""
     cores = os.cpu_count() or 1
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
-    said: list[str] = []
+    messages: list[str] = []
     try:
-        result = parse_result(measure(15.0, said.append), "a busy machine")
+        result = parse_result(measure(15.0, messages.append), "a busy machine")
     finally:
         for other in others:
             other.kill()
             other.wait()
     assert result.busy_cores is not None
     assert result.busy_cores > 0.5 * result.machine.cores
-    assert any("waiting" in line for line in said)
-    assert any("wider range" in line for line in said)
+    assert any("waiting" in line for line in messages)
+    assert any("wider range" in line for line in messages)
     factor = fit_profile(result, "busy").time_factor
     assert factor.low <= 0.8 * factor.value * result.machine.cores / (result.machine.cores + result.busy_cores) + 1e-3

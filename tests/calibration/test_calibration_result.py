@@ -1,4 +1,4 @@
-"""The result of a calibration comes from another machine and through people's hands: what is wrong is one line."""
+"""Validation of a calibration's result, which comes from another machine: an error is one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _right() -> dict[str, Any]:
 
 @pytest.fixture
 def data() -> dict[str, Any]:
-    """A right result, to be changed at will."""
+    """A valid result, to be changed."""
     return copy.deepcopy(_right())
 
 
@@ -39,7 +39,7 @@ def put(data: Any, key: str, value: Any) -> None:
 
 
 def without(key: str) -> Callable[[dict[str, Any]], None]:
-    """A change that removes a key."""
+    """Remove a key."""
 
     def change(data: Any) -> None:
         *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
@@ -51,13 +51,13 @@ def without(key: str) -> Callable[[dict[str, Any]], None]:
 
 
 def test_a_right_result_is_read(data: dict[str, Any], tmp_path: Path) -> None:
-    """All that the script writes comes back, and is written again the same."""
+    """All that the script writes is read, and written again the same."""
     path = tmp_path / "board.json"
     path.write_text(json.dumps(data, indent=1))
     result = read_result(path)
     assert isinstance(result, Calibration)
     assert result.to_dict() == data
-    assert result.conditions_in_words() == {"cpu_governor": "performance", "hottest_celsius": "41, then 57"}
+    assert result.merged_conditions() == {"cpu_governor": "performance", "hottest_celsius": "41, then 57"}
 
 
 LONG = 10**400
@@ -104,7 +104,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("samples", {}, "samples is {}; it must be a list"),
     ("samples", [], "samples have no matrix product; measure again with more --seconds"),
     ("samples.0", 3, "samples[0] is 3; it must be a table"),
-    ("samples.0.case", "gemm", "case 'gemm', which this farsearch does not know"),
+    ("samples.0.case", "gemm", "case 'gemm', unknown to this farsearch"),
     ("samples.0.case", None, "samples[0].case is None"),
     ("samples.0.dims", [], "dims [], which the script does not measure"),
     ("samples.0.dims", [32, 384], "dims [32, 384], which the script does not measure"),
@@ -129,9 +129,9 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "words"), WRONG)
-def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: str, value: Any, words: str) -> None:
-    """The line names the file, the key, the value and the rule; nothing is fitted to what is wrong."""
+@pytest.mark.parametrize(("key", "value", "fragment"), WRONG)
+def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: str, value: Any, fragment: str) -> None:
+    """The error names the file, the key, the value and the rule."""
     put(data, key, value)
     path = tmp_path / "board.json"
     path.write_text(json.dumps(data))
@@ -140,7 +140,7 @@ def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: st
     message = str(caught.value)
     assert message.startswith(str(path))
     assert "\n" not in message
-    assert words in message
+    assert fragment in message
 
 
 @pytest.mark.parametrize(
@@ -149,24 +149,24 @@ def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: st
      "sustained.narrow.first", "conditions", "took_s", "busy_cores"],
 )  # fmt: skip
 def test_a_missing_key_is_one_line(data: dict[str, Any], key: str) -> None:
-    """The key that lacks is named with those that there must be."""
+    """The error names the missing key and the required ones."""
     without(key)(data)
     with pytest.raises(BadInput, match=rf"^board\.json: .*lacks the key '{key.split('.')[-1]}'; it needs "):
         parse_result(data, "board.json")
 
 
 @pytest.mark.parametrize(
-    ("left", "words"),
+    ("left", "fragment"),
     [
         (("gemm_nt", "add"), "samples have no batched product"),
         (("gemm_nt", "bmm_nn"), "samples have no sum or copy"),
         (("bmm_nn", "add"), "samples have no matrix product"),
     ],
 )
-def test_too_short_a_measurement_is_told(data: dict[str, Any], left: tuple[str, ...], words: str) -> None:
-    """What general figures are made of must be there, and the line says how to get it."""
+def test_too_short_a_measurement_is_refused(data: dict[str, Any], left: tuple[str, ...], fragment: str) -> None:
+    """Cases of the general figures are required, and the error has a suggestion."""
     data["samples"] = [sample for sample in data["samples"] if sample["case"] in left]
-    with pytest.raises(BadInput, match=f"{words}; measure again with more --seconds"):
+    with pytest.raises(BadInput, match=f"{fragment}; measure again with more --seconds"):
         parse_result(data, "board.json")
 
 
@@ -188,7 +188,7 @@ def test_the_least_that_is_read_makes_a_profile(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "fragment"),
     [
         (None, "No such file"),
         (b"", "is not JSON"),
@@ -201,7 +201,7 @@ def test_the_least_that_is_read_makes_a_profile(data: dict[str, Any]) -> None:
         ("half", "is not JSON"),
     ],
 )
-def test_what_is_no_result_is_named(tmp_path: Path, content: bytes | str | None, words: str) -> None:
+def test_what_is_no_result_is_named(tmp_path: Path, content: bytes | str | None, fragment: str) -> None:
     """No file, no text, no JSON, other JSON, half of one: through the command line one line and exit code 2."""
     path = tmp_path / "board.json"
     if content == "half":
@@ -211,12 +211,12 @@ def test_what_is_no_result_is_named(tmp_path: Path, content: bytes | str | None,
     done = call(tmp_path, "devices", "import", "board.json")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "board.json" in done.err
-    assert words in done.err
+    assert fragment in done.err
     assert not (tmp_path / ".farsearch").exists()
 
 
 def test_a_folder_is_no_result(tmp_path: Path) -> None:
-    """The parser says so."""
+    """The parser raises the error."""
     done = call(tmp_path, "devices", "import", tmp_path)
     assert (done.code, done.err.count("\n")) == (2, 1)
 
@@ -224,11 +224,11 @@ def test_a_folder_is_no_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", range(0, len(WRONG), 8))
 def test_a_wrong_value_ends_the_command_with_2(data: dict[str, Any], tmp_path: Path, number: int) -> None:
     """Some of the above through the command line: one line, no profile."""
-    key, value, words = WRONG[number]
+    key, value, fragment = WRONG[number]
     put(data, key, value)
     (tmp_path / "board.json").write_text(json.dumps(data))
     done = call(tmp_path, "devices", "import", "board.json")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert done.err.startswith("farsearch: board.json")
-    assert words in done.err
+    assert fragment in done.err
     assert not (tmp_path / ".farsearch").exists()

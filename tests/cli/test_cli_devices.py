@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from farsearch.calibration import local
-from farsearch.calibration import measure as script
+from farsearch.calibration.script import board_script
 from farsearch.devices import list_profiles, load_profile
 from farsearch.devices.profile import read_profile
 from farsearch.records import FarConfig, StepPlan
@@ -76,7 +76,7 @@ def test_the_script_is_the_module_and_runs_alone(tmp_path: Path) -> None:
     done = call(tmp_path, "devices", "calibrate", "--script", "calibrate.py")
     assert (done.code, done.err) == (0, "")
     assert "python3 calibrate.py --out result.json" in done.out
-    assert (tmp_path / "calibrate.py").read_bytes() == Path(script.__file__).read_bytes()
+    assert (tmp_path / "calibrate.py").read_text(encoding="utf-8") == board_script()
     words = ["calibrate.py", "--out", "r.json", "--seconds", "1", "--threads", "1"]
     ran = subprocess.run(
         [sys.executable, "-I", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250

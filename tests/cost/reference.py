@@ -1,4 +1,4 @@
-"""What the tests of the cost model compare with: plain profiles, and accounts recomputed by naive loops."""
+"""Reference for tests of the cost model: plain profiles, and memory and time recomputed by naive loops."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch import nn
 
 from farsearch.calibration.steps import apply_config, peak_mib, stepping
 from farsearch.cost.operations import Operation
+from farsearch.cost.recorder import Segment, SegmentKey, step_order
 from farsearch.cost.software import Software, build_ordinary
-from farsearch.cost.trace import Segment, meta_tensors, second_step, trace_call, trace_step
+from farsearch.cost.trace import meta_tensors, second_step, trace_call, trace_step
 from farsearch.devices.profile import Figure, Profile
 from farsearch.far.optimizer import BackwardOptimizer, make_optimizer
 from farsearch.models.heads import Head
@@ -35,13 +36,13 @@ MODULES, SOFTWARE = StepPlan(), Software()
 
 
 def figure(value: float, low: float | None = None, high: float | None = None) -> Figure:
-    """A number of a profile, with a range where one is given."""
+    """Return a number of a profile, with an optional range."""
     low, high = value if low is None else low, value if high is None else high
     return Figure(float(value), float(low), float(high), source="made for a test", basis="assumed")
 
 
 def make_profile(**changes: Any) -> Profile:
-    """A device whose tensors take what the CPU's do: no blocks, no workspace, dropout masks of four bytes."""
+    """Return a device with the memory rules of the CPU: no blocks, no workspace, dropout masks of four bytes."""
     profile = Profile(
         name="test-board",
         title="a board made for tests",
@@ -72,17 +73,14 @@ def make_profile(**changes: Any) -> Profile:
 
 
 def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan) -> float:
-    """Peak of all tensors in the second training step of a reconfigured model, in MiB, as the profiler saw it."""
+    """Return the peak of all tensors in the second training step of a reconfigured model, in MiB, by the profiler."""
     with stepping(model, plan, batch_size, length) as ready:
         return peak_mib(ready.call, model, ready.optimizer)
 
 
-def order_of(layers: int, releases: bool = False) -> list[str]:
-    """Names of a step's segments in the order in which they happen; ``releases``: where layers have them."""
-    forward = [f"forward {i}" for i in range(layers)]
-    forward += [f"release {i}" for i in range(layers)] if releases else []
-    backward = [f"backward {i}" for i in reversed(range(layers))]
-    return ["start", *forward, "head", "backward head", *backward, "backward embeddings"]
+def order_of(layers: int, releases: bool = False) -> list[SegmentKey]:
+    """Return the segments of a step in order, those of ``release`` only if ``releases``."""
+    return [key for key in step_order(layers) if releases or key.phase != "release"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +88,12 @@ class Traced:
     """A direct trace of a whole step, and of the optimizer's second step.
 
     Attributes:
-        order: names of the segments.
+        order: of the segments.
         static, state: bytes of parameters with buffers, and of the optimizer's state.
         trained: elements of each trained tensor.
     """
 
-    order: list[str]
+    order: list[SegmentKey]
     segments: list[Segment]
     optimizer: Segment
     static: int
@@ -112,19 +110,19 @@ def traced(
     chunk_rows: int | None = None,
     software: Software = SOFTWARE,
 ) -> Traced:
-    """The step of the model itself, with all its layers: nothing is composed."""
+    """Trace the step of the whole model, without composition."""
     with meta_tensors():
         model, layout = build_ordinary(model_config, Head(), software)
     apply_config(model, layout, config, plan, chunk_rows)
     in_backward = _backward_optimizer(plan, model)
     segments = trace_step(model, layout, Head().batch(batch_size, length), software, in_backward)
-    order = order_of(len(layout.layers), any(name.startswith("release") for name in segments))
+    order = order_of(len(layout.layers), any(key.phase == "release" for key in segments))
     assert set(segments) <= set(order)
     state, step = _optimizer(plan, model, in_backward)
     held = [*model.parameters(), *model.buffers()]
     return Traced(
         order=order,
-        segments=[segments.get(name, Segment()) for name in order],
+        segments=[segments.get(key, Segment()) for key in order],
         optimizer=step,
         static=sum(tensor.numel() * tensor.element_size() for tensor in held),
         state=sum(tensor.numel() * tensor.element_size() for tensor in state),
@@ -152,7 +150,7 @@ def _backward_optimizer(plan: StepPlan, model: nn.Module) -> BackwardOptimizer |
 def _optimizer(
     plan: StepPlan, model: nn.Module, in_backward: BackwardOptimizer | None
 ) -> tuple[list[torch.Tensor], Segment]:
-    """Tensors of an optimizer's state, and its second step: none of its own where it steps in the backward pass."""
+    """Tensors of an optimizer's state, and its second step, which is empty if it steps in the backward pass."""
     stepper = in_backward or second_step(make_optimizer(plan.optimizer, model), plan.optimizer_kernel)
     state = [value for entry in stepper.state.values() for value in entry.values() if isinstance(value, torch.Tensor)]
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -160,7 +158,7 @@ def _optimizer(
 
 
 def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False) -> float:
-    """Highest level of all tensors, one event after the other.
+    """Return the highest level of all tensors, one event after another.
 
     Args:
         batch_is_a_part: of several whose gradients add up: those of the earlier parts live all the time, and a new
@@ -186,7 +184,7 @@ def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False
 
 
 def naive_step_seconds(step: Traced, profile: Profile, tokens: int, parts: int = 1, calls: int = 1) -> float:
-    """One operation after the other, forward and backward pass ``parts`` times, the optimizer once.
+    """Return the sum over operations: forward and backward pass ``parts`` times, the optimizer once.
 
     Args:
         tokens: of the whole batch, which are made a tensor.

@@ -1,4 +1,4 @@
-"""Look-up tables against traces of the whole model: the same events and operations, to the byte."""
+"""Composed steps against traces of the whole model: the same events and operations, to the byte."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from farsearch.cost.operations import CATEGORIES, FEATURES, OPERATION_KINDS
 from farsearch.cost.segments import EVENT_KINDS, Composed
-from farsearch.cost.traced_model import StepTable
+from farsearch.cost.step_table import StepTable
 from farsearch.errors import BadInput
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
@@ -33,7 +33,7 @@ PLANS = {
 
 
 OTHER = FarConfig((0.5, 0.0, 1.0), 1e-4, 1.0)
-"""Composed together with the one that is looked at: configurations must not get into each other's way."""
+"""Composed together with the tested one: configurations must be independent."""
 
 
 def trained_tensors(composed: Composed, i: int) -> list[int]:
@@ -45,7 +45,7 @@ def trained_tensors(composed: Composed, i: int) -> list[int]:
 def composed_steps(
     family: str, seed: int, count: int, batch_size: int, plan: StepPlan, chunk_rows: int | None
 ) -> Iterator[tuple[Any, ...]]:
-    """Random configurations and lengths, with the table that they are composed from.
+    """Random configurations and lengths, with their step table.
 
     The lengths are even: dropout draws elements by fours, and one to three that are left over in an operation more.
     """
@@ -107,7 +107,7 @@ def test_composed_is_traced(family: str, name: str, batch_size: int, count: int,
 
 
 def test_equal_trainings_are_priced_alike() -> None:
-    """A frozen bottom implies the rest of its layers' settings, whether they are said or not."""
+    """A frozen bottom implies the rest of its layers' settings, given or not."""
     table = StepTable(make_config("bert", hidden=16, neurons=40), Head(), 2)
     short = FarConfig((0.3, 0.5), 1e-4, 1.0, frozen_bottom_layers=1)
     long = FarConfig((1.0, 0.5), 1e-4, 1.0, 0.0, True, 1, 1)
@@ -117,14 +117,14 @@ def test_equal_trainings_are_priced_alike() -> None:
 
 
 def test_a_configuration_of_another_model_is_refused() -> None:
-    """It has fractions for other layers than the model's."""
+    """It has fractions for another number of layers."""
     table = StepTable(make_config("bert", hidden=16, neurons=40), Head(), 2)
     with pytest.raises(BadInput, match="3 frozen fractions; the model has 2 layers"):
         table.compose([FarConfig((0.3, 0.5), 1e-4, 1.0), FarConfig((0.3, 0.5, 0.1), 1e-4, 1.0)])
 
 
 def test_the_table_knows_the_model() -> None:
-    """Layers, neurons and parameters are the configuration's own, not those of the three layers that are traced."""
+    """Layers, neurons and parameters are those of the configuration, not of the three traced layers."""
     table = StepTable(make_config("distilbert", layers=5, hidden=16, neurons=40), Head(outputs=3), 2)
     assert (table.layers, table.width) == (5, 40)
     full = table.compose([FarConfig((0.0,) * 5, 1e-4, 1.0)])

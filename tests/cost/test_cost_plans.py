@@ -1,4 +1,4 @@
-"""Which plans compete, and that none which a device has beats the chosen one by the product's own price."""
+"""The competing plans, and that no other plan of a device is predicted to be better than the best of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from farsearch.cost.plans import exact_plans, ordinary_plan, quickest
-from farsearch.cost.pricer import Pricer, full_fine_tuning, shared_tables
+from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.cost.software import torch_version
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile, list_profiles, load_profile
 from farsearch.goals import GOALS, Goal, best_plan
 from farsearch.models.config import load_config
@@ -23,7 +24,7 @@ from farsearch.records import FarConfig, StepPlan
 from tests.tiny import make_config
 
 _MOST = 0.01
-"""By which a plan that does not compete may be better: the 40 other executions are each near one of the eight."""
+"""Margin of a plan that does not compete: each of the 40 other executions is close to one of the eight."""
 
 
 def every_plan(profile: Profile) -> Iterator[StepPlan]:
@@ -54,7 +55,7 @@ def shapes(name: str) -> Any:
 
 
 def beaten_by(pricer: Pricer, others: Sequence[StepPlan], goal: Goal) -> list[float]:
-    """How much better the best of ``others`` serves a goal than the chosen plan, as a share, for each configuration."""
+    """Return the margin of the best of ``others`` over the selected plan for a goal, as a share, by configuration."""
     configs = configurations(pricer.layers)
     prices = pricer.price_plans(configs, others)
     memory, time = (np.stack([getattr(p, name) for p in prices]) for name in ("peak_memory_mib", "wall_time_s"))
@@ -74,7 +75,7 @@ def beaten_by(pricer: Pricer, others: Sequence[StepPlan], goal: Goal) -> list[fl
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list_profiles())
 def test_no_plan_of_the_device_beats_the_chosen_one(name: str) -> None:
-    """All of the value space, for each goal. The passes of a device's software are traced once for all its profiles."""
+    """The whole value space, for each goal. The passes of a device's software are traced once for all its profiles."""
     config, profile = make_config("bert", hidden=64, neurons=256), load_profile(name)
     pricer = Pricer(config, Head(), 8, 72, profile, tables=shared_tables(config, Head()))
     for goal in GOALS:
@@ -83,7 +84,7 @@ def test_no_plan_of_the_device_beats_the_chosen_one(name: str) -> None:
 
 @pytest.mark.slow
 def test_no_plan_beats_the_chosen_one_at_full_size() -> None:
-    """DistilBERT 16 x 128 on an AGX Orin, where a plan of the least memory once was chosen for the least time."""
+    """DistilBERT 16 x 128 on an AGX Orin, where the plan of the least memory was once selected for the least time."""
     config, profile = shapes("distilbert-base-uncased"), load_profile("jetson-agx-orin-64gb")
     pricer = Pricer(config, Head(), 16, 128, profile, tables=shared_tables(config, Head()))
     for goal in GOALS:
@@ -94,7 +95,7 @@ def test_no_plan_beats_the_chosen_one_at_full_size() -> None:
     "name", [pytest.param(name, marks=() if name == "jetson-nano" else pytest.mark.slow) for name in list_profiles()]
 )
 def test_ordinary_modules_never_beat_the_chosen_plan(name: str) -> None:
-    """Neither as torch steps them unasked nor by any kernel, at few tokens or many."""
+    """Neither with torch's default optimizer nor with any kernel, at few tokens or many."""
     config, profile = make_config("bert", hidden=64, neurons=256), load_profile(name)
     plain = [plan for plan in every_plan(profile) if plan.feed_forward == plan.attention == plan.dropout == "modules"]
     plain = [plan for plan in plain if plan.layer_norm == "modules" and not plan.checkpointing]
@@ -118,7 +119,7 @@ def test_distilbert_on_an_agx_orin_takes_less_than_full_fine_tuning() -> None:
 
 @pytest.mark.slow
 def test_minilm_balanced_is_not_slower_than_ordinary_modules_of_the_same_peak() -> None:
-    """8 x 72 on a Jetson Nano, where the optimizer is the peak: what saves activations gains nothing there."""
+    """8 x 72 on a Jetson Nano, where the optimizer is the peak: saving activations gains nothing."""
     config, profile = shapes("minilm"), load_profile("jetson-nano")
     pricer = Pricer(config, Head(), 8, 72, profile, tables=shared_tables(config, Head()))
     full = configurations(pricer.layers)[0]
@@ -128,7 +129,7 @@ def test_minilm_balanced_is_not_slower_than_ordinary_modules_of_the_same_peak() 
 
 
 def test_competing_plans_are_exact_and_the_simple_ones_first() -> None:
-    """On each device ordinary modules are the first, all are exact, and none is there twice."""
+    """On each device ordinary modules are the first, all plans are exact and distinct."""
     for name in list_profiles():
         plans = exact_plans(load_profile(name))
         assert plans[0].feed_forward == "modules"
@@ -138,7 +139,7 @@ def test_competing_plans_are_exact_and_the_simple_ones_first() -> None:
 
 
 def test_a_host_trains_all_exact_plans_alike() -> None:
-    """So a trial's metric does not depend on the device's plan; an inexact plan stays itself."""
+    """A trial's metric does not depend on the device's plan; an inexact plan is not replaced."""
     layout = layout_of(make_config("bert"))
     plans = {quickest(plan, layout) for name in list_profiles() for plan in exact_plans(load_profile(name))}
     assert len(plans) == 1

@@ -1,4 +1,4 @@
-"""The price of a job: memory and time recomputed naively, properties that theory asks for, and what fits."""
+"""Predicted costs of a job: memory and time recomputed naively, properties from theory, and constraints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farsearch.cost.pricer import Cost, Pricer, full_fine_tuning, priming_plan
-from farsearch.cost.traced_model import StepTable
+from farsearch.cost.step_table import StepTable
 from farsearch.devices.registry import load_profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.selection import learner_counts
@@ -33,9 +33,9 @@ plans = st.sampled_from([StepPlan(), StepPlan(micro_batch_size=2), StepPlan("sgd
 
 
 TABLES: dict[int, StepTable] = {}
-"""Shared by all tests: they take seconds, and depend on the model alone."""
+"""Shared by all tests: tracing takes seconds, and depends only on the model."""
 SIX: dict[int, StepTable] = {}
-"""Those of the same model with six layers."""
+"""Of the same model with six layers."""
 
 
 def pricer(max_length: int = 48, **settings: Any) -> Pricer:
@@ -72,7 +72,7 @@ BOARDS: list[dict[str, Any]] = [
     "plan", [StepPlan(), StepPlan(micro_batch_size=2), StepPlan("sgd")], ids=["whole", "micro", "sgd"]
 )
 def test_peak_is_the_highest_level(figures: dict[str, Any], config: FarConfig, plan: StepPlan) -> None:
-    """One event after the other, each as large as the device counts it: masks, blocks, workspace, parts, optimizer."""
+    """One event after another, in the device's sizes: masks, blocks, workspace, micro-batches, optimizer."""
     rows = plan.micro_batch_size or BATCH
     direct = directly(config, rows, 48, plan.optimizer)
     expected = naive_peak_mib(direct, make_profile(**figures), plan.micro_batch_size is not None)
@@ -84,7 +84,7 @@ def test_peak_is_the_highest_level(figures: dict[str, Any], config: FarConfig, p
 
 
 def test_adamw_holds_two_tensors_of_state() -> None:
-    """Two moments of every trained parameter and a step count of each tensor; gradient descent holds nothing."""
+    """Two moments of every trained parameter and a step count of each tensor; SGD has no state."""
     for config in (FULL, UNEVEN, NARROW):
         direct = directly(config, 1, 8)
         cost = board().price(config)
@@ -93,7 +93,7 @@ def test_adamw_holds_two_tensors_of_state() -> None:
 
 
 def test_masks_of_one_byte_save_three_quarters_of_the_masks() -> None:
-    """Nothing but the kept dropout masks changes: one of the hidden state after the embeddings and two a layer.
+    """Only the saved dropout masks change: one of the hidden state after the embeddings and two per layer.
 
     And one of the attention's probabilities a layer, 2 heads of 48 × 48.
     """
@@ -106,7 +106,7 @@ def test_masks_of_one_byte_save_three_quarters_of_the_masks() -> None:
 
 
 def test_breakdown_of_full_fine_tuning() -> None:
-    """Parameters are the model's own, and the saved part grows with the batch while parameters do not."""
+    """Parameters are those of the model, and saved tensors grow with the batch while parameters do not."""
     cost = board().price(FULL)
     direct = directly(FULL, 1, 8)
     assert cost.memory["parameters"] == direct.static / 2**20
@@ -118,7 +118,7 @@ def test_breakdown_of_full_fine_tuning() -> None:
 
 fractions = st.floats(0.02, 1)
 FROZEN = ((False, 0, 0), (True, 0, 0), (True, 2, 0), (True, 2, 2), (True, 3, 3))
-"""Embeddings, layers of attention, bottom layers: each freezes all that those before it do."""
+"""Embeddings, layers of attention, bottom layers: each includes the ones before."""
 
 
 def make_far(frozen: int, shares: tuple[float, ...]) -> FarConfig:
@@ -166,7 +166,7 @@ def test_freezing_more_never_costs_more(one: Any, other: Any, plan: StepPlan) ->
 
 @given(shares=st.tuples(fractions, fractions), plan=st.sampled_from([StepPlan(), StepPlan("sgd")]))
 def test_freezing_more_everywhere_needs_less(shares: tuple[float, float], plan: StepPlan) -> None:
-    """Six layers, frozen evenly: what they all save outweighs what passes in one."""
+    """Six layers, frozen evenly: the savings of all outweigh the temporaries of one."""
     model = make_config("bert", layers=6, hidden=32, neurons=128, vocabulary=400)
     deep = Pricer(model, Head(), BATCH, 48, make_profile(), lengths=LENGTHS, tables=SIX)
     low, high = (deep.price(FarConfig((share,) * 6, 1e-4, 1.0), plan) for share in sorted(shares))
@@ -176,14 +176,14 @@ def test_freezing_more_everywhere_needs_less(shares: tuple[float, float], plan: 
 
 @given(config=far_configs, plan=plans)
 def test_far_that_freezes_much_costs_less_than_full(config: FarConfig, plan: StepPlan) -> None:
-    """With two fifths of the neurons frozen, whatever else is, memory is saved in every plan."""
+    """With two fifths of the neurons frozen memory is saved in every plan."""
     frozen = dataclasses.replace(config, frozen_fractions=tuple(max(0.4, f) for f in config.frozen_fractions))
     assert board().price(frozen, plan).tensor_peak_mib < board().price(FULL, plan).tensor_peak_mib
 
 
 @given(config=far_configs, plan=plans, one=st.integers(4, 128), other=st.integers(4, 128))
 def test_longer_is_never_cheaper(config: FarConfig, plan: StepPlan, one: int, other: int) -> None:
-    """More tokens, at least as much memory and time."""
+    """More tokens need at least as much memory and time."""
     short, long = (pricer(length).price(config, plan) for length in sorted((one, other)))
     no_slower(short, long)
     assert short.tensor_peak_mib <= long.tensor_peak_mib
@@ -191,7 +191,7 @@ def test_longer_is_never_cheaper(config: FarConfig, plan: StepPlan, one: int, ot
 
 @given(config=far_configs, length=st.integers(4, 128))
 def test_smaller_parts_never_need_more_memory(config: FarConfig, length: int) -> None:
-    """Of two ways to cut a batch into parts the smaller ones need no more memory, and no less time."""
+    """Smaller micro-batches need no more memory, and no less time."""
     small, large = (pricer(length).price(config, StepPlan(micro_batch_size=size)) for size in (2, 4))
     assert small.tensor_peak_mib <= large.tensor_peak_mib
     assert small.step_time_s >= large.step_time_s
@@ -212,7 +212,7 @@ def test_parts_save_memory_where_activations_weigh() -> None:
 
 @pytest.mark.parametrize("size", [8, 9, 100])
 def test_a_part_of_the_whole_batch_is_the_whole(size: int) -> None:
-    """A micro-batch that is no part of the batch changes nothing."""
+    """A micro-batch of the whole batch or more changes nothing."""
     assert board().price(UNEVEN, StepPlan(micro_batch_size=size)) == board().price(UNEVEN)
 
 
@@ -220,7 +220,7 @@ def test_a_part_of_the_whole_batch_is_the_whole(size: int) -> None:
 
 
 def test_a_smaller_last_part_takes_less_time() -> None:
-    """Of 8 rows in parts of 3 the last has 2: the products of each part as often as it goes through."""
+    """Of 8 rows in micro-batches of 3 the last has 2: the products of both sizes are counted."""
     eight, three, two = (
         Pricer(MODEL, Head(), rows, 48, make_profile(), tables=TABLES).price(UNEVEN, StepPlan(micro_batch_size=part))
         for rows, part in ((8, 3), (3, None), (2, None))
@@ -232,7 +232,7 @@ def test_a_smaller_last_part_takes_less_time() -> None:
 @pytest.mark.parametrize("config", [FULL, NARROW], ids=["full", "narrow"])
 @pytest.mark.parametrize("micro", [None, 2], ids=["whole", "micro"])
 def test_wall_time_is_the_sum_over_the_batches(config: FarConfig, micro: int | None) -> None:
-    """Each batch of each epoch at the length that it is really padded to, operation by operation."""
+    """Each batch of each epoch at its padded length, operation by operation."""
     plan = StepPlan(micro_batch_size=micro)
     config = dataclasses.replace(config, epochs=1.7)
     rows, parts = (BATCH, 1) if micro is None else (micro, 4)
@@ -288,7 +288,7 @@ def test_without_rows_one_step_is_priced() -> None:
 
 
 def test_texts_are_cut_before_they_are_priced() -> None:
-    """A text beyond ``max_length`` costs as much as one of that length, in the same batches."""
+    """A row beyond ``max_length`` costs as much as one of that length, in the same batches."""
     cut = pricer(lengths=[min(length, 48) for length in LENGTHS])
     assert cut.price(UNEVEN) == pricer(lengths=LENGTHS).price(UNEVEN)
 
@@ -323,7 +323,7 @@ def test_priming_on_the_device_may_be_the_peak_or_not() -> None:
 
 
 def test_no_priming_costs_nothing() -> None:
-    """On the host it is not the device's, and 0 epochs are none."""
+    """Priming on the host costs the device nothing, nor do 0 epochs."""
     assert "priming" not in board().price(PRIMED).time
     assert pricer(prime_on_device=True).price(NARROW) == board().price(NARROW)
 
@@ -332,7 +332,7 @@ def test_no_priming_costs_nothing() -> None:
 
 
 def with_room(low: float) -> Pricer:
-    """A board that surely has ``low`` MiB for a process, and perhaps 300 more."""
+    """Return a board that has at least ``low`` MiB for a process, and up to 300 more."""
     return pricer(profile=make_profile(visible_mib=figure(low + 500, low + 500, low + 600)))
 
 
@@ -346,7 +346,7 @@ def test_process_is_part_of_the_peak() -> None:
 
 
 def test_the_high_end_must_fit_into_the_low_end() -> None:
-    """Exactly as much is enough, a byte less is not, and the message says both figures."""
+    """Exactly as much is enough, a byte less is not, and the message has both figures."""
     high = board().price(UNEVEN).peak_memory_range_mib[1]
     cost = with_room(high).price(UNEVEN)
     assert cost.available_range_mib[0] == pytest.approx(high)
@@ -358,7 +358,7 @@ def test_the_high_end_must_fit_into_the_low_end() -> None:
 
 
 def test_bounds_beside_the_device() -> None:
-    """A bound holds for the central figures; each that is broken is a problem of its own."""
+    """A limit applies to the central figures; each violated one is a separate problem."""
     cost = board().price(UNEVEN)
     memory, time = cost.peak_memory_mib, cost.wall_time_s
     assert pricer(max_memory_mib=memory, max_time_s=time).price(UNEVEN).fits

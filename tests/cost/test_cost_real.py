@@ -1,4 +1,4 @@
-"""Predicted peaks against real training steps on this CPU, as torch's profiler sees the allocator."""
+"""Predicted peaks against real training steps on this CPU, measured by torch's profiler."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEAD = FarConfig((1.0,) * 4, 1e-4, 1.0, frozen_bottom_layers=4)
 
 
 def test_the_measure_itself() -> None:
-    """Two tensors of a MiB, of which one goes before a third comes: at most two at once."""
+    """Two tensors of a MiB, one freed before a third is allocated: at most two at once."""
 
     def call() -> None:
         one = torch.zeros(1 << 18)
@@ -43,7 +43,7 @@ def test_the_measure_itself() -> None:
 
 @cache
 def make_pricer(model: str, batch_size: int, length: int) -> tuple[Pricer, Any]:
-    """A pricer, kept because its tables take a second, and the configuration of its model."""
+    """Return a pricer, cached because its tables take a second, and the configuration of its model."""
     if model in FAMILIES:
         model_config = make_config(model, layers=4, hidden=64, neurons=256, vocabulary=1000)
     else:
@@ -101,7 +101,7 @@ CASES = {
     ],
 )
 def test_predicted_is_measured(family: str, case: str) -> None:
-    """To 0.1 % of all tensors' peak, wherever it falls: in the forward or the backward pass or the optimizer step.
+    """Within 0.1 % of all tensors' peak, in the forward or backward pass or the optimizer step.
 
     What is left are scalars, the bytes by which the real loss of a few rows differs from the traced one, and 5 KB a
     dropout for the state of the generator that its mask is drawn again from.
@@ -113,13 +113,13 @@ def test_predicted_is_measured(family: str, case: str) -> None:
 
 @pytest.mark.parametrize("step", list(random_steps(10, seed=3)), ids=lambda step: step.model)
 def test_random_steps_of_all_families(step: RandomStep) -> None:
-    """To 1 %: any plan, any freezing, with dropout or without."""
+    """Within 1 %: any plan, any freezing, with dropout or without."""
     assert step.predicted_mib(this_host()) == pytest.approx(step.measured_mib(), rel=0.01)
 
 
 @pytest.mark.slow
 def test_many_random_steps() -> None:
-    """Likewise; half of them to a few bytes."""
+    """Within 1 %, half of them within a few bytes."""
     steps = list(random_steps(60, seed=4))
     errors = [abs(step.predicted_mib(this_host()) / step.measured_mib() - 1) for step in steps]
     assert max(errors) <= 0.01

@@ -1,4 +1,4 @@
-"""Prices of many configurations by look-up: what one alone costs, and what naive loops over its own trace say."""
+"""Costs of many configurations by look-up, against single ones and naive loops over their traces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from farsearch.cost.pricer import Pricer, Prices, shared_tables
+from farsearch.cost.pricer import Pricer, Prices
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices.rates import PRODUCTS, ProductRate, Rates, StreamRate
 from farsearch.far.batches import phase_batches
 from farsearch.far.execution import rows_at_once
@@ -121,7 +122,7 @@ def test_many_are_priced_as_naive_loops_do(family: str, name: str, board: str) -
 @pytest.mark.parametrize("prime_on_device", [False, True])
 @pytest.mark.parametrize("name", PLANS)
 def test_many_are_priced_as_one_alone(name: str, prime_on_device: bool) -> None:
-    """Whatever stands beside a configuration, and whoever else has filled the look-up tables.
+    """Costs do not depend on the other configurations, or on who has filled the tables.
 
     Bounds in the middle of the prices, so that some fit and some do not.
     """
@@ -157,7 +158,7 @@ def test_many_are_priced_as_one_alone(name: str, prime_on_device: bool) -> None:
 
 
 def test_many_lengths_of_a_phase() -> None:
-    """More than are kept at a time: each is priced for its own batches, and again when it has been forgotten."""
+    """More phases than are cached: each is computed for its own batches, and again after its eviction."""
     model = make_config("bert", layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
     configs = [FarConfig((0.5, 0.0, 1.0), 1e-4, 0.5 + 0.4 * i) for i in range(30)]
     pricer = Pricer(model, Head(), BATCH, LENGTH, make_profile(), lengths=LENGTHS, tables=shared_tables(model, Head()))

@@ -1,4 +1,4 @@
-"""Operations on meta tensors: what is returned from memory against what torch returns."""
+"""Operations on meta tensors: cached results against those of torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CALLS: dict[str, Callable[[Tensor, Tensor], tuple[object, tuple[object, ...]]]] 
 
 
 def meta(rows: int, columns: int) -> Tensor:
-    """Make a matrix without memory."""
+    """Return a matrix without memory."""
     return torch.empty(rows, columns, device="meta")
 
 
@@ -40,7 +40,7 @@ def described(returned: object) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("call", CALLS)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5))
 def test_every_time_returns_what_torch_does(call: str, rows: int, columns: int) -> None:
-    """The first call and the next one give results of the shapes, strides, types and storages that torch gives."""
+    """The first and the second call return the shapes, strides, types and storages of torch."""
     function, args = CALLS[call](meta(rows, columns), meta(rows, columns))
     expected = described(function(*args))
     for _ in range(2):
@@ -48,14 +48,14 @@ def test_every_time_returns_what_torch_does(call: str, rows: int, columns: int) 
 
 
 def test_every_result_has_a_storage_of_its_own() -> None:
-    """A trace counts storages: no two results may share one."""
+    """A trace counts storages: no two results share one."""
     x = meta(2, 3)
     results = [run_on_meta(aten.mul.Tensor, (x, 2.0), {}) for _ in range(3)]
     assert len({result.untyped_storage()._cdata for result in (x, *results)}) == 4
 
 
 def test_an_operation_in_place_returns_its_argument() -> None:
-    """Nothing new is made, in the argument itself or in ``out``."""
+    """No result is new: it is the argument itself, or ``out``."""
     for _ in range(2):
         x, y, out = meta(2, 3), meta(2, 3), meta(2, 3)
         assert run_on_meta(aten.add_.Tensor, (x, y), {}) is x
@@ -71,14 +71,14 @@ def test_a_view_shares_the_storage_of_its_argument(view: object) -> None:
 
 
 def test_what_torch_refuses_is_refused_every_time() -> None:
-    """An error is no result that could be kept."""
+    """An error is not cached."""
     for _ in range(2):
         with pytest.raises(RuntimeError):
             run_on_meta(aten.mm.default, (meta(2, 3), meta(2, 3)), {})
 
 
 def test_tensors_with_memory_are_computed() -> None:
-    """Only results without numbers come from memory."""
+    """Only results without values are cached."""
     x = torch.arange(3.0)
     for _ in range(2):
         assert torch.equal(run_on_meta(aten.add.Tensor, (x, 1), {}), x + 1)

@@ -1,4 +1,4 @@
-"""The account follows the device's software: its torch, how its ordinary modules attend, how its optimizer steps."""
+"""Memory follows the device's software: its torch, the attention of ordinary modules, the optimizer's kernel."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from farsearch.cost.plans import exact_plans, ordinary_plan
 from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.cost.segments import EVENT_KINDS
 from farsearch.cost.software import Software, build_ordinary, emulated, software_of, step_count_bytes
+from farsearch.cost.step_table import StepTable
 from farsearch.cost.trace import meta_tensors, trace_call
-from farsearch.cost.traced_model import StepTable
 from farsearch.errors import BadInput, ProfileError
 from farsearch.far.dropout import SeededDropout, dropped
 from farsearch.models.config import load_config
@@ -51,7 +51,7 @@ CASES = {
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("case", CASES)
 def test_predicted_is_measured(family: str, case: str) -> None:
-    """To 0.1 % of all tensors' peak in a real step here, as the profiler saw it.
+    """Within 0.1 % of all tensors' peak in a real step here, by the profiler.
 
     The optimizers' cases have few tokens, so that their peak falls in the optimizer's step.
     """
@@ -96,7 +96,7 @@ def test_foreach_holds_a_copy_of_all_matrices() -> None:
 
 
 def test_ordinary_modules_are_stepped_as_the_device_does_unasked() -> None:
-    """A price without a plan is that of the device's default optimizer; the loop's where there is no other."""
+    """Without a plan the cost is that of the device's default optimizer kernel."""
     settings = make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000)
     profile = make_profile(foreach=True)
     assert ordinary_plan(profile) == FOREACH
@@ -133,7 +133,7 @@ def test_where_adamw_counts_its_steps(kind: Any, version: str, kernel: str, size
 
 
 def saved_storages(call: Callable[[], Tensor]) -> dict[int, int]:
-    """Bytes of the distinct storages that autograd keeps for a call on meta tensors, by the storage."""
+    """Return the bytes of the storages that autograd saves for a call on meta tensors, by storage."""
     saved = {}
     alive = []
 
@@ -148,8 +148,8 @@ def saved_storages(call: Callable[[], Tensor]) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("length", [32, 40])
-def test_fused_attention_keeps_no_probabilities(length: int) -> None:
-    """Queries, keys, values, the output, the mask as numbers, a logarithm a row (rounded up to 32) and two seeds."""
+def test_fused_attention_saves_no_probabilities(length: int) -> None:
+    """Queries, keys, values, the output, the float mask, a logarithm per row (rounded up to 32) and two seeds."""
     with meta_tensors():
         mask = torch.ones(ROWS, 1, length, length, dtype=torch.bool)
         own = [torch.zeros(ROWS, HEADS, length, SIZE, requires_grad=True) for _ in range(3)]
@@ -161,10 +161,10 @@ def test_fused_attention_keeps_no_probabilities(length: int) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_with_fused_attention_keeps_as_much_less(family: str) -> None:
+def test_a_step_with_fused_attention_saves_as_much_less(family: str) -> None:
     """Of each layer the probabilities, their mask and the dropped ones go; a logarithm, a mask and seeds come.
 
-    The output is what the next map keeps anyway.
+    The output is what the next map saves anyway.
     """
     settings = make_config(family, layers=4, hidden=64, neurons=256, vocabulary=1000)
     math, fused = (
@@ -183,27 +183,28 @@ def test_a_step_with_fused_attention_keeps_as_much_less(family: str) -> None:
 # The torch.
 
 
-def kept_mib(software: Software) -> float:
-    """What DistilBERT keeps for the backward pass, batch 16, length 128, in MiB."""
+def saved_mib(software: Software) -> float:
+    """MiB that DistilBERT saves for the backward pass, batch 16, length 128."""
     config = load_config(ModelSource("distilbert-base-uncased", "distilbert-base-uncased"), with_known=True)
     step = StepTable(config, Head(), 16, software=software).compose([full_fine_tuning(6)])
-    kept = [EVENT_KINDS.index(kind) for kind in ("saved", "mask")]
+    saved_kinds = [EVENT_KINDS.index(kind) for kind in ("saved", "mask")]
     forward = [step.parts[i] for i in step.part_of[:8, 0]]
     events = ((part.sizes(128, 0), part.event_kinds) for part in forward)
     return float(
-        sum(size for sizes, kinds in events for size, kind in zip(sizes, kinds, strict=True) if kind in kept) / 2**20
+        sum(size for sizes, kinds in events for size, kind in zip(sizes, kinds, strict=True) if kind in saved_kinds)
+        / 2**20
     )
 
 
-def test_distilbert_keeps_more_on_an_old_torch() -> None:
-    """To 1 % of what autograd was given under torch 1.10 (918 MiB) and under 2.x (846 MiB)."""
-    assert kept_mib(OLD) == pytest.approx(918, rel=0.01)
-    assert kept_mib(Software()) == pytest.approx(846, rel=0.01)
-    assert kept_mib(OLD) - kept_mib(Software("eager")) == pytest.approx(6 * 4 * 16 * 12 * 128 * 128 / 2**20)
+def test_distilbert_saves_more_on_an_old_torch() -> None:
+    """Within 1 % of the saved tensors measured under torch 1.10 (918 MiB) and 2.x (846 MiB)."""
+    assert saved_mib(OLD) == pytest.approx(918, rel=0.01)
+    assert saved_mib(Software()) == pytest.approx(846, rel=0.01)
+    assert saved_mib(OLD) - saved_mib(Software("eager")) == pytest.approx(6 * 4 * 16 * 12 * 128 * 128 / 2**20)
 
 
 def test_an_old_softmax_computes_the_same() -> None:
-    """Values and gradients are torch's own; its input is kept where a gradient is needed, and only there."""
+    """Values and gradients are torch's; its input is saved only if a gradient is needed."""
     x = torch.randn(3, 5, requires_grad=True)
     results = []
     for software in (Software("eager"), OLD):
@@ -220,7 +221,7 @@ def test_an_old_softmax_computes_the_same() -> None:
 
 
 def test_dropout_of_an_old_torch_is_traced_as_it_runs() -> None:
-    """Its bits come by words and are moved: the same bits, and the peak that is traced is the profiler's."""
+    """The bits are drawn as words and shifted: the same bits, and the traced peak is the profiler's."""
     x = torch.zeros(64, 33)
     with emulated(OLD):
         torch.manual_seed(1)
@@ -284,7 +285,7 @@ def test_attention_without_dropout_is_traced_as_the_kernel_runs(length: int, mas
 
 
 def test_devices_of_one_model_share_tables_but_not_across_software() -> None:
-    """Two boards with other software, priced from the same tables, cost what each costs alone."""
+    """Two boards with different software share tables, and cost the same as alone."""
     settings = make_config("distilbert", layers=4, hidden=64, neurons=256, vocabulary=1000)
     profiles = [make_profile(torch="1.10", attention="eager"), make_profile(attention="fused")]
     plan = exact_plans(profiles[0])[-1]
@@ -298,6 +299,6 @@ def test_devices_of_one_model_share_tables_but_not_across_software() -> None:
 
 @pytest.mark.parametrize("attention", ["math", "fused"])
 def test_an_old_torch_has_no_attention_function(attention: Any) -> None:
-    """A profile that says so is refused, with the two values and the mend."""
+    """Such a profile is refused, with both values and the rule."""
     with pytest.raises(ProfileError, match=f"attention is '{attention}'; it must be 'eager' with torch 1.13"):
         make_profile(torch="1.13.1", attention=attention)

@@ -1,4 +1,4 @@
-"""The price of a model that another method has prepared, against real training steps and against the look-up tables."""
+"""Costs of a model prepared by another method, against real training steps and step tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PATTERNS = {"bitfit": METHODS["bitfit"].prepare, "lora8": METHODS["lora8"].prepa
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_predicted_is_measured(family: str, pattern: str) -> None:
-    """To 0.01 % of all tensors' peak in a real step, as the profiler saw it."""
+    """Within 0.01 % of all tensors' peak in a real step, by the profiler."""
     prepare = PATTERNS[pattern]
     assert prepare is not None
     pricer, config = pricer_of(family)
@@ -60,7 +60,7 @@ def test_predicted_is_measured(family: str, pattern: str) -> None:
     "config", [full_fine_tuning(4), FarConfig((0.75, 0.0, 1.0, 0.5), 1e-4, 1.0), FarConfig((1.0,) * 4, 1e-4, 1.0)]
 )
 def test_both_ways_to_a_price_agree(family: str, config: FarConfig) -> None:
-    """Traced whole or composed from the look-up tables: the same memory, moment by category, and the same time."""
+    """Traced whole or composed from step tables: the same memory by category, and the same time."""
     pricer, _ = pricer_of(family, lengths=LENGTHS, device_samples=500)
     composed = pricer.price(config)
     direct = pricer.price_prepared(lambda model, layout: apply_config(model, layout, config), config.epochs)

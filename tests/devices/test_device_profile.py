@@ -1,4 +1,4 @@
-"""The profile record, its file and the errors of files that are wrong."""
+"""The profile record, its file and the errors of invalid files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPECIMEN_DIGEST = "2504f3b9a80574e25d821fc7f33a00368731c0e6f11a15ed8ac57014ad0e5
 
 @pytest.fixture
 def data() -> dict[str, Any]:
-    """The specimen in the layout of its file, to be changed at will."""
+    """The specimen in the layout of its file, to be changed."""
     return copy.deepcopy(read_profile(SPECIMEN).to_dict())
 
 
@@ -42,7 +42,7 @@ def test_specimen_of_version_1_loads_as_it_always_did() -> None:
     assert profile.power_w.value == 10
 
 
-def test_what_version_1_did_not_know_is_nothing_and_says_so() -> None:
+def test_figures_missing_in_version_1_are_zero() -> None:
     """Loading and an optimizer's call cost nothing, as they did then; there are no measured rates."""
     profile = read_profile(OLD)
     for figure in (profile.step_us, profile.token_us):
@@ -56,13 +56,13 @@ def test_what_version_1_did_not_know_is_nothing_and_says_so() -> None:
     ("torch", "attention"), [("1.10", "eager"), ("1.13.1", "eager"), ("2.0", "math"), ("2.13", "math")]
 )
 def test_version_1_attends_as_its_torch_can(torch: str, attention: str) -> None:
-    """Before 2.0 torch had no function for attention; since then the one that keeps more is taken."""
+    """Before 2.0 torch had no function for attention; since then the one that saves more is assumed."""
     text = OLD.read_text().replace('torch = "1.10"', f'torch = "{torch}"')
     assert parse_profile(text, "old.toml").attention == attention
 
 
 def test_specimen_of_version_2_loads_with_its_rates() -> None:
-    """What calibration measured is read kind by kind, whole numbers as numbers; the digest is pinned."""
+    """Measured rates are read by kind, integers as floats; the digest is pinned."""
     profile = read_profile(SPECIMEN)
     assert profile.digest == SPECIMEN_DIGEST
     assert profile.time_factor.value == 1.1
@@ -183,7 +183,7 @@ def _profiles(draw: st.DrawFn) -> Profile:
 @settings(deadline=None)  # a busy machine is no failure
 @given(_profiles())
 def test_round_trip_through_toml_is_the_identity(profile: Profile) -> None:
-    """Whatever a profile holds, its file says it and nothing else."""
+    """The file of a profile has all its values and nothing else."""
     text = tomli_w.dumps(profile.to_dict())
     assert parse_profile(text, "x.toml") == profile
     assert Profile.from_dict(profile.to_dict()).digest == profile.digest
@@ -288,23 +288,23 @@ def _put(data: Any, key: str, value: Any) -> None:
     data[last] = value
 
 
-@pytest.mark.parametrize(("key", "value", "words"), WRONG)
+@pytest.mark.parametrize(("key", "value", "fragments"), WRONG)
 def test_wrong_value_gets_one_line_with_file_key_and_rule(
-    data: dict[str, Any], key: str, value: Any, words: list[str]
+    data: dict[str, Any], key: str, value: Any, fragments: list[str]
 ) -> None:
-    """Each mistake is refused, and the one line that says so names the file, the key and the rule."""
+    """Each mistake is refused by one line with the file, the key and the rule."""
     _put(data, key, value)
     with pytest.raises(ProfileError) as caught:
         Profile.from_dict(data, "mine.toml")
     message = str(caught.value)
     assert message.startswith("mine.toml: ")
     assert "\n" not in message
-    for word in words:
-        assert word in message
+    for fragment in fragments:
+        assert fragment in message
 
 
 def test_newer_layout_is_named_before_its_unknown_keys(data: dict[str, Any]) -> None:
-    """A file of a later farsearch is told from a misspelt one."""
+    """A file of a later farsearch is distinguished from a misspelt one."""
     with pytest.raises(ProfileError, match=r"^new\.toml: schema_version is 3; this farsearch reads 1 to 2"):
         Profile.from_dict({**data, "schema_version": 3, "thermals": {}}, "new.toml")
 
@@ -338,7 +338,7 @@ MISSING = [
 
 @pytest.mark.parametrize("key", MISSING)
 def test_missing_key_gets_one_line_with_file_and_key(data: dict[str, Any], key: str) -> None:
-    """A key that lacks is named together with the table that needs it."""
+    """The error names the missing key and its table."""
     *path, last = key.split(".")
     table = data
     for part in path:
@@ -349,7 +349,7 @@ def test_missing_key_gets_one_line_with_file_and_key(data: dict[str, Any], key: 
 
 
 def test_power_figure_may_lack(data: dict[str, Any]) -> None:
-    """A device without a known power is a valid profile, and says so."""
+    """A device without a known power is a valid profile."""
     del data["power"]["power_w"]
     profile = Profile.from_dict(data)
     assert profile.power_w is None
@@ -379,14 +379,14 @@ def test_write_replaces_in_one_step(tmp_path: Path) -> None:
 
 
 def test_folder_that_cannot_be_made_is_missing_resource(tmp_path: Path) -> None:
-    """Where a file stands in the way of the folder, the error names the path and the reason."""
+    """If a file has the path of the folder, the error names the path and the reason."""
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingResource, match=r"mine\.toml can't be written: .+; check the folder's permissions"):
         write_profile(read_profile(SPECIMEN), tmp_path / "file" / "mine.toml")
 
 
 def test_package_imports_without_torch() -> None:
-    """Listing and loading profiles costs no import of torch."""
+    """Listing and loading profiles does not import torch."""
     code = "import sys, farsearch.devices as d; d.load_profile('jetson-nano'); print('torch' in sys.modules)"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)

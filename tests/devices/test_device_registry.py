@@ -1,4 +1,4 @@
-"""Shipped profiles, and how a profile is found."""
+"""Shipped profiles, and the lookup of profiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from farsearch.errors import ProfileError
 
 
 class Facts(NamedTuple):
-    """What data sheets, board reports and NVIDIA's power modes say.
+    """Figures of data sheets, board reports and NVIDIA's power modes.
 
     ``mhz`` is the clock of what computes, ``cpu_mhz`` of the core that starts the operations, ``flops`` are those of
     one core in a cycle.
@@ -93,7 +93,7 @@ PEAK_TFLOPS = {
     "raspberry-pi-4": 0.048,
     "raspberry-pi-5": 0.154,
 }
-"""What the data sheets say of a board's fastest mode, rounded as there."""
+"""Figures of the data sheets for a board's fastest mode, rounded as there."""
 MODES = (
     ("jetson-nano-5w", "jetson-nano"),
     ("jetson-nano-2gb-5w", "jetson-nano-2gb"),
@@ -132,7 +132,7 @@ def test_shipped_profiles_are_these() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_profile_says_where_each_value_comes_from(name: str) -> None:
+def test_shipped_profile_has_a_source_for_each_value(name: str) -> None:
     """Every value has a source; what was not read in one gives its arithmetic or its reason, and no path or link."""
     profile = load_profile(name)
     assert (profile.name, profile.basis, profile.rates) == (name, "derived", None)
@@ -325,7 +325,7 @@ def test_own_profiles_are_found_by_name_and_by_path(tmp_path: Path) -> None:
 
 
 def test_missing_user_folder_is_no_error(tmp_path: Path) -> None:
-    """Without own profiles the shipped ones are there all the same."""
+    """Without own profiles the shipped ones are found."""
     assert list_profiles(tmp_path / "none") == SHIPPED
     assert load_profile("jetson-tx2", tmp_path / "none").name == "jetson-tx2"
 
@@ -376,7 +376,7 @@ def test_published_peaks_are_in_the_range(published_gb: float, predicted_gb: flo
 
 
 def test_what_is_held_beside_tensors_is_known_where_it_was_measured() -> None:
-    """A CPU's allocator keeps nothing, and a calibrated profile is its own measurement."""
+    """A CPU's allocator caches nothing, and a calibrated profile includes the cache."""
     tx2 = load_profile("jetson-tx2")
     assert tx2.held_share > 0
     assert load_profile("raspberry-pi-5").held_share == 0

@@ -1,4 +1,4 @@
-"""What a model's config.json may ask for."""
+"""Validation of a model's config.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BERT: dict[str, Any] = {"model_type": "bert", "hidden_size": 768, "vocab_size": 
 
 
 def problem_of(values: object) -> str:
-    """The problem, which there is."""
+    """Return the problem, which must exist."""
     problem = config_problem(values)
     assert problem is not None
     assert len(problem) < 200
@@ -23,7 +23,7 @@ def problem_of(values: object) -> str:
 
 
 def test_every_known_model_is_accepted() -> None:
-    """The configurations that come with the package."""
+    """The configurations of the package."""
     known = json.loads(resources.files("farsearch.models").joinpath("known.json").read_text(encoding="utf-8"))
     assert [config_problem(values) for values in known.values()] == [None] * 20
 

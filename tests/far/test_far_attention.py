@@ -1,4 +1,4 @@
-"""Attention that computes its probabilities again: against plain autograd and torch's own, with and without dropout."""
+"""Attention that recomputes its probabilities: against plain autograd and torch's own, with and without dropout."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_gradcheck(p: float, rows: int | None) -> None:
 @portion_sizes
 @pytest.mark.parametrize("p", [0.1, 0.5, 1.0])
 def test_dropout_draws_the_same_again(p: float, rows: int | None) -> None:
-    """The backward pass has the forward pass's masks, whatever else was drawn in between."""
+    """The backward pass has the forward pass's masks, whatever was drawn in between."""
     tensors = inputs()
     scores = torch.empty(BATCH, HEADS, LENGTH, LENGTH, dtype=torch.float64)
     torch.manual_seed(7)
@@ -125,14 +125,14 @@ def test_dropout_draws_the_same_again(p: float, rows: int | None) -> None:
 
 
 def test_nothing_is_drawn_without_dropout() -> None:
-    """The generator stays where it is."""
+    """The generator's state is unchanged."""
     state = torch.get_rng_state()
     attend(*inputs(), None, HEADS).sum().backward()
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_gradient_in_any_layout() -> None:
-    """What comes from above need not be contiguous: expanded as by a sum, or transposed."""
+    """The gradient of the output need not be contiguous: expanded as by a sum, or transposed."""
     tensors = inputs()
     for above in (torch.ones(1, 1, 1).double().expand(BATCH, LENGTH, HIDDEN),
                   torch.linspace(-1, 1, 120).double().view(HIDDEN, LENGTH, BATCH).permute(2, 1, 0)):  # fmt: skip
@@ -142,7 +142,7 @@ def test_gradient_in_any_layout() -> None:
 
 
 def test_a_row_without_keys_is_finite() -> None:
-    """Where a boolean mask leaves nothing, all keys count alike: no NaN comes out of padding."""
+    """If a boolean mask masks all keys, they have equal weights: padding gives no NaN."""
     tensors = inputs()
     y = attend(*tensors, torch.zeros(BATCH, 1, 1, LENGTH, dtype=torch.bool), HEADS)
     mean = tensors[2].mean(1, keepdim=True).expand_as(y)
@@ -151,11 +151,11 @@ def test_a_row_without_keys_is_finite() -> None:
 
 @pytest.mark.parametrize("p", [0.0, 0.2])
 @pytest.mark.parametrize("name", ["none", "added, each row"])
-def test_kept_for_the_backward_pass(name: str, p: float) -> None:
+def test_saved_for_the_backward_pass(name: str, p: float) -> None:
     """Queries, keys, values and the mask: nothing that grows with the square of the length but a mask that does."""
     tensors, mask = inputs(torch.float32), MASKS[name]
-    kept = saved_bytes(lambda: attend(*tensors, mask, HEADS, p))
-    assert kept == 4 * (3 * tensors[0].numel() + (0 if mask is None else mask.numel()))
+    saved = saved_bytes(lambda: attend(*tensors, mask, HEADS, p))
+    assert saved == 4 * (3 * tensors[0].numel() + (0 if mask is None else mask.numel()))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

@@ -62,7 +62,7 @@ def test_rows_of_similar_length_go_together() -> None:
 
 
 def test_steps() -> None:
-    """The last short batch is a step, part of an epoch is rounded, and only 0 epochs are 0 steps."""
+    """A short last batch is a step, a partial epoch is rounded, and only 0 epochs are 0 steps."""
     assert steps_in(100, 16, 1.0) == 7
     assert steps_in(100, 16, 2.0) == 14
     assert steps_in(1000, 10, 0.03) == 3

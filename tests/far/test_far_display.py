@@ -55,5 +55,5 @@ def test_control_characters_are_escaped() -> None:
     [(0, "0.0 s"), (4e-5, "0.04 ms"), (0.0412, "41 ms"), (-0.004, "-4.0 ms"), (9.94, "9.9 s"), (204.4, "204 s")],
 )
 def test_seconds_are_shown_in_a_unit_that_fits(seconds: float, text: str) -> None:
-    """Nothing but 0 is shown as 0."""
+    """Only 0 is shown as 0."""
     assert shown_seconds(seconds) == text

@@ -1,4 +1,4 @@
-"""Dropout that draws its masks again in the backward pass."""
+"""Dropout that redraws its masks in the backward pass."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_value_and_gradient_have_one_mask(shape: list[int], p: float, dtype: tor
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
 def test_so_many_are_dropped(p: float) -> None:
-    """The share of a million elements is p within five standard errors, and neighbours know nothing of each other."""
+    """The share of a million elements is p within five standard errors, and neighbours are uncorrelated."""
     torch.manual_seed(1)
     mask = dropped(torch.empty(1_000_003), p)
     error = (p * (1 - p) / mask.numel()) ** 0.5
@@ -72,7 +72,7 @@ def test_the_mask_is_one_in_any_layout(p: float) -> None:
 
 @pytest.mark.parametrize(("p", "training"), [(0.3, False), (1.0, False), (0.0, True)])
 def test_identity(p: float, training: bool) -> None:
-    """In eval mode and with p = 0 the input itself comes back, and nothing is drawn."""
+    """In eval mode and with p = 0 the input itself is returned, and nothing is drawn."""
     x = torch.ones(3, 4)
     state = torch.get_rng_state()
     assert SeededDropout(nn.Dropout(p)).train(training)(x) is x
@@ -87,14 +87,14 @@ def test_everything_dropped() -> None:
 
 
 def test_nothing_is_saved() -> None:
-    """Neither the mask nor the input: ``nn.Dropout`` keeps its mask."""
+    """It saves neither the mask nor the input: ``nn.Dropout`` saves its mask."""
     x = torch.ones(8, 16, requires_grad=True)
     assert saved_bytes(lambda: SeededDropout(nn.Dropout(0.3))(x)) == 0
     assert saved_bytes(lambda: nn.Dropout(0.3)(x)) > 0
 
 
 def test_two_in_a_row() -> None:
-    """Each draws its own mask again, in whatever order the backward pass comes to them."""
+    """Each redraws its own mask, in any order of the backward pass."""
     first, second = (SeededDropout(nn.Dropout(0.5)) for _ in range(2))
     x = torch.ones(20, 20, requires_grad=True)
     torch.manual_seed(1)
@@ -105,6 +105,6 @@ def test_two_in_a_row() -> None:
 
 
 def test_release() -> None:
-    """The original comes back."""
+    """The original is returned."""
     own = nn.Dropout(0.2)
     assert SeededDropout(own).release() is own

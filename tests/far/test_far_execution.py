@@ -1,4 +1,4 @@
-"""Whole models under every way to execute a step: what they learn is what ordinary modules learn."""
+"""Whole models under every execution of a step learn the same as ordinary modules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.tiny import FAMILIES, make_model
 IDS = [[2, 10 + i % 2, *(random.Random(i).randrange(5, 300) for _ in range(3 + i % 8)), 3] for i in range(40)]
 ROWS = Features(IDS, [i % 2 for i in range(40)])
 BATCHES = [list(range(start, start + 4)) for start in range(0, 40, 4)]
-"""Ten steps over rows whose second token tells their class."""
+"""Ten steps over rows whose second token determines their class."""
 
 LEAN = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
 
@@ -42,18 +42,18 @@ ALONE = [
     StepPlan(checkpointing=True),
     dataclasses.replace(LEAN, micro_batch_size=3),
 ]
-"""Each way to keep less by itself, and micro-batches."""
+"""Each memory-saving option alone, and micro-batches."""
 
 INEXACT = [dataclasses.replace(LEAN, feed_forward="compact"), dataclasses.replace(LEAN, frozen_dtype="bfloat16")]
 
 MODELS = [*{execution_of(plan): plan for plan in PLANS}.values(), *ALONE[:-1]]
-"""One exact plan for each way to execute a model, however its optimizer steps."""
+"""One exact plan for each execution of a model, independent of the optimizer."""
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
-def told(plan: StepPlan) -> str:
-    """What a plan does otherwise than ordinary modules."""
+def plan_id(plan: StepPlan) -> str:
+    """The options in which a plan differs from ordinary modules."""
     plain, values = dataclasses.asdict(StepPlan()), dataclasses.asdict(plan)
     return "-".join(key if value is True else str(value) for key, value in values.items() if value != plain[key])
 
@@ -84,7 +84,7 @@ def losses_of(family: str, plan: StepPlan, dropout: float, chunk_rows: int | Non
 
 @cache
 def reference(family: str, plan: StepPlan, dropout: float) -> list[float]:
-    """The losses that others are compared with."""
+    """The reference losses."""
     return losses_of(family, plan, dropout)
 
 
@@ -97,7 +97,7 @@ def batch() -> dict[str, Tensor]:
 
 
 @families
-@pytest.mark.parametrize("plan", [*PLANS, *ALONE], ids=told)
+@pytest.mark.parametrize("plan", [*PLANS, *ALONE], ids=plan_id)
 def test_exact_plans_learn_what_modules_learn(family: str, plan: StepPlan) -> None:
     """Without dropout the losses of ten steps agree to 2e-6, step by step."""
     assert plan.exact
@@ -117,7 +117,7 @@ def test_portions_change_nothing(family: str, chunk_rows: int) -> None:
 
 @families
 @pytest.mark.parametrize(
-    "plan", [plan for plan in MODELS if plan.attention == "recompute" and plan.dropout == "seed"], ids=told
+    "plan", [plan for plan in MODELS if plan.attention == "recompute" and plan.dropout == "seed"], ids=plan_id
 )
 def test_exact_plans_draw_the_same_dropout(family: str, plan: StepPlan) -> None:
     """With dropout all exact plans but ordinary modules draw the same masks, run once or by checkpointing twice."""
@@ -127,7 +127,7 @@ def test_exact_plans_draw_the_same_dropout(family: str, plan: StepPlan) -> None:
 
 
 @families
-@pytest.mark.parametrize("plan", INEXACT, ids=told)
+@pytest.mark.parametrize("plan", INEXACT, ids=plan_id)
 def test_inexact_plans_stay_near(family: str, plan: StepPlan) -> None:
     """One-byte derivatives and rounded frozen weights move the losses of ten steps, by less than a hundredth."""
     assert not plan.exact
@@ -138,9 +138,9 @@ def test_inexact_plans_stay_near(family: str, plan: StepPlan) -> None:
 
 
 @families
-@pytest.mark.parametrize("plan", [*MODELS, INEXACT[0]], ids=told)
+@pytest.mark.parametrize("plan", [*MODELS, INEXACT[0]], ids=plan_id)
 def test_merge_restores_everything(family: str, plan: StepPlan) -> None:
-    """Types and names of all modules, mode, hooks, state dict and gradients: a model that was never touched."""
+    """Types and names of all modules, mode, hooks, state dict and gradients: those of an unchanged model."""
     model, layout = make_model(family, layers=3)
     before = {name: type(module) for name, module in model.named_modules()}
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -157,7 +157,7 @@ def test_merge_restores_everything(family: str, plan: StepPlan) -> None:
 
 
 @families
-@pytest.mark.parametrize("plan", [*MODELS, *INEXACT], ids=told)
+@pytest.mark.parametrize("plan", [*MODELS, *INEXACT], ids=plan_id)
 def test_predictions_before_and_after_merge(family: str, plan: StepPlan) -> None:
     """A trained model predicts the same reconfigured and merged, to 1e-6."""
     model, layout = reconfigured(family, 0.1, execution_of(plan))
@@ -170,7 +170,7 @@ def test_predictions_before_and_after_merge(family: str, plan: StepPlan) -> None
 
 
 @families
-@pytest.mark.parametrize("plan", [*MODELS, *INEXACT], ids=told)
+@pytest.mark.parametrize("plan", [*MODELS, *INEXACT], ids=plan_id)
 def test_a_copy_is_a_model_of_its_own(family: str, plan: StepPlan) -> None:
     """A deep copy of a reconfigured model computes the same, and its backward pass is not the original's."""
     model, layout = reconfigured(family, 0.0, execution_of(plan))

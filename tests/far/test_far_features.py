@@ -1,4 +1,4 @@
-"""Rows as a model is fed with them: padding, targets of every form, and what each row counts in the loss."""
+"""Rows as inputs of a model: padding, targets of every type, and weights in the loss."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_rows_are_padded_on_the_right() -> None:
     ids=["class", "number", "labels", "tags", "span"],
 )
 def test_targets_of_every_form(targets: list[Any], expected: dict[str, Any], weights: tuple[int, ...]) -> None:
-    """The first target's form says that of all; tags are padded with what no loss counts."""
+    """The first target's type is that of all; tags are padded with the ignored index."""
     batch = batch_of(Features(IDS, targets), 0)
     assert {name: batch.inputs[name].tolist() for name in expected} == expected
     assert batch.weights == weights
-    told = batch_of(Features(IDS, targets), 0, learn=False)
-    assert set(told.inputs) == {"input_ids", "attention_mask"}
+    unlabelled = batch_of(Features(IDS, targets), 0, learn=False)
+    assert set(unlabelled.inputs) == {"input_ids", "attention_mask"}
 
 
 @heads

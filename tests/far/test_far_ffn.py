@@ -1,4 +1,4 @@
-"""The feed-forward function under every policy: value, gradients and what it keeps, against the plain block."""
+"""The feed-forward function under every policy: value, gradients and saved memory, against the plain block."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, Callable[[], Any]] = {
     "SiLU": nn.SiLU,
     "Mish": nn.Mish,
 }
-"""All that are known, under the names that models have them by, and one that is not: it goes by autograd."""
+"""All known activations, by their names in models, and an unknown one, which uses autograd."""
 
 SHAPES = [((1, 1), None), ((5, 3), 2), ((4, 3), 1), ((3, 2), 9), ((4, 3), None), ((7,), 3)]
 """Batch and length with the rows of a portion: one token, a remainder, single rows, all at once, chosen, no length."""
@@ -153,7 +153,7 @@ def test_compact_is_off_by_half_a_step_at_most(name: str, learners: Sequence[int
 
 
 def test_half_a_step_of_gelu() -> None:
-    """What the module says of itself: 0.0025."""
+    """The documented value: 0.0025."""
     low, high = activation_of(nn.GELU()).derivative_range or (0.0, 0.0)
     assert (high - low) / 255 / 2 == pytest.approx(0.0025, abs=5e-5)
 
@@ -181,7 +181,7 @@ def test_activation(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @known
 def test_one_byte_holds_derivatives_of_few_digits(name: str, dtype: torch.dtype) -> None:
-    """Rounded to bfloat16 a derivative can lie above its bound; it must not come back as the lowest one.
+    """Rounded to bfloat16 a derivative can be above its bound; it must not wrap to the lowest one.
 
     The block is one neuron with both weights 1, so that the input's gradient is the derivative itself.
     """
@@ -198,7 +198,7 @@ def test_one_byte_holds_derivatives_of_few_digits(name: str, dtype: torch.dtype)
 
 
 def test_compact_needs_bounds() -> None:
-    """An activation that is not known is refused, and so is a policy that is none."""
+    """An unknown activation is refused, and so is an unknown policy."""
     with pytest.raises(ValueError, match="'compact' needs an activation whose derivative has known bounds"):
         split(plain_block("Mish"), [1], "compact")
     with pytest.raises(ValueError, match="policy 'stores' is none of modules, store, compact, recompute"):
@@ -263,7 +263,7 @@ def test_any_shape_and_any_need(
 
 
 @pytest.mark.parametrize("policy", ["store", "compact", "recompute"])
-def test_nothing_is_kept_below_what_is_trained(policy: str) -> None:
+def test_nothing_is_saved_below_the_trained_parameters(policy: str) -> None:
     """An input without gradient: without learners no history, with some only what their own gradients need."""
     x, g = inputs((5, 3))
     x = x.detach()
@@ -296,7 +296,7 @@ def test_frozen_learners_hand_the_gradient_on(policy: str, learners: Sequence[in
 
 @policies
 def test_backward_twice(policy: str) -> None:
-    """A kept graph gives the same gradients again."""
+    """A retained graph gives the same gradients again."""
     plain = plain_block()
     x, g = inputs((5, 3))
     y = split(plain, (9, 0, 4), policy)(x)
@@ -307,7 +307,7 @@ def test_backward_twice(policy: str) -> None:
 @pytest.mark.parametrize("policy", ["store", "compact", "recompute"])
 @known
 def test_whole_block(policy: str, name: str) -> None:
-    """All of a block is trained, b2 too: every gradient is the plain block's, and ``compact`` has nothing to round."""
+    """A wholly trained block, b2 included: every gradient is the plain block's, and ``compact`` rounds nothing."""
     plain = plain_block(name)
     for shape, rows in SHAPES:
         twin = copy.deepcopy(plain)
@@ -326,8 +326,8 @@ def test_whole_block(policy: str, name: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("policy", ["store", "compact", "recompute"])
-def test_whole_block_keeps_its_names(family: str, policy: str) -> None:
-    """A layer that trains all has the parameters it had, under the same names and in the same order."""
+def test_whole_block_has_the_same_names(family: str, policy: str) -> None:
+    """A wholly trained layer has the same parameters, names and order as before."""
     model, layout = make_model(family)
     before = {name: id(parameter) for name, parameter in model.named_parameters()}
     state = list(model.state_dict())
@@ -339,7 +339,7 @@ def test_whole_block_keeps_its_names(family: str, policy: str) -> None:
 @pytest.mark.parametrize("policy", ["modules", "store", "compact", "recompute"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_frozen_weights_in_fewer_bits(policy: str, dtype: torch.dtype) -> None:
-    """The block is the plain one with rounded frozen weights, and gives these back; all else is untouched."""
+    """The block is the plain one with rounded frozen weights, and returns these; all else is unchanged."""
     plain = plain_block(dtype=torch.float32)
     up, down = plain.up, plain.down
     block = split(plain, (9, 0, 4), policy, frozen_dtype=dtype, rows=2)
@@ -365,7 +365,7 @@ def test_frozen_weights_in_fewer_bits(policy: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @learner_sets
 def test_release_is_exact(dtype: torch.dtype, learners: Sequence[int]) -> None:
-    """Frozen weights held in ``float32`` mean the model's own type: what comes back is what went in, bit by bit."""
+    """Frozen weights held in ``float32`` mean the model's own type: the weights are returned bit by bit."""
     plain = plain_block(dtype=dtype)
     released, activation, second = split(plain, learners, "store").release()
     assert type(activation) is nn.GELU
@@ -433,7 +433,7 @@ def test_autocast(policy: str, learners: Sequence[int]) -> None:
 
 
 @pytest.mark.parametrize("learners", [0, 1, 16, 80, 160])
-def test_kept_for_the_backward_pass(learners: int) -> None:
+def test_saved_for_the_backward_pass(learners: int) -> None:
     """The table of the module, in units of the block's input: four hidden neurons a channel, r of them learners."""
     block = plain_block(dtype=torch.float32, hidden=40, width=160)
     x, _ = inputs((3, 16), torch.float32, hidden=40)
@@ -498,7 +498,7 @@ def test_a_gated_block_is_exact(bias: bool, learners: Sequence[int]) -> None:
 
 
 def test_a_gated_block_of_padded_neurons() -> None:
-    """Neurons of nothing are added to both halves, and add nothing: 300 neurons of which 7 learn."""
+    """Both halves are zero-padded, which changes nothing: 300 neurons of which 7 learn."""
     plain = Gated(True, width=300)
     block = split_gated(plain, range(7))
     assert block.frozen_up.shape[0] == 2 * 304 == 2 * block.frozen_down.shape[1]
@@ -508,7 +508,7 @@ def test_a_gated_block_of_padded_neurons() -> None:
 
 
 def test_a_gated_block_drops_what_it_gives_to_down() -> None:
-    """In training as many values as its dropout says, in evaluation none."""
+    """In training the share of its dropout, in evaluation none."""
     plain = Gated(False, p=1.0)
     block = split_gated(plain, (3, 5))
     x, _ = inputs((2, 3))
@@ -518,7 +518,7 @@ def test_a_gated_block_drops_what_it_gives_to_down() -> None:
 
 def test_a_gated_block_knows_one_policy() -> None:
     """The others' functions have no gate."""
-    with pytest.raises(ValueError, match="'store' is for blocks without a gate; this one knows 'modules' alone"):
+    with pytest.raises(ValueError, match="'store' is for blocks without a gate"):
         split_gated(Gated(False), (1,), policy="store")
 
 

@@ -69,7 +69,7 @@ def test_decay_is_for_matrices() -> None:
     assert held == {id(p) for p in model.parameters() if p.requires_grad}
 
 
-def test_sgd_keeps_no_state() -> None:
+def test_sgd_has_no_state() -> None:
     """Plain gradient descent has neither momentum nor any other tensor."""
     model, _ = make_model("bert")
     optimizer = make_optimizer("sgd", model)
@@ -107,7 +107,7 @@ def test_micro_batches_give_the_gradients_of_the_whole(family: str, micro: int) 
 
 
 def test_no_gradient_outlives_a_step() -> None:
-    """Gradients are dropped, so that none is held while the next activations grow."""
+    """Gradients are dropped, so that none is held during the next forward pass."""
     model, layout = make_model("bert")
     apply_far(model, layout, [range(20), None])
     loss = train_step(model, make_optimizer("adamw", model), batch_of(ROWS.take(range(4)), 0), 2)
@@ -140,7 +140,7 @@ def test_a_phase_can_be_continued() -> None:
 
 
 def test_training_learns() -> None:
-    """The loss falls when rows are told apart by one token."""
+    """The loss falls if one token determines the class."""
     model, layout = make_model("distilbert")
     apply_far(model, layout, [range(6), range(6)])
     rows = Features([[2, 10 + label, *row[:4], 3] for row, label in zip(IDS, LABELS, strict=True)], LABELS)
@@ -155,12 +155,12 @@ def test_training_learns() -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_training() -> None:
-    """The step that has it is named, and nobody is told of it as a loss."""
+    """The error names the step, and the loss is not reported."""
     model, _ = make_model("bert")
-    told: list[int] = []
+    reported: list[int] = []
 
     def poison(step: int, _loss: float) -> None:
-        told.append(step)
+        reported.append(step)
         if step == 1:
             with torch.no_grad():
                 model.get_parameter("classifier.weight").fill_(float("inf"))
@@ -170,11 +170,11 @@ def test_a_loss_that_is_not_finite_ends_training() -> None:
             model, ROWS, [[0, 1], [2, 3], [4, 5], [6, 7]], make_optimizer("sgd", model), constant_rate(1e-3, 0),
             0, 0, on_step=poison,
         )  # fmt: skip
-    assert told == [0, 1]
+    assert reported == [0, 1]
 
 
-def test_training_stops_where_it_is_told() -> None:
-    """An exception of ``on_step`` goes through."""
+def test_training_stops_at_an_exception() -> None:
+    """An exception of ``on_step`` is raised."""
 
     class Enough(Exception):
         pass

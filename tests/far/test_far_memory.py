@@ -1,4 +1,4 @@
-"""What one feed-forward block keeps for the backward pass, counted in the tensors that autograd really saves."""
+"""Memory that a feed-forward block saves for the backward pass, counted in the tensors of autograd."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NORM = 2 * ROWS * LENGTH * 4
 
 
 class Block(nn.Module):
-    """Linear, GELU, linear, dropout, add, LayerNorm: a feed-forward block as BERT has it."""
+    """Linear, GELU, linear, dropout, add, LayerNorm: a feed-forward block of BERT."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def peak_bytes(learners: int | None) -> int:
 
 
 def test_a_split_block_never_peaks_higher() -> None:
-    """Its two parts follow one another, so what passes in one is gone before it passes in the other.
+    """Its two parts run one after another, so the temporaries of one are freed before those of the other.
 
     In both directions: the frozen part is first in the forward and last in the backward pass.
     """
@@ -70,7 +70,7 @@ def test_full_fine_tuning_saves_eleven() -> None:
 
 @pytest.mark.parametrize("learners", [0, 1, WIDTH // 10, WIDTH // 2, WIDTH - 1, WIDTH])
 def test_split_block_saves_seven_and_four_r(learners: int) -> None:
-    """(7 + 4r) h: the frozen part keeps its pre-activation and nothing else.
+    """(7 + 4r) h: the frozen part saves only its pre-activation.
 
     Without learners nothing needs x, so it is h less.
     """

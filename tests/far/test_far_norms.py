@@ -1,4 +1,4 @@
-"""LayerNorm that is rebuilt from its output, against the ordinary one."""
+"""LayerNorm that rebuilds its input from its output, against the ordinary one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def results(norm: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, ...]:
 
 @weights
 def test_exact(values: list[float]) -> None:
-    """In float64, with weights of both signs, tiny ones and zeros: what is not rebuilt is kept."""
+    """In float64, with weights of both signs, tiny ones and zeros: channels that are not rebuilt are saved."""
     norm = ordinary(values)
     x, g = 3 * normal(4, 5, HIDDEN) + 1, normal(4, 5, HIDDEN, seed=1)
     for one, other in zip(results(OutputLayerNorm(norm), x, g), results(norm, x, g), strict=True):
@@ -88,7 +88,7 @@ def test_gradcheck() -> None:
 
 @pytest.mark.parametrize("value", [1e-4, -1e-4, 1e-6, -1e-6, 0.0, -0.0, 1e-30])
 def test_a_weight_that_training_brings_to_zero(value: float) -> None:
-    """Its channel is then kept apart, so that all stays exact."""
+    """Its channel is then saved, so the result stays exact."""
     norm = ordinary(WEIGHTS["ordinary"])
     rebuilt = OutputLayerNorm(norm)
     x, g = (normal(6, HIDDEN, seed=seed) for seed in range(2))
@@ -114,12 +114,12 @@ def test_frozen(frozen: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("values", "apart"), [(WEIGHTS["of both signs"], 0), (WEIGHTS["zero"], 8)])
-def test_kept_for_the_backward_pass(values: list[float], apart: int) -> None:
+def test_saved_for_the_backward_pass(values: list[float], apart: int) -> None:
     """The output, one number a token, and the channels that are not rebuilt with their indices."""
     norm = OutputLayerNorm(ordinary(values, torch.float32))
     x = normal(4, 5, HIDDEN).float().requires_grad_()
-    kept = saved_bytes(lambda: norm(x), norm.parameters())
-    assert kept == 4 * 20 * (HIDDEN + 1 + apart) + 8 * apart
+    saved = saved_bytes(lambda: norm(x), norm.parameters())
+    assert saved == 4 * 20 * (HIDDEN + 1 + apart) + 8 * apart
 
 
 @pytest.mark.parametrize("weight_dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -133,7 +133,7 @@ def test_few_digits_are_not_rebuilt(weight_dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("options", [{"bias": False}, {"elementwise_affine": False}])
 def test_norms_without_a_weight_or_a_bias_are_left(options: dict[str, bool]) -> None:
-    """There is nothing to rebuild them with, so they stay what they are, in a model and alone."""
+    """They can't be rebuilt, so they are not replaced, in a model and alone."""
     model = nn.ModuleDict({"plain": nn.LayerNorm(4, **options), "whole": nn.LayerNorm(4), "wide": nn.LayerNorm((3, 4))})
     assert [rebuilds_input(norm) for norm in model.values()] == [False, True, False]
     layout = ModelLayout("plain", (), norms=("plain", "whole", "wide"))
@@ -153,7 +153,7 @@ def test_state_dict_is_the_original_s() -> None:
 
 
 def test_tensors_without_values() -> None:
-    """On the meta device no channel can be looked at: it runs all the same."""
+    """It runs on the meta device, where weights have no values."""
     x = torch.zeros(2, 4, device="meta", requires_grad=True)
     OutputLayerNorm(nn.LayerNorm(4, device="meta"))(x).sum().backward()
     assert x.grad is not None

@@ -1,4 +1,4 @@
-"""The optimizer: stepping in the backward pass is stepping at its end, and leaves no gradient behind."""
+"""The optimizer: a step in the backward pass equals one at its end, and leaves no gradient."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ def test_fused_is_close_to_the_loop(kind: str) -> None:
 
 @kinds
 def test_foreach_is_the_loop(kind: str) -> None:
-    """All tensors at once or one after another: the same losses bit by bit, and torch is really told so."""
+    """All tensors at once or one after another: the same losses bit by bit, with the option of torch set."""
     (expected, loop), (losses, foreach) = (run(start("bert"), make_optimizer, kind, k) for k in ("loop", "foreach"))
     assert losses == expected
     assert [[group["foreach"] for group in o.param_groups] for o in (loop, foreach)] == [[False] * 2, [True] * 2]
 
 
 def test_kernels_that_cannot_be_are_refused() -> None:
-    """One that is unknown, and one that steps all parameters at once in a backward pass that knows one."""
+    """An unknown kernel, and one that steps all parameters at once in the backward pass."""
     model = start("bert")
     with pytest.raises(ValueError, match="kernel 'fast' is none of loop, foreach, fused"):
         make_optimizer("adamw", model, kernel="fast")
@@ -175,6 +175,6 @@ def test_a_shared_parameter_is_stepped_once() -> None:
 
 
 def test_this_torch_has_both() -> None:
-    """What plans of newer devices ask for exists here."""
+    """This torch has the kernels of plans of newer devices."""
     assert has_fused()
     assert has_backward_hooks()

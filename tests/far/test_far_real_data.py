@@ -1,4 +1,4 @@
-"""A real fine-tuning under every way to execute it: MiniLM on 512 sentences of SST-2.
+"""A real fine-tuning under every execution: MiniLM on 512 sentences of SST-2.
 
 Measured on a CPU with torch 2.13 (r = 10 %, one epoch of 32 steps, seed 0): 0.771 under every plan, and of the
 development set's 872 predictions none differs from ``store``'s. The logits move by at most 0.019 with ``compact``,
@@ -68,7 +68,7 @@ class Bench:
         return predict(model, self.dev.features, 0)
 
     def accuracy(self, logits: Tensor) -> float:
-        """Share of the development set that is right."""
+        """Accuracy on the development set."""
         return float((logits.argmax(1) == torch.tensor(self.dev.answers)).float().mean())
 
 

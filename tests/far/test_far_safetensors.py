@@ -1,4 +1,4 @@
-"""The reader and writer of safetensors files: the package reads ours, we read the package's, and nothing else."""
+"""The reader and writer of safetensors files: compatible with the package in both directions, and strict."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TYPES = (
 
 @st.composite
 def tensor_files(draw: st.DrawFn) -> dict[str, Tensor]:
-    """A few tensors of any type and shape, empty ones and scalars among them."""
+    """Tensors of any type and shape, empty ones and scalars included."""
     names = draw(st.lists(st.text(min_size=1, max_size=8), max_size=4, unique=True))
     shapes = st.lists(st.integers(0, 4), max_size=3)
     return {
@@ -37,7 +37,7 @@ def tensor_files(draw: st.DrawFn) -> dict[str, Tensor]:
 
 @given(tensor_files())
 def test_both_read_what_either_wrote(tmp_path_factory: pytest.TempPathFactory, tensors: dict[str, Tensor]) -> None:
-    """Types, shapes and bytes survive in both directions."""
+    """Types, shapes and bytes are equal in both directions."""
     folder = tmp_path_factory.mktemp("files")
     safetensors.torch.save_file(tensors, folder / "theirs", metadata={"who": "they"})
     save(str(folder / "ours"), tensors, {"who": "we"})
@@ -60,7 +60,7 @@ def written(folder: Path, header: Any, data: bytes = b"\0" * 8, claimed: int | N
 
 
 def entry(**changes: Any) -> dict[str, Any]:
-    """What a header says of a tensor of two floats."""
+    """The header's entry of a tensor of two floats."""
     return {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}}
 
 
@@ -87,7 +87,7 @@ BROKEN: dict[str, tuple[Callable[[Path], str], str]] = {
 
 @pytest.mark.parametrize(("make", "named"), BROKEN.values(), ids=BROKEN)
 def test_a_file_that_breaks_the_format_is_refused(tmp_path: Path, make: Callable[[Path], str], named: str) -> None:
-    """Before a tensor of it is made, by what is wrong."""
+    """Before a tensor is made, with the problem in the message."""
     with pytest.raises(ValueError, match=named):
         load(make(tmp_path))
 
@@ -100,7 +100,7 @@ def test_a_short_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
-    """A type that the format has not leaves the old file as it was, and nothing beside it."""
+    """With an unsupported type the old file is unchanged, and no temporary file is left."""
     path = tmp_path / "weights"
     save(str(path), {"a": torch.ones(2)})
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A phase that is cut off and gone on with is the phase in one go."""
+"""A resumed phase equals one without interruption."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ plans = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 
 
 def make_model() -> tuple[nn.Module, ModelLayout]:
-    """A tiny model ready for its phase, the same each time."""
+    """Return a tiny model prepared for its phase, the same at each call."""
     torch.manual_seed(0)
     model, layout = build_model(make_config("bert", neurons=16, dropout=0.1), Head())
     return apply_far(model, layout, [[1, 5], []]), layout
 
 
 def run(model: nn.Module, plan: StepPlan, path: Path | None = None, stop_after: int | None = None) -> Course:
-    """The phase, cut off after some steps where that is asked."""
+    """Run the phase, optionally interrupted after some steps."""
     done = 0
 
     def stopping() -> bool:
@@ -55,7 +55,7 @@ def run(model: nn.Module, plan: StepPlan, path: Path | None = None, stop_after: 
 @plans
 @pytest.mark.parametrize("cut", [1, 7, 11])
 def test_a_cut_phase_ends_as_the_whole_one(tmp_path: Path, plan: StepPlan, cut: int) -> None:
-    """Weights and losses are equal to the last bit, wherever it was cut, for each optimizer."""
+    """Weights and losses are equal bit by bit, for each interruption and optimizer."""
     whole, _ = make_model()
     expected = run(whole, plan)
     assert len(expected.losses) == expected.steps == 12
@@ -71,7 +71,7 @@ def test_a_cut_phase_ends_as_the_whole_one(tmp_path: Path, plan: StepPlan, cut: 
 
 
 def test_frozen_weights_are_not_written(tmp_path: Path) -> None:
-    """The savepoint has what is trained, and the optimizer's two tensors of each."""
+    """The savepoint has the trained tensors, and the optimizer's two tensors of each."""
     model, _ = make_model()
     with pytest.raises(Interrupted):
         run(model, StepPlan(), tmp_path / "savepoint", stop_after=3)
@@ -83,7 +83,7 @@ def test_frozen_weights_are_not_written(tmp_path: Path) -> None:
 
 
 def test_a_savepoint_of_another_training_is_refused(tmp_path: Path) -> None:
-    """One of other rows, one that is cut in half, and one of other weights: none is gone on with."""
+    """Savepoints of other rows, truncated ones, and those of other weights are not resumed."""
     path = tmp_path / "savepoint"
     model, _ = make_model()
     with pytest.raises(Interrupted):
@@ -96,8 +96,8 @@ def test_a_savepoint_of_another_training_is_refused(tmp_path: Path) -> None:
         ({**held, "weight/more": torch.ones(2)}, {"identity": "mine", "steps": "3"}, "'more', which is not trained"),
         ({**held, "weight/classifier.bias": torch.ones(3)}, {"identity": "mine", "steps": "3"}, "another shape"),
     ]
-    for tensors, said, named in cases:
-        save(str(path), tensors, said)
+    for tensors, texts, named in cases:
+        save(str(path), tensors, texts)
         again, _ = make_model()
         with pytest.raises(ValueError, match=named):
             run(again, StepPlan(), path)
@@ -107,8 +107,8 @@ def test_a_savepoint_of_another_training_is_refused(tmp_path: Path) -> None:
         run(again, StepPlan(), path)
 
 
-def test_out_of_memory_is_told_from_other_errors() -> None:
-    """Of torch on a CPU it is a RuntimeError like others, of Python one of its own."""
+def test_out_of_memory_is_distinguished_from_other_errors() -> None:
+    """On a CPU torch raises a plain RuntimeError, Python its own exception."""
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate"))
     assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))

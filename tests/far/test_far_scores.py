@@ -1,4 +1,4 @@
-"""The board's metrics are the tasks', entities are seqeval's and answers are matched as SQuAD does."""
+"""The board's metrics are the tasks', entities are seqeval's and answers are matched as by SQuAD."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def test_every_kind_has_a_metric() -> None:
 @given(data=st.data())
 def test_a_board_scores_as_the_search_does(name: str, data: st.DataObject) -> None:
     """Also where all predictions, or all rows, are of one class; scikit-learn and scipy compute the other side."""
-    said, _, true = zip(*data.draw(rows(REFERENCES[name][0], most=30)), strict=True)
-    expected = metrics.score(name, said, true, TAGS)
-    found = score(name, evidence(name, said, true, TAGS))
+    predicted, _, true = zip(*data.draw(rows(REFERENCES[name][0], most=30)), strict=True)
+    expected = metrics.score(name, predicted, true, TAGS)
+    found = score(name, evidence(name, predicted, true, TAGS))
     assert found.value == pytest.approx(expected.value, abs=1e-9)
     assert found.parts == pytest.approx(dict(expected.parts), abs=1e-9)
 
@@ -85,13 +85,13 @@ def test_an_entity_is_right_with_type_and_words() -> None:
 
 @given(rows("question-answering", most=6))
 def test_answers_are_matched_by_the_definition(found: list[tuple[str, str, tuple[tuple[str, int], ...]]]) -> None:
-    """Precision and recall over the words that both have, the best over the answers, none where there is none."""
-    for said, _, golds in found:
-        assert match_answers(said, [text for text, _ in golds]) == pytest.approx(squad_row(said, golds))
+    """Precision and recall over common words, the best over the answers, none without answers."""
+    for predicted, _, golds in found:
+        assert match_answers(predicted, [text for text, _ in golds]) == pytest.approx(squad_row(predicted, golds))
 
 
 @pytest.mark.parametrize(
-    ("said", "answers", "exact", "f1"),
+    ("predicted", "answers", "exact", "f1"),
     [
         ("The Eiffel Tower!", ["eiffel tower"], 1, 1),
         ("tower in Paris", ["the Eiffel Tower in Paris", "Paris"], 0, 6 / 7),
@@ -106,9 +106,9 @@ def test_answers_are_matched_by_the_definition(found: list[tuple[str, str, tuple
         ("rain", ["snow", "rain."], 1, 1),
     ],
 )
-def test_answers_by_hand(said: str, answers: list[str], exact: float, f1: float) -> None:
+def test_answers_by_hand(predicted: str, answers: list[str], exact: float, f1: float) -> None:
     """Case, punctuation, articles, repeated words, questions without an answer, the best of several."""
-    assert match_answers(said, answers) == pytest.approx((exact, f1))
+    assert match_answers(predicted, answers) == pytest.approx((exact, f1))
 
 
 def test_what_is_left_of_a_text() -> None:
@@ -119,6 +119,6 @@ def test_what_is_left_of_a_text() -> None:
 def test_ranks_of_many_equal_values() -> None:
     """Spearman's correlation of a shuffled grid of ties is that of the tasks."""
     draw = random.Random(0)
-    said, true = ([float(draw.randrange(4)) for _ in range(500)] for _ in range(2))
-    expected = metrics.score("spearman", said, true).value
-    assert score("spearman", evidence("spearman", said, true)).value == pytest.approx(expected, abs=1e-12)
+    predicted, true = ([float(draw.randrange(4)) for _ in range(500)] for _ in range(2))
+    expected = metrics.score("spearman", predicted, true).value
+    assert score("spearman", evidence("spearman", predicted, true)).value == pytest.approx(expected, abs=1e-12)

@@ -1,4 +1,4 @@
-"""Which neurons learn: counts, scores, the choice of the top ones, and the random control."""
+"""Selection of neurons: counts, scores, the top ones, and the random baseline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ fractions = st.floats(0, 1)
     [(3072, 0.9, 307), (3072, 0.6, 1229), (1536, 0.9, 154), (64, 0.98, 1), (64, 0.0, 64), (64, 1.0, 0), (10, 0.05, 10)],
 )
 def test_learner_count_golden(width: int, fraction: float, expected: int) -> None:
-    """Learners are the rounded share of the width; a fraction under half a neuron freezes none."""
+    """The number of learners is the rounded share of the width; a fraction below half a neuron freezes none."""
     assert learner_count(width, fraction) == expected
 
 
@@ -38,7 +38,7 @@ def test_freezing_more_never_leaves_more_learners(width: int, one: float, other:
 
 
 def test_counts_name_untouched_layers() -> None:
-    """None stands for a layer that is not split: one that freezes no neuron, and one of the frozen bottom."""
+    """None for a layer that is not split: one without frozen neurons, and one of the frozen bottom."""
     assert learner_counts(64, [0.5, 0.0, 0.5, 1.0, 0.001]) == [32, None, 32, 0, None]
     assert learner_counts(64, [0.5, 0.0, 0.5, 1.0], bottom_layers=3) == [None, None, None, 0]
 
@@ -102,7 +102,7 @@ def test_a_smaller_selection_is_part_of_a_larger_one(scores: list[float], data: 
 
 
 def test_ties_of_a_whole_layer() -> None:
-    """Where no neuron moved, the first ones are taken: the choice never depends on the machine."""
+    """If no neuron moved, the first ones are selected: the selection does not depend on the machine."""
     assert top_learners(torch.zeros(3072), 307) == list(range(307))
 
 

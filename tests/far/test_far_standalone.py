@@ -1,4 +1,4 @@
-"""The folder goes to boards as it is: it needs torch and nothing of farsearch, and old Pythons can read it."""
+"""The folder is copied to boards: it needs torch, nothing else of farsearch, and runs on old Pythons."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FILES = sorted(FOLDER.rglob("*.py"))
 files = pytest.mark.parametrize("file", FILES, ids=[file.relative_to(FOLDER).as_posix() for file in FILES])
 
 
-def test_all_files_are_looked_at() -> None:
-    """The docstrings of both packages list the modules that there are."""
+def test_all_files_are_listed() -> None:
+    """The docstrings of both packages list their modules."""
     for folder, package in ((FOLDER, farsearch.far), (BOARD, farsearch.far.board)):
         listed = {word for word in (package.__doc__ or "").split() if word.endswith(".py")}
         assert listed - {"train.py"} == {file.name for file in folder.glob("*.py")} - {"__init__.py"}
@@ -35,7 +35,7 @@ def test_python_3_6_can_parse_it(file: Path) -> None:
 
 @files
 def test_it_imports_torch_and_the_standard_library_only(file: Path) -> None:
-    """And its own modules by relative names, for on a board the folder has another parent.
+    """And its own modules by relative names: on a board the folder has another parent.
 
     What runs a bundle there needs transformers too, and imports it where it is used: a bundle is checked without.
     """
@@ -73,7 +73,7 @@ def test_it_works_under_another_name(tmp_path: Path) -> None:
 
 
 def python_3_6() -> str | None:
-    """A Python 3.6 of this machine that starts, from the path or from pyenv."""
+    """Return a working Python 3.6 of this machine, from the path or from pyenv."""
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     for found in (shutil.which("python3.6"), *map(str, sorted(root.glob("versions/3.6.*/bin/python")))):
         if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
@@ -83,7 +83,7 @@ def python_3_6() -> str | None:
 
 @pytest.mark.board
 def test_python_3_6_compiles_it(tmp_path: Path) -> None:
-    """The real thing reads every file of a copy."""
+    """Python 3.6 compiles every file of a copy."""
     python = python_3_6()
     if python is None:
         pytest.skip("there is no Python 3.6 on the path or in pyenv")

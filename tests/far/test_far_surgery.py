@@ -1,4 +1,4 @@
-"""Reconfigure and merge: the same function, the same weights back, the right gradients."""
+"""Reconfigure and merge: the same function, the same weights after merging, the right gradients."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_golden_number_of_the_paper() -> None:
 @families
 @given(learners=choices)
 def test_merge_undoes_reconfigure(family: str, learners: list[list[int] | None]) -> None:
-    """Bit by bit the same state dict in the same order, whatever the selection, and all gradients on again."""
+    """The same state dict bit by bit, in the same order, for any selection, and all gradients enabled."""
     model, layout = fresh(family)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     names = [name for name, _ in model.named_modules()]
@@ -164,7 +164,7 @@ def test_freezing_more_never_trains_more(
 
 @families
 def test_frozen_tensors_have_no_optimizer_state(family: str) -> None:
-    """After real steps only tensors with a gradient have AdamW's two moments, and what is frozen is untouched."""
+    """After real steps only tensors with a gradient have AdamW's two moments, and frozen ones are unchanged."""
     model, layout = fresh(family)
     apply_far(model, layout, [range(10), []], frozen_embeddings=True, frozen_attention_layers=1)
     frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
@@ -180,7 +180,7 @@ def test_frozen_tensors_have_no_optimizer_state(family: str) -> None:
 
 
 def gradients_of(family: str, **frozen: Any) -> tuple[set[str], ModelLayout]:
-    """Names of the parameters that a backward pass gave a gradient to."""
+    """Names of the parameters with a gradient after a backward pass."""
     model, layout = fresh(family)
     freeze(model, layout, **frozen)
     model(**batch()).loss.backward()
@@ -230,7 +230,7 @@ def test_frozen_bottom_stops_the_backward_pass(family: str) -> None:
 
 @families
 def test_all_layers_frozen_train_the_head(family: str) -> None:
-    """With the whole bottom frozen what is above the layers still trains."""
+    """With the whole bottom frozen the parameters above the layers still train."""
     left, layout = gradients_of(family, bottom_layers=2)
     assert left
     assert not any(name.startswith((layout.embeddings, *(layer.path for layer in layout.layers))) for name in left)
@@ -261,7 +261,7 @@ class _Plain(nn.Module):
 
 
 def test_activation_may_be_a_function() -> None:
-    """A function is put aside and put back like a module."""
+    """A function is replaced and restored like a module."""
     model = _Plain()
     holder = nn.ModuleDict({"layer": model})
     block = FeedForwardLayout("layer.up", "layer.activation", "layer.down")

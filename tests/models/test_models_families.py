@@ -271,6 +271,6 @@ def test_a_policy_that_gated_blocks_do_not_know_is_refused() -> None:
     """Before anything of the model is changed."""
     model, layout = CASES[-1].build()
     before = [name for name, _ in model.named_modules()]
-    with pytest.raises(ValueError, match="mlp is gated and knows the policy 'modules' alone, not 'store'"):
+    with pytest.raises(ValueError, match=r"mlp is gated .* 'modules', not 'store'"):
         apply_far(model, layout, [[1], [2]], execution=Execution(feed_forward="store"))
     assert [name for name, _ in model.named_modules()] == before

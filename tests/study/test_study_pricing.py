@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from farsearch.cost.pricer import Pricer, full_fine_tuning, shared_tables
+from farsearch.cost.pricer import Pricer, full_fine_tuning
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import load_profile
 from farsearch.goals import GOALS, Goal
 from farsearch.models.heads import Head

@@ -1,0 +1,296 @@
+"""The step table of one model and batch size, from which the step of any configuration is composed.
+
+Layers of the same kind have the same sequence of allocations and operations. So each kind is traced once, in a model of
+as few layers as necessary, at three lengths and two learner counts; sizes are then polynomials of length and learners
+(products of tensor shapes are of degree 2 in the length and 1 in the learners), and the step of a configuration is
+composed from its layers. A test compares composed with traced steps on random settings.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from farsearch.cost.layer_kinds import LayerKind, LayerKinds, apply_kinds, furthest
+from farsearch.cost.plans import execution_of
+from farsearch.cost.recorder import Phase, Segment, SegmentKey
+from farsearch.cost.segments import LENGTHS, Array, Composed, Indices, Part, Tensors, fit_part, fixed_tensors
+from farsearch.cost.software import Software, build_ordinary
+from farsearch.cost.trace import meta_tensors, trace_step
+from farsearch.far.ffn import padding
+from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.surgery import width_of
+from farsearch.models.families import with_layers
+from farsearch.models.heads import Head
+from farsearch.models.load import unusable
+from farsearch.records import FarConfig, StepPlan
+
+__all__ = ["StepTable"]
+
+_SHARES = (0.25, 0.5)
+"""Shares of learners at which a split layer is traced."""
+_OUTSIDE: Sequence[Phase] = ("start", "head", "backward head", "backward embeddings")
+_INSIDE: Sequence[Phase] = ("forward", "release", "backward")
+_MODULES, _SOFTWARE = StepPlan(), Software()
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer of one kind: its segments and its trained tensors."""
+
+    forward: Part
+    release: Part
+    backward: Part
+    trained: Tensors
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """The parts of a model outside of the layers above the lowest: embeddings, the lowest layer, the head.
+
+    ``below`` and ``above`` are the trained tensors outside the layers.
+    """
+
+    start: Part
+    lowest: _Layer
+    head: Part
+    backward_head: Part
+    backward_embeddings: Part
+    below: Tensors
+    above: Tensors
+
+
+_T = TypeVar("_T", Part, Tensors)
+
+
+class StepTable:
+    """Traces kinds of layers when they are first needed, and stores the traces.
+
+    Args:
+        config: transformers configuration of the model.
+        head: of the model.
+        batch_size: rows that go through the model at once.
+        plan: of the step; its micro-batch size is ``batch_size``, and its optimizer steps at the end.
+        chunk_rows: rows whose temporaries live together, if the plan works in portions.
+        software: of the device.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        head: Head,
+        batch_size: int,
+        plan: StepPlan = _MODULES,
+        chunk_rows: int | None = None,
+        software: Software = _SOFTWARE,
+    ) -> None:
+        self.batch_size = batch_size
+        self.plan, self.software = plan, software
+        self._execution = execution_of(plan, chunk_rows)
+        self._head = head
+        self._config = copy.deepcopy(config)
+        self._layers: dict[LayerKind, _Layer] = {}
+        self._ends: dict[tuple[LayerKind, int], _Ends] = {}
+        self._interned: dict[tuple[Any, ...], Any] = {}
+        with meta_tensors():
+            model, layout = build_ordinary(config, head, software)
+        self.layout = layout
+        self.layers = len(layout.layers)
+        self.width = width_of(model, layout.layers[0])
+        self._kinds = LayerKinds(layout, self.width)
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+        self._held = _held_by_neuron(model, layout)
+        self._padding = np.array([padding(self.width, k) for k in range(self.width + 1)])
+
+    def compose(self, configs: Sequence[FarConfig]) -> Composed:
+        """Return the steps of configurations.
+
+        Raises:
+            BadInput: for a configuration whose number of layers is not the model's, or a model that can't be run.
+        """
+        kinds, learners = self._kinds.codes(configs)
+        lowest, none = kinds[:, 0], np.zeros(len(kinds), dtype=np.int64)
+        reach = self._kinds.reach(kinds).max(axis=1)
+        for row in np.unique(kinds, axis=0):
+            self._trace([self._kinds.all[code] for code in row])
+        pairs, at = np.unique(lowest * 3 + reach, return_inverse=True)
+        ends = [self._ends[self._kinds.all[pair // 3], int(pair % 3)] for pair in pairs]
+        inner = [(code, self._layers[self._kinds.all[code]]) for code in np.unique(kinds[:, 1:])]
+        parts: dict[Part, int] = {}
+        tensors: dict[Tensors, int] = {}
+
+        def outer(values: Iterable[_T], numbers: dict[_T, int]) -> Indices:
+            codes = np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
+            return np.asarray(codes[at])
+
+        def layers(values: Iterable[_T], lowest_values: Iterable[_T], numbers: dict[_T, int]) -> Indices:
+            by_code = np.zeros(len(self._kinds.all), dtype=np.int64)
+            for (code, _), value in zip(inner, values, strict=True):
+                by_code[code] = numbers.setdefault(value, len(numbers))
+            codes: Indices = by_code[kinds.T]
+            codes[0] = outer(lowest_values, numbers)
+            return codes
+
+        middle = [layer for _, layer in inner]
+        releases = any(len(layer.release.events) for layer in (*middle, *(end.lowest for end in ends)))
+        part_of = [
+            outer((end.start for end in ends), parts),
+            *layers((layer.forward for layer in middle), (end.lowest.forward for end in ends), parts),
+            *(layers((x.release for x in middle), (end.lowest.release for end in ends), parts) if releases else ()),
+            outer((end.head for end in ends), parts),
+            outer((end.backward_head for end in ends), parts),
+            *layers((layer.backward for layer in middle), (end.lowest.backward for end in ends), parts)[::-1],
+            outer((end.backward_embeddings for end in ends), parts),
+        ]
+        tensors_of = [
+            outer((end.below for end in ends), tensors),
+            *layers((layer.trained for layer in middle), (end.lowest.trained for end in ends), tensors),
+            outer((end.above for end in ends), tensors),
+        ]
+        return Composed(
+            tuple(parts),
+            np.stack(part_of),
+            np.stack([none, *learners.T, *(learners.T if releases else ()), none, none, *learners.T[::-1], none]),
+            tuple(tensors),
+            np.stack(tensors_of),
+            np.stack([none, *learners.T, none]),
+            self._static(kinds, learners),
+        )
+
+    def _static(self, kinds: Indices, learners: Indices) -> Array:
+        """Bytes of parameters and buffers: frozen neurons may be stored in fewer bits, and are zero-padded."""
+        saved = 4 - getattr(torch, self.plan.frozen_dtype).itemsize
+        split = self._kinds.has_frozen_neurons(kinds)
+        padded = np.where(split, self._padding[learners], 0).sum(axis=1)
+        frozen = np.where(split, self.width - learners, 0).sum(axis=1)
+        weights, biases = self._held
+        added = padded * (weights * (4 - saved) + 4 * biases)
+        return np.asarray(self._static_bytes - float(weights) * frozen * saved + added)
+
+    def _trace(self, kinds: Sequence[LayerKind]) -> None:
+        """Trace the kinds of layers of a configuration that are new, in one model of as few layers as necessary.
+
+        The lowest layer is always among them, and the top one if it has its own kind; a layer in between does not
+        depend on its position.
+        """
+        reach = furthest(kinds)
+        missing = [kind for kind in dict.fromkeys(kinds[1:]) if kind not in self._layers]
+        if not missing and (kinds[0], reach) in self._ends:
+            return
+        stack, top = [kinds[0]], kinds[-1:] if kinds[-1].top and len(kinds) > 1 else []
+        like_others = kinds[0]._replace(ffn="full", attention=True, live=False, top=False)
+        for kind in [*(kind for kind in missing if not kind.top), *top]:
+            if kind.live and not furthest(stack):
+                stack.append(like_others)
+            stack.append(kind)
+        if furthest(stack) < reach:
+            stack.append(like_others._replace(attention=reach == 2, live=furthest(stack) > 0))
+        samples = self._samples(stack)
+        layers = [self._fit_layer(samples, i, kind) for i, kind in enumerate(stack)]
+        self._layers.update(zip(stack[1:], layers[1:], strict=True))
+        start, head, backward_head, backward_embeddings = (
+            self._intern(fit_part([(sample.length, 0, sample.at(SegmentKey(phase))) for sample in samples]))
+            for phase in _OUTSIDE
+        )
+        trained = samples[0].trained
+        self._ends[kinds[0], reach] = _Ends(
+            start, layers[0], head, backward_head, backward_embeddings,
+            self._intern(fixed_tensors(trained.below)), self._intern(fixed_tensors(trained.above)),
+        )  # fmt: skip
+
+    def _fit_layer(self, samples: Sequence[_Sample], i: int, kind: LayerKind) -> _Layer:
+        split = kind.ffn == "split"
+        width = self.width if split else 0
+        forward, release, backward = (
+            self._intern(fit_part([(s.length, s.learners * split, s.at(SegmentKey(phase, i))) for s in samples], width))
+            for phase in _INSIDE
+        )
+        first, last = samples[0], samples[-1]
+        trained = fixed_tensors(first.trained.layers[i])
+        if not split:
+            return _Layer(forward, release, backward, self._intern(trained))
+        constant = trained.elements[:, 0]
+        slope = (fixed_tensors(last.trained.layers[i]).elements[:, 0] - constant) / (last.learners - first.learners)
+        elements = np.stack([constant - slope * first.learners, slope], axis=1)
+        return _Layer(forward, release, backward, self._intern(Tensors(elements, trained.matrices, width)))
+
+    def _intern(self, new: _T) -> _T:
+        """Intern by value, so that equal parts share cache entries."""
+        numbers: list[Any] = [
+            value.tobytes() if isinstance(value, np.ndarray) else value for value in vars(new).values()
+        ]
+        interned: _T = self._interned.setdefault((type(new), *numbers), new)
+        return interned
+
+    def _samples(self, stack: Sequence[LayerKind]) -> list[_Sample]:
+        """Trace a model of these layers at every length and number of learners that the polynomials need."""
+        own = [layer.kind for layer in self.layout.layers]
+        config = with_layers(self._config, [own.index(kind.own) for kind in stack])
+        samples = []
+        for share in _SHARES if any(kind.ffn == "split" for kind in stack) else _SHARES[:1]:
+            # two lengths suffice for the second count of learners
+            lengths = LENGTHS if share == _SHARES[0] else LENGTHS[:2]
+            k = round(self.width * share)
+            k -= padding(self.width, k)  # a number without padding
+            with meta_tensors():
+                model, layout = build_ordinary(config, self._head, self.software)
+            apply_kinds(model, layout, stack, k, self._execution)
+            trained = _trained_tensors(model, layout)
+            for length in lengths:
+                batch = self._head.batch(self.batch_size, length)
+                try:
+                    traced = trace_step(model, layout, batch, self.software)
+                except RuntimeError as error:  # incompatible shapes appear only in a step
+                    raise unusable(self._config, error) from error
+                model.zero_grad()
+                samples.append(_Sample(length, k, traced, trained))
+        return samples
+
+
+class _Trained(NamedTuple):
+    """Elements and dimensions of the trained tensors in the model's order: below the layers, in each, and above."""
+
+    below: list[tuple[int, int]]
+    layers: list[list[tuple[int, int]]]
+    above: list[tuple[int, int]]
+
+
+class _Sample(NamedTuple):
+    """The trace of a step at one length and number of learners."""
+
+    length: int
+    learners: int
+    segments: Mapping[SegmentKey, Segment]
+    trained: _Trained
+
+    def at(self, key: SegmentKey) -> Segment:
+        return self.segments.get(key, Segment())
+
+
+def _held_by_neuron(model: nn.Module, layout: ModelLayout) -> tuple[int, int]:
+    """Elements per hidden neuron of all blocks of a layer together: in matrices, and in biases."""
+    weights = biases = 0
+    for block in layout.layers[0].blocks:
+        up, down = get_module(model, block.up), get_module(model, block.down)
+        rows = up.weight.shape[0] // down.weight.shape[1]
+        weights += rows * up.weight.shape[1] + down.weight.shape[0]
+        biases += rows * (up.bias is not None)
+    return weights, biases
+
+
+def _trained_tensors(model: nn.Module, layout: ModelLayout) -> _Trained:
+    trained = _Trained([], [[] for _ in layout.layers], [])
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            inside = [i for i, layer in enumerate(layout.layers) if name.startswith(f"{layer.path}.")]
+            is_below = name.startswith(tuple(f"{path}." for path in (layout.embeddings, *layout.below)))
+            where = trained.layers[inside[0]] if inside else trained.below if is_below else trained.above
+            where.append((parameter.numel(), parameter.dim()))
+    return trained
