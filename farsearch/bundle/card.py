@@ -62,7 +62,7 @@ def _rows_of(task: TaskSpec) -> str:
     )
     forms = {
         "question-answering": ", or SQuAD's `.json`",
-        "token-classification": ", or `.conll`: a word and its tag a line",
+        "token-classification": ", or `.conll`: a word and its tag per line",
     }
     also = forms.get(task.kind, "")
     return f"The files are `.tsv`, `.csv`, `.jsonl` or `.json` with the columns {columns}{also}.{labels}"

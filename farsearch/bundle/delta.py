@@ -11,10 +11,10 @@ from torch import Tensor
 
 from farsearch.errors import BadInput
 from farsearch.far import safetensors
-from farsearch.far.board.model import DELTA
-from farsearch.far.board.opened import file_digest
 from farsearch.files import save_tensors
 from farsearch.models.source import ModelSource
+from farsearch.runtime.bundle_files import file_digest
+from farsearch.runtime.torch_engine.model import DELTA
 
 __all__ = ["Base", "base_of", "save_delta"]
 

@@ -12,14 +12,14 @@ from farsearch.cost.pricer import Cost, Pricer, shared_tables
 from farsearch.devices import Profile
 from farsearch.errors import FarsearchError
 from farsearch.far.batches import steps_in
-from farsearch.far.board.task import Task
-from farsearch.far.board.tokens import token_ids
 from farsearch.far.layout import ModelLayout
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.portable import PortableTokenizer
 from farsearch.models.source import ModelSource
 from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
+from farsearch.runtime.task import Task
+from farsearch.runtime.torch_engine.tokenizer import token_ids
 
 __all__ = ["phase_says"]
 

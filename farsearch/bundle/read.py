@@ -9,14 +9,15 @@ from pathlib import Path
 
 from farsearch.cost.plans import quickest
 from farsearch.errors import BadInput, BundleError, DataError, Diverged, MissingResource, OutOfMemory
-from farsearch.far.board.memory import is_out_of_memory
-from farsearch.far.board.opened import BundleProblem, Opened, open_bundle
-from farsearch.far.board.rows import RowProblem
-from farsearch.far.board.run import Options, run_bundle
-from farsearch.far.board.task import Task
 from farsearch.far.display import PATH, shown
 from farsearch.far.layout import ModelLayout
 from farsearch.records import StepPlan, StudySettings, TrialRecord
+from farsearch.runtime.bundle_files import BundleFiles, BundleProblem, open_bundle
+from farsearch.runtime.job import Options
+from farsearch.runtime.memory import is_out_of_memory
+from farsearch.runtime.rows import RowProblem
+from farsearch.runtime.task import Task
+from farsearch.runtime.torch_engine.run import run_bundle
 from farsearch.tasks.constant_answer import Constant, constant_answer
 from farsearch.tasks.metrics import MetricValue, score
 
@@ -32,10 +33,10 @@ class Bundle:
     """A bundle whose files have been checked against their checksums.
 
     Attributes:
-        opened: as a board sees it.
+        files: its files and ``far.json``.
     """
 
-    opened: Opened
+    files: BundleFiles
     settings: StudySettings
     trial: TrialRecord
     plan: StepPlan
@@ -43,12 +44,12 @@ class Bundle:
     @property
     def layout(self) -> ModelLayout:
         """Where the parts of the model are."""
-        return ModelLayout.from_dict(self.opened.phase["layout"])
+        return ModelLayout.from_dict(self.files.phase["layout"])
 
     @property
     def task(self) -> Task:
         """What is learned of what rows."""
-        return self.opened.task
+        return self.files.task
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,21 @@ def read_bundle(folder: Path) -> Bundle:
         BundleError: when it is missing, damaged, or of another schema.
     """
     with _board_errors(folder):
-        opened = open_bundle(str(folder))
-    says = opened.says
-    if set(says) != _KEYS:
-        wrong = sorted(map(str, set(says) ^ _KEYS))[0]
+        files = open_bundle(str(folder))
+    manifest = files.manifest
+    if set(manifest) != _KEYS:
+        wrong = sorted(map(str, set(manifest) ^ _KEYS))[0]
         raise BundleError(f"{folder}/far.json has a missing or unknown key {shown(wrong)}; export the bundle again")
     try:
-        settings, trial = StudySettings.from_dict(says["settings"]), TrialRecord.from_dict(says["trial"])
-        layout = ModelLayout.from_dict(opened.phase["layout"])
+        settings, trial = StudySettings.from_dict(manifest["settings"]), TrialRecord.from_dict(manifest["trial"])
+        layout = ModelLayout.from_dict(files.phase["layout"])
         if trial.config is None:
             raise BadInput("its trial has no configuration")
         if len(trial.config.frozen_fractions) != len(layout.layers):
             raise BadInput("configuration and layout have different numbers of layers")
-        return Bundle(opened, settings, trial, StepPlan.from_dict(opened.phase["plan"]))
+        return Bundle(files, settings, trial, StepPlan.from_dict(files.phase["plan"]))
     except (BadInput, TypeError, KeyError, AttributeError) as error:
-        raise BundleError(f"{folder}/far.json does not say a bundle: {error}; export it again") from error
+        raise BundleError(f"{folder}/far.json does not describe a bundle: {error}; export it again") from error
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def finetune(
     """Run the bundle's FAR phase on a user's own file and save the merged model into ``out``.
 
     Args:
-        train, dev: files of rows of the bundle's task, as ``far.board.rows`` reads them.
+        train, dev: files of rows of the bundle's task, as ``runtime.rows`` reads them.
         epochs: instead of the bundle's.
         base: folder of the public checkpoint, for a bundle that carries only what differs from it.
 
@@ -148,10 +149,10 @@ def finetune(
     )
     with _board_errors(out):
         result = run_bundle(
-            bundle.opened, options, tell or (lambda _: None), on_step or (lambda *_: None), lambda: False
+            bundle.files, options, tell or (lambda _: None), on_step or (lambda *_: None), lambda: False
         )
     if result.predictions is None:
-        return Tuned(None, None, result.course.steps)
+        return Tuned(None, None, result.log.steps)
     task, answers = bundle.task, result.answers
     metric = score(task.metric, result.predictions, answers, task.labels, task.positive_id)
-    return Tuned(metric, constant_answer(task, answers), result.course.steps)
+    return Tuned(metric, constant_answer(task, answers), result.log.steps)

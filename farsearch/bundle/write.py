@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from farsearch import far
+from farsearch import far, runtime
 from farsearch.bundle.card import card_of
 from farsearch.bundle.delta import Base, base_of, save_delta
 from farsearch.bundle.folder import whole_folder
@@ -21,7 +21,6 @@ from farsearch.bundle.onnx import OnnxCheck, export_onnx
 from farsearch.bundle.phase import phase_says
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far import safetensors
-from farsearch.far.board.opened import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.far.display import shown
 from farsearch.far.surgery import apply_far, merge
 from farsearch.files import read_json, save_tensors, write_json, write_text
@@ -35,6 +34,7 @@ from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import start_state
 from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.study.artifacts import SavedTrial, load_trial
 from farsearch.tasks.spec import study_task
 
@@ -56,20 +56,24 @@ import importlib.util
 
 
 class Source(importlib.machinery.SourceFileLoader):
-    """Run a source as it is, never what a cache has of it."""
+    """Run a source, never its cached bytecode."""
 
     def get_code(self, fullname):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Find the package far beside this file."""
+    """Find the packages beside this file as bundle.far and bundle.runtime."""
 
     def find_spec(self, fullname, path=None, target=None):
         parts = fullname.split(".")
-        if parts[0] != "far":
+        if parts == ["bundle"]:
+            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = []
+            return spec
+        if parts[0] != "bundle" or parts[1] not in ("far", "runtime"):
             return None
-        place = os.path.join(HERE, *parts)
+        place = os.path.join(HERE, *parts[1:])
         package = os.path.isdir(place)
         file = os.path.join(place, "__init__.py") if package else place + ".py"
         folders = [place] if package else None
@@ -81,7 +85,7 @@ class Finder(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Finder())
 
-from far.board.main import main
+from bundle.runtime.main import main
 
 sys.exit(main(HERE))
 '''
@@ -166,7 +170,9 @@ def _fill(
     _without_code(work / "model")
     weights, whole, bulk = _weights(work, start, base)
     check = export_onnx(work / "model", spec.kind, work / "model" / "model.onnx") if onnx else None
-    shutil.copytree(Path(far.__file__).parent, work / "far", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in (far, runtime):
+        code = Path(str(package.__file__)).parent
+        shutil.copytree(code, work / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(work / "train.py", _LAUNCHER)
     write_text(work / "README.md", card_of(snapshot, trial, licence_of(source), None if base is None else base.name))
     phase = phase_says(snapshot, trial, source, spec.task, head, layout, saved.learners, tokenizer, portable, home)

@@ -21,7 +21,7 @@ savepoint.py     where a phase stands, on disk
 features.py      rows of token ids with their targets, and batches of them as tensors
 display.py         how messages quote a value of a user
 batches.py       which rows go together: those of similar length
-loop.py          schedule, the training loop, prediction
-board            what runs a bundle, by the modules above
+schedule.py      learning rates of the steps
+loop.py          the training loop, prediction
 ================ ====================================================================
 """

@@ -8,11 +8,11 @@ from typing import Any
 import transformers
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.far.board.config import config_problem
 from farsearch.far.display import shown
 from farsearch.models.families import family_of
 from farsearch.models.reading import reading
 from farsearch.models.source import ModelSource, known_models
+from farsearch.runtime.config import config_problem
 
 __all__ = ["load_config"]
 

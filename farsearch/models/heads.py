@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from farsearch.far.board.task import Task
 from farsearch.far.features import Batch, Features, Span, batch_of
+from farsearch.runtime.task import Task
 
 __all__ = ["Head", "head_for", "settings_of"]
 
@@ -27,7 +27,7 @@ class Head:
     """What a model says of a text, as far as memory and time depend on it.
 
     Attributes:
-        kind: of the task, one of ``far.board.task.KINDS``.
+        kind: of the task, one of ``runtime.task.KINDS``.
         outputs: numbers that it gives for each text or token.
         segments: it is fed with pairs and told which text a token is of.
     """

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from farsearch.errors import BadInput
-from farsearch.far.board.model import model_class
 from farsearch.far.display import shown_text
 from farsearch.far.layout import ModelLayout
 from farsearch.models.config import load_config
@@ -18,6 +17,7 @@ from farsearch.models.families import layout_of
 from farsearch.models.heads import Head, settings_of
 from farsearch.models.reading import reading
 from farsearch.models.source import ModelSource
+from farsearch.runtime.torch_engine.model import model_class
 
 __all__ = ["build_model", "load_finetuned", "load_model", "unusable"]
 

@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.far.board.opened import file_digest, is_pointer
 from farsearch.far.display import PATH, shown
 from farsearch.hub import Repository, fetch
+from farsearch.runtime.bundle_files import file_digest, is_pointer
 
 __all__ = ["ModelSource", "Part", "known_models", "resolve_model"]
 

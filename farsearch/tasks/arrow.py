@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow
 from pyarrow import ipc, parquet
 
-from farsearch.far.board.records import RowProblem, Source
-from farsearch.far.board.tables import Line
+from farsearch.runtime.records import RowProblem, Source
+from farsearch.runtime.tables import Line
 from farsearch.tasks.folders import STATE
 
 __all__ = ["read_arrow"]

@@ -9,9 +9,9 @@ from itertools import accumulate
 from statistics import fmean
 from typing import Any
 
-from farsearch.far.board.scores import OF_ONE_CLASS, evidence, score
-from farsearch.far.board.task import Task
 from farsearch.json_records import Record
+from farsearch.runtime.scores import OF_ONE_CLASS, evidence, score
+from farsearch.runtime.task import Task
 
 __all__ = ["Constant", "constant_answer"]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.errors import BadInput, DataError
-from farsearch.far.board.answers import id_finder
-from farsearch.far.board.records import Record as RowRecord
-from farsearch.far.board.records import RowProblem
-from farsearch.far.board.rows import rows_of
-from farsearch.far.board.scores import OF_ONE_CLASS
-from farsearch.far.board.squad import squad_rows
 from farsearch.far.display import shown
+from farsearch.runtime.records import Record as RowRecord
+from farsearch.runtime.records import RowProblem
+from farsearch.runtime.rows import rows_of
+from farsearch.runtime.scores import OF_ONE_CLASS
+from farsearch.runtime.squad import squad_rows
+from farsearch.runtime.targets import id_finder
 from farsearch.tasks.columns import Columns, find_columns, unused_columns
 from farsearch.tasks.custom_files import DataFile, Form, open_data, open_lines
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec

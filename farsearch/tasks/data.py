@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from farsearch.far.board.scores import OF_ONE_CLASS
-from farsearch.far.board.task import Task
 from farsearch.json_records import Record
+from farsearch.runtime.scores import OF_ONE_CLASS
+from farsearch.runtime.task import Task
 
 __all__ = ["Examples", "Kind", "TaskData", "TaskSpec"]
 
 Kind = Literal["classification", "multi-label", "regression", "token-classification", "question-answering"]
-"""What a model is asked of a row; ``far.board.task`` says what each is."""
+"""What a model is asked of a row; ``runtime.task`` says what each is."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TaskSpec(Record):
 
     Attributes:
         labels: names of the classes, labels or tags; the place in the tuple is the id. Empty for the other kinds.
-        metric: the objective, one of ``far.board.scores.METRICS``.
+        metric: the objective, one of ``runtime.scores.METRICS``.
         texts: columns of a row's texts: one, two of a pair, question and context, or the words.
         label: column of what is learned.
         columns: those of the task's own files where these have no header.
@@ -77,7 +77,7 @@ class TaskSpec(Record):
 class Examples:
     """Rows in the order of their file: each one's texts, and what is true of it.
 
-    What a row's texts and its answer are depends on the kind of the task, see ``far.board.task.Rows``.
+    What a row's texts and its answer are depends on the kind of the task, see ``runtime.task.Rows``.
     """
 
     texts: tuple[tuple[str, ...], ...]

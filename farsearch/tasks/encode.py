@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from farsearch.far.board.encode import Encoded, encode
-from farsearch.far.board.task import Rows, Task
+from farsearch.runtime.encoding import Encoded, encode
+from farsearch.runtime.task import Rows, Task
 from farsearch.tasks.spec import Examples
 
 __all__ = ["Encoded", "default_max_length", "encode_examples"]
@@ -34,7 +34,7 @@ def default_max_length(tokenizer: Any, examples: Examples, task: Task, limit: in
 
 
 def encode_examples(tokenizer: Any, examples: Examples, task: Task, max_length: int, segments: bool = False) -> Encoded:
-    """Rows as features of at most ``max_length`` tokens, special ones among them; see ``far.board.encode``.
+    """Rows as features of at most ``max_length`` tokens, special ones among them; see ``runtime.encoding``.
 
     Args:
         tokenizer: a fast tokenizer of transformers.

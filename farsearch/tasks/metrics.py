@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from farsearch.errors import BadInput
-from farsearch.far.board import scores
+from farsearch.runtime import scores
 from farsearch.tasks.evaluate_metrics import get_metric
 from farsearch.tasks.standard_errors import comparable, metric_error
 from farsearch.tasks.weighted import Floats, distinct, values
@@ -23,7 +23,7 @@ class MetricValue:
 
     Attributes:
         parts: what it is made from by name, as F1 and exact match; of a plain metric itself.
-        evidence: what each row contributes, ``[rows, k]``, see ``far.board.scores.evidence``.
+        evidence: what each row contributes, ``[rows, k]``, see ``runtime.scores.evidence``.
     """
 
     value: float

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from farsearch.far.board.scores import METRICS
+from farsearch.runtime.scores import METRICS
 from farsearch.tasks.weighted import Floats, distinct, values_without_one
 
 __all__ = ["comparable", "metric_error", "paired_error"]

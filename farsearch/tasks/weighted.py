@@ -22,8 +22,8 @@ def values(metric: str, rows: Floats, weights: Floats) -> Floats:
     """A metric's value on samples of rows, ``[samples]``.
 
     Args:
-        metric: one of ``far.board.scores.METRICS``, whose rules for what is not defined hold here too.
-        rows: their evidence, ``[rows, k]``, as ``far.board.scores.evidence`` gives it.
+        metric: one of ``runtime.scores.METRICS``, whose rules for what is not defined hold here too.
+        rows: their evidence, ``[rows, k]``, as ``runtime.scores.evidence`` gives it.
         weights: how often each row is in each sample, whole numbers ``[samples, rows]``; no sample is empty.
     """
     return np.asarray(np.mean([part.of_samples(rows, weights) for part in _PARTS[metric]], axis=0))

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from farsearch.errors import BadInput
-from farsearch.far.board.encode import first_rows, predictions
 from farsearch.far.loop import predict
 from farsearch.far.selection import learner_counts, overlap, random_learners, top_learners
 from farsearch.far.surgery import width_of
@@ -27,6 +26,7 @@ from farsearch.models.source import ModelSource
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import Primed, PrimingCache, start_state
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
+from farsearch.runtime.encoding import first_rows, predictions
 from farsearch.tasks.constant_answer import constant_answer
 from farsearch.tasks.encode import Encoded, encode_examples
 from farsearch.tasks.metrics import MetricValue, score
@@ -50,7 +50,7 @@ class Outcome:
         parts: the single metrics of one that is made of several, and those on further development sets.
         trained: the tensors that were trained, under the names of the reconfigured model.
         validation_logits, dev_logits: as ``far.loop.predict`` gives them.
-        validation_evidence, dev_evidence: what each row says for the metric, ``[rows, k]`` (``far.board.scores``).
+        validation_evidence, dev_evidence: what each row says for the metric, ``[rows, k]`` (``runtime.scores``).
     """
 
     metric: float

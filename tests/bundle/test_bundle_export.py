@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from farsearch.bundle.folder import opened_folder, whole_folder
 from farsearch.bundle.write import write_bundle
 from farsearch.errors import BadInput, BundleError, MissingResource
-from farsearch.far.board.opened import digest_of, file_digest
 from farsearch.records import FarConfig, StudySettings, StudySnapshot, TrialRecord
+from farsearch.runtime.bundle_files import digest_of, file_digest
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from tests.journey import call, chdir, prepare, run_arguments, start

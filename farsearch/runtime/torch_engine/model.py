@@ -7,34 +7,34 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from .. import safetensors
-from ..display import shown, shown_text
-from ..execution import Execution
-from ..layout import ModelLayout
-from ..surgery import apply_far
-from .config import longest_text, weights_problem
-from .memory import is_out_of_memory
-from .opened import BundleProblem, Opened, file_digest
+from ...far import safetensors
+from ...far.display import shown, shown_text
+from ...far.execution import Execution
+from ...far.layout import ModelLayout
+from ...far.surgery import apply_far
+from ..bundle_files import BundleFiles, BundleProblem, file_digest
+from ..config import longest_text, weights_problem
+from ..memory import is_out_of_memory
 
 __all__ = ["DELTA", "load_model", "model_class", "put_weights", "reconfigured", "save_model"]
 
 DELTA = "delta/"
-"""Before the names of a delta's tensors: ``delta/whole/NAME``, or some of its rows, ``delta/rows/NAME`` with their
-indices ``delta/index-rows/NAME``, or some of its columns likewise."""
+"""Prefix of a delta's tensors: ``delta/whole/NAME``, or changed rows ``delta/rows/NAME`` with their indices
+``delta/index-rows/NAME``, or changed columns likewise."""
 
 _NO_SETTINGS = (".safetensors", ".bin", ".onnx", ".data")
-"""Endings of weights, which are not copied beside a newly trained model."""
+"""Extensions of weights, which are not copied beside a newly trained model."""
 
 
 _CLASSES = {
     "token-classification": "AutoModelForTokenClassification",
     "question-answering": "AutoModelForQuestionAnswering",
 }
-"""transformers' classes for what is not asked of a whole text."""
+"""transformers' classes for kinds of task other than one answer per text."""
 
 
 def model_class(kind: str) -> Any:
-    """The class of transformers' models for a kind of task (task.py)."""
+    """Return the class of transformers' models for a kind of task (task.py)."""
     import transformers
 
     return getattr(transformers, _CLASSES.get(kind, "AutoModelForSequenceClassification"))
@@ -46,21 +46,21 @@ _PROBLEMS = {
     "multi-label": "multi_label_classification",
     "regression": "regression",
 }
-"""transformers' names of how a head's loss is made."""
+"""transformers' names of a head's loss."""
 
 
-def load_model(bundle: Opened, base: Optional[str] = None, weights: str = "start") -> nn.Module:
-    """The model with weights as of ``put_weights``, on a GPU where there is one.
+def load_model(bundle: BundleFiles, base: Optional[str] = None, weights: str = "start") -> nn.Module:
+    """Build the model with the weights of ``put_weights``, on a GPU if there is one.
 
-    It is built only where the weights' files have tensors of the sizes that its configuration asks for.
+    It is built only if the weights' files have tensors of the sizes that its configuration requires.
 
     Raises:
-        BundleProblem: as ``put_weights``, and for a configuration that does not go with the weights or the task.
+        BundleProblem: as ``put_weights``, and for a configuration that does not fit the weights or the task.
     """
     shapes = _shapes(bundle, base, weights)
     config = _config(bundle, shapes)
     file = bundle.phase["weights"][weights]
-    # torch before 2.0 can't build a model without memory for its tensors, and goes by the lower bound alone
+    # torch before 2.0 can't build a model without allocating its tensors: there only the lower bound is checked
     if hasattr(torch.device, "__enter__"):
         with torch.device("meta"):
             _check_shapes(bundle, file, _built(bundle, config), shapes)
@@ -71,11 +71,11 @@ def load_model(bundle: Opened, base: Optional[str] = None, weights: str = "start
     return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _config(bundle: Opened, shapes: Dict[str, List[int]]) -> Any:
-    """The model's configuration, which goes with its weights and its task.
+def _config(bundle: BundleFiles, shapes: Dict[str, List[int]]) -> Any:
+    """The model's configuration.
 
     Raises:
-        BundleProblem: where it does not.
+        BundleProblem: if it does not fit its weights or its task.
     """
     import transformers
 
@@ -104,7 +104,7 @@ def _config(bundle: Opened, shapes: Dict[str, List[int]]) -> Any:
     return config
 
 
-def _built(bundle: Opened, config: Any) -> Any:
+def _built(bundle: BundleFiles, config: Any) -> Any:
     """A model with random weights."""
     try:
         return model_class(bundle.task.kind).from_config(config, trust_remote_code=False)
@@ -121,64 +121,64 @@ def _first_line(error: BaseException) -> str:
     return shown_text(lines[0] or type(error).__name__, 160)
 
 
-def _unusable(bundle: Opened, problem: str) -> BundleProblem:
+def _unusable(bundle: BundleFiles, problem: str) -> BundleProblem:
     return BundleProblem("{}/model/config.json: {}; export the bundle again".format(bundle.folder, problem))
 
 
-def _shapes(bundle: Opened, base: Optional[str], weights: str) -> Dict[str, List[int]]:
-    """The shapes of all tensors that ``put_weights`` reads, by the model's names.
+def _shapes(bundle: BundleFiles, base: Optional[str], weights: str) -> Dict[str, List[int]]:
+    """The shapes of all tensors that ``put_weights`` reads, by their names in the model.
 
     Raises:
         BundleProblem: as ``put_weights``.
     """
     file = bundle.phase["weights"][weights]
     try:
-        there = safetensors.shapes(bundle.path(file))
-        if bundle.says["base"] is None:
-            return there
-        names = bundle.says["base"]["names"]
+        stored = safetensors.shapes(bundle.path(file))
+        if bundle.manifest["base"] is None:
+            return stored
+        names = bundle.manifest["base"]["names"]
         below = safetensors.shapes(_base_weights(bundle, base))
     except BundleProblem:
         raise
     except ValueError as error:
         raise _misfit(bundle, file, error) from error
-    found = {names[name]: shape for name, shape in below.items() if name in names}
+    shapes = {names[name]: shape for name, shape in below.items() if name in names}
     whole = DELTA + "whole/"
-    found.update((name[len(whole) :], shape) for name, shape in there.items() if name.startswith(whole))
-    return found
+    shapes.update((name[len(whole) :], shape) for name, shape in stored.items() if name.startswith(whole))
+    return shapes
 
 
-def _check_shapes(bundle: Opened, file: str, model: nn.Module, shapes: Dict[str, List[int]]) -> None:
-    """Compare a model's tensors with those of the weights, and with those that are saved.
+def _check_shapes(bundle: BundleFiles, file: str, model: nn.Module, shapes: Dict[str, List[int]]) -> None:
+    """Compare a model's tensors with those of the weights.
 
     Raises:
         BundleProblem: for the first difference.
     """
-    asked = {name: list(value.shape) for name, value in model.named_parameters()}
-    asked.update((name, list(value.shape)) for name, value in model.named_buffers() if name in shapes)
-    for name in sorted(set(asked) | set(shapes)):
-        if name not in asked:
+    expected = {name: list(value.shape) for name, value in model.named_parameters()}
+    expected.update((name, list(value.shape)) for name, value in model.named_buffers() if name in shapes)
+    for name in sorted(set(expected) | set(shapes)):
+        if name not in expected:
             raise _misfit(bundle, file, "the model has no {}".format(shown(name)))
         if name not in shapes:
             raise _misfit(bundle, file, "it lacks {}".format(shown(name)))
-        if asked[name] != shapes[name]:
-            raise _misfit(bundle, file, "{} is {}, the model's {}".format(shown(name), shapes[name], asked[name]))
+        if expected[name] != shapes[name]:
+            raise _misfit(bundle, file, "{} is {}, the model's {}".format(shown(name), shapes[name], expected[name]))
 
 
-def _misfit(bundle: Opened, file: str, problem: object) -> BundleProblem:
+def _misfit(bundle: BundleFiles, file: str, problem: object) -> BundleProblem:
     return BundleProblem(
-        "{}/{} does not go with its model: {}; export the bundle again".format(bundle.folder, file, problem)
+        "{}/{} does not fit its model: {}; export the bundle again".format(bundle.folder, file, problem)
     )
 
 
-def put_weights(bundle: Opened, model: nn.Module, base: Optional[str] = None, weights: str = "start") -> None:
-    """Give a model the weights that the FAR phase begins with (``start``) or that the trial ended with (``tuned``).
+def put_weights(bundle: BundleFiles, model: nn.Module, base: Optional[str] = None, weights: str = "start") -> None:
+    """Load the weights from which the FAR phase starts (``start``), or those of the finished trial (``tuned``).
 
     Args:
-        base: folder of the public checkpoint, for a bundle that carries only what differs from it.
+        base: folder of the public checkpoint, for a bundle that is a delta.
 
     Raises:
-        BundleProblem: when weights and model do not go together, or the base is missing or another.
+        BundleProblem: when weights and model do not fit, or the base is missing or another.
     """
     file = bundle.phase["weights"][weights]
     values: Dict[str, Tensor] = dict(model.named_parameters())
@@ -193,8 +193,8 @@ def put_weights(bundle: Opened, model: nn.Module, base: Optional[str] = None, we
         raise _misfit(bundle, file, _first_line(error)) from error
 
 
-def _check_names(bundle: Opened, model: nn.Module) -> None:
-    """What is saved is the model, all of it and nothing else."""
+def _check_names(bundle: BundleFiles, model: nn.Module) -> None:
+    """Check that the tensors to save are exactly those of the model."""
     names, state = set(bundle.phase["weights"]["names"]), set(model.state_dict())
     wrong = sorted((names - state) | ({name for name, _ in model.named_parameters()} - names))
     if wrong:
@@ -205,11 +205,11 @@ def _check_names(bundle: Opened, model: nn.Module) -> None:
         )
 
 
-def reconfigured(bundle: Opened, model: nn.Module) -> nn.Module:
-    """The model made ready for the FAR phase as the bundle says, in place.
+def reconfigured(bundle: BundleFiles, model: nn.Module) -> nn.Module:
+    """Reconfigure the model for the FAR phase of the bundle, in place.
 
     Raises:
-        BundleProblem: when what the bundle says does not go with the model.
+        BundleProblem: when the bundle's layout or learners do not fit the model.
     """
     phase, plan = bundle.phase, bundle.phase["plan"]
     execution = Execution(
@@ -224,27 +224,27 @@ def reconfigured(bundle: Opened, model: nn.Module) -> nn.Module:
         )  # fmt: skip
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise BundleProblem(
-            "{} does not go with its model: {}; export it again".format(bundle.folder, _first_line(error))
+            "{} does not fit its model: {}; export it again".format(bundle.folder, _first_line(error))
         ) from error
 
 
-def _read_weights(bundle: Opened, name: str, base: Optional[str]) -> Iterator[Tuple[str, Tensor]]:
-    """The tensors of one of the bundle's weights files, one at a time, put together with the base where it is a delta.
+def _read_weights(bundle: BundleFiles, name: str, base: Optional[str]) -> Iterator[Tuple[str, Tensor]]:
+    """Yield the tensors of one of the bundle's weights files, a delta applied to its base.
 
     Raises:
         BundleProblem: when the base is missing or another than the bundle's.
         ValueError: when the file breaks its format.
     """
-    said = bundle.says["base"]
-    if said is None:
+    checkpoint = bundle.manifest["base"]
+    if checkpoint is None:
         for pair in safetensors.read(bundle.path(name)):
             yield pair
         return
     weights = _base_weights(bundle, base)
     delta = dict(safetensors.read(bundle.path(name)))
     for key, value in safetensors.read(weights):
-        # a checkpoint has the names of its own head, or none
-        key = said["names"].get(key, "")
+        # a checkpoint may have a head of its own
+        key = checkpoint["names"].get(key, "")
         if key and DELTA + "whole/" + key not in delta:
             yield key, _changed(key, value, delta)
     whole = DELTA + "whole/"
@@ -253,31 +253,31 @@ def _read_weights(bundle: Opened, name: str, base: Optional[str]) -> Iterator[Tu
             yield key[len(whole) :], value
 
 
-def _base_weights(bundle: Opened, base: Optional[str]) -> str:
-    """The weights file of the checkpoint that a bundle of differences is put on.
+def _base_weights(bundle: BundleFiles, base: Optional[str]) -> str:
+    """The weights file of the checkpoint that a delta is applied to.
 
     Raises:
         BundleProblem: when it is missing or another than the bundle's.
     """
-    said = bundle.says["base"]
+    checkpoint = bundle.manifest["base"]
     if base is None:
         raise BundleProblem(
             "{} carries only what differs from {}; give the folder of that checkpoint with --base".format(
-                bundle.folder, said["name"]
+                bundle.folder, checkpoint["name"]
             )
         )
     weights = os.path.join(base, "model.safetensors")
-    if not os.path.isfile(weights) or file_digest(weights) != said["sha256"]:
+    if not os.path.isfile(weights) or file_digest(weights) != checkpoint["sha256"]:
         raise BundleProblem(
-            "{} is not the {} that the bundle differs from; fetch the checkpoint that it was made of".format(
-                weights, said["name"]
+            "{} is not the {} that the bundle is a delta of; fetch the checkpoint that it was made from".format(
+                weights, checkpoint["name"]
             )
         )
     return weights
 
 
 def _changed(name: str, value: Tensor, delta: Dict[str, Tensor]) -> Tensor:
-    """A tensor of the base with the rows and columns that differ."""
+    """A tensor of the base with the changed rows and columns of the delta."""
     for dim, kind in enumerate(("rows", "columns")):
         index = delta.get("{}index-{}/{}".format(DELTA, kind, name))
         if index is not None:
@@ -285,18 +285,18 @@ def _changed(name: str, value: Tensor, delta: Dict[str, Tensor]) -> Tensor:
     return value
 
 
-def save_model(bundle: Opened, model: nn.Module, folder: str, binary: bool = False) -> None:
+def save_model(bundle: BundleFiles, model: nn.Module, folder: str, binary: bool = False) -> None:
     """Save a merged model as transformers does, with the bundle's configuration and tokenizer.
 
     Args:
-        binary: also as ``pytorch_model.bin``, which transformers before 4.27 needs.
+        binary: also save ``pytorch_model.bin``, which transformers before 4.27 needs.
     """
-    for name in sorted(bundle.says["sha256"]):
+    for name in sorted(bundle.manifest["sha256"]):
         part, _, file = name.partition("/")
         if part == "model" and "/" not in file and not file.endswith(_NO_SETTINGS):
             shutil.copyfile(bundle.path(name), os.path.join(folder, file))
     state = model.state_dict()
-    # the names that transformers saves: older versions count constant buffers among a model's weights
+    # only the names that transformers saves: older versions count constant buffers among a model's weights
     state = {name: state[name].detach().cpu() for name in bundle.phase["weights"]["names"]}
     safetensors.save(os.path.join(folder, "model.safetensors"), state, {"format": "pt"})
     if binary:

@@ -1,13 +1,13 @@
-"""Checks of a model's ``config.json`` that need no vendor: what it names as code, and the sizes that it asks for.
+"""Checks of a model's ``config.json`` without transformers: references to code, and the sizes of the model.
 
-A configuration comes from others. transformers builds what it asks for before any weights are compared, and some of its
-values make transformers fetch code.
+A configuration is untrusted input. transformers allocates the model that it describes before any weights are compared,
+and some values make transformers download code.
 """
 
 import re
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ..display import shown
+from ..far.display import shown
 
 __all__ = ["config_problem", "longest_text", "weights_problem"]
 
@@ -27,21 +27,21 @@ _SIZES = {
     "conv_kernel_size": (0, 1024), "chunk_size_feed_forward": (0, _POSITIONS), "local_attention": (1, _POSITIONS),
     "global_attn_every_n_layers": (1, _LAYERS),
 }  # fmt: skip
-"""Smallest and largest value of each size, in all spellings of the families; far above any published model."""
+"""Range of each size, by its key in any family; the upper bounds are far above any published model."""
 
 _OPTIONAL = ("num_labels", "attention_head_size", "head_dim", "conv_kernel_size", "pooler_hidden_size")
-"""Sizes that may also be null, which means that they follow from others."""
+"""Sizes that may be null, when they follow from others."""
 
 _KERNELS = (
     "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
     "experts_implementation", "_experts_implementation", "_experts_implementation_internal",
 )  # fmt: skip
-"""Keys that choose an implementation; a name of a repository makes transformers download and run it."""
+"""Keys that choose an implementation; given a repository, transformers downloads and runs its code."""
 
 _IMPLEMENTATION = re.compile("[a-z0-9_]{1,40}")
 
 _CODE = ("quantization_config", "kernel_config", "use_kernels")
-"""Keys that choose a library which replaces modules of the model."""
+"""Keys that choose a library that replaces modules of the model."""
 
 _MODEL_TYPE = re.compile("[A-Za-z0-9_.-]{1,60}")
 
@@ -50,8 +50,8 @@ def config_problem(values: Any) -> Optional[str]:
     """Return why a model of this configuration must not be loaded, in one line, or None.
 
     Args:
-        values: the parsed JSON of ``config.json``. Whether transformers knows its ``model_type``, and so needs no
-            ``auto_map``, is left to whoever imports transformers.
+        values: the parsed JSON of ``config.json``. ``model_type`` and ``auto_map`` are left to callers that can ask
+            transformers which types it knows.
     """
     if not isinstance(values, dict):
         return "it is {}, not a table".format(shown(values))
@@ -66,7 +66,7 @@ def config_problem(values: Any) -> Optional[str]:
 
 
 def _tables(values: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-    """The configuration and all tables nested in it."""
+    """The configuration and all objects nested in it."""
     left: List[Any] = [values]
     while left:
         value = left.pop()
@@ -86,7 +86,7 @@ def _code_problem(table: Dict[str, Any]) -> Optional[str]:
         # transformers also takes a table, of the sub-configurations' choices
         for name in chosen.values() if isinstance(chosen, dict) else [chosen]:
             if name is not None and not (isinstance(name, str) and _IMPLEMENTATION.fullmatch(name)):
-                return "{} is {}; only a plain name is loaded, as eager or sdpa, no code of others".format(
+                return "{} is {}; only a plain name is loaded, as eager or sdpa, no foreign code".format(
                     key, shown(name)
                 )
     return None
@@ -109,14 +109,14 @@ def _outside(value: Any, limits: Tuple[int, int]) -> Optional[str]:
 
 
 _SHIFTED = ("roberta", "xlm-roberta", "camembert", "mpnet")
-"""Families that count positions from the one behind the padding's."""
+"""Families whose positions start behind the padding id."""
 
 
 def longest_text(values: Mapping[str, Any]) -> int:
-    """Return the tokens of the longest text that a model takes.
+    """Return the maximum number of tokens of a text.
 
     Args:
-        values: the configuration as transformers completed it.
+        values: the configuration, completed with transformers' defaults.
     """
     positions = int(values.get("max_position_embeddings") or _POSITIONS)
     padding = values.get("pad_token_id") if values.get("model_type") in _SHIFTED else -1
@@ -124,26 +124,26 @@ def longest_text(values: Mapping[str, Any]) -> int:
 
 
 def weights_problem(values: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> Optional[str]:
-    """Return why the weights can't be those of a configuration, or None.
+    """Return why the weights can't be those of a configuration, in one line, or None.
 
-    It is a lower bound of the sizes, so that a model is never built that is many times as large as its files.
+    The check uses a lower bound of the model's size, so that no model is allocated that is much larger than its files.
 
     Args:
-        values: the configuration as transformers completed it.
-        shapes: of the tensors by name.
+        values: the configuration, completed with transformers' defaults.
+        shapes: shapes of the tensors by name.
     """
     problem = config_problem(dict(values))
     if problem:
         return problem
-    held = 0
+    available = 0
     for shape in shapes.values():
         elements = 1
         for count in shape:
             elements *= count
-        held += elements
+        available += elements
     for name, elements in _least_elements(values).items():
-        if elements > held:
-            return "its {} ask for {:,} numbers, its weights have {:,}".format(name, elements, held)
+        if elements > available:
+            return "its {} ask for {:,} numbers, its weights have {:,}".format(name, elements, available)
     tensors = _size(values, "num_hidden_layers", "n_layers") * _size(values, "num_feedforward_networks") * 2
     if tensors > len(shapes):
         return "its layers ask for {:,} tensors, its weights have {:,}".format(tensors, len(shapes))
@@ -151,20 +151,20 @@ def weights_problem(values: Mapping[str, Any], shapes: Mapping[str, Sequence[int
 
 
 def _size(values: Mapping[str, Any], *names: str) -> int:
-    """The first size that the configuration has, or 1."""
-    found = (values.get(name) for name in names)
-    return next((value for value in found if type(value) is int and value > 0), 1)
+    """The first of these sizes that is set, or 1."""
+    sizes = (values.get(name) for name in names)
+    return next((value for value in sizes if type(value) is int and value > 0), 1)
 
 
 def _least_elements(values: Mapping[str, Any]) -> Dict[str, int]:
-    """Elements that parts of a model have at least, by the sizes that decide them."""
+    """Lower bounds of the elements of parts of a model, by the names of the sizes that determine them."""
     width = _size(values, "hidden_size", "dim")
     inner = _size(values, "intra_bottleneck_size") if values.get("use_bottleneck") else width
     layers, wide = _size(values, "num_hidden_layers", "n_layers"), _size(values, "intermediate_size", "hidden_dim")
     embedded = _size(values, "embedding_size") if "embedding_size" in values else width
     pooled = _size(values, "pooler_hidden_size")
     labels = values.get("id2label")
-    found = {
+    least = {
         "vocabulary and width": _size(values, "vocab_size") * embedded,
         "layers": layers * _size(values, "num_feedforward_networks") * (2 * inner * wide + inner * inner),
         "types and width": _size(values, "type_vocab_size") * min(width, embedded),
@@ -174,7 +174,7 @@ def _least_elements(values: Mapping[str, Any]) -> Dict[str, int]:
         "labels": len(labels) if isinstance(labels, dict) else 1,
     }
     if values.get("model_type") != "modernbert" and values.get("position_biased_input", True):
-        found["positions and width"] = _size(values, "max_position_embeddings") * min(width, embedded)
+        least["positions and width"] = _size(values, "max_position_embeddings") * min(width, embedded)
     if values.get("relative_attention"):
-        found["relative positions"] = _size(values, "position_buckets", "max_relative_positions") * width
-    return found
+        least["relative positions"] = _size(values, "position_buckets", "max_relative_positions") * width
+    return least

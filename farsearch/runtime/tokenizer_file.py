@@ -1,27 +1,27 @@
-"""Checks of a ``tokenizer.json`` that need no vendor: how much longer it makes a text, and the sizes of its parts."""
+"""Checks of a ``tokenizer.json`` without its library: how much it lengthens a text, and the sizes of its parts."""
 
 import binascii
 import struct
 from typing import Any, Dict, Iterator, List, Optional
 
-from ..display import shown
+from ..far.display import shown
 
 __all__ = ["tokenizer_problem"]
 
 _MOST_GROWTH = 16.0
-"""Times that all replacements together may lengthen a text: one more of each doubles it where each only doubles it."""
+"""Maximum factor by which all replacements together may lengthen a text: each may multiply it again."""
 _MOST_PARTS = 100
-"""Normalisers, pre-tokenisers and post-processors, nested ones counted."""
+"""Maximum number of normalisers, pre-tokenisers and post-processors, nested ones included."""
 _MOST_TEXT = 1000
-"""Characters of a pattern, a replacement, a prefix or a token of a template."""
+"""Maximum characters of a pattern, a replacement, a prefix or a token of a template."""
 _MOST_WORD = 1000
-"""Characters of a word that is split into pieces, which takes time by its square."""
+"""Maximum characters of a word that is split into pieces, in quadratic time."""
 
 _STEPS = ("normalizer", "pre_tokenizer", "post_processor")
 _CHARACTERS = "precompiled_charsmap"
-"""SentencePiece's table of what characters are replaced by: rightly large, and looked up in its own way."""
+"""SentencePiece's table of replacements, which is large and has a check of its own."""
 _MOST_CHARACTER = 100
-"""Bytes that one character may be replaced by; Unicode's longest compatibility form has 33."""
+"""Maximum bytes that replace a character; Unicode's longest compatibility form has 33."""
 
 
 def tokenizer_problem(values: Any) -> Optional[str]:
@@ -31,7 +31,7 @@ def tokenizer_problem(values: Any) -> Optional[str]:
         values: the parsed JSON of ``tokenizer.json``.
     """
     if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
-        return "it is no tokenizer"
+        return "it is not a tokenizer"
     parts = 0
     growth = 1.0
     for step in _STEPS:
@@ -49,7 +49,7 @@ def tokenizer_problem(values: Any) -> Optional[str]:
 
 
 def _parts(step: Any) -> Iterator[Dict[str, Any]]:
-    """The tables of a step that name a type, from the outside in."""
+    """The objects of a step that have a type, from the outside in."""
     left: List[Any] = [step]
     while left:
         value = left.pop()
@@ -62,12 +62,12 @@ def _parts(step: Any) -> Iterator[Dict[str, Any]]:
 
 
 def _growth(part: Dict[str, Any]) -> float:
-    """Times that a text can be as long after this step."""
+    """The maximum factor by which this step lengthens a text."""
     content = part.get("content")
     if part["type"] == "Replace" and isinstance(content, str):
         pattern = part.get("pattern")
         text = pattern.get("String") if isinstance(pattern, dict) else None
-        # a regular expression can match a single character, or the empty text before each
+        # a regular expression can match each character, or the empty text before it
         return max(1.0, len(content) / float(len(text)) if isinstance(text, str) and text else len(content) + 1.0)
     return 1.0
 
@@ -90,7 +90,7 @@ def _long_text(part: Dict[str, Any]) -> Optional[str]:
 
 
 def _short_characters(table: Any) -> bool:
-    """Whether SentencePiece's table has short texts only: the size of a trie, the trie, and texts that end with NUL."""
+    """Whether SentencePiece's table (size of a trie, trie, texts that end with NUL) has short texts only."""
     if table is None:
         return True
     try:

@@ -1,16 +1,15 @@
-"""Strict checks of what ``far.json`` says of the FAR phase: types, and bounds on all that decides time and memory.
+"""Strict validation of ``far.json``: types, and bounds on all values that determine time and memory.
 
-A bundle comes from others, and right checksums only prove that nobody changed it since.
+A bundle is untrusted input: its checksums only prove that it is unchanged.
 """
 
 import re
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
-from ..batches import MOST_EPOCHS
-from ..display import shown
-from ..execution import Execution, checked
-from ..layout import ModelLayout
-from ..optimizer import KERNELS
+from ..far.batches import MOST_EPOCHS
+from ..far.display import shown
+from ..far.execution import KERNELS, Execution, checked
+from ..far.layout import ModelLayout
 from .scores import METRICS, OF_ONE_CLASS
 from .task import Task
 
@@ -20,10 +19,10 @@ _MOST_BATCH = 65536
 _MOST_LENGTH = 1 << 20
 _MOST_NUMBER = 1e9
 _MOST_NAME = 1000
-"""Characters of a name."""
+"""Maximum characters of a name."""
 
 _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*(\.[A-Za-z0-9][A-Za-z0-9_]*)*")
-"""A path of submodules; attributes of Python objects begin with an underscore, or are never reached by one."""
+"""A path of submodules, without attributes that begin with an underscore."""
 
 _STEPS = ("end", "backward")
 _OPTIMIZERS = ("adamw", "sgd")
@@ -45,10 +44,13 @@ _BASE = {"name", "sha256", "names"}
 
 
 def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
-    """Check the part of ``far.json`` that the FAR phase needs.
+    """Validate the part of ``far.json`` that the FAR phase needs.
+
+    Args:
+        checksums: SHA-256 of the bundle's files by name.
 
     Raises:
-        ValueError: one line that names the key and the rule.
+        ValueError: one line with the key and the rule.
     """
     _keys(phase, _PHASE, "phase")
     layout = _layout(phase["layout"])
@@ -70,7 +72,7 @@ def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
 
 
 def check_base(base: Any) -> None:
-    """Check what ``far.json`` says of the public checkpoint that a delta is put on.
+    """Validate the record of the public checkpoint that a delta is applied to.
 
     Raises:
         ValueError: as ``check_phase``.
@@ -87,18 +89,18 @@ def check_base(base: Any) -> None:
         raise ValueError("base.names gives two tensors the same name")
 
 
-def check_provenance(says: Dict[str, Any]) -> None:
-    """Check what of the study goes into a measurement.
+def check_provenance(manifest: Dict[str, Any]) -> None:
+    """Validate the names of study and trial, which a measurement repeats.
 
     Raises:
         ValueError: as ``check_phase``.
     """
-    _name(says.get("study"), "study")
-    _whole(_table(says.get("trial"), "trial").get("number"), "trial.number", 0, int(_MOST_NUMBER))
+    _name(manifest.get("study"), "study")
+    _whole(_table(manifest.get("trial"), "trial").get("number"), "trial.number", 0, int(_MOST_NUMBER))
 
 
 def _keys(value: Any, keys: Any, name: str) -> None:
-    """A table with these keys and no others."""
+    """Check that a table has exactly these keys."""
     wrong = sorted(set(_table(value, name)) ^ set(keys))
     if wrong:
         raise ValueError(
@@ -153,12 +155,12 @@ def _layout(value: Any) -> ModelLayout:
     try:
         layout = ModelLayout.from_dict(value)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError("the layout is none: {}".format(error)) from error
+        raise ValueError("the layout is invalid: {}".format(error)) from error
     _paths((layout.embeddings,) + _path_list(layout, ("dropouts", "norms", "below", "shared")))
     for layer in layout.layers:
         _paths((layer.path,) + _path_list(layer, ("attention", "dropouts", "norms")))
         if not isinstance(layer.kind, str) or not layer.blocks:
-            raise ValueError("a layer of the layout has no feed-forward block, or a kind that is no name")
+            raise ValueError("a layer of the layout has no feed-forward block, or a kind that is no text")
         for block in layer.blocks:
             _paths((block.up, block.activation, block.down))
             _paths(tuple(path for path in (block.gated, block.dropout) if path is not None))
@@ -170,13 +172,13 @@ def _layout(value: Any) -> ModelLayout:
 
 
 def _path_list(part: Any, names: Sequence[str]) -> Tuple[Any, ...]:
-    found: Tuple[Any, ...] = ()
+    joined: Tuple[Any, ...] = ()
     for name in names:
         paths = getattr(part, name)
         if not isinstance(paths, tuple):
             raise ValueError("layout.{} is {}; it must be a list of module paths".format(name, shown(paths)))
-        found += paths
-    return found
+        joined += paths
+    return joined
 
 
 def _paths(paths: Sequence[Any]) -> None:
@@ -219,12 +221,12 @@ def _plan(value: Any) -> None:
 def _task(value: Any) -> None:
     for key, item in _table(value, "task").items():
         if isinstance(item, list):
-            for each in item:
-                _name(each, "task." + shown(key).strip("'"))
+            for name in item:
+                _name(name, "task." + shown(key).strip("'"))
     try:
         task = Task.from_dict(value)
     except TypeError as error:
-        raise ValueError("the task is none: {}".format(error)) from error
+        raise ValueError("the task is invalid: {}".format(error)) from error
     for name in ("name", "kind", "metric", "label"):
         _name(getattr(task, name), "task." + name)
     for name in ("labels", "texts"):
@@ -235,10 +237,10 @@ def _task(value: Any) -> None:
     _bool(task.unanswerable, "task.unanswerable")
     _bool(task.label_columns, "task.label_columns")
     if task.label_columns and (task.kind != "multi-label" or set(task.texts) & set(task.labels)):
-        raise ValueError("task.label_columns is of several labels, each with a column of its own")
+        raise ValueError("task.label_columns is for a multi-label task whose labels have columns of their own")
     _choice(task.metric, "task.metric", sorted(METRICS))
     if task.kind not in METRICS[task.metric].kinds:
-        raise ValueError("the metric {} is none of a task of {}".format(task.metric, task.kind))
+        raise ValueError("the metric {} is not for a task of {}".format(task.metric, task.kind))
     if task.kind.endswith("classification") and len(task.labels) < 2:
         raise ValueError("it needs at least two labels")
     if task.kind == "multi-label" and not task.labels:
@@ -262,9 +264,11 @@ def _tokenizer(value: Any) -> None:
     _bool(value["lower_case"], "tokenizer.lower_case")
     _whole(value["pad_id"], "tokenizer.pad_id", 0, 1 << 31)
     for name, token in _table(value["special"], "tokenizer.special").items():
-        # these are arguments of transformers' tokenizers
+        # they become arguments of transformers' tokenizers
         if not re.fullmatch("[a-z_]+_token", name):
-            raise ValueError("tokenizer.special has {}; only special tokens are, as cls_token".format(shown(name)))
+            raise ValueError(
+                "tokenizer.special has {}; it must be the name of a special token, as cls_token".format(shown(name))
+            )
         _name(token, "tokenizer.special")
     proof = _list(value["proof"], "tokenizer.proof", 100)
     if not proof:
@@ -281,20 +285,20 @@ def _predicted(value: Any) -> None:
     _number(value["process_mib"], "predicted.process_mib", -1.0, _MOST_NUMBER)
     peaks, seconds = _list(value["peaks"], "predicted.peaks", 100), _table(value["step_s"], "predicted.step_s")
     if not peaks or not seconds:
-        raise ValueError("it predicts nothing")
+        raise ValueError("predicted.peaks and predicted.step_s must not be empty")
     for pair in peaks:
         _pair(pair, "predicted.peaks", lambda size: size is None or (type(size) is int and 1 <= size <= _MOST_BATCH))
         _number(pair[1], "predicted.peaks", -1.0, _MOST_NUMBER)
-    for length, each in seconds.items():
+    for length, value_s in seconds.items():
         if not re.fullmatch("[1-9][0-9]{0,6}", length):
             raise ValueError("predicted.step_s has {}; it must be a number of tokens".format(shown(length)))
-        _number(each, "predicted.step_s", -1.0, _MOST_NUMBER)
+        _number(value_s, "predicted.step_s", -1.0, _MOST_NUMBER)
 
 
-def _pair(value: Any, name: str, right: Callable[[Any], bool]) -> None:
-    """A list of two, the first of which is right."""
-    if not isinstance(value, list) or len(value) != 2 or not right(value[0]):
-        raise ValueError("{} has {}; it must hold pairs of a key and what belongs to it".format(name, shown(value)))
+def _pair(value: Any, name: str, is_valid: Callable[[Any], bool]) -> None:
+    """Check for a list of two items, the first of which is valid."""
+    if not isinstance(value, list) or len(value) != 2 or not is_valid(value[0]):
+        raise ValueError("{} has {}; it must hold pairs of a key and a value".format(name, shown(value)))
 
 
 def _weights(value: Any, checksums: Dict[str, Any]) -> None:

@@ -7,19 +7,16 @@ import sys
 import time
 from typing import Any, List, Optional, Sequence
 
-import torch
-
-from ..display import shown_seconds, shown_text
+from ..far.display import shown_seconds, shown_text
+from .bundle_files import BundleFiles, BundleProblem, open_bundle
+from .job import MEASUREMENT_FILE, Interrupted, Options, Result
 from .memory import free_at_once, is_out_of_memory
-from .opened import BundleProblem, open_bundle
-from .phase import Interrupted
 from .rows import RowProblem
-from .run import MEASUREMENT_FILE, Options, Result, run_bundle, write_tuned
 
 __all__ = ["main"]
 
 _LINE_S = 10.0
-"""Seconds between lines of progress where nobody watches a terminal."""
+"""Seconds between lines of progress where the output is no terminal."""
 
 
 def _above_zero(text: str) -> float:
@@ -41,12 +38,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="train.py",
         description="Fine-tune this bundle's model on your own rows, within this machine's memory.",
         epilog="Files are .tsv, .csv or .jsonl with the columns that README.md names; questions also as SQuAD's .json. "
-        "The same command again goes on after a power cut. measurement.json in the output goes back to the "
+        "The same command again resumes after a power cut. Take measurement.json in the output back to the "
         "workstation: farsearch sync STUDY --measurement FILE.",
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--train", metavar="FILE", help="rows to train on")
-    what.add_argument("--tuned", action="store_true", help="train nothing: write the model as the search left it")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--train", metavar="FILE", help="rows to train on")
+    source.add_argument("--tuned", action="store_true", help="train nothing: write the model as the search left it")
     parser.add_argument("--dev", metavar="FILE", help="rows to measure on")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write; must be new or empty")
     parser.add_argument("--epochs", type=_above_zero, metavar="N", help="passes over the rows (default: the bundle's)")
@@ -63,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Progress:
-    """A line that is written over on a terminal, and lines now and then elsewhere."""
+    """Progress of the steps: one line that is overwritten on a terminal, elsewhere a line every 10 s."""
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty()
@@ -88,7 +85,7 @@ class _Progress:
 
 def _report(result: Result, out: str, metric: str) -> None:
     measured = result.measurement["measured"]
-    print("{}: the fine-tuned model after {} steps".format(out, result.course.steps))
+    print("{}: the fine-tuned model after {} steps".format(out, result.log.steps))
     parts = "process {:.0f} + tensors {:.0f} MiB"
     print("  peak memory  {}, predicted {}".format(
         _sum(parts, measured["process_memory_mib"], measured["peak_memory_mib"]),
@@ -99,46 +96,28 @@ def _report(result: Result, out: str, metric: str) -> None:
         shown_text(result.measurement["device"])))  # fmt: skip
     if measured["metric"] is not None:
         print("  {}  {:.4f}".format(metric, measured["metric"]))
-    print("  {} goes back with: farsearch sync {} --measurement {}".format(
+    print("  {} for the workstation: farsearch sync {} --measurement {}".format(
         MEASUREMENT_FILE, shown_text(result.measurement["study"], 400), MEASUREMENT_FILE))  # fmt: skip
 
 
-def _sum(words: str, process: float, total: float) -> str:
-    return words.format(process, max(0.0, total - process))
+def _sum(template: str, process: float, total: float) -> str:
+    return template.format(process, max(0.0, total - process))
 
 
 def main(folder: str, arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the bundle in ``folder``. The exit code: 0 done, 1 failed, 2 bad input, 5 missing, 130 or 143 interrupted."""
+    """Run the bundle in ``folder``; return the exit code.
+
+    It is 0 for done, 1 for failed, 2 for bad input, 5 for missing files or memory, 130 or 143 for interrupted.
+    """
     given = _parser().parse_args(arguments)
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    asked: List[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        if asked:
-            os._exit(128 + number)  # the second time at once: the last savepoint is what is left
-        asked.append(number)
-        print("\nstopping after this step; once more ends at once", file=sys.stderr, flush=True)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note)
+    received = _catch_signals()
     free_at_once()
     try:
         bundle = open_bundle(folder)
-        if given.tuned:
-            write_tuned(bundle, given.out, given.base, given.binary)
-            print("{}: the model as the search left it".format(given.out))
-            return 0
-        options = Options(
-            given.train, given.out, given.dev, given.epochs, given.base, None, given.micro_batch, given.max_memory,
-            given.save_every, given.binary,
-        )  # fmt: skip
-        result = run_bundle(
-            bundle, options, lambda text: print(text, flush=True), _Progress().step, lambda: bool(asked)
-        )
+        return _run(bundle, given, received)
     except Interrupted:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 128 + asked[0]
+        print("stopped; the same command resumes", file=sys.stderr)
+        return 128 + received[0]
     except (BundleProblem, RowProblem, FileExistsError) as error:
         return _failed(error, 2)
     except FloatingPointError as error:
@@ -150,11 +129,45 @@ def main(folder: str, arguments: Optional[Sequence[str]] = None) -> int:
         if not is_out_of_memory(error):
             raise
         return _failed("memory ran out with a single row at a time; close other programs, or export another trial", 5)
+
+
+def _catch_signals() -> List[int]:
+    """Collect the signals that ask to stop after the current step; a second one ends the process at once."""
+    received: List[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if received:
+            os._exit(128 + number)  # the last savepoint remains
+        received.append(number)
+        print("\nstopping after this step; once more ends at once", file=sys.stderr, flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    return received
+
+
+def _run(bundle: BundleFiles, given: Any, received: List[int]) -> int:
+    # the engine's libraries take seconds to import: a mistake is reported first
+    import torch
+
+    from .torch_engine.run import run_bundle, write_tuned
+
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    if given.tuned:
+        write_tuned(bundle, given.out, given.base, given.binary)
+        print("{}: the model as the search left it".format(given.out))
+        return 0
+    options = Options(
+        given.train, given.out, given.dev, given.epochs, given.base, None, given.micro_batch, given.max_memory,
+        given.save_every, given.binary,
+    )  # fmt: skip
+    result = run_bundle(bundle, options, lambda text: print(text, flush=True), _Progress().step, lambda: bool(received))
     _report(result, given.out, bundle.task.metric)
     return 0
 
 
 def _failed(error: object, code: int) -> int:
-    # what others wrote may steer a terminal
+    # a foreign bundle may contain control characters
     print("train.py: {}".format(shown_text(" ".join(str(error).split()), 4000)), file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""The text of a file's bytes, unpacked and decoded, with the cause named where it can't be."""
+"""Decompress and decode the bytes of a file into text."""
 
 import gzip
 import io
@@ -7,7 +7,7 @@ import shlex
 import zlib
 from typing import Iterator, Tuple
 
-from .problems import RowProblem
+from .row_errors import RowProblem
 
 __all__ = ["check_is_data", "end_of", "ending_of", "lines_of", "text_of", "unreadable"]
 
@@ -15,38 +15,38 @@ _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _LFS_POINTER = b"version https://git-lfs"
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
-"""Bytes that are not UTF-8, as ``surrogateescape`` keeps them."""
+"""Bytes that are not UTF-8, as ``surrogateescape`` represents them."""
 
 _UTF16_SAMPLE = 1000
-"""Bytes in which every second one is NUL where a file of Latin letters is UTF-16 without a mark."""
+"""Bytes to inspect for UTF-16 without a byte order mark: every second byte of Latin letters is NUL."""
 
 
 def ending_of(name: str) -> str:
-    """The ending of a file's name, in lower case and without its dot; of ``rows.csv.gz`` it is ``csv``."""
+    """Return the extension of a file's name, in lower case and without the dot; of ``rows.csv.gz`` it is ``csv``."""
     plain = name.lower()[:-3] if name.lower().endswith(".gz") else name.lower()
     return plain.rsplit(".", 1)[1] if "." in plain else ""
 
 
 def check_is_data(data: bytes, name: str) -> None:
-    """Refuse a Git LFS pointer in the place of the file.
+    """Raise if the content is a Git LFS pointer instead of the file.
 
     Raises:
         RowProblem: with the command that fetches the file.
     """
     if data.startswith(_LFS_POINTER):
         raise RowProblem(
-            "{} line 1: the file is a Git LFS pointer, and not the data; fetch the data: git lfs pull".format(name)
+            "{} line 1: the file is a Git LFS pointer, not the data; fetch the data: git lfs pull".format(name)
         )
 
 
 def text_of(data: bytes, name: str) -> str:
-    """The text of a file's content; bytes that are not UTF-8 are kept as ``surrogateescape`` has them.
+    """Return the text of a file's content; bytes that are not UTF-8 are decoded by ``surrogateescape``.
 
     Args:
-        name: with the ending ``.gz`` the content is unpacked.
+        name: content of a name that ends with ``.gz`` is decompressed.
 
     Raises:
-        RowProblem: for content that is no text in UTF-8 as a whole.
+        RowProblem: for another encoding, an archive, or damaged content.
     """
     check_is_data(data, name)
     data = _unpacked(data, name)
@@ -79,7 +79,7 @@ def _unpacked(data: bytes, name: str) -> bytes:
 
 
 def _utf16(data: bytes) -> str:
-    """The name of the UTF-16 encoding that the content is in; empty where it is in none."""
+    """The name of the content's UTF-16 encoding; empty for other encodings."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "UTF-16"
     sample = data[:_UTF16_SAMPLE]
@@ -95,7 +95,7 @@ def _iconv(encoding: str, name: str) -> str:
 
 
 def unreadable(line: str, name: str) -> str:
-    """What no line of a text may hold; empty where it holds none of it."""
+    """Return an error message for a line with invalid bytes; empty for a valid line."""
     byte = _NOT_UTF8.search(line)
     if byte:
         return "byte {:#04x} is not UTF-8; save the file as UTF-8, from Latin-1 with {}".format(
@@ -105,10 +105,10 @@ def unreadable(line: str, name: str) -> str:
 
 
 def lines_of(text: str) -> Iterator[Tuple[int, str]]:
-    """The lines of a text with their numbers, without their ends and without blank lines at the end of the text.
+    """Yield the lines of a text with their numbers from 1, without line ends and without blank lines at the text's end.
 
-    Only a line feed ends a line, with or without a carriage return before it: other characters that ``splitlines``
-    takes for line ends occur within texts.
+    Only a line feed ends a line, with or without a carriage return before it: other line ends of ``splitlines`` occur
+    within texts.
     """
     at, number, last = 0, 1, end_of(text)
     while at < last:
@@ -119,7 +119,7 @@ def lines_of(text: str) -> Iterator[Tuple[int, str]]:
 
 
 def end_of(text: str) -> int:
-    """Where the blank lines at the end of a text begin."""
+    """Return the position where the blank lines at the end of a text begin."""
     written = len(text.rstrip())
     end = text.find("\n", written)
     return 0 if not written else len(text) if end < 0 else end + 1

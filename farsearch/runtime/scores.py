@@ -1,8 +1,8 @@
-"""The tasks' metrics, in plain Python: a board need not have more.
+"""The tasks' metrics, in plain Python.
 
-A metric is computed from what each row contributes, its evidence, which is small, is kept with a trial and says how
-sure the metric is. Where a metric is not defined it is 0, as scikit-learn has it with ``zero_division=0`` and seqeval
-by default: F1 and its like where nothing is predicted and nothing true, a correlation where a side is constant.
+A metric is computed from the rows' evidence, a few numbers per row, which is stored with a trial and from which
+standard errors are computed. An undefined metric is 0, as in scikit-learn with ``zero_division=0`` and in seqeval: an
+F1 of a class that is neither predicted nor true, a correlation with a constant side.
 """
 
 import math
@@ -17,9 +17,9 @@ Evidence = Sequence[Sequence[float]]
 
 
 class MetricRule(NamedTuple):
-    """What a metric is: the kinds of task that it is for, its parts in order, and which part is its value.
+    """A metric: the kinds of task that it applies to, its parts in order, and the part that is its value.
 
-    ``value`` names a part, or is ``mean``: of all parts.
+    ``value`` is the name of a part, or ``mean`` for the mean of all parts.
     """
 
     kinds: Tuple[str, ...]
@@ -27,7 +27,7 @@ class MetricRule(NamedTuple):
     value: str
 
     def value_of(self, parts: Dict[str, float]) -> float:
-        """The metric's value where its parts have these values."""
+        """Return the metric's value, given the values of its parts."""
         if self.value == "mean":
             return math.fsum(parts[name] for name in self.parts) / len(self.parts)
         return parts[self.value]
@@ -55,32 +55,33 @@ METRICS: Dict[str, MetricRule] = {
     "squad": MetricRule(("question-answering",), ("exact_match", "f1"), "f1"),
     "entity_f1": MetricRule(("token-classification",), ("precision", "recall", "f1"), "f1"),
 }
-"""The metrics by name. ``f1`` is that of the positive class, ``macro_f1`` the mean over the classes that are predicted
-or true, ``matthews_correlation`` that of any number of classes."""
+"""The metrics by name. ``f1`` is that of the positive class, ``macro_f1`` the mean over all classes that are predicted
+or true; ``matthews_correlation`` is for any number of classes."""
 
 OF_ONE_CLASS = ("f1", "accuracy_f1")
-"""Metrics of one class, the positive one, against the others."""
+"""Metrics of one class, the positive one, against all others."""
 
 
 def evidence(
     metric: str, predictions: Sequence[Any], answers: Sequence[Any], labels: Sequence[str] = (), positive: int = 1
 ) -> List[Tuple[float, ...]]:
-    """What each row contributes to a metric, in the order of the rows.
+    """Return the evidence of each row for a metric, ``[rows, k]``.
 
-    - classes and numbers: prediction, answer; for a metric of one class the positive one is 1
-    - multi-label: labels that are rightly predicted, wrongly predicted, missed; 1 where the row is wholly right
+    - classification, regression: prediction, answer; for a metric of one class the positive class is 1
+    - multi-label: numbers of true positive, false positive and false negative labels; 1 if all labels are correct, else
+      0
     - question answering: exact match, F1
-    - token classification: entities that are right, predicted, true
+    - token classification: numbers of correct, predicted and true entities
 
     Args:
-        predictions: of each row a class id, label ids, a number, a tag id for each word, or a text, "" for no answer.
+        predictions: for each row a class id, label ids, a number, a tag id per word, or a text, "" for no answer.
         answers: as in ``Rows``.
         labels: names of the tags, for ``entity_f1``.
-        positive: id of the class that a metric of one class is of.
+        positive: id of the positive class, for metrics of one class.
 
     Raises:
         KeyError: for an unknown metric.
-        ValueError: where the lengths differ.
+        ValueError: when the lengths differ.
     """
     (kind,) = METRICS[metric].kinds
     if len(predictions) != len(answers):
@@ -88,35 +89,40 @@ def evidence(
     predictions, answers = (as_class_one(metric, side, positive) for side in (predictions, answers))
     rows = zip(predictions, answers)
     if kind == "multi-label":
-        return [_label_counts(set(said), set(true)) for said, true in rows]
+        return [_label_counts(set(predicted), set(true)) for predicted, true in rows]
     if kind == "question-answering":
-        return [match_answers(said, [text for text, _ in true]) for said, true in rows]
+        return [match_answers(predicted, [text for text, _ in true]) for predicted, true in rows]
     if kind == "token-classification":
-        return [count_entities([labels[i] for i in said], [labels[i] for i in true]) for said, true in rows]
-    return [(float(said), float(true)) for said, true in rows]
+        return [count_entities([labels[i] for i in tags], [labels[i] for i in true]) for tags, true in rows]
+    return [(float(predicted), float(true)) for predicted, true in rows]
 
 
 def as_class_one(metric: str, side: Sequence[Any], positive: int) -> Sequence[Any]:
-    """Predictions or answers in which the positive class is class 1, where the metric is of one class.
+    """Return predictions or answers with the ids 1 and ``positive`` exchanged, for a metric of one class.
 
-    Class 1 takes its place, so that metrics of all classes stay the same.
+    The values of metrics of all classes do not change by it.
     """
     if metric not in OF_ONE_CLASS or positive == 1:
         return side
     other = {positive: 1, 1: positive}
-    return [other.get(one, one) for one in side]
+    return [other.get(label, label) for label in side]
 
 
-def _label_counts(said: Any, true: Any) -> Tuple[float, ...]:
-    return float(len(said & true)), float(len(said - true)), float(len(true - said)), float(said == true)
+def _label_counts(predicted: Any, true: Any) -> Tuple[float, ...]:
+    return (
+        float(len(predicted & true)),
+        float(len(predicted - true)),
+        float(len(true - predicted)),
+        float(predicted == true),
+    )
 
 
 def score(metric: str, evidence: Evidence) -> Score:
-    """A metric, from what its rows contribute.
+    """Compute a metric from the evidence of its rows.
 
     Raises:
         KeyError: for an unknown metric.
-        ValueError: where there are no rows.
+        ValueError: without rows.
     """
     rule = METRICS[metric]
     if not len(evidence):
@@ -130,70 +136,71 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _accuracy(rows: Evidence) -> float:
-    return sum(said == true for said, true in rows) / float(len(rows))
+    return sum(predicted == true for predicted, true in rows) / float(len(rows))
 
 
 def _class_counts(rows: Evidence) -> Dict[float, List[int]]:
-    """Of each class that is predicted or true: how often it is both, predicted, true."""
+    """For each class that is predicted or true: true positives, predictions, answers."""
     counts: Dict[float, List[int]] = {}
-    for said, true in rows:
-        counts.setdefault(said, [0, 0, 0])[1] += 1
+    for predicted, true in rows:
+        counts.setdefault(predicted, [0, 0, 0])[1] += 1
         counts.setdefault(true, [0, 0, 0])[2] += 1
-        counts[said][0] += said == true
+        counts[predicted][0] += predicted == true
     return counts
 
 
 def _matthews(rows: Evidence) -> float:
     """Correlation of the classes' indicators (Gorodkin, Computational Biology and Chemistry 28 (2004), 367-374)."""
     counts, total = _class_counts(rows).values(), len(rows)
-    right = sum(both for both, _, _ in counts)
-    said = total * total - sum(count * count for _, count, _ in counts)
+    correct = sum(both for both, _, _ in counts)
+    predicted = total * total - sum(count * count for _, count, _ in counts)
     true = total * total - sum(count * count for _, _, count in counts)
-    return _ratio(right * total - sum(said * true for _, said, true in counts), math.sqrt(said) * math.sqrt(true))
+    covariance = correct * total - sum(p * t for _, p, t in counts)
+    return _ratio(covariance, math.sqrt(predicted) * math.sqrt(true))
 
 
 def _f1(rows: Evidence) -> float:
-    both, said, true = _class_counts(rows).get(1.0, (0, 0, 0))
-    return _ratio(2 * both, said + true)
+    both, predicted, true = _class_counts(rows).get(1.0, (0, 0, 0))
+    return _ratio(2 * both, predicted + true)
 
 
 def _macro_f1(rows: Evidence) -> float:
     counts = _class_counts(rows).values()
-    return math.fsum(_ratio(2 * both, said + true) for both, said, true in counts) / len(counts)
+    return math.fsum(_ratio(2 * both, predicted + true) for both, predicted, true in counts) / len(counts)
 
 
 def _pearson(rows: Evidence) -> float:
-    return _correlation([said for said, _ in rows], [true for _, true in rows])
+    return _correlation([predicted for predicted, _ in rows], [true for _, true in rows])
 
 
 def _spearman(rows: Evidence) -> float:
-    """Pearson's correlation of the ranks; equal values have the mean of their ranks."""
-    sides = [said for said, _ in rows], [true for _, true in rows]
+    """Pearson's correlation of the ranks, in which equal values have their mean rank."""
+    sides = [predicted for predicted, _ in rows], [true for _, true in rows]
     if not all(math.isfinite(value) for side in sides for value in side):
         return 0.0
     return _correlation(_ranks(sides[0]), _ranks(sides[1]))
 
 
 def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Pearson's correlation; 0 where a side is constant or holds what is no finite number."""
+    """Pearson's correlation; 0 if a side is constant or not finite."""
     first, second = _centred(first), _centred(second)
     size = math.sqrt(math.fsum(a * a for a in first)) * math.sqrt(math.fsum(b * b for b in second))
     return max(-1.0, min(1.0, _ratio(math.fsum(a * b for a, b in zip(first, second)), size)))
 
 
 def _centred(values: Sequence[float]) -> List[float]:
-    """The values less their mean, in a unit in which neither they nor their squares leave a float's range."""
+    """The values less their mean, scaled so that neither they nor their squares overflow."""
     largest = max(map(abs, values))
     if not all(map(math.isfinite, values)) or largest == 0:
         return [0.0] * len(values)
-    # less the first one, all of a constant side are exactly 0
+    # subtracting the first makes a constant side exactly 0
     shifted = [value / largest - values[0] / largest for value in values]
     mean = math.fsum(shifted) / len(shifted)
     return [value - mean for value in shifted]
 
 
 def _ranks(values: Sequence[float]) -> List[float]:
-    """Ranks from 1 on; equal values have the mean of theirs."""
+    """Ranks from 1; equal values have their mean rank."""
     order = sorted(range(len(values)), key=lambda i: values[i])
     ranks, start = [0.0] * len(values), 0
     while start < len(order):
@@ -211,9 +218,9 @@ def _sums(rows: Evidence) -> List[float]:
 
 
 def _micro(rows: Evidence) -> Tuple[float, ...]:
-    right, wrong, missed, exact = _sums(rows)
-    f1 = _ratio(2 * right, 2 * right + wrong + missed)
-    return _ratio(right, right + wrong), _ratio(right, right + missed), f1, exact / len(rows)
+    correct, wrong, missed, exact = _sums(rows)
+    f1 = _ratio(2 * correct, 2 * correct + wrong + missed)
+    return _ratio(correct, correct + wrong), _ratio(correct, correct + missed), f1, exact / len(rows)
 
 
 def _means(rows: Evidence) -> Tuple[float, ...]:
@@ -221,8 +228,8 @@ def _means(rows: Evidence) -> Tuple[float, ...]:
 
 
 def _entity(rows: Evidence) -> Tuple[float, ...]:
-    right, said, true = _sums(rows)
-    return _ratio(right, said), _ratio(right, true), _ratio(2 * right, said + true)
+    correct, predicted, true = _sums(rows)
+    return _ratio(correct, predicted), _ratio(correct, true), _ratio(2 * correct, predicted + true)
 
 
 _MEASURES: Dict[str, Callable[[Evidence], Tuple[float, ...]]] = {
@@ -238,4 +245,4 @@ _MEASURES: Dict[str, Callable[[Evidence], Tuple[float, ...]]] = {
     "squad": _means,
     "entity_f1": _entity,
 }
-"""A metric's parts, in the order of its rule, from the evidence."""
+"""Functions from the evidence to a metric's parts, in the order of its rule."""

@@ -1,27 +1,26 @@
-"""Rows of a task as token ids with their targets, and back from logits to what a model says of each row.
+"""Encode rows of a task as token ids with targets, and decode logits into predictions.
 
-Long contexts of questions go through in windows that overlap, so that no answer is cut off; other texts are cut.
+A long context of a question is divided into overlapping windows, so that no answer is truncated; other texts are
+truncated. Logits may be an array of torch or numpy.
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from heapq import nlargest
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-import torch
-from torch import Tensor
-
-from ..features import IGNORED, Features, Span
+from ..far.features import IGNORED, Features, Span
 from .task import Rows, Task
 
 __all__ = ["Encoded", "encode", "first_rows", "predictions"]
 
 _AT_ONCE = 4096
-"""Texts tokenised at once: bounds the memory that the tokenizer's own records take."""
+"""Texts tokenised at once: bounds the memory of the tokenizer's own records."""
 
 _OVERLAP = 1 / 3.0
-"""Share of a window's tokens that the next one has too; 128 of 384, as the BERT paper's code for SQuAD has it."""
+"""Share of a window's tokens that the next one repeats; 128 of 384, as the BERT paper's code for SQuAD has it."""
 _QUESTION = 64
 """Tokens of a question at most, and never more than a third of a row, so that a context has room."""
 _CANDIDATES = 20
-"""First and last tokens of each window that an answer is looked for among."""
+"""Candidates for the first and the last token of an answer in each window."""
 _ANSWER = 30
 """Tokens of an answer at most."""
 
@@ -29,12 +28,11 @@ Offsets = Tuple[Tuple[int, int], ...]
 
 
 class Encoded(NamedTuple):
-    """Rows of a task as a model is fed with them.
+    """Encoded rows of a task.
 
-    ``answers`` are what is true of each row. ``of`` is the row that each of the features belongs to. ``places`` lead
-    back from the tokens of each feature: of tagged words the first token of each word, or -1 where it was cut off; of
-    questions the characters of the context that each token is, ``(0, 0)`` for those that are no part of it.
-    ``contexts`` are the questions' contexts, one a row.
+    ``answers`` are the rows' true answers. ``of`` is the row index of each feature. ``places`` map tokens to texts:
+    for tagged words the first token of each word, or -1 if it was truncated; for questions the character range of each
+    token in the context, ``(0, 0)`` outside of it. ``contexts`` are the questions' contexts, one per row.
     """
 
     task: Task
@@ -46,16 +44,16 @@ class Encoded(NamedTuple):
 
     @property
     def lengths(self) -> List[int]:
-        """Tokens of each of the features."""
+        """Tokens of each feature."""
         return self.features.lengths
 
 
 def encode(tokenizer: Any, rows: Rows, task: Task, max_length: int, segments: bool = False) -> Encoded:
-    """Rows as features of at most ``max_length`` tokens.
+    """Encode rows as features of at most ``max_length`` tokens.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        segments: whether the model is told which text of a pair a token is of.
+        segments: whether the model has segment ids, which distinguish the texts of a pair.
     """
     if task.kind == "question-answering":
         return _questions(tokenizer, rows, task, max_length, segments)
@@ -72,8 +70,8 @@ def encode(tokenizer: Any, rows: Rows, task: Task, max_length: int, segments: bo
         )
         ids += batch["input_ids"]
         types += batch["token_type_ids"]
-    told = segments and len(task.texts) > 1
-    features = Features(ids, [target(answer, len(task.labels)) for answer in rows.answers], types if told else None)
+    paired = segments and len(task.texts) > 1
+    features = Features(ids, [target(answer, len(task.labels)) for answer in rows.answers], types if paired else None)
     return Encoded(task, features, tuple(rows.answers), tuple(range(len(ids))))
 
 
@@ -85,7 +83,7 @@ _TARGETS: Dict[str, Callable[[Any, int], Any]] = {
 
 
 def _tagged(tokenizer: Any, rows: Rows, task: Task, max_length: int) -> Encoded:
-    """A word's tag is learned and read at its first token."""
+    """The target of a word, and its prediction, is at its first token."""
     ids: List[List[int]] = []
     targets: List[Tuple[int, ...]] = []
     places: List[Tuple[int, ...]] = []
@@ -110,7 +108,7 @@ def _tagged(tokenizer: Any, rows: Rows, task: Task, max_length: int) -> Encoded:
 
 
 def _questions(tokenizer: Any, rows: Rows, task: Task, max_length: int, segments: bool) -> Encoded:
-    """Each question with every window of its context; the target is where the window holds the first right answer."""
+    """One feature for each window of a context; its target is the span of the first true answer."""
     ids: List[List[int]] = []
     types: List[List[int]] = []
     targets: List[Span] = []
@@ -140,7 +138,7 @@ def _questions(tokenizer: Any, rows: Rows, task: Task, max_length: int, segments
 
 
 def _cut(tokenizer: Any, texts: List[str], tokens: int) -> List[str]:
-    """Texts of so many tokens at most, special ones not counted."""
+    """Truncate texts to a number of tokens, without counting special ones."""
     batch = tokenizer(
         texts, add_special_tokens=False, truncation=True, max_length=tokens, return_offsets_mapping=True,
         return_attention_mask=False, return_token_type_ids=False,
@@ -149,7 +147,7 @@ def _cut(tokenizer: Any, texts: List[str], tokens: int) -> List[str]:
 
 
 def _span_of(offsets: Offsets, answer: Tuple[str, int]) -> Span:
-    """The tokens of an answer, where a window holds all of it."""
+    """The tokens of an answer; ``Span(0, 0)`` if the window does not contain all of it."""
     text, begin = answer
     end = begin + len(text)
     inside = [i for i, (a, b) in enumerate(offsets) if b > a and a < end and b > begin]
@@ -159,54 +157,60 @@ def _span_of(offsets: Offsets, answer: Tuple[str, int]) -> Span:
 
 
 def first_rows(encoded: Encoded, count: int) -> Encoded:
-    """The first ``count`` rows."""
-    kept = [i for i, row in enumerate(encoded.of) if row < count]
-    places = tuple(encoded.places[i] for i in kept) if encoded.places else ()
+    """Return the first ``count`` rows."""
+    chosen = [i for i, row in enumerate(encoded.of) if row < count]
+    places = tuple(encoded.places[i] for i in chosen) if encoded.places else ()
     return Encoded(
-        encoded.task, encoded.features.take(kept), encoded.answers[:count], tuple(encoded.of[i] for i in kept), places,
-        encoded.contexts[:count],
+        encoded.task, encoded.features.take(chosen), encoded.answers[:count], tuple(encoded.of[i] for i in chosen),
+        places, encoded.contexts[:count],
     )  # fmt: skip
 
 
-def predictions(encoded: Encoded, logits: Tensor) -> List[Any]:
-    """What a model says of each row, in the form of the task's answers; of a question the answer's text, or ``""``.
+def predictions(encoded: Encoded, logits: Any) -> List[Any]:
+    """Decode logits into a prediction per row, in the form of the task's answers; of a question a text, or ``""``.
 
     Args:
-        logits: of ``predict`` for these features.
+        logits: array ``[rows or tokens, outputs]`` of torch or numpy, in the order of the features.
     """
     return _PREDICTIONS[encoded.task.kind](encoded, logits)
 
 
-def _labels_above_half(_: Encoded, logits: Tensor) -> List[Any]:
-    return [tuple(i for i, value in enumerate(row) if value > 0) for row in logits.tolist()]
+def _windows(encoded: Encoded, logits: Any) -> Iterator[List[List[float]]]:
+    """The logits of the tokens of each feature; as lists one feature at a time, which bounds memory."""
+    start = 0
+    for length in encoded.lengths:
+        yield logits[start : start + length].tolist()
+        start += length
 
 
-def _tags(encoded: Encoded, logits: Tensor) -> List[Any]:
-    """Of words that were cut off the tag that says nothing of them, which is the first where none is called O."""
+def _argmax(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=values.__getitem__)
+
+
+def _tags(encoded: Encoded, logits: Any) -> List[Any]:
+    """A truncated word is predicted as ``O``, or as the first tag where no tag is called so."""
     labels = encoded.task.labels
     outside = labels.index("O") if "O" in labels else 0
-    best = logits.argmax(1).split(encoded.lengths)
     return [
-        tuple(int(tags[token]) if token >= 0 else outside for token in firsts)
-        for tags, firsts in zip(best, encoded.places)
+        tuple(_argmax(values[token]) if token >= 0 else outside for token in firsts)
+        for values, firsts in zip(_windows(encoded, logits), encoded.places)
     ]
 
 
-def _answers(encoded: Encoded, logits: Tensor) -> List[Any]:
+def _answers(encoded: Encoded, logits: Any) -> List[Any]:
     """The text of the best span of all windows of a question.
 
     The score of a span is the sum of the logits of its first and its last token (Devlin et al., BERT, NAACL 2019,
-    section 4.3). A question may be without an answer when no span scores more than the first special token does in
-    the window where it scores least.
+    section 4.3). A question that may be unanswerable has no answer when no span scores above the first special token,
+    in the window where that scores lowest.
     """
     best: Dict[int, Tuple[float, str]] = {}
     null: Dict[int, float] = {}
-    for row, offsets, values in zip(encoded.of, encoded.places, logits.split(encoded.lengths)):
-        starts, ends = values.unbind(1)
-        null[row] = min(null.get(row, float("inf")), float(starts[0] + ends[0]))
-        found = _best_span(offsets, starts, ends)
-        if found is not None and (row not in best or found[0] > best[row][0]):
-            best[row] = (found[0], encoded.contexts[row][found[1] : found[2]].strip())
+    for row, offsets, values in zip(encoded.of, encoded.places, _windows(encoded, logits)):
+        null[row] = min(null.get(row, float("inf")), values[0][0] + values[0][1])
+        span = _best_span(offsets, values)
+        if span is not None and (row not in best or span[0] > best[row][0]):
+            best[row] = (span[0], encoded.contexts[row][span[1] : span[2]].strip())
     return [_answer(best.get(row), null[row], encoded.task.unanswerable) for row in range(len(encoded.answers))]
 
 
@@ -216,26 +220,23 @@ def _answer(best: Optional[Tuple[float, str]], null: float, unanswerable: bool) 
     return best[1]
 
 
-def _best_span(offsets: Offsets, starts: Tensor, ends: Tensor) -> Optional[Tuple[float, int, int]]:
-    """Score, first and end character of the best span of a window's context; None where it has no context."""
-    inside = torch.tensor([b > a for a, b in offsets])
-    if not bool(inside.any()):
-        return None
-    count = min(_CANDIDATES, int(inside.sum()))
-    first, last = (torch.where(inside, each, torch.full_like(each, -1e30)).topk(count) for each in (starts, ends))
+def _best_span(offsets: Offsets, values: List[List[float]]) -> Optional[Tuple[float, int, int]]:
+    """Score, first and end character of the best span of a window; None if it contains no part of the context."""
+    inside = [i for i, (a, b) in enumerate(offsets) if b > a]
+    firsts, lasts = (nlargest(_CANDIDATES, inside, key=lambda i: values[i][side]) for side in (0, 1))
     spans = [
-        (a + b, offsets[i][0], offsets[j][1])
-        for a, i in zip(first[0].tolist(), first[1].tolist())
-        for b, j in zip(last[0].tolist(), last[1].tolist())
+        (values[i][0] + values[j][1], offsets[i][0], offsets[j][1])
+        for i in firsts
+        for j in lasts
         if 0 <= j - i < _ANSWER
     ]
     return max(spans) if spans else None
 
 
-_PREDICTIONS: Dict[str, Callable[[Encoded, Tensor], List[Any]]] = {
-    "classification": lambda _, logits: logits.argmax(1).tolist(),
-    "regression": lambda _, logits: logits[:, 0].tolist(),
-    "multi-label": _labels_above_half,
+_PREDICTIONS: Dict[str, Callable[[Encoded, Any], List[Any]]] = {
+    "classification": lambda _, logits: [_argmax(row) for row in logits.tolist()],
+    "regression": lambda _, logits: [row[0] for row in logits.tolist()],
+    "multi-label": lambda _, logits: [tuple(i for i, value in enumerate(row) if value > 0) for row in logits.tolist()],
     "token-classification": _tags,
     "question-answering": _answers,
 }

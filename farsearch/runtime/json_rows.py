@@ -1,22 +1,22 @@
-"""Rows as JSON objects: one a line, in a list, under a key, or a list for each column."""
+"""Rows as JSON objects: one per line, in a list, in a list under a key, or as a list per column."""
 
 import json
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from ..display import shown, shown_text
-from .content import lines_of, unreadable
-from .problems import RowProblem, json_reason
+from ..far.display import shown, shown_text
+from .decoding import lines_of, unreadable
+from .row_errors import RowProblem, json_reason
 from .tables import EMPTY, Line
 
 __all__ = ["Document", "is_squad", "json_lines", "object_lines", "read_document"]
 
 _OBJECT = '{"text": "fine", "label": "good"}'
 _ROWS = ("data", "rows", "examples")
-"""Keys under which rows are, in this order, where several keys have rows."""
+"""Usual keys of the list of rows, in order of preference."""
 
 
 class Document(NamedTuple):
-    """A JSON document: its rows where it has rows, and in ``note`` where they were found unless it is a list."""
+    """A JSON document: its rows, None for SQuAD's format; ``note`` is where they are, if it is no list."""
 
     value: Any
     rows: Optional[List[Any]]
@@ -24,7 +24,7 @@ class Document(NamedTuple):
 
 
 def json_lines(text: str) -> Iterator[Line]:
-    """The objects of JSON lines."""
+    """Yield the objects of JSON lines."""
     for number, line in lines_of(text):
         value, problem = None, "" if line.strip() else EMPTY
         if not problem:
@@ -40,25 +40,25 @@ def json_lines(text: str) -> Iterator[Line]:
 
 
 def object_lines(rows: List[Any]) -> Iterator[Line]:
-    """The objects of a list."""
+    """Yield the objects of a list."""
     for number, row in enumerate(rows, 1):
         problem = "" if isinstance(row, dict) else "{} is no object; each row is one, as {}".format(shown(row), _OBJECT)
         yield Line("row {}".format(number), row, "", problem)
 
 
 def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    table = dict(pairs)
+    if len(table) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError("the key {} is there twice".format(shown(next(n for n in names if names.count(n) > 1))))
-    return found
+        raise ValueError("the key {} is repeated".format(shown(next(n for n in names if names.count(n) > 1))))
+    return table
 
 
 def read_document(text: str, name: str) -> Optional[Document]:
-    """The document that a text is; None where it is several, one a line.
+    """Parse a text as one JSON document; return None if it is JSON lines.
 
     Raises:
-        RowProblem: for a text that is no JSON.
+        RowProblem: for a text that is no JSON, or has no rows.
     """
     for number, line in lines_of(text) if unreadable(text, name) else ():
         problem = unreadable(line, name)
@@ -75,7 +75,7 @@ def read_document(text: str, name: str) -> Optional[Document]:
             )
         ) from error
     except (ValueError, RecursionError) as error:
-        # a number of too many digits, a key that is there twice, or lists within lists beyond any file of rows
+        # a number of too many digits, a repeated key, or nesting that is too deep
         raise RowProblem("{} line 1: it is no JSON of rows: {}; correct it".format(name, json_reason(error))) from error
     if is_squad(value):
         return Document(value, None, "")
@@ -86,7 +86,7 @@ def read_document(text: str, name: str) -> Optional[Document]:
 
 
 def is_squad(value: Any) -> bool:
-    """Whether a document has the articles and paragraphs of SQuAD's."""
+    """Return whether a document has the articles and paragraphs of SQuAD's format."""
     articles = value.get("data") if isinstance(value, dict) else None
     return isinstance(articles, list) and any(
         isinstance(article, dict) and "paragraphs" in article for article in articles
@@ -94,7 +94,7 @@ def is_squad(value: Any) -> bool:
 
 
 def _rows_in(value: Any, name: str) -> Tuple[List[Any], str]:
-    """The rows of a document that is no list, and where they are."""
+    """The rows of a document that is no list, and a note on where they are."""
     if not isinstance(value, dict) or not value:
         raise RowProblem("{} line 1: {} has no rows; a file of rows is a list of them, as [{}]".format(
             name, shown(value), _OBJECT
@@ -115,7 +115,7 @@ def _rows_in(value: Any, name: str) -> Tuple[List[Any], str]:
 
 
 def _columns_in(value: Dict[str, Any]) -> Optional[List[Any]]:
-    """Rows of a table that has its cells by column: a list each, or an object with the same keys, as pandas has it."""
+    """Rows of a table by columns, each a list, or an object with the same keys as pandas writes it; else None."""
     columns = list(value.values())
     if len(columns) < 2:
         return None

@@ -1,4 +1,4 @@
-"""A bundle's files, checked before anything of them is used."""
+"""The files of a bundle, validated before any is used."""
 
 import hashlib
 import importlib.machinery
@@ -6,17 +6,17 @@ import json
 import os
 from typing import Any, Dict, NamedTuple
 
-from ..display import shown, shown_text
+from ..far.display import shown, shown_text
 from .config import config_problem
-from .records import json_reason
+from .row_errors import json_reason
+from .schema import check_base, check_phase, check_provenance
 from .task import Task
-from .tokenizer import tokenizer_problem
-from .validate import check_base, check_phase, check_provenance
+from .tokenizer_file import tokenizer_problem
 
-__all__ = ["SCHEMA_VERSION", "BundleProblem", "Opened", "digest_of", "file_digest", "is_pointer", "open_bundle"]
+__all__ = ["SCHEMA_VERSION", "BundleFiles", "BundleProblem", "digest_of", "file_digest", "is_pointer", "open_bundle"]
 
 SCHEMA_VERSION = 3
-"""Of ``far.json``."""
+"""Schema version of ``far.json``."""
 
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -31,31 +31,31 @@ _MOST_FILES = 10000
 
 
 class BundleProblem(ValueError):
-    """A bundle that is no bundle, damaged, or of another version; one line for a user."""
+    """A bundle is missing, damaged, or of another schema version; the message is one line for a user."""
 
 
-class Opened(NamedTuple):
-    """A bundle whose files are as they were written.
+class BundleFiles(NamedTuple):
+    """The files of a bundle, verified against their checksums.
 
-    ``says`` is all of ``far.json``, ``phase`` the part of it that the FAR phase needs.
+    ``manifest`` is all of ``far.json``, ``phase`` the part of it that the FAR phase needs.
     """
 
     folder: str
-    says: Dict[str, Any]
+    manifest: Dict[str, Any]
     phase: Dict[str, Any]
 
     @property
     def task(self) -> Task:
-        """What is learned of what rows."""
+        """The task that it was fine-tuned for."""
         return Task.from_dict(self.phase["task"])
 
     def path(self, name: str) -> str:
-        """One of its files."""
+        """Return the path of one of its files, which is named with slashes."""
         return os.path.join(self.folder, *name.split("/"))
 
 
 def file_digest(path: str) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
@@ -64,45 +64,47 @@ def file_digest(path: str) -> str:
 
 
 def is_pointer(path: str) -> bool:
-    """Return whether a file is what Git LFS leaves in a clone until the file itself is pulled."""
+    """Return whether a file is a Git LFS pointer, which stands for the file until it is pulled."""
     with open(path, "rb") as file:
         return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 
-def digest_of(says: Dict[str, Any]) -> str:
-    """SHA-256 of what ``far.json`` says beside its own ``digest``."""
-    rest = {key: value for key, value in says.items() if key != "digest"}
+def digest_of(manifest: Dict[str, Any]) -> str:
+    """Return the SHA-256 of ``far.json`` without its own ``digest``."""
+    rest = {key: value for key, value in manifest.items() if key != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def open_bundle(folder: str) -> Opened:
-    """Read ``far.json`` and check all files that it names.
+def open_bundle(folder: str) -> BundleFiles:
+    """Read ``far.json`` and verify all files that it lists.
 
     Raises:
-        BundleProblem: one line that names what is wrong and what helps.
+        BundleProblem: in one line, with a suggestion.
     """
-    says = _read(folder, "far.json")
-    version = says.get("schema_version") if isinstance(says, dict) else None
+    manifest = _read(folder, "far.json")
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if type(version) is not int or version != SCHEMA_VERSION:
         raise BundleProblem(
             "{} has schema version {}, this version reads {}; use the farsearch that made it, or export it again"
             .format(folder, shown(version), SCHEMA_VERSION)
         )  # fmt: skip
-    if says.get("digest") != digest_of(says):
+    if manifest.get("digest") != digest_of(manifest):
         raise BundleProblem("{}/far.json differs from its own digest; copy it again, or export it again".format(folder))
-    _check_files(folder, says.get("sha256"))
+    _check_files(folder, manifest.get("sha256"))
     try:
-        check_phase(says.get("phase"), says["sha256"])
-        check_base(says.get("base"))
-        check_provenance(says)
+        check_phase(manifest.get("phase"), manifest["sha256"])
+        check_base(manifest.get("base"))
+        check_provenance(manifest)
     except ValueError as error:
-        raise BundleProblem("{}/far.json does not say a bundle: {}; export it again".format(folder, error)) from error
-    _check_model(folder, says["sha256"])
-    return Opened(folder, says, says["phase"])
+        raise BundleProblem(
+            "{}/far.json does not describe a bundle: {}; export it again".format(folder, error)
+        ) from error
+    _check_model(folder, manifest["sha256"])
+    return BundleFiles(folder, manifest, manifest["phase"])
 
 
 def _read(folder: str, name: str) -> Any:
-    """The JSON of one of the bundle's files, which is bounded in size."""
+    """Read one of the bundle's JSON files, which is bounded in size."""
     path = os.path.join(folder, *name.split("/"))
     try:
         size = os.path.getsize(path)
@@ -150,13 +152,13 @@ def _check_files(folder: str, checksums: Any) -> None:
             if is_pointer(path):
                 problem = "is a Git LFS pointer, not the file itself; run git lfs pull in its folder"
             raise BundleProblem("{}/{} {}".format(folder, shown_text(name), problem))
-    for part in ("model", "far"):
+    for part in ("model", "far", "runtime"):
         _check_nothing_else(root, part, checksums)
     _check_no_modules(root, checksums)
 
 
 def _check_nothing_else(root: str, part: str, checksums: Dict[str, Any]) -> None:
-    """What is loaded from a folder must be what was written there. Python's own caches are no part of it."""
+    """Check that a folder has no unlisted file, apart from Python's caches."""
     for path, folders, files in os.walk(os.path.join(root, part)):
         folders[:] = [name for name in folders if name != "__pycache__"]
         for file in files:
@@ -164,12 +166,12 @@ def _check_nothing_else(root: str, part: str, checksums: Dict[str, Any]) -> None
 
 
 def _check_no_modules(root: str, checksums: Dict[str, Any]) -> None:
-    """Beside train.py may lie a user's rows and what was trained, but nothing that Python could import in its place."""
+    """Check that nothing unlisted can be imported from the folder, which may hold a user's rows and trained models."""
     endings = tuple(importlib.machinery.all_suffixes()) + (".pth",)
     for name in sorted(os.listdir(root)):
         path = os.path.join(root, name)
         inside = sorted(os.listdir(path)) if os.path.isdir(path) and name != "__pycache__" else []
-        for file in [path] if os.path.isfile(path) else [os.path.join(path, each) for each in inside]:
+        for file in [path] if os.path.isfile(path) else [os.path.join(path, name) for name in inside]:
             if file.endswith(endings):
                 _refuse_unlisted(root, file, checksums)
 
@@ -181,7 +183,7 @@ def _refuse_unlisted(root: str, path: str, checksums: Dict[str, Any]) -> None:
 
 
 def _check_model(folder: str, checksums: Dict[str, Any]) -> None:
-    """The model's settings name no code of others, and ask for no more than a model has."""
+    """Check that the model's settings name no foreign code, and no sizes beyond any model's."""
     for name in sorted(checksums):
         part, _, file = name.partition("/")
         if part != "model":
@@ -201,6 +203,6 @@ def _check_settings(folder: str, name: str) -> None:
     values = _read(folder, name)
     problem = config_problem(values) if name == "model/config.json" else None
     if isinstance(values, dict) and "auto_map" in values:
-        problem = "auto_map names code of others, which is never run; save the model without it"
+        problem = "auto_map names foreign code, which is never run; save the model without it"
     if problem:
         raise BundleProblem("{}/{}: {}".format(folder, name, problem))

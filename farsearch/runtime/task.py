@@ -1,25 +1,25 @@
-"""What a task is, as far as a board must know: what a row is, what is learned of it, and how that is scored."""
+"""A task: the columns of its rows, the kind of its answers, and its metric."""
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from ..display import shown
+from ..far.display import shown
 
 __all__ = ["KINDS", "Rows", "Task"]
 
 KINDS = ("classification", "multi-label", "regression", "token-classification", "question-answering")
-"""What a model is asked of a row: one class of several, any number of labels, a number, a tag for each word, or the
-part of a context that answers a question."""
+"""Kinds of answer: one class of several, any number of labels, a number, a tag for each word, or the part of a context
+that answers a question."""
 
 
 class Task(NamedTuple):
     """A task.
 
-    ``labels`` names classes, labels or tags; their place is their id; empty for the other kinds. ``texts`` names the
-    columns of a row's texts: one, two of a pair, question and context, or the words. ``label`` names the column of what
-    is learned; with ``label_columns`` each of ``labels`` is a column of 0 and 1 instead. ``columns`` are those of the
-    task's own files where these have no header. ``unanswerable``: a question may have no answer in its context.
-    ``positive`` is the label of the class that F1 is of; None for the second class. ``label_separator`` is what is
-    between the labels of a cell; None for ``|``. ``decimal_comma``: numbers in cells may be written as 0,5.
+    ``labels`` are the names of classes, labels or tags, in the order of their ids; empty for the other kinds. ``texts``
+    names the columns of a row's texts: one, two of a pair, question and context, or the words. ``label`` names the
+    column of what is learned; with ``label_columns`` each of ``labels`` is a column of 0 and 1 instead. ``columns`` are
+    those of the task's own files where these have no header. ``unanswerable``: a question may have no answer in its
+    context. ``positive`` is the label of the class that F1 is of; None for the second class. ``label_separator`` is
+    what is between the labels of a cell; None for ``|``. ``decimal_comma``: numbers in cells may be written as 0,5.
     """
 
     name: str

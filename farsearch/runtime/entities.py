@@ -1,4 +1,4 @@
-"""The entities that tags of words name, found as seqeval's default mode and CoNLL's script find them."""
+"""Entities of a tag sequence, by the rules of seqeval's default mode and of CoNLL's script."""
 
 from typing import Sequence, Set, Tuple
 
@@ -8,27 +8,27 @@ _OUTSIDE = ("O", ".")
 
 
 def entities(tags: Sequence[str]) -> Set[Tuple[str, int, int]]:
-    """Entities of a row as (type, first word, last word).
+    """Return the entities of a row as (type, first word, last word).
 
-    The first letter of a tag says where in an entity a word stands: ``B`` begins one, ``I`` is inside, ``E`` its end,
-    ``S`` one of a single word, ``O`` outside of all. What follows, less one dash, is the type; of a bare letter ``_``.
-    Nothing is malformed: an entity begins at an ``I`` or ``E`` too where none of that type goes on, and ends wherever
-    another begins. So neither IOB1 nor IOB2 nor IOBES need be named, and any other letter is read as an ``I``.
+    The first letter of a tag is the position in an entity: ``B`` begin, ``I`` inside, ``E`` end, ``S`` single word,
+    ``O`` outside; any other letter is read as ``I``. The rest, without one dash, is the type; ``_`` if there is none.
+    No sequence is malformed: an ``I`` or ``E`` that continues no entity of its type begins one, and an entity ends
+    where another begins. This covers IOB1, IOB2 and IOBES.
     """
-    found, first = set(), 0
+    spans, first = set(), 0
     before, type_before = "O", "_"
     for i, tag in enumerate(list(tags) + ["O"]):
         place, type_ = tag[:1], tag[1:].split("-", 1)[-1] or "_"
         if _ends(before, place, type_before != type_):
-            found.add((type_before, first, i - 1))
+            spans.add((type_before, first, i - 1))
         if _begins(before, place, type_before != type_):
             first = i
         before, type_before = place, type_
-    return found
+    return spans
 
 
 def _ends(before: str, place: str, other: bool) -> bool:
-    """Whether an entity ends before this word; ``other``: the word before was of another type."""
+    """Whether an entity ends before this word; ``other``: the previous word has another type."""
     if before in ("E", "S") or (before in ("B", "I") and place in ("B", "S", "O")):
         return True
     return other and before not in _OUTSIDE
@@ -42,12 +42,12 @@ def _begins(before: str, place: str, other: bool) -> bool:
 
 
 def count_entities(predicted: Sequence[str], true: Sequence[str]) -> Tuple[float, float, float]:
-    """How many entities of a row are right (same type, same words), predicted, true.
+    """Return the numbers of correct (same type and words), predicted and true entities of a row.
 
     Raises:
-        ValueError: where the tags are not as many.
+        ValueError: when the numbers of tags differ.
     """
     if len(predicted) != len(true):
         raise ValueError("{} predicted tags for {} words".format(len(predicted), len(true)))
-    said, right = entities(predicted), entities(true)
-    return float(len(said & right)), float(len(said)), float(len(right))
+    of_prediction, of_truth = entities(predicted), entities(true)
+    return float(len(of_prediction & of_truth)), float(len(of_prediction)), float(len(of_truth))

@@ -1,26 +1,33 @@
-"""What can be wrong with a user's rows, as one line that names the value, the rule and the fix."""
+"""Errors in a user's rows, each as one line with the value, the rule and a suggestion."""
 
 import difflib
 import json
 from typing import Any, Iterable
 
-from ..display import shown, shown_text
+from ..far.display import shown, shown_text
 
 __all__ = ["RowProblem", "check_characters", "json_reason", "missing_column"]
 
 _LISTED = 160
-"""Characters of the names of columns that a message lists."""
+"""Characters of a list of columns in a message."""
 
 _LONGEST = 1000000
-"""Characters of a text: what is longer is a quote that was never closed, or no text."""
+"""Maximum characters of a text; longer ones are mostly an unclosed quote."""
 
 
 class RowProblem(ValueError):
-    """A row that breaks the format; one line that names file, line, rule and fix."""
+    """Invalid rows; the message is one line with file, line, rule and suggestion."""
 
 
 def check_characters(text: str, what: str) -> None:
-    """Refuse a text that is too long to be one, or holds what no text has; ``what`` is what messages call it."""
+    """Raise for a text that is too long or has invalid characters.
+
+    Args:
+        what: name of the text in messages.
+
+    Raises:
+        RowProblem: for such a text.
+    """
     if len(text) > _LONGEST:
         raise RowProblem(
             "{} has {:,} characters; a text has at most {:,}: cut it, or look for a quote that is not closed".format(
@@ -36,7 +43,7 @@ def check_characters(text: str, what: str) -> None:
 
 
 def missing_column(column: str, columns: Iterable[Any]) -> str:
-    """What a message says of a column that is not there."""
+    """Return the message for a missing column, with the most similar one."""
     there = [str(name) for name in columns]
     close = difflib.get_close_matches(column.lower(), [name.lower() for name in there], n=1)
     hint = (

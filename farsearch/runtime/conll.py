@@ -1,28 +1,28 @@
-"""Sentences as CoNLL's files have them: a word and its tag a line, and a blank line after each sentence."""
+"""Sentences in CoNLL's format: a word and its tag per line, and a blank line after each sentence."""
 
 import re
 from typing import Iterator, List, Tuple
 
-from ..display import shown
-from .content import lines_of
+from ..far.display import shown
+from .decoding import lines_of
 from .tables import Line
 
 __all__ = ["COLUMNS", "are_sentences", "sentence_lines", "sentence_note"]
 
 COLUMNS = ["tokens", "tags"]
-"""What the columns of a sentence are called: all its words, and all their tags."""
+"""Columns of a sentence: its words, and their tags."""
 
 _TAG = re.compile(r"O|[BIESLU]-\S+")
 _DOCUMENT = "-DOCSTART-"
 _MOST = 0.9
-"""Lines are words with tags where so many of them are; the others are then bad lines."""
+"""Minimum share of lines with a tag for a text to be sentences; the other lines are then errors."""
 
 _SAMPLE = 20000
-"""Characters by which it is found what a file is."""
+"""Characters of a file from which its layout is detected."""
 
 
 def are_sentences(text: str) -> bool:
-    """Whether a text is sentences: lines that end in an IOB tag, with a blank line or a document's mark between."""
+    """Return whether a text is sentences: lines that end in an IOB tag, with blank lines or document marks between."""
     lines = [line for _, line in lines_of(text[:_SAMPLE])][: -1 if len(text) > _SAMPLE else None]
     apart = any(not line.strip() or line.startswith(_DOCUMENT) for line in lines)
     words = [line for line in lines if line.strip() and not line.startswith((_DOCUMENT, "#"))]
@@ -31,17 +31,17 @@ def are_sentences(text: str) -> bool:
 
 
 def sentence_note(text: str) -> str:
-    """Which column is taken for the words and which for the tags, where there are others; else empty."""
+    """Return which columns are read as words and tags if there are further columns, else an empty text."""
     width, word, _ = _layout(text)
     if width <= len(COLUMNS):
         return ""
-    return "{} columns a line: the {} is taken for the word, the last for its tag".format(
+    return "{} columns per line: the {} is read as the word, the last as its tag".format(
         width, ("first", "second, after a number,")[word]
     )
 
 
 def _layout(text: str) -> Tuple[int, int, bool]:
-    """Columns of a line, the place of the word among them, and whether tabs are between; by the first sentence."""
+    """Number of columns, index of the word's column, and whether tabs separate them, from the first sentence."""
     first: List[str] = []
     for _, line in lines_of(text[:_SAMPLE]):
         if not line.strip() and first:
@@ -57,17 +57,17 @@ def _layout(text: str) -> Tuple[int, int, bool]:
 
 
 def _fields(line: str, tabs: bool) -> List[str]:
-    # a space that does not break is part of a word
+    # a non-breaking space is part of a word
     return line.split("\t") if tabs else [field for field in line.split(" ") if field]
 
 
 def _is_comment(line: str, at_start: bool) -> bool:
-    """Whether a line before a sentence is a comment; a word may begin with ``#`` too, and has a tag."""
+    """Whether a line before a sentence is a comment; a word may begin with ``#`` too, but has a tag."""
     return at_start and line.startswith("#") and not _TAG.fullmatch(line.split()[-1])
 
 
 def sentence_lines(text: str) -> Iterator[Line]:
-    """The sentences of a text; the cells of each are its words and its tags."""
+    """Yield the sentences of a text; the cells of each are its words and its tags."""
     width, word, tabs = _layout(text)
     cells: List[List[str]] = [[], []]
     lines: List[str] = []
@@ -92,7 +92,7 @@ def sentence_lines(text: str) -> Iterator[Line]:
         yield Line("line {}".format(start), cells, " ".join(lines), problem)
 
 
-def _wrong_width(number: int, line: str, found: int, width: int, tabs: bool) -> str:
+def _wrong_width(number: int, line: str, fields: int, width: int, tabs: bool) -> str:
     return "line {}, {}, has {} column{}; a line has {}, with {} between: add what is missing".format(
-        number, shown(line), found, "s" * (found != 1), width, "one tab" if tabs else "spaces"
+        number, shown(line), fields, "s" * (fields != 1), width, "one tab" if tabs else "spaces"
     )

@@ -1,4 +1,4 @@
-"""What is true of a row, out of its cells: a class, labels, a number, tags, or answers in a context."""
+"""Read the true answer of a row from its cells: a class, labels, a number, tags, or answers in a context."""
 
 import ast
 import json
@@ -7,7 +7,7 @@ import warnings
 from decimal import Decimal, InvalidOperation
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from ..display import shown
+from ..far.display import shown
 from .records import RowProblem, missing_column
 from .task import Task
 
@@ -26,48 +26,48 @@ __all__ = [
 ]
 
 _NAMED = 20
-"""At most so many labels are named in a message."""
+"""Maximum number of labels in a message."""
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
 _LARGEST = 3e38
-"""A 32-bit float, in which the loss is computed, holds no larger number."""
+"""About the largest 32-bit float, the type in which the loss is computed."""
 
 _ITEM = r"""('(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|[+-]?[0-9][0-9.eE+-]*|True|False|None)"""
 _PYTHON_ITEM = re.compile(_ITEM)
 _PYTHON_LIST = re.compile(r"\[\s*(?:{0}(?:\s*,\s*{0})*\s*,?|{0}(?:\s+{0})*)?\s*\]".format(_ITEM.replace("(", "(?:", 1)))
-"""A list as Python writes it, or with white space alone between the items, as numpy does."""
+"""A list as Python writes it, or separated by white space as numpy writes it."""
 _SET = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
-"""What a cell of 0 and 1 may be: as programs write them."""
+"""Spellings of 0 and 1 by programs."""
 
 _START = "answer_start"
-"""Column of the first character of an answer in its context, where there is one."""
+"""Optional column of the position of an answer in its context."""
 
 _Cells = Dict[str, Any]
 _Answer = Callable[[_Cells, Tuple[str, ...]], Any]
 
 
 def cell_of(cells: _Cells, column: str) -> Any:
-    """The cell of a column, which a record must have."""
+    """Return the cell of a column; raise RowProblem if the record lacks it."""
     if column not in cells:
         raise RowProblem("{}; add it".format(missing_column(column, cells)))
     return cells[column]
 
 
 def items_of(value: Any, column: str) -> List[Any]:
-    """The items of a list, of one that is written in a cell, or of a cell that separates them by white space.
+    """Return the items of a list, of a list that is written in a cell, or of a text separated by white space.
 
     Raises:
-        RowProblem: for anything else, and for a cell that begins a list of quoted items and is none.
+        RowProblem: for another type, and for a text that begins like a list of quoted items but is invalid.
     """
     if isinstance(value, (list, tuple)):
         return list(value)
     if not isinstance(value, str):
         raise RowProblem("the {} is {}; it must be a list, or a text with spaces between".format(column, shown(value)))
-    found = list_in(value)
-    if found is not None and all(isinstance(item, str) for item in found):
-        return found
-    if re.match(r"""\[\s*["']\S""", value) and (found is not None or value.rstrip().endswith("]")):
+    items = list_in(value)
+    if items is not None and all(isinstance(item, str) for item in items):
+        return items
+    if re.match(r"""\[\s*["']\S""", value) and (items is not None or value.rstrip().endswith("]")):
         raise RowProblem(
             'the {} {} is no list of texts; write it as ["a", "b"], or with spaces between'.format(column, shown(value))
         )
@@ -75,14 +75,14 @@ def items_of(value: Any, column: str) -> List[Any]:
 
 
 def list_in(cell: Any) -> Optional[List[Any]]:
-    """The list that a cell holds as JSON, Python or numpy write it; None where it holds none."""
+    """Return the list that a cell contains as JSON, Python or numpy write it, else None."""
     if not isinstance(cell, str) or not cell.startswith("["):
         return None
     try:
-        found = json.loads(cell)
+        value = json.loads(cell)
     except (ValueError, RecursionError):
         return _python_list(cell.strip())
-    return found if isinstance(found, list) else None
+    return value if isinstance(value, list) else None
 
 
 def _python_list(cell: str) -> Optional[List[Any]]:
@@ -90,20 +90,20 @@ def _python_list(cell: str) -> Optional[List[Any]]:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of an escape that Python does not write
+            warnings.simplefilter("error")  # for escapes that Python never writes
             return [ast.literal_eval(item) for item in _PYTHON_ITEM.findall(cell)]
     except (ValueError, SyntaxError, Warning):
         return None
 
 
 def tags_of(cell: Any, column: str) -> List[Any]:
-    """The tags of a row, which may be ids, as ``items_of`` finds words."""
-    found = list_in(cell)
-    return items_of(cell, column) if found is None else found
+    """Return the tags of a row, which may be ids; separated as the words of ``items_of``."""
+    tags = list_in(cell)
+    return items_of(cell, column) if tags is None else tags
 
 
 def answer_reader(task: Task) -> _Answer:
-    """The function that reads the answer of a row of this task out of its cells and its texts."""
+    """Return the function from the cells and the texts of a row to its answer."""
     kinds = {
         "classification": _class_reader,
         "multi-label": _labels_reader,
@@ -115,10 +115,10 @@ def answer_reader(task: Task) -> _Answer:
 
 
 def id_finder(labels: Sequence[str]) -> Callable[[Any], Optional[int]]:
-    """Return the function from a cell to the id of its label, None where it is none of them.
+    """Return the function from a cell to the id of its label, None for an unknown label.
 
-    A label is named; or, where it is a number, given in another spelling (1.0 for 1) that no second label has; or given
-    by its id, but only where no label's name is a number.
+    A cell is the label's name; or, for numeric names, an unambiguous other spelling (1.0 for 1); or its id, unless a
+    label's name is a number.
     """
     known = {label: i for i, label in enumerate(labels)}
     numbers: Dict[Decimal, List[int]] = {}
@@ -141,7 +141,7 @@ def id_finder(labels: Sequence[str]) -> Callable[[Any], Optional[int]]:
 
 
 def number_named(name: Optional[str]) -> Optional[Decimal]:
-    """The number that a label's name is, in any spelling; None where it is none."""
+    """Return the number that a label's name spells, else None."""
     if name is None or not (_NUMBER.fullmatch(name) or name.isdecimal()):
         return None
     try:
@@ -151,28 +151,28 @@ def number_named(name: Optional[str]) -> Optional[Decimal]:
 
 
 def _ids(task: Task) -> Callable[[Any], int]:
-    """The function from a cell to the id of its label, which raises RowProblem where it is none of the task's."""
+    """The function from a cell to the id of its label, which raises RowProblem for unknown labels."""
     find = id_finder(task.labels)
 
     def id_of(cell: Any) -> int:
-        found = find(cell)
-        if found is None:
+        label_id = find(cell)
+        if label_id is None:
             named = ["{} ({})".format(i, label) for i, label in enumerate(task.labels[:_NAMED])]
             more = ["\u2026"] * (len(task.labels) > _NAMED)
             raise RowProblem(
                 "the label {} is unknown; labels of {} are {}".format(shown(cell), task.name, ", ".join(named + more))
             )
-        return found
+        return label_id
 
     return id_of
 
 
 def label_name(cell: Any) -> Optional[str]:
-    """The name of a label as a cell has it: a text, a whole number, true or false; None for anything else."""
+    """Return a cell as the name of a label: a text, a whole number, true or false; None for anything else."""
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))  # what a column of whole numbers becomes where one is missing
+        return str(int(cell))  # pandas writes a column of integers with a missing one so
     return str(cell) if isinstance(cell, (str, int)) else None
 
 
@@ -182,20 +182,22 @@ def _class_reader(task: Task) -> _Answer:
 
 
 def labels_of(cell: Any, separator: Optional[str] = None) -> List[Any]:
-    """The labels of a multi-label row: a list, one written in a cell, or names with a separator between.
+    """Return the labels of a multi-label row: a list, a list written in a cell, or separated names.
 
     Args:
         separator: between names; None for ``|``. An empty cell has no labels.
 
     Raises:
-        RowProblem: for anything else, and for a label that is there twice.
+        RowProblem: for another type, and for a repeated label.
     """
     separator = separator or "|"
     if isinstance(cell, str):
         listed = list_in(cell)
         if listed is None and re.match(r"""\[\s*["']""", cell):
             raise RowProblem(
-                'the labels {} are no list; write them as ["a", "b"], or with {} between'.format(shown(cell), separator)
+                'the labels {} are an invalid list; write them as ["a", "b"], or with {} between'.format(
+                    shown(cell), separator
+                )
             )
         labels = [part.strip() for part in cell.split(separator)] if listed is None else listed
         labels = [] if not cell.strip() else labels
@@ -207,7 +209,7 @@ def labels_of(cell: Any, separator: Optional[str] = None) -> List[Any]:
         )
     for i, label in enumerate(labels):
         if label in labels[:i]:
-            raise RowProblem("the label {} is there twice; name each once".format(shown(label)))
+            raise RowProblem("the label {} is repeated; name each once".format(shown(label)))
     return labels
 
 
@@ -219,17 +221,17 @@ def _labels_reader(task: Task) -> _Answer:
     id_of = _ids(task)
 
     def labels(cells: _Cells, texts: Tuple[str, ...]) -> Tuple[int, ...]:
-        found = labels_of(cell_of(cells, task.label), task.label_separator)
-        return tuple(sorted({id_of(label) for label in found}))
+        names = labels_of(cell_of(cells, task.label), task.label_separator)
+        return tuple(sorted({id_of(name) for name in names}))
 
     return labels
 
 
 def is_set(cell: Any, column: str) -> bool:
-    """Whether a cell of 0 and 1 is 1.
+    """Return whether a cell of 0 and 1 is 1.
 
     Raises:
-        RowProblem: where it is neither.
+        RowProblem: if it is neither.
     """
     name = (label_name(cell) or "").strip().lower()
     if name not in _SET:
@@ -242,13 +244,13 @@ def _number_reader(task: Task) -> _Answer:
 
 
 def number_of(cell: Any, decimal_comma: bool = False) -> float:
-    """The number in a cell.
+    """Return the number in a cell.
 
     Args:
-        decimal_comma: it may be written as 0,5.
+        decimal_comma: numbers may be written as 0,5.
 
     Raises:
-        RowProblem: when it is none, not finite, or larger than a 32-bit float holds.
+        RowProblem: for a cell that is no number, not finite, or beyond a 32-bit float.
     """
     if isinstance(cell, str):
         text = cell.replace(",", ".") if decimal_comma and _DECIMAL_COMMA.fullmatch(cell) else cell
@@ -267,10 +269,10 @@ def _tags_reader(task: Task) -> _Answer:
     id_of = _ids(task)
 
     def tags(cells: _Cells, words: Tuple[str, ...]) -> Tuple[int, ...]:
-        found = tags_of(cell_of(cells, task.label), task.label)
-        if len(found) != len(words):
-            raise RowProblem("{} tags for {} words; give each word one".format(len(found), len(words)))
-        return tuple(id_of(tag) for tag in found)
+        names = tags_of(cell_of(cells, task.label), task.label)
+        if len(names) != len(words):
+            raise RowProblem("{} tags for {} words; give each word one".format(len(names), len(words)))
+        return tuple(id_of(name) for name in names)
 
     return tags
 
@@ -281,17 +283,17 @@ def _answers_reader(task: Task) -> _Answer:
         start: Any = cells.get(_START)
         if isinstance(cell, dict):
             cell, start = cell_of(cell, "text"), cell.get(_START)
-        found: List[Any] = list(cell) if isinstance(cell, (list, tuple)) else [] if cell in (None, "") else [cell]
-        starts: Sequence[Any] = list(start) if isinstance(start, (list, tuple)) else [start] * len(found)
-        if len(starts) != len(found):
-            raise RowProblem("{} answers with {} starts; give each one".format(len(found), len(starts)))
-        return tuple(dict.fromkeys(_answer(text, at, texts[1]) for text, at in zip(found, starts)))
+        true: List[Any] = list(cell) if isinstance(cell, (list, tuple)) else [] if cell in (None, "") else [cell]
+        starts: Sequence[Any] = list(start) if isinstance(start, (list, tuple)) else [start] * len(true)
+        if len(starts) != len(true):
+            raise RowProblem("{} answers with {} starts; give each one".format(len(true), len(starts)))
+        return tuple(dict.fromkeys(_answer(text, at, texts[1]) for text, at in zip(true, starts)))
 
     return answers
 
 
 def _answer(text: Any, start: Any, context: str) -> Tuple[str, int]:
-    """An answer and its first character in the context."""
+    """An answer and the position of its first character in the context."""
     if not isinstance(text, str) or not text.strip():
         raise RowProblem("the answer {} is no text; it must be a part of the context".format(shown(text)))
     if start is None or start == "":

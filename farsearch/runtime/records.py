@@ -1,16 +1,15 @@
-"""Records out of a file, read strictly: tables, JSON lines and lists of objects, and tagged sentences.
+"""Read records strictly from tables, JSON and CoNLL files.
 
-What the form is, is found by the ending and by the content; what was found that the ending does not say is a line for
-the user.
+The format is detected from the file's extension and content; what only the content shows is reported to the user.
 """
 
 from itertools import islice
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from .content import ending_of, text_of, unreadable
-from .objects import json_lines, object_lines, read_document
-from .problems import RowProblem, check_characters, json_reason, missing_column
-from .sentences import COLUMNS, are_sentences, sentence_lines, sentence_note
+from .conll import COLUMNS, are_sentences, sentence_lines, sentence_note
+from .decoding import ending_of, text_of, unreadable
+from .json_rows import json_lines, object_lines, read_document
+from .row_errors import RowProblem, check_characters, json_reason, missing_column
 from .tables import (
     SEPARATORS,
     Line,
@@ -40,17 +39,17 @@ __all__ = [
 ]
 
 Record = Tuple[str, Dict[str, Any]]
-"""Where it is, as ``train.tsv line 3``, and its cells by the names of their columns."""
+"""Position, as ``train.tsv line 3``, and cells by column."""
 
 _TABLES, _OBJECTS, _SENTENCES = ("tsv", "txt", "csv"), ("jsonl", "ndjson", "json"), ("conll", "iob", "iob2", "bio")
 ENDINGS = (*_TABLES, *_OBJECTS, *_SENTENCES)
-"""Endings of the files that are read; ``.gz`` may follow."""
+"""Extensions of supported files; ``.gz`` may follow."""
 
 TAB = next(separator for separator in SEPARATORS if separator.name == "tab")
 
 
 class UnsureSeparator(RowProblem):
-    """A table that several separators fit alike."""
+    """Several separators fit a table equally well."""
 
     def __init__(self, message: str, fitting: List[Separator]) -> None:
         super().__init__(message)
@@ -58,11 +57,11 @@ class UnsureSeparator(RowProblem):
 
 
 class Source(NamedTuple):
-    """A file of rows, opened.
+    """An opened file of rows.
 
-    ``lines`` gives its rows from the first on; ``columns`` are those of each, None where each row names its own;
-    ``note`` is what was found in the content that the ending does not say, empty for nothing. Of SQuAD's JSON
-    ``squad`` is the document, and there are no rows.
+    ``lines`` iterates over its rows from the first; ``columns`` are None if each row names its own; ``note`` reports
+    what only the content shows of the format, or is empty. ``squad`` is the document of SQuAD's JSON, which has no
+    rows.
     """
 
     name: str
@@ -80,16 +79,16 @@ def open_source(
     needed: Sequence[str] = (),
     separator: Optional[Separator] = None,
 ) -> Source:
-    """Find how a file's content is read, and its columns.
+    """Detect the format and the columns of a file's content.
 
     Args:
-        name: what messages call the file; its ending says how it is read.
-        columns: of a table without a header, which has one all the same where its first line names those ``needed``.
+        name: name of the file, for messages; its extension selects the format.
+        columns: columns of a table without a header; a first line with all ``needed`` ones is a header nevertheless.
         needed: columns that a table must have.
-        separator: of a table; None: it is found in the first rows.
+        separator: separator of a table; None detects it from the first rows.
 
     Raises:
-        RowProblem: for the file as a whole: its ending, its encoding, its header, a separator that is not sure.
+        RowProblem: for an unknown extension or encoding, an invalid header, or an ambiguous separator.
     """
     ending = ending_of(name)
     if ending and ending not in ENDINGS:
@@ -100,8 +99,10 @@ def open_source(
         return _objects(text, name, ending)
     if ending in _SENTENCES or (separator is None and ending != "csv" and are_sentences(text)):
         note = sentence_note(text)
-        found = "sentences, a word and its tag a line" if ending not in _SENTENCES else ""
-        return Source(name, lambda: sentence_lines(text), COLUMNS, None, "; ".join(filter(None, (found, note))))
+        note_of_format = "sentences, a word and its tag per line" if ending not in _SENTENCES else ""
+        return Source(
+            name, lambda: sentence_lines(text), COLUMNS, None, "; ".join(filter(None, (note_of_format, note)))
+        )
     return _table(text, name, columns, needed, separator)
 
 
@@ -110,7 +111,7 @@ def _objects(text: str, name: str, ending: str) -> Source:
         return Source(name, lambda: json_lines(text))
     document = read_document(text, name)
     if document is None:
-        return Source(name, lambda: json_lines(text), note="an object a line")
+        return Source(name, lambda: json_lines(text), note="an object per line")
     if document.rows is None:
         return Source(name, lambda: iter(()), squad=document.value)
     rows = document.rows
@@ -123,7 +124,7 @@ def _table(
 ) -> Source:
     ending, note = ending_of(name), ""
     if separator is None:
-        separator = _found_separator(text, name, columns, needed)
+        separator = _detect_separator(text, name, columns, needed)
         note = _table_note(text, ending, separator)
     first = next(table_lines(text, separator, ending), None)
     headed = columns is None or (bool(needed) and first is not None and set(needed) <= set(first.cells))
@@ -133,11 +134,11 @@ def _table(
     return Source(name, lambda: islice(table_lines(text, between, ending), skipped, None), columns, separator, note)
 
 
-def _found_separator(text: str, name: str, columns: Optional[Sequence[str]], needed: Sequence[str]) -> Separator:
+def _detect_separator(text: str, name: str, columns: Optional[Sequence[str]], needed: Sequence[str]) -> Separator:
     fitting = fitting_separators(text, ending_of(name), None if columns is None else len(columns), needed)
     if len(fitting) > 1:
-        names = " and ".join(each.name + "s" for each in fitting)
-        message = "{} line 1: {} divide its first rows into columns alike".format(name, names)
+        names = " and ".join(separator.name + "s" for separator in fitting)
+        message = "{} line 1: {} divide its first rows into columns equally well".format(name, names)
         raise UnsureSeparator(message + "; put texts that have one of them in quotes", fitting)
     return fitting[0]
 
@@ -146,7 +147,7 @@ def _table_note(text: str, ending: str, separator: Separator) -> str:
     if separator != own_separator(ending):
         return "{}s between its columns".format(separator.name)
     if separator == TAB and are_quoted(text):
-        return "quotes around its cells are taken for text; name it .csv where they are none"
+        return "quotes around its cells are read as text; name it .csv if they are not"
     return ""
 
 
@@ -155,15 +156,15 @@ def records_in(
     skip: Optional[List[str]] = None,
     fit: Optional[Callable[[List[str], Sequence[str]], Optional[List[str]]]] = None,
 ) -> Iterator[Record]:
-    """The records of a file, in order.
+    """Yield the records of a file, in order.
 
     Args:
-        skip: gets the messages of rows that are no records, which are left out; None: the first of them is raised.
-        fit: for files that are known to be ragged: gets the cells of a row that are more or fewer than the columns, and
-            gives them in their places, none to leave the row out, or None where that breaks the format.
+        skip: collects the messages of invalid rows, which are left out; None raises the first.
+        fit: for known ragged files: maps the cells of a row of the wrong size, and the columns, to cells of the right
+            size; an empty list leaves the row out, None makes it invalid.
 
     Raises:
-        RowProblem: as ``skip`` says.
+        RowProblem: for the first invalid row, without ``skip``.
     """
     columns, separator = source.columns, source.separator
     for line in source.lines():
@@ -193,9 +194,9 @@ def records_of(
     fit: Optional[Callable[[List[str], Sequence[str]], Optional[List[str]]]] = None,
     separator: Optional[Separator] = None,
 ) -> Iterator[Record]:
-    """The records of a file's content, in order: ``records_in`` of ``open_source``, with their arguments.
+    """Yield the records of a file's content, in order: ``records_in`` of ``open_source``, with their arguments.
 
     Raises:
-        RowProblem: as they have it.
+        RowProblem: as these.
     """
     yield from records_in(open_source(data, name, columns, needed, separator), skip, fit)

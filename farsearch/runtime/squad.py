@@ -1,12 +1,12 @@
-"""SQuAD's JSON files, version 1.1 and 2.0, read strictly.
+"""Read SQuAD's JSON files, version 1.1 and 2.0, strictly.
 
-Where a line is not known, a message names the place in the file: ``dev-v2.0.json data[3].paragraphs[0].qas[1]``.
+Messages name the position in the document, as ``dev-v2.0.json data[3].paragraphs[0].qas[1]``.
 """
 
 import json
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from ..display import shown
+from ..far.display import shown
 from .records import RowProblem, check_characters, json_reason
 from .task import Rows
 
@@ -16,7 +16,7 @@ _Answers = Tuple[Tuple[str, int], ...]
 
 
 def parse_squad(data: bytes, name: str, skip: Optional[List[str]] = None) -> Rows:
-    """The questions of a file's content, in order: ``squad_rows`` of its document.
+    """Read the questions of a file's content, in order: ``squad_rows`` of its document.
 
     Raises:
         RowProblem: as ``squad_rows``, and for a file that is no JSON.
@@ -25,18 +25,17 @@ def parse_squad(data: bytes, name: str, skip: Optional[List[str]] = None) -> Row
 
 
 def squad_rows(document: Any, name: str, skip: Optional[List[str]] = None) -> Rows:
-    """The questions of a document, in order.
+    """Return the questions of a document, in order.
 
-    Texts are (question, context), answers (text, first character) of each right one in the order of the file, and none
-    of a question that is marked as impossible; ``plausible_answers`` are not read.
+    Texts are (question, context); answers are (text, first character) of each true answer in the order of the file,
+    none for a question that is marked as impossible. ``plausible_answers`` are ignored.
 
     Args:
-        name: what messages call the file.
-        skip: gets the messages of questions that break the format, which are left out, and of paragraphs whose
-            questions can't be found; None: the first of them is raised.
+        name: name of the file, for messages.
+        skip: collects the messages of invalid questions and paragraphs, which are left out; None raises the first.
 
     Raises:
-        RowProblem: as ``skip`` says, and for a document that is not SQuAD's or is left without questions.
+        RowProblem: for the first invalid question, without ``skip``, and for a document without valid questions.
     """
     texts: List[Tuple[str, ...]] = []
     answers: List[_Answers] = []
@@ -69,14 +68,14 @@ def _document(data: bytes, name: str) -> Any:
             )
         ) from error
     except (ValueError, RecursionError) as error:
-        # a number of too many digits, or lists within lists beyond any file of questions
+        # a number of too many digits, or nesting that is too deep
         raise RowProblem(
             "{}: it is not SQuAD's JSON: {}; take the file as it was downloaded".format(name, json_reason(error))
         ) from error
 
 
 def _tried(skip: Optional[List[str]], read: Callable[..., Any], *arguments: Any) -> Any:
-    """What ``read`` gives, or None where it raised and ``skip`` took the message."""
+    """The result of ``read``; None if it raised and ``skip`` collected the message."""
     try:
         return read(*arguments)
     except RowProblem as error:
@@ -95,22 +94,22 @@ def _cell(table: Any, key: str, place: str) -> Any:
 
 
 def _items(table: Any, key: str, place: str, before: str) -> List[Tuple[str, Any]]:
-    """The items of a list with their places, which begin with ``before``."""
-    found = _cell(table, key, place)
-    if not isinstance(found, list):
-        raise RowProblem("{}{} is {}; it must be a list".format(before, key, shown(found)))
-    return [("{}{}[{}]".format(before, key, i), item) for i, item in enumerate(found)]
+    """The items of a list with their positions, which begin with ``before``."""
+    items = _cell(table, key, place)
+    if not isinstance(items, list):
+        raise RowProblem("{}{} is {}; it must be a list".format(before, key, shown(items)))
+    return [("{}{}[{}]".format(before, key, i), item) for i, item in enumerate(items)]
 
 
 def text_of(table: Any, key: str, place: str) -> str:
-    """The text under a key; RowProblem where it is missing, empty or of another type."""
-    found = _cell(table, key, place)
-    if not isinstance(found, str):
-        raise RowProblem("{}.{} is {}; it must be a text".format(place, key, shown(found)))
-    if not found.strip():
+    """Return the text under a key; raise RowProblem if it is missing, empty or of another type."""
+    text = _cell(table, key, place)
+    if not isinstance(text, str):
+        raise RowProblem("{}.{} is {}; it must be a text".format(place, key, shown(text)))
+    if not text.strip():
         raise RowProblem("{}.{} is empty; give it a text".format(place, key))
-    check_characters(found, "{}.{}".format(place, key))
-    return found
+    check_characters(text, "{}.{}".format(place, key))
+    return text
 
 
 def _paragraph(paragraph: Any, place: str) -> Tuple[str, List[Tuple[str, Any]]]:
@@ -118,13 +117,13 @@ def _paragraph(paragraph: Any, place: str) -> Tuple[str, List[Tuple[str, Any]]]:
 
 
 def question_of(question: Any, context: str, place: str) -> Tuple[str, _Answers]:
-    """The text and the answers of one of SQuAD's questions.
+    """Return the text and the answers of one of SQuAD's questions.
 
     Args:
-        place: what messages call it.
+        place: position of the question, for messages.
 
     Raises:
-        RowProblem: for a key that is missing or of another type, and for an answer that its context does not have.
+        RowProblem: for a key that is missing or of another type, and for an answer that is not in its context.
     """
     text = text_of(question, "question", place)
     impossible = question.get("is_impossible", False)
@@ -133,10 +132,10 @@ def question_of(question: Any, context: str, place: str) -> Tuple[str, _Answers]
     answers = tuple(_answer(answer, context, at) for at, answer in _items(question, "answers", place, place + "."))
     if answers and impossible:
         raise RowProblem(
-            "{} is_impossible and has the answer {}; remove one of both".format(place, shown(answers[0][0]))
+            "{} is_impossible and has the answer {}; remove one of them".format(place, shown(answers[0][0]))
         )
     if not answers and not impossible:
-        raise RowProblem("{} has no answer; give it one, or say 'is_impossible': true".format(place))
+        raise RowProblem("{} has no answer; give it one, or set 'is_impossible': true".format(place))
     return text, answers
 
 

@@ -1,35 +1,37 @@
-"""What a run of a bundle took, as a file that goes back to the workstation."""
+"""The measurement of a run, as a file for the workstation."""
 
 import datetime
 import json
 import os
 import platform
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
-import torch
-
-from ..batches import phase_batches
-from .opened import Opened
-from .phase import Course
+from ..far.batches import phase_batches
+from .bundle_files import BundleFiles
+from .job import PhaseLog
 
 __all__ = ["MEASUREMENT", "SCHEMA_VERSION", "machine_name", "measurement_of", "predicted_seconds", "write_json"]
 
 MEASUREMENT = "farsearch measurement"
-"""What the file says it is."""
+"""Value of the key ``what``, which identifies the file."""
 
 SCHEMA_VERSION = 1
 
 
-def machine_name() -> str:
-    """What this machine says of itself: a board's model, otherwise its processor."""
+def machine_name(gpu: Optional[str] = None) -> str:
+    """Return the name of this machine: a board's model, otherwise its GPU or its processor.
+
+    Args:
+        gpu: name of the GPU in use.
+    """
     for path in ("/proc/device-tree/model", "/sys/firmware/devicetree/base/model"):
         try:
             with open(path, "rb") as file:
                 return file.read().decode("utf-8", "replace").strip("\x00 \n")
         except OSError:
             continue
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name(0))
+    if gpu is not None:
+        return gpu
     try:
         with open("/proc/cpuinfo") as file:
             for line in file:
@@ -40,10 +42,10 @@ def machine_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def predicted_seconds(bundle: Opened, lengths: Sequence[int], epochs: float) -> float:
-    """What the bundle predicts for a phase over rows of these lengths, in seconds: step by step, as batches are padded.
+def predicted_seconds(bundle: BundleFiles, lengths: Sequence[int], epochs: float) -> float:
+    """Return the predicted time of a phase over rows of these lengths, in seconds, step by step with padding.
 
-    The bundle knows some lengths; between two of them it is a straight line.
+    Between the lengths for which the bundle has a prediction it is interpolated linearly.
     """
     phase = bundle.phase
     known = sorted((int(length), float(seconds)) for length, seconds in phase["predicted"]["step_s"].items())
@@ -71,41 +73,37 @@ def _median(values: Sequence[float]) -> float:
 
 
 def measurement_of(
-    bundle: Opened, rows: int, epochs: float, course: Course, process_mib: float, peak_mib: float,
-    predicted_mib: float, predicted_s: float, metric: Optional[float],
+    bundle: BundleFiles, rows: int, epochs: float, log: PhaseLog, gpu: Optional[str], software: Mapping[str, str],
+    process_mib: float, peak_mib: float, predicted_mib: float, predicted_s: float, metric: Optional[float],
 ) -> Dict[str, Any]:  # fmt: skip
-    """What was measured beside what the bundle predicted of the same work, in JSON types."""
-    import transformers
+    """Return measured beside predicted figures of a run, as JSON types.
 
-    says = bundle.says
+    Args:
+        software: versions and settings of the engine's libraries.
+    """
+    manifest = bundle.manifest
     # the first step warms up caches and allocators
-    timed = course.seconds[1:] or course.seconds
+    timed = log.seconds[1:] or log.seconds
     return {
         "what": MEASUREMENT,
         "schema_version": SCHEMA_VERSION,
-        "study": says["study"],
-        "device": says["phase"]["predicted"]["device"],
-        "bundle": says["digest"],
-        "losses": course.losses,
+        "study": manifest["study"],
+        "device": manifest["phase"]["predicted"]["device"],
+        "bundle": manifest["digest"],
+        "losses": log.losses,
         "measured": {
-            "trial": says["trial"]["number"],
-            "machine": machine_name(),
-            "software": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "cuda": torch.version.cuda or "none",
-                "threads": str(torch.get_num_threads()),
-            },
+            "trial": manifest["trial"]["number"],
+            "machine": machine_name(gpu),
+            "software": dict(software, python=platform.python_version()),
             "rows": rows,
             "epochs": epochs,
-            "steps": len(course.seconds),
+            "steps": len(log.seconds),
             "peak_memory_mib": peak_mib,
             "process_memory_mib": process_mib,
             "step_time_s": _median(timed),
-            "wall_time_s": sum(timed) / len(timed) * course.steps,
+            "wall_time_s": sum(timed) / len(timed) * log.steps,
             "predicted_memory_mib": predicted_mib,
-            "predicted_process_mib": says["phase"]["predicted"]["process_mib"],
+            "predicted_process_mib": manifest["phase"]["predicted"]["process_mib"],
             "predicted_time_s": predicted_s,
             "metric": metric,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -114,7 +112,7 @@ def measurement_of(
 
 
 def write_json(path: str, data: Dict[str, Any]) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON and atomically rename it to ``path``."""
     temporary = path + ".part"
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(data, file, indent=1, sort_keys=True)

@@ -1,12 +1,12 @@
-"""Tables: rows of cells with a separator between, which is found where nobody specified it."""
+"""Tables: rows of cells between separators, and detection of the separator."""
 
 import re
 from itertools import islice
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..display import shown
-from .content import end_of, lines_of, unreadable
-from .problems import RowProblem, missing_column
+from ..far.display import shown
+from .decoding import end_of, lines_of, unreadable
+from .row_errors import RowProblem, missing_column
 
 __all__ = [
     "EMPTY",
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class RepeatedColumn(RowProblem):
-    """A first line with a cell that is there twice: it names no columns, or one of them twice."""
+    """A first line with a repeated cell: a header with a repeated column, or no header."""
 
     def __init__(self, message: str, cells: List[str]) -> None:
         super().__init__(message)
@@ -32,10 +32,10 @@ class RepeatedColumn(RowProblem):
 
 
 class Line(NamedTuple):
-    """A row as it is in its file.
+    """A row of a file.
 
-    ``place`` is its first line (or its number) in words, ``cells`` a list in the order of the columns or a table by
-    their names, ``text`` its text for messages, and ``problem`` what is wrong with it, empty for nothing.
+    ``place`` is its position, as ``line 3``; ``cells`` are a list in the order of the columns, or a dict by their
+    names; ``text`` is its text for messages; ``problem`` is an error message, empty if it is valid.
     """
 
     place: str
@@ -45,7 +45,7 @@ class Line(NamedTuple):
 
 
 class Separator(NamedTuple):
-    """What is between the cells of a row: the character, and its name in messages and options."""
+    """A separator of cells: its name in messages and options, and the character."""
 
     name: str
     character: str
@@ -57,7 +57,7 @@ _COMMA, _TAB = SEPARATORS[:2]
 EMPTY = "the line is empty; each line is a row: remove it"
 
 _SAMPLE = 20
-"""Rows by which a separator is found."""
+"""Rows from which a separator is detected."""
 
 _QUOTED = re.compile('"([^"]*(?:""[^"]*)*)"(?!")')
 _QUOTED_IN_TABS = re.compile(r'(?:^|\t)"[^"\t\n]*""[^\t\n]*"(?=\t|\r?$)', re.MULTILINE)
@@ -65,19 +65,18 @@ _PLAIN = {separator.character: re.compile("[^{}\n]*".format(separator.character)
 
 
 def own_separator(ending: str) -> Separator:
-    """The separator that a file's ending stands for."""
+    """Return the separator of a file's extension."""
     return _COMMA if ending == "csv" else _TAB
 
 
 def fitting_separators(text: str, ending: str, width: Optional[int], needed: Sequence[str]) -> List[Separator]:
-    """The separators that divide the first rows of a table alike; one where it is sure.
+    """Return the separators that fit the first rows of a table; several if it is ambiguous.
 
-    The one whose first row has the columns ``needed`` is it. Otherwise a separator must be in the first row, and where
-    several are, the first rows must all have the same number of cells. Where none is, or none fits, it is that of the
-    ending.
+    One whose first row has the ``needed`` columns is the only one. Otherwise a separator must occur in the first row,
+    and if several do, all first rows must have equally many cells. If none fits it is that of the extension.
 
     Args:
-        width: the number of columns, where it is known.
+        width: number of columns, None if it is unknown.
     """
     own = own_separator(ending)
     inside = []
@@ -95,14 +94,14 @@ def fitting_separators(text: str, ending: str, width: Optional[int], needed: Seq
 
 
 def are_quoted(text: str) -> bool:
-    """Whether a table with tabs has a cell in quotes with doubled quotes within, as a program writes it."""
+    """Return whether a table with tabs has a quoted cell with doubled quotes inside, as programs write it."""
     return bool(_QUOTED_IN_TABS.search(text))
 
 
 def table_lines(text: str, separator: Separator, ending: str) -> Iterator[Line]:
-    """The rows of a table, from the first line on.
+    """Yield the rows of a table, from the first line.
 
-    Quotes are as RFC 4180 has them, except between tabs in a file that is not ``.csv``, where they are text.
+    Quotes are those of RFC 4180, except between tabs in a file that is not ``.csv``, where they are text.
     """
     if separator == _TAB and ending != "csv":
         for number, line in lines_of(text):
@@ -120,21 +119,21 @@ def table_lines(text: str, separator: Separator, ending: str) -> Iterator[Line]:
             if not problem:
                 line, after = text[at:ended].rstrip("\r\n"), ended
         yield Line("line {}".format(number), cells, line, problem)
-        # after a row that could not be read, the next line is taken for a new one
+        # after an invalid row the next line begins a new one
         number += text.count("\n", at, after)
         at = after
 
 
 def _quoted_cells(text: str, at: int, separator: str) -> Tuple[List[str], int, str]:
-    """The cells of the row at ``at``, where the next one begins, and what is wrong with it."""
+    """The cells of the row at ``at``, the position of the next one, and an error message, empty if it is valid."""
     cells: List[str] = []
     while True:
         quoted = text.startswith('"', at)
-        found = (_QUOTED if quoted else _PLAIN[separator]).match(text, at)
-        if found is None:
+        match = (_QUOTED if quoted else _PLAIN[separator]).match(text, at)
+        if match is None:
             return cells, at, "a quote is opened and not closed; close it, or double a quote within a text"
-        at = found.end()
-        cell = found.group(1).replace('""', '"') if quoted else found.group()
+        at = match.end()
+        cell = match.group(1).replace('""', '"') if quoted else match.group()
         if quoted and text[at : at + 1] == "\r" and text[at + 1 : at + 2] in ("\n", ""):
             at += 1
         after = text[at : at + 1]
@@ -149,10 +148,11 @@ def _quoted_cells(text: str, at: int, separator: str) -> Tuple[List[str], int, s
 
 
 def header_of(first: Optional[Line], name: str, separator: Separator, needed: Sequence[str]) -> List[str]:
-    """The columns that the first line names.
+    """Return the columns of a header.
 
     Raises:
-        RowProblem: for a line that is no header, names a column twice, or lacks one of those ``needed``.
+        RepeatedColumn: for a header with a repeated column.
+        RowProblem: for a line that is no header, or lacks a ``needed`` column.
     """
     line = first or Line("line 1", [], "", "")
     columns = [str(cell) for cell in line.cells or ()]
@@ -165,19 +165,19 @@ def header_of(first: Optional[Line], name: str, separator: Separator, needed: Se
         message = "{} line 1: the header has {} twice; name each column once".format(name, shown(twice[0]))
         raise RepeatedColumn(message, columns)
     if not line.text.strip() or missing:
-        found = (
+        content = (
             "nothing"
             if not line.text.strip()
             else "{}: {}".format(shown(line.text), missing_column(missing[0], columns))
         )
         between = "<TAB>" if separator == _TAB else separator.character
         names = (needed and between.join(needed)) or "its columns"
-        raise RowProblem("{} line 1: the header is {}; it must name {}: add that line".format(name, found, names))
+        raise RowProblem("{} line 1: the header is {}; it must name {}: add that line".format(name, content, names))
     return columns
 
 
 def wrong_size(line: Line, columns: Sequence[str], separator: Separator) -> str:
-    """What a message says of a row with more or fewer cells than there are columns."""
+    """Return the message for a row with more or fewer cells than columns."""
     fix = "make tabs within the text spaces"
     if separator != _TAB:
         fix = "put a text with {}s in quotes".format(separator.name)
