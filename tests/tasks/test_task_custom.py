@@ -381,7 +381,7 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
     ("a.csv", "text,label\n" + "".join(f"t{i},{i}\n" for i in range(30)), "a.csv: 30 different labels", "--kind"),
     ("a.csv", table("B-X O", "O B-X") + "b,O O\n", "a.csv line 32: 2 tags for 1 words", "give each word one"),
     ("a.csv", table("B-X O", "O B-X") + "b c,O NOUN\n", "a.csv line 32: the tag 'NOUN' is unknown", "(IOB2)"),
-    ("a.csv", table("O O"), "a.csv: what is learned (label) is the same in all 30 rows", "give others too"),
+    ("a.csv", table("O O"), "a.csv: label is the same in all 30 rows", "add rows with other values"),
     ("a.csv", table("a|b", "b") + "x,a|a\n", "a.csv line 32: the label 'a' is repeated", "name each once"),
     ("a.tsv", "text\tlabel\na\tx\nb y\n", "a.tsv line 3: 'b y' has 1 column", "make tabs within the text spaces"),
     ("a.tsv", "text\tlabel\na\tx\nb\tc\ty\n", "a.tsv line 3: 'b\\tc\\ty' has 3 columns", "make tabs"),
