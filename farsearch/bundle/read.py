@@ -1,4 +1,4 @@
-"""Read a bundle, and run its FAR phase on other data, by the code that runs it on a board."""
+"""Read a bundle, and run its FAR phase on other data with the runtime of the board."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files have been checked against their checksums.
+    """A bundle, verified against its checksums.
 
     Attributes:
         files: its files and ``far.json``.
@@ -43,22 +43,22 @@ class Bundle:
 
     @property
     def layout(self) -> ModelLayout:
-        """Where the parts of the model are."""
+        """The layout of its model."""
         return ModelLayout.from_dict(self.files.phase["layout"])
 
     @property
     def task(self) -> Task:
-        """What is learned of what rows."""
+        """Its task."""
         return self.files.task
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What fine-tuning on the user's rows gave.
+    """Result of fine-tuning on a user's rows.
 
     Attributes:
-        metric, constant: on the dev file the model's and a constant answer's; None without one.
-        steps: that were made.
+        metric, constant: metrics of the model and of the best constant answer on the dev file; None without one.
+        steps: number of steps.
     """
 
     metric: MetricValue | None
@@ -67,12 +67,12 @@ class Tuned:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read and check a bundle.
+    """Read and validate a bundle.
 
     Raises:
         BundleError: when it is missing, damaged, or of another schema.
     """
-    with _board_errors(folder):
+    with _runtime_errors(folder):
         files = open_bundle(str(folder))
     manifest = files.manifest
     if set(manifest) != _KEYS:
@@ -91,8 +91,8 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 @contextmanager
-def _board_errors(where: Path) -> Iterator[None]:
-    """The errors of the code that runs on a board, as ours."""
+def _runtime_errors(where: Path) -> Iterator[None]:
+    """Translate the errors of the runtime into farsearch's."""
     try:
         yield
     except BundleProblem as error:
@@ -122,20 +122,21 @@ def finetune(
     out: Path,
     epochs: float | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
     base: Path | None = None,
 ) -> Tuned:
     """Run the bundle's FAR phase on a user's own file and save the merged model into ``out``.
 
     Args:
         train, dev: files of rows of the bundle's task, as ``runtime.rows`` reads them.
-        epochs: instead of the bundle's.
-        base: folder of the public checkpoint, for a bundle that carries only what differs from it.
+        epochs: replaces the bundle's.
+        report: called with each line of progress.
+        base: folder of the public checkpoint, for a bundle that is a delta.
 
     Raises:
         BadInput: when ``out`` is in use.
-        BundleError: when the weights do not go with the model.
-        DataError: for rows that break the format, or labels that are not the bundle's.
+        BundleError: when the weights do not fit the model.
+        DataError: for invalid rows, or labels that are not the bundle's.
         MissingResource: for files that can't be read or written.
     """
     options = Options(
@@ -144,12 +145,12 @@ def finetune(
         dev=None if dev is None else str(dev),
         epochs=epochs,
         base=None if base is None else str(base),
-        # of the plans with the board's dropout masks the quickest: those of ordinary dropout are the bundle's own
+        # the fastest plan with the same dropout masks as the bundle's
         plan=(quickest(bundle.plan, bundle.layout) if bundle.plan.dropout == "seed" else bundle.plan).to_dict(),
     )
-    with _board_errors(out):
+    with _runtime_errors(out):
         result = run_bundle(
-            bundle.files, options, tell or (lambda _: None), on_step or (lambda *_: None), lambda: False
+            bundle.files, options, report or (lambda _: None), on_step or (lambda *_: None), lambda: False
         )
     if result.predictions is None:
         return Tuned(None, None, result.log.steps)

@@ -1,4 +1,4 @@
-"""Write a bundle from what a trial kept. Nothing is trained here."""
+"""Write a bundle from the artifacts of a trial, without training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from farsearch.bundle.card import card_of
 from farsearch.bundle.delta import Base, base_of, save_delta
 from farsearch.bundle.folder import whole_folder
 from farsearch.bundle.onnx import OnnxCheck, export_onnx
-from farsearch.bundle.phase import phase_says
+from farsearch.bundle.phase import phase_record
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far import safetensors
 from farsearch.far.display import shown
@@ -46,9 +46,9 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-# what lies in this folder stands in for no installed module
+# no file of this folder shadows an installed module
 sys.path[:] = [path for path in sys.path if os.path.realpath(path) != HERE]
-sys.dont_write_bytecode = True  # the folder stays as it was checked
+sys.dont_write_bytecode = True  # the folder stays unchanged
 
 import importlib.abc
 import importlib.machinery
@@ -96,10 +96,10 @@ class Written:
     """A bundle that was written.
 
     Attributes:
-        mib: of all its files.
-        whole_mib: what they would be without ``--delta``; the same where it is none.
-        bulk: bytes of the start weights' largest tensors, by name; empty where it is no delta.
-        onnx: how near the ONNX model comes, where there is one.
+        mib: size of all its files.
+        whole_mib: size without ``--delta``.
+        bulk: bytes of the tensors of a delta's start weights by name, the largest first; empty without ``--delta``.
+        onnx: check of the ONNX model, if there is one.
     """
 
     path: Path
@@ -123,24 +123,24 @@ def write_bundle(
     """Write the bundle of one trial into the folder ``out``, which must not exist or be empty, or into a ``.zip``.
 
     Args:
-        why: the reason for the choice, for the bundle's provenance.
+        why: reason for the choice, for the bundle's provenance.
         home: folder of the user's own profiles.
-        delta: ship only what differs from the public checkpoint.
-        onnx: also ship the fine-tuned model as ONNX.
+        delta: write only the differences from the public checkpoint.
+        onnx: also write the fine-tuned model as ONNX.
 
     Raises:
-        BadInput: when ``out`` is in use, or the trial was not trained to its end.
-        MissingResource: when the trial's tensors or the model are gone, or the disk is full.
+        BadInput: when ``out`` is in use, or the trial is not complete.
+        MissingResource: when the trial's tensors or the model are missing, or the disk is full.
     """
     if trial.baseline is not None:
         raise BadInput(
-            f"trial {trial.number} of {snapshot.name} is a baseline, whose weights are not kept; choose one of the "
+            f"trial {trial.number} of {snapshot.name} is a baseline, whose weights are not stored; choose one of the "
             "search's, see farsearch pareto"
         )
     if trial.state != "complete" or trial.config is None:
         raise BadInput(f"trial {trial.number} is {trial.state}, not complete; choose one of farsearch pareto")
     if delta and onnx:
-        raise BadInput("--delta leaves the model away and --onnx adds one; give one of them")
+        raise BadInput("--delta omits the model and --onnx adds one; give one of them")
     with whole_folder(out) as work:
         whole, bulk, check = _fill(work, snapshot, trial, study_folder, why, home, delta, onnx)
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
@@ -151,7 +151,7 @@ def _fill(
     work: Path, snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path, why: str, home: Path, delta: bool,
     onnx: bool,
 ) -> tuple[int, Mapping[str, int], OnnxCheck | None]:  # fmt: skip
-    """Write all files. Bytes that a delta saved, what is most of it, and how near ONNX comes."""
+    """Write all files; return the bytes that a delta saved, the bytes of its tensors, and the check of ONNX."""
     source = _source_of(snapshot)
     spec = study_task(snapshot.meta, snapshot.settings.job.task)
     tokenizer = load_tokenizer(source, spec.kind)
@@ -165,7 +165,7 @@ def _fill(
     start = _start_and_tuned(model, layout, snapshot, trial, saved, pretrained)
     with quiet():
         model.save_pretrained(work / "model")  # type: ignore[operator]
-    (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # a team shares it
+    (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # readable for a team
     portable = save_portable(tokenizer, work / "model")
     _without_code(work / "model")
     weights, whole, bulk = _weights(work, start, base)
@@ -175,8 +175,8 @@ def _fill(
         shutil.copytree(code, work / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(work / "train.py", _LAUNCHER)
     write_text(work / "README.md", card_of(snapshot, trial, licence_of(source), None if base is None else base.name))
-    phase = phase_says(snapshot, trial, source, spec.task, head, layout, saved.learners, tokenizer, portable, home)
-    says: dict[str, Any] = {
+    phase = phase_record(snapshot, trial, source, spec.task, head, layout, saved.learners, tokenizer, portable, home)
+    manifest: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
         "settings": snapshot.settings.to_dict(),
@@ -188,13 +188,13 @@ def _fill(
         "phase": {**phase, "weights": weights},
         "sha256": _checksums(work),
     }
-    says = json.loads(json.dumps(says))  # the digest is over what is read back
-    write_json(work / "far.json", {**says, "digest": digest_of(says)})
+    manifest = json.loads(json.dumps(manifest))  # the digest is that of the parsed file
+    write_json(work / "far.json", {**manifest, "digest": digest_of(manifest)})
     return whole, bulk, check
 
 
 def _without_code(folder: Path) -> None:
-    """Remove the names of code that transformers copies from the checkpoint: it was not used, and readers refuse it."""
+    """Remove references to code, which transformers copies from the checkpoint, and readers refuse."""
     for path in (folder / "config.json", folder / "tokenizer_config.json"):
         values = read_json(path) if path.is_file() else {}
         if values.pop("auto_map", None) is not None:
@@ -202,7 +202,7 @@ def _without_code(folder: Path) -> None:
 
 
 def _source_of(snapshot: StudySnapshot) -> ModelSource:
-    """Return the model of a study: of the hub at the commit that the study was made with, never at another one."""
+    """Return the model of a study, from the hub at the study's commit."""
     weights = snapshot.settings.job.weights
     pickled = bool(snapshot.meta.get("options", {}).get("allow_pickle", False))
     source = resolve_model(snapshot.meta["model"], pickled)
@@ -211,9 +211,7 @@ def _source_of(snapshot: StudySnapshot) -> ModelSource:
         source = replace(source, revision=commit if name == source.location else None)
     if source.digest() != weights:
         raise MissingResource(
-            f"the weights of {shown(source.name)} are not those of the study any more; put the old ones "
-            "back, or search "
-            "again"
+            f"the weights of {shown(source.name)} are no longer those of the study; restore them, or search again"
         )
     return source
 
@@ -222,7 +220,7 @@ def _start_and_tuned(
     model: nn.Module, layout: Any, snapshot: StudySnapshot, trial: TrialRecord, saved: SavedTrial,
     pretrained: dict[str, Tensor],
 ) -> dict[str, Tensor]:  # fmt: skip
-    """The start weights; the model is left with the trained ones."""
+    """Return the start weights; the model is left with the trained ones."""
     assert trial.config is not None
     primed = pretrained if saved.primed is None else saved.primed
     frozen_values = snapshot.settings.job.priming.frozen_values
@@ -233,7 +231,7 @@ def _start_and_tuned(
 
 
 def _weights(work: Path, start: dict[str, Tensor], base: Base | None) -> tuple[dict[str, Any], int, Mapping[str, int]]:
-    """Write the weights. What ``far.json`` says of them, bytes that a delta saved, and what is most of it."""
+    """Write the weights; return their record in ``far.json``, the bytes that a delta saved, and those of its parts."""
     tuned = work / "model" / "model.safetensors"
     state = safetensors.load(str(tuned))
     start = {name: start[name] for name in state}
@@ -245,9 +243,9 @@ def _weights(work: Path, start: dict[str, Tensor], base: Base | None) -> tuple[d
     bulk = save_delta(work / "start.delta.safetensors", start, base)
     save_delta(work / "model" / "delta.safetensors", state, base)
     tuned.unlink()
-    left = sum(path.stat().st_size for path in (work / "start.delta.safetensors", work / "model" / "delta.safetensors"))
-    says = {"start": "start.delta.safetensors", "tuned": "model/delta.safetensors", "names": names}
-    return says, whole - left, bulk
+    size = sum(path.stat().st_size for path in (work / "start.delta.safetensors", work / "model" / "delta.safetensors"))
+    record = {"start": "start.delta.safetensors", "tuned": "model/delta.safetensors", "names": names}
+    return record, whole - size, bulk
 
 
 def _checksums(work: Path) -> dict[str, str]:
@@ -256,7 +254,7 @@ def _checksums(work: Path) -> dict[str, str]:
 
 
 def _put_trained(model: Any, layout: Any, saved: SavedTrial, config: Any) -> None:
-    """Give the reconfigured model the tensors that the trial trained, and merge it back."""
+    """Load the trained tensors into the reconfigured model, and merge it."""
     config = config.canonical()
     apply_far(
         model, layout, saved.learners, config.frozen_embeddings, config.frozen_attention_layers,

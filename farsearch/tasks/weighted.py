@@ -30,7 +30,7 @@ def values(metric: str, rows: Floats, weights: Floats) -> Floats:
 
 
 def values_without_one(metric: str, rows: Floats, counts: Floats) -> Floats:
-    """Return a metric's value without one instance of each row, ``[rows]``; rows occur ``counts`` times, at least 2 in all."""
+    """Return a metric's value without one of each row, ``[rows]``; rows occur ``counts`` times, 2 or more in all."""
     return np.asarray(np.mean([part.without_one(rows, counts) for part in _PARTS[metric]], axis=0))
 
 
