@@ -38,7 +38,7 @@ def spearman(rows: Floats, weights: Floats) -> Floats:
 
 
 def pearson_without_one(rows: Floats, counts: Floats) -> Floats:
-    """Return Pearson's correlation without one of each row, ``[rows]``; rows occur ``counts`` times, 2 or more in all."""
+    """Return Pearson's correlation without one of each row, ``[rows]``; rows occur ``counts`` times, 2 or more."""
     if not np.isfinite(rows).all():
         return np.zeros(len(rows))
     rows, total = _scaled(rows), counts.sum()

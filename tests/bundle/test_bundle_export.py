@@ -253,7 +253,7 @@ def test_other_weights_are_refused(tmp_path: Path, finished_study: Path, tiny_be
     changed = dict(study.meta) | {"model": str(other)}
     moved = StudySnapshot.from_dict({**study.to_dict(), "meta": changed})
     folder = finished_study / ".farsearch" / "studies" / "tiny"
-    with pytest.raises(MissingResource, match="not those of the study any more"):
+    with pytest.raises(MissingResource, match="no longer those of the study"):
         write_bundle(moved, moved.front[0], folder, tmp_path / "b", "", home=tmp_path)
     assert not (tmp_path / "b").exists()
 
