@@ -31,7 +31,7 @@ def difference(metric: str, ours: Sequence[Floats], others: Sequence[Floats]) ->
     """Return the metric of one method minus that of another, mean over the seeds.
 
     Args:
-        metric: one of ``far.board.scores.METRICS``.
+        metric: one of ``runtime.scores.METRICS``.
         ours, others: evidence of each seed, ``[rows, k]``, of the same rows and in the same order of seeds.
     """
     once = np.ones((1, len(ours[0])))

@@ -25,8 +25,9 @@ from farsearch.cache import BOUND_MIB, describe, touch, trim
 from farsearch.far.batches import phase_batches, steps_in
 from farsearch.far.features import Features
 from farsearch.far.layout import ModelLayout
-from farsearch.far.loop import constant_rate, train
+from farsearch.far.loop import train
 from farsearch.far.optimizer import has_fused, make_optimizer
+from farsearch.far.schedule import constant_rate
 from farsearch.far.selection import neuron_scores
 from farsearch.files import disk_errors, load_tensors, remove, save_tensors
 from farsearch.records import FarConfig, JobSpec

@@ -24,17 +24,17 @@ from torch import Tensor, nn
 
 from farsearch.errors import BadInput, Diverged
 from farsearch.far import surgery
-from farsearch.far.board.memory import free_at_once
 from farsearch.far.display import shown
 from farsearch.far.ffn import SplitFeedForward
 from farsearch.far.layout import ModelLayout, get_module
-from farsearch.far.loop import constant_rate
 from farsearch.far.optimizer import has_fused, make_optimizer
+from farsearch.far.schedule import constant_rate
 from farsearch.far.selection import learner_counts, neuron_scores, top_learners
 from farsearch.far.selection import random_learners as draw_learners
 from farsearch.models.families import layout_of
 from farsearch.priming import start_state
 from farsearch.records import FarConfig
+from farsearch.runtime.memory import free_at_once
 
 __all__ = [
     "PrimingResult",

@@ -102,7 +102,7 @@ _LIBRARY_ROUTE = """
 import sys
 import torch
 from farsearch import FarConfig, apply_far, random_learners
-from farsearch.far.board.memory import peak_mib
+from farsearch.runtime.torch_engine.memory import peak_mib
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model

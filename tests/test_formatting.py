@@ -8,7 +8,6 @@ import json
 import pytest
 from rich.console import Console
 
-from farsearch.far.board.scores import METRICS
 from farsearch.formatting import (
     baseline_rows,
     constant_text,
@@ -27,6 +26,7 @@ from farsearch.formatting import (
     trials_text,
 )
 from farsearch.records import FarConfig
+from farsearch.runtime.scores import METRICS
 from tests.factories import make_baselines, make_snapshot, make_trial
 
 

@@ -1,4 +1,4 @@
-"""The model card of a bundle: what it is, what it reached, what it takes, and of what it was made."""
+"""The model card of a bundle: metrics, cost on the device, data, licences and commands."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["card_of"]
 
 
 def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, base: str | None) -> str:
-    """The card as markdown, with the front matter that model hubs read.
+    """Return the card as markdown, with the front matter of model hubs.
 
     Args:
-        licence: of the base model, None where it is not known.
-        base: name of the checkpoint where the bundle carries only what differs from it; else None.
+        licence: licence of the base model, None if it is unknown.
+        base: name of the base checkpoint of a delta, else None.
     """
     job = snapshot.settings.job
     task = study_task(snapshot.meta, job.task)
@@ -39,13 +39,13 @@ def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, ba
     }
     model, device = markdown_text(job.model), markdown_text(snapshot.settings.device)
     version = snapshot.meta["versions"]["farsearch"]
-    what = task.title if task.title.endswith("?") else f"{task.title}."
+    title = task.title if task.title.endswith("?") else f"{task.title}."
     return (
         f"---\n{yaml.safe_dump(front)}---\n\n# {model} on {markdown_text(job.task)}, for {device}\n\n"
         f"Trial {trial.number} of the study {markdown_code(snapshot.name)}, made by farsearch {version}. "
         "FAR (Freeze And Reconfigure) trains a few neurons of each feed-forward layer and freezes the rest.\n\n"
         f"{_table(_rows(snapshot, trial))}\n\n"
-        f"## Data and licences\n\n- {markdown_text(what)} Data: {markdown_text(snapshot.meta['data_source'])} "
+        f"## Data and licences\n\n- {markdown_text(title)} Data: {markdown_text(snapshot.meta['data_source'])} "
         f"(SHA-256 {job.data[:16]}…); terms: {markdown_text(task.licence)}.\n"
         f"- Base model: {model}, {_licence(licence)}; weights SHA-256 `{job.weights[:16]}`…\n\n"
         f"## Use\n\n```\n{_commands(base)}\n```\n\n{_rows_of(task)}\n"
@@ -53,7 +53,7 @@ def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, ba
 
 
 def _rows_of(task: TaskSpec) -> str:
-    """What a file of the user's own must look like."""
+    """The format of a user's own rows."""
     columns = ", ".join(markdown_code(name) for name in task.task.row_columns)
     labels = (
         f" Labels are {', '.join(map(markdown_text, task.labels[:20]))}{', …' * (len(task.labels) > 20)}."
@@ -62,7 +62,7 @@ def _rows_of(task: TaskSpec) -> str:
     )
     forms = {
         "question-answering": ", or SQuAD's `.json`",
-        "token-classification": ", or `.conll`: a word and its tag a line",
+        "token-classification": ", or `.conll`: a word and its tag per line",
     }
     also = forms.get(task.kind, "")
     return f"The files are `.tsv`, `.csv`, `.jsonl` or `.json` with the columns {columns}{also}.{labels}"
@@ -97,15 +97,15 @@ def _rows(snapshot: StudySnapshot, trial: TrialRecord) -> Sequence[tuple[str, st
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows)])
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
 
 
 def _commands(base: str | None) -> str:
     name = re.sub("[^A-Za-z0-9._-]", "_", base.rpartition("/")[2]) if base else ""
-    given = f" --base FOLDER_OF_{name}" if base else ""
+    option = f" --base FOLDER_OF_{name}" if base else ""
     model = (
-        f"python3 train.py --tuned --out model/{given}   # the fine-tuned model, put together from the checkpoint"
+        f"python3 train.py --tuned --out model/{option}   # the fine-tuned model, from the checkpoint"
         if base
         else "# the fine-tuned model is in model/ and loads with transformers alone"
     )
-    return f"python3 train.py --train my.tsv --dev my_dev.tsv --out tuned/{given}\n{model}"
+    return f"python3 train.py --train my.tsv --dev my_dev.tsv --out tuned/{option}\n{model}"

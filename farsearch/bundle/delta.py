@@ -1,4 +1,4 @@
-"""What differs from a public checkpoint: a bundle that need not carry what everyone can fetch."""
+"""Deltas: the differences of a model from its public checkpoint, so that a bundle can omit common tensors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from farsearch.errors import BadInput
 from farsearch.far import safetensors
-from farsearch.far.board.model import DELTA
-from farsearch.far.board.opened import file_digest
 from farsearch.files import save_tensors
 from farsearch.models.source import ModelSource
+from farsearch.runtime.bundle_files import file_digest
+from farsearch.runtime.torch_engine.model import DELTA
 
 __all__ = ["Base", "base_of", "save_delta"]
 
 _MOST = 0.5
-"""Share of rows or columns above which a whole tensor is smaller than a list of them and its index."""
+"""Share of changed rows or columns above which the whole tensor is stored."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Base:
 
     Attributes:
         digest: SHA-256 of its weights file.
-        names: of its tensors, by which the model calls them; without those that the model has not.
-        tensors: the same, by the model's names.
+        names: names in the model by the checkpoint's names, for the tensors that the model has.
+        tensors: these tensors by their names in the model.
     """
 
     name: str
@@ -38,38 +38,38 @@ class Base:
     tensors: Mapping[str, Tensor]
 
     def to_dict(self) -> dict[str, object]:
-        """What a board must know to find the checkpoint and put a delta on it."""
+        """Return the record of the checkpoint in ``far.json``."""
         return {"name": self.name, "sha256": self.digest, "names": dict(self.names)}
 
 
 def base_of(source: ModelSource, pretrained: Mapping[str, Tensor]) -> Base:
-    """The checkpoint that a model was made of.
+    """Return the checkpoint of a model.
 
     Args:
-        pretrained: the model's own tensors, a new head among them.
+        pretrained: the model's tensors, with a new head.
 
     Raises:
-        BadInput: for weights that are not in one file of safetensors.
+        BadInput: for weights that are not in one safetensors file.
     """
     path, *shards = source.weights()
     if shards or path.suffix != ".safetensors":
         raise BadInput(f"--delta needs a checkpoint in one model.safetensors, which {source.name} is not; leave it out")
-    held = safetensors.load(str(path))
+    stored = safetensors.load(str(path))
     names, tensors = {}, {}
     for name, value in pretrained.items():
-        # a checkpoint of the bare encoder leaves the model's prefix away
+        # a checkpoint of the bare encoder omits the model's prefix
         for theirs in (name, name.partition(".")[2]):
-            if theirs in held and theirs not in names and torch.equal(held[theirs].to(value.dtype), value):
+            if theirs in stored and theirs not in names and torch.equal(stored[theirs].to(value.dtype), value):
                 names[theirs], tensors[name] = name, value
                 break
     return Base(source.name, file_digest(str(path)), names, tensors)
 
 
 def save_delta(path: Path, state: Mapping[str, Tensor], base: Base) -> dict[str, int]:
-    """Write what of ``state`` differs from the base: whole tensors, or their rows or columns where few differ.
+    """Write the differences of ``state`` from the base: whole tensors, or rows or columns if few differ.
 
     Returns:
-        Bytes by the first parts of the tensors' names, the largest first: what the delta consists of.
+        Bytes by tensor name, the largest first.
     """
     delta: dict[str, Tensor] = {}
     for name, value in state.items():

@@ -1,4 +1,4 @@
-"""The folder of a bundle: whole or absent."""
+"""Create the folder of a bundle atomically, and open folders and archives."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["opened_folder", "whole_folder"]
 _ARCHIVE = ".zip"
 
 _MOST_RATIO = 30
-"""Times that a bundle may be larger than its archive. Weights hardly shrink, and code and JSON to an eighth."""
+"""Maximum ratio of a bundle's size to its archive's. Weights hardly shrink, code and JSON to an eighth."""
 
 _MOST_ENTRIES = 10_000
 
 _MOST_NAME = 200
-"""Characters of a file's name; no file system takes more than 255 bytes."""
+"""Maximum characters of a file's name; file systems allow 255 bytes."""
 
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A working folder beside ``out`` that takes its place when the block ends well: a kill leaves no half of one.
+    """Yield a working folder that is atomically renamed to ``out`` when the block succeeds.
 
-    Where ``out`` ends with ``.zip`` the folder becomes one file, not compressed: weights are as good as noise.
+    If ``out`` ends with ``.zip`` the folder becomes an uncompressed archive: weights do not compress.
 
     Raises:
-        BadInput: when ``out`` is a file, or a folder with something in it.
+        BadInput: when ``out`` is a file, or a folder that is not empty.
         MissingResource: when the disk refuses.
     """
     out = out.absolute()
@@ -68,10 +68,10 @@ def _pack(folder: Path, archive: Path, name: str) -> None:
 
 @contextmanager
 def opened_folder(bundle: Path) -> Iterator[Path]:
-    """The folder of a bundle that may be one file; that is unpacked beside itself as long as the block lasts.
+    """Yield the folder of a bundle; an archive is unpacked beside itself for the duration of the block.
 
     Raises:
-        BundleError: when the file is none of ours, or would write outside of its folder.
+        BundleError: when the archive is no bundle, or would write outside of its folder.
     """
     if bundle.is_dir() or bundle.suffix != _ARCHIVE:
         yield bundle
@@ -89,7 +89,7 @@ def _unpack(bundle: Path, work: Path) -> Path:
         with zipfile.ZipFile(bundle) as file:
             _check_entries(bundle, file, work)
             file.extractall(work)
-    # what zipfile raises for one that is cut, packed in a way it does not know (a RuntimeError too), or encrypted
+    # zipfile raises these for a truncated, encrypted (RuntimeError) or unsupported archive
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise BundleError(
             f"{bundle} is damaged: {shown_text(str(error), 160)}; copy it again, or export it again"
@@ -103,11 +103,11 @@ def _unpack(bundle: Path, work: Path) -> Path:
 
 
 def _check_entries(bundle: Path, file: zipfile.ZipFile, work: Path) -> None:
-    """Check names and sizes before anything is unpacked; what is unpacked never exceeds the sizes that are declared.
+    """Check names and sizes before unpacking, which never exceeds the declared sizes.
 
     Raises:
         BundleError: for a name outside the folder, or more bytes than a bundle of this size can have.
-        MissingResource: where the disk has no room for it.
+        MissingResource: when the disk has too little space.
     """
     entries = file.infolist()
     outside = [entry.filename for entry in entries if not _inside(work, entry.filename)]

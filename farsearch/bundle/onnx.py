@@ -1,4 +1,4 @@
-"""The fine-tuned model as ONNX, for inference without torch, checked against torch before it is handed out."""
+"""Export the fine-tuned model as ONNX, for inference without torch, and compare it with torch."""
 
 from __future__ import annotations
 
@@ -32,18 +32,17 @@ _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _OPSET = 18
 """Old enough for the runtimes of small devices, new enough that the exporter writes it without converting."""
 _SHAPES = ((1, 1), (1, 7), (3, 16), (8, 33))
-"""Rows and tokens of the batches that are compared, beside one row of the longest text that the model takes."""
+"""Rows and tokens of the compared batches, in addition to one row of the model's maximum length."""
 
 
 @dataclass(frozen=True)
 class OnnxCheck:
-    """What was exported, and how near it comes to torch.
+    """An exported model, and its difference from torch.
 
     Attributes:
-        inputs: their names, each ``[batch, length]`` of int64. The one output is ``logits``, ``[batch, classes]``.
-        difference: largest absolute difference of a logit.
-        batches: so many of different shapes were compared.
-        size: of the file in bytes.
+        inputs: names of the inputs, each ``[batch, length]`` of int64. The one output is ``logits``, ``[batch,
+        classes]``. difference: largest absolute difference of a logit. batches: number of compared batches. size: size
+        of the file in bytes.
     """
 
     inputs: tuple[str, ...]
@@ -53,11 +52,11 @@ class OnnxCheck:
 
 
 def export_onnx(model_folder: Path, kind: str, out: Path) -> OnnxCheck:
-    """Write a saved model as one ONNX file whose batch and length are free.
+    """Write a saved model as one ONNX file with dynamic batch size and length.
 
     Args:
-        model_folder: of ``save_pretrained``.
-        kind: of its task.
+        model_folder: folder of ``save_pretrained``.
+        kind: kind of its task.
 
     Raises:
         MissingResource: without the extra ``onnx``.
@@ -88,7 +87,7 @@ def export_onnx(model_folder: Path, kind: str, out: Path) -> OnnxCheck:
         program.save(str(out), external_data=False)
     shapes = (*_SHAPES, (1, max_length_of(config)))
     difference = _compare(model, out, outputs, [_batch(inputs, config, *shape) for shape in shapes])
-    # a difference that is no number is none within the tolerance
+    # NaN is not within the tolerance
     if not difference <= TOLERANCE:
         raise BundleError(
             f"the ONNX model's logits differ from torch's by {difference:.1e}, more than {TOLERANCE:.0e}; export "
@@ -98,17 +97,17 @@ def export_onnx(model_folder: Path, kind: str, out: Path) -> OnnxCheck:
 
 
 def _batch(inputs: tuple[str, ...], config: Any, rows: int, length: int) -> dict[str, Tensor]:
-    """Drawn token ids; every other row is padded from its middle on."""
+    """Random token ids; every other row is padded from its middle."""
     draw = torch.Generator().manual_seed(1000 * rows + length)
     mask = torch.ones(rows, length, dtype=torch.long)
     mask[1::2, (length + 1) // 2 :] = 0
     ids = torch.randint(0, config.vocab_size, (rows, length), generator=draw)
-    made = (ids, mask, torch.zeros_like(ids))
-    return {name: value for name, value in zip(_INPUTS, made, strict=True) if name in inputs}
+    arguments = (ids, mask, torch.zeros_like(ids))
+    return {name: value for name, value in zip(_INPUTS, arguments, strict=True) if name in inputs}
 
 
 def _compare(model: nn.Module, path: Path, outputs: list[str], batches: list[dict[str, Tensor]]) -> float:
-    """Largest difference of a logit between torch and what is in the file; not a number where one is not."""
+    """Largest difference of a logit between torch and the file; NaN if one is NaN."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -118,16 +117,16 @@ def _compare(model: nn.Module, path: Path, outputs: list[str], batches: list[dic
     for batch in batches:
         with torch.no_grad():
             expected = model(**batch)
-        found = session.run(outputs, {name: value.numpy() for name, value in batch.items()})
+        logits = session.run(outputs, {name: value.numpy() for name, value in batch.items()})
         differences += [
-            (torch.from_numpy(value) - expected[name]).abs().max() for name, value in zip(outputs, found, strict=True)
+            (torch.from_numpy(value) - expected[name]).abs().max() for name, value in zip(outputs, logits, strict=True)
         ]
     return float(torch.stack(differences).max())
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of its own code, and of packages that no model here needs."""
+    """Silence the exporter's warnings on its own code and on packages that no model here needs."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

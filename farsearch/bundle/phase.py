@@ -1,4 +1,4 @@
-"""What ``far.json`` says to whoever runs the FAR phase: settings, tokenizer, and what it will take on the device."""
+"""The part of ``far.json`` for the FAR phase: settings, tokenizer, and predicted cost on the device."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile
 from farsearch.errors import FarsearchError
 from farsearch.far.batches import steps_in
-from farsearch.far.board.task import Task
-from farsearch.far.board.tokens import token_ids
 from farsearch.far.layout import ModelLayout
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.portable import PortableTokenizer
 from farsearch.models.source import ModelSource
 from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
+from farsearch.runtime.task import Task
+from farsearch.runtime.torch_engine.tokenizer import token_ids
 
-__all__ = ["phase_says"]
+__all__ = ["phase_record"]
 
 _PROOF = (
     "A quiet film, and a good one.",
@@ -32,13 +32,13 @@ _PROOF = (
     "日本語 текст ελληνικά",
     "word " * 200,
 )
-"""Sentences on which tokenizers that differ at all differ: accents, case, signs, rare words, scripts, the cut."""
+"""Sentences that distinguish tokenizers: accents, case, signs, rare words, scripts, truncation."""
 
 _LENGTHS = 8
-"""Lengths in tokens are priced in steps of this; between them time is close to a straight line."""
+"""Step of the priced lengths in tokens; between them time is nearly linear."""
 
 
-def phase_says(
+def phase_record(
     snapshot: StudySnapshot,
     trial: TrialRecord,
     source: ModelSource,
@@ -50,7 +50,7 @@ def phase_says(
     portable: PortableTokenizer,
     home: Path,
 ) -> dict[str, Any]:
-    """The part of ``far.json`` that a board needs, in JSON types, but for the files of its weights.
+    """Return the part of ``far.json`` for the FAR phase as JSON types, without the files of the weights.
 
     Args:
         learners: indices of each feed-forward block's learners.
@@ -88,7 +88,7 @@ def _predicted(
     snapshot: StudySnapshot, trial: TrialRecord, source: ModelSource, head: Head, config: FarConfig, plan: StepPlan,
     home: Path,
 ) -> Mapping[str, Any]:  # fmt: skip
-    """Peaks by micro-batch and seconds of a step by length: a board's rows are not the study's."""
+    """Peaks by micro-batch size and seconds of a step by length, because a board's rows are not the study's."""
     settings, job = snapshot.settings, snapshot.settings.job
     profile = _profile_of(snapshot, home)
     if profile is None:
@@ -118,12 +118,13 @@ def _predicted(
 
 
 def _profile_of(snapshot: StudySnapshot, home: Path) -> Profile | None:
-    """The profile that the study was made with; None where this machine has not the same."""
+    """The profile of the study; None if this machine does not have the same one."""
     name = snapshot.settings.device
-    # a profile of the user's own may have been given as a file
+    # it may have been given as a file
     given = str(snapshot.meta.get("options", {}).get("device", name))
-    found = (_profile(each, home) for each in dict.fromkeys((given, name)))
-    return next((one for one in found if one is not None and one.digest == snapshot.settings.profile), None)
+    profiles = (_profile(named, home) for named in dict.fromkeys((given, name)))
+    digest = snapshot.settings.profile
+    return next((profile for profile in profiles if profile is not None and profile.digest == digest), None)
 
 
 def _profile(name: str, home: Path) -> Profile | None:

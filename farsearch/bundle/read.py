@@ -1,4 +1,4 @@
-"""Read a bundle, and run its FAR phase on other data, by the code that runs it on a board."""
+"""Read a bundle, and run its FAR phase on other data with the runtime of the board."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 
 from farsearch.cost.plans import quickest
 from farsearch.errors import BadInput, BundleError, DataError, Diverged, MissingResource, OutOfMemory
-from farsearch.far.board.memory import is_out_of_memory
-from farsearch.far.board.opened import BundleProblem, Opened, open_bundle
-from farsearch.far.board.rows import RowProblem
-from farsearch.far.board.run import Options, run_bundle
-from farsearch.far.board.task import Task
 from farsearch.far.display import PATH, shown
 from farsearch.far.layout import ModelLayout
 from farsearch.records import StepPlan, StudySettings, TrialRecord
+from farsearch.runtime.bundle_files import BundleFiles, BundleProblem, open_bundle
+from farsearch.runtime.job import Options
+from farsearch.runtime.memory import is_out_of_memory
+from farsearch.runtime.rows import RowProblem
+from farsearch.runtime.task import Task
+from farsearch.runtime.torch_engine.run import run_bundle
 from farsearch.tasks.constant_answer import Constant, constant_answer
 from farsearch.tasks.metrics import MetricValue, score
 
@@ -29,35 +30,35 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files have been checked against their checksums.
+    """A bundle, verified against its checksums.
 
     Attributes:
-        opened: as a board sees it.
+        files: its files and ``far.json``.
     """
 
-    opened: Opened
+    files: BundleFiles
     settings: StudySettings
     trial: TrialRecord
     plan: StepPlan
 
     @property
     def layout(self) -> ModelLayout:
-        """Where the parts of the model are."""
-        return ModelLayout.from_dict(self.opened.phase["layout"])
+        """The layout of its model."""
+        return ModelLayout.from_dict(self.files.phase["layout"])
 
     @property
     def task(self) -> Task:
-        """What is learned of what rows."""
-        return self.opened.task
+        """Its task."""
+        return self.files.task
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What fine-tuning on the user's rows gave.
+    """Result of fine-tuning on a user's rows.
 
     Attributes:
-        metric, constant: on the dev file the model's and a constant answer's; None without one.
-        steps: that were made.
+        metric, constant: metrics of the model and of the best constant answer on the dev file; None without one.
+        steps: number of steps.
     """
 
     metric: MetricValue | None
@@ -66,32 +67,32 @@ class Tuned:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read and check a bundle.
+    """Read and validate a bundle.
 
     Raises:
         BundleError: when it is missing, damaged, or of another schema.
     """
-    with _board_errors(folder):
-        opened = open_bundle(str(folder))
-    says = opened.says
-    if set(says) != _KEYS:
-        wrong = sorted(map(str, set(says) ^ _KEYS))[0]
+    with _runtime_errors(folder):
+        files = open_bundle(str(folder))
+    manifest = files.manifest
+    if set(manifest) != _KEYS:
+        wrong = sorted(map(str, set(manifest) ^ _KEYS))[0]
         raise BundleError(f"{folder}/far.json has a missing or unknown key {shown(wrong)}; export the bundle again")
     try:
-        settings, trial = StudySettings.from_dict(says["settings"]), TrialRecord.from_dict(says["trial"])
-        layout = ModelLayout.from_dict(opened.phase["layout"])
+        settings, trial = StudySettings.from_dict(manifest["settings"]), TrialRecord.from_dict(manifest["trial"])
+        layout = ModelLayout.from_dict(files.phase["layout"])
         if trial.config is None:
             raise BadInput("its trial has no configuration")
         if len(trial.config.frozen_fractions) != len(layout.layers):
             raise BadInput("configuration and layout have different numbers of layers")
-        return Bundle(opened, settings, trial, StepPlan.from_dict(opened.phase["plan"]))
+        return Bundle(files, settings, trial, StepPlan.from_dict(files.phase["plan"]))
     except (BadInput, TypeError, KeyError, AttributeError) as error:
-        raise BundleError(f"{folder}/far.json does not say a bundle: {error}; export it again") from error
+        raise BundleError(f"{folder}/far.json does not describe a bundle: {error}; export it again") from error
 
 
 @contextmanager
-def _board_errors(where: Path) -> Iterator[None]:
-    """The errors of the code that runs on a board, as ours."""
+def _runtime_errors(where: Path) -> Iterator[None]:
+    """Translate the errors of the runtime into farsearch's."""
     try:
         yield
     except BundleProblem as error:
@@ -121,20 +122,21 @@ def finetune(
     out: Path,
     epochs: float | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
     base: Path | None = None,
 ) -> Tuned:
     """Run the bundle's FAR phase on a user's own file and save the merged model into ``out``.
 
     Args:
-        train, dev: files of rows of the bundle's task, as ``far.board.rows`` reads them.
-        epochs: instead of the bundle's.
-        base: folder of the public checkpoint, for a bundle that carries only what differs from it.
+        train, dev: files of rows of the bundle's task, as ``runtime.rows`` reads them.
+        epochs: replaces the bundle's.
+        report: called with each line of progress.
+        base: folder of the public checkpoint, for a bundle that is a delta.
 
     Raises:
         BadInput: when ``out`` is in use.
-        BundleError: when the weights do not go with the model.
-        DataError: for rows that break the format, or labels that are not the bundle's.
+        BundleError: when the weights do not fit the model.
+        DataError: for invalid rows, or labels that are not the bundle's.
         MissingResource: for files that can't be read or written.
     """
     options = Options(
@@ -143,15 +145,15 @@ def finetune(
         dev=None if dev is None else str(dev),
         epochs=epochs,
         base=None if base is None else str(base),
-        # of the plans with the board's dropout masks the quickest: those of ordinary dropout are the bundle's own
+        # the fastest plan with the same dropout masks as the bundle's
         plan=(quickest(bundle.plan, bundle.layout) if bundle.plan.dropout == "seed" else bundle.plan).to_dict(),
     )
-    with _board_errors(out):
+    with _runtime_errors(out):
         result = run_bundle(
-            bundle.opened, options, tell or (lambda _: None), on_step or (lambda *_: None), lambda: False
+            bundle.files, options, report or (lambda _: None), on_step or (lambda *_: None), lambda: False
         )
     if result.predictions is None:
-        return Tuned(None, None, result.course.steps)
+        return Tuned(None, None, result.log.steps)
     task, answers = bundle.task, result.answers
     metric = score(task.metric, result.predictions, answers, task.labels, task.positive_id)
-    return Tuned(metric, constant_answer(task, answers), result.course.steps)
+    return Tuned(metric, constant_answer(task, answers), result.log.steps)

@@ -1,4 +1,4 @@
-"""Write a bundle from what a trial kept. Nothing is trained here."""
+"""Write a bundle from the artifacts of a trial, without training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from farsearch import far
+from farsearch import far, runtime
 from farsearch.bundle.card import card_of
 from farsearch.bundle.delta import Base, base_of, save_delta
 from farsearch.bundle.folder import whole_folder
 from farsearch.bundle.onnx import OnnxCheck, export_onnx
-from farsearch.bundle.phase import phase_says
+from farsearch.bundle.phase import phase_record
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far import safetensors
-from farsearch.far.board.opened import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.far.display import shown
 from farsearch.far.surgery import apply_far, merge
 from farsearch.files import read_json, save_tensors, write_json, write_text
@@ -35,6 +34,7 @@ from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import start_state
 from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.study.artifacts import SavedTrial, load_trial
 from farsearch.tasks.spec import study_task
 
@@ -46,9 +46,9 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-# what lies in this folder stands in for no installed module
+# no file of this folder shadows an installed module
 sys.path[:] = [path for path in sys.path if os.path.realpath(path) != HERE]
-sys.dont_write_bytecode = True  # the folder stays as it was checked
+sys.dont_write_bytecode = True  # the folder stays unchanged
 
 import importlib.abc
 import importlib.machinery
@@ -56,20 +56,24 @@ import importlib.util
 
 
 class Source(importlib.machinery.SourceFileLoader):
-    """Run a source as it is, never what a cache has of it."""
+    """Run a source, never its cached bytecode."""
 
     def get_code(self, fullname):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Find the package far beside this file."""
+    """Find the packages beside this file as bundle.far and bundle.runtime."""
 
     def find_spec(self, fullname, path=None, target=None):
         parts = fullname.split(".")
-        if parts[0] != "far":
+        if parts == ["bundle"]:
+            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = []
+            return spec
+        if parts[0] != "bundle" or parts[1] not in ("far", "runtime"):
             return None
-        place = os.path.join(HERE, *parts)
+        place = os.path.join(HERE, *parts[1:])
         package = os.path.isdir(place)
         file = os.path.join(place, "__init__.py") if package else place + ".py"
         folders = [place] if package else None
@@ -81,7 +85,7 @@ class Finder(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Finder())
 
-from far.board.main import main
+from bundle.runtime.main import main
 
 sys.exit(main(HERE))
 '''
@@ -92,10 +96,10 @@ class Written:
     """A bundle that was written.
 
     Attributes:
-        mib: of all its files.
-        whole_mib: what they would be without ``--delta``; the same where it is none.
-        bulk: bytes of the start weights' largest tensors, by name; empty where it is no delta.
-        onnx: how near the ONNX model comes, where there is one.
+        mib: size of all its files.
+        whole_mib: size without ``--delta``.
+        bulk: bytes of the tensors of a delta's start weights by name, the largest first; empty without ``--delta``.
+        onnx: check of the ONNX model, if there is one.
     """
 
     path: Path
@@ -119,24 +123,24 @@ def write_bundle(
     """Write the bundle of one trial into the folder ``out``, which must not exist or be empty, or into a ``.zip``.
 
     Args:
-        why: the reason for the choice, for the bundle's provenance.
+        why: reason for the choice, for the bundle's provenance.
         home: folder of the user's own profiles.
-        delta: ship only what differs from the public checkpoint.
-        onnx: also ship the fine-tuned model as ONNX.
+        delta: write only the differences from the public checkpoint.
+        onnx: also write the fine-tuned model as ONNX.
 
     Raises:
-        BadInput: when ``out`` is in use, or the trial was not trained to its end.
-        MissingResource: when the trial's tensors or the model are gone, or the disk is full.
+        BadInput: when ``out`` is in use, or the trial is not complete.
+        MissingResource: when the trial's tensors or the model are missing, or the disk is full.
     """
     if trial.baseline is not None:
         raise BadInput(
-            f"trial {trial.number} of {snapshot.name} is a baseline, whose weights are not kept; choose one of the "
+            f"trial {trial.number} of {snapshot.name} is a baseline, whose weights are not stored; choose one of the "
             "search's, see farsearch pareto"
         )
     if trial.state != "complete" or trial.config is None:
         raise BadInput(f"trial {trial.number} is {trial.state}, not complete; choose one of farsearch pareto")
     if delta and onnx:
-        raise BadInput("--delta leaves the model away and --onnx adds one; give one of them")
+        raise BadInput("--delta omits the model and --onnx adds one; give one of them")
     with whole_folder(out) as work:
         whole, bulk, check = _fill(work, snapshot, trial, study_folder, why, home, delta, onnx)
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
@@ -147,7 +151,7 @@ def _fill(
     work: Path, snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path, why: str, home: Path, delta: bool,
     onnx: bool,
 ) -> tuple[int, Mapping[str, int], OnnxCheck | None]:  # fmt: skip
-    """Write all files. Bytes that a delta saved, what is most of it, and how near ONNX comes."""
+    """Write all files; return the bytes that a delta saved, the bytes of its tensors, and the check of ONNX."""
     source = _source_of(snapshot)
     spec = study_task(snapshot.meta, snapshot.settings.job.task)
     tokenizer = load_tokenizer(source, spec.kind)
@@ -161,16 +165,18 @@ def _fill(
     start = _start_and_tuned(model, layout, snapshot, trial, saved, pretrained)
     with quiet():
         model.save_pretrained(work / "model")  # type: ignore[operator]
-    (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # a team shares it
+    (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # readable for a team
     portable = save_portable(tokenizer, work / "model")
     _without_code(work / "model")
     weights, whole, bulk = _weights(work, start, base)
     check = export_onnx(work / "model", spec.kind, work / "model" / "model.onnx") if onnx else None
-    shutil.copytree(Path(far.__file__).parent, work / "far", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in (far, runtime):
+        code = Path(str(package.__file__)).parent
+        shutil.copytree(code, work / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(work / "train.py", _LAUNCHER)
     write_text(work / "README.md", card_of(snapshot, trial, licence_of(source), None if base is None else base.name))
-    phase = phase_says(snapshot, trial, source, spec.task, head, layout, saved.learners, tokenizer, portable, home)
-    says: dict[str, Any] = {
+    phase = phase_record(snapshot, trial, source, spec.task, head, layout, saved.learners, tokenizer, portable, home)
+    manifest: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
         "settings": snapshot.settings.to_dict(),
@@ -182,13 +188,13 @@ def _fill(
         "phase": {**phase, "weights": weights},
         "sha256": _checksums(work),
     }
-    says = json.loads(json.dumps(says))  # the digest is over what is read back
-    write_json(work / "far.json", {**says, "digest": digest_of(says)})
+    manifest = json.loads(json.dumps(manifest))  # the digest is that of the parsed file
+    write_json(work / "far.json", {**manifest, "digest": digest_of(manifest)})
     return whole, bulk, check
 
 
 def _without_code(folder: Path) -> None:
-    """Remove the names of code that transformers copies from the checkpoint: it was not used, and readers refuse it."""
+    """Remove references to code, which transformers copies from the checkpoint, and readers refuse."""
     for path in (folder / "config.json", folder / "tokenizer_config.json"):
         values = read_json(path) if path.is_file() else {}
         if values.pop("auto_map", None) is not None:
@@ -196,7 +202,7 @@ def _without_code(folder: Path) -> None:
 
 
 def _source_of(snapshot: StudySnapshot) -> ModelSource:
-    """Return the model of a study: of the hub at the commit that the study was made with, never at another one."""
+    """Return the model of a study, from the hub at the study's commit."""
     weights = snapshot.settings.job.weights
     pickled = bool(snapshot.meta.get("options", {}).get("allow_pickle", False))
     source = resolve_model(snapshot.meta["model"], pickled)
@@ -205,9 +211,7 @@ def _source_of(snapshot: StudySnapshot) -> ModelSource:
         source = replace(source, revision=commit if name == source.location else None)
     if source.digest() != weights:
         raise MissingResource(
-            f"the weights of {shown(source.name)} are not those of the study any more; put the old ones "
-            "back, or search "
-            "again"
+            f"the weights of {shown(source.name)} are no longer those of the study; restore them, or search again"
         )
     return source
 
@@ -216,7 +220,7 @@ def _start_and_tuned(
     model: nn.Module, layout: Any, snapshot: StudySnapshot, trial: TrialRecord, saved: SavedTrial,
     pretrained: dict[str, Tensor],
 ) -> dict[str, Tensor]:  # fmt: skip
-    """The start weights; the model is left with the trained ones."""
+    """Return the start weights; the model is left with the trained ones."""
     assert trial.config is not None
     primed = pretrained if saved.primed is None else saved.primed
     frozen_values = snapshot.settings.job.priming.frozen_values
@@ -227,7 +231,7 @@ def _start_and_tuned(
 
 
 def _weights(work: Path, start: dict[str, Tensor], base: Base | None) -> tuple[dict[str, Any], int, Mapping[str, int]]:
-    """Write the weights. What ``far.json`` says of them, bytes that a delta saved, and what is most of it."""
+    """Write the weights; return their record in ``far.json``, the bytes that a delta saved, and those of its parts."""
     tuned = work / "model" / "model.safetensors"
     state = safetensors.load(str(tuned))
     start = {name: start[name] for name in state}
@@ -239,9 +243,9 @@ def _weights(work: Path, start: dict[str, Tensor], base: Base | None) -> tuple[d
     bulk = save_delta(work / "start.delta.safetensors", start, base)
     save_delta(work / "model" / "delta.safetensors", state, base)
     tuned.unlink()
-    left = sum(path.stat().st_size for path in (work / "start.delta.safetensors", work / "model" / "delta.safetensors"))
-    says = {"start": "start.delta.safetensors", "tuned": "model/delta.safetensors", "names": names}
-    return says, whole - left, bulk
+    size = sum(path.stat().st_size for path in (work / "start.delta.safetensors", work / "model" / "delta.safetensors"))
+    record = {"start": "start.delta.safetensors", "tuned": "model/delta.safetensors", "names": names}
+    return record, whole - size, bulk
 
 
 def _checksums(work: Path) -> dict[str, str]:
@@ -250,7 +254,7 @@ def _checksums(work: Path) -> dict[str, str]:
 
 
 def _put_trained(model: Any, layout: Any, saved: SavedTrial, config: Any) -> None:
-    """Give the reconfigured model the tensors that the trial trained, and merge it back."""
+    """Load the trained tensors into the reconfigured model, and merge it."""
     config = config.canonical()
     apply_far(
         model, layout, saved.learners, config.frozen_embeddings, config.frozen_attention_layers,

@@ -12,10 +12,10 @@ from typing import Any
 
 from farsearch.devices.profile import Figure, Profile
 from farsearch.errors import BadInput
-from farsearch.far.board.measured import MEASUREMENT, SCHEMA_VERSION
 from farsearch.far.display import shown, shown_seconds
 from farsearch.json_records import Record
 from farsearch.records import Measurement
+from farsearch.runtime.measurement import MEASUREMENT, SCHEMA_VERSION
 
 __all__ = ["BoardFile", "adjusted", "is_measurement", "read_measurement"]
 

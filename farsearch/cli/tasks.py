@@ -96,7 +96,7 @@ def _own(name: str, given: dict[str, Any], notes: list[str]) -> TaskData | None:
 
 def _entry(spec: TaskSpec, official: Official | None) -> dict[str, Any]:
     """A task as programs get it; ``official`` is null for one that is a user's own."""
-    from farsearch.far.board.scores import METRICS
+    from farsearch.runtime.scores import METRICS
 
     files: dict[str, Any] | None = None
     if official is not None:
@@ -115,7 +115,7 @@ def _entry(spec: TaskSpec, official: Official | None) -> dict[str, Any]:
 
 def _told(spec: TaskSpec) -> dict[str, str]:
     """What is known of any task."""
-    from farsearch.far.board.scores import METRICS
+    from farsearch.runtime.scores import METRICS
 
     rule = METRICS[spec.metric]
     parts = ""

@@ -21,10 +21,10 @@ import tomli_w
 
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import ProfileError
-from farsearch.far.board.near_names import did_you_mean
-from farsearch.far.board.records import json_reason
 from farsearch.far.display import shown, shown_text
 from farsearch.files import MADE_BY, write_text
+from farsearch.runtime.near_names import did_you_mean
+from farsearch.runtime.records import json_reason
 
 if sys.version_info >= (3, 11):
     import tomllib

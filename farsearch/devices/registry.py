@@ -6,8 +6,8 @@ from pathlib import Path
 
 from farsearch.devices.profile import Profile, read_profile
 from farsearch.errors import ProfileError
-from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.display import shown
+from farsearch.runtime.near_names import did_you_mean
 
 __all__ = ["LOCAL", "is_another_machine", "list_profiles", "load_profile"]
 

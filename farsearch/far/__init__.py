@@ -21,7 +21,7 @@ savepoint.py     the state of a phase on disk
 features.py      rows of token ids with their targets, and batches of them as tensors
 display.py       values in messages, bounded in length
 batches.py       batches of rows of similar length
-loop.py          schedule, training loop, prediction
-board            the programs of a bundle, which use the modules above
+schedule.py      learning rates of the steps
+loop.py          training loop, prediction
 ================ ====================================================================
 """

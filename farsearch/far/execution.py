@@ -4,15 +4,17 @@ No execution changes what is learned. ``modules`` everywhere is the model as tra
 """
 
 from contextlib import contextmanager
-from typing import Any, Iterator, List, NamedTuple, Optional
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Iterator, List, NamedTuple, Optional
 
 from .display import shown
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 __all__ = [
     "FEED_FORWARD",
+    "KERNELS",
     "Execution",
     "autocast_dtype",
     "autocast_to",
@@ -24,6 +26,10 @@ __all__ = [
 
 FEED_FORWARD = ("modules", "store", "compact", "recompute")
 """Policies of a feed-forward block (ffn.py)."""
+
+KERNELS = ("loop", "foreach", "fused")
+"""How all tensors are stepped: one after another, operation by operation (``loop``); each operation on all of them at
+once, with a copy of them (``foreach``, torch's default on CUDA); or in one kernel, without temporaries (``fused``)."""
 
 _CHOICES = {
     "feed_forward": FEED_FORWARD,
@@ -85,15 +91,17 @@ def rows_at_once(shape: Any) -> int:
     return 1 << (rows.bit_length() - 1)
 
 
-def portions(x: Tensor, rows: Optional[int]) -> List[slice]:
+def portions(x: "Tensor", rows: Optional[int]) -> List[slice]:
     """Return slices of the first dimension of ``x`` that are computed one after another; None selects their size."""
     step = rows or rows_at_once(x.shape)
     return [slice(start, start + step) for start in range(0, x.shape[0], step)]
 
 
 @contextmanager
-def autocast_to(x: Tensor, dtype: Optional[torch.dtype]) -> Iterator[None]:
+def autocast_to(x: "Tensor", dtype: "Optional[torch.dtype]") -> Iterator[None]:
     """Autocast to a type on the device of ``x``, or disable autocast, whatever the outer setting."""
+    import torch
+
     if autocast_dtype(x) == dtype:
         yield
     elif dtype is None:
@@ -104,8 +112,10 @@ def autocast_to(x: Tensor, dtype: Optional[torch.dtype]) -> Iterator[None]:
             yield
 
 
-def autocast_dtype(x: Tensor) -> Optional[torch.dtype]:
+def autocast_dtype(x: "Tensor") -> "Optional[torch.dtype]":
     """Return the type of products under autocast on the device of ``x``; None if it is off."""
+    import torch
+
     kind = x.device.type
     if kind == "meta":
         return None
@@ -119,6 +129,6 @@ def autocast_dtype(x: Tensor) -> Optional[torch.dtype]:
     return None
 
 
-def compute_dtype(x: Tensor) -> torch.dtype:
+def compute_dtype(x: "Tensor") -> "torch.dtype":
     """Return the type of products with ``x``: autocast's if it is on, else that of ``x``."""
     return autocast_dtype(x) or x.dtype

@@ -1,9 +1,10 @@
 """Rows of token ids as inputs of a model, and batches of them as tensors."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 __all__ = ["IGNORED", "Batch", "Features", "Span", "batch_of"]
 
@@ -49,7 +50,7 @@ class Batch(NamedTuple):
     mean loss: 1, or the number of tokens with a tag.
     """
 
-    inputs: Dict[str, Tensor]
+    inputs: "Dict[str, Tensor]"
     weights: Tuple[int, ...]
 
     def part(self, rows: slice) -> "Batch":
@@ -57,7 +58,7 @@ class Batch(NamedTuple):
         return Batch({name: value[rows] for name, value in self.inputs.items()}, self.weights[rows])
 
 
-def batch_of(features: Features, pad_id: int, device: Optional[torch.device] = None, learn: bool = True) -> Batch:
+def batch_of(features: Features, pad_id: int, device: "Optional[torch.device]" = None, learn: bool = True) -> Batch:
     """Return all rows of ``features`` as tensors, padded on the right.
 
     Args:
@@ -80,7 +81,9 @@ def batch_of(features: Features, pad_id: int, device: Optional[torch.device] = N
     return Batch({name: value.to(device) for name, value in inputs.items()}, weights)
 
 
-def _padded(rows: Sequence[Sequence[int]], longest: int, value: int) -> Tensor:
+def _padded(rows: Sequence[Sequence[int]], longest: int, value: int) -> "Tensor":
+    import torch
+
     return torch.tensor([list(row) + [value] * (longest - len(row)) for row in rows])
 
 
@@ -88,8 +91,10 @@ def _is_tags(target: Any) -> bool:
     return isinstance(target, tuple) and not isinstance(target, Span) and isinstance(target[0], int)
 
 
-def _targets(targets: Sequence[Any], longest: int) -> Dict[str, Tensor]:
+def _targets(targets: Sequence[Any], longest: int) -> "Dict[str, Tensor]":
     """The targets by the argument names of transformers' models."""
+    import torch
+
     if isinstance(targets[0], Span):
         starts, ends = zip(*targets)
         return {"start_positions": torch.tensor(starts), "end_positions": torch.tensor(ends)}

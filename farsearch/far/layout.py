@@ -3,9 +3,10 @@
 A layout is plain data: a bundle contains it, so that a board needs no model families.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["AttentionLayout", "FeedForwardLayout", "LayerLayout", "ModelLayout", "get_module", "set_module"]
 
@@ -141,7 +142,7 @@ def _tuples(row: Dict[str, Any]) -> Dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
 
 
-def get_module(model: nn.Module, path: str) -> Any:
+def get_module(model: "nn.Module", path: str) -> Any:
     """Return the submodule at a dotted path, or a plain function if that is the model's activation."""
     module: Any = model
     for name in path.split("."):
@@ -149,8 +150,10 @@ def get_module(model: nn.Module, path: str) -> Any:
     return module
 
 
-def set_module(model: nn.Module, path: str, module: Any) -> None:
+def set_module(model: "nn.Module", path: str, module: Any) -> None:
     """Set the module, or plain function, at a dotted path."""
+    from torch import nn
+
     path, _, name = path.rpartition(".")
     parent = get_module(model, path) if path else model
     if not isinstance(module, nn.Module) and name in parent._modules:

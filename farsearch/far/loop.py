@@ -11,32 +11,9 @@ from torch import Tensor, nn
 
 from .features import Batch, Features, batch_of
 from .optimizer import BackwardOptimizer, Optimizer
+from .schedule import Rate
 
-__all__ = ["constant_rate", "linear_rate", "predict", "train", "train_step"]
-
-Rate = Callable[[int], float]
-"""Learning rate by step, counted from 0."""
-
-
-def linear_rate(peak: float, steps: int, warmup_share: float = 0.1) -> Rate:
-    """Return linear warm-up over a share of the steps (at least one), then linear decay that ends above 0."""
-    warmup = max(1, int(round(steps * warmup_share)))
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return peak * (step + 1) / warmup
-        return peak * (steps - step) / max(1, steps - warmup + 1)
-
-    return rate
-
-
-def constant_rate(peak: float, warmup_steps: int) -> Rate:
-    """Return linear warm-up over ``warmup_steps``, then a constant rate: a longer phase continues a shorter one."""
-
-    def rate(step: int) -> float:
-        return peak * min(1.0, (step + 1.0) / (warmup_steps + 1.0))
-
-    return rate
+__all__ = ["predict", "train", "train_step"]
 
 
 def train_step(model: nn.Module, optimizer: Optimizer, batch: Batch, micro_batch_size: Optional[int] = None) -> Tensor:

@@ -6,12 +6,9 @@ from typing import Any, Callable, Dict, List, Sequence, Union
 import torch
 from torch import Tensor, nn
 
-__all__ = ["KERNELS", "BackwardOptimizer", "Optimizer", "has_backward_hooks", "has_fused", "make_optimizer"]
+from .execution import KERNELS
 
-KERNELS = ("loop", "foreach", "fused")
-"""Implementations of a step of all tensors: one after another, operation by operation (``loop``); each operation on all
-of them at once, with a copy of them (``foreach``, torch's default on CUDA); in one kernel, without temporaries
-(``fused``)."""
+__all__ = ["BackwardOptimizer", "Optimizer", "has_backward_hooks", "has_fused", "make_optimizer"]
 
 _KINDS: Dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 

@@ -8,28 +8,29 @@ can't make the reader allocate more memory than the size of the file, or return 
 import json
 import os
 import struct
-from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from .display import shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["load", "metadata", "read", "save", "shapes"]
 
 _TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
-_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+"""torch's names of the format's types."""
+_NAMES = {"torch." + dtype: name for name, dtype in _TYPES.items()}
 _SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 _MOST_HEADER = 1 << 24
@@ -37,11 +38,11 @@ _MOST_HEADER = 1 << 24
 
 _MOST_DIMENSIONS = 8
 
-Entry = Tuple[str, torch.dtype, List[int], int, int]
+Entry = Tuple[str, str, List[int], int, int]
 """Name, type and shape of a tensor, and the offsets of its bytes behind the header."""
 
 
-def load(path: str) -> Dict[str, Tensor]:
+def load(path: str) -> "Dict[str, Tensor]":
     """Return all tensors of a file by name.
 
     Raises:
@@ -51,11 +52,14 @@ def load(path: str) -> Dict[str, Tensor]:
     return dict(read(path))
 
 
-def read(path: str) -> Iterator[Tuple[str, Tensor]]:
+def read(path: str) -> "Iterator[Tuple[str, Tensor]]":
     """Yield the tensors of a file one at a time, so that only one is in memory beside its destination."""
+    import torch
+
     with open(path, "rb") as file:
         entries, _, data = _header(file, os.fstat(file.fileno()).st_size)
-        for name, dtype, shape, begin, end in entries:
+        for name, kind, shape, begin, end in entries:
+            dtype = getattr(torch, kind)
             file.seek(data + begin)
             buffer = bytearray(end - begin)
             if file.readinto(buffer) != end - begin:
@@ -140,7 +144,7 @@ def _counts(values: Any) -> bool:
     return few and all(type(value) is int and 0 <= value < 1 << 62 for value in values)
 
 
-def save(path: str, tensors: Mapping[str, Tensor], texts: Optional[Mapping[str, str]] = None) -> None:
+def save(path: str, tensors: "Mapping[str, Tensor]", texts: Optional[Mapping[str, str]] = None) -> None:
     """Write tensors and metadata ``texts`` to a temporary file, and atomically rename it to ``path``.
 
     Raises:
@@ -152,9 +156,9 @@ def save(path: str, tensors: Mapping[str, Tensor], texts: Optional[Mapping[str, 
         header["__metadata__"] = dict(texts)
     offset = 0
     for name, tensor in tensors.items():
-        if tensor.dtype not in _NAMES:
+        if str(tensor.dtype) not in _NAMES:
             raise ValueError("{} is of {}, which the format has not".format(shown(name), tensor.dtype))
-        kind = _NAMES[tensor.dtype]
+        kind = _NAMES[str(tensor.dtype)]
         size = tensor.numel() * _SIZES[kind]
         header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [offset, offset + size]}
         offset += size
@@ -171,7 +175,9 @@ def save(path: str, tensors: Mapping[str, Tensor], texts: Optional[Mapping[str, 
     _sync_folder(os.path.dirname(os.path.abspath(path)))
 
 
-def _bytes(tensor: Tensor) -> bytes:
+def _bytes(tensor: "Tensor") -> bytes:
+    import torch
+
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     # numpy has no bfloat16
     plain = flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat

@@ -1,8 +1,8 @@
-"""Files of a model hub, at one commit, checked against their hashes. The only home of huggingface_hub.
+"""Files of a model hub at one commit, verified by their hashes; only this package imports huggingface_hub.
 
 ===========  =================================================================================
-client.py    the HTTP client: how long the hub is waited for, and whether it answers
-problems.py  why the hub gave nothing, in one line
+client.py    the HTTP client, its time limits, and whether the hub answers
+problems.py  errors as one line with a suggestion
 fetch.py     files of a repository: resolved to a commit, downloaded, verified, from the cache
 ===========  =================================================================================
 """

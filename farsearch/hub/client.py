@@ -1,7 +1,7 @@
-"""The HTTP client of everything that talks to the hub, and how long it waits.
+"""The HTTP client for the hub, and its time limits.
 
-huggingface_hub repeats what failed, with growing pauses, for up to a few minutes. Here every request passes
-``Patience``, which ends an operation that has brought nothing for ``PATIENCE_S`` seconds.
+huggingface_hub retries failed requests with growing pauses for up to a few minutes. Here ``Patience`` limits every
+request and ends an operation without progress for ``PATIENCE_S`` seconds.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from huggingface_hub.utils._http import hf_request_event_hook  # refuses request
 __all__ = ["PATIENCE_S", "Busy", "Patience", "Silent", "hub_problem", "patience"]
 
 PATIENCE_S = 12.0
-"""An operation ends when the hub has brought nothing for so long."""
+"""An operation ends after so long without progress."""
 
 _REQUEST_S = 6.0
-"""A request is given up, and perhaps repeated, when nothing has come for so long."""
+"""A request is aborted, and possibly retried, after so long without data."""
 
 _REFUSED_S = 3.0
-"""What refuses connections, or answers with errors alone, is given up at the first repetition after so long."""
+"""A hub that refuses connections, or only answers with errors, is abandoned at the first retry after so long."""
 
 _PROGRESS_BYTES = 256 * 1024
-"""So much data counts as progress. Less could be the same few bytes again and again."""
+"""So much data counts as progress; less could be the same few bytes repeatedly."""
 
 _FIRST_ERROR = 500
 _PASSING = frozenset({429, 500, 502, 503, 504})
-"""Answers after which a request is repeated once, after a pause."""
+"""Status codes after which a request is retried once, after a pause."""
 _PAUSE_S = 0.5
 
 
 class Silent(Exception):
-    """The hub has brought nothing for ``PATIENCE_S`` seconds."""
+    """The hub sent nothing for ``PATIENCE_S`` seconds."""
 
 
 class Busy(Exception):
-    """The hub answers with errors alone, or asks for a longer wait than an operation has.
+    """The hub only answers with errors, or asks for a longer wait than an operation allows.
 
     Attributes:
-        status: of its last answer.
-        wait_s: seconds that it asked to wait for; None where it named none.
+        status: status code of its last answer.
+        wait_s: requested wait in seconds; None if unspecified.
     """
 
     def __init__(self, status: int, wait_s: float | None) -> None:
@@ -56,7 +56,7 @@ class Busy(Exception):
 
 
 class Patience:
-    """What is known of the operation in progress: since when nothing came, and what failed last."""
+    """State of the current operation: time of the last progress, and the last failure."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -77,10 +77,10 @@ class Patience:
                 self._since, self._bytes = time.monotonic(), 0
 
     def request_timeout_s(self) -> float:
-        """Return how long the next request may take to bring something.
+        """Return the time limit of the next request.
 
         Raises:
-            Silent: where there is no time left.
+            Silent: when no time is left.
         """
         left = PATIENCE_S - (time.monotonic() - self._since)
         if left < 0.5:
@@ -88,10 +88,10 @@ class Patience:
         return min(_REQUEST_S, left)
 
     def failed(self, error: Exception) -> None:
-        """Note a request that got no answer.
+        """Record a request without an answer.
 
         Raises:
-            Silent: where another one would get none either.
+            Silent: when a retry is pointless.
         """
         with self._lock:
             self.problem = error
@@ -99,10 +99,10 @@ class Patience:
             raise Silent("no connection") from error
 
     def check(self, response: httpx2.Response) -> None:
-        """Note an answer.
+        """Record an answer.
 
         Raises:
-            Busy: where it is an error that will not go away in time.
+            Busy: for an error that will not pass in time.
         """
         waited = time.monotonic() - self._since
         if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
@@ -122,13 +122,13 @@ def _retry_after(response: httpx2.Response) -> float | None:
 
 
 patience = Patience()
-"""Of this process: huggingface_hub has one client a process too."""
+"""Of this process, as huggingface_hub has one client per process."""
 
 
 class _Body(httpx2.SyncByteStream):
-    """The body of an answer, counted as it comes, and given up where too little comes.
+    """The body of an answer, counted as it arrives, and aborted without progress.
 
-    huggingface_hub's own counts are of pieces of 10 MiB, which a slow connection takes minutes for.
+    huggingface_hub itself counts pieces of 10 MiB, which take minutes on a slow connection.
     """
 
     def __init__(self, stream: httpx2.SyncByteStream) -> None:
@@ -151,7 +151,7 @@ class _Body(httpx2.SyncByteStream):
 
 class _PatientClient(httpx2.Client):
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
-        """Send a request as long as there is patience left; a second time where the first failure may pass."""
+        """Send a request within the time limit; retry once after a transient failure."""
         response = self._sent(request, **options)
         if response is None or response.status_code in _PASSING:
             wait_s = None if response is None else _retry_after(response)
@@ -165,7 +165,7 @@ class _PatientClient(httpx2.Client):
         return response
 
     def _sent(self, request: httpx2.Request, again: bool = False, **options: Any) -> httpx2.Response | None:
-        """Return the answer; None where the connection broke before one came, unless it is ``again``."""
+        """Return the answer; None if the connection broke before one came, unless it is a retry (``again``)."""
         seconds = patience.request_timeout_s()
         given = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {
@@ -196,13 +196,13 @@ constants.HF_HUB_DISABLE_TELEMETRY = True
 
 @cache
 def hub_problem(timeout_s: float = 5.0) -> str | None:
-    """Return why the hub can't be used, in a few words, or None when it answers. Asked once a process."""
+    """Return why the hub can't be used, or None when it answers. Checked once per process."""
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
         urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=timeout_s).close()
     except urllib.error.HTTPError:
-        return None  # it answered; what it thinks of the bare address does not matter
+        return None  # any answer will do
     except OSError as error:
         return f"the hub at {constants.ENDPOINT} can't be reached ({getattr(error, 'reason', error)})"
     return None

@@ -1,8 +1,8 @@
-"""Files of a repository at one commit.
+"""Fetch files of a repository at one commit.
 
-A revision is resolved once a process, so that what is read of a repository is of one commit. Which files it has is the
-hub's listing of that commit, never the outcome of a download: a file that failed is an error, not an absent file.
-Blobs of the cache are named by their hash, so that each is verified, also without a network.
+A revision is resolved once per process, so that all files are of one commit. The hub's listing of the commit determines
+which files exist, so a failed download is an error, not an absent file. Blobs of the cache are named by their hashes,
+by which each is verified, also without a network.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Repository", "Snapshot", "UnknownRevision", "fetch"]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EVERY_S = 5.0
-"""Between two lines about a download, or about waiting for the hub."""
+"""Seconds between two lines on a download, or on waiting for the hub."""
 
 Note = Callable[[str], None]
 
@@ -64,10 +64,10 @@ class Snapshot:
     """Files of a repository.
 
     Attributes:
-        folder: where they lie; further files of the same commit may lie beside them.
+        folder: their folder, which may contain further files of the same commit.
         commit: 40 hexadecimal digits.
-        away: why the hub could not be asked, so that the files are those of the cache; None where it was asked, or
-            where there was nothing to ask.
+        away: why the hub was unreachable, so that the files are those of the cache; None if it was reachable or not
+            needed.
     """
 
     folder: Path
@@ -85,12 +85,12 @@ def fetch(repository: Repository, patterns: Sequence[str], note: Note | None = N
     A pattern that matches no file of the commit is no error.
 
     Args:
-        patterns: as of fnmatch.
-        note: receives a line about what takes long.
+        patterns: patterns of ``fnmatch``.
+        note: called with a line on what takes long.
 
     Raises:
         UnknownRevision: when the repository has no such revision.
-        MissingResource: when a file can't be had: in one line, within seconds after the hub's last sign of life.
+        MissingResource: when a file can't be fetched, within seconds after the hub's last progress.
     """
     key = (repository, tuple(patterns))
     if key not in _fetched:
@@ -112,7 +112,7 @@ def _translated(repository: Repository) -> Iterator[None]:
         raise UnknownRevision(
             f"{repository.page} has no revision {repository.revision!r}; give a branch, tag or commit that it has"
         ) from error
-    # huggingface_hub passes on what its HTTP client, its parsers and the disk raise, which have no common type
+    # errors of huggingface_hub, its HTTP client, its parsers and the disk have no common type
     except Exception as error:
         raise MissingResource(
             f"the {repository.kind} {repository.name!r} can't be had: {problem_of(error, repository.page)}"
@@ -120,7 +120,7 @@ def _translated(repository: Repository) -> Iterator[None]:
 
 
 def _resolve(repository: Repository, note: Note | None) -> tuple[str, str | None]:
-    """Return the commit of a repository's revision, and why the hub could not be asked for it."""
+    """Return the commit of a repository's revision, and why the hub was unreachable, if it was."""
     if repository not in _resolved:
         with _watched(repository, "answer", note, _Received()):
             found = (
@@ -146,7 +146,7 @@ def _away(repository: Repository) -> str:
 def _download(
     repository: Repository, commit: str, patterns: Sequence[str], away: str | None, note: Note | None
 ) -> Snapshot:
-    """Return the files of a commit. A damaged one is fetched a second time."""
+    """Return the files of a commit. Damaged ones are fetched again once."""
     for attempt in range(2):
         patience.begin()
         folder = _snapshot(repository, commit, patterns, away, note)
@@ -211,7 +211,7 @@ def _matching(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
 
 
 def _intact(path: Path) -> bool:
-    """Return whether a file has the hash that its blob is named by. True where the cache has no such names."""
+    """Return whether a file has the hash in its blob's name; true for blobs without one."""
     blob = path.resolve()
     if _SHA256.fullmatch(blob.name):
         digest = hashlib.sha256()
@@ -226,14 +226,14 @@ def _intact(path: Path) -> bool:
 
 
 class _Received:
-    """Bytes that arrived and are expected, of all files of one download."""
+    """Received and expected bytes of all files of one download."""
 
     def __init__(self) -> None:
         self.count = self.total = 0
 
 
 def _counting(received: _Received) -> type:
-    """Return what huggingface_hub takes for a class of progress bars: it counts for ``received`` and draws nothing."""
+    """Return a class in the place of huggingface_hub's progress bars, which counts into ``received`` silently."""
 
     class Counter:
         def __init__(self, *_: Any, unit: str = "", total: float | None = None, **__: Any) -> None:

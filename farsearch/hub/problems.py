@@ -1,4 +1,4 @@
-"""Why the hub gave nothing, in one line that says what to do."""
+"""Explain errors of the hub, the network and the disk in one line with a suggestion."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _ADVICE = {
 
 
 def problem_of(error: BaseException, page: str) -> str:
-    """Return what an error of huggingface_hub, its HTTP client or the disk means.
+    """Return a message for an error of huggingface_hub, its HTTP client or the disk.
 
     Args:
-        page: address of the repository's page, for what has to be done there.
+        page: address of the repository's page.
     """
     chain = list(_chain(error))
     for cause in chain:
         text = _of_hub(cause, page)
         if text is not None:
             return text
-    for cause in reversed(chain):  # what happened first says the most
+    for cause in reversed(chain):  # the first cause is the most specific
         text = _of_network(cause)
         if text is not None:
             return text
@@ -46,7 +46,7 @@ def problem_of(error: BaseException, page: str) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came from, each once."""
+    """Yield an error and its causes, each once."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -55,7 +55,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _of_hub(error: BaseException, page: str) -> str | None:
-    """Return what the hub itself said; None where it said nothing."""
+    """Return the message for an error that the hub reported, else None."""
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
     if isinstance(error, Busy):
@@ -78,7 +78,7 @@ def _of_hub(error: BaseException, page: str) -> str | None:
 
 
 def _of_network(error: BaseException) -> str | None:
-    """Return what the network, the client or the disk reported; None for anything else."""
+    """Return the message for an error of the network, the client or the disk, else None."""
     hub = f"the hub at {constants.ENDPOINT}"
     if isinstance(error, Silent | httpx2.TimeoutException):
         return f"{hub} has sent nothing, or next to nothing, for {PATIENCE_S:.0f} s; check the network and try again"

@@ -1,1 +1,1 @@
-"""BERT-like models: find, load and build them, and where each family keeps its parts."""
+"""BERT-like models: resolve, load and build them, and the layouts of their families."""

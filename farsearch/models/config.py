@@ -1,4 +1,4 @@
-"""A model's configuration. Code that comes with a model is never run."""
+"""Load a model's configuration, without running code of the model."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import transformers
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.far.board.config import config_problem
 from farsearch.far.display import shown
 from farsearch.models.families import family_of
 from farsearch.models.reading import reading
 from farsearch.models.source import ModelSource, known_models
+from farsearch.runtime.config import config_problem
 
 __all__ = ["load_config"]
 
@@ -21,12 +21,12 @@ def load_config(source: ModelSource, *, with_known: bool = False) -> Any:
     """Return the transformers configuration of a model.
 
     Args:
-        with_known: take the packaged configuration of a hub model where there is one, so that no network is needed.
-            A folder's own configuration goes before it, whatever the folder's name, and so does a revision's.
+        with_known: use the packaged configuration of a hub model if there is one, which needs no network, unless the
+            model is a folder or a revision.
 
     Raises:
-        BadInput: for a type that no family has, or a configuration that must not be loaded.
-        MissingResource: when it is not at hand.
+        BadInput: for an unsupported type, or a configuration that must not be loaded.
+        MissingResource: when it can't be read.
     """
     if with_known and not source.local and source.revision is None and source.name in known_models():
         values = dict(known_models()[source.name])
@@ -47,10 +47,10 @@ def load_config(source: ModelSource, *, with_known: bool = False) -> Any:
 
 
 def _check(values: Any, source: ModelSource) -> None:
-    """Refuse what transformers would run code for, or has no adapter for.
+    """Check that the configuration needs no code of the model, and that its type is supported.
 
     Raises:
-        BadInput: naming it.
+        BadInput: otherwise.
     """
     model_type = values.get("model_type") if isinstance(values, dict) else None
     known = isinstance(model_type, str) and model_type in transformers.CONFIG_MAPPING

@@ -1,4 +1,4 @@
-"""How large a model is, from its configuration alone."""
+"""Size of a model, from its configuration."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["layer_parameters"]
 
 
 def layer_parameters(config: Any) -> int:
-    """Parameters of a model's layers; embeddings, head and what layers share are not counted.
+    """Return the number of parameters of a model's layers, without embeddings, head and shared tables.
 
-    Exact, and quick for any model: on torch's device ``meta`` tensors have a shape and no memory.
+    The model is built on torch's device ``meta``, where tensors take no memory.
 
     Raises:
         BadInput: for a family that is not supported.

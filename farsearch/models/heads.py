@@ -1,4 +1,4 @@
-"""What stands on an encoder for a kind of task."""
+"""Heads on an encoder for the kinds of task."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from farsearch.far.board.task import Task
 from farsearch.far.features import Batch, Features, Span, batch_of
+from farsearch.runtime.task import Task
 
 __all__ = ["Head", "head_for", "settings_of"]
 
@@ -19,17 +19,17 @@ _PROBLEMS: Mapping[str, str] = MappingProxyType(
         "regression": "regression",
     }
 )
-"""transformers' words for what the head of a whole text learns: without them its first batch would decide."""
+"""transformers' ``problem_type``; without it the first batch would determine the loss."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a model says of a text, as far as memory and time depend on it.
+    """A head, as far as memory and time depend on it.
 
     Attributes:
-        kind: of the task, one of ``far.board.task.KINDS``.
-        outputs: numbers that it gives for each text or token.
-        segments: it is fed with pairs and told which text a token is of.
+        kind: kind of the task, one of ``runtime.task.KINDS``.
+        outputs: number of outputs for each text or token.
+        segments: its inputs are pairs with segment ids.
     """
 
     kind: str = "classification"
@@ -37,21 +37,21 @@ class Head:
     segments: bool = False
 
     def batch(self, rows: int, length: int) -> Batch:
-        """A batch of rows of equal length, of the shapes and types of a real one."""
+        """Return a batch of rows of equal length, with the shapes and types of a real one."""
         return batch_of(self.features([[0] * length] * rows), 0)
 
     def features(self, input_ids: list[list[int]]) -> Features:
-        """Rows of token ids with some target of the form that the head learns."""
+        """Return rows of token ids with targets of the head's form."""
         targets = [_TARGETS[self.kind](self.outputs, i, len(row)) for i, row in enumerate(input_ids)]
         return Features(input_ids, targets, [[0] * len(row) for row in input_ids] if self.segments else None)
 
 
 def head_for(task: Task, config: Any) -> Head:
-    """The head of a task on a model with this transformers configuration."""
+    """Return the head of a task on a model with this transformers configuration."""
     outputs = {"regression": 1, "question-answering": 2}.get(task.kind, len(task.labels))
-    # an encoder that knows one kind of text only is told nothing
-    told = int(getattr(config, "type_vocab_size", None) or 0) > 1
-    return Head(task.kind, outputs, told and len(task.texts) > 1)
+    # an encoder with one segment type takes no segment ids
+    segmented = int(getattr(config, "type_vocab_size", None) or 0) > 1
+    return Head(task.kind, outputs, segmented and len(task.texts) > 1)
 
 
 _TARGETS: Mapping[str, Any] = MappingProxyType(
@@ -66,7 +66,7 @@ _TARGETS: Mapping[str, Any] = MappingProxyType(
 
 
 def settings_of(head: Head) -> dict[str, Any]:
-    """What transformers' configuration says of a head: its outputs, and how its loss is made."""
+    """Return the settings of a head in transformers' configuration: its outputs, and its loss."""
     if head.kind == "question-answering":
         return {}
     problem = _PROBLEMS.get(head.kind)

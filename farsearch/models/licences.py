@@ -1,4 +1,4 @@
-"""Under which terms a pre-trained model may be used: what its folder says, or what is known of its name."""
+"""Licences of pre-trained models, from their cards or by their names."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _KNOWN: Mapping[str, str] = MappingProxyType(
         "google/bert_uncased_L-2_H-128_A-2": "apache-2.0",
     }
 )
-"""As their model cards on the hub say (read in 2026)."""
+"""From their model cards on the hub (read in 2026)."""
 
 
 _LICENCE = re.compile(r"""^license:[ \t]*["']?([A-Za-z0-9][A-Za-z0-9.+-]{0,60})["']?[ \t]*(?:#.*)?$""", re.MULTILINE)
-"""Its line in the front matter; the rest of that YAML is a stranger's, and not read."""
+"""The licence in the front matter; the rest of that YAML is untrusted and not parsed."""
 
 
 def licence_of(source: ModelSource) -> str | None:
-    """The licence in the front matter of the model's own card, or a known one; None where nobody says."""
+    """Return the licence in the front matter of the model's card, or the known one of its name, else None."""
     card = source.folder("config") / "README.md"
     if card.is_file():
         text = card.read_text(encoding="utf-8", errors="replace")

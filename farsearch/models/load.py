@@ -1,4 +1,4 @@
-"""Load and build BERT-like models: all the pre-trained weights, and a head."""
+"""Load and build BERT-like models, with all pre-trained weights and a head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from farsearch.errors import BadInput
-from farsearch.far.board.model import model_class
 from farsearch.far.display import shown_text
 from farsearch.far.layout import ModelLayout
 from farsearch.models.config import load_config
@@ -18,16 +17,17 @@ from farsearch.models.families import layout_of
 from farsearch.models.heads import Head, settings_of
 from farsearch.models.reading import reading
 from farsearch.models.source import ModelSource
+from farsearch.runtime.torch_engine.model import model_class
 
 __all__ = ["build_model", "load_finetuned", "load_model", "unusable"]
 
 _HEADS = frozenset({"classifier", "pre_classifier", "pooler", "qa_outputs", "score"})
-"""Names that transformers gives to what stands on an encoder and is trained with a task."""
+"""transformers' names of the modules on an encoder that are trained with a task."""
 
 _TASK_HEADS = _HEADS - {"pooler"}
 
 _BESIDE_LAYERS = ("pooler.", "position_ids", "token_type_ids")
-"""Parts of an encoder's names that its layers do not depend on: the pooler, and constants that old versions saved."""
+"""Name parts of tensors that no layer depends on: the pooler, and constants that old versions saved."""
 
 
 def load_model(
@@ -38,14 +38,13 @@ def load_model(
     Code that comes with a model is never run.
 
     Args:
-        names: of the head's outputs, which the model's configuration then has; none for spans.
-        seed: of the new head.
-        keep_head: keep the head that the checkpoint brings, whose labels must be ``names``.
+        names: names of the head's outputs, which are set in the model's configuration; none for spans.
+        seed: seed of the new head.
+        keep_head: use the checkpoint's head, whose labels must be ``names``.
 
     Raises:
-        BadInput: for a family that is not supported, weights that are not those of the configuration, or a head that
-            can't be kept.
-        MissingResource: when the weights are not at hand.
+        BadInput: for an unsupported family, weights that do not fit the configuration, or a head that can't be kept.
+        MissingResource: when the weights can't be read.
     """
     config = load_config(source)
     layout = layout_of(config)
@@ -74,7 +73,7 @@ def load_model(
 
 
 def _with_weights(source: ModelSource, head: Head, names: Sequence[str], seed: int) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a model and what transformers reports of its weights. What is missing is drawn by ``seed``."""
+    """Return a model and transformers' report on its weights; missing ones are initialised by ``seed``."""
     source.weights()
     folder = source.folder("weights")
     ids = dict(enumerate(names))
@@ -96,10 +95,10 @@ def _with_weights(source: ModelSource, head: Head, names: Sequence[str], seed: i
 
 
 def _check_encoder(source: ModelSource, model: Any, info: dict[str, Any], mismatched: set[str]) -> None:
-    """Refuse weights that are not those of the encoder: transformers would draw what is missing, and go on.
+    """Check that the encoder's weights are complete: transformers would initialise missing ones at random.
 
     Raises:
-        BadInput: naming the first of them.
+        BadInput: with the first tensor that is missing, unknown or of another shape.
     """
     base = f"{model.base_model_prefix}."
     inside = {name.split(".")[0] for name, _ in getattr(model, model.base_model_prefix).named_children()}
@@ -113,7 +112,7 @@ def _check_encoder(source: ModelSource, model: Any, info: dict[str, Any], mismat
         )
 
     missing, left, other = (
-        of_encoder(set(each)) for each in (info["missing_keys"], info["unexpected_keys"], mismatched)
+        of_encoder(set(names)) for names in (info["missing_keys"], info["unexpected_keys"], mismatched)
     )
     if other:
         raise BadInput(
@@ -139,7 +138,7 @@ def _more(names: list[str]) -> str:
 
 
 def _prefix(missing: list[str], base: str, unexpected: set[str]) -> str | None:
-    """Return what stands before the name of every missing tensor in the file; None where nothing does for all."""
+    """Return the common prefix of all missing tensors in the file, else None."""
     if not missing:
         return None
     for first in (missing[0], missing[0].removeprefix(base)):
@@ -147,19 +146,19 @@ def _prefix(missing: list[str], base: str, unexpected: set[str]) -> str | None:
             if name.endswith(f".{first}"):
                 prefix = name[: -len(first)]
                 cut = missing[0][: len(missing[0]) - len(first)]
-                if all(prefix + each.removeprefix(cut) in unexpected for each in missing):
+                if all(prefix + other.removeprefix(cut) in unexpected for other in missing):
                     return prefix
     return None
 
 
 def _own_head(model: nn.Module, missing: set[str]) -> list[str]:
-    """Return the parameters of the head that came from the checkpoint, by name; none where it has no head for tasks."""
+    """Return the names of the head's parameters in the checkpoint; none without a head for tasks."""
     head = [name for name in model.state_dict() if name.split(".")[0] in _HEADS and name not in missing]
     return head if any(name.split(".")[0] in _TASK_HEADS for name in head) else []
 
 
 def _renew_head(model: Any, own: list[str], seed: int) -> None:
-    """Draw these parameters anew, as those of a model without pre-trained weights are."""
+    """Reinitialise these parameters as in a model without pre-trained weights."""
     torch.manual_seed(seed)
     fresh = type(model)(model.config).state_dict()
     with torch.no_grad():
@@ -168,10 +167,10 @@ def _renew_head(model: Any, own: list[str], seed: int) -> None:
 
 
 def _check_labels(source: ModelSource, config: Any, names: Sequence[str]) -> None:
-    """Refuse to keep a head whose outputs mean something else.
+    """Check that the checkpoint's head has the task's labels.
 
     Raises:
-        BadInput: naming both lists.
+        BadInput: with both lists otherwise.
     """
     theirs = [config.id2label[i] for i in sorted(config.id2label)]
     if names and theirs != list(names):
@@ -182,11 +181,11 @@ def _check_labels(source: ModelSource, config: Any, names: Sequence[str]) -> Non
 
 
 def load_finetuned(source: ModelSource, kind: str) -> nn.Module:
-    """Return a model with its trained head, of a kind of task.
+    """Return a model with its trained head for a kind of task.
 
     Raises:
-        BadInput: for weights that are not all those of the model.
-        MissingResource: when it is not at hand.
+        BadInput: for incomplete weights.
+        MissingResource: when it can't be read.
     """
     source.weights()
     folder = source.folder("weights")
@@ -206,10 +205,10 @@ def load_finetuned(source: ModelSource, kind: str) -> nn.Module:
 
 
 def _check_whole(source: ModelSource, missing: set[str]) -> None:
-    """Refuse a model of which a part, of its head too, would be drawn at random.
+    """Check that no weight, of the head either, would be initialised at random.
 
     Raises:
-        BadInput: naming the first of it.
+        BadInput: with the first missing tensor.
     """
     names = sorted(missing)
     if names:
@@ -220,12 +219,12 @@ def _check_whole(source: ModelSource, missing: set[str]) -> None:
 
 
 def build_model(config: Any, head: Head) -> tuple[nn.Module, ModelLayout]:
-    """Return a model with random weights from a configuration, which is left as it is, and its layout.
+    """Return a model of a configuration with random weights, and its layout.
 
-    It is of float32, in which all training is done, whatever type the checkpoint was saved in.
+    Its type is float32, in which all training is done, whatever the checkpoint's type.
 
     Raises:
-        BadInput: as ``layout_of``, and for a configuration of which transformers can make no model.
+        BadInput: as ``layout_of``, and for a configuration that transformers can't build.
     """
     layout = layout_of(config)
     config = copy.deepcopy(config)
@@ -238,7 +237,7 @@ def build_model(config: Any, head: Head) -> tuple[nn.Module, ModelLayout]:
 
 
 def unusable(config: Any, error: Exception) -> BadInput:
-    """Return what to raise where transformers or torch can make no model of a configuration, or can't run it."""
+    """Return the error for a configuration that transformers or torch can't build or run."""
     first = shown_text(str(error).strip().split("\n")[0] or type(error).__name__, 160)
     return BadInput(
         f"no model can be made of this {config.model_type} configuration: {first}; pass the config.json that was "

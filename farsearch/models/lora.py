@@ -10,15 +10,15 @@ __all__ = ["add_lora"]
 
 
 def add_lora(model: nn.Module, layout: ModelLayout, rank: int, alpha: int) -> None:
-    """Put a low-rank adapter beside the query and the value map of every layer, in place, and freeze all else.
+    """Add a low-rank adapter to the query and the value map of every layer, in place, and freeze all other parameters.
 
-    Where one map makes queries, keys and values, it is beside that.
+    If one map computes queries, keys and values, the adapter is added to that.
 
     Hu et al., "LoRA", ICLR 2022, section 4.2 and table 9: ``W x + (alpha / rank) B A x`` with A drawn as torch's own
-    linear maps are (by torch's seed) and B zero, so that the model computes what it did before. No dropout of its own,
+    linear maps are (by torch's seed) and B zero, so that the output of the model is unchanged. No dropout of its own,
     as in the authors' scripts for GLUE. Modules keep their paths.
     """
-    # seconds, which only those wait for who train or price LoRA
+    # takes seconds to import
     from peft import LoraConfig, inject_adapter_in_model
 
     # query, key, value, or one map of all three; then the output's

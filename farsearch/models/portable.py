@@ -1,4 +1,4 @@
-"""A tokenizer saved so that older libraries can use it too."""
+"""Save a tokenizer for older libraries."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farsearch.far.board.tokens import VOCABULARY
+from farsearch.runtime.torch_engine.tokenizer import VOCABULARY
 
 __all__ = ["PortableTokenizer", "save_portable"]
 
 
 @dataclass(frozen=True)
 class PortableTokenizer:
-    """What an older library must be told of a tokenizer.
+    """Settings of a tokenizer that older libraries do not read from its file.
 
     Attributes:
         special: its special tokens by their names in transformers.
-        lower_case: texts are lower-cased before they are cut into pieces.
+        lower_case: texts are lower-cased before they are split into pieces.
     """
 
     special: Mapping[str, str]
@@ -29,9 +29,9 @@ class PortableTokenizer:
 def save_portable(tokenizer: Any, folder: Path) -> PortableTokenizer:
     """Save a fast tokenizer as transformers does, and a word-piece tokenizer's vocabulary as ``vocab.txt``."""
     tokenizer.save_pretrained(folder)
-    says = json.loads(tokenizer.backend_tokenizer.to_str())
-    if says["model"]["type"] == "WordPiece":
-        pieces = sorted(says["model"]["vocab"], key=says["model"]["vocab"].get)
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    if settings["model"]["type"] == "WordPiece":
+        pieces = sorted(settings["model"]["vocab"], key=settings["model"]["vocab"].get)
         (folder / VOCABULARY).write_text("\n".join(pieces) + "\n", encoding="utf-8")
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
-    return PortableTokenizer(special, bool((says.get("normalizer") or {}).get("lowercase", False)))
+    return PortableTokenizer(special, bool((settings.get("normalizer") or {}).get("lowercase", False)))

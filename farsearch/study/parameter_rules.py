@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from farsearch.errors import BadInput, SpaceError
-from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.display import shown
 from farsearch.records import FarConfig
+from farsearch.runtime.near_names import did_you_mean
 
 __all__ = [
     "BY_SIZE",

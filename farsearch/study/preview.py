@@ -11,11 +11,11 @@ import numpy as np
 from farsearch.cost.plans import quickest
 from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.far.batches import steps_in
-from farsearch.far.board.encode import first_rows
 from farsearch.far.loop import predict
 from farsearch.formatting import human_memory, human_time
 from farsearch.goals import Goal
 from farsearch.records import FarConfig, StepPlan
+from farsearch.runtime.encoding import first_rows
 from farsearch.study.pricing import price_params
 from farsearch.study.random_configs import draw_params
 from farsearch.study.space import Space

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from farsearch.errors import SpaceError
-from farsearch.far.board.near_names import did_you_mean
-from farsearch.far.board.records import json_reason
 from farsearch.far.display import PATH, shown, shown_text
+from farsearch.runtime.near_names import did_you_mean
+from farsearch.runtime.records import json_reason
 
 __all__ = ["SIZES", "list_spaces", "read_yaml", "shipped_text", "space_text", "yaml_text"]
 

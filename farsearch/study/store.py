@@ -16,9 +16,9 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from farsearch.addresses import shown_address
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
-from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.display import shown
 from farsearch.records import SCHEMA_VERSION, StudySettings
+from farsearch.runtime.near_names import did_you_mean
 from farsearch.study.database import is_postgres, open_database
 from farsearch.study.journal import open_journal
 from farsearch.study.locks import DatabaseLocks, FileLocks, Locks

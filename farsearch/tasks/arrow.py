@@ -1,4 +1,4 @@
-"""Rows of Parquet files and of folders that ``Dataset.save_to_disk`` wrote, with the names of their classes."""
+"""Rows of Parquet files and of folders of ``Dataset.save_to_disk``, with class names."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 import pyarrow
 from pyarrow import ipc, parquet
 
-from farsearch.far.board.records import RowProblem, Source
-from farsearch.far.board.tables import Line
+from farsearch.runtime.records import RowProblem, Source
+from farsearch.runtime.tables import Line
 from farsearch.tasks.folders import STATE
 
 __all__ = ["read_arrow"]
 
 _MISSING = -1
-"""The id of a class where there is none, as ``datasets`` writes it."""
+"""Id of a missing class, as ``datasets`` writes it."""
 
 
 def read_arrow(path: Path, name: str) -> tuple[Source, dict[str, tuple[str, ...]]]:
-    """The rows of a Parquet file or a folder, and the names of classes by column.
+    """Return the rows of a Parquet file or a folder, and the names of classes by column.
 
-    Ids of classes become their names where the file has these.
+    Ids of classes are replaced by their names if the file has these.
 
     Raises:
-        RowProblem: for what can't be read, and for a column that is there twice.
+        RowProblem: for an unreadable file, and for a repeated column.
     """
     try:
         table = _folder(path) if path.is_dir() else _parquet(path)
@@ -35,8 +35,8 @@ def read_arrow(path: Path, name: str) -> tuple[Source, dict[str, tuple[str, ...]
         if isinstance(error, RowProblem):
             raise
         reason = str(error).split("\n")[0][:160]
-        what = "a folder of Dataset.save_to_disk" if path.is_dir() else "Parquet"
-        raise RowProblem(f"{name} can't be read as {what}: {reason}; save it again") from error
+        form = "a folder of Dataset.save_to_disk" if path.is_dir() else "Parquet"
+        raise RowProblem(f"{name} can't be read as {form}: {reason}; save it again") from error
     classes = {column: names for column, names in _classes(table.schema).items() if column in cells}
     for column, names in classes.items():
         cells[column] = [_named(cell, names) for cell in cells[column]]
@@ -53,7 +53,7 @@ def read_arrow(path: Path, name: str) -> tuple[Source, dict[str, tuple[str, ...]
 def _parquet(path: Path) -> pyarrow.Table:
     columns = list(parquet.read_schema(path).names)
     if len(set(columns)) < len(columns):
-        raise RowProblem(f"{path.name}: a column is there twice; name each once: {', '.join(columns)}")
+        raise RowProblem(f"{path.name}: a column is repeated; name each once: {', '.join(columns)}")
     table = parquet.read_table(path)
     for i, field in enumerate(table.schema):
         if pyarrow.types.is_decimal(field.type):
@@ -71,17 +71,17 @@ def _folder(path: Path) -> pyarrow.Table:
 
 
 def _classes(schema: pyarrow.Schema) -> dict[str, tuple[str, ...]]:
-    """Names of classes by column, as ``datasets`` keeps them in a file's metadata."""
+    """Names of classes by column, which ``datasets`` stores in a file's metadata."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        found = {column: _names(feature) for column, feature in features.items()}
+        classes = {column: _names(feature) for column, feature in features.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return {column: names for column, names in found.items() if names}
+    return {column: names for column, names in classes.items() if names}
 
 
 def _names(feature: Any) -> tuple[str, ...]:
-    """The names of a class label, or of those in a list."""
+    """The names of a class label, or of the class labels in a list."""
     while isinstance(feature, Mapping) and "feature" in feature:
         feature = feature["feature"]
     if not isinstance(feature, Mapping) or feature.get("_type") != "ClassLabel":

@@ -1,6 +1,6 @@
-"""Correlations of samples of rows, and of all rows but one. Needs numpy alone.
+"""Correlations of samples of rows, and of all rows but one, in numpy.
 
-0 where a side is constant, or where one holds what is no finite number.
+A correlation is 0 if a side is constant or not finite.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Floats = NDArray[np.float64]
 
 
 def pearson(rows: Floats, weights: Floats) -> Floats:
-    """Pearson's correlation of samples, ``[samples]``.
+    """Return Pearson's correlation of samples, ``[samples]``.
 
     Args:
         rows: both sides, ``[rows, 2]``.
-        weights: how often each row is in each sample, ``[samples, rows]``; no sample is empty.
+        weights: multiplicity of each row in each sample, ``[samples, rows]``; no sample is empty.
     """
     if not np.isfinite(rows).all():
         return np.zeros(len(weights))
@@ -30,7 +30,7 @@ def pearson(rows: Floats, weights: Floats) -> Floats:
 
 
 def spearman(rows: Floats, weights: Floats) -> Floats:
-    """Spearman's correlation of samples, as ``pearson``."""
+    """Return Spearman's correlation of samples, as ``pearson``."""
     if not np.isfinite(rows).all():
         return np.zeros(len(weights))
     first, second = (_centred_ranks(side, weights) for side in rows.T)
@@ -38,29 +38,29 @@ def spearman(rows: Floats, weights: Floats) -> Floats:
 
 
 def pearson_without_one(rows: Floats, counts: Floats) -> Floats:
-    """Pearson's correlation of rows that occur ``counts`` times without one of each, ``[rows]``; at least 2 in all."""
+    """Return Pearson's correlation without one of each row, ``[rows]``; rows occur ``counts`` times, 2 or more."""
     if not np.isfinite(rows).all():
         return np.zeros(len(rows))
     rows, total = _scaled(rows), counts.sum()
     first, second = (_centred(side, counts[None])[0] for side in rows.T)
     share = total / (total - 1)
     both, one, other = (counts @ (a * b) - share * a * b for a, b in _products(first, second))
-    found = _clipped(both, one, other)
-    # of a row that is nearly all the variance, the difference has hardly a digit
+    values = _clipped(both, one, other)
+    # for a row with nearly all of the variance the difference loses its digits to cancellation
     far = np.flatnonzero((one < _LEFT * (counts @ first**2)) | (other < _LEFT * (counts @ second**2)))
-    found[far] = pearson(rows, counts - np.eye(len(rows))[far]) if len(far) else 0.0
-    return found
+    values[far] = pearson(rows, counts - np.eye(len(rows))[far]) if len(far) else 0.0
+    return values
 
 
 _LEFT = 1e-6
-"""Share of a variance that leaves ten digits to a difference of which it is the result."""
+"""Remaining share of a variance at which a difference retains ten digits."""
 
 
 def spearman_without_one(rows: Floats, counts: Floats) -> Floats:
-    """Spearman's correlation, as ``pearson_without_one``.
+    """Return Spearman's correlation, as ``pearson_without_one``.
 
-    The ranks are those of the rows that are left: without a row, what is above it has a rank of 1 less, and what equals
-    it one of a half less. All sums are of multiples of a quarter, and exact.
+    Ranks are those of the remaining rows: without a row, the ranks above it are lower by 1, and those equal to it by
+    1/2. All sums are of multiples of 1/4, and exact.
     """
     if not np.isfinite(rows).all():
         return np.zeros(len(rows))
@@ -72,20 +72,20 @@ def spearman_without_one(rows: Floats, counts: Floats) -> Floats:
     for side, others in zip(sides, reversed(ranks), strict=True):
         _, places, ties = np.unique(side, return_inverse=True, return_counts=True)
         sums = np.bincount(places, weights=others)
-        # what the rows above and beside each have lost of their products with the other side's ranks
+        # decrease of the products of the rows above and beside each with the other side's ranks
         products -= (sums.sum() - np.cumsum(sums) + sums / 2)[places] - others / 2
         tied = (ties**3 - ties).sum() - 3 * (ties * (ties - 1))[places]
         variances.append((left**3 - left - tied) / 12)
-    found = _clipped(products - left * ((left + 1) / 2) ** 2, *variances)
-    return np.asarray(found[np.cumsum(counts).astype(int) - 1])
+    values = _clipped(products - left * ((left + 1) / 2) ** 2, *variances)
+    return np.asarray(values[np.cumsum(counts).astype(int) - 1])
 
 
 def _above_both(first: Floats, second: Floats) -> Floats:
-    """How many rows are above each row on both sides, ``[rows]``; a side on which they are equal counts a half.
+    """Number of rows above each row on both sides, ``[rows]``; equality on a side counts 1/2.
 
-    That is the mean over the four ways to put equal ones into an order by their places, up or down on each side.
+    It is the mean over the four ways to order equal values by position, up or down on each side.
     """
-    found = np.zeros(len(first))
+    above = np.zeros(len(first))
     places = np.arange(len(first))
     for one, other in product((places, -places), repeat=2):
         order, seen = np.lexsort((other, second)), []  # type: ignore[var-annotated]
@@ -94,36 +94,36 @@ def _above_both(first: Floats, second: Floats) -> Floats:
         ranks = rank.tolist()
         for row in np.lexsort((one, first))[::-1].tolist():
             place = bisect_left(seen, ranks[row])
-            found[row] += len(seen) - place
+            above[row] += len(seen) - place
             seen.insert(place, ranks[row])
-    return found / 4
+    return above / 4
 
 
 def _scaled(rows: Floats) -> Floats:
-    """In units of each side's largest value, so that no square leaves a float's range."""
+    """Rows divided by each side's largest value, so that no square overflows."""
     return np.asarray(rows / np.maximum(np.abs(rows).max(0), np.finfo(float).tiny))
 
 
 def _centred(side: Floats, weights: Floats) -> Floats:
-    """Each sample's values less their mean, ``[samples, rows]``; exactly 0 where all of a sample are the same."""
-    # less one of the sample's own values first: a mean is not always exact
+    """Each sample's values less their mean, ``[samples, rows]``; exactly 0 for a constant sample."""
+    # subtract one of the sample's values first: a mean is not always exact
     shifted = side - side[np.argmax(weights > 0, axis=1), None]
     return np.asarray(shifted - (np.einsum("sr,sr->s", weights, shifted) / weights.sum(1))[:, None])
 
 
 def _centred_ranks(side: Floats, weights: Floats) -> Floats:
-    """Each row's rank in each sample less their mean, ``[samples, rows]``; equal values have the mean of their ranks.
+    """Each row's rank in each sample less the mean rank, ``[samples, rows]``; equal values have their mean rank.
 
-    These are multiples of a half, and exact.
+    These are multiples of 1/2, and exact.
     """
     order = np.argsort(side, kind="stable")
     _, starts, places = np.unique(side[order], return_index=True, return_inverse=True)
     counts = np.add.reduceat(weights[:, order], starts, axis=1)
-    # of the ranks n + 1 … n + c the mean is n + (c + 1) / 2, and of all of a sample's ranks (size + 1) / 2
+    # the mean of the ranks n + 1 … n + c is n + (c + 1) / 2, that of all ranks of a sample (size + 1) / 2
     ranks = np.cumsum(counts, axis=1) - counts / 2 - weights.sum(1, keepdims=True) / 2
-    found = np.empty_like(weights)
-    found[:, order] = ranks[:, places]
-    return found
+    centred = np.empty_like(weights)
+    centred[:, order] = ranks[:, places]
+    return centred
 
 
 def _correlation(first: Floats, second: Floats, weights: Floats) -> Floats:

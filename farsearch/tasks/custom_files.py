@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from farsearch.errors import MissingResource
-from farsearch.far.board.answers import is_set
-from farsearch.far.board.content import check_is_data, ending_of, lines_of, text_of
-from farsearch.far.board.records import (
+from farsearch.far.display import PATH, shown
+from farsearch.runtime.decoding import check_is_data, ending_of, lines_of, text_of
+from farsearch.runtime.records import (
     ENDINGS,
     SEPARATORS,
     Record,
@@ -21,8 +21,8 @@ from farsearch.far.board.records import (
     open_source,
     records_in,
 )
-from farsearch.far.board.tables import Line, RepeatedColumn
-from farsearch.far.display import PATH, shown
+from farsearch.runtime.tables import Line, RepeatedColumn
+from farsearch.runtime.targets import is_set
 from farsearch.tasks.files import file_errors, read_bytes
 from farsearch.tasks.folders import STATE, class_folder, is_class_folder
 from farsearch.tasks.headless import is_row, suggested_names

@@ -1,4 +1,4 @@
-"""What a task is, and its rows."""
+"""A task, and its rows."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from farsearch.far.board.scores import OF_ONE_CLASS
-from farsearch.far.board.task import Task
 from farsearch.json_records import Record
+from farsearch.runtime.scores import OF_ONE_CLASS
+from farsearch.runtime.task import Task
 
 __all__ = ["Examples", "Kind", "TaskData", "TaskSpec"]
 
 Kind = Literal["classification", "multi-label", "regression", "token-classification", "question-answering"]
-"""What a model is asked of a row; ``far.board.task`` says what each is."""
+"""Kind of the answers of a task, see ``runtime.task.KINDS``."""
 
 
 @dataclass(frozen=True)
 class TaskSpec(Record):
-    """A task that farsearch knows, or one that a user has described.
+    """A known task, or one that a user has described.
 
     Attributes:
-        labels: names of the classes, labels or tags; the place in the tuple is the id. Empty for the other kinds.
-        metric: the objective, one of ``far.board.scores.METRICS``.
+        labels: names of the classes, labels or tags in the order of their ids; empty for the other kinds.
+        metric: the objective, one of ``runtime.scores.METRICS``.
         texts: columns of a row's texts: one, two of a pair, question and context, or the words.
-        label: column of what is learned.
-        columns: those of the task's own files where these have no header.
+        label: column of the label.
+        columns: columns of the task's own files if these have no header.
         label_columns: each of ``labels`` is a column of 0 and 1, and there is no column ``label``.
         unanswerable: a question may have no answer in its context.
-        hub: name and configuration of the data set on the hub; None where there is none. Its columns are named as here.
-        licence: what is known of the terms of the data.
-        positive: label of the class that F1 is of; None for the second class, as in studies that do not record it.
-        label_separator: what is between the labels of a cell; None for ``|``.
+        hub: name and configuration of the data set on the hub, with the same columns; None if it is not there.
+        licence: terms of the data, as far as they are known.
+        positive: positive class of F1; None for the second class, as in older studies.
+        label_separator: separator of the labels in a cell; None for ``|``.
         decimal_comma: numbers in cells may be written as 0,5.
     """
 
@@ -56,17 +56,17 @@ class TaskSpec(Record):
 
     @property
     def positive_label(self) -> str | None:
-        """Label of the class that the metric is of; None where it is not of one class."""
+        """The positive class of a metric of one class; None for other metrics."""
         return self.labels[self.task.positive_id] if self.metric in OF_ONE_CLASS else None
 
     @property
     def pipeline(self) -> str:
-        """The pipeline of transformers that its models are for."""
+        """The pipeline of transformers for its models."""
         return self.kind if self.kind in ("token-classification", "question-answering") else "text-classification"
 
     @property
     def task(self) -> Task:
-        """As much of it as a board must know."""
+        """The part of it that the runtime needs."""
         return Task(
             self.name, self.kind, self.labels, self.metric, self.texts, self.label, self.columns, self.unanswerable,
             self.positive, self.label_separator, self.decimal_comma, self.label_columns,
@@ -75,9 +75,9 @@ class TaskSpec(Record):
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows in the order of their file: each one's texts, and what is true of it.
+    """Texts and true answers of rows, in the order of their file.
 
-    What a row's texts and its answer are depends on the kind of the task, see ``far.board.task.Rows``.
+    Their form depends on the kind of the task, see ``runtime.task.Rows``.
     """
 
     texts: tuple[tuple[str, ...], ...]
@@ -91,11 +91,11 @@ class Examples:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the rows."""
+        """SHA-256 of the rows."""
         return hashlib.sha256(json.dumps([self.texts, self.answers]).encode()).hexdigest()
 
     def take(self, indices: Iterable[int]) -> Examples:
-        """The rows at ``indices``, in that order."""
+        """Return the rows at ``indices``, in that order."""
         rows = tuple(indices)
         return Examples(tuple(self.texts[i] for i in rows), tuple(self.answers[i] for i in rows))
 
@@ -106,12 +106,12 @@ class TaskData:
 
     Attributes:
         train: the whole training file.
-        dev: the official development set, which nothing selects by.
-        source: where the rows come from, for a reader: ``hub glue/sst2``, ``files in SST-2``, ``embedded sample``.
-        more_dev: further development sets by name, as MNLI's ``mismatched``; scored, and used for nothing else.
-        commit: of the data set on the hub; None where the rows are not from there.
-        files: name and ``Examples.digest`` of a user's own file for each part, before anything is held out.
-        unused: columns of a user's file that nothing is read from, see ``columns.unused_columns``.
+        dev: the official development set, which is never used for selection.
+        source: origin of the rows, for display: ``hub glue/sst2``, ``files in SST-2``, ``embedded sample``.
+        more_dev: further development sets by name, as MNLI's ``mismatched``; only evaluated.
+        commit: commit of the data set on the hub; None for other sources.
+        files: name and ``Examples.digest`` of a user's own file for each part, before rows are held out.
+        unused: unused columns of a user's file, see ``columns.unused_columns``.
     """
 
     spec: TaskSpec
@@ -125,7 +125,7 @@ class TaskData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the rows of all parts: the same rows have it from wherever they were read."""
+        """SHA-256 of the rows of all parts, whatever their source."""
         digest = hashlib.sha256()
         for name, part in (("train", self.train), ("dev", self.dev), *sorted(self.more_dev.items())):
             rows = list(zip(part.texts, part.answers, strict=True))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.far.board.near_names import did_you_mean
-from farsearch.far.board.records import json_reason, missing_column
-from farsearch.far.board.scores import METRICS
 from farsearch.far.display import PATH, shown, shown_text
 from farsearch.json_records import Record
+from farsearch.runtime.near_names import did_you_mean
+from farsearch.runtime.records import json_reason, missing_column
+from farsearch.runtime.scores import METRICS
 from farsearch.tasks.data import Kind
 from farsearch.tasks.files import read_bytes
 from farsearch.tasks.schema import name_problem

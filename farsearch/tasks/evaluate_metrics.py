@@ -19,10 +19,10 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, precision_score, recall_score
 
 from farsearch.errors import BadInput
-from farsearch.far.board import scores
-from farsearch.far.board.entities import count_entities
-from farsearch.far.board.spans import match_answers
 from farsearch.far.display import shown
+from farsearch.runtime import scores
+from farsearch.runtime.entities import count_entities
+from farsearch.runtime.spans import match_answers
 
 __all__ = [
     "F1",

@@ -1,6 +1,6 @@
 """Files of examples, read strictly: a row that breaks the format is named, never skipped.
 
-The rows are parsed by the same code as on a board, ``far/board/rows.py`` and ``far/board/squad.py``. The one exception
+The rows are parsed by the same code as on a board, ``runtime/rows.py`` and ``runtime/squad.py``. The one exception
 are rows that the official files are known to have broken: they are left out and counted.
 """
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.errors import DataError, MissingResource
-from farsearch.far.board.records import TAB
-from farsearch.far.board.rows import Record, RowProblem, Rows, read_rows, records_of, rows_of
-from farsearch.far.board.squad import parse_squad
-from farsearch.far.board.task import Task
 from farsearch.far.display import PATH, shown
+from farsearch.runtime.records import TAB
+from farsearch.runtime.rows import Record, RowProblem, Rows, read_rows, records_of, rows_of
+from farsearch.runtime.squad import parse_squad
+from farsearch.runtime.task import Task
 from farsearch.tasks.data import Examples, TaskSpec
 from farsearch.tasks.layouts import Official, Table, Undivided
 from farsearch.tasks.official import OFFICIAL

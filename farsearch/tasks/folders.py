@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from farsearch.far.board.content import text_of
-from farsearch.far.board.records import RowProblem, Source
-from farsearch.far.board.tables import Line
+from farsearch.runtime.decoding import text_of
+from farsearch.runtime.records import RowProblem, Source
+from farsearch.runtime.tables import Line
 
 __all__ = ["STATE", "Parts", "class_folder", "is_class_folder", "parts_of"]
 

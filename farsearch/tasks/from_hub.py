@@ -14,10 +14,10 @@ import numpy as np
 from datasets.info import DatasetInfosDict
 
 from farsearch.errors import DataError, MissingResource
-from farsearch.far.board.rows import Record, RowProblem, Rows, rows_of
-from farsearch.far.board.squad import question_of, text_of
 from farsearch.far.display import shown
 from farsearch.hub import Repository, fetch
+from farsearch.runtime.rows import Record, RowProblem, Rows, rows_of
+from farsearch.runtime.squad import question_of, text_of
 from farsearch.tasks.data import Examples, TaskSpec
 from farsearch.tasks.files import check_classes, check_records
 from farsearch.tasks.layouts import Official

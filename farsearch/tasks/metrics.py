@@ -1,4 +1,4 @@
-"""The tasks' metrics, computed with standard errors, and differences of two models' metrics."""
+"""The tasks' metrics with standard errors, and differences of two models' metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from farsearch.errors import BadInput
-from farsearch.far.board import scores
+from farsearch.runtime import scores
 from farsearch.tasks.evaluate_metrics import get_metric
 from farsearch.tasks.standard_errors import comparable, metric_error
 from farsearch.tasks.weighted import Floats, distinct, values
@@ -19,11 +19,11 @@ __all__ = ["MetricValue", "paired_difference", "score"]
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A metric on a sample of rows, and the standard error that it has from the draw of that sample.
+    """A metric on a sample of rows, and its standard error from the sampling of rows.
 
     Attributes:
-        parts: what it is made from by name, as F1 and exact match; of a plain metric itself.
-        evidence: what each row contributes, ``[rows, k]``, see ``far.board.scores.evidence``.
+        parts: values of its parts by name, as F1 and exact match; a plain metric is its own part.
+        evidence: evidence of the rows, ``[rows, k]``, see ``runtime.scores.evidence``.
     """
 
     value: float
@@ -35,13 +35,13 @@ class MetricValue:
 def score(
     metric: str, predictions: Sequence[Any], answers: Sequence[Any], labels: Sequence[str] = (), positive: int = 1
 ) -> MetricValue:
-    """Value and standard error of a metric.
+    """Return value and standard error of a metric.
 
     Args:
-        predictions: of each row a class id, label ids, a number, a tag id for each word, or a text, "" for no answer.
-        answers: what is true of each row, as ``Examples`` has it.
+        predictions: for each row a class id, label ids, a number, a tag id per word, or a text, "" for no answer.
+        answers: true answers, as in ``Examples``.
         labels: names of the tags, for ``entity_f1``.
-        positive: id of the class that a metric of one class is of.
+        positive: id of the positive class, for metrics of one class.
 
     Raises:
         BadInput: for an unknown metric, no rows, or lengths that differ.
@@ -56,54 +56,54 @@ def score(
     rule = scores.METRICS[metric]
     (kind,) = rule.kinds
     parts = computed.compute(
-        predictions=[_said(kind, one, labels) for one in predictions],
-        references=[[text for text, _ in one] if kind == "question-answering" else _said(kind, one, labels)
-                    for one in answers],
+        predictions=[_for_evaluate(kind, prediction, labels) for prediction in predictions],
+        references=[[text for text, _ in answer] if kind == "question-answering" else
+                    _for_evaluate(kind, answer, labels) for answer in answers],
     )  # fmt: skip
     return MetricValue(rule.value_of(parts), metric_error(metric, evidence), parts, evidence)
 
 
-def _said(kind: str, one: Any, labels: Sequence[str]) -> Any:
-    """A prediction or an answer as the ``evaluate.Metric`` takes it."""
+def _for_evaluate(kind: str, value: Any, labels: Sequence[str]) -> Any:
+    """A prediction or an answer in the form of the ``evaluate.Metric``."""
     if kind == "token-classification":
-        return [labels[i] for i in one]
-    return sorted(set(one)) if kind == "multi-label" else one
+        return [labels[i] for i in value]
+    return sorted(set(value)) if kind == "multi-label" else value
 
 
 _DRAWS = 2000
-"""Of a bootstrap: the ends of its interval are then off by a twentieth of its width at most."""
+"""Draws of a bootstrap: the error of the interval's ends is then at most a twentieth of its width."""
 _ENTRIES = 2**21
-"""Of the largest arrays ``[draws, rows]`` of a bootstrap: 16 MiB each."""
+"""Entries of the largest arrays ``[draws, rows]`` of a bootstrap: 16 MiB each."""
 
 
 def paired_difference(metric: str, evidence: Floats, others: Floats) -> tuple[float, float, float]:
-    """By how much a model's metric is above another's on the same rows, and the 95 % interval of that.
+    """Return the difference of two models' metrics on the same rows, and its 95 % confidence interval.
 
-    The interval is the bootstrap's, by percentiles, over rows (Efron and Tibshirani, An Introduction to the Bootstrap,
-    1993, chapter 13): both predictions of a row stay together, so what is hard for both does not blur the difference.
+    The interval is that of the paired percentile bootstrap over rows (Efron and Tibshirani, An Introduction to the
+    Bootstrap, 1993, chapter 13).
 
     Args:
-        evidence, others: of each row and model, ``[rows, k]``, as ``MetricValue`` has it.
+        evidence, others: evidence of the rows for each model, ``[rows, k]``.
 
     Raises:
-        BadInput: for no rows, or evidence of other rows.
+        BadInput: for no rows, or evidence of different rows.
     """
     if not len(evidence) or not comparable(metric, evidence, others):
         raise BadInput(
             f"evidence of {len(evidence)} and {len(others)} rows can't be paired; give that of the same rows, 1 or more"
         )
-    # rows with the same two predictions and the same answer are alike: only their counts are drawn
+    # rows with equal predictions and answers are exchangeable: only their counts are drawn
     cells, counts = distinct(np.hstack([evidence, others]))
     first, second = np.hsplit(cells, 2)
 
     def differences(weights: Floats) -> Floats:
         return values(metric, first, weights) - values(metric, second, weights)
 
-    generator, found = np.random.default_rng(0), []
+    generator, drawn = np.random.default_rng(0), []
     at_once = max(_ENTRIES // len(cells), 1)
     for start in range(0, _DRAWS, at_once):
         draws = min(at_once, _DRAWS - start)
         weights = generator.multinomial(len(evidence), counts / len(evidence), size=draws).astype(float)
-        found.append(differences(weights))
-    low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
+        drawn.append(differences(weights))
+    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
     return float(differences(counts[None])[0]), float(low), float(high)

@@ -1,6 +1,6 @@
-"""Which texts of a file are parts of one another, so that rows that tell about each other stay on one side of a split.
+"""Texts of a file that contain one another, so that related rows stay on one side of a split.
 
-Texts are compared word by word, case and spacing aside; a part is a contiguous run, equality included.
+Texts are compared word by word, ignoring case and spacing; a part is a contiguous run, equality included.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ __all__ = ["Relations", "Shared", "Texts", "Words", "words_of"]
 
 Words = tuple[str, ...]
 Shared = Words | tuple[Words, ...]
-"""What makes rows related: a text, or all that they have."""
+"""The key of a relation between rows: a text, or all texts of a row."""
 
 _KEY = 3
-"""Words that a text is looked up by. Few texts share so long a start, so few slices are made for each place."""
+"""Words of the key by which texts are indexed. Few texts share so long a start, so few slices are compared."""
 
 _COMMON_SHARE, _COMMON_ROWS = 0.05, 10
-"""A text that is in more than this share of the rows, and in more than so many, tells nothing about any of them."""
+"""A text in more than this share of the rows, and in more than this number, relates no rows."""
 
 
 def words_of(text: str) -> Words:
-    """What a text is compared by."""
+    """Return the words of a text in lower case."""
     return tuple(text.lower().split())
 
 
 @dataclass(frozen=True)
 class Texts:
-    """The distinct texts of a file as tuples of words, found as parts of one another by their first words."""
+    """The distinct texts of a file as tuples of words, indexed by their first words."""
 
     rows: Mapping[Words, Sequence[int]]
     lengths: Mapping[Words, Sequence[int]]
 
     @classmethod
     def of(cls, texts: Sequence[Collection[Words]]) -> Texts:
-        """The texts of these rows, each with one or more."""
+        """Index the texts of rows, each with one or more."""
         rows: dict[Words, list[int]] = defaultdict(list)
         for i, row in enumerate(texts):
             for words in dict.fromkeys(row):
@@ -44,56 +44,56 @@ class Texts:
         lengths: dict[Words, set[int]] = defaultdict(set)
         for words in rows:
             lengths[words[:_KEY]].add(len(words))
-        return cls(rows, {key: sorted(found) for key, found in lengths.items()})
+        return cls(rows, {key: sorted(counts) for key, counts in lengths.items()})
 
     def parts(self, words: Words, shortest: int = 1) -> Iterator[Words]:
-        """The texts that are contiguous parts of ``words``, itself among them, some more than once.
+        """Yield the texts that are contiguous parts of ``words``, itself included, possibly repeated.
 
         Args:
-            shortest: words of the shortest part that is looked for.
+            shortest: minimum number of words of a part.
         """
         for start in range(len(words)):
             for size in range(min(shortest, _KEY), _KEY + 1):
                 for length in self.lengths.get(words[start : start + size], ()):
                     if start + length > len(words):
-                        break  # they are in order
+                        break  # lengths are sorted
                     part = words[start : start + length]
                     if part in self.rows:
                         yield part
 
     def maximal(self) -> list[int]:
-        """The first row of each text that is no part of a longer one, in order of the file."""
+        """Return the first row of each text that is no part of a longer one, in order of the file."""
         inside: set[Words] = set()
-        found = []
+        firsts = []
         for words in sorted(self.rows, key=len, reverse=True):
-            # What is inside a text that is inside another needs no look: it was found as part of the outermost.
+            # parts of a contained text were found as parts of the outermost one
             if words not in inside:
-                found.append(self.rows[words][0])
+                firsts.append(self.rows[words][0])
                 inside.update(part for part in self.parts(words) if len(part) < len(words))
-        return sorted(found)
+        return sorted(firsts)
 
 
 class Relations:
-    """Rows that share a text: the same, or one within the other.
+    """Relations between rows that share a text: equal texts, or one that contains the other.
 
-    Texts under three words are within others by chance: these count only where they are the same. Common texts, as a
-    question that is asked of every row, count not at all; a row of nothing else is related to the same rows alone.
+    Texts under three words are contained in others by chance: only equality relates them. Common texts, as a question
+    that every row asks, relate no rows; a row of common texts alone is related to its duplicates.
 
     Attributes:
-        rows: by what they share.
+        rows: rows by what they share.
     """
 
     def __init__(self, words: Sequence[tuple[Words, ...]], *, common: bool) -> None:
-        """Look at all rows once; what is within what is looked up when it is asked for.
+        """Index the rows; containment is computed on demand.
 
         Args:
             words: the texts of each row.
-            common: whether there are texts that count for nothing because they are in so many rows.
+            common: whether texts in very many rows relate no rows.
         """
         bound = max(_COMMON_SHARE * len(words), _COMMON_ROWS) if common else len(words)
         self._words, self._texts = words, Texts.of(words)
         self.rows: dict[Shared, Sequence[int]] = {
-            text: found for text, found in self._texts.rows.items() if len(found) <= bound
+            text: rows for text, rows in self._texts.rows.items() if len(rows) <= bound
         }
         self._near: dict[Words, Sequence[Words]] = {}
         self._with_word: dict[str, list[Words]] = defaultdict(list)
@@ -107,12 +107,12 @@ class Relations:
         self.rows.update(alone)
 
     def around(self, row: int) -> list[Shared]:
-        """What a row shares with others: the keys of its relations in ``rows``."""
+        """Return the keys in ``rows`` of what a row shares with others."""
         texts = [text for text in self._words[row] if text in self.rows]
         return [*texts, *(other for text in texts for other in self._near_to(text))] or [self._words[row]]
 
     def _near_to(self, text: Words) -> Sequence[Words]:
-        """The texts within this one, and those that it is within."""
+        """The texts that this one contains, and those that contain it."""
         if text not in self._near:
             within = {part for part in self._texts.parts(text, shortest=_KEY) if part != text and part in self.rows}
             rarest = min((self._with_word[word] for word in text), key=len, default=[])

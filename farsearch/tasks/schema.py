@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from farsearch.far.board.answers import (
+from farsearch.far.display import shown
+from farsearch.runtime.records import RowProblem
+from farsearch.runtime.targets import (
     id_finder,
     label_name,
     labels_of,
@@ -18,8 +20,6 @@ from farsearch.far.board.answers import (
     number_of,
     tags_of,
 )
-from farsearch.far.board.records import RowProblem
-from farsearch.far.display import shown
 from farsearch.tasks.data import Kind, TaskSpec
 
 __all__ = ["check_kind", "check_label", "find_kind", "find_labels", "name_problem"]

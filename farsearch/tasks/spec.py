@@ -1,4 +1,4 @@
-"""The tasks that farsearch knows, by name."""
+"""The known tasks, by name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from farsearch.errors import BadInput
-from farsearch.far.board.near_names import did_you_mean
 from farsearch.far.display import shown
+from farsearch.runtime.near_names import did_you_mean
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.official import OFFICIAL
 
@@ -19,10 +19,10 @@ TASKS: Mapping[str, TaskSpec] = MappingProxyType({name: official.spec for name, 
 
 
 def get_task(name: str) -> TaskSpec:
-    """The task of that name.
+    """Return the task of a name.
 
     Raises:
-        BadInput: when there is none; the message names those there are.
+        BadInput: for an unknown name; the message lists the known ones.
     """
     if name in TASKS:
         return TASKS[name]
@@ -33,11 +33,11 @@ def get_task(name: str) -> TaskSpec:
 
 
 def study_task(meta: Mapping[str, Any], name: str) -> TaskSpec:
-    """The task of a study: as the study keeps it, for a user may have described it; in older ones by its name.
+    """Return the task of a study, as it is stored there; older studies store only its name.
 
     Args:
-        meta: what the study says of itself.
-        name: of the task.
+        meta: metadata of the study.
+        name: name of the task.
     """
-    said = meta.get("task")
-    return get_task(name) if said is None else TaskSpec.from_dict(said)
+    stored = meta.get("task")
+    return get_task(name) if stored is None else TaskSpec.from_dict(stored)

@@ -1,4 +1,4 @@
-"""Standard errors of metrics and of their differences, from the draw of the rows. Needs numpy alone."""
+"""Standard errors of metrics and of their differences, from the sampling of rows, in numpy."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import math
 
 import numpy as np
 
-from farsearch.far.board.scores import METRICS
+from farsearch.runtime.scores import METRICS
 from farsearch.tasks.weighted import Floats, distinct, values_without_one
 
 __all__ = ["comparable", "metric_error", "paired_error"]
 
 
 def metric_error(metric: str, evidence: Floats) -> float:
-    """Standard error of a metric.
+    """Return the standard error of a metric.
 
-    Of accuracy that of a share, sqrt(p (1 - p) / n), from the variance of the binomial distribution; of any other the
-    delete-one jackknife's, of a composite one that of the mean of its parts. 0 for a single row.
+    For accuracy it is binomial, sqrt(p (1 - p) / n); for other metrics that of the delete-one jackknife, of the mean of
+    the parts for a composite metric. It is 0 for a single row.
 
     Args:
-        evidence: of each row, ``[rows, k]``, as ``MetricValue`` has it.
+        evidence: evidence of the rows, ``[rows, k]``.
     """
     cells, counts = distinct(evidence)
     if metric == "accuracy":
@@ -30,19 +30,19 @@ def metric_error(metric: str, evidence: Floats) -> float:
 
 
 def paired_error(metric: str, evidence: Floats, others: Floats) -> float:
-    """Standard error of the difference of two models' metrics on the same rows.
+    """Return the standard error of the difference of two models' metrics on the same rows.
 
-    As ``metric_error``, of what the rows say of the difference: what is hard for both does not blur it. Where one model
-    is wrong everywhere it is the other's ``metric_error`` of accuracy, and where both say the same it is 0.
+    Rows are paired, so that rows that are hard for both do not increase it; it is 0 for equal predictions. Methods are
+    those of ``metric_error``.
 
     Args:
-        evidence, others: of each row and model, as ``comparable`` has them.
+        evidence, others: evidence of the rows for each model, which must be ``comparable``.
     """
     cells, counts = distinct(np.hstack([evidence, others]))
     first, second = np.hsplit(cells, 2)
     if metric == "accuracy":
-        right = (first[:, 0] == first[:, 1]) - (second[:, 0] == second[:, 1]).astype(float)
-        return _mean_error(right, counts)
+        gains = (first[:, 0] == first[:, 1]) - (second[:, 0] == second[:, 1]).astype(float)
+        return _mean_error(gains, counts)
     if len(evidence) < 2:
         return 0.0
     without_one = values_without_one(metric, first, counts) - values_without_one(metric, second, counts)
@@ -50,9 +50,9 @@ def paired_error(metric: str, evidence: Floats, others: Floats) -> float:
 
 
 def comparable(metric: str, evidence: Floats, others: Floats) -> bool:
-    """Whether the evidence can be that of the same rows: as many, and where it tells what is true of them, the same."""
-    told = METRICS[metric].kinds[0] in ("classification", "regression")
-    return evidence.shape == others.shape and (not told or np.array_equal(evidence[:, 1], others[:, 1]))
+    """Return whether evidence can be of the same rows: equal shapes, and equal answers where evidence includes them."""
+    with_answers = METRICS[metric].kinds[0] in ("classification", "regression")
+    return evidence.shape == others.shape and (not with_answers or np.array_equal(evidence[:, 1], others[:, 1]))
 
 
 def _mean_error(values: Floats, counts: Floats) -> float:
@@ -65,8 +65,8 @@ def _mean_error(values: Floats, counts: Floats) -> float:
 def _jackknife(values: Floats, counts: Floats) -> float:
     """Delete-one jackknife: sqrt((n - 1)/n · Σᵢ (θ₍ᵢ₎ - mean θ₍.₎)²), equation 11.5 of Efron and Tibshirani.
 
-    An Introduction to the Bootstrap, 1993, chapter 11. All rows of one cell leave the same value when they are deleted,
-    so that the cells' values, weighted by their counts, are all of it.
+    An Introduction to the Bootstrap, 1993, chapter 11. All rows of a cell have the same value when deleted, so the
+    cells' values are weighted by their counts.
     """
     rows = counts.sum()
     mean = counts @ values / rows

@@ -1,4 +1,4 @@
-"""Metrics of samples of rows, in which each may be several times, and of all rows but one. Needs numpy alone."""
+"""Metrics of weighted samples of rows, and of all rows but one, in numpy."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ __all__ = ["Floats", "distinct", "values", "values_without_one"]
 
 
 def distinct(rows: Floats) -> tuple[Floats, Floats]:
-    """The distinct ones among rows, ``[cells, k]``, and how often each occurs: such rows are alike."""
+    """Return the distinct rows, ``[cells, k]``, and their multiplicities."""
     cells, counts = np.unique(rows, axis=0, return_counts=True)
     return cells, counts.astype(float)
 
 
 def values(metric: str, rows: Floats, weights: Floats) -> Floats:
-    """A metric's value on samples of rows, ``[samples]``.
+    """Return a metric's value on samples of rows, ``[samples]``.
 
     Args:
-        metric: one of ``far.board.scores.METRICS``, whose rules for what is not defined hold here too.
-        rows: their evidence, ``[rows, k]``, as ``far.board.scores.evidence`` gives it.
-        weights: how often each row is in each sample, whole numbers ``[samples, rows]``; no sample is empty.
+        metric: one of ``runtime.scores.METRICS``; undefined values are 0 as there.
+        rows: evidence, ``[rows, k]``, as of ``runtime.scores.evidence``.
+        weights: multiplicity of each row in each sample, integers ``[samples, rows]``; no sample is empty.
     """
     return np.asarray(np.mean([part.of_samples(rows, weights) for part in _PARTS[metric]], axis=0))
 
 
 def values_without_one(metric: str, rows: Floats, counts: Floats) -> Floats:
-    """A metric's value on rows that occur ``counts`` times, without one of each, ``[rows]``; at least 2 in all."""
+    """Return a metric's value without one of each row, ``[rows]``; rows occur ``counts`` times, 2 or more in all."""
     return np.asarray(np.mean([part.without_one(rows, counts) for part in _PARTS[metric]], axis=0))
 
 
 class _Part(NamedTuple):
-    """What the value of a metric is the mean of, as the functions above."""
+    """A part of a metric, whose value is the mean of its parts, by functions as above."""
 
     of_samples: Callable[[Floats, Floats], Floats]
     without_one: Callable[[Floats, Floats], Floats]
 
 
 def _counted(statistics: Callable[[Floats], Floats], value: Callable[[Floats], Floats]) -> _Part:
-    """A part that is computed from sums over rows.
+    """A part that is a function of sums over rows.
 
     Args:
-        statistics: what each row adds, ``[rows, sums]``.
-        value: of ``[sums, samples]``, ``[samples]``.
+        statistics: maps rows to their addends, ``[rows, sums]``.
+        value: maps sums, ``[sums, samples]``, to values, ``[samples]``.
     """
 
     def without_one(rows: Floats, counts: Floats) -> Floats:
-        each = statistics(rows)
-        return value((counts @ each - each).T)
+        addends = statistics(rows)
+        return value((counts @ addends - addends).T)
 
     return _Part(lambda rows, weights: value((weights @ statistics(rows)).T), without_one)
 
@@ -61,9 +61,9 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
 
 
 def _f1(sums: Floats) -> Floats:
-    """From how many are rightly predicted, predicted, true."""
-    right, said, true = sums
-    return _ratio(2 * right, said + true)
+    """F1 from the numbers of true positives, predictions and answers."""
+    correct, predicted, true = sums
+    return _ratio(2 * correct, predicted + true)
 
 
 def _mean(sums: Floats) -> Floats:
@@ -80,27 +80,27 @@ def _answer_f1(rows: Floats) -> Floats:
 
 
 def _of_classes(rows: Floats, classes: Floats) -> Floats:
-    """Whether each class is rightly predicted, predicted, true, side by side: ``[rows, 3 x classes]``."""
-    said, true = (rows[:, [i]] == classes for i in (0, 1))
-    return np.hstack([said & true, said, true]).astype(float)
+    """Indicators of true positives, predictions and answers by class: ``[rows, 3 x classes]``."""
+    predicted, true = (rows[:, [i]] == classes for i in (0, 1))
+    return np.hstack([predicted & true, predicted, true]).astype(float)
 
 
 def _label_counts(rows: Floats) -> Floats:
-    right, wrong, missed, _ = rows.T
-    return np.stack([right, right + wrong, right + missed], axis=1)
+    correct, wrong, missed, _ = rows.T
+    return np.stack([correct, correct + wrong, correct + missed], axis=1)
 
 
 def _matthews(sums: Floats) -> Floats:
-    right, said, true = np.split(sums, 3)
-    total = said.sum(0)
-    # two roots: their product of whole numbers would be more than a float holds exactly
-    size = np.sqrt(total**2 - (said**2).sum(0)) * np.sqrt(total**2 - (true**2).sum(0))
-    return _ratio(right.sum(0) * total - (said * true).sum(0), size)
+    correct, predicted, true = np.split(sums, 3)
+    total = predicted.sum(0)
+    # two roots, because the product of the integers exceeds the exact range of a float
+    size = np.sqrt(total**2 - (predicted**2).sum(0)) * np.sqrt(total**2 - (true**2).sum(0))
+    return _ratio(correct.sum(0) * total - (predicted * true).sum(0), size)
 
 
 def _macro_f1(sums: Floats) -> Floats:
-    right, said, true = np.split(sums, 3)
-    return np.asarray(_ratio(2 * right, said + true).sum(0) / (said + true > 0).sum(0))
+    correct, predicted, true = np.split(sums, 3)
+    return np.asarray(_ratio(2 * correct, predicted + true).sum(0) / (predicted + true > 0).sum(0))
 
 
 _ACCURACY = _counted(_hits, _mean)

@@ -24,10 +24,10 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-from farsearch.far.board.opened import file_digest
 from farsearch.files import write_json
 from farsearch.json_records import Record
 from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.runtime.bundle_files import file_digest
 from farsearch.study.predictions import trial_folder
 from farsearch.study.retention import FILES, LEARNERS, LOGITS, TRAINED, TrialFiles, near_front, trial_files
 from farsearch.tracking.connection import Connection

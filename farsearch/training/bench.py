@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from farsearch.errors import BadInput
-from farsearch.far.board.encode import first_rows, predictions
 from farsearch.far.loop import predict
 from farsearch.far.surgery import width_of
 from farsearch.models.config import load_config
@@ -22,6 +21,7 @@ from farsearch.models.source import ModelSource
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import Primed, PrimingCache, start_state
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
+from farsearch.runtime.encoding import first_rows, predictions
 from farsearch.tasks.constant_answer import constant_answer
 from farsearch.tasks.encode import Encoded, encode_examples
 from farsearch.tasks.metrics import MetricValue, score

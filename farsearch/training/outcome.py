@@ -28,7 +28,7 @@ class Outcome:
         parts: the single metrics of a combined metric, and the metrics on further development sets.
         trained: the trained tensors, by the names of the reconfigured model.
         validation_logits, dev_logits: as ``far.loop.predict`` returns them.
-        validation_evidence, dev_evidence: contribution of each row to the metric, ``[rows, k]`` (``far.board.scores``).
+        validation_evidence, dev_evidence: contribution of each row to the metric, ``[rows, k]`` (``runtime.scores``).
     """
 
     metric: float

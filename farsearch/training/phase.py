@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from farsearch.cost.plans import execution_of, optimizer_of
 from farsearch.errors import Diverged, OutOfMemory
 from farsearch.far.batches import phase_batches, steps_in
-from farsearch.far.board.memory import is_out_of_memory
 from farsearch.far.layout import ModelLayout
-from farsearch.far.loop import linear_rate, train
+from farsearch.far.loop import train
 from farsearch.far.optimizer import BackwardOptimizer
+from farsearch.far.schedule import linear_rate
 from farsearch.far.surgery import apply_far, merge
 from farsearch.records import FarConfig, LossPoint, StepPlan
+from farsearch.runtime.memory import is_out_of_memory
 from farsearch.tasks.encode import Encoded
 
 __all__ = ["Batching", "Learners", "OnStep", "State", "far_phase", "fine_tune", "training_errors"]

@@ -38,9 +38,9 @@ def abilities(far: str, _folder: Path, _case: Case) -> Case:
 
 def order(far: str, _folder: Path, case: Case) -> Case:
     """Batches of a phase, and its rates."""
-    batches, loop = importlib.import_module(far + ".batches"), importlib.import_module(far + ".loop")
+    batches, schedule = importlib.import_module(far + ".batches"), importlib.import_module(far + ".schedule")
     rows = batches.phase_batches(case["lengths"], case["batch_size"], case["epochs"], case["seed"])
-    rate = loop.linear_rate(case["learning_rate"], len(rows))
+    rate = schedule.linear_rate(case["learning_rate"], len(rows))
     return {"batches": rows, "rates": [rate(step) for step in range(len(rows))]}
 
 
@@ -60,9 +60,9 @@ def selection(far: str, folder: Path, case: Case) -> Case:
 
 def training(far: str, folder: Path, case: Case) -> Case:
     """A FAR phase: ``apply_far``, the loop and ``merge`` with the case's options, then prediction."""
-    batches, execution, features, loop, optimizers, surgery = (
+    batches, execution, features, loop, optimizers, schedule, surgery = (
         importlib.import_module(far + "." + name)
-        for name in ("batches", "execution", "features", "loop", "optimizer", "surgery")
+        for name in ("batches", "execution", "features", "loop", "optimizer", "schedule", "surgery")
     )
     layout = read_layout(far, folder)
     model, start = read_model(folder)
@@ -73,7 +73,7 @@ def training(far: str, folder: Path, case: Case) -> Case:
     surgery.apply_far(model, layout, case["learners"], execution=how, **case["freeze"])
     trainable = surgery.trainable_count(model)
     optimizer = optimizers.make_optimizer(model=model, **case["optimizer"])
-    rate = loop.linear_rate(case["learning_rate"], len(phase))
+    rate = schedule.linear_rate(case["learning_rate"], len(phase))
     loop.train(
         model, rows, phase, optimizer, rate, 0, case["seed"], case["micro_batch_size"],
         lambda _step, loss: steps.append(loss),

@@ -89,9 +89,16 @@ def folder_of(folder: Path, config: Any) -> Path:
     return folder
 
 
+def copy_code(folder: Path) -> None:
+    """Copy the packages that a bundle carries into a folder."""
+    for package in (FAR, FAR.with_name("runtime")):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(package, folder / package.name, ignore=ignored, dirs_exist_ok=True)
+
+
 def on_board(board: Path, folder: Path, case: dict[str, Any]) -> dict[str, Any]:
     """The board's answer to a case; it has a copy of far, and nothing else of farsearch."""
-    shutil.copytree(FAR, folder / "far", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    copy_code(folder)
     (folder / "case.json").write_text(json.dumps(case))
     done = subprocess.run(
         [board, "-I", checks.__file__, folder], cwd=folder, capture_output=True, text=True, check=False, timeout=250

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from farsearch.far.board.scores import evidence, score
-from tests.board.test_board import FAR, PYTHON
+from farsearch.runtime.scores import evidence, score
+from tests.board.test_board import PYTHON, copy_code
 
 pytestmark = pytest.mark.board
 
@@ -19,7 +18,7 @@ OFFICIAL = """
 import json, sys
 from types import SimpleNamespace
 from transformers.data.metrics.squad_metrics import squad_evaluate
-from far.board.scores import evidence, score
+from board.runtime.scores import evidence, score
 
 rows = json.load(sys.stdin)
 examples = [
@@ -65,7 +64,7 @@ def test_answers_are_matched_as_the_official_script_does(board: Path, tmp_path: 
         return draw.choice((" ", "  ", ", ")).join(draw.choices(WORDS, k=draw.randint(0, most)))
 
     rows = [[text(4), [text(3) for _ in range(draw.randint(0, 3))]] for _ in range(400)]
-    shutil.copytree(FAR, tmp_path / "far", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_code(tmp_path / "board")
     code = "import sys; sys.path.insert(0, '.')" + OFFICIAL
     done = subprocess.run(
         [board, "-I", "-c", code], cwd=tmp_path, input=json.dumps(rows), capture_output=True, text=True, check=False

@@ -13,9 +13,8 @@ import torch
 
 from farsearch.bundle.read import finetune, read_bundle
 from farsearch.bundle.write import write_bundle
-from farsearch.far.board import rows
-from farsearch.far.board.rows import read_rows
-from tests.board.test_board import PYTHON
+from farsearch.runtime.rows import read_rows
+from tests.board.test_board import PYTHON, copy_code
 from tests.journey import chdir
 from tests.tasks.forms import CASES, loaded, made
 from tests.tasks.layouts import write_task
@@ -54,8 +53,8 @@ def test_a_kind_of_task_on_the_board(name: str, tmp_path: Path) -> None:
 READ = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from far.board.rows import read_rows
-from far.board.task import Task
+from board.runtime.rows import read_rows
+from board.runtime.task import Task
 for path, task in json.load(sys.stdin):
     print(json.dumps(read_rows(path, Task.from_dict(task))))
 """
@@ -72,8 +71,9 @@ def test_every_form_on_the_board(tmp_path: Path) -> None:
         task = loaded(path, case.options).spec.task
         asked.append((str(path), task.to_dict()))
         expected.append(json.loads(json.dumps(read_rows(str(path), task))))
+    copy_code(tmp_path / "board")
     done = subprocess.run(
-        [PYTHON, "-I", "-c", READ, Path(rows.__file__).parents[2]], input=json.dumps(asked), capture_output=True,
+        [PYTHON, "-I", "-c", READ, tmp_path], input=json.dumps(asked), capture_output=True,
         text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ _DATA = 8 << 30
 def _use(folder: str, rows: str, out: str) -> list[int]:
     """Both ways to use a bundle: by the board's code, and by ``farsearch finetune``."""
     from farsearch.cli import main
-    from farsearch.far.board.main import main as board
+    from farsearch.runtime.main import main as board
 
     codes = [board(folder, ["--train", rows, "--out", out + "-board"])]
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farsearch.far.board.opened import digest_of, file_digest
+from farsearch.runtime.bundle_files import digest_of, file_digest
 
 __all__ = ["Mutation", "leaf_mutations", "rewritten", "signed", "targeted_mutations"]
 

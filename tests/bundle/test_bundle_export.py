@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from farsearch.bundle.folder import opened_folder, whole_folder
 from farsearch.bundle.write import write_bundle
 from farsearch.errors import BadInput, BundleError, MissingResource
-from farsearch.far.board.opened import digest_of, file_digest
 from farsearch.records import FarConfig, StudySettings, StudySnapshot, TrialRecord
+from farsearch.runtime.bundle_files import digest_of, file_digest
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from tests.journey import call, chdir, prepare, run_arguments, start
@@ -253,7 +253,7 @@ def test_other_weights_are_refused(tmp_path: Path, finished_study: Path, tiny_be
     changed = dict(study.meta) | {"model": str(other)}
     moved = StudySnapshot.from_dict({**study.to_dict(), "meta": changed})
     folder = finished_study / ".farsearch" / "studies" / "tiny"
-    with pytest.raises(MissingResource, match="not those of the study any more"):
+    with pytest.raises(MissingResource, match="no longer those of the study"):
         write_bundle(moved, moved.front[0], folder, tmp_path / "b", "", home=tmp_path)
     assert not (tmp_path / "b").exists()
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from farsearch.bundle.read import read_bundle
 from farsearch.errors import BundleError
-from farsearch.far.board.opened import digest_of, file_digest
+from farsearch.runtime.bundle_files import digest_of, file_digest
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from farsearch.tasks.load import load_task
@@ -237,7 +237,7 @@ DAMAGES: list[tuple[str, Change, str]] = [
     ("learners outside", phase(learners=[None, [64]]), "outside 0 to 63"),
     ("a task of no kind", phase(task=task_of(kind="clairvoyance")), "'clairvoyance' is none of classification"),
     ("a task of one class", phase(task=task_of(labels=["yes"])), "at least two labels"),
-    ("half a task", phase(task={"name": "mine"}), "does not say a bundle"),
+    ("half a task", phase(task={"name": "mine"}), "does not describe a bundle"),
     ("segments in words", phase(segments="yes"), "segments is 'yes'; it must be true or false"),
     ("no phase", edit(phase=None), "phase is None; it must be a table"),
     ("phase without a key", phase(plan=None), "'plan'"),
@@ -249,7 +249,7 @@ DAMAGES: list[tuple[str, Change, str]] = [
     ),
     ("half a plan", phase(plan={"optimizer": "adamw"}), "its plan has no 'attention'"),
     ("a header that claims too much", claim, "claims 1125899906842624 bytes"),
-    ("other shapes", relabel, "start.safetensors does not go with its model"),
+    ("other shapes", relabel, "start.safetensors does not fit its model"),
 ]
 
 
@@ -272,6 +272,6 @@ def test_an_undamaged_bundle_is_read(bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "elsewhere")
     opened = read_bundle(tmp_path / "elsewhere")
     assert opened.task.name == "sst2"
-    assert len(opened.opened.phase["learners"]) == 2
+    assert len(opened.files.phase["learners"]) == 2
     with pytest.raises(BundleError, match="is no bundle"):
         read_bundle(tmp_path / "elsewhere" / "far.json")

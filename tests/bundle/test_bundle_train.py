@@ -17,10 +17,11 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from farsearch.far.board import run as board_run
-from farsearch.far.board.memory import fitting_micro_batch
-from farsearch.far.board.opened import digest_of, open_bundle
-from farsearch.far.board.run import Options, run_bundle
+from farsearch.runtime.bundle_files import digest_of, open_bundle
+from farsearch.runtime.job import Options
+from farsearch.runtime.memory import fitting_micro_batch
+from farsearch.runtime.torch_engine import run as engine_run
+from farsearch.runtime.torch_engine.run import run_bundle
 from tests.journey import call
 
 LOADED = "print(sorted({name.split('.')[0] for name in sys.modules}))"
@@ -76,9 +77,9 @@ def test_it_is_the_training_of_finetune(bundle: Path, finished_study: Path, rows
 
 def test_it_needs_nothing_of_farsearch(bundle: Path) -> None:
     """Neither farsearch nor safetensors is imported when it checks its bundle."""
-    code = f"import sys; sys.path.insert(0, {str(bundle)!r}); import far.board.main; {LOADED}"
+    code = f"import sys; sys.path.insert(0, {str(bundle.parent)!r}); import bundle.runtime.main; {LOADED}"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert "'far'" in done.stdout
+    assert "'bundle'" in done.stdout
     assert not {"'farsearch'", "'safetensors'", "'optuna'"} & set(done.stdout.strip("[]\n").split(", "))
 
 
@@ -119,7 +120,7 @@ def test_a_signal_ends_it_in_order(bundle: Path, rows: Path, tmp_path: Path) -> 
         os.kill(child.pid, signal.SIGTERM)
         _, err = child.communicate(timeout=60)
     assert child.returncode == 143
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     assert (tmp_path / "out.partial" / "savepoint.safetensors").is_file()
     other = train(bundle, tmp_path, "--train", rows, "--epochs", 1, "--out", "out")
     assert other.returncode == 2
@@ -187,7 +188,7 @@ def test_memory_that_runs_out_halves_the_micro_batch(
     told: list[str] = []
     options = Options(str(rows), str(tmp_path / "whole"))
     whole = run_bundle(open_bundle(str(bundle)), options, told.append, lambda *_: None)
-    real = board_run.train_phase
+    real = engine_run.train_phase
 
     def small(*arguments: Any) -> Any:
         size = arguments[8]
@@ -196,15 +197,13 @@ def test_memory_that_runs_out_halves_the_micro_batch(
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
         return real(*arguments)
 
-    monkeypatch.setattr(board_run, "train_phase", small)
+    monkeypatch.setattr(engine_run, "train_phase", small)
     result = run_bundle(
         open_bundle(str(bundle)), options._replace(out=str(tmp_path / "small")), told.append, lambda *_: None
     )
-    assert told == ["memory ran out with 16 rows at once; going on with 8",
-                    "memory ran out with 8 rows at once; going on with 4"]  # fmt: skip
-    torch.testing.assert_close(
-        torch.tensor(result.course.losses), torch.tensor(whole.course.losses), rtol=0.15, atol=0.1
-    )
+    assert told == ["memory ran out with 16 rows at once; continuing with 8",
+                    "memory ran out with 8 rows at once; continuing with 4"]  # fmt: skip
+    torch.testing.assert_close(torch.tensor(result.log.losses), torch.tensor(whole.log.losses), rtol=0.15, atol=0.1)
 
 
 def test_a_tokenizer_that_reads_otherwise_is_refused(bundle: Path, rows: Path, tmp_path: Path) -> None:
@@ -212,7 +211,7 @@ def test_a_tokenizer_that_reads_otherwise_is_refused(bundle: Path, rows: Path, t
     opened = open_bundle(str(bundle))
     proof = [[text, [1, 2, 3]] for text, _ in opened.phase["tokenizer"]["proof"]]
     other = opened._replace(phase={**opened.phase, "tokenizer": {**opened.phase["tokenizer"], "proof": proof}})
-    assert digest_of(opened.says) == opened.says["digest"]
+    assert digest_of(opened.manifest) == opened.manifest["digest"]
     with pytest.raises(ValueError, match="other token ids than the bundle's"):
         run_bundle(other, Options(str(rows), str(tmp_path / "out")), lambda _: None, lambda *_: None)
     assert not (tmp_path / "out.partial").exists()

@@ -22,9 +22,9 @@ from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import load_profile
 from farsearch.devices.profile import read_profile, write_profile
 from farsearch.errors import BadInput
-from farsearch.far.board.measured import MEASUREMENT, SCHEMA_VERSION
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, Measurement
+from farsearch.runtime.measurement import MEASUREMENT, SCHEMA_VERSION
 from farsearch.tracking import open_tracking
 from tests.factories import make_measurement
 from tests.journey import call, chdir, read_study

@@ -76,7 +76,7 @@ def test_the_sibling_is_found_by_its_name_alone(compared: tuple[Path, Done, Done
     assert "1.00e-03" in shown
     refused = call(folder, "export", "tiny/baselines", "--trial", 8, "--out", "bundle")
     assert refused.code == 2
-    assert "is a baseline, whose weights are not kept" in refused.err
+    assert "is a baseline, whose weights are not stored" in refused.err
     assert call(folder, "sync").out.count("runs made") == 2
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from farsearch.far.board.scores import METRICS
+from farsearch.runtime.scores import METRICS
 from farsearch.tasks import TASKS
 from farsearch.tasks.official import OFFICIAL
 from tests.journey import call

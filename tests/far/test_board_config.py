@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from farsearch.far.board.config import config_problem
+from farsearch.runtime.config import config_problem
 
 BERT: dict[str, Any] = {"model_type": "bert", "hidden_size": 768, "vocab_size": 30522, "num_hidden_layers": 12}
 

@@ -16,8 +16,9 @@ from farsearch.devices.registry import list_profiles, load_profile
 from farsearch.far.execution import Execution
 from farsearch.far.features import Features
 from farsearch.far.layout import ModelLayout, get_module
-from farsearch.far.loop import linear_rate, predict, train
+from farsearch.far.loop import predict, train
 from farsearch.far.optimizer import BackwardOptimizer
+from farsearch.far.schedule import linear_rate
 from farsearch.far.surgery import apply_far, merge
 from farsearch.records import StepPlan
 from tests.tiny import FAMILIES, make_model

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from farsearch.far.batches import phase_batches
 from farsearch.far.features import Features, batch_of
-from farsearch.far.loop import constant_rate, linear_rate, predict, train, train_step
+from farsearch.far.loop import predict, train, train_step
 from farsearch.far.optimizer import make_optimizer
+from farsearch.far.schedule import constant_rate, linear_rate
 from farsearch.far.surgery import apply_far
 from tests.tiny import FAMILIES, make_model
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from farsearch.far.batches import phase_batches
 from farsearch.far.features import Features
-from farsearch.far.loop import linear_rate, train
+from farsearch.far.loop import train
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_backward_hooks, has_fused, make_optimizer
+from farsearch.far.schedule import linear_rate
 from farsearch.far.surgery import apply_far
 from tests.tiny import FAMILIES, make_model
 

@@ -8,8 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from farsearch.far.board.memory import is_out_of_memory
-from farsearch.far.board.phase import Course, Interrupted, train_phase
 from farsearch.far.features import Features
 from farsearch.far.layout import ModelLayout
 from farsearch.far.safetensors import load, save
@@ -17,6 +15,9 @@ from farsearch.far.surgery import apply_far
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.records import StepPlan
+from farsearch.runtime.job import Interrupted, PhaseLog
+from farsearch.runtime.memory import is_out_of_memory
+from farsearch.runtime.torch_engine.phase import Savepoints, train_phase
 from tests.tiny import make_config
 
 ROWS = Features([[2, 10 + i % 2, *range(5, 5 + i % 7), 3] for i in range(24)], [i % 2 for i in range(24)])
@@ -37,7 +38,7 @@ def make_model() -> tuple[nn.Module, ModelLayout]:
     return apply_far(model, layout, [[1, 5], []]), layout
 
 
-def run(model: nn.Module, plan: StepPlan, path: Path | None = None, stop_after: int | None = None) -> Course:
+def run(model: nn.Module, plan: StepPlan, path: Path | None = None, stop_after: int | None = None) -> PhaseLog:
     """Run the phase, optionally interrupted after some steps."""
     done = 0
 
@@ -48,7 +49,7 @@ def run(model: nn.Module, plan: StepPlan, path: Path | None = None, stop_after: 
 
     return train_phase(
         model, plan.to_dict(), ROWS, 1e-3, 2.0, 4, 0, 7, plan.micro_batch_size,
-        savepoint=None if path is None else str(path), identity="mine", stopping=stopping,
+        savepoints=Savepoints(None if path is None else str(path), "mine", stopping=stopping),
     )  # fmt: skip
 
 

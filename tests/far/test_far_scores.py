@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
-from farsearch.far.board.entities import count_entities, entities
-from farsearch.far.board.scores import METRICS, evidence, score
-from farsearch.far.board.spans import match_answers, normalized
-from farsearch.far.board.task import KINDS
+from farsearch.runtime.entities import count_entities, entities
+from farsearch.runtime.scores import METRICS, evidence, score
+from farsearch.runtime.spans import match_answers, normalized
+from farsearch.runtime.task import KINDS
 from farsearch.tasks import metrics
 from tests.tasks.metric_cases import REFERENCES, TAGS, rows, squad_row
 

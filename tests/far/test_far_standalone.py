@@ -1,4 +1,4 @@
-"""The folder is copied to boards: it needs torch, nothing else of farsearch, and runs on old Pythons."""
+"""The packages that bundles carry need torch, transformers and nothing of farsearch, and old Pythons can read them."""
 
 from __future__ import annotations
 
@@ -12,64 +12,85 @@ from pathlib import Path
 import pytest
 
 import farsearch.far
-import farsearch.far.board
+import farsearch.runtime
+import farsearch.runtime.torch_engine
 
-FOLDER = Path(farsearch.far.__file__).parent
-BOARD = FOLDER / "board"
-FILES = sorted(FOLDER.rglob("*.py"))
-files = pytest.mark.parametrize("file", FILES, ids=[file.relative_to(FOLDER).as_posix() for file in FILES])
+ROOT = Path(farsearch.far.__file__).parents[1]
+PACKAGES = {"far": farsearch.far, "runtime": farsearch.runtime, "runtime/torch_engine": farsearch.runtime.torch_engine}
+FILES = [file for name in ("far", "runtime") for file in sorted((ROOT / name).rglob("*.py"))]
+NAMES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES]
+files = pytest.mark.parametrize("file", FILES, ids=[file.relative_to(ROOT).as_posix() for file in FILES])
+
+WITHOUT_TORCH = [
+    name for name in NAMES if name.split(".")[0] == "runtime" and not name.startswith("runtime.torch_engine")
+]
 
 
-def test_all_files_are_listed() -> None:
-    """The docstrings of both packages list their modules."""
-    for folder, package in ((FOLDER, farsearch.far), (BOARD, farsearch.far.board)):
-        listed = {word for word in (package.__doc__ or "").split() if word.endswith(".py")}
-        assert listed - {"train.py"} == {file.name for file in folder.glob("*.py")} - {"__init__.py"}
+def copied(folder: Path) -> Path:
+    """Copies of the packages in a folder, whose name is that of their parent package."""
+    for name in ("far", "runtime"):
+        shutil.copytree(ROOT / name, folder / "board" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def imported(folder: Path, names: list[str], before: str = "pass") -> set[str]:
+    """The top-level modules that a Python has after it imported some of the copies."""
+    modules = "; ".join(f"import board.{name}" for name in names)
+    check = f"{modules}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; {before}; sys.path.insert(0, {str(folder)!r}); {check}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_the_docstring_of_a_package_lists_its_modules(name: str) -> None:
+    listed = {word for word in (PACKAGES[name].__doc__ or "").split() if word.endswith(".py")}
+    assert listed - {"train.py"} == {file.name for file in (ROOT / name).glob("*.py")} - {"__init__.py"}
 
 
 @files
 def test_python_3_6_can_parse_it(file: Path) -> None:
-    """No syntax that is younger than Python 3.6."""
     ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 6))
 
 
 @files
 def test_it_imports_torch_and_the_standard_library_only(file: Path) -> None:
-    """And its own modules by relative names: on a board the folder has another parent.
-
-    What runs a bundle there needs transformers too, and imports it where it is used: a bundle is checked without.
-    """
+    """Its own modules are imported by relative names, for in a bundle the packages have another parent."""
     # all of them are in Python 3.6
-    old = {"contextlib", "functools", "inspect", "json", "math", "os", "random", "struct", "typing"}
-    if file.parent == BOARD:
+    old = {"contextlib", "functools", "inspect", "json", "math", "os", "random", "struct", "torch", "typing"}
+    if ROOT / "runtime" in file.parents:
         old |= {
             "argparse", "ast", "binascii", "collections", "ctypes", "datetime", "decimal", "difflib", "gzip", "hashlib",
-            "importlib", "io", "itertools", "platform", "re", "resource", "shlex", "shutil", "signal", "string", "sys",
-            "time", "transformers", "warnings", "zlib",
+            "heapq", "importlib", "io", "itertools", "platform", "re", "resource", "shlex", "shutil", "signal",
+            "string", "sys", "time", "transformers", "warnings", "zlib",
         }  # fmt: skip
+    depth = len(file.relative_to(ROOT).parts)
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            assert {alias.name.split(".")[0] for alias in node.names} <= old | {"torch"}
+            assert {alias.name.split(".")[0] for alias in node.names} <= old
         elif isinstance(node, ast.ImportFrom):
-            assert 1 <= node.level <= 1 + (file.parent == BOARD) or (
-                node.level == 0 and str(node.module).split(".")[0] in old | {"torch"}
+            outside = node.level == depth and str(node.module).split(".")[0] != "far"
+            assert (1 <= node.level <= depth and not outside) or (
+                node.level == 0 and str(node.module).split(".")[0] in old
             )
 
 
 def test_it_works_under_another_name(tmp_path: Path) -> None:
-    """Copied alone and imported from there, it brings no module of farsearch or transformers with it."""
-    shutil.copytree(FOLDER, tmp_path / "board")
-    names = [file.relative_to(FOLDER).with_suffix("").as_posix().replace("/", ".") for file in FILES]
-    modules = "; ".join(f"import board.{name}" for name in names if not name.endswith("__init__"))
-    check = f"{modules}; import sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {check}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "board" in done.stdout.split()
-    assert not {"farsearch", "transformers", "safetensors"} & set(done.stdout.split())
+    """All modules of a copy can be imported without farsearch and, until a model is used, without transformers."""
+    loaded = imported(copied(tmp_path), NAMES)
+    assert {"board", "torch"} <= loaded
+    assert not {"farsearch", "transformers", "safetensors"} & loaded
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_it_is_imported_without_torch_and_transformers(tmp_path: Path, name: str) -> None:
+    blocked = "sys.modules['torch'] = sys.modules['transformers'] = sys.modules['numpy'] = None"
+    assert "board" in imported(copied(tmp_path), [name], blocked)
 
 
 def python_3_6() -> str | None:
@@ -83,9 +104,7 @@ def python_3_6() -> str | None:
 
 @pytest.mark.board
 def test_python_3_6_compiles_it(tmp_path: Path) -> None:
-    """Python 3.6 compiles every file of a copy."""
     python = python_3_6()
     if python is None:
-        pytest.skip("there is no Python 3.6 on the path or in pyenv")
-    shutil.copytree(FOLDER, tmp_path / "board", ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run([python, "-m", "compileall", "-q", str(tmp_path / "board")], check=True)
+        pytest.skip("no Python 3.6 is on the path or in pyenv")
+    subprocess.run([python, "-m", "compileall", "-q", str(copied(tmp_path))], check=True)

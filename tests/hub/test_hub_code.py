@@ -60,7 +60,7 @@ def test_yes_on_stdin_runs_nothing(hub: Hub, tmp_path: Path, name: str) -> None:
     [
         ({"model_type": "own"}, "brings its own code"),
         ({}, "brings its own code"),
-        ({"model_type": "bert", "_attn_implementation": "kernels-community/flash-attn"}, "no code of others"),
+        ({"model_type": "bert", "_attn_implementation": "kernels-community/flash-attn"}, "no foreign code"),
         ({"model_type": "bert", "quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config"),
         ({"model_type": "bert", "vocab_size": 10**9}, "vocab_size is 1000000000"),
     ],

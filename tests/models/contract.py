@@ -29,12 +29,12 @@ from farsearch.cost.plans import exact_plans, execution_of, optimizer_of
 from farsearch.cost.pricer import Pricer
 from farsearch.cost.segments import EVENT_KINDS, Composed
 from farsearch.cost.software import software_of
-from farsearch.far.board.model import model_class
 from farsearch.far.execution import rows_at_once
 from farsearch.far.features import Features, batch_of
 from farsearch.far.layout import ModelLayout, get_module
-from farsearch.far.loop import linear_rate, predict, train
+from farsearch.far.loop import predict, train
 from farsearch.far.optimizer import BackwardOptimizer
+from farsearch.far.schedule import linear_rate
 from farsearch.far.selection import learner_counts, neuron_scores, top_learners
 from farsearch.far.surgery import apply_far, freeze, merge, reconfigure, trainable_count, width_of
 from farsearch.models.config import load_config
@@ -44,6 +44,7 @@ from farsearch.models.load import build_model
 from farsearch.models.source import ModelSource
 from farsearch.priming import start_state
 from farsearch.records import FarConfig, StepPlan
+from farsearch.runtime.torch_engine.model import model_class
 from farsearch.tasks.data import Kind
 from tests.cost.reference import make_profile, step_peak_mib, traced
 

@@ -251,7 +251,7 @@ CASES: dict[str, Case] = {
     "packed with gzip, .csv.gz, .jsonl.gz / table": Case("rows.csv.gz", gzip.compress(table(ROWS), mtime=0)),
     "packed with gzip, .csv.gz, .jsonl.gz / JSON lines": Case("rows.jsonl.gz", gzip.compress(lines(ROWS), mtime=0)),
     "JSON lines, .jsonl, .ndjson": Case("rows.jsonl", lines(ROWS)),
-    "JSON lines named .json": Case("rows.json", lines(ROWS), noted="rows.json: an object a line"),
+    "JSON lines named .json": Case("rows.json", lines(ROWS), noted="rows.json: an object per line"),
     "a list of objects, .json / .json": Case("rows.json", json.dumps(objects(ROWS), indent=1).encode()),
     "a list of objects, .json / .jsonl": Case(
         "rows.jsonl", json.dumps(objects(ROWS)).encode(), noted="a list of objects"
@@ -290,21 +290,21 @@ CASES: dict[str, Case] = {
     "sentences, .conll, .iob, .bio / tabs": tagged("rows.conll", sentences("\t")),
     "sentences, .conll, .iob, .bio / spaces": tagged("rows.conll", sentences(" ")),
     "sentences in .txt, .tsv / .txt": tagged(
-        "rows.txt", sentences(" "), "rows.txt: sentences, a word and its tag a line"
+        "rows.txt", sentences(" "), "rows.txt: sentences, a word and its tag per line"
     ),
     "sentences in .txt, .tsv / .tsv": tagged(
-        "rows.tsv", sentences("\t"), "rows.tsv: sentences, a word and its tag a line"
+        "rows.tsv", sentences("\t"), "rows.tsv: sentences, a word and its tag per line"
     ),
     "sentences with more columns, comments or -DOCSTART- / CoNLL 2003": tagged(
         "rows.txt",
         sentences(" ", "NNP", "I-NP", before="-DOCSTART- -X- -X- O\n\n"),
-        "4 columns a line: the first is taken for the word, the last for its tag",
+        "4 columns per line: the first is read as the word, the last as its tag",
     ),
     "sentences with more columns, comments or -DOCSTART- / comments": tagged(
         "rows.conll", sentences("\t", "_", "_", head="# id = 7\n# note\n"), "4 columns"
     ),
     "sentences with more columns, comments or -DOCSTART- / numbers": tagged(
-        "rows.conll", numbered_sentences(), "3 columns a line: the second, after a"
+        "rows.conll", numbered_sentences(), "3 columns per line: the second, after a"
     ),
     "words and tags with spaces between, in a table": tagged(
         "rows.csv", table({"tokens": [" ".join(w) for w in WORDS], "tags": [" ".join(t) for t in TAGS]})

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 
 from farsearch.bundle.read import finetune, read_bundle
 from farsearch.bundle.write import write_bundle
-from farsearch.far.board.scores import METRICS
+from farsearch.runtime.scores import METRICS
 from farsearch.tasks.description import OwnData
 from farsearch.tasks.spec import study_task
 from tests.journey import chdir

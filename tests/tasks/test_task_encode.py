@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from farsearch.far.board.encode import Encoded, encode, first_rows, predictions
-from farsearch.far.board.task import Rows, Task
 from farsearch.far.features import IGNORED, Span
+from farsearch.runtime.encoding import Encoded, encode, first_rows, predictions
+from farsearch.runtime.task import Rows, Task
 from farsearch.tasks import Examples
 from farsearch.tasks.encode import default_max_length, encode_examples
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from farsearch.errors import DataError
-from farsearch.far.board.rows import read_rows
-from farsearch.far.board.task import Task
+from farsearch.runtime.rows import read_rows
+from farsearch.runtime.task import Task
 from tests.tasks.forms import CASES, Case, loaded, made
 
 DOCS = Path(__file__).parents[2] / "docs" / "own-data.md"
@@ -48,7 +48,7 @@ def test_every_form_is_read(tmp_path: Path, case: Case) -> None:
     if case.board:
         on_board: list[str] = []
         task = Task.from_dict(json.loads(json.dumps(data.spec.task.to_dict())))
-        rows = read_rows(str(path), task, tell=on_board.append)
+        rows = read_rows(str(path), task, report=on_board.append)
         assert case.noted in "\n".join(on_board)
         parts = (data.train, data.dev)
         found = sorted(row for part in parts for row in zip(part.texts, part.answers, strict=True))

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from farsearch.bundle.read import finetune, read_bundle
 from farsearch.bundle.write import write_bundle
-from farsearch.far.board.encode import predictions
-from farsearch.far.board.model import model_class
-from farsearch.far.board.scores import METRICS
-from farsearch.far.board.scores import score as plain_score
 from farsearch.far.loop import predict
+from farsearch.runtime.encoding import predictions
+from farsearch.runtime.scores import METRICS
+from farsearch.runtime.scores import score as plain_score
+from farsearch.runtime.torch_engine.model import model_class
 from farsearch.study.artifacts import trial_folder
 from farsearch.tasks.metrics import score
 from farsearch.tasks.spec import study_task

@@ -12,9 +12,9 @@ import pytest
 from sklearn.metrics import f1_score
 
 from farsearch.errors import BadInput, DataError
-from farsearch.far.board import scores
-from farsearch.far.board.rows import RowProblem, read_rows
-from farsearch.far.board.task import Task
+from farsearch.runtime import scores
+from farsearch.runtime.rows import RowProblem, read_rows
+from farsearch.runtime.task import Task
 from farsearch.search_spec import JobOptions, resolve_job
 from farsearch.study.store import Store
 from farsearch.tasks import TaskData
@@ -228,7 +228,7 @@ def test_words_and_tags_in_cells_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
-        ("text,label", "a b{i},\"['a', b]\"", "the labels .* are no list"),
+        ("text,label", "a b{i},\"['a', b]\"", "the labels .* are an invalid list"),
         ("tokens,tags", "\"['Ann', left]\",B-PER O", "the tokens .* is no list of texts"),
         ("tokens,tags", "\"['Ann', 3]\",B-PER O", "the tokens .* is no list of texts"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.far.board.task import Task
+from farsearch.runtime.task import Task
 from farsearch.tasks import TASKS, Examples, TaskData, TaskSpec, get_task
 from farsearch.tasks.load import load_task
 from tests.tasks.layouts import GLUE, TABLES, examples_of, write_task

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 from farsearch.errors import BadInput
-from farsearch.far.board import scores
+from farsearch.runtime import scores
 from farsearch.tasks.evaluate_metrics import get_metric
 from farsearch.tasks.metrics import paired_difference, score
 from farsearch.tasks.standard_errors import comparable, metric_error, paired_error

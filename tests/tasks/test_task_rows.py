@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.far.board.records import open_source, records_in
-from farsearch.far.board.rows import RowProblem, Rows, read_rows, records_of, rows_of
-from farsearch.far.board.task import Task
+from farsearch.runtime.records import open_source, records_in
+from farsearch.runtime.rows import RowProblem, Rows, read_rows, records_of, rows_of
+from farsearch.runtime.task import Task
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 TEXTS = CELLS.filter(lambda text: bool(text.strip()))
@@ -99,7 +99,7 @@ def test_quotes_in_a_table_with_tabs_are_told() -> None:
     data = b'text\tlabel\n"he said ""no"" to it"\t0\n'
     source = open_source(data, "a.tsv")
     assert [cells["text"] for _, cells in records_in(source)] == ['"he said ""no"" to it"']
-    assert "quotes around its cells are taken for text" in source.note
+    assert "quotes around its cells are read as text" in source.note
     assert [cells["text"] for _, cells in records_of(data, "a.csv")] == ['he said "no" to it']
     assert open_source(b'text\tlabel\n"he" said "no"\t0\n', "a.tsv").note == ""
 
@@ -223,10 +223,10 @@ def test_answers(cells: dict[str, Any], answer: tuple[tuple[str, int], ...]) -> 
         (task("classification", "a", "b"), {"text": "x" * 1_000_001, "label": "a"}, "1,000,001 characters"),
         (task("classification", "a", "b"), {"text": "x\ud800", "label": "a"}, "half a character"),
         (task("classification", "a", "b"), {"text": "x\0", "label": "a"}, "NUL"),
-        (task("multi-label", "a", "b"), {"text": "x", "label": "a|a"}, "'a' is there twice"),
+        (task("multi-label", "a", "b"), {"text": "x", "label": "a|a"}, "'a' is repeated"),
         (task("multi-label", "a", "b"), {"text": "x", "label": 3}, "must be a list, or names with |"),
         (task("token-classification", "O"), {"text": "a b", "label": "O"}, "1 tags for 2 words"),
-        (task("token-classification", "O"), {"text": ["a", ""], "label": "O O"}, "the word '' is none"),
+        (task("token-classification", "O"), {"text": ["a", ""], "label": "O O"}, "the word '' is invalid"),
         (task("token-classification", "O"), {"text": "", "label": ""}, "the text is empty"),
         (QUESTION, {"question": "q", "context": "c", "label": "d"}, "the answer 'd' is not in its context"),
         (QUESTION, {"question": "q", "context": "cd", "label": "d", "answer_start": 0}, "has 'c' at character 0"),
@@ -245,5 +245,5 @@ def test_a_row_that_does_not_fit(of: Task, cells: dict[str, Any], problem: str) 
 def test_a_file_of_bad_rows_alone() -> None:
     """Where nothing is left the first reason is told, also where rows may be left out."""
     records = [("here", {"text": "", "label": "a"})]
-    with pytest.raises(RowProblem, match=r"no row that fits; .* here: the text is empty"):
+    with pytest.raises(RowProblem, match=r"no valid row; .* here: the text is empty"):
         rows_of(records, task("classification", "a", "b"), "file", [])

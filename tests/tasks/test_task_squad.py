@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.far.board.records import RowProblem
-from farsearch.far.board.squad import parse_squad
+from farsearch.runtime.records import RowProblem
+from farsearch.runtime.squad import parse_squad
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30).filter(
     str.strip

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from farsearch.far.board.task import Task
+from farsearch.runtime.task import Task
 from farsearch.tasks import Examples, TaskData
 from farsearch.tasks.constant_answer import constant_answer
 from farsearch.tasks.custom import load_own

@@ -1,4 +1,4 @@
-"""Model families: where each keeps its embeddings, attentions and feed-forward blocks. One small module a family.
+"""Model families: the layouts of their embeddings, attentions and feed-forward blocks, one module per family.
 
 =============  =====================================================================
 bert.py        BERT, and the layers that many others have copied
@@ -41,16 +41,16 @@ _REFUSED = {
         "layer; pass a BERT of its size, or another of {known}"
     ),
 }
-"""Families that are known and can't be searched, with the reason."""
+"""Known families that can't be searched, with the reason."""
 
 _known: dict[str, Family] = {}
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(_known)
-"""Family by transformers' ``model_type``, but for those of entry points, which are looked for when they are needed."""
+"""Families by transformers' ``model_type``; those of entry points are loaded when they are needed."""
 
 
 def register(family: Family) -> None:
-    """Make a family known under all its model types.
+    """Register a family for all its model types.
 
     Raises:
         BadInput: for a model type that has a family already.
@@ -62,10 +62,10 @@ def register(family: Family) -> None:
 
 
 def family_of(model_type: str) -> Family:
-    """The family of a model type.
+    """Return the family of a model type.
 
     Raises:
-        BadInput: where there is none, and for those that can't be searched.
+        BadInput: for unknown types, and for families that can't be searched.
     """
     if model_type not in _known and model_type not in _REFUSED:
         _from_entry_points()
@@ -83,7 +83,7 @@ def family_of(model_type: str) -> Family:
 
 @cache
 def _from_entry_points() -> None:
-    """Once a process: other packages' families."""
+    """Register other packages' families, once per process."""
     for point in entry_points(group=_GROUP):
         try:
             register(point.load())
@@ -92,16 +92,16 @@ def _from_entry_points() -> None:
 
 
 def layout_of(config: Any) -> ModelLayout:
-    """The layout of a model with this transformers configuration.
+    """Return the layout of a model with this transformers configuration.
 
     Raises:
-        BadInput: for a family that has no adapter, or a model of a family that the adapter refuses.
+        BadInput: for an unsupported family or model.
     """
     return family_of(config.model_type).layout(config)
 
 
 def max_length_of(config: Any) -> int:
-    """Tokens of the longest text that the model takes, special tokens among them.
+    """Return the maximum tokens of a text, special tokens included.
 
     Raises:
         BadInput: as ``layout_of``.
@@ -110,7 +110,7 @@ def max_length_of(config: Any) -> int:
 
 
 def with_layers(config: Any, layers: list[int]) -> Any:
-    """A copy of the configuration, of a model of only these layers.
+    """Return a copy of the configuration with only these layers.
 
     Raises:
         BadInput: as ``layout_of``.

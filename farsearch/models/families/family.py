@@ -1,4 +1,4 @@
-"""What a model family says of itself."""
+"""The adapter of a model family."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ def _first_layers(config: Any, layers: Sequence[int]) -> Any:
 
 @dataclass(frozen=True)
 class Family:
-    """The adapter of one model family. What a transformers configuration says by itself is not said again.
+    """The adapter of one model family, with what a transformers configuration does not specify.
 
     Attributes:
         model_types: transformers' names of it, the best known first.
         layout: module paths of a model with a configuration.
-        max_length: tokens that such a model takes, special tokens among them.
-        with_layers: a copy of a configuration, of a model of only those of its layers that are named by index, the
-            lowest first; the cost model traces it.
+        max_length: maximum tokens of a text, special tokens included.
+        with_layers: copies a configuration with only the layers of these indices, the lowest first, for the cost model.
     """
 
     model_types: Sequence[str]
