@@ -1,4 +1,4 @@
-"""From what a user asks for to a job, and what a search says of itself before it starts."""
+"""The settings of a search, their resolution into a job, and the preview of a search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from farsearch.errors import BadInput, MissingResource
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, Priming
-from farsearch.search_spec import Job, JobOptions, resolve_job
+from farsearch.resolve import Job, resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.preview import Outlook, outlook
 from farsearch.study.sizes import size_of
 from farsearch.study.store import Store
@@ -40,12 +41,12 @@ def resolve(folder: Path, tiny: Path, **changes: Any) -> Job:
         **changes,
     }
     with chdir(folder):
-        job = resolve_job(JobOptions(**values), Store(folder / ".farsearch"), said.append)
+        job = resolve_job(SearchSpec(**values), Store(folder / ".farsearch"), said.append)
     assert said == []
     return job
 
 
-def test_a_job_says_what_is_to_be_done(folder: Path, tiny_bert: Path) -> None:
+def test_a_job_resolves_rows_lengths_and_identities(folder: Path, tiny_bert: Path) -> None:
     """Rows, lengths and identities of data, model and device are in the settings; nothing is written."""
     job = resolve(folder, tiny_bert)
     spec = job.settings.job
@@ -88,7 +89,7 @@ def test_a_model_folder_is_remembered_from_anywhere(folder: Path, tiny_bert: Pat
 
 def test_no_option_is_decided_twice(folder: Path, tiny_bert: Path) -> None:
     """--epochs and --set epochs are the same parameter."""
-    with pytest.raises(BadInput, match=r"--epochs 2\.0 and --set epochs=1: give one of them"):
+    with pytest.raises(BadInput, match=r"`epochs` 2\.0 and `fixed` epochs=1"):
         resolve(folder, tiny_bert, epochs=2.0, fixed={"epochs": 1})
     assert resolve(folder, tiny_bert, epochs=2.0).space.fixed["epochs"] == 2.0
 
@@ -106,7 +107,7 @@ def test_batch_and_rates_go_by_the_size_of_the_model(folder: Path, tiny_bert: Pa
 
 def test_texts_are_cut_at_what_the_model_takes(folder: Path, tiny_bert: Path) -> None:
     """The tiny model takes 128 tokens: more are refused by name."""
-    with pytest.raises(BadInput, match=r"--max-length is 129; tiny-bert takes at most 128 tokens"):
+    with pytest.raises(BadInput, match=r"`max_length` is 129; .* at most 128 tokens"):
         resolve(folder, tiny_bert, max_length=129)
     assert resolve(folder, tiny_bert, max_length=128).settings.job.max_length == 128
 

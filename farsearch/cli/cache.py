@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.options import HOME, AboveZero, json_option
+from farsearch.api import HOME
+from farsearch.cli.options import AboveZero, json_option
 from farsearch.cli.terminal import print_rows
 
 if TYPE_CHECKING:

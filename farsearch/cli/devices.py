@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.options import HOME, AboveZero, json_option, open_store
+from farsearch.api import HOME
+from farsearch.cli.options import AboveZero, json_option
 from farsearch.cli.terminal import print_rows
 from farsearch.far.display import shown
 
@@ -121,7 +122,7 @@ def devices_calibrate(out: Path | None, script: Path | None, seconds: float) -> 
     if out is not None:
         check_new_file(out, ".toml")
     name = "local" if out is None else _profile_name(out.stem)
-    path = local_path(open_store(None).cache / "devices") if out is None else out
+    path = local_path(HOME / "cache" / "devices") if out is None else out
     profile = fit_profile(measure_here(seconds, _note), name)
     write_profile(profile, path)
     _summary(profile, path, "local" if out is None else str(out))

@@ -6,8 +6,8 @@ import json
 
 import click
 
-from farsearch.cli.options import HOME, json_option, storage_option, tracking_option
-from farsearch.cli.terminal import make_console
+from farsearch.api import HOME
+from farsearch.cli.options import json_option, storage_option, tracking_option
 from farsearch.errors import MissingResource
 
 __all__ = ["COMMANDS"]
@@ -40,6 +40,8 @@ def doctor(as_json: bool, storage: str | None, tracking_uri: str) -> None:
         click.echo(json.dumps({"schema_version": 1, "problems": problems, "checks": checks}, indent=1))
     else:
         from rich.text import Text
+
+        from farsearch.api.console import make_console
 
         console = make_console()
         for finding in findings:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from farsearch.cli.options import AboveZero, ParamType, json_option
-from farsearch.cli.terminal import make_console, print_rows
+from farsearch.cli.terminal import print_rows
 from farsearch.far.display import shown
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def estimate(
             device, model, space, png, as_json, {**job, "optimizer": optimizer, "micro_batch_size": micro_batch_size}
         )
         return
-    from farsearch.api import frozen_config, pricer_for
+    from farsearch.api.estimate import frozen_config, pricer_for
     from farsearch.cost.breakdown import account, device_plans, mends
 
     frozen = {name: value for name, value in values.items() if name not in job and value is not None}
@@ -156,6 +156,8 @@ def _check_options(context: click.Context, whole_space: bool, prime_on: str) -> 
 @contextmanager
 def _waiting(what: str) -> Iterator[Callable[[str], None]]:
     """A terminal shows what is done until it is; a pipe gets a line for each further note."""
+    from farsearch.api.console import make_console
+
     console = make_console(stderr=True)
     with console.status(what) as status:
         yield status.update if console.is_terminal else console.print
@@ -258,7 +260,7 @@ def _parts(parts: Mapping[str, float], human: Callable[[float], str]) -> str:
 
 def _sweep(device: str, model: str, space: str, png: Path | None, as_json: bool, job: Mapping[str, Any]) -> None:
     """Price the space and show what can be had."""
-    from farsearch.api import sweep
+    from farsearch.api.estimate import sweep
     from farsearch.files import check_new_file
 
     if png is not None:
