@@ -12,7 +12,7 @@ from typing import Any, Literal
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 
-__all__ = ["RECORDED", "SearchSpec"]
+__all__ = ["FLAGS", "RECORDED", "SearchSpec"]
 
 _REQUIRED: Any = dataclasses.MISSING
 
@@ -78,7 +78,7 @@ class SearchSpec:
         "Also read pytorch_model.bin, which can hold any code; without it only safetensors.", False
     )
     revision: str | None = _setting(
-        "Branch, tag or commit of a hub model; the study keeps its commit.  [default: main]", metavar="REV",
+        "Branch, tag or commit of a hub model; the study records its commit.  [default: main]", metavar="REV",
         fingerprint="resolved",
     )  # fmt: skip
     keep_head: bool = _setting(
@@ -176,6 +176,11 @@ class SearchSpec:
             if each.metadata["fingerprint"] == "given" and each.name in names
         }
 
+
+FLAGS = {
+    each.name: each.metadata["option"] or f"--{each.name.replace('_', '-')}" for each in dataclasses.fields(SearchSpec)
+}
+"""Options of the command line by the names of the settings."""
 
 RECORDED = tuple(each.name for each in dataclasses.fields(SearchSpec) if each.metadata["recorded"])
 """Names of the settings that a study records."""

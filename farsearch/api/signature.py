@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 def takes_fields(record: Callable[P, T]) -> Callable[[Callable[[S, T], R]], Callable[Concatenate[S, P], R]]:
-    """Turn a method of one record into a method of the record's fields.
+    """Convert a method of one record into a method of the record's fields.
 
     Type checkers, ``help`` and completion see the fields with their types and defaults.
 

@@ -259,7 +259,7 @@ def _verify(
     console.print(f"verifying {titles}: {seeds} seed{'s' * (seeds != 1)} each, on {rows:,} rows")
     if seeds < FEWEST_SEEDS:
         console.print(
-            f"that is too few to tell an advantage from noise; {FEWEST_SEEDS} seeds are the least for a verdict"
+            f"that is too few to distinguish an advantage from noise; {FEWEST_SEEDS} seeds are the least for a verdict"
         )
     with SiblingProgress(console, "verification", job.data.spec.metric, mirror) as progress:
         return verify(search, points, seeds, samples, job.pricer, progress)

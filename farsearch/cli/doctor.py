@@ -1,4 +1,4 @@
-"""``farsearch doctor``: what of this machine will not do, and what to do about it."""
+"""``doctor``: problems of this machine, and how to fix them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 def doctor(as_json: bool, storage: str | None, tracking_uri: str) -> None:
     """Check this machine: torch, devices, storage, tracking server, hub, disk, cache, extras.
 
-    Each line says ok, warning or problem, and what to do about it. Nothing is made or changed. The exit code is 5 where
-    something is a problem, otherwise 0.
+    Each line is ok, a warning or a problem, with its fix. Nothing is changed. The exit code is 5 for a
+    problem, otherwise 0.
 
     \b
     Examples:

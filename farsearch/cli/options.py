@@ -18,7 +18,7 @@ from farsearch.addresses import shown_address
 from farsearch.api.workspace import Workspace
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
-from farsearch.search_spec import SearchSpec
+from farsearch.search_spec import FLAGS, SearchSpec
 
 __all__ = [
     "AboveZero",
@@ -93,7 +93,7 @@ def _spec_option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
     """Return the option of one field of ``SearchSpec``."""
     rules, default = setting.metadata, setting.default
     options: dict[str, Any]
-    flag = rules["option"] or f"--{setting.name.replace('_', '-')}"
+    flag = FLAGS[setting.name]
     if isinstance(default, bool):
         flag, options = (
             (f"{flag}/--no-{setting.name}", {"show_default": True}) if default else (flag, {"is_flag": True})
@@ -278,8 +278,8 @@ _CHOICE: Mapping[str, Mapping[str, Any]] = {
     "within": {
         "type": AboveZero(),
         "metavar": "POINTS",
-        "help": "The cheapest (least memory × time, or as --prefer says) so near to the best metric: 0.5 is half a "
-        "point of accuracy, or 0.005 of a correlation.",
+        "help": "The cheapest (least memory × time, or as --prefer) within so many points of the best metric: 0.5 is "
+        "half a point of accuracy, or 0.005 of a correlation.",
     },
     "max_memory_mib": {
         "flag": "--max-memory",
@@ -380,7 +380,7 @@ _OWN_FIELDS = {
 
 
 def _own_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields of ``OwnData``, which tells one column of labels from several."""
+    """Return fields of ``OwnData``, which distinguishes one column of labels from several."""
     labels = given["label_column"]
     one, several = (labels[0], None) if len(labels) == 1 else (None, labels)
     return {**given, "label_column": one, "label_columns": several}
