@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from farsearch.cli import cli
 from farsearch.cost.pricer import shared_tables
 from farsearch.errors import BadInput, MissingResource
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.records import FarConfig, Priming
+from farsearch.records import FarConfig, JobSpec, Priming, StudySettings
 from farsearch.resolve import Job, resolve_job
-from farsearch.search_spec import SearchSpec
+from farsearch.search_spec import FLAGS, RECORDED, SearchSpec
 from farsearch.study.preview import Outlook, outlook
 from farsearch.study.sizes import size_of
 from farsearch.study.store import Store
@@ -59,6 +60,33 @@ def test_a_job_resolves_rows_lengths_and_identities(folder: Path, tiny_bert: Pat
     assert job.settings.space["fixed"]["epochs"] == 3.0
     assert job.default_name == "sst2-tiny-bert-jetson-nano-tiny"
     assert not (folder / ".farsearch").exists()
+
+
+def test_studies_record_the_settings_that_older_ones_do() -> None:
+    """A study made before is joined by these names; another name would make it an older version's."""
+    assert set(RECORDED) == {
+        "task", "device", "model", "space", "data_dir", "train_samples", "epochs", "batch_size", "max_length", "seed",
+        "fixed", "max_memory_mib", "max_time_s", "device_samples", "prime_on", "plan", "allow_pickle", "revision",
+        "keep_head", "own",
+    }  # fmt: skip
+    spec = SearchSpec(device="jetson-nano", seed=3, plan="memory", max_time_s=9.0, keep_head=True)
+    assert spec.given(JobSpec) == {"keep_head": True, "seed": 3}
+    assert spec.given(StudySettings) == {
+        "max_memory_mib": None, "max_time_s": 9.0, "device_samples": None, "prime_on": "host", "plan": "memory",
+    }  # fmt: skip
+
+
+def test_the_command_line_has_an_option_for_each_setting() -> None:
+    """With the same default, so that ``run`` and ``search`` are one search."""
+    options = {option.name: option for option in cli.commands["run"].params}
+    for field in dataclasses.fields(SearchSpec):
+        if field.name == "own":  # several options
+            continue
+        option = options[field.name]
+        assert FLAGS[field.name] in option.opts
+        assert option.required == (field.name == "device")
+        if field.name not in ("device", "fixed"):
+            assert option.default == field.default or not isinstance(field.default, (int, str))
 
 
 def test_the_same_request_is_the_same_study(folder: Path, tiny_bert: Path, tmp_path: Path) -> None:

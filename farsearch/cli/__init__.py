@@ -195,9 +195,12 @@ def _with_flags(message: str) -> str:
 
     The flags are those of the commands' own parameters.
     """
+    commands = [*cli.commands.values()]
+    for group in cli.commands.values():
+        commands += group.commands.values() if isinstance(group, click.Group) else ()
     flags = {
         parameter.name: max(parameter.opts, key=len)
-        for command in cli.commands.values()
+        for command in commands
         for parameter in command.params
         if isinstance(parameter, click.Option)
     }

@@ -55,7 +55,7 @@ def test_each_layer_is_shown() -> None:
     [
         (PrimingReport(0, 0.0, False, 0.0, None, 0.1), "none", "random: there was no priming"),
         (PrimingReport(0, 0.0, False, 0.0, None, None), "none", "none: every layer is trained or frozen as a whole"),
-        (PrimingReport(1, 0.4, False, 0.2, None, 0.1), "1 step, 0.4 s here", "with one step of priming nothing says"),
+        (PrimingReport(1, 0.4, False, 0.2, None, 0.1), "1 step, 0.4 s here", "one step of priming is too few"),
         (
             PrimingReport(8, 3.1, True, 0.4, 0.31, 0.1),
             "8 steps, 3.1 s here, from the cache",
