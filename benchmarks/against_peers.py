@@ -21,7 +21,8 @@ from farsearch.baselines import chosen_methods
 from farsearch.cost.pricer import Cost
 from farsearch.formatting import human_memory, human_metric, human_time
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
-from farsearch.search_spec import JobOptions, resolve_job
+from farsearch.resolve import resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.artifacts import load_trial
 from farsearch.study.baselines import baseline_logits, train_baselines
 from farsearch.study.search import Search
@@ -100,7 +101,7 @@ class _Progress:
         self.note(f"  {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
 
 
-def compare(options: JobOptions, home: Path, n_trials: int) -> tuple[StudySnapshot, list[Comparison]]:
+def compare(options: SearchSpec, home: Path, n_trials: int) -> tuple[StudySnapshot, list[Comparison]]:
     """Search, train the baselines, and compare them with the front."""
     progress = _Progress(options.task)
     store = Store(home)
@@ -217,7 +218,7 @@ def main(
     for task in tasks.split(","):
         if task not in _FOLDERS:
             raise click.UsageError(f"--tasks {task!r} is none of {', '.join(_FOLDERS)}")
-        options = JobOptions(
+        options = SearchSpec(
             task=task, device=device, model=model, space=space, data_dir=data_dir / _FOLDERS[task],
             train_samples=train_samples, plan=plan,
         )  # fmt: skip

@@ -35,13 +35,14 @@ from optuna.trial import TrialState
 
 from farsearch.cost.pricer import Cost, Pricer, best_of
 from farsearch.records import LossPoint, PrimingReport, TrialRecord
-from farsearch.search_spec import Job, JobOptions, resolve_job
+from farsearch.resolve import Job, resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.results import priced_record, updated
 from farsearch.study.store import Store
 
 SCHEMA_VERSION = 1
 STUDY = "big"
-_OPTIONS = JobOptions(task="reviews", device="jetson-nano", model="minilm", max_memory_mib=1278.0)
+_OPTIONS = SearchSpec(task="reviews", device="jetson-nano", model="minilm", max_memory_mib=1278.0)
 """The embedded sample, with a limit that about a third of the proposals exceed."""
 
 _BOUNDS_S = {

@@ -15,7 +15,8 @@ from farsearch.cost.pricer import full_fine_tuning
 from farsearch.devices.profile import Profile, write_profile
 from farsearch.priming import start_state
 from farsearch.records import FarConfig, StepPlan
-from farsearch.search_spec import JobOptions, resolve_job
+from farsearch.resolve import resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.store import Store
 from farsearch.training import Batching, far_phase
 
@@ -61,7 +62,7 @@ def measure_run(calibration: Calibration, profile: Profile, data_dir: Path, mode
         path = Path(folder) / f"{profile.name}.toml"
         write_profile(profile, path)
         store = Store(Path(folder) / "home")
-        options = JobOptions(
+        options = SearchSpec(
             task="sst2", device=str(path), model=model, data_dir=data_dir, train_samples=_SAMPLES, batch_size=8
         )
         job = resolve_job(options, store, note)

@@ -27,7 +27,8 @@ import torch
 
 from farsearch.cost.plans import quickest
 from farsearch.records import FarConfig, StepPlan
-from farsearch.search_spec import Job, JobOptions, resolve_job
+from farsearch.resolve import Job, resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.store import Store
 from farsearch.tasks.split import Split
 from farsearch.training import Bench, Evaluation
@@ -95,7 +96,7 @@ def table_path(task: str) -> Path:
 
 def prepare(task: str, grid: Grid, data_dir: Path, home: Path) -> tuple[Job, Bench]:
     """Data and model of a grid: the rows of a study of the task, and fewer validation rows."""
-    options = JobOptions(
+    options = SearchSpec(
         task=task,
         device=_DEVICE,
         model=_MODEL,

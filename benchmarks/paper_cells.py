@@ -23,7 +23,8 @@ from benchmarks.paper_methods import CONTENDERS, Contender, learning_rate
 from benchmarks.paper_steps import StepTimes, measure_times, ordinary_plan, step_peak
 from farsearch.baselines import Method, price_method, train_method
 from farsearch.errors import TrialError
-from farsearch.search_spec import Job, JobOptions, resolve_job
+from farsearch.resolve import Job, resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.store import Store
 from farsearch.tasks.split import Split, draw_training
 from farsearch.tasks.weighted import Floats
@@ -108,7 +109,7 @@ def table_path(folder: Path, task: str, model: str) -> Path:
 def resolve(recipe: Recipe, note: Note) -> Job:
     """The job of a task; every cell has its own seed and rows."""
     samples = recipe.train_samples or _SAMPLES.get(recipe.task, "all")
-    options = JobOptions(
+    options = SearchSpec(
         task=recipe.task, device=DEVICE, model=recipe.model, data_dir=recipe.data_dir, train_samples=samples,
         batch_size=recipe.batch_size,
     )  # fmt: skip

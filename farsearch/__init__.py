@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farsearch.api import estimate, search, sweep
+    from farsearch.api.estimate import estimate, sweep
+    from farsearch.api.study import Study
+    from farsearch.api.workspace import Workspace, open_study, search
     from farsearch.records import FarConfig
-    from farsearch.search_spec import JobOptions
+    from farsearch.search_spec import SearchSpec
     from farsearch.tuning import (
         PrimingResult,
         Selection,
@@ -22,12 +24,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "FarConfig",
-    "JobOptions",
     "PrimingResult",
+    "SearchSpec",
     "Selection",
+    "Study",
+    "Workspace",
     "apply_far",
     "estimate",
     "merge",
+    "open_study",
     "prime",
     "prime_with",
     "random_learners",
@@ -36,19 +41,27 @@ __all__ = [
     "sweep",
 ]
 
-_HOMES = {
+_MODULES = {
     "FarConfig": "farsearch.records",
-    "JobOptions": "farsearch.search_spec",
-    "estimate": "farsearch.api",
-    "search": "farsearch.api",
-    "sweep": "farsearch.api",
+    "SearchSpec": "farsearch.search_spec",
+    "Study": "farsearch.api.study",
+    "Workspace": "farsearch.api.workspace",
+    "estimate": "farsearch.api.estimate",
+    "open_study": "farsearch.api.workspace",
+    "search": "farsearch.api.workspace",
+    "sweep": "farsearch.api.estimate",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: ``farsearch --help`` must not wait for torch."""
+    """Import a public name at first use: ``farsearch --help`` must not wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module 'farsearch' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES.get(name, "farsearch.tuning")), name)
+    return getattr(importlib.import_module(_MODULES.get(name, "farsearch.tuning")), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names for completion."""
+    return [*globals(), *__all__]

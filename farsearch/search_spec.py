@@ -1,415 +1,186 @@
-"""From what a user asks for to everything that a search needs: task, model, data, device, space."""
+"""The settings of a search, declared once: for the library, the command line, and the studies that record them."""
 
 from __future__ import annotations
 
 import dataclasses
-import platform
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from farsearch.calibration.local import find_profile
-from farsearch.cost.pricer import Pricer, priming_plan
-from farsearch.cost.traced_model import shared_tables
-from farsearch.devices import Profile
-from farsearch.devices.registry import LOCAL
-from farsearch.errors import BadInput, StudyMismatch
+from farsearch.errors import BadInput
 from farsearch.far.display import shown
-from farsearch.goals import Goal
-from farsearch.hub import UnknownRevision
-from farsearch.models.config import load_config
-from farsearch.models.count import layer_parameters
-from farsearch.models.families import layout_of, max_length_of
-from farsearch.models.source import ModelSource, resolve_model
-from farsearch.models.tokenizer import check_words, load_tokenizer
-from farsearch.records import PRICING, JobSpec, Priming, StudySettings
-from farsearch.study.names import usable_name
-from farsearch.study.sizes import Size, size_of
-from farsearch.study.space import Space, load_space
-from farsearch.study.store import Store
-from farsearch.tasks.constant_answer import constant_answer
-from farsearch.tasks.custom import load_own
-from farsearch.tasks.description import OwnData
-from farsearch.tasks.encode import default_max_length
-from farsearch.tasks.load import load_task
-from farsearch.tasks.spec import TaskData, get_task
-from farsearch.tasks.split import Split, split_examples
-from farsearch.tasks.summary import token_counts, understand
-from farsearch.training import Bench
 
-__all__ = ["DEFAULT_MODEL", "Job", "JobOptions", "rejoin_job", "resolve_job"]
+__all__ = ["FLAGS", "RECORDED", "SearchSpec"]
 
-DEFAULT_MODEL = "distilbert-base-uncased"
-_EMBEDDED_MODEL = "minilm"
-"""Model of the embedded sample, which works without a network."""
-
-_TRAIN_SAMPLES = 4096
-_VERSIONED = ("farsearch", "torch", "transformers", "optuna", "mlflow")
+_REQUIRED: Any = dataclasses.MISSING
 
 
-@dataclass(frozen=True)
-class JobOptions:
-    """What a user may say about a search. None leaves the default."""
-
-    task: str
-    device: str
-    model: str | None = None
-    space: str = "default"
-    data_dir: Path | None = None
-    train_samples: int | Literal["all"] | None = None
-    epochs: float | None = None
-    batch_size: int | None = None
-    max_length: int | None = None
-    seed: int = 0
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    max_memory_mib: float | None = None
-    max_time_s: float | None = None
-    device_samples: int | None = None
-    prime_on: Literal["host", "device"] = "host"
-    plan: Goal = "balanced"
-    allow_pickle: bool = False
-    revision: str | None = None
-    keep_head: bool = False
-    own: Mapping[str, Any] | None = None
-    """A task of the user's own, ``OwnData`` as JSON types; ``task`` is its name, and ``data_dir`` where its files are
-    on a host that has them elsewhere."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job, resolved: the data is read and split, nothing is trained yet."""
-
-    settings: StudySettings
-    source: ModelSource
-    data: TaskData
-    split: Split
-    profile: Profile
-    space: Space
-    meta: Mapping[str, Any]
-
-    @property
-    def default_name(self) -> str:
-        """``<task>-<model>-<device>-<space>``, in characters that a folder's name can have."""
-        return _default_name(self.settings.job.task, self.source.name, self.settings.device, self.space.name)
-
-    def bench(self, store: Store) -> Bench:
-        """Load model and data for training."""
-        job = self.settings.job
-        micro = None
-        if self.settings.prime_on == "device":
-            micro = priming_plan(job.priming.optimizer, job.batch_size).micro_batch_size
-        return Bench(job, self.source, self.data, self.split, store.cache, micro)
-
-    def pricer(self, bench: Bench) -> Pricer:
-        """Price configurations of this job on its device."""
-        settings, job = self.settings, self.settings.job
-        config, lengths = load_config(self.source), bench.train_rows.lengths
-        samples = settings.device_samples
-        return Pricer(
-            config,
-            bench.head,
-            job.batch_size,
-            job.max_length,
-            self.profile,
-            lengths=lengths,
-            seed=job.seed,
-            prime_on_device=settings.prime_on == "device",
-            priming_optimizer=job.priming.optimizer,
-            max_memory_mib=settings.max_memory_mib,
-            max_time_s=settings.max_time_s,
-            # long contexts are several rows for the model
-            device_samples=None if samples is None else round(samples * len(lengths) / job.train_samples),
-            tables=shared_tables(config, bench.head),
-        )
-
-
-@dataclass(frozen=True)
-class _Recorded:
-    """What a study was made with that may be another now: commits of the hub, and the class that F1 is of.
-
-    Attributes:
-        weights: ``JobSpec.weights`` of the study.
-        data: the commit of the data set; None where the data is not from the hub, or the study is an older one.
-        positive: ``JobSpec.positive`` of the study.
-    """
-
-    study: str
-    weights: str
-    data: str | None
-    positive: str | None
-
-    def model(self, source: ModelSource) -> str | None:
-        """Return the commit of the study's model; None where ``source`` is another model."""
-        name, _, commit = self.weights.rpartition("@")
-        return commit if name == source.location and re.fullmatch(r"[0-9a-f]{40}", commit) else None
-
-    def task(self, data: TaskData, progress: Callable[[str], None]) -> TaskData:
-        """Return the user's rows with F1 of the second class, where the study was made before classes were named."""
-        if self.positive is not None or data.spec.positive is None:
-            return data
-        spec = dataclasses.replace(data.spec, positive=None)
-        progress(f"the study {shown(self.study)} is an older one: its F1 is that of class {shown(spec.labels[1])}")
-        return dataclasses.replace(data, spec=spec)
-
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Translate that a commit is gone.
-
-        Raises:
-            StudyMismatch: naming the study.
-        """
-        try:
-            yield
-        except UnknownRevision as error:
-            raise StudyMismatch(f"the study {shown(self.study)} can't be continued: {error}") from error
-
-
-def resolve_job(options: JobOptions, store: Store, progress: Callable[[str], None], study: str | None = None) -> Job:
-    """Read data, model configuration, space and profile.
-
-    Args:
-        study: name of the study; None for the default name. Where it exists, model and data are read at the commits of
-            the hub that it was made with.
-
-    Raises:
-        BadInput: for a value that breaks a rule.
-        MissingResource: for data or a model that is not at hand.
-        StudyMismatch: where the study's commits can't be had any more.
-    """
-    space = load_space(options.space).with_fixed(_fixed(options))
-
-    def recorded(source: ModelSource, task: str, device: str) -> _Recorded | None:
-        name = study or _default_name(task, source.name, device, space.name)
-        if name not in store.names():
-            return None
-        about = store.load(name).user_attrs
-        job = StudySettings.from_dict(about["settings"]).job
-        return _Recorded(name, job.weights, about["meta"].get("data_commit"), job.positive)
-
-    return _resolve(options, space, store, progress, recorded)
-
-
-def _default_name(task: str, model: str, device: str, space: str) -> str:
-    return usable_name(f"{task}-{model}-{device}-{space}")
-
-
-def rejoin_job(
-    study: str,
-    settings: StudySettings,
-    meta: Mapping[str, Any],
-    store: Store,
-    progress: Callable[[str], None],
+def _setting(
+    text: str,
+    default: Any = None,
     *,
-    data_dir: Path | None = None,
-    model: str | None = None,
-    device: str | None = None,
-) -> Job:
-    """The job of a study, with this host's data, model and profile. Whether they are the same is for the store to say.
+    option: str | None = None,
+    metavar: str | None = None,
+    least: int | None = None,
+    choices: Sequence[str] = (),
+    kind: Literal["text", "path", "positive", "rows", "pairs"] = "text",
+    fingerprint: Literal["given", "resolved"] | None = None,
+    recorded: bool = True,
+) -> Any:
+    """Declare a setting.
 
     Args:
-        study: its name.
-        settings, meta: what it says of itself.
-        data_dir, model, device: where they are found on this host; None for where the study's first host had them.
-
-    Raises:
-        StudyMismatch: when the study does not say how it was made.
-        BadInput, MissingResource: as ``resolve_job``.
+        text: help of the option, and of the argument.
+        option: name of the option where it is not that of the field.
+        least: lower bound of an integer.
+        kind: type of the option where no bound, choices or default name it.
+        fingerprint: the setting is part of a study's identity: as given, or resolved to numbers, commits and digests;
+            None for metadata and for how a search is executed.
+        recorded: studies record the setting, with which other hosts join them.
     """
-    known = meta.get("options")
-    if not isinstance(known, Mapping) or not known.keys() <= {f.name for f in dataclasses.fields(JobOptions)}:
-        raise StudyMismatch(
-            f"the study {shown(study)} was made by another version, which did not keep all that a worker must know; "
-            "the same farsearch run once more adds it"
-        )
-    folder = known["data_dir"] if data_dir is None else data_dir
-    options = JobOptions(
-        **{
-            **known,
-            "data_dir": None if folder is None else Path(folder),
-            "model": model or known["model"],
-            "device": device or known["device"],
-            # what the first host had by the size of the model, where the user had not said it
-            "batch_size": settings.job.batch_size,
-            "max_length": settings.job.max_length,
-        }
-    )
-    # the space is in the study's settings: its file may have changed, and be on another host
-    space = Space.from_settings(settings.space)
-    recorded = _Recorded(study, settings.job.weights, meta.get("data_commit"), settings.job.positive)
-    return _resolve(options, space, store, progress, lambda *_: recorded)
-
-
-def _resolve(
-    options: JobOptions,
-    space: Space,
-    store: Store,
-    progress: Callable[[str], None],
-    recorded_of: Callable[[ModelSource, str, str], _Recorded | None],
-) -> Job:
-    """Read data, model configuration and profile.
-
-    What can be wrong at once comes before what takes long: downloads, and the calibration of this machine.
-
-    Args:
-        recorded_of: returns what is recorded of the study of this model, task and device; None where there is none.
-    """
-    data = _own_data(options, progress)
-    name = options.model or (_EMBEDDED_MODEL if options.task == "reviews" else DEFAULT_MODEL)
-    source = resolve_model(name, options.allow_pickle, options.revision, progress)
-    shipped = None if options.device == LOCAL else find_profile(options.device, store.home, progress)
-    recorded = recorded_of(source, options.task, LOCAL if shipped is None else shipped.name)
-    if recorded is not None and data is not None and not (options.own or {}).get("positive"):
-        data = recorded.task(data, progress)
-    if recorded is not None and options.revision is None and not source.local:
-        source = dataclasses.replace(source, revision=recorded.model(source))
-    with nullcontext() if recorded is None or options.revision is not None else recorded.errors():
-        return _read(options, space, store, progress, data, name, source, shipped, recorded)
-
-
-def _read(
-    options: JobOptions,
-    space: Space,
-    store: Store,
-    progress: Callable[[str], None],
-    data: TaskData | None,
-    name: str,
-    source: ModelSource,
-    shipped: Profile | None,
-    recorded: _Recorded | None,
-) -> Job:
-    config = load_config(source)
-    layers, size = len(layout_of(config).layers), size_of(layer_parameters(config))
-    space = space.for_model(layers, size)
-    space.distributions(layers)
-    data = data or _official_data(options, recorded, progress)
-    split = _split(data, options)
-    tokenizer = load_tokenizer(source, data.spec.kind)
-    check_words(tokenizer, data.train.texts, source.name)
-    max_length = _max_length(options, source, tokenizer, data, size)
-    profile = shipped or find_profile(options.device, store.home, progress)
-    job = JobSpec(
-        task=data.spec.name,
-        data=data.fingerprint,
-        model=source.name,
-        weights=_weights(source, recorded),
-        train_samples=len(split.train),
-        validation_samples=len(split.validation),
-        batch_size=options.batch_size or size.batch_size,
-        max_length=max_length,
-        seed=options.seed,
-        priming=_priming(options),
-        keep_head=options.keep_head,
-        positive=data.spec.positive,
-    )
-    tokens = token_counts(tokenizer, data.train, data.spec.kind, max_length)
-    settings = StudySettings(
-        job=job,
-        device=profile.name,
-        profile=profile.digest,
-        space=space.to_dict(),
-        prime_on=options.prime_on,
-        max_memory_mib=options.max_memory_mib,
-        max_time_s=options.max_time_s,
-        device_samples=options.device_samples,
-        plan=options.plan,
-        pricing=PRICING,
-    )
-    understood = dataclasses.replace(understand(data), tokens=tokens)
-    about = {"understood": understood.to_dict(), "constant_answer": _constant_answers(data, split)}
-    return Job(settings, source, data, split, profile, space, {**_meta(name, source, data, profile, options), **about})
-
-
-def _constant_answers(data: TaskData, split: Split) -> dict[str, Any]:
-    """What a constant answer scores where trials are scored, on the validation and the development rows."""
-    parts = {"validation": data.train.take(split.validation).answers, "dev": data.dev.answers}
-    return {name: constant_answer(data.spec.task, answers).to_dict() for name, answers in parts.items() if answers}
-
-
-def _weights(source: ModelSource, recorded: _Recorded | None) -> str:
-    """Return the identity of the weights, as the study has it where it was made before commits were recorded."""
-    by_branch = f"{source.location}@main"
-    return by_branch if recorded is not None and recorded.weights == by_branch else source.digest()
-
-
-def _own_data(options: JobOptions, progress: Callable[[str], None]) -> TaskData | None:
-    """The rows of a task of the user's own, which are at hand; None for an official task, which may be downloaded."""
-    if options.own is None:
-        get_task(options.task)
-        return None
-    return load_own(OwnData.from_dict(options.own), progress, options.data_dir)
-
-
-def _official_data(options: JobOptions, recorded: _Recorded | None, progress: Callable[[str], None]) -> TaskData:
-    """The rows of an official task, at the commit that the study was made with."""
-    if recorded is None:
-        return load_task(options.task, options.data_dir, None, progress)
-    # also where --revision names another commit of the model
-    with recorded.errors():
-        return load_task(options.task, options.data_dir, recorded.data, progress)
-
-
-def _max_length(options: JobOptions, source: ModelSource, tokenizer: Any, data: TaskData, size: Size) -> int:
-    """Tokens of the longest text, at most the size's, or what the user asks for; within what the model takes."""
-    limit = max_length_of(load_config(source))
-    if options.max_length is None:
-        return default_max_length(tokenizer, data.train, data.spec.task, min(limit, size.max_length))
-    if options.max_length > limit:
-        raise BadInput(f"--max-length is {options.max_length}; {source.name} takes at most {limit} tokens")
-    return options.max_length
-
-
-def _fixed(options: JobOptions) -> dict[str, Any]:
-    fixed = dict(options.fixed)
-    if options.epochs is not None:
-        if "epochs" in fixed:
-            raise BadInput(f"--epochs {options.epochs} and --set epochs={fixed['epochs']}: give one of them")
-        fixed["epochs"] = options.epochs
-    return fixed
-
-
-def _split(data: TaskData, options: JobOptions) -> Split:
-    samples = None if options.train_samples == "all" else options.train_samples
-    if options.train_samples is None and len(data.train) > _TRAIN_SAMPLES:
-        samples = _TRAIN_SAMPLES
-    return split_examples(data.train, samples, options.seed, kind=data.spec.kind)
-
-
-def _priming(options: JobOptions) -> Priming:
-    if options.prime_on == "device":
-        # AdamW's two state tensors for every parameter are what a small device has no room for
-        return Priming(optimizer="sgd", learning_rate=1e-2)
-    return Priming()
-
-
-def _meta(name: str, source: ModelSource, data: TaskData, profile: Profile, options: JobOptions) -> dict[str, Any]:
-    """What a report says and nothing decides by, and what another host needs to join."""
-    # a folder is found again from anywhere, a short name on any machine
-    model = source.location if Path(name).expanduser().is_dir() else name
-    data_dir = None if options.data_dir is None else str(options.data_dir.expanduser().resolve())
-    file = options.device.endswith(".toml")
-    return {
-        "metric": data.spec.metric,
-        "budget_mib": min(profile.budget_mib, options.max_memory_mib or profile.budget_mib),
-        "model": model,
-        "data_source": data.source,
-        "data_commit": data.commit,
-        "data_files": {part: {"name": name, "rows": rows} for part, (name, rows) in data.files.items()},
-        "data_dir": data_dir,
-        "labels": list(data.spec.labels),
-        "task": data.spec.to_dict(),
-        "device_title": profile.title,
-        "profile_basis": profile.basis,
-        "host": platform.processor() or platform.machine(),
-        "versions": {package: metadata.version(package) for package in _VERSIONED},
-        "options": {
-            **dataclasses.asdict(options),
-            "model": model,
-            "data_dir": data_dir,
-            "device": str(Path(options.device).resolve()) if file else options.device,
-            "fixed": dict(options.fixed),
-        },
+    metadata = {
+        "help": text,
+        "option": option,
+        "metavar": metavar,
+        "least": least,
+        "choices": tuple(choices),
+        "kind": kind,
+        "fingerprint": fingerprint,
+        "recorded": recorded,
     }
+    if isinstance(default, Mapping):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec:
+    """The settings of a search. None leaves the default to the task, the model or the space."""
+
+    device: str = _setting(
+        "Profile of the device (see: farsearch devices list).", _REQUIRED, metavar="NAME", fingerprint="resolved"
+    )
+    task: str | None = _setting(
+        "An official one (see: farsearch tasks list), or your own: a .toml file.", metavar="NAME",
+        fingerprint="resolved",
+    )  # fmt: skip
+    own: Mapping[str, Any] | None = _setting(
+        "Description of your own data by fields of OwnData, for example train and label_column.",
+        fingerprint="resolved",
+    )
+    model: str | None = _setting(
+        "Hub name, folder, minilm, or a known model, as deberta-v3-small.  [default: distilbert-base-uncased, for "
+        "reviews minilm]", metavar="NAME", fingerprint="resolved",
+    )  # fmt: skip
+    allow_pickle: bool = _setting(
+        "Also read pytorch_model.bin, which can hold any code; without it only safetensors.", False
+    )
+    revision: str | None = _setting(
+        "Branch, tag or commit of a hub model; the study records its commit.  [default: main]", metavar="REV",
+        fingerprint="resolved",
+    )  # fmt: skip
+    keep_head: bool = _setting(
+        "Keep the head that the checkpoint brings, where its labels are the task's.", False, fingerprint="given"
+    )
+    data_dir: Path | None = _setting(  # noqa: RUF009
+        "Folder with the task's files as GLUE or SQuAD has them, or with your own.  [default: from the hub]",
+        kind="path",
+    )
+    study: str | None = _setting(
+        "Name of the study.  [default: TASK-MODEL-DEVICE-SPACE]", metavar="NAME", recorded=False
+    )
+    space: str = _setting(
+        "Search space (see: farsearch spaces list), or your own .yaml file.", "default", metavar="NAME",
+        fingerprint="resolved",
+    )  # fmt: skip
+    n_trials: int = _setting("Total number of trained trials of the study.", 30, metavar="N", least=1, recorded=False)
+    timeout_s: float | None = _setting(
+        "Start no trial after so many seconds.", option="--timeout", metavar="S", kind="positive", recorded=False
+    )
+    train_samples: int | Literal["all"] | None = _setting(
+        "Rows that a trial trains on.  [default: at most 4096]", metavar="N|all", kind="rows", fingerprint="resolved"
+    )
+    epochs: float | None = _setting(
+        "Passes over them in the FAR phase.  [default: the space's, 1]", kind="positive", fingerprint="resolved"
+    )
+    batch_size: int | None = _setting(
+        "Rows of a training step.  [default: by the model's size, 8 for MiniLM, else 16]", metavar="N", least=1,
+        fingerprint="resolved",
+    )  # fmt: skip
+    max_length: int | None = _setting(
+        "Tokens at which a text is cut.  [default: the longest, at most 128; questions 384]", metavar="N", least=4,
+        fingerprint="resolved",
+    )  # fmt: skip
+    seed: int = _setting(
+        "Of the data and the training, the same in every trial.", 0, metavar="N", least=0, fingerprint="given"
+    )
+    fixed: Mapping[str, Any] = _setting(
+        "Fix a parameter of the space, for example learning_rate=1e-4; may be repeated.", {}, option="--set",
+        kind="pairs", fingerprint="resolved",
+    )  # fmt: skip
+    max_memory_mib: float | None = _setting(
+        "Bound of the peak memory beside the device's own.", option="--max-memory", metavar="MIB", kind="positive",
+        fingerprint="given",
+    )  # fmt: skip
+    max_time_s: float | None = _setting(
+        "Bound of the wall time on the device.", option="--max-time", metavar="S", kind="positive", fingerprint="given"
+    )
+    device_samples: int | None = _setting(
+        "Rows that the device will train on, for its time.  [default: those of a trial]", metavar="N", least=1,
+        fingerprint="given",
+    )  # fmt: skip
+    prime_on: Literal["host", "device"] = _setting(
+        "Where priming runs; on the device it costs memory and time there.", "host", choices=("host", "device"),
+        fingerprint="given",
+    )  # fmt: skip
+    plan: Literal["memory", "time", "balanced"] = _setting(
+        "Goal of the step plan on the device: least memory, least time, or both.", "balanced",
+        choices=("memory", "time", "balanced"), fingerprint="given",
+    )  # fmt: skip
+    sampler: str = _setting("known-cost, tpe, nsga2, gp or random.", "known-cost", metavar="NAME", recorded=False)
+    racing: bool = _setting("Stop a trial that can't reach the front any more.", True, recorded=False)
+    baselines: Literal["all", "paper", "none"] = _setting(
+        "Then train what the front is compared with: full fine-tuning, FAR r=10 % and BitFit (paper), also all FFNs "
+        "frozen and LoRA (all), each at three learning rates.", "none", choices=("all", "paper", "none"),
+        recorded=False,
+    )  # fmt: skip
+    verify: bool = _setting("Then train the front's best again, as farsearch verify does.", False, recorded=False)
+    workers: int = _setting(
+        "Processes that train at once on this host; they share its cores.", 1, metavar="N", least=1, recorded=False
+    )
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            value, rules = getattr(self, each.name), each.metadata
+            if value is None and each.default is None:
+                continue
+            if rules["choices"] and value not in rules["choices"]:
+                raise BadInput(f"`{each.name}` is {shown(value)}; it must be one of {', '.join(rules['choices'])}")
+            if rules["least"] is not None and value < rules["least"]:
+                raise BadInput(f"`{each.name}` is {value}; it must be at least {rules['least']}")
+            if rules["kind"] == "positive" and not 0 < value < math.inf:
+                raise BadInput(f"`{each.name}` is {value}; it must be a number above 0")
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings that a study records, by name."""
+        return {name: getattr(self, name) for name in RECORDED}
+
+    def given(self, record: type[Any]) -> dict[str, Any]:
+        """Return the settings that a record of a study's identity takes as they are given."""
+        names = {each.name for each in dataclasses.fields(record)}
+        return {
+            each.name: getattr(self, each.name)
+            for each in dataclasses.fields(self)
+            if each.metadata["fingerprint"] == "given" and each.name in names
+        }
+
+
+FLAGS = {
+    each.name: each.metadata["option"] or f"--{each.name.replace('_', '-')}" for each in dataclasses.fields(SearchSpec)
+}
+"""Options of the command line by the names of the settings."""
+
+RECORDED = tuple(each.name for each in dataclasses.fields(SearchSpec) if each.metadata["recorded"])
+"""Names of the settings that a study records."""

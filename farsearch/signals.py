@@ -28,7 +28,7 @@ _AGAIN_S = 5.0
 """Seconds after a signal within which a SIGTERM is the same request."""
 
 _IMPORTLIB = "<frozen importlib._bootstrap>"
-_COMMAND_LINE = ("farsearch.cli", "farsearch.__main__", "farsearch.signals")
+_COMMAND_LINE = ("farsearch.cli", "farsearch.api", "farsearch.__main__", "farsearch.signals")
 
 _ended_at = -math.inf
 _messages = ["interrupted"]

@@ -11,7 +11,8 @@ from typing import Any
 
 from farsearch.cost.pricer import Cost, Pricer
 from farsearch.records import StudySnapshot, TrialRecord
-from farsearch.search_spec import Job, JobOptions, resolve_job
+from farsearch.resolve import Job, resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.search import Search
 from farsearch.study.store import Store
 from farsearch.training import Bench
@@ -77,7 +78,7 @@ def make_bed(folder: Path, model: Path, rows: int = 48) -> Iterator[Bed]:
     prepare(folder)
     with chdir(folder):
         store = Store(folder / ".farsearch")
-        options = JobOptions(
+        options = SearchSpec(
             task="sst2",
             device="jetson-nano",
             model=str(model),

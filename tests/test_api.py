@@ -1,44 +1,26 @@
-"""farsearch as a library: what `import farsearch` offers."""
+"""farsearch as a library: the names of ``import farsearch``."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import farsearch
-from farsearch import FarConfig, JobOptions, estimate, search, sweep
+from farsearch import FarConfig, SearchSpec, Study, Workspace, estimate, search, sweep
 from farsearch.errors import BadInput
-from farsearch.records import TrialRecord
-
-
-class Listener:
-    """Hears of a search and keeps what it heard."""
-
-    def __init__(self) -> None:
-        self.ended: list[int] = []
-
-    def trial_started(self, *_: object) -> None:
-        """Not looked at here."""
-
-    def step(self, *_: object) -> None:
-        """Not looked at here."""
-
-    def note(self, *_: object) -> None:
-        """Not looked at here."""
-
-    def trial_ended(self, record: TrialRecord, *_: object) -> None:
-        """Keep the number."""
-        self.ended.append(record.number)
 
 
 def test_the_public_surface() -> None:
     """A change to what the package offers is always on purpose."""
     assert farsearch.__all__ == [
-        "FarConfig", "JobOptions", "PrimingResult", "Selection", "apply_far", "estimate", "merge", "prime",
-        "prime_with", "random_learners", "search", "select_learners", "sweep",
+        "FarConfig", "PrimingResult", "SearchSpec", "Selection", "Study", "Workspace", "apply_far", "estimate", "merge",
+        "open_study", "prime", "prime_with", "random_learners", "search", "select_learners", "sweep",
     ]  # fmt: skip
     assert all(getattr(farsearch, name).__name__ == name for name in farsearch.__all__)
     with pytest.raises(AttributeError, match="no attribute 'serach'"):
@@ -73,18 +55,113 @@ def test_sweep_prices_as_estimate_does(tiny_bert: Path, tmp_path: Path, monkeypa
         assert swept.wall_time_s[0, i] == pytest.approx(alone.wall_time_s, rel=1e-12)
     assert {plan.optimizer for plan in swept.plans} == {"sgd"}
     assert {plan.micro_batch_size for plan in swept.plans} == {2}
-    with pytest.raises(BadInput, match="give --samples"):
+    with pytest.raises(BadInput, match="give `samples`"):
         sweep("jetson-nano", str(tiny_bert), prime_on_device=True)
 
 
-def test_search_is_the_commands_search(tiny_bert: Path, tmp_path: Path) -> None:
-    """The library's search trains the asked number of trials, tells of each, and goes on with its study."""
-    options = JobOptions(task="reviews", device="jetson-nano", model=str(tiny_bert), train_samples=32, max_length=16)
-    listener = Listener()
-    snapshot = search(options, listener, n_trials=2, home=tmp_path / "home")
-    assert [trial.number for trial in snapshot.complete] == listener.ended == [0, 1]
-    again = search(options, Listener(), n_trials=3, home=tmp_path / "home")
-    assert len(again.complete) == 3
+SETTINGS: dict[str, Any] = {"device": "jetson-nano", "task": "reviews", "train_samples": 32, "max_length": 16}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    home = tmp_path_factory.mktemp("workspace")
+    return Workspace(home / "home", tracking_uri=f"sqlite:///{home}/mlflow.db", progress=False)
+
+
+@pytest.fixture(scope="module")
+def study(workspace: Workspace, tiny_bert: Path) -> Study:
+    """A study of three trials with the paper's baselines, which the tests only read."""
+    return workspace.search(**SETTINGS, model=str(tiny_bert), n_trials=3, study="tiny", baselines="paper")
+
+
+def test_search_calls_back_and_resumes(tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = []
+    workspace = Workspace(tmp_path / "home", callbacks=[lambda trial, study: ended.append((trial.number, study.name))])
+    study = workspace.search(**SETTINGS, model=str(tiny_bert), n_trials=2)
+    assert ended == [(0, study.name), (1, study.name)]
+    assert study.name == "reviews-tiny-bert-jetson-nano-default"
+    assert "[2/2] trial 1  " in capsys.readouterr().err
+    assert len(workspace.search(**SETTINGS, model=str(tiny_bert), n_trials=3).trials) == 3
+    assert len(study.refresh().resume(n_trials=1).trials) == 4
+    assert "resuming study reviews-tiny-bert-jetson-nano-default: 3 of 4 trials" in capsys.readouterr().err
+    assert study.snapshot.n_trials == 4
+
+
+def test_progress_can_be_switched_off(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    study.workspace.open_study("tiny").resume()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_study_is_read_in_python(study: Study) -> None:
+    """Trials as records and as a pandas table, the front as a picture that a notebook shows."""
+    opened = study.workspace.open_study()
+    assert opened.snapshot == study.snapshot
+    table = opened.trials_dataframe()
+    assert list(table.index) == [0, 1, 2]
+    assert table.metric.tolist() == [trial.metric for trial in opened.trials]
+    assert {"learning_rate", "mean_frozen", "peak_memory_mib", "on_front", "plan"} <= set(table.columns)
+    assert list(table[table.on_front].index) == sorted(trial.number for trial in opened.front)
+    assert opened.plot_front()._repr_png_().startswith(b"\x89PNG")
+    assert [trial.baseline.method for trial in opened.baselines if trial.baseline] == ["full", "far10", "bitfit"]
+    assert repr(opened) == f"<Study tiny: 3 complete trials, {len(opened.front)} on the front>"
+
+
+def test_choose_and_export(study: Study, tmp_path: Path) -> None:
+    best = study.choose(prefer="accuracy")
+    assert best.trial.metric == max(trial.metric or 0.0 for trial in study.front)
+    assert study.choose(trial=1).trial.number == 1
+    exported = study.export(best, tmp_path / "bundle")
+    assert exported.registered is None
+    assert (tmp_path / "bundle" / "far.json").is_file()
+    study.export(1, tmp_path / "one.zip")
+    with pytest.raises(BadInput, match="`delta` leaves the model away"):
+        study.export(1, tmp_path / "delta", delta=True, register="tiny")
+    with pytest.raises(BadInput, match="above 100"):
+        study.choose(min_metric=101)
+
+
+def test_a_study_is_reported_verified_and_mirrored(study: Study, tmp_path: Path) -> None:
+    report = study.report(tmp_path / "report.html", figures=tmp_path / "figures")
+    assert report.page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert tmp_path / "figures" / "front.png" in report.figures
+    (verdict,) = study.verify([1], seeds=1, train_samples=32, baselines="none")
+    assert (verdict.trial, len(verdict.scores), verdict.train_samples) == (1, 1, 32)
+    assert study.verdicts == [verdict]
+    assert [synced.study for synced in study.sync()] == ["tiny", "tiny/baselines", "tiny/verified"]
+    assert [use.name for use in study.workspace.studies()] == ["tiny"]
+
+
+def test_a_search_is_previewed(workspace: Workspace, tiny_bert: Path) -> None:
+    lines = workspace.preview(**SETTINGS, model=str(tiny_bert), n_trials=5, study="new")
+    assert lines[0].startswith("study new: reviews (")
+    assert "for 5 trials" in lines[-1]
+    assert "new" not in [use.name for use in workspace.studies()]
+
+
+def test_the_users_own_data_are_described_by_fields(workspace: Workspace, tiny_bert: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{word} film number {i},{label}\n" for i in range(30) for word, label in (("bad", 0), ("good", 1)))
+    (tmp_path / "mine.csv").write_text(f"text,label\n{rows}")
+    own = {"train": tmp_path / "mine.csv", "label_column": "label"}
+    lines = workspace.preview(device="jetson-nano", own=own, model=str(tiny_bert), max_length=16)
+    assert lines[0].startswith("study mine-tiny-bert-jetson-nano-default: mine (")
+
+
+@pytest.mark.parametrize(
+    ("settings", "value"),
+    [({"n_trials": 0}, "`n_trials` is 0"), ({"plan": "fast"}, "`plan` is 'fast'"), ({"epochs": -1}, "`epochs` is -1")],
+)
+def test_settings_are_checked_by_their_names(settings: dict[str, Any], value: str) -> None:
+    with pytest.raises(BadInput, match=value):
+        search(device="jetson-nano", task="reviews", **settings)
+
+
+def test_functions_show_the_fields_that_they_take() -> None:
+    """``help`` and completion see them, with their defaults."""
+    parameters = inspect.signature(search).parameters
+    assert list(parameters) == [field.name for field in dataclasses.fields(SearchSpec)]
+    assert parameters["n_trials"].default == 30
+    assert list(inspect.signature(Study.choose).parameters)[1:3] == ["prefer", "within"]
+    assert "n_trials: Total number of trained trials" in (search.__doc__ or "")
 
 
 @pytest.mark.parametrize(

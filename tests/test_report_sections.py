@@ -326,7 +326,7 @@ def test_the_command_that_goes_on_asks_for_the_same() -> None:
     given = _parsed(command)
     assert (given["study"], given["n_trials"]) == ("a study", 30)
     assert dict(given["fixed"]) == OPTIONS["fixed"]  # type: ignore[call-overload]
-    assert (given["max_memory"], given["max_time"], str(given["data_dir"])) == (1200.5, None, "/some where/SST-2")
+    assert (given["max_memory_mib"], given["max_time_s"], str(given["data_dir"])) == (1200.5, None, "/some where/SST-2")
     for key in OPTIONS.keys() - {"fixed", "max_memory_mib", "max_time_s", "data_dir"}:
         assert given[key] == OPTIONS[key], key
 

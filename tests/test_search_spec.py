@@ -1,4 +1,4 @@
-"""From what a user asks for to a job, and what a search says of itself before it starts."""
+"""The settings of a search, their resolution into a job, and the preview of a search."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from farsearch.cli import cli
 from farsearch.cost.traced_model import shared_tables
 from farsearch.errors import BadInput, MissingResource
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.records import FarConfig, Priming
-from farsearch.search_spec import Job, JobOptions, resolve_job
+from farsearch.records import FarConfig, JobSpec, Priming, StudySettings
+from farsearch.resolve import Job, resolve_job
+from farsearch.search_spec import FLAGS, RECORDED, SearchSpec
 from farsearch.study.preview import Preview, preview_search
 from farsearch.study.sizes import size_of
 from farsearch.study.store import Store
@@ -40,12 +42,12 @@ def resolve(folder: Path, tiny: Path, **changes: Any) -> Job:
         **changes,
     }
     with chdir(folder):
-        job = resolve_job(JobOptions(**values), Store(folder / ".farsearch"), said.append)
+        job = resolve_job(SearchSpec(**values), Store(folder / ".farsearch"), said.append)
     assert said == []
     return job
 
 
-def test_a_job_says_what_is_to_be_done(folder: Path, tiny_bert: Path) -> None:
+def test_a_job_resolves_rows_lengths_and_identities(folder: Path, tiny_bert: Path) -> None:
     """Rows, lengths and identities of data, model and device are in the settings; nothing is written."""
     job = resolve(folder, tiny_bert)
     spec = job.settings.job
@@ -58,6 +60,33 @@ def test_a_job_says_what_is_to_be_done(folder: Path, tiny_bert: Path) -> None:
     assert job.settings.space["fixed"]["epochs"] == 3.0
     assert job.default_name == "sst2-tiny-bert-jetson-nano-tiny"
     assert not (folder / ".farsearch").exists()
+
+
+def test_studies_record_the_settings_that_older_ones_do() -> None:
+    """A study made before is joined by these names; another name would make it an older version's."""
+    assert set(RECORDED) == {
+        "task", "device", "model", "space", "data_dir", "train_samples", "epochs", "batch_size", "max_length", "seed",
+        "fixed", "max_memory_mib", "max_time_s", "device_samples", "prime_on", "plan", "allow_pickle", "revision",
+        "keep_head", "own",
+    }  # fmt: skip
+    spec = SearchSpec(device="jetson-nano", seed=3, plan="memory", max_time_s=9.0, keep_head=True)
+    assert spec.given(JobSpec) == {"keep_head": True, "seed": 3}
+    assert spec.given(StudySettings) == {
+        "max_memory_mib": None, "max_time_s": 9.0, "device_samples": None, "prime_on": "host", "plan": "memory",
+    }  # fmt: skip
+
+
+def test_the_command_line_has_an_option_for_each_setting() -> None:
+    """With the same default, so that ``run`` and ``search`` are one search."""
+    options = {option.name: option for option in cli.commands["run"].params}
+    for field in dataclasses.fields(SearchSpec):
+        if field.name == "own":  # several options
+            continue
+        option = options[field.name]
+        assert FLAGS[field.name] in option.opts
+        assert option.required == (field.name == "device")
+        if field.name not in ("device", "fixed"):
+            assert option.default == field.default or not isinstance(field.default, (int, str))
 
 
 def test_the_same_request_is_the_same_study(folder: Path, tiny_bert: Path, tmp_path: Path) -> None:
@@ -88,7 +117,7 @@ def test_a_model_folder_is_remembered_from_anywhere(folder: Path, tiny_bert: Pat
 
 def test_no_option_is_decided_twice(folder: Path, tiny_bert: Path) -> None:
     """--epochs and --set epochs are the same parameter."""
-    with pytest.raises(BadInput, match=r"--epochs 2\.0 and --set epochs=1: give one of them"):
+    with pytest.raises(BadInput, match=r"`epochs` 2\.0 and `fixed` epochs=1"):
         resolve(folder, tiny_bert, epochs=2.0, fixed={"epochs": 1})
     assert resolve(folder, tiny_bert, epochs=2.0).space.fixed["epochs"] == 2.0
 
@@ -106,7 +135,7 @@ def test_batch_and_rates_go_by_the_size_of_the_model(folder: Path, tiny_bert: Pa
 
 def test_texts_are_cut_at_what_the_model_takes(folder: Path, tiny_bert: Path) -> None:
     """The tiny model takes 128 tokens: more are refused by name."""
-    with pytest.raises(BadInput, match=r"--max-length is 129; tiny-bert takes at most 128 tokens"):
+    with pytest.raises(BadInput, match=r"`max_length` is 129; .* at most 128 tokens"):
         resolve(folder, tiny_bert, max_length=129)
     assert resolve(folder, tiny_bert, max_length=128).settings.job.max_length == 128
 

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from rich.console import Console
 
-from farsearch.cli.mirror import LiveMirror, open_mirror
+from farsearch.api.mirror import LiveMirror, open_mirror
 from farsearch.records import StudySnapshot, TrialRecord
 from farsearch.study.retention import FILES, LEARNERS, LOGITS, TRAINED, near_front, trial_files
 from farsearch.study.store import Store

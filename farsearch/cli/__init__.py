@@ -1,36 +1,36 @@
-"""The command line: parses, wires, prints, exits. Nothing else reads the environment or exits.
+"""The command line: each command parses, calls the library once, and prints. Nothing else exits.
 
 ===========  ==========================================================
 __init__     the group of commands, errors and signals to exit codes
-options.py   options and arguments that several commands share
-details.py   all that is known of one trial or one profile, as rows
-terminal.py  printing, on a terminal and in a pipe
+options.py   options and arguments of several commands
+details.py   one trial or one profile in full, as rows
+terminal.py  output on a terminal and in a pipe
 run.py       run: the search
 worker.py    worker: joins a search
-pool.py      the worker processes of one run
-mirror.py    a study in MLflow, kept up to date while it is searched
-progress.py  what a search shows while it goes on
-inspect.py   status, trials, show, pareto, sync, ui: what a study holds
+status.py    status, trials: the progress of a study
+front.py     pareto, show: the front of a study, one trial
+sync.py      sync: a study in MLflow
+ui.py        ui: MLflow's pages
 report.py    report: a study as one page
 verify.py    verify: points of the front trained again
-deploy.py    export, finetune
-attach.py    a study of another process, with what this host has
-estimate.py  estimate: what a configuration costs
+deploy.py    export, finetune: bundles
+estimate.py  estimate: predicted memory and time
 devices.py   devices: list, show, calibrate, import, check
-spaces.py    spaces
+spaces.py    spaces: list, show, check
 tasks.py     tasks: list, show
 studies.py   studies: list, rename, delete
 cache.py     cache: show, clear
-doctor.py    doctor: what of this machine will not do
+doctor.py    doctor: problems of this machine
 ===========  ==========================================================
 
-Commands import what they need when they run: torch, optuna and mlflow together take several seconds.
+Commands import libraries when they run: torch, optuna and mlflow together take several seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -45,12 +45,15 @@ from farsearch.cli import (
     devices,
     doctor,
     estimate,
-    inspect,
+    front,
     report,
     run,
     spaces,
+    status,
     studies,
+    sync,
     tasks,
+    ui,
     verify,
     worker,
 )
@@ -63,15 +66,15 @@ from farsearch.signals import INTERRUPTED, TERMINATED, Terminated, catching, int
 __all__ = ["main"]
 
 _MOST_MESSAGE = 4000
-"""Characters of an error; each value in it is bounded by itself."""
+"""Characters of an error message, whose values are each bounded on their own."""
 
 
 class _ReaderLeft(Exception):
-    """A broken pipe, which click would end with 1 and we end with 0: whoever reads has seen enough."""
+    """A broken pipe, which click would end with 1 and we end with 0."""
 
 
 class _Commands(click.Group):
-    """A group that lets a broken pipe through to ``main``."""
+    """A group that passes a broken pipe on to ``main``."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _reader_may_leave():
@@ -92,7 +95,7 @@ def _reader_may_leave() -> Iterator[None]:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="farsearch", message="farsearch %(version)s")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error too. Takes its place anywhere.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error too. Accepted anywhere.")
 def cli(debug: bool) -> None:
     """Search how to fine-tune a BERT-like model on a small device.
 
@@ -108,29 +111,33 @@ def cli(debug: bool) -> None:
     """
 
 
-for module in (run, worker, inspect, report, verify, deploy, estimate, devices, spaces, tasks, studies, cache, doctor):
+_MODULES = (
+    run, worker, status, front, sync, ui, report, verify, deploy, estimate, devices, spaces, tasks, studies, cache,
+    doctor,
+)  # fmt: skip
+for module in _MODULES:
     for command in module.COMMANDS:
         cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit with the code that design and README name."""
+    """Run a command and exit with the code of its error, as ``errors`` lists them."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    # an option of the group, which click wants before the command and people type after it
-    words = ["--debug"] * debug + [word for word in given if word != "--debug"]
+    # an option of the group, which click accepts before the command and people type after it
+    arguments_of_cli = ["--debug"] * debug + [argument for argument in given if argument != "--debug"]
     prepare_streams()
-    # what transformers has to say of a model is checked where it is loaded
+    # messages of transformers about a model are checked where it is loaded
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     with catching():
-        code = _run(words, given, debug)
+        code = _run(arguments_of_cli, given, debug)
     sys.exit(code)
 
 
-def _run(words: Sequence[str], given: Sequence[str], debug: bool) -> int:
-    """Run a command. Its exit code; what went wrong is on stderr."""
+def _run(arguments: Sequence[str], given: Sequence[str], debug: bool) -> int:
+    """Run a command, print its error on stderr, and return its exit code."""
     try:
-        code = cli.main(args=words, prog_name="farsearch", standalone_mode=False, obj=given)
+        code = cli.main(args=arguments, prog_name="farsearch", standalone_mode=False, obj=given)
         with _reader_may_leave():
             sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort) as error:
@@ -158,7 +165,7 @@ def _run(words: Sequence[str], given: Sequence[str], debug: bool) -> int:
 
 
 def _leave_quietly() -> int:
-    """The reader, head for example, has seen enough. What is still to be flushed has no place to go."""
+    """Discard the remaining output after its reader, ``head`` for example, has closed the pipe."""
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -167,7 +174,7 @@ def _leave_quietly() -> int:
 
 
 def _complain_of_usage(error: click.ClickException, given: Sequence[str]) -> None:
-    """One line with the command whose help tells more; without any command the help itself."""
+    """Print one line with the command's help to see; without a command, the help itself."""
     context = getattr(error, "ctx", None)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
@@ -177,18 +184,34 @@ def _complain_of_usage(error: click.ClickException, given: Sequence[str]) -> Non
 
 
 def _complain(message: str, given: Sequence[str]) -> None:
-    """Print one line, without the passwords of the addresses that were given."""
-    line = hide_passwords(" ".join(message.split()), given_addresses(given))
-    # what others wrote may steer a terminal
+    """Print an error as one line, with flags for arguments and without the passwords of addresses."""
+    line = hide_passwords(_with_flags(" ".join(message.split())), given_addresses(given))
+    # text of others may contain control sequences
     _print_error(f"farsearch: {shown_text(line, _MOST_MESSAGE)}")
 
 
+def _with_flags(message: str) -> str:
+    """Replace the arguments that a message of the library names, as `` `max_time_s` ``, by flags: ``--max-time``.
+
+    The flags are those of the commands' own parameters.
+    """
+    commands = [*cli.commands.values()]
+    for group in cli.commands.values():
+        commands += group.commands.values() if isinstance(group, click.Group) else ()
+    flags = {
+        parameter.name: max(parameter.opts, key=len)
+        for command in commands
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+    }
+    return re.sub("`([a-z_]+)`", lambda match: flags.get(match[1], match[0]), message)
+
+
 def _print_error(text: str) -> None:
-    """A line on stderr, if anybody reads it."""
     with contextlib.suppress(BrokenPipeError):
         print(text, file=sys.stderr)
 
 
 def _print_traceback(given: Sequence[str]) -> None:
-    """Print where the error that is handled now came from, without the passwords of the addresses that were given."""
+    """Print the traceback of the current error, without the passwords of addresses."""
     print(hide_passwords(traceback.format_exc(), given_addresses(given)), end="", file=sys.stderr)

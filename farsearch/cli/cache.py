@@ -1,4 +1,4 @@
-"""``cache``: what is kept so that it is not computed twice, and how to be rid of it."""
+"""``cache``: show and clear the cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.options import HOME, AboveZero, json_option
+from farsearch.api import HOME
+from farsearch.cli.options import AboveZero, json_option
 from farsearch.cli.terminal import print_rows
 
 if TYPE_CHECKING:
@@ -24,17 +25,17 @@ _ABOUT = ("task", "model", "train_samples", "batch_size", "max_length", "seed")
 
 @click.group()
 def cache() -> None:
-    """Show and clear what is kept to be computed only once: primings and results of baselines.
+    """Show and clear the cached primings and results of baselines.
 
     Primings take no more than a bound, and those that were not used for the longest time go first. What studies need
-    they keep in their own folders.
+    they store in their own folders.
     """
 
 
 @cache.command("show")
 @json_option
 def cache_show(as_json: bool) -> None:
-    """List what the cache holds, the most recently used first.
+    """List the cached jobs, the most recently used first.
 
     \b
     Examples:
@@ -52,7 +53,7 @@ def cache_show(as_json: bool) -> None:
         return
     rows = [
         {
-            "what": f"{job.kind} of {_in_words(job.about)}",
+            "what": f"{job.kind} of {_description(job.about)}",
             "files": str(len(job.files)),
             "size": _size(job.size_mib),
             "last used": datetime.datetime.fromtimestamp(job.last_used).strftime("%Y-%m-%d %H:%M"),
@@ -68,12 +69,12 @@ def cache_show(as_json: bool) -> None:
     type=click.Choice(["primings", "baselines", "all"]),
     default="primings",
     show_default=True,
-    help="What goes. Without a baseline's results, trials can't be compared with its predictions any more.",
+    help="Kind of files to remove. Without a baseline's results, trials can't be compared with its predictions.",
 )
-@click.option("--older-than", type=AboveZero(), metavar="DAYS", help="Only what was not used for so many days.")
+@click.option("--older-than", type=AboveZero(), metavar="DAYS", help="Only files that were not used for so many days.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def cache_clear(kind: str, older_than: float | None, yes: bool) -> None:
-    """Remove what the cache holds. Studies stay whole, and what a search still needs it computes again.
+    """Remove cached files. Studies are unchanged; a search computes missing files again.
 
     \b
     Examples:
@@ -85,10 +86,10 @@ def cache_clear(kind: str, older_than: float | None, yes: bool) -> None:
     kinds = tuple(KINDS) if kind == "all" else (kind,)
     files = unused(cached_jobs(_FOLDER), kinds, older_than or 0.0)
     size = sum(file.size_mib for file in files)
-    kept = sum(file.size_mib for file in files if file.linked)
+    linked = sum(file.size_mib for file in files if file.linked)
     what = f"{len(files)} file{'s' * (len(files) != 1)}, {_size(size)}"
-    if kept:
-        what += f" of which {_size(kept)} stay on the disk because studies need them"
+    if linked:
+        what += f" of which {_size(linked)} stay on the disk because studies need them"
     if files and not yes:
         click.confirm(f"remove {what} from {_FOLDER}?", abort=True)
     clear(_FOLDER, kinds, files)
@@ -107,8 +108,7 @@ def _entry(job: CachedJob) -> dict[str, Any]:
     }
 
 
-def _in_words(about: Mapping[str, Any]) -> str:
-    """What the files of a job belong to."""
+def _description(about: Mapping[str, Any]) -> str:
     if any(key not in about for key in _ABOUT):
         return "a job that is not described"
     numbers = f"{about['train_samples']} rows, batch {about['batch_size']}, seed {about['seed']}"
@@ -116,7 +116,7 @@ def _in_words(about: Mapping[str, Any]) -> str:
 
 
 def _size(mib: float) -> str:
-    """Small sizes with a decimal, so that none reads as nothing."""
+    """Format a size, a small one with a decimal."""
     from farsearch.formatting import human_memory
 
     return human_memory(mib) if mib >= 10 else f"{mib:.1f} MiB"

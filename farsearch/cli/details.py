@@ -1,4 +1,4 @@
-"""One trial, and one device profile, with everything that is known of them, as rows for people."""
+"""One trial, and one device profile, in full, as rows for people."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["profile_rows", "trial_details"]
 
 
 def trial_details(snapshot: StudySnapshot, trial: TrialRecord) -> list[dict[str, str]]:
-    """Everything known of one trial, as pairs of ``what`` and ``value``; what is not known has no row."""
+    """Return rows of ``what`` and ``value`` with everything known of one trial; unknown values have no row."""
     pairs = [
         *_result_pairs(snapshot, trial),
         *_verified_pairs(snapshot, trial),
@@ -42,13 +42,13 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
     title = metric_words(name)
     metric = human_metric(name, trial.metric, trial.metric_error)
     dev = human_metric(name, trial.dev_metric)
-    again = trial.verifies
-    if again is not None:
-        where = f" on the development set, trained on {again.train_samples:,} rows with seed {again.seed}"
+    verified = trial.verifies
+    if verified is not None:
+        where = f" on the development set, trained on {verified.train_samples:,} rows with seed {verified.seed}"
         return [
             ("state", trial.state),
             ("reason", trial.reason or ""),
-            ("trained again", "" if again.trial is None else f"trial {again.trial}"),
+            ("trained again", "" if verified.trial is None else f"trial {verified.trial}"),
             (title, f"{metric}{where}" if metric else ""),
             ("a constant answer", human_metric(name, constant_value(snapshot, "dev"))),
         ]
@@ -63,7 +63,7 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
             "did not learn",
             "no better than a constant answer, beyond the error of the rows" if idle_words(trial) else "",
         ),
-        (f"{title}, development set", f"{dev} (nothing is chosen by it)" if dev else ""),
+        (f"{title}, development set", f"{dev} (not used for any choice)" if dev else ""),
         ("beside it", constant_text(snapshot)),
         ("F1 is of class", job.positive or ""),
         *_part_pairs(trial),
@@ -71,7 +71,7 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
 
 
 def _part_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
-    """What a metric that is made of several is made of, and the metric on further development sets."""
+    """Return the parts of a composite metric, and the metric on further development sets."""
     pairs = []
     for name, value in trial.parts.items():
         where, _, part = name.rpartition("/")
@@ -81,7 +81,6 @@ def _part_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
 
 
 def _verified_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str, str]]:
-    """What ``verify`` made of the trial."""
     name = snapshot.metric_name
     point = next((v for v in verdicts(snapshot) if v.trial == trial.number), None)
     if point is None or trial.verifies is not None or trial.baseline is not None:
@@ -97,7 +96,6 @@ def _verified_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[s
 
 
 def _board_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str, str]]:
-    """What boards measured with the trial's bundle."""
     if trial.verifies is not None or trial.baseline is not None:
         return []
     return [
@@ -131,7 +129,7 @@ def _with_range(human: Callable[[float], str], value: float | None, ends: Sequen
 
 
 def _parts(parts: Mapping[str, float], human: Callable[[float], str]) -> str:
-    """A breakdown, the largest part first, without what rounds to nothing."""
+    """Format a breakdown, the largest part first, without parts below 0.5 %."""
     ordered = sorted(parts.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} {human(value)}" for name, value in ordered if value > 0.005 * sum(parts.values()))
 
@@ -158,7 +156,7 @@ def _config_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
 
 
 def _baseline_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
-    """Of a method that is no configuration of FAR."""
+    """Return the rows of a method that is no FAR configuration."""
     if trial.baseline is None:
         return []
     return [
@@ -170,9 +168,9 @@ def _baseline_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
 
 
 def _plan_price(price: PlanPrice) -> str:
-    """What the same training would cost, executed in another way."""
-    words = f"{human_memory(price.peak_memory_mib)}, {human_time(price.wall_time_s)} (derived, nothing else changes)"
-    return words if price.feasible else f"{words}, does not fit"
+    """Format the cost of the same training under another step plan."""
+    text = f"{human_memory(price.peak_memory_mib)}, {human_time(price.wall_time_s)} (derived, nothing else changes)"
+    return text if price.feasible else f"{text}, does not fit"
 
 
 def _lowest(layers: int) -> str:
@@ -201,14 +199,14 @@ def _priming_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
     elif report.steps == 0:
         selection = "random: there was no priming to select by"
     elif report.half_overlap is None:
-        selection = "by how far the neurons moved; with one step of priming nothing says whether that means anything"
+        selection = "by how far the neurons moved; one step of priming is too few to check the selection"
     else:
-        found, chance = report.half_overlap, report.chance_overlap
+        overlap, chance = report.half_overlap, report.chance_overlap
         selection = (
-            f"both halves of the priming agree on {found:.0%} of the learners; by chance it would be {chance:.0%}"
+            f"both halves of the priming agree on {overlap:.0%} of the learners; by chance it would be {chance:.0%}"
         )
         if report.like_chance:
-            selection += ". The selection can't be told from a random one: prime longer, or not at all"
+            selection += ". The selection is no better than a random one: prime longer, or not at all"
     cached = ", from the cache" if report.from_cache else ""
     ran = f"{report.steps} step{'s' * (report.steps != 1)}, {human_time(report.host_seconds)} here{cached}"
     return [
@@ -219,7 +217,7 @@ def _priming_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
 
 
 def profile_rows(profile: Profile) -> list[dict[str, str]]:
-    """One row for each figure of a device profile, with its range, its basis and its source."""
+    """Return one row for each figure of a device profile, with its range, basis and source."""
     return [
         {
             "figure": key.partition(".")[2],

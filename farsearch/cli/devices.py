@@ -1,4 +1,4 @@
-"""``devices``: list and show profiles, calibrate a machine into one, import a board's, hold one against real steps."""
+"""``devices``: list and show profiles, calibrate this machine, import a board's results, compare with real steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.options import HOME, AboveZero, json_option, open_store
+from farsearch.api import HOME
+from farsearch.cli.options import AboveZero, json_option
 from farsearch.cli.terminal import print_rows
 from farsearch.far.display import shown
 
@@ -21,7 +22,7 @@ __all__ = ["COMMANDS"]
 
 _USER_PROFILES = HOME / "devices"
 _TITLE = 40
-"""Columns of a title in the list, which is to fit a terminal of 100; ``show`` has it whole."""
+"""Columns of a title in the list, which fits a terminal of 100 columns; ``show`` has it whole."""
 
 
 def _note(text: str) -> None:
@@ -32,20 +33,20 @@ def _note(text: str) -> None:
 def devices() -> None:
     """List, show and calibrate device profiles: memory and speed of a device, with their sources.
 
-    A profile of your own is a file .farsearch/devices/NAME.toml, and goes before a shipped one of that name.
+    Your own profile is a file .farsearch/devices/NAME.toml, and takes precedence over a shipped one of that name.
     """
 
 
 @devices.command("list")
 def devices_list() -> None:
-    """List the profiles that --device takes, with the memory that is left for a process there."""
+    """List the profiles for --device, with the memory available to a process."""
     import textwrap
 
     from farsearch.devices import list_profiles, load_profile
     from farsearch.errors import ProfileError
 
     rows = [("name", "title", "memory, MiB", "basis")]
-    # in the order of their names the modes of a board stand together
+    # sorted by name, which groups the modes of a board
     for name in list_profiles(_USER_PROFILES):
         try:
             profile = load_profile(name, _USER_PROFILES)
@@ -87,7 +88,7 @@ def devices_show(name: str) -> None:
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Profile to write, NAME.toml; without it, the profile 'local' of this folder is measured anew.",
+    help="Profile to write, NAME.toml; without it, the profile 'local' of this folder is measured again.",
 )
 @click.option(
     "--script",
@@ -97,7 +98,7 @@ def devices_show(name: str) -> None:
 )
 @click.option("--seconds", type=AboveZero(), default=200.0, show_default=True, metavar="S", help="Time to measure.")
 def devices_calibrate(out: Path | None, script: Path | None, seconds: float) -> None:
-    """Measure this machine, in at most 4 minutes. Leave it alone meanwhile.
+    """Measure this machine, in at most 4 minutes. Leave it idle meanwhile.
 
     \b
     Examples:
@@ -121,7 +122,7 @@ def devices_calibrate(out: Path | None, script: Path | None, seconds: float) -> 
     if out is not None:
         check_new_file(out, ".toml")
     name = "local" if out is None else _profile_name(out.stem)
-    path = local_path(open_store(None).cache / "devices") if out is None else out
+    path = local_path(HOME / "cache" / "devices") if out is None else out
     profile = fit_profile(measure_here(seconds, _note), name)
     write_profile(profile, path)
     _summary(profile, path, "local" if out is None else str(out))
@@ -150,14 +151,14 @@ def _write_script(path: Path) -> None:
 @devices.command("import")
 @click.argument("result", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--name", metavar="NAME", help="Name of the profile.  [default: the result's file name]")
-@click.option("--like", metavar="NAME", help="Profile of the same board and mode, for its power figure; or what a "
-              "bundle was made for, where its name is not known here.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace a profile of your own that has this name.")
+@click.option("--like", metavar="NAME", help="Profile of the same board and mode, for its power figure; or the profile "
+              "that a bundle was made for, where its name is unknown here.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace your own profile of this name.")
 def devices_import(result: Path, name: str | None, like: str | None, force: bool) -> None:
-    """Make a profile of what the calibration script measured on a board, or a bundle that ran there.
+    """Create a profile from the results of the calibration script on a board, or of a bundle that ran there.
 
-    A bundle's measurement.json gives the profile that the bundle was made for one factor for all times, and the memory
-    that the process really took.
+    A bundle's measurement.json scales the times of the profile that the bundle was made for by one factor, and replaces
+    the memory of the process by the measured one.
 
     \b
     Examples:
@@ -172,19 +173,20 @@ def devices_import(result: Path, name: str | None, like: str | None, force: bool
     from farsearch.devices.profile import write_profile
     from farsearch.errors import BadInput
 
-    called = _profile_name(name or result.stem)
-    path = _USER_PROFILES / f"{called}.toml"
+    profile_name = _profile_name(name or result.stem)
+    path = _USER_PROFILES / f"{profile_name}.toml"
     if path.exists() and not force:
         raise BadInput(f"{path} exists; give another --name, or --force to replace it")
-    profile = _from_bundle(result, called, like) if is_measurement(result) else _from_calibration(result, called)
+    from_result = _from_bundle if is_measurement(result) else _from_calibration
+    profile = from_result(result, profile_name, like)
     if like is not None:
         other = load_profile(like, _USER_PROFILES)
         profile = dataclasses.replace(profile, power_w=other.power_w, power_mode=other.power_mode)
     write_profile(profile, path)
-    _summary(profile, path, called)
+    _summary(profile, path, profile_name)
 
 
-def _from_calibration(result: Path, name: str) -> Profile:
+def _from_calibration(result: Path, name: str, _like: str | None) -> Profile:
     from farsearch.calibration.fit import fit_profile
     from farsearch.calibration.result import read_result
 
@@ -210,9 +212,7 @@ def _summary(profile: Profile, path: Path, device: str) -> None:
         f"  streams      {profile.bandwidth_gbs.value:.1f} GB/s; an operation costs {profile.launch_us.value:.1f} us"
     )
     click.echo(f"  memory       {low:,.0f} to {high:,.0f} MiB for a process")
-    click.echo(
-        f"  times        {factor.low / factor.value:.2f} to {factor.high / factor.value:.2f} of what is predicted"
-    )
+    click.echo(f"  times        {factor.low / factor.value:.2f} to {factor.high / factor.value:.2f} of the prediction")
     click.echo(f"use it with --device {device}")
 
 
@@ -221,17 +221,16 @@ def _summary(profile: Profile, path: Path, device: str) -> None:
 @click.option("--model", default="minilm", show_default=True, metavar="NAME", help="Its shapes; weights are random.")
 @json_option
 def devices_check(name: str, model: str, as_json: bool) -> None:
-    """Run training steps on this machine and print what a profile predicts beside what was measured.
+    """Run training steps on this machine and compare them with a profile's predictions.
 
-    The profile has to be of this machine: 'local', or one that was calibrated here.
+    The profile must be of this machine: 'local', or one that was calibrated here.
 
     \b
     Examples:
       farsearch devices check local
       farsearch devices check my-board.toml --model distilbert-base-uncased
     """
-    # torch's profiler, which counts the memory of a step, says on stderr that it starts and stops; torch reads this
-    # when it is first imported
+    # torch's profiler, which counts the memory of a step, prints its start and stop; read when torch is first imported
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from farsearch.calibration.check import check_cases, check_step, mean_errors
     from farsearch.calibration.local import find_profile, this_machine
@@ -243,11 +242,12 @@ def devices_check(name: str, model: str, as_json: bool) -> None:
     profile = find_profile(name, HOME, _note)
     measured_with = {} if profile.rates is None else profile.rates.conditions
     here = this_machine().conditions()
-    other = [key for key in ("processor", "threads", "torch") if measured_with.get(key, here[key]) != here[key]]
+    changed = [key for key in ("processor", "threads", "torch") if measured_with.get(key, here[key]) != here[key]]
     if profile.rates is None:
-        _note(f"{profile.name} is derived from data sheets; on another device than this one, times say nothing")
-    elif other:
-        _note(f"{profile.name} was measured with {other[0]} {measured_with[other[0]]}, here is {here[other[0]]}")
+        _note(f"{profile.name} is derived from data sheets; on another device than this one, times are meaningless")
+    elif changed:
+        key = changed[0]
+        _note(f"{profile.name} was measured with {key} {measured_with[key]}, this machine has {here[key]}")
     cases = check_cases(profile, layout_of(config))
     checks = []
     for i, case in enumerate(cases):

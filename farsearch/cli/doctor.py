@@ -1,4 +1,4 @@
-"""``farsearch doctor``: what of this machine will not do, and what to do about it."""
+"""``doctor``: problems of this machine, and how to fix them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 
 import click
 
-from farsearch.cli.options import HOME, json_option, storage_option, tracking_option
-from farsearch.cli.terminal import make_console
+from farsearch.api import HOME
+from farsearch.cli.options import json_option, storage_option, tracking_option
 from farsearch.errors import MissingResource
 
 __all__ = ["COMMANDS"]
@@ -22,8 +22,8 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 def doctor(as_json: bool, storage: str | None, tracking_uri: str) -> None:
     """Check this machine: torch, devices, storage, tracking server, hub, disk, cache, extras.
 
-    Each line says ok, warning or problem, and what to do about it. Nothing is made or changed. The exit code is 5 where
-    something is a problem, otherwise 0.
+    Each line is ok, a warning or a problem, with its fix. Nothing is changed. The exit code is 5 for a
+    problem, otherwise 0.
 
     \b
     Examples:
@@ -40,6 +40,8 @@ def doctor(as_json: bool, storage: str | None, tracking_uri: str) -> None:
         click.echo(json.dumps({"schema_version": 1, "problems": problems, "checks": checks}, indent=1))
     else:
         from rich.text import Text
+
+        from farsearch.api.console import make_console
 
         console = make_console()
         for finding in findings:

@@ -1,4 +1,4 @@
-"""``estimate``: what a configuration, or a whole space, costs on a device."""
+"""``estimate``: predicted memory and time of a configuration, or of a whole space, on a device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from farsearch.cli.options import AboveZero, ParamType, json_option
-from farsearch.cli.terminal import make_console, print_rows
+from farsearch.cli.terminal import print_rows
 from farsearch.far.display import shown
 
 if TYPE_CHECKING:
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 _ROWS = 15
-"""At most so many rows of a front are printed."""
+"""Maximum of printed rows of a front."""
 _ONE_ONLY = (
     "frozen_fraction", "frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers", "priming_epochs", "plan",
 )  # fmt: skip
-"""Options that say what one configuration is, which a sweep goes through."""
+"""Options of one configuration, which a sweep varies."""
 
 
 class Fractions(ParamType):
-    """One fraction for all layers, or one a layer, with commas."""
+    """One fraction for all layers, or one a layer, separated by commas."""
 
     name = "f[,f...]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A tuple of floats."""
+        """Return a tuple of floats."""
         if isinstance(value, tuple):
             return value
         try:
@@ -58,25 +58,23 @@ class Fractions(ParamType):
               help="Share of frozen neurons, one for all layers or one each from the bottom.")  # fmt: skip
 @click.option("--frozen-embeddings", is_flag=True, help="The embeddings are not trained.")
 @click.option("--frozen-attention-layers", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
-              help="So many of the lowest layers do not train their attention.")  # fmt: skip
+              help="Number of lowest layers whose attention is not trained.")  # fmt: skip
 @click.option("--frozen-bottom-layers", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
-              help="So many of the lowest layers are not trained at all.")  # fmt: skip
+              help="Number of lowest layers that are not trained at all.")  # fmt: skip
 @click.option("--classes", type=click.IntRange(min=2), metavar="N", default=2, show_default=True,
               help="Size of the head.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(min=1), metavar="N",
               help="Time one epoch of so many rows, each at full length, instead of one step.")  # fmt: skip
 @click.option("--plan", type=click.Choice(["modules", "memory", "time", "balanced"]), default="modules",
-              show_default=True, help="Ordinary modules, or farsearch's own step, arranged for a goal.")  # fmt: skip
+              show_default=True, help="Ordinary modules, or farsearch's own step plan for a goal.")  # fmt: skip
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True,
               help="Two tensors of state for each trained one, or none.")  # fmt: skip
 @click.option("--micro-batch-size", type=click.IntRange(min=1), metavar="N",
-              help="Rows that go through the model at once.  [default: the whole batch]")  # fmt: skip
+              help="Rows of one forward pass.  [default: the whole batch]")  # fmt: skip
 @click.option("--priming-epochs", type=AboveZero(), metavar="E", help="Length of the priming, with --prime-on device.")
 @click.option("--prime-on", type=click.Choice(["host", "device"]), default="host", show_default=True,
               help="On the device, priming takes memory and time there.")  # fmt: skip
-@click.option(
-    "--sweep", "whole_space", is_flag=True, help="Price a whole space under all plans: what can be had at all."
-)
+@click.option("--sweep", "whole_space", is_flag=True, help="Price a whole space under all step plans.")
 @click.option("--space", default="default", show_default=True, metavar="NAME",
               help="Space to --sweep (see: farsearch spaces list), or your own .yaml file.")  # fmt: skip
 @click.option("--png", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
@@ -101,7 +99,7 @@ def estimate(
 ) -> None:
     """Predict the memory and time of fine-tuning on a device. Needs no weights and no network.
 
-    Memory is the worst moment of a training step; time is one step, or an epoch with --samples. With --sweep, of
+    Memory is the peak of a training step; time is one step, or an epoch with --samples. With --sweep, of
     10,000 configurations of a space under every plan: the least that can be had, and how many fit.
 
     \b
@@ -119,7 +117,7 @@ def estimate(
             device, model, space, png, as_json, {**job, "optimizer": optimizer, "micro_batch_size": micro_batch_size}
         )
         return
-    from farsearch.api import frozen_config, pricer_for
+    from farsearch.api.estimate import frozen_config, pricer_for
     from farsearch.cost.breakdown import cost_breakdown, device_plans
     from farsearch.cost.fixes import suggest_fixes
 
@@ -136,14 +134,14 @@ def estimate(
 
 
 def _check_options(context: click.Context, whole_space: bool, prime_on: str) -> None:
-    """Refuse options that contradict each other."""
+    """Raise an error for contradictory options."""
     given = {
         name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     for name in ("space", "png") if not whole_space else _ONE_ONLY:
         if name in given:
             option = f"--{name.replace('_', '-')}"
-            rule = "is one configuration's, and --sweep goes through all" if whole_space else "is for --sweep"
+            rule = "is one configuration's, and --sweep varies it" if whole_space else "is for --sweep"
             raise click.UsageError(
                 f"{option} {rule}; leave out one of them" if whole_space else f"{option} {rule}; add it"
             )
@@ -152,12 +150,14 @@ def _check_options(context: click.Context, whole_space: bool, prime_on: str) -> 
             "--prime-on device needs the length of the priming; add --priming-epochs, for example 0.1"
         )
     if "priming_epochs" in given and prime_on == "host":
-        raise click.UsageError("--priming-epochs on the host takes nothing of the device; add --prime-on device")
+        raise click.UsageError("--priming-epochs on the host costs the device nothing; add --prime-on device")
 
 
 @contextmanager
 def _waiting(what: str) -> Iterator[Callable[[str], None]]:
-    """A terminal shows what is done until it is; a pipe gets a line for each further note."""
+    """Show the current activity on a terminal; print each note as a line in a pipe."""
+    from farsearch.api.console import make_console
+
     console = make_console(stderr=True)
     with console.status(what) as status:
         yield status.update if console.is_terminal else console.print
@@ -205,7 +205,7 @@ def _print(
     process = cost.peak_memory_mib - cost.tensor_peak_mib
     span = "one step" if samples is None else f"{steps:,} step{'s' * (steps != 1)}, one epoch of {samples:,} rows"
     lines = [
-        ("plan", _plan_words(priced.plan, batch_size)),
+        ("plan", _plan_text(priced.plan, batch_size)),
         ("memory", f"{_peak(cost)}; the device has {have[0]:,.0f} to {human_memory(have[1])}"),
         ("", _parts({"process": process, **cost.memory}, human_memory)),
         ("time", f"{_duration(cost)} for {span}"),
@@ -234,11 +234,11 @@ def _print(
         click.echo(f"  {head:9} {text}")
 
 
-def _plan_words(plan: StepPlan, batch_size: int) -> str:
-    kept = "ordinary modules" if plan.summary == "modules" else plan.summary
+def _plan_text(plan: StepPlan, batch_size: int) -> str:
+    modules = "ordinary modules" if plan.summary == "modules" else plan.summary
     name = {"adamw": "AdamW", "sgd": "gradient descent"}[plan.optimizer]
     when = "in the backward pass" if plan.optimizer_step == "backward" else "at the end"
-    return f"{kept}; {plan.micro_batch_size or batch_size} rows at once; {name} ({plan.optimizer_kernel}) {when}"
+    return f"{modules}; {plan.micro_batch_size or batch_size} rows at once; {name} ({plan.optimizer_kernel}) {when}"
 
 
 def _peak(cost: Cost) -> str:
@@ -254,40 +254,40 @@ def _duration(cost: Cost) -> str:
 
 
 def _parts(parts: Mapping[str, float], human: Callable[[float], str]) -> str:
-    """A breakdown without what rounds to nothing."""
+    """Format a breakdown, without parts below 0.2 %."""
     return ", ".join(f"{name} {human(value)}" for name, value in parts.items() if value > 0.002 * sum(parts.values()))
 
 
 def _sweep(device: str, model: str, space: str, png: Path | None, as_json: bool, job: Mapping[str, Any]) -> None:
-    """Price the space and show what can be had."""
-    from farsearch.api import sweep
+    """Price a space and print its fronts."""
+    from farsearch.api.estimate import sweep
     from farsearch.files import check_new_file
 
     if png is not None:
         check_new_file(png, ".png")
     with _waiting(f"drawing configurations of the space {space}") as note:
-        found = sweep(device, model, space, **job, progress=note)
+        swept = sweep(device, model, space, **job, progress=note)
     samples, batch_size = job["samples"], job["batch_size"]
     span = f"one step of {batch_size} rows" if samples is None else f"one epoch of {samples:,} rows"
     if png is not None:
         from farsearch.report.sweep import save_sweep_png
 
-        save_sweep_png(found, f"{model} on {device}, space {space}", span, png)
+        save_sweep_png(swept, f"{model} on {device}, space {space}", span, png)
     if as_json:
-        click.echo(json.dumps(_sweep_json(found, device, model, space, samples), indent=1))
+        click.echo(json.dumps(_sweep_json(swept, device, model, space, samples), indent=1))
         return
-    _print_sweep(found, model, device, space, span)
+    _print_sweep(swept, model, device, space, span)
     if png is not None:
         click.echo(f"picture: {png}")
 
 
-def _print_sweep(found: Sweep, model: str, device: str, space: str, span: str) -> None:
+def _print_sweep(swept: Sweep, model: str, device: str, space: str, span: str) -> None:
     from farsearch.cost.sweep import thin
     from farsearch.formatting import human_memory, human_time
 
-    low, high = found.available_range_mib
-    least = human_memory(float(found.peak_memory_mib.min())), human_time(float(found.wall_time_s.min()))
-    fitting = f"{found.fitting:,} of {len(found.configs):,} configurations fit under a plan"
+    low, high = swept.available_range_mib
+    least = human_memory(float(swept.peak_memory_mib.min())), human_time(float(swept.wall_time_s.min()))
+    fitting = f"{swept.fitting:,} of {len(swept.configs):,} configurations fit under a plan"
     click.echo(
         f"{model} on {device}, space {space}: {fitting}; least memory {least[0]}, least time {least[1]} for {span}; "
         f"the device has {low:,.0f} to {human_memory(high)}"
@@ -303,14 +303,14 @@ def _print_sweep(found: Sweep, model: str, device: str, space: str, span: str) -
             "slowest": human_time(float(prices.wall_time_s.max())),
             "fit": f"{prices.fits.mean():.1%}",
         }
-        for plan, prices in zip(found.plans, found.prices, strict=True)
+        for plan, prices in zip(swept.plans, swept.prices, strict=True)
     ]
     print_rows(rows, "by plan: estimated peak memory, time, share that fits", "")
     for title, points in (
-        ("nothing takes less of both memory and time", found.front()),
-        ("the most that can be trained within a memory, of what fits", found.most_trained()),
+        ("nothing takes less of both memory and time", swept.front()),
+        ("the most that can be trained within a memory, of what fits", swept.most_trained()),
     ):
-        rows = [_front_row(found, *point) for point in thin(points, _ROWS)]
+        rows = [_front_row(swept, *point) for point in thin(points, _ROWS)]
         print_rows(rows, title, f"{title}: nothing")
 
 
@@ -320,10 +320,10 @@ def _median(values: Any) -> float:
     return float(np.median(values))
 
 
-def _front_row(found: Sweep, plan: int, index: int) -> dict[str, str]:
+def _front_row(swept: Sweep, plan: int, index: int) -> dict[str, str]:
     from farsearch.formatting import human_memory, human_time, mean_frozen
 
-    config, prices = found.configs[index], found.prices[plan]
+    config, prices = swept.configs[index], swept.prices[plan]
     layers = len(config.frozen_fractions)
     return {
         "memory": human_memory(float(prices.peak_memory_mib[index])),
@@ -333,21 +333,21 @@ def _front_row(found: Sweep, plan: int, index: int) -> dict[str, str]:
         "embeddings": "frozen" if config.frozen_embeddings else "trained",
         "attention frozen": f"{config.frozen_attention_layers} of {layers}",
         "bottom frozen": f"{config.frozen_bottom_layers} of {layers}",
-        "plan": found.plans[plan].title,
+        "plan": swept.plans[plan].title,
         "fits": "yes" if prices.fits[index] else "no",
     }
 
 
-def _sweep_json(found: Sweep, device: str, model: str, space: str, samples: int | None) -> dict[str, Any]:
+def _sweep_json(swept: Sweep, device: str, model: str, space: str, samples: int | None) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "device": device,
         "model": model,
         "space": space,
         "samples": samples,
-        "available_mib_range": found.available_range_mib,
-        "configurations": len(found.configs),
-        "fitting": found.fitting,
+        "available_mib_range": swept.available_range_mib,
+        "configurations": len(swept.configs),
+        "fitting": swept.fitting,
         "plans": [
             {
                 "plan": plan.to_dict(),
@@ -356,10 +356,10 @@ def _sweep_json(found: Sweep, device: str, model: str, space: str, samples: int 
                 "share_that_fits": float(prices.fits.mean()),
                 "full_fine_tuning": _cost_json(full),
             }
-            for plan, prices, full in zip(found.plans, found.prices, found.full, strict=True)
+            for plan, prices, full in zip(swept.plans, swept.prices, swept.full, strict=True)
         ],
-        "front": [_point_json(found, *point) for point in found.front()],
-        "most_trained": [_point_json(found, *point) for point in found.most_trained()],
+        "front": [_point_json(swept, *point) for point in swept.front()],
+        "most_trained": [_point_json(swept, *point) for point in swept.most_trained()],
     }
 
 
@@ -367,8 +367,8 @@ def _spread(values: Any) -> dict[str, float]:
     return {"least": float(values.min()), "median": _median(values), "most": float(values.max())}
 
 
-def _point_json(found: Sweep, plan: int, index: int) -> dict[str, Any]:
-    prices = found.prices[plan]
+def _point_json(swept: Sweep, plan: int, index: int) -> dict[str, Any]:
+    prices = swept.prices[plan]
     return {
         "peak_memory_mib": float(prices.peak_memory_mib[index]),
         "peak_memory_mib_range": [float(values[index]) for values in prices.peak_memory_range_mib],
@@ -376,13 +376,13 @@ def _point_json(found: Sweep, plan: int, index: int) -> dict[str, Any]:
         "wall_time_s_range": [float(values[index]) for values in prices.wall_time_range_s],
         "trainable": int(prices.trainable[index]),
         "fits": bool(prices.fits[index]),
-        "frozen": _frozen_json(found.configs[index]),
-        "plan": found.plans[plan].to_dict(),
+        "frozen": _frozen_json(swept.configs[index]),
+        "plan": swept.plans[plan].to_dict(),
     }
 
 
 def _frozen_json(config: FarConfig) -> dict[str, Any]:
-    """What a configuration freezes; nothing else of it was swept."""
+    """Return the swept part of a configuration."""
     return {name: value for name, value in config.to_dict().items() if "frozen" in name}
 
 

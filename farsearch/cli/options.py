@@ -1,7 +1,8 @@
-"""Options and arguments that several commands share, and their types."""
+"""Options and arguments of several commands, and their types."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -14,24 +15,24 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from farsearch.addresses import shown_address
+from farsearch.api.workspace import Workspace
+from farsearch.errors import BadInput
 from farsearch.far.display import shown
-
-if TYPE_CHECKING:
-    from farsearch.study.store import Store
+from farsearch.search_spec import FLAGS, SearchSpec
 
 __all__ = [
-    "HOME",
     "AboveZero",
-    "KeyValue",
     "ParamType",
     "SamplesOrAll",
     "choice_options",
     "command_name",
     "given_addresses",
     "heartbeat_option",
+    "here_options",
     "json_option",
-    "open_store",
+    "open_workspace",
     "own_options",
+    "spec_options",
     "storage_option",
     "study_argument",
     "task_options",
@@ -39,11 +40,8 @@ __all__ = [
     "typed_command",
 ]
 
-HOME = Path(".farsearch")
-"""Journal, saved tensors and caches of a working directory."""
-
 _ADDRESSES = ("--storage", "--tracking-uri")
-"""Options whose values may hold a password. Each has a variable of the environment."""
+"""Options whose values may hold a password. Each has an environment variable."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,35 +52,78 @@ else:
 
 
 def study_argument(function: F) -> F:
-    """The name of a study; the latest where none is given."""
+    """Add the name of a study; None is the latest."""
     return click.argument("study", required=False, metavar="[STUDY]")(function)
 
 
 def json_option(function: F) -> F:
-    """Data for programs on stdout."""
+    """Add ``--json``: data for programs on stdout."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, with a schema_version.")(
         function
     )
 
 
 def choice_options(function: F) -> F:
-    """Which trial: by intent, within bounds, or by number. The command gets them as one ``Intent``, ``intent``."""
+    """Add the options of a choice among trials. The command gets ``intent``, the arguments of ``Study.choose``."""
 
     @functools.wraps(function)
     def with_intent(*args: Any, **given: Any) -> Any:
-        from farsearch.select import Intent
+        return function(*args, intent={name: given.pop(name) for name in _CHOICE}, **given)
 
-        names = {"max_memory": "max_memory_mib", "max_time": "max_time_s"}
-        wanted = {names.get(name, name): given.pop(name) for name in _CHOICE}
-        return function(*args, intent=Intent(**wanted), **given)
+    return cast("F", _with_options(with_intent, _CHOICE))
 
-    for name, options in reversed([*_CHOICE.items()]):
-        click.option(f"--{name.replace('_', '-')}", **options)(with_intent)
-    return cast("F", with_intent)
+
+def spec_options(function: F) -> F:
+    """Add the options of a search. The command gets ``spec``, the fields of ``SearchSpec`` by name."""
+    fields = [each for each in dataclasses.fields(SearchSpec) if each.name not in ("task", "own")]
+
+    @functools.wraps(function)
+    def with_spec(*args: Any, **given: Any) -> Any:
+        spec = {name: given.pop(name) for name in ("task", "own", *(each.name for each in fields))}
+        return function(*args, spec=spec, **given)
+
+    device, *others = fields
+    decorated: Any = with_spec
+    for each in reversed(others):
+        decorated = _spec_option(each)(decorated)
+    return cast("F", _spec_option(device)(task_options(decorated)))
+
+
+def _spec_option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
+    """Return the option of one field of ``SearchSpec``."""
+    rules, default = setting.metadata, setting.default
+    options: dict[str, Any]
+    flag = FLAGS[setting.name]
+    if isinstance(default, bool):
+        flag, options = (
+            (f"{flag}/--no-{setting.name}", {"show_default": True}) if default else (flag, {"is_flag": True})
+        )
+    elif rules["choices"]:
+        options = {"type": click.Choice(rules["choices"]), "show_default": True}
+    elif rules["least"] is not None:
+        options = {"type": click.IntRange(min=rules["least"]), "show_default": default is not None}
+    elif rules["kind"] == "pairs":
+        options = {"type": _KeyValue(), "multiple": True, "callback": lambda _ctx, _param, pairs: _unique(pairs)}
+    else:
+        kinds = {"text": None, "path": click.Path(path_type=Path), "positive": AboveZero(), "rows": SamplesOrAll()}
+        options = {"type": kinds[rules["kind"]], "show_default": default is not None}
+    if default is dataclasses.MISSING:
+        options["required"] = setting.default_factory is dataclasses.MISSING
+    else:
+        options["default"] = default
+    return click.option(flag, setting.name, help=rules["help"], metavar=rules["metavar"], **options)
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the values of ``--set`` by parameter."""
+    for i, (key, value) in enumerate(pairs):
+        if key in dict(pairs[:i]):
+            raise BadInput(f"--set {key}={value}: {key} is set twice; set it once")
+    return dict(pairs)
 
 
 def task_options(function: F) -> F:
-    """An official task, or the user's own data. The command gets ``task``, and ``own``: ``OwnData`` as JSON types."""
+    """Add the options of a task. The command gets ``task``, and ``own``: the user's ``OwnData`` as JSON types."""
 
     @functools.wraps(function)
     def with_task(*args: Any, task: str | None, **given: Any) -> Any:
@@ -97,25 +138,45 @@ def task_options(function: F) -> F:
 
 
 def own_options(function: F) -> F:
-    """What is said of the user's own rows beside their file. The command gets ``given``: fields of ``OwnData``."""
+    """Add the options of a task except its training file. The command gets ``given``: fields of ``OwnData``."""
 
     @functools.wraps(function)
     def with_given(*args: Any, **given: Any) -> Any:
-        said = _own_fields({field: given.pop(name) for name, field in _OWN_FIELDS.items() if name != "train"})
-        return function(*args, given=said, **given)
+        fields = _own_fields({field: given.pop(name) for name, field in _OWN_FIELDS.items() if name != "train"})
+        return function(*args, given=fields, **given)
 
     others = {name: options for name, options in _TASK.items() if name not in ("task", "train")}
     return cast("F", _with_options(with_given, others))
 
 
 def _with_options(function: Any, options: Mapping[str, Mapping[str, Any]]) -> Any:
-    for name, each in reversed([*options.items()]):
-        click.option(f"--{name.replace('_', '-')}", **each)(function)
+    for name, rules in reversed([*options.items()]):
+        flag = rules.get("flag", f"--{name.replace('_', '-')}")
+        click.option(flag, name, **{key: value for key, value in rules.items() if key != "flag"})(function)
+    return function
+
+
+def here_options(function: F) -> F:
+    """Add the options that name where this host has a study's data, model and device profile."""
+    for decorate in (
+        click.option(
+            "--device", metavar="NAME", help="Its profile on this host, a .toml file.  [default: by its name]"
+        ),
+        click.option(
+            "--model", metavar="NAME", help="Folder of its model on this host.  [default: where the run had it]"
+        ),
+        click.option(
+            "--data-dir",
+            type=click.Path(path_type=Path),
+            help="Folder with the study's data on this host.  [default: where the run had it]",
+        ),
+    ):
+        function = decorate(function)
     return function
 
 
 def storage_option(function: F) -> F:
-    """Where Optuna keeps the studies."""
+    """Add the database that Optuna stores the studies in."""
     return click.option(
         "--storage",
         metavar="URL",
@@ -125,7 +186,7 @@ def storage_option(function: F) -> F:
 
 
 def tracking_option(function: F) -> F:
-    """Where MLflow keeps its runs."""
+    """Add the address of MLflow."""
     return click.option(
         "--tracking-uri",
         metavar="URI",
@@ -137,7 +198,7 @@ def tracking_option(function: F) -> F:
 
 
 def heartbeat_option(function: F) -> F:
-    """How soon the trial of a host that is gone is recovered. Not in the help: a minute suits nearly all."""
+    """Add the interval after which a lost host's trial is recovered. Hidden: a minute suits nearly all."""
     return click.option(
         "--heartbeat",
         type=click.IntRange(min=1),
@@ -147,19 +208,18 @@ def heartbeat_option(function: F) -> F:
     )(function)
 
 
-def open_store(storage: str | None, heartbeat_s: int | None = None, note: Callable[[str], None] | None = None) -> Store:
-    """The studies of this working directory, or of a database.
-
-    Args:
-        note: told when a database is waited for, by commands that train; others do not wait.
-    """
-    from farsearch.study.store import HEARTBEAT_S, Store
-
-    return Store(HOME, storage, heartbeat_s or HEARTBEAT_S, note)
+def open_workspace(
+    storage: str | None = None,
+    tracking_uri: str | None = None,
+    heartbeat_s: int | None = None,
+    command: str | None = None,
+) -> Workspace:
+    """Return the studies of this working directory, or of a database."""
+    return Workspace(storage=storage, tracking_uri=tracking_uri, heartbeat_s=heartbeat_s, command=command)
 
 
 def command_name() -> str:
-    """How this program was called, so that what it prints can be typed."""
+    """Return the program as it was called, for commands that users can copy."""
     name = sys.argv[0]
     if os.path.basename(name) == "__main__.py":
         return f"{shlex.quote(os.path.basename(sys.executable))} -m farsearch"
@@ -168,30 +228,30 @@ def command_name() -> str:
 
 
 def typed_command() -> str:
-    """The command that runs now, as it can be typed again; it is printed and kept, so passwords are left out."""
+    """Return the running command for users to repeat; it is printed and stored, so without passwords."""
     given = click.get_current_context().find_root().obj
-    words = list(sys.argv[1:] if given is None else given)
-    for place, address in _addresses(words).items():
-        words[place] = words[place].removesuffix(address) + shown_address(address)
-    return f"{command_name()} {shlex.join(words)}"
+    arguments = list(sys.argv[1:] if given is None else given)
+    for i, address in _addresses(arguments).items():
+        arguments[i] = arguments[i].removesuffix(address) + shown_address(address)
+    return f"{command_name()} {shlex.join(arguments)}"
 
 
-def given_addresses(words: Sequence[str]) -> list[str]:
-    """Return the addresses that a command was given, in its words or in the environment."""
+def given_addresses(arguments: Sequence[str]) -> list[str]:
+    """Return the addresses that a command was given, in its arguments or in the environment."""
     inherited = [os.environ.get(option.replace("--", "FARSEARCH_").replace("-", "_").upper()) for option in _ADDRESSES]
-    return [address for address in [*_addresses(words).values(), *inherited] if address]
+    return [address for address in [*_addresses(arguments).values(), *inherited] if address]
 
 
-def _addresses(words: Sequence[str]) -> dict[int, str]:
-    """Return the addresses among the words of a command, by the place of the word that each one ends."""
-    found = {}
-    for place, word in enumerate(words):
-        option, sign, value = word.partition("=")
+def _addresses(arguments: Sequence[str]) -> dict[int, str]:
+    """Return the addresses among the arguments of a command, by the index of the argument that each one ends."""
+    addresses = {}
+    for i, argument in enumerate(arguments):
+        option, sign, value = argument.partition("=")
         if sign and option in _ADDRESSES:
-            found[place] = value
-        elif place and words[place - 1] in _ADDRESSES:
-            found[place] = word
-    return found
+            addresses[i] = value
+        elif i and arguments[i - 1] in _ADDRESSES:
+            addresses[i] = argument
+    return addresses
 
 
 class AboveZero(ParamType):
@@ -200,7 +260,7 @@ class AboveZero(ParamType):
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A float."""
+        """Return a float."""
         try:
             number = float(value)
         except ValueError:
@@ -213,16 +273,26 @@ class AboveZero(ParamType):
 _CHOICE: Mapping[str, Mapping[str, Any]] = {
     "prefer": {
         "type": click.Choice(["knee", "accuracy", "memory", "time"]),
-        "help": "By what it is best in on the front; the knee is the compromise.  [default: knee]",
+        "help": "Best in which objective on the front; the knee is the compromise.  [default: knee]",
     },
     "within": {
         "type": AboveZero(),
         "metavar": "POINTS",
-        "help": "The cheapest (least memory × time, or as --prefer says) so near to the best metric: 0.5 is half a "
-        "point of accuracy, or 0.005 of a correlation.",
+        "help": "The cheapest (least memory × time, or as --prefer) within so many points of the best metric: 0.5 is "
+        "half a point of accuracy, or 0.005 of a correlation.",
     },
-    "max_memory": {"type": AboveZero(), "metavar": "MIB", "help": "Only trials whose peak memory is at most this."},
-    "max_time": {"type": AboveZero(), "metavar": "S", "help": "Only trials whose time on the device is at most this."},
+    "max_memory_mib": {
+        "flag": "--max-memory",
+        "type": AboveZero(),
+        "metavar": "MIB",
+        "help": "Only trials whose peak memory is at most this.",
+    },
+    "max_time_s": {
+        "flag": "--max-time",
+        "type": AboveZero(),
+        "metavar": "S",
+        "help": "Only trials whose time on the device is at most this.",
+    },
     "min_metric": {
         "type": AboveZero(),
         "metavar": "X",
@@ -235,7 +305,7 @@ _CHOICE: Mapping[str, Mapping[str, Any]] = {
         "plan's name, such as recompute.  [default: the study's]",
     },
 }
-"""The options of a choice, in the order of the help."""
+"""The options of a choice by the fields of ``Intent``, in the order of the help."""
 
 
 _KINDS = ("classification", "multi-label", "regression", "token-classification", "question-answering")
@@ -261,7 +331,7 @@ _TASK: Mapping[str, Mapping[str, Any]] = {
     "dev_labels": {"type": click.Path(path_type=Path), "metavar": "FILE", "help": "A label a line of --dev."},
     "separator": {
         "type": click.Choice(_SEPARATORS),
-        "help": "What is between the columns of your tables.  [default: it is found]",
+        "help": "Separator of the columns of your tables.  [default: detected]",
     },
     "columns": {
         "metavar": "NAME,...",
@@ -276,30 +346,30 @@ _TASK: Mapping[str, Mapping[str, Any]] = {
     "label_column": {
         "multiple": True,
         "metavar": "NAME",
-        "help": "Column of what is learned; several times for columns of 0 and 1, one for each label.  "
+        "help": "Column of the labels; several times for columns of 0 and 1, one for each label.  "
         "[default: a usual name]",
     },
     "kind": {
         "type": click.Choice(_KINDS),
-        "help": "What is learned of your rows.  [default: by their labels. Numbers with fractions: regression; lists, "
+        "help": "Kind of your task.  [default: by the labels. Numbers with fractions: regression; lists, "
         "or names with | between: multi-label, or token-classification where there is one for each word; answers: "
         "question-answering; others: classification]",
     },
     "label": {
         "multiple": True,
         "metavar": "NAME",
-        "help": "Name of a class, label or tag, by id; name all. Others are bad rows.  [default: all that are found]",
+        "help": "Name of a class, label or tag, by id; name all. Others are bad rows.  [default: all in the data]",
     },
     "label_separator": {
         "metavar": "TEXT",
-        "help": "What is between the labels of a row, in one cell; the kind is then multi-label.  [default: |]",
+        "help": "Separator of the labels of a row, in one cell; the kind is then multi-label.  [default: |]",
     },
     "decimal_comma": {"is_flag": True, "help": "Numbers are written as 0,5; the kind is then regression."},
     "positive": {
         "metavar": "LABEL",
         "help": "Class that --metric f1 or accuracy_f1 is of.  [default: the one with the fewest rows]",
     },
-    "metric": {"metavar": "NAME", "help": "What is searched on, of your own data.  [default: the kind's]"},
+    "metric": {"metavar": "NAME", "help": "Metric to search on, of your own data.  [default: the kind's]"},
     "skip_bad_rows": {"is_flag": True, "help": "Leave out your rows that break the format, and count them."},
 }
 """The options of a task, in the order of the help."""
@@ -310,7 +380,7 @@ _OWN_FIELDS = {
 
 
 def _own_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of ``OwnData``: one column of labels is another than several."""
+    """Return fields of ``OwnData``, which distinguishes one column of labels from several."""
     labels = given["label_column"]
     one, several = (labels[0], None) if len(labels) == 1 else (None, labels)
     return {**given, "label_column": one, "label_columns": several}
@@ -322,7 +392,7 @@ class SamplesOrAll(ParamType):
     name = "n|all"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """An int or ``all``."""
+        """Return an int or ``all``."""
         if value == "all" or isinstance(value, int):
             return value
         if not str(value).isdecimal() or int(value) < 1:
@@ -330,13 +400,13 @@ class SamplesOrAll(ParamType):
         return int(value)
 
 
-class KeyValue(ParamType):
+class _KeyValue(ParamType):
     """``key=value`` with a number, true or false as value."""
 
     name = "key=value"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A pair of key and parsed value."""
+        """Return the key and the parsed value."""
         if isinstance(value, tuple):
             return value
         key, sign, text = str(value).partition("=")

@@ -1,13 +1,12 @@
-"""``farsearch report``: a study as one page."""
+"""``report``: a study as one page."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
 
-from farsearch.cli.options import storage_option, study_argument
+from farsearch.cli.options import open_workspace, storage_option, study_argument
 
 __all__ = ["COMMANDS"]
 
@@ -31,30 +30,12 @@ def report(study: str | None, out: Path | None, figures: Path | None, browser: b
       farsearch report
       farsearch report demo --out demo.html --figures pictures/ --open
     """
-    from farsearch.cli.inspect import read_snapshot
-    from farsearch.files import check_new_file, write_bytes, write_text
-    from farsearch.report import make_report
-
-    snapshot = read_snapshot(study, storage)
-    page = out or Path(f"report-{_file_name(snapshot.name)}.html")
-    check_new_file(page, ".html")
-    made = make_report(snapshot)
-    pictures = {} if figures is None else {figures / name: picture for name, picture in made.figures.items()}
-    for path in pictures:
-        check_new_file(path, ".png")
-    write_text(page, made.html)
-    click.echo(f"report: {page} ({len(made.html.encode()) / 1e6:.1f} MB)")
-    for path, picture in pictures.items():
-        write_bytes(path, picture)
+    files = open_workspace(storage).open_study(study).report(out, figures=figures)
+    click.echo(f"report: {files.page} ({files.page.stat().st_size / 1e6:.1f} MB)")
     if figures is not None:
-        click.echo(f"pictures: {len(pictures)} in {figures}")
+        click.echo(f"pictures: {len(files.figures)} in {figures}")
     if browser:
-        click.launch(str(page.resolve()))
-
-
-def _file_name(study: str) -> str:
-    """A study's name as a file's: the siblings of a study have a slash in theirs."""
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", study)
+        click.launch(str(files.page.resolve()))
 
 
 COMMANDS = (report,)

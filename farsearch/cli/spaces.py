@@ -1,4 +1,4 @@
-"""``spaces``: what a search goes through."""
+"""``spaces``: list, show and check search spaces."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _for_model = click.option(
 
 @click.group()
 def spaces() -> None:
-    """List, show and check search spaces: what is searched, and in which ranges."""
+    """List, show and check search spaces: the searched parameters and their ranges."""
 
 
 @spaces.command("list")
 @_for_model
 def spaces_list(model: str | None) -> None:
-    """List the spaces that --space takes.
+    """List the spaces for --space.
 
     \b
     Example:
@@ -37,7 +37,7 @@ def spaces_list(model: str | None) -> None:
 
     sized = None if model is None else _sized(model)
     if sized is not None:
-        click.echo(sized.words)
+        click.echo(sized.text)
     for name in list_spaces():
         space = load_space(name)
         click.echo(f"{name:10} {space.title}")
@@ -49,7 +49,7 @@ def spaces_list(model: str | None) -> None:
 @click.argument("name")
 @_for_model
 def spaces_show(name: str, model: str | None) -> None:
-    """Print a space as YAML, to start one of your own from.
+    """Print a space as YAML, as a start for your own.
 
     \b
     Examples:
@@ -64,14 +64,14 @@ def spaces_show(name: str, model: str | None) -> None:
         return
     sized = _sized(model)
     space = load_space(name).for_model(sized.layers, sized.size)
-    click.echo(f"# {sized.words}\n# {_searched(space, sized.layers)}\n{space.to_yaml()}", nl=False)
+    click.echo(f"# {sized.text}\n# {_searched(space, sized.layers)}\n{space.to_yaml()}", nl=False)
 
 
 @spaces.command("check")
 @click.argument("path")
 @_for_model
 def spaces_check(path: str, model: str | None) -> None:
-    """Say whether a space file is right.
+    """Check a space file.
 
     \b
     Example:
@@ -85,17 +85,17 @@ def spaces_check(path: str, model: str | None) -> None:
         return
     sized = _sized(model)
     space = space.for_model(sized.layers, sized.size)
-    click.echo(f"{path}: right for {sized.words}\n{_searched(space, sized.layers)}")
+    click.echo(f"{path}: right for {sized.text}\n{_searched(space, sized.layers)}")
     for start in space.start.keys() - space.starts(sized.layers).keys():
         click.echo(f"not tried first, for it is not in the space: {start}")
 
 
 class _Sized(NamedTuple):
-    """What a space needs to know of a model."""
+    """The size of a model."""
 
     layers: int
     size: Size
-    words: str
+    text: str
 
 
 def _sized(model: str) -> _Sized:
@@ -108,26 +108,26 @@ def _sized(model: str) -> _Sized:
     config = load_config(resolve_model(model), with_known=True)
     layers, parameters = len(layout_of(config).layers), layer_parameters(config)
     size = size_of(parameters)
-    words = (
+    text = (
         f"{model}: size {size.name}, {parameters / 1e6:.1f} M parameters in {layers} layers; "
         f"batch {size.batch_size}, at most {size.max_length} tokens"
     )
-    return _Sized(layers, size, words)
+    return _Sized(layers, size, text)
 
 
 def _searched(space: Space, layers: int) -> str:
-    """How many parameters are searched, which layers share a frozen fraction, and which learning rates there are."""
+    """Describe the searched parameters, the layers that share a frozen fraction, and the learning rates."""
     count = len(space.distributions(layers))
-    words = [f"{count} parameter{'s' * (count != 1)}"]
+    parts = [f"{count} parameter{'s' * (count != 1)}"]
     if "frozen_fraction" in space.search:
         groups = ", ".join(
             f"{group[0]}-{group[-1]}" if len(group) > 1 else str(group[0]) for group in space.groups(layers)
         )
-        words.append(f"frozen fractions of the layers {groups}")
+        parts.append(f"frozen fractions of the layers {groups}")
     rate = space.search.get("learning_rate", {})
     if "low" in rate:
-        words.append(f"learning rates {rate['low']:g} to {rate['high']:g}")
-    return "; ".join(words)
+        parts.append(f"learning rates {rate['low']:g} to {rate['high']:g}")
+    return "; ".join(parts)
 
 
 COMMANDS = (spaces,)

@@ -1,4 +1,4 @@
-"""``studies``: list, rename and delete what was searched."""
+"""``studies``: list, rename and delete studies."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from farsearch.cli.options import HOME, json_option, open_store, storage_option, tracking_option
+from farsearch.cli.options import json_option, open_workspace, storage_option, tracking_option
 from farsearch.cli.terminal import print_rows
 from farsearch.far.display import shown
 
 if TYPE_CHECKING:
+    from farsearch.api.workspace import Workspace
     from farsearch.study.read_only import StudyUse
 
 __all__ = ["COMMANDS"]
@@ -33,26 +34,23 @@ def studies_list(as_json: bool, storage: str | None) -> None:
       farsearch studies list
       farsearch studies list --json | jq -r '.studies[].name'
     """
-    from farsearch.study.read_only import ReadingStore, reading
-
-    with reading():
-        store = ReadingStore(HOME, storage)
-        found = store.uses()
+    workspace = open_workspace(storage)
+    uses = workspace.studies()
     if as_json:
-        click.echo(json.dumps({"schema_version": 1, "studies": [one.to_dict() for one in found]}, indent=1))
-    elif found:
-        print_rows([_row(one) for one in found], None, "")
+        click.echo(json.dumps({"schema_version": 1, "studies": [use.to_dict() for use in uses]}, indent=1))
+    elif uses:
+        print_rows([_row(use) for use in uses], None, "")
     else:
-        click.echo(f"no study in {store.where} yet", err=True)
+        click.echo(f"no study in {workspace.store().where} yet", err=True)
 
 
-def _row(one: StudyUse) -> dict[str, str]:
+def _row(use: StudyUse) -> dict[str, str]:
     return {
-        "study": one.name,
-        "trials": f"{one.trained} of {one.n_trials}",
-        "in work": str(one.running or ""),
-        "device": one.device,
-        "last used": "" if one.last_used is None else one.last_used.isoformat(sep=" ", timespec="minutes"),
+        "study": use.name,
+        "trials": f"{use.trained} of {use.n_trials}",
+        "running": str(use.running or ""),
+        "device": use.device,
+        "last used": "" if use.last_used is None else use.last_used.isoformat(sep=" ", timespec="minutes"),
     }
 
 
@@ -70,18 +68,7 @@ def studies_rename(old: str, new: str, storage: str | None, tracking_uri: str) -
     Example:
       farsearch studies rename sst2-minilm-jetson-nano-default first
     """
-    from farsearch.study.names import AUXILIARY_KINDS
-    from farsearch.study.renaming import rename_study
-    from farsearch.study.snapshot import snapshot_of
-    from farsearch.tracking import is_there, open_tracking
-
-    store = open_store(storage)
-    found = [store.load(old), *(store.auxiliary(old, kind) for kind in AUXILIARY_KINDS)]
-    snapshots = [snapshot_of(one) for one in found if one is not None]
-    tracker = open_tracking(tracking_uri) if is_there(tracking_uri) else None
-    if tracker is not None:
-        tracker.check_rename(old, new)
-    rename_study(store, old, new, lambda: None if tracker is None else tracker.rename(snapshots, new))
+    open_workspace(storage, tracking_uri).rename(old, new)
     click.echo(f"renamed {old} to {new}")
 
 
@@ -99,7 +86,8 @@ def studies_delete(name: str, yes: bool, mlflow: bool, storage: str | None, trac
       farsearch studies delete demo
       farsearch studies delete demo --mlflow     also later, when the study itself is gone
     """
-    store = open_store(storage)
+    workspace = open_workspace(storage, tracking_uri)
+    store = workspace.store()
     gone = mlflow and name not in store.names()
     if not gone:
         store.load(name)
@@ -107,19 +95,18 @@ def studies_delete(name: str, yes: bool, mlflow: bool, storage: str | None, trac
         what = "the runs of the study" if gone else "the study"
         click.confirm(f"delete {what} {name} with all its trials?", abort=True)
     if mlflow:
-        _delete_runs(name, gone, tracking_uri)
+        _delete_runs(workspace, name, gone)
     if not gone:
-        store.delete(name)
+        workspace.delete(name)
         click.echo(f"deleted {name}")
     if not mlflow:
         click.echo(f"its runs in MLflow stay; to delete them too: farsearch studies delete {name} --mlflow", err=True)
 
 
-def _delete_runs(name: str, gone: bool, tracking_uri: str) -> None:
+def _delete_runs(workspace: Workspace, name: str, gone: bool) -> None:
     from farsearch.errors import BadInput
-    from farsearch.tracking import is_there, open_tracking
 
-    deleted = open_tracking(tracking_uri).delete(name) if is_there(tracking_uri) else 0
+    deleted = workspace.delete_runs(name)
     if gone and not deleted:
         raise BadInput(f"the study {shown(name)} is neither here nor in MLflow; see farsearch studies list")
     click.echo(f"deleted {deleted} runs in MLflow; mlflow gc frees their disk space")

@@ -1,4 +1,4 @@
-"""``tasks``: what a search can be about."""
+"""``tasks``: list and show tasks."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["COMMANDS"]
 
 @click.group()
 def tasks() -> None:
-    """List and show the tasks that a search can be about."""
+    """List and show tasks."""
 
 
 @tasks.command("list")
 @json_option
 def tasks_list(as_json: bool) -> None:
-    """List the tasks that --task takes.
+    """List the tasks for --task.
 
     \b
     Examples:
@@ -77,8 +77,8 @@ def tasks_show(name: str, given: dict[str, Any], as_json: bool) -> None:
         click.echo(json.dumps({"schema_version": 1, "task": entry}, indent=1))
         return
     click.echo(f"{spec.name}: {spec.title}")
-    told = _told(spec) | ({} if official is None else _told_of_files(official))
-    print_rows([{"what": what, "value": value} for what, value in told.items() if value], None, "")
+    rows = _spec_rows(spec) | ({} if official is None else _file_rows(official))
+    print_rows([{"what": what, "value": value} for what, value in rows.items() if value], None, "")
     for note in notes:
         click.echo(note)
     for command in _commands(name, official) if official is not None else [_own_command(name, given)]:
@@ -86,7 +86,7 @@ def tasks_show(name: str, given: dict[str, Any], as_json: bool) -> None:
 
 
 def _own(name: str, given: dict[str, Any], notes: list[str]) -> TaskData | None:
-    """The rows of a user's own task, and what was understood of them; None of an official one."""
+    """Read the rows of a user's own task; return None for an official one."""
     from farsearch.tasks.custom import load_own
     from farsearch.tasks.description import find_own
 
@@ -95,7 +95,7 @@ def _own(name: str, given: dict[str, Any], notes: list[str]) -> TaskData | None:
 
 
 def _entry(spec: TaskSpec, official: Official | None) -> dict[str, Any]:
-    """A task as programs get it; ``official`` is null for one that is a user's own."""
+    """Return a task as JSON types; ``official`` is null for a user's own."""
     from farsearch.runtime.scores import METRICS
 
     files: dict[str, Any] | None = None
@@ -113,8 +113,7 @@ def _entry(spec: TaskSpec, official: Official | None) -> dict[str, Any]:
     return {**spec.to_dict(), "metric_parts": list(METRICS[spec.metric].parts), "official": files}
 
 
-def _told(spec: TaskSpec) -> dict[str, str]:
-    """What is known of any task."""
+def _spec_rows(spec: TaskSpec) -> dict[str, str]:
     from farsearch.runtime.scores import METRICS
 
     rule = METRICS[spec.metric]
@@ -134,8 +133,7 @@ def _told(spec: TaskSpec) -> dict[str, str]:
     }
 
 
-def _told_of_files(official: Official) -> dict[str, str]:
-    """What is known of an official task's files."""
+def _file_rows(official: Official) -> dict[str, str]:
     table, undivided = official.table, official.undivided
     where = f", in the folder {official.folder}" if official.folder else ""
     instead = f"; or {undivided.name} and {undivided.dev_ids}" if undivided else ""
@@ -152,7 +150,7 @@ def _told_of_files(official: Official) -> dict[str, str]:
 
 
 def _commands(name: str, official: Official) -> list[str]:
-    """Commands that begin a search for the official task of that name."""
+    """Return commands that search on an official task."""
     run = f"farsearch run --device jetson-nano --task {shlex.quote(name)}"
     if official.spec.hub is None:
         return [run]
@@ -160,11 +158,11 @@ def _commands(name: str, official: Official) -> list[str]:
 
 
 def _own_command(name: str, given: dict[str, Any]) -> str:
-    """The command that begins a search on the user's own rows, with what was said of them."""
+    """Return the command that searches on the user's own rows."""
     from farsearch.tasks.description import option_words
 
-    words = ["farsearch", "run", "--device", "jetson-nano", "--task" if name.endswith(".toml") else "--train", name]
-    return shlex.join([*words, *option_words(given)])
+    command = ["farsearch", "run", "--device", "jetson-nano", "--task" if name.endswith(".toml") else "--train", name]
+    return shlex.join([*command, *option_words(given)])
 
 
 COMMANDS = (tasks,)

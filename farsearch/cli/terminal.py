@@ -1,7 +1,4 @@
-"""What is printed, on a terminal and in a pipe: plain text is never wrapped, coloured or read as markup by accident.
-
-It is printed whatever the encoding of the output is, and if there is none.
-"""
+"""Output on a terminal and in a pipe: plain text, never wrapped, coloured or read as markup, in any encoding."""
 
 from __future__ import annotations
 
@@ -11,24 +8,20 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
     from farsearch.records import StudySnapshot
 
-__all__ = ["estimates_for", "make_console", "prepare_streams", "print_rows"]
-
-_WIDE = 10_000
-"""Columns of a pipe: its reader wraps where it likes."""
-
+__all__ = ["estimates_for", "prepare_streams", "print_rows", "print_verdicts"]
 
 _PLAIN = {
     "−": "-", "–": "-", "—": "-", "─": "-", "│": "|", "├": "|", "└": "|", "…": "...", "×": "x", "±": "+-", "·": "-",
     "→": "->", "←": "<-", "²": "^2",
 }  # fmt: skip
-"""What stands for characters of ours that an encoding lacks; '?' stands for others."""
+"""Replacements of our characters that an encoding lacks; others become '?'."""
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
@@ -38,10 +31,10 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 
 def prepare_streams() -> None:
-    """Make stdin, stdout and stderr usable: closed ones lead nowhere, and no character is refused.
+    """Open closed standard streams to the null device, and replace characters that an encoding lacks.
 
-    The next file that is opened, a database for example, would get the number of a closed stream, and whatever a
-    library prints there.
+    The next file that is opened, a database for example, would get the number of a closed stream, and the output of
+    libraries with it.
     """
     codecs.register_error("farsearch.plain", _plain)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -56,27 +49,9 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="farsearch.plain")
 
 
-def make_console(stderr: bool = False) -> Console:
-    """A console that takes text literally. A terminal wraps long lines by itself, so that what it shows can be copied.
-
-    ``NO_COLOR`` is honoured by rich.
-    """
-    from rich.console import Console
-
-    class PipedConsole(Console):
-        """A console whose reader may leave: Rich would end the program with 1."""
-
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    console = PipedConsole(stderr=stderr, soft_wrap=True, markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDE
-    return console
-
-
 def print_rows(rows: Sequence[dict[str, str]], title: str | None, empty: str) -> None:
-    """A table on stdout; where there are no rows, the words ``empty``."""
+    """Print a table on stdout; without rows, the text ``empty``."""
+    from farsearch.api.console import make_console
     from farsearch.formatting import print_table
 
     console = make_console()
@@ -87,5 +62,16 @@ def print_rows(rows: Sequence[dict[str, str]], title: str | None, empty: str) ->
 
 
 def estimates_for(snapshot: StudySnapshot) -> str:
-    """What a table's heading says of its memory and time."""
+    """Return the part of a table's heading on its memory and time."""
     return f"memory and time estimated for {snapshot.settings.device}"
+
+
+def print_verdicts(snapshot: StudySnapshot) -> None:
+    """Print the verified points as a table, and how well the search ranked."""
+    from farsearch.formatting import SEEDS_ERROR, constant_text
+    from farsearch.significance import agreement_text, verdict_rows
+
+    title = f"{snapshot.name}: verified with other seeds, {estimates_for(snapshot)}; {SEEDS_ERROR}"
+    print_rows(verdict_rows(snapshot), title, f"nothing of {snapshot.name} is verified yet")
+    for text in filter(None, [constant_text(snapshot), agreement_text(snapshot)]):
+        click.echo(text)

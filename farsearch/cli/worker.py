@@ -1,4 +1,4 @@
-"""``farsearch worker``: joins a search that another process started, on this host or another."""
+"""``worker``: joins a search that another process started, on this host or another."""
 
 from __future__ import annotations
 
@@ -14,24 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.attach import here_options, join_search
-from farsearch.cli.options import AboveZero, heartbeat_option, open_store, storage_option, study_argument, typed_command
-from farsearch.cli.terminal import make_console
+from farsearch.cli.options import (
+    AboveZero,
+    heartbeat_option,
+    here_options,
+    open_workspace,
+    storage_option,
+    study_argument,
+    typed_command,
+)
 from farsearch.signals import when_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.console import Console
-
+    from farsearch.api.training import Here
+    from farsearch.api.workspace import Workspace
     from farsearch.cost.pricer import Cost
     from farsearch.records import FarConfig, StudySnapshot, TrialRecord
-    from farsearch.study.store import Store
 
 __all__ = ["COMMANDS", "Reports"]
 
 _STEPS_S = 0.25
-"""Between two reports of training steps."""
+"""Seconds between two reports of training steps."""
 
 
 @click.command()
@@ -43,7 +48,7 @@ _STEPS_S = 0.25
               help="MLflow's server, http://..., to mirror the study in.  [default: others mirror it]")  # fmt: skip
 @heartbeat_option
 @click.option("--for-run", is_flag=True, hidden=True,
-              help="Started by run --workers: says on stdout what it does, and ends when stdin does.")  # fmt: skip
+              help="Started by run --workers: prints events on stdout, and ends when stdin does.")  # fmt: skip
 def worker(
     study: str | None,
     data_dir: Path | None,
@@ -55,10 +60,10 @@ def worker(
     heartbeat: int | None,
     for_run: bool,
 ) -> None:
-    """Join a study that runs, from this host or another, until it has all its trials.
+    """Join a running study, from this host or another, until it has all its trials.
 
-    What the study trains is in its storage; data and model must be on this host too, and the same. Ctrl-C ends the
-    worker and leaves its trial to the others. Any number of workers may come and go.
+    The settings of the study are in its storage; the same data and model must be on this host too. Ctrl-C ends the
+    worker and leaves its trial to the others. Any number of workers may join and leave.
 
     \b
     Examples:
@@ -68,62 +73,42 @@ def worker(
       farsearch worker team --storage postgresql://me@server/studies --data-dir glue/SST-2 --model models/minilm
     """
     if for_run:
-        reports = Reports()
-        store = open_store(storage, heartbeat, reports.note)
-        _work_for_run(store, study, timeout, reports, data_dir=data_dir, model=model, device=device)
-    else:
-        console = make_console(stderr=True)
-        store = open_store(storage, heartbeat, console.print)
-        _work(console, store, study, timeout, tracking_uri, data_dir=data_dir, model=model, device=device)
+        from farsearch.api.training import Here
+
+        here = Here(data_dir, model, device)
+        _work_for_run(open_workspace(storage, heartbeat_s=heartbeat), study, timeout, here)
+        return
+    workspace = open_workspace(storage, tracking_uri, heartbeat)
+    opened = workspace.open_study(study, wait=True)
+    click.echo(f"worker of study {opened.name} in {workspace.store().where}", err=True)
+    with when_interrupted(f"interrupted; other workers continue. To join again:\n  {typed_command()}"):
+        opened.resume(timeout_s=timeout, data_dir=data_dir, model=model, device=device)
+    click.echo(f"study {opened.name} has {len(opened.snapshot.complete)} trained trials", err=True)
 
 
 COMMANDS = (worker,)
 
 
-def _work_for_run(store: Store, name: str | None, timeout: float | None, reports: Reports, **here: Any) -> None:
-    """Work as a process of ``run --workers``, which hears of everything from ``reports``."""
+def _work_for_run(workspace: Workspace, name: str | None, timeout: float | None, here: Here) -> None:
+    """Work as a process of ``run --workers``, which gets events on stdout."""
+    from farsearch.api.training import join_search
     from farsearch.study.store import StorageAway
 
+    reports = Reports()
+    store = workspace.store(reports.note)
     _end_with_parent()
     store.reached = True  # by the run, a moment ago: the address is right
     try:
-        # of data and model the run has said it all
-        search, _ = join_search(store, name, reports, lambda _: None, **here)
+        # the run has reported on data and model
+        search, _ = join_search(store, name, reports, here, lambda _: None)
         search.run(timeout_s=timeout)
     except StorageAway:
         reports.away()
         raise
 
 
-def _work(
-    console: Console, store: Store, name: str | None, timeout: float | None, tracking_uri: str | None, **here: Any
-) -> None:
-    """A worker that a user started: shows what it does, and mirrors the study where it is told to."""
-    from farsearch.cli.mirror import open_mirror
-    from farsearch.cli.progress import SearchProgress
-    from farsearch.study.snapshot import snapshot_of
-
-    mirror = None if tracking_uri is None else open_mirror(console, store, tracking_uri)
-    study = store.load(name)
-    before = store.ask(lambda: snapshot_of(study))
-    console.print(f"worker of study {before.name} in {store.where}")
-    with SearchProgress(console, before.n_trials, before.metric_name, mirror or _nowhere) as progress:
-        progress.already(before)
-        with when_interrupted(f"interrupted; other workers go on. To join again:\n  {typed_command()}"):
-            search, _ = join_search(store, before.name, progress, **here)
-            snapshot = search.run(timeout_s=timeout)
-    warning = None if mirror is None else mirror.last(snapshot)
-    if warning is not None:
-        console.print(warning)
-    console.print(f"study {snapshot.name} has {len(snapshot.complete)} trained trials")
-
-
-def _nowhere(_: StudySnapshot) -> None:
-    """The mirror of a worker that has none."""
-
-
 class Reports:
-    """A watcher that tells the process that started this one, a line of JSON each on stdout."""
+    """Reports events to the process that started this one: lines of JSON on stdout."""
 
     def __init__(self, write: Callable[[str], None] | None = None) -> None:
         self._write = write or _write_line
@@ -134,30 +119,30 @@ class Reports:
         self._write(json.dumps({"event": event, **values}))
 
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
-        """A trial begins."""
-        from farsearch.cli.progress import trial_title
+        """Report that a trial begins."""
+        from farsearch.api.progress import trial_title
 
         self._number = number
-        self._report("began", number=number, text=trial_title(number, config, cost))
+        self._report("started", number=number, text=trial_title(number, config, cost))
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """A training step is done, which a reader need not know of each."""
+        """Report training steps, at most four a second."""
         now = time.monotonic()
         if now - self._stepped > _STEPS_S:
             self._stepped = now
             self._report("stepped", number=self._number, text=f"step {step}/{steps}, loss {loss:.3f}")
 
     def note(self, text: str) -> None:
-        """Something took time or went another way."""
+        """Report a note."""
         self._report("note", text=text)
 
     def away(self) -> None:
-        """The storage did not answer for so long that this process gives up."""
+        """Report that this process gives up waiting for the storage."""
         self._report("away")
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
-        """A trial is told."""
-        self._report("told", number=record.number)
+        """Report a finished trial."""
+        self._report("finished", number=record.number)
 
 
 def _write_line(line: str) -> None:
@@ -166,7 +151,7 @@ def _write_line(line: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Give back the trial and end when the process that holds the other end of stdin is gone, however it went."""
+    """Return the trial to the queue and end when the process at the other end of stdin ends."""
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1024):

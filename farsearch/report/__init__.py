@@ -2,6 +2,7 @@
 
 ==============  ===============================================================
 page.py         the report: all sections on one page, and their pictures
+display.py      a figure that notebooks show
 section.py      what a section is, and how pictures of the page look
 points.py       which trials a picture shows, in which units, colours and words
 interactive.py  the front, as a picture that answers to the mouse

@@ -8,31 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.records import StudySnapshot
+from farsearch.search_spec import FLAGS, RECORDED
 from farsearch.tasks.description import name_of, option_words
 
 __all__ = ["made_by", "resume_command"]
 
-_FLAGS = {
-    "device": "--device",
-    "task": "--task",
-    "model": "--model",
-    "data_dir": "--data-dir",
-    "space": "--space",
-    "train_samples": "--train-samples",
-    "epochs": "--epochs",
-    "batch_size": "--batch-size",
-    "max_length": "--max-length",
-    "seed": "--seed",
-    "max_memory_mib": "--max-memory",
-    "max_time_s": "--max-time",
-    "device_samples": "--device-samples",
-    "prime_on": "--prime-on",
-    "plan": "--plan",
-    "revision": "--revision",
-    "allow_pickle": "--allow-pickle",
-    "keep_head": "--keep-head",
-}
-"""Options of ``run`` by what the study keeps of them."""
+_SEVERAL = ("own", "fixed")
+"""Recorded settings that are several options."""
 
 
 def made_by(snapshot: StudySnapshot) -> str | None:
@@ -59,9 +41,9 @@ def resume_command(snapshot: StudySnapshot) -> str | None:
         if own.get("file") is None and own["name"] != name_of(Path(own["train"])):
             return None
         words += [*_option("--task", own.get("file")), *option_words(own)]
-    for key, flag in _FLAGS.items():
-        if key != "task" or own is None:
-            words += _option(flag, options.get(key))
+    for key in RECORDED:
+        if key not in _SEVERAL and (key != "task" or own is None):
+            words += _option(FLAGS[key], options.get(key))
     for key, value in dict(options.get("fixed") or {}).items():
         words += ["--set", f"{key}={_text(value)}"]
     return shlex.join([*words, "--study", snapshot.name, "--n-trials", str(snapshot.n_trials)])

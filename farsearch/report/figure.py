@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox
@@ -20,6 +19,7 @@ from matplotlib.transforms import Bbox
 from farsearch.files import write_bytes
 from farsearch.formatting import human_memory
 from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.report.display import DisplayedFigure
 from farsearch.report.points import (
     BESIDE,
     BUDGET,
@@ -51,7 +51,7 @@ def save_front_png(snapshot: StudySnapshot, path: Path) -> None:
     write_bytes(path, png(front_figure(snapshot), dpi=150))
 
 
-def front_figure(snapshot: StudySnapshot) -> Figure:
+def front_figure(snapshot: StudySnapshot) -> DisplayedFigure:
     """The metric against peak memory, coloured by time on the device.
 
     Points of the front are filled and labelled with their trial. The step line is the best metric that can be had
@@ -65,7 +65,7 @@ def front_figure(snapshot: StudySnapshot) -> Figure:
     Returns:
         a figure on an Agg canvas, 8 × 5 inches, without pyplot's global state.
     """
-    figure = Figure(figsize=(8, 5))
+    figure = DisplayedFigure(figsize=(8, 5))
     FigureCanvasAgg(figure)
     # Fixed places are three times faster than a layout engine, and a mirror draws this after every trial.
     axes = figure.add_axes((0.085, 0.175, 0.79, 0.755))

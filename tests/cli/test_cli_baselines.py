@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from farsearch.cli.progress import SiblingProgress
+from farsearch.api.progress import SiblingProgress
 from tests.factories import make_baselines, make_snapshot
 from tests.journey import Done, call, prepare, run_arguments
 

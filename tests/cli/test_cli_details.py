@@ -26,7 +26,7 @@ def test_figures_have_units_ranges_and_what_they_are() -> None:
     rows = details()
     assert rows["state"] == "complete, on the front"
     assert rows["accuracy"] == "84.0 ± 1.1 % on 1,024 validation rows (± their error alone)"
-    assert rows["accuracy, development set"] == "83.7 % (nothing is chosen by it)"
+    assert rows["accuracy, development set"] == "83.7 % (not used for any choice)"
     assert rows["peak memory"] == "1,200 MiB (estimate, 1,080 MiB to 1,440 MiB)"
     assert rows["of it tensors"] == "saved activations 214 MiB, parameters 87 MiB"
     assert rows["device time"] == "4.2 min (estimate, 2.9 min to 6.7 min)"
@@ -55,7 +55,7 @@ def test_each_layer_is_shown() -> None:
     [
         (PrimingReport(0, 0.0, False, 0.0, None, 0.1), "none", "random: there was no priming"),
         (PrimingReport(0, 0.0, False, 0.0, None, None), "none", "none: every layer is trained or frozen as a whole"),
-        (PrimingReport(1, 0.4, False, 0.2, None, 0.1), "1 step, 0.4 s here", "with one step of priming nothing says"),
+        (PrimingReport(1, 0.4, False, 0.2, None, 0.1), "1 step, 0.4 s here", "one step of priming is too few"),
         (
             PrimingReport(8, 3.1, True, 0.4, 0.31, 0.1),
             "8 steps, 3.1 s here, from the cache",
@@ -68,7 +68,7 @@ def test_priming_says_what_it_did(report: PrimingReport, ran: str, selection: st
     rows = details(priming=report)
     assert rows["priming"] == ran
     assert selection in rows["selection"]
-    assert "can't be told from a random one" not in rows["selection"]
+    assert "is no better than a random one" not in rows["selection"]
     assert ("spread of the scores" in rows) == (report.steps > 0)
 
 
@@ -76,7 +76,7 @@ def test_priming_says_what_it_did(report: PrimingReport, ran: str, selection: st
 def test_a_selection_that_is_no_better_than_random_is_said_in_words(overlap: float, random: bool) -> None:
     """An overlap that is hardly above chance is told in a sentence, with what to do about it."""
     text = details(priming=PrimingReport(8, 3.1, False, 0.4, overlap, 0.5))["selection"]
-    assert ("The selection can't be told from a random one: prime longer, or not at all" in text) == random
+    assert ("The selection is no better than a random one: prime longer, or not at all" in text) == random
 
 
 def test_what_is_not_known_has_no_row() -> None:

@@ -346,7 +346,7 @@ def test_a_terminal_has_a_live_line(finished_study: Path, tmp_path: Path, tiny_b
     assert re.search(r"best \d\d\.\d %", text)
     assert re.search(r"step \d+/60, loss \d\.\d\d\d", text)
     assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|38;|9[0-7])[0-9;]*m", text), "no colour"
-    assert "going on with study tiny: 9 of 11 trials are done" in text
+    assert "resuming study tiny: 9 of 11 trials are done" in text
 
 
 def test_json_does_not_depend_on_the_terminal(finished_study: Path) -> None:

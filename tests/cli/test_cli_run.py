@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from farsearch.cli.mirror import open_mirror
-from farsearch.cli.terminal import make_console
+from farsearch.api.console import make_console
+from farsearch.api.mirror import open_mirror
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from farsearch.tracking import open_tracking

@@ -208,7 +208,7 @@ def test_debug_shows_the_traceback_from_any_place(tmp_path: Path, place: int) ->
 
 def test_an_unexpected_error_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake of ours has exit code 1 and a line that says how to see more."""
-    monkeypatch.setattr("farsearch.cli.inspect.read_snapshot", lambda *_: {}["no\nsuch"])
+    monkeypatch.setattr("farsearch.cli.status.open_workspace", lambda *_: {}["no\nsuch"])
     done = call(tmp_path, "status")
     assert done.code == 1
     assert done.err == "farsearch: unexpected KeyError: 'no\\nsuch' (--debug shows where)\n"
@@ -220,7 +220,7 @@ def test_an_interrupt_has_the_shells_code(tmp_path: Path, monkeypatch: pytest.Mo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("farsearch.cli.inspect.read_snapshot", interrupted)
+    monkeypatch.setattr("farsearch.cli.status.open_workspace", interrupted)
     done = call(tmp_path, "status")
     assert (done.code, done.out, done.err.strip()) == (130, "", "interrupted")
 

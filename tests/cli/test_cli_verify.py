@@ -41,7 +41,7 @@ def test_each_training_has_a_line_and_json_holds_all_scores(verified: tuple[Path
     """Progress goes to stderr, one numbered line a training; stdout is JSON whose figures follow from the scores."""
     folder, done = verified
     assert f"verifying trial 0, trial 1, trial 2: 2 seeds each, on {ROWS} rows" in done.err
-    assert "too few to tell an advantage from noise; --seeds 3 is the least" in " ".join(done.err.split())
+    assert "3 seeds are the least for a verdict" in " ".join(done.err.split())
     heads = [line.split("  ")[0] for line in lines_of(done)]
     wanted = [f"trial {trial}, seed {seed}" for seed in (1, 2) for trial in (0, 1, 2)]
     assert heads == [f"[{i}/6] {title}" for i, title in enumerate(wanted, 1)]

@@ -15,9 +15,9 @@ from typing import Any
 import optuna
 import pytest
 
-from farsearch.cli.pool import Pool, worker_environment
-from farsearch.cli.progress import SearchProgress
-from farsearch.cli.terminal import make_console
+from farsearch.api.console import make_console
+from farsearch.api.pool import Pool, worker_environment
+from farsearch.api.progress import SearchProgress
 from farsearch.errors import MissingResource
 from farsearch.study.store import Store
 from tests.factories import make_snapshot
@@ -164,7 +164,7 @@ WORKER = """\
     while first and not os.path.exists("gave-up"):
         time.sleep(0.05)
     time.sleep(1.0)  # until the pool has seen that the other one ended
-    print(json.dumps({"event": "told", "number": 0 if first else 1}), flush=True)
+    print(json.dumps({"event": "finished", "number": 0 if first else 1}), flush=True)
     os._exit(0)
 """
 

@@ -21,10 +21,11 @@ MAKE = """
 import json, sys
 from pathlib import Path
 from farsearch.errors import FarsearchError
-from farsearch.search_spec import JobOptions, resolve_job
+from farsearch.resolve import resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.store import Store
 store, notes = Store(Path(".farsearch")), []
-options = JobOptions(task="sst2", device="jetson-nano", model=sys.argv[1], revision=sys.argv[2] or None)
+options = SearchSpec(task="sst2", device="jetson-nano", model=sys.argv[1], revision=sys.argv[2] or None)
 try:
     job = resolve_job(options, store, notes.append)
     store.open(job.default_name, job.settings, job.meta)

@@ -24,7 +24,7 @@ from farsearch.files import load_tensors, save_tensors, write_json
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StudySnapshot, TrialRecord
-from farsearch.search_spec import Job, rejoin_job
+from farsearch.resolve import Job, rejoin_job
 from farsearch.study.artifacts import load_trial, sweep
 from farsearch.study.liveness import Worker
 from farsearch.study.search import Search

@@ -88,7 +88,7 @@ def stop_at(stage: str, scene: Scene, number: signal.Signals) -> None:
     """
     draw, pid = random.Random(f"{stage} {number}"), scene.run.child.pid
     if stage not in ("imports", "start-up"):
-        scene.run.until("going on with study tiny: ")
+        scene.run.until("resuming study tiny: ")
 
     def reached() -> bool:
         os.kill(pid, signal.SIGSTOP)

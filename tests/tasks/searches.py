@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.records import StudySnapshot
-from farsearch.search_spec import JobOptions, resolve_job
+from farsearch.resolve import resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
@@ -33,7 +34,7 @@ def search_task(folder: Path, model: Path, trials: int = 3, device: str = "jetso
     (folder / "tiny.yaml").write_text(SPACE.replace("epochs: 3.0", "epochs: 1.0"), encoding="utf-8")
     store = Store(folder / ".farsearch")
     job = resolve_job(
-        JobOptions(device=device, model=str(model), space="tiny.yaml", batch_size=8, **options), store, print
+        SearchSpec(device=device, model=str(model), space="tiny.yaml", batch_size=8, **options), store, print
     )
     bench = job.bench(store)
     study = store.open("s", job.settings, job.meta)

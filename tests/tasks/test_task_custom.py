@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from farsearch.errors import BadInput, DataError, MissingResource, StudyMismatch
-from farsearch.search_spec import JobOptions, rejoin_job, resolve_job
+from farsearch.resolve import rejoin_job, resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.store import Store
 from farsearch.tasks import TaskData
 from farsearch.tasks.custom import load_own
@@ -433,7 +434,7 @@ def test_another_host_joins_a_study_of_own_data(tmp_path: Path, tiny_bert: Path)
         written(tmp_path / folder, "pairs.csv", table("0.5", "2", "1.25"))
     own = own_data(None, {"train": tmp_path / "first" / "pairs.csv"})
     assert own is not None
-    options = JobOptions(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
+    options = SearchSpec(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
     job = resolve_job(options, Store(tmp_path / ".farsearch"), lambda _: None)
     meta = json.loads(json.dumps(dict(job.meta)))
     assert study_task(meta, "pairs") == job.data.spec
@@ -460,7 +461,7 @@ def test_changed_rows_are_named(tmp_path: Path, tiny_bert: Path) -> None:
     def resolved(content: str) -> Any:
         own = own_data(None, {"train": written(tmp_path, "mails.csv", content), "dev": dev})
         assert own is not None
-        options = JobOptions(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
+        options = SearchSpec(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
         return resolve_job(options, store, lambda _: None)
 
     job = resolved(GOOD)
@@ -476,7 +477,7 @@ def test_any_file_name_gives_a_study_name(tmp_path: Path, tiny_bert: Path) -> No
     """Also one without a letter that a folder's name can have."""
     own = own_data(None, {"train": written(tmp_path, "отзывы.csv", GOOD)})
     assert own is not None
-    options = JobOptions(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
+    options = SearchSpec(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
     job = resolve_job(options, Store(tmp_path / ".farsearch"), lambda _: None)
     assert job.settings.job.task == "отзывы"
     Store(tmp_path / ".farsearch").check(job.default_name, job.settings)

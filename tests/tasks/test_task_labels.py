@@ -12,10 +12,11 @@ import pytest
 from sklearn.metrics import f1_score
 
 from farsearch.errors import BadInput, DataError
+from farsearch.resolve import resolve_job
 from farsearch.runtime import scores
 from farsearch.runtime.rows import RowProblem, read_rows
 from farsearch.runtime.task import Task
-from farsearch.search_spec import JobOptions, resolve_job
+from farsearch.search_spec import SearchSpec
 from farsearch.study.store import Store
 from farsearch.tasks import TaskData
 from farsearch.tasks.custom import load_own
@@ -349,7 +350,7 @@ def test_the_positive_class_is_part_of_a_study(tmp_path: Path, tiny_bert: Path) 
     path = table("text,label", "a number{i},fraud", "b number{i},legit", "c number{i},legit", folder=tmp_path)
     own = own_data(None, {"train": path, "metric": "f1"})
     assert own is not None
-    options = JobOptions(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
+    options = SearchSpec(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
     store = Store(tmp_path / ".farsearch")
     job = resolve_job(options, store, lambda _: None, "s")
     assert (job.settings.job.positive, job.data.spec.positive) == ("fraud", "fraud")

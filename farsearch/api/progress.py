@@ -1,4 +1,4 @@
-"""What a search shows while it goes on: a live line on a terminal, plain lines in a pipe; all on stderr."""
+"""Progress of a search on stderr: a live line on a terminal, plain lines in a pipe or a notebook."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from farsearch.cost.pricer import Cost
     from farsearch.records import FarConfig, StudySnapshot, TrialRecord
 
-__all__ = ["Mirror", "SearchProgress", "SiblingProgress", "trial_title"]
+__all__ = ["Callback", "Mirror", "Notes", "SearchProgress", "SiblingProgress", "trial_title"]
 
 
 def _live_line(console: Console) -> Progress:
-    """One line at the bottom of a terminal; nothing in a pipe."""
+    """Return one line at the bottom of a terminal; it prints nothing elsewhere."""
     return Progress(
         SpinnerColumn(),
         BarColumn(bar_width=12),
@@ -35,11 +35,14 @@ def _live_line(console: Console) -> Progress:
 
 
 Mirror = Callable[["StudySnapshot"], "str | None"]
-"""Mirrors a study; what it returns, if anything, is shown as a warning."""
+"""Mirrors a study and returns a warning, or None."""
+
+Callback = Callable[["TrialRecord", "StudySnapshot"], None]
+"""Called with each trial that ends, and the study after it."""
 
 
 def trial_title(number: int, config: FarConfig, cost: Cost) -> str:
-    """A trial in work, in one line."""
+    """Describe a trial in training in one line."""
     return (
         f"trial {number}: {mean_frozen(config):.0%} frozen, rate {config.learning_rate:.1e}, "
         f"{human_memory(cost.peak_memory_mib)}, {human_time(cost.wall_time_s)}"
@@ -47,20 +50,24 @@ def trial_title(number: int, config: FarConfig, cost: Cost) -> str:
 
 
 class SearchProgress:
-    """Watches a search: that of this process, or those of several worker processes.
+    """Shows the progress of a search in this process, or in several worker processes.
 
     Args:
-        n_trials: finished trials that the study is to have.
+        n_trials: total number of finished trials after the search.
         metric: name of the task's metric.
         mirror: called with the snapshot after each trial.
+        callbacks: called with each trial that ends.
     """
 
-    def __init__(self, console: Console, n_trials: int, metric: str, mirror: Mirror) -> None:
+    def __init__(
+        self, console: Console, n_trials: int, metric: str, mirror: Mirror, callbacks: Sequence[Callback] = ()
+    ) -> None:
         self._console, self._total, self._metric, self._mirror = console, n_trials, metric, mirror
+        self._callbacks = callbacks
         self._started = time.monotonic()
         self._ended_here = 0
         self._warning: str | None = None
-        self._works: dict[int, tuple[str, str]] = {}
+        self._running: dict[int, tuple[str, str]] = {}
         self._progress = _live_line(console)
         self._task = self._progress.add_task("starting", total=n_trials, study="", tail="")
 
@@ -71,53 +78,55 @@ class SearchProgress:
     def __exit__(self, *_error: object) -> None:
         self._progress.stop()
 
-    def already(self, snapshot: StudySnapshot) -> None:
-        """The study had finished trials when this run began."""
+    def resumed(self, snapshot: StudySnapshot) -> None:
+        """Report the trials that the study had when this run began."""
         self._show(snapshot)
         done = _finished(snapshot)
         if done:
-            self._console.print(f"going on with study {snapshot.name}: {done} of {self._total} trials are done")
+            self._console.print(f"resuming study {snapshot.name}: {done} of {self._total} trials are done")
 
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
-        """A trial begins."""
-        self.began(number, trial_title(number, config, cost))
+        """Report that a trial of this process begins."""
+        self.started(number, trial_title(number, config, cost))
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """A training step of this process's trial is done."""
-        for number in self._works:
+        """Report a finished training step of this process's trial."""
+        for number in self._running:
             self.stepped(number, f"step {step}/{steps}, loss {loss:.3f}")
 
     def note(self, text: str) -> None:
-        """Something took time or went another way."""
+        """Print a note."""
         self._console.print(f"  {text}")
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
-        """A trial of this process is told."""
-        self.told([record.number], snapshot)
+        """Report a finished trial of this process."""
+        self.finished([record.number], snapshot)
 
-    def began(self, number: int, title: str) -> None:
-        """A worker trains this trial now."""
-        self._works[number] = (title, "")
+    def started(self, number: int, title: str) -> None:
+        """Report that a worker trains this trial now."""
+        self._running[number] = (title, "")
         self._draw()
 
     def stepped(self, number: int, text: str) -> None:
-        """How far a worker's trial is."""
-        if number in self._works:
-            self._works[number] = (self._works[number][0], text)
+        """Report the progress of a worker's trial."""
+        if number in self._running:
+            self._running[number] = (self._running[number][0], text)
             self._draw()
 
     def dropped(self, number: int) -> None:
-        """A trial is not in work any more, and did not end."""
-        self._works.pop(number, None)
+        """Report that a worker no longer trains this trial, which did not end."""
+        self._running.pop(number, None)
         self._draw()
 
-    def told(self, numbers: Sequence[int], snapshot: StudySnapshot) -> None:
-        """Trials ended: one line each, and the mirror."""
+    def finished(self, numbers: Sequence[int], snapshot: StudySnapshot) -> None:
+        """Print one line for each trial that ended, call the callbacks and update the mirror."""
         records = {record.number: record for record in snapshot.trials if record.number in numbers}
         for number in numbers:
             self._ended_here += 1
-            self._works.pop(number, None)
+            self._running.pop(number, None)
             self._console.print(self._line(records[number], snapshot))
+            for callback in self._callbacks:
+                callback(records[number], snapshot)
         self._show(snapshot)
         self._draw()
         warning = self._mirror(snapshot)
@@ -126,16 +135,16 @@ class SearchProgress:
         self._warning = warning
 
     def _draw(self) -> None:
-        """The live line's part that says what is in work: one trial in full, several in short."""
-        if len(self._works) == 1:
-            title, text = next(iter(self._works.values()))
+        """Show the running trials in the live line: one in full, several in short."""
+        if len(self._running) == 1:
+            title, text = next(iter(self._running.values()))
         else:
             title = ""
-            text = "; ".join(f"trial {number} {text.partition(',')[0]}" for number, (_, text) in self._works.items())
+            text = "; ".join(f"trial {number} {text.partition(',')[0]}" for number, (_, text) in self._running.items())
         self._progress.update(self._task, description=title, tail=text)
 
     def _show(self, snapshot: StudySnapshot) -> None:
-        """The live line after a trial: the study as a whole."""
+        """Show the study as a whole in the live line."""
         best = max((trial.metric for trial in snapshot.complete if trial.metric is not None), default=None)
         stopped = sum(trial.state == "pruned" for trial in snapshot.trials)
         parts = [
@@ -148,7 +157,7 @@ class SearchProgress:
         self._progress.update(self._task, completed=_finished(snapshot), study=text)
 
     def _left(self, snapshot: StudySnapshot) -> float:
-        """Seconds until the last trial, at the pace of this run."""
+        """Return the seconds until the last trial, at the pace of this run."""
         spent = time.monotonic() - self._started
         return spent / self._ended_here * max(0, self._total - _finished(snapshot))
 
@@ -166,11 +175,11 @@ class SearchProgress:
 
 
 class SiblingProgress:
-    """Watches the trainings of a sibling study: baselines, or a verification.
+    """Shows the progress of an auxiliary study: baselines, or a verification.
 
     Args:
-        kind: what is trained, in a word.
-        mirror: as ``SearchProgress``'s, called with the sibling study.
+        kind: title of the live line.
+        mirror: called with the auxiliary study after each training.
     """
 
     def __init__(self, console: Console, kind: str, metric: str, mirror: Mirror) -> None:
@@ -188,35 +197,55 @@ class SiblingProgress:
         self._progress.stop()
 
     def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
-        """A training begins."""
+        """Report that a training begins."""
         self._head = f"[{number}/{total}] {title}"
         text = f"{self._head}, {human_memory(cost.peak_memory_mib)}, {human_time(cost.wall_time_s)}"
         self._progress.update(self._task, description=text, total=total, completed=number - 1, tail="")
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """A training step is done."""
+        """Report a finished training step."""
         self._progress.update(self._task, tail=f"step {step}/{steps}, loss {loss:.3f}")
 
     def note(self, text: str) -> None:
-        """Something took time or went another way."""
+        """Print a note."""
         self._console.print(f"  {text}")
 
     def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
-        """One line a training, and the mirror."""
+        """Print one line for the training and update the mirror."""
         if record.state == "complete":
-            came_out = (
+            result = (
                 f"{human_metric(self._metric, record.metric, record.metric_error)}  "
                 f"{human_memory(record.peak_memory_mib)}  {human_time(record.wall_time_s)} on the device"
                 f"{'  (does not fit)' if record.feasible is False else ''}"
                 f"{'  did not learn' if record.learned is False else ''}"
             )
         else:
-            came_out = f"stopped: {record.reason}"
-        self._console.print(f"{self._head}  {came_out}")
+            result = f"stopped: {record.reason}"
+        self._console.print(f"{self._head}  {result}")
         warning = self._mirror(sibling)
         if warning is not None and warning != self._warning:
             self._console.print(f"  {warning}")
         self._warning = warning
+
+
+class Notes:
+    """Watches a search that trains no trial: prints its notes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
+        """Do nothing."""
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Print a note."""
+        self._console.print(text)
+
+    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+        """Do nothing."""
 
 
 def _finished(snapshot: StudySnapshot) -> int:

@@ -1,4 +1,4 @@
-"""The worker processes of one run: started, listened to, started again when they are killed, and ended with it."""
+"""The worker processes of one search: started, monitored, restarted when they are killed, and ended with it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from typing import TYPE_CHECKING, Any
 from farsearch.errors import BadInput, FarsearchError, MissingResource, NoFeasibleTrial, StudyMismatch
 
 if TYPE_CHECKING:
-    from farsearch.cli.progress import SearchProgress
+    from farsearch.api.progress import SearchProgress
     from farsearch.records import StudySnapshot
 
 __all__ = ["Pool", "worker_environment"]
 
 _DEATHS = 10
-"""Kills of workers in a row, without a trial that ended in between, after which a run gives up."""
+"""Consecutive kills of workers, without a finished trial in between, after which a search fails."""
 
 _ENDED = (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit codes of a worker that somebody ended."""
+"""Exit codes of a worker that was ended by a signal."""
 
 _POLL_S = 0.5
 
 _LEAVE_S = 30.0
-"""How long a worker that is asked to end may take to give its trial back."""
+"""Seconds that a terminated worker may take to return its trial to the queue."""
 
 _ERRORS: Mapping[int, type[FarsearchError]] = {
     error.exit_code: error for error in (BadInput, NoFeasibleTrial, StudyMismatch, MissingResource)
@@ -41,7 +41,10 @@ _ERRORS: Mapping[int, type[FarsearchError]] = {
 
 
 def worker_environment(workers: int, storage: str | None) -> dict[str, str]:
-    """The environment of each of ``workers`` processes: its share of the cores, and no password on its command line."""
+    """Return the environment of each of ``workers`` processes: its share of the cores, and the storage's address.
+
+    The address may hold a password, so it is not on the command line.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment = {"OMP_NUM_THREADS": str(max(1, cores // workers)), **os.environ}
     if storage is not None:
@@ -50,17 +53,18 @@ def worker_environment(workers: int, storage: str | None) -> dict[str, str]:
 
 
 def _program() -> str:
-    """What a worker runs. Its path is this process's, in which the working folder is not: ``-m`` would put it there."""
+    """Return a worker's program. Its import path is this process's; ``-m`` would prepend the working directory."""
     return f"import sys; sys.path[:] = {sys.path!r}; from farsearch.__main__ import main; main()"
 
 
 @dataclass
 class _Slot:
-    """The place of one worker, in which another follows when it is killed.
+    """One of the workers, replaced by another process when it is killed.
 
     Attributes:
-        away: the worker gave up because the storage did not answer.
-        error: what the worker ended with.
+        away: the worker ended because the storage did not answer.
+        error: the error that ended the worker.
+        stderr: the last lines that it printed there.
     """
 
     number: int
@@ -69,18 +73,18 @@ class _Slot:
     trial: int | None = None
     away: bool = False
     error: FarsearchError | None = None
-    complaints: deque[str] = field(default_factory=lambda: deque(maxlen=20))
+    stderr: deque[str] = field(default_factory=lambda: deque(maxlen=20))
 
 
 class Pool:
     """Worker processes that search one study.
 
-    They have their stdin from this process and end when it is gone, however it went.
+    They end when this process ends, whatever ends it: their stdin is a pipe from it.
 
     Args:
         arguments: of ``farsearch worker``.
         snapshot: reads the study.
-        ask: does a step that reads the storage, and waits for a storage that does not answer.
+        ask: calls a function that reads the storage, and waits for a storage that does not answer.
     """
 
     def __init__(
@@ -96,21 +100,21 @@ class Pool:
         self._arguments, self._environment = list(arguments), dict(environment)
         self._progress, self._snapshot, self._ask = progress, snapshot, ask
         self._events: queue.SimpleQueue[tuple[_Slot, dict[str, Any]]] = queue.SimpleQueue()
-        self._told: list[int] = []
+        self._finished: list[int] = []
         self._deaths = 0
 
     def run(self, timeout_s: float | None) -> None:
-        """Search until the study has all its trials, or the time is over.
+        """Search until the study has all its trials, or the time limit is reached.
 
         Raises:
-            FarsearchError: what ended the workers before the study had its trials.
-            KeyboardInterrupt: when it was interrupted; the workers have given their trials back.
+            FarsearchError: the error that ended the workers before the study had its trials.
+            KeyboardInterrupt: when it was interrupted; the workers have returned their trials to the queue.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             for slot in self._slots:
                 self._start(slot, deadline)
-            while any(slot.process is not None for slot in self._slots) or self._told:
+            while any(slot.process is not None for slot in self._slots) or self._finished:
                 self._listen(deadline)
                 self._show()
         finally:
@@ -120,12 +124,12 @@ class Pool:
             raise errors[0]
 
     def _start(self, slot: _Slot, deadline: float | None) -> None:
-        """Start a worker, unless it came too late."""
+        """Start a worker, unless the time limit is reached."""
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return
         options = ["--for-run", *([] if left is None else ["--timeout", str(left)])]
-        # Ctrl-C goes to all processes of a terminal: the workers leave it to this one, which ends them
+        # Ctrl-C goes to all processes of a terminal: workers ignore it, this process ends them
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             slot.process = subprocess.Popen(
@@ -139,20 +143,20 @@ class Pool:
         slot.reader.start()
 
     def _read(self, slot: _Slot, process: subprocess.Popen[str]) -> None:
-        """Pass on what a worker says until it has ended, in a thread."""
+        """Queue the events of a worker until it ends; runs in a thread."""
         assert process.stdout is not None
         assert process.stderr is not None
         with process:
-            complaints = threading.Thread(target=slot.complaints.extend, args=(process.stderr,), daemon=True)
-            complaints.start()
+            errors = threading.Thread(target=slot.stderr.extend, args=(process.stderr,), daemon=True)
+            errors.start()
             for line in process.stdout:
-                with suppress(ValueError):  # a library that prints is no event
+                with suppress(ValueError):  # printed by a library
                     self._events.put((slot, dict(json.loads(line))))
-            complaints.join()
+            errors.join()
         self._events.put((slot, {"event": "ended", "code": process.returncode}))
 
     def _listen(self, deadline: float | None) -> None:
-        """Handle what the workers say, for a moment at most."""
+        """Handle the workers' events, waiting for the first one for a moment."""
         with suppress(queue.Empty):
             slot, event = self._events.get(timeout=_POLL_S)
             while True:
@@ -163,15 +167,15 @@ class Pool:
         kind = event["event"]
         if kind == "note":
             self._progress.note(event["text"])
-        elif kind == "began":
+        elif kind == "started":
             self._drop(slot)
             slot.trial = event["number"]
-            self._progress.began(event["number"], event["text"])
+            self._progress.started(event["number"], event["text"])
         elif kind == "stepped":
             self._progress.stepped(event["number"], event["text"])
-        elif kind == "told":
+        elif kind == "finished":
             slot.trial, self._deaths = None, 0
-            self._told.append(event["number"])
+            self._finished.append(event["number"])
             self._start_again(deadline)
         elif kind == "away":
             slot.away = True
@@ -180,7 +184,7 @@ class Pool:
             self._ended(slot, event["code"], deadline)
 
     def _start_again(self, deadline: float | None) -> None:
-        """The storage answers: start those again that gave up waiting for it."""
+        """Restart the workers that gave up waiting for the storage, which answers again."""
         for slot in self._slots:
             if slot.process is None and slot.away:
                 slot.away, slot.error = False, None
@@ -188,13 +192,13 @@ class Pool:
                 self._start(slot, deadline)
 
     def _drop(self, slot: _Slot) -> None:
-        """The worker's trial, if it has one, did not end."""
+        """Report that the worker's trial, if it has one, did not end."""
         if slot.trial is not None:
             self._progress.dropped(slot.trial)
             slot.trial = None
 
     def _ended(self, slot: _Slot, code: int, deadline: float | None) -> None:
-        """A worker's process is gone: start another where it was killed, and keep the reason where it gave up."""
+        """Handle the end of a worker's process: restart it after a kill, record its error otherwise."""
         slot.process = None
         if code == 0:
             return
@@ -206,29 +210,29 @@ class Pool:
         if self._deaths >= _DEATHS:
             slot.error = MissingResource(
                 f"workers were killed {_DEATHS} times before one finished a trial: this machine may have too little "
-                "memory; ask for fewer --workers or a smaller --batch-size"
+                "memory; give a smaller `workers` or `batch_size`"
             )
             return
         self._progress.note(f"worker {slot.number} was killed; another one takes its place")
         self._start(slot, deadline)
 
     def _show(self) -> None:
-        """Print and mirror the trials that ended. Where the storage is away, that is for later."""
-        if not self._told:
+        """Print and mirror the trials that ended; retry later where the storage does not answer."""
+        if not self._finished:
             return
         live = any(slot.process is not None for slot in self._slots)
         try:
             snapshot = self._snapshot() if live else self._ask(self._snapshot)
         except MissingResource:
-            # as long as a worker goes on asking it: after the last one, this is what the run ends with
+            # a live worker retries; after the last one, this error ends the search
             if not live:
                 raise
             return
-        told, self._told = self._told, []
-        self._progress.told(told, snapshot)
+        finished, self._finished = self._finished, []
+        self._progress.finished(finished, snapshot)
 
     def _end(self) -> None:
-        """End the workers that are left. They give their trials back."""
+        """Terminate the remaining workers, which return their trials to the queue."""
         left = [slot.process for slot in self._slots if slot.process is not None]
         for process in left:
             process.terminate()
@@ -245,12 +249,11 @@ class Pool:
 
 
 def _error_of(slot: _Slot, code: int) -> FarsearchError:
-    """Why a worker gave up: its last line, as this process would have said it."""
-    lines = [line.strip() for line in slot.complaints if line.strip()]
+    """Return the error of a worker, read from its last line on stderr."""
+    lines = [line.strip() for line in slot.stderr if line.strip()]
     reason = lines[-1].removeprefix("farsearch: ") if lines else f"a worker ended with exit code {code}"
     return _ERRORS.get(code, FarsearchError)(reason)
 
 
 def _is_done(snapshot: StudySnapshot) -> bool:
-    """The study has all its trials."""
     return sum(trial.state in ("complete", "pruned") for trial in snapshot.trials) >= snapshot.n_trials

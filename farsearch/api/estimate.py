@@ -1,11 +1,11 @@
-"""farsearch as a library: the things that are useful without the command line."""
+"""Predicted memory and time of a configuration, or of a whole search space, on a device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from farsearch.api import HOME
 from farsearch.calibration.local import find_profile
 from farsearch.cost.breakdown import cost_breakdown, device_plans
 from farsearch.cost.pricer import Cost, Pricer
@@ -17,16 +17,9 @@ from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
-from farsearch.records import FarConfig, StudySnapshot
+from farsearch.records import FarConfig
 
-if TYPE_CHECKING:
-    from farsearch.search_spec import JobOptions
-    from farsearch.study.search import Watcher
-
-__all__ = ["HOME", "estimate", "frozen_config", "pricer_for", "search", "sweep"]
-
-HOME = Path(".farsearch")
-"""Journal, saved tensors and caches of a working directory."""
+__all__ = ["estimate", "frozen_config", "pricer_for", "sweep"]
 
 
 def estimate(
@@ -50,18 +43,18 @@ def estimate(
 
     Args:
         device: name of a profile, or path of a profile's file.
-        config: what is trained; None for one made of ``frozen``: ``frozen_fraction`` (one number or one a layer), the
-            other frozen parts of ``FarConfig``, and ``priming_epochs``.
+        config: the configuration; None for one made of ``frozen``: ``frozen_fraction`` (one number, or one a layer),
+            the other frozen parts of ``FarConfig``, and ``priming_epochs``.
         samples: rows of one epoch, each at full length; None for a single step.
-        plan: what the step is arranged for; None for ordinary modules.
-        micro_batch_size: rows that go through the model at once; None for the whole batch.
-        prime_on_device: the priming is the device's too, with gradient descent in micro-batches, as ``run`` does it.
+        plan: goal of the step plan; None for ordinary modules.
+        micro_batch_size: rows of one forward pass; None for the whole batch.
+        prime_on_device: include the priming, with gradient descent in micro-batches.
         revision: branch, tag or commit of a hub model.
-        progress: told what the calibration of the device ``local`` does.
+        progress: reports the calibration of the device ``local``.
 
     Raises:
-        BadInput: for an unknown device, or values that the model does not take.
-        MissingResource: when the model's configuration is not at hand.
+        BadInput: for an unknown device, or values that the model does not support.
+        MissingResource: when the model's configuration can't be read.
     """
     if config is None:
         config = frozen_config(model, frozen, revision)
@@ -89,25 +82,25 @@ def sweep(
     revision: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Sweep:
-    """Price a whole space on a device under all its exact plans and ordinary modules.
+    """Price a whole space on a device under all its exact step plans and ordinary modules.
 
     Args:
         space: name of a space, or path of its file.
         samples: rows of one epoch, each at full length; None for a single step.
-        configurations: draws from the space by ``seed``, beside its corners; what is drawn twice is priced once.
+        configurations: number of seeded draws from the space, beside its corners; duplicates are priced once.
         revision: branch, tag or commit of a hub model.
-        progress: told what is done.
+        progress: reports each step.
 
     Raises:
-        BadInput: for an unknown device or space, or values that the model does not take.
-        MissingResource: when the model's configuration is not at hand.
+        BadInput: for an unknown device or space, or values that the model does not support.
+        MissingResource: when the model's configuration can't be read.
     """
-    # here, for a single estimate does not need optuna, which takes a second
+    # imported here: a single estimate needs no optuna, which takes a second
     from farsearch.study.random_configs import draw_configs
     from farsearch.study.space import load_space
 
     if prime_on_device and samples is None:
-        raise BadInput("priming on the device takes epochs of a number of rows that is not known; give --samples")
+        raise BadInput("priming on the device needs the number of rows of an epoch; give `samples`")
     layers = len(layout_of(_config_of(model, revision, progress)).layers)
     configs = draw_configs(load_space(space), layers, configurations, seed, priming=prime_on_device)
     pricer = pricer_for(
@@ -116,11 +109,7 @@ def sweep(
     )  # fmt: skip
     goals: tuple[Goal | None, ...] = (None, "time")
     plans = [plan for goal in goals for plan in device_plans(pricer, goal, optimizer, micro_batch_size)]
-    return price_space(pricer, configs, list(dict.fromkeys(plans)), progress or _silent)
-
-
-def _silent(_: str) -> None:
-    """Where nobody asked to be told."""
+    return price_space(pricer, configs, list(dict.fromkeys(plans)), progress or (lambda _: None))
 
 
 def pricer_for(
@@ -135,11 +124,11 @@ def pricer_for(
     revision: str | None,
     progress: Callable[[str], None] | None,
 ) -> Pricer:
-    """What prices configurations as ``estimate`` does, with its arguments and errors."""
+    """Return the cost model of ``estimate``, with its arguments and errors."""
     settings = _config_of(model, revision, progress)
     limit, head = max_length_of(settings), Head(outputs=classes)
     if max_length > limit:
-        raise BadInput(f"max_length is {max_length}; {model} takes at most {limit} tokens")
+        raise BadInput(f"`max_length` is {max_length}; {model} takes at most {limit} tokens")
     return Pricer(
         settings,
         head,
@@ -158,7 +147,7 @@ def _config_of(model: str, revision: str | None, note: Callable[[str], None] | N
 
 
 def frozen_config(model: str, frozen: Mapping[str, Any], revision: str | None = None) -> FarConfig:
-    """The configuration that ``estimate``'s ``frozen`` arguments mean for a model.
+    """Return the configuration of ``estimate``'s ``frozen`` arguments for a model.
 
     Raises:
         BadInput: for fractions of another number of layers.
@@ -173,35 +162,3 @@ def frozen_config(model: str, frozen: Mapping[str, Any], revision: str | None = 
         )
     fractions = tuple(float(f) for f in fractions) * (layers if len(fractions) == 1 else 1)
     return FarConfig.from_dict({"frozen_fractions": fractions, "learning_rate": 1e-4, "epochs": 1.0, **frozen})
-
-
-def search(
-    options: JobOptions,
-    watcher: Watcher,
-    *,
-    n_trials: int = 30,
-    timeout_s: float | None = None,
-    sampler: str = "known-cost",
-    racing: bool = True,
-    study: str | None = None,
-    home: Path = HOME,
-    storage: str | None = None,
-) -> StudySnapshot:
-    """Search, as ``farsearch run`` does, and return the study. A study of that name goes on.
-
-    Args:
-        watcher: hears of each trial and step.
-        home: folder of journal, tensors and caches.
-        storage: a database instead of the journal.
-    """
-    # here, for an estimate needs none of them: optuna, datasets and evaluate take seconds
-    from farsearch.search_spec import resolve_job
-    from farsearch.study.search import Search
-    from farsearch.study.store import Store
-
-    store = Store(home, storage)
-    job = resolve_job(options, store, watcher.note, study)
-    bench = job.bench(store)
-    opened = store.open(study or job.default_name, job.settings, job.meta)
-    worker = Search(opened, store, bench, job.pricer(bench), job.space, sampler, job.settings.plan, watcher, racing)
-    return worker.run(n_trials, timeout_s)

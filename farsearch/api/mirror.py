@@ -1,12 +1,15 @@
-"""A study in MLflow, kept up to date while it is searched."""
+"""A study's mirror in MLflow, updated during a search."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from farsearch.cli.terminal import make_console
+from farsearch.addresses import is_server
+from farsearch.errors import FarsearchError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from farsearch.records import StudySnapshot
@@ -17,53 +20,56 @@ if TYPE_CHECKING:
 __all__ = ["LiveMirror", "open_mirror", "remote_tensors"]
 
 
-def open_mirror(console: Console, store: Store, tracking_uri: str) -> LiveMirror:
-    """The mirror at an address.
+def open_mirror(console: Console, store: Store, tracking_uri: str | None) -> LiveMirror:
+    """Open the mirror at an address; without an address it mirrors nothing.
 
     Raises:
         BadInput, MissingResource: as ``tracking.open_tracking``.
     """
+    if tracking_uri is None:
+        return LiveMirror(store, None)
     from farsearch.tracking import open_tracking
 
     with console.status("opening MLflow's database"):
         return LiveMirror(store, open_tracking(tracking_uri))
 
 
-def remote_tensors(store: Store, snapshot: StudySnapshot, tracking_uri: str) -> RemoteTensors | None:
-    """What trials saved on other hosts, for a command that reads them; None where no other host has a part in this."""
-    from farsearch.addresses import is_server
-
-    if not is_server(tracking_uri) or "/" in snapshot.name:
+def remote_tensors(
+    store: Store, snapshot: StudySnapshot, tracking_uri: str | None, note: Callable[[str], None]
+) -> RemoteTensors | None:
+    """Return access to the tensors that other hosts uploaded; None where no MLflow server is shared."""
+    if tracking_uri is None or not is_server(tracking_uri) or "/" in snapshot.name:
         return None
     from farsearch.tracking.fetch import RemoteTensors
 
-    return RemoteTensors(tracking_uri, snapshot, store, make_console(stderr=True).print)
+    return RemoteTensors(tracking_uri, snapshot, store, note)
 
 
 class LiveMirror:
-    """Mirrors a study as it grows, and what its trials saved where MLflow is a server.
+    """Mirrors a growing study, with its saved tensors where MLflow is a server.
 
-    Where MLflow fails, the search goes on without it.
+    An error of MLflow is returned as a warning and does not stop the search.
     """
 
-    def __init__(self, store: Store, tracker: Tracker) -> None:
+    def __init__(self, store: Store, tracker: Tracker | None) -> None:
         self._store, self._tracker = store, tracker
 
     def __call__(self, snapshot: StudySnapshot) -> str | None:
-        """Mirror what changed, unless another worker is at it. The reason why that failed, where it did."""
+        """Mirror the changes, unless another worker mirrors now. Return a warning on failure."""
         return self._mirror(snapshot, wait=False)
 
     def last(self, snapshot: StudySnapshot) -> str | None:
-        """The whole study at its end, when nobody comes after: wait for another worker's turn; with the report."""
+        """Mirror the whole study with its report, waiting for another worker's lock. Return a warning on failure."""
         return self._mirror(snapshot, wait=True)
 
     def _mirror(self, snapshot: StudySnapshot, wait: bool) -> str | None:
-        from farsearch.errors import FarsearchError
+        if self._tracker is None:
+            return None
         from farsearch.study.store import storage_errors
 
         try:
-            with storage_errors(self._store.where), self._store.mirror_lock(snapshot.name, wait) as ours:
-                if ours:
+            with storage_errors(self._store.where), self._store.mirror_lock(snapshot.name, wait) as locked:
+                if locked:
                     if wait:
                         self._tracker.sync(snapshot, report=True)
                     else:

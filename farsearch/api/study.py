@@ -1,0 +1,338 @@
+"""One study: its trials and front, one trial by intent, and everything that is made of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from farsearch.api.signature import takes_fields
+from farsearch.errors import BadInput
+from farsearch.formatting import mean_frozen
+from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.select import Choice, Intent
+
+if TYPE_CHECKING:
+    from farsearch.api.workspace import Workspace
+    from farsearch.bundle.write import Written
+    from farsearch.report.display import DisplayedFigure
+    from farsearch.significance import Verdict
+    from farsearch.tracking.registry import Registered
+    from farsearch.tracking.tensors import TensorsResult
+    from farsearch.tracking.tracker import SyncResult
+
+__all__ = ["Exported", "Report", "Study", "Synced"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written bundle, and the version of the registry's model where it was registered."""
+
+    bundle: Written
+    registered: Registered | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Files of a report."""
+
+    page: Path
+    figures: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a synchronization with MLflow changed.
+
+    Attributes:
+        study: name of the study or auxiliary study.
+        tensors: None where MLflow is no server.
+    """
+
+    study: str
+    runs: SyncResult
+    tensors: TensorsResult | None = None
+
+
+class Study:
+    """A study, as ``search`` and ``open_study`` return it.
+
+    Attributes:
+        snapshot: everything that is recorded of the study, as of the last read or training.
+        workspace: where the study is stored, mirrored and reported.
+    """
+
+    def __init__(self, snapshot: StudySnapshot, workspace: Workspace) -> None:
+        self.snapshot = snapshot
+        self.workspace = workspace
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.snapshot.complete)} complete trials, {len(self.front)} on the front"
+        return f"<Study {self.name}: {counts}>"
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self.snapshot.name
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """All trials by number, those that were stopped or failed too."""
+        return list(self.snapshot.trials)
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The trials on the Pareto front, from the least memory to the most."""
+        return list(self.snapshot.front)
+
+    @property
+    def baselines(self) -> list[TrialRecord]:
+        """The best training of each baseline."""
+        return list(self.snapshot.baselines)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Results of ``verify``, one for each point."""
+        from farsearch.significance import verdicts
+
+        return verdicts(self.snapshot)
+
+    def refresh(self) -> Study:
+        """Read the study again, and return it."""
+        self.snapshot = self.workspace.open_study(self.name).snapshot
+        return self
+
+    def trials_dataframe(self) -> Any:
+        """Return a ``pandas.DataFrame`` with a row for each trial, by number.
+
+        Columns are the scalar fields of ``TrialRecord`` and ``FarConfig``, ``mean_frozen`` (the mean share of frozen
+        neurons) and ``plan``; memory is in MiB, time in seconds.
+        """
+        import pandas
+
+        rows = [_row(trial) for trial in self.snapshot.trials]
+        return pandas.DataFrame(rows).set_index("number") if rows else pandas.DataFrame()
+
+    def plot_front(self) -> DisplayedFigure:
+        """Draw the metric against peak memory, coloured by time on the device; notebooks show the figure."""
+        from farsearch.report import front_figure
+
+        return front_figure(self.snapshot)
+
+    def save_front(self, path: Path | str) -> Path:
+        """Write the picture of ``plot_front`` as a PNG file of 1200 × 750 pixels, and return its path.
+
+        Raises:
+            BadInput: for another suffix than ``.png``.
+        """
+        from farsearch.files import check_new_file
+        from farsearch.report import save_front_png
+
+        path = Path(path)
+        check_new_file(path, ".png")
+        save_front_png(self.snapshot, path)
+        return path
+
+    @takes_fields(Intent)
+    def choose(self, intent: Intent) -> Choice:
+        """Choose one complete trial: the knee of the front, or by intent, bounds or number.
+
+        Differences are tested on the trials' paired predictions where those are stored. Arguments are the fields of
+        ``Intent``.
+
+        Raises:
+            BadInput: for a trial without a result, or contradictory arguments.
+            NoFeasibleTrial: when the front is empty, or no trial on it is within the bounds.
+        """
+        from farsearch.api.mirror import remote_tensors
+        from farsearch.select import choose
+        from farsearch.study.predictions import paired_errors
+
+        snapshot, store = self.snapshot, self.workspace.store()
+        remote = remote_tensors(store, snapshot, self.workspace.tracking_uri, self.workspace.console().print)
+        fetch = None if remote is None else remote.bring_predictions
+        return choose(snapshot, intent, paired_errors(store.folder(self.name), snapshot.metric_name, fetch))
+
+    def export(
+        self,
+        choice: Choice | int,
+        out: Path | str,
+        *,
+        delta: bool = False,
+        onnx: bool = False,
+        register: str | None = None,
+        alias: str = "deployed",
+    ) -> Exported:
+        """Write a trial as a bundle: start weights, learners, and the fine-tuned model. Nothing is trained.
+
+        Args:
+            choice: of ``choose``, or the number of a complete trial.
+            out: folder to write, new or empty, or a ``.zip`` file.
+            delta: write only the difference to the public checkpoint.
+            onnx: also write the fine-tuned model as ONNX, compared with torch.
+            register: name of a model in MLflow's registry to add the bundle's model to.
+            alias: of the registered version.
+
+        Raises:
+            BadInput: for contradictory arguments, or when ``out`` exists.
+            MissingResource: when the trial's tensors or the model are missing.
+        """
+        from farsearch.api.mirror import remote_tensors
+        from farsearch.bundle.write import write_bundle
+        from farsearch.tracking.registry import check_names
+
+        if register is not None:
+            if delta:
+                raise BadInput("`delta` leaves the model away and `register` needs it; give one of them")
+            check_names(register, alias)
+        if isinstance(choice, int):
+            choice = self.choose(trial=choice)
+        workspace, store, out = self.workspace, self.workspace.store(), Path(out)
+        remote = remote_tensors(store, self.snapshot, workspace.tracking_uri, workspace.console().print)
+        if remote is not None:
+            remote.bring_trial(choice.trial.number)
+        written = write_bundle(
+            self.snapshot, choice.trial, store.folder(self.name), out, choice.reason, home=workspace.home, delta=delta,
+            onnx=onnx,
+        )  # fmt: skip
+        registered = None if register is None else self._register(choice.trial, out, register, alias)
+        return Exported(written, registered)
+
+    def _register(self, trial: TrialRecord, bundle: Path, name: str, alias: str) -> Registered:
+        from farsearch.bundle.folder import opened_folder
+        from farsearch.tracking.registry import register_model
+
+        uri = self.workspace.tracking_uri
+        if uri is None:
+            raise BadInput("`register` needs MLflow's registry; give the workspace a `tracking_uri`")
+        with opened_folder(bundle) as folder:
+            return register_model(uri, self.snapshot, trial, folder / "model", name, alias)
+
+    def report(self, out: Path | str | None = None, *, figures: Path | str | None = None) -> Report:
+        """Write the study as one self-contained HTML page, and return the paths.
+
+        Args:
+            out: the page; None for ``report-STUDY.html``.
+            figures: folder that its pictures are written to, as PNG; None for the page alone.
+        """
+        from farsearch.files import check_new_file, write_bytes, write_text
+        from farsearch.report import make_report
+
+        # the name of an auxiliary study has a slash
+        page = Path(out or f"report-{re.sub(r'[^A-Za-z0-9._+-]', '-', self.name)}.html")
+        check_new_file(page, ".html")
+        made = make_report(self.snapshot)
+        pictures = {} if figures is None else {Path(figures) / name: data for name, data in made.figures.items()}
+        for path in pictures:
+            check_new_file(path, ".png")
+        write_text(page, made.html)
+        for path, data in pictures.items():
+            write_bytes(path, data)
+        return Report(page, tuple(pictures))
+
+    def resume(
+        self,
+        n_trials: int | None = None,
+        *,
+        timeout_s: float | None = None,
+        workers: int = 1,
+        data_dir: Path | None = None,
+        model: str | None = None,
+        device: str | None = None,
+    ) -> Study:
+        """Train further trials, and return the study.
+
+        Args:
+            n_trials: further trials; None for those that the study still lacks, as a further worker of a search.
+            timeout_s: seconds after which no trial is started.
+            workers: processes that train at once.
+            data_dir, model, device: where data, model and profile are on this host; None for where the search had them.
+
+        Raises:
+            StudyMismatch: when data, model or profile are not those of the study.
+            BadInput, NoFeasibleTrial, MissingResource, KeyboardInterrupt: as ``Workspace.search``.
+        """
+        from farsearch.api.training import Here, continue_search
+
+        here = Here(data_dir, model, device)
+        self.snapshot = continue_search(self.workspace, self.name, n_trials, timeout_s, workers, here)
+        return self
+
+    def verify(
+        self,
+        trials: Sequence[int] | None = None,
+        *,
+        seeds: int = 5,
+        train_samples: int | Literal["all"] = "all",
+        baselines: Literal["all", "paper", "none"] = "paper",
+        data_dir: Path | None = None,
+        model: str | None = None,
+        device: str | None = None,
+    ) -> list[Verdict]:
+        """Train points of the front again with other seeds, score them on the development set, and return the results.
+
+        Trainings that are already stored are not repeated.
+
+        Args:
+            trials: numbers; None for the knee and the best in metric, memory and time.
+            seeds: trainings of each point.
+            train_samples: rows to train on, drawn by each seed.
+            baselines: which of the study's baselines to train again too.
+            data_dir, model, device: as in ``resume``.
+
+        Raises:
+            BadInput: for a trial without a result, or more rows than there are.
+            StudyMismatch, NoFeasibleTrial, MissingResource, KeyboardInterrupt: as ``resume``.
+        """
+        from farsearch.api.training import Here, chosen_points, verify_study
+
+        points = chosen_points(self.snapshot, trials, baselines)
+        samples = None if train_samples == "all" else train_samples
+        here = Here(data_dir, model, device)
+        self.snapshot = verify_study(self.workspace, self.name, points, seeds, samples, here)
+        return self.verdicts
+
+    def with_auxiliary(self) -> list[StudySnapshot]:
+        """Read the study again, and its baselines and verifications as studies of their own."""
+        from farsearch.study.names import AUXILIARY_KINDS
+        from farsearch.study.read_only import ReadingStore, reading
+        from farsearch.study.snapshot import snapshot_of
+
+        with reading():
+            store = ReadingStore(self.workspace.home, self.workspace.storage)
+            auxiliary = [store.auxiliary(self.name, kind) for kind in AUXILIARY_KINDS]
+            return [snapshot_of(study) for study in (store.load(self.name), *auxiliary) if study is not None]
+
+    def sync(self) -> list[Synced]:
+        """Make MLflow show the study and its auxiliary studies as they are; upload their tensors to a server.
+
+        Raises:
+            BadInput: when the workspace has no ``tracking_uri``.
+            MissingResource: when MLflow does not answer.
+        """
+        from farsearch.addresses import is_server
+        from farsearch.study.store import storage_errors
+        from farsearch.tracking import open_tracking
+
+        uri = self.workspace.tracking_uri
+        if uri is None:
+            raise BadInput("`tracking_uri` is not given; give the workspace MLflow's address, sqlite:///mlflow.db")
+        snapshots = self.with_auxiliary()
+        tracker, store, synced = open_tracking(uri), self.workspace.store(), []
+        for snapshot in snapshots:
+            runs, tensors = tracker.sync(snapshot, report=True), None
+            if is_server(uri):
+                with storage_errors(store.where), store.mirror_lock(snapshot.name, wait=True):
+                    tensors = tracker.upload_tensors(snapshot, store.folder(snapshot.name))
+            synced.append(Synced(snapshot.name, runs, tensors))
+        return synced
+
+
+def _row(trial: TrialRecord) -> dict[str, Any]:
+    """Return the scalar fields of a trial and of its configuration."""
+    config = {} if trial.config is None else {**trial.config.to_dict(), "mean_frozen": mean_frozen(trial.config)}
+    plan = None if trial.plan is None else trial.plan.title
+    values = {**trial.to_dict(), **config, "plan": plan}
+    return {name: value for name, value in values.items() if isinstance(value, (str, int, float, type(None)))}

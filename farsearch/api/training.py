@@ -1,0 +1,270 @@
+"""Orchestration of all training: a search with its workers, its baselines, its verification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from farsearch.api.mirror import LiveMirror, open_mirror
+from farsearch.api.pool import Pool, worker_environment
+from farsearch.api.progress import Notes, SearchProgress, SiblingProgress
+from farsearch.baselines import chosen_methods
+from farsearch.errors import BadInput
+from farsearch.far.display import shown
+from farsearch.formatting import constant_words
+from farsearch.records import StudySettings, StudySnapshot
+from farsearch.resolve import Job, rejoin_job, resolve_job
+from farsearch.search_spec import SearchSpec
+from farsearch.select import Intent, choose
+from farsearch.significance import FEWEST_SEEDS
+from farsearch.study.baselines import baseline_epochs, train_baselines
+from farsearch.study.names import check_study_name
+from farsearch.study.preview import preview_search
+from farsearch.study.samplers import check_sampler
+from farsearch.study.search import Search, Watcher
+from farsearch.study.snapshot import snapshot_of
+from farsearch.study.store import Store
+from farsearch.study.verify import Point, verify
+from farsearch.tasks.summary import Tokens
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from farsearch.api.workspace import Workspace
+    from farsearch.cost.pricer import Pricer
+    from farsearch.training import Bench
+
+__all__ = [
+    "SEEDS",
+    "Here",
+    "chosen_points",
+    "continue_search",
+    "describe_search",
+    "join_search",
+    "run_search",
+    "verify_study",
+]
+
+SEEDS = 5
+"""Trainings of each verified point: with fewer, only large differences are significant."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """Where a study's data, model and device profile are on this host; None for where the search had them."""
+
+    data_dir: Path | None = None
+    model: str | None = None
+    device: str | None = None
+
+
+def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
+    """Search, then train baselines and verify as specified. Errors as ``Workspace.search``."""
+    console = workspace.console()
+    store, job, name = _prepare(workspace, spec)
+    mirror = open_mirror(console, store, workspace.tracking_uri)
+    bench = job.bench(store)
+    pricer = job.pricer(bench)
+    for line in _description(job, name, bench, pricer, spec.n_trials):
+        console.print(line)
+    meta = job.meta if workspace.command is None else {**job.meta, "command": workspace.command}
+    study = store.open(name, job.settings, meta)
+    with SearchProgress(console, spec.n_trials, job.data.spec.metric, mirror, workspace.callbacks) as progress:
+        progress.resumed(store.ask(lambda: snapshot_of(study)))
+        search = Search(study, store, bench, pricer, job.space, spec.sampler, job.settings.plan, progress, spec.racing)
+        here = Here(spec.data_dir, spec.model, spec.device)
+        snapshot = _run(search, spec.n_trials, spec.timeout_s, spec.workers, here, workspace, progress)
+    if spec.baselines != "none":
+        snapshot = _train_baselines(console, search, spec.baselines, mirror)
+    if spec.verify and snapshot.front:
+        points = chosen_points(snapshot, None, "paper")
+        snapshot = _verify(console, search, job, points, SEEDS, None, mirror)
+    _warn(console, mirror.last(snapshot))
+    return snapshot
+
+
+def describe_search(workspace: Workspace, spec: SearchSpec) -> list[str]:
+    """Describe a search and its duration in lines. Errors as ``Workspace.search``."""
+    store, job, name = _prepare(workspace, spec)
+    bench = job.bench(store)
+    return list(_description(job, name, bench, job.pricer(bench), spec.n_trials))
+
+
+def continue_search(
+    workspace: Workspace, name: str, n_trials: int | None, timeout_s: float | None, workers: int, here: Here
+) -> StudySnapshot:
+    """Train further trials of a study; None for those that it still lacks. Errors as ``Study.resume``."""
+    console = workspace.console()
+    store = workspace.store(console.print)
+    mirror = open_mirror(console, store, workspace.tracking_uri)
+    study = store.load(name)
+    before = store.ask(lambda: snapshot_of(study))
+    finished = sum(trial.state in ("complete", "pruned") for trial in before.trials)
+    total = before.n_trials if n_trials is None else finished + n_trials
+    with SearchProgress(console, total, before.metric_name, mirror, workspace.callbacks) as progress:
+        progress.resumed(before)
+        search, job = join_search(store, name, progress, here)
+        if n_trials is not None:
+            store.open(name, job.settings, job.meta)  # makes it the latest study
+        snapshot = _run(search, None if n_trials is None else total, timeout_s, workers, here, workspace, progress)
+    _warn(console, mirror.last(snapshot))
+    return snapshot
+
+
+def verify_study(
+    workspace: Workspace, name: str, points: Sequence[Point], seeds: int, samples: int | None, here: Here
+) -> StudySnapshot:
+    """Train points again with other seeds. Errors as ``Study.verify``.
+
+    Args:
+        samples: rows to train on; None for all.
+    """
+    console = workspace.console()
+    store = workspace.store(console.print)
+    mirror = open_mirror(console, store, workspace.tracking_uri)
+    search, job = join_search(store, name, Notes(console), here)
+    snapshot = _verify(console, search, job, points, seeds, samples, mirror)
+    _warn(console, mirror.last(snapshot))
+    return snapshot
+
+
+def join_search(
+    store: Store, name: str | None, watcher: Watcher, here: Here, note: Callable[[str], None] | None = None
+) -> tuple[Search, Job]:
+    """Return the search of an existing study on this host, and its job.
+
+    Args:
+        note: reports on data and model; None for the watcher's.
+
+    Raises:
+        BadInput: when the study does not exist or has not begun.
+        StudyMismatch: when data, model or profile are not those of the study.
+    """
+    study = store.load(name)
+    recorded = store.ask(lambda: study.user_attrs)
+    if "sampler" not in recorded:
+        raise BadInput(
+            f"the study {shown(study.study_name)} has not begun; wait for its farsearch run, or start that again"
+        )
+    settings = StudySettings.from_dict(recorded["settings"])
+    job = rejoin_job(
+        study.study_name, settings, recorded["meta"], store, note or watcher.note,
+        data_dir=here.data_dir, model=here.model, device=here.device,
+    )  # fmt: skip
+    store.check_here(study, job.settings, job.meta)
+    bench = job.bench(store)
+    search = Search(
+        study, store, bench, job.pricer(bench), job.space, recorded["sampler"], job.settings.plan, watcher,
+        recorded["racing"],
+    )  # fmt: skip
+    return search, job
+
+
+def chosen_points(
+    snapshot: StudySnapshot, trials: Sequence[int] | None, baselines: Literal["all", "paper", "none"]
+) -> list[Point]:
+    """Return trials and baselines of a study to verify.
+
+    Args:
+        trials: numbers; None for the knee of the front and its best in metric, memory and time.
+
+    Raises:
+        BadInput: for a trial without a result.
+        NoFeasibleTrial: when the front is empty.
+    """
+    intents = (
+        [Intent(prefer=prefer) for prefer in ("knee", "accuracy", "memory", "time")]
+        if trials is None
+        else [Intent(trial=number) for number in trials]
+    )
+    numbers = dict.fromkeys(choose(snapshot, intent).trial.number for intent in intents)
+    chosen = [trial for number in numbers for trial in snapshot.trials if trial.number == number]
+    methods = {method.name for method in chosen_methods(baselines)}
+    beside = [record for record in snapshot.baselines if record.baseline and record.baseline.method in methods]
+    return [Point(record) for record in (*chosen, *beside)]
+
+
+def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:
+    """Resolve the job and the study's name. Cheap checks come before reading model and data."""
+    check_sampler(spec.sampler)
+    if spec.study is not None:
+        check_study_name(spec.study)
+    note = workspace.console().print
+    store = workspace.store(note)
+    job = resolve_job(spec, store, note, spec.study)
+    name = spec.study or job.default_name
+    store.check(name, job.settings, job.meta)
+    return store, job, name
+
+
+def _description(job: Job, name: str, bench: Bench, pricer: Pricer, n_trials: int) -> Iterator[str]:
+    spec, settings = job.settings.job, job.settings
+    yield (
+        f"study {name}: {spec.task} ({job.data.source}), {spec.model}, {spec.train_samples} training and "
+        f"{spec.validation_samples} validation rows, batch {spec.batch_size}, at most {spec.max_length} tokens"
+    )
+    yield Tokens.from_dict(job.meta["understood"]["tokens"]).text
+    yield constant_words(job.data.spec.metric, job.meta)
+    low, high = job.profile.available_mib
+    yield (
+        f"device {settings.device}: {job.profile.title}; {low:.0f} to {high:.0f} MiB for the process "
+        f"({job.profile.basis} figures)"
+    )
+    yield from preview_search(job.space, pricer, bench, settings.plan, n_trials).lines()
+
+
+def _run(
+    search: Search, n_trials: int | None, timeout_s: float | None, workers: int, here: Here, workspace: Workspace,
+    progress: SearchProgress,
+) -> StudySnapshot:  # fmt: skip
+    """Search in this process, or in several that this one starts and monitors."""
+    if workers == 1:
+        return search.run(n_trials, timeout_s)
+    if n_trials is not None:
+        search.prepare(n_trials)
+    options = {
+        "--data-dir": here.data_dir,
+        "--model": here.model,
+        "--device": here.device,
+        "--heartbeat": workspace.heartbeat_s,
+    }
+    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    environment = worker_environment(workers, search.store.url)
+    arguments = [search.study.study_name, *given]
+    Pool(workers, arguments, environment, progress, search.snapshot, search.store.ask).run(timeout_s)
+    return search.store.ask(search.snapshot)
+
+
+def _train_baselines(
+    console: Console, search: Search, choice: Literal["all", "paper"], mirror: LiveMirror
+) -> StudySnapshot:
+    """Train the baselines that the front is compared with, and return the study with them."""
+    methods, epochs = chosen_methods(choice), baseline_epochs(search.space)
+    titles = ", ".join(method.title for method in methods)
+    console.print(
+        f"baselines ({titles}): epochs {epochs:g}, each at three learning rates of its own, and more where none learns"
+    )
+    with SiblingProgress(console, "baselines", search.bench.data.spec.metric, mirror) as progress:
+        return train_baselines(search, methods, progress)
+
+
+def _verify(
+    console: Console, search: Search, job: Job, points: Sequence[Point], seeds: int, samples: int | None,
+    mirror: LiveMirror,
+) -> StudySnapshot:  # fmt: skip
+    rows = len(job.data.train) if samples is None else samples
+    titles = ", ".join(point.title for point in points)
+    console.print(f"verifying {titles}: {seeds} seed{'s' * (seeds != 1)} each, on {rows:,} rows")
+    if seeds < FEWEST_SEEDS:
+        console.print(
+            f"that is too few to distinguish an advantage from noise; {FEWEST_SEEDS} seeds are the least for a verdict"
+        )
+    with SiblingProgress(console, "verification", job.data.spec.metric, mirror) as progress:
+        return verify(search, points, seeds, samples, job.pricer, progress)
+
+
+def _warn(console: Console, warning: str | None) -> None:
+    if warning is not None:
+        console.print(warning)

@@ -1,0 +1,85 @@
+"""``status`` and ``trials``: the progress of a study, and all its trials."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from farsearch.cli.options import json_option, open_workspace, storage_option, study_argument
+from farsearch.cli.terminal import estimates_for, print_rows
+
+__all__ = ["COMMANDS"]
+
+
+@click.command()
+@study_argument
+@json_option
+@storage_option
+def status(study: str | None, as_json: bool, storage: str | None) -> None:
+    """Show the progress of a study.
+
+    \b
+    Example:
+      farsearch status
+    """
+    from farsearch.formatting import constant_text, human_metric
+    from farsearch.tasks.summary import Understood
+
+    snapshot = open_workspace(storage).open_study(study).snapshot
+    states = {state: sum(t.state == state for t in snapshot.trials) for state in ("complete", "pruned", "running")}
+    rejected = sum(snapshot.rejected.values())
+    best = max(snapshot.complete, key=lambda trial: trial.metric or 0.0, default=None)
+    primed = [trial for trial in snapshot.complete if trial.priming is not None and trial.priming.steps]
+    cached = sum(trial.priming.from_cache for trial in primed if trial.priming is not None)
+    if as_json:
+        data = {
+            "schema_version": 1, "study": snapshot.name, "n_trials": snapshot.n_trials, **states,
+            "rejected": dict(snapshot.rejected), "front": [trial.number for trial in snapshot.front],
+            "best_metric": best and best.metric, "constant_answer": snapshot.meta.get("constant_answer"),
+            "understood": snapshot.meta.get("understood"), "primings": len(primed), "primings_from_cache": cached,
+        }  # fmt: skip
+        click.echo(json.dumps(data, indent=1))
+        return
+    finished = states["complete"] + states["pruned"]
+    click.echo(f"study {snapshot.name}: {finished} of {snapshot.n_trials} trials are done")
+    click.echo(f"  complete {states['complete']}, stopped {states['pruned']}, running {states['running']}")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in snapshot.rejected.items())
+    click.echo(f"  proposals that were not trained: {rejected}{f' ({reasons})' if reasons else ''}")
+    if best is not None:
+        value = human_metric(snapshot.metric_name, best.metric, best.metric_error)
+        click.echo(f"  best {snapshot.metric_name}: {value} (trial {best.number})")
+        click.echo(f"  trials on the front: {', '.join(str(trial.number) for trial in snapshot.front) or 'none'}")
+    understood = snapshot.meta.get("understood")
+    lines = [] if understood is None else Understood.from_dict(understood).lines()
+    for line in filter(None, [constant_text(snapshot), *lines]):
+        click.echo(f"  {line}")
+    if primed:
+        click.echo(f"  primings that came from the cache: {cached} of {len(primed)}")
+
+
+@click.command()
+@study_argument
+@json_option
+@storage_option
+def trials(study: str | None, as_json: bool, storage: str | None) -> None:
+    """List every trial of a study.
+
+    \b
+    Examples:
+      farsearch trials
+      farsearch trials demo --json | jq '.trials[] | select(.on_front)'
+    """
+    from farsearch.formatting import ROWS_ERROR, constant_text, trial_rows, trials_text
+
+    snapshot = open_workspace(storage).open_study(study).snapshot
+    if as_json:
+        click.echo(trials_text(snapshot, snapshot.trials))
+        return
+    title = f"{snapshot.name}: all trials, {estimates_for(snapshot)}; {ROWS_ERROR}"
+    print_rows(trial_rows(snapshot), title, f"{snapshot.name} has no trial yet")
+    if constant_text(snapshot):
+        click.echo(constant_text(snapshot))
+
+
+COMMANDS = (status, trials)
