@@ -119,8 +119,8 @@ def test_hypervolume_rises_to_all_that_was_found() -> None:
     shares = hypervolumes(trials)
     assert shares[0] == shares[1] == shares[2] < shares[3] == shares[4] == 1.0
     section = _found(course_section(make_snapshot(*trials, front={3})))
-    assert section.title == "Nine tenths of what was found was there after 4 of 5 trials"
-    assert "Trial 3 was the last to add anything" in section.words
+    assert section.title == "90 % of the hypervolume was reached after 4 of 5 trials"
+    assert "Trial 3 was the last to add to it" in section.words
     assert "1 trial was stopped early" in section.words
     assert "peak memory 41" in section.words
 
@@ -147,9 +147,9 @@ def _study_of(count: int, noise: float = 0.0) -> StudySnapshot:
 def test_importance_finds_what_objectives_hang_on() -> None:
     """Each objective has its own hyperparameter, and the title says so; what never varies is not a candidate."""
     section = _found(importance_section(_study_of(60)))
-    assert section.title.startswith("Accuracy hangs on learning rate (")
-    assert "memory hangs on layer 1 (" in section.title
-    assert "time hangs on layer 0 (" in section.title
+    assert section.title.startswith("Accuracy depends most on learning rate (")
+    assert "memory depends most on layer 1 (" in section.title
+    assert "time depends most on layer 0 (" in section.title
     assert section.figure is not None
     names = [label.get_text() for label in section.figure.axes[0].get_yticklabels()]
     assert names[0] == "learning rate"
@@ -169,7 +169,7 @@ def test_layers_that_share_a_fraction_are_one_hyperparameter() -> None:
     assert section.figure is not None
     names = {label.get_text() for label in section.figure.axes[0].get_yticklabels()}
     assert {name for name in names if name.startswith("layer")} == {"layers 0 to 2", "layers 3 to 4"}
-    assert section.title.startswith("Accuracy hangs on layers 3 to 4 (")
+    assert section.title.startswith("Accuracy depends most on layers 3 to 4 (")
     pairs = [_with_config(0, 0.0, 0.0, 0.9, 0.9), _with_config(1, 0.5, 0.5, 0.9, 0.9)]
     title = _found(frozen_section(make_snapshot(*pairs, front={0, 1}))).title
     assert title == "The front freezes most in layers 2 to 3 (90 %), least in layers 0 to 1 (25 %)"
@@ -177,9 +177,9 @@ def test_layers_that_share_a_fraction_are_one_hyperparameter() -> None:
 
 def test_importance_says_when_it_knows_nothing() -> None:
     """A metric that is chance is foretold by no forest, and few trials by none at all."""
-    assert "What accuracy hangs on can't be told yet" in _found(importance_section(_study_of(60, noise=1.0))).title
+    assert "It is not clear yet what accuracy depends on" in _found(importance_section(_study_of(60, noise=1.0))).title
     few = _found(importance_section(_study_of(11)))
-    assert (few.title, few.figure) == ("Which hyperparameters matter can't be told from 11 trials", None)
+    assert (few.title, few.figure) == ("11 trials are too few to rank the hyperparameters", None)
 
 
 def test_importances_add_up_and_a_constant_explains_nothing() -> None:
@@ -294,9 +294,9 @@ def test_nothing_that_came_to_its_end_is_told_without_a_picture() -> None:
         dataclasses.replace(r, metric=None, state="pruned") for r in _verified(make_trial(0, 0.9, 1, 1), 0, {1: 0})
     ]
     section = _found(verified_section(make_snapshot(verified=tuple(failed))))
-    assert (section.title, section.figure) == ("Trained again, nothing came to its end", None)
+    assert (section.title, section.figure) == ("Trained again, no training was completed", None)
     assert section.rows[0]["advantage"] == "no training came to its end"
-    assert "nothing came to its end" in make_report(make_snapshot(verified=tuple(failed))).html
+    assert "no training was completed" in make_report(make_snapshot(verified=tuple(failed))).html
 
 
 def test_the_agreement_stands_beside_the_front() -> None:
