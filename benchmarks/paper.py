@@ -169,7 +169,7 @@ def main(
         found = _recorded(recipes, tables) if recorded else record(recipes, seeds, tables)
     except FarsearchError as error:
         failure = click.ClickException(str(error))
-        failure.exit_code = error.exit_code
+        failure.exit_code = error.exit_code  # type: ignore[misc]
         raise failure from error
     _print(make_report(found), as_json, as_markdown)
 

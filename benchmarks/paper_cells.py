@@ -119,7 +119,7 @@ def resolve(recipe: Recipe, note: Note) -> Job:
     return _seeded(job, job.settings.job.seed, rows)
 
 
-def _seeded(job: Job, seed: int, rows: int) -> Job:
+def _seeded(job: Job, seed: int, rows: int | None) -> Job:
     """The job with so many rows drawn by a seed, none held out."""
     drawn = draw_training(job.data.train, rows, seed, job.data.spec.kind)
     spec = dataclasses.replace(job.settings.job, seed=seed, train_samples=len(drawn), validation_samples=0)
@@ -170,7 +170,9 @@ def open_table(path: Path, job: Job, epochs: float) -> Table:
 def read_table(path: Path) -> Table:
     """The table at ``path``, which has begun."""
     header, *lines = read_lines(path)
-    cells = {(line["seed"], line["method"]): line for line in lines if "times" not in line}
+    cells: dict[tuple[int, str], Mapping[str, Any]] = {
+        (line["seed"], line["method"]): line for line in lines if "times" not in line
+    }
     times = [StepTimes.from_dict(line["times"]) for line in lines if "times" in line]
     return Table(path, header, cells, times[-1] if times else None)
 
@@ -269,4 +271,4 @@ def columns(evidence: Sequence[Sequence[float]]) -> list[Any]:
 
 def evidence_of(cell: Mapping[str, Any]) -> Floats:
     """What ``columns`` wrote, ``[rows, k]``."""
-    return np.array([[float(value) for value in column] for column in cell["evidence"]]).T
+    return np.array([[float(value) for value in column] for column in cell["evidence"]], dtype=np.float64).T

@@ -25,7 +25,7 @@ class Notes:
     """A watcher that writes down what it hears, and may interrupt."""
 
     interrupt_at: int | None = None
-    started: list[tuple[str, float]] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
     ended: list[TrialRecord] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     steps: int = 0

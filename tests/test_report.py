@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -39,7 +40,7 @@ def test_figure_labels_axes_with_units_and_the_front_with_its_trials() -> None:
 def test_figure_shows_the_budget_where_it_is_and_points_to_it_where_it_is_far() -> None:
     """The line stands at the budget, with its value; a budget far to the right is an arrow at the edge."""
     figure = front_figure(make_snapshot())
-    assert any(list(line.get_xdata()) == [2200.0, 2200.0] for line in figure.axes[0].lines)
+    assert any(np.asarray(line.get_xdata()).tolist() == [2200.0, 2200.0] for line in figure.axes[0].lines)
     assert "device gives at least 2,200 MiB" in _texts(figure)
     far = front_figure(make_snapshot(budget_mib=64_000.0))
     assert "device gives at least 64,000 MiB →" in _texts(far)
@@ -57,7 +58,7 @@ def constant(value: float) -> dict[str, Any]:
 def test_figure_shows_the_constant_answer_where_it_is_and_points_to_it_where_it_is_far() -> None:
     """A line among the points, an arrow at the edge, and nothing where it is not recorded."""
     near = front_figure(make_snapshot(meta=constant(0.83)))
-    assert any(list(line.get_ydata()) == [83.0, 83.0] for line in near.axes[0].lines)
+    assert any(np.asarray(line.get_ydata()).tolist() == [83.0, 83.0] for line in near.axes[0].lines)
     assert "constant answer 83" in _texts(near)
     far = front_figure(make_snapshot(meta=constant(0.5)))
     assert "constant answer 50 ↓" in _texts(far)
@@ -82,8 +83,8 @@ def test_step_line_is_the_best_metric_within_a_memory() -> None:
     trials = [make_trial(0, 0.80, 100.0, 10.0), make_trial(1, 0.78, 110.0, 5.0), make_trial(2, 0.85, 120.0, 20.0)]
     figure = front_figure(make_snapshot(*trials, front={0, 1, 2}, budget_mib=125.0))
     line = next(line for line in figure.axes[0].lines if line.get_drawstyle() == "steps-post")
-    assert list(line.get_ydata()) == pytest.approx([80.0, 80.0, 85.0, 85.0])
-    assert list(line.get_xdata()) == [100.0, 110.0, 120.0, 125.0]
+    assert np.asarray(line.get_ydata()).tolist() == pytest.approx([80.0, 80.0, 85.0, 85.0])
+    assert np.asarray(line.get_xdata()).tolist() == [100.0, 110.0, 120.0, 125.0]
 
 
 def test_trials_that_learned_nothing_do_not_flatten_the_front() -> None:
@@ -103,7 +104,7 @@ def test_figure_names_what_the_front_is_compared_with() -> None:
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["full fine-tuning", "LoRA r=8"]
     assert len({handle.get_marker() for handle in legend.legend_handles}) == 2  # type: ignore[union-attr]
-    shown = [tuple(place) for collection in axes.collections for place in collection.get_offsets()]
+    shown = [tuple(place) for marks in axes.collections for place in np.asarray(marks.get_offsets()).tolist()]
     assert (1700.0, pytest.approx(85.3)) in shown
     assert (950.0, pytest.approx(81.23)) in shown
     left, right = axes.get_xlim()

@@ -24,6 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 
 from farsearch.errors import BadInput, MissingResource
 from farsearch.formatting import trials_json
@@ -62,10 +63,16 @@ def _client(tracker: Tracker) -> MlflowClient:
     return MlflowClient(tracking_uri=tracker.uri)
 
 
+def _experiment(client: MlflowClient, name: str) -> Experiment:
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    return experiment
+
+
 def _run_ids(tracker: Tracker, snapshot: StudySnapshot) -> dict[str, str]:
     """Run id by name of the run, parents and children."""
     client = _client(tracker)
-    experiment = client.get_experiment_by_name(snapshot.name)
+    experiment = _experiment(client, snapshot.name)
     runs = client.search_runs([experiment.experiment_id])
     assert len({run.info.run_name for run in runs}) == len(runs)
     return {run.info.run_name.removesuffix(" · front"): run.info.run_id for run in runs}
@@ -120,7 +127,7 @@ def test_the_filter_finds_the_front(tracker: Tracker) -> None:
     """The filter of the README gives the front's runs, whose names say so too."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
-    experiment = _client(tracker).get_experiment_by_name(snapshot.name)
+    experiment = _experiment(_client(tracker), snapshot.name)
     runs = _client(tracker).search_runs([experiment.experiment_id], FRONT_FILTER)
     assert {run.info.run_name for run in runs} == {f"trial {number:03d} · front" for number in FRONT}
 
@@ -141,6 +148,7 @@ def test_runs_say_what_they_are(tracker: Tracker) -> None:
         assert run.info.status == ("KILLED" if trial.state == "pruned" else "FINISHED")
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert len(run.data.tags["mlflow.note.content"].splitlines()) == 2
+        assert run.inputs is not None
         assert run.inputs.dataset_inputs[0].dataset.digest == snapshot.settings.job.data[:12]
         assert run.info.end_time - run.info.start_time == round(1000 * (trial.host_seconds or 0))
         ends.append(run.info.end_time)
@@ -238,7 +246,7 @@ def test_runs_that_exist_twice_are_healed(tracker: Tracker) -> None:
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     ids, client = _run_ids(tracker, snapshot), _client(tracker)
-    experiment = client.get_experiment_by_name(snapshot.name).experiment_id
+    experiment = _experiment(client, snapshot.name).experiment_id
     _unmarked(tracker, snapshot)
     for name in ("trial 002", snapshot.name):
         tags = dict(client.get_run(ids[name]).data.tags)
@@ -270,7 +278,7 @@ def test_what_a_user_deleted_in_the_interface_comes_back(tracker: Tracker) -> No
     client = _client(tracker)
     client.delete_run(_run_ids(tracker, snapshot)["trial 002"])
     assert tracker.sync(snapshot) == SyncResult(created=1, updated=0, unchanged=5)
-    client.delete_experiment(client.get_experiment_by_name(snapshot.name).experiment_id)
+    client.delete_experiment(_experiment(client, snapshot.name).experiment_id)
     tracker.sync(snapshot)
     assert tracker.differences(snapshot) == []
     assert len(_run_ids(tracker, snapshot)) == 7
@@ -327,7 +335,7 @@ def test_registered_models_move_with_their_project(empty_database: Path, tmp_pat
     first = _project(empty_database, tmp_path / "a")
     first.sync(snapshot)
     client, run = _client(first), _run_ids(first, snapshot)["trial 002"]
-    experiment = client.get_experiment_by_name(snapshot.name).experiment_id
+    experiment = _experiment(client, snapshot.name).experiment_id
     logged = client.create_logged_model(experiment, name="tuned", source_run_id=run)
     client.create_registered_model("m")
     client.create_model_version("m", logged.artifact_location, run, model_id=logged.model_id)
@@ -336,7 +344,7 @@ def test_registered_models_move_with_their_project(empty_database: Path, tmp_pat
     client = _client(open_tracking(f"sqlite:///{tmp_path}/b/mlflow.db"))
     here = f"file://{tmp_path}/b/mlartifacts/"
     assert client.get_logged_model(logged.model_id).artifact_location.startswith(here)
-    assert client.get_model_version("m", "1").source.startswith(here)
+    assert str(client.get_model_version("m", "1").source).startswith(here)
     assert client.get_experiment(other).artifact_location == "file:///data/mlartifacts/other"
 
 
@@ -487,7 +495,7 @@ def test_saved_views_hold_what_mlflow_s_page_reads(tracker: Tracker) -> None:
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     path = tracker.experiment_url_path(snapshot.name)
-    experiment = _client(tracker).get_experiment_by_name(snapshot.name)
+    experiment = _experiment(_client(tracker), snapshot.name)
     assert path.startswith(f"#/experiments/{experiment.experiment_id}/runs?")
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{path.rsplit('=', 1)[1]}"])
     state = json.loads(view["state"])
@@ -741,7 +749,7 @@ def test_following_a_search_touches_what_changed_alone(tracker: Tracker, monkeyp
     after = _run_ids(tracker, second)
     assert tracker.differences(second) == []
     assert touched - {ids["trial 002"], ids[first.name], after["trial 004"]} <= {
-        _client(tracker).get_experiment_by_name(first.name).experiment_id
+        _experiment(_client(tracker), first.name).experiment_id
     }
     assert ids["trial 002"] in touched
     assert {name: run for name, run in after.items() if name != "trial 004"} == ids

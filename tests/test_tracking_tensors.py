@@ -59,16 +59,19 @@ class Team:
     def run(self, number: int) -> Run:
         """The run of a trial."""
         experiment = self.client.get_experiment_by_name("tiny")
+        assert experiment is not None
         return find_trial(self.client, experiment.experiment_id, "tiny", number)[0]
 
     def parent(self) -> Run:
         """The study's own run."""
         experiment = self.client.get_experiment_by_name("tiny")
+        assert experiment is not None
         return find_parents(self.client, experiment.experiment_id, "tiny")[0]
 
     def on_server(self, run: Run, folder: str) -> Path:
         """Where the server keeps a folder of a run's artifacts."""
-        return self.server.folder / "mlartifacts" / run.info.artifact_uri.removeprefix("mlflow-artifacts:/") / folder
+        place = str(run.info.artifact_uri).removeprefix("mlflow-artifacts:/")
+        return self.server.folder / "mlartifacts" / place / folder
 
     def manifest(self, number: int) -> Any:
         """What the tag of a trial's run says."""
@@ -210,7 +213,7 @@ def test_damaged_artifacts_are_refused(team: Team) -> None:
             assert done.code == 5, (path.name, done)
             line = done.err.splitlines()[-1]
             assert path.name in line
-            assert ("is not there any more" if damage is None else "is damaged") in line
+            assert ("is missing" if damage is None else "is damaged") in line
             assert not (team.other / "bundle").exists()
             # predictions came alone, where they were whole
             assert not [name for name in team.fetched() if TRAINED in name or "primings" in name or ".fetching" in name]

@@ -37,7 +37,7 @@ _PATIENCE_S = 300
 def env_example() -> dict[str, str]:
     """The variables of ``.env.example``, with their values."""
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))  # type: ignore[misc]
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def compose_file(env: Mapping[str, str]) -> Any:
