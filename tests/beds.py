@@ -1,4 +1,4 @@
-"""A job with a tiny model on which studies are compared or verified, and a watcher of their trainings."""
+"""A job with a tiny model for baselines and verifications, and a watcher of their trainings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Bed", "Notes", "make_bed"]
 
 @dataclass
 class Notes:
-    """A watcher that writes down what it hears, and may interrupt."""
+    """A watcher that records its calls, and can interrupt."""
 
     interrupt_at: int | None = None
     started: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Notes:
         self.started.append(title)
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """Count, and interrupt when it is time."""
+        """Count, and interrupt at ``interrupt_at``."""
         self.steps += 1
         if self.steps == self.interrupt_at:
             raise KeyboardInterrupt
@@ -57,14 +57,14 @@ class Notes:
 
 @dataclass
 class Bed:
-    """A job with its model loaded, on which any number of studies are compared."""
+    """A job with its model loaded, for any number of studies."""
 
     job: Job
     bench: Bench
     pricer: Pricer
 
     def search(self, home: Path, name: str = "s", pricer: Pricer | None = None, **settings: Any) -> Search:
-        """The search of a study that has no trial yet."""
+        """Return the search of a new study."""
         store = Store(home)
         study = store.open(name, dataclasses.replace(self.job.settings, **settings), self.job.meta)
         goal = self.job.settings.plan
@@ -73,7 +73,7 @@ class Bed:
 
 @contextmanager
 def make_bed(folder: Path, model: Path, rows: int = 48) -> Iterator[Bed]:
-    """Rows of the tiny task in batches of 16: 48 are three steps a training. The block works in ``folder``."""
+    """Yield a bed with rows of the tiny task in batches of 16: 48 are three steps. The block works in ``folder``."""
     prepare(folder)
     with chdir(folder):
         store = Store(folder / ".farsearch")
