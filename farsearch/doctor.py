@@ -153,8 +153,8 @@ def _journal(journal: Path) -> Finding:
         return Finding("storage", "ok", f"no study yet; the first run makes the journal {journal}")
     with journal.open("rb") as file:
         if file.read(1) not in (b"", b"{"):
-            mend = "restore it from a copy, or start in another folder"
-            return Finding("storage", "problem", f"{journal} is no journal of studies", mend)
+            suggestion = "restore it from a copy, or start in another folder"
+            return Finding("storage", "problem", f"{journal} is no journal of studies", suggestion)
     return Finding("storage", "ok", f"journal {journal}, {journal.stat().st_size / 2**20:.1f} MiB")
 
 
@@ -185,12 +185,12 @@ def _tracking(uri: str) -> Finding:
 
         return _tracking_file(database_of(uri))
     if not uri.startswith(("http://", "https://")):
-        mend = "give sqlite:///FILE or http(s)://HOST:PORT"
-        return Finding("tracking", "problem", f"{shown} is no address of MLflow", mend)
+        suggestion = "give sqlite:///FILE or http(s)://HOST:PORT"
+        return Finding("tracking", "problem", f"{shown} is no address of MLflow", suggestion)
     reason = _within(lambda: _unanswered(f"{uri.rstrip('/')}/health"))
     if reason:
-        mend = "start the server or give another --tracking-uri; studies run without it, farsearch sync catches up"
-        return Finding("tracking", "problem", f"MLflow's server {shown} does not answer ({reason})", mend)
+        suggestion = "start the server or give another --tracking-uri; searches run without it, then farsearch sync"
+        return Finding("tracking", "problem", f"MLflow's server {shown} does not answer ({reason})", suggestion)
     return Finding("tracking", "ok", f"MLflow's server {shown} answers")
 
 
@@ -203,8 +203,8 @@ def _tracking_file(database: Path) -> Finding:
     except sqlite3.Error as error:
         if "locked" in str(error):
             return Finding("tracking", "problem", f"{database} is locked", "close the program that writes to it")
-        mend = "restore it from a copy, or give another --tracking-uri, which farsearch sync fills"
-        return Finding("tracking", "problem", f"{database} is no database of MLflow ({error})", mend)
+        suggestion = "restore it from a copy, or give another --tracking-uri, which farsearch sync fills"
+        return Finding("tracking", "problem", f"{database} is no database of MLflow ({error})", suggestion)
     return Finding("tracking", "ok", f"MLflow's database {database}, {count} experiments")
 
 
@@ -232,11 +232,11 @@ def _hub() -> Finding:
     reason = _within(lambda: hub_problem(PATIENCE_S))
     if reason is None:
         return Finding("hub", "ok", "the Hugging Face hub answers")
-    mend = (
+    suggestion = (
         "what was loaded before, folders given with --model and --data-dir, and --task reviews with --model minilm "
         "work without it"
     )
-    return Finding("hub", "warning", f"offline: {reason}", mend)
+    return Finding("hub", "warning", f"offline: {reason}", suggestion)
 
 
 def _disk(home: Path) -> Finding:

@@ -297,6 +297,7 @@ def print_table(rows: Sequence[Row], console: Console, title: str | None = None)
     """Print ``rows`` to ``console`` as aligned columns with a rule under the heads.
 
     Cells of ``value`` and ``source`` are wrapped where the terminal is too narrow; all others are printed in full.
+    Not rich's ``Table``, which takes 3.5 times as long for a study of 5,000 trials (docs/log.md).
     """
     heads = heads_of(rows)
     widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}

@@ -274,7 +274,7 @@ def test_verified_points_within_noise_are_marked() -> None:
     section = _found(verified_section(study))
     assert section.title == (
         "Trained again, trial 4 reaches 85.0 ± 1.0 % on the development set; "
-        "no advantage is shown for trial 4 and LoRA r=8; too few seeds to tell for trial 5"
+        "no advantage is shown for trial 4 and LoRA r=8; too few seeds for a verdict on trial 5"
     )
     assert [row["point"] for row in section.rows] == ["trial 0", "trial 4", "trial 5", "LoRA r=8"]
     assert section.rows[1]["development set"] == "85.0 ± 1.0 %"

@@ -3,7 +3,7 @@
 ==============  ===============================================================
 page.py         the report: all sections on one page, and their pictures
 page.html       its template
-section.py      what a section is, and how pictures of the page look
+section.py      sections, and the style of their pictures
 points.py       the trials that a picture shows, in its units, colours and texts
 interactive.py  the front as an interactive picture
 figure.py       the front as a static picture

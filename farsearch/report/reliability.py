@@ -63,7 +63,7 @@ def verified_section(snapshot: StudySnapshot) -> Section | None:
         title += f"; no advantage is shown for {_listed(idle)}"
     few = [point.title for point in points if point.learned and not (point.judged or point.noise)]
     if few:
-        title += f"; too few seeds to tell for {_listed(few)}"
+        title += f"; too few seeds for a verdict on {_listed(few)}"
     words = (
         "Dots are means, bars ± one standard deviation of a training over the seeds (of three or more), small dots the "
         "seeds themselves."

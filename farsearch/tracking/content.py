@@ -160,11 +160,11 @@ def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
 
 
 def _trial_name(trial: TrialRecord) -> str:
-    what = trial.verifies
-    if what is None:
+    verified = trial.verifies
+    if verified is None:
         return f"trial {trial.number:03d}" if trial.baseline is None else _baseline_name(trial.baseline)
-    point = f"trial {what.trial:03d}" if trial.baseline is None else trial.baseline.title
-    return f"{point} again, seed {what.seed}"
+    point = f"trial {verified.trial:03d}" if trial.baseline is None else trial.baseline.title
+    return f"{point} again, seed {verified.seed}"
 
 
 def _baseline_name(baseline: Baseline) -> str:
