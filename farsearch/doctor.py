@@ -189,7 +189,7 @@ def _tracking(uri: str) -> Finding:
         return Finding("tracking", "problem", f"{shown} is no address of MLflow", suggestion)
     reason = _within(lambda: _unanswered(f"{uri.rstrip('/')}/health"))
     if reason:
-        suggestion = "start the server or give another --tracking-uri; searches run without it, then farsearch sync"
+        suggestion = "start it or give another --tracking-uri; searches run without it, and farsearch sync catches up"
         return Finding("tracking", "problem", f"MLflow's server {shown} does not answer ({reason})", suggestion)
     return Finding("tracking", "ok", f"MLflow's server {shown} answers")
 
