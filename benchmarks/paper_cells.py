@@ -115,11 +115,11 @@ def resolve(recipe: Recipe, note: Note) -> Job:
     with tempfile.TemporaryDirectory() as home:
         job = resolve_job(options, Store(Path(home)), note)
     # where all rows are asked for, the job that a search would be given has held some out already
-    rows = len(job.data.train) if samples == "all" else samples
+    rows = samples if isinstance(samples, int) else len(job.data.train)
     return _seeded(job, job.settings.job.seed, rows)
 
 
-def _seeded(job: Job, seed: int, rows: int | None) -> Job:
+def _seeded(job: Job, seed: int, rows: int) -> Job:
     """The job with so many rows drawn by a seed, none held out."""
     drawn = draw_training(job.data.train, rows, seed, job.data.spec.kind)
     spec = dataclasses.replace(job.settings.job, seed=seed, train_samples=len(drawn), validation_samples=0)
@@ -271,4 +271,5 @@ def columns(evidence: Sequence[Sequence[float]]) -> list[Any]:
 
 def evidence_of(cell: Mapping[str, Any]) -> Floats:
     """What ``columns`` wrote, ``[rows, k]``."""
-    return np.array([[float(value) for value in column] for column in cell["evidence"]], dtype=np.float64).T
+    evidence: Floats = np.array([[float(value) for value in column] for column in cell["evidence"]]).T
+    return evidence

@@ -14,7 +14,7 @@ import farsearch
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # only there on Python 3.10
 
 ROOT = Path(__file__).parents[1]
 # not below ROOT where the tests run against the wheel

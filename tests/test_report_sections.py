@@ -321,7 +321,7 @@ def test_the_resume_command_has_the_options_of_the_study() -> None:
     assert command is not None
     given = _parsed(command)
     assert (given["study"], given["n_trials"]) == ("a study", 30)
-    assert dict(given["fixed"]) == OPTIONS["fixed"]  # type: ignore[call-overload]
+    assert dict(given["fixed"]) == OPTIONS["fixed"]
     assert (given["max_memory"], given["max_time"], str(given["data_dir"])) == (1200.5, None, "/some where/SST-2")
     for key in OPTIONS.keys() - {"fixed", "max_memory_mib", "max_time_s", "data_dir"}:
         assert given[key] == OPTIONS[key], key
