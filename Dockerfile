@@ -1,5 +1,5 @@
 # farsearch with MLflow's server and Optuna's dashboard: one image for all services of docker-compose.yml, so that
-# clients and servers are of the same versions.
+# clients and servers have the same versions.
 #
 #   docker build --build-arg TORCH_INDEX=<package index of PyTorch's CPU builds> --tag farsearch:0.1.0 .
 
@@ -8,7 +8,7 @@ ARG TORCH_INDEX=""
 ENV PATH=/opt/farsearch/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
 
-# the libraries in a layer of their own, which a change of the code leaves as it is
+# the libraries in a layer of their own, which changes of the code do not rebuild
 COPY constraints.txt pyproject.toml ./
 RUN python -m venv /opt/farsearch && pip install --constraint constraints.txt pip
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \

@@ -103,7 +103,7 @@ class _Progress:
 
 def compare(options: SearchSpec, home: Path, n_trials: int) -> tuple[StudySnapshot, list[Comparison]]:
     """Search, train the baselines, and compare them with the front."""
-    progress = _Progress(options.task)
+    progress = _Progress(str(options.task))
     store = Store(home)
     job = resolve_job(options, store, progress.note)
     bench = job.bench(store)
@@ -116,7 +116,7 @@ def compare(options: SearchSpec, home: Path, n_trials: int) -> tuple[StudySnapsh
         baseline = record.baseline
         assert baseline is not None
         plain = Comparison(
-            options.task, baseline.title, _number(record.metric), _number(record.dev_metric),
+            str(options.task), baseline.title, _number(record.metric), _number(record.dev_metric),
             _number(record.peak_memory_mib), _number(record.wall_time_s), record.learned is not False,
         )  # fmt: skip
         point = _best_within(snapshot.front, plain)

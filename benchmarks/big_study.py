@@ -151,9 +151,8 @@ def _add_trial(
     else:
         record = updated(proposal.record, state="complete", **_results(proposal.record, job, draw))
         storage.set_trial_user_attr(trial, "record", record.to_dict())
-        storage.set_trial_state_values(
-            trial, TrialState.COMPLETE, [record.metric, record.peak_memory_mib, record.wall_time_s]
-        )
+        values = [record.metric or 0.0, record.peak_memory_mib or 0.0, record.wall_time_s or 0.0]
+        storage.set_trial_state_values(trial, TrialState.COMPLETE, values)
 
 
 def _results(record: TrialRecord, job: Job, draw: np.random.Generator) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def rows() -> list[dict[str, str]]:
         pricer = Pricer(config, Head(), _BATCH, _LENGTH, profile, tables=shared_tables(config, Head()))
         full, priced = pricer.price(full_fine_tuning(layers)), pricer.all_plans(far)
         row = {"board": board, "full MiB": f"{full.tensor_peak_mib:,.0f}", "full s": f"{full.step_time_s:.2f}"}
-        ways = {"ordinary modules": pricer.price(far), **{goal: best_of(priced, goal)[1] for goal in GOALS}}
+        ways = {"ordinary modules": pricer.price(far)}
+        ways |= {str(goal): best_of(priced, goal)[1] for goal in GOALS}
         for name, cost in ways.items():
             memory, time = cost.tensor_peak_mib / full.tensor_peak_mib, cost.step_time_s / full.step_time_s
             row[name] = f"{memory:.2f}, {time:.2f}"

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -212,10 +212,13 @@ def _small_config(name: str, hidden_dropout: float, attention_dropout: float, dr
 
 def _random_plan(batch_size: int, draw: random.Random, layout: ModelLayout) -> StepPlan:
     """Draw a plan: ordinary modules or farsearch's own step, moment of the optimizer's step, micro-batches."""
-    optimizer = draw.choice(("adamw", "adamw", "sgd"))
+    optimizers: tuple[Literal["adamw", "sgd"], ...] = ("adamw", "adamw", "sgd")
+    kernels: tuple[Literal["loop", "foreach", "fused"], ...] = ("loop", "foreach", "fused")
+    dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "float32", "bfloat16")
+    optimizer = draw.choice(optimizers)
     micro = draw.choice((None, draw.randint(1, batch_size - 1)))
     if draw.random() < 0.3:
-        kernel = draw.choice(("loop", "foreach", "fused"))
+        kernel = draw.choice(kernels)
         return dataclasses.replace(MODULES, optimizer=optimizer, optimizer_kernel=kernel, micro_batch_size=micro)
     lean = dataclasses.replace(
         STORE,
@@ -226,7 +229,7 @@ def _random_plan(batch_size: int, draw: random.Random, layout: ModelLayout) -> S
         optimizer_step="end" if micro is not None else draw.choice(("end", "backward")),
         micro_batch_size=micro,
     )
-    plan, frozen_dtype = executable(lean, layout), draw.choice(("float32", "float32", "bfloat16"))
+    plan, frozen_dtype = executable(lean, layout), draw.choice(dtypes)
     return plan if plan.feed_forward == "modules" else dataclasses.replace(plan, frozen_dtype=frozen_dtype)
 
 

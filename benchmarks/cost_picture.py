@@ -46,9 +46,8 @@ def save_picture(
 
 def _points(axes: Axes, points: Sequence[tuple[float, float]], label: str, colour: str, marker: str = "o") -> None:
     if points:
-        axes.scatter(
-            *zip(*points, strict=True), s=22, color=colour, label=label, marker=marker, alpha=0.8, linewidths=0
-        )
+        x, y = zip(*points, strict=True)
+        axes.scatter(x, y, s=22, color=colour, label=label, marker=marker, alpha=0.8, linewidths=0)
 
 
 def _finish(axes: Axes, title: str, unit: str) -> None:

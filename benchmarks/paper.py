@@ -168,7 +168,7 @@ def main(
         tables_of_cells = _recorded(recipes, tables) if recorded else record(recipes, seeds, tables)
     except FarsearchError as error:
         failure = click.ClickException(str(error))
-        failure.exit_code = error.exit_code
+        failure.exit_code = error.exit_code  # type: ignore[misc]
         raise failure from error
     _print(make_report(tables_of_cells), as_json, as_markdown)
 

@@ -116,7 +116,7 @@ def resolve(recipe: Recipe, note: Note) -> Job:
     with tempfile.TemporaryDirectory() as home:
         job = resolve_job(options, Store(Path(home)), note)
     # with all rows requested, the job of a search has held out some already
-    rows = len(job.data.train) if samples == "all" else samples
+    rows = samples if isinstance(samples, int) else len(job.data.train)
     return _seeded(job, job.settings.job.seed, rows)
 
 
@@ -171,7 +171,9 @@ def open_table(path: Path, job: Job, epochs: float) -> Table:
 def read_table(path: Path) -> Table:
     """Return the existing table at ``path``."""
     header, *lines = read_lines(path)
-    cells = {(line["seed"], line["method"]): line for line in lines if "times" not in line}
+    cells: dict[tuple[int, str], Mapping[str, Any]] = {
+        (line["seed"], line["method"]): line for line in lines if "times" not in line
+    }
     times = [StepTimes.from_dict(line["times"]) for line in lines if "times" in line]
     return Table(path, header, cells, times[-1] if times else None)
 
@@ -270,4 +272,5 @@ def columns(evidence: Sequence[Sequence[float]]) -> list[Any]:
 
 def evidence_of(cell: Mapping[str, Any]) -> Floats:
     """Return the output of ``columns`` as ``[rows, k]``."""
-    return np.array([[float(value) for value in column] for column in cell["evidence"]]).T
+    evidence: Floats = np.array([[float(value) for value in column] for column in cell["evidence"]]).T
+    return evidence

@@ -59,7 +59,7 @@ def step_figure(report: Report) -> Figure:
             peaks, times = [result.peak_ratio for result in own], [result.time_ratio for result in own]
             axes.scatter(peaks, times, s=48, color=colour, edgecolors="white", linewidths=0.8, label=family, zorder=3)
     figure.legend(loc="lower left", bbox_to_anchor=(0.07, 0.0), ncols=len(_COLOURS), frameon=False, fontsize=9)
-    canvas.draw()  # sets the limits
+    canvas.draw()  # type: ignore[no-untyped-call]  # sets the limits
     _name(axes, results, canvas)
     return figure
 
@@ -79,7 +79,7 @@ def _name(axes: Axes, results: list[Result], canvas: FigureCanvasAgg) -> None:
                 ha=side, va="center", fontsize=9, color=colour, zorder=4,
                 arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6} if distance > _DISTANCES[0] else None,
             )  # fmt: skip
-            name.update_positions(canvas.get_renderer())
+            name.update_positions(canvas.get_renderer())  # type: ignore[no-untyped-call]
             box = Text.get_window_extent(name)  # that of an annotation includes its line
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.figure.bbox.x1 and axes.bbox.y0 <= box.y0
             if (inside and box.count_overlaps(taken) == 0) or (distance, turn) == (_DISTANCES[-1], 11):

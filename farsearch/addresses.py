@@ -1,7 +1,6 @@
 """Addresses of databases and servers: parsed, built, and shown without their passwords.
 
-An address is masked by parsing it. What can't be parsed is not shown, because nobody knows which part of it is the
-password.
+An address is masked by parsing it. One that can't be parsed is not shown, because any part of it may be the password.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _SHOWN_OPTIONS = ("host", "port", "user", "dbname", "service", "sslmode", "uri",
 
 
 def is_server(uri: str) -> bool:
-    """Whether a tracking address is that of a server, which other hosts reach too, and not of a file."""
+    """Return whether a tracking address is that of a server, which other hosts can reach, not of a file."""
     return uri.startswith(("http://", "https://"))
 
 
@@ -56,9 +55,9 @@ def database_url(address: str) -> URL:
 
 
 def shown_address(address: str) -> str:
-    """Return an address as it may be shown: the password as ``***``, and so every option that may be one.
+    """Return an address with ``***`` for the password and for every option that may be one.
 
-    Of what can't be parsed only the scheme is left. A text without any character of an address is shown as it is.
+    Of an unparsable address only the scheme is shown. A text without special characters is returned unchanged.
     """
     scheme, sign, rest = address.partition("://")
     if _parsed(address) is None:
@@ -75,7 +74,7 @@ def shown_address(address: str) -> str:
 
 
 def hide_passwords(text: str, addresses: Iterable[str]) -> str:
-    """Return a text, which may hold what a vendor wrote, without the passwords of these addresses."""
+    """Return a text, such as a vendor's message, without the passwords of these addresses."""
     for address in addresses:
         text = text.replace(address, shown_address(address))
         scheme, _, rest = address.partition("://")
@@ -86,7 +85,7 @@ def hide_passwords(text: str, addresses: Iterable[str]) -> str:
 
 
 def _parsed(address: str) -> URL | None:
-    """Return the parts of an address; None where SQLAlchemy can't read it, or reads it otherwise than it is meant.
+    """Return the parts of an address; None where SQLAlchemy can't read it, or splits it differently.
 
     SQLAlchemy ends a password at the first ``@`` and a user's name at the first ``/``, so a part of a password that is
     not encoded would become the host or the name of a database.

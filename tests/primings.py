@@ -1,4 +1,4 @@
-"""Primings of a tiny model, as workers get them."""
+"""Primings of a tiny model, as workers request them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ JOB = JobSpec(
     seed=1,
     priming=Priming(learning_rate=1e-3, warmup_steps=2),
 )
-"""Five steps an epoch."""
+"""Five steps per epoch."""
 
 
 @cache
@@ -48,12 +48,12 @@ def network(family: str = "bert") -> tuple[nn.Module, ModelLayout]:
 
 
 def start_of(family: str = "bert") -> dict[str, Tensor]:
-    """The weights that every priming starts from."""
+    """Return the weights that every priming starts from."""
     return _made(family)[2]
 
 
 def make_cache(folder: Path, job: JobSpec = JOB, family: str = "bert", **settings: Any) -> PrimingCache:
-    """The cache as a new worker opens it. ``settings`` are those of ``PrimingCache``."""
+    """Open the cache as a new worker. ``settings`` are those of ``PrimingCache``."""
     settings = {"rows": ROWS, "pad_id": 0, **settings}
     return PrimingCache(folder, job, network(family)[1], start_of(family), **settings)
 
@@ -66,13 +66,13 @@ def prime(
     family: str = "bert",
     **settings: Any,
 ) -> Primed:
-    """A priming as a new worker gets it. ``notes`` grow when steps are really run."""
+    """Return a priming as a new worker gets it. ``notes`` grow only if steps are run."""
     cache = make_cache(folder, job, family, **settings)
     return cache.get(network(family)[0], epochs, None if notes is None else notes.append)
 
 
 def same(one: Primed, other: Primed) -> bool:
-    """Whether weights and all scores are equal, bit by bit."""
+    """Return whether weights and all scores are equal, bit by bit."""
     first, second = one.tensors(), other.tensors()
     names = set(first) - {"seconds"}
     assert names == set(second) - {"seconds"}

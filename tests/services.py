@@ -1,4 +1,4 @@
-"""Real services for tests, made for them and gone with them: PostgreSQL, an MLflow server, a disk of a few MiB.
+"""Real services for tests, created and removed by them: PostgreSQL, an MLflow server, a disk of a few MiB.
 
 Nothing here touches a service that runs already. Where a machine lacks what a fixture needs, the test is skipped, and
 the reason says what is missing.
@@ -39,13 +39,13 @@ __all__ = [
 ]
 
 _START_S = 180
-"""Seconds within which a service is up, on a machine that has other work too."""
+"""Timeout in seconds for a service to start, on a busy machine."""
 
 _DISK_MIB = 3
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on.
+    """Return a free port of 127.0.0.1.
 
     It is below those that the kernel gives to outgoing connections: while the service is stopped, nobody is given its
     port by chance, not even a client that asks for it.
@@ -59,7 +59,7 @@ def free_port() -> int:
 
 
 def _postgres_programs() -> Path | None:
-    """Folder of PostgreSQL's own programs, the newest version's. Debian keeps them off the path."""
+    """Return the folder of PostgreSQL's server programs, of the newest version. On Debian it is not on the path."""
     on_path = shutil.which("initdb")
     folders = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda name: float(Path(name).parent.name))
     found = [Path(folder) for folder in folders if (Path(folder) / "initdb").exists()]
@@ -67,7 +67,7 @@ def _postgres_programs() -> Path | None:
 
 
 def _other_user() -> dict[str, Any]:
-    """How ``subprocess`` starts PostgreSQL, which refuses to run as root: as its own user, or as nobody."""
+    """Return options of ``subprocess`` for PostgreSQL, which refuses to run as root: another user."""
     if os.geteuid() != 0:
         return {}
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -97,11 +97,11 @@ class Postgres:
         self.programs, self.port, self._databases = programs, free_port(), 0
         self._options: dict[str, Any] = _other_user()
         self.password = password or "none"
-        # not pytest's folder, which is for its owner alone, and short: a socket's path has at most 107 characters
+        # not pytest's folder, which only its owner can read; and short: a socket's path has at most 107 characters
         self._folder = Path(tempfile.mkdtemp(prefix="farsearch-pg-"))
         if self._options:
             os.chown(self._folder, self._options["user"], self._options["group"])
-        # removes it at the end of its stdin, which comes with the end of this process too, however that goes
+        # removes it at the end of its stdin, which also comes when this process is killed
         stop = f'cat; "{programs}/pg_ctl" stop --pgdata data --mode immediate; rm -r "{self._folder}"'
         self._guard = subprocess.Popen(
             ["sh", "-c", stop], cwd=self._folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
@@ -134,18 +134,18 @@ class Postgres:
             "port": self.port,
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": self._folder,
-            "fsync": "off",  # the machine itself does not fail here
+            "fsync": "off",  # the machine does not crash in tests
         }
         words = " ".join(f"-c {name}={value}" for name, value in settings.items())
         self._call("pg_ctl", "start", "--pgdata", "data", "--log", "server.log", "--options", words, "--wait",
                    "--timeout", str(_START_S))  # fmt: skip
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stop it: ``immediate`` drops all connections and recovers at the next start, ``fast`` ends in order."""
+        """Stop it: ``immediate`` drops all connections and recovers at the next start, ``fast`` shuts down cleanly."""
         self._call("pg_ctl", "stop", "--pgdata", "data", "--mode", mode, "--wait", "--timeout", str(_START_S))
 
     def fresh_database(self, name: str | None = None) -> str:
-        """The URL of a new, empty database, which ``url`` is from now on."""
+        """Return the URL of a new, empty database, and set ``url`` to it."""
         self._databases += 1
         name = name or f"study_{self._databases}"
         self._call("createdb", "--host", "127.0.0.1", "--port", str(self.port), "--username", "farsearch", name)
@@ -154,7 +154,7 @@ class Postgres:
 
     @property
     def log(self) -> Path:
-        """What the server says."""
+        """The server's log."""
         return self._folder / "server.log"
 
     @property
@@ -191,13 +191,13 @@ def own_postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(params=["journal", pytest.param("postgresql", marks=pytest.mark.service)])
 def storage(request: pytest.FixtureRequest) -> str | None:
-    """Each storage in turn: what ``--storage`` is given, None for the journal in the working directory."""
+    """Yield the value of ``--storage`` for each storage; None for the journal in the working directory."""
     return None if request.param == "journal" else str(request.getfixturevalue("postgres").url)
 
 
 @dataclass
 class MlflowServer:
-    """MLflow's own server, its database and the artifacts that it passes on in ``folder``."""
+    """MLflow's own server, with database and proxied artifacts in ``folder``."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -205,7 +205,7 @@ class MlflowServer:
 
     @property
     def uri(self) -> str:
-        """As ``--tracking-uri`` takes it."""
+        """The value of ``--tracking-uri``."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -228,7 +228,7 @@ class MlflowServer:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Stop it and all that it started."""
+        """Stop it and its child processes."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -237,7 +237,7 @@ class MlflowServer:
 
 @pytest.fixture
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A running MLflow server of this test's own."""
+    """A running MLflow server for one test."""
     server = MlflowServer(tmp_path_factory.mktemp("mlflow-server"))
     try:
         server.start()
@@ -248,7 +248,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
 
 @dataclass(frozen=True)
 class SmallDisk:
-    """A file system of three MiB in memory, mounted where only processes of its own namespace see it.
+    """A file system of three MiB in memory, mounted in a namespace of its own.
 
     Attributes:
         folder: its path for those processes.
@@ -261,7 +261,7 @@ class SmallDisk:
     enter: tuple[str, ...]
 
     def fill(self, leave: int) -> Path:
-        """Fill it but for ``leave`` bytes. The file that does."""
+        """Fill it but for ``leave`` bytes. Return the file that does."""
         free = os.statvfs(self.seen)
         ballast = self.seen / "ballast"
         ballast.write_bytes(b"x" * (free.f_bavail * free.f_frsize - leave))
@@ -270,13 +270,13 @@ class SmallDisk:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """A disk that is soon full. It goes with the process that holds its namespace."""
+    """A small disk, removed with the process that holds its namespace."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if shutil.which("unshare") is None or shutil.which("nsenter") is None:
         pytest.skip("unshare or nsenter, with which a test gets a disk of its own, is not installed")
     mount = f"mount -t tmpfs -o size={_DISK_MIB}m tmpfs {folder} && echo ready && exec sleep infinity"
-    # root may mount in a mount namespace; anybody else needs to be root in a user namespace first
+    # root can mount in a mount namespace; other users must be root in a user namespace first
     for user in ((), ("--user",)):
         mapped = ("--map-root-user",) if user else ()
         command = ["unshare", "--mount", *user, *mapped, "sh", "-c", mount]

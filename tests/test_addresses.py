@@ -37,8 +37,8 @@ PASSWORDS = st.text(LETTERS, min_size=1)
         ("studies.db", "studies.db"),
     ],
 )  # fmt: skip
-def test_a_password_becomes_stars(address: str, shown: str) -> None:
-    """What goes is the password and what may be one, and nothing else."""
+def test_passwords_are_masked(address: str, shown: str) -> None:
+    """With all options that may be secret, and nothing else."""
     assert shown_address(address) == shown
 
 
@@ -58,8 +58,7 @@ def test_a_password_becomes_stars(address: str, shown: str) -> None:
         ("studies.db", "studies.db", "sqlite:///FILE"),
     ],
 )
-def test_what_cannot_be_read_is_refused_without_any_of_it(address: str, shown: str, mend: str) -> None:
-    """The message says what to write, and repeats nothing that may be a part of a password."""
+def test_an_unparsable_address_is_refused_without_repeating_it(address: str, shown: str, mend: str) -> None:
     assert shown_address(address) == shown
     with pytest.raises(BadInput) as caught:
         database_url(address)
@@ -72,8 +71,7 @@ def test_what_cannot_be_read_is_refused_without_any_of_it(address: str, shown: s
 
 
 @given(password=PASSWORDS)
-def test_an_encoded_password_is_read_and_never_shown(password: str) -> None:
-    """Any password, encoded as an address wants it, is the one that the database is given, and is not shown."""
+def test_an_encoded_password_is_decoded_and_never_shown(password: str) -> None:
     for written in {quote(password, safe=""), quote(password, safe=" +")}:
         address = f"postgresql://me:{written}@host:5432/db"
         assert database_url(address).password == password
@@ -82,8 +80,7 @@ def test_an_encoded_password_is_read_and_never_shown(password: str) -> None:
 
 
 @given(password=PASSWORDS, user=st.text(LETTERS), rest=st.sampled_from(["", "/db", ":5432/db", "/db?sslmode=require"]))
-def test_a_password_as_it_is_is_read_right_or_not_at_all(password: str, user: str, rest: str) -> None:
-    """Written without encoding, a password is either what the database is given, or the address is refused."""
+def test_an_unencoded_password_is_parsed_correctly_or_refused(password: str, user: str, rest: str) -> None:
     secret = f"<<{password}>>"
     assume("://" not in user and "<<" not in user)
     for address in (f"postgresql://{user}:{secret}@host{rest}", f"postgresql://me@host/db?password={secret}"):
@@ -101,8 +98,8 @@ def read_as(address: str) -> str:
     return f"{url.host} {url.database}"
 
 
-def test_text_of_a_vendor_keeps_all_but_the_password() -> None:
-    """The address is hidden as it was given and as SQLAlchemy writes it; ordinary words that equal it stay."""
+def test_a_vendor_s_message_loses_only_the_password() -> None:
+    """In the address as given and as SQLAlchemy writes it; equal ordinary words stay."""
     address = "postgresql://me:d%40b@host/db"
     text = f"d@b: {address} or postgresql+psycopg://me:d%40b@host/db or postgresql://me:d@b@host/db"
     hidden = hide_passwords(text, [address])

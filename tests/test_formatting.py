@@ -45,13 +45,13 @@ from tests.factories import make_baselines, make_snapshot, make_trial
         (12_240, "3.4 h"),
     ],
 )
-def test_time_is_shown_in_a_unit_that_reads_well(seconds: float | None, shown: str) -> None:
-    """Milliseconds, seconds, minutes or hours by size; nothing but 0 is shown as 0."""
+def test_time_has_a_suitable_unit(seconds: float | None, shown: str) -> None:
+    """Only 0 is shown as 0."""
     assert human_time(seconds) == shown
 
 
-def test_metrics_are_shown_in_per_cent_where_they_are_shares() -> None:
-    """Accuracy is a share, a correlation is not; a difference has a sign, and zero has none of its own."""
+def test_shares_are_shown_in_per_cent() -> None:
+    """A correlation is not; a difference has a sign, zero has ±."""
     assert human_metric("accuracy", 0.8912, 0.0094) == "89.1 ± 0.9 %"
     assert human_metric("matthews_correlation", 0.5123) == "0.512"
     assert human_metric("accuracy", None) == ""
@@ -62,13 +62,12 @@ def test_metrics_are_shown_in_per_cent_where_they_are_shares() -> None:
     assert human_memory(-1204.4, signed=True) == "−1,204 MiB"
 
 
-def test_mean_frozen_counts_a_frozen_bottom_as_wholly_frozen() -> None:
-    """A layer that is not trained at all has no learner, whatever its fraction says."""
+def test_mean_frozen_counts_a_frozen_bottom_as_1() -> None:
     assert mean_frozen(FarConfig((0.0, 0.5, 1.0, 0.5), 1e-4, 1.0, frozen_bottom_layers=2)) == pytest.approx(0.875)
 
 
-def test_rows_of_the_front_run_from_little_memory_to_much() -> None:
-    """The front's rows are its trials in order of memory, all cells filled but for the note, of which there is none."""
+def test_rows_of_the_front_are_sorted_by_memory() -> None:
+    """All cells are filled but the note."""
     rows = front_rows(make_snapshot())
     assert [row["trial"] for row in rows] == ["0", "2", "4"]
     assert rows[0]["accuracy"] == "80.0 ± 1.1 %"
@@ -76,15 +75,15 @@ def test_rows_of_the_front_run_from_little_memory_to_much() -> None:
     assert all(bool(cell) == (name != "note") for row in rows for name, cell in row.items())
 
 
-def test_rows_of_all_trials_say_what_became_of_each() -> None:
-    """Each trial has its state, the front and what does not fit are marked, and a stopped one has no metric."""
+def test_rows_of_all_trials_have_their_state() -> None:
+    """The front and infeasible trials are marked, and a stopped one has no metric."""
     rows = trial_rows(make_snapshot())
     assert [row["state"] for row in rows] == ["front", "complete", "front", "pruned", "front", "infeasible"]
     assert rows[3]["accuracy"] == ""
 
 
 def test_table_fits_a_terminal_of_100_columns() -> None:
-    """No row is wider, no cell is cut, even for large values and a long metric name."""
+    """No cell is cut, even for large values and a long metric name."""
     trial = make_trial(1234, 0.512, 15_700.0, 123_456.0, trainable=109_483_778)
     snapshot = make_snapshot(trial, front={1234}, metric_name="matthews_correlation")
     out = io.StringIO()
@@ -96,8 +95,7 @@ def test_table_fits_a_terminal_of_100_columns() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_every_metric_is_named_for_people(metric: str) -> None:
-    """Shares are in per cent, correlations are not; no name shows an underscore or loses a capital."""
+def test_every_metric_has_a_readable_name(metric: str) -> None:
     correlation = metric.startswith(("matthews", "pearson", "spearman"))
     assert human_metric(metric, 0.5) == ("0.500" if correlation else "50.0 %")
     assert "_" not in metric_words(metric)
@@ -105,15 +103,14 @@ def test_every_metric_is_named_for_people(metric: str) -> None:
     assert metric_title(metric)[1:] == metric_words(metric)[1:]
 
 
-def test_composites_are_named_by_their_parts() -> None:
-    """In a heading and in a sentence."""
+def test_composite_metrics_are_named_by_their_parts() -> None:
     assert metric_title("accuracy_f1") == "Accuracy and F1"
     assert metric_words("accuracy_f1") == "accuracy and F1"
     assert metric_words("pearson_spearman") == "Pearson and Spearman"
 
 
 def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:
-    """A title, a header, a rule and three rows; an empty front says so."""
+    """After a title, a header and a rule; an empty front is reported."""
     text = front_markdown(make_snapshot())
     name = "sst2-minilm-jetson-nano-default"
     assert text.startswith(f"Pareto front of {name}: 3 of 5 complete trials; ± is the error of the rows alone, not")
@@ -121,8 +118,8 @@ def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:
     assert "on the front yet" in front_markdown(make_snapshot(make_trial(0, 0.8, 1.0, 1.0)))
 
 
-def test_baselines_stand_below_the_front() -> None:
-    """By name, at their own learning rate, without what only FAR has; in JSON with what was trained, unrounded."""
+def test_baselines_are_rows_below_the_front() -> None:
+    """By name, with their own learning rate; in JSON unrounded."""
     snapshot = make_snapshot(baselines=make_baselines())
     full, lora = baseline_rows(snapshot)
     assert (full["trial"], full["rate"], full["frozen"]) == ("full fine-tuning", "5.0e-05", "0 %")
@@ -138,8 +135,8 @@ def test_baselines_stand_below_the_front() -> None:
     assert data["baselines"][1]["config"] is None
 
 
-def test_json_has_the_shape_that_scripts_rely_on() -> None:
-    """Keys as the contract names them, values unrounded, and nothing that JSON can't hold."""
+def test_json_has_its_documented_shape() -> None:
+    """Values are unrounded."""
     snapshot = make_snapshot()
     data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
     assert list(data) == ["schema_version", "study", "constant_answer", "trials", "baselines"]
@@ -152,15 +149,15 @@ def test_json_has_the_shape_that_scripts_rely_on() -> None:
 
 
 def test_json_as_text_has_a_line_for_each_trial() -> None:
-    """It reads back as ``trials_json``, also when it is empty, and a trial is found by its line."""
+    """It parses to ``trials_json``, also when it is empty."""
     for snapshot in (make_snapshot(baselines=make_baselines()), make_snapshot(make_trial(0, 0.8, 1.0, 1.0))):
         text = trials_text(snapshot, snapshot.front)
         assert json.loads(text) == json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
         assert sum('"number"' in line for line in text.splitlines()) == len(snapshot.front) + len(snapshot.baselines)
 
 
-def test_long_cells_go_on_in_the_next_line() -> None:
-    """A terminal's width breaks values and sources alone, and nothing of them is lost."""
+def test_long_cells_are_wrapped() -> None:
+    """Only values and sources, without loss."""
     value = " ".join(f"word{i}" for i in range(40))
     out = io.StringIO()
     print_table([{"what": "a", "value": value}, {"what": "b", "value": "short"}], Console(file=out, width=60))
@@ -169,8 +166,8 @@ def test_long_cells_go_on_in_the_next_line() -> None:
     assert [word for line in lines[2:] for word in line.split()] == ["a", *value.split(), "b", "short"]
 
 
-def test_a_search_that_is_no_better_than_a_constant_answer_is_said_to_be_so() -> None:
-    """Beside what that scores; nothing is said where it is not recorded."""
+def test_a_search_no_better_than_a_constant_answer_is_reported() -> None:
+    """Beside its score; nothing where that is not recorded."""
 
     def text(value: float) -> str:
         scored = {"answer": "positive", "value": value}
@@ -183,8 +180,8 @@ def test_a_search_that_is_no_better_than_a_constant_answer_is_said_to_be_so() ->
     assert constant_text(make_snapshot()) == ""
 
 
-def test_a_note_is_a_column_only_where_something_did_not_learn() -> None:
-    """Of a trial and of a baseline alike; every row has the column then."""
+def test_the_note_column_exists_only_if_something_did_not_learn() -> None:
+    """Every row has the column then."""
     assert "note" not in front_markdown(make_snapshot())
     idle = make_trial(0, 0.52, 1000.0, 100.0, learned=False)
     snapshot = make_snapshot(idle, make_trial(1, 0.8, 1100.0, 110.0), front={0, 1})

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -26,7 +27,7 @@ def _texts(figure: Figure) -> list[str]:
 
 
 def test_figure_labels_axes_with_units_and_the_front_with_its_trials() -> None:
-    """Axes, colour bar and title say what is shown; each front point bears its number, other trials none."""
+    """Axes, colour bar and title have units and names; only points of the front have their number."""
     figure = front_figure(make_snapshot())
     axes, bar = figure.axes
     assert axes.get_xlabel() == "peak memory on the device (MiB, predicted)"
@@ -36,10 +37,9 @@ def test_figure_labels_axes_with_units_and_the_front_with_its_trials() -> None:
     assert {text for text in _texts(figure) if text.isdecimal()} == {"0", "2", "4"}
 
 
-def test_figure_shows_the_budget_where_it_is_and_points_to_it_where_it_is_far() -> None:
-    """The line stands at the budget, with its value; a budget far to the right is an arrow at the edge."""
+def test_figure_shows_the_memory_limit_or_an_arrow_towards_it() -> None:
     figure = front_figure(make_snapshot())
-    assert any(list(line.get_xdata()) == [2200.0, 2200.0] for line in figure.axes[0].lines)
+    assert any(np.asarray(line.get_xdata()).tolist() == [2200.0, 2200.0] for line in figure.axes[0].lines)
     assert "device gives at least 2,200 MiB" in _texts(figure)
     far = front_figure(make_snapshot(budget_mib=64_000.0))
     assert "device gives at least 64,000 MiB →" in _texts(far)
@@ -54,10 +54,10 @@ def constant(value: float) -> dict[str, Any]:
     return {"constant_answer": scored}
 
 
-def test_figure_shows_the_constant_answer_where_it_is_and_points_to_it_where_it_is_far() -> None:
-    """A line among the points, an arrow at the edge, and nothing where it is not recorded."""
+def test_figure_shows_the_constant_answer_or_an_arrow_towards_it() -> None:
+    """Nothing is drawn where it is not recorded."""
     near = front_figure(make_snapshot(meta=constant(0.83)))
-    assert any(list(line.get_ydata()) == [83.0, 83.0] for line in near.axes[0].lines)
+    assert any(np.asarray(line.get_ydata()).tolist() == [83.0, 83.0] for line in near.axes[0].lines)
     assert "constant answer 83" in _texts(near)
     far = front_figure(make_snapshot(meta=constant(0.5)))
     assert "constant answer 50 ↓" in _texts(far)
@@ -65,8 +65,8 @@ def test_figure_shows_the_constant_answer_where_it_is_and_points_to_it_where_it_
     assert not any("constant" in text for text in _texts(front_figure(make_snapshot())))
 
 
-def test_page_says_what_a_constant_answer_scores() -> None:
-    """In words at its head, and in the views of the metric, not in the one of the costs."""
+def test_page_shows_the_score_of_a_constant_answer() -> None:
+    """As text at the top, and in the views with the metric, not in that of the costs."""
     snapshot = make_snapshot(meta={**make_snapshot().meta, **constant(0.83)})
     assert "a constant answer (positive) scores 83.0\N{NO-BREAK SPACE}%" in make_report(snapshot).html
     shown = [
@@ -78,16 +78,16 @@ def test_page_says_what_a_constant_answer_scores() -> None:
 
 
 def test_step_line_is_the_best_metric_within_a_memory() -> None:
-    """A front point that is on it for its speed alone lies below the line, which never falls."""
+    """The line never falls; a point that is on the front for its speed alone is below it."""
     trials = [make_trial(0, 0.80, 100.0, 10.0), make_trial(1, 0.78, 110.0, 5.0), make_trial(2, 0.85, 120.0, 20.0)]
     figure = front_figure(make_snapshot(*trials, front={0, 1, 2}, budget_mib=125.0))
     line = next(line for line in figure.axes[0].lines if line.get_drawstyle() == "steps-post")
-    assert list(line.get_ydata()) == pytest.approx([80.0, 80.0, 85.0, 85.0])
-    assert list(line.get_xdata()) == [100.0, 110.0, 120.0, 125.0]
+    assert np.asarray(line.get_ydata()).tolist() == pytest.approx([80.0, 80.0, 85.0, 85.0])
+    assert np.asarray(line.get_xdata()).tolist() == [100.0, 110.0, 120.0, 125.0]
 
 
 def test_trials_that_learned_nothing_do_not_flatten_the_front() -> None:
-    """A trial at chance stands as a triangle on the lower edge, also as a member of the front, with its value."""
+    """A trial at chance is a triangle on the lower edge, with its value if it is on the front."""
     good = [make_trial(i, 0.85 + 0.01 * i, 1000.0 + 100 * i, 100.0 + i) for i in range(5)]
     chance = [make_trial(8, 0.51, 900.0, 90.0), make_trial(9, 0.50, 1200.0, 120.0)]
     figure = front_figure(make_snapshot(*good, *chance, front={0, 1, 2, 3, 4, 8}))
@@ -95,15 +95,15 @@ def test_trials_that_learned_nothing_do_not_flatten_the_front() -> None:
     assert "8 (51)" in _texts(figure)
 
 
-def test_figure_names_what_the_front_is_compared_with() -> None:
-    """Each baseline has a marker of its own inside the picture, named in a legend; without any there is none."""
+def test_figure_names_the_baselines() -> None:
+    """Each has a marker of its own inside the picture and an entry of a legend."""
     snapshot = make_snapshot(baselines=make_baselines())
     axes = front_figure(snapshot).axes[0]
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["full fine-tuning", "LoRA r=8"]
     assert len({handle.get_marker() for handle in legend.legend_handles}) == 2  # type: ignore[union-attr]
-    shown = [tuple(place) for collection in axes.collections for place in collection.get_offsets()]
+    shown = [tuple(place) for marks in axes.collections for place in np.asarray(marks.get_offsets()).tolist()]
     assert (1700.0, pytest.approx(85.3)) in shown
     assert (950.0, pytest.approx(81.23)) in shown
     left, right = axes.get_xlim()
@@ -111,24 +111,22 @@ def test_figure_names_what_the_front_is_compared_with() -> None:
     assert front_figure(make_snapshot()).axes[0].get_legend() is None
 
 
-def test_a_baseline_that_learned_nothing_stands_on_the_edge_with_its_value() -> None:
-    """It does not flatten the front, and its name says how low it is."""
+def test_a_baseline_that_learned_nothing_is_on_the_edge_with_its_value() -> None:
     low = dataclasses.replace(make_baselines()[1], metric=0.5)
     axes = front_figure(make_snapshot(baselines=(low,))).axes[0]
     assert axes.get_ylim()[0] > 70
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["LoRA r=8 (50)"]  # type: ignore[union-attr]
 
 
-def test_a_study_of_baselines_alone_is_drawn() -> None:
-    """No trial yet, but something to compare with: a picture and a page all the same."""
+def test_a_study_with_baselines_only_is_drawn() -> None:
     snapshot = make_snapshot(make_trial(0, None, None, None, state="fail"), baselines=make_baselines())
     assert front_figure(snapshot).axes[0].get_legend() is not None
     assert "LoRA r=8" in make_report(snapshot).html
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "matthews_correlation"])
-def test_figure_takes_degenerate_studies(metric: str) -> None:
-    """No trial, one trial, equal trials, an unknown error and a metric that is no number: a picture all the same."""
+def test_degenerate_studies_are_drawn(metric: str) -> None:
+    """No trial, one trial, equal trials, an unknown error and a metric that is not finite."""
     one = make_trial(0, 0.8, 1000.0, 100.0, metric_error=None)
     for snapshot in (
         make_snapshot(make_trial(0, None, None, None, state="fail"), metric_name=metric),
@@ -142,7 +140,7 @@ def test_figure_takes_degenerate_studies(metric: str) -> None:
 
 
 def test_png_is_written_in_a_readable_size(tmp_path: Path) -> None:
-    """1200 × 750 pixels, read from the file's own header."""
+    """1200 × 750 pixels, read from the file's header."""
     save_front_png(make_snapshot(), tmp_path / "front.png")
     head = (tmp_path / "front.png").read_bytes()[:24]
     assert head[:8] == b"\x89PNG\r\n\x1a\n"
@@ -176,8 +174,8 @@ def _read(page: str) -> _Links:
     return parser
 
 
-def test_page_needs_no_network_and_holds_the_table() -> None:
-    """No tag fetches anything, and the front's rows can be read without running a script."""
+def test_page_needs_no_network_and_contains_the_table() -> None:
+    """No tag loads anything, and the rows of the front are readable without a script."""
     page = _read(make_report(make_snapshot()).html)
     assert page.fetched == []
     words = " ".join(page.text)
@@ -194,7 +192,7 @@ def _traces(page: str) -> list[Any]:
 
 
 def test_page_draws_baselines_by_name_and_in_the_table() -> None:
-    """Each is a trace with its name, its values and a symbol of its own, and a row below the front."""
+    """Each has a trace with its name, values and symbol, and a row below the front."""
     page = make_report(make_snapshot(baselines=make_baselines())).html
     full, lora = _traces(page)[-2:]
     assert (full["name"], full["x"], full["y"]) == ("full fine-tuning", [1700.0], [pytest.approx(85.3)])
@@ -203,8 +201,8 @@ def test_page_draws_baselines_by_name_and_in_the_table() -> None:
     assert "LoRA r=8" in _read(page).text
 
 
-def test_page_draws_the_front_s_values() -> None:
-    """The figure inside the page holds the values of the front, in per cent and MiB, and both views."""
+def test_page_draws_the_values_of_the_front() -> None:
+    """In per cent and MiB, in both views."""
     page = make_report(make_snapshot()).html
     call = page[page.rindex("Plotly.newPlot(") :]
     traces = _traces(page)
@@ -214,8 +212,8 @@ def test_page_draws_the_front_s_values() -> None:
     assert "by time" in call
 
 
-def test_page_holds_plotly_once_and_every_picture_that_it_names() -> None:
-    """One script of plotly, and each of the PNG files that the report gives out, but for the front on paper."""
+def test_page_contains_plotly_once_and_every_picture() -> None:
+    """All PNG files of the report except the static front are on the page."""
     report = make_report(make_snapshot(baselines=make_baselines()))
     held = {base64.b64decode(picture.partition(",")[2]) for picture in _read(report.html).pictures}
     assert report.html.count("plotly.js v") == 1
@@ -224,14 +222,14 @@ def test_page_holds_plotly_once_and_every_picture_that_it_names() -> None:
     assert all(picture.startswith(b"\x89PNG") for picture in report.figures.values())
 
 
-def test_page_is_made_the_same_again() -> None:
-    """A mirror compares what it wrote: nothing on the page depends on the time or on chance."""
+def test_page_is_deterministic() -> None:
+    """A mirror compares what it has written."""
     snapshot = make_snapshot(*[make_trial(i, 0.8 + 0.001 * i, 1000.0 + i, 100.0 - i) for i in range(14)], front={0})
     assert make_report(snapshot) == make_report(snapshot)
 
 
-def test_page_shades_what_does_not_fit_in_every_view() -> None:
-    """The region beyond the memory's and the time's bound is a rectangle; a far bound is an arrow."""
+def test_page_shades_the_infeasible_region_in_every_view() -> None:
+    """Beyond the bounds of memory and time; a distant bound is an arrow."""
     snapshot = make_snapshot(settings=make_settings(max_time_s=400.0))
     points = points_of(snapshot)
     by_memory, by_time, costs = (view["layout"] for _, view in _views(snapshot, points))
@@ -243,8 +241,7 @@ def test_page_shades_what_does_not_fit_in_every_view() -> None:
     assert far["text"] == "fits up to 64,000 MiB →"
 
 
-def test_page_does_not_run_what_a_name_says() -> None:
-    """Names come from users: a tag in one is text on the page."""
+def test_page_escapes_names() -> None:
     evil = "<script>alert(1)</script>"
     page = make_report(make_snapshot(metric_name=evil, name=evil)).html
     assert evil not in page
@@ -252,7 +249,7 @@ def test_page_does_not_run_what_a_name_says() -> None:
 
 
 def test_page_escapes_reasons_commands_and_boards() -> None:
-    """Whatever a study holds from outside is text: titles, versions, commands, what a board says of itself."""
+    """Titles, versions, commands and names of boards are text on the page."""
     evil = "<img src=x onerror=alert(1)>"
     measurement = dataclasses.replace(make_measurement(0), machine=evil, software={evil: evil})
     named = dataclasses.replace(make_baselines()[1], baseline=Baseline("lora8", evil, 5e-4, 1.0))

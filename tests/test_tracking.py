@@ -24,6 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 
 from farsearch.errors import BadInput, MissingResource
 from farsearch.formatting import trials_json
@@ -62,10 +63,16 @@ def _client(tracker: Tracker) -> MlflowClient:
     return MlflowClient(tracking_uri=tracker.uri)
 
 
+def _experiment(client: MlflowClient, name: str) -> Experiment:
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    return experiment
+
+
 def _run_ids(tracker: Tracker, snapshot: StudySnapshot) -> dict[str, str]:
     """Run id by name of the run, parents and children."""
     client = _client(tracker)
-    experiment = client.get_experiment_by_name(snapshot.name)
+    experiment = _experiment(client, snapshot.name)
     runs = client.search_runs([experiment.experiment_id])
     assert len({run.info.run_name for run in runs}) == len(runs)
     return {run.info.run_name.removesuffix(" · front"): run.info.run_id for run in runs}
@@ -89,7 +96,7 @@ def _artifacts(tracker: Tracker, snapshot: StudySnapshot) -> Path:
 
 
 def test_every_value_of_a_study_is_in_mlflow_exactly(tracker: Tracker) -> None:
-    """Floats, also odd ones, come back bit by bit; learning curves and configurations come back whole."""
+    """Floats are equal bit by bit; learning curves and configurations are complete."""
     odd = {"a": 0.1 + 0.2, "b": 5e-324, "c": 1.7e308, "d": -1 / 3, "e": 123456789.123456789, "f": 0.0}
     trials = [dataclasses.replace(trial, time=odd) for trial in make_snapshot().trials]
     snapshot = make_snapshot(*trials, front=FRONT)
@@ -109,7 +116,6 @@ def test_every_value_of_a_study_is_in_mlflow_exactly(tracker: Tracker) -> None:
 
 
 def test_differences_name_the_value_and_both_sides(tracker: Tracker) -> None:
-    """A value that someone changed in MLflow is found."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     _client(tracker).log_metric(_run_ids(tracker, snapshot)["trial 002"], "wall_time_s", 7.0)
@@ -117,16 +123,14 @@ def test_differences_name_the_value_and_both_sides(tracker: Tracker) -> None:
 
 
 def test_the_filter_finds_the_front(tracker: Tracker) -> None:
-    """The filter of the README gives the front's runs, whose names say so too."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
-    experiment = _client(tracker).get_experiment_by_name(snapshot.name)
+    experiment = _experiment(_client(tracker), snapshot.name)
     runs = _client(tracker).search_runs([experiment.experiment_id], FRONT_FILTER)
     assert {run.info.run_name for run in runs} == {f"trial {number:03d} · front" for number in FRONT}
 
 
-def test_runs_say_what_they_are(tracker: Tracker) -> None:
-    """States, parent, dataset, description and plausible times of the runs."""
+def test_runs_have_state_parent_dataset_description_and_times(tracker: Tracker) -> None:
     snapshot = make_snapshot()
     before = time.time_ns() // 1_000_000
     tracker.sync(snapshot)
@@ -141,6 +145,7 @@ def test_runs_say_what_they_are(tracker: Tracker) -> None:
         assert run.info.status == ("KILLED" if trial.state == "pruned" else "FINISHED")
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert len(run.data.tags["mlflow.note.content"].splitlines()) == 2
+        assert run.inputs is not None
         assert run.inputs.dataset_inputs[0].dataset.digest == snapshot.settings.job.data[:12]
         assert run.info.end_time - run.info.start_time == round(1000 * (trial.host_seconds or 0))
         ends.append(run.info.end_time)
@@ -149,7 +154,7 @@ def test_runs_say_what_they_are(tracker: Tracker) -> None:
 
 
 def test_a_second_sync_writes_nothing(tracker: Tracker) -> None:
-    """The database is the same, row by row, and no file is touched."""
+    """The database is equal row by row, and no file is changed."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     rows, picture = _rows(tracker), _artifacts(tracker, snapshot) / "front.png"
@@ -161,8 +166,8 @@ def test_a_second_sync_writes_nothing(tracker: Tracker) -> None:
     assert seen == [(6, 6)]
 
 
-def test_a_changed_front_changes_tags_and_names_alone(tracker: Tracker) -> None:
-    """A new trial that throws another off the front leaves the runs in place and renews the artifacts."""
+def test_a_changed_front_changes_only_tags_and_names(tracker: Tracker) -> None:
+    """A trial that dominates another leaves the runs in place and renews the artifacts."""
     first = make_snapshot(*make_snapshot().trials[:4], front={0, 2}, n_trials=6)
     tracker.sync(first)
     ids = _run_ids(tracker, first)
@@ -180,8 +185,8 @@ def test_a_changed_front_changes_tags_and_names_alone(tracker: Tracker) -> None:
     assert [row["number"] for row in shown["trials"]] == [0, 4]
 
 
-def test_a_running_trial_grows_into_a_complete_one(tracker: Tracker) -> None:
-    """What was known stays, the rest is added to the same run; the study's run ends with its last trial."""
+def test_a_running_trial_becomes_complete_in_the_same_run(tracker: Tracker) -> None:
+    """The study's run ends with its last trial."""
     done = make_trial(1, 0.8, 1000.0, 100.0)
     running = dataclasses.replace(
         done, state="running", metric=None, metric_error=None, dev_metric=None, host_seconds=None, curve=done.curve[:1]
@@ -203,8 +208,8 @@ def test_a_running_trial_grows_into_a_complete_one(tracker: Tracker) -> None:
 
 
 @pytest.mark.parametrize("state", ["waiting", "running", "complete", "pruned", "fail"])
-def test_every_state_has_its_status(tracker: Tracker, state: str) -> None:
-    """A trial without any result is mirrored too, and told by its status."""
+def test_every_state_has_its_mlflow_status(tracker: Tracker, state: str) -> None:
+    """Also of a trial without any result."""
     trial = make_trial(0, None, None, None, state=state, config=None, plan=None, priming=None, curve=())
     snapshot = make_snapshot(trial)
     tracker.sync(snapshot)
@@ -214,8 +219,8 @@ def test_every_state_has_its_status(tracker: Tracker, state: str) -> None:
     assert status == expected.get(state, "FAILED")
 
 
-def test_a_study_that_was_made_anew_replaces_its_runs(tracker: Tracker) -> None:
-    """Parameters can't be changed in MLflow: a run whose trial is another is replaced, one without is removed."""
+def test_a_recreated_study_replaces_its_runs(tracker: Tracker) -> None:
+    """Parameters can't be changed in MLflow: a run of another trial is replaced, one without a trial is removed."""
     tracker.sync(make_snapshot())
     config = FarConfig((0.1, 0.1, 0.1, 0.1), 1e-3, 2.0)
     trial = make_trial(0, 0.9, 800.0, 80.0, config=config)
@@ -233,12 +238,12 @@ def test_a_study_that_was_made_anew_replaces_its_runs(tracker: Tracker) -> None:
     assert _run_ids(tracker, other)["trial 000"] != before
 
 
-def test_runs_that_exist_twice_are_healed(tracker: Tracker) -> None:
-    """What two mirrors that raced would leave behind, a second parent and a half-written second child, goes away."""
+def test_duplicate_runs_are_removed(tracker: Tracker) -> None:
+    """Two concurrent mirrors may leave a second parent and an incomplete second child."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     ids, client = _run_ids(tracker, snapshot), _client(tracker)
-    experiment = client.get_experiment_by_name(snapshot.name).experiment_id
+    experiment = _experiment(client, snapshot.name).experiment_id
     _unmarked(tracker, snapshot)
     for name in ("trial 002", snapshot.name):
         tags = dict(client.get_run(ids[name]).data.tags)
@@ -249,8 +254,8 @@ def test_runs_that_exist_twice_are_healed(tracker: Tracker) -> None:
     assert tracker.differences(snapshot) == []
 
 
-def test_a_run_that_was_left_half_written_is_finished(tracker: Tracker) -> None:
-    """A mirror that died between a run's values and its hash goes on with that run."""
+def test_an_incomplete_run_is_completed(tracker: Tracker) -> None:
+    """A mirror died between a run's values and its hash."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     ids, client = _run_ids(tracker, snapshot), _client(tracker)
@@ -263,14 +268,13 @@ def test_a_run_that_was_left_half_written_is_finished(tracker: Tracker) -> None:
     assert len(client.get_metric_history(ids["trial 004"], "train_loss")) == 3
 
 
-def test_what_a_user_deleted_in_the_interface_comes_back(tracker: Tracker) -> None:
-    """A deleted run, a deleted experiment and a removed artifact folder are restored by the next sync."""
+def test_deleted_runs_experiments_and_artifacts_are_restored(tracker: Tracker) -> None:
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     client = _client(tracker)
     client.delete_run(_run_ids(tracker, snapshot)["trial 002"])
     assert tracker.sync(snapshot) == SyncResult(created=1, updated=0, unchanged=5)
-    client.delete_experiment(client.get_experiment_by_name(snapshot.name).experiment_id)
+    client.delete_experiment(_experiment(client, snapshot.name).experiment_id)
     tracker.sync(snapshot)
     assert tracker.differences(snapshot) == []
     assert len(_run_ids(tracker, snapshot)) == 7
@@ -307,7 +311,7 @@ def test_a_copied_project_has_artifacts_of_its_own(empty_database: Path, tmp_pat
 
 
 def test_a_moved_project_keeps_runs_and_artifacts(empty_database: Path, tmp_path: Path) -> None:
-    """After a move the runs are the same, their artifacts are found where they are now, and nothing is made behind."""
+    """Artifacts are found at the new place, and nothing is created at the old one."""
     snapshot = make_snapshot()
     first = _project(empty_database, tmp_path / "a")
     first.sync(snapshot, report=True)
@@ -322,12 +326,12 @@ def test_a_moved_project_keeps_runs_and_artifacts(empty_database: Path, tmp_path
 
 
 def test_registered_models_move_with_their_project(empty_database: Path, tmp_path: Path) -> None:
-    """Logged models and versions of the registry are addresses too; experiments of others are left as they are."""
+    """Logged models and registry versions have addresses too; other experiments are not changed."""
     snapshot = make_snapshot()
     first = _project(empty_database, tmp_path / "a")
     first.sync(snapshot)
     client, run = _client(first), _run_ids(first, snapshot)["trial 002"]
-    experiment = client.get_experiment_by_name(snapshot.name).experiment_id
+    experiment = _experiment(client, snapshot.name).experiment_id
     logged = client.create_logged_model(experiment, name="tuned", source_run_id=run)
     client.create_registered_model("m")
     client.create_model_version("m", logged.artifact_location, run, model_id=logged.model_id)
@@ -336,13 +340,13 @@ def test_registered_models_move_with_their_project(empty_database: Path, tmp_pat
     client = _client(open_tracking(f"sqlite:///{tmp_path}/b/mlflow.db"))
     here = f"file://{tmp_path}/b/mlartifacts/"
     assert client.get_logged_model(logged.model_id).artifact_location.startswith(here)
-    assert client.get_model_version("m", "1").source.startswith(here)
+    assert str(client.get_model_version("m", "1").source).startswith(here)
     assert client.get_experiment(other).artifact_location == "file:///data/mlartifacts/other"
 
 
 @pytest.mark.parametrize("name", ["what? now", "a%20b", "a#b", "ü [1] & c"])
-def test_a_folder_of_any_name_holds_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The default address finds the database in the working folder, and nothing is made outside of it."""
+def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The default address finds the database in the working folder, and nothing is created outside of it."""
     (tmp_path / "home" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "home" / name)
     tracker = open_tracking("sqlite:///mlflow.db")
@@ -356,8 +360,8 @@ def _artifact_uri(tracker: Tracker, experiment: str) -> str:
     return str(_client(tracker).get_experiment(experiment).artifact_location)
 
 
-def test_artifacts_say_what_the_study_found(tracker: Tracker) -> None:
-    """The front as JSON equals the contract's, as table has a line a trial, as picture is what it claims."""
+def test_artifacts_contain_the_front(tracker: Tracker) -> None:
+    """As JSON, as a table with a line per trial, and as a PNG."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     folder = _artifacts(tracker, snapshot)
@@ -368,8 +372,8 @@ def test_artifacts_say_what_the_study_found(tracker: Tracker) -> None:
     assert json.loads((folder / "study.json").read_text())["rejected"] == {"peak memory": 41}
 
 
-def test_the_report_comes_when_it_is_asked_for_and_only_when_it_changed(tracker: Tracker) -> None:
-    """A sync in the middle of a search draws none and leaves an old one; the last draws it, with its pictures, once."""
+def test_the_report_is_written_on_request_and_only_if_it_changed(tracker: Tracker) -> None:
+    """A sync during a search draws none and leaves an old one; the last draws it once, with its pictures."""
     first = make_snapshot(*make_snapshot().trials[:4], front={0, 2})
     tracker.sync(first)
     folder = _artifacts(tracker, first)
@@ -389,8 +393,8 @@ def test_the_report_comes_when_it_is_asked_for_and_only_when_it_changed(tracker:
     assert page.stat().st_mtime_ns > touched
 
 
-def test_the_report_is_drawn_again_for_whatever_it_shows(tracker: Tracker) -> None:
-    """A measurement, a verification, a stopped trial and another version change what is shown; a running trial not."""
+def test_the_report_is_drawn_again_when_its_content_changes(tracker: Tracker) -> None:
+    """By a measurement, a verification, a stopped trial or another version, not by a running trial."""
     study = make_snapshot()
     digest = shown_digest(study, study_content(study))
 
@@ -407,7 +411,7 @@ def test_the_report_is_drawn_again_for_whatever_it_shows(tracker: Tracker) -> No
     assert not other(trials=(*study.trials, dataclasses.replace(stopped, state="running")))
 
 
-def test_a_sibling_has_no_report_and_does_not_promise_one(tracker: Tracker) -> None:
+def test_an_auxiliary_study_has_no_report(tracker: Tracker) -> None:
     """Baselines are in the report of their study."""
     sibling = make_snapshot(*make_baselines(), name="demo/baselines")
     tracker.sync(sibling, report=True)
@@ -419,8 +423,8 @@ def test_a_sibling_has_no_report_and_does_not_promise_one(tracker: Tracker) -> N
     assert "report.html" in study_content(make_snapshot()).tags["mlflow.note.content"]
 
 
-def test_siblings_share_an_experiment(tracker: Tracker) -> None:
-    """Baselines have a parent run of their own in the study's experiment, and neither sync disturbs the other."""
+def test_auxiliary_studies_share_the_experiment(tracker: Tracker) -> None:
+    """Baselines have a parent run of their own, and neither sync changes the other's runs."""
     study = make_snapshot()
     baselines = make_snapshot(name=f"{study.name}/baselines")
     tracker.sync(study)
@@ -433,7 +437,7 @@ def test_siblings_share_an_experiment(tracker: Tracker) -> None:
 
 
 def test_baselines_are_rows_of_the_parent_and_runs_of_their_own(tracker: Tracker) -> None:
-    """The study's table and pages name them, and are written again when one comes; each is a run by its name."""
+    """The study's table and pages name them, and are written again for a new one."""
     study = make_snapshot()
     tracker.sync(study)
     compared = dataclasses.replace(study, baselines=make_baselines())
@@ -453,7 +457,7 @@ def test_baselines_are_rows_of_the_parent_and_runs_of_their_own(tracker: Tracker
 
 
 def test_long_curves_are_written_in_batches(tracker: Tracker) -> None:
-    """MLflow takes 1000 values at once; a curve of 2000 points arrives whole."""
+    """MLflow accepts 1000 values per call; a curve of 2000 points is written completely."""
     curve = tuple(LossPoint(step, 1 / (step + 1)) for step in range(2000))
     snapshot = make_snapshot(make_trial(0, 0.8, 1000.0, 100.0, curve=curve))
     tracker.sync(snapshot)
@@ -462,8 +466,8 @@ def test_long_curves_are_written_in_batches(tracker: Tracker) -> None:
     assert {point.step: point.value for point in history} == {point.step: point.loss for point in curve}
 
 
-def test_values_that_are_no_numbers_are_left_out() -> None:
-    """MLflow would store an infinity as the largest float; a diverged curve keeps its finite points."""
+def test_values_that_are_not_finite_are_left_out() -> None:
+    """MLflow would store an infinity as the largest float."""
     curve = (LossPoint(1, 0.7), LossPoint(2, float("nan")), LossPoint(3, float("inf")))
     trial = make_trial(0, float("inf"), 1000.0, 100.0, state="fail", curve=curve, reason="loss is nan at step 2")
     content = trial_content(make_snapshot(trial), trial)
@@ -473,8 +477,8 @@ def test_values_that_are_no_numbers_are_left_out() -> None:
 
 
 @given(st.floats(1e-12, 1e3), st.lists(st.floats(0, 1), min_size=1, max_size=24))
-def test_parameters_are_texts_that_read_back_exactly(rate: float, fractions: list[float]) -> None:
-    """Any configuration can be told from its run's parameters, and layers sort by their number."""
+def test_parameters_are_strings_that_read_back_exactly(rate: float, fractions: list[float]) -> None:
+    """And layers sort by their number."""
     trial = make_trial(0, 0.5, 1.0, 1.0, config=FarConfig(tuple(fractions), rate, 1.0))
     params = trial_content(make_snapshot(trial), trial).params
     layers = sorted(key for key in params if key.startswith("frozen_fraction_layer_"))
@@ -482,12 +486,12 @@ def test_parameters_are_texts_that_read_back_exactly(rate: float, fractions: lis
     assert float(params["learning_rate"]) == rate
 
 
-def test_saved_views_hold_what_mlflow_s_page_reads(tracker: Tracker) -> None:
-    """The link opens a view that the experiment holds; its columns and filter name metrics and tags that exist."""
+def test_saved_views_have_the_format_of_mlflow_s_page(tracker: Tracker) -> None:
+    """The link opens an existing view; its columns and filter name existing metrics and tags."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     path = tracker.experiment_url_path(snapshot.name)
-    experiment = _client(tracker).get_experiment_by_name(snapshot.name)
+    experiment = _experiment(_client(tracker), snapshot.name)
     assert path.startswith(f"#/experiments/{experiment.experiment_id}/runs?")
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{path.rsplit('=', 1)[1]}"])
     state = json.loads(view["state"])
@@ -513,8 +517,8 @@ def _values_of(output: str) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_two_processes_make_a_fresh_database_and_a_lost_one_is_rebuilt(tmp_path: Path) -> None:
-    """Two syncs at once into nothing give one run a trial and no noise; after a loss the same values come back."""
+def test_two_processes_create_a_database_and_a_lost_one_is_rebuilt(tmp_path: Path) -> None:
+    """Two syncs at once give one run per trial and no noise; after a loss the values are the same."""
     snapshot = make_snapshot()
     command = _write(snapshot, tmp_path)
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -529,15 +533,15 @@ def test_two_processes_make_a_fresh_database_and_a_lost_one_is_rebuilt(tmp_path:
     assert _values_of(again.stdout) == _values_of(results[0][0]) == _values_of(results[1][0])
 
 
-def test_a_database_that_was_taken_away_is_noticed(tracker: Tracker, tmp_path: Path) -> None:
-    """MLflow would go on writing to the file that is gone."""
+def test_a_removed_database_is_noticed(tracker: Tracker, tmp_path: Path) -> None:
+    """MLflow would write to the deleted file."""
     (tmp_path / "mlflow.db").unlink()
     with pytest.raises(MissingResource, match="was removed or replaced meanwhile; farsearch sync rebuilds it"):
         tracker.sync(make_snapshot())
 
 
 def test_a_full_disk_loses_nothing(tracker: Tracker, tmp_path: Path) -> None:
-    """A sync that can't write ends in one line; the next one finishes what it left."""
+    """A failed sync ends in one line; the next one completes it."""
     snapshot = make_snapshot(*[make_trial(i, 0.8, 1000.0 + i, 100.0) for i in range(30)], front={0})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     errors = io.StringIO()
@@ -566,21 +570,19 @@ def _refused(database: Path) -> str:
 
 
 def test_a_broken_database_is_refused_at_once(tmp_path: Path) -> None:
-    """One line and no retries for minutes."""
+    """In one line, without retries."""
     (tmp_path / "mlflow.db").write_bytes(b"this is no database, but long enough to look like a file of one" * 100)
     started = time.monotonic()
     assert "can't be read (file is not a database); restore it from a copy" in _refused(tmp_path / "mlflow.db")
     assert time.monotonic() - started < 5
 
 
-def test_a_folder_is_no_database(tmp_path: Path) -> None:
-    """The error says what it is."""
+def test_a_folder_is_refused_as_a_database(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").mkdir()
     assert "is not a file" in _refused(tmp_path / "mlflow.db")
 
 
 def test_a_database_of_another_program_is_not_written_to(tmp_path: Path) -> None:
-    """MLflow would add its tables to it."""
     with contextlib.closing(sqlite3.connect(tmp_path / "photos.db")) as connection:
         connection.execute("CREATE TABLE photos (name TEXT)")
     assert "is a database of another program (its tables: photos)" in _refused(tmp_path / "photos.db")
@@ -590,10 +592,10 @@ def test_a_database_of_another_program_is_not_written_to(tmp_path: Path) -> None
     ("version", "message"),
     [("ffffffffffff", "was made by a newer MLflow than"), ("0a8213491aaa", "was made by an older MLflow")],
 )
-def test_a_database_of_another_schema_is_named(
+def test_a_database_of_another_schema_is_refused(
     empty_database: Path, tmp_path: Path, version: str, message: str
 ) -> None:
-    """A newer one needs a newer MLflow, an older one MLflow's own command."""
+    """A newer one needs a newer MLflow, an older one MLflow's upgrade command."""
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
@@ -609,7 +611,7 @@ def _held(database: Path, kind: str) -> Iterator[sqlite3.Connection]:
 
 
 def test_a_locked_database_is_waited_for(tracker: Tracker, tmp_path: Path) -> None:
-    """Opening and writing go on when the other program has finished."""
+    """Opening and writing continue when the other program has finished."""
     for kind in ("EXCLUSIVE", "IMMEDIATE"):
         with _held(tmp_path / "mlflow.db", kind) as connection:
             release = threading.Timer(0.5, connection.execute, ("ROLLBACK",))
@@ -618,10 +620,9 @@ def test_a_locked_database_is_waited_for(tracker: Tracker, tmp_path: Path) -> No
             release.join()
 
 
-def test_a_database_that_stays_locked_is_named_as_such(
+def test_a_database_that_stays_locked_is_reported(
     tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error says that another program holds it."""
     monkeypatch.setattr("farsearch.tracking.connection._BUSY_SECONDS", 0.1)
     with _held(tmp_path / "mlflow.db", "EXCLUSIVE"):
         assert "is locked by another program" in _refused(tmp_path / "mlflow.db")
@@ -630,7 +631,7 @@ def test_a_database_that_stays_locked_is_named_as_such(
 
 
 def test_a_creation_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
-    """SIGKILL while MLflow makes its tables: the next command makes them all."""
+    """After SIGKILL while MLflow creates its tables, the next command creates all of them."""
     database = tmp_path / "mlflow.db"
     code = "import sys; from farsearch.tracking import open_tracking; open_tracking(sys.argv[1])"
     child = subprocess.Popen([sys.executable, "-c", code, f"sqlite:///{database}"])
@@ -643,8 +644,8 @@ def test_a_creation_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     assert open_tracking(f"sqlite:///{database}").sync(make_snapshot()).created == 6
 
 
-def test_addresses_that_are_none_are_refused() -> None:
-    """Unknown schemes are the user's mistake; a server that is not there is missing, and told so within seconds."""
+def test_invalid_addresses_are_refused() -> None:
+    """An unknown scheme is bad input; an unreachable server is a missing resource, reported within seconds."""
     with pytest.raises(BadInput, match="'mlruns' is neither sqlite:///FILE nor"):
         open_tracking("mlruns")
     with pytest.raises(BadInput, match="options after a '\\?'"):
@@ -659,8 +660,7 @@ def test_addresses_that_are_none_are_refused() -> None:
     assert time.monotonic() - started < 10
 
 
-def test_a_study_that_mlflow_does_not_hold_has_no_page(tracker: Tracker) -> None:
-    """The link is refused with the mend, and the read-back is empty."""
+def test_a_study_that_is_not_mirrored_has_no_page(tracker: Tracker) -> None:
     assert tracker.trials("unknown") == {}
     with pytest.raises(MissingResource, match="does not hold study 'unknown'; farsearch sync puts it there"):
         tracker.experiment_url_path("unknown")
@@ -688,8 +688,8 @@ def _server(uri: str, folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.service
-def test_a_server_shows_and_takes_studies(tracker: Tracker, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The interface serves what was written to the file, pictures too; a study sent over HTTP is held as exactly."""
+def test_a_server_shows_and_stores_studies(tracker: Tracker, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It shows the file's runs and pictures; a study sent over HTTP is stored exactly."""
     local, remote = make_snapshot(), make_snapshot(name="over-http")
     tracker.sync(local)
     picture = _artifacts(tracker, local) / "front.png"
@@ -727,8 +727,8 @@ def _writes(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def test_following_a_search_touches_what_changed_alone(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a trial its run is made and that of the trial it threw off the front renamed; the others are not read."""
+def test_following_a_search_writes_only_changes(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial's run is created, that of a dominated trial renamed; others are not read."""
     first = make_snapshot(*make_snapshot().trials[:4], front={0, 2}, n_trials=6)
     tracker.follow(first)
     assert tracker.differences(first) == []
@@ -741,15 +741,15 @@ def test_following_a_search_touches_what_changed_alone(tracker: Tracker, monkeyp
     after = _run_ids(tracker, second)
     assert tracker.differences(second) == []
     assert touched - {ids["trial 002"], ids[first.name], after["trial 004"]} <= {
-        _client(tracker).get_experiment_by_name(first.name).experiment_id
+        _experiment(_client(tracker), first.name).experiment_id
     }
     assert ids["trial 002"] in touched
     assert {name: run for name, run in after.items() if name != "trial 004"} == ids
     assert tracker.sync(second) == SyncResult(0, 0, 5)
 
 
-def test_following_leaves_trials_in_work_to_their_end(tracker: Tracker) -> None:
-    """Another worker's trial has no run before it ended, so that no late mirror can turn it back; then it is whole."""
+def test_following_skips_running_trials(tracker: Tracker) -> None:
+    """Another worker's trial has no run before it ends, so that no late mirror can revert it."""
     ended = make_trial(0, 0.7, 900.0, 90.0)
     running = make_trial(1, None, 1000.0, 100.0, state="running", metric_error=None, curve=())
     tracker.follow(make_snapshot(ended, front={0}, n_trials=3))
@@ -760,8 +760,8 @@ def test_following_leaves_trials_in_work_to_their_end(tracker: Tracker) -> None:
     assert tracker.differences(last) == []
 
 
-def test_following_finds_what_another_mirror_wrote(tracker: Tracker) -> None:
-    """Two workers that mirror the same trial in turn make one run of it."""
+def test_following_finds_runs_of_another_mirror(tracker: Tracker) -> None:
+    """Two workers that mirror the same trial create one run."""
     other = open_tracking(tracker.uri)
     first = make_snapshot(*make_snapshot().trials[:1], front={0}, n_trials=6)
     second = make_snapshot(*make_snapshot().trials[:2], front={0}, n_trials=6)
@@ -774,8 +774,8 @@ def test_following_finds_what_another_mirror_wrote(tracker: Tracker) -> None:
     assert tracker.differences(second) == []
 
 
-def test_following_draws_pictures_now_and_then(tracker: Tracker) -> None:
-    """Pictures are behind for a while and right after the sync at the end."""
+def test_following_draws_pictures_rarely(tracker: Tracker) -> None:
+    """Pictures may be out of date until the final sync."""
     study = make_snapshot()
     tracker.follow(make_snapshot(*study.trials[:1], front={0}))
     tracker.follow(make_snapshot(*study.trials[:3], front={0, 2}))
@@ -786,8 +786,8 @@ def test_following_draws_pictures_now_and_then(tracker: Tracker) -> None:
     assert [row["number"] for row in json.loads(shown.read_text())["trials"]] == [0, 2, 4]
 
 
-def test_following_catches_up_after_the_database_was_held(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a sync holds the mirror a search is told so within seconds, and the next call brings what it missed."""
+def test_following_catches_up_after_the_database_was_locked(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is reported within seconds, and the next call mirrors the missed trials."""
     study = make_snapshot()
     monkeypatch.setattr("farsearch.tracking.tracker._FOLLOW_PATIENCE_S", 0.1)
     tracker.follow(make_snapshot(*study.trials[:1], front={0}))
@@ -800,8 +800,8 @@ def test_following_catches_up_after_the_database_was_held(tracker: Tracker, monk
     assert tracker.differences(study) == []
 
 
-def test_a_sync_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    """SIGKILL in the middle of the first sync: the next keeps the runs that were made, and all ends equal."""
+def test_a_killed_sync_is_resumed(tmp_path: Path) -> None:
+    """The next sync keeps the existing runs, and the result is equal."""
     snapshot = make_snapshot(*[make_trial(i, 0.8, 1000.0 + i, 100.0) for i in range(60)], front={0})
     command = _write(snapshot, tmp_path)
     database = tmp_path / "mlflow.db"
@@ -829,8 +829,8 @@ def test_a_sync_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     assert tracker.sync(snapshot) == SyncResult(0, 0, 60)
 
 
-def test_a_sync_of_a_study_that_is_mirrored_reads_no_trial(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second sync, also of another process, does not read the trials' runs; one that was deleted makes it."""
+def test_a_sync_of_a_mirrored_study_reads_no_trial(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in another process; a deleted run makes it read them."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     monkeypatch.setattr("farsearch.tracking.tracker.read_runs", None)  # a call would raise

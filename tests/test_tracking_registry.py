@@ -45,7 +45,7 @@ def expected(model_folder: Path) -> list[tuple[str, float]]:
     return [(model.config.id2label[int(row.argmax())], float(row.max())) for row in shares]
 
 
-def test_a_registered_model_predicts_what_the_bundles_does(
+def test_a_registered_model_predicts_the_same_as_the_bundle(
     finished_study: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By its alias, through ``mlflow.transformers`` and ``mlflow.pyfunc``; nothing of it is a pickle.
@@ -70,14 +70,16 @@ def test_a_registered_model_predicts_what_the_bundles_does(
     for label, score, (right, share) in zip(table["label"], table["score"], wanted, strict=True):
         assert label == right
         assert score == pytest.approx(share, abs=1e-6)
-    assert [(each["label"], pytest.approx(each["score"], abs=1e-6)) for each in said] == wanted
+    assert [each["label"] for each in said] == [label for label, _ in wanted]
+    assert [each["score"] for each in said] == pytest.approx([share for _, share in wanted], abs=1e-6)
     client = MlflowClient(tracking_uri=uri)
     version = client.get_model_version_by_alias("reviews-far", "deployed")
-    run = client.get_run(version.run_id)
+    run = client.get_run(str(version.run_id))
     assert run.data.tags["farsearch.trial"] == version.tags["farsearch.trial"] == str(trial.number)
+    assert run.outputs is not None
     (output,) = run.outputs.model_outputs
     assert client.get_logged_model(output.model_id).source_run_id == version.run_id
-    assert output.model_id in version.source
+    assert output.model_id in str(version.source)
     kept = tmp_path / "mlartifacts"
     files = [path for path in kept.rglob("*") if path.is_file() and output.model_id in str(path)]
     assert [path.name for path in files if path.suffix == ".safetensors"] == ["model.safetensors"]
@@ -88,10 +90,10 @@ def test_a_registered_model_predicts_what_the_bundles_does(
 
 
 @pytest.mark.service
-def test_a_server_registers_and_serves_it(
+def test_a_server_registers_and_serves_a_model(
     finished_study: Path, bundle: Path, mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through a server whose artifacts are proxied, the same predictions come back."""
+    """With proxied artifacts, the predictions are the same."""
     study = snapshot(finished_study)
     trial = max(study.front, key=lambda t: t.metric or 0.0)
     made = register_model(mlflow_server.uri, study, trial, bundle / "model", "reviews-far", "field")
@@ -107,7 +109,7 @@ def test_a_server_registers_and_serves_it(
 
 
 def test_each_export_is_a_new_version_and_takes_the_alias(finished_study: Path, tmp_path: Path) -> None:
-    """``export --register`` names the model after the study; the alias moves, and another alias can be given."""
+    """The model has the study's name; the alias moves to it, and another alias can be given."""
     folder = Path(shutil.copytree(finished_study, tmp_path / "copy"))
     first = call(folder, "export", "--out", "one", "--register")
     second = call(folder, "export", "--prefer", "accuracy", "--out", "two", "--register", "tiny", "--alias", "field")
@@ -130,7 +132,7 @@ def test_each_export_is_a_new_version_and_takes_the_alias(finished_study: Path, 
         (("--register", "--delta"), "--delta leaves the model away and --register needs it; give one of them"),
     ],
 )
-def test_names_are_looked_at_before_anything_is_written(
+def test_names_are_checked_before_anything_is_written(
     finished_study: Path, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     """One line, exit code 2, and no bundle."""

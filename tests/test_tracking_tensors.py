@@ -59,16 +59,19 @@ class Team:
     def run(self, number: int) -> Run:
         """The run of a trial."""
         experiment = self.client.get_experiment_by_name("tiny")
+        assert experiment is not None
         return find_trial(self.client, experiment.experiment_id, "tiny", number)[0]
 
     def parent(self) -> Run:
         """The study's own run."""
         experiment = self.client.get_experiment_by_name("tiny")
+        assert experiment is not None
         return find_parents(self.client, experiment.experiment_id, "tiny")[0]
 
     def on_server(self, run: Run, folder: str) -> Path:
         """Where the server keeps a folder of a run's artifacts."""
-        return self.server.folder / "mlartifacts" / run.info.artifact_uri.removeprefix("mlflow-artifacts:/") / folder
+        place = str(run.info.artifact_uri).removeprefix("mlflow-artifacts:/")
+        return self.server.folder / "mlartifacts" / place / folder
 
     def manifest(self, number: int) -> Any:
         """What the tag of a trial's run says."""
@@ -133,7 +136,7 @@ def _weights(bundle: Path) -> dict[str, str]:
 
 @pytest.mark.service
 def test_another_host_exports_the_same_bundle(team: Team) -> None:
-    """Weights are equal bit by bit, with priming and without; the second export fetches nothing; one line says it."""
+    """Weights are equal bit by bit, with and without priming; the second export fetches nothing."""
     plain = next(trial for trial in team.kept if not (trial.priming and trial.priming.steps))
     for trial in (plain, team.primed):
         number = trial.number
@@ -151,8 +154,8 @@ def test_another_host_exports_the_same_bundle(team: Team) -> None:
 
 
 @pytest.mark.service
-def test_the_server_has_what_is_near_the_front_and_nothing_else(team: Team) -> None:
-    """Each kept trial's three files and each priming once, of which the manifest is true; other trials have none."""
+def test_the_server_has_only_trials_near_the_front(team: Team) -> None:
+    """Three files of each, and each priming once, matching the manifest."""
     assert {trial.number for trial in team.snapshot.complete} > {trial.number for trial in team.kept}
     primings = set()
     for trial in team.snapshot.trials:
@@ -177,8 +180,8 @@ def test_the_server_has_what_is_near_the_front_and_nothing_else(team: Team) -> N
 
 
 @pytest.mark.service
-def test_what_leaves_the_front_leaves_the_server(team: Team) -> None:
-    """A trial that beats all others clears the server of their tensors and primings; the runs stay."""
+def test_tensors_of_trials_that_leave_the_front_are_deleted(team: Team) -> None:
+    """The runs stay."""
     best = max(team.snapshot.complete, key=lambda trial: trial.metric or 0.0)
     winner = dataclasses.replace(best, number=99, metric=1.0, metric_error=0.0, peak_memory_mib=1.0, wall_time_s=1.0)
     trials = [dataclasses.replace(trial, on_front=False) for trial in team.snapshot.trials]
@@ -194,7 +197,7 @@ def test_what_leaves_the_front_leaves_the_server(team: Team) -> None:
 
 @pytest.mark.service
 def test_damaged_artifacts_are_refused(team: Team) -> None:
-    """Each file with a byte flipped, cut, or gone: one line names it, and nothing of it comes to the study's folder."""
+    """A flipped byte, a truncated or a missing file is named in one line, and nothing reaches the study's folder."""
     number = team.primed.number
     tensors, primings = (team.on_server(team.run(number), "tensors"), team.on_server(team.parent(), "primings"))
     sha256 = team.manifest(number)["priming"]["sha256"]
@@ -210,7 +213,7 @@ def test_damaged_artifacts_are_refused(team: Team) -> None:
             assert done.code == 5, (path.name, done)
             line = done.err.splitlines()[-1]
             assert path.name in line
-            assert ("is not there any more" if damage is None else "is damaged") in line
+            assert ("is missing" if damage is None else "is damaged") in line
             assert not (team.other / "bundle").exists()
             # predictions came alone, where they were whole
             assert not [name for name in team.fetched() if TRAINED in name or "primings" in name or ".fetching" in name]
@@ -219,8 +222,8 @@ def test_damaged_artifacts_are_refused(team: Team) -> None:
 
 
 @pytest.mark.service
-def test_what_the_server_says_is_not_trusted(team: Team) -> None:
-    """A manifest with other names, addresses or versions counts as none; learners can't name a file elsewhere."""
+def test_invalid_manifests_are_ignored(team: Team) -> None:
+    """With other names, addresses or versions; learners can't name another file."""
     number = team.primed.number
     run, manifest = team.run(number), team.manifest(number)
     files = manifest["files"]
@@ -253,8 +256,8 @@ def test_what_the_server_says_is_not_trusted(team: Team) -> None:
 
 
 @pytest.mark.service
-def test_the_next_upload_mends_what_a_kill_or_a_deletion_left(team: Team) -> None:
-    """Files without a manifest are uploaded again; a deleted run serves until a new one has its tensors."""
+def test_the_next_upload_repairs_a_kill_or_a_deletion(team: Team) -> None:
+    """Files without a manifest are uploaded again; a deleted run is used until a new one has its tensors."""
     number = team.primed.number
     run = team.run(number)
     team.client.set_tag(run.info.run_id, TAG_TENSORS, "uploading")
@@ -271,7 +274,7 @@ def test_the_next_upload_mends_what_a_kill_or_a_deletion_left(team: Team) -> Non
 
 @pytest.mark.service
 def test_choices_are_paired_on_another_host(team: Team) -> None:
-    """``show --select`` says there what it says here; without the server it says why it can't, and goes on."""
+    """``show --select`` prints the same there; without the server it reports the reason and continues."""
     words = ("show", "--select", "--trial", 3)
     here = call(team.trained, *words)
     assert "paired" in here.out
@@ -292,8 +295,8 @@ def test_choices_are_paired_on_another_host(team: Team) -> None:
 
 
 @pytest.mark.service
-def test_a_server_that_is_away_only_delays(team: Team) -> None:
-    """The mirror of a running search says so and goes on; its next call uploads what is lacking."""
+def test_an_unreachable_server_only_delays_uploads(team: Team) -> None:
+    """The mirror reports it and continues; its next call uploads the missing files."""
     number = team.primed.number
     store = Store(team.trained / ".farsearch")
     mirror: LiveMirror = open_mirror(Console(quiet=True), store, team.server.uri)
@@ -340,8 +343,8 @@ def test_a_team_trains_on_one_host_and_exports_on_another(
         assert made[0] == made[1] == made[2]
 
 
-def test_a_database_on_one_host_is_as_before(finished_study: Path, tmp_path: Path) -> None:
-    """With SQLite nothing is uploaded, no run is tagged, and a host without the tensors says that they are gone."""
+def test_a_local_database_has_no_tensors(finished_study: Path, tmp_path: Path) -> None:
+    """Nothing is uploaded or tagged; a host without the tensors reports that."""
     snapshot = read_study(finished_study)
     with chdir(finished_study):
         tracker = open_tracking("sqlite:///mlflow.db")
@@ -355,8 +358,8 @@ def test_a_database_on_one_host_is_as_before(finished_study: Path, tmp_path: Pat
     assert not (other / "mlflow.db").exists()
 
 
-def test_files_are_a_trials_only_where_all_are_whole_and_its_own(finished_study: Path, tmp_path: Path) -> None:
-    """Any file cut or gone, or of another study of that name: what is there is not uploaded and counts as missing."""
+def test_a_trial_s_files_count_only_if_complete_and_its_own(finished_study: Path, tmp_path: Path) -> None:
+    """A truncated or missing file, or one of another study of that name, is not uploaded."""
     snapshot = read_study(finished_study)
     near = near_front(snapshot.trials)
     trial = next(t for t in snapshot.complete if near(t) and t.priming and t.priming.steps)
@@ -390,8 +393,8 @@ def _trials(draw: st.DataObject, count: int) -> list[TrialRecord]:
 
 
 @given(st.data())
-def test_who_has_left_the_front_never_comes_back(data: st.DataObject) -> None:
-    """However a study grows, a trial that is not near the front now will not be: its tensors may go for good."""
+def test_a_trial_that_left_the_front_never_returns(data: st.DataObject) -> None:
+    """Whatever trials follow, so its tensors may be deleted."""
     trials = _trials(data, data.draw(st.integers(1, 12)))
     left: set[int] = set()
     for count in range(1, len(trials) + 1):

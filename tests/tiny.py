@@ -1,4 +1,4 @@
-"""Tiny models made on the spot, so that tests need no download: in memory, or as folders of ``save_pretrained``."""
+"""Tiny random models, so that tests need no download: in memory, or as folders of ``save_pretrained``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 _MARKS = ".,!?'-"
 _WORDS = 240
-"""Whole words in the vocabulary; any other word is spelt out in letters."""
+"""Number of whole words in the vocabulary; other words are split into letters."""
 
 
 @cache

@@ -1,9 +1,9 @@
-"""Make .venv and install farsearch into it, with nothing but a Python at hand. Called by the Makefile.
+"""Make .venv and install farsearch into it, with nothing but a Python. Called by the Makefile.
 
     python3 tools/make_venv.py EXTRA [argument of pip install ...]
 
-It parses under any Python that a machine may call python3, to say in one line that it is too old. It works where
-Python comes without ensurepip: then pip is taken from any other pip of the machine, or from Debian's packages.
+Parses under any Python that a machine may call python3, to report in one line that it is too old. Works where Python
+comes without ensurepip: then pip is taken from any other pip of the machine, or from Debian's packages.
 """
 
 from __future__ import print_function
@@ -25,12 +25,12 @@ CONSTRAINTS = "constraints.txt"
 def main(extra, pip_args):
     if sys.version_info < OLDEST:
         sys.exit(too_old())
-    # A user's pip settings for other projects must not move the install out of the environment.
+    # A user's pip settings must not move the install out of the environment.
     os.environ.update(PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0", PIP_DISABLE_PIP_VERSION_CHECK="1")
     if not quiet([VENV_PYTHON, "-m", "pip", "--version"]):
         make_venv()
     install = [VENV_PYTHON, "-m", "pip", "install", "--constraint", CONSTRAINTS] + pip_args
-    # pip itself comes first: one version of it everywhere, and one that can pin what builds farsearch.
+    # pip itself first: the same version everywhere, one that supports --build-constraint.
     shown(install + ["pip"], "w")
     say("installing farsearch[%s] into %s: a few minutes, whole log in %s" % (extra, VENV, LOG))
     shown(install + ["--build-constraint", CONSTRAINTS, "--editable", ".[%s]" % extra], "a")
@@ -61,7 +61,7 @@ def too_old():
 
 
 def quiet(command, **options):
-    """Whether the command exists and ends well. Nothing that it prints is seen."""
+    """Return whether the command exists and succeeds, without its output."""
     with open(os.devnull, "r+") as null:
         try:
             return subprocess.call(command, stdin=null, stdout=null, stderr=null, **options) == 0
@@ -90,7 +90,7 @@ def shown(pip_command, log_mode):
                 print("  the package index does not answer, trying again")
             sys.stdout.flush()
     if pip.wait():
-        sys.exit("farsearch: pip could not install (see %s); mend the cause and run make again" % LOG)
+        sys.exit("farsearch: pip could not install (see %s); fix the cause and run make again" % LOG)
 
 
 def make_venv():
@@ -102,14 +102,14 @@ def make_venv():
 
 
 def pip_from_another_pip():
-    """Any pip can fetch a newer one into a folder, whatever Python it belongs to."""
+    """Use any pip to fetch a newer one into a folder, whatever Python it belongs to."""
     with tempfile.TemporaryDirectory() as folder:
         pips = ([sys.executable, "-m", "pip"], ["pip3"], ["pip"])
         return any(quiet(pip + ["install", "--target", folder, "pip"]) and pip_from(folder) for pip in pips)
 
 
 def pip_from_debian():
-    """Debian and its kin are who leave ensurepip out; they pack its pip as a wheel. No need to be root."""
+    """Fetch the pip that Debian, which omits ensurepip, packs as a wheel. Needs no root."""
     wheels = "usr/share/python-wheels/pip-*.whl"
     if any(pip_from(wheel) for wheel in glob.glob("/" + wheels)):
         return True

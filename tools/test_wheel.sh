@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the wheel and run Python with the given arguments (-m pytest ...) where farsearch is that wheel.
-# Its environment borrows the dependencies of .venv, but not the editable farsearch in there, and the tests run in a
-# copy of the repository without the package, so that nothing but the wheel can be imported.
+# Its environment uses the dependencies of .venv, but not its editable farsearch, and the tests run in a copy of the
+# repository without the package, so that only the wheel can be imported.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)
@@ -16,11 +16,11 @@ PIP_CONSTRAINT=constraints.txt .venv/bin/python -m build --outdir "$scratch/dist
 .venv/bin/python -m venv --without-pip "$scratch/venv"
 .venv/bin/python -m pip --python "$scratch/venv/bin/python" install --quiet --no-index --no-deps "$scratch"/dist/*.whl
 site='import sysconfig; print(sysconfig.get_path("purelib"))'
-# A plain path, so that the .pth files in there, the editable install's among them, are not read.
+# A plain path, so that its .pth files, including the editable install's, are not read.
 .venv/bin/python -c "$site" >"$("$scratch/venv/bin/python" -c "$site")/dependencies.pth"
 
 mkdir "$scratch/tree"
-cp -r tests benchmarks search_spaces docs tools Makefile pyproject.toml constraints.txt README.md CHANGELOG.md "$scratch/tree"
+cp -r tests benchmarks search_spaces docs tools Makefile pyproject.toml constraints.txt README.md CONTRIBUTING.md CHANGELOG.md "$scratch/tree"
 cd "$scratch/tree"
 "$scratch/venv/bin/python" -c '
 import sys, farsearch

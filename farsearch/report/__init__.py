@@ -1,19 +1,20 @@
-"""Pictures of a study, and its report as a page. The only home of matplotlib and plotly.
+"""Pictures of a study, and its report as a page. The only home of matplotlib, plotly and jinja2.
 
 ==============  ===============================================================
 page.py         the report: all sections on one page, and their pictures
+page.html       its template
 display.py      a figure that notebooks show
-section.py      what a section is, and how pictures of the page look
-points.py       which trials a picture shows, in which units, colours and words
-interactive.py  the front, as a picture that answers to the mouse
-figure.py       the front on paper
-layers.py       what is frozen; what memory and time consist of
+section.py      sections, and the style of their pictures
+points.py       the trials that a picture shows, in its units, colours and texts
+interactive.py  the front as an interactive picture
+figure.py       the front as a static picture
+layers.py       frozen neurons by layer; components of memory and time
 history.py      hypervolume over the trials, learning curves
-importance.py   what metric, memory and time hang on
-reliability.py  selections that mean nothing, points that were trained again
+importance.py   importance of the hyperparameters for metric, memory and time
+reliability.py  selections that are random, points that were trained again
 measured.py     predicted against measured
-command.py      the commands that made the study and go on with it
-sweep.py        a swept space on paper
+command.py      the commands that made the study and resume it
+sweep.py        a swept space as a static picture
 ==============  ===============================================================
 """
 

@@ -1,4 +1,4 @@
-"""How a study was made, and how it goes on: as commands. Pure."""
+"""The commands that made a study and resume it. Pure."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _SEVERAL = ("own", "fixed")
 
 
 def made_by(snapshot: StudySnapshot) -> str | None:
-    """The command that the study was last run with, as it was typed; None where the study does not say."""
+    """Return the command that last ran the study, as typed; None where it is not recorded."""
     command = snapshot.meta.get("command")
     return command if isinstance(command, str) else None
 
 
 def resume_command(snapshot: StudySnapshot) -> str | None:
-    """The command that goes on with the study, with every option of its job spelt out, or repeats it elsewhere.
+    """Return the command that resumes the study, or repeats it elsewhere, with every option of its job.
 
-    What says how the search is carried out and not what is searched (sampler, workers, storage) is not in it.
+    Options of the execution (sampler, workers, storage) are not included.
 
     Returns:
-        None where another version made the study and did not keep its options, and where nothing but a program says the
-        name of the user's own task.
+        None where the study was made by a version that did not record the options, or with a task name that only the
+        library can give.
     """
     options = snapshot.meta.get("options")
     if not isinstance(options, Mapping):
@@ -50,12 +50,11 @@ def resume_command(snapshot: StudySnapshot) -> str | None:
 
 
 def _option(flag: str, value: Any) -> list[str]:
-    """An option as words: none where nothing was said, and a flag alone where it was set."""
+    """Return the arguments of an option: none where it is not set, the flag alone for True."""
     if value is None or value is False:
         return []
     return [flag] if value is True else [flag, _text(value)]
 
 
 def _text(value: Any) -> str:
-    """As the command line reads it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

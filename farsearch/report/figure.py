@@ -1,4 +1,4 @@
-"""The front as a picture on paper. Uses matplotlib."""
+"""The front as a static picture. Uses matplotlib."""
 
 from __future__ import annotations
 
@@ -39,35 +39,33 @@ from farsearch.report.section import name_of, png
 __all__ = ["front_figure", "save_front_png", "style_axes"]
 
 _COLOURS = "cividis_r"
-"""Even in lightness and safe for colour-blind eyes; dark is slow."""
+"""Perceptually uniform and safe for colour-blind readers; dark is slow."""
 _LABEL_OFFSETS = ((4, 5), (-4, 5), (4, -14), (-4, -14), (8, -4), (-8, -4), (0, 14), (0, -22))
-"""Where a point's label may stand, in points from its middle, best first."""
+"""Positions of a point's label, in points from its centre, best first."""
 _BASELINES = "sD^Pp*hX"
 """Markers of the baselines, in their order."""
 
 
 def save_front_png(snapshot: StudySnapshot, path: Path) -> None:
-    """Writes ``front_figure`` to ``path``, 1200 × 750 pixels."""
+    """Write ``front_figure`` to ``path``, 1200 × 750 pixels."""
     write_bytes(path, png(front_figure(snapshot), dpi=150))
 
 
 def front_figure(snapshot: StudySnapshot) -> DisplayedFigure:
-    """The metric against peak memory, coloured by time on the device.
+    """Draw the metric against peak memory, coloured by time on the device.
 
-    Points of the front are filled and labelled with their trial. The step line is the best metric that can be had
-    within a given memory; a point of the front below it is there because it is faster. Other complete trials are
-    hollow, crosses where they do not fit.
-    Baselines have markers of their own, which a second legend names. Light bars are ± one standard error of the
-    metric, from the draw of the rows.
-    The dashed line is what the device can give, beyond it nothing fits. What lies far below the rest stands as a
-    triangle on the lower edge.
+    Points of the front are filled and labelled with their trial. The step line is the best metric within a given
+    memory; a point of the front below it is faster. Other complete trials are hollow, crosses where they do not fit.
+    Baselines have markers of their own and a second legend. Light bars are ± one standard error of the metric, from
+    the draw of the rows. The dashed line is the limit of the device's memory. Outliers far below the rest are
+    triangles on the lower edge.
 
     Returns:
         a figure on an Agg canvas, 8 × 5 inches, without pyplot's global state.
     """
     figure = DisplayedFigure(figsize=(8, 5))
     FigureCanvasAgg(figure)
-    # Fixed places are three times faster than a layout engine, and a mirror draws this after every trial.
+    # Fixed margins are three times faster than a layout engine, and a mirror draws this after every trial.
     axes = figure.add_axes((0.085, 0.175, 0.79, 0.755))
     points = points_of(snapshot)
     _frame(axes, snapshot)
@@ -102,7 +100,7 @@ def _frame(axes: Axes, snapshot: StudySnapshot) -> None:
 
 
 def style_axes(axes: Axes) -> None:
-    """Few lines, and whole MiB along the bottom: how every picture with memory on that axis looks."""
+    """Style axes with few lines and whole MiB on the horizontal axis."""
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_major_locator(MaxNLocator(7))
     axes.grid(color="#ececec", linewidth=0.8)
@@ -113,7 +111,7 @@ def style_axes(axes: Axes) -> None:
 
 
 def _set_limits(axes: Axes, budget_mib: float, points: Points) -> None:
-    """Room for everything but what is far below; room for the budget's line where it is near."""
+    """Set limits for all points but outliers far below, and for the budget's line where it is near."""
     axes.set_ylim(*metric_limits(points))
     memories = points.memories(points.all)
     width = max(max(memories) - min(memories), 0.05 * max(memories))
@@ -124,7 +122,7 @@ def _set_limits(axes: Axes, budget_mib: float, points: Points) -> None:
 
 
 def _split(axes: Axes, trials: Sequence[TrialRecord], points: Points) -> tuple[list[TrialRecord], list[TrialRecord]]:
-    """Trials inside the picture and trials below it."""
+    """Return the trials inside the picture and those below it."""
     floor = axes.get_ylim()[0]
     low = [metric < floor for metric in points.metrics(trials)]
     inside = [trial for trial, below in zip(trials, low, strict=True) if not below]
@@ -165,7 +163,7 @@ def _draw_front(axes: Axes, points: Points, colours: ScalarMappable, budget_mib:
 
 
 def _draw_baselines(axes: Axes, points: Points, colours: ScalarMappable) -> None:
-    """Each with its marker, coloured by its time as the front is, and in a legend inside the axes."""
+    """Draw each baseline with its own marker, coloured by time, and a legend inside the axes."""
     floor, handles = axes.get_ylim()[0], []
     for trial, marker in zip(points.baselines, cycle(_BASELINES), strict=False):
         (metric,), fill = points.metrics([trial]), colours.to_rgba(np.array(points.times([trial])))
@@ -183,7 +181,7 @@ def _draw_baselines(axes: Axes, points: Points, colours: ScalarMappable) -> None
 
 
 def _draw_budget(axes: Axes, budget_mib: float) -> None:
-    """A line where the device's memory ends, or an arrow towards it where it ends far outside."""
+    """Draw the limit of the device's memory as a line, or an arrow towards it where it is far outside."""
     left, right = axes.get_xlim()
     text = f"device gives at least {human_memory(budget_mib)}"
     style: dict[str, Any] = {"textcoords": "offset points", "va": "top", "color": BUDGET, "fontsize": 9}
@@ -200,7 +198,7 @@ def _draw_budget(axes: Axes, budget_mib: float) -> None:
 
 
 def _draw_constant(axes: Axes, points: Points) -> None:
-    """A line where a constant answer stands, or an arrow towards it where that is far below."""
+    """Draw the score of a constant answer as a line, or an arrow towards it where it is outside."""
     if points.constant is None:
         return
     low, high = axes.get_ylim()
@@ -215,7 +213,7 @@ def _draw_constant(axes: Axes, points: Points) -> None:
 
 
 def _label(axes: Axes, points: Points, pixels: float) -> None:
-    """Writes each trial's number where it hides no point and no other number; where there is no room, nowhere."""
+    """Write each trial's number where it covers no point and no other number; omit it without such a place."""
     floor = axes.get_ylim()[0]
     metrics = points.metrics(points.front)
     places = [(x, max(y, floor)) for x, y in zip(points.memories(points.front), metrics, strict=True)]

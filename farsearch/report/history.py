@@ -1,4 +1,4 @@
-"""How a search went: what was found after how many trials, and how the training losses fell."""
+"""The course of a search: hypervolume over the trials, and training losses."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["course_section", "curves_section", "hypervolumes"]
 
 _ENDED = ("complete", "pruned", "fail")
 _LINES = 120
-"""Learning curves beside the front's that are drawn at most."""
+"""Maximum number of learning curves beside those of the front."""
 _SMOOTH = "Each point is the mean over an eighth of the training."
 
 
 def hypervolumes(trials: Sequence[TrialRecord]) -> list[float]:
-    """What the trials found up to each of them, as shares of what all of them found. Empty where that is nothing.
+    """Return the hypervolume after each trial, as a share of the final one; empty where that is 0.
 
-    The reference lies a twentieth beyond the worst of all complete trials that fit, in each objective.
+    The reference point lies, in each objective, a twentieth of the range beyond the worst complete trial that fits.
     """
     ended = [objectives(trial) for trial in trials]
     costs = np.array([cost for cost in ended if cost is not None]).reshape(-1, 3)
@@ -49,7 +49,7 @@ def hypervolumes(trials: Sequence[TrialRecord]) -> list[float]:
 
 
 def course_section(snapshot: StudySnapshot) -> Section | None:
-    """The hypervolume over the trials."""
+    """Draw the hypervolume over the trials."""
     trials = sorted((t for t in snapshot.trials if t.state in _ENDED), key=lambda t: t.number)
     shares = hypervolumes(trials)
     if len(shares) < 2:
@@ -61,25 +61,25 @@ def course_section(snapshot: StudySnapshot) -> Section | None:
     axes.scatter(done[steps], 100 * np.array(shares)[steps], color=BLUE, s=14, zorder=3)
     axes.set_ylim(0, 106)
     axes.set_xlabel("trials that ended")
-    axes.set_ylabel("found (% of the hypervolume)")
+    axes.set_ylabel("hypervolume (% of the final one)")
     whole_numbers(axes)
     most = next(i for i, share in enumerate(shares, 1) if share >= 0.9)
-    title = f"Nine tenths of what was found was there after {most:,} of {len(shares):,} trials"
-    last = f"Trial {trials[steps[-1]].number} was the last to add anything." if steps else ""
+    title = f"90 % of the hypervolume was reached after {most:,} of {len(shares):,} trials"
+    last = f"Trial {trials[steps[-1]].number} was the last to add to it." if steps else ""
     return Section("hypervolume", title, f"{last} {_work(snapshot, trials)}".strip(), figure)
 
 
 def _work(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> str:
-    """What was not trained, or not to its end."""
+    """Report trials that were stopped and proposals that were refused."""
     stopped, rejected = sum(t.state == "pruned" for t in trials), sum(snapshot.rejected.values())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in snapshot.rejected.items())
-    told = [f"{stopped:,} trial{'s were' if stopped != 1 else ' was'} stopped early"] * bool(stopped)
-    told += [f"{rejected:,} proposals were priced and never trained ({reasons})"] * bool(rejected)
-    return f"{'; '.join(told)}." if told else ""
+    notes = [f"{stopped:,} trial{'s were' if stopped != 1 else ' was'} stopped early"] * bool(stopped)
+    notes += [f"{rejected:,} proposals were priced and never trained ({reasons})"] * bool(rejected)
+    return f"{'; '.join(notes)}." if notes else ""
 
 
 def curves_section(snapshot: StudySnapshot) -> Section | None:
-    """Training loss by step, the front's trials before the others."""
+    """Draw the training loss by step, with the front highlighted."""
     front = [_curve(trial) for trial in spread_over(snapshot)]
     others = [_curve(trial) for trial in snapshot.complete if not trial.on_front]
     front, others = [curve for curve in front if len(curve)], [curve for curve in others if len(curve)]
@@ -106,7 +106,7 @@ def curves_section(snapshot: StudySnapshot) -> Section | None:
 
 
 def _curve(trial: TrialRecord) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Steps and losses that are numbers, ``[points, 2]``, each the mean of an eighth of the training."""
+    """Return steps and finite losses, ``[points, 2]``, as moving means over an eighth of the training."""
     points = [(point.step, point.loss) for point in trial.curve if math.isfinite(point.loss)]
     if not points:
         return np.zeros((0, 2))

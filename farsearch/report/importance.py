@@ -1,4 +1,4 @@
-"""What the metric, the memory and the time of a study's trials hang on."""
+"""Importance of the hyperparameters for metric, memory and time of a study's trials."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ Array = NDArray[np.float64]
 
 _TREES = 64
 _MOST = 256
-"""Trials that a tree is made from, and tried on, at most: more say the same and take longer."""
+"""Maximum number of trials that a tree is fitted to, and tested on: more take longer and change nothing."""
 _LEAST = 12
-"""Trials under which a forest says nothing."""
+"""Minimum number of trials for a forest."""
 _TRUST = 0.1
-"""Share of the differences that a forest must foretell for its importances to mean anything."""
+"""Share of the variance that a forest must explain for its importances to be meaningful."""
 _ROWS = 12
 
 
 @dataclass(frozen=True)
 class Importance:
-    """What a forest says of one objective.
+    """Importances for one objective.
 
     Attributes:
-        explained: share of the variance that the trees foretell of trials that they have not seen; at most 1.
-        shares: by hyperparameter, how much of the forest's accuracy goes when it is shuffled; they add up to 1, or
-            are all 0.
+        explained: share of the variance of out-of-bag trials that the trees explain; at most 1.
+        shares: by hyperparameter, the loss of accuracy when it is shuffled; they add up to 1, or are all 0.
     """
 
     explained: float
@@ -43,13 +42,13 @@ class Importance:
 
 
 def importance(features: Mapping[str, Sequence[float]], values: Sequence[float]) -> Importance:
-    """Breiman's importance by permutation (Random Forests, 2001): measured on what each tree was not made from.
+    """Return Breiman's importance by permutation (Random Forests, 2001), measured on out-of-bag trials.
 
     Args:
         features: of the trials, by name.
         values: the objective of each.
     """
-    from sklearn.tree import DecisionTreeRegressor  # two seconds that other pictures need not wait for
+    from sklearn.tree import DecisionTreeRegressor  # takes two seconds, only here
 
     names, draw = list(features), np.random.default_rng(0)
     x, y = np.array([features[name] for name in names], dtype=np.float32).T, np.array(values, dtype=np.float64)
@@ -61,14 +60,14 @@ def importance(features: Mapping[str, Sequence[float]], values: Sequence[float])
         if not len(outside):
             continue
         tree = DecisionTreeRegressor(max_features=0.5, min_samples_leaf=2, random_state=seed).fit(x[inside], y[inside])
-        # as they are, then with one column after the other shuffled: a tree is quick, but each call of it is not
+        # unchanged, then with each column shuffled, in one call: predictions are cheap, calls are not
         seen = np.repeat(x[outside][None], 1 + len(names), axis=0)
         for i in range(len(names)):
             seen[1 + i, :, i] = draw.permutation(seen[0, :, i])
-        told = tree.predict(seen.reshape(-1, len(names))).reshape(1 + len(names), -1)
-        sums[outside] += told[0]
+        predicted = tree.predict(seen.reshape(-1, len(names))).reshape(1 + len(names), -1)
+        sums[outside] += predicted[0]
         counts[outside] += 1
-        errors = np.square(told - y[outside]).mean(axis=1)
+        errors = np.square(predicted - y[outside]).mean(axis=1)
         losses += errors[1:] - errors[0]
     met = counts > 0
     explained = 1.0 - float(np.square(sums[met] / counts[met] - y[met]).mean()) if met.any() and y.any() else 0.0
@@ -83,26 +82,26 @@ def importance_section(snapshot: StudySnapshot) -> Section | None:
     if not features:
         return None
     if len(trials) < _LEAST:
-        title = f"Which hyperparameters matter can't be told from {len(trials)} trials"
+        title = f"{len(trials)} trials are too few to rank the hyperparameters"
         return Section("importance", title, f"It takes at least {_LEAST} complete trials that fit.")
     name = snapshot.metric_name
     titles = {metric_words(name): metric_title(name), "memory": "Memory", "time": "Time"}
     columns = [[costs[i] for _, costs in trials] for i in range(3)]
     found = {what: importance(features, column) for what, column in zip(titles, columns, strict=True)}
     words = ", ".join(f"{what} {100 * max(one.explained, 0.0):.0f} %" for what, one in found.items())
-    note = f"By forests fitted to {len(trials):,} trials. Of trials they have not seen they foretell: {words}."
+    note = f"By forests fitted to {len(trials):,} trials. Explained variance of out-of-bag trials: {words}."
     return Section("importance", _title(metric_words(name), titles, found), note, _draw(titles, found))
 
 
 def _title(metric: str, titles: Mapping[str, str], found: Mapping[str, Importance]) -> str:
-    told = [
-        f"{titles[what] if what == metric else what} hangs on {_first(one)}"
+    findings = [
+        f"{titles[what] if what == metric else what} depends most on {_first(one)}"
         for what, one in found.items()
         if one.explained >= _TRUST
     ]
     if found[metric].explained < _TRUST:
-        told.insert(0, f"What {metric} hangs on can't be told yet")
-    return ", ".join(told)
+        findings.insert(0, f"It is not clear yet what {metric} depends on")
+    return ", ".join(findings)
 
 
 def _first(one: Importance) -> str:
@@ -111,7 +110,7 @@ def _first(one: Importance) -> str:
 
 
 def _draw(titles: Mapping[str, str], found: Mapping[str, Importance]) -> Any:
-    """Panels side by side that share their rows, the most important for the metric first."""
+    """Draw panels side by side that share their rows, sorted by importance for the metric."""
     total = {name: sum(one.shares[name] for one in found.values()) for one in found.values() for name in one.shares}
     names = sorted(
         sorted(total, key=lambda name: -total[name])[:_ROWS], key=lambda n: -next(iter(found.values())).shares[n]
@@ -140,7 +139,7 @@ def _draw(titles: Mapping[str, str], found: Mapping[str, Importance]) -> Any:
 
 
 def _features(trials: Sequence[TrialRecord]) -> dict[str, list[float]]:
-    """What was searched, by name: what is the same in all trials is left out, what always goes together is one."""
+    """Return the varied hyperparameters by name; those that always vary together are one."""
     configs = [trial.config for trial in trials if trial.config is not None]
     if not configs:
         return {}
@@ -171,6 +170,6 @@ def _fractions(configs: Sequence[FarConfig]) -> dict[str, list[float]]:
 
 
 def _together(configs: Sequence[FarConfig], i: int) -> bool:
-    """Layer ``i`` has the fraction of the next one in all trials, but for those whose frozen bottom hides it."""
+    """Return whether layer ``i`` has the fraction of the next one in all trials without a bottom over it."""
     pairs = [c.frozen_fractions[i : i + 2] for c in configs if c.frozen_bottom_layers <= i]
     return bool(pairs) and all(own == above for own, above in pairs)

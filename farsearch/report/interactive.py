@@ -1,4 +1,4 @@
-"""The front as a picture that answers to the mouse and to fingers. Uses plotly."""
+"""The front as an interactive picture. Uses plotly."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from farsearch.report.section import name_of
 __all__ = ["front_picture"]
 
 _BASELINES = ("square", "diamond", "triangle-up", "cross", "pentagon", "star", "hexagon", "x")
-"""Symbols of the baselines, in their order: those of the picture on paper."""
+"""Symbols of the baselines, in their order: those of the static picture."""
 
 
 _BAR = {
     "orientation": "h", "x": 0, "xanchor": "left", "xpad": 0, "y": 1.01, "yanchor": "bottom", "len": 0.8, "ypad": 0,
     "thickness": 9, "outlinewidth": 0, "nticks": 6, "title": {"side": "top", "font": {"size": 12}},
 }  # fmt: skip
-"""The scale of the colours: above the picture, where a phone has room for it."""
+"""The colour bar: above the picture, where a phone has room for it."""
 
 
 _NAMED = 20
-"""Points of the front up to which each bears its number; of more one would hide the other."""
+"""Maximum number of labelled points of the front: more labels would overlap."""
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One objective: its values in the picture's unit, its title, its range, and where the study's bound is."""
+    """One objective: values in the picture's unit, titles, range, and the study's bound."""
 
     values: Callable[[Iterable[TrialRecord]], list[float]]
     title: str
@@ -56,16 +56,15 @@ class _Axis:
 
     @property
     def floor(self) -> float:
-        """Where that stands which lies far below: just above the lower edge."""
+        """Position of outliers far below: just above the lower edge."""
         return self.range[0] + 0.02 * (self.range[1] - self.range[0])
 
 
 def front_picture(snapshot: StudySnapshot, points: Points) -> str:
-    """The front in three views: metric against memory, metric against time, time against memory.
+    """Return the front in three views: metric against memory, metric against time, time against memory.
 
-    The third objective is the colour. What lies in the shaded part does not fit, what lies far below the rest stands on
-    the lower edge. A ``div`` with plotly's script, which
-    is nearly 5 MB, and needs no network.
+    The third objective is the colour. The shaded part does not fit; outliers far below the rest are on the lower edge.
+    The HTML is a ``div`` with plotly's script, nearly 5 MB, and needs no network.
     """
     views = _views(snapshot, points)
     figure = {
@@ -81,7 +80,7 @@ def front_picture(snapshot: StudySnapshot, points: Points) -> str:
 
 
 def _views(snapshot: StudySnapshot, points: Points) -> list[tuple[str, dict[str, Any]]]:
-    """What each button changes, by its label."""
+    """Return the update of each button, by its label."""
     metric = _Axis(points.metrics, metric_axis(snapshot), metric_axis(snapshot), metric_limits(points), better=max)
     memory = _axis(points.memories, points, MEMORY_AXIS, "memory (MiB)", snapshot.budget_mib, human_memory)
     bound, unit = snapshot.settings.max_time_s, points.unit
@@ -104,7 +103,7 @@ def _axis(
     bound: float | None,
     human: Callable[[float], str],
 ) -> _Axis:
-    """A cost's axis: room for the bound where it is near."""
+    """Return the axis of a cost, with room for the bound where it is near."""
     shown = values(points.all)
     width = max(max(shown) - min(shown), 0.05 * max(shown)) or 1.0
     low, high = min(shown) - 0.06 * width, max(shown) + 0.06 * width
@@ -114,7 +113,7 @@ def _axis(
 
 
 def _view(points: Points, x: _Axis, y: _Axis, colour: _Axis) -> dict[str, Any]:
-    """Coordinates and colours of the traces, and what changes in the layout."""
+    """Return coordinates and colours of the traces, and the update of the layout."""
     ordered: Sequence[TrialRecord] = sorted(points.front, key=lambda trial: x.values([trial])[0])
     best = list(accumulate(y.values(ordered), y.better))
     fits = [trial for trial in points.others if trial.feasible is not False]
@@ -148,14 +147,14 @@ def _view(points: Points, x: _Axis, y: _Axis, colour: _Axis) -> dict[str, Any]:
 
 
 def _shapes(axis: _Axis, name: str) -> list[dict[str, Any]]:
-    """The bound as a line, and what does not fit as a shaded part."""
+    """Return the bound as a line, and the infeasible part as a shaded region."""
     low, high = axis.range
     if axis.bound is None or axis.bound > high:
         return []
     other = "y" if name == "x" else "x"
     across = {f"{other}ref": "paper", f"{other}0": 0, f"{other}1": 1, "layer": "below"}
     start = max(axis.bound, low)
-    # far beyond the picture, so that the shade does not end where somebody zooms out
+    # far beyond the picture, so that the shade does not end when zooming out
     region = {f"{name}0": start, f"{name}1": high + 10 * (high - low), "fillcolor": BUDGET, "opacity": 0.08}
     line = {f"{name}0": start, f"{name}1": start, "line": {"color": BUDGET, "dash": "dash", "width": 1.5}}
     return [
@@ -165,7 +164,7 @@ def _shapes(axis: _Axis, name: str) -> list[dict[str, Any]]:
 
 
 def _notes(axis: _Axis, name: str) -> list[dict[str, Any]]:
-    """The bound in words: at its line, or with an arrow towards it where it is outside."""
+    """Return the label of the bound: at its line, or with an arrow towards it where it is outside."""
     if axis.bound is None:
         return []
     low, high = axis.range
@@ -181,7 +180,7 @@ def _notes(axis: _Axis, name: str) -> list[dict[str, Any]]:
 
 
 def _constant_line(points: Points, y: _Axis) -> list[dict[str, Any]]:
-    """Where a constant answer stands, in the views of the metric that reach down to it."""
+    """Return the score of a constant answer as a line, in views of the metric that include it."""
     if points.constant is None or y.better is not max or not y.range[0] <= points.constant <= y.range[1]:
         return []
     line = {"color": QUIET, "dash": "dot", "width": 1.5}
@@ -190,7 +189,7 @@ def _constant_line(points: Points, y: _Axis) -> list[dict[str, Any]]:
 
 
 def _constant_note(points: Points, y: _Axis) -> list[dict[str, Any]]:
-    """It in words: at its line, or with an arrow towards it."""
+    """Return its label: at the line, or with an arrow towards it."""
     if points.constant is None or y.better is not max:
         return []
     inside = bool(_constant_line(points, y))
@@ -202,7 +201,7 @@ def _constant_note(points: Points, y: _Axis) -> list[dict[str, Any]]:
 
 
 def _layout(views: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """For a phone's width first: colours and legend lie above and below the picture and not beside it."""
+    """Return the layout, for a phone's width: colour bar and legend are above and below the picture."""
     axis = {"gridcolor": "#ececec", "zeroline": False}
     buttons = [{"label": label, "method": "update", "args": [view["data"], view["layout"]]} for label, view in views]
     layout: dict[str, Any] = {
@@ -226,7 +225,7 @@ def _layout(views: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _start(traces: list[dict[str, Any]], data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The traces as the first view has them."""
+    """Apply the first view to the traces."""
     for key, values in data.items():
         for trace, value in zip(traces, values, strict=True):
             if value is not None:
@@ -235,7 +234,7 @@ def _start(traces: list[dict[str, Any]], data: dict[str, Any]) -> list[dict[str,
 
 
 def _set(table: dict[str, Any], key: str, value: Any) -> None:
-    """Sets ``a.b.c`` in nested tables, as plotly's updates name it."""
+    """Set ``a.b.c`` in nested tables, as in plotly's updates."""
     *above, last = key.split(".")
     for name in above:
         table = table.setdefault(name, {})
@@ -243,7 +242,7 @@ def _set(table: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _traces(snapshot: StudySnapshot, points: Points) -> list[dict[str, Any]]:
-    """The line, the others that fit and that do not, the front and each baseline, without what depends on the view."""
+    """Return line, other trials, infeasible trials, front and each baseline, without the parts of a view."""
     fits = [trial for trial in points.others if trial.feasible is not False]
     too_large = [trial for trial in points.others if trial.feasible is False]
     errors = {"type": "data", "array": points.errors(points.front), "color": "#c4c4c4", "thickness": 1.4, "width": 0}
@@ -272,7 +271,7 @@ def _traces(snapshot: StudySnapshot, points: Points) -> list[dict[str, Any]]:
 
 
 def _symbols(points: Points, trials: Sequence[TrialRecord], symbol: str) -> list[str]:
-    """``symbol``, or a triangle for what lies so far below that it stands on the lower edge."""
+    """Return ``symbol``, or a triangle for outliers on the lower edge."""
     floor = metric_limits(points)[0]
     low = "triangle-down-open" if symbol.endswith("-open") else "triangle-down"
     return [low if metric < floor else symbol for metric in points.metrics(trials)]

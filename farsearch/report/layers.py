@@ -1,4 +1,4 @@
-"""What the points of a front are: what is frozen in each layer, and what their memory and time consist of."""
+"""The points of a front: frozen neurons by layer, and components of memory and time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REST = "other"
 
 
 def frozen_section(snapshot: StudySnapshot) -> Section | None:
-    """The share of frozen neurons by layer as a heat map, a row for each point of the front."""
+    """Draw the share of frozen neurons by layer as a heat map, one row per point of the front."""
     trials = spread_over(snapshot)
     configs = [trial.config.canonical() for trial in trials if trial.config is not None]
     if not configs:
@@ -53,7 +53,7 @@ def frozen_section(snapshot: StudySnapshot) -> Section | None:
 
 
 def _frozen_title(shares: np.ndarray[Any, Any]) -> str:
-    """Which layers the front freezes most and least."""
+    """Name the layers that the front freezes most and least."""
     means = 100 * shares.mean(axis=0)
     most, least = int(means.argmax()), int(means.argmin())
     if means[most] - means[least] < 1:
@@ -65,7 +65,7 @@ def _frozen_title(shares: np.ndarray[Any, Any]) -> str:
 
 
 def _layers_from(means: np.ndarray[Any, Any], first: int) -> str:
-    """The layer ``first``, with those above it that are frozen as much: adjacent layers may share one fraction."""
+    """Name the layer ``first`` with those above it that are frozen as much: adjacent layers may share a fraction."""
     last = first
     while last + 1 < len(means) and np.isclose(means[last + 1], means[first]):
         last += 1
@@ -73,7 +73,7 @@ def _layers_from(means: np.ndarray[Any, Any], first: int) -> str:
 
 
 def memory_section(snapshot: StudySnapshot) -> Section | None:
-    """What the peak memory of each point consists of, the process's own share first."""
+    """Draw the components of each point's peak memory, the process first."""
     trials = _with_parts(snapshot, "memory")
     if not trials:
         return None
@@ -83,17 +83,17 @@ def memory_section(snapshot: StudySnapshot) -> Section | None:
     axes.set_xlabel("peak memory (MiB, predicted)")
     _draw_budget(axes, snapshot.budget_mib)
     own = [part for trial, part in zip(trials, parts, strict=True) if trial.baseline is None] or parts
-    beside = ", then what the front is compared with" * bool(snapshot.baselines)
+    beside = ", then the baselines" * bool(snapshot.baselines)
     return Section(
         "memory",
         _difference(own, human_memory) or f"The largest part of the memory is {_main(own)}",
-        f"What the peak consists of, from the least memory to the most{beside}.",
+        f"Components of the peak, from the least memory to the most{beside}.",
         figure,
     )
 
 
 def time_section(snapshot: StudySnapshot) -> Section | None:
-    """What the time on the device of each point consists of."""
+    """Draw the components of each point's time on the device."""
     trials, points = _with_parts(snapshot, "time"), points_of(snapshot)
     if not trials:
         return None
@@ -112,7 +112,7 @@ def _with_parts(snapshot: StudySnapshot, kind: str) -> list[TrialRecord]:
 
 
 def _memory_parts(trial: TrialRecord) -> dict[str, float]:
-    """The tensors' parts, and what the process takes beside them."""
+    """Return the components of the tensors, and the memory of the process."""
     process = (trial.peak_memory_mib or 0.0) - math.fsum(trial.memory.values())
     return {_PROCESS: max(process, 0.0), **trial.memory}
 
@@ -140,7 +140,7 @@ def _merged(part: Mapping[str, float], names: Sequence[str]) -> list[float]:
 
 
 def _bars(trials: Sequence[TrialRecord], values: Sequence[Sequence[float]], names: Sequence[str]) -> tuple[Any, Axes]:
-    """A lying bar for each trial, in parts, with a legend above."""
+    """Draw a stacked horizontal bar for each trial, with a legend above."""
     lines = (len(names) + 2) // 3
     longest = max(len(name_of(trial)) for trial in trials)
     figure, axes = canvas(_ROW_IN * len(trials) + 0.1, left=0.2 + 0.066 * longest, top=0.08 + 0.2 * lines, right=0.2)
@@ -162,7 +162,7 @@ def _bars(trials: Sequence[TrialRecord], values: Sequence[Sequence[float]], name
 
 
 def _draw_budget(axes: Axes, budget_mib: float) -> None:
-    """Where the device's memory ends, if that is near."""
+    """Draw the limit of the device's memory, if that is near."""
     if budget_mib <= 1.6 * axes.get_xlim()[1]:
         axes.set_xlim(0, max(axes.get_xlim()[1], 1.03 * budget_mib))
         axes.axvline(budget_mib, color=BUDGET, linestyle=(0, (5, 4)), linewidth=1.2)
@@ -170,14 +170,14 @@ def _draw_budget(axes: Axes, budget_mib: float) -> None:
 
 
 def _main(parts: Sequence[Mapping[str, float]]) -> str:
-    """The largest part over all points, with its share."""
+    """Return the largest part over all points, with its share."""
     name = _largest(parts)[0]
     total = math.fsum(math.fsum(part.values()) for part in parts)
     return f"{name} ({100 * math.fsum(part.get(name, 0.0) for part in parts) / total:.0f} %)"
 
 
 def _difference(parts: Sequence[Mapping[str, float]], human: Any) -> str:
-    """The part in which the points differ most; an empty string where they don't."""
+    """Name the part in which the points differ most; empty where they don't differ."""
     spans = {
         name: (min(values), max(values))
         for name in {name for part in parts for name in part}

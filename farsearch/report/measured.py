@@ -1,4 +1,4 @@
-"""What was predicted beside what was measured, on this host where it is the device, and on boards."""
+"""Predicted against measured figures, on this host where it is the device, and on boards."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from farsearch.report.section import BLUE, Section, canvas, quiet
 __all__ = ["Pair", "measured_section", "pairs_of"]
 
 _LOCAL = "local"
-"""The profile of the machine that searches: only there are the host's figures those of the device."""
+"""The profile of the searching machine, whose figures are those of the device."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One figure, predicted and measured, in MiB or seconds; ``board``: by a board and not by this host."""
+    """One figure, predicted and measured, in MiB or seconds; ``board``: measured by a board."""
 
     predicted: float
     measured: float
@@ -31,10 +31,9 @@ class Pair:
 
 
 def pairs_of(snapshot: StudySnapshot) -> tuple[list[Pair], list[Pair]]:
-    """Memory and time of the trials that were measured, on the device or what may be it.
+    """Return the pairs of memory and of time, measured on the device or a board like it.
 
-    The host's time is that of a trial only where priming is not part of the prediction, and the same rows are priced
-    as were trained on.
+    The host's time is comparable only where the prediction is for the rows that were trained on, without priming.
     """
     settings = snapshot.settings
     host = snapshot.complete if settings.device == _LOCAL else ()
@@ -48,7 +47,7 @@ def pairs_of(snapshot: StudySnapshot) -> tuple[list[Pair], list[Pair]]:
 
 
 def measured_section(snapshot: StudySnapshot) -> Section | None:
-    """Predicted against measured; says so where nothing was measured."""
+    """Draw predicted against measured figures, or report that there are no measurements."""
     if not snapshot.complete:
         return None
     memory, time = pairs_of(snapshot)
@@ -73,18 +72,18 @@ def measured_section(snapshot: StudySnapshot) -> Section | None:
         else "On the line, both are equal"
     )
     boards = "; purple: boards" * (any(p.board for p in memory) and snapshot.settings.device == _LOCAL)
-    told = [f"{name} is {_bias(pairs)}" for name, pairs in (("memory", memory), ("time", time)) if pairs]
-    title = f"Measured {' and '.join(told)}"
+    biases = [f"{name} is {_bias(pairs)}" for name, pairs in (("memory", memory), ("time", time)) if pairs]
+    title = f"Measured {' and '.join(biases)}"
     return Section("measured", title, f"{words}{boards}.{_others(snapshot)}", figure, _rows(snapshot))
 
 
 def _others(snapshot: StudySnapshot) -> str:
-    """Which measurements are not compared, as a sentence after another one; empty where all are."""
+    """Return a sentence on measurements that are not compared; empty where all are."""
     device = snapshot.settings.device
     machines = {m.machine for m in snapshot.measurements if is_another_machine(device, m.machine)}
     if not machines:
         return ""
-    return f" What was measured on {', '.join(sorted(machines))} is not compared: predictions are for {device}."
+    return f" Measurements on {', '.join(sorted(machines))} are not compared: predictions are for {device}."
 
 
 def _rows(snapshot: StudySnapshot) -> list[Mapping[str, str]]:
@@ -92,7 +91,7 @@ def _rows(snapshot: StudySnapshot) -> list[Mapping[str, str]]:
 
 
 def _bias(pairs: Sequence[Pair]) -> str:
-    """How the measured figure lies to the predicted one, at the median."""
+    """Return the median deviation from the prediction, as text."""
     ratio = statistics.median(pair.measured / pair.predicted for pair in pairs) - 1
     return f"{abs(100 * ratio):.0f} % {'above' if ratio >= 0 else 'below'} the prediction"
 

@@ -1,4 +1,4 @@
-"""What every picture of a study shares: which trials it shows, in which units, colours and words. Pure."""
+"""The parts that all pictures of a study share: trials, units, colours and texts. Pure."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ class Points:
     """The trials that a picture shows, in its units.
 
     Attributes:
-        baselines: what the front is to be compared with.
         scale: the metric's factor, 100 for per cent.
-        unit, seconds: of time on the device.
+        unit, seconds: unit of the time on the device, and its length.
         constant: metric of a constant answer, scaled; None where it is not recorded.
     """
 
@@ -50,34 +49,34 @@ class Points:
 
     @property
     def all(self) -> tuple[TrialRecord, ...]:
-        """Front, others and baselines."""
+        """All trials."""
         return self.front + self.others + self.baselines
 
     def metrics(self, trials: Iterable[TrialRecord]) -> list[float]:
-        """In per cent where ``scale`` says so."""
+        """Return the metrics, times ``scale``."""
         return [self.scale * (trial.metric or 0.0) for trial in trials]
 
     def errors(self, trials: Iterable[TrialRecord]) -> list[float]:
-        """Standard errors of the metrics, 0 where they are not known."""
+        """Return the standard errors of the metrics, times ``scale``, 0 where they are unknown."""
         return [self.scale * (trial.metric_error or 0.0) for trial in trials]
 
     def memories(self, trials: Iterable[TrialRecord]) -> list[float]:
-        """Peaks on the device in MiB."""
+        """Return the peaks on the device in MiB."""
         return [trial.peak_memory_mib or 0.0 for trial in trials]
 
     def times(self, trials: Iterable[TrialRecord]) -> list[float]:
-        """On the device, in ``unit``."""
+        """Return the times on the device, in ``unit``."""
         return [(trial.wall_time_s or 0.0) / self.seconds for trial in trials]
 
     def time_range(self) -> tuple[float, float]:
-        """Of the colours, never empty."""
+        """Return the range of the colours, never empty."""
         times = self.times(self.all)
         margin = 0.0 if max(times) > min(times) else 0.05 * max(times) or 1.0
         return min(times) - margin, max(times) + margin
 
 
 def points_of(snapshot: StudySnapshot) -> Points:
-    """The complete trials of ``snapshot`` whose three objectives are numbers."""
+    """Return the complete trials of ``snapshot`` with three finite objectives."""
     shown = [trial for trial in snapshot.complete if _drawable(trial)]
     baselines = tuple(trial for trial in snapshot.baselines if _drawable(trial))
     longest = max((trial.wall_time_s or 0.0 for trial in (*shown, *baselines)), default=0.0)
@@ -100,24 +99,24 @@ def _drawable(trial: TrialRecord) -> bool:
 
 
 def headline(snapshot: StudySnapshot) -> str:
-    """Task, model and device."""
+    """Return task, model and device as a title."""
     job = snapshot.settings.job
     return f"{job.task} · {job.model} · {snapshot.settings.device}"
 
 
 def count(snapshot: StudySnapshot) -> str:
-    """How many trials there are and how many are on the front."""
+    """Return the numbers of trials on the front and in total, as text."""
     return f"{len(snapshot.front)} of {len(snapshot.complete)} complete trials on the front"
 
 
 def metric_axis(snapshot: StudySnapshot) -> str:
-    """Title of the axis of the objective."""
+    """Return the title of the metric's axis."""
     unit = " (%)" if is_percentage(snapshot.metric_name) else ""
     return f"validation {metric_words(snapshot.metric_name)}{unit}"
 
 
 def metric_limits(points: Points) -> tuple[float, float]:
-    """Without what lies so far below the front's middle that it would flatten the rest."""
+    """Return the limits of the metric's axis, without outliers far below the median of the front."""
     metrics, focus = points.metrics(points.all), points.metrics(points.front or points.all)
     error = max(points.errors(points.all))
     middle, top = statistics.median(focus), max(metrics)

@@ -1,4 +1,4 @@
-"""How far figures of a study can be trusted: selections that mean nothing, and points that were trained again."""
+"""Reliability of a study's figures: selections that are random, and points that were trained again."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from farsearch.significance import Verdict, verdict_rows, verdicts
 __all__ = ["selection_section", "verified_section"]
 
 _NAMED = 8
-"""Trials that a sentence names at most."""
+"""Maximum number of trials that a sentence lists."""
 
 
 def selection_section(snapshot: StudySnapshot) -> Section | None:
-    """Where both halves of a priming agree on the learners no more than random draws would."""
-    told = [
+    """Draw how much both halves of a priming agree on the learners, beyond random selections."""
+    primed = [
         (trial, trial.priming)
         for trial in snapshot.complete
         if trial.priming is not None and trial.priming.steps > 0 and trial.priming.like_chance is not None
     ]
-    if not told:
+    if not primed:
         return None
     figure, axes = canvas(1.9)
     for random, colour in ((False, BLUE), (True, BUDGET)):
-        chosen = [report for _, report in told if report.like_chance == random]
+        chosen = [report for _, report in primed if report.like_chance == random]
         above = [100 * ((r.half_overlap or 0.0) - (r.chance_overlap or 0.0)) for r in chosen]
         axes.scatter([r.steps for r in chosen], above, s=24, color=colour, alpha=0.75, linewidths=0, zorder=3)
     axes.axhline(0, color="#9f9f9f", linewidth=1)
     axes.set_xlabel("steps of priming")
     axes.set_ylabel("agreement above chance (points)")
     whole_numbers(axes)
-    guesses = [trial.number for trial, report in told if report.like_chance]
-    title = f"Selection beats chance in all {len(told)} primed trials"
+    guesses = [trial.number for trial, report in primed if report.like_chance]
+    title = f"Selection beats chance in all {len(primed)} primed trials"
     if guesses:
-        title = f"Selection is no better than random in {len(guesses)} of {len(told)} primed trials"
+        title = f"Selection is no better than random in {len(guesses)} of {len(primed)} primed trials"
     named = ", ".join(map(str, guesses[:_NAMED])) + ", …" * (len(guesses) > _NAMED)
     who = f" Red, no better than random: trial{'s' * (len(guesses) != 1)} {named}." if guesses else ""
-    words = "How much both halves of a priming agree on which neurons to train, above what random draws would."
+    words = "Agreement of the selections by both halves of a priming, above that of random selections."
     return Section("selection", title, f"{words}{who}", figure)
 
 
 def verified_section(snapshot: StudySnapshot) -> Section | None:
-    """Mean and deviation over seeds on the official development set, beside the baselines', and what of it is noise."""
-    found = verdicts(snapshot)
-    points = [verdict for verdict in found if verdict.scores]
-    if not found:
+    """Draw mean and deviation over seeds on the official development set, with baselines, and mark noise."""
+    judged = verdicts(snapshot)
+    points = [verdict for verdict in judged if verdict.scores]
+    if not judged:
         return None
     if not points:
-        return Section("verified", "Trained again, nothing came to its end", rows=verdict_rows(snapshot))
+        return Section("verified", "Trained again, no training was completed", rows=verdict_rows(snapshot))
     best = max(points, key=lambda point: (point.trial is not None, point.mean))
     value = human_metric(snapshot.metric_name, best.mean, best.deviation)
     title = f"Trained again, {best.title} reaches {value} on the development set"
@@ -63,7 +63,7 @@ def verified_section(snapshot: StudySnapshot) -> Section | None:
         title += f"; no advantage is shown for {_listed(idle)}"
     few = [point.title for point in points if point.learned and not (point.judged or point.noise)]
     if few:
-        title += f"; too few seeds to tell for {_listed(few)}"
+        title += f"; too few seeds for a verdict on {_listed(few)}"
     words = (
         "Dots are means, bars ± one standard deviation of a training over the seeds (of three or more), small dots the "
         "seeds themselves."
@@ -73,12 +73,12 @@ def verified_section(snapshot: StudySnapshot) -> Section | None:
 
 
 def _listed(titles: Sequence[str]) -> str:
-    """Two of them by name, more by their number."""
+    """Return up to two titles, or the number of points."""
     return " and ".join(titles) if len(titles) < 3 else f"{len(titles)} points"
 
 
 def _drawn(snapshot: StudySnapshot, points: Sequence[Verdict]) -> Figure:
-    """A row a point."""
+    """Draw one row per point."""
     scale = 100.0 if is_percentage(snapshot.metric_name) else 1.0
     longest = max(len(point.title) for point in points)
     figure, axes = canvas(0.26 * len(points) + 0.15, left=0.2 + 0.066 * longest)

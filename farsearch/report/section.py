@@ -1,4 +1,4 @@
-"""What a report is made of: a finding in words, with a picture, a table or both; and how its pictures look."""
+"""Sections of a report: a finding as text, with a picture, a table or both. And the style of the pictures."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from farsearch.report.points import points_of
 __all__ = ["BLUE", "FEW", "PARTS", "Section", "canvas", "name_of", "png", "quiet", "spread_over", "whole_numbers"]
 
 _WIDTH_IN = 4.4
-"""Of a picture. On a phone of 390 pixels its words are then as large as the page's small ones."""
+"""Width of a picture. On a phone of 390 pixels its text is then as large as the page's small text."""
 _DPI = 200
 
 BLUE = "#2f6db2"
-"""The one colour of what is spoken of; everything else is grey, and baselines are ``BESIDE``."""
+"""Colour of the subject of a picture; the rest is grey, baselines are ``BESIDE``."""
 PARTS = ("#2f6db2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#bdbdbd")
-"""Of a bar's parts, which colour-blind eyes tell apart; the last is the rest. Five of them are Okabe and Ito's."""
+"""Colours of a bar's parts, safe for colour-blind readers; the last is the rest. Five of them are Okabe and Ito's."""
 FEW = 16
-"""Rows that a picture has at most: with more nobody reads them."""
+"""Maximum number of rows of a readable picture."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Section:
     """One finding.
 
     Attributes:
-        name: of its picture's file and of its place on the page.
-        title: what was found, as a sentence.
+        name: of the picture's file and of the anchor on the page.
+        title: the finding, as a sentence.
         words: what the picture shows and how to read it.
-        figure: None where there is nothing to draw.
+        figure: None without a picture.
         rows: a table below it, all rows with the same keys.
     """
 
@@ -52,11 +52,11 @@ class Section:
 def canvas(
     height: float, left: float = 0.62, right: float = 0.12, bottom: float = 0.5, top: float = 0.1
 ) -> tuple[Figure, Axes]:
-    """A figure of the report's width on an Agg canvas, without pyplot's global state, and axes in it.
+    """Return a figure of the report's width on an Agg canvas, without pyplot's global state, and axes in it.
 
     Args:
         height: of the axes, in inches.
-        left, right, bottom, top: what is around them, in inches. Fixed places are quicker than a layout engine.
+        left, right, bottom, top: margins, in inches. Fixed margins are faster than a layout engine.
     """
     full = height + bottom + top
     figure = Figure(figsize=(_WIDTH_IN, full))
@@ -67,7 +67,7 @@ def canvas(
 
 
 def quiet(axes: Axes) -> None:
-    """Few lines, small figures."""
+    """Style axes with few lines and small figures."""
     axes.tick_params(labelsize=8.5, color="#bdbdbd")
     axes.xaxis.label.set_fontsize(9)
     axes.yaxis.label.set_fontsize(9)
@@ -78,7 +78,7 @@ def quiet(axes: Axes) -> None:
 
 
 def whole_numbers(axes: Axes) -> None:
-    """Ticks of the horizontal axis, which counts something."""
+    """Put the ticks of the horizontal axis, which counts something, at integers."""
     low, high = axes.get_xlim()
     if high - low < 4:  # fewer whole numbers than ticks
         axes.set_xlim(low - 2, high + 2)
@@ -86,24 +86,21 @@ def whole_numbers(axes: Axes) -> None:
 
 
 def png(figure: Figure, dpi: int = _DPI) -> bytes:
-    """The picture as a file."""
-    held = io.BytesIO()
-    figure.savefig(held, dpi=dpi, format="png", metadata={"Software": MADE_BY})
-    return held.getvalue()
+    """Return the picture as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=dpi, format="png", metadata={"Software": MADE_BY})
+    return buffer.getvalue()
 
 
 def name_of(trial: TrialRecord) -> str:
-    """``trial 7``, or what a baseline is called, with a word where it did not learn."""
+    """Return ``trial 7`` or the title of a baseline, marked where it did not learn."""
     name = f"trial {trial.number}" if trial.baseline is None else trial.baseline.title
     words = idle_words(trial)
     return f"{name} ({words})" if words else name
 
 
 def spread_over(snapshot: StudySnapshot, most: int = FEW) -> tuple[TrialRecord, ...]:
-    """The front's trials that are drawn, from the least memory to the most.
-
-    Of more than ``most`` an even choice, the ends among them.
-    """
+    """Return at most ``most`` trials of the front, evenly spread with both ends, from the least memory to the most."""
     front = [trial for trial in points_of(snapshot).front if trial.config is not None]
     if len(front) <= most:
         return tuple(front)

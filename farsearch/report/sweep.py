@@ -1,4 +1,4 @@
-"""A swept space as a picture on paper. Uses matplotlib."""
+"""A swept space as a static picture. Uses matplotlib."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from farsearch.report.section import png
 __all__ = ["save_sweep_png", "sweep_figure"]
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
-"""Of what the plans keep: Okabe and Ito's, which colour-blind eyes tell apart (Color Universal Design, 2008)."""
+"""Colours of the plans' policies: Okabe and Ito's, safe for colour-blind readers (Color Universal Design, 2008)."""
 _MARKERS = "sD^PvXo*"
-"""Of full fine-tuning under each of them."""
+"""Markers of full fine-tuning under each of them."""
 _LOOSE, _SURE = "#f3d9d6", "#fbeeec"
 
 
 def save_sweep_png(sweep: Sweep, title: str, span: str, path: Path) -> None:
-    """Writes ``sweep_figure`` to ``path``, 1200 × 750 pixels."""
+    """Write ``sweep_figure`` to ``path``, 1200 × 750 pixels."""
     write_bytes(path, png(sweep_figure(sweep, title, span), dpi=150))
 
 
 def sweep_figure(sweep: Sweep, title: str, span: str) -> Figure:
-    """Peak memory against time of every configuration, coloured by plan; ``span`` is what the time is for.
+    """Draw peak memory against time of every configuration, coloured by plan; ``span`` names the priced work.
 
-    The line is the front over all plans, the larger markers are full fine-tuning under each plan. What lies in the
-    shaded part does not fit; its darker part is what the device may have or not.
+    The line is the front over all plans, the larger markers are full fine-tuning under each plan. The shaded part does
+    not fit; its darker part is the uncertainty of the available memory.
 
     Returns:
         a figure on an Agg canvas, 8 × 5 inches, without pyplot's global state.
@@ -66,24 +66,24 @@ def sweep_figure(sweep: Sweep, title: str, span: str) -> Figure:
 
 
 def _draw_plans(axes: Axes, sweep: Sweep, seconds: float) -> list[Line2D]:
-    """The configurations, and full fine-tuning. The handles of the plans, with both."""
+    """Draw the configurations and full fine-tuning; return the handles of the plans."""
     handles: list[Line2D] = []
-    kept = list(dict.fromkeys(plan.summary for plan in sweep.plans))
+    policies = list(dict.fromkeys(plan.summary for plan in sweep.plans))
     for plan, prices, full in zip(sweep.plans, sweep.prices, sweep.full, strict=True):
-        which = kept.index(plan.summary)
+        which = policies.index(plan.summary)
         colour, marker = _COLOURS[which], _MARKERS[which]
         dots: dict[str, Any] = {"s": 4, "linewidths": 0, "alpha": 0.35, "color": colour, "zorder": 2}
         axes.scatter(prices.peak_memory_mib, prices.wall_time_s / seconds, **dots)
         style: dict[str, Any] = {"marker": marker, "color": colour, "markeredgecolor": INK, "linestyle": "none"}
         axes.plot(full.peak_memory_mib, full.wall_time_s / seconds, markersize=8, zorder=5, **style)
-        if which == len(handles):  # plans that keep the same differ in their optimizer's step alone
+        if which == len(handles):  # plans of the same policy differ only in their optimizer's step
             label = "ordinary modules" if plan.summary == "modules" else plan.summary
             handles.append(Line2D([], [], label=label, markersize=7, **style))
     return handles
 
 
 def _draw_device(axes: Axes, sweep: Sweep) -> list[Patch]:
-    """What does not fit, shaded, where it is near; where it is far, an arrow towards it."""
+    """Shade the infeasible part where it is near; else draw an arrow towards it."""
     memories = np.concatenate([sweep.peak_memory_mib.ravel(), [cost.peak_memory_mib for cost in sweep.full]])
     low, high = sweep.available_range_mib
     width = max(np.ptp(memories), 0.05 * memories.max())

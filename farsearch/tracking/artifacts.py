@@ -1,4 +1,4 @@
-"""The files that a study's own run carries: its front as data, table and picture, what the study is, its report."""
+"""Artifacts of a study's run: its front as data, table and picture, its settings, its report."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["write_files", "write_report"]
 
 
 def write_files(snapshot: StudySnapshot, folder: Path) -> None:
-    """Writes ``front.json``, ``.csv``, ``.md`` and ``.png``, and ``study.json``, into ``folder``."""
-    from farsearch.report import save_front_png  # half a second that reading MLflow need not wait for
+    """Write ``front.json``, ``.csv``, ``.md`` and ``.png``, and ``study.json``, into ``folder``."""
+    from farsearch.report import save_front_png  # takes half a second, only here
 
     def write(name: str, text: str) -> None:
         (folder / name).write_text(text, encoding="utf-8")
@@ -32,7 +32,7 @@ def write_files(snapshot: StudySnapshot, folder: Path) -> None:
 
 
 def write_report(snapshot: StudySnapshot, folder: Path) -> None:
-    """Writes ``report.html`` and its pictures, ``figures/*.png``, into ``folder``: seconds of work, 5 MB."""
+    """Write ``report.html`` and its pictures, ``figures/*.png``, into ``folder``: 5 MB, takes seconds."""
     from farsearch.report import make_report
 
     report = make_report(snapshot)

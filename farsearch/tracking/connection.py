@@ -1,4 +1,4 @@
-"""The way to an MLflow database or server: opening it, its lock, its errors in our words, and its own interface."""
+"""Connection to an MLflow database or server: opening, locking, translated errors, and its user interface."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from farsearch.tracking.database import (
 __all__ = ["UI_ENVIRONMENT", "Connection", "connect", "is_there", "ui_command"]
 
 _LOCK_SECONDS = 120.0
-"""How long a sync waits for another one; that of a single trial takes a fraction of a second."""
+"""Timeout of a sync that waits for another one; a single trial takes a fraction of a second."""
 _BUSY_SECONDS = 30.0
-"""How long a program that locks the database itself is waited for; MLflow's own patience is shorter."""
+"""Timeout for a program that locks the database itself; longer than MLflow's own."""
 _ALIVE_SECONDS = 5.0
 
 UI_ENVIRONMENT: Mapping[str, str] = {
@@ -47,7 +47,7 @@ UI_ENVIRONMENT: Mapping[str, str] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PYTHONWARNINGS": "ignore",
 }
-"""What ``ui_command`` is to find in its environment, or MLflow starts eight more processes and talks to others."""
+"""Environment of ``ui_command``: without it MLflow starts eight more processes and sends telemetry."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Connection:
     """One MLflow database or server.
 
     Attributes:
-        uri: as MLflow is given it, with an absolute path.
+        uri: as passed to MLflow, with an absolute path.
         database: the file of a SQLite database; None for a server.
-        file: which file stood under that name when it was opened.
+        file: device and inode of the database when it was opened.
     """
 
     client: MlflowClient
@@ -67,17 +67,17 @@ class Connection:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[MlflowClient]:
-        """The client, with MLflow's errors as MissingResource."""
+        """Yield the client; MLflow's errors become MissingResource."""
         self.check()
         with _boundary(self.uri):
             yield self.client
 
     @contextlib.contextmanager
     def writing(self, patience_s: float = _LOCK_SECONDS) -> Iterator[MlflowClient]:
-        """The same, one process at a time where the database is a file: several would make each run twice.
+        """Yield the client under a lock if the database is a file: several processes would create each run twice.
 
         Args:
-            patience_s: how long another process is waited for.
+            patience_s: timeout for another process.
         """
         with self.reading():
             if self.database is None:
@@ -88,27 +88,27 @@ class Connection:
                 yield self.client
 
     def check(self) -> None:
-        """Raises MissingResource within seconds where the server does not answer or the database is not there."""
+        """Raise MissingResource within seconds if the server does not answer or the database is missing."""
         if self.database is None:
             _check_server(self.uri)
         elif _identity(self.database) != self.file:
             raise _removed(self.uri)
 
     def artifacts_of(self, run: Run) -> ArtifactRepository:
-        """Where the artifacts of a run are. MLflow's client remembers it by the run's id, which a copy has too."""
+        """Return the artifacts of a run. MLflow's client caches them by the run's id, which a copy shares."""
         return get_artifact_repository(run.info.artifact_uri, self.uri)
 
     def artifact_location(self, name: str) -> str | None:
-        """Where an experiment's artifacts go: beside the database; None lets a server choose.
+        """Return the folder of an experiment's artifacts, beside the database; None lets a server choose.
 
-        The path is absolute, because MLflow makes it so: it would take a relative one from wherever it is started.
-        ``database`` corrects it after a move.
+        The path is absolute, because MLflow would resolve a relative one in its own working directory. ``database``
+        corrects it after a move.
         """
         return None if self.database is None else (artifact_root(self.database) / name).as_uri()
 
 
 def connect(uri: str) -> Connection:
-    """The MLflow at ``uri``: ``sqlite:///FILE``, created where it is not there yet, or ``http(s)://HOST:PORT``.
+    """Connect to ``sqlite:///FILE``, which is created if it is missing, or ``http(s)://HOST:PORT``.
 
     Raises:
         BadInput: for another kind of address.
@@ -131,12 +131,12 @@ def connect(uri: str) -> Connection:
 
 
 def is_there(uri: str) -> bool:
-    """Whether there is something to open: a server, or a database that exists. Asking makes nothing."""
+    """Return whether the address is a server or an existing database. Creates nothing."""
     return not is_sqlite(uri) or database_of(uri).exists()
 
 
 def ui_command(uri: str, port: int) -> list[str]:
-    """The command that shows the mirror at ``uri`` in a browser, on this machine alone, without an access log.
+    """Return the command that serves the mirror at ``uri`` on this machine alone, without an access log.
 
     Raises:
         BadInput: for a server, which has its own interface.
@@ -160,10 +160,9 @@ def ui_command(uri: str, port: int) -> list[str]:
 
 
 def _set_defaults() -> None:
-    """MLflow is told in its own variables, which win where the user has set them, to keep to itself.
+    """Set MLflow's variables, unless the user did: no telemetry, no links and progress bars between our output.
 
-    No usage data goes to third parties, no links and bars are printed between our data, and a server that is gone is
-    given up after seconds instead of minutes: the study goes on and the next sync catches up.
+    An unreachable server fails after seconds instead of minutes: the study continues and the next sync catches up.
     """
     defaults = {
         environment_variables.MLFLOW_DISABLE_TELEMETRY: True,
@@ -182,7 +181,7 @@ def _connect_sqlite(database: Path) -> Connection:
     with _boundary(uri):
         database.parent.mkdir(parents=True, exist_ok=True)
         with _lock(database):
-            # MLflow would try for minutes: it repeats every failure to open a database.
+            # MLflow would retry a failure to open a database for minutes
             prepare(database, _BUSY_SECONDS)
             client = MlflowClient(tracking_uri=uri)
             client.search_experiments(max_results=1)
@@ -191,12 +190,12 @@ def _connect_sqlite(database: Path) -> Connection:
 
 
 def _removed(uri: str) -> MissingResource:
-    """MLflow keeps a file open, so a process whose database was taken away would go on writing to what is gone."""
+    """Return the error of a removed database: MLflow keeps its file open and would write to the deleted one."""
     return MissingResource(f"MLflow's database {uri} was removed or replaced meanwhile; farsearch sync rebuilds it")
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
-    """Which file stands under this name; None where there is none."""
+    """Return device and inode of a file; None if it is missing."""
     try:
         status = file.stat()
     except OSError:
@@ -208,7 +207,7 @@ def _check_server(uri: str) -> None:
     try:
         urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ALIVE_SECONDS).close()
     except urllib.error.HTTPError:
-        return  # it answers: a proxy may keep /health to itself
+        return  # it answers: a proxy may hide /health
     except (OSError, ValueError) as error:
         raise MissingResource(
             f"MLflow server {uri} does not answer ({_first_line(error)}); start it or give another address"
@@ -221,7 +220,7 @@ def _lock(database: Path, patience_s: float = _LOCK_SECONDS) -> FileLock:
 
 @contextlib.contextmanager
 def _boundary(uri: str) -> Iterator[None]:
-    """Vendors' errors become one line of ours, and their logs, which repeat them with a traceback, are silent."""
+    """Translate vendors' errors into one line, and silence their logs, which repeat them with a traceback."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -240,7 +239,7 @@ def _boundary(uri: str) -> Iterator[None]:
 
 
 def _unusable(uri: str, reason: str) -> MissingResource:
-    """The error of a database or server that refuses, and what to do about it. Experiments are only in there."""
+    """Return the error of an unusable database or server, with a suggestion that loses no experiments."""
     if "database is locked" in reason:
         return MissingResource(
             f"MLflow's database {uri} is locked by another program, such as a database browser or a backup; close it "
@@ -260,6 +259,6 @@ def _unusable(uri: str, reason: str) -> MissingResource:
 
 
 def _first_line(error: BaseException) -> str:
-    """What went wrong in the vendor's words, without SQL, links and traceback."""
+    """Return the vendor's message without SQL, links and traceback."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].strip()[:200]

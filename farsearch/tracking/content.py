@@ -1,7 +1,7 @@
-"""A study in MLflow's words: which parameters, metrics, tags and descriptions its runs carry. Pure; ``runs`` writes it.
+"""Content of a study's runs in MLflow: parameters, metrics, tags and descriptions. Pure; ``runs`` writes it.
 
-Names are chosen for MLflow's table and charts: what a trial is judged by has a plain name (``validation_accuracy``,
-``peak_memory_mib``, ``wall_time_s``), what explains it stands under a prefix with a slash, which MLflow folds into a
+Names are chosen for MLflow's table and charts: objectives have a plain name (``validation_accuracy``,
+``peak_memory_mib``, ``wall_time_s``), details a prefix with a slash, which MLflow folds into a
 section of its own (``memory/…``, ``time/…``, ``priming/…``).
 """
 
@@ -56,23 +56,23 @@ TAG_STUDY = "farsearch.study"
 TAG_TRIAL = "farsearch.trial"
 TAG_ON_FRONT = "farsearch.on_front"
 TAG_DIGEST = "farsearch.digest"
-"""Hash of the values that a run was written with. It is written last, so that it vouches for all of them."""
+"""Hash of the values of a run, written last: it proves that all of them were written."""
 TAG_ARTIFACTS = "farsearch.artifacts"
-"""Hash of what the artifacts of a parent run show."""
+"""Hash of the content of a parent run's artifacts."""
 
 TAG_MIRRORED = "farsearch.mirrored"
-"""On a parent run: hash of the study whose runs were all written, and how many runs were deleted by then."""
+"""On a parent run: hash of the completely mirrored study, and the number of runs deleted by then."""
 
 TAG_TENSORS = "farsearch.tensors"
-"""On a trial's run: what of its tensors is among the run's artifacts, see ``tensors``."""
+"""On a trial's run: manifest of the tensors among its artifacts, see ``tensors``."""
 
 ROLE_STUDY, ROLE_TRIAL = "study", "trial"
 
 LOSS = "train_loss"
-"""The metric that holds the learning curve."""
+"""Metric of the learning curve."""
 
 FRONT_FILTER = f"tags.`{TAG_ON_FRONT}` = 'true'"
-"""Typed into the search box of MLflow's runs table, it leaves the front."""
+"""Search in MLflow's runs table that selects the front."""
 
 Status = Literal["SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"]
 _STATUS: Mapping[str, Status] = {
@@ -83,21 +83,21 @@ _STATUS: Mapping[str, Status] = {
     "fail": "FAILED",
 }
 _VERSION = 1
-"""Of what runs hold. It rises when that changes, so that the next sync looks at all of them."""
+"""Version of the content of runs. When it rises, the next sync compares all of them."""
 _TAG_LIMIT = 8000
 """MLflow cuts longer tag values."""
 
 
 @dataclass(frozen=True)
 class RunContent:
-    """What one run of MLflow holds.
+    """Content of one run in MLflow.
 
     Attributes:
         name: shown in the first column of MLflow's table.
         params: never change once a run has them, so a run whose parameters differ is replaced.
         metrics: the last value of each, without the learning curve.
         curve: training loss by step, the metric ``train_loss``.
-        tags: all of the run's own, its description among them; neither its name nor its parent.
+        tags: including the description, without name and parent.
     """
 
     name: str
@@ -108,7 +108,7 @@ class RunContent:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """SHA-256 (first 16 digits) over parameters, metrics and curve: everything that can't be changed in place."""
+        """Return SHA-256 (first 16 digits) over parameters, metrics and curve, which can't be changed in place."""
         curve = [(point.step, point.loss) for point in self.curve]
         return _digest([dict(self.params), dict(self.metrics), curve])
 
@@ -118,22 +118,22 @@ def _digest(value: Any) -> str:
 
 
 def family(study: str) -> str:
-    """The experiment of a study: ``NAME`` for ``NAME`` and for its siblings ``NAME/baselines``."""
+    """Return the experiment of a study: ``NAME`` also for ``NAME/baselines``."""
     return study.split("/", 1)[0]
 
 
 def has_report(snapshot: StudySnapshot) -> bool:
-    """Whether the study's run carries a report. A sibling's trials are in that of the study."""
+    """Return whether the study's run has a report. Trials of auxiliary studies are in that of the study."""
     return family(snapshot.name) == snapshot.name
 
 
 def objective_names(snapshot: StudySnapshot) -> tuple[str, str, str]:
-    """MLflow's names of the three objectives; the first is to be large, the others small."""
+    """Return MLflow's names of the three objectives: metric (higher is better), memory, time."""
     return f"validation_{snapshot.metric_name}", "peak_memory_mib", "wall_time_s"
 
 
 def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
-    """The child run of ``trial``."""
+    """Return the child run of ``trial``."""
     mark = " · front" if trial.on_front else ""
     tags = {
         TAG_ROLE: ROLE_TRIAL,
@@ -160,11 +160,11 @@ def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
 
 
 def _trial_name(trial: TrialRecord) -> str:
-    what = trial.verifies
-    if what is None:
+    verified = trial.verifies
+    if verified is None:
         return f"trial {trial.number:03d}" if trial.baseline is None else _baseline_name(trial.baseline)
-    point = f"trial {what.trial:03d}" if trial.baseline is None else trial.baseline.title
-    return f"{point} again, seed {what.seed}"
+    point = f"trial {verified.trial:03d}" if trial.baseline is None else trial.baseline.title
+    return f"{point} again, seed {verified.seed}"
 
 
 def _baseline_name(baseline: Baseline) -> str:
@@ -237,7 +237,7 @@ def _trial_metrics(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, flo
         **_under("time", "s", trial.time),
     }
     if trial.verifies is not None:
-        # nothing is held out there: the development set is what it is scored on
+        # a verification holds nothing out: it is scored on the development set
         metrics.pop(objective)
         metrics.pop(f"{objective}_error")
     for measured in snapshot.measurements:
@@ -262,38 +262,38 @@ def _trial_metrics(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, flo
 
 
 def _under(prefix: str, unit: str, parts: Mapping[str, float]) -> dict[str, float | None]:
-    """``parts`` under ``prefix/``, in letters that MLflow takes."""
+    """Return ``parts`` under ``prefix/``, with characters that MLflow accepts."""
     return {f"{prefix}/{re.sub(r'[^0-9A-Za-z]+', '_', name)}_{unit}": value for name, value in parts.items()}
 
 
 def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """Without what is not known or no number: MLflow would store an infinity as the largest float."""
+    """Drop unknown and non-finite values: MLflow would store an infinity as the largest float."""
     return {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
 def _trial_note(snapshot: StudySnapshot, trial: TrialRecord) -> str:
-    """Two lines: what came out, and what was trained."""
+    """Return two lines: the result and the configuration."""
     figures = [
         human_metric(snapshot.metric_name, trial.metric, trial.metric_error),
         human_memory(trial.peak_memory_mib),
         human_time(trial.wall_time_s),
     ]
-    came_out = " · ".join(figure for figure in figures if figure) or "no result"
+    result = " · ".join(figure for figure in figures if figure) or "no result"
     place = "on the Pareto front" if trial.on_front else markdown_text(trial.reason or trial.state)
     place += ", did not learn: no better than a constant answer" * (trial.learned is False)
     if trial.config is None:
         method = "" if trial.baseline is None else f"  \n{_baseline_name(trial.baseline)}, ordinary modules and AdamW"
-        return f"{came_out} — {place}{method}"
+        return f"{result} — {place}{method}"
     config = trial.config
     trained = (
         f"{100 * mean_frozen(config):.0f} % of the hidden neurons frozen, learning rate {config.learning_rate:.2g}, "
         f"{config.epochs:g} epochs after {config.priming_epochs:g} of priming"
     )
-    return f"{came_out} — {place}  \n{trained}"[:_TAG_LIMIT]
+    return f"{result} — {place}  \n{trained}"[:_TAG_LIMIT]
 
 
 def study_content(snapshot: StudySnapshot) -> RunContent:
-    """The parent run of the study."""
+    """Return the parent run of the study."""
     ended = [trial for trial in snapshot.trials if trial.state not in ("running", "waiting")]
     tags = {
         TAG_ROLE: ROLE_STUDY,
@@ -331,7 +331,7 @@ def _job_params(job: JobSpec) -> dict[str, str]:
 
 
 def _study_note(snapshot: StudySnapshot) -> str:
-    """Two lines and the front as a table, cut at a row where MLflow would cut it anywhere."""
+    """Return two lines and the front as a table, truncated between rows at MLflow's limit."""
     job, shown = snapshot.settings.job, "report.html" if has_report(snapshot) else "front.png"
     model, task, device = map(markdown_text, (job.model, job.task, snapshot.settings.device))
     head = (
@@ -344,20 +344,20 @@ def _study_note(snapshot: StudySnapshot) -> str:
 
 
 def _whole_lines(text: str) -> str:
-    kept: list[str] = []
+    lines: list[str] = []
     size = 0
     for line in text.splitlines():
         size += len(line) + 1
         if size > _TAG_LIMIT:
             break
-        kept.append(line)
-    return "\n".join(kept)
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def shown_digest(snapshot: StudySnapshot, content: RunContent) -> str:
-    """Hash of what a study's report, pictures and tables are made from: they are drawn again only when that changes.
+    """Return a hash of the data of report, pictures and tables, which are drawn again when it changes.
 
-    A trial that ended does not change but for its place on the front, so a few of its values stand for it.
+    Of an ended trial only the membership of the front changes, so a few values identify it.
     """
     ended = [trial for trial in snapshot.trials if trial.state not in ("running", "waiting")]
     shown = [
@@ -375,9 +375,9 @@ def shown_digest(snapshot: StudySnapshot, content: RunContent) -> str:
 
 
 def study_digest(snapshot: StudySnapshot, content: RunContent) -> str:
-    """Hash that changes with whatever the study's runs show.
+    """Return a hash of the content of all runs of the study.
 
-    A trial that ended does not change but for its place on the front, so a few of its values stand for it.
+    Of an ended trial only the membership of the front changes, so a few values identify it.
     """
     trials = [
         (t.number, t.state, t.on_front, t.feasible, t.reason, t.metric, t.peak_memory_mib, t.wall_time_s,

@@ -1,8 +1,8 @@
-"""MLflow's SQLite database as a file: its address, what can be opened, and artifacts that lie beside it.
+"""MLflow's SQLite database as a file: its address, checks of it, and the artifacts beside it.
 
-MLflow stores where artifacts are as absolute addresses, which a copied or moved folder would take along. They are
-corrected whenever a database is opened at another place, so that a copy reads and writes its own artifacts, and
-MLflow's own client and server find them too. The tables are those of MLflow 3.17, which pyproject.toml pins.
+MLflow stores absolute addresses of artifacts, which are wrong after a folder is copied or moved. They are corrected
+whenever a database is opened at another place, so that a copy reads and writes its own artifacts, and MLflow's own
+client and server find them too. The tables are those of MLflow 3.17, which pyproject.toml pins.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["artifact_root", "database_of", "is_sqlite", "move_artifacts", "prepa
 _SCHEMES = ("sqlite:///", "sqlite+pysqlite:///")
 _ROOT = "mlartifacts"
 _VIEW_TAG = "mlflow.sharedViewState.farsearch-%"
-"""Marks the experiments that farsearch made, see ``views``."""
+"""Tag of the experiments that farsearch created, see ``views``."""
 
 _LOCATIONS = (
     ("runs", "artifact_uri"),
@@ -35,19 +35,19 @@ _LOCATIONS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-"""Tables and columns with addresses below an experiment's own."""
+"""Tables and columns with addresses below that of an experiment."""
 
 
 def is_sqlite(uri: str) -> bool:
-    """Whether an address is that of a SQLite database."""
+    """Return whether an address is that of a SQLite database."""
     return uri.startswith(_SCHEMES)
 
 
 def sqlite_uri(database: Path) -> str:
-    """The address of a database in a folder of any name.
+    """Return the address of a database in a folder of any name.
 
     Raises:
-        BadInput: for a name that the addresses of SQLAlchemy 2.0 can't hold.
+        BadInput: for a name that SQLAlchemy 2.0 can't write in an address.
     """
     path = database.as_posix()
     plain = f"sqlite:///{path}"
@@ -57,12 +57,12 @@ def sqlite_uri(database: Path) -> str:
             f"{path!r} has a '?', which SQLAlchemy {sqlalchemy.__version__} can't write in an address; rename the "
             "folder, or give another tracking URI"
         )
-    # MLflow makes the folder of an address that begins with sqlite:///, and takes its escapes for part of the name
+    # MLflow creates the folder of an address that begins with sqlite:///, without decoding its escapes
     return plain if escaped == plain else escaped.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
 def database_of(uri: str) -> Path:
-    """The file of a SQLite address, with links resolved: artifacts lie beside the database itself.
+    """Return the file of a SQLite address, with links resolved: artifacts are beside the file itself.
 
     Raises:
         BadInput: for an address that names no file.
@@ -81,20 +81,20 @@ def database_of(uri: str) -> Path:
 
 
 def artifact_root(database: Path) -> Path:
-    """The folder of the artifacts of a database."""
+    """Return the folder of the artifacts of a database."""
     return database.parent / _ROOT
 
 
 def prepare(database: Path, patience_s: float) -> None:
-    """Make the database where it does not exist, and refuse what MLflow should not write to.
+    """Create a missing database, and refuse one that MLflow should not write to.
 
-    To be called under the database's lock: several processes that create the tables at once break it for good.
+    Call it under the database's lock: processes that create the tables at the same time damage it.
 
     Args:
-        patience_s: how long another program that locks the database is waited for.
+        patience_s: timeout for another program that locks the database.
 
     Raises:
-        MissingResource: when there is something else under that name, or the database of a newer MLflow.
+        MissingResource: when the file is something else, or the database of a newer MLflow.
         sqlite3.Error: when it is locked or damaged.
     """
     if database.exists() and not database.is_file():
@@ -132,14 +132,14 @@ def _is_empty(database: Path, patience_s: float) -> bool:
 
 
 def _create(database: Path) -> None:
-    """Make the tables elsewhere and move the file to its place, so that a kill leaves no database with half of them."""
+    """Create the tables in a temporary file and rename it, so that a kill leaves no incomplete database."""
     with replacing(database) as temporary:
         _initialize(temporary)
         with _opened(temporary, 0.0) as connection:
-            # MLflow's own experiment would keep its artifacts in the folder that this process runs in
+            # MLflow's default experiment would store its artifacts in the working directory of this process
             location = f"{artifact_root(database).as_uri()}/0"
             connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", (location,))
-    # this process may hold connections to an earlier file of that name
+    # this process may have connections to an earlier file of that name
     _disconnect(sqlite_uri(database))
 
 
@@ -152,14 +152,14 @@ def _initialize(database: Path) -> None:
 
 
 def _disconnect(uri: str) -> None:
-    """Close the connections that MLflow keeps to a database."""
+    """Close MLflow's pooled connections to a database."""
     engine = SqlAlchemyStore._engine_map.get(uri)
     if engine is not None:
         engine.dispose()
 
 
 def _check_schema(database: Path, connection: sqlite3.Connection) -> None:
-    """Refuse what MLflow would add its tables to, and what a newer MLflow made."""
+    """Refuse a database of another program, to which MLflow would add its tables, and one of a newer MLflow."""
     tables = _tables(connection)
     if "experiments" not in tables:
         raise MissingResource(
@@ -178,7 +178,7 @@ def _check_schema(database: Path, connection: sqlite3.Connection) -> None:
 
 
 def move_artifacts(database: Path, patience_s: float) -> None:
-    """Correct the addresses of farsearch's artifacts where the database was copied or moved.
+    """Correct the addresses of farsearch's artifacts after the database was copied or moved.
 
     Raises:
         sqlite3.OperationalError: when another program still writes to it after ``patience_s``.
@@ -194,8 +194,8 @@ def _move_artifacts(root: str, connection: sqlite3.Connection) -> None:
         (_VIEW_TAG,),
     ).fetchall()
     moved = []
-    for experiment, held in ours:
-        above, _, name = (held or "").rstrip("/").rpartition("/")
+    for experiment, location in ours:
+        above, _, name = (location or "").rstrip("/").rpartition("/")
         if above.startswith("file:") and above.rpartition("/")[2] == _ROOT and above != root:
             moved.append((experiment, f"{above}/{name}", f"{root}/{name}"))
     if not moved:

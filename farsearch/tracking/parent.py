@@ -1,4 +1,4 @@
-"""What stands above the runs of trials: the experiment of a study's family, and the study's own run."""
+"""Parents of the trials' runs: the experiment of a study, and the study's own run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["is_mirrored", "mark_mirrored", "unmark", "write_artifacts", "write_e
 
 
 _REPORTED = "report"
-"""After the hash of what the artifacts show: the report shows it too."""
+"""Suffix of the artifacts' hash where the report is included."""
 
 
 def write_experiment(client: MlflowClient, connection: Connection, snapshot: StudySnapshot) -> str:
-    """Id of the experiment of the study's family, made or brought back, with description and saved views."""
+    """Return the id of the study's experiment, created or restored, with description and saved views."""
     name = family(snapshot.name)
     experiment = client.get_experiment_by_name(name)
     if experiment is not None and experiment.lifecycle_stage == "deleted":
@@ -43,7 +43,7 @@ def write_experiment(client: MlflowClient, connection: Connection, snapshot: Stu
     if experiment is None:
         experiment = _create_experiment(client, name, connection.artifact_location(name), tags)
     for key, value in tags.items():
-        # Siblings share the experiment: only the study that it is named after may change what another wrote.
+        # auxiliary studies share the experiment: only the study that it is named after may overwrite tags
         if experiment.tags.get(key) != value and (snapshot.name == name or key not in experiment.tags):
             client.set_experiment_tag(experiment.experiment_id, key, value)
     return str(experiment.experiment_id)
@@ -51,7 +51,7 @@ def write_experiment(client: MlflowClient, connection: Connection, snapshot: Stu
 
 def _create_experiment(client: MlflowClient, name: str, location: str | None, tags: Mapping[str, str]) -> Experiment:
     try:
-        # with its tags at once: by them its artifacts are found after a move
+        # with its tags from the start: they identify its artifacts after a move
         made = client.create_experiment(name, location, dict(tags))
     except MlflowException as error:
         held = client.get_experiment_by_name(name)
@@ -64,14 +64,14 @@ def _create_experiment(client: MlflowClient, name: str, location: str | None, ta
 def write_parent(
     client: MlflowClient, experiment: str, held: Run | None, snapshot: StudySnapshot, content: RunContent, begin: int
 ) -> str:
-    """Writes the study's own run, without its artifacts. The run's id."""
+    """Write the study's own run, without its artifacts. Return the run's id."""
     span = (begin, time.time_ns() // 1_000_000)
     run_id, _ = write_run(client, experiment, held, content, span, dataset_of(snapshot.settings.job))
     return run_id
 
 
 def unmark(client: MlflowClient, parent: Run) -> None:
-    """Notes that runs are being written: until that is done, the next sync looks at all of them."""
+    """Record that runs are being written: until that is complete, the next sync compares all of them."""
     if parent.data.tags.get(TAG_MIRRORED):
         client.set_tag(parent.info.run_id, TAG_MIRRORED, "")
 
@@ -79,10 +79,10 @@ def unmark(client: MlflowClient, parent: Run) -> None:
 def write_artifacts(
     connection: Connection, parent: str, snapshot: StudySnapshot, content: RunContent, report: bool
 ) -> None:
-    """Draws and writes the artifacts of the study's run where what they show has changed, or they are gone.
+    """Write the artifacts of the study's run if their content has changed or they are missing.
 
     Args:
-        report: the report too, which takes seconds. Without it, the one that is there stays as it is.
+        report: include the report, which takes seconds. Otherwise an existing one is not changed.
     """
     digest = shown_digest(snapshot, content)
     reported = f"{digest} {_REPORTED}"
@@ -102,7 +102,7 @@ def write_artifacts(
 def is_mirrored(
     client: MlflowClient, experiment: str, parent: Run, snapshot: StudySnapshot, content: RunContent
 ) -> bool:
-    """Whether all runs of the study were written as they are to be, and none was deleted since."""
+    """Return whether all runs of the study are up to date, and none was deleted since."""
     held = parent.data.tags.get(TAG_MIRRORED, "")
     return bool(held) and held == _mark(client, experiment, snapshot, content)
 
@@ -110,10 +110,10 @@ def is_mirrored(
 def mark_mirrored(
     client: MlflowClient, experiment: str, parent: str, snapshot: StudySnapshot, content: RunContent
 ) -> None:
-    """Notes that all runs of the study are written."""
+    """Record that all runs of the study are written."""
     client.set_tag(parent, TAG_MIRRORED, _mark(client, experiment, snapshot, content))
 
 
 def _mark(client: MlflowClient, experiment: str, snapshot: StudySnapshot, content: RunContent) -> str:
-    """What is mirrored, and how many runs were deleted: by that a deletion is noticed without reading the others."""
+    """Return the study's digest and its number of deleted runs, which detects deletions without reading the runs."""
     return f"{study_digest(snapshot, content)} {count_deleted(client, experiment, snapshot.name)}"

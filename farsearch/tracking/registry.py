@@ -1,7 +1,7 @@
 """The fine-tuned model of a bundle in MLflow's model registry, linked to the run of the trial that trained it.
 
-It is saved by ``mlflow.transformers``: weights as safetensors and nothing pickled, so that ``mlflow.transformers`` and
-``mlflow.pyfunc`` load it.
+Saved by ``mlflow.transformers``, with weights as safetensors and nothing pickled, for ``mlflow.transformers`` and
+``mlflow.pyfunc``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DEFAULT_ALIAS = "deployed"
 
 _NAME = re.compile(r"[A-Za-z0-9._+-]{1,200}")
 _RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
-"""Aliases that MLflow keeps for itself."""
+"""Aliases that MLflow reserves."""
 _REQUIRED = ("torch", "transformers")
 _LOGGED_NAME = "fine-tuned"
 
@@ -52,15 +52,15 @@ class Registered:
 
     @property
     def uri(self) -> str:
-        """What ``load_model`` of ``mlflow.transformers`` and ``mlflow.pyfunc`` takes."""
+        """Return the address for ``load_model`` of ``mlflow.transformers`` and ``mlflow.pyfunc``."""
         return f"models:/{self.name}@{self.alias}"
 
 
 def check_names(name: str, alias: str) -> None:
-    """Raises BadInput for a name or an alias that MLflow would refuse, or that an address could not hold."""
-    for what, value in (("--register", name), ("--alias", alias)):
+    """Raise BadInput for a name or an alias that MLflow refuses, or that an address can't contain."""
+    for option, value in (("--register", name), ("--alias", alias)):
         if not _NAME.fullmatch(value):
-            raise BadInput(f"{what} {shown(value)} has other characters than letters, digits and . _ + -; rename it")
+            raise BadInput(f"{option} {shown(value)} has other characters than letters, digits and . _ + -; rename it")
     if _RESERVED.fullmatch(alias):
         raise BadInput(f"--alias {shown(alias)} is MLflow's own; give another, such as {DEFAULT_ALIAS}")
 
@@ -70,14 +70,14 @@ def register_model(
 ) -> Registered:
     """Register a fine-tuned model as a new version of ``name``, and give that version the alias.
 
-    The study is mirrored first where MLflow does not have the trial's run.
+    The study is mirrored first if MLflow does not have the trial's run.
 
     Args:
-        uri: as ``open_tracking``'s.
-        model_folder: the fine-tuned model, as ``save_pretrained`` leaves it with its tokenizer.
+        uri: as for ``open_tracking``.
+        model_folder: the fine-tuned model with its tokenizer, as written by ``save_pretrained``.
 
     Raises:
-        BadInput: for a name or an alias that MLflow does not take.
+        BadInput: for a name or an alias that MLflow refuses.
         MissingResource: where MLflow can't be used.
     """
     check_names(name, alias)
@@ -90,7 +90,7 @@ def register_model(
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         _create(client, name)
-        # MLflow would look models:/ID up in a database of its own choice, a server only in its own
+        # MLflow would resolve models:/ID in a default database; a server resolves it in its own
         source = f"models:/{logged.model_id}" if connection.database is None else logged.artifact_location
         version = client.create_model_version(
             name, source, run_id, tags=_tags(snapshot, trial), model_id=logged.model_id,
@@ -101,7 +101,7 @@ def register_model(
 
 
 def _run_of(connection: Connection, snapshot: StudySnapshot, trial: TrialRecord) -> tuple[str, str]:
-    """The ids of the trial's run and of its experiment."""
+    """Return the ids of the trial's run and of its experiment."""
     for attempt in range(2):
         with connection.reading() as client:
             experiment = client.get_experiment_by_name(family(snapshot.name))
@@ -111,11 +111,11 @@ def _run_of(connection: Connection, snapshot: StudySnapshot, trial: TrialRecord)
                     return runs[0].info.run_id, experiment.experiment_id
         if attempt == 0:
             Tracker(connection).sync(snapshot)
-    raise MissingResource(f"MLflow at {connection.uri} does not keep trial {trial.number}; farsearch sync says why")
+    raise MissingResource(f"MLflow at {connection.uri} has no run of trial {trial.number}; farsearch sync reports why")
 
 
 def _create(client: MlflowClient, name: str) -> None:
-    """Make the registered model where it is not there yet."""
+    """Create the registered model if it is missing."""
     try:
         client.create_registered_model(name)
     except (MlflowException, RestException) as error:
@@ -124,7 +124,7 @@ def _create(client: MlflowClient, name: str) -> None:
 
 
 def _tags(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, str]:
-    """What the registry's page shows of a version."""
+    """Return the tags of a version, for the registry's page."""
     return {
         "farsearch.study": snapshot.name,
         "farsearch.trial": str(trial.number),
@@ -135,18 +135,18 @@ def _tags(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, str]:
 
 
 def _save(model_folder: Path, out: Path, snapshot: StudySnapshot, trial: TrialRecord, logged: LoggedModel) -> None:
-    """The model in MLflow's format."""
+    """Save the model in MLflow's format."""
     from huggingface_hub import ModelCard
 
     source = resolve_model(str(model_folder))
     spec = study_task(snapshot.meta, snapshot.settings.job.task)
     model = load_finetuned(source, spec.kind)
-    # MLflow looks a model's name up on the hub; this is none that could be there
+    # MLflow looks a model's name up on the hub; this one can't exist there
     model.name_or_path = f"farsearch/{snapshot.name}/{trial.number}"  # type: ignore[assignment]
     readme = model_folder.parent / "README.md"
     card = readme.read_text(encoding="utf-8") if readme.is_file() else f"# Trial {trial.number} of {snapshot.name}\n"
     with warnings.catch_warnings():
-        # MLflow's own type hints, and a newer transformers than it was tested with
+        # warnings about MLflow's own type hints, and about a newer transformers
         warnings.simplefilter("ignore")
         import mlflow.transformers
         from mlflow.models import Model
@@ -162,10 +162,10 @@ def _save(model_folder: Path, out: Path, snapshot: StudySnapshot, trial: TrialRe
                 model_id=logged.model_id,
                 run_id=logged.source_run_id,
             ),
-            # a wheel's local version, 2.13.0+cpu, is in no package index
+            # no package index has a wheel's local version, 2.13.0+cpu
             pip_requirements=[f"{package}=={metadata.version(package).partition('+')[0]}" for package in _REQUIRED],
-            # texts are cut as they were in training
+            # texts are cut as in training
             model_config={"truncation": True, "max_length": snapshot.settings.job.max_length},
         )
-    # it says to look the licence up on a page that is not there; the model card has it
+    # it refers to a page that does not exist; the model card has the licence
     (out / "LICENSE.txt").unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Reading and writing single runs of MLflow: only what differs is written, and a run that can't be changed is replaced.
+"""Read and write single runs of MLflow: only differences are written, and a run that can't be changed is replaced.
 
-MLflow's active run is state of a thread, so everything goes through ``MlflowClient`` with explicit run ids.
+MLflow's active run is thread-local state, so everything uses ``MlflowClient`` with explicit run ids.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Outcome = Literal["created", "updated", "unchanged"]
 
 _PAGE = 1000
 _METRICS_A_BATCH, _PARAMS_A_BATCH = 800, 100
-"""MLflow takes 1000 values a batch in all, of which 100 parameters and 100 tags."""
+"""MLflow accepts 1000 values per batch, of which 100 parameters and 100 tags."""
 _ENDED = ("FINISHED", "FAILED", "KILLED")
 _OURS = "farsearch."
 
@@ -54,7 +54,7 @@ _OURS = "farsearch."
 class StudyRuns:
     """The runs of one study: its parents and, by number of the trial, its children.
 
-    There should be one of each. Where two mirrors raced there are more; the one to keep stands first.
+    There should be one of each. Two concurrent mirrors may create more; the one to keep comes first.
     """
 
     parents: list[Run]
@@ -62,7 +62,7 @@ class StudyRuns:
 
 
 def read_runs(client: MlflowClient, experiment_id: str, study: str) -> StudyRuns:
-    """All runs of ``study`` with their last values, by one paged search."""
+    """Return all runs of ``study`` with their last values, by one paged search."""
     parents: list[Run] = []
     children: dict[int, list[Run]] = {}
     for run in _search(client, experiment_id, _tagged(TAG_STUDY, study)):
@@ -75,22 +75,22 @@ def read_runs(client: MlflowClient, experiment_id: str, study: str) -> StudyRuns
 
 
 def find_study(client: MlflowClient, experiment_id: str, study: str) -> list[Run]:
-    """All active runs of a study."""
+    """Return all active runs of a study."""
     return list(_search(client, experiment_id, _tagged(TAG_STUDY, study)))
 
 
 def find_parents(client: MlflowClient, experiment_id: str, study: str) -> list[Run]:
-    """The study's own runs alone, the one to keep first."""
+    """Return the study's own runs, the one to keep first."""
     return _best_first(_search(client, experiment_id, _tagged(TAG_STUDY, study), _tagged(TAG_ROLE, ROLE_STUDY)))
 
 
 def find_trial(client: MlflowClient, experiment_id: str, study: str, number: int) -> list[Run]:
-    """The runs of one trial, the one to keep first."""
+    """Return the runs of one trial, the one to keep first."""
     return _best_first(_search(client, experiment_id, _tagged(TAG_STUDY, study), _tagged(TAG_TRIAL, str(number))))
 
 
 def find_tagged(client: MlflowClient, experiment_id: str, study: str, tag: str, view: int) -> list[Run]:
-    """The runs of the study's trials that have ``tag``, whatever it says, the one to keep of a trial first.
+    """Return the runs of the study's trials that have ``tag``, the one to keep of a trial first.
 
     Args:
         view: one of ``ViewType``.
@@ -99,7 +99,7 @@ def find_tagged(client: MlflowClient, experiment_id: str, study: str, tag: str, 
 
 
 def count_deleted(client: MlflowClient, experiment_id: str, study: str) -> int:
-    """How many runs of the study's trials were deleted, by a mirror or by a user, and can still be brought back."""
+    """Return the number of deleted runs of the study's trials that can still be restored."""
     tags = (_tagged(TAG_STUDY, study), _tagged(TAG_ROLE, ROLE_TRIAL))
     return sum(1 for _ in _search(client, experiment_id, *tags, view=ViewType.DELETED_ONLY))
 
@@ -109,7 +109,7 @@ def _tagged(tag: str, value: str) -> str:
 
 
 def _search(client: MlflowClient, experiment_id: str, *filters: str, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
-    """The runs that all filters let through, page by page."""
+    """Yield the runs that match all filters, page by page."""
     token: str | None = None
     while True:
         page = client.search_runs([experiment_id], " AND ".join(filters), view, _PAGE, page_token=token)
@@ -120,12 +120,12 @@ def _search(client: MlflowClient, experiment_id: str, *filters: str, view: int =
 
 
 def _best_first(runs: Iterable[Run]) -> list[Run]:
-    """What is wholly written comes first, then what every reader puts first."""
+    """Sort runs: completely written ones first, then in an order that all processes agree on."""
     return sorted(runs, key=lambda run: (TAG_DIGEST not in run.data.tags, run.info.start_time, run.info.run_id))
 
 
 def dataset_of(job: JobSpec) -> DatasetInput:
-    """The rows of ``job`` as MLflow's dataset; the digest is short enough to be read in the runs table."""
+    """Return the rows of ``job`` as MLflow's dataset, with a digest short enough for the runs table."""
     dataset = Dataset(
         name=job.task,
         digest=job.data[:12],
@@ -144,13 +144,13 @@ def write_run(
     span: tuple[int, int],
     dataset: DatasetInput,
 ) -> tuple[str, Outcome]:
-    """Makes the run ``held`` show ``content``, or a new one where there is none or it can't be changed.
+    """Update the run ``held`` to ``content``, or create a new one if there is none or it can't be changed.
 
     Args:
         span: start and end in ms since 1970, for a new run and for one that ends now.
 
     Returns:
-        the run's id and what was done.
+        the run's id and the outcome.
     """
     run = held
     if run is not None and _outdated(run, content) and not _extends(client, run, content):
@@ -173,7 +173,7 @@ def _outdated(run: Run, content: RunContent) -> bool:
 
 
 def _extends(client: MlflowClient, run: Run, content: RunContent) -> bool:
-    """Whether ``content`` only adds to what ``run`` holds: parameters can't be changed, nor metrics taken back."""
+    """Return whether ``content`` only adds to ``run``: parameters can't be changed, nor metrics removed."""
     same_params = run.data.params.items() <= content.params.items()
     metrics = {name: value for name, value in run.data.metrics.items() if name != LOSS}
     curve = {point.step: point.loss for point in content.curve}
@@ -181,7 +181,7 @@ def _extends(client: MlflowClient, run: Run, content: RunContent) -> bool:
 
 
 def _curve(client: MlflowClient, run: Run) -> dict[int, float]:
-    """The learning curve that ``run`` holds, loss by step."""
+    """Return the learning curve of ``run``, loss by step."""
     if LOSS not in run.data.metrics:
         return {}
     return {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, LOSS)}
@@ -195,7 +195,7 @@ def _write_inputs(client: MlflowClient, run: Run, dataset: DatasetInput) -> bool
 
 
 def _write_values(client: MlflowClient, run: Run, content: RunContent, timestamp: int) -> bool:
-    """Writes tags that differ, and metrics and parameters that lack. Whether there were any."""
+    """Write changed tags, and missing metrics and parameters. Return whether there were any."""
     run_id, held = run.info.run_id, run.data.tags
     tags = {key: value for key, value in content.tags.items() if held.get(key) != value}
     for key in _stale_tags(held, content.tags):
@@ -219,12 +219,12 @@ def _write_values(client: MlflowClient, run: Run, content: RunContent, timestamp
 
 
 def _stale_tags(held: Mapping[str, str], wanted: Mapping[str, str]) -> Iterable[str]:
-    kept = {*wanted, TAG_DIGEST, TAG_ARTIFACTS, TAG_MIRRORED, TAG_TENSORS}
-    return [key for key in held if key.startswith(_OURS) and key not in kept]
+    valid = {*wanted, TAG_DIGEST, TAG_ARTIFACTS, TAG_MIRRORED, TAG_TENSORS}
+    return [key for key in held if key.startswith(_OURS) and key not in valid]
 
 
 def _write_state(client: MlflowClient, run: Run, content: RunContent, end: int) -> bool:
-    """Corrects name and status. Whether they had to be."""
+    """Correct name and status. Return whether they had to be."""
     run_id = run.info.run_id
     named, right = run.info.run_name == content.name, run.info.status == content.status
     if not named:

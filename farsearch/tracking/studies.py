@@ -1,4 +1,4 @@
-"""What studies are called in MLflow, and which of them it holds: renamed and deleted with the studies."""
+"""Rename and delete studies in MLflow."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ __all__ = ["check_rename", "delete_study", "forget_views", "rename_study"]
 
 
 def check_rename(client: MlflowClient, old: str, new: str) -> None:
-    """Refuse a name that another experiment has, a deleted one too, which MLflow can restore.
+    """Refuse a name of another experiment, also of a deleted one, which MLflow can restore.
 
     Raises:
         BadInput: when both names are in use.
     """
     if client.get_experiment_by_name(old) is not None and client.get_experiment_by_name(new) is not None:
         raise BadInput(
-            f"MLflow holds an experiment {shown(new)} already, or one that was deleted and not yet "
-            "collected by mlflow gc; "
+            f"MLflow already has an experiment {shown(new)}, or a deleted one that mlflow gc has not removed yet; "
             "give another name"
         )
 
 
 def rename_study(client: MlflowClient, old: str, new: str, siblings: list[str]) -> None:
-    """Rename a study's experiment and what its runs belong to. Can be repeated."""
+    """Rename a study's experiment and update the tags of its runs. Idempotent."""
     experiment = _active(client, old)
     if experiment is not None:
         client.rename_experiment(experiment.experiment_id, new)
@@ -42,7 +41,7 @@ def rename_study(client: MlflowClient, old: str, new: str, siblings: list[str]) 
 
 
 def forget_views(client: MlflowClient, old: str, new: str) -> None:
-    """Remove the saved views of the old name. The new ones have to be there, by which farsearch knows its own."""
+    """Remove the saved views of the old name. Those of the new one must exist: they mark farsearch's experiments."""
     experiment = client.get_experiment_by_name(new)
     for key in view_tags(old) if experiment is not None else ():
         if experiment is not None and key in experiment.tags:
@@ -50,10 +49,10 @@ def forget_views(client: MlflowClient, old: str, new: str) -> None:
 
 
 def delete_study(client: MlflowClient, study: str, siblings: list[str]) -> int:
-    """Delete the runs of a study, and its experiment where no others are in it; ``mlflow gc`` frees the disk.
+    """Delete the runs of a study, and its experiment if that is then empty; ``mlflow gc`` frees the disk.
 
     Returns:
-        How many runs were deleted.
+        the number of deleted runs.
     """
     experiment = client.get_experiment_by_name(study)
     if experiment is None or experiment.lifecycle_stage == "deleted":
@@ -69,7 +68,7 @@ def delete_study(client: MlflowClient, study: str, siblings: list[str]) -> int:
 
 
 def _active(client: MlflowClient, name: str) -> Experiment | None:
-    """The experiment of this name, restored where it was deleted: MLflow changes active ones alone."""
+    """Return the experiment of this name, restored if deleted: MLflow only changes active ones."""
     experiment = client.get_experiment_by_name(name)
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)

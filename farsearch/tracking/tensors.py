@@ -1,12 +1,12 @@
-"""What trials saved, as artifacts of an MLflow server: there a team's other hosts find what one host has trained.
+"""Tensors of trials as artifacts of an MLflow server, from where other hosts of a team fetch them.
 
 ::
 
     run of a trial    tensors/trained.safetensors, learners.json, logits.safetensors
     run of the study  primings/SHA256.safetensors     a primed start that several trials need, once
 
-The tag ``farsearch.tensors`` of a trial's run is the manifest: size and SHA-256 of each file. It is written when all of
-them are there. Names are fixed, and what a server lists is never taken for the name of a file here.
+The tag ``farsearch.tensors`` of a trial's run is the manifest: size and SHA-256 of each file, written after all files.
+Names are fixed; a server's listing never names a local file.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ __all__ = [
     "PRIMINGS",
     "TENSORS",
     "HeldTensors",
-    "KeptFile",
     "Manifest",
     "TensorsResult",
+    "UploadedFile",
     "file_of",
     "find_held",
     "priming_name",
@@ -49,19 +49,19 @@ __all__ = [
 ]
 
 TENSORS, PRIMINGS = "tensors", "primings"
-"""Folders among the artifacts of a trial's run and of the study's."""
+"""Artifact folders of a trial's run and of the study's run."""
 
 _SCHEMA = 1
 _UNFINISHED = "uploading"
-"""Stands in the place of the manifest until all files are there, so that what a kill left is found."""
+"""Replaces the manifest during an upload, so that the remains of a killed one are found."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _PRIMING = re.compile(rf"{PRIMINGS}/([0-9a-f]{{64}})\.safetensors")
 
 
 @dataclass(frozen=True)
-class KeptFile(Record):
-    """A file as it was uploaded; its size is in bytes."""
+class UploadedFile(Record):
+    """An uploaded file; its size is in bytes."""
 
     sha256: str
     size: int
@@ -69,35 +69,35 @@ class KeptFile(Record):
 
 @dataclass(frozen=True)
 class Manifest(Record):
-    """What an MLflow server keeps of one trial.
+    """Uploaded files of one trial.
 
     Attributes:
-        metric: of the trial that they are of, which another study's of the same name hardly has.
-        files: by name, those of ``kept.FILES``.
-        priming: the primed start, None where there was no priming.
+        metric: of the trial; distinguishes another study of the same name.
+        files: by name, those of ``retention.FILES``.
+        priming: the primed start, None without priming.
         priming_run: id of the run that has it.
     """
 
     schema_version: int
     metric: float
-    files: Mapping[str, KeptFile]
-    priming: KeptFile | None = None
+    files: Mapping[str, UploadedFile]
+    priming: UploadedFile | None = None
     priming_run: str | None = None
 
     @property
-    def kept(self) -> Sequence[KeptFile]:
-        """All files."""
+    def all_files(self) -> Sequence[UploadedFile]:
+        """All files with the primed start."""
         return [*self.files.values(), *([] if self.priming is None else [self.priming])]
 
     @property
     def mib(self) -> float:
-        """Size of all files."""
-        return sum(file.size for file in self.kept) / 2**20
+        """Total size."""
+        return sum(file.size for file in self.all_files) / 2**20
 
 
 @dataclass(frozen=True)
 class HeldTensors:
-    """A run that has tensors; its manifest is None where they were not uploaded to the end, or it is not ours."""
+    """A run with tensors; the manifest is None for an incomplete upload or an invalid tag."""
 
     number: int
     run: Run
@@ -106,25 +106,25 @@ class HeldTensors:
 
 @dataclass(frozen=True)
 class TensorsResult:
-    """Trials by what was done with their tensors on the server; ``held`` counts those that it had already."""
+    """Numbers of trials by the outcome of an upload; ``held`` were on the server already."""
 
     uploaded: int = 0
     held: int = 0
     removed: int = 0
 
 
-def file_of(path: Path) -> KeptFile:
-    """A file's size and SHA-256."""
-    return KeptFile(file_digest(str(path)), path.stat().st_size)
+def file_of(path: Path) -> UploadedFile:
+    """Return a file's size and SHA-256."""
+    return UploadedFile(file_digest(str(path)), path.stat().st_size)
 
 
-def priming_name(priming: KeptFile) -> str:
-    """A priming's name wherever it came from a server: hosts prime alike, but not always to the last bit."""
+def priming_name(priming: UploadedFile) -> str:
+    """Return the file name of an uploaded priming, by content: primings of two hosts may differ in the last bits."""
     return f"{priming.sha256}.safetensors"
 
 
 def find_held(client: MlflowClient, experiment_id: str, study: str, view: int) -> list[HeldTensors]:
-    """The runs of a study's trials that have tensors, by one search."""
+    """Return the runs of a study's trials that have tensors, by one search."""
     runs = find_tagged(client, experiment_id, study, TAG_TENSORS, view)
     numbered = [(run.data.tags.get(TAG_TRIAL, ""), run) for run in runs]
     return [
@@ -136,29 +136,29 @@ def find_held(client: MlflowClient, experiment_id: str, study: str, view: int) -
 
 def _read_manifest(text: str) -> Manifest | None:
     try:
-        found = Manifest.from_dict(json.loads(text))
+        manifest = Manifest.from_dict(json.loads(text))
     except ValueError:  # no JSON, or another record
         return None
-    digests = all(_SHA256.fullmatch(file.sha256) and file.size >= 0 for file in found.kept)
-    primed = (found.priming is None) == (found.priming_run is None)
-    run = found.priming_run is None or _RUN_ID.fullmatch(found.priming_run)
-    ours = found.schema_version == _SCHEMA and set(found.files) == set(FILES)
-    return found if ours and digests and primed and run else None
+    digests = all(_SHA256.fullmatch(file.sha256) and file.size >= 0 for file in manifest.all_files)
+    primed = (manifest.priming is None) == (manifest.priming_run is None)
+    run = manifest.priming_run is None or _RUN_ID.fullmatch(manifest.priming_run)
+    ours = manifest.schema_version == _SCHEMA and set(manifest.files) == set(FILES)
+    return manifest if ours and digests and primed and run else None
 
 
 def status_of(error: BaseException) -> int | None:
-    """The code of HTTP that a server refused something with; None where it was none that answered."""
+    """Return the HTTP status of an error; None if there was no answer."""
     code = getattr(getattr(error, "response", None), "status_code", None)
     return code if isinstance(code, int) else None
 
 
 def upload_tensors(connection: Connection, snapshot: StudySnapshot, study_folder: Path) -> TensorsResult:
-    """Upload what this host has and the server lacks, and remove there what has left the front by more than noise.
+    """Upload tensors that the server lacks, and delete those of trials that left the front by more than noise.
 
-    To be called after a sync, by one process at a time: trials without a run wait for the next one.
+    Call it after a sync, in one process at a time: trials without a run are left for the next call.
 
     Raises:
-        MissingResource: where the server does not answer. The next call goes on from there.
+        MissingResource: if the server does not answer. The next call resumes.
     """
     name, uploaded, removed = snapshot.name, 0, 0
     with connection.writing() as client:
@@ -170,18 +170,18 @@ def upload_tensors(connection: Connection, snapshot: StudySnapshot, study_folder
         held = find_held(client, up.experiment, name, ViewType.ACTIVE_ONLY)
         complete = {trial.number: trial for trial in snapshot.trials if trial.state == "complete"}
         near = near_front(complete.values())
-        there = {one.number for one in held if one.manifest and _is_of(one.manifest, complete.get(one.number))}
+        present = {one.number for one in held if one.manifest and _is_of(one.manifest, complete.get(one.number))}
         for trial in complete.values():
-            if trial.number not in there and (trial_folder(study_folder, trial.number) / TRAINED).is_file():
+            if trial.number not in present and (trial_folder(study_folder, trial.number) / TRAINED).is_file():
                 uploaded += near(trial) and up.trial(trial, study_folder)
         for one in held:
-            # a trial that this snapshot does not know as complete may be so in the next one
+            # a trial that is not complete in this snapshot may be in the next one
             if one.number in complete and not near(complete[one.number]):
                 up.remove(one.run)
                 removed += 1
         if removed:
             up.remove_primings()
-    return TensorsResult(uploaded, len(there), removed)
+    return TensorsResult(uploaded, len(present), removed)
 
 
 def _is_of(manifest: Manifest, trial: TrialRecord | None) -> bool:
@@ -190,7 +190,7 @@ def _is_of(manifest: Manifest, trial: TrialRecord | None) -> bool:
 
 @dataclass
 class _Upload:
-    """One upload to the runs of one study; ``parent`` is the study's own."""
+    """One upload to the runs of one study; ``parent`` is the study's run."""
 
     connection: Connection
     client: MlflowClient
@@ -199,7 +199,7 @@ class _Upload:
     study: str
 
     def trial(self, trial: TrialRecord, study_folder: Path) -> bool:
-        """Upload one trial's files, if this host has them all and the trial has a run."""
+        """Upload one trial's files, if this host has all of them and the trial has a run."""
         files = trial_files(study_folder, trial)
         runs = find_trial(self.client, self.experiment, self.study, trial.number) if files else []
         if files is None or not runs:
@@ -208,7 +208,7 @@ class _Upload:
         self.client.set_tag(run_id, TAG_TENSORS, _UNFINISHED)
         try:
             manifest = self._files(files, trial, runs[0])
-        except FileNotFoundError:  # a worker of this host swept it away meanwhile
+        except FileNotFoundError:  # a worker of this host deleted it meanwhile
             self.remove(runs[0])
             return False
         self.client.set_tag(run_id, TAG_TENSORS, json.dumps(manifest.to_dict(), sort_keys=True))
@@ -218,7 +218,7 @@ class _Upload:
         assert trial.metric is not None
         priming = None if files.priming is None else file_of(files.priming)
         with TemporaryDirectory(prefix="farsearch-") as scratch:
-            # an artifact takes the name of the file that it is made from
+            # an artifact has the name of its source file
             folder = Path(scratch)
             for name in (TRAINED, LOGITS):
                 os.symlink((files.folder / name).absolute(), folder / name)
@@ -226,41 +226,41 @@ class _Upload:
             if files.priming is not None and priming is not None and not self._has(priming):
                 os.symlink(files.priming.absolute(), folder / priming_name(priming))
                 self._artifacts(self.parent).log_artifact(str(folder / priming_name(priming)), PRIMINGS)
-            kept = {name: file_of(folder / name) for name in FILES}
+            uploaded = {name: file_of(folder / name) for name in FILES}
             for name in FILES:
                 self._artifacts(run).log_artifact(str(folder / name), TENSORS)
-        manifest = Manifest(_SCHEMA, trial.metric, kept)
+        manifest = Manifest(_SCHEMA, trial.metric, uploaded)
         return manifest if priming is None else replace(manifest, priming=priming, priming_run=self.parent.info.run_id)
 
     def _artifacts(self, run: Run) -> ArtifactRepository:
         return self.connection.artifacts_of(run)
 
     def _primings(self) -> Mapping[str, int | None]:
-        """Bytes of the primings of the study's run, by path."""
+        """Return the sizes in bytes of the primings of the study's run, by path."""
         return {file.path: file.file_size for file in self._artifacts(self.parent).list_artifacts(PRIMINGS)}
 
-    def _has(self, priming: KeptFile) -> bool:
+    def _has(self, priming: UploadedFile) -> bool:
         return self._primings().get(f"{PRIMINGS}/{priming_name(priming)}") == priming.size
 
     def remove(self, run: Run) -> None:
-        """Remove a trial's tensors."""
+        """Delete a trial's tensors."""
         self._delete(run, TENSORS)
         self.client.delete_tag(run.info.run_id, TAG_TENSORS)
 
     def remove_primings(self) -> None:
-        """Remove what no trial needs any more, one of a deleted run neither: its tensors can still be had."""
+        """Delete primings that no trial needs, including trials of deleted runs, whose tensors can still be fetched."""
         held = find_held(self.client, self.experiment, self.study, ViewType.ALL)
         needed = {one.manifest.priming.sha256 for one in held if one.manifest and one.manifest.priming}
         for path in self._primings():
-            found = _PRIMING.fullmatch(path)
-            if found is not None and found[1] not in needed:
+            match = _PRIMING.fullmatch(path)
+            if match is not None and match[1] not in needed:
                 self._delete(self.parent, path)
 
     def _delete(self, run: Run, path: str) -> None:
         try:
             self._artifacts(run).delete_artifacts(path)
         except (NotImplementedError, MlflowException):
-            pass  # not every store of artifacts can: what is not needed stays there
+            pass  # not every artifact store can delete
         except OSError as error:
             if status_of(error) is None:
                 raise

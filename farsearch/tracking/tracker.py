@@ -1,4 +1,4 @@
-"""The mirror as a whole: syncing a study into MLflow, following one that grows, and reading it back."""
+"""The mirror: sync a study into MLflow, follow a running one, and read it back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Spans = Mapping[int, tuple[int, int]]
 
 
 _FOLLOW_PATIENCE_S = 5.0
-"""How long a running search waits for a sync that somebody else makes."""
+"""Timeout of a running search that waits for another process's sync."""
 _PAUSE_PER_DRAWING = 19.0
 """Seconds without drawing for each second of drawing."""
 _ENDED = ("complete", "pruned", "fail")
@@ -46,7 +46,7 @@ _ENDED = ("complete", "pruned", "fail")
 
 @dataclass(frozen=True)
 class _Followed:
-    """What MLflow is known to hold of a study: where, and the trials as they were mirrored."""
+    """The known state of a study in MLflow: its place, and the trials as mirrored."""
 
     experiment: str
     parent: str
@@ -56,7 +56,7 @@ class _Followed:
 
 @dataclass(frozen=True)
 class SyncResult:
-    """Trials by what a sync did with their runs; ``removed`` counts runs that mirrored no trial, or one twice."""
+    """Numbers of trials by the outcome of a sync; ``removed`` counts surplus runs."""
 
     created: int
     updated: int
@@ -65,7 +65,7 @@ class SyncResult:
 
 
 def open_tracking(uri: str) -> Tracker:
-    """The mirror at ``uri``: ``sqlite:///mlflow.db``, created where it is not there yet, or ``http://host:port``.
+    """Open the mirror at ``uri``: ``sqlite:///mlflow.db``, created if missing, or ``http://host:port``.
 
     Raises:
         BadInput: for another kind of address.
@@ -75,7 +75,7 @@ def open_tracking(uri: str) -> Tracker:
 
 
 class Tracker:
-    """The mirror in one MLflow database or server. Made by ``open_tracking``."""
+    """The mirror in one MLflow database or server. Use ``open_tracking``."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -83,21 +83,21 @@ class Tracker:
 
     @property
     def uri(self) -> str:
-        """The address, a database's with an absolute path."""
+        """The address; of a database with an absolute path."""
         return self._connection.uri
 
     def sync(self, snapshot: StudySnapshot, progress: Progress | None = None, *, report: bool = False) -> SyncResult:
-        """Makes MLflow show ``snapshot`` and writes only what differs.
+        """Mirror ``snapshot`` in MLflow, writing only differences.
 
-        Where a sync came to its end, the study has not changed since and no run was deleted, the runs are not read.
+        If an earlier sync was completed, the study has not changed and no run was deleted, the runs are not read.
 
         Args:
             progress: called after each trial with the number of trials done and their total.
-            report: also draw the study's report, which takes seconds: for when nothing comes after.
+            report: include the study's report, which takes seconds: for the last sync.
 
         Raises:
-            MissingResource: where the server does not answer or the database can't be written. What was written
-                stays, and the next sync goes on from there.
+            MissingResource: if the server does not answer or the database can't be written. Written runs remain, and
+                the next sync resumes.
         """
         self._followed.pop(snapshot.name, None)
         content, total = study_content(snapshot), len(snapshot.trials)
@@ -116,41 +116,41 @@ class Tracker:
                 stale = [run for number, held in runs.children.items() for run in held[number in numbers :]]
                 for run in [*parents[1:], *stale]:
                     client.delete_run(run.info.run_id)
-                kept = {number: held[0] for number, held in runs.children.items() if number in numbers}
-                spans = _spans([trial for trial in snapshot.trials if trial.number not in kept])
+                current = {number: held[0] for number, held in runs.children.items() if number in numbers}
+                spans = _spans([trial for trial in snapshot.trials if trial.number not in current])
                 begin = min((start for start, _ in spans.values()), default=_now_ms())
                 parent = write_parent(client, experiment, next(iter(parents), None), snapshot, content, begin)
-                done = _write_trials(client, experiment, parent, kept, snapshot, snapshot.trials, spans, progress)
+                done = _write_trials(client, experiment, parent, current, snapshot, snapshot.trials, spans, progress)
                 mark_mirrored(client, experiment, parent, snapshot, content)
             write_artifacts(self._connection, parent, snapshot, content, report)
             self._followed[snapshot.name] = _Followed(experiment, parent, _by_number(snapshot))
         return SyncResult(done.get("created", 0), done.get("updated", 0), done.get("unchanged", 0), len(stale))
 
     def follow(self, snapshot: StudySnapshot) -> None:
-        """Mirrors what a search has changed since this tracker last saw the study: for a call after every trial.
+        """Mirror the changes since the last call of this tracker; to be called after every trial.
 
-        The first call is a ``sync``. Later ones read and write the runs of trials that ended or moved on or off the
-        front, and draw the study's pictures anew as often as that takes a twentieth of the time. A ``sync`` at the end
-        brings the rest.
+        The first call is a ``sync``. Later ones read and write the runs of trials that ended or joined or left the
+        front, and draw the study's pictures only as often as that takes a twentieth of the time. A final ``sync``
+        completes the mirror.
 
         Raises:
-            MissingResource: where MLflow can't be written, or a sync holds it. The next call catches up.
+            MissingResource: if MLflow can't be written, or is locked by a sync. The next call catches up.
         """
         if snapshot.name not in self._followed:
             self.sync(snapshot)
             return
         with self._connection.writing(_FOLLOW_PATIENCE_S) as client:
-            # where something fails on the way, nobody knows what is there, and the next call looks at everything
+            # after a failure the state is unknown, and the next call compares everything
             followed = self._followed.pop(snapshot.name)
             changed = [t for t in snapshot.trials if t.state in _ENDED and followed.trials.get(t.number) != t]
             content = study_content(snapshot)
             held = {t.number: find_trial(client, followed.experiment, snapshot.name, t.number) for t in changed}
-            kept = {number: runs[0] for number, runs in held.items() if runs}
-            spans = _spans([trial for trial in changed if trial.number not in kept])
+            current = {number: runs[0] for number, runs in held.items() if runs}
+            spans = _spans([trial for trial in changed if trial.number not in current])
             parent = write_parent(
                 client, followed.experiment, client.get_run(followed.parent), snapshot, content, _now_ms()
             )
-            _write_trials(client, followed.experiment, parent, kept, snapshot, changed, spans, None)
+            _write_trials(client, followed.experiment, parent, current, snapshot, changed, spans, None)
             if all(trial.state in _ENDED for trial in snapshot.trials):
                 mark_mirrored(client, followed.experiment, parent, snapshot, content)
             seen = {trial.number: trial for trial in changed}
@@ -163,19 +163,19 @@ class Tracker:
             self._followed[snapshot.name] = after
 
     def upload_tensors(self, snapshot: StudySnapshot, study_folder: Path) -> TensorsResult | None:
-        """Brings what trials saved on this host to the server, for other hosts; see ``tensors.upload_tensors``.
+        """Upload the tensors of this host to the server, for other hosts; see ``tensors.upload_tensors``.
 
-        None where there is nothing to bring: a database is of this host, and only trials of a search save tensors.
+        None for a local database, and for auxiliary studies, which save no tensors.
 
         Raises:
-            MissingResource: where the server does not answer. The next call goes on from there.
+            MissingResource: if the server does not answer. The next call resumes.
         """
         if self._connection.database is not None or family(snapshot.name) != snapshot.name:
             return None
         return upload_tensors(self._connection, snapshot, study_folder)
 
     def check_rename(self, old: str, new: str) -> None:
-        """Refuse a new name of a study that another experiment has.
+        """Refuse a new study name that another experiment has.
 
         Raises:
             BadInput: when both names are in use.
@@ -184,10 +184,10 @@ class Tracker:
             check_rename(client, old, new)
 
     def rename(self, snapshots: Sequence[StudySnapshot], new: str) -> None:
-        """Rename a study. Its runs keep their ids; a call after one that was cut off does the rest.
+        """Rename a study. Its runs keep their ids; another call completes an interrupted one.
 
         Args:
-            snapshots: the study under its old name, and then its siblings.
+            snapshots: the study under its old name, then its auxiliary studies.
 
         Raises:
             MissingResource: where the server does not answer or the database can't be written.
@@ -201,7 +201,7 @@ class Tracker:
             forget_views(client, old, new)
 
     def delete(self, study: str) -> int:
-        """Delete the runs of a study and of its siblings. How many there were.
+        """Delete the runs of a study and of its auxiliary studies. Return their number.
 
         Raises:
             MissingResource: where the server does not answer or the database can't be written.
@@ -211,7 +211,7 @@ class Tracker:
             return delete_study(client, study, list(AUXILIARY_KINDS))
 
     def trials(self, study: str) -> dict[int, dict[str, dict[str, Any]]]:
-        """What MLflow holds of ``study``, by number of the trial: ``params`` (texts), ``metrics`` and ``tags``."""
+        """Return the mirrored values by trial number: ``params`` (strings), ``metrics`` and ``tags``."""
         with self._connection.reading() as client:
             experiment = client.get_experiment_by_name(family(study))
             runs = read_runs(client, experiment.experiment_id, study).children if experiment is not None else {}
@@ -219,23 +219,23 @@ class Tracker:
         return {n: {"params": data.params, "metrics": data.metrics, "tags": data.tags} for n, data in first.items()}
 
     def differences(self, snapshot: StudySnapshot) -> list[str]:
-        """``trial 3 metrics.wall_time_s: 1.5 in MLflow, 2.5 in the study`` for each value that differs; else []."""
+        """Return ``trial 3 metrics.wall_time_s: 1.5 in MLflow, 2.5 in the study`` for each difference."""
         held = self.trials(snapshot.name)
         wanted = {trial.number: _values(trial_content(snapshot, trial)) for trial in snapshot.trials}
-        found = []
+        lines = []
         for number in sorted({*held, *wanted}):
             here, there = _flat(held.get(number, {})), _flat(wanted.get(number, {}))
-            # MLflow adds tags of its own, and users may.
+            # MLflow adds tags of its own, and so may users
             keys = {key for key in here if not key.startswith("tags.")} | set(there)
-            found += [
+            lines += [
                 f"trial {number} {key}: {here.get(key)!r} in MLflow, {there.get(key)!r} in the study"
                 for key in sorted(keys)
                 if here.get(key) != there.get(key)
             ]
-        return found
+        return lines
 
     def experiment_url_path(self, study: str) -> str:
-        """The part of the interface's address that shows ``study``: its front, in the columns that matter.
+        """Return the path and fragment of the user interface's address that shows the front of ``study``.
 
         Raises:
             MissingResource: where MLflow does not hold the study.
@@ -258,7 +258,7 @@ def _write_trials(
     spans: Spans,
     progress: Progress | None,
 ) -> dict[str, int]:
-    """Writes the runs of those ``trials`` that differ; how many were created, updated and unchanged."""
+    """Write the runs of ``trials`` that differ; return how many were created, updated and unchanged."""
     dataset = dataset_of(snapshot.settings.job)
     done: Counter[str] = Counter()
     for i, trial in enumerate(trials, start=1):
@@ -275,7 +275,7 @@ def _write_trials(
 
 
 def _by_number(snapshot: StudySnapshot) -> dict[int, TrialRecord]:
-    """The trials that have ended."""
+    """Return the trials that have ended, by number."""
     return {trial.number: trial for trial in snapshot.trials if trial.state in _ENDED}
 
 
@@ -284,10 +284,10 @@ def _now_ms() -> int:
 
 
 def _spans(trials: Sequence[TrialRecord]) -> Spans:
-    """Start and end of new runs in ms, by number: laid end to end by the trials' own seconds, the last ending now.
+    """Return start and end of new runs in ms, by number: consecutive, by the trials' durations, the last ending now.
 
-    A study that is mirrored as it goes has one at a time and so its true times; one that is mirrored again as a whole
-    keeps its order and its durations.
+    A study that is mirrored while it runs adds one at a time, so its times are true; one that is mirrored again as a
+    whole has the right order and durations.
     """
     spans: dict[int, tuple[int, int]] = {}
     end = _now_ms()
@@ -299,7 +299,7 @@ def _spans(trials: Sequence[TrialRecord]) -> Spans:
 
 
 def _values(content: RunContent) -> dict[str, Mapping[str, Any]]:
-    """``content`` in the shape of ``Tracker.trials``: of the learning curve, the last point."""
+    """Return ``content`` in the shape of ``Tracker.trials``, with the last point of the learning curve."""
     last = max(content.curve, key=lambda point: point.step, default=None)
     loss = {} if last is None else {LOSS: last.loss}
     return {"params": content.params, "metrics": {**content.metrics, **loss}, "tags": content.tags}

@@ -1,8 +1,8 @@
-"""Saved views of MLflow's runs table: columns, order, filter and charts that say something at first sight. Pure.
+"""Saved views of MLflow's runs table: useful columns, order, filter and charts. Pure.
 
-MLflow keeps a view that a user saved in its interface as a tag of the experiment, ``mlflow.sharedViewState.<id>``: the
-view's name and, as JSON in a string, the state of the page. The format was read from MLflow 3.17's own pages. A version
-that does not know it ignores the tag and shows its default table.
+MLflow stores a view that a user saved in its interface as a tag of the experiment, ``mlflow.sharedViewState.<id>``: the
+view's name and, as JSON in a string, the state of the page. The format is that of MLflow 3.17's pages. A version that
+does not support it ignores the tag and shows its default table.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _VIEW_KEY = "mlflow.sharedViewState."
 
 
 def saved_view_id(study: str, view: str = "front") -> str:
-    """The id of one of a study's views, ``front`` or ``trials``."""
+    """Return the id of one of a study's views, ``front`` or ``trials``."""
     return f"farsearch-{view}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
 
 
 def view_tags(study: str) -> list[str]:
-    """Keys of the experiment's tags that hold the views of a study."""
+    """Return the keys of the experiment's tags with the views of a study."""
     return [_VIEW_KEY + saved_view_id(study, view) for view in ("front", "trials")]
 
 
 def experiment_tags(snapshot: StudySnapshot) -> dict[str, str]:
-    """Tags of the study's experiment: what it is, and the two views of its runs."""
+    """Return the tags of the study's experiment: description and two views of its runs."""
     job = snapshot.settings.job
     model, task, device = map(markdown_text, (job.model, job.task, snapshot.settings.device))
     of_study = f"tags.`{TAG_STUDY}` = {_quoted(snapshot.name)}"
@@ -42,8 +42,8 @@ def experiment_tags(snapshot: StudySnapshot) -> dict[str, str]:
         "mlflow.experiment.primaryMetric.name": objective_names(snapshot)[0],
         "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
         "mlflow.note.content": (
-            f"Search for what to train of **{model}** on **{task}** within the limits of "
-            f"**{device}**. One run a trial; the Pareto front is `` {FRONT_FILTER} ``."
+            f"Search of the neurons to train of **{model}** on **{task}** within the limits of "
+            f"**{device}**. One run per trial; the Pareto front is `` {FRONT_FILTER} ``."
         ),
         _VIEW_KEY + saved_view_id(snapshot.name): _view(snapshot, "Pareto front", f"{of_study} AND {FRONT_FILTER}", 2),
         _VIEW_KEY + saved_view_id(snapshot.name, "trials"): _view(snapshot, "All trials", trials, 1),
@@ -77,7 +77,7 @@ def _view(snapshot: StudySnapshot, name: str, search: str, created_at: int) -> s
 
 
 def _charts(snapshot: StudySnapshot) -> dict[str, Any]:
-    """The objectives against each other, and parallel coordinates from what was chosen to what came out."""
+    """Return charts of the objectives against each other, and parallel coordinates from parameters to objectives."""
     metric, memory, seconds = objective_names(snapshot)
     section = "farsearch-objectives"
     params = ["learning_rate", "priming_epochs"]
@@ -96,7 +96,7 @@ def _charts(snapshot: StudySnapshot) -> dict[str, Any]:
     return {
         "compareRunCharts": [{**chart, **common} for chart in charts],
         "compareRunSections": [{"uuid": section, "name": "Objectives", "display": True, "isReordered": False}],
-        "isAccordionReordered": True,  # or the page sorts its own sections before it
+        "isAccordionReordered": True,  # or the page puts its own sections first
     }
 
 

@@ -166,7 +166,7 @@ def _open_run(page: Page, shown: Shown, artifact: str = "") -> None:
 
 
 def test_the_printed_address_shows_the_front(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
-    """The experiment opens at exactly the trials of the front, with the objectives as columns and the filter to see."""
+    """The experiment opens at the trials of the front, with the objectives as columns and a visible filter."""
     page.goto(shown.address)
     _wait_for_names(page, shown.names(front=True))
     assert 0 < len(shown.names(front=True)) < len(shown.trials)
@@ -178,8 +178,8 @@ def test_the_printed_address_shows_the_front(page: Page, shown: Shown, screensho
     screenshot("front")
 
 
-def test_the_study_unfolds_to_its_trials(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
-    """Without a filter there is one run, the study; its row unfolds to all trials, those of the front marked."""
+def test_the_study_expands_to_its_trials(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
+    """Without a filter there is one run, the study; its row expands to all trials, with the front marked."""
     page.goto(shown.runs)
     _wait_for_names(page, {shown.study})
     _unfold(page)
@@ -187,8 +187,8 @@ def test_the_study_unfolds_to_its_trials(page: Page, shown: Shown, screenshot: C
     screenshot("trials")
 
 
-def test_the_readmes_filter_leaves_the_front(page: Page, shown: Shown) -> None:
-    """Typed into the search box, the one filter of the README leaves the front's trials, below their study's run."""
+def test_the_filter_of_the_readme_selects_the_front(page: Page, shown: Shown) -> None:
+    """Below the study's run."""
     page.goto(shown.runs)
     _wait_for_names(page, {shown.study})
     box = page.get_by_test_id("search-box")
@@ -202,7 +202,7 @@ def test_the_readmes_filter_leaves_the_front(page: Page, shown: Shown) -> None:
 
 
 def test_the_charts_show_the_objectives(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
-    """The saved view has its charts: both scatters and the parallel coordinates, drawn from the front's runs."""
+    """Both scatter plots and the parallel coordinates of the saved view show the runs of the front."""
     page.goto(shown.address)
     _wait_for_names(page, shown.names(front=True))
     page.locator("label:has(input[value='CHART'])").first.click()
@@ -212,8 +212,7 @@ def test_the_charts_show_the_objectives(page: Page, shown: Shown, screenshot: Ca
     screenshot("charts")
 
 
-def test_the_front_is_a_picture_of_the_study(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
-    """The study's run shows its front as a picture, wide enough to read."""
+def test_the_run_of_a_study_shows_its_front(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
     _open_run(page, shown, "front.png")
     pictures = page.locator("img[src^='blob:']")
     pictures.first.wait_for()
@@ -222,7 +221,7 @@ def test_the_front_is_a_picture_of_the_study(page: Page, shown: Shown, screensho
 
 
 def test_the_report_opens_in_the_page(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
-    """The report among the artifacts is shown as a page of its own, with the study's figures in it."""
+    """Among the artifacts, with the study's figures."""
     _open_run(page, shown, "report.html")
     page.locator("iframe").first.wait_for()
     body: Locator = page.frame_locator("iframe").first.locator("body")

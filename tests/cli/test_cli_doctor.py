@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import importlib.util
 import os
 import shutil
 import socket
@@ -168,8 +169,8 @@ def test_a_server_that_answers_is_well(tmp_path: Path) -> None:
 
 def test_extras_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not installed is no problem until it is asked for, and the finding says how to get it."""
-    find = doctor.importlib.util.find_spec
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name == "psycopg" else find(name))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "psycopg" else find(name))
     finding = found(tmp_path, "extras")
     assert finding["state"] == "ok"
     assert "postgres" in finding["mend"]

@@ -231,7 +231,7 @@ def test_a_study_is_not_renamed_over_an_experiment(finished_study: Path, tmp_pat
     MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("mine")
     done = call(folder, "studies", "rename", "tiny", "mine")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "MLflow holds an experiment 'mine' already" in done.err
+    assert "MLflow already has an experiment 'mine'" in done.err
     assert names_of(folder) == ["tiny"]
 
 

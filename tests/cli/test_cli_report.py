@@ -37,7 +37,7 @@ def test_the_report_holds_the_command_that_goes_on(finished_study: Path, tmp_pat
     """The command on the page is one that ``run`` takes, and it asks for this study."""
     call(finished_study, "report", "--out", tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    command = text.split("To go on with it, or to repeat it:</p><pre>")[1].split("</pre>")[0]
+    command = text.split("To resume or repeat it:</p><pre>")[1].split("</pre>")[0]
     words = shlex.split(command)
     with cli.make_context("farsearch", words[1:]) as parent:
         context = cli.commands["run"].make_context("run", words[2:], parent=parent)

@@ -105,8 +105,8 @@ def strict_postgres() -> Iterator[Postgres]:
 
 def set_password(server: Postgres, password: str) -> None:
     """Give the cluster's user another password."""
-    place = {"host": "127.0.0.1", "port": server.port, "user": "farsearch", "dbname": "postgres"}
-    with psycopg.connect(**place, password=server.password) as connection:
+    place = f"host=127.0.0.1 port={server.port} user=farsearch dbname=postgres"
+    with psycopg.connect(place, password=server.password) as connection:
         literal = psycopg.sql.Literal(password)
         connection.execute(psycopg.sql.SQL("ALTER ROLE farsearch PASSWORD {}").format(literal))
     server.password = password
@@ -126,7 +126,7 @@ def address_with(server: Postgres, password: str) -> str:
 
 def dump(server: Postgres) -> str:
     """All that the latest database holds."""
-    command = [server.programs / "pg_dump", "--dbname", server.url]
+    command = [str(server.programs / "pg_dump"), "--dbname", server.url]
     environment = {**os.environ, "PGPASSWORD": server.password}
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 

@@ -24,11 +24,11 @@ def _printed(folder: Path, encoding: str, *arguments: object) -> str:
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
         err.flush()
-    assert ended.value.code == 0, err.buffer.getvalue()  # type: ignore[attr-defined]
+    assert ended.value.code == 0, err.buffer.getvalue()
     out.flush()
     # click takes ASCII for a locale that was forgotten, and writes UTF-8
     expected = "utf-8" if encoding == "ascii" else encoding
-    return out.buffer.getvalue().decode(expected)  # type: ignore[attr-defined, no-any-return]
+    return out.buffer.getvalue().decode(expected)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])

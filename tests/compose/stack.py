@@ -35,13 +35,13 @@ _PATIENCE_S = 300
 
 
 def env_example() -> dict[str, str]:
-    """The variables of ``.env.example``, with their values."""
+    """Return the variables of ``.env.example``, with their values."""
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))  # type: ignore[misc]
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def compose_file(env: Mapping[str, str]) -> Any:
-    """``docker-compose.yml`` with its variables filled in.
+    """Return ``docker-compose.yml`` with substituted variables.
 
     Raises:
         KeyError: where one is missing that has no default.
@@ -67,7 +67,7 @@ def compose_file(env: Mapping[str, str]) -> Any:
 
 
 def _image_entrypoint() -> list[str]:
-    """What the image of the Dockerfile starts."""
+    """Return the entry point of the Dockerfile's image."""
     line = next(line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("ENTRYPOINT"))
     words: list[str] = yaml.safe_load(line.removeprefix("ENTRYPOINT"))
     return words
@@ -97,14 +97,14 @@ class Stack:
             folder.mkdir(parents=True)
 
     def start_postgres(self) -> None:
-        """What the image of PostgreSQL does at its first start, with the service's environment."""
+        """Initialise as PostgreSQL's image does at its first start, with the service's environment."""
         environment = self.file["services"]["postgres"]["environment"]
         assert environment["POSTGRES_USER"] == "farsearch"
         self.postgres = Postgres(environment["POSTGRES_PASSWORD"])
         self.postgres.fresh_database(environment["POSTGRES_DB"])
 
     def here(self, word: str) -> str:
-        """A word of a command or a value of an environment, as it is on this machine."""
+        """Translate an argument or a value of an environment to this machine."""
         assert self.postgres is not None
         word = word.replace("postgres:5432", f"127.0.0.1:{self.postgres.port}")
         word = re.sub(r"(mlflow|127\.0\.0\.1):5000", f"127.0.0.1:{self.mlflow_port}", word)
@@ -116,14 +116,14 @@ class Stack:
         return word
 
     def command(self, name: str, *words: str) -> list[str]:
-        """The command line of a service, or that of ``docker compose run`` with other words."""
+        """Return the command line of a service, or that of ``docker compose run`` with other arguments."""
         service = self.file["services"][name]
         given = list(words) or service.get("command", [])
         entrypoint = [] if service["image"].startswith("postgres") else service.get("entrypoint") or _image_entrypoint()
         return [self.here(word) for word in (*entrypoint, *given)]
 
     def environment(self, name: str) -> dict[str, str]:
-        """What a service finds in its environment, and where its programs are."""
+        """Return the environment of a service, and the path of its programs."""
         assert self.postgres is not None
         given = self.file["services"][name].get("environment", {})
         found = {key: self.here(str(value)) for key, value in given.items()}
@@ -133,7 +133,7 @@ class Stack:
         return {"PATH": os.pathsep.join((*path, os.environ["PATH"])), "MPLCONFIGDIR": str(self.logs / "mpl"), **found}
 
     def start(self, name: str, *words: str, log: str | None = None) -> subprocess.Popen[bytes]:
-        """Start a service, with other words than the file's where some are given."""
+        """Start a service, optionally with other arguments than the file's."""
         volumes = [volume.split(":")[1] for volume in self.file["services"][name].get("volumes", [])]
         folder = self.volumes["/studies"] if "/studies" in volumes else self.nowhere
         with (self.logs / f"{log or name}.log").open("ab") as output:
@@ -145,11 +145,11 @@ class Stack:
         return process
 
     def run(self, name: str, *words: str, log: str | None = None) -> int:
-        """The same to its end. Its exit code."""
+        """Run a service to its end. Return its exit code."""
         return self.start(name, *words, log=log).wait(timeout=_PATIENCE_S)
 
     def healthy(self, name: str) -> None:
-        """Wait until the service's own health check says that it is well."""
+        """Wait until the service's own health check succeeds."""
         assert self.postgres is not None
         kind, *test = self.file["services"][name]["healthcheck"]["test"]
         assert kind == "CMD"
@@ -161,12 +161,12 @@ class Stack:
             time.sleep(0.5)
 
     def said(self) -> str:
-        """All logs, the database's too."""
+        """Return all logs, including the database's."""
         assert self.postgres is not None
         return "\n".join(path.read_text(errors="replace") for path in (*self.logs.glob("*.log"), self.postgres.log))
 
     def processes(self) -> Iterator[psutil.Process]:
-        """All processes of the services that live."""
+        """Return all running processes of the services."""
         assert self.postgres is not None
         for pid in (self.postgres.pid, *(process.pid for process in self._processes)):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -174,7 +174,7 @@ class Stack:
                 yield from (first, *first.children(recursive=True))
 
     def stop(self) -> None:
-        """End all of them."""
+        """Stop all services."""
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)

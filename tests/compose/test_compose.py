@@ -32,7 +32,7 @@ SERVICES: dict[str, dict[str, Any]] = compose_file({"POSTGRES_PASSWORD": PASSWOR
 N_TRIALS = 6
 
 
-def test_every_variable_is_explained_and_no_secret_has_a_value() -> None:
+def test_every_variable_is_documented_and_no_secret_has_a_value() -> None:
     """``.env.example`` names exactly the file's variables, all empty; without a password nothing starts."""
     used = {match.group(1) for match in VARIABLE.finditer(TEXT) if match.group(1)}
     example = env_example()
@@ -45,8 +45,7 @@ def test_every_variable_is_explained_and_no_secret_has_a_value() -> None:
         compose_file(example)
 
 
-def test_ports_are_published_on_this_host_alone_unless_told() -> None:
-    """Each published port has an address of its own: 127.0.0.1 by default, and what FARSEARCH_BIND says."""
+def test_ports_are_published_on_this_host_by_default() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert sorted(ports) == ["127.0.0.1:5000:5000", "127.0.0.1:5432:5432", "127.0.0.1:8080:8080"]
     open_wide = compose_file({"POSTGRES_PASSWORD": "x", "FARSEARCH_BIND": "10.1.2.3"})["services"].values()
@@ -54,8 +53,8 @@ def test_ports_are_published_on_this_host_alone_unless_told() -> None:
     assert not any("network_mode" in service or service.get("privileged") for service in SERVICES.values())
 
 
-def test_secrets_are_in_environments_alone() -> None:
-    """No command, address, health check or build argument holds the password."""
+def test_secrets_are_only_in_environments() -> None:
+    """No command, address, health check or build argument contains the password."""
     for name, service in SERVICES.items():
         environment = service.pop("environment", {})
         try:
@@ -66,8 +65,8 @@ def test_secrets_are_in_environments_alone() -> None:
             service["environment"] = environment
 
 
-def test_images_are_pinned_and_the_services_guarded() -> None:
-    """Every image has an exact version, ours the package's; every service that stays says how well it is or ends."""
+def test_images_are_pinned_and_services_have_health_checks() -> None:
+    """Every image has an exact version, ours the package's."""
     for name, service in SERVICES.items():
         assert re.fullmatch(r"(postgres:\d+\.\d+-\w+|farsearch:\d+\.\d+\.\d+)", service["image"]), name
         assert service["security_opt"] == ["no-new-privileges:true"]
@@ -82,8 +81,8 @@ def test_images_are_pinned_and_the_services_guarded() -> None:
     ]
 
 
-def test_the_image_is_pinned_and_not_roots() -> None:
-    """Two stages of one exact version, every install under the constraints, a user without rights, files that exist."""
+def test_the_image_is_pinned_and_does_not_run_as_root() -> None:
+    """Two stages of one exact version, every install under the constraints, files that exist."""
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
     assert len(bases) == 2
@@ -108,15 +107,14 @@ def test_the_image_is_pinned_and_not_roots() -> None:
 
 
 def test_passwords_stay_out_of_git_and_the_image() -> None:
-    """``.env`` is ignored by git, and the image is made from a list that it is not on."""
     assert "/.env" in (ROOT / ".gitignore").read_text().splitlines()
     assert "*" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
 @pytest.mark.service
 @pytest.mark.parametrize("profile", [(), ("--profile", "dashboard")], ids=["plain", "dashboard"])
-def test_docker_compose_takes_the_file(tmp_path: Path, profile: tuple[str, ...]) -> None:
-    """``docker-compose config`` reads it as we do, and refuses it by name without a password."""
+def test_docker_compose_accepts_the_file(tmp_path: Path, profile: tuple[str, ...]) -> None:
+    """And refuses it without a password, naming the variable."""
     if shutil.which("docker-compose") is None:
         pytest.skip("docker-compose is not installed")
     for name in ("docker-compose.yml", ".env.example"):
@@ -178,7 +176,7 @@ def _dump(stack: Stack, database: str) -> str:
 @pytest.mark.service
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_services_do_a_study_together(stack: Stack, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_services_complete_a_study_together(stack: Stack, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers end a study that a run began: exactly its trials, in MLflow as in Optuna, and no secret anywhere.
 
     Nothing listens but on 127.0.0.1, and on no port that the file does not publish.

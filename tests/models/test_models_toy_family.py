@@ -93,14 +93,14 @@ class ToyForSequenceClassification(transformers.PreTrainedModel):
         super().__init__(config)
         self.embeddings = ToyEmbeddings(config)
         self.stack = nn.ModuleDict({"layers": nn.ModuleList(ToyLayer(config) for _ in range(config.num_hidden_layers))})
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
+        self.classifier = nn.Linear(config.hidden_size, int(config.num_labels or 0))
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> Any:
         """``[rows, length]`` to logits, with the loss where there are labels."""
         x = self.embeddings(input_ids)
         mask = (1.0 - attention_mask[:, None, :].to(x.dtype)) * -1e9
-        for layer in self.stack["layers"]:
+        for layer in self.stack["layers"].children():
             x = layer(x, mask)
         logits = self.classifier(x[:, 0])
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
@@ -158,7 +158,7 @@ def test_the_entry_point_of_another_package(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.syspath_prepend(str(tmp_path))
     families._from_entry_points.cache_clear()
     config = ToyConfig()
-    config.model_type = "gnome"
+    config.model_type = "gnome"  # type: ignore[misc]
     with pytest.raises(BadInput, match="the family 'gnome' can't be loaded: No module named 'gnomes'; fix its package"):
         layout_of(config)
     (tmp_path / "gnomes.py").write_text(

@@ -240,7 +240,7 @@ def test_the_users_own_warnings_are_left_on(folder: Path) -> None:
     logging.set_verbosity_warning()
     try:
         load(folder)
-        assert logging.get_verbosity() == logging.WARNING
+        assert logging.get_verbosity() == logging.WARNING  # type: ignore[attr-defined]
         assert logging.is_progress_bar_enabled()
     finally:
         logging.set_verbosity(before)

@@ -57,5 +57,5 @@ def test_texts_are_single_clean_lines(reviews: TaskData) -> None:
 
 def test_licence_comes_with_it() -> None:
     """The terms lie beside the rows in the package."""
-    licence = resources.files("farsearch.tasks").joinpath("reviews", "LICENSE").read_text(encoding="utf-8")
+    licence = (resources.files("farsearch.tasks") / "reviews" / "LICENSE").read_text(encoding="utf-8")
     assert "CC0 1.0" in licence
