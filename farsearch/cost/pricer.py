@@ -139,7 +139,6 @@ class Pricer:
         device_samples: int | None = None,
         tables: MutableMapping[TableKey, StepTable] | None = None,
     ) -> None:
-        self.profile = profile
         self.workload = Workload(
             batch_size, max_length, None if lengths is None else tuple(lengths), seed, device_samples
         )
@@ -150,6 +149,11 @@ class Pricer:
         self._segment_costs: dict[StepPlan, SegmentCosts] = {}
         self._steps = lru_cache(maxsize=64)(self.workload.steps)
         self._passes = Passes(profile, self._steps)
+
+    @property
+    def profile(self) -> Profile:
+        """The device."""
+        return self.constraints.profile
 
     @property
     def layers(self) -> int:

@@ -37,8 +37,8 @@ def swept(pricer: Pricer) -> Sweep:
     free = price_space(pricer, CONFIGS, plans, heard.append)
     assert len(heard) == 1
     middle = float(np.median(np.stack([prices.peak_memory_range_mib[1] for prices in free.prices])))
-    pricer.profile = dataclasses.replace(pricer.profile, visible_mib=figure(middle), os_mib=figure(0))
-    pricer.constraints = dataclasses.replace(pricer.constraints, profile=pricer.profile)
+    smaller = dataclasses.replace(pricer.profile, visible_mib=figure(middle), os_mib=figure(0))
+    pricer.constraints = dataclasses.replace(pricer.constraints, profile=smaller)
     return price_space(pricer, CONFIGS, plans, heard.append)
 
 

@@ -208,7 +208,7 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     ("compute.gemm_gflops.value", True, ["compute.gemm_gflops.value is True", "a number"]),
     ("compute.gemm_gflops", 130.0, ["compute.gemm_gflops is 130.0", "a table"]),
     ("compute.gemm_gflops.basis", "guessed", ["compute.gemm_gflops.basis is 'guessed'", "read, derived"]),
-    ("compute.gemm_gflops.source", " ", ["compute.gemm_gflops.source is empty", "where the value comes from"]),
+    ("compute.gemm_gflops.source", " ", ["compute.gemm_gflops.source is empty", "name the source of the value"]),
     ("compute.gemm_gflops.unit", "x", ["compute.gemm_gflops has the unknown key 'unit'", "known are value"]),
     ("compute.bandwith_gbs", {}, ["compute has the unknown key 'bandwith_gbs'", "did you mean 'bandwidth_gbs'"]),
     ("compute.power_w", {}, ["compute has the unknown key 'power_w'"]),

@@ -418,8 +418,7 @@ def test_a_search_in_parts_is_the_search_in_one_go(bed: Bed, tmp_path: Path) -> 
 def pricer_of(bed: Bed, **changes: Any) -> Pricer:
     """The job's pricer with other bounds, or for another device."""
     pricer = copy.copy(bed.pricer)
-    for name, value in changes.items():
-        setattr(pricer, name, value)
+    pricer.constraints = dataclasses.replace(pricer.constraints, **changes)
     return pricer
 
 
