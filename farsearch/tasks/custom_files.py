@@ -1,4 +1,4 @@
-"""A user's own files and folders as records with named columns."""
+"""Open a user's own files and folders as records with named columns."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from farsearch.tasks.headless import is_row, suggested_names
 __all__ = ["LINES", "DataFile", "Form", "open_data", "open_lines"]
 
 LINES = ("text", "label")
-"""Columns of texts and labels that are in a file each, and of a folder of texts for each class."""
+"""Columns of separate files of texts and labels, and of a folder with texts of each class."""
 
 _KNOWN = (*(f".{ending}" for ending in ENDINGS), ".parquet")
 
 _SAMPLE = 100
-"""Rows by which it is found whether the first line of a table is a row too."""
+"""Rows from which it is inferred whether the first line of a table is a row too."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How tables are read, where it is not to be found in them.
+    """Explicit format of tables.
 
     Attributes:
-        separator: between columns, by its name.
-        columns: of a file without a header.
+        separator: name of the separator of columns; None detects it.
+        columns: columns of a file without a header.
     """
 
     separator: str | None = None
@@ -53,11 +53,11 @@ class Form:
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file, opened: its columns are known, its rows are not read.
+    """An opened file, whose rows are not read yet.
 
     Attributes:
-        columns: of a table its header, of objects the keys of the first; none of SQuAD's JSON.
-        classes: names of classes by id, of the columns for which the file has them.
+        columns: header of a table, or keys of the first object; empty for SQuAD's JSON.
+        classes: names of classes in the order of their ids, by column, if the file has them.
     """
 
     name: str
@@ -67,19 +67,19 @@ class DataFile:
 
     @property
     def is_squad(self) -> bool:
-        """Whether it is JSON as SQuAD has it."""
+        """Whether it is SQuAD's JSON."""
         return self.source.squad is not None
 
     @property
     def note(self) -> str:
-        """What was found in it that its ending does not say; empty for nothing."""
+        """What only the content shows of the format; empty for nothing."""
         return self.source.note
 
     def check(self, columns: Sequence[str], option: str) -> None:
-        """Refuse columns that are not there.
+        """Raise for missing columns.
 
         Raises:
-            RowProblem: naming the columns there are, or how to name those of a table without a header.
+            RowProblem: with the available columns, or with how to name those of a table without a header.
         """
         missing = [column for column in columns if column not in self.columns]
         if not missing:
@@ -87,7 +87,7 @@ class DataFile:
         table = self.source.separator is not None
         rows = [line.cells for line in itertools.islice(self.source.lines(), _SAMPLE)] if table else []
         if table and len(self.columns) == 1:
-            *first, last = (f"{each.name}s" for each in SEPARATORS)
+            *first, last = (f"{separator.name}s" for separator in SEPARATORS)
             raise RowProblem(
                 f"{self.name} line 1: {shown(self.columns[0])} is one column: there are no {', '.join(first)} or "
                 f"{last} between texts and labels; write them there, or give the labels of these lines in a file with "
@@ -105,7 +105,7 @@ class DataFile:
         )
 
     def set_columns(self) -> tuple[str, ...]:
-        """The columns whose cells are all 0 or 1."""
+        """Return the columns whose cells are all 0 or 1."""
         left = dict.fromkeys(self.columns)
         for _, cells in self.records([]):
             for column in [column for column in left if not _is_set(cells.get(column), column)]:
@@ -115,7 +115,7 @@ class DataFile:
         return tuple(left)
 
     def records(self, skip: list[str] | None) -> Iterator[Record]:
-        """The rows, in order; ``skip`` as ``records_in`` has it."""
+        """Yield the rows, in order; ``skip`` as in ``records_in``."""
         return records_in(self.source, skip)
 
 
@@ -128,11 +128,11 @@ def _is_set(cell: object, column: str) -> bool:
 
 
 def open_data(path: Path, form: Form) -> DataFile:
-    """Read a file, or a folder with a part of a data set or with a folder of texts for each class.
+    """Open a file, or a folder with a part of a data set or with texts of each class.
 
     Raises:
         MissingResource: when it can't be read.
-        RowProblem: for an ending that is unknown, and for a header or a file that is broken.
+        RowProblem: for an unknown extension, and for an invalid header or file.
     """
     with file_errors(path):
         is_folder, exists = path.is_dir(), path.exists()
@@ -141,7 +141,7 @@ def open_data(path: Path, form: Form) -> DataFile:
     known = path.suffix.lower() in _KNOWN or f".{ending_of(path.name)}" in _KNOWN
     if not known and exists:
         ending = f"the ending {path.suffix}" if path.suffix else "a name without ending"
-        raise RowProblem(f"{path.name}: {ending} says nothing; save it as one of {', '.join(_KNOWN)}")
+        raise RowProblem(f"{path.name}: {ending} is unknown; save it as one of {', '.join(_KNOWN)}")
     data = read_bytes(path)
     if not data.strip():
         wanted = "rows" if "json" in path.suffix.lower() else "a header and rows"
@@ -153,12 +153,12 @@ def open_data(path: Path, form: Form) -> DataFile:
 
 
 def _open_rows(data: bytes, name: str, form: Form) -> DataFile:
-    separator = next((each for each in SEPARATORS if each.name == form.separator), None)
+    separator = next((known for known in SEPARATORS if known.name == form.separator), None)
     try:
         source = open_source(data, name, form.columns, form.columns or (), separator)
     except UnsureSeparator as error:
-        names = " or ".join(f"--separator {each.name}" for each in error.fitting)
-        raise RowProblem(f"{str(error).split(';')[0]}; say which is meant with {names}") from error
+        names = " or ".join(f"--separator {separator.name}" for separator in error.fitting)
+        raise RowProblem(f"{str(error).split(';')[0]}; choose with {names}") from error
     except RepeatedColumn as error:
         names = ",".join(suggested_names([error.cells]))
         raise RowProblem(f"{error}, or, where that line is a row, the columns with --columns {names}") from error
@@ -169,12 +169,12 @@ def _open_rows(data: bytes, name: str, form: Form) -> DataFile:
 
 
 def _columns_of(source: Source) -> tuple[str, ...]:
-    """The columns that the header or the first record names."""
+    """The columns of the header or the first record."""
     if source.squad is not None:
         return ()
     for _, cells in records_in(source, skip=[]):
         return tuple(cells)
-    list(records_in(source))  # raises what is wrong with its rows
+    list(records_in(source))  # raises for its invalid rows
     raise RowProblem(f"{source.name} has no rows; give it at least two")
 
 
@@ -199,11 +199,11 @@ def _open_arrow(path: Path, name: str) -> DataFile:
 
 
 def open_lines(texts: Path, labels: Path) -> DataFile:
-    """Open a file with a text a line, and one with their labels, a label a line.
+    """Open a file with a text per line, and one with the label of each line.
 
     Raises:
         MissingResource: when one can't be read.
-        RowProblem: where they have not as many lines, or none.
+        RowProblem: for different numbers of lines, or none.
     """
     parts = [list(lines_of(text_of(read_bytes(path), path.name))) for path in (texts, labels)]
     if len(parts[0]) != len(parts[1]):

@@ -1,4 +1,4 @@
-"""A task of the user's own, as options or a TOML file describe it."""
+"""The description of a task of a user's own data, by options or a TOML file."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ _PATHS = ("train", "dev", "train_labels", "dev_labels")
 Separator = Literal["comma", "tab", "semicolon", "pipe"]
 
 _LONGEST_NAME = 100
-"""Characters of a task's name, which studies and their folders are named by."""
+"""Maximum characters of a task's name, after which studies and their folders are named."""
 
 
 @dataclass(frozen=True)
 class OwnData(Record):
-    """What a user says of a task of their own. None is found in the data, or has a default.
+    """Description of a task by a user. None infers the value from the data, or is a default.
 
     Attributes:
-        name: of the task; studies and bundles are named by it.
+        name: name of the task, used in the names of studies and bundles.
         train, dev: files or folders. Without ``dev`` a part of ``train`` is held out.
         text_columns: one, two of a pair, question and context, or the column of the words.
-        label_column: what is learned.
+        label_column: column of the label.
         label_columns: instead of it, a column of 0 and 1 for each label.
-        labels: names by id, where the data have ids, or where their order matters; all that are classes.
-        label_separator: what is between the labels of a cell; None for ``|``.
+        labels: all names in the order of their ids, for data with ids or if the order matters.
+        label_separator: separator of the labels in a cell; None for ``|``.
         decimal_comma: numbers may be written as 0,5.
-        positive: label of the class that ``f1`` and ``accuracy_f1`` are of; None for the one with the fewest rows.
-        separator: between the columns of a table; None: it is found.
-        columns: of tables without a header.
-        train_labels, dev_labels: files with the label of each line of ``train`` and ``dev``, which then are texts.
-        file: that describes the task, where it was read from one.
-        skip_bad_rows: rows that break the format are left out and counted.
+        positive: positive class of ``f1`` and ``accuracy_f1``; None for the class with the fewest rows.
+        separator: between the columns of a table; None detects it.
+        columns: columns of tables without a header.
+        train_labels, dev_labels: files with the labels of the lines of ``train`` and ``dev``, which then are texts.
+        file: TOML file with this description, if there is one.
+        skip_bad_rows: leave out and count invalid rows.
     """
 
     name: str
@@ -157,17 +157,17 @@ class OwnData(Record):
 
     @property
     def stated_kind(self) -> Kind | None:
-        """The kind that the user names, or that an option is for; None where the data say it."""
+        """The kind that is named or implied by an option; None if it is inferred from the data."""
         if self.kind is None and (self.label_separator is not None or self.label_columns is not None):
             return "multi-label"
         return "regression" if self.kind is None and self.decimal_comma else self.kind
 
 
 def check_fits(metric: str, kind: Kind) -> None:
-    """Refuse a metric that is not for a kind of task.
+    """Raise for a metric that does not apply to a kind of task.
 
     Raises:
-        BadInput: naming those that are.
+        BadInput: with those that do.
     """
     if kind not in METRICS[metric].kinds:
         fitting = ", ".join(name for name, rule in METRICS.items() if kind in rule.kinds)
@@ -175,35 +175,36 @@ def check_fits(metric: str, kind: Kind) -> None:
 
 
 def own_from_toml(path: Path) -> OwnData:
-    """The task that a TOML file describes; its paths are relative to the folder of the file.
+    """Read the task of a TOML file; its paths are relative to the folder of the file.
 
     Raises:
         MissingResource: when it can't be read.
-        BadInput: for what is no TOML, an unknown key, or a value that breaks a rule.
+        BadInput: for invalid TOML, an unknown key, or an invalid value.
     """
     try:
-        says = tomllib.loads(read_bytes(path).decode("utf-8-sig"))
+        values = tomllib.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path.name} is not TOML: {shown_text(json_reason(error), 160)}; correct it") from error
     try:
-        if "file" in says:
+        if "file" in values:
             raise BadInput("the key 'file' stands for the file itself; leave it out, and name rows with train")
-        says = {"name": name_of(path), **says, "file": str(_resolved(path))}
+        values = {"name": name_of(path), **values, "file": str(_resolved(path))}
         for key in _PATHS:
-            if says.get(key) == "":
+            if values.get(key) == "":
                 raise BadInput(f"{key} is empty; name a file")
-            if isinstance(says.get(key), str):
-                says[key] = str(_resolved(Path(says[key]), path.parent))
-        return OwnData.from_dict(says)
+            if isinstance(values.get(key), str):
+                values[key] = str(_resolved(Path(values[key]), path.parent))
+        return OwnData.from_dict(values)
     except BadInput as error:
         raise BadInput(f"{path.name}: {error}") from error
 
 
 def _resolved(path: Path, folder: Path | None = None) -> Path:
-    """The whole path of a file that the user named, below ``folder`` where it is not absolute.
+    """The absolute path of a file that the user named, relative to ``folder``.
 
     Raises:
-        BadInput: for what can't be a path. MissingResource: for links that lead in a circle.
+        BadInput: for an invalid path.
+        MissingResource: for circular links.
     """
     try:
         return ((folder or Path()) / path.expanduser()).resolve()
@@ -214,41 +215,41 @@ def _resolved(path: Path, folder: Path | None = None) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """Return a task's name where the user gives none: the file's, or its folder's where it is called ``train``."""
+    """Return the default name of a task: the file's, or its folder's for a file called ``train``."""
     resolved = _resolved(path)
     name = resolved.parent.name if resolved.stem.lower() == "train" and resolved.parent.name else resolved.stem
     return f"my-{name}" if name in TASKS else name[:_LONGEST_NAME]
 
 
 def own_data(task: str | None, given: Mapping[str, Any]) -> OwnData | None:
-    """The task of the user's own that options describe; None where ``task`` is the name of an official one.
+    """Return the task of a user's own data that options describe; None if ``task`` is the name of an official one.
 
     Args:
-        task: a name, or a TOML file, of which options override the values.
-        given: fields of ``OwnData`` that the user said; None is what they did not.
+        task: a name, or a TOML file, whose values options override.
+        given: fields of ``OwnData``; None for those that are not set.
 
     Raises:
-        BadInput: for options that contradict each other, or lack something.
+        BadInput: for contradictory or incomplete options.
         MissingResource: when the TOML file can't be read.
     """
-    said = {key: value for key, value in given.items() if value is not None and value != () and value is not False}
+    options = {key: value for key, value in given.items() if value is not None and value != () and value is not False}
     for key in _PATHS:
-        if key in said:
-            said[key] = str(_resolved(Path(said[key])))
+        if key in options:
+            options[key] = str(_resolved(Path(options[key])))
     if task is not None and task.endswith(".toml"):
-        return dataclasses.replace(own_from_toml(Path(task).expanduser()), **said)
+        return dataclasses.replace(own_from_toml(Path(task).expanduser()), **options)
     if task is not None:
-        if said:
-            option = f"--{next(iter(said)).replace('_', '-')}"
+        if options:
+            option = f"--{next(iter(options)).replace('_', '-')}"
             raise BadInput(f"{option} is for your own data, and --task {task} is not; leave out one of them")
         return None
-    if "train" not in said:
+    if "train" not in options:
         raise BadInput("there is no task; add --task NAME, or --train FILE for your own data")
-    return OwnData.from_dict({"name": name_of(Path(said["train"])), **said})
+    return OwnData.from_dict({"name": name_of(Path(options["train"])), **options})
 
 
 def option_words(given: Mapping[str, Any]) -> list[str]:
-    """Return fields of ``OwnData`` as words of a command; those that no option has are left out."""
+    """Return fields of ``OwnData`` as arguments of a command; those without an option are left out."""
     flags = {
         "text_columns": "--text-column", "label_columns": "--label-column", "labels": "--label",
         "name": "", "licence": "", "title": "", "file": "",
@@ -262,16 +263,16 @@ def option_words(given: Mapping[str, Any]) -> list[str]:
             words.append(flag)
         elif value and flag:
             words += [
-                word for each in (value if isinstance(value, tuple | list) else [value]) for word in (flag, str(each))
+                word for item in (value if isinstance(value, tuple | list) else [value]) for word in (flag, str(item))
             ]
     return words
 
 
 def find_own(name: str, given: Mapping[str, Any]) -> OwnData | None:
-    """The task of the user's own that a TOML file describes, or that a file of rows is; None of an official name.
+    """Return the task of a TOML file or a file of rows; None for an official name.
 
     Args:
-        given: fields of ``OwnData``, as ``own_data`` has them.
+        given: fields of ``OwnData``, as in ``own_data``.
 
     Raises:
         BadInput, MissingResource: as ``own_data``.

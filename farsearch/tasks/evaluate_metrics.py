@@ -1,7 +1,7 @@
-"""The tasks' metrics as ``evaluate.Metric``. The only home of evaluate.
+"""The tasks' metrics as ``evaluate.Metric``; only this module imports evaluate.
 
-Where a metric is not defined it is 0: F1 and its like where nothing is predicted and nothing true (scikit-learn's
-``zero_division=0``), a correlation where a side is constant, or holds what is no finite number.
+An undefined metric is 0: an F1 without predictions and answers (scikit-learn's ``zero_division=0``), a correlation with
+a side that is constant or not finite.
 """
 
 from __future__ import annotations
@@ -45,13 +45,11 @@ _ID, _NUMBER, _TEXT = (datasets.Value(kind) for kind in ("int64", "float64", "st
 
 
 class _InMemory(evaluate.Metric):  # type: ignore[misc]
-    """What all metrics share: nothing on the disk.
-
-    evaluate makes a cache folder in the home folder even where it keeps everything in memory; this has none.
+    """Base of all metrics, without files: evaluate creates a cache folder even for metrics in memory.
 
     Attributes:
-        takes: type of one prediction and of one reference, with what they are called.
-        cites: where the metric is from.
+        takes: types of a prediction and of a reference, and their name.
+        cites: source of the metric.
     """
 
     takes: ClassVar[tuple[Any, Any, str]] = (_ID, _ID, "class id")
@@ -68,14 +66,14 @@ class _InMemory(evaluate.Metric):  # type: ignore[misc]
         return evaluate.MetricInfo(
             description=str(self.__doc__),
             citation=self.cites,
-            inputs_description=f"Args:\n    predictions: of each row the {called} that a model gave.\n"
-            "    references: what is true of each.\n",
+            inputs_description=f"Args:\n    predictions: for each row the {called} of a model.\n"
+            "    references: the true ones.\n",
             features=datasets.Features({"predictions": prediction, "references": reference}),
         )
 
 
 class Accuracy(_InMemory):
-    """Share of right predictions: ``compute(predictions=…, references=…)`` gives ``{"accuracy": 0 to 1}``."""
+    """Share of correct predictions: ``compute(predictions=…, references=…)`` gives ``{"accuracy": 0 to 1}``."""
 
     def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> Parts:
         return {"accuracy": _accuracy(predictions, references)}
@@ -84,7 +82,7 @@ class Accuracy(_InMemory):
 class MatthewsCorrelation(_InMemory):
     """Correlation of predicted and true classes: ``compute`` gives ``{"matthews_correlation": -1 to 1}``.
 
-    Of two classes or more; 0 where the predictions or the truth are all of one class.
+    For two or more classes; 0 if the predictions or the references are all of one class.
     """
 
     cites = (
@@ -93,7 +91,7 @@ class MatthewsCorrelation(_InMemory):
     )
 
     def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> Parts:
-        # scikit-learn gives 0 here too, with a warning where both are the same single class.
+        # scikit-learn returns 0 too, but warns if both are the same class
         if len(set(predictions)) < 2 or len(set(references)) < 2:
             return {"matthews_correlation": 0.0}
         return {"matthews_correlation": float(matthews_corrcoef(references, predictions))}
@@ -107,14 +105,14 @@ class F1(_InMemory):
 
 
 class MacroF1(_InMemory):
-    """Mean F1 of the classes that are predicted or true: ``compute`` gives ``{"macro_f1": 0 to 1}``."""
+    """Mean F1 over the classes that are predicted or true: ``compute`` gives ``{"macro_f1": 0 to 1}``."""
 
     def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> Parts:
         return {"macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0))}
 
 
 class AccuracyF1(_InMemory):
-    """Accuracy and F1 of class 1, as GLUE has it of MRPC and QQP: ``compute`` gives both."""
+    """Accuracy and F1 of class 1, as in GLUE for MRPC and QQP: ``compute`` gives both."""
 
     cites = "Wang et al., GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding, 2019"
 
@@ -132,7 +130,7 @@ def _f1(predictions: Sequence[int], references: Sequence[int]) -> float:
 
 
 class _OfNumbers(_InMemory):
-    """What the metrics of numbers share."""
+    """Base of the metrics of numbers."""
 
     takes = (_NUMBER, _NUMBER, "number")
 
@@ -145,14 +143,14 @@ class Pearson(_OfNumbers):
 
 
 class Spearman(_OfNumbers):
-    """Spearman's correlation of ranks, equal values sharing theirs: ``compute`` gives ``{"spearman": -1 to 1}``."""
+    """Spearman's correlation, with mean ranks of equal values: ``compute`` gives ``{"spearman": -1 to 1}``."""
 
     def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> Parts:
         return {"spearman": _correlation(stats.spearmanr, predictions, references)}
 
 
 class PearsonSpearman(_OfNumbers):
-    """Pearson's and Spearman's correlation, as GLUE has it of STS-B: ``compute`` gives both."""
+    """Pearson's and Spearman's correlation, as in GLUE for STS-B: ``compute`` gives both."""
 
     cites = AccuracyF1.cites
 
@@ -166,7 +164,7 @@ def _correlation(of: Callable[..., Any], predictions: Sequence[float], reference
     if not all(np.isfinite(side).all() and (side != side[0]).any() for side in sides):
         return 0.0
     with warnings.catch_warnings():
-        # a side whose values hardly differ has a correlation all the same
+        # nearly constant sides have a correlation too
         warnings.simplefilter("ignore", stats.NearConstantInputWarning)
         return float(of(*sides).statistic)
 
@@ -174,36 +172,36 @@ def _correlation(of: Callable[..., Any], predictions: Sequence[float], reference
 class MicroF1(_InMemory):
     """F1 over all labels of all rows: ``compute`` gives it with precision, recall and ``exact_match``.
 
-    The last is the share of rows of which all labels are right.
+    The last is the share of rows whose labels are all correct.
     """
 
     takes = (datasets.Sequence(_ID), datasets.Sequence(_ID), "label ids")
 
     def _compute(self, predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> Parts:
-        # at least two columns: one alone is taken for classes
+        # at least two columns: scikit-learn reads a single one as classes
         labels = max((label for row in (*predictions, *references) for label in row), default=0) + 2
-        said, true = (_indicators(side, labels) for side in (predictions, references))
+        predicted, true = (_indicators(side, labels) for side in (predictions, references))
         micro = {"average": "micro", "zero_division": 0}
         return {
-            "precision": float(precision_score(true, said, **micro)),
-            "recall": float(recall_score(true, said, **micro)),
-            "f1": float(f1_score(true, said, **micro)),
-            "exact_match": float(accuracy_score(true, said)),
+            "precision": float(precision_score(true, predicted, **micro)),
+            "recall": float(recall_score(true, predicted, **micro)),
+            "f1": float(f1_score(true, predicted, **micro)),
+            "exact_match": float(accuracy_score(true, predicted)),
         }
 
 
 def _indicators(side: Sequence[Sequence[int]], labels: int) -> NDArray[np.bool_]:
     """Whether each row has each label, ``[rows, labels]``."""
-    found = np.zeros((len(side), labels), dtype=bool)
+    indicators = np.zeros((len(side), labels), dtype=bool)
     for i, row in enumerate(side):
-        found[i, list(row)] = True
-    return found
+        indicators[i, list(row)] = True
+    return indicators
 
 
 class Squad(_InMemory):
-    """Exact match and F1 over words, as SQuAD has it: ``compute`` gives ``{"exact_match": 0 to 1, "f1": 0 to 1}``.
+    """Exact match and F1 over words, as in SQuAD: ``compute`` gives ``{"exact_match": 0 to 1, "f1": 0 to 1}``.
 
-    A prediction is a text, "" where the question has no answer; a reference is a list of right texts, empty there.
+    A prediction is a text, "" for no answer; a reference is a list of true texts, empty for no answer.
     """
 
     takes = (_TEXT, datasets.Sequence(_TEXT), "text")
@@ -214,7 +212,7 @@ class Squad(_InMemory):
 
 
 class EntityF1(_InMemory):
-    """F1 over the entities that tags name, as seqeval has it: ``compute`` gives it with precision and recall.
+    """F1 over the entities of tag sequences, as in seqeval: ``compute`` gives it with precision and recall.
 
     A prediction and a reference are the names of the tags of a row's words.
     """
@@ -247,7 +245,7 @@ _METRICS: dict[str, type[_InMemory]] = {
 
 @cache
 def get_metric(name: str) -> Any:
-    """The metric of that name, an ``evaluate.Metric``.
+    """Return the ``evaluate.Metric`` of a name.
 
     Raises:
         BadInput: for an unknown name.

@@ -1,7 +1,7 @@
-"""Files of examples, read strictly: a row that breaks the format is named, never skipped.
+"""Read files of examples strictly: an invalid row is an error, never skipped.
 
-The rows are parsed by the same code as on a board, ``runtime/rows.py`` and ``runtime/squad.py``. The one exception
-are rows that the official files are known to have broken: they are left out and counted.
+Rows are parsed by the runtime (``rows.py``, ``squad.py``). Only known broken rows of official files are left out, and
+counted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 _Fit = Callable[[list[str], Sequence[str]], "list[str] | None"]
 
 _TABLES = (".tsv", ".txt", "")
-"""Endings of files with tabs."""
+"""Extensions of files with tabs."""
 
 
 @contextmanager
@@ -46,13 +46,13 @@ def _row_errors() -> Iterator[None]:
 
 
 def parse_official(data: bytes, name: str, official: Official) -> tuple[Examples, int]:
-    """The rows of one of a task's official files, and how many broken ones were left out.
+    """Return the rows of one of a task's official files, and the number of broken rows that were left out.
 
     Args:
-        name: of the file, for messages.
+        name: name of the file, for messages.
 
     Raises:
-        DataError: for the first row that breaks the format.
+        DataError: for the first invalid row.
     """
     with _row_errors():
         if official.table is None:
@@ -63,14 +63,14 @@ def parse_official(data: bytes, name: str, official: Official) -> tuple[Examples
 
 
 def parse_undivided(data: bytes, dev_ids: bytes, official: Official, undivided: Undivided) -> tuple[Examples, Examples]:
-    """Training and development rows of a file that holds both.
+    """Return training and development rows of a file with both.
 
     Args:
         data: its content.
-        dev_ids: content of the file that names the rows of development.
+        dev_ids: content of the file with the ids of the development rows.
 
     Raises:
-        DataError: for the first row that breaks the format, and for ids that no row has.
+        DataError: for the first invalid row, and for ids without a row.
     """
     table = official.table
     assert table is not None, "only tables are undivided"
@@ -80,13 +80,13 @@ def parse_undivided(data: bytes, dev_ids: bytes, official: Official, undivided: 
             for where, cells in records_of(dev_ids, undivided.dev_ids, undivided.columns, separator=TAB)
         }
         parts: dict[bool, list[Record]] = {False: [], True: []}
-        found = set()
+        seen = set()
         for where, cells in _records(data, undivided.name, table, []):
             ids = tuple(cells[column] for column in undivided.columns)
             parts[ids in wanted].append((where, cells))
-            found.add(ids)
+            seen.add(ids)
         for ids, where in wanted.items():
-            if ids not in found:
+            if ids not in seen:
                 raise RowProblem(
                     f"{where}: no row of {undivided.name} has the ids {' and '.join(ids)}; take both files from one "
                     "download"
@@ -97,7 +97,7 @@ def parse_undivided(data: bytes, dev_ids: bytes, official: Official, undivided: 
 
 
 def _examples(rows: Rows, spec: TaskSpec, name: str) -> Examples:
-    """The rows, once it is sure that every question has an answer where a model of the task always gives one."""
+    """The rows, if every question of a task without unanswerable questions has an answer."""
     if spec.kind == "question-answering" and not spec.unanswerable:
         for (question, _), answers in zip(rows.texts, rows.answers, strict=True):
             if not answers:
@@ -110,7 +110,7 @@ def _examples(rows: Rows, spec: TaskSpec, name: str) -> Examples:
 
 
 def _renamed(spec: TaskSpec, table: Table) -> Task:
-    """The task with the columns of its files, so that messages call them what a reader of the file does."""
+    """The task with the columns of its files, for messages."""
     return spec.task._replace(texts=table.texts, label=table.label)
 
 
@@ -122,7 +122,7 @@ def _records(data: bytes, name: str, table: Table, left_out: list[str]) -> Itera
 
 
 def _fit(table: Table, left_out: list[str]) -> _Fit | None:
-    """What is done with a row of more or fewer cells than there are columns; None where it breaks the format."""
+    """The function that fits a row of the wrong size to the columns; None if such rows are invalid."""
 
     def leave_out(cells: list[str], columns: Sequence[str]) -> list[str]:
         left_out.append("\t".join(cells))
@@ -142,12 +142,12 @@ def _fit(table: Table, left_out: list[str]) -> _Fit | None:
 def check_records(
     records: Iterator[Record], table: Table, left_out: list[str], texts: Sequence[str], label: str
 ) -> Iterator[Record]:
-    """Check the scores of a table's records, and leave out those that are known to have lost a text.
+    """Yield a table's records with valid scores, without known ones that lack a text.
 
     Args:
-        left_out: receives the place of each record that is left out.
-        texts: columns of the texts, as these records name them.
-        label: column of what is learned, as these records name it.
+        left_out: collects the position of each record that is left out.
+        texts: columns of the texts in these records.
+        label: column of the label in these records.
 
     Raises:
         RowProblem: for a score that is not in the table's range.
@@ -166,28 +166,28 @@ def _check_score(cell: Any, scores: tuple[float, float], where: str) -> None:
     try:
         value = float(cell)
     except (TypeError, ValueError):
-        return  # what is no number is named by the reader of rows
+        return  # an error of the reader of rows
     if not low <= value <= high:
         raise RowProblem(f"{where}: the score {shown(cell)} is not from {low:g} to {high:g}; correct it")
 
 
 def check_classes(train: Examples, spec: TaskSpec, name: str) -> None:
-    """Refuse a training file that lacks a class.
+    """Check that a training file has rows of every class.
 
     Raises:
-        DataError: naming the first class without a row.
+        DataError: with the first class without a row.
     """
     if spec.kind != "classification":
         return
-    there = set(train.answers)
-    missing = [label for i, label in enumerate(spec.labels) if i not in there]
+    present = set(train.answers)
+    missing = [label for i, label in enumerate(spec.labels) if i not in present]
     if missing:
         raise DataError(f"{name} has no row of class {shown(missing[0])}; training needs every class: add rows of it")
 
 
 @contextmanager
 def file_errors(path: Path) -> Iterator[None]:
-    """What can be wrong with a file that the user named, as ``MissingResource``."""
+    """Translate errors of reading a user's file into ``MissingResource``."""
     try:
         yield
     except OSError as error:
@@ -198,27 +198,26 @@ def file_errors(path: Path) -> Iterator[None]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file that the user named.
+    """Return the content of a user's file.
 
     Raises:
         MissingResource: when it can't be read.
     """
     with file_errors(path):
         if path.exists() and not (path.is_file() or path.is_dir()):
-            # a pipe would be waited for without end
+            # reading a pipe may block forever
             raise MissingResource(f"{shown(str(path), PATH)} is a pipe or a device; name a file")
         return path.read_bytes()
 
 
 def read_examples(path: Path, spec: TaskSpec) -> Examples:
-    """The rows of one file of the user's.
+    """Read the rows of a user's file of an official task.
 
-    It is one of the task's official files, or has a header that names the task's own columns. A label is a class id or
-    the name of a class.
+    It is one of the task's official files, or has a header with the task's columns. A label is a class id or name.
 
     Raises:
         MissingResource: when it can't be read.
-        DataError: for the first line that breaks the layout or holds an unknown label.
+        DataError: for the first invalid line or unknown label.
     """
     official = OFFICIAL.get(spec.name)
     with file_errors(path), _row_errors():
@@ -228,7 +227,7 @@ def read_examples(path: Path, spec: TaskSpec) -> Examples:
 
 
 def _is_official(path: Path, table: Table) -> bool:
-    """Whether the first line of a file names the columns of the official one."""
+    """Whether the first line of a file has the columns of the official one."""
     if not table.header or path.suffix not in _TABLES:
         return False
     with path.open("rb") as file:

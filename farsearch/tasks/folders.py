@@ -1,4 +1,4 @@
-"""Folders of data: one with a part of a data set each, and one with a folder of texts for each class."""
+"""Folders of data: one for each part of a data set, or one with texts for each class."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from farsearch.runtime.tables import Line
 __all__ = ["STATE", "Parts", "class_folder", "is_class_folder", "parts_of"]
 
 STATE = "state.json"
-"""What a folder of ``Dataset.save_to_disk`` is known by."""
+"""File that identifies a folder of ``Dataset.save_to_disk``."""
 
 _DEV = ("validation", "valid", "val", "dev")
-"""What a development set is called, in this order."""
+"""Names of a development set, in order of preference."""
 
 _UNLABELLED = "unsup"
-"""The folder of texts without a class, as IMDb's reviews have it."""
+"""Folder of unlabelled texts in IMDb's reviews."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a data set in a folder: what is trained on, what is reported on, and names of what is not read."""
+    """Parts of a data set in a folder: training, development, and the names of unused ones."""
 
     train: Path
     dev: Path | None
@@ -32,13 +32,13 @@ class Parts:
 
     @property
     def note(self) -> str:
-        """What is done with each part."""
+        """The use of each part, as one line."""
         dev = f", {self.dev.name} is reported on" if self.dev else ""
         return f"{self.train.name} is trained on{dev}" + f"; not read: {', '.join(self.others)}" * bool(self.others)
 
 
 def parts_of(folder: Path) -> Parts | None:
-    """The parts of a data set, where a folder has one called ``train`` that is no class of texts; else None."""
+    """Return the parts of a data set if the folder has one called ``train`` that is no class of texts, else None."""
     train = folder / "train"
     if not _is_data_folder(train):
         return None
@@ -48,12 +48,12 @@ def parts_of(folder: Path) -> Parts | None:
 
 
 def _class_names(folder: Path) -> list[str]:
-    """The folders of a folder that have texts."""
+    """The subfolders with texts."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and next(_texts(path), None) is not None)
 
 
 def _texts(folder: Path) -> Iterator[Path]:
-    """The files of a class: ``.txt``, or without an ending, as newsgroups' are."""
+    """The files of a class: ``.txt``, or without an extension as in newsgroups."""
     for path in folder.iterdir():
         if path.suffix.lower() in (".txt", "") and path.name[0] != "." and path.is_file():
             yield path
@@ -65,12 +65,12 @@ def _is_data_folder(folder: Path) -> bool:
 
 
 def is_class_folder(folder: Path) -> bool:
-    """Whether a folder has at least two folders with texts."""
+    """Return whether a folder has at least two subfolders with texts."""
     return len(_class_names(folder)) > 1
 
 
 def class_folder(folder: Path) -> Source:
-    """The texts of a folder with a folder for each class, by the names of the classes and then of the files."""
+    """Return the texts of a folder with a subfolder for each class, ordered by class and file name."""
     names = _class_names(folder)
     classes = [name for name in names if name != _UNLABELLED]
 

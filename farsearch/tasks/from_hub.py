@@ -1,4 +1,4 @@
-"""The rows of a task from the hub, or from the cache that an earlier download left. The only home of datasets."""
+"""Load the rows of a task from the hub or its cache."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["load_from_hub", "read_split"]
 
 @contextmanager
 def _cache_only() -> Iterator[None]:
-    """Keep datasets off the network: it tries for 23 s before it says that there is none."""
+    """Keep datasets off the network, which it retries for 23 s."""
     before = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = True
     try:
@@ -53,11 +53,11 @@ def _files(official: Official, configuration: str) -> dict[str, str]:
 
 
 def _load(official: Official, folder: Path, configuration: str) -> list[datasets.Dataset]:
-    """Read the files of a data set's snapshot, with the columns and classes that its card states."""
+    """Read the files of a data set's snapshot, with the columns and classes of its card."""
     files = {
         split: sorted(map(str, folder.glob(pattern))) for split, pattern in _files(official, configuration).items()
     }
-    missing = [split for split, found in files.items() if not found]
+    missing = [split for split, paths in files.items() if not paths]
     if missing:
         raise FileNotFoundError(f"it has no files {_files(official, configuration)[missing[0]]}")
     info = DatasetInfosDict.from_directory(str(folder)).get(configuration)
@@ -66,10 +66,10 @@ def _load(official: Official, folder: Path, configuration: str) -> list[datasets
 
 
 def read_split(part: datasets.Dataset, official: Official, split: str) -> tuple[Examples, int]:
-    """The rows of a split, checked as those of files are, and how many broken ones were left out.
+    """Return the rows of a split, with the checks of files, and the number of broken rows that were left out.
 
     Raises:
-        DataError: for other columns or classes than the task has, and for the first row that breaks the format.
+        DataError: for columns or classes other than the task's, and for the first invalid row.
     """
     spec = official.spec
     _check_features(part.features, spec)
@@ -93,14 +93,14 @@ def read_split(part: datasets.Dataset, official: Official, split: str) -> tuple[
 
 
 def _shortest(records: Iterator[Record], label: str) -> Iterator[Record]:
-    """The hub keeps scores in 32 bits: the shortest number that is the same in 32 bits is that of the official file."""
+    """Convert scores from 32 bits to the shortest equal number, which is that of the official file."""
     for where, cells in records:
         value = cells[label]
         yield where, {**cells, label: float(str(np.float32(value))) if isinstance(value, float) else value}
 
 
 def _questions(records: Iterator[Record], spec: TaskSpec) -> Rows:
-    """Questions with contexts and answers. Each question is checked as one of SQuAD's files."""
+    """Questions with contexts and answers, with the checks of SQuAD's files."""
     question_column, context_column = spec.texts
     texts, answers = [], []
     for where, cells in records:
@@ -108,14 +108,14 @@ def _questions(records: Iterator[Record], spec: TaskSpec) -> Rows:
         unanswerable = spec.unanswerable and listed == []
         question = {"question": cells[question_column], "answers": listed, "is_impossible": unanswerable}
         context = text_of(cells, context_column, where)
-        text, found = question_of(question, context, where)
+        text, true = question_of(question, context, where)
         texts.append((text, context))
-        answers.append(found)
+        answers.append(true)
     return Rows(tuple(texts), tuple(answers))
 
 
 def _listed(answers: Any) -> Any:
-    """Answers one by one, as the files have them: the hub has a list of texts and a list of starts."""
+    """Answers one by one, as in SQuAD's files: the hub has a list of texts and a list of starts."""
     if not isinstance(answers, dict):
         return answers
     texts, starts = (answers.get(key) or [] for key in ("text", "answer_start"))
@@ -123,7 +123,7 @@ def _listed(answers: Any) -> Any:
 
 
 def _check_features(features: Mapping[str, Any], spec: TaskSpec) -> None:
-    """Refuse a set that changed on the hub: with its classes in another order every label would be another one."""
+    """Raise for other columns or classes: with classes in another order every label would differ."""
     missing = [column for column in (*spec.texts, spec.label) if column not in features]
     names = getattr(features.get(spec.label), "names", None)
     if missing:
@@ -146,20 +146,20 @@ def load_from_hub(
     revision: str | None = None,
     note: Callable[[str], None] | None = None,
 ) -> tuple[list[Examples], int, str | None]:
-    """Return training rows, development rows and those of further sets, how many broken rows were left out, the commit.
+    """Return the rows of all parts, the number of broken rows that were left out, and the commit.
 
-    The files come from the hub's cache where it has them, else they are downloaded. Where the hub can't be reached, an
-    older cache of datasets serves too; which commit that is of is not known, and None is returned for it.
+    Files are downloaded unless the hub's cache has them. If the hub can't be reached, an older cache of datasets is
+    used too, whose commit is unknown (None).
 
     Args:
         hub: name and configuration of the data set.
         revision: commit; None for the latest.
-        note: receives a line about what takes long.
+        note: called with a line on what takes long.
 
     Raises:
-        MissingResource: in one line, within seconds also where there is no network.
-        UnknownRevision: when the commit is gone.
-        DataError: when the set on the hub is not what it was, or a row of it breaks the format.
+        MissingResource: when it can't be fetched, within seconds even without a network.
+        UnknownRevision: when the commit does not exist.
+        DataError: when the data set has changed, or a row is invalid.
     """
     splits = _splits(official)
     parts, commit = _parts(official, Repository("dataset", hub[0], revision), hub[1], note)
@@ -179,7 +179,7 @@ def _parts(
         if cached is None:
             raise MissingResource(f"{error}; {_instead(official)}") from error
         return cached, None
-    # What fails in there has no common type: the file system, the builders and datasets itself each raise their own.
+    # the file system, the builders and datasets raise errors without a common type
     try:
         with _cache_only():
             return _load(official, snapshot.folder, configuration), snapshot.commit
@@ -192,13 +192,13 @@ def _parts(
 def _from_datasets_cache(
     official: Official, repository: Repository, configuration: str
 ) -> list[datasets.Dataset] | None:
-    """Return what ``datasets.load_dataset`` of the hub's name cached once; None where it did not."""
+    """Return what ``datasets.load_dataset`` has cached under the hub's name, else None."""
     if repository.revision is not None:
         return None
     try:
         with _cache_only():
             return list(datasets.load_dataset(repository.name, configuration, split=list(_splits(official))))
-    except Exception:  # as in _parts; that nothing is cached is one of them
+    except Exception:  # as in _parts, or nothing is cached
         return None
 
 

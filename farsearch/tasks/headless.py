@@ -1,4 +1,4 @@
-"""Whether the first line of a table is a row like the others, and which names its columns could have."""
+"""Detect tables without a header, and suggest names for their columns."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["is_row", "suggested_names"]
 _NUMBER = re.compile(r"\s*[+-]?\d+([.,]\d+)?\s*")
 
 _NAME_WORDS = 5
-"""Words that the name of a column has at most."""
+"""Maximum words of a column's name."""
 
 _TEXT_WORDS = 2.5
-"""Words that a text has at least, on average."""
+"""Minimum mean number of words of a text."""
 
 
 def is_row(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether a first line has a number, a cell that is too long to be a name, or one that its column has again."""
+    """Return whether a first line has a number, a cell too long for a name, or one that its column repeats."""
     return any(
         _NUMBER.fullmatch(cell)
         or len(cell.split()) > _NAME_WORDS
@@ -28,9 +28,9 @@ def is_row(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
 
 
 def suggested_names(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Names for the columns of rows: the label is where the fewest different cells are, texts where the words are.
+    """Suggest names for the columns of rows: label for the fewest distinct cells, texts for the most words.
 
-    A column that is the same in all rows is no label.
+    A constant column is no label.
     """
     columns = list(zip(*(row for row in rows if len(row) == len(rows[0])), strict=True))
     different = [len(set(column)) for column in columns]

@@ -1,4 +1,4 @@
-"""How the files of official tasks look."""
+"""Layouts of the files of official tasks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["Official", "Table", "Undivided"]
 
 @dataclass(frozen=True)
 class Table:
-    """How a task's tables look: a row a line, tabs between its cells, and quotes are text.
+    """Layout of a task's tables: one row per line, cells separated by tabs, quotes are text.
 
     Attributes:
-        columns: of the training file, in its order. What is read is found by name where there is a header.
-        texts: those that hold a row's texts.
-        label: the one that holds what is learned.
+        columns: columns of the training file, in its order; with a header they are found by name.
+        texts: columns of the texts.
+        label: column of the label.
         header: whether the first line names the columns.
         ragged: some rows lack cells between the texts and the label, which is then the last one.
-        broken: rows are known that have lost cells or a text; they are left out and counted.
-        scores: the lowest and the highest number that a label may be.
+        broken: some rows are known to lack cells or a text; they are left out and counted.
+        scores: range of numeric labels.
     """
 
     columns: tuple[str, ...]
@@ -35,10 +35,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Undivided:
-    """A file with the rows of training and development, and the one that names those of development.
+    """A file with training and development rows, and the one with the ids of the development rows.
 
     Attributes:
-        columns: of the rows, which tell one from another; the second file has them alone and no header.
+        columns: columns of the ids; the second file has only these and no header.
     """
 
     name: str
@@ -51,15 +51,15 @@ class Official:
     """An official task.
 
     Attributes:
-        rows: as published, by part.
-        source: who made the data, and what to cite.
-        folder: name of its folder in the GLUE download; None where it has none.
-        table: how its files look; None for SQuAD's JSON.
+        rows: published numbers of rows, by part.
+        source: authors and citation.
+        folder: name of its folder in the GLUE download, if it has one.
+        table: layout of its files; None for SQuAD's JSON.
         more_dev: files of further development sets, by name.
-        undivided: what is read where there is no training file.
+        undivided: files to read without a training file.
         hub_dev: name of the development set on the hub.
-        hub_more_dev: those of the further ones.
-        note: what is odd about the files.
+        hub_more_dev: names of the further ones on the hub.
+        note: peculiarities of the files.
     """
 
     spec: TaskSpec

@@ -1,4 +1,4 @@
-"""The rows of a task: from a folder, from the package, or from the hub."""
+"""Load the rows of an official task from a folder, the package, or the hub."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _in_words(names: tuple[str, ...]) -> str:
 
 
 def _files_in(folder: Path, official: Official) -> tuple[str, ...]:
-    """The files of a task that a folder should have: one with all rows stands for both where they are not there."""
+    """The files of a task to read from a folder: without its training file, that with all rows."""
     undivided = official.undivided
     if undivided is None or (folder / official.train).exists() or not (folder / undivided.name).exists():
         return official.files
@@ -30,7 +30,7 @@ def _files_in(folder: Path, official: Official) -> tuple[str, ...]:
 
 
 def _folder_of(data_dir: Path, official: Official) -> Path:
-    """The folder that holds the task's files: ``data_dir``, or the one of the GLUE download in it."""
+    """The folder of the task's files: ``data_dir``, or its subfolder of the GLUE download."""
     needed = _in_words(official.files)
     if not data_dir.is_dir():
         raise MissingResource(
@@ -38,8 +38,8 @@ def _folder_of(data_dir: Path, official: Official) -> Path:
         )
     folder = data_dir.resolve()
     inner = folder / official.folder if official.folder else folder
-    found = inner if not (folder / _files_in(folder, official)[0]).exists() and inner.is_dir() else folder
-    missing = [name for name in _files_in(found, official) if not (found / name).is_file()]
+    chosen = inner if not (folder / _files_in(folder, official)[0]).exists() and inner.is_dir() else folder
+    missing = [name for name in _files_in(chosen, official) if not (chosen / name).is_file()]
     if missing:
         parent = f", or its parent with {official.folder} in it" if official.folder else ""
         raise MissingResource(
@@ -47,7 +47,7 @@ def _folder_of(data_dir: Path, official: Official) -> Path:
             f"needs {needed}: "
             f"pass --data-dir the folder that holds {'both' if len(official.files) == 2 else 'them'}{parent}"
         )
-    return found
+    return chosen
 
 
 def load_task(
@@ -59,14 +59,14 @@ def load_task(
     """Return the rows of a task.
 
     Args:
-        data_dir: folder with the task's files in the layout of their official download, or the folder above it. None
-            takes the sample of the package, or the hub.
-        revision: commit of the data set on the hub; None for its latest.
-        note: receives a line about what takes long.
+        data_dir: folder with the task's files as in their official download, or its parent. None loads the embedded
+            sample or the hub's data.
+        revision: commit of the data set on the hub; None for the latest.
+        note: called with a line on what takes long.
 
     Raises:
         BadInput: for an unknown task.
-        DataError: for a malformed row; the message names file, line, rule and mend.
+        DataError: for an invalid row; the message names file, line, rule and suggestion.
         MissingResource: when folder, file or hub can't be read.
     """
     spec = get_task(name)
@@ -79,7 +79,7 @@ def load_task(
             parse_official((sample / name).read_bytes(), name, official)[0] for name in (official.train, official.dev)
         )
         return TaskData(spec, train, dev, "embedded sample")
-    # Imported where it is used: datasets takes a second, and files need none of it.
+    # datasets takes a second to import
     from farsearch.tasks.from_hub import load_from_hub
 
     (train, dev, *others), left_out, commit = load_from_hub(official, spec.hub, revision, note)
@@ -103,7 +103,7 @@ def _from_folder(folder: Path, official: Official) -> TaskData:
 
 
 def _hub_name(hub: tuple[str, str]) -> str:
-    """A set as people call it: ``glue/sst2``, and ``squad`` where it is the only one of its name."""
+    """The usual name of a data set: ``glue/sst2``, or ``squad`` without configurations."""
     name, configuration = hub[0].rsplit("/")[-1], hub[1]
     return f"{name}/{configuration}" if name == "glue" else name
 

@@ -1,8 +1,8 @@
-"""The official tasks: how their files look, where they come from, how large they are.
+"""The official tasks: layouts, sources and sizes of their files.
 
-What is said of GLUE's files is known from the scripts that make and read them: ``download_glue_data.py`` of GLUE's
-authors, which also divides MRPC, and fairseq's ``preprocess_GLUE_tasks.sh``, which has the places of the columns and
-drops QQP's broken lines. The files of SST-2 and CoLA were read whole.
+The layouts of GLUE's files follow the scripts that make and read them: ``download_glue_data.py`` of GLUE's
+authors, which also divides MRPC, and fairseq's ``preprocess_GLUE_tasks.sh``, which has the columns' positions and
+drops QQP's broken lines. The files of SST-2 and CoLA were verified completely.
 """
 
 from __future__ import annotations

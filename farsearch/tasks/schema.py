@@ -1,4 +1,4 @@
-"""What a user's labels say of a task: its kind, and the names of its labels."""
+"""Infer the kind and the labels of a task from a user's rows, and check labels."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from farsearch.tasks.data import Kind, TaskSpec
 __all__ = ["check_kind", "check_label", "find_kind", "find_labels", "name_problem"]
 
 _MOST = 0.9
-"""Labels are numbers, or tags, where so many of them are; the others are then bad rows."""
+"""Minimum share of numbers or tags among the labels for their kind; the other rows are then errors."""
 
 _NONE = {"", "nan", "null", "none", "na", "n/a", "nat", "-", "--", "?", "inf", "-inf", "<na>"}
-"""How programs write that there is no value."""
+"""Spellings of a missing value by programs."""
 
 _TAG = re.compile(r"O|[BI]-\S+")
 _SEPARATORS = (";", ",", "/")
-"""What else than | may be between the labels of a cell."""
+"""Separators of labels in a cell other than |."""
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+|[+-]?[0-9]+")
 _QUESTION = ("question", "context")
 _WORDS = (("tokens",), ("words",))
@@ -45,12 +45,14 @@ def _is_list(cell: Any) -> bool:
 
 
 def find_kind(cells: Sequence[Mapping[str, Any]], texts: Sequence[str], label: str) -> Kind:
-    """The kind of a task, from the cells of its rows.
+    """Infer the kind of a task from the cells of its rows.
 
-    Columns of a usual name for words and tags: tags. Answers with their places, or text columns ``question`` and
-    ``context`` with answers: question answering. Lists: tags where the text is a list too, or there are as many tags as
-    words and all are IOB2's, otherwise several labels; so are names with ``|`` between. Numbers of which one has a
-    fraction: regression. Otherwise classification.
+    - token classification: columns with usual names of words and tags, lists of IOB2 tags, or lists beside lists of
+      words
+    - question answering: answers with positions, or columns ``question`` and ``context`` with answers in the contexts
+    - multi-label: other lists, and names separated by ``|``
+    - regression: numbers, at least one with a fraction
+    - classification: everything else
     """
     labels = [row[label] for row in cells if row.get(label) is not None]
     dicts = sum(isinstance(cell, dict) for cell in labels)
@@ -73,7 +75,7 @@ def find_kind(cells: Sequence[Mapping[str, Any]], texts: Sequence[str], label: s
 
 
 def _are_answers(cells: Sequence[Mapping[str, Any]], label: str) -> bool:
-    """Whether the labels of questions are answers: by the name of their column, or for they stand in the contexts."""
+    """Whether the labels are answers to questions: by the name of their column, or because contexts contain them."""
     if label in _ANSWERS:
         return True
     rows = [(row.get(label), row.get(_QUESTION[1])) for row in cells]
@@ -83,14 +85,14 @@ def _are_answers(cells: Sequence[Mapping[str, Any]], label: str) -> bool:
 
 
 def check_kind(kind: Kind, cells: Sequence[Any], name: str) -> None:
-    """Refuse classes that look like something else, which the user has not called classes.
+    """Raise for inferred classes that look like numbers or several labels.
 
     Args:
-        cells: of the labels.
-        name: what messages call the file.
+        cells: cells of the labels.
+        name: name of the file, for messages.
 
     Raises:
-        RowProblem: naming the options that read them as what they may be.
+        RowProblem: with the options for each reading.
     """
     counts = Counter(cell.strip() for cell in cells if isinstance(cell, str) and cell.strip())
     if kind != "classification" or len(counts) < 2:
@@ -114,11 +116,11 @@ def check_kind(kind: Kind, cells: Sequence[Any], name: str) -> None:
 
 
 def _parts_recur(labels: Mapping[str, int], separator: str) -> bool:
-    """Whether labels look like combinations: most parts of those with a separator are in other labels too."""
+    """Whether labels look like combinations: most parts of those with a separator occur in other labels too."""
     parts = {label: {part.strip() for part in label.split(separator)} for label in labels}
-    found = Counter(part for each in parts.values() for part in each)
-    combined = {part for label, each in parts.items() if separator in label for part in each}
-    return all(combined) and sum(found[part] > 1 for part in combined) > len(combined) / 2
+    counts = Counter(part for of_label in parts.values() for part in of_label)
+    combined = {part for label, of_label in parts.items() if separator in label for part in of_label}
+    return all(combined) and sum(counts[part] > 1 for part in combined) > len(combined) / 2
 
 
 def _number(cell: Any) -> float | None:
@@ -129,7 +131,7 @@ def _number(cell: Any) -> float | None:
 
 
 def _tag_count(cell: Any) -> int:
-    """How many tags a cell is, one for each word; 0 where they are not all IOB2's."""
+    """Number of tags in a cell; 0 if they are not all IOB2 tags."""
     if not isinstance(cell, str | list | tuple):
         return 0
     tags = _tags_of(cell)
@@ -137,7 +139,7 @@ def _tag_count(cell: Any) -> int:
 
 
 def _tags_of(cell: Any) -> list[Any]:
-    """The tags in a cell; none where it can't be read: its row is named when it is."""
+    """The tags in a cell; none if it is invalid, which is an error when its row is read."""
     try:
         return tags_of(cell, "tags")
     except RowProblem:
@@ -145,15 +147,15 @@ def _tags_of(cell: Any) -> list[Any]:
 
 
 def find_labels(kind: Kind, cells: Sequence[Any], separator: str | None = None) -> tuple[str, ...]:
-    """The names of the labels in these cells: numbers in their order, names by the alphabet, of tags ``O`` first.
+    """Return the names of the labels in these cells: numbers in order, names alphabetically, of tags ``O`` first.
 
-    Cells that say that there is no value are no labels.
+    Missing values are no labels.
 
     Args:
         separator: between the labels of a cell.
 
     Raises:
-        RowProblem: where two names are one number in two spellings.
+        RowProblem: for two spellings of one number.
     """
     names: set[str] = set()
     for cell in cells:
@@ -174,19 +176,19 @@ def _no_value(name: str) -> bool:
 
 
 def _has_unlabelled(names: set[str]) -> bool:
-    """Whether -1 stands for no label, as in GLUE's test sets: beside names, or beside ids from 0 on."""
+    """Whether -1 is a missing label, as in GLUE's test sets: beside names, or beside ids from 0."""
     numbers = [number_named(name) for name in names]
     values = {number for number in numbers if number is not None}
     return -1 in values and (None in numbers or (0 in values and all(number >= -1 for number in values)))
 
 
 def _check_spellings(names: set[str]) -> None:
-    found: dict[Any, str] = {}
+    spellings: dict[Any, str] = {}
     for name in sorted(names):
         number = number_named(name)
-        if number is not None and found.setdefault(number, name) != name:
+        if number is not None and spellings.setdefault(number, name) != name:
             raise RowProblem(
-                f"the labels {shown(found[number])} and {shown(name)} are the same number; write both the same way"
+                f"the labels {shown(spellings[number])} and {shown(name)} are the same number; write both the same way"
             )
 
 
@@ -201,7 +203,7 @@ def _names(kind: Kind, cell: Any, separator: str | None) -> list[str | None]:
 
 
 def _labels_of(cell: Any, separator: str | None) -> list[Any]:
-    """The labels in a cell; none where it can't be read: its row is named when it is."""
+    """The labels in a cell; none if it is invalid, which is an error when its row is read."""
     try:
         return labels_of(cell, separator)
     except RowProblem:
@@ -209,7 +211,7 @@ def _labels_of(cell: Any, separator: str | None) -> list[Any]:
 
 
 def name_problem(name: str) -> str:
-    """What makes the name of a label another one than what looks the same, or what breaks a line that shows it."""
+    """Return an error message for a label whose name is easily confused or not printable; empty for others."""
     hidden = next((character for character in name if not character.isprintable()), None)
     if hidden is not None:
         return f"the label {shown(name)} holds a character that can't be seen (U+{ord(hidden):04X}); remove it"
@@ -220,12 +222,12 @@ def name_problem(name: str) -> str:
     return ""
 
 
-def check_label(spec: TaskSpec, cell: Any, found: bool, first: Any) -> str:
-    """What is wrong with a label, beside what the reader of rows sees.
+def check_label(spec: TaskSpec, cell: Any, inferred: bool, first: Any) -> str:
+    """Return an error message for an inconsistent label that the reader of rows accepts; empty for others.
 
     Args:
-        found: whether the labels were found in the training data; then they are names, never ids.
-        first: the first label of the file, which the others are like.
+        inferred: whether the labels were inferred from the training data; then they are names, never ids.
+        first: the first label of the file, whose type the others must have.
     """
     if spec.kind == "question-answering":
         return ""
@@ -236,12 +238,12 @@ def check_label(spec: TaskSpec, cell: Any, found: bool, first: Any) -> str:
     if spec.kind == "classification":
         if isinstance(cell, str) != isinstance(first, str):
             return f"the label {shown(cell)} is {_type(cell)}, and the first is {_type(first)}; write all the same way"
-        return _check_class(spec, cell, found)
+        return _check_class(spec, cell, inferred)
     if spec.kind == "token-classification" and isinstance(cell, str | list | tuple):
-        return next((problem for tag in _tags_of(cell) if (problem := _check_tag(spec, tag, found))), "")
+        return next((problem for tag in _tags_of(cell) if (problem := _check_tag(spec, tag, inferred))), "")
     if spec.kind == "multi-label":
         labels = _labels_of(cell, spec.label_separator)
-        return next((problem for label in labels if (problem := _check_class(spec, label, found))), "")
+        return next((problem for label in labels if (problem := _check_class(spec, label, inferred))), "")
     if isinstance(cell, str) and not spec.decimal_comma and "," in cell and _DECIMAL_COMMA.fullmatch(cell):
         return f"the label {shown(cell)} has a decimal comma; write a point, or add --decimal-comma"
     return ""
@@ -250,7 +252,7 @@ def check_label(spec: TaskSpec, cell: Any, found: bool, first: Any) -> str:
 def _check_name(cell: Any) -> str:
     name = label_name(cell)
     if name is None:
-        return f"the label {shown(cell)} is no name and no whole number; write it as one"
+        return f"the label {shown(cell)} is neither a name nor a whole number; write it as one"
     return name_problem(name)
 
 
@@ -258,22 +260,22 @@ def _type(cell: Any) -> str:
     return "a text" if isinstance(cell, str) else "no text"
 
 
-def _check_tag(spec: TaskSpec, tag: Any, found: bool) -> str:
+def _check_tag(spec: TaskSpec, tag: Any, inferred: bool) -> str:
     name = label_name(tag)
     if name is not None and (problem := name_problem(name)):
         return problem
     if name in spec.labels:
         return ""
     if name is not None and name.isdigit():
-        # an id: the reader of rows says whether it is one of the labels'
-        return f"the tag {shown(tag)} is an id; name all tags by id, with --label for each" * found
+        # the reader of rows checks the range of ids
+        return f"the tag {shown(tag)} is an id; name all tags by id, with --label for each" * inferred
     rule = "no training row has it" if _TAG.fullmatch(str(tag)) else "tags are O, B-TYPE or I-TYPE (IOB2)"
     return f"the tag {shown(tag)} is unknown; {rule}"
 
 
 @functools.lru_cache
 def _finder(labels: tuple[str, ...]) -> Callable[[Any], int | None] | None:
-    """``id_finder`` of labels of which one is a number, so that it takes no ids; None of others."""
+    """``id_finder`` of labels with a numeric name, which accepts no ids; None for other labels."""
     return id_finder(labels) if any(number_named(label) is not None for label in labels) else None
 
 
@@ -282,16 +284,16 @@ def _is_number_of(name: str, labels: tuple[str, ...]) -> bool:
     return finder is not None and finder(name) is not None
 
 
-def _check_class(spec: TaskSpec, cell: Any, found: bool) -> str:
+def _check_class(spec: TaskSpec, cell: Any, inferred: bool) -> str:
     if problem := _check_name(cell):
         return problem
     name = str(label_name(cell))
     if name in spec.labels or (number_named(name) is not None and _is_number_of(name, spec.labels)):
         return ""
     if _no_value(name) or (number_named(name) == -1 and _has_unlabelled({name, *spec.labels})):
-        keep = "" if not found else "; if it is one, name all labels with --label"
+        keep = "" if not inferred else "; if it is one, name all labels with --label"
         return f"the label {shown(cell)} is no value; add the label, or remove the row (--skip-bad-rows){keep}"
-    if not found:
+    if not inferred:
         return ""
     known = ", ".join(spec.labels[:20]) + ", …" * (len(spec.labels) > 20)
     return f"the label {shown(cell)} is unknown: no training row has it; it must be one of {known}"

@@ -1,4 +1,4 @@
-"""What was understood of a task's rows, in at most three lines: what a wrong guess would show itself by."""
+"""A summary of a task's rows in at most three lines, in which wrong inferences are visible."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _WIDTH = 100
 _NAME = 24
 """Characters of a name in a line."""
 _COUNTED = 100
-"""Labels of which counts are kept."""
+"""Maximum number of labels with counts."""
 _SAMPLE = 4096
-"""Rows of which tokens are counted, spread over the training file."""
+"""Rows whose tokens are counted, spread over the training file."""
 
 _NEXT = "[\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
-"""A byte within a letter of UTF-8, as Latin-1 and Windows-1252 have it."""
+"""A continuation byte of UTF-8, decoded as Latin-1 or Windows-1252."""
 _MOJIBAKE = re.compile(f"[ÂÃ]{_NEXT}|â€{_NEXT}|(?:[ÐÑ]{_NEXT}){{2}}")
-"""UTF-8 that was read as Latin-1 or Windows-1252: ``Ã©`` for ``é``, ``â€™`` for an apostrophe, Cyrillic as ``Ð¿Ñ€``."""
+"""UTF-8 decoded as Latin-1 or Windows-1252: ``Ã©`` for ``é``, ``â€™`` for an apostrophe, Cyrillic as ``Ð¿Ñ€``."""
 
 
 @dataclass(frozen=True)
 class Tokens(Record):
-    """What a model's tokenizer makes of the rows.
+    """Token statistics of the rows.
 
     Attributes:
-        max_length: tokens at which a row is cut.
+        max_length: tokens at which rows are truncated.
         cut: share of the rows that are longer.
-        unknown: share of the tokens that the tokenizer does not know.
+        unknown: share of unknown tokens.
     """
 
     max_length: int
@@ -45,7 +45,7 @@ class Tokens(Record):
 
     @property
     def text(self) -> str:
-        """It in a few words."""
+        """The statistics as a text."""
         return (
             f"{100 * self.cut:.1f} % of rows cut at {self.max_length} tokens, {100 * self.unknown:.1f} % unknown tokens"
         )
@@ -53,20 +53,20 @@ class Tokens(Record):
 
 @dataclass(frozen=True)
 class Understood(Record):
-    """What was understood of a task's rows.
+    """Summary of a task's rows, as farsearch understands them.
 
     Attributes:
-        train_rows, dev_rows: how many.
-        texts, label, unused: columns; ``unused`` as ``columns.unused_columns`` has it.
-        counts: rows of each class, rows with each label, words of each tag; the commonest 100, from the first. Empty of
-            other kinds.
-        labels: how many labels there are.
-        whole: what ``counts`` are shares of, rows or words.
-        low, high: of numbers the smallest and the largest; None of others.
-        positive: class that F1 is of; None where the metric is not of one class.
-        replaced: rows with U+FFFD, which stands for bytes that could not be read.
-        mojibake: rows with letters of UTF-8 that was read as another encoding.
-        tokens: None where no model is known.
+        train_rows, dev_rows: numbers of rows.
+        texts, label, unused: columns; ``unused`` as of ``columns.unused_columns``.
+        counts: rows by class or label, words by tag, for the 100 most frequent in descending order; empty for other
+            kinds.
+        labels: number of labels.
+        whole: total of which ``counts`` are parts, in rows or words.
+        low, high: range of numbers; None for other kinds.
+        positive: positive class; None if the metric has none.
+        replaced: rows with U+FFFD, which replaces undecodable bytes.
+        mojibake: rows with UTF-8 that was decoded as another encoding.
+        tokens: None without a model.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Understood(Record):
     tokens: Tokens | None = None
 
     def lines(self) -> list[str]:
-        """Three lines at most, of 100 characters at most: columns, what is learned, what may be wrong with texts."""
+        """Return at most three lines of at most 100 characters: columns, labels, and suspicious texts."""
         lines = [self._columns(), self._learned(), self._texts()]
         return [shown_text(line, _WIDTH - 1) for line in lines if line]
 
@@ -115,12 +115,12 @@ class Understood(Record):
         return what + _listed(parts, _WIDTH - 1 - len(what), self.labels)
 
     def _texts(self) -> str:
-        found = [] if self.tokens is None else [self.tokens.text]
+        notes = [] if self.tokens is None else [self.tokens.text]
         if self.replaced:
-            found.append(f"{self.replaced:,} row{'s' * (self.replaced != 1)} with U+FFFD (lost letters)")
+            notes.append(f"{self.replaced:,} row{'s' * (self.replaced != 1)} with U+FFFD (lost letters)")
         if self.mojibake:
-            found.append(f"{self.mojibake:,} with letters as Ã© (wrong encoding)")
-        return ", ".join(found)
+            notes.append(f"{self.mojibake:,} with letters as Ã© (wrong encoding)")
+        return ", ".join(notes)
 
 
 def _short(name: str) -> str:
@@ -128,7 +128,7 @@ def _short(name: str) -> str:
 
 
 def _listed(parts: Sequence[str], room: int, count: int) -> str:
-    """As many of the parts as there is room for, or their ``count``, which is how many there are in all."""
+    """As many of the parts as fit, or the ``count`` of all if none fits."""
     text = parts[0]
     if len(text) > room - (len(f", … ({count - 1} more)") if count > 1 else 0):
         return str(count)
@@ -141,7 +141,7 @@ def _listed(parts: Sequence[str], room: int, count: int) -> str:
 
 
 def understand(data: TaskData) -> Understood:
-    """What was understood of the rows of a task, without a model."""
+    """Summarise the rows of a task, without a model."""
     spec, parts = data.spec, (data.train, data.dev)
     answers = [answer for part in parts for answer in part.answers]
     texts = ["\n".join(row) for part in parts for row in part.texts]
@@ -159,7 +159,7 @@ def understand(data: TaskData) -> Understood:
 
 
 def _label(spec: TaskSpec) -> str:
-    """The column of what is learned, or those of 0 and 1."""
+    """The column of the label, or those of 0 and 1."""
     return " + ".join(spec.labels) if spec.label_columns else spec.label
 
 
@@ -177,7 +177,7 @@ def token_counts(tokenizer: Any, examples: Examples, kind: Kind, max_length: int
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        max_length: tokens at which a row is cut, special ones among them; contexts of questions are not cut.
+        max_length: tokens at which rows are truncated, special ones included; contexts of questions are not.
     """
     rows = examples.texts[:: -(-len(examples) // _SAMPLE)]
     words = kind == "token-classification"
