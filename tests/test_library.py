@@ -48,9 +48,9 @@ def train(model: nn.Module, learning_rate: float = 1e-2) -> None:
 def test_the_example_of_the_documentation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The block of docs/library.md runs as it stands, and prints the text below it."""
+    """The training loop of docs/library.md runs unchanged, and prints the text below it."""
     text = Path("docs/library.md").read_text(encoding="utf-8")
-    (code,), (printed,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "text"))
+    code, printed = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)[-1] for kind in ("python", "text"))
     (tmp_path / "example.py").write_text(code, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     runpy.run_path("example.py")

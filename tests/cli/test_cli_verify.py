@@ -199,7 +199,7 @@ def test_ctrl_c_keeps_what_ended_and_names_the_command(finished_study: Path, tmp
         watched.until("[2/40]")
         done = watched.end(signal.SIGINT)
     assert done.code == 130
-    assert "finished trainings are kept. To go on:" in done.err
+    assert "finished trainings are stored. To resume:" in done.err
     assert " ".join(words) in done.err
     kept = len(read_study(folder).verified)
     assert 2 <= kept < 40

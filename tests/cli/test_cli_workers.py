@@ -147,7 +147,7 @@ def test_workers_that_only_die_end_the_run(tmp_path: Path, capsys: pytest.Captur
     console = make_console(stderr=True)
     progress = SearchProgress(console, 9, "accuracy", lambda _: None)
     unfinished = dataclasses.replace(make_snapshot(), n_trials=9)
-    with pytest.raises(MissingResource, match=r"killed 10 times before one finished a trial: .*fewer --workers"):
+    with pytest.raises(MissingResource, match=r"killed 10 times before one finished a trial: .*smaller `workers`"):
         Pool(2, ["tiny"], environment, progress, lambda: unfinished, lambda step: step()).run(None)
     assert 9 <= capsys.readouterr().err.count("another one takes its place") <= 10
 

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from farsearch.study.store import Store
 from tests.journey import SPACE, Watched, assert_whole, call, finished, prepare, read_study, run_arguments, until, watch
 
-HINT = "interrupted; finished trials are kept. To go on:\n"
+HINT = "interrupted; finished trials are stored. To resume:\n"
 
 
 @dataclass(frozen=True)

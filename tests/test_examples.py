@@ -1,0 +1,64 @@
+"""The examples run, print what the documentation shows, and follow the types."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(900)
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def block(text: str, kind: str) -> str:
+    """The first fenced block of a kind."""
+    match = re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+def shape(text: str) -> list[str]:
+    """Lines without figures and the reason of a choice, which depend on the trainings' last digits."""
+    lines = [re.sub(r"-?\d[\d.,]*", "#", line) for line in text.splitlines()]
+    return [
+        " ".join(re.sub("True|False", "", line).split())
+        for line in lines
+        if not line.startswith(("Trial", "front:", "Beside"))
+    ]
+
+
+def test_the_documentation_shows_the_example() -> None:
+    """Mypy checks the file, so that the block of the documentation is typed."""
+    code = (EXAMPLES / "search.py").read_text(encoding="utf-8").partition("\n\n")[2]
+    assert block(Path("docs/library.md").read_text(encoding="utf-8"), "python") == code
+
+
+@pytest.mark.slow
+def test_the_example_prints_what_the_documentation_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = block(Path("docs/library.md").read_text(encoding="utf-8"), "text")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "search.py"))
+    output = capsys.readouterr()
+    assert shape(output.out)[:8] == shape(printed)[:8]
+    assert output.out.splitlines()[-1] == "report.html"
+    assert "[4/4] trial 3  " in output.err
+    assert {path.name for path in tmp_path.iterdir()} == {".farsearch", "bundle", "front.png", "report.html"}
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code cells, in their order and in one namespace."""
+    notebook = json.loads((EXAMPLES / "search.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for code in cells:
+        exec(compile(code, "search.ipynb", "exec"), namespace)
+    assert (tmp_path / "bundle" / "model").is_dir()
+    assert (tmp_path / "report.html").is_file()
