@@ -53,7 +53,7 @@ class Builder:
         self._sizes: dict[Any, str] = {}
         self._count = 0
         name, value = length_of
-        size = value.shape[1]
+        size: Any = value.shape[1]
         self.length = sympy.Symbol("length")
         self._symbol = size.node.expr
         self._source = name

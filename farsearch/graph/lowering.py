@@ -31,8 +31,8 @@ def lower_step(step: StepGraph, frozen: dict[str, Tensor]) -> tuple[onnx.ModelPr
         frozen: values of ``step.frozen``.
 
     Returns:
-        The model, and the content of the file ``WEIGHTS`` beside it. Inputs are the batch's and the trained tensors by name; outputs are
-        ``loss`` and ``gradient of NAME`` for each trained tensor.
+        The model, and the content of the file ``WEIGHTS`` beside it. Inputs are the batch's and the trained tensors by
+        name; outputs are ``loss`` and ``gradient of NAME`` for each trained tensor.
 
     Raises:
         NotImplementedError: for an operator that has no lowering, with its name.

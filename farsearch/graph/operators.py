@@ -212,7 +212,7 @@ def _operand(builder: Builder, x: Any, like: Value | None = None) -> str:
 
 def _binary(op: str) -> Lowering:
     def lower(builder: Builder, node: fx.Node, x: Any, y: Any, *_: Any) -> Value:
-        alpha = node.kwargs.get("alpha", 1)
+        alpha: Any = node.kwargs.get("alpha", 1)
         if op == "Add" and alpha == 1:
             for zero, other in ((x, y), (y, x)):
                 if isinstance(zero, Value) and zero.fill == 0.0 and isinstance(other, Value):
@@ -326,7 +326,6 @@ def _layer_norm_backward(
     above, inverse = builder.dense(g), builder.dense(rstd)
     normal = builder.node("Mul", [builder.node("Sub", [builder.dense(x), builder.dense(mean)]), inverse])
     rest = list(range(len(g.shape) - 1))
-    shapes = [None if value is None else builder.shape(value.shape) for value in node.meta["val"]]
     found: list[str | None] = [None, None, None]
     if wanted[0]:
         u = builder.node("Mul", [above, builder.dense(weight)])
@@ -339,8 +338,8 @@ def _layer_norm_backward(
     if wanted[2]:
         found[2] = builder.node("ReduceSum", [above, builder.integers(*rest)], keepdims=0)
     return tuple(
-        None if name is None else Value(name, shape)
-        for name, shape in zip(found, shapes, strict=True)  # type: ignore[arg-type]
+        None if name is None else Value(name, builder.shape(value.shape))
+        for name, value in zip(found, node.meta["val"], strict=True)
     )
 
 
