@@ -1,27 +1,28 @@
 """The command line: each command parses, calls the library once, and prints. Nothing else exits.
 
-===========  ==========================================================
-__init__     the group of commands, errors and signals to exit codes
-options.py   options and arguments of several commands
-details.py   one trial or one profile in full, as rows
-terminal.py  output on a terminal and in a pipe
-run.py       run: the search
-worker.py    worker: joins a search
-status.py    status, trials: the progress of a study
-front.py     pareto, show: the front of a study, one trial
-sync.py      sync: a study in MLflow
-ui.py        ui: MLflow's pages
-report.py    report: a study as one page
-verify.py    verify: points of the front trained again
-deploy.py    export, finetune: bundles
-estimate.py  estimate: predicted memory and time
-devices.py   devices: list, show, calibrate, import, check
-spaces.py    spaces: list, show, check
-tasks.py     tasks: list, show
-studies.py   studies: list, rename, delete
-cache.py     cache: show, clear
-doctor.py    doctor: problems of this machine
-===========  ==========================================================
+===============  =======================================================
+__init__         the group of commands, errors and signals to exit codes
+options.py       options and arguments of several commands
+task_options.py  options of a task, official or your own
+details.py       one trial or one profile in full, as rows
+terminal.py      output on a terminal and in a pipe
+run.py           run: the search
+worker.py        worker: joins a search
+status.py        status, trials: the progress of a study
+front.py         pareto, show: the front of a study, one trial
+sync.py          sync: a study in MLflow
+ui.py            ui: MLflow's pages
+report.py        report: a study as one page
+verify.py        verify: points of the front trained again
+deploy.py        export, finetune: bundles
+estimate.py      estimate: predicted memory and time
+devices.py       devices: list, show, calibrate, import, check
+spaces.py        spaces: list, show, check
+tasks.py         tasks: list, show
+studies.py       studies: list, rename, delete
+cache.py         cache: show, clear
+doctor.py        doctor: problems of this machine
+===============  =======================================================
 
 Commands import libraries when they run: torch, optuna and mlflow together take several seconds.
 """

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from farsearch.cli.options import json_option, own_options
+from farsearch.cli.options import json_option
+from farsearch.cli.task_options import own_options
 from farsearch.cli.terminal import print_rows
 
 if TYPE_CHECKING:
