@@ -4,10 +4,11 @@ The tests call these functions under the workstation's torch, and start this fil
 
     python checks.py FOLDER
 
-with ``far/`` (the copy), ``case.json`` and, for a model, ``config.json``, ``layout.json`` and ``start.pt`` in FOLDER.
-It writes ``answer.json``. It keeps to the syntax of Python 3.6 and to what torch 1.10 and transformers 4.18 have.
+FOLDER has ``far/`` (the copy), ``case.json`` and, for a model, ``config.json``, ``layout.json`` and ``start.pt``.
+The result is written to ``answer.json``. The file uses only the syntax of Python 3.6, and features of torch 1.10 and
+transformers 4.18.
 
-A check takes the name of the package that far is there, the folder and its case, and returns JSON types.
+A check takes the name of far's package on this machine, the folder and its case, and returns JSON types.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The folder ``far`` on a board: Python 3.6, torch 1.10 and transformers 4.18 compute what the workstation does.
+"""The folder ``far`` on a board: Python 3.6, torch 1.10 and transformers 4.18 compute the same as the workstation.
 
 ``make test-board`` creates that Python in .venv-board; FARSEARCH_BOARD_PYTHON names another one, e.g. on a real board.
 """

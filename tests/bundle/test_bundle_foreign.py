@@ -105,7 +105,6 @@ def test_checkpoint_code_is_not_exported(tmp_path: Path) -> None:
 
 
 def zipped(path: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
-    """An archive."""
     with zipfile.ZipFile(path, "w", method) as file:
         for name, data in entries.items():
             file.writestr(name, data)

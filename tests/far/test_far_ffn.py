@@ -398,7 +398,7 @@ def relative(one: Tensor | None, other: Tensor | None) -> float:
 def test_autocast(policy: str, learners: Sequence[int]) -> None:
     """Values are bfloat16 and parameters' gradients float32, no farther from exact ones than modules'.
 
-    An eighth of bfloat16's step is allowed on top of theirs, and half a step of the derivative.
+    The tolerance is an eighth of bfloat16's step, and half a step of the derivative.
     """
     exact = plain_block(dtype=torch.float64, hidden=32, width=128)
     plain = plain_block(dtype=torch.float32, hidden=32, width=128)

@@ -27,7 +27,7 @@ WITHOUT_TORCH = [
 
 
 def copied(folder: Path) -> Path:
-    """Copy the packages into a folder, whose name is their parent package."""
+    """Copy the packages below ``folder``, under the parent package ``board``. Return ``folder``."""
     for name in ("far", "runtime"):
         shutil.copytree(ROOT / name, folder / "board" / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder

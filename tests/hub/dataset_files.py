@@ -72,7 +72,7 @@ def _single(task: str, count: int, start: int) -> tuple[list[tuple[str, ...]], l
 
 
 def _pair(classes: int, count: int, start: int) -> tuple[list[tuple[str, ...]], list[int]]:
-    """Pairs whose second text repeats, changes or contradicts the first one, by class."""
+    """Pairs whose second text repeats, contradicts or is unrelated to the first one, by class."""
     texts: list[tuple[str, ...]] = []
     labels = []
     for row, (person, verb, thing, place) in enumerate(itertools.islice(_events(), start, start + count)):

@@ -293,7 +293,7 @@ def test_files_of_a_model_are_of_one_commit(place: Place) -> None:
 
 
 def test_the_default_is_the_newest_commit_of_main(place: Place) -> None:
-    """A requested commit stays fixed, and is read from the cache even after the hub has dropped it."""
+    """A requested commit is read from the cache after the hub has dropped it, and reported if the cache is empty."""
     first = place.run("model")
     repository = place.hub.repository(MODEL)
     before = repository.main

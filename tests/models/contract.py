@@ -96,7 +96,6 @@ class FamilyCase:
 
 
 def told(promise: Promise) -> str:
-    """A promise's name."""
     return promise.__name__
 
 

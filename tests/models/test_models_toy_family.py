@@ -1,6 +1,6 @@
 """A family outside farsearch, in this one file: its model, its adapter, and the contract run on it.
 
-docs/families.md takes it as its example.
+The example of docs/families.md.
 """
 
 from __future__ import annotations

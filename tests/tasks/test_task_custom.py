@@ -212,7 +212,7 @@ def test_texts_and_labels_in_two_files_need_a_label_for_each(tmp_path: Path) -> 
 
 
 def test_an_unrecognised_folder_is_refused(tmp_path: Path) -> None:
-    """An unreadable folder is an error; a class may be called train."""
+    """A folder of other files is an error; a class may be called train."""
     (tmp_path / "mails" / "more").mkdir(parents=True)
     written(tmp_path / "mails", "a.csv", GOOD)
     with pytest.raises(MissingResource, match=r"is a folder, and not of Dataset\.save_to_disk .* name the file in it"):

@@ -80,7 +80,7 @@ def write_file(path: Path, rows: list[dict[str, Any]]) -> Path:
 def test_custom_data_of_each_kind_is_searched_and_fine_tuned(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
     """Only file and columns are given: kind, labels and metric are inferred, a validation set is held out.
 
-    The bundle's FAR phase then runs on the very file.
+    The bundle's FAR phase then runs on the same file.
     """
     row, name, label = ROWS[kind]
     path = write_file(tmp_path / name, [row(i) for i in range(64)])

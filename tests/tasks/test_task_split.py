@@ -277,7 +277,7 @@ def test_a_rare_label_is_on_both_sides(kind: Kind) -> None:
 
 
 def test_tagged_words_are_compared_as_sentences() -> None:
-    """A sentence within another is not for validation, and is on the other's side of the split."""
+    """A sentence within another is never for validation, nor for training if the other is for validation."""
     sentences = [("the", "film", str(i), "is", "good") for i in range(20)]
     rows = (*sentences, *(words[:3] for words in sentences))
     split = split_examples(Examples(rows, tuple((0,) * len(row) for row in rows)), None, 0, kind="token-classification")
