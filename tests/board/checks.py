@@ -1,13 +1,14 @@
-"""What workstation and board must agree on, computed by whichever Python runs it.
+"""The results on which workstation and board must agree, computed by whichever Python runs this file.
 
 The tests call these functions under the workstation's torch, and start this file on the board::
 
     python checks.py FOLDER
 
-with ``far/`` (the copy), ``case.json`` and, for a model, ``config.json``, ``layout.json`` and ``start.pt`` in FOLDER.
-It writes ``answer.json``. It keeps to the syntax of Python 3.6 and to what torch 1.10 and transformers 4.18 have.
+FOLDER has ``far/`` (the copy), ``case.json`` and, for a model, ``config.json``, ``layout.json`` and ``start.pt``.
+The result is written to ``answer.json``. The file uses only the syntax of Python 3.6, and features of torch 1.10 and
+transformers 4.18.
 
-A check takes the name of the package that far is there, the folder and its case, and returns JSON types.
+A check takes the name of far's package on this machine, the folder and its case, and returns JSON types.
 """
 
 import importlib
@@ -26,18 +27,18 @@ State = Dict[str, Tensor]
 
 
 def modules(far: str, _folder: Path, case: Case) -> Case:
-    """Imports each module of far, as a board's first act."""
+    """Import each module of far, the first step on a board."""
     return {"imported": [importlib.import_module(far + "." + name).__name__ for name in case["modules"]]}
 
 
 def abilities(far: str, _folder: Path, _case: Case) -> Case:
-    """What this torch offers to the optimizer."""
+    """Optimizer features of this torch."""
     optimizer = importlib.import_module(far + ".optimizer")
     return {"fused": optimizer.has_fused(), "in_backward": optimizer.has_backward_hooks()}
 
 
 def order(far: str, _folder: Path, case: Case) -> Case:
-    """Batches of a phase, and its rates."""
+    """Batches of a phase, and its learning rates."""
     batches, schedule = importlib.import_module(far + ".batches"), importlib.import_module(far + ".schedule")
     rows = batches.phase_batches(case["lengths"], case["batch_size"], case["epochs"], case["seed"])
     rate = schedule.linear_rate(case["learning_rate"], len(rows))
@@ -45,7 +46,7 @@ def order(far: str, _folder: Path, case: Case) -> Case:
 
 
 def selection(far: str, folder: Path, case: Case) -> Case:
-    """Scores of the neurons between ``start.pt`` and ``primed.pt``, and the learners by score and by lot."""
+    """Scores of the neurons between ``start.pt`` and ``primed.pt``, and the learners by score and at random."""
     choose = importlib.import_module(far + ".selection")
     before, after = torch.load(str(folder / "start.pt")), torch.load(str(folder / "primed.pt"))
     scores = choose.neuron_scores(read_layout(far, folder), before, after)
@@ -96,10 +97,10 @@ def peaks(far: str, folder: Path, case: Case) -> Case:
 
 
 def step_peak(far: str, folder: Path, case: Case) -> int:
-    """Parameters, buffers and the optimizer's state, and what lives beside them at the step's highest point.
+    """Parameters, buffers and the optimizer's state, plus the peak of the step's temporary tensors.
 
-    The batch lives before the step and is not counted, as in the cost model. Every other row is shorter, for without
-    any padding a model makes no mask.
+    The batch is allocated before the step and not counted, as in the cost model. Every other row is shorter, because
+    without any padding a model makes no mask.
     """
     execution, features, loop, optimizers, surgery = (
         importlib.import_module(far + "." + name) for name in ("execution", "features", "loop", "optimizer", "surgery")
@@ -126,12 +127,12 @@ def step_peak(far: str, folder: Path, case: Case) -> int:
 
 
 def allocated_peak(call: Callable[[], Any]) -> int:
-    """Bytes at the highest point of a call over what lived before it, from torch's profiler (1.10 or newer)."""
+    """Peak bytes of a call over those allocated before it, from torch's profiler (1.10 or newer)."""
     cpu = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=cpu, profile_memory=True) as profile:
         call()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    # older ones know microseconds alone; within one, events stand in their order
+    # older versions have microseconds only; within one, events are in order
     starts = [event.start_ns() if hasattr(event, "start_ns") else event.start_us() for event in events]
     level = peak = 0
     for i in sorted(range(len(events)), key=lambda i: starts[i]):
@@ -141,7 +142,7 @@ def allocated_peak(call: Callable[[], Any]) -> int:
 
 
 def moved_neurons(start: State, state: State, block: Any) -> List[int]:
-    """Neurons of a feed-forward block whose row, bias or column differ between two states."""
+    """Neurons of a feed-forward block whose row, bias or column differs between two states."""
     up, bias, down = ((start[name] != state[name]) for name in (block.up + ".weight", block.up + ".bias",
                                                                 block.down + ".weight"))  # fmt: skip
     return (up.any(1) | bias | down.any(0)).nonzero().flatten().tolist()

@@ -1,6 +1,6 @@
-"""The folder ``far`` on a board: Python 3.6, torch 1.10 and transformers 4.18 compute what the workstation does.
+"""The folder ``far`` on a board: Python 3.6, torch 1.10 and transformers 4.18 compute the same as the workstation.
 
-``make test-board`` makes that Python in .venv-board; FARSEARCH_BOARD_PYTHON names another one, on a real board say.
+``make test-board`` creates that Python in .venv-board; FARSEARCH_BOARD_PYTHON names another one, e.g. on a real board.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def board() -> Path:
 
 
 def model_folder(folder: Path, family: str, dropout: float = 0.0) -> Path:
-    """A tiny model as a bundle would carry it, and the same model as if primed."""
+    """A tiny model as in a bundle, and the same model with changes as by priming."""
     config = make_config(family, neurons=WIDTH, dropout=dropout)
     config.initializer_range = 0.2
     return folder_of(folder, config)
@@ -97,7 +97,7 @@ def copy_code(folder: Path) -> None:
 
 
 def on_board(board: Path, folder: Path, case: dict[str, Any]) -> dict[str, Any]:
-    """The board's answer to a case; it has a copy of far, and nothing else of farsearch."""
+    """Return the board's answer to a case; it has a copy of far, and nothing else of farsearch."""
     copy_code(folder)
     (folder / "case.json").write_text(json.dumps(case))
     done = subprocess.run(
@@ -113,8 +113,8 @@ def on_both(board: Path, folder: Path, case: dict[str, Any]) -> tuple[dict[str, 
     return on_board(board, folder, case), checks.CHECKS[case["check"]]("farsearch.far", folder, case)
 
 
-def test_the_board_is_an_old_one(board: Path) -> None:
-    """Python 3.6, torch 1.10 and transformers 4.18, and no farsearch: else the tests below would prove nothing."""
+def test_the_board_has_old_versions(board: Path) -> None:
+    """Python 3.6, torch 1.10 and transformers 4.18, and no farsearch: otherwise the tests below prove nothing."""
     says = "import sys, torch, transformers; print(sys.version, torch.__version__, transformers.__version__, sep='|')"
     done = subprocess.run([board, "-I", "-c", says], capture_output=True, text=True, check=True)
     python, torch_version, transformers_version = done.stdout.split("|")
@@ -125,21 +125,21 @@ def test_the_board_is_an_old_one(board: Path) -> None:
 
 
 def test_every_module_is_imported(board: Path, tmp_path: Path) -> None:
-    """Under the name that the folder has on a board."""
+    """Under the folder's name on a board."""
     names = [path.stem for path in sorted(FAR.glob("*.py")) if path.stem != "__init__"]
     answer, _ = on_both(board, tmp_path, {"check": "modules", "modules": names})
     assert answer["imported"] == [f"far.{name}" for name in names]
 
 
-def test_the_board_knows_what_its_torch_lacks(board: Path, tmp_path: Path) -> None:
-    """Neither fused optimizers nor hooks at a gradient's end, both of which the workstation has."""
+def test_optimizer_features_differ(board: Path, tmp_path: Path) -> None:
+    """The board has neither fused optimizers nor hooks after gradient accumulation; the workstation has both."""
     answer, expected = on_both(board, tmp_path, {"check": "abilities"})
     assert answer == {"fused": False, "in_backward": False}
     assert expected == {"fused": True, "in_backward": True}
 
 
 def test_same_order_and_rates(board: Path, tmp_path: Path) -> None:
-    """The batches of a phase of several epochs have the same rows in the same order, at the same learning rates."""
+    """The batches of a phase of several epochs have the same rows, order and learning rates."""
     lengths = [random.Random(i).randrange(3, 64) for i in range(333)]
     case = {"check": "order", "lengths": lengths, "batch_size": 8, "epochs": 2.6, "seed": 7, "learning_rate": 3e-4}
     answer, expected = on_both(board, tmp_path, case)
@@ -149,7 +149,7 @@ def test_same_order_and_rates(board: Path, tmp_path: Path) -> None:
 
 @families
 def test_same_learners(board: Path, tmp_path: Path, family: str) -> None:
-    """By score, by the lower index where scores are equal, and by lot."""
+    """By score, by the lower index on ties, and at random."""
     ties = [float(random.Random(i).randrange(4)) for i in range(WIDTH)]
     case = {"check": "selection", "frozen_fraction": 0.6, "ties": ties, "seed": 11}
     answer, expected = on_both(board, model_folder(tmp_path, family), case)
@@ -187,7 +187,7 @@ def test_same_learners(board: Path, tmp_path: Path, family: str) -> None:
     ],
 )
 def test_same_training(board: Path, tmp_path: Path, family: str, change: dict[str, Any]) -> None:
-    """The same losses step by step and logits to 1e-4, the same tensors and neurons moved, and the model put back."""
+    """The same losses step by step and logits to 1e-4, the same tensors and neurons moved, and a merged model."""
     case = {**TRAINING, **change}
     answer, expected = on_both(board, model_folder(tmp_path, family, case.pop("dropout", 0.0)), case)
     assert len(expected["losses"]) == 14
@@ -198,7 +198,7 @@ def test_same_training(board: Path, tmp_path: Path, family: str, change: dict[st
         assert answer[name] == expected[name]
     assert answer["same_names"]
     for moved, learners in zip(answer["moved_neurons"], case["learners"], strict=True):
-        if learners is not None and "frozen_dtype" not in case["execution"]:  # the frozen come back rounded from that
+        if learners is not None and "frozen_dtype" not in case["execution"]:  # frozen weights are rounded after that
             assert moved == learners
 
 
@@ -214,7 +214,7 @@ def test_peak_memory_is_as_predicted(
 ) -> None:
     """The cost model, which traces this machine's libraries, against the board's own profiler: to 1 %.
 
-    Two layers of BERT's real size with a small vocabulary, so that what a step keeps weighs more than the weights.
+    Two layers of BERT's real size with a small vocabulary, so that saved tensors outweigh the weights.
     """
     config = make_config(family, hidden=768, neurons=NEURONS, heads=12, vocabulary=1000)
     pricer = Pricer(config, Head(), ROWS_AT_ONCE, TOKENS, PROFILE)

@@ -1,6 +1,6 @@
-"""A bundle on a board's software: Python 3.6, torch 1.10 and transformers 4.18 train what the workstation trains.
+"""A bundle on a board's software: training with Python 3.6, torch 1.10 and transformers 4.18 equals the workstation's.
 
-``make test-board`` makes that Python; ``-s`` prints the table of predicted and measured figures.
+``make test-board`` creates that Python; ``-s`` prints the table of predicted and measured figures.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def board() -> Path:
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A device with a CPU that runs this board's torch: a Raspberry Pi's rates, and memory as torch 1.10 takes it."""
+    """A device whose CPU runs this board's torch: a Raspberry Pi's rates, and the memory behaviour of torch 1.10."""
     shipped = Path(farsearch.devices.__file__).parent / "profiles" / "raspberry-pi-4.toml"
     path = tmp_path_factory.mktemp("profiles") / "old-board.toml"
     text = shipped.read_text(encoding="utf-8").replace('name = "raspberry-pi-4"', 'name = "old-board"')
@@ -68,7 +68,7 @@ def bundle_of(folder: Path, model: Path, profile: Path, **options: Any) -> Path:
 
 
 def on_board(board: Path, folder: Path, *arguments: object) -> dict[str, Any]:
-    """What ``train.py`` measured there. It sees a copy of the bundle, and nothing of farsearch."""
+    """Return the measurements of ``train.py`` on the board, which has a copy of the bundle and no farsearch."""
     shutil.copytree(folder / "bundle", folder / "there" / "bundle")
     done = subprocess.run(
         [board, "-I", "bundle/train.py", "--out", "tuned", *map(str, arguments)], cwd=folder / "there",
@@ -80,8 +80,8 @@ def on_board(board: Path, folder: Path, *arguments: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_board_trains_what_the_workstation_trains(board: Path, profile: Path, tmp_path: Path, family: str) -> None:
-    """The same loss at each step, the same metric, and a model that both transformers load.
+def test_training_on_the_board_equals_the_workstation(board: Path, profile: Path, tmp_path: Path, family: str) -> None:
+    """The same losses and metric, and a model that both versions of transformers load.
 
     Without dropout: old and new versions of torch draw different masks of the same seed.
     """
@@ -106,7 +106,7 @@ def test_the_board_trains_what_the_workstation_trains(board: Path, profile: Path
 
 
 def long_rows(path: Path, tokens: int, count: int = 64) -> Path:
-    """Rows of which each is cut at the length that the peak is predicted at."""
+    """Rows that are all truncated at the length for which the peak is predicted."""
     words = [" ".join(random.Random(i).choices(["film", "good", "bad", "the", "a"], k=tokens)) for i in range(count)]
     path.write_text("sentence\tlabel\n" + "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(words)))
     return path
@@ -114,7 +114,7 @@ def long_rows(path: Path, tokens: int, count: int = 64) -> Path:
 
 @pytest.fixture(scope="module")
 def measured(board: Path, profile: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the board measured in each of the six settings."""
+    """The board's measurements in each of the six settings."""
     found = []
     for family, plan, length in SETTINGS:
         folder = prepare(tmp_path_factory.mktemp(f"{family}-{plan}-{length}"))
@@ -133,15 +133,15 @@ def measured(board: Path, profile: Path, tmp_path_factory: pytest.TempPathFactor
     return found
 
 
-def test_the_peak_is_as_the_bundle_says(measured: list[dict[str, Any]]) -> None:
-    """What the process takes beyond itself is within 3 % of the bundle's prediction for that software, six times."""
+def test_the_peak_is_as_predicted(measured: list[dict[str, Any]]) -> None:
+    """In all six settings, the process's memory is within 3 % of the bundle's prediction for that software."""
     for setting, one in zip(SETTINGS, measured, strict=True):
         tensors = one["peak_memory_mib"] - one["process_memory_mib"]
         predicted = one["predicted_memory_mib"] - one["predicted_process_mib"]
         assert predicted == pytest.approx(tensors, rel=0.03), setting
 
 
-def test_the_times_are_in_the_order_that_the_bundles_say(measured: list[dict[str, Any]]) -> None:
-    """Predicted for another processor, so not the same times."""
+def test_the_times_are_in_the_predicted_order(measured: list[dict[str, Any]]) -> None:
+    """The prediction is for another processor, so the times themselves differ."""
     times = [(one["predicted_time_s"], one["wall_time_s"]) for one in measured]
     assert stats.kendalltau(*zip(*times, strict=True)).statistic > 0.5

@@ -21,7 +21,7 @@ PYTHON = ROOT / os.environ.get("FARSEARCH_BOARD_PYTHON", ".venv-board/bin/python
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the script and with the result that the board's Python gave."""
+    """A folder with the script and with the result of the board's Python."""
     if not PYTHON.is_file():
         pytest.skip(f"there is no {PYTHON}; make test-board makes it")
     folder = tmp_path_factory.mktemp("board")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_script_measures_on_a_board(folder: Path) -> None:
-    """The old versions are those that it reports; every case but the kernel that torch does not have there yet."""
+    """It reports the old versions, and measures every case except the kernel that torch 1.10 lacks."""
     result = read_result(folder / "board.json")
     assert result.machine.torch.startswith("1.10.")
     assert result.machine.python.startswith("3.6.")
@@ -49,7 +49,7 @@ def test_the_script_measures_on_a_board(folder: Path) -> None:
 
 
 def test_every_case_but_the_fused_kernel_runs_on_a_board(folder: Path) -> None:
-    """Each once, at its smallest size: time on a slow machine is not enough for all of them."""
+    """Once each, at the smallest size: a slow machine has no time for all of them."""
     code = (
         "import json, torch, calibrate as c\n"
         "missing = []\n"
@@ -67,8 +67,8 @@ def test_every_case_but_the_fused_kernel_runs_on_a_board(folder: Path) -> None:
     assert json.loads(done.stdout) == ["fused_adamw"]
 
 
-def test_its_result_is_a_profile_here(folder: Path) -> None:
-    """Ordinary modules attend as before torch 2.0, nothing is fused, and a model is priced on it."""
+def test_its_result_is_a_valid_profile(folder: Path) -> None:
+    """Attention is as before torch 2.0, nothing is fused, and a model is priced on it."""
     done = call(folder, "devices", "import", "board.json", "--name", "old-board")
     assert done.code == 0, done.err
     profile = read_profile(folder / ".farsearch" / "devices" / "old-board.toml")

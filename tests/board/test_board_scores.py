@@ -1,4 +1,4 @@
-"""Answers are matched as the official script has it, which transformers 4.18 has a copy of."""
+"""Answer matching against the official script, of which transformers 4.18 has a copy."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def board() -> Path:
     return PYTHON
 
 
-def test_answers_are_matched_as_the_official_script_does(board: Path, tmp_path: Path) -> None:
-    """Of 400 random rows, some without an answer, and the evidence is the same on both Pythons."""
+def test_answers_are_matched_as_by_the_official_script(board: Path, tmp_path: Path) -> None:
+    """On 400 random rows, some without an answer; both Pythons compute the same evidence."""
     draw = random.Random(0)
 
     def text(most: int) -> str:

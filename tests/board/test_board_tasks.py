@@ -1,4 +1,4 @@
-"""Every kind of task on a board's software: its old tokenizers and models learn what the workstation's learn."""
+"""Every kind of task on a board's software: old tokenizers and models train as the workstation's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.board, pytest.mark.timeout(1200)]
 
 @pytest.mark.parametrize("name", ["mrpc", "stsb", "mnli", "squad", "squad_v2"])
 def test_a_kind_of_task_on_the_board(name: str, tmp_path: Path) -> None:
-    """The same loss at each step and the same metric, without dropout: old and new torch draw different masks."""
+    """The same losses and metric, without dropout: old and new torch draw different masks."""
     if not PYTHON.is_file():
         pytest.skip(f"there is no {PYTHON}; make test-board makes it")
     model = make_bert(tmp_path / "model", dropout=0.0)
@@ -61,7 +61,7 @@ for path, task in json.load(sys.stdin):
 
 
 def test_every_form_on_the_board(tmp_path: Path) -> None:
-    """The old Python reads the same rows out of each file that a board is said to read."""
+    """The old Python reads the same rows from each file that is marked as supported on a board."""
     if not PYTHON.is_file():
         pytest.skip(f"there is no {PYTHON}; make test-board makes it")
     asked, expected = [], []

@@ -1,4 +1,4 @@
-"""What several tests of bundles need."""
+"""Shared fixtures of the bundle tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.journey import call
 
 @pytest.fixture(scope="module")
 def bundle(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of the front's most accurate trial, under a plan that changes all modules. Copy it, then change it."""
+    """The bundle of the most accurate trial, under a plan that changes all modules. Copy it before changing it."""
     out = tmp_path_factory.mktemp("bundle") / "bundle"
     done = call(finished_study, "export", "--prefer", "accuracy", "--plan", "recompute", "--out", out)
     assert done.code == 0, done.err

@@ -1,6 +1,6 @@
-"""Use bundles, each in a process of its own: forked, so that torch and transformers are imported once.
+"""Use each bundle in a forked process, so that torch and transformers are imported once.
 
-Reads lines ``FOLDER ROWS OUT`` as JSON, and writes what came of each: codes, stderr, seconds, and its peak in MiB.
+Reads JSON lines ``FOLDER ROWS OUT``, and writes for each: exit codes, stderr, seconds, and peak memory in MiB.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DATA = 8 << 30
 
 
 def _use(folder: str, rows: str, out: str) -> list[int]:
-    """Both ways to use a bundle: by the board's code, and by ``farsearch finetune``."""
+    """Use a bundle both ways: by its own code, and by ``farsearch finetune``."""
     from farsearch.cli import main
     from farsearch.runtime.main import main as board
 
@@ -50,7 +50,7 @@ def serve() -> None:
     import farsearch.bundle.read  # noqa: F401
 
     torch.set_num_threads(1)
-    transformers.AutoModelForSequenceClassification  # noqa: B018  imported when it is named
+    transformers.AutoModelForSequenceClassification  # noqa: B018  imported on access
     for line in sys.stdin:
         arguments = json.loads(line)
         log = arguments[2] + ".log"

@@ -1,4 +1,4 @@
-"""A bundle changed in one place, with the checksums that then are right: what a stranger could hand out."""
+"""A bundle with one malicious or accidental change and valid checksums."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Mutation:
 
 
 def signed(folder: Path) -> None:
-    """Give far.json the checksums of the files, and its own digest."""
+    """Update the checksums in far.json, and its own digest."""
     data = json.loads((folder / "far.json").read_text())
     data["sha256"] = {name: file_digest(str(folder / name)) for name in data["sha256"] if (folder / name).is_file()}
     data["digest"] = digest_of(data)
@@ -45,7 +45,7 @@ def signed(folder: Path) -> None:
 
 
 def rewritten(name: str, change: Callable[[Any], Any]) -> Change:
-    """Change the JSON of a file; what ``change`` returns takes its place, or the changed one where it is None."""
+    """Change a JSON file: write the result of ``change``, or the object changed in place if the result is None."""
 
     def apply(folder: Path) -> None:
         data = json.loads((folder / name).read_text())
@@ -56,7 +56,7 @@ def rewritten(name: str, change: Callable[[Any], Any]) -> Change:
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every value of JSON, of lists and of large tables the first two."""
+    """Paths of all JSON values, but of lists and large tables only the first two."""
     if path:
         yield path
     items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
@@ -77,7 +77,7 @@ def _put(path: tuple[Any, ...], value: Any, *, remove: bool = False) -> Callable
 
 
 def leaf_mutations(bundle: Path, each: int, seed: int = 0) -> list[Mutation]:
-    """For every value of every JSON file ``each`` other ones, drawn by a seed; and every key removed or added."""
+    """Replace every value of every JSON file by ``each`` others, drawn by a seed; remove and add keys."""
     draw = random.Random(seed)
     found = []
     for name in _FILES:
@@ -134,7 +134,7 @@ def _split(expression: str) -> Change:
 
 
 def _without_vocabulary(step: dict[str, Any]) -> Change:
-    """A step behind the normaliser, and no plain vocabulary to fall back on."""
+    """Add a step after the normaliser, and remove the plain vocabulary that would be the fallback."""
 
     def apply(folder: Path) -> None:
         (folder / "model/vocab.txt").unlink()
@@ -154,7 +154,7 @@ def _raw(name: str, text: str) -> Change:
 
 
 def targeted_mutations() -> list[Mutation]:
-    """What someone would do on purpose, by what it is."""
+    """Deliberate attacks, by name."""
     first = "bert.embeddings.word_embeddings.weight"
     changes: dict[str, Change] = {
         "a vocabulary of 6 million": _config(vocab_size=6_000_000),

@@ -1,4 +1,4 @@
-"""Bundles that are exported: what is in them, that they score what the trial reported, and what is refused."""
+"""Bundle export: contents, equality with the trial's model, and refused exports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def snapshot(folder: Path) -> StudySnapshot:
 
 @pytest.fixture(scope="module")
 def distilbert_study(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Path:
-    """A study with the other family, and parts frozen that the default space leaves alone."""
+    """A study of the other family, which also freezes parts that the default space trains."""
     folder = prepare(tmp_path_factory.mktemp("distilbert"))
     options = ("--set", "frozen_embeddings=true", "--set", "frozen_attention_layers=1", "--set", "priming_epochs=0.5")
     done = call(folder, *run_arguments(tiny_distilbert, 2), *options)
@@ -58,10 +58,8 @@ def predictions(model_folder: Path, texts: list[str]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("study", ["finished_study", pytest.param("distilbert_study", marks=pytest.mark.slow)])
-def test_every_trial_of_the_front_scores_what_it_reported(
-    study: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """With transformers alone, each exported model gives the trial's own logits for each development sentence."""
+def test_exported_models_score_as_their_trials(study: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """With transformers alone, each gives the trial's own logits for each development sentence."""
     folder: Path = request.getfixturevalue(study)
     texts, labels = dev_rows(folder)
     front = snapshot(folder).front
@@ -78,8 +76,8 @@ def test_every_trial_of_the_front_scores_what_it_reported(
         assert right / len(labels) == pytest.approx(trial.dev_metric)
 
 
-def test_a_bundle_says_what_it_is(finished_study: Path, tmp_path: Path) -> None:
-    """far.json has the records, learners of the stated shares, provenance, and a checksum of every file beside it."""
+def test_far_json_records_the_bundle(finished_study: Path, tmp_path: Path) -> None:
+    """The records, learners at the selected fractions, provenance, and a checksum of every file."""
     done = call(finished_study, "export", "--prefer", "memory", "--out", tmp_path / "b")
     assert done.code == 0, done.err
     study = snapshot(finished_study)
@@ -109,8 +107,8 @@ def test_a_bundle_says_what_it_is(finished_study: Path, tmp_path: Path) -> None:
     assert data["digest"] == digest_of(data)
 
 
-def test_what_it_predicts_is_the_cost_model(finished_study: Path, tmp_path: Path) -> None:
-    """The peak is the trial's, smaller micro-batches take less, and a step of the longest text takes longest."""
+def test_predictions_agree_with_the_cost_model(finished_study: Path, tmp_path: Path) -> None:
+    """The peak is the trial's; smaller micro-batches need less memory; the longest text takes the longest step."""
     done = call(finished_study, "export", "--prefer", "memory", "--out", tmp_path / "b")
     assert done.code == 0, done.err
     data = json.loads((tmp_path / "b" / "far.json").read_text())
@@ -123,8 +121,8 @@ def test_what_it_predicts_is_the_cost_model(finished_study: Path, tmp_path: Path
     assert sorted(seconds.values()) == [seconds[length] for length in sorted(seconds)]
 
 
-def test_a_bundle_as_one_file(finished_study: Path, tmp_path: Path) -> None:
-    """A .zip holds the folder, is used as one, and leaves nothing beside it; one that writes elsewhere is refused."""
+def test_a_bundle_as_a_zip_file(finished_study: Path, tmp_path: Path) -> None:
+    """It is used like the folder and leaves no other file; an archive that writes outside its folder is refused."""
     done = call(finished_study, "export", "--prefer", "memory", "--out", tmp_path / "b.zip")
     assert done.code == 0, done.err
     with opened_folder(tmp_path / "b.zip") as folder:
@@ -141,8 +139,8 @@ def test_a_bundle_as_one_file(finished_study: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"b.zip", "cut.zip", "evil.zip"}
 
 
-def test_a_bundle_of_differences(finished_study: Path, tiny_bert: Path, tmp_path: Path) -> None:
-    """With the public checkpoint it trains to the same weights as the whole bundle, and gives the same model back."""
+def test_a_bundle_of_differences_equals_the_whole_bundle(finished_study: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    """With the public checkpoint it trains to the same weights, and gives the same model."""
     for name, option in (("whole", ()), ("delta", ("--delta",))):
         done = call(finished_study, "export", "--prefer", "accuracy", "--out", tmp_path / name, *option)
         assert done.code == 0, done.err
@@ -176,8 +174,8 @@ def test_a_bundle_of_differences(finished_study: Path, tiny_bert: Path, tmp_path
     assert done.err.endswith("give the folder of that checkpoint with --base\n")
 
 
-def test_the_output_names_choice_and_next_command(finished_study: Path, tmp_path: Path) -> None:
-    """Two lines why, one with figures, and the command for the user's own data."""
+def test_the_output_explains_the_choice(finished_study: Path, tmp_path: Path) -> None:
+    """Two lines on the choice, one with predicted costs, and the command for the user's data."""
     out = tmp_path / "my bundle"
     done = call(finished_study, "export", "--prefer", "accuracy", "--out", out)
     assert "best metric" in done.out
@@ -187,8 +185,8 @@ def test_the_output_names_choice_and_next_command(finished_study: Path, tmp_path
     assert done.err == ""
 
 
-def test_export_refuses_what_is_in_use(finished_study: Path, tmp_path: Path) -> None:
-    """A folder with something in it and a file are refused and kept; an empty folder is filled."""
+def test_export_refuses_existing_output(finished_study: Path, tmp_path: Path) -> None:
+    """A non-empty folder and a file are left unchanged; an empty folder is filled."""
     full, file, empty = (tmp_path / name for name in ("full", "file", "empty"))
     full.mkdir(), empty.mkdir()
     (full / "mine.txt").write_text("kept")
@@ -213,7 +211,7 @@ def test_export_refuses_what_is_in_use(finished_study: Path, tmp_path: Path) -> 
         (("--trial", "best"), 2, "'best' is not a valid integer"),
     ],
 )
-def test_export_refuses_what_is_no_trial(
+def test_export_refuses_invalid_trials(
     finished_study: Path, tmp_path: Path, options: tuple[object, ...], code: int, message: str
 ) -> None:
     """Each mistake gets one line, and nothing is written."""
@@ -224,8 +222,8 @@ def test_export_refuses_what_is_no_trial(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_trial_whose_tensors_are_gone_is_told(finished_study: Path, tmp_path: Path) -> None:
-    """Nothing is trained again in silence: a trial off the front has no tensors, and the mend is named."""
+def test_a_trial_without_tensors_is_refused(finished_study: Path, tmp_path: Path) -> None:
+    """A trial off the front has none, and is not silently trained again: the error suggests a fix."""
     folder = tmp_path / "copy"
     shutil.copytree(finished_study, folder)
     number = snapshot(folder).front[0].number
@@ -237,15 +235,15 @@ def test_a_trial_whose_tensors_are_gone_is_told(finished_study: Path, tmp_path: 
 
 
 def test_a_trial_without_a_result_is_refused(finished_study: Path, tmp_path: Path) -> None:
-    """A trial that was stopped has nothing to export."""
+    """A stopped trial cannot be exported."""
     study = snapshot(finished_study)
     stopped = TrialRecord(number=0, state="pruned", config=FarConfig((0.5, 0.5), 1e-3, 1.0))
     with pytest.raises(BadInput, match="trial 0 is pruned, not complete"):
         write_bundle(study, stopped, finished_study, tmp_path / "b", "", home=tmp_path)
 
 
-def test_other_weights_are_refused(tmp_path: Path, finished_study: Path, tiny_bert: Path) -> None:
-    """A bundle starts from the study's weights: where the model folder holds others by now, nothing is exported."""
+def test_changed_weights_are_refused(tmp_path: Path, finished_study: Path, tiny_bert: Path) -> None:
+    """A bundle starts from the study's weights: nothing is exported if the model folder has others by now."""
     from tests.tiny import make_bert
 
     study = snapshot(finished_study)
@@ -258,8 +256,8 @@ def test_other_weights_are_refused(tmp_path: Path, finished_study: Path, tiny_be
     assert not (tmp_path / "b").exists()
 
 
-def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
-    """What fails in the middle leaves neither the folder nor a working copy; what ends well has the usual rights."""
+def test_export_is_atomic(tmp_path: Path) -> None:
+    """A failure leaves neither the folder nor temporary files; a complete export has the usual permissions."""
 
     def fail() -> None:
         with whole_folder(tmp_path / "a" / "b") as work:
@@ -276,8 +274,8 @@ def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["file"]
 
 
-def test_a_kill_leaves_no_half_bundle(finished_study: Path, tmp_path: Path) -> None:
-    """Killed while it writes, an export has made nothing under the final name, and the next one works."""
+def test_a_kill_leaves_no_partial_bundle(finished_study: Path, tmp_path: Path) -> None:
+    """An export killed while writing leaves nothing under the final name, and the next one works."""
     with start(finished_study, "export", "--out", tmp_path / "b") as child:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".b.*/start.safetensors")) and time.monotonic() < deadline:

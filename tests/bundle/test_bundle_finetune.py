@@ -1,4 +1,4 @@
-"""Bundles that are used: the FAR phase on a user's file, and bundles that can't be trusted."""
+"""Bundle use: the FAR phase on a user's file, and bundles that are refused as damaged."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ BUNDLED = (
 
 
 def write_rows(path: Path, *rows: tuple[str, object]) -> Path:
-    """A file of the user's."""
+    """Write a user's file."""
     lines = ["sentence\tlabel", *(f"{text}\t{label}" for text, label in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
-def test_on_the_trials_own_rows_it_is_the_trials_training(bundle: Path, finished_study: Path, tmp_path: Path) -> None:
-    """Fine-tuned on the rows that the trial was trained on, the bundle gives the trial's model, tensor by tensor."""
+def test_training_on_the_trials_rows_reproduces_the_trial(bundle: Path, finished_study: Path, tmp_path: Path) -> None:
+    """Tensor by tensor."""
     data = load_task("sst2", finished_study / "data")
     rows = data.train.take(split_examples(data.train, 320, 0).train)
     train = write_rows(tmp_path / "train.tsv", *zip((text for (text,) in rows.texts), rows.answers, strict=True))
@@ -59,8 +59,8 @@ def test_on_the_trials_own_rows_it_is_the_trials_training(bundle: Path, finished
     assert f"{100 * trial.dev_metric:.1f} ±" in done.out
 
 
-def test_a_users_file_gives_an_ordinary_model(bundle: Path, tmp_path: Path) -> None:
-    """Named labels, another length, no development file: the output loads with transformers and knows its labels."""
+def test_the_output_is_an_ordinary_model(bundle: Path, tmp_path: Path) -> None:
+    """With named labels, another length and no development file, transformers loads it with its labels."""
     rows = [(f"{word} film number {i}", label) for i in range(6) for word, label in (("good", "positive"), ("bad", 0))]
     train = write_rows(tmp_path / "mine.tsv", *rows)
     done = call(tmp_path, "finetune", bundle, "--train", train, "--out", "tuned", "--epochs", 2)
@@ -77,7 +77,7 @@ def test_a_users_file_gives_an_ordinary_model(bundle: Path, tmp_path: Path) -> N
 
 
 def test_only_learners_are_trained(bundle: Path, tmp_path: Path) -> None:
-    """The hidden neurons that the bundle does not name keep their weights on the user's data too."""
+    """The other hidden neurons are unchanged on the user's data too."""
     data = json.loads((bundle / "far.json").read_text())
     train = write_rows(tmp_path / "mine.tsv", ("a good film", 1), ("a bad film", 0))
     assert call(tmp_path, "finetune", bundle, "--train", train, "--out", "tuned", "--epochs", 3).code == 0
@@ -100,10 +100,10 @@ def test_only_learners_are_trained(bundle: Path, tmp_path: Path) -> None:
         ([], 2, "mine.tsv has no rows"),
     ],
 )
-def test_rows_that_do_not_fit_are_refused(
+def test_invalid_rows_are_refused(
     bundle: Path, tmp_path: Path, rows: list[tuple[str, object]], code: int, message: str
 ) -> None:
-    """A label that is not the bundle's, or a malformed row, gets one line with file, line and rule; nothing is made."""
+    """An unknown label, or a malformed row, gets one line with file, line and rule; no output is made."""
     train = write_rows(tmp_path / "mine.tsv", *rows)
     done = call(tmp_path, "finetune", bundle, "--train", train, "--out", "tuned")
     assert (done.code, done.out) == (code, "")
@@ -112,8 +112,8 @@ def test_rows_that_do_not_fit_are_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.tsv"]
 
 
-def test_a_file_that_is_not_there_is_named(bundle: Path, tmp_path: Path) -> None:
-    """A misspelt path, and an output folder in use, are told before anything is trained."""
+def test_wrong_paths_are_refused_before_training(bundle: Path, tmp_path: Path) -> None:
+    """A missing file, and an output folder in use."""
     done = call(tmp_path, "finetune", bundle, "--train", "nosuch.tsv", "--out", "tuned")
     assert (done.code, done.err.count("\n")) == (5, 1)
     assert "nosuch.tsv" in done.err
@@ -127,7 +127,7 @@ Change = Callable[[Path], Any]
 
 
 def edit(**values: Any) -> Change:
-    """Put values into far.json (None removes the key), with the digest that then is right."""
+    """Set values of far.json (None removes the key) and update its digest."""
 
     def change(folder: Path) -> None:
         data = json.loads((folder / "far.json").read_text())
@@ -139,7 +139,7 @@ def edit(**values: Any) -> Change:
 
 
 def phase(**values: Any) -> Change:
-    """Put values into what the FAR phase needs (None removes the key), with the digest that then is right."""
+    """Set values of the FAR phase (None removes the key) and update the digest."""
 
     def change(folder: Path) -> None:
         data = json.loads((folder / "far.json").read_text())
@@ -151,7 +151,7 @@ def phase(**values: Any) -> Change:
 
 
 def claim(folder: Path) -> None:
-    """Start weights whose header claims more bytes than there are, listed with the checksum that they have."""
+    """Start weights whose header claims more bytes than the file has, with a valid checksum."""
     path = folder / "start.safetensors"
     path.write_bytes((1 << 50).to_bytes(8, "little") + path.read_bytes()[8:])
     data = json.loads((folder / "far.json").read_text())
@@ -159,7 +159,7 @@ def claim(folder: Path) -> None:
 
 
 def relabel(folder: Path) -> None:
-    """Weights of another shape, listed with the checksum that they have."""
+    """Start weights of another shape, with a valid checksum."""
     tensors = load_file(folder / "start.safetensors")
     tensors["classifier.weight"] = torch.zeros(3, 32)
     save_file(tensors, folder / "start.safetensors")
@@ -168,14 +168,14 @@ def relabel(folder: Path) -> None:
 
 
 def link_away(folder: Path) -> None:
-    """A file of the bundle that is a link to one outside."""
+    """Replace a file of the bundle by a link to one outside."""
     outside = folder.parent / "outside"
     shutil.move(folder / "start.safetensors", outside)
     (folder / "start.safetensors").symlink_to(outside)
 
 
 def listed(name: str) -> Change:
-    """Put one more file into the list of checksums."""
+    """Add a file to the list of checksums."""
 
     def change(folder: Path) -> None:
         data = json.loads((folder / "far.json").read_text())
@@ -196,7 +196,7 @@ def flip(name: str, place: float) -> Change:
 
 
 def cut(name: str) -> Change:
-    """Cut a file in half."""
+    """Truncate a file to half."""
 
     def change(folder: Path) -> None:
         data = (folder / name).read_bytes()
@@ -206,7 +206,7 @@ def cut(name: str) -> Change:
 
 
 def task_of(**changes: object) -> dict[str, object]:
-    """A task as a bundle says it."""
+    """The task stored in a bundle."""
     return {**get_task("sst2").task.to_dict(), **changes}
 
 
@@ -254,8 +254,8 @@ DAMAGES: list[tuple[str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "named"), [d[1:] for d in DAMAGES], ids=[d[0] for d in DAMAGES])
-def test_a_damaged_bundle_is_refused_by_name(bundle: Path, tmp_path: Path, change: Change, named: str) -> None:
-    """Each damage gets one line that names what is wrong, exit code 2, and no model is made."""
+def test_damaged_bundles_are_refused(bundle: Path, tmp_path: Path, change: Change, named: str) -> None:
+    """One line with the cause, exit code 2, and no model is made."""
     broken = tmp_path / "broken"
     shutil.copytree(bundle, broken)
     change(broken)
@@ -267,8 +267,8 @@ def test_a_damaged_bundle_is_refused_by_name(bundle: Path, tmp_path: Path, chang
     assert not (tmp_path / "tuned").exists()
 
 
-def test_an_undamaged_bundle_is_read(bundle: Path, tmp_path: Path) -> None:
-    """The copy that the damages start from is fine, wherever it lies."""
+def test_an_undamaged_bundle_is_accepted(bundle: Path, tmp_path: Path) -> None:
+    """The copy that the damages start from is valid at any path."""
     shutil.copytree(bundle, tmp_path / "elsewhere")
     opened = read_bundle(tmp_path / "elsewhere")
     assert opened.task.name == "sst2"

@@ -1,4 +1,4 @@
-"""What a stranger can put beside, around and into a bundle: modules, archives, names."""
+"""Untrusted content beside and inside a bundle: modules, archives, names."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
     "name", ["transformers.py", "numpy.py", "torch/__init__.py", "sitecustomize.py", "json.cpython-311-x86_64.so",
              "far/more.py", "evil.pth", "model/modeling_evil.py"],
 )  # fmt: skip
-def test_unlisted_modules_are_refused_by_name_and_never_run(copied: Path, tmp_path: Path, name: str) -> None:
-    """By ``finetune``; and ``train.py``, run as users run it, imports none of them before it refuses them."""
+def test_unlisted_modules_are_refused_and_never_run(copied: Path, tmp_path: Path, name: str) -> None:
+    """By ``finetune`` and by ``train.py``, which refuses them before it imports anything else."""
     (copied / name).parent.mkdir(exist_ok=True)
     (copied / name).write_text(EVIL)
     (tmp_path / "mine.tsv").write_text("sentence\tlabel\ngood\t1\n")
@@ -56,8 +56,8 @@ def test_unlisted_modules_are_refused_by_name_and_never_run(copied: Path, tmp_pa
     assert not list(copied.rglob("ran"))
 
 
-def test_a_cache_in_place_of_the_code_is_not_run(copied: Path, tmp_path: Path) -> None:
-    """Python would believe compiled code that says that it needs no check."""
+def test_unchecked_bytecode_is_not_run(copied: Path, tmp_path: Path) -> None:
+    """Python would import a .pyc file whose header disables the check against its source."""
     import importlib._bootstrap_external as external
     import importlib.util
     from typing import cast
@@ -77,8 +77,8 @@ def test_a_cache_in_place_of_the_code_is_not_run(copied: Path, tmp_path: Path) -
     assert (tmp_path / "tuned" / "model.safetensors").is_file()
 
 
-def test_rows_and_models_beside_train_py_are_no_modules(copied: Path, tmp_path: Path) -> None:
-    """A user's files and what was trained before may lie there."""
+def test_user_files_beside_train_py_are_allowed(copied: Path, tmp_path: Path) -> None:
+    """Data files and previous outputs may be in the bundle's folder."""
     (copied / "mine.tsv").write_text("sentence\tlabel\ngood\t1\nbad\t0\n")
     (copied / "tuned").mkdir()
     (copied / "tuned" / "config.json").write_text("{}")
@@ -86,8 +86,8 @@ def test_rows_and_models_beside_train_py_are_no_modules(copied: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_names_code_gives_a_bundle_without(tmp_path: Path) -> None:
-    """The library has code of its own for the type; what it would copy along is left out."""
+def test_checkpoint_code_is_not_exported(tmp_path: Path) -> None:
+    """The library implements the type itself; the code that it would copy along is left out."""
     model = make_bert(tmp_path / "model")
     for name, code in (
         ("config.json", {"AutoModel": "e.M"}),
@@ -105,7 +105,6 @@ def test_a_checkpoint_that_names_code_gives_a_bundle_without(tmp_path: Path) -> 
 
 
 def zipped(path: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
-    """An archive."""
     with zipfile.ZipFile(path, "w", method) as file:
         for name, data in entries.items():
             file.writestr(name, data)
@@ -124,10 +123,10 @@ def zipped(path: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_DEFL
     ],
     ids=["zeros", "outside", "a long name", "lzma", "many", "empty"],
 )
-def test_an_archive_is_bounded_before_it_is_unpacked(
+def test_archives_are_bounded_before_extraction(
     tmp_path: Path, entries: dict[str, bytes], method: int, named: str
 ) -> None:
-    """One line, exit code 2, and nothing of it on the disk."""
+    """One line, exit code 2, and nothing is written."""
     zipped(tmp_path / "b.zip", entries, method)
     (tmp_path / "mine.tsv").write_text("sentence\tlabel\ngood\t1\n")
     done = call(tmp_path, "finetune", "b.zip", "--train", "mine.tsv", "--out", "tuned")
@@ -136,8 +135,8 @@ def test_an_archive_is_bounded_before_it_is_unpacked(
     assert {path.name for path in tmp_path.iterdir()} == {"b.zip", "mine.tsv"}
 
 
-def test_an_archive_that_was_packed_again_is_read(copied: Path, tmp_path: Path) -> None:
-    """Compressed by whoever sent it."""
+def test_a_repacked_archive_is_accepted(copied: Path, tmp_path: Path) -> None:
+    """With compression, for example."""
     files = {f"b/{path.relative_to(copied).as_posix()}": path.read_bytes() for path in copied.rglob("*.*")}
     zipped(tmp_path / "b.zip", files)
     (tmp_path / "mine.tsv").write_text("sentence\tlabel\ngood\t1\nbad\t0\n")
@@ -145,8 +144,8 @@ def test_an_archive_that_was_packed_again_is_read(copied: Path, tmp_path: Path) 
     assert done.code == 0, done.err
 
 
-def test_names_steer_no_terminal(copied: Path, tmp_path: Path) -> None:
-    """A file that the bundle lists, with a terminal's sequence in its name."""
+def test_file_names_are_escaped_for_the_terminal(copied: Path, tmp_path: Path) -> None:
+    """A listed file has an escape sequence in its name."""
     (copied / "far" / "\x1b[31mx.py").write_text("")
     done = call(tmp_path, "finetune", copied, "--train", "mine.tsv", "--out", "tuned")
     assert done.code == 2
@@ -158,8 +157,8 @@ HOSTILE = ["a: b", "---", "<script>alert(1)</script>", "x\n---\nlicense: mit", "
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_model_card_shows_names_as_they_are(finished_study: Path, name: str) -> None:
-    """Neither its front matter nor its text can be written by the name of a model, a label or a column."""
+def test_a_model_card_escapes_names(finished_study: Path, name: str) -> None:
+    """Names of models, labels and columns can alter neither front matter nor text."""
     snapshot = snapshot_of(Store(finished_study / ".farsearch").load("tiny"))
     job = dataclasses.replace(snapshot.settings.job, model=name)
     settings = dataclasses.replace(snapshot.settings, job=job)
@@ -191,20 +190,18 @@ def test_a_model_card_shows_names_as_they_are(finished_study: Path, name: str) -
     ],
 )  # fmt: skip
 def test_markdown_text(text: str, expected: str) -> None:
-    """What markdown would take for its own is escaped, and nothing else."""
+    """Exactly the characters with a meaning in markdown are escaped."""
     assert markdown_text(text) == expected
 
 
 def test_markdown_code() -> None:
-    """Between more backticks than the name has."""
+    """It is quoted by more backticks than the name has."""
     assert markdown_code("a_b") == "`a_b`"
     assert markdown_code("a``b") == "``` a``b ```"
 
 
-def test_a_bundle_whose_names_are_not_the_models_is_refused_when_it_is_put_together(
-    copied: Path, tmp_path: Path
-) -> None:
-    """Also where nothing is trained: an empty model would be saved."""
+def test_tensor_names_are_checked_when_a_bundle_is_assembled(copied: Path, tmp_path: Path) -> None:
+    """Also where nothing is trained: otherwise an empty model would be saved."""
     data: dict[str, Any] = json.loads((copied / "far.json").read_text())
     data["phase"]["weights"]["names"] = []
     (copied / "far.json").write_text(json.dumps(data))

@@ -1,6 +1,6 @@
-"""A bundle is foreign input: changed anywhere, with right checksums, it is refused in one line or works, within bounds.
+"""A bundle is untrusted: any change with valid checksums is refused in one line or works within resource limits.
 
-Both ways to use one are tried, ``train.py`` and ``farsearch finetune``.
+Each bundle is used both by ``train.py`` and by ``farsearch finetune``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ QUICK = (
 
 
 class Server:
-    """Processes that use one bundle each, forked from one that has imported everything."""
+    """A process with all imports done, which forks one process for each bundle."""
 
     def __init__(self, folder: Path, bundle: Path) -> None:
         self._folder, self._bundle, self._count = folder, bundle, 0
@@ -46,7 +46,7 @@ class Server:
         )  # fmt: skip
 
     def use(self, mutation: Mutation | None) -> tuple[dict[str, Any], Path]:
-        """What came of the bundle with a change, and where its models are."""
+        """Apply a change and use the bundle; return the result and the folder of its models."""
         self._count += 1
         work = self._folder / str(self._count)
         folder = work / "bundle"
@@ -64,7 +64,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server, ended with the tests."""
+    """The server, which ends with the tests."""
     server = Server(tmp_path_factory.mktemp("mutations"), bundle)
     yield server
     assert server.process.stdin is not None
@@ -75,7 +75,7 @@ def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def problem_of(answer: dict[str, Any], work: Path) -> str:
-    """What is wrong with what came of a bundle; nothing, where it was refused in one line or worked."""
+    """Describe a violation; empty if the bundle was refused in one line or worked."""
     lines = answer["err"].splitlines()
     codes = answer["codes"]
     if codes is None:
@@ -95,16 +95,15 @@ def problem_of(answer: dict[str, Any], work: Path) -> str:
     return ""
 
 
-def test_the_bundle_itself_works(server: Server) -> None:
-    """What the changes start from."""
+def test_the_unchanged_bundle_works(server: Server) -> None:
     answer, work = server.use(None)
     assert answer["codes"] == [0, 0], answer["err"]
     assert problem_of(answer, work) == ""
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_a_targeted_change_is_refused(server: Server, name: str) -> None:
-    """By both, with exit code 2 and one line."""
+def test_targeted_changes_are_refused(server: Server, name: str) -> None:
+    """By both commands, with exit code 2 and one line."""
     (mutation,) = (each for each in targeted_mutations() if each.name == name)
     answer, work = server.use(mutation)
     assert problem_of(answer, work) == ""
@@ -113,8 +112,8 @@ def test_a_targeted_change_is_refused(server: Server, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_changes_of_every_value_are_refused_or_work(server: Server, bundle: Path) -> None:
-    """At least 200 of them: every targeted one, and a sample of all values of all JSON files."""
+def test_random_changes_are_refused_or_work(server: Server, bundle: Path) -> None:
+    """At least 200: every targeted one, and a sample of all values of all JSON files."""
     leaves = leaf_mutations(bundle, 1)
     sample = random.Random(0).sample(leaves, 200)
     mutations = [*targeted_mutations(), *sample]

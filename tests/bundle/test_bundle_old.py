@@ -1,4 +1,4 @@
-"""A bundle of an earlier version (``far/board`` in place of ``runtime``), retained as a file, is still usable."""
+"""A stored bundle of an earlier version (``far/board`` instead of ``runtime``) is still usable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OLD = Path(__file__).parents[1] / "assets" / "bundle-0.1.zip"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working folder with the bundle, unpacked, and rows of its task."""
+    """A working folder with the unpacked bundle, and rows of its task."""
     with zipfile.ZipFile(OLD) as file:
         file.extractall(tmp_path)
     rows = [("good fun", 1), ("a dull film", 0)] * 24
@@ -35,8 +35,8 @@ def test_an_old_bundle_is_read_and_fine_tuned(folder: Path) -> None:
     assert (folder / "tuned" / "model.safetensors").is_file()
 
 
-def test_an_old_bundle_runs_by_its_own_code(folder: Path) -> None:
-    """Its measurement has the losses that today's code computes from the same bundle and rows."""
+def test_an_old_bundle_runs_with_its_own_code(folder: Path) -> None:
+    """The measured losses equal those that today's code computes from the same bundle and rows."""
     done = subprocess.run(
         [sys.executable, "-I", "bundle-0.1/train.py", "--train", "mine.tsv", "--out", "theirs"],
         cwd=folder, capture_output=True, text=True, check=False, timeout=240,

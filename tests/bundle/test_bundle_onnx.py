@@ -1,4 +1,4 @@
-"""The fine-tuned model as ONNX: what it takes, how near it comes to torch, and what is refused."""
+"""The fine-tuned model as ONNX: its interface, agreement with torch, and refused exports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def save(name: str, folder: Path) -> Path:
-    """A classification model as a bundle has it."""
+    """Save a classification model as a bundle does."""
     source = resolve_model(name)
     model, _ = load_model(source, Head(), ["negative", "positive"], seed=0)
     model.save_pretrained(folder / "model")  # type: ignore[operator]
@@ -41,7 +41,7 @@ def save(name: str, folder: Path) -> Path:
 
 
 def check_texts(folder: Path, path: Path) -> None:
-    """Texts through the tokenizer and both models, one by one and in a padded batch, have the same logits."""
+    """Check that the logits of both models agree, for single texts and a padded batch."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -57,7 +57,7 @@ def check_texts(folder: Path, path: Path) -> None:
 
 
 def test_both_families_agree_with_torch(saved: Path, tmp_path: Path) -> None:
-    """Batch and length are free, inputs and output have their names, it is one file, and texts score as in torch."""
+    """Batch and length are dynamic, inputs and output are named, the model is one file, and logits agree."""
     out = tmp_path / "model.onnx"
     check = export_onnx(saved, "classification", out)
     assert check.difference <= TOLERANCE
@@ -75,8 +75,8 @@ def test_both_families_agree_with_torch(saved: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["question-answering", "token-classification"])
-def test_heads_for_tokens_agree_with_torch(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
-    """What a model says of each token: starts and ends of answers, or tags, have an output each with a free length."""
+def test_token_level_heads_agree_with_torch(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
+    """Start and end logits, or tags, are separate outputs of dynamic length."""
     source = resolve_model(str(tiny_bert))
     names = ["O", "B-X", "I-X"] if kind == "token-classification" else []
     model, _ = load_model(source, Head(kind, len(names) or 2), names, seed=0)
@@ -90,10 +90,10 @@ def test_heads_for_tokens_agree_with_torch(kind: str, tiny_bert: Path, tmp_path:
 
 
 @pytest.mark.parametrize("change", [1e-3, pytest.param(float("nan"), marks=pytest.mark.slow)])
-def test_a_model_that_differs_is_refused(
+def test_a_model_that_differs_from_torch_is_refused(
     change: float, tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the exporter wrote is compared with torch: other logits, or none that are numbers, are an error."""
+    """Other logits, or non-finite ones, are an error."""
     saved = save(str(tiny_bert), tmp_path)
     compare = onnx._compare
 
@@ -107,10 +107,8 @@ def test_a_model_that_differs_is_refused(
         export_onnx(saved, "classification", tmp_path / "model.onnx")
 
 
-def test_without_the_extra_it_says_what_to_install(
-    finished_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Exit code 5, one line, and no bundle."""
+def test_a_missing_extra_is_reported(finished_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 5, one line on what to install, and no bundle."""
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxruntime" else find(name, *a))
     done = call(finished_study, "export", "--onnx", "--out", tmp_path / "b")
@@ -121,8 +119,8 @@ def test_without_the_extra_it_says_what_to_install(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bundle_carries_it_with_a_checksum(finished_study: Path, tmp_path: Path) -> None:
-    """``export --onnx`` says size and difference, and far.json lists the file."""
+def test_a_bundle_includes_onnx_with_a_checksum(finished_study: Path, tmp_path: Path) -> None:
+    """``export --onnx`` prints size and difference, and far.json lists the file."""
     done = call(finished_study, "export", "--onnx", "--out", tmp_path / "b")
     assert done.code == 0, done.err
     assert done.err == ""

@@ -1,4 +1,4 @@
-"""``train.py`` of a bundle: the training of ``finetune``, wherever it is cut off, and one line for each mistake."""
+"""``train.py`` of a bundle: equality with ``finetune``, interruption at any point, and errors in one line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rows(finished_study: Path, tmp_path: Path) -> Path:
 
 
 def command(bundle: Path, *arguments: object) -> list[str]:
-    """The command, in a Python that knows no more than what is installed: not this checkout."""
+    """The command, in a Python that sees installed packages only, not this checkout."""
     return [sys.executable, "-I", str(bundle / "train.py"), *map(str, arguments)]
 
 
@@ -49,13 +49,13 @@ def train(bundle: Path, folder: Path, *arguments: object) -> subprocess.Complete
 
 
 def measured(out: Path) -> dict[str, Any]:
-    """What a run measured."""
+    """The measurements of a run."""
     data: dict[str, Any] = json.loads((out / "measurement.json").read_text())
     return data
 
 
-def test_it_is_the_training_of_finetune(bundle: Path, finished_study: Path, rows: Path, tmp_path: Path) -> None:
-    """The same loss at each step, the same weights, and the same metric, by the bundle's plan and by the quickest."""
+def test_training_equals_finetune(bundle: Path, finished_study: Path, rows: Path, tmp_path: Path) -> None:
+    """The same losses, weights and metric, by the bundle's plan and by the fastest."""
     dev = finished_study / "data" / "dev.tsv"
     done = train(bundle, tmp_path, "--train", rows, "--dev", dev, "--out", "theirs")
     assert done.returncode == 0, done.stderr
@@ -75,8 +75,8 @@ def test_it_is_the_training_of_finetune(bundle: Path, finished_study: Path, rows
     assert model.config.id2label == {0: "negative", 1: "positive"}
 
 
-def test_it_needs_nothing_of_farsearch(bundle: Path) -> None:
-    """Neither farsearch nor safetensors is imported when it checks its bundle."""
+def test_farsearch_and_safetensors_are_not_imported(bundle: Path) -> None:
+    """Checked while it validates its bundle."""
     code = f"import sys; sys.path.insert(0, {str(bundle.parent)!r}); import bundle.runtime.main; {LOADED}"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert "'bundle'" in done.stdout
@@ -84,8 +84,8 @@ def test_it_needs_nothing_of_farsearch(bundle: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_power_cut_loses_little(bundle: Path, rows: Path, tmp_path: Path) -> None:
-    """Killed in the middle, the same command goes on from its last savepoint and ends with the same weights."""
+def test_a_killed_run_resumes_from_its_savepoint(bundle: Path, rows: Path, tmp_path: Path) -> None:
+    """The same command ends with the same weights."""
     arguments = ("--train", rows, "--epochs", 40, "--save-every", 0.01)
     whole = train(bundle, tmp_path, *arguments, "--out", "whole")
     assert whole.returncode == 0, whole.stderr
@@ -109,8 +109,8 @@ def test_a_power_cut_loses_little(bundle: Path, rows: Path, tmp_path: Path) -> N
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_a_signal_ends_it_in_order(bundle: Path, rows: Path, tmp_path: Path) -> None:
-    """SIGTERM ends it after a step with 143 and a savepoint, and says what goes on."""
+def test_sigterm_ends_after_a_step_with_a_savepoint(bundle: Path, rows: Path, tmp_path: Path) -> None:
+    """Exit code 143, and a message on how to resume."""
     arguments = ("--train", rows, "--epochs", 400, "--out", "out")
     with subprocess.Popen(
         command(bundle, *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -138,10 +138,10 @@ def test_a_signal_ends_it_in_order(bundle: Path, rows: Path, tmp_path: Path) -> 
         ((), 2, "one of the arguments --train --tuned is required"),
     ],
 )
-def test_mistakes_get_one_line(
+def test_errors_are_one_line(
     bundle: Path, rows: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, named: str
 ) -> None:
-    """What is wrong is named, with the exit codes of farsearch, and nothing is left behind."""
+    """With the cause and farsearch's exit codes, and no output is left."""
     (tmp_path / "bad.tsv").write_text("sentence\tlabel\nfine\thappy\n")
     done = train(bundle, tmp_path, *arguments, "--out", "out")
     assert done.returncode == code
@@ -150,8 +150,8 @@ def test_mistakes_get_one_line(
     assert {path.name for path in tmp_path.iterdir()} == {"bad.tsv", rows.name}
 
 
-def test_an_output_in_use_is_kept(bundle: Path, rows: Path, tmp_path: Path) -> None:
-    """A folder with something in it is refused before anything is trained."""
+def test_an_output_folder_in_use_is_not_changed(bundle: Path, rows: Path, tmp_path: Path) -> None:
+    """It is refused before any training."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("kept")
     done = train(bundle, tmp_path, "--train", rows, "--out", "out")
@@ -161,7 +161,7 @@ def test_an_output_in_use_is_kept(bundle: Path, rows: Path, tmp_path: Path) -> N
 
 
 def test_a_changed_file_is_refused(bundle: Path, rows: Path, tmp_path: Path) -> None:
-    """Its own code too: what is trained with is what was exported."""
+    """Its own code too: the exported code must be the one that trains."""
     broken = tmp_path / "broken"
     shutil.copytree(bundle, broken)
     with (broken / "far" / "loop.py").open("a") as file:
@@ -171,8 +171,8 @@ def test_a_changed_file_is_refused(bundle: Path, rows: Path, tmp_path: Path) -> 
     assert "far/loop.py differs from its checksum" in done.stderr
 
 
-def test_the_micro_batch_fits_the_budget() -> None:
-    """The largest that fits is taken; the smallest where none does, which is said."""
+def test_the_micro_batch_fits_the_memory_budget() -> None:
+    """The largest that fits is used, or the smallest if none does, which is reported."""
     peaks = [[None, 900.0], [4, 700.0], [1, 500.0]]
     assert fitting_micro_batch(peaks, None) == (None, 900.0, True)
     assert fitting_micro_batch(peaks, 900.0) == (None, 900.0, True)
@@ -181,10 +181,10 @@ def test_the_micro_batch_fits_the_budget() -> None:
     assert fitting_micro_batch(peaks, 400.0) == (1, 500.0, False)
 
 
-def test_memory_that_runs_out_halves_the_micro_batch(
+def test_out_of_memory_halves_the_micro_batch(
     bundle: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine that has room for four rows at once trains with four, to the losses of whole batches."""
+    """With memory for four rows, it trains with four, and the losses equal those of whole batches."""
     told: list[str] = []
     options = Options(str(rows), str(tmp_path / "whole"))
     whole = run_bundle(open_bundle(str(bundle)), options, told.append, lambda *_: None)
@@ -193,7 +193,7 @@ def test_memory_that_runs_out_halves_the_micro_batch(
     def small(*arguments: Any) -> Any:
         size = arguments[8]
         if size is None or size > 4:
-            next(arguments[0].parameters()).data.add_(1.0)  # a step that was cut off may have changed weights
+            next(arguments[0].parameters()).data.add_(1.0)  # an interrupted step may have changed weights
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
         return real(*arguments)
 
@@ -206,8 +206,8 @@ def test_memory_that_runs_out_halves_the_micro_batch(
     torch.testing.assert_close(torch.tensor(result.log.losses), torch.tensor(whole.log.losses), rtol=0.15, atol=0.1)
 
 
-def test_a_tokenizer_that_reads_otherwise_is_refused(bundle: Path, rows: Path, tmp_path: Path) -> None:
-    """Where no way to make the tokenizer gives the bundle's own token ids, nothing is trained."""
+def test_a_tokenizer_with_other_ids_is_refused(bundle: Path, rows: Path, tmp_path: Path) -> None:
+    """If no way to construct it reproduces the bundle's token ids, nothing is trained."""
     opened = open_bundle(str(bundle))
     proof = [[text, [1, 2, 3]] for text, _ in opened.phase["tokenizer"]["proof"]]
     other = opened._replace(phase={**opened.phase, "tokenizer": {**opened.phase["tokenizer"], "proof": proof}})

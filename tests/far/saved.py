@@ -1,4 +1,4 @@
-"""Bytes that a forward pass saves for its backward pass, counted in the tensors that autograd receives."""
+"""Bytes that a forward pass saves for its backward pass, from the tensors that autograd saves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["saved_bytes"]
 
 
 def saved_bytes(run: Callable[[], Tensor], own: Iterable[Tensor] = ()) -> int:
-    """Bytes of all distinct storages that ``run`` saves, without those of ``own`` (parameters)."""
+    """Bytes of all distinct storages that ``run`` saves, except those of ``own`` (parameters)."""
     left_out = {tensor.untyped_storage().data_ptr() for tensor in own}
     saved: dict[int, int] = {}
 

@@ -23,28 +23,28 @@ def problem_of(values: object) -> str:
 
 
 def test_every_known_model_is_accepted() -> None:
-    """The configurations of the package."""
+    """The packaged configurations."""
     known = json.loads(resources.files("farsearch.models").joinpath("known.json").read_text(encoding="utf-8"))
     assert [config_problem(values) for values in known.values()] == [None] * 20
 
 
 @pytest.mark.parametrize("name", ["eager", "sdpa", "flash_attention_2", "flex_attention", None])
 def test_plain_attention_implementations_are_accepted(name: str | None) -> None:
-    """Those that are part of transformers, whether this machine has them or not."""
+    """Those that are part of transformers, whether or not this machine can run them."""
     assert config_problem({**BERT, "_attn_implementation": name}) is None
 
 
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
 @pytest.mark.parametrize("name", ["kernels-community/flash-attn", "me/it:module", "paged|me/it", 7, ["eager"]])
-def test_an_attention_implementation_of_a_repository_is_refused_by_name(key: str, name: object) -> None:
-    """At every place where a configuration can name one."""
+def test_attention_implementations_from_a_repository_are_refused(key: str, name: object) -> None:
+    """At every level of a configuration that can name one."""
     for table in ({key: name}, {"text_config": {key: name}}, {"parts": [{key: {"text": name}}]}):
         assert problem_of({**BERT, **table}).startswith(key)
 
 
 @pytest.mark.parametrize("key", ["quantization_config", "kernel_config", "use_kernels"])
 def test_libraries_that_replace_modules_are_refused(key: str) -> None:
-    """They import, or fetch, what the configuration names."""
+    """They import, or download, modules that the configuration names."""
     assert key in problem_of({**BERT, key: {"quant_method": "bitsandbytes"}})
 
 
@@ -63,6 +63,5 @@ def test_sizes_outside_their_limits_are_refused(key: str, value: object) -> None
 
 
 @pytest.mark.parametrize("values", [None, [], "bert", 7])
-def test_what_is_not_a_table_is_refused(values: object) -> None:
-    """Any other JSON."""
+def test_json_other_than_an_object_is_refused(values: object) -> None:
     assert "not a table" in problem_of(values)

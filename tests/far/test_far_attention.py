@@ -1,4 +1,4 @@
-"""Attention that recomputes its probabilities: against plain autograd and torch's own, with and without dropout."""
+"""Attention that recomputes its probabilities, against plain autograd and torch's own, with and without dropout."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def heads_of(x: Tensor) -> Tensor:
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, factor: Tensor | None = None) -> Tensor:
-    """Attention written out, differentiated by autograd; ``factor`` is dropout's."""
+    """Explicit attention, differentiated by autograd; ``factor`` is the dropout factor."""
     scores = heads_of(q) @ heads_of(k).transpose(-1, -2) / SIZE**0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
@@ -76,14 +76,14 @@ def assert_same(got: Tensor, expected: Tensor, tensors: list[Tensor]) -> None:
 @masks
 @portion_sizes
 def test_attention_is_exact(mask: Tensor | None, rows: int | None) -> None:
-    """In float64 value and gradients are those of attention written out, for masks of every form and any portions."""
+    """In float64, value and gradients equal those of explicit attention, for all kinds of masks and any portions."""
     tensors = inputs()
     assert_same(attend(*tensors, mask, HEADS, rows=rows), plain(*tensors, mask), tensors)
 
 
 @masks
-def test_attention_is_torch_s_own(mask: Tensor | None) -> None:
-    """And those of ``scaled_dot_product_attention``, which models call."""
+def test_attention_equals_torch(mask: Tensor | None) -> None:
+    """``scaled_dot_product_attention``, which models call."""
     tensors = inputs()
     q, k, v = (heads_of(x) for x in tensors)
     given = mask if mask is None or mask.dtype == torch.bool else mask.double()
@@ -105,8 +105,8 @@ def test_gradcheck(p: float, rows: int | None) -> None:
 
 @portion_sizes
 @pytest.mark.parametrize("p", [0.1, 0.5, 1.0])
-def test_dropout_draws_the_same_again(p: float, rows: int | None) -> None:
-    """The backward pass has the forward pass's masks, whatever was drawn in between."""
+def test_dropout_redraws_the_same_masks(p: float, rows: int | None) -> None:
+    """The backward pass uses the forward pass's masks, whatever was drawn in between."""
     tensors = inputs()
     scores = torch.empty(BATCH, HEADS, LENGTH, LENGTH, dtype=torch.float64)
     torch.manual_seed(7)
@@ -152,7 +152,7 @@ def test_a_row_without_keys_is_finite() -> None:
 @pytest.mark.parametrize("p", [0.0, 0.2])
 @pytest.mark.parametrize("name", ["none", "added, each row"])
 def test_saved_for_the_backward_pass(name: str, p: float) -> None:
-    """Queries, keys, values and the mask: nothing that grows with the square of the length but a mask that does."""
+    """Queries, keys, values and the mask: only a mask may grow with the square of the length."""
     tensors, mask = inputs(torch.float32), MASKS[name]
     saved = saved_bytes(lambda: attend(*tensors, mask, HEADS, p))
     assert saved == 4 * (3 * tensors[0].numel() + (0 if mask is None else mask.numel()))
@@ -160,8 +160,8 @@ def test_saved_for_the_backward_pass(name: str, p: float) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @masks
-def test_few_digits(dtype: torch.dtype, mask: Tensor | None) -> None:
-    """Half-precision inputs give half-precision results and gradients, off by two of their steps at most (norms)."""
+def test_half_precision(dtype: torch.dtype, mask: Tensor | None) -> None:
+    """Half-precision inputs give half-precision results and gradients, within two rounding steps (in norm)."""
     tensors = inputs(dtype)
     exact = [x.detach().double().requires_grad_() for x in tensors]
     got, expected = attend(*tensors, mask, HEADS), plain(*exact, mask)
@@ -183,7 +183,7 @@ def batch(length: int = 9) -> dict[str, Tensor]:
 @pytest.mark.parametrize("rows", [None, 2])
 @pytest.mark.parametrize("padded", [True, False])
 def test_models_compute_the_same(family: str, rows: int | None, padded: bool) -> None:
-    """A model's loss and every gradient in float64, with padding and without; its parameters keep their names."""
+    """A model's loss and every gradient in float64, with and without padding; parameter names are unchanged."""
     model, layout = make_model(family, dropout=0.0)
     model.double().train()
     twin = execute(copy.deepcopy(model), layout, Execution(attention="recompute", chunk_rows=rows))
@@ -205,7 +205,7 @@ def test_models_compute_the_same(family: str, rows: int | None, padded: bool) ->
 
 @families
 def test_models_under_autocast(family: str) -> None:
-    """The loss is that of the modules under autocast to a bfloat16 step, and gradients are float32."""
+    """The loss is within a bfloat16 step of the original modules', and gradients are float32."""
     model, layout = make_model(family, dropout=0.0)
     twin = execute(copy.deepcopy(model).train(), layout, Execution(attention="recompute"))
     losses = []
@@ -217,8 +217,8 @@ def test_models_under_autocast(family: str) -> None:
     assert {parameter.grad.dtype for parameter in twin.parameters() if parameter.grad is not None} == {torch.float32}
 
 
-def test_ways_to_be_called() -> None:
-    """Versions of transformers name the arguments differently, and give a mask of one number a token or of a score."""
+def test_call_signatures() -> None:
+    """Versions of transformers differ in argument names, and pass a mask per token or per score."""
     model, layout = make_model("distilbert", dropout=0.0)
     execute(model.eval(), layout, Execution(attention="recompute"))
     path = layout.layers[0].self_attention

@@ -1,4 +1,4 @@
-"""Batches: every row once an epoch, little padding, phases that continue one another."""
+"""Batches: every row once per epoch, little padding, and consistent phases of different lengths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ batch_sizes = st.integers(1, 32)
 
 @given(row_lengths, batch_sizes, st.integers(0, 1000))
 def test_an_epoch_has_every_row_once(lengths: list[int], batch_size: int, seed: int) -> None:
-    """All rows occur exactly once, in full batches but for the rest, and the same seed gives the same order."""
+    """In full batches except the last; the same seed gives the same order."""
     batches = epoch_batches(lengths, batch_size, seed)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     assert len(batches) == steps_in(len(lengths), batch_size, 1.0)
@@ -34,8 +34,8 @@ def test_a_longer_phase_starts_with_a_shorter_one(
     assert len(short) == steps_in(len(lengths), batch_size, min(one, other))
 
 
-def test_epochs_of_a_phase_have_orders_of_their_own() -> None:
-    """The second epoch has every row once too, and another order."""
+def test_epochs_of_a_phase_differ_in_order() -> None:
+    """The second epoch has every row once too."""
     batches = phase_batches([5] * 40, 4, 2.0, seed=3)
     first, second = batches[:10], batches[10:]
     assert all(sorted(row for batch in part for row in batch) == list(range(40)) for part in (first, second))
@@ -43,12 +43,12 @@ def test_epochs_of_a_phase_have_orders_of_their_own() -> None:
 
 
 def test_order_is_golden() -> None:
-    """The order of a seed never changes: bundles and cached primings rely on it, on any Python and torch."""
+    """Bundles and cached primings rely on a seed's order, on any version of Python and torch."""
     assert epoch_batches([3, 1, 2, 5, 4, 6], 2, seed=7) == [[0, 4], [3, 5], [1, 2]]
 
 
-def test_rows_of_similar_length_go_together() -> None:
-    """Batches of mixed lengths hold far less padding than a random order would."""
+def test_rows_of_similar_length_are_grouped() -> None:
+    """Batches of mixed lengths have far less padding than in random order."""
     lengths = [random.Random(i).randint(4, 60) for i in range(800)]
 
     def padded(batches: list[list[int]]) -> int:
@@ -61,7 +61,7 @@ def test_rows_of_similar_length_go_together() -> None:
     assert padded(epoch_batches(lengths, 16, 1)) - useful < 0.3 * (padded(at_random) - useful)
 
 
-def test_steps() -> None:
+def test_step_counts() -> None:
     """A short last batch is a step, a partial epoch is rounded, and only 0 epochs are 0 steps."""
     assert steps_in(100, 16, 1.0) == 7
     assert steps_in(100, 16, 2.0) == 14

@@ -1,4 +1,4 @@
-"""Values of users in messages: bounded in length, time and memory, and harmless to a terminal."""
+"""User values in messages: bounded in length, time and memory, and safe for a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from farsearch.far.display import shown, shown_seconds, shown_text
 
 
 def nested(depth: int, width: int) -> Any:
-    """A list of ``width ** depth`` leaves that takes next to no memory, as YAML's aliases make it."""
+    """A list of ``width ** depth`` leaves in very little memory, as YAML's aliases make it."""
     value: Any = ["x"]
     for _ in range(depth):
         value = [value] * width
@@ -19,7 +19,7 @@ def nested(depth: int, width: int) -> Any:
 
 
 def loop() -> list[Any]:
-    """A list that holds itself."""
+    """A list that contains itself."""
     value: list[Any] = []
     value.append(value)
     return value
@@ -27,7 +27,6 @@ def loop() -> list[Any]:
 
 @pytest.mark.parametrize("value", [1, 1.5, None, True, "a b", [1, 2], {"a": [1, {"b": None}]}, []])
 def test_a_short_value_is_its_repr(value: object) -> None:
-    """Nothing is lost."""
     assert shown(value) == repr(value)
 
 
@@ -36,15 +35,15 @@ def test_a_short_value_is_its_repr(value: object) -> None:
               loop()],
     ids=["text", "bytes", "list", "table", "number", "aliases", "loop"],
 )  # fmt: skip
-def test_a_long_value_is_cut_before_it_is_written(value: object) -> None:
-    """Also one that has more leaves than fit into memory."""
+def test_a_long_value_is_truncated_before_formatting(value: object) -> None:
+    """Also one with more leaves than fit into memory."""
     began = time.monotonic()
     assert len(shown(value)) < 80
     assert time.monotonic() - began < 5
 
 
 def test_control_characters_are_escaped() -> None:
-    """Neither a terminal's sequences nor line ends reach it."""
+    """Including escape sequences and newlines."""
     assert shown("\x1b[31m\n") == r"'\x1b[31m\n'"
     assert shown_text("naïve \x1b]0;x\x07 \u202e") == r"naïve \x1b]0;x\x07 \u202e"
     assert shown_text("abcdef", 3) == "abc…"
@@ -54,6 +53,6 @@ def test_control_characters_are_escaped() -> None:
     ("seconds", "text"),
     [(0, "0.0 s"), (4e-5, "0.04 ms"), (0.0412, "41 ms"), (-0.004, "-4.0 ms"), (9.94, "9.9 s"), (204.4, "204 s")],
 )
-def test_seconds_are_shown_in_a_unit_that_fits(seconds: float, text: str) -> None:
+def test_seconds_are_shown_in_a_suitable_unit(seconds: float, text: str) -> None:
     """Only 0 is shown as 0."""
     assert shown_seconds(seconds) == text

@@ -13,7 +13,7 @@ from tests.far.saved import saved_bytes
 
 
 def run(module: nn.Module, x: Tensor, g: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Value, gradient, and the generator's state after the forward pass, which the backward pass must leave."""
+    """Value, gradient, and the generator's state after the forward pass, which the backward pass must restore."""
     x = x.detach().requires_grad_()
     torch.manual_seed(seed)
     y = module(x)
@@ -33,7 +33,7 @@ def run(module: nn.Module, x: Tensor, g: Tensor, seed: int) -> tuple[Tensor, Ten
     seed=st.integers(0, 99),
 )
 def test_value_and_gradient_have_one_mask(shape: list[int], p: float, dtype: torch.dtype, seed: int) -> None:
-    """An element is 0 or divided by 1 - p, its gradient likewise, and a seed gives the same again."""
+    """An element and its gradient are 0 or divided by 1 - p; a seed is reproducible."""
     torch.manual_seed(seed)
     x, g = (torch.rand(shape).add(0.5).to(dtype) for _ in range(2))
     module = SeededDropout(nn.Dropout(p))
@@ -48,8 +48,8 @@ def test_value_and_gradient_have_one_mask(shape: list[int], p: float, dtype: tor
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
-def test_so_many_are_dropped(p: float) -> None:
-    """The share of a million elements is p within five standard errors, and neighbours are uncorrelated."""
+def test_the_dropped_share_is_p(p: float) -> None:
+    """Within five standard errors over a million elements; neighbours are uncorrelated."""
     torch.manual_seed(1)
     mask = dropped(torch.empty(1_000_003), p)
     error = (p * (1 - p) / mask.numel()) ** 0.5
@@ -60,8 +60,8 @@ def test_so_many_are_dropped(p: float) -> None:
 
 
 @pytest.mark.parametrize("p", [0.1, 0.7])
-def test_the_mask_is_one_in_any_layout(p: float) -> None:
-    """Value and gradient are dropped in the same places, however either lies in memory."""
+def test_the_mask_is_independent_of_the_layout(p: float) -> None:
+    """Value and gradient are dropped at the same indices, for any memory layout of either."""
     module = SeededDropout(nn.Dropout(p))
     x, g = torch.ones(40, 30), torch.ones(40, 30)
     for one, other in ((x, g), (x.t().contiguous().t(), g), (x, g.t().contiguous().t()), (x, g[:1].expand(40, 30))):
@@ -87,7 +87,7 @@ def test_everything_dropped() -> None:
 
 
 def test_nothing_is_saved() -> None:
-    """It saves neither the mask nor the input: ``nn.Dropout`` saves its mask."""
+    """Neither the mask nor the input; ``nn.Dropout`` saves its mask."""
     x = torch.ones(8, 16, requires_grad=True)
     assert saved_bytes(lambda: SeededDropout(nn.Dropout(0.3))(x)) == 0
     assert saved_bytes(lambda: nn.Dropout(0.3)(x)) > 0
@@ -104,7 +104,6 @@ def test_two_in_a_row() -> None:
     assert torch.equal(x.grad, y.detach())
 
 
-def test_release() -> None:
-    """The original is returned."""
+def test_release_returns_the_original() -> None:
     own = nn.Dropout(0.2)
     assert SeededDropout(own).release() is own

@@ -1,4 +1,4 @@
-"""Whole models under every execution of a step learn the same as ordinary modules."""
+"""Whole models under every execution of a step, against ordinary modules."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def plan_id(plan: StepPlan) -> str:
 
 
 def reconfigured(family: str, dropout: float, execution: Execution) -> tuple[nn.Module, ModelLayout]:
-    """A model of three layers: one split, one that trains all, one without learners.
+    """A model of three layers: one split, one fully trained, one without learners.
 
-    Its matrices are five times as large as random ones are, so that every layer matters to the loss.
+    Its matrices are five times as large as the random initialisation, so that every layer affects the loss.
     """
     model, layout = make_model(family, layers=3, dropout=dropout)
     with torch.no_grad():
@@ -99,8 +99,8 @@ def batch() -> dict[str, Tensor]:
 
 @families
 @pytest.mark.parametrize("plan", [*PLANS, *ALONE], ids=plan_id)
-def test_exact_plans_learn_what_modules_learn(family: str, plan: StepPlan) -> None:
-    """Without dropout the losses of ten steps agree to 2e-6, step by step."""
+def test_exact_plans_reproduce_the_losses_of_modules(family: str, plan: StepPlan) -> None:
+    """Without dropout, ten steps agree to 2e-6, step by step."""
     assert plan.exact
     expected = reference(family, StepPlan(), 0.0)
     assert losses_of(family, plan, 0.0) == pytest.approx(expected, rel=2e-6)
@@ -109,8 +109,8 @@ def test_exact_plans_learn_what_modules_learn(family: str, plan: StepPlan) -> No
 
 @families
 @pytest.mark.parametrize("chunk_rows", [1, 3])
-def test_portions_change_nothing(family: str, chunk_rows: int) -> None:
-    """In parts of one row, or of three with one left over, the losses are the same to 2e-6."""
+def test_portions_do_not_change_the_losses(family: str, chunk_rows: int) -> None:
+    """In portions of one row, or of three with one left over, they agree to 2e-6."""
     plan = dataclasses.replace(LEAN, feed_forward="recompute")
     expected = reference(family, StepPlan(), 0.0)
     assert losses_of(family, plan, 0.0, chunk_rows) == pytest.approx(expected, rel=2e-6)
@@ -121,7 +121,7 @@ def test_portions_change_nothing(family: str, chunk_rows: int) -> None:
     "plan", [plan for plan in MODELS if plan.attention == "recompute" and plan.dropout == "seed"], ids=plan_id
 )
 def test_exact_plans_draw_the_same_dropout(family: str, plan: StepPlan) -> None:
-    """With dropout all exact plans but ordinary modules draw the same masks, run once or by checkpointing twice."""
+    """All exact plans except ordinary modules draw the same masks, also when checkpointing runs a layer twice."""
     expected = reference(family, LEAN, 0.1)
     assert losses_of(family, plan, 0.1) == pytest.approx(expected, rel=2e-6)
     assert expected != pytest.approx(reference(family, LEAN, 0.0), rel=1e-3), "dropout did nothing"
@@ -129,8 +129,8 @@ def test_exact_plans_draw_the_same_dropout(family: str, plan: StepPlan) -> None:
 
 @families
 @pytest.mark.parametrize("plan", INEXACT, ids=plan_id)
-def test_inexact_plans_stay_near(family: str, plan: StepPlan) -> None:
-    """One-byte derivatives and rounded frozen weights move the losses of ten steps, by less than a hundredth."""
+def test_inexact_plans_stay_close(family: str, plan: StepPlan) -> None:
+    """One-byte derivatives and rounded frozen weights change the losses of ten steps by less than a hundredth."""
     assert not plan.exact
     got = losses_of(family, plan, 0.0)
     expected = reference(family, StepPlan(), 0.0)
@@ -141,7 +141,7 @@ def test_inexact_plans_stay_near(family: str, plan: StepPlan) -> None:
 @families
 @pytest.mark.parametrize("plan", [*MODELS, INEXACT[0]], ids=plan_id)
 def test_merge_restores_everything(family: str, plan: StepPlan) -> None:
-    """Types and names of all modules, mode, hooks, state dict and gradients: those of an unchanged model."""
+    """Types and names of all modules, mode, hooks, state dict and gradients equal those of an unchanged model."""
     model, layout = make_model(family, layers=3)
     before = {name: type(module) for name, module in model.named_modules()}
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -172,8 +172,8 @@ def test_predictions_before_and_after_merge(family: str, plan: StepPlan) -> None
 
 @families
 @pytest.mark.parametrize("plan", [*MODELS, *INEXACT], ids=plan_id)
-def test_a_copy_is_a_model_of_its_own(family: str, plan: StepPlan) -> None:
-    """A deep copy of a reconfigured model computes the same, and its backward pass is not the original's."""
+def test_a_deep_copy_is_independent(family: str, plan: StepPlan) -> None:
+    """A copy of a reconfigured model computes the same, and its backward pass does not affect the original."""
     model, layout = reconfigured(family, 0.0, execution_of(plan))
     twin = copy.deepcopy(model)
     losses = [float(one(**batch()).loss.detach()) for one in (model, twin)]
@@ -192,8 +192,8 @@ def test_a_copy_is_a_model_of_its_own(family: str, plan: StepPlan) -> None:
 
 @families
 @pytest.mark.parametrize("bottom", [0, 1, 2])
-def test_checkpointing_ends_where_training_does(family: str, bottom: int) -> None:
-    """With frozen embeddings nothing below the lowest trained parameter has a history, checkpointed or not."""
+def test_checkpointing_ends_at_the_lowest_trained_parameter(family: str, bottom: int) -> None:
+    """With frozen embeddings nothing below it has a grad_fn, checkpointed or not."""
     model, layout = make_model(family, layers=3)
     apply_far(
         model, layout, [None] * bottom + [range(5)] * (3 - bottom), True, 0, bottom, Execution(checkpointing=True)

@@ -1,4 +1,4 @@
-"""Rows as inputs of a model: padding, targets of every type, and weights in the loss."""
+"""Rows as model inputs: padding, targets of every type, and weights in the loss."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ heads = pytest.mark.parametrize("head", HEADS, ids=[f"{head.kind}{'-pair' * head
 
 
 def test_rows_are_padded_on_the_right() -> None:
-    """Rows are filled up to the longest with the padding's id, which the mask leaves out; segments with 0."""
+    """With the padding id up to the longest row; padding is masked, its segment is 0."""
     batch = batch_of(Features(IDS, [0, 1, 1], [[0, 1, 1], [1], [0, 1]]), pad_id=4)
     assert batch.inputs["input_ids"].tolist() == [[7, 8, 9], [5, 4, 4], [1, 2, 4]]
     assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
@@ -51,8 +51,8 @@ def test_rows_are_padded_on_the_right() -> None:
     ],
     ids=["class", "number", "labels", "tags", "span"],
 )
-def test_targets_of_every_form(targets: list[Any], expected: dict[str, Any], weights: tuple[int, ...]) -> None:
-    """The first target's type is that of all; tags are padded with the ignored index."""
+def test_target_types(targets: list[Any], expected: dict[str, Any], weights: tuple[int, ...]) -> None:
+    """The first target's type applies to all; tags are padded with the ignored index."""
     batch = batch_of(Features(IDS, targets), 0)
     assert {name: batch.inputs[name].tolist() for name in expected} == expected
     assert batch.weights == weights
@@ -62,10 +62,10 @@ def test_targets_of_every_form(targets: list[Any], expected: dict[str, Any], wei
 
 @heads
 @pytest.mark.parametrize("micro", [1, 2, 4])
-def test_parts_of_a_batch_add_up(head: Head, micro: int) -> None:
-    """One step of gradient descent in float64, in parts of any size: the same loss and the same weights.
+def test_micro_batches_add_up(head: Head, micro: int) -> None:
+    """One step of gradient descent in float64, in parts of any size, gives the same loss and weights.
 
-    Rows of a tagged batch count by their tags: one of these has a tag only where another has four.
+    Tagged rows are weighted by their tags: one row here has a single tag, another four.
     """
     model, _ = build_model(make_config("bert", dropout=0.0), head)
     features = head.features([[5, 6, 7, 8, 9], [5, 6], [7, 9, 11], [3, 4, 5, 6]])
@@ -88,7 +88,7 @@ def test_parts_of_a_batch_add_up(head: Head, micro: int) -> None:
 
 @heads
 def test_predictions_have_no_padding(head: Head) -> None:
-    """Each row's logits are those of the row alone, in any batch; per token they follow one another."""
+    """Each row's logits equal those of the row alone, in any batch; token logits are concatenated."""
     model, _ = build_model(make_config("bert"), head)
     rows: Sequence[list[int]] = [[5, 6, 7, 8, 9], [5, 6], [7, 9, 11]]
     features = head.features(list(rows))

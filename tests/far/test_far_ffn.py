@@ -49,7 +49,7 @@ learner_sets = pytest.mark.parametrize("learners", LEARNERS, ids=len)
 
 
 class Plain(nn.Module):
-    """Linear, activation, linear, as a model has them."""
+    """Linear, activation, linear, as in a model."""
 
     def __init__(self, name: str, dtype: torch.dtype, hidden: int, width: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def split(plain: Plain, learners: Sequence[int], policy: str, **options: Any) ->
 
 
 def inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, hidden: int = HIDDEN) -> tuple[Tensor, Tensor]:
-    """An input, wide enough to reach all of an activation, and the gradient of its result."""
+    """An input that covers the activation's range, and the gradient of its result."""
     generator = torch.Generator().manual_seed(2)
     x, g = (torch.randn(*shape, hidden, generator=generator, dtype=dtype) for _ in range(2))
     return (3 * x).requires_grad_(), g
@@ -92,13 +92,13 @@ def plain_gradients(plain: Plain, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor,
 
 
 def close(got: Tensor | None, expected: Tensor, tolerance: float = 1e-11) -> None:
-    """Equal to so many digits of the largest entry."""
+    """Equal up to ``tolerance``, relative to the largest entry."""
     assert got is not None
     torch.testing.assert_close(got, expected, atol=tolerance * (1 + float(expected.abs().max())), rtol=0)
 
 
 def check_learners(block: SplitFeedForward, expected: dict[str, Tensor]) -> None:
-    """The learners have their rows, entries and columns of the plain block's gradients; what is frozen has none."""
+    """Learners have the plain block's gradients of their rows, entries and columns; frozen parameters have none."""
     if block.learners:
         index = torch.tensor(block.learners)
         close(block.learner_up.grad, expected["up"][index])
@@ -112,7 +112,7 @@ def check_learners(block: SplitFeedForward, expected: dict[str, Tensor]) -> None
 @activations
 @learner_sets
 def test_split_block_is_exact(policy: str, name: str, learners: Sequence[int]) -> None:
-    """In float64, value and every gradient are those of the plain block in its own order of neurons."""
+    """In float64, value and every gradient equal those of the plain block."""
     plain = plain_block(name)
     for shape, rows in SHAPES:
         x, g = inputs(shape)
@@ -160,7 +160,7 @@ def test_half_a_step_of_gelu() -> None:
 
 @activations
 def test_activation(name: str) -> None:
-    """Value and gradient against autograd of the model's own function, and bounds that hold and are close."""
+    """Value and gradient against autograd of the model's own function; bounds of the derivative hold and are tight."""
     function = ACTIVATIONS[name]()
     known_as = activation_of(function)
     x = torch.linspace(-9, 9, 20001, dtype=torch.float64, requires_grad=True)
@@ -180,7 +180,7 @@ def test_activation(name: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @known
-def test_one_byte_holds_derivatives_of_few_digits(name: str, dtype: torch.dtype) -> None:
+def test_one_byte_holds_derivatives_of_any_precision(name: str, dtype: torch.dtype) -> None:
     """Rounded to bfloat16 a derivative can be above its bound; it must not wrap to the lowest one.
 
     The block is one neuron with both weights 1, so that the input's gradient is the derivative itself.
@@ -197,8 +197,8 @@ def test_one_byte_holds_derivatives_of_few_digits(name: str, dtype: torch.dtype)
     assert float((x.grad.double() - expected).abs().max()) < 0.0025 + 2 * digits
 
 
-def test_compact_needs_bounds() -> None:
-    """An unknown activation is refused, and so is an unknown policy."""
+def test_unknown_activations_and_policies_are_refused() -> None:
+    """``compact`` needs the bounds of the activation's derivative."""
     with pytest.raises(ValueError, match="'compact' needs an activation whose derivative has known bounds"):
         split(plain_block("Mish"), [1], "compact")
     with pytest.raises(ValueError, match="policy 'stores' is none of modules, store, compact, recompute"):
@@ -229,7 +229,7 @@ def test_gradcheck(policy: str, name: str) -> None:
     needs=st.lists(st.booleans(), min_size=5, max_size=5),
     seed=st.integers(0, 99),
 )
-def test_any_shape_and_any_need(
+def test_any_shape_and_any_requires_grad(
     sizes: tuple[int, int, int],
     learners: list[bool],
     rows: int | None,
@@ -237,7 +237,7 @@ def test_any_shape_and_any_need(
     needs: list[bool],
     seed: int,
 ) -> None:
-    """Whatever the shape (also an empty batch), the selection, and which of x, W1, b1, W2 and b2 are trained."""
+    """For any shape (also an empty batch), selection, and trained subset of x, W1, b1, W2 and b2."""
     torch.manual_seed(seed)
     width, hidden = len(learners), sizes[-1]
     x = torch.randn(sizes, dtype=torch.float64)
@@ -264,7 +264,7 @@ def test_any_shape_and_any_need(
 
 @pytest.mark.parametrize("policy", ["store", "compact", "recompute"])
 def test_nothing_is_saved_below_the_trained_parameters(policy: str) -> None:
-    """An input without gradient: without learners no history, with some only what their own gradients need."""
+    """For an input without gradient, no grad_fn without learners; else only what the learners' gradients need."""
     x, g = inputs((5, 3))
     x = x.detach()
     plain = plain_block()
@@ -281,8 +281,8 @@ def test_nothing_is_saved_below_the_trained_parameters(policy: str) -> None:
 
 @pytest.mark.parametrize("policy", ["store", "recompute"])
 @pytest.mark.parametrize("learners", LEARNERS[1:], ids=len)
-def test_frozen_learners_hand_the_gradient_on(policy: str, learners: Sequence[int]) -> None:
-    """With every weight frozen the input's gradient is still exact, and ``store`` does without the input."""
+def test_frozen_learners_propagate_the_gradient(policy: str, learners: Sequence[int]) -> None:
+    """With every weight frozen the input's gradient is still exact, and ``store`` does not save the input."""
     plain = plain_block()
     x, g = inputs((5, 3))
     _, dx, _ = plain_gradients(plain, x, g)
@@ -307,7 +307,7 @@ def test_backward_twice(policy: str) -> None:
 @pytest.mark.parametrize("policy", ["store", "compact", "recompute"])
 @known
 def test_whole_block(policy: str, name: str) -> None:
-    """A wholly trained block, b2 included: every gradient is the plain block's, and ``compact`` rounds nothing."""
+    """A fully trained block, b2 included: every gradient is the plain block's, and ``compact`` rounds nothing."""
     plain = plain_block(name)
     for shape, rows in SHAPES:
         twin = copy.deepcopy(plain)
@@ -327,7 +327,7 @@ def test_whole_block(policy: str, name: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("policy", ["store", "compact", "recompute"])
 def test_whole_block_has_the_same_names(family: str, policy: str) -> None:
-    """A wholly trained layer has the same parameters, names and order as before."""
+    """A fully trained layer has the same parameters, names and order as before."""
     model, layout = make_model(family)
     before = {name: id(parameter) for name, parameter in model.named_parameters()}
     state = list(model.state_dict())
@@ -339,7 +339,7 @@ def test_whole_block_has_the_same_names(family: str, policy: str) -> None:
 @pytest.mark.parametrize("policy", ["modules", "store", "compact", "recompute"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_frozen_weights_in_fewer_bits(policy: str, dtype: torch.dtype) -> None:
-    """The block is the plain one with rounded frozen weights, and returns these; all else is unchanged."""
+    """The block equals the plain one with rounded frozen weights, and releases these; all else is unchanged."""
     plain = plain_block(dtype=torch.float32)
     up, down = plain.up, plain.down
     block = split(plain, (9, 0, 4), policy, frozen_dtype=dtype, rows=2)
@@ -365,7 +365,7 @@ def test_frozen_weights_in_fewer_bits(policy: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @learner_sets
 def test_release_is_exact(dtype: torch.dtype, learners: Sequence[int]) -> None:
-    """Frozen weights held in ``float32`` mean the model's own type: the weights are returned bit by bit."""
+    """Frozen weights stored in ``float32``, the model's own type, are restored bit by bit."""
     plain = plain_block(dtype=dtype)
     released, activation, second = split(plain, learners, "store").release()
     assert type(activation) is nn.GELU
@@ -379,7 +379,7 @@ def test_release_is_exact(dtype: torch.dtype, learners: Sequence[int]) -> None:
 
 @policies
 def test_a_block_may_be_cast_later(policy: str) -> None:
-    """Split in float32 and cast to float64, it computes in float64 and gives that back."""
+    """Split in float32 and cast to float64, it computes and returns float64."""
     block = split(plain_block(dtype=torch.float32), (9, 0, 4), policy).double()
     x, _ = inputs((2, 3))
     assert block(x).dtype == torch.float64
@@ -396,9 +396,9 @@ def relative(one: Tensor | None, other: Tensor | None) -> float:
 @pytest.mark.parametrize("policy", ["store", "compact", "recompute"])
 @pytest.mark.parametrize("learners", LEARNERS[1:3], ids=len)
 def test_autocast(policy: str, learners: Sequence[int]) -> None:
-    """Under autocast values are bfloat16 and parameters' gradients float32, no farther from exact ones than modules'.
+    """Values are bfloat16 and parameters' gradients float32, no farther from exact ones than modules'.
 
-    An eighth of bfloat16's step is allowed on top of theirs, and half a step of the derivative.
+    The tolerance is an eighth of bfloat16's step, and half a step of the derivative.
     """
     exact = plain_block(dtype=torch.float64, hidden=32, width=128)
     plain = plain_block(dtype=torch.float32, hidden=32, width=128)
@@ -434,7 +434,7 @@ def test_autocast(policy: str, learners: Sequence[int]) -> None:
 
 @pytest.mark.parametrize("learners", [0, 1, 16, 80, 160])
 def test_saved_for_the_backward_pass(learners: int) -> None:
-    """The table of the module, in units of the block's input: four hidden neurons a channel, r of them learners."""
+    """The module's table, in units of the block's input: four neurons per channel, r of them learners."""
     block = plain_block(dtype=torch.float32, hidden=40, width=160)
     x, _ = inputs((3, 16), torch.float32, hidden=40)
     unit = x.numel() * 4
@@ -473,7 +473,7 @@ def split_gated(plain: Gated, learners: Sequence[int], **options: Any) -> SplitF
 @pytest.mark.parametrize("bias", [False, True])
 @learner_sets
 def test_a_gated_block_is_exact(bias: bool, learners: Sequence[int]) -> None:
-    """Value and gradients are the plain block's, of both rows of a learner and of its column; merged it is the same."""
+    """Value and gradients equal the plain block's, for both rows of a learner and its column; merging restores it."""
     plain = Gated(bias)
     x, g = inputs((5, 3))
     plain(x).backward(g)
@@ -497,8 +497,8 @@ def test_a_gated_block_is_exact(bias: bool, learners: Sequence[int]) -> None:
         assert one.bias is None if other.bias is None else torch.equal(one.bias, other.bias)
 
 
-def test_a_gated_block_of_padded_neurons() -> None:
-    """Both halves are zero-padded, which changes nothing: 300 neurons of which 7 learn."""
+def test_a_gated_block_with_zero_padding() -> None:
+    """Both halves are padded, which changes nothing: 300 neurons of which 7 learn."""
     plain = Gated(True, width=300)
     block = split_gated(plain, range(7))
     assert block.frozen_up.shape[0] == 2 * 304 == 2 * block.frozen_down.shape[1]
@@ -507,8 +507,8 @@ def test_a_gated_block_of_padded_neurons() -> None:
     assert torch.equal(block.release()[0].weight, plain.up.weight)
 
 
-def test_a_gated_block_drops_what_it_gives_to_down() -> None:
-    """In training the share of its dropout, in evaluation none."""
+def test_a_gated_block_applies_dropout_before_down() -> None:
+    """In training at its rate, in evaluation not at all."""
     plain = Gated(False, p=1.0)
     block = split_gated(plain, (3, 5))
     x, _ = inputs((2, 3))
@@ -516,8 +516,8 @@ def test_a_gated_block_drops_what_it_gives_to_down() -> None:
     close(block.eval()(x).detach(), plain.eval()(x).detach())
 
 
-def test_a_gated_block_knows_one_policy() -> None:
-    """The others' functions have no gate."""
+def test_a_gated_block_supports_one_policy() -> None:
+    """The functions of the other policies have no gate."""
     with pytest.raises(ValueError, match="'store' is for blocks without a gate"):
         split_gated(Gated(False), (1,), policy="store")
 
@@ -525,7 +525,7 @@ def test_a_gated_block_knows_one_policy() -> None:
 @policies
 @learner_sets
 def test_a_block_without_biases_is_exact(policy: str, learners: Sequence[int]) -> None:
-    """As with them, and none comes up: not in the split block, and not in what is merged."""
+    """Neither the split block nor the merged one gains a bias."""
     plain = plain_block()
     plain.up.bias = plain.down.bias = None  # type: ignore[assignment]
     x, g = inputs((5, 3))

@@ -1,4 +1,4 @@
-"""The training loop: rates, optimizer, micro-batches, errors, prediction."""
+"""The training loop: learning rates, optimizer, micro-batches, errors, prediction."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def test_linear_rate_rises_and_falls(steps: int, peak: float) -> None:
 
 
 def test_linear_rate_golden() -> None:
-    """Ten steps: one of warm-up, then even steps down."""
+    """Ten steps: one of warm-up, then a linear decrease."""
     rate = linear_rate(1.0, 10)
     assert [rate(step) for step in range(10)] == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
     assert linear_rate(2.0, 1)(0) == 2.0
 
 
-def test_constant_rate_does_not_know_its_end() -> None:
-    """After the warm-up nothing changes, so that a longer priming continues a shorter one."""
+def test_constant_rate_is_independent_of_the_length() -> None:
+    """Constant after the warm-up, so that a longer priming continues a shorter one."""
     rate = constant_rate(8.0, 3)
     assert [rate(step) for step in range(6)] == pytest.approx([2.0, 4.0, 6.0, 8.0, 8.0, 8.0])
     assert constant_rate(8.0, 0)(0) == 8.0
 
 
 def test_decay_is_for_matrices() -> None:
-    """Biases and LayerNorms are not decayed, and what is frozen is in no group."""
+    """Biases and LayerNorms are not decayed, and frozen parameters are in no group."""
     model, layout = make_model("bert")
     apply_far(model, layout, [[1, 2], []], frozen_embeddings=True)
     groups = make_optimizer("adamw", model).param_groups
@@ -78,8 +78,7 @@ def test_sgd_has_no_state() -> None:
     assert all(value is None for state in optimizer.state.values() for value in state.values())
 
 
-def test_unknown_optimizer() -> None:
-    """There are two kinds."""
+def test_an_unknown_optimizer_is_refused() -> None:
     with pytest.raises(KeyError, match="adam9"):
         make_optimizer("adam9", make_model("bert")[0])
 
@@ -107,8 +106,8 @@ def test_micro_batches_give_the_gradients_of_the_whole(family: str, micro: int) 
         torch.testing.assert_close(parts[name], value, atol=1e-11, rtol=0, msg=name)
 
 
-def test_no_gradient_outlives_a_step() -> None:
-    """Gradients are dropped, so that none is held during the next forward pass."""
+def test_gradients_are_freed_after_a_step() -> None:
+    """So that none is allocated during the next forward pass."""
     model, layout = make_model("bert")
     apply_far(model, layout, [range(20), None])
     loss = train_step(model, make_optimizer("adamw", model), batch_of(ROWS.take(range(4)), 0), 2)
@@ -155,8 +154,8 @@ def test_training_learns() -> None:
     assert predict(model, rows, 0).argmax(1).tolist() == LABELS
 
 
-def test_a_loss_that_is_not_finite_ends_training() -> None:
-    """The error names the step, and the loss is not reported."""
+def test_a_non_finite_loss_ends_training() -> None:
+    """The error has the step, and the loss is not reported."""
     model, _ = make_model("bert")
     reported: list[int] = []
 
@@ -174,9 +173,7 @@ def test_a_loss_that_is_not_finite_ends_training() -> None:
     assert reported == [0, 1]
 
 
-def test_training_stops_at_an_exception() -> None:
-    """An exception of ``on_step`` is raised."""
-
+def test_exceptions_of_on_step_are_raised() -> None:
     class Enough(Exception):
         pass
 
@@ -191,8 +188,8 @@ def test_training_stops_at_an_exception() -> None:
 
 
 @families
-def test_prediction_does_not_depend_on_order_or_batch(family: str) -> None:
-    """Each row's logits are its own: among other rows, in another order, alone, in batches of any size."""
+def test_prediction_is_independent_of_order_and_batch(family: str) -> None:
+    """Among other rows, in another order, alone, and in batches of any size."""
     model, _ = make_model(family)
     logits = predict(model, ROWS, 0)
     assert logits.shape == (30, 2)
@@ -206,7 +203,7 @@ def test_prediction_does_not_depend_on_order_or_batch(family: str) -> None:
 
 
 def test_prediction_uses_no_dropout() -> None:
-    """Twice the same, also right after training."""
+    """Predictions are repeatable, also right after training."""
     model, _ = make_model("bert")
     model.train()
     assert torch.equal(predict(model, ROWS, 0), predict(model, ROWS, 0))

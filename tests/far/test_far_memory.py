@@ -1,4 +1,4 @@
-"""Memory that a feed-forward block saves for the backward pass, counted in the tensors of autograd."""
+"""Memory that a feed-forward block saves for the backward pass, from the tensors that autograd saves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NORM = 2 * ROWS * LENGTH * 4
 
 
 class Block(nn.Module):
-    """Linear, GELU, linear, dropout, add, LayerNorm: a feed-forward block of BERT."""
+    """A feed-forward block of BERT: Linear, GELU, linear, dropout, add, LayerNorm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ LAYOUT = ModelLayout("block", (LayerLayout("block", (), (BLOCK,)),))
 
 
 def saved_by_block(learners: int | None, live: bool = True) -> int:
-    """Bytes that the block's forward pass saves, the parameters' own left out."""
+    """Bytes that the block's forward pass saves, without the parameters."""
     model = nn.ModuleDict({"block": Block()})
     reconfigure(model, LAYOUT, [None if learners is None else range(learners)])
     x = torch.randn(ROWS, LENGTH, HIDDEN, requires_grad=live)
@@ -46,7 +46,7 @@ def saved_by_block(learners: int | None, live: bool = True) -> int:
 
 
 def peak_bytes(learners: int | None) -> int:
-    """Peak of a real forward and backward pass of one block, over its parameters and input."""
+    """Peak of a real forward and backward pass of one block, without its parameters and input."""
     model = nn.ModuleDict({"block": Block()})
     reconfigure(model, LAYOUT, [None if learners is None else range(learners)])
     x = torch.randn(ROWS, LENGTH, HIDDEN, requires_grad=True)
@@ -80,6 +80,6 @@ def test_split_block_saves_seven_and_four_r(learners: int) -> None:
 
 
 @pytest.mark.parametrize("learners", [1, WIDTH // 10, WIDTH // 2, WIDTH])
-def test_frozen_part_saves_nothing_where_no_gradient_flows_on(learners: int) -> None:
-    """Above a frozen bottom x has no gradient, so only the learners' pre-activation and activation stay: (3 + 8r) h."""
+def test_frozen_part_saves_nothing_above_a_frozen_bottom(learners: int) -> None:
+    """There x has no gradient: only the learners' pre-activation and activation are saved, (3 + 8r) h."""
     assert saved_by_block(learners, live=False) == round((3 + 8 * learners / WIDTH) * H) + NORM

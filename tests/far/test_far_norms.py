@@ -32,7 +32,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def ordinary(values: list[float], dtype: torch.dtype = torch.float64) -> nn.LayerNorm:
-    """A LayerNorm with these weights and biases of both signs."""
+    """A LayerNorm with weights and biases of both signs."""
     norm = nn.LayerNorm(len(values), dtype=dtype)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor(values, dtype=torch.float64))
@@ -49,7 +49,7 @@ def results(norm: nn.Module, x: Tensor, g: Tensor) -> tuple[Tensor, ...]:
 
 @weights
 def test_exact(values: list[float]) -> None:
-    """In float64, with weights of both signs, tiny ones and zeros: channels that are not rebuilt are saved."""
+    """In float64, with weights of both signs, tiny ones and zeros: channels that cannot be rebuilt are saved."""
     norm = ordinary(values)
     x, g = 3 * normal(4, 5, HIDDEN) + 1, normal(4, 5, HIDDEN, seed=1)
     for one, other in zip(results(OutputLayerNorm(norm), x, g), results(norm, x, g), strict=True):
@@ -73,7 +73,7 @@ def test_float32_is_as_good_as_the_ordinary_one(values: list[float]) -> None:
     seed=st.integers(0, 99),
 )
 def test_any_weights(values: list[float], rows: int, scale: float, seed: int) -> None:
-    """The same as the ordinary one for any weights, rows and size of the input."""
+    """Equal to the ordinary one for any weights, rows and size of the input."""
     norm = ordinary(values)
     x, g = (normal(rows, len(values), seed=seed + i) for i in range(2))
     for one, other in zip(results(OutputLayerNorm(norm), x * scale, g), results(norm, x * scale, g), strict=True):
@@ -87,7 +87,7 @@ def test_gradcheck() -> None:
 
 
 @pytest.mark.parametrize("value", [1e-4, -1e-4, 1e-6, -1e-6, 0.0, -0.0, 1e-30])
-def test_a_weight_that_training_brings_to_zero(value: float) -> None:
+def test_a_weight_trained_to_zero(value: float) -> None:
     """Its channel is then saved, so the result stays exact."""
     norm = ordinary(WEIGHTS["ordinary"])
     rebuilt = OutputLayerNorm(norm)
@@ -99,8 +99,8 @@ def test_a_weight_that_training_brings_to_zero(value: float) -> None:
 
 
 @pytest.mark.parametrize("frozen", [("weight",), ("bias",), ("weight", "bias")])
-def test_frozen(frozen: tuple[str, ...]) -> None:
-    """What is frozen has no gradient, and the input's is the same."""
+def test_frozen_parameters(frozen: tuple[str, ...]) -> None:
+    """They have no gradient, and the input's gradient is unchanged."""
     norm = ordinary(WEIGHTS["tiny"])
     x, g = (normal(6, HIDDEN, seed=seed) for seed in range(2))
     expected = results(norm, x, g)[1]
@@ -115,7 +115,7 @@ def test_frozen(frozen: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(("values", "apart"), [(WEIGHTS["of both signs"], 0), (WEIGHTS["zero"], 8)])
 def test_saved_for_the_backward_pass(values: list[float], apart: int) -> None:
-    """The output, one number a token, and the channels that are not rebuilt with their indices."""
+    """The output, one number per token, and the channels that are not rebuilt with their indices."""
     norm = OutputLayerNorm(ordinary(values, torch.float32))
     x = normal(4, 5, HIDDEN).float().requires_grad_()
     saved = saved_bytes(lambda: norm(x), norm.parameters())
@@ -123,8 +123,8 @@ def test_saved_for_the_backward_pass(values: list[float], apart: int) -> None:
 
 
 @pytest.mark.parametrize("weight_dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_few_digits_are_not_rebuilt(weight_dtype: torch.dtype) -> None:
-    """An output in bfloat16 has too few: there it is the ordinary LayerNorm, bit by bit."""
+def test_half_precision_is_not_rebuilt(weight_dtype: torch.dtype) -> None:
+    """A bfloat16 output is too coarse: the result is the ordinary LayerNorm's, bit by bit."""
     norm = ordinary(WEIGHTS["tiny"], weight_dtype)
     x, g = (normal(6, HIDDEN, seed=seed).bfloat16() for seed in range(2))
     for one, other in zip(results(OutputLayerNorm(norm), x, g), results(norm, x, g), strict=True):
@@ -132,8 +132,8 @@ def test_few_digits_are_not_rebuilt(weight_dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("options", [{"bias": False}, {"elementwise_affine": False}])
-def test_norms_without_a_weight_or_a_bias_are_left(options: dict[str, bool]) -> None:
-    """They can't be rebuilt, so they are not replaced, in a model and alone."""
+def test_norms_without_weight_or_bias_are_not_replaced(options: dict[str, bool]) -> None:
+    """They cannot be rebuilt; in a model and alone."""
     model = nn.ModuleDict({"plain": nn.LayerNorm(4, **options), "whole": nn.LayerNorm(4), "wide": nn.LayerNorm((3, 4))})
     assert [rebuilds_input(norm) for norm in model.values()] == [False, True, False]
     layout = ModelLayout("plain", (), norms=("plain", "whole", "wide"))
@@ -143,7 +143,7 @@ def test_norms_without_a_weight_or_a_bias_are_left(options: dict[str, bool]) -> 
     assert {type(norm) for norm in model.values()} == {nn.LayerNorm}
 
 
-def test_state_dict_is_the_original_s() -> None:
+def test_state_dict_equals_the_original() -> None:
     """Same names, same tensors."""
     norm = ordinary(WEIGHTS["zero"])
     rebuilt = OutputLayerNorm(norm)
@@ -152,8 +152,8 @@ def test_state_dict_is_the_original_s() -> None:
     assert rebuilt.release() is norm
 
 
-def test_tensors_without_values() -> None:
-    """It runs on the meta device, where weights have no values."""
+def test_meta_device() -> None:
+    """Weights have no values there."""
     x = torch.zeros(2, 4, device="meta", requires_grad=True)
     OutputLayerNorm(nn.LayerNorm(4, device="meta"))(x).sum().backward()
     assert x.grad is not None

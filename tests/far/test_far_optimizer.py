@@ -58,14 +58,14 @@ def weights(model: nn.Module) -> list[Tensor]:
 
 
 def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    """Bit by bit."""
+    """Equal bit by bit."""
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 @families
 @kinds
 @kernels
-def test_backward_is_end(family: str, kind: str, kernel: str) -> None:
+def test_backward_equals_end(family: str, kind: str, kernel: str) -> None:
     """Over six steps with a schedule, losses, weights and moments are the same bit by bit."""
     model = start(family)
     twin = copy.deepcopy(model)
@@ -94,14 +94,14 @@ def test_fused_is_close_to_the_loop(kind: str) -> None:
 
 
 @kinds
-def test_foreach_is_the_loop(kind: str) -> None:
-    """All tensors at once or one after another: the same losses bit by bit, with the option of torch set."""
+def test_foreach_equals_the_loop(kind: str) -> None:
+    """All tensors at once or one after another: the same losses bit by bit."""
     (expected, loop), (losses, foreach) = (run(start("bert"), make_optimizer, kind, k) for k in ("loop", "foreach"))
     assert losses == expected
     assert [[group["foreach"] for group in o.param_groups] for o in (loop, foreach)] == [[False] * 2, [True] * 2]
 
 
-def test_kernels_that_cannot_be_are_refused() -> None:
+def test_unsupported_kernels_are_refused() -> None:
     """An unknown kernel, and one that steps all parameters at once in the backward pass."""
     model = start("bert")
     with pytest.raises(ValueError, match="kernel 'fast' is none of loop, foreach, fused"):
@@ -111,8 +111,8 @@ def test_kernels_that_cannot_be_are_refused() -> None:
 
 
 @kernels
-def test_one_gradient_lives_at_a_time(kernel: str) -> None:
-    """When a gradient is complete it is the only one, and after the backward pass there is none."""
+def test_one_gradient_exists_at_a_time(kernel: str) -> None:
+    """When a gradient is complete it is the only one, and none is left after the backward pass."""
     model = start("bert")
     parameters = list(model.parameters())
     alive: list[int] = []
@@ -136,7 +136,7 @@ def test_one_gradient_lives_at_a_time(kernel: str) -> None:
 
 
 def test_groups_and_state() -> None:
-    """Every trained tensor is in one group, decayed where it is a matrix, and has AdamW's two moments."""
+    """Every trained tensor is in one group, decayed if it is a matrix, and has AdamW's two moments."""
     model = start("bert")
     optimizer = BackwardOptimizer("adamw", model, 0.07)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -175,7 +175,7 @@ def test_a_shared_parameter_is_stepped_once() -> None:
     assert same(*results)
 
 
-def test_this_torch_has_both() -> None:
-    """This torch has the kernels of plans of newer devices."""
+def test_this_torch_supports_both() -> None:
+    """Fused kernels and hooks, which plans for newer devices use."""
     assert has_fused()
     assert has_backward_hooks()

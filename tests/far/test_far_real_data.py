@@ -103,7 +103,7 @@ def test_modules_train_to_the_same(bench: Bench) -> None:
 
 @pytest.mark.parametrize("plan", EXACT.values(), ids=EXACT)
 def test_exact_plans_train_to_the_same(bench: Bench, stored: Tensor, plan: StepPlan) -> None:
-    """At most 2 of 872 predictions differ: a sentence on the border may fall to either side by rounding."""
+    """At most 2 of 872 predictions differ: rounding can change a prediction near the decision boundary."""
     logits = bench.logits(plan)
     assert int((logits.argmax(1) != stored.argmax(1)).sum()) <= 2
     assert float((logits - stored).abs().max()) < 1e-2
@@ -111,7 +111,7 @@ def test_exact_plans_train_to_the_same(bench: Bench, stored: Tensor, plan: StepP
 
 @pytest.mark.parametrize("plan", INEXACT.values(), ids=INEXACT)
 def test_inexact_plans_train_to_nearly_the_same(bench: Bench, stored: Tensor, plan: StepPlan) -> None:
-    """At most 9 of 872 predictions differ, 1 %, and the accuracy by half of that: less than its standard error."""
+    """At most 9 of 872 predictions (1 %) differ, and the accuracy by half of that: less than its standard error."""
     logits = bench.logits(plan)
     assert int((logits.argmax(1) != stored.argmax(1)).sum()) <= 9
     assert abs(bench.accuracy(logits) - bench.accuracy(stored)) <= 0.005

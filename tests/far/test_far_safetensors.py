@@ -25,7 +25,7 @@ TYPES = (
 
 @st.composite
 def tensor_files(draw: st.DrawFn) -> dict[str, Tensor]:
-    """Tensors of any type and shape, empty ones and scalars included."""
+    """Strategy: tensors of any type and shape, including empty ones and scalars."""
     names = draw(st.lists(st.text(min_size=1, max_size=8), max_size=4, unique=True))
     shapes = st.lists(st.integers(0, 4), max_size=3)
     return {
@@ -36,8 +36,10 @@ def tensor_files(draw: st.DrawFn) -> dict[str, Tensor]:
 
 
 @given(tensor_files())
-def test_both_read_what_either_wrote(tmp_path_factory: pytest.TempPathFactory, tensors: dict[str, Tensor]) -> None:
-    """Types, shapes and bytes are equal in both directions."""
+def test_compatible_with_the_package_in_both_directions(
+    tmp_path_factory: pytest.TempPathFactory, tensors: dict[str, Tensor]
+) -> None:
+    """Types, shapes and bytes are equal."""
     folder = tmp_path_factory.mktemp("files")
     safetensors.torch.save_file(tensors, folder / "theirs", metadata={"who": "they"})
     save(str(folder / "ours"), tensors, {"who": "we"})
@@ -52,7 +54,7 @@ def test_both_read_what_either_wrote(tmp_path_factory: pytest.TempPathFactory, t
 
 
 def written(folder: Path, header: Any, data: bytes = b"\0" * 8, claimed: int | None = None) -> str:
-    """A file of that header, right or wrong, and these bytes."""
+    """Write a file of that header, valid or not, and these bytes."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path = folder / "broken.safetensors"
     path.write_bytes(struct.pack("<Q", len(text) if claimed is None else claimed) + text + data)
@@ -86,8 +88,8 @@ BROKEN: dict[str, tuple[Callable[[Path], str], str]] = {
 
 
 @pytest.mark.parametrize(("make", "named"), BROKEN.values(), ids=BROKEN)
-def test_a_file_that_breaks_the_format_is_refused(tmp_path: Path, make: Callable[[Path], str], named: str) -> None:
-    """Before a tensor is made, with the problem in the message."""
+def test_malformed_files_are_refused(tmp_path: Path, make: Callable[[Path], str], named: str) -> None:
+    """Before any tensor is made, with the problem in the message."""
     with pytest.raises(ValueError, match=named):
         load(make(tmp_path))
 
@@ -99,7 +101,7 @@ def test_a_short_file_is_refused(tmp_path: Path) -> None:
         load(str(tmp_path / "short"))
 
 
-def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
+def test_writing_is_atomic(tmp_path: Path) -> None:
     """With an unsupported type the old file is unchanged, and no temporary file is left."""
     path = tmp_path / "weights"
     save(str(path), {"a": torch.ones(2)})

@@ -55,7 +55,7 @@ def run(model: nn.Module, plan: StepPlan, path: Path | None = None, stop_after: 
 
 @plans
 @pytest.mark.parametrize("cut", [1, 7, 11])
-def test_a_cut_phase_ends_as_the_whole_one(tmp_path: Path, plan: StepPlan, cut: int) -> None:
+def test_an_interrupted_phase_ends_as_an_uninterrupted_one(tmp_path: Path, plan: StepPlan, cut: int) -> None:
     """Weights and losses are equal bit by bit, for each interruption and optimizer."""
     whole, _ = make_model()
     expected = run(whole, plan)
@@ -84,7 +84,7 @@ def test_frozen_weights_are_not_written(tmp_path: Path) -> None:
 
 
 def test_a_savepoint_of_another_training_is_refused(tmp_path: Path) -> None:
-    """Savepoints of other rows, truncated ones, and those of other weights are not resumed."""
+    """Savepoints of other rows or other weights, and truncated ones, are not resumed."""
     path = tmp_path / "savepoint"
     model, _ = make_model()
     with pytest.raises(Interrupted):

@@ -1,4 +1,4 @@
-"""The board's metrics are the tasks', entities are seqeval's and answers are matched as by SQuAD."""
+"""Runtime metrics against those of tasks, entities against seqeval, and answer matching against SQuAD's definition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.tasks.metric_cases import REFERENCES, TAGS, rows, squad_row
 
 
 def test_every_kind_has_a_metric() -> None:
-    """And every metric is for one kind, has its value among its parts or means them."""
+    """Every metric is for one kind, and its value is one of its components or their mean."""
     assert {kind for rule in METRICS.values() for kind in rule.kinds} == set(KINDS)
     assert all(len(rule.kinds) == 1 and rule.value in (*rule.parts, "mean") for rule in METRICS.values())
     assert METRICS.keys() == REFERENCES.keys()
@@ -28,8 +28,8 @@ def test_every_kind_has_a_metric() -> None:
 @pytest.mark.parametrize("name", REFERENCES)
 @settings(max_examples=30)
 @given(data=st.data())
-def test_a_board_scores_as_the_search_does(name: str, data: st.DataObject) -> None:
-    """Also where all predictions, or all rows, are of one class; scikit-learn and scipy compute the other side."""
+def test_runtime_metrics_equal_those_of_the_search(name: str, data: st.DataObject) -> None:
+    """Also with predictions or rows of one class; the search uses scikit-learn and scipy."""
     predicted, _, true = zip(*data.draw(rows(REFERENCES[name][0], most=30)), strict=True)
     expected = metrics.score(name, predicted, true, TAGS)
     found = score(name, evidence(name, predicted, true, TAGS))
@@ -37,8 +37,8 @@ def test_a_board_scores_as_the_search_does(name: str, data: st.DataObject) -> No
     assert found.parts == pytest.approx(dict(expected.parts), abs=1e-9)
 
 
-def test_what_a_board_can_not_score() -> None:
-    """No rows, lengths that differ, tags that are not one for each word, an unknown metric."""
+def test_invalid_inputs_are_refused() -> None:
+    """No rows, different lengths, a number of tags other than of words, an unknown metric."""
     with pytest.raises(ValueError, match="there are no rows"):
         score("accuracy", [])
     with pytest.raises(ValueError, match="1 predictions for 2 answers"):
@@ -50,8 +50,8 @@ def test_what_a_board_can_not_score() -> None:
 
 
 @given(st.lists(st.sampled_from([*TAGS, ".", "I-PER-x", "S", "E", "E-LOC", "I-", "ORG", "B-O"]), max_size=12))
-def test_entities_are_those_of_seqeval(tags: list[str]) -> None:
-    """Of well-formed and malformed rows, in any scheme and in none."""
+def test_entities_equal_those_of_seqeval(tags: list[str]) -> None:
+    """For well-formed and malformed rows, in any scheme and in none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = get_entities(tags)
@@ -71,13 +71,13 @@ def test_entities_are_those_of_seqeval(tags: list[str]) -> None:
         ("", set()),
     ],
 )
-def test_entities_by_hand(tags: str, found: set[tuple[str, int, int]]) -> None:
+def test_entity_examples(tags: str, found: set[tuple[str, int, int]]) -> None:
     """IOB2, IOB1, adjacent ones, IOBES, a name with a dash, none."""
     assert entities(tags.split()) == found
 
 
-def test_an_entity_is_right_with_type_and_words() -> None:
-    """One of another type or of other words counts among the predicted, not among the right."""
+def test_an_entity_needs_the_right_type_and_words() -> None:
+    """Others count as predicted, but not as correct."""
     true = ["B-PER", "I-PER", "O", "B-LOC", "O", "B-LOC"]
     assert count_entities(["B-PER", "I-PER", "O", "B-PER", "O", "B-LOC"], true) == (2, 3, 3)
     assert count_entities(["B-PER", "O", "O", "B-LOC", "I-LOC", "O"], true) == (0, 2, 3)
@@ -85,7 +85,7 @@ def test_an_entity_is_right_with_type_and_words() -> None:
 
 @given(rows("question-answering", most=6))
 def test_answers_are_matched_by_the_definition(found: list[tuple[str, str, tuple[tuple[str, int], ...]]]) -> None:
-    """Precision and recall over common words, the best over the answers, none without answers."""
+    """Precision and recall over common words, the maximum over the answers, unanswerable questions."""
     for predicted, _, golds in found:
         assert match_answers(predicted, [text for text, _ in golds]) == pytest.approx(squad_row(predicted, golds))
 
@@ -106,18 +106,18 @@ def test_answers_are_matched_by_the_definition(found: list[tuple[str, str, tuple
         ("rain", ["snow", "rain."], 1, 1),
     ],
 )
-def test_answers_by_hand(predicted: str, answers: list[str], exact: float, f1: float) -> None:
+def test_answer_examples(predicted: str, answers: list[str], exact: float, f1: float) -> None:
     """Case, punctuation, articles, repeated words, questions without an answer, the best of several."""
     assert match_answers(predicted, answers) == pytest.approx((exact, f1))
 
 
-def test_what_is_left_of_a_text() -> None:
-    """Articles are whole words, other white space is a space, punctuation that is not ASCII's stays."""
+def test_answer_normalisation() -> None:
+    """Articles are whole words, any white space is one space, non-ASCII punctuation is retained."""
     assert normalized("  An apple\u00a0a day -- the\tTheory!  “Ä” ") == "apple day theory “ä”"
 
 
 def test_ranks_of_many_equal_values() -> None:
-    """Spearman's correlation of a shuffled grid of ties is that of the tasks."""
+    """Spearman's correlation of a shuffled grid of ties equals that of the tasks."""
     draw = random.Random(0)
     predicted, true = ([float(draw.randrange(4)) for _ in range(500)] for _ in range(2))
     expected = metrics.score("spearman", predicted, true).value

@@ -37,8 +37,8 @@ def test_freezing_more_never_leaves_more_learners(width: int, one: float, other:
     assert (learner_count(width, 0.0), learner_count(width, 1.0)) == (width, 0)
 
 
-def test_counts_name_untouched_layers() -> None:
-    """None for a layer that is not split: one without frozen neurons, and one of the frozen bottom."""
+def test_layers_that_are_not_split_count_as_none() -> None:
+    """A layer without frozen neurons, and one of the frozen bottom."""
     assert learner_counts(64, [0.5, 0.0, 0.5, 1.0, 0.001]) == [32, None, 32, 0, None]
     assert learner_counts(64, [0.5, 0.0, 0.5, 1.0], bottom_layers=3) == [None, None, None, 0]
 
@@ -55,7 +55,7 @@ def _layout(layers: int) -> ModelLayout:
 
 
 def test_scores_against_a_loop() -> None:
-    """A neuron's score is the sum of absolute changes of its row, its bias and its column, layer by layer."""
+    """A neuron's score is the sum of absolute changes of its row, bias entry and column, layer by layer."""
     width, hidden, layers = 5, 3, 2
     torch.manual_seed(0)
     names = {"up.weight": (width, hidden), "up.bias": (width,), "down.weight": (hidden, width), "down.bias": (hidden,)}
@@ -73,7 +73,7 @@ def test_scores_against_a_loop() -> None:
 
 
 def test_an_unchanged_model_scores_zero() -> None:
-    """No change, no score; the second map's bias is no part of any neuron."""
+    """The second map's bias belongs to no neuron."""
     state = {"l0.up.weight": torch.ones(4, 2), "l0.up.bias": torch.ones(4), "l0.down.weight": torch.ones(2, 4)}
     moved = {**state, "l0.down.bias": torch.ones(2)}
     assert neuron_scores(_layout(1), state, moved)[0].tolist() == [0.0] * 4
@@ -86,7 +86,7 @@ scores_and_count = st.lists(st.integers(-3, 3), min_size=1, max_size=30).flatmap
 
 @given(scores_and_count)
 def test_top_learners_against_a_plain_sort(case: tuple[list[int], int]) -> None:
-    """The highest scores win, of equal ones the lower index, and the indices come in ascending order."""
+    """The highest scores, the lower index on ties, in ascending order of the indices."""
     scores, count = case
     expected = sorted(sorted(range(len(scores)), key=lambda j: (-scores[j], j))[:count])
     assert top_learners(torch.tensor(scores, dtype=torch.float64), count) == expected
@@ -94,7 +94,7 @@ def test_top_learners_against_a_plain_sort(case: tuple[list[int], int]) -> None:
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=40), st.data())
 def test_a_smaller_selection_is_part_of_a_larger_one(scores: list[float], data: st.DataObject) -> None:
-    """Freezing more only takes learners away, and the same scores give the same selection."""
+    """Freezing more only removes learners; selection is deterministic."""
     values = torch.tensor(scores, dtype=torch.float64)
     small, large = sorted((data.draw(st.integers(0, len(scores))), data.draw(st.integers(0, len(scores)))))
     assert set(top_learners(values, small)) <= set(top_learners(values, large))
@@ -102,13 +102,13 @@ def test_a_smaller_selection_is_part_of_a_larger_one(scores: list[float], data: 
 
 
 def test_ties_of_a_whole_layer() -> None:
-    """If no neuron moved, the first ones are selected: the selection does not depend on the machine."""
+    """If no neuron moved, the first ones are selected, on any machine."""
     assert top_learners(torch.zeros(3072), 307) == list(range(307))
 
 
 @given(st.integers(1, 200), st.integers(0, 2**31), st.data())
 def test_random_learners_are_a_seeded_draw(width: int, seed: int, data: st.DataObject) -> None:
-    """The right number of distinct neurons, the same for the same seed, whatever torch's own generator does."""
+    """The right number of distinct neurons, independent of the state of torch's own generator."""
     count = data.draw(st.integers(0, width))
     torch.manual_seed(data.draw(st.integers(0, 9)))
     drawn = random_learners(width, count, seed)
@@ -119,15 +119,15 @@ def test_random_learners_are_a_seeded_draw(width: int, seed: int, data: st.DataO
     assert all(0 <= j < width for j in drawn)
 
 
-def test_random_learners_differ_by_seed_and_are_even() -> None:
-    """Another seed draws others, and over many seeds each neuron is drawn about equally often."""
+def test_random_learners_differ_by_seed_and_are_uniform() -> None:
+    """Over many seeds each neuron is drawn about equally often."""
     assert random_learners(1000, 100, 0) != random_learners(1000, 100, 1)
     drawn = [j for seed in range(400) for j in random_learners(20, 10, seed)]
     assert all(150 < drawn.count(j) < 250 for j in range(20))
 
 
 def test_overlap() -> None:
-    """The mean share of common learners over the layers that have any; None where none has."""
+    """The mean share of common learners over the layers that have any; None if none has."""
     assert overlap([[0, 1, 2, 3], [5]], [[2, 3, 4, 5], [5]]) == pytest.approx((0.5 + 1.0) / 2)
     assert overlap([[], [1, 2]], [[], [3, 4]]) == 0.0
     assert overlap([[], []], [[], []]) is None

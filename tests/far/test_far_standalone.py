@@ -1,4 +1,4 @@
-"""The packages that bundles carry need torch, transformers and nothing of farsearch, and old Pythons can read them."""
+"""The packages in bundles need only torch and transformers, nothing of farsearch, and parse under old Pythons."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ WITHOUT_TORCH = [
 
 
 def copied(folder: Path) -> Path:
-    """Copies of the packages in a folder, whose name is that of their parent package."""
+    """Copy the packages below ``folder``, under the parent package ``board``. Return ``folder``."""
     for name in ("far", "runtime"):
         shutil.copytree(ROOT / name, folder / "board" / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
 def imported(folder: Path, names: list[str], before: str = "pass") -> set[str]:
-    """The top-level modules that a Python has after it imported some of the copies."""
+    """The top-level modules in a Python process after it imported some of the copies."""
     modules = "; ".join(f"import board.{name}" for name in names)
     check = f"{modules}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     done = subprocess.run(
@@ -54,13 +54,13 @@ def test_the_docstring_of_a_package_lists_its_modules(name: str) -> None:
 
 
 @files
-def test_python_3_6_can_parse_it(file: Path) -> None:
+def test_python_3_6_can_parse_the_packages(file: Path) -> None:
     ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 6))
 
 
 @files
-def test_it_imports_torch_and_the_standard_library_only(file: Path) -> None:
-    """Its own modules are imported by relative names, for in a bundle the packages have another parent."""
+def test_only_torch_and_the_standard_library_are_imported(file: Path) -> None:
+    """Own modules are imported by relative names, because in a bundle the packages have another parent."""
     # all of them are in Python 3.6
     old = {"contextlib", "functools", "inspect", "json", "math", "os", "random", "struct", "torch", "typing"}
     if ROOT / "runtime" in file.parents:
@@ -80,7 +80,7 @@ def test_it_imports_torch_and_the_standard_library_only(file: Path) -> None:
             )
 
 
-def test_it_works_under_another_name(tmp_path: Path) -> None:
+def test_copies_work_under_another_name(tmp_path: Path) -> None:
     """All modules of a copy can be imported without farsearch and, until a model is used, without transformers."""
     loaded = imported(copied(tmp_path), NAMES)
     assert {"board", "torch"} <= loaded
@@ -88,13 +88,13 @@ def test_it_works_under_another_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
-def test_it_is_imported_without_torch_and_transformers(tmp_path: Path, name: str) -> None:
+def test_packages_are_imported_without_torch_and_transformers(tmp_path: Path, name: str) -> None:
     blocked = "sys.modules['torch'] = sys.modules['transformers'] = sys.modules['numpy'] = None"
     assert "board" in imported(copied(tmp_path), [name], blocked)
 
 
 def python_3_6() -> str | None:
-    """Return a working Python 3.6 of this machine, from the path or from pyenv."""
+    """Return a working Python 3.6 from the path or from pyenv."""
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     for found in (shutil.which("python3.6"), *map(str, sorted(root.glob("versions/3.6.*/bin/python")))):
         if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
@@ -103,7 +103,7 @@ def python_3_6() -> str | None:
 
 
 @pytest.mark.board
-def test_python_3_6_compiles_it(tmp_path: Path) -> None:
+def test_python_3_6_compiles_the_packages(tmp_path: Path) -> None:
     python = python_3_6()
     if python is None:
         pytest.skip("no Python 3.6 is on the path or in pyenv")

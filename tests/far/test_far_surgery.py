@@ -44,7 +44,7 @@ _made: dict[str, tuple[nn.Module, ModelLayout]] = {}
 
 
 def fresh(family: str) -> tuple[nn.Module, ModelLayout]:
-    """A copy of one model a family, in eval mode: making one takes far longer than copying it."""
+    """A copy of one model per family, in eval mode: much faster than making one."""
     if family not in _made:
         _made[family] = make_model(family)
     model, layout = _made[family]
@@ -92,7 +92,7 @@ def test_merge_undoes_reconfigure(family: str, learners: list[list[int] | None])
 @families
 @given(learners=choices)
 def test_reconfigured_model_computes_the_same(family: str, learners: list[list[int] | None]) -> None:
-    """The logits agree to 1e-6 for any selection: splitting a block changes nothing but the order of sums."""
+    """Logits agree to 1e-6 for any selection: a split changes only the order of sums."""
     model, layout = fresh(family)
     with torch.no_grad():
         before = model(**batch()).logits
@@ -111,7 +111,7 @@ def model_logits(model: nn.Module) -> Tensor:
 def test_gradients_are_slices_of_plain_autograd(family: str, learners: list[list[int] | None]) -> None:
     """In float64, a learner's gradients are those of its row, bias entry and column in the unsplit model.
 
-    All other parameters have the gradients that they had before, and what is frozen has none.
+    Other trained parameters have the same gradients as before, and frozen ones have none.
     """
     model, layout = fresh(family)
     model.double()
@@ -149,7 +149,7 @@ def test_gradients_are_slices_of_plain_autograd(family: str, learners: list[list
 def test_freezing_more_never_trains_more(
     family: str, fractions: list[float], flags: tuple[bool, bool], counts: list[int]
 ) -> None:
-    """In every one of the five settings, and in all of them together."""
+    """In each of the five settings, and in all of them together."""
 
     def trained(low: bool) -> int:
         pick = min if low else max
@@ -164,7 +164,7 @@ def test_freezing_more_never_trains_more(
 
 @families
 def test_frozen_tensors_have_no_optimizer_state(family: str) -> None:
-    """After real steps only tensors with a gradient have AdamW's two moments, and frozen ones are unchanged."""
+    """After real steps only trained tensors have AdamW's two moments, and frozen ones are unchanged."""
     model, layout = fresh(family)
     apply_far(model, layout, [range(10), []], frozen_embeddings=True, frozen_attention_layers=1)
     frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
@@ -210,7 +210,7 @@ def test_frozen_attention(family: str) -> None:
 
 @families
 def test_frozen_bottom_stops_the_backward_pass(family: str) -> None:
-    """The output of a frozen bottom layer has no history, so the backward pass has nothing to enter there."""
+    """The output of a frozen bottom layer has no grad_fn."""
     model, layout = fresh(family)
     freeze(model, layout, bottom_layers=1)
     outputs: list[Tensor] = []
@@ -236,8 +236,8 @@ def test_all_layers_frozen_train_the_head(family: str) -> None:
     assert not any(name.startswith((layout.embeddings, *(layer.path for layer in layout.layers))) for name in left)
 
 
-def test_wrong_selections_are_refused() -> None:
-    """One entry a layer, and indices inside the block: negative ones do not count from the end."""
+def test_invalid_selections_are_refused() -> None:
+    """One entry per layer, and indices inside the block; negative indices are invalid."""
     model, layout = fresh("bert")
     with pytest.raises(ValueError, match="1 selections for 2 feed-forward blocks"):
         reconfigure(model, layout, [None])
@@ -247,7 +247,7 @@ def test_wrong_selections_are_refused() -> None:
 
 
 class _Plain(nn.Module):
-    """A model that keeps its activation as a plain function, as older versions of transformers do."""
+    """A model whose activation is a plain function, as in older versions of transformers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -278,7 +278,7 @@ def test_activation_may_be_a_function() -> None:
 
 @families
 def test_layout_round_trip(family: str) -> None:
-    """A layout is plain data: written as JSON types and read back it is the same, and unknown keys are errors."""
+    """A layout survives a JSON round trip, and unknown keys are errors."""
     _, layout = fresh(family)
     data = layout.to_dict()
     assert ModelLayout.from_dict(data) == layout

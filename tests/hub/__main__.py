@@ -1,4 +1,4 @@
-"""Run the stand-in hub until Ctrl-C, to try things by hand: python -m tests.hub."""
+"""Run the stand-in hub until Ctrl-C, for manual tests: python -m tests.hub."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Processes that load a model or a task from a hub, with their imports behind them.
+"""Processes that load a model or a task from a hub, with their imports already done.
 
-Importing torch, transformers and datasets takes most of such a process. Here one process imports them and forks for
-each client, so that a client begins with nothing asked and nothing cached, and takes a fraction of a second.
+Importing torch, transformers and datasets dominates the run time of such a process. Here one process imports them and
+forks for each client, so that a client starts in a fraction of a second, without earlier requests or cached files.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class Done:
-    """How a client ended.
+    """The result of a client.
 
     Attributes:
-        code: its exit status; None where it was killed because it did not end.
-        ended_s: when, of ``time.monotonic``.
+        code: exit status; None if it was killed because it did not end.
+        ended_s: end time by ``time.monotonic``.
     """
 
     code: int | None
@@ -56,7 +56,7 @@ class Clients:
         )
 
     def run(self, client: str, *arguments: str, **environment: str) -> Done:
-        """Run a client, ``model`` with a name and a revision or ``data`` with a task, and wait for its end."""
+        """Run a client (``model`` with a name and a revision, or ``data`` with a task), and wait for its end."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([client, arguments, environment]) + "\n")
@@ -74,14 +74,14 @@ class Clients:
 
 
 def serve() -> None:
-    """Fork a client for each line of stdin, and answer with what came of it."""
+    """Fork a client for each line of stdin, and write its result."""
     import farsearch.tasks.from_hub  # noqa: F401
     from tests.hub.model_files import model_files
 
     with tempfile.TemporaryDirectory() as folder:
         for name, content in model_files("bert-base-uncased").items():
             Path(folder, name).write_bytes(content)
-        _model(folder, "")  # imports what a model needs, and asks no hub
+        _model(folder, "")  # imports what a model needs, without requests to a hub
     for line in sys.stdin:
         client, arguments, environment = json.loads(line)
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
@@ -109,7 +109,7 @@ def _wait(pid: int) -> int | None:
 
 
 def _be(client: str, arguments: list[str], environment: dict[str, str], out: IO[str], err: IO[str]) -> NoReturn:
-    """Become a client, and end as a command does."""
+    """Become a client, and exit as a command does."""
     from farsearch.errors import FarsearchError
 
     os.dup2(out.fileno(), 1)

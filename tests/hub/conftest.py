@@ -9,7 +9,7 @@ from tests.hub.server import Hub
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A running stand-in hub with every known model and every official data set, and no faults."""
+    """A running stand-in hub with every known model and every official data set, without faults."""
     from tests.hub.repositories import repositories
 
     running = Hub(repositories())

@@ -1,4 +1,4 @@
-"""GLUE and SQuAD as the hub has them: columns, classes, splits, Parquet files and cards; the rows are invented."""
+"""GLUE and SQuAD in the format of the hub: columns, classes, splits, Parquet files and cards; the rows are invented."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Split:
 
 
 def _events() -> Iterator[tuple[str, str, str, str]]:
-    """Who did what to which thing, and where: each one once."""
+    """Distinct combinations of subject, action, object and place."""
     steps = zip(
         itertools.cycle(_PEOPLE),
         itertools.cycle(_VERBS),
@@ -56,7 +56,7 @@ def _sentence(person: str, verb: str, thing: str, place: str) -> str:
 
 
 def _single(task: str, count: int, start: int) -> tuple[list[tuple[str, ...]], list[int]]:
-    """Texts of one sentence with two classes that its words decide."""
+    """Single sentences of two classes, which their words determine."""
     texts: list[tuple[str, ...]] = []
     labels = []
     for row, event in enumerate(itertools.islice(_events(), start, start + count)):
@@ -72,7 +72,7 @@ def _single(task: str, count: int, start: int) -> tuple[list[tuple[str, ...]], l
 
 
 def _pair(classes: int, count: int, start: int) -> tuple[list[tuple[str, ...]], list[int]]:
-    """Pairs whose second text repeats, changes or leaves the first one, as the class decides."""
+    """Pairs whose second text repeats, contradicts or is unrelated to the first one, by class."""
     texts: list[tuple[str, ...]] = []
     labels = []
     for row, (person, verb, thing, place) in enumerate(itertools.islice(_events(), start, start + count)):
@@ -98,7 +98,7 @@ def _glue_split(task: str, split: str, start: int) -> Split:
         [4.5 - 4.0 * label + row % 5 / 10 for row, label in enumerate(labels)] if not classes else labels
     )
     if split.startswith("test"):
-        answers = [-1] * count  # GLUE keeps the answers of its tests
+        answers = [-1] * count  # GLUE withholds the labels of its test sets
     label = datasets.ClassLabel(names=list(classes)) if classes else datasets.Value("float32")
     strings = {column: datasets.Value("string") for column in columns}
     features = datasets.Features({**strings, "label": label, "idx": datasets.Value("int32")})
@@ -142,7 +142,7 @@ def _squad_split(unanswerable: bool, split: str, start: int) -> Split:
         context = f"{_sentence(person, verb, thing, place)} The neighbours talked about it for a week."
         questions = ((f"Who {verb} the {thing}?", person), (f"Where was the {thing}?", place), ("Why was it?", None))
         question, answer = questions[number % (3 if unanswerable else 2)]
-        several = 1 if split == "train" else 3  # the questions of development were answered by three people
+        several = 1 if split == "train" else 3  # three annotators answered the questions of the development set
         found = {"text": [answer] * several, "answer_start": [context.index(answer)] * several} if answer else None
         row = {"id": f"{split}-{number}", "title": place, "context": context, "question": question}
         for column, value in {**row, "answers": found or {"text": [], "answer_start": []}}.items():
@@ -151,7 +151,7 @@ def _squad_split(unanswerable: bool, split: str, start: int) -> Split:
 
 
 def _configurations(name: str) -> dict[str, dict[str, Split]]:
-    # splits begin at other events, so that none has a row of another one
+    # splits begin at different events, so that they share no rows
     if name == "nyu-mll/glue":
         return {
             task: {split: _glue_split(task, split, 300 * i) for i, split in enumerate(_splits(task))} for task in _GLUE
@@ -167,7 +167,7 @@ NAMES = ("nyu-mll/glue", "rajpurkar/squad", "rajpurkar/squad_v2")
 
 
 def parquet(split: Split) -> bytes:
-    """The rows as a Parquet file."""
+    """Return the rows as a Parquet file."""
     buffer = io.BytesIO()
     datasets.Dataset.from_dict(split.columns, features=split.features).to_parquet(buffer)
     return buffer.getvalue()
@@ -195,7 +195,7 @@ def _described(configuration: str, splits: Mapping[str, Split], sizes: Mapping[s
 
 
 def repository_files(name: str, configurations: Mapping[str, Mapping[str, Split]]) -> dict[str, bytes]:
-    """A data set's repository: a Parquet file a split, and a card that lists them."""
+    """The repository of a data set: one Parquet file per split, and a card that lists them."""
     files: dict[str, bytes] = {".gitattributes": b"*.parquet filter=lfs diff=lfs merge=lfs -text\n"}
     infos, configs = [], []
     datasets.disable_progress_bars()

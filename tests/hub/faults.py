@@ -1,4 +1,4 @@
-"""What can go wrong between a client and the hub: declared as records, carried out by ``server``."""
+"""Faults between a client and the hub: declared as records, executed by ``server``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PORTAL = b"<html><head><title>Welcome</title></head><body>Log in to use this net
 
 @dataclass(frozen=True)
 class Status:
-    """Answer with an error status, and with the headers by which the hub names its reason."""
+    """Answer with an error status, and with the headers in which the hub gives its reason."""
 
     code: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -41,14 +41,14 @@ class Portal:
 
 @dataclass(frozen=True)
 class Refuse:
-    """Close the connection instead of an answer; with a reset, as a firewall does."""
+    """Close the connection without an answer; with a reset, as a firewall does."""
 
     reset: bool = False
 
 
 @dataclass(frozen=True)
 class Hang:
-    """Accept the request and answer nothing."""
+    """Accept the request and never answer."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Stall:
 
 @dataclass(frozen=True)
 class Truncate:
-    """Send half of the body with a length that fits it, as a proxy with half a file in its cache does."""
+    """Send half of the body with a matching length, as a proxy with a truncated file in its cache does."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ Action: TypeAlias = Status | Portal | Refuse | Hang | Drop | Stall | Truncate | 
 
 @dataclass(frozen=True)
 class Fault:
-    """An action for the requests whose ``METHOD path`` a regular expression finds.
+    """An action for the requests whose ``METHOD path`` matches a regular expression.
 
     Attributes:
-        times: requests that it meets at most; None for all.
-        after: matching requests that are answered properly first.
+        times: maximum number of affected requests; None for all.
+        after: number of matching requests that are answered properly first.
     """
 
     pattern: str
@@ -99,10 +99,10 @@ class Fault:
     after: int = 0
 
     def meets(self, matched_before: int) -> bool:
-        """Whether it applies to a matching request, given how many came before."""
+        """Return whether it applies to a matching request, given the number of earlier ones."""
         last = None if self.times is None else self.after + self.times
         return matched_before >= self.after and (last is None or matched_before < last)
 
     def matches(self, line: str) -> bool:
-        """Whether the pattern is found in a request line."""
+        """Return whether the pattern matches a request line."""
         return re.search(self.pattern, line) is not None

@@ -1,4 +1,4 @@
-"""Every known model under its name on the hub: its own kind of configuration, checkpoint and tokenizer, but narrow."""
+"""Narrow versions of every known model under its hub name, with its kind of configuration, checkpoint and tokenizer."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def _model(configuration: Mapping[str, Any]) -> Any:
     values = dict(configuration)
     (architecture,) = values.pop("architectures")
     if architecture == "BertForMaskedLM":
-        architecture = "BertForPreTraining"  # what the checkpoints hold, whatever their configurations name
+        architecture = "BertForPreTraining"  # the classes of the checkpoints, whatever their configurations name
     config = transformers.AutoConfig.for_model(values.pop("model_type"), **values)
     return getattr(transformers, architecture)(config)
 
 
 def _drawn(model: Any, seed: int) -> dict[str, torch.Tensor]:
-    """The weights as they are saved, drawn anew, so that none has a value that it would also have without a file."""
+    """Redraw the weights of a checkpoint, so that no tensor equals its default initialisation."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         saved = safetensors.torch.load_file(Path(folder, "model.safetensors"))
@@ -87,7 +87,7 @@ def _drawn(model: Any, seed: int) -> dict[str, torch.Tensor]:
 
 
 def _renamed(known: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights under the names, and with the buffers, that the real checkpoint has."""
+    """Rename the weights, and add the buffers, as in the real checkpoint."""
     positions = torch.arange(512)[None]
     if known in ("bert-base-uncased", "bert-base-cased", "bert-large-uncased"):
         old = {"weight": "gamma", "bias": "beta"}
@@ -135,7 +135,7 @@ def model_files(known: str) -> Mapping[str, bytes]:
 
 
 def sharded(known: str) -> dict[str, bytes | None]:
-    """What turns a known model's repository into one with its weights in two files."""
+    """Return changes that split the weights of a known model's repository into two files."""
     names = sorted(checkpoint(known))
     parts = (names[::2], names[1::2])
     files = [f"model-{i + 1:05d}-of-00002.safetensors" for i in range(2)]

@@ -15,7 +15,7 @@ __all__ = ["repositories"]
 
 @cache
 def repositories() -> Mapping[tuple[Kind, str], Mapping[str, bytes]]:
-    """Every known model and every data set of an official task, made once a process."""
+    """Every known model and every data set of an official task, cached per process."""
     found: dict[tuple[Kind, str], Mapping[str, bytes]] = {}
     for known in known_models():
         found["models", hub_name(known)] = model_files(known)

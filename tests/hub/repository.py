@@ -1,4 +1,4 @@
-"""Repositories in memory: named files, commits, and a branch ``main``."""
+"""In-memory repositories: named files, commits, and a branch ``main``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _sha256(content: bytes) -> str:
 
 
 def lfs_id(name: str, content: bytes) -> str | None:
-    """SHA-256 of a file that git LFS keeps; None for one that git keeps itself."""
+    """SHA-256 of a file that git LFS stores; None for one that git stores itself."""
     return _sha256(content) if _LFS.search(name) else None
 
 
@@ -57,7 +57,7 @@ class Commit:
 
     @property
     def sha(self) -> str:
-        """Its id: the same files after the same commits have the same."""
+        """The commit's id: the same files after the same commits have the same id."""
         lines = (f"{name} {git_id(content)}\n" for name, content in sorted(self.files.items()))
         return hashlib.sha1((self.parent + "".join(lines)).encode()).hexdigest()
 
@@ -69,7 +69,7 @@ class Repository:
     Attributes:
         name: ``OWNER/NAME``.
         private: only readable with a token.
-        gated: its owner lets in those who ask; files are only readable with a token that was let in.
+        gated: files are only readable with a token to which the owner granted access.
     """
 
     kind: Kind
@@ -86,14 +86,14 @@ class Repository:
 
     @property
     def main(self) -> str:
-        """The commit that ``main`` stands at."""
+        """The commit of ``main``."""
         return self.refs["main"]
 
     def commit(self, changes: Mapping[str, bytes | None], *, ref: str = "main", drop_old: bool = False) -> str:
         """Add a commit on top of ``main``; None removes a file. Return its id.
 
         Args:
-            ref: what then stands at it: ``main``, or ``refs/pr/1`` of a pull request.
+            ref: the reference to update: ``main``, or ``refs/pr/1`` of a pull request.
             drop_old: forget all other commits, as after a forced push.
         """
         merged: dict[str, bytes | None] = {**self.commits[self.main].files, **changes}
@@ -104,5 +104,5 @@ class Repository:
         return new.sha
 
     def at(self, revision: str) -> Commit | None:
-        """The commit of a branch, a pull request or an id; None where it does not exist."""
+        """The commit of a branch, a pull request or an id; None if it does not exist."""
         return self.commits.get(self.refs.get(revision, revision))

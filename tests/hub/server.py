@@ -1,7 +1,7 @@
-"""A stand-in for the Hugging Face hub on 127.0.0.1, for the real client libraries to talk to.
+"""A stand-in for the Hugging Face hub on 127.0.0.1, for the real client libraries.
 
 It has the hub's paths, headers, redirects and error codes as huggingface_hub and datasets use them. Files of git LFS
-are redirected to an address with another host name, as those of the hub are to its CDN.
+are redirected to an address with another host name, as the hub redirects to its CDN.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ _VERBS = {"revision", "tree", "paths-info", "refs", "commits", "discussions", "x
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the server logged it.
+    """A logged request.
 
     Attributes:
         line: ``METHOD path``.
-        at_s: when it came, of ``time.monotonic``.
-        status: None where it got no answer, or not yet.
+        at_s: arrival time by ``time.monotonic``.
+        status: None without an answer, or before it.
     """
 
     line: str
@@ -106,8 +106,8 @@ class Hub:
     """The running stand-in.
 
     Attributes:
-        xet: files of git LFS are also offered by xet, whose store can't be reached.
-        delay_s: waited before each answer.
+        xet: also offer files of git LFS by xet, whose store is unreachable.
+        delay_s: pause before each answer.
     """
 
     def __init__(self, repositories: Mapping[tuple[Kind, str], Mapping[str, bytes]]) -> None:
@@ -129,18 +129,18 @@ class Hub:
 
     @property
     def endpoint(self) -> str:
-        """The address that ``HF_ENDPOINT`` names."""
+        """The address for ``HF_ENDPOINT``."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Listen; again on the same port after ``stop``."""
+        """Listen; on the same port as before ``stop``."""
         self._stopping.clear()
         self._server = _Server(("127.0.0.1", self.port), self)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def stop(self) -> None:
-        """Listen no more: connections are refused."""
+        """Stop listening: connections are refused."""
         self._stopping.set()
         if self._server is not None:
             self._server.shutdown()
@@ -166,22 +166,22 @@ class Hub:
         return self._repositories[kind, LEGACY[kind].get(name, name)]
 
     def add(self, name: str, files: Mapping[str, bytes], kind: Kind = "models") -> Repository:
-        """Add a repository, in the place of one of that name."""
+        """Add a repository, or replace the one of the same name."""
         self._repositories[kind, name] = Repository(kind, name, files)
         return self._repositories[kind, name]
 
     def fail(self, *faults: Fault) -> None:
-        """Let these faults happen from now on, and no others."""
+        """Replace the active faults."""
         with self._lock:
             self._faults, self._matched = faults, [0] * len(faults)
 
     def when(self, pattern: str, event: Callable[[], object]) -> None:
-        """Let something happen, once, before the first request is answered whose ``METHOD path`` matches."""
+        """Run a function once, before answering the first request whose ``METHOD path`` matches."""
         with self._lock:
             self._events.append((pattern, event))
 
     def heal(self) -> None:
-        """Undo whatever was changed: listen, without faults, with the repositories as they were at first."""
+        """Restore the initial state: listening, without faults, with the original repositories."""
         self.fail()
         self._repositories = {key: Repository(*key, files) for key, files in self._initial.items()}
         self._events.clear()
@@ -196,7 +196,7 @@ class Hub:
             return tuple(self._log.values())
 
     def requested(self, pattern: str) -> tuple[Request, ...]:
-        """The requests whose ``METHOD path`` a regular expression finds."""
+        """The requests whose ``METHOD path`` matches a regular expression."""
         return tuple(request for request in self.requests if re.search(pattern, request.line))
 
     def forget(self) -> None:
@@ -204,14 +204,14 @@ class Hub:
         with self._lock:
             self._log.clear()
 
-    # What the handler calls
+    # Called by the request handler
 
     def pause(self, seconds: float | None) -> None:
         """Wait within an answer; None waits until the server stops."""
         self._stopping.wait(seconds)
 
     def log(self, request: Request) -> int:
-        """Record a request that came; return its number."""
+        """Record an incoming request; return its number."""
         with self._lock:
             number = next(self._numbers)
             self._log[number] = request
@@ -224,7 +224,7 @@ class Hub:
                 self._log[number] = replace(self._log[number], status=status)
 
     def happen(self, line: str) -> None:
-        """Let happen what waits for a request like this."""
+        """Run the functions that ``when`` registered for this request."""
         with self._lock:
             due = [event for pattern, event in self._events if re.search(pattern, line)]
             self._events = [(pattern, event) for pattern, event in self._events if event not in due]
@@ -232,7 +232,7 @@ class Hub:
             event()
 
     def fault(self, line: str) -> Action | None:
-        """The action that is due for a request line."""
+        """Return the fault that applies to a request line."""
         with self._lock:
             for i, fault in enumerate(self._faults):
                 if fault.matches(line):
@@ -259,7 +259,7 @@ class Hub:
         return _error(404, None, "Sorry, we can't find the page you are looking for.")
 
     def _refusal(self, asked: _Asked, found: Repository | None) -> _Answer | None:
-        """The answer to who may not read a repository: the hub does not say whether a private one exists."""
+        """The answer to a client without read access: the hub does not reveal whether a private repository exists."""
         if found is None or (found.private and asked.token != GOOD_TOKEN):
             if asked.token is None:
                 return _error(401, "RepoNotFound", "Invalid username or password.")
@@ -280,7 +280,7 @@ class Hub:
             return _redirect(307, asked.line.partition(" ")[2].replace(old, new, 1))
         found = self._repositories.get((kind, name))
         if verb == "revision" and found is not None and not found.private:
-            refusal = None  # what a gated repository is may be read by everyone
+            refusal = None  # the metadata of a gated repository is public
         else:
             refusal = self._refusal(asked, found)
         if refusal is not None or found is None:
@@ -382,7 +382,7 @@ class Hub:
         return _redirect(302, f"http://localhost:{self.port}/_cdn/{lfs}/{quote(path)}?Signature=1", headers)
 
     def _cached(self, asked: _Asked, kind: str, name: str, sha: str, path: str) -> _Answer:
-        """A file that git keeps itself: the hub redirects to an address with its commit."""
+        """A file that git stores itself: the hub redirects to an address with its commit."""
         found = self._repositories.get((_kind(kind), name))
         refusal = self._refusal(asked, found)
         commit = None if found is None else found.at(sha)
@@ -422,7 +422,7 @@ def _info(found: Repository, commit: Commit) -> dict[str, Any]:
 
 
 def _discussions(found: Repository) -> dict[str, Any]:
-    """Pull requests as a bot opens them that converts weights; any user can be its like."""
+    """Pull requests as by the bot that converts weights; any user can imitate it."""
     opened = [
         {
             "num": int(ref.rpartition("/")[2]),
@@ -440,7 +440,7 @@ def _discussions(found: Repository) -> dict[str, Any]:
 
 
 def _content(asked: _Asked, content: bytes, headers: Mapping[str, str], content_type: str) -> _Answer:
-    """A file, or the range of it that is asked for."""
+    """A file, or the requested range of it."""
     headers = {**headers, "Accept-Ranges": "bytes"}
     wanted = re.match(r"bytes=(\d+)-(\d*)$", asked.headers.get("Range") or "")
     if wanted is None:
@@ -458,7 +458,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """The hub keeps its own log."""
+        """Do nothing: the hub has a log of its own."""
 
     def _handle(self) -> None:
         hub = self.server.hub
@@ -511,7 +511,7 @@ class _Handler(BaseHTTPRequestHandler):
             pieces = (answer.body[:half],)
         self._send(answer, pieces)
         if isinstance(fault, (Drop, Stall)) and self.command != "HEAD":
-            # what was sent must have left before the connection is reset
+            # the sent part must have left before the connection is reset
             hub.pause(None if isinstance(fault, Stall) else 0.2)
             self._close(reset=isinstance(fault, Drop) and fault.reset)
         return answer.status
@@ -551,6 +551,6 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Report errors of the stand-in itself, not clients that went away."""
+        """Report errors of the stand-in itself, but not disconnected clients."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)

@@ -1,4 +1,4 @@
-"""No command runs code that comes with a model of the hub, or asks whether it may."""
+"""No command runs code from a model's repository, or asks for permission to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def _repository(mark: Path, **config: object) -> dict[str, bytes]:
-    """Files of a model with modules of its own, each of which leaves a mark where it is imported."""
+    """Files of a model with its own modules, each of which creates a marker file when imported."""
     code = {"AutoConfig": "own.Config", "AutoModel": "own.Model", "AutoTokenizer": ["own.Tokenizer", None]}
     return {
         "config.json": json.dumps({"auto_map": code, **config}).encode(),
@@ -40,7 +40,7 @@ def _repository(mark: Path, **config: object) -> dict[str, bytes]:
     "name",
     ["run", "estimate", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sweep", "spaces", "devices"))],
 )
-def test_yes_on_stdin_runs_nothing(hub: Hub, tmp_path: Path, name: str) -> None:
+def test_remote_code_is_refused_even_with_yes_on_stdin(hub: Hub, tmp_path: Path, name: str) -> None:
     """One line, exit 2, no question, and the module is not even downloaded."""
     mark = tmp_path / "mark"
     hub.add("owner/own-code", _repository(mark, model_type="own"))
@@ -65,8 +65,10 @@ def test_yes_on_stdin_runs_nothing(hub: Hub, tmp_path: Path, name: str) -> None:
         ({"model_type": "bert", "vocab_size": 10**9}, "vocab_size is 1000000000"),
     ],
 )
-def test_configurations_that_reach_for_code(hub: Hub, tmp_path: Path, config: dict[str, object], rule: str) -> None:
-    """Also where the type is known: what would be fetched or built is refused by name."""
+def test_configurations_that_refer_to_code_are_refused(
+    hub: Hub, tmp_path: Path, config: dict[str, object], rule: str
+) -> None:
+    """Also for a known model type: by the name of the reference that would be downloaded or built."""
     mark = tmp_path / "mark"
     hub.add("owner/own-code", _repository(mark, **config))
     done = subprocess.run(
@@ -97,10 +99,10 @@ except FarsearchError as error:
     ("allow", "expected"),
     [("allow", "7.0"), ("refuse", "5 {endpoint}/owner/pickled has no model.safetensors; --allow")],
 )
-def test_no_weights_from_a_bot_s_pull_request(
+def test_weights_of_a_conversion_pull_request_are_not_used(
     hub: Hub, tiny_bert: Path, tmp_path: Path, allow: str, expected: str
 ) -> None:
-    """Where a repository has pickled weights alone, nobody asks for a conversion, or takes one that waits there."""
+    """For a repository with only pickled weights, no conversion is requested, and a pending one is not downloaded."""
     weights = {name: value.clone() for name, value in load_file(tiny_bert / "model.safetensors").items()}
     weights["embeddings.word_embeddings.weight"][:] = 7.0
     pickled = io.BytesIO()

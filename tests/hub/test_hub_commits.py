@@ -1,4 +1,4 @@
-"""A study is of one commit of its model and one of its data, whatever the hub's branch points at later."""
+"""A study is pinned to one commit of its model and one of its data, whatever the hub's branch points at later."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def make(hub: Hub, home: Path, revision: str = "", **environment: str) -> dict[str, Any]:
-    """Make or continue the study of the default name in the folder above ``home``."""
+    """Make or resume the study of the default name in the folder above ``home``."""
     done = subprocess.run(
         [sys.executable, "-c", MAKE, "distilbert-base-uncased", revision], cwd=home.parent,
         env=hub.environment(home, **environment), capture_output=True, text=True, timeout=120, check=False,
@@ -53,18 +53,18 @@ def make(hub: Hub, home: Path, revision: str = "", **environment: str) -> dict[s
 
 
 def commits(hub: Hub) -> tuple[str, str]:
-    """What ``main`` of model and data point at."""
+    """The commits of ``main`` of model and data."""
     return f"distilbert-base-uncased@{hub.repository(MODEL).main}", hub.repository(DATA, "datasets").main
 
 
 def move(hub: Hub, drop_old: bool = False) -> None:
-    """Let somebody change model and data on the hub."""
+    """Push new commits of model and data to the hub."""
     hub.repository(MODEL).commit({"config.json": b"{}"}, drop_old=drop_old)
     hub.repository(DATA, "datasets").commit({"sst2/train-00000-of-00001.parquet": b"gone"}, drop_old=drop_old)
 
 
-def test_a_study_continues_at_its_commits(hub: Hub, home: Path) -> None:
-    """Though ``main`` has moved to what can't be loaded: from the cache, and on a host with an empty one."""
+def test_a_study_resumes_at_its_commits(hub: Hub, home: Path) -> None:
+    """Even if ``main`` cannot be loaded by now: from the cache, and on a host with an empty one."""
     model, data = commits(hub)
     assert make(hub, home) == {"model": model, "data": data, "notes": []}
     move(hub)
@@ -72,8 +72,8 @@ def test_a_study_continues_at_its_commits(hub: Hub, home: Path) -> None:
     assert make(hub, home.parent / "another home") == {"model": model, "data": data, "notes": []}
 
 
-def test_a_commit_that_is_gone_ends_the_study_by_name(hub: Hub, home: Path) -> None:
-    """Exit code 4 where the cache is empty too; with the files in the cache the study continues."""
+def test_a_missing_commit_ends_the_study(hub: Hub, home: Path) -> None:
+    """With an empty cache, exit code 4 and the commit's id; with the files in the cache the study resumes."""
     first = make(hub, home)
     move(hub, drop_old=True)
     assert make(hub, home) == first
@@ -83,8 +83,8 @@ def test_a_commit_that_is_gone_ends_the_study_by_name(hub: Hub, home: Path) -> N
     assert first["model"].partition("@")[2][:12] in lost["message"]
 
 
-def test_a_commit_of_the_data_that_is_gone_ends_a_study_of_a_named_revision(hub: Hub, home: Path) -> None:
-    """``--revision`` is of the model alone: with the data it was made with gone, the study can't be continued."""
+def test_a_missing_commit_of_the_data_ends_the_study(hub: Hub, home: Path) -> None:
+    """Also with ``--revision``, which applies to the model only."""
     _, data = commits(hub)
     revision = make(hub, home)["model"].partition("@")[2]
     hub.repository(DATA, "datasets").commit({"sst2/train-00000-of-00001.parquet": b"gone"}, drop_old=True)
@@ -93,8 +93,8 @@ def test_a_commit_of_the_data_that_is_gone_ends_a_study_of_a_named_revision(hub:
     assert data[:12] in lost["message"]
 
 
-def test_without_the_hub_the_cache_serves(hub: Hub, home: Path) -> None:
-    """The same commits, with a line that says that the hub was not asked; half-finished files are not in the way."""
+def test_without_the_hub_the_cache_is_used(hub: Hub, home: Path) -> None:
+    """The same commits, with a line that the hub was not asked; partial downloads are ignored."""
     first = make(hub, home)
     for blobs in (home / "hub").glob("*/blobs"):
         (blobs / "0123abcd.12345678.incomplete").write_bytes(b"half")
@@ -106,7 +106,7 @@ def test_without_the_hub_the_cache_serves(hub: Hub, home: Path) -> None:
 
 
 def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: Hub, home: Path) -> None:
-    """The study has the commit of it. Another one than the study's is refused, an unknown one by name."""
+    """The study records its commit. A revision other than the study's is refused, an unknown one by name."""
     model, _ = commits(hub)
     second = hub.repository(MODEL).commit({"README.md": b"---\nlicense: mit\n---\n"})
     old = model.partition("@")[2]

@@ -1,4 +1,4 @@
-"""With an empty cache everything comes from the hub; afterwards the cache is enough."""
+"""With an empty cache everything is downloaded from the hub; afterwards the cache is sufficient."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ for line in sys.argv[1:]:
 
 @dataclass(frozen=True)
 class Place:
-    """A hub, the cache of its clients, and folders to work in: of runs with the hub, and of those without."""
+    """A hub, its clients' cache, and working folders: of runs with the hub, and of those without."""
 
     hub: Hub
     home: Path
@@ -86,7 +86,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A fresh one. The tests of a module share it: most of a first run in a folder is making MLflow's database."""
+    """A fresh place, shared by a module's tests: most of the first run in a folder is creating MLflow's database."""
     from tests.hub.repositories import repositories
 
     running = Hub(repositories())
@@ -111,8 +111,8 @@ def front(folder: Path, study: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("task", list(MODELS))
-def test_the_first_command_ends_with_a_front(place: Place, task: str) -> None:
-    """From the hub with nothing cached, and again from the cache, in another folder, with the hub away."""
+def test_the_first_command_completes_with_an_empty_cache(place: Place, task: str) -> None:
+    """And again in another folder from the cache alone, without the hub."""
     model = MODELS[task]
     named = () if model is None else ("--model", model)
     command = ("run", "--device", "jetson-nano", "--task", task, *named, "--train-samples", "64", "--n-trials", "2")
@@ -129,8 +129,8 @@ def test_the_first_command_ends_with_a_front(place: Place, task: str) -> None:
         assert front(place.offline, task) == found
 
 
-def test_told_to_be_offline_the_hub_is_not_asked(place: Place, tmp_path: Path) -> None:
-    """With HF_HUB_OFFLINE the cache serves without a single request."""
+def test_offline_mode_makes_no_requests(place: Place, tmp_path: Path) -> None:
+    """With HF_HUB_OFFLINE the cache is sufficient."""
     command = ("run", "--device", "jetson-nano", "--task", "sst2", "--train-samples", "64", "--n-trials", "2")
     first = farsearch(place.online, place.hub.environment(place.home), *command, "--study", "sst2")
     assert first.returncode == 0, first.stderr
@@ -162,8 +162,8 @@ def loaded(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 @pytest.mark.parametrize("known", known_models())
-def test_a_known_model_loads_from_the_hub(loaded: dict[str, Any], known: str) -> None:
-    """Its tokenizer knows the words and fits the embeddings, and every weight of its encoder is the checkpoint's."""
+def test_known_models_load_from_the_hub(loaded: dict[str, Any], known: str) -> None:
+    """The tokenizer knows the words and fits the embeddings, and all encoder weights are the checkpoint's."""
     found = loaded[known]
     assert "error" not in found
     assert found["layers"] == 2
@@ -177,13 +177,13 @@ def test_a_known_model_loads_from_the_hub(loaded: dict[str, Any], known: str) ->
 
 
 def floats(weights: Mapping[str, torch.Tensor]) -> Iterator[torch.Tensor]:
-    """The tensors that are learned."""
+    """The floating-point tensors."""
     return (tensor for tensor in weights.values() if tensor.is_floating_point())
 
 
 @pytest.mark.parametrize("known", sorted(PICKLED))
-def test_a_model_without_safetensors_needs_a_word(place: Place, tmp_path: Path, known: str) -> None:
-    """Pickled weights can hold any code, so they are read on request alone."""
+def test_pickled_weights_need_an_option(place: Place, tmp_path: Path, known: str) -> None:
+    """They can contain any code, so they are read on request only."""
     arguments = ("run", "--device", "jetson-nano", "--task", "sst2", "--model", known, "--n-trials", "1")
     done = farsearch(tmp_path, place.hub.environment(place.home), *arguments)
     assert done.returncode == 5

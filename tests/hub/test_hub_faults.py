@@ -1,4 +1,4 @@
-"""What a hub, and the way to it, can do wrong: the right result, or one line with the cause; then a clean run."""
+"""Faults of a hub and its network: the right result, or one line with the cause; then a clean run."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ GLUE = "nyu-mll/glue"
 
 @dataclass(frozen=True)
 class Case:
-    """Something that goes wrong, and what is right then.
+    """A fault and its allowed results.
 
     Attributes:
-        client: what it loads.
-        harm: what is done to the hub.
-        exits: how the client may end; with 0 its result is the one without any harm, or ``says``.
-        says: regular expression of its line.
+        client: kind of client.
+        harm: change to the hub.
+        exits: allowed exit codes; with 0 the result is that without faults, or ``says``.
+        says: regular expression of the error line.
         name: of the model.
         environment: of the client.
     """
@@ -58,12 +58,12 @@ CARD, ANYTHING = r"/README\.md", r"."
 
 
 def fails(pattern: str, action: Action, *, times: int | None = None) -> Callable[[Hub], object]:
-    """Harm by a fault."""
+    """Activate a fault."""
     return lambda hub: hub.fail(Fault(pattern, action, times))
 
 
 def changed(files: Mapping[str, bytes | None]) -> Callable[[Hub], object]:
-    """Harm by other files in the model's repository."""
+    """Change files in the model's repository."""
     return lambda hub: hub.repository(MODEL).commit(files)
 
 
@@ -99,7 +99,7 @@ _PICKLED = {"model.safetensors": None, "pytorch_model.bin": b"\x80\x02}q\x00."}
 
 
 def _pull_request(hub: Hub) -> None:
-    """A bot, or whoever names himself so, offers to add safetensors."""
+    """Open a pull request that adds safetensors, as the bot or an imitator does."""
     found = hub.repository(MODEL)
     weights = found.at("main").files["model.safetensors"]  # type: ignore[union-attr]
     found.commit(_PICKLED)
@@ -110,7 +110,7 @@ UNREACHED = r"the hub at http://127\.0\.0\.1:\d+ (can't be reached|gives no answ
 PORTAL_SEEN = r"is no hub|login page"
 
 CASES: dict[str, Case] = {
-    # what the hub says
+    # answers of the hub
     "401 of all": Case("model", fails(ANYTHING, Status(401)), (5,), "HF_TOKEN"),
     "private": Case("model", _private, (5,), rf"{MODEL}|bert-base-uncased.*HF_TOKEN"),
     "gated": Case("model", _gated, (5,), r"bert-base-uncased.*HF_TOKEN"),
@@ -137,7 +137,7 @@ CASES: dict[str, Case] = {
     "503 of the tokenizer once": Case("model", fails(TOKENIZER, Status(503), times=1), (0,)),
     "503 of the tokenizer's settings once": Case("model", fails("tokenizer_config", Status(503), times=1), (0,)),
     "504 of all": Case("model", fails(ANYTHING, Status(504)), (5,), "504"),
-    # what the network does
+    # network faults
     "nobody listens": Case("model", Hub.stop, (5,), UNREACHED),
     "closed without an answer": Case("model", fails(ANYTHING, Refuse()), (5,), UNREACHED),
     "reset without an answer": Case("model", fails(ANYTHING, Refuse(reset=True)), (5,), UNREACHED),
@@ -163,7 +163,7 @@ CASES: dict[str, Case] = {
     "captive portal for the weights": Case("model", fails(WEIGHTS, Portal()), (5,), f"{PORTAL_SEEN}|the hub at|hash"),
     "captive portal for the API": Case("model", fails(MODEL_API, Portal()), (5,), PORTAL_SEEN),
     "xet blocked": Case("model", _xet, (0,)),
-    # what a repository holds
+    # repository contents
     "in shards": Case("model", changed(_SHARDS), (0,), "the same weights"),
     "a shard missing": Case(
         "model",
@@ -178,7 +178,7 @@ CASES: dict[str, Case] = {
     "a layer missing": Case("model", changed(_without("layer.1.output")), (2,), "lack .*layer.1.output"),
     "weights that are text": Case("model", changed({"model.safetensors": b"not a tensor" * 99}), (5,), "can't be load"),
     "a configuration that is no JSON": Case("model", changed({"config.json": b'{"model_type": '}), (5,), "is no JSON"),
-    # the data
+    # data sets
     "data: 401": Case("data", fails(ANYTHING, Status(401)), (5,), "HF_TOKEN"),
     "data: gated": Case("data", _gated_data, (5,), "HF_TOKEN"),
     "data: 404": Case("data", fails("/datasets/", Status(404, {"X-Error-Code": "RepoNotFound"})), (5,), GLUE),
@@ -216,7 +216,7 @@ class Place:
         return self.clients.run(client, *((name, revision) if client == "model" else ("sst2",)), **environment)
 
     def fresh(self) -> None:
-        """Empty the cache, and undo whatever was done to the hub."""
+        """Empty the cache, and restore the hub's initial state."""
         self.hub.heal()
         self.hub.forget()
         for path in self.home.iterdir():
@@ -225,7 +225,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A hub with one model and GLUE, and its clients. They are not told to leave xet alone."""
+    """A hub with one model and GLUE, and its clients, for which xet is not disabled."""
     hub = Hub({("models", MODEL): model_files("bert-base-uncased"), ("datasets", GLUE): dataset_files(GLUE)})
     home = tmp_path_factory.mktemp("home")
     environment = hub.environment(home)
@@ -238,14 +238,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def place(shared: Place) -> Place:
-    """The shared one with nothing wrong and nothing cached."""
+    """The shared place without faults and with an empty cache."""
     shared.fresh()
     return shared
 
 
 @pytest.fixture(scope="module")
 def clean(shared: Place) -> dict[str, str]:
-    """The results without any harm."""
+    """The results without faults."""
     shared.fresh()
     done = {client: shared.run(client) for client in ("model", "data")}
     assert {client: (each.code, each.err) for client, each in done.items()} == {"model": (0, ""), "data": (0, "")}
@@ -253,13 +253,13 @@ def clean(shared: Place) -> dict[str, str]:
 
 
 def weights_of(out: str) -> str:
-    """What the client of models printed of its weights."""
+    """The weights that the client of models printed."""
     return out.split()[-1]
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_one_line_with_the_cause_or_the_right_result(clean: dict[str, str], place: Place, name: str) -> None:
-    """In either case the same command succeeds in the same cache once the fault is gone."""
+def test_faults_give_one_line_or_the_right_result(clean: dict[str, str], place: Place, name: str) -> None:
+    """Either way, the same command succeeds with the same cache after the fault is removed."""
     case, hub = CASES[name], place.hub
     case.harm(hub)
     done = place.run(case.client, name=case.name, revision=case.revision, **case.environment)
@@ -282,7 +282,7 @@ def test_one_line_with_the_cause_or_the_right_result(clean: dict[str, str], plac
 
 
 def test_files_of_a_model_are_of_one_commit(place: Place) -> None:
-    """``main`` moves after the configuration was asked for: the rest is that of the commit that it was found at."""
+    """``main`` moves after the request for the configuration: the other files are of the earlier commit."""
     repository = place.hub.repository(MODEL)
     before = repository.main
     other = {**_without("no such part"), "vocab.txt": b"\n".join(b"word%d" % i for i in range(500))}
@@ -292,8 +292,8 @@ def test_files_of_a_model_are_of_one_commit(place: Place) -> None:
     assert (done.code, done.out.split()[:1]) == (0, [before]), done.err
 
 
-def test_main_that_has_moved(place: Place) -> None:
-    """Unasked, the newest commit is loaded; a commit that is asked for stays, from the cache also once it is gone."""
+def test_the_default_is_the_newest_commit_of_main(place: Place) -> None:
+    """A requested commit is read from the cache after the hub has dropped it, and reported if the cache is empty."""
     first = place.run("model")
     repository = place.hub.repository(MODEL)
     before = repository.main
@@ -310,8 +310,8 @@ def test_main_that_has_moved(place: Place) -> None:
 
 
 @pytest.mark.parametrize("client", ["model", "data"])
-def test_the_cache_serves_whatever_lies_beside_it(clean: dict[str, str], place: Place, client: str) -> None:
-    """Half-finished downloads of killed processes do not disturb, with the hub away."""
+def test_partial_downloads_in_the_cache_are_ignored(clean: dict[str, str], place: Place, client: str) -> None:
+    """Killed processes leave such files; here the hub is not reachable."""
     assert place.run(client).code == 0
     blobs = list(place.home.rglob("blobs"))
     assert blobs
@@ -322,8 +322,8 @@ def test_the_cache_serves_whatever_lies_beside_it(clean: dict[str, str], place: 
     assert (done.code, done.err, done.out) == (0, "", clean[client])
 
 
-def test_a_damaged_blob_of_the_cache_is_fetched_again(clean: dict[str, str], place: Place) -> None:
-    """It is found by its hash; with the hub away it is named instead of read."""
+def test_a_corrupt_cached_file_is_downloaded_again(clean: dict[str, str], place: Place) -> None:
+    """Its hash differs; without the hub, it is reported instead of read."""
     assert place.run("model").code == 0
     (link,) = place.home.rglob("model.safetensors")
     blob = link.resolve()
@@ -339,8 +339,8 @@ def test_a_damaged_blob_of_the_cache_is_fetched_again(clean: dict[str, str], pla
     assert (done.code, done.err, done.out) == (0, "", clean["model"])
 
 
-def test_weights_of_a_pull_request_are_never_asked_for(place: Place) -> None:
-    """Whoever names himself as the bot does could offer others; and the hub is asked for nothing but its files."""
+def test_weights_of_a_pull_request_are_never_requested(place: Place) -> None:
+    """Anyone could imitate the bot and offer other weights; only files of the repository are requested."""
     assert place.run("model").code == 0
     _pull_request(place.hub)
     assert place.run("model").code == 5

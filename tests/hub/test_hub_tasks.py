@@ -1,4 +1,4 @@
-"""Rows of the official tasks from the hub, from the cache that a download leaves, and without either."""
+"""Rows of the official tasks from the hub, from the cache of a download, and without either."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ REFUSED: dict[str, str] = {
 
 
 def run(environment: dict[str, str], *names: str) -> subprocess.CompletedProcess[str]:
-    """Load tasks in a process of its own."""
+    """Load tasks in a separate process."""
     return subprocess.run(
         [sys.executable, "-c", LOAD, *names], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -114,7 +114,7 @@ def split_of(configuration: str, rows: list[list[Any]]) -> Split:
 
 @pytest.fixture(scope="module")
 def small_hub() -> Iterator[Hub]:
-    """A hub with ``ROWS`` alone."""
+    """A hub with ``ROWS`` only."""
     made = {name: {split: split_of(name, rows) for split, rows in splits.items()} for name, splits in ROWS.items()}
     squad, squad_v2 = made.pop("plain_text"), made.pop("squad_v2")
     sets = {
@@ -129,7 +129,7 @@ def small_hub() -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def loaded(small_hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """What is read of each task from the hub, and then with nobody answering."""
+    """The rows of each task from the hub, and then without a network."""
     home = tmp_path_factory.mktemp("home")
     names = (*READ, *REFUSED)
     online = run(small_hub.environment(home), *names)
@@ -142,15 +142,15 @@ def loaded(small_hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.mark.parametrize("where", ["hub", "cache"])
 @pytest.mark.parametrize("name", list(READ))
-def test_rows_are_those_of_the_hub(loaded: dict[str, dict[str, str]], name: str, where: str) -> None:
-    """They are the same from the cache that the download left, with nobody answering."""
+def test_rows_equal_those_of_the_hub(loaded: dict[str, dict[str, str]], name: str, where: str) -> None:
+    """Also from the cache of the download, without a network."""
     assert loaded[where][name] == READ[name]
 
 
 @pytest.mark.parametrize("where", ["hub", "cache"])
 @pytest.mark.parametrize("name", list(REFUSED))
-def test_a_set_that_changed_on_the_hub_is_refused(loaded: dict[str, dict[str, str]], name: str, where: str) -> None:
-    """Columns, classes and their order are compared with those of the task."""
+def test_a_changed_data_set_is_refused(loaded: dict[str, dict[str, str]], name: str, where: str) -> None:
+    """Columns, classes and their order must be those of the task."""
     assert loaded[where][name].startswith(REFUSED[name])
 
 
@@ -163,8 +163,10 @@ def test_a_set_that_changed_on_the_hub_is_refused(loaded: dict[str, dict[str, st
     ids=["told to be offline", "nobody answers"],
 )
 @pytest.mark.parametrize("name", ["mnli", "squad_v2"])
-def test_an_unreachable_hub_is_one_line_within_seconds(tmp_path: Path, name: str, environment: dict[str, str]) -> None:
-    """Without cache and hub, one line says so and what to pass; nothing else is printed, and nobody waits."""
+def test_an_unreachable_hub_gives_one_line_within_seconds(
+    tmp_path: Path, name: str, environment: dict[str, str]
+) -> None:
+    """Without cache and hub, the line has the cause and the option to pass; nothing else is printed."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     begin = time.monotonic()
     done = run({**kept, "HF_HOME": str(tmp_path), **environment}, name)

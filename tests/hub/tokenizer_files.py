@@ -1,4 +1,4 @@
-"""Small tokenizers of every kind that the known models have, trained on the reviews, as the files of a repository."""
+"""Small tokenizers of every kind among the known models, trained on the reviews, as repository files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """A tokenizer as the files of a repository, and the ids that a configuration repeats.
+    """A tokenizer as repository files, and the ids that a configuration repeats.
 
     Attributes:
         rows: of the embedding table.
@@ -60,7 +60,7 @@ def _lines(tokens: Sequence[str]) -> bytes:
 
 @cache
 def word_piece(*, cased: bool = False, only_vocabulary: bool = False) -> TokenizerFiles:
-    """BERT's: ``vocab.txt`` and ``tokenizer.json``; Google's small ones came as ``vocab.txt`` alone."""
+    """BERT's: ``vocab.txt`` and ``tokenizer.json``; Google's small models have ``vocab.txt`` alone."""
     tokenizer = BertWordPieceTokenizer(lowercase=not cased, strip_accents=None)
     tokenizer.train_from_iterator(_corpus(), vocab_size=_SIZE, special_tokens=list(_BERT), show_progress=False)
     vocabulary = tokenizer.get_vocab()
@@ -74,7 +74,7 @@ def word_piece(*, cased: bool = False, only_vocabulary: bool = False) -> Tokeniz
 
 @cache
 def mpnet() -> TokenizerFiles:
-    """MPNet's: the pieces of BERT between special tokens of its own."""
+    """MPNet's: the pieces of BERT between its own special tokens."""
     pieces = [token for token in word_piece().files["vocab.txt"].decode().split() if token not in _BERT]
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *pieces, "[UNK]", "<mask>"]
     names = {"bos": "<s>", "eos": "</s>", "sep": "</s>", "cls": "<s>", "unk": "[UNK]", "pad": "<pad>", "mask": "<mask>"}
@@ -163,7 +163,7 @@ def _pieces() -> tuple[tuple[str, float], ...]:
 
 def _sentence_piece(special: Sequence[str], unknown: str) -> bytes:
     """A sentencepiece model with these special pieces at its start."""
-    # the classes of a generated module are made at run time
+    # generated modules create their classes at run time
     spm: Any = importlib.import_module("transformers.utils.sentencepiece_model_pb2_new")
     kinds = spm.ModelProto.SentencePiece
     model = spm.ModelProto()

@@ -1,4 +1,4 @@
-"""What every model family promises. A family's tests run all of ``CONTRACT`` on a case of it.
+"""The contract of every model family. A family's tests run all of ``CONTRACT`` on a case of it.
 
 ::
 
@@ -59,7 +59,7 @@ LENGTHS = (9, 5, 12, 7, 12, 3, 8, 10)
 
 @dataclass(frozen=True)
 class Golden:
-    """The published checkpoint ``name`` with a head of two classes: its parameters, and those that r = 10 % trains."""
+    """The published checkpoint ``name`` with a head of two classes: parameters in total, and trained at r = 10 %."""
 
     name: str
     parameters: int
@@ -71,11 +71,11 @@ class FamilyCase:
     """A family under test.
 
     Attributes:
-        make: a tiny configuration, by layers, width of the hidden states, neurons of a block, and dropout; of
-            ``VOCABULARY`` tokens, of which ``PAD`` is the padding.
+        make: a tiny configuration from layers, hidden size, neurons of a block, and dropout; with ``VOCABULARY`` tokens
+            and the padding id ``PAD``.
         golden: None for a family without a public checkpoint.
-        blocks: feed-forward blocks a layer.
-        kinds: of the tasks that transformers has a model of this family for.
+        blocks: feed-forward blocks per layer.
+        kinds: tasks for which transformers has a model of this family.
     """
 
     name: str
@@ -85,18 +85,17 @@ class FamilyCase:
     kinds: tuple[Kind, ...] = ("classification", "token-classification", "question-answering")
 
     def build(self, layers: int = 2, dropout: float = 0.0, double: bool = False) -> tuple[nn.Module, ModelLayout]:
-        """A model of this seed's weights, in eval mode, and its layout."""
+        """Return a model with random weights of a fixed seed, in eval mode, and its layout."""
         torch.manual_seed(3)
         model, layout = build_model(self.make(layers, 32, 64, dropout), Head())
         with torch.no_grad():
             for parameter in model.parameters():
-                # fresh ones are near 0 or at it: no two weights shall be the same
+                # fresh weights may be 0 or close to it: make all of them distinct
                 parameter.add_(0.05 * torch.randn_like(parameter))
         return (model.double() if double else model).eval(), layout
 
 
 def told(promise: Promise) -> str:
-    """A promise's name."""
     return promise.__name__
 
 
@@ -122,13 +121,13 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _some_learners(layout: ModelLayout, width: int) -> list[list[int] | None]:
-    """Unsorted, none, one block untouched, all: every case that a selection can be."""
+    """Selections of every form: unsorted, empty, one block untouched, all."""
     kinds: Sequence[list[int] | None] = ([5, 1, width - 1], None, [], list(range(width)))
     return [kinds[i % 4] for i in range(len(layout.blocks))]
 
 
 def layout_names_the_parts(case: FamilyCase, _: Path) -> None:
-    """Every path is there, blocks and maps have the shapes that they should, and the layout survives JSON."""
+    """Every path exists, blocks and maps have the expected shapes, and the layout survives a JSON round trip."""
     model, layout = case.build()
     names = dict(model.named_modules())
     assert set(layout.bottom) | set(layout.dropouts) | set(layout.norms) <= set(names)
@@ -154,7 +153,7 @@ def layout_names_the_parts(case: FamilyCase, _: Path) -> None:
 
 
 def longest_text_goes_through(case: FamilyCase, _: Path) -> None:
-    """A row of as many tokens as the family says gives finite logits."""
+    """A row of the family's maximum length gives finite logits."""
     model, _layout = case.build()
     length = max_length_of(model.config)
     assert length >= 64
@@ -164,7 +163,7 @@ def longest_text_goes_through(case: FamilyCase, _: Path) -> None:
 
 
 def selection_finds_what_moved(case: FamilyCase, _: Path) -> None:
-    """Scores are sums over rows, bias entry and column; the neuron that alone has moved is the top one."""
+    """Scores are sums over rows, bias entry and column; the only neuron that moved is the top one."""
     model, layout = case.build()
     before, moved = _state(model), random.Random(2)
     for i, block in enumerate(layout.blocks):
@@ -185,7 +184,7 @@ def selection_finds_what_moved(case: FamilyCase, _: Path) -> None:
 
 
 def merge_undoes_reconfigure(case: FamilyCase, _: Path) -> None:
-    """The split model computes the same, and merged it has the same state bit by bit under the same names."""
+    """The split model computes the same; merged, it has the same state dict bit by bit."""
     model, layout = case.build(layers=4)
     before, names, logits = _state(model), [name for name, _ in model.named_modules()], _logits(model)
     learners = _some_learners(layout, 64)
@@ -202,7 +201,7 @@ def merge_undoes_reconfigure(case: FamilyCase, _: Path) -> None:
 
 
 def learners_have_plain_gradients(case: FamilyCase, _: Path) -> None:
-    """In float64 a learner's gradients are those of the model that is not split, and what is frozen has none."""
+    """In float64 a learner's gradients equal those of the unsplit model, and frozen parameters have none."""
     model, layout = case.build(layers=4, double=True)
     model(**_batch()).loss.backward()
     plain = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -229,7 +228,7 @@ def learners_have_plain_gradients(case: FamilyCase, _: Path) -> None:
 
 
 def frozen_bottom_ends_the_backward_pass(case: FamilyCase, _: Path) -> None:
-    """Below a frozen bottom nothing has a gradient or a history, tables of all layers among it; above it all has."""
+    """Below a frozen bottom nothing has a gradient or a grad_fn, shared tables included; everything above has."""
     model, layout = case.build()
     freeze(model, layout, bottom_layers=1)
     outputs: list[Any] = []
@@ -244,7 +243,7 @@ def frozen_bottom_ends_the_backward_pass(case: FamilyCase, _: Path) -> None:
 
 
 def _train(model: nn.Module, plan: StepPlan = MODULES) -> list[float]:
-    """The losses of three steps on the two halves of the rows in turn."""
+    """Return the losses of three steps, alternating between the two halves of the rows."""
     optimizer, batches = optimizer_of(plan, model), [range(4), range(4, 8), range(4)]
     losses: list[float] = []
     try:
@@ -259,7 +258,7 @@ def _train(model: nn.Module, plan: StepPlan = MODULES) -> list[float]:
 
 
 def fraction_0_is_full_fine_tuning(case: FamilyCase, _: Path) -> None:
-    """FAR with nothing frozen trains to the same weights, bit by bit; every exact plan learns the same to rounding."""
+    """FAR with nothing frozen trains to the same weights, bit by bit; every exact plan agrees up to rounding."""
     model, layout = case.build(dropout=0.1)
     twin = copy.deepcopy(model)
     width = width_of(model, layout.layers[0])
@@ -296,11 +295,11 @@ _ROWS, _LENGTH = 8, 40
 
 
 def cost_is_predicted(case: FamilyCase, _: Path) -> None:
-    """The peak that the look-up tables give is that of a trace of the whole model, and of a real step.
+    """The peak from the look-up tables equals that of a trace of the whole model, and that of a real step.
 
-    The first to a byte, with static bytes and trained tensors; the second as the profiler saw it, to 0.2 %. Ordinary
-    modules above a frozen bottom, and all layers by the device's last exact plan, which checkpoints; with dropout, and
-    without, where attention runs in a kernel of its own.
+    The trace agrees to a byte, with static bytes and trained tensors; the profiler's peak of a real step to 0.2 %.
+    Covers ordinary modules above a frozen bottom, and all layers under the device's last exact plan, which checkpoints;
+    with dropout, and without, where attention runs in a kernel of its own.
     """
     for dropout in (0.1, 0.0):
         _check_prediction(case.make(3, 32, 264, dropout))
@@ -320,7 +319,7 @@ def _check_prediction(config: Any) -> None:
         )
         model, layout = build_model(config, Head())
         measured = step_peak_mib(apply_config(model, layout, far, plan, chunk), _ROWS, _LENGTH, plan)
-        # where a dropout's mask is drawn again, the generator's state is kept for it
+        # redrawing a dropout mask requires the generator's state to be saved
         states = 40 * 5056 / 2**20 if plan.dropout == "seed" else 0.0
         predicted = pricer.price(far, plan).tensor_peak_mib
         assert abs(predicted - measured) <= 2e-3 * measured + states, (far, plan, predicted, measured)
@@ -346,7 +345,7 @@ def _highest(sizes: Sequence[float]) -> float:
 
 
 def saved_model_is_the_trained_one(case: FamilyCase, folder: Path) -> None:
-    """Started, trained, merged, saved, and loaded by transformers alone: only learners have moved, the logits stay."""
+    """After training, merging, saving and loading by transformers alone, only learners have moved and logits agree."""
     model, _ = case.build()
     pretrained = _state(model)
     layout = ModelLayout.from_dict(json.loads(json.dumps(case.build()[1].to_dict())))
@@ -373,7 +372,7 @@ def saved_model_is_the_trained_one(case: FamilyCase, folder: Path) -> None:
 
 
 def reconfigured_model_is_saved_as_an_ordinary_one(case: FamilyCase, folder: Path) -> None:
-    """In the middle of its training, under every head, a model is saved, copied and read as what it is merged."""
+    """In the middle of training, under every head, a model is saved, copied and read in its merged form."""
     for kind in case.kinds:
         torch.manual_seed(3)
         model, layout = build_model(case.make(2, 32, 64, 0.0), Head(kind))

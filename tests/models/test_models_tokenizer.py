@@ -1,4 +1,4 @@
-"""A tokenizer that was not made for its model, or for the texts, is refused before anything is trained."""
+"""A tokenizer that does not fit its model, or the texts, is refused before any training."""
 
 from __future__ import annotations
 
@@ -57,22 +57,22 @@ def _no_special_tokens(folder: Path) -> None:
     ],
     ids=["more tokens than rows", "another padding", "no padding", "no special tokens", "cased but lower-cased"],
 )
-def test_a_tokenizer_of_another_model(folder: Path, damage: Callable[[Path], None], rule: str) -> None:
-    """It would index beyond the table, or train on other tokens than the model knows, without an error."""
+def test_a_tokenizer_of_another_model_is_refused(folder: Path, damage: Callable[[Path], None], rule: str) -> None:
+    """It would silently index beyond the table, or train on tokens that the model does not know."""
     damage(folder)
     with pytest.raises(BadInput, match=rule):
         load_tokenizer(resolve_model(str(folder)))
 
 
-def test_a_cased_tokenizer_is_taken_as_it_is(folder: Path) -> None:
-    """Capital letters are in the vocabulary, and kept."""
+def test_a_cased_tokenizer_is_not_changed(folder: Path) -> None:
+    """Capital letters are in the vocabulary, and preserved."""
     _cased(lowercase=False)(folder)
     load_tokenizer(resolve_model(str(folder)))
 
 
 @pytest.mark.parametrize("word", ["да", "明", "👍"])
-def test_texts_that_the_tokenizer_does_not_know(folder: Path, word: str) -> None:
-    """A model of another script would be trained on rows of unknown tokens."""
+def test_texts_of_unknown_tokens_are_refused(folder: Path, word: str) -> None:
+    """For instance texts in a script that the model was not trained on."""
     tokenizer = load_tokenizer(resolve_model(str(folder)))
     check_words(tokenizer, [("good film",), (word,)], "model")
     with pytest.raises(BadInput, match="does not know 100% of the tokens"):
@@ -90,8 +90,8 @@ def test_texts_that_the_tokenizer_does_not_know(folder: Path, word: str) -> None
         ),
     ],
 )
-def test_a_damaged_tokenizer_is_one_line(folder: Path, text: str) -> None:
-    """Whatever the tokenizers library raises."""
+def test_a_damaged_tokenizer_gives_one_line(folder: Path, text: str) -> None:
+    """For any exception of the tokenizers library."""
     path = folder / "tokenizer.json"
     path.write_text(
         json.dumps({**json.loads(path.read_text()), **json.loads(text)}) if text.startswith('{"p') else text

@@ -1,6 +1,6 @@
-"""A family that farsearch has never seen, in this one file: its model, its adapter, and the contract that it keeps.
+"""A family outside farsearch, in this one file: its model, its adapter, and the contract run on it.
 
-docs/families.md takes it as its example.
+The example of docs/families.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.models.contract import CONTRACT, PAD, VOCABULARY, FamilyCase, Promise
 
 
 class ToyConfig(transformers.PreTrainedConfig):
-    """Of a pre-norm encoder without biases in its two feed-forward blocks, which share what they are added to."""
+    """Configuration of a pre-norm encoder with two bias-free residual feed-forward blocks per layer."""
 
     model_type = "toy"
 
@@ -48,7 +48,7 @@ class ToyBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, length, hidden]`` to the same."""
+        """``[rows, length, hidden]`` to the same shape."""
         y: Tensor = x + self.dropout(self.narrow(self.act(self.wide(self.norm(x)))))
         return y
 
@@ -63,7 +63,7 @@ class ToyLayer(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``[rows, length, hidden]`` to the same."""
+        """``[rows, length, hidden]`` to the same shape."""
         x = self.first(x)
         y = self.norm(x)
         scores = self.q(y) @ self.k(y).transpose(1, 2) + mask
@@ -97,7 +97,7 @@ class ToyForSequenceClassification(transformers.PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> Any:
-        """``[rows, length]`` to logits, with the loss where there are labels."""
+        """``[rows, length]`` to logits, with the loss if there are labels."""
         x = self.embeddings(input_ids)
         mask = (1.0 - attention_mask[:, None, :].to(x.dtype)) * -1e9
         for layer in self.stack["layers"].children():
@@ -121,7 +121,7 @@ def _layer(path: str) -> LayerLayout:
 
 
 def toy_layout(config: Any) -> ModelLayout:
-    """Where a toy keeps its parts."""
+    """The paths of a toy's parts."""
     return ModelLayout("embeddings", tuple(_layer(f"stack.layers.{i}") for i in range(config.num_hidden_layers)))
 
 
@@ -130,7 +130,7 @@ FAMILY = Family(("toy",), toy_layout)
 
 @pytest.fixture(autouse=True, scope="module")
 def known() -> Iterator[None]:
-    """Transformers knows the model, and farsearch the family, as long as this file is tested."""
+    """Register the model with transformers, and the family with farsearch, for the tests of this file."""
     transformers.AutoConfig.register("toy", ToyConfig)
     transformers.AutoModelForSequenceClassification.register(ToyConfig, ToyForSequenceClassification)
     register(FAMILY)
@@ -145,12 +145,12 @@ def make_toy(layers: int, hidden: int, neurons: int, dropout: float) -> ToyConfi
 
 @pytest.mark.parametrize("promise", CONTRACT, ids=told)
 def test_contract(promise: Promise, tmp_path: Path) -> None:
-    """A family of another's keeps each promise of the contract, which no code of farsearch was written for."""
+    """No code of farsearch was written for this family."""
     promise(FamilyCase("toy", make_toy, blocks=2, kinds=("classification",)), tmp_path)
 
 
 def test_the_entry_point_of_another_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A package that is installed beside farsearch makes its family known by naming it; one that is broken is named."""
+    """An installed package adds its family by an entry point; a broken one is reported by name."""
     package = tmp_path / "gnomes-1.0.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: gnomes\nVersion: 1.0\n", encoding="utf-8")
@@ -175,7 +175,7 @@ def test_the_entry_point_of_another_package(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_a_toy_learns() -> None:
-    """The model is one: its logits depend on its tokens, so that the contract says something."""
+    """Its logits depend on its tokens, so that the contract is meaningful."""
     model, _ = FamilyCase("toy", make_toy, blocks=2, kinds=("classification",)).build()
     mask = torch.ones(1, 3, dtype=torch.long)
     one, other = (model(input_ids=torch.tensor([row]), attention_mask=mask).logits for row in ([5, 6, 7], [5, 6, 8]))

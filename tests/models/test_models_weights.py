@@ -1,4 +1,4 @@
-"""Weights that are not all those of the model are refused by name; a checkpoint's own head is replaced, or kept."""
+"""Incomplete or foreign weights are refused by name; a checkpoint's own head is replaced or retained."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def change(folder: Path, how: Callable[[Weights], Weights]) -> None:
 
 
 def load(folder: Path, **options: Any) -> Any:
-    """The model of a folder with a head of two classes."""
+    """Load the folder's model with a head of two classes."""
     return load_model(resolve_model(str(folder)), Head(), LABELS, 0, **options)[0]
 
 
@@ -49,7 +49,7 @@ def without(part: str) -> Callable[[Weights], Weights]:
 
 
 def renamed(before: str, after: str) -> Callable[[Weights], Weights]:
-    """Put ``after`` in the place of ``before`` at the start of every name."""
+    """Replace the prefix ``before`` of every name by ``after``."""
     return lambda weights: {after + name.removeprefix(before): value for name, value in weights.items()}
 
 
@@ -82,8 +82,8 @@ def renamed(before: str, after: str) -> Callable[[Weights], Weights]:
         "another model",
     ],
 )
-def test_an_encoder_is_whole_or_refused(folder: Path, how: Callable[[Weights], Weights], named: str) -> None:
-    """A library that draws what is missing at random would go on without a word."""
+def test_an_incomplete_encoder_is_refused(folder: Path, how: Callable[[Weights], Weights], named: str) -> None:
+    """A library that initialises missing tensors at random would continue silently."""
     change(folder, how)
     with pytest.raises(BadInput) as caught:
         load(folder)
@@ -101,8 +101,8 @@ def test_an_encoder_is_whole_or_refused(folder: Path, how: Callable[[Weights], W
     ],
     ids=["with the model's prefix", "no pooler", "a constant of old versions", "a pre-training head"],
 )
-def test_what_no_task_needs_may_be_missing_or_left(folder: Path, how: Callable[[Weights], Weights]) -> None:
-    """The pooler, constants and heads of pre-training: the encoder is the same."""
+def test_tensors_that_no_task_needs_are_optional(folder: Path, how: Callable[[Weights], Weights]) -> None:
+    """The pooler, constants and pre-training heads: the encoder is the same."""
     expected = load(folder).bert.encoder.state_dict()
     change(folder, how)
     found = load(folder).bert.encoder.state_dict()
@@ -110,7 +110,7 @@ def test_what_no_task_needs_may_be_missing_or_left(folder: Path, how: Callable[[
 
 
 def with_head(folder: Path, labels: tuple[str, ...], seed: int = 7) -> Weights:
-    """Save a model with a trained head in the folder. The head."""
+    """Save a model with a trained head in the folder, and return the head."""
     model = load_model(resolve_model(str(folder)), Head(outputs=len(labels)), labels, seed)[0]
     with torch.no_grad():
         model.get_parameter("classifier.weight").add_(1.0)
@@ -120,7 +120,7 @@ def with_head(folder: Path, labels: tuple[str, ...], seed: int = 7) -> Weights:
 
 @pytest.mark.parametrize("labels", [("negative", "positive"), ("bad", "good"), ("a", "b", "c")])
 def test_the_head_of_a_checkpoint_is_replaced_with_a_note(folder: Path, labels: tuple[str, ...]) -> None:
-    """A new one is drawn by the seed, as for a checkpoint that has none, and one line says so."""
+    """The new head is drawn by the seed, as for a checkpoint without one, and one line reports it."""
     head, notes = with_head(folder, labels), []  # type: ignore[var-annotated]
     source = resolve_model(str(folder), note=notes.append)
     drawn = [load_model(source, Head(), LABELS, seed)[0].state_dict()["classifier.weight"] for seed in (0, 0, 1)]
@@ -131,7 +131,7 @@ def test_the_head_of_a_checkpoint_is_replaced_with_a_note(folder: Path, labels: 
     assert "--keep-head" in notes[0]
 
 
-def test_a_head_is_kept_where_its_labels_are_the_task_s(folder: Path) -> None:
+def test_a_head_is_retained_if_its_labels_are_those_of_the_task(folder: Path) -> None:
     """Its tensors are those of the checkpoint."""
     head = with_head(folder, LABELS)
     found = load(folder, keep_head=True).state_dict()
@@ -146,7 +146,7 @@ def test_a_head_is_kept_where_its_labels_are_the_task_s(folder: Path) -> None:
         (None, "is for LABEL_0, LABEL_1"),
     ],
 )
-def test_a_head_with_other_labels_is_not_kept(folder: Path, labels: tuple[str, ...] | None, rule: str) -> None:
+def test_a_head_with_other_labels_is_replaced(folder: Path, labels: tuple[str, ...] | None, rule: str) -> None:
     """In another order every class would be another one."""
     if labels is not None:
         with_head(folder, labels)
@@ -166,7 +166,7 @@ def _shards(folder: Path) -> None:
 
 
 def test_shards_are_one_model(folder: Path) -> None:
-    """The same tensors, and an identity that depends on every shard."""
+    """The same tensors, and a digest that depends on every shard."""
     expected = load(folder).state_dict()
     _shards(folder)
     found, source = load(folder).state_dict(), resolve_model(str(folder))
@@ -206,8 +206,8 @@ def _index(text: str) -> Callable[[Path], None]:
         (_index('{"weight_map": {}}'), "names no files beside it"),
     ],
 )
-def test_files_that_hold_no_weights(folder: Path, damage: Callable[[Path], None], cause: str) -> None:
-    """The cause is named, both where the identity is asked for and where the model is loaded."""
+def test_files_without_weights_are_refused(folder: Path, damage: Callable[[Path], None], cause: str) -> None:
+    """With the cause, both for the digest and when the model is loaded."""
     damage(folder)
     for ask in (lambda: load(folder), resolve_model(str(folder)).digest):
         with pytest.raises(FarsearchError, match=cause) as caught:
@@ -215,8 +215,8 @@ def test_files_that_hold_no_weights(folder: Path, damage: Callable[[Path], None]
         assert isinstance(caught.value, MissingResource)
 
 
-def test_a_pointer_in_the_place_of_a_tokenizer_is_named(folder: Path) -> None:
-    """Large vocabularies are kept by Git LFS too."""
+def test_a_git_lfs_pointer_instead_of_a_tokenizer_is_reported(folder: Path) -> None:
+    """Large vocabularies are stored by Git LFS too."""
     (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(
         MissingResource, match=r"tokenizer\.json of model is a Git LFS pointer of 63 bytes.*git lfs pull"
@@ -224,8 +224,8 @@ def test_a_pointer_in_the_place_of_a_tokenizer_is_named(folder: Path) -> None:
         load_tokenizer(resolve_model(str(folder)))
 
 
-def test_a_trained_head_that_is_not_whole_is_refused(folder: Path) -> None:
-    """Where the head of a checkpoint is kept, or handed on, nothing of it is drawn at random."""
+def test_an_incomplete_trained_head_is_refused(folder: Path) -> None:
+    """If the head of a checkpoint is retained or passed on, no part of it is drawn at random."""
     with_head(folder, LABELS)
     change(folder, without("classifier.bias"))
     source = resolve_model(str(folder))
@@ -234,8 +234,8 @@ def test_a_trained_head_that_is_not_whole_is_refused(folder: Path) -> None:
             ask()
 
 
-def test_the_users_own_warnings_are_left_on(folder: Path) -> None:
-    """The vendor is quiet only while a model is loaded here, where what is missing is checked."""
+def test_the_users_warning_settings_are_restored(folder: Path) -> None:
+    """The vendor is silenced only while a model is loaded, where missing tensors are checked."""
     before = logging.get_verbosity()
     logging.set_verbosity_warning()
     try:

@@ -1,4 +1,4 @@
-"""Real-looking files of every form, each with what is found in it."""
+"""Realistic files of every supported form, each with the expected schema."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Content = bytes | Callable[[Path], Path]
 
 
 def table(columns: dict[str, Sequence[Any]], between: str = ",", header: bool = True, end: str = "\n") -> bytes:
-    """A table as Python's own module writes it."""
+    """Write a table with the csv module."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, delimiter=between, lineterminator=end)
     if header:
@@ -48,23 +48,23 @@ def table(columns: dict[str, Sequence[Any]], between: str = ",", header: bool = 
 
 
 def plain(columns: dict[str, Sequence[Any]], between: str, header: bool = True) -> bytes:
-    """A table without any quotes."""
+    """Write a table without quotes."""
     rows = [*([list(columns)] if header else []), *zip(*columns.values(), strict=True)]
     return "".join(between.join(map(str, row)) + "\n" for row in rows).encode()
 
 
 def objects(columns: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """A row each."""
+    """Return one object per row."""
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def lines(columns: dict[str, Sequence[Any]]) -> bytes:
-    """An object a line."""
+    """Write one JSON object per line."""
     return "".join(json.dumps(row) + "\n" for row in objects(columns)).encode()
 
 
 def sentences(between: str, *more: str, head: str = "", before: str = "") -> bytes:
-    """CoNLL: a word and its tag a line, with ``more`` columns between, and ``head`` before each sentence."""
+    """CoNLL: one word and tag per line, with ``more`` columns between, and ``head`` before each sentence."""
     text = before
     for words, tags in zip(WORDS, TAGS, strict=True):
         text += head + "".join(between.join([w, *more, t]) + "\n" for w, t in zip(words, tags, strict=True)) + "\n"
@@ -72,7 +72,7 @@ def sentences(between: str, *more: str, head: str = "", before: str = "") -> byt
 
 
 def numbered_sentences() -> bytes:
-    """Each word with its number before it."""
+    """CoNLL with a number before each word."""
     parts = []
     for words, tags in zip(WORDS, TAGS, strict=True):
         parts += [f"{i}\t{w}\t{t}\n" for i, (w, t) in enumerate(zip(words, tags, strict=True), 1)] + ["\n"]
@@ -80,7 +80,7 @@ def numbered_sentences() -> bytes:
 
 
 def squad() -> bytes:
-    """Articles, paragraphs and questions."""
+    """SQuAD JSON: articles, paragraphs and questions."""
     articles = [
         {"title": "", "paragraphs": [{"context": f"In {i} it rained.", "qas": [
             {"id": str(i), "question": "When?", "answers": [{"text": str(i), "answer_start": 3}]}]}]}
@@ -90,23 +90,23 @@ def squad() -> bytes:
 
 
 def one_column_of_ids() -> Features:
-    """Texts, and a class label with names."""
+    """A dataset of texts and a class label with names."""
     return Features({"text": Value("string"), "label": ClassLabel(names=list(NAMES))})
 
 
 def ids() -> dict[str, list[Any]]:
-    """Rows with the ids of those names."""
+    """Dataset rows with class ids."""
     return {"text": TEXTS, "label": [NAMES.index(label) for label in LABELS]}
 
 
 def saved(folder: Path) -> Path:
-    """A folder of ``save_to_disk``."""
+    """A folder written by ``save_to_disk``."""
     Dataset.from_dict(ids(), features=one_column_of_ids()).save_to_disk(folder / "rows")
     return folder / "rows"
 
 
 def saved_parts(folder: Path) -> Path:
-    """The same with three parts."""
+    """A folder written by ``save_to_disk``, with three parts."""
     rows = Dataset.from_dict(ids(), features=one_column_of_ids())
     parts = {"train": rows.select(range(30)), "validation": rows.select(range(30, 40)), "test": rows.select(range(4))}
     DatasetDict(parts).save_to_disk(folder / "rows")
@@ -114,13 +114,13 @@ def saved_parts(folder: Path) -> Path:
 
 
 def parquet_with_names(folder: Path) -> Path:
-    """Parquet as ``datasets`` writes it."""
+    """Parquet as written by ``datasets``."""
     Dataset.from_dict(ids(), features=one_column_of_ids()).to_parquet(folder / "rows.parquet")
     return folder / "rows.parquet"
 
 
 def parquet_of_tags(folder: Path) -> Path:
-    """Tags as ids, with their names in the metadata, as CoNLL 2003 is on the hub."""
+    """Parquet with tag ids, and the tag names in its metadata, as CoNLL 2003 on the hub."""
     names = ["O", "B-PER", "I-PER", "B-LOC"]
     features = Features({"tokens": ListOf(Value("string")), "ner_tags": ListOf(ClassLabel(names=names))})
     tags = [[names.index(tag) for tag in row] for row in TAGS]
@@ -129,13 +129,13 @@ def parquet_of_tags(folder: Path) -> Path:
 
 
 def plain_parquet(folder: Path) -> Path:
-    """Parquet without any names."""
+    """Parquet with plain text labels."""
     pq.write_table(pa.table({"text": TEXTS, "label": LABELS}), folder / "rows.parquet")
     return folder / "rows.parquet"
 
 
 def classes(folder: Path) -> Path:
-    """A folder for each class."""
+    """One folder per class."""
     for i, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True)):
         path = folder / "reviews" / label / f"{i:02}_7.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def classes(folder: Path) -> Path:
 
 
 def imdb(folder: Path) -> Path:
-    """The layout of aclImdb, with its texts without a class and its test set."""
+    """The layout of aclImdb, with its unlabelled texts and its test set."""
     for part in ("train", "test"):
         classes(folder).rename(folder / part)
         (folder / part / "unsup").mkdir()
@@ -165,12 +165,12 @@ def two_files(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Case:
-    """A file, and what is found in it.
+    """A file and its expected schema.
 
     Attributes:
-        options: that the message names, or (``asked`` false) that the form needs in any case.
-        noted: what is printed of it.
-        board: whether a board reads it too.
+        options: required options; with ``asked``, the error message suggests them.
+        noted: expected output.
+        board: whether a board can read the file too.
     """
 
     name: str
@@ -185,7 +185,7 @@ class Case:
 
 
 def tagged(name: str, content: Content, noted: str = "", board: bool = True) -> Case:
-    """A case of words and tags, in which the first sentence has no entity."""
+    """A case of tagged words, in which the first sentence has no entity."""
     names = ("O", "B-LOC", "B-PER", "I-PER")
     return Case(name, content, (), "token-classification", names, tuple(WORDS[0]), noted, board)
 
@@ -361,7 +361,7 @@ CASES: dict[str, Case] = {
 
 
 def made(case: Case, folder: Path) -> Path:
-    """The file or folder of a case."""
+    """Write the file or folder of a case."""
     if callable(case.content):
         return case.content(folder)
     (folder / case.name).write_bytes(case.content)
@@ -371,12 +371,12 @@ def made(case: Case, folder: Path) -> Path:
 @click.command()
 @task_options
 def _data(task: str, own: dict[str, Any]) -> dict[str, Any]:
-    """The options of a task, as ``run`` has them."""
+    """Task options as ``run`` passes them."""
     return own
 
 
 def loaded(path: Path, options: Sequence[str], told: Callable[[str], None] = lambda line: None) -> TaskData:
-    """The task that these options describe."""
+    """Load the task that these options describe."""
     words = [str(path.parent / word) if word == "labels.txt" else word for word in options]
     own = _data.main(["--train", str(path), *words], standalone_mode=False)
     return load_own(OwnData.from_dict(own), told)

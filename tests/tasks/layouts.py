@@ -1,6 +1,6 @@
-"""Small files of every official task, in the layout of its download and with the traps of the real ones.
+"""Small files of every official task, in the layout of its download, including the irregularities of the real files.
 
-The rows are learnable: a word of each tells its label. No text is part of another, and none is there twice.
+The rows are learnable: one word of each determines its label. No text contains or repeats another.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _STEP = 300
 
 
 def examples_of(name: str, part: str, rows: int) -> Examples:
-    """What the rows of a part are, however they are written: ``train``, ``dev`` or MNLI's ``mismatched``."""
+    """Return the expected rows of a part: ``train``, ``dev`` or MNLI's ``mismatched``."""
     first = 100 + _PARTS.index(part) * _STEP
     numbers = range(first, first + rows)
     made = [(_question if name.startswith("squad") else _row)(name, i) for i in numbers]
@@ -67,7 +67,7 @@ def _row(name: str, i: int) -> tuple[tuple[str, ...], Any]:
     spec = get_task(name)
     (who, where, other), kinds = _names(i), len(spec.labels) or 6
     told = _TELLING[i % kinds]
-    # a quote that is never closed, and one that is doubled, are text
+    # unbalanced and doubled quotes are text
     quote = {0: '"', 1: '""'}.get(i % 7, "")
     first = f"{quote}{who} and {other} {told} {where} {i}"
     answer = float(i % kinds) if spec.kind == "regression" else i % kinds
@@ -80,16 +80,16 @@ def _question(name: str, i: int) -> tuple[tuple[str, ...], Any]:
     if name == "squad_v2" and i % 3 == 2:
         return (f"who bought the {where} of {i}", context), ()
     answers = [(f"{who} {i}", context.index(f"{who} {i}"))]
-    if i >= 100 + _STEP:  # several people answered the questions of the development sets
+    if i >= 100 + _STEP:  # the development sets have several annotators per question
         answers += [(who, answers[0][1]), answers[0]]
     return (f"who went to the {where} of {i}", context), tuple(answers)
 
 
 def write_task(folder: Path, name: str, rows: int = 48) -> Path:
-    """The files of a task in a folder below ``folder``, which is returned.
+    """Write the files of a task below ``folder`` and return the task's folder.
 
-    There are ``rows`` rows to train on and a third as many of development, and beside them those that the official
-    files have broken.
+    There are ``rows`` training rows and a third as many development rows, plus the malformed rows
+    of the official files.
     """
     found = folder / ("SQuAD" if name.startswith("squad") else TABLES[name][0])
     found.mkdir(parents=True)

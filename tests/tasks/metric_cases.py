@@ -1,4 +1,4 @@
-"""Random rows for every metric, and each metric computed in another way than farsearch's."""
+"""Random rows for every metric, and independent reference implementations of the metrics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ROWS: Mapping[str, st.SearchStrategy[Any]] = {
 
 
 def rows(kind: str, least: int = 1, most: int = 12) -> st.SearchStrategy[list[tuple[Any, Any, Any]]]:
-    """Lists of rows: what a model says, what another says, what is true."""
+    """Strategy for lists of rows: (prediction, other prediction, truth)."""
     return st.lists(_ROWS[kind], min_size=least, max_size=most)
 
 
@@ -51,7 +51,7 @@ def accuracy(said: Sequence[int], true: Sequence[int]) -> float:
 
 
 def matthews(said: Sequence[int], true: Sequence[int]) -> float:
-    """The covariance of the classes' indicators over the root of both variances, by numpy."""
+    """Covariance of the class indicators over the root of both variances, by numpy."""
     classes = sorted({*said, *true})
     first, second = ((np.array(side)[:, None] == classes).astype(float) for side in (said, true))
     first, second = first - first.mean(0), second - second.mean(0)
@@ -60,39 +60,39 @@ def matthews(said: Sequence[int], true: Sequence[int]) -> float:
 
 
 def f1(said: Sequence[int], true: Sequence[int]) -> float:
-    """scikit-learn's of class 1 against all others."""
+    """F1 of class 1 against all others, by scikit-learn."""
     return float(f1_score([a == 1 for a in true], [a == 1 for a in said], zero_division=0))
 
 
 def macro_f1(said: Sequence[int], true: Sequence[int]) -> float:
-    """scikit-learn's."""
+    """Macro F1, by scikit-learn."""
     return float(f1_score(true, said, average="macro", zero_division=0))
 
 
 def pearson(said: Sequence[float], true: Sequence[float]) -> float:
-    """numpy's, 0 where a side is constant."""
+    """Pearson correlation by numpy, 0 where a side is constant."""
     return float(np.corrcoef(said, true)[0, 1]) if len(set(said)) > 1 and len(set(true)) > 1 else 0.0
 
 
 def spearman(said: Sequence[float], true: Sequence[float]) -> float:
-    """Pearson's of scipy's ranks."""
+    """Spearman correlation: Pearson's, of scipy's ranks."""
     return pearson(rankdata(said).tolist(), rankdata(true).tolist())
 
 
 def micro_f1(said: Sequence[Sequence[int]], true: Sequence[Sequence[int]]) -> float:
-    """scikit-learn's, of each pair of a row and one of 4 labels."""
+    """Micro F1 over (row, label) pairs of 4 labels, by scikit-learn."""
     flat = ([label in row for row in side for label in range(4)] for side in (true, said))
     return float(f1_score(*flat, zero_division=0))
 
 
 def squad_words(text: str) -> list[str]:
-    """The words that count: no case, no punctuation, no articles."""
+    """Normalised words: lower case, without punctuation and articles."""
     kept = "".join(letter for letter in text.lower() if letter not in string.punctuation)
     return [word for word in re.sub(r"\b(a|an|the)\b", " ", kept).split() if word]
 
 
 def squad_row(said: str, golds: Sequence[tuple[str, int]]) -> tuple[float, float]:
-    """Exact match and F1 of a row, from the definition: precision and recall over words that both have."""
+    """Exact match and F1 of a row, from the definition: precision and recall over common words."""
     mine, best = squad_words(said), (0.0, 0.0)
     answers = [words for text, _ in golds if (words := squad_words(text))] or [[]]
     for answer in answers:
@@ -114,7 +114,7 @@ def squad(said: Sequence[str], true: Sequence[Sequence[tuple[str, int]]]) -> flo
 
 
 def entity_f1(said: Sequence[Sequence[int]], true: Sequence[Sequence[int]]) -> float:
-    """seqeval's, without its warnings about tags of no scheme."""
+    """Entity F1 by seqeval, with its warnings about unknown schemes suppressed."""
     names = [[[TAGS[i] for i in row] for row in side] for side in (true, said)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -122,7 +122,7 @@ def entity_f1(said: Sequence[Sequence[int]], true: Sequence[Sequence[int]]) -> f
 
 
 def mean(*parts: Callable[[Any, Any], float]) -> Callable[[Any, Any], float]:
-    """The mean of some of them."""
+    """Return a function that averages some of the references."""
     return lambda said, true: sum(part(said, true) for part in parts) / len(parts)
 
 

@@ -1,4 +1,4 @@
-"""A search of three trials on any task's files, and its rows as a user would write them."""
+"""A search of three trials on the files of any task, and its rows as a user's file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Searched", "search_task", "write_user_rows"]
 
 @dataclass
 class Searched:
-    """A search that has ended."""
+    """A finished search."""
 
     bench: Bench
     search: Search
@@ -30,7 +30,7 @@ class Searched:
 
 
 def search_task(folder: Path, model: Path, trials: int = 3, device: str = "jetson-nano", **options: Any) -> Searched:
-    """A few trials in ``folder``, the working directory, of which the first is prescribed."""
+    """Run a few trials, the first of them prescribed, with ``folder`` as the working directory."""
     (folder / "tiny.yaml").write_text(SPACE.replace("epochs: 3.0", "epochs: 1.0"), encoding="utf-8")
     store = Store(folder / ".farsearch")
     job = resolve_job(
@@ -44,7 +44,7 @@ def search_task(folder: Path, model: Path, trials: int = 3, device: str = "jetso
 
 
 def write_user_rows(folder: Path, bench: Bench, part: str) -> Path:
-    """A user's file: JSON lines with the names of the task's columns."""
+    """Write a user's file: JSON lines with the names of the task's columns."""
     spec, examples = bench.data.spec, getattr(bench.data, part)
     path = folder / f"{part}.jsonl"
     with path.open("w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""A user's own data: what is found in it, what is refused, and with which words."""
+"""Custom data: schema inference, rejected files, and error messages."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ SQUAD = {"question": "what?", "context": "a long answer", "answer": "long"}
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:
-    """A file with this content."""
+    """Write a file with this content."""
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
 
 def loaded(path: Path, told: list[str] | None = None, **given: Any) -> TaskData:
-    """The task that these options describe."""
+    """Load the task that these options describe."""
     own = own_data(None, {"train": path, **given})
     assert own is not None
     return load_own(own, (told if told is not None else []).append)
 
 
 def lines(*rows: dict[str, Any]) -> str:
-    """JSON lines."""
+    """Write JSON lines."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def table(*cells: str, header: str = "text,label") -> str:
-    """A CSV file of thirty texts with these labels in turn."""
+    """Write a CSV file of thirty texts, cycling through these labels."""
     return header + "\n" + "".join(f"text{i} number{i},{cells[i % len(cells)]}\n" for i in range(30))
 
 
-def test_labels_are_found_and_named(tmp_path: Path) -> None:
-    """Names by the alphabet, numbers by their size, also where they do not begin at 0."""
+def test_labels_are_inferred_and_sorted(tmp_path: Path) -> None:
+    """Names sort alphabetically, numbers by value, also where they do not begin at 0."""
     assert loaded(written(tmp_path, "a.csv", GOOD)).spec.labels == ("bad", "good")
     assert loaded(written(tmp_path, "b.csv", table("10", "9", "2"))).spec.labels == ("2", "9", "10")
     assert loaded(written(tmp_path, "c.csv", table("B", "a", "é"))).spec.labels == ("B", "a", "é")
@@ -84,16 +84,16 @@ def test_ids_keep_their_order(tmp_path: Path) -> None:
                           {**SQUAD, "context": "nothing", "answer": ""}), "question-answering", "squad", ()),
     ],
 )  # fmt: skip
-def test_the_kind_is_found(
+def test_the_task_kind_is_inferred(
     tmp_path: Path, name: str, content: str, kind: str, metric: str, labels: tuple[str, ...]
 ) -> None:
-    """By the labels, with the metric that is usual for it and the columns of a usual name."""
+    """From the labels, with the default metric of the kind and columns by common names."""
     spec = loaded(written(tmp_path, name, content)).spec
     assert (spec.kind, spec.metric, spec.labels) == (kind, metric, labels)
 
 
-def test_squads_json_is_read(tmp_path: Path) -> None:
-    """A ``.json`` file is question answering, and whether a question may have no answer is found."""
+def test_squad_json_is_read(tmp_path: Path) -> None:
+    """A ``.json`` file is question answering; unanswerable questions are detected."""
     articles = [
         {"paragraphs": [{"context": f"{i} a long answer", "qas": [
             {"question": "what?", "answers": [{"text": "long", "answer_start": f"{i} a long".index("long")}]},
@@ -107,7 +107,7 @@ def test_squads_json_is_read(tmp_path: Path) -> None:
 
 
 def test_pairs_have_two_columns(tmp_path: Path) -> None:
-    """``--text-column`` twice, in the order given."""
+    """``--text-column`` is given twice; order matters."""
     path = written(tmp_path, "a.csv", "x,y,z\n" + "".join(f"{i % 2},one{i} a,two{i} b\n" for i in range(30)))
     data = loaded(path, text_columns=("z", "y"), label_column="x")
     assert data.train.texts[0] == ("two0 b", "one0 a")
@@ -122,15 +122,15 @@ def test_parquet_is_read_like_the_same_json_lines(tmp_path: Path) -> None:
     assert parquet.fingerprint == json_lines.fingerprint
 
 
-def test_a_row_of_parquet_is_named(tmp_path: Path) -> None:
-    """By its number, for such a file has no lines."""
+def test_parquet_errors_give_the_row_number(tmp_path: Path) -> None:
+    """Parquet files have no lines."""
     pq.write_table(pa.table({"text": ["a", "b", None], "label": [1, 0, 1]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=r"^a\.parquet row 3: the text is missing"):
         loaded(tmp_path / "a.parquet")
 
 
-def test_a_fifth_is_held_out(tmp_path: Path) -> None:
-    """Stratified, the same each time, in the order of the file; and the user is told."""
+def test_a_fifth_is_held_out_for_validation(tmp_path: Path) -> None:
+    """The split is stratified and deterministic, preserves file order, and is reported."""
     told: list[str] = []
     path = written(tmp_path, "a.csv", GOOD)
     data = loaded(path, told)
@@ -141,8 +141,8 @@ def test_a_fifth_is_held_out(tmp_path: Path) -> None:
     assert told[0] == "no --dev: 6 of 30 rows are held out for development"
 
 
-def test_a_development_file_is_taken_whole(tmp_path: Path) -> None:
-    """Nothing is held out of training then, and texts that both have are told."""
+def test_a_development_file_is_used_whole(tmp_path: Path) -> None:
+    """No training row is held out; texts in both files are reported."""
     told: list[str] = []
     dev = written(tmp_path, "b.csv", "label,text\ngood,new one\ngood,text1 number1\n")
     data = loaded(written(tmp_path, "a.csv", GOOD), told, dev=dev)
@@ -150,15 +150,15 @@ def test_a_development_file_is_taken_whole(tmp_path: Path) -> None:
     assert told[0] == "1 text of b.csv is trained on too: its figures will be too good"
 
 
-def test_a_label_of_the_development_file_alone_is_refused(tmp_path: Path) -> None:
-    """By name, with the ones that are known; an id is no name."""
+def test_labels_unknown_to_training_are_refused(tmp_path: Path) -> None:
+    """The error lists the known labels; a class id is not accepted for a name."""
     for label in ("fine", "0"):
         dev = written(tmp_path, "b.csv", f"text,label\nx,good\ny,{label}\n")
         with pytest.raises(DataError, match=rf"^b\.csv line 3: the label '{label}' is unknown: no training row has it"):
             loaded(written(tmp_path, "a.csv", GOOD), dev=dev)
 
 
-def test_bad_rows_are_counted(tmp_path: Path) -> None:
+def test_skipped_bad_rows_are_counted(tmp_path: Path) -> None:
     """With ``--skip-bad-rows`` they are left out, and the first three are shown."""
     told: list[str] = []
     bad = 'x\n,good\nempty,\n\nq"q,good\n'
@@ -168,8 +168,8 @@ def test_bad_rows_are_counted(tmp_path: Path) -> None:
     assert len([line for line in told if line.startswith("  a.csv line ")]) == 3
 
 
-def test_a_toml_file_says_it_all(tmp_path: Path) -> None:
-    """Its paths are relative to its folder, options override it, and the record comes back from JSON types."""
+def test_a_toml_file_specifies_the_task(tmp_path: Path) -> None:
+    """Paths are relative to its folder, options override it, and the record survives a JSON round trip."""
     (tmp_path / "data").mkdir()
     written(tmp_path / "data", "rows.csv", table("0", "1"))
     path = written(
@@ -189,15 +189,15 @@ def test_a_toml_file_says_it_all(tmp_path: Path) -> None:
     assert (other.metric, other.train) == ("f1", own.train)
 
 
-def test_the_files_may_be_elsewhere_on_another_host(tmp_path: Path) -> None:
-    """A folder that holds them by their names stands for where the first host had them."""
+def test_data_files_may_move_on_another_host(tmp_path: Path) -> None:
+    """``--data-dir`` with files of the same names replaces the recorded paths."""
     written(tmp_path, "a.csv", GOOD)
     moved = load_own(OwnData("mine", "/gone/a.csv"), lambda _: None, tmp_path)
     assert moved.fingerprint == loaded(tmp_path / "a.csv").fingerprint
 
 
 def test_texts_and_labels_in_two_files_need_a_label_for_each(tmp_path: Path) -> None:
-    """In the same line, in both parts, and from another folder too."""
+    """Labels match by line, in both parts, and may be in another folder."""
     for part in ("train", "dev"):
         written(tmp_path, f"{part}.txt", "".join(f"{part} {text}\n" for text, _ in ROWS))
         written(tmp_path, f"{part}.labels", "".join(f"{label}\n" for _, label in ROWS))
@@ -211,8 +211,8 @@ def test_texts_and_labels_in_two_files_need_a_label_for_each(tmp_path: Path) -> 
         load_own(own, lambda _: None, tmp_path)
 
 
-def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:
-    """A folder of files is none of those that are read; a class may be called train."""
+def test_an_unrecognised_folder_is_refused(tmp_path: Path) -> None:
+    """A folder of other files is an error; a class may be called train."""
     (tmp_path / "mails" / "more").mkdir(parents=True)
     written(tmp_path / "mails", "a.csv", GOOD)
     with pytest.raises(MissingResource, match=r"is a folder, and not of Dataset\.save_to_disk .* name the file in it"):
@@ -255,14 +255,14 @@ def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:
         ("train = 'a.csv'\nfile = 'x'", "the key 'file' stands for the file itself"),
     ],
 )
-def test_a_wrong_toml_file(tmp_path: Path, content: str, message: str) -> None:
-    """Unknown keys, wrong types and values that go against each other are one line with the file's name."""
+def test_invalid_toml_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    """Unknown keys, wrong types and conflicting values give one line with the file's name."""
     with pytest.raises(BadInput, match=rf"^my\.toml.*{message}"):
         own_from_toml(written(tmp_path, "my.toml", content))
 
 
-def test_options_that_do_not_go_together() -> None:
-    """An official task has its own data, and there must be one of both."""
+def test_conflicting_options_are_refused() -> None:
+    """An official task has its own data; a custom task needs a file."""
     with pytest.raises(BadInput, match="--train is for your own data, and --task sst2 is not"):
         own_data("sst2", {"train": Path("a.csv")})
     with pytest.raises(BadInput, match="there is no task; add --task NAME, or --train FILE"):
@@ -270,15 +270,15 @@ def test_options_that_do_not_go_together() -> None:
     assert own_data("sst2", {"train": None, "text_columns": (), "skip_bad_rows": False}) is None
 
 
-def test_files_that_can_not_be_read(tmp_path: Path) -> None:
-    """A missing file and a folder are something that is missing here, as of every other command."""
+def test_unreadable_files_exit_with_5(tmp_path: Path) -> None:
+    """A missing file and a folder are missing inputs, as in every other command."""
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(MissingResource, match=path.name):
             loaded(path)
 
 
-def test_a_file_that_is_none_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    """A pipe that nobody writes to, links in a circle, a name that no file can have: told at once, with exit code 5."""
+def test_irregular_files_are_refused_without_blocking(tmp_path: Path) -> None:
+    """A pipe without a writer, circular links and an invalid file name exit with 5 immediately."""
     os.mkfifo(tmp_path / "pipe.csv")
     (tmp_path / "circle.csv").symlink_to("circle.csv")
     long = "x" * 300 + ".csv"
@@ -288,8 +288,8 @@ def test_a_file_that_is_none_is_refused_and_not_waited_for(tmp_path: Path) -> No
         assert said in done.err
 
 
-def test_what_goes_against_the_data_is_refused(tmp_path: Path) -> None:
-    """A metric of two classes where there are three, labels of numbers, columns of a format that has its own."""
+def test_options_that_contradict_the_data_are_refused(tmp_path: Path) -> None:
+    """A binary metric for three classes, labels of numbers, columns of a fixed format."""
     three = written(tmp_path, "three.csv", table("a", "b", "c"))
     for metric in ("f1", "accuracy_f1"):
         with pytest.raises(
@@ -303,29 +303,28 @@ def test_what_goes_against_the_data_is_refused(tmp_path: Path) -> None:
         loaded(written(tmp_path, "squad.json", '{"data": [{"paragraphs": []}]}'), label_column="other")
 
 
-def test_an_answer_needs_no_place(tmp_path: Path) -> None:
-    """Answers as objects too: without a start the first place of the text in the context is taken."""
+def test_answer_positions_are_optional(tmp_path: Path) -> None:
+    """Also for answers as objects: without a start, the first occurrence in the context is used."""
     rows = ({"question": "who?", "context": f"{i} then Ann came", "answers": {"text": "Ann"}} for i in range(30))
     data = loaded(written(tmp_path, "a.jsonl", lines(*rows)))
     assert data.train.answers[0] == (("Ann", data.train.texts[0][1].index("Ann")),)
 
 
 def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
-    """As the prices that a database exports."""
+    """For instance prices exported from a database."""
     prices = pa.array([Decimal(i) / 4 for i in range(30)], pa.decimal128(10, 2))
     pq.write_table(pa.table({"text": [text for text, _ in ROWS], "label": prices}), tmp_path / "a.parquet")
     assert loaded(tmp_path / "a.parquet").spec.kind == "regression"
 
 
-def test_a_wrong_study_name_is_told_before_anything_is_read(tmp_path: Path) -> None:
-    """One line, of the option alone."""
+def test_an_invalid_study_name_is_reported_before_reading_data(tmp_path: Path) -> None:
     done = call(tmp_path, "run", "--device", "jetson-nano", "--train", "none.csv", "--study", "a/b")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "the study name 'a/b' is not usable" in done.err
 
 
-def test_a_text_of_one_word_again_and_again_is_split_at_once(tmp_path: Path) -> None:
-    """Its parts are not looked for beyond its end, where there are none: 300,000 words take as long as any others."""
+def test_splitting_a_text_of_one_repeated_word_is_fast(tmp_path: Path) -> None:
+    """The containment search stops at the end of a text: 300,000 words take as long as any others."""
     rows = "".join(f"{text},{label}\n" for text, label in ROWS)
     data = loaded(written(tmp_path, "a.csv", f"text,label\n{rows}{'w ' * 300_000},bad\n"))
     assert len(data.train) + len(data.dev) == 31
@@ -417,8 +416,8 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "said", "mend"), MALFORMED)
-def test_a_malformed_file_ends_with_2(tmp_path: Path, name: str, content: str | bytes, said: str, mend: str) -> None:
-    """``run`` names file, line, reason and mend in one line, before a model is looked for."""
+def test_a_malformed_file_exits_with_2(tmp_path: Path, name: str, content: str | bytes, said: str, mend: str) -> None:
+    """``run`` reports file, line, reason and fix in one line, before it resolves a model."""
     written(tmp_path, name, content)
     done = call(tmp_path, "run", "--device", "jetson-nano", "--train", name, "--dry-run")
     assert done.code == 2
@@ -427,8 +426,8 @@ def test_a_malformed_file_ends_with_2(tmp_path: Path, name: str, content: str | 
     assert done.err.count("\n") == 1
 
 
-def test_another_host_joins_a_study_of_own_data(tmp_path: Path, tiny_bert: Path) -> None:
-    """What the study keeps of itself, as JSON, is enough for the same job, with the files in another folder."""
+def test_another_host_joins_a_study_of_custom_data(tmp_path: Path, tiny_bert: Path) -> None:
+    """The study's JSON record defines the same job, with the files in another folder."""
     for folder in ("first", "other"):
         (tmp_path / folder).mkdir()
         written(tmp_path / folder, "pairs.csv", table("0.5", "2", "1.25"))
@@ -445,16 +444,16 @@ def test_another_host_joins_a_study_of_own_data(tmp_path: Path, tiny_bert: Path)
     assert again.split == job.split
 
 
-def test_what_is_shown_names_all_that_was_specified(tmp_path: Path) -> None:
-    """``tasks show`` of files without a header ends with the command that searches on them."""
+def test_tasks_show_prints_a_complete_run_command(tmp_path: Path) -> None:
+    """For files without a header, the command includes every option that was specified."""
     for name in ("a.csv", "b.csv"):
         written(tmp_path, name, "".join(f"{name} {text},{label}\n" for text, label in ROWS))
     shown = call(tmp_path, "tasks", "show", "a.csv", "--dev", "b.csv", "--columns", "text,label")
     assert shown.out.endswith("--device jetson-nano --train a.csv --dev b.csv --columns text,label\n"), shown.err
 
 
-def test_changed_rows_are_named(tmp_path: Path, tiny_bert: Path) -> None:
-    """The same study name with other rows: which file changed, and what makes a new study."""
+def test_changed_rows_are_reported(tmp_path: Path, tiny_bert: Path) -> None:
+    """The error for an existing study names the changed file and how to make a new study."""
     store = Store(tmp_path / ".farsearch")
     dev = written(tmp_path, "later.csv", table("good", "bad", "bad"))
 
@@ -474,7 +473,7 @@ def test_changed_rows_are_named(tmp_path: Path, tiny_bert: Path) -> None:
 
 
 def test_any_file_name_gives_a_study_name(tmp_path: Path, tiny_bert: Path) -> None:
-    """Also one without a letter that a folder's name can have."""
+    """Also one without any character that is valid in a folder name."""
     own = own_data(None, {"train": written(tmp_path, "отзывы.csv", GOOD)})
     assert own is not None
     options = SearchSpec(task=own.name, own=own.to_dict(), device="jetson-nano", model=str(tiny_bert))
@@ -483,8 +482,8 @@ def test_any_file_name_gives_a_study_name(tmp_path: Path, tiny_bert: Path) -> No
     Store(tmp_path / ".farsearch").check(job.default_name, job.settings)
 
 
-def test_a_task_of_ones_own_is_shown(tmp_path: Path) -> None:
-    """``tasks show`` takes a TOML file, and names what was found."""
+def test_tasks_show_accepts_a_toml_file(tmp_path: Path) -> None:
+    """The inferred schema is printed."""
     written(tmp_path, "mails.toml", 'train = "mails.csv"\ntext_columns = ["body"]\nlabel_column = "folder"\n')
     written(tmp_path, "mails.csv", table("bills", "friends", header="body,folder"))
     assert call(tmp_path, "tasks", "show", "mails.toml").out.endswith("--device jetson-nano --task mails.toml\n")

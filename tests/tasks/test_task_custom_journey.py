@@ -1,4 +1,4 @@
-"""A user's own files of every kind, from a search of three trials to a bundle that is fine-tuned on them."""
+"""Custom files of every kind, from a search of three trials to a bundle that is fine-tuned on them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ ROWS: dict[str, tuple[Callable[[int], dict[str, Any]], str, str]] = {
 
 
 def write_file(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """A table with commas, or JSON lines, by the file's ending."""
+    """Write a table with commas, or JSON lines, by the file's suffix."""
     with path.open("w", encoding="utf-8", newline="") as file:
         if path.suffix == ".csv":
             table = csv.DictWriter(file, list(rows[0]))
@@ -77,17 +77,17 @@ def write_file(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ROWS)
-def test_own_data_of_a_kind(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
-    """Nothing but file and columns is said: kind, labels and metric are found, a development set is held out.
+def test_custom_data_of_each_kind_is_searched_and_fine_tuned(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
+    """Only file and columns are given: kind, labels and metric are inferred, a validation set is held out.
 
-    The bundle's FAR phase then runs on the very file.
+    The bundle's FAR phase then runs on the same file.
     """
     row, name, label = ROWS[kind]
     path = write_file(tmp_path / name, [row(i) for i in range(64)])
     texts = tuple(column for column in row(0) if column != label)
     said = OwnData(name="mine", train=str(path), text_columns=texts, label_column=label)
     if kind == "question-answering":
-        said = OwnData.from_dict({**said.to_dict(), "kind": kind})  # its table could be one of pairs
+        said = OwnData.from_dict({**said.to_dict(), "kind": kind})  # its table could be read as text pairs
     with chdir(tmp_path):
         found = search_task(tmp_path, tiny_bert, task="mine", own=said.to_dict())
     spec = found.bench.data.spec
@@ -109,8 +109,8 @@ def _rare(i: int) -> dict[str, Any]:
     return {"text": f"{_who(i)} {'lied' if fraud else 'paid'} on day {i}", "label": "fraud" if fraud else "legit"}
 
 
-def test_the_positive_class_goes_with_the_study_and_its_bundle(tiny_bert: Path, tmp_path: Path) -> None:
-    """F1 is that of the rarest class, the first by the alphabet, in the search and where the bundle is fine-tuned."""
+def test_the_positive_class_is_stored_in_study_and_bundle(tiny_bert: Path, tmp_path: Path) -> None:
+    """F1 is that of the rarest class, the first alphabetically, in the search and in the bundle's fine-tuning."""
     path = write_file(tmp_path / "mails.csv", [_rare(i) for i in range(64)])
     said = OwnData(name="mine", train=str(path), metric="f1")
     with chdir(tmp_path):
@@ -126,13 +126,13 @@ def test_the_positive_class_goes_with_the_study_and_its_bundle(tiny_bert: Path, 
     assert tuned.metric is not None
     assert tuned.constant is not None
     said_fraud, true_fraud = (tuned.metric.evidence[:, i] == 1 for i in (0, 1))
-    assert true_fraud.sum() == 16  # class 1 of the evidence is the positive one
+    assert true_fraud.sum() == 16  # class 1 of the evidence is the positive class
     assert tuned.metric.value == pytest.approx(f1_score(true_fraud, said_fraud, zero_division=0))
     assert (tuned.constant.answer, tuned.constant.value) == ("fraud", pytest.approx(2 * 16 / (16 + 64)))
 
 
 def bundle_rows(bench: Any) -> list[Any]:
-    """As many rows as the whole file has: one window each."""
+    """Return as many rows as the whole file has: one window each."""
     rows = [*bench.data.train.texts, *bench.data.dev.texts]
     assert len(rows) == 64
     return rows

@@ -1,4 +1,4 @@
-"""Token ids and targets of every kind of task, the default length, and the way back from logits to answers."""
+"""Token ids and targets of every kind of task, the default length, and decoding of logits to answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = Task("names", "token-classification", ("B-X", "I-X", "O"), "entity_f1", 
 
 
 def make_tokenizer(longest: int = 512) -> PreTrainedTokenizerFast:
-    """Words and signs, of which long ones are cut into pieces of three letters; [CLS] and [SEP] as BERT has them."""
+    """Return a BERT-like tokenizer of words and signs that splits long words into pieces of three letters."""
     pieces = {f"##{a}{b}{c}"[: 2 + n]: 0 for n in (1, 2, 3) for a in "abxy" for b in "abxy" for c in "abxy"}
     heads = {name[2:]: 0 for name in pieces}
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", *"?.,", *heads, *pieces]
@@ -51,14 +51,14 @@ def examples(texts: Sequence[str]) -> Examples:
 @pytest.mark.parametrize("longest", [512, 64])
 @pytest.mark.parametrize(("words", "expected"), [(1, 8), (6, 8), (7, 16), (14, 16), (15, 24), (126, 128), (500, 128)])
 def test_default_length(words: int, expected: int, longest: int) -> None:
-    """The longest text with its special tokens, up to a multiple of 8, at most 128 and what the model takes."""
+    """The longest text with special tokens, rounded up to a multiple of 8, at most 128 and the model's maximum."""
     rows = examples(["bad", " ".join(["good"] * words), "good bad"])
     assert default_max_length(make_tokenizer(longest), rows, SENTENCES, 512) == min(expected, longest)
     assert default_max_length(TOKENIZER, rows, SENTENCES, longest) == min(expected, longest)
 
 
-def test_default_length_looks_at_every_row() -> None:
-    """The longest text counts wherever it stands in a file of many, and of a pair both count."""
+def test_default_length_covers_every_row() -> None:
+    """The longest text counts at any position in a long file, and both texts of a pair count."""
     assert default_max_length(TOKENIZER, examples(["bad"] * 8999 + ["good " * 20]), SENTENCES, 512) == 24
     pair = Examples((("good " * 10, "bad " * 11),), (0,))
     assert default_max_length(TOKENIZER, pair, PAIRS, 512) == 24
@@ -70,8 +70,8 @@ def test_windows_may_be_longer_than_sentences() -> None:
     assert default_max_length(TOKENIZER, rows, QUESTIONS, 512) == 384
 
 
-def test_sentences_are_cut_and_not_padded() -> None:
-    """Rows keep their own lengths, a long one is cut with its last special token in place, and order is kept."""
+def test_sentences_are_truncated_and_not_padded() -> None:
+    """A truncated row retains its last special token; row order is preserved."""
     rows = Examples((("good bad",), ("bad " * 30,), ("what",)), (1, 0, 1))
     encoded = encode_examples(TOKENIZER, rows, SENTENCES, 8)
     assert encoded.features.input_ids == [[2, 4, 5, 3], [2, 5, 5, 5, 5, 5, 5, 3], [2, 1, 3]]
@@ -82,7 +82,7 @@ def test_sentences_are_cut_and_not_padded() -> None:
 
 
 def test_pairs_are_one_row() -> None:
-    """Both texts with [SEP] after each; models that take it are told which token is of which; the longer is cut."""
+    """[SEP] follows each text; token types are set for models that take them; the longer text is truncated."""
     rows = Rows((("good", "bad bad"), ("good " * 9, "bad")), (1, 0))
     encoded = encode(TOKENIZER, rows, PAIRS, 8, segments=True)
     assert encoded.features.input_ids == [[2, 4, 3, 5, 5, 3], [2, 4, 4, 4, 4, 3, 5, 3]]
@@ -92,7 +92,7 @@ def test_pairs_are_one_row() -> None:
 
 
 def test_targets_of_numbers_and_label_sets() -> None:
-    """Numbers are floats, and a set of labels is a 1.0 for each."""
+    """Numbers are floats; label sets are multi-hot vectors."""
     rows = Rows((("good",), ("bad",)), (3, 0.5))
     assert encode(TOKENIZER, rows, SENTENCES._replace(kind="regression"), 8).features.targets == [3.0, 0.5]
     rows = Rows((("good",), ("bad",)), ((), (0, 2)))
@@ -101,7 +101,7 @@ def test_targets_of_numbers_and_label_sets() -> None:
 
 
 def test_a_word_is_tagged_at_its_first_piece() -> None:
-    """Other pieces and special tokens are not counted; words that are cut off are said to be outside."""
+    """Other pieces and special tokens are ignored; truncated words are predicted as outside."""
     rows = Rows((("good", "abxyab", "xyx", "bad"),), ((2, 0, 1, 0),))
     encoded = encode(TOKENIZER, rows, NAMES, 6)
     assert encoded.features.targets == [(IGNORED, 2, 0, IGNORED, 1, IGNORED)]
@@ -116,7 +116,7 @@ WORDS = st.sampled_from(["good", "bad", "abxyab", "xyx", "ab.", "yy,", "xaxbxa"]
 
 @st.composite
 def questions(draw: st.DrawFn) -> Rows:
-    """Questions of a few words, contexts of up to sixty, and answers of up to four words in them, or none."""
+    """Strategy: short questions, contexts of up to sixty words, and answers of up to four words, or none."""
     texts, answers = [], []
     for _ in range(draw(st.integers(1, 3))):
         words = draw(st.lists(WORDS, min_size=1, max_size=60))
@@ -131,7 +131,7 @@ def questions(draw: st.DrawFn) -> Rows:
 
 
 def perfect_logits(encoded: Encoded) -> Tensor:
-    """Those of a model that has learned every target by heart."""
+    """Logits that predict every target perfectly."""
     logits = [torch.zeros(length, 2) for length in encoded.lengths]
     for values, (start, end) in zip(logits, encoded.features.targets, strict=True):
         values[start, 0] = values[end, 1] = 10.0
@@ -140,10 +140,10 @@ def perfect_logits(encoded: Encoded) -> Tensor:
 
 @given(questions(), st.sampled_from([36, 48, 96]))
 @settings(deadline=None)
-def test_windows_hold_every_context_and_answer(rows: Rows, max_length: int) -> None:
-    """Windows are no longer than asked, together have every character of a context, and each answer is in one whole.
+def test_windows_cover_every_context_and_answer(rows: Rows, max_length: int) -> None:
+    """Windows respect the maximum length, cover the whole context, and one contains each answer whole.
 
-    An answer's target says the answer's characters, and a model that has learned the targets answers right.
+    Decoding targets returns the answer's characters; perfect logits give the right answers.
     """
     encoded = encode(TOKENIZER, rows, QUESTIONS, max_length, segments=True)
     assert max(encoded.lengths) <= max_length
@@ -168,8 +168,8 @@ def test_windows_hold_every_context_and_answer(rows: Rows, max_length: int) -> N
     assert said == [answer[0][0] if answer else "" for answer in rows.answers]
 
 
-def test_a_task_without_unanswerable_questions_is_always_answered() -> None:
-    """Where each question has an answer, that of the best span is given, however much speaks for none."""
+def test_a_task_without_unanswerable_questions_always_answers() -> None:
+    """The best span is returned, however high the no-answer score."""
     rows = Rows((("good?", "bad abxyab good"),), ((("bad", 0),),))
     for task, expected in ((QUESTIONS, ""), (QUESTIONS._replace(unanswerable=False), "good")):
         encoded = encode(TOKENIZER, rows, task, 32)
@@ -180,7 +180,7 @@ def test_a_task_without_unanswerable_questions_is_always_answered() -> None:
 
 
 def test_the_best_window_answers() -> None:
-    """Spans of all windows of a question are compared, and ends before their starts are no spans."""
+    """Spans are compared over all windows of a question; a span never ends before its start."""
     context = " ".join(["bad"] * 20 + ["good"] + ["xyx"] * 20)
     encoded = encode(TOKENIZER, Rows((("good?", context),), ((),)), QUESTIONS, 24)
     assert len(encoded.of) > 2
@@ -194,7 +194,7 @@ def test_the_best_window_answers() -> None:
 
 
 def test_first_rows() -> None:
-    """The first rows with all their windows, and nothing of the others."""
+    """The first rows with all their windows, without windows of other rows."""
     long = " ".join(["bad"] * 40)
     rows = Rows((("good?", long), ("bad?", long), ("ab?", long)), ((), (("bad", 0),), ()))
     encoded = encode(TOKENIZER, rows, QUESTIONS, 24, segments=True)

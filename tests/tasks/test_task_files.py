@@ -1,4 +1,4 @@
-"""Files of examples: the layout of every official task with its traps, and a user's own file."""
+"""Files of examples: the layout of every official task with its irregularities, and custom files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLA = 'gj04\t1\t\tHe said "no.\nbc01\t0\t*\tHim "left" early.\n'
 
 
 def write(folder: Path, train: str | bytes, dev: str | bytes) -> Path:
-    """A task folder with these two files."""
+    """Write a task folder with these two files."""
     folder.mkdir(parents=True)
     for name, content in (("train.tsv", train), ("dev.tsv", dev)):
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -26,7 +26,7 @@ def write(folder: Path, train: str | bytes, dev: str | bytes) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_layout_is_read(tmp_path: Path, name: str) -> None:
-    """Each task's files give the rows that were written: texts in their order, ids of the hub's classes, scores."""
+    """Texts in file order, class ids as on the hub, scores."""
     data = load_task(name, write_task(tmp_path, name))
     assert data.train == examples_of(name, "train", 48)
     assert data.dev == examples_of(name, "dev", 16)
@@ -34,8 +34,8 @@ def test_every_layout_is_read(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_of_the_layouts_do_not_leak(tmp_path: Path, name: str) -> None:
-    """The rows that other tests train on: no text is there twice or within another, across all parts."""
+def test_layout_texts_do_not_overlap(tmp_path: Path, name: str) -> None:
+    """Validates the fixture: no text repeats or contains another, across all parts."""
     data = load_task(name, write_task(tmp_path, name))
     parts = (data.train, data.dev, *data.more_dev.values())
     texts = [text for part in parts for row in part.texts for text in row]
@@ -50,7 +50,7 @@ def test_texts_of_the_layouts_do_not_leak(tmp_path: Path, name: str) -> None:
 def test_encoding_and_line_ends_do_not_matter(
     tmp_path: Path, name: str, bom: bytes, end: bytes, last_end: bool
 ) -> None:
-    """A byte-order mark, CRLF and a missing last line end give the same rows, so the same fingerprint."""
+    """A byte-order mark, CRLF and a missing final newline give the same rows and fingerprint."""
     folder = write_task(tmp_path, name, 9)
     reference = load_task(name, folder).fingerprint
     for path in folder.iterdir():
@@ -60,8 +60,8 @@ def test_encoding_and_line_ends_do_not_matter(
 
 
 @pytest.mark.parametrize("name", ["squad", "squad_v2"])
-def test_encoding_of_json_does_not_matter(tmp_path: Path, name: str) -> None:
-    """The same for SQuAD, with escapes for what is not ASCII and line ends between its parts."""
+def test_json_encoding_does_not_matter(tmp_path: Path, name: str) -> None:
+    """The same for SQuAD, with non-ASCII escapes and newlines between its parts."""
     folder = write_task(tmp_path, name, 9)
     reference = load_task(name, folder).fingerprint
     for path in folder.iterdir():
@@ -70,21 +70,21 @@ def test_encoding_of_json_does_not_matter(tmp_path: Path, name: str) -> None:
     assert load_task(name, folder).fingerprint == reference
 
 
-def test_sst2_layout_keeps_quotes_and_spaces(tmp_path: Path) -> None:
-    """Quotes are text, also unbalanced ones, and a text keeps its spaces, as on the hub."""
+def test_sst2_layout_retains_quotes_and_spaces(tmp_path: Path) -> None:
+    """Quotes are text, also unbalanced ones; spaces are preserved, as on the hub."""
     data = load_task("sst2", write(tmp_path / "mine", SST2, SST2))
     assert data.train == Examples((('a "quoted film ',), ('it\'s "" dull',)), (1, 0))
     assert data.source == "files in mine"
 
 
 def test_cola_layout_has_four_columns_and_no_header(tmp_path: Path) -> None:
-    """The sentence is the fourth column of CoLA, its label the second, and the first line is a row."""
+    """Column 2 is the label, column 4 the sentence, and the first line is a row."""
     data = load_task("cola", write(tmp_path / "CoLA", COLA, COLA))
     assert data.dev == Examples((('He said "no.',), ('Him "left" early.',)), (1, 0))
 
 
-def test_words_that_other_readers_take_for_nothing_are_text(tmp_path: Path) -> None:
-    """``n/a``, ``null`` and ``None`` are sentences of MNLI like any other."""
+def test_missing_value_markers_are_text(tmp_path: Path) -> None:
+    """``n/a``, ``null`` and ``None`` are ordinary sentences of MNLI."""
     folder = write_task(tmp_path, "mnli", 9)
     head, row, *rest = (folder / "train.tsv").read_text(encoding="utf-8").splitlines()
     cells = row.split("\t")
@@ -95,18 +95,18 @@ def test_words_that_other_readers_take_for_nothing_are_text(tmp_path: Path) -> N
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
-    """Characters that Python's splitlines takes for line ends stay within their text."""
+    """Other characters that ``str.splitlines`` splits at stay within their text."""
     text = "one\x0btwo\x85three\u2028four"
     data = load_task("sst2", write(tmp_path / "x", f"sentence\tlabel\n{text}\t1\nb\t0\n", SST2))
     assert data.train.texts[0] == (text,)
 
 
 @pytest.mark.parametrize("name", [name for name in GLUE if name != "cola"])
-def test_columns_are_found_by_their_names(tmp_path: Path, name: str) -> None:
-    """A header with its columns in another order, or with one more, gives the same rows."""
+def test_columns_are_matched_by_name(tmp_path: Path, name: str) -> None:
+    """Reordered or additional columns give the same rows."""
     folder = write_task(tmp_path, name, 9)
     reference = load_task(name, folder).fingerprint
-    if name in ("mnli", "qqp"):  # ragged rows have no order but their own
+    if name in ("mnli", "qqp"):  # ragged rows depend on the column order
         return
     for path in folder.iterdir():
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -115,8 +115,8 @@ def test_columns_are_found_by_their_names(tmp_path: Path, name: str) -> None:
     assert load_task(name, folder).fingerprint == reference
 
 
-def test_mnli_rows_may_lack_labels_of_annotators(tmp_path: Path) -> None:
-    """Where a row is shorter than the header its last cell is the gold label, whatever the annotators said."""
+def test_mnli_rows_may_lack_annotator_labels(tmp_path: Path) -> None:
+    """In a row shorter than the header the last cell is the gold label."""
     folder = write_task(tmp_path, "mnli", 9)
     path = folder / "dev_matched.tsv"
     head, row, *rest = path.read_text(encoding="utf-8").splitlines()
@@ -128,7 +128,7 @@ def test_mnli_rows_may_lack_labels_of_annotators(tmp_path: Path) -> None:
 
 
 def test_broken_rows_of_qqp_are_counted(tmp_path: Path) -> None:
-    """Rows that a line feed cut in two, an empty line within one, and a question without words are left out."""
+    """Rows split by a line feed, rows around an empty line, and questions without words are left out."""
     folder = write_task(tmp_path, "qqp")
     assert load_task("qqp", folder).source == "files in QQP, 3 broken rows left out"
     with (folder / "dev.tsv").open("a", encoding="utf-8") as file:
@@ -139,8 +139,8 @@ def test_broken_rows_of_qqp_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in GLUE if name not in ("qqp", "mnli")])
-def test_other_tasks_have_no_broken_rows(tmp_path: Path, name: str) -> None:
-    """What is left out of QQP is refused everywhere else: a row cut in two, by its line."""
+def test_other_tasks_refuse_broken_rows(tmp_path: Path, name: str) -> None:
+    """Only QQP tolerates a split row; other tasks report its line."""
     folder = write_task(tmp_path, name, 9)
     path = folder / "train.tsv"
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -151,9 +151,9 @@ def test_other_tasks_have_no_broken_rows(tmp_path: Path, name: str) -> None:
 
 
 def undivide(folder: Path) -> None:
-    """MRPC as Microsoft has it: one file of all rows, and the ids of those of development as GLUE has them."""
+    """Convert to MRPC as Microsoft distributes it: one file of all rows, and GLUE's ids of the development rows."""
     train, dev = ((folder / f"{part}.tsv").read_text(encoding="utf-8").splitlines() for part in ("train", "dev"))
-    # rows of both parts take turns, as far as they go
+    # interleave the rows of both parts
     mixed = [line for pair in zip(train[1:], dev[1:], strict=False) for line in pair] + train[len(dev) :]
     renumbered = ["\t".join(["{}", str(i), f"9{i}", *line.split("\t")[3:]]) for i, line in enumerate(mixed)]
     rows = [row.format(line[0]) for row, line in zip(renumbered, mixed, strict=True)]
@@ -165,7 +165,7 @@ def undivide(folder: Path) -> None:
 
 
 def test_mrpc_may_be_undivided(tmp_path: Path) -> None:
-    """Without train.tsv the rows come from Microsoft's file, divided by the ids of GLUE's development rows."""
+    """Without train.tsv, Microsoft's file is divided by the ids of GLUE's development rows."""
     folder = write_task(tmp_path, "mrpc")
     undivide(folder)
     for given in (folder, tmp_path):
@@ -175,8 +175,8 @@ def test_mrpc_may_be_undivided(tmp_path: Path) -> None:
         assert data.source == "files in MRPC"
 
 
-def test_undivided_mrpc_needs_ids_that_are_its_own(tmp_path: Path) -> None:
-    """Ids that no row has, and a missing file of ids, are named."""
+def test_undivided_mrpc_needs_matching_ids(tmp_path: Path) -> None:
+    """Unknown ids and a missing file of ids are reported."""
     folder = write_task(tmp_path, "mrpc")
     undivide(folder)
     with (folder / "dev_ids.tsv").open("a", encoding="utf-8") as file:
@@ -191,8 +191,8 @@ def test_undivided_mrpc_needs_ids_that_are_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_official_file_can_be_a_users_file(tmp_path: Path, name: str) -> None:
-    """What the official download holds can be given as one file too, under any name with its ending."""
+def test_an_official_file_can_be_a_user_file(tmp_path: Path, name: str) -> None:
+    """Under any name with the same suffix."""
     folder = write_task(tmp_path, name)
     path = folder / ("train-v2.0.json" if name == "squad_v2" else "train-v1.1.json" if name == "squad" else "train.tsv")
     renamed = path.rename(path.with_stem("mine"))
@@ -201,7 +201,7 @@ def test_an_official_file_can_be_a_users_file(tmp_path: Path, name: str) -> None
 
 @pytest.mark.parametrize("name", list(TABLES))
 def test_a_user_file_may_have_the_columns_of_the_hub(tmp_path: Path, name: str) -> None:
-    """One file of the user's may name the task's own columns instead, with class ids or names of classes."""
+    """With class ids or class names."""
     spec, expected = get_task(name), examples_of(name, "dev", 16)
     lines = ["\t".join([*spec.texts, spec.label])]
     for i, (texts, answer) in enumerate(zip(expected.texts, expected.answers, strict=True)):
@@ -212,7 +212,7 @@ def test_a_user_file_may_have_the_columns_of_the_hub(tmp_path: Path, name: str) 
 
 
 def test_labels_of_another_task_are_refused(tmp_path: Path) -> None:
-    """A label that the task does not know is named with its line and the known ones."""
+    """The error has the line and the known labels."""
     path = tmp_path / "mine.tsv"
     path.write_text("sentence\tlabel\nx\tpositive\n", encoding="utf-8")
     with pytest.raises(
@@ -221,8 +221,8 @@ def test_labels_of_another_task_are_refused(tmp_path: Path) -> None:
         read_examples(path, get_task("cola"))
 
 
-def test_a_user_file_that_is_not_there(tmp_path: Path) -> None:
-    """A missing file, and a folder in its place, give one line with the path."""
+def test_a_missing_user_file_is_reported(tmp_path: Path) -> None:
+    """A missing file, and a folder instead of a file, give one line with the path."""
     for path in (tmp_path / "none.tsv", tmp_path):
         for name in ("sst2", "squad"):
             with pytest.raises(MissingResource, match=path.name):

@@ -1,4 +1,4 @@
-"""Real-looking files of every form: each loads as it is, or with the options that its message names."""
+"""Realistic files of every form: each loads without options, or with those that its error message suggests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "own-data.md"
 
 
 def test_the_documentation_lists_every_form() -> None:
-    """A line each, and what a board reads is marked."""
+    """One line each; forms that a board can read are marked."""
     text = DOCS.read_text(encoding="utf-8")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
@@ -27,11 +27,11 @@ def test_the_documentation_lists_every_form() -> None:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 def test_every_form_is_read(tmp_path: Path, case: Case) -> None:
-    """As it is, or with the options that the messages without them name, one by one; what was found is told."""
+    """Options are added one by one, as the error messages suggest; the inferred schema is reported."""
     path, told, options = made(case, tmp_path), list[str](), list(case.options if not case.asked else ())
     for at in range(0, len(case.options) if case.asked else 0, 2):
         option, value = case.options[at : at + 2]
-        if options.count(option):  # one message names all columns of labels
+        if options.count(option):  # one message suggests all label columns
             options += [option, value]
             continue
         with pytest.raises(DataError) as caught:

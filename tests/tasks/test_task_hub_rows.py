@@ -1,4 +1,4 @@
-"""Rows of the hub pass the checks that rows of files pass; what breaks one is named by task, split and row."""
+"""Validation of rows from the hub; errors give the task, split and row."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SQUAD = {"context": Value("string"), "question": Value("string"), "answers": ANS
 
 
 def split_of(features: dict[str, Any], *rows: tuple[Any, ...]) -> datasets.Dataset:
-    """A split in memory: cells of each row, in the order of the features."""
+    """An in-memory split: cells of each row, in the order of the features."""
     columns = {name: [row[i] for row in rows] for i, name in enumerate(features)}
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
 
 
 def answers(*found: tuple[str | None, int | None]) -> dict[str, list[Any]]:
-    """Answers as the hub has them: texts, and where they start."""
+    """Answers in the hub's format: texts and start positions."""
     return {"text": [text for text, _ in found], "answer_start": [start for _, start in found]}
 
 
-def test_rows_are_read_as_those_of_the_official_files() -> None:
-    """Scores of 32 bits become the numbers of the file, and each of several answers is kept, the same ones too."""
+def test_hub_rows_equal_those_of_the_official_files() -> None:
+    """32-bit scores round to the file's decimals; repeated answers are all retained."""
     scores = split_of(STSB, ("a", "b", 3.8), ("c", "d", 0.0), ("e", "f", 5.0))
     assert read_split(scores, OFFICIAL["stsb"], "train")[0].answers == (3.8, 0.0, 5.0)
     questions = split_of(SQUAD, ("Anna came.", "who?", answers(("Anna", 0), ("Anna", 0))), ("No.", "why?", answers()))
@@ -46,7 +46,7 @@ def test_rows_are_read_as_those_of_the_official_files() -> None:
     assert left_out == 0
 
 
-def test_questions_of_qqp_without_a_text_are_left_out_and_counted() -> None:
+def test_qqp_questions_without_text_are_skipped_and_counted() -> None:
     """The official files have two of them."""
     part = split_of(QQP, ("a", "b", 1), ("c", " ", 0), ("", "e", 0))
     examples, left_out = read_split(part, OFFICIAL["qqp"], "train")
@@ -77,10 +77,10 @@ def test_questions_of_qqp_without_a_text_are_left_out_and_counted() -> None:
         ("qqp", QQP, ("a", "b", 1), ("c", None, 0), "the question2 is missing; each row needs a text"),
     ],
 )
-def test_a_row_that_breaks_the_format_is_named(
+def test_invalid_rows_are_reported(
     task: str, features: dict[str, Any], good: tuple[Any, ...], bad: tuple[Any, ...], rule: str
 ) -> None:
-    """The message has the task, the split, the number of the row, the rule and what to pass instead."""
+    """The message has the task, split, row number, rule and an alternative to pass."""
     with pytest.raises(DataError) as caught:
         read_split(split_of(features, good, bad), OFFICIAL[task], "validation")
     message = str(caught.value)
@@ -90,8 +90,8 @@ def test_a_row_that_breaks_the_format_is_named(
     assert "\n" not in message
 
 
-def test_a_column_of_another_type_is_named() -> None:
-    """Numbers in the place of texts."""
+def test_a_column_of_another_type_is_reported() -> None:
+    """Numbers instead of texts."""
     part = split_of({**SST2, "sentence": Value("int64")}, (7, 1))
     with pytest.raises(DataError, match=r"train row 0 \(from 0\): the sentence is 7; it must be a text"):
         read_split(part, OFFICIAL["sst2"], "train")
@@ -120,16 +120,16 @@ def test_a_column_of_another_type_is_named() -> None:
         ("squad_v2", ("Anna came.", " ", answers()), ".question is empty; give it a text"),
     ],
 )
-def test_a_question_that_breaks_the_format_is_named(task: str, row: tuple[Any, ...], rule: str) -> None:
-    """An answer outside its context would teach a wrong span; only SQuAD 2.0 has questions without an answer."""
+def test_invalid_answers_are_reported(task: str, row: tuple[Any, ...], rule: str) -> None:
+    """An answer outside its context would train a wrong span; only SQuAD 2.0 has unanswerable questions."""
     part = split_of(SQUAD, ("Anna came.", "who?", answers(("Anna", 0))), row)
     start = re.escape(f"the data of task {task!r} on the hub breaks its format: train row 1 (from 0){rule}")
     with pytest.raises(DataError, match=start):
         read_split(part, OFFICIAL[task], "train")
 
 
-def test_answers_of_another_type_are_named() -> None:
-    """A text in the place of texts and starts."""
+def test_answers_of_another_type_are_reported() -> None:
+    """A text instead of texts and starts."""
     part = split_of({**SQUAD, "answers": Value("string")}, ("Anna came.", "who?", "Anna"))
     with pytest.raises(DataError, match=r"train row 0 \(from 0\)\.answers is 'Anna'; it must be a list"):
         read_split(part, OFFICIAL["squad"], "train")

@@ -1,4 +1,4 @@
-"""Every task from its files to a bundle that is fine-tuned: a search of three trials with a tiny model."""
+"""Every task from its files to a fine-tuned bundle: a search of three trials with a tiny model."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def searched(
         yield search_task(folder, tiny_bert, task=request.param, data_dir=data)
 
 
-def test_a_task_is_searched(searched: Searched) -> None:
-    """Three trials are complete with a metric in its range, an error, and the parts of a metric that has several."""
+def test_each_task_completes_a_search(searched: Searched) -> None:
+    """Three trials complete with a metric in its range, its standard error, and the components of composite metrics."""
     snapshot = searched.snapshot
     spec = study_task(snapshot.meta, snapshot.settings.job.task)
     assert spec == searched.bench.data.spec
@@ -56,8 +56,8 @@ def test_a_task_is_searched(searched: Searched) -> None:
         assert all(point.loss > 0 for point in trial.curve)
 
 
-def test_what_a_trial_said_is_kept(searched: Searched) -> None:
-    """The evidence beside its weights gives the trial's metric again, with its error."""
+def test_stored_predictions_reproduce_the_metric(searched: Searched) -> None:
+    """The evidence saved with a trial's weights gives its metric and standard error again."""
     metric = searched.bench.data.spec.metric
     for trial in searched.snapshot.trials:
         evidence = load_file(trial_folder(searched.search.folder, trial.number) / "logits.safetensors")
@@ -68,10 +68,10 @@ def test_what_a_trial_said_is_kept(searched: Searched) -> None:
         assert plain_score(metric, evidence["dev_evidence"].tolist()).value == pytest.approx(trial.dev_metric)
 
 
-def test_a_bundle_is_the_trial_and_is_fine_tuned(searched: Searched, tmp_path: Path) -> None:
-    """The bundle's model, loaded by transformers, has the trial's metric; its FAR phase runs on the task's files.
+def test_the_bundle_equals_its_trial_and_can_be_fine_tuned(searched: Searched, tmp_path: Path) -> None:
+    """The exported model, loaded by transformers, has the trial's metric; its FAR phase runs on the task's files.
 
-    On the development file the phase's own metric is that of the model that it leaves, computed here.
+    The metric that the phase reports on the development file equals that of the saved model, computed here.
     """
     bench, trial = searched.bench, searched.snapshot.front[0]
     out = tmp_path / "bundle"

@@ -1,4 +1,4 @@
-"""What the rows of a user's own file mean: which columns are read, and what their labels are."""
+"""Schema inference for custom files: the columns that are read, and the meaning of their labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from farsearch.tasks.metrics import score
 
 
 def table(header: str, *rows: str, folder: Path, name: str = "a.csv") -> Path:
-    """A CSV file of thirty rows, in which ``{i}`` is the number of each."""
+    """A CSV file of thirty rows, in which ``{i}`` is the row number."""
     path = folder / name
     lines = [rows[i % len(rows)].replace("{i}", str(i)) for i in range(30)]
     path.write_text("\n".join([header, *lines, ""]), encoding="utf-8")
@@ -40,7 +40,7 @@ def json_lines(rows: list[dict[str, Any]], folder: Path) -> Path:
 
 
 def loaded(path: Path, told: list[str] | None = None, **given: Any) -> TaskData:
-    """The task that these options describe."""
+    """Load the task that these options describe."""
     own = own_data(None, {"train": path, **given})
     assert own is not None
     return load_own(own, (told if told is not None else []).append)
@@ -67,10 +67,10 @@ def loaded(path: Path, told: list[str] | None = None, **given: Any) -> TaskData:
         ("sentence,label", ("sentence",), "label", ()),
     ],
 )  # fmt: skip
-def test_known_pairs_of_columns_are_found(
+def test_known_pairs_of_columns_are_inferred(
     tmp_path: Path, columns: str, texts: tuple[str, ...], label: str, unused: tuple[str, ...]
 ) -> None:
-    """A pair is read where both of its columns are there; what is not read is named."""
+    """A pair is read where both of its columns exist; unused columns are reported."""
 
     def row(kind: str) -> str:
         return ",".join(
@@ -84,8 +84,8 @@ def test_known_pairs_of_columns_are_found(
     assert data.train.texts[0] == tuple(f"{name} words number0" for name in texts)
 
 
-def test_a_text_that_is_not_read_is_marked(tmp_path: Path) -> None:
-    """The column that a user may have meant stands first among the unused ones, in the words of the run too."""
+def test_an_unused_text_column_is_highlighted(tmp_path: Path) -> None:
+    """The column that the user may have meant is the first unused one, also in the output of a run."""
     path = table("id,text,remark,label", "{i},one number{i},three words here,a", "{i},two number{i},and here too,b",
                  folder=tmp_path)  # fmt: skip
     told: list[str] = []
@@ -93,12 +93,12 @@ def test_a_text_that_is_not_read_is_marked(tmp_path: Path) -> None:
     assert any("text: text; label: label; unused: remark (text), id" in line for line in told)
 
 
-# -- labels that are none
+# -- missing labels
 
 
 @pytest.mark.parametrize("mark", ["-", "nan", "NaN", "None", "null", "N/A", "?"])
-def test_a_label_that_is_no_value_is_refused_by_line(tmp_path: Path, mark: str) -> None:
-    """Such as SNLI's ``-``; with ``--skip-bad-rows`` it is counted, and it is a class where the user names it."""
+def test_missing_labels_are_refused_by_line(tmp_path: Path, mark: str) -> None:
+    """Such as SNLI's ``-``; ``--skip-bad-rows`` counts them, and an explicit list of labels may include the value."""
     path = table("text,label", "one number{i},yes", "two number{i},no", f"three number{{i}},{mark}", folder=tmp_path)
     with pytest.raises(DataError, match=rf"^a\.csv line 4: the label '{re.escape(mark)}' is no value.*--skip.*--label"):
         loaded(path)
@@ -110,8 +110,8 @@ def test_a_label_that_is_no_value_is_refused_by_line(tmp_path: Path, mark: str) 
 
 
 @pytest.mark.parametrize(("others", "spelled"), [(("yes", "no"), "-1"), (("0", "1"), "-1"), (("0.0", "1.0"), "-1.0")])
-def test_minus_one_among_names_or_ids_is_no_label(tmp_path: Path, others: tuple[str, str], spelled: str) -> None:
-    """As the hub's copies of GLUE mark the rows that have none."""
+def test_minus_one_among_names_or_ids_is_a_missing_label(tmp_path: Path, others: tuple[str, str], spelled: str) -> None:
+    """GLUE's copies on the hub mark unlabelled rows this way."""
     rows = [f"text number{{i}},{label}" for label in (*others, spelled)]
     path = table("text,label", *rows, folder=tmp_path)
     with pytest.raises(DataError, match=rf"^a\.csv line 4: the label '{spelled}' is no value"):
@@ -122,7 +122,7 @@ def test_minus_one_among_names_or_ids_is_no_label(tmp_path: Path, others: tuple[
 
 @pytest.mark.parametrize("labels", [("-1", "1"), ("-2", "-1", "0", "1", "2")])
 def test_minus_one_among_other_numbers_is_a_class(tmp_path: Path, labels: tuple[str, ...]) -> None:
-    """Where the numbers are no ids from 0 on."""
+    """Where the numbers are not ids from 0 on."""
     path = table("text,label", *(f"text number{{i}},{label}" for label in labels), folder=tmp_path)
     assert loaded(path).spec.labels == labels
 
@@ -136,8 +136,8 @@ def test_missing_values_of_json_are_refused(tmp_path: Path) -> None:
             loaded(path)
 
 
-def test_a_label_of_several_that_is_no_value_is_refused(tmp_path: Path) -> None:
-    """A row without labels has an empty cell."""
+def test_a_missing_value_among_several_labels_is_refused(tmp_path: Path) -> None:
+    """An empty cell means a row without labels."""
     path = table("text,label", "one number{i},a|b", "two number{i},b", "three number{i},nan", folder=tmp_path)
     with pytest.raises(DataError, match=r"^a\.csv line 4: the label 'nan' is no value"):
         loaded(path)
@@ -154,10 +154,10 @@ def test_a_label_of_several_that_is_no_value_is_refused(tmp_path: Path) -> None:
         (('"red, blue"', "blue", "red"), ",", ("blue", "red")),
     ],
 )
-def test_combinations_of_labels_are_no_classes(
+def test_combinations_of_labels_are_not_classes(
     tmp_path: Path, cells: tuple[str, ...], separator: str, labels: tuple[str, ...]
 ) -> None:
-    """Where their parts recur the command stops, and what its message says to add works."""
+    """Where their parts recur the command stops, and the options that it suggests work."""
     path = table("text,label", *(f"text number{{i}},{cell}" for cell in cells), folder=tmp_path)
     with pytest.raises(DataError, match=rf"^a\.csv: labels such as .*--label-separator '{separator}'"):
         loaded(path)
@@ -174,8 +174,8 @@ def test_names_with_commas_are_classes(tmp_path: Path) -> None:
     assert loaded(path).spec.labels == ("Arts, crafts", "Food, drink")
 
 
-def test_numbers_with_a_decimal_comma(tmp_path: Path) -> None:
-    """The command stops, and what its message says to add works."""
+def test_a_decimal_comma_needs_an_option(tmp_path: Path) -> None:
+    """The command stops, and the option that it suggests works."""
     path = table("text,label", 'a number{i},"0,5"', "b number{i},2", 'c number{i},"1,25"', folder=tmp_path)
     with pytest.raises(
         DataError, match=r"^a\.csv: labels such as '0,5' are numbers.*--kind regression --decimal-comma"
@@ -187,8 +187,8 @@ def test_numbers_with_a_decimal_comma(tmp_path: Path) -> None:
     assert (data.spec.kind, set(data.train.answers)) == ("regression", {0.5, 1.25, 2.0})
 
 
-def test_options_of_labels_that_do_not_go_together(tmp_path: Path) -> None:
-    """A separator is for several labels, a comma for numbers."""
+def test_conflicting_label_options_are_refused(tmp_path: Path) -> None:
+    """A separator is for several labels, a decimal comma for numbers."""
     path = table("text,label", "a number{i},x", "b number{i},y", folder=tmp_path)
     for given in (
         {"label_separator": ";", "kind": "regression"},
@@ -215,7 +215,7 @@ def test_lists_in_cells_are_read(tmp_path: Path, cell: str) -> None:
 
 
 def test_words_and_tags_in_cells_are_read(tmp_path: Path) -> None:
-    """Words as a list, tags as one or with spaces between; ids of tags too."""
+    """Words as a list, tags (or tag ids) as a list or separated by spaces."""
     words, tags = '"[\'Ann\', \'left\', ""N\'Djamena{i}""]"', "\"['B-PER', 'O', 'B-LOC']\""
     for cell in (tags, "B-PER O B-LOC"):
         data = loaded(table("tokens,tags", f"{words},{cell}", folder=tmp_path))
@@ -235,14 +235,14 @@ def test_words_and_tags_in_cells_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_list_is_refused(tmp_path: Path, header: str, row: str, message: str) -> None:
-    """Not read as one label, or as words with brackets."""
+    """It is not read as one label, or as words with brackets."""
     good = {"text,label": "a c{i},\"['a', 'b']\"", "tokens,tags": "\"['Ann', 'left{i}']\",B-PER O"}[header]
     with pytest.raises(DataError, match=rf"^a\.csv line 3: {message}"):
         loaded(table(header, good, row, folder=tmp_path))
 
 
 def test_ids_of_tags_need_their_names(tmp_path: Path) -> None:
-    """With what to add."""
+    """The error suggests the option to add."""
     rows = [{"tokens": ["a", f"b{i}"], "tags": [0, 1]} for i in range(30)]
     path = json_lines(rows, tmp_path)
     with pytest.raises(DataError, match=r"^a\.jsonl line 1: the tag 0 is an id; .*--label"):
@@ -250,8 +250,8 @@ def test_ids_of_tags_need_their_names(tmp_path: Path) -> None:
     assert loaded(path, labels=("O", "B-X"), kind="token-classification").train.answers[0] == (0, 1)
 
 
-def test_answers_are_found_in_their_contexts(tmp_path: Path) -> None:
-    """By whatever name their column has; labels that are no part of the context are classes."""
+def test_answers_are_matched_in_their_contexts(tmp_path: Path) -> None:
+    """Under any column name; labels that do not occur in the context are classes."""
     header, row = "question,context,reply", "who came{i},then person{i} came,person{i}"
     path = table(header, row, folder=tmp_path)
     assert loaded(path, label_column="reply").spec.kind == "question-answering"
@@ -263,7 +263,7 @@ def test_answers_are_found_in_their_contexts(tmp_path: Path) -> None:
 
 
 def test_the_rarest_class_is_positive(tmp_path: Path) -> None:
-    """By default, and said so; another is named."""
+    """The default is reported; an option names another class."""
     path = table("text,label", "a number{i},fraud", "b number{i},legit", "c number{i},legit", folder=tmp_path)
     told: list[str] = []
     spec = loaded(path, told, metric="f1").spec
@@ -279,8 +279,8 @@ def test_the_rarest_class_is_positive(tmp_path: Path) -> None:
 # -- names that are numbers
 
 
-def test_numbers_are_matched_by_value_and_never_ids(tmp_path: Path) -> None:
-    """In any spelling, where one label has that value."""
+def test_numeric_names_are_matched_by_value_and_never_as_ids(tmp_path: Path) -> None:
+    """In any spelling, where exactly one label has the value."""
     path = table("text,label", "a number{i},1.0", "b number{i},2.0", "c number{i},3.0", folder=tmp_path)
     dev = tmp_path / "dev.csv"
     dev.write_text("text,label\na,1\nb,02\nc,3e0\n", encoding="utf-8")
@@ -303,7 +303,7 @@ LEVELS = Task("levels", "classification", ("1.0", "2.0", "3.0", "4.0", "5.0"), "
 
 
 def test_a_bundle_reads_the_same_classes_in_other_spellings(tmp_path: Path) -> None:
-    """A file with 1 to 4 for a model of 1.0 to 5.0: no class is moved by one."""
+    """For a file with 1 to 4 and a model of 1.0 to 5.0, no class index shifts."""
     path = tmp_path / "mine.csv"
     path.write_text("text,label\na,1\nb,4\nc,05\n", encoding="utf-8")
     assert read_rows(str(path), LEVELS).answers == (0, 3, 4)
@@ -327,7 +327,7 @@ def test_a_bundle_reads_separators_decimal_commas_and_lists(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("metric", ["f1", "accuracy_f1"])
 def test_f1_is_of_the_positive_class(metric: str) -> None:
-    """As scikit-learn has it with ``pos_label``; accuracy stays what it is."""
+    """As scikit-learn's with ``pos_label``; accuracy is unaffected."""
     said, true = [0, 1, 0, 0, 1, 1, 0], [0, 0, 1, 0, 1, 0, 0]
     for positive in (0, 1):
         found = score(metric, said, true, positive=positive)
@@ -337,8 +337,8 @@ def test_f1_is_of_the_positive_class(metric: str) -> None:
         assert on_board.value == pytest.approx(found.value)
 
 
-def test_a_bundle_that_names_no_positive_class_keeps_the_second() -> None:
-    """As bundles of older versions, whose task has no such key."""
+def test_a_bundle_without_a_positive_class_uses_the_second() -> None:
+    """Bundles of older versions have no such key."""
     task = Task("t", "classification", ("fraud", "legit"), "f1", ("text",), "label")
     new = ("positive", "label_separator", "decimal_comma")
     older = Task.from_dict({key: value for key, value in task.to_dict().items() if key not in new})
@@ -346,7 +346,7 @@ def test_a_bundle_that_names_no_positive_class_keeps_the_second() -> None:
 
 
 def test_the_positive_class_is_part_of_a_study(tmp_path: Path, tiny_bert: Path) -> None:
-    """It is recorded with the job; a study that does not record it keeps the second class."""
+    """It is recorded with the job; a study that does not record it uses the second class."""
     path = table("text,label", "a number{i},fraud", "b number{i},legit", "c number{i},legit", folder=tmp_path)
     own = own_data(None, {"train": path, "metric": "f1"})
     assert own is not None

@@ -1,4 +1,4 @@
-"""Where the rows of a task come from, and what is said when they are not there."""
+"""Sources of a task's rows, and the errors when they are missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.tasks.layouts import GLUE, TABLES, examples_of, write_task
 ROWS = "sentence\tlabel\ngood\t1\nbad\t0\n"
 
 
-def test_an_unknown_task_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_task_suggests_known_ones() -> None:
     """The message names the value, the tasks, and the closest of them."""
     known = "cola, mnli, mrpc, qnli, qqp, reviews, rte, squad, squad_v2, sst2, stsb, wnli"
     with pytest.raises(BadInput, match=f"'SST-2' is unknown; it must be one of {known}; did you mean 'sst2'"):
@@ -27,8 +27,8 @@ def test_an_unknown_task_is_answered_with_the_known_ones() -> None:
         get_task("xyz")
 
 
-def test_the_parent_folder_will_do(tmp_path: Path) -> None:
-    """``--data-dir`` takes the task's folder, or the one of the GLUE download above it."""
+def test_the_parent_folder_is_accepted(tmp_path: Path) -> None:
+    """``--data-dir`` takes the task's folder, or the GLUE folder above it."""
     (tmp_path / "SST-2").mkdir()
     for name in ("train.tsv", "dev.tsv"):
         (tmp_path / "SST-2" / name).write_text(ROWS, encoding="utf-8")
@@ -37,15 +37,15 @@ def test_the_parent_folder_will_do(tmp_path: Path) -> None:
     assert above.source == "files in SST-2"
 
 
-def test_reviews_can_be_replaced_by_a_folder(tmp_path: Path) -> None:
-    """A folder of the user's own rows works for the task that has no GLUE folder."""
+def test_a_folder_can_replace_the_packaged_reviews(tmp_path: Path) -> None:
+    """Custom rows work for the task that has no GLUE folder."""
     for name in ("train.tsv", "dev.tsv"):
         (tmp_path / name).write_text(ROWS, encoding="utf-8")
     assert load_task("reviews", tmp_path).train.texts == (("good",), ("bad",))
 
 
-def test_a_missing_folder_or_file_is_named(tmp_path: Path) -> None:
-    """What was looked for is in the message, and what to do."""
+def test_a_missing_folder_or_file_is_reported(tmp_path: Path) -> None:
+    """The message has the expected path and a suggestion."""
     with pytest.raises(MissingResource, match=r"none' does not exist; pass --data-dir"):
         load_task("sst2", tmp_path / "none")
     with pytest.raises(MissingResource, match=r"no train\.tsv in the folder .* or its parent with SST-2 in it"):
@@ -71,8 +71,8 @@ def test_a_missing_folder_or_file_is_named(tmp_path: Path) -> None:
         ("squad", "dev-v1.1.json", "train-v1.1.json and dev-v1.1.json: pass --data-dir the folder that holds both"),
     ],
 )
-def test_the_files_that_a_task_needs_are_named(tmp_path: Path, name: str, missing: str, needs: str) -> None:
-    """The message says which file is not there, and all that there should be."""
+def test_required_files_are_listed(tmp_path: Path, name: str, missing: str, needs: str) -> None:
+    """The message names the missing file, and all files that the task needs."""
     folder = write_task(tmp_path, name, 9)
     (folder / missing).unlink()
     with pytest.raises(MissingResource) as caught:
@@ -82,7 +82,7 @@ def test_the_files_that_a_task_needs_are_named(tmp_path: Path, name: str, missin
 
 
 @pytest.mark.parametrize("name", GLUE)
-def test_the_folder_of_the_download_holds_every_task(tmp_path: Path, name: str) -> None:
+def test_the_download_folder_holds_every_task(tmp_path: Path, name: str) -> None:
     """``--data-dir`` of the whole GLUE download serves each of its tasks."""
     for each in GLUE:
         write_task(tmp_path, each, 9)
@@ -91,8 +91,8 @@ def test_the_folder_of_the_download_holds_every_task(tmp_path: Path, name: str) 
     assert data.source.startswith(f"files in {TABLES[name][0]}")
 
 
-def test_fingerprint_follows_the_rows_alone() -> None:
-    """A changed text, label, order or part changes it; where the rows come from does not."""
+def test_the_fingerprint_depends_on_the_rows_alone() -> None:
+    """On texts, labels, order and part, not on the source of the rows."""
     spec, a, b = TASKS["sst2"], Examples((("x",), ("y",)), (0, 1)), Examples((("z",),), (0,))
     base = TaskData(spec, a, b, "here").fingerprint
     assert len(base) == 64
@@ -111,13 +111,12 @@ def test_fingerprint_follows_the_rows_alone() -> None:
     assert len(prints | {base}) == len(others) + 5
 
 
-def test_take_gives_rows_in_the_order_asked_for() -> None:
-    """Rows can be picked in any order."""
+def test_take_preserves_the_requested_order() -> None:
     assert Examples((("x",), ("y",), ("z",)), (0, 1, 0)).take([2, 1]) == Examples((("z",), ("y",)), (0, 1))
 
 
-def test_the_hub_names_every_official_task() -> None:
-    """Each official task says where the hub has it, and under which names of splits."""
+def test_every_official_task_has_a_hub_dataset() -> None:
+    """Including the names of its splits."""
     sets = {name: spec.hub for name, spec in TASKS.items() if spec.hub is not None}
     assert sets == {name: ("nyu-mll/glue", name) for name in GLUE} | {
         "squad": ("rajpurkar/squad", "plain_text"),
@@ -126,14 +125,14 @@ def test_the_hub_names_every_official_task() -> None:
 
 
 @pytest.mark.parametrize("spec", TASKS.values(), ids=list(TASKS))
-def test_a_task_survives_its_round_trip(spec: TaskSpec) -> None:
-    """Studies and bundles carry a task: it is the same after JSON, and what a board gets of it too."""
+def test_a_task_survives_a_json_round_trip(spec: TaskSpec) -> None:
+    """Studies and bundles store it; so does the part that a board reads."""
     assert TaskSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert Task.from_dict(json.loads(json.dumps(spec.task.to_dict()))) == spec.task
 
 
 def test_an_unknown_key_of_a_task_is_refused() -> None:
-    """A misspelt key, a missing one and a kind that there is not are named."""
+    """Also a missing key and an unknown kind."""
     good = TASKS["sst2"].to_dict()
     with pytest.raises(BadInput, match="unknown key 'metrics'"):
         TaskSpec.from_dict({**good, "metrics": "f1"})
@@ -144,7 +143,7 @@ def test_an_unknown_key_of_a_task_is_refused() -> None:
 
 
 def test_importing_tasks_loads_no_vendor() -> None:
-    """The command line can name tasks and read files without waiting for datasets, evaluate or torch."""
+    """The command line can list tasks and read files without importing datasets, evaluate or torch."""
     code = (
         "import sys, farsearch.tasks, farsearch.tasks.load, farsearch.tasks.split\n"
         "print(sorted({'datasets', 'evaluate', 'torch', 'transformers', 'sklearn', 'numpy'} & set(sys.modules)))"

@@ -1,4 +1,4 @@
-"""Each way in which an official file can be broken: the file, the line, the rule and the mend, in one line."""
+"""Malformed official files: each error gives the file, the line, the rule and a fix, in one line."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ TABLES: list[tuple[str, bytes, str]] = [
 
 
 def numbered(cases: list[Any]) -> list[str]:
-    """Short names for cases, by their place and the first text in them."""
+    """Short ids of cases: their index and first text."""
     return [f"{next(part for part in case if isinstance(part, str))[:12]}-{i}" for i, case in enumerate(cases)]
 
 
 def assert_says(message: str, expected: str) -> None:
-    """One short line that holds the parts of ``expected``, which ``.*`` separates, in their order."""
+    """Assert that the message is one short line matching ``expected``, whose parts ``.*`` separates."""
     at = 0
     for part in expected.split(".*"):
         assert part in message[at:], message
@@ -92,7 +92,7 @@ def assert_says(message: str, expected: str) -> None:
 
 
 def refused(tmp_path: Path, name: str, file: str, content: bytes) -> str:
-    """The message for a task with this content in one of its files."""
+    """Return the error message for a task with this content in one of its files."""
     folder = write_task(tmp_path / "given", name, 9)
     (folder / file).write_bytes(content)
     with pytest.raises(DataError) as caught:
@@ -103,8 +103,8 @@ def refused(tmp_path: Path, name: str, file: str, content: bytes) -> str:
 
 
 @pytest.mark.parametrize(("name", "content", "expected"), TABLES, ids=numbered(TABLES))
-def test_a_malformed_table_is_named(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
-    """Each break of the format gives one line with the file's name, the line's number, the rule and the mend."""
+def test_malformed_tables_are_reported(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
+    """One line with the file's name, the line's number, the rule and the fix."""
     assert_says(refused(tmp_path, name, "train.tsv", content), expected)
 
 
@@ -112,8 +112,8 @@ def test_a_malformed_table_is_named(tmp_path: Path, name: str, content: bytes, e
     ("name", "file"),
     [("sst2", "dev.tsv"), ("mnli", "dev_matched.tsv"), ("mnli", "dev_mismatched.tsv"), ("stsb", "dev.tsv")],
 )
-def test_the_message_tells_which_file_it_means(tmp_path: Path, name: str, file: str) -> None:
-    """A broken row of any development file is named with its own file."""
+def test_the_message_names_the_file(tmp_path: Path, name: str, file: str) -> None:
+    """Of several development files, the one with the broken row."""
     folder = write_task(tmp_path / "given", name, 9)
     lines = (folder / file).read_bytes().split(b"\n")
     lines[2] = lines[2].rsplit(b"\t", 1)[0] + b"\twrong"
@@ -122,8 +122,7 @@ def test_the_message_tells_which_file_it_means(tmp_path: Path, name: str, file: 
         load_task(name, folder)
 
 
-def test_a_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
-    """A message stays one readable line whatever the file holds."""
+def test_long_values_are_truncated_in_messages(tmp_path: Path) -> None:
     assert len(refused(tmp_path, "sst2", "train.tsv", b"word " * 10_000)) < 400
 
 
@@ -183,8 +182,8 @@ QUESTIONS: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("content", "expected"), QUESTIONS, ids=numbered(QUESTIONS))
-def test_a_malformed_file_of_questions_is_named(tmp_path: Path, content: bytes, expected: str) -> None:
-    """What is wrong with SQuAD's JSON is named by its line where one is known, else by its place in the file."""
+def test_malformed_question_files_are_reported(tmp_path: Path, content: bytes, expected: str) -> None:
+    """By line where it is known, else by the path within the JSON document."""
     assert_says(refused(tmp_path, "squad", "train-v1.1.json", content), expected)
 
 
@@ -199,8 +198,8 @@ BY_COMMAND = [
 
 
 @pytest.mark.parametrize(("name", "file", "content", "expected"), BY_COMMAND, ids=numbered(BY_COMMAND))
-def test_the_command_ends_with_2(tmp_path: Path, name: str, file: str, content: bytes, expected: str) -> None:
-    """``run`` with a malformed file says the one line on stderr, prints no traceback and exits with 2."""
+def test_the_command_exits_with_2(tmp_path: Path, name: str, file: str, content: bytes, expected: str) -> None:
+    """``run`` prints the one line on stderr, without a traceback."""
     folder = write_task(tmp_path / "given", name, 9)
     (folder / file).write_bytes(content)
     done = call(

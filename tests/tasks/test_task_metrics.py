@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, scipy, seqeval and the definitions; their errors against brute force."""
+"""Metrics against scikit-learn, scipy, seqeval and the definitions; standard errors against brute force."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ metrics = pytest.mark.parametrize("metric", REFERENCES)
 
 
 def draw_rows(data: st.DataObject, metric: str, least: int = 1) -> tuple[list[Any], list[Any], list[Any]]:
-    """What a model says, what another says, what is true."""
+    """Draw (prediction, other prediction, truth)."""
     first, second, true = zip(*data.draw(rows(REFERENCES[metric][0], least)), strict=True)
     return list(first), list(second), list(true)
 
 
 def deleted(metric: str, said: list[Any], true: list[Any]) -> list[float]:
-    """The reference's values without each row."""
+    """Reference values with each row left out."""
     value = REFERENCES[metric][1]
     return [value(said[:i] + said[i + 1 :], true[:i] + true[i + 1 :]) for i in range(len(true))]
 
 
 def evidence_of(metric: str, said: list[Any], true: list[Any]) -> Any:
-    """What each row contributes, ``[rows, k]``."""
+    """Per-row contributions, ``[rows, k]``."""
     return np.array(scores.evidence(metric, said, true, TAGS))
 
 
@@ -48,7 +48,7 @@ def evidence_of(metric: str, said: list[Any], true: list[Any]) -> Any:
 @settings(max_examples=40)
 @given(data=st.data())
 def test_values_agree_with_references(metric: str, data: st.DataObject) -> None:
-    """Each metric is what another library or the definition says, and its parts say the same."""
+    """The components of a metric agree with its value, too."""
     said, _, true = draw_rows(data, metric)
     found = score(metric, said, true, TAGS)
     assert found.value == pytest.approx(REFERENCES[metric][1](said, true), abs=1e-9)
@@ -59,8 +59,8 @@ def test_values_agree_with_references(metric: str, data: st.DataObject) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
-def test_classes_are_scored_as_scikit_learn_does(pairs: list[tuple[int, int]]) -> None:
-    """Accuracy, and Matthews correlation of several classes where there is one."""
+def test_classes_are_scored_as_by_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    """Accuracy, and Matthews correlation of several classes."""
     predictions, labels = [p for p, _ in pairs], [t for _, t in pairs]
     assert score("accuracy", predictions, labels).value == accuracy_score(labels, predictions)
     if len(set(labels)) > 1:
@@ -72,7 +72,7 @@ def test_classes_are_scored_as_scikit_learn_does(pairs: list[tuple[int, int]]) -
 @settings(max_examples=20)
 @given(data=st.data())
 def test_errors_agree_with_brute_force(metric: str, data: st.DataObject) -> None:
-    """The jackknife is the one that deletes row after row; the error of a share is sqrt(p(1-p)/n)."""
+    """The jackknife equals leaving out row after row; the error of a share is sqrt(p(1-p)/n)."""
     said, _, true = draw_rows(data, metric, least=2)
     error, count = metric_error(metric, evidence_of(metric, said, true)), len(true)
     if metric == "accuracy":
@@ -86,7 +86,7 @@ def test_errors_agree_with_brute_force(metric: str, data: st.DataObject) -> None
 @settings(max_examples=20)
 @given(data=st.data())
 def test_paired_errors_agree_with_brute_force(metric: str, data: st.DataObject) -> None:
-    """So is that of a difference; it is the same both ways, and exactly 0 between equal predictions."""
+    """The error of a difference is symmetric, and exactly 0 between equal predictions."""
     said, others, true = draw_rows(data, metric, least=2)
     first, second = evidence_of(metric, said, true), evidence_of(metric, others, true)
     error, count = paired_error(metric, first, second), len(true)
@@ -101,7 +101,7 @@ def test_paired_errors_agree_with_brute_force(metric: str, data: st.DataObject) 
 
 
 def random_rows(metric: str, count: int, seed: int) -> tuple[list[Any], list[Any], list[Any]]:
-    """Two models that are right to a different degree."""
+    """Two models of different accuracy."""
     draw = np.random.default_rng(seed)
     kind = REFERENCES[metric][0]
     if kind == "regression":
@@ -119,8 +119,8 @@ def random_rows(metric: str, count: int, seed: int) -> tuple[list[Any], list[Any
 
 
 @metrics
-def test_the_interval_is_the_bootstraps(metric: str) -> None:
-    """Its ends are those of 2,000 samples of rows, drawn and scored one by one, but for the luck of the draw."""
+def test_the_interval_agrees_with_the_bootstrap(metric: str) -> None:
+    """Its ends are those of 2,000 resamples, up to sampling error."""
     said, others, true = random_rows(metric, 80, 1)
     first, second = evidence_of(metric, said, true), evidence_of(metric, others, true)
     difference, low, high = paired_difference(metric, first, second)
@@ -139,8 +139,8 @@ def test_the_interval_is_the_bootstraps(metric: str) -> None:
 
 
 @pytest.mark.parametrize("metric", ["matthews_correlation", "accuracy_f1", "pearson_spearman", "micro_f1"])
-def test_the_error_is_what_samples_vary_by(metric: str) -> None:
-    """Over 200 samples of 300 rows, the standard deviation of the metric is the mean of its estimated errors."""
+def test_the_error_estimates_the_spread_of_samples(metric: str) -> None:
+    """Over 200 samples of 300 rows, the metric's standard deviation is the mean of its estimated errors."""
     samples = [evidence_of(metric, said, true) for said, _, true in (random_rows(metric, 300, i) for i in range(200))]
     values = [scores.score(metric, sample.tolist()).value for sample in samples]
     assert np.mean([metric_error(metric, sample) for sample in samples]) == pytest.approx(np.std(values), rel=0.15)
@@ -151,8 +151,10 @@ def test_the_error_is_what_samples_vary_by(metric: str) -> None:
     [([1, 1], [1, 1]), ([0, 0, 0], [0, 1, 0]), ([0, 1], [1, 1]), ([1], [0]), ([2, 2], [0, 1])],
 )
 @pytest.mark.parametrize("metric", ["matthews_correlation", "pearson", "spearman", "pearson_spearman"])
-def test_one_value_has_no_correlation_and_no_warning(metric: str, predictions: list[int], labels: list[int]) -> None:
-    """Constant predictions and one class give 0 in silence, also where the values have no exact mean."""
+def test_constant_values_have_correlation_0_without_warnings(
+    metric: str, predictions: list[int], labels: list[int]
+) -> None:
+    """Constant predictions and one class, also where the mean is not exactly representable."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for scale in (1, 1 if metric == "matthews_correlation" else 0.1):
@@ -163,8 +165,8 @@ def test_one_value_has_no_correlation_and_no_warning(metric: str, predictions: l
 
 
 @pytest.mark.parametrize("metric", ["f1", "micro_f1", "entity_f1"])
-def test_nothing_predicted_and_nothing_true_is_f1_0(metric: str) -> None:
-    """As scikit-learn's ``zero_division=0`` and seqeval have it; no warning, no error from noise."""
+def test_f1_without_positives_is_0(metric: str) -> None:
+    """As with scikit-learn's ``zero_division=0`` and in seqeval; no warning, and no error from rounding noise."""
     nothing: list[Any] = {"f1": [0, 2], "micro_f1": [(), ()], "entity_f1": [(0, 0), ()]}[metric]
     found = score(metric, nothing, nothing, TAGS)
     assert (found.value, found.error) == (0.0, 0.0)
@@ -172,8 +174,8 @@ def test_nothing_predicted_and_nothing_true_is_f1_0(metric: str) -> None:
 
 
 @pytest.mark.parametrize("metric", ["pearson", "spearman", "pearson_spearman"])
-def test_a_prediction_that_is_no_number_tells_nothing(metric: str) -> None:
-    """A model that has diverged has correlation 0, with no spread, and can be paired with another."""
+def test_non_finite_predictions_have_correlation_0(metric: str) -> None:
+    """A diverged model has no spread, and can be paired with another."""
     true = [0.0, 1.0, 2.0, 3.0]
     lost, good = score(metric, [math.nan, 1.0, math.inf, 2.0], true), score(metric, [0.0, 1.0, 2.5, 3.0], true)
     assert (lost.value, lost.error) == (0.0, 0.0)
@@ -184,8 +186,8 @@ def test_a_prediction_that_is_no_number_tells_nothing(metric: str) -> None:
 
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
 @pytest.mark.parametrize("outlier", [1e3, 1e9])
-def test_correlations_keep_their_digits(scale: float, outlier: float) -> None:
-    """Far from 0, beside an outlier and at the ends of a float's range; without the outlier too."""
+def test_correlations_are_numerically_stable(scale: float, outlier: float) -> None:
+    """Far from 0, beside an outlier, and near the limits of a float's range."""
     draw = np.random.default_rng(0)
     true = draw.normal(size=30)
     said = 1000 + true + draw.normal(size=30)
@@ -197,8 +199,8 @@ def test_correlations_keep_their_digits(scale: float, outlier: float) -> None:
     assert found.error == pytest.approx(math.sqrt(29 * np.var(without)), rel=1e-6)
 
 
-def test_metrics_are_of_evaluate() -> None:
-    """They are ``evaluate.Metric`` and work through its own interface, batch by batch too."""
+def test_metrics_implement_the_evaluate_interface() -> None:
+    """They are ``evaluate.Metric`` objects, and support batches."""
     cases: dict[str, tuple[list[Any], list[Any], dict[str, float]]] = {
         "accuracy": ([0, 1, 1, 1], [0, 1, 0, 1], {"accuracy": 0.75}),
         "matthews_correlation": ([0, 1, 1, 1], [0, 1, 0, 1], {"matthews_correlation": 1 / math.sqrt(3)}),
@@ -233,8 +235,8 @@ def test_metrics_are_of_evaluate() -> None:
         assert metric.compute() == pytest.approx(expected)
 
 
-def test_what_can_not_be_scored() -> None:
-    """No rows, lengths that differ and an unknown metric are named."""
+def test_invalid_inputs_are_refused() -> None:
+    """No rows, different lengths, an unknown metric."""
     with pytest.raises(BadInput, match="0 predictions for 0 labels"):
         score("accuracy", [], [])
     with pytest.raises(BadInput, match="1 predictions for 2 labels"):
@@ -245,8 +247,8 @@ def test_what_can_not_be_scored() -> None:
         score("bleu", [1], [1])
 
 
-def test_what_can_not_be_paired() -> None:
-    """Evidence of another number of rows, or of rows of which something else is true."""
+def test_unpaired_evidence_is_refused() -> None:
+    """A different number of rows, or different true values."""
     three, two = (evidence_of("accuracy", [1] * count, [0, 1, 1][:count]) for count in (3, 2))
     other = evidence_of("accuracy", [1, 1, 1], [1, 1, 1])
     assert comparable("accuracy", three, three)
@@ -259,8 +261,8 @@ def test_what_can_not_be_paired() -> None:
 
 
 @pytest.mark.slow
-def test_nothing_is_written(tmp_path: Path) -> None:
-    """Scoring leaves no file in the home folder, nor in the vendors' caches."""
+def test_scoring_writes_no_files(tmp_path: Path) -> None:
+    """Neither in the home folder nor in the vendors' caches."""
     code = "from farsearch.tasks.metrics import score; print(score('matthews_correlation', [0, 1], [0, 1]).value)"
     folders = {"HOME": str(tmp_path / "home"), "HF_HOME": str(tmp_path / "hf"), "TMPDIR": str(tmp_path / "tmp")}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The loaders and the split on the real GLUE files, where they are at hand."""
+"""The loaders and the split on the real GLUE files, where they are available."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def glue() -> Path:
 
 @pytest.fixture(scope="module")
 def sst2(glue: Path) -> TaskData:
-    """SST-2, whole."""
+    """The whole of SST-2."""
     return load_task("sst2", glue)
 
 
 def padded(text: str) -> str:
-    """The text's words with a space around each, so that ``in`` compares word by word."""
+    """Put a space around each word, so that ``in`` compares whole words."""
     return f" {' '.join(text.lower().split())} "
 
 
 def test_published_sizes(glue: Path, sst2: TaskData) -> None:
-    """Every row of the files is read, and the classes have their published counts."""
+    """The numbers of rows, and of each class, are the published ones."""
     assert (len(sst2.train), len(sst2.dev)) == (67_349, 872)
     assert Counter(sst2.train.answers) == {1: 37_569, 0: 29_780}
     assert Counter(sst2.dev.answers) == {1: 444, 0: 428}
@@ -48,8 +48,8 @@ def test_published_sizes(glue: Path, sst2: TaskData) -> None:
 
 
 @pytest.mark.parametrize("samples", [2048, 4096, None])
-def test_nothing_leaks_on_sst2(sst2: TaskData, samples: int | None) -> None:
-    """1,024 validation sentences, and no training row is a part of one, equals one, or contains one."""
+def test_no_leakage_on_sst2(sst2: TaskData, samples: int | None) -> None:
+    """With 1,024 validation sentences, no training row equals, contains or is part of one."""
     split = split_examples(sst2.train, samples, seed=0)
     assert len(split.validation) == 1024
     assert len(split.train) == (samples or len(split.train))
@@ -62,14 +62,14 @@ def test_nothing_leaks_on_sst2(sst2: TaskData, samples: int | None) -> None:
 
 
 def test_a_plain_random_split_would_leak(sst2: TaskData) -> None:
-    """The check above can fail: of SST-2's first 1,024 rows, the rest of the file tells about hundreds."""
+    """Shows that the check above can fail: hundreds of SST-2's first 1,024 rows overlap with later rows."""
     texts = [padded(text) for (text,) in sst2.train.texts]
     rest = "\n".join(texts[1024:])
     assert sum(text in rest for text in texts[:1024]) > 300
 
 
-def test_validation_looks_like_the_development_set(sst2: TaskData) -> None:
-    """Validation rows are whole sentences, as long as those of the official set (19 words on average)."""
+def test_validation_resembles_the_development_set(sst2: TaskData) -> None:
+    """Validation rows are whole sentences, as long as the official ones (19 words on average)."""
     split = split_examples(sst2.train, 4096, seed=0)
     means = [
         sum(len(text.split()) for (text,) in part) / len(part)

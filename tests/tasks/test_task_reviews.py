@@ -1,4 +1,4 @@
-"""The embedded sample is what its licence file and the README say it is."""
+"""The embedded sample against its licence file and the README."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from farsearch.tasks.official import OFFICIAL
 
 @pytest.fixture(scope="module")
 def reviews() -> TaskData:
-    """The sample as it comes with the package."""
+    """The packaged sample."""
     return load_task("reviews")
 
 
 def normal(text: str) -> str:
-    """Words only, in lower case with spaces around, so that ``in`` compares word by word."""
+    """Normalise to lower-case words with spaces around, so that ``in`` compares whole words."""
     kept = "".join(c if c.isalnum() or c == "'" else " " for c in text.lower())
     return f" {' '.join(kept.split())} "
 
@@ -36,14 +36,14 @@ def test_size_and_balance(reviews: TaskData) -> None:
 
 
 def test_no_text_is_repeated_or_contained(reviews: TaskData) -> None:
-    """No sentence stands twice or within another, case and punctuation aside, within a part or across both."""
+    """Ignoring case and punctuation, within a part and across both."""
     texts = [normal(text) for (text,) in reviews.train.texts + reviews.dev.texts]
     assert len(set(texts)) == len(texts)
     assert [(a, b) for a in texts for b in texts if a != b and a in b] == []
 
 
-def test_rows_come_in_no_telling_order(reviews: TaskData) -> None:
-    """Neither file is sorted by class: a prefix of a quarter holds both."""
+def test_rows_are_not_sorted_by_class(reviews: TaskData) -> None:
+    """The first quarter of either file has both classes."""
     for part in (reviews.train, reviews.dev):
         assert set(part.answers[: len(part) // 4]) == {0, 1}
 
@@ -55,7 +55,6 @@ def test_texts_are_single_clean_lines(reviews: TaskData) -> None:
         assert 2 <= len(text.split()) <= 60
 
 
-def test_licence_comes_with_it() -> None:
-    """The terms lie beside the rows in the package."""
+def test_the_licence_is_packaged() -> None:
     licence = (resources.files("farsearch.tasks") / "reviews" / "LICENSE").read_text(encoding="utf-8")
     assert "CC0 1.0" in licence

@@ -1,4 +1,4 @@
-"""Records out of tables and JSON lines, and what the cells of each kind of task are read as."""
+"""Parsing of tables and JSON lines into records, and of cells by kind of task."""
 
 from __future__ import annotations
 
@@ -26,22 +26,20 @@ def task(kind: str, *labels: str, texts: tuple[str, ...] = ("text",)) -> Task:
 
 
 def answer_of(of: Task, **cells: Any) -> Any:
-    """The answer of one row."""
+    """Parse the label of one row."""
     return rows_of([("here", cells)], of, "file").answers[0]
 
 
 def problem_of(of: Task, **cells: Any) -> str:
-    """What is wrong with one row."""
+    """Return the error of one row."""
     with pytest.raises(RowProblem, match=r"^here: ") as caught:
         rows_of([("here", cells)], of, "file")
     return str(caught.value)
 
 
 @given(st.lists(st.tuples(TEXTS, CELLS), min_size=1, max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans())
-def test_a_csv_file_is_read_as_the_standard_library_wrote_it(
-    rows: list[tuple[str, str]], end: str, all_quoted: bool
-) -> None:
-    """Quoted commas, quotes and line feeds come back, whatever ends the lines, and each row has its first line."""
+def test_csv_files_of_the_standard_library_are_read(rows: list[tuple[str, str]], end: str, all_quoted: bool) -> None:
+    """Quoted commas, quotes and newlines, with any line end; each row has its first line's number."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator=end, quoting=csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL)
     writer.writerow(["text", "label"])
@@ -55,7 +53,7 @@ def test_a_csv_file_is_read_as_the_standard_library_wrote_it(
 
 
 @given(st.lists(st.dictionaries(CELLS, st.none() | st.booleans() | st.integers() | CELLS, max_size=4), max_size=6))
-def test_json_lines_come_back(rows: list[dict[str, Any]]) -> None:
+def test_json_lines_round_trip(rows: list[dict[str, Any]]) -> None:
     """Each line is an object, with its number."""
     data = "".join(json.dumps(row, ensure_ascii=False).replace("\n", "\\n") + "\n" for row in rows).encode()
     assert list(records_of(data, "a.jsonl")) == [(f"a.jsonl line {i}", row) for i, row in enumerate(rows, 1)]
@@ -63,8 +61,8 @@ def test_json_lines_come_back(rows: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("between", [";", "\t", "|"])
 @given(rows=st.lists(st.tuples(TEXTS, CELLS), min_size=1, max_size=5))
-def test_a_separator_is_found(between: str, rows: list[tuple[str, str]]) -> None:
-    """Whatever the cells hold, by the columns of the header alone."""
+def test_the_separator_is_inferred(between: str, rows: list[tuple[str, str]]) -> None:
+    """From the columns of the header alone, whatever the cells hold."""
     out = io.StringIO(newline="")
     csv.writer(out, delimiter=between).writerows([("text", "label"), *rows])
     source = open_source(out.getvalue().encode(), "a.csv")
@@ -72,8 +70,8 @@ def test_a_separator_is_found(between: str, rows: list[tuple[str, str]]) -> None
     assert source.note == {";": "semicolons", "\t": "tabs", "|": "pipes"}[between] + " between its columns"
 
 
-def test_sentences_are_named_by_their_first_line() -> None:
-    """A line of another width costs its sentence, comments and marks of documents are none, ``#`` may be a word."""
+def test_sentences_have_the_number_of_their_first_line() -> None:
+    """A line of another width fails its sentence; comments and document marks are skipped; ``#`` may be a word."""
     data = b"-DOCSTART- -X- O\n\n# a note\n# NN O\nAnn NNP B-PER\n\nleft O\nRome NNP B-LOC\n\n\nend NN O\n\n"
     skip: list[str] = []
     found = list(records_of(data, "a.conll", skip=skip))
@@ -86,16 +84,16 @@ def test_sentences_are_named_by_their_first_line() -> None:
     ]
 
 
-def test_sentences_are_rows_whatever_the_columns_of_the_task_are(tmp_path: Path) -> None:
-    """A bundle that was searched on lists is fine-tuned on a word and its tag a line."""
+def test_tagged_sentences_are_read_for_a_task_with_list_columns(tmp_path: Path) -> None:
+    """A bundle of a search on lists can be fine-tuned on a file with one word and tag per line."""
     path = tmp_path / "mine.conll"
     path.write_text("Ann B-PER\nleft O\n\nRome O\n", encoding="utf-8")
     of = task("token-classification", "O", "B-PER", texts=("words",))
     assert read_rows(str(path), of) == Rows((("Ann", "left"), ("Rome",)), ((1, 0), (0,)))
 
 
-def test_quotes_in_a_table_with_tabs_are_told() -> None:
-    """They are text there; a program that put them around cells has another form."""
+def test_quotes_in_tab_separated_tables_are_reported() -> None:
+    """There they are text; cells quoted by a program need another format."""
     data = b'text\tlabel\n"he said ""no"" to it"\t0\n'
     source = open_source(data, "a.tsv")
     assert [cells["text"] for _, cells in records_in(source)] == ['"he said ""no"" to it"']
@@ -105,8 +103,8 @@ def test_quotes_in_a_table_with_tabs_are_told() -> None:
 
 
 @given(st.binary(max_size=80), st.sampled_from(["a.csv", "a.tsv", "a.jsonl", "a.json", "a.conll", "a.csv.gz"]))
-def test_any_bytes_are_rows_or_a_problem(data: bytes, name: str) -> None:
-    """No content ends in another error, and what is skipped has a line."""
+def test_arbitrary_bytes_give_rows_or_a_data_error(data: bytes, name: str) -> None:
+    """No content raises another error, and each skipped row has a line number."""
     skip: list[str] = []
     problem = ""
     try:
@@ -117,8 +115,8 @@ def test_any_bytes_are_rows_or_a_problem(data: bytes, name: str) -> None:
     assert all(message.startswith((f"{name} line ", f"{name} row ")) for message in skip)
 
 
-def test_after_a_bad_row_the_next_line_is_a_row() -> None:
-    """With ``skip``, one row that can't be read costs no other, and all messages are in the order of the file."""
+def test_a_bad_row_does_not_affect_the_next() -> None:
+    """With ``skip``, each bad row is dropped alone, and messages are in file order."""
     data = b'text,label\nfine,0\nq"x,0\n"open,1\nlast,1\nx,y,z\nlatin \xe9,1\nend,0\n'
     skip: list[str] = []
     rows = rows_of(records_of(data, "a.csv", skip=skip), task("classification", "no", "yes"), "a.csv", skip)
@@ -126,15 +124,15 @@ def test_after_a_bad_row_the_next_line_is_a_row() -> None:
     assert [message.split(":")[0] for message in skip] == [f"a.csv line {line}" for line in (3, 4, 6, 7)]
 
 
-def test_a_line_feed_within_quotes_counts_as_a_line() -> None:
-    """The row after a text of three lines is named by its own line."""
+def test_newlines_within_quotes_count_as_lines() -> None:
+    """The row after a text of three lines has the right line number."""
     data = b'text,label\r\n"one\r\ntwo\r\nthree",0\r\nbad,7\r\n'
     with pytest.raises(RowProblem, match=r"^a\.csv line 5: the label '7' is unknown"):
         rows_of(records_of(data, "a.csv"), task("classification", "no", "yes"), "a.csv")
 
 
-def test_a_file_may_have_the_tasks_columns_or_a_header(tmp_path: Path) -> None:
-    """Without a header the task's columns are those of the file; with one it names them in any order, beside others."""
+def test_the_header_is_optional(tmp_path: Path) -> None:
+    """Without one, the file's columns are the task's; with one, in any order, with additional columns."""
     of = task("classification", "no", "yes")._replace(columns=("id", "label", "text"))
     plain, headed = tmp_path / "plain.tsv", tmp_path / "headed.csv"
     plain.write_text("7\tyes\tfine\n", encoding="utf-8")
@@ -147,12 +145,12 @@ def test_a_file_may_have_the_tasks_columns_or_a_header(tmp_path: Path) -> None:
     [("yes", 1), ("1", 1), (1, 1), (0.0, 0), ("no", 0)],
 )
 def test_a_class_is_a_name_or_an_id(cell: Any, answer: int) -> None:
-    """Names and ids, as text, JSON number, or what a column of whole numbers becomes where one is missing."""
+    """As text, JSON number, or as the floats of an integer column with missing values."""
     assert answer_of(task("classification", "no", "yes"), text="x", label=cell) == answer
 
 
-def test_an_id_is_no_class_where_names_are_numbers() -> None:
-    """Of the classes 3 and 5, 0 is not the first: that would be a guess."""
+def test_ids_are_refused_where_names_are_numbers() -> None:
+    """Of the classes 3 and 5, 0 would only be a guess at the first."""
     of = task("classification", "3", "5")
     assert answer_of(of, text="x", label="5") == 1
     assert "the label '0' is unknown" in problem_of(of, text="x", label="0")
@@ -163,24 +161,24 @@ def test_an_id_is_no_class_where_names_are_numbers() -> None:
     [("b|a", (0, 1)), ("b", (1,)), ("", ()), ('["b"]', (1,)), (["b", 0], (0, 1)), ([], ()), (" a | b ", (0, 1))],
 )
 def test_several_labels(cell: Any, answer: tuple[int, ...]) -> None:
-    """Names with | between, a JSON list in a cell, a list; none at all is an answer too."""
+    """Names separated by |, a JSON list in a cell, a list; none at all is valid."""
     assert answer_of(task("multi-label", "a", "b"), text="x", label=cell) == answer
 
 
 @pytest.mark.parametrize(("cell", "answer"), [("2.5", 2.5), ("-1", -1.0), ("1e-3", 0.001), (4, 4.0), (".5", 0.5)])
-def test_a_number(cell: Any, answer: float) -> None:
-    """As people and programs write it."""
+def test_numbers_are_parsed(cell: Any, answer: float) -> None:
+    """In the usual notations."""
     assert answer_of(task("regression"), text="x", label=cell) == answer
 
 
 @pytest.mark.parametrize("cell", ["", "nan", "inf", "1,5", "1_0", " 1", "٣", True, None, float("nan")])
-def test_what_is_no_number(cell: Any) -> None:
-    """Nothing that Python's float takes beside."""
+def test_invalid_numbers_are_refused(cell: Any) -> None:
+    """Including notations that Python's float accepts."""
     assert "is no finite number" in problem_of(task("regression"), text="x", label=cell)
 
 
 @pytest.mark.parametrize("cell", ["1e999", "-1e39", 1e300, float("inf"), 10**400])
-def test_what_is_too_large(cell: Any) -> None:
+def test_numbers_too_large_for_32_bits_are_refused(cell: Any) -> None:
     """The loss is computed in 32 bits."""
     assert "is not from -3e38 to 3e38" in problem_of(task("regression"), text="x", label=cell)
 
@@ -189,7 +187,7 @@ def test_what_is_too_large(cell: Any) -> None:
     ("words", "tags"), [("Ann  left", "B-PER O"), (["Ann", "left"], ["B-PER", "O"]), ('["Ann", "left"]', [1, 0])]
 )
 def test_words_and_tags(words: Any, tags: Any) -> None:
-    """Lists, JSON lists in a cell, or white space between."""
+    """Lists, JSON lists in a cell, or separated by white space."""
     of = task("token-classification", "O", "B-PER")
     assert rows_of([("here", {"text": words, "label": tags})], of, "file") == Rows((("Ann", "left"),), ((1, 0),))
 
@@ -210,7 +208,7 @@ QUESTION = task("question-answering", texts=("question", "context"))
     ],
 )
 def test_answers(cells: dict[str, Any], answer: tuple[tuple[str, int], ...]) -> None:
-    """By their first character where it is said, else where they occur first; several, or none."""
+    """By their start where it is given, else by first occurrence; several, or none."""
     assert answer_of(QUESTION, question="what?", context="banana", **cells) == answer
 
 
@@ -234,16 +232,16 @@ def test_answers(cells: dict[str, Any], answer: tuple[tuple[str, int], ...]) -> 
         (QUESTION, {"question": "q", "context": "cd", "label": 5}, "the answer 5 is no text"),
     ],
 )
-def test_a_row_that_does_not_fit(of: Task, cells: dict[str, Any], problem: str) -> None:
-    """Each break of a kind's format is one line that says what it is."""
+def test_invalid_rows_are_reported(of: Task, cells: dict[str, Any], problem: str) -> None:
+    """Each violation of a kind's format gives one line."""
     message = problem_of(of, **cells)
     assert problem in message
     assert "\n" not in message
     assert len(message) < 300
 
 
-def test_a_file_of_bad_rows_alone() -> None:
-    """Where nothing is left the first reason is told, also where rows may be left out."""
+def test_a_file_of_bad_rows_alone_is_refused() -> None:
+    """With the first reason, also where bad rows may be skipped."""
     records = [("here", {"text": "", "label": "a"})]
     with pytest.raises(RowProblem, match=r"no valid row; .* here: the text is empty"):
         rows_of(records, task("classification", "a", "b"), "file", [])

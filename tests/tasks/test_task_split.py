@@ -1,4 +1,4 @@
-"""The split: disjoint, stratified, seeded, and no text tells about another across it."""
+"""The split: disjoint, stratified, seeded, and without shared text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORDS = st.sampled_from(["a", "b", "B", "c", "d", "e", "f"])
 
 @st.composite
 def nested_files(draw: st.DrawFn) -> Examples:
-    """Short texts of few words, many of them parts of one another, with odd spacing and case."""
+    """Strategy: short texts of few words, many contained in one another, with irregular spacing and case."""
     size = draw(st.integers(6, 40))
     texts = draw(
         st.lists(
@@ -35,20 +35,20 @@ def nested_files(draw: st.DrawFn) -> Examples:
 
 @st.composite
 def separate_files(draw: st.DrawFn) -> Examples:
-    """Texts of which none has a word of another."""
+    """Strategy: texts without common words."""
     labels = draw(st.lists(st.integers(0, 1), min_size=10, max_size=120))
     assume(min(Counter(labels)[label] for label in (0, 1)) >= 3)
     return Examples(tuple((f"this{i} that{i}",) for i in range(len(labels))), tuple(labels))
 
 
 def padded(text: str) -> str:
-    """The text's words with a space around each, so that ``in`` compares word by word."""
+    """Put a space around each word, so that ``in`` compares whole words."""
     return f" {' '.join(text.lower().split())} "
 
 
 @given(nested_files(), st.integers(2, 30), st.integers(0, 3))
 def test_no_text_contains_another_across_the_split(examples: Examples, samples: int, seed: int) -> None:
-    """For every file, size and seed: no shared row, no containment either way, and validation texts are maximal."""
+    """For every file, size and seed: no shared rows, no containment either way, and maximal validation texts."""
     try:
         split = split_examples(examples, min(samples, len(examples)), seed)
     except BadInput:
@@ -65,8 +65,8 @@ def test_no_text_contains_another_across_the_split(examples: Examples, samples: 
 
 
 @given(nested_files(), st.integers(2, 30), st.integers(0, 3))
-def test_training_keeps_its_rows(examples: Examples, samples: int, seed: int) -> None:
-    """As many rows as asked for are left to train on, or at least 80 % of the file."""
+def test_training_retains_its_rows(examples: Examples, samples: int, seed: int) -> None:
+    """The requested number of training rows, or at least 80 % of the file."""
     samples, rows = min(samples, len(examples)), len(examples)
     try:
         split = split_examples(examples, samples, seed)
@@ -76,8 +76,8 @@ def test_training_keeps_its_rows(examples: Examples, samples: int, seed: int) ->
 
 
 @given(nested_files(), st.integers(2, 30), st.integers(0, 3))
-def test_whole_texts_come_before_their_parts(examples: Examples, samples: int, seed: int) -> None:
-    """No row is drawn to train on while its class has one left that is no part of another text."""
+def test_whole_texts_are_drawn_before_their_parts(examples: Examples, samples: int, seed: int) -> None:
+    """Training takes contained texts only after all other texts of the class."""
     try:
         split = split_examples(examples, min(samples, len(examples)), seed)
     except BadInput:
@@ -94,7 +94,7 @@ def test_whole_texts_come_before_their_parts(examples: Examples, samples: int, s
 
 @given(separate_files(), st.integers(2, 120), st.integers(0, 3))
 def test_both_parts_are_stratified(examples: Examples, samples: int, seed: int) -> None:
-    """Each class has its share of the rows that a part was drawn from, within one row."""
+    """Within one row of each class's share of the rows that a part was drawn from."""
     split = split_examples(examples, min(samples, len(examples)), seed)
     everything = range(len(examples))
     pool = [i for i in everything if i not in set(split.validation)]
@@ -105,10 +105,10 @@ def test_both_parts_are_stratified(examples: Examples, samples: int, seed: int) 
 
 
 @given(separate_files(), st.integers(2, 120), st.integers(2, 120), st.integers(0, 3))
-def test_sizes_where_no_text_contains_another(examples: Examples, samples: int, max_validation: int, seed: int) -> None:
-    """Validation takes what training leaves, or 20 % where that is more, up to its maximum.
+def test_sizes_without_contained_texts(examples: Examples, samples: int, max_validation: int, seed: int) -> None:
+    """Validation takes the rest, or 20 % where that is more, up to its maximum.
 
-    It stops where it would take the last row of a class.
+    It leaves at least one row of each class for training.
     """
     rows = len(examples)
     samples = min(samples, rows)
@@ -121,7 +121,7 @@ def test_sizes_where_no_text_contains_another(examples: Examples, samples: int, 
 
 @given(separate_files(), st.integers(0, 3))
 def test_none_takes_all_rows(examples: Examples, seed: int) -> None:
-    """Without a number of samples, every row that is not withheld is trained on."""
+    """Without ``samples``, every row that is not held out is trained on."""
     split = split_examples(examples, None, seed)
     assert sorted(split.train + split.validation) == list(range(len(examples)))
     assert split == split_examples(examples, len(examples), seed)
@@ -132,21 +132,21 @@ def many(rows: int) -> Examples:
     return Examples(tuple((f"this{i} that{i}",) for i in range(rows)), tuple(int(i % 3 == 0) for i in range(rows)))
 
 
-def test_the_seed_alone_decides() -> None:
+def test_the_draw_depends_on_the_seed_alone() -> None:
     """The same seed draws the same rows, another one others."""
     examples = many(300)
     assert split_examples(examples, 100, 1) == split_examples(examples, 100, 1)
     assert split_examples(examples, 100, 1) != split_examples(examples, 100, 2)
 
 
-def test_the_draw_is_the_same_everywhere() -> None:
-    """A golden draw: studies of earlier versions go on with the rows that they began with."""
+def test_the_draw_is_golden() -> None:
+    """Existing studies must resume with the rows that they began with."""
     split = split_examples(many(30), 6, 0, 4)
     assert (split.train, split.validation) == ((14, 12, 11, 29, 6, 10), (26, 27, 19, 20))
 
 
 def test_a_smaller_sample_is_a_prefix_of_a_larger_one() -> None:
-    """With the same validation rows, more samples add rows and change none."""
+    """More samples extend the training rows; validation rows stay the same."""
     examples = many(3000)
     small, large = (split_examples(examples, samples, 1) for samples in (100, 900))
     assert small.validation == large.validation
@@ -155,7 +155,7 @@ def test_a_smaller_sample_is_a_prefix_of_a_larger_one() -> None:
 
 
 def test_phrases_of_a_validation_sentence_are_not_trained_on() -> None:
-    """A small treebank: the phrases of a sentence go where the sentence goes, or nowhere."""
+    """A small treebank: the phrases of a sentence are on its side of the split, or on neither."""
     sentences = [f"the film{i} is good{i} and it{i} ends well{i}" for i in range(40)]
     texts, labels = [], []
     for i, sentence in enumerate(sentences):
@@ -178,14 +178,14 @@ def test_phrases_of_a_validation_sentence_are_not_trained_on() -> None:
         (-5, "-5 training samples are too few"),
     ],
 )
-def test_sizes_that_can_not_be_met(samples: int, message: str) -> None:
-    """A number that the file can't give is named with the rule."""
+def test_impossible_sizes_are_refused(samples: int, message: str) -> None:
+    """The error has the value and the rule."""
     with pytest.raises(BadInput, match=message):
         split_examples(many(300), samples, 0)
 
 
-def test_files_that_can_not_be_split() -> None:
-    """One class, no rows, or one text that holds all others: one line each."""
+def test_unsplittable_files_are_refused() -> None:
+    """One class, no rows, or one text that contains all others: one line each."""
     with pytest.raises(BadInput, match="has 1 class; give one with at least 2"):
         split_examples(Examples((("a",), ("b",)), (0, 0)), None, 0)
     with pytest.raises(BadInput, match="has 0 classes"):
@@ -195,7 +195,7 @@ def test_files_that_can_not_be_split() -> None:
 
 
 def test_a_pair_shares_no_text_with_training() -> None:
-    """Premises with three hypotheses each: all rows of a premise are on one side, or on neither."""
+    """With three hypotheses per premise, all rows of a premise are on one side, or on neither."""
     pairs = tuple((f"Premise {i // 3} is  this", f"hypothesis {i} it is") for i in range(300))
     split = split_examples(Examples(pairs, tuple(i % 3 for i in range(300))), None, 0)
     assert len(split.validation) == 60, "rows that are withheld with their premise are validated on too"
@@ -206,8 +206,8 @@ PAIRS = st.lists(st.tuples(*[st.lists(WORDS, min_size=3, max_size=6).map(" ".joi
 
 
 @given(PAIRS, st.integers(0, 3))
-def test_no_text_of_a_pair_holds_one_across_the_split(pairs: list[tuple[str, str]], seed: int) -> None:
-    """No text of a training row equals, holds or is within one of a validation row; only texts in over 10 rows may."""
+def test_no_text_of_a_pair_contains_one_across_the_split(pairs: list[tuple[str, str]], seed: int) -> None:
+    """Checked for equality and containment either way; only texts in over 10 rows may cross."""
     examples = Examples(tuple(pairs), tuple(float(i % 7) + 0.5 for i in range(len(pairs))))
     try:
         split = split_examples(examples, None, seed, kind="regression")
@@ -221,22 +221,22 @@ def test_no_text_of_a_pair_holds_one_across_the_split(pairs: list[tuple[str, str
             assert not any(a in b or b in a for a in texts[v] for b in texts[t])
 
 
-def test_a_question_that_is_asked_of_every_row_tells_nothing() -> None:
-    """A second text that is in more than a twentieth of the rows does not tie them together."""
+def test_very_common_texts_do_not_group_rows() -> None:
+    """A second text in more than a twentieth of the rows does not put them on one side."""
     pairs = tuple((f"review {i} number{i}", "is it good?") for i in range(100))
     split = split_examples(Examples(pairs, tuple(i % 2 for i in range(100))), None, 0)
     assert (len(split.train), len(split.validation)) == (80, 20)
 
 
 def test_equal_rows_of_common_texts_stay_together() -> None:
-    """Where both texts of a pair are common, the same pair is still on one side."""
+    """Where both texts of a pair are common, equal pairs are still on one side."""
     pairs = tuple((f"colour {i % 5} here", f"size {i % 4} there") for i in range(400))
     split = split_examples(Examples(pairs, tuple(i % 2 for i in range(400))), None, 0)
     assert not {pairs[row] for row in split.train} & {pairs[row] for row in split.validation}
 
 
 def test_all_questions_of_a_context_are_on_one_side() -> None:
-    """Contexts with five questions each, written with other case and spacing; both sides keep unanswerable ones."""
+    """Contexts differ in case and spacing; both sides retain unanswerable questions."""
     rows = tuple((f"what {i}?", f"{'The' if i % 2 else 'the'}  context {i // 5} is long") for i in range(200))
     answers = tuple(() if i % 4 == 0 else (("long", 1),) for i in range(200))
     split = split_examples(Examples(rows, answers), None, 0, kind="question-answering")
@@ -246,8 +246,8 @@ def test_all_questions_of_a_context_are_on_one_side() -> None:
         assert {bool(answers[row]) for row in part} == {True, False}
 
 
-def test_a_few_large_contexts_are_split_too() -> None:
-    """Where each context holds more than a fifth of the questions, one of them is withheld all the same."""
+def test_a_few_large_contexts_can_be_split() -> None:
+    """One context is held out even where each has more than a fifth of the questions."""
     rows = tuple((f"what {i}?", f"context {i % 3} is long") for i in range(30))
     split = split_examples(Examples(rows, ((("long", 13),),) * 30), None, 0, kind="question-answering")
     assert len(split.train) == 20
@@ -256,8 +256,8 @@ def test_a_few_large_contexts_are_split_too() -> None:
         split_examples(Examples((("a?", "one c x"), ("b?", "one c x")), ((), ())), None, 0, kind="question-answering")
 
 
-def test_numbers_are_stratified_by_their_tenths() -> None:
-    """Each tenth of the numbers has its share of both parts within a row."""
+def test_numbers_are_stratified_by_deciles() -> None:
+    """Each tenth of the numbers has its share of both parts, within one row."""
     numbers = tuple(float((i * 37) % 200) for i in range(200))
     examples = Examples(tuple((f"this{i} that{i}",) for i in range(200)), numbers)
     split = split_examples(examples, None, 0, kind="regression")
@@ -266,7 +266,7 @@ def test_numbers_are_stratified_by_their_tenths() -> None:
 
 @pytest.mark.parametrize("kind", ["multi-label", "token-classification"])
 def test_a_rare_label_is_on_both_sides(kind: Kind) -> None:
-    """Five rows of a hundred have the rare label 7 beside a common one: a fifth of them is validated on."""
+    """Five rows of a hundred have the rare label 7 beside a common one: a fifth of them is for validation."""
     answers = tuple((0, 7) if i % 20 == 0 else (0, 0) if kind == "token-classification" else (0,) for i in range(100))
     examples = Examples(
         tuple((f"this{i}", f"that{i}")[: 2 if kind != "multi-label" else 1] for i in range(100)), answers
@@ -276,8 +276,8 @@ def test_a_rare_label_is_on_both_sides(kind: Kind) -> None:
     assert sum(7 in answers[row] for row in split.train) == 4
 
 
-def test_words_are_compared_as_sentences() -> None:
-    """A sentence of words that is within another is no validation row, and goes with it."""
+def test_tagged_words_are_compared_as_sentences() -> None:
+    """A sentence within another is never for validation, nor for training if the other is for validation."""
     sentences = [("the", "film", str(i), "is", "good") for i in range(20)]
     rows = (*sentences, *(words[:3] for words in sentences))
     split = split_examples(Examples(rows, tuple((0,) * len(row) for row in rows)), None, 0, kind="token-classification")

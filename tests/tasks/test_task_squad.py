@@ -1,4 +1,4 @@
-"""SQuAD's JSON: what is read of it, and what is left out where a file is taken as it is."""
+"""SQuAD's JSON: the fields that are read, and the questions that are skipped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
 @st.composite
 def documents(draw: st.DrawFn) -> tuple[dict[str, Any], list[Any], list[Any]]:
-    """A file of any texts, with the questions and the answers that are in it."""
+    """Strategy: files of arbitrary texts, with their expected questions and answers."""
     texts, answers, data = [], [], []
     for _ in range(draw(st.integers(1, 3))):
         paragraphs = []
@@ -42,15 +42,17 @@ def documents(draw: st.DrawFn) -> tuple[dict[str, Any], list[Any], list[Any]]:
 
 
 @given(documents(), st.booleans())
-def test_everything_is_read_in_order(document: tuple[dict[str, Any], list[Any], list[Any]], ascii_only: bool) -> None:
-    """Whatever the texts are, each question comes with its context and all its answers, in the order of the file."""
+def test_questions_are_read_in_file_order(
+    document: tuple[dict[str, Any], list[Any], list[Any]], ascii_only: bool
+) -> None:
+    """Each question has its context and all its answers, whatever the texts are."""
     data, texts, answers = document
     rows = parse_squad(json.dumps(data, ensure_ascii=ascii_only).encode(), "mine.json")
     assert (list(rows.texts), list(rows.answers)) == (texts, answers)
 
 
 def test_positions_count_characters_and_not_bytes() -> None:
-    """The place of an answer is counted as Python counts characters: an emoji is one, an accent of its own is one."""
+    """As Python does: an emoji counts as one, and so does a combining accent."""
     context = "😀 e\u0301té à Köln"
     data = [
         {
@@ -63,8 +65,8 @@ def test_positions_count_characters_and_not_bytes() -> None:
     assert rows.answers == ((("Köln", 9),),)
 
 
-def test_what_has_no_meaning_here_is_not_read() -> None:
-    """Titles, ids, versions and plausible answers may be anything, also such as would be wrong for an answer."""
+def test_unused_fields_are_not_validated() -> None:
+    """Titles, ids, versions and plausible answers may have any value."""
     plausible = [{"text": "nowhere", "answer_start": 500}]
     qa = {"question": "where?", "id": 3, "is_impossible": True, "answers": [], "plausible_answers": plausible}
     data = {"version": 2, "data": [{"title": None, "paragraphs": [{"context": "Anna came.", "qas": [qa]}]}]}
@@ -72,7 +74,7 @@ def test_what_has_no_meaning_here_is_not_read() -> None:
 
 
 def broken() -> bytes:
-    """Two good questions between an article, a paragraph, a question and an answer that are wrong."""
+    """Two valid questions among an invalid article, paragraph, question and answer."""
     good = {"question": "who?", "answers": [{"text": "Anna", "answer_start": 0}]}
     wrong = {"question": "who?", "answers": [{"text": "Anna", "answer_start": 1}]}
     paragraphs = [
@@ -83,8 +85,8 @@ def broken() -> bytes:
     return json.dumps({"data": ["x", {"paragraphs": paragraphs}]}).encode()
 
 
-def test_with_skip_the_rest_is_read() -> None:
-    """Every break is told by its place, and costs no more than what it is in."""
+def test_skip_drops_no_more_than_the_invalid_parts() -> None:
+    """Each violation is reported by its path, and drops only the part that contains it."""
     skip: list[str] = []
     rows = parse_squad(broken(), "mine.json", skip)
     assert rows.texts == (("who?", "Anna came."), ("who?", "Anna went."))
@@ -96,8 +98,8 @@ def test_with_skip_the_rest_is_read() -> None:
     ]
 
 
-def test_without_skip_the_first_break_is_raised() -> None:
-    """The message is the first of those that skip would have got."""
+def test_without_skip_the_first_violation_is_raised() -> None:
+    """The message is the first that ``skip`` would have collected."""
     skip: list[str] = []
     parse_squad(broken(), "mine.json", skip)
     with pytest.raises(RowProblem) as caught:
@@ -105,23 +107,22 @@ def test_without_skip_the_first_break_is_raised() -> None:
     assert str(caught.value) == skip[0]
 
 
-def test_a_file_of_which_nothing_is_left_is_refused() -> None:
-    """With skip too a file must have a question, and the message says why the first was left out."""
+def test_a_file_without_valid_questions_is_refused() -> None:
+    """With ``skip`` too, and with the reason of the first skipped question."""
     with pytest.raises(
         RowProblem, match=r"^mine\.json has no questions; the first was left out for this: mine\.json data"
     ):
         parse_squad(b'{"data": [1]}', "mine.json", [])
 
 
-def test_a_file_that_is_no_json_is_refused_with_skip_too() -> None:
-    """There is nothing to go on with."""
+def test_invalid_json_is_refused_with_skip_too() -> None:
     with pytest.raises(RowProblem, match="line 1: it is not JSON"):
         parse_squad(b"who?", "mine.json", [])
 
 
 @pytest.mark.parametrize("digits", [5_000, 1])
-def test_numbers_of_any_length_are_no_surprise(digits: int) -> None:
-    """A number that Python refuses to read, or that no context is long enough for, ends in one line."""
+def test_very_large_numbers_give_one_line(digits: int) -> None:
+    """Numbers that Python refuses to parse, or that are beyond the end of any context."""
     qa = {"question": "who?", "answers": [{"text": "Anna", "answer_start": 12345}]}
     data = json.dumps({"data": [{"paragraphs": [{"context": "Anna came.", "qas": [qa]}]}]})
     text = data.replace("12345", "9" * digits)

@@ -1,4 +1,4 @@
-"""What is said of a user's rows, and what a constant answer scores on them."""
+"""The summary of a custom file, and the scores of constant predictions on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.journey import call
 
 
 def loaded(folder: Path, content: str, told: list[str] | None = None, **given: Any) -> TaskData:
-    """The task of a CSV file with this content."""
+    """Load the task of a CSV file with this content."""
     path = folder / "a.csv"
     path.write_text(content, encoding="utf-8")
     own = own_data(None, {"train": path, **given})
@@ -29,12 +29,12 @@ def loaded(folder: Path, content: str, told: list[str] | None = None, **given: A
 
 
 def table(header: str, *rows: str, count: int = 40) -> str:
-    """A CSV file in which ``{i}`` is the number of each row."""
+    """A CSV file in which ``{i}`` is the row number."""
     return "\n".join([header, *(rows[i % len(rows)].replace("{i}", str(i)) for i in range(count)), ""])
 
 
-def test_rows_columns_and_classes_are_said(tmp_path: Path) -> None:
-    """In two lines, stored as JSON types."""
+def test_rows_columns_and_classes_are_summarised(tmp_path: Path) -> None:
+    """In two lines, which are stored as JSON types."""
     told: list[str] = []
     rows = ("{i},hello number{i},a body{i} here,ham", "{i},hi number{i},one body{i},ham",
             "{i},hm number{i},some body{i},ham", "{i},ho number{i},no body{i},spam")  # fmt: skip
@@ -56,12 +56,12 @@ def test_rows_columns_and_classes_are_said(tmp_path: Path) -> None:
         ("question,context,answer", ("what,the {i} answer,answer",), "question-answering, squad"),
     ],
 )
-def test_what_is_learned_is_said_of_each_kind(tmp_path: Path, header: str, rows: tuple[str, ...], said: str) -> None:
-    """Labels with their counts and the share of the commonest, numbers with their range."""
+def test_targets_of_each_kind_are_summarised(tmp_path: Path, header: str, rows: tuple[str, ...], said: str) -> None:
+    """Labels with counts and the share of the commonest; numbers with their range."""
     assert understand(loaded(tmp_path, table(header, *rows))).lines()[1] == said
 
 
-def test_lines_are_short_whatever_the_names(tmp_path: Path) -> None:
+def test_summary_lines_are_short_for_any_names(tmp_path: Path) -> None:
     """At most three, of at most 100 characters, without control characters."""
     header = ",".join(["text", "label", *(f"column{'x' * 40}{i}" for i in range(30))])
     rows = [f"word{{i}} caf\u00c3\u00a9 \ufffd,{'class' * 12}{i}" + ",0" * 30 for i in range(12)]
@@ -74,7 +74,7 @@ def test_lines_are_short_whatever_the_names(tmp_path: Path) -> None:
 
 
 def test_texts_of_a_broken_encoding_are_counted(tmp_path: Path) -> None:
-    """U+FFFD, and UTF-8 that was read as another encoding; letters that only look so are none."""
+    """U+FFFD and UTF-8 decoded as another encoding count; similar-looking letters do not."""
     broken = [
         "caf\u00e9".encode().decode("latin-1"),
         "it\u2019s".encode().decode("cp1252"),
@@ -90,27 +90,27 @@ def test_texts_of_a_broken_encoding_are_counted(tmp_path: Path) -> None:
 
 
 class Words:
-    """A tokenizer of whole words between two special tokens, which knows ``a`` and ``b``."""
+    """A tokenizer of whole words between two special tokens, with ``a`` and ``b`` in its vocabulary."""
 
     unk_token_id, all_special_ids = 0, [0, 1, 2]
 
     def __call__(self, *columns: list[str], **_: Any) -> dict[str, Any]:
-        """Token ids of each row."""
+        """Return the token ids of each row."""
         known = {"a": 3, "b": 4}
         texts = [" ".join(row).split() for row in zip(*columns, strict=True)]
         return {"input_ids": [[1, *(known.get(word, 0) for word in words), 2] for words in texts]}
 
 
-def test_cut_rows_and_unknown_tokens_are_counted() -> None:
-    """Special tokens count for the length and not for the share."""
+def test_truncated_rows_and_unknown_tokens_are_counted() -> None:
+    """Special tokens count for the length, but not for the share of unknown tokens."""
     rows = Examples((("a b c d",), ("a",), ("b a",), ("x",)), (0, 1, 0, 1))
     found = token_counts(Words(), rows, "classification", 4)
     assert (found.cut, found.unknown) == (1 / 4, 3 / 8)
     assert found.text == "25.0 % of rows cut at 4 tokens, 37.5 % unknown tokens"
 
 
-def test_tasks_show_says_what_a_run_would_understand(tmp_path: Path) -> None:
-    """Of a file of rows, with the options of a run and the command for it."""
+def test_tasks_show_prints_the_inferred_schema(tmp_path: Path) -> None:
+    """With the options of a run, and the run command for it."""
     (tmp_path / "my mails.csv").write_text(table("body,folder", "one w{i},a", "two w{i},b"), encoding="utf-8")
     given = ("--text-column", "body", "--label-column", "folder")
     done = call(tmp_path, "tasks", "show", "my mails.csv", *given)
@@ -122,7 +122,7 @@ def test_tasks_show_says_what_a_run_would_understand(tmp_path: Path) -> None:
     assert data["task"]["understood"]["counts"] == {"a": 20, "b": 20}
 
 
-# -- constant answers
+# -- constant predictions
 
 
 def task(kind: str, metric: str, labels: tuple[str, ...] = (), **more: Any) -> Task:
@@ -149,14 +149,14 @@ TWO = random.Random(1).choices([0, 0, 0, 1], k=200)
     ],
 )  # fmt: skip
 def test_the_best_constant_class(metric: str, answers: list[int], more: dict[str, Any], expected: float) -> None:
-    """As scikit-learn scores each class given to every row."""
+    """As scikit-learn scores each class predicted for every row."""
     labels = ("a", "b", "c")[: max(answers) + 1]
     found = constant_answer(task("classification", metric, labels, **more), answers)
     assert found.value == pytest.approx(expected)
 
 
 def test_the_best_constant_labels() -> None:
-    """Of all sets of labels, as tried one by one."""
+    """Against trying all sets of labels."""
     draw = random.Random(2)
     answers = [tuple(i for i, share in enumerate((0.7, 0.5, 0.3, 0.1)) if draw.random() < share) for _ in range(60)]
     true = sum(map(len, answers))
@@ -166,13 +166,13 @@ def test_the_best_constant_labels() -> None:
 
 
 @pytest.mark.parametrize("metric", ["pearson", "spearman", "pearson_spearman"])
-def test_a_constant_number_correlates_with_nothing(metric: str) -> None:
-    """A correlation with the mean is not defined, and counts as 0."""
+def test_a_constant_number_has_correlation_0(metric: str) -> None:
+    """Its correlation is undefined, and counts as 0."""
     assert constant_answer(task("regression", metric), [1.0, 2.5, 7.0]).value == 0.0
 
 
-def test_outside_and_no_answer() -> None:
-    """Tags: no entity is found. Questions: right where there is no answer."""
+def test_constant_outside_tags_and_no_answer() -> None:
+    """Tags: no entity is predicted. Questions: correct where there is no answer."""
     tags = constant_answer(task("token-classification", "entity_f1", ("O", "B-A")), [(0, 1), (0, 0)])
     assert (tags.answer, tags.value) == ("O", 0.0)
     answers = [(("Ann", 0),), (), (), (("Rome", 3),)]
