@@ -121,7 +121,7 @@ def test_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
 
 
 def test_failed_trimming_raises_no_error(tmp_path: Path) -> None:
-    """A trial is worth more than the bound."""
+    """An error would cost a trial, so the cache may exceed its bound."""
     (tmp_path / "file").touch()
     trim(tmp_path / "file", 0.0)
     trim(tmp_path / "missing", 0.0)
@@ -132,7 +132,7 @@ def test_failed_trimming_raises_no_error(tmp_path: Path) -> None:
 
 
 def test_jobs_are_listed_with_their_descriptions(tmp_path: Path) -> None:
-    """They are in order of use, with kind and sizes; a broken description is None; an empty folder is no job."""
+    """They are in order of use, with kind and sizes; a broken description is empty, and an empty folder is no job."""
     put(tmp_path / "priming" / "old" / "5.safetensors", 2.0, used=1)
     put(tmp_path / "priming" / "old" / "5.optimizer", 4.0, used=2)
     put(tmp_path / "baselines" / "new" / "full-0.0001.json", 0.5, used=3)

@@ -216,7 +216,7 @@ print(json.dumps([errors, (folder / "kept").read_text(), sorted(path.name for pa
 
 
 def on_a_small_disk(before: str, folder: Path, *prefix: str) -> list[str]:
-    """Write a text and tensors of a megabyte each where there is no space: the errors."""
+    """Write a text and tensors of a megabyte each without space for them; return the errors."""
     done = subprocess.run(
         [*prefix, sys.executable, "-c", f"def before():\n {before}\n{ON_A_SMALL_DISK}", str(folder)],
         capture_output=True,

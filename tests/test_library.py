@@ -134,7 +134,7 @@ def test_priming_runs_the_requested_steps() -> None:
 
 
 def test_random_learners_are_drawn_by_the_seed() -> None:
-    """The draw is optional, and no values are reset."""
+    """Equal seeds give equal draws, and no pre-trained values are stored to reset frozen neurons."""
     model, _layout = make_model("bert")
     first, again, other = (farsearch.random_learners(model, HALF, seed) for seed in (0, 0, 1))
     assert first == again
@@ -159,7 +159,7 @@ def test_training_after_saving_does_not_change_the_file(tmp_path: Path) -> None:
 
 
 def test_foreign_state_dict_is_reported() -> None:
-    """As by an ordinary model: missing and unexpected keys and other shapes, by ordinary names."""
+    """Missing and unexpected keys and other shapes are reported by the names of the original model."""
     model, layout = make_model("bert")
     farsearch.apply_far(model, HALF, farsearch.random_learners(model, HALF))
     up, down = f"{layout.blocks[0].up}.weight", f"{layout.blocks[0].down}.weight"

@@ -243,7 +243,6 @@ class Worker(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Prime."""
         with contextlib.suppress(FloatingPointError):
             self.found = self._cache.get(make_model("bert")[0], self._epochs, self._tell)
 
@@ -256,7 +255,6 @@ class Worker(threading.Thread):
                 raise FloatingPointError("as a loss that is not finite")
 
     def ended(self) -> Primed | None:
-        """Return its result."""
         self.join(120)
         assert not self.is_alive()
         return self.found

@@ -315,7 +315,7 @@ def test_differences_name_both_values(change: dict[str, Any], expected: list[str
 
 
 @given(settings, settings)
-def test_fingerprints_are_equal_without_differences_only(one: StudySettings, other: StudySettings) -> None:
+def test_fingerprints_differ_exactly_if_settings_differ(one: StudySettings, other: StudySettings) -> None:
     assert (one.fingerprint() == other.fingerprint()) == (one.differences(other) == [])
 
 

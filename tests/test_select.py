@@ -138,7 +138,7 @@ def test_reason_without_noise_or_neighbours() -> None:
 
 
 def test_choice_off_the_front_has_a_reason() -> None:
-    """A dominated trial names one that dominates it, one that does not fit has that reason."""
+    """The reason names a trial that dominates it, or states that it does not fit."""
     snapshot = make_snapshot()
     assert "trial 2 is as good or better in all three" in choose(snapshot, Intent(trial=1)).reason
     assert "does not fit" in choose(snapshot, Intent(trial=5)).reason

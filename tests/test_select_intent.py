@@ -195,7 +195,7 @@ def evidence(predicted: list[int], truth: list[int]) -> NDArray[np.float64]:
 
 @given(_answers)
 def test_paired_errors_are_within_their_bounds(rows: list[tuple[int, int, int]]) -> None:
-    """They are None for equal predictions, symmetric, and equal the other's own error if one model is always wrong."""
+    """They are 0 for equal predictions, symmetric, and equal the other's own error if one model is always wrong."""
     first, second, truth = (list(column) for column in zip(*rows, strict=True))
     one, other, wrong = (evidence(predicted, truth) for predicted in (first, second, [1 - label for label in truth]))
     share = sum(a == t for a, t in zip(first, truth, strict=True)) / len(rows)

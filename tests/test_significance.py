@@ -243,7 +243,7 @@ def test_baseline_at_a_superseded_rate_has_its_own_row() -> None:
 
 
 def test_auxiliary_study_has_no_metrics_of_the_search() -> None:
-    """Its own trials have numbers too, but are not those of the search."""
+    """Equal trial numbers do not refer to the trials of the search."""
     records = again(0, CHEAP, {1: 0.6, 2: 0.7})
     auxiliary = make_snapshot(*records, verified=tuple(records))
     assert [verdict.searched for verdict in verdicts(auxiliary)] == [None]
@@ -313,7 +313,7 @@ def test_order_of_trainings_does_not_matter(
 def test_shift_of_all_scores_changes_no_verdict(
     points: list[tuple[Costs, dict[int, float | None]]], shift: float
 ) -> None:
-    """Differences decide. Scores are rounded, so that adding the shift is exact enough."""
+    """Verdicts depend on differences. Scores are rounded, so that adding the shift is exact enough."""
     shift = round(shift * 1024) / 1024
     exact = [
         (costs, {s: None if v is None else round(v * 1024) / 1024 for s, v in scores.items()})

@@ -37,7 +37,6 @@ class Measured:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
-    """Replace the measurement."""
     stand_in = Measured()
     monkeypatch.setattr(local, "measure", stand_in)
     return stand_in

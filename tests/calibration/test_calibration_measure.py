@@ -88,7 +88,7 @@ def test_measurement_gives_a_plausible_profile(measured: tuple[dict[str, Any], l
 def test_progress_is_reported(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
     """Messages cover memory, overheads and each round; gradients are enabled afterwards."""
     _, messages, doubled = measured
-    messages = [line for line in messages if not line.startswith("other programs")]  # where this machine is busy
+    messages = [line for line in messages if not line.startswith("other programs")]  # on a busy machine
     assert messages[:3] == ["memory of a bare process", "overheads", "products, round 1 of at most 9"]
     assert any(text.startswith("streams, round ") for text in messages)
     assert doubled.requires_grad

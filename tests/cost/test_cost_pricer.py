@@ -177,7 +177,7 @@ def test_evenly_frozen_layers_need_less(shares: tuple[float, float], plan: StepP
 
 @given(config=far_configs, plan=plans)
 def test_far_costs_less_than_full_fine_tuning(config: FarConfig, plan: StepPlan) -> None:
-    """With two fifths of the neurons frozen memory is saved in every plan."""
+    """With two fifths of the neurons frozen every plan saves memory."""
     frozen = dataclasses.replace(config, frozen_fractions=tuple(max(0.4, f) for f in config.frozen_fractions))
     assert board().price(frozen, plan).tensor_peak_mib < board().price(FULL, plan).tensor_peak_mib
 
@@ -192,7 +192,7 @@ def test_longer_rows_are_never_cheaper(config: FarConfig, plan: StepPlan, one: i
 
 @given(config=far_configs, length=st.integers(4, 128))
 def test_smaller_micro_batches_never_need_more_memory(config: FarConfig, length: int) -> None:
-    """Nor do they need less time."""
+    """They need at least as much time."""
     small, large = (pricer(length).price(config, StepPlan(micro_batch_size=size)) for size in (2, 4))
     assert small.tensor_peak_mib <= large.tensor_peak_mib
     assert small.step_time_s >= large.step_time_s

@@ -203,7 +203,7 @@ def test_software_follows_the_torch_of_the_device(name: str) -> None:
 
 @pytest.mark.parametrize("modes", MODES, ids=lambda modes: modes[-1])
 def test_less_power_is_never_faster(modes: tuple[str, ...]) -> None:
-    """From mode to mode rates and power do not fall, something rises, and memory and software stay."""
+    """With more power no rate falls, at least one rises, and memory and software are unchanged."""
     profiles = [load_profile(name) for name in modes]
     for slow, fast in itertools.pairwise(profiles):
         pairs = [

@@ -53,7 +53,6 @@ class Notes:
     steps: int = 0
 
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
-        """Record the number."""
         self.started.append(number)
 
     def step(self, step: int, steps: int, loss: float) -> None:
@@ -63,11 +62,9 @@ class Notes:
             raise KeyboardInterrupt
 
     def note(self, text: str) -> None:
-        """Record the note."""
         self.notes.append(text)
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
-        """Record the trial."""
         self.ended.append(record)
 
 
@@ -502,7 +499,6 @@ class Other:
     trial: Trial
 
     def finish(self) -> None:
-        """Finish the trial."""
         self.search.study.tell(self.trial, [0.5, 1.0, 1.0])
 
 
