@@ -35,18 +35,18 @@ PREPARED = tuple(method for method in METHODS.values() if method.prepare is not 
 
 
 def trained_names(method: str, model: nn.Module, layout: ModelLayout) -> list[str]:
-    """What a method leaves to be trained."""
+    """Return the names of the parameters that a method trains."""
     prepare = METHODS[method].prepare
     assert prepare is not None
     prepare(model, layout)
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
-# What each method trains.
+# Trained parameters.
 
 
 def test_published_counts_of_distilbert() -> None:
-    """BitFit trains the 0.64 M that are published for DistilBERT; both counts follow from the model's shapes.
+    """BitFit trains the published 0.64 M of DistilBERT; both counts follow from the model's shapes.
 
     Hidden size 768, 3,072 neurons, 6 layers, two classes; the head is ``pre_classifier`` and ``classifier``.
     """
@@ -62,8 +62,8 @@ def test_published_counts_of_distilbert() -> None:
     assert biases + head == 643_586
 
 
-def test_bitfit_trains_the_parameters_of_its_authors() -> None:
-    """All biases and the classifier; of BERT's pooler the bias alone, as the authors have it."""
+def test_bitfit_trains_biases_and_the_classifier() -> None:
+    """Of BERT's pooler only the bias is trained, as in the authors' code."""
     names = trained_names("bitfit", *make_model("bert"))
     everything = [name for name, _ in make_model("bert")[0].named_parameters()]
     assert set(names) == {name for name in everything if name.endswith(".bias")} | {"classifier.weight"}
@@ -71,8 +71,8 @@ def test_bitfit_trains_the_parameters_of_its_authors() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_lora_starts_as_the_model_that_it_adapts(family: str) -> None:
-    """Adapters of rank 8 on query and value alone, which do not change the logits."""
+def test_lora_does_not_change_the_initial_logits(family: str) -> None:
+    """Adapters have rank 8, on query and value alone."""
     model, layout = make_model(family)
     model.eval()
     ids = torch.arange(5, 15).view(1, 10)
@@ -86,14 +86,14 @@ def test_lora_starts_as_the_model_that_it_adapts(family: str) -> None:
     assert {min(p.shape) for name, p in model.named_parameters() if "lora_" in name} == {8}
 
 
-def test_the_others_are_configurations() -> None:
+def test_other_baselines_are_configurations() -> None:
     """Full fine-tuning freezes no neuron, FAR nine tenths after 1 % of priming, and the third all neurons."""
     configs = [METHODS[name].far_config(2, 1e-4, 3.0) for name in ("full", "far10", "ffn-frozen")]
     assert [config and config.frozen_fractions for config in configs] == [(0.0, 0.0), (0.9, 0.9), (1.0, 1.0)]
     assert [config and config.priming_epochs for config in configs] == [0.0, pytest.approx(0.03), 0.0]
 
 
-def test_the_choices() -> None:
+def test_choices_of_baselines() -> None:
     """``paper`` has the methods of FAR's paper; each method has three learning rates, in order."""
     assert [method.name for method in chosen_methods("paper")] == ["full", "far10", "bitfit"]
     assert [method.name for method in chosen_methods("all")] == ["full", "far10", "ffn-frozen", "bitfit", "lora8"]
@@ -108,14 +108,14 @@ def test_the_choices() -> None:
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Iterator[Bed]:
-    """48 rows of the tiny task in batches of 16: three steps a training."""
+    """Return a bench with 48 rows of the tiny task in batches of 16: three steps per training."""
     with make_bed(tmp_path_factory.mktemp("bed"), tiny_distilbert) as made:
         yield made
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
-def test_training_leaves_the_bench_as_it_was(bed: Bed, method: Method) -> None:
-    """After a training that ends and one that is cut off: the same modules, all with gradients, ready for a trial."""
+def test_training_leaves_the_bench_unchanged(bed: Bed, method: Method) -> None:
+    """After a complete and an interrupted training the modules are the same, with gradients, ready for a trial."""
 
     def interrupt(step: int, steps: int, loss: float) -> None:
         raise KeyboardInterrupt
@@ -135,13 +135,13 @@ def test_training_leaves_the_bench_as_it_was(bed: Bed, method: Method) -> None:
 
 
 def build_like(bed: Bed) -> nn.Module:
-    """An unchanged model of the bench's kind."""
+    """Return an unchanged model of the bench's kind."""
     config: Any = bed.bench.model.config
     return build_model(config, Head())[0]
 
 
-def test_all_are_trained_by_the_same_loop(bed: Bed) -> None:
-    """A model without frozen parameters, trained as BitFit and LoRA are, ends as full fine-tuning does, to the bit."""
+def test_all_methods_use_the_same_training_loop(bed: Bed) -> None:
+    """A model without frozen parameters, trained as BitFit and LoRA are, equals full fine-tuning to the bit."""
     unfrozen = dataclasses.replace(METHODS["bitfit"], prepare=lambda model, layout: None)
     one, other = (train_method(method, 3e-3, 1.0, bed.bench) for method in (unfrozen, METHODS["full"]))
     assert one.trained.keys() == other.trained.keys()
@@ -151,18 +151,18 @@ def test_all_are_trained_by_the_same_loop(bed: Bed) -> None:
 
 @pytest.mark.parametrize("method", PREPARED, ids=lambda method: method.name)
 def test_only_trained_parameters_change(bed: Bed, method: Method) -> None:
-    """Names of the trained tensors are those that the method leaves gradients in, and each of them has moved."""
+    """The trained tensors are those with gradients, and each of them has changed."""
     outcome = train_method(method, 1e-2, 1.0, bed.bench)
     model = build_like(bed)
     assert list(outcome.trained) == trained_names(method.name, model, bed.bench.layout)
     known = {name: value for name, value in outcome.trained.items() if name in bed.bench.pretrained}
-    # softmax does not see the key's bias: its gradient is zero but for rounding
+    # softmax is invariant to the key's bias: its gradient is zero up to rounding
     moved = [name for name, value in known.items() if not torch.equal(value, bed.bench.pretrained[name])]
     assert {name for name in known if "k_lin" not in name} <= set(moved)
 
 
 def test_epochs_are_those_of_the_space(bed: Bed) -> None:
-    """Fixed ones as they are; where the space searches them, the most that it allows."""
+    """Fixed epochs are used as they are; if the space searches them, its maximum is used."""
     space = bed.job.space
     assert baseline_epochs(space) == 1.0
     for entry in ({"choices": [1.0, 3.0, 2.0]}, {"low": 0.5, "high": 3.0}):
@@ -176,13 +176,13 @@ def test_epochs_are_those_of_the_space(bed: Bed) -> None:
 
 @pytest.fixture(autouse=True)
 def all_learn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three steps teach a random model nothing: by default, any metric counts as learned here."""
+    """Count any metric as learned by default: three steps teach a random model nothing."""
     if "bed" in request.fixturenames:
         monkeypatch.setattr(request.getfixturevalue("bed").bench, "constant", -1.0)
 
 
 def rates_of(snapshot: StudySnapshot) -> dict[str, list[float]]:
-    """The learning rates that each method was trained at, in order."""
+    """Return the learning rates of each method's trainings, in order."""
     found: dict[str, list[float]] = {}
     for trial in snapshot.trials:
         assert trial.baseline is not None
@@ -190,10 +190,10 @@ def rates_of(snapshot: StudySnapshot) -> dict[str, list[float]]:
     return found
 
 
-def test_a_method_that_does_not_learn_is_tried_at_more_rates(
+def test_method_that_does_not_learn_is_tried_at_more_rates(
     bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Above, below and far above its own; it is marked then, and the same again trains no more."""
+    """Rates are above, below and far above its own; it is then marked, and a repeated run trains no more."""
     monkeypatch.setattr(bed.bench, "constant", 1.0)
     search = bed.search(tmp_path)
     snapshot = train_baselines(search, [METHODS["bitfit"], METHODS["lora8"]], Notes())
@@ -213,8 +213,8 @@ def test_a_method_that_does_not_learn_is_tried_at_more_rates(
     assert again.started == []
 
 
-def test_the_first_rate_that_learns_ends_the_tries(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And stands for the method, though a rate that did not learn had the higher metric by chance."""
+def test_first_rate_that_learns_ends_the_attempts(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It represents the method, even if a rate that did not learn had a higher metric by chance."""
     monkeypatch.setattr(bed.bench, "constant", 1.0)
     notes = Notes()
     notes.training_started = lambda *given: monkeypatch.setattr(  # type: ignore[method-assign]
@@ -227,8 +227,8 @@ def test_the_first_rate_that_learns_ends_the_tries(bed: Bed, tmp_path: Path, mon
     assert (shown.baseline.learning_rate, shown.learned) == (3e-3, True)
 
 
-def test_learned_is_more_than_the_error_above_a_constant_answer(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hair on either side of the bound."""
+def test_learned_means_more_than_the_error_above_a_constant_answer(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare values just below and just above the bound."""
     outcome = train_method(METHODS["bitfit"], 1e-3, 1.0, bed.bench)
     bound = outcome.metric - outcome.metric_error
     for constant, learned in ((bound - 1e-9, True), (bound + 1e-9, False)):
@@ -236,8 +236,8 @@ def test_learned_is_more_than_the_error_above_a_constant_answer(bed: Bed, monkey
         assert train_method(METHODS["bitfit"], 1e-3, 1.0, bed.bench).learned == learned
 
 
-def test_the_constant_answer_is_that_of_the_validation_rows(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of accuracy the share of the commonest class; without validation rows that of the development rows."""
+def test_constant_answer_is_that_of_the_validation_rows(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For accuracy it is the share of the commonest class; without validation rows that of the development rows."""
     monkeypatch.undo()
     for rows in (bed.bench.validation_rows.answers, bed.bench.dev_rows.answers):
         bed.bench.__dict__.pop("constant", None)
@@ -247,7 +247,7 @@ def test_the_constant_answer_is_that_of_the_validation_rows(bed: Bed, monkeypatc
 
 
 def test_each_method_is_shown_at_its_best_rate(bed: Bed, tmp_path: Path) -> None:
-    """Three trials per method in the auxiliary study, of which the study has the one that is best on validation."""
+    """The auxiliary study has three trials per method; the study has the one that is best on validation rows."""
     search = bed.search(tmp_path)
     snapshot = train_baselines(search, chosen_methods("all"), Notes())
     auxiliary = search.store.auxiliary("s", "baselines")
@@ -270,9 +270,9 @@ def test_each_method_is_shown_at_its_best_rate(bed: Bed, tmp_path: Path) -> None
         assert (best.plan, best.feasible) == (StepPlan(), True)
 
 
-def test_an_interrupted_run_is_resumed(bed: Bed, tmp_path: Path) -> None:
+def test_interrupted_run_is_resumed(bed: Bed, tmp_path: Path) -> None:
     """Finished trainings are not repeated, the interrupted one is, and a third run trains nothing."""
-    cut = Notes(interrupt_at=8)  # three steps a training: in the middle of the third
+    cut = Notes(interrupt_at=8)  # three steps per training: in the middle of the third
     with pytest.raises(KeyboardInterrupt):
         train_baselines(bed.search(tmp_path), chosen_methods("paper"), cut)
     on = Notes()
@@ -314,8 +314,8 @@ def test_another_study_of_the_job_trains_nothing(bed: Bed, tmp_path: Path) -> No
     assert longer.steps == 3 * 6
 
 
-def test_a_damaged_cache_is_trained_again(bed: Bed, tmp_path: Path) -> None:
-    """Half a file, or one of another shape, is as good as none."""
+def test_damaged_cache_is_trained_again(bed: Bed, tmp_path: Path) -> None:
+    """A truncated file, or one of another structure, counts as missing."""
     bitfit = [METHODS["bitfit"]]
     first = train_baselines(bed.search(tmp_path), bitfit, Notes())
     files = sorted((tmp_path / "cache" / "baselines").glob("*/bitfit-*.json"))
@@ -328,8 +328,8 @@ def test_a_damaged_cache_is_trained_again(bed: Bed, tmp_path: Path) -> None:
     assert second.baselines[0].metric == first.baselines[0].metric
 
 
-def test_a_rate_that_diverges_is_recorded_and_skipped(bed: Bed, tmp_path: Path) -> None:
-    """Its trial is stopped with the reason, is not tried again, and does not stand for its method."""
+def test_diverged_rate_is_recorded_and_skipped(bed: Bed, tmp_path: Path) -> None:
+    """Its trial is stopped with the reason, is not retried, and does not represent its method."""
     wild = dataclasses.replace(METHODS["full"], learning_rates=(1e-4, 1e30, 1e-3))
     notes = Notes()
     snapshot = train_baselines(bed.search(tmp_path), [wild], notes)
@@ -341,8 +341,8 @@ def test_a_rate_that_diverges_is_recorded_and_skipped(bed: Bed, tmp_path: Path) 
     assert again.started == []
 
 
-def test_an_auxiliary_study_is_not_listed(bed: Bed, tmp_path: Path) -> None:
-    """It is in no list, is never the latest, is loaded by its own name, and is deleted with its study."""
+def test_auxiliary_study_is_not_listed(bed: Bed, tmp_path: Path) -> None:
+    """It is never the latest, is loaded by its own name, and is deleted with its study."""
     search = bed.search(tmp_path)
     train_baselines(search, [METHODS["bitfit"]], Notes())
     store = Store(tmp_path)
@@ -362,8 +362,8 @@ def test_an_auxiliary_study_is_not_listed(bed: Bed, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("kind", ["classification", "question-answering"])
 @pytest.mark.parametrize("method", ["bitfit", "lora8"])
-def test_the_head_is_trained_whatever_it_is_called(name: str, kind: str, method: str) -> None:
-    """What is new on an encoder is random, so no method that freezes it could learn."""
+def test_head_is_trained_under_any_name(name: str, kind: str, method: str) -> None:
+    """New parameters on an encoder are random, so no method that freezes them could learn."""
     prepare = METHODS[method].prepare
     assert prepare is not None
     with torch.device("meta"):

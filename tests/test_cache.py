@@ -1,4 +1,4 @@
-"""The cache folder: bounded by use, cleared by kind and age, described, and never more than its own files."""
+"""The cache folder: bounded by use, cleared by kind and age, described, and limited to its own files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB = 2**20
 
 
 def put(path: Path, mib: float = 1.0, used: float = 0.0) -> Path:
-    """A file of some size that was last used ``used`` seconds after 2001."""
+    """Create a file of some size that was last used ``used`` seconds after 2001."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.truncate(int(mib * MIB))
@@ -31,19 +31,19 @@ def put(path: Path, mib: float = 1.0, used: float = 0.0) -> Path:
 
 
 def left(root: Path) -> set[str]:
-    """Names of the existing files, without locks."""
+    """Return the names of the existing files, without locks."""
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and "lock" not in path.name}
 
 
-def test_the_least_recently_used_is_removed_first(tmp_path: Path) -> None:
-    """Of any job, and no more than necessary."""
+def test_least_recently_used_is_removed_first(tmp_path: Path) -> None:
+    """Files of any job are removed, no more than necessary."""
     for used, name in enumerate(("a/1.safetensors", "b/1.safetensors", "a/2.optimizer", "b/2.safetensors")):
         put(tmp_path / name, used=used)
     trim(tmp_path, 2.5)
     assert left(tmp_path) == {"a/2.optimizer", "b/2.safetensors"}
 
 
-def test_a_use_counts_in_every_process(tmp_path: Path) -> None:
+def test_use_counts_in_every_process(tmp_path: Path) -> None:
     """A file used by another process is removed last; the last argument is the latest."""
     one, two, three = (put(tmp_path / "a" / f"{i}.safetensors", used=i) for i in range(3))
     code = "import sys; from pathlib import Path; from farsearch.cache import touch; touch(*map(Path, sys.argv[1:]))"
@@ -55,8 +55,8 @@ def test_a_use_counts_in_every_process(tmp_path: Path) -> None:
     assert left(tmp_path) == {"a/1.safetensors"}
 
 
-def test_a_new_file_stays(tmp_path: Path) -> None:
-    """Even where it is larger than the bound, and another file's clock runs ahead."""
+def test_new_file_is_not_removed(tmp_path: Path) -> None:
+    """This holds even if it exceeds the bound, or another file's time is in the future."""
     new = put(tmp_path / "a" / "9.safetensors", mib=5, used=0)
     put(tmp_path / "a" / "8.safetensors", used=100)
     trim(tmp_path, 2.0, spare={new})
@@ -79,7 +79,7 @@ def test_trimming_respects_the_bound_and_the_order(sizes: list[tuple[int, int]],
         exist = [path.exists() for path in files]
         assert all(exist[i] for i, path in enumerate(files) if path in spare)
         total = sum(mib for (mib, _), there in zip(sizes, exist, strict=True) if there)
-        # in the order in which they have to go
+        # in order of removal
         free = sorted((sizes[i][1], path, i) for i, path in enumerate(files) if path not in spare)
         removed = [i for _, _, i in free if not exist[i]]
         assert removed == [i for _, _, i in free][: len(removed)]
@@ -87,8 +87,8 @@ def test_trimming_respects_the_bound_and_the_order(sizes: list[tuple[int, int]],
         assert not removed or total + sizes[removed[-1]][0] > bound
 
 
-def test_other_files_stay(tmp_path: Path) -> None:
-    """Locks, descriptions, a link out of the cache, files beside the jobs' folders: none is counted or removed."""
+def test_foreign_files_are_not_removed(tmp_path: Path) -> None:
+    """Locks, descriptions, a link out of the cache and files beside the jobs' folders are not counted either."""
     outside = put(tmp_path / "outside" / "precious.safetensors", mib=9)
     root = tmp_path / "cache" / "priming"
     put(root / "a" / "1.safetensors")
@@ -106,7 +106,7 @@ def test_other_files_stay(tmp_path: Path) -> None:
 
 
 def test_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
-    """A temporary folder is removed unless its writer is alive, which its lock shows, whatever its age."""
+    """A temporary folder of any age is removed unless its lock shows that its writer is alive."""
     dead, alive = (tmp_path / "a" / f".{name}.123.0123abcd" for name in ("5.safetensors", "6.safetensors"))
     for folder in (dead, alive):
         put(folder / "part", used=0)
@@ -120,8 +120,8 @@ def test_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     assert other.exists()
 
 
-def test_a_cache_that_can_not_be_trimmed_ends_nothing(tmp_path: Path) -> None:
-    """Its bound is a kindness to the disk, and no reason to lose a trial."""
+def test_failed_trimming_raises_no_error(tmp_path: Path) -> None:
+    """An error would cost a trial, so the cache may exceed its bound."""
     (tmp_path / "file").touch()
     trim(tmp_path / "file", 0.0)
     trim(tmp_path / "missing", 0.0)
@@ -131,8 +131,8 @@ def test_a_cache_that_can_not_be_trimmed_ends_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "1.safetensors").exists()
 
 
-def test_jobs_and_their_descriptions(tmp_path: Path) -> None:
-    """The latest used first, with kind, sizes and description; a broken one is none; an empty folder is no job."""
+def test_jobs_are_listed_with_their_descriptions(tmp_path: Path) -> None:
+    """They are in order of use, with kind and sizes; a broken description is empty, and an empty folder is no job."""
     put(tmp_path / "priming" / "old" / "5.safetensors", 2.0, used=1)
     put(tmp_path / "priming" / "old" / "5.optimizer", 4.0, used=2)
     put(tmp_path / "baselines" / "new" / "full-0.0001.json", 0.5, used=3)
@@ -148,8 +148,8 @@ def test_jobs_and_their_descriptions(tmp_path: Path) -> None:
     assert cached_jobs(tmp_path / "missing") == []
 
 
-def test_files_unused_for_days(tmp_path: Path) -> None:
-    """By kind and by age; without an age all of a kind."""
+def test_files_unused_for_days_are_found_by_kind_and_age(tmp_path: Path) -> None:
+    """Without an age all files of a kind are found."""
     put(tmp_path / "priming" / "a" / "1.safetensors")
     recent = put(tmp_path / "priming" / "a" / "2.safetensors")
     touch(recent)
@@ -165,8 +165,8 @@ def test_files_unused_for_days(tmp_path: Path) -> None:
     assert names(unused(jobs, ["primings", "baselines"], 3.1)) == {"1.safetensors"}
 
 
-def test_clearing(tmp_path: Path) -> None:
-    """Only the given files are removed, and those of killed writers; missing files are ignored."""
+def test_clearing_removes_only_the_given_files(tmp_path: Path) -> None:
+    """Files of killed writers are removed too, and missing files are ignored."""
     for kind in ("priming", "baselines"):
         put(tmp_path / kind / "a" / "1.safetensors")
         put(tmp_path / kind / "a" / ".1.safetensors.5.0123abcd" / "1.safetensors")
@@ -183,8 +183,8 @@ def test_clearing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system has no file that can not be removed")
-def test_a_file_that_can_not_be_removed(tmp_path: Path) -> None:
-    """The error names it, and earlier files are removed. Nobody can remove the system's own files."""
+def test_file_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    """Earlier files are removed. The test uses a file of the system, which nobody can remove."""
     path = put(tmp_path / "priming" / "a" / "1.safetensors")
     files = unused(cached_jobs(tmp_path), ["primings"])
     stuck = CachedFile(Path("/proc/self/status"), 1.0, 0.0, False)

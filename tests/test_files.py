@@ -30,7 +30,7 @@ from farsearch.files import (
 )
 
 
-def test_round_trips(tmp_path: Path) -> None:
+def test_files_round_trip(tmp_path: Path) -> None:
     """Text, JSON with sorted keys and tensors are read back unchanged, in new folders."""
     write_text(tmp_path / "a" / "text", "façade\n")
     assert (tmp_path / "a" / "text").read_text(encoding="utf-8") == "façade\n"
@@ -48,15 +48,15 @@ def test_round_trips(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_no_tensors_are_a_file_too(tmp_path: Path) -> None:
-    """An optimizer without state is stored, and differs from a missing one."""
+def test_empty_set_of_tensors_is_stored(tmp_path: Path) -> None:
+    """An optimizer without state differs from a missing file."""
     save_tensors(tmp_path / "empty", {})
     assert load_tensors(tmp_path / "empty") == {}
     assert load_tensors(tmp_path / "missing") is None
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    """An exception in the middle of writing leaves the old file, and no other."""
+def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """There is no other file after an exception in the middle of writing."""
     path = tmp_path / "file"
     write_json(path, [1])
     with pytest.raises(TypeError):
@@ -70,8 +70,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_files_are_readable_by_the_group(tmp_path: Path) -> None:
-    """A new file has the permissions that any new file has here, not those of a temporary one."""
+def test_files_have_default_permissions(tmp_path: Path) -> None:
+    """A new file does not have those of a temporary one, so that the group can read it."""
     plain = tmp_path / "plain"
     plain.touch()
     write_text(tmp_path / "text", "a")
@@ -80,8 +80,8 @@ def test_files_are_readable_by_the_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [0, 4, 60, 0.5, 0.99])
-def test_damaged_tensors_are_no_tensors(tmp_path: Path, part: float) -> None:
-    """A file that is cut anywhere, or is something else, reads as absent, never as an exception."""
+def test_damaged_tensors_read_as_absent(tmp_path: Path, part: float) -> None:
+    """A file truncated anywhere, or of another kind, raises no exception."""
     save_tensors(tmp_path / "intact", {"a": torch.ones(100), "b": torch.ones(50)})
     content = (tmp_path / "intact").read_bytes()
     size = part if isinstance(part, int) else int(part * len(content))
@@ -93,8 +93,8 @@ def test_damaged_tensors_are_no_tensors(tmp_path: Path, part: float) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
-def test_a_damaged_header_is_no_exception(changes: list[tuple[float, int]]) -> None:
-    """Whatever bytes are changed where names, types and places of the tensors stand: tensors, or None."""
+def test_damaged_header_raises_no_exception(changes: list[tuple[float, int]]) -> None:
+    """With any bytes changed among names, types and offsets of tensors the result is tensors or None."""
     content = bytearray(safetensors.torch.save({"a": torch.ones(10), "b": torch.ones(5, dtype=torch.int64)}))
     header = 8 + int.from_bytes(content[:8], "little")
     for place, value in changes:
@@ -106,13 +106,12 @@ def test_a_damaged_header_is_no_exception(changes: list[tuple[float, int]]) -> N
         assert loaded is None or all(isinstance(value, torch.Tensor) for value in loaded.values())
 
 
-def test_a_folder_is_no_tensors(tmp_path: Path) -> None:
-    """Something else in the place of a file reads as absent."""
+def test_folder_reads_as_absent_tensors(tmp_path: Path) -> None:
     assert load_tensors(tmp_path) is None
 
 
 def test_tensors_outlive_their_file(tmp_path: Path) -> None:
-    """They are mapped: a file that is replaced or removed stays readable to its users, and is not written to."""
+    """They are mapped: a replaced or removed file stays readable to its users, and is not written to."""
     path = tmp_path / "t"
     save_tensors(path, {"x": torch.ones(3)})
     first = load_tensors(path)
@@ -160,15 +159,14 @@ def test_files_of_a_killed_writer_are_detected(tmp_path: Path) -> None:
     assert loaded["x"].tolist() == [1.0] * 3
 
 
-def test_other_hidden_files_are_no_leftovers(tmp_path: Path) -> None:
-    """Hidden files of users and other programs are not listed."""
+def test_foreign_hidden_files_are_not_listed(tmp_path: Path) -> None:
     for name in (".gitignore", ".t.1234", ".t.12.zzzzzzzz", ".t.0123abcd", "t.12.0123abcd", ".t.12.0123abcd.old"):
         (tmp_path / name).touch()
     assert list(leftovers(tmp_path)) == []
 
 
-def test_removing(tmp_path: Path) -> None:
-    """Files, folders and links are removed, the target of a link stays, and a missing file is ignored."""
+def test_files_folders_and_links_are_removed(tmp_path: Path) -> None:
+    """The target of a link stays, and a missing file is ignored."""
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "folder" / "inner" / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "folder", target_is_directory=True)
@@ -179,16 +177,16 @@ def test_removing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
-    """The path that can't be made is named, with the system's reason."""
+def test_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+    """A file has the path of the folder; the error has the system's reason."""
     (tmp_path / "file").touch()
     with pytest.raises(MissingResource, match=r"inner can't be written: .+; check the folder's permissions"):
         write_text(tmp_path / "file" / "inner", "a")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_device_is_reported_as_full() -> None:
-    """The system's own 'no space left' becomes an error of one line."""
+def test_full_device_is_reported_in_one_line() -> None:
+    """The system's 'no space left' becomes an error of farsearch."""
     with pytest.raises(MissingResource, match="the disk is full: full") as caught, disk_errors(Path("/dev/full")):
         Path("/dev/full").write_text("a" * 100_000)
     assert isinstance(caught.value.__cause__, OSError)
@@ -218,7 +216,7 @@ print(json.dumps([errors, (folder / "kept").read_text(), sorted(path.name for pa
 
 
 def on_a_small_disk(before: str, folder: Path, *prefix: str) -> list[str]:
-    """Write a text and tensors of a megabyte each where there is no space: the errors."""
+    """Write a text and tensors of a megabyte each without space for them; return the errors."""
     done = subprocess.run(
         [*prefix, sys.executable, "-c", f"def before():\n {before}\n{ON_A_SMALL_DISK}", str(folder)],
         capture_output=True,
@@ -234,16 +232,16 @@ def on_a_small_disk(before: str, folder: Path, *prefix: str) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the limit is one of POSIX")
-def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
-    """A quota of 64 KiB a file, set for its own process: the old file stays intact, with an error of farsearch."""
+def test_file_size_limit_is_reported_and_leaves_the_old_file(tmp_path: Path) -> None:
+    """A process has a quota of 64 KiB per file."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))"
     for error in on_a_small_disk(limit, tmp_path):
         assert "can't be written: " in error
         assert "\n" not in error
 
 
-def test_a_disk_that_is_full(tmp_path: Path) -> None:
-    """A real file system of 64 KiB, mounted in a name space of its own."""
+def test_full_file_system_is_reported_and_leaves_the_old_file(tmp_path: Path) -> None:
+    """A real file system of 64 KiB is mounted in its own name space."""
     mount = ["unshare", "-Urm", "sh", "-c", f'mount -t tmpfs -o size=64k none "{tmp_path}" && exec "$@"', "sh"]
     try:
         tried = subprocess.run([*mount, "true"], capture_output=True, check=False).returncode

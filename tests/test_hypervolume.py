@@ -1,4 +1,4 @@
-"""Hypervolume and its expected improvement, against a grid count and sampling."""
+"""Hypervolume and its expected improvement equal a grid count and sampling."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ points = st.lists(point, min_size=0, max_size=6)
 
 
 def split(trials: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Metrics and costs."""
+    """Return metrics and costs separately."""
     table = np.array(trials, dtype=float).reshape(-1, 3)
     return table[:, 0], table[:, 1:]
 
 
 def counted(trials: list[tuple[int, int, int]]) -> int:
-    """Hypervolume of integers, by counting the dominated unit cubes."""
+    """Return the hypervolume of integers, by counting the dominated unit cubes."""
     return sum(
         any(z < metric and m >= memory and t >= time for metric, memory, time in trials)
         for z, m, t in itertools.product(range(CELLS), repeat=3)
@@ -34,15 +34,15 @@ def counted(trials: list[tuple[int, int, int]]) -> int:
 
 @given(points)
 def test_hypervolume_is_the_number_of_dominated_cubes(trials: list[tuple[int, int, int]]) -> None:
-    """Ties, duplicates, dominated trials and trials on the reference included."""
+    """Ties, duplicates, dominated trials and trials on the reference point are included."""
     assert hypervolume(*split(trials), REFERENCE) == pytest.approx(counted(trials))
 
 
 @given(points, point)
-def test_a_known_metric_improves_by_what_it_adds(
+def test_certain_metric_improves_by_the_difference_of_hypervolumes(
     trials: list[tuple[int, int, int]], candidate: tuple[int, int, int]
 ) -> None:
-    """With a deviation of 0 the expectation is the difference of two hypervolumes."""
+    """With a deviation of 0 the expectation is exact."""
     metric, costs = split(trials)
     found = expected_improvement(
         np.array([candidate[1:]], dtype=float), np.array([float(candidate[0])]), np.zeros(1), metric, costs, REFERENCE
@@ -52,10 +52,10 @@ def test_a_known_metric_improves_by_what_it_adds(
 
 @settings(max_examples=25)
 @given(points, point, st.floats(0.1, 3.0), st.integers(0, 2**32 - 1))
-def test_the_closed_form_is_the_mean_over_draws(
+def test_closed_form_is_the_mean_over_draws(
     trials: list[tuple[int, int, int]], candidate: tuple[int, int, int], deviation: float, seed: int
 ) -> None:
-    """A mean over 4,000 draws of the metric agrees within five of its standard errors."""
+    """A mean over 4,000 draws of the metric agrees within five standard errors."""
     metric, costs = split(trials)
     draws = np.random.default_rng(seed).normal(candidate[0], deviation, 4000)
     at = np.array([candidate[1:]] * len(draws), dtype=float)
@@ -67,10 +67,10 @@ def test_the_closed_form_is_the_mean_over_draws(
 
 
 @given(points, point, st.floats(0.0, 2.0))
-def test_cheaper_and_better_expects_no_less(
+def test_improvement_is_monotone(
     trials: list[tuple[int, int, int]], candidate: tuple[int, int, int], deviation: float
 ) -> None:
-    """Improvement falls with either cost and rises with the mean."""
+    """It falls with either cost and rises with the mean."""
     metric, costs = split(trials)
     at = np.array([candidate[1:]] * 4, dtype=float) + np.array([[0, 0], [-1, 0], [0, -1], [0, 0]])
     mean = np.array([candidate[0]] * 3 + [candidate[0] + 1.0])

@@ -22,7 +22,7 @@ HALF = FarConfig((0.5, 0.0), 1e-3, 1.0)
 
 
 def batches(rows: int = 24, size: int = 8) -> list[dict[str, Tensor]]:
-    """Batches of random tokens, whose first one is of the class."""
+    """Return batches of random tokens; the first token is that of the class."""
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(5, 100, (rows, 6), generator=generator)
     return [
@@ -32,12 +32,12 @@ def batches(rows: int = 24, size: int = 8) -> list[dict[str, Tensor]]:
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the state dict."""
+    """Return a copy of the state dict."""
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def train(model: nn.Module, learning_rate: float = 1e-2) -> None:
-    """A loop of one's own."""
+    """Train with a user's own loop."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
     for batch in batches():
         model(**batch).loss.backward()
@@ -45,10 +45,10 @@ def train(model: nn.Module, learning_rate: float = 1e-2) -> None:
         optimizer.zero_grad()
 
 
-def test_the_example_of_the_documentation(
+def test_documented_example_runs_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The training loop of docs/library.md runs unchanged, and prints the text below it."""
+    """The training loop of docs/library.md prints the text below it."""
     text = Path("docs/library.md").read_text(encoding="utf-8")
     code, printed = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)[-1] for kind in ("python", "text"))
     (tmp_path / "example.py").write_text(code, encoding="utf-8")
@@ -57,7 +57,7 @@ def test_the_example_of_the_documentation(
     shown = capsys.readouterr().out
     exact = [line for line in shown.splitlines() if not line.startswith("right")]
     assert exact == [line for line in printed.splitlines() if not line.startswith("right")]
-    # the last digits of a training are another machine's own
+    # the last digits of a training depend on the machine
     right = [float(re.findall(r"^right (.*)$", each, re.MULTILINE)[0]) for each in (shown, printed)]
     assert right[0] == pytest.approx(right[1], abs=0.05)
     # the model saved in the middle is complete too
@@ -67,8 +67,8 @@ def test_the_example_of_the_documentation(
     assert not any(report.values())
 
 
-def test_learners_are_those_that_moved_most_and_frozen_neurons_get_their_values_back() -> None:
-    """Learners continue from their primed values; frozen neurons and the second bias are as they were before."""
+def test_learners_have_primed_and_frozen_neurons_pre_trained_values() -> None:
+    """Learners are the neurons with the largest change; the second bias is reset too."""
     model, layout = make_model("bert")
     before = state(model)
     priming = farsearch.prime(model, batches(), epochs=1.0, learning_rate=1e-3)
@@ -95,7 +95,7 @@ def test_learners_are_those_that_moved_most_and_frozen_neurons_get_their_values_
 
 
 def test_only_the_configured_share_is_trained() -> None:
-    """Half of the lower layer's neurons learn, the upper layer is left whole, and merging gives all gradients back."""
+    """Half of the lower layer's neurons learn, the upper layer is unchanged, and merging restores all gradients."""
     model, _layout = make_model("bert")
     before = sum(p.numel() for p in model.parameters())
     farsearch.apply_far(model, HALF, farsearch.random_learners(model, HALF))
@@ -105,8 +105,8 @@ def test_only_the_configured_share_is_trained() -> None:
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == before
 
 
-def test_a_loop_of_ones_own_primes_too() -> None:
-    """Scores are the L1 change of each neuron, whatever trained the model, and the state from before is returned."""
+def test_own_loop_can_prime() -> None:
+    """Scores are the L1 change of each neuron, however the model was trained, and the earlier state is restored."""
     model, layout = make_model("distilbert")
     before = state(model)
 
@@ -120,8 +120,8 @@ def test_a_loop_of_ones_own_primes_too() -> None:
     assert all(torch.equal(value, before[name]) for name, value in priming.pretrained.items())
 
 
-def test_priming_makes_the_steps_asked_for() -> None:
-    """Epochs are passes over the batches, parts of them rounded to steps, one at least; the mode is left as it was."""
+def test_priming_runs_the_requested_steps() -> None:
+    """Epochs are passes over the batches, rounded to at least one step; the training mode is unchanged."""
     model, _layout = make_model("bert", dropout=0.0)
     model.eval()
     calls: list[int] = []
@@ -134,7 +134,7 @@ def test_priming_makes_the_steps_asked_for() -> None:
 
 
 def test_random_learners_are_drawn_by_the_seed() -> None:
-    """Only on request; no values are reset."""
+    """Equal seeds give equal draws, and no pre-trained values are stored to reset frozen neurons."""
     model, _layout = make_model("bert")
     first, again, other = (farsearch.random_learners(model, HALF, seed) for seed in (0, 0, 1))
     assert first == again
@@ -142,8 +142,8 @@ def test_random_learners_are_drawn_by_the_seed() -> None:
     assert first.pretrained is None
 
 
-def test_an_optimizer_step_after_saving_moves_the_model_on(tmp_path: Path) -> None:
-    """The file is of the moment it was saved; the live model trains on, and reads the file's values back."""
+def test_training_after_saving_does_not_change_the_file(tmp_path: Path) -> None:
+    """The live model trains on, and can load the values of the file."""
     model, _layout = make_model("bert", dropout=0.0)
     farsearch.apply_far(model, HALF, farsearch.random_learners(model, HALF))
     train(model)
@@ -158,8 +158,8 @@ def test_an_optimizer_step_after_saving_moves_the_model_on(tmp_path: Path) -> No
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
 
 
-def test_a_state_dict_that_is_not_the_models_is_reported() -> None:
-    """As by an ordinary model: missing and unexpected keys and other shapes, by ordinary names."""
+def test_foreign_state_dict_is_reported() -> None:
+    """Missing and unexpected keys and other shapes are reported by the names of the original model."""
     model, layout = make_model("bert")
     farsearch.apply_far(model, HALF, farsearch.random_learners(model, HALF))
     up, down = f"{layout.blocks[0].up}.weight", f"{layout.blocks[0].down}.weight"
@@ -172,8 +172,8 @@ def test_a_state_dict_that_is_not_the_models_is_reported() -> None:
         model.load_state_dict({**given, up: torch.zeros(3, 3)})
 
 
-def test_a_wrapped_model_has_the_ordinary_names_too() -> None:
-    """A state dict of whatever holds the model, or of a part of it, names the same weights."""
+def test_wrapped_model_has_ordinary_names() -> None:
+    """The state dict of a wrapper, or of a part of the model, has the same names."""
     model, layout = make_model("bert")
     plain = list(model.state_dict())
     farsearch.apply_far(model, HALF, farsearch.random_learners(model, HALF))
@@ -250,15 +250,15 @@ REFUSED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("ask", "rule"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_errors_have_one_line(ask: Any, rule: str) -> None:
-    """The broken rule, and a suggestion."""
+def test_errors_are_one_line(ask: Any, rule: str) -> None:
+    """Each has the broken rule and a suggestion."""
     with pytest.raises(BadInput, match=rule) as caught:
         ask()
     assert "\n" not in str(caught.value)
 
 
-def test_a_priming_that_diverges_is_reported() -> None:
-    """Neurons that are no numbers can't be ranked."""
+def test_diverged_priming_is_reported() -> None:
+    """Neurons with scores that are not numbers can't be ranked."""
     with pytest.raises(Diverged, match="a lower learning rate may help"):
         farsearch.prime(_model(), batches(), epochs=4.0, learning_rate=1e30)
 
@@ -271,8 +271,8 @@ def test_a_priming_that_diverges_is_reported() -> None:
         farsearch.prime_with(_model(), spoil)
 
 
-def test_the_trainer_of_transformers_saves_and_reads_ordinary_checkpoints(tmp_path: Path) -> None:
-    """While it trains a reconfigured model: each checkpoint is complete, and the best one is loaded at the end."""
+def test_trainer_of_transformers_saves_and_loads_ordinary_checkpoints(tmp_path: Path) -> None:
+    """With a reconfigured model each checkpoint is complete, and the best one is loaded at the end."""
     model, _layout = make_model("bert")
     farsearch.apply_far(model, HALF, farsearch.random_learners(model, HALF))
     rows = [{name: value[i] for name, value in batch.items()} for batch in batches() for i in range(8)]

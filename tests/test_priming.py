@@ -1,4 +1,4 @@
-"""Priming: its result and key, run once, and continued exactly."""
+"""Priming: its result and key, caching, and exact continuation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Get = Callable[..., Primed]
 
 @pytest.fixture
 def get(tmp_path: Path) -> Get:
-    """A priming as a new worker gets it, with one cache per test."""
+    """Return a function that primes as a new worker does, with one cache per test."""
 
     def primed(epochs: float, folder: str = "cache", job: JobSpec = JOB, **settings: Any) -> Primed:
         return prime(tmp_path / folder, epochs, job, **settings)
@@ -35,12 +35,12 @@ def get(tmp_path: Path) -> Get:
 
 
 def with_optimizer(kind: Any) -> JobSpec:
-    """The job with another priming optimizer."""
+    """Return the job with another priming optimizer."""
     return dataclasses.replace(JOB, priming=dataclasses.replace(JOB.priming, optimizer=kind))
 
 
-def test_the_result_of_a_priming(get: Get) -> None:
-    """Its weights are the trained ones, its scores their change, and the halves the change before and after mid-way."""
+def test_result_of_a_priming(get: Get) -> None:
+    """It has the trained weights, their change as scores, and the change before and after the middle as halves."""
     primed = get(2.0)
     (model, layout), pretrained = network(), start_of()
     assert primed.steps == 10
@@ -55,8 +55,8 @@ def test_the_result_of_a_priming(get: Get) -> None:
         assert all(torch.equal(a, b) for a, b in zip(half, expected, strict=True))
 
 
-def test_a_priming_is_run_once(get: Get) -> None:
-    """The second time it comes from the disk, is the same bit by bit, and is marked."""
+def test_priming_is_run_once(get: Get) -> None:
+    """The second result comes from the disk, is equal bit by bit, and is marked."""
     notes: list[str] = []
     first, second = get(1.0, notes=notes), get(1.0, notes=notes)
     assert notes == ["priming 5 steps, cached for all trials"]
@@ -65,7 +65,7 @@ def test_a_priming_is_run_once(get: Get) -> None:
     assert first.seconds == second.seconds
 
 
-def test_the_same_worker_reads_it_too(tmp_path: Path) -> None:
+def test_same_worker_reads_the_cache(tmp_path: Path) -> None:
     """A worker that alternates between lengths runs each once."""
     cache = make_cache(tmp_path)
     assert [cache.get(network()[0], epochs).from_cache for epochs in (1.0, 1.0, 0.4, 0.4, 1.0)] == [
@@ -76,10 +76,8 @@ def test_the_same_worker_reads_it_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("micro_batch_size", [None, 3])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
-def test_a_longer_priming_continues_a_shorter_one(
-    get: Get, kind: str, family: str, micro_batch_size: int | None
-) -> None:
-    """Five steps and then twenty are the twenty in one go: optimizer, order, dropout and rates continue."""
+def test_longer_priming_continues_a_shorter_one(get: Get, kind: str, family: str, micro_batch_size: int | None) -> None:
+    """Five steps and then twenty equal the twenty in one run: optimizer, order, dropout and rates continue."""
     job, notes = with_optimizer(kind), list[str]()
     given: dict[str, Any] = {"job": job, "family": family, "micro_batch_size": micro_batch_size, "notes": notes}
     shorter = get(1.0, **given).path
@@ -97,8 +95,8 @@ _LENGTHS = (0.2, 0.4, 1.0, 1.2, 2.0)
 
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(_LENGTHS), st.booleans()), min_size=2, max_size=6))
-def test_the_order_of_trials_changes_no_priming(asked: list[tuple[float, bool]]) -> None:
-    """In any order of lengths, and with any removals from the cache, each is that of a single run."""
+def test_order_of_trials_does_not_change_primings(asked: list[tuple[float, bool]]) -> None:
+    """In any order of lengths, and with any removals from the cache, each equals that of a single run."""
     with TemporaryDirectory() as folder:
         for epochs, cleared in asked:
             found = prime(Path(folder) / "cache", epochs)
@@ -108,8 +106,8 @@ def test_the_order_of_trials_changes_no_priming(asked: list[tuple[float, bool]])
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
-def test_it_really_is_continued(get: Get, tmp_path: Path, kind: str) -> None:
-    """Changed weights in the shorter one's file show in the longer one: its steps are not run again."""
+def test_continuation_uses_the_shorter_file(get: Get, tmp_path: Path, kind: str) -> None:
+    """Changed weights in the shorter one's file change the longer one: its steps are not run again."""
     job = with_optimizer(kind)
     path = get(1.0, job=job).path
     tensors = load_tensors(path)
@@ -125,21 +123,21 @@ def test_it_really_is_continued(get: Get, tmp_path: Path, kind: str) -> None:
     assert longer.seconds > 1000.0
 
 
-def test_a_longer_priming_does_not_continue_past_its_own_middle(get: Get) -> None:
+def test_longer_priming_does_not_continue_past_its_own_middle(get: Get) -> None:
     """The selection is checked by its halves, so the middle is needed: 5 of 8 steps are run again."""
     get(1.0)
     assert same(get(1.6), get(1.6, "one-go"))
 
 
-def test_a_shorter_priming_after_a_longer_one(get: Get) -> None:
-    """The order in which trials ask does not matter."""
+def test_shorter_priming_after_a_longer_one(get: Get) -> None:
+    """The order of trials does not change the result."""
     longer, shorter = get(2.0), get(1.0)
     assert same(shorter, get(1.0, "one-go"))
     assert same(longer, get(2.0))
 
 
-def test_one_step(get: Get) -> None:
-    """The shortest priming has one step: all its change is in the second half."""
+def test_priming_of_one_step(get: Get) -> None:
+    """All the change of the shortest priming is in the second half."""
     primed = get(0.01)
     assert primed.steps == 1
     assert all(float(score.sum()) == 0 for score in primed.halves[0])
@@ -160,8 +158,8 @@ def test_one_step(get: Get) -> None:
     ],
     ids=lambda change: "-".join(change),
 )
-def test_another_job_has_primings_of_its_own(get: Get, change: dict[str, Any]) -> None:
-    """Whatever a priming depends on is part of its key."""
+def test_another_job_has_its_own_primings(get: Get, change: dict[str, Any]) -> None:
+    """Everything that a priming depends on is part of its key."""
     notes: list[str] = []
     one = get(1.0, notes=notes)
     other = get(1.0, job=dataclasses.replace(JOB, **change), notes=notes)
@@ -169,8 +167,8 @@ def test_another_job_has_primings_of_its_own(get: Get, change: dict[str, Any]) -
     assert len(notes) == 2
 
 
-def test_other_tokens_or_labels_have_primings_of_their_own(get: Get) -> None:
-    """Texts can stay and tokens change, with the tokenizer's files or library: the tokens are in the key."""
+def test_other_tokens_or_labels_have_their_own_primings(get: Get) -> None:
+    """The key has the tokens, because equal texts give other tokens with other tokenizer files or libraries."""
     one = get(1.0)
     longer = ROWS._replace(input_ids=[*ROWS.input_ids[:-1], [*ROWS.input_ids[-1], 7]])
     other = ROWS._replace(targets=[*ROWS.targets[:-1], 0])
@@ -180,7 +178,7 @@ def test_other_tokens_or_labels_have_primings_of_their_own(get: Get) -> None:
     assert not same(one, others[0])
 
 
-def test_seed_and_rate_change_the_result(get: Get) -> None:
+def test_seed_and_rate_change_key_and_result(get: Get) -> None:
     """The keys differ because the weights do."""
     one = get(1.0)
     assert not same(one, get(1.0, job=dataclasses.replace(JOB, seed=2)))
@@ -189,7 +187,7 @@ def test_seed_and_rate_change_the_result(get: Get) -> None:
 
 
 def test_micro_batches_are_another_priming(get: Get) -> None:
-    """Their dropout is drawn otherwise, so they have another key; the weights are close."""
+    """They draw dropout differently, so they have another key; the weights are close."""
     full, parts = get(1.0), get(1.0, micro_batch_size=2)
     assert full.path.parent != parts.path.parent
     assert not same(full, parts)

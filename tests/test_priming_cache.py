@@ -1,4 +1,4 @@
-"""The cache of primings: shared by workers, bounded, and rebuilt where its files are damaged, foreign or missing."""
+"""The cache of primings: shared, bounded, and rebuilt if files are damaged, foreign or missing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OTHER = dataclasses.replace(JOB, seed=2)
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Primed]:
-    """Intact primings of 5 and of 20 steps."""
+    """Return intact primings of 5 and of 20 steps."""
     return {epochs: prime(tmp_path_factory.mktemp("reference"), epochs) for epochs in (1.0, 4.0)}
 
 
@@ -47,7 +47,7 @@ def replaced(path: Path, content: bytes) -> None:
 
 
 def replaced_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """The same with tensors."""
+    """Replace a file of tensors in the same way."""
     save_tensors(path, {name: value.clone() for name, value in tensors.items()})
 
 
@@ -56,8 +56,8 @@ def replaced_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 @settings(deadline=None, max_examples=15)
 @given(st.floats(0, 1, exclude_max=True), st.booleans())
-def test_a_file_that_is_cut_is_primed_anew(reference: dict[float, Primed], share: float, weights: bool) -> None:
-    """A truncated file of weights or optimizer, after a full disk or a bad copy, has the effect of a missing one.
+def test_truncated_file_is_primed_again(reference: dict[float, Primed], share: float, weights: bool) -> None:
+    """Truncated weights or optimizer, after a full disk or a bad copy, count as missing.
 
     A longer priming continues from an intact optimizer only.
     """
@@ -97,10 +97,10 @@ def _more(tensors: dict[str, Tensor], name: str) -> None:
 
 @pytest.mark.parametrize("change", [_other_shape, _other_type, _other_name, _missing, _more])
 @pytest.mark.parametrize("name", ["bert.pooler.dense.bias", "scores.0", "second_half.1", "seconds"])
-def test_a_file_of_another_model_is_primed_anew(
+def test_file_of_another_model_is_primed_again(
     reference: dict[float, Primed], tmp_path: Path, change: Any, name: str
 ) -> None:
-    """Whole files whose tensors do not fit the model by name, shape or type: not loaded, and no traceback either."""
+    """Intact files whose tensors differ from the model in name, shape or type are not loaded and raise no error."""
     path = prime(tmp_path, 1.0).path
     tensors = load_tensors(path)
     assert tensors is not None
@@ -113,7 +113,7 @@ def test_a_file_of_another_model_is_primed_anew(
 
 @pytest.mark.parametrize("change", [_other_shape, _other_name, _missing, _more])
 @pytest.mark.parametrize("name", ["0.exp_avg", "3.step"])
-def test_a_foreign_optimizer_is_not_continued(
+def test_foreign_optimizer_is_not_continued(
     reference: dict[float, Primed], tmp_path: Path, change: Any, name: str
 ) -> None:
     """A priming does not continue from an incomplete state of the optimizer."""
@@ -127,8 +127,8 @@ def test_a_foreign_optimizer_is_not_continued(
     assert notes == ["priming 20 steps, cached for all trials"]
 
 
-def test_names_that_are_no_steps_are_no_matter(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """Copies of a user next to the files are neither read nor removed."""
+def test_files_with_other_names_are_ignored(reference: dict[float, Primed], tmp_path: Path) -> None:
+    """A user's copies beside the files are neither read nor removed."""
     path = prime(tmp_path, 1.0).path
     for name in ("5 copy.optimizer", "x.optimizer", "-1.optimizer", "y.lock"):
         shutil.copy(path, path.with_name(name))
@@ -137,8 +137,8 @@ def test_names_that_are_no_steps_are_no_matter(reference: dict[float, Primed], t
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "optimizer"])
-def test_a_folder_in_the_place_of_a_file(reference: dict[float, Primed], tmp_path: Path, kind: str) -> None:
-    """It is removed, so that the steps that were run are stored."""
+def test_folder_at_the_path_of_a_file_is_removed(reference: dict[float, Primed], tmp_path: Path, kind: str) -> None:
+    """The trained steps can then be stored."""
     folder = make_cache(tmp_path).folder / f"5.{kind}"
     (folder / "inner").mkdir(parents=True)
     first = prime(tmp_path, 1.0)
@@ -149,7 +149,7 @@ def test_a_folder_in_the_place_of_a_file(reference: dict[float, Primed], tmp_pat
 
 @contextlib.contextmanager
 def somebody() -> Iterator[Path]:
-    """A folder, and the rights of a user who is not root, whom permissions do not stop."""
+    """Return a folder, with the rights of a user who is not root, because root ignores permissions."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     root = os.geteuid() == 0
@@ -163,8 +163,8 @@ def somebody() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def test_a_file_that_may_not_be_read(reference: dict[float, Primed]) -> None:
-    """It is made again in its place, where the folder allows it."""
+def test_unreadable_file_is_replaced(reference: dict[float, Primed]) -> None:
+    """It is primed again if the folder is writable."""
     with somebody() as folder:
         path = prime(folder, 1.0).path
         path.chmod(0)
@@ -174,8 +174,8 @@ def test_a_file_that_may_not_be_read(reference: dict[float, Primed]) -> None:
         assert prime(folder, 1.0).from_cache
 
 
-def test_a_folder_that_may_not_be_written() -> None:
-    """Existing primings are read; a new one is an error of one line, before a step is run."""
+def test_read_only_folder_still_serves_existing_primings() -> None:
+    """A new priming is an error of one line, raised before the first step."""
     with somebody() as folder:
         path = prime(folder, 1.0).path
         path.parent.chmod(0o555)
@@ -189,16 +189,16 @@ def test_a_folder_that_may_not_be_written() -> None:
         path.parent.chmod(0o755)
 
 
-def test_a_cache_that_can_not_be_made(tmp_path: Path) -> None:
-    """The folder is named in one line of ours."""
+def test_cache_that_cannot_be_created_is_reported_in_one_line(tmp_path: Path) -> None:
+    """The error names the folder."""
     (tmp_path / "cache").touch()
     with pytest.raises(MissingResource, match="can't be written"):
         prime(tmp_path / "cache", 1.0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the limit is one of POSIX")
-def test_a_disk_that_takes_no_more(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """The optimizer finds no room after the weights: an error of one line, and later primings are right."""
+def test_full_disk_is_reported_in_one_line(reference: dict[float, Primed], tmp_path: Path) -> None:
+    """There is no space for the optimizer after the weights; later primings are correct."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -217,8 +217,8 @@ def test_a_disk_that_takes_no_more(reference: dict[float, Primed], tmp_path: Pat
     assert notes == ["priming 20 steps, cached for all trials"]
 
 
-def test_a_failed_priming_leaves_no_file(tmp_path: Path) -> None:
-    """A priming that diverges is not stored, and the lock is free again."""
+def test_failed_priming_leaves_no_file(tmp_path: Path) -> None:
+    """A diverged priming is not stored, and its lock is released."""
     wild = dataclasses.replace(JOB, priming=Priming(optimizer="sgd", learning_rate=1e30, warmup_steps=0))
     for _ in range(2):
         with pytest.raises(FloatingPointError):
@@ -243,7 +243,6 @@ class Worker(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Prime."""
         with contextlib.suppress(FloatingPointError):
             self.found = self._cache.get(make_model("bert")[0], self._epochs, self._tell)
 
@@ -256,14 +255,13 @@ class Worker(threading.Thread):
                 raise FloatingPointError("as a loss that is not finite")
 
     def ended(self) -> Primed | None:
-        """What it has in the end."""
         self.join(120)
         assert not self.is_alive()
         return self.found
 
 
 def test_workers_share_one_priming(tmp_path: Path) -> None:
-    """Of four workers that ask at once one primes, the others wait, with a note, and read its file."""
+    """Of four simultaneous workers one primes; the others wait, with a note, and read its file."""
     first = Worker(tmp_path, 0.4, held=True)
     assert first.begun.wait(120)
     others = [Worker(tmp_path, 0.4) for _ in range(3)]
@@ -276,8 +274,8 @@ def test_workers_share_one_priming(tmp_path: Path) -> None:
     assert all(one is not None and other is not None and same(one, other) for one in found for other in found)
 
 
-def test_a_short_priming_does_not_wait_for_a_long_one(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """While a worker is at 20 steps another gets its 5, and a third 15, which can't continue more than 7."""
+def test_short_priming_does_not_wait_for_a_long_one(reference: dict[float, Primed], tmp_path: Path) -> None:
+    """While a worker runs 20 steps another gets its 5, and a third 15, which can't continue more than 7."""
     long = Worker(tmp_path, 4.0, held=True)
     assert long.begun.wait(120)
     short, between = Worker(tmp_path, 1.0).ended(), Worker(tmp_path, 3.0).ended()
@@ -291,8 +289,8 @@ def test_a_short_priming_does_not_wait_for_a_long_one(reference: dict[float, Pri
         assert same(found, reference[epochs])
 
 
-def test_a_long_priming_waits_for_a_short_one_and_continues_it(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """The steps that another worker is at are not run twice."""
+def test_long_priming_waits_for_a_short_one_and_continues_it(reference: dict[float, Primed], tmp_path: Path) -> None:
+    """The steps of the other worker are not run twice."""
     short = Worker(tmp_path, 1.0, held=True)
     assert short.begun.wait(120)
     long = Worker(tmp_path, 4.0)
@@ -305,8 +303,7 @@ def test_a_long_priming_waits_for_a_short_one_and_continues_it(reference: dict[f
     assert same(found, reference[4.0])
 
 
-def test_a_long_priming_continues_where_the_short_one_fails(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """It waited in vain, and runs all steps."""
+def test_long_priming_runs_all_steps_if_the_short_one_fails(reference: dict[float, Primed], tmp_path: Path) -> None:
     short = Worker(tmp_path, 1.0, held=True, fails=True)
     assert short.begun.wait(120)
     long = Worker(tmp_path, 4.0)
@@ -351,10 +348,10 @@ KILLS = ("priming:_copy:1", "os:fsync:1", "os:replace:1", "os:fsync:2", "os:repl
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_kill_at_any_moment(reference: dict[float, Primed], tmp_path: Path) -> None:
-    """After SIGKILL no lock blocks the next worker, no half of a file is read, and none is left lying about."""
+def test_kill_at_any_moment_leaves_the_cache_usable(reference: dict[float, Primed], tmp_path: Path) -> None:
+    """After SIGKILL no lock blocks the next worker, and no incomplete file is read or left."""
     command = [sys.executable, "-c", KILLED, tmp_path, *KILLS]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads do not outlive a fork
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads do not survive a fork
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=200)
     assert done.stdout.split() == ["-9"] * len(KILLS)
     for kill in KILLS:
@@ -371,11 +368,11 @@ def test_a_kill_at_any_moment(reference: dict[float, Primed], tmp_path: Path) ->
         }  # fmt: skip
 
 
-# the bound, and retained primings
+# bound and retained primings
 
 
-def test_the_cache_stays_within_its_bound(tmp_path: Path) -> None:
-    """Each priming makes room for itself: another job's is removed; those used since and the new one stay."""
+def test_cache_stays_within_its_bound(tmp_path: Path) -> None:
+    """Each priming makes room for itself: another job's is removed; recently used ones and the new one stay."""
     root = tmp_path / "priming"
     one = prime(root, 1.0).path
     size = sum(path.stat().st_size for path in (one, one.with_suffix(".optimizer"))) / 2**20
@@ -392,15 +389,15 @@ def test_the_cache_stays_within_its_bound(tmp_path: Path) -> None:
     assert prime(root, 2.0, bound_mib=0.0).from_cache
 
 
-def test_an_optimizer_is_removed_before_its_weights(tmp_path: Path) -> None:
-    """It only spares steps of a longer priming; without weights it is of no use at all."""
+def test_optimizer_is_removed_before_its_weights(tmp_path: Path) -> None:
+    """It only saves steps of a longer priming, and is useless without weights."""
     path = prime(tmp_path, 1.0).path
     trim(tmp_path, path.stat().st_size / 2**20)
     assert path.exists()
     assert not path.with_suffix(".optimizer").exists()
 
 
-def test_a_priming_in_use_can_leave_the_cache(reference: dict[float, Primed], tmp_path: Path) -> None:
+def test_priming_in_use_can_be_evicted(reference: dict[float, Primed], tmp_path: Path) -> None:
     """A trial continues with the mapped priming, and the next one primes again."""
     one = prime(tmp_path, 1.0)
     trim(tmp_path, 0.0)
@@ -410,8 +407,8 @@ def test_a_priming_in_use_can_leave_the_cache(reference: dict[float, Primed], tm
 
 
 @pytest.mark.parametrize("when", ["before it is retained", "after it is retained"])
-def test_a_retained_priming_outlives_the_cache(tmp_path: Path, when: str) -> None:
-    """The study's folder has the complete priming, although other jobs removed it from the cache meanwhile."""
+def test_retained_priming_outlives_the_cache(tmp_path: Path, when: str) -> None:
+    """The study's folder has the complete priming, although other jobs evicted it from the cache."""
     one = prime(tmp_path / "cache", 1.0)
     if when == "after it is retained":
         retain(one, tmp_path / "retained")
@@ -440,8 +437,8 @@ def test_retaining_is_idempotent(tmp_path: Path) -> None:
     assert load_tensors(retained[0]) is not None
 
 
-def test_retaining_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On another disk, or a file system without links, it is written."""
+def test_retaining_copies_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links fail across disks and on some file systems."""
 
     def refused(*_: object) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
@@ -455,8 +452,8 @@ def test_retaining_where_links_do_not_work(tmp_path: Path, monkeypatch: pytest.M
     assert all(torch.equal(loaded[name], value) for name, value in one.tensors().items())
 
 
-def test_a_job_is_described_next_to_its_files(tmp_path: Path) -> None:
-    """For ``farsearch cache show``, with everything that the primings depend on."""
+def test_description_has_everything_that_a_priming_depends_on(tmp_path: Path) -> None:
+    """``farsearch cache show`` prints it."""
     prime(tmp_path / "priming", 1.0)
     (job,) = cached_jobs(tmp_path)
     assert (job.kind, job.about["task"], job.about["model"], job.about["torch"]) == (

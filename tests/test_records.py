@@ -1,4 +1,4 @@
-"""The records: strict round trips, errors that name the key, fingerprints and canonical forms."""
+"""Records: strict round trips, errors that name the key, fingerprints and canonical forms."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ jobs = st.builds(
 
 @st.composite
 def far_configs(draw: st.DrawFn) -> FarConfig:
-    """Any configuration of up to eight layers."""
+    """Draw any configuration of up to eight layers."""
     fractions = tuple(draw(st.lists(st.floats(0, 1), max_size=8)))
     return FarConfig(
         frozen_fractions=fractions,
@@ -125,14 +125,13 @@ snapshots = st.builds(
 
 @given(st.one_of(primings, jobs, far_configs(), plans, settings, reports, trials, snapshots))
 def test_round_trip_through_json(record: Record) -> None:
-    """Written as JSON text and read back, every record is equal to itself."""
     text = json.dumps(record.to_dict(), allow_nan=False)
     assert type(record).from_dict(json.loads(text)) == record
 
 
 @given(snapshots)
-def test_to_dict_is_plain(snapshot: StudySnapshot) -> None:
-    """Only JSON's own types are written, so that a file does not change values."""
+def test_to_dict_has_only_json_types(snapshot: StudySnapshot) -> None:
+    """A file then does not change values."""
     data = snapshot.to_dict()
     assert json.loads(json.dumps(data)) == data
 
@@ -144,14 +143,13 @@ def test_integers_are_valid_floats() -> None:
     assert all(type(value) is float for value in (*config.frozen_fractions, config.learning_rate, config.epochs))
 
 
-def test_defaults_may_be_left_out() -> None:
-    """What has a default need not be in the file."""
+def test_fields_with_defaults_are_optional() -> None:
     assert StepPlan.from_dict({}) == StepPlan()
     assert TrialRecord.from_dict({"number": 3, "state": "fail"}) == TrialRecord(3, "fail")
 
 
 def _put(data: Any, path: str, value: Any) -> Any:
-    """``data`` with another value at a dotted path; ``...`` takes the key away."""
+    """Return ``data`` with another value at a dotted path; ``...`` removes the key."""
     data = json.loads(json.dumps(data))
     *parents, last = path.split(".")
     found = data
@@ -191,8 +189,8 @@ def _put(data: Any, path: str, value: Any) -> Any:
         ("rejected.peak memory", 1.5, "rejected.peak memory is 1.5; it must be of type int"),
     ],
 )
-def test_errors_name_the_key_and_the_value(path: str, value: Any, message: str) -> None:
-    """A key that is unknown or missing, or a value of another type: the error names the place and the rule."""
+def test_errors_name_the_key_and_the_rule(path: str, value: Any, message: str) -> None:
+    """The key is unknown or missing, or its value has another type."""
     data = make_snapshot().to_dict()
     assert StudySnapshot.from_dict(data) == make_snapshot()
     with pytest.raises(BadInput, match=message) as caught:
@@ -221,7 +219,7 @@ GOOD = {"frozen_fractions": (0.5, 0.5), "learning_rate": 1e-4, "epochs": 1.0}
     ],
 )
 def test_rules_of_a_configuration(change: Mapping[str, Any], message: str) -> None:
-    """Values outside their range are refused when the record is made."""
+    """Values outside their range are refused by the constructor."""
     with pytest.raises(BadInput, match=message):
         FarConfig(**{**GOOD, **change})
 
@@ -239,15 +237,15 @@ def test_rules_of_a_configuration(change: Mapping[str, Any], message: str) -> No
         (StepPlan(), {"micro_batch_size": 0}, "micro_batch_size is 0; it must be at least 1"),
     ],
 )
-def test_rules_of_the_other_records(record: Any, change: Mapping[str, Any], message: str) -> None:
-    """The same for job, priming and plan."""
+def test_rules_of_job_priming_and_plan(record: Any, change: Mapping[str, Any], message: str) -> None:
+    """Values outside their range are refused by the constructor."""
     with pytest.raises(BadInput, match=message):
         dataclasses.replace(record, **change)
 
 
 @given(far_configs())
 def test_canonical_is_idempotent(config: FarConfig) -> None:
-    """The canonical form of a canonical form is itself, and has the parts of the bottom as frozen."""
+    """It marks all parts of the frozen bottom as frozen."""
     canonical = config.canonical()
     assert canonical.canonical() == canonical
     bottom = canonical.frozen_bottom_layers
@@ -261,7 +259,7 @@ def test_canonical_is_idempotent(config: FarConfig) -> None:
 
 
 def test_equal_trainings_have_equal_canonical_forms() -> None:
-    """Everything that a frozen bottom implies may be explicit or not."""
+    """Settings implied by a frozen bottom may be explicit or not."""
     short = FarConfig((0.3, 0.7, 0.5), 1e-4, 1.0, frozen_bottom_layers=2)
     full = FarConfig((1.0, 0.1, 0.5), 1e-4, 1.0, 0.0, True, 1, 2)
     assert short != full
@@ -279,14 +277,13 @@ def _shuffled(value: Any, shuffler: random.Random) -> Any:
 
 @given(settings, st.randoms(use_true_random=False))
 def test_fingerprint_does_not_depend_on_the_order_of_keys(one: StudySettings, shuffler: random.Random) -> None:
-    """The same settings, from a file whose keys stand in another order, are the same study."""
     other = StudySettings.from_dict(_shuffled(one.to_dict(), shuffler))
     assert other.fingerprint() == one.fingerprint()
     assert one.differences(other) == []
 
 
-def test_fingerprint_does_not_depend_on_how_a_number_is_written() -> None:
-    """A bound of 1000 and one of 1000.0 are the same bound, before and after a round trip through a file."""
+def test_fingerprint_does_not_depend_on_the_notation_of_numbers() -> None:
+    """1000 and 1000.0 are the same limit, before and after a round trip through a file."""
     one = make_settings(max_memory_mib=1000, space={"epochs": 1, "rates": [2, {"low": 3}]})
     other = make_settings(max_memory_mib=1000.0, space={"epochs": 1.0, "rates": [2.0, {"low": 3.0}]})
     assert one == other
@@ -309,8 +306,8 @@ CHANGES: list[tuple[dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES)
-def test_differences(change: dict[str, Any], expected: list[str]) -> None:
-    """Every setting that differs is named with both values, and every such change makes another study."""
+def test_differences_name_both_values(change: dict[str, Any], expected: list[str]) -> None:
+    """Each such change also changes the fingerprint."""
     mine, theirs = make_settings(), make_settings(**change)
     assert mine.differences(theirs) == expected
     assert mine.fingerprint() != theirs.fingerprint()
@@ -318,13 +315,12 @@ def test_differences(change: dict[str, Any], expected: list[str]) -> None:
 
 
 @given(settings, settings)
-def test_equal_fingerprints_mean_no_differences(one: StudySettings, other: StudySettings) -> None:
-    """Every mismatch has a difference, and every difference is a mismatch."""
+def test_fingerprints_differ_exactly_if_settings_differ(one: StudySettings, other: StudySettings) -> None:
     assert (one.fingerprint() == other.fingerprint()) == (one.differences(other) == [])
 
 
 def test_front_is_ordered_by_memory() -> None:
-    """From the least memory to the most, whatever the numbers; complete trials are in order of their numbers."""
+    """Its order is independent of trial numbers; complete trials are in order of their numbers."""
     trials = [make_trial(0, 0.9, 1500.0, 3.0), make_trial(1, 0.8, 900.0, 2.0), make_trial(2, None, None, None)]
     trials[2] = dataclasses.replace(trials[2], state="fail")
     snapshot = make_snapshot(*trials, front={0, 1})
@@ -332,7 +328,6 @@ def test_front_is_ordered_by_memory() -> None:
     assert [trial.number for trial in snapshot.complete] == [0, 1]
 
 
-def test_records_can_not_be_changed() -> None:
-    """A record is immutable."""
+def test_records_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_trial(0, 0.5, 1.0, 1.0).number = 3  # type: ignore[misc]

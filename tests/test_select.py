@@ -1,4 +1,4 @@
-"""Choosing from a study: the front against brute force, and choices with known answers."""
+"""Selection from a study: the front equals brute force, and choices have known answers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from farsearch.records import PrimingReport, TrialRecord
 from farsearch.select import Intent, choose, objectives, pareto_front
 from tests.factories import FRONT, make_snapshot, make_trial
 
-# Few distinct values, so that ties and duplicates are common.
+# few distinct values make ties and duplicates common
 _coarse = st.tuples(*[st.integers(0, 5).map(float)] * 3)
 _fine = st.tuples(st.floats(0, 1), st.floats(1, 1e5), st.floats(1e-3, 1e6))
 
 
 def _brute_force(trials: list[TrialRecord]) -> set[int]:
-    """The definition, compared pair by pair."""
+    """Return the front by pairwise comparison."""
     able = [t for t in trials if t.state == "complete" and t.feasible and t.metric is not None]
 
     def dominates(a: TrialRecord, b: TrialRecord) -> bool:
@@ -33,8 +33,8 @@ def _brute_force(trials: list[TrialRecord]) -> set[int]:
 
 
 @given(st.lists(st.tuples(_coarse | _fine, st.booleans(), st.sampled_from(["complete", "pruned"])), max_size=40))
-def test_front_equals_the_definition(rows: list[tuple[tuple[float, float, float], bool, str]]) -> None:
-    """The swept front is the one of the definition, with ties, duplicates, infeasible and stopped trials."""
+def test_front_equals_brute_force(rows: list[tuple[tuple[float, float, float], bool, str]]) -> None:
+    """Trials include ties, duplicates, infeasible and stopped ones."""
     trials = [
         make_trial(i, *values, feasible=feasible or i % 3 == 0, state=state)
         for i, (values, feasible, state) in enumerate(rows)
@@ -44,15 +44,14 @@ def test_front_equals_the_definition(rows: list[tuple[tuple[float, float, float]
 
 @given(st.lists(_coarse, max_size=20), st.randoms(use_true_random=False))
 def test_front_does_not_depend_on_order(rows: list[tuple[float, float, float]], shuffle: random.Random) -> None:
-    """The same trials in another order have the same front."""
     trials = [make_trial(i, *values) for i, values in enumerate(rows)]
     shuffled = list(trials)
     shuffle.shuffle(shuffled)
     assert pareto_front(shuffled) == pareto_front(trials)
 
 
-def test_the_front_has_equal_trials_and_only_valid_ones() -> None:
-    """All duplicates are on it; trials without a result, that do not fit or with a NaN metric never are."""
+def test_front_has_duplicates_and_only_valid_trials() -> None:
+    """Trials without a result, that do not fit or with a NaN metric are never on it."""
     trials = [
         make_trial(0, 0.8, 100.0, 10.0),
         make_trial(1, 0.8, 100.0, 10.0),
@@ -66,13 +65,13 @@ def test_the_front_has_equal_trials_and_only_valid_ones() -> None:
     assert objectives(trials[0]) == (-0.8, 100.0, 10.0)
 
 
-def test_front_of_the_hand_made_study() -> None:
-    """The front that the factory marks by hand is the computed one."""
+def test_front_of_the_factory_study() -> None:
+    """The marked front of the factory equals the computed one."""
     assert pareto_front(make_snapshot().trials) == FRONT
 
 
 def test_front_of_ten_thousand_trials_takes_under_a_second() -> None:
-    """A large study stays usable, also when every trial is on its front."""
+    """This includes the case that every trial is on the front."""
     draw = random.Random(1)
     points = [(draw.random(), draw.random(), draw.random()) for _ in range(10_000)]
     mixed = [make_trial(i, *point) for i, point in enumerate(points)]
@@ -84,22 +83,20 @@ def test_front_of_ten_thousand_trials_takes_under_a_second() -> None:
 
 
 @pytest.mark.parametrize(("prefer", "number"), [("accuracy", 4), ("memory", 0), ("time", 0), ("knee", 2)])
-def test_each_intent_takes_its_point(prefer: str, number: int) -> None:
-    """On the hand-made front 0 is small and fast, 4 is accurate, and 2 has most of both."""
+def test_each_intent_selects_its_point(prefer: str, number: int) -> None:
+    """On the factory's front 0 is small and fast, 4 is accurate, and 2 has most of both."""
     choice = choose(make_snapshot(), Intent(prefer=prefer))  # type: ignore[arg-type]
     assert choice.trial.number == number
     assert len(choice.reason.splitlines()) == 2
 
 
-def test_knee_is_the_nearest_to_the_ideal_point() -> None:
-    """Checked by hand: scaled to the front, 1 lies at (0.2, 0.5, 0.5), nearer than 0 and 2, which lie at a corner."""
+def test_knee_is_nearest_to_the_ideal_point() -> None:
+    """By hand: scaled to the front, 1 is at (0.2, 0.5, 0.5), nearer than 0 and 2, which are at a corner."""
     trials = [make_trial(0, 0.80, 100.0, 10.0), make_trial(1, 0.88, 150.0, 15.0), make_trial(2, 0.90, 200.0, 20.0)]
     assert choose(make_snapshot(*trials, front={0, 1, 2}), Intent(prefer="knee")).trial.number == 1
 
 
-def test_knee_prefers_less_priming_then_less_memory_then_the_first() -> None:
-    """Ties are broken by priming, then memory, then number."""
-
+def test_knee_ties_are_broken_by_priming_memory_and_number() -> None:
     def primed(trial: TrialRecord, steps: int) -> TrialRecord:
         return dataclasses.replace(trial, priming=PrimingReport(steps, 1.0, False, 0.1, None, None))
 
@@ -111,14 +108,14 @@ def test_knee_prefers_less_priming_then_less_memory_then_the_first() -> None:
     assert choose(make_snapshot(*reversed(twins), front={3, 7}), Intent(prefer="knee")).trial.number == 3
 
 
-def test_ties_in_the_preferred_objective_go_to_the_better_in_the_others() -> None:
-    """Of two that are equally accurate, the one that needs less memory is taken."""
+def test_ties_in_the_preferred_objective_are_broken_by_the_others() -> None:
+    """Of two equally accurate trials, the one that needs less memory is selected."""
     trials = [make_trial(0, 0.9, 200.0, 10.0), make_trial(1, 0.9, 100.0, 20.0), make_trial(2, 0.8, 90.0, 9.0)]
     assert choose(make_snapshot(*trials, front={0, 1, 2}), Intent(prefer="accuracy")).trial.number == 1
 
 
-def test_the_reason_compares_neighbours_and_noise() -> None:
-    """The second line compares with the next smaller and the next larger point, in units that can be read."""
+def test_reason_compares_neighbours_and_noise() -> None:
+    """The second line compares with the next smaller and the next larger point, in readable units."""
     trials = [
         make_trial(0, 0.80, 1000.0, 60.0, metric_error=0.01),
         make_trial(1, 0.84, 1200.0, 65.0, metric_error=0.01),
@@ -131,7 +128,7 @@ def test_the_reason_compares_neighbours_and_noise() -> None:
     assert "trial 2 with +300 MiB, +2.2 min, +1.0 ± 1.4 points (within noise, taken as independent)" in second
 
 
-def test_the_reason_without_noise_or_neighbours() -> None:
+def test_reason_without_noise_or_neighbours() -> None:
     """Without standard errors noise is unknown, and a front of one point has no neighbours."""
     trials = [make_trial(0, 0.8, 100.0, 10.0, metric_error=None), make_trial(1, 0.9, 200.0, 20.0)]
     assert "noise unknown" in choose(make_snapshot(*trials, front={0, 1}), Intent(prefer="accuracy")).reason
@@ -140,8 +137,8 @@ def test_the_reason_without_noise_or_neighbours() -> None:
     )
 
 
-def test_a_trial_off_the_front_can_be_chosen_with_a_reason() -> None:
-    """A dominated trial names one that dominates it, one that does not fit has that reason."""
+def test_choice_off_the_front_has_a_reason() -> None:
+    """The reason names a trial that dominates it, or states that it does not fit."""
     snapshot = make_snapshot()
     assert "trial 2 is as good or better in all three" in choose(snapshot, Intent(trial=1)).reason
     assert "does not fit" in choose(snapshot, Intent(trial=5)).reason
@@ -154,7 +151,7 @@ def test_correlations_are_not_shown_in_points() -> None:
     assert "points" not in reason
 
 
-def test_an_invalid_choice_is_rejected_in_one_line() -> None:
+def test_invalid_choice_is_rejected_in_one_line() -> None:
     """Unknown and unfinished trials, unknown intents and empty fronts name the value and a suggestion."""
     snapshot = make_snapshot()
     with pytest.raises(BadInput, match=r"trial 99 is not in study .*; it has 0 to 5"):
@@ -167,7 +164,7 @@ def test_an_invalid_choice_is_rejected_in_one_line() -> None:
         choose(make_snapshot(make_trial(0, 0.8, 1.0, 1.0)), Intent(prefer="knee"))
 
 
-def test_a_choice_that_did_not_learn_is_marked() -> None:
+def test_choice_that_did_not_learn_is_marked() -> None:
     """The cheapest point of a front may be no better than a constant answer: the reason states it."""
     snapshot = make_snapshot(
         make_trial(0, 0.52, 900.0, 90.0, learned=False),

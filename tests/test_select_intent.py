@@ -1,4 +1,4 @@
-"""Choosing within bounds, near the best and under another plan, and whether a difference is noise."""
+"""Selection within limits, near the best and under another plan, and comparison with noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECOMPUTE = dataclasses.replace(STORE, feed_forward="recompute")
 
 
 def four() -> StudySnapshot:
-    """A front whose products of memory and time are 10,000, 18,000, 36,000 and 80,000."""
+    """Return a front whose products of memory and time are 10,000, 18,000, 36,000 and 80,000."""
     return make_snapshot(
         make_trial(0, 0.880, 100.0, 100.0),
         make_trial(1, 0.900, 150.0, 120.0),
@@ -34,7 +34,7 @@ def four() -> StudySnapshot:
 
 
 def planned(number: int, metric: float, *prices: tuple[StepPlan, float, float, bool]) -> TrialRecord:
-    """A trial with a price under each plan, run under the first."""
+    """Return a trial with a price under each plan, run under the first."""
     plan, memory, time, fits = prices[0]
     plans = tuple(PlanPrice(*price) for price in prices)
     return make_trial(number, metric, memory, time, plan=plan, feasible=fits, plans=plans)
@@ -44,15 +44,15 @@ def planned(number: int, metric: float, *prices: tuple[StepPlan, float, float, b
     ("within", "prefer", "number"),
     [(0.1, None, 3), (0.2, None, 2), (0.5, None, 1), (3.0, None, 0), (0.5, "time", 1), (0.5, "memory", 1)],
 )
-def test_within_takes_the_cheapest_near_the_best(within: float, prefer: str | None, number: int) -> None:
-    """Half a point below the best reaches trial 1 to the last digit, and the least memory × time of those is taken."""
+def test_within_selects_the_cheapest_near_the_best(within: float, prefer: str | None, number: int) -> None:
+    """Half a point below the best includes trial 1 exactly; the least memory × time is selected."""
     choice = choose(four(), Intent(within=within, prefer=prefer))  # type: ignore[arg-type]
     assert choice.trial.number == number
     assert f"within {within:g} points" in choice.reason
 
 
 def test_within_names_the_best_and_compares_with_it() -> None:
-    """The best is compared even where it is no neighbour, because it is the alternative."""
+    """The best is compared even if it is no neighbour, because it is the alternative."""
     first, second = choose(four(), Intent(within=0.5)).reason.splitlines()
     assert first.startswith("Trial 1: least memory × time of the 3 within 0.5 points of trial 3, the best of 4 on the ")
     assert "trial 3 with +250 MiB, +80 s, +0.5 ± 1.6 points" in second
@@ -67,7 +67,7 @@ def test_within_names_the_best_and_compares_with_it() -> None:
     st.floats(0.01, 30),
 )
 def test_no_trial_within_the_points_is_cheaper(rows: list[tuple[float, float, float]], within: float) -> None:
-    """By brute force over all trials, not the front alone: the chosen one has the least product."""
+    """By brute force over all trials, not only the front, the selected one has the least product."""
     trials = [make_trial(i, *row) for i, row in enumerate(rows)]
     chosen = choose(make_snapshot(*trials, front=pareto_front(trials)), Intent(within=within)).trial
     best = max(metric for metric, _, _ in rows)
@@ -78,8 +78,8 @@ def test_no_trial_within_the_points_is_cheaper(rows: list[tuple[float, float, fl
     assert product <= min(memory * time for _, memory, time in near) * (1 + 1e-12)
 
 
-def test_bounds_come_first() -> None:
-    """The best is the best within the bounds, and ``within`` is relative to it."""
+def test_limits_apply_before_within() -> None:
+    """The best is the best within the limits, and ``within`` is relative to it."""
     assert choose(four(), Intent(prefer="accuracy", max_memory_mib=200)).trial.number == 2
     assert choose(four(), Intent(prefer="accuracy", max_time_s=179.9)).trial.number == 1
     assert choose(four(), Intent(prefer="memory", min_metric=90.1)).trial.number == 2
@@ -90,15 +90,15 @@ def test_bounds_come_first() -> None:
 
 
 @pytest.mark.parametrize("metric", [90.3, 0.903])
-def test_a_least_metric_is_itself_up_to_1_and_in_points_above(metric: float) -> None:
-    """91.5 and 0.915 are the same bound, and a trial with exactly that metric is within it."""
+def test_minimum_metric_is_a_share_up_to_1_and_points_above(metric: float) -> None:
+    """91.5 and 0.915 are the same limit, and a trial with exactly that metric is within it."""
     assert choose(four(), Intent(prefer="memory", min_metric=metric)).trial.number == 2
     assert Intent(min_metric=1).least_metric == 1
     assert Intent(min_metric=51.2).least_metric == pytest.approx(0.512)
 
 
-def test_the_nearest_trial_to_unreachable_bounds_is_named() -> None:
-    """Exit code 3, with the nearest point, its distance, and a suggestion."""
+def test_nearest_trial_to_unreachable_limits_is_named() -> None:
+    """The error has exit code 3, the nearest point, its distance, and a suggestion."""
     with pytest.raises(NoFeasibleTrial) as raised:
         choose(four(), Intent(max_memory_mib=140, min_metric=0.9))
     text = str(raised.value)
@@ -118,14 +118,14 @@ def test_the_nearest_trial_to_unreachable_bounds_is_named() -> None:
         ({"min_metric": 915.0}, "--min-metric 915 is above 100 points; give 91.5 or 0.915"),
     ],
 )
-def test_a_contradiction_is_rejected(wanted: dict[str, object], message: str) -> None:
-    """Each in one line that names both."""
+def test_contradicting_options_are_rejected(wanted: dict[str, object], message: str) -> None:
+    """The error is one line that names both."""
     with pytest.raises(BadInput, match=message):
         Intent(**wanted)  # type: ignore[arg-type]
 
 
 def two_plans() -> StudySnapshot:
-    """Trial 0 fits under recompute alone; trial 1 fits under both, and runs under store."""
+    """Return a study in which trial 0 fits under recompute alone; trial 1 fits under both, and runs under store."""
     return make_snapshot(
         planned(0, 0.90, (STORE, 900.0, 50.0, False), (RECOMPUTE, 600.0, 80.0, True)),
         planned(1, 0.85, (STORE, 500.0, 40.0, True), (RECOMPUTE, 400.0, 60.0, True)),
@@ -134,7 +134,7 @@ def two_plans() -> StudySnapshot:
 
 
 @pytest.mark.parametrize("plan", ["memory", "recompute"])
-def test_a_trial_is_taken_under_another_plan(plan: str) -> None:
+def test_trial_can_be_selected_under_another_plan(plan: str) -> None:
     """Plan, peak and time are the derived row's, energy follows the time, and unknown values are None."""
     choice = choose(two_plans(), Intent(trial=1, plan=plan))
     trial = choice.trial
@@ -147,8 +147,7 @@ def test_a_trial_is_taken_under_another_plan(plan: str) -> None:
     assert "trial 0 with +200 MiB, +20 s, +5.0 ± 1.6 points (beyond noise" in choice.reason
 
 
-def test_a_trial_under_its_own_plan_is_not_derived() -> None:
-    """The record stays as it was."""
+def test_trial_under_its_own_plan_is_unchanged() -> None:
     study = two_plans()
     for intent in (Intent(trial=1), Intent(trial=1, plan="time"), Intent(trial=1, plan="store")):
         choice = choose(study, intent)
@@ -157,24 +156,24 @@ def test_a_trial_under_its_own_plan_is_not_derived() -> None:
         assert choice.reason.startswith("Trial 1: ")
 
 
-def test_the_front_is_that_of_the_plan() -> None:
-    """A trial that fits only under the plan comes onto the front, and an error names a plan within the bounds."""
+def test_front_follows_the_plan() -> None:
+    """A trial that fits only under the plan is on the front, and an error names a plan within the limits."""
     assert [trial.number for trial in under_plan(two_plans(), "memory").front] == [1, 0]
     assert choose(two_plans(), Intent(prefer="accuracy", plan="memory")).trial.number == 0
     with pytest.raises(NoFeasibleTrial, match="give --plan memory, under which one is"):
         choose(two_plans(), Intent(max_memory_mib=450))
 
 
-def test_a_plan_that_was_not_priced_is_refused() -> None:
-    """With the unknown and the known names."""
+def test_plan_without_a_price_is_refused() -> None:
+    """The error has the unknown and the known names."""
     with pytest.raises(BadInput, match="under the plan 'speed'; give memory, time, balanced, store, recompute"):
         choose(two_plans(), Intent(trial=1, plan="speed"))
     with pytest.raises(BadInput, match="priced under other plans; choose one without --plan"):
         choose(four(), Intent(plan="memory"))
 
 
-def test_noise_is_paired_where_the_predictions_are_known() -> None:
-    """The callable's error decides and is shown; where it is unknown, trials are assumed independent."""
+def test_noise_is_paired_if_predictions_are_known() -> None:
+    """The callable's error decides and is shown; if it is unknown, trials are assumed independent."""
     study = make_snapshot(make_trial(0, 0.90, 100.0, 10.0), make_trial(1, 0.92, 200.0, 20.0), front={0, 1})
 
     def reason(error: float | None) -> str:
@@ -190,13 +189,13 @@ _answers = st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=2, max_size=80
 
 
 def evidence(predicted: list[int], truth: list[int]) -> NDArray[np.float64]:
-    """What each row contributes: prediction and answer."""
+    """Return the evidence of each row: prediction and answer."""
     return np.array([predicted, truth], dtype=float).T
 
 
 @given(_answers)
 def test_paired_errors_are_within_their_bounds(rows: list[tuple[int, int, int]]) -> None:
-    """None for equal predictions, symmetric, and with a model that is always wrong, the other's own error."""
+    """They are 0 for equal predictions, symmetric, and equal the other's own error if one model is always wrong."""
     first, second, truth = (list(column) for column in zip(*rows, strict=True))
     one, other, wrong = (evidence(predicted, truth) for predicted in (first, second, [1 - label for label in truth]))
     share = sum(a == t for a, t in zip(first, truth, strict=True)) / len(rows)

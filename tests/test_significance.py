@@ -1,4 +1,4 @@
-"""Significance of a verification: against reference intervals and rank counts, and by properties."""
+"""Significance of a verification equals reference intervals and rank counts; properties of verdicts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHEAP, DEAR = (1000.0, 100.0), (1500.0, 200.0)
 
 
 def again(number: int, costs: Costs, scores: Scores, samples: int = 480) -> list[TrialRecord]:
-    """The trainings of trial ``number``."""
+    """Return the trainings of trial ``number``."""
     return [
         make_trial(0, score, *costs, verifies=Verification(number, seed, samples))
         if score is not None
@@ -42,13 +42,13 @@ def again(number: int, costs: Costs, scores: Scores, samples: int = 480) -> list
 
 
 def study(*points: Sequence[TrialRecord], searched: Mapping[int, float] | None = None) -> StudySnapshot:
-    """A study whose trials had these metrics in the search, with its verification."""
+    """Return a study whose trials had these metrics in the search, with its verification."""
     trials = [make_trial(number, metric, *CHEAP) for number, metric in (searched or {0: 0.8}).items()]
     return make_snapshot(*trials, verified=tuple(record for point in points for record in point))
 
 
 def by_title(snapshot: StudySnapshot) -> dict[str, Verdict]:
-    """The verdicts by title, no two of which are the same."""
+    """Return the verdicts by title; titles must be unique."""
     found = verdicts(snapshot)
     named = {verdict.title: verdict for verdict in found}
     assert len(named) == len(found)
@@ -56,7 +56,7 @@ def by_title(snapshot: StudySnapshot) -> dict[str, Verdict]:
 
 
 def critical(freedom: int) -> float:
-    """97.5 % point of Student's t: Simpson's rule over its density, and bisection."""
+    """Return the 97.5 % point of Student's t by Simpson's rule over its density and bisection."""
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
 
     def up_to(end: float, parts: int = 4000) -> float:
@@ -73,8 +73,8 @@ def critical(freedom: int) -> float:
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_an_advantage_is_noise_up_to_the_t_interval_and_not_beyond(seeds: int) -> None:
-    """A hair on either side of the bound, which is computed here from the density of Student's t."""
+def test_advantage_is_noise_within_the_t_interval_only(seeds: int) -> None:
+    """Compare values just inside and outside the bound, which is computed here from the density of Student's t."""
     draw = random.Random(seeds)
     cheap = {seed: 0.8 + 0.01 * draw.gauss(0, 1) for seed in range(seeds)}
     spread = [0.01 * draw.gauss(0, 1) for _ in range(seeds)]
@@ -88,7 +88,7 @@ def test_an_advantage_is_noise_up_to_the_t_interval_and_not_beyond(seeds: int) -
         assert verdict.not_better_than == ("trial 0" if noise else None)
 
 
-def test_pairs_by_seed_detect_more_than_two_separate_intervals() -> None:
+def test_pairing_by_seed_detects_more_than_separate_intervals() -> None:
     """Seeds that are hard for both do not hide an advantage that every seed shows."""
     cheap = {seed: 0.7 + 0.05 * seed for seed in range(4)}
     dear = {seed: score + 0.01 + 0.001 * seed for seed, score in cheap.items()}
@@ -98,7 +98,7 @@ def test_pairs_by_seed_detect_more_than_two_separate_intervals() -> None:
 
 
 def test_only_common_seeds_are_compared() -> None:
-    """A seed that one of the two lacks, or did not end with, is in its mean and in no difference."""
+    """A seed that one of the two lacks, or failed with, counts in the mean but in no difference."""
     cheap = {1: 0.80, 2: 0.81, 3: 0.10, 4: None, 5: 0.82}
     dear = {1: 0.85, 2: 0.861, 4: 0.2, 5: 0.872}
     found = by_title(study(again(0, CHEAP, cheap), again(1, DEAR, dear)))
@@ -120,7 +120,7 @@ def test_only_common_seeds_are_compared() -> None:
     ids=["one", "two", "two that differ", "two in common", "the same gap thrice"],
 )
 def test_too_few_seeds_give_no_verdict(cheap: Scores, dear: Scores) -> None:
-    """Neither noise nor beyond it, whatever the gap; the cheapest point needs no verdict."""
+    """This holds for any gap; the cheapest point needs no verdict."""
     snapshot = study(again(0, CHEAP, cheap), again(1, DEAR, dear))
     below, above = verdicts(snapshot)
     assert (above.judged, above.noise, above.interval) == (False, False, None)
@@ -129,13 +129,13 @@ def test_too_few_seeds_give_no_verdict(cheap: Scores, dear: Scores) -> None:
     assert verdict_json(snapshot)["verified"][1]["judged"] is False
 
 
-def test_the_deviation_takes_three_seeds() -> None:
+def test_deviation_needs_three_seeds() -> None:
     """One or two seeds have a mean without ±."""
     rows = [verdict_rows(study(again(0, CHEAP, dict.fromkeys(range(n), 0.8) | {0: 0.83})))[0] for n in (1, 2, 3)]
     assert [row["development set"] for row in rows] == ["83.0 %", "81.5 %", "81.0 ± 1.7 %"]
 
 
-def test_the_interval_and_its_sign() -> None:
+def test_sign_of_the_interval_decides() -> None:
     """An interval with 0 is within noise; one below 0 is worse. Differences −1, 0, 1 points: 0 ± t / sqrt(3)."""
     cheap, reach = {1: 0.8, 2: 0.8, 3: 0.8}, critical(2) / math.sqrt(3)
     equal = study(again(0, CHEAP, cheap), again(1, DEAR, {1: 0.79, 2: 0.8, 3: 0.81}))
@@ -147,8 +147,8 @@ def test_the_interval_and_its_sign() -> None:
     ]
 
 
-def test_failed_trainings_are_counted_and_are_no_score() -> None:
-    """They are counted; a point without a finished training has no advantage, and does not change others."""
+def test_failed_trainings_are_counted_without_a_score() -> None:
+    """A point without a finished training has no advantage, and does not change others."""
     snapshot = study(
         again(0, CHEAP, {1: None, 2: None}),
         again(1, (1200.0, 150.0), {1: 0.8, 2: 0.81, 3: 0.82, 4: None}),
@@ -167,8 +167,8 @@ def test_failed_trainings_are_counted_and_are_no_score() -> None:
     assert (first["mean"], first["scores"], first["failed"]) == (None, {}, 2)
 
 
-def test_equal_scores_at_equal_costs_beat_nobody() -> None:
-    """Of two that cost the same neither costs less; a tie with a cheaper one is no advantage."""
+def test_equal_scores_at_equal_costs_have_no_advantage() -> None:
+    """Of two with equal costs neither is cheaper; a tie with a cheaper one is no advantage."""
     scores = {1: 0.8, 2: 0.82, 3: 0.81}
     snapshot = study(again(0, CHEAP, scores), again(1, CHEAP, scores), again(2, DEAR, scores))
     found = by_title(snapshot)
@@ -177,14 +177,14 @@ def test_equal_scores_at_equal_costs_beat_nobody() -> None:
     assert found["trial 1"].cheapest
 
 
-def test_less_of_one_and_more_of_the_other_is_another_trade() -> None:
-    """A point with less memory and more time is not cheaper, whatever their scores."""
+def test_point_with_less_memory_and_more_time_is_not_cheaper() -> None:
+    """Scores do not change this."""
     snapshot = study(again(0, (900.0, 300.0), {1: 0.9, 2: 0.9}), again(1, (1000.0, 100.0), {1: 0.5, 2: 0.5}))
     assert [(verdict.noise, verdict.cheapest) for verdict in verdicts(snapshot)] == [(False, True)] * 2
 
 
-def test_of_several_the_cheapest_is_named() -> None:
-    """By the product of memory and time, as everywhere; baselines count."""
+def test_cheapest_of_several_rivals_is_named() -> None:
+    """The order is by the product of memory and time, as everywhere; baselines count."""
     full, lora = make_baselines()
     same = {1: 0.8, 2: 0.8, 3: 0.8}
     records = [
@@ -198,8 +198,8 @@ def test_of_several_the_cheapest_is_named() -> None:
     assert full.baseline is not None
 
 
-def test_a_point_that_did_not_learn_is_not_compared_with() -> None:
-    """A cheaper point at chance is no comparison, and has neither noise nor an advantage itself."""
+def test_point_that_did_not_learn_is_no_rival() -> None:
+    """A cheaper point at chance is not compared with, and has no verdict itself."""
     idle = [dataclasses.replace(r, learned=False) for r in again(0, (900.0, 90.0), {1: 0.52, 2: 0.53, 3: 0.5})]
     once = [
         dataclasses.replace(r, learned=i == 0) for i, r in enumerate(again(1, (950.0, 95.0), {1: 0.7, 2: 0.5, 3: 0.51}))
@@ -211,13 +211,13 @@ def test_a_point_that_did_not_learn_is_not_compared_with() -> None:
         "did not learn: no better than a constant answer", "nothing that learned costs less",
     ]  # fmt: skip
     assert [entry["learned"] for entry in verdict_json(snapshot)["verified"]] == [False, True]
-    # one that learned with a seed is a rival
+    # a point that learned with one seed is a rival
     assert verdict_rows(study(once, again(2, CHEAP, best)))[0]["advantage"] == "nothing costs less"
     assert by_title(study(idle, once, again(2, CHEAP, best)))["trial 2"].judged
 
 
-def test_fewer_rows_than_the_most_do_not_count() -> None:
-    """Trainings on different amounts are never mixed in a mean, nor compared."""
+def test_trainings_on_fewer_rows_than_the_most_do_not_count() -> None:
+    """Different amounts are never mixed in a mean, nor compared."""
     few = again(0, CHEAP, {1: 0.1, 2: 0.1}, samples=100)
     many = again(0, CHEAP, {1: 0.8, 2: 0.9})
     snapshot = study(few, many, again(1, DEAR, {1: 0.7}, samples=100))
@@ -227,8 +227,8 @@ def test_fewer_rows_than_the_most_do_not_count() -> None:
     assert only.scores == {1: 0.8, 2: 0.9}
 
 
-def test_a_baseline_at_a_rate_that_is_no_longer_its_best_has_its_own_row() -> None:
-    """Verified, then overtaken by a rate that was trained later: two rows, two names, each with its search's metric."""
+def test_baseline_at_a_superseded_rate_has_its_own_row() -> None:
+    """After a better rate was trained the method has two rows and names, each with its search's metric."""
     lora = make_baselines()[1]
     assert lora.baseline is not None
     old = dataclasses.replace(lora, baseline=dataclasses.replace(lora.baseline, learning_rate=2e-5))
@@ -242,15 +242,15 @@ def test_a_baseline_at_a_rate_that_is_no_longer_its_best_has_its_own_row() -> No
     assert found["LoRA r=8, rate 2e-05"].searched is None
 
 
-def test_the_auxiliary_study_has_no_metrics_of_the_search() -> None:
-    """Its own trials have numbers too, but are not those of the search."""
+def test_auxiliary_study_has_no_metrics_of_the_search() -> None:
+    """Equal trial numbers do not refer to the trials of the search."""
     records = again(0, CHEAP, {1: 0.6, 2: 0.7})
     auxiliary = make_snapshot(*records, verified=tuple(records))
     assert [verdict.searched for verdict in verdicts(auxiliary)] == [None]
 
 
-def test_without_a_verification_there_are_no_verdicts() -> None:
-    """No row, no agreement, no sentence."""
+def test_no_verdicts_without_a_verification() -> None:
+    """There is no row, no agreement, and no sentence."""
     snapshot = make_snapshot()
     assert verdicts(snapshot) == verdict_rows(snapshot) == []
     assert agreement_text(snapshot) == ""
@@ -269,7 +269,7 @@ def _study_of(points: Sequence[tuple[Costs, Scores]]) -> StudySnapshot:
 
 @given(_POINTS)
 def test_only_cheaper_points_are_compared_with(points: list[tuple[Costs, dict[int, float | None]]]) -> None:
-    """No point is called noise against one that needs more of anything, or as much of both; the cheapest never is."""
+    """A rival needs at most as much of both and less of one; the cheapest point is never noise."""
     named = by_title(_study_of(points))
     for verdict in named.values():
         if verdict.not_better_than is not None:
@@ -297,7 +297,7 @@ def test_only_cheaper_points_are_compared_with(points: list[tuple[Costs, dict[in
 
 
 @given(_POINTS, st.randoms(use_true_random=False))
-def test_the_order_of_the_trainings_does_not_matter(
+def test_order_of_trainings_does_not_matter(
     points: list[tuple[Costs, dict[int, float | None]]], draw: random.Random
 ) -> None:
     """Workers finish seeds in any order, and a second run adds some: rows and JSON are the same."""
@@ -310,10 +310,10 @@ def test_the_order_of_the_trainings_does_not_matter(
 
 
 @given(_POINTS, st.floats(-0.4, 0.4))
-def test_a_shift_of_all_scores_changes_no_verdict(
+def test_shift_of_all_scores_changes_no_verdict(
     points: list[tuple[Costs, dict[int, float | None]]], shift: float
 ) -> None:
-    """Differences decide. Scores are rounded, so that adding the shift is exact enough."""
+    """Verdicts depend on differences. Scores are rounded, so that adding the shift is exact enough."""
     shift = round(shift * 1024) / 1024
     exact = [
         (costs, {s: None if v is None else round(v * 1024) / 1024 for s, v in scores.items()})
@@ -326,7 +326,7 @@ def test_a_shift_of_all_scores_changes_no_verdict(
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=7))
 def test_kendalls_tau_is_a_count_of_pairs(pairs: list[tuple[int, int]]) -> None:
-    """Tau-b from concordant and discordant pairs, ties in the denominator; 0 where one side is all tied."""
+    """Tau-b from concordant and discordant pairs, ties in the denominator; 0 if one side is all tied."""
     points = [again(i, CHEAP, {1: 0.5 + 0.1 * verified}) for i, (_, verified) in enumerate(pairs)]
     found = rank_agreement(study(*points, searched={i: 0.5 + 0.1 * first for i, (first, _) in enumerate(pairs)}))
     assert found is not None
@@ -339,8 +339,8 @@ def test_kendalls_tau_is_a_count_of_pairs(pairs: list[tuple[int, int]]) -> None:
     assert found.trials == len(pairs)
 
 
-def test_agreement_needs_three_trials_and_has_its_rows() -> None:
-    """Baselines have rates of their own and don't count; a trial that never ended neither."""
+def test_agreement_needs_three_trials() -> None:
+    """Baselines have rates of their own and don't count, nor does a trial that never ended."""
     searched = {0: 0.7, 1: 0.8, 2: 0.9}
     lora = dataclasses.replace(make_baselines()[1], verifies=Verification(None, 1, 480))
     two = study(again(0, CHEAP, {1: 0.7}), again(1, CHEAP, {1: 0.8}), again(2, CHEAP, {1: None}), [lora],

@@ -38,7 +38,7 @@ PRIMING = Priming(learning_rate=1e-3, warmup_steps=1)
 
 
 def make_bench(model: Path, cache: Path, priming: Priming = PRIMING, **changes: Any) -> Bench:
-    """A bench of 48 reviews in batches of 8: six steps an epoch."""
+    """Return a bench of 48 reviews in batches of 8: six steps per epoch."""
     source = resolve_model(str(model))
     job = JobSpec(
         task="reviews",
@@ -57,13 +57,13 @@ def make_bench(model: Path, cache: Path, priming: Priming = PRIMING, **changes: 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """A bench of either family."""
+    """Return a bench of either family."""
     return make_bench(request.getfixturevalue(f"tiny_{request.param}"), tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
 def bert_bench(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """A bench of the tiny BERT."""
+    """Return a bench of the tiny BERT."""
     return make_bench(tiny_bert, tmp_path_factory.mktemp("cache"))
 
 
@@ -71,14 +71,14 @@ UNEVEN = FarConfig((0.75, 0.4), 1e-3, 1.0, priming_epochs=0.5)
 
 
 def is_merged(bench: Bench) -> bool:
-    """The model is in its original form and all of it can be trained."""
+    """Return whether the model is in its original form and all of it can be trained."""
     split = any(isinstance(module, SplitFeedForward) for module in bench.model.modules())
     names = list(bench.model.state_dict()) == list(bench.pretrained)
     clean = all(p.requires_grad and p.grad is None for p in bench.model.parameters())
     return names and clean and not split
 
 
-# What a trial starts from.
+# Start state.
 
 
 def _random_states() -> tuple[nn.Module, ModelLayout, dict[str, Tensor], dict[str, Tensor]]:
@@ -102,7 +102,7 @@ configs = st.builds(
 
 
 def reconfigured(state: dict[str, Tensor], learners: Any, config: FarConfig) -> dict[str, tuple[Tensor, bool]]:
-    """Parameters of a reconfigured model in this state, with whether they are trained."""
+    """Return the parameters of a reconfigured model in this state, with whether they are trained."""
     model, layout = copy.deepcopy(_STATES[0]), _STATES[1]
     model.load_state_dict(state)
     config = config.canonical()
@@ -114,7 +114,7 @@ def reconfigured(state: dict[str, Tensor], learners: Any, config: FarConfig) -> 
 
 @given(config=configs, seed=st.integers(0, 99))
 def test_start_state(config: FarConfig, seed: int) -> None:
-    """Every trained tensor starts from its primed values, every frozen one has its pre-trained ones."""
+    """Every trained tensor has its primed values, every frozen one its pre-trained ones."""
     _, layout, pretrained, primed = _STATES
     counts = learner_counts(64, config.canonical().frozen_fractions, config.frozen_bottom_layers)
     learners = [None if k is None else random_learners(64, k, seed + i) for i, k in enumerate(counts)]
@@ -128,7 +128,7 @@ def test_start_state(config: FarConfig, seed: int) -> None:
 
 
 @given(config=configs)
-def test_start_state_with_primed_values(config: FarConfig) -> None:
+def test_start_state_with_primed_frozen_values(config: FarConfig) -> None:
     """``frozen_values = primed`` starts from a copy of the primed model."""
     _, layout, pretrained, primed = _STATES
     counts = learner_counts(64, config.canonical().frozen_fractions, config.frozen_bottom_layers)
@@ -141,8 +141,8 @@ def test_start_state_with_primed_values(config: FarConfig) -> None:
 # Selection.
 
 
-def test_selection_takes_the_neurons_that_moved_most(bert_bench: Bench) -> None:
-    """By the scores of the priming, as many as the fractions leave; with the report of the priming."""
+def test_neurons_with_the_largest_change_are_selected(bert_bench: Bench) -> None:
+    """The fractions determine how many; the priming's report is included."""
     primed = bert_bench.primings.get(bert_bench.model, 0.5)
     learners, report = bert_bench.select(UNEVEN, primed)
     assert learners == [top_learners(primed.scores[0], 16), top_learners(primed.scores[1], 38)]
@@ -154,8 +154,8 @@ def test_selection_takes_the_neurons_that_moved_most(bert_bench: Bench) -> None:
     assert 0 < report.score_spread < 1
 
 
-def test_selection_without_priming_is_a_draw(bert_bench: Bench) -> None:
-    """The same one every time, the right number per layer, and no overlap of halves."""
+def test_selection_without_priming_is_a_reproducible_draw(bert_bench: Bench) -> None:
+    """It has the right number per layer, and no overlap of halves."""
     learners, report = bert_bench.select(UNEVEN, None)
     assert learners == bert_bench.select(UNEVEN, None)[0]
     assert [len(chosen or ()) for chosen in learners] == [16, 38]
@@ -165,14 +165,14 @@ def test_selection_without_priming_is_a_draw(bert_bench: Bench) -> None:
 
 
 def test_random_selection_ignores_the_scores(tiny_bert: Path, tmp_path: Path) -> None:
-    """The control: primed like the others, drawn like the unprimed."""
+    """The control is primed like the others and drawn like the unprimed ones."""
     bench = make_bench(tiny_bert, tmp_path, dataclasses.replace(PRIMING, selection="random"))
     primed = bench.primings.get(bench.model, 0.5)
     assert bench.select(UNEVEN, primed)[0] == bench.select(UNEVEN, None)[0]
 
 
-def test_nothing_to_select(bert_bench: Bench) -> None:
-    """Full fine-tuning and a wholly frozen bottom have no learners to speak of."""
+def test_selection_is_empty_if_nothing_is_split(bert_bench: Bench) -> None:
+    """Full fine-tuning and a wholly frozen bottom have no selected learners."""
     for config in (FarConfig((0.0, 0.0), 1e-3, 1.0), FarConfig((0.5, 0.5), 1e-3, 1.0, frozen_bottom_layers=2)):
         learners, report = bert_bench.select(config, None)
         assert learners == [None, None]
@@ -183,14 +183,14 @@ def test_nothing_to_select(bert_bench: Bench) -> None:
 
 
 def plain_batches(rows: list[list[int]], batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Token ids, masks and rows of each batch, padded by torch's own function."""
+    """Return token ids, masks and rows of each batch, padded by torch's own function."""
     for batch in batches:
         ids = nn.utils.rnn.pad_sequence([torch.tensor(rows[i]) for i in batch], batch_first=True)
         yield ids, (ids != 0).long(), torch.tensor(batch)
 
 
-def test_nothing_frozen_is_plain_fine_tuning(bench: Bench) -> None:
-    """Frozen fraction 0 without priming: losses, weights and predictions of an ordinary PyTorch loop.
+def test_nothing_frozen_equals_plain_fine_tuning(bench: Bench) -> None:
+    """Frozen fraction 0 without priming has losses, weights and predictions of an ordinary PyTorch loop.
 
     The loop below is written from scratch: AdamW with decay for matrices alone, a warm-up of one step and a linear
     decay, cross entropy, and the generator seeded before each step.
@@ -237,8 +237,8 @@ def test_nothing_frozen_is_plain_fine_tuning(bench: Bench) -> None:
     torch.testing.assert_close(outcome.dev_logits, dev, atol=1e-6, rtol=0)
 
 
-def test_the_same_trial_twice(bench: Bench) -> None:
-    """All results are the same bit by bit; only the durations differ."""
+def test_repeated_trial_is_bitwise_equal(bench: Bench) -> None:
+    """Only the durations differ."""
     one, two = bench.run(UNEVEN, StepPlan()), bench.run(UNEVEN, StepPlan())
     assert is_merged(bench)
     assert (one.metric, one.metric_error, one.dev_metric) == (two.metric, two.metric_error, two.dev_metric)
@@ -267,8 +267,8 @@ def test_trials_do_not_depend_on_earlier_ones(tiny_bert: Path, tmp_path: Path) -
         FarConfig((0.5, 0.9), 1e-3, 1.0, priming_epochs=0.4, frozen_bottom_layers=1),
     ],
 )
-def test_trained_tensors_make_the_model_again(bench: Bench, config: FarConfig) -> None:
-    """Start state and trained tensors, put into a fresh model, give the predictions of the trial's model."""
+def test_trained_tensors_restore_the_model(bench: Bench, config: FarConfig) -> None:
+    """Start state and trained tensors in a fresh model give the predictions of the trial's model."""
     outcome = bench.run(config, StepPlan())
     canonical = config.canonical()
     model, layout = load_model(bench.source, Head(), DATA.spec.labels, bench.job.seed)
@@ -288,8 +288,8 @@ def test_trained_tensors_make_the_model_again(bench: Bench, config: FarConfig) -
     assert outcome.trainable == sum(value.numel() for value in outcome.trained.values())
 
 
-def test_frozen_parts_keep_their_values(bert_bench: Bench) -> None:
-    """After the trial frozen values are those of the checkpoint, bit by bit; the others have changed."""
+def test_frozen_parts_retain_their_values(bert_bench: Bench) -> None:
+    """After the trial frozen values equal those of the checkpoint bit by bit; the others have changed."""
     bert_bench.run(FarConfig((1.0, 1.0), 1e-2, 1.0, priming_epochs=0.5, frozen_embeddings=True), StepPlan())
     after = bert_bench.model.state_dict()
     frozen = ("bert.embeddings", "intermediate.dense", "output.dense")
@@ -298,8 +298,8 @@ def test_frozen_parts_keep_their_values(bert_bench: Bench) -> None:
         assert torch.equal(after[name], value) == is_frozen, name
 
 
-def test_the_curve_covers_all_steps(bert_bench: Bench) -> None:
-    """Mean losses of equal stretches, at most 40 of them, ending at the last step."""
+def test_curve_covers_all_steps(bert_bench: Bench) -> None:
+    """It has mean losses of equal stretches, at most 40 of them, ending at the last step."""
     losses: list[float] = []
     outcome = bert_bench.run(FarConfig((1.0, 1.0), 1e-3, 7.0), StepPlan(), lambda _i, _n, loss: losses.append(loss))
     assert len(losses) == 42
@@ -308,7 +308,7 @@ def test_the_curve_covers_all_steps(bert_bench: Bench) -> None:
     assert [point.loss for point in outcome.curve] == pytest.approx(means)
 
 
-def test_progress_counts_to_the_end(bert_bench: Bench) -> None:
+def test_progress_is_reported_for_each_step(bert_bench: Bench) -> None:
     """Each step is reported once, as the i-th of n."""
     reported: list[tuple[int, int]] = []
     bert_bench.run(UNEVEN, StepPlan(), lambda step, steps, _loss: reported.append((step, steps)))
@@ -319,8 +319,8 @@ class Stop(Exception):
     """Raised in the middle of a trial."""
 
 
-def test_the_model_is_put_together_after_an_exception(bench: Bench) -> None:
-    """A trial that is stopped leaves no trace: the next one is the same as before."""
+def test_model_is_merged_after_an_exception(bench: Bench) -> None:
+    """A trial that is stopped does not change the next one."""
     before = bench.run(UNEVEN, StepPlan())
 
     def stop(step: int, _steps: int, _loss: float) -> None:
@@ -333,23 +333,22 @@ def test_the_model_is_put_together_after_an_exception(bench: Bench) -> None:
     assert torch.equal(bench.run(UNEVEN, StepPlan()).dev_logits, before.dev_logits)
 
 
-def test_an_absurd_learning_rate_diverges(bench: Bench) -> None:
-    """The error is the trial's own, names the step, and the next trial is none the worse."""
+def test_absurd_learning_rate_diverges(bench: Bench) -> None:
+    """The error is a TrialError that names the step, and the next trial is unaffected."""
     with pytest.raises(Diverged, match=r"the loss of step \d is (nan|inf); a lower learning rate may help"):
         bench.run(FarConfig((0.5, 0.5), 1e30, 1.0), StepPlan())
     assert is_merged(bench)
     assert torch.isfinite(bench.run(UNEVEN, StepPlan()).dev_logits).all()
 
 
-def test_a_diverging_priming(tiny_bert: Path, tmp_path: Path) -> None:
-    """It is the trial's error too."""
+def test_diverged_priming_is_a_trial_error(tiny_bert: Path, tmp_path: Path) -> None:
     bench = make_bench(tiny_bert, tmp_path, Priming(optimizer="sgd", learning_rate=1e30, warmup_steps=0))
     with pytest.raises(Diverged, match="a lower learning rate may help"):
         bench.run(UNEVEN, StepPlan())
 
 
-def test_memory_that_runs_out(bert_bench: Bench) -> None:
-    """A failed allocation in the middle of training becomes ``OutOfMemory``, and the model is merged."""
+def test_failed_allocation_is_out_of_memory(bert_bench: Bench) -> None:
+    """An error in the middle of training becomes ``OutOfMemory``, and the model is merged."""
 
     def greedy(_step: int, _steps: int, _loss: float) -> None:
         torch.empty(1 << 50)
@@ -359,9 +358,7 @@ def test_memory_that_runs_out(bert_bench: Bench) -> None:
     assert is_merged(bert_bench)
 
 
-def test_other_errors_are_not_ours(bert_bench: Bench) -> None:
-    """A runtime error that is not about memory is propagated unchanged."""
-
+def test_other_runtime_errors_are_propagated(bert_bench: Bench) -> None:
     def broken(_step: int, _steps: int, _loss: float) -> None:
         torch.zeros(2) @ torch.zeros(3)
 
@@ -370,14 +367,14 @@ def test_other_errors_are_not_ours(bert_bench: Bench) -> None:
     assert is_merged(bert_bench)
 
 
-def test_max_length_beyond_the_model(tiny_bert: Path, tmp_path: Path) -> None:
-    """The value, the rule and the model are named before anything is trained."""
+def test_max_length_beyond_the_model_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    """Value, rule and model are named before anything is trained."""
     with pytest.raises(BadInput, match="max_length is 136; tiny-bert takes at most 128 tokens"):
         make_bench(tiny_bert, tmp_path, max_length=136)
 
 
 def test_metrics_are_those_of_the_logits(bert_bench: Bench) -> None:
-    """Objective on the validation rows, dev metric on the development set, with the standard error of a share."""
+    """The objective uses validation rows, the dev metric the development set, with the standard error of a share."""
     outcome: Outcome = bert_bench.run(UNEVEN, StepPlan())
     for value, logits, rows in (
         (outcome.metric, outcome.validation_logits, bert_bench.validation_rows),

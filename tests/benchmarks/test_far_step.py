@@ -39,13 +39,13 @@ ROWS, LENGTH = 8, 64
 
 
 def run(*arguments: object) -> Result:
-    """The command line in this process."""
+    """Run the command line in this process."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
 def printed(tiny_distilbert: Path) -> str:
-    """The JSON of a whole run on the tiny model."""
+    """Return the JSON of a whole run on the tiny model."""
     done = run("--model", tiny_distilbert, "--batch-size", ROWS, "--seq", LENGTH, "--rounds", 1, "--json")
     assert done.exit_code == 0, done.stderr
     assert f"length {LENGTH}: round 1 of 1" in done.stderr
@@ -54,27 +54,27 @@ def printed(tiny_distilbert: Path) -> str:
 
 @pytest.fixture(scope="module")
 def report(printed: str) -> Report:
-    """The same as a record."""
+    """Return the same output as a record."""
     return Report.from_dict(json.loads(printed))
 
 
 def contenders(names: Sequence[str] | None = None, **settings: Any) -> list[Contender]:
-    """All variants, those of the ablation too, of one small model; or those of some names."""
+    """Return the variants of one small model, ablations included; only the named ones if names are given."""
     model, layout = make_model("distilbert", **settings)
     everyone = VARIANTS + ABLATION
     return [contender(variant, model, layout) for variant in everyone if names is None or variant.name in names]
 
 
 def batch_of(one: Contender) -> Batch:
-    """The benchmark's own."""
+    """Return a batch of the benchmark."""
     return example_batch(one.model.config.vocab_size, ROWS, LENGTH)
 
 
-# What is printed.
+# Output.
 
 
-def test_json_has_the_shape_that_scripts_rely_on(printed: str) -> None:
-    """Every variant by name and in order, with the documented keys; full fine-tuning's ratios are 1."""
+def test_json_has_the_documented_structure(printed: str) -> None:
+    """Every variant appears by name and in order; the ratios of full fine-tuning are 1."""
     data = json.loads(printed)
     assert data["schema_version"] == 1
     assert torch.__version__ in data["device"]
@@ -87,8 +87,8 @@ def test_json_has_the_shape_that_scripts_rely_on(printed: str) -> None:
     assert full["time_ratio"] == full["peak_ratio"] == full["nongemm_ratio"] == full["gemm_ratio"] == 1
 
 
-def test_ours_have_the_plan_of_their_execution(report: Report) -> None:
-    """FAR's rows but the published one have a plan, whose policy is in the name; rivals have none."""
+def test_far_variants_have_a_plan_and_rivals_have_none(report: Report) -> None:
+    """The published variant has no plan either. The plan's policy is part of the variant's name."""
     plans = {result.variant: result.plan for result in report.results}
     assert {name for name, plan in plans.items() if plan} == {n for n in NAMES if "far10" in n} - {"far10-rows"}
     for policy in ("modules", "store", "compact", "recompute"):
@@ -98,8 +98,8 @@ def test_ours_have_the_plan_of_their_execution(report: Report) -> None:
     assert [name for name, plan in plans.items() if plan and plan["checkpointing"]] == ["far10-emb-attn-ckpt"]
 
 
-def test_an_earlier_run_is_shown_again(printed: str, report: Report, tmp_path: Path) -> None:
-    """From its file: the same JSON, a markdown table with a line each, and a picture of 1350 × 900 pixels."""
+def test_recorded_run_can_be_shown_again(printed: str, report: Report, tmp_path: Path) -> None:
+    """Expect the same JSON, a markdown table with a line per variant, and a picture of 1350 × 900 pixels."""
     file, picture = tmp_path / "run.json", tmp_path / "step.png"
     file.write_text(printed, encoding="utf-8")
     assert run("--from", file, "--json").stdout == printed
@@ -111,8 +111,8 @@ def test_an_earlier_run_is_shown_again(printed: str, report: Report, tmp_path: P
     assert all(f"{result.trainable:,}" in table for result in report.results)
 
 
-def test_the_picture_names_every_variant_at_its_place(report: Report) -> None:
-    """One marker each at its two ratios, and its name once."""
+def test_picture_labels_every_variant(report: Report) -> None:
+    """Each variant has one marker at its two ratios and one label."""
     axes = step_figure(report).axes[0]
     drawn = [tuple(place) for family in axes.collections for place in family.get_offsets()]
     assert sorted(drawn) == sorted((result.peak_ratio, result.time_ratio) for result in report.results)
@@ -128,7 +128,7 @@ def test_the_picture_names_every_variant_at_its_place(report: Report) -> None:
         (["--from", __file__], "is no JSON of this benchmark"),
     ],
 )
-def test_bad_options_are_refused_in_a_line(arguments: list[str], fragment: str) -> None:
+def test_bad_options_are_refused_in_one_line(arguments: list[str], fragment: str) -> None:
     """The error names the problem and a suggestion, and nothing is measured."""
     done = run(*arguments)
     assert done.exit_code in (1, 2)
@@ -136,11 +136,11 @@ def test_bad_options_are_refused_in_a_line(arguments: list[str], fragment: str) 
     assert done.stdout == ""
 
 
-# Who takes part.
+# Variants.
 
 
-def test_trainable_counts_follow_from_the_shapes(report: Report) -> None:
-    """Of every variant, by hand. A tenth of 64 neurons or rows are 6, of 32 rows 3."""
+def test_trainable_counts_follow_from_the_shapes_of_the_model(report: Report) -> None:
+    """Counts are computed by hand: a tenth of 64 neurons or rows is 6, of 32 rows 3."""
     tables = (len(make_vocabulary()) + POSITIONS + 2) * HIDDEN
     attention, norms = 4 * (HIDDEN * HIDDEN + HIDDEN), 4 * HIDDEN
     block = 2 * HIDDEN * NEURONS + NEURONS + HIDDEN
@@ -166,8 +166,8 @@ def test_trainable_counts_follow_from_the_shapes(report: Report) -> None:
     assert {result.variant: result.trainable for result in report.results} == expected
 
 
-def test_all_compute_the_same_before_they_learn() -> None:
-    """Without dropout the loss of the first batch is the same, in the forward pass and in the step that follows."""
+def test_all_variants_compute_the_same_first_loss() -> None:
+    """Without dropout the loss of the first batch is equal in the forward pass and in the following step."""
     everyone = contenders(dropout=0.0)
     losses = torch.stack([one.forward(batch_of(one)).detach() for one in everyone])
     torch.testing.assert_close(losses, losses[:1].expand_as(losses), rtol=1e-5, atol=1e-6)
@@ -175,8 +175,8 @@ def test_all_compute_the_same_before_they_learn() -> None:
     torch.testing.assert_close(steps, losses, rtol=1e-5, atol=1e-6)
 
 
-def test_ours_learn_what_ordinary_modules_learn() -> None:
-    """After three steps the exact plans have the weights of far10-modules: nothing of the work was left out."""
+def test_exact_plans_learn_the_same_weights_as_ordinary_modules() -> None:
+    """Compare the weights after three steps with those of far10-modules."""
     everyone = contenders([f"far10-{how}" for how in ("modules", "store", "recompute")], dropout=0.0)
     states = []
     for one in everyone:
@@ -188,12 +188,12 @@ def test_ours_learn_what_ordinary_modules_learn() -> None:
 
 
 def trained(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Trained parameters by name."""
+    """Return the trained parameters by name."""
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
-def test_split_by_rows_is_the_linear_map() -> None:
-    """The same value, gradients of the input and of the learners' rows; frozen rows have none."""
+def test_split_by_rows_equals_the_linear_map() -> None:
+    """Values and gradients of the input and of the learner rows are equal; frozen rows have no gradient."""
     torch.manual_seed(3)
     linear, learners = nn.Linear(7, 11), [2, 3, 9]
     split = RowSplit(linear, learners)
@@ -211,14 +211,16 @@ def test_split_by_rows_is_the_linear_map() -> None:
     assert split.frozen.bias.grad is None
 
 
-# What is measured.
+# Measurements.
 
 
 @pytest.mark.parametrize(("name", "frozen", "embeddings"), [("full", 0.0, False), ("far10-emb", 0.9, True)])
-def test_peak_is_what_the_cost_model_counts(report: Report, name: str, frozen: float, embeddings: bool) -> None:
-    """Within 0.1 %, except the generator's states: it counts every allocation of a step on fake tensors.
+def test_measured_peak_equals_the_peak_of_the_cost_model(
+    report: Report, name: str, frozen: float, embeddings: bool
+) -> None:
+    """Compare within 0.1 %, except for the states of the generator, with every allocation of a step on fake tensors.
 
-    Seeded dropout saves one, of 5 KB on a CPU, for each of its places, which is much beside a tiny model.
+    Each seeded dropout saves a state, 5 KB on a CPU, which is significant for a tiny model.
     """
     plan = next(variant.plan for variant in VARIANTS if variant.name == name)
     far = FarConfig((frozen,) * LAYERS, 1e-4, 1.0, frozen_embeddings=embeddings)
@@ -228,10 +230,11 @@ def test_peak_is_what_the_cost_model_counts(report: Report, name: str, frozen: f
     assert measured == pytest.approx(price.tensor_peak_mib, rel=1e-3, abs=states)
 
 
-def test_saved_is_what_autograd_saves(report: Report) -> None:
-    """Counted in the storages that it packs, but for the last scalars; a checkpointed layer saves its input alone.
+def test_saved_bytes_are_those_that_autograd_saves(report: Report) -> None:
+    """Count the storages that autograd packs, without the last scalars.
 
-    That is ``[rows, length, hidden]`` a layer where full fine-tuning saves dozens of them.
+    A checkpointed layer saves its input alone, ``[rows, length, hidden]``; full fine-tuning saves dozens of such
+    tensors.
     """
     saved = {result.variant: result.saved_mib for result in report.results}
     (full,) = contenders(["full"])
@@ -244,14 +247,14 @@ def test_saved_is_what_autograd_saves(report: Report) -> None:
         assert inputs < saved[name] < inputs + 0.1 * saved["full"]
 
 
-def test_split_by_rows_saves_what_full_fine_tuning_saves(report: Report) -> None:
-    """One learner row of the second map needs the whole hidden activation; putting rows in order saves no copy."""
+def test_split_by_rows_saves_as_much_as_full_fine_tuning(report: Report) -> None:
+    """One learner row of the second map needs the whole hidden activation; reordering rows saves no copy."""
     saved = {result.variant: result.saved_mib for result in report.results}
     assert saved["far10-rows"] == pytest.approx(saved["full"], rel=0.01)
 
 
-def test_products_are_distinguished_from_the_rest() -> None:
-    """A sum has no product in it; linear maps, batched products and their gradients have."""
+def test_products_are_distinguished_from_other_operations() -> None:
+    """Linear maps, batched products and their gradients are products; a sum is not."""
     x = torch.randn(64, 64, requires_grad=True)
     assert product_seconds(lambda: x.exp().sum())[0] == 0
     for call in (lambda: x @ x, lambda: nn.functional.linear(x, x, x[0]), lambda: torch.bmm(x[None], x[None])):
@@ -260,8 +263,8 @@ def test_products_are_distinguished_from_the_rest() -> None:
         assert outside > 0
 
 
-def test_full_fine_tuning_is_measured_at_both_ends_of_a_round() -> None:
-    """Its figure is the mean of the two; the others follow each other in order, round by round."""
+def test_full_fine_tuning_is_measured_at_both_ends_of_each_round() -> None:
+    """Its time is the mean of both; the other variants run in order, round by round."""
     calls: list[Call] = [lambda: "full", lambda: "a", lambda: "b"]
     order: list[object] = []
 

@@ -34,7 +34,7 @@ Evidence = NDArray[np.float64]
 
 
 def run(*arguments: object) -> Result:
-    """The command line in this process."""
+    """Run the command line in this process."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
@@ -43,7 +43,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with SST-2's files in it, as the GLUE download has them."""
+    """Return a folder with SST-2's files as in the GLUE download."""
     folder = tmp_path_factory.mktemp("glue")
     write_task(folder / "SST-2", rows=DEV_ROWS * 4)
     return folder
@@ -51,7 +51,7 @@ def glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def asked(glue: Path, tiny_distilbert: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    """Arguments of the run that ``printed`` is of."""
+    """Return the arguments of the run of ``printed``."""
     return [
         "--data-dir", glue, "--task", "sst2", "--model", tiny_distilbert, "--train-samples", ROWS, "--epochs", 1,
         "--tables", tmp_path_factory.mktemp("tables"),
@@ -60,7 +60,7 @@ def asked(glue: Path, tiny_distilbert: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def printed(asked: list[object]) -> Result:
-    """A whole run with three seeds, as JSON."""
+    """Return the JSON of a whole run with three seeds."""
     done = run(*asked, "--json")
     assert done.exit_code == 0, done.stderr
     return done
@@ -68,19 +68,18 @@ def printed(asked: list[object]) -> Result:
 
 @pytest.fixture(scope="module")
 def table_path(asked: list[object], printed: Result) -> Path:
-    """The table that it wrote."""
+    """Return the path of the table that the run wrote."""
     (path,) = Path(str(asked[-1])).glob("sst2-*.jsonl")
     return path
 
 
-def test_every_method_is_trained_with_every_seed_full_and_far_first(table_path: Path) -> None:
-    """An interrupted run has the main comparison with all seeds, then the rest seed by seed."""
+def test_methods_are_trained_with_every_seed_full_and_far_first(table_path: Path) -> None:
+    """An interrupted run has the main comparison with all seeds first, then the rest seed by seed."""
     waves = (NAMES[:2], NAMES[2:])
     assert list(read_table(table_path).cells) == [(seed, name) for wave in waves for seed in (1, 2, 3) for name in wave]
 
 
-def test_a_cell_holds_what_the_comparison_is_made_of(table_path: Path) -> None:
-    """Score, rows' evidence, time, memory and what was trained are all there, and agree with one another."""
+def test_cell_has_consistent_score_rows_time_and_memory(table_path: Path) -> None:
     table = read_table(table_path)
     for cell in table.cells.values():
         predicted, true = evidence_of(cell).T
@@ -95,8 +94,8 @@ def test_a_cell_holds_what_the_comparison_is_made_of(table_path: Path) -> None:
     assert peaks["bitfit"] < peaks["ffn-frozen"] < peaks["far10"] == peaks["random10"] < peaks["far40"] < peaks["full"]
 
 
-def test_methods_train_as_many_neurons_as_they_say(table_path: Path) -> None:
-    """A neuron has its row, its bias and its column; FAR freezes b2, and its random control is as large as itself."""
+def test_methods_train_the_stated_number_of_neurons(table_path: Path) -> None:
+    """A neuron has its row, bias and column; FAR freezes b2, and its random control has the same size."""
     cells = read_table(table_path).cells
     trained = {name: cells[1, name]["trainable"] for name in NAMES}
     neuron, blocks = 2 * HIDDEN + 1, LAYERS * (2 * HIDDEN * NEURONS + NEURONS + HIDDEN)
@@ -105,8 +104,8 @@ def test_methods_train_as_many_neurons_as_they_say(table_path: Path) -> None:
         assert trained[name] == trained["ffn-frozen"] + LAYERS * learners * neuron
 
 
-def test_random_neurons_are_others_than_far_chooses(table_path: Path) -> None:
-    """Nothing differs but the draw, so the two must learn apart from the first step on that tells them apart."""
+def test_random_neurons_differ_from_those_of_far(table_path: Path) -> None:
+    """Only the selection differs, so the two losses must differ after the first step."""
     cells = read_table(table_path).cells
     for seed in (1, 2, 3):
         one, other = cells[seed, "far10"], cells[seed, "random10"]
@@ -114,8 +113,8 @@ def test_random_neurons_are_others_than_far_chooses(table_path: Path) -> None:
         assert one["curve"] != other["curve"]
 
 
-def test_steps_are_timed_in_turns_at_real_batches(table_path: Path) -> None:
-    """Every method at the same batches of the phase, full fine-tuning against itself among them; read as written."""
+def test_steps_are_timed_in_alternation_on_real_batches(table_path: Path) -> None:
+    """All methods use the same batches of the phase, and full fine-tuning is compared with itself too."""
     table = read_table(table_path)
     times = table.times
     assert times is not None
@@ -127,8 +126,8 @@ def test_steps_are_timed_in_turns_at_real_batches(table_path: Path) -> None:
     assert StepTimes.from_dict(times.to_dict()) == times
 
 
-def test_json_has_stdout_for_itself(printed: Result) -> None:
-    """The output is a versioned document; messages are on stderr."""
+def test_stdout_contains_only_json(printed: Result) -> None:
+    """The output is a versioned document; messages go to stderr."""
     report = json.loads(printed.stdout)
     assert report["schema_version"] == 1
     (task,) = report["tasks"]
@@ -138,10 +137,10 @@ def test_json_has_stdout_for_itself(printed: Result) -> None:
     assert "18/18 sst2, seed 3, BitFit" in printed.stderr
 
 
-def test_the_same_command_resumes_an_interrupted_run(
+def test_same_command_resumes_an_interrupted_run(
     table_path: Path, asked: list[object], printed: Result, tmp_path: Path
 ) -> None:
-    """Only the training of a truncated line is repeated, with the same result."""
+    """Only the training of the truncated line is repeated, with the same result."""
     *lines, last, _times = table_path.read_text().splitlines(keepends=True)
     copy = tmp_path / table_path.name
     copy.write_text("".join(lines) + last[:100])
@@ -153,17 +152,17 @@ def test_the_same_command_resumes_an_interrupted_run(
     assert (again["evidence"], again["curve"]) == (before["evidence"], before["curve"])
 
 
-def test_a_table_of_other_settings_is_refused_by_name(asked: list[object], printed: Result) -> None:
-    """Cells of different settings are never in one table; the error names the difference and a suggestion."""
+def test_table_of_other_settings_is_refused_with_the_difference(asked: list[object], printed: Result) -> None:
+    """Cells of different settings are never mixed; the error has a suggestion."""
     done = run(*asked, "--epochs", 2)
     assert done.exit_code == 2
     assert "was recorded with another epochs: 1.0, not 2.0; move it away" in done.stderr
 
 
-def test_a_cell_of_another_learning_rate_is_refused(
+def test_cell_of_another_learning_rate_is_refused(
     table_path: Path, asked: list[object], printed: Result, tmp_path: Path
 ) -> None:
-    """A method has one rate in a table: after a change of paper_methods.py the error names the old cells."""
+    """A method has one rate per table: after a change of paper_methods.py the error names the old cells."""
     text = table_path.read_text()
     (tmp_path / table_path.name).write_text(
         text.replace('"far40","learning_rate":5e-05', '"far40","learning_rate":0.0002')
@@ -173,8 +172,8 @@ def test_a_cell_of_another_learning_rate_is_refused(
     assert "another learning rate of far40: 0.0002, not 5e-05; move it away" in done.stderr
 
 
-def test_what_is_recorded_is_shown_without_training(asked: list[object], printed: Result) -> None:
-    """``--recorded`` reads the tables alone: no data is named, and the report is that of the run."""
+def test_recorded_cells_are_shown_without_training(asked: list[object], printed: Result) -> None:
+    """``--recorded`` reads the tables alone, without data, and prints the same report as the run."""
     arguments = asked[asked.index("--task") :]
     assert json.loads(run(*arguments, "--recorded", "--json").stdout) == json.loads(printed.stdout)
     text = run(*arguments, "--recorded", "--markdown").stdout
@@ -194,10 +193,10 @@ def test_what_is_recorded_is_shown_without_training(asked: list[object], printed
         (("--seeds", 2), 2, "x>=3"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_invalid_input_ends_in_one_line(
     asked: list[object], tmp_path: Path, wrong: Sequence[object], code: int, message: str
 ) -> None:
-    """Invalid input ends the command before any training, with farsearch's messages and codes."""
+    """The command ends before any training, with farsearch's messages and exit codes."""
     arguments = [*asked[:2], "--model", asked[5], *(() if "--task" in wrong else ("--task", "sst2"))]
     done = run(*arguments, *wrong, "--tables", tmp_path)
     assert done.exit_code == code
@@ -209,8 +208,8 @@ def test_a_mistake_is_one_line(
 
 
 @pytest.mark.parametrize("path", sorted(TABLES.glob("*.jsonl")), ids=lambda path: path.stem)
-def test_a_recorded_score_follows_from_its_recorded_rows(path: Path) -> None:
-    """The tables that come with the repository are whole: each score is that of its predictions, by scikit-learn."""
+def test_recorded_score_follows_from_recorded_rows(path: Path) -> None:
+    """Each score in the shipped tables is that of its predictions by scikit-learn."""
     measured = {"accuracy": accuracy_score, "matthews_correlation": matthews_corrcoef}
     table = read_table(path)
     truths = set()
@@ -218,11 +217,11 @@ def test_a_recorded_score_follows_from_its_recorded_rows(path: Path) -> None:
         predicted, true = evidence_of(cell).T
         assert cell["metric"] == pytest.approx(measured[table.header["metric"]](true, predicted))
         truths.add(tuple(true))
-    assert len(truths) <= 1  # none while nothing of a task is recorded
+    assert len(truths) <= 1  # none while a task has no recorded cells
 
 
-def test_the_recorded_comparison_is_printed() -> None:
-    """What docs/benchmarks.md shows is made from the recorded tables, which have full fine-tuning to compare with."""
+def test_recorded_comparison_is_printed() -> None:
+    """docs/benchmarks.md is made from the recorded tables, which include full fine-tuning."""
     done = run("--recorded", "--json")
     assert done.exit_code == 0, done.stderr
     for task in json.loads(done.stdout)["tasks"]:
@@ -233,15 +232,15 @@ def test_the_recorded_comparison_is_printed() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(-5, 5, width=16)), min_size=1, max_size=20))
-def test_evidence_survives_the_file(rows: list[tuple[int, float]]) -> None:
-    """Digits are written as a text and other numbers as they are, and both come back, through JSON."""
+def test_evidence_round_trips_through_json(rows: list[tuple[int, float]]) -> None:
+    """Digits are written as text, other numbers as they are."""
     cell = json.loads(json.dumps({"evidence": columns(rows)}))
     assert isinstance(cell["evidence"][0], str)
     np.testing.assert_allclose(evidence_of(cell), np.array(rows, dtype=float), rtol=1e-5)
 
 
 def make_cell(seed: int, method: str, predicted: Sequence[int], true: Sequence[int], **changes: Any) -> dict[str, Any]:
-    """A cell of classes, with round figures."""
+    """Return a cell of classes with round figures."""
     return {
         "seed": seed,
         "method": method,
@@ -259,12 +258,12 @@ def make_cell(seed: int, method: str, predicted: Sequence[int], true: Sequence[i
 
 
 def make_times(far: tuple[float, ...], seconds: tuple[float, ...]) -> StepTimes:
-    """Of 100 steps, with FAR's ratio at each batch."""
+    """Return the times of 100 steps, with FAR's ratio at each batch."""
     return StepTimes("cpu", 100, tuple(range(len(far))), seconds, {"full": (1.0,) * len(far), "far10": far})
 
 
 def make_table(cells: Sequence[dict[str, Any]], task: str = "sst2") -> Table:
-    """A table of such cells."""
+    """Return a table of such cells."""
     header = {
         "task": task, "metric": "accuracy", "model": "minilm", "train_samples": 4096, "epochs": 2.0, "batch_size": 8,
     }  # fmt: skip
@@ -277,12 +276,12 @@ TRUE = [0, 1] * 20
 
 
 def wrong_at(*rows: int) -> list[int]:
-    """Predictions that are right everywhere else."""
+    """Return predictions that are wrong at these rows only."""
     return [1 - label if row in rows else label for row, label in enumerate(TRUE)]
 
 
 def make_cells() -> list[dict[str, Any]]:
-    """Full fine-tuning is wrong in 4 rows of 40, FAR in 6; its third seed could not be trained."""
+    """Return cells in which full fine-tuning is wrong in 4 rows of 40, FAR in 6; FAR's third seed failed."""
     primed = {"priming": {"steps": 5, "processor_s": 20.0, "wall_s": 30.0}}
     return [
         *(make_cell(seed, "full", wrong_at(0, 1, 2, 3), TRUE) for seed in (1, 2, 3)),
@@ -291,11 +290,11 @@ def make_cells() -> list[dict[str, Any]]:
     ]
 
 
-def test_a_row_agrees_with_its_cells() -> None:
-    """Scores are points, and ratios are to full fine-tuning.
+def test_row_agrees_with_its_cells() -> None:
+    """Scores are in points, and ratios relative to full fine-tuning.
 
-    A batch counts by how long it takes, (0.5 · 1 s + 0.7 · 3 s) / 4 s = 0.65, and 5 steps of priming beside 100 of
-    the phase are 0.05 more.
+    Batches are weighted by time, (0.5 · 1 s + 0.7 · 3 s) / 4 s = 0.65, and 5 steps of priming beside 100 of the
+    phase add 0.05.
     """
     full, far = make_report([make_table(make_cells())]).tasks[0].rows
     assert (full.score, full.deviation, full.difference) == (pytest.approx(90.0), pytest.approx(0.0), None)
@@ -308,8 +307,8 @@ def test_a_row_agrees_with_its_cells() -> None:
     assert far.low < -5.0 < far.high <= 0.0
 
 
-def test_a_table_whose_steps_are_not_timed_has_no_ratio() -> None:
-    """A run that was cut off shows what it has; the seconds of single trainings are never taken instead."""
+def test_table_without_timed_steps_has_no_ratio() -> None:
+    """The duration of single trainings is no substitute in the table of an interrupted run."""
     table = make_table(make_cells())
     table.times = None
     report = make_report([table])
@@ -317,8 +316,8 @@ def test_a_table_whose_steps_are_not_timed_has_no_ratio() -> None:
     assert [row["time"] for row in report.tasks[0].table()] == ["", ""]
 
 
-def test_the_mean_over_tasks_is_that_of_their_differences() -> None:
-    """In points and, as in the paper, in percent of full fine-tuning; its interval is narrower than a task's own."""
+def test_mean_over_tasks_is_the_mean_of_differences() -> None:
+    """It is in points and, as in the paper, in percent of full fine-tuning; its interval is narrower than a task's."""
     one = make_report([make_table(make_cells())])
     both = make_report([make_table(make_cells()), make_table(make_cells(), "qqp")])
     (alone,), (mean,) = one.averages, both.averages
@@ -327,8 +326,8 @@ def test_the_mean_over_tasks_is_that_of_their_differences() -> None:
     assert mean.high - mean.low < alone.high - alone.low
 
 
-def test_what_is_not_recorded_yet_is_left_out() -> None:
-    """A run that is cut off after full fine-tuning has a table with one row, and no mean."""
+def test_missing_cells_are_left_out() -> None:
+    """A run interrupted after full fine-tuning has a table with one row and no mean."""
     report = make_report([make_table([make_cell(1, "full", TRUE, TRUE)]), make_table([], "qqp")])
     assert [len(task.rows) for task in report.tasks] == [1]
     assert report.averages == ()
@@ -338,8 +337,8 @@ def test_what_is_not_recorded_yet_is_left_out() -> None:
 # --- the crossed bootstrap --------------------------------------------------------------------------------------------
 
 
-def test_the_paper_s_averages_follow_from_its_table() -> None:
-    """The published scores give the published changes, but for rounding and SQuAD's exact match, which is not here."""
+def test_averages_of_the_paper_follow_from_its_table() -> None:
+    """The published scores give the published changes up to rounding; SQuAD's exact match is not included."""
     full = CONTENDERS["full"].published
     for name, published in (("far10", -1.13), ("far40", -0.74)):
         ours = CONTENDERS[name].published
@@ -349,9 +348,9 @@ def test_the_paper_s_averages_follow_from_its_table() -> None:
 
 
 def drawn(generator: np.random.Generator, seeds: int, rows: int, gap: float) -> tuple[list[Evidence], list[Evidence]]:
-    """Predictions of two methods whose accuracies differ by ``gap`` in the mean over all seeds and rows.
+    """Draw predictions of two methods whose accuracies differ by ``gap`` on average over all seeds and rows.
 
-    How often each is right varies with the seed and with the row.
+    The probability of a right prediction varies with the seed and with the row.
     """
     of_row = generator.normal(0.0, 0.15, rows)
     found: tuple[list[Evidence], list[Evidence]] = ([], [])
@@ -363,8 +362,8 @@ def drawn(generator: np.random.Generator, seeds: int, rows: int, gap: float) -> 
     return found
 
 
-def test_its_variance_is_the_one_that_can_be_computed() -> None:
-    """Of a mean of cells the draws' variance has a closed form, by the moments of their counts: none need be drawn."""
+def test_variance_equals_the_closed_form() -> None:
+    """For a mean of cells the moments of the counts give the variance of the draws without drawing."""
     seeds, rows = 5, 60
     ours, others = drawn(np.random.default_rng(1), seeds, rows, 0.05)
     cells = np.stack([one[:, 0] - other[:, 0] for one, other in zip(ours, others, strict=True)])
@@ -378,8 +377,8 @@ def test_its_variance_is_the_one_that_can_be_computed() -> None:
     assert draws.var() == pytest.approx(expected, rel=0.05)
 
 
-def test_with_one_seed_it_is_the_bootstrap_over_rows() -> None:
-    """Where nothing is drawn but rows the interval is that of ``paired_difference``, but for the draws' own noise."""
+def test_one_seed_reduces_to_the_bootstrap_over_rows() -> None:
+    """If only rows are drawn, the interval is that of ``paired_difference`` up to sampling noise."""
     ours, others = drawn(np.random.default_rng(2), 1, 300, 0.1)
     value, low, high = paired_difference("accuracy", ours[0], others[0])
     assert difference("accuracy", ours, others) == pytest.approx(value)
@@ -389,11 +388,11 @@ def test_with_one_seed_it_is_the_bootstrap_over_rows() -> None:
 def experiment(
     generator: np.random.Generator, seeds: int, gap: float, spread: float, own: float, rows: int = 100
 ) -> tuple[list[Evidence], list[Evidence]]:
-    """F1 of two methods on questions: their difference is ``gap``, what the seed adds, what the row adds, and noise.
+    """Return F1 of two methods on questions: the sum of ``gap``, an effect of the seed, one of the row, and noise.
 
     Args:
-        spread: standard deviation of what a seed adds.
-        own: of what a seed and a row have of their own together.
+        spread: standard deviation of the seed effect.
+        own: standard deviation of the interaction of seed and row.
     """
     of_seeds, of_rows = generator.normal(0.0, spread, (seeds, 1)), generator.normal(0.0, 0.15, rows)
     differences = gap + of_seeds + of_rows + generator.normal(0.0, own, (seeds, rows))
@@ -404,13 +403,11 @@ def experiment(
     ("seeds", "spread", "own", "least", "most"),
     [(10, 0.02, 0.1, 0.91, 0.98), (3, 0.02, 0.1, 0.91, 0.98), (10, 0.02, 1.0, 0.98, 1.0), (3, 0.2, 0.1, 0.67, 0.83)],
 )
-def test_its_interval_covers_the_true_difference(
-    seeds: int, spread: float, own: float, least: float, most: float
-) -> None:
-    """About 95 % of 300 experiments have the difference that is true in their interval, with three seeds as with ten.
+def test_interval_covers_the_true_difference(seeds: int, spread: float, own: float, least: float, most: float) -> None:
+    """About 95 % of 300 experiments have the true difference in their interval, with three seeds and with ten.
 
-    It is more where seed and row have much of their own together, and three in four where nearly all comes from which
-    three seeds were drawn, as the module says. The bounds are about three standard errors of a share of 300 wide.
+    The share is larger if the interaction of seed and row dominates, and three in four if nearly all variance comes
+    from three seeds, as the module documents. The bounds are about three standard errors of a share of 300 wide.
     """
     generator, gap, inside = np.random.default_rng(3), 0.03, 0
     for _ in range(300):
@@ -420,8 +417,8 @@ def test_its_interval_covers_the_true_difference(
     assert least <= inside / 300 <= most
 
 
-def test_both_methods_have_the_same_draws() -> None:
-    """A method's difference from itself is 0 in every draw, and differences add up over three methods."""
+def test_both_methods_share_the_draws() -> None:
+    """A method's difference from itself is 0 in every draw, and differences are additive over three methods."""
     generator = np.random.default_rng(4)
     first, second = drawn(generator, 3, 50, 0.1)
     third, _ = drawn(generator, 3, 50, 0.0)
@@ -431,8 +428,8 @@ def test_both_methods_have_the_same_draws() -> None:
     assert draws[0].shape == (DRAWS,)
 
 
-def test_it_takes_any_metric() -> None:
-    """The Matthews correlation of a difference is each seed's own, by scikit-learn, and only then the mean."""
+def test_any_metric_can_be_bootstrapped() -> None:
+    """Matthews correlation is computed per seed, by scikit-learn, before the mean over seeds."""
     generator = np.random.default_rng(5)
     ours, others = ([generator.integers(0, 2, (80, 2)).astype(float) for _ in range(3)] for _ in range(2))
     for one, other in zip(ours, others, strict=True):

@@ -1,6 +1,6 @@
 """A machine with known rates, and the measurement that the calibration script would make on it.
 
-What the cases compute and move is written here by hand, case by case, and not traced as ``fit.py`` does it.
+Work and traffic of the cases are written by hand, independently of the traces of ``fit.py``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LAUNCH_S = 9e-6
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """FLOPs of an operation, and bytes of its factors and result; of a stream, all bytes in ``moved``."""
+    """FLOPs of an operation, and bytes of its factors and result; for a stream, all bytes are in ``moved``."""
 
     kind: str
     flops: int = 0
@@ -60,29 +60,29 @@ _STREAM_BYTES: Mapping[str, Callable[[int], float]] = {
     "add": lambda n: 3 * 4 * n,
     "scale": lambda n: 2 * 4 * n,
     "add_in_place": lambda n: 3 * 4 * n,
-    "fill_masked": lambda n: 2 * 4 * n + n,  # the mask is of bytes
+    "fill_masked": lambda n: 2 * 4 * n + n,  # the mask has one byte per element
     "clone": lambda n: 2 * 4 * n,
     "split_heads": lambda n: 2 * 4 * n,
-    "zeros": lambda n: 2 * 4 * n,  # the tensor that it is like counts as read
+    "zeros": lambda n: 2 * 4 * n,  # the template tensor counts as read
     "gelu": lambda n: 2 * 4 * n,
     "gelu_backward": lambda n: 3 * 4 * n,
     "softmax": lambda n: 2 * 4 * n,
     # 512 columns: weight and bias, mean and deviation of each row
     "layer_norm": lambda n: 4 * (2 * n + 2 * 512 + 2 * (n // 512)),
     "layer_norm_backward": lambda n: 4 * (3 * n + 2 * 512 + 2 * (n // 512) + 2 * 512),
-    "random_bits": lambda n: 2 * 8 * (n // 4),  # words of 64 bits, of which each makes four masks' numbers
+    "random_bits": lambda n: 2 * 8 * (n // 4),  # words of 64 bits, each for the numbers of four masks
     "bernoulli": lambda n: 2 * 4 * n,
     "sum_rows": lambda n: 4 * (n + 512),
     "sum_columns": lambda n: 4 * (n + n // 512),
     "embedding_gradient": lambda n: 4 * (256 * 512 + n) + 8 * 256,
-    # four tensors and a step count are read, all but the gradient and the count are written, and the count
+    # reads four tensors and a step count, writes all but the gradient and the count
     "fused_adamw": lambda n: 4 * (4 * n + 1) + 4 * (3 * n + 1),
 }
 """Bytes read and written by each stream case of so many elements, arguments that are written counted as read too."""
 
 
 def work_of(case: str, dims: tuple[int, ...]) -> Work:
-    """The operation of a case: 2 m k n FLOPs of a product ``[m, k] @ [k, n]``, 4 bytes a number."""
+    """Return the operation of a case: 2 m k n FLOPs of a product ``[m, k] @ [k, n]``, 4 bytes per number."""
     if case in _STREAM_BYTES:
         return Work(KINDS[case], moved=int(_STREAM_BYTES[case](*dims)))
     if case.startswith("gemm"):
@@ -98,7 +98,7 @@ def work_of(case: str, dims: tuple[int, ...]) -> Work:
 
 @cache
 def workload_operations(name: str) -> tuple[Work, ...]:
-    """The operations of a workload's step; ``test_calibration_cases`` holds their sums against formulas."""
+    """Return the operations of a workload's step; ``test_calibration_cases`` checks their sums against formulas."""
     with meta_tensors():
         step = workload(name, meta_tensors())
     found = trace_call(step, []).operations
@@ -107,7 +107,7 @@ def workload_operations(name: str) -> tuple[Work, ...]:
 
 @cache
 def tiny_operations() -> int:
-    """Number of operations of the tiny step."""
+    """Return the number of operations of the tiny step."""
     with meta_tensors():
         step = tiny_step(meta_tensors())
     return len(trace_call(step, []).operations)
@@ -125,10 +125,10 @@ _RATES = {
 
 @dataclasses.dataclass(frozen=True)
 class KnownMachine:
-    """A machine whose products cost what is linear in their work, and streams a power of their bytes.
+    """A machine with product times linear in their work, and stream times that are a power of their bytes.
 
     Attributes:
-        power: of the bytes; 1 is a fixed bandwidth.
+        power: exponent of the bytes; 1 is a fixed bandwidth.
         ratios: of the workloads' times to the sum of their operations.
     """
 
@@ -138,7 +138,7 @@ class KnownMachine:
     ratios: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict.fromkeys(WORKLOADS, 1.0))
 
     def seconds(self, work: Work) -> float:
-        """Seconds of an operation, without its overhead."""
+        """Return the seconds of an operation without its overhead."""
         if work.kind not in self.products:
             return float(1e-6 * self.us_per_mib * (work.moved / 2**20) ** self.power)
         rate = self.products[work.kind]
@@ -150,13 +150,13 @@ class KnownMachine:
         """Return the result that the script would write.
 
         Args:
-            changes: of the result's fields; those of ``machine``, ``memory`` and ``launch`` one by one.
+            changes: fields to replace; those of ``machine``, ``memory`` and ``launch`` are merged one by one.
         """
         everything = [*cases("products"), *cases("streams")]
         sustained = {}
         for name in WORKLOADS:
             seconds = self.ratios[name] * sum(LAUNCH_S + self.seconds(work) for work in workload_operations(name))
-            # a cold start is quicker; what counts is the end
+            # a cold start is faster; the final clock is used
             sustained[name] = {"seconds": 0.9 * seconds, "first": 0.8 * seconds, "last": seconds, "steps": 30}
         result: dict[str, Any] = {
             "what": RESULT,

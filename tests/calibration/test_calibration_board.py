@@ -1,4 +1,4 @@
-"""The measurement of a bundle on a board: validated, turned into a profile, imported into its study."""
+"""Measurements of a bundle on a board: validation, adjusted profiles, import into the study."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Data = dict[str, Any]
 
 
 def board_file(measured: Measurement, study: str = "tiny") -> Data:
-    """The file that ``train.py`` writes, as data."""
+    """Return the data of the file that ``train.py`` writes."""
     return {
         "what": MEASUREMENT,
         "schema_version": SCHEMA_VERSION,
@@ -47,14 +47,12 @@ def board_file(measured: Measurement, study: str = "tiny") -> Data:
 
 
 def written(folder: Path, data: Data, name: str = "measurement.json") -> Path:
-    """Write the file."""
     path = folder / name
     path.write_text(json.dumps(data), encoding="utf-8")
     return path
 
 
-def test_a_right_file_comes_back_whole(tmp_path: Path) -> None:
-    """All fields are read, and the file is recognised."""
+def test_valid_file_is_read_completely(tmp_path: Path) -> None:
     path = written(tmp_path, board_file(make_measurement(3)))
     file = read_measurement(path)
     assert is_measurement(path)
@@ -63,7 +61,7 @@ def test_a_right_file_comes_back_whole(tmp_path: Path) -> None:
 
 
 def put(key: str, value: Any) -> Callable[[Data], None]:
-    """A change of one value, by a path such as ``measured.rows``."""
+    """Return a change of one value, by a path such as ``measured.rows``."""
 
     def change(data: Data) -> None:
         *path, last = key.split(".")
@@ -75,7 +73,7 @@ def put(key: str, value: Any) -> Callable[[Data], None]:
 
 
 def without(key: str) -> Callable[[Data], None]:
-    """Remove a key."""
+    """Return a change that removes a key."""
 
     def change(data: Data) -> None:
         *path, last = key.split(".")
@@ -119,10 +117,10 @@ BROKEN: tuple[tuple[Callable[[Data], None], str], ...] = (
 
 
 @pytest.mark.parametrize(("change", "fragment"), BROKEN, ids=[fragment[:40] for _, fragment in BROKEN])
-def test_a_broken_file_is_one_line_with_file_key_and_rule(
+def test_broken_file_is_reported_with_file_key_and_rule(
     tmp_path: Path, change: Callable[[Data], None], fragment: str
 ) -> None:
-    """Both commands read it; neither stores anything."""
+    """Both commands report one line, and neither stores anything."""
     data = copy.deepcopy(board_file(make_measurement(3)))
     change(data)
     path = written(tmp_path, data)
@@ -151,8 +149,8 @@ def test_a_broken_file_is_one_line_with_file_key_and_rule(
     ],
     ids=["empty", "cut", "bytes", "deep", "list", "missing"],
 )
-def test_what_is_no_file_of_a_board_is_one_line(tmp_path: Path, content: bytes | None, fragment: str) -> None:
-    """Truncated, binary, deeply nested, another file, or missing."""
+def test_unreadable_file_is_reported_in_one_line(tmp_path: Path, content: bytes | None, fragment: str) -> None:
+    """The file is truncated, binary, deeply nested, of another kind, or missing."""
     path = tmp_path / "m.json"
     if content is not None:
         path.write_bytes(content)
@@ -163,7 +161,7 @@ def test_what_is_no_file_of_a_board_is_one_line(tmp_path: Path, content: bytes |
     assert "\n" not in str(caught.value)
 
 
-# A profile by what was measured.
+# Adjusted profiles.
 
 
 def _pricer(device: Any) -> Pricer:
@@ -172,7 +170,7 @@ def _pricer(device: Any) -> Pricer:
 
 
 def _measured_by(factor: float, beyond_mib: float, device: str = "jetson-nano") -> tuple[Measurement, FarConfig]:
-    """A run that took ``factor`` of the time predicted and so many MiB more."""
+    """Return a run that took ``factor`` times the predicted time, and so many MiB more."""
     config = FarConfig((0.5, 0.75), 1e-4, 1.0)
     cost = _pricer(load_profile(device)).price(config)
     measured = dataclasses.replace(
@@ -186,8 +184,8 @@ def _measured_by(factor: float, beyond_mib: float, device: str = "jetson-nano") 
 
 
 @given(st.floats(0.05, 40.0), st.floats(-300.0, 300.0))
-def test_the_adjusted_profile_prices_the_run_as_it_was_measured(factor: float, beyond: float) -> None:
-    """Time and peak of the measured run are predicted up to rounding, inside their ranges; other figures stay."""
+def test_adjusted_profile_predicts_the_measured_run(factor: float, beyond: float) -> None:
+    """Time and peak agree up to rounding and lie in their ranges; other figures are unchanged."""
     profile = load_profile("jetson-nano")
     measured, config = _measured_by(factor, beyond)
     mine = adjusted(profile, BoardFile.from_dict(board_file(measured)), "mine")
@@ -203,8 +201,8 @@ def test_the_adjusted_profile_prices_the_run_as_it_was_measured(factor: float, b
     assert all(getattr(mine, name) == getattr(profile, name) for name in fields)
 
 
-def test_a_process_is_never_below_nothing(tmp_path: Path) -> None:
-    """A peak below the predicted tensors leaves a process of 0 MiB, and a valid profile."""
+def test_process_memory_is_never_negative(tmp_path: Path) -> None:
+    """A peak below the predicted tensors gives a process of 0 MiB and a valid profile."""
     measured, _ = _measured_by(1.0, -5.0)
     small = dataclasses.replace(measured, peak_memory_mib=1.0)
     mine = adjusted(load_profile("jetson-nano"), BoardFile.from_dict(board_file(small)), "mine")
@@ -213,8 +211,8 @@ def test_a_process_is_never_below_nothing(tmp_path: Path) -> None:
     assert read_profile(tmp_path / "mine.toml") == mine
 
 
-def test_devices_import_makes_a_device_of_it(tmp_path: Path) -> None:
-    """The profile is the bundle's with two figures measured, names its run, and is one that ``estimate`` takes."""
+def test_devices_import_writes_an_adjusted_profile(tmp_path: Path) -> None:
+    """The profile differs from the bundle's in two measured figures, names its run, and works with ``estimate``."""
     measured = make_measurement(3)
     path = written(tmp_path, board_file(measured))
     done = call(tmp_path, "devices", "import", path, "--name", "my-nano")
@@ -235,7 +233,7 @@ def test_devices_import_makes_a_device_of_it(tmp_path: Path) -> None:
     assert "give another --name, or --force" in again.err
 
 
-def test_a_device_that_is_not_here_is_named(tmp_path: Path) -> None:
+def test_missing_user_profile_is_named(tmp_path: Path) -> None:
     """A bundle for a user's own profile can't be adjusted without that profile."""
     path = written(tmp_path, {**board_file(make_measurement(3)), "device": "jetson-nanno"})
     done = call(tmp_path, "devices", "import", path, "--name", "x")
@@ -243,17 +241,17 @@ def test_a_device_that_is_not_here_is_named(tmp_path: Path) -> None:
     assert "jetson-nanno" in done.err
 
 
-# Back into the study.
+# Import into the study.
 
 
 @pytest.fixture
 def study(finished_study: Path, tmp_path: Path) -> Path:
-    """A copy of the finished study."""
+    """Return a copy of the finished study."""
     return Path(shutil.copytree(finished_study, tmp_path / "copy"))
 
 
-def test_sync_takes_it_in_once(study: Path) -> None:
-    """In the study, in MLflow's run of the trial, in ``show`` and in the report; twice the same file is one."""
+def test_sync_imports_a_measurement_once(study: Path) -> None:
+    """It appears in the study, in the trial's MLflow run, in ``show`` and in the report; a repeat changes nothing."""
     measured = make_measurement(0)
     path = written(study, board_file(measured))
     first, second = (call(study, "sync", "--measurement", path) for _ in range(2))
@@ -278,8 +276,8 @@ def test_sync_takes_it_in_once(study: Path) -> None:
     assert "NVIDIA Jetson Nano" in (study / "r.html").read_text(encoding="utf-8")
 
 
-def test_a_second_run_is_stored_beside_the_first(study: Path) -> None:
-    """All measurements of a trial are stored, in order of import."""
+def test_second_run_is_stored_beside_the_first(study: Path) -> None:
+    """All measurements of a trial are stored in order of import."""
     one = make_measurement(0)
     other = dataclasses.replace(one, created="2026-11-21T10:00:00+00:00", wall_time_s=170.0)
     for i, measured in enumerate((one, other)):
@@ -287,8 +285,8 @@ def test_a_second_run_is_stored_beside_the_first(study: Path) -> None:
     assert read_study(study).measurements == (one, other)
 
 
-def test_a_measurement_of_another_machine_is_marked(study: Path) -> None:
-    """The study is for a Jetson: a workstation's measurement is stored, without a warning about the difference."""
+def test_measurement_of_another_machine_is_marked(study: Path) -> None:
+    """A workstation's measurement is stored in a study for a Jetson, without a warning about the difference."""
     path = written(study, board_file(dataclasses.replace(make_measurement(0), machine="AMD EPYC 7B12")))
     done = call(study, "sync", "tiny", "--measurement", path)
     assert done.code == 0, done.err
@@ -304,7 +302,7 @@ def test_a_measurement_of_another_machine_is_marked(study: Path) -> None:
     ],
     ids=["trial", "study", "name"],
 )
-def test_what_is_not_of_this_study_is_refused(
+def test_measurement_of_another_study_is_refused(
     study: Path, measured: Measurement, of: str, options: list[str], fragment: str
 ) -> None:
     """Nothing is stored, and the error is one line with a suggestion."""

@@ -1,4 +1,4 @@
-"""Operations of the calibration: each case is the single operation of its name, each workload the documented step."""
+"""Operations of the calibration: each case runs one operation, each workload the documented step."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ ALL = [*cases("products"), *cases("streams")]
 
 
 def on_meta(*shapes: tuple[int, ...]) -> list[Tensor]:
-    """Operands without memory."""
+    """Return the operands of a case on the meta device."""
     return [torch.empty(shape, device="meta") for shape in shapes]
 
 
 def traced(case: str, dims: tuple[int, ...]) -> list[Operation]:
-    """The operations of one call of a case."""
+    """Return the operations of one call of a case."""
     return trace_call(make_call(case, dims, on_meta), []).operations
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_case_is_one_operation_of_the_kind_that_it_is_named_for(case: str) -> None:
-    """At every size the trace agrees with formulas: kind, FLOPs, bytes, matrices."""
+def test_case_is_one_operation_of_its_kind(case: str) -> None:
+    """At every size the trace agrees with formulas for kind, FLOPs, bytes and matrices."""
     some = [dims for name, dims in ALL if name == case]
     assert some
     for dims in some:
@@ -46,13 +46,12 @@ def test_a_case_is_one_operation_of_the_kind_that_it_is_named_for(case: str) -> 
             assert (op.left, op.right, op.out) == (work.left, work.right, work.out), dims
 
 
-def test_every_kind_of_operation_is_measured() -> None:
-    """Each kind of the cost model has a case."""
+def test_every_kind_of_operation_has_a_case() -> None:
     assert {work_of(case, dims).kind for case, dims in ALL} == {*PRODUCTS, *STREAMS}
 
 
-def test_cases_differ() -> None:
-    """No case is timed twice, and each form of a product sees few and many rows and all its widths."""
+def test_cases_are_distinct() -> None:
+    """Each form of a product has few and many rows and all its widths."""
     assert len(set(ALL)) == len(ALL)
     for form in ("gemm_nt", "gemm_nn", "gemm_tn"):
         dims = [dims for case, dims in ALL if case == form]
@@ -62,8 +61,8 @@ def test_cases_differ() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_case_runs_here(case: str) -> None:
-    """On real tensors at its smallest size."""
+def test_case_runs_on_real_tensors(case: str) -> None:
+    """Run each case at its smallest size."""
     dims = min((dims for name, dims in ALL if name == case), key=lambda some: sum(some))
 
     def take(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -76,19 +75,19 @@ def test_a_case_runs_here(case: str) -> None:
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_the_products_of_a_workload_are_those_of_its_layers(name: str) -> None:
-    """FLOPs and forms by formula: outputs, gradients of what is trained, of inputs but for the first layer's."""
+def test_products_of_a_workload_are_those_of_its_layers(name: str) -> None:
+    """By formula: outputs, gradients of trained weights, and gradients of inputs except the first layer's."""
     rows, t, d, ff, learners, layers = WORKLOADS[name]
     maps, frozen = [(d, d)] * 4 + [(d, learners or ff), (learners or ff, d)], []
     if learners:
         frozen = [(d, ff - learners), (ff - learners, d)]
     both, trained = (2 * rows * t * sum(k * n for k, n in some) for some in (maps + frozen, maps))
-    # nothing before the first layer's queries, keys and values is trained
+    # no weight before the first layer's queries, keys and values is trained
     first = 2 * rows * t * 3 * d * d
     operations = workload_operations(name)
     gemm = sum(op.flops for op in operations if op.kind.startswith("gemm"))
     assert gemm == layers * (2 * both + trained) - first
-    # scores and context, and the gradients of both of their factors
+    # scores and context, and the gradients of both factors of each
     bmm = sum(op.flops for op in operations if op.kind.startswith("bmm"))
     assert bmm == layers * 6 * 2 * rows * t * t * d
     forms = Counter(op.kind for op in operations if op.kind in PRODUCTS)
@@ -100,8 +99,8 @@ def test_the_products_of_a_workload_are_those_of_its_layers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_a_workload_steps_each_trained_tensor(name: str) -> None:
-    """Three dropouts and two LayerNorms a layer, forward and backward, and SGD on each tensor that is trained."""
+def test_workload_steps_each_trained_tensor(name: str) -> None:
+    """Each layer has three dropouts and two LayerNorms, forward and backward; SGD steps each trained tensor."""
     *_, layers = WORKLOADS[name]
     kinds = Counter(op.kind for op in workload_operations(name))
     assert kinds["bernoulli"] == 3 * layers
@@ -111,14 +110,13 @@ def test_a_workload_steps_each_trained_tensor(name: str) -> None:
     assert kinds["in_place"] >= tensors
 
 
-def test_the_tiny_step_is_of_many_operations() -> None:
-    """Enough operations that overhead dominates; its tensors are below a few kilobytes."""
+def test_tiny_step_has_many_small_operations() -> None:
+    """Overhead dominates; its tensors are smaller than a few kilobytes."""
     assert tiny_operations() > 200
     assert work_of("gemm_nt", (16, 24, 48)).flops < 1e5
 
 
-def test_the_script_needs_torch_alone() -> None:
-    """It imports the standard library and torch, nothing of farsearch."""
+def test_script_imports_only_torch_and_the_standard_library() -> None:
     lines = board_script().splitlines()
     imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
     assert imported - sys.stdlib_module_names == {"torch"}

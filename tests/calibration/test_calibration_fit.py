@@ -1,4 +1,4 @@
-"""Fit of a profile: for a machine with known rates, the profile has those rates."""
+"""Fit of a profile: the rates of a machine with known rates are recovered."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ MACHINE = KnownMachine()
 
 
 def fitted(known: KnownMachine = MACHINE, /, **changes: Any) -> Profile:
-    """The profile of a known machine."""
+    """Return the profile of a known machine."""
     return fit_profile(parse_result(known.result(**changes), "a test"), "known")
 
 
 @cache
 def with_power(power: float = 1.0) -> Profile:
-    """The profile of a machine whose streams follow this power of their bytes, made once."""
+    """Return the cached profile of a machine whose stream times follow this power of the bytes."""
     return fitted(KnownMachine(power=power))
 
 
 def predicted(profile: Profile, work: Work) -> float:
-    """Seconds of an operation by a profile, without its overhead and without the factor."""
+    """Predict the seconds of an operation by a profile, without overhead and factor."""
     left = work.left + work.moved
     kinds = np.array([OPERATION_KINDS.index(work.kind)])
     features = np.array([[work.flops, left, work.right, work.out, work.matrices]], dtype=float)
@@ -48,8 +48,8 @@ def predicted(profile: Profile, work: Work) -> float:
 
 
 @pytest.mark.parametrize("form", ["gemm_nt", "gemm_nn", "gemm_tn"])
-def test_rates_of_products_are_found_again(form: str) -> None:
-    """Each coefficient of the machine's linear law, to the four digits of the file."""
+def test_product_rates_are_recovered(form: str) -> None:
+    """Each coefficient of the machine's linear law agrees to the four digits of the file."""
     profile = with_power()
     assert profile.rates is not None
     for name, value in vars(MACHINE.products[form]).items():
@@ -58,15 +58,15 @@ def test_rates_of_products_are_found_again(form: str) -> None:
 
 @pytest.mark.parametrize("form", PRODUCTS)
 @pytest.mark.parametrize("size", [(32, 384, 24), (512, 768, 2000), (4096, 768, 3072)])
-def test_products_that_were_not_measured_are_predicted(form: str, size: tuple[int, int, int]) -> None:
-    """Between the measured sizes and beyond, also if the terms of the law are indistinguishable."""
+def test_unmeasured_products_are_predicted(form: str, size: tuple[int, int, int]) -> None:
+    """Sizes lie between and beyond the measured ones, also if the terms of the law are indistinguishable."""
     dims = size if form.startswith("gemm") else (24, 4 * size[0] // 32, 48)
     work = work_of(form, dims)
     assert predicted(with_power(), work) == pytest.approx(MACHINE.seconds(work), rel=5e-3)
 
 
-def test_no_rate_is_negative_where_times_are_noise() -> None:
-    """Times that follow no law still give rates that a profile may have."""
+def test_noisy_times_give_no_negative_rate() -> None:
+    """Times that follow no law still give valid rates."""
     result = MACHINE.result()
     draw = np.random.default_rng(0)
     for sample in result["samples"]:
@@ -78,8 +78,8 @@ def test_no_rate_is_negative_where_times_are_noise() -> None:
 
 @pytest.mark.parametrize("kind", STREAMS)
 @pytest.mark.parametrize("power", [1.0, 0.7, 1.2])
-def test_streams_are_found_again(kind: str, power: float) -> None:
-    """At any number of bytes between the smallest and the largest: the time of the machine's power law."""
+def test_stream_times_are_recovered(kind: str, power: float) -> None:
+    """Between the smallest and the largest number of bytes the time is that of the machine's power law."""
     machine, profile = KnownMachine(power=power), with_power(power)
     assert profile.rates is not None
     sizes = profile.rates.streams[kind].mib
@@ -90,19 +90,19 @@ def test_streams_are_found_again(kind: str, power: float) -> None:
         assert predicted(profile, work) == pytest.approx(machine.seconds(work), rel=5e-3)
 
 
-def test_overheads_are_those_of_the_machine() -> None:
-    """Within autograd, outside it, of an optimizer's call and of a token."""
+def test_overheads_are_recovered() -> None:
+    """Overheads inside autograd, outside it, of an optimizer's call and of a token."""
     profile = fitted()
     assert profile.rates is not None
     assert profile.launch_us.value == pytest.approx(LAUNCH_S * 1e6, rel=1e-3)
     assert profile.rates.bare_us == pytest.approx(OVERHEAD_S * 1e6, rel=1e-3)
-    # two operations of it are priced beside the call
+    # two of its operations are priced besides the call
     assert profile.step_us.value == pytest.approx(90 - 2 * 2, rel=1e-3)
     assert profile.token_us.value == pytest.approx(256 / 512, rel=1e-3)
 
 
-def test_an_overhead_never_takes_all_of_a_time() -> None:
-    """If a short operation took less than the separately measured overhead, half of its time is attributed to it."""
+def test_overhead_is_at_most_half_of_a_short_operation() -> None:
+    """This applies if a short operation took less than the separately measured overhead."""
     machine = dataclasses.replace(MACHINE, us_per_mib=1e-3)
     profile = fitted(machine)
     assert profile.rates is not None
@@ -112,8 +112,8 @@ def test_an_overhead_never_takes_all_of_a_time() -> None:
 RATIOS = {"narrow": 1.02, "wide": 0.8, "long": 1.3, "learners": 1.1}
 
 
-def test_the_factor_is_what_whole_steps_take_beyond_their_operations() -> None:
-    """It is the median of the workloads' ratios, and its range holds all of them."""
+def test_factor_is_the_ratio_of_whole_steps_to_their_operations() -> None:
+    """The value is the median of the workloads' ratios, and its range has all of them."""
     machine = KnownMachine(ratios=RATIOS)
     result = parse_result(machine.result(), "a test")
     profile = fit_profile(result, "known")
@@ -124,8 +124,8 @@ def test_the_factor_is_what_whole_steps_take_beyond_their_operations() -> None:
     assert "wide 0.80" in factor.source
 
 
-def test_a_calm_machine_still_has_a_range() -> None:
-    """If all workloads agree the range is 20 % either way: machines vary from day to day."""
+def test_range_is_at_least_20_percent() -> None:
+    """Machines vary from day to day even if all workloads agree."""
     factor = fitted(KnownMachine(ratios=dict.fromkeys(WORKLOADS, 1.5))).time_factor
     assert (factor.low / factor.value, factor.high / factor.value) == pytest.approx((0.8, 1.2), rel=5e-3)
 
@@ -137,15 +137,15 @@ def test_one_workload_is_enough() -> None:
 
 
 def test_busy_cores_widen_the_range() -> None:
-    """Downwards, for alone the machine is quicker; a fifth of the cores is what any machine has."""
+    """The low end falls, because an idle machine is faster; a load of a fifth of the cores is normal."""
     calm, idle, busy = (fitted(busy_cores=cores).time_factor for cores in (None, 0.7, 2.0))
     assert idle == calm
     assert busy.low == pytest.approx(calm.low * 4 / 6, rel=2e-3)
     assert (busy.value, busy.high) == (calm.value, calm.high)
 
 
-def test_an_older_torch_leaves_kinds_out() -> None:
-    """Operations that its torch lacks are predicted from the general figures."""
+def test_kinds_missing_in_an_older_torch_are_left_out() -> None:
+    """Their operations are predicted from the general figures."""
     result = MACHINE.result(machine={"torch": "1.10.2"})
     missing = ("fused_adamw", "layer_norm", "layer_norm_backward", "bmm_tn")
     result["samples"] = [sample for sample in result["samples"] if sample["case"] not in missing]
@@ -167,14 +167,14 @@ def test_an_older_torch_leaves_kinds_out() -> None:
     ],
 )
 def test_software_follows_device_and_version(kind: str, torch: str, expected: tuple[object, ...]) -> None:
-    """Attention of ordinary modules, the optimizer's kernel, allocator blocks, bytes of a mask."""
+    """Attention of ordinary modules, optimizer kernel, allocator blocks, and bytes of a mask."""
     p = fitted(machine={"kind": kind, "torch": torch})
     found = (p.attention, p.foreach, p.allocator_block_bytes.value, p.dropout_mask_bytes.value)
     assert (p.kind, p.torch, found) == (kind, torch, expected)
 
 
 def test_general_figures_are_medians_with_their_spread() -> None:
-    """Products, batched products and bandwidth are those of the cases, recomputed from the raw times."""
+    """Recompute products, batched products and bandwidth from the raw times of the cases."""
     result, profile = MACHINE.result(), fitted()
     for figure, cases in (
         (profile.gemm_gflops, ("gemm_nt", "gemm_nn", "gemm_tn")),
@@ -188,12 +188,12 @@ def test_general_figures_are_medians_with_their_spread() -> None:
         assert (figure.low, figure.value, figure.high) == pytest.approx(
             (min(rates), float(np.median(rates)), max(rates)), rel=1e-3
         )
-    # 200 us a MiB, whatever the size
+    # 200 us per MiB at any size
     assert profile.bandwidth_gbs.value == pytest.approx(2**20 / 200e-6 / 1e9, rel=1e-3)
 
 
-def test_memory_is_what_was_measured() -> None:
-    """Visible, of others and of a bare process, with room upwards; what was not measured is assumed and says so."""
+def test_memory_is_measured_or_marked_as_assumed() -> None:
+    """Visible memory, memory of other programs and of a bare process, with a margin upwards."""
     profile = fitted()
     assert (profile.visible_mib.value, profile.os_mib.value, profile.process_mib.value) == (8000, 1000, 400)
     assert (profile.os_mib.high, profile.process_mib.high) == (1506, 500)
@@ -204,7 +204,7 @@ def test_memory_is_what_was_measured() -> None:
     assert crowded.available_mib[0] > 0
 
 
-def test_the_profile_has_the_conditions() -> None:
+def test_profile_records_the_conditions() -> None:
     """Date, software, clocks before and after, and the load of other programs."""
     profile = fitted(
         busy_cores=1.5, conditions={"before": {"power_mode": "10W", "c": "1"}, "after": {"power_mode": "10W", "c": "2"}}
@@ -218,8 +218,7 @@ def test_the_profile_has_the_conditions() -> None:
     assert all(figure.source for figure in profile.figures().values())
 
 
-def test_round_trip_and_a_price(tmp_path: Path) -> None:
-    """A fitted profile is written and read back the same, and prices a job under each of its plans."""
+def test_fitted_profile_round_trips_and_prices_every_plan(tmp_path: Path) -> None:
     profile = fitted()
     write_profile(profile, tmp_path / "known.toml")
     read = read_profile(tmp_path / "known.toml")
@@ -233,8 +232,8 @@ def test_round_trip_and_a_price(tmp_path: Path) -> None:
         assert cost.energy_j is None
 
 
-def test_a_faster_machine_is_priced_faster() -> None:
-    """Half the time of each operation that is large gives about half the time of a step that is of such."""
+def test_faster_machine_has_lower_costs() -> None:
+    """Half the time of each large operation gives about half the time of a step that consists of such operations."""
     halved = {
         form: ProductRate(*(value / 2 for value in vars(rate).values())) for form, rate in MACHINE.products.items()
     }
@@ -247,8 +246,8 @@ def test_a_faster_machine_is_priced_faster() -> None:
     assert fast_s == pytest.approx(slow_s / 2, rel=0.1)
 
 
-def test_a_profile_is_fitted_in_a_process_that_has_traced_nothing() -> None:
-    """Operations are traced without gradients, which must not depend on what was traced before."""
+def test_fit_does_not_depend_on_earlier_traces() -> None:
+    """Fit in a new process: operations are traced without gradients."""
     code = "from tests.calibration.test_calibration_fit import fitted; print(fitted().basis)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "calibrated", done.stderr

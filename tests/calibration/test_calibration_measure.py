@@ -1,4 +1,4 @@
-"""The measurement, run on cases that are small for the tests."""
+"""The calibration measurement, run on small cases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def small() -> Any:
-    """Short cases and workloads, whose dimensions the script measures too."""
+    """Replace the cases and workloads by short ones, whose dimensions the script measures too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cases, "_TOKENS", (32,))
         patch.setattr(cases, "_WIDTHS", ((384, 1536),))
@@ -38,7 +38,7 @@ def small() -> Any:
         patch.setattr(cases, "_STREAMS", (1 << 13, 1 << 16, 1 << 19))
         for name, (rows, _, _, _, learners, layers) in WORKLOADS.items():
             patch.setitem(WORKLOADS, name, (rows, 4, 48, 96, min(learners, 16), layers))
-        # what was traced of the true workloads, and then of these, is kept
+        # traces of the original workloads, then of these, are cached
         fit._workload_operations.cache_clear()
         yield patch
     fit._workload_operations.cache_clear()
@@ -46,35 +46,35 @@ def small() -> Any:
 
 @pytest.fixture(scope="module")
 def measured(small: Any) -> tuple[dict[str, Any], list[str], torch.Tensor]:
-    """The result of a measurement of a few seconds, its messages, and the gradient mode after it."""
+    """Return the result of a short measurement, its messages, and the gradient mode after it."""
     messages: list[str] = []
     return measure(4.0, messages.append), messages, torch.ones(1, requires_grad=True) * 2
 
 
-def test_it_measures_this_machine(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
-    """Every case that this torch supports, in at least one round; the result is valid."""
+def test_measurement_covers_every_supported_case(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
+    """Every case has at least one round, and the result is valid."""
     result = parse_result(json.loads(json.dumps(measured[0])), "this machine")
     assert isinstance(result, Calibration)
     assert {sample.case for sample in result.samples} == set(CASES)
     assert all(sample.rounds >= 1 and 0 < sample.seconds < 5 for sample in result.samples)
     assert {sample.dims for sample in result.samples if sample.case == "add"} <= {(1 << 13,), (1 << 16,), (1 << 19,)}
     assert all(0 < seconds < 5 for seconds in vars(result.launch).values())
-    # an operation alone is less than hundreds of them
+    # a single operation takes less than hundreds of them
     assert result.launch.operation < result.launch.tiny_step
     assert result.sustained
     for course in result.sustained.values():
         assert course.steps >= 3
         assert min(course.first, course.last) <= 2 * course.seconds
     memory = result.memory
-    # a process with torch takes more than 50 MiB, and fits this machine; where it did not end in time nothing is said
+    # a process with torch takes more than 50 MiB and fits this machine; None if it did not end in time
     assert memory.process_mib is None or 50 < memory.process_mib < memory.visible_mib
     assert result.machine.torch == torch.__version__
     assert result.machine.threads == torch.get_num_threads()
     assert result.took_s > 0
 
 
-def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
-    """A plausible machine, with a rate for every kind."""
+def test_measurement_gives_a_plausible_profile(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
+    """Every kind has a rate."""
     profile = fit.fit_profile(parse_result(measured[0], "this machine"), "here")
     assert profile.rates is not None
     assert (len(profile.rates.products), len(profile.rates.streams)) == (6, 13)
@@ -85,17 +85,17 @@ def test_what_it_finds_makes_a_profile(measured: tuple[dict[str, Any], list[str]
     assert profile.torch == torch.__version__
 
 
-def test_it_reports_progress(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
-    """Memory, overheads, each round; gradients are enabled afterwards."""
+def test_progress_is_reported(measured: tuple[dict[str, Any], list[str], torch.Tensor]) -> None:
+    """Messages cover memory, overheads and each round; gradients are enabled afterwards."""
     _, messages, doubled = measured
-    messages = [line for line in messages if not line.startswith("other programs")]  # where this machine is busy
+    messages = [line for line in messages if not line.startswith("other programs")]  # on a busy machine
     assert messages[:3] == ["memory of a bare process", "overheads", "products, round 1 of at most 9"]
     assert any(text.startswith("streams, round ") for text in messages)
     assert doubled.requires_grad
 
 
 def timed(group: str, elements: int, seconds: float = 5.0) -> dict[str, list[tuple[int, ...]]]:
-    """Return the timed dimensions by case, with ``elements`` numbers of operands."""
+    """Return the timed dimensions by case, for operands of ``elements`` numbers."""
     with torch.no_grad():
         samples = timing.timed_cases(group, CPU, timing.Pool(CPU, elements), seconds, lambda _: None)
     found: dict[str, list[tuple[int, ...]]] = {}
@@ -104,12 +104,11 @@ def timed(group: str, elements: int, seconds: float = 5.0) -> dict[str, list[tup
     return found
 
 
-def test_what_does_not_fit_is_left_out(small: Any) -> None:
-    """Cases with larger operands are left out without an error."""
+def test_cases_with_too_large_operands_are_left_out(small: Any) -> None:
     room = 4 * (1 << 13) + 4 * 512
     found = timed("streams", room)
     assert found["clone"] == found["fused_adamw"] == [(1 << 13,)]
-    # two operands of 65,536 numbers are too much
+    # two operands of 65,536 numbers exceed the limit
     assert found["add"] == [(1 << 13,)]
     products = timed("products", 12 * 32 * 32 * 2)
     assert products["bmm_nt"] == [(12, 32, 32)]
@@ -119,10 +118,10 @@ def test_what_does_not_fit_is_left_out(small: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError, MemoryError])
-def test_what_this_torch_does_not_have_is_left_out(
+def test_cases_unsupported_by_this_torch_are_left_out(
     small: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    """Whether it fails when made or when called, the other cases are still timed."""
+    """Other cases are still timed, whether the failure is at construction or at the call."""
 
     def fails(*_: object) -> Any:
         raise error("not in this version")
@@ -133,14 +132,14 @@ def test_what_this_torch_does_not_have_is_left_out(
     assert set(found) == {name for name in CASES if name[:4] not in ("gemm", "bmm_")} - {"gelu", "fused_adamw"}
 
 
-def test_a_spent_time_still_gives_a_case(small: Any) -> None:
-    """With any time there is a result; the reader decides whether it is sufficient."""
+def test_exhausted_time_still_gives_a_result(small: Any) -> None:
+    """The reader decides whether the result is sufficient."""
     found = timed("products", 1 << 22, seconds=0.0)
     assert sum(len(dims) for dims in found.values()) == 1
 
 
-def test_a_case_that_would_take_the_time_of_all_is_left_out(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A case of more than a tenth of the time is for a faster machine."""
+def test_case_of_more_than_a_tenth_of_the_time_is_left_out(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a case is for a faster machine."""
 
     def slow(take: Any, n: int) -> Callable[[], None]:
         return lambda: time.sleep(0.3)
@@ -150,8 +149,8 @@ def test_a_case_that_would_take_the_time_of_all_is_left_out(small: Any, monkeypa
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_a_workload_is_a_step_that_runs(small: Any, name: str) -> None:
-    """The last bias moves (by the rest, the sum of a LayerNorm hardly changes), frozen neurons stay, gradients go."""
+def test_workload_step_trains_only_its_learners(small: Any, name: str) -> None:
+    """The last bias changes (other sums over a LayerNorm hardly do), frozen neurons stay, gradients are freed."""
     torch.manual_seed(0)
     step = workload(name, CPU)
     (stack,) = (cell.cell_contents for cell in step.__closure__ or () if _is_stack(cell.cell_contents))
@@ -167,25 +166,25 @@ def _is_stack(value: object) -> bool:
     return isinstance(value, torch.nn.Module)
 
 
-def test_preparing_a_case_takes_no_memory() -> None:
-    """Operands are views of one tensor, so all cases are timed with the same memory."""
+def test_operands_are_views_of_one_tensor() -> None:
+    """All cases are timed with the same memory."""
     pool = timing.Pool(CPU, 1 << 20)
     assert allocated_peak(lambda: (pool((512, 512), (512, 512)), torch.empty(1))) < 100
 
 
-def test_the_median_of_an_even_number_is_between() -> None:
-    """As statistics.median, which the script does not import."""
+def test_median_agrees_with_the_standard_library() -> None:
+    """The script does not import ``statistics``."""
     assert timing.median([3.0, 1.0, 2.0]) == 2.0
     assert timing.median([4.0, 1.0, 2.0, 3.0]) == 2.5
 
 
-def test_the_name_of_a_board_is_one_line() -> None:
+def test_name_of_a_board_is_one_line() -> None:
     """Zero bytes, tabs, line ends and escapes become single spaces."""
     assert machine.plain("NVIDIA\tJetson\x00\n  Nano\x1b") == "NVIDIA Jetson Nano"
 
 
-def test_a_limit_of_the_control_group_is_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit of a container applies; without one, or with a larger one, the physical memory."""
+def test_memory_is_limited_by_the_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a limit, or with a larger one, it is the physical memory."""
     physical, reason = memory._visible()[0], "limit of the control group in memory.max"
     monkeypatch.setattr(memory, "read_text", lambda path: str(512 * 2**20) if path.endswith("memory.max") else None)
     assert memory._visible() == (512.0, reason)
@@ -197,19 +196,15 @@ def test_a_limit_of_the_control_group_is_the_memory_that_there_is(monkeypatch: p
         assert math.isfinite(total)
 
 
-def test_a_fresh_python_imports_nothing_from_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file torch.py there is not run."""
+def test_script_imports_nothing_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file torch.py there is not executed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "json.py").write_text("print('of the folder')")
     assert memory._run("import json; print(json.dumps(1))", 60.0) == ["1"]
 
 
 @pytest.mark.parametrize("held", ["text,label\n", "{}", "[1]"])
-def test_the_script_does_not_replace_a_file_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
-) -> None:
+def test_script_refuses_to_replace_a_foreign_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str) -> None:
     """It fails before the measurement."""
     (tmp_path / "data.csv").write_text(held)
     monkeypatch.setattr("sys.argv", ["calibrate.py", "--out", str(tmp_path / "data.csv")])
@@ -219,21 +214,20 @@ def test_the_script_does_not_replace_a_file_of_another(
     assert (tmp_path / "data.csv").read_text() == held
 
 
-def test_the_script_replaces_its_own_result(tmp_path: Path) -> None:
-    """A second measurement may have the name of the first."""
+def test_script_replaces_its_own_result(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps({"schema_version": 1, "machine": {}, "samples": []}))
     assert command._may_write(str(tmp_path / "result.json"))
 
 
 @pytest.mark.parametrize(("used", "cores", "asked"), [(0.0, 4, 0.0), (1.0, 2, 2.0), (2.0, 4, 4.0), (0.4, 4, 0.444)])
-def test_others_ask_for_more_than_they_get(used: float, cores: int, asked: float) -> None:
+def test_load_of_other_programs_is_their_demand(used: float, cores: int, asked: float) -> None:
     """Two programs that need two cores each get one each: a use of one core is a demand of two."""
     assert demanded_cores(used, cores) == pytest.approx(asked, abs=1e-3)
 
 
 @pytest.mark.slow
-def test_a_calibration_beside_busy_programs_has_a_wider_range() -> None:
-    """As many busy processes as cores: reported in a line, and the low end is the time of an idle machine."""
+def test_busy_machine_has_a_wider_range() -> None:
+    """As many busy processes as cores are reported in a line, and the low end is the time of an idle machine."""
     cores = os.cpu_count() or 1
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
     messages: list[str] = []

@@ -1,4 +1,4 @@
-"""Validation of a calibration's result, which comes from another machine: an error is one line."""
+"""Validation of calibration results from other machines: an error is one line."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _right() -> dict[str, Any]:
 
 @pytest.fixture
 def data() -> dict[str, Any]:
-    """A valid result, to be changed."""
+    """Return a valid result to be changed."""
     return copy.deepcopy(_right())
 
 
 def put(data: Any, key: str, value: Any) -> None:
-    """Set ``data``'s value at a path such as ``samples.0.seconds``."""
+    """Set the value of ``data`` at a path such as ``samples.0.seconds``."""
     *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
     for part in path:
         data = data[part]
@@ -39,7 +39,7 @@ def put(data: Any, key: str, value: Any) -> None:
 
 
 def without(key: str) -> Callable[[dict[str, Any]], None]:
-    """Remove a key."""
+    """Return a change that removes a key."""
 
     def change(data: Any) -> None:
         *path, last = (int(part) if part.isdigit() else part for part in key.split("."))
@@ -50,8 +50,7 @@ def without(key: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-def test_a_right_result_is_read(data: dict[str, Any], tmp_path: Path) -> None:
-    """All that the script writes is read, and written again the same."""
+def test_valid_result_round_trips(data: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "board.json"
     path.write_text(json.dumps(data, indent=1))
     result = read_result(path)
@@ -130,7 +129,9 @@ WRONG: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("key", "value", "fragment"), WRONG)
-def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: str, value: Any, fragment: str) -> None:
+def test_wrong_value_is_reported_in_one_line(
+    data: dict[str, Any], tmp_path: Path, key: str, value: Any, fragment: str
+) -> None:
     """The error names the file, the key, the value and the rule."""
     put(data, key, value)
     path = tmp_path / "board.json"
@@ -148,7 +149,7 @@ def test_a_wrong_value_is_one_line(data: dict[str, Any], tmp_path: Path, key: st
     ["date", "machine", "machine.torch", "memory.others_mib", "launch.tiny_step", "samples.3.rounds", "samples",
      "sustained.narrow.first", "conditions", "took_s", "busy_cores"],
 )  # fmt: skip
-def test_a_missing_key_is_one_line(data: dict[str, Any], key: str) -> None:
+def test_missing_key_is_reported_in_one_line(data: dict[str, Any], key: str) -> None:
     """The error names the missing key and the required ones."""
     without(key)(data)
     with pytest.raises(BadInput, match=rf"^board\.json: .*lacks the key '{key.split('.')[-1]}'; it needs "):
@@ -163,15 +164,15 @@ def test_a_missing_key_is_one_line(data: dict[str, Any], key: str) -> None:
         (("bmm_nn", "add"), "samples have no matrix product"),
     ],
 )
-def test_too_short_a_measurement_is_refused(data: dict[str, Any], left: tuple[str, ...], fragment: str) -> None:
-    """Cases of the general figures are required, and the error has a suggestion."""
+def test_result_without_required_cases_is_refused(data: dict[str, Any], left: tuple[str, ...], fragment: str) -> None:
+    """The cases of the general figures are required, and the error has a suggestion."""
     data["samples"] = [sample for sample in data["samples"] if sample["case"] in left]
     with pytest.raises(BadInput, match=f"{fragment}; measure again with more --seconds"):
         parse_result(data, "board.json")
 
 
-def test_the_least_that_is_read_makes_a_profile(data: dict[str, Any]) -> None:
-    """One case of each group, one workload, the smallest and the largest times: whatever is read can be fitted."""
+def test_smallest_valid_result_makes_a_profile(data: dict[str, Any]) -> None:
+    """One case of each group, one workload, and the smallest and largest times can be fitted."""
     data["samples"] = [next(s for s in data["samples"] if s["case"] == case) for case in ("gemm_tn", "bmm_nt", "clone")]
     data["sustained"] = {"wide": data["sustained"]["wide"]}
     for seconds in (1e-9, 1e5):
@@ -201,8 +202,8 @@ def test_the_least_that_is_read_makes_a_profile(data: dict[str, Any]) -> None:
         ("half", "is not JSON"),
     ],
 )
-def test_what_is_no_result_is_named(tmp_path: Path, content: bytes | str | None, fragment: str) -> None:
-    """No file, no text, no JSON, other JSON, half of one: through the command line one line and exit code 2."""
+def test_file_of_another_kind_is_refused(tmp_path: Path, content: bytes | str | None, fragment: str) -> None:
+    """Missing file, no text, no JSON, other or truncated JSON: one line and exit code 2 on the command line."""
     path = tmp_path / "board.json"
     if content == "half":
         content = json.dumps(_right()).encode()[:5000]
@@ -215,15 +216,15 @@ def test_what_is_no_result_is_named(tmp_path: Path, content: bytes | str | None,
     assert not (tmp_path / ".farsearch").exists()
 
 
-def test_a_folder_is_no_result(tmp_path: Path) -> None:
+def test_folder_is_refused(tmp_path: Path) -> None:
     """The parser raises the error."""
     done = call(tmp_path, "devices", "import", tmp_path)
     assert (done.code, done.err.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize("number", range(0, len(WRONG), 8))
-def test_a_wrong_value_ends_the_command_with_2(data: dict[str, Any], tmp_path: Path, number: int) -> None:
-    """Some of the above through the command line: one line, no profile."""
+def test_wrong_value_ends_the_command_with_code_2(data: dict[str, Any], tmp_path: Path, number: int) -> None:
+    """One line is reported, and no profile is written."""
     key, value, fragment = WRONG[number]
     put(data, key, value)
     (tmp_path / "board.json").write_text(json.dumps(data))

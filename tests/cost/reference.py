@@ -1,4 +1,4 @@
-"""Reference for tests of the cost model: plain profiles, and memory and time recomputed by naive loops."""
+"""Reference for tests of the cost model: plain profiles, and naive loops for memory and time."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def make_profile(**changes: Any) -> Profile:
 
 
 def step_peak_mib(model: nn.Module, batch_size: int, length: int, plan: StepPlan) -> float:
-    """Return the peak of all tensors in the second training step of a reconfigured model, in MiB, by the profiler."""
+    """Return the profiler's peak of all tensors in the second training step of a reconfigured model, in MiB."""
     with stepping(model, plan, batch_size, length) as ready:
         return peak_mib(ready.call, model, ready.optimizer)
 
 
 def order_of(layers: int, releases: bool = False) -> list[SegmentKey]:
-    """Return the segments of a step in order, those of ``release`` only if ``releases``."""
+    """Return the segments of a step in order, with those of ``release`` if ``releases``."""
     return [key for key in step_order(layers) if releases or key.phase != "release"]
 
 
@@ -88,7 +88,7 @@ class Traced:
     """A direct trace of a whole step, and of the optimizer's second step.
 
     Attributes:
-        order: of the segments.
+        order: order of the segments.
         static, state: bytes of parameters with buffers, and of the optimizer's state.
         trained: elements of each trained tensor.
     """
@@ -131,9 +131,9 @@ def traced(
 
 
 def _backward_optimizer(plan: StepPlan, model: nn.Module) -> BackwardOptimizer | None:
-    """The optimizer of a plan that steps in the backward pass, of a model of meta tensors; None for one at the end.
+    """Return the optimizer of a plan that steps in the backward pass, for a meta model; None if it steps at the end.
 
-    Its state exists already, as in the second step of training: it steps once on zero gradients.
+    Its state exists already, as in the second step of training, because it steps once on zero gradients.
     """
     if plan.optimizer_step == "end":
         return None
@@ -150,7 +150,7 @@ def _backward_optimizer(plan: StepPlan, model: nn.Module) -> BackwardOptimizer |
 def _optimizer(
     plan: StepPlan, model: nn.Module, in_backward: BackwardOptimizer | None
 ) -> tuple[list[torch.Tensor], Segment]:
-    """Tensors of an optimizer's state, and its second step, which is empty if it steps in the backward pass."""
+    """Return an optimizer's state tensors and second step, which is empty if it steps in the backward pass."""
     stepper = in_backward or second_step(make_optimizer(plan.optimizer, model), plan.optimizer_kernel)
     state = [value for entry in stepper.state.values() for value in entry.values() if isinstance(value, torch.Tensor)]
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -158,11 +158,11 @@ def _optimizer(
 
 
 def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False) -> float:
-    """Return the highest level of all tensors, one event after another.
+    """Return the highest memory level of all tensors, event by event.
 
     Args:
-        batch_is_a_part: of several whose gradients add up: those of the earlier parts live all the time, and a new
-            one lives until it is added to them.
+        batch_is_a_part: whether the batch is one of several whose gradients are accumulated: the accumulated gradients
+            live all the time, and a new one until it is added.
     """
     block, mask = profile.allocator_block_bytes.value, profile.dropout_mask_bytes.value
     before = step.static + step.state + profile.workspace_mib.value * 2**20
@@ -184,11 +184,11 @@ def naive_peak_mib(step: Traced, profile: Profile, batch_is_a_part: bool = False
 
 
 def naive_step_seconds(step: Traced, profile: Profile, tokens: int, parts: int = 1, calls: int = 1) -> float:
-    """Return the sum over operations: forward and backward pass ``parts`` times, the optimizer once.
+    """Return the sum over operations, with ``parts`` forward and backward passes and one optimizer step.
 
     Args:
-        tokens: of the whole batch, which are made a tensor.
-        calls: of an optimizer's step.
+        tokens: number of tokens of the whole batch, which are converted to a tensor.
+        calls: number of calls per optimizer step.
     """
     launch = profile.launch_us.value
     bare = launch if profile.rates is None else profile.rates.bare_us
@@ -206,7 +206,7 @@ def naive_step_seconds(step: Traced, profile: Profile, tokens: int, parts: int =
 
 
 def _operation_seconds(operation: Operation, profile: Profile) -> float:
-    """By the measured rate of its kind, between sizes on a line in logarithms; else by the roofline."""
+    """Interpolate the measured rate of the kind log-linearly between sizes; otherwise use the roofline."""
     if profile.rates is not None and operation.kind in profile.rates.products:
         product = profile.rates.products[operation.kind]
         moved = (

@@ -1,4 +1,4 @@
-"""Composed steps against traces of the whole model: the same events and operations, to the byte."""
+"""Composed steps have the same events and operations as traces of the whole model, to the byte."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OTHER = FarConfig((0.5, 0.0, 1.0), 1e-4, 1.0)
 
 
 def trained_tensors(composed: Composed, i: int) -> list[int]:
-    """Elements of the trained tensors of a configuration, in the model's order."""
+    """Return the elements of each trained tensor of a configuration, in the model's order."""
     groups = zip(composed.tensors_of[:, i], composed.tensor_learners[:, i], strict=True)
     return [round(size) for at, learners in groups for size in composed.tensors[at].sizes(learners)]
 
@@ -45,12 +45,12 @@ def trained_tensors(composed: Composed, i: int) -> list[int]:
 def composed_steps(
     family: str, seed: int, count: int, batch_size: int, plan: StepPlan, chunk_rows: int | None
 ) -> Iterator[tuple[Any, ...]]:
-    """Random configurations and lengths, with their step table.
+    """Return a strategy for random configurations and lengths, with their step table.
 
-    The lengths are even: dropout draws elements by fours, and one to three that are left over in an operation more.
+    Lengths are even: dropout draws elements in groups of four, and a remainder of one to three takes another operation.
     """
     shuffler = random.Random(seed)
-    # 264 neurons are enough for the frozen ones to be padded
+    # with 264 neurons the frozen ones can be padded
     model = make_config(family, layers=LAYERS, hidden=16, neurons=264 if plan.feed_forward == "store" else 40)
     table = StepTable(model, Head(), batch_size, plan, chunk_rows)
     for _ in range(count):
@@ -78,11 +78,13 @@ def composed_steps(
         *(pytest.param(name, 2, 20, 1, marks=pytest.mark.slow) for name in PLANS if name != "modules"),
     ],
 )
-def test_composed_is_traced(family: str, name: str, batch_size: int, count: int, chunk_rows: int | None) -> None:
-    """Every allocation with its size and kind, every operation with its work and bytes, every trained tensor.
+def test_composed_step_equals_the_trace(
+    family: str, name: str, batch_size: int, count: int, chunk_rows: int | None
+) -> None:
+    """Sizes and kinds of allocations, work and bytes of operations, and trained tensors are equal.
 
-    The direct trace runs the model with all its layers as it will train; the table has only seen models of three
-    layers at other lengths and learner counts. So memory at every moment, and operations, are the same exactly.
+    The direct trace runs the model with all its layers; the table has seen only models of three layers at other
+    lengths and learner counts. So memory at every moment and operations are exactly equal.
     """
     plan = PLANS[name]
     for table, model, config, length in composed_steps(family, 7 + batch_size, count, batch_size, plan, chunk_rows):
@@ -106,8 +108,8 @@ def test_composed_is_traced(family: str, name: str, batch_size: int, count: int,
             assert np.abs(exact - sizes).max(initial=0) < 1e-3, where
 
 
-def test_equal_trainings_are_priced_alike() -> None:
-    """A frozen bottom implies the rest of its layers' settings, given or not."""
+def test_equal_trainings_have_equal_prices() -> None:
+    """A frozen bottom implies the other settings of its layers, explicit or not."""
     table = StepTable(make_config("bert", hidden=16, neurons=40), Head(), 2)
     short = FarConfig((0.3, 0.5), 1e-4, 1.0, frozen_bottom_layers=1)
     long = FarConfig((1.0, 0.5), 1e-4, 1.0, 0.0, True, 1, 1)
@@ -116,18 +118,18 @@ def test_equal_trainings_are_priced_alike() -> None:
         assert (numbers[:, 0] == numbers[:, 1]).all()
 
 
-def test_a_configuration_of_another_model_is_refused() -> None:
+def test_configuration_of_another_model_is_refused() -> None:
     """It has fractions for another number of layers."""
     table = StepTable(make_config("bert", hidden=16, neurons=40), Head(), 2)
     with pytest.raises(BadInput, match="3 frozen fractions; the model has 2 layers"):
         table.compose([FarConfig((0.3, 0.5), 1e-4, 1.0), FarConfig((0.3, 0.5, 0.1), 1e-4, 1.0)])
 
 
-def test_the_table_knows_the_model() -> None:
+def test_table_describes_the_whole_model() -> None:
     """Layers, neurons and parameters are those of the configuration, not of the three traced layers."""
     table = StepTable(make_config("distilbert", layers=5, hidden=16, neurons=40), Head(outputs=3), 2)
     assert (table.layers, table.width) == (5, 40)
     full = table.compose([FarConfig((0.0,) * 5, 1e-4, 1.0)])
     assert sum(trained_tensors(full, 0)) == table.parameters
-    # DistilBERT's only buffer are its positions, 128 of eight bytes
+    # DistilBERT's only buffer has its positions, 128 of eight bytes
     assert full.static_bytes == 4 * table.parameters + 8 * 128

@@ -1,4 +1,4 @@
-"""The competing plans, and that no other plan of a device is predicted to be better than the best of them."""
+"""Competing plans: no other plan of a device has a better prediction than the best of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST = 0.01
 
 
 def every_plan(profile: Profile) -> Iterator[StepPlan]:
-    """The exact plans of the value space of ``StepPlan`` that the device's torch can execute, without micro-batches."""
+    """Yield the exact plans, without micro-batches, that the device's torch can execute."""
     version = torch_version(profile)
     steps: list[tuple[Any, Any]] = [("loop", "end")]
     steps += [("foreach", "end")] * (version >= (1, 12)) + [("loop", "backward")] * (version >= (2, 1))
@@ -42,7 +42,7 @@ def every_plan(profile: Profile) -> Iterator[StepPlan]:
 
 
 def configurations(layers: int) -> list[FarConfig]:
-    """Full fine-tuning, r = 10 %, and that with frozen embeddings and attention."""
+    """Return full fine-tuning, r = 10 %, and r = 10 % with frozen embeddings and attention."""
     far = FarConfig((0.9,) * layers, 1e-4, 1.0)
     frozen = FarConfig((0.9,) * layers, 1e-4, 1.0, 0.0, True, layers // 2)
     return [full_fine_tuning(layers), far, frozen]
@@ -50,7 +50,7 @@ def configurations(layers: int) -> list[FarConfig]:
 
 @cache
 def shapes(name: str) -> Any:
-    """Configuration of a known model."""
+    """Return the configuration of a known model."""
     return load_config(resolve_model(name), with_known=True)
 
 
@@ -74,8 +74,8 @@ def beaten_by(pricer: Pricer, others: Sequence[StepPlan], goal: Goal) -> list[fl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list_profiles())
-def test_no_plan_of_the_device_beats_the_chosen_one(name: str) -> None:
-    """The whole value space, for each goal. The passes of a device's software are traced once for all its profiles."""
+def test_no_plan_of_the_device_beats_the_selected_one(name: str) -> None:
+    """Compare the whole value space for each goal; passes are traced once for all profiles with the same software."""
     config, profile = make_config("bert", hidden=64, neurons=256), load_profile(name)
     pricer = Pricer(config, Head(), 8, 72, profile, tables=shared_tables(config, Head()))
     for goal in GOALS:
@@ -83,7 +83,7 @@ def test_no_plan_of_the_device_beats_the_chosen_one(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_no_plan_beats_the_chosen_one_at_full_size() -> None:
+def test_no_plan_beats_the_selected_one_at_full_size() -> None:
     """DistilBERT 16 x 128 on an AGX Orin, where the plan of the least memory was once selected for the least time."""
     config, profile = shapes("distilbert-base-uncased"), load_profile("jetson-agx-orin-64gb")
     pricer = Pricer(config, Head(), 16, 128, profile, tables=shared_tables(config, Head()))
@@ -94,8 +94,8 @@ def test_no_plan_beats_the_chosen_one_at_full_size() -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name == "jetson-nano" else pytest.mark.slow) for name in list_profiles()]
 )
-def test_ordinary_modules_never_beat_the_chosen_plan(name: str) -> None:
-    """Neither with torch's default optimizer nor with any kernel, at few tokens or many."""
+def test_ordinary_modules_never_beat_the_selected_plan(name: str) -> None:
+    """Compare torch's default optimizer and every kernel, at few tokens and many."""
     config, profile = make_config("bert", hidden=64, neurons=256), load_profile(name)
     plain = [plan for plan in every_plan(profile) if plan.feed_forward == plan.attention == plan.dropout == "modules"]
     plain = [plan for plan in plain if plan.layer_norm == "modules" and not plan.checkpointing]
@@ -107,8 +107,8 @@ def test_ordinary_modules_never_beat_the_chosen_plan(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_distilbert_on_an_agx_orin_takes_less_than_full_fine_tuning() -> None:
-    """16 x 128 at r = 10 %, for the least time: full by ordinary modules 1, FAR by ordinary modules 0.81."""
+def test_far_on_an_agx_orin_takes_less_time_than_full_fine_tuning() -> None:
+    """DistilBERT 16 x 128 at r = 10 %, for the least time: full by ordinary modules 1, FAR by ordinary modules 0.81."""
     config, profile = shapes("distilbert-base-uncased"), load_profile("jetson-agx-orin-64gb")
     pricer = Pricer(config, Head(), 16, 128, profile, tables=shared_tables(config, Head()))
     full, far, _ = configurations(6)
@@ -119,7 +119,7 @@ def test_distilbert_on_an_agx_orin_takes_less_than_full_fine_tuning() -> None:
 
 @pytest.mark.slow
 def test_minilm_balanced_is_not_slower_than_ordinary_modules_of_the_same_peak() -> None:
-    """8 x 72 on a Jetson Nano, where the optimizer is the peak: saving activations gains nothing."""
+    """8 x 72 on a Jetson Nano, where the optimizer determines the peak: recomputing activations gains nothing."""
     config, profile = shapes("minilm"), load_profile("jetson-nano")
     pricer = Pricer(config, Head(), 8, 72, profile, tables=shared_tables(config, Head()))
     full = configurations(pricer.layers)[0]
@@ -128,8 +128,8 @@ def test_minilm_balanced_is_not_slower_than_ordinary_modules_of_the_same_peak() 
     assert cost == pricer.price(full)
 
 
-def test_competing_plans_are_exact_and_the_simple_ones_first() -> None:
-    """On each device ordinary modules are the first, all plans are exact and distinct."""
+def test_competing_plans_are_exact_and_start_with_ordinary_modules() -> None:
+    """On each device all plans are exact and distinct."""
     for name in list_profiles():
         plans = exact_plans(load_profile(name))
         assert plans[0].feed_forward == "modules"
@@ -138,7 +138,7 @@ def test_competing_plans_are_exact_and_the_simple_ones_first() -> None:
         assert set(plans) <= set(every_plan(load_profile(name)))
 
 
-def test_a_host_trains_all_exact_plans_alike() -> None:
+def test_host_executes_all_exact_plans_alike() -> None:
     """A trial's metric does not depend on the device's plan; an inexact plan is not replaced."""
     layout = layout_of(make_config("bert"))
     plans = {quickest(plan, layout) for name in list_profiles() for plan in exact_plans(load_profile(name))}
@@ -149,7 +149,7 @@ def test_a_host_trains_all_exact_plans_alike() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "seconds"), [("jetson-tx2", 1.70), ("raspberry-pi-4", 34.0)])
-def test_a_profile_predicts_the_step_that_its_rate_comes_from(name: str, seconds: float) -> None:
+def test_profile_predicts_the_published_step_time(name: str, seconds: float) -> None:
     """FedAdapter: full fine-tuning of BERT-base, 4 x 256, ordinary modules. The figure has two or three digits."""
     config = shapes("bert-base-uncased")
     pricer = Pricer(config, Head(), 4, 256, load_profile(name), tables=shared_tables(config, Head()))
@@ -157,8 +157,8 @@ def test_a_profile_predicts_the_step_that_its_rate_comes_from(name: str, seconds
 
 
 @pytest.mark.slow
-def test_the_published_peak_is_in_the_range() -> None:
-    """FedAdapter: 5.3 GB of BERT-base on a Jetson TX2, at a batch that is not stated; 8 rows of 256 tokens would do."""
+def test_published_peak_is_in_the_predicted_range() -> None:
+    """FedAdapter: 5.3 GB for BERT-base on a Jetson TX2, batch not stated; 8 rows of 256 tokens fit the figure."""
     config = shapes("bert-base-uncased")
     pricer = Pricer(config, Head(), 8, 256, load_profile("jetson-tx2"), tables=shared_tables(config, Head()))
     low, high = pricer.price(full_fine_tuning(12)).peak_memory_range_mib

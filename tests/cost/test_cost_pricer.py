@@ -1,4 +1,4 @@
-"""Predicted costs of a job: memory and time recomputed naively, properties from theory, and constraints."""
+"""Predicted costs of a job: naive memory and time, monotonicity, and constraints."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ SIX: dict[int, StepTable] = {}
 
 
 def pricer(max_length: int = 48, **settings: Any) -> Pricer:
-    """A pricer of batches of 8."""
+    """Return a pricer of batches of 8."""
     defaults = {"profile": make_profile(), "lengths": LENGTHS, "seed": 3, "tables": TABLES}
     return Pricer(MODEL, Head(), BATCH, max_length, **{**defaults, **settings})
 
 
 def board(**figures: Any) -> Pricer:
-    """A pricer on a board with these figures."""
+    """Return a pricer on a board with these figures."""
     return pricer(profile=make_profile(**figures))
 
 
 @cache
 def directly(config: FarConfig, rows: int, length: int, optimizer: str = "adamw") -> Traced:
-    """The step of the model itself."""
+    """Trace the step of the model itself."""
     return traced(MODEL, config, rows, length, StepPlan(optimizer))  # type: ignore[arg-type]
 
 
@@ -71,8 +71,8 @@ BOARDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize(
     "plan", [StepPlan(), StepPlan(micro_batch_size=2), StepPlan("sgd")], ids=["whole", "micro", "sgd"]
 )
-def test_peak_is_the_highest_level(figures: dict[str, Any], config: FarConfig, plan: StepPlan) -> None:
-    """One event after another, in the device's sizes: masks, blocks, workspace, micro-batches, optimizer."""
+def test_peak_is_the_highest_level_of_a_naive_sum(figures: dict[str, Any], config: FarConfig, plan: StepPlan) -> None:
+    """Sum event by event with the device's masks, blocks, workspace, micro-batches and optimizer."""
     rows = plan.micro_batch_size or BATCH
     direct = directly(config, rows, 48, plan.optimizer)
     expected = naive_peak_mib(direct, make_profile(**figures), plan.micro_batch_size is not None)
@@ -83,8 +83,8 @@ def test_peak_is_the_highest_level(figures: dict[str, Any], config: FarConfig, p
     assert cost.trainable == sum(direct.trained)
 
 
-def test_adamw_holds_two_tensors_of_state() -> None:
-    """Two moments of every trained parameter and a step count of each tensor; SGD has no state."""
+def test_adamw_state_is_two_tensors_per_parameter() -> None:
+    """Each trained parameter has two moments, each tensor a step count; SGD has no state."""
     for config in (FULL, UNEVEN, NARROW):
         direct = directly(config, 1, 8)
         cost = board().price(config)
@@ -92,20 +92,21 @@ def test_adamw_holds_two_tensors_of_state() -> None:
         assert board().price(config, StepPlan("sgd")).memory["optimizer"] == 0
 
 
-def test_masks_of_one_byte_save_three_quarters_of_the_masks() -> None:
-    """Only the saved dropout masks change: one of the hidden state after the embeddings and two per layer.
+def test_masks_of_one_byte_save_three_quarters_of_the_mask_memory() -> None:
+    """Only the saved dropout masks change.
 
-    And one of the attention's probabilities a layer, 2 heads of 48 × 48.
+    The hidden state has one after the embeddings and two per layer, attention probabilities one per layer, 2 heads of
+    48 × 48.
     """
     masks = 4 * BATCH * 48 * (32 * (1 + 2 * LAYERS) + 2 * 48 * LAYERS)
     wide, narrow = board().price(FULL), board(dropout_mask_bytes=figure(1)).price(FULL)
     saved = (wide.memory["saved"] - narrow.memory["saved"]) * 2**20
     assert wide.memory["temporaries"] == narrow.memory["temporaries"]
-    # the peak is in the backward pass of the top layer, which has used up the mask of its output by then
+    # the peak is in the backward pass of the top layer, when its output mask is already freed
     assert 0.75 * (masks - 2 * 4 * BATCH * 48 * 32) <= saved <= 0.75 * masks
 
 
-def test_breakdown_of_full_fine_tuning() -> None:
+def test_memory_of_full_fine_tuning_by_category() -> None:
     """Parameters are those of the model, and saved tensors grow with the batch while parameters do not."""
     cost = board().price(FULL)
     direct = directly(FULL, 1, 8)
@@ -122,7 +123,7 @@ FROZEN = ((False, 0, 0), (True, 0, 0), (True, 2, 0), (True, 2, 2), (True, 3, 3))
 
 
 def make_far(frozen: int, shares: tuple[float, ...]) -> FarConfig:
-    """A configuration that freezes ``FROZEN[frozen]`` beside shares of the neurons."""
+    """Return a configuration with ``FROZEN[frozen]`` and these fractions of frozen neurons."""
     embeddings, attention, bottom = FROZEN[frozen]
     return FarConfig(shares, 1e-4, 1.0, 0.0, embeddings, attention, bottom)
 
@@ -132,7 +133,7 @@ far_configs = settings.map(lambda drawn: make_far(*drawn))
 
 
 def no_slower(small: Cost, large: Cost) -> None:
-    """Neither more time, in total and in the step, nor more trained tensors."""
+    """Assert that total time, step time and trained tensors do not increase."""
     assert small.step_time_s <= large.step_time_s * (1 + 1e-12)
     assert small.wall_time_s <= large.wall_time_s * (1 + 1e-12)
     assert small.trainable <= large.trainable
@@ -140,22 +141,22 @@ def no_slower(small: Cost, large: Cost) -> None:
 
 
 def learners(config: FarConfig) -> list[int]:
-    """Learners of each layer."""
+    """Return the number of learners per layer."""
     canonical = config.canonical()
     counts = learner_counts(128, canonical.frozen_fractions, canonical.frozen_bottom_layers)
     return [count or 0 for count in counts]
 
 
 @given(one=settings, other=settings, plan=st.sampled_from([StepPlan(), StepPlan("sgd")]))
-def test_freezing_more_never_costs_more(one: Any, other: Any, plan: StepPlan) -> None:
-    """In all five settings at once, between layers that are split.
+def test_more_freezing_never_costs_more(one: Any, other: Any, plan: StepPlan) -> None:
+    """Freeze more in all five settings at once, between layers that are split.
 
-    Time and everything that is held fall without exception. What passes in the backward of one block does not: there
-    a frozen neuron has three numbers a token (pre-activation and two gradients), and its learners' are gone. So the
-    peak may rise by as much as the newly frozen neurons of one layer take.
+    Time and retained memory decrease without exception. The temporaries in the backward pass of one block may not: a
+    frozen neuron has three numbers per token there (pre-activation and two gradients), and the learner's tensors are
+    gone. So the peak may increase by the size of the newly frozen neurons of one layer.
 
-    Between a split layer and an untouched one time need not fall: a split one runs more and smaller operations, as the
-    paper's own times show (560 s at r = 90 %, 544 s for full fine-tuning).
+    Between a split layer and an untouched one time need not decrease: a split one runs more and smaller operations, as
+    the paper's own times show (560 s at r = 90 %, 544 s for full fine-tuning).
     """
     more, less = (make_far(pick(one[0], other[0]), tuple(map(pick, one[1], other[1]))) for pick in (max, min))
     small, large = board().price(more, plan), board().price(less, plan)
@@ -165,8 +166,8 @@ def test_freezing_more_never_costs_more(one: Any, other: Any, plan: StepPlan) ->
 
 
 @given(shares=st.tuples(fractions, fractions), plan=st.sampled_from([StepPlan(), StepPlan("sgd")]))
-def test_freezing_more_everywhere_needs_less(shares: tuple[float, float], plan: StepPlan) -> None:
-    """Six layers, frozen evenly: the savings of all outweigh the temporaries of one."""
+def test_evenly_frozen_layers_need_less(shares: tuple[float, float], plan: StepPlan) -> None:
+    """In six layers the savings of all outweigh the temporaries of one."""
     model = make_config("bert", layers=6, hidden=32, neurons=128, vocabulary=400)
     deep = Pricer(model, Head(), BATCH, 48, make_profile(), lengths=LENGTHS, tables=SIX)
     low, high = (deep.price(FarConfig((share,) * 6, 1e-4, 1.0), plan) for share in sorted(shares))
@@ -175,14 +176,14 @@ def test_freezing_more_everywhere_needs_less(shares: tuple[float, float], plan: 
 
 
 @given(config=far_configs, plan=plans)
-def test_far_that_freezes_much_costs_less_than_full(config: FarConfig, plan: StepPlan) -> None:
-    """With two fifths of the neurons frozen memory is saved in every plan."""
+def test_far_costs_less_than_full_fine_tuning(config: FarConfig, plan: StepPlan) -> None:
+    """With two fifths of the neurons frozen every plan saves memory."""
     frozen = dataclasses.replace(config, frozen_fractions=tuple(max(0.4, f) for f in config.frozen_fractions))
     assert board().price(frozen, plan).tensor_peak_mib < board().price(FULL, plan).tensor_peak_mib
 
 
 @given(config=far_configs, plan=plans, one=st.integers(4, 128), other=st.integers(4, 128))
-def test_longer_is_never_cheaper(config: FarConfig, plan: StepPlan, one: int, other: int) -> None:
+def test_longer_rows_are_never_cheaper(config: FarConfig, plan: StepPlan, one: int, other: int) -> None:
     """More tokens need at least as much memory and time."""
     short, long = (pricer(length).price(config, plan) for length in sorted((one, other)))
     no_slower(short, long)
@@ -190,18 +191,18 @@ def test_longer_is_never_cheaper(config: FarConfig, plan: StepPlan, one: int, ot
 
 
 @given(config=far_configs, length=st.integers(4, 128))
-def test_smaller_parts_never_need_more_memory(config: FarConfig, length: int) -> None:
-    """Smaller micro-batches need no more memory, and no less time."""
+def test_smaller_micro_batches_never_need_more_memory(config: FarConfig, length: int) -> None:
+    """They need at least as much time."""
     small, large = (pricer(length).price(config, StepPlan(micro_batch_size=size)) for size in (2, 4))
     assert small.tensor_peak_mib <= large.tensor_peak_mib
     assert small.step_time_s >= large.step_time_s
 
 
-def test_parts_save_memory_where_activations_weigh() -> None:
-    """Two rows at once instead of eight need less.
+def test_micro_batches_save_memory_if_activations_dominate() -> None:
+    """Micro-batches of two rows need less memory than the batch of eight.
 
-    Where the gradients weigh more than the activations, as at four tokens, it may be the other way round: in parts all
-    gradients are held while activations grow. The real step says so too (``few-tokens`` in test_cost_real.py).
+    If gradients are larger than activations, as with four tokens, it may be more: with micro-batches all gradients are
+    held while activations grow. The real step confirms this (``few-tokens`` in test_cost_real.py).
     """
     plan = StepPlan(micro_batch_size=2)
     for config in (FULL, UNEVEN, NARROW):
@@ -211,15 +212,14 @@ def test_parts_save_memory_where_activations_weigh() -> None:
 
 
 @pytest.mark.parametrize("size", [8, 9, 100])
-def test_a_part_of_the_whole_batch_is_the_whole(size: int) -> None:
-    """A micro-batch of the whole batch or more changes nothing."""
+def test_micro_batch_of_the_whole_batch_changes_nothing(size: int) -> None:
     assert board().price(UNEVEN, StepPlan(micro_batch_size=size)) == board().price(UNEVEN)
 
 
 # Time.
 
 
-def test_a_smaller_last_part_takes_less_time() -> None:
+def test_smaller_last_micro_batch_takes_less_time() -> None:
     """Of 8 rows in micro-batches of 3 the last has 2: the products of both sizes are counted."""
     eight, three, two = (
         Pricer(MODEL, Head(), rows, 48, make_profile(), tables=TABLES).price(UNEVEN, StepPlan(micro_batch_size=part))
@@ -231,8 +231,8 @@ def test_a_smaller_last_part_takes_less_time() -> None:
 
 @pytest.mark.parametrize("config", [FULL, NARROW], ids=["full", "narrow"])
 @pytest.mark.parametrize("micro", [None, 2], ids=["whole", "micro"])
-def test_wall_time_is_the_sum_over_the_batches(config: FarConfig, micro: int | None) -> None:
-    """Each batch of each epoch at its padded length, operation by operation."""
+def test_wall_time_is_the_sum_over_batches(config: FarConfig, micro: int | None) -> None:
+    """Each batch of each epoch is priced at its padded length, operation by operation."""
     plan = StepPlan(micro_batch_size=micro)
     config = dataclasses.replace(config, epochs=1.7)
     rows, parts = (BATCH, 1) if micro is None else (micro, 4)
@@ -250,8 +250,8 @@ def test_wall_time_is_the_sum_over_the_batches(config: FarConfig, micro: int | N
     assert cost.step_time_s == pytest.approx(step(48), rel=1e-5)
 
 
-def test_time_goes_by_the_profile() -> None:
-    """Twice the rates and half the overheads, half the time; the range is the profile's factor."""
+def test_time_scales_with_the_rates_of_the_profile() -> None:
+    """Twice the rates and half the overheads give half the time; the range is the profile's factor."""
     slow = board().price(UNEVEN)
     fast = pricer(
         profile=make_profile(
@@ -265,14 +265,14 @@ def test_time_goes_by_the_profile() -> None:
     assert pricer(profile=make_profile(power_w=None)).price(UNEVEN).energy_j is None
 
 
-def test_epochs_scale_time_and_not_memory() -> None:
-    """Three epochs take as long as the sum of their batches, and no more memory."""
+def test_epochs_scale_time_but_not_memory() -> None:
+    """Three epochs take as long as the sum of their batches."""
     one, three = board().price(FULL), board().price(dataclasses.replace(FULL, epochs=3.0))
     assert three.wall_time_s == pytest.approx(3 * one.wall_time_s, rel=0.1)
     assert three.tensor_peak_mib == one.tensor_peak_mib
 
 
-def test_other_amounts_of_data_scale_time() -> None:
+def test_device_samples_scale_time() -> None:
     """``device_samples`` prices as many rows of the same lengths."""
     cost = pricer(device_samples=5000).price(FULL)
     assert cost.wall_time_s == pytest.approx(100 * board().price(FULL).wall_time_s)
@@ -280,14 +280,13 @@ def test_other_amounts_of_data_scale_time() -> None:
     assert cost.step_time_s == board().price(FULL).step_time_s
 
 
-def test_without_rows_one_step_is_priced() -> None:
-    """At full length."""
+def test_one_step_at_full_length_is_priced_without_rows() -> None:
     cost = pricer(lengths=None).price(FULL)
     assert cost.wall_time_s == pytest.approx(cost.step_time_s)
     assert cost.step_time_s == board().price(FULL).step_time_s
 
 
-def test_texts_are_cut_before_they_are_priced() -> None:
+def test_texts_are_truncated_before_pricing() -> None:
     """A row beyond ``max_length`` costs as much as one of that length, in the same batches."""
     cut = pricer(lengths=[min(length, 48) for length in LENGTHS])
     assert cut.price(UNEVEN) == pricer(lengths=LENGTHS).price(UNEVEN)
@@ -299,8 +298,8 @@ PRIMED = dataclasses.replace(NARROW, priming_epochs=0.5)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_priming_on_the_device(optimizer: str) -> None:
-    """The larger of both phases' peaks, the sum of their times, and the FAR phase's own step."""
+def test_priming_on_the_device_adds_its_phase(optimizer: str) -> None:
+    """The peak is the larger one of both phases, time is their sum, and the step is that of the FAR phase."""
     device = pricer(prime_on_device=True, priming_optimizer=optimizer)
     host, cost = board().price(PRIMED), device.price(PRIMED)
     plan = priming_plan(optimizer, BATCH)
@@ -314,30 +313,30 @@ def test_priming_on_the_device(optimizer: str) -> None:
     assert sum(cost.memory.values()) == pytest.approx(cost.tensor_peak_mib)
 
 
-def test_priming_on_the_device_may_be_the_peak_or_not() -> None:
-    """At few tokens AdamW's state of all parameters is more than a narrow FAR phase needs; at many, whole batches."""
+def test_priming_determines_the_peak_only_at_few_tokens() -> None:
+    """There AdamW's state of all parameters exceeds a narrow FAR phase; at many tokens it does not."""
     for length, is_peak in ((4, True), (48, False)):
         far = pricer(length).price(PRIMED).tensor_peak_mib
         both = pricer(length, prime_on_device=True).price(PRIMED).tensor_peak_mib
         assert (both > far) == is_peak
 
 
-def test_no_priming_costs_nothing() -> None:
-    """Priming on the host costs the device nothing, nor do 0 epochs."""
+def test_priming_elsewhere_costs_the_device_nothing() -> None:
+    """The device has no cost with priming on the host or with 0 epochs."""
     assert "priming" not in board().price(PRIMED).time
     assert pricer(prime_on_device=True).price(NARROW) == board().price(NARROW)
 
 
-# What fits.
+# Feasibility.
 
 
 def with_room(low: float) -> Pricer:
-    """Return a board that has at least ``low`` MiB for a process, and up to 300 more."""
+    """Return a board with at least ``low`` MiB for a process, and up to 300 more."""
     return pricer(profile=make_profile(visible_mib=figure(low + 500, low + 500, low + 600)))
 
 
-def test_process_is_part_of_the_peak() -> None:
-    """The central figure with the central process, the range with its range."""
+def test_process_memory_is_part_of_the_peak() -> None:
+    """The central figure includes the central process memory, the range its range."""
     cost = board().price(UNEVEN)
     assert cost.peak_memory_mib == cost.tensor_peak_mib + 300
     assert cost.peak_memory_range_mib == (cost.tensor_peak_mib + 250, cost.tensor_peak_mib + 420)
@@ -345,8 +344,8 @@ def test_process_is_part_of_the_peak() -> None:
     assert cost.fits
 
 
-def test_the_high_end_must_fit_into_the_low_end() -> None:
-    """Exactly as much is enough, a byte less is not, and the message has both figures."""
+def test_high_end_of_the_peak_must_fit_the_low_end_of_the_memory() -> None:
+    """An equal amount fits, a byte less does not, and the message has both figures."""
     high = board().price(UNEVEN).peak_memory_range_mib[1]
     cost = with_room(high).price(UNEVEN)
     assert cost.available_range_mib[0] == pytest.approx(high)
@@ -357,8 +356,8 @@ def test_the_high_end_must_fit_into_the_low_end() -> None:
     assert tight.problems[0].startswith(f"memory: up to {high:.0f} MiB, test-board surely has {high:.0f} MiB")
 
 
-def test_bounds_beside_the_device() -> None:
-    """A limit applies to the central figures; each violated one is a separate problem."""
+def test_user_limits_apply_to_the_central_figures() -> None:
+    """Each violated limit is a separate problem."""
     cost = board().price(UNEVEN)
     memory, time = cost.peak_memory_mib, cost.wall_time_s
     assert pricer(max_memory_mib=memory, max_time_s=time).price(UNEVEN).fits
@@ -367,8 +366,8 @@ def test_bounds_beside_the_device() -> None:
     assert not pricer(max_time_s=0.99 * time).price(UNEVEN).fits
 
 
-def test_a_shipped_board_can_be_priced() -> None:
-    """With its blocks, workspace and masks the Jetson Nano needs a little more than the bare tensors less the masks."""
+def test_shipped_board_can_be_priced() -> None:
+    """With its blocks, workspace and masks the Jetson Nano needs slightly more than bare tensors without masks."""
     nano = pricer(profile=load_profile("jetson-nano"))
     cost = nano.price(UNEVEN)
     assert cost.fits

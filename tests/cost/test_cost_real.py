@@ -28,8 +28,8 @@ LOWEST = FarConfig((1.0, 0.9, 0.3, 0.6), 1e-4, 1.0, frozen_bottom_layers=1, froz
 HEAD = FarConfig((1.0,) * 4, 1e-4, 1.0, frozen_bottom_layers=4)
 
 
-def test_the_measure_itself() -> None:
-    """Two tensors of a MiB, one freed before a third is allocated: at most two at once."""
+def test_profiler_peak_counts_freed_memory() -> None:
+    """Of two tensors of a MiB one is freed before a third is allocated: at most two exist at once."""
 
     def call() -> None:
         one = torch.zeros(1 << 18)
@@ -54,7 +54,7 @@ def make_pricer(model: str, batch_size: int, length: int) -> tuple[Pricer, Any]:
 def predicted_and_measured(
     model: str, config: FarConfig, batch_size: int, length: int, plan: StepPlan
 ) -> tuple[float, float]:
-    """Peaks of all tensors in MiB."""
+    """Return the predicted and the measured peak of all tensors in MiB."""
     pricer, model_config = make_pricer(model, batch_size, length)
     network, layout = build_model(model_config, Head())
     measured = step_peak_mib(apply_config(network, layout, config, plan), batch_size, length, plan)
@@ -100,11 +100,11 @@ CASES = {
         *(("distilbert", case) for case in ("full", "uneven", "embeddings", "store", "checkpointing")),
     ],
 )
-def test_predicted_is_measured(family: str, case: str) -> None:
-    """Within 0.1 % of all tensors' peak, in the forward or backward pass or the optimizer step.
+def test_predicted_peak_equals_the_measured_one(family: str, case: str) -> None:
+    """Compare the peak of all tensors within 0.1 %, in the forward or backward pass or the optimizer step.
 
-    What is left are scalars, the bytes by which the real loss of a few rows differs from the traced one, and 5 KB a
-    dropout for the state of the generator that its mask is drawn again from.
+    The rest are scalars, the bytes by which the real loss of a few rows differs from the traced one, and 5 KB per
+    dropout for the generator state from which its mask is drawn again.
     """
     predicted, measured = predicted_and_measured(family, *CASES[case])
     states = 20 * 5056 / 2**20 if CASES[case][3].dropout == "seed" else 0.0
@@ -112,14 +112,14 @@ def test_predicted_is_measured(family: str, case: str) -> None:
 
 
 @pytest.mark.parametrize("step", list(random_steps(10, seed=3)), ids=lambda step: step.model)
-def test_random_steps_of_all_families(step: RandomStep) -> None:
-    """Within 1 %: any plan, any freezing, with dropout or without."""
+def test_predicted_peak_of_random_steps_of_all_families(step: RandomStep) -> None:
+    """Compare within 1 %, with any plan, any freezing, with and without dropout."""
     assert step.predicted_mib(this_host()) == pytest.approx(step.measured_mib(), rel=0.01)
 
 
 @pytest.mark.slow
-def test_many_random_steps() -> None:
-    """Within 1 %, half of them within a few bytes."""
+def test_predicted_peak_of_many_random_steps() -> None:
+    """All agree within 1 %, half of them within a few bytes."""
     steps = list(random_steps(60, seed=4))
     errors = [abs(step.predicted_mib(this_host()) / step.measured_mib() - 1) for step in steps]
     assert max(errors) <= 0.01
@@ -130,8 +130,8 @@ def test_many_random_steps() -> None:
 @pytest.mark.parametrize(
     ("fraction", "plan", "mib"), [(0.0, StepPlan(), 1642), (0.9, StepPlan(), 1313), (0.9, LEAN, 980)]
 )
-def test_distilbert_at_its_real_size(fraction: float, plan: StepPlan, mib: float) -> None:
-    """DistilBERT, batch 16, length 128, AdamW: full fine-tuning, FAR at r = 10 % by ordinary modules, and by ours."""
+def test_predicted_peak_of_distilbert_at_full_size(fraction: float, plan: StepPlan, mib: float) -> None:
+    """Batch 16, length 128, AdamW: full fine-tuning, FAR at r = 10 % by ordinary modules, and by the selected plan."""
     config = FarConfig((fraction,) * 6, 1e-4, 1.0)
     predicted, measured = predicted_and_measured("distilbert-base-uncased", config, 16, 128, plan)
     assert predicted == pytest.approx(measured, rel=1e-3)

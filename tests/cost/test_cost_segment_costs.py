@@ -1,4 +1,4 @@
-"""Costs of many configurations by look-up, against single ones and naive loops over their traces."""
+"""Vectorised costs of many configurations equal single prices and naive loops over traces."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ BOARDS = {
 
 
 def random_config(shuffler: random.Random) -> FarConfig:
-    """Settings of every layer for itself."""
+    """Draw the settings of each layer independently."""
     return FarConfig(
         frozen_fractions=tuple(shuffler.choice([0.0, 1.0, *(shuffler.random() for _ in range(4))]) for _ in range(3)),
         learning_rate=1e-4,
@@ -68,7 +68,7 @@ def random_config(shuffler: random.Random) -> FarConfig:
 
 
 def numbers_of(prices: Prices) -> dict[str, Any]:
-    """All numbers of many prices, flat."""
+    """Return all numbers of many prices as a flat list."""
     flat = {name: value for name, value in vars(prices).items() if isinstance(value, np.ndarray)}
     for name in ("memory", "time"):
         flat.update({f"{name} {key}": values for key, values in getattr(prices, name).items()})
@@ -83,13 +83,13 @@ def numbers_of(prices: Prices) -> dict[str, Any]:
     [("modules", "blocks"), ("foreach", "rates"), ("micro", "blocks"), ("backward", "blocks"), ("half", "rates"),
      ("checkpointing", "plain"), ("fused", "plain"), ("loop, backward", "blocks")],
 )  # fmt: skip
-def test_many_are_priced_as_naive_loops_do(family: str, name: str, board: str) -> None:
-    """Memory to the byte, time of every batch, and trained parameters, of random settings a layer.
+def test_many_configurations_are_priced_as_by_naive_loops(family: str, name: str, board: str) -> None:
+    """Compare memory to the byte, the time of every batch, and trained parameters.
 
-    The loops go over a direct trace of the whole model at each length, one event and one operation after the other.
+    The loops run over a direct trace of the whole model at each length, event by event and operation by operation.
     """
     shuffler, plan, profile = random.Random(f"{family} {name}"), PLANS[name], BOARDS[board]
-    # 264 neurons are enough for the frozen ones to be padded
+    # with 264 neurons the frozen ones can be padded
     model = make_config(family, layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
     configs = [random_config(shuffler) for _ in range(5)]
     tables = shared_tables(model, Head())
@@ -98,7 +98,7 @@ def test_many_are_priced_as_naive_loops_do(family: str, name: str, board: str) -
     )
     rows = plan.micro_batch_size or BATCH
     chunk = None if plan.feed_forward == "modules" else min(rows, rows_at_once((rows, LENGTH, 0)))
-    # in one kernel, the counts of steps are among its bytes; the account scales all of them by elements
+    # with one kernel the step counts are among its bytes; the cost model scales all of them by elements
     error = 1e-6 if plan.optimizer_kernel == "loop" else 1e-4
     for i in shuffler.sample(range(len(configs)), 2 if family == "bert" else 1):
         config = configs[i]
@@ -121,10 +121,10 @@ def test_many_are_priced_as_naive_loops_do(family: str, name: str, board: str) -
 
 @pytest.mark.parametrize("prime_on_device", [False, True])
 @pytest.mark.parametrize("name", PLANS)
-def test_many_are_priced_as_one_alone(name: str, prime_on_device: bool) -> None:
-    """Costs do not depend on the other configurations, or on who has filled the tables.
+def test_many_configurations_are_priced_as_single_ones(name: str, prime_on_device: bool) -> None:
+    """Costs do not depend on the other configurations or on the order in which the tables were filled.
 
-    Bounds in the middle of the prices, so that some fit and some do not.
+    The limits are in the middle of the prices, so that some configurations fit and some do not.
     """
     shuffler, plan = random.Random(name), PLANS[name]
     model = make_config("bert", layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
@@ -157,8 +157,8 @@ def test_many_are_priced_as_one_alone(name: str, prime_on_device: bool) -> None:
             assert [numbers[f"{key} {end}"] for end in (0, 1)] == pytest.approx(getattr(cost, key), rel=1e-12), (key, i)
 
 
-def test_many_lengths_of_a_phase() -> None:
-    """More phases than are cached: each is computed for its own batches, and again after its eviction."""
+def test_phases_of_many_lengths_are_computed_again_after_eviction() -> None:
+    """More phases than the cache holds are each computed for their own batches."""
     model = make_config("bert", layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
     configs = [FarConfig((0.5, 0.0, 1.0), 1e-4, 0.5 + 0.4 * i) for i in range(30)]
     pricer = Pricer(model, Head(), BATCH, LENGTH, make_profile(), lengths=LENGTHS, tables=shared_tables(model, Head()))

@@ -1,4 +1,4 @@
-"""Operations on meta tensors: cached results against those of torch."""
+"""Cached results of operations on meta tensors equal those of torch."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def meta(rows: int, columns: int) -> Tensor:
 
 
 def described(returned: object) -> list[tuple[object, ...]]:
-    """Shape, strides, type and bytes of storage of each result."""
+    """Return shape, strides, type and bytes of storage of each result."""
     each = returned if isinstance(returned, tuple) else (returned,)
     return [(x.shape, x.stride(), x.dtype, x.untyped_storage().nbytes()) for x in each]
 
 
 @pytest.mark.parametrize("call", CALLS)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5))
-def test_every_time_returns_what_torch_does(call: str, rows: int, columns: int) -> None:
+def test_cached_results_equal_those_of_torch(call: str, rows: int, columns: int) -> None:
     """The first and the second call return the shapes, strides, types and storages of torch."""
     function, args = CALLS[call](meta(rows, columns), meta(rows, columns))
     expected = described(function(*args))
@@ -47,15 +47,15 @@ def test_every_time_returns_what_torch_does(call: str, rows: int, columns: int) 
         assert described(run_on_meta(function, args, {})) == expected
 
 
-def test_every_result_has_a_storage_of_its_own() -> None:
+def test_every_result_has_its_own_storage() -> None:
     """A trace counts storages: no two results share one."""
     x = meta(2, 3)
     results = [run_on_meta(aten.mul.Tensor, (x, 2.0), {}) for _ in range(3)]
     assert len({result.untyped_storage()._cdata for result in (x, *results)}) == 4
 
 
-def test_an_operation_in_place_returns_its_argument() -> None:
-    """No result is new: it is the argument itself, or ``out``."""
+def test_in_place_operation_returns_its_argument() -> None:
+    """The result is the argument itself, or ``out``."""
     for _ in range(2):
         x, y, out = meta(2, 3), meta(2, 3), meta(2, 3)
         assert run_on_meta(aten.add_.Tensor, (x, y), {}) is x
@@ -63,22 +63,20 @@ def test_an_operation_in_place_returns_its_argument() -> None:
 
 
 @pytest.mark.parametrize("view", [aten.t.default, aten.detach.default])
-def test_a_view_shares_the_storage_of_its_argument(view: object) -> None:
-    """It is a view of this argument, not of the first one."""
+def test_view_shares_the_storage_of_its_argument(view: object) -> None:
+    """A cached result is a view of the current argument, not of the first one."""
     for _ in range(2):
         x = meta(2, 3)
         assert run_on_meta(view, (x,), {}).untyped_storage()._cdata == x.untyped_storage()._cdata
 
 
-def test_what_torch_refuses_is_refused_every_time() -> None:
-    """An error is not cached."""
+def test_errors_of_torch_are_not_cached() -> None:
     for _ in range(2):
         with pytest.raises(RuntimeError):
             run_on_meta(aten.mm.default, (meta(2, 3), meta(2, 3)), {})
 
 
-def test_tensors_with_memory_are_computed() -> None:
-    """Only results without values are cached."""
+def test_tensors_with_memory_are_not_cached() -> None:
     x = torch.arange(3.0)
     for _ in range(2):
         assert torch.equal(run_on_meta(aten.add.Tensor, (x, 1), {}), x + 1)

@@ -1,4 +1,4 @@
-"""Memory follows the device's software: its torch, the attention of ordinary modules, the optimizer's kernel."""
+"""Memory follows the device's software: torch version, attention of ordinary modules, optimizer kernel."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ CASES = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("case", CASES)
-def test_predicted_is_measured(family: str, case: str) -> None:
-    """Within 0.1 % of all tensors' peak in a real step here, by the profiler.
+def test_predicted_peak_equals_the_measured_one(family: str, case: str) -> None:
+    """Compare the peak of all tensors in a real step within 0.1 %, by the profiler.
 
     The optimizers' cases have few tokens, so that their peak falls in the optimizer's step.
     """
@@ -63,8 +63,8 @@ def test_predicted_is_measured(family: str, case: str) -> None:
     assert cost.tensor_peak_mib == pytest.approx(measured, rel=1e-3)
 
 
-def test_eager_attention_scales_the_scores() -> None:
-    """And so has more tensors of their size, where torch's function scales queries and keys: the kinds are two."""
+def test_eager_attention_has_more_temporaries_than_fused() -> None:
+    """It scales the scores, while torch's function scales queries and keys."""
     settings = make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000)
     eager, math = (
         sum(event.size == 4 * ROWS * HEADS * 64 * 64 for event in segments[1].events)
@@ -79,10 +79,10 @@ def test_eager_attention_scales_the_scores() -> None:
 # The optimizer.
 
 
-def test_foreach_holds_a_copy_of_all_matrices() -> None:
-    """AdamW's temporaries are one number an element of every trained matrix, where the loop has three of the largest.
+def test_foreach_copies_all_matrices() -> None:
+    """AdamW's temporaries are one number per element of every trained matrix; the loop has three of the largest.
 
-    Nothing but the optimizer's moment can differ.
+    Only memory at the optimizer's moment differs.
     """
     config = make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000)
     pricer = Pricer(config, Head(), 1, 8, make_profile())
@@ -95,8 +95,7 @@ def test_foreach_holds_a_copy_of_all_matrices() -> None:
     assert foreach.time["optimizer"] < loop.time["optimizer"], "fewer launches of as much work"
 
 
-def test_ordinary_modules_are_stepped_as_the_device_does_unasked() -> None:
-    """Without a plan the cost is that of the device's default optimizer kernel."""
+def test_cost_without_a_plan_uses_the_default_optimizer_kernel() -> None:
     settings = make_config("bert", layers=4, hidden=64, neurons=256, vocabulary=1000)
     profile = make_profile(foreach=True)
     assert ordinary_plan(profile) == FOREACH
@@ -108,7 +107,7 @@ def test_ordinary_modules_are_stepped_as_the_device_does_unasked() -> None:
 
 
 def test_foreach_steps_at_the_end() -> None:
-    """All parameters at once can't be stepped one at a time in the backward pass."""
+    """It steps all parameters at once, so it can't step in the backward pass."""
     with pytest.raises(BadInput, match="optimizer_kernel is 'foreach' and optimizer_step 'backward'"):
         StepPlan(optimizer_kernel="foreach", optimizer_step="backward")
 
@@ -124,8 +123,8 @@ def test_foreach_steps_at_the_end() -> None:
         ("cuda", "2.13", "fused", 4),
     ],
 )
-def test_where_adamw_counts_its_steps(kind: Any, version: str, kernel: str, size: int) -> None:
-    """In Python, on the CPU, or beside the parameters."""
+def test_location_of_adamw_step_counts(kind: Any, version: str, kernel: str, size: int) -> None:
+    """They are in Python, on the CPU, or beside the parameters."""
     assert step_count_bytes(make_profile(kind=kind, torch=version, attention="eager"), kernel) == size
 
 
@@ -133,7 +132,7 @@ def test_where_adamw_counts_its_steps(kind: Any, version: str, kernel: str, size
 
 
 def saved_storages(call: Callable[[], Tensor]) -> dict[int, int]:
-    """Return the bytes of the storages that autograd saves for a call on meta tensors, by storage."""
+    """Return the bytes of each storage that autograd saves for a call on meta tensors."""
     saved = {}
     alive = []
 
@@ -149,7 +148,7 @@ def saved_storages(call: Callable[[], Tensor]) -> dict[int, int]:
 
 @pytest.mark.parametrize("length", [32, 40])
 def test_fused_attention_saves_no_probabilities(length: int) -> None:
-    """Queries, keys, values, the output, the float mask, a logarithm per row (rounded up to 32) and two seeds."""
+    """It saves queries, keys, values, output, float mask, a logarithm per row (rounded up to 32) and two seeds."""
     with meta_tensors():
         mask = torch.ones(ROWS, 1, length, length, dtype=torch.bool)
         own = [torch.zeros(ROWS, HEADS, length, SIZE, requires_grad=True) for _ in range(3)]
@@ -161,10 +160,10 @@ def test_fused_attention_saves_no_probabilities(length: int) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_with_fused_attention_saves_as_much_less(family: str) -> None:
-    """Of each layer the probabilities, their mask and the dropped ones go; a logarithm, a mask and seeds come.
+def test_fused_attention_changes_the_saved_memory_of_a_step(family: str) -> None:
+    """Each layer saves a logarithm, a mask and seeds instead of probabilities, their mask and the dropped ones.
 
-    The output is what the next map saves anyway.
+    The output is saved by the next map anyway.
     """
     settings = make_config(family, layers=4, hidden=64, neurons=256, vocabulary=1000)
     math, fused = (
@@ -180,11 +179,11 @@ def test_a_step_with_fused_attention_saves_as_much_less(family: str) -> None:
     assert math - fused == 4 * (4 * (3 * scores - ROWS * HEADS * 64 - ROWS * 64 * 64) - 16)
 
 
-# The torch.
+# The torch version.
 
 
 def saved_mib(software: Software) -> float:
-    """MiB that DistilBERT saves for the backward pass, batch 16, length 128."""
+    """Return the MiB that DistilBERT saves for the backward pass, batch 16, length 128."""
     config = load_config(ModelSource("distilbert-base-uncased", "distilbert-base-uncased"), with_known=True)
     step = StepTable(config, Head(), 16, software=software).compose([full_fine_tuning(6)])
     saved_kinds = [EVENT_KINDS.index(kind) for kind in ("saved", "mask")]
@@ -196,14 +195,14 @@ def saved_mib(software: Software) -> float:
     )
 
 
-def test_distilbert_saves_more_on_an_old_torch() -> None:
-    """Within 1 % of the saved tensors measured under torch 1.10 (918 MiB) and 2.x (846 MiB)."""
+def test_distilbert_saves_more_with_an_old_torch() -> None:
+    """Within 1 % of the saved tensors measured with torch 1.10 (918 MiB) and 2.x (846 MiB)."""
     assert saved_mib(OLD) == pytest.approx(918, rel=0.01)
     assert saved_mib(Software()) == pytest.approx(846, rel=0.01)
     assert saved_mib(OLD) - saved_mib(Software("eager")) == pytest.approx(6 * 4 * 16 * 12 * 128 * 128 / 2**20)
 
 
-def test_an_old_softmax_computes_the_same() -> None:
+def test_softmax_of_an_old_torch_computes_the_same() -> None:
     """Values and gradients are torch's; its input is saved only if a gradient is needed."""
     x = torch.randn(3, 5, requires_grad=True)
     results = []
@@ -220,8 +219,8 @@ def test_an_old_softmax_computes_the_same() -> None:
             assert len(saved_storages(lambda: torch.softmax(x * 2, -1))) == (2 if grad else 0)
 
 
-def test_dropout_of_an_old_torch_is_traced_as_it_runs() -> None:
-    """The bits are drawn as words and shifted: the same bits, and the traced peak is the profiler's."""
+def test_dropout_of_an_old_torch_is_traced_as_executed() -> None:
+    """Words are drawn and shifted to give the same bits, and the traced peak is the profiler's."""
     x = torch.zeros(64, 33)
     with emulated(OLD):
         torch.manual_seed(1)
@@ -238,12 +237,12 @@ def test_dropout_of_an_old_torch_is_traced_as_it_runs() -> None:
             events = trace_call(lambda: module(like), [like]).events
         level = torch.tensor([event.size for event in events]).cumsum(0)
         peaks[software.old] = int(level.max())
-        assert peaks[software.old] == pytest.approx(measured, abs=2 * 5056)  # the generator's state
+        assert peaks[software.old] == pytest.approx(measured, abs=2 * 5056)  # generator state
     assert peaks[True] > peaks[False]
 
 
-def test_what_a_trace_depends_on() -> None:
-    """Torch's version where the memory of a step changes, and the attention; nothing else of a profile."""
+def test_software_key_has_only_what_changes_a_trace() -> None:
+    """It has the attention, and torch's version if the memory of a step changes; nothing else of a profile."""
     one = software_of(make_profile(torch="1.10", attention="eager"), 128)
     assert one == OLD
     assert software_of(make_profile(torch="1.10.2", attention="eager", foreach=True), 128) == one
@@ -255,23 +254,23 @@ def test_what_a_trace_depends_on() -> None:
 @pytest.mark.parametrize(
     ("length", "blocks"), [(20, (0, 0)), (128, (32, 0)), (192, (64, 0)), (600, (64, 512)), (800, (256, 512))]
 )
-def test_blocks_of_the_cpu_kernel(length: int, blocks: tuple[int, int]) -> None:
-    """Torch's own numbers by the length; four threads on a board, this host's where it was calibrated."""
+def test_blocks_of_the_cpu_kernel_depend_on_the_length(length: int, blocks: tuple[int, int]) -> None:
+    """The numbers are torch's own; a board has four threads, a calibrated profile those of this host."""
     assert software_of(make_profile(), length).flash == (4, *blocks)
     here = software_of(make_profile(basis="calibrated"), length).flash
     assert here == (torch.get_num_threads(), *blocks)
 
 
 @pytest.mark.parametrize("change", [{"torch": "2.2"}, {"attention": "eager"}, {"kind": "cuda", "attention": "fused"}])
-def test_devices_without_the_cpu_kernel(change: dict[str, str]) -> None:
-    """It takes a mask since torch 2.3, and only torch's own function calls it."""
+def test_devices_without_the_cpu_attention_kernel(change: dict[str, str]) -> None:
+    """It supports a mask since torch 2.3, and only torch's own function calls it."""
     assert software_of(make_profile(**change), 128).flash is None
 
 
 @pytest.mark.parametrize("length", [12, 64, 200, 600])
 @pytest.mark.parametrize("masked", [True, False])
-def test_attention_without_dropout_is_traced_as_the_kernel_runs(length: int, masked: bool) -> None:
-    """Forward and backward pass of torch's function: the peak is the profiler's, buffers of its threads among it."""
+def test_attention_without_dropout_is_traced_as_executed(length: int, masked: bool) -> None:
+    """The peak of torch's function, forward and backward, is the profiler's, including buffers of its threads."""
 
     def step() -> None:
         own = [torch.zeros(ROWS, length, HEADS, SIZE, requires_grad=True).transpose(1, 2) for _ in range(3)]
@@ -284,8 +283,8 @@ def test_attention_without_dropout_is_traced_as_the_kernel_runs(length: int, mas
     assert int(torch.tensor([event.size for event in events]).cumsum(0).max()) == measured
 
 
-def test_devices_of_one_model_share_tables_but_not_across_software() -> None:
-    """Two boards with different software share tables, and cost the same as alone."""
+def test_devices_share_tables_only_with_equal_software() -> None:
+    """A board costs the same as alone after boards with other software were priced."""
     settings = make_config("distilbert", layers=4, hidden=64, neurons=256, vocabulary=1000)
     profiles = [make_profile(torch="1.10", attention="eager"), make_profile(attention="fused")]
     plan = exact_plans(profiles[0])[-1]
@@ -298,7 +297,7 @@ def test_devices_of_one_model_share_tables_but_not_across_software() -> None:
 
 
 @pytest.mark.parametrize("attention", ["math", "fused"])
-def test_an_old_torch_has_no_attention_function(attention: Any) -> None:
+def test_old_torch_has_no_attention_function(attention: Any) -> None:
     """Such a profile is refused, with both values and the rule."""
     with pytest.raises(ProfileError, match=f"attention is '{attention}'; it must be 'eager' with torch 1.13"):
         make_profile(torch="1.13.1", attention=attention)

@@ -1,4 +1,4 @@
-"""The costs of a space under every plan: counts and fronts, recomputed one cost at a time."""
+"""Costs of a space under every plan: counts and fronts equal those computed one by one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CONFIGS = [
 
 @pytest.fixture(scope="module")
 def pricer() -> Pricer:
-    """Of a model of two layers."""
+    """Return a pricer of a model of two layers."""
     return Pricer(make_config("bert", neurons=128, vocabulary=400), Head(), 8, 32, make_profile(), tables={})
 
 
 @pytest.fixture(scope="module")
 def swept(pricer: Pricer) -> Sweep:
-    """All configurations under all plans, on a device in which some fit."""
+    """Price all configurations under all plans, on a device in which some fit."""
     plans = [*device_plans(pricer, None), *device_plans(pricer, "time")]
     heard: list[str] = []
     free = price_space(pricer, CONFIGS, plans, heard.append)
@@ -42,7 +42,7 @@ def swept(pricer: Pricer) -> Sweep:
     return price_space(pricer, CONFIGS, plans, heard.append)
 
 
-def test_what_fits_is_counted_as_one_by_one(pricer: Pricer, swept: Sweep) -> None:
+def test_count_of_fitting_configurations_equals_single_prices(pricer: Pricer, swept: Sweep) -> None:
     """A configuration fits if it fits under any plan; full fine-tuning is priced separately."""
     fits = [[pricer.price(config, plan).fits for config in CONFIGS] for plan in swept.plans]
     assert swept.fits.tolist() == fits
@@ -51,13 +51,13 @@ def test_what_fits_is_counted_as_one_by_one(pricer: Pricer, swept: Sweep) -> Non
     assert list(swept.full) == [pricer.price(full_fine_tuning(2), plan) for plan in swept.plans]
 
 
-def test_the_budget_is_where_fitting_ends(swept: Sweep) -> None:
-    """A configuration fits if its central peak is within the budget."""
+def test_configuration_fits_up_to_the_budget(swept: Sweep) -> None:
+    """The budget is compared with the central peak."""
     assert (swept.fits == (swept.peak_memory_mib <= swept.budget_mib)).all()
 
 
-def test_the_fronts_are_those_of_brute_force(pricer: Pricer, swept: Sweep) -> None:
-    """The non-dominated pairs of plan and configuration, each cost once."""
+def test_fronts_equal_brute_force(pricer: Pricer, swept: Sweep) -> None:
+    """They have the non-dominated pairs of plan and configuration, each cost once."""
     costs = {
         (i, j): pricer.price(config, plan) for i, plan in enumerate(swept.plans) for j, config in enumerate(CONFIGS)
     }
@@ -73,7 +73,7 @@ def test_the_fronts_are_those_of_brute_force(pricer: Pricer, swept: Sweep) -> No
         assert found == sorted(found)
 
 
-def test_thinning_keeps_the_ends() -> None:
+def test_thinning_retains_the_ends() -> None:
     """Few points are unchanged; of many the first, the last and some between are left, in order."""
     points = [(0, i) for i in range(100)]
     assert thin(points[:15], 15) == points[:15]

@@ -1,4 +1,4 @@
-"""Costs of a model prepared by another method, against real training steps and step tables."""
+"""Costs of models prepared by other methods equal real training steps and step tables."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LENGTHS = [9, 64, 40, 33, 17, 64, 12, 25, 31, 50]
 
 
 def pricer_of(family: str, **options: Any) -> tuple[Pricer, Any]:
-    """A pricer of a model of four layers, and the model's configuration."""
+    """Return a pricer of a model of four layers, and the model's configuration."""
     config = make_config(family, layers=4, hidden=64, neurons=256, vocabulary=1000)
     return Pricer(config, Head(), 8, 64, make_profile(), **options), config
 
 
 def first_query(model: nn.Module, layout: ModelLayout) -> None:
-    """Train one matrix at the bottom and nothing else, which no baseline does."""
+    """Train a single matrix at the bottom, which no baseline does."""
     path = layout.layers[0].attention[0]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name == f"{path}.weight")
@@ -42,8 +42,8 @@ PATTERNS = {"bitfit": METHODS["bitfit"].prepare, "lora8": METHODS["lora8"].prepa
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_predicted_is_measured(family: str, pattern: str) -> None:
-    """Within 0.01 % of all tensors' peak in a real step, by the profiler."""
+def test_predicted_peak_equals_the_measured_one(family: str, pattern: str) -> None:
+    """Compare the peak of all tensors in a real step within 0.01 %, by the profiler."""
     prepare = PATTERNS[pattern]
     assert prepare is not None
     pricer, config = pricer_of(family)
@@ -59,8 +59,8 @@ def test_predicted_is_measured(family: str, pattern: str) -> None:
 @pytest.mark.parametrize(
     "config", [full_fine_tuning(4), FarConfig((0.75, 0.0, 1.0, 0.5), 1e-4, 1.0), FarConfig((1.0,) * 4, 1e-4, 1.0)]
 )
-def test_both_ways_to_a_price_agree(family: str, config: FarConfig) -> None:
-    """Traced whole or composed from step tables: the same memory by category, and the same time."""
+def test_whole_trace_and_composition_agree(family: str, config: FarConfig) -> None:
+    """Memory by category and time are equal."""
     pricer, _ = pricer_of(family, lengths=LENGTHS, device_samples=500)
     composed = pricer.price(config)
     direct = pricer.price_prepared(lambda model, layout: apply_config(model, layout, config), config.epochs)
@@ -70,7 +70,7 @@ def test_both_ways_to_a_price_agree(family: str, config: FarConfig) -> None:
     assert (direct.trainable, direct.problems) == (composed.trainable, composed.problems)
 
 
-def test_less_is_trained_for_less() -> None:
+def test_methods_with_fewer_trained_parameters_cost_less() -> None:
     """BitFit and LoRA take less memory and time than frozen FFNs, and those less than full fine-tuning."""
     pricer, _ = pricer_of("bert", lengths=LENGTHS)
     frozen, full = pricer.price(FarConfig((1.0,) * 4, 1e-4, 1.0)), pricer.price(full_fine_tuning(4))

@@ -28,12 +28,12 @@ SPECIMEN_DIGEST = "2504f3b9a80574e25d821fc7f33a00368731c0e6f11a15ed8ac57014ad0e5
 
 @pytest.fixture
 def data() -> dict[str, Any]:
-    """The specimen in the layout of its file, to be changed."""
+    """Return the specimen's data to be changed."""
     return copy.deepcopy(read_profile(SPECIMEN).to_dict())
 
 
-def test_specimen_of_version_1_loads_as_it_always_did() -> None:
-    """An old file loads with the same digest; ends of a range that are not given are the value."""
+def test_specimen_of_version_1_loads_unchanged() -> None:
+    """The digest is pinned; missing ends of a range equal the value."""
     profile = read_profile(OLD)
     assert profile.digest == OLD_DIGEST
     assert profile.launch_us == Figure(30.0, 30.0, 30.0, "no published figure", "assumed")
@@ -43,7 +43,7 @@ def test_specimen_of_version_1_loads_as_it_always_did() -> None:
 
 
 def test_figures_missing_in_version_1_are_zero() -> None:
-    """Loading and an optimizer's call cost nothing, as they did then; there are no measured rates."""
+    """Loading and an optimizer's call cost nothing, and there are no measured rates."""
     profile = read_profile(OLD)
     for figure in (profile.step_us, profile.token_us):
         assert (figure.low, figure.value, figure.high, figure.basis) == (0, 0, 0, "assumed")
@@ -55,8 +55,8 @@ def test_figures_missing_in_version_1_are_zero() -> None:
 @pytest.mark.parametrize(
     ("torch", "attention"), [("1.10", "eager"), ("1.13.1", "eager"), ("2.0", "math"), ("2.13", "math")]
 )
-def test_version_1_attends_as_its_torch_can(torch: str, attention: str) -> None:
-    """Before 2.0 torch had no function for attention; since then the one that saves more is assumed."""
+def test_attention_of_version_1_follows_its_torch(torch: str, attention: str) -> None:
+    """Before 2.0 torch had no function for attention; from 2.0 on the one that saves more is assumed."""
     text = OLD.read_text().replace('torch = "1.10"', f'torch = "{torch}"')
     assert parse_profile(text, "old.toml").attention == attention
 
@@ -75,13 +75,13 @@ def test_specimen_of_version_2_loads_with_its_rates() -> None:
     )
 
 
-def test_available_memory_takes_the_system_away_end_by_end() -> None:
-    """The low end is the least that is visible without the most that others take, and the other way round."""
+def test_available_memory_subtracts_the_system_end_by_end() -> None:
+    """The low end is the least visible memory minus the most used by others, and vice versa."""
     assert read_profile(SPECIMEN).available_mib == (3773 - 512, 3965 - 286)
 
 
-def test_words_do_not_change_the_digest(data: dict[str, Any]) -> None:
-    """Names, notes, sources, power modes and conditions may change, and figures may change places."""
+def test_metadata_does_not_change_the_digest(data: dict[str, Any]) -> None:
+    """Names, notes, sources, power modes, conditions and the order of figures are not part of it."""
     digest = Profile.from_dict(data).digest
     data.update(title="another", note="another", name="another", basis="derived")
     data["compute"]["gemm_gflops"].update(source="another", basis="assumed")
@@ -91,8 +91,8 @@ def test_words_do_not_change_the_digest(data: dict[str, Any]) -> None:
     assert Profile.from_dict(data).digest == digest
 
 
-def test_all_that_prices_a_job_changes_the_digest(data: dict[str, Any]) -> None:
-    """Each end of each figure, kind, torch and its habits, and each measured rate."""
+def test_everything_that_affects_prices_changes_the_digest(data: dict[str, Any]) -> None:
+    """Each end of each figure, kind, torch and its features, and each measured rate."""
     changes: list[tuple[str, Any]] = []
     for key, figure in Profile.from_dict(data).figures().items():
         changes += [(f"{key}.high", figure.high + 1), (f"{key}.low", figure.low / 2 or 1)]
@@ -161,7 +161,7 @@ def _profiles(draw: st.DrawFn) -> Profile:
     start = read_profile(SPECIMEN)
     speeds = {name: draw(_figures()) for name in ("gemm_gflops", "bmm_gflops", "bandwidth_gbs", "time_factor")}
     overheads = {name: draw(_figures(0)) for name in ("launch_us", "step_us", "token_us", "process_mib")}
-    # what torch can do depends on its version
+    # the features of torch depend on its version
     torch, attention = draw(
         st.sampled_from([("1.10", "eager"), ("2.0", "eager"), ("2.1.0+cu118", "fused"), ("2.13", "math")])
     )
@@ -289,10 +289,10 @@ def _put(data: Any, key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("key", "value", "fragments"), WRONG)
-def test_wrong_value_gets_one_line_with_file_key_and_rule(
+def test_wrong_value_is_reported_with_file_key_and_rule(
     data: dict[str, Any], key: str, value: Any, fragments: list[str]
 ) -> None:
-    """Each mistake is refused by one line with the file, the key and the rule."""
+    """Each error is one line."""
     _put(data, key, value)
     with pytest.raises(ProfileError) as caught:
         Profile.from_dict(data, "mine.toml")
@@ -303,14 +303,14 @@ def test_wrong_value_gets_one_line_with_file_key_and_rule(
         assert fragment in message
 
 
-def test_newer_layout_is_named_before_its_unknown_keys(data: dict[str, Any]) -> None:
+def test_newer_version_is_reported_before_unknown_keys(data: dict[str, Any]) -> None:
     """A file of a later farsearch is distinguished from a misspelt one."""
     with pytest.raises(ProfileError, match=r"^new\.toml: schema_version is 3; this farsearch reads 1 to 2"):
         Profile.from_dict({**data, "schema_version": 3, "thermals": {}}, "new.toml")
 
 
-def test_negative_bandwidth_in_a_file_gets_one_line(tmp_path: Path) -> None:
-    """From the file to the message: path, key, value and rule."""
+def test_negative_bandwidth_is_reported_in_one_line(tmp_path: Path) -> None:
+    """The message of a file has path, key, value and rule."""
     path = tmp_path / "mine.toml"
     path.write_text(SPECIMEN.read_text().replace("bandwidth_gbs = { value = 17.9", "bandwidth_gbs = { value = -17.9"))
     with pytest.raises(ProfileError) as caught:
@@ -337,8 +337,7 @@ MISSING = [
 
 
 @pytest.mark.parametrize("key", MISSING)
-def test_missing_key_gets_one_line_with_file_and_key(data: dict[str, Any], key: str) -> None:
-    """The error names the missing key and its table."""
+def test_missing_key_is_reported_with_file_and_table(data: dict[str, Any], key: str) -> None:
     *path, last = key.split(".")
     table = data
     for part in path:
@@ -348,7 +347,7 @@ def test_missing_key_gets_one_line_with_file_and_key(data: dict[str, Any], key: 
         Profile.from_dict(data, "mine.toml")
 
 
-def test_power_figure_may_lack(data: dict[str, Any]) -> None:
+def test_power_figure_is_optional(data: dict[str, Any]) -> None:
     """A device without a known power is a valid profile."""
     del data["power"]["power_w"]
     profile = Profile.from_dict(data)
@@ -356,7 +355,7 @@ def test_power_figure_may_lack(data: dict[str, Any]) -> None:
     assert "power_w" not in profile.to_dict()["power"]
 
 
-def test_file_that_is_no_profile_is_named(tmp_path: Path) -> None:
+def test_unreadable_profile_is_named(tmp_path: Path) -> None:
     """A missing file, text that is not TOML and bytes that are not text each get one line with the path."""
     path = tmp_path / "mine.toml"
     for content, word in ((None, "No such file"), (b"name = ", "not valid TOML"), (b"\xff\xfe\x00", "not UTF-8")):
@@ -368,8 +367,8 @@ def test_file_that_is_no_profile_is_named(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_write_replaces_in_one_step(tmp_path: Path) -> None:
-    """Writing twice leaves one file with the latest profile, and no temporary one beside it."""
+def test_write_is_atomic(tmp_path: Path) -> None:
+    """Writing twice leaves one file with the latest profile and no temporary file."""
     profile = read_profile(SPECIMEN)
     path = tmp_path / "new" / "mine.toml"
     write_profile(dataclasses.replace(profile, note="first"), path)
@@ -378,14 +377,14 @@ def test_write_replaces_in_one_step(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["mine.toml"]
 
 
-def test_folder_that_cannot_be_made_is_missing_resource(tmp_path: Path) -> None:
-    """If a file has the path of the folder, the error names the path and the reason."""
+def test_folder_that_cannot_be_created_is_a_missing_resource(tmp_path: Path) -> None:
+    """A file has the path of the folder; the error names the path and the reason."""
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingResource, match=r"mine\.toml can't be written: .+; check the folder's permissions"):
         write_profile(read_profile(SPECIMEN), tmp_path / "file" / "mine.toml")
 
 
-def test_package_imports_without_torch() -> None:
+def test_profiles_load_without_torch() -> None:
     """Listing and loading profiles does not import torch."""
     code = "import sys, farsearch.devices as d; d.load_profile('jetson-nano'); print('torch' in sys.modules)"
     root = Path(__file__).parents[2]

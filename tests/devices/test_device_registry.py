@@ -19,8 +19,8 @@ from farsearch.errors import ProfileError
 class Facts(NamedTuple):
     """Figures of data sheets, board reports and NVIDIA's power modes.
 
-    ``mhz`` is the clock of what computes, ``cpu_mhz`` of the core that starts the operations, ``flops`` are those of
-    one core in a cycle.
+    ``mhz`` is the clock of the computing unit, ``cpu_mhz`` that of the core that starts operations, ``flops`` are those
+    of one core per cycle.
     """
 
     cores: int
@@ -122,18 +122,17 @@ DOCS = Path(__file__).parents[2] / "docs" / "devices.md"
 
 
 def ends(figure: Figure) -> tuple[float, float, float]:
-    """Low end, value and high end."""
+    """Return low end, value and high end."""
     return figure.low, figure.value, figure.high
 
 
-def test_shipped_profiles_are_these() -> None:
-    """The devices that the docs promise, and no other file."""
+def test_shipped_profiles_are_the_documented_ones() -> None:
     assert list_profiles() == SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_profile_has_a_source_for_each_value(name: str) -> None:
-    """Every value has a source; what was not read in one gives its arithmetic or its reason, and no path or link."""
+    """A derived value has its arithmetic or reason; no source is a path or link."""
     profile = load_profile(name)
     assert (profile.name, profile.basis, profile.rates) == (name, "derived", None)
     assert profile.note
@@ -146,16 +145,16 @@ def test_shipped_profile_has_a_source_for_each_value(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_figures_are_those_of_the_sources(name: str) -> None:
-    """Peak is cores x FLOP a cycle x clock, rates are shares of what the maker states; memory and power are as read."""
+def test_shipped_figures_follow_from_the_sources(name: str) -> None:
+    """Peak is cores x FLOP per cycle x clock, rates are shares of the maker's; memory and power are as published."""
     profile, facts = load_profile(name), FACTS[name]
     peak = facts.cores * facts.flops * facts.mhz / 1000
-    # a data sheet's rounding, where its figure stands instead of the product
+    # a data sheet's rounding, if its figure is used instead of the product
     assert math.isclose(profile.peak_gflops.value, peak, rel_tol=0.006)
     if profile.kind == "cuda":
         for figure, share in zip(ends(profile.bandwidth_gbs), (0.5, 0.7, 0.9), strict=True):
             assert math.isclose(figure, share * facts.gbs, rel_tol=0.006)
-        # the TX2's own step leaves less open than its share on another board
+        # the TX2's own measured step leaves a narrower range than a share from another board
         shares = (0.516, 0.704, 0.824) if name.startswith("jetson-tx2") else (0.34, 0.55, 0.8)
         for figure, share in zip(ends(profile.gemm_gflops), shares, strict=True):
             assert math.isclose(figure, share * profile.peak_gflops.value, rel_tol=0.006)
@@ -170,14 +169,14 @@ def test_shipped_figures_are_those_of_the_sources(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PEAK_TFLOPS)
-def test_peak_of_the_fastest_mode_is_the_data_sheets(name: str) -> None:
-    """The product of cores and clock agrees with the TFLOP/s that the maker states."""
+def test_peak_of_the_fastest_mode_agrees_with_the_data_sheet(name: str) -> None:
+    """The product of cores and clock agrees with the TFLOP/s of the maker."""
     assert math.isclose(load_profile(name).peak_gflops.value, 1000 * PEAK_TFLOPS[name], rel_tol=0.011)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_figures_are_possible(name: str) -> None:
-    """Achieved rates stay under the peak and attention under large products; the process finds room."""
+    """Achieved rates are below the peak, attention is below large products, and the process fits."""
     profile = load_profile(name)
     assert profile.gemm_gflops.high < profile.peak_gflops.value
     assert profile.bmm_gflops.value < profile.gemm_gflops.value
@@ -185,14 +184,14 @@ def test_shipped_figures_are_possible(name: str) -> None:
     assert profile.time_factor.value == 1
     low, high = profile.available_mib
     assert profile.process_mib.high < low < high < profile.visible_mib.high
-    # a figure that nobody measured on the board is no promise
+    # figures not measured on the board are no promise
     for figure in (profile.gemm_gflops, profile.bandwidth_gbs, profile.launch_us, profile.step_us, profile.token_us):
         assert figure.low < figure.value < figure.high
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_software_is_what_torch_does_there(name: str) -> None:
-    """CUDA since 2.0 has a fused attention and a default optimizer for all tensors at once; a CPU and 1.10 do not."""
+def test_software_follows_the_torch_of_the_device(name: str) -> None:
+    """CUDA since 2.0 has fused attention and steps all tensors at once by default; a CPU and 1.10 do not."""
     profile = load_profile(name)
     on_gpu, modern = profile.kind == "cuda", profile.torch != "1.10"
     assert profile.attention == (("fused" if on_gpu else "math") if modern else "eager")
@@ -204,7 +203,7 @@ def test_software_is_what_torch_does_there(name: str) -> None:
 
 @pytest.mark.parametrize("modes", MODES, ids=lambda modes: modes[-1])
 def test_less_power_is_never_faster(modes: tuple[str, ...]) -> None:
-    """From mode to mode rates and power do not fall, something rises, and memory and software stay."""
+    """With more power no rate falls, at least one rises, and memory and software are unchanged."""
     profiles = [load_profile(name) for name in modes]
     for slow, fast in itertools.pairwise(profiles):
         pairs = [
@@ -226,7 +225,7 @@ def test_less_power_is_never_faster(modes: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("modes", MODES, ids=lambda modes: modes[-1])
 @pytest.mark.parametrize("field", ["launch_us", "step_us", "token_us"])
 def test_overheads_follow_the_clock_of_the_cpu(modes: tuple[str, ...], field: str) -> None:
-    """Python and dispatcher run on one core: what they take, in cycles, is the same in all modes of a board."""
+    """Python and dispatcher run on one core: their cycles are equal in all modes of a board."""
     top = modes[-1]
     for name in modes:
         here, there = (ends(getattr(load_profile(one), field)) for one in (name, top))
@@ -242,13 +241,13 @@ def test_every_power_mode_is_compared_with_its_board() -> None:
 
 @pytest.mark.parametrize("sizes", MEMORY_SIZES, ids=lambda sizes: sizes[-1])
 def test_larger_board_has_more_memory(sizes: tuple[str, ...]) -> None:
-    """End by end more is left for a job on the larger board."""
+    """At each end of the range more is left for a job on the larger board."""
     for small, large in itertools.pairwise(load_profile(name) for name in sizes):
         assert small.available_mib[0] < large.available_mib[0]
         assert small.available_mib[1] < large.available_mib[1]
 
 
-def test_rates_of_the_boards_with_published_steps_agree_with_them() -> None:
+def test_rates_agree_with_published_steps() -> None:
     """A BERT-base step of 550.8 GFLOP took 1.70 s on the TX2 and 34.0 s on the Pi: products alone must be faster."""
     for name, seconds in (("jetson-tx2", 1.70), ("raspberry-pi-4", 34.0)):
         gemm = load_profile(name).gemm_gflops
@@ -258,23 +257,23 @@ def test_rates_of_the_boards_with_published_steps_agree_with_them() -> None:
         assert whole_step / gemm.value > 0.67
 
 
-def test_raspberry_pi_5_is_as_much_faster_as_its_hpl() -> None:
-    """HPL was read for both boards, 11.9 and 30.2 GFLOP/s: the rate of products rises with it, end by end."""
+def test_raspberry_pi_5_is_faster_in_proportion_to_hpl() -> None:
+    """HPL is published for both boards, 11.9 and 30.2 GFLOP/s: the rate of products rises with it, end by end."""
     slow, fast = (ends(load_profile(name).gemm_gflops) for name in ("raspberry-pi-4", "raspberry-pi-5"))
     for a, b in zip(slow, fast, strict=True):
         assert math.isclose(b / a, 30.2 / 11.9, rel_tol=0.006)
 
 
-def test_nano_leaves_tensors_what_other_accounts_say() -> None:
-    """By the rule of feasibility about 2.2 GB are left for tensors on the 4 GB Nano, and surely 1.5 to 2.7."""
+def test_nano_memory_for_tensors_agrees_with_published_accounts() -> None:
+    """By the feasibility rule about 2.2 GB are left for tensors on the 4 GB Nano, with a range within 1.5 to 2.7."""
     nano = load_profile("jetson-nano")
     left_gb = (nano.available_mib[0] - nano.process_mib.high) * 2**20 / 1e9
     assert 1.5 < left_gb < 2.7
     assert abs(left_gb - 2.2) < 0.2
 
 
-def test_small_nano_leaves_too_little_for_plain_fine_tuning() -> None:
-    """On the 2 GB Nano 0.3 to 0.6 GB are promised to tensors: weights, gradients and AdamW of DistilBERT need more."""
+def test_small_nano_has_too_little_memory_for_full_fine_tuning() -> None:
+    """The 2 GB Nano leaves 0.3 to 0.6 GB for tensors: weights, gradients and AdamW of DistilBERT need more."""
     nano = load_profile("jetson-nano-2gb")
     left_gb = (nano.available_mib[0] - nano.process_mib.high) * 2**20 / 1e9
     assert 0.3 < left_gb < 0.6
@@ -301,8 +300,8 @@ def _table() -> str:
     return "\n".join(lines)
 
 
-def test_table_in_the_docs_is_that_of_the_files() -> None:
-    """The docs list every shipped profile with its figures; on a difference the right table is shown."""
+def test_documented_table_equals_the_files() -> None:
+    """The docs list every shipped profile with its figures; on a difference the expected table is shown."""
     table = _table()
     assert table in DOCS.read_text(encoding="utf-8"), f"docs/devices.md needs this table:\n{table}"
 
@@ -311,8 +310,8 @@ def _renamed(name: str) -> Profile:
     return dataclasses.replace(load_profile("jetson-nano"), name=name, title="my own", basis="calibrated")
 
 
-def test_own_profiles_are_found_by_name_and_by_path(tmp_path: Path) -> None:
-    """A user's file is listed, loads by name and by path, and goes before a shipped one of its name."""
+def test_user_profiles_are_found_by_name_and_by_path(tmp_path: Path) -> None:
+    """A user's file is listed, loads by name and by path, and overrides a shipped one of its name."""
     for name in ("my-board", "jetson-nano"):
         write_profile(_renamed(name), tmp_path / f"{name}.toml")
     (tmp_path / "notes.txt").write_text("no profile")
@@ -325,13 +324,13 @@ def test_own_profiles_are_found_by_name_and_by_path(tmp_path: Path) -> None:
 
 
 def test_missing_user_folder_is_no_error(tmp_path: Path) -> None:
-    """Without own profiles the shipped ones are found."""
+    """The shipped profiles are still found."""
     assert list_profiles(tmp_path / "none") == SHIPPED
     assert load_profile("jetson-tx2", tmp_path / "none").name == "jetson-tx2"
 
 
-def test_file_must_carry_its_name(tmp_path: Path) -> None:
-    """A copied file whose name inside was forgotten would be two devices of one name: it is refused."""
+def test_file_must_have_the_name_of_its_profile(tmp_path: Path) -> None:
+    """A copied file with an unchanged name inside is refused, because two devices would have one name."""
     write_profile(_renamed("jetson-nano"), tmp_path / "my-board.toml")
     with pytest.raises(ProfileError, match=r"my-board\.toml: name is 'jetson-nano'; it must be the file's name"):
         load_profile("my-board", tmp_path)
@@ -340,8 +339,8 @@ def test_file_must_carry_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "closest"), [("jetson-nanno", "jetson-nano"), ("Raspberry-Pi-4", "raspberry-pi-4"), ("locl", "local")]
 )
-def test_unknown_name_gets_the_closest_and_where_all_are(wrong: str, closest: str) -> None:
-    """A misspelt name gets one short line: the closest name, and the command that lists all."""
+def test_unknown_name_is_reported_with_the_closest(wrong: str, closest: str) -> None:
+    """The error is one short line with the closest name and the command that lists all."""
     with pytest.raises(ProfileError) as caught:
         load_profile(wrong)
     message = str(caught.value)
@@ -360,14 +359,14 @@ def test_name_that_is_a_path_does_not_leave_the_folder(tmp_path: Path) -> None:
 
 
 def test_local_is_not_a_file() -> None:
-    """The name of this machine's profile is known, but it is calibrated and never read from the shipped ones."""
+    """The profile of this machine is calibrated and never read from the shipped ones."""
     with pytest.raises(ProfileError, match="calibrated"):
         load_profile("local")
 
 
 @pytest.mark.parametrize(("published_gb", "predicted_gb"), [(4.29, 3.56), (2.62, 2.31)], ids=["full", "BitFit"])
 def test_published_peaks_are_in_the_range(published_gb: float, predicted_gb: float) -> None:
-    """FeS, RoBERTa-base on a Jetson TX2, beside the central prediction of the same step."""
+    """FeS, RoBERTa-base on a Jetson TX2, compared with the central prediction of the same step."""
     profile = load_profile("jetson-tx2")
     mib = 1e9 / 2**20
     tensors = predicted_gb * mib - profile.process_mib.value
@@ -375,12 +374,12 @@ def test_published_peaks_are_in_the_range(published_gb: float, predicted_gb: flo
     assert low < published_gb * mib < high
 
 
-def test_what_is_held_beside_tensors_is_known_where_it_was_measured() -> None:
+def test_held_share_is_zero_for_cpus_and_calibrated_profiles() -> None:
     """A CPU's allocator caches nothing, and a calibrated profile includes the cache."""
     tx2 = load_profile("jetson-tx2")
     assert tx2.held_share > 0
     assert load_profile("raspberry-pi-5").held_share == 0
     assert dataclasses.replace(tx2, basis="calibrated").held_share == 0
-    # the budget is the central peak whose high end is just there
+    # the budget is the central peak at which the high end just fits
     tensors = tx2.budget_mib - tx2.process_mib.value
     assert tensors * (1 + tx2.held_share) + tx2.process_mib.high == pytest.approx(tx2.available_mib[0])

@@ -1,4 +1,4 @@
-"""A training step as an ONNX graph, run by onnxruntime, against torch's autograd."""
+"""A training step as an ONNX graph in onnxruntime equals torch's autograd."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = 3
 
 
 def make_batch(length: int) -> Batch:
-    """Random tokens, the first row half padded, with a mask that is added to the scores."""
+    """Return random tokens, the first row half padded, with a mask that is added to the scores."""
     inputs = dict(Head().batch(ROWS, length).inputs)
     inputs["input_ids"] = torch.randint(5, 90, (ROWS, length))
     mask = torch.zeros(ROWS, 1, 1, length)
@@ -44,7 +44,7 @@ def make_step(folder: Path, model: nn.Module) -> onnxruntime.InferenceSession:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("feed_forward", ["store", pytest.param("recompute", marks=pytest.mark.slow)])
-def test_loss_and_gradients_are_those_of_torch_at_every_length(family: str, feed_forward: str, tmp_path: Path) -> None:
+def test_loss_and_gradients_equal_torch_at_every_length(family: str, feed_forward: str, tmp_path: Path) -> None:
     model, layout = make_model(family, dropout=0.0)
     plan = StepPlan(feed_forward=feed_forward, attention="recompute")  # type: ignore[arg-type]
     learners = [list(range(4))] * len(layout.blocks)

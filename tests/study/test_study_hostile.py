@@ -1,4 +1,4 @@
-"""Space files, task files and profiles from others: one line each, however much they mean."""
+"""Hostile space files, task files and profiles are refused in one line, however large they expand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SPACES = {
 
 
 def line_of(error: BadInput) -> str:
-    """Its message, which is one bounded line that steers no terminal."""
+    """Return the error message, which is one bounded line without control characters."""
     line = str(error)
     assert len(line) < 700
     assert line.isprintable()
@@ -47,8 +47,8 @@ def line_of(error: BadInput) -> str:
 
 
 @pytest.mark.parametrize("text", SPACES.values(), ids=SPACES)
-def test_a_hostile_space_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    """Before anything of it is expanded."""
+def test_hostile_space_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    """Nothing is expanded before the check."""
     path = tmp_path / "space.yaml"
     path.write_text(text)
     with pytest.raises(BadInput) as caught:
@@ -68,8 +68,8 @@ TOMLS = {
 
 @pytest.mark.parametrize("text", TOMLS.values(), ids=TOMLS)
 @pytest.mark.parametrize("kind", ["profile", "task"])
-def test_a_hostile_toml_is_refused_in_one_line(tmp_path: Path, kind: str, text: str) -> None:
-    """A device profile, and a task of the user's own."""
+def test_hostile_toml_is_refused_in_one_line(tmp_path: Path, kind: str, text: str) -> None:
+    """The file is a device profile or a user's task."""
     path = tmp_path / "mine.toml"
     path.write_text(text)
     readers: dict[str, Callable[[], object]] = {
@@ -82,8 +82,8 @@ def test_a_hostile_toml_is_refused_in_one_line(tmp_path: Path, kind: str, text: 
 
 
 @pytest.mark.parametrize("value", ["9" * 400, "9" * 5000, "1e999", "nan", "\x1b[31m", "x" * 5000])
-def test_a_hostile_setting_is_refused_in_one_line(tmp_path: Path, value: str) -> None:
-    """Of ``--set``, with exit code 2."""
+def test_hostile_setting_is_refused_in_one_line(tmp_path: Path, value: str) -> None:
+    """``--set`` ends with exit code 2."""
     done = call(
         tmp_path, "estimate", "--device", "jetson-nano", "--model", "minilm", "--set", f"learning_rate={value}"
     )  # fmt: skip
@@ -103,8 +103,8 @@ FILES = {
 
 
 @pytest.mark.parametrize("text", FILES.values(), ids=FILES)
-def test_a_hostile_measurement_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    """The import of a measurement, with exit code 2."""
+def test_hostile_measurement_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    """The import of a measurement ends with exit code 2."""
     (tmp_path / "measurement.json").write_text(text)
     done = call(tmp_path, "devices", "import", "measurement.json", "--name", "mine")
     assert (done.code, done.out) == (2, "")

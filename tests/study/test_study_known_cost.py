@@ -30,24 +30,24 @@ SPACE: dict[str, BaseDistribution] = {
 
 
 def frozen(params: Mapping[str, Any]) -> float:
-    """Mean frozen fraction."""
+    """Return the mean frozen fraction."""
     return float(np.mean([params[f"frozen_fraction_layer_{i}"] for i in range(LAYERS)]))
 
 
 def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
-    """Freezing saves memory and time; with less than a tenth frozen nothing fits."""
+    """Return costs that decrease with freezing; with less than a tenth frozen nothing fits."""
     shares = np.array([frozen(each) for each in params])
     primings = np.array([float(each["priming_epochs"]) for each in params])
     return KnownCosts(2000.0 - 1000.0 * shares, 100.0 - 50.0 * shares, shares >= 0.1, primings, 1e5 * primings)
 
 
 def metric(params: Mapping[str, Any]) -> float:
-    """Best at a learning rate of 2e-4, and the worse the more is frozen."""
+    """Return a metric with its best learning rate at 2e-4, which decreases with the frozen fraction."""
     return 0.9 - 0.05 * frozen(params) ** 2 - 0.2 * float(np.log10(params["learning_rate"] / 2e-4)) ** 2
 
 
 def study_of(count: int, seed: int = 0) -> optuna.Study:
-    """A study with random trials."""
+    """Return a study with random trials."""
     study = optuna.create_study(directions=list(DIRECTIONS), sampler=optuna.samplers.RandomSampler(seed=seed))
     for _ in range(count):
         finish(study, study.ask(SPACE))
@@ -55,13 +55,13 @@ def study_of(count: int, seed: int = 0) -> optuna.Study:
 
 
 def finish(study: optuna.Study, trial: optuna.Trial) -> None:
-    """The trial's metric and costs."""
+    """Record the trial's metric and costs."""
     costs = price([trial.params])
     study.tell(trial, [metric(trial.params), float(costs.memory_mib[0]), float(costs.time_s[0])])
 
 
 def proposals(study: optuna.Study, seed: int, count: int = 1) -> list[dict[str, Any]]:
-    """Successive proposals of the sampler for one trial."""
+    """Return successive proposals of the sampler for one trial."""
     sampler = KnownCostSampler(price, SPACE, seed)
     trial = study._storage.get_trial(study._storage.create_new_trial(study._study_id))
     found = [sampler.sample_relative(study, trial, SPACE) for _ in range(count)]
@@ -70,7 +70,7 @@ def proposals(study: optuna.Study, seed: int, count: int = 1) -> list[dict[str, 
 
 
 def test_proposals_improve_and_all_fit() -> None:
-    """Of ten trials after ten random ones most have a learning rate near the best; every proposal fits."""
+    """Of ten trials after ten random ones most have a learning rate near the best."""
     study = study_of(10)
     for number in range(10):
         study.sampler = KnownCostSampler(price, SPACE, number)
@@ -81,8 +81,8 @@ def test_proposals_improve_and_all_fit() -> None:
     assert sum(near) >= 6
 
 
-def test_a_priming_that_is_there_is_preferred() -> None:
-    """With one length primed and the others as long as several trials, the next proposals have that length or none."""
+def test_cached_priming_is_preferred() -> None:
+    """With one length primed, and others as slow as several trials, proposals have that length or no priming."""
     study = optuna.create_study(directions=list(DIRECTIONS), sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(8):
         study.enqueue_trial({"priming_epochs": 0.1})
@@ -90,8 +90,8 @@ def test_a_priming_that_is_there_is_preferred() -> None:
     assert {params["priming_epochs"] for params in proposals(study, 0, 20)} == {0.0, 0.1}
 
 
-def test_asked_again_it_gives_the_next_best() -> None:
-    """Rejected proposals are not repeated; the same seed and history give the same, another seed others."""
+def test_repeated_proposals_are_successively_next_best() -> None:
+    """Rejected proposals are not repeated; equal seed and history give equal proposals, another seed does not."""
     study = study_of(8)
     first = proposals(study, 1, 50)
     assert len({repr(params) for params in first}) == 50
@@ -100,7 +100,7 @@ def test_asked_again_it_gives_the_next_best() -> None:
 
 
 def limit(params: Mapping[str, Any]) -> float:
-    """Learning rate above which a training diverges: the more is frozen, the more it takes."""
+    """Return the learning rate above which a training diverges; it increases with the frozen fraction."""
     return float(1e-4 * 10 ** (0.6 * frozen(params))) * (1.3 if params["priming_epochs"] else 1.0)
 
 
@@ -115,7 +115,7 @@ def tell_or_fail(study: optuna.Study, trial: optuna.Trial) -> bool:
 
 
 def failing_study(state: TrialState, **attrs: Any) -> optuna.Study:
-    """Thirty random trials, of which those that diverge end in a state."""
+    """Return a study of thirty random trials, in which diverging ones end in the given state."""
     study = optuna.create_study(directions=list(DIRECTIONS), sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(30):
         trial = study.ask(SPACE)
@@ -129,13 +129,13 @@ def failing_study(state: TrialState, **attrs: Any) -> optuna.Study:
 
 
 @pytest.mark.parametrize(("state", "attrs"), [(TrialState.PRUNED, {}), (TrialState.FAIL, {"given_up": True})])
-def test_it_learns_where_trainings_fail(state: TrialState, attrs: dict[str, Any]) -> None:
-    """After trials that diverged, or killed their process each time, at most one of ten proposals would do so."""
+def test_proposals_avoid_failing_parameters(state: TrialState, attrs: dict[str, Any]) -> None:
+    """After trials that diverged, or killed their process each time, at most one of ten proposals would fail."""
     found = proposals(failing_study(state, **attrs), 0, 10)
     assert sum(params["learning_rate"] > limit(params) for params in found) <= 1
 
 
-def test_an_interrupted_trial_is_no_failure_of_its_parameters() -> None:
+def test_interrupted_trial_does_not_count_as_failure() -> None:
     """A trial that failed because its process ended does not change proposals."""
     cut = failing_study(TrialState.FAIL)
     without = optuna.create_study(directions=list(DIRECTIONS))
@@ -144,8 +144,8 @@ def test_an_interrupted_trial_is_no_failure_of_its_parameters() -> None:
 
 
 @pytest.mark.slow
-def test_a_search_stops_fewer_trials_than_tpe_where_part_of_the_space_diverges() -> None:
-    """Of 40 trials at most as many fail as with TPE, and the hypervolume is larger: medians of five seeds."""
+def test_fewer_trials_fail_than_with_tpe_if_part_of_the_space_diverges() -> None:
+    """Of 40 trials at most as many fail, and the hypervolume is larger: medians of five seeds."""
     found = {}
     for name in ("tpe", "known-cost"):
         runs = [searched(name, seed) for seed in range(5)]
@@ -155,7 +155,7 @@ def test_a_search_stops_fewer_trials_than_tpe_where_part_of_the_space_diverges()
 
 
 def searched(name: str, seed: int) -> tuple[int, float]:
-    """How many of 40 trials diverged, and the hypervolume of the others."""
+    """Return the number of diverged trials of 40, and the hypervolume of the others."""
     study = optuna.create_study(directions=list(DIRECTIONS))
     failed = 0
     for number in range(40):
@@ -167,8 +167,8 @@ def searched(name: str, seed: int) -> tuple[int, float]:
     return failed, hypervolume(values[:, 0], values[:, 1:], np.array([0.6, 2000.0, 100.0]))
 
 
-def test_without_trials_it_draws_at_random() -> None:
-    """The first proposals of an empty study are of the space, and differ."""
+def test_first_proposals_are_random() -> None:
+    """Proposals of an empty study lie in the space and differ."""
     drawn = proposals(study_of(0), 0, 5)
     assert len({repr(params) for params in drawn}) == 5
     for params in drawn:
@@ -176,24 +176,24 @@ def test_without_trials_it_draws_at_random() -> None:
         assert all(SPACE[name]._contains(SPACE[name].to_internal_repr(value)) for name, value in params.items())
 
 
-def test_two_workers_are_not_sent_to_the_same_place() -> None:
-    """A running trial has its expected metric: the next proposal is another one."""
+def test_two_workers_get_different_proposals() -> None:
+    """A running trial counts with its expected metric."""
     study = study_of(12)
     study.sampler = KnownCostSampler(price, SPACE, 5)
     running = study.ask(SPACE)
     assert proposals(study, 5)[0] != running.params
 
 
-def test_a_long_history_is_modelled_by_a_part_of_it() -> None:
-    """With 1,500 trials a proposal is still made, from the front and a draw of the others."""
+def test_long_history_is_subsampled() -> None:
+    """With 1,500 trials the model uses the front and a draw of the others."""
     study = study_of(0)
     draws = study_of(60).trials
     study.add_trials([draws[i % 60] for i in range(1500)])
     assert price(proposals(study, 0)).fits[0]
 
 
-def test_parameters_lie_in_the_unit_cube() -> None:
-    """Ends of every scale are 0 and 1, numeric choices keep their order, and layers share one group."""
+def test_parameters_are_encoded_in_the_unit_cube() -> None:
+    """Ends of every scale are 0 and 1, numeric choices are ordered, and layers share one group."""
     encode = Encoder(SPACE)
     low = {name: _end(distribution, 0) for name, distribution in SPACE.items()}
     high = {name: _end(distribution, 1) for name, distribution in SPACE.items()}
@@ -205,8 +205,8 @@ def test_parameters_lie_in_the_unit_cube() -> None:
     assert points[2, 7] == pytest.approx(1 / 3)
 
 
-def test_names_among_choices_have_an_axis_each() -> None:
-    """Unordered choices are equally distant."""
+def test_unordered_choices_are_one_hot_encoded() -> None:
+    """They are equally distant."""
     encode = Encoder({"part": CategoricalDistribution(["a", "b", "c"])})
     points = encode([{"part": "a"}, {"part": "b"}, {"part": "c"}])
     distances = [float(np.linalg.norm(points[i] - points[j])) for i, j in ((0, 1), (0, 2), (1, 2))]
@@ -214,7 +214,7 @@ def test_names_among_choices_have_an_axis_each() -> None:
     assert encode.groups.tolist() == [0, 0, 0]
 
 
-def test_the_kernel_is_sklearns_where_each_column_is_a_group() -> None:
+def test_kernel_with_one_group_per_column_equals_sklearn() -> None:
     """Values and gradient equal those of ``sklearn``'s Matern with nu = 5/2."""
     points = np.random.default_rng(0).uniform(size=(7, 3))
     scales = np.array([0.3, 1.0, 2.0])
@@ -228,7 +228,7 @@ def test_the_kernel_is_sklearns_where_each_column_is_a_group() -> None:
     )
 
 
-def test_the_kernel_of_a_group_is_that_of_its_columns_together() -> None:
+def test_kernel_of_a_group_uses_the_distance_of_all_its_columns() -> None:
     """Two columns in one group have the distance of the plane; the gradient agrees with differences."""
     points = np.random.default_rng(1).uniform(size=(5, 3))
     groups = np.array([0, 1, 0])
@@ -238,7 +238,7 @@ def test_the_kernel_of_a_group_is_that_of_its_columns_together() -> None:
     check_gradient(GroupedMatern, groups, scales, points, gradient)
 
 
-def test_the_additive_kernel_is_the_mean_of_the_groups_kernels() -> None:
+def test_additive_kernel_is_the_mean_of_the_group_kernels() -> None:
     """One group by itself has the kernel of its columns alone."""
     points = np.random.default_rng(2).uniform(size=(5, 3))
     groups, scales = np.array([0, 1, 0]), np.array([0.4, 0.9])
@@ -251,7 +251,7 @@ def test_the_additive_kernel_is_the_mean_of_the_groups_kernels() -> None:
 def check_gradient(
     kind: type, groups: np.ndarray, scales: np.ndarray, points: np.ndarray, gradient: np.ndarray
 ) -> None:
-    """The gradient by the log of each length scale is that of a small difference."""
+    """Compare the gradient by the log of each length scale with a finite difference."""
     for group in range(len(scales)):
         step = np.eye(len(scales))[group] * 1e-6
         moved = kind(groups, np.exp(np.log(scales) + step))(points)

@@ -1,4 +1,4 @@
-"""Live and dead workers of a study, by locks on one host and by heartbeats across hosts."""
+"""Detection of live and dead workers of a study, by locks on one host and by heartbeats across hosts."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ HOLD = """
 
 
 def open_study(store: Store) -> optuna.Study:
-    """A study of the factory's settings."""
+    """Open a study with the factory's settings."""
     return store.open("s", make_settings(), META)
 
 
 @contextmanager
 def at_work(home: Path, url: str | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process with a running trial, and the trial's number."""
+    """Start a process with a running trial; return it with the trial's number."""
     command = [sys.executable, "-c", textwrap.dedent(HOLD), str(home), url or ""]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -63,11 +63,11 @@ def at_work(home: Path, url: str | None = None) -> Iterator[tuple[subprocess.Pop
 
 
 def numbers(worker: Worker) -> list[int]:
-    """The numbers of the abandoned trials."""
+    """Return the numbers of the abandoned trials."""
     return [trial.number for trial in worker.abandoned()]
 
 
-def test_a_killed_process_is_detected_and_a_live_one_is_not(storage: str | None, tmp_path: Path) -> None:
+def test_killed_process_is_detected_and_live_one_is_not(storage: str | None, tmp_path: Path) -> None:
     """A trial is abandoned as soon as its process is killed, and not before."""
     store = Store(tmp_path, storage)
     study = open_study(store)
@@ -87,8 +87,8 @@ def test_a_killed_process_is_detected_and_a_live_one_is_not(storage: str | None,
     assert list((store.folder("s") / "workers").iterdir()) == [], "dead workers leave no file"
 
 
-def test_its_own_trial_and_one_that_is_being_made_are_not_abandoned(storage: str | None, tmp_path: Path) -> None:
-    """A worker does not consider itself dead, nor a trial without a worker abandoned."""
+def test_own_and_new_trials_are_not_abandoned(storage: str | None, tmp_path: Path) -> None:
+    """A worker does not consider itself dead, nor a trial that has no worker yet abandoned."""
     store = Store(tmp_path, storage)
     study = open_study(store)
     worker = Worker(store.folder("s"), study)
@@ -99,8 +99,8 @@ def test_its_own_trial_and_one_that_is_being_made_are_not_abandoned(storage: str
     assert list((store.folder("s") / "workers").iterdir()) == []
 
 
-def test_in_one_folder_a_lock_tells_of_any_worker(tmp_path: Path) -> None:
-    """Locks decide about a journal's workers, also after the host was renamed, as a container is."""
+def test_locks_decide_for_workers_in_the_same_folder(tmp_path: Path) -> None:
+    """This includes a journal's workers after the host was renamed, as containers are."""
     store = Store(tmp_path)
     study = open_study(store)
     study.ask(SPACE).set_user_attr("worker", "elsewhere-0123456789ab")
@@ -110,11 +110,11 @@ def test_in_one_folder_a_lock_tells_of_any_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.service
-def test_a_worker_in_another_folder_is_judged_by_its_heartbeat(postgres: Postgres, tmp_path: Path) -> None:
-    """Its lock is not in this folder and decides nothing, whatever its host is called.
+def test_heartbeat_decides_for_a_worker_in_another_folder(postgres: Postgres, tmp_path: Path) -> None:
+    """Its lock is not in this folder and is ignored, whatever the name of its host.
 
-    As long as its signs of life come it is left alone, for longer than it may miss them; when it is killed, its trial
-    is abandoned after a while.
+    As long as it sends heartbeats its trial is left alone, for longer than the grace period; after a kill the trial is
+    abandoned when the period ends.
     """
     store = Store(tmp_path / "here", postgres.url, heartbeat_s=1)
     worker = Worker(store.folder("s"), open_study(store))
@@ -134,8 +134,8 @@ def test_a_worker_in_another_folder_is_judged_by_its_heartbeat(postgres: Postgre
 
 
 @pytest.mark.service
-def test_who_is_first_back_does_not_bury_the_others(own_postgres: Postgres, tmp_path: Path) -> None:
-    """After the server was away, all heartbeats are old: workers have one interval for a new one."""
+def test_old_heartbeats_after_an_outage_do_not_abandon_trials(own_postgres: Postgres, tmp_path: Path) -> None:
+    """After the server was away all heartbeats are old: workers have one interval for a new one."""
     store = Store(tmp_path / "here", own_postgres.url, heartbeat_s=1)
     worker = Worker(store.folder("s"), open_study(store))
     with at_work(tmp_path / "there", own_postgres.url) as (child, _):

@@ -1,4 +1,4 @@
-"""The locks of a study: one contract for those in files and those in PostgreSQL."""
+"""Contract of a study's locks, for locks in files and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ HOLD = """
 
 @pytest.fixture
 def store(storage: str | None, tmp_path: Path) -> Store:
-    """A store on each storage."""
+    """Return a store on each storage."""
     return Store(tmp_path, storage)
 
 
 @contextmanager
 def process(store: Store, name: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds a lock, or waits for it."""
+    """Start a process that holds a lock or waits for it."""
     command = [sys.executable, "-c", textwrap.dedent(HOLD), str(store.home), store.url or "", name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         try:
@@ -52,23 +52,23 @@ def process(store: Store, name: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def line(child: subprocess.Popen[str]) -> str:
-    """The next line of the process."""
+    """Return the process's next line."""
     assert child.stdout is not None
     return child.stdout.readline().strip()
 
 
 def is_free(locks: Locks, name: str) -> bool:
-    """Whether the lock is free."""
+    """Return whether the lock is free."""
     with locks.hold(name, wait=False) as held:
         return held
 
 
-def test_each_storage_has_its_locks(store: Store) -> None:
-    """A journal's locks are files, a server's are its own, so that they work across hosts."""
+def test_each_storage_has_its_own_kind_of_lock(store: Store) -> None:
+    """A journal's locks are files; a server has locks of its own, so that they work across hosts."""
     assert isinstance(store.locks, FileLocks if store.url is None else DatabaseLocks)
 
 
-def test_a_lock_is_held_once(store: Store, tmp_path: Path) -> None:
+def test_lock_is_exclusive(store: Store, tmp_path: Path) -> None:
     """While it is held, neither this process nor another store acquires it; afterwards both can."""
     other = Store(tmp_path, store.url).locks
     with store.locks.hold("a/b") as held:
@@ -80,15 +80,15 @@ def test_a_lock_is_held_once(store: Store, tmp_path: Path) -> None:
     assert is_free(store.locks, "a/b")
 
 
-def test_a_lock_is_given_back_by_an_error(store: Store) -> None:
-    """An error in the block is propagated unchanged, and the lock is released."""
+def test_lock_is_released_after_an_error(store: Store) -> None:
+    """An error in the block is propagated unchanged."""
     with pytest.raises(KeyError, match="mine"), store.locks.hold("a"):
         raise KeyError("mine")
     assert is_free(store.locks, "a")
 
 
-def test_whoever_waits_gets_it_next(store: Store) -> None:
-    """Waiting ends when the holder is done, and not before."""
+def test_waiting_process_acquires_the_released_lock(store: Store) -> None:
+    """It waits until the holder is done."""
     order = []
 
     def second() -> None:
@@ -104,7 +104,7 @@ def test_whoever_waits_gets_it_next(store: Store) -> None:
     assert order == ["first", "second"]
 
 
-def test_a_lock_is_released_when_its_process_ends(store: Store) -> None:
+def test_lock_is_released_when_its_process_ends(store: Store) -> None:
     """A killed holder leaves no lock behind."""
     with process(store, "a") as child:
         assert line(child) == "held"
@@ -132,18 +132,17 @@ def test_waiting_can_be_interrupted(store: Store) -> None:
     assert is_free(store.locks, "a")
 
 
-def test_files_that_can_not_be_made_are_told(tmp_path: Path) -> None:
-    """An error of the disk has one line."""
+def test_lock_file_that_cannot_be_created_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("in the way")
     with pytest.raises(MissingResource, match="can't be written"), FileLocks(tmp_path).hold("a/b"):
         pass
 
 
 @pytest.mark.service
-def test_a_lost_lock_is_reported_at_the_end_of_its_block(own_postgres: Postgres) -> None:
-    """A restart of the server frees all locks: a holder detects the loss at the end of its block.
+def test_lost_lock_is_reported_at_the_end_of_its_block(own_postgres: Postgres) -> None:
+    """A restart of the server releases all locks.
 
-    What waited, or comes later, gets a lock from the server that is back.
+    Waiting and later processes get a lock from the restarted server.
     """
     locks, seen = DatabaseLocks(own_postgres.url), []
 

@@ -1,4 +1,4 @@
-"""Prices of many proposals at once, against the price of each trial."""
+"""Vectorised prices of proposals equal the price of each trial."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.tiny import make_config
 @pytest.mark.parametrize(
     "goal", [pytest.param(goal, marks=pytest.mark.slow) if goal == "memory" else goal for goal in GOALS]
 )
-def test_proposals_are_priced_as_trials_are(goal: Goal) -> None:
-    """Memory, time and whether it fits are those of the plan that each trial would get, also where little fits."""
+def test_proposals_are_priced_as_trials(goal: Goal) -> None:
+    """Memory, time and feasibility are those of the plan that each trial would get, also if few fit."""
     space, profile = load_space("wide").for_model(2, shipped_sizes()[0]), load_profile("jetson-nano")
     params = draw_params(space.distributions(2), 60, np.random.default_rng(0))
     config = make_config("distilbert")

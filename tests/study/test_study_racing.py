@@ -1,4 +1,4 @@
-"""Racing: the rule by which trials are stopped, and its stated risk."""
+"""Racing: the rule that stops trials, and its documented risk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from farsearch.training import EVALUATION_SHARES
 def trial(
     number: int, metric: float, memory_mib: float, time_s: float, intermediate: float, feasible: bool = True
 ) -> TrialRecord:
-    """A complete trial with one evaluation at half of its steps."""
+    """Return a complete trial with one evaluation at half of its steps."""
     return TrialRecord(
         number=number,
         state="complete",
@@ -31,8 +31,8 @@ def trial(
 HISTORY = [trial(i, 0.80 + 0.01 * (i % 2), 1000.0 + i, 100.0 + i, 0.75) for i in range(6)]
 
 
-def test_a_trial_that_lags_far_behind_is_stopped() -> None:
-    """Gains of 5 to 6 points can't bring 60 % to the 81 % that a trial needs which costs as much; 79 % they can."""
+def test_trial_far_behind_is_stopped() -> None:
+    """Gains of 5 to 6 points can't lift 60 % to the 81 % of a trial with equal costs, but they can lift 79 %."""
     race = Race.of(HISTORY, 2000.0, 200.0)
     assert race.needed == 0.81
     low, high = race.forecast(MetricPoint(0.5, 8, 0.60)), race.forecast(MetricPoint(0.5, 8, 0.79))
@@ -44,21 +44,21 @@ def test_a_trial_that_lags_far_behind_is_stopped() -> None:
     assert low.at_most < 0.81
 
 
-def test_the_cheapest_trial_is_never_stopped() -> None:
-    """Where no complete trial takes as little memory and as little time, any metric reaches the front."""
+def test_cheapest_trial_is_never_stopped() -> None:
+    """If every complete trial needs more memory or more time, any metric reaches the front."""
     forecast = Race.of(HISTORY, 999.0, 200.0).forecast(MetricPoint(0.5, 8, 0.0))
     assert forecast is not None
     assert not forecast.stop
 
 
-def test_only_feasible_trials_must_be_beaten() -> None:
+def test_infeasible_trials_set_no_threshold() -> None:
     """A trial that does not fit the device is on no front."""
     better = trial(9, 0.99, 10.0, 1.0, 0.75, feasible=False)
     assert Race.of([*HISTORY, better], 2000.0, 200.0).needed == 0.81
 
 
-def test_a_race_needs_enough_complete_trials() -> None:
-    """No forecast with too few evaluations at this point, nor at a point without evaluations."""
+def test_race_needs_enough_complete_trials() -> None:
+    """There is no forecast with too few evaluations at this point, or at a point without evaluations."""
     point = MetricPoint(0.5, 8, 0.0)
     assert Race.of(HISTORY[: LEAST - 1], 2000.0, 200.0).forecast(point) is None
     assert Race.of(HISTORY[:LEAST], 2000.0, 200.0).forecast(point) is not None
@@ -66,7 +66,7 @@ def test_a_race_needs_enough_complete_trials() -> None:
 
 
 def test_stopped_trials_contribute_no_gain() -> None:
-    """An extrapolated metric is no measurement: neither a bar to reach nor a gain to expect."""
+    """An extrapolated metric is not a measurement: it sets no threshold and adds no gain."""
     stopped = [
         TrialRecord(number=20 + i, state="pruned", extrapolated_metric=0.95, peak_memory_mib=1.0, wall_time_s=1.0,
                     looks=(MetricPoint(0.5, 8, 0.1),))
@@ -75,8 +75,8 @@ def test_stopped_trials_contribute_no_gain() -> None:
     assert Race.of([*HISTORY, *stopped], 2000.0, 200.0) == Race.of(HISTORY, 2000.0, 200.0)
 
 
-def test_the_risk_is_the_one_that_is_stated() -> None:
-    """Of 20,000 trials with normal gains that would reach the front, at most the stated share is stopped.
+def test_risk_is_at_most_the_documented_one() -> None:
+    """Of 20,000 trials with normal gains that would reach the front, at most the documented share is stopped.
 
     All evaluations of a trial predict the same final metric, and one is enough to stop it.
     """
@@ -97,8 +97,8 @@ def test_the_risk_is_the_one_that_is_stated() -> None:
 
 
 @given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
-def test_a_better_metric_is_never_stopped_where_a_worse_one_continues(one: float, other: float) -> None:
-    """The decision is monotone in the intermediate metric."""
+def test_decision_is_monotone_in_the_intermediate_metric(one: float, other: float) -> None:
+    """A better metric is never stopped if a worse one continues."""
     race = Race.of(HISTORY, 2000.0, 200.0)
     worse, better = (race.forecast(MetricPoint(0.5, 8, metric)) for metric in sorted((one, other)))
     assert worse is not None

@@ -1,4 +1,4 @@
-"""Configurations drawn from a space at once."""
+"""Configurations drawn from a space."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ LAYERS = 4
 
 
 @pytest.mark.parametrize("name", list_spaces())
-def test_draws_are_of_the_space(name: str) -> None:
-    """Every draw is on the grid, no two are alike, and the corners come first; the same seed draws the same."""
+def test_draws_are_unique_and_on_the_grid(name: str) -> None:
+    """The corners come first, and the same seed draws the same configurations."""
     drawn = draw_configs(load_space(name), LAYERS, 400, 3, priming=False)
     assert drawn == draw_configs(load_space(name), LAYERS, 400, 3, priming=False)
     assert len(set(drawn)) == len(drawn)
@@ -33,7 +33,7 @@ def test_draws_are_of_the_space(name: str) -> None:
 
 
 def test_every_kind_of_parameter_is_drawn_in_its_range() -> None:
-    """Choices, whole numbers, steps, a range without steps and one on a logarithmic scale; priming on request."""
+    """Choices, whole numbers, steps, continuous ranges on a linear and a logarithmic scale; priming on request."""
     space = Space.from_dict(
         "all",
         {
@@ -62,8 +62,8 @@ def test_every_kind_of_parameter_is_drawn_in_its_range() -> None:
     ]
 
 
-def test_a_space_without_a_choice_is_one_configuration() -> None:
-    """Where all is fixed there is one thing to price; a space for more layers is refused."""
+def test_fixed_space_has_one_configuration() -> None:
+    """A space for more layers than the model has is refused."""
     fixed = {
         "priming_epochs": 0.1, "frozen_fraction": 0.5, "learning_rate": 1e-3, "epochs": 3.0, "frozen_embeddings": True,
         "frozen_attention_layers": 0, "frozen_bottom_layers": 1,

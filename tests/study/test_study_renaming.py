@@ -1,4 +1,4 @@
-"""Renamed studies: their content, invalid names, and a kill at any line."""
+"""Renamed studies: content, invalid names, and a kill at any line."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
 
 def _nothing() -> None:
-    """The mirror of a study that is not in MLflow."""
+    """Replace the mirror for a study that is not in MLflow."""
 
 
 def _open(store: Store, name: str = "old", trials: int = 3) -> optuna.Study:
-    """A study with trials, an auxiliary study with one, and a file in its folder."""
+    """Return a study with trials, an auxiliary study with one trial, and a file in its folder."""
     study = store.open(name, make_settings(), META)
     for i in range(trials):
         study.tell(study.ask(SPACE), [0.1 * i, 100.0, 10.0])
@@ -43,7 +43,7 @@ def _open(store: Store, name: str = "old", trials: int = 3) -> optuna.Study:
 
 
 def _held(store: Store, name: str) -> list[object]:
-    """The complete content of a study."""
+    """Return the complete content of a study."""
     study, auxiliary = store.load(name), store.auxiliary(name, "baselines")
     assert auxiliary is not None
     attrs = {key: value for key, value in study.user_attrs.items() if key != "renaming"}
@@ -52,8 +52,8 @@ def _held(store: Store, name: str) -> list[object]:
     return [attrs, trials, [t.values for t in auxiliary.trials], file.read_text()]
 
 
-def test_a_renamed_study_has_everything_that_it_had(storage: str | None, tmp_path: Path) -> None:
-    """Settings, trials, auxiliary studies and files; the old name is free, and the search can continue."""
+def test_renamed_study_retains_its_content(storage: str | None, tmp_path: Path) -> None:
+    """Settings, trials, auxiliary studies and files are moved; the old name is free, and the search can continue."""
     store = Store(tmp_path, storage)
     study = _open(store)
     study.enqueue_trial({"rate": 0.3})
@@ -69,8 +69,8 @@ def test_a_renamed_study_has_everything_that_it_had(storage: str | None, tmp_pat
     assert Store(tmp_path, storage).names() == ["newer"]
 
 
-def test_a_name_in_use_is_refused(tmp_path: Path) -> None:
-    """Neither another study nor the files of another one are overwritten."""
+def test_name_in_use_is_refused(tmp_path: Path) -> None:
+    """Neither another study nor files of another study are overwritten."""
     store = Store(tmp_path)
     _open(store, "old")
     _open(store, "other")
@@ -86,8 +86,8 @@ def test_a_name_in_use_is_refused(tmp_path: Path) -> None:
     assert sorted(store.names()) == ["old", "other"]
 
 
-def test_a_study_at_work_is_not_renamed(tmp_path: Path) -> None:
-    """A worker would continue to write to the old name."""
+def test_study_with_a_running_worker_is_not_renamed(tmp_path: Path) -> None:
+    """The worker would continue to write to the old name."""
     store = Store(tmp_path)
     study = _open(store)
     worker = Worker(store.folder("old"), study)
@@ -97,8 +97,8 @@ def test_a_study_at_work_is_not_renamed(tmp_path: Path) -> None:
     rename_study(store, "old", "new", _nothing)
 
 
-def test_an_interrupted_rename_is_finished_with_its_own_name(tmp_path: Path) -> None:
-    """Where MLflow failed in the middle, the same command continues and another one is rejected."""
+def test_interrupted_rename_is_resumed_with_the_same_name(tmp_path: Path) -> None:
+    """After an error of MLflow the same command continues, and another name is rejected."""
     store = Store(tmp_path)
     _open(store)
 
@@ -160,8 +160,8 @@ KILLS = """
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_line_is_made_good_by_the_same_command(tmp_path: Path) -> None:
-    """SIGKILL before each line of the renaming."""
+def test_rename_killed_at_any_line_is_completed_by_the_same_command(tmp_path: Path) -> None:
+    """Send SIGKILL before each line of the renaming."""
     command = [sys.executable, "-c", textwrap.dedent(KILLS), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -187,8 +187,8 @@ def test_names_of_windows_devices_are_refused(name: str) -> None:
         ("con", "con-"),
     ],
 )
-def test_default_names_are_usable_and_differ(text: str, name: str) -> None:
-    """A valid name is not changed; another one gets a hash, which makes it unique."""
+def test_default_names_are_valid_and_unique(text: str, name: str) -> None:
+    """A valid name is not changed; an invalid one gets a hash, which makes it unique."""
     made = usable_name(text)
     assert made.startswith(name)
     check_new_name(made, [])

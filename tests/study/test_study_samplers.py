@@ -1,4 +1,4 @@
-"""Samplers behind the gate: rejected proposals never become trials, and a restart does not change proposals."""
+"""Samplers behind the gate: rejected proposals never become trials, and restarts do not change proposals."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ SPACE = {
 
 
 def open_gate(_params: Mapping[str, Any]) -> str | None:
-    """Lets everything through."""
+    """Accept everything."""
     return None
 
 
 def objective(params: Mapping[str, Any]) -> list[float]:
-    """Something smooth, with a conflict between the first objective and the others."""
+    """Return smooth values in which the first objective conflicts with the others."""
     trained = sum(1 - params[f"fraction_{i}"] for i in range(3))
     return [trained - abs(params["rate"] - 3e-4) * 1e3 + params["priming"], 100 + 50 * trained, 10 + trained]
 
 
 def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
-    """The objective's costs; everything fits."""
+    """Return the objective's costs; everything fits."""
     costs = np.array([objective(each)[1:] for each in params])
     zeros = np.zeros(len(costs))
     return KnownCosts(costs[:, 0], costs[:, 1], np.ones(len(costs), dtype=np.bool_), zeros, zeros)
 
 
 def study_in(journal: Path) -> optuna.Study:
-    """The study in a journal, opened as a new process opens it."""
+    """Open the study of a journal as a new process does."""
     return optuna.create_study(
         study_name="s", storage=open_journal(journal), directions=DIRECTIONS, load_if_exists=True
     )
@@ -63,10 +63,11 @@ def search(journal: Path, name: str, trials: int, gate: Any = open_gate) -> optu
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
-def test_a_restart_changes_nothing(tmp_path: Path, name: str) -> None:
-    """Half of the trials, a new process's view of the study, and the other half are the same as all in one run.
+def test_restart_does_not_change_proposals(tmp_path: Path, name: str) -> None:
+    """Half of the trials, a new process's view of the study, and the other half equal all trials of one run.
 
-    No two are alike. Optuna's samplers draw at random for ten trials, NSGA-II for twelve, before they model anything.
+    All trials are distinct. Optuna's samplers draw the first ten trials at random, NSGA-II twelve, before they use a
+    model.
     """
     half = 7 if name == "nsga2" else 6
     search(tmp_path / "two.journal", name, half)
@@ -78,8 +79,8 @@ def test_a_restart_changes_nothing(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
-def test_a_rejected_proposal_never_becomes_a_trial(tmp_path: Path, name: str) -> None:
-    """Infeasible and repeated proposals are counted by reason and repeated; no trial has one."""
+def test_rejected_proposals_never_become_trials(tmp_path: Path, name: str) -> None:
+    """Infeasible and repeated proposals are counted by reason and proposed again."""
     seen: list[Mapping[str, Any]] = []
 
     def gate(params: Mapping[str, Any]) -> str | None:
@@ -98,14 +99,14 @@ def test_a_rejected_proposal_never_becomes_a_trial(tmp_path: Path, name: str) ->
         study.tell(trial, objective(trial.params))
         assert set(sampler.refusals) <= {"memory", "duplicate"}
         refused += sampler.refusals["memory"]
-    # one that models the metric may learn to stay where it is good, which is not where the gate refuses
+    # a model of the metric may stay in the good region, which the gate accepts
     assert refused > 0 or name == "known-cost"
     assert len(study.trials) == 12
     assert all(trial.params["fraction_0"] >= 0.5 for trial in study.trials)
 
 
-def test_two_hundred_refusals_end_the_asking(tmp_path: Path) -> None:
-    """A gate that rejects everything is called 200 times, then an error counts the reasons."""
+def test_proposing_ends_after_two_hundred_rejections(tmp_path: Path) -> None:
+    """The error counts the reasons."""
     study = study_in(tmp_path / "journal")
     study.sampler = sampler = GatedSampler(make_sampler("random", SPACE, price, 0), SPACE, lambda params: "memory")
     with pytest.raises(NoFeasibleTrial, match=r"none of 200 proposals .*memory 200"):
@@ -113,8 +114,8 @@ def test_two_hundred_refusals_end_the_asking(tmp_path: Path) -> None:
     assert sampler.refusals == {"memory": PROPOSALS}
 
 
-def test_a_queued_trial_needs_no_proposal(tmp_path: Path) -> None:
-    """Parameters that wait in the queue were let through when they were queued: the gate is not asked again."""
+def test_queued_trials_bypass_the_gate(tmp_path: Path) -> None:
+    """Their parameters were accepted when they were queued."""
     study = study_in(tmp_path / "journal")
     params = {"priming": 0.1, "fraction_0": 0.2, "fraction_1": 0.4, "fraction_2": 0.6, "rate": 1e-4}
     study.enqueue_trial(params)
@@ -125,7 +126,7 @@ def test_a_queued_trial_needs_no_proposal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_samplers_continue_after_stopped_and_failed_trials(tmp_path: Path, name: str) -> None:
-    """Trials without values, as diverged and killed ones are, break no sampler's model of several objectives."""
+    """Trials without values, after divergence or a kill, break no sampler's model of several objectives."""
     study = search(tmp_path / "journal", name, 10)
     for state in (TrialState.PRUNED, TrialState.FAIL):
         trial = study.ask(SPACE)
@@ -134,14 +135,13 @@ def test_samplers_continue_after_stopped_and_failed_trials(tmp_path: Path, name:
     assert len(search(tmp_path / "journal", name, 1).trials) == 13
 
 
-def test_an_unknown_sampler_is_named() -> None:
-    """The error has the unknown and the known names."""
+def test_unknown_sampler_is_reported_with_known_names() -> None:
     with pytest.raises(BadInput, match=r"'tqe' is unknown; it must be one of known-cost, tpe, nsga2, gp, random"):
         make_sampler("tqe", SPACE, price)
 
 
-def test_a_sampler_that_repeats_itself_does_not_end_the_search(tmp_path: Path) -> None:
-    """When an inner sampler proposes the same again and again, the gate gets random proposals instead."""
+def test_repeating_sampler_gets_random_proposals(tmp_path: Path) -> None:
+    """The gate draws random proposals if an inner sampler proposes the same again and again."""
     only = {"rate": FloatDistribution(1e-5, 1e-3, log=True)}
 
     class Stubborn(optuna.samplers.RandomSampler):
@@ -153,8 +153,8 @@ def test_a_sampler_that_repeats_itself_does_not_end_the_search(tmp_path: Path) -
     assert study.ask(only).params["rate"] != 1e-4
 
 
-def test_seeds_depend_on_every_part() -> None:
-    """Another study seed or another trial gives another stream; the same parts give the same."""
+def test_seeds_depend_on_study_and_trial() -> None:
+    """Another study seed or another trial gives another stream; equal parts give an equal one."""
 
     def draw(*parts: object) -> float:
         study = optuna.create_study(sampler=make_sampler("random", SPACE, price, *parts))

@@ -1,4 +1,4 @@
-"""The search in this process: trials that are trained, recorded, saved, requeued and recovered."""
+"""The search in one process: trials are trained, recorded, saved, requeued and recovered."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SPACE_DATA: dict[str, Any] = yaml.safe_load(SPACE)
 
 @dataclass
 class Notes:
-    """A watcher that records its callbacks, and may interrupt."""
+    """A watcher that records its callbacks and may interrupt."""
 
     interrupt_at: int | None = None
     notes: list[str] = field(default_factory=list)
@@ -53,7 +53,6 @@ class Notes:
     steps: int = 0
 
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
-        """Record the number."""
         self.started.append(number)
 
     def step(self, step: int, steps: int, loss: float) -> None:
@@ -63,24 +62,22 @@ class Notes:
             raise KeyboardInterrupt
 
     def note(self, text: str) -> None:
-        """Record it."""
         self.notes.append(text)
 
     def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
-        """Record it."""
         self.ended.append(record)
 
 
 @dataclass
 class Bed:
-    """A job with its model loaded, on which any number of studies are run."""
+    """A job with its model loaded, on which any number of studies run."""
 
     job: Job
     bench: Bench
     pricer: Pricer
 
     def search(self, home: Path, watcher: Notes | None = None, space: Space | None = None, **options: Any) -> Search:
-        """A search in a new store, as a new process makes it."""
+        """Open the search in a new store, as a new process does."""
         store = Store(home, options.pop("storage", None))
         store.cache.parent.mkdir(parents=True, exist_ok=True)
         space = space or self.job.space
@@ -92,24 +89,24 @@ class Bed:
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Iterator[Bed]:
-    """The tiny task with the tiny DistilBERT."""
+    """Return the tiny task with the tiny DistilBERT."""
     with make_bed(tmp_path_factory.mktemp("bed"), tiny_distilbert, rows=64) as made:
         yield Bed(made.job, made.bench, made.pricer)
 
 
 def space(**search: Any) -> Space:
-    """The tiny space with some searched parameters replaced, and no starts."""
+    """Return the tiny space with some searched parameters replaced, and no starts."""
     data = {**SPACE_DATA, "start": {}, "search": {**SPACE_DATA["search"], **search}}
     return Space.from_dict("changed", data).with_fixed({"epochs": 1.0})
 
 
 def keys(snapshot: StudySnapshot) -> list[str]:
-    """The configurations of the finished trials."""
+    """Return the configurations of the finished trials."""
     return [repr(trial.config) for trial in snapshot.trials if trial.state in ("complete", "pruned")]
 
 
-def test_the_number_of_trials_is_that_of_the_study(bed: Bed, tmp_path: Path) -> None:
-    """``n_trials`` is stored, the same again does nothing, and a larger number adds new configurations."""
+def test_n_trials_is_the_total_of_the_study(bed: Bed, tmp_path: Path) -> None:
+    """The total is stored; repeating it does nothing, and a larger one adds new configurations."""
     first = bed.search(tmp_path).run(2)
     again = Notes()
     assert bed.search(tmp_path, again).run(2) == first
@@ -122,8 +119,8 @@ def test_the_number_of_trials_is_that_of_the_study(bed: Bed, tmp_path: Path) -> 
     assert more.n_trials == 4
 
 
-def test_a_trial_has_everything_that_a_report_says(bed: Bed, tmp_path: Path) -> None:
-    """Each complete trial has objectives, ranges, breakdowns, its curve, its priming, and Optuna's values."""
+def test_complete_trial_has_all_reported_values(bed: Bed, tmp_path: Path) -> None:
+    """These are objectives, ranges, breakdowns, curve, priming, and Optuna's values."""
     search = bed.search(tmp_path)
     snapshot = search.run(3)
     for trial, stored in zip(snapshot.trials, search.study.trials, strict=True):
@@ -153,15 +150,15 @@ def test_a_trial_has_everything_that_a_report_says(bed: Bed, tmp_path: Path) -> 
     assert {trial.number for trial in snapshot.front} <= {0, 1, 2}
 
 
-def test_full_fine_tuning_is_tried_first(bed: Bed, tmp_path: Path) -> None:
-    """The starts of the space are the first trials, before any proposal of the sampler."""
+def test_starts_of_the_space_are_the_first_trials(bed: Bed, tmp_path: Path) -> None:
+    """Full fine-tuning precedes any proposal of the sampler."""
     trial = bed.search(tmp_path).run(1).trials[0]
     assert trial.config == FarConfig((0.0, 0.0), 3e-3, 1.0)
     assert trial.trainable == trainable_count(bed.bench.model)
 
 
-def test_the_tensors_of_the_front_are_retained(bed: Bed, tmp_path: Path) -> None:
-    """The weights of each trial on the front can be read, with exactly the trained tensors."""
+def test_tensors_of_the_front_are_retained(bed: Bed, tmp_path: Path) -> None:
+    """The weights of each trial on the front can be read and have exactly the trained tensors."""
     search = bed.search(tmp_path)
     snapshot = search.run(3)
     for trial in snapshot.front:
@@ -172,10 +169,10 @@ def test_the_tensors_of_the_front_are_retained(bed: Bed, tmp_path: Path) -> None
         assert float(accuracy) == pytest.approx(trial.dev_metric)
 
 
-def test_trials_far_off_the_front_lose_their_tensors(tmp_path: Path) -> None:
-    """Weights of trials off the front by more than two standard errors are removed; predictions stay.
+def test_tensors_far_off_the_front_are_removed(tmp_path: Path) -> None:
+    """The limit is two standard errors below the front; predictions are retained.
 
-    Trial 1 costs more than trial 2 and is worse by three errors, trial 6 by one, trial 3 never ended.
+    Trial 1 costs more than trial 2 and is worse by three errors, trial 6 by one; trial 3 never ended.
     """
     trials = (
         *make_snapshot().trials[:5],
@@ -213,8 +210,8 @@ def test_primings_of_retained_trials_outlive_the_cache(bed: Bed, tmp_path: Path)
     assert {path.name for path in (search.folder / "primings").iterdir()} == needed
 
 
-def test_a_diverged_trial_is_recorded_and_the_search_continues(bed: Bed, tmp_path: Path) -> None:
-    """A loss that is not finite ends the trial, with its costs and the reason, and counts as a finished trial."""
+def test_diverged_trial_is_recorded_and_the_search_continues(bed: Bed, tmp_path: Path) -> None:
+    """A loss that is not finite ends the trial, which has costs and the reason and counts as finished."""
     rates = space(learning_rate={"choices": [5e-3, 1e30]}, priming_epochs={"choices": [0.0]})
     watcher = Notes()
     snapshot = bed.search(tmp_path, watcher, rates).run(6)
@@ -232,8 +229,8 @@ def test_a_diverged_trial_is_recorded_and_the_search_continues(bed: Bed, tmp_pat
     assert {trial.config.learning_rate for trial in snapshot.complete} == {5e-3}
 
 
-def test_an_interrupted_trial_is_tried_again_first(bed: Bed, tmp_path: Path) -> None:
-    """An interrupt fails the running trial with the reason; the next run trains its configuration, exactly once."""
+def test_interrupted_trial_is_retried_first(bed: Bed, tmp_path: Path) -> None:
+    """An interrupt fails the running trial with the reason; the next run trains its configuration exactly once."""
     with pytest.raises(KeyboardInterrupt):
         bed.search(tmp_path, Notes(interrupt_at=6)).run(4)
     search = bed.search(tmp_path)
@@ -247,8 +244,8 @@ def test_an_interrupted_trial_is_tried_again_first(bed: Bed, tmp_path: Path) -> 
     assert len(set(keys(after))) == len(keys(after)) == 4
 
 
-def test_an_interrupt_while_a_trial_is_made_is_no_kill(bed: Bed, tmp_path: Path) -> None:
-    """A signal may come between the proposal and the training: the trial is requeued in the same way."""
+def test_trial_interrupted_before_its_training_is_requeued(bed: Bed, tmp_path: Path) -> None:
+    """A signal may come between proposal and training."""
 
     class Early(Notes):
         def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
@@ -261,8 +258,8 @@ def test_an_interrupt_while_a_trial_is_made_is_no_kill(bed: Bed, tmp_path: Path)
     assert search.study.trials[1].user_attrs["kills"] == 0
 
 
-def test_a_reader_that_leaves_loses_no_trial(bed: Bed, tmp_path: Path) -> None:
-    """When the pipe of the progress is closed, the search ends with that error, and recorded trials stay."""
+def test_closed_progress_pipe_loses_no_trial(bed: Bed, tmp_path: Path) -> None:
+    """The search ends with the error, and recorded trials are retained."""
 
     class Left(Notes):
         def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
@@ -275,8 +272,8 @@ def test_a_reader_that_leaves_loses_no_trial(bed: Bed, tmp_path: Path) -> None:
     assert len(keys(search.run(3))) == 3
 
 
-def test_a_trial_that_can_not_be_saved_is_not_recorded(bed: Bed, tmp_path: Path) -> None:
-    """Where the tensors can't be written, the trial is not complete, nothing else is lost, and it is trained again."""
+def test_trial_with_unwritable_tensors_is_not_recorded(bed: Bed, tmp_path: Path) -> None:
+    """The trial is not complete, nothing else is lost, and it is trained again."""
     search = bed.search(tmp_path)
     search.run(1)
     (search.folder / "trials").rename(search.folder / "aside")
@@ -293,7 +290,7 @@ def test_a_trial_that_can_not_be_saved_is_not_recorded(bed: Bed, tmp_path: Path)
 
 
 def test_files_of_an_unrecorded_trial_are_removed(bed: Bed, tmp_path: Path) -> None:
-    """A kill between the tensors and the end of a trial leaves a file that the next trial removes."""
+    """A kill between writing tensors and completing a trial leaves a file that the next trial removes."""
     search = bed.search(tmp_path)
     search.run(1)
     left = search.folder / "trials" / "0077" / "trained.safetensors"
@@ -304,12 +301,12 @@ def test_files_of_an_unrecorded_trial_are_removed(bed: Bed, tmp_path: Path) -> N
     assert load_tensors(search.folder / "trials" / "0000" / "logits.safetensors") is not None
 
 
-def test_a_trial_of_a_dead_worker_is_recovered_once(bed: Bed, tmp_path: Path) -> None:
-    """A RUNNING trial whose worker is gone is failed, its parameters queued once, also when a recovery is cut off."""
+def test_trial_of_a_dead_worker_is_recovered_once(bed: Bed, tmp_path: Path) -> None:
+    """Its RUNNING trial is failed and its parameters are queued once, also if a recovery is interrupted."""
     search = bed.search(tmp_path)
     trial = search.study.ask(search.queue.distributions)
     trial.set_user_attr("worker", "gone-0123456789ab")
-    # a recovery that was killed after it had queued the parameters
+    # simulate a recovery killed after it queued the parameters
     search.queue.requeue(search.study.trials[0], 1)
     watcher = Notes()
     snapshot = bed.search(tmp_path, watcher).run(3)
@@ -321,8 +318,8 @@ def test_a_trial_of_a_dead_worker_is_recovered_once(bed: Bed, tmp_path: Path) ->
     assert len(set(keys(snapshot))) == 3
 
 
-def test_a_trial_that_was_just_taken_from_the_queue_is_not_lost(bed: Bed, tmp_path: Path) -> None:
-    """A kill between taking a queued trial and suggesting its parameters leaves a trial without parameters."""
+def test_dequeued_trial_without_parameters_is_recovered(bed: Bed, tmp_path: Path) -> None:
+    """A kill between dequeuing a trial and suggesting its parameters leaves a trial without parameters."""
     search = bed.search(tmp_path)
     params = search.space.starts(search.layers)["full fine-tuning"]
     search.study.enqueue_trial(params)
@@ -334,7 +331,7 @@ def test_a_trial_that_was_just_taken_from_the_queue_is_not_lost(bed: Bed, tmp_pa
 
 
 def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Path) -> None:
-    """A trial that exceeds the host's memory would kill every run: after three kills it is given up."""
+    """A trial that exceeds the host's memory would kill every run: it is retried until its third kill."""
     search = bed.search(tmp_path)
     trial = search.study.ask(search.queue.distributions)
     trial.set_user_attr("worker", "gone-0123456789ab")
@@ -345,7 +342,7 @@ def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Pat
 
 
 def test_given_up_parameters_are_not_proposed_again(bed: Bed, tmp_path: Path) -> None:
-    """Of two configurations one killed its process three times: the other is trained, and then none is left."""
+    """One of two configurations killed its process three times: the other one is trained, and then none is left."""
     small = space(
         learning_rate={"choices": [5e-3]}, frozen_fraction={"choices": [0.0, 0.5]}, priming_epochs={"choices": [0.0]}
     )
@@ -358,8 +355,8 @@ def test_given_up_parameters_are_not_proposed_again(bed: Bed, tmp_path: Path) ->
     assert [record.state for record in bed.search(tmp_path, space=small).snapshot().trials[:2]] == ["fail", "complete"]
 
 
-def test_a_space_that_is_used_up_ends_the_search(bed: Bed, tmp_path: Path) -> None:
-    """When the whole space is trained, the error states it, and no trial is left running."""
+def test_exhausted_space_ends_the_search(bed: Bed, tmp_path: Path) -> None:
+    """The error states it, and no trial is left running."""
     small = space(
         learning_rate={"choices": [5e-3]}, frozen_fraction={"choices": [0.0, 0.5]}, priming_epochs={"choices": [0.0]}
     )
@@ -376,21 +373,20 @@ def test_a_space_that_is_used_up_ends_the_search(bed: Bed, tmp_path: Path) -> No
     assert "running" not in {trial.state for trial in snapshot_of(search.study).trials}
 
 
-def test_an_unprimed_random_selection_and_a_primed_one_are_different(bed: Bed) -> None:
-    """Configurations that differ in priming alone are both trained."""
+def test_configurations_that_differ_only_in_priming_are_both_trained(bed: Bed) -> None:
     made = bed.job.space
     params = {"frozen_fraction_layer_0": 0.5, "frozen_fraction_layer_1": 0.5, "learning_rate": 5e-3}
     assert made.config({**params, "priming_epochs": 0.0}, 2) != made.config({**params, "priming_epochs": 0.5}, 2)
 
 
-def test_no_time_no_trial(bed: Bed, tmp_path: Path) -> None:
-    """After the timeout no trial is started, and the study is as it was."""
+def test_no_trial_starts_after_the_timeout(bed: Bed, tmp_path: Path) -> None:
+    """The study is unchanged."""
     snapshot = bed.search(tmp_path).run(3, timeout_s=0.0)
     assert [trial.state for trial in snapshot.trials] == ["waiting"]
 
 
-def test_a_trial_in_work_has_its_costs(bed: Bed, tmp_path: Path) -> None:
-    """While a trial is trained, ``status`` and the mirror have its configuration and predicted costs."""
+def test_running_trial_has_its_costs(bed: Bed, tmp_path: Path) -> None:
+    """During a training ``status`` and the mirror have its configuration and predicted costs."""
     seen: list[TrialRecord] = []
 
     class Inspect(Notes):
@@ -404,8 +400,8 @@ def test_a_trial_in_work_has_its_costs(bed: Bed, tmp_path: Path) -> None:
     assert seen[0].config is not None
 
 
-def test_a_search_in_parts_is_the_search_in_one_go(bed: Bed, tmp_path: Path) -> None:
-    """2 + 2 trials over a restart are the same 4 trials, result by result, as 4 in one run."""
+def test_search_in_parts_equals_one_run(bed: Bed, tmp_path: Path) -> None:
+    """2 + 2 trials over a restart equal 4 trials in one run, result by result."""
     bed.search(tmp_path / "parts", sampler="tpe").run(2)
     parts = bed.search(tmp_path / "parts", sampler="tpe").run(4)
     uninterrupted = bed.search(tmp_path / "uninterrupted", sampler="tpe").run(4)
@@ -416,17 +412,15 @@ def test_a_search_in_parts_is_the_search_in_one_go(bed: Bed, tmp_path: Path) -> 
 
 
 def pricer_of(bed: Bed, **changes: Any) -> Pricer:
-    """The job's pricer with other bounds, or for another device."""
+    """Return the job's pricer with other limits, or for another device."""
     pricer = copy.copy(bed.pricer)
     pricer.constraints = dataclasses.replace(pricer.constraints, **changes)
     return pricer
 
 
 @pytest.mark.parametrize(("bound", "option"), [("max_memory_mib", "--max-memory"), ("max_time_s", "--max-time")])
-def test_an_unreachable_bound_is_answered_with_a_reachable_one(
-    bed: Bed, tmp_path: Path, bound: str, option: str
-) -> None:
-    """The error names the lowest bound that a configuration is within, and with it one is."""
+def test_unreachable_limit_is_reported_with_a_reachable_one(bed: Bed, tmp_path: Path, bound: str, option: str) -> None:
+    """The error names the lowest limit that a configuration satisfies, and this limit works."""
     with pytest.raises(NoFeasibleTrial, match=f"allow {option} ") as caught:
         bed.search(tmp_path, pricer=pricer_of(bed, **{bound: 0.001})).run(3)
     assert [trial.state for trial in snapshot_of(bed.search(tmp_path).study).trials] == ["fail"]
@@ -436,8 +430,8 @@ def test_an_unreachable_bound_is_answered_with_a_reachable_one(
     assert "it would take" in answer
 
 
-def test_more_freezing_is_the_nearest_setting(bed: Bed, tmp_path: Path) -> None:
-    """Where freezing more helps, the options that freeze enough are named, and they do."""
+def test_more_freezing_is_suggested_if_it_helps(bed: Bed, tmp_path: Path) -> None:
+    """The suggested options freeze enough to fit."""
     _, full = pricer_of(bed).best(FarConfig((0.0, 0.0), 1e-3, 1.0), "time")
     _, frozen = pricer_of(bed).best(FarConfig((1.0, 1.0), 1e-3, 1.0, frozen_embeddings=True), "time")
     bound = (full.wall_time_s + frozen.wall_time_s) / 2
@@ -449,8 +443,8 @@ def test_more_freezing_is_the_nearest_setting(bed: Bed, tmp_path: Path) -> None:
     assert pricer_of(bed, max_time_s=bound).best(config, "balanced")[1].fits
 
 
-def test_a_space_of_which_most_fits_is_named(bed: Bed) -> None:
-    """Where nothing of a space fits, a shipped space of which most fits is suggested with its share."""
+def test_shipped_space_is_suggested_if_nothing_fits(bed: Bed) -> None:
+    """The suggestion is a space of which most fits, with its share."""
     _, full = pricer_of(bed).best(FarConfig((0.0, 0.0), 1e-3, 1.0), "time")
     _, frozen = pricer_of(bed).best(FarConfig((1.0, 1.0), 1e-3, 1.0, frozen_embeddings=True), "time")
     unfrozen = bed.job.space.with_fixed({"frozen_fraction": 0.0})
@@ -461,8 +455,8 @@ def test_a_space_of_which_most_fits_is_named(bed: Bed) -> None:
     assert float(share.partition("%")[0]) >= 50
 
 
-def test_a_device_that_is_too_small_is_answered_with_a_batch(bed: Bed) -> None:
-    """Where only a smaller step fits the device, its batch size is named, and a batch of that size fits."""
+def test_smaller_batch_is_suggested_for_a_small_device(bed: Bed) -> None:
+    """If only a smaller step fits the device, the suggested batch size fits."""
     config = FarConfig((1.0, 1.0), 1e-4, 1.0, frozen_bottom_layers=1)
     lengths = bed.bench.train_rows.lengths
     quarter = Pricer(load_config(bed.job.source), Head(), 4, 16, bed.job.profile, lengths=lengths)
@@ -480,8 +474,8 @@ def test_a_device_that_is_too_small_is_answered_with_a_batch(bed: Bed) -> None:
     assert fitting.best(config, "balanced")[1].fits
 
 
-def test_the_total_is_the_studys(bed: Bed, tmp_path: Path) -> None:
-    """When another run asks for more trials meanwhile, this worker follows; a joining worker sets no number."""
+def test_number_of_trials_belongs_to_the_study(bed: Bed, tmp_path: Path) -> None:
+    """When another run raises the total, this worker follows; a joining worker sets no total."""
 
     class Asked(Notes):
         def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
@@ -505,13 +499,12 @@ class Other:
     trial: Trial
 
     def finish(self) -> None:
-        """Finish the trial."""
         self.search.study.tell(self.trial, [0.5, 1.0, 1.0])
 
 
 @pytest.fixture
 def other(bed: Bed, tmp_path: Path) -> Iterator[Other]:
-    """A study in which another worker has a running trial, and which should have two in all."""
+    """Return a study in which another worker has a running trial, with a total of two."""
     search = bed.search(tmp_path)
     search.prepare(2)
     worker = Worker(search.folder, search.study)
@@ -521,8 +514,8 @@ def other(bed: Bed, tmp_path: Path) -> Iterator[Other]:
     worker.close()
 
 
-def test_a_worker_waits_for_the_last_trials_of_others(bed: Bed, tmp_path: Path, other: Other) -> None:
-    """It proposes no more trials than the study should have, and ends when all are finished."""
+def test_worker_waits_for_the_last_trials_of_others(bed: Bed, tmp_path: Path, other: Other) -> None:
+    """It proposes no more trials than the total, and ends when all are finished."""
 
     class Waiting(Notes):
         def note(self, text: str) -> None:
@@ -537,8 +530,8 @@ def test_a_worker_waits_for_the_last_trials_of_others(bed: Bed, tmp_path: Path, 
     assert watcher.notes.count("waiting for the last trials of other workers") == 1
 
 
-def test_the_last_trial_of_a_worker_that_dies_is_trained_by_another(bed: Bed, tmp_path: Path, other: Other) -> None:
-    """The waiting worker takes it over, so that the study gets all of its trials."""
+def test_waiting_worker_retrains_the_trial_of_a_dead_one(bed: Bed, tmp_path: Path, other: Other) -> None:
+    """The study reaches its total."""
 
     class Waiting(Notes):
         def note(self, text: str) -> None:
@@ -554,8 +547,8 @@ def test_the_last_trial_of_a_worker_that_dies_is_trained_by_another(bed: Bed, tm
     assert watcher.started == [1, 2]
 
 
-def test_a_proposal_that_was_cut_off_is_made_again(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the storage goes away after a trial was made, the next attempt requeues it and proposes the same."""
+def test_interrupted_proposal_is_repeated(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the storage fails after a trial was created, the next attempt requeues it and proposes the same."""
     monkeypatch.setattr("farsearch.study.storage_errors.REPORT_AFTER_S", 0.0)
     watcher = Notes()
     search = bed.search(tmp_path, watcher)
@@ -582,8 +575,8 @@ def test_a_proposal_that_was_cut_off_is_made_again(bed: Bed, tmp_path: Path, mon
     worker.close()
 
 
-def test_a_trial_is_recorded_once(bed: Bed, tmp_path: Path) -> None:
-    """Recording a trial again, because the first time may not have been stored, changes nothing."""
+def test_recording_a_trial_is_idempotent(bed: Bed, tmp_path: Path) -> None:
+    """A repeat, needed because the first attempt may not have been stored, changes nothing."""
 
     class Repeating(Search):
         def _finish(self, *arguments: Any) -> StudySnapshot | None:
@@ -598,7 +591,7 @@ def test_a_trial_is_recorded_once(bed: Bed, tmp_path: Path) -> None:
         assert load_trial(search.folder, trial.number).trained
 
 
-def test_a_worker_that_was_taken_for_dead_drops_its_result(bed: Bed, tmp_path: Path) -> None:
+def test_worker_presumed_dead_drops_its_result(bed: Bed, tmp_path: Path) -> None:
     """A trial that another worker ended meanwhile is dropped with a note, and the number of trials is exact."""
 
     class Buried(Notes):
@@ -620,8 +613,8 @@ def test_a_worker_that_was_taken_for_dead_drops_its_result(bed: Bed, tmp_path: P
 
 
 @pytest.mark.service
-def test_a_database_that_is_away_for_a_while_costs_no_trial(bed: Bed, tmp_path: Path, own_postgres: Postgres) -> None:
-    """Stopped while a trial is trained, and back after it ended: the trial is recorded then."""
+def test_database_outage_loses_no_trial(bed: Bed, tmp_path: Path, own_postgres: Postgres) -> None:
+    """The database stops during a training and returns after it, and the trial is then recorded."""
 
     class Stopping(Notes):
         def step(self, step: int, steps: int, loss: float) -> None:
@@ -644,8 +637,8 @@ def test_a_database_that_is_away_for_a_while_costs_no_trial(bed: Bed, tmp_path: 
     assert waited[0].startswith(f"the storage {search.store.where} does not answer; trying again until ")
 
 
-def test_a_job_that_is_built_from_the_study_is_the_same(bed: Bed, tmp_path: Path) -> None:
-    """A worker that has only the study continues exactly as the run that made it would have."""
+def test_job_built_from_the_study_is_equal(bed: Bed, tmp_path: Path) -> None:
+    """A worker that has only the study continues exactly as the original run would have."""
     uninterrupted = bed.search(tmp_path / "uninterrupted", sampler="tpe").run(4)
     first = bed.search(tmp_path / "parts", sampler="tpe")
     first.run(2)
@@ -670,7 +663,7 @@ HOPELESS = {"low": 1e-9, "high": 1e-8, "log": True}
 
 
 def overtake(search: Search, count: int) -> None:
-    """Give the study trials that cost nothing and are right in all rows from the first evaluation on: hard to beat."""
+    """Add trials that cost nothing and are right in all rows from the first evaluation on, which are hard to beat."""
     template = search.study.trials[0]
     for number in range(count):
         record = {
@@ -690,8 +683,8 @@ def overtake(search: Search, count: int) -> None:
         )
 
 
-def test_a_trial_that_cannot_reach_the_front_is_stopped(bed: Bed, tmp_path: Path) -> None:
-    """It ends at an evaluation, is finished, has a reason, is on no front; Optuna has its extrapolated metric."""
+def test_trial_that_cannot_reach_the_front_is_stopped(bed: Bed, tmp_path: Path) -> None:
+    """It ends at an evaluation, is finished, has a reason and is on no front; Optuna has its extrapolated metric."""
     search, watcher = bed.search(tmp_path, space=space(learning_rate=HOPELESS)), Notes()
     search = dataclasses.replace(search, racing=False)
     search.run(1)
@@ -717,7 +710,7 @@ def test_a_trial_that_cannot_reach_the_front_is_stopped(bed: Bed, tmp_path: Path
     assert not list((search.folder / "trials").glob("000[67]/trained.safetensors"))
 
 
-def test_without_racing_every_trial_is_trained_to_its_end(bed: Bed, tmp_path: Path) -> None:
+def test_trials_are_trained_to_their_end_without_racing(bed: Bed, tmp_path: Path) -> None:
     """There are no intermediate evaluations, and the same trials are complete."""
     search = bed.search(tmp_path, space=space(learning_rate=HOPELESS))
     search.run(1)
@@ -727,8 +720,8 @@ def test_without_racing_every_trial_is_trained_to_its_end(bed: Bed, tmp_path: Pa
     assert snapshot.trials[6].looks == ()
 
 
-def test_an_intermediate_evaluation_does_not_change_the_training(bed: Bed, tmp_path: Path) -> None:
-    """With and without evaluations the same study has the same trials, to the last digit."""
+def test_intermediate_evaluations_do_not_change_the_training(bed: Bed, tmp_path: Path) -> None:
+    """With and without them the same study has the same trials, to the last digit."""
     racing, plain = bed.search(tmp_path / "racing"), bed.search(tmp_path / "plain")
     plain = dataclasses.replace(plain, racing=False)
     evaluated, without = racing.run(3), plain.run(3)

@@ -31,21 +31,21 @@ TINY = shipped_sizes()[0]
 
 
 @given(layers=LAYERS, most=st.one_of(st.none(), st.integers(1, 50)))
-def test_groups_cover_every_layer_once_and_evenly(layers: int, most: int | None) -> None:
-    """Groups end to end are the layers from the bottom, no more than asked for, and differ by one layer at most."""
+def test_groups_partition_the_layers_evenly(layers: int, most: int | None) -> None:
+    """Groups follow each other from the bottom, are at most as many as requested, and differ by at most one layer."""
     groups = layer_groups(layers, most)
     assert [layer for group in groups for layer in group] == list(range(layers))
     assert len(groups) == (layers if most is None else min(layers, most))
     sizes = [len(group) for group in groups]
     assert max(sizes) - min(sizes) <= 1
-    # spread: of neighbouring groups, as many as you like, no run has two layers more than another as long
+    # evenly spread: of all runs of neighbouring groups with equal length, none has two layers more than another
     for run in range(1, len(sizes) + 1):
         lengths = [sum(sizes[i : i + run]) for i in range(len(sizes) - run + 1)]
         assert max(lengths) - min(lengths) <= 1
 
 
-def test_groups_of_usual_models() -> None:
-    """As the documentation has them: one a layer up to six, pairs of twelve, fours of twenty-four, eight spread."""
+def test_groups_of_common_models_are_the_documented_ones() -> None:
+    """Groups have one layer for 6 layers, two for 12, four for 24; 8 layers are spread evenly over six groups."""
     assert [*map(len, layer_groups(6, 6))] == [1] * 6
     assert [*map(len, layer_groups(12, 6))] == [2] * 6
     assert [*map(len, layer_groups(24, 6))] == [4] * 6
@@ -53,8 +53,8 @@ def test_groups_of_usual_models() -> None:
 
 
 @given(layers=LAYERS, most=st.integers(1, 50))
-def test_names_of_groups_are_unique_and_of_one_kind(layers: int, most: int) -> None:
-    """Each group's parameter has a name of its own; all are the same parameter to the sampler."""
+def test_group_parameters_have_unique_names_of_one_kind(layers: int, most: int) -> None:
+    """The sampler treats all of them as the same kind of parameter."""
     names = [name_of("frozen_fraction", group) for group in layer_groups(layers, most)]
     assert len(set(names)) == len(names)
     assert {kind_of(name) for name in names} == {"frozen_fraction"}
@@ -64,8 +64,8 @@ def test_names_of_groups_are_unique_and_of_one_kind(layers: int, most: int) -> N
 
 
 @given(layers=LAYERS, data=st.data())
-def test_a_configuration_has_a_fraction_for_every_layer(layers: int, data: st.DataObject) -> None:
-    """Whatever the groups: each layer has its group's fraction, and starts mean the same in all."""
+def test_configuration_has_a_fraction_for_every_layer(layers: int, data: st.DataObject) -> None:
+    """Each layer has the fraction of its group, and starts mean the same for any groups."""
     groups = data.draw(st.integers(1, 12))
     space = load_space("default")
     space = with_groups(space, groups).for_model(layers, TINY)
@@ -83,14 +83,14 @@ def test_a_configuration_has_a_fraction_for_every_layer(layers: int, data: st.Da
 
 
 def with_groups(space: Space, groups: int) -> Space:
-    """The space with another number of groups."""
+    """Return the space with another number of groups."""
     data = yaml.safe_load(space.to_yaml())
     data["search"]["frozen_fraction"]["groups"] = groups
     return Space.from_dict("mine", data)
 
 
 def test_groups_share_a_length_scale_and_a_frozen_bottom_may_end_within_one() -> None:
-    """The sampler sees the fractions of groups as one kind of parameter; a frozen bottom overrules part of a group."""
+    """The sampler treats the groups' fractions as one kind of parameter; a frozen bottom overrides part of a group."""
     space = load_space("wide").for_model(12, TINY)
     encode = Encoder(space.distributions(12))
     assert sorted(encode.groups.tolist()).count(1) == 6
@@ -100,8 +100,8 @@ def test_groups_share_a_length_scale_and_a_frozen_bottom_may_end_within_one() ->
     assert config.frozen_fractions == (1.0,) * 3 + (0.5,) * 9
 
 
-def test_a_study_of_six_layers_is_the_same_as_before_groups() -> None:
-    """Names of parameters and stored settings are unchanged, so that older studies of MiniLM can be resumed."""
+def test_six_layer_study_has_the_names_of_older_versions() -> None:
+    """Parameter names and stored settings are unchanged, so that older studies of MiniLM can be resumed."""
     space = load_space("default").for_model(6, TINY)
     assert set(space.distributions(6)) - {"learning_rate", "priming_epochs"} == {
         f"frozen_fraction_layer_{i}" for i in range(6)
@@ -121,8 +121,8 @@ def test_a_study_of_six_layers_is_the_same_as_before_groups() -> None:
 
 @given(layers=LAYERS, size=st.sampled_from(shipped_sizes()), other=st.sampled_from(shipped_sizes()))
 @pytest.mark.parametrize("name", ["default", "uniform", "wide"])
-def test_a_study_stores_numbers(name: str, layers: int, size: Size, other: Size) -> None:
-    """Stored settings have numbers only, so they do not change with the sizes of a worker's version."""
+def test_study_stores_resolved_numbers(name: str, layers: int, size: Size, other: Size) -> None:
+    """Stored settings do not change with the sizes of another version."""
     space = load_space(name).for_model(layers, size)
     assert space == load_space(name).for_model(layers, size)
     stored = Space.from_settings(space.to_dict())
@@ -133,16 +133,16 @@ def test_a_study_stores_numbers(name: str, layers: int, size: Size, other: Size)
 
 
 @given(layers=LAYERS, size=st.sampled_from(shipped_sizes()))
-def test_a_space_in_numbers_is_a_file_of_its_own(layers: int, size: Size) -> None:
-    """What ``spaces show --model`` prints is the same space for that model, its starts too."""
+def test_resolved_space_is_a_valid_space_file(layers: int, size: Size) -> None:
+    """The output of ``spaces show --model`` is the same space for that model, including its starts."""
     space = load_space("wide").for_model(layers, size)
     again = Space.from_dict("wide", yaml.safe_load(space.to_yaml()))
     assert again.distributions(layers) == space.distributions(layers)
     assert again.starts(layers) == space.starts(layers)
 
 
-def test_numbers_in_a_file_are_no_size_s() -> None:
-    """Explicit rates still work, in the range and in starts; one outside of the size's range is not tried."""
+def test_explicit_numbers_override_the_size() -> None:
+    """Explicit rates work in ranges and starts; a start outside the size's range is not tried."""
     data = yaml.safe_load(load_space("default").to_yaml())
     data["search"]["learning_rate"] = {"low": 1e-3, "high": 1e-2, "log": True}
     data["start"]["mine"] = {"frozen_fraction": 0.5, "priming_epochs": 0.0, "learning_rate": 2e-3}
@@ -151,8 +151,8 @@ def test_numbers_in_a_file_are_no_size_s() -> None:
     assert list(space.starts(6)) == ["mine"]
 
 
-def test_known_checkpoints_have_their_size() -> None:
-    """MiniLM and the small BERTs are tiny, DistilBERT small, BERT-base base, BERT-large large, without any weights."""
+def test_size_of_known_checkpoints() -> None:
+    """MiniLM and small BERTs are tiny, DistilBERT small, BERT-base base, BERT-large large, all without weights."""
     expected = {
         "minilm": "tiny",
         "google/bert": "tiny",
@@ -171,8 +171,8 @@ def test_known_checkpoints_have_their_size() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_parameters_are_those_of_the_real_layers(family: str) -> None:
-    """The count without weights is the count of a model that has them, and does not change the draw of its weights."""
+def test_parameter_count_equals_that_of_the_real_layers(family: str) -> None:
+    """The count needs no weights, and does not change the draw of a model's weights."""
     model: nn.Module
     layout: ModelLayout
     model, layout = make_model(family)
@@ -183,14 +183,14 @@ def test_parameters_are_those_of_the_real_layers(family: str) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_vocabulary_makes_no_model_larger() -> None:
-    """Embeddings are not counted: languages do not change how the layers learn."""
+def test_vocabulary_does_not_change_the_size() -> None:
+    """Embeddings are not counted, because the number of languages does not change how the layers learn."""
     counts = {layer_parameters(transformers.BertConfig(vocab_size=size)) for size in (100, 250_000)}
     assert len(counts) == 1
 
 
 def test_every_count_has_one_size() -> None:
-    """Sizes follow each other without a gap: the bound belongs to the smaller one, and the largest has none."""
+    """Sizes have no gaps: a bound belongs to the smaller size, and the largest has none."""
     sizes = shipped_sizes()
     for size, larger in itertools.pairwise(sizes):
         assert size.most_parameters is not None
@@ -228,8 +228,8 @@ SIZES: dict[str, Any] = {
         ("sizes.little.most_parameters", None, "must grow from size to size"),
     ],
 )
-def test_a_malformed_file_of_sizes_is_refused_by_name(path: str, value: Any, rule: str) -> None:
-    """Each error names file, size, key and rule."""
+def test_malformed_sizes_file_is_reported_with_size_key_and_rule(path: str, value: Any, rule: str) -> None:
+    """Each error also names the file."""
     data = copy.deepcopy(SIZES)
     assert [size.name for size in read_sizes("sizes.yaml", data)] == ["little", "much"]
     *parents, last = path.split(".")
@@ -243,8 +243,8 @@ def test_a_malformed_file_of_sizes_is_refused_by_name(path: str, value: Any, rul
     assert rule in str(caught.value)
 
 
-def test_the_documentation_has_the_shipped_numbers() -> None:
-    """The table of docs/spaces.md is that of sizes.yaml."""
+def test_documented_numbers_equal_the_shipped_ones() -> None:
+    """Compare the table of docs/spaces.md with sizes.yaml."""
     text = (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     documented = {row[0]: row[1:2] + row[3:] for row in rows if len(row) == 7}

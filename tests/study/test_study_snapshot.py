@@ -1,4 +1,4 @@
-"""A study as plain records: read at once, read again and again, and read from a journal or a database alike."""
+"""Snapshots of a study as plain records, read once or repeatedly, from a journal or a database."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _add(study: Study, record: TrialRecord, state: TrialState = TrialState.COMPL
 
 
 def _fill(study: Study) -> None:
-    """Two complete trials of which one is on the front, a stopped, a failed and a running one."""
+    """Add two complete trials, one of them on the front, and a stopped, a failed and a running one."""
     _add(study, make_trial(0, 0.80, 1000.0, 200.0), rejected={"memory": 3})
     _add(study, make_trial(1, 0.79, 1300.0, 260.0), rejected={"memory": 1, "duplicate": 2})
     _add(study, make_trial(2, None, 900.0, 190.0, state="pruned"), TrialState.PRUNED)
@@ -44,8 +44,8 @@ def _fill(study: Study) -> None:
     _add(study, running, TrialState.RUNNING, rejected={"memory": 5})
 
 
-def test_a_reader_gets_the_same_snapshot(tmp_path: Path, storage: str | None) -> None:
-    """The snapshot for commands that read equals the one that is made of everything that Optuna holds."""
+def test_reader_gets_the_same_snapshot(tmp_path: Path, storage: str | None) -> None:
+    """The read-only snapshot equals the one made of everything that Optuna holds."""
     study = _study(tmp_path, storage)
     _fill(study)
     complete = SnapshotReader(study).read()
@@ -56,8 +56,8 @@ def test_a_reader_gets_the_same_snapshot(tmp_path: Path, storage: str | None) ->
     assert complete.trials[3].reason == "its process was killed"
 
 
-def test_a_reader_gets_later_entries(tmp_path: Path) -> None:
-    """A journal opened for reading continues where it ended, and skips an incomplete line."""
+def test_reader_gets_later_entries(tmp_path: Path) -> None:
+    """A journal opened for reading continues at its last position, and skips an incomplete line."""
     study = _study(tmp_path)
     store = ReadingStore(tmp_path)
     loaded = store.load("shown")
@@ -69,15 +69,15 @@ def test_a_reader_gets_later_entries(tmp_path: Path) -> None:
     assert len(snapshot_of(loaded).trials) == 5
 
 
-def test_a_damaged_journal_is_reported_in_one_line(tmp_path: Path) -> None:
+def test_damaged_journal_is_reported_in_one_line(tmp_path: Path) -> None:
     """A reader rejects a damaged entry as a search does."""
     (tmp_path / "studies.journal").write_text("this is no journal\n")
     with pytest.raises(MissingResource, match="is damaged"):
         ReadingStore(tmp_path).load()
 
 
-def test_reading_again_parses_new_trials_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials that ended are the same objects the next time, but for those that came on or went off the front."""
+def test_repeated_reads_parse_only_new_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finished trials are the same objects the next time, except those that entered or left the front."""
     study = _study(tmp_path)
     _fill(study)
     reader = SnapshotReader(study)

@@ -38,7 +38,7 @@ GOOD: dict[str, Any] = {
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """``GOOD`` with one value replaced (None removes the key); ``path`` has dots."""
+    """Return ``GOOD`` with one value replaced at a dotted path; None removes the key."""
     data = copy.deepcopy(GOOD)
     *parents, last = path.split(".")
     table = data
@@ -51,8 +51,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return data
 
 
-def test_shipped_spaces_are_those_of_the_documentation() -> None:
-    """Three spaces ship, each loads, and each has few parameters for models of 2 to 24 layers and every size."""
+def test_shipped_spaces_are_the_documented_ones() -> None:
+    """All three load, and have few parameters for models of 2 to 24 layers and every size."""
     assert list_spaces() == ["default", "uniform", "wide"]
     for name in list_spaces():
         space = load_space(name)
@@ -75,7 +75,7 @@ def test_default_space_has_the_documented_dimensions() -> None:
 
 
 def test_uniform_space_has_one_fraction_for_all_layers() -> None:
-    """Three parameters, whatever the depth; a proposal means the same fraction in every layer."""
+    """It has three parameters at any depth."""
     space = load_space("uniform")
     assert set(space.for_model(12, TINY).distributions(12)) == {"priming_epochs", "frozen_fraction", "learning_rate"}
     params = {"priming_epochs": 0.1, "frozen_fraction": 0.15000000000000002, "learning_rate": 2e-4}
@@ -114,7 +114,7 @@ def test_published_configurations_are_tried_first(name: str, size: Size, layers:
             assert distribution._contains(distribution.to_internal_repr(params[key]))
 
 
-def test_a_start_off_the_grid_is_not_tried() -> None:
+def test_start_off_the_grid_is_not_tried() -> None:
     """A start that the space can't express for this model is left out, not changed."""
     space = Space.from_dict("mine", changed("start.odd", {"frozen_fraction": 0.3, "learning_rate": 1e-4}))
     assert list(space.starts(2)) == ["full fine-tuning"]
@@ -124,7 +124,7 @@ def test_a_start_off_the_grid_is_not_tried() -> None:
     bottom=st.integers(0, 3), attention=st.integers(0, 4), fractions=st.lists(st.sampled_from([0.0, 0.5]), min_size=4)
 )
 def test_configurations_that_train_alike_are_equal(bottom: int, attention: int, fractions: list[float]) -> None:
-    """Configurations that differ only in parts of a frozen bottom are equal, so that no training is repeated."""
+    """Differences only within a frozen bottom are ignored, so that no training is repeated."""
     space = load_space("wide").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.0})
     params: dict[str, Any] = {f"frozen_fraction_layer_{i}": fractions[i] for i in range(4)}
     params |= {"frozen_bottom_layers": bottom, "frozen_attention_layers": attention, "frozen_embeddings": False}
@@ -147,8 +147,8 @@ def test_set_fixes_a_searched_parameter() -> None:
     assert config.epochs == 2.0
 
 
-def test_set_drops_starts_that_it_contradicts() -> None:
-    """With a fixed fraction there is no full fine-tuning; with another learning rate or length there is."""
+def test_set_drops_contradicting_starts() -> None:
+    """A fixed fraction excludes full fine-tuning; another learning rate or length does not."""
     space = load_space("default")
     assert list(space.with_fixed({"frozen_fraction": 0.9}).start) == ["FAR r=10 % as published"]
     assert list(space.with_fixed({"frozen_embeddings": True}).start) == []
@@ -157,8 +157,8 @@ def test_set_drops_starts_that_it_contradicts() -> None:
     assert changed_space.config(changed_space.starts(2)["full fine-tuning"], 2).learning_rate == 5e-5
 
 
-def test_one_and_one_point_nought_are_one_setting(tmp_path: Path) -> None:
-    """Whole numbers in YAML or ``--set`` give the same record, and so the same fingerprint, as decimal ones."""
+def test_integers_and_equal_decimals_are_one_setting(tmp_path: Path) -> None:
+    """In YAML and ``--set``, 1 and 1.0 give the same record and fingerprint."""
     integer, decimal = copy.deepcopy(GOOD), copy.deepcopy(GOOD)
     integer["fixed"]["epochs"], integer["search"]["frozen_fraction"]["high"] = 1, 1
     texts = []
@@ -260,8 +260,8 @@ MALFORMED: list[tuple[str, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("path", "value", "key", "rule"), MALFORMED, ids=[f"{m[0]}={m[1]!r}"[:60] for m in MALFORMED])
-def test_a_malformed_space_is_refused_in_one_line(tmp_path: Path, path: str, value: Any, key: str, rule: str) -> None:
-    """Each error in a user's file names file, key and rule."""
+def test_malformed_space_is_refused_in_one_line(tmp_path: Path, path: str, value: Any, key: str, rule: str) -> None:
+    """Each error names file, key and rule."""
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(changed(path, value)))
     with pytest.raises(SpaceError) as caught:
@@ -282,8 +282,8 @@ def test_a_malformed_space_is_refused_in_one_line(tmp_path: Path, path: str, val
         ({"low": "layers", "high": "layers"}, "must be a number of layers"),
     ],
 )
-def test_numbers_of_layers_have_rules_of_their_own(entry: dict[str, Any], rule: str) -> None:
-    """Layers are whole numbers, bounded by a number or by the model's depth."""
+def test_layer_numbers_are_bounded_integers(entry: dict[str, Any], rule: str) -> None:
+    """The bound is a number or the model's depth."""
     data = changed("search.frozen_bottom_layers", entry)
     del data["fixed"]["frozen_bottom_layers"]
     with pytest.raises(SpaceError, match=rule):
@@ -311,7 +311,7 @@ def test_flags_have_choices() -> None:
         ("!!python/object/apply:os.getcwd []", "no valid YAML"),
     ],
 )
-def test_an_invalid_file_is_rejected(tmp_path: Path, text: str, rule: str) -> None:
+def test_invalid_file_is_rejected(tmp_path: Path, text: str, rule: str) -> None:
     """Invalid YAML names its line; duplicate keys are rejected; no code is executed."""
     file = tmp_path / "mine.yaml"
     file.write_text(text)
@@ -334,8 +334,8 @@ def test_short_exponents_are_numbers(tmp_path: Path) -> None:
     ("name", "rule"),
     [("defualt", "did you mean 'default'?"), ("nosuch.yaml", "can't be read: No such file"), ("x", "known are")],
 )
-def test_unknown_spaces_are_named(name: str, rule: str) -> None:
-    """The error suggests the nearest name, or has the reason for a missing file."""
+def test_unknown_space_is_reported_with_a_suggestion(name: str, rule: str) -> None:
+    """The error has the nearest name, or the reason for a missing file."""
     with pytest.raises(SpaceError) as caught:
         space_text(name)
     assert repr(name) in str(caught.value)
@@ -362,7 +362,7 @@ def test_more_layers_than_the_model_has_are_refused(changes: dict[str, Any], rul
 
 
 def test_size_counts_discrete_parameters() -> None:
-    """The product of the discrete parameters' values, and the names of the continuous ones."""
+    """It is the product of the discrete parameters' values, with the names of the continuous ones."""
     assert load_space("uniform").for_model(6, TINY).size(6) == (4 * 21, ["learning_rate"])
     assert load_space("default").for_model(2, TINY).size(2) == (4 * 21**2, ["learning_rate"])
     assert load_space("default").for_model(24, TINY).size(24) == (4 * 21**6, ["learning_rate"])

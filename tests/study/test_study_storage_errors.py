@@ -1,4 +1,4 @@
-"""Retries while a storage does not answer, and errors that are not retried."""
+"""Retries while a storage does not answer, and permanent errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ META = {"metric": "accuracy", "budget_mib": 1.0}
 
 
 def failing(times: int, text: str = "Connection refused") -> Callable[[], str]:
-    """A step that the database does not answer so many times."""
+    """Return a step that fails a number of times because the database does not answer."""
     left = [times]
 
     def step() -> str:
@@ -38,7 +38,7 @@ def failing(times: int, text: str = "Connection refused") -> Callable[[], str]:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits of tenths of a second in the place of minutes."""
+    """Replace waits of minutes by tenths of a second."""
     for name, value in {
         "PATIENCE_S": 1.0,
         "FIRST_PATIENCE_S": 0.2,
@@ -48,7 +48,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"farsearch.study.storage_errors.{name}", value)
 
 
-def test_a_short_absence_is_not_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_outage_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The step is repeated until it succeeds, without a note within ten seconds."""
     monkeypatch.setattr("farsearch.study.storage_errors._PAUSES_S", (0.001, 0.001))
     notes: list[str] = []
@@ -57,8 +57,8 @@ def test_a_short_absence_is_not_mentioned(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_longer_one_is_mentioned_once_with_its_end() -> None:
-    """One note names the storage, the deadline, and the time in all."""
+def test_longer_outage_is_reported_once_with_its_end() -> None:
+    """One note names the storage, the deadline, and the total time."""
     notes: list[str] = []
     assert retry_while_away(failing(9), "db", notes.append) == "done"
     assert len(notes) == 1
@@ -71,8 +71,8 @@ def test_a_longer_one_is_mentioned_once_with_its_end() -> None:
     (False, "Connection refused", 0.2),
     (False, "FATAL: the database system is starting up", 1.0),
 ])  # fmt: skip
-def test_patience_ends(reached: bool, text: str, least_s: float) -> None:
-    """An address that never answered is given up sooner, for it may be wrong; a server that starts proves it right."""
+def test_retries_end_at_a_deadline(reached: bool, text: str, least_s: float) -> None:
+    """It is shorter for an address that never answered and may be wrong, unless the server is starting."""
     began = time.monotonic()
     with pytest.raises(StorageAway, match=rf"the storage db does not answer: {text}; .*\(asked again for \d+ s\)"):
         retry_while_away(failing(10**6, text), "db", lambda _: None, reached)
@@ -80,7 +80,7 @@ def test_patience_ends(reached: bool, text: str, least_s: float) -> None:
 
 
 def test_permanent_errors_are_not_retried() -> None:
-    """A refusal ends at once, whatever the patience."""
+    """A rejected request ends at once, whatever the deadline."""
     step = failing(1, 'FATAL:  password authentication failed for user "me"')
     with pytest.raises(MissingResource, match="the storage db can't be used: FATAL") as caught:
         retry_while_away(step, "db", lambda _: None)
@@ -88,8 +88,8 @@ def test_permanent_errors_are_not_retried() -> None:
 
 
 @pytest.mark.service
-def test_a_store_opens_when_its_database_starts(own_postgres: Postgres, tmp_path: Path) -> None:
-    """Name, tables and study are there after the database started, which was down at the first attempt."""
+def test_store_opens_when_its_database_starts(own_postgres: Postgres, tmp_path: Path) -> None:
+    """The database was down at the first attempt; name, tables and study exist after its start."""
     own_postgres.stop()
     notes: list[str] = []
     store = Store(tmp_path, own_postgres.url, note=notes.append)
@@ -112,7 +112,7 @@ def test_a_store_opens_when_its_database_starts(own_postgres: Postgres, tmp_path
 
 
 @pytest.mark.service
-def test_a_refusal_of_postgresql_is_not_waited_for(tmp_path: Path) -> None:
+def test_connection_rejected_by_postgresql_is_not_retried(tmp_path: Path) -> None:
     """A wrong password, user or database, no password, and missing TLS end at once, each with its reason."""
     server = Postgres(password="right")
     try:
@@ -132,7 +132,7 @@ def test_a_refusal_of_postgresql_is_not_waited_for(tmp_path: Path) -> None:
             assert ":right" not in str(caught.value)
             assert ":wrong" not in str(caught.value)
         (server.log.parent / "data" / "pg_hba.conf").write_text("host all farsearch 127.0.0.1/32 reject\n")
-        os.kill(server.pid, signal.SIGHUP)  # it reads the file again, in its own time
+        os.kill(server.pid, signal.SIGHUP)  # it reloads the file asynchronously
         address = f"postgresql://farsearch:right@{place}/study_1"
         until(lambda: "pg_hba.conf" in refusal(Store(tmp_path, address, note=lambda _: None)))
     finally:
@@ -140,7 +140,7 @@ def test_a_refusal_of_postgresql_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def refusal(store: Store) -> str:
-    """Why the storage can't be used, empty where it can."""
+    """Return the reason why the storage can't be used, or an empty string."""
     try:
         store.names()
     except MissingResource as error:
@@ -148,7 +148,7 @@ def refusal(store: Store) -> str:
     return ""
 
 
-def test_who_only_reads_does_not_wait(tmp_path: Path) -> None:
-    """Without a note the first refused connection is an error."""
+def test_readers_do_not_wait(tmp_path: Path) -> None:
+    """Without notes the first refused connection is an error."""
     with pytest.raises(StorageAway, match=r"does not answer: .*refused"):
         Store(tmp_path, f"postgresql://me@127.0.0.1:{free_port()}/db").names()

@@ -29,12 +29,12 @@ SPACE = {"rate": FloatDistribution(0.0, 1.0)}
 
 
 def open_study(home: Path, name: str = "s", **changes: Any) -> optuna.Study:
-    """A study of the factory's settings in a new store, as a new process opens it."""
+    """Open a study with the factory's settings in a new store, as a new process does."""
     return Store(home).open(name, make_settings(**changes), META)
 
 
 def test_studies_are_loaded_by_name_and_the_latest_by_default(tmp_path: Path) -> None:
-    """Names are in order of use, the latest last, and resuming a study makes it the latest."""
+    """Names are in order of use, and resuming a study makes it the latest."""
     for name in ("first", "second", "first"):
         open_study(tmp_path, name)
     store = Store(tmp_path)
@@ -43,8 +43,8 @@ def test_studies_are_loaded_by_name_and_the_latest_by_default(tmp_path: Path) ->
     assert store.load("second").study_name == "second"
 
 
-def test_asking_for_studies_makes_nothing(tmp_path: Path) -> None:
-    """A command that only reads does not change a folder without studies, and explains how to make one."""
+def test_listing_studies_creates_nothing(tmp_path: Path) -> None:
+    """A read-only command does not change a folder without studies, and explains how to create one."""
     store = Store(tmp_path / ".farsearch")
     assert store.names() == []
     with pytest.raises(BadInput, match=r"no study in .*studies\.journal; make one with: farsearch run"):
@@ -52,22 +52,21 @@ def test_asking_for_studies_makes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_study_is_named_with_the_closest(tmp_path: Path) -> None:
-    """The error names the unknown study and the nearest one."""
+def test_unknown_study_is_reported_with_the_closest_name(tmp_path: Path) -> None:
     open_study(tmp_path, "sst2-minilm")
     with pytest.raises(BadInput, match=r"'sst2-minlm' is not in .*; did you mean 'sst2-minilm'\?"):
         Store(tmp_path).load("sst2-minlm")
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "ü"])
-def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_name_that_is_no_folder_name_is_refused(tmp_path: Path, name: str) -> None:
     """A study has a folder of its name, so the name can't lead elsewhere."""
     with pytest.raises(BadInput, match="is not usable"):
         open_study(tmp_path, name)
 
 
-def test_a_name_that_is_too_long_leaves_nothing(tmp_path: Path) -> None:
-    """It is rejected with the limit before a study is created."""
+def test_too_long_name_is_refused(tmp_path: Path) -> None:
+    """The error has the limit, and no study is created."""
     with pytest.raises(BadInput, match="has 300 characters; use at most 200"):
         open_study(tmp_path, "x" * 300)
     assert not list(tmp_path.iterdir())
@@ -81,7 +80,7 @@ def test_names_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
     assert Store(tmp_path).names() == ["demo"]
 
 
-def test_the_same_settings_open_the_same_study(tmp_path: Path) -> None:
+def test_same_settings_open_the_same_study(tmp_path: Path) -> None:
     """Opening a study again changes neither its trials nor its settings."""
     study = open_study(tmp_path)
     study.tell(study.ask(SPACE), [0.9, 100.0, 10.0])
@@ -100,8 +99,10 @@ def test_the_same_settings_open_the_same_study(tmp_path: Path) -> None:
         ({"pricing": 2}, ("step plans",)),
     ],
 )
-def test_other_settings_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], shown: tuple[str, ...]) -> None:
-    """A study with other settings is another study: the error names the differences, and so does ``check``."""
+def test_different_settings_are_refused_with_their_names(
+    tmp_path: Path, changes: dict[str, Any], shown: tuple[str, ...]
+) -> None:
+    """Opening the study and ``check`` report the differences."""
     open_study(tmp_path)
     for attempt in (
         lambda: open_study(tmp_path, **changes),
@@ -114,7 +115,7 @@ def test_other_settings_are_refused_by_name(tmp_path: Path, changes: dict[str, A
         assert "\n" not in str(caught.value)
 
 
-def test_many_differences_are_not_all_listed(tmp_path: Path) -> None:
+def test_many_differences_are_abbreviated(tmp_path: Path) -> None:
     """Three are named and the rest counted, so that the line stays readable."""
     open_study(tmp_path)
     job = dataclasses.replace(make_settings().job, seed=2, batch_size=8, max_length=32, model="other")
@@ -122,8 +123,8 @@ def test_many_differences_are_not_all_listed(tmp_path: Path) -> None:
         open_study(tmp_path, job=job)
 
 
-def test_a_study_without_settings_is_filled_in(tmp_path: Path) -> None:
-    """A kill between the making of a study and its settings leaves one that the next run completes."""
+def test_study_without_settings_is_completed(tmp_path: Path) -> None:
+    """A kill between creating a study and storing its settings leaves one that the next run completes."""
     optuna.create_study(
         study_name="s", storage=Store(tmp_path).storage, directions=["maximize", "minimize", "minimize"]
     )
@@ -131,8 +132,8 @@ def test_a_study_without_settings_is_filled_in(tmp_path: Path) -> None:
     assert snapshot_of(open_study(tmp_path)).settings == make_settings()
 
 
-def test_a_study_of_another_program_is_left_alone(tmp_path: Path) -> None:
-    """In a shared storage, a study of another program is neither listed nor changed."""
+def test_study_of_another_program_is_ignored(tmp_path: Path) -> None:
+    """In a shared storage it is neither listed nor changed."""
     optuna.create_study(study_name="s", storage=Store(tmp_path).storage)
     with pytest.raises(BadInput, match="is no farsearch study; give another --study"):
         open_study(tmp_path)
@@ -150,7 +151,6 @@ def test_deleting_a_study_removes_its_folder(tmp_path: Path) -> None:
 
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
-    """A study with another schema version is rejected."""
     study = open_study(tmp_path)
     study.set_user_attr("schema_version", 99)
     with pytest.raises(BadInput, match=r"schema version 99, this farsearch reads 1"):
@@ -158,8 +158,8 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 20])
-def test_half_a_last_line_is_repaired(tmp_path: Path, cut: int) -> None:
-    """An incomplete last entry, after a kill or with a full disk, is removed by the next one; earlier ones stay."""
+def test_incomplete_last_line_is_repaired(tmp_path: Path, cut: int) -> None:
+    """An incomplete entry, after a kill or with a full disk, is removed by the next one; earlier ones stay."""
     study = open_study(tmp_path)
     study.tell(study.ask(SPACE), [0.9, 100.0, 10.0])
     journal = tmp_path / "studies.journal"
@@ -174,7 +174,7 @@ def test_half_a_last_line_is_repaired(tmp_path: Path, cut: int) -> None:
     assert [trial.values for trial in Store(tmp_path).load("s").trials] == [[0.9, 100.0, 10.0], [0.8, 90.0, 9.0]]
 
 
-def test_half_a_line_longer_than_a_block_is_repaired(tmp_path: Path) -> None:
+def test_incomplete_line_longer_than_a_block_is_repaired(tmp_path: Path) -> None:
     """The repair searches back as far as needed."""
     study = open_study(tmp_path)
     journal = tmp_path / "studies.journal"
@@ -186,7 +186,7 @@ def test_half_a_line_longer_than_a_block_is_repaired(tmp_path: Path) -> None:
     assert "note" in study.user_attrs, "a process that had the journal open can still read it"
 
 
-def test_an_entry_that_can_not_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_append_leaves_the_journal_unchanged(tmp_path: Path) -> None:
     """In a process that may write only a few bytes more, an append fails completely, with an error of one line.
 
     The journal stays readable for others, and writable for the same process.
@@ -218,8 +218,8 @@ def test_an_entry_that_can_not_be_written_leaves_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("line", [b"not json\n", b"123\n", b"{}\n", b"\xff\xfe\n", b'{"op_code": 99}\n'])
-def test_a_damaged_journal_is_reported_and_not_changed(tmp_path: Path, line: bytes) -> None:
-    """A damaged line in the middle is reported with the file and a suggestion, and the file is not changed."""
+def test_damaged_journal_is_reported_and_not_changed(tmp_path: Path, line: bytes) -> None:
+    """A damaged line in the middle is reported with the file and a suggestion."""
     open_study(tmp_path)
     journal = tmp_path / "studies.journal"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -231,15 +231,14 @@ def test_a_damaged_journal_is_reported_and_not_changed(tmp_path: Path, line: byt
     assert journal.read_bytes() == before
 
 
-def test_a_folder_in_the_place_of_the_journal_is_told(tmp_path: Path) -> None:
-    """An error of the disk has one line too."""
+def test_folder_at_the_journals_path_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingResource, match="can't be written: Not a directory"):
         open_study(tmp_path / "file" / "below")
 
 
-def test_an_unusable_database_is_told(tmp_path: Path) -> None:
-    """A URL of no known kind is the user's mistake; a database that does not answer is this machine's."""
+def test_unusable_database_is_reported(tmp_path: Path) -> None:
+    """A URL of no known kind is invalid input; a database that does not answer is a missing resource."""
     with pytest.raises(BadInput, match=r"--storage nonsense can't be used"):
         Store(tmp_path, "nonsense").names()
     missing = f"sqlite:///{tmp_path}/no/such/folder/x.db"
@@ -247,8 +246,7 @@ def test_an_unusable_database_is_told(tmp_path: Path) -> None:
         Store(tmp_path, missing).names()
 
 
-def test_a_broken_pipe_is_no_full_disk() -> None:
-    """A broken pipe is not translated as an error of the disk."""
+def test_broken_pipe_is_not_reported_as_a_full_disk() -> None:
     with pytest.raises(BrokenPipeError), storage_errors("journal"):
         raise BrokenPipeError
 
@@ -265,8 +263,8 @@ CREATE = """
 
 
 @pytest.mark.parametrize("name", ["what? now", "a%20b", "50 % #1"])
-def test_a_database_lies_where_its_address_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """With a relative path, or an absolute one as SQLAlchemy writes it, the file is in the folder."""
+def test_database_file_lies_at_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Relative paths, and absolute ones as SQLAlchemy writes them, are in the folder."""
     folder = tmp_path / name
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -282,7 +280,7 @@ def test_a_database_lies_where_its_address_says(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:"])
-def test_a_database_in_memory_is_refused(tmp_path: Path, address: str) -> None:
+def test_database_in_memory_is_refused(tmp_path: Path, address: str) -> None:
     """No other process could read the study, and it would end with this one."""
     with pytest.raises(BadInput, match="keeps the studies in memory"):
         Store(tmp_path, address).names()
@@ -296,16 +294,14 @@ def test_a_database_in_memory_is_refused(tmp_path: Path, address: str) -> None:
         ("mysql://me@host/db", MissingResource, "install its driver"),
     ],
 )
-def test_a_database_of_another_kind_is_refused(
-    tmp_path: Path, address: str, kind: type[Exception], reason: str
-) -> None:
-    """One that SQLAlchemy does not know is bad input; a missing driver is a missing resource."""
+def test_database_of_another_kind_is_refused(tmp_path: Path, address: str, kind: type[Exception], reason: str) -> None:
+    """A kind unknown to SQLAlchemy is invalid input; a missing driver is a missing resource."""
     with pytest.raises(kind, match=f"--storage {address} can't be used: .*{reason}"):
         Store(tmp_path, address).names()
 
 
-def test_no_clock_orders_the_studies(tmp_path: Path) -> None:
-    """The latest is the one that was used last, also after one that an older version marked with a time of day."""
+def test_order_of_studies_does_not_depend_on_clocks(tmp_path: Path) -> None:
+    """The latest is the one used last, also after one that an older version marked with a time of day."""
     for name in ("old", "new", "other"):
         open_study(tmp_path, name)
     store = Store(tmp_path)
@@ -316,7 +312,7 @@ def test_no_clock_orders_the_studies(tmp_path: Path) -> None:
     assert Store(tmp_path).names() == ["other", "old", "new"]
 
 
-def test_metadata_that_an_older_version_lacks_is_added(tmp_path: Path) -> None:
+def test_metadata_missing_in_an_older_version_is_added(tmp_path: Path) -> None:
     """Opening a study again adds missing entries, and does not change existing ones."""
     open_study(tmp_path)
     study = Store(tmp_path).open("s", make_settings(), {"metric": "other", "options": {"task": "sst2"}})
@@ -331,10 +327,10 @@ def test_metadata_that_an_older_version_lacks_is_added(tmp_path: Path) -> None:
         (sqlalchemy.exc.ProgrammingError("SELECT 1", {}, Exception("permission denied")), MissingResource),
     ],
 )
-def test_only_transient_errors_are_worth_a_retry(error: Exception, kind: type[MissingResource]) -> None:
+def test_only_transient_errors_are_retried(error: Exception, kind: type[MissingResource]) -> None:
     """A server that does not answer may do so later; one that rejects a request will reject it again.
 
-    It is the same wherever Optuna packed the error up.
+    The classification is the same for errors wrapped by Optuna.
     """
     text = "does not answer" if kind is StorageAway else "can't be used"
 
@@ -350,7 +346,7 @@ def test_only_transient_errors_are_worth_a_retry(error: Exception, kind: type[Mi
         assert type(caught.value) is kind
 
 
-def test_two_processes_make_one_study(tmp_path: Path) -> None:
+def test_two_processes_create_one_study(tmp_path: Path) -> None:
     """Started at the same moment, both get the same complete study."""
     command = [sys.executable, "-c", textwrap.dedent(CREATE), str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -366,8 +362,8 @@ def test_two_processes_make_one_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("database", [False, True], ids=["journal", "database"])
-def test_how_far_a_study_is_and_when_it_was_used(tmp_path: Path, database: bool) -> None:
-    """Trials by state and the time of the latest, the same from a journal and from a database's tables."""
+def test_progress_and_last_use_of_a_study(tmp_path: Path, database: bool) -> None:
+    """Trials by state and the time of the latest are the same from a journal and from a database's tables."""
     url = f"sqlite:///{tmp_path}/studies.db" if database else None
     study = Store(tmp_path, url).open("s", make_settings(), META)
     study.set_user_attr("n_trials", 9)

@@ -35,7 +35,7 @@ BITFIT = Baseline("bitfit", "BitFit", 1e-3, 1.0)
 
 
 def point(number: int, config: FarConfig, **changes: object) -> Point:
-    """A trial of a search as a point of its front."""
+    """Return a trial of a search as a point of its front."""
     return Point(make_trial(number, 0.8, 900.0, 100.0, config=config, **changes))
 
 
@@ -44,7 +44,7 @@ BASELINE = Point(make_trial(1, 0.7, 900.0, 100.0, config=None, baseline=BITFIT))
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> Iterator[Bed]:
-    """A search on 48 of 480 rows."""
+    """Return a search on 48 of 480 rows."""
     with make_bed(tmp_path_factory.mktemp("bed"), tiny_distilbert) as made:
         yield made
 
@@ -68,7 +68,7 @@ class Again:
 
     @property
     def auxiliary(self) -> StudySnapshot:
-        """The study of the verification."""
+        """Return the study of the verification."""
         found = self.search.store.auxiliary(self.search.study.study_name, "verified")
         assert found is not None
         return snapshot_of(found)
@@ -76,18 +76,18 @@ class Again:
 
 @pytest.fixture(scope="module")
 def verified(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Again, StudySnapshot]:
-    """Two primed points and a baseline, each with two seeds on all rows."""
+    """Verify two primed points and a baseline, each with two seeds on all rows."""
     again = Again(bed.search(tmp_path_factory.mktemp("complete")), bed)
     return again, again.run(point(3, PRIMED), point(7, PRIMED_TOO), BASELINE, seeds=2)
 
 
 def points_of(records: tuple[TrialRecord, ...]) -> list[tuple[int | None, int]]:
-    """Trial and seed of each record."""
+    """Return trial and seed of each record."""
     return [(r.verifies.trial, r.verifies.seed) for r in records if r.verifies is not None]
 
 
 def test_each_point_is_trained_once_with_each_seed(verified: tuple[Again, StudySnapshot]) -> None:
-    """Every pair has one record; the seeds follow the study's."""
+    """The seeds follow the study's."""
     again, snapshot = verified
     assert points_of(snapshot.verified) == [(trial, seed) for seed in (1, 2) for trial in (3, 7, None)]
     assert again.bed.job.settings.job.seed == 0
@@ -99,8 +99,8 @@ def test_each_point_is_trained_once_with_each_seed(verified: tuple[Again, StudyS
     assert [record.config for record in snapshot.verified] == 2 * [PRIMED, PRIMED_TOO, None]
 
 
-def test_all_rows_are_trained_on_and_none_is_held_out(verified: tuple[Again, StudySnapshot]) -> None:
-    """One bench per seed: the whole training file in its own order, no validation rows, the seed's job."""
+def test_all_rows_are_used_for_training(verified: tuple[Again, StudySnapshot]) -> None:
+    """Each seed has one bench with the whole training file in order, no validation rows, and the seed's job."""
     again, snapshot = verified
     everything = Counter(again.benches[0].data.train.answers)
     for seed, bench in enumerate(again.benches, 1):
@@ -114,8 +114,8 @@ def test_all_rows_are_trained_on_and_none_is_held_out(verified: tuple[Again, Stu
     assert {r.verifies.train_samples for r in snapshot.verified if r.verifies is not None} == {ROWS}
 
 
-def test_the_score_is_that_of_the_development_set(bed: Bed, verified: tuple[Again, StudySnapshot]) -> None:
-    """Metric and development metric are equal, and a separate training with that seed and those rows has the same."""
+def test_score_is_that_of_the_development_set(bed: Bed, verified: tuple[Again, StudySnapshot]) -> None:
+    """Metric and development metric are equal, and a separate training with that seed and those rows agrees."""
     again, snapshot = verified
     assert all(record.metric == record.dev_metric is not None for record in snapshot.verified)
     assert all(record.metric_error for record in snapshot.verified)
@@ -130,14 +130,14 @@ def test_the_score_is_that_of_the_development_set(bed: Bed, verified: tuple[Agai
 
 
 def test_points_of_one_seed_share_their_priming(verified: tuple[Again, StudySnapshot]) -> None:
-    """The first point of a seed primes, the second finds it; another seed primes again."""
+    """The first point of a seed primes, the second reads the cache; another seed primes again."""
     _, snapshot = verified
     found = [r.priming.from_cache for r in snapshot.verified if r.priming is not None and r.priming.steps]
     assert found == [False, True, False, True]
 
 
-def test_costs_are_those_of_the_training(bed: Bed, verified: tuple[Again, StudySnapshot]) -> None:
-    """Ten times the rows take about ten times the device's time, and the same memory; so do baselines."""
+def test_costs_are_those_of_the_longer_training(bed: Bed, verified: tuple[Again, StudySnapshot]) -> None:
+    """Ten times the rows take about ten times the device's time and the same memory, also for baselines."""
     again, snapshot = verified
     for record in snapshot.verified:
         assert record.verifies is not None
@@ -151,8 +151,8 @@ def test_costs_are_those_of_the_training(bed: Bed, verified: tuple[Again, StudyS
         assert cost.wall_time_s == pytest.approx(10 * small.wall_time_s, rel=0.1)
 
 
-def test_the_study_has_its_verification_and_an_unchanged_front(verified: tuple[Again, StudySnapshot]) -> None:
-    """The study has no more trials; the auxiliary study has them all, and no front."""
+def test_study_has_its_verification_and_an_unchanged_front(verified: tuple[Again, StudySnapshot]) -> None:
+    """The study has no more trials; the auxiliary study has all of them, and no front."""
     again, snapshot = verified
     assert snapshot.trials == ()
     assert snapshot_of(again.search.study).verified == snapshot.verified
@@ -162,8 +162,8 @@ def test_the_study_has_its_verification_and_an_unchanged_front(verified: tuple[A
     assert again.auxiliary.baselines == ()
 
 
-def test_the_same_again_trains_nothing_and_more_seeds_only_those(bed: Bed, tmp_path: Path) -> None:
-    """Another process, as after a restart: existing trainings are unchanged, and missing ones are run."""
+def test_repeated_verification_trains_only_missing_seeds(bed: Bed, tmp_path: Path) -> None:
+    """A new process leaves existing trainings unchanged."""
     first = Again(bed.search(tmp_path), bed).run(point(0, FULL))
     repeated = Again(bed.search(tmp_path), bed)
     assert repeated.run(point(0, FULL)).verified == first.verified
@@ -176,8 +176,8 @@ def test_the_same_again_trains_nothing_and_more_seeds_only_those(bed: Bed, tmp_p
     assert len(more.auxiliary.trials) == more.auxiliary.n_trials == 4
 
 
-def test_it_resumes_after_an_interruption(bed: Bed, tmp_path: Path) -> None:
-    """Ctrl-C in the second training: the first is stored, and the second is trained again."""
+def test_verification_resumes_after_an_interruption(bed: Bed, tmp_path: Path) -> None:
+    """After Ctrl-C in the second training the first is stored, and the second is trained again."""
     cut = Again(bed.search(tmp_path), bed, Notes(interrupt_at=STEPS + 5))
     with pytest.raises(KeyboardInterrupt):
         cut.run(point(0, FULL), BASELINE)
@@ -189,8 +189,8 @@ def test_it_resumes_after_an_interruption(bed: Bed, tmp_path: Path) -> None:
     assert [record.metric for record in snapshot.verified] == [record.metric for record in uncut.verified]
 
 
-def test_fewer_rows_are_drawn_by_each_seed_and_stored_separately(bed: Bed, tmp_path: Path) -> None:
-    """A subset is a draw with both classes, another for each seed; it does not stand for a training on all rows."""
+def test_subsets_are_drawn_by_each_seed_and_stored_separately(bed: Bed, tmp_path: Path) -> None:
+    """Each seed draws another subset with both classes; it does not replace a training on all rows."""
     again = Again(bed.search(tmp_path), bed)
     again.run(point(0, FULL), seeds=2, samples=32)
     rows = [Counter(map(tuple, bench.train_rows.features.input_ids)) for bench in again.benches]
@@ -203,16 +203,16 @@ def test_fewer_rows_are_drawn_by_each_seed_and_stored_separately(bed: Bed, tmp_p
     ]  # fmt: skip
 
 
-def test_more_rows_than_there_are_is_refused(bed: Bed, tmp_path: Path) -> None:
-    """Before a study is created."""
+def test_more_rows_than_available_are_refused(bed: Bed, tmp_path: Path) -> None:
+    """The error precedes the creation of a study."""
     again = Again(bed.search(tmp_path), bed)
     with pytest.raises(BadInput, match="481 training samples are more than the 480 rows"):
         again.run(point(0, FULL), samples=481)
     assert again.search.store.auxiliary("s", "verified") is None
 
 
-def test_a_training_that_diverges_is_recorded_and_not_tried_again(bed: Bed, tmp_path: Path) -> None:
-    """With its reason; the others are trained."""
+def test_diverged_training_is_recorded_and_not_retried(bed: Bed, tmp_path: Path) -> None:
+    """It has its reason, and the others are trained."""
     wild = dataclasses.replace(FULL, learning_rate=1e30)
     snapshot = Again(bed.search(tmp_path), bed).run(point(0, wild), point(1, FULL))
     broken, finished = snapshot.verified
@@ -223,8 +223,8 @@ def test_a_training_that_diverges_is_recorded_and_not_tried_again(bed: Bed, tmp_
     assert again.notes.started == []
 
 
-def test_it_is_not_listed_and_is_deleted_with_its_study(bed: Bed, tmp_path: Path) -> None:
-    """It is in no list and never the latest, but can be loaded by name, and is deleted with its study."""
+def test_verification_is_not_listed_and_is_deleted_with_its_study(bed: Bed, tmp_path: Path) -> None:
+    """It is never the latest, but can be loaded by name."""
     again = Again(bed.search(tmp_path), bed)
     again.run(point(0, FULL), samples=16)
     store = Store(tmp_path)

@@ -1,4 +1,4 @@
-"""Files of the caches that are damaged, or were written by an older version."""
+"""Damaged cache files, and cache files of an older version."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tests.journey import assert_whole, call, prepare, read_study, run_arguments
 
 
 def cut_in_half(path: Path) -> None:
-    """What a kill or a full disk may leave of a file that was not written with care."""
+    """Truncate a file, as a kill or a full disk may."""
     half = path.with_suffix(".half")
     half.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    # renamed into place: a process that has mapped the old file still reads it
+    # rename atomically: a process that has mapped the old file still reads it
     os.replace(half, path)
 
 
 def without_halves(path: Path) -> None:
-    """A priming of a version that did not store the halves."""
+    """Write a priming in the format of a version that did not store the halves."""
     tensors = load_tensors(path)
     assert tensors is not None
     save_tensors(path, {name: value.clone() for name, value in tensors.items() if "half" not in name})
 
 
 def of_version_nought(path: Path) -> None:
-    """A baseline's results in an old schema, with an impossible metric."""
+    """Write a baseline's results in an old schema, with an impossible metric."""
     data = json.loads(path.read_text(encoding="utf-8"))
     data["schema_version"], data["results"]["metric"] = 0, 0.123
     path.write_text(json.dumps(data), encoding="utf-8")
@@ -37,9 +37,7 @@ def of_version_nought(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", [cut_in_half, without_halves], ids=lambda harm: harm.__name__)
-def test_a_priming_that_can_not_be_used_is_made_again(
-    tmp_path: Path, tiny_bert: Path, harm: Callable[[Path], None]
-) -> None:
+def test_unusable_priming_is_run_again(tmp_path: Path, tiny_bert: Path, harm: Callable[[Path], None]) -> None:
     """Another study of the same job finds the file, primes again, and has the same trials to the last digit."""
     folder = prepare(tmp_path)
     (first, second) = (run_arguments(tiny_bert, 2, study=name) for name in ("whole", "tiny"))
@@ -63,8 +61,8 @@ def test_a_priming_that_can_not_be_used_is_made_again(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_baseline_that_can_not_be_used_is_trained_again(tmp_path: Path, tiny_bert: Path) -> None:
-    """Of nine baselines in the cache one was cut in half and one is of an older version: these are trained again."""
+def test_unusable_baseline_is_trained_again(tmp_path: Path, tiny_bert: Path) -> None:
+    """Of nine cached baselines one is truncated and one is of an older version: only these are trained again."""
     folder = prepare(tmp_path)
     first, second = (run_arguments(tiny_bert, 1, study=name, baselines="paper") for name in ("whole", "tiny"))
     done = call(folder, *first)

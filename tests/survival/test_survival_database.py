@@ -16,10 +16,10 @@ from tests.services import Postgres
 @pytest.mark.slow
 @pytest.mark.service
 @pytest.mark.timeout(1200)
-def test_a_database_that_is_stopped_and_started(tmp_path: Path, tiny_bert: Path, own_postgres: Postgres) -> None:
-    """Stopped three times without warning under two workers, and away for a while, it loses no trial and doubles none.
+def test_database_restarts_lose_no_trial(tmp_path: Path, tiny_bert: Path, own_postgres: Postgres) -> None:
+    """Stop the database three times without warning under two workers: no trial is lost or repeated.
 
-    The workers and the run that started them wait for it, and the study ends with exactly the asked number.
+    The workers and the run that started them wait for it, and the study ends with exactly the requested number.
     """
     folder, url = prepare(tmp_path), own_postgres.url
     with watch(folder, *run_arguments(tiny_bert, 16, storage=url, workers=2)) as run:
@@ -40,10 +40,10 @@ def test_a_database_that_is_stopped_and_started(tmp_path: Path, tiny_bert: Path,
 @pytest.mark.slow
 @pytest.mark.service
 @pytest.mark.timeout(1200)
-def test_a_run_that_starts_while_the_database_is_away(tmp_path: Path, tiny_bert: Path, own_postgres: Postgres) -> None:
-    """It names the database, makes the study when it answers, and ends as usual.
+def test_run_started_during_an_outage_waits(tmp_path: Path, tiny_bert: Path, own_postgres: Postgres) -> None:
+    """It names the database, creates the study when the database answers, and ends as usual.
 
-    A worker that is killed while the database is away again is replaced, and the new one waits too.
+    A worker killed during a second outage is replaced, and the new one waits too.
     """
     folder, url = prepare(tmp_path), own_postgres.url
     own_postgres.stop()

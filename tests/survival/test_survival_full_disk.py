@@ -1,4 +1,4 @@
-"""A disk that is full while a search writes."""
+"""A disk that fills up while a search writes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.services import SmallDisk
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_full_disk_is_one_line_and_loses_nothing(
+def test_full_disk_is_reported_in_one_line_and_loses_nothing(
     small_disk: SmallDisk, tmp_path: Path, tiny_bert: Path, storage: str | None
 ) -> None:
-    """Without any room, or without room for a trial's tensors, the run ends with 5 and one line.
+    """Without any space, or without space for a trial's tensors, the run ends with code 5 and one line.
 
     Finished trials stay readable meanwhile, and with free space the same command continues.
     """

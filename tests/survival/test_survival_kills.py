@@ -1,4 +1,4 @@
-"""Workers that are killed, as the kernel does it when memory is short: none of their code can run."""
+"""Workers that are killed as by the kernel when memory is short: none of their code can run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ KILLS, TRIALS = 20, 40
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_twenty_kills_lose_nothing(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
-    """A run with two workers and one that joined it; a random one is killed at a random moment, twenty times.
+    """Kill a random worker of a run with two workers and one that joined it, at a random moment, twenty times.
 
-    The run replaces its workers itself, the one that joined is started again. The study ends with exactly the asked
-    number of trials, none lost, none twice, and MLflow equal to it.
+    The run replaces its workers itself, the one that joined is started again. The study ends with exactly the requested
+    number of trials, none lost, none repeated, and MLflow equals it.
     """
     folder, draw = prepare(tmp_path), random.Random(0)
     where = [] if storage is None else ["--storage", storage]
-    # kills are spread over the study by its progress, so that they are all done before it is, on any machine
+    # kills are spread over the study by its progress, so that all precede its end on any machine
     moments = sorted(draw.randrange(TRIALS - 8) for _ in range(KILLS))
     seen: dict[int, str] = {}
     with ExitStack() as stack:
@@ -63,8 +63,8 @@ def test_twenty_kills_lose_nothing(tmp_path: Path, tiny_bert: Path, storage: str
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_killed_run_takes_its_workers_with_it(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
-    """Workers whose run is killed requeue their trials and end, so that none trains unseen; the next run continues."""
+def test_workers_of_a_killed_run_end(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
+    """They requeue their trials and end, so that none trains unseen; the next run continues."""
     folder = prepare(tmp_path)
     arguments = run_arguments(tiny_bert, 12, storage=storage, workers=2)
     with watch(folder, *arguments) as run:
@@ -80,14 +80,14 @@ def test_a_killed_run_takes_its_workers_with_it(tmp_path: Path, tiny_bert: Path,
 
 
 def _lives(pid: int) -> bool:
-    """The process runs; an ended one that was not waited for does not."""
+    """Return whether the process runs; an ended one that was not waited for does not."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
 
 
 @pytest.mark.slow
-def test_a_killed_trial_is_priced_again(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
+def test_killed_trial_is_priced_again(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
     """The killed trial has its reason, and its retry has its own costs and constraints."""
     folder = prepare(tmp_path)
     arguments = run_arguments(tiny_bert, 2, storage=storage, epochs=30)

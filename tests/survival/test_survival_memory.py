@@ -1,4 +1,4 @@
-"""A trial needs more memory than this machine gives."""
+"""A trial that needs more memory than this machine has."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ start:
 
 
 def data_bytes(pid: int) -> int:
-    """What a process has of the memory that RLIMIT_DATA counts."""
+    """Return the memory of a process that RLIMIT_DATA counts."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in status if line.startswith("VmData")))
 
@@ -47,10 +47,10 @@ def data_bytes(pid: int) -> int:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("room", [SOME, LITTLE], ids=["some", "little"])
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits the memory of a running process")
-def test_a_trial_without_memory_is_recorded(tmp_path: Path, tiny_bert: Path, storage: str | None, room: int) -> None:
-    """The kernel refuses memory to a trial: it is stopped with the reason, and the search continues.
+def test_trial_out_of_memory_is_recorded(tmp_path: Path, tiny_bert: Path, storage: str | None, room: int) -> None:
+    """The kernel refuses memory to a trial, which is stopped with the reason, and the search continues.
 
-    Every trial is judged by constraints of its own, a stopped one too, and none that had the memory is stopped.
+    Each trial is judged by its own constraints, also a stopped one, and no trial with enough memory is stopped.
     """
     folder = prepare(tmp_path)
     wide = shutil.copytree(tiny_bert, tmp_path / "wide")

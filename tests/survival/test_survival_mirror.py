@@ -1,4 +1,4 @@
-"""MLflow's server goes away while a search writes to it."""
+"""MLflow's server stops while a search writes to it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.services import MlflowServer
 @pytest.mark.slow
 @pytest.mark.service
 @pytest.mark.timeout(1200)
-def test_a_server_that_is_gone_for_a_while(
+def test_outage_of_the_mlflow_server_loses_nothing(
     tmp_path: Path, tiny_bert: Path, storage: str | None, mlflow_server: MlflowServer
 ) -> None:
-    """The search continues without it, with a note; the mirror equals the study when the server is back.
+    """The search continues with a note, and the mirror equals the study when the server is back.
 
-    Back before the end, the run itself catches up; back after it, ``sync`` does.
+    If it is back before the end, the run itself catches up, otherwise ``sync`` does.
     """
     folder = prepare(tmp_path)
     options = {"storage": storage, "tracking_uri": mlflow_server.uri}

@@ -1,4 +1,4 @@
-"""The same seed gives the same trials, in one process or in several one after the other."""
+"""The same seed gives the same trials, in one process or in several consecutive ones."""
 
 from __future__ import annotations
 
@@ -21,19 +21,17 @@ SMALL = {"train_samples": 64, "epochs": 1}
 
 
 def results_of(snapshot: StudySnapshot) -> list[list[object]]:
-    """The trials in order, without their durations."""
+    """Return the trials in order, without their durations."""
     return [[getattr(trial, name) for name in SAME] for trial in snapshot.trials]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_search_in_parts_is_the_search_in_one_go(
-    tmp_path: Path, tiny_bert: Path, storage: str | None, sampler: str
-) -> None:
-    """5, 5 and 5 trials over two restarts are the 15 of one run, to the last digit.
+def test_search_in_parts_equals_one_run(tmp_path: Path, tiny_bert: Path, storage: str | None, sampler: str) -> None:
+    """5, 5 and 5 trials over two restarts equal the 15 of one run, to the last digit.
 
-    Fifteen, because samplers propose at random in the beginning, some for the first dozen of trials.
+    There are fifteen because samplers propose at random in the beginning, some for the first dozen trials.
     """
     options = {"storage": storage, "sampler": sampler, **SMALL}
     parts, whole = prepare(tmp_path / "parts"), prepare(tmp_path / "whole")
@@ -48,8 +46,10 @@ def test_a_search_in_parts_is_the_search_in_one_go(
 
 
 @pytest.mark.slow
-def test_two_processes_find_the_same(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
-    """Two studies in two directories and two processes: the same seed makes them equal, another one does not."""
+def test_processes_with_the_same_seed_have_the_same_trials(
+    tmp_path: Path, tiny_bert: Path, storage: str | None
+) -> None:
+    """Compare studies of two directories and processes; another seed gives other trials."""
     found = []
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
         folder = prepare(tmp_path / name)

@@ -33,16 +33,16 @@ class Scene:
 
     @property
     def primes(self) -> bool:
-        """Its last line is that of a priming."""
+        """Return whether the last line is that of a priming."""
         return self.run.err.rstrip().endswith("cached for all trials")
 
     def at_work(self, priced: bool) -> bool:
-        """A trial is running, priced already or not."""
+        """Return whether a trial is running, priced or not."""
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return any(("record" in trial.user_attrs) == priced for trial in trials)
 
     def saved(self, name: str) -> bool:
-        """The running trial has written this file."""
+        """Return whether the running trial has written this file."""
         written = sorted((self.folder / ".farsearch" / "studies" / "tiny" / "trials").glob(f"*/{name}"))
         if not written:
             return False
@@ -51,14 +51,14 @@ class Scene:
 
     @property
     def catches_sigterm(self) -> bool:
-        """Its command line has begun: before that, a signal has the meaning that the system gives it."""
+        """Return whether the command line has begun: before that, a signal has its default action."""
         status = Path(f"/proc/{self.run.child.pid}/status").read_text()
         caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
         return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
     @property
     def mirrors(self) -> bool:
-        """A trial was recorded, and MLflow's database is being written."""
+        """Return whether a trial was recorded and MLflow's database is being written."""
         if "] trial " not in self.run.err:
             return False
         try:
@@ -84,7 +84,7 @@ STAGES: dict[str, Callable[[Scene], bool]] = {
 def stop_at(stage: str, scene: Scene, number: signal.Signals) -> None:
     """Send the signal while the search is at a stage.
 
-    It is stopped while it is inspected, so that it is still at the stage when the signal comes.
+    The search is suspended while it is inspected, so that it is still at the stage when the signal arrives.
     """
     draw, pid = random.Random(f"{stage} {number}"), scene.run.child.pid
     if stage not in ("imports", "start-up"):
@@ -106,11 +106,11 @@ def stop_at(stage: str, scene: Scene, number: signal.Signals) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_signal_at_any_stage_loses_nothing(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
+def test_signal_at_any_stage_loses_nothing(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
     """At each stage the run ends with its code, without a traceback, and with the command to resume.
 
     Finished trials stay, none is left running, the interrupted one is trained again, and the total is exact.
-    The two signals alternate, so that each stage meets one of them on a journal and the other one on a database.
+    The two signals alternate, so that each stage gets one of them with a journal and the other one with a database.
     """
     numbers = [signal.SIGTERM, signal.SIGINT] if storage is None else [signal.SIGINT, signal.SIGTERM]
     folder = prepare(tmp_path)
@@ -118,7 +118,7 @@ def test_a_signal_at_any_stage_loses_nothing(tmp_path: Path, tiny_bert: Path, st
     done = call(folder, *run_arguments(tiny_bert, 1, storage=storage))
     assert done.code == 0, done.err
     before = finished(read_study(folder, storage))
-    # opened once: a search that is frozen while it opens the same storage would hold this process up
+    # opened once: a search that is suspended while it opens the same storage would block this process
     study = Store(folder / ".farsearch", storage).load("tiny")
     for stage, number in zip(STAGES, itertools.cycle(numbers), strict=False):
         if stage == "priming":
@@ -148,10 +148,10 @@ def test_a_signal_at_any_stage_loses_nothing(tmp_path: Path, tiny_bert: Path, st
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_ends_all_workers(tmp_path: Path, tiny_bert: Path, number: signal.Signals) -> None:
-    """SIGTERM of a run with two workers, or Ctrl-C, which a terminal sends to all of them, ends all of them at once.
+def test_signal_ends_all_workers(tmp_path: Path, tiny_bert: Path, number: signal.Signals) -> None:
+    """SIGTERM to a run with two workers, or Ctrl-C, which a terminal sends to all of them, ends all at once.
 
-    Both trials that were cut off are tried again by the next run, and the total is exact.
+    The next run retries both interrupted trials, and the total is exact.
     """
     folder = prepare(tmp_path)
     arguments = run_arguments(tiny_bert, 6, workers=2, epochs=30)

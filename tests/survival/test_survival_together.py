@@ -1,4 +1,4 @@
-"""Processes that work on one study at the same time."""
+"""Concurrent processes on one study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.journey import assert_whole, prepare, run_arguments, watch
 
 @pytest.mark.slow
 def test_two_runs_share_one_study(tmp_path: Path, tiny_bert: Path, storage: str | None) -> None:
-    """Two runs started at once make one study, end with the given number together, and repeat no training."""
+    """Two runs started at once create one study, reach the given total together, and repeat no training."""
     folder = prepare(tmp_path)
     arguments = run_arguments(tiny_bert, 6, storage=storage)
     with ExitStack() as stack:
