@@ -198,7 +198,7 @@ def test_check_compares_a_profile_with_real_steps(board: Path, tiny_bert: Path) 
 
 @pytest.mark.slow
 def test_check_prints_a_table_without_messages_of_the_profiler(tmp_path: Path, tiny_bert: Path) -> None:
-    """A row per step and a line with the errors; only progress is on stderr."""
+    """A row per step and a line with the errors; stderr has the profile's basis and a line per step."""
     shutil.copytree(tiny_bert, tmp_path / "model")
     done = process(tmp_path, "devices", "check", "raspberry-pi-4", "--model", "model")
     assert done.code == 0, done.err
