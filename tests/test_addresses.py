@@ -38,7 +38,7 @@ PASSWORDS = st.text(LETTERS, min_size=1)
     ],
 )  # fmt: skip
 def test_passwords_are_masked(address: str, shown: str) -> None:
-    """Only they and options that may be secret."""
+    """And options that may be secret, but nothing else."""
     assert shown_address(address) == shown
 
 

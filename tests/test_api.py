@@ -27,7 +27,7 @@ def test_the_public_surface_is_pinned() -> None:
 
 
 def test_importing_does_not_load_torch() -> None:
-    """So that the command line answers at once."""
+    """The command line has to answer at once."""
     code = "import sys, farsearch; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 

@@ -328,7 +328,7 @@ def test_the_resume_command_has_the_options_of_the_study() -> None:
 
 
 def test_the_resume_command_describes_a_user_s_data() -> None:
-    """No option sets a name other than that of the file, so such a study has no command."""
+    """A study whose task is not named after the file has no command, because no option sets the name."""
     own = OwnData(
         "mails", "/data/mails.csv", text_columns=("subject", "body"), label_column="folder", labels=("ham", "spam"),
         metric="f1", positive="spam", skip_bad_rows=True, kind="classification",

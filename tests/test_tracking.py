@@ -166,7 +166,7 @@ def test_a_second_sync_writes_nothing(tracker: Tracker) -> None:
 
 
 def test_a_changed_front_changes_only_tags_and_names(tracker: Tracker) -> None:
-    """And artifacts."""
+    """Runs remain, and artifacts are renewed."""
     first = make_snapshot(*make_snapshot().trials[:4], front={0, 2}, n_trials=6)
     tracker.sync(first)
     ids = _run_ids(tracker, first)
@@ -486,7 +486,7 @@ def test_parameters_are_strings_that_parse_exactly(rate: float, fractions: list[
 
 
 def test_saved_views_have_the_format_of_mlflow_s_page(tracker: Tracker) -> None:
-    """The link opens an existing view, whose columns and filter name existing metrics and tags."""
+    """The link opens an existing view, with columns and a filter of existing metrics and tags."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     path = tracker.experiment_url_path(snapshot.name)
