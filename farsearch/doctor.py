@@ -55,7 +55,7 @@ class Finding(Record):
         check: its name.
         state: ``warning`` if it works but may surprise, ``problem`` if it will fail.
         text: the observation.
-        mend: the suggestion, under its key in ``doctor --json``; empty if there is none, or ``text`` includes it.
+        mend: the suggestion, under its key in ``doctor --json``; may be empty, or included in ``text``.
     """
 
     check: str

@@ -1,6 +1,6 @@
 """Expected hypervolume improvement where the costs are known and only the metric is uncertain.
 
-Hypervolume is what a set of trials dominates in metric (up), memory and time (both down), up to a reference point. A
+Hypervolume is the volume that trials dominate in metric (up), memory and time (both down), up to a reference point. A
 candidate at known costs (m, t) with metric y adds
 
     HVI(y) = integral over z from the reference metric to y of A(z) dz,

@@ -32,7 +32,7 @@ class Notes:
     steps: int = 0
 
     def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
-        """Write it down."""
+        """Record the title."""
         self.started.append(title)
 
     def step(self, step: int, steps: int, loss: float) -> None:
@@ -42,18 +42,18 @@ class Notes:
             raise KeyboardInterrupt
 
     def note(self, text: str) -> None:
-        """Write it down."""
+        """Record the note."""
         self.notes.append(text)
 
     def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
-        """Write it down."""
+        """Record the trial."""
         self.ended.append(record)
 
     def trial_started(self, *_: Any) -> None:
-        """No search is watched here."""
+        """Ignore trials of a search."""
 
     def trial_ended(self, *_: Any) -> None:
-        """No search is watched here."""
+        """Ignore trials of a search."""
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Bed:
 
 @contextmanager
 def make_bed(folder: Path, model: Path, rows: int = 48) -> Iterator[Bed]:
-    """Yield a bed with rows of the tiny task in batches of 16: 48 are three steps. The block works in ``folder``."""
+    """Yield a bed on the tiny task with batches of 16, so three steps for 48 rows. The block runs in ``folder``."""
     prepare(folder)
     with chdir(folder):
         store = Store(folder / ".farsearch")

@@ -18,7 +18,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Tests need no network: requests fail at once. A test of the unreachable hub starts a process with its own environment.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-# Pictures are written, never shown.
+# Pictures are written, not displayed.
 os.environ["MPLBACKEND"] = "agg"
 
 # No deadlines on a busy machine, and reproducible failures.
@@ -98,7 +98,7 @@ def tiny_distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
-    """Working directory with the finished study ``tiny`` of nine trials in it. Copy it before a test changes it."""
+    """Working directory with the finished study ``tiny`` of nine trials. Copy it before a test changes it."""
     from tests.journey import call, prepare, run_arguments
 
     folder = prepare(tmp_path_factory.mktemp("finished"))

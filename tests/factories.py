@@ -107,7 +107,7 @@ def make_settings(**changes: Any) -> StudySettings:
 
 
 def make_snapshot(*trials: TrialRecord, front: set[int] | None = None, **changes: Any) -> StudySnapshot:
-    """Return a study of ``trials``, or of six in all states; ``front`` are the numbers of those on the front."""
+    """Return a study of ``trials``, or of six in all states; ``front`` has the numbers of those on the front."""
     shown = trials or (
         make_trial(0, 0.80, 1000.0, 200.0),
         make_trial(1, 0.81, 1300.0, 260.0),

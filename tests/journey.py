@@ -86,7 +86,7 @@ def prepare(folder: Path) -> Path:
 
 
 def run_arguments(model: Path, n_trials: int, /, **options: Any) -> list[str]:
-    """Return arguments of ``farsearch run`` in a prepared directory. Options by name, ``max_time=3``."""
+    """Return arguments of ``farsearch run`` in a prepared directory. Options are keywords, such as ``max_time=3``."""
     values = {
         "device": "jetson-nano",
         "task": "sst2",
@@ -107,7 +107,7 @@ def run_arguments(model: Path, n_trials: int, /, **options: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Done:
-    """A command that ended."""
+    """A finished command."""
 
     code: int
     out: str
@@ -149,7 +149,7 @@ def start(folder: Path, *arguments: object, enter: tuple[str, ...] = (), **optio
     """Start a command as a process in its own group, with its output in pipes.
 
     Args:
-        enter: what the command line is to start with, for a command that is run by another one.
+        enter: prefix of the command line, for a program that runs the command.
     """
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     command = [*enter, sys.executable, "-m", "farsearch", *map(str, arguments)]
@@ -157,14 +157,14 @@ def start(folder: Path, *arguments: object, enter: tuple[str, ...] = (), **optio
 
 
 def process(folder: Path, *arguments: object, **options: Any) -> Done:
-    """Run a command as a process to its end."""
+    """Run a command as a process until it ends."""
     child = start(folder, *arguments, **options)
     out, err = child.communicate(timeout=_PATIENCE_S)
     return Done(child.returncode, out or "", err or "")
 
 
 def until(what: Callable[[], Any], told: Callable[[], str] = str, pause_s: float = 0.05) -> Any:
-    """Call ``what`` until it returns a true value, which is returned; ``told`` explains a timeout."""
+    """Call ``what`` until its result is true, and return that; ``told`` explains a timeout."""
     deadline = time.monotonic() + _PATIENCE_S
     while not (said := what()):
         assert time.monotonic() < deadline, told()
@@ -212,7 +212,7 @@ class Watched:
 
 @contextlib.contextmanager
 def watch(folder: Path, *arguments: object, **options: Any) -> Iterator[Watched]:
-    """Start a command and watch it. It does not outlive the block."""
+    """Start a command and watch it. The process ends with the block."""
     handle, log = tempfile.mkstemp(prefix="stderr-", dir=folder)
     child = start(folder, *arguments, stdout=subprocess.DEVNULL, stderr=handle, **options)
     os.close(handle)
@@ -225,7 +225,7 @@ def watch(folder: Path, *arguments: object, **options: Any) -> Iterator[Watched]
 
 
 def read_study(folder: Path, storage: str | None = None, name: str = "tiny") -> StudySnapshot:
-    """Read a study as another process does, from the journal or from a database."""
+    """Read a study as another process would, from the journal or from a database."""
     from farsearch.study.snapshot import snapshot_of
     from farsearch.study.store import Store
 
@@ -253,7 +253,7 @@ def assert_whole(
     assert len(trained) == n_trials
     assert len(set(trained.values())) == n_trials
     assert {trial.state for trial in snapshot.trials} <= {"complete", "pruned", "fail"}
-    # an interrupted trial was trained later, unless it was interrupted so often that it was given up
+    # an interrupted trial was trained later, unless it was interrupted too often
     given_up = {repr(trial.config) for trial in snapshot.trials if "not tried again" in str(trial.reason)}
     for trial in snapshot.trials:
         cut = trial.state == "fail" and trial.config is not None

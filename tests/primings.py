@@ -43,7 +43,7 @@ def _made(family: str) -> tuple[nn.Module, ModelLayout, dict[str, Tensor]]:
 
 
 def network(family: str = "bert") -> tuple[nn.Module, ModelLayout]:
-    """A tiny model that primings overwrite."""
+    """Return a tiny model that primings overwrite."""
     return _made(family)[:2]
 
 

@@ -1,7 +1,6 @@
 """Real services for tests, created and removed by them: PostgreSQL, an MLflow server, a disk of a few MiB.
 
-Nothing here touches a service that runs already. Where a machine lacks what a fixture needs, the test is skipped, and
-the reason says what is missing.
+Services that are already running are not used. If a machine can't run a service, the test is skipped with the reason.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ _DISK_MIB = 3
 def free_port() -> int:
     """Return a free port of 127.0.0.1.
 
-    It is below those that the kernel gives to outgoing connections: while the service is stopped, nobody is given its
-    port by chance, not even a client that asks for it.
+    It is outside of the range that the kernel assigns to outgoing connections, so it stays free while the service is
+    stopped.
     """
     draw = random.SystemRandom()
     while True:
@@ -59,7 +58,7 @@ def free_port() -> int:
 
 
 def _postgres_programs() -> Path | None:
-    """Return the folder of PostgreSQL's server programs, of the newest version. On Debian it is not on the path."""
+    """Return the folder of PostgreSQL's newest server programs, which are not on Debian's path."""
     on_path = shutil.which("initdb")
     folders = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda name: float(Path(name).parent.name))
     found = [Path(folder) for folder in folders if (Path(folder) / "initdb").exists()]
@@ -67,7 +66,7 @@ def _postgres_programs() -> Path | None:
 
 
 def _other_user() -> dict[str, Any]:
-    """Return options of ``subprocess`` for PostgreSQL, which refuses to run as root: another user."""
+    """Return options of ``subprocess`` for another user than root, because PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     names = {entry.pw_name for entry in pwd.getpwall()}
@@ -79,13 +78,13 @@ class Postgres:
     """A throw-away PostgreSQL cluster on a free port of 127.0.0.1.
 
     Args:
-        password: of the user ``farsearch``, who otherwise needs none.
+        password: of the user ``farsearch``; by default none is required.
 
     Attributes:
-        port: that it listens on.
-        password: of the user, which is to be set here where it is changed.
+        port: the port of the server.
+        password: of the user; to be updated if it changes.
         programs: folder of PostgreSQL's own programs.
-        url: of the latest fresh database, as ``--storage`` takes it, without a password.
+        url: the latest fresh database, as ``--storage`` takes it, without a password.
     """
 
     def __init__(self, password: str | None = None) -> None:
@@ -97,11 +96,11 @@ class Postgres:
         self.programs, self.port, self._databases = programs, free_port(), 0
         self._options: dict[str, Any] = _other_user()
         self.password = password or "none"
-        # not pytest's folder, which only its owner can read; and short: a socket's path has at most 107 characters
+        # pytest's folder is readable only by its owner; and a socket's path has at most 107 characters
         self._folder = Path(tempfile.mkdtemp(prefix="farsearch-pg-"))
         if self._options:
             os.chown(self._folder, self._options["user"], self._options["group"])
-        # removes it at the end of its stdin, which also comes when this process is killed
+        # removes it at the end of its stdin, so also if this process is killed
         stop = f'cat; "{programs}/pg_ctl" stop --pgdata data --mode immediate; rm -r "{self._folder}"'
         self._guard = subprocess.Popen(
             ["sh", "-c", stop], cwd=self._folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
@@ -163,7 +162,7 @@ class Postgres:
         return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def remove(self) -> None:
-        """Stop it if it runs, and remove its files."""
+        """Stop it if it is running, and remove its files."""
         self._guard.communicate()
 
 
@@ -183,7 +182,7 @@ def postgres(_cluster: Postgres) -> Postgres:
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
-    """A cluster for this test alone, which it may stop."""
+    """A cluster for this test, which may stop it."""
     cluster = Postgres()
     yield cluster
     cluster.remove()
@@ -191,7 +190,7 @@ def own_postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(params=["journal", pytest.param("postgresql", marks=pytest.mark.service)])
 def storage(request: pytest.FixtureRequest) -> str | None:
-    """Yield the value of ``--storage`` for each storage; None for the journal in the working directory."""
+    """Yield the value of ``--storage`` for each storage; None is the journal in the working directory."""
     return None if request.param == "journal" else str(request.getfixturevalue("postgres").url)
 
 
@@ -251,9 +250,9 @@ class SmallDisk:
     """A file system of three MiB in memory, mounted in a namespace of its own.
 
     Attributes:
-        folder: its path for those processes.
-        seen: the path under which everybody else reaches it.
-        enter: what a command line starts with for the command to run there, ``folder`` its working directory.
+        folder: its path for processes in the namespace.
+        seen: its path for all others.
+        enter: prefix of a command line, which runs the command in ``folder`` within the namespace.
     """
 
     folder: Path
@@ -261,7 +260,7 @@ class SmallDisk:
     enter: tuple[str, ...]
 
     def fill(self, leave: int) -> Path:
-        """Fill it but for ``leave`` bytes. Return the file that does."""
+        """Fill it except for ``leave`` bytes. Return the file."""
         free = os.statvfs(self.seen)
         ballast = self.seen / "ballast"
         ballast.write_bytes(b"x" * (free.f_bavail * free.f_frsize - leave))
@@ -270,7 +269,7 @@ class SmallDisk:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """A small disk, removed with the process that holds its namespace."""
+    """A small disk. It is removed with the process that holds its namespace."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if shutil.which("unshare") is None or shutil.which("nsenter") is None:

@@ -1,4 +1,4 @@
-"""Passwords of addresses: nowhere in what is shown."""
+"""Passwords of addresses are never shown."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PASSWORDS = st.text(LETTERS, min_size=1)
     ],
 )  # fmt: skip
 def test_passwords_are_masked(address: str, shown: str) -> None:
-    """With all options that may be secret, and nothing else."""
+    """And options that may be secret, but nothing else."""
     assert shown_address(address) == shown
 
 
@@ -90,7 +90,7 @@ def test_an_unencoded_password_is_parsed_correctly_or_refused(password: str, use
 
 
 def read_as(address: str) -> str:
-    """Return host and database as they are read, or why they can't be."""
+    """Return host and database as they are parsed, or the error."""
     try:
         url = database_url(address)
     except BadInput as error:

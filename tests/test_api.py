@@ -16,8 +16,7 @@ from farsearch import FarConfig, SearchSpec, Study, Workspace, estimate, search,
 from farsearch.errors import BadInput
 
 
-def test_the_public_surface() -> None:
-    """A change to what the package offers is always on purpose."""
+def test_the_public_surface_is_pinned() -> None:
     assert farsearch.__all__ == [
         "FarConfig", "PrimingResult", "SearchSpec", "Selection", "Study", "Workspace", "apply_far", "estimate", "merge",
         "open_study", "prime", "prime_with", "random_learners", "search", "select_learners", "sweep",
@@ -27,14 +26,14 @@ def test_the_public_surface() -> None:
         farsearch.serach  # noqa: B018
 
 
-def test_importing_is_light() -> None:
-    """``import farsearch`` loads no torch, so that the command line answers at once."""
+def test_importing_does_not_load_torch() -> None:
+    """The command line has to answer at once."""
     code = "import sys, farsearch; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
 def test_estimate_needs_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A known model is priced offline; freezing lowers what is trained; wrong lengths are refused."""
+    """A known model is priced offline; freezing lowers memory and trained parameters."""
     monkeypatch.chdir(tmp_path)
     full = estimate("jetson-nano", "google/bert_uncased_L-2_H-128_A-2", batch_size=2, max_length=16)
     far = estimate("jetson-nano", "google/bert_uncased_L-2_H-128_A-2", batch_size=2, max_length=16, frozen_fraction=0.9)
@@ -45,7 +44,7 @@ def test_estimate_needs_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_sweep_prices_as_estimate_does(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The prices of a swept configuration are those of an estimate of it alone, batch, rows and optimizer included."""
+    """Batch, rows and optimizer included."""
     monkeypatch.chdir(tmp_path)
     job = {"batch_size": 4, "max_length": 16, "samples": 12, "optimizer": "sgd", "micro_batch_size": 2}
     swept = sweep("jetson-nano", str(tiny_bert), "uniform", configurations=5, **job)  # type: ignore[arg-type]
@@ -70,7 +69,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def study(workspace: Workspace, tiny_bert: Path) -> Study:
-    """A study of three trials with the paper's baselines, which the tests only read."""
+    """A study of three trials with the paper's baselines. Tests do not change it."""
     return workspace.search(**SETTINGS, model=str(tiny_bert), n_trials=3, study="tiny", baselines="paper")
 
 
@@ -93,7 +92,7 @@ def test_progress_can_be_switched_off(study: Study, capsys: pytest.CaptureFixtur
 
 
 def test_a_study_is_read_in_python(study: Study) -> None:
-    """Trials as records and as a pandas table, the front as a picture that a notebook shows."""
+    """Trials as records and as a pandas table, the front as a picture for a notebook."""
     opened = study.workspace.open_study()
     assert opened.snapshot == study.snapshot
     table = opened.trials_dataframe()
@@ -138,7 +137,7 @@ def test_a_search_is_previewed(workspace: Workspace, tiny_bert: Path) -> None:
     assert "new" not in [use.name for use in workspace.studies()]
 
 
-def test_the_users_own_data_are_described_by_fields(workspace: Workspace, tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_user_s_data_are_described_by_fields(workspace: Workspace, tiny_bert: Path, tmp_path: Path) -> None:
     rows = "".join(f"{word} film number {i},{label}\n" for i in range(30) for word, label in (("bad", 0), ("good", 1)))
     (tmp_path / "mine.csv").write_text(f"text,label\n{rows}")
     own = {"train": tmp_path / "mine.csv", "label_column": "label"}
@@ -155,8 +154,8 @@ def test_settings_are_checked_by_their_names(settings: dict[str, Any], value: st
         search(device="jetson-nano", task="reviews", **settings)
 
 
-def test_functions_show_the_fields_that_they_take() -> None:
-    """``help`` and completion see them, with their defaults."""
+def test_signatures_list_the_fields_with_their_defaults() -> None:
+    """For ``help`` and completion."""
     parameters = inspect.signature(search).parameters
     assert list(parameters) == [field.name for field in dataclasses.fields(SearchSpec)]
     assert parameters["n_trials"].default == 30
@@ -170,7 +169,7 @@ def test_functions_show_the_fields_that_they_take() -> None:
 )
 @pytest.mark.parametrize("device", ["jetson-nano", "raspberry-pi-4"])
 def test_every_kind_of_attention_is_priced_for_every_torch(name: str, device: str) -> None:
-    """With layers that run forward again: they keep the same there as before, with the device's functions."""
+    """Under the memory plan, which recomputes layers."""
     cost = estimate(device, name, frozen_fraction=0.9, batch_size=2, max_length=16, plan="memory")
     assert cost.tensor_peak_mib > 0
 
@@ -201,8 +200,8 @@ print(peak_mib())  # of this program alone: ru_maxrss is inherited from the proc
 
 
 @pytest.mark.slow
-def test_the_library_s_route_takes_what_is_predicted() -> None:
-    """A process of its own, MiniLM 16 x 128 in full: within the predicted range; above it where that is off."""
+def test_training_in_a_new_process_takes_the_predicted_memory() -> None:
+    """MiniLM, 16 x 128: within the predicted range, and above it without ``free_memory_at_once``."""
     _, high = estimate("raspberry-pi-4", "minilm", FarConfig((0.0,) * 6, 1e-4, 1.0)).peak_memory_range_mib
     peaks = [
         float(

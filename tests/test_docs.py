@@ -1,4 +1,4 @@
-"""The docs name files that exist, and draw the layers that import-linter enforces."""
+"""The docs name existing files, and show the layers that import-linter enforces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]  # only there on Python 3.10
 
 ROOT = Path(__file__).parents[1]
-# not below ROOT where the tests run against the wheel
+# outside of ROOT if the tests run against the wheel
 PACKAGE = Path(farsearch.__file__).parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -25,12 +25,12 @@ _FOLDERS = "farsearch|tests|docs|benchmarks|tools|search_spaces"
 _PATH = re.compile(rf"(?<![\w./:-])((?:{_FOLDERS})/[\w./-]*\w|(?:{_FOLDERS})/)(?![\w*<{{])")
 _LINK = re.compile(r"\]\(([^)#\s]+)")
 _PLACEHOLDER = re.compile(r"/[A-Z]{3,}[^/]*$")
-# a report of the past names modules of its time
+# the log names modules that existed at its time
 _HISTORY = {"log.md"}
 
 
 def _exists(path: str) -> bool:
-    """Whether a path of the repository exists: a placeholder's folder, a Python module also without its suffix."""
+    """Return whether a path of the repository exists: of a placeholder the folder, of a module also without suffix."""
     if _PLACEHOLDER.search(path):
         path = path.rpartition("/")[0]
     folder, _, rest = path.partition("/")
@@ -49,13 +49,13 @@ def test_paths_and_links_exist(document: Path) -> None:
 
 
 def _layers() -> list[str]:
-    """Layers of the first contract, from the top."""
+    """Return the layers of the first contract, from the top."""
     with open(ROOT / "pyproject.toml", "rb") as file:
         settings: dict[str, Any] = tomllib.load(file)
     return [str(layer) for layer in settings["tool"]["importlinter"]["contracts"][0]["layers"]]
 
 
-def test_picture_of_the_layers_is_that_of_the_contract() -> None:
+def test_the_picture_of_the_layers_equals_the_contract() -> None:
     nodes = "\n".join(f'    L{i}["{layer.replace(" | ", " · ")}"]' for i, layer in enumerate(_layers()))
     arrows = " --> ".join(f"L{i}" for i in range(len(_layers())))
     picture = f"<!-- layers -->\n```mermaid\nflowchart TB\n{nodes}\n    {arrows}\n```\n<!-- /layers -->"

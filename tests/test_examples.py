@@ -1,4 +1,4 @@
-"""The examples run, print what the documentation shows, and follow the types."""
+"""The examples run, print the output in the documentation, and are typed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def block(text: str, kind: str) -> str:
-    """The first fenced block of a kind."""
+    """Return the first fenced block of a kind."""
     match = re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)
     assert match is not None
     return match[1]
 
 
 def shape(text: str) -> list[str]:
-    """Lines without figures and the reason of a choice, which depend on the trainings' last digits."""
+    """Return lines without figures and reasons of choices, which depend on the last digits of trainings."""
     lines = [re.sub(r"-?\d[\d.,]*", "#", line) for line in text.splitlines()]
     return [
         " ".join(re.sub("True|False", "", line).split())
@@ -32,7 +32,7 @@ def shape(text: str) -> list[str]:
 
 
 def test_the_documentation_shows_the_example() -> None:
-    """Mypy checks the file, so that the block of the documentation is typed."""
+    """Mypy checks the file, and so the block in the documentation."""
     code = (EXAMPLES / "search.py").read_text(encoding="utf-8").partition("\n\n")[2]
     assert block(Path("docs/library.md").read_text(encoding="utf-8"), "python") == code
 
@@ -53,7 +53,7 @@ def test_the_example_prints_what_the_documentation_shows(
 
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its code cells, in their order and in one namespace."""
+    """Its code cells run in order, in one namespace."""
     notebook = json.loads((EXAMPLES / "search.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     monkeypatch.chdir(tmp_path)

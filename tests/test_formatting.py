@@ -1,4 +1,4 @@
-"""Figures and tables as people read them, and the JSON that scripts read."""
+"""Figures and tables as people read them, and the JSON for scripts."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from tests.factories import make_baselines, make_snapshot, make_trial
     ],
 )
 def test_time_has_a_suitable_unit(seconds: float | None, shown: str) -> None:
-    """Only 0 is shown as 0."""
+    """Positive times are never shown as 0."""
     assert human_time(seconds) == shown
 
 
 def test_shares_are_shown_in_per_cent() -> None:
-    """A correlation is not; a difference has a sign, zero has ±."""
+    """Correlations are not; a difference has a sign, and zero has ±."""
     assert human_metric("accuracy", 0.8912, 0.0094) == "89.1 ± 0.9 %"
     assert human_metric("matthews_correlation", 0.5123) == "0.512"
     assert human_metric("accuracy", None) == ""
@@ -67,7 +67,7 @@ def test_mean_frozen_counts_a_frozen_bottom_as_1() -> None:
 
 
 def test_rows_of_the_front_are_sorted_by_memory() -> None:
-    """All cells are filled but the note."""
+    """All cells except the note have a value."""
     rows = front_rows(make_snapshot())
     assert [row["trial"] for row in rows] == ["0", "2", "4"]
     assert rows[0]["accuracy"] == "80.0 ± 1.1 %"
@@ -76,14 +76,13 @@ def test_rows_of_the_front_are_sorted_by_memory() -> None:
 
 
 def test_rows_of_all_trials_have_their_state() -> None:
-    """The front and infeasible trials are marked, and a stopped one has no metric."""
     rows = trial_rows(make_snapshot())
     assert [row["state"] for row in rows] == ["front", "complete", "front", "pruned", "front", "infeasible"]
     assert rows[3]["accuracy"] == ""
 
 
-def test_table_fits_a_terminal_of_100_columns() -> None:
-    """No cell is cut, even for large values and a long metric name."""
+def test_a_table_fits_a_terminal_of_100_columns() -> None:
+    """Without cut cells, even for large values and a long metric name."""
     trial = make_trial(1234, 0.512, 15_700.0, 123_456.0, trainable=109_483_778)
     snapshot = make_snapshot(trial, front={1234}, metric_name="matthews_correlation")
     out = io.StringIO()
@@ -109,8 +108,7 @@ def test_composite_metrics_are_named_by_their_parts() -> None:
     assert metric_words("pearson_spearman") == "Pearson and Spearman"
 
 
-def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:
-    """After a title, a header and a rule; an empty front is reported."""
+def test_markdown_has_a_line_per_trial_of_the_front() -> None:
     text = front_markdown(make_snapshot())
     name = "sst2-minilm-jetson-nano-default"
     assert text.startswith(f"Pareto front of {name}: 3 of 5 complete trials; ± is the error of the rows alone, not")
@@ -119,7 +117,6 @@ def test_markdown_has_a_line_for_each_trial_of_the_front() -> None:
 
 
 def test_baselines_are_rows_below_the_front() -> None:
-    """By name, with their own learning rate; in JSON unrounded."""
     snapshot = make_snapshot(baselines=make_baselines())
     full, lora = baseline_rows(snapshot)
     assert (full["trial"], full["rate"], full["frozen"]) == ("full fine-tuning", "5.0e-05", "0 %")
@@ -135,7 +132,7 @@ def test_baselines_are_rows_below_the_front() -> None:
     assert data["baselines"][1]["config"] is None
 
 
-def test_json_has_its_documented_shape() -> None:
+def test_json_has_the_documented_shape() -> None:
     """Values are unrounded."""
     snapshot = make_snapshot()
     data = json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
@@ -148,8 +145,7 @@ def test_json_has_its_documented_shape() -> None:
     assert FarConfig.from_dict(data["trials"][0]["config"]) == snapshot.front[0].config
 
 
-def test_json_as_text_has_a_line_for_each_trial() -> None:
-    """It parses to ``trials_json``, also when it is empty."""
+def test_json_as_text_has_a_line_per_trial() -> None:
     for snapshot in (make_snapshot(baselines=make_baselines()), make_snapshot(make_trial(0, 0.8, 1.0, 1.0))):
         text = trials_text(snapshot, snapshot.front)
         assert json.loads(text) == json.loads(json.dumps(trials_json(snapshot, snapshot.front)))
@@ -157,7 +153,6 @@ def test_json_as_text_has_a_line_for_each_trial() -> None:
 
 
 def test_long_cells_are_wrapped() -> None:
-    """Only values and sources, without loss."""
     value = " ".join(f"word{i}" for i in range(40))
     out = io.StringIO()
     print_table([{"what": "a", "value": value}, {"what": "b", "value": "short"}], Console(file=out, width=60))
@@ -167,7 +162,7 @@ def test_long_cells_are_wrapped() -> None:
 
 
 def test_a_search_no_better_than_a_constant_answer_is_reported() -> None:
-    """Beside its score; nothing where that is not recorded."""
+    """Older studies do not record the constant answer."""
 
     def text(value: float) -> str:
         scored = {"answer": "positive", "value": value}
@@ -180,8 +175,7 @@ def test_a_search_no_better_than_a_constant_answer_is_reported() -> None:
     assert constant_text(make_snapshot()) == ""
 
 
-def test_the_note_column_exists_only_if_something_did_not_learn() -> None:
-    """Every row has the column then."""
+def test_the_note_column_exists_only_if_a_trial_did_not_learn() -> None:
     assert "note" not in front_markdown(make_snapshot())
     idle = make_trial(0, 0.52, 1000.0, 100.0, learned=False)
     snapshot = make_snapshot(idle, make_trial(1, 0.8, 1100.0, 110.0), front={0, 1})

@@ -1,4 +1,4 @@
-"""Pareto dominance against its definition, compared pair by pair."""
+"""Pareto dominance, compared with its definition pair by pair."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_dominated(point: tuple[float, ...], points: list[tuple[float, ...]]) -> b
 
 
 def tables(objectives: int) -> st.SearchStrategy[list[tuple[float, ...]]]:
-    """Points of few distinct values, so that ties and equal points are frequent, among others of any value."""
+    """Generate points with few distinct values, so that ties and equal points are frequent, among arbitrary ones."""
     coarse = st.tuples(*[st.integers(0, 4).map(float)] * objectives)
     fine = st.tuples(*[st.floats(-1e6, 1e6)] * objectives)
     return st.lists(coarse | fine, max_size=40)
@@ -49,7 +49,7 @@ def test_a_pair_dominates_by_the_same_definition(points: list[tuple[float, ...]]
 
 @pytest.mark.parametrize("objectives", [2, 3])
 def test_a_large_front_takes_under_a_second(objectives: int) -> None:
-    """The plane sum(x) = 0: no point dominates another."""
+    """On the plane sum(x) = 0 no point dominates another."""
     points = np.random.default_rng(0).random((20_000, objectives))
     points[:, 0] = -points[:, 1:].sum(axis=1)
     started = time.process_time()

@@ -1,4 +1,4 @@
-"""Pictures of a study: what they show, whether they need a network, and how they take odd studies."""
+"""Pictures and page of a report: contents, independence of the network, and degenerate studies."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.factories import make_baselines, make_measurement, make_settings, mak
 
 
 def _texts(figure: Figure) -> list[str]:
-    """All that is written inside the axes."""
+    """Return the texts inside the axes."""
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-def test_figure_labels_axes_with_units_and_the_front_with_its_trials() -> None:
-    """Axes, colour bar and title have units and names; only points of the front have their number."""
+def test_figure_has_axes_with_units_and_numbers_of_the_front() -> None:
+    """Points outside of the front have no number."""
     figure = front_figure(make_snapshot())
     axes, bar = figure.axes
     assert axes.get_xlabel() == "peak memory on the device (MiB, predicted)"
@@ -49,13 +49,13 @@ def test_figure_shows_the_memory_limit_or_an_arrow_towards_it() -> None:
 
 
 def constant(value: float) -> dict[str, Any]:
-    """What a study says of itself where a constant answer scores this on the validation rows."""
+    """Return metadata of a study in which a constant answer scores this on the validation rows."""
     scored = {"validation": {"answer": "positive", "value": value}, "dev": {"answer": "positive", "value": 0.51}}
     return {"constant_answer": scored}
 
 
 def test_figure_shows_the_constant_answer_or_an_arrow_towards_it() -> None:
-    """Nothing is drawn where it is not recorded."""
+    """Older studies do not record it."""
     near = front_figure(make_snapshot(meta=constant(0.83)))
     assert any(np.asarray(line.get_ydata()).tolist() == [83.0, 83.0] for line in near.axes[0].lines)
     assert "constant answer 83" in _texts(near)
@@ -66,7 +66,7 @@ def test_figure_shows_the_constant_answer_or_an_arrow_towards_it() -> None:
 
 
 def test_page_shows_the_score_of_a_constant_answer() -> None:
-    """As text at the top, and in the views with the metric, not in that of the costs."""
+    """Also as text, and not in the view of the costs."""
     snapshot = make_snapshot(meta={**make_snapshot().meta, **constant(0.83)})
     assert "a constant answer (positive) scores 83.0\N{NO-BREAK SPACE}%" in make_report(snapshot).html
     shown = [
@@ -77,8 +77,8 @@ def test_page_shows_the_score_of_a_constant_answer() -> None:
     assert shown == [(True, True), (True, True), (False, False)]
 
 
-def test_step_line_is_the_best_metric_within_a_memory() -> None:
-    """The line never falls; a point that is on the front for its speed alone is below it."""
+def test_step_line_is_the_best_metric_for_a_memory() -> None:
+    """A point that is on the front only for its speed is below the line."""
     trials = [make_trial(0, 0.80, 100.0, 10.0), make_trial(1, 0.78, 110.0, 5.0), make_trial(2, 0.85, 120.0, 20.0)]
     figure = front_figure(make_snapshot(*trials, front={0, 1, 2}, budget_mib=125.0))
     line = next(line for line in figure.axes[0].lines if line.get_drawstyle() == "steps-post")
@@ -96,7 +96,7 @@ def test_trials_that_learned_nothing_do_not_flatten_the_front() -> None:
 
 
 def test_figure_names_the_baselines() -> None:
-    """Each has a marker of its own inside the picture and an entry of a legend."""
+    """Each has a marker inside the picture and an entry in the legend."""
     snapshot = make_snapshot(baselines=make_baselines())
     axes = front_figure(snapshot).axes[0]
     legend = axes.get_legend()
@@ -126,7 +126,7 @@ def test_a_study_with_baselines_only_is_drawn() -> None:
 
 @pytest.mark.parametrize("metric", ["accuracy", "matthews_correlation"])
 def test_degenerate_studies_are_drawn(metric: str) -> None:
-    """No trial, one trial, equal trials, an unknown error and a metric that is not finite."""
+    """No trial, one trial, equal trials, an unknown error, and a metric that is not finite."""
     one = make_trial(0, 0.8, 1000.0, 100.0, metric_error=None)
     for snapshot in (
         make_snapshot(make_trial(0, None, None, None, state="fail"), metric_name=metric),
@@ -139,8 +139,7 @@ def test_degenerate_studies_are_drawn(metric: str) -> None:
         assert "<html" in make_report(snapshot).html
 
 
-def test_png_is_written_in_a_readable_size(tmp_path: Path) -> None:
-    """1200 × 750 pixels, read from the file's header."""
+def test_png_has_1200_by_750_pixels(tmp_path: Path) -> None:
     save_front_png(make_snapshot(), tmp_path / "front.png")
     head = (tmp_path / "front.png").read_bytes()[:24]
     assert head[:8] == b"\x89PNG\r\n\x1a\n"
@@ -148,7 +147,7 @@ def test_png_is_written_in_a_readable_size(tmp_path: Path) -> None:
 
 
 class _Links(HTMLParser):
-    """Collects every attribute that makes a browser fetch something, all pictures, and all text outside of scripts."""
+    """Collect attributes that make a browser send requests, pictures, and text outside of scripts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,13 +156,13 @@ class _Links(HTMLParser):
         self.text: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Notes what ``tag`` would fetch."""
+        """Collect the addresses that ``tag`` would load."""
         found = [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset")]
         self.fetched += [f"{tag} {value}" for value in found if not value.startswith("data:")]
         self.pictures += [value for value in found if value.startswith("data:image/png;base64,")]
 
     def handle_data(self, data: str) -> None:
-        """Notes text, but not scripts and styles."""
+        """Collect text, except scripts and styles."""
         if self.cdata_elem is None:
             self.text.append(data)
 
@@ -175,7 +174,7 @@ def _read(page: str) -> _Links:
 
 
 def test_page_needs_no_network_and_contains_the_table() -> None:
-    """No tag loads anything, and the rows of the front are readable without a script."""
+    """No tag loads anything, and the table is readable without scripts."""
     page = _read(make_report(make_snapshot()).html)
     assert page.fetched == []
     words = " ".join(page.text)
@@ -184,15 +183,14 @@ def test_page_needs_no_network_and_contains_the_table() -> None:
 
 
 def _traces(page: str) -> list[Any]:
-    """What the figure inside a page draws."""
+    """Return the traces of the figure in a page."""
     call = page[page.rindex("Plotly.newPlot(") :]
     found = re.search(r'"front",\s*(\[.*?\]),\s*\{"', call, re.DOTALL)
     assert found is not None
     return list(json.loads(found.group(1)))
 
 
-def test_page_draws_baselines_by_name_and_in_the_table() -> None:
-    """Each has a trace with its name, values and symbol, and a row below the front."""
+def test_page_shows_baselines_in_figure_and_table() -> None:
     page = make_report(make_snapshot(baselines=make_baselines())).html
     full, lora = _traces(page)[-2:]
     assert (full["name"], full["x"], full["y"]) == ("full fine-tuning", [1700.0], [pytest.approx(85.3)])
@@ -202,7 +200,6 @@ def test_page_draws_baselines_by_name_and_in_the_table() -> None:
 
 
 def test_page_draws_the_values_of_the_front() -> None:
-    """In per cent and MiB, in both views."""
     page = make_report(make_snapshot()).html
     call = page[page.rindex("Plotly.newPlot(") :]
     traces = _traces(page)
@@ -213,7 +210,7 @@ def test_page_draws_the_values_of_the_front() -> None:
 
 
 def test_page_contains_plotly_once_and_every_picture() -> None:
-    """All PNG files of the report except the static front are on the page."""
+    """Except the front, which is interactive."""
     report = make_report(make_snapshot(baselines=make_baselines()))
     held = {base64.b64decode(picture.partition(",")[2]) for picture in _read(report.html).pictures}
     assert report.html.count("plotly.js v") == 1
@@ -223,13 +220,13 @@ def test_page_contains_plotly_once_and_every_picture() -> None:
 
 
 def test_page_is_deterministic() -> None:
-    """A mirror compares what it has written."""
+    """A mirror uploads it only if it has changed."""
     snapshot = make_snapshot(*[make_trial(i, 0.8 + 0.001 * i, 1000.0 + i, 100.0 - i) for i in range(14)], front={0})
     assert make_report(snapshot) == make_report(snapshot)
 
 
 def test_page_shades_the_infeasible_region_in_every_view() -> None:
-    """Beyond the bounds of memory and time; a distant bound is an arrow."""
+    """A distant bound is an arrow."""
     snapshot = make_snapshot(settings=make_settings(max_time_s=400.0))
     points = points_of(snapshot)
     by_memory, by_time, costs = (view["layout"] for _, view in _views(snapshot, points))
@@ -248,8 +245,7 @@ def test_page_escapes_names() -> None:
     assert evil.capitalize() not in page
 
 
-def test_page_escapes_reasons_commands_and_boards() -> None:
-    """Titles, versions, commands and names of boards are text on the page."""
+def test_page_escapes_titles_versions_commands_and_boards() -> None:
     evil = "<img src=x onerror=alert(1)>"
     measurement = dataclasses.replace(make_measurement(0), machine=evil, software={evil: evil})
     named = dataclasses.replace(make_baselines()[1], baseline=Baseline("lora8", evil, 5e-4, 1.0))

@@ -1,4 +1,4 @@
-"""The sections of a report: what each finds in a study that was made so that the finding is known."""
+"""The sections of a report, on studies that are built for a known finding."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _with_config(number: int, *fractions: float, **changes: Any) -> TrialRecord:
 
 
 def test_heat_map_shows_the_frozen_share_of_every_layer() -> None:
-    """One row per point, a column for the embeddings and each layer; a frozen bottom counts as 1."""
+    """A row per point, a column for the embeddings and each layer; frozen bottom layers count as 1."""
     trials = [_with_config(0, 0.0, 0.9, 1.0, frozen_bottom_layers=1), _with_config(1, 0.0, 0.5, 1.0)]
     section = _found(frozen_section(make_snapshot(*trials, front={0, 1})))
     assert section.figure is not None
@@ -74,7 +74,7 @@ def test_heat_map_shows_the_frozen_share_of_every_layer() -> None:
     assert "attention" in section.words
 
 
-def test_a_long_front_is_drawn_by_an_even_choice_with_both_ends() -> None:
+def test_a_long_front_is_sampled_evenly_with_both_ends() -> None:
     trials = [_with_config(i, 0.1, 0.9) for i in range(50)]
     chosen = spread_over(make_snapshot(*trials, front=set(range(50))))
     numbers = [trial.number for trial in chosen]
@@ -84,7 +84,7 @@ def test_a_long_front_is_drawn_by_an_even_choice_with_both_ends() -> None:
 
 
 def test_the_parts_of_a_bar_add_up_to_the_peak() -> None:
-    """The process has the rest of the peak; the part in which the points differ most is named with its range."""
+    """The process is the remainder; the title names the part that differs most between points."""
     light, heavy = make_trial(0, 0.8, 1000.0, 100.0), make_trial(1, 0.9, 1300.0, 120.0)
     light = dataclasses.replace(light, memory={"parameters": 100.0, "saved": 200.0})
     heavy = dataclasses.replace(heavy, memory={"parameters": 100.0, "saved": 500.0})
@@ -108,7 +108,7 @@ def test_time_has_a_suitable_unit_and_readable_operations() -> None:
 
 
 def test_hypervolume_rises_to_its_final_value() -> None:
-    """Dominated, stopped and infeasible trials add nothing; the last trial that adds is named."""
+    """Dominated, stopped and infeasible trials add nothing."""
     trials = [
         make_trial(0, 0.80, 1000.0, 200.0),
         make_trial(1, 0.79, 1100.0, 210.0),
@@ -133,7 +133,7 @@ def test_hypervolume_never_falls(values: list[tuple[float, float, float]]) -> No
 
 
 def _study_of(count: int, noise: float = 0.0) -> StudySnapshot:
-    """Trials whose metric hangs on the learning rate alone and whose memory on layer 1 alone."""
+    """Return a study in which the metric depends only on the learning rate, and memory only on layer 1."""
     draw, trials = random.Random(0), []
     for i in range(count):
         rate, fractions = 10 ** draw.uniform(-5, -3), (draw.random(), draw.random())
@@ -144,7 +144,7 @@ def _study_of(count: int, noise: float = 0.0) -> StudySnapshot:
 
 
 def test_importance_finds_the_hyperparameter_of_each_objective() -> None:
-    """Hyperparameters without variation are left out."""
+    """Constant hyperparameters are left out."""
     section = _found(importance_section(_study_of(60)))
     assert section.title.startswith("Accuracy depends most on learning rate (")
     assert "memory depends most on layer 1 (" in section.title
@@ -156,7 +156,7 @@ def test_importance_finds_the_hyperparameter_of_each_objective() -> None:
 
 
 def test_layers_that_share_a_fraction_are_one_hyperparameter() -> None:
-    """Groups are identified by their values, also where a frozen bottom ends within one."""
+    """Groups are found by their values, also if a frozen bottom ends within one."""
     draw = np.random.default_rng(0)
     trials = []
     for number in range(40):
@@ -200,8 +200,8 @@ def test_curves_drop_points_that_are_not_finite() -> None:
     assert len(section.figure.axes[0].lines) == 1
 
 
-def test_selection_names_the_trials_with_random_selections() -> None:
-    """As in ``show``: an overlap within 5 points of chance; unprimed trials do not count."""
+def test_selection_names_trials_no_better_than_random() -> None:
+    """As in ``show``: an overlap within 5 points of chance. Unprimed trials do not count."""
     overlaps = [(8, 0.31, 0.1), (8, 0.14, 0.1), (0, None, 0.1), (1, None, 0.1), (16, 0.16, 0.1)]
     trials = [
         make_trial(i, 0.8, 1000.0, 100.0, priming=PrimingReport(steps, 1.0, False, 0.4, half, chance))
@@ -215,8 +215,8 @@ def test_selection_names_the_trials_with_random_selections() -> None:
     assert selection_section(make_snapshot(trials[2], trials[3])) is None
 
 
-def test_on_another_device_only_boards_measure() -> None:
-    """The host's figures are those of the device on ``local`` alone; without measurements the section reports that."""
+def test_only_measurements_of_a_board_are_compared_with_its_predictions() -> None:
+    """The host's own figures count only for the device ``local``."""
     study = make_snapshot()
     assert pairs_of(study) == ([], [])
     assert _found(measured_section(study)).title.startswith("Nothing was measured on jetson-nano yet")
@@ -229,7 +229,7 @@ def test_on_another_device_only_boards_measure() -> None:
 
 
 def test_a_measurement_of_another_machine_is_not_compared() -> None:
-    """It stays in the table."""
+    """It remains in the table."""
     elsewhere = dataclasses.replace(make_measurement(0, 1600.0), machine="Intel(R) Xeon(R) Platinum 8259CL")
     study = dataclasses.replace(make_snapshot(), measurements=(elsewhere,))
     assert pairs_of(study) == ([], [])
@@ -242,8 +242,8 @@ def test_a_measurement_of_another_machine_is_not_compared() -> None:
     assert "Xeon" in both.words
 
 
-def test_on_this_machine_the_host_measures() -> None:
-    """Memory of every complete trial; time only where the priced work is the work that was done."""
+def test_figures_of_the_host_are_compared_for_the_local_device() -> None:
+    """Memory of every complete trial; time only if the host did exactly the priced work."""
     trials = [make_trial(i, 0.8, 1000.0, 100.0, host_peak_mib=1100.0, host_seconds=90.0) for i in range(3)]
     study = make_snapshot(*trials, settings=make_settings(device="local"))
     memory, time = pairs_of(study)
@@ -262,7 +262,7 @@ def _verified(trial: TrialRecord, number: int | None, metrics: dict[int, float])
 
 
 def test_verified_points_within_noise_are_marked() -> None:
-    """One row per point in the order of memory, baselines last."""
+    """A row per point, sorted by memory, baselines last."""
     lora = make_baselines()[1]
     records = [
         *_verified(lora, None, {1: 0.80, 2: 0.82, 3: 0.81}),
@@ -297,7 +297,7 @@ def test_a_verification_without_a_completed_training_has_a_table_only() -> None:
 
 
 def test_the_rank_agreement_is_shown_beside_the_front() -> None:
-    """From three verified trials on."""
+    """Three verified trials are the minimum."""
     orders = {0: 0.7, 2: 0.8, 4: 0.9}
     records = [r for n, metric in orders.items() for r in _verified(make_trial(n, 0.9, 1.0, 1.0), n, {1: metric})]
     page = make_report(make_snapshot(verified=tuple(records))).html
@@ -307,7 +307,7 @@ def test_the_rank_agreement_is_shown_beside_the_front() -> None:
 
 
 def _parsed(command: str) -> dict[str, Any]:
-    """The options that ``run`` would get, as a study keeps them."""
+    """Return the options that ``run`` would receive."""
     program, *words = shlex.split(command)
     assert program == "farsearch"
     with cli.make_context("farsearch", words) as parent:
@@ -327,8 +327,8 @@ def test_the_resume_command_has_the_options_of_the_study() -> None:
         assert given[key] == OPTIONS[key], key
 
 
-def test_the_resume_command_describes_own_data() -> None:
-    """Every field that an option sets; no option gives another name than the file's."""
+def test_the_resume_command_describes_a_user_s_data() -> None:
+    """A study whose task is not named after the file has no command, because no option sets the name."""
     own = OwnData(
         "mails", "/data/mails.csv", text_columns=("subject", "body"), label_column="folder", labels=("ham", "spam"),
         metric="f1", positive="spam", skip_bad_rows=True, kind="classification",
@@ -354,8 +354,8 @@ def test_a_study_without_recorded_options_has_no_resume_command() -> None:
     assert "torch" in page
 
 
-def test_incomplete_records_make_a_page() -> None:
-    """No config, no cost breakdown, equal objectives, an empty measurement: sections are left out."""
+def test_incomplete_records_are_drawn() -> None:
+    """Without config, cost breakdown or different objectives, sections are left out."""
     bare = make_trial(0, 0.8, 1000.0, 100.0, config=None, plan=None, priming=None, curve=())
     bare = dataclasses.replace(bare, memory={}, time={})
     zero = dataclasses.replace(make_measurement(0), predicted_memory_mib=0.0, predicted_time_s=0.0)
@@ -371,7 +371,7 @@ def test_incomplete_records_make_a_page() -> None:
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @task_options
 def _own(task: str, own: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What ``run`` gets of a task of the user's own."""
+    """Return the task description that ``run`` would receive."""
     return own
 
 
@@ -395,8 +395,8 @@ label_column = "folder"
         ["--task", "mails.toml", "--metric", "macro_f1"],
     ],
 )
-def test_the_resume_command_reproduces_the_users_task(tmp_path: Path, words: list[str]) -> None:
-    """From any working directory, also where a file describes the task."""
+def test_the_resume_command_reproduces_a_user_s_task(tmp_path: Path, words: list[str]) -> None:
+    """Also a task that a file describes."""
     with chdir(tmp_path):
         (tmp_path / "mails.toml").write_text(TASK_FILE, encoding="utf-8")
         own = _own.main(words, standalone_mode=False)

@@ -1,4 +1,4 @@
-"""The settings of a search, their resolution into a job, and the preview of a search."""
+"""Settings of a search, their resolution into a job, and the preview."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.journey import chdir, prepare
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with task and space. The tests do not write to it."""
+    """A working directory with task and space. Tests do not write to it."""
     return prepare(tmp_path_factory.mktemp("job"))
 
 
 def resolve(folder: Path, tiny: Path, **changes: Any) -> Job:
-    """The tiny job, with other options."""
+    """Resolve the tiny job, with changed settings."""
     said: list[str] = []
     values: dict[str, Any] = {
         "task": "sst2",
@@ -48,7 +48,7 @@ def resolve(folder: Path, tiny: Path, **changes: Any) -> Job:
 
 
 def test_a_job_resolves_rows_lengths_and_identities(folder: Path, tiny_bert: Path) -> None:
-    """Rows, lengths and identities of data, model and device are in the settings; nothing is written."""
+    """Without writing a file."""
     job = resolve(folder, tiny_bert)
     spec = job.settings.job
     assert (spec.task, spec.model, spec.seed) == ("sst2", "tiny-bert", 0)
@@ -62,8 +62,8 @@ def test_a_job_resolves_rows_lengths_and_identities(folder: Path, tiny_bert: Pat
     assert not (folder / ".farsearch").exists()
 
 
-def test_studies_record_the_settings_that_older_ones_do() -> None:
-    """A study made before is joined by these names; another name would make it an older version's."""
+def test_recorded_names_are_pinned() -> None:
+    """Stored studies are compared by these names; a renamed one would make them incompatible."""
     assert set(RECORDED) == {
         "task", "device", "model", "space", "data_dir", "train_samples", "epochs", "batch_size", "max_length", "seed",
         "fixed", "max_memory_mib", "max_time_s", "device_samples", "prime_on", "plan", "allow_pickle", "revision",
@@ -77,7 +77,7 @@ def test_studies_record_the_settings_that_older_ones_do() -> None:
 
 
 def test_the_command_line_has_an_option_for_each_setting() -> None:
-    """With the same default, so that ``run`` and ``search`` are one search."""
+    """With the same default, so that ``run`` and ``search`` agree."""
     options = {option.name: option for option in cli.commands["run"].params}
     for field in dataclasses.fields(SearchSpec):
         if field.name == "own":  # several options
@@ -89,8 +89,7 @@ def test_the_command_line_has_an_option_for_each_setting() -> None:
             assert option.default == field.default or not isinstance(field.default, (int, str))
 
 
-def test_the_same_request_is_the_same_study(folder: Path, tiny_bert: Path, tmp_path: Path) -> None:
-    """The fingerprint does not depend on where model and data are, and does on what is in them."""
+def test_the_fingerprint_depends_on_contents_and_not_on_paths(folder: Path, tiny_bert: Path, tmp_path: Path) -> None:
     settings = resolve(folder, tiny_bert).settings
     shutil.copytree(folder / "data", tmp_path / "data")
     shutil.copytree(tiny_bert, tmp_path / "tiny-bert")
@@ -102,28 +101,28 @@ def test_the_same_request_is_the_same_study(folder: Path, tiny_bert: Path, tmp_p
     assert any("job.data" in line for line in settings.differences(changed))
 
 
-def test_a_name_is_made_of_what_a_folder_can_be_called(folder: Path, tiny_bert: Path, tmp_path: Path) -> None:
-    """A model folder with blanks in its name does not make a study whose name is refused."""
+def test_the_default_name_is_a_valid_name(folder: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    """A model folder may have blanks in its name."""
     odd = tmp_path / "my model (2)"
     shutil.copytree(tiny_bert, odd)
     assert resolve(folder, odd).default_name == "sst2-my-model--2--jetson-nano-tiny"
 
 
-def test_a_model_folder_is_remembered_from_anywhere(folder: Path, tiny_bert: Path) -> None:
-    """What an export needs later is the folder itself, not the words that led there from one directory."""
+def test_the_model_is_recorded_by_its_absolute_path(folder: Path, tiny_bert: Path) -> None:
+    """An export may start in another working directory."""
     shutil.copytree(tiny_bert, folder / "here", dirs_exist_ok=True)
     assert resolve(folder, Path("here")).meta["model"] == str((folder / "here").resolve())
 
 
-def test_no_option_is_decided_twice(folder: Path, tiny_bert: Path) -> None:
-    """--epochs and --set epochs are the same parameter."""
+def test_a_value_given_twice_is_refused(folder: Path, tiny_bert: Path) -> None:
+    """``epochs`` and ``fixed`` epochs are the same parameter."""
     with pytest.raises(BadInput, match=r"`epochs` 2\.0 and `fixed` epochs=1"):
         resolve(folder, tiny_bert, epochs=2.0, fixed={"epochs": 1})
     assert resolve(folder, tiny_bert, epochs=2.0).space.fixed["epochs"] == 2.0
 
 
-def test_batch_and_rates_go_by_the_size_of_the_model(folder: Path, tiny_bert: Path) -> None:
-    """What is not said is the size's and in the study's settings as a number; an option overrules it."""
+def test_batch_size_and_rates_default_to_the_size_of_the_model(folder: Path, tiny_bert: Path) -> None:
+    """The settings record the resolved value, the options None."""
     tiny = size_of(0)
     job = resolve(folder, tiny_bert, space="default")
     assert job.settings.job.batch_size == tiny.batch_size == 8
@@ -133,15 +132,14 @@ def test_batch_and_rates_go_by_the_size_of_the_model(folder: Path, tiny_bert: Pa
     assert resolve(folder, tiny_bert, batch_size=3).settings.job.batch_size == 3
 
 
-def test_texts_are_cut_at_what_the_model_takes(folder: Path, tiny_bert: Path) -> None:
-    """The tiny model takes 128 tokens: more are refused by name."""
+def test_a_length_above_the_limit_of_the_model_is_refused(folder: Path, tiny_bert: Path) -> None:
     with pytest.raises(BadInput, match=r"`max_length` is 129; .* at most 128 tokens"):
         resolve(folder, tiny_bert, max_length=129)
     assert resolve(folder, tiny_bert, max_length=128).settings.job.max_length == 128
 
 
-def test_priming_on_the_device_takes_what_has_no_state(folder: Path, tiny_bert: Path) -> None:
-    """AdamW's state for every parameter has no room on a small device: priming there is plain SGD, and priced."""
+def test_priming_on_the_device_uses_sgd_and_is_priced(folder: Path, tiny_bert: Path) -> None:
+    """AdamW's state for every parameter would not fit a small device."""
     host, device = (resolve(folder, tiny_bert, prime_on=where, batch_size=16) for where in ("host", "device"))
     assert host.settings.job.priming == Priming()
     assert device.settings.job.priming.optimizer == "sgd"
@@ -163,22 +161,21 @@ def test_priming_on_the_device_takes_what_has_no_state(folder: Path, tiny_bert: 
         ({"train_samples": 10_000}, BadInput, "more than the 480 rows"),
     ],
 )
-def test_mistakes_are_told_before_this_machine_is_calibrated(
+def test_settings_are_checked_before_calibration(
     folder: Path, tiny_bert: Path, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """With ``--device local``, whose calibration takes a minute, everything else is looked at first."""
+    """The calibration for ``--device local`` takes a minute."""
     with pytest.raises(error, match=re.escape(message)):
         resolve(folder, tiny_bert, **{"device": "local", **changes})
 
 
-def test_an_unknown_device_is_told_before_anything_is_loaded(folder: Path, tiny_bert: Path) -> None:
-    """A misspelt device does not wait for data or hub."""
+def test_an_unknown_device_is_refused_before_data_are_loaded(folder: Path, tiny_bert: Path) -> None:
     with pytest.raises(BadInput, match=r"unknown device 'jetson-nono'; did you mean 'jetson-nano'"):
         resolve(folder, Path("no/such-model"), device="jetson-nono", data_dir=Path("nosuch"))
 
 
-def test_the_budget_is_that_of_the_objective(folder: Path, tiny_bert: Path) -> None:
-    """A trial whose central peak is the budget has its high end at what the device surely has."""
+def test_a_peak_at_the_default_budget_fits_at_its_upper_end(folder: Path, tiny_bert: Path) -> None:
+    """The upper end of a peak at the budget equals the lower end of the available memory."""
     job = resolve(folder, tiny_bert)
     profile, process = job.profile, job.profile.process_mib
     tensors = job.meta["budget_mib"] - process.value
@@ -186,8 +183,8 @@ def test_the_budget_is_that_of_the_objective(folder: Path, tiny_bert: Path) -> N
     assert resolve(folder, tiny_bert, max_memory_mib=500.0).meta["budget_mib"] == 500.0
 
 
-def test_a_model_is_traced_once_a_process(folder: Path, tiny_bert: Path) -> None:
-    """Jobs that differ in device and bounds share the look-up tables of their model; another model has its own."""
+def test_a_model_is_traced_once_per_process(folder: Path, tiny_bert: Path) -> None:
+    """Jobs with other devices and bounds share its tables."""
     jobs = [resolve(folder, tiny_bert, device=device) for device in ("jetson-nano", "raspberry-pi-4")]
     first, second = (shared_tables(load_config(job.source), Head()) for job in jobs)
     assert first is second
@@ -195,7 +192,6 @@ def test_a_model_is_traced_once_a_process(folder: Path, tiny_bert: Path) -> None
 
 
 def test_the_preview_has_size_share_and_time(folder: Path, tiny_bert: Path) -> None:
-    """Before the first trial: combinations, what fits, costs from least to most, and how long this host takes."""
     job = resolve(folder, tiny_bert, train_samples=64, max_length=16)
     bench = job.bench(Store(folder / "none"))
     pricer = job.pricer(bench)
@@ -210,8 +206,8 @@ def test_the_preview_has_size_share_and_time(folder: Path, tiny_bert: Path) -> N
     assert 0 < preview_search(job.space, pricer, bench, "balanced", 8).share_feasible < 1
 
 
-def test_the_preview_reads_well() -> None:
-    """Counts, shares and units as people write them, and how to shorten what takes hours."""
+def test_the_preview_has_readable_figures() -> None:
+    """Hours give a hint on how to shorten the search."""
     seen = Preview(840, ("learning_rate",), 0.345, (900.0, 1400.0), (30.0, 90.0), 200.0, 60.0, 30)
     space, host, hint = seen.lines()
     assert space == (

@@ -1,4 +1,4 @@
-"""The mirror in MLflow: real databases and a real server, and every way in which a mirror can get out of step."""
+"""The mirror in MLflow: real databases, a real server, and all ways in which a mirror becomes outdated."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ print(json.dumps(tracker.trials(snapshot.name)))
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables and nothing in them: making one takes seconds, copying it does not."""
+    """A database with MLflow's empty tables: a copy is faster than creating it."""
     database = tmp_path_factory.mktemp("template") / "mlflow.db"
     open_tracking(f"sqlite:///{database}")
     return database
@@ -70,7 +70,7 @@ def _experiment(client: MlflowClient, name: str) -> Experiment:
 
 
 def _run_ids(tracker: Tracker, snapshot: StudySnapshot) -> dict[str, str]:
-    """Run id by name of the run, parents and children."""
+    """Return ids of runs by their names, parents and children."""
     client = _client(tracker)
     experiment = _experiment(client, snapshot.name)
     runs = client.search_runs([experiment.experiment_id])
@@ -79,13 +79,13 @@ def _run_ids(tracker: Tracker, snapshot: StudySnapshot) -> dict[str, str]:
 
 
 def _rows(tracker: Tracker) -> list[str]:
-    """All that the database holds."""
+    """Return the contents of the database."""
     with contextlib.closing(sqlite3.connect(tracker.uri.removeprefix("sqlite:///"))) as connection:
         return list(connection.iterdump())
 
 
 def _unmarked(tracker: Tracker, snapshot: StudySnapshot) -> None:
-    """As a sync that did not come to its end leaves it: nothing says that all runs are written."""
+    """Simulate an interrupted sync: remove the mark that all runs are written."""
     _client(tracker).set_tag(_run_ids(tracker, snapshot)[snapshot.name], "farsearch.mirrored", "")
 
 
@@ -154,7 +154,6 @@ def test_runs_have_state_parent_dataset_description_and_times(tracker: Tracker) 
 
 
 def test_a_second_sync_writes_nothing(tracker: Tracker) -> None:
-    """The database is equal row by row, and no file is changed."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     rows, picture = _rows(tracker), _artifacts(tracker, snapshot) / "front.png"
@@ -167,7 +166,7 @@ def test_a_second_sync_writes_nothing(tracker: Tracker) -> None:
 
 
 def test_a_changed_front_changes_only_tags_and_names(tracker: Tracker) -> None:
-    """A trial that dominates another leaves the runs in place and renews the artifacts."""
+    """Runs remain, and artifacts are renewed."""
     first = make_snapshot(*make_snapshot().trials[:4], front={0, 2}, n_trials=6)
     tracker.sync(first)
     ids = _run_ids(tracker, first)
@@ -186,7 +185,7 @@ def test_a_changed_front_changes_only_tags_and_names(tracker: Tracker) -> None:
 
 
 def test_a_running_trial_becomes_complete_in_the_same_run(tracker: Tracker) -> None:
-    """The study's run ends with its last trial."""
+    """The parent run ends with the last trial."""
     done = make_trial(1, 0.8, 1000.0, 100.0)
     running = dataclasses.replace(
         done, state="running", metric=None, metric_error=None, dev_metric=None, host_seconds=None, curve=done.curve[:1]
@@ -209,7 +208,7 @@ def test_a_running_trial_becomes_complete_in_the_same_run(tracker: Tracker) -> N
 
 @pytest.mark.parametrize("state", ["waiting", "running", "complete", "pruned", "fail"])
 def test_every_state_has_its_mlflow_status(tracker: Tracker, state: str) -> None:
-    """Also of a trial without any result."""
+    """Even without any result."""
     trial = make_trial(0, None, None, None, state=state, config=None, plan=None, priming=None, curve=())
     snapshot = make_snapshot(trial)
     tracker.sync(snapshot)
@@ -220,7 +219,7 @@ def test_every_state_has_its_mlflow_status(tracker: Tracker, state: str) -> None
 
 
 def test_a_recreated_study_replaces_its_runs(tracker: Tracker) -> None:
-    """Parameters can't be changed in MLflow: a run of another trial is replaced, one without a trial is removed."""
+    """MLflow can't change parameters: the run of another trial is replaced, and one without a trial removed."""
     tracker.sync(make_snapshot())
     config = FarConfig((0.1, 0.1, 0.1, 0.1), 1e-3, 2.0)
     trial = make_trial(0, 0.9, 800.0, 80.0, config=config)
@@ -255,7 +254,7 @@ def test_duplicate_runs_are_removed(tracker: Tracker) -> None:
 
 
 def test_an_incomplete_run_is_completed(tracker: Tracker) -> None:
-    """A mirror died between a run's values and its hash."""
+    """A mirror was killed between values and digest of a run."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     ids, client = _run_ids(tracker, snapshot), _client(tracker)
@@ -293,8 +292,8 @@ def _project(empty_database: Path, folder: Path) -> Tracker:
     return open_tracking(f"sqlite:///{folder}/mlflow.db")
 
 
-def test_a_copied_project_has_artifacts_of_its_own(empty_database: Path, tmp_path: Path) -> None:
-    """The mirror of a copy neither changes the original's files nor shows them."""
+def test_a_copied_project_has_its_own_artifacts(empty_database: Path, tmp_path: Path) -> None:
+    """The mirror of a copy neither changes nor shows the original's files."""
     snapshot = make_snapshot()
     first = _project(empty_database, tmp_path / "a")
     first.sync(snapshot)
@@ -311,7 +310,7 @@ def test_a_copied_project_has_artifacts_of_its_own(empty_database: Path, tmp_pat
 
 
 def test_a_moved_project_keeps_runs_and_artifacts(empty_database: Path, tmp_path: Path) -> None:
-    """Artifacts are found at the new place, and nothing is created at the old one."""
+    """Nothing is created at the old path."""
     snapshot = make_snapshot()
     first = _project(empty_database, tmp_path / "a")
     first.sync(snapshot, report=True)
@@ -326,7 +325,7 @@ def test_a_moved_project_keeps_runs_and_artifacts(empty_database: Path, tmp_path
 
 
 def test_registered_models_move_with_their_project(empty_database: Path, tmp_path: Path) -> None:
-    """Logged models and registry versions have addresses too; other experiments are not changed."""
+    """Logged models and registry versions have paths too; other experiments are not changed."""
     snapshot = make_snapshot()
     first = _project(empty_database, tmp_path / "a")
     first.sync(snapshot)
@@ -346,7 +345,7 @@ def test_registered_models_move_with_their_project(empty_database: Path, tmp_pat
 
 @pytest.mark.parametrize("name", ["what? now", "a%20b", "a#b", "ü [1] & c"])
 def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The default address finds the database in the working folder, and nothing is created outside of it."""
+    """The default address refers to the working folder, and nothing is created outside of it."""
     (tmp_path / "home" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "home" / name)
     tracker = open_tracking("sqlite:///mlflow.db")
@@ -361,7 +360,7 @@ def _artifact_uri(tracker: Tracker, experiment: str) -> str:
 
 
 def test_artifacts_contain_the_front(tracker: Tracker) -> None:
-    """As JSON, as a table with a line per trial, and as a PNG."""
+    """As JSON, as tables, and as a PNG."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     folder = _artifacts(tracker, snapshot)
@@ -373,7 +372,7 @@ def test_artifacts_contain_the_front(tracker: Tracker) -> None:
 
 
 def test_the_report_is_written_on_request_and_only_if_it_changed(tracker: Tracker) -> None:
-    """A sync during a search draws none and leaves an old one; the last draws it once, with its pictures."""
+    """A sync during a search leaves an old report unchanged."""
     first = make_snapshot(*make_snapshot().trials[:4], front={0, 2})
     tracker.sync(first)
     folder = _artifacts(tracker, first)
@@ -394,7 +393,7 @@ def test_the_report_is_written_on_request_and_only_if_it_changed(tracker: Tracke
 
 
 def test_the_report_is_drawn_again_when_its_content_changes(tracker: Tracker) -> None:
-    """By a measurement, a verification, a stopped trial or another version, not by a running trial."""
+    """Measurements, verifications, stopped trials and versions change it, running trials do not."""
     study = make_snapshot()
     digest = shown_digest(study, study_content(study))
 
@@ -412,7 +411,7 @@ def test_the_report_is_drawn_again_when_its_content_changes(tracker: Tracker) ->
 
 
 def test_an_auxiliary_study_has_no_report(tracker: Tracker) -> None:
-    """Baselines are in the report of their study."""
+    """The report of its study includes baselines."""
     sibling = make_snapshot(*make_baselines(), name="demo/baselines")
     tracker.sync(sibling, report=True)
     run = _run_ids(tracker, make_snapshot(name="demo"))[sibling.name]
@@ -424,7 +423,7 @@ def test_an_auxiliary_study_has_no_report(tracker: Tracker) -> None:
 
 
 def test_auxiliary_studies_share_the_experiment(tracker: Tracker) -> None:
-    """Baselines have a parent run of their own, and neither sync changes the other's runs."""
+    """Baselines have their own parent run, and neither sync changes the other's runs."""
     study = make_snapshot()
     baselines = make_snapshot(name=f"{study.name}/baselines")
     tracker.sync(study)
@@ -436,8 +435,8 @@ def test_auxiliary_studies_share_the_experiment(tracker: Tracker) -> None:
     assert len(paths) == 1
 
 
-def test_baselines_are_rows_of_the_parent_and_runs_of_their_own(tracker: Tracker) -> None:
-    """The study's table and pages name them, and are written again for a new one."""
+def test_baselines_are_rows_of_the_parent_and_have_runs(tracker: Tracker) -> None:
+    """The parent is updated when a baseline is added."""
     study = make_snapshot()
     tracker.sync(study)
     compared = dataclasses.replace(study, baselines=make_baselines())
@@ -457,7 +456,7 @@ def test_baselines_are_rows_of_the_parent_and_runs_of_their_own(tracker: Tracker
 
 
 def test_long_curves_are_written_in_batches(tracker: Tracker) -> None:
-    """MLflow accepts 1000 values per call; a curve of 2000 points is written completely."""
+    """MLflow accepts 1000 values per call."""
     curve = tuple(LossPoint(step, 1 / (step + 1)) for step in range(2000))
     snapshot = make_snapshot(make_trial(0, 0.8, 1000.0, 100.0, curve=curve))
     tracker.sync(snapshot)
@@ -467,7 +466,7 @@ def test_long_curves_are_written_in_batches(tracker: Tracker) -> None:
 
 
 def test_values_that_are_not_finite_are_left_out() -> None:
-    """MLflow would store an infinity as the largest float."""
+    """MLflow would store infinity as the largest float."""
     curve = (LossPoint(1, 0.7), LossPoint(2, float("nan")), LossPoint(3, float("inf")))
     trial = make_trial(0, float("inf"), 1000.0, 100.0, state="fail", curve=curve, reason="loss is nan at step 2")
     content = trial_content(make_snapshot(trial), trial)
@@ -477,8 +476,8 @@ def test_values_that_are_not_finite_are_left_out() -> None:
 
 
 @given(st.floats(1e-12, 1e3), st.lists(st.floats(0, 1), min_size=1, max_size=24))
-def test_parameters_are_strings_that_read_back_exactly(rate: float, fractions: list[float]) -> None:
-    """And layers sort by their number."""
+def test_parameters_are_strings_that_parse_exactly(rate: float, fractions: list[float]) -> None:
+    """Names of layers sort by number."""
     trial = make_trial(0, 0.5, 1.0, 1.0, config=FarConfig(tuple(fractions), rate, 1.0))
     params = trial_content(make_snapshot(trial), trial).params
     layers = sorted(key for key in params if key.startswith("frozen_fraction_layer_"))
@@ -487,7 +486,7 @@ def test_parameters_are_strings_that_read_back_exactly(rate: float, fractions: l
 
 
 def test_saved_views_have_the_format_of_mlflow_s_page(tracker: Tracker) -> None:
-    """The link opens an existing view; its columns and filter name existing metrics and tags."""
+    """The link opens an existing view, with columns and a filter of existing metrics and tags."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     path = tracker.experiment_url_path(snapshot.name)
@@ -503,13 +502,13 @@ def test_saved_views_have_the_format_of_mlflow_s_page(tracker: Tracker) -> None:
 
 
 def _write(snapshot: StudySnapshot, folder: Path) -> list[str]:
-    """Command that syncs ``snapshot`` into the database of ``folder`` and prints what it holds."""
+    """Return a command that syncs ``snapshot`` into the database of ``folder`` and prints its trials."""
     (folder / "snapshot.json").write_text(json.dumps(snapshot.to_dict()))
     return [sys.executable, "-c", _SYNC, f"sqlite:///{folder}/mlflow.db", str(folder / "snapshot.json")]
 
 
 def _values_of(output: str) -> dict[str, object]:
-    """What a sync printed, without what names a run."""
+    """Return the printed trials, without ids of runs."""
     held = json.loads(output)
     for trial in held.values():
         del trial["tags"]["mlflow.parentRunId"]
@@ -517,8 +516,8 @@ def _values_of(output: str) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_two_processes_create_a_database_and_a_lost_one_is_rebuilt(tmp_path: Path) -> None:
-    """Two syncs at once give one run per trial and no noise; after a loss the values are the same."""
+def test_two_processes_create_one_database_and_a_sync_rebuilds_it(tmp_path: Path) -> None:
+    """Concurrent syncs print no warnings and write one run per trial."""
     snapshot = make_snapshot()
     command = _write(snapshot, tmp_path)
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -541,7 +540,7 @@ def test_a_removed_database_is_noticed(tracker: Tracker, tmp_path: Path) -> None
 
 
 def test_a_full_disk_loses_nothing(tracker: Tracker, tmp_path: Path) -> None:
-    """A failed sync ends in one line; the next one completes it."""
+    """A failed sync ends with one line, and the next one completes the mirror."""
     snapshot = make_snapshot(*[make_trial(i, 0.8, 1000.0 + i, 100.0) for i in range(30)], front={0})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     errors = io.StringIO()
@@ -559,7 +558,7 @@ def test_a_full_disk_loses_nothing(tracker: Tracker, tmp_path: Path) -> None:
 
 
 def _refused(database: Path) -> str:
-    """The error of opening what stands there, which is left as it is."""
+    """Return the error of opening ``database``, which is not changed."""
     before = database.read_bytes() if database.is_file() else None
     with pytest.raises(MissingResource) as caught:
         open_tracking(f"sqlite:///{database}")
@@ -569,8 +568,7 @@ def _refused(database: Path) -> str:
     return str(caught.value)
 
 
-def test_a_broken_database_is_refused_at_once(tmp_path: Path) -> None:
-    """In one line, without retries."""
+def test_a_broken_database_is_refused_without_retries(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"this is no database, but long enough to look like a file of one" * 100)
     started = time.monotonic()
     assert "can't be read (file is not a database); restore it from a copy" in _refused(tmp_path / "mlflow.db")
@@ -595,7 +593,7 @@ def test_a_database_of_another_program_is_not_written_to(tmp_path: Path) -> None
 def test_a_database_of_another_schema_is_refused(
     empty_database: Path, tmp_path: Path, version: str, message: str
 ) -> None:
-    """A newer one needs a newer MLflow, an older one MLflow's upgrade command."""
+    """The message suggests a newer MLflow, or MLflow's upgrade command."""
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
@@ -604,14 +602,14 @@ def test_a_database_of_another_schema_is_refused(
 
 @contextlib.contextmanager
 def _held(database: Path, kind: str) -> Iterator[sqlite3.Connection]:
-    """Another program is in the middle of writing to the database."""
+    """Hold a transaction, as another program that writes to the database."""
     with contextlib.closing(sqlite3.connect(database, isolation_level=None, check_same_thread=False)) as connection:
         connection.execute(f"BEGIN {kind}")
         yield connection
 
 
-def test_a_locked_database_is_waited_for(tracker: Tracker, tmp_path: Path) -> None:
-    """Opening and writing continue when the other program has finished."""
+def test_a_sync_waits_for_a_locked_database(tracker: Tracker, tmp_path: Path) -> None:
+    """Both at opening and at writing."""
     for kind in ("EXCLUSIVE", "IMMEDIATE"):
         with _held(tmp_path / "mlflow.db", kind) as connection:
             release = threading.Timer(0.5, connection.execute, ("ROLLBACK",))
@@ -630,8 +628,8 @@ def test_a_database_that_stays_locked_is_reported(
         tracker.sync(make_snapshot())
 
 
-def test_a_creation_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
-    """After SIGKILL while MLflow creates its tables, the next command creates all of them."""
+def test_a_killed_creation_leaves_no_partial_database(tmp_path: Path) -> None:
+    """SIGKILL while MLflow creates its tables."""
     database = tmp_path / "mlflow.db"
     code = "import sys; from farsearch.tracking import open_tracking; open_tracking(sys.argv[1])"
     child = subprocess.Popen([sys.executable, "-c", code, f"sqlite:///{database}"])
@@ -668,7 +666,7 @@ def test_a_study_that_is_not_mirrored_has_no_page(tracker: Tracker) -> None:
 
 @contextlib.contextmanager
 def _server(uri: str, folder: Path) -> Iterator[str]:
-    """MLflow's own server on a free port, started as ``farsearch ui`` does."""
+    """Run MLflow's own server on a free port, as ``farsearch ui`` does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -689,7 +687,7 @@ def _server(uri: str, folder: Path) -> Iterator[str]:
 
 @pytest.mark.service
 def test_a_server_shows_and_stores_studies(tracker: Tracker, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """It shows the file's runs and pictures; a study sent over HTTP is stored exactly."""
+    """A study sent over HTTP is stored exactly."""
     local, remote = make_snapshot(), make_snapshot(name="over-http")
     tracker.sync(local)
     picture = _artifacts(tracker, local) / "front.png"
@@ -712,7 +710,7 @@ def test_a_server_shows_and_stores_studies(tracker: Tracker, tmp_path: Path, cap
 
 
 def _writes(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The calls of MLflow's client from now on that write to runs, with the run's id."""
+    """Record calls of MLflow's client that write to runs, with the run's id."""
     calls: list[str] = []
     for name in ("create_run", "delete_run", "log_batch", "set_tag", "log_inputs", "set_terminated", "update_run"):
         original = getattr(MlflowClient, name)
@@ -728,7 +726,7 @@ def _writes(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_following_a_search_writes_only_changes(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trial's run is created, that of a dominated trial renamed; others are not read."""
+    """The new trial's run is created, and that of a dominated trial renamed; others are not read."""
     first = make_snapshot(*make_snapshot().trials[:4], front={0, 2}, n_trials=6)
     tracker.follow(first)
     assert tracker.differences(first) == []
@@ -749,7 +747,7 @@ def test_following_a_search_writes_only_changes(tracker: Tracker, monkeypatch: p
 
 
 def test_following_skips_running_trials(tracker: Tracker) -> None:
-    """Another worker's trial has no run before it ends, so that no late mirror can revert it."""
+    """Another worker's trial gets a run when it has ended, so that no delayed mirror can revert it."""
     ended = make_trial(0, 0.7, 900.0, 90.0)
     running = make_trial(1, None, 1000.0, 100.0, state="running", metric_error=None, curve=())
     tracker.follow(make_snapshot(ended, front={0}, n_trials=3))
@@ -775,7 +773,7 @@ def test_following_finds_runs_of_another_mirror(tracker: Tracker) -> None:
 
 
 def test_following_draws_pictures_rarely(tracker: Tracker) -> None:
-    """Pictures may be out of date until the final sync."""
+    """Pictures may be outdated until the final sync."""
     study = make_snapshot()
     tracker.follow(make_snapshot(*study.trials[:1], front={0}))
     tracker.follow(make_snapshot(*study.trials[:3], front={0, 2}))
@@ -801,7 +799,7 @@ def test_following_catches_up_after_the_database_was_locked(tracker: Tracker, mo
 
 
 def test_a_killed_sync_is_resumed(tmp_path: Path) -> None:
-    """The next sync keeps the existing runs, and the result is equal."""
+    """The next sync reuses the existing runs."""
     snapshot = make_snapshot(*[make_trial(i, 0.8, 1000.0 + i, 100.0) for i in range(60)], front={0})
     command = _write(snapshot, tmp_path)
     database = tmp_path / "mlflow.db"
@@ -821,7 +819,7 @@ def test_a_killed_sync_is_resumed(tmp_path: Path) -> None:
     before = {name: run for name, run in _run_ids(tracker, snapshot).items() if name != snapshot.name}
     assert 0 < len(before) < 60
     result = tracker.sync(snapshot)
-    # the run in work at the kill may have to be finished
+    # the run that was being written may be incomplete
     assert (result.created, result.removed) == (60 - len(before), 0)
     assert result.updated <= 1
     assert before.items() <= _run_ids(tracker, snapshot).items()
@@ -830,7 +828,7 @@ def test_a_killed_sync_is_resumed(tmp_path: Path) -> None:
 
 
 def test_a_sync_of_a_mirrored_study_reads_no_trial(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also in another process; a deleted run makes it read them."""
+    """Also in another process; a deleted run makes it read all."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
     monkeypatch.setattr("farsearch.tracking.tracker.read_runs", None)  # a call would raise

@@ -1,4 +1,4 @@
-"""The fine-tuned model in MLflow's model registry: loaded as others load it, linked to its trial."""
+"""Fine-tuned models in MLflow's model registry: predictions through MLflow, and links to their trials."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def bundle(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def snapshot(folder: Path) -> StudySnapshot:
-    """The study ``tiny`` in a working directory."""
+    """Read the study ``tiny`` of a working directory."""
     return snapshot_of(Store(folder / ".farsearch").load("tiny"))
 
 
 def expected(model_folder: Path) -> list[tuple[str, float]]:
-    """Label and probability of each text, with transformers alone."""
+    """Return label and probability of each text, computed with transformers alone."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
     with torch.no_grad():
@@ -48,9 +48,9 @@ def expected(model_folder: Path) -> list[tuple[str, float]]:
 def test_a_registered_model_predicts_the_same_as_the_bundle(
     finished_study: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its alias, through ``mlflow.transformers`` and ``mlflow.pyfunc``; nothing of it is a pickle.
+    """Loaded by its alias with ``mlflow.transformers`` and ``mlflow.pyfunc``; no file is a pickle.
 
-    The database is new: the study is mirrored into it first, and the version is linked to the trial's run there.
+    The database is new, so the study is mirrored first, and the version is linked to the run of its trial.
     """
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     study = snapshot(finished_study)
@@ -59,7 +59,7 @@ def test_a_registered_model_predicts_the_same_as_the_bundle(
     assert made == Registered("reviews-far", 1, "deployed")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's own, of its type hints
+        warnings.simplefilter("ignore")  # warnings of MLflow on its type hints
         import mlflow.pyfunc
         import mlflow.transformers
 
@@ -93,7 +93,7 @@ def test_a_registered_model_predicts_the_same_as_the_bundle(
 def test_a_server_registers_and_serves_a_model(
     finished_study: Path, bundle: Path, mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With proxied artifacts, the predictions are the same."""
+    """Artifacts are proxied."""
     study = snapshot(finished_study)
     trial = max(study.front, key=lambda t: t.metric or 0.0)
     made = register_model(mlflow_server.uri, study, trial, bundle / "model", "reviews-far", "field")
@@ -109,7 +109,7 @@ def test_a_server_registers_and_serves_a_model(
 
 
 def test_each_export_is_a_new_version_and_takes_the_alias(finished_study: Path, tmp_path: Path) -> None:
-    """The model has the study's name; the alias moves to it, and another alias can be given."""
+    """The default name of the model is that of the study, the default alias ``deployed``."""
     folder = Path(shutil.copytree(finished_study, tmp_path / "copy"))
     first = call(folder, "export", "--out", "one", "--register")
     second = call(folder, "export", "--prefer", "accuracy", "--out", "two", "--register", "tiny", "--alias", "field")
@@ -135,7 +135,7 @@ def test_each_export_is_a_new_version_and_takes_the_alias(finished_study: Path, 
 def test_names_are_checked_before_anything_is_written(
     finished_study: Path, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
-    """One line, exit code 2, and no bundle."""
+    """Exit code 2, one line, and no bundle."""
     done = call(finished_study, "export", *options, "--out", tmp_path / "b")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert message in done.err

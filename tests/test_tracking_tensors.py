@@ -1,4 +1,4 @@
-"""Saved tensors on an MLflow server: what one host trained is exported and judged on another, checked, or refused."""
+"""Saved tensors on an MLflow server: upload from one host, checks, and export on another."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STUDY = Path(".farsearch/studies/tiny")
 
 @dataclass
 class Team:
-    """A host that trained the study ``tiny``, one that has nothing but its journal, and the server of both."""
+    """A host that trained the study ``tiny``, another one with only its journal, and the server of both."""
 
     server: MlflowServer
     trained: Path
@@ -48,7 +48,7 @@ class Team:
 
     @property
     def tracking(self) -> tuple[str, str]:
-        """The option that names the server."""
+        """The option with the server's address."""
         return "--tracking-uri", self.server.uri
 
     @property
@@ -57,24 +57,24 @@ class Team:
         return MlflowClient(self.server.uri)
 
     def run(self, number: int) -> Run:
-        """The run of a trial."""
+        """Return the run of a trial."""
         experiment = self.client.get_experiment_by_name("tiny")
         assert experiment is not None
         return find_trial(self.client, experiment.experiment_id, "tiny", number)[0]
 
     def parent(self) -> Run:
-        """The study's own run."""
+        """Return the study's own run."""
         experiment = self.client.get_experiment_by_name("tiny")
         assert experiment is not None
         return find_parents(self.client, experiment.experiment_id, "tiny")[0]
 
     def on_server(self, run: Run, folder: str) -> Path:
-        """Where the server keeps a folder of a run's artifacts."""
+        """Return the path of an artifact folder of a run on the server."""
         place = str(run.info.artifact_uri).removeprefix("mlflow-artifacts:/")
         return self.server.folder / "mlartifacts" / place / folder
 
     def manifest(self, number: int) -> Any:
-        """What the tag of a trial's run says."""
+        """Return the manifest in the tag of a trial's run."""
         return json.loads(self.run(number).data.tags[TAG_TENSORS])
 
     def upload(self, snapshot: StudySnapshot | None = None) -> Any:
@@ -88,13 +88,13 @@ class Team:
         return call(self.other, "export", "--trial", number, "--out", out, *self.tracking)
 
     def fetched(self) -> set[str]:
-        """Files of trials on the other host, and what fetching left."""
+        """Return files of trials on the other host, including incomplete downloads."""
         folder = self.other / STUDY
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} - {"turn.lock"}
 
 
 def _other_host(folder: Path, trained: Path) -> Path:
-    """A working directory that reaches the study, as a shared database would let it, and has nothing else of it."""
+    """Return a working directory with access to the study, as from a shared database, and no other files of it."""
     (folder / ".farsearch").mkdir(parents=True)
     shutil.copy(trained / ".farsearch/studies.journal", folder / ".farsearch")
     return folder
@@ -102,7 +102,7 @@ def _other_host(folder: Path, trained: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def synced(tmp_path_factory: pytest.TempPathFactory, finished_study: Path) -> MlflowServer:
-    """A stopped server that has had a sync of the finished study, which was trained without it."""
+    """A stopped server after a sync of the finished study, which was trained without it."""
     server = MlflowServer(tmp_path_factory.mktemp("synced"))
     try:
         server.start()
@@ -116,8 +116,8 @@ def synced(tmp_path_factory: pytest.TempPathFactory, finished_study: Path) -> Ml
 
 @pytest.fixture
 def team(synced: MlflowServer, finished_study: Path, tmp_path: Path) -> Iterator[Team]:
-    """Two hosts and a server that has the tensors. A test may change all of it."""
-    # on the same port: MLflow's client keeps in mind where a run's artifacts are
+    """Two hosts and a server with the tensors. A test may change all of them."""
+    # the same port, because MLflow's client caches the addresses of artifacts
     server = MlflowServer(Path(shutil.copytree(synced.folder, tmp_path / "server")), synced.port)
     trained = Path(shutil.copytree(finished_study, tmp_path / "trained"))
     try:
@@ -128,7 +128,7 @@ def team(synced: MlflowServer, finished_study: Path, tmp_path: Path) -> Iterator
 
 
 def _weights(bundle: Path) -> dict[str, str]:
-    """Digests of a bundle's weights."""
+    """Return digests of a bundle's weights."""
     files = [*bundle.rglob("*.safetensors")]
     assert files
     return {str(file.relative_to(bundle)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
@@ -136,7 +136,7 @@ def _weights(bundle: Path) -> dict[str, str]:
 
 @pytest.mark.service
 def test_another_host_exports_the_same_bundle(team: Team) -> None:
-    """Weights are equal bit by bit, with and without priming; the second export fetches nothing."""
+    """Weights are equal bit by bit, with and without priming; a second export downloads nothing."""
     plain = next(trial for trial in team.kept if not (trial.priming and trial.priming.steps))
     for trial in (plain, team.primed):
         number = trial.number
@@ -155,7 +155,7 @@ def test_another_host_exports_the_same_bundle(team: Team) -> None:
 
 @pytest.mark.service
 def test_the_server_has_only_trials_near_the_front(team: Team) -> None:
-    """Three files of each, and each priming once, matching the manifest."""
+    """Three files of each, and each priming once, as in the manifest."""
     assert {trial.number for trial in team.snapshot.complete} > {trial.number for trial in team.kept}
     primings = set()
     for trial in team.snapshot.trials:
@@ -181,7 +181,7 @@ def test_the_server_has_only_trials_near_the_front(team: Team) -> None:
 
 @pytest.mark.service
 def test_tensors_of_trials_that_leave_the_front_are_deleted(team: Team) -> None:
-    """The runs stay."""
+    """Their runs remain."""
     best = max(team.snapshot.complete, key=lambda trial: trial.metric or 0.0)
     winner = dataclasses.replace(best, number=99, metric=1.0, metric_error=0.0, peak_memory_mib=1.0, wall_time_s=1.0)
     trials = [dataclasses.replace(trial, on_front=False) for trial in team.snapshot.trials]
@@ -197,7 +197,7 @@ def test_tensors_of_trials_that_leave_the_front_are_deleted(team: Team) -> None:
 
 @pytest.mark.service
 def test_damaged_artifacts_are_refused(team: Team) -> None:
-    """A flipped byte, a truncated or a missing file is named in one line, and nothing reaches the study's folder."""
+    """The line names the file, and nothing is copied into the study's folder."""
     number = team.primed.number
     tensors, primings = (team.on_server(team.run(number), "tensors"), team.on_server(team.parent(), "primings"))
     sha256 = team.manifest(number)["priming"]["sha256"]
@@ -215,7 +215,7 @@ def test_damaged_artifacts_are_refused(team: Team) -> None:
             assert path.name in line
             assert ("is missing" if damage is None else "is damaged") in line
             assert not (team.other / "bundle").exists()
-            # predictions came alone, where they were whole
+            # only predictions may have been copied, if they were intact
             assert not [name for name in team.fetched() if TRAINED in name or "primings" in name or ".fetching" in name]
         path.write_bytes(whole)
     assert team.export(number).code == 0
@@ -223,7 +223,7 @@ def test_damaged_artifacts_are_refused(team: Team) -> None:
 
 @pytest.mark.service
 def test_invalid_manifests_are_ignored(team: Team) -> None:
-    """With other names, addresses or versions; learners can't name another file."""
+    """With other names, addresses or versions; the learners can't refer to another file either."""
     number = team.primed.number
     run, manifest = team.run(number), team.manifest(number)
     files = manifest["files"]
@@ -256,8 +256,8 @@ def test_invalid_manifests_are_ignored(team: Team) -> None:
 
 
 @pytest.mark.service
-def test_the_next_upload_repairs_a_kill_or_a_deletion(team: Team) -> None:
-    """Files without a manifest are uploaded again; a deleted run is used until a new one has its tensors."""
+def test_the_next_upload_repairs_incomplete_and_deleted_runs(team: Team) -> None:
+    """A deleted run is still used until a new one has its tensors."""
     number = team.primed.number
     run = team.run(number)
     team.client.set_tag(run.info.run_id, TAG_TENSORS, "uploading")
@@ -296,7 +296,7 @@ def test_choices_are_paired_on_another_host(team: Team) -> None:
 
 @pytest.mark.service
 def test_an_unreachable_server_only_delays_uploads(team: Team) -> None:
-    """The mirror reports it and continues; its next call uploads the missing files."""
+    """The mirror reports it, and its next call uploads the missing files."""
     number = team.primed.number
     store = Store(team.trained / ".farsearch")
     mirror: LiveMirror = open_mirror(Console(quiet=True), store, team.server.uri)
@@ -318,9 +318,9 @@ def test_an_unreachable_server_only_delays_uploads(team: Team) -> None:
 def test_a_team_trains_on_one_host_and_exports_on_another(
     tmp_path: Path, tiny_bert: Path, postgres: Postgres, mlflow_server: MlflowServer
 ) -> None:
-    """A real search on PostgreSQL and a server, started here, gone on with by a worker there; either host exports all.
+    """A search starts on one host, with PostgreSQL and a server, and a worker on another host completes it.
 
-    The third host knows two addresses and nothing else.
+    Every host can export every trial of the front, even a third one that has only the two addresses.
     """
     hosts = [prepare(tmp_path / name) for name in ("first", "second")]
     where = ("--storage", postgres.url, "--tracking-uri", mlflow_server.uri)
@@ -344,7 +344,7 @@ def test_a_team_trains_on_one_host_and_exports_on_another(
 
 
 def test_a_local_database_has_no_tensors(finished_study: Path, tmp_path: Path) -> None:
-    """Nothing is uploaded or tagged; a host without the tensors reports that."""
+    """Nothing is uploaded; a host without the tensors reports that they are missing."""
     snapshot = read_study(finished_study)
     with chdir(finished_study):
         tracker = open_tracking("sqlite:///mlflow.db")
@@ -358,8 +358,8 @@ def test_a_local_database_has_no_tensors(finished_study: Path, tmp_path: Path) -
     assert not (other / "mlflow.db").exists()
 
 
-def test_a_trial_s_files_count_only_if_complete_and_its_own(finished_study: Path, tmp_path: Path) -> None:
-    """A truncated or missing file, or one of another study of that name, is not uploaded."""
+def test_only_complete_files_of_the_trial_are_uploaded(finished_study: Path, tmp_path: Path) -> None:
+    """Not truncated ones, nor those of another study of that name."""
     snapshot = read_study(finished_study)
     near = near_front(snapshot.trials)
     trial = next(t for t in snapshot.complete if near(t) and t.priming and t.priming.steps)
@@ -384,7 +384,7 @@ def test_a_trial_s_files_count_only_if_complete_and_its_own(finished_study: Path
 
 
 def _trials(draw: st.DataObject, count: int) -> list[TrialRecord]:
-    """Complete trials with objectives that meet often."""
+    """Draw complete trials with frequently equal objectives."""
     value = st.integers(1, 6)
     made = [
         make_trial(i, draw.draw(value) / 10, float(draw.draw(value)), float(draw.draw(value))) for i in range(count)
@@ -394,7 +394,7 @@ def _trials(draw: st.DataObject, count: int) -> list[TrialRecord]:
 
 @given(st.data())
 def test_a_trial_that_left_the_front_never_returns(data: st.DataObject) -> None:
-    """Whatever trials follow, so its tensors may be deleted."""
+    """Whatever trials follow, so its tensors can be deleted."""
     trials = _trials(data, data.draw(st.integers(1, 12)))
     left: set[int] = set()
     for count in range(1, len(trials) + 1):

@@ -16,7 +16,7 @@ def is_private(name: str) -> bool:
 
 
 def own_names(trees: dict[Path, ast.Module]) -> set[str]:
-    """Private attributes that farsearch itself defines: methods, class attributes, and assignments to ``self``."""
+    """Return private attributes that farsearch defines: methods, class attributes, and assignments to ``self``."""
     names: set[str] = set()
     for tree in trees.values():
         for node in ast.walk(tree):
@@ -32,7 +32,7 @@ def own_names(trees: dict[Path, ast.Module]) -> set[str]:
 
 
 def private_uses(tree: ast.Module, vendor: str, own: set[str]) -> Iterator[str]:
-    """Private modules and names of a vendor, and private attributes of objects that are not farsearch's."""
+    """Yield private modules and names of a vendor, and private attributes of objects that are not farsearch's."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == vendor:
             path = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
@@ -54,7 +54,7 @@ def private_uses(tree: ast.Module, vendor: str, own: set[str]) -> Iterator[str]:
     ("vendor", "home", "adapters"),
     [("optuna", "study", ["optuna_adapter.py"]), ("mlflow", "tracking", ["database.py", "fetch.py"])],
 )
-def test_private_names_of_a_vendor_are_used_in_its_adapters_alone(vendor: str, home: str, adapters: list[str]) -> None:
+def test_private_names_of_a_vendor_are_used_only_in_its_adapters(vendor: str, home: str, adapters: list[str]) -> None:
     trees = {path: ast.parse(path.read_text()) for path in (PACKAGE / home).glob("*.py")}
     own = own_names({path: tree for path, tree in trees.items() if path.name not in adapters})
     uses = {path.name: list(private_uses(tree, vendor, own)) for path, tree in trees.items()}

@@ -32,7 +32,7 @@ _WORDS = 240
 
 @cache
 def make_vocabulary() -> tuple[str, ...]:
-    """Special tokens, marks, letters (whole and as the middle of a word), and the reviews' most frequent words."""
+    """Return special tokens, punctuation, letters (first and inner ones), and the most frequent words of reviews."""
     text = (resources.files("farsearch.tasks") / "reviews" / "train.tsv").read_text(encoding="utf-8")
     counted = Counter(re.findall(r"[a-z]{2,}", text.lower()))
     words = sorted(counted, key=lambda word: (-counted[word], word))[:_WORDS]
@@ -50,7 +50,7 @@ def make_config(
     positions: int = 128,
     dropout: float = 0.1,
 ) -> Any:
-    """The transformers configuration of a small model of either family."""
+    """Return the transformers configuration of a small model of either family."""
     size = len(make_vocabulary()) if vocabulary is None else vocabulary
     if family == "bert":
         return transformers.BertConfig(
@@ -79,7 +79,7 @@ def make_config(
 
 
 def make_model(family: str, seed: int = 0, **settings: Any) -> tuple[nn.Module, ModelLayout]:
-    """A small two-class model with random weights in memory, and its layout."""
+    """Return a small two-class model with random weights in memory, and its layout."""
     torch.manual_seed(seed)
     return build_model(make_config(family, **settings), Head())
 
@@ -100,12 +100,12 @@ def _save(model: transformers.PreTrainedModel, folder: Path) -> Path:
 
 
 def make_bert(folder: Path, seed: int = 0, **settings: Any) -> Path:
-    """A BERT of 2 layers, hidden size 32, 64 neurons a layer, with random weights and a fast tokenizer."""
+    """Save a BERT of 2 layers, hidden size 32, 64 neurons a layer, with random weights and a fast tokenizer."""
     torch.manual_seed(seed)
     return _save(transformers.BertModel(make_config("bert", **settings)), folder)
 
 
 def make_distilbert(folder: Path, seed: int = 0, **settings: Any) -> Path:
-    """A DistilBERT of 2 layers, hidden size 32, 64 neurons a layer, with random weights and a fast tokenizer."""
+    """Save a DistilBERT of 2 layers, hidden size 32, 64 neurons a layer, with random weights and a fast tokenizer."""
     torch.manual_seed(seed)
     return _save(transformers.DistilBertModel(make_config("distilbert", **settings)), folder)

@@ -44,7 +44,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Synced:
-    """What a synchronization with MLflow changed.
+    """Changes by a synchronization with MLflow.
 
     Attributes:
         study: name of the study or auxiliary study.

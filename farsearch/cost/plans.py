@@ -64,8 +64,8 @@ def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
 def exact_plans(profile: Profile, layout: ModelLayout | None = None) -> list[StepPlan]:
     """Return the plans that compete on a device, the simpler ones first: all compute the same as ordinary modules.
 
-    They differ in what is saved for the backward pass, and in when and by which kernel the optimizer steps, as far as
-    the device's torch supports it. Ordinary modules are among them. Plans with ordinary attention draw other dropout
+    They differ in the tensors saved for the backward pass, and in when and by which kernel the optimizer steps, as far
+    as the device's torch supports it. Ordinary modules are among them. Plans with ordinary attention draw other dropout
     masks than the rest from the same seed, of the same distribution.
 
     Args:

@@ -24,8 +24,8 @@ Phase = Literal["start", "forward", "release", "head", "backward head", "backwar
 class SegmentKey(NamedTuple):
     """A segment of a training step; ``layer`` is None for a segment outside of the layers.
 
-    ``start`` is the embeddings, ``head`` the head and the loss. ``release`` holds what is freed of a layer when the
-    forward pass of all layers is done.
+    ``start`` is the embeddings, ``head`` the head and the loss. ``release`` has the storages of a layer that are
+    freed when the forward pass of all layers is done.
     """
 
     phase: Phase
@@ -143,11 +143,11 @@ class Storages:
         now = self._log.key
         event = self._allocated.pop(key)
         end = Event(-event.size)
-        # what was made for all layers is freed with the lowest trained layer, whichever that is
+        # a tensor that all layers use is freed with the lowest trained layer, whichever that is
         in_upper_layer = born == START and now.phase == "backward" and now.layer != 0
         is_late = now.is_backward and (is_shared or in_upper_layer)
-        # what a layer's node of the graph itself holds, such as the state of dropout's generator, is freed with the
-        # whole graph: in the segment of the lowest layer, for all layers, when nothing is counted any more
+        # the data of a layer's node of the graph itself, such as the state of dropout's generator, are freed with the
+        # whole graph: in the segment of the lowest layer, for all layers, when counting has ended
         if not (born.phase == "forward" and born.layer is not None and now.is_behind(born.layer)):
             (self._late if is_late else self._events_of_end(key, born)).append(end)
         kind = "mask" if key in self._masks else "saved"
@@ -162,7 +162,7 @@ class Storages:
 
         A layer's input that is freed behind the layers is that layer's: in ``release`` where all layers' outputs live
         until then, or, for the last layer, in its forward pass, as the other layers' inputs are. The lowest layer's may
-        be freed in the head: no other layer takes its place.
+        be freed in the head, because no other layer substitutes for it.
         """
         now = self._log.open.events
         is_lowest = born == START and key == self.lowest_input

@@ -1,8 +1,8 @@
 """Trace of one training step on meta tensors: every allocation, every operation, nothing computed.
 
 Tensors on the device ``meta`` have a shape and no memory; torch's own dispatch runs them. A ``TorchDispatchMode``
-follows the storages that live and the operations that run. The sum of live storages is what the CPU allocator would
-hold, byte for byte (docs/cost_model.md has the comparison with the profiler).
+follows the storages that live and the operations that run. The sum of live storages equals the bytes that the CPU
+allocator would hold (docs/cost_model.md has the comparison with the profiler).
 """
 
 from __future__ import annotations

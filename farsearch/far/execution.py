@@ -1,6 +1,6 @@
 """How a training step is executed: the tensors that are saved or recomputed for the backward pass, and the portions.
 
-No execution changes what is learned. ``modules`` everywhere is the model as transformers built it.
+No execution changes which parameters are trained. ``modules`` everywhere is the model as transformers built it.
 """
 
 from contextlib import contextmanager

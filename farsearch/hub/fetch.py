@@ -262,7 +262,7 @@ def _counting(received: _Received) -> type:
 
 @contextmanager
 def _watched(repository: Repository, what: str, note: Note | None, received: _Received) -> Iterator[None]:
-    """Report every few seconds what has arrived, or what is waited for."""
+    """Report the progress of a download, or the reason of a wait, every few seconds."""
     if note is None:
         yield
         return

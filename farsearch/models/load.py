@@ -43,7 +43,7 @@ def load_model(
         keep_head: use the checkpoint's head, whose labels must be ``names``.
 
     Raises:
-        BadInput: for an unsupported family, weights that do not fit the configuration, or a head that can't be kept.
+        BadInput: for an unsupported family, weights that do not fit the configuration, or a head that does not fit.
         MissingResource: when the weights can't be read.
     """
     config = load_config(source)

@@ -51,7 +51,7 @@ class ModelSource:
         location: a folder or a hub name.
         allow_pickle: also read weights in torch's older format, which can contain code; else only safetensors.
         revision: branch, tag or commit of a hub model; None for the branch ``main``.
-        note: called with a line on what was inferred or takes long.
+        note: called with a line on inferred settings and long operations.
     """
 
     name: str

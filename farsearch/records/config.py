@@ -132,7 +132,7 @@ class StepPlan(Record):
 
     @property
     def summary(self) -> str:
-        """What is stored for the backward pass, such as ``recompute + kept masks``."""
+        """Tensors that are stored for the backward pass, such as ``recompute + kept masks``."""
         ordinary = [name for name in _PIECES if self.feed_forward != "modules" and getattr(self, name) == "modules"]
         parts = [self.feed_forward, *(f"kept {_PIECES[name]}" for name in ordinary)]
         return " + ".join(parts + ["checkpointing"] * self.checkpointing)

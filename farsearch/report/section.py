@@ -37,7 +37,7 @@ class Section:
     Attributes:
         name: of the picture's file and of the anchor on the page.
         title: the finding, as a sentence.
-        words: what the picture shows and how to read it.
+        words: explanation of the picture and how to read it.
         figure: None without a picture.
         rows: a table below it, all rows with the same keys.
     """

@@ -11,7 +11,7 @@ def entities(tags: Sequence[str]) -> Set[Tuple[str, int, int]]:
     """Return the entities of a row as (type, first word, last word).
 
     The first letter of a tag is the position in an entity: ``B`` begin, ``I`` inside, ``E`` end, ``S`` single word,
-    ``O`` outside; any other letter is read as ``I``. The rest, without one dash, is the type; ``_`` if there is none.
+    ``O`` outside; any other letter is read as ``I``. The rest, without one dash, is the type; ``_`` if it is empty.
     No sequence is malformed: an ``I`` or ``E`` that continues no entity of its type begins one, and an entity ends
     where another begins. This covers IOB1, IOB2 and IOBES.
     """

@@ -59,7 +59,7 @@ def host_peak_mib() -> float:
 
 
 def reset_host_peak() -> None:
-    """Reset the peak of ``host_peak_mib`` to what is resident now, where the system allows it."""
+    """Reset the peak of ``host_peak_mib`` to the resident memory now, if the system allows it."""
     release()
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")

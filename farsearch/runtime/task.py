@@ -16,10 +16,10 @@ class Task(NamedTuple):
 
     ``labels`` are the names of classes, labels or tags, in the order of their ids; empty for the other kinds. ``texts``
     names the columns of a row's texts: one, two of a pair, question and context, or the words. ``label`` names the
-    column of what is learned; with ``label_columns`` each of ``labels`` is a column of 0 and 1 instead. ``columns`` are
+    column of labels; with ``label_columns`` each of ``labels`` is a column of 0 and 1 instead. ``columns`` are
     those of the task's own files where these have no header. ``unanswerable``: a question may have no answer in its
-    context. ``positive`` is the label of the class that F1 is of; None for the second class. ``label_separator`` is
-    what is between the labels of a cell; None for ``|``. ``decimal_comma``: numbers in cells may be written as 0,5.
+    context. ``positive`` is the label of the class that F1 is of; None for the second class. ``label_separator``
+    is between the labels of a cell; None for ``|``. ``decimal_comma``: numbers in cells may be written as 0,5.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Task(NamedTuple):
 class Rows(NamedTuple):
     """Rows of a task in the order of their file.
 
-    ``texts`` of each row: one, two of a pair, question and context, or all its words. ``answers`` are what is true of
-    each, by the kind of the task:
+    ``texts`` of each row: one, two of a pair, question and context, or all its words. ``answers`` has the
+    target of each, by the kind of the task:
 
     - classification: class id
     - multi-label: label ids, ascending

@@ -29,7 +29,7 @@ def draw_configs(space: Space, layers: int, count: int, seed: int, *, priming: b
     The corners are first: as little frozen as the space allows, and as much.
 
     Args:
-        priming: draw the space's priming; otherwise there is none.
+        priming: draw the space's priming; otherwise it is 0 epochs.
 
     Raises:
         SpaceError: for more layers than the model has.

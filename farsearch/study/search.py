@@ -43,7 +43,7 @@ class Search:
     Args:
         space: as in the study's settings.
         sampler: name of one of ``samplers.SAMPLERS``.
-        goal: what the step plan of each configuration is chosen for.
+        goal: objective by which the step plan of each configuration is chosen.
         racing: stop trials that can no longer reach the front.
 
     Attributes:

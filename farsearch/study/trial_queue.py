@@ -61,7 +61,7 @@ class ProposalSettings:
         space: as in the study's settings.
         layers: number of the model's layers.
         sampler: name of one of ``samplers.SAMPLERS``.
-        goal: what the step plan of each configuration is chosen for.
+        goal: objective by which the step plan of each configuration is chosen.
         seed: of the study.
         racing: stop trials that can no longer reach the front.
     """

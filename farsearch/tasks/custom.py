@@ -39,7 +39,7 @@ def load_own(own: OwnData, report: Callable[[str], None], data_dir: Path | None 
     """Load the rows of a task of the user's own data.
 
     Args:
-        report: called with each line on what was inferred and what was left out.
+        report: called with each line on inferred properties and omitted rows.
         data_dir: folder of the files, by their names, on a host with other paths.
 
     Raises:

@@ -72,7 +72,7 @@ class DataFile:
 
     @property
     def note(self) -> str:
-        """What only the content shows of the format; empty for nothing."""
+        """Properties of the format that only the content shows; may be empty."""
         return self.source.note
 
     def check(self, columns: Sequence[str], option: str) -> None:

@@ -80,7 +80,7 @@ class Relations:
     that every row asks, relate no rows; a row of common texts alone is related to its duplicates.
 
     Attributes:
-        rows: rows by what they share.
+        rows: rows by the texts that they share.
     """
 
     def __init__(self, words: Sequence[tuple[Words, ...]], *, common: bool) -> None:
@@ -107,7 +107,7 @@ class Relations:
         self.rows.update(alone)
 
     def around(self, row: int) -> list[Shared]:
-        """Return the keys in ``rows`` of what a row shares with others."""
+        """Return the keys in ``rows`` of texts that a row shares with others."""
         texts = [text for text in self._words[row] if text in self.rows]
         return [*texts, *(other for text in texts for other in self._near_to(text))] or [self._words[row]]
 

@@ -144,7 +144,7 @@ def write_run(
     span: tuple[int, int],
     dataset: DatasetInput,
 ) -> tuple[str, Outcome]:
-    """Update the run ``held`` to ``content``, or create a new one if there is none or it can't be changed.
+    """Update the run ``held`` to ``content``, or create a new one if it is None or can't be changed.
 
     Args:
         span: start and end in ms since 1970, for a new run and for one that ends now.

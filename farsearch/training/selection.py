@@ -22,7 +22,7 @@ NO_PRIMING = PrimingReport(0, 0.0, False, 0.0, None, None)
 def select_learners(
     job: JobSpec, layout: ModelLayout, width: int, config: FarConfig, primed: Primed | None
 ) -> tuple[Learners, PrimingReport]:
-    """Select the learners of each feed-forward block by a priming's scores, or at random where there is none.
+    """Select the learners of each feed-forward block by a priming's scores, or at random without a priming.
 
     Args:
         width: hidden neurons of a block.

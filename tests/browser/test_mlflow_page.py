@@ -1,6 +1,6 @@
-"""MLflow's own pages in a real browser: what a person who types ``farsearch ui`` sees of a study.
+"""MLflow's own pages of a study in a real browser, as ``farsearch ui`` opens them.
 
-The pictures of the documentation are the screenshots of these tests, of a study of the documentation's own:
+The tests also take the screenshots for the documentation, of the study that is made for it:
 
     FARSEARCH_BROWSER_STUDY=FOLDER FARSEARCH_SCREENSHOTS=docs/pictures pytest tests/browser
 """
@@ -37,9 +37,9 @@ class Shown:
     """A study in MLflow's interface.
 
     Attributes:
-        address: as ``farsearch ui`` prints it.
-        root: what every address begins with.
-        trials: as ``farsearch trials --json`` prints them.
+        address: printed by ``farsearch ui``.
+        root: prefix of every address.
+        trials: printed by ``farsearch trials --json``.
     """
 
     study: str
@@ -48,19 +48,19 @@ class Shown:
     trials: list[dict[str, Any]]
 
     def names(self, front: bool) -> set[str]:
-        """The names of the runs of all trials, or of those on the front."""
+        """Return names of the runs of all trials, or of those on the front."""
         marked = {f"trial {t['number']:03d}{' · front' * t['on_front']}": t["on_front"] for t in self.trials}
         return {name for name, on_front in marked.items() if on_front or not front}
 
     @property
     def runs(self) -> str:
-        """Address of the table of the experiment's runs, as MLflow shows it by itself."""
+        """Address of the table of runs, without the saved view."""
         return re.sub(r"&viewStateShareKey=[\w-]+", "", self.address)
 
 
 @pytest.fixture(scope="session")
 def seen_study(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
-    """Working directory with a small study of the embedded task, or the one that the environment names."""
+    """Working directory with a small study of the embedded task, or with the one in the environment."""
     given = os.environ.get("FARSEARCH_BROWSER_STUDY")
     if given is not None:
         return Path(given).absolute()
@@ -75,7 +75,7 @@ def seen_study(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Pat
 
 @pytest.fixture(scope="session")
 def shown(seen_study: Path) -> Iterator[Shown]:
-    """``farsearch ui``, running. It ends with Ctrl-C."""
+    """A running ``farsearch ui``, which is ended by Ctrl-C."""
     read = call(seen_study, "trials", "--json").json
     with start(seen_study, "ui", "--port", free_port(), "--no-browser") as child:
         try:
@@ -99,7 +99,7 @@ def browser() -> Iterator[Browser]:
     if program is None:
         pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as driver:
-        # root has no sandbox; the pages are our own
+        # Chromium has no sandbox for root; the pages are our own
         found = driver.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else [])
         yield found
         found.close()
@@ -107,7 +107,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, shown: Shown) -> Iterator[Page]:
-    """An empty page without MLflow's assistant, which opens itself at the first visit. It asks no other host."""
+    """An empty page that may not request other hosts, without MLflow's assistant, which opens at the first visit."""
     context = browser.new_context(viewport={"width": 1400, "height": 820})
     context.set_default_timeout(_PATIENCE_MS)
     context.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
@@ -121,25 +121,25 @@ def page(browser: Browser, shown: Shown) -> Iterator[Page]:
 
 @pytest.fixture
 def screenshot(page: Page) -> Callable[[str], None]:
-    """Writes what the page shows, where the environment asks for it."""
+    """Take a screenshot if the environment has a folder for it."""
 
     def write(name: str) -> None:
         folder = os.environ.get("FARSEARCH_SCREENSHOTS")
         if folder is not None:
-            page.wait_for_timeout(2000)  # charts move into their place
-            path = page.get_by_text(re.compile("^Path:"))  # of whoever makes the picture
+            page.wait_for_timeout(2000)  # animation of the charts
+            path = page.get_by_text(re.compile("^Path:"))  # a path of this machine
             page.screenshot(path=Path(folder) / f"mlflow-{name}.png", mask=[path], mask_color="white")
 
     return write
 
 
 def _names(page: Page) -> set[str]:
-    """Names of the runs in the table."""
+    """Return names of the runs in the table."""
     return {text.strip() for text in page.locator(".ag-row a[href*='/runs/']").all_inner_texts()}
 
 
 def _wait(page: Page, what: Callable[[], bool], told: Callable[[], object]) -> None:
-    """Wait until the page shows something; ``told`` says what it shows where it never does."""
+    """Wait until the condition ``what`` is true; ``told`` explains a timeout."""
     deadline = time.monotonic() + _PATIENCE_MS / 1000
     while not what():
         assert time.monotonic() < deadline, told()
@@ -151,22 +151,22 @@ def _wait_for_names(page: Page, wanted: set[str]) -> None:
 
 
 def _unfold(page: Page) -> None:
-    """Show the runs below the study's own."""
+    """Expand the study's run."""
     page.locator(".ag-row button[data-component-id*='runnamecellrenderer']").first.click()
 
 
 def _open_run(page: Page, shown: Shown, artifact: str = "") -> None:
-    """Open the study's own run, by its link in the table, then one of its artifacts."""
+    """Open the study's own run by its link in the table, then one of its artifacts."""
     page.goto(shown.runs)
     link = page.locator(".ag-row a[href*='/runs/']", has_text=re.compile(f"^{re.escape(shown.study)}$"))
     target = f"{shown.root}{link.get_attribute('href')}"
     page.goto(f"{target}{artifact and f'/artifacts/{artifact}'}?workflowType=machine_learning")
-    page.reload()  # another fragment alone opens no page
+    page.reload()  # a change of the fragment does not load a page
     page.get_by_role("heading", name=shown.study).first.wait_for()
 
 
 def test_the_printed_address_shows_the_front(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
-    """The experiment opens at the trials of the front, with the objectives as columns and a visible filter."""
+    """With the objectives as columns and a visible filter."""
     page.goto(shown.address)
     _wait_for_names(page, shown.names(front=True))
     assert 0 < len(shown.names(front=True)) < len(shown.trials)
@@ -179,7 +179,7 @@ def test_the_printed_address_shows_the_front(page: Page, shown: Shown, screensho
 
 
 def test_the_study_expands_to_its_trials(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
-    """Without a filter there is one run, the study; its row expands to all trials, with the front marked."""
+    """Without a filter the table has one run, which expands to all trials."""
     page.goto(shown.runs)
     _wait_for_names(page, {shown.study})
     _unfold(page)
@@ -188,13 +188,13 @@ def test_the_study_expands_to_its_trials(page: Page, shown: Shown, screenshot: C
 
 
 def test_the_filter_of_the_readme_selects_the_front(page: Page, shown: Shown) -> None:
-    """Below the study's run."""
+    """Among the child runs."""
     page.goto(shown.runs)
     _wait_for_names(page, {shown.study})
     box = page.get_by_test_id("search-box")
     box.click()
     box.press_sequentially(_FRONT_FILTER)
-    box.press("Escape")  # without what it proposes to write
+    box.press("Escape")  # closes the suggestions
     box.press("Enter")
     page.wait_for_url(re.compile(r"searchFilter=tags"))
     _unfold(page)
@@ -202,7 +202,7 @@ def test_the_filter_of_the_readme_selects_the_front(page: Page, shown: Shown) ->
 
 
 def test_the_charts_show_the_objectives(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
-    """Both scatter plots and the parallel coordinates of the saved view show the runs of the front."""
+    """Both scatter plots of the saved view."""
     page.goto(shown.address)
     _wait_for_names(page, shown.names(front=True))
     page.locator("label:has(input[value='CHART'])").first.click()
@@ -220,8 +220,7 @@ def test_the_run_of_a_study_shows_its_front(page: Page, shown: Shown, screenshot
     screenshot("picture")
 
 
-def test_the_report_opens_in_the_page(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
-    """Among the artifacts, with the study's figures."""
+def test_the_report_opens_among_the_artifacts(page: Page, shown: Shown, screenshot: Callable[[str], None]) -> None:
     _open_run(page, shown, "report.html")
     page.locator("iframe").first.wait_for()
     body: Locator = page.frame_locator("iframe").first.locator("body")

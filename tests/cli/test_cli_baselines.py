@@ -1,4 +1,4 @@
-"""``farsearch run --baselines``: what it trains and says, and where it is found again."""
+"""``farsearch run --baselines``: its trainings, its output, and the commands that show the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPTIONS = {"train_samples": 48, "epochs": 1}
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> tuple[Path, Done, Done]:
-    """A study of two trials, first without baselines and then with those of the paper: folder and both runs."""
+    """A study of two trials, run without baselines and then with those of the paper: its folder and both runs."""
     folder = prepare(tmp_path_factory.mktemp("compared"))
     first = call(folder, *run_arguments(tiny_distilbert, 2, **OPTIONS))
     second = call(folder, *run_arguments(tiny_distilbert, 2, **OPTIONS, baselines="paper"))
@@ -26,8 +26,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) ->
     return folder, first, second
 
 
-def test_a_run_without_baselines_says_how_to_get_them(compared: tuple[Path, Done, Done]) -> None:
-    """One line before the next commands names the option; a run that has some does not."""
+def test_a_run_without_baselines_names_the_option(compared: tuple[Path, Done, Done]) -> None:
     _, first, second = compared
     lines = first.err.splitlines()
     assert "--baselines all" in lines[lines.index("next:") - 1]
@@ -35,7 +34,7 @@ def test_a_run_without_baselines_says_how_to_get_them(compared: tuple[Path, Done
 
 
 def test_each_training_has_a_line_and_each_method_a_row(compared: tuple[Path, Done, Done]) -> None:
-    """Nine trainings, numbered, and more where none learned; the table has the front and below it three names."""
+    """Nine numbered trainings, more if one did not learn; the table lists the methods below the front."""
     _, _, second = compared
     lines = [line for line in second.err.splitlines() if line.startswith("[")]
     assert [line.split("]")[0] for line in lines] == [f"[{i}/{max(i, 9)}" for i in range(1, len(lines) + 1)]
@@ -45,8 +44,7 @@ def test_each_training_has_a_line_and_each_method_a_row(compared: tuple[Path, Do
         assert any(line.strip().startswith(title) for line in second.out.splitlines()), title
 
 
-def test_the_same_again_trains_nothing(compared: tuple[Path, Done, Done], tiny_distilbert: Path) -> None:
-    """Neither a trial nor a baseline, and the same table."""
+def test_repeating_the_command_trains_nothing(compared: tuple[Path, Done, Done], tiny_distilbert: Path) -> None:
     folder, _, second = compared
     again = call(folder, *run_arguments(tiny_distilbert, 2, **OPTIONS, baselines="paper"))
     assert again.code == 0
@@ -54,8 +52,8 @@ def test_the_same_again_trains_nothing(compared: tuple[Path, Done, Done], tiny_d
     assert again.out == second.out
 
 
-def test_reading_shows_them_beside_the_front(compared: tuple[Path, Done, Done]) -> None:
-    """``pareto`` and ``show`` have them in words and JSON; the study itself keeps its two trials."""
+def test_pareto_and_show_list_the_baselines(compared: tuple[Path, Done, Done]) -> None:
+    """Baselines do not count as trials of the study."""
     folder, _, _ = compared
     data = call(folder, "pareto", "--json").json
     assert [row["baseline"]["method"] for row in data["baselines"]] == ["full", "far10", "bitfit"]
@@ -66,8 +64,8 @@ def test_reading_shows_them_beside_the_front(compared: tuple[Path, Done, Done]) 
     assert call(folder, "status", "--json").json["complete"] == 2
 
 
-def test_the_sibling_is_found_by_its_name_alone(compared: tuple[Path, Done, Done]) -> None:
-    """It is in no list; asked for by name it shows every training, and gives no bundle."""
+def test_baselines_are_an_auxiliary_study_that_is_not_listed(compared: tuple[Path, Done, Done]) -> None:
+    """Its name gives access to each training, but not to a bundle."""
     folder, _, _ = compared
     assert [study["name"] for study in call(folder, "studies", "list", "--json").json["studies"]] == ["tiny"]
     assert len(call(folder, "trials", "tiny/baselines", "--json").json["trials"]) >= 9
@@ -80,16 +78,15 @@ def test_the_sibling_is_found_by_its_name_alone(compared: tuple[Path, Done, Done
     assert call(folder, "sync").out.count("runs made") == 2
 
 
-def test_a_wrong_choice_is_refused(tmp_path: Path, tiny_distilbert: Path) -> None:
-    """By name, with those that there are."""
+def test_an_unknown_choice_of_baselines_is_refused(tmp_path: Path, tiny_distilbert: Path) -> None:
     done = call(prepare(tmp_path), *run_arguments(tiny_distilbert, 2, baselines="some"))
     assert done.code == 2
     assert "'some'" in done.err
     assert "'all', 'paper', 'none'" in done.err
 
 
-def test_progress_tells_what_was_stopped_and_what_does_not_fit() -> None:
-    """A line says why a training has no result, or that the device has no room for it; a warning comes once."""
+def test_progress_reports_stopped_and_infeasible_trainings() -> None:
+    """A repeated warning of the mirror is printed once."""
     out = io.StringIO()
     console = Console(file=out, width=200)
     progress = SiblingProgress(console, "baselines", "accuracy", lambda _snapshot: "MLflow is away")

@@ -1,4 +1,4 @@
-"""``cache show`` and ``cache clear``: what is kept is said in words and as data, and goes without touching a study."""
+"""``cache show`` and ``cache clear``: tables, JSON, and removal that leaves studies intact."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOW = 1.9e9
 
 
 def put(path: Path, mib: float, days_ago: float) -> Path:
-    """A file of some size, unused for some days."""
+    """Create a file of this size, last used so many days ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.truncate(int(mib * 2**20))
@@ -30,7 +30,7 @@ def put(path: Path, mib: float, days_ago: float) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a study that has linked a priming, two jobs' primings, and a job's baselines."""
+    """A working directory with a study that links to a priming, primings of two jobs, and baselines of one."""
     monkeypatch.setattr("time.time", lambda: NOW)
     cache = tmp_path / ".farsearch" / "cache"
     old, new = (cache / "priming" / name for name in ("0ld", "1234"))
@@ -47,13 +47,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files(folder: Path) -> set[str]:
-    """Names of the files in the cache that are no locks and no descriptions."""
+    """Return names of cached files, without locks and descriptions."""
     found = (folder / ".farsearch" / "cache").rglob("*.*")
     return {path.name for path in found if path.is_file() and path.suffix != ".lock" and path.name != "about.json"}
 
 
-def test_show_is_a_table(folder: Path) -> None:
-    """A row a job, the latest used first, with what it is, its files, its size and its last use; the bound above."""
+def test_show_prints_a_table_of_jobs(folder: Path) -> None:
+    """Sorted by last use, the latest first, below the bound of the cache."""
     done = call(folder, "cache", "show")
     assert done.code == 0
     title, heads, _, *rows = [line.strip() for line in done.out.splitlines() if line.strip()]
@@ -68,8 +68,8 @@ def test_show_is_a_table(folder: Path) -> None:
     assert rows[2].split()[-5:] == ["2", "270", "MiB", *day.split()]
 
 
-def test_show_as_json(folder: Path) -> None:
-    """The same as data, unrounded and with the time in UTC."""
+def test_show_prints_json(folder: Path) -> None:
+    """Values are unrounded, times in UTC."""
     data = call(folder, "cache", "show", "--json").json
     assert (data["schema_version"], data["bound_mib"], data["primings_mib"]) == (1, 4096.0, 350.0)
     assert [entry["kind"] for entry in data["entries"]] == ["primings", "baselines", "primings"]
@@ -81,8 +81,8 @@ def test_show_as_json(folder: Path) -> None:
     assert data["entries"][2]["task"] is None
 
 
-def test_an_empty_cache(tmp_path: Path) -> None:
-    """There is nothing to show or to clear, nobody is asked, and nothing is made."""
+def test_an_empty_cache_has_nothing_to_show_or_clear(tmp_path: Path) -> None:
+    """No confirmation is requested, and no file created."""
     assert call(tmp_path, "cache", "show").out == "nothing is cached in .farsearch/cache\n"
     assert call(tmp_path, "cache", "show", "--json").json["entries"] == []
     assert call(tmp_path, "cache", "clear").out == "nothing to remove in .farsearch/cache\n"
@@ -104,8 +104,8 @@ def test_an_empty_cache(tmp_path: Path) -> None:
         (("--kind", "all"), {"local.toml"}, "4 files, 350 MiB of which 80 MiB stay"),
     ],
 )
-def test_clear_takes_what_was_asked(folder: Path, options: tuple[str, ...], left: set[str], said: str) -> None:
-    """By kind and age; it says what it frees. This machine's profile and the study's files stay."""
+def test_clear_selects_by_kind_and_age(folder: Path, options: tuple[str, ...], left: set[str], said: str) -> None:
+    """The profile of this machine and files that a study links to remain."""
     done = call(folder, "cache", "clear", "--yes", *options)
     assert done.code == 0
     assert done.out.startswith(f"removed {said}")
@@ -115,8 +115,10 @@ def test_clear_takes_what_was_asked(folder: Path, options: tuple[str, ...], left
 
 
 @pytest.mark.parametrize(("answer", "code", "count"), [("n\n", 130, 5), ("y\n", 0, 2), ("", 130, 5)])
-def test_clear_asks(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, count: int) -> None:
-    """Without --yes it says what would go, and only a yes removes it."""
+def test_clear_asks_for_confirmation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, count: int
+) -> None:
+    """Without ``--yes``, only the answer yes removes files."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
     done = call(folder, "cache", "clear")
     assert "remove 3 files, 350 MiB of which 80 MiB stay on the disk because studies need them from" in done.out
@@ -125,15 +127,14 @@ def test_clear_asks(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, 
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "soon", "inf"])
-def test_days_are_a_number_above_0(tmp_path: Path, days: str) -> None:
-    """What is no number of days is refused in one line."""
+def test_an_invalid_number_of_days_is_refused(tmp_path: Path, days: str) -> None:
     done = call(tmp_path, "cache", "clear", "--older-than", days)
     assert (done.code, done.out) == (2, "")
     assert "is not a number above 0 (see farsearch cache clear --help)" in done.err
 
 
 def test_a_cleared_job_can_be_cached_again(folder: Path) -> None:
-    """Descriptions stay for it, and an emptied job is not shown."""
+    """Its description remains, but an empty job is not shown."""
     call(folder, "cache", "clear", "--yes", "--kind", "all")
     assert call(folder, "cache", "show").out == "nothing is cached in .farsearch/cache\n"
     put(folder / ".farsearch" / "cache" / "priming" / "1234" / "5.safetensors", 80, 1)

@@ -1,4 +1,4 @@
-"""Choosing on the command line: ``show`` and ``export`` take the same options and choose the same."""
+"""Choosing a trial: ``show`` and ``export`` accept the same options and choose the same trial."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from farsearch.records import StepPlan
 from tests.journey import call
 
 
-def test_select_says_what_export_takes(finished_study: Path, tmp_path: Path) -> None:
-    """``show --select`` prints the study, the trial and its two lines, and ``export`` writes that trial."""
+def test_select_names_the_trial_that_export_writes(finished_study: Path, tmp_path: Path) -> None:
     wanted = ("--within", "3", "--prefer", "memory")
     shown = call(finished_study, "show", "--select", *wanted)
     assert (shown.code, shown.err) == (0, "")
@@ -27,8 +26,8 @@ def test_select_says_what_export_takes(finished_study: Path, tmp_path: Path) -> 
     assert done.out.splitlines()[:2] == data["reason"]
 
 
-def test_differences_are_paired_and_say_so_where_they_are_not(finished_study: Path, tmp_path: Path) -> None:
-    """Predictions that every trial left make the errors smaller; without them the trials are taken as independent."""
+def test_differences_are_paired_if_predictions_are_stored(finished_study: Path, tmp_path: Path) -> None:
+    """Without predictions trials count as independent, and the output states it."""
     folder = Path(shutil.copytree(finished_study, tmp_path / "copy"))
     paired = call(folder, "show", "--select", "--trial", 0).out
     assert "noise, paired)" in paired
@@ -40,8 +39,8 @@ def test_differences_are_paired_and_say_so_where_they_are_not(finished_study: Pa
     assert "paired" not in alone
 
 
-def test_a_bundle_has_the_plan_that_was_asked_for(finished_study: Path, tmp_path: Path) -> None:
-    """Each plan's row of ``show --json`` is what ``--plan`` by its name shows, and the bundle's plan is that one."""
+def test_a_bundle_has_the_requested_plan(finished_study: Path, tmp_path: Path) -> None:
+    """Each plan in ``show --json`` can be requested by its name."""
     record = call(finished_study, "show", "--trial", 0, "--json").json["trial"]
     for price in record["plans"]:
         plan = StepPlan.from_dict(price["plan"]).summary.replace(" + ", "+").replace(" ", "-")
@@ -52,7 +51,7 @@ def test_a_bundle_has_the_plan_that_was_asked_for(finished_study: Path, tmp_path
         assert data["derived"] == ("(derived)" in data["reason"][0])
     least = min(record["plans"], key=lambda price: price["peak_memory_mib"])
     done = call(finished_study, "export", "--trial", 0, "--plan", "memory", "--out", tmp_path / "b")
-    if done.code == 0:  # its tensors are kept where it is on the front
+    if done.code == 0:  # its tensors are stored only if it is on the front
         trial = json.loads((tmp_path / "b" / "far.json").read_text())["trial"]
         assert (trial["plan"], trial["peak_memory_mib"]) == (least["plan"], least["peak_memory_mib"])
 
@@ -70,10 +69,10 @@ def test_a_bundle_has_the_plan_that_was_asked_for(finished_study: Path, tmp_path
     ],
 )
 @pytest.mark.parametrize("command", ["show", "export"])
-def test_what_can_not_be_chosen_is_one_line(
+def test_an_impossible_choice_is_reported_in_one_line(
     finished_study: Path, tmp_path: Path, command: str, options: tuple[object, ...], code: int, message: str
 ) -> None:
-    """Exit code 3 where nothing keeps the bounds, 2 for what makes no sense; nothing is written."""
+    """Exit code 3 for bounds that no trial meets, 2 for invalid options; nothing is written."""
     out = ("--out", tmp_path / "b") if command == "export" else ()
     done = call(finished_study, command, *options, *out)
     assert (done.code, done.out, done.err.count("\n")) == (code, "", 1)

@@ -1,4 +1,4 @@
-"""What ``show`` says of a trial, and ``devices show`` of a profile."""
+"""The details of a trial in ``show``, and of a profile in ``devices show``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.factories import make_measurement, make_snapshot, make_trial
 
 
 def details(**changes: Any) -> dict[str, str]:
-    """The rows of the factory's trial 2, changed, as a table of what to value."""
+    """Return the details of the factory's trial 2, changed, as a mapping of labels to values."""
     snapshot = make_snapshot()
     rows = trial_details(snapshot, dataclasses.replace(snapshot.trials[2], **changes))
     assert all(set(row) == {"what", "value"} for row in rows)
     return {row["what"].strip(): row["value"] for row in rows}
 
 
-def test_figures_have_units_ranges_and_what_they_are() -> None:
-    """Metric with its error and rows, costs with their ranges as estimates, breakdowns from the largest part."""
+def test_figures_have_units_and_ranges() -> None:
+    """The metric has its error and number of rows; breakdowns start with the largest part."""
     rows = details()
     assert rows["state"] == "complete, on the front"
     assert rows["accuracy"] == "84.0 ± 1.1 % on 1,024 validation rows (± their error alone)"
@@ -36,8 +36,8 @@ def test_figures_have_units_ranges_and_what_they_are() -> None:
     assert rows["loss"] == "0.070 at step 8, 0.027 at step 24"
 
 
-def test_each_layer_is_shown() -> None:
-    """The frozen share of each layer from the bottom, a frozen bottom as wholly frozen, and the parts beside."""
+def test_the_frozen_share_of_each_layer_is_shown() -> None:
+    """Layers start at the bottom; frozen bottom layers count as 100 %."""
     config = FarConfig((0.5, 0.25, 0.9, 1.0), 1e-4, 2.0, 0.1, frozen_attention_layers=1, frozen_bottom_layers=2)
     rows = details(config=config, plan=StepPlan(micro_batch_size=4))
     assert rows["by layer, from the bottom"] == "100%, 100%, 90%, 100%"
@@ -63,8 +63,8 @@ def test_each_layer_is_shown() -> None:
         ),
     ],
 )
-def test_priming_says_what_it_did(report: PrimingReport, ran: str, selection: str) -> None:
-    """Steps, seconds, cache, and how far the two halves of the priming agree, against chance."""
+def test_priming_is_shown_with_steps_time_and_overlap(report: PrimingReport, ran: str, selection: str) -> None:
+    """The overlap of the two halves of the priming is compared with chance."""
     rows = details(priming=report)
     assert rows["priming"] == ran
     assert selection in rows["selection"]
@@ -73,20 +73,19 @@ def test_priming_says_what_it_did(report: PrimingReport, ran: str, selection: st
 
 
 @pytest.mark.parametrize(("overlap", "random"), [(0.5, True), (0.54, True), (0.56, False), (0.9, False), (0.3, True)])
-def test_a_selection_that_is_no_better_than_random_is_said_in_words(overlap: float, random: bool) -> None:
-    """An overlap that is hardly above chance is told in a sentence, with what to do about it."""
+def test_a_selection_no_better_than_random_is_reported(overlap: float, random: bool) -> None:
+    """An overlap within 5 points of chance gives a sentence with a suggestion."""
     text = details(priming=PrimingReport(8, 3.1, False, 0.4, overlap, 0.5))["selection"]
     assert ("The selection is no better than a random one: prime longer, or not at all" in text) == random
 
 
-def test_what_is_not_known_has_no_row() -> None:
-    """A trial of which nothing is known but that it failed has two rows, and no empty ones."""
+def test_unknown_values_have_no_row() -> None:
     rows = trial_details(make_snapshot(), TrialRecord(number=1, state="fail", reason="its process was killed"))
     assert rows == [{"what": "state", "value": "fail"}, {"what": "reason", "value": "its process was killed"}]
 
 
-def test_what_was_found_after_the_search_is_shown() -> None:
-    """Its verification with the verdict, and what boards measured; of other trials nothing."""
+def test_verification_and_measurements_are_shown() -> None:
+    """Only those of this trial."""
     again = [
         make_trial(9, 0.8 + 0.01 * seed, 1200.0, 250.0, verifies=Verification(2, seed, 4096)) for seed in (1, 2, 3)
     ]
@@ -101,8 +100,8 @@ def test_what_was_found_after_the_search_is_shown() -> None:
     assert not {"verified, development set", "measured on a board"} & other
 
 
-def test_a_training_of_a_verification_says_what_it_is() -> None:
-    """Which trial, rows and seed; no validation rows, which it had not."""
+def test_a_verification_training_is_shown_with_trial_rows_and_seed() -> None:
+    """It has no validation rows."""
     again = make_trial(2, 0.8, 1200.0, 250.0, verifies=Verification(1, 3, 4096))
     rows = {r["what"].strip(): r["value"] for r in trial_details(make_snapshot(again, verified=(again,)), again)}
     assert rows["trained again"] == "trial 1"
@@ -112,7 +111,7 @@ def test_a_training_of_a_verification_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("name", list_profiles())
 def test_every_figure_of_a_profile_has_its_source(name: str) -> None:
-    """One row a figure, with value, range where there is one, basis and source."""
+    """One row per figure; the range is empty for exact values."""
     profile = load_profile(name)
     rows = profile_rows(profile)
     assert [row["figure"] for row in rows] == [key.split(".")[1] for key in profile.figures()]

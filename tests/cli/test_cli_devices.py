@@ -1,4 +1,4 @@
-"""``farsearch devices``: the list, a board's script and its result, this machine, and a profile against real steps."""
+"""``farsearch devices``: list, script and result of a board, calibration of this machine, and checks of a profile."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SMALL = "google/bert_uncased_L-2_H-128_A-2"
 
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
-    """A working directory with the result of a board whose rates are known."""
+    """A working directory with the calibration result of a board with known rates."""
     (tmp_path / "board.json").write_text(json.dumps(KnownMachine().result()))
     return tmp_path
 
 
 @pytest.fixture
 def this_machine(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The measurement of this machine is that of a known one; the seconds that were asked for."""
+    """Replace the calibration of this machine by a known one. Return the requested durations in seconds."""
     asked: list[float] = []
 
     def measure(seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def this_machine(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return asked
 
 
-def test_the_list_fits_a_terminal(board: Path) -> None:
-    """Every profile and ``local`` have one line of at most 100 columns; the modes of a board stand together."""
+def test_the_list_of_devices_fits_a_terminal(board: Path) -> None:
+    """Each profile and ``local`` take one line of at most 100 columns."""
     assert call(board, "devices", "import", "board.json", "--name", "my-board").code == 0
     done = call(board, "devices", "list")
     assert (done.code, done.err) == (0, "")
@@ -61,7 +61,7 @@ def test_the_list_fits_a_terminal(board: Path) -> None:
 
 
 def test_a_broken_profile_does_not_hide_the_others(board: Path) -> None:
-    """It is told of in a line, and the rest is listed."""
+    """It is reported in one line."""
     folder = board / ".farsearch" / "devices"
     folder.mkdir(parents=True)
     (folder / "mine.toml").write_text("name = ")
@@ -71,8 +71,8 @@ def test_a_broken_profile_does_not_hide_the_others(board: Path) -> None:
     assert len(done.out.splitlines()) == len(list_profiles()) + 2
 
 
-def test_the_script_is_the_module_and_runs_alone(tmp_path: Path) -> None:
-    """Byte for byte; an isolated Python runs it, and what it writes becomes a device that prices and is shown."""
+def test_the_calibration_script_runs_without_farsearch(tmp_path: Path) -> None:
+    """It is the module byte for byte; its result becomes a profile that prices steps and can be shown."""
     done = call(tmp_path, "devices", "calibrate", "--script", "calibrate.py")
     assert (done.code, done.err) == (0, "")
     assert "python3 calibrate.py --out result.json" in done.out
@@ -95,8 +95,8 @@ def test_the_script_is_the_module_and_runs_alone(tmp_path: Path) -> None:
     assert "measured rates of " in shown.out
 
 
-def test_a_power_figure_comes_from_a_profile_of_the_same_board(board: Path) -> None:
-    """``--like`` takes power and mode; without it no energy is known. An unknown name is one line."""
+def test_like_copies_power_and_mode_of_another_profile(board: Path) -> None:
+    """Without ``--like`` the power is unknown."""
     assert call(board, "devices", "import", "board.json", "--name", "plain").code == 0
     assert call(board, "devices", "import", "board.json", "--name", "nano", "--like", "jetson-nano").code == 0
     plain, nano = (read_profile(board / ".farsearch" / "devices" / f"{name}.toml") for name in ("plain", "nano"))
@@ -110,8 +110,8 @@ def test_a_power_figure_comes_from_a_profile_of_the_same_board(board: Path) -> N
     assert not (board / ".farsearch" / "devices" / "third.toml").exists()
 
 
-def test_a_profile_is_not_replaced_unasked(board: Path) -> None:
-    """The name is the file's where none is given; a second import needs another name or ``--force``."""
+def test_import_replaces_a_profile_only_with_force(board: Path) -> None:
+    """The default name is that of the file."""
     path = board / ".farsearch" / "devices" / "board.toml"
     assert call(board, "devices", "import", "board.json").code == 0
     before = path.read_bytes()
@@ -138,10 +138,10 @@ def test_a_profile_is_not_replaced_unasked(board: Path) -> None:
         (("check", "jetson-nanno"), "unknown device 'jetson-nanno'; did you mean 'jetson-nano'"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_is_measured(
+def test_bad_input_is_refused_before_calibration(
     board: Path, this_machine: list[float], words: tuple[str, ...], message: str
 ) -> None:
-    """Exit code 2, and nothing is written."""
+    """Exit code 2, one line, and nothing is written."""
     done = call(board, "devices", *words)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert message in done.err
@@ -149,8 +149,8 @@ def test_bad_input_is_one_line_before_anything_is_measured(
     assert [path.name for path in board.iterdir()] == ["board.json"]
 
 
-def test_this_machine_is_measured_into_a_file(tmp_path: Path, this_machine: list[float]) -> None:
-    """``--out`` names file and profile; ``--device`` takes the path."""
+def test_calibrate_writes_a_profile_to_a_file(tmp_path: Path, this_machine: list[float]) -> None:
+    """``--out`` names file and profile; ``--device`` accepts the path."""
     done = call(tmp_path, "devices", "calibrate", "--out", "mine.toml", "--seconds", 3)
     assert done.code == 0
     assert done.err == "calibrating: overheads\n"
@@ -161,8 +161,8 @@ def test_this_machine_is_measured_into_a_file(tmp_path: Path, this_machine: list
     assert cost["device"] == "mine.toml"
 
 
-def test_without_a_file_local_is_measured_anew(tmp_path: Path, this_machine: list[float]) -> None:
-    """The profile that ``--device local`` uses afterwards, without another measurement."""
+def test_calibrate_without_a_file_replaces_the_local_profile(tmp_path: Path, this_machine: list[float]) -> None:
+    """``--device local`` uses the profile without another calibration."""
     done = call(tmp_path, "devices", "calibrate")
     assert done.code == 0
     assert done.out.splitlines()[-1] == "use it with --device local"
@@ -173,8 +173,8 @@ def test_without_a_file_local_is_measured_anew(tmp_path: Path, this_machine: lis
     assert this_machine == [200.0, 5.0]
 
 
-def test_check_holds_a_profile_against_real_steps(board: Path, tiny_bert: Path) -> None:
-    """Memory is predicted to 0.5 %, the JSON has the documented keys, and a profile of another machine is told of."""
+def test_check_compares_a_profile_with_real_steps(board: Path, tiny_bert: Path) -> None:
+    """Memory is predicted to 0.5 %; a profile of another machine is reported."""
     call(board, "devices", "import", "board.json", "--name", "known")
     done = call(board, "devices", "check", "known", "--model", tiny_bert, "--json")
     assert done.code == 0, done.err
@@ -197,8 +197,8 @@ def test_check_holds_a_profile_against_real_steps(board: Path, tiny_bert: Path) 
 
 
 @pytest.mark.slow
-def test_check_prints_a_table_and_nothing_of_the_profiler(tmp_path: Path, tiny_bert: Path) -> None:
-    """As a process: a row for each step and a line with the errors; on stderr only what goes on."""
+def test_check_prints_a_table_without_messages_of_the_profiler(tmp_path: Path, tiny_bert: Path) -> None:
+    """A row per step and a line with the errors; stderr has the profile's basis and a line per step."""
     shutil.copytree(tiny_bert, tmp_path / "model")
     done = process(tmp_path, "devices", "check", "raspberry-pi-4", "--model", "model")
     assert done.code == 0, done.err

@@ -1,4 +1,4 @@
-"""``farsearch doctor``: it finds what is wrong, says what to do, changes nothing and is quick."""
+"""``farsearch doctor``: findings with suggestions, without side effects, within seconds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHECKS = ["python", "torch", "devices", "storage", "tracking", "hub", "disk", "c
 
 
 def found(folder: Path, check: str, *options: object) -> dict[str, Any]:
-    """One of the doctor's findings. What is a problem is in the exit code."""
+    """Return one finding, after a check of the exit code and the number of problems."""
     done = call(folder, "doctor", "--json", *options)
     checks = done.json["checks"]
     assert [each["check"] for each in checks] == CHECKS
@@ -37,7 +37,7 @@ def found(folder: Path, check: str, *options: object) -> dict[str, Any]:
 
 
 def test_a_fresh_folder_has_no_problem_and_stays_empty(tmp_path: Path) -> None:
-    """A line for each check, exit code 0, and nothing is made; without a network it says what still works."""
+    """Without a network the output names the combinations that still work."""
     done = call(tmp_path, "doctor")
     assert done.code == 0
     assert not list(tmp_path.iterdir())
@@ -49,8 +49,7 @@ def test_a_fresh_folder_has_no_problem_and_stays_empty(tmp_path: Path) -> None:
     assert found(tmp_path, "python")["state"] == "ok"
 
 
-def test_it_reads_what_a_study_left(finished_study: Path, tmp_path: Path) -> None:
-    """Journal, MLflow's database and cache of a finished study are well, and none of its files changes."""
+def test_a_finished_study_has_no_problem_and_is_not_changed(finished_study: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(finished_study, tmp_path / "copy"))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert found(folder, "storage")["text"].startswith("journal .farsearch/studies.journal")
@@ -60,7 +59,7 @@ def test_it_reads_what_a_study_left(finished_study: Path, tmp_path: Path) -> Non
 
 
 def test_a_broken_journal_and_a_broken_database_are_problems(tmp_path: Path) -> None:
-    """Files that are something else are told with what to do, and stay as they are."""
+    """Each comes with a suggestion, and neither file is changed."""
     home = tmp_path / ".farsearch"
     home.mkdir()
     (home / "studies.journal").write_bytes(b"\x00\x01")
@@ -72,8 +71,8 @@ def test_a_broken_journal_and_a_broken_database_are_problems(tmp_path: Path) -> 
     assert (tmp_path / "mlflow.db").read_text() == "no database"
 
 
-def test_a_folder_that_can_not_be_written_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder is named where this user may not write. Root may write anywhere, so the system's answer is set."""
+def test_a_read_only_folder_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write anywhere, so the answer of the system is replaced."""
     allowed = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and allowed(path, mode))
     storage = found(tmp_path, "storage")
@@ -83,7 +82,6 @@ def test_a_folder_that_can_not_be_written_is_a_problem(tmp_path: Path, monkeypat
 
 
 def test_a_broken_profile_is_named(tmp_path: Path) -> None:
-    """A profile of the user's own that can't be read is a problem with its file."""
     devices = tmp_path / ".farsearch" / "devices"
     devices.mkdir(parents=True)
     (devices / "mine.toml").write_text("name = 'other'")
@@ -93,7 +91,7 @@ def test_a_broken_profile_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("free_mib", "state"), [(100.0, "problem"), (3000.0, "warning"), (100_000.0, "ok")])
-def test_the_disk_is_compared_with_what_the_cache_may_take(
+def test_free_space_is_compared_with_the_bound_of_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_mib: float, state: str
 ) -> None:
     """Less than a model needs is a problem, less than the cache may grow to a warning."""
@@ -105,8 +103,7 @@ def test_the_disk_is_compared_with_what_the_cache_may_take(
     assert bool(finding["mend"]) == (state != "ok")
 
 
-def test_more_threads_than_cores_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number of threads that makes torch slow is a warning with the number to set."""
+def test_more_threads_than_cores_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 1000)
     finding = found(tmp_path, "torch")
     assert finding["state"] == "warning"
@@ -115,15 +112,15 @@ def test_more_threads_than_cores_are_told(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """The port of a server that takes connections and never answers."""
+    """The port of a server that accepts connections and never answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(8)
         yield server.getsockname()[1]
 
 
-def test_servers_that_are_silent_are_given_up(tmp_path: Path, silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database, an MLflow server and a hub that say nothing take about two seconds each, and no more."""
+def test_silent_servers_time_out(tmp_path: Path, silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Database, MLflow server and hub take about two seconds each."""
     monkeypatch.setattr(doctor, "hub_problem", lambda _: time.sleep(60))
     call(tmp_path, "doctor")  # so that no import counts
     started = time.monotonic()
@@ -134,8 +131,7 @@ def test_servers_that_are_silent_are_given_up(tmp_path: Path, silent: int, monke
     assert "farsearch sync catches up" in tracking["mend"]
 
 
-def test_a_database_that_nobody_runs_is_a_problem_without_its_password(tmp_path: Path) -> None:
-    """The address is named, its password is not."""
+def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -> None:
     finding = found(tmp_path, "storage", "--storage", "postgresql://me:s3cret@127.0.0.1:9/studies")
     assert finding["state"] == "problem"
     assert "postgresql://me:***@127.0.0.1:9/studies does not answer" in finding["text"]
@@ -143,7 +139,7 @@ def test_a_database_that_nobody_runs_is_a_problem_without_its_password(tmp_path:
 
 
 def test_tables_of_another_version_are_a_problem(tmp_path: Path) -> None:
-    """A database is compared with what this Optuna wants; one that is not there is well, and not made."""
+    """A missing database is no problem and is not created."""
     url = f"sqlite:///{tmp_path}/studies.db"
     assert "makes its tables" in found(tmp_path, "storage", "--storage", url)["text"]
     assert not list(tmp_path.iterdir())
@@ -157,8 +153,8 @@ def test_tables_of_another_version_are_a_problem(tmp_path: Path) -> None:
     assert "version v1.0" in finding["text"]
 
 
-def test_a_server_that_answers_is_well(tmp_path: Path) -> None:
-    """Whatever a server says, it is there; what is no address of one is told."""
+def test_any_answer_of_a_server_is_ok(tmp_path: Path) -> None:
+    """An address of an unknown scheme is a problem."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         server.RequestHandlerClass.log_message = lambda *_: None  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -167,8 +163,8 @@ def test_a_server_that_answers_is_well(tmp_path: Path) -> None:
     assert found(tmp_path, "tracking", "--tracking-uri", "ftp://host")["state"] == "problem"
 
 
-def test_extras_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not installed is no problem until it is asked for, and the finding says how to get it."""
+def test_missing_extras_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are a problem only if an option needs them."""
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "psycopg" else find(name))
     finding = found(tmp_path, "extras")
@@ -179,8 +175,7 @@ def test_extras_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.service
-def test_a_database_that_answers_is_well(tmp_path: Path, postgres: Postgres) -> None:
-    """A real PostgreSQL: empty, then with Optuna's tables; nothing is made in it by looking."""
+def test_a_reachable_database_is_ok_and_not_changed(tmp_path: Path, postgres: Postgres) -> None:
     finding = found(tmp_path, "storage", "--storage", postgres.url)
     assert finding["state"] == "ok"
     assert "makes its tables" in finding["text"]

@@ -1,4 +1,4 @@
-"""``farsearch estimate``: what a configuration costs on a device, without weights and without a network."""
+"""``farsearch estimate``: costs of a configuration on a device, without weights and without a network."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ KEYS = [
 
 
 def estimate(folder: Path, *options: object, model: str = SMALL, device: str = "jetson-nano") -> Any:
-    """An estimate as JSON."""
+    """Return an estimate, parsed from JSON."""
     done = call(folder, "estimate", "--device", device, "--model", model, *options, "--json")
     assert (done.code, done.err) == (0, "")
     return done.json
 
 
-def test_json_has_the_shape_that_scripts_rely_on(tmp_path: Path) -> None:
-    """The documented keys are there, ranges hold their values, breakdowns add up, and nothing is written."""
+def test_json_has_the_documented_shape(tmp_path: Path) -> None:
+    """Ranges contain their values, breakdowns add up, and nothing is written."""
     cost = estimate(tmp_path, "--batch-size", 4, "--max-length", 16)
     assert set(KEYS) <= set(cost)
     assert (cost["schema_version"], cost["device"], cost["model"], cost["fits"]) == (1, "jetson-nano", SMALL, True)
@@ -43,7 +43,7 @@ def test_json_has_the_shape_that_scripts_rely_on(tmp_path: Path) -> None:
 
 
 def test_freezing_more_costs_less(tmp_path: Path) -> None:
-    """One fraction for all layers or one each, embeddings and bottom: each makes it cheaper."""
+    """Each of the options; one fraction for all layers equals that fraction for each."""
     base = ("--batch-size", 4, "--max-length", 16)
     full = estimate(tmp_path, *base)
     for options in (
@@ -59,16 +59,15 @@ def test_freezing_more_costs_less(tmp_path: Path) -> None:
     assert both[0] == both[1]
 
 
-def test_an_epoch_is_its_steps(tmp_path: Path) -> None:
-    """--samples prices the steps of an epoch at full length instead of one."""
+def test_samples_price_the_steps_of_an_epoch(tmp_path: Path) -> None:
+    """Every batch is priced at full length."""
     one = estimate(tmp_path, "--batch-size", 4, "--max-length", 16)
     epoch = estimate(tmp_path, "--batch-size", 4, "--max-length", 16, "--samples", 40)
     assert epoch["wall_time_s"] == pytest.approx(10 * one["wall_time_s"])
     assert epoch["step_time_s"] == one["step_time_s"]
 
 
-def test_words_say_the_same_as_json(tmp_path: Path) -> None:
-    """In words: whether it fits, memory with its range, time, energy, and what is an estimate."""
+def test_text_has_the_figures_of_the_json(tmp_path: Path) -> None:
     words = ("estimate", "--device", "jetson-nano", "--model", SMALL, "--batch-size", 4, "--max-length", 16)
     done = call(tmp_path, *words)
     cost = estimate(tmp_path, "--batch-size", 4, "--max-length", 16)
@@ -79,8 +78,8 @@ def test_words_say_the_same_as_json(tmp_path: Path) -> None:
     assert "matrix products" in done.out
 
 
-def test_what_does_not_fit_says_why(tmp_path: Path) -> None:
-    """A model that is too large for the device is no error: the answer is no, with the reason."""
+def test_an_infeasible_model_is_reported_with_the_reason(tmp_path: Path) -> None:
+    """Exit code 0, because the estimate succeeded."""
     done = call(
         tmp_path, "estimate", "--device", "jetson-nano", "--model", "google/bert_uncased_L-4_H-512_A-8",
         "--batch-size", 64, "--max-length", 512,
@@ -91,14 +90,14 @@ def test_what_does_not_fit_says_why(tmp_path: Path) -> None:
 
 
 def test_well_known_models_need_no_network() -> None:
-    """The configurations of all of them come with the package and are of families that are supported."""
+    """Their configurations are in the package, and their families are supported."""
     for name in known_models():
         config = load_config(resolve_model(name), with_known=True)
         assert len(layout_of(config).layers) == config.num_hidden_layers
 
 
 def test_priming_on_the_device_is_a_phase(tmp_path: Path) -> None:
-    """Each phase has its peak and time: together they are the worse peak, and both times."""
+    """The peak is the larger of both phases, the time their sum."""
     job = ("--batch-size", 4, "--max-length", 16, "--samples", 40, "--frozen-fraction", 0.9)
     cost = estimate(tmp_path, *job, "--prime-on", "device", "--priming-epochs", 0.5)
     assert cost["steps"] == {"priming": 5, "training": 10}
@@ -115,8 +114,8 @@ def test_priming_on_the_device_is_a_phase(tmp_path: Path) -> None:
     assert "for 10 steps" in words
 
 
-def test_the_named_changes_make_it_fit(tmp_path: Path) -> None:
-    """Each change that is named for what does not fit is a command whose answer is that it fits, at the named price."""
+def test_suggested_changes_make_it_fit(tmp_path: Path) -> None:
+    """The estimate with the suggested options equals the price in the suggestion."""
     model, base = "google/bert_uncased_L-4_H-512_A-8", ("--batch-size", 64, "--max-length", 128)
     cost = estimate(tmp_path, *base, model=model, device="raspberry-pi-4-2gb")
     assert cost["fits"] is False
@@ -129,8 +128,8 @@ def test_the_named_changes_make_it_fit(tmp_path: Path) -> None:
             assert mended[key] == mend[key]
 
 
-def test_a_sweep_counts_and_draws(tmp_path: Path) -> None:
-    """As JSON, in words and as a picture of 1200 × 750 pixels, which alone is written."""
+def test_a_sweep_counts_configurations_and_draws_them(tmp_path: Path) -> None:
+    """JSON, text, and a picture of 1200 × 750 pixels, which is the only file."""
     job = ("estimate", "--device", "jetson-nano", "--model", SMALL, "--batch-size", 2, "--max-length", 16, "--sweep")
     done = call(tmp_path, *job, "--space", "uniform", "--json")
     assert done.code == 0
@@ -182,8 +181,9 @@ def test_a_sweep_counts_and_draws(tmp_path: Path) -> None:
         ({"sweep": None, "space": "deep.yaml"}, 2, "frozen_bottom_layers is 5; the model has 2 layers"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path: Path, options: dict[str, str | None], code: int, message: str) -> None:
-    """Value, rule and mend, and the right exit code."""
+def test_invalid_options_are_refused_in_one_line(
+    tmp_path: Path, options: dict[str, str | None], code: int, message: str
+) -> None:
     (tmp_path / "deep.yaml").write_text(TINY.replace("frozen_bottom_layers: 0", "frozen_bottom_layers: 5"))
     values = {"device": "jetson-nano", "model": SMALL, **options}
     words = [[f"--{name}", *([] if value is None else [value])] for name, value in values.items()]

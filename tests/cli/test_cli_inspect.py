@@ -1,4 +1,4 @@
-"""Commands that read a study: tables for people, JSON for programs, and the same values everywhere."""
+"""Commands that read a study: tables, JSON for programs, and equal values in both."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ TRIAL_KEYS = [
 
 
 def copy_of(study: Path, folder: Path) -> Path:
-    """A copy that a test may change."""
+    """Copy the study, so that a test may change it."""
     return Path(shutil.copytree(study, folder / "copy"))
 
 
 def test_optuna_json_and_mlflow_agree_on_every_value(finished_study: Path) -> None:
-    """After a run, what Optuna was told, what ``trials --json`` prints and what MLflow holds are the same numbers."""
     store = Store(finished_study / ".farsearch")
     told = {trial.number: trial for trial in store.load("tiny").trials}
     printed = {trial["number"]: trial for trial in call(finished_study, "trials", "--json").json["trials"]}
@@ -57,8 +56,8 @@ def test_optuna_json_and_mlflow_agree_on_every_value(finished_study: Path) -> No
 
 
 @pytest.mark.parametrize("command", ["trials", "pareto"])
-def test_json_has_the_shape_that_scripts_rely_on(finished_study: Path, command: str) -> None:
-    """Schema version, study, and trials with exactly the documented keys; configurations are read back strictly."""
+def test_json_has_the_documented_shape(finished_study: Path, command: str) -> None:
+    """Trials have exactly the documented keys; configurations and plans pass the strict decoder."""
     done = call(finished_study, command, "tiny", "--json")
     assert (done.code, done.err) == (0, "")
     assert list(done.json) == ["schema_version", "study", "constant_answer", "trials", "baselines"]
@@ -71,8 +70,8 @@ def test_json_has_the_shape_that_scripts_rely_on(finished_study: Path, command: 
     assert all(on_front) if command == "pareto" else not all(on_front)
 
 
-def test_the_front_is_what_nothing_dominates(finished_study: Path) -> None:
-    """``pareto`` lists the trials that no other is at least as good as in all three objectives, from little memory."""
+def test_pareto_lists_the_trials_that_no_other_dominates(finished_study: Path) -> None:
+    """Sorted by memory."""
     trials = call(finished_study, "trials", "--json").json["trials"]
     costs = {t["number"]: (-t["metric"], t["peak_memory_mib"], t["wall_time_s"]) for t in trials}
 
@@ -85,8 +84,7 @@ def test_the_front_is_what_nothing_dominates(finished_study: Path) -> None:
     assert [t["peak_memory_mib"] for t in front] == sorted(t["peak_memory_mib"] for t in front)
 
 
-def test_status_says_how_far_a_study_is(finished_study: Path) -> None:
-    """In words and as JSON: done, best, front, and how many primings were spared."""
+def test_status_reports_progress_and_cached_primings(finished_study: Path) -> None:
     text = call(finished_study, "status").out
     data = call(finished_study, "status", "--json").json
     assert text.splitlines()[0] == "study tiny: 9 of 9 trials are done"
@@ -98,8 +96,8 @@ def test_status_says_how_far_a_study_is(finished_study: Path) -> None:
     assert f"primings that came from the cache: {primed - 1} of {primed}" in text
 
 
-def test_tables_in_a_pipe_are_whole_lines(finished_study: Path) -> None:
-    """No cell is cut, no line is wrapped and nothing is coloured, whatever the width that is told."""
+def test_tables_in_a_pipe_are_neither_wrapped_nor_coloured(finished_study: Path) -> None:
+    """Whatever the width of the terminal."""
     done = call(finished_study, "trials")
     lines = [line.rstrip() for line in done.out.splitlines() if line.strip()]
     assert "…" not in done.out
@@ -111,8 +109,8 @@ def test_tables_in_a_pipe_are_whole_lines(finished_study: Path) -> None:
     assert len({len(line.rstrip()) for line in lines[1:2]}) == 1
 
 
-def test_a_trial_is_shown_with_everything(finished_study: Path) -> None:
-    """``show`` has two lines of reason and a row for each thing known, of the knee unless another is asked for."""
+def test_show_prints_reason_and_details_of_a_trial(finished_study: Path) -> None:
+    """The knee by default."""
     knee, best = call(finished_study, "show"), call(finished_study, "show", "--prefer", "accuracy")
     assert knee.out.startswith("study tiny, trial ")
     assert "Trial " in knee.out.splitlines()[1]
@@ -124,8 +122,7 @@ def test_a_trial_is_shown_with_everything(finished_study: Path) -> None:
     assert data["trial"]["curve"][-1]["step"] == 60
 
 
-def test_a_trial_that_did_not_end_is_shown_with_its_reason(finished_study: Path, tmp_path: Path) -> None:
-    """A stopped trial has no result, and the reason is what a user wants to see."""
+def test_a_stopped_trial_is_shown_with_its_reason(finished_study: Path, tmp_path: Path) -> None:
     folder = copy_of(finished_study, tmp_path)
     study = Store(folder / ".farsearch").load("tiny")
     trial = study.ask()
@@ -138,8 +135,8 @@ def test_a_trial_that_did_not_end_is_shown_with_its_reason(finished_study: Path,
     assert call(folder, "export", "--trial", 9, "--out", "b").code == 2
 
 
-def test_unknown_trials_and_studies_are_one_line(finished_study: Path, tmp_path: Path) -> None:
-    """A number or a name that there is not is told with what there is."""
+def test_unknown_trials_and_studies_are_refused(finished_study: Path, tmp_path: Path) -> None:
+    """One line, with the closest name."""
     done = call(finished_study, "show", "--trial", 99)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "trial 99 is not in study tiny" in done.err
@@ -154,8 +151,8 @@ def test_unknown_trials_and_studies_are_one_line(finished_study: Path, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_front_is_drawn_where_it_is_asked_for(finished_study: Path, tmp_path: Path) -> None:
-    """``pareto --png`` writes a picture beside the table; a folder that can't be written is one line."""
+def test_pareto_draws_the_front_on_request(finished_study: Path, tmp_path: Path) -> None:
+    """A path that can't be written gives one line."""
     done = call(finished_study, "pareto", "--png", tmp_path / "front.png")
     assert done.code == 0, done.err
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
@@ -164,8 +161,8 @@ def test_the_front_is_drawn_where_it_is_asked_for(finished_study: Path, tmp_path
     assert (done.code, done.err.count("\n")) == (5, 1)
 
 
-def test_mlflow_is_made_again_from_the_study(finished_study: Path, tmp_path: Path) -> None:
-    """``sync`` into an empty database gives the same runs, and a second one finds nothing to do."""
+def test_sync_restores_the_mirror_from_the_study(finished_study: Path, tmp_path: Path) -> None:
+    """A second sync changes nothing."""
     uri = f"sqlite:///{tmp_path}/again.db"
     first = call(finished_study, "sync", "--tracking-uri", uri)
     second = call(finished_study, "sync", "--tracking-uri", uri)
@@ -175,8 +172,7 @@ def test_mlflow_is_made_again_from_the_study(finished_study: Path, tmp_path: Pat
     assert open_tracking(uri).differences(study) == []
 
 
-def test_a_port_in_use_is_told(finished_study: Path, tmp_path: Path) -> None:
-    """The interface is not started where its port is taken."""
+def test_a_port_in_use_is_refused(finished_study: Path, tmp_path: Path) -> None:
     import socket
 
     with socket.socket() as taken:
@@ -189,12 +185,11 @@ def test_a_port_in_use_is_told(finished_study: Path, tmp_path: Path) -> None:
 
 
 def names_of(folder: Path) -> list[str]:
-    """The studies of a folder."""
+    """Return names of the studies in a folder."""
     return [study["name"] for study in call(folder, "studies", "list", "--json").json["studies"]]
 
 
-def test_the_list_of_studies_says_when_how_far_and_for_what(finished_study: Path) -> None:
-    """As a table, and for programs."""
+def test_studies_are_listed_with_last_use_progress_and_device(finished_study: Path) -> None:
     study = call(finished_study, "studies", "list", "--json").json["studies"][0]
     last = datetime.datetime.fromisoformat(study.pop("last_used"))
     assert study == {"name": "tiny", "device": "jetson-nano", "n_trials": 9, "trained": 9, "running": 0}
@@ -204,8 +199,8 @@ def test_the_list_of_studies_says_when_how_far_and_for_what(finished_study: Path
     assert line.split() == ["tiny", "9", "of", "9", "jetson-nano", *last.strftime("%Y-%m-%d %H:%M").split()]
 
 
-def test_a_renamed_study_keeps_its_runs_in_mlflow(finished_study: Path, tmp_path: Path) -> None:
-    """The experiment, its runs and their artifacts have the new name, and the runs their ids."""
+def test_renaming_a_study_preserves_its_runs(finished_study: Path, tmp_path: Path) -> None:
+    """Experiment, runs and artifacts get the new name; run ids stay."""
     folder = copy_of(finished_study, tmp_path)
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     assert call(folder, "sync").code == 0
@@ -225,8 +220,8 @@ def test_a_renamed_study_keeps_its_runs_in_mlflow(finished_study: Path, tmp_path
     assert call(folder, "export", "new", "--out", "bundle").code == 0
 
 
-def test_a_study_is_not_renamed_over_an_experiment(finished_study: Path, tmp_path: Path) -> None:
-    """MLflow may hold an experiment of that name that no study has."""
+def test_a_study_is_not_renamed_to_an_existing_experiment(finished_study: Path, tmp_path: Path) -> None:
+    """MLflow may contain an experiment of that name without a study."""
     folder = copy_of(finished_study, tmp_path)
     MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("mine")
     done = call(folder, "studies", "rename", "tiny", "mine")
@@ -235,8 +230,8 @@ def test_a_study_is_not_renamed_over_an_experiment(finished_study: Path, tmp_pat
     assert names_of(folder) == ["tiny"]
 
 
-def test_runs_in_mlflow_are_deleted_when_asked_for(finished_study: Path, tmp_path: Path) -> None:
-    """With the study, or after it; the study can be searched anew under that name."""
+def test_delete_removes_runs_on_request(finished_study: Path, tmp_path: Path) -> None:
+    """With the study, or later; a new study can have the name."""
     folder = copy_of(finished_study, tmp_path)
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     assert call(folder, "sync").code == 0
@@ -249,7 +244,7 @@ def test_runs_in_mlflow_are_deleted_when_asked_for(finished_study: Path, tmp_pat
 
 
 def test_studies_are_listed_and_deleted(finished_study: Path, tmp_path: Path) -> None:
-    """Deletion asks first; without an answer nothing goes, with --yes the study and its tensors do."""
+    """Deletion requires a confirmation or ``--yes``, and includes the tensors."""
     folder = copy_of(finished_study, tmp_path)
     assert names_of(folder) == ["tiny"]
     asked = subprocess.run(
@@ -268,7 +263,6 @@ def test_studies_are_listed_and_deleted(finished_study: Path, tmp_path: Path) ->
 
 
 def test_devices_spaces_and_tasks_are_listed(tmp_path: Path) -> None:
-    """What --device, --space and --task take, with a line each; a profile with the source of each value."""
     devices = call(tmp_path, "devices", "list").out
     assert [line.split()[0] for line in devices.splitlines()] == ["name", *list_profiles(), "local"]
     assert {"jetson-nano", "jetson-orin-nano", "jetson-tx2", "jetson-xavier-nx", "raspberry-pi-4"} <= {*list_profiles()}
@@ -281,8 +275,8 @@ def test_devices_spaces_and_tasks_are_listed(tmp_path: Path) -> None:
     assert {line.split()[0] for line in call(tmp_path, "tasks", "list").out.splitlines()} >= {"sst2", "cola", "reviews"}
 
 
-def test_a_shipped_space_is_the_start_of_an_own_one(tmp_path: Path) -> None:
-    """``spaces show`` prints a file that ``spaces check`` takes, and a mistake in it is one line."""
+def test_a_shipped_space_can_be_saved_and_edited(tmp_path: Path) -> None:
+    """``spaces check`` accepts the output of ``spaces show``, and reports a mistake in one line."""
     text = call(tmp_path, "spaces", "show", "wide").out
     (tmp_path / "mine.yaml").write_text(text)
     assert call(tmp_path, "spaces", "check", "mine.yaml").out.startswith("mine.yaml: right, 6 searched")
@@ -293,8 +287,8 @@ def test_a_shipped_space_is_the_start_of_an_own_one(tmp_path: Path) -> None:
     assert "did you mean 'learning_rate'" in done.err
 
 
-def test_a_space_is_shown_in_numbers_for_a_model(tmp_path: Path) -> None:
-    """Groups of layers and ranges by the model's size, in list, show and check; what is shown is a file of its own."""
+def test_a_space_is_resolved_for_a_model(tmp_path: Path) -> None:
+    """Groups of layers and ranges depend on the model's size; the output is a valid space file."""
     listed = call(tmp_path, "spaces", "list", "--model", "bert-base-uncased").out
     assert listed.startswith("bert-base-uncased: size base, 85.1 M parameters in 12 layers; batch 16, ")
     assert (
@@ -303,7 +297,7 @@ def test_a_space_is_shown_in_numbers_for_a_model(tmp_path: Path) -> None:
     )
     shown = call(tmp_path, "spaces", "show", "default", "--model", "bert-base-uncased").out
     assert "learning_rate: {low: 1.0e-05, high: 0.0002, log: true}" in shown
-    # another model: the groups go by its layers, the rates are the file's, where one of the starts has no place
+    # another model: groups follow its layers, rates come from the file, and one of the starts is outside of them
     (tmp_path / "mine.yaml").write_text(shown.replace("high: 0.0002", "high: 0.00008"))
     checked = call(tmp_path, "spaces", "check", "mine.yaml", "--model", "minilm").out.splitlines()
     assert checked[0].startswith("mine.yaml: right for minilm: size tiny, 10.6 M parameters in 6 layers; batch 8")
@@ -316,7 +310,7 @@ def test_a_space_is_shown_in_numbers_for_a_model(tmp_path: Path) -> None:
 
 
 def on_a_terminal(folder: Path, *arguments: object, **environment: str) -> tuple[int, str]:
-    """Run a command with a terminal of 200 columns as its output. Exit code and all that it wrote."""
+    """Run a command with a terminal of 200 columns. Return exit code and output."""
     ours, theirs = pty.openpty()
     env: dict[str, Any] = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", **environment}
     with start(folder, *arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=env, text=False) as child:
@@ -326,7 +320,7 @@ def on_a_terminal(folder: Path, *arguments: object, **environment: str) -> tuple
             try:
                 part = os.read(ours, 65536)
             except OSError:
-                break  # Linux says so when the other end is closed
+                break  # raised by Linux when the other end is closed
             if not part:
                 break
             parts.append(part)
@@ -336,8 +330,8 @@ def on_a_terminal(folder: Path, *arguments: object, **environment: str) -> tuple
 
 
 @pytest.mark.slow
-def test_a_terminal_has_a_live_line(finished_study: Path, tmp_path: Path, tiny_bert: Path) -> None:
-    """On a terminal there is a line that is drawn anew: done, best, time left, step and loss; NO_COLOR is kept."""
+def test_a_terminal_has_a_live_progress_line(finished_study: Path, tmp_path: Path, tiny_bert: Path) -> None:
+    """With trials, best metric, step and loss; NO_COLOR is respected."""
     folder = copy_of(finished_study, tmp_path)
     code, text = on_a_terminal(folder, *run_arguments(tiny_bert, 11), NO_COLOR="1")
     assert code == 0, text
@@ -350,14 +344,13 @@ def test_a_terminal_has_a_live_line(finished_study: Path, tmp_path: Path, tiny_b
 
 
 def test_json_does_not_depend_on_the_terminal(finished_study: Path) -> None:
-    """``--json`` on a terminal is JSON and nothing else."""
     code, text = on_a_terminal(finished_study, "pareto", "--json")
     assert code == 0
     assert json.loads(text)["study"] == "tiny"
 
 
-def test_the_constant_answer_stands_beside_the_metric(finished_study: Path) -> None:
-    """In every table and for programs, and in MLflow: half of the development rows are of either class."""
+def test_the_score_of_a_constant_answer_is_shown_with_the_metric(finished_study: Path) -> None:
+    """In tables, JSON and MLflow."""
     data = call(finished_study, "pareto", "--json").json["constant_answer"]
     rows = (finished_study / "data" / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]
     labels = [row[-1] for row in rows]
@@ -374,8 +367,7 @@ def test_the_constant_answer_stands_beside_the_metric(finished_study: Path) -> N
     )  # fmt: skip
 
 
-def test_status_says_what_was_understood_of_the_rows(finished_study: Path) -> None:
-    """As the study recorded it."""
+def test_status_shows_the_inferred_schema_of_the_rows(finished_study: Path) -> None:
     done = call(finished_study, "status")
     assert "480 training and 120 development rows; text: sentence; label: label" in done.out
     assert call(finished_study, "status", "--json").json["understood"]["counts"] == {"negative": 300, "positive": 300}

@@ -1,4 +1,4 @@
-"""Files of a user are not replaced, whatever command is told to write there."""
+"""No command replaces a file that farsearch did not write."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ WRITERS: Sequence[tuple[tuple[str, ...], str]] = (
 
 
 @pytest.mark.parametrize(("words", "name"), WRITERS, ids=lambda value: value if isinstance(value, str) else value[0])
-def test_a_file_of_another_is_not_replaced(
+def test_a_foreign_file_is_not_replaced(
     finished_study: Path, tmp_path: Path, words: tuple[str, ...], name: str
 ) -> None:
-    """One line, exit 2, before any work; the file is as it was."""
+    """Exit code 2 and one line, before any work."""
     (tmp_path / name).write_text("text,label\nmine,1\n")
     done = call(finished_study, *words, tmp_path / name)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done
@@ -39,10 +39,9 @@ def test_a_file_of_another_is_not_replaced(
 @pytest.mark.parametrize(
     ("words", "name"), WRITERS[:5], ids=lambda value: value if isinstance(value, str) else value[0]
 )
-def test_a_name_of_another_type_is_refused(
+def test_an_unexpected_suffix_is_refused(
     finished_study: Path, tmp_path: Path, words: tuple[str, ...], name: str
 ) -> None:
-    """``--png data.csv`` is a slip."""
     done = call(finished_study, *words, tmp_path / "data.csv")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert f"has to end in {Path(name).suffix}" in done.err
@@ -50,25 +49,20 @@ def test_a_name_of_another_type_is_refused(
 
 
 @pytest.mark.parametrize(("words", "name"), [WRITERS[0], WRITERS[1], WRITERS[3]], ids=["report", "pareto", "calibrate"])
-def test_what_farsearch_wrote_is_replaced(
-    finished_study: Path, tmp_path: Path, words: tuple[str, ...], name: str
-) -> None:
-    """The same command again is no error."""
+def test_own_files_are_replaced(finished_study: Path, tmp_path: Path, words: tuple[str, ...], name: str) -> None:
     for _ in range(2):
         done = call(finished_study, *words, tmp_path / name)
         assert done.code == 0, done.err
 
 
-def test_pictures_do_not_replace_others(finished_study: Path, tmp_path: Path) -> None:
-    """One picture that is not farsearch's, and nothing is written."""
+def test_one_foreign_picture_prevents_all_writes(finished_study: Path, tmp_path: Path) -> None:
     (tmp_path / "memory.png").write_bytes(b"a photo")
     done = call(finished_study, "report", "--out", tmp_path / "page.html", "--figures", tmp_path)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["memory.png"]
 
 
-def test_a_link_to_nowhere_and_a_folder_are_not_replaced(finished_study: Path, tmp_path: Path) -> None:
-    """What is no file can't be one of ours."""
+def test_a_dangling_link_and_a_folder_are_not_replaced(finished_study: Path, tmp_path: Path) -> None:
     (tmp_path / "a.html").symlink_to(tmp_path / "gone")
     (tmp_path / "b.html").mkdir()
     for name in ("a.html", "b.html"):

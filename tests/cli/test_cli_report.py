@@ -1,4 +1,4 @@
-"""``farsearch report``: the page and the pictures of a real small study, and how it opens in a browser."""
+"""``farsearch report``: page and pictures of a real small study, and the page in a browser."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.factories import make_baselines, make_measurement, make_snapshot
 from tests.journey import call
 
 
-def test_the_report_is_one_file_that_is_named_with_its_size(finished_study: Path, tmp_path: Path) -> None:
-    """The page lies where it is asked for, its pictures in their folder, and stdout says so."""
+def test_report_writes_one_page_and_prints_its_size(finished_study: Path, tmp_path: Path) -> None:
+    """Pictures go to the requested folder."""
     page, folder = tmp_path / "tiny.html", tmp_path / "pictures" / "deep"
     done = call(finished_study, "report", "tiny", "--out", page, "--figures", folder)
     assert (done.code, done.err) == (0, "")
@@ -33,8 +33,8 @@ def test_the_report_is_one_file_that_is_named_with_its_size(finished_study: Path
     assert all(f"<td>{number}</td>" in text for number in front)
 
 
-def test_the_report_holds_the_command_that_goes_on(finished_study: Path, tmp_path: Path) -> None:
-    """The command on the page is one that ``run`` takes, and it asks for this study."""
+def test_the_report_has_a_command_that_resumes_the_study(finished_study: Path, tmp_path: Path) -> None:
+    """``run`` can parse it."""
     call(finished_study, "report", "--out", tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     command = text.split("To resume or repeat it:</p><pre>")[1].split("</pre>")[0]
@@ -44,16 +44,15 @@ def test_the_report_holds_the_command_that_goes_on(finished_study: Path, tmp_pat
         assert (context.params["study"], context.params["n_trials"]) == ("tiny", 9)
 
 
-def test_the_report_goes_into_the_working_directory(finished_study: Path, tmp_path: Path) -> None:
-    """Without --out it is named after the study."""
+def test_the_default_name_of_the_report_is_that_of_the_study(finished_study: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(finished_study, tmp_path / "copy"))
     done = call(folder, "report")
     assert done.out.startswith("report: report-tiny.html (")
     assert (folder / "report-tiny.html").is_file()
 
 
-def test_a_page_that_can_t_be_written_is_one_line(finished_study: Path, tmp_path: Path) -> None:
-    """A file where a folder should be is told by name, for the page and for the pictures."""
+def test_a_page_that_can_not_be_written_is_reported_in_one_line(finished_study: Path, tmp_path: Path) -> None:
+    """Also a picture."""
     (tmp_path / "file").write_text("")
     for words in (
         ["--out", tmp_path / "file" / "r.html"],
@@ -66,10 +65,10 @@ def test_a_page_that_can_t_be_written_is_one_line(finished_study: Path, tmp_path
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_opens_it_without_a_complaint(tmp_path: Path, width: int) -> None:
-    """Chromium has nothing to say on its console, not even of a request that the page's policy refused.
+def test_a_browser_reports_no_error_on_the_page(tmp_path: Path, width: int) -> None:
+    """Chromium logs nothing to its console, not even a request that the page's policy blocks.
 
-    All three views are pressed, nothing is wider than the window, and all complete trials and baselines are drawn.
+    All three views work, nothing is wider than the window, and all complete trials and baselines are drawn.
     """
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
@@ -78,7 +77,7 @@ def test_a_browser_opens_it_without_a_complaint(tmp_path: Path, width: int) -> N
     (tmp_path / "page.html").write_text(
         make_report(study).html.replace("</body>", f"{_PRESS}</body>"), encoding="utf-8"
     )
-    # a window is never narrower than 500 pixels, a frame is
+    # a window has at least 500 pixels, a frame may have fewer
     frame = (
         f'<title>none</title><iframe src="page.html" style="border:0;width:{width}px;height:5000px"></iframe>{_HEAR}'
     )

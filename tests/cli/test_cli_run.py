@@ -1,4 +1,4 @@
-"""``farsearch run`` as a user meets it: what it says, what it refuses, and with which exit code it ends."""
+"""``farsearch run``: output, refused input, and exit codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.journey import call, prepare, run_arguments
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared working directory in which no study is made."""
+    """A prepared working directory without a study."""
     made = prepare(tmp_path_factory.mktemp("refused"))
     bad = shutil.copytree(made / "data", made / "bad")
     lines = (bad / "train.tsv").read_text().splitlines()
@@ -87,10 +87,10 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...], int, tuple[str, ...]]] = [
 @pytest.mark.parametrize(
     ("options", "more", "code", "fragments"), REFUSED, ids=[f"{r[0] or ' '.join(r[1])}"[:50] for r in REFUSED]
 )
-def test_a_mistake_is_one_line_and_makes_nothing(
+def test_invalid_input_is_refused_in_one_line(
     folder: Path, tiny_bert: Path, options: dict[str, Any], more: tuple[str, ...], code: int, fragments: tuple[str, ...]
 ) -> None:
-    """Each mistake ends with its exit code and one line with value, rule and mend; no study comes of it."""
+    """The line has value, rule and suggestion; no study is created."""
     done = call(folder, *run_arguments(tiny_bert, 3, **{"study": None, **options}), *more)
     assert (done.code, done.out) == (code, ""), done.err
     assert done.err.count("\n") == 1, done.err
@@ -101,8 +101,7 @@ def test_a_mistake_is_one_line_and_makes_nothing(
     assert not (folder / ".farsearch" / "studies.journal").exists()
 
 
-def test_a_dry_run_says_what_would_happen_and_does_nothing(tmp_path: Path, tiny_bert: Path) -> None:
-    """Job, device, size of the space and time on this host, then the end: no study, no database, nothing trained."""
+def test_a_dry_run_prints_the_preview_and_writes_nothing(tmp_path: Path, tiny_bert: Path) -> None:
     folder = prepare(tmp_path)
     done = call(folder, *run_arguments(tiny_bert, 7), "--dry-run")
     assert (done.code, done.out) == (0, "")
@@ -119,7 +118,7 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(tmp_path: Path, tiny_
 
 
 def test_a_search_ends_with_the_front_and_the_next_commands(tmp_path: Path, tiny_distilbert: Path) -> None:
-    """On the embedded sample: a plain line a trial on stderr, the front as a table on stdout, a picture, commands."""
+    """On the embedded sample: a line per trial on stderr, the front on stdout, a picture, and commands that work."""
     arguments = run_arguments(
         tiny_distilbert, 3, task="reviews", data_dir=None, space="uniform", study=None, train_samples=64
     )
@@ -144,8 +143,8 @@ def test_a_search_ends_with_the_front_and_the_next_commands(tmp_path: Path, tiny
     assert study.meta["command"].endswith("run --device jetson-nano --task reviews " + " ".join(arguments[5:]))
 
 
-def test_other_settings_are_another_study(finished_study: Path, tiny_bert: Path) -> None:
-    """The same name with other settings ends with 4 at once; the line names what differs, and nothing changes."""
+def test_other_settings_under_the_same_name_are_refused(finished_study: Path, tiny_bert: Path) -> None:
+    """Exit code 4; the line lists the differences."""
     before = call(finished_study, "trials", "--json").out
     done = call(finished_study, *run_arguments(tiny_bert, 12, seed=3, batch_size=8))
     assert (done.code, done.out) == (4, "")
@@ -157,8 +156,8 @@ def test_other_settings_are_another_study(finished_study: Path, tiny_bert: Path)
 
 
 @pytest.mark.slow
-def test_where_nothing_fits_the_nearest_setting_is_named(tmp_path: Path, tiny_bert: Path) -> None:
-    """A bound that nothing keeps ends with 3; with the bound that the line names, the search runs."""
+def test_an_infeasible_bound_is_refused_with_one_that_fits(tmp_path: Path, tiny_bert: Path) -> None:
+    """Exit code 3; a search with the suggested bound succeeds."""
     folder = prepare(tmp_path)
     done = call(folder, *run_arguments(tiny_bert, 2, max_memory=5))
     assert done.code == 3
@@ -172,8 +171,7 @@ def test_where_nothing_fits_the_nearest_setting_is_named(tmp_path: Path, tiny_be
     assert again.code == 0, again.err
 
 
-def test_a_mirror_that_is_lost_does_not_stop_the_search(finished_study: Path, tmp_path: Path) -> None:
-    """MLflow is a mirror: when its database is lost while a search goes on, that is a warning."""
+def test_a_lost_mirror_gives_a_warning(finished_study: Path, tmp_path: Path) -> None:
     store = Store(finished_study / ".farsearch")
     study = snapshot_of(store.load("tiny"))
     mirror = open_mirror(make_console(stderr=True), store, f"sqlite:///{tmp_path}/mlflow.db")
@@ -187,7 +185,7 @@ def test_a_mirror_that_is_lost_does_not_stop_the_search(finished_study: Path, tm
 
 
 def test_one_worker_mirrors_at_a_time(finished_study: Path, tmp_path: Path) -> None:
-    """While another one mirrors the study a worker goes on without; at its end it waits, so that nothing is missing."""
+    """Others skip the mirror during the search and wait for it at the end, so that it is complete."""
     store = Store(finished_study / ".farsearch")
     study = snapshot_of(store.load("tiny"))
     mirror = open_mirror(make_console(stderr=True), store, f"sqlite:///{tmp_path}/mlflow.db")
@@ -203,8 +201,7 @@ def test_one_worker_mirrors_at_a_time(finished_study: Path, tmp_path: Path) -> N
     assert tracker.differences(study) == []
 
 
-def test_secrets_of_the_command_are_not_kept(tmp_path: Path, tiny_bert: Path) -> None:
-    """A password in an address that the user typed is in no record of the study."""
+def test_secrets_of_the_command_are_not_stored(tmp_path: Path, tiny_bert: Path) -> None:
     folder = prepare(tmp_path)
     call(folder, *run_arguments(tiny_bert, 1, storage=f"sqlite:///{tmp_path}/s.db?password=http://me:secret@host"))
     for path in folder.rglob("*"):

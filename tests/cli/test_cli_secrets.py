@@ -1,4 +1,4 @@
-"""No command shows the password of an address that it was given."""
+"""No command shows the password of an address."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ ADDRESSES = {
 
 @pytest.mark.parametrize("debug", [(), ("--debug",)], ids=["plain", "debug"])
 @pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES.keys())
-def test_a_storage_that_fails_is_named_without_its_password(
+def test_an_unusable_storage_is_named_without_its_password(
     tmp_path: Path, address: str, debug: tuple[str, ...]
 ) -> None:
-    """The line of the error, and with --debug the traceback, name the address without the password or a part of it."""
+    """Also in the traceback of ``--debug``."""
     done = call(tmp_path, "status", "--storage", address, *debug)
     assert done.code in (2, 5)
     assert "--storage" in done.err or "does not answer" in done.err
@@ -50,7 +50,7 @@ def test_a_storage_that_fails_is_named_without_its_password(
 @pytest.mark.parametrize("command", ["sync", "ui"])
 @pytest.mark.parametrize("kind", ["http", "postgresql", "mysql"])
 def test_a_tracking_address_with_a_password_is_refused(finished_study: Path, command: str, kind: str) -> None:
-    """MLflow's own variables are named for what is no part of its address, which is shown without the password."""
+    """For a server the error suggests MLflow's own variables."""
     done = call(finished_study, command, "--tracking-uri", f"{kind}://me:{PASSWORD}@127.0.0.1:9", "--debug")
     assert done.code == 2
     assert PASSWORD not in done.out + done.err
@@ -58,10 +58,10 @@ def test_a_tracking_address_with_a_password_is_refused(finished_study: Path, com
 
 
 @pytest.mark.service
-def test_a_study_does_not_keep_the_password_of_its_database(
+def test_a_study_does_not_store_the_password_of_its_database(
     tmp_path: Path, tiny_bert: Path, postgres: Postgres
 ) -> None:
-    """Neither the study nor what its run prints holds the password, though the command that made it does."""
+    """Nor is it printed, although the command had it."""
     url = postgres.url.replace("farsearch@", f"farsearch:{PASSWORD}@")
     done = call(prepare(tmp_path), *run_arguments(tiny_bert, 2, storage=url))
     assert done.code == 0, done.err
@@ -97,14 +97,14 @@ ODD = {
 
 @pytest.fixture(scope="module")
 def strict_postgres() -> Iterator[Postgres]:
-    """A cluster that asks for passwords."""
+    """A cluster that requires passwords."""
     server = Postgres(password="administrator")
     yield server
     server.remove()
 
 
 def set_password(server: Postgres, password: str) -> None:
-    """Give the cluster's user another password."""
+    """Change the password of the cluster's user."""
     place = f"host=127.0.0.1 port={server.port} user=farsearch dbname=postgres"
     with psycopg.connect(place, password=server.password) as connection:
         literal = psycopg.sql.Literal(password)
@@ -113,7 +113,7 @@ def set_password(server: Postgres, password: str) -> None:
 
 
 def address_with(server: Postgres, password: str) -> str:
-    """The address of a fresh database with a password, not encoded where it is read right as it is."""
+    """Return the address of a fresh database with a password, encoded only if it can't be parsed otherwise."""
     plain = server.fresh_database()
     written = plain.replace("farsearch@", f"farsearch:{password}@")
     try:
@@ -125,14 +125,14 @@ def address_with(server: Postgres, password: str) -> str:
 
 
 def dump(server: Postgres) -> str:
-    """All that the latest database holds."""
+    """Return the contents of the latest database."""
     command = [str(server.programs / "pg_dump"), "--dbname", server.url]
     environment = {**os.environ, "PGPASSWORD": server.password}
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 def assert_nowhere(folder: Path, *texts: str) -> None:
-    """No file in a folder, and no text, holds a part of a password."""
+    """Check that neither files in a folder nor texts contain a part of a password."""
     for fragment in (BEFORE, AFTER):
         for text in texts:
             assert fragment not in text
@@ -143,10 +143,10 @@ def assert_nowhere(folder: Path, *texts: str) -> None:
 @pytest.mark.slow
 @pytest.mark.service
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
-def test_an_odd_password_is_shown_and_kept_nowhere(
+def test_an_odd_password_is_neither_shown_nor_stored(
     tmp_path: Path, tiny_bert: Path, strict_postgres: Postgres, odd: str
 ) -> None:
-    """A search, what fails, their files, MLflow's and the database: no part of the password."""
+    """In the output of a search and of errors, in their files, and in the databases."""
     set_password(strict_postgres, f"{BEFORE}{odd}{AFTER}")
     address = address_with(strict_postgres, strict_postgres.password)
     folder, place = prepare(tmp_path), ("--storage", address)
@@ -172,7 +172,6 @@ def test_an_odd_password_is_shown_and_kept_nowhere(
 @pytest.mark.slow
 @pytest.mark.service
 def test_no_command_shows_the_password(tmp_path: Path, tiny_bert: Path, strict_postgres: Postgres) -> None:
-    """Whatever a study can be asked, the answer holds no part of the password of its database."""
     set_password(strict_postgres, f"{BEFORE} /%&{AFTER}")
     address = address_with(strict_postgres, strict_postgres.password)
     folder = prepare(tmp_path)
@@ -198,10 +197,10 @@ def test_no_command_shows_the_password(tmp_path: Path, tiny_bert: Path, strict_p
 
 @pytest.mark.slow
 @pytest.mark.service
-def test_no_command_line_of_a_worker_holds_the_password(
+def test_command_lines_of_workers_do_not_contain_the_password(
     tmp_path: Path, tiny_bert: Path, strict_postgres: Postgres
 ) -> None:
-    """With the address in the environment, no process of a search with two workers shows it to others of the host."""
+    """Other users of a host can read command lines."""
     set_password(strict_postgres, f"{BEFORE} {AFTER}")
     address = address_with(strict_postgres, strict_postgres.password)
     folder = prepare(tmp_path)

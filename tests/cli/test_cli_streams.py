@@ -1,4 +1,4 @@
-"""Output that is read by anything or nothing, signals while a command starts, and files in the working folder."""
+"""Output to any stream, signals during startup, and modules in the working folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.journey import chdir, process, run_arguments, start, until
 
 
 def _printed(folder: Path, encoding: str, *arguments: object) -> str:
-    """What a command prints to a stream of this encoding."""
+    """Return the output of a command for a stream of this encoding."""
     from farsearch.cli import main
 
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
@@ -26,7 +26,7 @@ def _printed(folder: Path, encoding: str, *arguments: object) -> str:
         err.flush()
     assert ended.value.code == 0, err.buffer.getvalue()
     out.flush()
-    # click takes ASCII for a locale that was forgotten, and writes UTF-8
+    # click assumes that ASCII means an unset locale, and writes UTF-8
     expected = "utf-8" if encoding == "ascii" else encoding
     return out.buffer.getvalue().decode(expected)
 
@@ -34,7 +34,7 @@ def _printed(folder: Path, encoding: str, *arguments: object) -> str:
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 @pytest.mark.parametrize("command", ["status", "trials", "pareto", "show", "report", "studies list"])
 def test_commands_print_in_any_encoding(finished_study: Path, tmp_path: Path, command: str, encoding: str) -> None:
-    """What an encoding lacks is replaced, and numbers stay readable."""
+    """Characters outside of the encoding are replaced, and numbers stay readable."""
     options = ["--out", tmp_path / "page.html"] if command == "report" else []
     text = _printed(finished_study, encoding, *command.split(), *options)
     assert text.strip()
@@ -44,21 +44,19 @@ def test_commands_print_in_any_encoding(finished_study: Path, tmp_path: Path, co
 
 
 def test_a_search_prints_its_front_in_ascii(finished_study: Path, tmp_path: Path, tiny_bert: Path) -> None:
-    """The table after the training is printed."""
     folder = shutil.copytree(finished_study, tmp_path / "copy")
     assert "Pareto front of" in _printed(folder, "ascii", *run_arguments(tiny_bert, 9))
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_is_no_error(finished_study: Path, closed: str) -> None:
-    """A command whose output leads nowhere does its work."""
     done = process(finished_study, "trials", enter=("sh", "-c", f'exec "$@" {closed}', "sh"))
     assert (done.code, done.err) == (0, "")
 
 
 @pytest.mark.parametrize("options", [["--json"], []])
-def test_a_reader_that_leaves_is_no_error(finished_study: Path, options: list[str]) -> None:
-    """``farsearch trials | head`` ends without a word, however early the reader goes."""
+def test_a_reader_may_close_the_pipe(finished_study: Path, options: list[str]) -> None:
+    """``farsearch trials | head`` ends without a message."""
     with start(finished_study, "trials", *options) as child:
         assert child.stdout is not None
         assert child.stderr is not None
@@ -68,10 +66,10 @@ def test_a_reader_that_leaves_is_no_error(finished_study: Path, options: list[st
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_signal_while_torch_is_imported_is_one_line(
+def test_a_signal_during_the_import_of_torch_ends_in_one_line(
     finished_study: Path, tiny_bert: Path, number: signal.Signals
 ) -> None:
-    """The compiled parts of torch would print a traceback, or end in another error."""
+    """The compiled parts of torch would print a traceback, or raise another error."""
     with start(finished_study, *run_arguments(tiny_bert, 9)) as child:
         maps = Path(f"/proc/{child.pid}/maps")
         until(lambda: child.poll() is not None or "libtorch" in maps.read_text(), pause_s=0.005)
@@ -84,7 +82,7 @@ _SHADOWS = ("optuna", "mlflow", "torch", "click", "uvicorn", "numpy")
 
 
 def _trap(folder: Path) -> Path:
-    """Modules in the working folder that leave a file when they are run."""
+    """Write modules into the working folder that create a file when they are run."""
     for name in _SHADOWS:
         (folder / f"{name}.py").write_text(f"open('executed-{name}', 'w').close()\nraise SystemExit(9)\n")
     return folder
@@ -96,7 +94,7 @@ def _executed(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", [None, os.pathsep + "lib"])
 def test_modules_in_the_working_folder_are_not_run(finished_study: Path, tmp_path: Path, path: str | None) -> None:
-    """Neither where ``python -m`` puts the folder on the path, nor by an empty entry of PYTHONPATH."""
+    """Neither ``python -m`` nor an empty entry of PYTHONPATH puts the folder on the path."""
     folder = _trap(shutil.copytree(finished_study, tmp_path / "copy"))
     environment = {**os.environ, **({} if path is None else {"PYTHONPATH": path})}
     done = process(folder, "sync", env=environment)
@@ -107,7 +105,7 @@ def test_modules_in_the_working_folder_are_not_run(finished_study: Path, tmp_pat
 def test_processes_of_a_search_and_of_the_ui_run_no_module_of_the_working_folder(
     finished_study: Path, tmp_path: Path, tiny_bert: Path
 ) -> None:
-    """Workers, MLflow's server and the processes that it starts."""
+    """Workers, MLflow's server and its child processes."""
     folder = _trap(shutil.copytree(finished_study, tmp_path / "copy"))
     done = process(folder, *run_arguments(tiny_bert, 11, workers=2))
     assert (done.code, _executed(folder)) == (0, []), done.err

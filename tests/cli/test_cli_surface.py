@@ -1,4 +1,4 @@
-"""The public surface of the command line: what it is called, what it says of itself, how it ends."""
+"""The public surface of the command line: names, help and exit codes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ SURFACE: dict[str, set[str]] = {
 
 
 def walk(command: click.Command, path: str = "") -> Iterator[tuple[str, click.Command]]:
-    """All commands with their paths."""
+    """Yield all commands with their paths."""
     if isinstance(command, click.Group):
         for name, child in command.commands.items():
             yield from walk(child, f"{path} {name}".strip())
@@ -87,7 +87,7 @@ COMMANDS = dict(walk(cli))
 
 
 def test_commands_and_flags_are_pinned() -> None:
-    """A command or flag that comes, goes or is renamed changes this list, so it is on purpose."""
+    """Every change of a command or flag has to change this list."""
     found = {}
     for path, command in COMMANDS.items():
         arguments = [p.name.upper() for p in command.params if isinstance(p, click.Argument) and p.name]
@@ -98,8 +98,7 @@ def test_commands_and_flags_are_pinned() -> None:
 
 
 @pytest.mark.parametrize("path", ["", *sorted(COMMANDS), "cache", "devices", "spaces", "studies", "tasks"])
-def test_every_command_explains_itself(tmp_path: Path, path: str) -> None:
-    """``-h`` and ``--help`` say what a command is for, explain each of its options, and exit with 0."""
+def test_every_command_and_option_has_help(tmp_path: Path, path: str) -> None:
     done = call(tmp_path, *path.split(), "--help")
     assert (done.code, done.err) == (0, "")
     assert done.out == call(tmp_path, *path.split(), "-h").out
@@ -133,7 +132,6 @@ def test_every_command_explains_itself(tmp_path: Path, path: str) -> None:
     ],
 )
 def test_the_main_commands_have_examples_that_parse(path: str) -> None:
-    """Each example of a help text is a command that click takes, with options that there are."""
     lines = [line.strip() for line in (COMMANDS[path].help or "").splitlines()]
     examples = [line.partition(" | ")[0].split() for line in lines if line.startswith("farsearch ")]
     assert examples
@@ -144,8 +142,7 @@ def test_the_main_commands_have_examples_that_parse(path: str) -> None:
             command.make_context(name, list(rest), parent=context)
 
 
-def test_help_does_not_wait_for_heavy_libraries() -> None:
-    """The help, and the import of the package, bring none of the libraries that take seconds."""
+def test_help_imports_no_heavy_library() -> None:
     code = (
         "import sys, farsearch\n"
         "from farsearch.cli import main\n"
@@ -159,13 +156,12 @@ def test_help_does_not_wait_for_heavy_libraries() -> None:
 
 
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
-    """``--version`` names program and version."""
     assert call(tmp_path, "--version").out == f"farsearch {farsearch.__version__}\n"
 
 
 @pytest.mark.parametrize("path", [(), ("devices",), ("studies",)])
-def test_without_a_command_there_is_the_help(tmp_path: Path, path: tuple[str, ...]) -> None:
-    """A bare call shows what there is, in lines, and ends as bad usage."""
+def test_a_call_without_a_command_prints_the_help(tmp_path: Path, path: tuple[str, ...]) -> None:
+    """With the exit code of bad usage."""
     done = call(tmp_path, *path)
     assert done.code == 2
     assert "Commands:\n" in done.err
@@ -182,8 +178,8 @@ def test_without_a_command_there_is_the_help(tmp_path: Path, path: tuple[str, ..
         (("ui", "--port", "0"), "0 is not in the range"),
     ],
 )
-def test_bad_usage_is_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    """What the parser refuses has one line with the help to look at, and exit code 2."""
+def test_bad_usage_is_refused_in_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    """The line refers to the help."""
     done = call(tmp_path, *arguments)
     assert (done.code, done.out) == (2, "")
     assert done.err.count("\n") == 1
@@ -194,8 +190,7 @@ def test_bad_usage_is_one_line(tmp_path: Path, arguments: tuple[str, ...], messa
 
 
 @pytest.mark.parametrize("place", [0, 1, 3])
-def test_debug_shows_the_traceback_from_any_place(tmp_path: Path, place: int) -> None:
-    """--debug adds the traceback to the line, wherever it stands; without it there is none."""
+def test_debug_adds_the_traceback_at_any_position(tmp_path: Path, place: int) -> None:
     words = ["status", "nosuch", "--json"]
     plain = call(tmp_path, *words)
     words.insert(place, "--debug")
@@ -206,17 +201,15 @@ def test_debug_shows_the_traceback_from_any_place(tmp_path: Path, place: int) ->
     assert debug.err.splitlines()[-1] == plain.err.strip()
 
 
-def test_an_unexpected_error_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistake of ours has exit code 1 and a line that says how to see more."""
+def test_an_unexpected_error_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line refers to ``--debug``."""
     monkeypatch.setattr("farsearch.cli.status.open_workspace", lambda *_: {}["no\nsuch"])
     done = call(tmp_path, "status")
     assert done.code == 1
     assert done.err == "farsearch: unexpected KeyError: 'no\\nsuch' (--debug shows where)\n"
 
 
-def test_an_interrupt_has_the_shells_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in any command ends with 130 and without a traceback."""
-
+def test_an_interrupt_has_the_exit_code_of_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -226,7 +219,6 @@ def test_an_interrupt_has_the_shells_code(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_python_module_is_the_command(tmp_path: Path) -> None:
-    """``python -m farsearch`` is the same program."""
     with start(tmp_path, "studies", "list") as child:
         out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (0, "")
@@ -234,10 +226,10 @@ def test_the_python_module_is_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("first", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_second_signal_does_not_disturb_the_end(
+def test_a_second_signal_does_not_interrupt_the_cleanup(
     first: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C goes to all of a group, and its leader then ends the others: what ends already ends in order."""
+    """Ctrl-C reaches a whole process group, and its leader then terminates the others."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     tidied = []
 

@@ -1,4 +1,4 @@
-"""``farsearch tasks``: what there is, and what each task needs."""
+"""``farsearch tasks``: the list of tasks, and the requirements of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tasks.layouts import NAMES, TABLES
 
 
 def test_the_list_has_every_task(tmp_path: Path) -> None:
-    """A line a task: its kind, its metric, how many rows it has and under which terms."""
+    """A line per task with kind, metric, number of rows and licence."""
     done = call(tmp_path, "tasks", "list")
     assert (done.code, done.err) == (0, "")
     head, *lines = done.out.splitlines()
@@ -31,8 +31,8 @@ def test_the_list_has_every_task(tmp_path: Path) -> None:
     assert max(len(line) for line in lines) <= 140
 
 
-def test_the_list_for_programs(tmp_path: Path) -> None:
-    """``--json`` has all that ``show`` has, by the same keys for each task."""
+def test_the_list_as_json_has_the_fields_of_show(tmp_path: Path) -> None:
+    """Every task has the same keys."""
     done = call(tmp_path, "tasks", "list", "--json")
     listed = json.loads(done.out)
     assert listed["schema_version"] == 1
@@ -47,14 +47,14 @@ def test_the_list_for_programs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "reviews"])
-def test_every_metric_is_one_for_the_kind_of_its_task(name: str) -> None:
-    """A task is scored as its publishers score it, by a metric that there is."""
+def test_every_metric_fits_the_kind_of_its_task(name: str) -> None:
+    """Tasks are scored as their publishers score them."""
     assert TASKS[name].kind in METRICS[TASKS[name].metric].kinds
 
 
 @pytest.mark.parametrize("name", [*NAMES, "reviews"])
-def test_show_says_what_a_task_needs(tmp_path: Path, name: str) -> None:
-    """Files, columns, labels, metric, rows, source, licence and a command to begin with."""
+def test_show_prints_the_requirements_of_a_task(tmp_path: Path, name: str) -> None:
+    """Files, columns, labels, metric, rows, source, licence and a first command."""
     done = call(tmp_path, "tasks", "show", name)
     assert (done.code, done.err) == (0, "")
     spec, official = TASKS[name], OFFICIAL[name]
@@ -72,8 +72,7 @@ def test_show_says_what_a_task_needs(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(TABLES))
-def test_the_columns_shown_are_those_of_the_files(tmp_path: Path, name: str) -> None:
-    """What is said of an official training file is its header, word by word."""
+def test_the_columns_shown_equal_the_header_of_the_file(tmp_path: Path, name: str) -> None:
     task = json.loads(call(tmp_path, "tasks", "show", name, "--json").out)["task"]
     folder, head, line = TABLES[name]
     assert task["official"]["folder"] == folder
@@ -84,7 +83,7 @@ def test_the_columns_shown_are_those_of_the_files(tmp_path: Path, name: str) -> 
 
 
 def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
-    """The line names the tasks there are and the closest one; exit code 2."""
+    """The line lists the tasks and suggests the closest one."""
     done = call(tmp_path, "tasks", "show", "squad2")
     assert (done.code, done.out) == (2, "")
     assert "the task 'squad2' is unknown; it must be one of cola, mnli, " in done.err

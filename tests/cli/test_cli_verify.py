@@ -1,4 +1,4 @@
-"""``farsearch verify`` and ``run --verify`` on real small studies: what they train, say, keep, and where it is seen."""
+"""``farsearch verify`` and ``run --verify`` on real small studies: trainings, output, records, and their display."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ ROWS = 480
 
 
 def lines_of(done: Done) -> list[str]:
-    """A line for each training that ended."""
+    """Return the line of each training that ended."""
     return [line for line in done.err.splitlines() if line.startswith("[")]
 
 
 @pytest.fixture(scope="module")
 def front(finished_study: Path) -> list[int]:
-    """Numbers of the front's trials."""
+    """Numbers of the trials on the front."""
     return [trial["number"] for trial in call(finished_study, "pareto", "--json").json["trials"]]
 
 
 @pytest.fixture(scope="module")
 def verified(finished_study: Path, front: list[int], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
-    """A copy of the finished study, three of its trials verified with two seeds each."""
+    """A copy of the finished study, with three trials verified with two seeds each."""
     folder = Path(shutil.copytree(finished_study, tmp_path_factory.mktemp("verified") / "copy"))
     done = call(folder, "verify", "--trials", ",".join(map(str, range(3))), "--seeds", 2, "--json")
     assert done.code == 0, done.err
     return folder, done
 
 
-def test_each_training_has_a_line_and_json_holds_all_scores(verified: tuple[Path, Done]) -> None:
-    """Progress goes to stderr, one numbered line a training; stdout is JSON whose figures follow from the scores."""
+def test_each_training_has_a_line_and_json_has_all_scores(verified: tuple[Path, Done]) -> None:
+    """Progress goes to stderr; the figures on stdout follow from the scores."""
     folder, done = verified
     assert f"verifying trial 0, trial 1, trial 2: 2 seeds each, on {ROWS} rows" in done.err
     assert "3 seeds are the least for a verdict" in " ".join(done.err.split())
@@ -60,11 +60,8 @@ def test_each_training_has_a_line_and_json_holds_all_scores(verified: tuple[Path
     assert data["rank_agreement"]["trials"] == 3
 
 
-def test_the_same_again_trains_nothing_and_shows_a_table(verified: tuple[Path, Done]) -> None:
-    """For people: mean, seeds, the search's metric, costs, the verdict, and below it the agreement.
-
-    Two seeds have no deviation, and no verdict but for the cheapest.
-    """
+def test_repeating_the_command_trains_nothing_and_prints_a_table(verified: tuple[Path, Done]) -> None:
+    """Two seeds have no deviation, and only the cheapest trial has a verdict."""
     folder, first = verified
     done = call(folder, "verify", "tiny", "--trials", "0,1,2", "--seeds", 2)
     assert (done.code, lines_of(done)) == (0, [])
@@ -82,8 +79,8 @@ def test_the_same_again_trains_nothing_and_shows_a_table(verified: tuple[Path, D
     assert agreement.startswith("Kendall's tau of search (320 rows, one seed) and verification (480 rows) over 3 tri")
 
 
-def test_reading_shows_it_beside_the_front(verified: tuple[Path, Done]) -> None:
-    """``pareto`` has the table below the front, ``show`` the trial's own lines; the search's trials are as before."""
+def test_pareto_and_show_print_the_verification(verified: tuple[Path, Done]) -> None:
+    """The trials of the search are unchanged."""
     folder, done = verified
     out = call(folder, "pareto").out
     assert out.index("Pareto front") < out.index("verified with other seeds") < out.index("Kendall's tau")
@@ -97,8 +94,8 @@ def test_reading_shows_it_beside_the_front(verified: tuple[Path, Done]) -> None:
     assert [study["name"] for study in call(folder, "studies", "list", "--json").json["studies"]] == ["tiny"]
 
 
-def test_the_sibling_is_shown_by_its_name(verified: tuple[Path, Done]) -> None:
-    """Its trainings are trials of their own, which say what they are and on which rows they were scored."""
+def test_verifications_are_an_auxiliary_study(verified: tuple[Path, Done]) -> None:
+    """Each training is a trial with its own rows and seed."""
     folder, _ = verified
     assert len(call(folder, "trials", "tiny/verified", "--json").json["trials"]) == 6
     shown = re.sub(r"\s+", " ", call(folder, "show", "tiny/verified", "--trial", 4).out)
@@ -107,8 +104,8 @@ def test_the_sibling_is_shown_by_its_name(verified: tuple[Path, Done]) -> None:
     assert "validation rows" not in shown
 
 
-def test_mlflow_has_it_with_the_development_metric_alone(verified: tuple[Path, Done]) -> None:
-    """A parent run NAME/verified in the study's experiment, a run a training; a validation metric nobody measured."""
+def test_verifications_are_mirrored_with_the_development_metric_only(verified: tuple[Path, Done]) -> None:
+    """A parent run NAME/verified in the study's experiment, and a run per training."""
     folder, done = verified
     with chdir(folder):
         tracker = open_tracking("sqlite:///mlflow.db")
@@ -130,8 +127,8 @@ def test_mlflow_has_it_with_the_development_metric_alone(verified: tuple[Path, D
     assert parent.info.status == "FINISHED"
 
 
-def test_the_report_says_it(verified: tuple[Path, Done]) -> None:
-    """The page has the section with the table, and the agreement in words beside the front."""
+def test_the_report_has_a_section_on_the_verification(verified: tuple[Path, Done]) -> None:
+    """The rank agreement is shown with the front."""
     folder, _ = verified
     assert call(folder, "report", "--out", "r.html", "--figures", "pictures").code == 0
     page = (folder / "r.html").read_text(encoding="utf-8")
@@ -155,8 +152,8 @@ def test_the_report_says_it(verified: tuple[Path, Done]) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_can_t_be_is_one_line(finished_study: Path, words: list[str], code: int, told: str) -> None:
-    """Wrong numbers, more rows than there are, a model that is not here: nothing is trained, one line says why."""
+def test_invalid_options_are_refused(finished_study: Path, words: list[str], code: int, told: str) -> None:
+    """Nothing is trained."""
     done = call(finished_study, "verify", "tiny", *words)
     assert told in done.err
     assert "Traceback" not in done.err
@@ -165,16 +162,15 @@ def test_what_can_t_be_is_one_line(finished_study: Path, words: list[str], code:
     assert read_study(finished_study).verified == ()
 
 
-def test_a_study_that_is_not_there_is_told(finished_study: Path, tmp_path: Path) -> None:
-    """By its name, or as none at all."""
+def test_an_unknown_study_is_refused(finished_study: Path, tmp_path: Path) -> None:
     done = call(finished_study, "verify", "tinny")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "did you mean 'tiny'" in done.err
     assert call(tmp_path, "verify").code == 2
 
 
-def test_without_a_choice_it_takes_what_people_choose(finished_study: Path, front: list[int], tmp_path: Path) -> None:
-    """Knee and best in each objective, all on the front; the best metric is among them."""
+def test_the_default_trials_are_those_that_show_chooses(finished_study: Path, front: list[int], tmp_path: Path) -> None:
+    """The knee and the best in each objective, all on the front."""
     folder = Path(shutil.copytree(finished_study, tmp_path / "copy"))
     done = call(folder, "verify", "--seeds", 1, "--train-samples", 16, "--json")
     assert done.code == 0, done.err
@@ -189,8 +185,8 @@ def test_without_a_choice_it_takes_what_people_choose(finished_study: Path, fron
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_ended_and_names_the_command(finished_study: Path, tmp_path: Path) -> None:
-    """A real process, a real signal, in the middle: exit code 130, and the same command trains only what is left."""
+def test_an_interrupted_verification_can_be_resumed(finished_study: Path, tmp_path: Path) -> None:
+    """A real process and a real signal: the same command trains only the rest."""
     import signal
 
     folder = Path(shutil.copytree(finished_study, tmp_path / "copy"))
@@ -210,7 +206,7 @@ def test_ctrl_c_keeps_what_ended_and_names_the_command(finished_study: Path, tmp
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) -> tuple[Path, Done]:
-    """``run --baselines paper --verify``: a search of three trials and everything that follows it."""
+    """``run --baselines paper --verify``: a search of three trials with baselines and verification."""
     folder = prepare(tmp_path_factory.mktemp("searched"))
     words = run_arguments(tiny_distilbert, 3, train_samples=48, epochs=1, baselines="paper")
     done = call(folder, *words, "--verify")
@@ -220,7 +216,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) ->
 
 @pytest.mark.slow
 def test_run_verifies_at_its_end(searched: tuple[Path, Done]) -> None:
-    """Five seeds of each chosen point and of the baselines that the study has; the table is below the front's."""
+    """Five seeds of each chosen trial and of the study's baselines; the table follows the front."""
     folder, done = searched
     assert done.out.index("Pareto front") < done.out.index("verified with other seeds")
     data = call(folder, "verify", "--json").json
@@ -237,8 +233,8 @@ def test_run_verifies_at_its_end(searched: tuple[Path, Done]) -> None:
 
 
 @pytest.mark.slow
-def test_baselines_are_left_out_where_nobody_wants_them(searched: tuple[Path, Done]) -> None:
-    """``--baselines none`` trains points alone; what was verified before is still in the table."""
+def test_baselines_none_trains_no_baseline(searched: tuple[Path, Done]) -> None:
+    """Earlier verifications of baselines remain in the table."""
     folder, _ = searched
     done = call(folder, "verify", "--trials", "0", "--seeds", 6, "--baselines", "none", "--json")
     assert all(", seed 6" in line or "trial 0" in line for line in lines_of(done))
@@ -247,8 +243,7 @@ def test_baselines_are_left_out_where_nobody_wants_them(searched: tuple[Path, Do
 
 
 @pytest.mark.slow
-def test_sync_makes_the_mirror_anew(searched: tuple[Path, Done], tmp_path: Path) -> None:
-    """A lost MLflow database has study, baselines and verification again after one ``sync``."""
+def test_sync_restores_the_mirror_with_all_auxiliary_studies(searched: tuple[Path, Done], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(searched[0], tmp_path / "copy"))
     (folder / "mlflow.db").unlink()
     done = call(folder, "sync")
@@ -261,8 +256,8 @@ def test_sync_makes_the_mirror_anew(searched: tuple[Path, Done], tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_deleting_the_study_deletes_it(searched: tuple[Path, Done], tmp_path: Path) -> None:
-    """Nothing of the verification is left that would count for a new study of the same name."""
+def test_deleting_a_study_deletes_its_verifications(searched: tuple[Path, Done], tmp_path: Path) -> None:
+    """A new study of the same name does not get them."""
     folder = Path(shutil.copytree(searched[0], tmp_path / "copy"))
     assert call(folder, "studies", "delete", "tiny", "--yes").code == 0
     assert call(folder, "trials", "tiny/verified").code == 2

@@ -1,4 +1,4 @@
-"""Several processes at one study: ``run --workers``, and ``worker`` from another folder, as on another host."""
+"""Several processes on one study: ``run --workers``, and ``worker`` from another folder, as on another host."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.journey import (
 from tests.services import Postgres
 from tests.tiny import make_bert
 
-# trials of about a second, so that a signal that follows the beginning of one falls into it
+# trials of about a second, so that a signal after the start of one interrupts it
 SLOW: dict[str, Any] = {"epochs": 6}
 
 
@@ -44,23 +44,23 @@ pytestmark = pytest.mark.slow
 
 
 def load(folder: Path, storage: str | None = None) -> optuna.Study:
-    """The study as Optuna has it."""
+    """Return the study as Optuna stores it."""
     return Store(folder / ".farsearch", storage).load("tiny")
 
 
 def workers_of(folder: Path, storage: str | None = None) -> set[str]:
-    """Names of the workers that trained trials."""
+    """Return names of the workers that trained trials."""
     return {trial.user_attrs["worker"] for trial in load(folder, storage).trials if trial.values}
 
 
 def children(watched: Watched) -> list[int]:
-    """Processes that the command started and that live."""
+    """Return ids of the command's running child processes."""
     tasks = Path(f"/proc/{watched.child.pid}/task").glob("*/children")
     return [int(number) for task in tasks for number in task.read_text().split()]
 
 
 def in_work(folder: Path, count: int, storage: str | None = None) -> Callable[[], bool]:
-    """Whether so many trials are in training, each in a process of its own."""
+    """Return a condition: at least ``count`` trials are running, each in a process of its own."""
 
     def look() -> bool:
         running = [trial for trial in read_study(folder, storage).trials if trial.state == "running" and trial.config]
@@ -70,9 +70,9 @@ def in_work(folder: Path, count: int, storage: str | None = None) -> Callable[[]
 
 
 def test_two_workers_finish_a_study_together(storage: str | None, tmp_path: Path, tiny_bert: Path) -> None:
-    """Both train, the number is exact, each trial has its line, and the end is that of any run.
+    """Each trial has a line, and the output ends as without workers.
 
-    The data lie where only this run says they are: the study was made by an earlier one, elsewhere.
+    Only this run knows the data folder: an earlier run created the study with another one.
     """
     folder = prepare(tmp_path)
     (folder / "data").rename(folder / "elsewhere")
@@ -91,8 +91,8 @@ def test_two_workers_finish_a_study_together(storage: str | None, tmp_path: Path
     assert snapshot.trials[0].config.frozen_fractions == (0.0, 0.0), "what the space tries first comes first"
 
 
-def test_two_workers_train_on_a_file_of_ones_own(tmp_path: Path, tiny_bert: Path) -> None:
-    """Each draws the same held-out development set from the user's file; what the run says of that it says once."""
+def test_two_workers_train_on_a_user_s_file(tmp_path: Path, tiny_bert: Path) -> None:
+    """Both hold out the same rows for development, and the run reports it once."""
     folder = prepare(tmp_path)
     header, *rows = (folder / "data" / "train.tsv").read_text().splitlines()
     assert header == "sentence\tlabel"
@@ -110,7 +110,7 @@ def test_two_workers_train_on_a_file_of_ones_own(tmp_path: Path, tiny_bert: Path
 
 
 def test_a_killed_worker_is_replaced(storage: str | None, tmp_path: Path, tiny_bert: Path) -> None:
-    """Its trial is trained again by another, and the run ends as if nothing had been."""
+    """Another worker trains its trial, and the run completes the study."""
     folder = prepare(tmp_path)
     with watch(folder, *run_arguments(tiny_bert, 5, storage=storage, workers=2, **SLOW)) as run:
         run.until("] trial ")
@@ -130,8 +130,8 @@ def test_a_killed_worker_is_replaced(storage: str | None, tmp_path: Path, tiny_b
     assert not list((folder / ".farsearch" / "studies" / "tiny" / "workers").iterdir())
 
 
-def test_what_ends_all_workers_ends_the_run_with_it(tmp_path: Path, tiny_bert: Path) -> None:
-    """Where nothing fits, each worker says so: the run ends with the same line and code as without them."""
+def test_a_run_ends_with_the_error_of_its_workers(tmp_path: Path, tiny_bert: Path) -> None:
+    """Line and exit code are those of a run without workers."""
     folder = prepare(tmp_path)
     alone = process(folder, *run_arguments(tiny_bert, 2, max_memory=5))
     done = process(folder, *run_arguments(tiny_bert, 2, max_memory=5, workers=2))
@@ -140,8 +140,9 @@ def test_what_ends_all_workers_ends_the_run_with_it(tmp_path: Path, tiny_bert: P
     assert "Traceback" not in done.err
 
 
-def test_workers_that_only_die_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What kills every worker would do so for ever: after ten kills without a finished trial, one line says why."""
+def test_a_run_ends_after_ten_kills_without_a_finished_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     environment = {**worker_environment(2, None), "PYTHONPATH": str(tmp_path)}
     console = make_console(stderr=True)
@@ -169,12 +170,12 @@ WORKER = """\
 """
 
 
-def test_a_worker_that_gave_up_is_started_again_when_the_storage_answers(
+def test_a_worker_restarts_when_the_storage_answers_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One of two ends because the storage is away; when the other one tells a trial, it is there again, and tells one.
+    """One of two workers ends because the storage is away; it restarts when the other one reports a trial.
 
-    The processes are ended before farsearch begins, by a program that says what a worker would say.
+    A program replaces farsearch in both processes and prints a worker's events.
     """
     (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(WORKER))
     monkeypatch.chdir(tmp_path)
@@ -187,8 +188,8 @@ def test_a_worker_that_gave_up_is_started_again_when_the_storage_answers(
     assert told.count("is started again") == 1
 
 
-def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has its part of them, at least one, unless the user says how many; the storage is no secret of a list."""
+def test_workers_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least one for each, unless the user sets a number; the storage address is in the environment."""
     monkeypatch.delenv("OMP_NUM_THREADS")
     cores = len(os.sched_getaffinity(0))
     assert worker_environment(1, None)["OMP_NUM_THREADS"] == str(cores)
@@ -201,9 +202,9 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.service
 def test_a_worker_joins_from_another_folder(postgres: Postgres, tmp_path: Path, tiny_bert: Path) -> None:
-    """With only the database's address and its own copies of data and model it trains the study's trials.
+    """It needs only the database's address and copies of data and model, but no space file.
 
-    It needs no space file, and ends when the study is complete, like the run that it joined.
+    It ends when the study is complete, as the run that it joined.
     """
     folder, other = prepare(tmp_path / "first"), tmp_path / "second"
     other.mkdir()
@@ -228,10 +229,12 @@ def test_a_worker_joins_from_another_folder(postgres: Postgres, tmp_path: Path, 
 
 
 @pytest.mark.service
-def test_a_worker_that_was_taken_for_dead_drops_its_trial(postgres: Postgres, tmp_path: Path, tiny_bert: Path) -> None:
-    """Stopped for longer than its signs of life may be missed, it finds its trial given to another one.
+def test_a_suspended_worker_drops_a_trial_that_another_one_took(
+    postgres: Postgres, tmp_path: Path, tiny_bert: Path
+) -> None:
+    """After its heartbeats were missed, its trial is given to another worker.
 
-    The number of finished trials is exact, the configuration is there once, and both end well.
+    The number of finished trials is exact, without duplicates, and both workers end without an error.
     """
     folder, other = prepare(tmp_path / "first"), prepare(tmp_path / "second")
     options = {"storage": postgres.url, "heartbeat": 1, **SLOW}
@@ -252,7 +255,7 @@ def test_a_worker_that_was_taken_for_dead_drops_its_trial(postgres: Postgres, tm
 
 
 def test_a_worker_with_other_data_or_weights_is_refused(finished_study: Path, tmp_path: Path, tiny_bert: Path) -> None:
-    """What this host has is compared with what the study was made with: exit 4 and a line that names what differs."""
+    """Exit code 4, with the differences from the study's settings."""
     folder = shutil.copytree(finished_study, tmp_path / "copy")
     prepare(tmp_path / "other")
     with (tmp_path / "other" / "data" / "train.tsv").open("a") as file:
@@ -274,7 +277,7 @@ def test_a_worker_with_other_data_or_weights_is_refused(finished_study: Path, tm
 
 
 def test_a_worker_needs_a_study_that_has_begun(finished_study: Path, tmp_path: Path) -> None:
-    """Without a study, or with one that nobody ran yet, there is nothing to join; a finished one is done at once."""
+    """A finished study ends it at once."""
     done = call(tmp_path, "worker", "tiny")
     assert done.code == 2
     assert "there is no study in" in done.err

@@ -1,7 +1,7 @@
 """The services of ``docker-compose.yml`` as processes of this machine: the file's commands and environment, no Docker.
 
-What Docker would do is done here: variables of ``.env`` are filled in, names of services become 127.0.0.1 with a free
-port, volumes become folders, and a process finds nothing in its environment but what its service says.
+This module does the work of Docker: it substitutes variables of ``.env``, replaces names of services by 127.0.0.1 and
+a free port and volumes by folders, and limits the environment of a process to that of its service.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def compose_file(env: Mapping[str, str]) -> Any:
     """Return ``docker-compose.yml`` with substituted variables.
 
     Raises:
-        KeyError: where one is missing that has no default.
+        KeyError: for a missing variable without a default.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -79,7 +79,7 @@ class Stack:
 
     Args:
         folder: for volumes and logs.
-        env: what ``.env`` says.
+        env: contents of ``.env``.
     """
 
     folder: Path
@@ -97,14 +97,14 @@ class Stack:
             folder.mkdir(parents=True)
 
     def start_postgres(self) -> None:
-        """Initialise as PostgreSQL's image does at its first start, with the service's environment."""
+        """Initialise the database as PostgreSQL's image does at its first start, with the service's environment."""
         environment = self.file["services"]["postgres"]["environment"]
         assert environment["POSTGRES_USER"] == "farsearch"
         self.postgres = Postgres(environment["POSTGRES_PASSWORD"])
         self.postgres.fresh_database(environment["POSTGRES_DB"])
 
     def here(self, word: str) -> str:
-        """Translate an argument or a value of an environment to this machine."""
+        """Translate an argument or an environment value to this machine."""
         assert self.postgres is not None
         word = word.replace("postgres:5432", f"127.0.0.1:{self.postgres.port}")
         word = re.sub(r"(mlflow|127\.0\.0\.1):5000", f"127.0.0.1:{self.mlflow_port}", word)
@@ -133,7 +133,7 @@ class Stack:
         return {"PATH": os.pathsep.join((*path, os.environ["PATH"])), "MPLCONFIGDIR": str(self.logs / "mpl"), **found}
 
     def start(self, name: str, *words: str, log: str | None = None) -> subprocess.Popen[bytes]:
-        """Start a service, optionally with other arguments than the file's."""
+        """Start a service, optionally with other arguments than those of the file."""
         volumes = [volume.split(":")[1] for volume in self.file["services"][name].get("volumes", [])]
         folder = self.volumes["/studies"] if "/studies" in volumes else self.nowhere
         with (self.logs / f"{log or name}.log").open("ab") as output:
@@ -145,7 +145,7 @@ class Stack:
         return process
 
     def run(self, name: str, *words: str, log: str | None = None) -> int:
-        """Run a service to its end. Return its exit code."""
+        """Run a service until it ends. Return its exit code."""
         return self.start(name, *words, log=log).wait(timeout=_PATIENCE_S)
 
     def healthy(self, name: str) -> None:
@@ -166,7 +166,7 @@ class Stack:
         return "\n".join(path.read_text(errors="replace") for path in (*self.logs.glob("*.log"), self.postgres.log))
 
     def processes(self) -> Iterator[psutil.Process]:
-        """Return all running processes of the services."""
+        """Yield all running processes of the services."""
         assert self.postgres is not None
         for pid in (self.postgres.pid, *(process.pid for process in self._processes)):
             with contextlib.suppress(psutil.NoSuchProcess):

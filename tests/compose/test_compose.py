@@ -1,4 +1,4 @@
-"""The team's services: what the files promise, and that the same processes do it."""
+"""The team's services: checks of the files, and the same processes at work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ N_TRIALS = 6
 
 
 def test_every_variable_is_documented_and_no_secret_has_a_value() -> None:
-    """``.env.example`` names exactly the file's variables, all empty; without a password nothing starts."""
+    """``.env.example`` names exactly the variables of the file; without a password nothing starts."""
     used = {match.group(1) for match in VARIABLE.finditer(TEXT) if match.group(1)}
     example = env_example()
     assert set(example) == used
@@ -54,7 +54,7 @@ def test_ports_are_published_on_this_host_by_default() -> None:
 
 
 def test_secrets_are_only_in_environments() -> None:
-    """No command, address, health check or build argument contains the password."""
+    """Not in commands, addresses, health checks or build arguments."""
     for name, service in SERVICES.items():
         environment = service.pop("environment", {})
         try:
@@ -66,7 +66,7 @@ def test_secrets_are_only_in_environments() -> None:
 
 
 def test_images_are_pinned_and_services_have_health_checks() -> None:
-    """Every image has an exact version, ours the package's."""
+    """The version of our image is that of the package."""
     for name, service in SERVICES.items():
         assert re.fullmatch(r"(postgres:\d+\.\d+-\w+|farsearch:\d+\.\d+\.\d+)", service["image"]), name
         assert service["security_opt"] == ["no-new-privileges:true"]
@@ -82,7 +82,7 @@ def test_images_are_pinned_and_services_have_health_checks() -> None:
 
 
 def test_the_image_is_pinned_and_does_not_run_as_root() -> None:
-    """Two stages of one exact version, every install under the constraints, files that exist."""
+    """Two stages of one exact version, constraints for every install, and existing files."""
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
     assert len(bases) == 2
@@ -114,7 +114,7 @@ def test_passwords_stay_out_of_git_and_the_image() -> None:
 @pytest.mark.service
 @pytest.mark.parametrize("profile", [(), ("--profile", "dashboard")], ids=["plain", "dashboard"])
 def test_docker_compose_accepts_the_file(tmp_path: Path, profile: tuple[str, ...]) -> None:
-    """And refuses it without a password, naming the variable."""
+    """Without a password it refuses the file and names the variable."""
     if shutil.which("docker-compose") is None:
         pytest.skip("docker-compose is not installed")
     for name in ("docker-compose.yml", ".env.example"):
@@ -147,7 +147,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         stack.start_postgres()
         stack.healthy("postgres")
         assert stack.run("databases") == 0, stack.said()
-        assert stack.run("databases") == 0, stack.said()  # it is there, which is as well
+        assert stack.run("databases") == 0, stack.said()  # a second start finds the databases
         stack.start("mlflow")
         stack.healthy("mlflow")
         yield stack
@@ -165,7 +165,7 @@ def _status_of(url: str, host: str) -> int:
 
 
 def _dump(stack: Stack, database: str) -> str:
-    """Everything that a database of the stack holds."""
+    """Return the contents of a database of the stack."""
     assert stack.postgres is not None
     address = ("--host=127.0.0.1", f"--port={stack.postgres.port}", "--username=farsearch")
     command = [str(stack.postgres.programs / "pg_dump"), *address, database]
@@ -177,9 +177,9 @@ def _dump(stack: Stack, database: str) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_services_complete_a_study_together(stack: Stack, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two workers end a study that a run began: exactly its trials, in MLflow as in Optuna, and no secret anywhere.
+    """Two workers complete a study that a run started: exact trials, the same in MLflow, and no secret anywhere.
 
-    Nothing listens but on 127.0.0.1, and on no port that the file does not publish.
+    The services listen only on 127.0.0.1 and on ports that the file publishes.
     """
     assert stack.postgres is not None
     shutil.copytree(tiny_bert, Path(stack.env["FARSEARCH_DATA"]) / "model")
@@ -211,7 +211,7 @@ def test_the_services_complete_a_study_together(stack: Stack, tiny_bert: Path, m
         "front.png",
         "study.json",
     }
-    assert list(stack.nowhere.iterdir()) == []  # MLflow's server writes nowhere but into its volume
+    assert list(stack.nowhere.iterdir()) == []  # MLflow's server writes only to its volume
     assert _status_of(f"{tracking}/", f"127.0.0.1:{stack.mlflow_port}") == 200
     assert _status_of(f"{tracking}/", "evil.example:5000") == 403
     if importlib.util.find_spec("optuna_dashboard"):
@@ -220,7 +220,7 @@ def test_the_services_complete_a_study_together(stack: Stack, tiny_bert: Path, m
 
 
 def _listening(processes: list[psutil.Process]) -> set[tuple[str, int]]:
-    """Where any of them listens."""
+    """Return the addresses on which the processes listen."""
     found = set()
     for process in processes:
         with _gone_is_well():
@@ -230,12 +230,12 @@ def _listening(processes: list[psutil.Process]) -> set[tuple[str, int]]:
 
 
 def _gone_is_well() -> AbstractContextManager[None]:
-    """A process that ended meanwhile is no failure."""
+    """Ignore processes that have ended meanwhile."""
     return suppress(psutil.NoSuchProcess)
 
 
 def _assert_no_secret(stack: Stack) -> None:
-    """Neither logs nor files of the volumes nor what the databases hold has the password, plain or encoded."""
+    """Check that logs, volumes and databases do not contain the password, plain or encoded."""
     needles = [PASSWORD, quote(PASSWORD, safe=""), PASSWORD.replace("/", "\\/")]
     texts = {"logs": stack.said(), **{name: _dump(stack, name) for name in ("studies", "mlflow")}}
     assert all(len(text) > 100 for text in texts.values())
@@ -247,7 +247,7 @@ def _assert_no_secret(stack: Stack) -> None:
 
 
 def _assert_the_dashboard_shows_it(stack: Stack) -> None:
-    """The optional service starts with the file's command, is well, lists the study, and listens here alone."""
+    """Check that the optional service starts, is healthy, lists the study, and listens only on 127.0.0.1."""
     dashboard = stack.start("dashboard")
     stack.healthy("dashboard")
     with urllib.request.urlopen(f"http://127.0.0.1:{stack.dashboard_port}/api/studies", timeout=30) as answer:

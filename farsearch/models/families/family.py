@@ -24,7 +24,7 @@ def _first_layers(config: Any, layers: Sequence[int]) -> Any:
 
 @dataclass(frozen=True)
 class Family:
-    """The adapter of one model family, with what a transformers configuration does not specify.
+    """The adapter of one model family, with properties that a transformers configuration does not specify.
 
     Attributes:
         model_types: transformers' names of it, the best known first.

@@ -42,8 +42,8 @@ def peak_mib() -> float:
 def process_mib(model: nn.Module, features: Features, pad_id: int) -> float:
     """Return the memory of this process beside the tensors of a model that is ready to be trained, in MiB.
 
-    One row goes forward and backward first: libraries load and allocate more at their first use. Where the system does
-    not report what is resident now, the peak so far stands for it.
+    One row goes forward and backward first: libraries load and allocate more at their first use. If the system does
+    not report the resident memory now, the peak so far replaces it.
     """
     _warm_up(model, features, pad_id)
     release()

@@ -42,7 +42,7 @@ _NO_SAVEPOINTS = Savepoints()
 def make_phase_optimizer(plan: Dict[str, Any], model: nn.Module, micro_batch_size: Optional[int]) -> Optimizer:
     """Return the optimizer of a step plan, restricted to what this torch supports.
 
-    Neither kernels nor the moment of a step change what is learned.
+    Neither kernels nor the moment of a step change the result.
     """
     kernel = plan["optimizer_kernel"]
     if (kernel == "fused" and not has_fused()) or kernel not in inspect.signature(torch.optim.AdamW).parameters:
