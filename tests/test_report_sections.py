@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from matplotlib.patches import Rectangle
 
 from farsearch.cli import cli
-from farsearch.cli.options import task_options
+from farsearch.cli.task_options import task_options
 from farsearch.records import (
     Baseline,
     FarConfig,

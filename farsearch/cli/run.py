@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,11 +52,13 @@ def run(spec: dict[str, Any], dry_run: bool, storage: str | None, tracking_uri: 
       farsearch run --device jetson-tx2 --task sst2 --set priming_epochs=0.1 --max-memory 2000 --dry-run
     """
     workspace = open_workspace(storage, tracking_uri, heartbeat, typed_command())
+    if dry_run:
+        lines = [*workspace.preview(**spec), "dry run: nothing was trained"]
+        click.echo("\n".join(lines), err=True)
+        return
+    # takes seconds, in which there is nothing to resume yet
+    import_module("farsearch.api.training")
     with when_interrupted(f"interrupted; finished trials are stored. To resume:\n  {typed_command()}"):
-        if dry_run:
-            lines = [*workspace.preview(**spec), "dry run: nothing was trained"]
-            click.echo("\n".join(lines), err=True)
-            return
         study = workspace.search(**spec)
     _print_result(study)
 

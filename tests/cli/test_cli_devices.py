@@ -178,7 +178,7 @@ def test_check_compares_a_profile_with_real_steps(board: Path, tiny_bert: Path) 
     call(board, "devices", "import", "board.json", "--name", "known")
     done = call(board, "devices", "check", "known", "--model", tiny_bert, "--json")
     assert done.code == 0, done.err
-    assert "known was measured with processor a processor for tests, here is " in done.err
+    assert "known was measured with processor a processor for tests, this machine has " in done.err
     data = done.json
     assert list(data) == ["schema_version", "device", "model", "memory_mean_error", "time_mean_error", "cases"]
     assert (data["schema_version"], data["device"], data["model"]) == (1, "known", str(tiny_bert))
