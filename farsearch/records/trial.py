@@ -169,7 +169,7 @@ class TrialRecord(Record):
         wall_time_s: predicted seconds on the device.
         energy_j: watts of the profile times ``wall_time_s``; None where the profile has no power figure.
         feasible: fits the device and the bounds of the study.
-        on_front: no other feasible complete trial is at least as good in all three objectives.
+        on_front: no other feasible complete trial is at least as good in all three objectives and better in one.
         host_seconds: duration of the FAR phase and the evaluation on this host.
         host_peak_mib: peak memory on this host: of CUDA's allocator, or of the whole process on a CPU.
         memory: predicted breakdown of the tensor peak in MiB by category.
