@@ -19,6 +19,7 @@ from farsearch.records import FarConfig, JobSpec, Priming, StudySettings
 from farsearch.resolve import Job, resolve_job
 from farsearch.search_spec import FLAGS, RECORDED, SearchSpec
 from farsearch.study.preview import Preview, preview_search
+from farsearch.study.samplers import SAMPLERS
 from farsearch.study.sizes import size_of
 from farsearch.study.store import Store
 from tests.journey import chdir, prepare
@@ -219,3 +220,8 @@ def test_the_preview_has_readable_figures() -> None:
     assert len(dataclasses.replace(seen, n_trials=2).lines()) == 2
     assert dataclasses.replace(seen, combinations=1, continuous=()).lines()[0].startswith("space: 1 combination; ")
     assert "3.4e+08 combinations" in dataclasses.replace(seen, combinations=343_064_484).lines()[0]
+
+
+def test_help_names_every_sampler() -> None:
+    (setting,) = [each for each in dataclasses.fields(SearchSpec) if each.name == "sampler"]
+    assert setting.metadata["help"].rstrip(".").replace(" or ", ", ").split(", ") == list(SAMPLERS)
