@@ -23,7 +23,7 @@ from tests.tiny import make_config
 def test_proposals_are_priced_as_trials(goal: Goal) -> None:
     """Memory, time and feasibility are those of the plan that each trial would get, also if few fit."""
     space, profile = load_space("wide").for_model(2, shipped_sizes()[0]), load_profile("jetson-nano")
-    params = draw_params(space.distributions(2), 60, np.random.default_rng(0))
+    params = draw_params(space.distributions(2), 24, np.random.default_rng(0))
     config = make_config("distilbert")
     tables = shared_tables(config, Head())
     plain = Pricer(config, Head(), 8, 16, profile, tables=tables)
@@ -36,6 +36,6 @@ def test_proposals_are_priced_as_trials(goal: Goal) -> None:
     assert found.time_s == pytest.approx([cost.wall_time_s for cost in costs])
     assert found.fits.tolist() == [cost.fits for cost in costs]
     assert 0 < sum(found.fits) < len(params)
-    assert found.both.shape == (60, 2)
+    assert found.both.shape == (24, 2)
     full = {epochs: pricer.price(full_fine_tuning(2, epochs=epochs)).wall_time_s for epochs in (0.03, 0.1, 0.3)}
     assert found.priming_s.tolist() == [full.get(each["priming_epochs"], 0.0) for each in params]
