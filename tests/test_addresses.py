@@ -43,7 +43,7 @@ def test_passwords_are_masked(address: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "shown", "mend"),
+    ("address", "shown", "fix"),
     [
         ("postgresql://me:se@cret@host/db", "postgresql://...", "%40 for @"),
         ("postgresql://me/x:secret@host/db", "postgresql://...", "%2F for /"),
@@ -58,13 +58,13 @@ def test_passwords_are_masked(address: str, shown: str) -> None:
         ("studies.db", "studies.db", "sqlite:///FILE"),
     ],
 )
-def test_an_unparsable_address_is_refused_without_repeating_it(address: str, shown: str, mend: str) -> None:
+def test_an_unparsable_address_is_refused_without_repeating_it(address: str, shown: str, fix: str) -> None:
     assert shown_address(address) == shown
     with pytest.raises(BadInput) as caught:
         database_url(address)
     message = str(caught.value)
     assert message.startswith(f"--storage {shown} can't be used: ")
-    assert mend in message
+    assert fix in message
     assert "secret" not in message
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None

@@ -1,4 +1,4 @@
-"""A training step as one graph that an inference engine runs: traced from the torch step, simplified, lowered to ONNX.
+"""A training step as one graph that an inference engine runs: traced from the torch step, lowered to ONNX.
 
 ============  ==============================================================
 trace.py      the step of a reconfigured model as a functional aten graph

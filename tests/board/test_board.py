@@ -202,7 +202,7 @@ def test_same_training(board: Path, tmp_path: Path, family: str, change: dict[st
             assert moved == learners
 
 
-NEURONS, ROWS_AT_ONCE, TOKENS = 3072, 4, 128
+NEURONS, ROWS_AT_ONCE, TOKENS = 3072, 4, 48
 PROFILE = make_profile(torch="1.10", attention="eager")
 PLANS = {"modules": StepPlan(), **{plan.summary: plan for plan in exact_plans(PROFILE)}}
 MICRO = {f"{name}, rows by 2": dataclasses.replace(PLANS[name], micro_batch_size=2) for name in ("modules", "store")}

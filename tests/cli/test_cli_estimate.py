@@ -120,12 +120,12 @@ def test_suggested_changes_make_it_fit(tmp_path: Path) -> None:
     cost = estimate(tmp_path, *base, model=model, device="raspberry-pi-4-2gb")
     assert cost["fits"] is False
     assert cost["peak_memory_mib_range"][1] > cost["available_mib_range"][0]
-    assert [mend["learns_the_same"] for mend in cost["mends"]] == [True, False]
-    for mend in cost["mends"]:
-        mended = estimate(tmp_path, *base, *mend["options"].split(), model=model, device="raspberry-pi-4-2gb")
-        assert mended["fits"]
+    assert [fix["learns_the_same"] for fix in cost["mends"]] == [True, False]
+    for fix in cost["mends"]:
+        fixed = estimate(tmp_path, *base, *fix["options"].split(), model=model, device="raspberry-pi-4-2gb")
+        assert fixed["fits"]
         for key in ("peak_memory_mib", "wall_time_s"):
-            assert mended[key] == mend[key]
+            assert fixed[key] == fix[key]
 
 
 def test_a_sweep_counts_configurations_and_draws_them(tmp_path: Path) -> None:

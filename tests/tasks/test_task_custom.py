@@ -415,14 +415,14 @@ MALFORMED: list[tuple[str, str | bytes, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "content", "said", "mend"), MALFORMED)
-def test_a_malformed_file_exits_with_2(tmp_path: Path, name: str, content: str | bytes, said: str, mend: str) -> None:
+@pytest.mark.parametrize(("name", "content", "said", "fix"), MALFORMED)
+def test_a_malformed_file_exits_with_2(tmp_path: Path, name: str, content: str | bytes, said: str, fix: str) -> None:
     """``run`` reports file, line, reason and fix in one line, before it resolves a model."""
     written(tmp_path, name, content)
     done = call(tmp_path, "run", "--device", "jetson-nano", "--train", name, "--dry-run")
     assert done.code == 2
     assert done.err.startswith(f"farsearch: {said}"), done.err
-    assert mend in done.err
+    assert fix in done.err
     assert done.err.count("\n") == 1
 
 
