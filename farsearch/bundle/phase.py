@@ -20,7 +20,7 @@ from farsearch.models.portable import PortableTokenizer
 from farsearch.models.source import ModelSource
 from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
 from farsearch.runtime.task import Task
-from farsearch.runtime.torch_engine.tokenizer import token_ids
+from farsearch.runtime.tokenizer_proof import token_ids
 
 __all__ = ["phase_record"]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from farsearch.cost.plans import quickest
 from farsearch.errors import BadInput, BundleError, DataError, Diverged, MissingResource, OutOfMemory
@@ -16,8 +17,8 @@ from farsearch.runtime.bundle_files import BundleFiles, BundleProblem, open_bund
 from farsearch.runtime.job import Options
 from farsearch.runtime.memory import is_out_of_memory
 from farsearch.runtime.rows import RowProblem
+from farsearch.runtime.run import load_engine, run_bundle
 from farsearch.runtime.task import Task
-from farsearch.runtime.torch_engine.run import run_bundle
 from farsearch.tasks.constant_answer import Constant, constant_answer
 from farsearch.tasks.metrics import MetricValue, score
 
@@ -145,15 +146,20 @@ def finetune(
         dev=None if dev is None else str(dev),
         epochs=epochs,
         base=None if base is None else str(base),
-        # the fastest plan with the same dropout masks as the bundle's
-        plan=(quickest(bundle.plan, bundle.layout) if bundle.plan.dropout == "seed" else bundle.plan).to_dict(),
+        plan=_fast_plan(bundle),
     )
     with _runtime_errors(out):
-        result = run_bundle(
-            bundle.files, options, report or (lambda _: None), on_step or (lambda *_: None), lambda: False
-        )
+        engine = load_engine(bundle.files)
+        result = run_bundle(engine, bundle.files, options, report or (lambda _: None), on_step or (lambda *_: None))
     if result.predictions is None:
         return Tuned(None, None, result.log.steps)
     task, answers = bundle.task, result.answers
     metric = score(task.metric, result.predictions, answers, task.labels, task.positive_id)
     return Tuned(metric, constant_answer(task, answers), result.log.steps)
+
+
+def _fast_plan(bundle: Bundle) -> dict[str, Any] | None:
+    """The fastest plan with the same dropout masks as the bundle's; None for a compiled one, which has no other."""
+    if bundle.files.engine == "onnx":
+        return None
+    return (quickest(bundle.plan, bundle.layout) if bundle.plan.dropout == "seed" else bundle.plan).to_dict()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farsearch.runtime.torch_engine.tokenizer import VOCABULARY
+from farsearch.runtime.tokenizer_proof import VOCABULARY
 
 __all__ = ["PortableTokenizer", "save_portable"]
 

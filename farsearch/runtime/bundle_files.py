@@ -4,16 +4,26 @@ import hashlib
 import importlib.machinery
 import json
 import os
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, NamedTuple, Optional
 
 from ..far.display import shown, shown_text
 from .config import config_problem
+from .program_file import Program, check_fit, read_program
 from .row_errors import json_reason
 from .schema import check_base, check_phase, check_provenance
 from .task import Task
 from .tokenizer_file import tokenizer_problem
 
-__all__ = ["SCHEMA_VERSION", "BundleFiles", "BundleProblem", "digest_of", "file_digest", "is_pointer", "open_bundle"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "BundleFiles",
+    "BundleProblem",
+    "digest_of",
+    "file_digest",
+    "is_pointer",
+    "open_bundle",
+    "read_config",
+]
 
 SCHEMA_VERSION = 3
 """Schema version of ``far.json``."""
@@ -23,9 +33,12 @@ _LFS_POINTER = b"version https://git-lfs"
 NEEDED = ("model/config.json", "model/tokenizer.json")
 
 _MOST_BYTES = {"far.json": 1 << 24, "model/config.json": 1 << 20, "model/tokenizer.json": 1 << 26,
-    "model/tokenizer_config.json": 1 << 24,
+    "model/tokenizer_config.json": 1 << 24, "engine/program.json": 1 << 24,
 }  # fmt: skip
 """Largest size of the files that are read as JSON, which takes up to thirty times as much memory."""
+
+_MOST_GRAPH = 1 << 24
+"""Largest size of a graph, which has no weights."""
 
 _MOST_FILES = 10000
 
@@ -37,17 +50,24 @@ class BundleProblem(ValueError):
 class BundleFiles(NamedTuple):
     """The files of a bundle, verified against their checksums.
 
-    ``manifest`` is all of ``far.json``, ``phase`` the part of it that the FAR phase needs.
+    ``manifest`` is all of ``far.json``, ``phase`` the part of it that the FAR phase needs. ``program`` is that of a
+    compiled engine, None where torch trains.
     """
 
     folder: str
     manifest: Dict[str, Any]
     phase: Dict[str, Any]
+    program: Optional[Program] = None
 
     @property
     def task(self) -> Task:
         """The task that it was fine-tuned for."""
         return Task.from_dict(self.phase["task"])
+
+    @property
+    def engine(self) -> str:
+        """The engine that trains it: ``torch`` or ``onnx``."""
+        return str(self.phase["plan"].get("engine", "torch"))
 
     def path(self, name: str) -> str:
         """Return the path of one of its files, which is named with slashes."""
@@ -100,7 +120,33 @@ def open_bundle(folder: str) -> BundleFiles:
             "{}/far.json does not describe a bundle: {}; export it again".format(folder, error)
         ) from error
     _check_model(folder, manifest["sha256"])
-    return BundleFiles(folder, manifest, manifest["phase"])
+    bundle = BundleFiles(folder, manifest, manifest["phase"])
+    return bundle._replace(program=_program(bundle)) if bundle.engine == "onnx" else bundle
+
+
+def read_config(bundle: BundleFiles) -> Dict[str, Any]:
+    """Return the parsed ``config.json`` of a bundle's model, which is checked when the bundle is opened."""
+    values: Dict[str, Any] = _read(bundle.folder, "model/config.json")
+    return values
+
+
+def _program(bundle: BundleFiles) -> Program:
+    """The program of a compiled engine, which fits the phase and whose graphs are listed and of bounded size."""
+    folder, checksums = bundle.folder, bundle.manifest["sha256"]
+    if bundle.manifest.get("base") is not None:
+        raise BundleProblem("{}/far.json: a compiled engine is no delta; export the bundle again".format(folder))
+    try:
+        program = read_program(_read(folder, "engine/program.json"))
+        check_fit(program, bundle.phase["weights"]["names"], bundle.task.kind, bundle.phase["segments"])
+        for name in program.graphs:
+            file = "engine/" + name
+            if file not in checksums or os.path.getsize(bundle.path(file)) > _MOST_GRAPH:
+                raise ValueError("{} is not listed, or has more than {:,} bytes".format(shown(file), _MOST_GRAPH))
+    except BundleProblem:
+        raise
+    except ValueError as error:
+        raise BundleProblem("{}/engine/program.json: {}; export the bundle again".format(folder, error)) from error
+    return program
 
 
 def _read(folder: str, name: str) -> Any:
@@ -152,7 +198,7 @@ def _check_files(folder: str, checksums: Any) -> None:
             if is_pointer(path):
                 problem = "is a Git LFS pointer, not the file itself; run git lfs pull in its folder"
             raise BundleProblem("{}/{} {}".format(folder, shown_text(name), problem))
-    for part in ("model", "far", "runtime"):
+    for part in ("model", "engine", "far", "runtime"):
         _check_nothing_else(root, part, checksums)
     _check_no_modules(root, checksums)
 

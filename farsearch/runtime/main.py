@@ -12,6 +12,7 @@ from .bundle_files import BundleFiles, BundleProblem, open_bundle
 from .job import MEASUREMENT_FILE, Interrupted, Options, Result
 from .memory import free_at_once, is_out_of_memory
 from .rows import RowProblem
+from .run import load_engine, run_bundle, write_tuned
 
 __all__ = ["main"]
 
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-memory", type=_above_zero, metavar="MIB",
                         help="memory to stay within (default: what is available)")  # fmt: skip
     parser.add_argument("--micro-batch", type=_count, metavar="N", help="rows at once (default: as many as fit)")
-    parser.add_argument("--threads", type=_count, metavar="N", help="threads of the CPU (default: torch's choice)")
+    parser.add_argument("--threads", type=_count, metavar="N", help="threads of the CPU (default: the engine's choice)")
     parser.add_argument("--save-every", type=_above_zero, default=300.0, metavar="S",
                         help="seconds between savepoints (default: 300)")  # fmt: skip
     parser.add_argument("--base", metavar="FOLDER", help="the public checkpoint, for a bundle made with --delta")
@@ -147,22 +148,18 @@ def _catch_signals() -> List[int]:
 
 
 def _run(bundle: BundleFiles, given: Any, received: List[int]) -> int:
-    # the engine's libraries take seconds to import: a mistake is reported first
-    import torch
-
-    from .torch_engine.run import run_bundle, write_tuned
-
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    engine = load_engine(bundle, given.threads)
     if given.tuned:
-        write_tuned(bundle, given.out, given.base, given.binary)
+        write_tuned(engine, bundle, given.out, given.base, given.binary)
         print("{}: the model as the search left it".format(given.out))
         return 0
     options = Options(
         given.train, given.out, given.dev, given.epochs, given.base, None, given.micro_batch, given.max_memory,
         given.save_every, given.binary,
     )  # fmt: skip
-    result = run_bundle(bundle, options, lambda text: print(text, flush=True), _Progress().step, lambda: bool(received))
+    result = run_bundle(
+        engine, bundle, options, lambda text: print(text, flush=True), _Progress().step, lambda: bool(received)
+    )
     _report(result, given.out, bundle.task.metric)
     return 0
 

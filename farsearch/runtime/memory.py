@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import resource
 import sys
 from typing import Any, List, Optional, Sequence, Tuple
@@ -13,6 +14,7 @@ __all__ = [
     "host_available_mib",
     "host_peak_mib",
     "is_out_of_memory",
+    "mapped_mib",
     "release",
     "reset_host_peak",
     "resident_mib",
@@ -41,6 +43,18 @@ def _field(path: str, name: str) -> Optional[float]:
 def resident_mib() -> Optional[float]:
     """Return the resident memory of this process in MiB; None where the system does not report it."""
     return _field("/proc/self/status", "VmRSS")
+
+
+def mapped_mib(path: str) -> float:
+    """Return the resident memory of this process that a mapped file takes, in MiB; 0 where it is not reported."""
+    end, kib, inside = " " + os.path.realpath(path), 0.0, False
+    with contextlib.suppress(OSError), open("/proc/self/smaps", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if not line.split(" ", 1)[0].endswith(":"):
+                inside = line.rstrip("\n").endswith(end)
+            elif inside and line.startswith("Rss:"):
+                kib += float(line.split()[1])
+    return kib / 1024.0
 
 
 def host_available_mib() -> Optional[float]:

@@ -15,7 +15,18 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..far.display import shown
 
-__all__ = ["SCHEMA_VERSION", "Call", "DropoutMask", "Input", "Merged", "Part", "Program", "Stored", "read_program"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Call",
+    "DropoutMask",
+    "Input",
+    "Merged",
+    "Part",
+    "Program",
+    "Stored",
+    "check_fit",
+    "read_program",
+]
 
 SCHEMA_VERSION = 1
 """Schema version of ``program.json``."""
@@ -159,6 +170,27 @@ def read_program(values: Any) -> Program:
     )
     _check_order(program)
     return program
+
+
+def check_fit(program: Program, names: Sequence[str], kind: str, segments: bool) -> None:
+    """Check a program against what far.json records.
+
+    Args:
+        names: of the tensors that are saved.
+        kind: of the task.
+        segments: whether the model has segments.
+
+    Raises:
+        ValueError: one line with the difference.
+    """
+    merged = {entry.name for entry in program.merge}
+    for name in sorted(merged ^ set(names)):
+        raise ValueError("merge {} {}".format("has the unknown" if name in merged else "lacks", shown(name)))
+    spans = kind == "question-answering"
+    if (program.targets != ("labels",)) != spans or (len(program.results) == 2) != spans:
+        raise ValueError("its targets or results are not those of a task of {}".format(kind))
+    if segments and "token_type_ids" not in {entry.name for entry in program.batch}:
+        raise ValueError("batch lacks token_type_ids, the model has segments")
 
 
 def _keys(value: Any, keys: Set[str], name: str) -> None:

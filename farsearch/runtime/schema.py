@@ -26,6 +26,9 @@ _MODULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*(\.[A-Za-z0-9][A-Za-z0-9_]*)*")
 
 _STEPS = ("end", "backward")
 _OPTIMIZERS = ("adamw", "sgd")
+_ENGINES = ("torch", "onnx")
+_COMPILED = "engine/weights.safetensors"
+"""Start weights of a compiled engine, in the layout of its program."""
 
 _PHASE = {
     "layout", "learners", "frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers", "learning_rate",
@@ -69,6 +72,8 @@ def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
     _tokenizer(phase["tokenizer"])
     _predicted(phase["predicted"])
     _weights(phase["weights"], checksums)
+    if phase["plan"].get("engine") == "onnx":
+        _compiled(phase["weights"], checksums)
 
 
 def check_base(base: Any) -> None:
@@ -204,7 +209,9 @@ def _plan(value: Any) -> None:
     missing = sorted(_PLAN - set(_table(value, "plan")))
     if missing:
         raise ValueError("its plan has no {!r}".format(missing[0]))
-    _keys(value, _PLAN, "plan")
+    # bundles made before engines have none
+    _keys(value, _PLAN | ({"engine"} & set(value)), "plan")
+    _choice(value.get("engine", "torch"), "plan.engine", _ENGINES)
     for name in ("feed_forward", "attention", "dropout", "layer_norm", "frozen_dtype"):
         _name(value[name], "plan." + name)
     _bool(value["checkpointing"], "plan.checkpointing")
@@ -314,3 +321,10 @@ def _weights(value: Any, checksums: Dict[str, Any]) -> None:
         _name(name, "weights.names")
     if len(set(names)) != len(names):
         raise ValueError("weights.names has a name twice")
+
+
+def _compiled(weights: Dict[str, Any], checksums: Dict[str, Any]) -> None:
+    if weights["start"] != _COMPILED:
+        raise ValueError("weights.start is {}; it must be {}".format(shown(weights["start"]), _COMPILED))
+    if "engine/program.json" not in checksums:
+        raise ValueError("engine/program.json is not listed")

@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from farsearch.runtime.bundle_files import digest_of, open_bundle
 from farsearch.runtime.job import Options
 from farsearch.runtime.memory import fitting_micro_batch
+from farsearch.runtime.run import run_bundle
 from farsearch.runtime.torch_engine import run as engine_run
-from farsearch.runtime.torch_engine.run import run_bundle
+from farsearch.runtime.torch_engine.run import TorchEngine
 from tests.journey import call
 
 LOADED = "print(sorted({name.split('.')[0] for name in sys.modules}))"
@@ -187,7 +188,7 @@ def test_out_of_memory_halves_the_micro_batch(
     """With memory for four rows, it trains with four, and the losses equal those of whole batches."""
     told: list[str] = []
     options = Options(str(rows), str(tmp_path / "whole"))
-    whole = run_bundle(open_bundle(str(bundle)), options, told.append, lambda *_: None)
+    whole = run_bundle(TorchEngine(), open_bundle(str(bundle)), options, told.append, lambda *_: None)
     real = engine_run.train_phase
 
     def small(*arguments: Any) -> Any:
@@ -198,9 +199,8 @@ def test_out_of_memory_halves_the_micro_batch(
         return real(*arguments)
 
     monkeypatch.setattr(engine_run, "train_phase", small)
-    result = run_bundle(
-        open_bundle(str(bundle)), options._replace(out=str(tmp_path / "small")), told.append, lambda *_: None
-    )
+    files, options = open_bundle(str(bundle)), options._replace(out=str(tmp_path / "small"))
+    result = run_bundle(TorchEngine(), files, options, told.append, lambda *_: None)
     assert told == ["memory ran out with 16 rows at once; continuing with 8",
                     "memory ran out with 8 rows at once; continuing with 4"]  # fmt: skip
     torch.testing.assert_close(torch.tensor(result.log.losses), torch.tensor(whole.log.losses), rtol=0.15, atol=0.1)
@@ -213,5 +213,5 @@ def test_a_tokenizer_with_other_ids_is_refused(bundle: Path, rows: Path, tmp_pat
     other = opened._replace(phase={**opened.phase, "tokenizer": {**opened.phase["tokenizer"], "proof": proof}})
     assert digest_of(opened.manifest) == opened.manifest["digest"]
     with pytest.raises(ValueError, match="other token ids than the bundle's"):
-        run_bundle(other, Options(str(rows), str(tmp_path / "out")), lambda _: None, lambda *_: None)
+        run_bundle(TorchEngine(), other, Options(str(rows), str(tmp_path / "out")), lambda _: None, lambda *_: None)
     assert not (tmp_path / "out.partial").exists()

@@ -17,7 +17,8 @@ from farsearch.models.load import build_model
 from farsearch.records import StepPlan
 from farsearch.runtime.job import Interrupted, PhaseLog
 from farsearch.runtime.memory import is_out_of_memory
-from farsearch.runtime.torch_engine.phase import Savepoints, train_phase
+from farsearch.runtime.recorder import Savepoints
+from farsearch.runtime.torch_engine.phase import train_phase
 from tests.tiny import make_config
 
 ROWS = Features([[2, 10 + i % 2, *range(5, 5 + i % 7), 3] for i in range(24)], [i % 2 for i in range(24)])

@@ -69,7 +69,7 @@ def test_only_the_engines_libraries_and_the_standard_library_are_imported(file: 
     # all of them are in Python 3.6
     old = {"contextlib", "functools", "inspect", "json", "math", "os", "random", "struct", "torch", "typing"}
     if ROOT / "runtime" / "onnx_engine" in file.parents:
-        old = old - {"torch"} | {"ctypes", "mmap", "numpy", "onnxruntime", "time", "tokenizers"}
+        old = old - {"torch"} | {"ctypes", "mmap", "numpy", "onnxruntime", "shutil", "tokenizers"}
     elif ROOT / "runtime" in file.parents:
         old |= {
             "argparse", "ast", "binascii", "collections", "ctypes", "datetime", "decimal", "difflib", "gzip", "hashlib",

@@ -4,5 +4,11 @@
 weights.py   weights mapped from their file, and the merged model
 program.py   the graphs of a program, run in order
 optimizer.py AdamW and SGD, in place
+batches.py   batches of rows as arrays
+dropout.py   masks that are the same on every machine
+phase.py     the FAR phase, resumable after a power cut
+savepoint.py its state on disk
+tokenizer.py the tokenizer
+run.py       engine and model of a run
 ============ ================================================================
 """

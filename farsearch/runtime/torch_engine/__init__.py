@@ -1,10 +1,10 @@
-"""Fine-tuning by torch and transformers >= 4.18: the one engine so far.
+"""Fine-tuning by torch and transformers >= 4.18.
 
 ============ ================================================================
-tokenizer.py the tokenizer, and the proof that it is the one of the workstation
+tokenizer.py the tokenizer
 model.py     the model with its start weights, and how a trained one is saved
 memory.py    memory on the GPU and beside a model's tensors
 phase.py     the FAR phase, resumable after a power cut
-run.py       a whole run: read, train, evaluate, save
+run.py       engine and model of a run
 ============ ================================================================
 """

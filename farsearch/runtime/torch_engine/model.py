@@ -1,7 +1,6 @@
 """The model of a bundle with its start weights, and how a trained one is saved."""
 
 import os
-import shutil
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
@@ -15,16 +14,13 @@ from ...far.surgery import apply_far
 from ..bundle_files import BundleFiles, BundleProblem, file_digest
 from ..config import longest_text, weights_problem
 from ..memory import is_out_of_memory
+from ..saving import copy_settings
 
 __all__ = ["DELTA", "load_model", "model_class", "put_weights", "reconfigured", "save_model"]
 
 DELTA = "delta/"
 """Prefix of a delta's tensors: ``delta/whole/NAME``, or changed rows ``delta/rows/NAME`` with their indices
 ``delta/index-rows/NAME``, or changed columns likewise."""
-
-_NO_SETTINGS = (".safetensors", ".bin", ".onnx", ".data")
-"""Extensions of weights, which are not copied beside a newly trained model."""
-
 
 _CLASSES = {
     "token-classification": "AutoModelForTokenClassification",
@@ -291,10 +287,7 @@ def save_model(bundle: BundleFiles, model: nn.Module, folder: str, binary: bool 
     Args:
         binary: also save ``pytorch_model.bin``, which transformers before 4.27 needs.
     """
-    for name in sorted(bundle.manifest["sha256"]):
-        part, _, file = name.partition("/")
-        if part == "model" and "/" not in file and not file.endswith(_NO_SETTINGS):
-            shutil.copyfile(bundle.path(name), os.path.join(folder, file))
+    copy_settings(bundle, folder)
     state = model.state_dict()
     # only the names that transformers saves: older versions count constant buffers among a model's weights
     state = {name: state[name].detach().cpu() for name in bundle.phase["weights"]["names"]}
