@@ -71,11 +71,11 @@ def _pooling(path: Path) -> None:
     g.write(path, {"table": _F, "ids": _I, "mask": _F}, ("pooled", "share"))
 
 
-def _dropout(path: Path) -> None:
+def _dropout(path: Path, p: float = P) -> None:
     """Set what is dropped to 0 and scale the rest; its own gradient too."""
     g = _Graph()
     g.add("Where", ["drop", g.constant("zero", 0.0), "x"], "rest")
-    g.add("Mul", ["rest", g.constant("scale", 1.0 / (1.0 - P))], "y")
+    g.add("Mul", ["rest", g.constant("scale", 1.0 / (1.0 - p))], "y")
     g.write(path, {"x": _F, "drop": _B}, ("y",))
 
 
@@ -183,7 +183,7 @@ def make_weights(vocabulary: int, seed: int = 0) -> dict[str, np.ndarray]:
     return weights
 
 
-def program_values(vocabulary: int) -> dict[str, Any]:
+def program_values(vocabulary: int, p: float = P) -> dict[str, Any]:
     """The program as the JSON of ``program.json``."""
     weights = make_weights(vocabulary)
     frozen = [name for name in weights if name not in _TRAINED]
@@ -208,7 +208,7 @@ def program_values(vocabulary: int) -> dict[str, Any]:
         ],
         "trained": [{"name": name, "shape": list(weights[name].shape)} for name in _TRAINED],
         "frozen": [{"name": name, "shape": list(weights[name].shape), "dtype": "float32"} for name in frozen],
-        "dropouts": [{"value": "dropout:0", "shape": ["rows", WIDTH], "p": P}],
+        "dropouts": [{"value": "dropout:0", "shape": ["rows", WIDTH], "p": p}],
         "step": _step(),
         "predict": _forward(False, "logits"),
         "merge": [
@@ -221,14 +221,15 @@ def program_values(vocabulary: int) -> dict[str, Any]:
     }
 
 
-def write_engine(folder: Path, vocabulary: int, seed: int = 0) -> Program:
+def write_engine(folder: Path, vocabulary: int, p: float = P) -> Program:
     """Write ``program.json``, its graphs and its weights; return the program."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = program_values(vocabulary)
+    values = program_values(vocabulary, p)
     for name, write in zip(values["graphs"], _GRAPHS, strict=True):
         write(folder / name)
+    _dropout(folder / values["graphs"][_GRAPHS.index(_dropout)], p)
     (folder / "program.json").write_text(json.dumps(values))
-    weights = make_weights(vocabulary, seed)
+    weights = make_weights(vocabulary)
     tensors = [(name, "float32", array.shape) for name, array in weights.items()]
     write_tensors(str(folder / "weights.safetensors"), tensors, weights.values())
     return read_program(values)
