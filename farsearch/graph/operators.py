@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import fx
-
+from farsearch.errors import BadInput
 from farsearch.graph.builder import Builder, Value
+from farsearch.graph.operation import Operation
 
 __all__ = ["OPERATORS"]
 
@@ -31,31 +30,30 @@ class _Operators:
 
         return register
 
-    def lower(self, builder: Builder, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-        """The value, or the values, of a node.
+    def lower(self, builder: Builder, operation: Operation, values: Mapping[Operation, Any]) -> Any:
+        """The value, or the values, of an operation.
 
         Raises:
-            NotImplementedError: for an operator without a function.
+            BadInput: for an operator without a function.
         """
-        name = "getitem" if node.target is operator.getitem else str(node.target).removeprefix("aten.").split(".")[0]
-        if name not in self._by_name:
-            raise NotImplementedError(f"the operator {node.target} can't be lowered to ONNX")
+        if operation.name not in self._by_name:
+            raise BadInput(f"the operator {operation.name} can't be compiled; use --engine torch")
 
         def value_of(argument: Any) -> Any:
-            if isinstance(argument, fx.Node):
-                return values[argument] if argument in values else builder.size(argument)
+            if isinstance(argument, Operation):
+                return values[argument]
             if isinstance(argument, list | tuple):
                 return [value_of(each) for each in argument]
             return argument
 
-        return self._by_name[name](builder, node, *(value_of(argument) for argument in node.args))
+        return self._by_name[operation.name](builder, operation, *(value_of(argument) for argument in operation.args))
 
 
 OPERATORS = _Operators()
 
 
 @OPERATORS("getitem")
-def _item(_builder: Builder, _node: fx.Node, values: Any, index: int) -> Any:
+def _item(_builder: Builder, _node: Operation, values: Any, index: int) -> Any:
     return values[index]
 
 
@@ -63,30 +61,30 @@ def _item(_builder: Builder, _node: fx.Node, values: Any, index: int) -> Any:
 
 
 @OPERATORS("view_copy", "view", "_unsafe_view", "unsqueeze_copy", "unsqueeze", "squeeze_copy", "reshape")
-def _view(builder: Builder, node: fx.Node, x: Value, *_: Any) -> Value:
-    return builder.reshape(x, builder.shape_of(node))
+def _view(builder: Builder, node: Operation, x: Value, *_: Any) -> Value:
+    return builder.reshape(x, node.shape)
 
 
 @OPERATORS("clone", "detach_copy", "detach", "alias_copy", "lift_fresh_copy")
-def _same(_builder: Builder, _node: fx.Node, x: Value, *_: Any) -> Value:
+def _same(_builder: Builder, _node: Operation, x: Value, *_: Any) -> Value:
     return x
 
 
 @OPERATORS("copy")
-def _copied(_builder: Builder, _node: fx.Node, _x: Value, source: Value, *_: Any) -> Value:
+def _copied(_builder: Builder, _node: Operation, _x: Value, source: Value, *_: Any) -> Value:
     return source
 
 
 @OPERATORS("t_copy", "t")
-def _t(builder: Builder, node: fx.Node, x: Value) -> Value:
-    return replace(x, shape=builder.shape_of(node), swapped=not x.swapped)
+def _t(builder: Builder, node: Operation, x: Value) -> Value:
+    return replace(x, shape=node.shape, swapped=not x.swapped)
 
 
 @OPERATORS("transpose_copy", "transpose")
-def _transpose(builder: Builder, node: fx.Node, x: Value, one: int, other: int) -> Value:
+def _transpose(builder: Builder, node: Operation, x: Value, one: int, other: int) -> Value:
     rank = len(x.shape)
     one, other = sorted((one % rank, other % rank))
-    shape = builder.shape_of(node)
+    shape = node.shape
     if (one, other) == (rank - 2, rank - 1):
         return replace(x, shape=shape, swapped=not x.swapped)
     order = list(range(rank))
@@ -95,16 +93,16 @@ def _transpose(builder: Builder, node: fx.Node, x: Value, one: int, other: int) 
 
 
 @OPERATORS("expand_copy", "expand")
-def _expand(builder: Builder, node: fx.Node, x: Value, *_: Any) -> Value:
-    shape = builder.shape_of(node)
+def _expand(builder: Builder, node: Operation, x: Value, *_: Any) -> Value:
+    shape = node.shape
     if x.shape == shape:
         return x
     return Value(builder.node("Expand", [builder.dense(x), builder.sizes(shape)]), shape)
 
 
 @OPERATORS("slice_copy", "slice")
-def _slice(builder: Builder, node: fx.Node, x: Value, dim: int = 0, start: Any = 0, end: Any = None, *_: Any) -> Value:
-    shape = builder.shape_of(node)
+def _slice(builder: Builder, node: Operation, x: Value, dim: int = 0, start: Any = 0, end: Any = None, *_: Any) -> Value:
+    shape = node.shape
     if shape == x.shape:
         return x
     last = builder.sizes([end]) if end is not None else builder.integers(np.iinfo(np.int64).max)
@@ -113,8 +111,8 @@ def _slice(builder: Builder, node: fx.Node, x: Value, dim: int = 0, start: Any =
 
 
 @OPERATORS("split_copy", "split")
-def _split(builder: Builder, node: fx.Node, x: Value, _size: int, dim: int = 0) -> tuple[Value, ...]:
-    shapes = [builder.shape(value.shape) for value in node.meta["val"]]
+def _split(builder: Builder, node: Operation, x: Value, _size: int, dim: int = 0) -> tuple[Value, ...]:
+    shapes = node.shape
     if len(shapes) == 1:
         return (x,)
     sizes = builder.sizes([shape[dim] for shape in shapes])
@@ -123,27 +121,27 @@ def _split(builder: Builder, node: fx.Node, x: Value, _size: int, dim: int = 0) 
 
 
 @OPERATORS("gather")
-def _gather(builder: Builder, node: fx.Node, x: Value, dim: int, index: Value, *_: Any) -> Value:
+def _gather(builder: Builder, node: Operation, x: Value, dim: int, index: Value, *_: Any) -> Value:
     name = builder.node("GatherElements", [builder.dense(x), builder.dense(index)], axis=dim)
-    return Value(name, builder.shape_of(node), dtype=x.dtype)
+    return Value(name, node.shape, dtype=x.dtype)
 
 
 @OPERATORS("slice_scatter")
-def _slice_scatter(_builder: Builder, _node: fx.Node, x: Value, source: Value, *_: Any) -> Value:
+def _slice_scatter(_builder: Builder, _node: Operation, x: Value, source: Value, *_: Any) -> Value:
     if x.shape != source.shape:
-        raise NotImplementedError("a part of a tensor is written to")
+        raise BadInput("a part of a tensor is written to, which can't be compiled; use --engine torch")
     return source
 
 
 @OPERATORS("select_copy", "select")
-def _select(builder: Builder, node: fx.Node, x: Value, dim: int, index: int) -> Value:
+def _select(builder: Builder, node: Operation, x: Value, dim: int, index: int) -> Value:
     name = builder.node("Gather", [builder.dense(x), builder.scalar(index, np.int64)], axis=dim)
-    return Value(name, builder.shape_of(node))
+    return Value(name, node.shape)
 
 
 @OPERATORS("select_backward")
-def _select_backward(builder: Builder, node: fx.Node, g: Value, _sizes: Any, dim: int, index: int) -> Value:
-    shape = builder.shape_of(node)
+def _select_backward(builder: Builder, node: Operation, g: Value, _sizes: Any, dim: int, index: int) -> Value:
+    shape = node.shape
     rank = len(shape)
     pads: list[Any] = [0] * (2 * rank)
     pads[dim], pads[rank + dim] = index, shape[dim] - 1 - index
@@ -152,25 +150,25 @@ def _select_backward(builder: Builder, node: fx.Node, g: Value, _sizes: Any, dim
 
 
 @OPERATORS("empty_like", "zeros_like", "new_empty", "new_zeros", "zeros", "empty")
-def _zeros(builder: Builder, node: fx.Node, *_: Any) -> Value:
-    return Value("", builder.shape_of(node), fill=0.0, dtype=node.meta["val"].dtype)
+def _zeros(builder: Builder, node: Operation, *_: Any) -> Value:
+    return Value("", node.shape, fill=0.0, dtype=node.dtype)
 
 
 @OPERATORS("ones_like", "new_ones", "ones")
-def _ones(builder: Builder, node: fx.Node, *_: Any) -> Value:
-    return Value("", builder.shape_of(node), fill=1.0, dtype=node.meta["val"].dtype)
+def _ones(builder: Builder, node: Operation, *_: Any) -> Value:
+    return Value("", node.shape, fill=1.0, dtype=node.dtype)
 
 
 # Products
 
 
-def _product(builder: Builder, node: fx.Node, left: Value, right: Value, bias: Value | None = None) -> Value:
+def _product(builder: Builder, node: Operation, left: Value, right: Value, bias: Value | None = None) -> Value:
     """Of matrices; a transposed factor is taken as it lies."""
     names = [_factor(builder, left), _factor(builder, right)]
     if bias is not None and bias.fill != 0.0:
         names.append(builder.dense(bias))
     name = builder.node("Gemm", names, transA=int(left.swapped), transB=int(right.swapped))
-    return Value(name, builder.shape_of(node))
+    return Value(name, node.shape)
 
 
 def _factor(builder: Builder, x: Value) -> str:
@@ -178,26 +176,26 @@ def _factor(builder: Builder, x: Value) -> str:
 
 
 @OPERATORS("mm")
-def _mm(builder: Builder, node: fx.Node, left: Value, right: Value) -> Value:
+def _mm(builder: Builder, node: Operation, left: Value, right: Value) -> Value:
     return _product(builder, node, left, right)
 
 
 @OPERATORS("addmm")
-def _addmm(builder: Builder, node: fx.Node, bias: Value, left: Value, right: Value) -> Value:
+def _addmm(builder: Builder, node: Operation, bias: Value, left: Value, right: Value) -> Value:
     return _product(builder, node, left, right, bias)
 
 
 @OPERATORS("bmm")
-def _bmm(builder: Builder, node: fx.Node, left: Value, right: Value) -> Value:
+def _bmm(builder: Builder, node: Operation, left: Value, right: Value) -> Value:
     names = [_factor(builder, left), _factor(builder, right)]
     swaps = {"transA": int(left.swapped), "transB": int(right.swapped)}
     kind: dict[str, Any] = {"domain": "com.microsoft", **swaps} if any(swaps.values()) else {}
-    return Value(builder.node("FusedMatMul" if kind else "MatMul", names, **kind), builder.shape_of(node))
+    return Value(builder.node("FusedMatMul" if kind else "MatMul", names, **kind), node.shape)
 
 
 @OPERATORS("embedding")
-def _embedding(builder: Builder, node: fx.Node, table: Value, ids: Value, *_: Any) -> Value:
-    return Value(builder.node("Gather", [builder.dense(table), builder.dense(ids)], axis=0), builder.shape_of(node))
+def _embedding(builder: Builder, node: Operation, table: Value, ids: Value, *_: Any) -> Value:
+    return Value(builder.node("Gather", [builder.dense(table), builder.dense(ids)], axis=0), node.shape)
 
 
 # Arithmetic
@@ -206,12 +204,12 @@ def _embedding(builder: Builder, node: fx.Node, table: Value, ids: Value, *_: An
 def _operand(builder: Builder, x: Any, like: Value | None = None) -> str:
     if isinstance(x, Value):
         return builder.dense(x)
-    dtype = np.float32 if like is None else str(like.dtype).split(".")[1]
+    dtype = np.float32 if like is None else like.dtype
     return builder.scalar(x, dtype)
 
 
 def _binary(op: str) -> Lowering:
-    def lower(builder: Builder, node: fx.Node, x: Any, y: Any, *_: Any) -> Value:
+    def lower(builder: Builder, node: Operation, x: Any, y: Any, *_: Any) -> Value:
         alpha: Any = node.kwargs.get("alpha", 1)
         if op == "Add" and alpha == 1:
             for zero, other in ((x, y), (y, x)):
@@ -221,7 +219,7 @@ def _binary(op: str) -> Lowering:
         right = _operand(builder, y, like)
         if alpha != 1:
             right = builder.node("Mul", [right, builder.scalar(alpha)])
-        return Value(builder.node(op, [_operand(builder, x, like), right]), builder.shape_of(node), dtype=like.dtype)
+        return Value(builder.node(op, [_operand(builder, x, like), right]), node.shape, dtype=like.dtype)
 
     return lower
 
@@ -231,8 +229,8 @@ for _name, _op in (("add", "Add"), ("sub", "Sub"), ("mul", "Mul"), ("div", "Div"
 
 
 def _unary(op: str) -> Lowering:
-    def lower(builder: Builder, node: fx.Node, x: Value, *_: Any) -> Value:
-        return Value(builder.node(op, [builder.dense(x)]), builder.shape_of(node), dtype=node.meta["val"].dtype)
+    def lower(builder: Builder, node: Operation, x: Value, *_: Any) -> Value:
+        return Value(builder.node(op, [builder.dense(x)]), node.shape, dtype=node.dtype)
 
     return lower
 
@@ -243,27 +241,27 @@ for _name, _op in (("relu", "Relu"), ("tanh", "Tanh"), ("logical_not", "Not"), (
 
 
 @OPERATORS("sum")
-def _sum(builder: Builder, node: fx.Node, x: Value, dims: Any = None, keepdim: bool = False, *_: Any) -> Value:
+def _sum(builder: Builder, node: Operation, x: Value, dims: Any = None, keepdim: bool = False, *_: Any) -> Value:
     axes = [] if dims is None else [builder.integers(*dims)]
-    return Value(builder.node("ReduceSum", [builder.dense(x), *axes], keepdims=int(keepdim)), builder.shape_of(node))
+    return Value(builder.node("ReduceSum", [builder.dense(x), *axes], keepdims=int(keepdim)), node.shape)
 
 
 @OPERATORS("masked_fill")
-def _masked_fill(builder: Builder, node: fx.Node, x: Value, mask: Value, number: float) -> Value:
+def _masked_fill(builder: Builder, node: Operation, x: Value, mask: Value, number: float) -> Value:
     names = [builder.dense(mask), builder.scalar(number), builder.dense(x)]
-    return Value(builder.node("Where", names), builder.shape_of(node))
+    return Value(builder.node("Where", names), node.shape)
 
 
 @OPERATORS("threshold_backward")
-def _threshold_backward(builder: Builder, node: fx.Node, g: Value, x: Value, threshold: float) -> Value:
+def _threshold_backward(builder: Builder, node: Operation, g: Value, x: Value, threshold: float) -> Value:
     above = builder.node("Greater", [builder.dense(x), builder.scalar(threshold)])
-    return Value(builder.node("Where", [above, builder.dense(g), builder.scalar(0.0)]), builder.shape_of(node))
+    return Value(builder.node("Where", [above, builder.dense(g), builder.scalar(0.0)]), node.shape)
 
 
 @OPERATORS("tanh_backward")
-def _tanh_backward(builder: Builder, node: fx.Node, g: Value, y: Value) -> Value:
+def _tanh_backward(builder: Builder, node: Operation, g: Value, y: Value) -> Value:
     slope = builder.node("Sub", [builder.scalar(1.0), _square(builder, builder.dense(y))])
-    return Value(builder.node("Mul", [builder.dense(g), slope]), builder.shape_of(node))
+    return Value(builder.node("Mul", [builder.dense(g), slope]), node.shape)
 
 
 def _square(builder: Builder, name: str) -> str:
@@ -280,92 +278,90 @@ def _normal(builder: Builder, x: str) -> str:
 
 
 @OPERATORS("gelu")
-def _gelu(builder: Builder, node: fx.Node, x: Value, *_: Any) -> Value:
+def _gelu(builder: Builder, node: Operation, x: Value, *_: Any) -> Value:
     if node.kwargs.get("approximate", "none") != "none":
         raise NotImplementedError("GELU by tanh")
     name = builder.node("Gelu", [builder.dense(x)], domain="com.microsoft")
-    return Value(name, builder.shape_of(node))
+    return Value(name, node.shape)
 
 
 @OPERATORS("gelu_backward")
-def _gelu_backward(builder: Builder, node: fx.Node, g: Value, x: Value, *_: Any) -> Value:
+def _gelu_backward(builder: Builder, node: Operation, g: Value, x: Value, *_: Any) -> Value:
     if node.kwargs.get("approximate", "none") != "none":
         raise NotImplementedError("GELU by tanh")
     name = builder.dense(x)
     below = builder.node("Mul", [_normal(builder, name), builder.scalar(0.5)])
     density = builder.node("Exp", [builder.node("Mul", [_square(builder, name), builder.scalar(-0.5)])])
     slope = builder.node("Mul", [builder.node("Mul", [name, density]), builder.scalar(1 / math.sqrt(2 * math.pi))])
-    return Value(builder.node("Mul", [builder.dense(g), builder.node("Add", [below, slope])]), builder.shape_of(node))
+    return Value(builder.node("Mul", [builder.dense(g), builder.node("Add", [below, slope])]), node.shape)
 
 
 # Normalisation and losses
 
 
-@OPERATORS("native_layer_norm")
-def _layer_norm(
-    builder: Builder, node: fx.Node, x: Value, _shape: Any, weight: Value, bias: Value, eps: float
-) -> tuple[Value, ...]:
-    shapes = [builder.shape(value.shape) for value in node.meta["val"]]
+@OPERATORS("normalise")
+def _normalise(builder: Builder, node: Operation, x: Value, eps: float) -> tuple[Value, ...]:
+    """The normalised input, and 1 / deviation."""
     name = builder.dense(x)
-    mean = builder.node("ReduceMean", [name], axes=[-1])
-    centred = builder.node("Sub", [name, mean])
+    centred = builder.node("Sub", [name, builder.node("ReduceMean", [name], axes=[-1])])
     variance = builder.node("ReduceMean", [_square(builder, centred)], axes=[-1])
-    deviation = builder.node("Sqrt", [builder.node("Add", [variance, builder.scalar(eps)])])
-    inverse = builder.node("Reciprocal", [deviation])
+    inverse = builder.node("Reciprocal", [builder.node("Sqrt", [builder.node("Add", [variance, builder.scalar(eps)])])])
     normal = builder.node("Mul", [centred, inverse])
-    y = builder.node("Add", [builder.node("Mul", [normal, builder.dense(weight)]), builder.dense(bias)])
-    return tuple(Value(each, shape) for each, shape in zip((y, mean, inverse), shapes, strict=True))
+    return tuple(Value(each, shape) for each, shape in zip((normal, inverse), node.shape, strict=True))
 
 
-@OPERATORS("native_layer_norm_backward")
-def _layer_norm_backward(
-    builder: Builder, node: fx.Node, g: Value, x: Value, _shape: Any, mean: Value, rstd: Value, weight: Value,
-    _bias: Value, wanted: list[bool],
-) -> tuple[Value | None, ...]:  # fmt: skip
+@OPERATORS("scale_shift")
+def _scale_shift(builder: Builder, node: Operation, normal: Value, weight: Value, bias: Value | None) -> Value:
+    y = builder.node("Mul", [builder.dense(normal), builder.dense(weight)])
+    return Value(y if bias is None else builder.node("Add", [y, builder.dense(bias)]), node.shape)
+
+
+@OPERATORS("normalise_backward")
+def _normalise_backward(
+    builder: Builder, node: Operation, g: Value, normal: Value, rstd: Value, weight: Value, wanted: list[bool]
+) -> tuple[Value | None, ...]:
     """``dx = r (u - mean(u) - n mean(u n))`` with n the normalised input, ``u = g w``, and r 1 / deviation."""
-    above, inverse = builder.dense(g), builder.dense(rstd)
-    normal = builder.node("Mul", [builder.node("Sub", [builder.dense(x), builder.dense(mean)]), inverse])
-    rest = list(range(len(g.shape) - 1))
+    above, n = builder.dense(g), builder.dense(normal)
+    rest = builder.integers(*range(len(g.shape) - 1))
     found: list[str | None] = [None, None, None]
     if wanted[0]:
         u = builder.node("Mul", [above, builder.dense(weight)])
-        along = builder.node("ReduceMean", [builder.node("Mul", [u, normal])], axes=[-1])
+        along = builder.node("ReduceMean", [builder.node("Mul", [u, n])], axes=[-1])
         flat = builder.node("Sub", [u, builder.node("ReduceMean", [u], axes=[-1])])
-        found[0] = builder.node("Mul", [builder.node("Sub", [flat, builder.node("Mul", [normal, along])]), inverse])
+        part = builder.node("Sub", [flat, builder.node("Mul", [n, along])])
+        found[0] = builder.node("Mul", [part, builder.dense(rstd)])
     if wanted[1]:
-        product = builder.node("Mul", [above, normal])
-        found[1] = builder.node("ReduceSum", [product, builder.integers(*rest)], keepdims=0)
+        found[1] = builder.node("ReduceSum", [builder.node("Mul", [above, n]), rest], keepdims=0)
     if wanted[2]:
-        found[2] = builder.node("ReduceSum", [above, builder.integers(*rest)], keepdims=0)
+        found[2] = builder.node("ReduceSum", [above, rest], keepdims=0)
     return tuple(
-        None if name is None else Value(name, builder.shape(value.shape))
-        for name, value in zip(found, node.meta["val"], strict=True)
+        None if name is None else Value(name, shape) for name, shape in zip(found, node.shape, strict=True)
     )
 
 
 @OPERATORS("_softmax")
-def _softmax(builder: Builder, node: fx.Node, x: Value, dim: int, _half: bool) -> Value:
-    return Value(builder.node("Softmax", [builder.dense(x)], axis=dim), builder.shape_of(node))
+def _softmax(builder: Builder, node: Operation, x: Value, dim: int, _half: bool) -> Value:
+    return Value(builder.node("Softmax", [builder.dense(x)], axis=dim), node.shape)
 
 
 @OPERATORS("_log_softmax")
-def _log_softmax(builder: Builder, node: fx.Node, x: Value, dim: int, _half: bool) -> Value:
-    return Value(builder.node("LogSoftmax", [builder.dense(x)], axis=dim), builder.shape_of(node))
+def _log_softmax(builder: Builder, node: Operation, x: Value, dim: int, _half: bool) -> Value:
+    return Value(builder.node("LogSoftmax", [builder.dense(x)], axis=dim), node.shape)
 
 
 @OPERATORS("_softmax_backward_data")
-def _softmax_backward(builder: Builder, node: fx.Node, g: Value, y: Value, dim: int, _dtype: Any) -> Value:
+def _softmax_backward(builder: Builder, node: Operation, g: Value, y: Value, dim: int, _dtype: Any) -> Value:
     product = builder.node("Mul", [builder.dense(g), builder.dense(y)])
     total = builder.node("ReduceSum", [product, builder.integers(dim)])
-    return Value(builder.node("Sub", [product, builder.node("Mul", [builder.dense(y), total])]), builder.shape_of(node))
+    return Value(builder.node("Sub", [product, builder.node("Mul", [builder.dense(y), total])]), node.shape)
 
 
 @OPERATORS("_log_softmax_backward_data")
-def _log_softmax_backward(builder: Builder, node: fx.Node, g: Value, y: Value, dim: int, _dtype: Any) -> Value:
+def _log_softmax_backward(builder: Builder, node: Operation, g: Value, y: Value, dim: int, _dtype: Any) -> Value:
     above = builder.dense(g)
     total = builder.node("ReduceSum", [above, builder.integers(dim)])
     share = builder.node("Mul", [builder.node("Exp", [builder.dense(y)]), total])
-    return Value(builder.node("Sub", [above, share]), builder.shape_of(node))
+    return Value(builder.node("Sub", [above, share]), node.shape)
 
 
 def _targets(builder: Builder, target: Value, ignored: int) -> tuple[str, str]:
@@ -379,10 +375,10 @@ def _targets(builder: Builder, target: Value, ignored: int) -> tuple[str, str]:
 
 @OPERATORS("nll_loss_forward")
 def _nll_loss(
-    builder: Builder, _node: fx.Node, logs: Value, target: Value, weight: None, reduction: int, ignored: int
+    builder: Builder, _node: Operation, logs: Value, target: Value, weight: None, reduction: int, ignored: int
 ) -> tuple[Value, Value]:
     if weight is not None or reduction != 1:
-        raise NotImplementedError("a loss with class weights, or that is no mean")
+        raise BadInput("a loss with class weights, or that is no mean, can't be compiled; use --engine torch")
     known, counts = _targets(builder, target, ignored)
     picked = builder.node("Mul", [builder.node("GatherElements", [builder.dense(logs), known], axis=1), counts])
     total = builder.node("ReduceSum", [counts], keepdims=0)
@@ -392,7 +388,7 @@ def _nll_loss(
 
 @OPERATORS("nll_loss_backward")
 def _nll_loss_backward(
-    builder: Builder, node: fx.Node, g: Value, logs: Value, target: Value, _weight: None, _reduction: int,
+    builder: Builder, node: Operation, g: Value, logs: Value, target: Value, _weight: None, _reduction: int,
     ignored: int, total: Value,
 ) -> Value:  # fmt: skip
     known, counts = _targets(builder, target, ignored)
@@ -400,4 +396,4 @@ def _nll_loss_backward(
     chosen = builder.node("Cast", [builder.node("Equal", [classes, known])], to=1)
     scale = builder.node("Div", [builder.node("Neg", [builder.dense(g)]), builder.dense(total)])
     counted = builder.node("Mul", [builder.node("Mul", [chosen, counts]), scale])
-    return Value(counted, builder.shape_of(node))
+    return Value(counted, node.shape)
