@@ -296,7 +296,18 @@ def _gelu_backward(builder: Builder, node: Operation, g: Value, x: Value, *_: An
     return Value(builder.node("Mul", [builder.dense(g), builder.node("Add", [below, slope])]), node.shape)
 
 
-# Normalisation and losses
+# Normalisation, dropout and losses
+
+
+@OPERATORS("drop")
+def _drop(builder: Builder, node: Operation, x: Value, mask: Value, scale: float) -> Value:
+    kept = builder.node("Where", [builder.dense(mask), builder.scalar(0.0), builder.dense(x)])
+    return Value(builder.node("Mul", [kept, builder.scalar(scale)]), node.shape)
+
+
+@OPERATORS("to_float")
+def _to_float(builder: Builder, node: Operation, x: Value) -> Value:
+    return Value(builder.node("Cast", [builder.dense(x)], to=1), node.shape)
 
 
 @OPERATORS("normalise")

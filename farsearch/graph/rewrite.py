@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,10 @@ class _Rewriter:
         self._users, self._dropouts = users, dropouts
         self._now: dict[Operation, Operation] = {}
         self._masks: dict[int, Operation] = {}
-        self._norms: dict[Operation, tuple[Operation, Operation, Operation]] = {}
+        self._items: dict[Operation, Mapping[int, Operation]] = {}
+        """Results of operations of several results that were replaced."""
+        self._normals: dict[Operation, Operation] = {}
+        """Normalised inputs by their 1 / deviation."""
 
     def now(self, value: Any) -> Any:
         if isinstance(value, Operation):
@@ -111,23 +114,34 @@ class _Rewriter:
         normal = Operation("getitem", (both, 0), {}, shape)
         inverse = Operation("getitem", (both, 1), {}, row)
         y = Operation("scale_shift", (normal, weight, bias), {}, shape) if weight is not None else normal
-        self._norms[operation] = (y, normal, inverse)
+        # the mean is used only by the backward pass, which does not need it any more
+        self._items[operation] = {0: y, 2: inverse}
+        self._normals[inverse] = normal
         return [both, normal, inverse, *([y] if weight is not None else [])]
+
+    def _native_layer_norm_backward(self, operation: Operation) -> list[Operation]:
+        g, _, _, _, inverse, weight, _, wanted = operation.args
+        operation.name, operation.args = "normalise_backward", (g, self._normals[inverse], inverse, weight, wanted)
+        return [operation]
+
+    def _native_dropout(self, operation: Operation) -> list[Operation]:
+        x, p, _ = operation.args
+        mask = self._mask(operation.shape[0], p)
+        y = Operation("drop", (x, mask, 1.0 / (1.0 - p)), {}, operation.shape[0])
+        self._items[operation] = {0: y, 1: mask}
+        return [mask, y]
+
+    def _native_dropout_backward(self, operation: Operation) -> list[Operation]:
+        operation.name = "drop"
+        return [operation]
 
     def _getitem(self, operation: Operation) -> list[Operation]:
         source, index = operation.args
-        norm = self._norms.get(source)
-        if norm is None:
+        if source not in self._items:
             return [operation]
-        if index != 1:  # the mean is used only by the backward pass, which needs it no more
-            self._now[operation] = norm[0] if index == 0 else norm[2]
+        if index in self._items[source]:
+            self._now[operation] = self._items[source][index]
         return []
-
-    def _native_layer_norm_backward(self, operation: Operation) -> list[Operation]:
-        g, _, _, _, rstd, weight, _, wanted = operation.args
-        normal = next(normal for _, normal, inverse in self._norms.values() if inverse is rstd)
-        operation.name, operation.args = "normalise_backward", (g, normal, rstd, weight, wanted)
-        return [operation]
 
     def _t(self, operation: Operation) -> list[Operation]:
         """``(A B)'`` as ``B' A'``: no product is transposed afterwards."""
