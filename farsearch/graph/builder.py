@@ -13,7 +13,10 @@ from onnx import helper, numpy_helper
 
 from farsearch.graph.operation import Extent, Shape, Size
 
-__all__ = ["LENGTH", "ROWS", "Builder", "Value"]
+__all__ = ["LENGTH", "OPSET", "ROWS", "Builder", "Value"]
+
+OPSET = 15
+"""The newest that onnxruntime 1.10 knows, the last one with a wheel for Python 3.6."""
 
 ROWS, LENGTH = "size:rows", "size:length"
 """Inputs that hold the sizes of the batch, int64 ``[1]``."""
@@ -43,9 +46,15 @@ class Value:
 
 
 class Builder:
-    """Nodes, initializers and inputs of one graph."""
+    """Nodes and initializers of one graph.
+
+    Attributes:
+        opset: the lowest that has all operators.
+        sizes_used: of the inputs ``ROWS`` and ``LENGTH`` those that a node takes.
+    """
 
     def __init__(self) -> None:
+        self.opset = OPSET
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.sizes_used: set[str] = set()

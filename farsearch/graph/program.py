@@ -19,10 +19,7 @@ from farsearch.graph.operation import Extent, Operation, Shape, operands
 from farsearch.graph.operators import OPERATORS
 from farsearch.graph.trace import Trace
 
-__all__ = ["OPSET", "Call", "Graphs", "calls_of"]
-
-OPSET = 15
-"""The newest that onnxruntime 1.10 knows, the last one with a wheel for Python 3.6."""
+__all__ = ["Call", "Graphs", "calls_of"]
 
 _FREE = frozenset(
     {
@@ -87,14 +84,13 @@ class _Cutter:
         self._turn = len(self.groups) if loss is None else self._place[loss]
         self._values: dict[Operation, Value] = {}
         """Values between calls, with the names of the program."""
-        self._wanted = {value for value in trace.outputs.values()}
+        self._wanted = set(trace.outputs.values())
         self._count = 0
         for number, group in enumerate(self.groups):
             self.groups[number] = self._with_copies(number, group)
-        self._wanted.update(
-            operand for number, group in enumerate(self.groups) for operation in group for operand in operands(operation)
-            if self._place.get(operand, number) != number
-        )  # fmt: skip
+        for number, group in enumerate(self.groups):
+            taken = {operand for operation in group for operand in operands(operation)}
+            self._wanted.update(operand for operand in taken if self._place.get(operand, number) != number)
 
     def _with_copies(self, number: int, group: list[Operation]) -> list[Operation]:
         """The operations of a group, with copies of the free ones of others that it needs."""
@@ -144,7 +140,7 @@ class _Cutter:
         sizes = [_info(name, "int64", (1,)) for name in sorted(builder.sizes_used)]
         graph = helper.make_graph(builder.nodes, "call", [*lowering.infos, *sizes], results, builder.initializers)
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+            graph, opset_imports=[helper.make_opsetid("", builder.opset), helper.make_opsetid("com.microsoft", 1)]
         )
         model.ir_version = 8
         inputs = {local: name for name, local in lowering.locals.items()}

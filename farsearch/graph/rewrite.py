@@ -13,6 +13,10 @@ from farsearch.graph.trace import Trace
 __all__ = ["Dropout", "rewritten"]
 
 
+_MOST_ROWS = 256
+"""The gradient of a larger table is left as the gradients of the rows that a batch uses, with their ids."""
+
+
 @dataclass(frozen=True)
 class Dropout:
     """A mask that the runner draws.
@@ -35,6 +39,10 @@ def rewritten(trace: Trace) -> tuple[Trace, list[Dropout]]:
     for operation in trace.operations:
         made += rewriter.rewrite(operation)
     outputs = {name: rewriter.now(value) for name, value in trace.outputs.items()}
+    for name, value in list(outputs.items()):
+        if value.name == "embedding_dense_backward" and value.args[2] > _MOST_ROWS:
+            del outputs[name]
+            outputs["rows:" + name], outputs["ids:" + name] = value.args[:2]
     return Trace(_alive(made, outputs.values()), outputs), dropouts
 
 

@@ -94,14 +94,14 @@ def trace_step(model: nn.Module, layout: ModelLayout, head: Head) -> Trace:
     trained = [name for name, value in model.named_parameters() if value.requires_grad]
 
     def step(state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        loss = functional_call(model, dict(state), kwargs=dict(batch)).loss
+        loss = functional_call(model, dict(state), kwargs=_arguments(model, batch)).loss
         gradients = torch.autograd.grad(loss, [state[name] for name in trained])
         return {"loss": loss, **{f"gradient:{name}": each for name, each in zip(trained, gradients, strict=True)}}
 
     mode = model.training
     try:
         model.train()
-        with _boundaries(model, layout):
+        with _boundaries(model, layout), _eager(model):
             return _trace(step, model, head, targets=True)
     finally:
         model.train(mode)
@@ -116,14 +116,14 @@ def trace_prediction(model: nn.Module, layout: ModelLayout, head: Head) -> Trace
 
     def predict(state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with torch.no_grad():
-            output = functional_call(model, dict(state), kwargs=dict(batch))
+            output = functional_call(model, dict(state), kwargs=_arguments(model, batch))
         names = ("start_logits", "end_logits") if hasattr(output, "start_logits") else ("logits",)
         return {name: output[name] for name in names}
 
     mode = model.training
     try:
         model.eval()
-        with _boundaries(model, layout):
+        with _boundaries(model, layout), _eager(model):
             return _trace(predict, model, head, targets=False)
     finally:
         model.train(mode)
@@ -131,7 +131,7 @@ def trace_prediction(model: nn.Module, layout: ModelLayout, head: Head) -> Trace
 
 @contextmanager
 def _boundaries(model: nn.Module, layout: ModelLayout) -> Iterator[None]:
-    """Mark where the graph may be cut: after the embeddings, each attention and layer, before each feed-forward block."""
+    """Mark where the graph may be cut: after embeddings, attentions and layers, before feed-forward blocks."""
 
     def after(_module: nn.Module, _args: Any, output: Any) -> Any:
         return (_boundary(output[0]), *output[1:]) if isinstance(output, tuple) else _boundary(output)
@@ -150,11 +150,35 @@ def _boundaries(model: nn.Module, layout: ModelLayout) -> Iterator[None]:
 
 
 @contextmanager
+def _eager(model: Any) -> Iterator[None]:
+    """Attention as plain products, where it is transformers' own."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
+@contextmanager
 def _hook(handle: Any) -> Iterator[None]:
     try:
         yield
     finally:
         handle.remove()
+
+
+def _arguments(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The batch in the form in which a model takes the mask: a mask of one value per token breaks most traces."""
+    mask, config = batch["attention_mask"], model.config
+    if config.model_type == "deberta-v2":
+        return {**batch, "attention_mask": mask[:, 0, 0].eq(0).long()}
+    if config.model_type == "modernbert":
+        place = torch.arange(mask.shape[-1])
+        far = (place[:, None] - place[None]).abs() > config.sliding_window
+        near = mask.masked_fill(far[None, None], torch.finfo(mask.dtype).min)
+        return {**batch, "attention_mask": {"full_attention": mask, "sliding_attention": near}}
+    return dict(batch)
 
 
 def _batch(head: Head, rows: int, length: int, targets: bool) -> dict[str, Tensor]:
@@ -172,7 +196,9 @@ def _trace(function: Callable[..., dict[str, Tensor]], model: nn.Module, head: H
     try:
         return _joined(graphs[0][0], graphs[1][0], names, graphs[0][2])
     except ValueError as error:
-        raise BadInput(f"{type(model).__name__} can't be compiled for all lengths: {error}; use --engine torch") from error
+        raise BadInput(
+            f"{type(model).__name__} can't be compiled for all lengths: {error}; use --engine torch"
+        ) from error
 
 
 def _graph(
