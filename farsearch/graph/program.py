@@ -84,10 +84,15 @@ class _Cutter:
         self._turn = len(self.groups) if loss is None else self._place[loss]
         self._values: dict[Operation, Value] = {}
         """Values between calls, with the names of the program."""
-        self._wanted = set(trace.outputs.values())
         self._count = 0
-        for number, group in enumerate(self.groups):
-            self.groups[number] = self._with_copies(number, group)
+        self.groups = [self._with_copies(number, group) for number, group in enumerate(self.groups)]
+        needed = set(trace.outputs.values())
+        for group in reversed(self.groups):
+            for operation in reversed(group):
+                if operation in needed:
+                    needed.update(operands(operation))
+        self.groups = [[operation for operation in group if operation in needed] for group in self.groups]
+        self._wanted = set(trace.outputs.values())
         for number, group in enumerate(self.groups):
             taken = {operand for operation in group for operand in operands(operation)}
             self._wanted.update(operand for operand in taken if self._place.get(operand, number) != number)
@@ -114,19 +119,7 @@ class _Cutter:
         for operation in group:
             operation.args = here(operation.args)
             made.append(operation)
-        needed = {operation for operation in made if operation in self._wanted or operation.name not in _FREE | _CHEAP}
-        for operation in reversed(made):
-            if operation in needed:
-                needed.update(operands(operation))
-        later = self._used_elsewhere(number)
-        return [operation for operation in made if operation in needed or operation in later]
-
-    def _used_elsewhere(self, number: int) -> set[Operation]:
-        return {
-            operand
-            for other, group in enumerate(self.groups) if other != number
-            for operation in group for operand in operands(operation)
-        }  # fmt: skip
+        return made
 
     def call(self, group: list[Operation], graphs: Graphs) -> Call:
         builder, lowering = Builder(), _Lowering(self._values)

@@ -8,7 +8,7 @@ import numpy as np
 
 from farsearch.errors import BadInput
 from farsearch.graph.builder import Builder, Value
-from farsearch.graph.operation import Extent, Operation
+from farsearch.graph.operation import Extent, Operation, Size
 from farsearch.graph.operators.registry import OPERATORS
 
 
@@ -39,13 +39,22 @@ def _nll_loss(
     return Value(loss, ()), Value(total, ())
 
 
+def _class_numbers(builder: Builder, count: Size) -> str:
+    """``[1, classes]``; the classes of a span's end are the tokens."""
+    if isinstance(count, int):
+        return builder.constant(np.arange(count, dtype=np.int64)[None]).name
+    end = builder.node("Squeeze", [builder.sizes([count])])
+    numbers = builder.node("Range", [builder.scalar(0, np.int64), end, builder.scalar(1, np.int64)])
+    return builder.node("Unsqueeze", [numbers, builder.integers(0)])  # type: ignore[no-any-return]
+
+
 @OPERATORS("nll_loss_backward")
 def _nll_loss_backward(
     builder: Builder, node: Operation, g: Value, logs: Value, target: Value, _weight: None, _reduction: int,
     ignored: Any, total: Value,
 ) -> Value:  # fmt: skip
     known, counts = _targets(builder, target, ignored)
-    classes = builder.constant(np.arange(logs.shape[1], dtype=np.int64)[None]).name
+    classes = _class_numbers(builder, logs.shape[1])
     chosen = builder.node("Cast", [builder.node("Equal", [classes, known])], to=1)
     scale = builder.node("Div", [builder.node("Neg", [builder.dense(g)]), builder.dense(total)])
     counted = builder.node("Mul", [builder.node("Mul", [chosen, counts]), scale])

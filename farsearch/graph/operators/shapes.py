@@ -128,9 +128,7 @@ def _slice_backward(
 def _difference(size: Size, other: Size) -> Size:
     if isinstance(size, Extent) and isinstance(other, Extent):
         if replace(size, offset=0) != replace(other, offset=0):
-            raise BadInput(
-                "a part whose size depends otherwise on the batch can't be compiled; use --engine torch"
-            )
+            raise BadInput("a part whose size depends otherwise on the batch can't be compiled; use --engine torch")
         return size.offset - other.offset
     if isinstance(other, Extent):
         raise BadInput("a part that is longer than its whole can't be compiled; use --engine torch")
