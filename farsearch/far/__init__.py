@@ -16,7 +16,8 @@ norms.py         LayerNorm that rebuilds its input from its output
 checkpoint.py    a layer that saves only its input and runs again
 surgery.py       reconfigure a model with these, freeze the rest, and the inverse
 optimizer.py     AdamW and SGD, at the end of a step or in its backward pass
-safetensors.py   read and write files of tensors
+tensor_file.py   the safetensors format, without torch
+safetensors.py   read and write such files with torch
 savepoint.py     the state of a phase on disk
 features.py      rows of token ids with their targets, and batches of them as tensors
 display.py       values in messages, bounded in length

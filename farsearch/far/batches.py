@@ -7,7 +7,7 @@ import math
 import random
 from typing import List, Sequence
 
-__all__ = ["MOST_EPOCHS", "epoch_batches", "phase_batches", "steps_in"]
+__all__ = ["MOST_EPOCHS", "epoch_batches", "phase_batches", "sorted_batches", "steps_in"]
 
 MOST_EPOCHS = 10000
 """Upper limit of epochs: far above any fine-tuning, and the list of a phase's batches still fits into memory."""
@@ -53,3 +53,9 @@ def phase_batches(lengths: Sequence[int], batch_size: int, epochs: float, seed: 
         batches.extend(epoch_batches(lengths, batch_size, seed + 7919 * epoch))
         epoch += 1
     return batches[:steps]
+
+
+def sorted_batches(lengths: Sequence[int], batch_size: int = 32) -> List[List[int]]:
+    """Return every row once, in batches of rows of similar length, from the shortest to the longest."""
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["IGNORED", "Batch", "Features", "Span", "batch_of"]
+__all__ = ["IGNORED", "Batch", "Features", "Span", "batch_of", "padded_rows"]
 
 IGNORED = -100
 """Target of a token without loss: the index that torch's cross entropy ignores."""
@@ -65,6 +65,14 @@ def batch_of(features: Features, pad_id: int, device: "Optional[torch.device]" =
         pad_id: token id of the padding.
         learn: include the targets, without which a model computes no loss.
     """
+    import torch
+
+    inputs, weights = padded_rows(features, pad_id, learn)
+    return Batch({name: torch.tensor(value).to(device) for name, value in inputs.items()}, weights)
+
+
+def padded_rows(features: Features, pad_id: int, learn: bool = True) -> Tuple[Dict[str, List[Any]], Tuple[int, ...]]:
+    """Return the inputs and weights of ``batch_of`` as lists, for engines without torch."""
     longest = max(features.lengths)
     inputs = {
         "input_ids": _padded(features.input_ids, longest, pad_id),
@@ -78,26 +86,22 @@ def batch_of(features: Features, pad_id: int, device: "Optional[torch.device]" =
         if _is_tags(targets[0]):
             weights = tuple(sum(tag != IGNORED for tag in row) for row in targets)
         inputs.update(_targets(targets, longest))
-    return Batch({name: value.to(device) for name, value in inputs.items()}, weights)
+    return inputs, weights
 
 
-def _padded(rows: Sequence[Sequence[int]], longest: int, value: int) -> "Tensor":
-    import torch
-
-    return torch.tensor([list(row) + [value] * (longest - len(row)) for row in rows])
+def _padded(rows: Sequence[Sequence[int]], longest: int, value: int) -> List[Any]:
+    return [list(row) + [value] * (longest - len(row)) for row in rows]
 
 
 def _is_tags(target: Any) -> bool:
     return isinstance(target, tuple) and not isinstance(target, Span) and isinstance(target[0], int)
 
 
-def _targets(targets: Sequence[Any], longest: int) -> "Dict[str, Tensor]":
+def _targets(targets: Sequence[Any], longest: int) -> Dict[str, List[Any]]:
     """The targets by the argument names of transformers' models."""
-    import torch
-
     if isinstance(targets[0], Span):
         starts, ends = zip(*targets)
-        return {"start_positions": torch.tensor(starts), "end_positions": torch.tensor(ends)}
+        return {"start_positions": list(starts), "end_positions": list(ends)}
     if _is_tags(targets[0]):
         return {"labels": _padded(targets, longest, IGNORED)}
-    return {"labels": torch.tensor(list(targets))}
+    return {"labels": list(targets)}

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
+from .batches import sorted_batches
 from .features import Batch, Features, batch_of
 from .optimizer import BackwardOptimizer, Optimizer
 from .schedule import Rate
@@ -96,12 +97,10 @@ def predict(model: nn.Module, features: Features, pad_id: int, batch_size: int =
     """
     device = next(model.parameters()).device
     lengths = features.lengths
-    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
     by_row: Dict[int, Tensor] = {}
     model.eval()
     with torch.no_grad():
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for rows in sorted_batches(lengths, batch_size):
             logits = _logits(model(**batch_of(features.take(rows), pad_id, device, learn=False).inputs)).float().cpu()
             for row, values in zip(rows, logits):
                 by_row[row] = values[: lengths[row]] if values.dim() == 2 else values[None]

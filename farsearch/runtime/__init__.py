@@ -2,11 +2,12 @@
 
 ``train.py`` of a bundle calls ``main`` here. A bundle carries a copy of this package beside one of ``far``, so the
 syntax is that of Python 3.6 and no other part of farsearch is imported. The modules here need neither torch nor
-transformers; training is left to an engine, ``torch_engine``.
+transformers; training is left to an engine, ``torch_engine`` or ``onnx_engine``.
 
 ================= =============================================================
 bundle_files.py   the files of a bundle, validated before any is used
 schema.py         strict validation of far.json
+program_file.py   the program of a compiled engine, and its strict validation
 config.py         checks of a model's config.json
 tokenizer_file.py checks of a tokenizer.json
 task.py           a task and its rows
@@ -29,5 +30,6 @@ job.py            options, result and folders of a run
 measurement.py    measured figures of a run, as a file for the workstation
 main.py           the command line
 torch_engine      the engine of torch and transformers
+onnx_engine       the engine of compiled graphs, with numpy, onnxruntime and tokenizers
 ================= =============================================================
 """

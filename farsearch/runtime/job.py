@@ -6,7 +6,7 @@ import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..far.batches import MOST_EPOCHS
-from ..far.safetensors import metadata
+from ..far.tensor_file import metadata
 from .bundle_files import BundleFiles, BundleProblem, file_digest
 from .memory import fitting_micro_batch
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from farsearch.far.safetensors import load, metadata, save
+from farsearch.far.safetensors import load, save
+from farsearch.far.tensor_file import metadata
 
 TYPES = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,

@@ -13,17 +13,22 @@ import pytest
 
 import farsearch.far
 import farsearch.runtime
+import farsearch.runtime.onnx_engine
 import farsearch.runtime.torch_engine
 
 ROOT = Path(farsearch.far.__file__).parents[1]
-PACKAGES = {"far": farsearch.far, "runtime": farsearch.runtime, "runtime/torch_engine": farsearch.runtime.torch_engine}
+PACKAGES = {
+    "far": farsearch.far,
+    "runtime": farsearch.runtime,
+    "runtime/onnx_engine": farsearch.runtime.onnx_engine,
+    "runtime/torch_engine": farsearch.runtime.torch_engine,
+}
 FILES = [file for name in ("far", "runtime") for file in sorted((ROOT / name).rglob("*.py"))]
 NAMES = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in FILES]
 files = pytest.mark.parametrize("file", FILES, ids=[file.relative_to(ROOT).as_posix() for file in FILES])
 
-WITHOUT_TORCH = [
-    name for name in NAMES if name.split(".")[0] == "runtime" and not name.startswith("runtime.torch_engine")
-]
+RUNTIME = [name for name in NAMES if name.split(".")[0] == "runtime" and "_engine" not in name]
+ONNX_ENGINE = [name for name in NAMES if name.startswith("runtime.onnx_engine")]
 
 
 def copied(folder: Path) -> Path:
@@ -59,11 +64,13 @@ def test_python_3_6_can_parse_the_packages(file: Path) -> None:
 
 
 @files
-def test_only_torch_and_the_standard_library_are_imported(file: Path) -> None:
+def test_only_the_engines_libraries_and_the_standard_library_are_imported(file: Path) -> None:
     """Own modules are imported by relative names, because in a bundle the packages have another parent."""
     # all of them are in Python 3.6
     old = {"contextlib", "functools", "inspect", "json", "math", "os", "random", "struct", "torch", "typing"}
-    if ROOT / "runtime" in file.parents:
+    if ROOT / "runtime" / "onnx_engine" in file.parents:
+        old = old - {"torch"} | {"ctypes", "mmap", "numpy", "onnxruntime", "time", "tokenizers"}
+    elif ROOT / "runtime" in file.parents:
         old |= {
             "argparse", "ast", "binascii", "collections", "ctypes", "datetime", "decimal", "difflib", "gzip", "hashlib",
             "heapq", "importlib", "io", "itertools", "platform", "re", "resource", "shlex", "shutil", "signal",
@@ -87,10 +94,15 @@ def test_copies_work_under_another_name(tmp_path: Path) -> None:
     assert not {"farsearch", "transformers", "safetensors"} & loaded
 
 
-@pytest.mark.parametrize("name", WITHOUT_TORCH)
-def test_packages_are_imported_without_torch_and_transformers(tmp_path: Path, name: str) -> None:
-    blocked = "sys.modules['torch'] = sys.modules['transformers'] = sys.modules['numpy'] = None"
+@pytest.mark.parametrize("name", RUNTIME)
+def test_the_runtime_is_imported_without_an_engines_libraries(tmp_path: Path, name: str) -> None:
+    blocked = "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'numpy', 'onnxruntime', 'tokenizers']))"
     assert "board" in imported(copied(tmp_path), [name], blocked)
+
+
+def test_the_onnx_engine_is_imported_without_torch_transformers_and_onnx(tmp_path: Path) -> None:
+    blocked = "sys.modules.update(dict.fromkeys(['torch', 'transformers', 'onnx']))"
+    assert {"board", "numpy"} <= imported(copied(tmp_path), ONNX_ENGINE, blocked)
 
 
 def python_3_6() -> str | None:

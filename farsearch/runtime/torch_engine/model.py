@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from ...far import safetensors
+from ...far import safetensors, tensor_file
 from ...far.display import shown, shown_text
 from ...far.execution import Execution
 from ...far.layout import ModelLayout
@@ -133,11 +133,11 @@ def _shapes(bundle: BundleFiles, base: Optional[str], weights: str) -> Dict[str,
     """
     file = bundle.phase["weights"][weights]
     try:
-        stored = safetensors.shapes(bundle.path(file))
+        stored = tensor_file.shapes(bundle.path(file))
         if bundle.manifest["base"] is None:
             return stored
         names = bundle.manifest["base"]["names"]
-        below = safetensors.shapes(_base_weights(bundle, base))
+        below = tensor_file.shapes(_base_weights(bundle, base))
     except BundleProblem:
         raise
     except ValueError as error:

@@ -1,0 +1,216 @@
+"""Run the graphs of a program in order with onnxruntime: weights are passed as they lie, values freed at once."""
+
+import ctypes
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+
+import numpy as np
+import onnxruntime
+
+from ...far.display import shown, shown_text
+from ..program_file import Call, Program
+
+__all__ = ["Draw", "OnGradient", "Runner"]
+
+Draw = Callable[[int, Tuple[int, ...]], np.ndarray]
+"""Called with the number of a dropout and its shape; returns its mask, bool, True where an element is dropped."""
+OnGradient = Callable[[str, np.ndarray], None]
+"""Called with the name of a trained tensor and its gradient, a view that is valid only during the call."""
+
+_MEMORY = ("bad_alloc", "failed to allocate memory", "out of memory", "bfcarena")
+"""Parts of onnxruntime's messages when memory runs out."""
+_EXTERNAL = b"location"
+"""Key of a tensor outside of its graph's file, which could be any file of this machine."""
+
+
+class _Lifetimes(NamedTuple):
+    """For each call: the values that nothing takes after it, and the gradients whose tensor nothing takes after it."""
+
+    last: Tuple[Tuple[str, ...], ...]
+    ready: Tuple[Tuple[str, ...], ...]
+
+
+class Runner:
+    """The graphs of a program, loaded, and its weights.
+
+    Args:
+        paths: files of the graphs, in the program's order.
+        weights: trained and frozen tensors by name, contiguous. They are not copied: a change in place is seen.
+        threads: of a graph; None for onnxruntime's choice.
+        redraw: draw a mask again for each call that takes it, instead of holding it from the first to the last.
+
+    Raises:
+        ValueError: for a graph that onnxruntime refuses, in one line.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        paths: Sequence[str],
+        weights: Mapping[str, np.ndarray],
+        threads: Optional[int] = None,
+        redraw: bool = False,
+    ) -> None:
+        self._program, self._paths, self._threads, self._redraw = program, paths, threads, redraw
+        self._arrays = weights  # owns the memory
+        self._weights = {"weight:" + name: _value(array) for name, array in weights.items()}
+        self._sessions: Dict[int, Any] = {}
+        self._load(program.step)
+        self._lifetimes = {"step": _lifetimes(program.step), "predict": _lifetimes(program.predict)}
+        self._shapes = {tensor.name: tensor.shape for tensor in program.trained}
+
+    def step(self, batch: Mapping[str, np.ndarray], draw: Draw, on_gradient: OnGradient) -> float:
+        """Run a training step; return the loss, the mean over all that counts in the batch.
+
+        Args:
+            batch: inputs by the names of transformers' arguments, targets included.
+            on_gradient: called as soon as a gradient exists and no later graph takes its tensor, which it may change.
+
+        Raises:
+            MemoryError: when memory runs out.
+            ValueError: when a graph fails, or a result has another shape than the program's.
+        """
+        loss: List[float] = []
+
+        def take(name: str, value: Any) -> None:
+            if name == "loss":
+                loss.append(float(_view(value).reshape(-1)[0]))
+                return
+            tensor, array = name[len("gradient:") :], _view(value)
+            if array.shape != self._shapes[tensor]:
+                raise ValueError("the gradient of {} has the shape {}".format(shown(tensor), list(array.shape)))
+            on_gradient(tensor, array)
+
+        self._run("step", self._program.step, batch, draw, take)
+        return loss[0]
+
+    def predict(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the logits of a batch without targets: ``[rows, outputs]`` or ``[rows, length, outputs]``.
+
+        Raises:
+            MemoryError, ValueError: as ``step``.
+        """
+        self._load(self._program.predict)
+        found: Dict[str, np.ndarray] = {}
+
+        def take(name: str, value: Any) -> None:
+            found[name] = _view(value).copy()
+
+        self._run("predict", self._program.predict, batch, _no_masks, take)
+        logits = [found[name] for name in self._program.results]
+        return logits[0] if len(logits) == 1 else np.stack(logits, -1)
+
+    def _load(self, calls: Sequence[Call]) -> None:
+        for number in sorted({call.graph for call in calls} - set(self._sessions)):
+            self._sessions[number] = _session(self._paths[number], self._program.graphs[number], self._threads)
+
+    def _run(
+        self, kind: str, calls: Sequence[Call], batch: Mapping[str, np.ndarray], draw: Draw,
+        take: Callable[[str, Any], None],
+    ) -> None:  # fmt: skip
+        lifetimes = self._lifetimes[kind]
+        values = {"batch:" + name: _value(array) for name, array in batch.items()}
+        sizes = dict(zip(("rows", "length"), batch["input_ids"].shape))
+        masks: Dict[str, np.ndarray] = {}
+        for i, call in enumerate(calls):
+            self._draw(call, sizes, draw, values, masks)
+            outputs = list(call.outputs)
+            feeds = {}
+            for name, value in call.inputs.items():
+                feeds[name] = self._weights[value] if value in self._weights else values[value]
+            with _vendor_errors(self._program.graphs[call.graph]):
+                results = self._sessions[call.graph].run_with_ort_values(outputs, feeds)
+            feeds.clear()
+            for name, result in zip(outputs, results):
+                values[call.outputs[name]] = result
+            del results, result
+            for name in lifetimes.ready[i]:
+                take(name, values.pop(name))
+            redrawn = [name for name in call.inputs.values() if name in masks] if self._redraw else []
+            for name in list(lifetimes.last[i]) + redrawn:
+                values.pop(name, None)
+                masks.pop(name, None)
+
+    def _draw(
+        self, call: Call, sizes: Mapping[str, int], draw: Draw, values: Dict[str, Any], masks: Dict[str, np.ndarray]
+    ) -> None:
+        for name in call.inputs.values():
+            if name.startswith("dropout:") and name not in values:
+                number = int(name[len("dropout:") :])
+                shape = tuple(sizes.get(count, count) for count in self._program.dropouts[number].shape)
+                masks[name] = draw(number, shape)
+                values[name] = _value(masks[name])
+
+
+def _no_masks(number: int, _shape: Tuple[int, ...]) -> np.ndarray:
+    raise ValueError("a prediction takes the mask dropout:{}".format(number))
+
+
+def _lifetimes(calls: Sequence[Call]) -> _Lifetimes:
+    last: Dict[str, int] = {}
+    results: Set[str] = set()
+    for i, call in enumerate(calls):
+        for value in call.inputs.values():
+            last[value] = i
+        for value in call.outputs.values():
+            last[value] = i
+            if not value.startswith("v"):
+                results.add(value)
+    freed: List[List[str]] = [[] for _ in calls]
+    ready: List[List[str]] = [[] for _ in calls]
+    for value, i in last.items():
+        if not value.startswith("weight:") and value not in results:
+            freed[i].append(value)
+        elif value in results:
+            ready[max(i, last.get(value.replace("gradient:", "weight:", 1), 0))].append(value)
+    return _Lifetimes(tuple(map(tuple, freed)), tuple(map(tuple, ready)))
+
+
+def _value(array: np.ndarray) -> Any:
+    """An array as onnxruntime's value, over the same memory."""
+    return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+
+
+def _view(value: Any) -> np.ndarray:
+    """The elements of a value, valid as long as it is: older versions of onnxruntime would copy them."""
+    kind, shape = value.data_type(), tuple(value.shape())
+    if kind != "tensor(float)":
+        raise ValueError("a result is a {}, not a tensor(float)".format(shown_text(str(kind))))
+    size = 4 * int(np.prod(shape, dtype=np.int64))
+    if not size:
+        return np.empty(shape, np.float32)
+    memory: Any = (ctypes.c_char * size).from_address(value.data_ptr())
+    return np.frombuffer(memory, np.float32).reshape(shape)
+
+
+def _session(path: str, name: str, threads: Optional[int]) -> Any:
+    with open(path, "rb") as file:
+        graph = file.read()
+    if _EXTERNAL in graph:
+        raise ValueError("{} names another file".format(shown_text(name)))
+    options = onnxruntime.SessionOptions()
+    # a step's memory goes back to the system, and frozen weights stay in their file
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    # each session has threads of its own: those of twenty spinning ones made a step seven times as long
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    with _vendor_errors(name):
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def _vendor_errors(name: str) -> Iterator[None]:
+    """Translate onnxruntime's errors, which have many types, into MemoryError and ValueError."""
+    try:
+        yield
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        if any(part in reason.lower() for part in _MEMORY):
+            raise MemoryError(shown_text(reason, 160)) from error
+        raise ValueError("{} fails: {}".format(shown_text(name), shown_text(reason, 160))) from error
