@@ -53,31 +53,29 @@ class Graphs:
     """The different graphs of a program."""
 
     models: list[bytes] = field(default_factory=list)
+    opset: int = 0
 
     def number(self, model: onnx.ModelProto) -> int:
         """The number of a graph, the same for equal ones."""
+        self.opset = max(self.opset, model.opset_import[0].version)
         data = model.SerializeToString(deterministic=True)
         if data not in self.models:
             self.models.append(data)
         return self.models.index(data)
 
 
-def calls_of(trace: Trace, graphs: Graphs, prefix: str = "v") -> list[Call]:
+def calls_of(trace: Trace, graphs: Graphs) -> list[Call]:
     """Return the calls that compute a trace's outputs; their graphs are added to ``graphs``.
-
-    Args:
-        prefix: of the names of the values between the calls.
 
     Raises:
         BadInput: for an operator that can't be lowered.
     """
-    cutter = _Cutter(trace, prefix)
+    cutter = _Cutter(trace)
     return [cutter.call(group, graphs) for group in cutter.groups if group]
 
 
 class _Cutter:
-    def __init__(self, trace: Trace, prefix: str) -> None:
-        self._prefix = prefix
+    def __init__(self, trace: Trace) -> None:
         self._names = {value: name for name, value in trace.outputs.items()}
         self._place, self.groups = _grouped(trace)
         loss = trace.outputs.get("loss")
@@ -165,7 +163,7 @@ class _Cutter:
         if local in known or local in outputs or not any(local in node.output for node in builder.nodes):
             local = builder.node("Identity", [local])
         if final is None:
-            final = f"{self._prefix}{self._count}"
+            final = f"v{self._count}"
             self._count += 1
         outputs[local] = final
         results.append(_info(local, value.dtype, value.stored_shape))

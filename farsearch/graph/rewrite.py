@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from farsearch.graph.operation import Operation, operands
+from farsearch.graph.operators.products import MOST_ROWS
 from farsearch.graph.trace import Trace
 
 __all__ = ["Dropout", "rewritten"]
-
-
-_MOST_ROWS = 256
-"""The gradient of a larger table is left as the gradients of the rows that a batch uses, with their ids."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,13 @@ def rewritten(trace: Trace) -> tuple[Trace, list[Dropout]]:
     for operation in trace.operations:
         made += rewriter.rewrite(operation)
     outputs = {name: rewriter.now(value) for name, value in trace.outputs.items()}
-    for name, value in list(outputs.items()):
-        if value.name == "embedding_dense_backward" and value.args[2] > _MOST_ROWS:
-            del outputs[name]
-            outputs["rows:" + name], outputs["ids:" + name] = value.args[:2]
-    return Trace(_alive(made, outputs.values()), outputs), dropouts
+    tables: dict[str, tuple[Operation, int]] = {}
+    for name, value in outputs.items():
+        if value.name == "embedding_dense_backward" and value.args[2] > MOST_ROWS:
+            outputs[name], ids, _, padding, _ = value.args
+            tables[name.removeprefix("gradient:")] = ids, padding
+    needed = [*outputs.values(), *(ids for ids, _ in tables.values())]
+    return Trace(_alive(made, needed), outputs, tables), dropouts
 
 
 def _users(trace: Trace) -> Counter[Operation]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,10 +59,13 @@ class Trace:
     Attributes:
         operations: in the order in which torch executes them.
         outputs: what the runner is given, by name.
+        tables: of the outputs those gradients of tables that are left as gradients of rows, by the tables' names: the
+            ids of the rows, and the id without a gradient, below 0 for none.
     """
 
     operations: list[Operation]
     outputs: dict[str, Operation]
+    tables: Mapping[str, tuple[Operation, int]] = field(default_factory=dict)
 
 
 class _Masks:

@@ -11,6 +11,8 @@ from farsearch.graph.builder import Builder, Value
 from farsearch.graph.operation import Operation
 from farsearch.graph.operators.registry import OPERATORS
 
+__all__ = ["MOST_ROWS"]
+
 
 def _product(builder: Builder, node: Operation, left: Value, right: Value, bias: Value | None = None) -> Value:
     """Of matrices; a transposed factor is taken as it lies."""
@@ -50,7 +52,8 @@ def _embedding(builder: Builder, node: Operation, table: Value, ids: Value, *_: 
     )
 
 
-_MOST_ROWS = 4096
+MOST_ROWS = 4096
+"""The gradient of a larger table is left as the gradients of the rows that a batch uses."""
 
 
 @OPERATORS("embedding_dense_backward")
@@ -58,7 +61,7 @@ def _embedding_backward(
     builder: Builder, node: Operation, g: Value, ids: Value, count: int, padding: int, by_frequency: bool
 ) -> Value:
     """The gradient of a small table, by a product with the ids as unit vectors; that of a large one is left as rows."""
-    if by_frequency or count > _MOST_ROWS:
+    if by_frequency or count > MOST_ROWS:
         raise BadInput("a table that is used twice, or by frequency, can't be compiled; use --engine torch")
     width = g.shape[-1]
     wide = builder.node("Reshape", [builder.dense(g), builder.integers(-1, width)])
