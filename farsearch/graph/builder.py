@@ -1,4 +1,4 @@
-"""Build an ONNX graph: names, constants, shapes with a symbolic length, and transposes that are put off."""
+"""Build one ONNX graph: names, constants, sizes that depend on the batch, and transposes that are put off."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-import sympy
-import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from torch import Tensor, fx
 
-__all__ = ["Builder", "Shape", "Value"]
+from farsearch.graph.operation import Extent, Shape, Size
 
-Size = Any
-"""An int, or a sympy expression of the length."""
-Shape = tuple[Size, ...]
+__all__ = ["LENGTH", "OPSET", "ROWS", "Builder", "Value"]
+
+OPSET = 15
+"""The newest that onnxruntime 1.10 knows, the last one with a wheel for Python 3.6."""
+
+ROWS, LENGTH = "size:rows", "size:length"
+"""Inputs that hold the sizes of the batch, int64 ``[1]``."""
 
 
 @dataclass(frozen=True)
@@ -36,27 +37,30 @@ class Value:
     shape: Shape
     swapped: bool = False
     fill: float | None = None
-    dtype: Any = torch.float32
+    dtype: str = "float32"
+
+    @property
+    def stored_shape(self) -> Shape:
+        """The shape of the ONNX value."""
+        return (*self.shape[:-2], self.shape[-1], self.shape[-2]) if self.swapped else self.shape
 
 
 class Builder:
     """Nodes and initializers of one graph.
 
-    Args:
-        length_of: the input whose second dimension is the length, by name and as a traced tensor.
+    Attributes:
+        opset: the lowest that has all operators.
+        sizes_used: of the inputs ``ROWS`` and ``LENGTH`` those that a node takes.
     """
 
-    def __init__(self, length_of: tuple[str, Tensor]) -> None:
+    def __init__(self) -> None:
+        self.opset = OPSET
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self.sizes_used: set[str] = set()
         self._constants: dict[tuple[Any, ...], str] = {}
         self._sizes: dict[Any, str] = {}
         self._count = 0
-        name, value = length_of
-        size: Any = value.shape[1]
-        self.length = sympy.Symbol("length")
-        self._symbol = size.node.expr
-        self._source = name
 
     def node(self, op: str, inputs: Sequence[str], outputs: Sequence[str] | int = 1, **attributes: Any) -> Any:
         """Add a node; return the name of its output, or the names of several."""
@@ -77,7 +81,7 @@ class Builder:
         if key not in self._constants:
             self._constants[key] = self._name("constant")
             self.initializers.append(numpy_helper.from_array(array, self._constants[key]))
-        return Value(self._constants[key], tuple(array.shape))
+        return Value(self._constants[key], tuple(array.shape), dtype=str(array.dtype))
 
     def scalar(self, number: float, dtype: Any = np.float32) -> str:
         """The name of a constant of no dimension."""
@@ -87,59 +91,34 @@ class Builder:
         """The name of a constant of one dimension."""
         return self.constant(np.asarray(numbers, np.int64)).name
 
-    def size(self, value: Any) -> Size:
-        """A traced size as an int, or as an expression of the length."""
-        if isinstance(value, fx.Node):
-            value = value.meta["val"]
-        if isinstance(value, torch.SymInt):
-            value = value.node.expr
-        if isinstance(value, sympy.Basic):
-            value = value.subs({self._symbol: self.length})
-            return int(value) if value.is_Integer else value
-        return value
-
-    def shape(self, sizes: Sequence[Any]) -> Shape:
-        """Likewise for every dimension."""
-        return tuple(self.size(size) for size in sizes)
-
-    def is_tensor(self, node: fx.Node) -> bool:
-        """The node's value is a tensor or several."""
-        return isinstance(node.meta.get("val"), Tensor | tuple | list)
-
-    def shape_of(self, node: fx.Node) -> Shape:
-        """Of a node's value, a single tensor."""
-        return self.shape(node.meta["val"].shape)
-
     def sizes(self, shape: Sequence[Size]) -> str:
         """The name of a tensor ``[dimensions]`` that holds a shape."""
-        if all(isinstance(size, int) for size in shape):
-            return self.integers(*shape)
+        fixed = [size for size in shape if isinstance(size, int)]
+        if len(fixed) == len(shape):
+            return self.integers(*fixed)
         key = tuple(shape)
         if key not in self._sizes:
-            parts = [self.integers(size) if isinstance(size, int) else self._expression(size) for size in shape]
+            parts = [self.integers(size) if isinstance(size, int) else self._extent(size) for size in shape]
             self._sizes[key] = parts[0] if len(parts) == 1 else self.node("Concat", parts, axis=0)
         return self._sizes[key]
 
-    def _expression(self, size: Any) -> str:
-        """An expression of the length as a tensor of one element: ``a length + b``."""
+    def _extent(self, size: Extent) -> str:
+        """A size of the batch as a tensor of one element."""
         if size not in self._sizes:
-            if size == self.length:
-                found = self.node("Shape", [self._source], start=1, end=2)
-            else:
-                slope, rest = sympy.Poly(size, self.length).all_coeffs()
-                found = self._expression(self.length)
-                if slope != 1:
-                    found = self.node("Mul", [found, self.integers(int(slope))])
-                if rest != 0:
-                    found = self.node("Add", [found, self.integers(int(rest))])
+            names = [name for name, used in ((ROWS, size.rows), (LENGTH, size.length)) if used]
+            self.sizes_used.update(names)
+            found = names[0] if len(names) == 1 else self.node("Mul", names)
+            if size.factor != 1:
+                found = self.node("Mul", [found, self.integers(size.factor)])
+            if size.offset:
+                found = self.node("Add", [found, self.integers(size.offset)])
             self._sizes[size] = found
         return self._sizes[size]
 
     def dense(self, value: Value) -> str:
         """The name of an ONNX value that holds it in its own order."""
         if value.fill is not None:
-            array = np.asarray(value.fill, str(value.dtype).split(".")[1])
-            name = self.constant(array).name
+            name = self.constant(np.asarray(value.fill, value.dtype)).name
             return name if not value.shape else self.node("Expand", [name, self.sizes(value.shape)])
         return self.transpose(replace(value, swapped=False), None) if value.swapped else value.name
 
@@ -155,9 +134,13 @@ class Builder:
             return value
         if value.fill is not None:
             return replace(value, shape=shape)
-        open_sizes = [size for size in shape if not isinstance(size, int)]
-        if len(open_sizes) <= 1:
-            wanted = self.integers(*(size if isinstance(size, int) else -1 for size in shape))
-        else:
-            wanted = self.sizes(shape)
-        return Value(self.node("Reshape", [self.dense(value), wanted]), shape)
+        wanted: list[Size] = list(shape)
+        open_sizes = [i for i, size in enumerate(shape) if not isinstance(size, int)]
+        # 0 is the size that the input has at that place, -1 what is left
+        for i in open_sizes:
+            if i < len(value.shape) and value.shape[i] == shape[i]:
+                wanted[i] = 0
+        rest = [i for i in open_sizes if wanted[i] != 0]
+        if len(rest) == 1:
+            wanted[rest[0]] = -1
+        return Value(self.node("Reshape", [self.dense(value), self.sizes(wanted)]), shape, dtype=value.dtype)

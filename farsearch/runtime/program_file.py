@@ -5,6 +5,7 @@ before a graph is loaded. Values are called by their names:
 
 - ``weight:NAME``: a tensor of ``weights.safetensors``, or its trained array
 - ``batch:NAME``: an input of a batch
+- ``size:rows``, ``size:length``: the sizes of a batch, int64 ``[1]``
 - ``dropout:N``: a mask, True where an element is dropped
 - ``loss``, ``gradient:NAME``; ``logits`` or ``start_logits`` and ``end_logits``: results
 - ``v12``: an intermediate value
@@ -53,7 +54,7 @@ _FORMS = {
     "end_positions": ("targets",),
 }
 """Forms of the inputs of a batch, by the names of transformers' arguments."""
-_DTYPES = ("float32", "float16")
+_DTYPES = ("float32", "float16", "int64")
 _LOGITS = (("logits",), ("start_logits", "end_logits"))
 
 
@@ -69,11 +70,17 @@ class Input(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A tensor of ``weights.safetensors``."""
+    """A tensor of ``weights.safetensors``.
+
+    The gradient of a trained table with ``ids`` consists of those of the rows that this input names, ``[..., width]``;
+    the row ``padding`` has none.
+    """
 
     name: str
     shape: Tuple[int, ...]
     dtype: str = "float32"
+    ids: Optional[str] = None
+    padding: Optional[int] = None
 
 
 class DropoutMask(NamedTuple):
@@ -94,7 +101,7 @@ class Call(NamedTuple):
 class Part(NamedTuple):
     """A tensor that goes into a merged one, at these places along its axis; None for the tensor itself.
 
-    The tensor may be longer than ``places`` by zero padding, which is dropped.
+    What has the place -1, zero padding, is dropped.
     """
 
     value: str
@@ -154,7 +161,8 @@ def read_program(values: Any) -> Program:
         raise ValueError("graphs is {}; it must hold names as graph-00.onnx".format(shown(list(graphs))))
     _once(graphs, "graphs")
     batch = _batch(values["batch"])
-    trained = tuple(_stored(entry, "trained", {"name", "shape"}) for entry in _list(values["trained"], "trained"))
+    trained = tuple(_trained(entry, {"batch:" + each.name for each in batch if each.form == "ids"})
+                    for entry in _list(values["trained"], "trained"))  # fmt: skip
     frozen = tuple(_stored(entry, "frozen", {"name", "shape", "dtype"}) for entry in _list(values["frozen"], "frozen"))
     if not trained:
         raise ValueError("trained is empty; there is nothing to train")
@@ -254,6 +262,19 @@ def _stored(value: Any, name: str, keys: Set[str]) -> Stored:
     return Stored(_name(value["name"], name + ".name"), _shape(value["shape"], name + ".shape"), dtype)
 
 
+def _trained(value: Any, ids: Set[str]) -> Stored:
+    if not isinstance(value, dict) or "ids" not in value:
+        return _stored(value, "trained", {"name", "shape"})
+    _keys(value, {"name", "shape", "ids", "padding"}, "trained")
+    table = _stored({key: value[key] for key in ("name", "shape")}, "trained", {"name", "shape"})
+    if value["ids"] not in ids or len(table.shape) != 2:
+        raise ValueError("trained.ids is {}; it must be ids of the batch, of a table".format(shown(value["ids"])))
+    padding = value["padding"]
+    if padding is not None:
+        _whole(padding, "trained.padding", 0, table.shape[0] - 1)
+    return table._replace(ids=value["ids"], padding=padding)
+
+
 def _dropout(value: Any, number: int) -> DropoutMask:
     _keys(value, {"value", "shape", "p"}, "dropouts")
     if value["value"] != "dropout:{}".format(number):
@@ -287,10 +308,14 @@ def _merged(value: Any, stored: Dict[str, Stored]) -> Merged:
         fits = shapes[0] == shape
     else:
         fits = bool(shape) and all(_fits(part, found, shape, axis) for part, found in zip(parts, shapes))
-        fits = fits and sorted(place for part in parts for place in part.places or ()) == list(range(shape[axis]))
+        fits = fits and sorted(_taken(parts)) == list(range(shape[axis]))
     if not fits:
         raise ValueError("the parts of {} do not make up its shape {}".format(shown(name), list(shape)))
     return Merged(name, tuple(parts), axis, shape)
+
+
+def _taken(parts: Sequence[Part]) -> List[int]:
+    return [place for part in parts for place in part.places or () if place != -1]
 
 
 def _fits(part: Part, found: Tuple[int, ...], shape: Tuple[int, ...], axis: int) -> bool:
@@ -299,7 +324,7 @@ def _fits(part: Part, found: Tuple[int, ...], shape: Tuple[int, ...], axis: int)
     if places is None or len(found) != len(shape) or not all(type(place) is int for place in places):
         return False
     others = [i for i in range(len(shape)) if i != axis]
-    return len(places) <= min(found[axis], shape[axis]) and all(found[i] == shape[i] for i in others)
+    return len(places) == found[axis] and all(found[i] == shape[i] for i in others)
 
 
 def _call(value: Any, name: str, graphs: int) -> Call:
@@ -319,6 +344,7 @@ def _check_order(program: Program) -> None:
     """Check that each value exists when it is taken, is made once, and that all results are made."""
     weights = {"weight:" + tensor.name for tensor in program.trained + program.frozen}
     inputs = {"batch:" + entry.name for entry in program.batch}
+    inputs |= {"size:rows", "size:length"}
     masks = {"dropout:{}".format(i) for i in range(len(program.dropouts))}
     wanted = {"loss"} | {"gradient:" + tensor.name for tensor in program.trained}
     _check_calls("step", program.step, weights | inputs | masks, [wanted])

@@ -1,66 +1,233 @@
-"""A training step as an ONNX graph in onnxruntime equals torch's autograd."""
+"""A compiled step in onnxruntime equals torch's autograd: losses, gradients, predictions, and the merged model."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from farsearch.cost.plans import execution_of
-from farsearch.far.features import Batch
-from farsearch.far.surgery import apply_far
-from farsearch.graph.lowering import OPSET, lower_step, write_step
-from farsearch.graph.trace import trace_step
+from farsearch.far.dropout import masks_from
+from farsearch.far.features import Features, batch_of
+from farsearch.far.layout import ModelLayout
+from farsearch.far.surgery import apply_far, merge
+from farsearch.graph.compiler import PROGRAM, WEIGHTS, compile_step, engine_execution
 from farsearch.models.heads import Head
-from farsearch.records import StepPlan
-from tests.tiny import FAMILIES, make_model
+from farsearch.models.load import build_model
+from farsearch.runtime.onnx_engine.program import Runner
+from farsearch.runtime.onnx_engine.weights import load_weights, merged_tensors
+from farsearch.runtime.program_file import Program, read_program
+from tests.models.test_models_families import CASES, FamilyCase
 
-ROWS = 3
-
-
-def make_batch(length: int) -> Batch:
-    """Return random tokens, the first row half padded, with a mask that is added to the scores."""
-    inputs = dict(Head().batch(ROWS, length).inputs)
-    inputs["input_ids"] = torch.randint(5, 90, (ROWS, length))
-    mask = torch.zeros(ROWS, 1, 1, length)
-    mask[0, ..., length // 2 :] = torch.finfo(torch.float32).min
-    return Batch({**inputs, "attention_mask": mask}, (1,) * ROWS)
-
-
-def make_step(folder: Path, model: nn.Module) -> onnxruntime.InferenceSession:
-    """Lower the step of a model, traced at one length, and load it."""
-    step = trace_step(model, make_batch(7))
-    values = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    path = write_step(folder, *lower_step(step, values))
-    onnx.checker.check_model(str(path))
-    assert onnx.load(path, load_external_data=False).opset_import[0].version == OPSET
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+HEADS = (
+    Head("classification", 3),
+    Head("regression", 1),
+    Head("multi-label", 3),
+    Head("token-classification", 3),
+    Head("question-answering", 2),
+)
+BY_NAME = {case.name: case for case in CASES}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("feed_forward", ["store", pytest.param("recompute", marks=pytest.mark.slow)])
-def test_loss_and_gradients_equal_torch_at_every_length(family: str, feed_forward: str, tmp_path: Path) -> None:
-    model, layout = make_model(family, dropout=0.0)
-    plan = StepPlan(feed_forward=feed_forward, attention="recompute")  # type: ignore[arg-type]
-    learners = [list(range(4))] * len(layout.blocks)
-    apply_far(
-        model, layout, learners, frozen_embeddings=True, frozen_attention_layers=1, execution=execution_of(plan, ROWS)
-    )
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model, beside the reconfigured one in torch."""
+
+    model: nn.Module
+    layout: ModelLayout
+    program: Program
+    runner: Runner
+    weights: dict[str, NDArray[Any]]
+
+    def step(self, inputs: dict[str, Tensor], masks: list[NDArray[Any]]) -> tuple[float, dict[str, NDArray[Any]]]:
+        """Return loss and gradients in onnxruntime; without masks nothing is dropped."""
+        gradients: dict[str, NDArray[Any]] = {}
+        loss = self.runner.step(
+            arrays_of(inputs),
+            lambda number, shape: masks[number] if masks else np.zeros(shape, bool),
+            lambda name, gradient: gradients.update({name: gradient.copy()}),
+        )
+        return loss, gradients
+
+
+def arrays_of(inputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """Return a batch for the runner, with a mask that is added to the scores."""
+    arrays = {name: value.numpy() for name, value in inputs.items()}
+    padding = inputs["attention_mask"].eq(0)[:, None, None]
+    arrays["attention_mask"] = torch.zeros(padding.shape).masked_fill(padding, torch.finfo(torch.float32).min).numpy()
+    return arrays
+
+
+def make_inputs(head: Head, rows: int, length: int) -> dict[str, Tensor]:
+    """Return random tokens; the first row is shorter than the others."""
+    draw = torch.Generator().manual_seed(rows)
+    ids = torch.randint(5, 60, (rows, length), generator=draw).tolist()
+    ids[0] = ids[0][: length - 2]
+    features = head.features(ids)
+    return dict(batch_of(Features(features.input_ids, features.targets, features.segments), 1).inputs)
+
+
+def compile_model(
+    folder: Path, case: FamilyCase, head: Head, prepare: Callable[[nn.Module, ModelLayout], None], dropout: float = 0.0
+) -> Compiled:
+    """Compile a tiny model of a family as ``prepare`` reconfigures it."""
+    torch.manual_seed(0)
+    model, layout = build_model(case.make(2, 32, 64, dropout), head)
+    names = list(model.state_dict())
+    prepare(model, layout)
     model.train()
-    session = make_step(tmp_path, model)
-    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    for length in (5, 7, 33):
-        batch = make_batch(length)
-        loss = model(**batch.inputs).loss
+    compile_step(model, layout, head, names, folder)
+    program = read_program(json.loads((folder / PROGRAM).read_text(encoding="utf-8")))
+    trained, frozen = load_weights(str(folder / WEIGHTS), program)
+    weights = {**trained, **frozen}
+    return Compiled(
+        model, layout, program, Runner(program, [str(folder / name) for name in program.graphs], weights), weights
+    )
+
+
+def far(embeddings: bool = False, attention_layers: int = 0) -> Callable[[nn.Module, ModelLayout], None]:
+    """Return a reconfiguration with 4 learners in each block of the first layer, and none frozen above."""
+
+    def prepare(model: nn.Module, layout: ModelLayout) -> None:
+        first = len(layout.layers[0].blocks)
+        learners = [list(range(3, 7))] * first + [None] * (len(layout.blocks) - first)
+        execution = engine_execution(layout)
+        apply_far(model, layout, learners, embeddings, attention_layers, execution=execution)
+
+    return prepare
+
+
+def check_step(compiled: Compiled, head: Head) -> None:
+    """Compare losses and gradients at lengths and numbers of rows other than the traced ones."""
+    trained = {name: value for name, value in compiled.model.named_parameters() if value.requires_grad}
+    for rows, length in ((4, 9), (2, 16)):
+        inputs = make_inputs(head, rows, length)
+        loss = compiled.model(**inputs).loss
         gradients = torch.autograd.grad(loss, list(trained.values()))
-        feed = {**batch.inputs, **{name: value.detach() for name, value in trained.items()}}
-        wanted = [entry.name for entry in session.get_inputs()]
-        found = session.run(None, {name: feed[name].numpy() for name in wanted})
-        assert found[0] == pytest.approx(loss.item(), abs=1e-6)
-        for mine, theirs in zip(found[1:], gradients, strict=True):
-            np.testing.assert_allclose(mine, theirs.numpy(), atol=1e-6)
+        mine, found = compiled.step(inputs, [])
+        assert mine == pytest.approx(loss.item(), abs=1e-5)
+        assert set(found) == set(trained)
+        for name, expected in zip(trained, gradients, strict=True):
+            np.testing.assert_allclose(found[name], expected.numpy(), atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[] if name in ("distilbert", "modernbert") else pytest.mark.slow) for name in BY_NAME],
+)
+def test_step_of_every_family_equals_torch(family: str, tmp_path: Path) -> None:
+    head = Head()
+    check_step(compile_model(tmp_path, BY_NAME[family], head, far()), head)
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)
+def test_step_of_every_head_equals_torch(head: Head, tmp_path: Path) -> None:
+    check_step(compile_model(tmp_path, BY_NAME["bert"], head, far(embeddings=True, attention_layers=1)), head)
+
+
+def test_prediction_equals_torch_and_takes_no_targets(tmp_path: Path) -> None:
+    head = Head()
+    compiled = compile_model(tmp_path, BY_NAME["bert"], head, far(), dropout=0.1)
+    inputs = make_inputs(head, 3, 12)
+    del inputs["labels"]
+    with torch.no_grad():
+        expected = compiled.model.eval()(**inputs).logits.numpy()
+    np.testing.assert_allclose(compiled.runner.predict(arrays_of(inputs)), expected, atol=1e-5)
+
+
+class GivenMasks:
+    """Dropout masks from arrays, in the order in which modules draw them."""
+
+    def __init__(self, masks: list[NDArray[Any]]) -> None:
+        self._masks, self._next = masks, 0
+
+    def state(self) -> int:
+        return self._next
+
+    def restore(self, state: int) -> None:
+        self._next = state
+
+    def mask(self, x: Tensor, _p: float) -> Tensor:
+        self._next += 1
+        return torch.from_numpy(self._masks[self._next - 1]).view(x.shape)
+
+
+@contextmanager
+def last_mask(model: nn.Module, mask: NDArray[Any], p: float) -> Iterator[None]:
+    """Give the dropout of the head, which is torch's own, the same mask."""
+    module = model.dropout
+    model.dropout = _Masked(torch.from_numpy(mask), p)
+    try:
+        yield
+    finally:
+        model.dropout = module
+
+
+class _Masked(nn.Module):
+    def __init__(self, mask: Tensor, p: float) -> None:
+        super().__init__()
+        self.mask, self.p = mask, p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.masked_fill(self.mask, 0.0) / (1.0 - self.p)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_step_with_the_same_dropout_equals_torch(family: str, tmp_path: Path) -> None:
+    head, rows, length = Head(), 4, 9
+    compiled = compile_model(tmp_path, BY_NAME[family], head, far(embeddings=True), dropout=0.2)
+    sizes = {"rows": rows, "length": length}
+    draw = np.random.default_rng(0)
+    masks = [draw.random([sizes.get(n, n) for n in mask.shape]) < mask.p for mask in compiled.program.dropouts]
+    inputs = make_inputs(head, rows, length)
+    trained = {name: value for name, value in compiled.model.named_parameters() if value.requires_grad}
+    with masks_from(GivenMasks(masks)), last_mask(compiled.model, masks[-1], compiled.program.dropouts[-1].p):
+        loss = compiled.model(**inputs).loss
+        gradients = torch.autograd.grad(loss, list(trained.values()))
+    mine, found = compiled.step(inputs, masks)
+    assert mine == pytest.approx(loss.item(), abs=1e-5)
+    for name, expected in zip(trained, gradients, strict=True):
+        np.testing.assert_allclose(found[name], expected.numpy(), atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_merged_model_is_that_of_torch(family: str, tmp_path: Path) -> None:
+    compiled = compile_model(tmp_path, BY_NAME[family], Head(), far())
+    merged = dict(
+        zip(
+            [entry.name for entry in compiled.program.merge],
+            merged_tensors(compiled.program.merge, compiled.weights),
+            strict=True,
+        )
+    )
+    expected = merge(compiled.model, compiled.layout).state_dict()
+    assert set(merged) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(merged[name], value.numpy().astype(np.float32), err_msg=name)
+
+
+def test_equal_layers_share_their_graphs_which_hold_no_weights(tmp_path: Path) -> None:
+    case, head = BY_NAME["bert"], Head()
+    sizes = []
+    for layers in (3, 6):
+        folder = tmp_path / str(layers)
+        folder.mkdir()
+        model, layout = build_model(case.make(layers, 32, 64, 0.1), head)
+        names = list(model.state_dict())
+        apply_far(model, layout, [[0, 5]] * layers, True, layers, execution=engine_execution(layout))
+        compile_step(model, layout, head, names, folder)
+        graphs = sorted(folder.glob("*.onnx"))
+        sizes.append([graph.stat().st_size for graph in graphs])
+        for graph in graphs:
+            onnx.checker.check_model(str(graph))
+    assert sizes[0] == sizes[1]
+    assert sum(sizes[1]) < 100_000

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from ...far.display import shown, shown_text
-from ..program_file import Call, Program
+from ..program_file import Call, Program, Stored
 
 __all__ = ["Draw", "OnGradient", "Runner"]
 
@@ -57,7 +57,7 @@ class Runner:
         self._sessions: Dict[int, Any] = {}
         self._load(program.step)
         self._lifetimes = {"step": _lifetimes(program.step), "predict": _lifetimes(program.predict)}
-        self._shapes = {tensor.name: tensor.shape for tensor in program.trained}
+        self._trained = {tensor.name: tensor for tensor in program.trained}
 
     def step(self, batch: Mapping[str, np.ndarray], draw: Draw, on_gradient: OnGradient) -> float:
         """Run a training step; return the loss, the mean over all that counts in the batch.
@@ -76,10 +76,12 @@ class Runner:
             if name == "loss":
                 loss.append(float(_view(value).reshape(-1)[0]))
                 return
-            tensor, array = name[len("gradient:") :], _view(value)
-            if array.shape != self._shapes[tensor]:
-                raise ValueError("the gradient of {} has the shape {}".format(shown(tensor), list(array.shape)))
-            on_gradient(tensor, array)
+            tensor, array = self._trained[name[len("gradient:") :]], _view(value)
+            if tensor.ids is not None:
+                array = _of_table(tensor, array, batch[tensor.ids[len("batch:") :]])
+            if array.shape != tensor.shape:
+                raise ValueError("the gradient of {} has the shape {}".format(shown(tensor.name), list(array.shape)))
+            on_gradient(tensor.name, array)
 
         self._run("step", self._program.step, batch, draw, take)
         return loss[0]
@@ -111,6 +113,7 @@ class Runner:
         lifetimes = self._lifetimes[kind]
         values = {"batch:" + name: _value(array) for name, array in batch.items()}
         sizes = dict(zip(("rows", "length"), batch["input_ids"].shape))
+        values.update(("size:" + name, _value(np.array([size], np.int64))) for name, size in sizes.items())
         masks: Dict[str, np.ndarray] = {}
         for i, call in enumerate(calls):
             self._draw(call, sizes, draw, values, masks)
@@ -164,6 +167,18 @@ def _lifetimes(calls: Sequence[Call]) -> _Lifetimes:
         elif value in results:
             ready[max(i, last.get(value.replace("gradient:", "weight:", 1), 0))].append(value)
     return _Lifetimes(tuple(map(tuple, freed)), tuple(map(tuple, ready)))
+
+
+def _of_table(table: Stored, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The gradient of a table from those of the rows that a batch used."""
+    rows, flat = rows.reshape(-1, rows.shape[-1]), ids.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    used, first = np.unique(flat[order], return_index=True)
+    gradient = np.zeros(table.shape, np.float32)
+    gradient[used] = np.add.reduceat(rows[order], first, axis=0)
+    if table.padding is not None:
+        gradient[table.padding] = 0.0
+    return gradient
 
 
 def _value(array: np.ndarray) -> Any:

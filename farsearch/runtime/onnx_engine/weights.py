@@ -101,7 +101,7 @@ def merged_tensors(entries: Sequence[Merged], values: Mapping[str, np.ndarray]) 
         before = (slice(None),) * axis
         for part in entry.parts:
             places = np.array(part.places, np.int64)
-            merged[before + (places,)] = values[part.value][before + (slice(0, len(places)),)]
+            merged[before + (places[places >= 0],)] = values[part.value][before + (places >= 0,)]
         yield merged
 
 

@@ -1,0 +1,161 @@
+"""Compile the FAR step of a reconfigured model into a folder that the onnx engine runs without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from farsearch.errors import BadInput
+from farsearch.far.execution import Execution
+from farsearch.far.ffn import SplitFeedForward
+from farsearch.far.layout import ModelLayout, get_module
+from farsearch.files import save_tensors, write_json
+from farsearch.graph.builder import OPSET
+from farsearch.graph.operation import Extent
+from farsearch.graph.program import Call, Graphs, calls_of
+from farsearch.graph.rewrite import Dropout, rewritten
+from farsearch.graph.trace import Trace, trace_prediction, trace_step
+from farsearch.models.heads import Head
+from farsearch.runtime.program_file import SCHEMA_VERSION
+
+__all__ = ["PROGRAM", "WEIGHTS", "compile_step", "engine_execution"]
+
+PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
+"""Files of a compiled engine, beside its graphs."""
+
+_ALL_ROWS = 1 << 20
+"""Rows of a portion that no batch has: a graph computes all rows at once."""
+
+_BATCH = {"input_ids": "ids", "token_type_ids": "ids", "attention_mask": "additive"}
+
+
+def engine_execution(layout: ModelLayout, feed_forward: str = "store") -> Execution:
+    """Return how a step is compiled. LayerNorms stay ordinary: ``rewrite`` saves only their normalised input."""
+    return Execution(
+        "modules" if layout.gated else feed_forward,
+        "recompute" if layout.recomputes_attention else "modules",
+        "seed",
+        chunk_rows=_ALL_ROWS,
+    )
+
+
+def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Sequence[str], folder: Path) -> None:
+    """Write the program, its graphs and the weights of a model that is reconfigured with ``engine_execution``.
+
+    Args:
+        names: tensors of the merged model that are saved, by transformers' names.
+        folder: exists, and is empty.
+
+    Raises:
+        BadInput: for a model that can't be compiled.
+    """
+    graphs = Graphs()
+    step, dropouts = rewritten(trace_step(model, layout, head))
+    prediction, _ = rewritten(trace_prediction(model, layout, head))
+    calls, predict = calls_of(step, graphs), calls_of(prediction, graphs)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    merged = _merged(model, layout, names)
+    used = {value.removeprefix("weight:") for call in (*calls, *predict) for value in call.inputs.values()}
+    used.update(part["value"] for entry in merged for part in entry["parts"])
+    tables = _tables(step)
+    trained = [name for name, value in tensors.items() if value.requires_grad]
+    frozen = [name for name in tensors if name in used and name not in trained]
+    batch = [{"name": name, "form": _BATCH.get(name, "targets")} for name in head.batch(1, 2).inputs]
+    program = {
+        "schema_version": SCHEMA_VERSION,
+        "opset": max(OPSET, graphs.opset),
+        "graphs": [f"graph-{number:02}.onnx" for number in range(len(graphs.models))],
+        "batch": batch,
+        "trained": [{"name": name, "shape": list(tensors[name].shape), **tables.get(name, {})} for name in trained],
+        "frozen": [
+            {"name": name, "shape": list(tensors[name].shape), "dtype": str(tensors[name].dtype).split(".")[1]}
+            for name in frozen
+        ],
+        "dropouts": [_dropout(mask) for mask in dropouts],
+        "step": [_call(call) for call in calls],
+        "predict": [_call(call) for call in predict],
+        "merge": merged,
+    }
+    for name, graph in zip(program["graphs"], graphs.models, strict=True):  # type: ignore[call-overload]
+        (folder / name).write_bytes(graph)
+    save_tensors(folder / WEIGHTS, {name: tensors[name].detach() for name in [*trained, *frozen]})
+    write_json(folder / PROGRAM, program)
+
+
+def _call(call: Call) -> dict[str, Any]:
+    return {"graph": call.graph, "inputs": dict(call.inputs), "outputs": dict(call.outputs)}
+
+
+def _dropout(mask: Dropout) -> dict[str, Any]:
+    return {"value": mask.value, "shape": [_dimension(size) for size in mask.shape], "p": mask.p}
+
+
+def _dimension(size: int | Extent) -> int | str:
+    if isinstance(size, int):
+        return size
+    if size.factor != 1 or size.offset or size.rows == size.length:
+        raise BadInput("a dropout of this model drops parts that can't be compiled; use --engine torch")
+    return "rows" if size.rows else "length"
+
+
+def _tables(step: Trace) -> dict[str, dict[str, Any]]:
+    """The trained tables whose gradient is left as rows: the ids of the rows, and the id without a gradient."""
+    found = {}
+    for name, (ids, padding) in step.tables.items():
+        if ids.name != "input":
+            raise BadInput(f"the ids of the table {name} are no input, and can't be compiled; use --engine torch")
+        found[name] = {"ids": ids.args[0], "padding": padding if padding >= 0 else None}
+    return found
+
+
+def _merged(model: nn.Module, layout: ModelLayout, names: Sequence[str]) -> list[dict[str, Any]]:
+    """How the tensors of the merged model follow from those of the reconfigured one."""
+    split: dict[str, dict[str, Any]] = {}
+    for block in layout.blocks:
+        module = get_module(model, block.split)
+        if isinstance(module, SplitFeedForward):
+            for entry in _merged_block(module, block.split, block.up, block.down):
+                split[entry["name"]] = entry
+    state = model.state_dict()
+    parameters = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    names_now = {
+        id(value): name for name, value in {**dict(model.named_buffers()), **dict(model.named_parameters())}.items()
+    }
+    return [
+        split[name] if name in split else _alone(name, names_now[id(parameters[name])], state[name]) for name in names
+    ]
+
+
+def _alone(name: str, now: str, value: Tensor) -> dict[str, Any]:
+    return {"name": name, "parts": [{"value": now, "index": None}], "axis": 0, "shape": list(value.shape)}
+
+
+def _merged_block(module: SplitFeedForward, path: str, up: str, down: str) -> list[dict[str, Any]]:
+    """The entries of a split block's two maps. A gated block's ``up`` has the rows of its two halves."""
+    learners, frozen = module.learners, module.frozen
+    width = len(learners) + len(frozen)
+    entries = []
+    for linear, where in (("up", up), ("down", down)):
+        for name, value in module.whole(linear).items():
+            if linear == "down" and name == "bias":
+                entries.append(_alone(f"{where}.bias", f"{path}.bias", value))
+                continue
+            axis = 1 if linear == "down" else 0
+            kind = {("up", "weight"): "up", ("up", "bias"): "bias", ("down", "weight"): "down"}[linear, name]
+            parts = []
+            for part, places in (("learner", learners), ("frozen", frozen)):
+                tensor = getattr(module, f"{part}_{kind}")
+                if places:
+                    times = value.shape[axis] // width
+                    each = tensor.shape[axis] // times
+                    index = [
+                        half * width + places[i] if i < len(places) else -1
+                        for half in range(times)
+                        for i in range(each)
+                    ]
+                    parts.append({"value": f"{path}.{part}_{kind}", "index": index})
+            entries.append({"name": f"{where}.{name}", "parts": parts, "axis": axis, "shape": list(value.shape)})
+    return entries
