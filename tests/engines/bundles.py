@@ -13,18 +13,23 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import farsearch.far
 import farsearch.runtime
 from farsearch.far import safetensors
+from farsearch.far.surgery import apply_far
+from farsearch.graph.compiler import compile_step, engine_execution
+from farsearch.models.heads import Head
 from farsearch.models.portable import save_portable
 from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
-from tests.onnx_engine.hand_made import write_engine
-from tests.tiny import make_distilbert, make_model, make_vocabulary
+from tests.tiny import make_distilbert, make_model
 
 __all__ = ["ENGINES", "TASK", "make_bundle", "sign", "write_rows"]
 
 ENGINES = ("torch", "onnx")
 
 TASK = Task("reviews", "classification", ("negative", "positive"), "accuracy", ("sentence",), "label")
+
+LEARNERS = [[0, 5, 9], None]
+"""Learners of the two layers; all of the second."""
 
 _PLAN = {
     "optimizer": "adamw", "micro_batch_size": None, "feed_forward": "store", "attention": "modules",
@@ -42,7 +47,7 @@ sys.exit(main(here))
 
 
 def make_bundle(folder: Path, engine: str) -> Path:
-    """Write ``folder/bundle``: for torch a DistilBERT with two layers, for onnx the program written by hand."""
+    """Write ``folder/bundle`` with a DistilBERT of two layers, without dropout."""
     bundle = folder / "bundle"
     _, layout = make_model("distilbert", dropout=0.0)
     make_distilbert(bundle / "model", dropout=0.0)
@@ -53,11 +58,12 @@ def make_bundle(folder: Path, engine: str) -> Path:
     model.save_pretrained(bundle / "model")
     tokenizer = AutoTokenizer.from_pretrained(bundle / "model")
     portable = save_portable(tokenizer, bundle / "model")
-    names = sorted(model.state_dict())
-    start = "start.safetensors"
+    names, start = sorted(model.state_dict()), "start.safetensors"
     if engine == "onnx":
         start = "engine/weights.safetensors"
-        names = [entry.name for entry in write_engine(bundle / "engine", len(make_vocabulary()), p=0.0).merge]
+        (bundle / "engine").mkdir()
+        apply_far(model, layout, LEARNERS, frozen_embeddings=True, execution=engine_execution(layout))
+        compile_step(model, layout, Head(), names, bundle / "engine")
     else:
         safetensors.save(str(bundle / start), model.state_dict())
     for package in (farsearch.far, farsearch.runtime):
@@ -66,7 +72,7 @@ def make_bundle(folder: Path, engine: str) -> Path:
     (bundle / "train.py").write_text(_LAUNCHER)
     texts = ("A quiet film.", "word " * 200)
     phase: dict[str, Any] = {
-        "layout": layout.to_dict(), "learners": [[0, 5, 9], None], "frozen_embeddings": True,
+        "layout": layout.to_dict(), "learners": LEARNERS, "frozen_embeddings": True,
         "frozen_attention_layers": 0, "frozen_bottom_layers": 0, "learning_rate": 0.01, "epochs": 2.0, "batch_size": 8,
         "seed": 3, "max_length": 32, "plan": {**_PLAN, "engine": engine}, "task": TASK.to_dict(), "segments": False,
         "tokenizer": {

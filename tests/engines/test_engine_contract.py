@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
 from farsearch.runtime.bundle_files import BundleFiles, BundleProblem, open_bundle
 from farsearch.runtime.job import Interrupted, Options, Result
@@ -216,10 +217,21 @@ def test_an_output_in_use_is_refused(bundle: Path, rows: Path, tmp_path: Path) -
 
 def test_the_tuned_model_is_written_without_training(bundle: Path, tmp_path: Path) -> None:
     files = open_bundle(str(bundle))
-    if files.engine == "onnx":  # its tuned model has the tensors of the merged one
-        copy = copy_of(bundle, tmp_path)
-        run(bundle, write_rows(tmp_path / "rows.tsv"), tmp_path / "trained", epochs=0.1)
-        (tmp_path / "trained" / "model.safetensors").replace(copy / "model" / "model.safetensors")
-        files = open_bundle(str(sign(copy)))
     write_tuned(load_engine(files), files, str(tmp_path / "tuned"))
     assert_same_weights(Path(files.path("model")), tmp_path / "tuned")
+
+
+def test_engines_learn_the_same(tmp_path: Path, rows: Path) -> None:
+    """The same losses, predictions and weights of the merged model, which transformers loads."""
+    results = {}
+    for engine in ENGINES:
+        bundle = make_bundle(tmp_path / engine, engine)
+        results[engine] = run(bundle, rows, tmp_path / f"{engine}-out", dev=str(rows))
+    one, other = results.values()
+    np.testing.assert_allclose(one.log.losses, other.log.losses, rtol=1e-4, atol=1e-5)
+    assert one.predictions == other.predictions
+    ours, theirs = (load_file(tmp_path / f"{engine}-out" / "model.safetensors") for engine in ENGINES)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(theirs[name], value, rtol=1e-2, atol=1e-3)
+    AutoModelForSequenceClassification.from_pretrained(tmp_path / "onnx-out")

@@ -190,7 +190,7 @@ def program_values(vocabulary: int, p: float = P) -> dict[str, Any]:
 
     def merged(name: str, kind: str, axis: int, shape: list[int]) -> dict[str, Any]:
         parts = [{"value": f"block.learner_{kind}", "index": list(LEARNERS)},
-                 {"value": f"block.frozen_{kind}", "index": list(FROZEN)}]  # fmt: skip
+                 {"value": f"block.frozen_{kind}", "index": [*FROZEN, *[-1] * PADDING]}]  # fmt: skip
         return {"name": name, "parts": parts, "axis": axis, "shape": shape}
 
     def whole(name: str) -> dict[str, Any]:
