@@ -1,0 +1,171 @@
+"""Memory of a compiled step, from its graphs, their order, and the lifetimes of their values."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, shape_inference
+
+from farsearch.graph.compiler import PROGRAM, WEIGHTS
+from farsearch.runtime.program_file import Call, Program, read_program
+
+__all__ = ["EngineMemory", "StepMemory"]
+
+_VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity"})
+"""Operators whose output is their input's memory."""
+_IN_PLACE = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Where", "Sqrt", "Reciprocal", "Neg", "Exp", "Tanh", "Relu", "Softmax", "Not", "Erf"}
+)
+"""Operators that write over an input of the same size that nothing takes afterwards."""
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of a training step beside the process.
+
+    Attributes:
+        mapped: weights in their file, which the system reads as they are needed and may drop again.
+        anonymous: peak of everything else: trained weights, the optimizer's state, gradients, activations, masks.
+    """
+
+    mapped: int
+    anonymous: int
+
+
+class EngineMemory:
+    """Predicts the memory of a compiled engine's steps.
+
+    Args:
+        folder: that ``compile_step`` wrote.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._program: Program = read_program(json.loads((folder / PROGRAM).read_text(encoding="utf-8")))
+        self._graphs = [onnx.load(str(folder / name)) for name in self._program.graphs]
+        self._mapped = (folder / WEIGHTS).stat().st_size
+
+    def step(self, rows: int, length: int, *, optimizer: str = "adamw", parts: bool = False) -> StepMemory:
+        """Return the memory of a step of ``rows`` sequences of ``length`` tokens.
+
+        Args:
+            optimizer: ``adamw`` or ``sgd``.
+            parts: the rows are part of a batch, whose gradients are added up.
+        """
+        program = self._program
+        trained = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in program.trained)
+        held = trained * ({"adamw": 3, "sgd": 1}[optimizer] + int(parts))
+        last = {value: i for i, call in enumerate(program.step) for value in (*call.inputs.values(), *call.outputs.values())}
+        sizes = {"rows": rows, "length": length}
+        live: dict[str, int] = {}
+        peak = 0
+        for i, call in enumerate(program.step):
+            masks = sum(self._mask_bytes(value, sizes) for value in set(call.inputs.values()))
+            outputs, inside = self._call(call, rows, length)
+            peak = max(peak, sum(live.values()) + masks + inside)
+            live.update(outputs)
+            peak = max(peak, sum(live.values()) + self._scattered(call))
+            live = {value: size for value, size in live.items() if last[value] > i}
+        return StepMemory(self._mapped, held + peak)
+
+    def _scattered(self, call: Call) -> int:
+        """Bytes of the gradient of a whole table, which the runner makes from those of its rows."""
+        tables = {f"gradient:{tensor.name}": tensor for tensor in self._program.trained if tensor.ids is not None}
+        made = [tables[value] for value in call.outputs.values() if value in tables]
+        return sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in made)
+
+    def _mask_bytes(self, value: str, sizes: Mapping[str, int]) -> int:
+        if not value.startswith("dropout:"):
+            return 0
+        shape = self._program.dropouts[int(value.removeprefix("dropout:"))].shape
+        return int(np.prod([sizes.get(size, size) for size in shape], dtype=np.int64))
+
+    def _call(self, call: Call, rows: int, length: int) -> tuple[dict[str, int], int]:
+        """Bytes of a call's outputs by the program's names, and the peak of all that it allocates."""
+        outputs, inside = _graph_bytes(self._graphs[call.graph].SerializeToString(), rows, length)
+        return {call.outputs[name]: size for name, size in outputs.items()}, inside
+
+
+@lru_cache(maxsize=4096)
+def _graph_bytes(graph: bytes, rows: int, length: int) -> tuple[Mapping[str, int], int]:
+    model = shape_inference.infer_shapes(_with_sizes(onnx.load_from_string(graph), rows, length), data_prop=True)
+    sizes = {info.name: _bytes(info) for info in (*model.graph.value_info, *model.graph.output)}
+    results = {info.name for info in model.graph.output}
+    owner = {name: name for name in sizes}
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    live: Counter[str] = Counter()
+    held = peak = 0
+    for node in model.graph.node:
+        made = [name for name in node.output if name in sizes]
+        taken = [owner[name] for name in node.input if name in owner]
+        if node.op_type in _VIEWS and taken and made:
+            owner[made[0]] = taken[0]
+            live[taken[0]] += uses[made[0]] + (made[0] in results)
+        else:
+            reused = _reused(node, made, taken, sizes, live, results)
+            for name in made:
+                if reused is not None:
+                    owner[name] = reused
+                    live[reused] += uses[name]
+                    reused = None
+                    continue
+                live[name] = uses[name] + (name in results)
+                held += sizes[name]
+        peak = max(peak, held)
+        for name in taken:
+            live[name] -= 1
+            if live[name] == 0:
+                held -= sizes[name]
+    return {name: sizes[name] for name in results}, peak
+
+
+def _reused(
+    node: Any, made: list[str], taken: list[str], sizes: Mapping[str, int], live: Mapping[str, int], results: set[str]
+) -> str | None:
+    """The operand whose memory the only output takes over."""
+    if node.op_type not in _IN_PLACE or len(made) != 1 or made[0] in results:
+        return None
+    return next((name for name in taken if live[name] == taken.count(name) and sizes[name] == sizes[made[0]]), None)
+
+
+def _with_sizes(model: Any, rows: int, length: int) -> Any:
+    """The graph with the sizes of one batch in place of names such as ``2*rows*length``."""
+    for info in (*model.graph.input, *model.graph.output):
+        for dimension in info.type.tensor_type.shape.dim:
+            if dimension.HasField("dim_param"):
+                dimension.dim_value = _evaluated(dimension.dim_param, rows, length)
+    given = {"size:rows": rows, "size:length": length}
+    for info in list(model.graph.input):
+        if info.name in given:
+            model.graph.input.remove(info)
+            model.graph.initializer.append(helper.make_tensor(info.name, onnx.TensorProto.INT64, [1], [given[info.name]]))
+    return model
+
+
+def _evaluated(text: str, rows: int, length: int) -> int:
+    """The value of a name as ``program`` gives them: factors, then an offset."""
+    product, _, offset = text.replace("-", "+-").partition("+")
+    size = 1
+    for factor in product.split("*"):
+        size *= {"rows": rows, "length": length}.get(factor) or int(factor)
+    return size + int(offset or 0)
+
+
+def _bytes(info: Any) -> int:
+    tensor = info.type.tensor_type
+    element = helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+    return int(element * np.prod(list(_dimensions(tensor)), dtype=np.int64))
+
+
+def _dimensions(tensor: Any) -> Iterator[int]:
+    for dimension in tensor.shape.dim:
+        if not dimension.HasField("dim_value"):
+            raise ValueError("a size of a graph is not known")
+        yield dimension.dim_value
