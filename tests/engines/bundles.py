@@ -46,11 +46,11 @@ sys.exit(main(here))
 """
 
 
-def make_bundle(folder: Path, engine: str) -> Path:
-    """Write ``folder/bundle`` with a DistilBERT of two layers, without dropout."""
+def make_bundle(folder: Path, engine: str, dropout: float = 0.0) -> Path:
+    """Write ``folder/bundle`` with a DistilBERT of two layers."""
     bundle = folder / "bundle"
-    _, layout = make_model("distilbert", dropout=0.0)
-    make_distilbert(bundle / "model", dropout=0.0)
+    _, layout = make_model("distilbert", dropout=dropout)
+    make_distilbert(bundle / "model", dropout=dropout)
     torch.manual_seed(0)  # of the head
     model = AutoModelForSequenceClassification.from_pretrained(
         bundle / "model", id2label=dict(enumerate(TASK.labels)), problem_type="single_label_classification"

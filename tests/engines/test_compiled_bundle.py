@@ -139,7 +139,7 @@ def test_a_bundle_without_an_engine_is_trained_by_torch(tmp_path: Path) -> None:
     assert open_bundle(str(sign(bundle))).engine == "torch"
 
 
-@pytest.mark.parametrize("damage", ["graph", "weights", "shape"])
+@pytest.mark.parametrize("damage", ["graph", "weights", "other graph"])
 def test_damaged_parts_of_the_engine_are_one_line(copied: Path, tmp_path: Path, damage: str) -> None:
     """No traceback, and no output is left."""
     if damage == "graph":
@@ -148,7 +148,7 @@ def test_damaged_parts_of_the_engine_are_one_line(copied: Path, tmp_path: Path, 
         path = copied / "engine" / "weights.safetensors"
         path.write_bytes(path.read_bytes()[:-4])
     else:
-        in_program(lambda values: values["dropouts"][0].update(shape=["rows", 3], p=0.5))(copied)
+        shutil.copyfile(copied / "engine" / "graph-00.onnx", copied / "engine" / "graph-03.onnx")
     done = train(sign(copied), tmp_path, "--train", write_rows(tmp_path / "mine.tsv"), "--out", "out")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
