@@ -162,6 +162,7 @@ class Study:
         *,
         delta: bool = False,
         onnx: bool = False,
+        engine: Literal["torch", "onnx"] | None = None,
         register: str | None = None,
         alias: str = "deployed",
     ) -> Exported:
@@ -172,6 +173,7 @@ class Study:
             out: folder to write, new or empty, or a ``.zip`` file.
             delta: write only the difference to the public checkpoint.
             onnx: also write the fine-tuned model as ONNX, compared with torch.
+            engine: that trains on the board, ``torch`` or ``onnx`` (without torch); None for that of the trial's plan.
             register: name of a model in MLflow's registry to add the bundle's model to.
             alias: of the registered version.
 
@@ -195,7 +197,7 @@ class Study:
             remote.bring_trial(choice.trial.number)
         written = write_bundle(
             self.snapshot, choice.trial, store.folder(self.name), out, choice.reason, home=workspace.home, delta=delta,
-            onnx=onnx,
+            onnx=onnx, engine=engine,
         )  # fmt: skip
         registered = None if register is None else self._register(choice.trial, out, register, alias)
         return Exported(written, registered)

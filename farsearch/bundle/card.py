@@ -48,7 +48,7 @@ def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, ba
         f"## Data and licences\n\n- {markdown_text(title)} Data: {markdown_text(snapshot.meta['data_source'])} "
         f"(SHA-256 {job.data[:16]}…); terms: {markdown_text(task.licence)}.\n"
         f"- Base model: {model}, {_licence(licence)}; weights SHA-256 `{job.weights[:16]}`…\n\n"
-        f"## Use\n\n```\n{_commands(base)}\n```\n\n{_rows_of(task)}\n"
+        f"## Use\n\n```\n{_install(trial)}{_commands(base)}\n```\n\n{_rows_of(task)}\n"
     )
 
 
@@ -98,6 +98,12 @@ def _rows(snapshot: StudySnapshot, trial: TrialRecord) -> Sequence[tuple[str, st
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _install(trial: TrialRecord) -> str:
+    """What a compiled bundle needs on a board; boards with a GPU have torch from their makers."""
+    compiled = trial.plan is not None and trial.plan.engine == "onnx"
+    return "pip install numpy onnxruntime tokenizers\n" if compiled else ""
 
 
 def _commands(base: str | None) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from farsearch.bundle.engine import peaks_of
 from farsearch.calibration.local import find_profile
 from farsearch.cost.pricer import Cost, Pricer
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile
-from farsearch.errors import FarsearchError
+from farsearch.errors import BadInput, FarsearchError
 from farsearch.far.batches import steps_in
 from farsearch.far.layout import ModelLayout
 from farsearch.models.config import load_config
@@ -39,6 +40,7 @@ _LENGTHS = 8
 
 
 def phase_record(
+    folder: Path,
     snapshot: StudySnapshot,
     trial: TrialRecord,
     source: ModelSource,
@@ -53,6 +55,7 @@ def phase_record(
     """Return the part of ``far.json`` for the FAR phase as JSON types, without the files of the weights.
 
     Args:
+        folder: of the bundle, with its compiled engine if it has one.
         learners: indices of each feed-forward block's learners.
         home: folder of the user's own profiles.
     """
@@ -80,13 +83,13 @@ def phase_record(
             "lower_case": portable.lower_case,
             "pad_id": int(tokenizer.pad_token_id or 0),
         },
-        "predicted": _predicted(snapshot, trial, source, head, config, plan, home),
+        "predicted": _predicted(folder, snapshot, trial, source, head, config, plan, home),
     }
 
 
 def _predicted(
-    snapshot: StudySnapshot, trial: TrialRecord, source: ModelSource, head: Head, config: FarConfig, plan: StepPlan,
-    home: Path,
+    folder: Path, snapshot: StudySnapshot, trial: TrialRecord, source: ModelSource, head: Head, config: FarConfig,
+    plan: StepPlan, home: Path,
 ) -> Mapping[str, Any]:  # fmt: skip
     """Peaks by micro-batch size and seconds of a step by length, because a board's rows are not the study's."""
     settings, job = snapshot.settings, snapshot.settings.job
@@ -97,24 +100,46 @@ def _predicted(
         peak = trial.peak_memory_mib or 0.0
         process = peak - sum(trial.memory.values())
         return {"device": settings.device, "process_mib": process, "peaks": [[None, peak]], "step_s": seconds}
+    profile = _profile_for(plan, profile, home)
     model = load_config(source)
     tables = shared_tables(model, head)
 
     def price(length: int, executed: StepPlan) -> Cost:
         return Pricer(model, head, job.batch_size, length, profile, tables=tables).price(config, executed)
 
-    peaks: list[tuple[int | None, float]] = [(plan.micro_batch_size, price(job.max_length, plan).peak_memory_mib)]
-    size = (plan.micro_batch_size or job.batch_size) // 2
+    process = profile.process_mib.value
+    if plan.engine == "onnx":
+        peaks = peaks_of(folder, job.batch_size, job.max_length, process, plan.optimizer)
+    else:
+        peaks = _peaks(plan, job.batch_size, lambda executed: price(job.max_length, executed).peak_memory_mib)
+    lengths = [*range(_LENGTHS, job.max_length, _LENGTHS), job.max_length]
+    seconds = {str(length): price(length, plan).step_time_s for length in lengths}
+    return {"device": profile.name, "process_mib": process, "peaks": peaks, "step_s": seconds}
+
+
+def _peaks(plan: StepPlan, batch_size: int, peak_of: Callable[[StepPlan], float]) -> list[tuple[int | None, float]]:
+    """The peak of a plan in MiB, and of smaller micro-batches as long as they lower it."""
+    peaks: list[tuple[int | None, float]] = [(plan.micro_batch_size, peak_of(plan))]
+    size = (plan.micro_batch_size or batch_size) // 2
     while size:
-        smaller = dataclasses.replace(plan, micro_batch_size=size, optimizer_step="end")
-        peak = price(job.max_length, smaller).peak_memory_mib
+        peak = peak_of(dataclasses.replace(plan, micro_batch_size=size, optimizer_step="end"))
         if peak < peaks[-1][1]:
             peaks.append((size, peak))
         size //= 2
-    lengths = [*range(_LENGTHS, job.max_length, _LENGTHS), job.max_length]
-    seconds = {str(length): price(length, plan).step_time_s for length in lengths}
-    process = profile.process_mib.value
-    return {"device": settings.device, "process_mib": process, "peaks": peaks, "step_s": seconds}
+    return peaks
+
+
+def _profile_for(plan: StepPlan, profile: Profile, home: Path) -> Profile:
+    """The profile with the figures of the plan's engine; that of a GPU has a profile of its board's CPU beside it."""
+    if plan.engine == "torch":
+        return profile
+    found = profile if profile.onnx is not None else _profile(f"{profile.name}-cpu", home)
+    if found is None or found.onnx is None:
+        raise BadInput(
+            f"{profile.name} has no figures of the engine {plan.engine}; choose --engine torch, or add "
+            "[engines.onnx] to its profile (docs/devices.md)"
+        )
+    return found.for_engine(plan.engine)
 
 
 def _profile_of(snapshot: StudySnapshot, home: Path) -> Profile | None:

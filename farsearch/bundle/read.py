@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from farsearch.bundle.engine import compiled_bundle
 from farsearch.cost.plans import quickest
 from farsearch.errors import BadInput, BundleError, DataError, Diverged, MissingResource, OutOfMemory
 from farsearch.far.display import PATH, shown
 from farsearch.far.layout import ModelLayout
-from farsearch.records import StepPlan, StudySettings, TrialRecord
+from farsearch.records import Engine, StepPlan, StudySettings, TrialRecord
 from farsearch.runtime.bundle_files import BundleFiles, BundleProblem, open_bundle
 from farsearch.runtime.job import Options
 from farsearch.runtime.memory import is_out_of_memory
@@ -125,6 +126,7 @@ def finetune(
     on_step: Callable[[int, int, float], None] | None = None,
     report: Callable[[str], None] | None = None,
     base: Path | None = None,
+    engine: Engine | None = None,
 ) -> Tuned:
     """Run the bundle's FAR phase on a user's own file and save the merged model into ``out``.
 
@@ -133,24 +135,32 @@ def finetune(
         epochs: replaces the bundle's.
         report: called with each line of progress.
         base: folder of the public checkpoint, for a bundle that is a delta.
+        engine: that trains; None for the bundle's.
 
     Raises:
-        BadInput: when ``out`` is in use.
+        BadInput: when ``out`` is in use, or the bundle has not what the engine needs.
         BundleError: when the weights do not fit the model.
         DataError: for invalid rows, or labels that are not the bundle's.
         MissingResource: for files that can't be read or written.
     """
-    options = Options(
-        train=str(train),
-        out=str(out),
-        dev=None if dev is None else str(dev),
-        epochs=epochs,
-        base=None if base is None else str(base),
-        plan=_fast_plan(bundle),
-    )
-    with _runtime_errors(out):
-        engine = load_engine(bundle.files)
-        result = run_bundle(engine, bundle.files, options, report or (lambda _: None), on_step or (lambda *_: None))
+    if engine == "torch" and bundle.files.engine == "onnx":
+        raise BadInput(f"{bundle.files.folder} is compiled for the engine onnx; export it again with --engine torch")
+    given = None if base is None else str(base)
+    compiling = engine == "onnx" and bundle.files.engine == "torch"
+    with (
+        _runtime_errors(out),
+        compiled_bundle(bundle.files, given) if compiling else nullcontext(bundle.files) as files,
+    ):
+        options = Options(
+            train=str(train),
+            out=str(out),
+            dev=None if dev is None else str(dev),
+            epochs=epochs,
+            base=given,
+            plan=_fast_plan(bundle, files),
+        )
+        trainer = load_engine(files)
+        result = run_bundle(trainer, files, options, report or (lambda _: None), on_step or (lambda *_: None))
     if result.predictions is None:
         return Tuned(None, None, result.log.steps)
     task, answers = bundle.task, result.answers
@@ -158,8 +168,8 @@ def finetune(
     return Tuned(metric, constant_answer(task, answers), result.log.steps)
 
 
-def _fast_plan(bundle: Bundle) -> dict[str, Any] | None:
+def _fast_plan(bundle: Bundle, files: BundleFiles) -> dict[str, Any] | None:
     """The fastest plan with the same dropout masks as the bundle's; None for a compiled one, which has no other."""
-    if bundle.files.engine == "onnx":
+    if files.engine == "onnx":
         return None
     return (quickest(bundle.plan, bundle.layout) if bundle.plan.dropout == "seed" else bundle.plan).to_dict()

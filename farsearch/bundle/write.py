@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from farsearch import far, runtime
 from farsearch.bundle.card import card_of
 from farsearch.bundle.delta import Base, base_of, save_delta
+from farsearch.bundle.engine import compile_phase
 from farsearch.bundle.folder import whole_folder
 from farsearch.bundle.onnx import OnnxCheck, export_onnx
 from farsearch.bundle.phase import phase_record
@@ -33,7 +34,7 @@ from farsearch.models.reading import quiet
 from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import start_state
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import Engine, StudySnapshot, TrialRecord
 from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.study.artifacts import SavedTrial, load_trial
 from farsearch.tasks.spec import study_task
@@ -119,6 +120,7 @@ def write_bundle(
     home: Path,
     delta: bool = False,
     onnx: bool = False,
+    engine: Engine | None = None,
 ) -> Written:
     """Write the bundle of one trial into the folder ``out``, which must not exist or be empty, or into a ``.zip``.
 
@@ -127,9 +129,10 @@ def write_bundle(
         home: folder of the user's own profiles.
         delta: write only the differences from the public checkpoint.
         onnx: also write the fine-tuned model as ONNX.
+        engine: that trains on the board; None for that of the trial's plan.
 
     Raises:
-        BadInput: when ``out`` is in use, or the trial is not complete.
+        BadInput: when ``out`` is in use, the trial is not complete, or its model can't be compiled for the engine.
         MissingResource: when the trial's tensors or the model are missing, or the disk is full.
     """
     if trial.baseline is not None:
@@ -141,8 +144,12 @@ def write_bundle(
         raise BadInput(f"trial {trial.number} is {trial.state}, not complete; choose one of farsearch pareto")
     if delta and onnx:
         raise BadInput("--delta omits the model and --onnx adds one; give one of them")
+    assert trial.plan is not None
+    plan = trial.plan if engine is None else replace(trial.plan, engine=engine)
+    if delta and plan.engine == "onnx":
+        raise BadInput("--delta needs the public checkpoint beside torch, and the engine onnx runs without; give one")
     with whole_folder(out) as work:
-        whole, bulk, check = _fill(work, snapshot, trial, study_folder, why, home, delta, onnx)
+        whole, bulk, check = _fill(work, snapshot, replace(trial, plan=plan), study_folder, why, home, delta, onnx)
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
     return Written(out, size / 2**20, (size + whole) / 2**20, bulk, check)
 
@@ -168,14 +175,24 @@ def _fill(
     (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # readable for a team
     portable = save_portable(tokenizer, work / "model")
     _without_code(work / "model")
-    weights, whole, bulk = _weights(work, start, base)
+    assert trial.plan is not None
+    weights, whole, bulk = _weights(work, start, base, trial.plan.engine)
+    if trial.plan.engine == "onnx":
+        config = trial.config.canonical()
+        frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
+        start = {name: start[name] for name in weights["names"]}
+        weights["start"] = compile_phase(
+            work, model, layout, head, start, saved.learners, frozen, trial.plan.feed_forward
+        )
     check = export_onnx(work / "model", spec.kind, work / "model" / "model.onnx") if onnx else None
     for package in (far, runtime):
         code = Path(str(package.__file__)).parent
         shutil.copytree(code, work / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(work / "train.py", _LAUNCHER)
     write_text(work / "README.md", card_of(snapshot, trial, licence_of(source), None if base is None else base.name))
-    phase = phase_record(snapshot, trial, source, spec.task, head, layout, saved.learners, tokenizer, portable, home)
+    phase = phase_record(
+        work, snapshot, trial, source, spec.task, head, layout, saved.learners, tokenizer, portable, home
+    )
     manifest: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
@@ -230,14 +247,21 @@ def _start_and_tuned(
     return start
 
 
-def _weights(work: Path, start: dict[str, Tensor], base: Base | None) -> tuple[dict[str, Any], int, Mapping[str, int]]:
-    """Write the weights; return their record in ``far.json``, the bytes that a delta saved, and those of its parts."""
+def _weights(
+    work: Path, start: dict[str, Tensor], base: Base | None, engine: Engine
+) -> tuple[dict[str, Any], int, Mapping[str, int]]:
+    """Write the weights, but for a compiled engine's start.
+
+    Returns:
+        their record in ``far.json``, the bytes that a delta saved, and those of its parts.
+    """
     tuned = work / "model" / "model.safetensors"
     state = safetensors.load(str(tuned))
     start = {name: start[name] for name in state}
     names = sorted(state)
     if base is None:
-        save_tensors(work / "start.safetensors", start)
+        if engine == "torch":
+            save_tensors(work / "start.safetensors", start)
         return {"start": "start.safetensors", "tuned": "model/model.safetensors", "names": names}, 0, {}
     whole = 2 * tuned.stat().st_size
     bulk = save_delta(work / "start.delta.safetensors", start, base)

@@ -22,6 +22,7 @@ from farsearch.far.display import shown_text
 
 if TYPE_CHECKING:
     from farsearch.bundle.write import Written
+    from farsearch.records import Engine
 
 __all__ = ["COMMANDS"]
 
@@ -33,14 +34,16 @@ __all__ = ["COMMANDS"]
               help="Folder to write, new or empty, or a file.zip.")  # fmt: skip
 @click.option("--delta", is_flag=True, help="Ship only what differs from the public checkpoint.")
 @click.option("--onnx", is_flag=True, help="Also ship the fine-tuned model as ONNX, checked against torch.")
+@click.option("--engine", type=click.Choice(["torch", "onnx"]),
+              help="What trains on the board: torch, or onnxruntime without torch.  [default: the trial's]")  # fmt: skip
 @click.option("--register", is_flag=False, flag_value="", metavar="[NAME]",
               help="Also put the model into MLflow's registry, under the study's name or another.")  # fmt: skip
 @click.option("--alias", default="deployed", show_default=True, metavar="ALIAS", help="Of the registered version.")
 @storage_option
 @tracking_option
 def export(
-    study: str | None, intent: dict[str, Any], out: Path, delta: bool, onnx: bool, register: str | None, alias: str,
-    storage: str | None, tracking_uri: str,
+    study: str | None, intent: dict[str, Any], out: Path, delta: bool, onnx: bool, engine: Engine | None,
+    register: str | None, alias: str, storage: str | None, tracking_uri: str,
 ) -> None:  # fmt: skip
     """Write the chosen trial as a bundle: start weights, learners, and the fine-tuned model.
 
@@ -51,6 +54,7 @@ def export(
       farsearch export --prefer knee --out bundle/
       farsearch export --within 0.5 --max-memory 1200 --out bundle/
       farsearch export demo --trial 7 --plan memory --out bundle-7/
+      farsearch export demo --out bundle/ --engine onnx
       farsearch export demo --out bundle/ --onnx --register
     """
     from farsearch.formatting import human_memory, human_metric, human_time
@@ -59,7 +63,13 @@ def export(
     choice = opened.choose(**intent)
     record, snapshot = choice.trial, opened.snapshot
     exported = opened.export(
-        choice, out, delta=delta, onnx=onnx, register=opened.name if register == "" else register, alias=alias
+        choice,
+        out,
+        delta=delta,
+        onnx=onnx,
+        engine=engine,
+        register=opened.name if register == "" else register,
+        alias=alias,
     )
     click.echo(choice.reason)
     click.echo(
@@ -113,7 +123,11 @@ def _print_size(written: Written, out: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; must be new or empty.")
 @click.option("--epochs", type=AboveZero(), help="Passes over the training rows.  [default: the bundle's]")
 @click.option("--base", type=click.Path(path_type=Path), metavar="FOLDER", help="The public checkpoint, for a --delta.")
-def finetune(bundle: Path, train: Path, dev: Path | None, out: Path, epochs: float | None, base: Path | None) -> None:
+@click.option("--engine", type=click.Choice(["torch", "onnx"]), help="What trains.  [default: the bundle's]")
+def finetune(
+    bundle: Path, train: Path, dev: Path | None, out: Path, epochs: float | None, base: Path | None,
+    engine: Engine | None,
+) -> None:  # fmt: skip
     """Run a bundle's FAR phase on your own rows.
 
     The files are tables (.tsv, .csv, .jsonl) whose header names the columns of the bundle's task, as sentence and
@@ -142,7 +156,7 @@ def finetune(bundle: Path, train: Path, dev: Path | None, out: Path, epochs: flo
         tuned = run_phase(
             read, train, dev, out, epochs,
             lambda step, steps, _loss: progress.update(task, completed=step, total=steps),
-            lambda text: click.echo(text, err=True), base,
+            lambda text: click.echo(text, err=True), base, engine,
         )  # fmt: skip
     click.echo(f"{out}: the fine-tuned model after {tuned.steps} steps")
     if tuned.metric is not None and tuned.constant is not None:

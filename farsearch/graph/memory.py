@@ -33,11 +33,18 @@ class StepMemory:
 
     Attributes:
         mapped: weights in their file, which the system reads as they are needed and may drop again.
-        anonymous: peak of everything else: trained weights, the optimizer's state, gradients, activations, masks.
+        held: trained weights, the optimizer's state, and the sums of gradients of micro-batches.
+        passing: peak of activations, gradients and masks.
     """
 
     mapped: int
-    anonymous: int
+    held: int
+    passing: int
+
+    @property
+    def anonymous(self) -> int:
+        """All but the mapped weights."""
+        return self.held + self.passing
 
 
 class EngineMemory:
@@ -62,7 +69,9 @@ class EngineMemory:
         program = self._program
         trained = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in program.trained)
         held = trained * ({"adamw": 3, "sgd": 1}[optimizer] + int(parts))
-        last = {value: i for i, call in enumerate(program.step) for value in (*call.inputs.values(), *call.outputs.values())}
+        last = {
+            value: i for i, call in enumerate(program.step) for value in (*call.inputs.values(), *call.outputs.values())
+        }
         sizes = {"rows": rows, "length": length}
         live: dict[str, int] = {}
         peak = 0
@@ -73,7 +82,7 @@ class EngineMemory:
             live.update(outputs)
             peak = max(peak, sum(live.values()) + self._scattered(call))
             live = {value: size for value, size in live.items() if last[value] > i}
-        return StepMemory(self._mapped, held + peak)
+        return StepMemory(self._mapped, held, peak)
 
     def _scattered(self, call: Call) -> int:
         """Bytes of the gradient of a whole table, which the runner makes from those of its rows."""
@@ -145,7 +154,8 @@ def _with_sizes(model: Any, rows: int, length: int) -> Any:
     for info in list(model.graph.input):
         if info.name in given:
             model.graph.input.remove(info)
-            model.graph.initializer.append(helper.make_tensor(info.name, onnx.TensorProto.INT64, [1], [given[info.name]]))
+            value = helper.make_tensor(info.name, onnx.TensorProto.INT64, [1], [given[info.name]])
+            model.graph.initializer.append(value)
     return model
 
 

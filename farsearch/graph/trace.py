@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ class _Masks:
 
     def mask(self, x: Tensor, p: float) -> Tensor:
         self._next += 1
-        return _dropped(x, p, self._next - 1)
+        return cast("Tensor", _dropped(x, p, self._next - 1))
 
 
 def trace_step(model: nn.Module, layout: ModelLayout, head: Head) -> Trace:
@@ -173,7 +173,7 @@ def _hook(handle: Any) -> Iterator[None]:
 
 def _arguments(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Any]:
     """The batch in the form in which a model takes the mask: a mask of one value per token breaks most traces."""
-    mask, config = batch["attention_mask"], model.config
+    mask, config = batch["attention_mask"], cast("Any", model.config)
     if config.model_type == "deberta-v2":
         return {**batch, "attention_mask": mask[:, 0, 0].eq(0).long()}
     if config.model_type == "modernbert":

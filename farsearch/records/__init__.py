@@ -12,7 +12,7 @@ study.py     a study at one moment
 """
 
 from farsearch.json_records import Record
-from farsearch.records.config import FarConfig, StepPlan
+from farsearch.records.config import Engine, FarConfig, StepPlan
 from farsearch.records.settings import PRICING, JobSpec, Priming, StudySettings
 from farsearch.records.study import SCHEMA_VERSION, StudySnapshot
 from farsearch.records.trial import (
@@ -30,6 +30,7 @@ __all__ = [
     "PRICING",
     "SCHEMA_VERSION",
     "Baseline",
+    "Engine",
     "FarConfig",
     "JobSpec",
     "LossPoint",

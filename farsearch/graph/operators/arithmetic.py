@@ -111,7 +111,8 @@ def _where(builder: Builder, node: Operation, condition: Value, x: Any, y: Any) 
 
 @OPERATORS("masked_fill")
 def _masked_fill(builder: Builder, node: Operation, x: Value, mask: Value, number: Any) -> Value:
-    return _where(builder, node, mask, number, x)
+    names = [builder.dense(mask), _operand(builder, number, node.dtype), _operand(builder, x, node.dtype)]
+    return Value(builder.node("Where", names), node.shape, dtype=node.dtype)
 
 
 @OPERATORS("cumsum")

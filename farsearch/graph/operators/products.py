@@ -64,7 +64,7 @@ def _embedding_backward(
     if by_frequency or count > MOST_ROWS:
         raise BadInput("a table that is used twice, or by frequency, can't be compiled; use --engine torch")
     width = g.shape[-1]
-    wide = builder.node("Reshape", [builder.dense(g), builder.integers(-1, width)])
+    wide = builder.node("Reshape", [builder.dense(g), builder.sizes([-1, width])])
     flat = builder.node("Reshape", [builder.dense(ids), builder.integers(-1)])
     units = builder.node(
         "OneHot", [flat, builder.scalar(count, np.int64), builder.constant(np.array([0.0, 1.0], np.float32)).name]

@@ -1,0 +1,118 @@
+"""The FAR phase of a trial, compiled for the onnx engine."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from farsearch.far.layout import ModelLayout
+from farsearch.far.surgery import apply_far, merge
+from farsearch.graph.compiler import PROGRAM, WEIGHTS, compile_step, engine_execution
+from farsearch.graph.memory import EngineMemory
+from farsearch.models.config import load_config
+from farsearch.models.heads import Head, head_for
+from farsearch.models.source import resolve_model
+from farsearch.runtime.bundle_files import BundleFiles
+from farsearch.runtime.program_file import read_program
+from farsearch.runtime.torch_engine.model import load_model
+
+__all__ = ["ENGINE_FOLDER", "compile_phase", "compiled_bundle", "peaks_of"]
+
+ENGINE_FOLDER = "engine"
+"""Folder of a bundle with the compiled engine."""
+
+_ARENA_SHARE = 0.3
+"""Memory that onnxruntime's allocator holds beside the values, as a share of them (docs/log.md)."""
+
+
+def compile_phase(
+    folder: Path,
+    model: nn.Module,
+    layout: ModelLayout,
+    head: Head,
+    start: Mapping[str, Tensor],
+    learners: Sequence[Sequence[int] | None],
+    frozen: tuple[bool, int, int],
+    feed_forward: str,
+) -> str:
+    """Compile a FAR phase into ``folder / ENGINE_FOLDER``; the model keeps its weights.
+
+    Args:
+        start: weights from which the phase starts, of all tensors that a saved model has.
+        frozen: whether the embeddings are frozen, the layers with frozen attention, and the frozen bottom layers.
+        feed_forward: policy of the step plan; gated blocks have only ``modules``.
+
+    Returns:
+        The file of the start weights, by its path in the bundle.
+
+    Raises:
+        BadInput: for a model that can't be compiled.
+    """
+    now = {name: value.clone() for name, value in model.state_dict().items()}
+    policy = feed_forward if feed_forward in ("store", "recompute") else "store"
+    engine = folder / ENGINE_FOLDER
+    engine.mkdir()
+    try:
+        model.load_state_dict(start, strict=False)
+        apply_far(model, layout, learners, *frozen, execution=engine_execution(layout, policy))
+        compile_step(model, layout, head, sorted(start), engine)
+    finally:
+        merge(model, layout)
+        model.load_state_dict(now)
+    return f"{ENGINE_FOLDER}/{WEIGHTS}"
+
+
+@contextmanager
+def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFiles]:
+    """Compile a bundle for torch into a temporary folder, beside links to its files.
+
+    Args:
+        base: folder of the public checkpoint, for a bundle that is a delta.
+
+    Raises:
+        BadInput: as ``compile_phase``.
+        BundleProblem: when weights and model do not fit.
+    """
+    phase = bundle.phase
+    model = load_model(bundle, base)
+    config = load_config(resolve_model(bundle.path("model")))
+    names = phase["weights"]["names"]
+    start = {name: value for name, value in model.state_dict().items() if name in names}
+    frozen = (phase["frozen_embeddings"], phase["frozen_attention_layers"], phase["frozen_bottom_layers"])
+    with tempfile.TemporaryDirectory(prefix="farsearch-") as made:
+        folder = Path(made)
+        (folder / "model").symlink_to(Path(bundle.path("model")).resolve())
+        weights = compile_phase(
+            folder, model, ModelLayout.from_dict(phase["layout"]), head_for(bundle.task, config), start,
+            phase["learners"], frozen, phase["plan"]["feed_forward"],
+        )  # fmt: skip
+        program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))
+        plan = {**phase["plan"], "engine": "onnx"}
+        compiled = {**phase, "plan": plan, "weights": {**phase["weights"], "start": weights}}
+        yield bundle._replace(folder=str(folder), phase=compiled, program=program)
+
+
+def peaks_of(
+    folder: Path, batch_size: int, length: int, process_mib: float, optimizer: str
+) -> list[tuple[int | None, float]]:
+    """Return the predicted peak in MiB by micro-batch size, None for whole batches, the largest first.
+
+    Args:
+        folder: of the bundle.
+        process_mib: memory of the process beside the step's.
+    """
+    memory = EngineMemory(folder / ENGINE_FOLDER)
+    peaks: list[tuple[int | None, float]] = []
+    size: int | None = None
+    while size != 0:
+        step = memory.step(size or batch_size, length, optimizer=optimizer, parts=size is not None)
+        peak = process_mib + (step.mapped + step.held + (1 + _ARENA_SHARE) * step.passing) / 2**20
+        if not peaks or peak < peaks[-1][1]:
+            peaks.append((size, peak))
+        size = (size or batch_size) // 2
+    return peaks
