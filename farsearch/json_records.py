@@ -15,7 +15,11 @@ from typing import Any, Literal, TypeVar
 from farsearch.errors import BadInput
 from farsearch.far.display import shown, shown_text
 
-__all__ = ["Record"]
+__all__ = ["UNLESS_DEFAULT", "Record"]
+
+UNLESS_DEFAULT = {"stored": "unless default"}
+"""Metadata of a field that ``to_dict`` leaves out where it has its default: added to a record of which older ones are
+stored, and part of fingerprints."""
 
 R = TypeVar("R", bound="Record")
 
@@ -48,7 +52,11 @@ def _encode(value: Any) -> Any:
     if kind in _PLAIN:
         return value
     if dataclasses.is_dataclass(kind):
-        return {name: _encode(getattr(value, name)) for name in _field_names(kind)}
+        done = {name: _encode(getattr(value, name)) for name in _field_names(kind)}
+        for name, default in _left_out(kind):
+            if done[name] == default:
+                del done[name]
+        return done
     if isinstance(value, tuple | list):
         return [_encode(item) for item in value]
     if isinstance(value, Mapping):
@@ -59,6 +67,13 @@ def _encode(value: Any) -> Any:
 @functools.cache
 def _field_names(kind: Any) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(kind))
+
+
+@functools.cache
+def _left_out(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """Return the fields that are stored unless they have their default, and the defaults."""
+    fields = dataclasses.fields(kind)
+    return tuple((f.name, f.default) for f in fields if f.metadata.get("stored") == UNLESS_DEFAULT["stored"])
 
 
 class _Wrong(BadInput):

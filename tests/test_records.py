@@ -148,6 +148,18 @@ def test_fields_with_defaults_are_optional() -> None:
     assert TrialRecord.from_dict({"number": 3, "state": "fail"}) == TrialRecord(3, "fail")
 
 
+def test_engine_of_a_plan_is_stored_only_if_it_is_not_torch() -> None:
+    """Records and fingerprints from before there was another engine stay as they are."""
+    assert "engine" not in StepPlan().to_dict()
+    onnx = StepPlan(engine="onnx", feed_forward="store")
+    assert onnx.to_dict()["engine"] == "onnx"
+    assert StepPlan.from_dict(onnx.to_dict()) == onnx
+    assert StepPlan.from_dict({"engine": "torch"}) == StepPlan()
+    assert onnx.title == f"{StepPlan(feed_forward='store').title}; onnx"
+    with pytest.raises(BadInput, match="engine is 'tf'; it must be one of 'torch', 'onnx'"):
+        StepPlan.from_dict({"engine": "tf"})
+
+
 def _put(data: Any, path: str, value: Any) -> Any:
     """Return ``data`` with another value at a dotted path; ``...`` removes the key."""
     data = json.loads(json.dumps(data))

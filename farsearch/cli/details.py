@@ -217,14 +217,21 @@ def _priming_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
 
 
 def profile_rows(profile: Profile) -> list[dict[str, str]]:
-    """Return one row for each figure of a device profile, with its range, basis and source."""
+    """Return one row for each figure of a device profile, with its range, basis and source.
+
+    A figure of another engine than torch has the engine's name in front.
+    """
+    figures = {key.partition(".")[2]: figure for key, figure in profile.figures().items()}
+    if profile.onnx is not None:
+        figures["onnx: process_mib"] = profile.onnx.process_mib
+        figures["onnx: time_factor"] = profile.onnx.time_factor
     return [
         {
-            "figure": key.partition(".")[2],
+            "figure": name,
             "value": f"{figure.value:,g}",
             "range": "" if figure.low == figure.high else f"{figure.low:,g} to {figure.high:,g}",
             "basis": figure.basis,
             "source": figure.source,
         }
-        for key, figure in profile.figures().items()
+        for name, figure in figures.items()
     ]

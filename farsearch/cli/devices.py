@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 _USER_PROFILES = HOME / "devices"
-_TITLE = 40
+_TITLE = 29
 """Columns of a title in the list, which fits a terminal of 100 columns; ``show`` has it whole."""
 
 
@@ -39,13 +39,13 @@ def devices() -> None:
 
 @devices.command("list")
 def devices_list() -> None:
-    """List the profiles for --device, with the memory available to a process."""
+    """List the profiles for --device, with the memory available to a process and the engines of the training step."""
     import textwrap
 
     from farsearch.devices import list_profiles, load_profile
     from farsearch.errors import ProfileError
 
-    rows = [("name", "title", "memory, MiB", "basis")]
+    rows = [("name", "title", "memory, MiB", "basis", "engines")]
     # sorted by name, which groups the modes of a board
     for name in list_profiles(_USER_PROFILES):
         try:
@@ -55,11 +55,12 @@ def devices_list() -> None:
             continue
         low, high = profile.available_mib
         title = textwrap.shorten(profile.title, _TITLE, placeholder=" …")
-        rows.append((name, title, f"{low:,.0f} to {high:,.0f}", profile.basis))
-    rows.append(("local", "this machine, calibrated at first use", "", "calibrated"))
+        engines = ", ".join(profile.engines)
+        rows.append((name, title, f"{low:,.0f} to {high:,.0f}", profile.basis, engines))
+    rows.append(("local", "this machine, at first use", "", "calibrated", "torch"))
     width = max(len(name) for name, *_ in rows)
-    for name, title, memory, basis in rows:
-        click.echo(f"{name:{width}}  {title:{_TITLE}}  {memory:>16}  {basis}")
+    for name, title, memory, basis, engines in rows:
+        click.echo(f"{name:{width}}  {title:{_TITLE}}  {memory:>16}  {basis:10}  {engines}")
 
 
 @devices.command("show")
@@ -76,6 +77,7 @@ def devices_show(name: str) -> None:
 
     profile = find_profile(name, HOME, _note)
     click.echo(f"{profile.name}: {profile.title} ({profile.basis})\n{profile.note}")
+    click.echo(f"engines of the training step: {', '.join(profile.engines)}")
     print_rows(profile_rows(profile), None, "")
     if profile.rates is not None:
         conditions = ", ".join(f"{key} {value}" for key, value in profile.rates.conditions.items())
@@ -151,8 +153,8 @@ def _write_script(path: Path) -> None:
 @devices.command("import")
 @click.argument("result", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--name", metavar="NAME", help="Name of the profile.  [default: the result's file name]")
-@click.option("--like", metavar="NAME", help="Profile of the same board and mode, for its power figure; or the profile "
-              "that a bundle was made for, where its name is unknown here.")  # fmt: skip
+@click.option("--like", metavar="NAME", help="Profile of the same board and mode, for its power and its figures of "
+              "other engines; or the profile that a bundle was made for, where its name is unknown here.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace your own profile of this name.")
 def devices_import(result: Path, name: str | None, like: str | None, force: bool) -> None:
     """Create a profile from the results of the calibration script on a board, or of a bundle that ran there.
@@ -181,7 +183,8 @@ def devices_import(result: Path, name: str | None, like: str | None, force: bool
     profile = from_result(result, profile_name, like)
     if like is not None:
         other = load_profile(like, _USER_PROFILES)
-        profile = dataclasses.replace(profile, power_w=other.power_w, power_mode=other.power_mode)
+        onnx = profile.onnx or (other.onnx if profile.kind == "cpu" else None)
+        profile = dataclasses.replace(profile, power_w=other.power_w, power_mode=other.power_mode, onnx=onnx)
     write_profile(profile, path)
     _summary(profile, path, profile_name)
 

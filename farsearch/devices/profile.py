@@ -2,28 +2,31 @@
 
 A file has ``schema_version = 2``, a description of the device, and the sections ``[compute]``, ``[memory]``,
 ``[software]`` and ``[power]``. Every figure is a table ``{ value, low, high, basis, source }``. A calibrated profile
-also has ``[rates]``: measured rates for each kind of operation, and the conditions of the measurement.
+also has ``[rates]``: measured rates for each kind of operation, and the conditions of the measurement. ``[engines]``
+has what differs with another engine of the training step than torch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tomli_w
 
-from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
+from farsearch.devices.decoding import encode, encode_rates, read_figure, read_rates, read_table, typed
+from farsearch.devices.engines import EngineFigures
+from farsearch.devices.figure import Figure, check, listed
+from farsearch.devices.rates import Rates
 from farsearch.errors import ProfileError
 from farsearch.far.display import shown, shown_text
 from farsearch.files import MADE_BY, write_text
-from farsearch.runtime.near_names import did_you_mean
+from farsearch.records.config import Engine
 from farsearch.runtime.records import json_reason
 
 if sys.version_info >= (3, 11):
@@ -39,10 +42,6 @@ SCHEMA_VERSION = 2
 Attention = Literal["eager", "math", "fused"]
 """Attention of ordinary modules: their own products and softmax, torch's function composed of such, or its kernel that
 saves no probabilities."""
-
-Basis = Literal["read", "derived", "measured", "assumed"]
-"""Origin of a value: read in a data sheet or report, derived from such by arithmetic, measured on the device, or
-assumed."""
 
 _HEAD = ("name", "title", "basis", "kind", "note")
 _SECTIONS = {
@@ -62,42 +61,9 @@ _PLAIN: dict[str, type] = {
 _MAY_BE_ZERO = ("launch_us", "step_us", "token_us", "os_mib", "process_mib", "workspace_mib")
 _WHOLE = ("allocator_block_bytes", "dropout_mask_bytes")
 _OPTIONAL = ("power_w",)
-_FIGURE_KEYS = ("value", "low", "high", "basis", "source")
 _HELD_SHARE = 0.3
 """Memory that torch's caching allocator may hold beside the tensors on CUDA, as a share of them, without a measurement.
 Published peaks on boards are up to 0.28 of the tensors above the sum of tensors and process (docs/devices.md)."""
-_KINDS = {str: "text in quotes", bool: "true or false", float: "a number"}
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of a profile.
-
-    Attributes:
-        low, high: the likely range of the number.
-        source: of ``value`` and its range; with the arithmetic of a derived value.
-
-    Raises:
-        ProfileError: for a value that is negative or not finite, or outside its range.
-    """
-
-    value: float
-    low: float
-    high: float
-    source: str
-    basis: Basis
-
-    def __post_init__(self) -> None:
-        for key in ("value", "low", "high"):
-            number = getattr(self, key)
-            _check(math.isfinite(number), f"{key} is {number}; it must be a finite number")
-            _check(number >= 0, f"{key} is {number:g}; it must be at least 0")
-        _check(self.low <= self.value, f"low is {self.low:g}; it must be at most the value {self.value:g}")
-        _check(self.high >= self.value, f"high is {self.high:g}; it must be at least the value {self.value:g}")
-        _check(
-            self.basis in get_args(Basis), f"basis is {shown(self.basis)}; it must be one of {_listed(get_args(Basis))}"
-        )
-        _check(bool(self.source.strip()), "source is empty; it must name the source of the value")
 
 
 @dataclass(frozen=True)
@@ -128,6 +94,8 @@ class Profile:
         dropout_mask_bytes: bytes of a dropout mask per element.
         power_w: power draw in this mode; None if unknown.
         rates: measured for each kind of operation; None if only general figures are known.
+        onnx: what differs with the engine ``onnx``, which runs on the CPU without torch; None if unknown. All other
+            fields are of the engine ``torch``.
 
     Raises:
         ProfileError: for an invalid value, with its key.
@@ -158,17 +126,22 @@ class Profile:
     power_w: Figure | None
     power_mode: str
     rates: Rates | None = None
+    onnx: EngineFigures | None = None
 
     def __post_init__(self) -> None:
         _check_texts(self)
         for key, figure in self.figures().items():
             field = key.split(".")[1]
             for end, number in (("value", figure.value), ("low", figure.low)):
-                _check(number > 0 or field in _MAY_BE_ZERO, f"{key}.{end} is {number:g}; it must be above 0")
+                check(number > 0 or field in _MAY_BE_ZERO, f"{key}.{end} is {number:g}; it must be above 0")
             if field in _WHOLE:
-                _check(figure.value.is_integer(), f"{key}.value is {figure.value:g}; it must be a whole number")
+                check(figure.value.is_integer(), f"{key}.value is {figure.value:g}; it must be a whole number")
+        check(
+            self.onnx is None or self.kind == "cpu",
+            f"engines.onnx is given and kind is {shown(self.kind)}; this engine runs on a CPU: make a profile of it",
+        )
         low = self.available_mib[0]
-        _check(low > 0, f"memory.os_mib.high is {self.os_mib.high:g}; it must be below the low end of visible_mib")
+        check(low > 0, f"memory.os_mib.high is {self.os_mib.high:g}; it must be below the low end of visible_mib")
 
     @property
     def available_mib(self) -> tuple[float, float]:
@@ -190,13 +163,38 @@ class Profile:
         return tensors + self.process_mib.value
 
     @property
+    def engines(self) -> tuple[Engine, ...]:
+        """Engines of the training step that the profile has figures for; ``torch`` is always the first."""
+        return ("torch",) if self.onnx is None else ("torch", "onnx")
+
+    def for_engine(self, engine: Engine) -> Profile:
+        """Return the profile as the predictions for an engine need it: with the engine's figures in place of torch's.
+
+        Raises:
+            ProfileError: if the profile has no figures of the engine.
+        """
+        if engine == "torch":
+            return replace(self, onnx=None)
+        if self.onnx is None:
+            raise ProfileError(
+                f"{self.name} has no figures of the engine {shown(engine)}; add [engines.{engine}], as in the shipped "
+                "profile raspberry-pi-4"
+            )
+        own = self.onnx
+        rates = self.rates if own.rates is None else own.rates
+        return replace(self, process_mib=own.process_mib, time_factor=own.time_factor, rates=rates, onnx=None)
+
+    @property
     def digest(self) -> str:
-        """SHA-256 over the values that predictions depend on: figures with ranges, kind and software; no texts."""
+        """SHA-256 over what predictions for torch depend on: figures with ranges, kind and software; no texts.
+
+        That of another engine is the digest of ``for_engine``.
+        """
         figures = {key: (f.value, f.low, f.high) for key, f in self.figures().items()}
         rates = (
             None
             if self.rates is None
-            else [_encode_rates(self.rates)[name] for name in ("bare_us", "products", "streams")]
+            else [encode_rates(self.rates)[name] for name in ("bare_us", "products", "streams")]
         )
         text = json.dumps([self.kind, self.torch, self.attention, self.foreach, figures, rates], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -211,9 +209,11 @@ class Profile:
         data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **{name: getattr(self, name) for name in _HEAD}}
         for section, names in _SECTIONS.items():
             values = {name: getattr(self, name) for name in names}
-            data[section] = {name: _encode(value) for name, value in values.items() if value is not None}
+            data[section] = {name: encode(value) for name, value in values.items() if value is not None}
         if self.rates is not None:
-            data["rates"] = _encode_rates(self.rates)
+            data["rates"] = encode_rates(self.rates)
+        if self.onnx is not None:
+            data["engines"] = {"onnx": self.onnx.to_dict()}
         return data
 
     @classmethod
@@ -267,19 +267,10 @@ def write_profile(profile: Profile, path: Path) -> None:
     write_text(path, f"# {MADE_BY}\n{tomli_w.dumps(profile.to_dict())}")
 
 
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ProfileError(message)
-
-
-def _listed(names: Iterable[object]) -> str:
-    return ", ".join(map(str, names))
-
-
 def check_name(name: str) -> None:
     """Raise ProfileError if ``name`` is not a valid name of a profile."""
     right = re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)
-    _check(right is not None, f"name is {shown(name)}; it must be lower-case letters, digits and . _ -")
+    check(right is not None, f"name is {shown(name)}; it must be lower-case letters, digits and . _ -")
 
 
 def _check_texts(profile: Profile) -> None:
@@ -290,27 +281,15 @@ def _check_texts(profile: Profile) -> None:
         ("kind", profile.kind, ("cuda", "cpu")),
         ("software.attention", profile.attention, get_args(Attention)),
     ):
-        _check(value in choices, f"{key} is {shown(value)}; it must be one of {_listed(choices)}")
+        check(value in choices, f"{key} is {shown(value)}; it must be one of {listed(choices)}")
     version = re.match(r"\d+\.\d+", profile.torch)
-    _check(version is not None, f"software.torch is {shown(profile.torch)}; it must be a version such as '1.10'")
-    _check(
+    check(version is not None, f"software.torch is {shown(profile.torch)}; it must be a version such as '1.10'")
+    check(
         profile.attention == "eager" or not profile.torch.startswith(("0.", "1.")),
         f"software.attention is {shown(profile.attention)}; it must be 'eager' with torch {profile.torch}, "
         "for torch has a "
         "function for attention since 2.0",
     )
-
-
-def _encode(value: Any) -> Any:
-    return {key: getattr(value, key) for key in _FIGURE_KEYS} if isinstance(value, Figure) else value
-
-
-def _encode_rates(rates: Rates) -> dict[str, Any]:
-    products = {kind: dict(vars(rate)) for kind, rate in rates.products.items()}
-    streams = {kind: {"mib": list(rate.mib), "us": list(rate.us)} for kind, rate in rates.streams.items()}
-    return {
-        "conditions": dict(rates.conditions), "bare_us": rates.bare_us, "products": products, "streams": streams,
-    }  # fmt: skip
 
 
 def _upgraded(data: Any) -> Any:
@@ -333,91 +312,25 @@ def _decode(data: Any) -> Profile:
     if isinstance(data, Mapping) and "schema_version" in data:
         # checked first, because a newer file may have any keys
         version = data["schema_version"]
-        _check(
+        check(
             type(version) is int and 1 <= version <= SCHEMA_VERSION,
             f"schema_version is {shown(version)}; this farsearch reads 1 to {SCHEMA_VERSION}, a newer file "
             "needs a newer",
         )
-    table = _table(_upgraded(data), "the file", ("schema_version", *_HEAD, *_SECTIONS), ("rates",))
-    values = {name: _typed(table[name], _PLAIN[name], name) for name in _HEAD}
+    table = read_table(_upgraded(data), "the file", ("schema_version", *_HEAD, *_SECTIONS), ("rates", "engines"))
+    values = {name: typed(table[name], _PLAIN[name], name) for name in _HEAD}
     for section, names in _SECTIONS.items():
         optional = [name for name in names if name in _OPTIONAL]
-        part = _table(table[section], section, [name for name in names if name not in optional], optional)
+        part = read_table(table[section], section, [name for name in names if name not in optional], optional)
         for name in names:
             key = f"{section}.{name}"
             if name in _PLAIN:
-                values[name] = _typed(part[name], _PLAIN[name], key)
+                values[name] = typed(part[name], _PLAIN[name], key)
             else:
-                values[name] = _figure(part[name], key) if name in part else None
+                values[name] = read_figure(part[name], key) if name in part else None
     if "rates" in table:
-        values["rates"] = _rates(table["rates"])
+        values["rates"] = read_rates(table["rates"])
+    if "engines" in table:
+        engines = read_table(table["engines"], "engines", (), ("onnx",))
+        values["onnx"] = EngineFigures.from_dict(engines["onnx"], "engines.onnx") if "onnx" in engines else None
     return Profile(**values)
-
-
-def _rates(value: Any) -> Rates:
-    table = _table(value, "rates", ("conditions", "bare_us", "products", "streams"))
-    bare_us = _typed(table["bare_us"], float, "rates.bare_us")
-    texts = _table(table["conditions"], "rates.conditions", (), _keys(table["conditions"]))
-    conditions = {key: _typed(word, str, f"rates.conditions[{shown(key)}]") for key, word in texts.items()}
-    products = {}
-    for kind, rate in _table(table["products"], "rates.products", (), PRODUCTS).items():
-        where = f"rates.products.{kind}"
-        fields = _table(rate, where, tuple(ProductRate.__dataclass_fields__))
-        numbers = {key: _typed(number, float, f"{where}.{key}") for key, number in fields.items()}
-        products[kind] = _made(where, ProductRate, **numbers)
-    streams = {}
-    for kind, rate in _table(table["streams"], "rates.streams", (), STREAMS).items():
-        where = f"rates.streams.{kind}"
-        lists = {key: _numbers(part, f"{where}.{key}") for key, part in _table(rate, where, ("mib", "us")).items()}
-        streams[kind] = _made(where, StreamRate, **lists)
-    rates: Rates = _made("rates", Rates, conditions=conditions, bare_us=bare_us, products=products, streams=streams)
-    return rates
-
-
-def _keys(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, Mapping) else ()
-
-
-def _numbers(value: Any, where: str) -> tuple[float, ...]:
-    _check(isinstance(value, list), f"{where} is {shown(value)}; it must be a list of numbers")
-    return tuple(_typed(number, float, where) for number in value)
-
-
-def _made(where: str, kind: Callable[..., Any], **values: Any) -> Any:
-    try:
-        return kind(**values)
-    except ProfileError as error:
-        raise ProfileError(f"{where}.{error}") from None
-
-
-def _table(value: Any, where: str, required: Iterable[str], optional: Iterable[str] = ()) -> Mapping[str, Any]:
-    """Return ``value`` as a table with all ``required`` keys and no others than these and the ``optional``."""
-    needed = list(required)
-    known = [*needed, *optional]
-    _check(isinstance(value, Mapping), f"{where} is {shown(value)}; it must be a table")
-    for key in value:
-        if key not in known:
-            hint = did_you_mean(key, known)
-            raise ProfileError(
-                f"{where} has the unknown key {shown(key)}; {hint and hint + ' '}known are {_listed(known)}"
-            )
-    for key in needed:
-        _check(key in value, f"{where} lacks the key {shown(key)}; it needs {_listed(needed)}")
-    table: Mapping[str, Any] = value
-    return table
-
-
-def _typed(value: Any, kind: type, where: str) -> Any:
-    if kind is float and type(value) is int:
-        # tomllib's integers are unbounded, floats are not
-        return float(value) if abs(value) < 2**63 else math.inf
-    _check(type(value) is kind, f"{where} is {shown(value)}; it must be {_KINDS.get(kind, kind.__name__)}")
-    return value
-
-
-def _figure(value: Any, where: str) -> Figure:
-    table = _table(value, where, ("value", "basis", "source"), ("low", "high"))
-    texts = {key: _typed(table[key], str, f"{where}.{key}") for key in ("basis", "source")}
-    numbers = {key: _typed(table.get(key, table["value"]), float, f"{where}.{key}") for key in ("value", "low", "high")}
-    figure: Figure = _made(where, Figure, **numbers, **texts)
-    return figure

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from farsearch.errors import BadInput
 from farsearch.far.batches import MOST_EPOCHS
 from farsearch.far.display import shown
-from farsearch.json_records import Record
+from farsearch.json_records import UNLESS_DEFAULT, Record
 
-__all__ = ["FarConfig", "StepPlan", "check"]
+__all__ = ["Engine", "FarConfig", "StepPlan", "check"]
+
+Engine = Literal["torch", "onnx"]
+"""What executes a training step: torch, or compiled ONNX graphs without torch, on the CPU."""
 
 
 def check(condition: bool, message: str) -> None:
@@ -100,6 +103,8 @@ class StepPlan(Record):
             copy of them; or one ``fused`` kernel.
         optimizer_step: all parameters at the ``end``, or each in the ``backward`` pass as soon as its gradient is
             complete, which frees the gradient.
+        engine: what executes the step. Stored only if it is not ``torch``, so that records and fingerprints from before
+            there was another stay the same.
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -112,6 +117,7 @@ class StepPlan(Record):
     checkpointing: bool = False
     optimizer_kernel: Literal["loop", "foreach", "fused"] = "loop"
     optimizer_step: Literal["end", "backward"] = "end"
+    engine: Engine = field(default="torch", metadata=UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         size = self.micro_batch_size
@@ -139,8 +145,9 @@ class StepPlan(Record):
 
     @property
     def title(self) -> str:
-        """The summary with the optimizer's kernel and step: unique among the plans of a device."""
-        return f"{self.summary}; {self.optimizer_kernel}, {self.optimizer_step}"
+        """The summary with the optimizer's kernel and step, and another engine: unique among the plans of a device."""
+        engine = "" if self.engine == "torch" else f"; {self.engine}"
+        return f"{self.summary}; {self.optimizer_kernel}, {self.optimizer_step}{engine}"
 
     @property
     def exact(self) -> bool:

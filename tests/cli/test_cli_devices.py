@@ -51,13 +51,30 @@ def test_the_list_of_devices_fits_a_terminal(board: Path) -> None:
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert max(len(line) for line in lines) <= 100
-    assert lines[0].split() == ["name", "title", "memory,", "MiB", "basis"]
+    assert lines[0].split() == ["name", "title", "memory,", "MiB", "basis", "engines"]
     names = [line.split()[0] for line in lines[1:]]
     assert names == [*sorted([*list_profiles(), "my-board"]), "local"]
     nano = next(line for line in lines if line.startswith("jetson-nano "))
     low, high = load_profile("jetson-nano").available_mib
-    assert f" {low:,.0f} to {high:,.0f}  derived" in nano
-    assert lines[1 + names.index("my-board")].endswith("  calibrated")
+    assert f" {low:,.0f} to {high:,.0f}  derived     torch" in nano
+    assert lines[1 + names.index("my-board")].endswith("  calibrated  torch")
+    assert lines[1 + names.index("raspberry-pi-zero-2-w")].endswith("  derived     torch, onnx")
+
+
+def test_show_names_the_engines_and_their_figures(tmp_path: Path) -> None:
+    """A figure of another engine than torch has the engine's name in front."""
+    done = call(tmp_path, "devices", "show", "raspberry-pi-zero-2-w")
+    assert done.code == 0
+    assert "engines of the training step: torch, onnx" in done.out.splitlines()
+    assert all(f"onnx: {figure} " in done.out for figure in ("process_mib", "time_factor"))
+    assert "onnx" not in call(tmp_path, "devices", "show", "jetson-nano").out
+
+
+def test_like_gives_a_calibrated_cpu_the_figures_of_other_engines(board: Path) -> None:
+    """They are measured with torch alone; the profile of the same board knows the rest."""
+    assert call(board, "devices", "import", "board.json", "--name", "mine", "--like", "raspberry-pi-4").code == 0
+    profile = read_profile(board / ".farsearch" / "devices" / "mine.toml")
+    assert profile.engines == (("torch", "onnx") if profile.kind == "cpu" else ("torch",))
 
 
 def test_a_broken_profile_does_not_hide_the_others(board: Path) -> None:

@@ -15,6 +15,7 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from farsearch.devices.engines import EngineFigures
 from farsearch.devices.profile import SCHEMA_VERSION, Figure, Profile, parse_profile, read_profile, write_profile
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import MissingResource, ProfileError
@@ -156,6 +157,10 @@ def _rates() -> st.SearchStrategy[Rates]:
     )
 
 
+def _engine_figures() -> st.SearchStrategy[EngineFigures]:
+    return st.builds(EngineFigures, _figures(0), _figures(), st.none() | _rates())
+
+
 @st.composite
 def _profiles(draw: st.DrawFn) -> Profile:
     start = read_profile(SPECIMEN)
@@ -165,18 +170,20 @@ def _profiles(draw: st.DrawFn) -> Profile:
     torch, attention = draw(
         st.sampled_from([("1.10", "eager"), ("2.0", "eager"), ("2.1.0+cu118", "fused"), ("2.13", "math")])
     )
+    kind = draw(st.sampled_from(["cuda", "cpu"]))
     return dataclasses.replace(
         start,
         **speeds,
         **overheads,
         title=draw(_TEXT),
         basis=draw(st.sampled_from(["derived", "calibrated"])),
-        kind=draw(st.sampled_from(["cuda", "cpu"])),
+        kind=kind,
         torch=torch,
         attention=attention,
         foreach=draw(st.booleans()),
         power_w=draw(st.none() | _figures()),
         rates=draw(st.none() | _rates()),
+        onnx=draw(st.none() | _engine_figures()) if kind == "cpu" else None,
     )
 
 
@@ -187,6 +194,45 @@ def test_round_trip_through_toml_is_the_identity(profile: Profile) -> None:
     text = tomli_w.dumps(profile.to_dict())
     assert parse_profile(text, "x.toml") == profile
     assert Profile.from_dict(profile.to_dict()).digest == profile.digest
+
+
+ONNX = {
+    "process_mib": {"value": 58.0, "low": 44.0, "high": 116.0, "basis": "assumed", "source": "measured on x86"},
+    "time_factor": {"value": 0.9, "low": 0.4, "high": 3.0, "basis": "assumed", "source": "no measurement"},
+}
+
+
+def test_engine_takes_its_own_process_and_times(data: dict[str, Any]) -> None:
+    """All else is the device's; without rates of its own the engine has those of torch."""
+    data.update(kind="cpu", engines={"onnx": ONNX})
+    profile = Profile.from_dict(data)
+    onnx = profile.for_engine("onnx")
+    assert profile.engines == ("torch", "onnx")
+    assert (onnx.process_mib.value, onnx.time_factor.high) == (58, 3)
+    torch = profile.for_engine("torch")
+    changed = {"process_mib": onnx.process_mib, "time_factor": onnx.time_factor}
+    assert dataclasses.replace(torch, **changed) == onnx
+    assert onnx.digest != torch.digest
+    data["engines"]["onnx"] = {**ONNX, "rates": {**data["rates"], "bare_us": 0.5}}
+    own = Profile.from_dict(data).for_engine("onnx").rates
+    assert own is not None
+    assert own.bare_us == 0.5
+
+
+def test_figures_of_another_engine_do_not_change_the_digest(data: dict[str, Any]) -> None:
+    """Predictions for torch do not depend on them, so a study from before they were known is continued."""
+    data["kind"] = "cpu"
+    digest = Profile.from_dict(data).digest
+    data["engines"] = {"onnx": ONNX}
+    assert Profile.from_dict(data).digest == digest
+
+
+def test_engine_without_figures_is_refused(data: dict[str, Any]) -> None:
+    """An old profile knows torch alone; the error names profile and section."""
+    profile = Profile.from_dict(data)
+    assert profile.engines == ("torch",)
+    with pytest.raises(ProfileError, match=r"has no figures of the engine 'onnx'; add \[engines.onnx\]"):
+        profile.for_engine("onnx")
 
 
 WRONG: list[tuple[str, Any, list[str]]] = [
@@ -226,6 +272,16 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     ("software.foreach", 1, ["software.foreach is 1", "true or false"]),
     ("software.attention", "flash", ["software.attention is 'flash'", "eager, math, fused"]),
     ("software.attention", True, ["software.attention is True", "text in quotes"]),
+    ("engines", 3, ["engines is 3", "a table"]),
+    ("engines", {"onnx": {}}, ["engines.onnx lacks the key 'process_mib'"]),
+    ("engines", {"onx": {}}, ["engines has the unknown key 'onx'", "did you mean 'onnx'"]),
+    ("engines", {"onnx": ONNX}, ["engines.onnx is given and kind is 'cuda'", "runs on a CPU"]),
+    (
+        "engines",
+        {"onnx": {**ONNX, "time_factor": {**ONNX["time_factor"], "low": 0}}},
+        ["engines.onnx.time_factor.low is 0", "above 0"],
+    ),
+    ("engines", {"onnx": {**ONNX, "rates": {}}}, ["engines.onnx.rates lacks the key 'conditions'"]),
     ("schema_version", 3, ["schema_version is 3", "reads 1 to 2"]),
     ("schema_version", 0, ["schema_version is 0", "reads 1 to 2"]),
     ("schema_version", "2", ["schema_version is '2'", "reads 1 to 2"]),

@@ -71,6 +71,12 @@ FACTS = {
     "jetson-agx-orin-64gb-50w": Facts(2048, 816, 1497.6, 204.8, 62841, 50, 64, "2.13"),
     "jetson-agx-orin-64gb-30w": Facts(1024, 612, 1728, 204.8, 62841, 30, 64, "2.13"),
     "jetson-agx-orin-64gb-15w": Facts(768, 408, 1113.6, 136.5, 62841, 15, 64, "2.13"),
+    "jetson-nano-cpu": Facts(4, 1430, 1430, 25.6, 3956, 10, 4, "1.10", 8),
+    "jetson-nano-2gb-cpu": Facts(4, 1430, 1430, 25.6, 1980, 10, 2, "1.10", 8),
+    "jetson-orin-nano-cpu": Facts(6, 1510.4, 1510.4, 68, 7475, 15, 8, "2.13", 16),
+    "raspberry-pi-zero-2-w": Facts(4, 1000, 1000, 3.6, 417, 2.1, 1, "2.13", 8),
+    "raspberry-pi-3b-plus": Facts(4, 1400, 1400, 4.0, 915, 5, 1, "2.13", 8),
+    "raspberry-pi-4-1gb": Facts(4, 1500, 1500, 13.3, 915, 7.2, 1, "2.13", 8),
     "raspberry-pi-4": Facts(4, 1500, 1500, 13.3, 7550, 7.2, 8, "2.13", 8),
     "raspberry-pi-4-4gb": Facts(4, 1500, 1500, 13.3, 3789, 7.2, 4, "2.13", 8),
     "raspberry-pi-4-2gb": Facts(4, 1500, 1500, 13.3, 1894, 7.2, 2, "2.13", 8),
@@ -114,7 +120,9 @@ MEMORY_SIZES = (
     ("jetson-orin-nano-4gb", "jetson-orin-nano"),
     ("jetson-xavier-nx", "jetson-xavier-nx-16gb"),
     ("jetson-agx-orin-32gb", "jetson-agx-orin-64gb"),
-    ("raspberry-pi-4-2gb", "raspberry-pi-4-4gb", "raspberry-pi-4"),
+    ("jetson-nano-2gb-cpu", "jetson-nano-cpu"),
+    ("raspberry-pi-zero-2-w", "raspberry-pi-3b-plus"),
+    ("raspberry-pi-4-1gb", "raspberry-pi-4-2gb", "raspberry-pi-4-4gb", "raspberry-pi-4"),
     ("raspberry-pi-5-4gb", "raspberry-pi-5", "raspberry-pi-5-16gb"),
 )
 """Boards that exist with several sizes of memory, from the least to the most."""
@@ -137,7 +145,10 @@ def test_shipped_profile_has_a_source_for_each_value(name: str) -> None:
     assert (profile.name, profile.basis, profile.rates) == (name, "derived", None)
     assert profile.note
     assert {key.split(".")[1] for key in profile.figures()} >= {"step_us", "token_us", "time_factor", "power_w"}
-    for key, figure in profile.figures().items():
+    figures = profile.figures()
+    if profile.onnx is not None:
+        figures |= {f"onnx.{name}": getattr(profile.onnx, name) for name in ("process_mib", "time_factor")}
+    for key, figure in figures.items():
         assert len(figure.source) >= 10, key
         assert not re.search(r"https?:|/\w+/|\.md", figure.source), key
         if figure.basis == "assumed" and not key.startswith("software."):
@@ -176,14 +187,15 @@ def test_peak_of_the_fastest_mode_agrees_with_the_data_sheet(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_figures_are_possible(name: str) -> None:
-    """Achieved rates are below the peak, attention is below large products, and the process fits."""
+    """Achieved rates are below the peak, attention is below large products, and the process of an engine fits."""
     profile = load_profile(name)
     assert profile.gemm_gflops.high < profile.peak_gflops.value
     assert profile.bmm_gflops.value < profile.gemm_gflops.value
     assert profile.bmm_gflops.high <= profile.gemm_gflops.high
     assert profile.time_factor.value == 1
     low, high = profile.available_mib
-    assert profile.process_mib.high < low < high < profile.visible_mib.high
+    process = min(profile.for_engine(engine).process_mib.high for engine in profile.engines)
+    assert process < low < high < profile.visible_mib.high
     # figures not measured on the board are no promise
     for figure in (profile.gemm_gflops, profile.bandwidth_gbs, profile.launch_us, profile.step_us, profile.token_us):
         assert figure.low < figure.value < figure.high
@@ -199,6 +211,29 @@ def test_software_follows_the_torch_of_the_device(name: str) -> None:
     assert profile.allocator_block_bytes.value == (512 if on_gpu else 64)
     assert profile.dropout_mask_bytes.value == (1 if on_gpu else 4)
     assert profile.workspace_mib.value == (8 if on_gpu else 0)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_cpus_have_figures_of_the_engine_without_torch(name: str) -> None:
+    """Its process is smaller; its times have the same centre and a wider range, as nothing was measured."""
+    profile = load_profile(name)
+    assert profile.engines == (("torch", "onnx") if profile.kind == "cpu" else ("torch",))
+    if profile.kind == "cpu":
+        onnx = profile.for_engine("onnx")
+        assert onnx.process_mib.high < profile.process_mib.low
+        assert onnx.budget_mib > profile.budget_mib
+        low, value, high = ends(onnx.time_factor)
+        assert value == profile.time_factor.value == 1
+        assert low < profile.time_factor.low < profile.time_factor.high < high
+
+
+def test_torch_does_not_fit_on_the_smallest_board() -> None:
+    """The Zero 2 W has less memory than the process of torch takes: its room is for the engine without torch."""
+    board = load_profile("raspberry-pi-zero-2-w")
+    assert board.available_mib[1] < board.process_mib.value
+    assert board.budget_mib < board.process_mib.low
+    onnx = board.for_engine("onnx")
+    assert onnx.budget_mib > onnx.process_mib.high
 
 
 @pytest.mark.parametrize("modes", MODES, ids=lambda modes: modes[-1])
