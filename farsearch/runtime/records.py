@@ -78,6 +78,7 @@ def open_source(
     columns: Optional[Sequence[str]] = None,
     needed: Sequence[str] = (),
     separator: Optional[Separator] = None,
+    expected: Optional[Separator] = None,
 ) -> Source:
     """Detect the format and the columns of a file's content.
 
@@ -86,6 +87,7 @@ def open_source(
         columns: columns of a table without a header; a first line with all ``needed`` ones is a header nevertheless.
         needed: columns that a table must have.
         separator: separator of a table; None detects it from the first rows.
+        expected: separator of other files of the same task, which is taken where several fit; a note reports another.
 
     Raises:
         RowProblem: for an unknown extension or encoding, an invalid header, or an ambiguous separator.
@@ -103,7 +105,7 @@ def open_source(
         return Source(
             name, lambda: sentence_lines(text), COLUMNS, None, "; ".join(filter(None, (note_of_format, note)))
         )
-    return _table(text, name, columns, needed, separator)
+    return _table(text, name, columns, needed, separator, expected)
 
 
 def _objects(text: str, name: str, ending: str) -> Source:
@@ -120,12 +122,13 @@ def _objects(text: str, name: str, ending: str) -> Source:
 
 
 def _table(
-    text: str, name: str, columns: Optional[Sequence[str]], needed: Sequence[str], separator: Optional[Separator]
-) -> Source:
+    text: str, name: str, columns: Optional[Sequence[str]], needed: Sequence[str], separator: Optional[Separator],
+    expected: Optional[Separator],
+) -> Source:  # fmt: skip
     ending, note = ending_of(name), ""
     if separator is None:
-        separator = _detect_separator(text, name, columns, needed)
-        note = _table_note(text, ending, separator)
+        separator = _detect_separator(text, name, columns, needed, expected)
+        note = _table_note(text, ending, separator, expected)
     first = next(table_lines(text, separator, ending), None)
     headed = columns is None or (bool(needed) and first is not None and set(needed) <= set(first.cells))
     if headed:
@@ -134,8 +137,12 @@ def _table(
     return Source(name, lambda: islice(table_lines(text, between, ending), skipped, None), columns, separator, note)
 
 
-def _detect_separator(text: str, name: str, columns: Optional[Sequence[str]], needed: Sequence[str]) -> Separator:
-    fitting = fitting_separators(text, ending_of(name), None if columns is None else len(columns), needed)
+def _detect_separator(
+    text: str, name: str, columns: Optional[Sequence[str]], needed: Sequence[str], expected: Optional[Separator]
+) -> Separator:
+    fitting = fitting_separators(text, ending_of(name), None if columns is None else len(columns), needed, expected)
+    if expected in fitting:
+        return expected
     if len(fitting) > 1:
         names = " and ".join(separator.name + "s" for separator in fitting)
         message = "{} line 1: {} divide its first rows into columns equally well".format(name, names)
@@ -143,7 +150,9 @@ def _detect_separator(text: str, name: str, columns: Optional[Sequence[str]], ne
     return fitting[0]
 
 
-def _table_note(text: str, ending: str, separator: Separator) -> str:
+def _table_note(text: str, ending: str, separator: Separator, expected: Optional[Separator]) -> str:
+    if expected is not None and separator != expected:
+        return "{}s between its columns, where the study's rows had {}s".format(separator.name, expected.name)
     if separator != own_separator(ending):
         return "{}s between its columns".format(separator.name)
     if separator == TAB and are_quoted(text):

@@ -4,7 +4,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from ..far.display import shown
 from .conll import COLUMNS
-from .records import Record, RowProblem, check_characters, open_source, records_in, records_of
+from .records import SEPARATORS, Record, RowProblem, check_characters, open_source, records_in, records_of
 from .squad import squad_rows
 from .targets import answer_reader, cell_of, items_of
 from .task import Rows, Task
@@ -19,8 +19,8 @@ def read_rows(
 ) -> Rows:
     """Read a file of rows.
 
-    A table has a header with the task's columns, or no header and the columns of the task's own files. SQuAD's JSON is
-    read for question answering.
+    A table has a header with the task's columns, or no header and the columns of the task's own files. Its separator is
+    that of the task's own files if it fits. SQuAD's JSON is read for question answering.
 
     Args:
         skip: as in ``rows_of``.
@@ -33,7 +33,8 @@ def read_rows(
     with open(path, "rb") as file:
         data = file.read()
     name = path.replace("\\", "/").rsplit("/", 1)[-1]
-    source = open_source(data, name, task.columns, task.row_columns)
+    expected = next((known for known in SEPARATORS if known.name == task.separator), None)
+    source = open_source(data, name, task.columns, task.row_columns, expected=expected)
     if source.columns == COLUMNS and task.kind == "token-classification":
         source = source._replace(columns=task.row_columns)  # CoNLL's columns have no names
     if source.note:

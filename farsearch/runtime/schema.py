@@ -11,6 +11,7 @@ from ..far.display import shown
 from ..far.execution import KERNELS, Execution, checked
 from ..far.layout import ModelLayout
 from .scores import METRICS, OF_ONE_CLASS
+from .tables import SEPARATORS
 from .task import Task
 
 __all__ = ["check_base", "check_phase", "check_provenance"]
@@ -252,6 +253,8 @@ def _task(value: Any) -> None:
             shown(task.positive)))  # fmt: skip
     if task.label_separator is not None:
         _name(task.label_separator, "task.label_separator")
+    if task.separator is not None:
+        _choice(task.separator, "task.separator", [separator.name for separator in SEPARATORS])
     _bool(task.decimal_comma, "task.decimal_comma")
     counts = {"question-answering": (2,), "token-classification": (1,)}.get(task.kind, (1, 2))
     if len(task.texts) not in counts or len(set(task.texts + (task.label,))) != len(task.texts) + 1:

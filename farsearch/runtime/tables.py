@@ -69,16 +69,19 @@ def own_separator(ending: str) -> Separator:
     return _COMMA if ending == "csv" else _TAB
 
 
-def fitting_separators(text: str, ending: str, width: Optional[int], needed: Sequence[str]) -> List[Separator]:
+def fitting_separators(
+    text: str, ending: str, width: Optional[int], needed: Sequence[str], expected: Optional[Separator] = None
+) -> List[Separator]:
     """Return the separators that fit the first rows of a table; several if it is ambiguous.
 
     One whose first row has the ``needed`` columns is the only one. Otherwise a separator must occur in the first row,
-    and if several do, all first rows must have equally many cells. If none fits it is that of the extension.
+    and if several do, all first rows must have equally many cells. If none fits it is the expected one.
 
     Args:
         width: number of columns, None if it is unknown.
+        expected: separator of other files of the same task; None for that of the extension.
     """
-    own = own_separator(ending)
+    usual = expected or own_separator(ending)
     inside = []
     for separator in SEPARATORS:
         rows = list(islice(table_lines(text, separator, ending), _SAMPLE))
@@ -90,7 +93,7 @@ def fitting_separators(text: str, ending: str, width: Optional[int], needed: Seq
             inside.append((separator, alike))
     if len(inside) == 1:
         return [inside[0][0]]
-    return [separator for separator, alike in inside if alike] or [own]
+    return [separator for separator, alike in inside if alike] or [usual]
 
 
 def are_quoted(text: str) -> bool:

@@ -20,6 +20,7 @@ class Task(NamedTuple):
     those of the task's own files where these have no header. ``unanswerable``: a question may have no answer in its
     context. ``positive`` is the label of the class that F1 is of; None for the second class. ``label_separator``
     is between the labels of a cell; None for ``|``. ``decimal_comma``: numbers in cells may be written as 0,5.
+    ``separator`` is the name of the one between the columns of the task's own files; None if they are no tables.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Task(NamedTuple):
     label_separator: Optional[str] = None
     decimal_comma: bool = False
     label_columns: bool = False
+    separator: Optional[str] = None
 
     @property
     def row_columns(self) -> Tuple[str, ...]:
@@ -46,8 +48,11 @@ class Task(NamedTuple):
         return 1 if self.positive is None else self.labels.index(self.positive)
 
     def to_dict(self) -> Dict[str, Any]:
-        """The task as JSON types."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in self._asdict().items()}
+        """The task as JSON types, without a ``separator`` that is None: bundles from before it stay the same."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in self._asdict().items()}
+        if self.separator is None:
+            del values["separator"]
+        return values
 
     @classmethod
     def from_dict(cls, data: Dict[str, Any]) -> "Task":

@@ -59,10 +59,12 @@ def infer_spec(
         raise DataError(
             f"{file.name}: the metric {shown(metric)} is of two classes, and there are {len(labels)}; choose macro_f1"
         )
+    separator = file.source.separator
     return TaskSpec(
         name=own.name, title=own.title or f"rows of {file.name}", kind=kind, labels=labels, metric=metric, texts=texts,
         label=label, columns=own.columns, licence=own.licence, label_separator=own.label_separator,
         decimal_comma=own.decimal_comma, label_columns=own.label_columns is not None,
+        separator=None if separator is None else separator.name,
     )  # fmt: skip
 
 

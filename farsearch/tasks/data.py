@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from farsearch.json_records import Record
+from farsearch.json_records import UNLESS_DEFAULT, Record
 from farsearch.runtime.scores import OF_ONE_CLASS
 from farsearch.runtime.task import Task
 
@@ -36,6 +36,8 @@ class TaskSpec(Record):
         positive: positive class of F1; None for the second class, as in older studies.
         label_separator: separator of the labels in a cell; None for ``|``.
         decimal_comma: numbers in cells may be written as 0,5.
+        separator: name of the separator between the columns of a user's table; None if the rows are in no table, and in
+            older studies.
     """
 
     name: str
@@ -53,6 +55,7 @@ class TaskSpec(Record):
     label_separator: str | None = None
     decimal_comma: bool = False
     label_columns: bool = False
+    separator: str | None = field(default=None, metadata=UNLESS_DEFAULT)
 
     @property
     def positive_label(self) -> str | None:
@@ -69,7 +72,7 @@ class TaskSpec(Record):
         """The part of it that the runtime needs."""
         return Task(
             self.name, self.kind, self.labels, self.metric, self.texts, self.label, self.columns, self.unanswerable,
-            self.positive, self.label_separator, self.decimal_comma, self.label_columns,
+            self.positive, self.label_separator, self.decimal_comma, self.label_columns, self.separator,
         )  # fmt: skip
 
 

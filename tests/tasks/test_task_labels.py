@@ -325,6 +325,48 @@ def test_a_bundle_reads_separators_decimal_commas_and_lists(tmp_path: Path) -> N
         read_rows(str(path), number._replace(decimal_comma=False))
 
 
+def test_a_board_reads_a_table_with_the_separator_of_the_study(tmp_path: Path) -> None:
+    """Without a header, rows in which two separators fit are read as those of the study were, given or detected."""
+    path = table("a text, with {0};x", "a text, with {i};x", "no text, {i};y", folder=tmp_path)
+    task = loaded(path, columns=("text", "label"), separator="semicolon").spec.task
+    assert task.separator == "semicolon"
+    mine = tmp_path / "mine.csv"
+    mine.write_text("good, or so;x\nbad, or so;y\n", encoding="utf-8")
+    with pytest.raises(RowProblem, match="commas and semicolons divide its first rows"):
+        read_rows(str(mine), task._replace(separator=None))
+    told: list[str] = []
+    rows = read_rows(str(mine), task, report=told.append)
+    assert (rows.texts, rows.answers, told) == (
+        (("good, or so",), ("bad, or so",)),
+        (0, 1),
+        ["mine.csv: semicolons between its columns"],
+    )
+    assert Task.from_dict(task.to_dict()) == task
+    assert loaded(table("text;label", "a {i};x", "b {i};y", folder=tmp_path)).spec.task.separator == "semicolon"
+
+
+def test_a_board_says_that_a_table_has_another_separator(tmp_path: Path) -> None:
+    """A file that only another separator fits is read with that one, which one line reports."""
+    task = Task("t", "classification", ("x", "y"), "accuracy", ("text",), "label", separator="semicolon")
+    mine = tmp_path / "mine.csv"
+    mine.write_text("text,label\na; b,x\nc,y\n", encoding="utf-8")
+    told: list[str] = []
+    assert read_rows(str(mine), task, report=told.append).texts == (("a; b",), ("c",))
+    assert told == ["mine.csv: commas between its columns, where the study's rows had semicolons"]
+    # a row of the wrong size is measured by the study's separator
+    mine.write_text("a;x;more\nb;y\n", encoding="utf-8")
+    with pytest.raises(RowProblem, match=r"has 3 columns; a row has 2 .* with one semicolon between"):
+        read_rows(str(mine), task._replace(columns=("text", "label")))
+
+
+def test_a_task_without_a_separator_is_stored_as_before(tmp_path: Path) -> None:
+    """Official tasks, JSON and older studies have none, and their records do not change."""
+    data = loaded(json_lines([{"text": f"{i}", "label": "ab"[i % 2]} for i in range(20)], tmp_path))
+    assert data.spec.task.separator is None
+    assert "separator" not in data.spec.to_dict()
+    assert "separator" not in data.spec.task.to_dict()
+
+
 @pytest.mark.parametrize("metric", ["f1", "accuracy_f1"])
 def test_f1_is_of_the_positive_class(metric: str) -> None:
     """As scikit-learn's with ``pos_label``; accuracy is unaffected."""
