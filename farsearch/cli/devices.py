@@ -174,8 +174,9 @@ def devices_import(result: Path, name: str | None, like: str | None, force: bool
     from farsearch.devices import load_profile
     from farsearch.devices.profile import write_profile
     from farsearch.errors import BadInput
+    from farsearch.study.names import usable_name
 
-    profile_name = _profile_name(name or result.stem)
+    profile_name = _profile_name(name or usable_name(result.stem).lower().replace("+", "-"))
     path = _USER_PROFILES / f"{profile_name}.toml"
     if path.exists() and not force:
         raise BadInput(f"{path} exists; give another --name, or --force to replace it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
@@ -26,6 +27,16 @@ LONGEST = 200
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?|.*\.", re.IGNORECASE)
 """Names that no file has on Windows."""
+
+_LATIN = {
+    **dict(zip("абвгдезийклмнопрстуфхыэіґђјћѕ", "abvgdeziiklmnoprstufhyeigdjcz", strict=True)),
+    **{"ж": "zh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "shch", "ъ": "", "ь": "", "ю": "yu", "я": "ya", "є": "ye"},
+    **{"љ": "lj", "њ": "nj", "џ": "dz"},
+    **dict(zip("αβγδεζηικλμνξοπρσςτυφχω", "avgdeziiklmnxoprsstyfho", strict=True)),
+    **{"θ": "th", "ψ": "ps"},
+    **{"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "ł": "l", "ı": "i"},
+}
+"""Letters of the Cyrillic, Greek and Latin alphabets that are not a Latin letter with accents."""
 
 AuxiliaryKind = Literal["baselines", "verified"]
 AUXILIARY_KINDS: Sequence[AuxiliaryKind] = get_args(AuxiliaryKind)
@@ -72,9 +83,22 @@ def check_new_name(name: str, taken: Iterable[str]) -> None:
 
 
 def usable_name(text: str) -> str:
-    """Return ``text`` with ``-`` for invalid characters, and with a part of its hash where that is not enough."""
-    name = re.sub(r"[^A-Za-z0-9._+-]", "-", text)
-    if re.fullmatch(_NAME, name) and len(name) <= LONGEST and not _RESERVED.fullmatch(name):
+    """Return a valid name for ``text``: letters of other alphabets in Latin ones, ``-`` for invalid characters.
+
+    Where letters have no counterpart, or more than that is invalid, a part of the text's hash makes the name unique.
+    """
+    latin = "".join(map(_latin, unicodedata.normalize("NFKD", text)))
+    name = re.sub(r"[^A-Za-z0-9._+-]", "-", latin)
+    is_complete = not any(character.isalnum() and not character.isascii() for character in latin)
+    if is_complete and re.fullmatch(_NAME, name) and len(name) <= LONGEST and not _RESERVED.fullmatch(name):
         return name
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{name.lstrip('-._+')[: LONGEST - 9]}-{digest}".lstrip("-")
+
+
+def _latin(character: str) -> str:
+    """Return the Latin letters for one of another alphabet; nothing for an accent or a dot of its own."""
+    if unicodedata.combining(character):
+        return ""
+    letters = _LATIN.get(character.lower(), character)
+    return letters if character.lower() == character else letters.capitalize()

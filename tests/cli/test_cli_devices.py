@@ -141,6 +141,13 @@ def test_import_replaces_a_profile_only_with_force(board: Path) -> None:
     assert path.read_bytes() != before
 
 
+def test_import_makes_a_usable_name_of_any_file(board: Path) -> None:
+    """Capitals, spaces and other alphabets are replaced; the last line has the name."""
+    (board / "board.json").rename(board / "Моя плата 1.json")
+    done = call(board, "devices", "import", "Моя плата 1.json")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "use it with --device moya-plata-1")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -180,15 +180,21 @@ def test_names_of_windows_devices_are_refused(name: str) -> None:
     [
         ("sst2-minilm-jetson-nano-default", "sst2-minilm-jetson-nano-default"),
         ("sst2-owner/model-local-default", "sst2-owner-model-local-default"),
-        ("отзывы-minilm-local-default", "minilm-local-default-21f75aae"),
-        ("отзыву-minilm-local-default", "minilm-local-default-"),
+        ("отзывы-minilm-local-default", "otzyvy-minilm-local-default"),
+        ("отзыву-minilm-local-default", "otzyvu-minilm-local-default"),
+        ("Щука, ёж и чай-minilm", "Shchuka--ezh-i-chai-minilm"),
+        ("Відгуки її", "Vidguki-ii"),
+        ("Größe-crème_brûlée", "Grosse-creme_brulee"),
+        ("κριτικές", "kritikes"),
         ("日本", ""),
+        ("日本-minilm-local-default", "minilm-local-default-"),
+        ("中文-minilm-local-default", "minilm-local-default-"),
         ("x" * 300, "x" * 191 + "-"),
         ("con", "con-"),
     ],
 )
 def test_default_names_are_valid_and_unique(text: str, name: str) -> None:
-    """A valid name is not changed; an invalid one gets a hash, which makes it unique."""
+    """A valid name is not changed; letters of other alphabets become Latin; what is left invalid gets a hash."""
     made = usable_name(text)
     assert made.startswith(name)
     check_new_name(made, [])
