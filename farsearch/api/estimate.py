@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from farsearch.api import HOME
+from farsearch.api.own_rows import OwnRows
 from farsearch.calibration.local import find_profile
 from farsearch.cost.breakdown import cost_breakdown, device_plans
 from farsearch.cost.pricer import Cost, Pricer
@@ -19,7 +20,10 @@ from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
 from farsearch.records import FarConfig
 
-__all__ = ["estimate", "frozen_config", "pricer_for", "sweep"]
+__all__ = ["estimate", "features_of", "frozen_config", "pricer_for", "sweep"]
+
+_BATCH_SIZE, _MAX_LENGTH = 16, 128
+"""Of a batch without rows of its own."""
 
 
 def estimate(
@@ -27,10 +31,11 @@ def estimate(
     model: str,
     config: FarConfig | None = None,
     *,
-    batch_size: int = 16,
-    max_length: int = 128,
+    batch_size: int | None = None,
+    max_length: int | None = None,
     classes: int = 2,
     samples: int | None = None,
+    rows: OwnRows | None = None,
     plan: Goal | None = None,
     optimizer: Literal["adamw", "sgd"] = "adamw",
     micro_batch_size: int | None = None,
@@ -45,7 +50,10 @@ def estimate(
         device: name of a profile, or path of a profile's file.
         config: the configuration; None for one made of ``frozen``: ``frozen_fraction`` (one number, or one a layer),
             the other frozen parts of ``FarConfig``, and ``priming_epochs``.
+        batch_size, max_length: None for 16 rows of 128 tokens; those of ``rows`` are used instead.
+        classes: outputs of the head, where there are no ``rows``.
         samples: rows of one epoch, each at full length; None for a single step.
+        rows: your own, by ``read_own_rows``: their head, lengths and number, unless ``samples`` is another number.
         plan: goal of the step plan; None for ordinary modules.
         micro_batch_size: rows of one forward pass; None for the whole batch.
         prime_on_device: include the priming, with gradient descent in micro-batches.
@@ -60,9 +68,10 @@ def estimate(
         config = frozen_config(model, frozen, revision)
     pricer = pricer_for(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
-        prime_on_device=prime_on_device, revision=revision, progress=progress,
+        prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows,
     )  # fmt: skip
-    return cost_breakdown(pricer, config, device_plans(pricer, plan, optimizer, micro_batch_size), plan, samples).cost
+    plans = device_plans(pricer, plan, optimizer, micro_batch_size)
+    return cost_breakdown(pricer, config, plans, plan, features_of(samples, rows)).cost
 
 
 def sweep(
@@ -70,10 +79,11 @@ def sweep(
     model: str,
     space: str = "default",
     *,
-    batch_size: int = 16,
-    max_length: int = 128,
+    batch_size: int | None = None,
+    max_length: int | None = None,
     classes: int = 2,
     samples: int | None = None,
+    rows: OwnRows | None = None,
     optimizer: Literal["adamw", "sgd"] = "adamw",
     micro_batch_size: int | None = None,
     prime_on_device: bool = False,
@@ -87,6 +97,7 @@ def sweep(
     Args:
         space: name of a space, or path of its file.
         samples: rows of one epoch, each at full length; None for a single step.
+        rows: as in ``estimate``.
         configurations: number of seeded draws from the space, beside its corners; duplicates are priced once.
         revision: branch, tag or commit of a hub model.
         progress: reports each step.
@@ -99,13 +110,13 @@ def sweep(
     from farsearch.study.random_configs import draw_configs
     from farsearch.study.space import load_space
 
-    if prime_on_device and samples is None:
+    if prime_on_device and samples is None and rows is None:
         raise BadInput("priming on the device needs the number of rows of an epoch; give `samples`")
     layers = len(layout_of(_config_of(model, revision, progress)).layers)
     configs = draw_configs(load_space(space), layers, configurations, seed, priming=prime_on_device)
     pricer = pricer_for(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
-        prime_on_device=prime_on_device, revision=revision, progress=progress,
+        prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows,
     )  # fmt: skip
     goals: tuple[Goal | None, ...] = (None, "time")
     plans = [plan for goal in goals for plan in device_plans(pricer, goal, optimizer, micro_batch_size)]
@@ -116,30 +127,40 @@ def pricer_for(
     device: str,
     model: str,
     *,
-    batch_size: int,
-    max_length: int,
+    batch_size: int | None,
+    max_length: int | None,
     classes: int,
     samples: int | None,
     prime_on_device: bool,
     revision: str | None,
     progress: Callable[[str], None] | None,
+    rows: OwnRows | None,
 ) -> Pricer:
     """Return the cost model of ``estimate``, with its arguments and errors."""
     settings = _config_of(model, revision, progress)
-    limit, head = max_length_of(settings), Head(outputs=classes)
+    limit, head = max_length_of(settings), Head(outputs=classes) if rows is None else rows.head
+    batch_size = rows.batch_size if rows is not None else batch_size or _BATCH_SIZE
+    max_length = rows.max_length if rows is not None else max_length or _MAX_LENGTH
     if max_length > limit:
         raise BadInput(f"`max_length` is {max_length}; {model} takes at most {limit} tokens")
+    equal = None if samples is None else [max_length] * samples
     return Pricer(
         settings,
         head,
         batch_size,
         max_length,
         find_profile(device, HOME, progress),
-        lengths=None if samples is None else [max_length] * samples,
+        lengths=equal if rows is None else rows.lengths,
+        device_samples=None if rows is None else features_of(samples, rows),
         prime_on_device=prime_on_device,
         priming_optimizer="sgd",
         tables=shared_tables(settings, head),
     )
+
+
+def features_of(samples: int | None, rows: OwnRows | None) -> int | None:
+    """Return the sequences of an epoch of ``samples`` rows, by default all of ``rows``; None for a single step."""
+    return samples if rows is None else rows.features(rows.count if samples is None else samples)
 
 
 def _config_of(model: str, revision: str | None, note: Callable[[str], None] | None) -> Any:

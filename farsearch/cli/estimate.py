@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from farsearch.cli.estimate_json import cost_json, median, sweep_json
 from farsearch.cli.options import AboveZero, ParamType, json_option
+from farsearch.cli.task_options import own_options
 from farsearch.cli.terminal import print_rows
 from farsearch.far.display import shown
 
 if TYPE_CHECKING:
+    from farsearch.api.own_rows import OwnRows
     from farsearch.cost.breakdown import CostBreakdown
     from farsearch.cost.fixes import Fix
     from farsearch.cost.pricer import Cost
     from farsearch.cost.sweep import Sweep
-    from farsearch.records import FarConfig, StepPlan
+    from farsearch.records import StepPlan
 
 __all__ = ["COMMANDS"]
 
@@ -50,10 +53,10 @@ class Fractions(ParamType):
 @click.option("--device", required=True, metavar="NAME", help="Profile of the device (see: farsearch devices list).")
 @click.option("--model", required=True, metavar="NAME", help="A well-known checkpoint, a folder, or a hub name.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.  [default: main]")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=16, show_default=True,
-              help="Rows of a training step.")  # fmt: skip
-@click.option("--max-length", type=click.IntRange(min=4), metavar="N", default=128, show_default=True,
-              help="Tokens of a text.")  # fmt: skip
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N",
+              help="Rows of a training step.  [default: 16; with --train as a search of it]")  # fmt: skip
+@click.option("--max-length", type=click.IntRange(min=4), metavar="N",
+              help="Tokens of a text.  [default: 128; with --train as a search of it]")  # fmt: skip
 @click.option("--frozen-fraction", type=Fractions(), default="0", show_default=True,
               help="Share of frozen neurons, one for all layers or one each from the bottom.")  # fmt: skip
 @click.option("--frozen-embeddings", is_flag=True, help="The embeddings are not trained.")
@@ -64,7 +67,11 @@ class Fractions(ParamType):
 @click.option("--classes", type=click.IntRange(min=2), metavar="N", default=2, show_default=True,
               help="Size of the head.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(min=1), metavar="N",
-              help="Time one epoch of so many rows, each at full length, instead of one step.")  # fmt: skip
+              help="Time one epoch of so many rows instead of one step; each at full length, or with --train as its "
+              "rows.")  # fmt: skip
+@click.option("--train", type=click.Path(path_type=Path), metavar="FILE",
+              help="Your own rows, or a .toml file that describes them: time one epoch of them.")  # fmt: skip
+@own_options
 @click.option("--plan", type=click.Choice(["modules", "memory", "time", "balanced"]), default="modules",
               show_default=True, help="Ordinary modules, or farsearch's own step plan for a goal.")  # fmt: skip
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True,
@@ -87,6 +94,8 @@ def estimate(
     device: str,
     model: str,
     samples: int | None,
+    train: Path | None,
+    given: dict[str, Any],
     plan: Literal["modules", "memory", "time", "balanced"],
     optimizer: Literal["adamw", "sgd"],
     micro_batch_size: int | None,
@@ -99,25 +108,28 @@ def estimate(
 ) -> None:
     """Predict the memory and time of fine-tuning on a device. Needs no weights and no network.
 
-    Memory is the peak of a training step; time is one step, or an epoch with --samples. With --sweep, of
-    10,000 configurations of a space under every plan: the least that can be had, and how many fit.
+    Memory is the peak of a training step; time is one step, or an epoch with --samples or --train, which needs the
+    model's tokenizer. With --sweep, of 10,000 configurations of a space under every plan: the least that can be had,
+    and how many fit.
 
     \b
     Examples:
       farsearch estimate --device raspberry-pi-4 --model distilbert-base-uncased --frozen-fraction 0.9
       farsearch estimate --device jetson-nano --model bert-base-uncased --batch-size 4 --frozen-embeddings
       farsearch estimate --device jetson-orin-nano --model bert-base-uncased --frozen-fraction 0.9 --plan memory
+      farsearch estimate --device raspberry-pi-5 --model distilbert-base-uncased --train rows.csv --plan time
       farsearch estimate --device jetson-nano-2gb --model distilbert-base-uncased --sweep --space wide --png sweep.png
     """
-    _check_options(context, whole_space, prime_on)
+    _check_options(context, whole_space, prime_on, train, given)
     job = {name: values[name] for name in ("batch_size", "max_length", "classes", "revision")}
-    job |= {"samples": samples, "prime_on_device": prime_on == "device"}
+    rows = None if train is None else _own_rows(train, model, given, job)
+    job |= {"samples": samples, "prime_on_device": prime_on == "device", "rows": rows}
     if whole_space:
         _sweep(
             device, model, space, png, as_json, {**job, "optimizer": optimizer, "micro_batch_size": micro_batch_size}
         )
         return
-    from farsearch.api.estimate import frozen_config, pricer_for
+    from farsearch.api.estimate import features_of, frozen_config, pricer_for
     from farsearch.cost.breakdown import cost_breakdown, device_plans
     from farsearch.cost.fixes import suggest_fixes
 
@@ -125,19 +137,43 @@ def estimate(
     config, goal = frozen_config(model, frozen, values["revision"]), None if plan == "modules" else plan
     with _waiting(f"tracing training steps of {model}") as note:
         pricer = pricer_for(device, model, **job, progress=note)
-        priced = cost_breakdown(pricer, config, device_plans(pricer, goal, optimizer, micro_batch_size), goal, samples)
+        plans = device_plans(pricer, goal, optimizer, micro_batch_size)
+        priced = cost_breakdown(pricer, config, plans, goal, features_of(samples, rows))
         changes = [] if priced.cost.fits else suggest_fixes(pricer, config, priced)
     if as_json:
-        click.echo(json.dumps(_as_json(priced, changes, device, model), indent=1))
+        click.echo(json.dumps(cost_json(priced, changes, device, model), indent=1))
     else:
-        _print(priced, changes, device, model, pricer.batch_size, samples)
+        _print(priced, changes, device, model, pricer.batch_size, _epoch_of(samples, rows))
 
 
-def _check_options(context: click.Context, whole_space: bool, prime_on: str) -> None:
+def _own_rows(train: Path, model: str, given: Mapping[str, Any], job: Mapping[str, Any]) -> OwnRows:
+    """Read the user's rows, and print what was understood."""
+    from farsearch.api.own_rows import read_own_rows
+
+    sizes = {name: job[name] for name in ("batch_size", "max_length", "revision")}
+    with _waiting(f"reading {train.name}") as note:
+        rows = read_own_rows(str(train), model, given, **sizes, progress=note)
+    click.echo(rows.understood, err=True)
+    return rows
+
+
+def _epoch_of(samples: int | None, rows: OwnRows | None) -> int | None:
+    return rows.count if samples is None and rows is not None else samples
+
+
+def _check_options(
+    context: click.Context, whole_space: bool, prime_on: str, train: Path | None, own: Mapping[str, Any]
+) -> None:
     """Raise an error for contradictory options."""
     given = {
         name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
+    if train is None and any(own.values()):
+        from farsearch.tasks.description import option_words
+
+        raise click.UsageError(f"{option_words(own)[0]} is for --train; add it")
+    if train is not None and "classes" in given:
+        raise click.UsageError("--classes is the number of labels in --train; leave out one of them")
     for name in ("space", "png") if not whole_space else _ONE_ONLY:
         if name in given:
             option = f"--{name.replace('_', '-')}"
@@ -161,38 +197,6 @@ def _waiting(what: str) -> Iterator[Callable[[str], None]]:
     console = make_console(stderr=True)
     with console.status(what) as status:
         yield status.update if console.is_terminal else console.print
-
-
-def _as_json(priced: CostBreakdown, changes: Sequence[Fix], device: str, model: str) -> dict[str, Any]:
-    return {
-        "schema_version": 1,
-        "device": device,
-        "model": model,
-        **_cost_json(priced.cost),
-        "available_mib_range": priced.cost.available_range_mib,
-        "step_time_s": priced.cost.step_time_s,
-        "trainable": priced.cost.trainable,
-        "plan": priced.plan.to_dict(),
-        "steps": dict(priced.steps),
-        "phases": {name: _cost_json(cost) for name, cost in priced.phases.items()},
-        "mends": [
-            {"options": change.options, "learns_the_same": change.learns_the_same, **_cost_json(change.cost)}
-            for change in changes
-        ],
-    }
-
-
-def _cost_json(cost: Cost) -> dict[str, Any]:
-    return {
-        "tensor_peak_mib": cost.tensor_peak_mib,
-        "peak_memory_mib": cost.peak_memory_mib,
-        "peak_memory_mib_range": cost.peak_memory_range_mib,
-        "wall_time_s": cost.wall_time_s,
-        "wall_time_s_range": cost.wall_time_range_s,
-        "energy_j": cost.energy_j,
-        "fits": cost.fits,
-        "breakdown": {"memory_mib": dict(cost.memory), "time_s": dict(cost.time)},
-    }
 
 
 def _print(
@@ -267,14 +271,14 @@ def _sweep(device: str, model: str, space: str, png: Path | None, as_json: bool,
         check_new_file(png, ".png")
     with _waiting(f"drawing configurations of the space {space}") as note:
         swept = sweep(device, model, space, **job, progress=note)
-    samples, batch_size = job["samples"], job["batch_size"]
+    samples, batch_size = _epoch_of(job["samples"], job["rows"]), job["batch_size"] or 16
     span = f"one step of {batch_size} rows" if samples is None else f"one epoch of {samples:,} rows"
     if png is not None:
         from farsearch.report.sweep import save_sweep_png
 
         save_sweep_png(swept, f"{model} on {device}, space {space}", span, png)
     if as_json:
-        click.echo(json.dumps(_sweep_json(swept, device, model, space, samples), indent=1))
+        click.echo(json.dumps(sweep_json(swept, device, model, space, samples), indent=1))
         return
     _print_sweep(swept, model, device, space, span)
     if png is not None:
@@ -296,10 +300,10 @@ def _print_sweep(swept: Sweep, model: str, device: str, space: str, span: str) -
         {
             "plan": plan.title,
             "least": human_memory(float(prices.peak_memory_mib.min())),
-            "median": human_memory(_median(prices.peak_memory_mib)),
+            "median": human_memory(median(prices.peak_memory_mib)),
             "most": human_memory(float(prices.peak_memory_mib.max())),
             "quickest": human_time(float(prices.wall_time_s.min())),
-            "median time": human_time(_median(prices.wall_time_s)),
+            "median time": human_time(median(prices.wall_time_s)),
             "slowest": human_time(float(prices.wall_time_s.max())),
             "fit": f"{prices.fits.mean():.1%}",
         }
@@ -312,12 +316,6 @@ def _print_sweep(swept: Sweep, model: str, device: str, space: str, span: str) -
     ):
         rows = [_front_row(swept, *point) for point in thin(points, _ROWS)]
         print_rows(rows, title, f"{title}: nothing")
-
-
-def _median(values: Any) -> float:
-    import numpy as np
-
-    return float(np.median(values))
 
 
 def _front_row(swept: Sweep, plan: int, index: int) -> dict[str, str]:
@@ -336,54 +334,6 @@ def _front_row(swept: Sweep, plan: int, index: int) -> dict[str, str]:
         "plan": swept.plans[plan].title,
         "fits": "yes" if prices.fits[index] else "no",
     }
-
-
-def _sweep_json(swept: Sweep, device: str, model: str, space: str, samples: int | None) -> dict[str, Any]:
-    return {
-        "schema_version": 1,
-        "device": device,
-        "model": model,
-        "space": space,
-        "samples": samples,
-        "available_mib_range": swept.available_range_mib,
-        "configurations": len(swept.configs),
-        "fitting": swept.fitting,
-        "plans": [
-            {
-                "plan": plan.to_dict(),
-                "peak_memory_mib": _spread(prices.peak_memory_mib),
-                "wall_time_s": _spread(prices.wall_time_s),
-                "share_that_fits": float(prices.fits.mean()),
-                "full_fine_tuning": _cost_json(full),
-            }
-            for plan, prices, full in zip(swept.plans, swept.prices, swept.full, strict=True)
-        ],
-        "front": [_point_json(swept, *point) for point in swept.front()],
-        "most_trained": [_point_json(swept, *point) for point in swept.most_trained()],
-    }
-
-
-def _spread(values: Any) -> dict[str, float]:
-    return {"least": float(values.min()), "median": _median(values), "most": float(values.max())}
-
-
-def _point_json(swept: Sweep, plan: int, index: int) -> dict[str, Any]:
-    prices = swept.prices[plan]
-    return {
-        "peak_memory_mib": float(prices.peak_memory_mib[index]),
-        "peak_memory_mib_range": [float(values[index]) for values in prices.peak_memory_range_mib],
-        "wall_time_s": float(prices.wall_time_s[index]),
-        "wall_time_s_range": [float(values[index]) for values in prices.wall_time_range_s],
-        "trainable": int(prices.trainable[index]),
-        "fits": bool(prices.fits[index]),
-        "frozen": _frozen_json(swept.configs[index]),
-        "plan": swept.plans[plan].to_dict(),
-    }
-
-
-def _frozen_json(config: FarConfig) -> dict[str, Any]:
-    """Return the swept part of a configuration."""
-    return {name: value for name, value in config.to_dict().items() if "frozen" in name}
 
 
 COMMANDS = (estimate,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,37 @@ def test_samples_price_the_steps_of_an_epoch(tmp_path: Path) -> None:
     epoch = estimate(tmp_path, "--batch-size", 4, "--max-length", 16, "--samples", 40)
     assert epoch["wall_time_s"] == pytest.approx(10 * one["wall_time_s"])
     assert epoch["step_time_s"] == one["step_time_s"]
+
+
+def test_own_rows_give_head_sizes_and_the_time_of_an_epoch(tmp_path: Path, tiny_bert: Path) -> None:
+    """As a search of them chooses; what was understood is one line, and each row has its own length."""
+    lines = [f"row {i}{' and more' * (i % 5)},{'abc'[i % 3]}" for i in range(60)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines, ""]))
+    words = ("estimate", "--device", "jetson-nano", "--model", tiny_bert, "--train", "rows.csv", "--json")
+    done = call(tmp_path, *words)
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert done.err.startswith("rows.csv: 48 training and 12 development rows; text: text; label: label; ")
+    size, length = (int(re.findall(rf"{word} (\d+)", done.err)[0]) for word in ("batches of", "cut at"))
+    own = done.json
+    same = ("--batch-size", size, "--max-length", length, "--classes", 3, "--samples", 48)
+    full = estimate(tmp_path, *same, model=str(tiny_bert))
+    assert own["steps"] == full["steps"] == {"training": 48 / size}
+    for key in ("tensor_peak_mib", "trainable", "step_time_s"):
+        assert own[key] == full[key]
+    assert own["wall_time_s"] < full["wall_time_s"]
+    twice = call(tmp_path, *words, "--samples", 96).json
+    assert twice["steps"] == {"training": 96 / size}
+    assert twice["wall_time_s"] == pytest.approx(2 * own["wall_time_s"])
+
+
+def test_own_rows_are_swept(tmp_path: Path, tiny_bert: Path) -> None:
+    """The times of a space are those of an epoch of them."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"row {i},{'ab'[i % 2]}\n" for i in range(40)))
+    words = ("estimate", "--device", "jetson-nano", "--model", tiny_bert, "--sweep", "--space", "tiny.yaml")
+    done = call(tmp_path, *words, "--train", "rows.csv")
+    assert done.code == 0, done.err
+    assert "for one epoch of 32 rows" in done.out.splitlines()[0]
 
 
 def test_text_has_the_figures_of_the_json(tmp_path: Path) -> None:
@@ -168,6 +200,10 @@ def test_a_sweep_counts_configurations_and_draws_them(tmp_path: Path) -> None:
         ({"max-length": "513"}, 2, "takes at most 512 tokens"),
         ({"batch-size": "0"}, 2, "0 is not in the range"),
         ({"micro-batch-size": "16"}, 2, "the micro-batch has 16 rows and the batch 16"),
+        ({"text-column": "body"}, 2, "--text-column is for --train; add it"),
+        ({"train": "a.csv", "classes": "3"}, 2, "--classes is the number of labels in --train"),
+        ({"train": "a.csv"}, 5, "a.csv' can't be read"),
+        ({"train": "sst2"}, 2, "which is no file of rows"),
         ({"space": "wide"}, 2, "--space is for --sweep; add it"),
         ({"png": "a.png"}, 2, "--png is for --sweep; add it"),
         ({"prime-on": "device"}, 2, "add --priming-epochs"),
