@@ -26,6 +26,10 @@ _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#
 """Colours of the plans' policies: Okabe and Ito's, safe for colour-blind readers (Color Universal Design, 2008)."""
 _MARKERS = "sD^PvXo*"
 """Markers of full fine-tuning under each of them."""
+_SHORT_LABEL = 36
+"""Characters of a label with which three columns of the legend fit the width."""
+_LEGEND_ROW = 0.038
+"""Height of a row of the legend, as a share of the figure's."""
 _LOOSE, _SURE = "#f3d9d6", "#fbeeec"
 
 
@@ -45,7 +49,7 @@ def sweep_figure(sweep: Sweep, title: str, span: str) -> Figure:
     """
     figure = Figure(figsize=(8, 5))
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.085, 0.235, 0.895, 0.685))
+    axes = figure.add_axes((0, 0, 1, 1))  # its place follows from the legend
     times = np.concatenate([sweep.wall_time_s.ravel(), [cost.wall_time_s for cost in sweep.full]])
     unit, seconds = next((u for u in (("h", 3600.0), ("min", 60.0)) if times.max() >= 2 * u[1]), ("s", 1.0))
     handles: list[Artist] = [*_draw_plans(axes, sweep, seconds)]
@@ -58,8 +62,11 @@ def sweep_figure(sweep: Sweep, title: str, span: str) -> Figure:
     handles.append(Line2D([], [], label="nothing takes less of both", **line))
     handles += _draw_device(axes, sweep)
     _frame(axes, title, span, unit)
+    columns = 3 if max(len(str(handle.get_label())) for handle in handles) <= _SHORT_LABEL else 2
+    bottom = 0.12 + _LEGEND_ROW * -(-len(handles) // columns)
+    axes.set_position((0.085, bottom, 0.895, 0.92 - bottom))
     figure.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0.075, 0.0), ncols=3, frameon=False, fontsize=9,
+        handles=handles, loc="lower left", bbox_to_anchor=(0.075, 0.0), ncols=columns, frameon=False, fontsize=9,
         columnspacing=1.6,
     )  # fmt: skip
     return figure

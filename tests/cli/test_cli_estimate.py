@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from farsearch.api.estimate import sweep
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of
 from farsearch.models.source import known_models, resolve_model
+from farsearch.report.sweep import sweep_figure
 from tests.journey import SPACE as TINY
 from tests.journey import call
 
@@ -184,6 +187,17 @@ def test_a_sweep_counts_configurations_and_draws_them(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.png"]
     with Image.open(tmp_path / "sweep.png") as picture:
         assert (picture.format, picture.size) == ("PNG", (1200, 750))
+
+
+def test_the_legend_of_a_sweep_is_inside_its_picture() -> None:
+    """Below the axis and its label, however many plans there are and however long their names."""
+    swept = sweep("jetson-nano", SMALL, batch_size=4, max_length=16, configurations=10)
+    figure = sweep_figure(swept, "a space", "one step")
+    figure.savefig(io.BytesIO())  # draws it
+    legend, label = figure.legends[0].get_window_extent(), figure.axes[0].xaxis.label.get_window_extent()
+    assert len(figure.legends[0].get_texts()) > 9
+    assert figure.bbox.x0 < legend.x0 < legend.x1 < figure.bbox.x1
+    assert figure.bbox.y0 < legend.y0 < legend.y1 < label.y0
 
 
 @pytest.mark.parametrize(
