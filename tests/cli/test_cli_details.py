@@ -114,8 +114,11 @@ def test_every_figure_of_a_profile_has_its_source(name: str) -> None:
     """One row per figure; the range is empty for exact values."""
     profile = load_profile(name)
     rows = profile_rows(profile)
-    assert [row["figure"] for row in rows] == [key.split(".")[1] for key in profile.figures()]
-    for row, figure in zip(rows, profile.figures().values(), strict=True):
+    figures = {key.split(".")[1]: figure for key, figure in profile.figures().items()}
+    if profile.onnx is not None:
+        figures |= {"onnx: process_mib": profile.onnx.process_mib, "onnx: time_factor": profile.onnx.time_factor}
+    assert [row["figure"] for row in rows] == list(figures)
+    for row, figure in zip(rows, figures.values(), strict=True):
         assert float(row["value"].replace(",", "")) == pytest.approx(figure.value, rel=1e-4)
         assert bool(row["range"]) == (figure.low != figure.high)
         assert row["source"] == figure.source
