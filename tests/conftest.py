@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 pytest_plugins = ["tests.services"]
 
@@ -79,21 +82,34 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(line)
 
 
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that the first of pytest's parallel processes makes. Nothing may change it."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared" / name
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not Path(f"{folder}.done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            Path(f"{folder}.done").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny BERT with a tokenizer, shared by the session. Do not write to it."""
+    """Folder of a tiny BERT with a tokenizer, shared by all tests. Do not write to it."""
     # imported here, because torch reads the settings above at its first import
     from tests.tiny import make_bert
 
-    return make_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
+    return _made_once(tmp_path_factory, "tiny-bert", make_bert)
 
 
 @pytest.fixture(scope="session")
 def tiny_distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny DistilBERT with a tokenizer, shared by the session. Do not write to it."""
+    """Folder of a tiny DistilBERT with a tokenizer, shared by all tests. Do not write to it."""
     from tests.tiny import make_distilbert
 
-    return make_distilbert(tmp_path_factory.mktemp("models") / "tiny-distilbert")
+    return _made_once(tmp_path_factory, "tiny-distilbert", make_distilbert)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +117,9 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) ->
     """Working directory with the finished study ``tiny`` of nine trials. Copy it before a test changes it."""
     from tests.journey import call, prepare, run_arguments
 
-    folder = prepare(tmp_path_factory.mktemp("finished"))
-    done = call(folder, *run_arguments(tiny_bert, 9))
-    assert done.code == 0, done.err
-    return folder
+    def make(folder: Path) -> None:
+        done = call(prepare(folder), *run_arguments(tiny_bert, 9))
+        assert done.code == 0, done.err
+
+    made = _made_once(tmp_path_factory, "finished", make)
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("finished") / "work"))

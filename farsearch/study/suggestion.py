@@ -61,10 +61,18 @@ def _fitting_space(pricer: Pricer, goal: Goal, space: Space, layers: int) -> tup
     size, shares = size_of(pricer.table(StepPlan()).parameters), {}
     for name in set(list_spaces()) - {space.name}:
         other = load_space(name).for_model(layers, size)
+        if not _something_fits(pricer, goal, other, layers):
+            continue
         params = draw_params(other.distributions(layers), _DRAWS, np.random.default_rng(0))
         shares[name] = float(price_params(pricer, other, layers, goal)(params).fits.mean())
-    best = max(sorted(shares), key=lambda name: shares[name])
-    return (best, shares[best]) if shares[best] >= _MOST else None
+    best = max(sorted(shares), key=lambda name: shares[name], default="")
+    return (best, shares[best]) if shares.get(best, 0.0) >= _MOST else None
+
+
+def _something_fits(pricer: Pricer, goal: Goal, space: Space, layers: int) -> bool:
+    """Return whether the least training that a space could have fits: otherwise nothing in it has to be priced."""
+    *_, (_, least) = _freeze_more(space, layers)
+    return pricer.best(least, goal)[1].fits
 
 
 def _freeze_more(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:
