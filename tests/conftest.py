@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +80,32 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("skips that are not allowed", red=True, bold=True)
         for line in found:
             terminalreporter.write_line(line)
+
+
+_LONG_FILES = (
+    # these wait for processes, and none of their tests is in `make test`
+    "tests/survival/test_survival_same_seed.py", "tests/cli/test_cli_workers.py",
+    "tests/survival/test_survival_kills.py", "tests/survival/test_survival_database.py",
+    "tests/survival/test_survival_signals.py", "tests/survival/test_survival_mirror.py",
+    "tests/survival/test_survival_together.py", "tests/hub/test_hub_everything.py", "tests/hub/test_hub_faults.py",
+    "tests/cli/test_cli_secrets.py", "tests/cost/test_cost_plans.py", "tests/board/test_board.py",
+    "tests/models/test_models_families.py",
+    # these take from 100 to 15 seconds of a processor in `make test`
+    "tests/test_api.py", "tests/bundle/test_bundle_export.py", "tests/study/test_study_search.py",
+    "tests/test_tracking.py", "tests/cost/test_cost_segment_costs.py", "tests/bundle/test_bundle_onnx.py",
+    "tests/cost/test_cost_pricer.py", "tests/cost/test_cost_real.py", "tests/bundle/test_bundle_train.py",
+    "tests/cli/test_cli_devices.py", "tests/cli/test_cli_baselines.py", "tests/test_priming_cache.py",
+    "tests/bundle/test_bundle_foreign.py", "tests/test_baselines.py", "tests/cli/test_cli_estimate.py",
+    "tests/study/test_study_samplers.py", "tests/cost/test_cost_compose.py", "tests/test_priming.py",
+    "tests/bundle/test_bundle_mutations.py", "tests/test_report.py", "tests/cost/test_cost_sweep.py",
+    "tests/cli/test_cli_run.py", "tests/cli/test_cli_verify.py", "tests/cli/test_cli_streams.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that the parallel processes end together."""
+    place = {name: i for i, name in enumerate(_LONG_FILES)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
 def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
