@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from farsearch.calibration import local
+from farsearch.calibration.measure.machine import machine
 from farsearch.calibration.script import board_script
 from farsearch.devices import list_profiles, load_profile
 from farsearch.devices.profile import read_profile
@@ -38,7 +39,7 @@ def this_machine(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def measure(seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
         asked.append(seconds)
         tell("overheads")
-        return KnownMachine().result(machine=local.machine())
+        return KnownMachine().result(machine=machine())
 
     monkeypatch.setattr(local, "measure", measure)
     return asked

@@ -132,7 +132,7 @@ def test_many_configurations_are_priced_as_single_ones(name: str, prime_on_devic
     configs = [random_config(shuffler) for _ in range(20)]
     tables = shared_tables(model, Head())
 
-    def pricer(**bounds: float) -> Pricer:
+    def pricer(**bounds: Any) -> Pricer:
         return Pricer(
             model, Head(), BATCH, LENGTH, BOARDS["blocks"], lengths=LENGTHS, tables=tables,
             prime_on_device=prime_on_device,

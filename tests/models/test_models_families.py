@@ -65,7 +65,7 @@ def _modernbert(layers: int, hidden: int, neurons: int, dropout: float) -> Any:
     )  # fmt: skip
 
 
-_DEBERTA_V3 = {
+_DEBERTA_V3: dict[str, Any] = {
     "relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm", "share_att_key": True,
     "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0,
 }  # fmt: skip
@@ -213,11 +213,12 @@ def test_a_configuration_without_a_key_makes_a_model_or_is_refused(case: FamilyC
 def test_a_configuration_without_a_key_is_priced_or_refused(case: FamilyCase, tmp_path: Path) -> None:
     """Inconsistent sizes show when the model runs, and give one line too."""
     for _, source in _saved_without(case, tmp_path):
-        _refused(
-            lambda source=source: Pricer(load_config(source), Head(), 2, 16, make_profile()).price(
-                full_fine_tuning(load_config(source).num_hidden_layers)
-            )
-        )
+
+        def price(source: ModelSource = source) -> None:
+            config = load_config(source)
+            Pricer(config, Head(), 2, 16, make_profile()).price(full_fine_tuning(config.num_hidden_layers))
+
+        _refused(price)
 
 
 @pytest.mark.parametrize(("key", "words"), [("norm_rel_ebd", "'NoneType' object has no attribute 'lower'")])
@@ -244,7 +245,7 @@ def test_pickled_weights_need_an_option(case: FamilyCase, dtype: torch.dtype) ->
 def test_a_convolution_between_the_layers_is_refused() -> None:
     """As in deberta-v2-xlarge: it is in no layer, so no layer's cost would include it."""
     with pytest.raises(BadInput, match="a convolution of 3 tokens behind its lowest layer"):
-        layout_of(transformers.DebertaV2Config(conv_kernel_size=3))
+        layout_of(transformers.AutoConfig.for_model("deberta-v2", conv_kernel_size=3))
 
 
 def test_a_model_type_has_one_family() -> None:
