@@ -88,7 +88,7 @@ def test_the_calibration_script_starts_without_farsearch(tmp_path: Path) -> None
 def test_the_result_of_the_calibration_script_becomes_a_profile(tmp_path: Path) -> None:
     """The profile prices steps and can be shown."""
     assert call(tmp_path, "devices", "calibrate", "--script", "calibrate.py").code == 0
-    words = ["calibrate.py", "--out", "r.json", "--seconds", "1", "--threads", "1"]
+    words = ["calibrate.py", "--out", "r.json", "--seconds", "5", "--threads", "1"]
     ran = subprocess.run(
         [sys.executable, "-I", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250
     )
