@@ -21,8 +21,8 @@ PAPER_ARGS ?= --model distilbert-base-uncased --train-samples all --epochs 3 --b
 # Tests that need more than the install: `make test` leaves them out, `make test-rest` runs them alone.
 REST = real_data or service or browser or board or slow
 MARKERS ?= not ($(REST))
-# One process a core; the tests themselves hold torch to one thread.
-PYTEST = -m pytest -n logical --maxprocesses 4 --dist loadfile
+# One process a core; the tests themselves hold torch to one thread. Files are begun in the order of tests/conftest.py.
+PYTEST = -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The caller's Python environment must not reach the project's.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 pytest_plugins = ["tests.services"]
 
@@ -79,21 +82,62 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(line)
 
 
+_LONG_FILES = (
+    # these wait for processes, and none of their tests is in `make test`
+    "tests/survival/test_survival_same_seed.py", "tests/cli/test_cli_workers.py",
+    "tests/survival/test_survival_kills.py", "tests/survival/test_survival_database.py",
+    "tests/survival/test_survival_signals.py", "tests/survival/test_survival_mirror.py",
+    "tests/survival/test_survival_together.py", "tests/hub/test_hub_everything.py", "tests/hub/test_hub_faults.py",
+    "tests/cli/test_cli_secrets.py", "tests/cost/test_cost_plans.py", "tests/board/test_board.py",
+    "tests/models/test_models_families.py",
+    # these take from 100 to 15 seconds of a processor in `make test`
+    "tests/test_api.py", "tests/bundle/test_bundle_export.py", "tests/study/test_study_search.py",
+    "tests/test_tracking.py", "tests/tasks/test_task_custom_journey.py", "tests/tasks/test_task_journey.py",
+    "tests/cost/test_cost_segment_costs.py", "tests/bundle/test_bundle_onnx.py",
+    "tests/cost/test_cost_pricer.py", "tests/cost/test_cost_real.py", "tests/bundle/test_bundle_train.py",
+    "tests/cli/test_cli_devices.py", "tests/cli/test_cli_baselines.py", "tests/test_priming_cache.py",
+    "tests/bundle/test_bundle_foreign.py", "tests/calibration/test_calibration_board.py",
+    "tests/test_baselines.py", "tests/cli/test_cli_estimate.py",
+    "tests/study/test_study_samplers.py", "tests/cost/test_cost_compose.py", "tests/test_priming.py",
+    "tests/bundle/test_bundle_mutations.py", "tests/test_report.py", "tests/cost/test_cost_sweep.py",
+    "tests/cli/test_cli_run.py", "tests/cli/test_cli_verify.py", "tests/cli/test_cli_streams.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that the parallel processes end together."""
+    place = {name: i for i, name in enumerate(_LONG_FILES)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
+
+
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that the first of pytest's parallel processes makes. Nothing may change it."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared" / name
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not Path(f"{folder}.done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            Path(f"{folder}.done").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny BERT with a tokenizer, shared by the session. Do not write to it."""
+    """Folder of a tiny BERT with a tokenizer, shared by all tests. Do not write to it."""
     # imported here, because torch reads the settings above at its first import
     from tests.tiny import make_bert
 
-    return make_bert(tmp_path_factory.mktemp("models") / "tiny-bert")
+    return _made_once(tmp_path_factory, "tiny-bert", make_bert)
 
 
 @pytest.fixture(scope="session")
 def tiny_distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny DistilBERT with a tokenizer, shared by the session. Do not write to it."""
+    """Folder of a tiny DistilBERT with a tokenizer, shared by all tests. Do not write to it."""
     from tests.tiny import make_distilbert
 
-    return make_distilbert(tmp_path_factory.mktemp("models") / "tiny-distilbert")
+    return _made_once(tmp_path_factory, "tiny-distilbert", make_distilbert)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +145,9 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) ->
     """Working directory with the finished study ``tiny`` of nine trials. Copy it before a test changes it."""
     from tests.journey import call, prepare, run_arguments
 
-    folder = prepare(tmp_path_factory.mktemp("finished"))
-    done = call(folder, *run_arguments(tiny_bert, 9))
-    assert done.code == 0, done.err
-    return folder
+    def make(folder: Path) -> None:
+        done = call(prepare(folder), *run_arguments(tiny_bert, 9))
+        assert done.code == 0, done.err
+
+    made = _made_once(tmp_path_factory, "finished", make)
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("finished") / "work"))

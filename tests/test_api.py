@@ -163,11 +163,20 @@ def test_signatures_list_the_fields_with_their_defaults() -> None:
     assert "n_trials: Total number of trained trials" in (search.__doc__ or "")
 
 
+ATTENTIONS = (
+    "microsoft/deberta-v3-small", "microsoft/mpnet-base", "answerdotai/ModernBERT-base", "google/mobilebert-uncased",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["microsoft/deberta-v3-small", "microsoft/mpnet-base", "answerdotai/ModernBERT-base", "google/mobilebert-uncased"],
+    ("name", "device"),
+    [
+        # each kind of attention and each torch in every run, all pairs in the whole one
+        pytest.param(name, device, marks=() if i % 2 == j else pytest.mark.slow)
+        for i, name in enumerate(ATTENTIONS)
+        for j, device in enumerate(("jetson-nano", "raspberry-pi-4"))
+    ],
 )
-@pytest.mark.parametrize("device", ["jetson-nano", "raspberry-pi-4"])
 def test_every_kind_of_attention_is_priced_for_every_torch(name: str, device: str) -> None:
     """Under the memory plan, which recomputes layers."""
     cost = estimate(device, name, frozen_fraction=0.9, batch_size=2, max_length=16, plan="memory")

@@ -350,7 +350,7 @@ KILLS = ("priming:_copy:1", "os:fsync:1", "os:replace:1", "os:fsync:2", "os:repl
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_kill_at_any_moment_leaves_the_cache_usable(reference: dict[float, Primed], tmp_path: Path) -> None:
     """After SIGKILL no lock blocks the next worker, and no incomplete file is read or left."""
-    command = [sys.executable, "-c", KILLED, tmp_path, *KILLS]
+    command = [sys.executable, "-c", KILLED, str(tmp_path), *KILLS]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads do not survive a fork
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=200)
     assert done.stdout.split() == ["-9"] * len(KILLS)

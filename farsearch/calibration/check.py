@@ -10,6 +10,7 @@ from typing import Any
 from farsearch.calibration.steps import peak_mib, ready_step
 from farsearch.cost.plans import exact_plans, ordinary_plan
 from farsearch.cost.pricer import Pricer, full_fine_tuning
+from farsearch.cost.traced_model import shared_tables
 from farsearch.devices.profile import Profile
 from farsearch.far.layout import ModelLayout
 from farsearch.far.optimizer import has_backward_hooks, has_fused
@@ -75,7 +76,9 @@ def check_step(model_config: Any, case: StepCase, profile: Profile, steps: int =
         model_config: transformers configuration of the model.
         steps: timed steps, of which the median is returned, after one warm-up step.
     """
-    cost = Pricer(model_config, Head(), case.batch_size, case.length, profile).price(case.config, case.plan)
+    tables = shared_tables(model_config, Head())
+    pricer = Pricer(model_config, Head(), case.batch_size, case.length, profile, tables=tables)
+    cost = pricer.price(case.config, case.plan)
     low, high = (end / cost.wall_time_s for end in cost.wall_time_range_s)
     model, layout = build_model(model_config, Head())
     with ready_step(model, layout, case.config, case.plan, case.batch_size, case.length) as ready:

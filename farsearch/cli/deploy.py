@@ -35,7 +35,7 @@ __all__ = ["COMMANDS"]
 @click.option("--delta", is_flag=True, help="Ship only what differs from the public checkpoint.")
 @click.option("--onnx", is_flag=True, help="Also ship the fine-tuned model as ONNX, checked against torch.")
 @click.option("--engine", type=click.Choice(["torch", "onnx"]),
-              help="What trains on the board: torch, or onnxruntime without torch.  [default: the trial's]")  # fmt: skip
+              help="What trains on the board; onnx needs no torch there.  [default: the trial's]")  # fmt: skip
 @click.option("--register", is_flag=False, flag_value="", metavar="[NAME]",
               help="Also put the model into MLflow's registry, under the study's name or another.")  # fmt: skip
 @click.option("--alias", default="deployed", show_default=True, metavar="ALIAS", help="Of the registered version.")

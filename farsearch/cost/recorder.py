@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from farsearch.cost.operations import VIEWS, Operation, describe, tensors_in
-from farsearch.cost.shapes import run_on_meta
+from farsearch.cost.shapes import Key, key_of, run_known
 
 __all__ = ["Event", "Phase", "Recorder", "Segment", "SegmentKey", "StepLog", "Storages", "step_order"]
 
@@ -118,28 +118,31 @@ class Storages:
         self._log, self._last_layer = log, layers - 1
         self._known = {_key(tensor) for tensor in known}
         self._allocated: dict[int, Event] = {}
+        self._lives: dict[int, object] = {}
         self._masks: set[int] = set()
         self._late: list[Event] = []
         self._closed = False
 
     def follow(self, tensor: Tensor, is_mask: bool) -> None:
         """Log the storage of a result, unless it is known."""
-        key = _key(tensor)
+        storage = tensor.untyped_storage()
+        key: int = storage._cdata
         if is_mask:
             self._masks.add(key)
         if key in self._allocated or key in self._known:
             return
-        storage = tensor.untyped_storage()
         event = Event(storage.nbytes())
-        self._allocated[key] = event
-        self._log.open.events.append(event)
+        log = self._log
+        log.open.events.append(event)
         # which layer is the last to hold the attention mask depends on all layers below: it counts until the end
-        is_shared = self._log.key == START and not tensor.is_floating_point()
-        weakref.finalize(storage, self._free, key, self._log.key, is_shared)
+        is_shared = log.key == START and not tensor.is_floating_point()
+        self._allocated[key] = event
+        self._lives[key] = weakref.ref(storage, partial(self._free, key, log.key, is_shared))
 
-    def _free(self, key: int, born: SegmentKey, is_shared: bool) -> None:
+    def _free(self, key: int, born: SegmentKey, is_shared: bool, _storage: object) -> None:
         if self._closed:
             return
+        del self._lives[key]
         now = self._log.key
         event = self._allocated.pop(key)
         end = Event(-event.size)
@@ -207,46 +210,65 @@ class Recorder(TorchDispatchMode):
         self._log, self._storages = log, storages
         self._unshared = _unshared()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Leave out torch's guard against compilation around every operation: a trace is never compiled."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+        known = _known(func)
+        kwargs = kwargs or {}
+        if known.reads_a_number and args[0].is_meta:
             # read only to check that no row is padded, in which case there would be no mask
             return False
-        if self._works_in_place(func, args):
-            func = _IN_PLACE[func]
+        if known.in_place is not None and self._works_in_place(args):
+            func, known = known.in_place, _known(known.in_place)
+        name = known.name
+        key, tensors = key_of(func, args, kwargs)
         # torch has no kernel of it for meta tensors; it would write in place, and allocate nothing
-        out = None if func is torch.ops.aten._fused_sgd_.default else run_on_meta(func, args, kwargs or {})
-        name = func.overloadpacket.__name__
-        if name.startswith(("_fused", "_foreach")) and name.endswith("_"):
+        out = None if known.has_no_kernel else run_known(key, tensors, func, args, kwargs)
+        if known.writes_lists:
             # they return nothing; a fused one writes every list but the gradients, the second, a foreach one its first
             lists = [arg for arg in args if isinstance(arg, list | tuple)]
             written = [lists[0], *lists[2:]] if name.startswith("_fused") else lists[:1]
-            self._record(name, args, tensors_in(lists), tensors_in(written))
+            self._log.open.operations.append(
+                describe(name, args, tensors_in(lists), tensors_in(written), self.stepping)
+            )
         if not isinstance(out, Tensor | tuple | list):
             return out
-        outputs = tensors_in(out)
+        outputs = [out] if isinstance(out, Tensor) else tensors_in(out)
         for tensor in outputs:
             self._storages.follow(tensor, name == "bernoulli_")
-        if outputs and name not in VIEWS:
-            inputs = tensors_in((args, {key: value for key, value in (kwargs or {}).items() if key != "out"}))
-            self._record(name, args, inputs, outputs)
+        if outputs and not known.is_a_view:
+            self._log.open.operations.append(self._operation(key, name, args, kwargs, outputs))
         return out
 
-    def _record(self, name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        self._log.open.operations.append(describe(name, args, inputs, outputs, self.stepping))
+    def _operation(
+        self, key: Key | None, name: str, args: Any, kwargs: Mapping[str, Any], outputs: list[Tensor]
+    ) -> Operation:
+        """Return the operation of a call, which equal calls share."""
+        operation = None if key is None else _OPERATIONS.get((self.stepping, key))
+        if operation is None:
+            inputs = tensors_in((args, {key: value for key, value in kwargs.items() if key != "out"}))
+            operation = describe(name, args, inputs, outputs, self.stepping)
+            if key is not None:
+                _OPERATIONS[self.stepping, key] = operation
+        return operation
 
-    def _works_in_place(self, func: Any, args: Any) -> bool:
+    def _works_in_place(self, args: Any) -> bool:
         """Return whether autograd would write the result into the first argument if no mode were active.
 
         It does so with a tensor that it alone holds, and which fills its storage: the sum of gradients (``accumulate``
         in torch's input_buffer.cpp), and tensors that it has just made (``areAnyTensorSubclassLike`` in
         FunctionsManual.cpp). Under a mode, and on ``meta``, it always makes another tensor.
         """
-        by_autograd = torch._C._current_autograd_node() is not None and not self.stepping
-        if func not in _IN_PLACE or torch.is_grad_enabled() or not by_autograd:
+        if self.stepping or torch.is_grad_enabled() or torch._C._current_autograd_node() is None:
             return False
         return _references(args[0]) == self._unshared and _is_dense(args[0])
 
 
+_OPERATIONS: dict[tuple[bool, Key], Operation] = {}
+"""By whether an optimizer steps, and the call."""
 _ATEN = torch.ops.aten
 _IN_PLACE: Mapping[Any, Any] = {
     _ATEN.add.Tensor: _ATEN.add_.Tensor,
@@ -257,6 +279,38 @@ _IN_PLACE: Mapping[Any, Any] = {
     _ATEN.scatter.src: _ATEN.scatter_.src,
 }
 """Operations that autograd calls under a mode, and those that it calls otherwise."""
+
+
+class _Known(NamedTuple):
+    """What the recorder has to know of a function of torch's dispatcher, which is kept so that its id stays its own."""
+
+    function: Any
+    name: str
+    in_place: Any
+    is_a_view: bool
+    writes_lists: bool
+    reads_a_number: bool
+    has_no_kernel: bool
+
+
+_KNOWN: dict[int, _Known] = {}
+"""By id, because a function's own hash takes long."""
+
+
+def _known(function: Any) -> _Known:
+    known = _KNOWN.get(id(function))
+    if known is None:
+        name = function.overloadpacket.__name__
+        known = _KNOWN[id(function)] = _Known(
+            function=function,
+            name=name,
+            in_place=_IN_PLACE.get(function),
+            is_a_view=name in VIEWS,
+            writes_lists=name.startswith(("_fused", "_foreach")) and name.endswith("_"),
+            reads_a_number=function is _ATEN._local_scalar_dense.default,
+            has_no_kernel=function is _ATEN._fused_sgd_.default,
+        )
+    return known
 
 
 def _references(x: Tensor) -> tuple[int, int]:

@@ -6,13 +6,15 @@ same few of them with the same shapes in every layer, so the results of a call a
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["run_on_meta"]
+__all__ = ["Key", "key_of", "run_known", "run_on_meta"]
+
+Key = tuple[Any, ...]
+"""A call of torch's dispatcher up to the shapes, strides and types of its tensors."""
 
 
 class _Fresh(NamedTuple):
@@ -36,16 +38,32 @@ class _Results(NamedTuple):
     is_tuple: bool
 
 
-_RESULTS: dict[tuple[Any, ...], _Results] = {}
+_RESULTS: dict[Key, _Results] = {}
+_MAKES_A_VIEW: dict[int, tuple[Any, bool]] = {}
+"""By the id of a function, whose own hash takes long; the function stands beside it, so that no other gets its id."""
 
 
 def run_on_meta(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the result of ``function`` of torch's dispatcher; only calls on ``meta`` tensors alone are cached."""
-    if _makes_a_view(function):
-        return function(*args, **kwargs)
+    return run_known(*key_of(function, args, kwargs), function, args, kwargs)
+
+
+def key_of(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Key | None, list[Tensor]]:
+    """Return the key of a call and its tensors; None for a call whose result must not be cached."""
     tensors: list[Tensor] = []
-    key = (function, _described(args, tensors), _described(tuple(kwargs.items()), tensors))
+    if _makes_a_view(function):
+        return None, tensors
+    key = (id(function), _described(args, tensors), _described(tuple(kwargs.items()), tensors) if kwargs else ())
     if not tensors or not all(tensor.is_meta for tensor in tensors):
+        return None, tensors
+    return key, tensors
+
+
+def run_known(
+    key: Key | None, tensors: list[Tensor], function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Like ``run_on_meta``, with the key and the tensors that ``key_of`` returns."""
+    if key is None:
         return function(*args, **kwargs)
     known = _RESULTS.get(key)
     if known is None:
@@ -54,16 +72,20 @@ def run_on_meta(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         if results is not None:
             _RESULTS[key] = results
         return returned
-    made = [_make(result, tensors) for result in known.items]
-    return tuple(made) if known.is_tuple else made[0]
+    if known.is_tuple:
+        return tuple([_make(result, tensors) for result in known.items])
+    return _make(known.items[0], tensors)
 
 
-@cache
 def _makes_a_view(function: Any) -> bool:
     """Whether a result is a new tensor on the storage of an argument: that is quick, and must not be cached."""
-    aliases = [result.alias_info for result in function._schema.returns]
-    unsafe = function is torch.ops.aten._unsafe_view.default
-    return unsafe or any(alias is not None and not alias.is_write for alias in aliases)
+    known = _MAKES_A_VIEW.get(id(function))
+    if known is None:
+        aliases = [result.alias_info for result in function._schema.returns]
+        unsafe = function is torch.ops.aten._unsafe_view.default
+        makes = unsafe or any(alias is not None and not alias.is_write for alias in aliases)
+        known = _MAKES_A_VIEW[id(function)] = function, makes
+    return known[1]
 
 
 def _described(value: Any, tensors: list[Tensor]) -> Any:
@@ -71,8 +93,8 @@ def _described(value: Any, tensors: list[Tensor]) -> Any:
     if isinstance(value, Tensor):
         tensors.append(value)
         return value.shape, value.stride(), value.storage_offset(), value.dtype
-    if isinstance(value, tuple | list):
-        return tuple(_described(each, tensors) for each in value)
+    if isinstance(value, (tuple, list)):
+        return tuple([_described(each, tensors) for each in value])
     # 1, 1.0 and True are equal, and give results of different types
     return type(value), value
 

@@ -11,9 +11,8 @@ import numpy as np
 from farsearch.cost.fixes import freeze_more
 from farsearch.cost.pricer import Cost, Pricer
 from farsearch.far.display import shown_seconds
-from farsearch.goals import Goal
+from farsearch.goals import GOALS, Goal
 from farsearch.records import FarConfig, StepPlan
-from farsearch.study.pricing import price_params
 from farsearch.study.random_configs import draw_params
 from farsearch.study.sizes import size_of
 from farsearch.study.space import Space, load_space
@@ -34,7 +33,7 @@ def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
     suggested too if most of it fits.
     """
     nearest = _nearest_setting(pricer, goal, space, layers)
-    fitting = _fitting_space(pricer, goal, space, layers)
+    fitting = _fitting_space(pricer, space, layers)
     return nearest if fitting is None else f"{nearest}; or search --space {fitting[0]}, of which {fitting[1]:.0%} fits"
 
 
@@ -56,15 +55,33 @@ def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> s
     return f"{least}, with a batch of one row too: use a smaller --max-length or --model, or another --device"
 
 
-def _fitting_space(pricer: Pricer, goal: Goal, space: Space, layers: int) -> tuple[str, float] | None:
+def _fitting_space(pricer: Pricer, space: Space, layers: int) -> tuple[str, float] | None:
     """Return the other shipped space of which the largest share fits, and that share; None if it is below half."""
     size, shares = size_of(pricer.table(StepPlan()).parameters), {}
     for name in set(list_spaces()) - {space.name}:
         other = load_space(name).for_model(layers, size)
-        params = draw_params(other.distributions(layers), _DRAWS, np.random.default_rng(0))
-        shares[name] = float(price_params(pricer, other, layers, goal)(params).fits.mean())
+        shares[name] = _share_that_fits(pricer, other, layers)
     best = max(sorted(shares), key=lambda name: shares[name])
     return (best, shares[best]) if shares[best] >= _MOST else None
+
+
+def _share_that_fits(pricer: Pricer, space: Space, layers: int) -> float:
+    """Return the share of a space's configurations that fit under some plan.
+
+    If even the least training that the space could have does not fit, no other is priced. Each plan is priced only for
+    configurations that fit under none before, first the plans that are best for the least training.
+    """
+    *_, (_, least) = _freeze_more(space, layers)
+    plans = [pricer.best(least, goal) for goal in GOALS]
+    if not any(cost.fits for _, cost in plans):
+        return 0.0
+    params = draw_params(space.distributions(layers), _DRAWS, np.random.default_rng(0))
+    others = [space.config(values, layers) for values in params]
+    for plan in dict.fromkeys([*(plan for plan, _ in plans), *pricer.plans]):
+        if others:
+            fits = pricer.price_many(others, plan).fits
+            others = [config for config, fit in zip(others, fits, strict=True) if not fit]
+    return 1 - len(others) / _DRAWS
 
 
 def _freeze_more(space: Space, layers: int) -> Iterator[tuple[str, FarConfig]]:

@@ -54,7 +54,8 @@ def predictions(model_folder: Path, texts: list[str]) -> torch.Tensor:
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
     with torch.no_grad():
         inputs = tokenizer(texts, padding=True, truncation=True, max_length=16, return_tensors="pt")
-        return model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        logits: torch.Tensor = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+    return logits
 
 
 @pytest.mark.parametrize("study", ["finished_study", pytest.param("distilbert_study", marks=pytest.mark.slow)])
@@ -151,13 +152,13 @@ def test_a_bundle_of_differences_equals_the_whole_bundle(finished_study: Path, t
     assert sizes["delta"] < sizes["whole"]
     rows = tmp_path / "mine.tsv"
     rows.write_text("sentence\tlabel\na good film\t1\na bad film\t0\n")
-    for name, option in (("whole", ()), ("delta", ("--base", tiny_bert))):
-        done = call(tmp_path, "finetune", name, "--train", rows, "--out", f"tuned-{name}", *option)
+    for name, base in (("whole", ()), ("delta", ("--base", tiny_bert))):
+        done = call(tmp_path, "finetune", name, "--train", rows, "--out", f"tuned-{name}", *base)
         assert done.code == 0, done.err
     whole, delta = (load_file(tmp_path / f"tuned-{name}" / "model.safetensors") for name in ("whole", "delta"))
     assert whole.keys() == delta.keys()
     assert all(torch.equal(whole[name], delta[name]) for name in whole)
-    command = [sys.executable, "-I", tmp_path / "delta" / "train.py"]
+    command = [sys.executable, "-I", str(tmp_path / "delta" / "train.py")]
     put_together = subprocess.run(
         [*command, "--tuned", "--out", tmp_path / "back", "--base", tiny_bert],
         capture_output=True, text=True, check=False,
@@ -188,7 +189,8 @@ def test_the_output_explains_the_choice(finished_study: Path, tmp_path: Path) ->
 def test_export_refuses_existing_output(finished_study: Path, tmp_path: Path) -> None:
     """A non-empty folder and a file are left unchanged; an empty folder is filled."""
     full, file, empty = (tmp_path / name for name in ("full", "file", "empty"))
-    full.mkdir(), empty.mkdir()
+    full.mkdir()
+    empty.mkdir()
     (full / "mine.txt").write_text("kept")
     file.write_text("kept")
     for out in (full, file):

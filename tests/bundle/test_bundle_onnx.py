@@ -74,7 +74,7 @@ def test_both_families_agree_with_torch(saved: Path, tmp_path: Path) -> None:
     check_texts(saved, out)
 
 
-@pytest.mark.parametrize("kind", ["question-answering", "token-classification"])
+@pytest.mark.parametrize("kind", ["question-answering", pytest.param("token-classification", marks=pytest.mark.slow)])
 def test_token_level_heads_agree_with_torch(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
     """Start and end logits, or tags, are separate outputs of dynamic length."""
     source = resolve_model(str(tiny_bert))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from farsearch.calibration import local
+from farsearch.calibration.measure.machine import machine
 from farsearch.calibration.script import board_script
 from farsearch.devices import list_profiles, load_profile
 from farsearch.devices.profile import read_profile
@@ -38,7 +39,7 @@ def this_machine(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def measure(seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
         asked.append(seconds)
         tell("overheads")
-        return KnownMachine().result(machine=local.machine())
+        return KnownMachine().result(machine=machine())
 
     monkeypatch.setattr(local, "measure", measure)
     return asked
@@ -88,13 +89,23 @@ def test_a_broken_profile_does_not_hide_the_others(board: Path) -> None:
     assert len(done.out.splitlines()) == len(list_profiles()) + 2
 
 
-def test_the_calibration_script_runs_without_farsearch(tmp_path: Path) -> None:
-    """It is the module byte for byte; its result becomes a profile that prices steps and can be shown."""
+def test_the_calibration_script_starts_without_farsearch(tmp_path: Path) -> None:
+    """It is the module byte for byte, and needs no other file."""
     done = call(tmp_path, "devices", "calibrate", "--script", "calibrate.py")
     assert (done.code, done.err) == (0, "")
     assert "python3 calibrate.py --out result.json" in done.out
     assert (tmp_path / "calibrate.py").read_text(encoding="utf-8") == board_script()
-    words = ["calibrate.py", "--out", "r.json", "--seconds", "1", "--threads", "1"]
+    words = [sys.executable, "-I", "calibrate.py", "--help"]
+    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "--seconds" in ran.stdout
+
+
+@pytest.mark.slow
+def test_the_result_of_the_calibration_script_becomes_a_profile(tmp_path: Path) -> None:
+    """The profile prices steps and can be shown."""
+    assert call(tmp_path, "devices", "calibrate", "--script", "calibrate.py").code == 0
+    words = ["calibrate.py", "--out", "r.json", "--seconds", "5", "--threads", "1"]
     ran = subprocess.run(
         [sys.executable, "-I", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250
     )

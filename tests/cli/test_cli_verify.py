@@ -114,6 +114,7 @@ def test_verifications_are_mirrored_with_the_development_metric_only(verified: t
         assert tracker.differences(read_study(folder)) == []
         client = MlflowClient(tracking_uri=tracker.uri)
         experiment = client.get_experiment_by_name("tiny")
+        assert experiment is not None
         names = [run.info.run_name for run in client.search_runs([experiment.experiment_id])]
     assert len(held) == 6
     scores = {(e["trial"], seed): score for e in done.json["verified"] for seed, score in e["scores"].items()}
@@ -225,8 +226,8 @@ def test_run_verifies_at_its_end(searched: tuple[Path, Done]) -> None:
     assert all(title.startswith("trial ") for title in titles[:-3])
     assert all(len(entry["scores"]) == 5 for entry in data["verified"])
     baselines = call(folder, "pareto", "--json").json["baselines"]
-    searched = {entry["title"]: entry["searched"] for entry in data["verified"]}
-    assert [searched[row["baseline"]["title"]] for row in baselines] == [row["metric"] for row in baselines]
+    metrics = {entry["title"]: entry["searched"] for entry in data["verified"]}
+    assert [metrics[row["baseline"]["title"]] for row in baselines] == [row["metric"] for row in baselines]
     with chdir(folder):
         tracker = open_tracking("sqlite:///mlflow.db")
         assert tracker.differences(read_study(folder, name="tiny/verified")) == []

@@ -38,7 +38,7 @@ def every_plan(profile: Profile) -> Iterator[StepPlan]:
         (False, True), steps,
     )  # fmt: skip
     for forward, attention, dropout, norm, checkpointing, (kernel, step) in pieces:
-        yield StepPlan("adamw", None, forward, attention, dropout, norm, "float32", checkpointing, kernel, step)  # type: ignore[arg-type]
+        yield StepPlan("adamw", None, forward, attention, dropout, norm, "float32", checkpointing, kernel, step)
 
 
 def configurations(layers: int) -> list[FarConfig]:

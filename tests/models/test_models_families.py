@@ -20,7 +20,7 @@ from farsearch.models.config import load_config
 from farsearch.models.families import FAMILIES, Family, layout_of, max_length_of, register
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
-from farsearch.models.source import ModelSource, known_models
+from farsearch.models.source import ModelSource
 from farsearch.records import FarConfig
 from tests.cost.reference import figure, make_profile
 from tests.models.contract import CONTRACT, PAD, VOCABULARY, FamilyCase, Golden, Promise, told
@@ -65,7 +65,7 @@ def _modernbert(layers: int, hidden: int, neurons: int, dropout: float) -> Any:
     )  # fmt: skip
 
 
-_DEBERTA_V3 = {
+_DEBERTA_V3: dict[str, Any] = {
     "relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm", "share_att_key": True,
     "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0,
 }  # fmt: skip
@@ -116,13 +116,13 @@ def _is_ours(family: Family) -> bool:
 @pytest.mark.parametrize(
     ("name", "torch_version", "attention"),
     [
-        *((name, "2.13", "math") for name in known_models()),
+        *((case.golden.name, "2.13", "math") for case in CASES if case.golden is not None),
         ("distilbert-base-uncased", "1.10", "eager"),
         ("microsoft/deberta-v3-small", "1.10", "eager"),
     ],
 )
-def test_every_known_model_is_priced_under_every_exact_plan(name: str, torch_version: str, attention: str) -> None:
-    """From the packaged configuration, without a network."""
+def test_every_family_is_priced_under_every_exact_plan(name: str, torch_version: str, attention: str) -> None:
+    """From the packaged configuration of its published checkpoint, without a network."""
     config = load_config(ModelSource(name, name), with_known=True)
     profile = make_profile(torch=torch_version, attention=attention, visible_mib=figure(65_536))
     pricer = Pricer(config, Head(), 4, 64, profile)
@@ -213,11 +213,12 @@ def test_a_configuration_without_a_key_makes_a_model_or_is_refused(case: FamilyC
 def test_a_configuration_without_a_key_is_priced_or_refused(case: FamilyCase, tmp_path: Path) -> None:
     """Inconsistent sizes show when the model runs, and give one line too."""
     for _, source in _saved_without(case, tmp_path):
-        _refused(
-            lambda source=source: Pricer(load_config(source), Head(), 2, 16, make_profile()).price(
-                full_fine_tuning(load_config(source).num_hidden_layers)
-            )
-        )
+
+        def price(source: ModelSource = source) -> None:
+            config = load_config(source)
+            Pricer(config, Head(), 2, 16, make_profile()).price(full_fine_tuning(config.num_hidden_layers))
+
+        _refused(price)
 
 
 @pytest.mark.parametrize(("key", "words"), [("norm_rel_ebd", "'NoneType' object has no attribute 'lower'")])
@@ -244,7 +245,7 @@ def test_pickled_weights_need_an_option(case: FamilyCase, dtype: torch.dtype) ->
 def test_a_convolution_between_the_layers_is_refused() -> None:
     """As in deberta-v2-xlarge: it is in no layer, so no layer's cost would include it."""
     with pytest.raises(BadInput, match="a convolution of 3 tokens behind its lowest layer"):
-        layout_of(transformers.DebertaV2Config(conv_kernel_size=3))
+        layout_of(transformers.AutoConfig.for_model("deberta-v2", conv_kernel_size=3))
 
 
 def test_a_model_type_has_one_family() -> None:

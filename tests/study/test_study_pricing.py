@@ -17,12 +17,11 @@ from farsearch.study.space import load_space
 from tests.tiny import make_config
 
 
-@pytest.mark.parametrize(
-    "goal", [pytest.param(goal, marks=pytest.mark.slow) if goal == "memory" else goal for goal in GOALS]
-)
-def test_proposals_are_priced_as_trials(goal: Goal) -> None:
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("name", ["default", pytest.param("wide", marks=pytest.mark.slow)])
+def test_proposals_are_priced_as_trials(name: str, goal: Goal) -> None:
     """Memory, time and feasibility are those of the plan that each trial would get, also if few fit."""
-    space, profile = load_space("wide").for_model(2, shipped_sizes()[0]), load_profile("jetson-nano")
+    space, profile = load_space(name).for_model(2, shipped_sizes()[0]), load_profile("jetson-nano")
     params = draw_params(space.distributions(2), 24, np.random.default_rng(0))
     config = make_config("distilbert")
     tables = shared_tables(config, Head())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from farsearch.errors import BadInput, NoFeasibleTrial
@@ -142,7 +142,7 @@ def test_unknown_sampler_is_reported_with_known_names() -> None:
 
 def test_repeating_sampler_gets_random_proposals(tmp_path: Path) -> None:
     """The gate draws random proposals if an inner sampler proposes the same again and again."""
-    only = {"rate": FloatDistribution(1e-5, 1e-3, log=True)}
+    only: dict[str, BaseDistribution] = {"rate": FloatDistribution(1e-5, 1e-3, log=True)}
 
     class Stubborn(optuna.samplers.RandomSampler):
         def sample_independent(self, *_args: Any) -> Any:

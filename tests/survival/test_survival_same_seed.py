@@ -27,7 +27,15 @@ def results_of(snapshot: StudySnapshot) -> list[list[object]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    ("sampler", "storage"),
+    [
+        *((name, "journal") for name in SAMPLERS),
+        # proposals depend on the trials that a sampler reads, not on where they are stored
+        *(pytest.param(name, "postgresql", marks=pytest.mark.service) for name in ("known-cost", "nsga2")),
+    ],
+    indirect=["storage"],
+)
 def test_search_in_parts_equals_one_run(tmp_path: Path, tiny_bert: Path, storage: str | None, sampler: str) -> None:
     """5, 5 and 5 trials over two restarts equal the 15 of one run, to the last digit.
 
