@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -16,6 +19,7 @@ from farsearch.runtime.program_file import Program
 from tests.onnx_engine.hand_made import make_weights, torch_logits, torch_step, write_engine
 
 VOCABULARY = 50
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -113,12 +117,54 @@ def test_a_broken_graph_is_refused_in_one_line(engine: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_graph_that_names_another_file_is_refused(engine: Any) -> None:
+def test_a_graph_with_a_tensor_in_another_file_is_refused(engine: Any) -> None:
     program, paths, weights = engine
-    with Path(paths[0]).open("ab") as file:
-        file.write(b"location")
-    with pytest.raises(ValueError, match="names another file"):
+    model = onnx.load(paths[0])
+    constant = model.graph.initializer[0]
+    constant.ClearField("raw_data")
+    constant.data_location = onnx.TensorProto.EXTERNAL
+    constant.external_data.add(key="location", value="other.bin")
+    Path(paths[0]).write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"graph-00\.onnx has another file"):
         Runner(program, paths, weights)
+
+
+@pytest.mark.parametrize("operator", ["Loop", "Scan"])
+def test_a_graph_with_a_loop_is_refused(engine: Any, operator: str) -> None:
+    """It may never end."""
+    program, paths, weights = engine
+    model = onnx.load(paths[0])
+    model.graph.node[0].op_type = operator
+    Path(paths[0]).write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"graph-00\.onnx has a loop"):
+        Runner(program, paths, weights)
+
+
+def test_memory_that_runs_out_in_a_graph_is_a_memory_error(tmp_path: Path) -> None:
+    """In a process that may take 100 MiB more, for a batch that takes 128."""
+    write_engine(tmp_path, VOCABULARY)
+    code = f"""
+import resource
+from pathlib import Path
+import numpy as np
+from farsearch.runtime.onnx_engine.program import Runner
+from farsearch.runtime.onnx_engine.weights import load_weights
+from tests.onnx_engine.hand_made import program_values, read_program
+folder = Path({str(tmp_path)!r})
+program = read_program(program_values({VOCABULARY}))
+trained, frozen = load_weights(str(folder / "weights.safetensors"), program)
+runner = Runner(program, [str(folder / name) for name in program.graphs], {{**frozen, **trained}}, 1)
+batch = {{"input_ids": np.zeros((4000, 1000), np.int64), "attention_mask": np.zeros((4000, 1, 1, 1000), np.float32),
+          "labels": np.zeros(4000, np.int64)}}
+taken = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (taken * 1024 + 100 * 2**20,) * 2)
+try:
+    runner.step(batch, lambda _, shape: np.zeros(shape, bool), lambda *_: None)
+except MemoryError:
+    print("memory ran out")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout == "memory ran out\n", done.stderr
 
 
 def test_a_failing_graph_is_one_line(engine: Any) -> None:

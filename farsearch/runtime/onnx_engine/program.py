@@ -19,8 +19,9 @@ OnGradient = Callable[[str, np.ndarray], None]
 
 _MEMORY = ("bad_alloc", "failed to allocate memory", "out of memory", "bfcarena")
 """Parts of onnxruntime's messages when memory runs out."""
-_EXTERNAL = b"location"
-"""Key of a tensor outside of its graph's file, which could be any file of this machine."""
+_REFUSED = {b"location": "another file", b"Loop": "a loop", b"Scan": "a loop"}
+"""Names in graphs that are not run: a tensor outside of its graph's file could be any file of this machine, and a loop
+may never end."""
 
 
 class _Lifetimes(NamedTuple):
@@ -220,8 +221,9 @@ def _session(path: str, name: str, threads: Optional[int]) -> Any:
     _share_arena()
     with open(path, "rb") as file:
         graph = file.read()
-    if _EXTERNAL in graph:
-        raise ValueError("{} names another file".format(shown_text(name)))
+    for word, what in _REFUSED.items():
+        if word in graph:
+            raise ValueError("{} has {}".format(shown_text(name), what))
     options = onnxruntime.SessionOptions()
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.use_env_allocators", "1")
