@@ -11,7 +11,7 @@ from farsearch.cost.plans import quickest
 from farsearch.errors import BadInput, BundleError, DataError, Diverged, MissingResource, OutOfMemory
 from farsearch.far.display import PATH, shown
 from farsearch.far.layout import ModelLayout
-from farsearch.records import StepPlan, StudySettings, TrialRecord
+from farsearch.records import StepPlan, StudySettings, Trial, TrialOutcome, read_trial
 from farsearch.runtime.bundle_files import BundleFiles, BundleProblem, open_bundle
 from farsearch.runtime.job import Options
 from farsearch.runtime.memory import is_out_of_memory
@@ -38,7 +38,7 @@ class Bundle:
 
     files: BundleFiles
     settings: StudySettings
-    trial: TrialRecord
+    trial: Trial[TrialOutcome]
     plan: StepPlan
 
     @property
@@ -79,9 +79,9 @@ def read_bundle(folder: Path) -> Bundle:
         wrong = sorted(map(str, set(manifest) ^ _KEYS))[0]
         raise BundleError(f"{folder}/far.json has a missing or unknown key {shown(wrong)}; export the bundle again")
     try:
-        settings, trial = StudySettings.from_dict(manifest["settings"]), TrialRecord.from_dict(manifest["trial"])
+        settings, trial = StudySettings.from_dict(manifest["settings"]), read_trial(manifest["trial"])
         layout = ModelLayout.from_dict(files.phase["layout"])
-        if trial.config is None:
+        if not isinstance(trial, Trial):
             raise BadInput("its trial has no configuration")
         if len(trial.config.frozen_fractions) != len(layout.layers):
             raise BadInput("configuration and layout have different numbers of layers")

@@ -33,7 +33,7 @@ from farsearch.models.reading import quiet
 from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import start_state
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import BaselineTrial, Completed, CompleteTrial, StudySnapshot, Trial, trial_to_dict
 from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.study.artifacts import SavedTrial, load_trial
 from farsearch.tasks.spec import study_task
@@ -111,7 +111,7 @@ class Written:
 
 def write_bundle(
     snapshot: StudySnapshot,
-    trial: TrialRecord,
+    trial: CompleteTrial,
     study_folder: Path,
     out: Path,
     why: str,
@@ -129,16 +129,15 @@ def write_bundle(
         onnx: also write the fine-tuned model as ONNX.
 
     Raises:
-        BadInput: when ``out`` is in use, or the trial is not complete.
+        BadInput: when ``out`` is in use, or the trial is none of a search.
         MissingResource: when the trial's tensors or the model are missing, or the disk is full.
     """
-    if trial.baseline is not None:
+    if not isinstance(trial, Trial):
+        kind = "baseline" if isinstance(trial, BaselineTrial) else "verification"
         raise BadInput(
-            f"trial {trial.number} of {snapshot.name} is a baseline, whose weights are not stored; choose one of the "
+            f"trial {trial.number} of {snapshot.name} is a {kind}, whose weights are not stored; choose one of the "
             "search's, see farsearch pareto"
         )
-    if trial.state != "complete" or trial.config is None:
-        raise BadInput(f"trial {trial.number} is {trial.state}, not complete; choose one of farsearch pareto")
     if delta and onnx:
         raise BadInput("--delta omits the model and --onnx adds one; give one of them")
     with whole_folder(out) as work:
@@ -148,7 +147,7 @@ def write_bundle(
 
 
 def _fill(
-    work: Path, snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path, why: str, home: Path, delta: bool,
+    work: Path, snapshot: StudySnapshot, trial: Trial[Completed], study_folder: Path, why: str, home: Path, delta: bool,
     onnx: bool,
 ) -> tuple[int, Mapping[str, int], OnnxCheck | None]:  # fmt: skip
     """Write all files; return the bytes that a delta saved, the bytes of its tensors, and the check of ONNX."""
@@ -158,7 +157,6 @@ def _fill(
     head = head_for(spec.task, load_config(source))
     job = snapshot.settings.job
     model, layout = load_model(source, head, spec.labels, job.seed, job.keep_head)
-    assert trial.config is not None
     saved = load_trial(study_folder, trial.number)
     pretrained = {name: value.clone() for name, value in model.state_dict().items()}
     base = base_of(source, pretrained) if delta else None
@@ -180,7 +178,7 @@ def _fill(
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
         "settings": snapshot.settings.to_dict(),
-        "trial": trial.to_dict(),
+        "trial": trial_to_dict(trial),
         "why": why,
         "versions": snapshot.meta["versions"],
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -217,11 +215,10 @@ def _source_of(snapshot: StudySnapshot) -> ModelSource:
 
 
 def _start_and_tuned(
-    model: nn.Module, layout: Any, snapshot: StudySnapshot, trial: TrialRecord, saved: SavedTrial,
+    model: nn.Module, layout: Any, snapshot: StudySnapshot, trial: Trial[Completed], saved: SavedTrial,
     pretrained: dict[str, Tensor],
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return the start weights; the model is left with the trained ones."""
-    assert trial.config is not None
     primed = pretrained if saved.primed is None else saved.primed
     frozen_values = snapshot.settings.job.priming.frozen_values
     start = start_state(layout, pretrained, primed, saved.learners, trial.config, frozen_values)
