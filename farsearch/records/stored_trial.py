@@ -33,7 +33,6 @@ from farsearch.records.trial import (
     VerifiedTrial,
     Waiting,
     cost_of,
-    reason_of,
 )
 
 __all__ = ["FlatTrial", "flat", "read_trial", "trial_to_dict"]
@@ -81,14 +80,11 @@ _NAMES = frozenset(f.name for f in dataclasses.fields(FlatTrial))
 
 def flat(trial: AnyTrial) -> FlatTrial:
     """Return the stored values of a trial."""
-    values: dict[str, Any] = {"state": trial.outcome.state}
-    # the outcome last: it has the parameters as counted
-    parts: tuple[Any, ...] = (trial, cost_of(trial), trial.outcome)
-    for part in parts:
-        kind: Any = type(part)
-        if part is not None:
-            values |= {name: getattr(part, name) for name in _names(kind)[0]}
-    return FlatTrial(**{**values, "reason": reason_of(trial) or None})
+    cost = cost_of(trial)
+    # the outcome last: it has the trained parameters as counted
+    values = {**vars(trial), **({} if cost is None else vars(cost)), **vars(trial.outcome)}
+    known = {name: value for name, value in values.items() if name in _NAMES}
+    return FlatTrial(**{**known, "state": trial.outcome.state, "reason": known.get("reason") or None})
 
 
 def trial_to_dict(trial: AnyTrial) -> dict[str, Any]:
@@ -116,9 +112,9 @@ def read_trial(data: Mapping[str, Any]) -> AnyTrial:
 
 
 def _outcome(stored: FlatTrial) -> Waiting | TrialOutcome:
-    # a kill between the record and the end of a trial leaves results of one that is run again
     if stored.state == "waiting":
         return Waiting()
+    # a kill between the record and the end of a trial leaves results of one that is run again; they are not read
     if stored.state == "running":
         return Running()
     if stored.state == "fail":
@@ -132,11 +128,13 @@ def _part(kind: type[T], stored: FlatTrial, **given: Any) -> T:
     """Return the part of the model with its values from ``stored`` and those that are given."""
     plain: Any = typing.get_origin(kind) or kind
     names, needed = _names(plain)
-    values = {name: getattr(stored, name) for name in names} | given
+    known = vars(stored)
+    values = {name: known[name] for name in names} | given
     for name in needed:
         if values[name] is None:
             raise BadInput(f"trial {stored.number} is {stored.state} and lacks {name!r}")
-    return kind(**values)
+    made: T = plain(**values)
+    return made
 
 
 @functools.cache
