@@ -23,7 +23,7 @@ from farsearch.api.workspace import Workspace
 from farsearch.bundle.folder import opened_folder, whole_folder
 from farsearch.bundle.write import write_bundle
 from farsearch.errors import BadInput, BundleError, MissingResource
-from farsearch.records import StudySettings, StudySnapshot, Verification, read_trial
+from farsearch.records import StudySettings, StudySnapshot, Trial, Verification, read_trial
 from farsearch.runtime.bundle_files import digest_of, file_digest
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
@@ -101,7 +101,7 @@ def test_far_json_records_the_bundle(finished_study: Path, tmp_path: Path) -> No
     assert (phase["seed"], phase["batch_size"]) == (study.settings.job.seed, study.settings.job.batch_size)
     assert data["why"].startswith(f"Trial {trial.number}: least memory")
     assert set(data["versions"]) >= {"farsearch", "torch", "transformers"}
-    assert trial.config is not None
+    assert isinstance(trial, Trial)
     for fraction, chosen in zip(trial.config.frozen_fractions, phase["learners"], strict=True):
         assert (chosen is None) == (fraction == 0)
         if chosen is not None:

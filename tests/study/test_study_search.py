@@ -151,7 +151,7 @@ def test_complete_trial_has_all_reported_values(bed: Bed, tmp_path: Path) -> Non
         assert trial.priming.steps == (2 if trial.config.priming_epochs else 0)
         assert stored.constraints == {"memory": stored.constraints["memory"]}
         assert stored.constraints["memory"] <= 0
-    assert snapshot.budget_mib > max(trial.peak_memory_mib for trial in snapshot.trials)
+    assert snapshot.budget_mib > max(trial.cost.peak_memory_mib for trial in snapshot.complete)
     assert {trial.number for trial in snapshot.front} <= {0, 1, 2}
 
 
