@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from farsearch.cost.pricer import Price, Pricer
 from farsearch.devices import Figure
@@ -33,6 +33,7 @@ from farsearch.study.space import Space, load_space
 from farsearch.study.space_files import list_spaces
 from farsearch.study.store import StorageAway, Store
 from farsearch.study.suggestion import nearest_fit
+from farsearch.study.trial_queue import Proposal
 from farsearch.training import EVALUATION_SHARES, Bench
 from tests.beds import make_bed
 from tests.factories import changed, make_snapshot, make_trial
@@ -504,10 +505,10 @@ class Other:
 
     search: Search
     worker: Worker
-    trial: Trial
+    proposal: Proposal
 
     def finish(self) -> None:
-        self.search.study.tell(self.trial, [0.5, 1.0, 1.0])
+        self.search.queue.finish(self.proposal, make_trial(0, 0.5, 1.0, 1.0).outcome)
 
 
 @pytest.fixture
@@ -518,7 +519,7 @@ def other(bed: Bed, tmp_path: Path) -> Iterator[Other]:
     worker = Worker(search.folder, search.study)
     proposal = search.under_lock(lambda: search.queue.next(worker))
     assert not isinstance(proposal, str)
-    yield Other(search, worker, proposal.trial)
+    yield Other(search, worker, proposal)
     worker.close()
 
 
