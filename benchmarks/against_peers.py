@@ -18,9 +18,8 @@ from typing import Any
 import click
 
 from farsearch.baselines import chosen_methods
-from farsearch.cost.pricer import Cost
 from farsearch.formatting import human_memory, human_metric, human_time
-from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+from farsearch.records import AnyTrial, Completed, Cost, FarConfig, StudySnapshot, Trial, flat
 from farsearch.resolve import resolve_job
 from farsearch.search_spec import SearchSpec
 from farsearch.study.artifacts import load_trial
@@ -88,17 +87,21 @@ class _Progress:
     def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
         """Report nothing before the result."""
 
-    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+    def trial_ended(self, record: AnyTrial, snapshot: StudySnapshot) -> None:
         """Print a trial's result."""
-        self.note(f"trial {record.number}: {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
+        self._result(f"trial {record.number}:", record)
 
     def training_started(self, title: str, number: int, total: int, cost: Cost) -> None:
         """Print the start of a baseline's training."""
         self.note(f"baseline {number} of {total}: {title}")
 
-    def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+    def training_ended(self, record: AnyTrial, sibling: StudySnapshot) -> None:
         """Print its result."""
-        self.note(f"  {record.metric}, {record.peak_memory_mib} MiB, {record.wall_time_s} s")
+        self._result(" ", record)
+
+    def _result(self, title: str, trial: AnyTrial) -> None:
+        stored = flat(trial)
+        self.note(f"{title} {stored.metric}, {stored.peak_memory_mib} MiB, {stored.wall_time_s} s")
 
 
 def compare(options: SearchSpec, home: Path, n_trials: int) -> tuple[StudySnapshot, list[Comparison]]:
@@ -114,10 +117,9 @@ def compare(options: SearchSpec, home: Path, n_trials: int) -> tuple[StudySnapsh
     comparisons = []
     for record in snapshot.baselines:
         baseline = record.baseline
-        assert baseline is not None
         plain = Comparison(
-            str(options.task), baseline.title, _number(record.metric), _number(record.dev_metric),
-            _number(record.peak_memory_mib), _number(record.wall_time_s), record.learned is not False,
+            str(options.task), baseline.title, record.outcome.metric, record.outcome.dev_metric,
+            record.cost.peak_memory_mib, record.cost.wall_time_s, record.outcome.learned is not False,
         )  # fmt: skip
         point = _best_within(snapshot.front, plain)
         if point is None:
@@ -132,31 +134,25 @@ def compare(options: SearchSpec, home: Path, n_trials: int) -> tuple[StudySnapsh
             dataclasses.replace(
                 plain,
                 trial=point.number,
-                trial_metric=point.metric,
-                trial_dev_metric=point.dev_metric,
+                trial_metric=point.outcome.metric,
+                trial_dev_metric=point.outcome.dev_metric,
                 difference=difference,
                 low=low,
                 high=high,
-                memory_ratio=_number(point.peak_memory_mib) / plain.peak_memory_mib,
-                time_ratio=_number(point.wall_time_s) / plain.wall_time_s,
+                memory_ratio=point.cost.peak_memory_mib / plain.peak_memory_mib,
+                time_ratio=point.cost.wall_time_s / plain.wall_time_s,
             )
         )
     return snapshot, comparisons
 
 
-def _number(value: float | None) -> float:
-    assert value is not None, "a finished trial has all three objectives"
-    return value
-
-
-def _best_within(front: Sequence[TrialRecord], baseline: Comparison) -> TrialRecord | None:
+def _best_within(front: Sequence[Trial[Completed]], baseline: Comparison) -> Trial[Completed] | None:
     within = [
         point
         for point in front
-        if _number(point.peak_memory_mib) <= baseline.peak_memory_mib
-        and _number(point.wall_time_s) <= baseline.wall_time_s
+        if point.cost.peak_memory_mib <= baseline.peak_memory_mib and point.cost.wall_time_s <= baseline.wall_time_s
     ]
-    return max(within, key=lambda point: _number(point.metric), default=None)
+    return max(within, key=lambda point: point.outcome.metric, default=None)
 
 
 def markdown(snapshot: StudySnapshot, comparisons: Sequence[Comparison]) -> str:

@@ -12,6 +12,7 @@ recorded by the same calls of Optuna's storage as in a search, so the journal is
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -33,11 +34,11 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from farsearch.cost.pricer import Cost, Pricer, best_of
-from farsearch.records import LossPoint, PrimingReport, TrialRecord
+from farsearch.cost.pricer import Pricer, best_of
+from farsearch.records import Completed, LossPoint, PrimingReport, Stopped, Trial, TrialOutcome, trial_to_dict
 from farsearch.resolve import Job, resolve_job
 from farsearch.search_spec import SearchSpec
-from farsearch.study.results import priced_record, updated
+from farsearch.study.results import priced_trial
 from farsearch.study.store import Store
 
 SCHEMA_VERSION = 1
@@ -89,8 +90,7 @@ def make_study(folder: Path, count: int, seed: int = 0) -> None:
 @dataclass(frozen=True)
 class _Proposal:
     params: Mapping[str, Any]
-    record: TrialRecord
-    cost: Cost
+    trial: Trial[TrialOutcome]
     rejected: Mapping[str, int]
 
 
@@ -106,7 +106,7 @@ def _proposals(job: Job, pricer: Pricer, layers: int, count: int, draw: np.rando
         if not cost.fits:
             rejected[cost.problems[0].partition(":")[0]] += 1
             continue
-        yield _Proposal(params, priced_record(number, config, plan, cost, priced), cost, rejected)
+        yield _Proposal(params, priced_trial(number, config, plan, cost, priced), rejected)
         number, rejected = number + 1, Counter()
 
 
@@ -137,7 +137,7 @@ def _add_trial(
     storage.set_trial_user_attr(trial, "worker", "host-0123456789ab")
     if proposal.rejected:
         storage.set_trial_user_attr(trial, "rejected", dict(proposal.rejected))
-    storage.set_trial_user_attr(trial, "record", proposal.record.to_dict())
+    storage.set_trial_user_attr(trial, "record", trial_to_dict(proposal.trial))
     for name in ("memory", "max-memory"):
         storage.set_trial_system_attr(trial, f"constraints:{name}", -0.1)
     fate = draw.random()
@@ -145,20 +145,20 @@ def _add_trial(
         storage.set_trial_user_attr(trial, "reason", "interrupted (KeyboardInterrupt)")
         storage.set_trial_state_values(trial, TrialState.FAIL)
     elif fate < 0.06:
-        record = updated(proposal.record, state="pruned", reason="the loss of step 7 is nan")
-        storage.set_trial_user_attr(trial, "record", record.to_dict())
+        stopped = dataclasses.replace(proposal.trial, outcome=Stopped("the loss of step 7 is nan"))
+        storage.set_trial_user_attr(trial, "record", trial_to_dict(stopped))
         storage.set_trial_state_values(trial, TrialState.PRUNED)
     else:
-        record = updated(proposal.record, state="complete", **_results(proposal.record, job, draw))
-        storage.set_trial_user_attr(trial, "record", record.to_dict())
-        values = [record.metric or 0.0, record.peak_memory_mib or 0.0, record.wall_time_s or 0.0]
+        cost, result = proposal.trial.cost, _result(proposal.trial, job, draw)
+        complete = dataclasses.replace(proposal.trial, outcome=result)
+        storage.set_trial_user_attr(trial, "record", trial_to_dict(complete))
+        values = [result.metric, cost.peak_memory_mib, cost.wall_time_s]
         storage.set_trial_state_values(trial, TrialState.COMPLETE, values)
 
 
-def _results(record: TrialRecord, job: Job, draw: np.random.Generator) -> dict[str, Any]:
+def _result(trial: Trial[TrialOutcome], job: Job, draw: np.random.Generator) -> Completed:
     """A plausible result: more learners and a medium rate are better, on a validation split's grid."""
-    config, rows = record.config, job.settings.job.validation_samples
-    assert config is not None
+    config, rows = trial.config, job.settings.job.validation_samples
     learners = 1.0 - sum(config.frozen_fractions) / len(config.frozen_fractions)
     rate = math.exp(-(math.log(config.learning_rate / 2e-4) ** 2) / 2)
     expected = 0.6 + 0.3 * rate * (1.0 - math.exp(-4.0 * learners)) + 0.02 * draw.standard_normal()
@@ -166,18 +166,21 @@ def _results(record: TrialRecord, job: Job, draw: np.random.Generator) -> dict[s
     steps = math.ceil(job.settings.job.train_samples / job.settings.job.batch_size)
     apart = math.ceil(steps / 40)
     priming = PrimingReport(round(steps * config.priming_epochs), 1.3, True, 0.4, 0.31, 0.1)
-    return {
-        "metric": metric,
-        "metric_error": math.sqrt(metric * (1.0 - metric) / rows),
-        "dev_metric": min(1.0, max(0.0, metric + 0.01 * draw.standard_normal())),
-        "host_seconds": 10.0 + 2.0 * draw.random(),
-        "host_peak_mib": 900.0 + 100.0 * draw.random(),
-        "priming": priming.to_dict(),
-        "curve": [
-            LossPoint(step, 0.69 * math.exp(-step / steps) + 0.05 * draw.random()).to_dict()
+    return Completed(
+        metric=metric,
+        metric_error=math.sqrt(metric * (1.0 - metric) / rows),
+        learned=None,
+        dev_metric=min(1.0, max(0.0, metric + 0.01 * draw.standard_normal())),
+        parts={},
+        host_seconds=10.0 + 2.0 * draw.random(),
+        host_peak_mib=900.0 + 100.0 * draw.random(),
+        trainable=trial.cost.trainable,
+        priming=priming,
+        curve=tuple(
+            LossPoint(step, 0.69 * math.exp(-step / steps) + 0.05 * draw.random())
             for step in range(apart, steps + 1, apart)
-        ],
-    }
+        ),
+    )
 
 
 def run_command(folder: Path, name: str, arguments: Sequence[str]) -> Timing:

@@ -25,7 +25,7 @@ from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
 from farsearch.pareto import non_dominated
-from farsearch.records import FarConfig, MetricPoint, TrialRecord
+from farsearch.records import Completed, Cost, FarConfig, MetricPoint, PrimingReport, StepPlan, Trial
 from farsearch.study.pricing import KnownCosts
 from farsearch.study.racing import Forecast, Race
 from farsearch.study.samplers import GatedSampler
@@ -68,18 +68,19 @@ class Cell:
     seconds: float
     looks: tuple[CellLook, ...]
 
-    def record(self, number: int) -> TrialRecord:
-        """Return the complete trial of the training."""
-        return TrialRecord(
-            number=number,
-            state="complete",
-            metric=self.metric,
-            metric_error=self.metric_error,
-            peak_memory_mib=self.memory_mib,
-            wall_time_s=self.time_s,
-            feasible=True,
+    def record(self, number: int) -> Trial[Completed]:
+        """Return the complete trial of the training, with the values that a race needs."""
+        cost = Cost(
+            peak_memory_mib=self.memory_mib, peak_memory_range_mib=None, wall_time_s=self.time_s,
+            wall_time_range_s=None, energy_j=None, feasible=True, memory={}, time={}, trainable=0,
+        )  # fmt: skip
+        result = Completed(
+            metric=self.metric, metric_error=self.metric_error, learned=None, dev_metric=self.metric, parts={},
+            host_seconds=self.seconds, host_peak_mib=0.0, trainable=0,
+            priming=PrimingReport(0, 0.0, False, 0.0, None, None), curve=(),
             looks=tuple(look.point for look in self.looks),
-        )
+        )  # fmt: skip
+        return Trial(number=number, config=full_fine_tuning(1), plan=StepPlan(), cost=cost, outcome=result)
 
 
 class Table:
@@ -240,7 +241,7 @@ def replay(
     """
     study = optuna.create_study(directions=list(DIRECTIONS))
     known: set[str] = set()
-    records: list[TrialRecord] = []
+    records: list[Trial[Completed]] = []
     ended: list[Cell] = []
     primed: set[float] = set()
     spent, seconds, scores, wrongly = 0.0, [], [], 0
@@ -278,7 +279,7 @@ def replay(
     return Replay(seconds, scores, len(known), len(known) - len(ended), wrongly)
 
 
-def _raced(cell: Cell, records: Sequence[TrialRecord]) -> tuple[Forecast | None, float]:
+def _raced(cell: Cell, records: Sequence[Trial[Completed]]) -> tuple[Forecast | None, float]:
     """Return the verdict that stopped a training, if any, and the seconds of training and evaluations."""
     race = Race.of(records, cell.memory_mib, cell.time_s)
     looked = 0.0

@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from farsearch.cli.terminal import print_rows
+from farsearch.records import flat
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 
@@ -67,7 +68,7 @@ def measure(arguments: list[str], trials: int, folder: Path) -> Overhead:
         raise click.ClickException(f"farsearch run ended with {run.returncode}")
     snapshot = snapshot_of(Store(folder / ".farsearch").load(_STUDY))
     trained = {}
-    for trial in snapshot.trials:
+    for trial in map(flat, snapshot.trials):
         priming = trial.priming
         fresh = 0.0 if priming is None or priming.from_cache else priming.host_seconds
         trained[trial.number] = (trial.host_seconds or 0.0) + fresh

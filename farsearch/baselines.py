@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from farsearch.cost.pricer import Cost, Pricer, full_fine_tuning
+from farsearch.cost.pricer import Price, Pricer, full_fine_tuning
 from farsearch.far.layout import ModelLayout
 from farsearch.models.lora import add_lora
 from farsearch.records import FarConfig, StepPlan
@@ -110,7 +110,7 @@ def chosen_methods(choice: Choice) -> tuple[Method, ...]:
     return tuple(METHODS[name] for name in names)
 
 
-def price_method(method: Method, epochs: float, pricer: Pricer) -> Cost:
+def price_method(method: Method, epochs: float, pricer: Pricer) -> Price:
     """Return a method's cost on the device with ``ordinary_plan``, the same for all learning rates."""
     config = method.far_config(pricer.layers, method.learning_rates[0], epochs)
     if config is not None:

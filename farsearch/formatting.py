@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from farsearch.far.display import shown_text
-from farsearch.records import SCHEMA_VERSION, FarConfig, Record, StudySnapshot, TrialRecord
+from farsearch.records import SCHEMA_VERSION, AnyTrial, FarConfig, Record, StudySnapshot, flat, is_complete, on_front
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,7 +93,7 @@ def constant_value(snapshot: StudySnapshot, rows: str = "validation") -> float |
 def constant_text(snapshot: StudySnapshot) -> str:
     """Return the scores of a constant answer in one line, and whether no trial is better; empty if not recorded."""
     words, value = constant_words(snapshot.metric_name, snapshot.meta), constant_value(snapshot)
-    metrics = [trial.metric for trial in snapshot.complete if trial.metric is not None]
+    metrics = [trial.outcome.metric for trial in snapshot.complete]
     worse = value is not None and metrics and max(metrics) <= value
     return f"{words}: no trial is better" if worse else words
 
@@ -211,14 +211,15 @@ def trial_rows(snapshot: StudySnapshot) -> list[Row]:
     ]
 
 
-def _state(trial: TrialRecord) -> str:
-    if trial.on_front:
+def _state(trial: AnyTrial) -> str:
+    if on_front(trial):
         return "front"
-    return "infeasible" if trial.state == "complete" and trial.feasible is False else trial.state
+    return "infeasible" if is_complete(trial) and trial.cost.feasible is False else trial.outcome.state
 
 
-def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
-    config, baseline, name = trial.config, trial.baseline, snapshot.metric_name
+def _row(snapshot: StudySnapshot, any_trial: AnyTrial) -> Row:
+    trial, name = flat(any_trial), snapshot.metric_name
+    config, baseline = trial.config, trial.baseline
     trained_at = baseline or config
     return {
         "trial": str(trial.number) if baseline is None else baseline.title,
@@ -229,13 +230,13 @@ def _row(snapshot: StudySnapshot, trial: TrialRecord) -> Row:
         "trained": "" if trial.trainable is None else _millions(trial.trainable),
         "rate": "" if trained_at is None else f"{trained_at.learning_rate:.1e}",
         "priming": "" if config is None else f"{config.priming_epochs:g} ep",
-        "note": idle_words(trial),
+        "note": idle_words(any_trial),
     }
 
 
-def idle_words(trial: TrialRecord) -> str:
+def idle_words(trial: AnyTrial) -> str:
     """Return ``did not learn`` where a trial is no better than a constant answer; else an empty string."""
-    return "did not learn" if trial.learned is False else ""
+    return "did not learn" if is_complete(trial) and trial.outcome.learned is False else ""
 
 
 def _millions(count: int) -> str:
@@ -287,7 +288,7 @@ def front_markdown(snapshot: StudySnapshot) -> str:
         )
     if others:
         title += " The rows with a name are baselines, each at its best learning rate."
-    if any(map(idle_words, (*snapshot.front, *snapshot.baselines))):
+    if any(row["note"] for row in (*rows, *others)):
         title += " A row that did not learn is no better than a constant answer, beyond the error of the rows."
     table = markdown_table([*rows, *others])
     return f"{title}\n\n{table}\n" if table else f"{title}\n"
@@ -309,8 +310,8 @@ def print_table(rows: Sequence[Row], console: Console, title: str | None = None)
     console.print(_line({head: head for head in heads}, widths), style="bold")
     console.print(f" {'─' * (sum(widths.values()) + 2 * len(widths) - 1)}")
     # one call per line would be slow for large tables
-    for on_front, group in groupby(rows, key=lambda row: row.get("state") == "front"):
-        console.print("\n".join(_lines(row, widths) for row in group), style="bold" if on_front else None)
+    for bold, group in groupby(rows, key=lambda row: row.get("state") == "front"):
+        console.print("\n".join(_lines(row, widths) for row in group), style="bold" if bold else None)
 
 
 _NARROW = 20
@@ -336,7 +337,7 @@ def _wrapped(cell: str, width: int) -> list[str]:
     return textwrap.wrap(cell, width) or [""]
 
 
-def trials_text(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> str:
+def trials_text(snapshot: StudySnapshot, trials: Sequence[AnyTrial]) -> str:
     """Return ``trials_json`` as text, one line per trial."""
     data = dict(trials_json(snapshot, trials))
     lists = {key: data.pop(key) for key in ("trials", "baselines")}
@@ -349,7 +350,7 @@ def _one_a_line(rows: Sequence[Any]) -> str:
     return "[{}]".format(",".join(f"\n  {json.dumps(row)}" for row in rows) + ("\n " if rows else ""))
 
 
-def trials_json(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> Mapping[str, Any]:
+def trials_json(snapshot: StudySnapshot, trials: Sequence[AnyTrial]) -> Mapping[str, Any]:
     """Return ``trials`` in the shape of ``trials --json``, ``pareto --json`` and MLflow's ``front.json``, unrounded."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -365,8 +366,9 @@ def baselines_json(snapshot: StudySnapshot) -> list[Mapping[str, Any]]:
     return [_json_row(trial, ("baseline", *_JSON_KEYS)) for trial in snapshot.baselines]
 
 
-def _json_row(trial: TrialRecord, keys: Sequence[str]) -> dict[str, Any]:
-    values = {key: getattr(trial, key) for key in keys}
+def _json_row(trial: AnyTrial, keys: Sequence[str]) -> dict[str, Any]:
+    stored = flat(trial)
+    values = {key: getattr(stored, key) for key in keys}
     return {key: value.to_dict() if isinstance(value, Record) else value for key, value in values.items()}
 
 

@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 
 from farsearch.formatting import Row, human_interval, human_memory, human_metric, human_time
 from farsearch.pareto import dominates
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import Completed, StudySnapshot, Trial, TrialOutcome, VerifiedTrial
 
 __all__ = [
     "FEWEST_SEEDS",
@@ -30,6 +30,8 @@ __all__ = [
     "verdict_rows",
     "verdicts",
 ]
+
+_Verified = VerifiedTrial[TrialOutcome]
 
 _CONFIDENCE = 0.95
 
@@ -114,10 +116,10 @@ def verdicts(snapshot: StudySnapshot) -> list[Verdict]:
     confidence: Student's t interval of the mean difference, paired by seed. There is no verdict with fewer than three
     common seeds, or with the same gap for each of them.
     """
-    most = max((_samples(record) for record in snapshot.verified), default=0)
-    groups: dict[str, list[TrialRecord]] = {}
+    most = max((record.verifies.train_samples for record in snapshot.verified), default=0)
+    groups: dict[str, list[_Verified]] = {}
     for record in snapshot.verified:
-        if _samples(record) == most:
+        if record.verifies.train_samples == most:
             groups.setdefault(_title(snapshot, record), []).append(record)
     points = [_verdict(snapshot, title, records) for title, records in groups.items()]
     points.sort(
@@ -126,46 +128,39 @@ def verdicts(snapshot: StudySnapshot) -> list[Verdict]:
     return [_judged(verdict, points) for verdict in points]
 
 
-def _samples(record: TrialRecord) -> int:
-    return 0 if record.verifies is None else record.verifies.train_samples
-
-
-def _title(snapshot: StudySnapshot, record: TrialRecord) -> str:
+def _title(snapshot: StudySnapshot, record: _Verified) -> str:
     """Return the unique title of a point."""
     baseline = record.baseline
     if baseline is None:
-        assert record.verifies is not None
         return f"trial {record.verifies.trial}"
     # verified before the study had trained its better rate
-    old = any(b.baseline != baseline for b in snapshot.baselines if b.baseline and b.baseline.method == baseline.method)
+    old = any(b.baseline != baseline for b in snapshot.baselines if b.baseline.method == baseline.method)
     return f"{baseline.title}, rate {baseline.learning_rate:g}" if old else baseline.title
 
 
-def _verdict(snapshot: StudySnapshot, title: str, records: Sequence[TrialRecord]) -> Verdict:
+def _verdict(snapshot: StudySnapshot, title: str, records: Sequence[_Verified]) -> Verdict:
     first = records[0]
-    assert first.verifies is not None
-    scores = {r.verifies.seed: r.metric for r in records if r.metric is not None and r.verifies is not None}
+    results = {record.verifies.seed: record.outcome for record in records if isinstance(record.outcome, Completed)}
     return Verdict(
         title=title,
         trial=first.verifies.trial,
         searched=_searched(snapshot, first),
-        scores=scores,
-        failed=len(records) - len(scores),
-        learned=any(record.learned is not False for record in records if record.metric is not None),
+        scores={seed: result.metric for seed, result in results.items()},
+        failed=len(records) - len(results),
+        learned=any(result.learned is not False for result in results.values()),
         train_samples=first.verifies.train_samples,
         # batches are drawn by the seed, so times differ a little
-        peak_memory_mib=statistics.median(record.peak_memory_mib or 0.0 for record in records),
-        wall_time_s=statistics.median(record.wall_time_s or 0.0 for record in records),
+        peak_memory_mib=statistics.median(record.cost.peak_memory_mib for record in records),
+        wall_time_s=statistics.median(record.cost.wall_time_s for record in records),
     )
 
 
-def _searched(snapshot: StudySnapshot, record: TrialRecord) -> float | None:
-    assert record.verifies is not None
+def _searched(snapshot: StudySnapshot, record: _Verified) -> float | None:
     if record.baseline is not None:
-        return next((b.metric for b in snapshot.baselines if b.baseline == record.baseline), None)
+        return next((b.outcome.metric for b in snapshot.baselines if b.baseline == record.baseline), None)
     # the trials of the auxiliary study itself are those of the verification
-    searched = (trial for trial in snapshot.trials if trial.verifies is None)
-    return next((trial.metric for trial in searched if trial.number == record.verifies.trial), None)
+    searched = (trial for trial in snapshot.complete if isinstance(trial, Trial))
+    return next((trial.outcome.metric for trial in searched if trial.number == record.verifies.trial), None)
 
 
 def _judged(verdict: Verdict, others: Sequence[Verdict]) -> Verdict:
@@ -218,7 +213,7 @@ def rank_agreement(snapshot: StudySnapshot) -> Agreement | None:
     from scipy.stats import kendalltau  # takes a second to import
 
     tau = float(kendalltau(*zip(*known, strict=True)).statistic)
-    rows = max(_samples(record) for record in snapshot.verified)
+    rows = max(record.verifies.train_samples for record in snapshot.verified)
     # undefined where all values of one side are tied
     return Agreement(0.0 if math.isnan(tau) else tau, len(known), (snapshot.settings.job.train_samples, rows))
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from farsearch.cost.pricer import Cost, Pricer
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.cost.pricer import Pricer
+from farsearch.records import AnyTrial, Cost, StudySnapshot
 from farsearch.resolve import Job, resolve_job
 from farsearch.search_spec import SearchSpec
 from farsearch.study.search import Search
@@ -27,7 +27,7 @@ class Notes:
 
     interrupt_at: int | None = None
     started: list[str] = field(default_factory=list)
-    ended: list[TrialRecord] = field(default_factory=list)
+    ended: list[AnyTrial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     steps: int = 0
 
@@ -45,7 +45,7 @@ class Notes:
         """Record the note."""
         self.notes.append(text)
 
-    def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+    def training_ended(self, record: AnyTrial, sibling: StudySnapshot) -> None:
         """Record the trial."""
         self.ended.append(record)
 

@@ -6,8 +6,12 @@ import dataclasses
 from typing import Any
 
 from farsearch.records import (
+    AnyTrial,
     Baseline,
+    BaselineTrial,
+    Completed,
     FarConfig,
+    FlatTrial,
     JobSpec,
     LossPoint,
     Measurement,
@@ -15,23 +19,27 @@ from farsearch.records import (
     StepPlan,
     StudySettings,
     StudySnapshot,
-    TrialRecord,
+    flat,
+    read_trial,
 )
 
-__all__ = ["FRONT", "make_baselines", "make_measurement", "make_settings", "make_snapshot", "make_trial"]
+__all__ = ["FRONT", "changed", "make_baselines", "make_measurement", "make_settings", "make_snapshot", "make_trial"]
 
 FRONT = {0, 2, 4}
 """The front of ``make_snapshot()``: trial 1 is dominated by 2, trial 3 was stopped, trial 5 does not fit."""
 
 
-def make_trial(
-    number: int, metric: float | None, memory: float | None, time: float | None, **changes: Any
-) -> TrialRecord:
-    """Return a complete, feasible trial with these objectives and plausible other values."""
+def make_trial(number: int, metric: float | None, memory: float | None, time: float | None, **changes: Any) -> Any:
+    """Return a feasible trial with these objectives and plausible other values: complete, or without a metric stopped.
+
+    Args:
+        memory: None for a trial that is not priced.
+        changes: stored values; ``state``, ``baseline`` and ``verifies`` decide on the kind of trial.
+    """
     fractions = (0.5, 0.25 * (number % 4), 0.9, 1.0)
-    trial = TrialRecord(
+    stored = FlatTrial(
         number=number,
-        state="complete",
+        state="pruned" if metric is None else "complete",
         metric=metric,
         metric_error=0.011,
         dev_metric=None if metric is None else metric - 0.003,
@@ -45,8 +53,9 @@ def make_trial(
             epochs=1.0,
             priming_epochs=0.03 * (number % 3),
         ),
-        plan=StepPlan(),
+        plan=None if memory is None else StepPlan(),
         host_seconds=21.7 + number,
+        host_peak_mib=664.0,
         peak_memory_range_mib=None if memory is None else (0.9 * memory, 1.2 * memory),
         wall_time_range_s=None if time is None else (0.7 * time, 1.6 * time),
         memory={"parameters": 86.6, "saved activations": 212.1 + number},
@@ -55,10 +64,15 @@ def make_trial(
         priming=PrimingReport(8 * (number % 3), 3.1, bool(number % 2), 0.4, 0.31, 0.1),
         curve=tuple(LossPoint(step, 0.7 / (step + number)) for step in (8, 16, 24)),
     )
-    return dataclasses.replace(trial, **changes)
+    return read_trial(dataclasses.replace(stored, **changes).to_dict())
 
 
-def make_baselines() -> tuple[TrialRecord, ...]:
+def changed(trial: AnyTrial, **changes: Any) -> Any:
+    """Return a trial with other stored values, which may make it one of another kind."""
+    return read_trial(dataclasses.replace(flat(trial), **changes).to_dict())
+
+
+def make_baselines() -> tuple[BaselineTrial[Completed], ...]:
     """Return two baselines: one that is a configuration of FAR, and one that is not."""
     full, lora = Baseline("full", "full fine-tuning", 5e-5, 1.0), Baseline("lora8", "LoRA r=8", 5e-4, 1.0)
     config = FarConfig((0.0,) * 4, 5e-5, 1.0)
@@ -106,13 +120,13 @@ def make_settings(**changes: Any) -> StudySettings:
     return dataclasses.replace(settings, **changes)
 
 
-def make_snapshot(*trials: TrialRecord, front: set[int] | None = None, **changes: Any) -> StudySnapshot:
+def make_snapshot(*trials: AnyTrial, front: set[int] | None = None, **changes: Any) -> StudySnapshot:
     """Return a study of ``trials``, or of six in all states; ``front`` has the numbers of those on the front."""
     shown = trials or (
         make_trial(0, 0.80, 1000.0, 200.0),
         make_trial(1, 0.81, 1300.0, 260.0),
         make_trial(2, 0.84, 1200.0, 250.0),
-        make_trial(3, None, 900.0, 190.0, state="pruned", metric_error=None, reason="cannot reach the front"),
+        make_trial(3, None, 900.0, 190.0, reason="cannot reach the front"),
         make_trial(4, 0.855, 1500.0, 300.5),
         make_trial(5, 0.86, 2500.0, 500.0, feasible=False),
     )
@@ -123,7 +137,7 @@ def make_snapshot(*trials: TrialRecord, front: set[int] | None = None, **changes
         metric_name="accuracy",
         budget_mib=2200.0,
         n_trials=len(shown),
-        trials=tuple(dataclasses.replace(trial, on_front=trial.number in members) for trial in shown),
+        trials=tuple(changed(trial, on_front=trial.number in members) for trial in shown),
         rejected={"peak memory": 41},
         meta={"versions": {"torch": "2.13.0"}, "command": "farsearch run --device jetson-nano --task sst2"},
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farsearch.records import StudySnapshot
+    from farsearch.records import StudySnapshot, flat
 
 __all__ = [
     "SPACE",
@@ -239,7 +239,11 @@ def read_study(folder: Path, storage: str | None = None, name: str = "tiny") -> 
 
 def finished(snapshot: StudySnapshot) -> dict[int, str]:
     """Return the configurations of finished trials, by number."""
-    return {trial.number: repr(trial.config) for trial in snapshot.trials if trial.state in ("complete", "pruned")}
+    return {
+        trial.number: repr(flat(trial).config)
+        for trial in snapshot.trials
+        if flat(trial).state in ("complete", "pruned")
+    }
 
 
 def assert_whole(
@@ -252,12 +256,12 @@ def assert_whole(
     trained = finished(snapshot)
     assert len(trained) == n_trials
     assert len(set(trained.values())) == n_trials
-    assert {trial.state for trial in snapshot.trials} <= {"complete", "pruned", "fail"}
+    assert {flat(trial).state for trial in snapshot.trials} <= {"complete", "pruned", "fail"}
     # an interrupted trial was trained later, unless it was interrupted too often
-    given_up = {repr(trial.config) for trial in snapshot.trials if "not tried again" in str(trial.reason)}
+    given_up = {repr(flat(trial).config) for trial in snapshot.trials if "not tried again" in str(flat(trial).reason)}
     for trial in snapshot.trials:
-        cut = trial.state == "fail" and trial.config is not None
-        assert not cut or repr(trial.config) in {*trained.values(), *given_up}, trial
+        cut = flat(trial).state == "fail" and flat(trial).config is not None
+        assert not cut or repr(flat(trial).config) in {*trained.values(), *given_up}, trial
     with chdir(folder):
         assert open_tracking(tracking_uri).differences(snapshot) == []
     return snapshot

@@ -14,6 +14,7 @@ import pytest
 import farsearch
 from farsearch import FarConfig, SearchSpec, Study, Workspace, estimate, search, sweep
 from farsearch.errors import BadInput
+from farsearch.records import flat
 
 
 def test_the_public_surface_is_pinned() -> None:
@@ -97,7 +98,7 @@ def test_a_study_is_read_in_python(study: Study) -> None:
     assert opened.snapshot == study.snapshot
     table = opened.trials_dataframe()
     assert list(table.index) == [0, 1, 2]
-    assert table.metric.tolist() == [trial.metric for trial in opened.trials]
+    assert table.metric.tolist() == [flat(trial).metric for trial in opened.trials]
     assert {"learning_rate", "mean_frozen", "peak_memory_mib", "on_front", "plan"} <= set(table.columns)
     assert list(table[table.on_front].index) == sorted(trial.number for trial in opened.front)
     assert opened.plot_front()._repr_png_().startswith(b"\x89PNG")
@@ -107,7 +108,7 @@ def test_a_study_is_read_in_python(study: Study) -> None:
 
 def test_choose_and_export(study: Study, tmp_path: Path) -> None:
     best = study.choose(prefer="accuracy")
-    assert best.trial.metric == max(trial.metric or 0.0 for trial in study.front)
+    assert flat(best.trial).metric == max(flat(trial).metric or 0.0 for trial in study.front)
     assert study.choose(trial=1).trial.number == 1
     exported = study.export(best, tmp_path / "bundle")
     assert exported.registered is None

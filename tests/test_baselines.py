@@ -22,7 +22,7 @@ from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.models.source import ModelSource
-from farsearch.records import StepPlan, StudySnapshot
+from farsearch.records import BaselineTrial, StepPlan, StudySnapshot, flat
 from farsearch.study.baselines import baseline_epochs, train_baselines
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import load_space
@@ -185,7 +185,7 @@ def rates_of(snapshot: StudySnapshot) -> dict[str, list[float]]:
     """Return the learning rates of each method's trainings, in order."""
     found: dict[str, list[float]] = {}
     for trial in snapshot.trials:
-        assert trial.baseline is not None
+        assert isinstance(trial, BaselineTrial)
         found.setdefault(trial.baseline.method, []).append(trial.baseline.learning_rate)
     return found
 
@@ -204,7 +204,7 @@ def test_method_that_does_not_learn_is_tried_at_more_rates(
         "bitfit": [4e-4, 7e-4, 1e-3, 3e-3, 1.3e-4, 1e-2],
         "lora8": [2e-4, 5e-4, 1e-3, 3e-3, 6.7e-5, 1e-2],
     }
-    assert [trial.learned for trial in snapshot.baselines] == [False, False]
+    assert [trial.outcome.learned for trial in snapshot.baselines] == [False, False]
     assert {row["note"] for row in baseline_rows(snapshot)} == {"did not learn"}
     tags = [trial_content(trained, trial).tags["farsearch.learned"] for trial in trained.trials]
     assert set(tags) == {"false"}
@@ -221,10 +221,10 @@ def test_first_rate_that_learns_ends_the_attempts(bed: Bed, tmp_path: Path, monk
         bed.bench, "constant", -1.0 if "3.0e-03" in given[0] else 1.0
     )
     snapshot = train_baselines(bed.search(tmp_path), [METHODS["bitfit"]], notes)
-    assert [record.learned for record in notes.ended] == [False, False, False, True]
+    assert [flat(record).learned for record in notes.ended] == [False, False, False, True]
     (shown,) = snapshot.baselines
     assert shown.baseline is not None
-    assert (shown.baseline.learning_rate, shown.learned) == (3e-3, True)
+    assert (shown.baseline.learning_rate, shown.outcome.learned) == (3e-3, True)
 
 
 def test_learned_means_more_than_the_error_above_a_constant_answer(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,22 +252,19 @@ def test_each_method_is_shown_at_its_best_rate(bed: Bed, tmp_path: Path) -> None
     snapshot = train_baselines(search, chosen_methods("all"), Notes())
     auxiliary = search.store.auxiliary("s", "baselines")
     assert auxiliary is not None
-    trials = snapshot_of(auxiliary).trials
+    trials = [trial for trial in snapshot_of(auxiliary).complete if isinstance(trial, BaselineTrial)]
     assert len(trials) == 15
-    assert not any(trial.on_front for trial in trials)
     assert snapshot.trials == ()
-    assert [trial.baseline and trial.baseline.method for trial in snapshot.baselines] == list(METHODS)
+    assert [trial.baseline.method for trial in snapshot.baselines] == list(METHODS)
     for best in snapshot.baselines:
-        assert best.baseline is not None
-        of_method = [t for t in trials if t.baseline and t.baseline.method == best.baseline.method]
-        assert sorted(t.baseline.learning_rate for t in of_method if t.baseline) == list(
-            METHODS[best.baseline.method].learning_rates
-        )
-        assert best.metric == max(t.metric for t in of_method if t.metric is not None)
+        of_method = [t for t in trials if t.baseline.method == best.baseline.method]
+        rates = sorted(trial.baseline.learning_rate for trial in of_method)
+        assert rates == list(METHODS[best.baseline.method].learning_rates)
+        assert best.outcome.metric == max(trial.outcome.metric for trial in of_method)
         assert best in of_method
         cost = price_method(METHODS[best.baseline.method], 1.0, bed.pricer)
-        assert (best.peak_memory_mib, best.wall_time_s) == (cost.peak_memory_mib, cost.wall_time_s)
-        assert (best.plan, best.feasible) == (StepPlan(), True)
+        assert (best.cost.peak_memory_mib, best.cost.wall_time_s) == (cost.peak_memory_mib, cost.wall_time_s)
+        assert (best.plan, best.cost.feasible) == (StepPlan(), True)
 
 
 def test_interrupted_run_is_resumed(bed: Bed, tmp_path: Path) -> None:
@@ -302,11 +299,11 @@ def test_another_study_of_the_job_trains_nothing(bed: Bed, tmp_path: Path) -> No
     assert notes.steps == 0
     assert [text.endswith("from the cache") for text in notes.notes] == [True] * 3
     (one,), (two,) = first.baselines, second.baselines
-    assert (one.metric, one.dev_metric, one.curve, one.host_seconds) == (
-        two.metric, two.dev_metric, two.curve, two.host_seconds,
+    assert (one.outcome.metric, one.outcome.dev_metric, one.outcome.curve, one.outcome.host_seconds) == (
+        two.outcome.metric, two.outcome.dev_metric, two.outcome.curve, two.outcome.host_seconds,
     )  # fmt: skip
-    assert two.wall_time_s == pytest.approx(10 * (one.wall_time_s or 0))
-    assert (one.feasible, two.feasible) == (True, False)
+    assert two.cost.wall_time_s == pytest.approx(10 * one.cost.wall_time_s)
+    assert (one.cost.feasible, two.cost.feasible) == (True, False)
     longer = Notes()
     space = bed.job.space.with_fixed({"epochs": 2.0})
     search = dataclasses.replace(bed.search(tmp_path, "u", space=space.to_dict()), space=space)
@@ -325,7 +322,7 @@ def test_damaged_cache_is_trained_again(bed: Bed, tmp_path: Path) -> None:
     notes = Notes()
     second = train_baselines(bed.search(tmp_path, "t"), bitfit, notes)
     assert notes.steps == 2 * 3
-    assert second.baselines[0].metric == first.baselines[0].metric
+    assert second.baselines[0].outcome.metric == first.baselines[0].outcome.metric
 
 
 def test_diverged_rate_is_recorded_and_skipped(bed: Bed, tmp_path: Path) -> None:
@@ -333,8 +330,8 @@ def test_diverged_rate_is_recorded_and_skipped(bed: Bed, tmp_path: Path) -> None
     wild = dataclasses.replace(METHODS["full"], learning_rates=(1e-4, 1e30, 1e-3))
     notes = Notes()
     snapshot = train_baselines(bed.search(tmp_path), [wild], notes)
-    assert [record.state for record in notes.ended] == ["complete", "pruned", "complete"]
-    assert "a lower learning rate may help" in (notes.ended[1].reason or "")
+    assert [flat(record).state for record in notes.ended] == ["complete", "pruned", "complete"]
+    assert "a lower learning rate may help" in (flat(notes.ended[1]).reason or "")
     assert len(snapshot.baselines) == 1
     again = Notes()
     train_baselines(bed.search(tmp_path), [wild], again)

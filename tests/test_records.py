@@ -14,16 +14,31 @@ from hypothesis import strategies as st
 
 from farsearch.errors import BadInput
 from farsearch.records import (
+    Baseline,
+    BaselineTrial,
+    Completed,
+    Failed,
     FarConfig,
+    FlatTrial,
     JobSpec,
     LossPoint,
+    MetricPoint,
+    PlanPrice,
     Priming,
     PrimingReport,
     Record,
+    Running,
     StepPlan,
+    Stopped,
     StudySettings,
-    StudySnapshot,
-    TrialRecord,
+    Trial,
+    UnpricedTrial,
+    Verification,
+    VerifiedTrial,
+    Waiting,
+    flat,
+    read_trial,
+    trial_to_dict,
 )
 from tests.factories import make_settings, make_snapshot, make_trial
 
@@ -94,45 +109,126 @@ settings = st.builds(
     device_samples=st.one_of(st.none(), counts),
 )
 reports = st.builds(PrimingReport, counts, numbers, st.booleans(), numbers, maybe, maybe)
-trials = st.builds(
-    TrialRecord,
-    number=counts,
-    state=st.sampled_from(["running", "waiting", "complete", "pruned", "fail"]),
-    metric=maybe,
-    feasible=st.one_of(st.none(), st.booleans()),
-    on_front=st.booleans(),
-    config=st.one_of(st.none(), far_configs()),
-    plan=st.one_of(st.none(), plans),
-    peak_memory_range_mib=ranges,
-    memory=st.dictionaries(texts, numbers, max_size=3),
-    trainable=st.one_of(st.none(), counts),
-    priming=st.one_of(st.none(), reports),
-    curve=st.lists(st.builds(LossPoint, counts, numbers), max_size=3).map(tuple),
-    reason=st.one_of(st.none(), texts),
-)
-snapshots = st.builds(
-    StudySnapshot,
-    name=texts,
-    settings=settings,
-    metric_name=texts,
-    budget_mib=numbers,
-    n_trials=counts,
-    trials=st.lists(trials, max_size=2).map(tuple),
-    rejected=st.dictionaries(texts, counts, max_size=2),
-    meta=st.dictionaries(texts, json_values, max_size=2),
-)
+breakdowns = st.dictionaries(texts, numbers, max_size=3)
+looks = st.lists(st.builds(MetricPoint, numbers, counts, numbers), max_size=2).map(tuple)
+reasons = st.one_of(st.none(), st.text(min_size=1, max_size=12))
+baselines = st.builds(Baseline, texts, texts, numbers, numbers)
+
+COSTS: dict[str, st.SearchStrategy[Any]] = {
+    "plan": plans,
+    "peak_memory_mib": numbers,
+    "wall_time_s": numbers,
+    "energy_j": maybe,
+    "feasible": st.one_of(st.none(), st.booleans()),
+    "peak_memory_range_mib": ranges,
+    "wall_time_range_s": ranges,
+    "memory": breakdowns,
+    "time": breakdowns,
+    "trainable": counts,
+}
+OUTCOMES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "running": {},
+    "fail": {"reason": reasons},
+    "pruned": {"reason": reasons, "host_seconds": maybe, "extrapolated_metric": maybe, "looks": looks},
+    "complete": {
+        "metric": numbers,
+        "metric_error": numbers,
+        "learned": st.one_of(st.none(), st.booleans()),
+        "dev_metric": numbers,
+        "parts": breakdowns,
+        "host_seconds": numbers,
+        "host_peak_mib": numbers,
+        "priming": reports,
+        "curve": st.lists(st.builds(LossPoint, counts, numbers), max_size=3).map(tuple),
+        "looks": looks,
+    },
+}
+"""The stored values that a trial has in each state, besides its costs."""
+ORIGINS: list[dict[str, st.SearchStrategy[Any]]] = [
+    {
+        "config": far_configs(),
+        "plans": st.lists(st.builds(PlanPrice, plans, numbers, numbers, st.booleans()), max_size=2).map(tuple),
+        "on_front": st.booleans(),
+    },
+    {"baseline": baselines, "config": st.one_of(st.none(), far_configs())},
+    {"verifies": st.builds(Verification, counts, counts, counts), "config": far_configs()},
+    {
+        "verifies": st.builds(Verification, st.none(), counts, counts),
+        "baseline": baselines,
+        "config": st.one_of(st.none(), far_configs()),
+    },
+]
+"""The values that only one kind of trial has: of a search, a baseline, a repeated trial, a repeated baseline."""
 
 
-@given(st.one_of(primings, jobs, far_configs(), plans, settings, reports, trials, snapshots))
+@st.composite
+def flat_trials(draw: st.DrawFn) -> FlatTrial:
+    """Draw the stored values of a trial as any version has written them."""
+    state = draw(st.sampled_from(["waiting", *OUTCOMES]))
+    values = {**OUTCOMES.get(state, {})}
+    if state in ("pruned", "complete") or (state != "waiting" and draw(st.booleans())):
+        values |= {**COSTS, **draw(st.sampled_from(ORIGINS))}
+    drawn: dict[str, Any] = {name: draw(value) for name, value in values.items()}
+    return FlatTrial(number=draw(counts), state=state, **drawn)  # type: ignore[arg-type]
+
+
+@given(flat_trials(), st.booleans())
+def test_stored_trial_is_the_same_after_a_round_trip(stored: FlatTrial, old: bool) -> None:
+    """Byte by byte; older versions wrote no key for values that were added later."""
+    data = stored.to_dict()
+    added = ("learned", "parts", "plans", "looks", "extrapolated_metric", "baseline", "verifies") if old else ()
+    written = {key: value for key, value in data.items() if key not in added or value not in (None, [], {})}
+    assert json.dumps(trial_to_dict(read_trial(json.loads(json.dumps(written))))) == json.dumps(data)
+
+
+@given(flat_trials())
+def test_trial_is_the_same_after_a_round_trip(stored: FlatTrial) -> None:
+    trial = read_trial(stored.to_dict())
+    assert flat(trial) == stored
+    assert read_trial(trial_to_dict(trial)) == trial
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "outcome"),
+    [
+        ({}, Trial, Completed),
+        ({"state": "running"}, Trial, Running),
+        ({"state": "fail", "reason": "killed"}, Trial, Failed),
+        ({"state": "pruned", "reason": "the loss is nan"}, Trial, Stopped),
+        ({"state": "running", "plan": None}, UnpricedTrial, Running),
+        ({"state": "waiting", "plan": None}, UnpricedTrial, Waiting),
+        ({"baseline": Baseline("full", "full fine-tuning", 5e-5, 1.0)}, BaselineTrial, Completed),
+        ({"verifies": Verification(3, 1, 4096)}, VerifiedTrial, Completed),
+    ],
+)
+def test_stored_values_decide_on_the_kind_of_trial(changes: dict[str, Any], kind: type, outcome: type) -> None:
+    trial = make_trial(3, 0.8, 900.0, 90.0, **changes)
+    assert (type(trial), type(trial.outcome)) == (kind, outcome)
+
+
+def test_results_of_a_killed_trial_are_dropped() -> None:
+    """A kill between the record and the end of a trial leaves them."""
+    data = trial_to_dict(make_trial(3, 0.8, 900.0, 90.0)) | {"state": "fail", "reason": "killed"}
+    assert read_trial(data).outcome == Failed("killed")
+
+
+@pytest.mark.parametrize("name", ["metric", "plan", "peak_memory_mib", "config", "priming"])
+def test_complete_trial_without_a_value_is_refused(name: str) -> None:
+    data = trial_to_dict(make_trial(3, 0.8, 900.0, 90.0)) | {name: None}
+    with pytest.raises(BadInput, match=f"trial 3 is complete and lacks '{name}'"):
+        read_trial(data)
+
+
+@given(st.one_of(primings, jobs, far_configs(), plans, settings, reports, flat_trials()))
 def test_round_trip_through_json(record: Record) -> None:
     text = json.dumps(record.to_dict(), allow_nan=False)
     assert type(record).from_dict(json.loads(text)) == record
 
 
-@given(snapshots)
-def test_to_dict_has_only_json_types(snapshot: StudySnapshot) -> None:
+@given(st.one_of(settings, flat_trials()))
+def test_to_dict_has_only_json_types(record: Record) -> None:
     """A file then does not change values."""
-    data = snapshot.to_dict()
+    data = record.to_dict()
     assert json.loads(json.dumps(data)) == data
 
 
@@ -145,7 +241,7 @@ def test_integers_are_valid_floats() -> None:
 
 def test_fields_with_defaults_are_optional() -> None:
     assert StepPlan.from_dict({}) == StepPlan()
-    assert TrialRecord.from_dict({"number": 3, "state": "fail"}) == TrialRecord(3, "fail")
+    assert read_trial({"number": 3, "state": "fail"}) == UnpricedTrial(number=3, outcome=Failed())
 
 
 def test_engine_of_a_plan_is_stored_only_if_it_is_not_torch() -> None:
@@ -177,36 +273,48 @@ def _put(data: Any, path: str, value: Any) -> Any:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("colour", 1, "StudySnapshot has the unknown key 'colour'; known are name, settings"),
-        ("settings.job.sed", 1, "StudySnapshot.settings.job has the unknown key 'sed'"),
-        ("trials.1.config.frozen_fraction", 0.5, r"trials\[1\].config has the unknown key 'frozen_fraction'"),
-        ("name", ..., "StudySnapshot lacks the key 'name'; it needs name, settings, metric_name"),
-        ("settings.job.seed", ..., "StudySnapshot.settings.job lacks the key 'seed'"),
-        ("name", 3, "StudySnapshot.name is 3; it must be of type str"),
-        ("name", None, "StudySnapshot.name is None; it must be of type str"),
-        ("settings.job.seed", 1.5, "settings.job.seed is 1.5; it must be of type int"),
-        ("settings.job.seed", True, "settings.job.seed is True; it must be of type int"),
-        ("settings.job.seed", "1", "settings.job.seed is '1'; it must be of type int"),
-        ("budget_mib", "much", "budget_mib is 'much'; it must be of type float"),
-        ("budget_mib", True, "budget_mib is True; it must be of type float"),
-        ("settings.prime_on", "moon", "settings.prime_on is 'moon'; it must be one of 'host', 'device'"),
-        ("settings.prime_on", ["host"], r"settings.prime_on is \['host'\]; it must be one of"),
-        ("trials", {}, "StudySnapshot.trials is {}; it must be a list"),
-        ("trials.0", 7, r"StudySnapshot.trials\[0\] is 7; it must be a table of its fields"),
-        ("trials.0.on_front", 1, r"trials\[0\].on_front is 1; it must be of type bool"),
-        ("trials.0.memory", [1], r"trials\[0\].memory is \[1\]; it must be a table"),
-        ("trials.0.memory.parameters", None, r"trials\[0\].memory.parameters is None; it must be of type float"),
-        ("trials.0.config.frozen_fractions.2", "all", r"frozen_fractions\[2\] is 'all'; it must be of type float"),
-        ("trials.0.config.frozen_fractions.2", 1.5, "frozen fraction 1.5 of layer 2 is outside 0 to 1"),
-        ("rejected.peak memory", 1.5, "rejected.peak memory is 1.5; it must be of type int"),
+        ("colour", 1, "StudySettings has the unknown key 'colour'; known are job, device"),
+        ("job.sed", 1, "StudySettings.job has the unknown key 'sed'"),
+        ("device", ..., "StudySettings lacks the key 'device'; it needs job, device, profile, space"),
+        ("job.seed", ..., "StudySettings.job lacks the key 'seed'"),
+        ("device", 3, "StudySettings.device is 3; it must be of type str"),
+        ("device", None, "StudySettings.device is None; it must be of type str"),
+        ("job", 7, "StudySettings.job is 7; it must be a table of its fields"),
+        ("job.seed", 1.5, "job.seed is 1.5; it must be of type int"),
+        ("job.seed", True, "job.seed is True; it must be of type int"),
+        ("job.seed", "1", "job.seed is '1'; it must be of type int"),
+        ("max_time_s", "much", "max_time_s is 'much'; it must be of type float"),
+        ("max_time_s", True, "max_time_s is True; it must be of type float"),
+        ("prime_on", "moon", "StudySettings.prime_on is 'moon'; it must be one of 'host', 'device'"),
+        ("prime_on", ["host"], r"StudySettings.prime_on is \['host'\]; it must be one of"),
     ],
 )
 def test_errors_name_the_key_and_the_rule(path: str, value: Any, message: str) -> None:
     """The key is unknown or missing, or its value has another type."""
-    data = make_snapshot().to_dict()
-    assert StudySnapshot.from_dict(data) == make_snapshot()
+    data = make_settings().to_dict()
     with pytest.raises(BadInput, match=message) as caught:
-        StudySnapshot.from_dict(_put(data, path, value))
+        StudySettings.from_dict(_put(data, path, value))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("config.frozen_fraction", 0.5, "FlatTrial.config has the unknown key 'frozen_fraction'"),
+        ("curve", {}, "FlatTrial.curve is {}; it must be a list"),
+        ("curve.0", 7, r"FlatTrial.curve\[0\] is 7; it must be a table of its fields"),
+        ("on_front", 1, "FlatTrial.on_front is 1; it must be of type bool"),
+        ("memory", [1], r"FlatTrial.memory is \[1\]; it must be a table"),
+        ("memory.parameters", None, "FlatTrial.memory.parameters is None; it must be of type float"),
+        ("config.frozen_fractions.2", "all", r"frozen_fractions\[2\] is 'all'; it must be of type float"),
+        ("config.frozen_fractions.2", 1.5, "frozen fraction 1.5 of layer 2 is outside 0 to 1"),
+        ("curve.1.step", 1.5, r"curve\[1\].step is 1.5; it must be of type int"),
+    ],
+)
+def test_errors_in_a_stored_trial_name_the_key_and_the_rule(path: str, value: Any, message: str) -> None:
+    data = trial_to_dict(make_trial(0, 0.8, 1000.0, 100.0))
+    with pytest.raises(BadInput, match=message) as caught:
+        read_trial(_put(data, path, value))
     assert "\n" not in str(caught.value)
 
 
@@ -333,8 +441,8 @@ def test_fingerprints_differ_exactly_if_settings_differ(one: StudySettings, othe
 
 def test_front_is_ordered_by_memory() -> None:
     """Its order is independent of trial numbers; complete trials are in order of their numbers."""
-    trials = [make_trial(0, 0.9, 1500.0, 3.0), make_trial(1, 0.8, 900.0, 2.0), make_trial(2, None, None, None)]
-    trials[2] = dataclasses.replace(trials[2], state="fail")
+    trials = [make_trial(0, 0.9, 1500.0, 3.0), make_trial(1, 0.8, 900.0, 2.0)]
+    trials.append(make_trial(2, None, None, None, state="fail"))
     snapshot = make_snapshot(*trials, front={0, 1})
     assert [trial.number for trial in snapshot.front] == [1, 0]
     assert [trial.number for trial in snapshot.complete] == [0, 1]
@@ -342,4 +450,4 @@ def test_front_is_ordered_by_memory() -> None:
 
 def test_records_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        make_trial(0, 0.5, 1.0, 1.0).number = 3  # type: ignore[misc]
+        make_trial(0, 0.5, 1.0, 1.0).number = 3

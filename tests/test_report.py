@@ -18,7 +18,7 @@ from farsearch.records import Baseline
 from farsearch.report import front_figure, make_report, save_front_png
 from farsearch.report.interactive import _views
 from farsearch.report.points import points_of
-from tests.factories import make_baselines, make_measurement, make_settings, make_snapshot, make_trial
+from tests.factories import changed, make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 
 
 def _texts(figure: Figure) -> list[str]:
@@ -112,7 +112,7 @@ def test_figure_names_the_baselines() -> None:
 
 
 def test_a_baseline_that_learned_nothing_is_on_the_edge_with_its_value() -> None:
-    low = dataclasses.replace(make_baselines()[1], metric=0.5)
+    low = changed(make_baselines()[1], metric=0.5)
     axes = front_figure(make_snapshot(baselines=(low,))).axes[0]
     assert axes.get_ylim()[0] > 70
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["LoRA r=8 (50)"]  # type: ignore[union-attr]
@@ -126,8 +126,8 @@ def test_a_study_with_baselines_only_is_drawn() -> None:
 
 @pytest.mark.parametrize("metric", ["accuracy", "matthews_correlation"])
 def test_degenerate_studies_are_drawn(metric: str) -> None:
-    """No trial, one trial, equal trials, an unknown error, and a metric that is not finite."""
-    one = make_trial(0, 0.8, 1000.0, 100.0, metric_error=None)
+    """No trial, one trial, equal trials, no error, and a metric that is not finite."""
+    one = make_trial(0, 0.8, 1000.0, 100.0, metric_error=0.0)
     for snapshot in (
         make_snapshot(make_trial(0, None, None, None, state="fail"), metric_name=metric),
         make_snapshot(make_trial(0, float("nan"), 10.0, 10.0), front={0}, metric_name=metric),
@@ -248,7 +248,7 @@ def test_page_escapes_names() -> None:
 def test_page_escapes_titles_versions_commands_and_boards() -> None:
     evil = "<img src=x onerror=alert(1)>"
     measurement = dataclasses.replace(make_measurement(0), machine=evil, software={evil: evil})
-    named = dataclasses.replace(make_baselines()[1], baseline=Baseline("lora8", evil, 5e-4, 1.0))
+    named = changed(make_baselines()[1], baseline=Baseline("lora8", evil, 5e-4, 1.0))
     meta = {"command": evil, "versions": {evil: evil}, "data_source": evil, "device_title": evil}
     page = make_report(make_snapshot(meta=meta, measurements=(measurement,), baselines=(named,))).html
     assert "<img src=x" not in page

@@ -20,12 +20,12 @@ from matplotlib.patches import Rectangle
 from farsearch.cli import cli
 from farsearch.cli.task_options import task_options
 from farsearch.records import (
+    AnyTrial,
     Baseline,
     FarConfig,
     LossPoint,
     PrimingReport,
     StudySnapshot,
-    TrialRecord,
     Verification,
 )
 from farsearch.report import make_report
@@ -39,7 +39,7 @@ from farsearch.report.reliability import selection_section, verified_section
 from farsearch.report.section import FEW, Section, spread_over
 from farsearch.select import pareto_front
 from farsearch.tasks.description import OwnData, own_data
-from tests.factories import make_baselines, make_measurement, make_settings, make_snapshot, make_trial
+from tests.factories import changed, make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 from tests.journey import chdir
 
 OPTIONS = {
@@ -56,7 +56,7 @@ def _found(section: Section | None) -> Section:
     return section
 
 
-def _with_config(number: int, *fractions: float, **changes: Any) -> TrialRecord:
+def _with_config(number: int, *fractions: float, **changes: Any) -> Any:
     config = dataclasses.replace(FarConfig(fractions, 1e-4, 1.0), **changes)
     return make_trial(number, 0.8 + 0.01 * number, 1000.0 + 100 * number, 200.0 - number, config=config)
 
@@ -86,8 +86,8 @@ def test_a_long_front_is_sampled_evenly_with_both_ends() -> None:
 def test_the_parts_of_a_bar_add_up_to_the_peak() -> None:
     """The process is the remainder; the title names the part that differs most between points."""
     light, heavy = make_trial(0, 0.8, 1000.0, 100.0), make_trial(1, 0.9, 1300.0, 120.0)
-    light = dataclasses.replace(light, memory={"parameters": 100.0, "saved": 200.0})
-    heavy = dataclasses.replace(heavy, memory={"parameters": 100.0, "saved": 500.0})
+    light = changed(light, memory={"parameters": 100.0, "saved": 200.0})
+    heavy = changed(heavy, memory={"parameters": 100.0, "saved": 500.0})
     section = _found(memory_section(make_snapshot(light, heavy, front={0, 1}, baselines=make_baselines())))
     assert section.title == "The points differ most in: saved, 200 MiB to 500 MiB"
     assert section.figure is not None
@@ -98,7 +98,7 @@ def test_the_parts_of_a_bar_add_up_to_the_peak() -> None:
 
 
 def test_time_has_a_suitable_unit_and_readable_operations() -> None:
-    trial = dataclasses.replace(make_trial(0, 0.8, 1000.0, 600.0), time={"gemm": 480.0, "bmm": 120.0})
+    trial = changed(make_trial(0, 0.8, 1000.0, 600.0), time={"gemm": 480.0, "bmm": 120.0})
     section = _found(time_section(make_snapshot(trial, front={0})))
     assert section.title == "Most of the time goes into matrix products (80 %)"
     assert section.figure is not None
@@ -254,9 +254,9 @@ def test_figures_of_the_host_are_compared_for_the_local_device() -> None:
         assert [len(pairs) for pairs in pairs_of(other)] == [3, 0]
 
 
-def _verified(trial: TrialRecord, number: int | None, metrics: dict[int, float]) -> list[TrialRecord]:
+def _verified(trial: AnyTrial, number: int | None, metrics: dict[int, float]) -> list[AnyTrial]:
     return [
-        dataclasses.replace(trial, number=100 + seed, metric=metric, verifies=Verification(number, seed, 67_349))
+        changed(trial, number=100 + seed, metric=metric, verifies=Verification(number, seed, 67_349))
         for seed, metric in metrics.items()
     ]
 
@@ -287,9 +287,7 @@ def test_verified_points_within_noise_are_marked() -> None:
 
 
 def test_a_verification_without_a_completed_training_has_a_table_only() -> None:
-    failed = [
-        dataclasses.replace(r, metric=None, state="pruned") for r in _verified(make_trial(0, 0.9, 1, 1), 0, {1: 0})
-    ]
+    failed = [changed(r, metric=None, state="pruned") for r in _verified(make_trial(0, 0.9, 1, 1), 0, {1: 0})]
     section = _found(verified_section(make_snapshot(verified=tuple(failed))))
     assert (section.title, section.figure) == ("Trained again, no training was completed", None)
     assert section.rows[0]["advantage"] == "no training came to its end"
@@ -355,14 +353,13 @@ def test_a_study_without_recorded_options_has_no_resume_command() -> None:
 
 
 def test_incomplete_records_are_drawn() -> None:
-    """Without config, cost breakdown or different objectives, sections are left out."""
-    bare = make_trial(0, 0.8, 1000.0, 100.0, config=None, plan=None, priming=None, curve=())
-    bare = dataclasses.replace(bare, memory={}, time={})
+    """Without cost breakdown, curve, the config of a baseline or different objectives, sections are left out."""
+    bare = changed(make_trial(0, 0.8, 1000.0, 100.0, curve=()), memory={}, time={})
     zero = dataclasses.replace(make_measurement(0), predicted_memory_mib=0.0, predicted_time_s=0.0)
-    named = dataclasses.replace(bare, baseline=Baseline("x", "x", 1e-4, 1.0))
+    named = changed(bare, baseline=Baseline("x", "x", 1e-4, 1.0), config=None)
     for study in (
         make_snapshot(bare, front={0}, baselines=(named,), measurements=(zero,)),
-        make_snapshot(bare, dataclasses.replace(bare, number=1), front={0, 1}, meta={}),
+        make_snapshot(bare, changed(bare, number=1), front={0, 1}, meta={}),
         dataclasses.replace(make_snapshot(), trials=(), n_trials=0),
     ):
         assert "</html>" in make_report(study).html
@@ -408,7 +405,7 @@ def test_the_resume_command_reproduces_a_user_s_task(tmp_path: Path, words: list
 
 def test_a_baseline_that_did_not_learn_is_marked_in_every_legend() -> None:
     full, lora = make_baselines()
-    study = make_snapshot(baselines=(full, dataclasses.replace(lora, learned=False)))
+    study = make_snapshot(baselines=(full, changed(lora, learned=False)))
     legend = front_figure(study).axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["full fine-tuning", "LoRA r=8 (did not learn)"]

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from farsearch.errors import BadInput, NoFeasibleTrial
-from farsearch.records import PrimingReport, TrialRecord
+from farsearch.records import AnyTrial, PrimingReport, flat
 from farsearch.select import Intent, choose, objectives, pareto_front
-from tests.factories import FRONT, make_snapshot, make_trial
+from tests.factories import FRONT, changed, make_snapshot, make_trial
 
 # few distinct values make ties and duplicates common
 _coarse = st.tuples(*[st.integers(0, 5).map(float)] * 3)
 _fine = st.tuples(st.floats(0, 1), st.floats(1, 1e5), st.floats(1e-3, 1e6))
 
 
-def _brute_force(trials: list[TrialRecord]) -> set[int]:
+def _brute_force(trials: list[AnyTrial]) -> set[int]:
     """Return the front by pairwise comparison."""
-    able = [t for t in trials if t.state == "complete" and t.feasible and t.metric is not None]
+    able = [t for t in trials if flat(t).state == "complete" and flat(t).feasible and flat(t).metric is not None]
 
-    def dominates(a: TrialRecord, b: TrialRecord) -> bool:
-        here = (a.metric, -a.peak_memory_mib, -a.wall_time_s)  # type: ignore[operator]
-        there = (b.metric, -b.peak_memory_mib, -b.wall_time_s)  # type: ignore[operator]
+    def dominates(a: AnyTrial, b: AnyTrial) -> bool:
+        here = (flat(a).metric, -flat(a).peak_memory_mib, -flat(a).wall_time_s)  # type: ignore[operator]
+        there = (flat(b).metric, -flat(b).peak_memory_mib, -flat(b).wall_time_s)  # type: ignore[operator]
         return all(x >= y for x, y in zip(here, there, strict=True)) and here != there  # type: ignore[operator]
 
     return {t.number for t in able if not any(dominates(other, t) for other in able)}
@@ -97,8 +97,8 @@ def test_knee_is_nearest_to_the_ideal_point() -> None:
 
 
 def test_knee_ties_are_broken_by_priming_memory_and_number() -> None:
-    def primed(trial: TrialRecord, steps: int) -> TrialRecord:
-        return dataclasses.replace(trial, priming=PrimingReport(steps, 1.0, False, 0.1, None, None))
+    def primed(trial: AnyTrial, steps: int) -> Any:
+        return changed(trial, priming=PrimingReport(steps, 1.0, False, 0.1, None, None))
 
     a, b = make_trial(0, 0.9, 200.0, 10.0), make_trial(1, 0.9, 100.0, 20.0)
     both = {0, 1}
@@ -129,8 +129,8 @@ def test_reason_compares_neighbours_and_noise() -> None:
 
 
 def test_reason_without_noise_or_neighbours() -> None:
-    """Without standard errors noise is unknown, and a front of one point has no neighbours."""
-    trials = [make_trial(0, 0.8, 100.0, 10.0, metric_error=None), make_trial(1, 0.9, 200.0, 20.0)]
+    """With an error of 0, of very few rows, noise is unknown, and a front of one point has no neighbours."""
+    trials = [make_trial(i, 0.8 + i / 10, 100.0 + i, 10.0 + i, metric_error=0.0) for i in range(2)]
     assert "noise unknown" in choose(make_snapshot(*trials, front={0, 1}), Intent(prefer="accuracy")).reason
     assert choose(make_snapshot(trials[1], front={1}), Intent(prefer="knee")).reason.endswith(
         "The front has no other trial."

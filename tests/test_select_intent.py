@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from farsearch.errors import BadInput, NoFeasibleTrial
-from farsearch.records import PlanPrice, StepPlan, StudySnapshot, TrialRecord
+from farsearch.records import PlanPrice, StepPlan, StudySnapshot, flat
 from farsearch.select import Intent, choose, pareto_front, under_plan
 from farsearch.tasks.standard_errors import metric_error, paired_error
 from tests.factories import make_snapshot, make_trial
@@ -33,7 +34,7 @@ def four() -> StudySnapshot:
     )
 
 
-def planned(number: int, metric: float, *prices: tuple[StepPlan, float, float, bool]) -> TrialRecord:
+def planned(number: int, metric: float, *prices: tuple[StepPlan, float, float, bool]) -> Any:
     """Return a trial with a price under each plan, run under the first."""
     plan, memory, time, fits = prices[0]
     plans = tuple(PlanPrice(*price) for price in prices)
@@ -72,9 +73,9 @@ def test_no_trial_within_the_points_is_cheaper(rows: list[tuple[float, float, fl
     chosen = choose(make_snapshot(*trials, front=pareto_front(trials)), Intent(within=within)).trial
     best = max(metric for metric, _, _ in rows)
     near = [row for row in rows if row[0] >= best - within / 100]
-    assert chosen.metric is not None
-    assert chosen.metric >= best - within / 100 - 1e-9
-    product = (chosen.peak_memory_mib or 0) * (chosen.wall_time_s or 0)
+    assert flat(chosen).metric is not None
+    assert flat(chosen).metric >= best - within / 100 - 1e-9
+    product = (flat(chosen).peak_memory_mib or 0) * (flat(chosen).wall_time_s or 0)
     assert product <= min(memory * time for _, memory, time in near) * (1 + 1e-12)
 
 
@@ -139,10 +140,10 @@ def test_trial_can_be_selected_under_another_plan(plan: str) -> None:
     choice = choose(two_plans(), Intent(trial=1, plan=plan))
     trial = choice.trial
     assert choice.derived
-    assert (trial.plan, trial.peak_memory_mib, trial.wall_time_s) == (RECOMPUTE, 400.0, 60.0)
-    assert (trial.energy_j, trial.metric) == (600.0, 0.85)
-    assert trial.peak_memory_range_mib is trial.wall_time_range_s is None
-    assert trial.memory == trial.time == {}
+    assert (trial.plan, flat(trial).peak_memory_mib, flat(trial).wall_time_s) == (RECOMPUTE, 400.0, 60.0)
+    assert (flat(trial).energy_j, flat(trial).metric) == (600.0, 0.85)
+    assert flat(trial).peak_memory_range_mib is flat(trial).wall_time_range_s is None
+    assert flat(trial).memory == flat(trial).time == {}
     assert choice.reason.startswith("Trial 1 under the plan recompute (derived): asked for, on the front")
     assert "trial 0 with +200 MiB, +20 s, +5.0 ± 1.6 points (beyond noise" in choice.reason
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.records import StudySnapshot, TrialRecord, Verification
+from farsearch.records import AnyTrial, StudySnapshot, Verification
 from farsearch.significance import (
     Verdict,
     agreement_text,
@@ -22,7 +22,7 @@ from farsearch.significance import (
     verdict_rows,
     verdicts,
 )
-from tests.factories import make_baselines, make_snapshot, make_trial
+from tests.factories import changed, make_baselines, make_snapshot, make_trial
 
 Costs = tuple[float, float]
 Scores = Mapping[int, float | None]
@@ -31,7 +31,7 @@ Scores = Mapping[int, float | None]
 CHEAP, DEAR = (1000.0, 100.0), (1500.0, 200.0)
 
 
-def again(number: int, costs: Costs, scores: Scores, samples: int = 480) -> list[TrialRecord]:
+def again(number: int, costs: Costs, scores: Scores, samples: int = 480) -> list[AnyTrial]:
     """Return the trainings of trial ``number``."""
     return [
         make_trial(0, score, *costs, verifies=Verification(number, seed, samples))
@@ -41,7 +41,7 @@ def again(number: int, costs: Costs, scores: Scores, samples: int = 480) -> list
     ]
 
 
-def study(*points: Sequence[TrialRecord], searched: Mapping[int, float] | None = None) -> StudySnapshot:
+def study(*points: Sequence[AnyTrial], searched: Mapping[int, float] | None = None) -> StudySnapshot:
     """Return a study whose trials had these metrics in the search, with its verification."""
     trials = [make_trial(number, metric, *CHEAP) for number, metric in (searched or {0: 0.8}).items()]
     return make_snapshot(*trials, verified=tuple(record for point in points for record in point))
@@ -188,7 +188,7 @@ def test_cheapest_of_several_rivals_is_named() -> None:
     full, lora = make_baselines()
     same = {1: 0.8, 2: 0.8, 3: 0.8}
     records = [
-        dataclasses.replace(lora, metric=score, peak_memory_mib=700.0, wall_time_s=90.0,
+        changed(lora, metric=score, peak_memory_mib=700.0, wall_time_s=90.0,
                             verifies=Verification(None, seed, 480))
         for seed, score in same.items()
     ]  # fmt: skip
@@ -200,10 +200,8 @@ def test_cheapest_of_several_rivals_is_named() -> None:
 
 def test_point_that_did_not_learn_is_no_rival() -> None:
     """A cheaper point at chance is not compared with, and has no verdict itself."""
-    idle = [dataclasses.replace(r, learned=False) for r in again(0, (900.0, 90.0), {1: 0.52, 2: 0.53, 3: 0.5})]
-    once = [
-        dataclasses.replace(r, learned=i == 0) for i, r in enumerate(again(1, (950.0, 95.0), {1: 0.7, 2: 0.5, 3: 0.51}))
-    ]
+    idle = [changed(r, learned=False) for r in again(0, (900.0, 90.0), {1: 0.52, 2: 0.53, 3: 0.5})]
+    once = [changed(r, learned=i == 0) for i, r in enumerate(again(1, (950.0, 95.0), {1: 0.7, 2: 0.5, 3: 0.51}))]
     best = {1: 0.9, 2: 0.91, 3: 0.93}
     snapshot = study(idle, again(2, CHEAP, best))
     rows = verdict_rows(snapshot)
@@ -230,15 +228,14 @@ def test_trainings_on_fewer_rows_than_the_most_do_not_count() -> None:
 def test_baseline_at_a_superseded_rate_has_its_own_row() -> None:
     """After a better rate was trained the method has two rows and names, each with its search's metric."""
     lora = make_baselines()[1]
-    assert lora.baseline is not None
-    old = dataclasses.replace(lora, baseline=dataclasses.replace(lora.baseline, learning_rate=2e-5))
+    old = changed(lora, baseline=dataclasses.replace(lora.baseline, learning_rate=2e-5))
     records = [
-        dataclasses.replace(record, number=i, metric=metric, verifies=Verification(None, 1, 480))
+        changed(record, number=i, metric=metric, verifies=Verification(None, 1, 480))
         for i, (record, metric) in enumerate(((old, 0.7), (lora, 0.8)))
     ]
     found = by_title(dataclasses.replace(study(records), baselines=make_baselines()))
     assert {title: verdict.mean for title, verdict in found.items()} == {"LoRA r=8, rate 2e-05": 0.7, "LoRA r=8": 0.8}
-    assert found["LoRA r=8"].searched == lora.metric
+    assert found["LoRA r=8"].searched == lora.outcome.metric
     assert found["LoRA r=8, rate 2e-05"].searched is None
 
 
@@ -342,7 +339,7 @@ def test_kendalls_tau_is_a_count_of_pairs(pairs: list[tuple[int, int]]) -> None:
 def test_agreement_needs_three_trials() -> None:
     """Baselines have rates of their own and don't count, nor does a trial that never ended."""
     searched = {0: 0.7, 1: 0.8, 2: 0.9}
-    lora = dataclasses.replace(make_baselines()[1], verifies=Verification(None, 1, 480))
+    lora = changed(make_baselines()[1], verifies=Verification(None, 1, 480))
     two = study(again(0, CHEAP, {1: 0.7}), again(1, CHEAP, {1: 0.8}), again(2, CHEAP, {1: None}), [lora],
                 searched=searched)  # fmt: skip
     assert rank_agreement(two) is None

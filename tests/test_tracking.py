@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import pickle
 import resource
 import shutil
 import socket
@@ -28,16 +29,15 @@ from mlflow.entities import Experiment
 
 from farsearch.errors import BadInput, MissingResource
 from farsearch.formatting import trials_json
-from farsearch.records import FarConfig, LossPoint, StudySnapshot, Verification
+from farsearch.records import FarConfig, LossPoint, StudySnapshot, Verification, flat
 from farsearch.tracking import FRONT_FILTER, UI_ENVIRONMENT, SyncResult, Tracker, open_tracking, ui_command
 from farsearch.tracking.content import shown_digest, study_content, trial_content
-from tests.factories import FRONT, make_baselines, make_measurement, make_settings, make_snapshot, make_trial
+from tests.factories import FRONT, changed, make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 
 _SYNC = """
-import json, sys
-from farsearch.records import StudySnapshot
+import json, pathlib, pickle, sys
 from farsearch.tracking import open_tracking
-uri, snapshot = sys.argv[1], StudySnapshot.from_dict(json.load(open(sys.argv[2])))
+uri, snapshot = sys.argv[1], pickle.loads(pathlib.Path(sys.argv[2]).read_bytes())
 tracker = open_tracking(uri)
 tracker.sync(snapshot)
 print(json.dumps(tracker.trials(snapshot.name)))
@@ -98,12 +98,12 @@ def _artifacts(tracker: Tracker, snapshot: StudySnapshot) -> Path:
 def test_every_value_of_a_study_is_in_mlflow_exactly(tracker: Tracker) -> None:
     """Floats are equal bit by bit; learning curves and configurations are complete."""
     odd = {"a": 0.1 + 0.2, "b": 5e-324, "c": 1.7e308, "d": -1 / 3, "e": 123456789.123456789, "f": 0.0}
-    trials = [dataclasses.replace(trial, time=odd) for trial in make_snapshot().trials]
+    trials = [changed(trial, time=odd) for trial in make_snapshot().trials]
     snapshot = make_snapshot(*trials, front=FRONT)
     assert tracker.sync(snapshot) == SyncResult(created=6, updated=0, unchanged=0)
     assert tracker.differences(snapshot) == []
     held = tracker.trials(snapshot.name)
-    for trial in snapshot.trials:
+    for trial in map(flat, snapshot.trials):
         params, metrics = held[trial.number]["params"], held[trial.number]["metrics"]
         assert trial.config is not None
         assert tuple(float(params[f"frozen_fraction_layer_{i}"]) for i in range(4)) == trial.config.frozen_fractions
@@ -112,7 +112,7 @@ def test_every_value_of_a_study_is_in_mlflow_exactly(tracker: Tracker) -> None:
         assert metrics["wall_time_s"] == trial.wall_time_s
         assert [metrics[f"time/{name}_s"] for name in odd] == list(odd.values())
     history = _client(tracker).get_metric_history(_run_ids(tracker, snapshot)["trial 002"], "train_loss")
-    assert tuple(LossPoint(point.step, point.value) for point in history) == snapshot.trials[2].curve
+    assert tuple(LossPoint(point.step, point.value) for point in history) == flat(snapshot.trials[2]).curve
 
 
 def test_differences_name_the_value_and_both_sides(tracker: Tracker) -> None:
@@ -142,12 +142,12 @@ def test_runs_have_state_parent_dataset_description_and_times(tracker: Tracker) 
     ends = []
     for trial in snapshot.trials:
         run = client.get_run(ids[f"trial {trial.number:03d}"])
-        assert run.info.status == ("KILLED" if trial.state == "pruned" else "FINISHED")
+        assert run.info.status == ("KILLED" if flat(trial).state == "pruned" else "FINISHED")
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert len(run.data.tags["mlflow.note.content"].splitlines()) == 2
         assert run.inputs is not None
         assert run.inputs.dataset_inputs[0].dataset.digest == snapshot.settings.job.data[:12]
-        assert run.info.end_time - run.info.start_time == round(1000 * (trial.host_seconds or 0))
+        assert run.info.end_time - run.info.start_time == round(1000 * (flat(trial).host_seconds or 0))
         ends.append(run.info.end_time)
     assert ends == sorted(ends)
     assert before <= ends[-1] <= time.time_ns() // 1_000_000
@@ -187,9 +187,7 @@ def test_a_changed_front_changes_only_tags_and_names(tracker: Tracker) -> None:
 def test_a_running_trial_becomes_complete_in_the_same_run(tracker: Tracker) -> None:
     """The parent run ends with the last trial."""
     done = make_trial(1, 0.8, 1000.0, 100.0)
-    running = dataclasses.replace(
-        done, state="running", metric=None, metric_error=None, dev_metric=None, host_seconds=None, curve=done.curve[:1]
-    )
+    running = changed(done, state="running")
     first = make_snapshot(make_trial(0, 0.7, 900.0, 90.0), running, front={0})
     tracker.sync(first)
     ids, client = _run_ids(tracker, first), _client(tracker)
@@ -208,8 +206,9 @@ def test_a_running_trial_becomes_complete_in_the_same_run(tracker: Tracker) -> N
 
 @pytest.mark.parametrize("state", ["waiting", "running", "complete", "pruned", "fail"])
 def test_every_state_has_its_mlflow_status(tracker: Tracker, state: str) -> None:
-    """Even without any result."""
-    trial = make_trial(0, None, None, None, state=state, config=None, plan=None, priming=None, curve=())
+    """Even before it is priced."""
+    unpriced = {"plan": None} if state in ("waiting", "running", "fail") else {}
+    trial = make_trial(0, 0.8, 900.0, 90.0, state=state, **unpriced)
     snapshot = make_snapshot(trial)
     tracker.sync(snapshot)
     assert tracker.differences(snapshot) == []
@@ -398,16 +397,16 @@ def test_the_report_is_drawn_again_when_its_content_changes(tracker: Tracker) ->
     digest = shown_digest(study, study_content(study))
 
     def other(**changes: Any) -> bool:
-        changed = dataclasses.replace(study, **changes)
-        return shown_digest(changed, study_content(changed)) != digest
+        later = dataclasses.replace(study, **changes)
+        return shown_digest(later, study_content(later)) != digest
 
-    verified = dataclasses.replace(study.trials[0], verifies=Verification(0, 1, 4096))
-    stopped = dataclasses.replace(study.trials[3], number=6)
+    verified = changed(study.trials[0], verifies=Verification(0, 1, 4096))
+    stopped = changed(study.trials[3], number=6)
     assert other(measurements=(make_measurement(0),))
     assert other(verified=(verified,))
     assert other(trials=(*study.trials, stopped))
     assert other(meta={**study.meta, "versions": {"torch": "2.14.0"}})
-    assert not other(trials=(*study.trials, dataclasses.replace(stopped, state="running")))
+    assert not other(trials=(*study.trials, changed(stopped, state="running")))
 
 
 def test_an_auxiliary_study_has_no_report(tracker: Tracker) -> None:
@@ -468,11 +467,15 @@ def test_long_curves_are_written_in_batches(tracker: Tracker) -> None:
 def test_values_that_are_not_finite_are_left_out() -> None:
     """MLflow would store infinity as the largest float."""
     curve = (LossPoint(1, 0.7), LossPoint(2, float("nan")), LossPoint(3, float("inf")))
-    trial = make_trial(0, float("inf"), 1000.0, 100.0, state="fail", curve=curve, reason="loss is nan at step 2")
+    trial = make_trial(0, float("inf"), 1000.0, 100.0, curve=curve)
     content = trial_content(make_snapshot(trial), trial)
     assert "validation_accuracy" not in content.metrics
     assert content.curve == curve[:1]
-    assert content.tags["farsearch.reason"] == "loss is nan at step 2"
+
+
+def test_reason_of_a_stopped_trial_is_a_tag() -> None:
+    trial = make_trial(0, None, 1000.0, 100.0, reason="loss is nan at step 2")
+    assert trial_content(make_snapshot(trial), trial).tags["farsearch.reason"] == "loss is nan at step 2"
 
 
 @given(st.floats(1e-12, 1e3), st.lists(st.floats(0, 1), min_size=1, max_size=24))
@@ -503,8 +506,8 @@ def test_saved_views_have_the_format_of_mlflow_s_page(tracker: Tracker) -> None:
 
 def _write(snapshot: StudySnapshot, folder: Path) -> list[str]:
     """Return a command that syncs ``snapshot`` into the database of ``folder`` and prints its trials."""
-    (folder / "snapshot.json").write_text(json.dumps(snapshot.to_dict()))
-    return [sys.executable, "-c", _SYNC, f"sqlite:///{folder}/mlflow.db", str(folder / "snapshot.json")]
+    (folder / "snapshot.pickle").write_bytes(pickle.dumps(snapshot))
+    return [sys.executable, "-c", _SYNC, f"sqlite:///{folder}/mlflow.db", str(folder / "snapshot.pickle")]
 
 
 def _values_of(output: str) -> dict[str, object]:
@@ -749,7 +752,7 @@ def test_following_a_search_writes_only_changes(tracker: Tracker, monkeypatch: p
 def test_following_skips_running_trials(tracker: Tracker) -> None:
     """Another worker's trial gets a run when it has ended, so that no delayed mirror can revert it."""
     ended = make_trial(0, 0.7, 900.0, 90.0)
-    running = make_trial(1, None, 1000.0, 100.0, state="running", metric_error=None, curve=())
+    running = make_trial(1, None, 1000.0, 100.0, state="running")
     tracker.follow(make_snapshot(ended, front={0}, n_trials=3))
     tracker.follow(make_snapshot(ended, running, front={0}, n_trials=3))
     assert set(tracker.trials(make_snapshot().name)) == {0}

@@ -54,7 +54,7 @@ def test_a_registered_model_predicts_the_same_as_the_bundle(
     """
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     study = snapshot(finished_study)
-    trial = max(study.front, key=lambda t: t.metric or 0.0)
+    trial = max(study.front, key=lambda t: t.outcome.metric or 0.0)
     made = register_model(uri, study, trial, bundle / "model", "reviews-far")
     assert made == Registered("reviews-far", 1, "deployed")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -95,7 +95,7 @@ def test_a_server_registers_and_serves_a_model(
 ) -> None:
     """Artifacts are proxied."""
     study = snapshot(finished_study)
-    trial = max(study.front, key=lambda t: t.metric or 0.0)
+    trial = max(study.front, key=lambda t: t.outcome.metric or 0.0)
     made = register_model(mlflow_server.uri, study, trial, bundle / "model", "reviews-far", "field")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     with warnings.catch_warnings():

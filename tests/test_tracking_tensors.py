@@ -19,13 +19,13 @@ from mlflow.entities import Run
 from rich.console import Console
 
 from farsearch.api.mirror import LiveMirror, open_mirror
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import CompleteTrial, StudySnapshot, flat
 from farsearch.study.retention import FILES, LEARNERS, LOGITS, TRAINED, near_front, trial_files
 from farsearch.study.store import Store
 from farsearch.tracking import open_tracking
 from farsearch.tracking.content import TAG_TENSORS
 from farsearch.tracking.runs import find_parents, find_trial
-from tests.factories import make_trial
+from tests.factories import changed, make_trial
 from tests.journey import Done, call, chdir, prepare, read_study, run_arguments
 from tests.services import MlflowServer, Postgres
 
@@ -44,7 +44,7 @@ class Team:
         self.snapshot = read_study(self.trained)
         near = near_front(self.snapshot.trials)
         self.kept = [trial for trial in self.snapshot.complete if near(trial)]
-        self.primed = next(trial for trial in self.kept if trial.priming and trial.priming.steps)
+        self.primed = next(trial for trial in self.kept if trial.outcome.priming.steps)
 
     @property
     def tracking(self) -> tuple[str, str]:
@@ -137,7 +137,7 @@ def _weights(bundle: Path) -> dict[str, str]:
 @pytest.mark.service
 def test_another_host_exports_the_same_bundle(team: Team) -> None:
     """Weights are equal bit by bit, with and without priming; a second export downloads nothing."""
-    plain = next(trial for trial in team.kept if not (trial.priming and trial.priming.steps))
+    plain = next(trial for trial in team.kept if not trial.outcome.priming.steps)
     for trial in (plain, team.primed):
         number = trial.number
         here = call(team.trained, "export", "--trial", number, "--out", f"bundle-{number}")
@@ -169,7 +169,7 @@ def test_the_server_has_only_trials_near_the_front(team: Team) -> None:
         for name, file in manifest["files"].items():
             data = (folder / name).read_bytes()
             assert (hashlib.sha256(data).hexdigest(), len(data)) == (file["sha256"], file["size"])
-        assert json.loads((folder / LEARNERS).read_text())["metric"] == manifest["metric"] == trial.metric
+        assert json.loads((folder / LEARNERS).read_text())["metric"] == manifest["metric"] == flat(trial).metric
         primings |= {manifest["priming"]["sha256"]} if manifest["priming"] else set()
     assert primings
     held = team.on_server(team.parent(), "primings")
@@ -182,9 +182,9 @@ def test_the_server_has_only_trials_near_the_front(team: Team) -> None:
 @pytest.mark.service
 def test_tensors_of_trials_that_leave_the_front_are_deleted(team: Team) -> None:
     """Their runs remain."""
-    best = max(team.snapshot.complete, key=lambda trial: trial.metric or 0.0)
-    winner = dataclasses.replace(best, number=99, metric=1.0, metric_error=0.0, peak_memory_mib=1.0, wall_time_s=1.0)
-    trials = [dataclasses.replace(trial, on_front=False) for trial in team.snapshot.trials]
+    best = max(team.snapshot.complete, key=lambda trial: trial.outcome.metric)
+    winner = changed(best, number=99, metric=1.0, metric_error=0.0, peak_memory_mib=1.0, wall_time_s=1.0)
+    trials = [changed(trial, on_front=False) for trial in team.snapshot.trials]
     result = team.upload(dataclasses.replace(team.snapshot, trials=(*trials, winner)))
     assert (result.uploaded, result.removed) == (0, len(team.kept))
     for trial in team.kept:
@@ -269,7 +269,7 @@ def test_the_next_upload_repairs_incomplete_and_deleted_runs(team: Team) -> None
     assert team.export(number, "deleted").code == 0
     assert team.upload().uploaded == 1
     assert team.run(number).info.run_id != run.info.run_id
-    assert team.manifest(number)["metric"] == team.primed.metric
+    assert team.manifest(number)["metric"] == team.primed.outcome.metric
 
 
 @pytest.mark.service
@@ -309,7 +309,7 @@ def test_an_unreachable_server_only_delays_uploads(team: Team) -> None:
     assert "farsearch sync catches up" in warning
     team.server.start()
     assert mirror(team.snapshot) is None
-    assert team.manifest(number)["metric"] == team.primed.metric
+    assert team.manifest(number)["metric"] == team.primed.outcome.metric
 
 
 @pytest.mark.service
@@ -362,11 +362,11 @@ def test_only_complete_files_of_the_trial_are_uploaded(finished_study: Path, tmp
     """Not truncated ones, nor those of another study of that name."""
     snapshot = read_study(finished_study)
     near = near_front(snapshot.trials)
-    trial = next(t for t in snapshot.complete if near(t) and t.priming and t.priming.steps)
+    trial = next(t for t in snapshot.complete if near(t) and t.outcome.priming.steps)
     found = trial_files(finished_study / STUDY, trial)
     assert found is not None
     assert found.priming is not None
-    assert trial_files(finished_study / STUDY, dataclasses.replace(trial, metric=0.125)) is None
+    assert trial_files(finished_study / STUDY, changed(trial, metric=0.125)) is None
     for i, name in enumerate([*(found.folder / file for file in FILES), found.priming]):
         for half in (True, False):
             copy = Path(shutil.copytree(finished_study / STUDY, tmp_path / f"{i}-{half}"))
@@ -383,13 +383,13 @@ def test_only_complete_files_of_the_trial_are_uploaded(finished_study: Path, tmp
         assert trial_files(copy, trial) is None
 
 
-def _trials(draw: st.DataObject, count: int) -> list[TrialRecord]:
+def _trials(draw: st.DataObject, count: int) -> list[CompleteTrial]:
     """Draw complete trials with frequently equal objectives."""
     value = st.integers(1, 6)
     made = [
         make_trial(i, draw.draw(value) / 10, float(draw.draw(value)), float(draw.draw(value))) for i in range(count)
     ]
-    return [dataclasses.replace(trial, metric_error=draw.draw(value) / 50) for trial in made]
+    return [changed(trial, metric_error=draw.draw(value) / 50) for trial in made]
 
 
 @given(st.data())

@@ -9,7 +9,7 @@ from farsearch.api import HOME
 from farsearch.api.own_rows import OwnRows
 from farsearch.calibration.local import find_profile
 from farsearch.cost.breakdown import cost_breakdown, device_plans
-from farsearch.cost.pricer import Cost, Pricer
+from farsearch.cost.pricer import Price, Pricer
 from farsearch.cost.sweep import Sweep, price_space
 from farsearch.cost.traced_model import shared_tables
 from farsearch.errors import BadInput
@@ -43,7 +43,7 @@ def estimate(
     revision: str | None = None,
     progress: Callable[[str], None] | None = None,
     **frozen: Any,
-) -> Cost:
+) -> Price:
     """Predict the memory and time of fine-tuning on a device. Needs no weights, and no network for known models.
 
     Args:

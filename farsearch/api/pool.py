@@ -256,4 +256,4 @@ def _error_of(slot: _Slot, code: int) -> FarsearchError:
 
 
 def _is_done(snapshot: StudySnapshot) -> bool:
-    return sum(trial.state in ("complete", "pruned") for trial in snapshot.trials) >= snapshot.n_trials
+    return snapshot.finished >= snapshot.n_trials

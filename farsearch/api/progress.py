@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from farsearch.formatting import human_memory, human_metric, human_time, mean_frozen
+from farsearch.records import is_complete, on_front, reason_of
 
 if TYPE_CHECKING:
-    from farsearch.cost.pricer import Cost
-    from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+    from farsearch.records import AnyTrial, CompleteTrial, Cost, FarConfig, StudySnapshot
 
 __all__ = ["Callback", "Mirror", "Notes", "SearchProgress", "SiblingProgress", "trial_title"]
 
@@ -37,7 +37,7 @@ def _live_line(console: Console) -> Progress:
 Mirror = Callable[["StudySnapshot"], "str | None"]
 """Mirrors a study and returns a warning, or None."""
 
-Callback = Callable[["TrialRecord", "StudySnapshot"], None]
+Callback = Callable[["AnyTrial", "StudySnapshot"], None]
 """Called with each trial that ends, and the study after it."""
 
 
@@ -81,7 +81,7 @@ class SearchProgress:
     def resumed(self, snapshot: StudySnapshot) -> None:
         """Report the trials that the study had when this run began."""
         self._show(snapshot)
-        done = _finished(snapshot)
+        done = snapshot.finished
         if done:
             self._console.print(f"resuming study {snapshot.name}: {done} of {self._total} trials are done")
 
@@ -98,7 +98,7 @@ class SearchProgress:
         """Print a note."""
         self._console.print(f"  {text}")
 
-    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+    def trial_ended(self, record: AnyTrial, snapshot: StudySnapshot) -> None:
         """Report a finished trial of this process."""
         self.finished([record.number], snapshot)
 
@@ -145,8 +145,8 @@ class SearchProgress:
 
     def _show(self, snapshot: StudySnapshot) -> None:
         """Show the study as a whole in the live line."""
-        best = max((trial.metric for trial in snapshot.complete if trial.metric is not None), default=None)
-        stopped = sum(trial.state == "pruned" for trial in snapshot.trials)
+        best = max((trial.outcome.metric for trial in snapshot.complete), default=None)
+        stopped = snapshot.finished - len(snapshot.complete)
         parts = [
             "" if best is None else f"best {human_metric(self._metric, best)}",
             f"stopped {stopped}" if stopped else "",
@@ -154,23 +154,22 @@ class SearchProgress:
             f"about {human_time(self._left(snapshot))} left" if self._ended_here else "",
         ]
         text = ", ".join(part for part in parts if part)
-        self._progress.update(self._task, completed=_finished(snapshot), study=text)
+        self._progress.update(self._task, completed=snapshot.finished, study=text)
 
     def _left(self, snapshot: StudySnapshot) -> float:
         """Return the seconds until the last trial, at the pace of this run."""
         spent = time.monotonic() - self._started
-        return spent / self._ended_here * max(0, self._total - _finished(snapshot))
+        return spent / self._ended_here * max(0, self._total - snapshot.finished)
 
-    def _line(self, record: TrialRecord, snapshot: StudySnapshot) -> str:
-        done = _finished(snapshot)
+    def _line(self, record: AnyTrial, snapshot: StudySnapshot) -> str:
+        done = snapshot.finished
         head = f"[{done}/{self._total}] trial {record.number}"
-        if record.state != "complete":
-            return f"{head}  stopped: {record.reason}"
+        if not is_complete(record):
+            return f"{head}  stopped: {reason_of(record)}"
         left = f"  (about {human_time(self._left(snapshot))} left)" if done < self._total else ""
         return (
-            f"{head}  {human_metric(self._metric, record.metric, record.metric_error)}  "
-            f"{human_memory(record.peak_memory_mib)}  {human_time(record.wall_time_s)} on the device"
-            f"{'  on the front' if record.on_front else ''}{'  did not learn' if record.learned is False else ''}{left}"
+            f"{head}  {_figures(self._metric, record)}{'  on the front' if on_front(record) else ''}"
+            f"{'  did not learn' if record.outcome.learned is False else ''}{left}"
         )
 
 
@@ -210,17 +209,15 @@ class SiblingProgress:
         """Print a note."""
         self._console.print(f"  {text}")
 
-    def training_ended(self, record: TrialRecord, sibling: StudySnapshot) -> None:
+    def training_ended(self, record: AnyTrial, sibling: StudySnapshot) -> None:
         """Print one line for the training and update the mirror."""
-        if record.state == "complete":
+        if is_complete(record):
             result = (
-                f"{human_metric(self._metric, record.metric, record.metric_error)}  "
-                f"{human_memory(record.peak_memory_mib)}  {human_time(record.wall_time_s)} on the device"
-                f"{'  (does not fit)' if record.feasible is False else ''}"
-                f"{'  did not learn' if record.learned is False else ''}"
+                f"{_figures(self._metric, record)}{'  (does not fit)' if record.cost.feasible is False else ''}"
+                f"{'  did not learn' if record.outcome.learned is False else ''}"
             )
         else:
-            result = f"stopped: {record.reason}"
+            result = f"stopped: {reason_of(record)}"
         self._console.print(f"{self._head}  {result}")
         warning = self._mirror(sibling)
         if warning is not None and warning != self._warning:
@@ -244,9 +241,10 @@ class Notes:
         """Print a note."""
         self._console.print(text)
 
-    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+    def trial_ended(self, record: AnyTrial, snapshot: StudySnapshot) -> None:
         """Do nothing."""
 
 
-def _finished(snapshot: StudySnapshot) -> int:
-    return sum(trial.state in ("complete", "pruned") for trial in snapshot.trials)
+def _figures(metric: str, trial: CompleteTrial) -> str:
+    cost = f"{human_memory(trial.cost.peak_memory_mib)}  {human_time(trial.cost.wall_time_s)} on the device"
+    return f"{human_metric(metric, trial.outcome.metric, trial.outcome.metric_error)}  {cost}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from farsearch.api.signature import takes_fields
 from farsearch.errors import BadInput
 from farsearch.formatting import mean_frozen
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import AnyTrial, BaselineTrial, Completed, CompleteTrial, StudySnapshot, Trial, flat
 from farsearch.select import Choice, Intent
 
 if TYPE_CHECKING:
@@ -78,17 +78,17 @@ class Study:
         return self.snapshot.name
 
     @property
-    def trials(self) -> list[TrialRecord]:
+    def trials(self) -> list[AnyTrial]:
         """All trials by number, those that were stopped or failed too."""
         return list(self.snapshot.trials)
 
     @property
-    def front(self) -> list[TrialRecord]:
+    def front(self) -> list[Trial[Completed]]:
         """The trials on the Pareto front, from the least memory to the most."""
         return list(self.snapshot.front)
 
     @property
-    def baselines(self) -> list[TrialRecord]:
+    def baselines(self) -> list[BaselineTrial[Completed]]:
         """The best training of each baseline."""
         return list(self.snapshot.baselines)
 
@@ -107,7 +107,7 @@ class Study:
     def trials_dataframe(self) -> Any:
         """Return a ``pandas.DataFrame`` with a row for each trial, by number.
 
-        Columns are the scalar fields of ``TrialRecord`` and ``FarConfig``, ``mean_frozen`` (the mean share of frozen
+        Columns are the scalar fields of ``FlatTrial`` and ``FarConfig``, ``mean_frozen`` (the mean share of frozen
         neurons) and ``plan``; memory is in MiB, time in seconds.
         """
         import pandas
@@ -202,7 +202,7 @@ class Study:
         registered = None if register is None else self._register(choice.trial, out, register, alias)
         return Exported(written, registered)
 
-    def _register(self, trial: TrialRecord, bundle: Path, name: str, alias: str) -> Registered:
+    def _register(self, trial: CompleteTrial, bundle: Path, name: str, alias: str) -> Registered:
         from farsearch.bundle.folder import opened_folder
         from farsearch.tracking.registry import register_model
 
@@ -332,9 +332,10 @@ class Study:
         return synced
 
 
-def _row(trial: TrialRecord) -> dict[str, Any]:
+def _row(trial: AnyTrial) -> dict[str, Any]:
     """Return the scalar fields of a trial and of its configuration."""
-    config = {} if trial.config is None else {**trial.config.to_dict(), "mean_frozen": mean_frozen(trial.config)}
-    plan = None if trial.plan is None else trial.plan.title
-    values = {**trial.to_dict(), **config, "plan": plan}
+    stored = flat(trial)
+    config = {} if stored.config is None else {**stored.config.to_dict(), "mean_frozen": mean_frozen(stored.config)}
+    plan = None if stored.plan is None else stored.plan.title
+    values = {**stored.to_dict(), **config, "plan": plan}
     return {name: value for name, value in values.items() if isinstance(value, (str, int, float, type(None)))}

@@ -14,7 +14,7 @@ from farsearch.baselines import chosen_methods
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.formatting import constant_words
-from farsearch.records import StudySettings, StudySnapshot
+from farsearch.records import StudySettings, StudySnapshot, Trial
 from farsearch.resolve import Job, rejoin_job, resolve_job
 from farsearch.search_spec import SearchSpec
 from farsearch.select import Intent, choose
@@ -101,8 +101,7 @@ def continue_search(
     mirror = open_mirror(console, store, workspace.tracking_uri)
     study = store.load(name)
     before = store.ask(lambda: snapshot_of(study))
-    finished = sum(trial.state in ("complete", "pruned") for trial in before.trials)
-    total = before.n_trials if n_trials is None else finished + n_trials
+    total = before.n_trials if n_trials is None else before.finished + n_trials
     with SearchProgress(console, total, before.metric_name, mirror, workspace.callbacks) as progress:
         progress.resumed(before)
         search, job = join_search(store, name, progress, here)
@@ -180,10 +179,10 @@ def chosen_points(
         else [Intent(trial=number) for number in trials]
     )
     numbers = dict.fromkeys(choose(snapshot, intent).trial.number for intent in intents)
-    chosen = [trial for number in numbers for trial in snapshot.trials if trial.number == number]
+    known = {trial.number: trial for trial in snapshot.complete if isinstance(trial, Trial)}
     methods = {method.name for method in chosen_methods(baselines)}
-    beside = [record for record in snapshot.baselines if record.baseline and record.baseline.method in methods]
-    return [Point(record) for record in (*chosen, *beside)]
+    beside = [Point(trial) for trial in snapshot.baselines if trial.baseline.method in methods]
+    return [*(Point(known[number]) for number in numbers if number in known), *beside]
 
 
 def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:

@@ -16,13 +16,13 @@ from farsearch.formatting import (
     markdown_text,
     mean_frozen,
 )
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import Completed, StudySnapshot, Trial
 from farsearch.tasks.spec import TaskSpec, study_task
 
 __all__ = ["card_of"]
 
 
-def card_of(snapshot: StudySnapshot, trial: TrialRecord, licence: str | None, base: str | None) -> str:
+def card_of(snapshot: StudySnapshot, trial: Trial[Completed], licence: str | None, base: str | None) -> str:
     """Return the card as markdown, with the front matter of model hubs.
 
     Args:
@@ -74,24 +74,23 @@ def _licence(licence: str | None) -> str:
     )
 
 
-def _rows(snapshot: StudySnapshot, trial: TrialRecord) -> Sequence[tuple[str, str]]:
+def _rows(snapshot: StudySnapshot, trial: Trial[Completed]) -> Sequence[tuple[str, str]]:
     job, config, plan = snapshot.settings.job, trial.config, trial.plan
-    assert config is not None
-    assert plan is not None
-    metric, peak = snapshot.metric_name, human_memory(trial.peak_memory_mib)
-    low, high = trial.peak_memory_range_mib or (None, None)
-    value = human_metric(metric, trial.metric, trial.metric_error)
+    cost, result = trial.cost, trial.outcome
+    metric, peak = snapshot.metric_name, human_memory(cost.peak_memory_mib)
+    low, high = cost.peak_memory_range_mib or (None, None)
+    value = human_metric(metric, result.metric, result.metric_error)
     return [
         (f"{metric}, {job.validation_samples:,} validation rows (± their error alone)", value),
-        (f"{metric}, development set", human_metric(metric, trial.dev_metric)),
+        (f"{metric}, development set", human_metric(metric, result.dev_metric)),
         *([("beside it", markdown_text(constant_text(snapshot)))] if constant_text(snapshot) else []),
         *([("F1 is of class", markdown_text(job.positive))] if job.positive is not None else []),
         ("peak memory on the device", f"{peak} ({human_memory(low)} to {human_memory(high)})"),
-        ("time on the device", human_time(trial.wall_time_s)),
+        ("time on the device", human_time(cost.wall_time_s)),
         ("training", f"{job.train_samples:,} rows, {config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),
         ("learning rate", f"{config.learning_rate:.3g}"),
         ("frozen hidden neurons", f"{100 * mean_frozen(config):.0f} %, by {config.priming_epochs:g} epochs of priming"),
-        ("trained parameters", f"{trial.trainable or 0:,}"),
+        ("trained parameters", f"{result.trainable:,}"),
         ("step", f"{plan.summary}, {plan.optimizer}"),
     ]  # fmt: skip
 
@@ -100,9 +99,9 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def _install(trial: TrialRecord) -> str:
+def _install(trial: Trial[Completed]) -> str:
     """What a compiled bundle needs on a board; boards with a GPU have torch from their makers."""
-    compiled = trial.plan is not None and trial.plan.engine == "onnx"
+    compiled = trial.plan.engine == "onnx"
     return "pip install numpy onnxruntime tokenizers\n" if compiled else ""
 
 

@@ -21,7 +21,7 @@ from farsearch.models.families import max_length_of
 from farsearch.models.load import load_finetuned
 from farsearch.models.source import resolve_model
 
-__all__ = ["TOLERANCE", "OnnxCheck", "export_onnx"]
+__all__ = ["TOLERANCE", "OnnxCheck", "check_packages", "export_onnx"]
 
 TOLERANCE = 1e-4
 """Largest difference between torch's logits and ONNX's."""
@@ -51,6 +51,13 @@ class OnnxCheck:
     size: int
 
 
+def check_packages() -> None:
+    """Raise MissingResource without the extra ``onnx``."""
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingResource(f'ONNX needs the package {missing[0]}; install it with: pip install "farsearch[onnx]"')
+
+
 def export_onnx(model_folder: Path, kind: str, out: Path) -> OnnxCheck:
     """Write a saved model as one ONNX file with dynamic batch size and length.
 
@@ -59,12 +66,8 @@ def export_onnx(model_folder: Path, kind: str, out: Path) -> OnnxCheck:
         kind: kind of its task.
 
     Raises:
-        MissingResource: without the extra ``onnx``.
         BundleError: when the logits differ from torch's by more than ``TOLERANCE``.
     """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingResource(f'ONNX needs the package {missing[0]}; install it with: pip install "farsearch[onnx]"')
     source = resolve_model(str(model_folder))
     config = load_config(source)
     model = load_finetuned(source, kind).cpu().eval()

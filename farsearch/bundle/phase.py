@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from farsearch.bundle.engine import peaks_of
 from farsearch.calibration.local import find_profile
-from farsearch.cost.pricer import Cost, Pricer
+from farsearch.cost.pricer import Price, Pricer
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile
 from farsearch.errors import BadInput, FarsearchError
@@ -19,7 +18,7 @@ from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.portable import PortableTokenizer
 from farsearch.models.source import ModelSource
-from farsearch.records import FarConfig, StepPlan, StudySnapshot, TrialRecord
+from farsearch.records import Completed, Cost, FarConfig, StepPlan, StudySnapshot, Trial
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
 
@@ -42,7 +41,7 @@ _LENGTHS = 8
 def phase_record(
     folder: Path,
     snapshot: StudySnapshot,
-    trial: TrialRecord,
+    trial: Trial[Completed],
     source: ModelSource,
     task: Task,
     head: Head,
@@ -60,8 +59,6 @@ def phase_record(
         home: folder of the user's own profiles.
     """
     job, plan = snapshot.settings.job, trial.plan
-    assert trial.config is not None
-    assert plan is not None
     config = trial.config.canonical()
     return {
         "layout": layout.to_dict(),
@@ -83,12 +80,12 @@ def phase_record(
             "lower_case": portable.lower_case,
             "pad_id": int(tokenizer.pad_token_id or 0),
         },
-        "predicted": _predicted(folder, snapshot, trial, source, head, config, plan, home),
+        "predicted": _predicted(folder, snapshot, trial.cost, source, head, config, plan, home),
     }
 
 
 def _predicted(
-    folder: Path, snapshot: StudySnapshot, trial: TrialRecord, source: ModelSource, head: Head, config: FarConfig,
+    folder: Path, snapshot: StudySnapshot, cost: Cost, source: ModelSource, head: Head, config: FarConfig,
     plan: StepPlan, home: Path,
 ) -> Mapping[str, Any]:  # fmt: skip
     """Peaks by micro-batch size and seconds of a step by length, because a board's rows are not the study's."""
@@ -96,19 +93,21 @@ def _predicted(
     profile = _profile_of(snapshot, home)
     if profile is None:
         steps = steps_in(settings.device_samples or job.train_samples, job.batch_size, config.epochs)
-        seconds = {str(job.max_length): (trial.wall_time_s or 0.0) / steps}
-        peak = trial.peak_memory_mib or 0.0
-        process = peak - sum(trial.memory.values())
+        seconds = {str(job.max_length): cost.wall_time_s / steps}
+        peak = cost.peak_memory_mib
+        process = peak - sum(cost.memory.values())
         return {"device": settings.device, "process_mib": process, "peaks": [[None, peak]], "step_s": seconds}
     profile = _profile_for(plan, profile, home)
     model = load_config(source)
     tables = shared_tables(model, head)
 
-    def price(length: int, executed: StepPlan) -> Cost:
+    def price(length: int, executed: StepPlan) -> Price:
         return Pricer(model, head, job.batch_size, length, profile, tables=tables).price(config, executed)
 
     process = profile.process_mib.value
     if plan.engine == "onnx":
+        from farsearch.bundle.engine import peaks_of
+
         peaks = peaks_of(folder, job.batch_size, job.max_length, process, plan.optimizer)
     else:
         peaks = _peaks(plan, job.batch_size, lambda executed: price(job.max_length, executed).peak_memory_mib)

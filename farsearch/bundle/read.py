@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farsearch.bundle.engine import compiled_bundle
+from farsearch.bundle.onnx import check_packages
 from farsearch.cost.plans import quickest
 from farsearch.errors import BadInput, BundleError, DataError, Diverged, MissingResource, OutOfMemory
 from farsearch.far.display import PATH, shown
 from farsearch.far.layout import ModelLayout
-from farsearch.records import Engine, StepPlan, StudySettings, TrialRecord
+from farsearch.records import Engine, StepPlan, StudySettings, Trial, TrialOutcome, read_trial
 from farsearch.runtime.bundle_files import BundleFiles, BundleProblem, open_bundle
 from farsearch.runtime.job import Options
 from farsearch.runtime.memory import is_out_of_memory
@@ -40,7 +40,7 @@ class Bundle:
 
     files: BundleFiles
     settings: StudySettings
-    trial: TrialRecord
+    trial: Trial[TrialOutcome]
     plan: StepPlan
 
     @property
@@ -81,9 +81,9 @@ def read_bundle(folder: Path) -> Bundle:
         wrong = sorted(map(str, set(manifest) ^ _KEYS))[0]
         raise BundleError(f"{folder}/far.json has a missing or unknown key {shown(wrong)}; export the bundle again")
     try:
-        settings, trial = StudySettings.from_dict(manifest["settings"]), TrialRecord.from_dict(manifest["trial"])
+        settings, trial = StudySettings.from_dict(manifest["settings"]), read_trial(manifest["trial"])
         layout = ModelLayout.from_dict(files.phase["layout"])
-        if trial.config is None:
+        if not isinstance(trial, Trial):
             raise BadInput("its trial has no configuration")
         if len(trial.config.frozen_fractions) != len(layout.layers):
             raise BadInput("configuration and layout have different numbers of layers")
@@ -149,7 +149,7 @@ def finetune(
     compiling = engine == "onnx" and bundle.files.engine == "torch"
     with (
         _runtime_errors(out),
-        compiled_bundle(bundle.files, given) if compiling else nullcontext(bundle.files) as files,
+        _compiled(bundle.files, given) if compiling else nullcontext(bundle.files) as files,
     ):
         options = Options(
             train=str(train),
@@ -166,6 +166,13 @@ def finetune(
     task, answers = bundle.task, result.answers
     metric = score(task.metric, result.predictions, answers, task.labels, task.positive_id)
     return Tuned(metric, constant_answer(task, answers), result.log.steps)
+
+
+def _compiled(bundle: BundleFiles, base: str | None) -> AbstractContextManager[BundleFiles]:
+    from farsearch.bundle.engine import compiled_bundle
+
+    check_packages()
+    return compiled_bundle(bundle, base)
 
 
 def _fast_plan(bundle: Bundle, files: BundleFiles) -> dict[str, Any] | None:

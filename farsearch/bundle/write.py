@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from farsearch import far, runtime
 from farsearch.bundle.card import card_of
 from farsearch.bundle.delta import Base, base_of, save_delta
-from farsearch.bundle.engine import compile_phase
 from farsearch.bundle.folder import whole_folder
-from farsearch.bundle.onnx import OnnxCheck, export_onnx
+from farsearch.bundle.onnx import OnnxCheck, check_packages, export_onnx
 from farsearch.bundle.phase import phase_record
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far import safetensors
@@ -26,7 +25,7 @@ from farsearch.far.display import shown
 from farsearch.far.surgery import apply_far, merge
 from farsearch.files import read_json, save_tensors, write_json, write_text
 from farsearch.models.config import load_config
-from farsearch.models.heads import head_for
+from farsearch.models.heads import Head, head_for
 from farsearch.models.licences import licence_of
 from farsearch.models.load import load_model
 from farsearch.models.portable import save_portable
@@ -34,7 +33,7 @@ from farsearch.models.reading import quiet
 from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import start_state
-from farsearch.records import Engine, StudySnapshot, TrialRecord
+from farsearch.records import BaselineTrial, Completed, CompleteTrial, Engine, StudySnapshot, Trial, trial_to_dict
 from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.study.artifacts import SavedTrial, load_trial
 from farsearch.tasks.spec import study_task
@@ -112,7 +111,7 @@ class Written:
 
 def write_bundle(
     snapshot: StudySnapshot,
-    trial: TrialRecord,
+    trial: CompleteTrial,
     study_folder: Path,
     out: Path,
     why: str,
@@ -132,31 +131,31 @@ def write_bundle(
         engine: that trains on the board; None for that of the trial's plan.
 
     Raises:
-        BadInput: when ``out`` is in use, the trial is not complete, or its model can't be compiled for the engine.
+        BadInput: when ``out`` is in use, the trial is none of a search, or its model can't be compiled for the engine.
         MissingResource: when the trial's tensors or the model are missing, or the disk is full.
     """
-    if trial.baseline is not None:
+    if not isinstance(trial, Trial):
+        kind = "baseline" if isinstance(trial, BaselineTrial) else "verification"
         raise BadInput(
-            f"trial {trial.number} of {snapshot.name} is a baseline, whose weights are not stored; choose one of the "
+            f"trial {trial.number} of {snapshot.name} is a {kind}, whose weights are not stored; choose one of the "
             "search's, see farsearch pareto"
         )
-    if trial.state != "complete" or trial.config is None:
-        raise BadInput(f"trial {trial.number} is {trial.state}, not complete; choose one of farsearch pareto")
     if delta and onnx:
         raise BadInput("--delta omits the model and --onnx adds one; give one of them")
-    assert trial.plan is not None
-    plan = trial.plan if engine is None else replace(trial.plan, engine=engine)
-    if delta and plan.engine == "onnx":
-        raise BadInput("--delta needs the public checkpoint beside torch, and the engine onnx runs without; give one")
+    engine = engine or trial.plan.engine
+    if delta and engine == "onnx":
+        raise BadInput("--delta omits weights that --engine onnx needs in its own layout; give one of them")
+    if onnx or engine == "onnx":
+        check_packages()
     with whole_folder(out) as work:
-        whole, bulk, check = _fill(work, snapshot, replace(trial, plan=plan), study_folder, why, home, delta, onnx)
+        whole, bulk, check = _fill(work, snapshot, trial, study_folder, why, home, delta, onnx, engine)
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
     return Written(out, size / 2**20, (size + whole) / 2**20, bulk, check)
 
 
 def _fill(
-    work: Path, snapshot: StudySnapshot, trial: TrialRecord, study_folder: Path, why: str, home: Path, delta: bool,
-    onnx: bool,
+    work: Path, snapshot: StudySnapshot, trial: Trial[Completed], study_folder: Path, why: str, home: Path, delta: bool,
+    onnx: bool, engine: Engine,
 ) -> tuple[int, Mapping[str, int], OnnxCheck | None]:  # fmt: skip
     """Write all files; return the bytes that a delta saved, the bytes of its tensors, and the check of ONNX."""
     source = _source_of(snapshot)
@@ -165,7 +164,6 @@ def _fill(
     head = head_for(spec.task, load_config(source))
     job = snapshot.settings.job
     model, layout = load_model(source, head, spec.labels, job.seed, job.keep_head)
-    assert trial.config is not None
     saved = load_trial(study_folder, trial.number)
     pretrained = {name: value.clone() for name, value in model.state_dict().items()}
     base = base_of(source, pretrained) if delta else None
@@ -175,29 +173,25 @@ def _fill(
     (work / "model" / "model.safetensors").chmod((work / "model" / "config.json").stat().st_mode)  # readable for a team
     portable = save_portable(tokenizer, work / "model")
     _without_code(work / "model")
-    assert trial.plan is not None
-    weights, whole, bulk = _weights(work, start, base, trial.plan.engine)
-    if trial.plan.engine == "onnx":
-        config = trial.config.canonical()
-        frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
+    weights, whole, bulk = _weights(work, start, base, engine)
+    exported = replace(trial, plan=replace(trial.plan, engine=engine))
+    if engine == "onnx":
         start = {name: start[name] for name in weights["names"]}
-        weights["start"] = compile_phase(
-            work, model, layout, head, start, saved.learners, frozen, trial.plan.feed_forward
-        )
+        weights["start"] = _compiled(work, model, layout, head, start, saved, exported)
     check = export_onnx(work / "model", spec.kind, work / "model" / "model.onnx") if onnx else None
     for package in (far, runtime):
         code = Path(str(package.__file__)).parent
         shutil.copytree(code, work / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(work / "train.py", _LAUNCHER)
-    write_text(work / "README.md", card_of(snapshot, trial, licence_of(source), None if base is None else base.name))
+    write_text(work / "README.md", card_of(snapshot, exported, licence_of(source), None if base is None else base.name))
     phase = phase_record(
-        work, snapshot, trial, source, spec.task, head, layout, saved.learners, tokenizer, portable, home
+        work, snapshot, exported, source, spec.task, head, layout, saved.learners, tokenizer, portable, home
     )
     manifest: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
         "settings": snapshot.settings.to_dict(),
-        "trial": trial.to_dict(),
+        "trial": trial_to_dict(trial),
         "why": why,
         "versions": snapshot.meta["versions"],
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -208,6 +202,18 @@ def _fill(
     manifest = json.loads(json.dumps(manifest))  # the digest is that of the parsed file
     write_json(work / "far.json", {**manifest, "digest": digest_of(manifest)})
     return whole, bulk, check
+
+
+def _compiled(
+    work: Path, model: nn.Module, layout: Any, head: Head, start: dict[str, Tensor], saved: SavedTrial,
+    trial: Trial[Completed],
+) -> str:  # fmt: skip
+    """Compile the trial's FAR phase; return the file of the start weights."""
+    from farsearch.bundle.engine import compile_phase
+
+    config = trial.config.canonical()
+    frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
+    return compile_phase(work, model, layout, head, start, saved.learners, frozen, trial.plan.feed_forward)
 
 
 def _without_code(folder: Path) -> None:
@@ -234,11 +240,10 @@ def _source_of(snapshot: StudySnapshot) -> ModelSource:
 
 
 def _start_and_tuned(
-    model: nn.Module, layout: Any, snapshot: StudySnapshot, trial: TrialRecord, saved: SavedTrial,
+    model: nn.Module, layout: Any, snapshot: StudySnapshot, trial: Trial[Completed], saved: SavedTrial,
     pretrained: dict[str, Tensor],
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return the start weights; the model is left with the trained ones."""
-    assert trial.config is not None
     primed = pretrained if saved.primed is None else saved.primed
     frozen_values = snapshot.settings.job.priming.frozen_values
     start = start_state(layout, pretrained, primed, saved.learners, trial.config, frozen_values)

@@ -61,7 +61,7 @@ def export(
 
     opened = open_workspace(storage, tracking_uri).open_study(study)
     choice = opened.choose(**intent)
-    record, snapshot = choice.trial, opened.snapshot
+    trial, snapshot = choice.trial, opened.snapshot
     exported = opened.export(
         choice,
         out,
@@ -73,8 +73,9 @@ def export(
     )
     click.echo(choice.reason)
     click.echo(
-        f"{out}: trial {record.number}, {human_metric(snapshot.metric_name, record.metric, record.metric_error)}, "
-        f"{human_memory(record.peak_memory_mib)} and {human_time(record.wall_time_s)} on "
+        f"{out}: trial {trial.number}, "
+        f"{human_metric(snapshot.metric_name, trial.outcome.metric, trial.outcome.metric_error)}, "
+        f"{human_memory(trial.cost.peak_memory_mib)} and {human_time(trial.cost.wall_time_s)} on "
         f"{snapshot.settings.device} (estimates)"
     )
     _print_size(exported.bundle, out)

@@ -15,46 +15,57 @@ from farsearch.formatting import (
     mean_frozen,
     metric_words,
 )
+from farsearch.records import (
+    Stopped,
+    Trial,
+    UnpricedTrial,
+    VerifiedTrial,
+    cost_of,
+    is_complete,
+    on_front,
+    reason_of,
+    result_of,
+)
 from farsearch.significance import advantage_text, verdicts
 
 if TYPE_CHECKING:
     from farsearch.devices.profile import Profile
-    from farsearch.records import PlanPrice, StudySnapshot, TrialRecord
+    from farsearch.records import AnyTrial, Baseline, Cost, PlanPrice, PrimingReport, StudySnapshot
 
 __all__ = ["profile_rows", "trial_details"]
 
 
-def trial_details(snapshot: StudySnapshot, trial: TrialRecord) -> list[dict[str, str]]:
+def trial_details(snapshot: StudySnapshot, trial: AnyTrial) -> list[dict[str, str]]:
     """Return rows of ``what`` and ``value`` with everything known of one trial; unknown values have no row."""
+    cost, searched = cost_of(trial), isinstance(trial, Trial)
     pairs = [
         *_result_pairs(snapshot, trial),
-        *_verified_pairs(snapshot, trial),
-        *_cost_pairs(trial),
-        *_board_pairs(snapshot, trial),
+        *(_verified_pairs(snapshot, trial.number) if searched else ()),
+        *(_cost_pairs(cost) if cost else ()),
+        *(_board_pairs(snapshot, trial.number) if searched else ()),
         *_config_pairs(trial),
         *_training_pairs(trial),
     ]
     return [{"what": what, "value": value} for what, value in pairs if value]
 
 
-def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str, str]]:
-    name, job = snapshot.metric_name, snapshot.settings.job
+def _result_pairs(snapshot: StudySnapshot, trial: AnyTrial) -> list[tuple[str, str]]:
+    name, job, result = snapshot.metric_name, snapshot.settings.job, result_of(trial)
     title = metric_words(name)
-    metric = human_metric(name, trial.metric, trial.metric_error)
-    dev = human_metric(name, trial.dev_metric)
-    verified = trial.verifies
-    if verified is not None:
+    metric = human_metric(name, result.metric, result.metric_error) if result else ""
+    if isinstance(trial, VerifiedTrial):
+        verified = trial.verifies
         where = f" on the development set, trained on {verified.train_samples:,} rows with seed {verified.seed}"
         return [
-            ("state", trial.state),
-            ("reason", trial.reason or ""),
+            ("state", trial.outcome.state),
+            ("reason", reason_of(trial)),
             ("trained again", "" if verified.trial is None else f"trial {verified.trial}"),
             (title, f"{metric}{where}" if metric else ""),
             ("a constant answer", human_metric(name, constant_value(snapshot, "dev"))),
         ]
     return [
-        ("state", f"{trial.state}{', on the front' if trial.on_front else ''}"),
-        ("reason", trial.reason or ""),
+        ("state", f"{trial.outcome.state}{', on the front' if on_front(trial) else ''}"),
+        ("reason", reason_of(trial)),
         (
             title,
             f"{metric} on {job.validation_samples:,} validation rows (± their error alone)" if metric else "",
@@ -63,27 +74,30 @@ def _result_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str
             "did not learn",
             "no better than a constant answer, beyond the error of the rows" if idle_words(trial) else "",
         ),
-        (f"{title}, development set", f"{dev} (not used for any choice)" if dev else ""),
+        (
+            f"{title}, development set",
+            f"{human_metric(name, result.dev_metric)} (not used for any choice)" if result else "",
+        ),
         ("beside it", constant_text(snapshot)),
         ("F1 is of class", job.positive or ""),
-        *_part_pairs(trial),
+        *(_part_pairs(result.parts) if result else ()),
     ]
 
 
-def _part_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
+def _part_pairs(parts: Mapping[str, float]) -> list[tuple[str, str]]:
     """Return the parts of a composite metric, and the metric on further development sets."""
     pairs = []
-    for name, value in trial.parts.items():
+    for name, value in parts.items():
         where, _, part = name.rpartition("/")
         title = metric_words(part) + where.replace("dev", ", development set", 1).replace("_", " ")
         pairs.append((title, human_metric(part, value)))
     return pairs
 
 
-def _verified_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str, str]]:
+def _verified_pairs(snapshot: StudySnapshot, number: int) -> list[tuple[str, str]]:
     name = snapshot.metric_name
-    point = next((v for v in verdicts(snapshot) if v.trial == trial.number), None)
-    if point is None or trial.verifies is not None or trial.baseline is not None:
+    point = next((v for v in verdicts(snapshot) if v.trial == number), None)
+    if point is None:
         return []
     value = human_metric(name, point.mean, point.deviation) if point.scores else "no result"
     seeds, failed = len(point.scores), f", {point.failed} failed" if point.failed else ""
@@ -95,9 +109,7 @@ def _verified_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[s
     ]
 
 
-def _board_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str, str]]:
-    if trial.verifies is not None or trial.baseline is not None:
-        return []
+def _board_pairs(snapshot: StudySnapshot, number: int) -> list[tuple[str, str]]:
     return [
         (
             "measured on a board",
@@ -106,25 +118,22 @@ def _board_pairs(snapshot: StudySnapshot, trial: TrialRecord) -> list[tuple[str,
             + (f", {human_metric(snapshot.metric_name, one.metric)} there" if one.metric is not None else ""),
         )
         for one in snapshot.measurements
-        if one.trial == trial.number
+        if one.trial == number
     ]
 
 
-def _cost_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
-    fits = {True: "yes", False: "no", None: ""}[trial.feasible]
+def _cost_pairs(cost: Cost) -> list[tuple[str, str]]:
     return [
-        ("peak memory", _with_range(human_memory, trial.peak_memory_mib, trial.peak_memory_range_mib)),
-        ("of it tensors", _parts(trial.memory, human_memory)),
-        ("device time", _with_range(human_time, trial.wall_time_s, trial.wall_time_range_s)),
-        ("of it", _parts(trial.time, human_time)),
-        ("energy", "" if trial.energy_j is None else f"{trial.energy_j:,.0f} J (estimate)"),
-        ("fits device and bounds", fits),
+        ("peak memory", _with_range(human_memory, cost.peak_memory_mib, cost.peak_memory_range_mib)),
+        ("of it tensors", _parts(cost.memory, human_memory)),
+        ("device time", _with_range(human_time, cost.wall_time_s, cost.wall_time_range_s)),
+        ("of it", _parts(cost.time, human_time)),
+        ("energy", "" if cost.energy_j is None else f"{cost.energy_j:,.0f} J (estimate)"),
+        ("fits device and bounds", {True: "yes", False: "no", None: ""}[cost.feasible]),
     ]
 
 
-def _with_range(human: Callable[[float], str], value: float | None, ends: Sequence[float] | None) -> str:
-    if value is None:
-        return ""
+def _with_range(human: Callable[[float], str], value: float, ends: Sequence[float] | None) -> str:
     return f"{human(value)} (estimate{f', {human(ends[0])} to {human(ends[-1])}' if ends else ''})"
 
 
@@ -134,36 +143,39 @@ def _parts(parts: Mapping[str, float], human: Callable[[float], str]) -> str:
     return ", ".join(f"{name} {human(value)}" for name, value in ordered if value > 0.005 * sum(parts.values()))
 
 
-def _config_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
+def _config_pairs(trial: AnyTrial) -> list[tuple[str, str]]:
+    if isinstance(trial, UnpricedTrial):
+        return []
+    if trial.config is None:
+        return [] if trial.baseline is None else _baseline_pairs(trial.baseline, trial.cost)
     config, plan = trial.config, trial.plan
-    if config is None:
-        return _baseline_pairs(trial)
-    layers = config.canonical().frozen_fractions
+    plans = trial.plans if isinstance(trial, Trial) else ()
     return [
         ("frozen neurons", f"{mean_frozen(config):.0%} on average"),
-        ("  by layer, from the bottom", ", ".join(f"{fraction:.0%}" for fraction in layers)),
+        (
+            "  by layer, from the bottom",
+            ", ".join(f"{fraction:.0%}" for fraction in config.canonical().frozen_fractions),
+        ),
         ("frozen embeddings", "yes" if config.canonical().frozen_embeddings else "no"),
         ("frozen attention", _lowest(config.frozen_attention_layers)),
         ("wholly frozen", _lowest(config.frozen_bottom_layers)),
-        ("trained parameters", "" if trial.trainable is None else f"{trial.trainable:,}"),
+        ("trained parameters", f"{trial.cost.trainable:,}"),
         ("learning rate", f"{config.learning_rate:.2e}"),
         ("epochs", f"{config.epochs:g}, after {config.priming_epochs:g} of priming"),
-        ("step plan", "" if plan is None else plan.title),
-        *((f"  {other.plan.title}", _plan_price(other)) for other in trial.plans if other.plan != plan),
-        ("optimizer", "" if plan is None else plan.optimizer),
-        ("micro-batch", "" if plan is None or plan.micro_batch_size is None else f"{plan.micro_batch_size} rows"),
+        ("step plan", plan.title),
+        *((f"  {other.plan.title}", _plan_price(other)) for other in plans if other.plan != plan),
+        ("optimizer", plan.optimizer),
+        ("micro-batch", "" if plan.micro_batch_size is None else f"{plan.micro_batch_size} rows"),
     ]
 
 
-def _baseline_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
+def _baseline_pairs(baseline: Baseline, cost: Cost) -> list[tuple[str, str]]:
     """Return the rows of a method that is no FAR configuration."""
-    if trial.baseline is None:
-        return []
     return [
-        ("method", trial.baseline.title),
-        ("trained parameters", "" if trial.trainable is None else f"{trial.trainable:,}"),
-        ("learning rate", f"{trial.baseline.learning_rate:.2e}"),
-        ("epochs", f"{trial.baseline.epochs:g}"),
+        ("method", baseline.title),
+        ("trained parameters", f"{cost.trainable:,}"),
+        ("learning rate", f"{baseline.learning_rate:.2e}"),
+        ("epochs", f"{baseline.epochs:g}"),
     ]
 
 
@@ -177,23 +189,24 @@ def _lowest(layers: int) -> str:
     return f"the {layers} lowest layer{'s' * (layers != 1)}" if layers else "in no layer"
 
 
-def _training_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
-    seconds, peak = trial.host_seconds, trial.host_peak_mib
-    first, last = (trial.curve[0], trial.curve[-1]) if trial.curve else (None, None)
+def _training_pairs(trial: AnyTrial) -> list[tuple[str, str]]:
+    if isinstance(trial.outcome, Stopped):
+        return [("on this host", human_time(trial.outcome.host_seconds))]
+    if not is_complete(trial):
+        return []
+    result = trial.outcome
+    first, last = (result.curve[0], result.curve[-1]) if result.curve else (None, None)
     return [
-        *_priming_pairs(trial),
+        *(_priming_pairs(result.priming) if trial.config else ()),
         (
             "loss",
             f"{first.loss:.3f} at step {first.step}, {last.loss:.3f} at step {last.step}" if first and last else "",
         ),
-        ("on this host", "" if seconds is None else f"{human_time(seconds)}, process peak {human_memory(peak)}"),
+        ("on this host", f"{human_time(result.host_seconds)}, process peak {human_memory(result.host_peak_mib)}"),
     ]
 
 
-def _priming_pairs(trial: TrialRecord) -> list[tuple[str, str]]:
-    report = trial.priming
-    if report is None or trial.config is None:
-        return []
+def _priming_pairs(report: PrimingReport) -> list[tuple[str, str]]:
     if report.chance_overlap is None:
         selection = "none: every layer is trained or frozen as a whole"
     elif report.steps == 0:

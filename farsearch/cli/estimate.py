@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from farsearch.api.own_rows import OwnRows
     from farsearch.cost.breakdown import CostBreakdown
     from farsearch.cost.fixes import Fix
-    from farsearch.cost.pricer import Cost
+    from farsearch.cost.pricer import Price
     from farsearch.cost.sweep import Sweep
     from farsearch.records import StepPlan
 
@@ -245,12 +245,12 @@ def _plan_text(plan: StepPlan, batch_size: int) -> str:
     return f"{modules}; {plan.micro_batch_size or batch_size} rows at once; {name} ({plan.optimizer_kernel}) {when}"
 
 
-def _peak(cost: Cost) -> str:
+def _peak(cost: Price) -> str:
     low, high = cost.peak_memory_range_mib
     return f"{cost.peak_memory_mib:,.0f} MiB ({low:,.0f} to {high:,.0f})"
 
 
-def _duration(cost: Cost) -> str:
+def _duration(cost: Price) -> str:
     from farsearch.formatting import human_time
 
     low, high = cost.wall_time_range_s

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from farsearch.cost.breakdown import CostBreakdown
     from farsearch.cost.fixes import Fix
-    from farsearch.cost.pricer import Cost
+    from farsearch.cost.pricer import Price
     from farsearch.cost.sweep import Sweep
     from farsearch.records import FarConfig
 
@@ -35,7 +35,7 @@ def cost_json(priced: CostBreakdown, changes: Sequence[Fix], device: str, model:
     }
 
 
-def _cost_json(cost: Cost) -> dict[str, Any]:
+def _cost_json(cost: Price) -> dict[str, Any]:
     return {
         "tensor_peak_mib": cost.tensor_peak_mib,
         "peak_memory_mib": cost.peak_memory_mib,

@@ -20,8 +20,7 @@ from farsearch.cli.terminal import estimates_for, print_rows, print_verdicts
 
 if TYPE_CHECKING:
     from farsearch.api.study import Study
-    from farsearch.records import StudySnapshot, TrialRecord
-    from farsearch.select import Choice
+    from farsearch.records import AnyTrial, StudySnapshot
 
 __all__ = ["COMMANDS"]
 
@@ -82,47 +81,54 @@ def show(
     """
     from farsearch.cli.details import trial_details
     from farsearch.formatting import baselines_json
+    from farsearch.records import trial_to_dict
 
     opened = open_workspace(storage, tracking_uri).open_study(study)
-    snapshot, choice = opened.snapshot, _shown_trial(opened, intent)
+    snapshot, (trial, why, derived) = opened.snapshot, _shown_trial(opened, intent)
     if as_json:
         data = {
             "schema_version": 1,
             "study": snapshot.name,
-            "trial": choice.trial.to_dict(),
-            "reason": choice.reason.splitlines(),
-            "derived": choice.derived,
-            **_measured_later(snapshot, choice.trial),
+            "trial": trial_to_dict(trial),
+            "reason": why.splitlines(),
+            "derived": derived,
+            **_measured_later(snapshot, trial),
             "baselines": baselines_json(snapshot),
             "constant_answer": snapshot.meta.get("constant_answer"),
         }
         click.echo(json.dumps(data, indent=1))
         return
-    click.echo(f"study {snapshot.name}, trial {choice.trial.number}\n{choice.reason}")
+    click.echo(f"study {snapshot.name}, trial {trial.number}\n{why}")
     if not select:
-        print_rows(trial_details(snapshot, choice.trial), None, "")
+        print_rows(trial_details(snapshot, trial), None, "")
 
 
-def _measured_later(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, Any]:
+def _measured_later(snapshot: StudySnapshot, trial: AnyTrial) -> dict[str, Any]:
     """Return a trial's verification with other seeds, and its measurements on boards."""
+    from farsearch.records import VerifiedTrial
     from farsearch.significance import verdict_json
 
-    number = trial.number if trial.verifies is None else trial.verifies.trial
+    number = trial.verifies.trial if isinstance(trial, VerifiedTrial) else trial.number
     verified = [point for point in verdict_json(snapshot)["verified"] if point["trial"] == number is not None]
     boards = [measurement.to_dict() for measurement in snapshot.measurements if measurement.trial == number]
     return {"verified": next(iter(verified), None), "measurements": boards}
 
 
-def _shown_trial(study: Study, intent: dict[str, Any]) -> Choice:
-    """Return the trial to show: the chosen one, or by number also one that was stopped or failed."""
-    from farsearch.select import Choice, Intent
+def _shown_trial(study: Study, intent: dict[str, Any]) -> tuple[AnyTrial, str, bool]:
+    """Return the trial to show, the reason, and whether its plan is derived.
+
+    It is the chosen one, or by number also one that was stopped or failed.
+    """
+    from farsearch.records import is_complete, reason_of
+    from farsearch.select import Intent
 
     number = Intent(**intent).trial
     trial = next((trial for trial in study.trials if trial.number == number), None)
-    if trial is not None and trial.state != "complete":
-        reason = f", {trial.reason}" if trial.reason else ""
-        return Choice(trial, f"Trial {trial.number} has no result: {trial.state}{reason}.")
-    return study.choose(**intent)
+    if trial is not None and not is_complete(trial):
+        reason = f", {why}" if (why := reason_of(trial)) else ""
+        return trial, f"Trial {trial.number} has no result: {trial.outcome.state}{reason}.", False
+    choice = study.choose(**intent)
+    return choice.trial, choice.reason, choice.derived
 
 
 COMMANDS = (pareto, show)

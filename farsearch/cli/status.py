@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import click
 
@@ -27,27 +28,27 @@ def status(study: str | None, as_json: bool, storage: str | None) -> None:
     from farsearch.tasks.summary import Understood
 
     snapshot = open_workspace(storage).open_study(study).snapshot
-    states = {state: sum(t.state == state for t in snapshot.trials) for state in ("complete", "pruned", "running")}
+    counts = Counter(trial.outcome.state for trial in snapshot.trials)
     rejected = sum(snapshot.rejected.values())
-    best = max(snapshot.complete, key=lambda trial: trial.metric or 0.0, default=None)
-    primed = [trial for trial in snapshot.complete if trial.priming is not None and trial.priming.steps]
-    cached = sum(trial.priming.from_cache for trial in primed if trial.priming is not None)
+    best = max(snapshot.complete, key=lambda trial: trial.outcome.metric, default=None)
+    primed = [trial.outcome.priming for trial in snapshot.complete if trial.outcome.priming.steps]
+    cached = sum(priming.from_cache for priming in primed)
     if as_json:
         data = {
-            "schema_version": 1, "study": snapshot.name, "n_trials": snapshot.n_trials, **states,
+            "schema_version": 1, "study": snapshot.name, "n_trials": snapshot.n_trials,
+            **{state: counts[state] for state in ("complete", "pruned", "running")},
             "rejected": dict(snapshot.rejected), "front": [trial.number for trial in snapshot.front],
-            "best_metric": best and best.metric, "constant_answer": snapshot.meta.get("constant_answer"),
+            "best_metric": best and best.outcome.metric, "constant_answer": snapshot.meta.get("constant_answer"),
             "understood": snapshot.meta.get("understood"), "primings": len(primed), "primings_from_cache": cached,
         }  # fmt: skip
         click.echo(json.dumps(data, indent=1))
         return
-    finished = states["complete"] + states["pruned"]
-    click.echo(f"study {snapshot.name}: {finished} of {snapshot.n_trials} trials are done")
-    click.echo(f"  complete {states['complete']}, stopped {states['pruned']}, running {states['running']}")
+    click.echo(f"study {snapshot.name}: {snapshot.finished} of {snapshot.n_trials} trials are done")
+    click.echo(f"  complete {counts['complete']}, stopped {counts['pruned']}, running {counts['running']}")
     reasons = ", ".join(f"{reason} {count}" for reason, count in snapshot.rejected.items())
     click.echo(f"  proposals that were not trained: {rejected}{f' ({reasons})' if reasons else ''}")
     if best is not None:
-        value = human_metric(snapshot.metric_name, best.metric, best.metric_error)
+        value = human_metric(snapshot.metric_name, best.outcome.metric, best.outcome.metric_error)
         click.echo(f"  best {snapshot.metric_name}: {value} (trial {best.number})")
         click.echo(f"  trials on the front: {', '.join(str(trial.number) for trial in snapshot.front) or 'none'}")
     understood = snapshot.meta.get("understood")

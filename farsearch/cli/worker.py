@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from farsearch.api.training import Here
     from farsearch.api.workspace import Workspace
-    from farsearch.cost.pricer import Cost
-    from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+    from farsearch.records import AnyTrial, Cost, FarConfig, StudySnapshot
 
 __all__ = ["COMMANDS", "Reports"]
 
@@ -140,7 +139,7 @@ class Reports:
         """Report that this process gives up waiting for the storage."""
         self._report("away")
 
-    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+    def trial_ended(self, record: AnyTrial, snapshot: StudySnapshot) -> None:
         """Report a finished trial."""
         self._report("finished", number=record.number)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from farsearch.cost.plans import ordinary_plan
-from farsearch.cost.pricer import Cost, Pricer, best_of, full_fine_tuning, priming_plan
+from farsearch.cost.pricer import Price, Pricer, best_of, full_fine_tuning, priming_plan
 from farsearch.errors import BadInput
 from farsearch.far.batches import steps_in
 from farsearch.goals import Goal
@@ -28,10 +28,10 @@ class CostBreakdown:
         phases: the cost of each of these phases alone.
     """
 
-    cost: Cost
+    cost: Price
     plan: StepPlan
     steps: Mapping[str, int]
-    phases: Mapping[str, Cost]
+    phases: Mapping[str, Price]
 
 
 def device_plans(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from farsearch.cost.breakdown import CostBreakdown, device_plans, with_micro_batch
-from farsearch.cost.pricer import Cost, Pricer, best_of
+from farsearch.cost.pricer import Price, Pricer, best_of
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["Fix", "freeze_more", "suggest_fixes"]
@@ -24,7 +24,7 @@ class Fix:
 
     options: str
     learns_the_same: bool
-    cost: Cost
+    cost: Price
 
 
 def freeze_more(config: FarConfig, *, attention: bool = True) -> list[FarConfig]:

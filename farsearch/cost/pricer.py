@@ -24,34 +24,27 @@ from farsearch.devices.profile import Profile
 from farsearch.far.layout import ModelLayout
 from farsearch.goals import Goal, best_plan
 from farsearch.models.heads import Head
-from farsearch.records import FarConfig, StepPlan
+from farsearch.records import Cost, FarConfig, StepPlan
 
-__all__ = ["Cost", "Pricer", "Prices", "best_of", "full_fine_tuning", "priming_plan"]
+__all__ = ["Price", "Pricer", "Prices", "best_of", "full_fine_tuning", "priming_plan"]
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Predicted cost of one configuration on one device. Units are in the names.
+class Price(Cost):
+    """The cost of one configuration as predicted now, with what a trial does not store. Units are in the names.
 
     Attributes:
-        memory: breakdown of ``tensor_peak_mib`` at its worst moment.
-        time: breakdown of ``wall_time_s`` by operation class; ``priming`` is the whole priming on the device.
+        tensor_peak_mib: sum of ``memory``.
+        available_range_mib: memory that the device has for the process.
         step_time_s: one step of the FAR phase at full length.
-        trainable: parameters with a gradient in the FAR phase.
         problems: the constraints that it violates, as messages; empty if it is feasible.
     """
 
     tensor_peak_mib: float
-    peak_memory_mib: float
-    peak_memory_range_mib: tuple[float, float]
     available_range_mib: tuple[float, float]
-    step_time_s: float
-    wall_time_s: float
+    peak_memory_range_mib: tuple[float, float]
     wall_time_range_s: tuple[float, float]
-    energy_j: float | None
-    memory: Mapping[str, float]
-    time: Mapping[str, float]
-    trainable: int
+    step_time_s: float
     problems: tuple[str, ...]
 
     @property
@@ -65,7 +58,7 @@ class Prices:
     """Predicted costs of many configurations on one device under one plan, ``[configurations]`` each.
 
     Attributes:
-        memory, time: by category. fits: as ``Cost.fits``. The rest as in ``Cost``.
+        memory, time: by category. The rest as in ``Price``.
     """
 
     tensor_peak_mib: Array
@@ -91,7 +84,7 @@ def priming_plan(optimizer: Any, batch_size: int) -> StepPlan:
     return StepPlan(optimizer=optimizer, micro_batch_size=max(1, batch_size // 4))
 
 
-def best_of(priced: Sequence[tuple[StepPlan, Cost]], goal: Goal) -> tuple[StepPlan, Cost]:
+def best_of(priced: Sequence[tuple[StepPlan, Price]], goal: Goal) -> tuple[StepPlan, Price]:
     """Return the best plan for a goal, as ``best_plan`` selects it, and its cost."""
     costs = [cost for _, cost in priced]
     best = best_plan(
@@ -180,7 +173,7 @@ class Pricer:
         rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
         return self._model.table(plan, rows, self.workload.max_length, self._software)
 
-    def price(self, config: FarConfig, plan: StepPlan | None = None) -> Cost:
+    def price(self, config: FarConfig, plan: StepPlan | None = None) -> Price:
         """Return the cost of one configuration under one plan; None for ``ordinary_plan``."""
         return self._cost(self.price_many([config], plan))
 
@@ -256,7 +249,7 @@ class Pricer:
         other = {name: values[:1] for name, values in self._memory(plan, step, rest).items()}
         return _worse(memory, other, priming > 0), {**time, "priming": seconds}
 
-    def price_prepared(self, prepare: Callable[[nn.Module, ModelLayout], None], epochs: float) -> Cost:
+    def price_prepared(self, prepare: Callable[[nn.Module, ModelLayout], None], epochs: float) -> Price:
         """Return the cost of training the model as ``prepare`` changes it, with gradients where it leaves them.
 
         Its modules are executed as they are, with ``ordinary_plan``'s optimizer.
@@ -273,16 +266,16 @@ class Pricer:
         step_time = _total(costs.seconds(step, [None], passes.of_segments(step, [None])))
         return self._cost(self._prices(memory, time, step_time, costs.elements(step)))
 
-    def all_plans(self, config: FarConfig) -> list[tuple[StepPlan, Cost]]:
+    def all_plans(self, config: FarConfig) -> list[tuple[StepPlan, Price]]:
         """Return the cost of one configuration under every exact plan of the device."""
         return self.priced(config, self.plans)
 
-    def priced(self, config: FarConfig, plans: Sequence[StepPlan]) -> list[tuple[StepPlan, Cost]]:
+    def priced(self, config: FarConfig, plans: Sequence[StepPlan]) -> list[tuple[StepPlan, Price]]:
         """Return the cost of one configuration under each of ``plans``."""
         prices = self.price_plans([config], plans)
         return [(plan, self._cost(each)) for plan, each in zip(plans, prices, strict=True)]
 
-    def best(self, config: FarConfig, goal: Goal) -> tuple[StepPlan, Cost]:
+    def best(self, config: FarConfig, goal: Goal) -> tuple[StepPlan, Price]:
         """Return the best exact plan for a goal, and its cost."""
         return best_of(self.all_plans(config), goal)
 
@@ -307,10 +300,11 @@ class Pricer:
             fits=self.constraints.fits(Peaks(high, tensors + process.value, wall)),
         )
 
-    def _cost(self, prices: Prices) -> Cost:
+    def _cost(self, prices: Prices) -> Price:
         """Return the cost of a single priced configuration."""
         peak, wall = prices.peak_memory_range_mib, prices.wall_time_range_s
-        return Cost(
+        problems = self.constraints.problems(Peaks(peak[1], prices.peak_memory_mib, prices.wall_time_s))
+        return Price(
             tensor_peak_mib=float(prices.tensor_peak_mib[0]),
             peak_memory_mib=float(prices.peak_memory_mib[0]),
             peak_memory_range_mib=(float(peak[0][0]), float(peak[1][0])),
@@ -322,7 +316,8 @@ class Pricer:
             memory={name: float(values[0]) for name, values in prices.memory.items()},
             time={name: float(values[0]) for name, values in prices.time.items()},
             trainable=int(prices.trainable[0]),
-            problems=self.constraints.problems(Peaks(peak[1], prices.peak_memory_mib, prices.wall_time_s)),
+            feasible=not problems,
+            problems=problems,
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from farsearch.cost.pricer import Cost, Pricer, Prices, full_fine_tuning
+from farsearch.cost.pricer import Price, Pricer, Prices, full_fine_tuning
 from farsearch.cost.segments import Array
 from farsearch.pareto import non_dominated
 from farsearch.records import FarConfig, StepPlan
@@ -32,7 +32,7 @@ class Sweep:
     configs: tuple[FarConfig, ...]
     plans: tuple[StepPlan, ...]
     prices: tuple[Prices, ...]
-    full: tuple[Cost, ...]
+    full: tuple[Price, ...]
     available_range_mib: tuple[float, float]
     budget_mib: float
 
@@ -48,7 +48,7 @@ class Sweep:
 
     @property
     def fits(self) -> NDArray[np.bool_]:
-        """``[plans, configurations]``, as ``Cost.fits``."""
+        """``[plans, configurations]``, as ``Price.fits``."""
         return np.stack([prices.fits for prices in self.prices])
 
     @property

@@ -3,35 +3,57 @@
 ``from_dict`` rejects unknown keys, missing keys and values of another type, so that a misspelt setting is an error and
 never a default.
 
-===========  =================================================================
-config.py    configuration and step plan of a trial
-settings.py  settings of a study, and their fingerprint
-trial.py     results of trials, baselines, verifications and boards
-study.py     a study at one moment
-===========  =================================================================
+===============  ===============================================================================
+config.py        configuration and step plan of a trial
+settings.py      settings of a study, and their fingerprint
+trial.py         trials, baselines and verifications: their predicted cost and their outcome
+results.py       what a training records, and measurements of boards
+stored_trial.py  trials as stored, in one table of values
+study.py         a study at one moment
+===============  ===============================================================================
 """
 
 from farsearch.json_records import Record
 from farsearch.records.config import Engine, FarConfig, StepPlan
+from farsearch.records.results import Baseline, LossPoint, Measurement, MetricPoint, PrimingReport, Verification
 from farsearch.records.settings import PRICING, JobSpec, Priming, StudySettings
+from farsearch.records.stored_trial import FlatTrial, flat, read_trial, trial_to_dict
 from farsearch.records.study import SCHEMA_VERSION, StudySnapshot
 from farsearch.records.trial import (
-    Baseline,
-    LossPoint,
-    Measurement,
-    MetricPoint,
+    AnyTrial,
+    BaselineTrial,
+    Completed,
+    CompleteTrial,
+    Cost,
+    Failed,
     PlanPrice,
-    PrimingReport,
-    TrialRecord,
-    Verification,
+    Running,
+    Stopped,
+    Trial,
+    TrialOutcome,
+    UnpricedTrial,
+    VerifiedTrial,
+    Waiting,
+    cost_of,
+    is_complete,
+    on_front,
+    reason_of,
+    result_of,
 )
 
 __all__ = [
     "PRICING",
     "SCHEMA_VERSION",
+    "AnyTrial",
     "Baseline",
+    "BaselineTrial",
+    "CompleteTrial",
+    "Completed",
+    "Cost",
     "Engine",
+    "Failed",
     "FarConfig",
+    "FlatTrial",
     "JobSpec",
     "LossPoint",
     "Measurement",
@@ -40,9 +62,23 @@ __all__ = [
     "Priming",
     "PrimingReport",
     "Record",
+    "Running",
     "StepPlan",
+    "Stopped",
     "StudySettings",
     "StudySnapshot",
-    "TrialRecord",
+    "Trial",
+    "TrialOutcome",
+    "UnpricedTrial",
     "Verification",
+    "VerifiedTrial",
+    "Waiting",
+    "cost_of",
+    "flat",
+    "is_complete",
+    "on_front",
+    "read_trial",
+    "reason_of",
+    "result_of",
+    "trial_to_dict",
 ]

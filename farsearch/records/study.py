@@ -6,9 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from farsearch.json_records import Record
+from farsearch.records.results import Measurement
 from farsearch.records.settings import StudySettings
-from farsearch.records.trial import Measurement, TrialRecord
+from farsearch.records.trial import (
+    AnyTrial,
+    BaselineTrial,
+    Completed,
+    CompleteTrial,
+    Running,
+    Stopped,
+    Trial,
+    TrialOutcome,
+    VerifiedTrial,
+    Waiting,
+    is_complete,
+    on_front,
+)
 
 __all__ = ["SCHEMA_VERSION", "StudySnapshot"]
 
@@ -17,7 +30,7 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
-class StudySnapshot(Record):
+class StudySnapshot:
     """The content of a study at one moment: the data of mirrors, reports and choices.
 
     Attributes:
@@ -36,20 +49,31 @@ class StudySnapshot(Record):
     metric_name: str
     budget_mib: float
     n_trials: int
-    trials: tuple[TrialRecord, ...]
+    trials: tuple[AnyTrial, ...]
     rejected: Mapping[str, int] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
-    baselines: tuple[TrialRecord, ...] = ()
-    verified: tuple[TrialRecord, ...] = ()
+    baselines: tuple[BaselineTrial[Completed], ...] = ()
+    verified: tuple[VerifiedTrial[TrialOutcome], ...] = ()
     measurements: tuple[Measurement, ...] = ()
 
     @property
-    def front(self) -> tuple[TrialRecord, ...]:
+    def front(self) -> tuple[Trial[Completed], ...]:
         """The trials on the Pareto front, from the least memory to the most."""
-        members = [trial for trial in self.trials if trial.on_front]
-        return tuple(sorted(members, key=lambda t: (t.peak_memory_mib or 0.0, t.wall_time_s or 0.0, t.number)))
+        return tuple(
+            sorted(filter(on_front, self.trials), key=lambda t: (t.cost.peak_memory_mib, t.cost.wall_time_s, t.number))
+        )
 
     @property
-    def complete(self) -> tuple[TrialRecord, ...]:
+    def complete(self) -> tuple[CompleteTrial, ...]:
         """The complete trials, by number."""
-        return tuple(trial for trial in self.trials if trial.state == "complete")
+        return tuple(filter(is_complete, self.trials))
+
+    @property
+    def ended(self) -> tuple[AnyTrial, ...]:
+        """The trials that are neither queued nor in training."""
+        return tuple(trial for trial in self.trials if not isinstance(trial.outcome, Waiting | Running))
+
+    @property
+    def finished(self) -> int:
+        """The number of trials that count towards ``n_trials``: the complete and the stopped ones."""
+        return sum(isinstance(trial.outcome, Completed | Stopped) for trial in self.trials)

@@ -1,150 +1,78 @@
-"""Results of trials, baselines, verifications and boards."""
+"""The trials of studies: what was to be trained, its predicted cost, and how it ended.
+
+A trial of a search is a ``Trial``, one of ``NAME/baselines`` a ``BaselineTrial``, one of ``NAME/verified`` a
+``VerifiedTrial``. One that is queued, or that ended before it was priced, is an ``UnpricedTrial``. The parameter of
+their types is the outcome: ``Trial[Completed]`` has a metric.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Literal, TypeAlias, TypeGuard, TypeVar
 
 from farsearch.json_records import Record
 from farsearch.records.config import FarConfig, StepPlan
+from farsearch.records.results import Baseline, LossPoint, MetricPoint, PrimingReport, Verification
 
 __all__ = [
-    "Baseline",
-    "LossPoint",
-    "Measurement",
-    "MetricPoint",
+    "AnyTrial",
+    "BaselineTrial",
+    "CompleteTrial",
+    "Completed",
+    "Cost",
+    "Failed",
     "PlanPrice",
-    "PrimingReport",
-    "TrialRecord",
-    "Verification",
+    "Running",
+    "State",
+    "Stopped",
+    "Trial",
+    "TrialOutcome",
+    "UnpricedTrial",
+    "VerifiedTrial",
+    "Waiting",
+    "cost_of",
+    "is_complete",
+    "on_front",
+    "reason_of",
+    "result_of",
 ]
 
-
-@dataclass(frozen=True)
-class LossPoint(Record):
-    """One point of a learning curve: mean training loss over the steps since the last point."""
-
-    step: int
-    loss: float
+State = Literal["running", "waiting", "complete", "pruned", "fail"]
+"""Optuna's states in lower case, as in stored studies and in every output for programs."""
 
 
 @dataclass(frozen=True)
-class MetricPoint(Record):
-    """The validation metric in the middle of the FAR phase, after a ``share`` of its steps."""
-
-    share: float
-    step: int
-    metric: float
-
-
-_SAME_AS_CHANCE = 0.05
-"""An overlap within this distance of chance is not significant: two halves of a priming vary by as much."""
-
-
-@dataclass(frozen=True)
-class PrimingReport(Record):
-    """Statistics of a priming and its selection.
+class Cost:
+    """Predicted cost of a configuration on the study's device under one step plan.
 
     Attributes:
-        steps: optimizer steps primed.
-        host_seconds: duration of this priming on this host when it was run, also where it came from the cache.
-        from_cache: the priming was read from the cache.
-        score_spread: coefficient of variation of the neurons' scores, mean over the layers; 0 when not primed.
-        half_overlap: overlap of the selections by the first and by the second half of the priming batches, mean over
-            the layers with learners; None with fewer than two steps.
-        chance_overlap: expected overlap of random selections of that size.
+        peak_memory_mib: peak on the device, its process included.
+        peak_memory_range_mib, wall_time_range_s: low and high end; None under a plan that was chosen later.
+        wall_time_s: seconds on the device.
+        energy_j: watts of the profile times ``wall_time_s``; None where the profile has no power figure.
+        feasible: fits the device and the bounds of the study; None where the trial has no cost under the plan that was
+            asked for.
+        memory: breakdown of the tensor peak in MiB by category; empty under a plan that was chosen later.
+        time: breakdown of ``wall_time_s`` in seconds by operation class, likewise; ``priming`` is the whole priming on
+            the device.
+        trainable: parameters with a gradient in the FAR phase.
     """
 
-    steps: int
-    host_seconds: float
-    from_cache: bool
-    score_spread: float
-    half_overlap: float | None
-    chance_overlap: float | None
-
-    @property
-    def like_chance(self) -> bool | None:
-        """Whether the selection is no better than a random one; None where that is unknown."""
-        if self.half_overlap is None or self.chance_overlap is None:
-            return None
-        return self.half_overlap <= self.chance_overlap + _SAME_AS_CHANCE
-
-
-@dataclass(frozen=True)
-class Baseline(Record):
-    """A baseline method, trained in an auxiliary study.
-
-    Attributes:
-        method: short name, ``lora8``.
-        title: for people, ``LoRA r=8``.
-        learning_rate, epochs: as in ``FarConfig``; not every method has such a configuration.
-    """
-
-    method: str
-    title: str
-    learning_rate: float
-    epochs: float
-
-
-@dataclass(frozen=True)
-class Verification(Record):
-    """The repetition of a trial or a baseline with another seed, in an auxiliary study.
-
-    Attributes:
-        trial: number in the search; None for a baseline, which the record names.
-        seed: of head, order of the rows, dropout and random selection.
-        train_samples: training rows, drawn by ``seed``.
-    """
-
-    trial: int | None
-    seed: int
-    train_samples: int
-
-
-@dataclass(frozen=True)
-class Measurement(Record):
-    """Memory, time and metric that a board measured while it ran the bundle of a trial.
-
-    Attributes:
-        trial: number in the study.
-        machine: its model, ``NVIDIA Jetson Nano Developer Kit``.
-        software: versions, ``{"python": "3.6.9", "torch": "1.10.0", …}``.
-        steps: timed optimizer steps, without those before a power cut.
-        peak_memory_mib: peak resident memory of the process, plus that of CUDA's allocator on a GPU.
-        process_memory_mib: resident memory before the model was loaded.
-        step_time_s: median.
-        wall_time_s: of all steps of the phase, extrapolated from the timed ones.
-        predicted_memory_mib, predicted_process_mib, predicted_time_s: predictions of the bundle for its device, for the
-            same amount of work.
-        metric: on the board's development rows; None without such rows.
-        created: time of the measurement, ISO 8601.
-    """
-
-    trial: int
-    machine: str
-    software: Mapping[str, str]
-    rows: int
-    epochs: float
-    steps: int
     peak_memory_mib: float
-    process_memory_mib: float
-    step_time_s: float
+    peak_memory_range_mib: tuple[float, ...] | None
     wall_time_s: float
-    predicted_memory_mib: float
-    predicted_process_mib: float
-    predicted_time_s: float
-    metric: float | None
-    created: str
+    wall_time_range_s: tuple[float, ...] | None
+    energy_j: float | None
+    feasible: bool | None
+    memory: Mapping[str, float]
+    time: Mapping[str, float]
+    trainable: int
 
 
 @dataclass(frozen=True)
 class PlanPrice(Record):
-    """Predicted cost of a configuration under one step plan.
-
-    Attributes:
-        peak_memory_mib, wall_time_s, feasible: as in ``TrialRecord``.
-    """
+    """Predicted cost of a configuration under one of the exact plans; the rest as in ``Cost``."""
 
     plan: StepPlan
     peak_memory_mib: float
@@ -153,65 +81,166 @@ class PlanPrice(Record):
 
 
 @dataclass(frozen=True)
-class TrialRecord(Record):
-    """One trial of a study.
+class Waiting:
+    """Queued; no worker has taken it."""
+
+    state: ClassVar[State] = "waiting"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A worker proposes or trains it."""
+
+    state: ClassVar[State] = "running"
+
+
+@dataclass(frozen=True)
+class Completed(Record):
+    """The result of a finished training.
 
     Attributes:
-        state: Optuna's state in lower case.
-        metric: the objective, on the validation split, in the task's metric (0.9 is 90 %).
+        metric: the objective, on the validation split, in the task's metric (0.9 is 90 %); of a verification, on the
+            official development set.
         metric_error: standard error of ``metric`` over the draw of the rows, without that over seeds.
-        learned: ``metric`` is above that of the best constant answer by more than ``metric_error``; None where that is
-            unknown.
+        learned: ``metric`` is above that of the best constant answer by more than ``metric_error``; None in older
+            studies.
         dev_metric: the same metric on the official development set; never used for selection.
         parts: further metrics by name: the single metrics of a combined one, as ``f1``, and those on the development
             sets, as ``dev/f1`` and ``dev_mismatched/accuracy``.
-        peak_memory_mib: predicted peak on the device, its process included.
-        wall_time_s: predicted seconds on the device.
-        energy_j: watts of the profile times ``wall_time_s``; None where the profile has no power figure.
-        feasible: fits the device and the bounds of the study.
-        on_front: no other feasible complete trial is at least as good in all three objectives and better in one.
         host_seconds: duration of the FAR phase and the evaluation on this host.
         host_peak_mib: peak memory on this host: of CUDA's allocator, or of the whole process on a CPU.
-        memory: predicted breakdown of the tensor peak in MiB by category.
-        time: predicted breakdown of ``wall_time_s`` in seconds by operation class.
-        trainable: parameters with a gradient in the FAR phase.
-        plans: the costs under ``plan`` and under the exact plans that no other dominates in peak and time.
+        trainable: parameters with a gradient in the FAR phase, as counted.
         looks: intermediate validation metrics, on fewer rows than ``metric``.
-        extrapolated_metric: predicted metric of a trial that was stopped because it could not reach the front. Used by
-            samplers alone.
-        reason: why a trial is not complete.
-        baseline: the method, in a study of baselines; None in a search. ``config`` is None where the method is no
-            configuration of FAR.
-        verifies: the repeated trial, in a study of verifications, whose ``metric`` is on the official development set;
-            None elsewhere.
     """
 
-    number: int
-    state: Literal["running", "waiting", "complete", "pruned", "fail"]
-    metric: float | None = None
-    metric_error: float | None = None
-    learned: bool | None = None
-    dev_metric: float | None = None
-    parts: Mapping[str, float] = field(default_factory=dict)
-    peak_memory_mib: float | None = None
-    wall_time_s: float | None = None
-    energy_j: float | None = None
-    feasible: bool | None = None
-    on_front: bool = False
-    config: FarConfig | None = None
-    plan: StepPlan | None = None
-    host_seconds: float | None = None
-    host_peak_mib: float | None = None
-    peak_memory_range_mib: tuple[float, ...] | None = None
-    wall_time_range_s: tuple[float, ...] | None = None
-    memory: Mapping[str, float] = field(default_factory=dict)
-    time: Mapping[str, float] = field(default_factory=dict)
-    trainable: int | None = None
-    plans: tuple[PlanPrice, ...] = ()
-    priming: PrimingReport | None = None
-    curve: tuple[LossPoint, ...] = ()
+    state: ClassVar[State] = "complete"
+    metric: float
+    metric_error: float
+    learned: bool | None
+    dev_metric: float
+    parts: Mapping[str, float]
+    host_seconds: float
+    host_peak_mib: float
+    trainable: int
+    priming: PrimingReport
+    curve: tuple[LossPoint, ...]
     looks: tuple[MetricPoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A training without a result: it could not be finished, or no longer reach the front.
+
+    Attributes:
+        host_seconds: duration until then; None in an auxiliary study.
+        extrapolated_metric: predicted metric of a trial that could not reach the front, None of any other. Used by
+            samplers alone.
+    """
+
+    state: ClassVar[State] = "pruned"
+    reason: str
+    host_seconds: float | None = None
     extrapolated_metric: float | None = None
-    reason: str | None = None
-    baseline: Baseline | None = None
-    verifies: Verification | None = None
+    looks: tuple[MetricPoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A trial that was given back or given up, with the reason; empty where none is recorded."""
+
+    state: ClassVar[State] = "fail"
+    reason: str = ""
+
+
+TrialOutcome: TypeAlias = Running | Completed | Stopped | Failed
+
+O_co = TypeVar("O_co", bound=TrialOutcome, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpricedTrial:
+    """A trial without a configuration: queued, being proposed, or failed before it was priced."""
+
+    number: int
+    outcome: Waiting | Running | Failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Priced(Generic[O_co]):
+    number: int
+    plan: StepPlan
+    cost: Cost
+    outcome: O_co
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(_Priced[O_co]):
+    """A trial of a search.
+
+    Attributes:
+        plan: the step plan of which ``cost`` is the cost.
+        plans: the costs under ``plan`` and under the exact plans that no other dominates in peak and time; empty in
+            older studies.
+        on_front: no other feasible complete trial is at least as good in all three objectives and better in one.
+    """
+
+    config: FarConfig
+    plans: tuple[PlanPrice, ...] = ()
+    on_front: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineTrial(_Priced[O_co]):
+    """A training of a baseline. ``config`` is None where the method is no configuration of FAR."""
+
+    baseline: Baseline
+    config: FarConfig | None
+
+    @property
+    def key(self) -> tuple[str, float]:
+        """Identity of the training: an auxiliary study has at most one of each."""
+        return self.baseline.method, self.baseline.learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedTrial(_Priced[O_co]):
+    """A repetition of a trial, or of ``baseline``, with another seed; ``config`` as in ``BaselineTrial``."""
+
+    verifies: Verification
+    baseline: Baseline | None
+    config: FarConfig | None
+
+    @property
+    def key(self) -> tuple[Verification, Baseline | None]:
+        """Identity of the training: an auxiliary study has at most one of each."""
+        return self.verifies, self.baseline
+
+
+PricedTrial: TypeAlias = Trial[O_co] | BaselineTrial[O_co] | VerifiedTrial[O_co]
+AnyTrial: TypeAlias = PricedTrial[TrialOutcome] | UnpricedTrial
+CompleteTrial: TypeAlias = PricedTrial[Completed]
+
+
+def is_complete(trial: AnyTrial) -> TypeGuard[CompleteTrial]:
+    """Return whether a trial has a result."""
+    return isinstance(trial.outcome, Completed)
+
+
+def on_front(trial: AnyTrial) -> TypeGuard[Trial[Completed]]:
+    """Return whether a trial is on the front of its study; baselines and verifications never are."""
+    return isinstance(trial, Trial) and trial.on_front
+
+
+def result_of(trial: AnyTrial) -> Completed | None:
+    """Return the result of a trial, None of one that is not complete."""
+    return trial.outcome if isinstance(trial.outcome, Completed) else None
+
+
+def cost_of(trial: AnyTrial) -> Cost | None:
+    """Return the predicted cost of a trial, None before it is priced."""
+    return None if isinstance(trial, UnpricedTrial) else trial.cost
+
+
+def reason_of(trial: AnyTrial) -> str:
+    """Return why a trial has no result; empty where it has one, or the reason is not known."""
+    return trial.outcome.reason if isinstance(trial.outcome, Stopped | Failed) else ""

@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 
 from farsearch.files import write_bytes
 from farsearch.formatting import human_memory
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import CompleteTrial, StudySnapshot
 from farsearch.report.display import DisplayedFigure
 from farsearch.report.points import (
     BESIDE,
@@ -121,7 +121,9 @@ def _set_limits(axes: Axes, budget_mib: float, points: Points) -> None:
     axes.set_xlim(min(memories) - 0.06 * width, right)
 
 
-def _split(axes: Axes, trials: Sequence[TrialRecord], points: Points) -> tuple[list[TrialRecord], list[TrialRecord]]:
+def _split(
+    axes: Axes, trials: Sequence[CompleteTrial], points: Points
+) -> tuple[list[CompleteTrial], list[CompleteTrial]]:
     """Return the trials inside the picture and those below it."""
     floor = axes.get_ylim()[0]
     low = [metric < floor for metric in points.metrics(trials)]
@@ -130,8 +132,8 @@ def _split(axes: Axes, trials: Sequence[TrialRecord], points: Points) -> tuple[l
 
 
 def _draw_others(axes: Axes, points: Points) -> None:
-    fitting = [trial for trial in points.others if trial.feasible is not False]
-    too_large = [trial for trial in points.others if trial.feasible is False]
+    fitting = [trial for trial in points.others if trial.cost.feasible is not False]
+    too_large = [trial for trial in points.others if trial.cost.feasible is False]
     ring: dict[str, Any] = {"marker": "o", "facecolors": "none", "edgecolors": QUIET}
     cross: dict[str, Any] = {"marker": "x", "color": QUIET}
     for trials, label, mark in ((fitting, "other trials", ring), (too_large, "does not fit", cross)):

@@ -11,20 +11,19 @@ from matplotlib.lines import Line2D
 
 from farsearch.hypervolume import hypervolume
 from farsearch.pareto import dominates
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import AnyTrial, CompleteTrial, Stopped, StudySnapshot, on_front
 from farsearch.report.points import QUIET
 from farsearch.report.section import BLUE, Section, canvas, spread_over, whole_numbers
 from farsearch.select import Objectives, objectives
 
 __all__ = ["course_section", "curves_section", "hypervolumes"]
 
-_ENDED = ("complete", "pruned", "fail")
 _LINES = 120
 """Maximum number of learning curves beside those of the front."""
 _SMOOTH = "Each point is the mean over an eighth of the training."
 
 
-def hypervolumes(trials: Sequence[TrialRecord]) -> list[float]:
+def hypervolumes(trials: Sequence[AnyTrial]) -> list[float]:
     """Return the hypervolume after each trial, as a share of the final one; empty where that is 0.
 
     The reference point lies, in each objective, a twentieth of the range beyond the worst complete trial that fits.
@@ -50,7 +49,7 @@ def hypervolumes(trials: Sequence[TrialRecord]) -> list[float]:
 
 def course_section(snapshot: StudySnapshot) -> Section | None:
     """Draw the hypervolume over the trials."""
-    trials = sorted((t for t in snapshot.trials if t.state in _ENDED), key=lambda t: t.number)
+    trials = sorted(snapshot.ended, key=lambda t: t.number)
     shares = hypervolumes(trials)
     if len(shares) < 2:
         return None
@@ -69,9 +68,9 @@ def course_section(snapshot: StudySnapshot) -> Section | None:
     return Section("hypervolume", title, f"{last} {_work(snapshot, trials)}".strip(), figure)
 
 
-def _work(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> str:
+def _work(snapshot: StudySnapshot, trials: Sequence[AnyTrial]) -> str:
     """Report trials that were stopped and proposals that were refused."""
-    stopped, rejected = sum(t.state == "pruned" for t in trials), sum(snapshot.rejected.values())
+    stopped, rejected = sum(isinstance(t.outcome, Stopped) for t in trials), sum(snapshot.rejected.values())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in snapshot.rejected.items())
     notes = [f"{stopped:,} trial{'s were' if stopped != 1 else ' was'} stopped early"] * bool(stopped)
     notes += [f"{rejected:,} proposals were priced and never trained ({reasons})"] * bool(rejected)
@@ -81,7 +80,7 @@ def _work(snapshot: StudySnapshot, trials: Sequence[TrialRecord]) -> str:
 def curves_section(snapshot: StudySnapshot) -> Section | None:
     """Draw the training loss by step, with the front highlighted."""
     front = [_curve(trial) for trial in spread_over(snapshot)]
-    others = [_curve(trial) for trial in snapshot.complete if not trial.on_front]
+    others = [_curve(trial) for trial in snapshot.complete if not on_front(trial)]
     front, others = [curve for curve in front if len(curve)], [curve for curve in others if len(curve)]
     if not front and not others:
         return None
@@ -105,9 +104,9 @@ def curves_section(snapshot: StudySnapshot) -> Section | None:
     return Section("curves", f"The median loss {who} goes from {first:.2f} to {last:.2f}", _SMOOTH, figure)
 
 
-def _curve(trial: TrialRecord) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _curve(trial: CompleteTrial) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Return steps and finite losses, ``[points, 2]``, as moving means over an eighth of the training."""
-    points = [(point.step, point.loss) for point in trial.curve if math.isfinite(point.loss)]
+    points = [(point.step, point.loss) for point in trial.outcome.curve if math.isfinite(point.loss)]
     if not points:
         return np.zeros((0, 2))
     size = max(len(points) // 8, 1)

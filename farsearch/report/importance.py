@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farsearch.formatting import metric_title, metric_words
-from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+from farsearch.records import FarConfig, StudySnapshot
 from farsearch.report.section import BLUE, Section, canvas, quiet
 from farsearch.select import objectives
 
@@ -77,8 +77,8 @@ def importance(features: Mapping[str, Sequence[float]], values: Sequence[float])
 
 def importance_section(snapshot: StudySnapshot) -> Section | None:
     """A bar for each hyperparameter and objective."""
-    trials = [(t, c) for t in snapshot.complete if t.config is not None and (c := objectives(t)) is not None]
-    features = _features([t for t, _ in trials])
+    trials = [(t.config, c) for t in snapshot.complete if t.config is not None and (c := objectives(t)) is not None]
+    features = _features([config for config, _ in trials])
     if not features:
         return None
     if len(trials) < _LEAST:
@@ -138,9 +138,8 @@ def _draw(titles: Mapping[str, str], found: Mapping[str, Importance]) -> Any:
     return figure
 
 
-def _features(trials: Sequence[TrialRecord]) -> dict[str, list[float]]:
+def _features(configs: Sequence[FarConfig]) -> dict[str, list[float]]:
     """Return the varied hyperparameters by name; those that always vary together are one."""
-    configs = [trial.config for trial in trials if trial.config is not None]
     if not configs:
         return {}
     columns: dict[str, list[float]] = {

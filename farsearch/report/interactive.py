@@ -11,7 +11,7 @@ from typing import Any
 import plotly.io
 
 from farsearch.formatting import human_memory, human_metric, human_time, mean_frozen
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import CompleteTrial, StudySnapshot, Trial
 from farsearch.report.points import (
     BESIDE,
     BUDGET,
@@ -46,7 +46,7 @@ _NAMED = 20
 class _Axis:
     """One objective: values in the picture's unit, titles, range, and the study's bound."""
 
-    values: Callable[[Iterable[TrialRecord]], list[float]]
+    values: Callable[[Iterable[CompleteTrial]], list[float]]
     title: str
     short: str
     range: tuple[float, float]
@@ -96,7 +96,7 @@ def _views(snapshot: StudySnapshot, points: Points) -> list[tuple[str, dict[str,
 
 
 def _axis(
-    values: Callable[[Iterable[TrialRecord]], list[float]],
+    values: Callable[[Iterable[CompleteTrial]], list[float]],
     points: Points,
     title: str,
     short: str,
@@ -114,11 +114,11 @@ def _axis(
 
 def _view(points: Points, x: _Axis, y: _Axis, colour: _Axis) -> dict[str, Any]:
     """Return coordinates and colours of the traces, and the update of the layout."""
-    ordered: Sequence[TrialRecord] = sorted(points.front, key=lambda trial: x.values([trial])[0])
+    ordered: Sequence[CompleteTrial] = sorted(points.front, key=lambda trial: x.values([trial])[0])
     best = list(accumulate(y.values(ordered), y.better))
-    fits = [trial for trial in points.others if trial.feasible is not False]
-    too_large = [trial for trial in points.others if trial.feasible is False]
-    groups: list[Sequence[TrialRecord]] = [fits, too_large, points.front, *([trial] for trial in points.baselines)]
+    fits = [trial for trial in points.others if trial.cost.feasible is not False]
+    too_large = [trial for trial in points.others if trial.cost.feasible is False]
+    groups: list[Sequence[CompleteTrial]] = [fits, too_large, points.front, *([trial] for trial in points.baselines)]
     shades, floor = colour.values(points.all), y.floor
     margin = 0.0 if max(shades) > min(shades) else 0.05 * abs(max(shades)) or 1.0
     scale = {
@@ -243,8 +243,8 @@ def _set(table: dict[str, Any], key: str, value: Any) -> None:
 
 def _traces(snapshot: StudySnapshot, points: Points) -> list[dict[str, Any]]:
     """Return line, other trials, infeasible trials, front and each baseline, without the parts of a view."""
-    fits = [trial for trial in points.others if trial.feasible is not False]
-    too_large = [trial for trial in points.others if trial.feasible is False]
+    fits = [trial for trial in points.others if trial.cost.feasible is not False]
+    too_large = [trial for trial in points.others if trial.cost.feasible is False]
     errors = {"type": "data", "array": points.errors(points.front), "color": "#c4c4c4", "thickness": 1.4, "width": 0}
     shaded = {"colorscale": "Cividis"}
     bar = {"showscale": True, "colorbar": dict(_BAR)}
@@ -270,14 +270,16 @@ def _traces(snapshot: StudySnapshot, points: Points) -> list[dict[str, Any]]:
     return traces
 
 
-def _symbols(points: Points, trials: Sequence[TrialRecord], symbol: str) -> list[str]:
+def _symbols(points: Points, trials: Sequence[CompleteTrial], symbol: str) -> list[str]:
     """Return ``symbol``, or a triangle for outliers on the lower edge."""
     floor = metric_limits(points)[0]
     low = "triangle-down-open" if symbol.endswith("-open") else "triangle-down"
     return [low if metric < floor else symbol for metric in points.metrics(trials)]
 
 
-def _marks(snapshot: StudySnapshot, name: str, trials: Sequence[TrialRecord], marker: dict[str, Any]) -> dict[str, Any]:
+def _marks(
+    snapshot: StudySnapshot, name: str, trials: Sequence[CompleteTrial], marker: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
@@ -289,16 +291,16 @@ def _marks(snapshot: StudySnapshot, name: str, trials: Sequence[TrialRecord], ma
     }
 
 
-def _hover(snapshot: StudySnapshot, trial: TrialRecord) -> str:
+def _hover(snapshot: StudySnapshot, trial: CompleteTrial) -> str:
     lines = [
         f"<b>{html.escape(name_of(trial))}</b>",
-        html.escape(human_metric(snapshot.metric_name, trial.metric, trial.metric_error)),
-        f"{human_memory(trial.peak_memory_mib)}, {human_time(trial.wall_time_s)}",
+        html.escape(human_metric(snapshot.metric_name, trial.outcome.metric, trial.outcome.metric_error)),
+        f"{human_memory(trial.cost.peak_memory_mib)}, {human_time(trial.cost.wall_time_s)}",
     ]
     if trial.config is not None:
         fractions = " ".join(f"{fraction:.2f}" for fraction in trial.config.canonical().frozen_fractions)
         lines.append(f"frozen by layer: {fractions}, mean {100 * mean_frozen(trial.config):.0f} %")
         lines.append(f"learning rate {trial.config.learning_rate:.2g}, priming {trial.config.priming_epochs:g} epochs")
-    elif trial.baseline is not None:
+    elif not isinstance(trial, Trial) and trial.baseline is not None:
         lines.append(f"learning rate {trial.baseline.learning_rate:.2g}")
     return "<br>".join(lines)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from farsearch.formatting import human_memory, human_time, operation_title
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import BaselineTrial, Completed, CompleteTrial, Cost, StudySnapshot, Trial
 from farsearch.report.points import BUDGET, Points, points_of
 from farsearch.report.section import PARTS, Section, canvas, name_of, spread_over
 
@@ -25,7 +25,7 @@ _REST = "other"
 def frozen_section(snapshot: StudySnapshot) -> Section | None:
     """Draw the share of frozen neurons by layer as a heat map, one row per point of the front."""
     trials = spread_over(snapshot)
-    configs = [trial.config.canonical() for trial in trials if trial.config is not None]
+    configs = [trial.config.canonical() for trial in trials]
     if not configs:
         return None
     layers = len(configs[0].frozen_fractions)
@@ -74,15 +74,15 @@ def _layers_from(means: np.ndarray[Any, Any], first: int) -> str:
 
 def memory_section(snapshot: StudySnapshot) -> Section | None:
     """Draw the components of each point's peak memory, the process first."""
-    trials = _with_parts(snapshot, "memory")
+    trials = [trial for trial in _shown(snapshot) if math.fsum(trial.cost.memory.values()) > 0]
     if not trials:
         return None
-    parts = [_memory_parts(trial) for trial in trials]
+    parts = [_memory_parts(trial.cost) for trial in trials]
     names = _largest(parts, first=_PROCESS)
     figure, axes = _bars(trials, [_merged(part, names) for part in parts], names)
     axes.set_xlabel("peak memory (MiB, predicted)")
     _draw_budget(axes, snapshot.budget_mib)
-    own = [part for trial, part in zip(trials, parts, strict=True) if trial.baseline is None] or parts
+    own = [part for trial, part in zip(trials, parts, strict=True) if isinstance(trial, Trial)] or parts
     beside = ", then the baselines" * bool(snapshot.baselines)
     return Section(
         "memory",
@@ -94,27 +94,27 @@ def memory_section(snapshot: StudySnapshot) -> Section | None:
 
 def time_section(snapshot: StudySnapshot) -> Section | None:
     """Draw the components of each point's time on the device."""
-    trials, points = _with_parts(snapshot, "time"), points_of(snapshot)
+    trials = [trial for trial in _shown(snapshot) if math.fsum(trial.cost.time.values()) > 0]
+    points = points_of(snapshot)
     if not trials:
         return None
-    parts = [{operation_title(name): value for name, value in trial.time.items()} for trial in trials]
+    parts = [{operation_title(name): value for name, value in trial.cost.time.items()} for trial in trials]
     names = _largest(parts)
     figure, axes = _bars(trials, [_merged(_scaled(part, points), names) for part in parts], names)
     axes.set_xlabel(f"time on the device ({points.unit}, predicted)")
-    own = [part for trial, part in zip(trials, parts, strict=True) if trial.baseline is None] or parts
+    own = [part for trial, part in zip(trials, parts, strict=True) if isinstance(trial, Trial)] or parts
     words = _difference(own, human_time)
     return Section("time", f"Most of the time goes into {_main(own)}", f"{words}." if words else "", figure)
 
 
-def _with_parts(snapshot: StudySnapshot, kind: str) -> list[TrialRecord]:
-    shown = (*spread_over(snapshot), *points_of(snapshot).baselines)
-    return [trial for trial in shown if math.fsum(getattr(trial, kind).values()) > 0]
+def _shown(snapshot: StudySnapshot) -> tuple[Trial[Completed] | BaselineTrial[Completed], ...]:
+    return (*spread_over(snapshot), *points_of(snapshot).baselines)
 
 
-def _memory_parts(trial: TrialRecord) -> dict[str, float]:
+def _memory_parts(cost: Cost) -> dict[str, float]:
     """Return the components of the tensors, and the memory of the process."""
-    process = (trial.peak_memory_mib or 0.0) - math.fsum(trial.memory.values())
-    return {_PROCESS: max(process, 0.0), **trial.memory}
+    process = cost.peak_memory_mib - math.fsum(cost.memory.values())
+    return {_PROCESS: max(process, 0.0), **cost.memory}
 
 
 def _scaled(parts: Mapping[str, float], points: Points) -> dict[str, float]:
@@ -139,7 +139,7 @@ def _merged(part: Mapping[str, float], names: Sequence[str]) -> list[float]:
     return [*named, rest] if _REST in names else named
 
 
-def _bars(trials: Sequence[TrialRecord], values: Sequence[Sequence[float]], names: Sequence[str]) -> tuple[Any, Axes]:
+def _bars(trials: Sequence[CompleteTrial], values: Sequence[Sequence[float]], names: Sequence[str]) -> tuple[Any, Axes]:
     """Draw a stacked horizontal bar for each trial, with a legend above."""
     lines = (len(names) + 2) // 3
     longest = max(len(name_of(trial)) for trial in trials)

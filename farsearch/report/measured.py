@@ -38,8 +38,8 @@ def pairs_of(snapshot: StudySnapshot) -> tuple[list[Pair], list[Pair]]:
     settings = snapshot.settings
     host = snapshot.complete if settings.device == _LOCAL else ()
     same = settings.prime_on == "host" and settings.device_samples in (None, settings.job.train_samples)
-    memory = [Pair(t.peak_memory_mib, t.host_peak_mib, False) for t in host if t.peak_memory_mib and t.host_peak_mib]
-    time = [Pair(t.wall_time_s, t.host_seconds, False) for t in host if same and t.wall_time_s and t.host_seconds]
+    memory = [Pair(t.cost.peak_memory_mib, t.outcome.host_peak_mib, False) for t in host]
+    time = [Pair(t.cost.wall_time_s, t.outcome.host_seconds, False) for t in host if same]
     boards = [m for m in snapshot.measurements if not is_another_machine(settings.device, m.machine)]
     memory += [Pair(m.predicted_memory_mib, m.peak_memory_mib, True) for m in boards if m.predicted_memory_mib]
     time += [Pair(m.predicted_time_s, m.wall_time_s, True) for m in boards if m.predicted_time_s]

@@ -22,7 +22,7 @@ from farsearch.formatting import (
     human_time,
     metric_words,
 )
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import Completed, StudySnapshot, Trial
 from farsearch.report.command import made_by, resume_command
 from farsearch.report.figure import front_figure
 from farsearch.report.history import course_section, curves_section
@@ -33,7 +33,7 @@ from farsearch.report.measured import measured_section
 from farsearch.report.points import headline, points_of
 from farsearch.report.reliability import selection_section, verified_section
 from farsearch.report.section import Section, name_of, png
-from farsearch.select import Intent, Preference, choose, objectives
+from farsearch.select import Intent, Preference, choose
 from farsearch.significance import agreement_text
 from farsearch.tasks.summary import Understood
 
@@ -121,23 +121,22 @@ def _template() -> jinja2.Template:
 
 
 def _about(snapshot: StudySnapshot) -> str:
-    ended = sum(trial.state not in ("running", "waiting") for trial in snapshot.trials)
     job = snapshot.settings.job
     return (
-        f"study {snapshot.name} · {ended:,} of {snapshot.n_trials:,} trials · {job.train_samples:,} training and "
-        f"{job.validation_samples:,} validation rows"
+        f"study {snapshot.name} · {len(snapshot.ended):,} of {snapshot.n_trials:,} trials · {job.train_samples:,} "
+        f"training and {job.validation_samples:,} validation rows"
     )
 
 
 def _cards(snapshot: StudySnapshot) -> Iterator[_Card]:
-    if not any(objectives(trial) for trial in snapshot.front):
+    if not snapshot.front:
         return
     for prefer, label in _CARDS:
         trial = choose(snapshot, Intent(prefer=prefer)).trial
         figures = {
-            "accuracy": human_metric(snapshot.metric_name, trial.metric, trial.metric_error),
-            "memory": human_memory(trial.peak_memory_mib),
-            "time": human_time(trial.wall_time_s),
+            "accuracy": human_metric(snapshot.metric_name, trial.outcome.metric, trial.outcome.metric_error),
+            "memory": human_memory(trial.cost.peak_memory_mib),
+            "time": human_time(trial.cost.wall_time_s),
         }
         large = figures.pop("accuracy" if prefer == "knee" else prefer)
         yield _Card(f"{label} · trial {trial.number}", large, list(figures.values()))
@@ -154,22 +153,21 @@ def _front(snapshot: StudySnapshot) -> Mapping[str, Any]:
     }
 
 
-def _front_title(snapshot: StudySnapshot, front: Sequence[TrialRecord]) -> str:
+def _front_title(snapshot: StudySnapshot, front: Sequence[Trial[Completed]]) -> str:
     if not front:
         return "No trial is on the front yet"
     metric_name = metric_words(snapshot.metric_name)
     if len(front) == 1:
         return f"One trial is best in all of {metric_name}, memory and time: {name_of(front[0])}"
-    metric = _span(front, lambda t: human_metric(snapshot.metric_name, t.metric), "metric")
-    memory = _span(front, lambda t: human_memory(t.peak_memory_mib), "peak_memory_mib")
-    time = _span(front, lambda t: human_time(t.wall_time_s), "wall_time_s")
+    metric = _span([t.outcome.metric for t in front], lambda value: human_metric(snapshot.metric_name, value))
+    memory = _span([t.cost.peak_memory_mib for t in front], human_memory)
+    time = _span([t.cost.wall_time_s for t in front], human_time)
     return f"{len(front)} trade-offs: {metric_name} {metric}, {memory}, {time}"
 
 
-def _span(trials: Sequence[TrialRecord], human: Callable[[TrialRecord], str], key: str) -> str:
+def _span(values: Sequence[float], human: Callable[[float], str]) -> str:
     """Return the range as text, with one unit where both ends have the same."""
-    ordered = sorted(trials, key=lambda trial: getattr(trial, key))
-    low, high = human(ordered[0]), human(ordered[-1])
+    low, high = human(min(values)), human(max(values))
     if low == high:
         return low
     number, _, unit = low.partition(" ")

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from farsearch.formatting import constant_value, is_percentage, metric_words
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import BaselineTrial, Completed, CompleteTrial, StudySnapshot, Trial, on_front
+from farsearch.select import costs_of
 
 __all__ = [
     "BESIDE",
@@ -39,34 +40,34 @@ class Points:
         constant: metric of a constant answer, scaled; None where it is not recorded.
     """
 
-    front: tuple[TrialRecord, ...]
-    others: tuple[TrialRecord, ...]
-    baselines: tuple[TrialRecord, ...]
+    front: tuple[Trial[Completed], ...]
+    others: tuple[CompleteTrial, ...]
+    baselines: tuple[BaselineTrial[Completed], ...]
     scale: float
     unit: str
     seconds: float
     constant: float | None = None
 
     @property
-    def all(self) -> tuple[TrialRecord, ...]:
+    def all(self) -> tuple[CompleteTrial, ...]:
         """All trials."""
         return self.front + self.others + self.baselines
 
-    def metrics(self, trials: Iterable[TrialRecord]) -> list[float]:
+    def metrics(self, trials: Iterable[CompleteTrial]) -> list[float]:
         """Return the metrics, times ``scale``."""
-        return [self.scale * (trial.metric or 0.0) for trial in trials]
+        return [self.scale * trial.outcome.metric for trial in trials]
 
-    def errors(self, trials: Iterable[TrialRecord]) -> list[float]:
-        """Return the standard errors of the metrics, times ``scale``, 0 where they are unknown."""
-        return [self.scale * (trial.metric_error or 0.0) for trial in trials]
+    def errors(self, trials: Iterable[CompleteTrial]) -> list[float]:
+        """Return the standard errors of the metrics, times ``scale``."""
+        return [self.scale * trial.outcome.metric_error for trial in trials]
 
-    def memories(self, trials: Iterable[TrialRecord]) -> list[float]:
+    def memories(self, trials: Iterable[CompleteTrial]) -> list[float]:
         """Return the peaks on the device in MiB."""
-        return [trial.peak_memory_mib or 0.0 for trial in trials]
+        return [trial.cost.peak_memory_mib for trial in trials]
 
-    def times(self, trials: Iterable[TrialRecord]) -> list[float]:
+    def times(self, trials: Iterable[CompleteTrial]) -> list[float]:
         """Return the times on the device, in ``unit``."""
-        return [(trial.wall_time_s or 0.0) / self.seconds for trial in trials]
+        return [trial.cost.wall_time_s / self.seconds for trial in trials]
 
     def time_range(self) -> tuple[float, float]:
         """Return the range of the colours, never empty."""
@@ -79,12 +80,12 @@ def points_of(snapshot: StudySnapshot) -> Points:
     """Return the complete trials of ``snapshot`` with three finite objectives."""
     shown = [trial for trial in snapshot.complete if _drawable(trial)]
     baselines = tuple(trial for trial in snapshot.baselines if _drawable(trial))
-    longest = max((trial.wall_time_s or 0.0 for trial in (*shown, *baselines)), default=0.0)
+    longest = max((trial.cost.wall_time_s for trial in (*shown, *baselines)), default=0.0)
     constant, scale = constant_value(snapshot), 100.0 if is_percentage(snapshot.metric_name) else 1.0
     unit, seconds = ("s", 1.0) if longest < 120 else ("min", 60.0) if longest < 7200 else ("h", 3600.0)
     return Points(
         front=tuple(trial for trial in snapshot.front if _drawable(trial)),
-        others=tuple(trial for trial in shown if not trial.on_front),
+        others=tuple(trial for trial in shown if not on_front(trial)),
         baselines=baselines,
         scale=scale,
         unit=unit,
@@ -93,9 +94,8 @@ def points_of(snapshot: StudySnapshot) -> Points:
     )
 
 
-def _drawable(trial: TrialRecord) -> bool:
-    values = (trial.metric, trial.peak_memory_mib, trial.wall_time_s)
-    return all(value is not None and math.isfinite(value) for value in values)
+def _drawable(trial: CompleteTrial) -> bool:
+    return all(map(math.isfinite, costs_of(trial)))
 
 
 def headline(snapshot: StudySnapshot) -> str:

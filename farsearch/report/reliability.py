@@ -22,9 +22,9 @@ _NAMED = 8
 def selection_section(snapshot: StudySnapshot) -> Section | None:
     """Draw how much both halves of a priming agree on the learners, beyond random selections."""
     primed = [
-        (trial, trial.priming)
+        (trial, trial.outcome.priming)
         for trial in snapshot.complete
-        if trial.priming is not None and trial.priming.steps > 0 and trial.priming.like_chance is not None
+        if trial.outcome.priming.steps > 0 and trial.outcome.priming.like_chance is not None
     ]
     if not primed:
         return None

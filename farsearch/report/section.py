@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from farsearch.files import MADE_BY
 from farsearch.formatting import idle_words
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import Completed, CompleteTrial, StudySnapshot, Trial
 from farsearch.report.points import points_of
 
 __all__ = ["BLUE", "FEW", "PARTS", "Section", "canvas", "name_of", "png", "quiet", "spread_over", "whole_numbers"]
@@ -92,16 +92,17 @@ def png(figure: Figure, dpi: int = _DPI) -> bytes:
     return buffer.getvalue()
 
 
-def name_of(trial: TrialRecord) -> str:
+def name_of(trial: CompleteTrial) -> str:
     """Return ``trial 7`` or the title of a baseline, marked where it did not learn."""
-    name = f"trial {trial.number}" if trial.baseline is None else trial.baseline.title
+    baseline = None if isinstance(trial, Trial) else trial.baseline
+    name = f"trial {trial.number}" if baseline is None else baseline.title
     words = idle_words(trial)
     return f"{name} ({words})" if words else name
 
 
-def spread_over(snapshot: StudySnapshot, most: int = FEW) -> tuple[TrialRecord, ...]:
+def spread_over(snapshot: StudySnapshot, most: int = FEW) -> tuple[Trial[Completed], ...]:
     """Return at most ``most`` trials of the front, evenly spread with both ends, from the least memory to the most."""
-    front = [trial for trial in points_of(snapshot).front if trial.config is not None]
+    front = points_of(snapshot).front
     if len(front) <= most:
-        return tuple(front)
+        return front
     return tuple(front[round(i * (len(front) - 1) / (most - 1))] for i in range(most))

@@ -10,7 +10,7 @@ explanation.py  the reason for a choice, and the comparison with its neighbours
 
 from farsearch.select.choice import Choice, Intent, Preference, choose
 from farsearch.select.explanation import Paired
-from farsearch.select.front import Objectives, objectives, pareto_front
+from farsearch.select.front import Objectives, costs_of, objectives, pareto_front
 from farsearch.select.plans import under_plan
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Paired",
     "Preference",
     "choose",
+    "costs_of",
     "objectives",
     "pareto_front",
     "under_plan",

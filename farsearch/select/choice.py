@@ -13,14 +13,16 @@ from farsearch.far.display import shown
 from farsearch.formatting import human_difference, human_memory, human_metric, human_time
 from farsearch.goals import GOALS
 from farsearch.pareto import dominates
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import Completed, CompleteTrial, StudySnapshot, Trial, is_complete, on_front, reason_of
 from farsearch.select.explanation import Paired, figures, reason
-from farsearch.select.front import Objectives, costs_of, members, objectives
+from farsearch.select.front import Objectives, costs_of
 from farsearch.select.plans import under_plan
 
 __all__ = ["Choice", "Intent", "Preference", "choose"]
 
 Preference = Literal["knee", "accuracy", "memory", "time"]
+
+_Trial = Trial[Completed]
 
 _POINT = 0.01
 """A point, in units of a metric between -1 and 1."""
@@ -92,7 +94,7 @@ class Choice:
         derived: the trial's plan, with its peak and time, is not the one that the study chose.
     """
 
-    trial: TrialRecord
+    trial: CompleteTrial
     reason: str
     derived: bool = False
 
@@ -110,7 +112,7 @@ def choose(snapshot: StudySnapshot, intent: Intent, paired: Paired | None = None
     study = snapshot if intent.plan is None else under_plan(snapshot, intent.plan)
     if intent.trial is not None:
         trial, why, best = _numbered(study, intent.trial), "asked for", None
-        why += ", on the front" if trial.on_front else f", {_why_not(study, trial)}"
+        why += ", on the front" if on_front(trial) else f", {_why_not(study, trial)}"
     else:
         trial, why, best = _best_for(study, intent)
     derived = study.trials is not snapshot.trials and trial.plan != _numbered(snapshot, trial.number).plan
@@ -118,20 +120,20 @@ def choose(snapshot: StudySnapshot, intent: Intent, paired: Paired | None = None
     return Choice(trial, reason(study, trial, why, paired, derived, beside), derived)
 
 
-def _numbered(snapshot: StudySnapshot, number: int) -> TrialRecord:
+def _numbered(snapshot: StudySnapshot, number: int) -> CompleteTrial:
     trial = next((trial for trial in snapshot.trials if trial.number == number), None)
     if trial is None:
         known = f"0 to {max(t.number for t in snapshot.trials)}" if snapshot.trials else "none yet"
         raise BadInput(f"trial {number} is not in study {snapshot.name}; it has {known}")
-    if trial.state != "complete":
-        reason = f" ({trial.reason})" if trial.reason else ""
-        raise BadInput(f"trial {number} is {trial.state}{reason} and has no result; choose a complete one")
+    if not is_complete(trial):
+        reason = f" ({why})" if (why := reason_of(trial)) else ""
+        raise BadInput(f"trial {number} is {trial.outcome.state}{reason} and has no result; choose a complete one")
     return trial
 
 
-def _best_for(snapshot: StudySnapshot, intent: Intent) -> tuple[TrialRecord, str, TrialRecord | None]:
+def _best_for(snapshot: StudySnapshot, intent: Intent) -> tuple[_Trial, str, _Trial | None]:
     """Return the best trial for an intent, the reason, and the trial that it was compared with."""
-    front = members(snapshot)
+    front = snapshot.front
     if not front:
         raise NoFeasibleTrial(f"study {snapshot.name} has no trial on its front to choose from; run more trials first")
     able = [trial for trial in front if not _misses(snapshot, trial, intent)]
@@ -143,8 +145,8 @@ def _best_for(snapshot: StudySnapshot, intent: Intent) -> tuple[TrialRecord, str
         trial, what = _best(able, intent.prefer or "knee")
         return trial, f"{what} of {among}", None
     top, _ = _best(able, "accuracy")
-    least = (top.metric or 0.0) - intent.within * _POINT - _ROUNDING
-    near = [trial for trial in able if (trial.metric or 0.0) >= least]
+    least = top.outcome.metric - intent.within * _POINT - _ROUNDING
+    near = [trial for trial in able if trial.outcome.metric >= least]
     trial, what = _best(near, intent.prefer or "cheapest")
     if len(near) == 1:
         return trial, f"best metric of {among}, with no other within {intent.within:g} points", top
@@ -163,17 +165,19 @@ _ORDERS: dict[str, tuple[Callable[[Objectives], tuple[float, ...]], str]] = {
 }
 
 
-def _best(trials: Sequence[TrialRecord], prefer: str) -> tuple[TrialRecord, str]:
+def _best(trials: Sequence[_Trial], prefer: str) -> tuple[_Trial, str]:
     """Return the best of these trials, and its criterion as a text."""
     if prefer == "knee":
         distances = _distances(trials)
-        knee = min(trials, key=lambda t: (distances[t.number], _primed(t), t.peak_memory_mib, t.number))
+        knee = min(
+            trials, key=lambda t: (distances[t.number], t.outcome.priming.steps, t.cost.peak_memory_mib, t.number)
+        )
         return knee, "nearest to the best of all three objectives,"
     order, what = _ORDERS[prefer]
     return min(trials, key=lambda t: (*order(costs_of(t)), t.number)), what
 
 
-def _distances(trials: Sequence[TrialRecord]) -> dict[int, float]:
+def _distances(trials: Sequence[_Trial]) -> dict[int, float]:
     """Return the Euclidean distance of each trial to the ideal point, with objectives scaled by their range.
 
     Rounded to nine digits, so that equal distances are equal whatever the order of additions.
@@ -188,19 +192,11 @@ def _share(value: float, low: float, span: float) -> float:
     return (value - low) / span if span > 0 else 0.0
 
 
-def _primed(trial: TrialRecord) -> float:
-    """Return the length of a trial's priming: in steps where known, else in epochs."""
-    if trial.priming is not None:
-        return trial.priming.steps
-    return trial.config.priming_epochs if trial.config is not None else 0.0
-
-
-def _why_not(snapshot: StudySnapshot, trial: TrialRecord) -> str:
+def _why_not(snapshot: StudySnapshot, trial: CompleteTrial) -> str:
     """Return why a complete trial is not on the front."""
-    if not trial.feasible:
+    if not trial.cost.feasible:
         return "not on the front because it does not fit the device or the study's bounds"
-    costs = objectives(trial)
-    better = [t.number for t in members(snapshot) if costs is not None and dominates(costs_of(t), costs)]
+    better = [t.number for t in snapshot.front if dominates(costs_of(t), costs_of(trial))]
     return (
         f"not on the front: trial {better[0]} is as good or better in all three objectives"
         if better
@@ -208,9 +204,9 @@ def _why_not(snapshot: StudySnapshot, trial: TrialRecord) -> str:
     )
 
 
-def _misses(snapshot: StudySnapshot, trial: TrialRecord, intent: Intent) -> list[tuple[float, str]]:
+def _misses(snapshot: StudySnapshot, trial: _Trial, intent: Intent) -> list[tuple[float, str]]:
     """Return the excess over each violated bound, as a share of it and as a text."""
-    metric, memory, time = trial.metric or 0.0, trial.peak_memory_mib or 0.0, trial.wall_time_s or 0.0
+    metric, memory, time = trial.outcome.metric, trial.cost.peak_memory_mib, trial.cost.wall_time_s
     misses = []
     if intent.max_memory_mib is not None and memory > intent.max_memory_mib:
         misses.append((memory / intent.max_memory_mib - 1, human_memory(memory - intent.max_memory_mib, signed=True)))
@@ -232,7 +228,7 @@ def _bounds_text(snapshot: StudySnapshot, intent: Intent) -> str:
     return " and ".join(bounds)
 
 
-def _no_trial_text(snapshot: StudySnapshot, front: Sequence[TrialRecord], intent: Intent) -> str:
+def _no_trial_text(snapshot: StudySnapshot, front: Sequence[_Trial], intent: Intent) -> str:
     """Return the message that no trial is within the bounds, with the nearest one and a suggestion."""
     misses = {trial.number: _misses(snapshot, trial, intent) for trial in front}
     nearest = min(front, key=lambda trial: (sum(share for share, _ in misses[trial.number]), trial.number))

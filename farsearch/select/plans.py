@@ -10,7 +10,7 @@ import dataclasses
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.goals import GOALS, Goal, best_plan
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import AnyTrial, StudySnapshot, Trial
 from farsearch.select.front import pareto_front
 
 __all__ = ["under_plan"]
@@ -28,7 +28,8 @@ def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
     Raises:
         BadInput: when no trial has a cost under that plan.
     """
-    names = list(dict.fromkeys(_key(price.plan.summary) for trial in snapshot.trials for price in trial.plans))
+    searched = [trial for trial in snapshot.trials if isinstance(trial, Trial)]
+    names = list(dict.fromkeys(_key(price.plan.summary) for trial in searched for price in trial.plans))
     if plan not in GOALS and _key(plan) not in names:
         known = [*GOALS, *names]
         raise BadInput(f"no trial of {snapshot.name} was priced under the plan {shown(plan)}; give {', '.join(known)}")
@@ -36,8 +37,11 @@ def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
         raise BadInput(f"no trial of {snapshot.name} was priced under other plans; choose one without --plan")
     trials = [_derived(trial, plan, snapshot.settings.plan) for trial in snapshot.trials]
     front = pareto_front(trials)
-    marked = tuple(dataclasses.replace(trial, on_front=trial.number in front) for trial in trials)
-    return dataclasses.replace(snapshot, trials=marked)
+    marked = (
+        dataclasses.replace(trial, on_front=trial.number in front) if isinstance(trial, Trial) else trial
+        for trial in trials
+    )
+    return dataclasses.replace(snapshot, trials=tuple(marked))
 
 
 def _key(name: str) -> str:
@@ -45,11 +49,13 @@ def _key(name: str) -> str:
     return name.replace(" + ", "+").replace(" ", "-")
 
 
-def _derived(trial: TrialRecord, plan: str, goal: Goal) -> TrialRecord:
-    """Return the trial under that plan; infeasible where it has no cost under it."""
+def _derived(trial: AnyTrial, plan: str, goal: Goal) -> AnyTrial:
+    """Return the trial under that plan; not known to be feasible where it has no cost under it."""
+    if not isinstance(trial, Trial):
+        return trial
     named = [price for price in trial.plans if plan in GOALS or _key(price.plan.summary) == _key(plan)]
     if not named:
-        return dataclasses.replace(trial, feasible=None)
+        return dataclasses.replace(trial, cost=dataclasses.replace(trial.cost, feasible=None))
     best = best_plan(
         [price.peak_memory_mib for price in named],
         [price.wall_time_s for price in named],
@@ -60,16 +66,16 @@ def _derived(trial: TrialRecord, plan: str, goal: Goal) -> TrialRecord:
     if chosen.plan == trial.plan:
         return trial
     # breakdowns and ranges belong to the original plan; power does not depend on the plan
-    joules = trial.energy_j and trial.wall_time_s and trial.energy_j * chosen.wall_time_s / trial.wall_time_s
-    return dataclasses.replace(
-        trial,
-        plan=chosen.plan,
+    joules = trial.cost.energy_j
+    cost = dataclasses.replace(
+        trial.cost,
         peak_memory_mib=chosen.peak_memory_mib,
         wall_time_s=chosen.wall_time_s,
         feasible=chosen.feasible,
-        energy_j=joules,
+        energy_j=joules and joules * chosen.wall_time_s / trial.cost.wall_time_s,
         peak_memory_range_mib=None,
         wall_time_range_s=None,
         memory={},
         time={},
     )
+    return dataclasses.replace(trial, plan=chosen.plan, cost=cost)

@@ -31,7 +31,7 @@ journal.py           Optuna's journal in a file, with atomic appends
 database.py          Optuna's storage in a database, and its connections
 read_only.py         both, for commands that only read
 snapshot.py          a study as plain records
-results.py           costs and results as a trial's record
+results.py           a trial with its cost, and the result of its training
 artifacts.py         saved tensors of trials
 retention.py         names of these files, and the trials that retain them; without torch
 predictions.py       standard errors of differences between trials

@@ -20,7 +20,7 @@ from torch import Tensor
 from farsearch.errors import MissingResource
 from farsearch.files import load_tensors, read_json, save_tensors, write_json
 from farsearch.priming import retain
-from farsearch.records import TrialRecord
+from farsearch.records import AnyTrial, is_complete
 from farsearch.study.predictions import trial_folder
 from farsearch.study.results import predictions_of
 from farsearch.study.retention import LEARNERS, LOGITS, TRAINED, near_front, primings_folder
@@ -89,12 +89,12 @@ def load_trial(study_folder: Path, number: int) -> SavedTrial:
     return SavedTrial(trained, notes["learners"], logits, primed)
 
 
-def sweep(study_folder: Path, trials: Iterable[TrialRecord]) -> None:
+def sweep(study_folder: Path, trials: Iterable[AnyTrial]) -> None:
     """Remove the weights of trials that are off the front by more than noise, and primings that no trial needs.
 
     The files of interrupted trials are removed too. Call it under the study's lock.
     """
-    complete = {trial_folder(study_folder, trial.number): trial for trial in trials if trial.state == "complete"}
+    complete = {trial_folder(study_folder, trial.number): trial for trial in filter(is_complete, trials)}
     near = near_front(complete.values())
     needed: set[str] = set()
     for weights in (study_folder / "trials").glob(f"*/{TRAINED}"):

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Protocol
 
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
-from farsearch.cost.pricer import Cost
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import BaselineTrial, Cost, StudySnapshot, TrialOutcome, VerifiedTrial, result_of, trial_to_dict
 from farsearch.study.snapshot import snapshot_of, trial_record
 from farsearch.study.store import Store
 
-__all__ = ["AuxiliaryWatcher", "add_once", "records_by_key"]
+__all__ = ["AuxiliaryTrial", "AuxiliaryWatcher", "add_once", "trials_by_key"]
 
-Key = Callable[[TrialRecord], Hashable]
-"""Returns the identity of a training: an auxiliary study has at most one of each."""
+AuxiliaryTrial = BaselineTrial[TrialOutcome] | VerifiedTrial[TrialOutcome]
 
 
 class AuxiliaryWatcher(Protocol):
@@ -31,29 +29,29 @@ class AuxiliaryWatcher(Protocol):
     def note(self, text: str) -> None:
         """An event for the log."""
 
-    def training_ended(self, record: TrialRecord, auxiliary: StudySnapshot) -> None:
+    def training_ended(self, record: AuxiliaryTrial, auxiliary: StudySnapshot) -> None:
         """A training is stored in the auxiliary study, whose content is ``auxiliary``."""
 
 
-def records_by_key(auxiliary: Study, key: Key) -> dict[Hashable, TrialRecord]:
+def trials_by_key(auxiliary: Study) -> dict[Hashable, AuxiliaryTrial]:
     """Return the trainings of an auxiliary study by their identity."""
-    return {key(record): record for record in map(trial_record, auxiliary.get_trials(deepcopy=False))}
+    trials = map(trial_record, auxiliary.get_trials(deepcopy=False))
+    return {trial.key: trial for trial in trials if isinstance(trial, BaselineTrial | VerifiedTrial)}
 
 
-def add_once(auxiliary: Study, store: Store, record: TrialRecord, key: Key) -> tuple[TrialRecord, StudySnapshot]:
-    """Append a training idempotently; return the stored record and a snapshot of the auxiliary study."""
-    complete = record.state == "complete"
-    values = [record.metric, record.peak_memory_mib, record.wall_time_s]
+def add_once(auxiliary: Study, store: Store, added: AuxiliaryTrial) -> tuple[AuxiliaryTrial, StudySnapshot]:
+    """Append a training idempotently; return the stored one and a snapshot of the auxiliary study."""
+    result, cost = result_of(added), added.cost
     trial = create_trial(
-        state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-        values=[float(value or 0.0) for value in values] if complete else None,
-        user_attrs={"record": record.to_dict()},
+        state=TrialState.COMPLETE if result else TrialState.PRUNED,
+        values=[result.metric, cost.peak_memory_mib, cost.wall_time_s] if result else None,
+        user_attrs={"record": trial_to_dict(added)},
     )
 
-    def step() -> tuple[TrialRecord, StudySnapshot]:
+    def step() -> tuple[AuxiliaryTrial, StudySnapshot]:
         with store.lock(auxiliary.study_name):
-            if key(record) not in records_by_key(auxiliary, key):
+            if added.key not in trials_by_key(auxiliary):
                 auxiliary.add_trial(trial)
-            return records_by_key(auxiliary, key)[key(record)], snapshot_of(auxiliary)
+            return trials_by_key(auxiliary)[added.key], snapshot_of(auxiliary)
 
     return store.ask(step)

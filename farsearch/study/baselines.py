@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import filelock
 import torch
@@ -21,9 +20,9 @@ from farsearch.cache import describe, touch
 from farsearch.cost.plans import ordinary_plan
 from farsearch.errors import MissingResource, TrialError
 from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json
-from farsearch.records import Baseline, StudySnapshot, TrialRecord
-from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, records_by_key
-from farsearch.study.results import predictions_of, priced_record, results_of, updated
+from farsearch.records import Baseline, BaselineTrial, Completed, Stopped, StudySnapshot, is_complete
+from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, trials_by_key
+from farsearch.study.results import predictions_of, training_result
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import Space
@@ -34,8 +33,6 @@ __all__ = ["baseline_epochs", "baseline_logits", "train_baselines"]
 
 _VERSION = 3
 """Version of the trainings and of the cache's files. It rises when a method is trained differently."""
-
-Results = dict[str, Any]
 
 
 def baseline_epochs(space: Space) -> float:
@@ -64,7 +61,7 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: Auxiliar
     store, pricer, epochs = search.store, search.pricer, baseline_epochs(search.space)
     auxiliary = store.open_auxiliary(search.study, "baselines")
     cache = _Results(store.cache / "baselines", search.bench, epochs)
-    done = store.ask(lambda: records_by_key(auxiliary, _key))
+    done = store.ask(lambda: trials_by_key(auxiliary))
     costs = {method.name: price_method(method, epochs, pricer) for method in methods}
 
     wanted = [(method, rate) for method in methods for rate in method.learning_rates]
@@ -74,20 +71,27 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: Auxiliar
         store.ask(lambda: auxiliary.set_user_attr("n_trials", len(done) + len(left)))
         for number, (method, rate) in enumerate(left, len(wanted) - len(left) + 1):
             watcher.training_started(f"{method.title}, rate {rate:.1e}", number, len(wanted), costs[method.name])
-            config = method.far_config(pricer.layers, rate, epochs)
-            priced = priced_record(0, config, ordinary_plan(pricer.profile), costs[method.name])
-            priced = updated(priced, baseline=Baseline(method.name, method.title, rate, epochs).to_dict())
+            outcome: Completed | Stopped
             try:
-                record = updated(priced, state="complete", **cache.get(method, rate, watcher.step, watcher.note))
+                outcome = cache.get(method, rate, watcher.step, watcher.note)
             except TrialError as error:
-                record = updated(priced, state="pruned", reason=str(error))
-            done[_key(record)], snapshot = add_once(auxiliary, store, record, _key)
-            watcher.training_ended(done[_key(record)], snapshot)
+                outcome = Stopped(str(error))
+            trial = BaselineTrial(
+                number=0,
+                baseline=Baseline(method.name, method.title, rate, epochs),
+                config=method.far_config(pricer.layers, rate, epochs),
+                plan=ordinary_plan(pricer.profile),
+                cost=costs[method.name],
+                outcome=outcome,
+            )
+            done[trial.key], snapshot = add_once(auxiliary, store, trial)
+            watcher.training_ended(done[trial.key], snapshot)
 
     train_wanted()
     for method in methods:
         for rate in method.further_rates:
-            if any(record.learned for record in done.values() if _key(record)[0] == method.name):
+            mine = [trial for trial in done.values() if trial.baseline and trial.baseline.method == method.name]
+            if any(is_complete(trial) and trial.outcome.learned for trial in mine):
                 break
             wanted.append((method, rate))
             train_wanted()
@@ -108,12 +112,6 @@ def baseline_logits(store: Store, bench: Bench, baseline: Baseline) -> dict[str,
             "again under another --study"
         )
     return logits
-
-
-def _key(record: TrialRecord) -> tuple[str, float]:
-    """Return the identity of a training in the auxiliary study: method and learning rate."""
-    assert record.baseline is not None
-    return record.baseline.method, record.baseline.learning_rate
 
 
 class _Results:
@@ -140,7 +138,7 @@ class _Results:
         learning_rate: float,
         on_step: Callable[[int, int, float], None],
         on_note: Callable[[str], None],
-    ) -> Results:
+    ) -> Completed:
         """Return the results of a method at a learning rate, from the cache or from a training."""
         path = self.path(method.name, learning_rate)
         with disk_errors(path):
@@ -153,21 +151,17 @@ class _Results:
                 on_note(f"{method.title} at {learning_rate:g}: from the cache")
                 return cached
             outcome = train_method(method, learning_rate, self._epochs, self._bench, on_step, on_note)
-            results = results_of(outcome)
+            result = training_result(outcome)
             describe(self._folder, self._identity)
             save_tensors(path.with_suffix(".safetensors"), predictions_of(outcome))
-            write_json(path, {"schema_version": _VERSION, "results": results})
-            return results
+            write_json(path, {"schema_version": _VERSION, "results": result.to_dict()})
+            return result
 
 
-def _read(path: Path) -> Results | None:
+def _read(path: Path) -> Completed | None:
     """Read cached results; None where they are missing, damaged or of another version."""
     try:
         content = read_json(path)
-        results: Results = content["results"]
-        if content["schema_version"] != _VERSION:
-            return None
-        updated(TrialRecord(0, "complete"), **results)
+        return Completed.from_dict(content["results"]) if content["schema_version"] == _VERSION else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return results

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from scipy.stats import t as student_t
 
 from farsearch.errors import Overtaken
-from farsearch.records import MetricPoint, TrialRecord
+from farsearch.records import AnyTrial, MetricPoint, is_complete
 from farsearch.training import EVALUATION_SHARES, Evaluation
 
 __all__ = ["LEAST", "RISK", "Forecast", "Race", "Racer"]
@@ -67,19 +67,20 @@ class Race:
     noise: float
 
     @classmethod
-    def of(cls, trials: Iterable[TrialRecord], memory_mib: float, time_s: float) -> Race:
+    def of(cls, trials: Iterable[AnyTrial], memory_mib: float, time_s: float) -> Race:
         """Return the race of a trial with these costs against the trials of its study."""
-        complete = [trial for trial in trials if trial.state == "complete" and trial.metric is not None]
+        complete = list(filter(is_complete, trials))
         cheaper = [
-            float(trial.metric or 0.0)
+            trial.outcome.metric
             for trial in complete
-            if trial.feasible and (trial.peak_memory_mib or 0.0) <= memory_mib and (trial.wall_time_s or 0.0) <= time_s
+            if trial.cost.feasible and trial.cost.peak_memory_mib <= memory_mib and trial.cost.wall_time_s <= time_s
         ]
+        results = [trial.outcome for trial in complete]
         gains: dict[float, list[float]] = {}
-        for trial in complete:
-            for point in trial.looks:
-                gains.setdefault(point.share, []).append(float(trial.metric or 0.0) - point.metric)
-        errors = [trial.metric_error for trial in complete if trial.metric_error is not None]
+        for result in results:
+            for point in result.looks:
+                gains.setdefault(point.share, []).append(result.metric - point.metric)
+        errors = [result.metric_error for result in results]
         return cls(max(cheaper, default=None), gains, statistics.median(errors) if errors else 0.0)
 
     def forecast(self, point: MetricPoint) -> Forecast | None:

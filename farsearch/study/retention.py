@@ -15,7 +15,7 @@ from typing import Any
 import safetensors
 
 from farsearch.files import read_json
-from farsearch.records import TrialRecord
+from farsearch.records import AnyTrial, CompleteTrial, is_complete
 from farsearch.select import pareto_front
 from farsearch.study.predictions import trial_folder
 
@@ -50,7 +50,7 @@ def primings_folder(study_folder: Path) -> Path:
     return study_folder / "primings"
 
 
-def trial_files(study_folder: Path, trial: TrialRecord) -> TrialFiles | None:
+def trial_files(study_folder: Path, trial: CompleteTrial) -> TrialFiles | None:
     """Return the files of a complete trial; None where one is missing or truncated.
 
     None too where they belong to an earlier study of the same name: its trial had another metric.
@@ -60,7 +60,7 @@ def trial_files(study_folder: Path, trial: TrialRecord) -> TrialFiles | None:
         notes = read_json(folder / LEARNERS)
     except (OSError, ValueError):
         return None
-    if not isinstance(notes, dict) or notes.get("metric", trial.metric) != trial.metric:
+    if not isinstance(notes, dict) or notes.get("metric", trial.outcome.metric) != trial.outcome.metric:
         return None
     primed = notes.get("primed")
     if primed is not None and not (isinstance(primed, str) and _PRIMING.fullmatch(primed)):
@@ -79,20 +79,20 @@ def _is_complete(path: Path) -> bool:
         return False
 
 
-def near_front(trials: Iterable[TrialRecord]) -> Callable[[TrialRecord], bool]:
+def near_front(trials: Iterable[AnyTrial]) -> Callable[[CompleteTrial], bool]:
     """Return a predicate for complete trials: on the front of ``trials``, or within noise of it.
 
     A trial that is off the front stays off: the trial that dominates it is on the front, or dominated by one that is.
     """
-    complete = [trial for trial in trials if trial.state == "complete"]
+    complete = list(filter(is_complete, trials))
     numbers = pareto_front(complete)
     front = [trial for trial in complete if trial.number in numbers]
 
-    def near(trial: TrialRecord) -> bool:
+    def near(trial: CompleteTrial) -> bool:
         if trial.number in numbers:
             return True
-        assert trial.metric is not None
-        better = dataclasses.replace(trial, metric=trial.metric + _NOISE * (trial.metric_error or 0.0))
-        return trial.number in pareto_front([*front, better])
+        result = trial.outcome
+        better = dataclasses.replace(result, metric=result.metric + _NOISE * result.metric_error)
+        return trial.number in pareto_front([*front, dataclasses.replace(trial, outcome=better)])
 
     return near

@@ -13,7 +13,7 @@ from optuna.study import Study
 from farsearch.cost.pricer import Pricer
 from farsearch.errors import FarsearchError
 from farsearch.goals import Goal
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import Completed, Stopped, StudySnapshot
 from farsearch.study.artifacts import save_trial, sweep
 from farsearch.study.liveness import Worker
 from farsearch.study.snapshot import SnapshotReader
@@ -140,22 +140,24 @@ class Search:
 
     def _train(self, proposal: Proposal) -> None:
         """Train a trial, store its tensors and record its result."""
-        record, outcome = run_trial(self.bench, proposal, self.watcher)
-        snapshot = self.under_lock(lambda: self._finish(proposal, record, outcome))
+        number, ended = proposal.record.number, run_trial(self.bench, proposal, self.watcher)
+        snapshot = self.under_lock(lambda: self._finish(proposal, *ended))
         if snapshot is None:
             self.watcher.note(
-                f"trial {record.number} was given to another worker while this one was away; its result is dropped"
+                f"trial {number} was given to another worker while this one was away; its result is dropped"
             )
         else:
-            self.watcher.trial_ended(next(t for t in snapshot.trials if t.number == record.number), snapshot)
+            self.watcher.trial_ended(next(t for t in snapshot.trials if t.number == number), snapshot)
 
-    def _finish(self, proposal: Proposal, record: TrialRecord, outcome: Outcome | None) -> StudySnapshot | None:
-        """Record a result, the tensors of a complete trial first; return None where another worker has the trial."""
+    def _finish(
+        self, proposal: Proposal, outcome: Completed | Stopped, trained: Outcome | None
+    ) -> StudySnapshot | None:
+        """Record an outcome, the tensors of a complete trial first; return None where another worker has the trial."""
         if self.queue.is_lost(proposal):
             return None
-        if outcome is not None:
-            save_trial(self.folder, record.number, outcome)
-        self.queue.finish(proposal, record)
+        if trained is not None:
+            save_trial(self.folder, proposal.record.number, trained)
+        self.queue.finish(proposal, outcome)
         snapshot = self.snapshot()
         sweep(self.folder, snapshot.trials)
         return snapshot

@@ -11,7 +11,19 @@ from optuna.trial import FrozenTrial
 
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
-from farsearch.records import SCHEMA_VERSION, Measurement, StudySettings, StudySnapshot, TrialRecord
+from farsearch.records import (
+    SCHEMA_VERSION,
+    AnyTrial,
+    BaselineTrial,
+    Completed,
+    Measurement,
+    StudySettings,
+    StudySnapshot,
+    Trial,
+    VerifiedTrial,
+    is_complete,
+    read_trial,
+)
 from farsearch.select import pareto_front
 from farsearch.study.names import AuxiliaryKind, auxiliary_name
 from farsearch.study.optuna_adapter import StoredTrial, storage_of
@@ -21,21 +33,14 @@ from farsearch.study.store import storage_errors
 __all__ = ["SnapshotReader", "snapshot_of", "trial_record"]
 
 
-_RESULTS = ("metric", "metric_error", "learned", "dev_metric", "host_seconds", "host_peak_mib", "extrapolated_metric")
-"""Values that only a finished trial has."""
-
-
-def trial_record(trial: StoredTrial | FrozenTrial) -> TrialRecord:
-    """Return a trial as a record, without ``on_front``."""
+def trial_record(trial: StoredTrial | FrozenTrial) -> AnyTrial:
+    """Return a trial, not marked as on the front."""
+    data = trial.user_attrs.get("record", {})
     state = trial.state.name.lower()
-    data = dict(trial.user_attrs.get("record", {}))
-    if not trial.state.is_finished() or state == "fail":
-        # a kill between the record and the end of the trial leaves results of a trial that is run again
-        data.update(dict.fromkeys(_RESULTS), parts={})
-    elif data.get("extrapolated_metric") is not None:
+    if state == "complete" and data.get("extrapolated_metric") is not None:
         state = "pruned"  # complete in Optuna, so that every sampler learns from it
     reason = trial.user_attrs.get("reason", data.get("reason"))
-    return TrialRecord.from_dict({**data, "number": trial.number, "state": state, "reason": reason})
+    return read_trial({**data, "number": trial.number, "state": state, "reason": reason})
 
 
 def snapshot_of(study: Study) -> StudySnapshot:
@@ -54,7 +59,7 @@ class SnapshotReader:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._ended: dict[int, TrialRecord] = {}
+        self._ended: dict[int, AnyTrial] = {}
         self._rejected: Counter[str] = Counter()
 
     def read(self) -> StudySnapshot:
@@ -79,7 +84,7 @@ class SnapshotReader:
         # an auxiliary's trials are compared with a front, and have none of their own
         front = set() if auxiliary else pareto_front(records)
         for i, record in enumerate(records):
-            if record.on_front != (record.number in front):
+            if isinstance(record, Trial) and record.on_front != (record.number in front):
                 records[i] = dataclasses.replace(record, on_front=not record.on_front)
                 if record.number in self._ended:
                     self._ended[record.number] = records[i]
@@ -93,21 +98,21 @@ class SnapshotReader:
             trials=tuple(records),
             rejected=dict(self._rejected + live),
             meta=meta,
-            baselines=_best(_auxiliary_records(study, "baselines")),
-            verified=tuple(_auxiliary_records(study, "verified")),
+            baselines=_best(_auxiliary_trials(study, "baselines")),
+            verified=tuple(t for t in _auxiliary_trials(study, "verified") if isinstance(t, VerifiedTrial)),
             measurements=tuple(map(Measurement.from_dict, attrs.get("measurements", []))),
         )
 
-    def records(self, trials: Sequence[StoredTrial | FrozenTrial]) -> list[TrialRecord]:
+    def records(self, trials: Sequence[StoredTrial | FrozenTrial]) -> list[AnyTrial]:
         """Return the records of these trials, which were just read. ``on_front`` may be out of date."""
         return self._parsed(trials)[0]
 
-    def _parsed(self, trials: Sequence[StoredTrial | FrozenTrial]) -> tuple[list[TrialRecord], Counter[str]]:
+    def _parsed(self, trials: Sequence[StoredTrial | FrozenTrial]) -> tuple[list[AnyTrial], Counter[str]]:
         """Return the records, and the proposals rejected before unfinished trials."""
         live: Counter[str] = Counter()
         return [self._record(trial, live) for trial in trials], live
 
-    def _record(self, trial: StoredTrial | FrozenTrial, live: Counter[str]) -> TrialRecord:
+    def _record(self, trial: StoredTrial | FrozenTrial, live: Counter[str]) -> AnyTrial:
         """Return a trial's record; add the proposals rejected before an unfinished trial to ``live``."""
         known = self._ended.get(trial.number)
         if known is not None:
@@ -119,7 +124,7 @@ class SnapshotReader:
         return record
 
 
-def _auxiliary_records(study: Study, kind: AuxiliaryKind) -> list[TrialRecord]:
+def _auxiliary_trials(study: Study, kind: AuxiliaryKind) -> list[AnyTrial]:
     """Return the trials of an auxiliary study, which may be ``study`` itself."""
     own = study.study_name.endswith(f"/{kind}")
     name = study.study_name if own else auxiliary_name(study.study_name, kind)
@@ -131,16 +136,16 @@ def _auxiliary_records(study: Study, kind: AuxiliaryKind) -> list[TrialRecord]:
         return []
 
 
-def _best(baselines: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
+def _best(trials: Iterable[AnyTrial]) -> tuple[BaselineTrial[Completed], ...]:
     """Return the best trial of each method on validation, preferring those that learned, in order of training."""
-    best: dict[str, TrialRecord] = {}
-    for record in baselines:
-        if record.baseline is not None and record.metric is not None:
-            previous = best.get(record.baseline.method)
-            if previous is None or _standing(record) > _standing(previous):
-                best[record.baseline.method] = record
+    best: dict[str, BaselineTrial[Completed]] = {}
+    for trial in filter(is_complete, trials):
+        if isinstance(trial, BaselineTrial):
+            previous = best.get(trial.baseline.method)
+            if previous is None or _standing(trial.outcome) > _standing(previous.outcome):
+                best[trial.baseline.method] = trial
     return tuple(best.values())
 
 
-def _standing(record: TrialRecord) -> tuple[bool, float]:
-    return record.learned is not False, record.metric or 0.0
+def _standing(result: Completed) -> tuple[bool, float]:
+    return result.learned is not False, result.metric

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from farsearch.cost.fixes import freeze_more
-from farsearch.cost.pricer import Cost, Pricer
+from farsearch.cost.pricer import Price, Pricer
 from farsearch.far.display import shown_seconds
 from farsearch.goals import GOALS, Goal
 from farsearch.records import FarConfig, StepPlan
@@ -105,12 +105,12 @@ def _least(space: Space, key: str) -> float:
     return float(min(entry["choices"]) if "choices" in entry else entry["low"])
 
 
-def _needs(cost: Cost) -> str:
+def _needs(cost: Price) -> str:
     worst, seconds = cost.peak_memory_range_mib[1], shown_seconds(cost.wall_time_s)
     return f"{cost.peak_memory_mib:.0f} MiB (at worst {worst:.0f}) and {seconds}"
 
 
-def _bounds(cost: Cost, pricer: Pricer) -> str:
+def _bounds(cost: Price, pricer: Pricer) -> str:
     """Return the options with which ``cost`` is within the bounds; empty where it exceeds the device itself."""
     if cost.peak_memory_range_mib[1] > cost.available_range_mib[0]:
         return ""

@@ -5,24 +5,26 @@ Every method is safe to repeat: when the storage fails in the middle of one, its
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import Trial as OptunaTrial
 
-from farsearch.cost.pricer import Cost, Pricer, best_of
+from farsearch.cost.pricer import Price, Pricer, best_of
 from farsearch.errors import NoFeasibleTrial
 from farsearch.goals import Goal
-from farsearch.records import TrialRecord
+from farsearch.records import Completed, Stopped, Trial, TrialOutcome, trial_to_dict
 from farsearch.study.config_cache import ConfigCache, config_key
 from farsearch.study.liveness import Worker
 from farsearch.study.optuna_adapter import queued_params, set_trial_attr, stored_state
 from farsearch.study.pricing import price_params
 from farsearch.study.racing import Race, Racer
-from farsearch.study.results import priced_record
+from farsearch.study.results import priced_trial
 from farsearch.study.samplers import GatedSampler, make_sampler
 from farsearch.study.snapshot import SnapshotReader
 from farsearch.study.space import Space
@@ -47,9 +49,8 @@ class Proposal:
         racer: stops the trial when it can no longer reach the front; None without racing.
     """
 
-    trial: Trial
-    record: TrialRecord
-    cost: Cost
+    trial: OptunaTrial
+    record: Trial[TrialOutcome]
     racer: Racer | None
 
 
@@ -146,13 +147,13 @@ class TrialQueue:
         """Return whether another worker took this one for dead and recovered its trial."""
         return stored_state(self._study, proposal.trial) == TrialState.FAIL
 
-    def finish(self, proposal: Proposal, record: TrialRecord) -> None:
-        """Record the result of a trial: complete, stopped with an extrapolated metric, or without a metric."""
-        trial, cost = proposal.trial, proposal.cost
+    def finish(self, proposal: Proposal, outcome: Completed | Stopped) -> None:
+        """Record the outcome of a trial: complete, stopped with an extrapolated metric, or without a metric."""
+        trial, cost = proposal.trial, proposal.record.cost
         if stored_state(self._study, trial) != TrialState.RUNNING:
             return  # it was recorded before the storage went away
-        trial.set_user_attr("record", record.to_dict())
-        metric = record.metric if record.state == "complete" else record.extrapolated_metric
+        trial.set_user_attr("record", trial_to_dict(dataclasses.replace(proposal.record, outcome=outcome)))
+        metric = outcome.metric if isinstance(outcome, Completed) else outcome.extrapolated_metric
         if metric is None:
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
@@ -197,14 +198,13 @@ class TrialQueue:
         inner = make_sampler(self._settings.sampler, self.distributions, self._price, self._settings.seed, len(trials))
         trial = self._ask(worker, GatedSampler(inner, self.distributions, gate))
         proposal = self._priced(trial, trials)
-        assert proposal.record.config is not None
         if config_key(proposal.record.config) in taken:
             trial.set_user_attr("reason", "the same configuration was trained already")
             self._study.tell(trial, state=TrialState.FAIL)
             return None
         return proposal
 
-    def _ask(self, worker: Worker, sampler: GatedSampler) -> Trial:
+    def _ask(self, worker: Worker, sampler: GatedSampler) -> OptunaTrial:
         """Make a trial of this worker with the sampler's proposal."""
         self._study.sampler = sampler
         try:
@@ -221,19 +221,19 @@ class TrialQueue:
             trial.set_user_attr("rejected", dict(sampler.refusals))
         return trial
 
-    def _priced(self, trial: Trial, trials: Sequence[FrozenTrial]) -> Proposal:
+    def _priced(self, trial: OptunaTrial, trials: Sequence[FrozenTrial]) -> Proposal:
         """Price a trial under all plans, and store its record."""
         config = self._space.config(trial.params, self._layers)
         priced = self._pricer.all_plans(config)
         plan, cost = best_of(priced, self._settings.goal)
-        record = priced_record(trial.number, config, plan, cost, priced)
-        trial.set_user_attr("record", record.to_dict())
+        record = priced_trial(trial.number, config, plan, cost, priced)
+        trial.set_user_attr("record", trial_to_dict(record))
         for name, excess in _constraints(cost, self._pricer).items():
             trial.set_constraint(name, excess)
         if not self._settings.racing:
-            return Proposal(trial, record, cost, None)
+            return Proposal(trial, record, None)
         race = Race.of(self._reader.records(trials), cost.peak_memory_mib, cost.wall_time_s)
-        return Proposal(trial, record, cost, Racer(race))
+        return Proposal(trial, record, Racer(race))
 
     def _fail_unowned(self, refusals: Mapping[str, int]) -> None:
         """Fail the trial that ``Study.ask`` had made before it raised, which has no worker yet."""
@@ -252,7 +252,7 @@ class TrialQueue:
         return f"{error}; {nearest_fit(self._pricer, self._settings.goal, self._space, self._layers)}"
 
 
-def _constraints(cost: Cost, pricer: Pricer) -> dict[str, float]:
+def _constraints(cost: Price, pricer: Pricer) -> dict[str, float]:
     """Return the excess over each bound as a share of it: feasible where at most 0."""
     available = cost.available_range_mib[0]
     excess = {"memory": cost.peak_memory_range_mib[1] / available - 1.0}

@@ -1,4 +1,4 @@
-"""Train one proposed trial, and make its record."""
+"""Train one proposed trial."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 
 from farsearch.cost.plans import quickest
 from farsearch.errors import TrialError
-from farsearch.records import TrialRecord
-from farsearch.study.results import results_of, updated
+from farsearch.records import Completed, Stopped
+from farsearch.study.results import training_result
 from farsearch.study.trial_queue import Proposal
 from farsearch.study.watcher import Watcher
 from farsearch.training import Bench, Outcome
@@ -16,25 +16,21 @@ from farsearch.training import Bench, Outcome
 __all__ = ["run_trial"]
 
 
-def run_trial(bench: Bench, proposal: Proposal, watcher: Watcher) -> tuple[TrialRecord, Outcome | None]:
-    """Train a proposal; the outcome is None for one that was stopped or could not be finished."""
-    record, racer = proposal.record, proposal.racer
-    config, plan = record.config, record.plan
-    assert config is not None
-    assert plan is not None
-    watcher.trial_started(record.number, config, proposal.cost)
-    outcome, started = None, time.perf_counter()
+def run_trial(bench: Bench, proposal: Proposal, watcher: Watcher) -> tuple[Completed, Outcome] | tuple[Stopped, None]:
+    """Train a proposal; return how it ended, and the outcome with its tensors."""
+    trial, racer = proposal.record, proposal.racer
+    watcher.trial_started(trial.number, trial.config, trial.cost)
+    started, looks = time.perf_counter(), [] if racer is None else racer.points
     try:
         # all exact plans learn the same, so this host runs the quickest and not the device's
-        outcome = bench.run(config, quickest(plan, bench.layout), watcher.step, watcher.note, racer)
+        plan = quickest(trial.plan, bench.layout)
+        outcome = bench.run(trial.config, plan, watcher.step, watcher.note, racer)
     except TrialError as error:
-        ended = updated(
-            record,
-            state="pruned",
+        forecast = None if racer is None else racer.stopped_by
+        return Stopped(
             reason=str(error),
             host_seconds=time.perf_counter() - started,
-            extrapolated_metric=None if racer is None or racer.stopped_by is None else racer.stopped_by.expected,
-        )
-    else:
-        ended = updated(record, state="complete", **results_of(outcome))
-    return ended if racer is None else dataclasses.replace(ended, looks=tuple(racer.points)), outcome
+            extrapolated_metric=None if forecast is None else forecast.expected,
+            looks=tuple(looks),
+        ), None
+    return dataclasses.replace(training_result(outcome), looks=tuple(looks)), outcome

@@ -13,11 +13,22 @@ from dataclasses import dataclass
 
 from farsearch.baselines import METHODS, price_method, train_method
 from farsearch.cost.plans import ordinary_plan, quickest
-from farsearch.cost.pricer import Cost, Pricer
+from farsearch.cost.pricer import Price, Pricer
 from farsearch.errors import BadInput, TrialError
-from farsearch.records import Baseline, StudySnapshot, TrialRecord, Verification
-from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, records_by_key
-from farsearch.study.results import priced_record, results_of, updated
+from farsearch.goals import Goal
+from farsearch.records import (
+    Baseline,
+    BaselineTrial,
+    Completed,
+    StepPlan,
+    Stopped,
+    StudySnapshot,
+    Trial,
+    Verification,
+    VerifiedTrial,
+)
+from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, trials_by_key
+from farsearch.study.results import training_result
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.tasks.split import Split, draw_training
@@ -32,17 +43,42 @@ PriceOf = Callable[[Bench], Pricer]
 class Point:
     """A trial of the search or one of its baselines, to be trained again."""
 
-    record: TrialRecord
+    record: Trial[Completed] | BaselineTrial[Completed]
 
     @property
-    def trial(self) -> int | None:
-        """Number in the search; None for a baseline."""
-        return None if self.record.baseline is not None else self.record.number
+    def baseline(self) -> Baseline | None:
+        """The method; None for a trial of the search."""
+        return self.record.baseline if isinstance(self.record, BaselineTrial) else None
 
     @property
     def title(self) -> str:
         """Name for people: ``trial 7``, or the baseline's."""
-        return f"trial {self.record.number}" if self.record.baseline is None else self.record.baseline.title
+        return f"trial {self.record.number}" if self.baseline is None else self.baseline.title
+
+    def again(self, seed: int, samples: int) -> Verification:
+        """Return the repetition with another seed, on so many training rows."""
+        return Verification(None if self.baseline else self.record.number, seed, samples)
+
+    def price(self, pricer: Pricer, goal: Goal) -> tuple[StepPlan, Price]:
+        """Return the plan of the training on the device, and its cost."""
+        if isinstance(self.record, BaselineTrial):
+            baseline = self.record.baseline
+            return ordinary_plan(pricer.profile), price_method(METHODS[baseline.method], baseline.epochs, pricer)
+        return pricer.best(self.record.config, goal)
+
+    def train(self, plan: StepPlan, bench: Bench, watcher: AuxiliaryWatcher) -> Completed | Stopped:
+        """Train the point on a bench, and return the result, or the reason why there is none."""
+        try:
+            if isinstance(self.record, BaselineTrial):
+                one = self.record.baseline
+                method = METHODS[one.method]
+                outcome = train_method(method, one.learning_rate, one.epochs, bench, watcher.step, watcher.note)
+            else:
+                executed = quickest(plan, bench.layout)
+                outcome = bench.run(self.record.config, executed, watcher.step, watcher.note)
+        except TrialError as error:
+            return Stopped(str(error))
+        return training_result(outcome)
 
 
 def verify(
@@ -75,8 +111,8 @@ def verify(
         raise BadInput(f"{samples} training samples are more than the {rows} rows of the training file; ask for fewer")
     auxiliary = search.store.open_auxiliary(search.study, "verified")
     wanted = [(seed, point) for seed in range(job.seed + 1, job.seed + 1 + seeds) for point in points]
-    done = search.store.ask(lambda: records_by_key(auxiliary, _key_of))
-    left = [pair for pair in wanted if _key(pair[1], pair[0], samples) not in done]
+    done = search.store.ask(lambda: trials_by_key(auxiliary))
+    left = [(seed, point) for seed, point in wanted if (point.again(seed, samples), point.baseline) not in done]
     search.store.ask(lambda: auxiliary.set_user_attr("n_trials", len(done) + len(left)))
     number = len(wanted) - len(left)
     for seed in dict.fromkeys(seed for seed, _ in left):
@@ -84,9 +120,18 @@ def verify(
         pricer = price_of(bench)
         for point in [point for of, point in left if of == seed]:
             number += 1
-            record, cost = _priced(point, Verification(point.trial, seed, samples), pricer, search)
+            plan, cost = point.price(pricer, search.goal)
             watcher.training_started(f"{point.title}, seed {seed}", number, len(wanted), cost)
-            stored, snapshot = add_once(auxiliary, search.store, _trained(record, bench, watcher), _key_of)
+            trained = VerifiedTrial(
+                number=0,
+                verifies=point.again(seed, samples),
+                baseline=point.baseline,
+                config=point.record.config,
+                plan=plan,
+                cost=cost,
+                outcome=point.train(plan, bench, watcher),
+            )
+            stored, snapshot = add_once(auxiliary, search.store, trained)
             watcher.training_ended(stored, snapshot)
     return search.store.ask(lambda: snapshot_of(search.study))
 
@@ -98,45 +143,3 @@ def _bench(search: Search, seed: int, samples: int) -> Bench:
     job = dataclasses.replace(old.job, seed=seed, train_samples=len(rows), validation_samples=0)
     micro = old.primings.micro_batch_size
     return Bench(job, old.source, old.data, Split(rows, ()), search.store.cache, micro)
-
-
-def _priced(point: Point, verification: Verification, pricer: Pricer, search: Search) -> tuple[TrialRecord, Cost]:
-    """Return the record of a training, and its cost on the device."""
-    baseline, config = point.record.baseline, point.record.config
-    if baseline is not None:
-        plan, cost = ordinary_plan(pricer.profile), price_method(METHODS[baseline.method], baseline.epochs, pricer)
-    else:
-        assert config is not None
-        plan, cost = pricer.best(config, search.goal)
-    origin = {"verifies": verification.to_dict(), "baseline": None if baseline is None else baseline.to_dict()}
-    return updated(priced_record(0, config, plan, cost), **origin), cost
-
-
-def _trained(record: TrialRecord, bench: Bench, watcher: AuxiliaryWatcher) -> TrialRecord:
-    """Return the record with the results of its training, or with the reason why that was not finished."""
-    baseline, config, plan = record.baseline, record.config, record.plan
-    try:
-        if baseline is not None:
-            method = METHODS[baseline.method]
-            rate, epochs = baseline.learning_rate, baseline.epochs
-            outcome = train_method(method, rate, epochs, bench, watcher.step, watcher.note)
-        else:
-            assert config is not None
-            assert plan is not None
-            outcome = bench.run(config, quickest(plan, bench.layout), watcher.step, watcher.note)
-    except TrialError as error:
-        return updated(record, state="pruned", reason=str(error))
-    return updated(record, state="complete", **results_of(outcome))
-
-
-_Key = tuple[int | None, Baseline | None, int, int]
-
-
-def _key(point: Point, seed: int, samples: int) -> _Key:
-    return point.trial, point.record.baseline, seed, samples
-
-
-def _key_of(record: TrialRecord) -> _Key:
-    origin = record.verifies
-    assert origin is not None
-    return origin.trial, record.baseline, origin.seed, origin.train_samples

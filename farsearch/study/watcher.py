@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from farsearch.cost.pricer import Cost
-from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+from farsearch.records import AnyTrial, Cost, FarConfig, StudySnapshot
 
 __all__ = ["Watcher"]
 
@@ -22,5 +21,5 @@ class Watcher(Protocol):
     def note(self, text: str) -> None:
         """An event for the log: a long wait, a recovered trial, a cache hit."""
 
-    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+    def trial_ended(self, record: AnyTrial, snapshot: StudySnapshot) -> None:
         """A trial's result is recorded; ``snapshot`` is the study with it."""

@@ -26,7 +26,7 @@ from farsearch.formatting import (
     mean_frozen,
     metric_words,
 )
-from farsearch.records import Baseline, FarConfig, JobSpec, LossPoint, StudySnapshot, TrialRecord
+from farsearch.records import AnyTrial, Baseline, FarConfig, FlatTrial, JobSpec, LossPoint, StudySnapshot, flat
 
 __all__ = [
     "FRONT_FILTER",
@@ -132,8 +132,9 @@ def objective_names(snapshot: StudySnapshot) -> tuple[str, str, str]:
     return f"validation_{snapshot.metric_name}", "peak_memory_mib", "wall_time_s"
 
 
-def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
-    """Return the child run of ``trial``."""
+def trial_content(snapshot: StudySnapshot, any_trial: AnyTrial) -> RunContent:
+    """Return the child run of a trial."""
+    trial = flat(any_trial)
     mark = " · front" if trial.on_front else ""
     tags = {
         TAG_ROLE: ROLE_TRIAL,
@@ -159,7 +160,7 @@ def trial_content(snapshot: StudySnapshot, trial: TrialRecord) -> RunContent:
     )
 
 
-def _trial_name(trial: TrialRecord) -> str:
+def _trial_name(trial: FlatTrial) -> str:
     verified = trial.verifies
     if verified is None:
         return f"trial {trial.number:03d}" if trial.baseline is None else _baseline_name(trial.baseline)
@@ -175,7 +176,7 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _trial_params(trial: TrialRecord) -> dict[str, str]:
+def _trial_params(trial: FlatTrial) -> dict[str, str]:
     params = {} if trial.config is None else _config_params(trial.config)
     if trial.baseline is not None:
         params |= {
@@ -212,7 +213,7 @@ def _config_params(config: FarConfig) -> dict[str, str]:
     }
 
 
-def _trial_metrics(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, float | None]:
+def _trial_metrics(snapshot: StudySnapshot, trial: FlatTrial) -> dict[str, float | None]:
     objective, memory, seconds = objective_names(snapshot)
     low_mib, high_mib = trial.peak_memory_range_mib or (None, None)
     low_s, high_s = trial.wall_time_range_s or (None, None)
@@ -271,7 +272,7 @@ def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
 
 
-def _trial_note(snapshot: StudySnapshot, trial: TrialRecord) -> str:
+def _trial_note(snapshot: StudySnapshot, trial: FlatTrial) -> str:
     """Return two lines: the result and the configuration."""
     figures = [
         human_metric(snapshot.metric_name, trial.metric, trial.metric_error),
@@ -294,7 +295,7 @@ def _trial_note(snapshot: StudySnapshot, trial: TrialRecord) -> str:
 
 def study_content(snapshot: StudySnapshot) -> RunContent:
     """Return the parent run of the study."""
-    ended = [trial for trial in snapshot.trials if trial.state not in ("running", "waiting")]
+    ended = snapshot.ended
     tags = {
         TAG_ROLE: ROLE_STUDY,
         TAG_STUDY: snapshot.name,
@@ -359,15 +360,14 @@ def shown_digest(snapshot: StudySnapshot, content: RunContent) -> str:
 
     Of an ended trial only the membership of the front changes, so a few values identify it.
     """
-    ended = [trial for trial in snapshot.trials if trial.state not in ("running", "waiting")]
     shown = [
         (t.number, t.state, t.metric, t.metric_error, t.peak_memory_mib, t.wall_time_s, t.feasible, t.on_front,
          t.host_seconds, t.host_peak_mib, len(t.curve))
-        for t in (*ended, *snapshot.baselines)
+        for t in map(flat, (*snapshot.ended, *snapshot.baselines))
     ]  # fmt: skip
     verified = [
         (t.number, t.metric, t.verifies and t.verifies.to_dict(), t.baseline and t.baseline.method)
-        for t in snapshot.verified
+        for t in map(flat, snapshot.verified)
     ]
     measured = [measurement.to_dict() for measurement in snapshot.measurements]
     about = [dict(content.params), dict(snapshot.rejected), snapshot.budget_mib, snapshot.n_trials]
@@ -382,7 +382,7 @@ def study_digest(snapshot: StudySnapshot, content: RunContent) -> str:
     trials = [
         (t.number, t.state, t.on_front, t.feasible, t.reason, t.metric, t.peak_memory_mib, t.wall_time_s,
          t.host_seconds, None if t.config is None else t.config.learning_rate, len(t.curve))
-        for t in snapshot.trials
+        for t in map(flat, snapshot.trials)
     ]  # fmt: skip
     tags, params = dict(content.tags), dict(content.params)
     measured = [one.to_dict() for one in snapshot.measurements]

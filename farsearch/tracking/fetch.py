@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from farsearch.errors import MissingResource
 from farsearch.files import disk_errors, move_into_place, read_json
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import CompleteTrial, StudySnapshot
 from farsearch.study.predictions import trial_folder
 from farsearch.study.retention import FILES, LEARNERS, LOGITS, near_front, primings_folder, trial_files
 from farsearch.study.store import Store, storage_errors
@@ -48,7 +48,7 @@ class RemoteTensors:
     def __init__(self, uri: str, snapshot: StudySnapshot, store: Store, note: Callable[[str], None]) -> None:
         self._uri, self._snapshot, self._store, self._note = uri, snapshot, store, note
         self._folder = store.folder(snapshot.name)
-        self._trials = {trial.number: trial for trial in snapshot.trials}
+        self._trials = {trial.number: trial for trial in snapshot.complete}
         self._connection: Connection | None = None
         self._held: list[HeldTensors] | None = None
         self._noted = self._unavailable = False
@@ -111,7 +111,7 @@ class RemoteTensors:
             self._connection = connect(self._uri)
         return self._connection
 
-    def _of(self, trial: TrialRecord) -> tuple[Run, Manifest] | None:
+    def _of(self, trial: CompleteTrial) -> tuple[Run, Manifest] | None:
         """Return the run with a trial's tensors, and their manifest; None if there is no such run.
 
         A deleted run will do: a sync replaces a run that it can't change, and its artifacts remain.
@@ -126,7 +126,7 @@ class RemoteTensors:
                 )
             self._held = sorted(runs, key=lambda one: one.run.info.lifecycle_stage != "active")
         for one in self._held:
-            if one.number == trial.number and one.manifest is not None and one.manifest.metric == trial.metric:
+            if one.number == trial.number and one.manifest is not None and one.manifest.metric == trial.outcome.metric:
                 return one.run, one.manifest
         return None
 

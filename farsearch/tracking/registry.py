@@ -24,7 +24,7 @@ from farsearch.formatting import human_metric
 from farsearch.models.load import load_finetuned
 from farsearch.models.source import resolve_model
 from farsearch.models.tokenizer import load_tokenizer
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import CompleteTrial, StudySnapshot
 from farsearch.tasks.spec import study_task
 from farsearch.tracking.connection import Connection, connect
 from farsearch.tracking.content import family
@@ -66,7 +66,7 @@ def check_names(name: str, alias: str) -> None:
 
 
 def register_model(
-    uri: str, snapshot: StudySnapshot, trial: TrialRecord, model_folder: Path, name: str, alias: str = DEFAULT_ALIAS
+    uri: str, snapshot: StudySnapshot, trial: CompleteTrial, model_folder: Path, name: str, alias: str = DEFAULT_ALIAS
 ) -> Registered:
     """Register a fine-tuned model as a new version of ``name``, and give that version the alias.
 
@@ -100,7 +100,7 @@ def register_model(
     return Registered(name, int(version.version), alias)
 
 
-def _run_of(connection: Connection, snapshot: StudySnapshot, trial: TrialRecord) -> tuple[str, str]:
+def _run_of(connection: Connection, snapshot: StudySnapshot, trial: CompleteTrial) -> tuple[str, str]:
     """Return the ids of the trial's run and of its experiment."""
     for attempt in range(2):
         with connection.reading() as client:
@@ -123,18 +123,18 @@ def _create(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _tags(snapshot: StudySnapshot, trial: TrialRecord) -> dict[str, str]:
+def _tags(snapshot: StudySnapshot, trial: CompleteTrial) -> dict[str, str]:
     """Return the tags of a version, for the registry's page."""
     return {
         "farsearch.study": snapshot.name,
         "farsearch.trial": str(trial.number),
         "farsearch.device": snapshot.settings.device,
-        snapshot.metric_name: human_metric(snapshot.metric_name, trial.metric, trial.metric_error),
-        **({} if trial.plan is None else {"farsearch.plan": trial.plan.summary}),
+        snapshot.metric_name: human_metric(snapshot.metric_name, trial.outcome.metric, trial.outcome.metric_error),
+        "farsearch.plan": trial.plan.summary,
     }
 
 
-def _save(model_folder: Path, out: Path, snapshot: StudySnapshot, trial: TrialRecord, logged: LoggedModel) -> None:
+def _save(model_folder: Path, out: Path, snapshot: StudySnapshot, trial: CompleteTrial, logged: LoggedModel) -> None:
     """Save the model in MLflow's format."""
     from huggingface_hub import ModelCard
 

@@ -26,7 +26,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from farsearch.files import write_json
 from farsearch.json_records import Record
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import CompleteTrial, StudySnapshot
 from farsearch.runtime.bundle_files import file_digest
 from farsearch.study.predictions import trial_folder
 from farsearch.study.retention import FILES, LEARNERS, LOGITS, TRAINED, TrialFiles, near_front, trial_files
@@ -168,7 +168,7 @@ def upload_tensors(connection: Connection, snapshot: StudySnapshot, study_folder
             return TensorsResult()
         up = _Upload(connection, client, experiment.experiment_id, parents[0], name)
         held = find_held(client, up.experiment, name, ViewType.ACTIVE_ONLY)
-        complete = {trial.number: trial for trial in snapshot.trials if trial.state == "complete"}
+        complete = {trial.number: trial for trial in snapshot.complete}
         near = near_front(complete.values())
         present = {one.number for one in held if one.manifest and _is_of(one.manifest, complete.get(one.number))}
         for trial in complete.values():
@@ -184,8 +184,8 @@ def upload_tensors(connection: Connection, snapshot: StudySnapshot, study_folder
     return TensorsResult(uploaded, len(present), removed)
 
 
-def _is_of(manifest: Manifest, trial: TrialRecord | None) -> bool:
-    return trial is None or manifest.metric == trial.metric
+def _is_of(manifest: Manifest, trial: CompleteTrial | None) -> bool:
+    return trial is None or manifest.metric == trial.outcome.metric
 
 
 @dataclass
@@ -198,7 +198,7 @@ class _Upload:
     parent: Run
     study: str
 
-    def trial(self, trial: TrialRecord, study_folder: Path) -> bool:
+    def trial(self, trial: CompleteTrial, study_folder: Path) -> bool:
         """Upload one trial's files, if this host has all of them and the trial has a run."""
         files = trial_files(study_folder, trial)
         runs = find_trial(self.client, self.experiment, self.study, trial.number) if files else []
@@ -214,8 +214,7 @@ class _Upload:
         self.client.set_tag(run_id, TAG_TENSORS, json.dumps(manifest.to_dict(), sort_keys=True))
         return True
 
-    def _files(self, files: TrialFiles, trial: TrialRecord, run: Run) -> Manifest:
-        assert trial.metric is not None
+    def _files(self, files: TrialFiles, trial: CompleteTrial, run: Run) -> Manifest:
         priming = None if files.priming is None else file_of(files.priming)
         with TemporaryDirectory(prefix="farsearch-") as scratch:
             # an artifact has the name of its source file
@@ -229,7 +228,7 @@ class _Upload:
             uploaded = {name: file_of(folder / name) for name in FILES}
             for name in FILES:
                 self._artifacts(run).log_artifact(str(folder / name), TENSORS)
-        manifest = Manifest(_SCHEMA, trial.metric, uploaded)
+        manifest = Manifest(_SCHEMA, trial.outcome.metric, uploaded)
         return manifest if priming is None else replace(manifest, priming=priming, priming_run=self.parent.info.run_id)
 
     def _artifacts(self, run: Run) -> ArtifactRepository:

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from farsearch.errors import MissingResource
-from farsearch.records import StudySnapshot, TrialRecord
+from farsearch.records import AnyTrial, StudySnapshot, flat
 from farsearch.study.names import AUXILIARY_KINDS
 from farsearch.tracking.connection import Connection, connect
 from farsearch.tracking.content import LOSS, RunContent, family, study_content, trial_content
@@ -41,7 +41,6 @@ _FOLLOW_PATIENCE_S = 5.0
 """Timeout of a running search that waits for another process's sync."""
 _PAUSE_PER_DRAWING = 19.0
 """Seconds without drawing for each second of drawing."""
-_ENDED = ("complete", "pruned", "fail")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class _Followed:
 
     experiment: str
     parent: str
-    trials: Mapping[int, TrialRecord]
+    trials: Mapping[int, AnyTrial]
     draw_after: float = 0.0
 
 
@@ -142,7 +141,7 @@ class Tracker:
         with self._connection.writing(_FOLLOW_PATIENCE_S) as client:
             # after a failure the state is unknown, and the next call compares everything
             followed = self._followed.pop(snapshot.name)
-            changed = [t for t in snapshot.trials if t.state in _ENDED and followed.trials.get(t.number) != t]
+            changed = [t for t in snapshot.ended if followed.trials.get(t.number) != t]
             content = study_content(snapshot)
             held = {t.number: find_trial(client, followed.experiment, snapshot.name, t.number) for t in changed}
             current = {number: runs[0] for number, runs in held.items() if runs}
@@ -151,7 +150,7 @@ class Tracker:
                 client, followed.experiment, client.get_run(followed.parent), snapshot, content, _now_ms()
             )
             _write_trials(client, followed.experiment, parent, current, snapshot, changed, spans, None)
-            if all(trial.state in _ENDED for trial in snapshot.trials):
+            if len(snapshot.ended) == len(snapshot.trials):
                 mark_mirrored(client, followed.experiment, parent, snapshot, content)
             seen = {trial.number: trial for trial in changed}
             after = dataclasses.replace(followed, parent=parent, trials={**followed.trials, **seen})
@@ -254,7 +253,7 @@ def _write_trials(
     parent: str,
     held: Mapping[int, Run],
     snapshot: StudySnapshot,
-    trials: Sequence[TrialRecord],
+    trials: Sequence[AnyTrial],
     spans: Spans,
     progress: Progress | None,
 ) -> dict[str, int]:
@@ -274,16 +273,16 @@ def _write_trials(
     return done
 
 
-def _by_number(snapshot: StudySnapshot) -> dict[int, TrialRecord]:
+def _by_number(snapshot: StudySnapshot) -> dict[int, AnyTrial]:
     """Return the trials that have ended, by number."""
-    return {trial.number: trial for trial in snapshot.trials if trial.state in _ENDED}
+    return {trial.number: trial for trial in snapshot.ended}
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _spans(trials: Sequence[TrialRecord]) -> Spans:
+def _spans(trials: Sequence[AnyTrial]) -> Spans:
     """Return start and end of new runs in ms, by number: consecutive, by the trials' durations, the last ending now.
 
     A study that is mirrored while it runs adds one at a time, so its times are true; one that is mirrored again as a
@@ -292,7 +291,7 @@ def _spans(trials: Sequence[TrialRecord]) -> Spans:
     spans: dict[int, tuple[int, int]] = {}
     end = _now_ms()
     for trial in sorted(trials, key=lambda t: t.number, reverse=True):
-        start = end - round(1000 * (trial.host_seconds or 0.0))
+        start = end - round(1000 * (flat(trial).host_seconds or 0.0))
         spans[trial.number] = (start, end)
         end = start
     return spans

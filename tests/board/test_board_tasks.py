@@ -32,7 +32,7 @@ def test_a_kind_of_task_on_the_board(name: str, tmp_path: Path) -> None:
     model = make_bert(tmp_path / "model", dropout=0.0)
     with chdir(tmp_path):
         found = search_task(tmp_path, model, 1, task=name, data_dir=write_task(tmp_path, name))
-    trial = found.snapshot.trials[0]
+    (trial,) = found.snapshot.complete
     write_bundle(found.snapshot, trial, found.search.folder, tmp_path / "bundle", "a test", home=tmp_path / "home")
     train, dev = (write_user_rows(tmp_path, found.bench, part) for part in ("train", "dev"))
     here = finetune(read_bundle(tmp_path / "bundle"), train, dev, tmp_path / "tuned")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,13 +18,16 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from farsearch.api.study import Study
+from farsearch.api.workspace import Workspace
 from farsearch.bundle.folder import opened_folder, whole_folder
 from farsearch.bundle.write import write_bundle
 from farsearch.errors import BadInput, BundleError, MissingResource
-from farsearch.records import FarConfig, StudySettings, StudySnapshot, TrialRecord
+from farsearch.records import StudySettings, StudySnapshot, Trial, Verification, read_trial
 from farsearch.runtime.bundle_files import digest_of, file_digest
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
+from tests.factories import changed
 from tests.journey import call, chdir, prepare, run_arguments, start
 
 
@@ -74,7 +78,7 @@ def test_exported_models_score_as_their_trials(study: str, tmp_path: Path, reque
         torch.testing.assert_close(logits, saved, rtol=1e-4, atol=1e-5)
         assert torch.equal(logits.argmax(1), saved.argmax(1))
         right = int((logits.argmax(1) == torch.tensor(labels)).sum())
-        assert right / len(labels) == pytest.approx(trial.dev_metric)
+        assert right / len(labels) == pytest.approx(trial.outcome.dev_metric)
 
 
 def test_far_json_records_the_bundle(finished_study: Path, tmp_path: Path) -> None:
@@ -83,7 +87,7 @@ def test_far_json_records_the_bundle(finished_study: Path, tmp_path: Path) -> No
     assert done.code == 0, done.err
     study = snapshot(finished_study)
     data = json.loads((tmp_path / "b" / "far.json").read_text())
-    trial = TrialRecord.from_dict(data["trial"])
+    trial = read_trial(data["trial"])
     assert trial == study.trials[trial.number]
     assert StudySettings.from_dict(data["settings"]) == study.settings
     assert data["study"] == "tiny"
@@ -98,7 +102,7 @@ def test_far_json_records_the_bundle(finished_study: Path, tmp_path: Path) -> No
     assert (phase["seed"], phase["batch_size"]) == (study.settings.job.seed, study.settings.job.batch_size)
     assert data["why"].startswith(f"Trial {trial.number}: least memory")
     assert set(data["versions"]) >= {"farsearch", "torch", "transformers"}
-    assert trial.config is not None
+    assert isinstance(trial, Trial)
     for fraction, chosen in zip(trial.config.frozen_fractions, phase["learners"], strict=True):
         assert (chosen is None) == (fraction == 0)
         if chosen is not None:
@@ -237,11 +241,14 @@ def test_a_trial_without_tensors_is_refused(finished_study: Path, tmp_path: Path
 
 
 def test_a_trial_without_a_result_is_refused(finished_study: Path, tmp_path: Path) -> None:
-    """A stopped trial cannot be exported."""
+    """A stopped trial cannot be exported, nor a verification, whose weights are not stored."""
     study = snapshot(finished_study)
-    stopped = TrialRecord(number=0, state="pruned", config=FarConfig((0.5, 0.5), 1e-3, 1.0))
-    with pytest.raises(BadInput, match="trial 0 is pruned, not complete"):
-        write_bundle(study, stopped, finished_study, tmp_path / "b", "", home=tmp_path)
+    stopped = changed(study.front[0], state="pruned", reason="the loss is nan")
+    with chdir(tmp_path), pytest.raises(BadInput, match=r"is pruned \(the loss is nan\) and has no result"):
+        Study(dataclasses.replace(study, trials=(stopped,)), Workspace()).export(stopped.number, "b")
+    again = changed(study.front[0], verifies=Verification(0, 1, 48))
+    with pytest.raises(BadInput, match="is a verification, whose weights are not stored"):
+        write_bundle(study, again, finished_study, tmp_path / "b", "", home=tmp_path)
 
 
 def test_changed_weights_are_refused(tmp_path: Path, finished_study: Path, tiny_bert: Path) -> None:
@@ -250,8 +257,7 @@ def test_changed_weights_are_refused(tmp_path: Path, finished_study: Path, tiny_
 
     study = snapshot(finished_study)
     other = make_bert(tmp_path / "tiny-bert", seed=1)
-    changed = dict(study.meta) | {"model": str(other)}
-    moved = StudySnapshot.from_dict({**study.to_dict(), "meta": changed})
+    moved = dataclasses.replace(study, meta=dict(study.meta) | {"model": str(other)})
     folder = finished_study / ".farsearch" / "studies" / "tiny"
     with pytest.raises(MissingResource, match="no longer those of the study"):
         write_bundle(moved, moved.front[0], folder, tmp_path / "b", "", home=tmp_path)

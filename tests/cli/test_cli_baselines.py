@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from farsearch.api.progress import SiblingProgress
-from tests.factories import make_baselines, make_snapshot
+from tests.factories import changed, make_baselines, make_snapshot
 from tests.journey import Done, call, prepare, run_arguments
 
 OPTIONS = {"train_samples": 48, "epochs": 1}
@@ -92,8 +91,8 @@ def test_progress_reports_stopped_and_infeasible_trainings() -> None:
     progress = SiblingProgress(console, "baselines", "accuracy", lambda _snapshot: "MLflow is away")
     snapshot, (full, lora) = make_snapshot(), make_baselines()
     progress.note("from the cache")
-    progress.training_ended(dataclasses.replace(full, feasible=False), snapshot)
-    progress.training_ended(dataclasses.replace(lora, state="pruned", reason="the loss is nan"), snapshot)
+    progress.training_ended(changed(full, feasible=False), snapshot)
+    progress.training_ended(changed(lora, state="pruned", reason="the loss is nan"), snapshot)
     text = out.getvalue()
     assert "from the cache" in text
     assert "(does not fit)" in text

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
 
 from farsearch.cli.details import profile_rows, trial_details
 from farsearch.devices import list_profiles, load_profile
-from farsearch.records import FarConfig, PrimingReport, StepPlan, TrialRecord, Verification
-from tests.factories import make_measurement, make_snapshot, make_trial
+from farsearch.records import Failed, FarConfig, PrimingReport, StepPlan, UnpricedTrial, Verification
+from tests.factories import changed, make_measurement, make_snapshot, make_trial
 
 
 def details(**changes: Any) -> dict[str, str]:
     """Return the details of the factory's trial 2, changed, as a mapping of labels to values."""
     snapshot = make_snapshot()
-    rows = trial_details(snapshot, dataclasses.replace(snapshot.trials[2], **changes))
+    rows = trial_details(snapshot, changed(snapshot.trials[2], **changes))
     assert all(set(row) == {"what", "value"} for row in rows)
     return {row["what"].strip(): row["value"] for row in rows}
 
@@ -80,7 +79,7 @@ def test_a_selection_no_better_than_random_is_reported(overlap: float, random: b
 
 
 def test_unknown_values_have_no_row() -> None:
-    rows = trial_details(make_snapshot(), TrialRecord(number=1, state="fail", reason="its process was killed"))
+    rows = trial_details(make_snapshot(), UnpricedTrial(number=1, outcome=Failed("its process was killed")))
     assert rows == [{"what": "state", "value": "fail"}, {"what": "reason", "value": "its process was killed"}]
 
 

@@ -194,7 +194,7 @@ def test_the_legend_of_a_sweep_is_inside_its_picture() -> None:
     swept = sweep("jetson-nano", SMALL, batch_size=4, max_length=16, configurations=10)
     figure = sweep_figure(swept, "a space", "one step")
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    canvas.draw()  # type: ignore[no-untyped-call]
     legend, label = figure.legends[0].get_window_extent(), figure.axes[0].xaxis.label.get_window_extent()
     assert len(figure.legends[0].get_texts()) > 9
     assert figure.bbox.x0 < legend.x0 < legend.x1 < figure.bbox.x1

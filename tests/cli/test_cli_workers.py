@@ -19,6 +19,7 @@ from farsearch.api.console import make_console
 from farsearch.api.pool import Pool, worker_environment
 from farsearch.api.progress import SearchProgress
 from farsearch.errors import MissingResource
+from farsearch.records import Trial, flat
 from farsearch.study.store import Store
 from tests.factories import make_snapshot
 from tests.journey import (
@@ -63,7 +64,11 @@ def in_work(folder: Path, count: int, storage: str | None = None) -> Callable[[]
     """Return a condition: at least ``count`` trials are running, each in a process of its own."""
 
     def look() -> bool:
-        running = [trial for trial in read_study(folder, storage).trials if trial.state == "running" and trial.config]
+        running = [
+            trial
+            for trial in read_study(folder, storage).trials
+            if flat(trial).state == "running" and flat(trial).config
+        ]
         return len(running) >= count
 
     return look
@@ -87,8 +92,9 @@ def test_two_workers_finish_a_study_together(storage: str | None, tmp_path: Path
     assert "next:\n" in done.err
     assert "Traceback" not in done.err
     assert len(workers_of(folder, storage)) == 3
-    assert snapshot.trials[0].config is not None
-    assert snapshot.trials[0].config.frozen_fractions == (0.0, 0.0), "what the space tries first comes first"
+    first = snapshot.trials[0]
+    assert isinstance(first, Trial)
+    assert first.config.frozen_fractions == (0.0, 0.0), "what the space tries first comes first"
 
 
 def test_two_workers_train_on_a_user_s_file(tmp_path: Path, tiny_bert: Path) -> None:
@@ -124,7 +130,7 @@ def test_a_killed_worker_is_replaced(storage: str | None, tmp_path: Path, tiny_b
     assert done.err.count("was killed; another one takes its place") == 2
     snapshot = assert_whole(folder, 5, storage)
     # the second may have been killed before its trial had parameters
-    reasons = {trial.reason for trial in snapshot.trials if trial.state == "fail"}
+    reasons = {flat(trial).reason for trial in snapshot.trials if flat(trial).state == "fail"}
     assert "its process was killed" in reasons
     assert reasons <= {"its process was killed", "it was cut off while it was proposed"}
     assert not list((folder / ".farsearch" / "studies" / "tiny" / "workers").iterdir())
@@ -250,7 +256,7 @@ def test_a_suspended_worker_drops_a_trial_that_another_one_took(
     assert "was given to another worker while this one was away; its result is dropped" in late.err
     assert "its process was killed; it is tried again" in done.err
     snapshot = read_study(folder, postgres.url)
-    finished = [repr(trial.config) for trial in snapshot.trials if trial.state == "complete"]
+    finished = [repr(flat(trial).config) for trial in snapshot.trials if flat(trial).state == "complete"]
     assert len(finished) == len(set(finished)) == 3
 
 

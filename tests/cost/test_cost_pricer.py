@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.cost.pricer import Cost, Pricer, full_fine_tuning, priming_plan
+from farsearch.cost.pricer import Price, Pricer, full_fine_tuning, priming_plan
 from farsearch.cost.step_table import StepTable
 from farsearch.devices.registry import load_profile
 from farsearch.far.batches import phase_batches
@@ -132,7 +132,7 @@ settings = st.tuples(st.integers(0, len(FROZEN) - 1), st.tuples(fractions, fract
 far_configs = settings.map(lambda drawn: make_far(*drawn))
 
 
-def no_slower(small: Cost, large: Cost) -> None:
+def no_slower(small: Price, large: Price) -> None:
     """Assert that total time, step time and trained tensors do not increase."""
     assert small.step_time_s <= large.step_time_s * (1 + 1e-12)
     assert small.wall_time_s <= large.wall_time_s * (1 + 1e-12)

@@ -26,7 +26,8 @@ from farsearch.models.load import build_model
 from farsearch.runtime.onnx_engine.program import Runner
 from farsearch.runtime.onnx_engine.weights import load_weights, merged_tensors
 from farsearch.runtime.program_file import Program, read_program
-from tests.models.test_models_families import CASES, FamilyCase
+from tests.models.contract import FamilyCase
+from tests.models.test_models_families import CASES
 
 HEADS = (
     Head("classification", 3),

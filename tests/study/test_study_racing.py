@@ -7,25 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farsearch.records import MetricPoint, TrialRecord
+from farsearch.records import AnyTrial, MetricPoint
 from farsearch.study.racing import LEAST, RISK, Race
 from farsearch.training import EVALUATION_SHARES
+from tests.factories import make_trial
 
 
 def trial(
     number: int, metric: float, memory_mib: float, time_s: float, intermediate: float, feasible: bool = True
-) -> TrialRecord:
+) -> AnyTrial:
     """Return a complete trial with one evaluation at half of its steps."""
-    return TrialRecord(
-        number=number,
-        state="complete",
-        metric=metric,
-        metric_error=0.01,
-        peak_memory_mib=memory_mib,
-        wall_time_s=time_s,
-        feasible=feasible,
-        looks=(MetricPoint(0.5, 8, intermediate),),
-    )
+    looks = (MetricPoint(0.5, 8, intermediate),)
+    made: AnyTrial = make_trial(number, metric, memory_mib, time_s, metric_error=0.01, feasible=feasible, looks=looks)
+    return made
 
 
 HISTORY = [trial(i, 0.80 + 0.01 * (i % 2), 1000.0 + i, 100.0 + i, 0.75) for i in range(6)]
@@ -68,10 +62,9 @@ def test_race_needs_enough_complete_trials() -> None:
 def test_stopped_trials_contribute_no_gain() -> None:
     """An extrapolated metric is not a measurement: it sets no threshold and adds no gain."""
     stopped = [
-        TrialRecord(number=20 + i, state="pruned", extrapolated_metric=0.95, peak_memory_mib=1.0, wall_time_s=1.0,
-                    looks=(MetricPoint(0.5, 8, 0.1),))
+        make_trial(20 + i, None, 1.0, 1.0, extrapolated_metric=0.95, looks=(MetricPoint(0.5, 8, 0.1),))
         for i in range(6)
-    ]  # fmt: skip
+    ]
     assert Race.of([*HISTORY, *stopped], 2000.0, 200.0) == Race.of(HISTORY, 2000.0, 200.0)
 
 

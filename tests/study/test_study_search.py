@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
-from farsearch.cost.pricer import Cost, Pricer
+from farsearch.cost.pricer import Price, Pricer
 from farsearch.devices import Figure
 from farsearch.errors import MissingResource, NoFeasibleTrial
 from farsearch.far.surgery import trainable_count
 from farsearch.files import load_tensors, save_tensors, write_json
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head
-from farsearch.records import FarConfig, StudySnapshot, TrialRecord
+from farsearch.records import AnyTrial, FarConfig, StudySnapshot, flat
 from farsearch.resolve import Job, rejoin_job
 from farsearch.study.artifacts import load_trial, sweep
 from farsearch.study.liveness import Worker
@@ -33,9 +33,10 @@ from farsearch.study.space import Space
 from farsearch.study.space_files import list_spaces
 from farsearch.study.store import StorageAway, Store
 from farsearch.study.suggestion import nearest_fit
+from farsearch.study.trial_queue import Proposal
 from farsearch.training import EVALUATION_SHARES, Bench
 from tests.beds import make_bed
-from tests.factories import make_snapshot, make_trial
+from tests.factories import changed, make_snapshot, make_trial
 from tests.journey import SPACE
 from tests.services import Postgres
 
@@ -48,11 +49,11 @@ class Notes:
 
     interrupt_at: int | None = None
     notes: list[str] = field(default_factory=list)
-    ended: list[TrialRecord] = field(default_factory=list)
+    ended: list[AnyTrial] = field(default_factory=list)
     started: list[int] = field(default_factory=list)
     steps: int = 0
 
-    def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
+    def trial_started(self, number: int, config: FarConfig, cost: Price) -> None:
         self.started.append(number)
 
     def step(self, step: int, steps: int, loss: float) -> None:
@@ -64,7 +65,7 @@ class Notes:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+    def trial_ended(self, record: AnyTrial, snapshot: StudySnapshot) -> None:
         self.ended.append(record)
 
 
@@ -102,7 +103,7 @@ def space(**search: Any) -> Space:
 
 def keys(snapshot: StudySnapshot) -> list[str]:
     """Return the configurations of the finished trials."""
-    return [repr(trial.config) for trial in snapshot.trials if trial.state in ("complete", "pruned")]
+    return [repr(flat(trial).config) for trial in snapshot.trials if flat(trial).state in ("complete", "pruned")]
 
 
 def test_n_trials_is_the_total_of_the_study(bed: Bed, tmp_path: Path) -> None:
@@ -112,9 +113,9 @@ def test_n_trials_is_the_total_of_the_study(bed: Bed, tmp_path: Path) -> None:
     assert bed.search(tmp_path, again).run(2) == first
     assert again.started == []
     more = bed.search(tmp_path).run(4)
-    before, after = ([dataclasses.replace(trial, on_front=False) for trial in s.trials[:2]] for s in (first, more))
+    before, after = ([changed(trial, on_front=False) for trial in s.trials[:2]] for s in (first, more))
     assert before == after
-    assert [trial.state for trial in more.trials] == ["complete"] * 4
+    assert [flat(trial).state for trial in more.trials] == ["complete"] * 4
     assert len(set(keys(more))) == 4
     assert more.n_trials == 4
 
@@ -123,7 +124,7 @@ def test_complete_trial_has_all_reported_values(bed: Bed, tmp_path: Path) -> Non
     """These are objectives, ranges, breakdowns, curve, priming, and Optuna's values."""
     search = bed.search(tmp_path)
     snapshot = search.run(3)
-    for trial, stored in zip(snapshot.trials, search.study.trials, strict=True):
+    for trial, stored in zip(map(flat, snapshot.trials), search.study.trials, strict=True):
         assert stored.values == [trial.metric, trial.peak_memory_mib, trial.wall_time_s]
         assert trial.config is not None
         assert trial.feasible
@@ -134,7 +135,12 @@ def test_complete_trial_has_all_reported_values(bed: Bed, tmp_path: Path) -> Non
         product = trial.peak_memory_mib * trial.wall_time_s  # type: ignore[operator]
         least = min(price.peak_memory_mib * price.wall_time_s for price in trial.plans)
         assert product == pytest.approx(least, rel=1e-9)
-        assert None not in (trial.metric_error, trial.dev_metric, trial.energy_j, trial.host_seconds)
+        assert None not in (
+            trial.metric_error,
+            trial.dev_metric,
+            trial.energy_j,
+            trial.host_seconds,
+        )
         assert trial.host_peak_mib > 50
         low, high = trial.peak_memory_range_mib
         assert low <= trial.peak_memory_mib <= high
@@ -146,15 +152,15 @@ def test_complete_trial_has_all_reported_values(bed: Bed, tmp_path: Path) -> Non
         assert trial.priming.steps == (2 if trial.config.priming_epochs else 0)
         assert stored.constraints == {"memory": stored.constraints["memory"]}
         assert stored.constraints["memory"] <= 0
-    assert snapshot.budget_mib > max(trial.peak_memory_mib for trial in snapshot.trials)
+    assert snapshot.budget_mib > max(trial.cost.peak_memory_mib for trial in snapshot.complete)
     assert {trial.number for trial in snapshot.front} <= {0, 1, 2}
 
 
 def test_starts_of_the_space_are_the_first_trials(bed: Bed, tmp_path: Path) -> None:
     """Full fine-tuning precedes any proposal of the sampler."""
     trial = bed.search(tmp_path).run(1).trials[0]
-    assert trial.config == FarConfig((0.0, 0.0), 3e-3, 1.0)
-    assert trial.trainable == trainable_count(bed.bench.model)
+    assert flat(trial).config == FarConfig((0.0, 0.0), 3e-3, 1.0)
+    assert flat(trial).trainable == trainable_count(bed.bench.model)
 
 
 def test_tensors_of_the_front_are_retained(bed: Bed, tmp_path: Path) -> None:
@@ -163,10 +169,10 @@ def test_tensors_of_the_front_are_retained(bed: Bed, tmp_path: Path) -> None:
     snapshot = search.run(3)
     for trial in snapshot.front:
         saved = load_trial(search.folder, trial.number)
-        assert sum(value.numel() for value in saved.trained.values()) == trial.trainable
+        assert sum(value.numel() for value in saved.trained.values()) == trial.outcome.trainable
         assert saved.logits["dev"].shape == (len(bed.bench.dev_rows.answers), 2)
         accuracy = (saved.logits["dev"].argmax(1) == torch.tensor(bed.bench.dev_rows.answers)).double().mean()
-        assert float(accuracy) == pytest.approx(trial.dev_metric)
+        assert float(accuracy) == pytest.approx(trial.outcome.dev_metric)
 
 
 def test_tensors_far_off_the_front_are_removed(tmp_path: Path) -> None:
@@ -215,16 +221,16 @@ def test_diverged_trial_is_recorded_and_the_search_continues(bed: Bed, tmp_path:
     rates = space(learning_rate={"choices": [5e-3, 1e30]}, priming_epochs={"choices": [0.0]})
     watcher = Notes()
     snapshot = bed.search(tmp_path, watcher, rates).run(6)
-    stopped = [trial for trial in snapshot.trials if trial.state == "pruned"]
+    stopped = [trial for trial in snapshot.trials if flat(trial).state == "pruned"]
     assert stopped
     assert len(keys(snapshot)) == 6
     for trial in stopped:
-        assert trial.config.learning_rate == 1e30
-        assert "is nan" in trial.reason or "is inf" in trial.reason
-        assert "lower learning rate" in trial.reason
-        assert trial.metric is None
-        assert trial.peak_memory_mib > 0
-        assert not trial.on_front
+        assert flat(trial).config.learning_rate == 1e30
+        assert "is nan" in flat(trial).reason or "is inf" in flat(trial).reason
+        assert "lower learning rate" in flat(trial).reason
+        assert flat(trial).metric is None
+        assert flat(trial).peak_memory_mib > 0
+        assert not flat(trial).on_front
     assert [record.number for record in watcher.ended] == [trial.number for trial in snapshot.trials]
     assert {trial.config.learning_rate for trial in snapshot.complete} == {5e-3}
 
@@ -235,12 +241,12 @@ def test_interrupted_trial_is_retried_first(bed: Bed, tmp_path: Path) -> None:
         bed.search(tmp_path, Notes(interrupt_at=6)).run(4)
     search = bed.search(tmp_path)
     before = snapshot_of(search.study)
-    assert [trial.state for trial in before.trials] == ["complete", "fail", "waiting"]
-    assert before.trials[1].reason == "interrupted (KeyboardInterrupt)"
-    assert before.trials[1].metric is None
-    assert before.trials[1].peak_memory_mib > 0
+    assert [flat(trial).state for trial in before.trials] == ["complete", "fail", "waiting"]
+    assert flat(before.trials[1]).reason == "interrupted (KeyboardInterrupt)"
+    assert flat(before.trials[1]).metric is None
+    assert flat(before.trials[1]).peak_memory_mib > 0
     after = search.run(4)
-    assert after.trials[2].config == before.trials[1].config
+    assert flat(after.trials[2]).config == flat(before.trials[1]).config
     assert len(set(keys(after))) == len(keys(after)) == 4
 
 
@@ -248,13 +254,13 @@ def test_trial_interrupted_before_its_training_is_requeued(bed: Bed, tmp_path: P
     """A signal may come between proposal and training."""
 
     class Early(Notes):
-        def trial_started(self, number: int, config: FarConfig, cost: Cost) -> None:
+        def trial_started(self, number: int, config: FarConfig, cost: Price) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         bed.search(tmp_path, Early()).run(2)
     search = bed.search(tmp_path)
-    assert [trial.state for trial in snapshot_of(search.study).trials] == ["fail", "waiting"]
+    assert [flat(trial).state for trial in snapshot_of(search.study).trials] == ["fail", "waiting"]
     assert search.study.trials[1].user_attrs["kills"] == 0
 
 
@@ -262,13 +268,13 @@ def test_closed_progress_pipe_loses_no_trial(bed: Bed, tmp_path: Path) -> None:
     """The search ends with the error, and recorded trials are retained."""
 
     class Left(Notes):
-        def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+        def trial_ended(self, record: AnyTrial, snapshot: StudySnapshot) -> None:
             raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
         bed.search(tmp_path, Left()).run(3)
     search = bed.search(tmp_path)
-    assert [trial.state for trial in snapshot_of(search.study).trials] == ["complete"]
+    assert [flat(trial).state for trial in snapshot_of(search.study).trials] == ["complete"]
     assert len(keys(search.run(3))) == 3
 
 
@@ -283,10 +289,10 @@ def test_trial_with_unwritable_tensors_is_not_recorded(bed: Bed, tmp_path: Path)
     (search.folder / "trials").unlink()
     (search.folder / "aside").rename(search.folder / "trials")
     lost = snapshot_of(search.study).trials[1]
-    assert (lost.state, lost.reason) == ("fail", "interrupted (MissingResource)")
+    assert (flat(lost).state, flat(lost).reason) == ("fail", "interrupted (MissingResource)")
     after = bed.search(tmp_path).run(2)
-    assert [trial.state for trial in after.trials] == ["complete", "fail", "complete"]
-    assert after.trials[2].config == lost.config
+    assert [flat(trial).state for trial in after.trials] == ["complete", "fail", "complete"]
+    assert flat(after.trials[2]).config == flat(lost).config
 
 
 def test_files_of_an_unrecorded_trial_are_removed(bed: Bed, tmp_path: Path) -> None:
@@ -310,8 +316,8 @@ def test_trial_of_a_dead_worker_is_recovered_once(bed: Bed, tmp_path: Path) -> N
     search.queue.requeue(search.study.trials[0], 1)
     watcher = Notes()
     snapshot = bed.search(tmp_path, watcher).run(3)
-    assert snapshot.trials[0].state == "fail"
-    assert "killed" in snapshot.trials[0].reason
+    assert flat(snapshot.trials[0]).state == "fail"
+    assert "killed" in flat(snapshot.trials[0]).reason
     assert any("trial 0 ended early" in note and "tried again" in note for note in watcher.notes)
     config = repr(search.space.config(trial.params, search.layers))
     assert keys(snapshot).count(config) == 1
@@ -326,8 +332,8 @@ def test_dequeued_trial_without_parameters_is_recovered(bed: Bed, tmp_path: Path
     search.study.set_user_attr("started", True)
     search.study._pop_waiting_trial_id()
     snapshot = bed.search(tmp_path).run(1)
-    assert [trial.state for trial in snapshot.trials] == ["fail", "complete"]
-    assert snapshot.trials[1].config == search.space.config(params, search.layers)
+    assert [flat(trial).state for trial in snapshot.trials] == ["fail", "complete"]
+    assert flat(snapshot.trials[1]).config == search.space.config(params, search.layers)
 
 
 def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Path) -> None:
@@ -337,7 +343,7 @@ def test_parameters_that_kill_their_process_are_given_up(bed: Bed, tmp_path: Pat
     trial.set_user_attr("worker", "gone-0123456789ab")
     trial.set_user_attr("kills", 2)
     snapshot = bed.search(tmp_path).run(2)
-    assert "killed 3 times, so it is not tried again" in snapshot.trials[0].reason
+    assert "killed 3 times, so it is not tried again" in flat(snapshot.trials[0]).reason
     assert repr(search.space.config(trial.params, search.layers)) not in keys(snapshot)
 
 
@@ -352,7 +358,10 @@ def test_given_up_parameters_are_not_proposed_again(bed: Bed, tmp_path: Path) ->
     trial.set_user_attr("kills", 2)
     with pytest.raises(NoFeasibleTrial, match="duplicate"):
         bed.search(tmp_path, space=small).run(2)
-    assert [record.state for record in bed.search(tmp_path, space=small).snapshot().trials[:2]] == ["fail", "complete"]
+    assert [flat(record).state for record in bed.search(tmp_path, space=small).snapshot().trials[:2]] == [
+        "fail",
+        "complete",
+    ]
 
 
 def test_exhausted_space_ends_the_search(bed: Bed, tmp_path: Path) -> None:
@@ -366,11 +375,11 @@ def test_exhausted_space_ends_the_search(bed: Bed, tmp_path: Path) -> None:
         bed.search(tmp_path, space=small).run(5)
     search = bed.search(tmp_path, space=small)
     snapshot = snapshot_of(search.study)
-    assert [trial.state for trial in snapshot.trials] == ["complete", "complete", "fail"]
+    assert [flat(trial).state for trial in snapshot.trials] == ["complete", "complete", "fail"]
     assert snapshot.rejected["duplicate"] >= 200
     with pytest.raises(NoFeasibleTrial):
         search.run(5)
-    assert "running" not in {trial.state for trial in snapshot_of(search.study).trials}
+    assert "running" not in {flat(trial).state for trial in snapshot_of(search.study).trials}
 
 
 def test_configurations_that_differ_only_in_priming_are_both_trained(bed: Bed) -> None:
@@ -382,12 +391,12 @@ def test_configurations_that_differ_only_in_priming_are_both_trained(bed: Bed) -
 def test_no_trial_starts_after_the_timeout(bed: Bed, tmp_path: Path) -> None:
     """The study is unchanged."""
     snapshot = bed.search(tmp_path).run(3, timeout_s=0.0)
-    assert [trial.state for trial in snapshot.trials] == ["waiting"]
+    assert [flat(trial).state for trial in snapshot.trials] == ["waiting"]
 
 
 def test_running_trial_has_its_costs(bed: Bed, tmp_path: Path) -> None:
     """During a training ``status`` and the mirror have its configuration and predicted costs."""
-    seen: list[TrialRecord] = []
+    seen: list[AnyTrial] = []
 
     class Inspect(Notes):
         def step(self, step: int, steps: int, loss: float) -> None:
@@ -395,9 +404,9 @@ def test_running_trial_has_its_costs(bed: Bed, tmp_path: Path) -> None:
                 seen.extend(snapshot_of(Store(tmp_path).load("s")).trials)
 
     bed.search(tmp_path, Inspect()).run(1)
-    assert (seen[0].state, seen[0].metric) == ("running", None)
-    assert seen[0].peak_memory_mib > 0
-    assert seen[0].config is not None
+    assert (flat(seen[0]).state, flat(seen[0]).metric) == ("running", None)
+    assert flat(seen[0]).peak_memory_mib > 0
+    assert flat(seen[0]).config is not None
 
 
 def test_search_in_parts_equals_one_run(bed: Bed, tmp_path: Path) -> None:
@@ -406,8 +415,8 @@ def test_search_in_parts_equals_one_run(bed: Bed, tmp_path: Path) -> None:
     parts = bed.search(tmp_path / "parts", sampler="tpe").run(4)
     uninterrupted = bed.search(tmp_path / "uninterrupted", sampler="tpe").run(4)
     same = ("config", "metric", "dev_metric", "peak_memory_mib", "wall_time_s", "curve", "on_front", "trainable")
-    assert [[getattr(t, name) for name in same] for t in parts.trials] == [
-        [getattr(t, name) for name in same] for t in uninterrupted.trials
+    assert [[getattr(flat(t), name) for name in same] for t in parts.trials] == [
+        [getattr(flat(t), name) for name in same] for t in uninterrupted.trials
     ]
 
 
@@ -423,7 +432,7 @@ def test_unreachable_limit_is_reported_with_a_reachable_one(bed: Bed, tmp_path: 
     """The error names the lowest limit that a configuration satisfies, and this limit works."""
     with pytest.raises(NoFeasibleTrial, match=f"allow {option} ") as caught:
         bed.search(tmp_path, pricer=pricer_of(bed, **{bound: 0.001})).run(3)
-    assert [trial.state for trial in snapshot_of(bed.search(tmp_path).study).trials] == ["fail"]
+    assert [flat(trial).state for trial in snapshot_of(bed.search(tmp_path).study).trials] == ["fail"]
     named = float(str(caught.value).rpartition(option)[2])
     least = FarConfig((1.0, 1.0), 1e-3, 1.0, frozen_embeddings=True, frozen_bottom_layers=1)
     fits = [pricer_of(bed, **{bound: limit}).best(least, "balanced")[1].fits for limit in (named - 1, named)]
@@ -478,7 +487,7 @@ def test_number_of_trials_belongs_to_the_study(bed: Bed, tmp_path: Path) -> None
     """When another run raises the total, this worker follows; a joining worker sets no total."""
 
     class Asked(Notes):
-        def trial_ended(self, record: TrialRecord, snapshot: StudySnapshot) -> None:
+        def trial_ended(self, record: AnyTrial, snapshot: StudySnapshot) -> None:
             super().trial_ended(record, snapshot)
             Store(tmp_path).load("s").set_user_attr("n_trials", 2)
 
@@ -496,10 +505,10 @@ class Other:
 
     search: Search
     worker: Worker
-    trial: Trial
+    proposal: Proposal
 
     def finish(self) -> None:
-        self.search.study.tell(self.trial, [0.5, 1.0, 1.0])
+        self.search.queue.finish(self.proposal, make_trial(0, 0.5, 1.0, 1.0).outcome)
 
 
 @pytest.fixture
@@ -510,7 +519,7 @@ def other(bed: Bed, tmp_path: Path) -> Iterator[Other]:
     worker = Worker(search.folder, search.study)
     proposal = search.under_lock(lambda: search.queue.next(worker))
     assert not isinstance(proposal, str)
-    yield Other(search, worker, proposal.trial)
+    yield Other(search, worker, proposal)
     worker.close()
 
 
@@ -525,7 +534,7 @@ def test_worker_waits_for_the_last_trials_of_others(bed: Bed, tmp_path: Path, ot
 
     watcher = Waiting()
     snapshot = bed.search(tmp_path, watcher).run()
-    assert [trial.state for trial in snapshot.trials] == ["complete", "complete"]
+    assert [flat(trial).state for trial in snapshot.trials] == ["complete", "complete"]
     assert watcher.started == [1]
     assert watcher.notes.count("waiting for the last trials of other workers") == 1
 
@@ -541,9 +550,9 @@ def test_waiting_worker_retrains_the_trial_of_a_dead_one(bed: Bed, tmp_path: Pat
 
     watcher = Waiting()
     snapshot = bed.search(tmp_path, watcher).run()
-    assert [trial.state for trial in snapshot.trials] == ["fail", "complete", "complete"]
-    assert snapshot.trials[0].reason == "its process was killed"
-    assert snapshot.trials[2].config == snapshot.trials[0].config
+    assert [flat(trial).state for trial in snapshot.trials] == ["fail", "complete", "complete"]
+    assert flat(snapshot.trials[0]).reason == "its process was killed"
+    assert flat(snapshot.trials[2]).config == flat(snapshot.trials[0]).config
     assert watcher.started == [1, 2]
 
 
@@ -586,7 +595,7 @@ def test_recording_a_trial_is_idempotent(bed: Bed, tmp_path: Path) -> None:
 
     search = bed.search(tmp_path)
     snapshot = Repeating(**{field.name: getattr(search, field.name) for field in dataclasses.fields(search)}).run(2)
-    assert [trial.state for trial in snapshot.trials] == ["complete", "complete"]
+    assert [flat(trial).state for trial in snapshot.trials] == ["complete", "complete"]
     for trial in snapshot.front:
         assert load_trial(search.folder, trial.number).trained
 
@@ -605,9 +614,9 @@ def test_worker_presumed_dead_drops_its_result(bed: Bed, tmp_path: Path) -> None
 
     watcher = Buried()
     snapshot = bed.search(tmp_path, watcher).run(2)
-    assert [trial.state for trial in snapshot.trials] == ["fail", "complete", "complete"]
-    assert snapshot.trials[0].metric is None
-    assert snapshot.trials[1].config == snapshot.trials[0].config
+    assert [flat(trial).state for trial in snapshot.trials] == ["fail", "complete", "complete"]
+    assert flat(snapshot.trials[0]).metric is None
+    assert flat(snapshot.trials[1]).config == flat(snapshot.trials[0]).config
     assert "trial 0 was given to another worker while this one was away; its result is dropped" in watcher.notes
     assert [record.number for record in watcher.ended] == [1, 2]
 
@@ -630,7 +639,7 @@ def test_database_outage_loses_no_trial(bed: Bed, tmp_path: Path, own_postgres: 
     watcher = Stopping()
     search = bed.search(tmp_path, watcher, storage=own_postgres.url)
     snapshot = search.run(3)
-    assert [trial.state for trial in snapshot.trials] == ["complete"] * 3
+    assert [flat(trial).state for trial in snapshot.trials] == ["complete"] * 3
     assert watcher.started == [0, 1, 2]
     waited = [note for note in watcher.notes if "does not answer" in note]
     assert len(waited) == 1
@@ -653,8 +662,8 @@ def test_job_built_from_the_study_is_equal(bed: Bed, tmp_path: Path) -> None:
     sampler = study.user_attrs["sampler"]
     parts = Search(study, store, bench, job.pricer(bench), job.space, sampler, job.settings.plan, Notes()).run(4)
     same = ("config", "metric", "dev_metric", "peak_memory_mib", "wall_time_s", "curve", "on_front", "trainable")
-    assert [[getattr(t, name) for name in same] for t in parts.trials] == [
-        [getattr(t, name) for name in same] for t in uninterrupted.trials
+    assert [[getattr(flat(t), name) for name in same] for t in parts.trials] == [
+        [getattr(flat(t), name) for name in same] for t in uninterrupted.trials
     ]
 
 
@@ -691,7 +700,7 @@ def test_trial_that_cannot_reach_the_front_is_stopped(bed: Bed, tmp_path: Path) 
     overtake(search, 5)
     before = watcher.steps
     snapshot = bed.search(tmp_path, watcher, space(learning_rate=HOPELESS)).run(8)
-    stopped = [trial for trial in snapshot.trials if trial.extrapolated_metric is not None]
+    stopped = [trial for trial in map(flat, snapshot.trials) if trial.extrapolated_metric is not None]
     assert [trial.number for trial in stopped] == [6, 7]
     steps = 4
     assert watcher.steps - before < 2 * steps
@@ -716,8 +725,8 @@ def test_trials_are_trained_to_their_end_without_racing(bed: Bed, tmp_path: Path
     search.run(1)
     overtake(search, 5)
     snapshot = dataclasses.replace(search, racing=False).run(7)
-    assert snapshot.trials[6].state == "complete"
-    assert snapshot.trials[6].looks == ()
+    assert flat(snapshot.trials[6]).state == "complete"
+    assert flat(snapshot.trials[6]).looks == ()
 
 
 def test_intermediate_evaluations_do_not_change_the_training(bed: Bed, tmp_path: Path) -> None:
@@ -725,6 +734,6 @@ def test_intermediate_evaluations_do_not_change_the_training(bed: Bed, tmp_path:
     racing, plain = bed.search(tmp_path / "racing"), bed.search(tmp_path / "plain")
     plain = dataclasses.replace(plain, racing=False)
     evaluated, without = racing.run(3), plain.run(3)
-    assert all(len(trial.looks) == len(EVALUATION_SHARES) for trial in evaluated.trials)
-    assert [trial.metric for trial in evaluated.trials] == [trial.metric for trial in without.trials]
-    assert [trial.curve for trial in evaluated.trials] == [trial.curve for trial in without.trials]
+    assert all(len(flat(trial).looks) == len(EVALUATION_SHARES) for trial in evaluated.trials)
+    assert [flat(trial).metric for trial in evaluated.trials] == [flat(trial).metric for trial in without.trials]
+    assert [flat(trial).curve for trial in evaluated.trials] == [flat(trial).curve for trial in without.trials]

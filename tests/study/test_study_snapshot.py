@@ -10,7 +10,7 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from farsearch.errors import MissingResource
-from farsearch.records import TrialRecord
+from farsearch.records import AnyTrial, flat, read_trial, trial_to_dict
 from farsearch.study.read_only import ReadingStore
 from farsearch.study.snapshot import SnapshotReader, snapshot_of
 from farsearch.study.store import Store
@@ -23,13 +23,13 @@ def _study(folder: Path, url: str | None = None) -> Study:
     return Store(folder, url).open("shown", make_settings(), META)
 
 
-def _add(study: Study, record: TrialRecord, state: TrialState = TrialState.COMPLETE, **attrs: Any) -> None:
-    values = [record.metric, record.peak_memory_mib, record.wall_time_s]
+def _add(study: Study, record: AnyTrial, state: TrialState = TrialState.COMPLETE, **attrs: Any) -> None:
+    values = [flat(record).metric, flat(record).peak_memory_mib, flat(record).wall_time_s]
     study.add_trial(
         create_trial(
             state=state,
             values=[float(value or 0.0) for value in values] if state == TrialState.COMPLETE else None,
-            user_attrs={"record": record.to_dict(), **attrs},
+            user_attrs={"record": trial_to_dict(record), **attrs},
         )
     )
 
@@ -50,10 +50,10 @@ def test_reader_gets_the_same_snapshot(tmp_path: Path, storage: str | None) -> N
     _fill(study)
     complete = SnapshotReader(study).read()
     assert snapshot_of(ReadingStore(tmp_path, storage).load("shown")) == complete
-    assert [trial.state for trial in complete.trials] == ["complete", "complete", "pruned", "fail", "running"]
+    assert [flat(trial).state for trial in complete.trials] == ["complete", "complete", "pruned", "fail", "running"]
     assert [trial.number for trial in complete.front] == [0]
     assert complete.rejected == {"memory": 9, "duplicate": 2}
-    assert complete.trials[3].reason == "its process was killed"
+    assert flat(complete.trials[3]).reason == "its process was killed"
 
 
 def test_reader_gets_later_entries(tmp_path: Path) -> None:
@@ -84,14 +84,15 @@ def test_repeated_reads_parse_only_new_trials(tmp_path: Path, monkeypatch: pytes
     first = reader.read()
     _add(study, make_trial(5, 0.85, 900.0, 190.0), rejected={"duplicate": 1})
     parsed: list[int] = []
-    original = TrialRecord.from_dict
-    monkeypatch.setattr(TrialRecord, "from_dict", lambda data: (parsed.append(data["number"]), original(data))[1])
+    monkeypatch.setattr(
+        "farsearch.study.snapshot.read_trial", lambda data: (parsed.append(data["number"]), read_trial(data))[1]
+    )
     second = reader.read()
     monkeypatch.undo()
     assert parsed == [4, 5]
     assert second == snapshot_of(study)
     assert [trial.number for trial in second.front] == [5]
     assert all(second.trials[number] is first.trials[number] for number in (1, 2, 3))
-    assert not second.trials[0].on_front
+    assert not flat(second.trials[0]).on_front
     assert reader.read().trials[0] is second.trials[0]
     assert second.rejected == {"memory": 9, "duplicate": 3}

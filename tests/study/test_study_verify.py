@@ -14,7 +14,7 @@ from farsearch.baselines import METHODS, price_method, train_method
 from farsearch.cost.plans import quickest
 from farsearch.cost.pricer import Pricer
 from farsearch.errors import BadInput
-from farsearch.records import Baseline, FarConfig, StudySnapshot, TrialRecord, Verification
+from farsearch.records import AnyTrial, Baseline, Completed, FarConfig, Stopped, StudySnapshot, Verification, flat
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
@@ -81,9 +81,9 @@ def verified(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Again,
     return again, again.run(point(3, PRIMED), point(7, PRIMED_TOO), BASELINE, seeds=2)
 
 
-def points_of(records: tuple[TrialRecord, ...]) -> list[tuple[int | None, int]]:
+def points_of(records: tuple[AnyTrial, ...]) -> list[tuple[int | None, int]]:
     """Return trial and seed of each record."""
-    return [(r.verifies.trial, r.verifies.seed) for r in records if r.verifies is not None]
+    return [(flat(r).verifies.trial, flat(r).verifies.seed) for r in records if flat(r).verifies is not None]
 
 
 def test_each_point_is_trained_once_with_each_seed(verified: tuple[Again, StudySnapshot]) -> None:
@@ -91,7 +91,7 @@ def test_each_point_is_trained_once_with_each_seed(verified: tuple[Again, StudyS
     again, snapshot = verified
     assert points_of(snapshot.verified) == [(trial, seed) for seed in (1, 2) for trial in (3, 7, None)]
     assert again.bed.job.settings.job.seed == 0
-    assert [record.state for record in snapshot.verified] == ["complete"] * 6
+    assert [record.outcome.state for record in snapshot.verified] == ["complete"] * 6
     titles = ["trial 3", "trial 7", "BitFit"]
     assert again.notes.started == [f"{title}, seed {seed}" for seed in (1, 2) for title in titles]
     assert again.notes.ended == list(snapshot.verified)
@@ -110,29 +110,33 @@ def test_all_rows_are_used_for_training(verified: tuple[Again, StudySnapshot]) -
     rows = [[tuple(row) for row in bench.train_rows.features.input_ids] for bench in again.benches]
     assert rows[0] != rows[1]
     assert Counter(rows[0]) == Counter(rows[1])
-    assert {record.curve[-1].step for record in snapshot.verified} == {STEPS}
+    assert {record.outcome.curve[-1].step for record in snapshot.verified} == {STEPS}
     assert {r.verifies.train_samples for r in snapshot.verified if r.verifies is not None} == {ROWS}
 
 
 def test_score_is_that_of_the_development_set(bed: Bed, verified: tuple[Again, StudySnapshot]) -> None:
     """Metric and development metric are equal, and a separate training with that seed and those rows agrees."""
     again, snapshot = verified
-    assert all(record.metric == record.dev_metric is not None for record in snapshot.verified)
-    assert all(record.metric_error for record in snapshot.verified)
+    assert all(record.outcome.metric == record.outcome.dev_metric is not None for record in snapshot.verified)
+    assert all(record.outcome.metric_error for record in snapshot.verified)
     job = dataclasses.replace(bed.job.settings.job, seed=2, train_samples=ROWS, validation_samples=0)
     rows = draw_training(bed.job.data.train, ROWS, 2)
     bench = Bench(job, bed.job.source, bed.job.data, Split(rows, ()), again.search.store.cache)
     by_hand = train_method(METHODS["bitfit"], BITFIT.learning_rate, BITFIT.epochs, bench)
-    assert snapshot.verified[5].metric == by_hand.dev_metric
+    assert snapshot.verified[5].outcome.metric == by_hand.dev_metric
     plan = snapshot.verified[3].plan
     assert plan is not None
-    assert snapshot.verified[3].metric == bench.run(PRIMED, quickest(plan, bench.layout)).dev_metric
+    assert snapshot.verified[3].outcome.metric == bench.run(PRIMED, quickest(plan, bench.layout)).dev_metric
 
 
 def test_points_of_one_seed_share_their_priming(verified: tuple[Again, StudySnapshot]) -> None:
     """The first point of a seed primes, the second reads the cache; another seed primes again."""
     _, snapshot = verified
-    found = [r.priming.from_cache for r in snapshot.verified if r.priming is not None and r.priming.steps]
+    found = [
+        r.outcome.priming.from_cache
+        for r in snapshot.verified
+        if r.outcome.priming is not None and r.outcome.priming.steps
+    ]
     assert found == [False, True, False, True]
 
 
@@ -146,7 +150,7 @@ def test_costs_are_those_of_the_longer_training(bed: Bed, verified: tuple[Again,
             cost, small = price_method(METHODS["bitfit"], 1.0, pricer), price_method(METHODS["bitfit"], 1.0, bed.pricer)
         else:
             cost, small = (each.price(record.config, record.plan) for each in (pricer, bed.pricer))
-        assert (record.peak_memory_mib, record.wall_time_s) == (cost.peak_memory_mib, cost.wall_time_s)
+        assert (record.cost.peak_memory_mib, record.cost.wall_time_s) == (cost.peak_memory_mib, cost.wall_time_s)
         assert cost.peak_memory_mib == small.peak_memory_mib
         assert cost.wall_time_s == pytest.approx(10 * small.wall_time_s, rel=0.1)
 
@@ -186,7 +190,9 @@ def test_verification_resumes_after_an_interruption(bed: Bed, tmp_path: Path) ->
     snapshot = on.run(point(0, FULL), BASELINE)
     assert on.notes.started == ["BitFit, seed 1"]
     uncut = Again(bed.search(tmp_path / "uncut"), bed).run(point(0, FULL), BASELINE)
-    assert [record.metric for record in snapshot.verified] == [record.metric for record in uncut.verified]
+    assert [record.outcome.metric for record in snapshot.verified] == [
+        record.outcome.metric for record in uncut.verified
+    ]
 
 
 def test_subsets_are_drawn_by_each_seed_and_stored_separately(bed: Bed, tmp_path: Path) -> None:
@@ -216,8 +222,9 @@ def test_diverged_training_is_recorded_and_not_retried(bed: Bed, tmp_path: Path)
     wild = dataclasses.replace(FULL, learning_rate=1e30)
     snapshot = Again(bed.search(tmp_path), bed).run(point(0, wild), point(1, FULL))
     broken, finished = snapshot.verified
-    assert (broken.state, broken.metric, finished.state) == ("pruned", None, "complete")
-    assert "a lower learning rate may help" in (broken.reason or "")
+    assert isinstance(broken.outcome, Stopped)
+    assert isinstance(finished.outcome, Completed)
+    assert "a lower learning rate may help" in broken.outcome.reason
     again = Again(bed.search(tmp_path), bed)
     assert again.run(point(0, wild), point(1, FULL)).verified == snapshot.verified
     assert again.notes.started == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from farsearch.files import load_tensors, save_tensors
+from farsearch.records import flat
 from tests.journey import assert_whole, call, prepare, read_study, run_arguments
 
 
@@ -52,7 +53,7 @@ def test_unusable_priming_is_run_again(tmp_path: Path, tiny_bert: Path, harm: Ca
     again = call(folder, *second, *primed)
     assert again.code == 0, again.err
     assert again.err.count("priming 10 steps, cached for all trials") == 1
-    results = [[trial.metric for trial in read_study(folder, name=name).trials] for name in ("whole", "tiny")]
+    results = [[flat(trial).metric for trial in read_study(folder, name=name).trials] for name in ("whole", "tiny")]
     assert results[0] == results[1]
     assert_whole(folder, 2)
     third = call(folder, *run_arguments(tiny_bert, 2, study="third"), *primed)
@@ -74,5 +75,7 @@ def test_unusable_baseline_is_trained_again(tmp_path: Path, tiny_bert: Path) -> 
     again = call(folder, *second)
     assert again.code == 0, again.err
     assert again.err.count("from the cache") == 7
-    results = [[trial.metric for trial in read_study(folder, name=name).baselines] for name in ("whole", "tiny")]
+    results = [
+        [trial.outcome.metric for trial in read_study(folder, name=name).baselines] for name in ("whole", "tiny")
+    ]
     assert results[0] == results[1]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from farsearch.records import flat
 from farsearch.study.store import Store
 from tests.journey import Watched, assert_whole, call, finished, prepare, read_study, run_arguments, until, watch
 
@@ -96,14 +97,14 @@ def test_killed_trial_is_priced_again(tmp_path: Path, tiny_bert: Path, storage: 
         study = until(lambda: (store := Store(folder / ".farsearch", storage)).names() and store.load("tiny"))
         until(lambda: study.trials and study.trials[0].user_attrs.get("record"), lambda: run.err)
         assert run.end(signal.SIGKILL).code == -signal.SIGKILL
-    assert read_study(folder, storage).trials[0].state == "running"
+    assert flat(read_study(folder, storage).trials[0]).state == "running"
     last = call(folder, *arguments)
     assert last.code == 0, last.err
     assert "trial 0 ended early: its process was killed; it is tried again" in last.err
     killed, retry = assert_whole(folder, 2, storage).trials[:2]
-    assert (killed.state, retry.state) == ("fail", "complete")
-    assert killed.config == retry.config
-    assert retry.peak_memory_mib > 0  # type: ignore[operator]
+    assert (flat(killed).state, flat(retry).state) == ("fail", "complete")
+    assert flat(killed).config == flat(retry).config
+    assert flat(retry).peak_memory_mib > 0  # type: ignore[operator]
     trials = {trial.number: trial for trial in Store(folder / ".farsearch", storage).load("tiny").trials}
     assert trials[retry.number].user_attrs["retry_of"] == killed.number
     assert "memory" in trials[retry.number].constraints

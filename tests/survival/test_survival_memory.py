@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import transformers
 
+from farsearch.records import Stopped, Trial, flat
 from farsearch.study.store import Store
 from tests.journey import assert_whole, prepare, run_arguments, watch
 from tests.tiny import make_config
@@ -68,16 +69,16 @@ def test_trial_out_of_memory_is_recorded(tmp_path: Path, tiny_bert: Path, storag
     assert done.code == 0, done.err
     assert "Traceback" not in done.err
     snapshot = assert_whole(folder, 8, storage)
-    stopped = [trial for trial in snapshot.trials if trial.state == "pruned"]
+    stopped = [trial for trial in map(flat, snapshot.trials) if trial.state == "pruned"]
     assert stopped
     assert snapshot.complete
     for trial in snapshot.trials[1:]:
-        assert trial.config is not None
-        assert (trial.state == "pruned") == (room == LITTLE or not trial.config.frozen_embeddings)
-    for trial in stopped:
-        assert str(trial.reason).startswith("this machine has not enough memory")
-        assert trial.metric is None
-        assert not trial.on_front
-        assert f"trial {trial.number}  stopped: {trial.reason}" in done.err
+        assert isinstance(trial, Trial)
+        assert isinstance(trial.outcome, Stopped) == (room == LITTLE or not trial.config.frozen_embeddings)
+    for stored in stopped:
+        assert str(stored.reason).startswith("this machine has not enough memory")
+        assert stored.metric is None
+        assert not stored.on_front
+        assert f"trial {stored.number}  stopped: {stored.reason}" in done.err
     trials = Store(folder / ".farsearch", storage).load("tiny").trials
     assert all("memory" in trial.constraints for trial in trials)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from farsearch.records import flat
 from tests.journey import assert_whole, call, prepare, read_study, run_arguments, watch
 from tests.services import MlflowServer
 
@@ -26,7 +27,7 @@ def test_outage_of_the_mlflow_server_loses_nothing(
         run.until("] trial 0 ")
         mlflow_server.stop()
         run.until("the search goes on, farsearch sync catches up")
-        assert sum(trial.state == "complete" for trial in read_study(folder, storage).trials) < 30
+        assert sum(flat(trial).state == "complete" for trial in read_study(folder, storage).trials) < 30
         mlflow_server.start()
         done = run.end()
     assert done.code == 0, done.err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from farsearch.records import StudySnapshot
+from farsearch.records import StudySnapshot, flat
 from farsearch.study.samplers import SAMPLERS
 from tests.journey import call, finished, prepare, process, read_study, run_arguments
 
@@ -22,7 +22,7 @@ SMALL = {"train_samples": 64, "epochs": 1}
 
 def results_of(snapshot: StudySnapshot) -> list[list[object]]:
     """Return the trials in order, without their durations."""
-    return [[getattr(trial, name) for name in SAME] for trial in snapshot.trials]
+    return [[getattr(trial, name) for name in SAME] for trial in map(flat, snapshot.trials)]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import pytest
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from farsearch.records import flat
 from farsearch.study.store import Store
 from tests.journey import SPACE, Watched, assert_whole, call, finished, prepare, read_study, run_arguments, until, watch
 
@@ -134,9 +135,9 @@ def test_signal_at_any_stage_loses_nothing(tmp_path: Path, tiny_bert: Path, stor
         snapshot = read_study(folder, storage)
         after = finished(snapshot)
         assert before.items() <= after.items(), stage
-        assert "running" not in {trial.state for trial in snapshot.trials}, stage
+        assert "running" not in {flat(trial).state for trial in snapshot.trials}, stage
         retried = {trial.user_attrs.get("retry_of") for trial in study.get_trials(deepcopy=False)}
-        cut = {t.number for t in snapshot.trials if t.state == "fail" and t.config is not None}
+        cut = {t.number for t in snapshot.trials if flat(t).state == "fail" and flat(t).config is not None}
         assert cut <= retried, stage
         before = after
     last = call(folder, *run_arguments(tiny_bert, len(before) + 3, storage=storage))
@@ -176,7 +177,7 @@ def test_signal_ends_all_workers(tmp_path: Path, tiny_bert: Path, number: signal
     assert ended.code == 128 + number, ended.err
     assert ended.err.count(HINT) == 1
     assert "Traceback" not in ended.err
-    states = [trial.state for trial in read_study(folder).trials]
+    states = [flat(trial).state for trial in read_study(folder).trials]
     assert "running" not in states
     assert states.count("waiting") == states.count("fail") == 2
     cut = [trial for trial in study.trials if trial.state == TrialState.FAIL]
@@ -184,4 +185,4 @@ def test_signal_ends_all_workers(tmp_path: Path, tiny_bert: Path, number: signal
     last = call(folder, *run_arguments(tiny_bert, 6, epochs=30))
     assert last.code == 0, last.err
     snapshot = assert_whole(folder, 6)
-    assert sum(trial.state == "fail" for trial in snapshot.trials) == 2
+    assert sum(flat(trial).state == "fail" for trial in snapshot.trials) == 2

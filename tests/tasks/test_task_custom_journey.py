@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score
 
 from farsearch.bundle.read import finetune, read_bundle
 from farsearch.bundle.write import write_bundle
+from farsearch.records import flat
 from farsearch.runtime.scores import METRICS
 from farsearch.tasks.description import OwnData
 from farsearch.tasks.spec import study_task
@@ -93,8 +94,8 @@ def test_custom_data_of_each_kind_is_searched_and_fine_tuned(kind: str, tiny_ber
     spec = found.bench.data.spec
     assert (spec.kind, spec.label) == (kind, label)
     assert kind in METRICS[spec.metric].kinds
-    assert [trial.state for trial in found.snapshot.trials] == ["complete"] * 3
-    assert all(trial.metric is not None and trial.dev_metric is not None for trial in found.snapshot.trials)
+    assert [flat(trial).state for trial in found.snapshot.trials] == ["complete"] * 3
+    assert all(flat(trial).metric is not None and flat(trial).dev_metric is not None for trial in found.snapshot.trials)
     out = tmp_path / "bundle"
     write_bundle(found.snapshot, found.snapshot.front[0], found.search.folder, out, "a test", home=tmp_path / "home")
     bundle = read_bundle(out)
@@ -117,7 +118,7 @@ def test_the_positive_class_is_stored_in_study_and_bundle(tiny_bert: Path, tmp_p
         found = search_task(tmp_path, tiny_bert, trials=1, task="mine", own=said.to_dict())
     assert found.snapshot.settings.job.positive == "fraud"
     assert study_task(found.snapshot.meta, "mine").positive == "fraud"
-    (trial,) = found.snapshot.trials
+    (trial,) = found.snapshot.complete
     out = tmp_path / "bundle"
     write_bundle(found.snapshot, trial, found.search.folder, out, "a test", home=tmp_path / "home")
     bundle = read_bundle(out)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from farsearch.bundle.read import finetune, read_bundle
 from farsearch.bundle.write import write_bundle
 from farsearch.far.loop import predict
+from farsearch.records import flat
 from farsearch.runtime.encoding import predictions
 from farsearch.runtime.scores import METRICS
 from farsearch.runtime.scores import score as plain_score
@@ -42,18 +43,18 @@ def test_each_task_completes_a_search(searched: Searched) -> None:
     snapshot = searched.snapshot
     spec = study_task(snapshot.meta, snapshot.settings.job.task)
     assert spec == searched.bench.data.spec
-    assert [trial.state for trial in snapshot.trials] == ["complete"] * 3
+    assert [flat(trial).state for trial in snapshot.trials] == ["complete"] * 3
     for trial in snapshot.trials:
-        assert trial.metric is not None
-        assert trial.metric_error is not None
-        assert trial.dev_metric is not None
-        assert -1 <= trial.metric <= 1
+        assert flat(trial).metric is not None
+        assert flat(trial).metric_error is not None
+        assert flat(trial).dev_metric is not None
+        assert -1 <= flat(trial).metric <= 1
         parts = METRICS[spec.metric].parts
         expected = {*parts, *(f"dev/{part}" for part in parts)} if len(parts) > 1 else set()
         if spec.name == "mnli":
             expected |= {"dev_mismatched/accuracy"}
-        assert set(trial.parts) == expected
-        assert all(point.loss > 0 for point in trial.curve)
+        assert set(flat(trial).parts) == expected
+        assert all(point.loss > 0 for point in flat(trial).curve)
 
 
 def test_stored_predictions_reproduce_the_metric(searched: Searched) -> None:
@@ -63,9 +64,9 @@ def test_stored_predictions_reproduce_the_metric(searched: Searched) -> None:
         evidence = load_file(trial_folder(searched.search.folder, trial.number) / "logits.safetensors")
         rows = evidence["validation_evidence"].numpy()
         assert len(rows) == len(searched.bench.validation_rows.answers)
-        assert plain_score(metric, rows.tolist()).value == pytest.approx(trial.metric)
-        assert metric_error(metric, rows) == pytest.approx(trial.metric_error)
-        assert plain_score(metric, evidence["dev_evidence"].tolist()).value == pytest.approx(trial.dev_metric)
+        assert plain_score(metric, rows.tolist()).value == pytest.approx(flat(trial).metric)
+        assert metric_error(metric, rows) == pytest.approx(flat(trial).metric_error)
+        assert plain_score(metric, evidence["dev_evidence"].tolist()).value == pytest.approx(flat(trial).dev_metric)
 
 
 def test_the_bundle_equals_its_trial_and_can_be_fine_tuned(searched: Searched, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_the_bundle_equals_its_trial_and_can_be_fine_tuned(searched: Searched, t
         logits = predict(model, rows.features, bench.pad_id)
         return score(bench.data.spec.metric, predictions(rows, logits), rows.answers, bench.task.labels).value
 
-    assert dev_metric(out / "model") == pytest.approx(trial.dev_metric)
+    assert dev_metric(out / "model") == pytest.approx(trial.outcome.dev_metric)
     says = json.loads((out / "far.json").read_text(encoding="utf-8"))["phase"]
     assert says["task"]["kind"] == kind
     assert says["segments"] == (len(bench.data.spec.texts) == 2)
