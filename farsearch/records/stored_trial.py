@@ -101,7 +101,7 @@ def read_trial(data: Mapping[str, Any]) -> AnyTrial:
     """
     stored = FlatTrial.from_dict(data)
     outcome = _outcome(stored)
-    if isinstance(outcome, Waiting) or (stored.plan is None and isinstance(outcome, Running | Failed)):
+    if isinstance(outcome, Waiting) or (stored.plan is None and not isinstance(outcome, Completed)):
         return UnpricedTrial(number=stored.number, outcome=outcome)
     parts = {"cost": _part(Cost, stored), "outcome": outcome}
     if stored.verifies is not None:

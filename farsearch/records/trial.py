@@ -159,10 +159,10 @@ O_co = TypeVar("O_co", bound=TrialOutcome, covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class UnpricedTrial:
-    """A trial without a configuration: queued, being proposed, or failed before it was priced."""
+    """A trial without a configuration: queued, being proposed, or ended before it was priced."""
 
     number: int
-    outcome: Waiting | Running | Failed
+    outcome: Waiting | Running | Stopped | Failed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,9 +54,9 @@ def test_training_on_the_trials_rows_reproduces_the_trial(bundle: Path, finished
         json.loads((bundle / "far.json").read_text())["trial"]["number"]
     ]
     result = json.loads((tmp_path / "tuned" / "measurement.json").read_text())["measured"]
-    assert result["steps"] == trial.curve[-1].step
-    assert result["metric"] == pytest.approx(trial.dev_metric)
-    assert f"{100 * trial.dev_metric:.1f} ±" in done.out
+    assert result["steps"] == trial.outcome.curve[-1].step
+    assert result["metric"] == pytest.approx(trial.outcome.dev_metric)
+    assert f"{100 * trial.outcome.dev_metric:.1f} ±" in done.out
 
 
 def test_the_output_is_an_ordinary_model(bundle: Path, tmp_path: Path) -> None:
