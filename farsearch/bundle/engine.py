@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from farsearch.cost.plans import for_engine
 from farsearch.far.layout import ModelLayout
 from farsearch.far.surgery import apply_far, merge
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, compile_step, engine_execution
@@ -17,6 +18,7 @@ from farsearch.graph.memory import EngineMemory
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head, head_for
 from farsearch.models.source import resolve_model
+from farsearch.records import StepPlan
 from farsearch.runtime.bundle_files import BundleFiles
 from farsearch.runtime.program_file import read_program
 from farsearch.runtime.torch_engine.model import load_model
@@ -45,7 +47,7 @@ def compile_phase(
     Args:
         start: weights from which the phase starts, of all tensors that a saved model has.
         frozen: whether the embeddings are frozen, the layers with frozen attention, and the frozen bottom layers.
-        feed_forward: policy of the step plan; gated blocks have only ``modules``.
+        feed_forward: policy of the step plan.
 
     Returns:
         The file of the start weights, by its path in the bundle.
@@ -54,12 +56,11 @@ def compile_phase(
         BadInput: for a model that can't be compiled.
     """
     now = {name: value.clone() for name, value in model.state_dict().items()}
-    policy = feed_forward if feed_forward in ("store", "recompute") else "store"
     engine = folder / ENGINE_FOLDER
     engine.mkdir()
     try:
         model.load_state_dict(start, strict=False)
-        apply_far(model, layout, learners, *frozen, execution=engine_execution(layout, policy))
+        apply_far(model, layout, learners, *frozen, execution=engine_execution(layout, feed_forward))
         compile_step(model, layout, head, sorted(start), engine)
     finally:
         merge(model, layout)
@@ -84,16 +85,16 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
     names = phase["weights"]["names"]
     start = {name: value for name, value in model.state_dict().items() if name in names}
     frozen = (phase["frozen_embeddings"], phase["frozen_attention_layers"], phase["frozen_bottom_layers"])
+    layout = ModelLayout.from_dict(phase["layout"])
+    plan = for_engine(StepPlan.from_dict(phase["plan"]), "onnx", layout)
     with tempfile.TemporaryDirectory(prefix="farsearch-") as made:
         folder = Path(made)
         (folder / "model").symlink_to(Path(bundle.path("model")).resolve())
         weights = compile_phase(
-            folder, model, ModelLayout.from_dict(phase["layout"]), head_for(bundle.task, config), start,
-            phase["learners"], frozen, phase["plan"]["feed_forward"],
+            folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan.feed_forward,
         )  # fmt: skip
         program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))
-        plan = {**phase["plan"], "engine": "onnx"}
-        compiled = {**phase, "plan": plan, "weights": {**phase["weights"], "start": weights}}
+        compiled = {**phase, "plan": plan.to_dict(), "weights": {**phase["weights"], "start": weights}}
         yield bundle._replace(folder=str(folder), phase=compiled, program=program)
 
 

@@ -19,6 +19,7 @@ from farsearch.bundle.delta import Base, base_of, save_delta
 from farsearch.bundle.folder import whole_folder
 from farsearch.bundle.onnx import OnnxCheck, check_packages, export_onnx
 from farsearch.bundle.phase import phase_record
+from farsearch.cost.plans import for_engine
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far import safetensors
 from farsearch.far.display import shown
@@ -174,7 +175,7 @@ def _fill(
     portable = save_portable(tokenizer, work / "model")
     _without_code(work / "model")
     weights, whole, bulk = _weights(work, start, base, engine)
-    exported = replace(trial, plan=replace(trial.plan, engine=engine))
+    exported = replace(trial, plan=for_engine(trial.plan, engine, layout))
     if engine == "onnx":
         start = {name: start[name] for name in weights["names"]}
         weights["start"] = _compiled(work, model, layout, head, start, saved, exported)

@@ -13,9 +13,9 @@ from farsearch.devices.profile import Profile
 from farsearch.far.execution import Execution
 from farsearch.far.layout import ModelLayout
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_fused, make_optimizer
-from farsearch.records import StepPlan
+from farsearch.records import Engine, StepPlan
 
-__all__ = ["exact_plans", "executable", "execution_of", "optimizer_of", "ordinary_plan", "quickest"]
+__all__ = ["exact_plans", "executable", "execution_of", "for_engine", "optimizer_of", "ordinary_plan", "quickest"]
 
 _STORE = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
 _RECOMPUTE = dataclasses.replace(_STORE, feed_forward="recompute")
@@ -59,6 +59,23 @@ def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
         feed_forward="modules" if layout.gated else plan.feed_forward,
         attention=plan.attention if layout.recomputes_attention else "modules",
     )
+
+
+def for_engine(plan: StepPlan, engine: Engine, layout: ModelLayout) -> StepPlan:
+    """Return the plan by which an engine executes what the plan of another one does.
+
+    A compiled step saves the least that is as fast: attention and masks are made again, LayerNorms save their
+    normalised input; its feed-forward blocks are those of the plan, or ``store``.
+    """
+    if engine == plan.engine:
+        return plan
+    if engine == "torch":
+        return dataclasses.replace(plan, engine=engine)
+    compiled = dataclasses.replace(
+        _RECOMPUTE if plan.feed_forward == "recompute" else _STORE, optimizer=plan.optimizer,
+        micro_batch_size=plan.micro_batch_size, engine=engine,
+    )  # fmt: skip
+    return executable(compiled, layout)
 
 
 def exact_plans(profile: Profile, layout: ModelLayout | None = None) -> list[StepPlan]:

@@ -1,0 +1,101 @@
+"""Bundles with random weights, for measuring the engines: memory and time do not depend on the weights."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+from farsearch import far, runtime
+from farsearch.bundle.engine import compile_phase
+from farsearch.far.selection import learner_count, random_learners
+from farsearch.far.surgery import width_of
+from farsearch.files import save_tensors, write_json, write_text
+from farsearch.models.heads import Head
+from farsearch.models.load import build_model
+from farsearch.models.portable import save_portable
+from farsearch.models.source import resolve_model
+from farsearch.models.tokenizer import load_tokenizer
+from farsearch.records import Engine, StepPlan
+from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
+from farsearch.runtime.task import Task
+from farsearch.runtime.tokenizer_proof import token_ids
+
+__all__ = ["make_bundle", "write_rows"]
+
+_TASK = Task("random", "classification", ("no", "yes"), "accuracy", ("sentence",), "label")
+
+_WORDS = ("the", "of", "and", "in", "to", "was", "he", "is", "as", "for", "on", "with", "that", "it", "his", "by")
+
+_LAUNCHER = """\
+import os, sys
+here = os.path.dirname(os.path.realpath(__file__))
+sys.path[0] = os.path.dirname(here)
+sys.dont_write_bytecode = True
+from bundle.runtime.main import main
+sys.exit(main(here))
+"""
+"""Unlike that of ``export`` it has no import guard, which changes neither figure."""
+
+
+def make_bundle(
+    folder: Path, config: Any, engine: Engine, *, batch_size: int, length: int, frozen: bool, plan: StepPlan
+) -> Path:
+    """Write ``folder/bundle``: a tenth of each layer's neurons learn.
+
+    Args:
+        config: of transformers, with BERT's vocabulary.
+        frozen: the embeddings and the attention of all layers.
+        plan: of the engine ``torch``.
+    """
+    bundle = folder / "bundle"
+    model, layout = build_model(config, Head())
+    saved: Any = model
+    saved.config.id2label = dict(enumerate(_TASK.labels))
+    saved.save_pretrained(bundle / "model")
+    tokenizer = load_tokenizer(resolve_model("minilm"), "classification")
+    portable = save_portable(tokenizer, bundle / "model")
+    width = width_of(model, layout.layers[0])
+    learners = [random_learners(width, learner_count(width, 0.9), seed=i) for i in range(len(layout.blocks))]
+    attention = len(layout.layers) if frozen else 0
+    state, start = model.state_dict(), "start.safetensors"
+    if engine == "onnx":
+        start = compile_phase(bundle, model, layout, Head(), state, learners, (frozen, attention, 0), "store")
+    else:
+        save_tensors(bundle / start, state)
+    for package in (far, runtime):
+        code = Path(str(package.__file__)).parent
+        shutil.copytree(code, bundle / code.name, ignore=shutil.ignore_patterns("__pycache__"))
+    write_text(bundle / "train.py", _LAUNCHER)
+    phase = {
+        "layout": layout.to_dict(), "learners": learners, "frozen_embeddings": frozen,
+        "frozen_attention_layers": attention, "frozen_bottom_layers": 0, "learning_rate": 1e-5, "epochs": 1.0,
+        "batch_size": batch_size, "seed": 0, "max_length": length, "plan": {**plan.to_dict(), "engine": engine},
+        "task": _TASK.to_dict(), "segments": False,
+        "tokenizer": {
+            "proof": [["a film", token_ids(tokenizer, ["a film"], length)[0]]], "special": dict(portable.special),
+            "lower_case": portable.lower_case, "pad_id": 0,
+        },
+        # more than any machine has is never compared with what is free
+        "predicted": {"device": "none", "process_mib": 1.0, "peaks": [[None, 1.0]], "step_s": {str(length): 1.0}},
+        "weights": {"start": start, "tuned": "model/model.safetensors", "names": sorted(state)},
+    }  # fmt: skip
+    manifest: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION, "study": "benchmark", "trial": {"number": 0}, "base": None, "phase": phase,
+        "sha256": {
+            path.relative_to(bundle).as_posix(): file_digest(str(path)) for path in bundle.rglob("*") if path.is_file()
+        },
+    }  # fmt: skip
+    manifest = json.loads(json.dumps(manifest))
+    write_json(bundle / "far.json", {**manifest, "digest": digest_of(manifest)})
+    return bundle
+
+
+def write_rows(path: Path, rows: int, length: int) -> Path:
+    """Write rows of ``length`` tokens, each word one of them, with two special ones."""
+    draw = random.Random(0)
+    lines = [f"{' '.join(draw.choices(_WORDS, k=length - 2))}\t{_TASK.labels[i % 2]}" for i in range(rows)]
+    write_text(path, "\n".join(["sentence\tlabel", *lines]) + "\n")
+    return path
