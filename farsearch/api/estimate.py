@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from farsearch.api import HOME
 from farsearch.api.own_rows import OwnRows
-from farsearch.calibration.local import find_profile
-from farsearch.cost.breakdown import cost_breakdown, device_plans
+from farsearch.calibration.local import find_engine_profile, find_profile
+from farsearch.cost.breakdown import CostBreakdown, cost_breakdown, device_plans
+from farsearch.cost.plans import for_engine
 from farsearch.cost.pricer import Price, Pricer
 from farsearch.cost.sweep import Sweep, price_space
 from farsearch.cost.traced_model import shared_tables
 from farsearch.errors import BadInput
+from farsearch.far.batches import steps_in
 from farsearch.goals import Goal
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
-from farsearch.records import FarConfig
+from farsearch.records import Engine, FarConfig
 
-__all__ = ["estimate", "features_of", "frozen_config", "pricer_for", "sweep"]
+__all__ = ["compiled_breakdown", "estimate", "features_of", "frozen_config", "pricer_for", "sweep"]
 
 _BATCH_SIZE, _MAX_LENGTH = 16, 128
 """Of a batch without rows of its own."""
@@ -40,6 +43,7 @@ def estimate(
     optimizer: Literal["adamw", "sgd"] = "adamw",
     micro_batch_size: int | None = None,
     prime_on_device: bool = False,
+    engine: Engine = "torch",
     revision: str | None = None,
     progress: Callable[[str], None] | None = None,
     **frozen: Any,
@@ -57,21 +61,60 @@ def estimate(
         plan: goal of the step plan; None for ordinary modules.
         micro_batch_size: rows of one forward pass; None for the whole batch.
         prime_on_device: include the priming, with gradient descent in micro-batches.
+        engine: ``torch``, or ``onnx`` without torch on the board's CPU, for which the step is compiled.
         revision: branch, tag or commit of a hub model.
         progress: reports the calibration of the device ``local``.
 
     Raises:
-        BadInput: for an unknown device, or values that the model does not support.
+        BadInput: for an unknown device, or values that the model or the engine does not support.
         MissingResource: when the model's configuration can't be read.
     """
     if config is None:
         config = frozen_config(model, frozen, revision)
     pricer = pricer_for(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
-        prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows,
+        prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows, engine=engine,
     )  # fmt: skip
+    if engine == "onnx":
+        return compiled_breakdown(
+            pricer, model, config, plan, optimizer, micro_batch_size, samples, rows, revision
+        ).cost
     plans = device_plans(pricer, plan, optimizer, micro_batch_size)
     return cost_breakdown(pricer, config, plans, plan, features_of(samples, rows)).cost
+
+
+def compiled_breakdown(
+    pricer: Pricer,
+    model: str,
+    config: FarConfig,
+    goal: Goal | None,
+    optimizer: Literal["adamw", "sgd"],
+    micro_batch_size: int | None,
+    samples: int | None,
+    rows: OwnRows | None,
+    revision: str | None,
+) -> CostBreakdown:
+    """Return the cost with the onnx engine; its step recomputes the feed-forward blocks where ``goal`` is memory.
+
+    Raises:
+        BadInput: for priming on the device, and as ``price_compiled`` and ``device_plans``.
+        MissingResource: without the extra ``onnx``.
+    """
+    from farsearch.bundle.onnx import check_packages
+
+    check_packages()
+    from farsearch.graph.price import price_compiled
+
+    if pricer.prime_on_device and config.priming_epochs:
+        raise BadInput("priming needs torch; leave out `prime_on_device`, or choose the `engine` torch")
+    settings = _config_of(model, revision, None)
+    (ordinary,) = device_plans(pricer, None, optimizer, micro_batch_size)
+    wanted = dataclasses.replace(ordinary, feed_forward="recompute" if goal == "memory" else "store")
+    plan = for_engine(wanted, "onnx", layout_of(settings))
+    cost = price_compiled(pricer, settings, pricer.head, config, plan)
+    features = features_of(samples, rows)
+    steps = 1 if features is None else steps_in(features, pricer.batch_size, config.epochs)
+    return CostBreakdown(cost, plan, {"training": steps}, {"training": cost})
 
 
 def sweep(
@@ -135,6 +178,7 @@ def pricer_for(
     revision: str | None,
     progress: Callable[[str], None] | None,
     rows: OwnRows | None,
+    engine: Engine = "torch",
 ) -> Pricer:
     """Return the cost model of ``estimate``, with its arguments and errors."""
     settings = _config_of(model, revision, progress)
@@ -149,7 +193,7 @@ def pricer_for(
         head,
         batch_size,
         max_length,
-        find_profile(device, HOME, progress),
+        find_engine_profile(find_profile(device, HOME, progress), engine, HOME),
         lengths=equal if rows is None else rows.lengths,
         device_samples=None if rows is None else features_of(samples, rows),
         prime_on_device=prime_on_device,

@@ -14,7 +14,7 @@ from farsearch.cost.plans import for_engine
 from farsearch.far.layout import ModelLayout
 from farsearch.far.surgery import apply_far, merge
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, compile_step, engine_execution
-from farsearch.graph.memory import EngineMemory
+from farsearch.graph.memory import ARENA_SHARE, EngineMemory
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head, head_for
 from farsearch.models.source import resolve_model
@@ -27,9 +27,6 @@ __all__ = ["ENGINE_FOLDER", "compile_phase", "compiled_bundle", "peaks_of"]
 
 ENGINE_FOLDER = "engine"
 """Folder of a bundle with the compiled engine."""
-
-_ARENA_SHARE = 0.3
-"""Memory that onnxruntime's allocator holds beside the values, as a share of them (docs/log.md)."""
 
 
 def compile_phase(
@@ -61,7 +58,7 @@ def compile_phase(
     try:
         model.load_state_dict(start, strict=False)
         apply_far(model, layout, learners, *frozen, execution=engine_execution(layout, feed_forward))
-        compile_step(model, layout, head, sorted(start), engine)
+        compile_step(model, layout, head, sorted(start)).write(engine)
     finally:
         merge(model, layout)
         model.load_state_dict(now)
@@ -107,12 +104,12 @@ def peaks_of(
         folder: of the bundle.
         process_mib: memory of the process beside the step's.
     """
-    memory = EngineMemory(folder / ENGINE_FOLDER)
+    memory = EngineMemory.of_folder(folder / ENGINE_FOLDER)
     peaks: list[tuple[int | None, float]] = []
     size: int | None = None
     while size != 0:
         step = memory.step(size or batch_size, length, optimizer=optimizer, parts=size is not None)
-        peak = process_mib + (step.mapped + step.held + (1 + _ARENA_SHARE) * step.passing) / 2**20
+        peak = process_mib + (step.mapped + step.held + (1 + ARENA_SHARE) * step.passing) / 2**20
         if not peaks or peak < peaks[-1][1]:
             peaks.append((size, peak))
         size = (size or batch_size) // 2

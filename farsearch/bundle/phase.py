@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from farsearch.calibration.local import find_profile
+from farsearch.calibration.local import find_engine_profile, find_profile
 from farsearch.cost.pricer import Price, Pricer
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile
-from farsearch.errors import BadInput, FarsearchError
+from farsearch.errors import FarsearchError
 from farsearch.far.batches import steps_in
 from farsearch.far.layout import ModelLayout
 from farsearch.models.config import load_config
@@ -97,7 +97,7 @@ def _predicted(
         peak = cost.peak_memory_mib
         process = peak - sum(cost.memory.values())
         return {"device": settings.device, "process_mib": process, "peaks": [[None, peak]], "step_s": seconds}
-    profile = _profile_for(plan, profile, home)
+    profile = find_engine_profile(profile, plan.engine, home)
     model = load_config(source)
     tables = shared_tables(model, head)
 
@@ -126,19 +126,6 @@ def _peaks(plan: StepPlan, batch_size: int, peak_of: Callable[[StepPlan], float]
             peaks.append((size, peak))
         size //= 2
     return peaks
-
-
-def _profile_for(plan: StepPlan, profile: Profile, home: Path) -> Profile:
-    """The profile with the figures of the plan's engine; that of a GPU has a profile of its board's CPU beside it."""
-    if plan.engine == "torch":
-        return profile
-    found = profile if profile.onnx is not None else _profile(f"{profile.name}-cpu", home)
-    if found is None or found.onnx is None:
-        raise BadInput(
-            f"{profile.name} has no figures of the engine {plan.engine}; choose --engine torch, or add "
-            "[engines.onnx] to its profile (docs/devices.md)"
-        )
-    return found.for_engine(plan.engine)
 
 
 def _profile_of(snapshot: StudySnapshot, home: Path) -> Profile | None:

@@ -16,8 +16,9 @@ from farsearch.calibration.result import Calibration, Machine, parse_result
 from farsearch.devices.profile import Profile, read_profile, write_profile
 from farsearch.devices.registry import LOCAL, load_profile
 from farsearch.errors import ProfileError
+from farsearch.records import Engine
 
-__all__ = ["find_profile", "local_path", "local_profile", "measure_here", "this_machine"]
+__all__ = ["find_engine_profile", "find_profile", "local_path", "local_profile", "measure_here", "this_machine"]
 
 _FIRST_USE_S = 45.0
 """Time of the measurements before a search. ``devices calibrate`` takes longer."""
@@ -49,6 +50,21 @@ def find_profile(name: str, home: Path, progress: Callable[[str], None] | None =
     if name == LOCAL:
         return local_profile(home / "cache" / "devices", progress)
     return load_profile(name, home / "devices")
+
+
+def find_engine_profile(profile: Profile, engine: Engine, home: Path) -> Profile:
+    """Return a profile with the figures of an engine; where a GPU's has none, that of its board's CPU, ``NAME-cpu``.
+
+    Raises:
+        ProfileError: if neither has them.
+    """
+    if engine in profile.engines:
+        return profile.for_engine(engine)
+    try:
+        beside = find_profile(f"{profile.name}-cpu", home)
+    except ProfileError:
+        return profile.for_engine(engine)  # names what is missing
+    return beside.for_engine(engine)
 
 
 def local_profile(

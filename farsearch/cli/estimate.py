@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from farsearch.cost.fixes import Fix
     from farsearch.cost.pricer import Price
     from farsearch.cost.sweep import Sweep
-    from farsearch.records import StepPlan
+    from farsearch.records import Engine, StepPlan
 
 __all__ = ["COMMANDS"]
 
@@ -30,6 +30,7 @@ _ROWS = 15
 """Maximum of printed rows of a front."""
 _ONE_ONLY = (
     "frozen_fraction", "frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers", "priming_epochs", "plan",
+    "engine",
 )  # fmt: skip
 """Options of one configuration, which a sweep varies."""
 
@@ -78,6 +79,8 @@ class Fractions(ParamType):
               help="Two tensors of state for each trained one, or none.")  # fmt: skip
 @click.option("--micro-batch-size", type=click.IntRange(min=1), metavar="N",
               help="Rows of one forward pass.  [default: the whole batch]")  # fmt: skip
+@click.option("--engine", type=click.Choice(["torch", "onnx"]), default="torch", show_default=True,
+              help="onnx trains on the board's CPU without torch.")  # fmt: skip
 @click.option("--priming-epochs", type=AboveZero(), metavar="E", help="Length of the priming, with --prime-on device.")
 @click.option("--prime-on", type=click.Choice(["host", "device"]), default="host", show_default=True,
               help="On the device, priming takes memory and time there.")  # fmt: skip
@@ -99,6 +102,7 @@ def estimate(
     plan: Literal["modules", "memory", "time", "balanced"],
     optimizer: Literal["adamw", "sgd"],
     micro_batch_size: int | None,
+    engine: Engine,
     prime_on: Literal["host", "device"],
     whole_space: bool,
     space: str,
@@ -118,6 +122,7 @@ def estimate(
       farsearch estimate --device jetson-nano --model bert-base-uncased --batch-size 4 --frozen-embeddings
       farsearch estimate --device jetson-orin-nano --model bert-base-uncased --frozen-fraction 0.9 --plan memory
       farsearch estimate --device raspberry-pi-5 --model distilbert-base-uncased --train rows.csv --plan time
+      farsearch estimate --device jetson-nano-2gb --model minilm --frozen-fraction 0.9 --engine onnx
       farsearch estimate --device jetson-nano-2gb --model distilbert-base-uncased --sweep --space wide --png sweep.png
     """
     _check_options(context, whole_space, prime_on, train, given)
@@ -129,21 +134,28 @@ def estimate(
             device, model, space, png, as_json, {**job, "optimizer": optimizer, "micro_batch_size": micro_batch_size}
         )
         return
-    from farsearch.api.estimate import features_of, frozen_config, pricer_for
+    from farsearch.api.estimate import compiled_breakdown, features_of, frozen_config, pricer_for
     from farsearch.cost.breakdown import cost_breakdown, device_plans
     from farsearch.cost.fixes import suggest_fixes
 
     frozen = {name: value for name, value in values.items() if name not in job and value is not None}
     config, goal = frozen_config(model, frozen, values["revision"]), None if plan == "modules" else plan
     with _waiting(f"tracing training steps of {model}") as note:
-        pricer = pricer_for(device, model, **job, progress=note)
-        plans = device_plans(pricer, goal, optimizer, micro_batch_size)
-        priced = cost_breakdown(pricer, config, plans, goal, features_of(samples, rows))
-        changes = [] if priced.cost.fits else suggest_fixes(pricer, config, priced)
+        pricer = pricer_for(device, model, **job, progress=note, engine=engine)
+        if engine == "onnx":
+            priced = compiled_breakdown(
+                pricer, model, config, goal, optimizer, micro_batch_size, samples, rows, values["revision"]
+            )
+        else:
+            plans = device_plans(pricer, goal, optimizer, micro_batch_size)
+            priced = cost_breakdown(pricer, config, plans, goal, features_of(samples, rows))
+        changes = [] if priced.cost.fits or engine == "onnx" else suggest_fixes(pricer, config, priced)
+    # the engine's figures may be those of the board's CPU
+    name = device if engine == "torch" else pricer.profile.name
     if as_json:
-        click.echo(json.dumps(cost_json(priced, changes, device, model), indent=1))
+        click.echo(json.dumps(cost_json(priced, changes, name, model), indent=1))
     else:
-        _print(priced, changes, device, model, pricer.batch_size, _epoch_of(samples, rows))
+        _print(priced, changes, name, model, pricer.batch_size, _epoch_of(samples, rows))
 
 
 def _own_rows(train: Path, model: str, given: Mapping[str, Any], job: Mapping[str, Any]) -> OwnRows:
@@ -231,7 +243,7 @@ def _print(
         kind = "learns the same" if change.learns_the_same else "trains less"
         takes = f"{human_memory(change.cost.peak_memory_mib)}, {human_time(change.cost.wall_time_s)}"
         lines.append(("would fit", f"{change.options} ({takes}; {kind})"))
-    if not cost.fits and not changes:
+    if not cost.fits and not changes and priced.plan.engine == "torch":
         lines.append(("would fit", "a smaller --model or --max-length, or another --device; freezing is not enough"))
     click.echo(f"{model} on {device}: {'fits' if cost.fits else 'DOES NOT FIT'} (all figures are estimates)")
     for head, text in lines:

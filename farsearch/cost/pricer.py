@@ -149,6 +149,11 @@ class Pricer:
         return self.constraints.profile
 
     @property
+    def head(self) -> Head:
+        """The head of the model."""
+        return self._model.head
+
+    @property
     def layers(self) -> int:
         """Layers of the model."""
         return len(self._model.layout.layers)

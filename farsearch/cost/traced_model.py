@@ -53,7 +53,7 @@ class TracedModel:
     """
 
     def __init__(self, config: Any, head: Head, tables: MutableMapping[TableKey, StepTable] | None = None) -> None:
-        self._config, self._head = config, head
+        self._config, self.head = config, head
         self._tables = {} if tables is None else tables
 
     @property
@@ -71,9 +71,9 @@ class TracedModel:
         chunk = None if is_ordinary else min(rows, rows_at_once((rows, max_length, 0)))
         key = (rows, traced_plan(plan), chunk, software)
         if key not in self._tables:
-            self._tables[key] = StepTable(self._config, self._head, rows, key[1], chunk, software)
+            self._tables[key] = StepTable(self._config, self.head, rows, key[1], chunk, software)
         return self._tables[key]
 
     def step_of(self, prepare: Callable[[nn.Module, ModelLayout], None], rows: int, software: Software) -> Composed:
         """Return the step of the model as ``prepare`` changes it; see ``trace_prepared``."""
-        return trace_prepared(self._config, self._head, rows, prepare, software)
+        return trace_prepared(self._config, self.head, rows, prepare, software)

@@ -1,9 +1,14 @@
-"""A training step as one graph that an inference engine runs: traced from the torch step, lowered to ONNX.
+"""A training step compiled into graphs that an inference engine runs: traced from the torch step, lowered to ONNX.
 
-============  ==============================================================
-trace.py      the step of a reconfigured model as a functional aten graph
-builder.py    names, constants, and shapes with a symbolic length
-operators.py  each aten operator as ONNX nodes
-lowering.py   the graph as an ONNX model with weights in external files
-============  ==============================================================
+============  =================================================================
+operation.py  operations of a trace, with sizes that depend on the batch
+trace.py      the step of a reconfigured model as functional operations
+rewrite.py    less saved for the backward pass, dropout's masks as inputs
+program.py    the operations cut into calls of small graphs
+builder.py    names, constants and sizes of one graph
+operators/    each operator as ONNX nodes
+compiler.py   all of it: the folder that runtime/onnx_engine runs
+memory.py     memory of a compiled step, from its graphs and their order
+price.py      the predicted cost of a configuration with this engine
+============  =================================================================
 """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from farsearch.graph.trace import Trace, trace_prediction, trace_step
 from farsearch.models.heads import Head
 from farsearch.runtime.program_file import SCHEMA_VERSION
 
-__all__ = ["PROGRAM", "WEIGHTS", "compile_step", "engine_execution"]
+__all__ = ["PROGRAM", "WEIGHTS", "Compiled", "compile_step", "engine_execution"]
 
 PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
 """Files of a compiled engine, beside its graphs."""
@@ -42,12 +43,33 @@ def engine_execution(layout: ModelLayout, feed_forward: str = "store") -> Execut
     )
 
 
-def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Sequence[str], folder: Path) -> None:
-    """Write the program, its graphs and the weights of a model that is reconfigured with ``engine_execution``.
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled engine.
+
+    Attributes:
+        program: as JSON types.
+        graphs: as files, in the program's order.
+        tensors: trained and frozen ones by name.
+    """
+
+    program: Mapping[str, Any]
+    graphs: tuple[bytes, ...]
+    tensors: Mapping[str, Tensor]
+
+    def write(self, folder: Path) -> None:
+        """Write the program, its graphs and its weights into an empty folder."""
+        for name, graph in zip(self.program["graphs"], self.graphs, strict=True):
+            (folder / name).write_bytes(graph)
+        save_tensors(folder / WEIGHTS, {name: value.detach() for name, value in self.tensors.items()})
+        write_json(folder / PROGRAM, dict(self.program))
+
+
+def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Sequence[str]) -> Compiled:
+    """Compile the training step and the prediction of a model that is reconfigured with ``engine_execution``.
 
     Args:
         names: tensors of the merged model that are saved, by transformers' names.
-        folder: exists, and is empty.
 
     Raises:
         BadInput: for a model that can't be compiled.
@@ -63,12 +85,11 @@ def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Seque
     tables = _tables(step)
     trained = [name for name, value in tensors.items() if value.requires_grad]
     frozen = [name for name in tensors if name in used and name not in trained]
-    batch = [{"name": name, "form": _BATCH.get(name, "targets")} for name in head.batch(1, 2).inputs]
     program = {
         "schema_version": SCHEMA_VERSION,
         "opset": max(OPSET, graphs.opset),
         "graphs": [f"graph-{number:02}.onnx" for number in range(len(graphs.models))],
-        "batch": batch,
+        "batch": [{"name": name, "form": _BATCH.get(name, "targets")} for name in head.batch(1, 2).inputs],
         "trained": [{"name": name, "shape": list(tensors[name].shape), **tables.get(name, {})} for name in trained],
         "frozen": [
             {"name": name, "shape": list(tensors[name].shape), "dtype": str(tensors[name].dtype).split(".")[1]}
@@ -79,10 +100,7 @@ def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Seque
         "predict": [_call(call) for call in predict],
         "merge": merged,
     }
-    for name, graph in zip(program["graphs"], graphs.models, strict=True):  # type: ignore[call-overload]
-        (folder / name).write_bytes(graph)
-    save_tensors(folder / WEIGHTS, {name: tensors[name].detach() for name in [*trained, *frozen]})
-    write_json(folder / PROGRAM, program)
+    return Compiled(program, tuple(graphs.models), {name: tensors[name] for name in [*trained, *frozen]})
 
 
 def _call(call: Call) -> dict[str, Any]:

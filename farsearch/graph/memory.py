@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +14,13 @@ import numpy as np
 import onnx
 from onnx import helper, shape_inference
 
-from farsearch.graph.compiler import PROGRAM, WEIGHTS
+from farsearch.graph.compiler import PROGRAM, WEIGHTS, Compiled
 from farsearch.runtime.program_file import Call, Program, read_program
 
-__all__ = ["EngineMemory", "StepMemory"]
+__all__ = ["ARENA_SHARE", "EngineMemory", "StepMemory"]
+
+ARENA_SHARE = 0.3
+"""Memory that onnxruntime's allocator holds beside the values that live, as a share of them (docs/log.md)."""
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity"})
 """Operators whose output is their input's memory."""
@@ -51,13 +54,25 @@ class EngineMemory:
     """Predicts the memory of a compiled engine's steps.
 
     Args:
-        folder: that ``compile_step`` wrote.
+        graphs: files of the program's graphs.
+        mapped: bytes of all weights.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._program: Program = read_program(json.loads((folder / PROGRAM).read_text(encoding="utf-8")))
-        self._graphs = [onnx.load(str(folder / name)) for name in self._program.graphs]
-        self._mapped = (folder / WEIGHTS).stat().st_size
+    def __init__(self, program: Program, graphs: Sequence[bytes], mapped: int) -> None:
+        self._program, self._graphs, self._mapped = program, graphs, mapped
+
+    @classmethod
+    def of(cls, compiled: Compiled) -> EngineMemory:
+        """Return the memory of an engine that is not written."""
+        mapped = sum(value.numel() * value.element_size() for value in compiled.tensors.values())
+        return cls(read_program(json.loads(json.dumps(compiled.program))), compiled.graphs, mapped)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> EngineMemory:
+        """Return the memory of an engine in a folder."""
+        program = read_program(json.loads((folder / PROGRAM).read_text(encoding="utf-8")))
+        graphs = [(folder / name).read_bytes() for name in program.graphs]
+        return cls(program, graphs, (folder / WEIGHTS).stat().st_size)
 
     def step(self, rows: int, length: int, *, optimizer: str = "adamw", parts: bool = False) -> StepMemory:
         """Return the memory of a step of ``rows`` sequences of ``length`` tokens.
@@ -98,7 +113,7 @@ class EngineMemory:
 
     def _call(self, call: Call, rows: int, length: int) -> tuple[dict[str, int], int]:
         """Bytes of a call's outputs by the program's names, and the peak of all that it allocates."""
-        outputs, inside = _graph_bytes(self._graphs[call.graph].SerializeToString(), rows, length)
+        outputs, inside = _graph_bytes(self._graphs[call.graph], rows, length)
         return {call.outputs[name]: size for name, size in outputs.items()}, inside
 
 

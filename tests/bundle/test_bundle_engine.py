@@ -57,7 +57,7 @@ def test_its_prediction_is_that_of_the_boards_cpu(compiled: Path) -> None:
 
 
 def test_memory_grows_with_the_batch_and_is_less_without_the_optimizers_state(compiled: Path) -> None:
-    memory = EngineMemory(compiled / "engine")
+    memory = EngineMemory.of_folder(compiled / "engine")
     small, wide, long = (memory.step(*sizes) for sizes in ((2, 8), (4, 8), (2, 16)))
     assert small.passing < wide.passing
     assert small.passing < long.passing

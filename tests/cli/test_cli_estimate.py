@@ -46,6 +46,39 @@ def test_json_has_the_documented_shape(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_engine_without_torch_takes_the_board_s_cpu(tmp_path: Path) -> None:
+    """Of a GPU's profile the one of its CPU; weights in their file count beside the rest, but not in the low end."""
+    base = ("--batch-size", 4, "--max-length", 16, "--frozen-fraction", 0.5, "--frozen-embeddings")
+    cost, torch = estimate(tmp_path, *base, "--engine", "onnx"), estimate(tmp_path, *base)
+    assert (cost["device"], cost["plan"]["engine"]) == ("jetson-nano-cpu", "onnx")
+    assert cost["trainable"] == torch["trainable"]
+    parts = cost["breakdown"]["memory_mib"]
+    assert sum(parts.values()) == pytest.approx(cost["tensor_peak_mib"])
+    low, high = cost["peak_memory_mib_range"]
+    assert low < cost["peak_memory_mib"] - parts["mapped weights"]
+    assert cost["peak_memory_mib"] < high < torch["peak_memory_mib"]
+    assert sum(cost["breakdown"]["time_s"].values()) == pytest.approx(cost["wall_time_s"])
+    accumulated = estimate(tmp_path, *base, "--engine", "onnx", "--micro-batch-size", 1)["breakdown"]["memory_mib"]
+    assert accumulated["activations"] < parts["activations"]
+    assert accumulated["trained weights, optimizer"] == pytest.approx(parts["trained weights, optimizer"] * 4 / 3)
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "named"),
+    [
+        ("jetson-xavier-nx", (), "engines.onnx"),
+        ("raspberry-pi-4", ("--sweep",), "--engine"),
+        ("raspberry-pi-4", ("--prime-on", "device", "--priming-epochs", "0.1", "--samples", "40"), "priming"),
+    ],
+)
+def test_what_the_engine_without_torch_has_not_is_refused(
+    device: str, options: tuple[str, ...], named: str, tmp_path: Path
+) -> None:
+    done = call(tmp_path, "estimate", "--device", device, "--model", SMALL, "--engine", "onnx", *options)
+    assert done.code == 2
+    assert named in done.err
+
+
 def test_freezing_more_costs_less(tmp_path: Path) -> None:
     """Each of the options; one fraction for all layers equals that fraction for each."""
     base = ("--batch-size", 4, "--max-length", 16)

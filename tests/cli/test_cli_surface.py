@@ -35,10 +35,10 @@ SURFACE: dict[str, set[str]] = {
         "--micro-batch-size", "--priming-epochs", "--prime-on", "--sweep", "--space", "--png", JSON,
         "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns", "--text-column",
         "--label-column", "--kind", "--metric", "--label", "--label-separator", "--decimal-comma", "--positive",
-        "--skip-bad-rows",
+        "--skip-bad-rows", "--engine",
     },
-    "export STUDY": {*CHOICE, "--out", "--delta", "--onnx", "--register", "--alias", STORAGE, TRACKING},
-    "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs", "--base"},
+    "export STUDY": {*CHOICE, "--out", "--delta", "--onnx", "--engine", "--register", "--alias", STORAGE, TRACKING},
+    "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs", "--base", "--engine"},
     "pareto STUDY": {"--png", JSON, STORAGE},
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {

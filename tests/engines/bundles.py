@@ -63,7 +63,7 @@ def make_bundle(folder: Path, engine: str, dropout: float = 0.0) -> Path:
         start = "engine/weights.safetensors"
         (bundle / "engine").mkdir()
         apply_far(model, layout, LEARNERS, frozen_embeddings=True, execution=engine_execution(layout))
-        compile_step(model, layout, Head(), names, bundle / "engine")
+        compile_step(model, layout, Head(), names).write(bundle / "engine")
     else:
         safetensors.save(str(bundle / start), model.state_dict())
     for package in (farsearch.far, farsearch.runtime):

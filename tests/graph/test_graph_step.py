@@ -86,7 +86,7 @@ def compile_model(
     names = list(model.state_dict())
     prepare(model, layout)
     model.train()
-    compile_step(model, layout, head, names, folder)
+    compile_step(model, layout, head, names).write(folder)
     program = read_program(json.loads((folder / PROGRAM).read_text(encoding="utf-8")))
     trained, frozen = load_weights(str(folder / WEIGHTS), program)
     weights = {**trained, **frozen}
@@ -225,7 +225,7 @@ def test_equal_layers_share_their_graphs_which_hold_no_weights(tmp_path: Path) -
         model, layout = build_model(case.make(layers, 32, 64, 0.1), head)
         names = list(model.state_dict())
         apply_far(model, layout, [[0, 5]] * layers, True, layers, execution=engine_execution(layout))
-        compile_step(model, layout, head, names, folder)
+        compile_step(model, layout, head, names).write(folder)
         graphs = sorted(folder.glob("*.onnx"))
         sizes.append([graph.stat().st_size for graph in graphs])
         for graph in graphs:
