@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farsearch.records import StudySnapshot, flat
+    from farsearch.records import StudySnapshot
 
 __all__ = [
     "SPACE",
@@ -239,6 +239,8 @@ def read_study(folder: Path, storage: str | None = None, name: str = "tiny") -> 
 
 def finished(snapshot: StudySnapshot) -> dict[int, str]:
     """Return the configurations of finished trials, by number."""
+    from farsearch.records import flat
+
     return {
         trial.number: repr(flat(trial).config)
         for trial in snapshot.trials
@@ -250,6 +252,7 @@ def assert_whole(
     folder: Path, n_trials: int, storage: str | None = None, tracking_uri: str = "sqlite:///mlflow.db"
 ) -> StudySnapshot:
     """Check a completed study: exact number of trials, no duplicates, nothing lost, the same in MLflow."""
+    from farsearch.records import flat
     from farsearch.tracking import open_tracking
 
     snapshot = read_study(folder, storage)
