@@ -23,7 +23,7 @@ from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
 from farsearch.records import Engine, FarConfig
 
-__all__ = ["compiled_breakdown", "estimate", "features_of", "frozen_config", "pricer_for", "sweep"]
+__all__ = ["breakdown_of", "estimate", "features_of", "frozen_config", "pricer_for", "sweep"]
 
 _BATCH_SIZE, _MAX_LENGTH = 16, 128
 """Of a batch without rows of its own."""
@@ -75,31 +75,36 @@ def estimate(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
         prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows, engine=engine,
     )  # fmt: skip
-    if engine == "onnx":
-        return compiled_breakdown(
-            pricer, model, config, plan, optimizer, micro_batch_size, samples, rows, revision
-        ).cost
-    plans = device_plans(pricer, plan, optimizer, micro_batch_size)
-    return cost_breakdown(pricer, config, plans, plan, features_of(samples, rows)).cost
+    return breakdown_of(
+        pricer, engine, model, config, plan, optimizer, micro_batch_size, features_of(samples, rows), revision
+    ).cost
 
 
-def compiled_breakdown(
+def breakdown_of(
     pricer: Pricer,
+    engine: Engine,
     model: str,
     config: FarConfig,
     goal: Goal | None,
     optimizer: Literal["adamw", "sgd"],
     micro_batch_size: int | None,
     samples: int | None,
-    rows: OwnRows | None,
     revision: str | None,
 ) -> CostBreakdown:
-    """Return the cost with the onnx engine; its step recomputes the feed-forward blocks where ``goal`` is memory.
+    """Return the cost of a configuration by phase, under the best plan of an engine for a goal.
+
+    Args:
+        pricer: of ``pricer_for`` with this engine.
+        goal: None for ordinary modules; of a compiled step, ``memory`` recomputes the feed-forward blocks.
+        samples: sequences of an epoch; None for a single step.
 
     Raises:
-        BadInput: for priming on the device, and as ``price_compiled`` and ``device_plans``.
-        MissingResource: without the extra ``onnx``.
+        BadInput: as ``device_plans`` and ``cost_breakdown``; without torch for priming, or what can't be compiled.
+        MissingResource: for a compiled step without the extra ``onnx``.
     """
+    plans = device_plans(pricer, goal if engine == "torch" else None, optimizer, micro_batch_size)
+    if engine == "torch":
+        return cost_breakdown(pricer, config, plans, goal, samples)
     from farsearch.bundle.onnx import check_packages
 
     check_packages()
@@ -108,12 +113,10 @@ def compiled_breakdown(
     if pricer.prime_on_device and config.priming_epochs:
         raise BadInput("priming needs torch; leave out `prime_on_device`, or choose the `engine` torch")
     settings = _config_of(model, revision, None)
-    (ordinary,) = device_plans(pricer, None, optimizer, micro_batch_size)
-    wanted = dataclasses.replace(ordinary, feed_forward="recompute" if goal == "memory" else "store")
-    plan = for_engine(wanted, "onnx", layout_of(settings))
+    wanted = dataclasses.replace(plans[0], feed_forward="recompute" if goal == "memory" else "store")
+    plan = for_engine(wanted, engine, layout_of(settings))
     cost = price_compiled(pricer, settings, pricer.head, config, plan)
-    features = features_of(samples, rows)
-    steps = 1 if features is None else steps_in(features, pricer.batch_size, config.epochs)
+    steps = 1 if samples is None else steps_in(samples, pricer.batch_size, config.epochs)
     return CostBreakdown(cost, plan, {"training": steps}, {"training": cost})
 
 

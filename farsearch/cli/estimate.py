@@ -134,21 +134,17 @@ def estimate(
             device, model, space, png, as_json, {**job, "optimizer": optimizer, "micro_batch_size": micro_batch_size}
         )
         return
-    from farsearch.api.estimate import compiled_breakdown, features_of, frozen_config, pricer_for
-    from farsearch.cost.breakdown import cost_breakdown, device_plans
+    from farsearch.api.estimate import breakdown_of, features_of, frozen_config, pricer_for
     from farsearch.cost.fixes import suggest_fixes
 
     frozen = {name: value for name, value in values.items() if name not in job and value is not None}
     config, goal = frozen_config(model, frozen, values["revision"]), None if plan == "modules" else plan
     with _waiting(f"tracing training steps of {model}") as note:
         pricer = pricer_for(device, model, **job, progress=note, engine=engine)
-        if engine == "onnx":
-            priced = compiled_breakdown(
-                pricer, model, config, goal, optimizer, micro_batch_size, samples, rows, values["revision"]
-            )
-        else:
-            plans = device_plans(pricer, goal, optimizer, micro_batch_size)
-            priced = cost_breakdown(pricer, config, plans, goal, features_of(samples, rows))
+        priced = breakdown_of(
+            pricer, engine, model, config, goal, optimizer, micro_batch_size, features_of(samples, rows),
+            values["revision"],
+        )  # fmt: skip
         changes = [] if priced.cost.fits or engine == "onnx" else suggest_fixes(pricer, config, priced)
     # the engine's figures may be those of the board's CPU
     name = device if engine == "torch" else pricer.profile.name
