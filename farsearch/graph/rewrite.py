@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,18 @@ class _Rewriter:
         """Results of operations of several results that were replaced."""
         self._normals: dict[Operation, Operation] = {}
         """Normalised inputs by their 1 / deviation."""
+        self._rules: Mapping[str, Callable[[Operation], list[Operation]]] = {
+            "boundary": self._boundary,
+            "dropped": self._dropped,
+            "bernoulli": self._bernoulli,
+            "native_dropout": self._native_dropout,
+            "native_dropout_backward": self._native_dropout_backward,
+            "native_layer_norm": self._native_layer_norm,
+            "native_layer_norm_backward": self._native_layer_norm_backward,
+            "getitem": self._getitem,
+            "t": self._t,
+            "t_copy": self._t,
+        }
 
     def now(self, value: Any) -> Any:
         if isinstance(value, Operation):
@@ -82,8 +94,8 @@ class _Rewriter:
     def rewrite(self, operation: Operation) -> list[Operation]:
         """The operations that replace one, which may be none."""
         operation.args = self.now(operation.args)
-        special = getattr(self, f"_{operation.name}", None)
-        return [operation] if special is None else special(operation)
+        rule = self._rules.get(operation.name)
+        return [operation] if rule is None else rule(operation)
 
     def _boundary(self, operation: Operation) -> list[Operation]:
         self._now[operation] = operation.args[0]
@@ -159,5 +171,3 @@ class _Rewriter:
         turned = [Operation("t", (each,), {}, each.shape[::-1], each.dtype) for each in (right, left)]
         operation.name, operation.args = "mm", tuple(turned)
         return [*turned, operation]
-
-    _t_copy = _t

@@ -34,6 +34,13 @@ def _count(text: str) -> int:
     return value
 
 
+def _threads(text: str) -> int:
+    value, cores = _count(text), os.cpu_count() or 1
+    if value > cores:
+        raise argparse.ArgumentTypeError("{} threads; this machine has {} cores".format(value, cores))
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="train.py",
@@ -51,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-memory", type=_above_zero, metavar="MIB",
                         help="memory to stay within (default: what is available)")  # fmt: skip
     parser.add_argument("--micro-batch", type=_count, metavar="N", help="rows at once (default: as many as fit)")
-    parser.add_argument("--threads", type=_count, metavar="N", help="threads of the CPU (default: the engine's choice)")
+    parser.add_argument(
+        "--threads", type=_threads, metavar="N", help="threads of the CPU (default: the engine's choice)"
+    )
     parser.add_argument("--save-every", type=_above_zero, default=300.0, metavar="S",
                         help="seconds between savepoints (default: 300)")  # fmt: skip
     parser.add_argument("--base", metavar="FOLDER", help="the public checkpoint, for a bundle made with --delta")

@@ -51,6 +51,15 @@ def test_train_py_needs_no_torch(compiled: Path, tmp_path: Path) -> None:
     assert "torch" not in measured["software"]
 
 
+@pytest.mark.parametrize("threads", [0, -1, 100_000, "two"])
+def test_threads_are_those_of_the_machine(threads: object, compiled: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "mine.tsv")
+    done = train(compiled, tmp_path, "--train", rows, "--out", "out", "--threads", threads)
+    assert done.returncode == 2
+    assert "--threads" in done.stderr
+    assert not (tmp_path / "out.partial").exists()
+
+
 def test_pytorch_model_bin_needs_torch(compiled: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "mine.tsv")
     done = train(compiled, tmp_path, "--train", rows, "--out", "out", "--binary")

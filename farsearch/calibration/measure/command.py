@@ -88,12 +88,19 @@ def _may_write(path: str) -> bool:
     return isinstance(content, dict) and {"schema_version", "machine", "samples"} <= set(content)
 
 
+def _threads(text: str) -> int:
+    value, cores = int(text), os.cpu_count() or 1
+    if not 1 <= value <= cores:
+        raise argparse.ArgumentTypeError("{} threads; this machine has {} cores".format(value, cores))
+    return value
+
+
 def main() -> None:
     """Run the command line of the file on a board."""
     parser = argparse.ArgumentParser(description="Measure this machine for farsearch; leave it idle meanwhile.")
     parser.add_argument("--out", default="result.json", help="file to write (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="to measure (default: %(default)s)")
-    parser.add_argument("--threads", type=int, help="of torch on the CPU (default: torch's own)")
+    parser.add_argument("--threads", type=_threads, help="of torch on the CPU (default: torch's own)")
     arguments = parser.parse_args()
     if not _may_write(arguments.out):
         parser.error("--out {} exists and is not a result of this script; give another name".format(arguments.out))

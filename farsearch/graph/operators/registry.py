@@ -11,6 +11,9 @@ from farsearch.graph.operation import Operation
 
 __all__ = ["OPERATORS", "Lowering"]
 
+_KEYWORDS = frozenset({"alpha", "approximate", "device", "dtype", "layout", "memory_format", "pin_memory"})
+"""Keywords that the lowerings read, or that are described by shape and type of the result."""
+
 Lowering = Callable[..., Any]
 
 
@@ -35,6 +38,9 @@ class _Operators:
         """
         if operation.name not in self._by_name:
             raise BadInput(f"the operator {operation.name} can't be compiled; use --engine torch")
+        unknown = set(operation.kwargs) - _KEYWORDS
+        if unknown:
+            raise BadInput(f"the operator {operation.name} with {min(unknown)} can't be compiled; use --engine torch")
 
         def value_of(argument: Any) -> Any:
             if isinstance(argument, Operation):
