@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 
@@ -22,12 +23,19 @@ from farsearch.tasks.spec import TaskSpec, study_task
 __all__ = ["card_of"]
 
 
-def card_of(snapshot: StudySnapshot, trial: Trial[Completed], licence: str | None, base: str | None) -> str:
+def card_of(
+    snapshot: StudySnapshot,
+    trial: Trial[Completed],
+    licence: str | None,
+    base: str | None,
+    predicted: Mapping[str, Any],
+) -> str:
     """Return the card as markdown, with the front matter of model hubs.
 
     Args:
         licence: licence of the base model, None if it is unknown.
         base: name of the base checkpoint of a delta, else None.
+        predicted: cost of the bundle's training, as ``far.json`` has it.
     """
     job = snapshot.settings.job
     task = study_task(snapshot.meta, job.task)
@@ -44,7 +52,7 @@ def card_of(snapshot: StudySnapshot, trial: Trial[Completed], licence: str | Non
         f"---\n{yaml.safe_dump(front)}---\n\n# {model} on {markdown_text(job.task)}, for {device}\n\n"
         f"Trial {trial.number} of the study {markdown_code(snapshot.name)}, made by farsearch {version}. "
         "FAR (Freeze And Reconfigure) trains a few neurons of each feed-forward layer and freezes the rest.\n\n"
-        f"{_table(_rows(snapshot, trial))}\n\n"
+        f"{_table(_rows(snapshot, trial, predicted))}\n\n"
         f"## Data and licences\n\n- {markdown_text(title)} Data: {markdown_text(snapshot.meta['data_source'])} "
         f"(SHA-256 {job.data[:16]}…); terms: {markdown_text(task.licence)}.\n"
         f"- Base model: {model}, {_licence(licence)}; weights SHA-256 `{job.weights[:16]}`…\n\n"
@@ -74,25 +82,41 @@ def _licence(licence: str | None) -> str:
     )
 
 
-def _rows(snapshot: StudySnapshot, trial: Trial[Completed]) -> Sequence[tuple[str, str]]:
+def _rows(
+    snapshot: StudySnapshot, trial: Trial[Completed], predicted: Mapping[str, Any]
+) -> Sequence[tuple[str, str]]:  # fmt: skip
     job, config, plan = snapshot.settings.job, trial.config, trial.plan
-    cost, result = trial.cost, trial.outcome
-    metric, peak = snapshot.metric_name, human_memory(cost.peak_memory_mib)
-    low, high = cost.peak_memory_range_mib or (None, None)
+    metric, result = snapshot.metric_name, trial.outcome
     value = human_metric(metric, result.metric, result.metric_error)
     return [
         (f"{metric}, {job.validation_samples:,} validation rows (± their error alone)", value),
         (f"{metric}, development set", human_metric(metric, result.dev_metric)),
         *([("beside it", markdown_text(constant_text(snapshot)))] if constant_text(snapshot) else []),
         *([("F1 is of class", markdown_text(job.positive))] if job.positive is not None else []),
-        ("peak memory on the device", f"{peak} ({human_memory(low)} to {human_memory(high)})"),
-        ("time on the device", human_time(cost.wall_time_s)),
+        *_cost_rows(trial, predicted),
         ("training", f"{job.train_samples:,} rows, {config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),
         ("learning rate", f"{config.learning_rate:.3g}"),
         ("frozen hidden neurons", f"{100 * mean_frozen(config):.0f} %, by {config.priming_epochs:g} epochs of priming"),
         ("trained parameters", f"{result.trainable:,}"),
         ("step", f"{plan.summary}, {plan.optimizer}"),
     ]  # fmt: skip
+
+
+def _cost_rows(trial: Trial[Completed], predicted: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """The cost on the device: the trial's, or that of its compiled step, which the study did not price."""
+    if trial.plan.engine == "onnx":
+        device, longest = markdown_text(predicted["device"]), max(map(int, predicted["step_s"]))
+        return [
+            (f"peak memory on {device}, engine onnx", human_memory(predicted["peaks"][0][1])),
+            (f"time of a step on {device}, engine onnx", human_time(predicted["step_s"][str(longest)])),
+        ]
+    cost = trial.cost
+    low, high = cost.peak_memory_range_mib or (None, None)
+    span = f"{human_memory(low)} to {human_memory(high)}"
+    return [
+        ("peak memory on the device", f"{human_memory(cost.peak_memory_mib)} ({span})"),
+        ("time on the device", human_time(cost.wall_time_s)),
+    ]
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:

@@ -20,6 +20,7 @@ from farsearch.models.heads import Head, head_for
 from farsearch.models.source import resolve_model
 from farsearch.records import StepPlan
 from farsearch.runtime.bundle_files import BundleFiles
+from farsearch.runtime.memory import resident_mib
 from farsearch.runtime.program_file import read_program
 from farsearch.runtime.torch_engine.model import load_model
 
@@ -91,7 +92,16 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
             folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan.feed_forward,
         )  # fmt: skip
         program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))
-        compiled = {**phase, "plan": plan.to_dict(), "weights": {**phase["weights"], "start": weights}}
+        process = resident_mib() or 0.0
+        peaks = peaks_of(folder, phase["batch_size"], phase["max_length"], process, plan.optimizer)
+        # the compiling process itself trains, with torch in its memory
+        predicted = {**phase["predicted"], "process_mib": process, "peaks": peaks}
+        compiled = {
+            **phase,
+            "plan": plan.to_dict(),
+            "predicted": predicted,
+            "weights": {**phase["weights"], "start": weights},
+        }
         yield bundle._replace(folder=str(folder), phase=compiled, program=program)
 
 

@@ -101,6 +101,7 @@ class Written:
         whole_mib: size without ``--delta``.
         bulk: bytes of the tensors of a delta's start weights by name, the largest first; empty without ``--delta``.
         onnx: check of the ONNX model, if there is one.
+        predicted: cost of the bundle's training on the device, as ``far.json`` has it.
     """
 
     path: Path
@@ -108,6 +109,7 @@ class Written:
     whole_mib: float
     bulk: Mapping[str, int] = field(default_factory=dict)
     onnx: OnnxCheck | None = None
+    predicted: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_bundle(
@@ -149,16 +151,20 @@ def write_bundle(
     if onnx or engine == "onnx":
         check_packages()
     with whole_folder(out) as work:
-        whole, bulk, check = _fill(work, snapshot, trial, study_folder, why, home, delta, onnx, engine)
+        whole, bulk, check, predicted = _fill(work, snapshot, trial, study_folder, why, home, delta, onnx, engine)
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-    return Written(out, size / 2**20, (size + whole) / 2**20, bulk, check)
+    return Written(out, size / 2**20, (size + whole) / 2**20, bulk, check, predicted)
 
 
 def _fill(
     work: Path, snapshot: StudySnapshot, trial: Trial[Completed], study_folder: Path, why: str, home: Path, delta: bool,
     onnx: bool, engine: Engine,
-) -> tuple[int, Mapping[str, int], OnnxCheck | None]:  # fmt: skip
-    """Write all files; return the bytes that a delta saved, the bytes of its tensors, and the check of ONNX."""
+) -> tuple[int, Mapping[str, int], OnnxCheck | None, Mapping[str, Any]]:  # fmt: skip
+    """Write all files.
+
+    Returns:
+        the bytes that a delta saved, the bytes of its tensors, the check of ONNX, and the predicted cost.
+    """
     source = _source_of(snapshot)
     spec = study_task(snapshot.meta, snapshot.settings.job.task)
     tokenizer = load_tokenizer(source, spec.kind)
@@ -184,10 +190,11 @@ def _fill(
         code = Path(str(package.__file__)).parent
         shutil.copytree(code, work / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(work / "train.py", _LAUNCHER)
-    write_text(work / "README.md", card_of(snapshot, exported, licence_of(source), None if base is None else base.name))
     phase = phase_record(
         work, snapshot, exported, source, spec.task, head, layout, saved.learners, tokenizer, portable, home
     )
+    card = card_of(snapshot, exported, licence_of(source), None if base is None else base.name, phase["predicted"])
+    write_text(work / "README.md", card)
     manifest: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
@@ -202,7 +209,7 @@ def _fill(
     }
     manifest = json.loads(json.dumps(manifest))  # the digest is that of the parsed file
     write_json(work / "far.json", {**manifest, "digest": digest_of(manifest)})
-    return whole, bulk, check
+    return whole, bulk, check, phase["predicted"]
 
 
 def _compiled(

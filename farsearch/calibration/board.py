@@ -118,32 +118,52 @@ def read_measurement(path: Path) -> BoardFile:
 def adjusted(profile: Profile, file: BoardFile, name: str) -> Profile:
     """Return a profile whose time factor and process memory match the measurement of a board.
 
+    They are those of the engine that ran: without torch, the figures of the engine ``onnx``.
+
     Args:
         profile: for which the bundle was made.
         name: of the new profile.
+
+    Raises:
+        BadInput: for a run without torch, if the profile has no figures of its engine.
     """
     one = file.measured
-    ratio, beyond = one.wall_time_s / one.predicted_time_s, one.peak_memory_mib - one.predicted_memory_mib
-    day = one.created.partition("T")[0]
-    run = f"a bundle of {file.study}, trial {one.trial}, on {one.machine}, {day}"
-    factor = profile.time_factor.value * ratio
-    process = max(0.0, profile.process_mib.value + beyond)
-    reach = _MEMORY_SPREAD * one.peak_memory_mib
-    return dataclasses.replace(
+    run = f"a bundle of {file.study}, trial {one.trial}, on {one.machine}, {one.created.partition('T')[0]}"
+    described = dataclasses.replace(
         profile,
         name=name,
         title=f"{one.machine}, by its own run"[:120],
         note=f"{profile.name} with time and process memory as measured by {run}"[:400],
-        time_factor=Figure(
+    )
+    if "onnxruntime" not in one.software:
+        factor, process = _measured(profile.time_factor, profile.process_mib, one, run)
+        return dataclasses.replace(described, time_factor=factor, process_mib=process)
+    own = profile.onnx
+    if own is None:
+        raise BadInput(
+            f"the bundle ran without torch, and {profile.name} has no figures of that engine; import it for a profile "
+            "that has them (farsearch devices list)"
+        )
+    factor, process = _measured(own.time_factor, own.process_mib, one, run)
+    return dataclasses.replace(described, onnx=dataclasses.replace(own, time_factor=factor, process_mib=process))
+
+
+def _measured(time_factor: Figure, process_mib: Figure, one: Measurement, run: str) -> tuple[Figure, Figure]:
+    """The time factor and the process memory with which the predictions were those measured."""
+    ratio, beyond = one.wall_time_s / one.predicted_time_s, one.peak_memory_mib - one.predicted_memory_mib
+    factor, process = time_factor.value * ratio, max(0.0, process_mib.value + beyond)
+    reach = _MEMORY_SPREAD * one.peak_memory_mib
+    return (
+        Figure(
             factor, factor / _TIME_SPREAD, factor * _TIME_SPREAD,
             f"{run}: {shown_seconds(one.wall_time_s)} for {shown_seconds(one.predicted_time_s)} predicted, "
-            f"{profile.time_factor.value:g} x {ratio:.3f}; within a factor of {_TIME_SPREAD:g} (assumed)",
+            f"{time_factor.value:g} x {ratio:.3f}; within a factor of {_TIME_SPREAD:g} (assumed)",
             "measured",
         ),
-        process_mib=Figure(
+        Figure(
             process, max(0.0, process - reach), process + reach,
             f"{run}: a peak of {one.peak_memory_mib:.0f} MiB for {one.predicted_memory_mib:.0f} MiB predicted, "
-            f"{profile.process_mib.value:g} {beyond:+.0f}; within {_MEMORY_SPREAD:.0%} of the peak (assumed)",
+            f"{process_mib.value:g} {beyond:+.0f}; within {_MEMORY_SPREAD:.0%} of the peak (assumed)",
             "measured",
         ),
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,18 +54,34 @@ def find_profile(name: str, home: Path, progress: Callable[[str], None] | None =
 
 
 def find_engine_profile(profile: Profile, engine: Engine, home: Path) -> Profile:
-    """Return a profile with the figures of an engine; where a GPU's has none, that of its board's CPU, ``NAME-cpu``.
+    """Return a profile with the figures of an engine.
+
+    Where it has none, a CPU's gets those that shipped profiles assume, and that of the board's CPU, ``NAME-cpu``,
+    replaces a GPU's.
 
     Raises:
         ProfileError: if neither has them.
     """
     if engine in profile.engines:
         return profile.for_engine(engine)
+    if profile.kind == "cpu":
+        return _with_assumed(profile).for_engine(engine)
     try:
         beside = find_profile(f"{profile.name}-cpu", home)
     except ProfileError:
         return profile.for_engine(engine)  # names what is missing
     return beside.for_engine(engine)
+
+
+def _with_assumed(profile: Profile) -> Profile:
+    """Return a CPU's profile with figures of the engine onnx as shipped profiles assume them."""
+    shipped, factor = load_profile("raspberry-pi-4").onnx, profile.time_factor
+    assert shipped is not None
+    wide = replace(
+        factor, low=0.5 * factor.low, high=1.5 * factor.high, basis="assumed",
+        source=f"that of torch with a wider range, for nothing is measured with this engine: {factor.source}",
+    )  # fmt: skip
+    return replace(profile, onnx=replace(shipped, time_factor=wide, rates=None))
 
 
 def local_profile(

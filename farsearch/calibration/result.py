@@ -199,7 +199,10 @@ def read_result(path: Path) -> Calibration:
 def parse_result(data: Any, where: str) -> Calibration:
     """Return the measurements in ``data``; ``where`` names their source in errors."""
     if not isinstance(data, Mapping) or data.get("what") != RESULT:
-        raise BadInput(f"{where} is no result of a calibration; give the file that the calibration script wrote")
+        raise BadInput(
+            f"{where} is no result of a calibration; give the file that the calibration script wrote, or the "
+            "measurement.json of a bundle"
+        )
     version = data.get("schema_version")
     if type(version) is not int or version != SCHEMA_VERSION:
         raise BadInput(

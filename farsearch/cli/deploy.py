@@ -72,12 +72,15 @@ def export(
         alias=alias,
     )
     click.echo(choice.reason)
-    click.echo(
-        f"{out}: trial {trial.number}, "
-        f"{human_metric(snapshot.metric_name, trial.outcome.metric, trial.outcome.metric_error)}, "
+    predicted = exported.bundle.predicted
+    cost = (
         f"{human_memory(trial.cost.peak_memory_mib)} and {human_time(trial.cost.wall_time_s)} on "
-        f"{snapshot.settings.device} (estimates)"
+        f"{snapshot.settings.device}"
+        if (engine or trial.plan.engine) == "torch"
+        else f"{human_memory(predicted['peaks'][0][1])} on {predicted['device']} without torch"
     )
+    metric = human_metric(snapshot.metric_name, trial.outcome.metric, trial.outcome.metric_error)
+    click.echo(f"{out}: trial {trial.number}, {metric}, {cost} (estimates)")
     _print_size(exported.bundle, out)
     if exported.bundle.onnx is not None:
         check = exported.bundle.onnx

@@ -239,8 +239,11 @@ def _print(
         kind = "learns the same" if change.learns_the_same else "trains less"
         takes = f"{human_memory(change.cost.peak_memory_mib)}, {human_time(change.cost.wall_time_s)}"
         lines.append(("would fit", f"{change.options} ({takes}; {kind})"))
-    if not cost.fits and not changes and priced.plan.engine == "torch":
-        lines.append(("would fit", "a smaller --model or --max-length, or another --device; freezing is not enough"))
+    if not cost.fits and not changes:
+        less = "a smaller --model or --max-length, or another --device; freezing is not enough"
+        if priced.plan.engine == "onnx":
+            less = "a smaller --micro-batch-size or --max-length, --plan memory, or more freezing"
+        lines.append(("would fit", less))
     click.echo(f"{model} on {device}: {'fits' if cost.fits else 'DOES NOT FIT'} (all figures are estimates)")
     for head, text in lines:
         click.echo(f"  {head:9} {text}")

@@ -124,8 +124,9 @@ def epochs_of(bundle: BundleFiles, options: Options) -> float:
 
 
 def run_identity(bundle: BundleFiles, options: Options, epochs: float) -> str:
-    """Return a SHA-256 over everything that determines the parameters after each step."""
+    """Return a SHA-256 over what determines the parameters after each step, but for the micro-batch size."""
     parts = [bundle.manifest["digest"], file_digest(options.train), epochs]
+    parts += [bundle.engine] * (bundle.engine != "torch")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -152,7 +153,8 @@ def choose_micro_batch(
     budget = available_mib if options.max_memory_mib is None else options.max_memory_mib
     size, peak, fits = fitting_micro_batch(peaks, budget)
     if not fits and budget is not None:
-        report("even the smallest micro-batch is predicted to take {:.0f} MiB, of {:.0f} MiB".format(peak, budget))
+        least = "even the smallest micro-batch is" if len(peaks) > 1 else "whole batches, which take the least, are"
+        report("{} predicted to take {:.0f} MiB, of {:.0f} MiB".format(least, peak, budget))
     elif size != peaks[0][0] and budget is not None:
         report("micro-batches of {}, to stay within {:.0f} MiB".format(size, budget))
     return size, peak

@@ -156,7 +156,16 @@ def _catch_signals() -> List[int]:
     return received
 
 
+def _check_given(bundle: BundleFiles, given: Any) -> None:
+    """Check that no option is given that would be ignored."""
+    if given.tuned and given.dev is not None:
+        raise BundleProblem("--dev is measured on after a training, and --tuned trains nothing; leave out one of them")
+    if given.base is not None and bundle.manifest["base"] is None:
+        raise BundleProblem("--base is for a bundle made with --delta, and this one has all its weights; leave it out")
+
+
 def _run(bundle: BundleFiles, given: Any, received: List[int]) -> int:
+    _check_given(bundle, given)
     engine = load_engine(bundle, given.threads)
     if given.tuned:
         write_tuned(engine, bundle, given.out, given.base, given.binary)

@@ -4,9 +4,10 @@ import os
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional
 
+from ..far.tensor_file import metadata
 from .job import Interrupted, OnStep, PhaseLog, SavepointProblem, saved_steps
 
-__all__ = ["NO_SAVEPOINTS", "Recorder", "Savepoints", "resumed_steps"]
+__all__ = ["NO_SAVEPOINTS", "Recorder", "Savepoints", "resumed_rows", "resumed_steps"]
 
 _SAVING_SHARE = 0.05
 """Savepoints take at most this share of the time, however slow the disk."""
@@ -17,13 +18,15 @@ class Savepoints(NamedTuple):
 
     ``path`` is their file, None for no savepoints. ``identity`` is that of the run, which resumes no other's savepoint.
     ``every_s`` are the seconds between them, more where the disk is slow. ``stopping`` is called after each step; true
-    writes a savepoint and stops.
+    writes a savepoint and stops. ``rows`` is the micro-batch size, which determines the dropout masks; None for whole
+    batches.
     """
 
     path: Optional[str] = None
     identity: str = ""
     every_s: float = 300.0
     stopping: Callable[[], bool] = lambda: False
+    rows: Optional[int] = None
 
 
 NO_SAVEPOINTS = Savepoints()
@@ -47,6 +50,18 @@ def resumed_steps(savepoints: Savepoints, read: Callable[[str], None]) -> int:
     except ValueError as error:
         raise SavepointProblem(str(error)) from error
     return steps
+
+
+def resumed_rows(savepoints: Savepoints, size: Optional[int]) -> Optional[int]:
+    """Return the micro-batch size of the savepoint, or ``size`` without one of this run."""
+    if savepoints.path is None or not os.path.exists(savepoints.path):
+        return size
+    try:
+        saved_steps(savepoints.path, savepoints.identity)
+        rows = int(metadata(savepoints.path).get("rows", size or 0))
+    except ValueError:
+        return size  # which the phase reports
+    return rows if rows > 0 else None
 
 
 class Recorder:
@@ -92,6 +107,7 @@ class Recorder:
 
     def _save(self, path: str, steps: int) -> None:
         began = time.monotonic()
-        self._write(path, {"identity": self._savepoints.identity, "steps": str(steps)})
+        rows = str(self._savepoints.rows or 0)
+        self._write(path, {"identity": self._savepoints.identity, "steps": str(steps), "rows": rows})
         self._saved = time.monotonic()
         self._pause = max(self._savepoints.every_s, (self._saved - began) / _SAVING_SHARE)

@@ -28,7 +28,7 @@ from .job import (
 )
 from .measurement import measurement_of, predicted_seconds, write_json
 from .memory import is_out_of_memory
-from .recorder import Savepoints
+from .recorder import Savepoints, resumed_rows
 from .rows import read_rows
 from .scores import evidence, score
 from .task import Rows
@@ -170,6 +170,13 @@ def run_bundle(
         os.path.join(work, SAVEPOINT), run_identity(bundle, options, epochs), options.save_every_s, stopping
     )
     size = micro_batch_size or planned.phase["plan"]["micro_batch_size"]
+    rows_at_once = resumed_rows(savepoints, size)
+    if options.micro_batch_size is not None and rows_at_once != size:
+        raise FileExistsError(
+            "{} can't be resumed with --micro-batch {}: its run has {} rows at once; leave the option out, or remove "
+            "that folder to start again".format(work, size, rows_at_once or bundle.phase["batch_size"])
+        )
+    size = rows_at_once
     log, process = _train(planned, model, rows.features, epochs, size, on_step, savepoints, report)
     peak = model.peak_mib()
     predicted, metric = None, None
@@ -248,7 +255,7 @@ def _train(
     """``Model.train``, halving the micro-batch while memory runs out."""
     while True:
         try:
-            return model.train(features, epochs, size, on_step, savepoints)
+            return model.train(features, epochs, size, on_step, savepoints._replace(rows=size))
         except SavepointProblem as error:
             raise FileExistsError(
                 "{} can't be resumed: {}; remove that folder to start again".format(

@@ -73,6 +73,8 @@ def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
     _tokenizer(phase["tokenizer"])
     _predicted(phase["predicted"])
     _weights(phase["weights"], checksums)
+    if phase["plan"].get("engine", "torch") == "torch" and phase["weights"]["start"].startswith("engine/"):
+        raise ValueError("weights.start is that of a compiled engine, and plan.engine is torch")
     if phase["plan"].get("engine") == "onnx":
         _compiled(phase["weights"], checksums)
 

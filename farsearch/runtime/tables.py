@@ -175,7 +175,11 @@ def header_of(first: Optional[Line], name: str, separator: Separator, needed: Se
         )
         between = "<TAB>" if separator == _TAB else separator.character
         names = (needed and between.join(needed)) or "its columns"
-        raise RowProblem("{} line 1: the header is {}; it must name {}: add that line".format(name, content, names))
+        raise RowProblem(
+            "{} line 1: the header is {}; it must name {}: rename its columns, or add that line if it has none".format(
+                name, content, names
+            )
+        )
     return columns
 
 

@@ -169,7 +169,7 @@ def test_a_model_card_escapes_names(finished_study: Path, name: str) -> None:
     meta = {**snapshot.meta, "task": spec.to_dict(), "data_source": name}
     changed = dataclasses.replace(snapshot, settings=settings, meta=meta)
     trial = changed.front[0]
-    card = card_of(changed, trial, None, name)
+    card = card_of(changed, trial, None, name, {})
     front, _, body = card.removeprefix("---\n").partition("\n---\n")
     assert yaml.safe_load(front) == {
         "base_model": name, "license": "unknown", "pipeline_tag": spec.pipeline,

@@ -211,6 +211,25 @@ def test_process_memory_is_never_negative(tmp_path: Path) -> None:
     assert read_profile(tmp_path / "mine.toml") == mine
 
 
+def test_a_run_without_torch_adjusts_the_figures_of_its_engine() -> None:
+    """Those of torch are not touched; a profile without figures of the engine is refused."""
+    run = make_measurement(1)
+    without = dataclasses.replace(
+        run, software={"onnxruntime": "1.31.1", "numpy": "2.4.6"}, wall_time_s=2 * run.predicted_time_s,
+        peak_memory_mib=run.predicted_memory_mib + 20.0,
+    )  # fmt: skip
+    file, board = BoardFile.from_dict(board_file(without)), load_profile("raspberry-pi-4")
+    mine = adjusted(board, file, "mine")
+    assert (mine.time_factor, mine.process_mib) == (board.time_factor, board.process_mib)
+    assert mine.onnx is not None
+    assert board.onnx is not None
+    assert mine.onnx.time_factor.value == pytest.approx(2 * board.onnx.time_factor.value)
+    assert mine.onnx.process_mib.value == pytest.approx(board.onnx.process_mib.value + 20.0)
+    assert mine.onnx.process_mib.basis == "measured"
+    with pytest.raises(BadInput, match="without torch"):
+        adjusted(load_profile("jetson-nano"), file, "mine")
+
+
 def test_devices_import_writes_an_adjusted_profile(tmp_path: Path) -> None:
     """The profile differs from the bundle's in two measured figures, names its run, and works with ``estimate``."""
     measured = make_measurement(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 
 from farsearch.calibration import local
 from farsearch.calibration.fit import fit_profile
-from farsearch.calibration.local import local_path, local_profile, this_machine
+from farsearch.calibration.local import find_engine_profile, local_path, local_profile, this_machine
 from farsearch.calibration.result import parse_result
+from farsearch.devices import load_profile
 from farsearch.devices.profile import write_profile
-from farsearch.errors import MissingResource
+from farsearch.errors import MissingResource, ProfileError
 from tests.calibration.known import KnownMachine
 
 
@@ -118,3 +120,20 @@ def test_record_of_this_machine_is_valid() -> None:
     assert machine.threads == torch.get_num_threads()
     assert machine.processor
     assert machine.conditions()["threads"] == str(machine.threads)
+
+
+def test_a_cpu_without_figures_of_an_engine_gets_assumed_ones(tmp_path: Path) -> None:
+    """As a calibrated machine's: the process of a shipped profile, and torch's times with a wider range."""
+    own = replace(load_profile("raspberry-pi-5"), onnx=None)
+    found = find_engine_profile(own, "onnx", tmp_path)
+    assert found.process_mib.value < own.process_mib.value
+    assert found.time_factor.value == own.time_factor.value
+    assert found.time_factor.basis == "assumed"
+    assert found.time_factor.low < own.time_factor.low <= own.time_factor.high < found.time_factor.high
+
+
+def test_a_gpu_without_figures_of_an_engine_is_replaced_by_its_boards_cpu(tmp_path: Path) -> None:
+    assert find_engine_profile(load_profile("jetson-nano"), "onnx", tmp_path).name == "jetson-nano-cpu"
+    assert find_engine_profile(load_profile("jetson-nano"), "torch", tmp_path).name == "jetson-nano"
+    with pytest.raises(ProfileError, match="engines.onnx"):
+        find_engine_profile(load_profile("jetson-xavier-nx"), "onnx", tmp_path)

@@ -60,6 +60,22 @@ def test_threads_are_those_of_the_machine(threads: object, compiled: Path, tmp_p
     assert not (tmp_path / "out.partial").exists()
 
 
+@pytest.mark.parametrize("words", [("--tuned", "--dev", "mine.tsv"), ("--tuned", "--base", "base")])
+def test_an_option_that_would_be_ignored_is_refused(words: tuple[str, ...], compiled: Path, tmp_path: Path) -> None:
+    done = train(compiled, tmp_path, *words, "--out", "out")
+    assert done.returncode == 2
+    assert words[1] in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_compiled_weights_are_not_trained_by_torch(copied: Path) -> None:
+    manifest = json.loads((copied / "far.json").read_text())
+    manifest["phase"]["plan"]["engine"] = "torch"
+    (copied / "far.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleProblem, match=r"plan\.engine is torch"):
+        open_bundle(str(sign(copied)))
+
+
 def test_pytorch_model_bin_needs_torch(compiled: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "mine.tsv")
     done = train(compiled, tmp_path, "--train", rows, "--out", "out", "--binary")

@@ -97,6 +97,18 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.parametrize("given", [3, None])
+def test_a_resumed_run_keeps_its_micro_batch(bundle: Path, rows: Path, tmp_path: Path, given: int | None) -> None:
+    """Whatever memory is free by then; its dropout masks depend on it. Another size is refused."""
+    with pytest.raises(Interrupted):
+        run(bundle, rows, tmp_path / "cut", after(5), micro_batch_size=3)
+    with pytest.raises(FileExistsError, match="--micro-batch 2: its run has 3 rows at once"):
+        run(bundle, rows, tmp_path / "cut", micro_batch_size=2)
+    run(bundle, rows, tmp_path / "cut", micro_batch_size=given)
+    run(bundle, rows, tmp_path / "whole", micro_batch_size=3)
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
 @pytest.mark.parametrize("damage", ["other epochs", "cut", "other tensors"])
 def test_another_or_damaged_savepoint_is_not_resumed(bundle: Path, rows: Path, tmp_path: Path, damage: str) -> None:
     with pytest.raises(Interrupted):
