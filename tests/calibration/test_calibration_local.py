@@ -135,5 +135,5 @@ def test_a_cpu_without_figures_of_an_engine_gets_assumed_ones(tmp_path: Path) ->
 def test_a_gpu_without_figures_of_an_engine_is_replaced_by_its_boards_cpu(tmp_path: Path) -> None:
     assert find_engine_profile(load_profile("jetson-nano"), "onnx", tmp_path).name == "jetson-nano-cpu"
     assert find_engine_profile(load_profile("jetson-nano"), "torch", tmp_path).name == "jetson-nano"
-    with pytest.raises(ProfileError, match="engines.onnx"):
+    with pytest.raises(ProfileError, match=r"engines\.onnx"):
         find_engine_profile(load_profile("jetson-xavier-nx"), "onnx", tmp_path)
