@@ -14,7 +14,7 @@ from farsearch.cost.plans import for_engine
 from farsearch.far.layout import ModelLayout
 from farsearch.far.surgery import apply_far, merge
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, compile_step, engine_execution
-from farsearch.graph.memory import ARENA_SHARE, EngineMemory
+from farsearch.graph.memory import EngineMemory
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head, head_for
 from farsearch.models.source import resolve_model
@@ -93,7 +93,7 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
         )  # fmt: skip
         program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))
         process = resident_mib() or 0.0
-        peaks = peaks_of(folder, phase["batch_size"], phase["max_length"], process, plan.optimizer)
+        peaks = peaks_of(folder, phase["batch_size"], phase["max_length"], process, plan)
         # the compiling process itself trains, with torch in its memory
         predicted = {**phase["predicted"], "process_mib": process, "peaks": peaks}
         compiled = {
@@ -106,9 +106,9 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
 
 
 def peaks_of(
-    folder: Path, batch_size: int, length: int, process_mib: float, optimizer: str
+    folder: Path, batch_size: int, length: int, process_mib: float, plan: StepPlan
 ) -> list[tuple[int | None, float]]:
-    """Return the predicted peak in MiB by micro-batch size, None for whole batches, the largest first.
+    """Return the predicted peak in MiB of a plan, and of smaller micro-batches as long as they lower it.
 
     Args:
         folder: of the bundle.
@@ -116,10 +116,10 @@ def peaks_of(
     """
     memory = EngineMemory.of_folder(folder / ENGINE_FOLDER)
     peaks: list[tuple[int | None, float]] = []
-    size: int | None = None
+    size = plan.micro_batch_size
     while size != 0:
-        step = memory.step(size or batch_size, length, optimizer=optimizer, parts=size is not None)
-        peak = process_mib + (step.mapped + step.held + (1 + ARENA_SHARE) * step.passing) / 2**20
+        step = memory.step(size or batch_size, length, optimizer=plan.optimizer, parts=size is not None)
+        peak = process_mib + step.resident / 2**20
         if not peaks or peak < peaks[-1][1]:
             peaks.append((size, peak))
         size = (size or batch_size) // 2

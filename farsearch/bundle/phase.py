@@ -108,7 +108,7 @@ def _predicted(
     if plan.engine == "onnx":
         from farsearch.bundle.engine import peaks_of
 
-        peaks = peaks_of(folder, job.batch_size, job.max_length, process, plan.optimizer)
+        peaks = peaks_of(folder, job.batch_size, job.max_length, process, plan)
     else:
         peaks = _peaks(plan, job.batch_size, lambda executed: price(job.max_length, executed).peak_memory_mib)
     lengths = [*range(_LENGTHS, job.max_length, _LENGTHS), job.max_length]

@@ -17,9 +17,9 @@ from onnx import helper, shape_inference
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, Compiled
 from farsearch.runtime.program_file import Call, Program, read_program
 
-__all__ = ["ARENA_SHARE", "EngineMemory", "StepMemory"]
+__all__ = ["EngineMemory", "StepMemory"]
 
-ARENA_SHARE = 0.3
+_ARENA_SHARE = 0.3
 """Memory that onnxruntime's allocator holds beside the values that live, as a share of them (docs/log.md)."""
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity"})
@@ -45,9 +45,14 @@ class StepMemory:
     passing: int
 
     @property
-    def anonymous(self) -> int:
-        """All but the mapped weights."""
-        return self.held + self.passing
+    def allocated(self) -> float:
+        """``passing`` with what onnxruntime's allocator holds beside it."""
+        return (1 + _ARENA_SHARE) * self.passing
+
+    @property
+    def resident(self) -> float:
+        """Everything, with all mapped weights in memory."""
+        return self.mapped + self.held + self.allocated
 
 
 class EngineMemory:

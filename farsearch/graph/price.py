@@ -12,7 +12,7 @@ from farsearch.cost.pricer import Price, Pricer
 from farsearch.far.selection import learner_count, random_learners
 from farsearch.far.surgery import apply_far, width_of
 from farsearch.graph.compiler import compile_step, engine_execution
-from farsearch.graph.memory import ARENA_SHARE, EngineMemory
+from farsearch.graph.memory import EngineMemory
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
@@ -37,11 +37,11 @@ def price_compiled(pricer: Pricer, model_config: Any, head: Head, config: FarCon
     parts = rows < pricer.batch_size
     memory = _memory(model_config, head, config, plan)
     step = memory.step(rows, pricer.workload.max_length, optimizer=plan.optimizer, parts=parts)
-    held, passing, mapped = (size / 2**20 for size in (step.held, step.passing, step.mapped))
+    held, allocated, mapped = (size / 2**20 for size in (step.held, step.allocated, step.mapped))
     process = pricer.profile.process_mib
-    sizes = {"trained weights, optimizer": held, "activations": passing * (1 + ARENA_SHARE), "mapped weights": mapped}
+    sizes = {"trained weights, optimizer": held, "activations": allocated, "mapped weights": mapped}
     total = sum(sizes.values())
-    low, peak, high = process.low + held + passing, process.value + total, process.high + total
+    low, peak, high = process.low + held + step.passing / 2**20, process.value + total, process.high + total
     limits = Peaks(np.array([high]), np.array([peak]), np.array([priced.wall_time_s]))
     problems = pricer.constraints.problems(limits)
     return replace(

@@ -101,13 +101,8 @@ def trace_step(model: nn.Module, layout: ModelLayout, head: Head) -> Trace:
         gradients = torch.autograd.grad(loss, [state[name] for name in trained])
         return {"loss": loss, **{f"gradient:{name}": each for name, each in zip(trained, gradients, strict=True)}}
 
-    mode = model.training
-    try:
-        model.train()
-        with _boundaries(model, layout), _eager(model):
-            return _trace(step, model, head, targets=True)
-    finally:
-        model.train(mode)
+    with _prepared(model, layout, training=True):
+        return _trace(step, model, head, targets=True)
 
 
 def trace_prediction(model: nn.Module, layout: ModelLayout, head: Head) -> Trace:
@@ -123,11 +118,18 @@ def trace_prediction(model: nn.Module, layout: ModelLayout, head: Head) -> Trace
         names = ("start_logits", "end_logits") if hasattr(output, "start_logits") else ("logits",)
         return {name: output[name] for name in names}
 
+    with _prepared(model, layout, training=False):
+        return _trace(predict, model, head, targets=False)
+
+
+@contextmanager
+def _prepared(model: nn.Module, layout: ModelLayout, training: bool) -> Iterator[None]:
+    """The model in a mode, with boundaries and plain products, and as it was afterwards."""
     mode = model.training
+    model.train(training)
     try:
-        model.eval()
         with _boundaries(model, layout), _eager(model):
-            return _trace(predict, model, head, targets=False)
+            yield
     finally:
         model.train(mode)
 
