@@ -251,7 +251,7 @@ def test_engine_of_a_plan_is_stored_only_if_it_is_not_torch() -> None:
     assert onnx.to_dict()["engine"] == "onnx"
     assert StepPlan.from_dict(onnx.to_dict()) == onnx
     assert StepPlan.from_dict({"engine": "torch"}) == StepPlan()
-    assert onnx.title == f"{StepPlan(feed_forward='store').title}; onnx"
+    assert onnx.title == f"onnx + {StepPlan(feed_forward='store').title}"
     with pytest.raises(BadInput, match="engine is 'tf'; it must be one of 'torch', 'onnx'"):
         StepPlan.from_dict({"engine": "tf"})
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from farsearch.api import HOME
 from farsearch.api.own_rows import OwnRows
-from farsearch.calibration.local import find_engine_profile, find_profile
+from farsearch.calibration.local import engine_profiles, find_profile
 from farsearch.cost.breakdown import CostBreakdown, cost_breakdown, device_plans
-from farsearch.cost.plans import for_engine
 from farsearch.cost.pricer import Price, Pricer
 from farsearch.cost.sweep import Sweep, price_space
 from farsearch.cost.traced_model import shared_tables
 from farsearch.errors import BadInput
-from farsearch.far.batches import steps_in
 from farsearch.goals import Goal
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
-from farsearch.records import Engine, FarConfig
+from farsearch.records import Engines, FarConfig
 
 __all__ = ["breakdown_of", "estimate", "features_of", "frozen_config", "pricer_for", "sweep"]
 
@@ -43,7 +40,7 @@ def estimate(
     optimizer: Literal["adamw", "sgd"] = "adamw",
     micro_batch_size: int | None = None,
     prime_on_device: bool = False,
-    engine: Engine = "torch",
+    engine: Engines = "torch",
     revision: str | None = None,
     progress: Callable[[str], None] | None = None,
     **frozen: Any,
@@ -61,7 +58,7 @@ def estimate(
         plan: goal of the step plan; None for ordinary modules.
         micro_batch_size: rows of one forward pass; None for the whole batch.
         prime_on_device: include the priming, with gradient descent in micro-batches.
-        engine: ``torch``, or ``onnx`` without torch on the board's CPU, for which the step is compiled.
+        engine: ``torch``, ``onnx`` without torch on the board's CPU, or the better one of ``any``.
         revision: branch, tag or commit of a hub model.
         progress: reports the calibration of the device ``local``.
 
@@ -75,49 +72,28 @@ def estimate(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
         prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows, engine=engine,
     )  # fmt: skip
-    return breakdown_of(
-        pricer, engine, model, config, plan, optimizer, micro_batch_size, features_of(samples, rows), revision
-    ).cost
+    return breakdown_of(pricer, config, plan, optimizer, micro_batch_size, features_of(samples, rows)).cost
 
 
 def breakdown_of(
     pricer: Pricer,
-    engine: Engine,
-    model: str,
     config: FarConfig,
     goal: Goal | None,
     optimizer: Literal["adamw", "sgd"],
     micro_batch_size: int | None,
     samples: int | None,
-    revision: str | None,
 ) -> CostBreakdown:
-    """Return the cost of a configuration by phase, under the best plan of an engine for a goal.
+    """Return the cost of a configuration by phase, under the best plan of the pricer's engines for a goal.
 
     Args:
-        pricer: of ``pricer_for`` with this engine.
-        goal: None for ordinary modules; of a compiled step, ``memory`` recomputes the feed-forward blocks.
+        goal: None for the plan of ``ordinary_plans``.
         samples: sequences of an epoch; None for a single step.
 
     Raises:
-        BadInput: as ``device_plans`` and ``cost_breakdown``; without torch for priming, or what can't be compiled.
-        MissingResource: for a compiled step without the extra ``onnx``.
+        BadInput: as ``device_plans`` and ``cost_breakdown``, and for a model that can't be compiled.
     """
-    plans = device_plans(pricer, goal if engine == "torch" else None, optimizer, micro_batch_size)
-    if engine == "torch":
-        return cost_breakdown(pricer, config, plans, goal, samples)
-    from farsearch.bundle.onnx import check_packages
-
-    check_packages()
-    from farsearch.graph.price import price_compiled
-
-    if pricer.prime_on_device and config.priming_epochs:
-        raise BadInput("priming needs torch; leave out `prime_on_device`, or choose the `engine` torch")
-    settings = _config_of(model, revision, None)
-    wanted = dataclasses.replace(plans[0], feed_forward="recompute" if goal == "memory" else "store")
-    plan = for_engine(wanted, engine, layout_of(settings))
-    cost = price_compiled(pricer, settings, pricer.head, config, plan)
-    steps = 1 if samples is None else steps_in(samples, pricer.batch_size, config.epochs)
-    return CostBreakdown(cost, plan, {"training": steps}, {"training": cost})
+    plans = device_plans(pricer, goal, optimizer, micro_batch_size)
+    return cost_breakdown(pricer, config, plans, goal, samples)
 
 
 def sweep(
@@ -135,6 +111,7 @@ def sweep(
     prime_on_device: bool = False,
     configurations: int = 10_000,
     seed: int = 0,
+    engine: Engines = "any",
     revision: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Sweep:
@@ -144,6 +121,7 @@ def sweep(
         space: name of a space, or path of its file.
         samples: rows of one epoch, each at full length; None for a single step.
         rows: as in ``estimate``.
+        engine: whose plans are priced; ``any`` for those that the device's profile has figures of.
         configurations: number of seeded draws from the space, beside its corners; duplicates are priced once.
         revision: branch, tag or commit of a hub model.
         progress: reports each step.
@@ -162,7 +140,7 @@ def sweep(
     configs = draw_configs(load_space(space), layers, configurations, seed, priming=prime_on_device)
     pricer = pricer_for(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
-        prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows,
+        prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows, engine=engine,
     )  # fmt: skip
     goals: tuple[Goal | None, ...] = (None, "time")
     plans = [plan for goal in goals for plan in device_plans(pricer, goal, optimizer, micro_batch_size)]
@@ -181,7 +159,7 @@ def pricer_for(
     revision: str | None,
     progress: Callable[[str], None] | None,
     rows: OwnRows | None,
-    engine: Engine = "torch",
+    engine: Engines = "torch",
 ) -> Pricer:
     """Return the cost model of ``estimate``, with its arguments and errors."""
     settings = _config_of(model, revision, progress)
@@ -190,13 +168,17 @@ def pricer_for(
     max_length = rows.max_length if rows is not None else max_length or _MAX_LENGTH
     if max_length > limit:
         raise BadInput(f"`max_length` is {max_length}; {model} takes at most {limit} tokens")
+    if engine == "onnx" and prime_on_device:
+        raise BadInput("priming needs torch; leave out `prime_on_device`, or choose the `engine` torch")
+    device_profile = find_profile(device, HOME, progress)
     equal = None if samples is None else [max_length] * samples
     return Pricer(
         settings,
         head,
         batch_size,
         max_length,
-        find_engine_profile(find_profile(device, HOME, progress), engine, HOME),
+        device_profile,
+        engines=engine_profiles(device_profile, engine, HOME),
         lengths=equal if rows is None else rows.lengths,
         device_samples=None if rows is None else features_of(samples, rows),
         prime_on_device=prime_on_device,

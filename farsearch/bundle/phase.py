@@ -112,7 +112,9 @@ def _predicted(
     else:
         peaks = _peaks(plan, job.batch_size, lambda executed: price(job.max_length, executed).peak_memory_mib)
     lengths = [*range(_LENGTHS, job.max_length, _LENGTHS), job.max_length]
-    seconds = {str(length): price(length, plan).step_time_s for length in lengths}
+    # a compiled step is timed by torch's operations on the engine's profile
+    timed = dataclasses.replace(plan, engine="torch")
+    seconds = {str(length): price(length, timed).step_time_s for length in lengths}
     return {"device": profile.name, "process_mib": process, "peaks": peaks, "step_s": seconds}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,17 @@ from farsearch.calibration.result import Calibration, Machine, parse_result
 from farsearch.devices.profile import Profile, read_profile, write_profile
 from farsearch.devices.registry import LOCAL, load_profile
 from farsearch.errors import ProfileError
-from farsearch.records import Engine
+from farsearch.records import Engine, Engines
 
-__all__ = ["find_engine_profile", "find_profile", "local_path", "local_profile", "measure_here", "this_machine"]
+__all__ = [
+    "engine_profiles",
+    "find_engine_profile",
+    "find_profile",
+    "local_path",
+    "local_profile",
+    "measure_here",
+    "this_machine",
+]
 
 _FIRST_USE_S = 45.0
 """Time of the measurements before a search. ``devices calibrate`` takes longer."""
@@ -71,6 +80,24 @@ def find_engine_profile(profile: Profile, engine: Engine, home: Path) -> Profile
     except ProfileError:
         return profile.for_engine(engine)  # names what is missing
     return beside.for_engine(engine)
+
+
+def engine_profiles(profile: Profile, engines: Engines, home: Path) -> Mapping[Engine, Profile]:
+    """Return the profile by engine, with the figures of each.
+
+    Args:
+        engines: ``any`` for torch, and for those that the profile, or that of the board's CPU, has figures of.
+
+    Raises:
+        ProfileError: as ``find_engine_profile``.
+    """
+    if engines != "any":
+        return {engines: find_engine_profile(profile, engines, home)}
+    found: dict[Engine, Profile] = {"torch": profile.for_engine("torch")}
+    if profile.onnx is not None or profile.kind != "cpu":
+        with suppress(ProfileError):
+            found["onnx"] = find_engine_profile(profile, "onnx", home)
+    return found
 
 
 def _with_assumed(profile: Profile) -> Profile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from farsearch.cost.fixes import Fix
     from farsearch.cost.pricer import Price
     from farsearch.cost.sweep import Sweep
-    from farsearch.records import Engine, StepPlan
+    from farsearch.records import Engines, StepPlan
 
 __all__ = ["COMMANDS"]
 
@@ -30,7 +30,6 @@ _ROWS = 15
 """Maximum of printed rows of a front."""
 _ONE_ONLY = (
     "frozen_fraction", "frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers", "priming_epochs", "plan",
-    "engine",
 )  # fmt: skip
 """Options of one configuration, which a sweep varies."""
 
@@ -79,8 +78,9 @@ class Fractions(ParamType):
               help="Two tensors of state for each trained one, or none.")  # fmt: skip
 @click.option("--micro-batch-size", type=click.IntRange(min=1), metavar="N",
               help="Rows of one forward pass.  [default: the whole batch]")  # fmt: skip
-@click.option("--engine", type=click.Choice(["torch", "onnx"]), default="torch", show_default=True,
-              help="onnx trains on the board's CPU without torch.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["any", "torch", "onnx"]),
+              help="onnx trains on the board's CPU without torch; any is the better one.  [default: torch; with "
+              "--sweep any]")  # fmt: skip
 @click.option("--priming-epochs", type=AboveZero(), metavar="E", help="Length of the priming, with --prime-on device.")
 @click.option("--prime-on", type=click.Choice(["host", "device"]), default="host", show_default=True,
               help="On the device, priming takes memory and time there.")  # fmt: skip
@@ -102,7 +102,7 @@ def estimate(
     plan: Literal["modules", "memory", "time", "balanced"],
     optimizer: Literal["adamw", "sgd"],
     micro_batch_size: int | None,
-    engine: Engine,
+    engine: Engines | None,
     prime_on: Literal["host", "device"],
     whole_space: bool,
     space: str,
@@ -131,23 +131,26 @@ def estimate(
     job |= {"samples": samples, "prime_on_device": prime_on == "device", "rows": rows}
     if whole_space:
         _sweep(
-            device, model, space, png, as_json, {**job, "optimizer": optimizer, "micro_batch_size": micro_batch_size}
-        )
+            device, model, space, png, as_json,
+            {**job, "optimizer": optimizer, "micro_batch_size": micro_batch_size, "engine": engine or "any"},
+        )  # fmt: skip
         return
     from farsearch.api.estimate import breakdown_of, features_of, frozen_config, pricer_for
-    from farsearch.cost.fixes import suggest_fixes
+    from farsearch.cost.fixes import engine_fix, suggest_fixes
+    from farsearch.errors import ProfileError
 
     frozen = {name: value for name, value in values.items() if name not in job and value is not None}
     config, goal = frozen_config(model, frozen, values["revision"]), None if plan == "modules" else plan
     with _waiting(f"tracing training steps of {model}") as note:
-        pricer = pricer_for(device, model, **job, progress=note, engine=engine)
-        priced = breakdown_of(
-            pricer, engine, model, config, goal, optimizer, micro_batch_size, features_of(samples, rows),
-            values["revision"],
-        )  # fmt: skip
-        changes = [] if priced.cost.fits or engine == "onnx" else suggest_fixes(pricer, config, priced)
+        pricer = pricer_for(device, model, **job, progress=note, engine=engine or "torch")
+        priced = breakdown_of(pricer, config, goal, optimizer, micro_batch_size, features_of(samples, rows))
+        changes = [] if priced.cost.fits else suggest_fixes(pricer, config, priced)
+        if not priced.cost.fits and engine is None and prime_on == "host":
+            with suppress(ProfileError):  # no engine but torch is known on this device
+                other = engine_fix(pricer_for(device, model, **job, progress=note, engine="onnx"), config, priced.plan)
+                changes += [] if other is None else [other]
     # the engine's figures may be those of the board's CPU
-    name = device if engine == "torch" else pricer.profile.name
+    name = device if priced.plan.engine == "torch" else pricer.profile_of(priced.plan).name
     if as_json:
         click.echo(json.dumps(cost_json(priced, changes, name, model), indent=1))
     else:
@@ -241,8 +244,6 @@ def _print(
         lines.append(("would fit", f"{change.options} ({takes}; {kind})"))
     if not cost.fits and not changes:
         less = "a smaller --model or --max-length, or another --device; freezing is not enough"
-        if priced.plan.engine == "onnx":
-            less = "a smaller --micro-batch-size or --max-length, --plan memory, or more freezing"
         lines.append(("would fit", less))
     click.echo(f"{model} on {device}: {'fits' if cost.fits else 'DOES NOT FIT'} (all figures are estimates)")
     for head, text in lines:

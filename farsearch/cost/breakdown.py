@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from farsearch.cost.plans import ordinary_plan
 from farsearch.cost.pricer import Price, Pricer, best_of, full_fine_tuning, priming_plan
 from farsearch.errors import BadInput
 from farsearch.far.batches import steps_in
@@ -40,7 +39,7 @@ def device_plans(
     optimizer: Literal["adamw", "sgd"] = "adamw",
     micro_batch_size: int | None = None,
 ) -> list[StepPlan]:
-    """Return the exact plans of the device, from which ``goal`` selects; without a goal, the plan of ordinary modules.
+    """Return the exact plans of the device, from which ``goal`` selects; without a goal, the ordinary ones.
 
     Raises:
         BadInput: if the micro-batch is not smaller than the batch.
@@ -50,7 +49,7 @@ def device_plans(
             f"the micro-batch has {micro_batch_size} rows and the batch {pricer.batch_size}; "
             "give fewer rows than the batch's, at least 1, or leave it out"
         )
-    plans = [ordinary_plan(pricer.profile)] if goal is None else pricer.plans
+    plans = pricer.ordinary_plans if goal is None else pricer.plans
     return list(dict.fromkeys(with_micro_batch(plan, optimizer, micro_batch_size) for plan in plans))
 
 

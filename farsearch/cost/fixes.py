@@ -10,7 +10,7 @@ from farsearch.cost.breakdown import CostBreakdown, device_plans, with_micro_bat
 from farsearch.cost.pricer import Price, Pricer, best_of
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["Fix", "freeze_more", "suggest_fixes"]
+__all__ = ["Fix", "engine_fix", "freeze_more", "suggest_fixes"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,17 @@ def suggest_fixes(pricer: Pricer, config: FarConfig, priced: CostBreakdown) -> l
         next(_less_training(pricer, config, priced.plan), None),
     ]
     return [dataclasses.replace(fix, options=fix.options + host) for fix in fixes if fix is not None]
+
+
+def engine_fix(pricer: Pricer, config: FarConfig, plan: StepPlan) -> Fix | None:
+    """Return the change to the engines of ``pricer`` with which ``config`` fits; None where it does not.
+
+    Args:
+        pricer: of other engines than that of ``plan``, the plan that does not fit.
+    """
+    plans = device_plans(pricer, "time", plan.optimizer, plan.micro_batch_size)
+    best, cost = best_of(pricer.priced(dataclasses.replace(config, priming_epochs=0.0), plans), "time")
+    return Fix(f"--engine {best.engine} --plan time", True, cost) if cost.fits else None
 
 
 def _other_execution(pricer: Pricer, config: FarConfig, plan: StepPlan) -> Iterator[Fix]:

@@ -15,7 +15,10 @@ from farsearch.far.layout import ModelLayout
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_fused, make_optimizer
 from farsearch.records import Engine, StepPlan
 
-__all__ = ["exact_plans", "executable", "execution_of", "for_engine", "optimizer_of", "ordinary_plan", "quickest"]
+__all__ = [
+    "compiled_plans", "exact_plans", "executable", "execution_of", "for_engine", "optimizer_of", "ordinary_plan",
+    "quickest",
+]  # fmt: skip
 
 _STORE = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
 _RECOMPUTE = dataclasses.replace(_STORE, feed_forward="recompute")
@@ -94,6 +97,12 @@ def exact_plans(profile: Profile, layout: ModelLayout | None = None) -> list[Ste
         for kernel, step in _optimizer_steps(profile)
     ]
     return plans if layout is None else list(dict.fromkeys(executable(plan, layout) for plan in plans))
+
+
+def compiled_plans(layout: ModelLayout) -> list[StepPlan]:
+    """Return the plans of the engine ``onnx`` that compete: pre-activations are stored, or recomputed."""
+    wanted = (StepPlan(feed_forward="store"), StepPlan(feed_forward="recompute"))
+    return list(dict.fromkeys(for_engine(plan, "onnx", layout) for plan in wanted))
 
 
 def _optimizer_steps(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
+from farsearch.cost.compiled import CompiledCosts
 from farsearch.cost.constraints import Constraints, Peaks
-from farsearch.cost.plans import exact_plans, ordinary_plan
+from farsearch.cost.memory import MIB
+from farsearch.cost.plans import compiled_plans, exact_plans, ordinary_plan
+from farsearch.cost.prices import Price, Prices, total_of, worse_of
 from farsearch.cost.segment_costs import Passes, SegmentCosts
 from farsearch.cost.segments import Array, Composed
-from farsearch.cost.software import software_of
+from farsearch.cost.software import Software, software_of
 from farsearch.cost.step_table import StepTable
 from farsearch.cost.traced_model import TableKey, TracedModel, traced_plan
 from farsearch.cost.workload import Epochs, Workload
@@ -24,54 +25,9 @@ from farsearch.devices.profile import Profile
 from farsearch.far.layout import ModelLayout
 from farsearch.goals import Goal, best_plan
 from farsearch.models.heads import Head
-from farsearch.records import Cost, FarConfig, StepPlan
+from farsearch.records import Engine, FarConfig, StepPlan
 
 __all__ = ["Price", "Pricer", "Prices", "best_of", "full_fine_tuning", "priming_plan"]
-
-
-@dataclass(frozen=True)
-class Price(Cost):
-    """The cost of one configuration as predicted now, with what a trial does not store. Units are in the names.
-
-    Attributes:
-        tensor_peak_mib: sum of ``memory``.
-        available_range_mib: memory that the device has for the process.
-        step_time_s: one step of the FAR phase at full length.
-        problems: the constraints that it violates, as messages; empty if it is feasible.
-    """
-
-    tensor_peak_mib: float
-    available_range_mib: tuple[float, float]
-    peak_memory_range_mib: tuple[float, float]
-    wall_time_range_s: tuple[float, float]
-    step_time_s: float
-    problems: tuple[str, ...]
-
-    @property
-    def fits(self) -> bool:
-        """Whether it satisfies all constraints: the device surely has the memory, and no limit is exceeded."""
-        return not self.problems
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Predicted costs of many configurations on one device under one plan, ``[configurations]`` each.
-
-    Attributes:
-        memory, time: by category. The rest as in ``Price``.
-    """
-
-    tensor_peak_mib: Array
-    peak_memory_mib: Array
-    peak_memory_range_mib: tuple[Array, Array]
-    step_time_s: Array
-    wall_time_s: Array
-    wall_time_range_s: tuple[Array, Array]
-    energy_j: Array | None
-    memory: Mapping[str, Array]
-    time: Mapping[str, Array]
-    trainable: NDArray[np.int64]
-    fits: NDArray[np.bool_]
 
 
 def full_fine_tuning(layers: int, learning_rate: float = 5e-5, epochs: float = 1.0) -> FarConfig:
@@ -96,6 +52,28 @@ def best_of(priced: Sequence[tuple[StepPlan, Price]], goal: Goal) -> tuple[StepP
     return priced[int(best)]
 
 
+class _Side(NamedTuple):
+    """A device as one engine has it.
+
+    Attributes:
+        profile: with the engine's figures.
+        software: of the torch whose operations are timed.
+    """
+
+    profile: Profile
+    software: Software
+    passes: Passes
+    constraints: Constraints
+
+
+class _Tensors(NamedTuple):
+    """MiB of tensors at the peak, ``[configurations]``: by category, and the low and high end of their sum."""
+
+    memory: Mapping[str, Array]
+    low: Array
+    high: Array
+
+
 class Pricer:
     """Predicts the costs of configurations of one job on one device.
 
@@ -105,6 +83,8 @@ class Pricer:
         batch_size: rows of an optimizer step.
         max_length: tokens at which peak memory is predicted: the prediction must hold for the longest row.
         profile: the device.
+        engines: those whose plans compete, with the device's profile for each, as ``Profile.for_engine`` returns it;
+            None for torch alone. A compiled step's time is that of torch's operations on its profile.
         lengths: tokens of each training row, from which the padded batches follow; None prices one epoch of a single
             step at ``max_length``.
         seed: of the order of the batches.
@@ -123,6 +103,7 @@ class Pricer:
         max_length: int,
         profile: Profile,
         *,
+        engines: Mapping[Engine, Profile] | None = None,
         lengths: Sequence[int] | None = None,
         seed: int = 0,
         prime_on_device: bool = False,
@@ -135,18 +116,34 @@ class Pricer:
         self.workload = Workload(
             batch_size, max_length, None if lengths is None else tuple(lengths), seed, device_samples
         )
-        self.constraints = Constraints(profile, max_memory_mib, max_time_s)
         self.prime_on_device, self.priming_optimizer = prime_on_device, priming_optimizer
         self._model = TracedModel(model_config, head, tables)
-        self._software = software_of(profile, max_length)
         self._segment_costs: dict[StepPlan, SegmentCosts] = {}
+        self._compiled_costs: dict[tuple[str, bool], CompiledCosts] = {}
         self._steps = lru_cache(maxsize=64)(self.workload.steps)
-        self._passes = Passes(profile, self._steps)
+        self.engines: tuple[Engine, ...] = ("torch",) if engines is None else tuple(engines)
+        # ordinary modules, baselines and priming are priced with torch in any case
+        self._sides = {
+            engine: _Side(
+                each, software_of(each, max_length), Passes(each, self._steps),
+                Constraints(each, max_memory_mib, max_time_s),
+            )
+            for engine, each in {"torch": profile, **(engines or {})}.items()
+        }  # fmt: skip
 
     @property
     def profile(self) -> Profile:
-        """The device."""
-        return self.constraints.profile
+        """The device, with torch's figures."""
+        return self._sides["torch"].profile
+
+    @property
+    def constraints(self) -> Constraints:
+        """Limits of the user, and of the device with torch."""
+        return self._sides["torch"].constraints
+
+    def profile_of(self, plan: StepPlan) -> Profile:
+        """Return the device with the figures of a plan's engine."""
+        return self._sides[plan.engine].profile
 
     @property
     def head(self) -> Head:
@@ -165,8 +162,19 @@ class Pricer:
 
     @property
     def plans(self) -> list[StepPlan]:
-        """The exact plans of the device by which the model can be executed."""
-        return exact_plans(self.profile, self._model.layout)
+        """The exact plans of the device's engines by which the model can be executed.
+
+        Priming needs torch, so where it runs on the device, no other engine's plans are among them.
+        """
+        plans = exact_plans(self.profile, self._model.layout) if "torch" in self.engines else []
+        compiled = "onnx" in self.engines and not self.prime_on_device
+        return plans + compiled_plans(self._model.layout) * compiled
+
+    @property
+    def ordinary_plans(self) -> list[StepPlan]:
+        """The plan by which each engine executes a step unless asked for another."""
+        compiled = compiled_plans(self._model.layout)[:1] * ("onnx" in self.engines and not self.prime_on_device)
+        return [ordinary_plan(self.profile)] * ("torch" in self.engines) + compiled
 
     def _executed(self, plan: StepPlan) -> StepPlan:
         """Return the plan as the training loop executes it: a micro-batch of the whole batch or more is none."""
@@ -175,12 +183,12 @@ class Pricer:
 
     def table(self, plan: StepPlan) -> StepTable:
         """Return the step table of a plan."""
-        rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
-        return self._model.table(plan, rows, self.workload.max_length, self._software)
+        return self._table(plan, plan.engine)
 
     def price(self, config: FarConfig, plan: StepPlan | None = None) -> Price:
         """Return the cost of one configuration under one plan; None for ``ordinary_plan``."""
-        return self._cost(self.price_many([config], plan))
+        plan = plan or ordinary_plan(self.profile)
+        return self._cost(self.price_many([config], plan), plan)
 
     def price_many(self, configs: Sequence[FarConfig], plan: StepPlan | None = None) -> Prices:
         """Return the costs of at least one configuration under one plan, in order; None for ``ordinary_plan``.
@@ -201,21 +209,49 @@ class Pricer:
         for plan in map(self._executed, plans):
             costs, key = self._costs_of(plan), traced_plan(plan, plan.micro_batch_size)
             if key not in shared:
-                step, rest = self.table(plan).compose(configs), self._rest(plan, configs)
+                timed = dataclasses.replace(plan, engine="torch")
+                step, rest = self._table(timed, plan.engine).compose(configs), self._rest(timed, plan.engine, configs)
                 passes, one_pass = (self._pass_seconds(plan, step, rest, phases) for phases in (epochs, single))
                 shared[key] = step, rest, passes, one_pass
             step, rest, passes, one_pass = shared[key]
-            memory, time = self._memory(plan, step, rest), costs.seconds(step, epochs, passes)
-            step_time = _total(costs.seconds(step, single, one_pass))
+            tensors = self._tensors(plan, step, rest, configs)
+            time = costs.seconds(step, epochs, passes)
+            step_time = total_of(costs.seconds(step, single, one_pass))
             if self.prime_on_device and priming.any():
-                memory, time = self._with_priming(priming, memory, time)
-            prices.append(self._prices(memory, time, step_time, costs.elements(step)))
+                memory, time = self._with_priming(priming, tensors.memory, time)
+                tensors = self._of_torch(memory)
+            prices.append(self._prices(plan, tensors, time, step_time, costs.elements(step)))
         return prices
 
-    def _rest(self, plan: StepPlan, configs: Sequence[FarConfig]) -> Composed | None:
+    def _table(self, plan: StepPlan, engine: Engine) -> StepTable:
+        """Return the step table of a plan with the software on an engine's profile."""
+        rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
+        return self._model.table(plan, rows, self.workload.max_length, self._sides[engine].software)
+
+    def _tensors(self, plan: StepPlan, step: Composed, rest: Composed | None, configs: Sequence[FarConfig]) -> _Tensors:
+        """Return the memory at the peak; of a compiled plan, that of its own graphs."""
+        if plan.engine == "torch":
+            return self._of_torch(self._memory(plan, step, rest))
+        kind = (plan.optimizer, plan.micro_batch_size is not None)
+        costs = self._compiled_costs.setdefault(kind, CompiledCosts(*kind))
+        found = costs.memory(self.table(plan).compose(configs))
+        memory = {
+            "trained weights, optimizer": found.held / MIB,
+            "activations": found.allocated / MIB,
+            "mapped weights": found.mapped / MIB,
+        }
+        # the system may drop mapped weights, and the allocator's share may be 0
+        return _Tensors(memory, (found.held + found.passing) / MIB, total_of(memory))
+
+    def _of_torch(self, memory: Mapping[str, Array]) -> _Tensors:
+        total = total_of(memory)
+        return _Tensors(memory, total, total * (1 + self.profile.held_share))
+
+    def _rest(self, plan: StepPlan, engine: Engine, configs: Sequence[FarConfig]) -> Composed | None:
         """Return the steps of a batch's last, smaller micro-batch; None if all micro-batches are equal."""
         rows = 0 if plan.micro_batch_size is None else self.batch_size % plan.micro_batch_size
-        return self.table(dataclasses.replace(plan, micro_batch_size=rows)).compose(configs) if rows else None
+        smaller = dataclasses.replace(plan, micro_batch_size=rows) if rows else None
+        return None if smaller is None else self._table(smaller, engine).compose(configs)
 
     def _memory(self, plan: StepPlan, step: Composed, rest: Composed | None) -> dict[str, Array]:
         """Return the worst moment; that of a smaller second micro-batch adds to the gradients of the first."""
@@ -223,53 +259,53 @@ class Pricer:
         if rest is None or rows is None or self.batch_size > 2 * rows:
             return self._costs_of(plan).memory(step).by_category()
         first = self._costs_of(dataclasses.replace(plan, micro_batch_size=None))
-        return _worse(first.memory(step).by_category(), self._costs_of(plan).memory(rest).by_category())
+        return worse_of(first.memory(step).by_category(), self._costs_of(plan).memory(rest).by_category())
 
     def _pass_seconds(self, plan: StepPlan, step: Composed, rest: Composed | None, phases: Sequence[Epochs]) -> Array:
         """Return seconds of forward and backward pass of all micro-batches: ``[configurations, CATEGORIES]``."""
         parts = 1 if plan.micro_batch_size is None else self.batch_size // plan.micro_batch_size
-        seconds = self._passes.of_segments(step, phases) * parts
-        return seconds if rest is None else seconds + self._passes.of_segments(rest, phases)
+        segments = self._sides[plan.engine].passes.of_segments
+        seconds = segments(step, phases) * parts
+        return seconds if rest is None else seconds + segments(rest, phases)
 
     def _costs_of(self, plan: StepPlan) -> SegmentCosts:
         if plan not in self._segment_costs:
-            self._segment_costs[plan] = self._new_costs(plan, self._passes)
+            self._segment_costs[plan] = self._new_costs(plan, self._sides[plan.engine].passes)
         return self._segment_costs[plan]
 
     def _new_costs(self, plan: StepPlan, passes: Passes) -> SegmentCosts:
-        return SegmentCosts(plan, self.profile, self.batch_size, self.workload.max_length, self._steps, passes)
+        profile = self.profile_of(plan)
+        return SegmentCosts(plan, profile, self.batch_size, self.workload.max_length, self._steps, passes)
 
     def _with_priming(
-        self, priming: Array, memory: dict[str, Array], time: dict[str, Array]
+        self, priming: Array, memory: Mapping[str, Array], time: Mapping[str, Array]
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return the worse moment of priming and FAR phase, and the time of both; ``priming`` are epochs."""
         plan = self._executed(priming_plan(self.priming_optimizer, self.batch_size))
         table, costs = self.table(plan), self._costs_of(plan)
         epochs, which = np.unique(priming[priming > 0], return_inverse=True)
         configs = [full_fine_tuning(table.layers)] * len(epochs)
-        step, rest = table.compose(configs), self._rest(plan, configs)
+        step, rest = table.compose(configs), self._rest(plan, "torch", configs)
         seconds = np.zeros(len(priming))
         passes = self._pass_seconds(plan, step, rest, epochs.tolist())
-        seconds[priming > 0] = _total(costs.seconds(step, epochs.tolist(), passes))[which]
+        seconds[priming > 0] = total_of(costs.seconds(step, epochs.tolist(), passes))[which]
         other = {name: values[:1] for name, values in self._memory(plan, step, rest).items()}
-        return _worse(memory, other, priming > 0), {**time, "priming": seconds}
+        return worse_of(memory, other, priming > 0), {**time, "priming": seconds}
 
     def price_prepared(self, prepare: Callable[[nn.Module, ModelLayout], None], epochs: float) -> Price:
         """Return the cost of training the model as ``prepare`` changes it, with gradients where it leaves them.
 
         Its modules are executed as they are, with ``ordinary_plan``'s optimizer.
         """
-        step = self._model.step_of(prepare, self.batch_size, self._software)
+        step = self._model.step_of(prepare, self.batch_size, self._sides["torch"].software)
         # not the cached costs of the plan: no other configuration has a segment of this model
         passes = Passes(self.profile, self._steps)
         plan = ordinary_plan(self.profile)
         costs = self._new_costs(plan, passes)
-        memory, time = (
-            costs.memory(step).by_category(),
-            costs.seconds(step, [epochs], passes.of_segments(step, [epochs])),
-        )
-        step_time = _total(costs.seconds(step, [None], passes.of_segments(step, [None])))
-        return self._cost(self._prices(memory, time, step_time, costs.elements(step)))
+        memory = self._of_torch(costs.memory(step).by_category())
+        time = costs.seconds(step, [epochs], passes.of_segments(step, [epochs]))
+        step_time = total_of(costs.seconds(step, [None], passes.of_segments(step, [None])))
+        return self._cost(self._prices(plan, memory, time, step_time, costs.elements(step)), plan)
 
     def all_plans(self, config: FarConfig) -> list[tuple[StepPlan, Price]]:
         """Return the cost of one configuration under every exact plan of the device."""
@@ -278,42 +314,43 @@ class Pricer:
     def priced(self, config: FarConfig, plans: Sequence[StepPlan]) -> list[tuple[StepPlan, Price]]:
         """Return the cost of one configuration under each of ``plans``."""
         prices = self.price_plans([config], plans)
-        return [(plan, self._cost(each)) for plan, each in zip(plans, prices, strict=True)]
+        return [(plan, self._cost(each, plan)) for plan, each in zip(plans, prices, strict=True)]
 
     def best(self, config: FarConfig, goal: Goal) -> tuple[StepPlan, Price]:
         """Return the best exact plan for a goal, and its cost."""
         return best_of(self.all_plans(config), goal)
 
     def _prices(
-        self, memory: Mapping[str, Array], time: Mapping[str, Array], step_time: Array, trainable: Array
+        self, plan: StepPlan, tensors: _Tensors, time: Mapping[str, Array], step_time: Array, trainable: Array
     ) -> Prices:
-        profile = self.profile
+        profile, constraints = self.profile_of(plan), self._sides[plan.engine].constraints
         process, factor = profile.process_mib, profile.time_factor
-        tensors, wall = _total(memory), _total(time)
-        high = tensors * (1 + profile.held_share) + process.high
+        total, wall = total_of(tensors.memory), total_of(time)
+        high = tensors.high + process.high
         return Prices(
-            tensor_peak_mib=tensors,
-            peak_memory_mib=tensors + process.value,
-            peak_memory_range_mib=(tensors + process.low, high),
+            tensor_peak_mib=total,
+            peak_memory_mib=total + process.value,
+            peak_memory_range_mib=(tensors.low + process.low, high),
             step_time_s=step_time,
             wall_time_s=wall,
             wall_time_range_s=(wall * factor.low / factor.value, wall * factor.high / factor.value),
             energy_j=None if profile.power_w is None else profile.power_w.value * wall,
-            memory=memory,
+            memory=tensors.memory,
             time=time,
             trainable=np.rint(trainable).astype(np.int64),
-            fits=self.constraints.fits(Peaks(high, tensors + process.value, wall)),
+            fits=constraints.fits(Peaks(high, total + process.value, wall)),
         )
 
-    def _cost(self, prices: Prices) -> Price:
+    def _cost(self, prices: Prices, plan: StepPlan) -> Price:
         """Return the cost of a single priced configuration."""
+        side = self._sides[plan.engine]
         peak, wall = prices.peak_memory_range_mib, prices.wall_time_range_s
-        problems = self.constraints.problems(Peaks(peak[1], prices.peak_memory_mib, prices.wall_time_s))
+        problems = side.constraints.problems(Peaks(peak[1], prices.peak_memory_mib, prices.wall_time_s))
         return Price(
             tensor_peak_mib=float(prices.tensor_peak_mib[0]),
             peak_memory_mib=float(prices.peak_memory_mib[0]),
             peak_memory_range_mib=(float(peak[0][0]), float(peak[1][0])),
-            available_range_mib=self.profile.available_mib,
+            available_range_mib=side.profile.available_mib,
             step_time_s=float(prices.step_time_s[0]),
             wall_time_s=float(prices.wall_time_s[0]),
             wall_time_range_s=(float(wall[0][0]), float(wall[1][0])),
@@ -324,15 +361,3 @@ class Pricer:
             feasible=not problems,
             problems=problems,
         )
-
-
-def _total(parts: Mapping[str, Array]) -> Array:
-    return np.asarray(sum(parts.values()))
-
-
-def _worse(
-    one: Mapping[str, Array], other: Mapping[str, Array], may: NDArray[np.bool_] | bool = True
-) -> dict[str, Array]:
-    """Return the moment that takes more, by category; that of ``other`` only where ``may`` is true."""
-    worse = may & (_total(other) > _total(one))
-    return {name: np.where(worse, other[name], values) for name, values in one.items()}

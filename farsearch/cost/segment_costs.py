@@ -20,7 +20,7 @@ from farsearch.cost.workload import Epochs
 from farsearch.devices.profile import Profile
 from farsearch.records import StepPlan
 
-__all__ = ["Passes", "SegmentCosts"]
+__all__ = ["Passes", "Rows", "SegmentCosts"]
 
 _PHASES = 8
 """Phases that are computed together; twice as many are cached. A space has few lengths of a phase, or so many that none
@@ -29,7 +29,7 @@ recurs."""
 _T = TypeVar("_T", Part, Tensors)
 
 
-class _Rows(Generic[_T]):
+class Rows(Generic[_T]):
     """Numbers of parts or groups of tensors, a row for each number of learners; NaN until they are computed.
 
     Attributes:
@@ -80,7 +80,7 @@ class Passes:
 
     def __init__(self, profile: Profile, steps: Callable[[Epochs], Mapping[int, float]]) -> None:
         self._profile, self._steps = profile, steps
-        self._seconds = _Rows[Part](len(CATEGORIES), self._compute_seconds)
+        self._seconds = Rows[Part](len(CATEGORIES), self._compute_seconds)
         self._columns: dict[Epochs, int] = {}
         self._sweeps: dict[tuple[str, str, Tensors], Part] = {}
 
@@ -150,8 +150,8 @@ class SegmentCosts:
     ) -> None:
         self._plan, self._profile, self._batch_size = plan, profile, batch_size
         self._steps, self._max_length, self._passes = steps, max_length, passes
-        self._levels = _Rows[Part](len(LEVELS), self._compute_levels)
-        self._sizes = _Rows[Tensors](len(SIZES), self._compute_sizes)
+        self._levels = Rows[Part](len(LEVELS), self._compute_levels)
+        self._sizes = Rows[Tensors](len(SIZES), self._compute_sizes)
 
     def _compute_levels(self, parts: Sequence[Part], learners: Indices, _: Indices) -> Array:
         if self._plan.optimizer_step == "backward":

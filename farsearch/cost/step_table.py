@@ -11,18 +11,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from farsearch.cost.compiled import compiled_step
 from farsearch.cost.layer_kinds import LayerKind, LayerKinds, apply_kinds, furthest
 from farsearch.cost.plans import execution_of
-from farsearch.cost.recorder import Phase, Segment, SegmentKey
+from farsearch.cost.recorder import Event, Phase, Segment, SegmentKey
 from farsearch.cost.segments import LENGTHS, Array, Composed, Indices, Part, Tensors, fit_part, fixed_tensors
 from farsearch.cost.software import Software, build_ordinary
+from farsearch.cost.telling_count import TellingCount
 from farsearch.cost.trace import meta_tensors, trace_step
+from farsearch.far.execution import Execution
 from farsearch.far.ffn import padding
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.surgery import width_of
@@ -38,6 +41,8 @@ _SHARES = (0.25, 0.5)
 _OUTSIDE: Sequence[Phase] = ("start", "head", "backward head", "backward embeddings")
 _INSIDE: Sequence[Phase] = ("forward", "release", "backward")
 _MODULES, _SOFTWARE = StepPlan(), Software()
+_FURTHEST = 2
+"""Reach of a backward pass that goes into attentions."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class StepTable:
         plan: of the step; its micro-batch size is ``batch_size``, and its optimizer steps at the end.
         chunk_rows: rows whose temporaries live together, if the plan works in portions.
         software: of the device.
+        length: tokens of the rows of a compiled step, whose memory is known at this length alone; it has no operations.
     """
 
     def __init__(
@@ -89,10 +95,10 @@ class StepTable:
         plan: StepPlan = _MODULES,
         chunk_rows: int | None = None,
         software: Software = _SOFTWARE,
+        length: int | None = None,
     ) -> None:
-        self.batch_size = batch_size
+        self.batch_size, self._length = batch_size, length
         self.plan, self.software = plan, software
-        self._execution = execution_of(plan, chunk_rows)
         self._head = head
         self._config = copy.deepcopy(config)
         self._layers: dict[LayerKind, _Layer] = {}
@@ -102,11 +108,14 @@ class StepTable:
             model, layout = build_ordinary(config, head, software)
         self.layout = layout
         self.layers = len(layout.layers)
+        self._execution = execution_of(plan, chunk_rows) if length is None else _compiled(layout, plan)
         self.width = width_of(model, layout.layers[0])
         self._kinds = LayerKinds(layout, self.width)
         self.parameters = sum(p.numel() for p in model.parameters())
         self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+        self._unused_bytes = 0  # of buffers that a compiled step does not take
         self._held = _held_by_neuron(model, layout)
+        self._shapes = [tuple(tensor.shape) for tensor in [*model.parameters(), *model.buffers()]]
         self._padding = np.array([padding(self.width, k) for k in range(self.width + 1)])
 
     def compose(self, configs: Sequence[FarConfig]) -> Composed:
@@ -118,8 +127,7 @@ class StepTable:
         kinds, learners = self._kinds.codes(configs)
         lowest, none = kinds[:, 0], np.zeros(len(kinds), dtype=np.int64)
         reach = self._kinds.reach(kinds).max(axis=1)
-        for row in np.unique(kinds, axis=0):
-            self._trace([self._kinds.all[code] for code in row])
+        self._trace_all(kinds)
         pairs, at = np.unique(lowest * 3 + reach, return_inverse=True)
         ends = [self._ends[self._kinds.all[pair // 3], int(pair % 3)] for pair in pairs]
         inner = [(code, self._layers[self._kinds.all[code]]) for code in np.unique(kinds[:, 1:])]
@@ -172,7 +180,17 @@ class StepTable:
         frozen = np.where(split, self.width - learners, 0).sum(axis=1)
         weights, biases = self._held
         added = padded * (weights * (4 - saved) + 4 * biases)
-        return np.asarray(self._static_bytes - float(weights) * frozen * saved + added)
+        static = self._static_bytes - self._unused_bytes
+        return np.asarray(static - float(weights) * frozen * saved + added)
+
+    def _trace_all(self, codes: Indices) -> None:
+        """Trace what is new in configurations, the layers with a gradient below of all of them in one model."""
+        live = [kind for code in np.unique(codes[:, 1:]) if (kind := self._kinds.all[code]).live and not kind.top]
+        for row in np.unique(codes, axis=0):
+            kinds = [self._kinds.all[code] for code in row]
+            top = len(kinds) - kinds[-1].top
+            # others would make the backward pass reach further
+            self._trace([*kinds[:top], *live, *kinds[top:]] if furthest(kinds) == _FURTHEST else kinds)
 
     def _trace(self, kinds: Sequence[LayerKind]) -> None:
         """Trace the kinds of layers of a configuration that are new, in one model of as few layers as necessary.
@@ -233,6 +251,8 @@ class StepTable:
         """Trace a model of these layers at every length and number of learners that the polynomials need."""
         own = [layer.kind for layer in self.layout.layers]
         config = with_layers(self._config, [own.index(kind.own) for kind in stack])
+        if self._length is not None:
+            return self._compiled_samples(config, stack, self._length)
         samples = []
         for share in _SHARES if any(kind.ffn == "split" for kind in stack) else _SHARES[:1]:
             # two lengths suffice for the second count of learners
@@ -251,6 +271,28 @@ class StepTable:
                     raise unusable(self._config, error) from error
                 model.zero_grad()
                 samples.append(_Sample(length, k, traced, trained))
+        return samples
+
+    def _compiled_samples(self, config: Any, stack: Sequence[LayerKind], length: int) -> list[_Sample]:
+        """Compile a model of these layers with one number of learners, by which the sizes with another are known."""
+        known = {size for tensor in self._shapes for size in tensor}
+        first = TellingCount.choose(self.width, {*known, self.batch_size, length - 1, length, length + 1})
+        compiled = compiled_step(config, self._head, tuple(stack), first.learners, self._execution)
+        self._unused_bytes = compiled.unused_bytes
+        segments = compiled.segments(self.batch_size, length)
+        others = (round(self.width * share) for share in _SHARES)
+        other = next(k for each in others if (k := each - padding(self.width, each)) != first.learners)
+        samples: list[_Sample] = []
+        for k in (first.learners, other):
+            with meta_tensors():
+                model, layout = build_ordinary(config, self._head, self.software)
+            apply_kinds(model, layout, stack, k, self._execution)
+            events = {
+                SegmentKey(cast("Phase", phase), i): Segment([Event(first.bytes_with(k, each)) for each in allocations])
+                for (phase, i), allocations in segments.items()
+            }
+            # one length alone is of degree 0 in it
+            samples.append(_Sample(0, k, events, _trained_tensors(model, layout)))
         return samples
 
 
@@ -272,6 +314,12 @@ class _Sample(NamedTuple):
 
     def at(self, key: SegmentKey) -> Segment:
         return self.segments.get(key, Segment())
+
+
+def _compiled(layout: ModelLayout, plan: StepPlan) -> Execution:
+    from farsearch.graph.compiler import engine_execution  # needs the package onnx
+
+    return engine_execution(layout, plan.feed_forward)
 
 
 def _held_by_neuron(model: nn.Module, layout: ModelLayout) -> tuple[int, int]:

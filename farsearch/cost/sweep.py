@@ -87,7 +87,7 @@ def price_space(
         prices=tuple(prices),
         full=tuple(full),
         available_range_mib=profile.available_mib,
-        budget_mib=profile.budget_mib,
+        budget_mib=max(pricer.profile_of(plan).budget_mib for plan in plans),
     )
 
 

@@ -21,8 +21,10 @@ from farsearch.records import StepPlan
 
 __all__ = ["TableKey", "TracedModel", "shared_tables", "traced_plan"]
 
+_SOFTWARE = Software()
+
 TableKey = tuple[int, StepPlan, int | None, Software]
-"""Rows at once, ``traced_plan``, the rows of a portion, and the device's software."""
+"""Rows at once, ``traced_plan``, the rows of a portion (the tokens of a compiled step), and the device's software."""
 
 
 def traced_plan(plan: StepPlan, micro_batch_size: int | None = None) -> StepPlan:
@@ -67,6 +69,11 @@ class TracedModel:
         Its portions are those of rows of ``max_length`` tokens. Shorter rows are executed in fewer portions, so a few
         launches too many are counted in their time.
         """
+        if plan.engine == "onnx":
+            key = (rows, traced_plan(plan), max_length, _SOFTWARE)
+            if key not in self._tables:
+                self._tables[key] = StepTable(self._config, self.head, rows, key[1], length=max_length)
+            return self._tables[key]
         is_ordinary = plan.feed_forward == plan.attention == "modules"
         chunk = None if is_ordinary else min(rows, rows_at_once((rows, max_length, 0)))
         key = (rows, traced_plan(plan), chunk, software)

@@ -22,7 +22,7 @@ from farsearch.graph.trace import Trace, trace_prediction, trace_step
 from farsearch.models.heads import Head
 from farsearch.runtime.program_file import SCHEMA_VERSION
 
-__all__ = ["PROGRAM", "WEIGHTS", "Compiled", "compile_step", "engine_execution"]
+__all__ = ["PROGRAM", "WEIGHTS", "Compiled", "compile_step", "compile_training", "engine_execution"]
 
 PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
 """Files of a compiled engine, beside its graphs."""
@@ -74,33 +74,48 @@ def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Seque
     Raises:
         BadInput: for a model that can't be compiled.
     """
-    graphs = Graphs()
-    step, dropouts = rewritten(trace_step(model, layout, head))
+    training, graphs = compile_training(model, layout, head)
     prediction, _ = rewritten(trace_prediction(model, layout, head))
-    calls, predict = calls_of(step, graphs), calls_of(prediction, graphs)
+    predict = [_call(call) for call in calls_of(prediction, graphs)]
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     merged = _merged(model, layout, names)
-    used = {value.removeprefix("weight:") for call in (*calls, *predict) for value in call.inputs.values()}
+    calls = [*training["step"], *predict]
+    used = {value.removeprefix("weight:") for call in calls for value in call["inputs"].values()}
     used.update(part["value"] for entry in merged for part in entry["parts"])
-    tables = _tables(step)
-    trained = [name for name, value in tensors.items() if value.requires_grad]
+    trained = [entry["name"] for entry in training["trained"]]
     frozen = [name for name in tensors if name in used and name not in trained]
     program = {
         "schema_version": SCHEMA_VERSION,
         "opset": max(OPSET, graphs.opset),
         "graphs": [f"graph-{number:02}.onnx" for number in range(len(graphs.models))],
         "batch": [{"name": name, "form": _BATCH.get(name, "targets")} for name in head.batch(1, 2).inputs],
-        "trained": [{"name": name, "shape": list(tensors[name].shape), **tables.get(name, {})} for name in trained],
+        **training,
         "frozen": [
             {"name": name, "shape": list(tensors[name].shape), "dtype": str(tensors[name].dtype).split(".")[1]}
             for name in frozen
         ],
-        "dropouts": [_dropout(mask) for mask in dropouts],
-        "step": [_call(call) for call in calls],
-        "predict": [_call(call) for call in predict],
+        "predict": predict,
         "merge": merged,
     }
     return Compiled(program, tuple(graphs.models), {name: tensors[name] for name in [*trained, *frozen]})
+
+
+def compile_training(model: nn.Module, layout: ModelLayout, head: Head) -> tuple[dict[str, Any], Graphs]:
+    """Compile the training step alone: the entries ``trained``, ``dropouts`` and ``step`` of a program, and its graphs.
+
+    Raises:
+        BadInput: as ``compile_step``.
+    """
+    graphs = Graphs()
+    step, dropouts = rewritten(trace_step(model, layout, head))
+    calls, tables = calls_of(step, graphs), _tables(step)
+    trained = [(name, list(value.shape)) for name, value in model.named_parameters() if value.requires_grad]
+    entries = {
+        "trained": [{"name": name, "shape": shape, **tables.get(name, {})} for name, shape in trained],
+        "dropouts": [_dropout(mask) for mask in dropouts],
+        "step": [_call(call) for call in calls],
+    }
+    return entries, graphs
 
 
 def _call(call: Call) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from farsearch.far.batches import MOST_EPOCHS
 from farsearch.far.display import shown
 from farsearch.json_records import UNLESS_DEFAULT, Record
 
-__all__ = ["Engine", "FarConfig", "StepPlan", "check"]
+__all__ = ["Engine", "Engines", "FarConfig", "StepPlan", "check"]
 
 Engine = Literal["torch", "onnx"]
+Engines = Literal["any", "torch", "onnx"]
+"""A choice of engines; ``any`` for all that a device is known for."""
 """What executes a training step: torch, or compiled ONNX graphs without torch, on the CPU."""
 
 
@@ -138,16 +140,16 @@ class StepPlan(Record):
 
     @property
     def summary(self) -> str:
-        """Tensors that are stored for the backward pass, such as ``recompute + kept masks``."""
+        """Tensors that are stored for the backward pass, such as ``recompute + kept masks``, after another engine."""
         ordinary = [name for name in _PIECES if self.feed_forward != "modules" and getattr(self, name) == "modules"]
-        parts = [self.feed_forward, *(f"kept {_PIECES[name]}" for name in ordinary)]
+        engine = [] if self.engine == "torch" else [self.engine]
+        parts = [*engine, self.feed_forward, *(f"kept {_PIECES[name]}" for name in ordinary)]
         return " + ".join(parts + ["checkpointing"] * self.checkpointing)
 
     @property
     def title(self) -> str:
-        """The summary with the optimizer's kernel and step, and another engine: unique among the plans of a device."""
-        engine = "" if self.engine == "torch" else f"; {self.engine}"
-        return f"{self.summary}; {self.optimizer_kernel}, {self.optimizer_step}{engine}"
+        """The summary with the optimizer's kernel and step: unique among the plans of a device."""
+        return f"{self.summary}; {self.optimizer_kernel}, {self.optimizer_step}"
 
     @property
     def exact(self) -> bool:

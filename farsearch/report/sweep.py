@@ -22,9 +22,21 @@ from farsearch.report.section import png
 
 __all__ = ["save_sweep_png", "sweep_figure"]
 
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
-"""Colours of the plans' policies: Okabe and Ito's, safe for colour-blind readers (Color Universal Design, 2008)."""
-_MARKERS = "sD^PvXo*"
+_COLOURS = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#d55e00",
+    "#f0e442",
+    "#000000",
+    "#999999",
+    "#882255",
+)
+"""Colours of the plans' policies: Okabe and Ito's, safe for colour-blind readers (Color Universal Design, 2008), and
+two more."""
+_MARKERS = "sD^PvXo*<>"
 """Markers of full fine-tuning under each of them."""
 _SHORT_LABEL = 36
 """Characters of a label with which three columns of the legend fit the width."""

@@ -67,7 +67,6 @@ def test_the_engine_without_torch_takes_the_board_s_cpu(tmp_path: Path) -> None:
     ("device", "options", "named"),
     [
         ("jetson-xavier-nx", (), "engines.onnx"),
-        ("raspberry-pi-4", ("--sweep",), "--engine"),
         ("raspberry-pi-4", ("--prime-on", "device", "--priming-epochs", "0.1", "--samples", "40"), "priming"),
     ],
 )
@@ -275,3 +274,13 @@ def test_invalid_options_are_refused_in_one_line(
     assert (done.code, done.out) == (code, "")
     assert done.err.count("\n") == 1
     assert message in done.err
+
+
+def test_the_better_engine_of_any_is_taken_and_named_where_torch_does_not_fit(tmp_path: Path) -> None:
+    """With both engines priced, the plan for least memory is the one without torch; without, it is suggested."""
+    base = ("--batch-size", 4, "--max-length", 16, "--frozen-fraction", 0.5)
+    best = estimate(tmp_path, *base, "--engine", "any", "--plan", "memory", device="raspberry-pi-4")
+    assert (best["device"], best["plan"]["engine"]) == ("raspberry-pi-4", "onnx")
+    done = call(tmp_path, "estimate", "--device", "raspberry-pi-zero-2-w", "--model", SMALL, *base, "--json")
+    assert not done.json["fits"]
+    assert any("--engine onnx" in change["options"] for change in done.json["mends"])

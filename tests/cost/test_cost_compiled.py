@@ -1,0 +1,135 @@
+"""Composed compiled steps take the memory that the compiled step of the whole model takes, to the byte."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from farsearch.cost.compiled import CompiledCosts
+from farsearch.cost.plans import compiled_plans, exact_plans
+from farsearch.cost.pricer import Pricer
+from farsearch.cost.step_table import StepTable
+from farsearch.cost.telling_count import TellingCount
+from farsearch.cost.traced_model import traced_plan
+from farsearch.devices.engines import EngineFigures
+from farsearch.devices.profile import Profile
+from farsearch.far.ffn import padding
+from farsearch.far.layout import ModelLayout
+from farsearch.far.selection import learner_count, random_learners
+from farsearch.far.surgery import apply_far, width_of
+from farsearch.graph.compiler import compile_step, engine_execution
+from farsearch.graph.memory import EngineMemory, StepMemory
+from farsearch.models.families import layout_of
+from farsearch.models.heads import Head
+from farsearch.models.load import build_model
+from farsearch.records import Engine, FarConfig
+from tests.cost.reference import figure, make_profile
+from tests.models.test_models_families import CASES
+
+LAYERS = 4
+BY_NAME = {case.name: case for case in CASES}
+FAST = ("bert",)
+"""Families of the test that always runs; a compiled step takes seconds."""
+
+
+def compiled_memory(model_config: Any, config: FarConfig, feed_forward: str) -> EngineMemory:
+    """Compile the whole model of a configuration."""
+    config, head = config.canonical(), Head()
+    model, layout = build_model(model_config, head)
+    names = list(model.state_dict())
+    reconfigure(model, layout, config, feed_forward)
+    return EngineMemory.of(compile_step(model, layout, head, names))
+
+
+def reconfigure(model: nn.Module, layout: ModelLayout, config: FarConfig, feed_forward: str) -> None:
+    """Reconfigure a model with random learners."""
+    width = width_of(model, layout.layers[0])
+    learners = [
+        None if fraction == 0.0 else random_learners(width, learner_count(width, fraction), seed=0)
+        for fraction in layout.by_block(config.frozen_fractions)
+    ]
+    apply_far(
+        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
+        engine_execution(layout, feed_forward),
+    )  # fmt: skip
+
+
+def draw_config(draw: random.Random, layers: int = LAYERS) -> FarConfig:
+    """Return a random configuration; most freeze something besides the neurons."""
+    return FarConfig(
+        frozen_fractions=tuple(draw.choice([0.0, 0.05, 0.5, 0.9, 1.0]) for _ in range(layers)),
+        learning_rate=1e-4,
+        epochs=1.0,
+        frozen_embeddings=draw.random() < 0.5,
+        frozen_attention_layers=draw.choice([0, 0, 1, 2, layers]),
+        frozen_bottom_layers=draw.choice([0, 0, 0, 1, 2]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "count"),
+    [(name, 1) for name in FAST] + [pytest.param(name, 8, marks=pytest.mark.slow) for name in BY_NAME],
+)
+def test_composed_memory_equals_that_of_the_compiled_step(family: str, count: int) -> None:
+    """Weights, trained state and the peak of the activations are equal, whatever else is composed with them."""
+    draw = random.Random(f"{family} {count}")
+    model_config = BY_NAME[family].make(LAYERS, 32, 272, 0.1)  # the frozen ones of 272 neurons can be padded
+    plans = compiled_plans(layout_of(model_config))
+    rows, length = draw.choice([(3, 10), (1, 24), (4, 16)])
+    tables = [StepTable(model_config, Head(), rows, traced_plan(plan), length=length) for plan in plans]
+    for _ in range(count):
+        config, which = draw_config(draw), draw.randrange(len(plans))
+        optimizer, parts = draw.choice(["adamw", "sgd"]), draw.random() < 0.5
+        whole = compiled_memory(model_config, config, plans[which].feed_forward)
+        expected = whole.step(rows, length, optimizer=optimizer, parts=parts)
+        found = CompiledCosts(optimizer, parts).memory(tables[which].compose([config, draw_config(draw)]))
+        first = StepMemory(*(int(np.asarray(value)[0]) for value in (found.mapped, found.held, found.passing)))
+        assert first == expected, (config, plans[which].feed_forward, rows, length)
+
+
+@pytest.mark.parametrize("width", [64, 272, 1536, 3072])
+def test_telling_count_has_primes_of_its_own(width: int) -> None:
+    others = {32, 384, 768, 30522, 512, 2, 16, 127, 128, 129}
+    found = TellingCount.choose(width, others)
+    assert found.learners % found.of_learners == found.frozen % found.of_frozen == 0
+    assert found.frozen == width - found.learners + padding(width, found.learners)
+    assert all(size % prime for size in {*others, width} for prime in (found.of_learners, found.of_frozen))
+
+
+def make_pricer(*engines: Engine, **limits: float) -> Pricer:
+    """Return the pricer of a small model on a board that torch's process nearly fills."""
+    figures = EngineFigures(figure(60, 50, 70), figure(1, 0.25, 4))
+    profile = make_profile(visible_mib=figure(850), onnx=figures)
+    profiles: dict[Engine, Profile] = {engine: profile.for_engine(engine) for engine in engines}
+    return Pricer(BY_NAME["bert"].make(2, 32, 64, 0.1), Head(), 4, 16, profile, engines=profiles, **limits)
+
+
+CONFIG = FarConfig((0.5, 0.9), 1e-4, 1.0)
+
+
+def test_plans_of_both_engines_compete() -> None:
+    """Plans of torch cost what they cost alone; least memory is that of the engine with the smaller process."""
+    both, torch = make_pricer("torch", "onnx"), make_pricer("torch")
+    assert [plan for plan in both.plans if plan.engine == "torch"] == torch.plans == exact_plans(torch.profile)
+    assert both.all_plans(CONFIG)[: len(torch.plans)] == torch.all_plans(CONFIG)
+    plan, cost = both.best(CONFIG, "memory")
+    assert plan.engine == "onnx"
+    assert cost.peak_memory_mib == pytest.approx(60 + sum(cost.memory.values()))
+    assert cost.peak_memory_mib < torch.best(CONFIG, "memory")[1].peak_memory_mib
+    assert cost.wall_time_range_s == pytest.approx((0.25 * cost.wall_time_s, 4 * cost.wall_time_s))
+
+
+def test_a_board_that_only_the_engine_without_torch_fits_is_searched() -> None:
+    pricer = make_pricer("torch", "onnx")
+    assert {plan.engine for plan, cost in pricer.all_plans(CONFIG) if cost.fits} == {"onnx"}
+    assert pricer.best(CONFIG, "time")[0].engine == "onnx"
+    assert not make_pricer("torch").best(CONFIG, "time")[1].fits
+
+
+def test_limits_of_the_user_hold_for_every_engine() -> None:
+    peak = make_pricer("onnx").best(CONFIG, "memory")[1].peak_memory_mib
+    assert not make_pricer("torch", "onnx", max_memory_mib=peak - 1).best(CONFIG, "memory")[1].fits
