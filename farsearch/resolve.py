@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from farsearch.calibration.local import find_profile
+from farsearch.calibration.local import engine_profiles, find_profile
 from farsearch.cost.pricer import Pricer, priming_plan
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile
@@ -25,7 +25,7 @@ from farsearch.models.count import layer_parameters
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import check_words, load_tokenizer
-from farsearch.records import PRICING, JobSpec, Priming, StudySettings
+from farsearch.records import PRICING, Engine, Engines, JobSpec, Priming, StudySettings
 from farsearch.search_spec import RECORDED, SearchSpec
 from farsearch.study.names import usable_name
 from farsearch.study.sizes import Size, size_of
@@ -56,6 +56,7 @@ class Job:
     """A resolved job: its data is read and split, nothing is trained yet.
 
     Attributes:
+        engines: profiles by the engines whose plans compete.
         meta: metadata of the study, not part of its fingerprint.
     """
 
@@ -64,6 +65,7 @@ class Job:
     data: TaskData
     split: Split
     profile: Profile
+    engines: Mapping[Engine, Profile]
     space: Space
     meta: Mapping[str, Any]
 
@@ -91,6 +93,7 @@ class Job:
             job.batch_size,
             job.max_length,
             self.profile,
+            engines=self.engines,
             lengths=lengths,
             seed=job.seed,
             prime_on_device=settings.prime_on == "device",
@@ -111,12 +114,14 @@ class _Recorded:
         weights: ``JobSpec.weights`` of the study.
         data: commit of the data set; None where the data is not from the hub, or the study is older than its record.
         positive: ``JobSpec.positive`` of the study.
+        engine: ``StudySettings.engine`` of the study.
     """
 
     study: str
     weights: str
     data: str | None
     positive: str | None
+    engine: Engines
 
     def model(self, source: ModelSource) -> str | None:
         """Return the commit of the study's model; None where ``source`` is another model."""
@@ -164,8 +169,9 @@ def resolve_job(options: SearchSpec, store: Store, progress: Callable[[str], Non
         if name not in store.names():
             return None
         about = store.load(name).user_attrs
-        job = StudySettings.from_dict(about["settings"]).job
-        return _Recorded(name, job.weights, about["meta"].get("data_commit"), job.positive)
+        settings = StudySettings.from_dict(about["settings"])
+        commit = about["meta"].get("data_commit")
+        return _Recorded(name, settings.job.weights, commit, settings.job.positive, settings.engine)
 
     return _resolve(options, space, store, progress, recorded)
 
@@ -225,11 +231,12 @@ def rejoin_job(
             # defaults by the size of the model, as resolved on the first host
             "batch_size": settings.job.batch_size,
             "max_length": settings.job.max_length,
+            "engine": settings.engine,
         }
     )
     # from the study's settings: the space's file may have changed, or be on another host
     space = Space.from_settings(settings.space)
-    recorded = _Recorded(study, settings.job.weights, meta.get("data_commit"), settings.job.positive)
+    recorded = _Recorded(study, settings.job.weights, meta.get("data_commit"), settings.job.positive, settings.engine)
     return _resolve(options, space, store, progress, lambda *_: recorded)
 
 
@@ -294,6 +301,10 @@ def _read(
         positive=data.spec.positive,
         **options.given(JobSpec),
     )
+    engine = options.engine or _usual_engine(profile, recorded)
+    engines = engine_profiles(profile, engine, store.home)
+    if engine == "onnx" and options.prime_on == "device":
+        raise BadInput("`prime_on` is 'device' and `engine` 'onnx': priming needs torch; give one of them")
     tokens = token_counts(tokenizer, data.train, data.spec.kind, max_length)
     settings = StudySettings(
         job=job,
@@ -301,11 +312,24 @@ def _read(
         profile=profile.digest,
         space=space.to_dict(),
         pricing=PRICING,
+        engine="torch" if tuple(engines) == ("torch",) else engine,
+        engine_profile=engines["onnx"].digest if "onnx" in engines else None,
         **options.given(StudySettings),
     )
     understood = dataclasses.replace(understand(data), tokens=tokens)
     about = {"understood": understood.to_dict(), "constant_answer": _constant_answers(data, split)}
-    return Job(settings, source, data, split, profile, space, {**_meta(name, source, data, profile, options), **about})
+    meta = {**_meta(name, source, data, profile, engines, options), **about}
+    return Job(settings, source, data, split, profile, engines, space, meta)
+
+
+def _usual_engine(profile: Profile, recorded: _Recorded | None) -> Engines:
+    """Return the study's choice of engines; of a new study, any that the profile itself has figures of.
+
+    On a GPU's profile torch alone: another engine would train on the board's CPU, which is the user's choice.
+    """
+    if recorded is not None:
+        return recorded.engine
+    return "torch" if profile.onnx is None else "any"
 
 
 def _constant_answers(data: TaskData, split: Split) -> dict[str, Any]:
@@ -370,15 +394,19 @@ def _priming(options: SearchSpec) -> Priming:
     return Priming()
 
 
-def _meta(name: str, source: ModelSource, data: TaskData, profile: Profile, options: SearchSpec) -> dict[str, Any]:
+def _meta(
+    name: str, source: ModelSource, data: TaskData, profile: Profile, engines: Mapping[Engine, Profile],
+    options: SearchSpec,
+) -> dict[str, Any]:  # fmt: skip
     """Return metadata for reports, and the options with which another host joins. Not part of the fingerprint."""
     # a folder by its absolute path, a known model by its short name on any machine
     model = source.location if Path(name).expanduser().is_dir() else name
     data_dir = None if options.data_dir is None else str(options.data_dir.expanduser().resolve())
     file = options.device.endswith(".toml")
+    budget_mib = max(each.budget_mib for each in engines.values())
     return {
         "metric": data.spec.metric,
-        "budget_mib": min(profile.budget_mib, options.max_memory_mib or profile.budget_mib),
+        "budget_mib": min(budget_mib, options.max_memory_mib or budget_mib),
         "model": model,
         "data_source": data.source,
         "data_commit": data.commit,

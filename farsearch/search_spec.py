@@ -139,6 +139,10 @@ class SearchSpec:
         "Goal of the step plan on the device: least memory, least time, or both.", "balanced",
         choices=("memory", "time", "balanced"), fingerprint="given",
     )  # fmt: skip
+    engine: Literal["any", "torch", "onnx"] | None = _setting(
+        "Whose plans compete: torch's, those of onnx, which trains on the board's CPU without torch, or any.  "
+        "[default: any on a CPU's profile, torch on a GPU's]", choices=("any", "torch", "onnx"), fingerprint="resolved",
+    )  # fmt: skip
     sampler: str = _setting("known-cost, tpe, nsga2, gp or random.", "known-cost", metavar="NAME", recorded=False)
     racing: bool = _setting("Stop a trial that can't reach the front any more.", True, recorded=False)
     baselines: Literal["all", "paper", "none"] = _setting(

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from farsearch.json_records import Record
-from farsearch.records.config import check
+from farsearch.json_records import UNLESS_DEFAULT, Record
+from farsearch.records.config import Engines, check
 
 __all__ = ["PRICING", "JobSpec", "Priming", "StudySettings"]
 
@@ -93,6 +93,8 @@ class StudySettings(Record):
         device_samples: rows that the device trains on, for the predictions; None for ``train_samples``.
         plan: the goal for which the step plan of each configuration is chosen.
         pricing: version of the predictions: 1 chose among fewer plans than 2.
+        engine: whose plans compete. Stored only if it is not ``torch``, as in studies from before there was another.
+        engine_profile: SHA-256 of the values with which the plans of the engine ``onnx`` are priced; None without.
     """
 
     job: JobSpec
@@ -105,6 +107,8 @@ class StudySettings(Record):
     device_samples: int | None = None
     plan: Literal["memory", "time", "balanced"] = "balanced"
     pricing: int = 1
+    engine: Engines = field(default="torch", metadata=UNLESS_DEFAULT)
+    engine_profile: str | None = field(default=None, metadata=UNLESS_DEFAULT)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (first 16 digits) of the settings.

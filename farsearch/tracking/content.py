@@ -193,6 +193,7 @@ def _trial_params(trial: FlatTrial) -> dict[str, str]:
             "optimizer": plan.optimizer,
             "micro_batch_size": "whole batch" if size is None else str(size),
             "step_plan": plan.summary,
+            "engine": plan.engine,
         }
     return params
 
@@ -322,6 +323,7 @@ def _study_params(snapshot: StudySnapshot) -> dict[str, str]:
         "max_time_s": settings.max_time_s,
         "device_samples": settings.device_samples,
     }
+    fixed |= {} if settings.engine == "torch" else {"engine": settings.engine}
     return fixed | {name: repr(value) for name, value in bounds.items() if value is not None}
 
 

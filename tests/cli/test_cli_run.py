@@ -101,6 +101,19 @@ def test_invalid_input_is_refused_in_one_line(
     assert not (folder / ".farsearch" / "studies.journal").exists()
 
 
+@pytest.mark.slow
+def test_a_board_that_only_the_engine_without_torch_fits_is_searched(tmp_path: Path, tiny_bert: Path) -> None:
+    """The trial records the plan with its engine; the study keeps its choice of engines."""
+    folder = prepare(tmp_path)
+    command = run_arguments(tiny_bert, 1, device="raspberry-pi-zero-2-w")
+    assert call(folder, *command).code == 0
+    shown = call(folder, "show", "--trial", 0, "--json")
+    assert shown.json["plan"]["engine"] == "onnx"
+    refused = call(folder, *command, "--engine", "torch")
+    assert refused.code == 4
+    assert "engine" in refused.err
+
+
 def test_a_dry_run_prints_the_preview_and_writes_nothing(tmp_path: Path, tiny_bert: Path) -> None:
     folder = prepare(tmp_path)
     done = call(folder, *run_arguments(tiny_bert, 7), "--dry-run")

@@ -48,7 +48,7 @@ SURFACE: dict[str, set[str]] = {
         "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
         "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs",
         "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time", "--device-samples",
-        "--prime-on", "--plan", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
+        "--prime-on", "--plan", "--engine", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
         "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,
     },
     "show STUDY": {*CHOICE, "--select", JSON, STORAGE, TRACKING},
