@@ -102,7 +102,7 @@ def split_heads(model: nn.Module, layout: ModelLayout, heads: Sequence[Optional[
     for layer, chosen in zip(layout.layers, heads):
         if chosen is None:
             continue
-        if not layer.heads:
+        if len(chosen) and not layer.heads:
             raise ValueError("the heads of {} can't be split".format(layer.path))
         if len(chosen) and not 0 <= min(chosen) <= max(chosen) < layer.heads:
             raise ValueError("trained heads of {} are outside 0 to {}".format(layer.path, layer.heads - 1))
