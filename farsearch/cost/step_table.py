@@ -22,7 +22,17 @@ from torch import nn
 from farsearch.cost.layer_kinds import LayerKind, LayerKinds, apply_kinds, furthest
 from farsearch.cost.plans import execution_of
 from farsearch.cost.recorder import Phase, Segment, SegmentKey
-from farsearch.cost.segments import LENGTHS, Array, Composed, Indices, Part, Tensors, fit_part, fixed_tensors, part_between
+from farsearch.cost.segments import (
+    LENGTHS,
+    Array,
+    Composed,
+    Indices,
+    Part,
+    Tensors,
+    fit_part,
+    fixed_tensors,
+    part_between,
+)
 from farsearch.cost.software import Software, build_ordinary
 from farsearch.cost.trace import meta_tensors, trace_step
 from farsearch.far.ffn import padding

@@ -49,7 +49,12 @@ def head_counts(heads: int, frozen_heads: Sequence[float], layers: int) -> List[
         heads: of a layer.
         frozen_heads: share of frozen heads of each layer; empty if none is frozen by itself.
         layers: of the model.
+
+    Raises:
+        ValueError: for shares of a model without heads that can be frozen one by one.
     """
+    if frozen_heads and not heads:
+        raise ValueError("the model has no heads that can be frozen one by one")
     counts = [learner_count(heads, fraction) for fraction in frozen_heads or (0.0,) * layers]
     return [None if count == heads else count for count in counts]
 

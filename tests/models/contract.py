@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import pickle
@@ -39,7 +40,7 @@ from farsearch.far.schedule import linear_rate
 from farsearch.far.selection import head_scores, learner_counts, neuron_scores, top_learners
 from farsearch.far.surgery import apply_far, freeze, merge, trainable_count, width_of
 from farsearch.models.config import load_config
-from farsearch.models.families import max_length_of
+from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.models.source import ModelSource
@@ -382,7 +383,7 @@ def parameters_are_those_published(case: FamilyCase, _: Path) -> None:
     assert trainable_count(model) == case.golden.trained
 
 
-_ALL = FarConfig((0.5, 0.0, 0.9), 1e-4, 1.0)
+_ALL = FarConfig((0.5, 0.0, 0.9), 1e-4, 1.0, frozen_heads=(0.5, 0.0, 1.0))
 _TOP = FarConfig((1.0, 0.25, 0.9), 1e-4, 1.0, frozen_attention_layers=2, frozen_bottom_layers=1)
 _ROWS, _LENGTH = 8, 40
 
@@ -399,10 +400,12 @@ def cost_is_predicted(case: FamilyCase, _: Path) -> None:
 
 
 def _check_prediction(config: Any) -> None:
+    splits = layout_of(config).heads > 0
     profile = make_profile(basis="calibrated")
     pricer = Pricer(config, Head(), _ROWS, _LENGTH, profile)
     chunk = min(_ROWS, rows_at_once((_ROWS, _LENGTH, 0)))
-    for far, plan in ((_TOP, MODULES), (_ALL, [plan for plan in pricer.plans if plan.optimizer_step == "end"][-1])):
+    every = _ALL if splits else dataclasses.replace(_ALL, frozen_heads=())
+    for far, plan in ((_TOP, MODULES), (every, [plan for plan in pricer.plans if plan.optimizer_step == "end"][-1])):
         composed = pricer.table(plan).compose([far])
         direct = traced(config, far, _ROWS, _LENGTH, plan, chunk, software_of(profile, _LENGTH))
         assert composed.static_bytes[0] == direct.static
