@@ -42,6 +42,7 @@ __all__ = [
     "markdown_table",
     "markdown_text",
     "mean_frozen",
+    "mean_frozen_heads",
     "metric_title",
     "metric_words",
     "operation_title",
@@ -192,6 +193,13 @@ def mean_frozen(config: FarConfig) -> float:
     """Return the share of frozen hidden neurons, averaged over the layers; those of a frozen bottom count as 1."""
     fractions = config.canonical().frozen_fractions
     return math.fsum(fractions) / len(fractions) if fractions else 0.0
+
+
+def mean_frozen_heads(config: FarConfig) -> float:
+    """Return the share of frozen attention heads, averaged over the layers; those of frozen attentions count as 1."""
+    canonical = config.canonical()
+    layers, lowest = len(canonical.frozen_fractions), canonical.frozen_attention_layers
+    return math.fsum(canonical.frozen_heads or (1.0,) * lowest) / layers if layers else 0.0
 
 
 def front_rows(snapshot: StudySnapshot) -> list[Row]:

@@ -31,8 +31,8 @@ SURFACE: dict[str, set[str]] = {
     "doctor": {JSON, STORAGE, TRACKING},
     "estimate": {
         "--device", "--model", "--revision", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
-        "--frozen-attention-layers", "--frozen-bottom-layers", "--classes", "--samples", "--plan", "--optimizer",
-        "--micro-batch-size", "--priming-epochs", "--prime-on", "--sweep", "--space", "--png", JSON,
+        "--frozen-attention-layers", "--frozen-bottom-layers", "--frozen-heads", "--classes", "--samples", "--plan",
+        "--optimizer", "--micro-batch-size", "--priming-epochs", "--prime-on", "--sweep", "--space", "--png", JSON,
         "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns", "--text-column",
         "--label-column", "--kind", "--metric", "--label", "--label-separator", "--decimal-comma", "--positive",
         "--skip-bad-rows", "--engine",
