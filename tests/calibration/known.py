@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from farsearch.calibration.measure.cases import cases
-from farsearch.calibration.measure.command import RESULT, SCHEMA_VERSION
+from farsearch.calibration.measure.session import RESULT, RESULT_VERSION
 from farsearch.calibration.measure.workloads import WORKLOADS, tiny_step, workload
 from farsearch.cost.trace import meta_tensors, trace_call
 from farsearch.devices.rates import ProductRate
@@ -160,7 +160,7 @@ class KnownMachine:
             sustained[name] = {"seconds": 0.9 * seconds, "first": 0.8 * seconds, "last": seconds, "steps": 30}
         result: dict[str, Any] = {
             "what": RESULT,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": RESULT_VERSION,
             "date": "2025-03-02",
             "machine": {
                 "kind": "cpu", "processor": "a processor for tests", "cores": 4, "threads": 2, "torch": "2.4.0",
