@@ -209,7 +209,14 @@ def measure(setting: Setting, profile: Profile, reference: _Reference, folder: P
     found = json.loads((folder / "tuned" / "measurement.json").read_text(encoding="utf-8"))["measured"]
     seconds = found["step_time_s"]
     return Case(
-        setting, predicted_mib, peak, anonymous, found["process_memory_mib"], priced.step_time_s, seconds, seconds / slow
+        setting,
+        predicted_mib,
+        peak,
+        anonymous,
+        found["process_memory_mib"],
+        priced.step_time_s,
+        seconds,
+        seconds / slow,
     )
 
 

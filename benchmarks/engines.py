@@ -87,9 +87,7 @@ def _far(setting: Setting) -> FarConfig:
     """A tenth of each layer's neurons learn."""
     layers = 6
     attention = layers if setting.frozen else 0
-    return FarConfig(
-        (0.9,) * layers, 1e-5, 1.0, frozen_embeddings=setting.frozen, frozen_attention_layers=attention
-    )
+    return FarConfig((0.9,) * layers, 1e-5, 1.0, frozen_embeddings=setting.frozen, frozen_attention_layers=attention)
 
 
 def _config(model: str) -> Any:

@@ -74,7 +74,6 @@ class BoardFile(Record):
         for name, number in {**numbers, **{f"losses[{i}]": loss for i, loss in enumerate(self.losses)}}.items():
             _check(number is None or math.isfinite(number), f"{name} is {number}; it must be a finite number")
 
-
     @property
     def without_torch(self) -> bool:
         """Whether the engine ``onnx`` ran."""

@@ -60,9 +60,7 @@ def check_cases(profile: Profile, layout: ModelLayout) -> list[StepCase]:
     plans = {plan.summary: plan for plan in exact_plans(profile, layout) if _executable(plan)}.values()
     ways = [("full fine-tuning", full, ordinary_plan(profile))]
     ways += [(f"FAR 10 %, {plan.summary}", far, plan) for plan in plans]
-    return [
-        StepCase(title, b, t, config, plan) for b, t in BATCHES for title, config, plan in ways
-    ]
+    return [StepCase(title, b, t, config, plan) for b, t in BATCHES for title, config, plan in ways]
 
 
 def _executable(plan: StepPlan) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import transformers
-
 from farsearch.cost.plans import for_engine
 from farsearch.cost.pricer import Pricer
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices.profile import Profile
+from farsearch.models.config import load_config
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
+from farsearch.models.source import resolve_model
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["STEPS", "TINY", "EngineStep", "predicted_step_s"]
@@ -33,10 +33,14 @@ class EngineStep:
     @property
     def model_config(self) -> Any:
         """The configuration of transformers."""
-        return transformers.BertConfig(
-            hidden_size=self.hidden, intermediate_size=self.neurons, num_hidden_layers=len(self.config.frozen_fractions),
-            num_attention_heads=self.heads, vocab_size=self.vocabulary,
+        config = load_config(resolve_model("bert-base-uncased"), with_known=True)
+        config.update(
+            {
+                "hidden_size": self.hidden, "intermediate_size": self.neurons, "num_attention_heads": self.heads,
+                "num_hidden_layers": len(self.config.frozen_fractions), "vocab_size": self.vocabulary,
+            }
         )  # fmt: skip
+        return config
 
 
 def _config(fractions: tuple[float, ...], frozen: bool = False) -> FarConfig:

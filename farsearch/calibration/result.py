@@ -186,7 +186,7 @@ class Calibration(Record):
         compiled = self.engine == "onnx"
         _check(
             compiled == (self.launch.graph is not None),
-            "launch.graph is the overhead of a graph's run: it belongs to a measurement with onnxruntime, and to no other",
+            f"launch.graph is {self.launch.graph}; it is the overhead of a graph's run, measured with onnxruntime alone",
         )
         for name in self.sustained:
             known = name in (STEPS if compiled else WORKLOADS)

@@ -17,7 +17,8 @@ _HOST = (
 _PARTS: dict[Engine, tuple[str, ...]] = {
     "torch": (
         *_HOST, "calibration/measure/cases", "calibration/measure/workloads", "calibration/measure/timing",
-        "calibration/measure/machine", "calibration/measure/torch_memory", "calibration/measure/command",
+        "calibration/measure/machine", "runtime/imports", "calibration/measure/torch_memory",
+        "calibration/measure/command",
     ),
     "onnx": (
         *_HOST, "far/display", "runtime/program_file", "runtime/onnx_engine/dropout", "runtime/onnx_engine/optimizer",

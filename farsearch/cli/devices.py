@@ -103,7 +103,7 @@ def devices_show(name: str) -> None:
 )
 @click.option("--seconds", type=AboveZero(), default=200.0, show_default=True, metavar="S", help="Time to measure.")
 @click.option("--engine", type=click.Choice(list(get_args(Engine))), default="torch", show_default=True,
-              help="What executes the training step. onnx needs farsearch[onnx] here, and no torch on the board.")  # fmt: skip
+              help="What executes the step. onnx needs farsearch[onnx] here, and no torch on the board.")  # fmt: skip
 def devices_calibrate(out: Path | None, script: Path | None, seconds: float, engine: Engine) -> None:
     """Measure this machine, in at most 5 minutes. Leave it idle meanwhile.
 
@@ -168,8 +168,8 @@ def _write_script(path: Path, engine: Engine) -> None:
 @devices.command("import")
 @click.argument("result", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--name", metavar="NAME", help="Name of the profile.  [default: the result's file name]")
-@click.option("--like", metavar="NAME", help="Profile of the same board and mode, for its power and all that the result "
-              "has no figures of; or the profile that a bundle was made for, where its name is unknown here.")  # fmt: skip
+@click.option("--like", metavar="NAME", help="Profile of the same board and mode, for its power and all that the "
+              "result has not; or the profile that a bundle was made for, where its name is unknown here.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace your own profile of this name.")
 def devices_import(result: Path, name: str | None, like: str | None, force: bool) -> None:
     """Create a profile from the results of the calibration script on a board, or of a bundle that ran there.
@@ -283,10 +283,10 @@ def devices_check(name: str, model: str, engine: Engine, as_json: bool) -> None:
     checks = _checked(config, profile, engine)
     memory, seconds = mean_errors(checks)
     if as_json:
-        click.echo(json.dumps({"engine": engine, **_checks_json(profile.name, model, checks, memory, seconds)}, indent=1))
+        click.echo(json.dumps(_checks_json(profile.name, model, checks, memory, seconds), indent=1))
         return
-    what = "tensors" if engine == "torch" else "anonymous memory"
-    title = f"{model} on {profile.name} with {engine}, {what} and seconds of a step"
+    what = "tensors and seconds of a step" if engine == "torch" else "anonymous memory and seconds of a compiled step"
+    title = f"{model} on {profile.name}, {what}"
     print_rows([_check_row(check) for check in checks], title, "")
     inside = sum(check.within for check in checks)
     click.echo(

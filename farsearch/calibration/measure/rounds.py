@@ -6,7 +6,17 @@ import random
 import time
 from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
-__all__ = ["OPERANDS", "Slices", "in_turn", "is_product", "median", "repeated", "sustained", "time_call", "timed_rounds"]
+__all__ = [
+    "OPERANDS",
+    "Slices",
+    "in_turn",
+    "is_product",
+    "median",
+    "repeated",
+    "sustained",
+    "time_call",
+    "timed_rounds",
+]
 
 OPERANDS = 16
 """Sets of operands of a product, used in turn: in a step, weights come from memory."""

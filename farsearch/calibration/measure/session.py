@@ -100,9 +100,7 @@ def command_line(
     parser = argparse.ArgumentParser(description="Measure this machine for farsearch; leave it idle meanwhile.")
     parser.add_argument("--out", default="result.json", help="file to write (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="to measure (default: %(default)s)")
-    parser.add_argument(
-        "--threads", type=_threads, help="of {0} on the CPU (default: its own choice)".format(library)
-    )
+    parser.add_argument("--threads", type=_threads, help="of {0} on the CPU (default: its own choice)".format(library))
     arguments = parser.parse_args()
     if not _may_write(arguments.out):
         parser.error("--out {} exists and is not a result of this script; give another name".format(arguments.out))

@@ -5,6 +5,7 @@ from typing import Any, Dict
 
 import torch
 
+from ...runtime.imports import UNNEEDED
 from .memory import MIB, host_memory, run_python
 
 __all__ = ["memory_figures"]
@@ -17,7 +18,9 @@ def read(path, key):
         return None
     return next((int(line.split()[1]) / 1024.0 for line in lines if line.startswith(key + ":")), None)
 before = read("/proc/meminfo", "MemAvailable")
+import sys
 import torch
+sys.modules.update(dict.fromkeys(UNNEEDED_PACKAGES))
 try:
     from transformers import AutoTokenizer, BertForSequenceClassification, DistilBertForSequenceClassification
     imported = "torch and transformers"
@@ -33,12 +36,12 @@ if torch.cuda.is_available():
         taken = before - after
 peak = read("/proc/self/status", "VmHWM")
 if peak is None:
-    import resource, sys
+    import resource
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2.0 ** 20 if sys.platform == "darwin" else 1024.0)
 print(max(peak, taken), imported)
 """
-"""Prints the MiB of a process with the imports, and the context, of one that fine-tunes. On Linux it is VmHWM, because
-``ru_maxrss`` starts at the memory of the parent."""
+"""Prints the MiB of a process with the imports, and the context, of a bundle's ``train.py``. On Linux it is VmHWM,
+because ``ru_maxrss`` starts at the memory of the parent."""
 _CUDA_PROCESS = """
 import torch
 torch.ones(8, 8, device="cuda") @ torch.ones(8, 8, device="cuda")
@@ -50,7 +53,7 @@ print(torch.cuda.mem_get_info()[0])
 def memory_figures(device: torch.device, timeout: float) -> Dict[str, Any]:
     """Return MiB of visible memory, of other programs, and of a bare process that trains; None for unknown."""
     if device.type != "cuda" or _integrated():
-        return host_memory(_BARE_PROCESS, timeout)
+        return host_memory(_BARE_PROCESS.replace("UNNEEDED_PACKAGES", repr(UNNEEDED)), timeout)
     torch.zeros(1, device=device)
     free, total = [number / MIB for number in torch.cuda.mem_get_info()]
     tokens = run_python(_CUDA_PROCESS, timeout)
