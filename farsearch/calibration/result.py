@@ -186,7 +186,7 @@ class Calibration(Record):
         compiled = self.engine == "onnx"
         _check(
             compiled == (self.launch.graph is not None),
-            f"launch.graph is {self.launch.graph}; it is the overhead of a graph's run, measured with onnxruntime alone",
+            f"launch.graph is {self.launch.graph}; it is the overhead of a graph's run, of onnxruntime alone",
         )
         for name in self.sustained:
             known = name in (STEPS if compiled else WORKLOADS)
