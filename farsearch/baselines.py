@@ -20,13 +20,29 @@ from farsearch.models.lora import add_lora
 from farsearch.records import FarConfig, StepPlan
 from farsearch.training import Bench, Outcome
 
-__all__ = ["CHOICES", "METHODS", "Choice", "Method", "chosen_methods", "price_method", "train_method"]
+__all__ = [
+    "CHOICES",
+    "METHODS",
+    "RIVALS_FROM",
+    "Choice",
+    "Method",
+    "chosen_methods",
+    "default_choice",
+    "price_method",
+    "train_method",
+]
 
-Choice = Literal["all", "paper", "none"]
+Choice = Literal["rivals", "all", "paper", "none"]
 CHOICES: Sequence[Choice] = get_args(Choice)
 
 _PAPER = ("full", "far10", "bitfit")
 """The methods that FAR's paper compares (Vucetic et al., ISCAS 2022, tables I and II)."""
+
+_RIVALS = ("full", "far10", "ffn-frozen", "lora8")
+"""The methods that a user would choose without a search."""
+
+RIVALS_FROM = 20
+"""Trials from which a search trains its rivals by default: a shorter one would mostly train them."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +121,14 @@ METHODS = {
 
 
 def chosen_methods(choice: Choice) -> tuple[Method, ...]:
-    """Return the methods of ``--baselines all``, ``paper`` or ``none``."""
-    names = {"all": tuple(METHODS), "paper": _PAPER, "none": ()}[choice]
+    """Return the methods of ``--baselines rivals``, ``all``, ``paper`` or ``none``."""
+    names = {"rivals": _RIVALS, "all": tuple(METHODS), "paper": _PAPER, "none": ()}[choice]
     return tuple(METHODS[name] for name in names)
+
+
+def default_choice(n_trials: int) -> Choice:
+    """Return the baselines of a search of so many trials for which none are chosen."""
+    return "rivals" if n_trials >= RIVALS_FROM else "none"
 
 
 def price_method(method: Method, epochs: float, pricer: Pricer) -> Price:

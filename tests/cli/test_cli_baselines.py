@@ -28,8 +28,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) ->
 def test_a_run_without_baselines_names_the_option(compared: tuple[Path, Done, Done]) -> None:
     _, first, second = compared
     lines = first.err.splitlines()
-    assert "--baselines all" in lines[lines.index("next:") - 1]
-    assert "--baselines all" not in second.err
+    assert "--baselines rivals" in lines[lines.index("next:") - 1]
+    assert "--baselines rivals" not in second.err
 
 
 def test_each_training_has_a_line_and_each_method_a_row(compared: tuple[Path, Done, Done]) -> None:
