@@ -272,6 +272,32 @@ class Study:
         self.snapshot = continue_search(self.workspace, self.name, n_trials, timeout_s, workers, here)
         return self
 
+    def reprice(
+        self,
+        device: str,
+        *,
+        name: str | None = None,
+        data_dir: Path | None = None,
+        model: str | None = None,
+    ) -> Study:
+        """Copy the study to another device: the same trainings at that device's costs. Nothing is trained.
+
+        Trials keep their numbers and saved tensors, baselines are copied, verifications are not. The copy can be
+        searched further. A call that was interrupted is continued.
+
+        Args:
+            device: its profile.
+            name: of the copy; None for the default name of a search on that device.
+            data_dir, model: as in ``resume``.
+
+        Raises:
+            BadInput: when a study of that name exists, or this one has not begun.
+            StudyMismatch, MissingResource: as ``resume``.
+        """
+        from farsearch.api.training import Here, reprice_study
+
+        return Study(reprice_study(self.workspace, self.name, name, Here(data_dir, model, device)), self.workspace)
+
     def verify(
         self,
         trials: Sequence[int] | None = None,

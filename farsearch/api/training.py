@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from farsearch.significance import FEWEST_SEEDS
 from farsearch.study.baselines import baseline_epochs, first_configs, train_baselines
 from farsearch.study.names import check_study_name
 from farsearch.study.preview import preview_search
+from farsearch.study.repricing import check_copy, copy_baselines, copy_trials
 from farsearch.study.samplers import check_sampler
 from farsearch.study.search import Search, Watcher
 from farsearch.study.snapshot import snapshot_of
@@ -44,6 +46,7 @@ __all__ = [
     "continue_search",
     "describe_search",
     "join_search",
+    "reprice_study",
     "run_search",
     "verify_study",
 ]
@@ -113,6 +116,35 @@ def continue_search(
         if n_trials is not None:
             store.open(name, job.settings, job.meta)  # makes it the latest study
         snapshot = _run(search, None if n_trials is None else total, timeout_s, workers, here, workspace, progress)
+    _warn(console, mirror.last(snapshot))
+    return snapshot
+
+
+def reprice_study(workspace: Workspace, name: str, copy: str | None, here: Here) -> StudySnapshot:
+    """Copy a study to the device of ``here``, without training. Errors as ``Study.reprice``."""
+    console = workspace.console()
+    store = workspace.store(console.print)
+    mirror = open_mirror(console, store, workspace.tracking_uri)
+    source = store.load(name)
+    recorded = store.ask(lambda: source.user_attrs)
+    if "sampler" not in recorded:
+        raise BadInput(f"the study {shown(name)} has no trial yet, so there is nothing to price; wait for its run")
+    settings = StudySettings.from_dict(recorded["settings"])
+    job = rejoin_job(
+        name, settings, recorded["meta"], store, console.print,
+        data_dir=here.data_dir, model=here.model, device=here.device,
+    )  # fmt: skip
+    theirs = dataclasses.replace(
+        job.settings, device=settings.device, profile=settings.profile, pricing=settings.pricing
+    )
+    store.check_here(source, theirs, job.meta)
+    copy = copy or job.default_name
+    check_copy(store, name, copy)
+    pricer = job.pricer(job.bench(store))
+    target = store.open(copy, job.settings, job.meta)
+    copy_trials(source, target, store, pricer, settings.plan)
+    copy_baselines(source, target, store, pricer)
+    snapshot = store.ask(lambda: snapshot_of(target))
     _warn(console, mirror.last(snapshot))
     return snapshot
 

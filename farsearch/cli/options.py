@@ -32,6 +32,7 @@ __all__ = [
     "here_options",
     "json_option",
     "open_workspace",
+    "place_options",
     "spec_options",
     "storage_option",
     "study_argument",
@@ -121,12 +122,9 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def here_options(function: F) -> F:
-    """Add the options that name where this host has a study's data, model and device profile."""
+def place_options(function: F) -> F:
+    """Add the options that name where this host has a study's data and model."""
     for decorate in (
-        click.option(
-            "--device", metavar="NAME", help="Its profile on this host, a .toml file.  [default: by its name]"
-        ),
         click.option(
             "--model", metavar="NAME", help="Folder of its model on this host.  [default: where the run had it]"
         ),
@@ -138,6 +136,13 @@ def here_options(function: F) -> F:
     ):
         function = decorate(function)
     return function
+
+
+def here_options(function: F) -> F:
+    """Add the options that name where this host has a study's data, model and device profile."""
+    return click.option(
+        "--device", metavar="NAME", help="Its profile on this host, a .toml file.  [default: by its name]"
+    )(place_options(function))
 
 
 def storage_option(function: F) -> F:

@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from optuna.trial import Trial as OptunaTrial
 
-from farsearch.cost.pricer import Price, Pricer, best_of
+from farsearch.cost.pricer import Pricer
 from farsearch.errors import NoFeasibleTrial
 from farsearch.goals import Goal
 from farsearch.records import Completed, FarConfig, Stopped, Trial, TrialOutcome, trial_to_dict
@@ -24,7 +24,7 @@ from farsearch.study.liveness import Worker
 from farsearch.study.optuna_adapter import queued_params, set_trial_attr, stored_state
 from farsearch.study.pricing import price_params
 from farsearch.study.racing import Race, Racer
-from farsearch.study.results import priced_trial
+from farsearch.study.results import excess_of, priced_trial
 from farsearch.study.samplers import GatedSampler, make_sampler
 from farsearch.study.snapshot import SnapshotReader
 from farsearch.study.space import Space
@@ -240,11 +240,9 @@ class TrialQueue:
     def _priced(self, trial: OptunaTrial, trials: Sequence[FrozenTrial]) -> Proposal:
         """Price a trial under all plans, and store its record."""
         config = self._space.config(trial.params, self._layers)
-        priced = self._pricer.all_plans(config)
-        plan, cost = best_of(priced, self._settings.goal)
-        record = priced_trial(trial.number, config, plan, cost, priced)
+        record, cost = priced_trial(self._pricer, self._settings.goal, trial.number, config)
         trial.set_user_attr("record", trial_to_dict(record))
-        for name, excess in _constraints(cost, self._pricer).items():
+        for name, excess in excess_of(cost, self._pricer).items():
             trial.set_constraint(name, excess)
         if not self._settings.racing:
             return Proposal(trial, record, None)
@@ -266,14 +264,3 @@ class TrialQueue:
                 "--space or without --set"
             )
         return f"{error}; {nearest_fit(self._pricer, self._settings.goal, self._space, self._layers)}"
-
-
-def _constraints(cost: Price, pricer: Pricer) -> dict[str, float]:
-    """Return the excess over each bound as a share of it: feasible where at most 0."""
-    available = cost.available_range_mib[0]
-    excess = {"memory": cost.peak_memory_range_mib[1] / available - 1.0}
-    if pricer.constraints.max_memory_mib is not None:
-        excess["max-memory"] = cost.peak_memory_mib / pricer.constraints.max_memory_mib - 1.0
-    if pricer.constraints.max_time_s is not None:
-        excess["max-time"] = cost.wall_time_s / pricer.constraints.max_time_s - 1.0
-    return excess
