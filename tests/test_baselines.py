@@ -411,3 +411,9 @@ def test_predictions_of_baselines_lie_beside_those_of_the_trials(bed: Bed, tmp_p
 def test_rivals_are_trained_from_twenty_trials_on() -> None:
     assert [default_choice(n) for n in (1, 19, 20, 100)] == ["none", "none", "rivals", "rivals"]
     assert [method.name for method in chosen_methods("rivals")] == ["full", "far10", "ffn-frozen", "lora8"]
+
+
+def test_methods_are_chosen_by_name() -> None:
+    assert [method.name for method in chosen_methods("lora8,full,lora8")] == ["lora8", "full"]
+    with pytest.raises(BadInput, match=r"'lora' is unknown; .* did you mean 'lora8'"):
+        chosen_methods("full,lora")

@@ -103,6 +103,13 @@ class Study:
         return list(self.snapshot.baselines)
 
     @property
+    def won(self) -> tuple[str, ...]:
+        """What was won against full fine-tuning and LoRA, in sentences."""
+        from farsearch.select import won
+
+        return won(self.snapshot)
+
+    @property
     def verdicts(self) -> list[Verdict]:
         """Results of ``verify``, one for each point."""
         from farsearch.significance import verdicts
@@ -304,7 +311,7 @@ class Study:
         *,
         seeds: int = 5,
         train_samples: int | Literal["all"] = "all",
-        baselines: Literal["rivals", "all", "paper", "none"] = "paper",
+        baselines: str = "paper",
         data_dir: Path | None = None,
         model: str | None = None,
         device: str | None = None,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from farsearch.api.mirror import LiveMirror, open_mirror
 from farsearch.api.pool import Pool, worker_environment
 from farsearch.api.progress import Notes, SearchProgress, SiblingProgress
-from farsearch.baselines import Choice as BaselineChoice
 from farsearch.baselines import Method, chosen_methods, default_choice
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
@@ -198,7 +197,7 @@ def join_search(
     return search, job
 
 
-def chosen_points(snapshot: StudySnapshot, trials: Sequence[int] | None, baselines: BaselineChoice) -> list[Point]:
+def chosen_points(snapshot: StudySnapshot, trials: Sequence[int] | None, baselines: str) -> list[Point]:
     """Return trials and baselines of a study to verify.
 
     Args:
@@ -223,6 +222,7 @@ def chosen_points(snapshot: StudySnapshot, trials: Sequence[int] | None, baselin
 def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:
     """Resolve the job and the study's name. Cheap checks come before reading model and data."""
     check_sampler(spec.sampler)
+    chosen_methods(spec.baselines or "none")
     if spec.study is not None:
         check_study_name(spec.study)
     note = workspace.console().print

@@ -108,14 +108,15 @@ class TrialQueue:
         if self._study.user_attrs.get("started"):
             return
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        known = [self._method(queued_params(trial) or {}) for trial in waiting]
+        known = [self._method(params) for trial in waiting if (params := queued_params(trial))]
         starts = self._space.starts(self._layers)
         self._enqueue({name: params for name, params in starts.items() if self._method(params) not in known})
         self._study.set_user_attr("started", True)
 
     def _method(self, params: Mapping[str, Any]) -> FarConfig:
-        """Return the configuration of a start at a common learning rate."""
-        return dataclasses.replace(self._space.config(params, self._layers), learning_rate=1.0)
+        """Return the configuration of a start, the same for all learning rates and lengths of a priming."""
+        config = self._space.config(params, self._layers)
+        return dataclasses.replace(config, learning_rate=1.0, priming_epochs=float(config.priming_epochs > 0))
 
     def _enqueue(self, starts: Mapping[str, Mapping[str, Any]]) -> None:
         for name, params in starts.items():
