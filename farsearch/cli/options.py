@@ -240,16 +240,27 @@ class AboveZero(ParamType):
         return number
 
 
+class _PointsOrNoise(AboveZero):
+    """A number of points, or ``noise``."""
+
+    name = "points|noise"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a float or ``noise``."""
+        return value if value == "noise" else super().convert(value, param, ctx)
+
+
 _CHOICE: Mapping[str, Mapping[str, Any]] = {
     "prefer": {
         "type": click.Choice(["knee", "accuracy", "memory", "time"]),
         "help": "Best in which objective on the front; the knee is the compromise.  [default: knee]",
     },
     "within": {
-        "type": AboveZero(),
-        "metavar": "POINTS",
-        "help": "The cheapest (least memory × time, or as --prefer) within so many points of the best metric: 0.5 is "
-        "half a point of accuracy, or 0.005 of a correlation.",
+        "type": _PointsOrNoise(),
+        "metavar": "POINTS|noise",
+        "help": "The cheapest (quickest, then least memory; or as --prefer) within so many points of the best metric: "
+        "0.5 is half a point of accuracy, or 0.005 of a correlation; noise: the error of the difference, a point at "
+        "most.",
     },
     "max_memory_mib": {
         "flag": "--max-memory",

@@ -23,10 +23,10 @@ from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.files import disk_errors, replacing
 from farsearch.goals import Goal
-from farsearch.records import BaselineTrial, CompleteTrial, Trial, is_complete, trial_to_dict
+from farsearch.records import BaselineTrial, CompleteTrial, Trial, is_complete, point_key, trial_to_dict
 from farsearch.study.auxiliary import add_once, trials_by_key
 from farsearch.study.names import auxiliary_name, check_new_name
-from farsearch.study.predictions import trial_folder
+from farsearch.study.predictions import prediction_file, trial_folder
 from farsearch.study.results import excess_of, priced_trial
 from farsearch.study.retention import FILES, primings_folder, trial_files
 from farsearch.study.snapshot import trial_record
@@ -99,6 +99,9 @@ def copy_baselines(source: Study, target: Study, store: Store, pricer: Pricer) -
         if isinstance(trial, BaselineTrial) and trial.baseline.method in METHODS:
             cost = price_method(METHODS[trial.baseline.method], trial.baseline.epochs, pricer)
             plan = ordinary_plan(pricer.profile)
+            predictions = prediction_file(store.folder(source.study_name), point_key(trial))
+            if predictions.is_file():
+                _link(predictions, prediction_file(store.folder(target.study_name), point_key(trial)))
             add_once(mine, store, dataclasses.replace(trial, number=0, cost=cost, plan=plan))
 
 
