@@ -25,13 +25,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, Run
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.formatting import trials_json
 from farsearch.records import FarConfig, LossPoint, StudySnapshot, Verification, flat
 from farsearch.tracking import FRONT_FILTER, UI_ENVIRONMENT, SyncResult, Tracker, open_tracking, ui_command
-from farsearch.tracking.content import shown_digest, study_content, trial_content
+from farsearch.tracking.content import study_content, trial_content
+from farsearch.tracking.digests import shown_digest
+from farsearch.trials_json import trials_json
 from tests.factories import FRONT, changed, make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 
 _SYNC = """
@@ -75,7 +76,13 @@ def _run_ids(tracker: Tracker, snapshot: StudySnapshot) -> dict[str, str]:
     experiment = _experiment(client, snapshot.name)
     runs = client.search_runs([experiment.experiment_id])
     assert len({run.info.run_name for run in runs}) == len(runs)
-    return {run.info.run_name.removesuffix(" · front"): run.info.run_id for run in runs}
+    return {_short_name(run): run.info.run_id for run in runs}
+
+
+def _short_name(run: Run) -> str:
+    """Return the number of a trial of a search, ``trial 002``; the name of any other run."""
+    head = run.info.run_name.split(" ")[0]
+    return f"trial {head}" if head.isdecimal() else run.info.run_name.removesuffix(" · front")
 
 
 def _rows(tracker: Tracker) -> list[str]:
@@ -127,7 +134,11 @@ def test_the_filter_finds_the_front(tracker: Tracker) -> None:
     tracker.sync(snapshot)
     experiment = _experiment(_client(tracker), snapshot.name)
     runs = _client(tracker).search_runs([experiment.experiment_id], FRONT_FILTER)
-    assert {run.info.run_name for run in runs} == {f"trial {number:03d} · front" for number in FRONT}
+    assert {run.info.run_name for run in runs} == {
+        "000 · 80.0 % · 0.98 GiB · 3.3 min · front",
+        "002 · 84.0 % · 1.17 GiB · 4.2 min · front",
+        "004 · 85.5 % · 1.46 GiB · 5.0 min · front",
+    }
 
 
 def test_runs_have_state_parent_dataset_description_and_times(tracker: Tracker) -> None:
@@ -142,7 +153,7 @@ def test_runs_have_state_parent_dataset_description_and_times(tracker: Tracker) 
     ends = []
     for trial in snapshot.trials:
         run = client.get_run(ids[f"trial {trial.number:03d}"])
-        assert run.info.status == ("KILLED" if flat(trial).state == "pruned" else "FINISHED")
+        assert run.info.status == "FINISHED"
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert len(run.data.tags["mlflow.note.content"].splitlines()) == 2
         assert run.inputs is not None
@@ -179,7 +190,7 @@ def test_a_changed_front_changes_only_tags_and_names(tracker: Tracker) -> None:
         0,
         4,
     }
-    assert _client(tracker).get_run(ids["trial 002"]).info.run_name == "trial 002"
+    assert _client(tracker).get_run(ids["trial 002"]).info.run_name == "002 · 84.0 % · 1.17 GiB · 4.2 min"
     shown = json.loads((_artifacts(tracker, second) / "front.json").read_text())
     assert [row["number"] for row in shown["trials"]] == [0, 4]
 
@@ -213,8 +224,8 @@ def test_every_state_has_its_mlflow_status(tracker: Tracker, state: str) -> None
     tracker.sync(snapshot)
     assert tracker.differences(snapshot) == []
     status = _client(tracker).get_run(_run_ids(tracker, snapshot)["trial 000"]).info.status
-    expected = {"waiting": "SCHEDULED", "running": "RUNNING", "complete": "FINISHED", "pruned": "KILLED"}
-    assert status == expected.get(state, "FAILED")
+    expected = {"waiting": "SCHEDULED", "running": "RUNNING", "complete": "FINISHED", "pruned": "FINISHED"}
+    assert status == expected.get(state, "KILLED")
 
 
 def test_a_recreated_study_replaces_its_runs(tracker: Tracker) -> None:

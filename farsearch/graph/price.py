@@ -9,7 +9,7 @@ import numpy as np
 
 from farsearch.cost.constraints import Peaks
 from farsearch.cost.pricer import Price, Pricer
-from farsearch.far.selection import learner_count, random_learners
+from farsearch.far.selection import head_counts, learner_count, random_learners
 from farsearch.far.surgery import apply_far, width_of
 from farsearch.graph.compiler import Compiled, compile_step, engine_execution
 from farsearch.graph.memory import EngineMemory
@@ -68,8 +68,10 @@ def compile_config(model_config: Any, head: Head, config: FarConfig, feed_forwar
         None if fraction == 0.0 else random_learners(width, learner_count(width, fraction), seed=0)
         for fraction in fractions
     ]
+    counts = head_counts(layout.heads, config.frozen_heads, len(layout.layers))
+    heads = [None if count is None else range(count) for count in counts]
     apply_far(
         model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
-        engine_execution(layout, feed_forward),
+        engine_execution(layout, feed_forward), heads,
     )  # fmt: skip
     return compile_step(model, layout, head, names)
