@@ -156,6 +156,10 @@ def test_choice_off_the_front_has_a_reason() -> None:
     snapshot = make_snapshot()
     assert "trial 2 is as good or better in all three" in choose(snapshot, Intent(trial=1)).reason
     assert "does not fit" in choose(snapshot, Intent(trial=5)).reason
+    twins = make_snapshot(make_trial(0, 0.8, 100.0, 10.0), make_trial(1, 0.8, 100.0, 10.0), front={0})
+    assert "trial 0 is the same in all three" in choose(twins, Intent(trial=1)).reason
+    idle = make_snapshot(make_trial(0, 0.8, 100.0, 10.0), make_trial(1, 0.5, 50.0, 5.0), front={0})
+    assert "too near that of a constant answer" in choose(idle, Intent(trial=1)).reason
 
 
 def test_correlations_are_not_shown_in_points() -> None:

@@ -80,9 +80,9 @@ def _run_ids(tracker: Tracker, snapshot: StudySnapshot) -> dict[str, str]:
 
 
 def _short_name(run: Run) -> str:
-    """Return the number of a trial of a search, ``trial 002``; the name of any other run."""
-    head = run.info.run_name.split(" ")[0]
-    return f"trial {head}" if head.isdecimal() else run.info.run_name.removesuffix(" · front")
+    """Return the number of a trial of a search, ``trial 002``; the name of any other run, without its figures."""
+    head = str(run.info.run_name).split(" · ")[0]
+    return f"trial {head}" if head.isdecimal() else head
 
 
 def _rows(tracker: Tracker) -> list[str]:
@@ -149,7 +149,7 @@ def test_runs_have_state_parent_dataset_description_and_times(tracker: Tracker) 
     parent = client.get_run(ids[snapshot.name])
     assert parent.info.status == "FINISHED"
     assert parent.data.params["weights"] == snapshot.settings.job.weights
-    assert "| 1,500 MiB |" in parent.data.tags["mlflow.note.content"]
+    assert "| 1,200 MiB |" in parent.data.tags["mlflow.note.content"]
     ends = []
     for trial in snapshot.trials:
         run = client.get_run(ids[f"trial {trial.number:03d}"])
@@ -375,8 +375,8 @@ def test_artifacts_contain_the_front(tracker: Tracker) -> None:
     tracker.sync(snapshot)
     folder = _artifacts(tracker, snapshot)
     assert json.loads((folder / "front.json").read_text()) == trials_json(snapshot, snapshot.front)
-    assert len((folder / "front.csv").read_text().splitlines()) == 4
-    assert (folder / "front.md").read_text().count("\n|") == 5
+    assert len((folder / "front.csv").read_text().splitlines()) == 3
+    assert (folder / "front.md").read_text().count("\n|") == 4
     assert (folder / "front.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "study.json").read_text())["rejected"] == {"peak memory": 41}
 
@@ -452,7 +452,7 @@ def test_baselines_are_rows_of_the_parent_and_have_runs(tracker: Tracker) -> Non
     compared = dataclasses.replace(study, baselines=make_baselines())
     tracker.sync(compared)
     folder = _artifacts(tracker, compared)
-    assert len((folder / "front.csv").read_text().splitlines()) == 6
+    assert len((folder / "front.csv").read_text().splitlines()) == 5
     assert "| LoRA r=8 |" in (folder / "front.md").read_text()
     assert len(json.loads((folder / "front.json").read_text())["baselines"]) == 2
     assert "| LoRA r=8 |" in study_content(compared).tags["mlflow.note.content"]
@@ -509,7 +509,7 @@ def test_saved_views_have_the_format_of_mlflow_s_page(tracker: Tracker) -> None:
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{path.rsplit('=', 1)[1]}"])
     state = json.loads(view["state"])
     found = _client(tracker).search_runs([experiment.experiment_id], state["searchFilter"])
-    assert len(found) == len(FRONT)
+    assert len(found) == len(snapshot.trials)
     for column in state["selectedColumns"]:
         kind, name = column.rstrip("`").split(".`")
         assert name in getattr(found[0].data, kind)
@@ -770,6 +770,25 @@ def test_following_skips_running_trials(tracker: Tracker) -> None:
     last = make_snapshot(ended, make_trial(1, 0.8, 1000.0, 100.0), front={0, 1}, n_trials=3)
     tracker.follow(last)
     assert tracker.differences(last) == []
+
+
+def test_run_of_a_study_has_the_best_values_so_far(tracker: Tracker) -> None:
+    """In the units and digits of people; the run stays the same when they change."""
+    first, second = make_snapshot(*make_snapshot().trials[:2], front={0}, n_trials=6), make_snapshot()
+    runs = []
+    for snapshot in (first, second):
+        tracker.sync(snapshot)
+        runs.append(_client(tracker).get_run(_run_ids(tracker, snapshot)[snapshot.name]))
+    assert runs[0].info.run_id == runs[1].info.run_id
+    shown = [
+        {name: run.data.metrics[name] for name in ("accuracy_percent", "memory_gib", "time_s", "trials_on_front")}
+        for run in runs
+    ]
+    assert shown == [
+        {"accuracy_percent": 80.0, "memory_gib": 0.98, "time_s": 200.0, "trials_on_front": 1.0},
+        {"accuracy_percent": 85.5, "memory_gib": 0.98, "time_s": 200.0, "trials_on_front": 3.0},
+    ]
+    assert tracker.sync(second) == SyncResult(0, 0, 6)
 
 
 def test_following_finds_runs_of_another_mirror(tracker: Tracker) -> None:

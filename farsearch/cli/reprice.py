@@ -16,7 +16,7 @@ from farsearch.cli.options import (
     tracking_option,
     typed_command,
 )
-from farsearch.cli.terminal import estimates_for, print_rows
+from farsearch.cli.terminal import print_front
 
 __all__ = ["COMMANDS"]
 
@@ -49,7 +49,8 @@ def reprice(
       farsearch reprice --device raspberry-pi-4
       farsearch reprice sst2-minilm-jetson-nano-default --device jetson-orin-nano --name sst2-orin
     """
-    from farsearch.formatting import ROWS_ERROR, baseline_rows, front_rows, trials_text
+    from farsearch.select import won
+    from farsearch.trials_json import trials_text
 
     opened = open_workspace(storage, tracking_uri).open_study(study, wait=True)
     try:
@@ -66,12 +67,12 @@ def reprice(
     click.echo(
         f"{trained}, priced for {snapshot.settings.device}" + (f"; {misfits} of them do not fit it" if misfits else "")
     )
-    title = f"{snapshot.name}: Pareto front, {estimates_for(snapshot)}; {ROWS_ERROR}"
-    rows = [*front_rows(snapshot), *baseline_rows(snapshot)]
-    print_rows(rows, title, f"no trial of {snapshot.name} is on the front: search further with that device")
+    print_front(snapshot)
+    for sentence in won(snapshot):
+        click.echo(sentence)
     program = command_name()
     click.echo(
-        f"next:\n  {program} show {snapshot.name} --select --within 0.5\n  {program} ui {snapshot.name}", err=True
+        f"next:\n  {program} show {snapshot.name} --select --within noise\n  {program} ui {snapshot.name}", err=True
     )
 
 

@@ -71,7 +71,7 @@ def print_front(snapshot: StudySnapshot) -> None:
     from farsearch.comparison import full_fine_tuning_of
     from farsearch.formatting import COMPARED, ROWS_ERROR, baseline_rows, front_rows
 
-    count = f"front of {len(snapshot.complete)} trained trials"
+    count = f"Pareto front of {len(snapshot.complete)} trained trials"
     parts = [count, estimates_for(snapshot), ROWS_ERROR, *([COMPARED] if full_fine_tuning_of(snapshot) else [])]
     print_rows(
         [*front_rows(snapshot), *baseline_rows(snapshot)], f"{snapshot.name}: {'; '.join(parts)}",

@@ -49,7 +49,7 @@ class _Numbers(ParamType):
 @click.option("--train-samples", type=SamplesOrAll(), default="all", show_default=True, metavar="N|all",
               help="Rows to train on, drawn by each seed.")  # fmt: skip
 @click.option("--baselines", default="paper", show_default=True, metavar="NAME",
-              help="Which of the study's baselines to train again beside the points: rivals, all, paper, none or names.")  # fmt: skip
+              help="Which of the study's baselines to train again beside the points, as for run.")  # fmt: skip
 @here_options
 @json_option
 @storage_option

@@ -160,11 +160,12 @@ def _best_for(snapshot: StudySnapshot, intent: Intent) -> tuple[_Trial, str, _Tr
     if not able:
         raise NoFeasibleTrial(_no_trial_text(snapshot, front, intent))
     bounds = _bounds_text(snapshot, intent)
-    among = f"{len(able)} on the front{f' with {bounds}' if bounds else ''}"
-    if intent.within is None:
-        return _preferred(snapshot, able, intent.prefer or "knee", among)
     if intent.within == "noise":
         able = [lead.trial for lead in leads(snapshot, able)]
+    what = "choices" if intent.within == "noise" else "on the front"
+    among = f"{len(able)} {what}{f' with {bounds}' if bounds else ''}"
+    if intent.within is None:
+        return _preferred(snapshot, able, intent.prefer or "knee", among)
     top, _ = _best(able, "accuracy")
     near = [trial for trial in able if trial is top or _is_near(snapshot, trial, top, intent.within)]
     trial, what = _near_best(snapshot, near, intent.prefer)
@@ -252,11 +253,12 @@ def _why_not(snapshot: StudySnapshot, trial: CompleteTrial) -> str:
     if not trial.cost.feasible:
         return "not on the front because it does not fit the device or the study's bounds"
     better = [t.number for t in snapshot.front if dominates(costs_of(t), costs_of(trial))]
-    return (
-        f"not on the front: trial {better[0]} is as good or better in all three objectives"
-        if better
-        else "off the front"
-    )
+    if better:
+        return f"not on the front: trial {better[0]} is as good or better in all three objectives"
+    twins = [t.number for t in snapshot.front if costs_of(t) == costs_of(trial)]
+    if twins:
+        return f"not on the front: trial {twins[0]} is the same in all three objectives"
+    return "not on the front: its metric is too near that of a constant answer, compared with the best"
 
 
 def _misses(snapshot: StudySnapshot, trial: _Trial, intent: Intent) -> list[tuple[float, str]]:

@@ -82,10 +82,10 @@ def _neurons_never_pay(snapshot: StudySnapshot) -> bool:
 
     False where no such point is known.
     """
-    known = (*(trial for trial in snapshot.complete if isinstance(trial, Trial)), *snapshot.baselines)
+    known: list[CompleteTrial] = [trial for trial in snapshot.complete if isinstance(trial, Trial)]
     without = [
         trial
-        for trial in known
+        for trial in (*known, *snapshot.baselines)
         if trial.config is not None and not _trains_neurons(trial.config) and trial.outcome.learned is not False
     ]
     return bool(without) and all(

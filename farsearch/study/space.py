@@ -232,8 +232,9 @@ class Space:
         if not all(_allows(distributions[name], value) for name, value in params.items()):
             return None
         found, method = self.config(params, layers), config.canonical()
-        inexact = {"learning_rate": found.learning_rate, "priming_epochs": found.priming_epochs}
-        same = found == dataclasses.replace(method, **inexact)
+        same = found == dataclasses.replace(
+            method, learning_rate=found.learning_rate, priming_epochs=found.priming_epochs
+        )
         return params if same and (found.priming_epochs > 0) == (method.priming_epochs > 0) else None
 
     def starts(self, layers: int) -> dict[str, dict[str, Any]]:
@@ -291,10 +292,9 @@ def _distribution(space: str, key: str, entry: Mapping[str, Any], layers: int) -
 def _nearest(distribution: BaseDistribution, value: float) -> float:
     """Return the value of a distribution of numbers that is nearest to ``value``."""
     if isinstance(distribution, CategoricalDistribution):
+        choices = [float(choice) for choice in distribution.choices if isinstance(choice, (int, float))]
         # a length of 0 is no priming, which is another method
-        return min(
-            map(float, distribution.choices), key=lambda choice: ((choice > 0) != (value > 0), abs(choice - value))
-        )
+        return min(choices, key=lambda choice: ((choice > 0) != (value > 0), abs(choice - value)))
     assert isinstance(distribution, FloatDistribution)
     return min(max(value, distribution.low), distribution.high)
 

@@ -98,6 +98,7 @@ class RunContent:
         params: never change once a run has them, so a run whose parameters differ is replaced.
         metrics: the last value of each, without the learning curve.
         curve: training loss by step, the metric ``train_loss``.
+        latest: metrics of which a later value replaces the earlier one.
         tags: including the description, without name and parent.
     """
 
@@ -107,6 +108,7 @@ class RunContent:
     metrics: Mapping[str, float]
     curve: tuple[LossPoint, ...]
     tags: Mapping[str, str] = field(default_factory=dict)
+    latest: Mapping[str, float] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Return SHA-256 (first 16 digits) over parameters, metrics and curve, which can't be changed in place."""
@@ -333,9 +335,10 @@ def study_content(snapshot: StudySnapshot) -> RunContent:
         name=snapshot.name,
         status="FINISHED" if len(ended) >= snapshot.n_trials else "RUNNING",
         params=_study_params(snapshot),
-        metrics=_finite({"constant_answer": constant_value(snapshot), **_best(snapshot)}),
+        metrics=_finite({"constant_answer": constant_value(snapshot)}),
         curve=(),
         tags=tags,
+        latest=_finite(_best(snapshot)),
     )
 
 

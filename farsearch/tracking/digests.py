@@ -44,4 +44,4 @@ def study_digest(snapshot: StudySnapshot, content: RunContent) -> str:
     ]  # fmt: skip
     tags, params = dict(content.tags), dict(content.params)
     measured = [one.to_dict() for one in snapshot.measurements]
-    return digest_of([_VERSION, measured, trials, content.name, content.status, tags, params])
+    return digest_of([_VERSION, measured, trials, content.name, content.status, tags, params, dict(content.latest)])
