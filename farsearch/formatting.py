@@ -275,7 +275,7 @@ def _row(snapshot: StudySnapshot, any_trial: AnyTrial, full: CompleteTrial | Non
 
 def _versus(snapshot: StudySnapshot, trial: AnyTrial, full: CompleteTrial | None) -> str:
     """Return the difference of the metric from full fine-tuning's, without a unit."""
-    if full is None or full is trial or not is_complete(trial):
+    if full is None or full is trial or full.outcome.learned is False or not is_complete(trial):
         return ""
     found = difference(snapshot, trial, full)
     return human_difference(snapshot.metric_name, found.value, found.error).removesuffix(" points")
