@@ -138,7 +138,7 @@ def test_fitted_profile_has_figures_of_both_engines(tmp_path: Path) -> None:
     assert (rates.conditions["onnxruntime"], "torch" in rates.conditions) == ("1.22.0", False)
 
 
-@pytest.mark.parametrize("form", ["gemm_nt", "bmm_nn"])
+@pytest.mark.parametrize("form", ["gemm_nt", "gemm_nn", "gemm_tn"])
 def test_overhead_of_a_run_is_no_part_of_a_rate(form: str) -> None:
     """Each coefficient of the machine's law agrees to the digits of the file."""
     profile = fitted()
@@ -146,8 +146,7 @@ def test_overhead_of_a_run_is_no_part_of_a_rate(form: str) -> None:
     assert profile.onnx.rates is not None
     assert profile.onnx.rates.bare_us == pytest.approx(OVERHEAD_S * 1e6, rel=1e-3)
     for name, value in vars(MACHINE.products[form]).items():
-        if name not in ("us_per_call", "us_per_matrix"):
-            assert getattr(profile.onnx.rates.products[form], name) == pytest.approx(value, rel=0.02, abs=0.02), name
+        assert getattr(profile.onnx.rates.products[form], name) == pytest.approx(value, rel=2e-3), name
 
 
 def test_factor_and_overhead_follow_whole_steps() -> None:
