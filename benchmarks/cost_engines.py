@@ -193,8 +193,7 @@ def measure(setting: Setting, profile: Profile, reference: _Reference, folder: P
     config = FarConfig(
         (setting.fraction,) * len(layout.layers), 1e-5, 1.0, 0.0, embeddings, attention, bottom
     ).canonical()
-    feed_forward = "recompute" if setting.recompute else "store"
-    wanted = StepPlan(feed_forward=feed_forward, micro_batch_size=setting.micro_batch)
+    wanted = StepPlan(feed_forward="recompute" if setting.recompute else "store", micro_batch_size=setting.micro_batch)
     plan = for_engine(wanted, "onnx", layout)
     bundle = make_bundle(
         folder, model_config, "onnx", batch_size=setting.batch, length=setting.seq, config=config, plan=plan

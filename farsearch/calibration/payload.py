@@ -94,7 +94,7 @@ def _resized(model: onnx.ModelProto, inputs: Mapping[str, str]) -> bytes:
             node.input[i] = names.get(name, name)
     for info in model.graph.input:
         info.name = names[info.name]
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def engine_payload() -> str:

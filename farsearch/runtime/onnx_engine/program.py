@@ -10,7 +10,7 @@ import onnxruntime
 from ...far.display import shown, shown_text
 from ..program_file import Call, Program, Stored
 
-__all__ = ["Draw", "OnGradient", "Runner", "as_value", "load_session", "table_gradient"]
+__all__ = ["Draw", "OnGradient", "Runner", "as_value", "load_session", "table_gradient", "vendor_errors"]
 
 Draw = Callable[[int, Tuple[int, ...]], np.ndarray]
 """Called with the number of a dropout and its shape; returns its mask, bool, True where an element is dropped."""
@@ -122,7 +122,7 @@ class Runner:
             feeds = {}
             for name, value in call.inputs.items():
                 feeds[name] = self._weights[value] if value in self._weights else values[value]
-            with _vendor_errors(self._program.graphs[call.graph]):
+            with vendor_errors(self._program.graphs[call.graph]):
                 results = self._sessions[call.graph].run_with_ort_values(outputs, feeds)
             feeds.clear()
             for name, result in zip(outputs, results):
@@ -244,12 +244,12 @@ def load_session(path: str, name: str, threads: Optional[int]) -> Any:
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    with _vendor_errors(name):
+    with vendor_errors(name):
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager
-def _vendor_errors(name: str) -> Iterator[None]:
+def vendor_errors(name: str) -> Iterator[None]:
     """Translate onnxruntime's errors, which have many types, into MemoryError and ValueError."""
     try:
         yield
