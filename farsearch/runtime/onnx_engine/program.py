@@ -106,6 +106,8 @@ class Runner:
     def _load(self, calls: Sequence[Call]) -> None:
         for number in sorted({call.graph for call in calls} - set(self._sessions)):
             self._sessions[number] = load_session(self._paths[number], self._program.graphs[number], self._threads)
+        for call in calls:
+            _check_names(self._program.graphs[call.graph], self._sessions[call.graph], call)
 
     def _run(
         self, kind: str, calls: Sequence[Call], batch: Mapping[str, np.ndarray], draw: Draw,
@@ -246,6 +248,14 @@ def load_session(path: str, name: str, threads: Optional[int]) -> Any:
     options.log_severity_level = 4
     with vendor_errors(name):
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _check_names(name: str, session: Any, call: Call) -> None:
+    """Check that a graph takes what a call passes, and returns what is taken from it."""
+    passed, known = set(call.inputs), {value.name for value in session.get_inputs()}
+    other = sorted(passed ^ known) or sorted(set(call.outputs) - {value.name for value in session.get_outputs()})
+    if other:
+        raise ValueError("{} is another graph than the program calls: {}".format(shown_text(name), shown(other[0])))
 
 
 @contextmanager
