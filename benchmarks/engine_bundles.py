@@ -1,20 +1,21 @@
-"""Bundles with random weights, for measuring the engines: memory and time do not depend on the weights."""
+"""Bundles for measuring the engines, made without a study."""
 
 from __future__ import annotations
 
 import json
 import random
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from farsearch import far, runtime
 from farsearch.bundle.engine import compile_phase
+from farsearch.far.layout import ModelLayout
 from farsearch.far.selection import learner_count, random_learners
 from farsearch.far.surgery import width_of
 from farsearch.files import save_tensors, write_json, write_text
 from farsearch.models.heads import Head
-from farsearch.models.load import build_model
 from farsearch.models.portable import save_portable
 from farsearch.models.source import resolve_model
 from farsearch.models.tokenizer import load_tokenizer
@@ -23,9 +24,9 @@ from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_diges
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
 
-__all__ = ["make_bundle", "write_rows"]
+__all__ = ["RANDOM_TASK", "Settings", "make_bundle", "write_rows"]
 
-_TASK = Task("random", "classification", ("no", "yes"), "accuracy", ("sentence",), "label")
+RANDOM_TASK = Task("random", "classification", ("no", "yes"), "accuracy", ("sentence",), "label")
 
 _WORDS = ("the", "of", "and", "in", "to", "was", "he", "is", "as", "for", "on", "with", "that", "it", "his", "by")
 
@@ -40,29 +41,38 @@ sys.exit(main(here))
 """Unlike that of ``export`` it has no import guard, which changes neither figure."""
 
 
-def make_bundle(
-    folder: Path, config: Any, engine: Engine, *, batch_size: int, length: int, frozen: bool, plan: StepPlan
-) -> Path:
-    """Write ``folder/bundle``: a tenth of each layer's neurons learn.
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a phase.
 
-    Args:
-        config: of transformers, with BERT's vocabulary.
-        frozen: the embeddings and the attention of all layers.
-        plan: of the engine ``torch``.
+    Attributes:
+        embeddings, attention: whether they are frozen, beside nine tenths of each layer's neurons.
+        plan: of the engine ``torch``; a compiled step has its policy of the feed-forward blocks.
+        task: two classes.
     """
+
+    batch_size: int
+    length: int
+    embeddings: bool
+    attention: bool
+    plan: StepPlan
+    task: Task = RANDOM_TASK
+    learning_rate: float = 1e-5
+
+
+def make_bundle(folder: Path, model: Any, layout: ModelLayout, engine: Engine, settings: Settings) -> Path:
+    """Write ``folder/bundle``, in which a model with BERT's vocabulary starts from its weights."""
     bundle = folder / "bundle"
-    model, layout = build_model(config, Head())
-    saved: Any = model
-    saved.config.id2label = dict(enumerate(_TASK.labels))
-    saved.save_pretrained(bundle / "model")
+    model.config.id2label = dict(enumerate(settings.task.labels))
+    model.save_pretrained(bundle / "model")
     tokenizer = load_tokenizer(resolve_model("minilm"), "classification")
     portable = save_portable(tokenizer, bundle / "model")
     width = width_of(model, layout.layers[0])
     learners = [random_learners(width, learner_count(width, 0.9), seed=i) for i in range(len(layout.blocks))]
-    attention = len(layout.layers) if frozen else 0
-    state, start = model.state_dict(), "start.safetensors"
+    frozen = settings.embeddings, len(layout.layers) if settings.attention else 0, 0
+    state, start, length = model.state_dict(), "start.safetensors", settings.length
     if engine == "onnx":
-        start = compile_phase(bundle, model, layout, Head(), state, learners, (frozen, attention, 0), "store")
+        start = compile_phase(bundle, model, layout, Head(), state, learners, frozen, settings.plan.feed_forward)
     else:
         save_tensors(bundle / start, state)
     for package in (far, runtime):
@@ -70,10 +80,10 @@ def make_bundle(
         shutil.copytree(code, bundle / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(bundle / "train.py", _LAUNCHER)
     phase = {
-        "layout": layout.to_dict(), "learners": learners, "frozen_embeddings": frozen,
-        "frozen_attention_layers": attention, "frozen_bottom_layers": 0, "learning_rate": 1e-5, "epochs": 1.0,
-        "batch_size": batch_size, "seed": 0, "max_length": length, "plan": {**plan.to_dict(), "engine": engine},
-        "task": _TASK.to_dict(), "segments": False,
+        "layout": layout.to_dict(), "learners": learners, "frozen_embeddings": frozen[0],
+        "frozen_attention_layers": frozen[1], "frozen_bottom_layers": 0, "learning_rate": settings.learning_rate,
+        "epochs": 1.0, "batch_size": settings.batch_size, "seed": 0, "max_length": length,
+        "plan": {**settings.plan.to_dict(), "engine": engine}, "task": settings.task.to_dict(), "segments": False,
         "tokenizer": {
             "proof": [["a film", token_ids(tokenizer, ["a film"], length)[0]]], "special": dict(portable.special),
             "lower_case": portable.lower_case, "pad_id": 0,
@@ -96,6 +106,6 @@ def make_bundle(
 def write_rows(path: Path, rows: int, length: int) -> Path:
     """Write rows of ``length`` tokens, each word one of them, with two special ones."""
     draw = random.Random(0)
-    lines = [f"{' '.join(draw.choices(_WORDS, k=length - 2))}\t{_TASK.labels[i % 2]}" for i in range(rows)]
+    lines = [f"{' '.join(draw.choices(_WORDS, k=length - 2))}\t{RANDOM_TASK.labels[i % 2]}" for i in range(rows)]
     write_text(path, "\n".join(["sentence\tlabel", *lines]) + "\n")
     return path

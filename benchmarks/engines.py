@@ -25,8 +25,10 @@ from typing import Any, get_args
 import click
 import transformers
 
-from benchmarks.engine_bundles import make_bundle, write_rows
+from benchmarks.engine_bundles import Settings, make_bundle, write_rows
 from farsearch.formatting import markdown_table
+from farsearch.models.heads import Head
+from farsearch.models.load import build_model
 from farsearch.records import Engine, StepPlan
 
 __all__ = ["Figures", "Setting", "main", "measure", "save_picture"]
@@ -100,10 +102,9 @@ def measure(setting: Setting, rounds: int, threads: int, folder: Path, note: Cal
     bundles = {}
     for engine in get_args(Engine):
         note(f"{setting.model}: making the bundle for {engine}")
-        bundles[engine] = make_bundle(
-            folder / engine, _config(setting.model), engine,
-            batch_size=setting.batch, length=setting.seq, frozen=setting.frozen, plan=_PLAN,
-        )  # fmt: skip
+        model, layout = build_model(_config(setting.model), Head())
+        made = Settings(setting.batch, setting.seq, setting.frozen, setting.frozen, _PLAN)
+        bundles[engine] = make_bundle(folder / engine, model, layout, engine, made)
     rows = write_rows(folder / "rows.tsv", setting.batch * _STEPS, setting.seq)
     runs: dict[str, list[_Run]] = {}
     for number in range(rounds):

@@ -27,8 +27,11 @@ __all__ = ["PROGRAM", "WEIGHTS", "Compiled", "compile_step", "engine_execution"]
 PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
 """Files of a compiled engine, beside its graphs."""
 
+PORTION = 512
+"""Tokens that a graph computes at once."""
+
 _ALL_ROWS = 1 << 20
-"""Rows of a portion that no batch has: a graph computes all rows at once."""
+"""Rows of a portion that no batch has: the traced step computes all rows at once, its graphs are run on portions."""
 
 _BATCH = {"input_ids": "ids", "token_type_ids": "ids", "attention_mask": "additive"}
 
@@ -99,12 +102,15 @@ def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Seque
         "step": [_call(call) for call in calls],
         "predict": [_call(call) for call in predict],
         "merge": merged,
+        "portion": PORTION,
     }
     return Compiled(program, tuple(graphs.models), {name: tensors[name] for name in [*trained, *frozen]})
 
 
 def _call(call: Call) -> dict[str, Any]:
-    return {"graph": call.graph, "inputs": dict(call.inputs), "outputs": dict(call.outputs)}
+    return {
+        "graph": call.graph, "inputs": dict(call.inputs), "outputs": dict(call.outputs), "rows": list(call.rows),
+    }  # fmt: skip
 
 
 def _dropout(mask: Dropout) -> dict[str, Any]:
