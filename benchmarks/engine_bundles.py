@@ -11,6 +11,7 @@ from typing import Any
 
 from farsearch import far, runtime
 from farsearch.bundle.engine import compile_phase
+from farsearch.cost.plans import for_engine
 from farsearch.far.layout import ModelLayout
 from farsearch.far.selection import learner_count, random_learners
 from farsearch.far.surgery import width_of
@@ -72,7 +73,9 @@ def make_bundle(folder: Path, model: Any, layout: ModelLayout, engine: Engine, s
     frozen = settings.embeddings, len(layout.layers) if settings.attention else 0, 0
     state, start, length = model.state_dict(), "start.safetensors", settings.length
     if engine == "onnx":
-        start = compile_phase(bundle, model, layout, Head(), state, learners, frozen, settings.plan.feed_forward)
+        start = compile_phase(
+            bundle, model, layout, Head(), state, learners, frozen, for_engine(settings.plan, "onnx", layout)
+        )
     else:
         save_tensors(bundle / start, state)
     for package in (far, runtime):
@@ -83,7 +86,7 @@ def make_bundle(folder: Path, model: Any, layout: ModelLayout, engine: Engine, s
         "layout": layout.to_dict(), "learners": learners, "frozen_embeddings": frozen[0],
         "frozen_attention_layers": frozen[1], "frozen_bottom_layers": 0, "learning_rate": settings.learning_rate,
         "epochs": 1.0, "batch_size": settings.batch_size, "seed": 0, "max_length": length,
-        "plan": {**settings.plan.to_dict(), "engine": engine}, "task": settings.task.to_dict(), "segments": False,
+        "plan": for_engine(settings.plan, engine, layout).to_dict(), "task": settings.task.to_dict(), "segments": False,
         "tokenizer": {
             "proof": [["a film", token_ids(tokenizer, ["a film"], length)[0]]], "special": dict(portable.special),
             "lower_case": portable.lower_case, "pad_id": 0,

@@ -38,14 +38,14 @@ def compile_phase(
     start: Mapping[str, Tensor],
     learners: Sequence[Sequence[int] | None],
     frozen: tuple[bool, int, int],
-    feed_forward: str,
+    plan: StepPlan,
 ) -> str:
     """Compile a FAR phase into ``folder / ENGINE_FOLDER``; the model keeps its weights.
 
     Args:
         start: weights from which the phase starts, of all tensors that a saved model has.
         frozen: whether the embeddings are frozen, the layers with frozen attention, and the frozen bottom layers.
-        feed_forward: policy of the step plan.
+        plan: of the engine ``onnx``.
 
     Returns:
         The file of the start weights, by its path in the bundle.
@@ -58,7 +58,7 @@ def compile_phase(
     engine.mkdir()
     try:
         model.load_state_dict(start, strict=False)
-        apply_far(model, layout, learners, *frozen, execution=engine_execution(layout, feed_forward))
+        apply_far(model, layout, learners, *frozen, execution=engine_execution(layout, plan))
         compile_step(model, layout, head, sorted(start)).write(engine)
     finally:
         merge(model, layout)
@@ -89,7 +89,7 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
         folder = Path(made)
         (folder / "model").symlink_to(Path(bundle.path("model")).resolve())
         weights = compile_phase(
-            folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan.feed_forward,
+            folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan,
         )  # fmt: skip
         program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))
         process = resident_mib() or 0.0

@@ -38,7 +38,6 @@ _SAME, _ROWS, _TURNED, _SUM, _WHOLE = Spread
 _VIEWS = frozenset(
     {"view", "view_copy", "_unsafe_view", "unsqueeze", "unsqueeze_copy", "squeeze", "squeeze_copy", "reshape"}
 )
-_ALIKE = frozenset({"clone", "contiguous", "detach", "detach_copy", "alias", "alias_copy", "lift_fresh_copy"})
 _ELEMENTWISE = frozenset(
     {
         "add", "sub", "mul", "div", "bitwise_and", "logical_and", "bitwise_or", "minimum", "maximum", "eq", "ne", "lt",
@@ -48,8 +47,6 @@ _ELEMENTWISE = frozenset(
     }
 )  # fmt: skip
 _LIKE = frozenset({"empty_like", "zeros_like", "ones_like", "full_like", "new_empty", "new_zeros", "new_ones"})
-_WRITTEN = frozenset({"copy", "slice_scatter"})
-"""Operators whose result is their second argument, if it is of the first one's shape."""
 _ZEROS = frozenset({"empty_like", "zeros_like", "new_empty", "new_zeros", "zeros", "empty"})
 """Operators whose result is 0, as the lowering makes them."""
 _ALONG = {
@@ -99,8 +96,6 @@ def _spread(operation: Operation, found: Mapping[Operation, Any]) -> Any:
         return kinds[0][args[1]] if isinstance(kinds[0], tuple) else kinds[0]
     if name in _LIKE:
         return _SAME
-    if name in _WRITTEN:
-        return kinds[1] if operation.args[0].shape == operation.args[1].shape else _WHOLE
     if any(not isinstance(kind, Spread) or kind is _WHOLE for kind in kinds):
         return _WHOLE
     if all(kind is _SAME for kind in kinds):
@@ -109,9 +104,7 @@ def _spread(operation: Operation, found: Mapping[Operation, Any]) -> Any:
     rule = _RULES.get(name)
     if rule is not None:
         return rule(operation, kinds)
-    if name.startswith("slice") and operation.args[0].shape == operation.shape:
-        return kinds[0]
-    if name in _VIEWS | _ALIKE or name == "expand" or name == "expand_copy":
+    if name in _VIEWS or name == "expand" or name == "expand_copy":
         return _viewed(operation, kinds[0])
     if name in _ALONG:
         return _along(operation, kinds)
@@ -119,7 +112,7 @@ def _spread(operation: Operation, found: Mapping[Operation, Any]) -> Any:
 
 
 def _viewed(operation: Operation, kind: Spread) -> Spread:
-    if operation.name in _ALIKE or kind is _SUM:
+    if kind is _SUM:
         return kind
     (source, *_) = operands(operation)
     kept = source.shape[0] == operation.shape[0] if "expand" in operation.name else True
@@ -133,8 +126,6 @@ def _along(operation: Operation, kinds: Sequence[Spread]) -> Any:
     shapes = operation.shape if operation.name in _SPLITTING else [operation.shape]
     sources = [operand.shape for operand in operands(operation)]
     rank = len(sources[0]) + (operation.name in ("stack", "select_backward"))
-    if len(shapes) == 1 and shapes[0] == sources[0] and operation.name in _SPLITTING:
-        return (kinds[0],)
     rows = all(kind in (_ROWS, _SAME) for kind in kinds) and all(by_rows(shape) for shape in [*sources, *shapes])
     kind = _ROWS if rows and dim % rank else _WHOLE
     return (kind,) * len(shapes) if operation.name in _SPLITTING else kind

@@ -62,6 +62,6 @@ def _memory(model_config: Any, head: Head, config: FarConfig, plan: StepPlan) ->
     ]
     apply_far(
         model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
-        engine_execution(layout, plan.feed_forward),
+        engine_execution(layout, plan),
     )  # fmt: skip
     return EngineMemory.of(compile_step(model, layout, head, names))

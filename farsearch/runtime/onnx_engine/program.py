@@ -111,6 +111,10 @@ class Runner:
         logits = [found[name] for name in self._program.results]
         return logits[0] if len(logits) == 1 else np.stack(logits, -1)
 
+    def release(self) -> None:
+        """Return the memory of the values to the system; a later step or prediction takes it again."""
+        self._buffers.clear()
+
     def _load(self, calls: Sequence[Call]) -> None:
         for number in sorted({call.graph for call in calls} - set(self._sessions)):
             self._sessions[number] = _session(self._paths[number], self._program.graphs[number], self._threads)
