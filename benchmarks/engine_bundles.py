@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,16 @@ from farsearch.far.selection import learner_count, random_learners
 from farsearch.far.surgery import width_of
 from farsearch.files import save_tensors, write_json, write_text
 from farsearch.models.heads import Head
+from farsearch.models.load import build_model
 from farsearch.models.portable import save_portable
 from farsearch.models.source import resolve_model
 from farsearch.models.tokenizer import load_tokenizer
-from farsearch.records import Engine, StepPlan
+from farsearch.records import Engine, FarConfig, StepPlan
 from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
 
-__all__ = ["RANDOM_TASK", "Settings", "make_bundle", "write_rows"]
+__all__ = ["RANDOM_TASK", "make_bundle", "write_rows"]
 
 RANDOM_TASK = Task("random", "classification", ("no", "yes"), "accuracy", ("sentence",), "label")
 
@@ -42,40 +42,36 @@ sys.exit(main(here))
 """Unlike that of ``export`` it has no import guard, which changes neither figure."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Settings of a phase.
+def make_bundle(
+    folder: Path, model_config: Any, engine: Engine, *, batch_size: int, length: int, config: FarConfig, plan: StepPlan,
+    task: Task = RANDOM_TASK, weights: tuple[Any, ModelLayout] | None = None,
+) -> Path:  # fmt: skip
+    """Write ``folder/bundle``, with random learners.
 
-    Attributes:
-        embeddings, attention: whether they are frozen, beside nine tenths of each layer's neurons.
-        plan: of the engine ``torch``; a compiled step has its policy of the feed-forward blocks.
-        task: two classes.
+    Args:
+        model_config: of transformers, with BERT's vocabulary.
+        config: what is frozen, and the learning rate.
+        task: of two classes.
+        weights: a model of ``model_config`` and its layout; None for random weights.
     """
-
-    batch_size: int
-    length: int
-    embeddings: bool
-    attention: bool
-    plan: StepPlan
-    task: Task = RANDOM_TASK
-    learning_rate: float = 1e-5
-
-
-def make_bundle(folder: Path, model: Any, layout: ModelLayout, engine: Engine, settings: Settings) -> Path:
-    """Write ``folder/bundle``, in which a model with BERT's vocabulary starts from its weights."""
     bundle = folder / "bundle"
-    model.config.id2label = dict(enumerate(settings.task.labels))
-    model.save_pretrained(bundle / "model")
+    config = config.canonical()
+    frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
+    model, layout = weights or build_model(model_config, Head())
+    saved: Any = model
+    saved.config.id2label = dict(enumerate(task.labels))
+    saved.save_pretrained(bundle / "model")
     tokenizer = load_tokenizer(resolve_model("minilm"), "classification")
     portable = save_portable(tokenizer, bundle / "model")
     width = width_of(model, layout.layers[0])
-    learners = [random_learners(width, learner_count(width, 0.9), seed=i) for i in range(len(layout.blocks))]
-    frozen = settings.embeddings, len(layout.layers) if settings.attention else 0, 0
-    state, start, length = model.state_dict(), "start.safetensors", settings.length
+    learners = [
+        None if fraction == 0.0 else random_learners(width, learner_count(width, fraction), seed=i)
+        for i, fraction in enumerate(layout.by_block(config.frozen_fractions))
+    ]
+    state, start = model.state_dict(), "start.safetensors"
+    plan = for_engine(plan, engine, layout)
     if engine == "onnx":
-        start = compile_phase(
-            bundle, model, layout, Head(), state, learners, frozen, for_engine(settings.plan, "onnx", layout)
-        )
+        start = compile_phase(bundle, model, layout, Head(), state, learners, frozen, plan)
     else:
         save_tensors(bundle / start, state)
     for package in (far, runtime):
@@ -84,9 +80,9 @@ def make_bundle(folder: Path, model: Any, layout: ModelLayout, engine: Engine, s
     write_text(bundle / "train.py", _LAUNCHER)
     phase = {
         "layout": layout.to_dict(), "learners": learners, "frozen_embeddings": frozen[0],
-        "frozen_attention_layers": frozen[1], "frozen_bottom_layers": 0, "learning_rate": settings.learning_rate,
-        "epochs": 1.0, "batch_size": settings.batch_size, "seed": 0, "max_length": length,
-        "plan": for_engine(settings.plan, engine, layout).to_dict(), "task": settings.task.to_dict(), "segments": False,
+        "frozen_attention_layers": frozen[1], "frozen_bottom_layers": frozen[2],
+        "learning_rate": config.learning_rate, "epochs": 1.0, "batch_size": batch_size, "seed": 0, "max_length": length,
+        "plan": plan.to_dict(), "task": task.to_dict(), "segments": False,
         "tokenizer": {
             "proof": [["a film", token_ids(tokenizer, ["a film"], length)[0]]], "special": dict(portable.special),
             "lower_case": portable.lower_case, "pad_id": 0,

@@ -22,13 +22,13 @@ from typing import Any
 
 import click
 
-from benchmarks.engine_bundles import Settings, make_bundle
+from benchmarks.engine_bundles import make_bundle
 from farsearch.files import write_text
 from farsearch.formatting import markdown_table
 from farsearch.models.heads import Head
 from farsearch.models.load import load_model
 from farsearch.models.source import resolve_model
-from farsearch.records import Engine, StepPlan
+from farsearch.records import Engine, FarConfig, StepPlan
 from farsearch.runtime.task import Task
 
 __all__ = ["main", "make_bundles", "train"]
@@ -44,8 +44,11 @@ def make_bundles(folder: Path) -> dict[Engine, Path]:
     bundles: dict[Engine, Path] = {}
     for engine in ("torch", "onnx"):
         model, layout = load_model(resolve_model("minilm"), Head(), _TASK.labels, seed=0)
-        settings = Settings(8, 64, True, False, _PLAN, _TASK, learning_rate=3e-4)
-        bundles[engine] = make_bundle(folder / engine, model, layout, engine, settings)
+        config = FarConfig((0.9,) * len(layout.layers), 3e-4, 1.0, frozen_embeddings=True)
+        bundles[engine] = make_bundle(
+            folder / engine, model.config, engine, batch_size=8, length=64, config=config, plan=_PLAN, task=_TASK,
+            weights=(model, layout),
+        )  # fmt: skip
     return bundles
 
 

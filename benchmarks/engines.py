@@ -25,14 +25,12 @@ from typing import Any, get_args
 import click
 import transformers
 
-from benchmarks.engine_bundles import Settings, make_bundle, write_rows
+from benchmarks.engine_bundles import make_bundle, write_rows
 from benchmarks.engine_picture import Figures, save_picture
 from farsearch.formatting import markdown_table
-from farsearch.models.heads import Head
-from farsearch.models.load import build_model
-from farsearch.records import Engine, StepPlan
+from farsearch.records import Engine, FarConfig, StepPlan
 
-__all__ = ["Setting", "main", "measure"]
+__all__ = ["Setting", "main", "measure", "watched"]
 
 _PLAN = StepPlan(
     feed_forward="store", attention="recompute", dropout="seed", layer_norm="output", optimizer_kernel="fused",
@@ -75,6 +73,13 @@ SETTINGS = (
 )
 
 
+def _far(setting: Setting) -> FarConfig:
+    """A tenth of each layer's neurons learn."""
+    layers = setting.config.num_hidden_layers
+    attention = layers if setting.frozen else 0
+    return FarConfig((0.9,) * layers, 1e-5, 1.0, frozen_embeddings=setting.frozen, frozen_attention_layers=attention)
+
+
 def measure(setting: Setting, rounds: int, threads: int, folder: Path, note: Callable[[str], None]) -> list[Figures]:
     """Measure full fine-tuning, LoRA, and FAR with both engines in one setting.
 
@@ -85,9 +90,10 @@ def measure(setting: Setting, rounds: int, threads: int, folder: Path, note: Cal
     bundles = {}
     for engine in get_args(Engine):
         note(f"{setting.model}: making the bundle for {engine}")
-        model, layout = build_model(setting.config, Head())
-        made = Settings(setting.batch, setting.seq, setting.frozen, setting.frozen, _PLAN)
-        bundles[engine] = make_bundle(folder / engine, model, layout, engine, made)
+        bundles[engine] = make_bundle(
+            folder / engine, setting.config, engine,
+            batch_size=setting.batch, length=setting.seq, config=_far(setting), plan=_PLAN,
+        )  # fmt: skip
     rows = write_rows(folder / "rows.tsv", setting.batch * _STEPS, setting.seq)
     runs: dict[str, list[_Run]] = {}
     for number in range(rounds):
@@ -117,7 +123,7 @@ def _median(runs: list[_Run], name: str) -> float:
 
 def _rival(method: str, model: Path, setting: Setting, threads: int) -> _Run:
     arguments = [method, str(model), str(setting.batch), str(setting.seq), str(_STEPS)]
-    output, peak, anonymous = _watched(
+    output, peak, anonymous = watched(
         [sys.executable, "-m", "benchmarks.engine_rival", *arguments], {"OMP_NUM_THREADS": str(threads)}
     )
     return _Run(statistics.median(json.loads(output)[_WARM_UP:]), peak, anonymous)
@@ -125,12 +131,12 @@ def _rival(method: str, model: Path, setting: Setting, threads: int) -> _Run:
 
 def _train(bundle: Path, rows: Path, out: Path, threads: int) -> _Run:
     command = [sys.executable, str(bundle / "train.py"), "--train", str(rows), "--out", str(out)]
-    _, peak, anonymous = _watched([*command, "--threads", str(threads)], {})
+    _, peak, anonymous = watched([*command, "--threads", str(threads)], {})
     measured = json.loads((out / "measurement.json").read_text(encoding="utf-8"))["measured"]
     return _Run(measured["step_time_s"], peak, anonymous)
 
 
-def _watched(command: list[str], more: Mapping[str, str]) -> tuple[str, float, float]:
+def watched(command: list[str], more: Mapping[str, str]) -> tuple[str, float, float]:
     """Run a process; return its output, and its peaks of resident and of anonymous memory in MiB."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(command, stdout=output, env={**os.environ, **more})

@@ -39,6 +39,7 @@ def compile_phase(
     learners: Sequence[Sequence[int] | None],
     frozen: tuple[bool, int, int],
     plan: StepPlan,
+    heads: Sequence[Sequence[int] | None] = (),
 ) -> str:
     """Compile a FAR phase into ``folder / ENGINE_FOLDER``; the model keeps its weights.
 
@@ -46,6 +47,7 @@ def compile_phase(
         start: weights from which the phase starts, of all tensors that a saved model has.
         frozen: whether the embeddings are frozen, the layers with frozen attention, and the frozen bottom layers.
         plan: of the engine ``onnx``.
+        heads: the trained heads of each layer; empty if no attention is split.
 
     Returns:
         The file of the start weights, by its path in the bundle.
@@ -58,7 +60,8 @@ def compile_phase(
     engine.mkdir()
     try:
         model.load_state_dict(start, strict=False)
-        apply_far(model, layout, learners, *frozen, execution=engine_execution(layout, plan))
+        execution = engine_execution(layout, plan)
+        apply_far(model, layout, learners, *frozen, execution=execution, heads=heads or None)
         compile_step(model, layout, head, sorted(start)).write(engine)
     finally:
         merge(model, layout)
@@ -90,6 +93,7 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
         (folder / "model").symlink_to(Path(bundle.path("model")).resolve())
         weights = compile_phase(
             folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan,
+            phase.get("heads", ()),
         )  # fmt: skip
         program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))
         process = resident_mib() or 0.0

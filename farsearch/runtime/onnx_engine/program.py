@@ -11,7 +11,7 @@ from ...far.display import shown, shown_text
 from ..program_file import Call, Program, Stored
 from .buffers import Buffers, Declared, portion_rows
 
-__all__ = ["Draw", "OnGradient", "Runner"]
+__all__ = ["Draw", "OnGradient", "Runner", "as_value", "load_session", "table_gradient"]
 
 Draw = Callable[[int, Tuple[int, ...]], np.ndarray]
 """Called with the number of a dropout and its shape; returns its mask, bool, True where an element is dropped."""
@@ -60,7 +60,7 @@ class Runner:
     ) -> None:
         self._program, self._paths, self._threads, self._redraw = program, paths, threads, redraw
         self._arrays = weights  # owns the memory
-        self._weights = {"weight:" + name: _value(array) for name, array in weights.items()}
+        self._weights = {"weight:" + name: as_value(array) for name, array in weights.items()}
         self._sessions: Dict[int, Any] = {}
         self._declared: Dict[int, Dict[str, Declared]] = {}
         self._buffers, self._kind = Buffers(), ""
@@ -87,7 +87,7 @@ class Runner:
                 return
             tensor, array = self._trained[name[len("gradient:") :]], _view(value)
             if tensor.ids is not None:
-                array = _of_table(tensor, array, batch[tensor.ids[len("batch:") :]])
+                array = table_gradient(tensor, array, batch[tensor.ids[len("batch:") :]])
             if array.shape != tensor.shape:
                 raise ValueError("the gradient of {} has the shape {}".format(shown(tensor.name), list(array.shape)))
             on_gradient(tensor.name, array)
@@ -117,7 +117,7 @@ class Runner:
 
     def _load(self, calls: Sequence[Call]) -> None:
         for number in sorted({call.graph for call in calls} - set(self._sessions)):
-            self._sessions[number] = _session(self._paths[number], self._program.graphs[number], self._threads)
+            self._sessions[number] = load_session(self._paths[number], self._program.graphs[number], self._threads)
             self._declared[number] = {
                 output.name: Declared(_DTYPES.get(output.type, output.type), tuple(output.shape))
                 for output in self._sessions[number].get_outputs()
@@ -133,9 +133,9 @@ class Runner:
             self._kind = kind
             self._buffers.clear()
         self._buffers.reserve(rows, length)
-        values = {"batch:" + name: _value(array) for name, array in batch.items()}
+        values = {"batch:" + name: as_value(array) for name, array in batch.items()}
         sizes = {"rows": rows, "length": length}
-        values.update(("size:" + name, _value(np.array([size], np.int64))) for name, size in sizes.items())
+        values.update(("size:" + name, as_value(np.array([size], np.int64))) for name, size in sizes.items())
         blocks: Dict[str, np.ndarray] = {}
         masks: Set[str] = set()
         for i, call in enumerate(calls):
@@ -169,7 +169,7 @@ class Runner:
         arrays: Dict[str, np.ndarray] = {}
         for name, value in call.outputs.items():
             arrays[name], blocks[value] = self._buffers.take(declared[name], declared[name].shape(rows, length))
-            values[value] = _value(arrays[name])
+            values[value] = as_value(arrays[name])
         parted = {name: _view(feeds[name]) for name in call.inputs if name in call.rows}
         for start in range(0, rows, at_once):
             stop = min(start + at_once, rows)
@@ -177,9 +177,9 @@ class Runner:
             for name, value in call.inputs.items():
                 here = feeds[name]
                 if name in parted:
-                    here = _value(_part(parted[name], start, stop, rows))
+                    here = as_value(_part(parted[name], start, stop, rows))
                 elif value == "size:rows":
-                    here = _value(np.array([stop - start], np.int64))
+                    here = as_value(np.array([stop - start], np.int64))
                 binding.bind_ortvalue_input(name, here)
             sums: Dict[str, Tuple[np.ndarray, np.ndarray]] = {}
             for name, array in arrays.items():
@@ -188,7 +188,7 @@ class Runner:
                 elif start:
                     sums[name] = self._buffers.take(declared[name], array.shape)
                     array = sums[name][0]
-                binding.bind_ortvalue_output(name, _value(array))
+                binding.bind_ortvalue_output(name, as_value(array))
             session.run_with_iobinding(binding)
             for name, (array, block) in sums.items():
                 arrays[name] += array
@@ -200,7 +200,7 @@ class Runner:
             if name.startswith("dropout:") and name not in values:
                 number = int(name[len("dropout:") :])
                 shape = tuple(sizes.get(count, count) for count in self._program.dropouts[number].shape)
-                values[name] = _value(draw(number, shape))
+                values[name] = as_value(draw(number, shape))
                 yield name
 
 
@@ -228,8 +228,8 @@ def _lifetimes(calls: Sequence[Call]) -> _Lifetimes:
     return _Lifetimes(tuple(map(tuple, freed)), tuple(map(tuple, ready)))
 
 
-def _of_table(table: Stored, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The gradient of a table from those of the rows that a batch used."""
+def table_gradient(table: Stored, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the gradient of a table from those of the rows that a batch used."""
     rows, flat = rows.reshape(-1, rows.shape[-1]), ids.reshape(-1)
     order = np.argsort(flat, kind="stable")
     used, first = np.unique(flat[order], return_index=True)
@@ -240,8 +240,8 @@ def _of_table(table: Stored, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return gradient
 
 
-def _value(array: np.ndarray) -> Any:
-    """An array as onnxruntime's value, over the same memory."""
+def as_value(array: np.ndarray) -> Any:
+    """Return an array as onnxruntime's value, over the same memory."""
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)
 
 
@@ -282,7 +282,17 @@ def _share_arena() -> None:
         _arenas.append(info)
 
 
-def _session(path: str, name: str, threads: Optional[int]) -> Any:
+def load_session(path: str, name: str, threads: Optional[int]) -> Any:
+    """Return the session of a graph's file, as a training step runs it.
+
+    Args:
+        name: of the graph, in errors.
+        threads: None for onnxruntime's choice.
+
+    Raises:
+        MemoryError: when memory runs out.
+        ValueError: for a graph that onnxruntime refuses, in one line.
+    """
     _share_arena()
     with open(path, "rb") as file:
         graph = file.read()
