@@ -169,7 +169,7 @@ class _Reference:
     def __init__(self, calibration: Calibration, folder: Path) -> None:
         name = next(name for name in ("learners", "narrow") if name in calibration.sustained)
         step = STEPS[name]
-        made = compile_config(step.model_config, Head(), step.config, "store")
+        made = compile_config(step.model_config, Head(), step.config)
         entry = step_entry(made, step.batch_size, step.length, step.vocabulary)
         self._step, self._calibrated = compiled_step(entry, str(folder), None), calibration.sustained[name].last
         self.now()

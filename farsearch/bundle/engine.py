@@ -38,7 +38,7 @@ def compile_phase(
     start: Mapping[str, Tensor],
     learners: Sequence[Sequence[int] | None],
     frozen: tuple[bool, int, int],
-    feed_forward: str,
+    plan: StepPlan,
     heads: Sequence[Sequence[int] | None] = (),
 ) -> str:
     """Compile a FAR phase into ``folder / ENGINE_FOLDER``; the model keeps its weights.
@@ -46,7 +46,7 @@ def compile_phase(
     Args:
         start: weights from which the phase starts, of all tensors that a saved model has.
         frozen: whether the embeddings are frozen, the layers with frozen attention, and the frozen bottom layers.
-        feed_forward: policy of the step plan.
+        plan: of the engine ``onnx``.
         heads: the trained heads of each layer; empty if no attention is split.
 
     Returns:
@@ -60,7 +60,7 @@ def compile_phase(
     engine.mkdir()
     try:
         model.load_state_dict(start, strict=False)
-        execution = engine_execution(layout, feed_forward)
+        execution = engine_execution(layout, plan)
         apply_far(model, layout, learners, *frozen, execution=execution, heads=heads or None)
         compile_step(model, layout, head, sorted(start)).write(engine)
     finally:
@@ -92,7 +92,7 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
         folder = Path(made)
         (folder / "model").symlink_to(Path(bundle.path("model")).resolve())
         weights = compile_phase(
-            folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan.feed_forward,
+            folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan,
             phase.get("heads", ()),
         )  # fmt: skip
         program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))

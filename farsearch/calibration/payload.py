@@ -112,7 +112,7 @@ def engine_payload() -> str:
 
 
 def _entry(step: EngineStep) -> dict[str, Any]:
-    made = compile_config(step.model_config, Head(), step.config, "store")
+    made = compile_config(step.model_config, Head(), step.config)
     return step_entry(made, step.batch_size, step.length, step.vocabulary)
 
 
