@@ -59,6 +59,7 @@ check: .venv/.installed-dev ## lint, format, types, and who may import whom
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/mypy --platform win32 --cache-dir .mypy_cache/win32 farsearch
 	.venv/bin/lint-imports
 
 format: .venv/.installed-dev ## format the code and apply the linter's fixes

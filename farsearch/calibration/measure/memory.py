@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
-from .machine import read_text
+from .machine import physical_bytes, read_text
 
 __all__ = ["MIB", "memory_figures"]
 
@@ -35,8 +35,11 @@ if torch.cuda.is_available():
     if before is not None and after is not None:
         taken = before - after
 peak = read("/proc/self/status", "VmHWM")
-if peak is None:
-    import resource, sys
+if peak is None and sys.platform == "win32":
+    import psutil
+    peak = psutil.Process().memory_info().peak_wset / 2.0 ** 20
+elif peak is None:
+    import resource
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2.0 ** 20 if sys.platform == "darwin" else 1024.0)
 print(max(peak, taken), with_transformers)
 """
@@ -107,7 +110,7 @@ def _integrated() -> bool:
 
 def _visible() -> Tuple[float, str]:
     """MiB of memory visible to this process, with the reason."""
-    physical = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    physical = float(physical_bytes())
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         limit = read_text(os.path.join("/sys/fs/cgroup", name)) or ""
         if limit.isdigit() and int(limit) < physical:
