@@ -29,7 +29,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo paper test test-all test-rest test-board test-wheel check format wheel constraints clean
+.PHONY: help demo paper test test-all test-rest test-board test-wheel check format docs wheel constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ check: .venv/.installed-dev ## lint, format, types, and who may import whom
 format: .venv/.installed-dev ## format the code and apply the linter's fixes
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+docs: .venv/.installed-docs ## build the manual into build/site, without a network
+	.venv/bin/python -m mkdocs --quiet build --strict
+	@echo "the manual: build/site/index.html"
 
 wheel: .venv/.installed-dev ## build source archive and wheel into dist/
 	PIP_CONSTRAINT=constraints.txt .venv/bin/python -m build

@@ -9,7 +9,6 @@ import contextlib
 import glob
 import importlib.util
 import os
-import pwd
 import random
 import shutil
 import signal
@@ -69,6 +68,8 @@ def _other_user() -> dict[str, Any]:
     """Return options of ``subprocess`` for another user than root, because PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
+    import pwd  # Windows has none, and no test there needs the server
+
     names = {entry.pw_name for entry in pwd.getpwall()}
     account = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
