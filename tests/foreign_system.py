@@ -16,7 +16,6 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
 
 __all__ = ["HIDDEN", "hide", "import_all"]
 
@@ -46,9 +45,9 @@ def hide() -> None:
     partial = {module.__name__: _without(module, _ATTRIBUTES[module.__name__]) for module in (os, signal)}
 
     def hiding(
-        name: str, globals: Mapping[str, Any] | None = None, locals: Mapping[str, Any] | None = None,
-        fromlist: Sequence[str] = (), level: int = 0,
-    ) -> Any:  # fmt: skip
+        name: str, globals: Mapping[str, object] | None = None, locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (), level: int = 0,
+    ) -> ModuleType:  # fmt: skip
         importer = str((globals or {}).get("__name__"))
         if importer.partition(".")[0] == "farsearch" and not level:
             if name in HIDDEN:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import click
 
-__all__ = ["command_reference", "commands"]
+__all__ = ["command_reference", "commands", "escaped"]
 
 _INTRODUCTION = """\
 # Commands
@@ -37,23 +37,9 @@ def _section(path: str, command: click.Command) -> str:
     context = click.Context(command, info_name=path)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     rows = [record for one in command.get_params(context) if (record := one.get_help_record(context)) is not None]
-    table = [f"| `{_cell(option)}` | {_text(_cell(text))} |" for option, text in rows if option.startswith("-")]
-    head = ["| option | meaning |", "| --- | --- |"] if table else []
-    return "\n".join(
-        [
-            f"## `{path}` {{: #{path.replace(' ', '-')} }}",
-            "",
-            "```",
-            usage,
-            "```",
-            "",
-            _help(command),
-            "",
-            *head,
-            *table,
-            "",
-        ]
-    )
+    options = [f"- **`{option}`** – {escaped(text)}" for option, text in rows if option.startswith("-")]
+    head = f"## `{path}` {{: #{path.replace(' ', '-')} }}"
+    return "\n".join([head, "", "```", usage, "```", "", _help(command), "", *options, ""])
 
 
 def _help(command: click.Command) -> str:
@@ -62,17 +48,13 @@ def _help(command: click.Command) -> str:
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         if paragraph.startswith("\b\n"):
             title, _, lines = paragraph.removeprefix("\b\n").partition("\n")
-            parts.append(f"{_text(title)}\n\n```\n{inspect.cleandoc(lines)}\n```" if title.endswith(":") else
+            parts.append(f"{escaped(title)}\n\n```\n{inspect.cleandoc(lines)}\n```" if title.endswith(":") else
                          f"```\n{title}\n{lines}\n```")  # fmt: skip
         else:
-            parts.append(_text(paragraph))
+            parts.append(escaped(paragraph))
     return "\n\n".join(parts)
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
-
-
-def _text(text: str) -> str:
-    """Escape what Markdown would read as markup."""
-    return re.sub(r"([*_<\[])", r"\\\1", text)
+def escaped(text: str) -> str:
+    """Return a text without what Markdown would read as markup."""
+    return re.sub(r"([*_<|\[])", r"\\\1", text)

@@ -20,7 +20,7 @@ from mkdocs.structure.pages import Page
 import farsearch
 from farsearch.cli import cli
 from farsearch.search_spec import SearchSpec
-from tools.command_reference import command_reference
+from tools.command_reference import command_reference, escaped
 
 __all__ = ["on_config", "on_files", "on_page_markdown"]
 
@@ -92,24 +92,19 @@ def api_reference() -> str:
 
 _OPTIONS = {
     "SearchSpec": ("    options:", "      members: false", "      show_signature: false"),
-    "search": ("    options:", "      force_inspection: true"),
-    "Workspace": ("    options:", "      force_inspection: true"),
 }
-"""The settings are in a table; a signature that is made of them exists only in the running program."""
+"""Its settings are a list, with their texts."""
 
 
 def _settings() -> list[str]:
-    """Return the table of a search's settings."""
+    """Return the list of a search's settings."""
     rows = []
     for field in dataclasses.fields(SearchSpec):
-        missing = field.default is dataclasses.MISSING
-        default = "required" if missing and field.default_factory is dataclasses.MISSING else f"`{field.default!r}`"
-        if missing and field.default_factory is not dataclasses.MISSING:
-            default = f"`{field.default_factory()!r}`"
-        kind = str(field.type).replace("|", r"\|")
-        text = str(field.metadata["help"]).replace("|", r"\|").replace("[", r"\[")
-        rows.append(f"| `{field.name}` | `{kind}` | {default} | {text} |")
-    return ["| setting | type | default | meaning |", "| --- | --- | --- | --- |", *rows]
+        made: Any = field.default_factory
+        default: Any = field.default if made is dataclasses.MISSING else made()
+        shown = "required" if default is dataclasses.MISSING else f"default: `{default!r}`"
+        rows.append(f"- **`{field.name}`** (`{field.type}`, {shown}) – {escaped(field.metadata['help'])}")
+    return rows
 
 
 def _outside(file: File) -> list[Path]:
