@@ -67,8 +67,8 @@ format: .venv/.installed-dev ## format the code and apply the linter's fixes
 	.venv/bin/ruff format .
 
 docs: .venv/.installed-docs ## build the manual into build/site, without a network
-	.venv/bin/python -m mkdocs --quiet build --strict
-	@echo "the manual: build/site/index.html"
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict
+	@echo "the manual is build/site/index.html; to search in it: python3 -m http.server -d build/site"
 
 wheel: .venv/.installed-dev ## build source archive and wheel into dist/
 	PIP_CONSTRAINT=constraints.txt .venv/bin/python -m build

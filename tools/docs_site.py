@@ -28,6 +28,9 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.md"}
 """Documents beside the docs, with their page; the README's is the manual's first one."""
 
+SOURCES = "source/"
+"""Folder of the pages of source files, whose text is left as it is."""
+
 _LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#])")
 _LANGUAGES = {".py": "python", ".sh": "bash", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
 _NODE = re.compile(r'^ *\w+\["([^"]+)"\]$', re.MULTILINE)
@@ -41,35 +44,31 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages, and what the docs link to."""
+    """Add the generated pages, and what the pages link to."""
     pages = {"reference/commands.md": command_reference(cli, "farsearch"), "reference/api.md": api_reference()}
-    for name, page in DOCUMENTS.items():
-        if files.get_file_from_path(page) is None:
-            pages[page] = _rebased((ROOT / name).read_text(encoding="utf-8"), name)
-    for path in sorted({path for file in files.documentation_pages() for path in _outside(file)}):
-        pages.update(_source_pages(path))
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        pages[DOCUMENTS[name]] = _LINK.sub(lambda match: posixpath.relpath(match[1], "docs"), text)
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     for path in sorted({path for file in files.documentation_pages() for path in _outside(file)}):
+        for name, text in _source_pages(path).items():
+            if files.get_file_from_path(name) is None:
+                files.append(File.generated(config, name, content=text))
         if path.is_file() and path.suffix not in _LANGUAGES:
-            name = f"source/{path.relative_to(ROOT).as_posix()}"
-            files.append(File.generated(config, name, abs_src_path=str(path)))
+            files.append(File.generated(config, _page_of(path), abs_src_path=str(path)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Rewrite the links that lead out of the docs."""
-    folder = posixpath.dirname(f"docs/{page.file.src_uri}")
+    name = page.file.src_uri
+    if name.startswith(SOURCES):
+        return markdown
 
     def inside(match: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(folder, match[1]))
-        return (
-            match[1]
-            if target.startswith("docs/")
-            else posixpath.relpath(
-                _page_of(ROOT / target), page.file.src_uri[:0] or posixpath.dirname(page.file.src_uri) or "."
-            )
-        )
+        path = _target(name, match[1])
+        return match[1] if path is None else posixpath.relpath(_page_of(path), posixpath.dirname(name) or ".")
 
     return _LINK.sub(inside, markdown)
 
@@ -83,17 +82,12 @@ def api_reference() -> str:
         "",
     ]
     for name in farsearch.__all__:
-        lines += [f"::: farsearch.{name}", *_OPTIONS.get(name, ()), ""]
+        lines += [f"::: farsearch.{name}"]
         if name == "SearchSpec":
-            lines += [*_settings(), ""]
+            lines += ["    options:", "      members: false", "      show_signature: false", "", *_settings()]
+        lines += [""]
     lines += ["## Errors", "", "::: farsearch.errors", "    options:", "      show_root_heading: false", ""]
     return "\n".join(lines)
-
-
-_OPTIONS = {
-    "SearchSpec": ("    options:", "      members: false", "      show_signature: false"),
-}
-"""Its settings are a list, with their texts."""
 
 
 def _settings() -> list[str]:
@@ -107,12 +101,18 @@ def _settings() -> list[str]:
     return rows
 
 
+def _target(page: str, link: str) -> Path | None:
+    """Return the path that a link of a page leads to; None if it is in the docs."""
+    name = posixpath.normpath(posixpath.join(posixpath.dirname(f"docs/{page}"), link))
+    return None if name.startswith("docs/") else ROOT / name
+
+
 def _outside(file: File) -> list[Path]:
     """Return the paths outside of the docs that a page links to, but for the documents."""
-    folder = posixpath.dirname(f"docs/{file.src_uri}")
-    targets = [posixpath.normpath(posixpath.join(folder, link)) for link in _LINK.findall(file.content_string)]
-    outside = [target for target in targets if not target.startswith("docs/") and target not in DOCUMENTS]
-    return [ROOT / target for target in outside]
+    if file.src_uri.startswith(SOURCES):
+        return []
+    paths = [_target(file.src_uri, link) for link in _LINK.findall(file.content_string)]
+    return [path for path in paths if path is not None and _page_of(path) not in DOCUMENTS.values()]
 
 
 def _page_of(path: Path) -> str:
@@ -121,8 +121,8 @@ def _page_of(path: Path) -> str:
     if name in DOCUMENTS:
         return DOCUMENTS[name]
     if path.is_dir():
-        return f"source/{name}/index.md"
-    return f"source/{name}.md" if path.suffix in _LANGUAGES else f"source/{name}"
+        return f"{SOURCES}{name}/index.md"
+    return f"{SOURCES}{name}.md" if path.suffix in _LANGUAGES else f"{SOURCES}{name}"
 
 
 def _source_pages(path: Path) -> dict[str, str]:
@@ -136,13 +136,6 @@ def _source_pages(path: Path) -> dict[str, str]:
         return {}
     source = path.read_text(encoding="utf-8").rstrip("\n")
     return {_page_of(path): f"# {name}\n\n````{_LANGUAGES[path.suffix]}\n{source}\n````\n"}
-
-
-def _rebased(text: str, name: str) -> str:
-    """Return a document of the repository as a page of the docs."""
-    return _LINK.sub(
-        lambda match: match[1].removeprefix("docs/") if match[1].startswith("docs/") else f"../{match[1]}", text
-    )
 
 
 def _layers(source: str, *_arguments: Any, **_options: Any) -> str:
