@@ -18,7 +18,7 @@ from farsearch.models.load import build_model
 from farsearch.models.portable import save_portable
 from farsearch.models.source import resolve_model
 from farsearch.models.tokenizer import load_tokenizer
-from farsearch.records import Engine, StepPlan
+from farsearch.records import Engine, FarConfig, StepPlan
 from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
@@ -41,28 +41,31 @@ sys.exit(main(here))
 
 
 def make_bundle(
-    folder: Path, config: Any, engine: Engine, *, batch_size: int, length: int, frozen: bool, plan: StepPlan
+    folder: Path, model_config: Any, engine: Engine, *, batch_size: int, length: int, config: FarConfig, plan: StepPlan
 ) -> Path:
-    """Write ``folder/bundle``: a tenth of each layer's neurons learn.
+    """Write ``folder/bundle``, with random weights and learners.
 
     Args:
-        config: of transformers, with BERT's vocabulary.
-        frozen: the embeddings and the attention of all layers.
-        plan: of the engine ``torch``.
+        model_config: of transformers, with BERT's vocabulary.
+        config: what is frozen.
     """
     bundle = folder / "bundle"
-    model, layout = build_model(config, Head())
+    config = config.canonical()
+    frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
+    model, layout = build_model(model_config, Head())
     saved: Any = model
     saved.config.id2label = dict(enumerate(_TASK.labels))
     saved.save_pretrained(bundle / "model")
     tokenizer = load_tokenizer(resolve_model("minilm"), "classification")
     portable = save_portable(tokenizer, bundle / "model")
     width = width_of(model, layout.layers[0])
-    learners = [random_learners(width, learner_count(width, 0.9), seed=i) for i in range(len(layout.blocks))]
-    attention = len(layout.layers) if frozen else 0
+    learners = [
+        None if fraction == 0.0 else random_learners(width, learner_count(width, fraction), seed=i)
+        for i, fraction in enumerate(layout.by_block(config.frozen_fractions))
+    ]
     state, start = model.state_dict(), "start.safetensors"
     if engine == "onnx":
-        start = compile_phase(bundle, model, layout, Head(), state, learners, (frozen, attention, 0), "store")
+        start = compile_phase(bundle, model, layout, Head(), state, learners, frozen, _policy(plan))
     else:
         save_tensors(bundle / start, state)
     for package in (far, runtime):
@@ -70,8 +73,8 @@ def make_bundle(
         shutil.copytree(code, bundle / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(bundle / "train.py", _LAUNCHER)
     phase = {
-        "layout": layout.to_dict(), "learners": learners, "frozen_embeddings": frozen,
-        "frozen_attention_layers": attention, "frozen_bottom_layers": 0, "learning_rate": 1e-5, "epochs": 1.0,
+        "layout": layout.to_dict(), "learners": learners, "frozen_embeddings": frozen[0],
+        "frozen_attention_layers": frozen[1], "frozen_bottom_layers": frozen[2], "learning_rate": 1e-5, "epochs": 1.0,
         "batch_size": batch_size, "seed": 0, "max_length": length, "plan": {**plan.to_dict(), "engine": engine},
         "task": _TASK.to_dict(), "segments": False,
         "tokenizer": {
@@ -91,6 +94,11 @@ def make_bundle(
     manifest = json.loads(json.dumps(manifest))
     write_json(bundle / "far.json", {**manifest, "digest": digest_of(manifest)})
     return bundle
+
+
+def _policy(plan: StepPlan) -> str:
+    """What a compiled step does in its feed-forward blocks."""
+    return "recompute" if plan.feed_forward == "recompute" else "store"
 
 
 def write_rows(path: Path, rows: int, length: int) -> Path:

@@ -27,9 +27,9 @@ import transformers
 
 from benchmarks.engine_bundles import make_bundle, write_rows
 from farsearch.formatting import markdown_table
-from farsearch.records import Engine, StepPlan
+from farsearch.records import Engine, FarConfig, StepPlan
 
-__all__ = ["Figures", "Setting", "main", "measure", "save_picture"]
+__all__ = ["Figures", "Setting", "main", "measure", "save_picture", "watched"]
 
 _PLAN = StepPlan(
     feed_forward="store", attention="recompute", dropout="seed", layer_norm="output", optimizer_kernel="fused",
@@ -83,6 +83,13 @@ SETTINGS = (
 )
 
 
+def _far(setting: Setting) -> FarConfig:
+    """A tenth of each layer's neurons learn."""
+    layers = 6
+    attention = layers if setting.frozen else 0
+    return FarConfig((0.9,) * layers, 1e-5, 1.0, frozen_embeddings=setting.frozen, frozen_attention_layers=attention)
+
+
 def _config(model: str) -> Any:
     if model == "distilbert":
         return transformers.DistilBertConfig()
@@ -102,7 +109,7 @@ def measure(setting: Setting, rounds: int, threads: int, folder: Path, note: Cal
         note(f"{setting.model}: making the bundle for {engine}")
         bundles[engine] = make_bundle(
             folder / engine, _config(setting.model), engine,
-            batch_size=setting.batch, length=setting.seq, frozen=setting.frozen, plan=_PLAN,
+            batch_size=setting.batch, length=setting.seq, config=_far(setting), plan=_PLAN,
         )  # fmt: skip
     rows = write_rows(folder / "rows.tsv", setting.batch * _STEPS, setting.seq)
     runs: dict[str, list[_Run]] = {}
@@ -133,7 +140,7 @@ def _median(runs: list[_Run], name: str) -> float:
 
 def _rival(method: str, model: Path, setting: Setting, threads: int) -> _Run:
     arguments = [method, str(model), str(setting.batch), str(setting.seq), str(_STEPS)]
-    output, peak, anonymous = _watched(
+    output, peak, anonymous = watched(
         [sys.executable, "-m", "benchmarks.engine_rival", *arguments], {"OMP_NUM_THREADS": str(threads)}
     )
     return _Run(statistics.median(json.loads(output)[_WARM_UP:]), peak, anonymous)
@@ -141,12 +148,12 @@ def _rival(method: str, model: Path, setting: Setting, threads: int) -> _Run:
 
 def _train(bundle: Path, rows: Path, out: Path, threads: int) -> _Run:
     command = [sys.executable, str(bundle / "train.py"), "--train", str(rows), "--out", str(out)]
-    _, peak, anonymous = _watched([*command, "--threads", str(threads)], {})
+    _, peak, anonymous = watched([*command, "--threads", str(threads)], {})
     measured = json.loads((out / "measurement.json").read_text(encoding="utf-8"))["measured"]
     return _Run(measured["step_time_s"], peak, anonymous)
 
 
-def _watched(command: list[str], more: Mapping[str, str]) -> tuple[str, float, float]:
+def watched(command: list[str], more: Mapping[str, str]) -> tuple[str, float, float]:
     """Run a process; return its output, and its peaks of resident and of anonymous memory in MiB."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(command, stdout=output, env={**os.environ, **more})

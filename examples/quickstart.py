@@ -13,6 +13,6 @@ study = farsearch.search(
     n_trials=6,
     study="quickstart",
 )
-best = study.choose(within=0.5)
+best = study.choose(within="noise")
 print(best.reason)
 print("bundle:", study.export(best, "bundle/").bundle.path)

@@ -123,11 +123,14 @@ def move_into_place(source: Path, target: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file another name by a symbolic link; copy it where this user may make none, as on Windows."""
+    """Give a file or folder another name by a symbolic link; copy it where this user may make none, as on Windows."""
     try:
-        os.symlink(source.absolute(), target)
+        os.symlink(source.absolute(), target, target_is_directory=source.is_dir())
     except OSError:
-        shutil.copyfile(source, target)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)
 
 
 def leftovers(folder: Path) -> Iterator[tuple[Path, str]]:

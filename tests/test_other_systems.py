@@ -101,11 +101,13 @@ def test_a_thread_terminates_the_command() -> None:
 
 @pytest.mark.parametrize("permitted", [True, False])
 def test_a_file_gets_another_name(permitted: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(*_arguments: Any) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
         raise OSError("a required privilege is not held by the client")
 
     if not permitted:
         monkeypatch.setattr(os, "symlink", refuse)
-    (tmp_path / "a").write_bytes(b"tensors")
-    link_or_copy(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_bytes(b"tensors")
+    link_or_copy(tmp_path / "folder", tmp_path / "other")
+    link_or_copy(tmp_path / "other" / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"tensors"

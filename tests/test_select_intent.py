@@ -24,7 +24,7 @@ RECOMPUTE = dataclasses.replace(STORE, feed_forward="recompute")
 
 
 def four() -> StudySnapshot:
-    """Return a front whose products of memory and time are 10,000, 18,000, 36,000 and 80,000."""
+    """Return a front of four trials, each with more memory, more time and a higher metric than the last."""
     return make_snapshot(
         make_trial(0, 0.880, 100.0, 100.0),
         make_trial(1, 0.900, 150.0, 120.0),
@@ -46,7 +46,7 @@ def planned(number: int, metric: float, *prices: tuple[StepPlan, float, float, b
     [(0.1, None, 3), (0.2, None, 2), (0.5, None, 1), (3.0, None, 0), (0.5, "time", 1), (0.5, "memory", 1)],
 )
 def test_within_selects_the_cheapest_near_the_best(within: float, prefer: str | None, number: int) -> None:
-    """Half a point below the best includes trial 1 exactly; the least memory × time is selected."""
+    """Half a point below the best includes trial 1 exactly; the quickest is selected."""
     choice = choose(four(), Intent(within=within, prefer=prefer))  # type: ignore[arg-type]
     assert choice.trial.number == number
     assert f"within {within:g} points" in choice.reason
@@ -55,7 +55,9 @@ def test_within_selects_the_cheapest_near_the_best(within: float, prefer: str | 
 def test_within_names_the_best_and_compares_with_it() -> None:
     """The best is compared even if it is no neighbour, because it is the alternative."""
     first, second = choose(four(), Intent(within=0.5)).reason.splitlines()
-    assert first.startswith("Trial 1: least memory × time of the 3 within 0.5 points of trial 3, the best of 4 on the ")
+    assert first.startswith(
+        "Trial 1: cheapest (quickest, then least memory) of the 3 within 0.5 points of trial 3, the best of 4 on the "
+    )
     assert "trial 3 with +250 MiB, +80 s, +0.5 ± 1.6 points" in second
     assert (
         "Trial 3: best metric of 4 on the front, with no other within 0.1 points"
@@ -68,15 +70,16 @@ def test_within_names_the_best_and_compares_with_it() -> None:
     st.floats(0.01, 30),
 )
 def test_no_trial_within_the_points_is_cheaper(rows: list[tuple[float, float, float]], within: float) -> None:
-    """By brute force over all trials, not only the front, the selected one has the least product."""
+    """By brute force over all trials: of those as quick as the quickest, within 5 %, it takes the least memory."""
     trials = [make_trial(i, *row) for i, row in enumerate(rows)]
     chosen = choose(make_snapshot(*trials, front=pareto_front(trials)), Intent(within=within)).trial
     best = max(metric for metric, _, _ in rows)
     near = [row for row in rows if row[0] >= best - within / 100]
     assert flat(chosen).metric is not None
     assert flat(chosen).metric >= best - within / 100 - 1e-9
-    product = (flat(chosen).peak_memory_mib or 0) * (flat(chosen).wall_time_s or 0)
-    assert product <= min(memory * time for _, memory, time in near) * (1 + 1e-12)
+    most = 1.05 * min(time for _, _, time in near)
+    assert chosen.cost.wall_time_s <= most
+    assert chosen.cost.peak_memory_mib == min(memory for _, memory, time in near if time <= most)
 
 
 def test_limits_apply_before_within() -> None:
@@ -178,7 +181,8 @@ def test_noise_is_paired_if_predictions_are_known() -> None:
     study = make_snapshot(make_trial(0, 0.90, 100.0, 10.0), make_trial(1, 0.92, 200.0, 20.0), front={0, 1})
 
     def reason(error: float | None) -> str:
-        return choose(study, Intent(trial=0), lambda a, b: error if {a, b} == {0, 1} else None).reason
+        known = dataclasses.replace(study, paired=lambda a, b: error if {a, b} == {0, 1} else None)
+        return choose(known, Intent(trial=0)).reason
 
     assert "+2.0 ± 0.4 points (beyond noise, paired)" in reason(0.004)
     assert "+2.0 ± 1.1 points (within noise, paired)" in reason(0.011)

@@ -86,7 +86,7 @@ def api_reference() -> str:
         if name == "SearchSpec":
             lines += ["    options:", "      members: false", "      show_signature: false", "", *_settings()]
         lines += [""]
-    lines += ["## Errors", "", "::: farsearch.errors", "    options:", "      show_root_heading: false", ""]
+    lines += ["::: farsearch.select.Intent", "", "::: farsearch.errors", ""]
     return "\n".join(lines)
 
 

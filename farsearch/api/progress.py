@@ -72,6 +72,7 @@ class SearchProgress:
         self._task = self._progress.add_task("starting", total=n_trials, study="", tail="")
 
     def __enter__(self) -> SearchProgress:
+        self._started = time.monotonic()
         self._progress.start()
         return self
 

@@ -236,8 +236,7 @@ def profile_rows(profile: Profile) -> list[dict[str, str]]:
     """
     figures = {key.partition(".")[2]: figure for key, figure in profile.figures().items()}
     if profile.onnx is not None:
-        figures["onnx: process_mib"] = profile.onnx.process_mib
-        figures["onnx: time_factor"] = profile.onnx.time_factor
+        figures.update((f"onnx: {name}", figure) for name, figure in profile.onnx.figures().items())
     return [
         {
             "figure": name,

@@ -65,7 +65,8 @@ def for_engine(plan: StepPlan, engine: Engine, layout: ModelLayout) -> StepPlan:
     """Return the plan by which an engine executes what the plan of another one does.
 
     A compiled step saves the least that is as fast: attention and masks are made again, LayerNorms save their
-    normalised input; its feed-forward blocks are those of the plan, or ``store``.
+    normalised input; its feed-forward blocks are those of the plan, or ``store``. Each tensor is stepped in one pass
+    over it, as soon as its gradient is complete.
     """
     if engine == plan.engine:
         return plan
@@ -73,7 +74,8 @@ def for_engine(plan: StepPlan, engine: Engine, layout: ModelLayout) -> StepPlan:
         return dataclasses.replace(plan, engine=engine)
     compiled = dataclasses.replace(
         _RECOMPUTE if plan.feed_forward == "recompute" else _STORE, optimizer=plan.optimizer,
-        micro_batch_size=plan.micro_batch_size, engine=engine,
+        micro_batch_size=plan.micro_batch_size, optimizer_kernel="fused",
+        optimizer_step="backward" if plan.micro_batch_size is None else "end", engine=engine,
     )  # fmt: skip
     return executable(compiled, layout)
 

@@ -13,6 +13,7 @@ from farsearch.errors import BadInput
 from farsearch.far.execution import Execution
 from farsearch.far.ffn import SplitFeedForward
 from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.split_linear import SplitLinear
 from farsearch.files import save_tensors, write_json
 from farsearch.graph.builder import OPSET
 from farsearch.graph.operation import Extent
@@ -137,6 +138,10 @@ def _merged(model: nn.Module, layout: ModelLayout, names: Sequence[str]) -> list
         if isinstance(module, SplitFeedForward):
             for entry in _merged_block(module, block.split, block.up, block.down):
                 split[entry["name"]] = entry
+    for path in (path for layer in layout.layers for path in layer.attention):
+        linear = get_module(model, path)
+        if isinstance(linear, SplitLinear):
+            split.update((entry["name"], entry) for entry in _merged_linear(linear, path))
     state = model.state_dict()
     parameters = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
     names_now = {
@@ -176,4 +181,23 @@ def _merged_block(module: SplitFeedForward, path: str, up: str, down: str) -> li
                     ]
                     parts.append({"value": f"{path}.{part}_{kind}", "index": index})
             entries.append({"name": f"{where}.{name}", "parts": parts, "axis": axis, "shape": list(value.shape)})
+    return entries
+
+
+def _merged_linear(module: SplitLinear, path: str) -> list[dict[str, Any]]:
+    """The entries of a split map's weight and bias."""
+    entries = []
+    for name, value in module.whole().items():
+        if name == "bias" and module.learner_bias is None:
+            entries.append(_alone(f"{path}.bias", f"{path}.bias", value))
+            continue
+        tensors = ("learner_weight", "frozen_weight") if name == "weight" else ("learner_bias", "bias")
+        parts = [
+            {"value": f"{path}.{tensor}", "index": [i for start, stop in ranges for i in range(start, stop)]}
+            for tensor, ranges in zip(tensors, (module.places.learners, module.places.frozen), strict=True)
+            if ranges
+        ]
+        entries.append(
+            {"name": f"{path}.{name}", "parts": parts, "axis": module.places.dim, "shape": list(value.shape)}
+        )
     return entries

@@ -9,6 +9,7 @@ from typing import Any, List, Optional, Sequence
 
 from ..far.display import shown_seconds, shown_text
 from .bundle_files import BundleFiles, BundleProblem, open_bundle
+from .imports import leave_out_unneeded
 from .job import MEASUREMENT_FILE, Interrupted, Options, Result
 from .memory import free_at_once, is_out_of_memory
 from .rows import RowProblem
@@ -115,13 +116,14 @@ def _sum(template: str, process: float, total: float) -> str:
 
 
 def main(folder: str, arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the bundle in ``folder``; return the exit code.
+    """Run the bundle in ``folder`` as this process's program; return the exit code.
 
     It is 0 for done, 1 for failed, 2 for bad input, 5 for missing files or memory, 130 or 143 for interrupted.
     """
     given = _parser().parse_args(arguments)
     received = _catch_signals()
     free_at_once()
+    leave_out_unneeded()
     try:
         bundle = open_bundle(folder)
         return _run(bundle, given, received)

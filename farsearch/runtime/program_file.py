@@ -35,7 +35,7 @@ SCHEMA_VERSION = 1
 _KEYS = {
     "schema_version", "opset", "graphs", "batch", "trained", "frozen", "dropouts", "step", "predict", "merge",
 }  # fmt: skip
-_MOST = 100000
+_MOST_ENTRIES = 100000
 """Maximum number of calls, tensors or graphs; the largest models have some thousands."""
 _MOST_NAME = 1000
 _MOST_DIMENSIONS = 8
@@ -211,7 +211,7 @@ def _keys(value: Any, keys: Set[str], name: str) -> None:
         )
 
 
-def _list(value: Any, name: str, most: int = _MOST) -> List[Any]:
+def _list(value: Any, name: str, most: int = _MOST_ENTRIES) -> List[Any]:
     if not isinstance(value, list) or len(value) > most:
         raise ValueError("{} is {}; it must be a list of at most {} entries".format(name, shown(value), most))
     return value
@@ -331,7 +331,7 @@ def _call(value: Any, name: str, graphs: int) -> Call:
     _keys(value, {"graph", "inputs", "outputs"}, name)
     for side in ("inputs", "outputs"):
         table = value[side]
-        if not isinstance(table, dict) or not 0 < len(table) <= _MOST:
+        if not isinstance(table, dict) or not 0 < len(table) <= _MOST_ENTRIES:
             raise ValueError("{}.{} is {}; it must be a table of values".format(name, side, shown(table)))
         for key, entry in table.items():
             _name(key, "{}.{}".format(name, side))

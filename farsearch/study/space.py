@@ -32,13 +32,17 @@ from farsearch.study.parameter_rules import (
     plain,
 )
 from farsearch.study.sizes import Size
-from farsearch.study.space_files import read_yaml, space_text, yaml_text
+from farsearch.study.space_files import read_yaml, retired_text, space_text, yaml_text
 
-__all__ = ["Space", "load_space"]
+__all__ = ["Space", "load_space", "retired_space"]
 
 _SCHEMA = 1
 _METHOD_INDEPENDENT = ("learning_rate", "epochs")
 """Parameters that do not change the method of a start: full fine-tuning may have any learning rate."""
+
+
+_INEXACT = {"learning_rate", "priming_epochs"}
+"""Parameters whose nearest value stands for one that the space does not have."""
 
 
 def load_space(name: str) -> Space:
@@ -49,6 +53,12 @@ def load_space(name: str) -> Space:
     """
     data = read_yaml(f"space {shown(name, PATH)}", space_text(name))
     return Space.from_dict(Path(name).stem, data, f"space {shown(name, PATH)}")
+
+
+def retired_space(name: str) -> Space | None:
+    """Return what the shipped space of a name was in earlier versions; None where it was the same."""
+    text = retired_text(name)
+    return None if text is None else Space.from_dict(name, read_yaml(f"space {shown(name, PATH)}", text))
 
 
 @dataclass(frozen=True)
@@ -203,6 +213,30 @@ class Space:
             per_layer += [round(float(fraction), 6)] * len(group)
         return FarConfig.from_dict({**values, "frozen_fractions": tuple(per_layer)}).canonical()
 
+    def params(self, config: FarConfig, layers: int) -> dict[str, Any] | None:
+        """Return Optuna's parameters of a configuration; None where the space has no such method.
+
+        The learning rate and the length of the priming, which do not change what is trained, are the nearest that the
+        space has.
+        """
+        values = {**config.to_dict(), "frozen_fraction": None}
+        params: dict[str, Any] = {}
+        for key in self.search:
+            for group in self.groups(layers) if key == "frozen_fraction" else [range(0)]:
+                name = name_of(key, group) if self.search[key].get("per_layer") else key
+                value = config.frozen_fractions[group[0]] if key == "frozen_fraction" else values[key]
+                params[name] = value
+        distributions = self.distributions(layers)
+        for key in _INEXACT & params.keys():
+            params[key] = _nearest(distributions[key], params[key])
+        if not all(_allows(distributions[name], value) for name, value in params.items()):
+            return None
+        found, method = self.config(params, layers), config.canonical()
+        same = found == dataclasses.replace(
+            method, learning_rate=found.learning_rate, priming_epochs=found.priming_epochs
+        )
+        return params if same and (found.priming_epochs > 0) == (method.priming_epochs > 0) else None
+
     def starts(self, layers: int) -> dict[str, dict[str, Any]]:
         """Return the parameters of the starts, by name, that the space has for this model."""
         distributions = self.distributions(layers)
@@ -253,6 +287,16 @@ def _distribution(space: str, key: str, entry: Mapping[str, Any], layers: int) -
         )
     step = entry.get("step", 1)
     return IntDistribution(low, high - (high - low) % step, step=step)
+
+
+def _nearest(distribution: BaseDistribution, value: float) -> float:
+    """Return the value of a distribution of numbers that is nearest to ``value``."""
+    if isinstance(distribution, CategoricalDistribution):
+        choices = [float(choice) for choice in distribution.choices if isinstance(choice, (int, float))]
+        # a length of 0 is no priming, which is another method
+        return min(choices, key=lambda choice: ((choice > 0) != (value > 0), abs(choice - value)))
+    assert isinstance(distribution, FloatDistribution)
+    return min(max(value, distribution.low), distribution.high)
 
 
 def _allows(distribution: BaseDistribution, value: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from farsearch.formatting import markdown_text
 from farsearch.records import StudySnapshot
-from farsearch.tracking.content import FRONT_FILTER, TAG_STUDY, objective_names
+from farsearch.tracking.content import FRONT_FILTER, TAG_STUDY, objective_names, shown_names
 
 __all__ = ["experiment_tags", "saved_view_id", "view_tags"]
 
@@ -55,7 +55,7 @@ def _quoted(text: str) -> str:
 
 
 def _view(snapshot: StudySnapshot, name: str, search: str, created_at: int) -> str:
-    metric, memory, seconds = objective_names(snapshot)
+    metric, memory, seconds = shown_names(snapshot)
     shown = [metric, memory, seconds, "mean_frozen_fraction"]
     columns = [*(f"metrics.`{key}`" for key in shown), "params.`learning_rate`", "params.`priming_epochs`"]
     state = {
@@ -78,7 +78,7 @@ def _view(snapshot: StudySnapshot, name: str, search: str, created_at: int) -> s
 
 def _charts(snapshot: StudySnapshot) -> dict[str, Any]:
     """Return charts of the objectives against each other, and parallel coordinates from parameters to objectives."""
-    metric, memory, seconds = objective_names(snapshot)
+    metric, memory, seconds = shown_names(snapshot)
     section = "farsearch-objectives"
     params = ["learning_rate", "priming_epochs"]
     charts: Sequence[Mapping[str, Any]] = [

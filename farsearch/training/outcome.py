@@ -25,6 +25,8 @@ class Outcome:
         metric: on the validation rows; where there are none, on the development rows.
         learned: ``metric`` is above that of the best constant answer by more than its standard error.
         parts: the single metrics of a combined metric, and the metrics on further development sets.
+        learners, heads: trained neurons of each feed-forward block, and trained heads of each layer, as ``apply_far``
+            takes them; empty for a method that is not FAR.
         trained: the trained tensors, by the names of the reconfigured model.
         validation_logits, dev_logits: as ``far.loop.predict`` returns them.
         validation_evidence, dev_evidence: contribution of each row to the metric, ``[rows, k]`` (``runtime.scores``).
@@ -40,6 +42,7 @@ class Outcome:
     dev_logits: Tensor
     dev_evidence: Tensor
     learners: Learners
+    heads: Learners
     trained: State
     primed: Primed | None
     priming: PrimingReport

@@ -115,7 +115,7 @@ def test_every_figure_of_a_profile_has_its_source(name: str) -> None:
     rows = profile_rows(profile)
     figures = {key.split(".")[1]: figure for key, figure in profile.figures().items()}
     if profile.onnx is not None:
-        figures |= {"onnx: process_mib": profile.onnx.process_mib, "onnx: time_factor": profile.onnx.time_factor}
+        figures |= {f"onnx: {name}": figure for name, figure in profile.onnx.figures().items()}
     assert [row["figure"] for row in rows] == list(figures)
     for row, figure in zip(rows, figures.values(), strict=True):
         assert float(row["value"].replace(",", "")) == pytest.approx(figure.value, rel=1e-4)

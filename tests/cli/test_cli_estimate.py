@@ -261,7 +261,7 @@ def test_the_legend_of_a_sweep_is_inside_its_picture() -> None:
         ({"sweep": None, "frozen-embeddings": None}, 2, "--frozen-embeddings is one configuration's"),
         ({"sweep": None, "plan": "memory"}, 2, "--plan is one configuration's"),
         ({"sweep": None, "prime-on": "device"}, 2, "give --samples"),
-        ({"sweep": None, "space": "wild"}, 2, "did you mean 'wide'?"),
+        ({"sweep": None, "space": "papr"}, 2, "did you mean 'paper'?"),
         ({"sweep": None, "space": "deep.yaml"}, 2, "frozen_bottom_layers is 5; the model has 2 layers"),
     ],
 )

@@ -269,14 +269,14 @@ def test_devices_spaces_and_tasks_are_listed(tmp_path: Path) -> None:
     assert "gemm_gflops" in shown
     assert "…" not in shown
     assert [line.split()[0] for line in call(tmp_path, "spaces", "list").out.splitlines()] == [
-        "default", "uniform", "wide",
+        "default", "paper",
     ]  # fmt: skip
     assert {line.split()[0] for line in call(tmp_path, "tasks", "list").out.splitlines()} >= {"sst2", "cola", "reviews"}
 
 
 def test_a_shipped_space_can_be_saved_and_edited(tmp_path: Path) -> None:
     """``spaces check`` accepts the output of ``spaces show``, and reports a mistake in one line."""
-    text = call(tmp_path, "spaces", "show", "wide").out
+    text = call(tmp_path, "spaces", "show", "default").out
     (tmp_path / "mine.yaml").write_text(text)
     assert call(tmp_path, "spaces", "check", "mine.yaml").out.startswith("mine.yaml: right, 6 searched")
     (tmp_path / "mine.yaml").write_text(text.replace("learning_rate:", "learning_rat:"))
@@ -291,7 +291,7 @@ def test_a_space_is_resolved_for_a_model(tmp_path: Path) -> None:
     listed = call(tmp_path, "spaces", "list", "--model", "bert-base-uncased").out
     assert listed.startswith("bert-base-uncased: size base, 85.1 M parameters in 12 layers; batch 16, ")
     assert (
-        "8 parameters; frozen fractions of the layers 0-1, 2-3, 4-5, 6-7, 8-9, 10-11; learning rates 1e-05 to "
+        "11 parameters; frozen fractions of the layers 0-1, 2-3, 4-5, 6-7, 8-9, 10-11; learning rates 1e-05 to "
         in listed
     )
     shown = call(tmp_path, "spaces", "show", "default", "--model", "bert-base-uncased").out

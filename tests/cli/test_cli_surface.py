@@ -40,6 +40,7 @@ SURFACE: dict[str, set[str]] = {
     "export STUDY": {*CHOICE, "--out", "--delta", "--onnx", "--engine", "--register", "--alias", STORAGE, TRACKING},
     "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs", "--base", "--engine"},
     "pareto STUDY": {"--png", JSON, STORAGE},
+    "reprice STUDY": {"--device", "--name", "--data-dir", "--model", JSON, STORAGE, TRACKING},
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {
         "--device", "--task", "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns",

@@ -96,13 +96,14 @@ def compile_model(
 
 
 def far(embeddings: bool = False, attention_layers: int = 0) -> Callable[[nn.Module, ModelLayout], None]:
-    """Return a reconfiguration with 4 learners in each block of the first layer, and none frozen above."""
+    """Return a reconfiguration with 4 learners in each block of the first layer, and one trained head in the last."""
 
     def prepare(model: nn.Module, layout: ModelLayout) -> None:
         first = len(layout.layers[0].blocks)
         learners = [list(range(3, 7))] * first + [None] * (len(layout.blocks) - first)
         execution = engine_execution(layout)
-        apply_far(model, layout, learners, embeddings, attention_layers, execution=execution)
+        heads = [None] * (len(layout.layers) - 1) + [[1]]
+        apply_far(model, layout, learners, embeddings, attention_layers, execution=execution, heads=heads)
 
     return prepare
 

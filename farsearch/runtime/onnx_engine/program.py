@@ -10,7 +10,7 @@ import onnxruntime
 from ...far.display import shown, shown_text
 from ..program_file import Call, Program, Stored
 
-__all__ = ["Draw", "OnGradient", "Runner"]
+__all__ = ["Draw", "OnGradient", "Runner", "as_value", "load_session", "table_gradient"]
 
 Draw = Callable[[int, Tuple[int, ...]], np.ndarray]
 """Called with the number of a dropout and its shape; returns its mask, bool, True where an element is dropped."""
@@ -54,7 +54,7 @@ class Runner:
     ) -> None:
         self._program, self._paths, self._threads, self._redraw = program, paths, threads, redraw
         self._arrays = weights  # owns the memory
-        self._weights = {"weight:" + name: _value(array) for name, array in weights.items()}
+        self._weights = {"weight:" + name: as_value(array) for name, array in weights.items()}
         self._sessions: Dict[int, Any] = {}
         self._load(program.step)
         self._lifetimes = {"step": _lifetimes(program.step), "predict": _lifetimes(program.predict)}
@@ -79,7 +79,7 @@ class Runner:
                 return
             tensor, array = self._trained[name[len("gradient:") :]], _view(value)
             if tensor.ids is not None:
-                array = _of_table(tensor, array, batch[tensor.ids[len("batch:") :]])
+                array = table_gradient(tensor, array, batch[tensor.ids[len("batch:") :]])
             if array.shape != tensor.shape:
                 raise ValueError("the gradient of {} has the shape {}".format(shown(tensor.name), list(array.shape)))
             on_gradient(tensor.name, array)
@@ -105,16 +105,16 @@ class Runner:
 
     def _load(self, calls: Sequence[Call]) -> None:
         for number in sorted({call.graph for call in calls} - set(self._sessions)):
-            self._sessions[number] = _session(self._paths[number], self._program.graphs[number], self._threads)
+            self._sessions[number] = load_session(self._paths[number], self._program.graphs[number], self._threads)
 
     def _run(
         self, kind: str, calls: Sequence[Call], batch: Mapping[str, np.ndarray], draw: Draw,
         take: Callable[[str, Any], None],
     ) -> None:  # fmt: skip
         lifetimes = self._lifetimes[kind]
-        values = {"batch:" + name: _value(array) for name, array in batch.items()}
+        values = {"batch:" + name: as_value(array) for name, array in batch.items()}
         sizes = dict(zip(("rows", "length"), batch["input_ids"].shape))
-        values.update(("size:" + name, _value(np.array([size], np.int64))) for name, size in sizes.items())
+        values.update(("size:" + name, as_value(np.array([size], np.int64))) for name, size in sizes.items())
         masks: Dict[str, np.ndarray] = {}
         for i, call in enumerate(calls):
             self._draw(call, sizes, draw, values, masks)
@@ -143,7 +143,7 @@ class Runner:
                 number = int(name[len("dropout:") :])
                 shape = tuple(sizes.get(count, count) for count in self._program.dropouts[number].shape)
                 masks[name] = draw(number, shape)
-                values[name] = _value(masks[name])
+                values[name] = as_value(masks[name])
 
 
 def _no_masks(number: int, _shape: Tuple[int, ...]) -> np.ndarray:
@@ -170,8 +170,8 @@ def _lifetimes(calls: Sequence[Call]) -> _Lifetimes:
     return _Lifetimes(tuple(map(tuple, freed)), tuple(map(tuple, ready)))
 
 
-def _of_table(table: Stored, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The gradient of a table from those of the rows that a batch used."""
+def table_gradient(table: Stored, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the gradient of a table from those of the rows that a batch used."""
     rows, flat = rows.reshape(-1, rows.shape[-1]), ids.reshape(-1)
     order = np.argsort(flat, kind="stable")
     used, first = np.unique(flat[order], return_index=True)
@@ -182,8 +182,8 @@ def _of_table(table: Stored, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return gradient
 
 
-def _value(array: np.ndarray) -> Any:
-    """An array as onnxruntime's value, over the same memory."""
+def as_value(array: np.ndarray) -> Any:
+    """Return an array as onnxruntime's value, over the same memory."""
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)
 
 
@@ -217,7 +217,17 @@ def _share_arena() -> None:
         _arenas.append(info)
 
 
-def _session(path: str, name: str, threads: Optional[int]) -> Any:
+def load_session(path: str, name: str, threads: Optional[int]) -> Any:
+    """Return the session of a graph's file, as a training step runs it.
+
+    Args:
+        name: of the graph, in errors.
+        threads: None for onnxruntime's choice.
+
+    Raises:
+        MemoryError: when memory runs out.
+        ValueError: for a graph that onnxruntime refuses, in one line.
+    """
     _share_arena()
     with open(path, "rb") as file:
         graph = file.read()
