@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -312,6 +311,7 @@ def test_a_space_is_resolved_for_a_model(tmp_path: Path) -> None:
 
 def on_a_terminal(folder: Path, *arguments: object, **environment: str) -> tuple[int, str]:
     """Run a command with a terminal of 200 columns. Return exit code and output."""
+    pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     env: dict[str, Any] = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", **environment}
     with start(folder, *arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=env, text=False) as child:
