@@ -101,7 +101,7 @@ def small() -> str:
         patch.setattr(cases, "_STREAMS", (1 << 13, 1 << 16))
         patch.setattr(payload, "TINY", SMALL)
         patch.setattr(payload, "STEPS", {"narrow": SMALL})
-        return engine_payload()
+        return engine_payload.__wrapped__()
 
 
 @pytest.fixture(scope="module")
