@@ -9,15 +9,15 @@ import numpy as np
 
 from farsearch.cost.constraints import Peaks
 from farsearch.cost.pricer import Price, Pricer
-from farsearch.far.selection import learner_count, random_learners
+from farsearch.far.selection import head_counts, learner_count, random_learners
 from farsearch.far.surgery import apply_far, width_of
-from farsearch.graph.compiler import compile_step, engine_execution
+from farsearch.graph.compiler import Compiled, compile_step, engine_execution
 from farsearch.graph.memory import EngineMemory
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["price_compiled"]
+__all__ = ["compile_config", "price_compiled"]
 
 
 def price_compiled(pricer: Pricer, model_config: Any, head: Head, config: FarConfig, plan: StepPlan) -> Price:
@@ -35,7 +35,7 @@ def price_compiled(pricer: Pricer, model_config: Any, head: Head, config: FarCon
     priced = pricer.price(config, plan)
     rows = plan.micro_batch_size or pricer.batch_size
     parts = rows < pricer.batch_size
-    memory = _memory(model_config, head, config, plan)
+    memory = EngineMemory.of(compile_config(model_config, head, config, plan))
     step = memory.step(rows, pricer.workload.max_length, optimizer=plan.optimizer, parts=parts)
     held, allocated, mapped = (size / 2**20 for size in (step.held, step.allocated, step.mapped))
     process = pricer.profile.process_mib
@@ -50,7 +50,15 @@ def price_compiled(pricer: Pricer, model_config: Any, head: Head, config: FarCon
     )  # fmt: skip
 
 
-def _memory(model_config: Any, head: Head, config: FarConfig, plan: StepPlan) -> EngineMemory:
+def compile_config(model_config: Any, head: Head, config: FarConfig, plan: StepPlan | None = None) -> Compiled:
+    """Compile a configuration of a model with random weights and learners: all cost the same.
+
+    Args:
+        plan: as ``engine_execution`` takes it.
+
+    Raises:
+        BadInput: for a model that can't be compiled.
+    """
     config = config.canonical()
     model, layout = build_model(model_config, head)
     names = list(model.state_dict())
@@ -60,8 +68,10 @@ def _memory(model_config: Any, head: Head, config: FarConfig, plan: StepPlan) ->
         None if fraction == 0.0 else random_learners(width, learner_count(width, fraction), seed=0)
         for fraction in fractions
     ]
+    counts = head_counts(layout.heads, config.frozen_heads, len(layout.layers))
+    heads = [None if count is None else range(count) for count in counts]
     apply_far(
         model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
-        engine_execution(layout, plan.feed_forward),
+        engine_execution(layout, plan), heads,
     )  # fmt: skip
-    return EngineMemory.of(compile_step(model, layout, head, names))
+    return compile_step(model, layout, head, names)

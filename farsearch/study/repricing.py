@@ -1,7 +1,8 @@
 """Copy a study to another device: the same trainings with that device's costs. Nothing is trained.
 
-The metric of a training does not depend on the device. Trials keep their numbers, and the copy can be searched further.
-Each step can be repeated, so the same command continues after a kill.
+The metric of a training does not depend on the device. Trials keep their numbers, and the copy can be searched further;
+until it is, another call adds the trials that the study has got meanwhile. Each step can be repeated, so the same
+command continues after a kill.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from farsearch.study.store import Store
 __all__ = ["check_copy", "copy_baselines", "copy_trials"]
 
 _STATE = "copied_from"
+"""Attribute of a copy: the study's name, and the number of copied trials, None until all are."""
 _SEARCH = ("sampler", "racing", "n_trials")
 """Attributes of a study with which others join its search."""
 _KEPT = ("reason", "start", "given_up", "kills")
@@ -41,7 +43,7 @@ _KEPT = ("reason", "start", "given_up", "kills")
 
 
 def check_copy(store: Store, source: str, name: str) -> None:
-    """Raise where ``name`` is another study than an incomplete copy of ``source``.
+    """Raise where ``name`` is another study than a copy of ``source`` without trials of its own.
 
     Raises:
         BadInput: for a name that is taken or not valid.
@@ -50,9 +52,12 @@ def check_copy(store: Store, source: str, name: str) -> None:
     if name not in names:
         check_new_name(name, names)
         return
-    state = store.load(name).user_attrs.get(_STATE, {})
-    if state.get("study") != source or state.get("complete"):
+    study = store.load(name)
+    state = store.ask(lambda: study.user_attrs).get(_STATE, {})
+    if state.get("study") != source:
         raise BadInput(f"the study {shown(name)} exists; give the copy another name with `name`")
+    if state["trials"] not in (None, store.ask(lambda: len(study.get_trials(deepcopy=False)))):
+        raise BadInput(f"the copy {shown(name)} has been searched further; give another one a name with `name`")
 
 
 def copy_trials(source: Study, target: Study, store: Store, pricer: Pricer, goal: Goal) -> None:
@@ -61,14 +66,14 @@ def copy_trials(source: Study, target: Study, store: Store, pricer: Pricer, goal
     A trial that is not finished is not copied; where finished ones follow it, a failed one has its number.
 
     Args:
-        target: a study without trials, or with those of an interrupted call.
+        target: a study without trials, or with those of an earlier call.
         goal: objective by which the step plan of each trial is chosen.
     """
 
     def step() -> None:
         trials = _finished(source.get_trials(deepcopy=False))
         with store.lock(target.study_name):
-            target.set_user_attr(_STATE, {"study": source.study_name, "complete": False})
+            target.set_user_attr(_STATE, {"study": source.study_name, "trials": None})
             target.set_user_attr("started", True)  # the starts of the space are among the copies
             for trial in trials[len(target.get_trials(deepcopy=False)) :]:
                 record = trial_record(trial)
@@ -77,7 +82,7 @@ def copy_trials(source: Study, target: Study, store: Store, pricer: Pricer, goal
                 target.add_trial(_copy_of(trial, pricer, goal))
             for name in _SEARCH:
                 target.set_user_attr(name, source.user_attrs[name])
-            target.set_user_attr(_STATE, {"study": source.study_name, "complete": True})
+            target.set_user_attr(_STATE, {"study": source.study_name, "trials": len(trials)})
 
     store.ask(step)
 

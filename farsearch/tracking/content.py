@@ -240,6 +240,7 @@ def _config_params(config: FarConfig) -> dict[str, str]:
         "frozen_embeddings": _flag(config.frozen_embeddings),
         "frozen_attention_layers": str(config.frozen_attention_layers),
         "frozen_bottom_layers": str(config.frozen_bottom_layers),
+        **{f"frozen_heads_layer_{i:0{width}d}": repr(share) for i, share in enumerate(config.frozen_heads)},
     }
 
 

@@ -52,14 +52,6 @@ def test_a_trial_of_the_copy_is_exported_for_its_device(repriced: Path, tmp_path
     assert json.loads((tmp_path / "b" / "far.json").read_text())["settings"]["device"] == OTHER
 
 
-def test_the_search_continues_on_the_other_device(repriced: Path, tiny_bert: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(repriced, tmp_path / "work"))
-    done = call(folder, *run_arguments(tiny_bert, 10, device=OTHER, study="other"))
-    assert done.code == 0, done.err
-    assert [trial["state"] for trial in _trials(folder, "other")].count("complete") == 10
-    assert len(_trials(folder, "tiny")) == 9
-
-
 def test_an_interrupted_copy_is_continued(
     finished_study: Path, repriced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,11 +74,28 @@ def test_an_interrupted_copy_is_continued(
     assert _trials(folder, "other") == _trials(repriced, "other")
 
 
-def test_no_other_study_is_overwritten(repriced: Path) -> None:
-    for name in ("tiny", "other"):
-        done = call(repriced, "reprice", "tiny", "--device", OTHER, "--name", name)
+def test_new_trials_are_added_to_the_copy(repriced: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(repriced, tmp_path / "work"))
+    before = _trials(folder, "other")
+    assert call(folder, *run_arguments(tiny_bert, 10)).code == 0
+    assert call(folder, "reprice", "tiny", "--device", OTHER, "--name", "other").code == 0
+    after = _trials(folder, "other")
+    assert [trial["config"] for trial in after] == [trial["config"] for trial in _trials(folder, "tiny")]
+    marked = {"on_front": None}
+    assert [trial | marked for trial in after[:-1]] == [trial | marked for trial in before]
+
+
+def test_no_other_study_is_overwritten(repriced: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    """Neither a study that is no copy, nor a copy whose search was continued."""
+    folder = Path(shutil.copytree(repriced, tmp_path / "work"))
+    done = call(folder, *run_arguments(tiny_bert, 10, device=OTHER, study="other"))
+    assert done.code == 0, done.err
+    assert len(_trials(folder, "tiny")) == 9
+    for name, rule in (("tiny", "the study 'tiny' exists"), ("other", "the copy 'other' has been searched further")):
+        done = call(folder, "reprice", "tiny", "--device", OTHER, "--name", name)
         assert (done.code, done.out) == (2, "")
-        assert f"the study '{name}' exists" in done.err
+        assert rule in done.err
+    assert len(_trials(folder, "other")) == 10
 
 
 @pytest.mark.slow
