@@ -169,7 +169,7 @@ class _Reference:
     def __init__(self, calibration: Calibration, folder: Path) -> None:
         name = next(name for name in ("learners", "narrow") if name in calibration.sustained)
         step = STEPS[name]
-        made = compile_config(step.model_config, Head(), step.config, "store")
+        made = compile_config(step.model_config, Head(), step.config)
         entry = step_entry(made, step.batch_size, step.length, step.vocabulary)
         self._step, self._calibrated = compiled_step(entry, str(folder), None), calibration.sustained[name].last
         self.now()
@@ -193,8 +193,7 @@ def measure(setting: Setting, profile: Profile, reference: _Reference, folder: P
     config = FarConfig(
         (setting.fraction,) * len(layout.layers), 1e-5, 1.0, 0.0, embeddings, attention, bottom
     ).canonical()
-    feed_forward = "recompute" if setting.recompute else "store"
-    wanted = StepPlan(feed_forward=feed_forward, micro_batch_size=setting.micro_batch)
+    wanted = StepPlan(feed_forward="recompute" if setting.recompute else "store", micro_batch_size=setting.micro_batch)
     plan = for_engine(wanted, "onnx", layout)
     bundle = make_bundle(
         folder, model_config, "onnx", batch_size=setting.batch, length=setting.seq, config=config, plan=plan

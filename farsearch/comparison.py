@@ -136,7 +136,8 @@ def full_fine_tuning_of(snapshot: StudySnapshot) -> CompleteTrial | None:
 def trains_everything(config: FarConfig) -> bool:
     """Return whether a configuration is full fine-tuning, at any learning rate."""
     canonical = config.canonical()
-    frozen = (*canonical.frozen_fractions, canonical.frozen_embeddings, canonical.frozen_attention_layers)
+    units = (*canonical.frozen_fractions, *canonical.frozen_heads)
+    frozen = (*units, canonical.frozen_embeddings, canonical.frozen_attention_layers)
     return not any(frozen) and not config.priming_epochs
 
 

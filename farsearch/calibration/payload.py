@@ -94,7 +94,7 @@ def _resized(model: onnx.ModelProto, inputs: Mapping[str, str]) -> bytes:
             node.input[i] = names.get(name, name)
     for info in model.graph.input:
         info.name = names[info.name]
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def engine_payload() -> str:
@@ -112,7 +112,7 @@ def engine_payload() -> str:
 
 
 def _entry(step: EngineStep) -> dict[str, Any]:
-    made = compile_config(step.model_config, Head(), step.config, "store")
+    made = compile_config(step.model_config, Head(), step.config)
     return step_entry(made, step.batch_size, step.length, step.vocabulary)
 
 

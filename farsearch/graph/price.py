@@ -35,7 +35,7 @@ def price_compiled(pricer: Pricer, model_config: Any, head: Head, config: FarCon
     priced = pricer.price(config, plan)
     rows = plan.micro_batch_size or pricer.batch_size
     parts = rows < pricer.batch_size
-    memory = EngineMemory.of(compile_config(model_config, head, config, plan.feed_forward))
+    memory = EngineMemory.of(compile_config(model_config, head, config, plan))
     step = memory.step(rows, pricer.workload.max_length, optimizer=plan.optimizer, parts=parts)
     held, allocated, mapped = (size / 2**20 for size in (step.held, step.allocated, step.mapped))
     process = pricer.profile.process_mib
@@ -50,11 +50,11 @@ def price_compiled(pricer: Pricer, model_config: Any, head: Head, config: FarCon
     )  # fmt: skip
 
 
-def compile_config(model_config: Any, head: Head, config: FarConfig, feed_forward: str) -> Compiled:
+def compile_config(model_config: Any, head: Head, config: FarConfig, plan: StepPlan | None = None) -> Compiled:
     """Compile a configuration of a model with random weights and learners: all cost the same.
 
     Args:
-        feed_forward: policy of the step plan.
+        plan: as ``engine_execution`` takes it.
 
     Raises:
         BadInput: for a model that can't be compiled.
@@ -72,6 +72,6 @@ def compile_config(model_config: Any, head: Head, config: FarConfig, feed_forwar
     heads = [None if count is None else range(count) for count in counts]
     apply_far(
         model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
-        engine_execution(layout, feed_forward), heads,
+        engine_execution(layout, plan), heads,
     )  # fmt: skip
     return compile_step(model, layout, head, names)

@@ -87,6 +87,7 @@ def test_freezing_more_costs_less(tmp_path: Path) -> None:
         ("--frozen-fraction", 0.9),
         ("--frozen-fraction", "0,0.9"),
         ("--frozen-embeddings",),
+        ("--frozen-heads", "0.5,0"),
         ("--frozen-bottom-layers", 1),
     ):
         cost = estimate(tmp_path, *base, *options)

@@ -278,7 +278,7 @@ def test_a_shipped_space_can_be_saved_and_edited(tmp_path: Path) -> None:
     """``spaces check`` accepts the output of ``spaces show``, and reports a mistake in one line."""
     text = call(tmp_path, "spaces", "show", "default").out
     (tmp_path / "mine.yaml").write_text(text)
-    assert call(tmp_path, "spaces", "check", "mine.yaml").out.startswith("mine.yaml: right, 6 searched")
+    assert call(tmp_path, "spaces", "check", "mine.yaml").out.startswith("mine.yaml: right, 7 searched")
     (tmp_path / "mine.yaml").write_text(text.replace("learning_rate:", "learning_rat:"))
     done = call(tmp_path, "spaces", "check", "mine.yaml")
     assert (done.code, done.err.count("\n")) == (2, 1)
@@ -291,8 +291,8 @@ def test_a_space_is_resolved_for_a_model(tmp_path: Path) -> None:
     listed = call(tmp_path, "spaces", "list", "--model", "bert-base-uncased").out
     assert listed.startswith("bert-base-uncased: size base, 85.1 M parameters in 12 layers; batch 16, ")
     assert (
-        "11 parameters; frozen fractions of the layers 0-1, 2-3, 4-5, 6-7, 8-9, 10-11; learning rates 1e-05 to "
-        in listed
+        "13 parameters; frozen fractions of the layers 0-1, 2-3, 4-5, 6-7, 8-9, 10-11; "
+        "frozen heads of the layers 0-5, 6-11; learning rates 1e-05 to " in listed
     )
     shown = call(tmp_path, "spaces", "show", "default", "--model", "bert-base-uncased").out
     assert "learning_rate: {low: 1.0e-05, high: 0.0002, log: true}" in shown
@@ -301,7 +301,8 @@ def test_a_space_is_resolved_for_a_model(tmp_path: Path) -> None:
     checked = call(tmp_path, "spaces", "check", "mine.yaml", "--model", "minilm").out.splitlines()
     assert checked[0].startswith("mine.yaml: right for minilm: size tiny, 10.6 M parameters in 6 layers; batch 8")
     assert checked[1] == (
-        "8 parameters; frozen fractions of the layers 0, 1, 2, 3, 4, 5; learning rates 1e-05 to 8e-05"
+        "13 parameters; frozen fractions of the layers 0, 1, 2, 3, 4, 5; frozen heads of the layers 0-2, 3-5; "
+        "learning rates 1e-05 to 8e-05"
     )
     assert checked[2:] == ["not tried first, for it is not in the space: FAR r=10 % as published"]
     done = call(tmp_path, "spaces", "list", "--model", "./nosuch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,13 @@ def test_a_broken_graph_is_refused_in_one_line(engine: Any) -> None:
     with pytest.raises(ValueError, match=r"graph-02\.onnx fails: ") as caught:
         Runner(program, paths, weights)
     assert "\n" not in str(caught.value)
+
+
+def test_another_graph_than_the_program_calls_is_refused_when_it_is_loaded(engine: Any) -> None:
+    program, paths, weights = engine
+    shutil.copyfile(paths[0], paths[3])
+    with pytest.raises(ValueError, match=r"graph-03\.onnx is another graph than the program calls: '"):
+        Runner(program, paths, weights)
 
 
 def test_a_graph_with_a_tensor_in_another_file_is_refused(engine: Any) -> None:

@@ -469,7 +469,7 @@ def test_changed_rows_are_reported(tmp_path: Path, tiny_bert: Path) -> None:
     again = resolved(GOOD)
     store.check("mine", again.settings, again.meta)
     changed = resolved(GOOD + "one more text,good\n")
-    with pytest.raises(StudyMismatch, match=r"the rows of mails\.csv have changed; .* another name: --study mine-2$"):
+    with pytest.raises(StudyMismatch, match=r"the rows of mails\.csv have changed; .* another name: `study` mine-2$"):
         store.check("mine", changed.settings, changed.meta)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...runtime.onnx_engine.dropout import draw_mask
 from ...runtime.onnx_engine.optimizer import ArrayOptimizer
-from ...runtime.onnx_engine.program import Runner, as_value, load_session, table_gradient
+from ...runtime.onnx_engine.program import Runner, as_value, load_session, table_gradient, vendor_errors
 from ...runtime.program_file import Stored, read_program
 from .rounds import OPERANDS, Slices, in_turn, is_product, repeated, sustained, timed_rounds
 
@@ -71,8 +71,12 @@ class GraphCases:
         session = self._sessions[case]
         feeds = {"operand_{}".format(i): as_value(array) for i, array in enumerate(arrays)}
         outputs = [output.name for output in session.get_outputs()]
-        # the arrays are the memory of the values
-        return lambda arrays=arrays: session.run_with_ort_values(outputs, feeds)
+
+        def run(arrays: Sequence[np.ndarray] = arrays) -> Any:  # they are the memory of the values
+            with vendor_errors(case):
+                return session.run_with_ort_values(outputs, feeds)
+
+        return run
 
     def _calls(self, case: Tuple[str, Tuple[int, ...]]) -> Callable[[], Any]:
         """The call of a case; the operands of products change from call to call, as with torch."""
