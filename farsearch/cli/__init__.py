@@ -13,11 +13,13 @@ front.py         pareto, show: the front of a study, one trial
 sync.py          sync: a study in MLflow
 ui.py            ui: MLflow's pages
 report.py        report: a study as one page
+reprice.py       reprice: a study at the costs of another device
 verify.py        verify: points of the front trained again
 deploy.py        export, finetune: bundles
 estimate.py      estimate: predicted memory and time
 devices.py       devices: list, show, calibrate, import, check
 spaces.py        spaces: list, show, check
+models.py        models: list
 tasks.py         tasks: list, show
 studies.py       studies: list, rename, delete
 cache.py         cache: show, clear
@@ -47,7 +49,9 @@ from farsearch.cli import (
     doctor,
     estimate,
     front,
+    models,
     report,
+    reprice,
     run,
     spaces,
     status,
@@ -113,8 +117,9 @@ def cli(debug: bool) -> None:
 
 
 _MODULES = (
-    run, worker, status, front, sync, ui, report, verify, deploy, estimate, devices, spaces, tasks, studies, cache,
-    doctor,
+    run, worker, status, front, sync, ui, report, reprice, verify, deploy, estimate, devices, models, spaces, tasks,
+    studies,
+    cache, doctor,
 )  # fmt: skip
 for module in _MODULES:
     for command in module.COMMANDS:

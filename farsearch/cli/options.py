@@ -32,6 +32,7 @@ __all__ = [
     "here_options",
     "json_option",
     "open_workspace",
+    "place_options",
     "spec_options",
     "storage_option",
     "study_argument",
@@ -51,7 +52,7 @@ else:
 
 
 def study_argument(function: F) -> F:
-    """Add the name of a study; None is the latest."""
+    """Add the name of a study; None is the latest that has trials."""
     return click.argument("study", required=False, metavar="[STUDY]")(function)
 
 
@@ -121,12 +122,9 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def here_options(function: F) -> F:
-    """Add the options that name where this host has a study's data, model and device profile."""
+def place_options(function: F) -> F:
+    """Add the options that name where this host has a study's data and model."""
     for decorate in (
-        click.option(
-            "--device", metavar="NAME", help="Its profile on this host, a .toml file.  [default: by its name]"
-        ),
         click.option(
             "--model", metavar="NAME", help="Folder of its model on this host.  [default: where the run had it]"
         ),
@@ -138,6 +136,13 @@ def here_options(function: F) -> F:
     ):
         function = decorate(function)
     return function
+
+
+def here_options(function: F) -> F:
+    """Add the options that name where this host has a study's data, model and device profile."""
+    return click.option(
+        "--device", metavar="NAME", help="Its profile on this host, a .toml file.  [default: by its name]"
+    )(place_options(function))
 
 
 def storage_option(function: F) -> F:
@@ -235,16 +240,27 @@ class AboveZero(ParamType):
         return number
 
 
+class _PointsOrNoise(AboveZero):
+    """A number of points, or ``noise``."""
+
+    name = "points|noise"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a float or ``noise``."""
+        return value if value == "noise" else super().convert(value, param, ctx)
+
+
 _CHOICE: Mapping[str, Mapping[str, Any]] = {
     "prefer": {
         "type": click.Choice(["knee", "accuracy", "memory", "time"]),
         "help": "Best in which objective on the front; the knee is the compromise.  [default: knee]",
     },
     "within": {
-        "type": AboveZero(),
-        "metavar": "POINTS",
-        "help": "The cheapest (least memory × time, or as --prefer) within so many points of the best metric: 0.5 is "
-        "half a point of accuracy, or 0.005 of a correlation.",
+        "type": _PointsOrNoise(),
+        "metavar": "POINTS|noise",
+        "help": "The cheapest (quickest, then least memory; or as --prefer) within so many points of the best metric: "
+        "0.5 is half a point of accuracy, or 0.005 of a correlation; noise: the error of the difference, a point at "
+        "most.",
     },
     "max_memory_mib": {
         "flag": "--max-memory",

@@ -10,7 +10,7 @@ import numpy as np
 
 from farsearch.cost.layer_kinds import LayerKind, apply_kinds
 from farsearch.cost.segment_costs import Rows
-from farsearch.cost.segments import Array, Composed, Indices, Part, Tensors
+from farsearch.cost.segments import EVENT_KINDS, Array, Composed, Indices, Part, Tensors
 from farsearch.cost.software import Software, build_ordinary
 from farsearch.cost.trace import meta_tensors
 from farsearch.far.execution import Execution
@@ -18,8 +18,8 @@ from farsearch.far.layout import ModelLayout
 from farsearch.models.heads import Head
 
 if TYPE_CHECKING:  # these need the package onnx, which takes time to import
-    from farsearch.graph.memory import Allocation, EngineMemory, StepMemory
-    from farsearch.graph.segments import Place
+    from farsearch.graph.memory import EngineMemory, StepMemory
+    from farsearch.graph.segments import Place, SegmentEvent
 
 __all__ = ["CompiledCosts", "CompiledStep", "compiled_step"]
 
@@ -38,7 +38,7 @@ class CompiledStep(NamedTuple):
     layout: ModelLayout
     unused_bytes: int
 
-    def segments(self, rows: int, length: int) -> Mapping[Place, Sequence[Allocation]]:
+    def segments(self, rows: int, length: int) -> Mapping[Place, Sequence[SegmentEvent]]:
         """Return what a step of ``rows`` sequences of ``length`` tokens allocates and frees, by segment."""
         from farsearch.graph.segments import step_segments
 
@@ -86,7 +86,7 @@ class CompiledCosts:
 
     def __init__(self, optimizer: str, parts: bool) -> None:
         self._optimizer, self._parts = optimizer, parts
-        self._levels = Rows[Part](2, _levels)
+        self._levels = Rows[Part](3, _levels)
         self._elements = Rows[Tensors](1, _elements)
 
     def memory(self, step: Composed) -> StepMemory[Array]:
@@ -95,22 +95,66 @@ class CompiledCosts:
 
         column = np.zeros(1, dtype=np.int64)
         rows = self._levels.find(step.parts, step.part_of, step.learners, column)
-        high, net = np.moveaxis(self._levels.values[rows, 0], -1, 0)
+        high, net, masks = np.moveaxis(self._levels.values[rows, 0], -1, 0)
         before = np.cumsum(net, axis=0) - net
         groups = self._elements.find(step.tensors, step.tensors_of, step.tensor_learners, column)
         trained = _BYTES * self._elements.values[groups, 0, 0].sum(axis=0)
         held = held_bytes(trained, self._optimizer, self._parts)
-        return StepMemory(step.static_bytes, held, (high + before).max(axis=0))
+        temporary = (high + before).max(axis=0)
+        return StepMemory(step.static_bytes, held, _block_bytes(step) + temporary + masks.max(axis=0), temporary)
 
 
 def _levels(parts: Sequence[Part], learners: Indices, _: Indices) -> Array:
-    """The highest level of each segment over that before, and the level at its end: ``[parts, learners, 1, 2]``."""
+    """Of each segment the highest level of temporaries over that before, that at its end, and the highest of masks."""
     numbers = []
     for part in parts:
-        level = np.cumsum(np.rint(part.sizes(0, learners)), axis=0)
-        ends = (level.max(axis=0), level[-1]) if len(level) else (np.zeros(len(learners)),) * 2
-        numbers.append(np.stack(ends, axis=1))
+        sizes = np.rint(part.sizes(0, learners))
+        zero = np.zeros((1, len(learners)))
+        temporary, masks = (
+            np.concatenate([zero, np.cumsum(sizes[part.event_kinds == EVENT_KINDS.index(kind)], axis=0)])
+            for kind in ("temporary", "mask")
+        )
+        numbers.append(np.stack([temporary.max(axis=0), temporary[-1], masks.max(axis=0)], axis=1))
     return np.stack(numbers)[:, :, None]
+
+
+def _block_bytes(step: Composed) -> Array:
+    """Return the bytes of all blocks of each configuration: of each size as many as are taken at once.
+
+    A block is used again for values of its own size alone.
+    """
+    events = [
+        _taken([step.parts[i] for i in parts], learners)
+        for parts, learners in zip(step.part_of, step.learners, strict=True)
+    ]
+    sizes = np.concatenate(events)
+    order = np.argsort(np.abs(sizes), axis=0, kind="stable")
+    sizes = np.take_along_axis(sizes, order, axis=0)
+    counts = np.cumsum(np.sign(sizes), axis=0)  # of blocks taken, of this size and in the end none of smaller ones
+    size = np.abs(sizes)
+    total = np.zeros(sizes.shape[1])
+    # the highest count in each run of equal sizes, by maxima from the right
+    highest = np.zeros(sizes.shape[1])
+    base = np.zeros(sizes.shape[1])
+    for i in range(len(sizes)):
+        new = size[i] != size[i - 1] if i else np.ones(sizes.shape[1], dtype=np.bool_)
+        total += np.where(new & (i > 0), highest * size[i - 1], 0.0)
+        base = np.where(new, counts[i - 1] if i else 0.0, base)
+        highest = np.where(new, 0.0, highest)
+        highest = np.maximum(highest, counts[i] - base)
+    return np.asarray(total + highest * size[-1]) if len(sizes) else total
+
+
+def _taken(parts: Sequence[Part], learners: Indices) -> Array:
+    """Signed bytes of the blocks that a segment takes and gives back: ``[events, configurations]``, padded by 0."""
+    columns: dict[tuple[Part, int], Array] = {}
+    for part, k in zip(parts, learners.tolist(), strict=True):
+        if (part, k) not in columns:
+            saved = part.event_kinds == EVENT_KINDS.index("saved")
+            columns[part, k] = np.rint(part.sizes(0, k))[saved]
+    longest = max(len(column) for column in columns.values())
+    padded = {key: np.pad(column, (0, longest - len(column))) for key, column in columns.items()}
+    return np.stack([padded[key] for key in zip(parts, learners.tolist(), strict=True)], axis=1)
 
 
 def _elements(groups: Sequence[Tensors], learners: Indices, _: Indices) -> Array:

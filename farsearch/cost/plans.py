@@ -10,38 +10,28 @@ from torch import nn
 
 from farsearch.cost.software import torch_version
 from farsearch.devices.profile import Profile
-from farsearch.far.execution import Execution
 from farsearch.far.layout import ModelLayout
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_fused, make_optimizer
-from farsearch.records import Engine, StepPlan
+from farsearch.plan_execution import RECOMPUTE, STORE, executable, execution_of, for_engine
+from farsearch.records import StepPlan
 
 __all__ = [
     "compiled_plans", "exact_plans", "executable", "execution_of", "for_engine", "optimizer_of", "ordinary_plan",
     "quickest",
 ]  # fmt: skip
 
-_STORE = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
-_RECOMPUTE = dataclasses.replace(_STORE, feed_forward="recompute")
 _EXECUTIONS = (
     StepPlan(),
     StepPlan(checkpointing=True),
     StepPlan(feed_forward="store"),
     StepPlan(feed_forward="store", layer_norm="output"),
-    _STORE,
-    _RECOMPUTE,
-    dataclasses.replace(_STORE, checkpointing=True),
-    dataclasses.replace(_RECOMPUTE, checkpointing=True),
+    STORE,
+    RECOMPUTE,
+    dataclasses.replace(STORE, checkpointing=True),
+    dataclasses.replace(RECOMPUTE, checkpointing=True),
 )
 """Executions of the forward and backward pass, the simpler ones first. None of the other exact ones, 48 in total, is
 better than the best of these by more than 1 % in memory, time or their product (docs/log.md, tests)."""
-
-
-def execution_of(plan: StepPlan, chunk_rows: int | None = None) -> Execution:
-    """Return the part of a plan that the model executes."""
-    return Execution(
-        plan.feed_forward, plan.attention, plan.dropout, plan.layer_norm, plan.frozen_dtype, plan.checkpointing,
-        chunk_rows,
-    )  # fmt: skip
 
 
 def optimizer_of(plan: StepPlan, model: nn.Module) -> Optimizer:
@@ -53,32 +43,6 @@ def optimizer_of(plan: StepPlan, model: nn.Module) -> Optimizer:
 def ordinary_plan(profile: Profile) -> StepPlan:
     """Return the plan without farsearch: ordinary modules, and AdamW with the default kernel of the device's torch."""
     return StepPlan(optimizer_kernel="foreach" if profile.foreach else "loop")
-
-
-def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
-    """Return the plan without the parts that a model does not support: gated blocks, and some families' attention."""
-    return dataclasses.replace(
-        plan,
-        feed_forward="modules" if layout.gated else plan.feed_forward,
-        attention=plan.attention if layout.recomputes_attention else "modules",
-    )
-
-
-def for_engine(plan: StepPlan, engine: Engine, layout: ModelLayout) -> StepPlan:
-    """Return the plan by which an engine executes what the plan of another one does.
-
-    A compiled step saves the least that is as fast: attention and masks are made again, LayerNorms save their
-    normalised input; its feed-forward blocks are those of the plan, or ``store``.
-    """
-    if engine == plan.engine:
-        return plan
-    if engine == "torch":
-        return dataclasses.replace(plan, engine=engine)
-    compiled = dataclasses.replace(
-        _RECOMPUTE if plan.feed_forward == "recompute" else _STORE, optimizer=plan.optimizer,
-        micro_batch_size=plan.micro_batch_size, engine=engine,
-    )  # fmt: skip
-    return executable(compiled, layout)
 
 
 def exact_plans(profile: Profile, layout: ModelLayout | None = None) -> list[StepPlan]:
@@ -133,6 +97,6 @@ def quickest(plan: StepPlan, layout: ModelLayout) -> StepPlan:
         return plan
     kernel: Literal["loop", "fused"] = "fused" if has_fused() else "loop"
     host = dataclasses.replace(
-        _STORE, optimizer=plan.optimizer, micro_batch_size=plan.micro_batch_size, optimizer_kernel=kernel
+        STORE, optimizer=plan.optimizer, micro_batch_size=plan.micro_batch_size, optimizer_kernel=kernel
     )
     return executable(host, layout)

@@ -14,18 +14,19 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, shape_inference
+from onnx import helper, numpy_helper, shape_inference
 from torch import nn
 
 from farsearch.far.layout import ModelLayout
-from farsearch.graph.compiler import PROGRAM, WEIGHTS, Compiled, compile_training
+from farsearch.graph.compiler import PORTION, PROGRAM, WEIGHTS, Compiled, compile_training
 from farsearch.models.heads import Head
+from farsearch.runtime.onnx_engine.buffers import portion_rows, size_of
 from farsearch.runtime.program_file import Call, DropoutMask, Program, Stored, read_program
 
 __all__ = ["Allocation", "CallMemory", "EngineMemory", "StepMemory", "held_bytes"]
 
 _ARENA_SHARE = 0.3
-"""Memory that onnxruntime's allocator holds beside the values that live, as a share of them (docs/log.md)."""
+"""Memory that onnxruntime's allocator holds beside the temporaries of graphs, as a share of them (docs/log.md)."""
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity"})
 """Operators whose output is their input's memory."""
@@ -33,6 +34,9 @@ _IN_PLACE = frozenset(
     {"Add", "Sub", "Mul", "Div", "Where", "Sqrt", "Reciprocal", "Neg", "Exp", "Tanh", "Relu", "Softmax", "Not", "Erf"}
 )
 """Operators that write over an input of the same size that nothing takes afterwards."""
+
+
+Bytes = TypeVar("Bytes", int, NDArray[np.float64])
 
 
 class Allocation(NamedTuple):
@@ -50,19 +54,20 @@ class CallMemory(NamedTuple):
     """Memory of one call of a program.
 
     Attributes:
-        inside: allocated and freed while its graph runs, masks and results included, in order; all of it is freed.
-        outputs: results that live on, by the program's names.
-        after: allocated and freed before a later call: what the runner makes of the results.
+        masks: of dropout, during the call.
+        inside: what onnxruntime allocates and frees in the call, and what the runner makes of its results, in order.
+        others: outputs that onnxruntime allocates, and that live on, by the program's names.
+        buffers: likewise, those in blocks of the runner.
+        lent: blocks that are taken for a moment.
         last: values of this and of earlier calls that are freed after it.
     """
 
+    masks: tuple[Allocation, ...]
     inside: tuple[Allocation, ...]
-    outputs: Mapping[str, Allocation]
-    after: tuple[Allocation, ...]
+    others: Mapping[str, Allocation]
+    buffers: Mapping[str, Allocation]
+    lent: tuple[Allocation, ...]
     last: tuple[str, ...]
-
-
-Bytes = TypeVar("Bytes", int, NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -73,16 +78,18 @@ class StepMemory(Generic[Bytes]):
         mapped: weights in their file, which the system reads as they are needed and may drop again.
         held: trained weights, the optimizer's state, and the sums of gradients of micro-batches.
         passing: peak of activations, gradients and masks.
+        temporary: what of it onnxruntime allocates. The rest is in buffers that are kept, without holes between them.
     """
 
     mapped: Bytes
     held: Bytes
     passing: Bytes
+    temporary: Bytes
 
     @property
     def allocated(self) -> Any:
         """``passing`` with what onnxruntime's allocator holds beside it."""
-        return (1 + _ARENA_SHARE) * self.passing
+        return self.passing + _ARENA_SHARE * self.temporary
 
     @property
     def resident(self) -> Any:
@@ -116,7 +123,7 @@ class EngineMemory:
     def of_training(cls, model: nn.Module, layout: ModelLayout, head: Head) -> EngineMemory:
         """Return the memory of a reconfigured model's training step, of which nothing else is compiled.
 
-        Its ``mapped`` bytes are those of all parameters and buffers. The weights may be of the meta device.
+        Its ``mapped`` bytes are those of all parameters and buffers.
 
         Raises:
             BadInput: as ``compile_step``.
@@ -124,8 +131,10 @@ class EngineMemory:
         entries, graphs = compile_training(model, layout, head)
         trained = (Stored(each["name"], each["shape"], ids=each.get("ids")) for each in entries["trained"])
         dropouts = (DropoutMask(tuple(each["shape"]), each["p"]) for each in entries["dropouts"])
-        step = (Call(**each) for each in entries["step"])
-        program = Program(graphs.opset, (), (), tuple(trained), (), tuple(dropouts), tuple(step), (), ())
+        step = (Call(**{**each, "rows": tuple(each["rows"])}) for each in entries["step"])
+        program = Program(
+            graphs.opset, (), (), tuple(trained), (), tuple(dropouts), tuple(step), (), (), portion=PORTION
+        )
         mapped = sum(value.numel() * value.element_size() for value in [*model.parameters(), *model.buffers()])
         return cls(program, graphs.models, mapped)
 
@@ -158,50 +167,69 @@ class EngineMemory:
             parts: the rows are part of a batch, whose gradients are added up.
         """
         trained = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self._program.trained)
-        live: dict[str, int] = {}
-        peak = 0
+        pool, others = _Pool(), dict[str, int]()
+        temporary = masks = 0
         for call in self.calls(rows, length):
-            peak = max(peak, sum(live.values()) + _highest(call.inside))
-            live.update((value, output.bytes) for value, output in call.outputs.items())
-            peak = max(peak, sum(live.values()) + _highest(call.after))
+            masks = max(masks, _highest(call.masks))
+            temporary = max(temporary, sum(others.values()) + _highest(call.inside))
+            others.update((value, made.bytes) for value, made in call.others.items())
+            for value, made in call.buffers.items():
+                pool.take(value, made.bytes)
+            pool.lend([each.bytes for each in call.lent])
             for value in call.last:
-                del live[value]
-        return StepMemory(self._mapped, held_bytes(trained, optimizer, parts), peak)
+                pool.give(value)
+                others.pop(value, None)
+        held = held_bytes(trained, optimizer, parts)
+        return StepMemory(self._mapped, held, pool.held + temporary + masks, temporary)
 
     def calls(self, rows: int, length: int) -> Iterator[CallMemory]:
         """Yield the memory of each call of a step of ``rows`` sequences of ``length`` tokens."""
-        program, sizes = self._program, {"rows": rows, "length": length}
-        last = {
-            value: i for i, call in enumerate(program.step) for value in (*call.inputs.values(), *call.outputs.values())
-        }
+        calls = self._program.step
+        last = {value: i for i, call in enumerate(calls) for value in (*call.inputs.values(), *call.outputs.values())}
         live: set[str] = set()
-        for i, call in enumerate(program.step):
-            masks = [self._mask(value, sizes) for value in sorted(set(call.inputs.values())) if _is_mask(value)]
-            results, inside = _graph_memory(self._graphs[call.graph], rows, length)
-            outputs = {call.outputs[name]: result for name, result in results.items()}
-            live.update(outputs)
+        for i, call in enumerate(calls):
+            graph = self._graphs[call.graph]
+            whole = _outputs(graph, rows, length)
+            made = {value: whole[name] for name, value in call.outputs.items()}
+            live.update(made)
             freed = tuple(value for value in sorted(live) if last[value] <= i)
             live.difference_update(freed)
-            around = (*masks, *inside, *(mask.freed() for mask in masks))
-            yield CallMemory(around, outputs, tuple(self._scattered(call)), freed)
+            portion = self._portion(rows, length)
+            inside = _inside(graph, portion if call.rows else rows, length, with_outputs=not call.rows)
+            in_portions = bool(call.rows) and portion < rows
+            lent = [whole[name] for name in call.outputs if in_portions and name not in call.rows]
+            yield CallMemory(
+                tuple(_briefly(self._masks_of(call, rows, length))),
+                (*inside, *_briefly(self._scattered(call))),
+                {} if call.rows else made,
+                made if call.rows else {},
+                tuple(_briefly(lent)),
+                freed,
+            )
 
-    def _scattered(self, call: Call) -> Iterator[Allocation]:
+    def _portion(self, rows: int, length: int) -> int:
+        """Rows that are computed at once."""
+        return portion_rows(rows, length, self._program.portion or rows * length)
+
+    def _scattered(self, call: Call) -> list[Allocation]:
         """The gradients of whole tables, which the runner makes from those of their rows."""
         tables = {f"gradient:{tensor.name}": tensor for tensor in self._program.trained if tensor.ids is not None}
-        made = [_allocation(4, tables[value].shape) for value in call.outputs.values() if value in tables]
-        yield from (*made, *(each.freed() for each in made))
+        return [_allocation(4, tables[value].shape) for value in call.outputs.values() if value in tables]
 
-    def _mask(self, value: str, sizes: Mapping[str, int]) -> Allocation:
-        shape = self._program.dropouts[int(value.removeprefix("dropout:"))].shape
-        return _allocation(1, [sizes.get(size, size) for size in shape])
-
-
-def _is_mask(value: str) -> bool:
-    return value.startswith("dropout:")
+    def _masks_of(self, call: Call, rows: int, length: int) -> list[Allocation]:
+        sizes = {"rows": rows, "length": length}
+        numbers = {value.removeprefix("dropout:") for value in call.inputs.values() if value.startswith("dropout:")}
+        shapes = [self._program.dropouts[int(number)].shape for number in sorted(numbers)]
+        return [_allocation(1, [sizes.get(size, size) for size in shape]) for shape in shapes]
 
 
 def _allocation(element: int, shape: Sequence[int]) -> Allocation:
     return Allocation(int(element * np.prod(shape, dtype=np.int64)), tuple(shape))
+
+
+def _briefly(allocations: Sequence[Allocation]) -> list[Allocation]:
+    """Allocate all, then free all."""
+    return [*allocations, *(each.freed() for each in allocations)]
 
 
 def _highest(allocations: Iterable[Allocation]) -> int:
@@ -209,9 +237,47 @@ def _highest(allocations: Iterable[Allocation]) -> int:
     return max(accumulate((each.bytes for each in allocations), initial=0))
 
 
+class _Pool:
+    """The blocks of ``onnx_engine.buffers`` in a step.
+
+    Attributes:
+        held: bytes of all blocks.
+    """
+
+    def __init__(self) -> None:
+        self.held = 0
+        self._free: Counter[int] = Counter()
+        self._taken: dict[str, int] = {}
+
+    def take(self, value: str, size: int) -> None:
+        self._taken[value] = size
+        if self._free[size]:
+            self._free[size] -= 1
+        else:
+            self.held += size
+
+    def give(self, value: str) -> None:
+        if value in self._taken:
+            self._free[self._taken.pop(value)] += 1
+
+    def lend(self, sizes: Sequence[int]) -> None:
+        """Take blocks of these sizes for a moment."""
+        for i, size in enumerate(sizes):
+            self.take(f"lent {i}", size)
+        for i in range(len(sizes)):
+            self.give(f"lent {i}")
+
+
 @lru_cache(maxsize=4096)
-def _graph_memory(graph: bytes, rows: int, length: int) -> tuple[Mapping[str, Allocation], tuple[Allocation, ...]]:
-    """The results of a graph by its own names, and all that it allocates and frees."""
+def _outputs(graph: bytes, rows: int, length: int) -> Mapping[str, Allocation]:
+    """A graph's outputs by name."""
+    model = _with_sizes(onnx.load_from_string(graph), rows, length)
+    return {info.name: _described(info) for info in model.graph.output}
+
+
+@lru_cache(maxsize=4096)
+def _inside(graph: bytes, rows: int, length: int, with_outputs: bool) -> tuple[Allocation, ...]:
+    """What a graph allocates and frees, with its outputs or without; in the end all is freed."""
     model = shape_inference.infer_shapes(_with_sizes(onnx.load_from_string(graph), rows, length), data_prop=True)
     sizes = {info.name: _described(info) for info in (*model.graph.value_info, *model.graph.output)}
     results = {info.name for info in model.graph.output}
@@ -223,9 +289,9 @@ def _graph_memory(graph: bytes, rows: int, length: int) -> tuple[Mapping[str, Al
     for node in model.graph.node:
         made = [name for name in node.output if name in sizes]
         taken = [owner[name] for name in node.input if name in owner]
-        if node.op_type in _VIEWS and taken and made:
+        if node.op_type in _VIEWS and taken and made and made[0] not in results:
             owner[made[0]] = taken[0]
-            live[taken[0]] += uses[made[0]] + (made[0] in results)
+            live[taken[0]] += uses[made[0]]
         else:
             reused = _reused(node, made, taken, sizes, live, results)
             for name in made:
@@ -235,14 +301,14 @@ def _graph_memory(graph: bytes, rows: int, length: int) -> tuple[Mapping[str, Al
                     reused = None
                     continue
                 live[name] = uses[name] + (name in results)
-                held[name] = sizes[name]
-                log.append(sizes[name])
+                if with_outputs or name not in results:
+                    held[name] = sizes[name]
+                    log.append(sizes[name])
         for name in taken:
             live[name] -= 1
-            if live[name] == 0:
+            if live[name] == 0 and name in held:
                 log.append(held.pop(name).freed())
-    log += [each.freed() for each in held.values()]
-    return {name: sizes[name] for name in results}, tuple(log)
+    return (*log, *(each.freed() for each in held.values()))
 
 
 def _reused(
@@ -261,40 +327,30 @@ def _with_sizes(model: Any, rows: int, length: int) -> Any:
     for info in (*model.graph.input, *model.graph.output):
         for dimension in info.type.tensor_type.shape.dim:
             if dimension.HasField("dim_param"):
-                dimension.dim_value = _evaluated(dimension.dim_param, rows, length)
+                dimension.dim_value = size_of(dimension.dim_param, rows, length)
     given = {"size:rows": rows, "size:length": length}
     for info in list(model.graph.input):
         if info.name in given:
             model.graph.input.remove(info)
             value = helper.make_tensor(info.name, onnx.TensorProto.INT64, [1], [given[info.name]])
             model.graph.initializer.append(value)
-    for node in model.graph.node:
-        if node.domain:
-            _use_standard(node)
+    _fold_sizes(model.graph)
     return model
 
 
-def _use_standard(node: Any) -> None:
-    """Replace a vendor's operator, whose shapes onnx does not infer, by a standard one with the same."""
-    swapped = {attribute.name for attribute in node.attribute if attribute.i}
-    node.domain = ""
-    del node.attribute[:]
-    if node.op_type == "FusedMatMul":
-        left, right = ("ki" if "transA" in swapped else "ik"), ("jk" if "transB" in swapped else "kj")
-        node.op_type = "Einsum"
-        node.attribute.append(helper.make_attribute("equation", f"...{left},...{right}->...ij"))
-    else:
-        assert node.op_type == "Gelu", node.op_type
-        node.op_type = "Sigmoid"
+_OF_SIZES = {"Mul": np.multiply, "Add": np.add, "Concat": lambda *parts: np.concatenate(parts)}
+"""Operators that compute sizes from sizes, all of one dimension."""
 
 
-def _evaluated(text: str, rows: int, length: int) -> int:
-    """The value of a name as ``program`` gives them: factors, then an offset."""
-    product, _, offset = text.replace("-", "+-").partition("+")
-    size = 1
-    for factor in product.split("*"):
-        size *= {"rows": rows, "length": length}.get(factor) or int(factor)
-    return size + int(offset or 0)
+def _fold_sizes(graph: Any) -> None:
+    """Replace what is computed from sizes alone by its result: onnx takes the pads of a Pad from a constant only."""
+    known = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type in _OF_SIZES and all(name in known and known[name].dtype == np.int64 for name in node.input):
+            (name,) = node.output
+            known[name] = _OF_SIZES[node.op_type](*(known[each] for each in node.input))
+            graph.initializer.append(numpy_helper.from_array(known[name], name))
+            graph.node.remove(node)
 
 
 def _described(info: Any) -> Allocation:

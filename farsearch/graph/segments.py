@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from farsearch.far.layout import ModelLayout
 from farsearch.graph.memory import Allocation, EngineMemory
 from farsearch.runtime.program_file import Call
 
-__all__ = ["Place", "step_segments"]
+__all__ = ["Place", "SegmentEvent", "step_segments"]
 
 Place = tuple[str, int | None]
 """A segment of a step: ``start``, ``head`` or ``backward embeddings``, or ``forward`` or ``backward`` of a layer."""
+
+Kind = Literal["temporary", "saved", "mask"]
+"""``temporary`` is allocated by onnxruntime, ``saved`` in a block of the runner."""
+SegmentEvent = tuple[Kind, Allocation]
 
 _END: Place = ("backward embeddings", None)
 
 
 def step_segments(
     memory: EngineMemory, layout: ModelLayout, rows: int, length: int
-) -> Mapping[Place, list[Allocation]]:
+) -> Mapping[Place, list[SegmentEvent]]:
     """Return what a step of ``rows`` sequences of ``length`` tokens allocates and frees, by segment in order.
 
     A layer's segments depend on its own kind alone. So a value that only layers above take is allocated with them, and
@@ -27,18 +32,25 @@ def step_segments(
     """
     calls = memory.program.step
     places = _places_of(calls, layout)
+    top = len(layout.layers) - 1
     last = {value: place for place, call in zip(places, calls, strict=True) for value in call.inputs.values()}
-    segments: defaultdict[Place, list[Allocation]] = defaultdict(list)
-    held: dict[str, tuple[Place, Allocation]] = {}
+    segments: defaultdict[Place, list[SegmentEvent]] = defaultdict(list)
+    held: dict[str, tuple[Place, Allocation, Kind]] = {}
     for place, call in zip(places, memory.calls(rows, length), strict=True):
-        segments[place] += call.inside
-        for value, allocation in call.outputs.items():
-            segments[_allocated(place, last.get(value, place), places)].append(allocation)
-            held[value] = place, allocation
-        segments[place] += call.after
+        segments[place] += [("mask", each) for each in call.masks]
+        segments[place] += [("temporary", each) for each in call.inside]
+        kinds: dict[Kind, Mapping[str, Allocation]] = {"temporary": call.others, "saved": call.buffers}
+        for kind, outputs in kinds.items():
+            for value, allocation in outputs.items():
+                counted = _allocated(place, last.get(value, place), places)
+                if counted == ("forward", top - 1) and not _has_tokens(allocation, rows, length):
+                    counted = "forward", top  # the head's token, which the layer below takes out for the top one alone
+                segments[counted].append((kind, allocation))
+                held[value] = place, allocation, kind
+        segments[place] += [("saved", each) for each in call.lent]
         for value in call.last:
-            made, allocation = held.pop(value)
-            segments[_freed(made, place)].append(allocation.freed())
+            made, allocation, kind = held.pop(value)
+            segments[_freed(made, place)].append((kind, allocation.freed()))
     return segments
 
 
@@ -48,6 +60,11 @@ def _allocated(made: Place, last: Place, places: Sequence[Place]) -> Place:
     if phase != "forward" or layer is None or last[0] != "backward" or ("backward", layer) in places:
         return made
     return "forward", layer + 1
+
+
+def _has_tokens(allocation: Allocation, rows: int, length: int) -> bool:
+    """Whether a value has all tokens of the rows, and not one of each row."""
+    return bool(set(allocation.shape) & {length, rows * length})
 
 
 def _freed(made: Place, last: Place) -> Place:

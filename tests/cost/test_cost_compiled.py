@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
-import numpy as np
 import pytest
-from torch import nn
 
 from farsearch.cost.compiled import CompiledCosts
 from farsearch.cost.plans import compiled_plans, exact_plans
@@ -18,14 +15,10 @@ from farsearch.cost.traced_model import traced_plan
 from farsearch.devices.engines import EngineFigures
 from farsearch.devices.profile import Profile
 from farsearch.far.ffn import padding
-from farsearch.far.layout import ModelLayout
-from farsearch.far.selection import learner_count, random_learners
-from farsearch.far.surgery import apply_far, width_of
-from farsearch.graph.compiler import compile_step, engine_execution
+from farsearch.graph.configured import compile_config
 from farsearch.graph.memory import EngineMemory, StepMemory
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
-from farsearch.models.load import build_model
 from farsearch.records import Engine, FarConfig
 from tests.cost.reference import figure, make_profile
 from tests.models.test_models_families import CASES
@@ -34,28 +27,6 @@ LAYERS = 4
 BY_NAME = {case.name: case for case in CASES}
 FAST = ("bert",)
 """Families of the test that always runs; a compiled step takes seconds."""
-
-
-def compiled_memory(model_config: Any, config: FarConfig, feed_forward: str) -> EngineMemory:
-    """Compile the whole model of a configuration."""
-    config, head = config.canonical(), Head()
-    model, layout = build_model(model_config, head)
-    names = list(model.state_dict())
-    reconfigure(model, layout, config, feed_forward)
-    return EngineMemory.of(compile_step(model, layout, head, names))
-
-
-def reconfigure(model: nn.Module, layout: ModelLayout, config: FarConfig, feed_forward: str) -> None:
-    """Reconfigure a model with random learners."""
-    width = width_of(model, layout.layers[0])
-    learners = [
-        None if fraction == 0.0 else random_learners(width, learner_count(width, fraction), seed=0)
-        for fraction in layout.by_block(config.frozen_fractions)
-    ]
-    apply_far(
-        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
-        engine_execution(layout, feed_forward),
-    )  # fmt: skip
 
 
 def draw_config(draw: random.Random, layers: int = LAYERS) -> FarConfig:
@@ -84,10 +55,10 @@ def test_composed_memory_equals_that_of_the_compiled_step(family: str, count: in
     for _ in range(count):
         config, which = draw_config(draw), draw.randrange(len(plans))
         optimizer, parts = draw.choice(["adamw", "sgd"]), draw.random() < 0.5
-        whole = compiled_memory(model_config, config, plans[which].feed_forward)
+        whole = EngineMemory.of(compile_config(model_config, Head(), config, plans[which]))
         expected = whole.step(rows, length, optimizer=optimizer, parts=parts)
         found = CompiledCosts(optimizer, parts).memory(tables[which].compose([config, draw_config(draw)]))
-        first = StepMemory(*(int(np.asarray(value)[0]) for value in (found.mapped, found.held, found.passing)))
+        first = StepMemory(*(int(values[0]) for values in vars(found).values()))
         assert first == expected, (config, plans[which].feed_forward, rows, length)
 
 

@@ -12,7 +12,7 @@ from farsearch.cost.breakdown import device_plans
 from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.cost.sweep import Sweep, price_space, thin
 from farsearch.models.heads import Head
-from farsearch.records import FarConfig
+from farsearch.records import FarConfig, StepPlan
 from tests.cost.reference import figure, make_profile
 from tests.tiny import make_config
 
@@ -25,21 +25,26 @@ CONFIGS = [
 
 @pytest.fixture(scope="module")
 def pricer() -> Pricer:
-    """Return a pricer of a model of two layers."""
-    return Pricer(make_config("bert", neurons=128, vocabulary=400), Head(), 8, 32, make_profile(), tables={})
+    """Return a pricer of a model of two layers on a device in which some configurations fit."""
+    model, profile = make_config("bert", neurons=128, vocabulary=400), make_profile()
+    free = Pricer(model, Head(), 8, 32, profile)
+    high = [prices.peak_memory_range_mib[1] for prices in free.price_plans(CONFIGS, plans_of(free))]
+    smaller = dataclasses.replace(profile, visible_mib=figure(float(np.median(np.stack(high)))), os_mib=figure(0))
+    return Pricer(model, Head(), 8, 32, smaller, tables={})
+
+
+def plans_of(pricer: Pricer) -> list[StepPlan]:
+    """Return ordinary modules and all plans."""
+    return [*device_plans(pricer, None), *device_plans(pricer, "time")]
 
 
 @pytest.fixture(scope="module")
 def swept(pricer: Pricer) -> Sweep:
-    """Price all configurations under all plans, on a device in which some fit."""
-    plans = [*device_plans(pricer, None), *device_plans(pricer, "time")]
+    """Price all configurations under all plans."""
     heard: list[str] = []
-    free = price_space(pricer, CONFIGS, plans, heard.append)
+    found = price_space(pricer, CONFIGS, plans_of(pricer), heard.append)
     assert len(heard) == 1
-    middle = float(np.median(np.stack([prices.peak_memory_range_mib[1] for prices in free.prices])))
-    smaller = dataclasses.replace(pricer.profile, visible_mib=figure(middle), os_mib=figure(0))
-    pricer.constraints = dataclasses.replace(pricer.constraints, profile=smaller)
-    return price_space(pricer, CONFIGS, plans, heard.append)
+    return found
 
 
 def test_count_of_fitting_configurations_equals_single_prices(pricer: Pricer, swept: Sweep) -> None:
