@@ -69,7 +69,7 @@ def test_recorded_names_are_pinned() -> None:
     assert set(RECORDED) == {
         "task", "device", "model", "space", "data_dir", "train_samples", "epochs", "batch_size", "max_length", "seed",
         "fixed", "max_memory_mib", "max_time_s", "device_samples", "prime_on", "plan", "allow_pickle", "revision",
-        "keep_head", "own",
+        "keep_head", "own", "engine",
     }  # fmt: skip
     spec = SearchSpec(device="jetson-nano", seed=3, plan="memory", max_time_s=9.0, keep_head=True)
     assert spec.given(JobSpec) == {"keep_head": True, "seed": 3}
@@ -204,7 +204,8 @@ def test_the_preview_has_size_share_and_time(folder: Path, tiny_bert: Path) -> N
     assert seen.memory_mib[0] <= seen.memory_mib[1]
     assert seen.time_s[0] < seen.time_s[1]
     assert 0 < seen.priming_seconds < seen.trial_seconds < 60
-    pricer.constraints = dataclasses.replace(pricer.constraints, max_time_s=sum(seen.time_s) / 2)
+    settings = dataclasses.replace(job.settings, max_time_s=sum(seen.time_s) / 2)
+    pricer = dataclasses.replace(job, settings=settings).pricer(bench)
     assert 0 < preview_search(job.space, pricer, bench, "balanced", 8).share_feasible < 1
 
 
