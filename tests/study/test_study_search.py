@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import shutil
@@ -17,7 +16,7 @@ import yaml
 from optuna.trial import TrialState, create_trial
 
 from farsearch.cost.pricer import Price, Pricer
-from farsearch.devices import Figure
+from farsearch.devices import Figure, Profile
 from farsearch.errors import MissingResource, NoFeasibleTrial
 from farsearch.far.surgery import trainable_count
 from farsearch.files import load_tensors, save_tensors, write_json
@@ -420,11 +419,12 @@ def test_search_in_parts_equals_one_run(bed: Bed, tmp_path: Path) -> None:
     ]
 
 
-def pricer_of(bed: Bed, **changes: Any) -> Pricer:
+def pricer_of(bed: Bed, profile: Profile | None = None, **limits: float) -> Pricer:
     """Return the job's pricer with other limits, or for another device."""
-    pricer = copy.copy(bed.pricer)
-    pricer.constraints = dataclasses.replace(pricer.constraints, **changes)
-    return pricer
+    device = profile or bed.job.profile
+    settings = dataclasses.replace(bed.job.settings, **limits)
+    job = dataclasses.replace(bed.job, settings=settings, profile=device, engines={"torch": device})
+    return job.pricer(bed.bench)
 
 
 @pytest.mark.parametrize(("bound", "option"), [("max_memory_mib", "--max-memory"), ("max_time_s", "--max-time")])
