@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -239,7 +239,11 @@ def _with_sizes(model: Any, rows: int, length: int) -> Any:
     return model
 
 
-_OF_SIZES = {"Mul": np.multiply, "Add": np.add, "Concat": lambda *parts: np.concatenate(parts)}
+_OF_SIZES: Mapping[str, Callable[..., Any]] = {
+    "Mul": np.multiply,
+    "Add": np.add,
+    "Concat": lambda *parts: np.concatenate(parts),
+}
 """Operators that compute sizes from sizes, all of one dimension."""
 
 
