@@ -275,7 +275,7 @@ def _row(snapshot: StudySnapshot, any_trial: AnyTrial, full: CompleteTrial | Non
 
 def _versus(snapshot: StudySnapshot, trial: AnyTrial, full: CompleteTrial | None) -> str:
     """Return the difference of the metric from full fine-tuning's, without a unit."""
-    if full is None or full is trial or not is_complete(trial):
+    if full is None or full is trial or full.outcome.learned is False or not is_complete(trial):
         return ""
     found = difference(snapshot, trial, full)
     return human_difference(snapshot.metric_name, found.value, found.error).removesuffix(" points")
@@ -310,7 +310,10 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:.{1 if count >= 1e6 else 2}f} M"
 
 
-_WORDS = ("point", "also frozen", "note", "state", "what", "value", "figure", "basis", "source", "advantage")
+_WORDS = (
+    "model", "family", "point", "also frozen", "note", "state", "what", "value", "figure", "basis", "source",
+    "advantage",
+)  # fmt: skip
 """Columns of text, aligned to the left."""
 _OPTIONAL = ("note", "vs full", "× memory", "× time", "also frozen")
 """Columns that are left out where they are empty."""
@@ -368,12 +371,12 @@ def front_markdown(snapshot: StudySnapshot) -> str:
 def print_table(rows: Sequence[Row], console: Console, title: str | None = None) -> None:
     """Print ``rows`` to ``console`` as aligned columns with a rule under the heads.
 
-    Cells of ``value`` and ``source`` are wrapped where the terminal is too narrow; all others are printed in full.
+    Cells of ``value`` and ``source`` are wrapped to the terminal, or to 120 columns; all others are printed in full.
     Not rich's ``Table``, which takes 3.5 times as long for a study of 5,000 trials (docs/log.md).
     """
     heads = heads_of(rows)
     widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
-    room = console.width - sum(width + 2 for head, width in widths.items() if head not in _LONG)
+    room = min(console.width, _WIDEST) - sum(width + 2 for head, width in widths.items() if head not in _LONG)
     for head in widths.keys() & {*_LONG}:
         widths[head] = min(widths[head], max(room - 2, _NARROW))
     if title is not None:
@@ -384,6 +387,9 @@ def print_table(rows: Sequence[Row], console: Console, title: str | None = None)
     for bold, group in groupby(rows, key=lambda row: row.get("state") == "front"):
         console.print("\n".join(_lines(row, widths) for row in group), style="bold" if bold else None)
 
+
+_WIDEST = 120
+"""Columns of a table with wrapped cells, as in a pipe."""
 
 _NARROW = 20
 """Minimum width of a wrapped cell, in characters."""

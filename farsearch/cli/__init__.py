@@ -19,6 +19,7 @@ deploy.py        export, finetune: bundles
 estimate.py      estimate: predicted memory and time
 devices.py       devices: list, show, calibrate, import, check
 spaces.py        spaces: list, show, check
+models.py        models: list
 tasks.py         tasks: list, show
 studies.py       studies: list, rename, delete
 cache.py         cache: show, clear
@@ -48,6 +49,7 @@ from farsearch.cli import (
     doctor,
     estimate,
     front,
+    models,
     report,
     reprice,
     run,
@@ -115,7 +117,8 @@ def cli(debug: bool) -> None:
 
 
 _MODULES = (
-    run, worker, status, front, sync, ui, report, reprice, verify, deploy, estimate, devices, spaces, tasks, studies,
+    run, worker, status, front, sync, ui, report, reprice, verify, deploy, estimate, devices, models, spaces, tasks,
+    studies,
     cache, doctor,
 )  # fmt: skip
 for module in _MODULES:

@@ -52,7 +52,7 @@ else:
 
 
 def study_argument(function: F) -> F:
-    """Add the name of a study; None is the latest."""
+    """Add the name of a study; None is the latest that has trials."""
     return click.argument("study", required=False, metavar="[STUDY]")(function)
 
 

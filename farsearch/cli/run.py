@@ -53,9 +53,11 @@ def run(spec: dict[str, Any], dry_run: bool, storage: str | None, tracking_uri: 
     """
     workspace = open_workspace(storage, tracking_uri, heartbeat, typed_command())
     if dry_run:
-        lines = [*workspace.preview(**spec), "dry run: nothing was trained"]
-        click.echo("\n".join(lines), err=True)
+        for line in workspace.preview(**spec):
+            click.echo(line, err=True)
+        click.echo("dry run: nothing was trained", err=True)
         return
+    workspace.check_device(spec["device"])
     # takes seconds, in which there is nothing to resume yet
     import_module("farsearch.api.training")
     with when_interrupted(f"interrupted; finished trials are stored. To resume:\n  {typed_command()}"):

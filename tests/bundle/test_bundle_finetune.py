@@ -121,6 +121,9 @@ def test_wrong_paths_are_refused_before_training(bundle: Path, tmp_path: Path) -
     done = call(tmp_path, "finetune", bundle, "--train", train, "--out", tmp_path)
     assert done.code == 2
     assert "exists and is not empty" in done.err
+    # before the bundle is opened
+    done = call(tmp_path, "finetune", "nosuch", "--train", train, "--out", tmp_path)
+    assert "exists and is not empty" in done.err
 
 
 Change = Callable[[Path], Any]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -60,7 +59,7 @@ def test_json_has_the_documented_shape(finished_study: Path, command: str) -> No
     """Trials have exactly the documented keys; configurations and plans pass the strict decoder."""
     done = call(finished_study, command, "tiny", "--json")
     assert (done.code, done.err) == (0, "")
-    assert list(done.json) == ["schema_version", "study", "constant_answer", "trials", "baselines"]
+    assert list(done.json) == ["schema_version", "study", "constant_answer", "choices", "trials", "baselines"]
     assert (done.json["schema_version"], done.json["study"]) == (1, "tiny")
     for trial in done.json["trials"]:
         assert list(trial) == TRIAL_KEYS
@@ -71,7 +70,7 @@ def test_json_has_the_documented_shape(finished_study: Path, command: str) -> No
 
 
 def test_pareto_lists_the_trials_that_no_other_dominates(finished_study: Path) -> None:
-    """Sorted by memory."""
+    """Sorted by memory; what learned next to nothing and the second of two equal trials are left out."""
     trials = call(finished_study, "trials", "--json").json["trials"]
     costs = {t["number"]: (-t["metric"], t["peak_memory_mib"], t["wall_time_s"]) for t in trials}
 
@@ -80,7 +79,10 @@ def test_pareto_lists_the_trials_that_no_other_dominates(finished_study: Path) -
         return any(c != mine and all(a <= b for a, b in zip(c, mine, strict=True)) for c in costs.values())
 
     front = call(finished_study, "pareto", "--json").json["trials"]
-    assert {trial["number"] for trial in front} == {number for number in costs if not dominated(number)}
+    members = {trial["number"] for trial in front}
+    assert members <= {number for number in costs if not dominated(number)}
+    best, shown = min(costs.values())[0], [costs[number] for number in members]
+    assert all(dominated(n) or costs[n] in shown or costs[n][0] > best for n in costs.keys() - members)
     assert [t["peak_memory_mib"] for t in front] == sorted(t["peak_memory_mib"] for t in front)
 
 
@@ -312,6 +314,7 @@ def test_a_space_is_resolved_for_a_model(tmp_path: Path) -> None:
 
 def on_a_terminal(folder: Path, *arguments: object, **environment: str) -> tuple[int, str]:
     """Run a command with a terminal of 200 columns. Return exit code and output."""
+    pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     env: dict[str, Any] = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", **environment}
     with start(folder, *arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=env, text=False) as child:

@@ -23,8 +23,8 @@ CHOICE = {"--prefer", "--within", "--max-memory", "--max-time", "--min-metric", 
 SURFACE: dict[str, set[str]] = {
     "cache clear": {"--kind", "--older-than", "--yes"},
     "cache show": {JSON},
-    "devices calibrate": {"--out", "--script", "--seconds"},
-    "devices check NAME": {"--model", JSON},
+    "devices calibrate": {"--engine", "--out", "--script", "--seconds"},
+    "devices check NAME": {"--engine", "--model", JSON},
     "devices import RESULT": {"--name", "--like", "--force"},
     "devices list": set(),
     "devices show NAME": set(),
@@ -39,6 +39,7 @@ SURFACE: dict[str, set[str]] = {
     },
     "export STUDY": {*CHOICE, "--out", "--delta", "--onnx", "--engine", "--register", "--alias", STORAGE, TRACKING},
     "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs", "--base", "--engine"},
+    "models list": {JSON},
     "pareto STUDY": {"--png", JSON, STORAGE},
     "reprice STUDY": {"--device", "--name", "--data-dir", "--model", JSON, STORAGE, TRACKING},
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
@@ -101,7 +102,7 @@ def test_commands_and_flags_are_pinned() -> None:
     assert {name for p in cli.params for name in p.opts} == {"--version", "--debug"}
 
 
-@pytest.mark.parametrize("path", ["", *sorted(COMMANDS), "cache", "devices", "spaces", "studies", "tasks"])
+@pytest.mark.parametrize("path", ["", *sorted(COMMANDS), "cache", "devices", "models", "spaces", "studies", "tasks"])
 def test_every_command_and_option_has_help(tmp_path: Path, path: str) -> None:
     done = call(tmp_path, *path.split(), "--help")
     assert (done.code, done.err) == (0, "")
