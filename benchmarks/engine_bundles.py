@@ -1,4 +1,4 @@
-"""Bundles with random weights, for measuring the engines: memory and time do not depend on the weights."""
+"""Bundles for measuring the engines, made without a study."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 from farsearch import far, runtime
 from farsearch.bundle.engine import compile_phase
+from farsearch.cost.plans import for_engine
+from farsearch.far.layout import ModelLayout
 from farsearch.far.selection import learner_count, random_learners
 from farsearch.far.surgery import width_of
 from farsearch.files import save_tensors, write_json, write_text
@@ -23,9 +25,9 @@ from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_diges
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
 
-__all__ = ["make_bundle", "write_rows"]
+__all__ = ["RANDOM_TASK", "make_bundle", "write_rows"]
 
-_TASK = Task("random", "classification", ("no", "yes"), "accuracy", ("sentence",), "label")
+RANDOM_TASK = Task("random", "classification", ("no", "yes"), "accuracy", ("sentence",), "label")
 
 _WORDS = ("the", "of", "and", "in", "to", "was", "he", "is", "as", "for", "on", "with", "that", "it", "his", "by")
 
@@ -41,20 +43,23 @@ sys.exit(main(here))
 
 
 def make_bundle(
-    folder: Path, model_config: Any, engine: Engine, *, batch_size: int, length: int, config: FarConfig, plan: StepPlan
-) -> Path:
-    """Write ``folder/bundle``, with random weights and learners.
+    folder: Path, model_config: Any, engine: Engine, *, batch_size: int, length: int, config: FarConfig, plan: StepPlan,
+    task: Task = RANDOM_TASK, weights: tuple[Any, ModelLayout] | None = None,
+) -> Path:  # fmt: skip
+    """Write ``folder/bundle``, with random learners.
 
     Args:
         model_config: of transformers, with BERT's vocabulary.
-        config: what is frozen.
+        config: what is frozen, and the learning rate.
+        task: of two classes.
+        weights: a model of ``model_config`` and its layout; None for random weights.
     """
     bundle = folder / "bundle"
     config = config.canonical()
     frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
-    model, layout = build_model(model_config, Head())
+    model, layout = weights or build_model(model_config, Head())
     saved: Any = model
-    saved.config.id2label = dict(enumerate(_TASK.labels))
+    saved.config.id2label = dict(enumerate(task.labels))
     saved.save_pretrained(bundle / "model")
     tokenizer = load_tokenizer(resolve_model("minilm"), "classification")
     portable = save_portable(tokenizer, bundle / "model")
@@ -64,8 +69,9 @@ def make_bundle(
         for i, fraction in enumerate(layout.by_block(config.frozen_fractions))
     ]
     state, start = model.state_dict(), "start.safetensors"
+    plan = for_engine(plan, engine, layout)
     if engine == "onnx":
-        start = compile_phase(bundle, model, layout, Head(), state, learners, frozen, _policy(plan))
+        start = compile_phase(bundle, model, layout, Head(), state, learners, frozen, plan)
     else:
         save_tensors(bundle / start, state)
     for package in (far, runtime):
@@ -74,9 +80,9 @@ def make_bundle(
     write_text(bundle / "train.py", _LAUNCHER)
     phase = {
         "layout": layout.to_dict(), "learners": learners, "frozen_embeddings": frozen[0],
-        "frozen_attention_layers": frozen[1], "frozen_bottom_layers": frozen[2], "learning_rate": 1e-5, "epochs": 1.0,
-        "batch_size": batch_size, "seed": 0, "max_length": length, "plan": {**plan.to_dict(), "engine": engine},
-        "task": _TASK.to_dict(), "segments": False,
+        "frozen_attention_layers": frozen[1], "frozen_bottom_layers": frozen[2],
+        "learning_rate": config.learning_rate, "epochs": 1.0, "batch_size": batch_size, "seed": 0, "max_length": length,
+        "plan": plan.to_dict(), "task": task.to_dict(), "segments": False,
         "tokenizer": {
             "proof": [["a film", token_ids(tokenizer, ["a film"], length)[0]]], "special": dict(portable.special),
             "lower_case": portable.lower_case, "pad_id": 0,
@@ -96,14 +102,9 @@ def make_bundle(
     return bundle
 
 
-def _policy(plan: StepPlan) -> str:
-    """What a compiled step does in its feed-forward blocks."""
-    return "recompute" if plan.feed_forward == "recompute" else "store"
-
-
 def write_rows(path: Path, rows: int, length: int) -> Path:
     """Write rows of ``length`` tokens, each word one of them, with two special ones."""
     draw = random.Random(0)
-    lines = [f"{' '.join(draw.choices(_WORDS, k=length - 2))}\t{_TASK.labels[i % 2]}" for i in range(rows)]
+    lines = [f"{' '.join(draw.choices(_WORDS, k=length - 2))}\t{RANDOM_TASK.labels[i % 2]}" for i in range(rows)]
     write_text(path, "\n".join(["sentence\tlabel", *lines]) + "\n")
     return path

@@ -52,6 +52,7 @@ __all__ = [
     "markdown_table",
     "markdown_text",
     "mean_frozen",
+    "mean_frozen_heads",
     "metric_title",
     "metric_words",
     "operation_title",
@@ -205,6 +206,13 @@ COMPARED = "vs full, × memory, × time: compared with full fine-tuning"
 """Meaning of three columns, for headings of tables."""
 
 
+def mean_frozen_heads(config: FarConfig) -> float:
+    """Return the share of frozen attention heads, averaged over the layers; those of frozen attentions count as 1."""
+    canonical = config.canonical()
+    layers, lowest = len(canonical.frozen_fractions), canonical.frozen_attention_layers
+    return math.fsum(canonical.frozen_heads or (1.0,) * lowest) / layers if layers else 0.0
+
+
 def front_rows(snapshot: StudySnapshot) -> list[Row]:
     """Return a row for each choice of the front, from the least memory to the most.
 
@@ -267,7 +275,7 @@ def _row(snapshot: StudySnapshot, any_trial: AnyTrial, full: CompleteTrial | Non
 
 def _versus(snapshot: StudySnapshot, trial: AnyTrial, full: CompleteTrial | None) -> str:
     """Return the difference of the metric from full fine-tuning's, without a unit."""
-    if full is None or full is trial or not is_complete(trial):
+    if full is None or full is trial or full.outcome.learned is False or not is_complete(trial):
         return ""
     found = difference(snapshot, trial, full)
     return human_difference(snapshot.metric_name, found.value, found.error).removesuffix(" points")
@@ -281,11 +289,15 @@ def _ratio(trial: AnyTrial, full: CompleteTrial | None, which: int) -> str:
 
 
 def _also_frozen(config: FarConfig) -> str:
-    """Return what is frozen beside neurons: embeddings, attention of the lowest layers, whole bottom layers."""
+    """Return what is frozen beside neurons: embeddings, attention or heads, whole bottom layers."""
     config = config.canonical()
     bottom, attention = config.frozen_bottom_layers, config.frozen_attention_layers
     parts = ["emb"] * config.frozen_embeddings
-    parts += [f"layers 0-{bottom - 1}"] * (bottom > 0) + [f"attention 0-{attention - 1}"] * (attention > bottom)
+    parts += [f"layers 0-{bottom - 1}"] * (bottom > 0)
+    if config.frozen_heads:
+        parts.append(f"{mean_frozen_heads(config):.0%} of heads")
+    elif attention > bottom:
+        parts.append(f"attention 0-{attention - 1}")
     return ", ".join(parts)
 
 

@@ -219,7 +219,7 @@ def _compiled(
 
     config = trial.config.canonical()
     frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
-    return compile_phase(work, model, layout, head, start, saved.learners, frozen, trial.plan.feed_forward, saved.heads)
+    return compile_phase(work, model, layout, head, start, saved.learners, frozen, trial.plan, saved.heads)
 
 
 def _without_code(folder: Path) -> None:

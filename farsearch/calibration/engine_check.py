@@ -15,8 +15,8 @@ from farsearch.cost.plans import for_engine
 from farsearch.cost.pricer import Pricer
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices.profile import Profile
+from farsearch.graph.configured import compile_config
 from farsearch.graph.memory import EngineMemory
-from farsearch.graph.price import compile_config
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
@@ -42,7 +42,7 @@ def check_compiled_steps(model_config: Any, profile: Profile, note: Callable[[st
     policies = (StepPlan(feed_forward="store"), StepPlan(feed_forward="recompute"))
     for plan in dict.fromkeys(for_engine(policy, "onnx", layout) for policy in policies):
         note(f"compiling {plan.summary}")
-        made = compile_config(model_config, head, config, plan.feed_forward)
+        made = compile_config(model_config, head, config, plan)
         memory = EngineMemory.of(made)
         for batch_size, length in BATCHES:
             case = StepCase(f"FAR 10 %, {plan.summary}", batch_size, length, config, plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from farsearch.cost.plans import execution_of, for_engine
 from farsearch.errors import BadInput
 from farsearch.far.execution import Execution
 from farsearch.far.ffn import SplitFeedForward
@@ -16,11 +18,13 @@ from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.split_linear import SplitLinear
 from farsearch.files import save_tensors, write_json
 from farsearch.graph.builder import OPSET
+from farsearch.graph.narrow import narrowed
 from farsearch.graph.operation import Extent
 from farsearch.graph.program import Call, Graphs, calls_of
 from farsearch.graph.rewrite import Dropout, rewritten
 from farsearch.graph.trace import Trace, trace_prediction, trace_step
 from farsearch.models.heads import Head
+from farsearch.records import StepPlan
 from farsearch.runtime.program_file import SCHEMA_VERSION
 
 __all__ = ["PROGRAM", "WEIGHTS", "Compiled", "compile_step", "engine_execution"]
@@ -28,20 +32,23 @@ __all__ = ["PROGRAM", "WEIGHTS", "Compiled", "compile_step", "engine_execution"]
 PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
 """Files of a compiled engine, beside its graphs."""
 
+PORTION = 512
+"""Tokens that a graph computes at once."""
+
 _ALL_ROWS = 1 << 20
-"""Rows of a portion that no batch has: a graph computes all rows at once."""
+"""Rows of a portion that no batch has: the traced step computes all rows at once, its graphs are run on portions."""
 
 _BATCH = {"input_ids": "ids", "token_type_ids": "ids", "attention_mask": "additive"}
 
 
-def engine_execution(layout: ModelLayout, feed_forward: str = "store") -> Execution:
-    """Return how a step is compiled. LayerNorms stay ordinary: ``rewrite`` saves only their normalised input."""
-    return Execution(
-        "modules" if layout.gated else feed_forward,
-        "recompute" if layout.recomputes_attention else "modules",
-        "seed",
-        chunk_rows=_ALL_ROWS,
-    )
+def engine_execution(layout: ModelLayout, plan: StepPlan | None = None) -> Execution:
+    """Return how a step is compiled. LayerNorms stay ordinary: ``rewrite`` saves only their normalised input.
+
+    Args:
+        plan: of the engine ``onnx``; None for its exact one that stores the pre-activations.
+    """
+    plan = for_engine(plan or StepPlan(), "onnx", layout)
+    return execution_of(dataclasses.replace(plan, layer_norm="modules"), _ALL_ROWS)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Seque
     graphs = Graphs()
     step, dropouts = rewritten(trace_step(model, layout, head))
     prediction, _ = rewritten(trace_prediction(model, layout, head))
-    calls, predict = calls_of(step, graphs), calls_of(prediction, graphs)
+    calls, predict = calls_of(narrowed(step), graphs), calls_of(narrowed(prediction), graphs)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     merged = _merged(model, layout, names)
     used = {value.removeprefix("weight:") for call in (*calls, *predict) for value in call.inputs.values()}
@@ -100,12 +107,15 @@ def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Seque
         "step": [_call(call) for call in calls],
         "predict": [_call(call) for call in predict],
         "merge": merged,
+        "portion": PORTION,
     }
     return Compiled(program, tuple(graphs.models), {name: tensors[name] for name in [*trained, *frozen]})
 
 
 def _call(call: Call) -> dict[str, Any]:
-    return {"graph": call.graph, "inputs": dict(call.inputs), "outputs": dict(call.outputs)}
+    return {
+        "graph": call.graph, "inputs": dict(call.inputs), "outputs": dict(call.outputs), "rows": list(call.rows),
+    }  # fmt: skip
 
 
 def _dropout(mask: Dropout) -> dict[str, Any]:

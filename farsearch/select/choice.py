@@ -166,8 +166,8 @@ def _best_for(snapshot: StudySnapshot, intent: Intent) -> tuple[_Trial, str, _Tr
     bounds = _bounds_text(snapshot, intent)
     if intent.within == "noise":
         able = [lead.trial for lead in leads(snapshot, able)]
-    what = "choices" if intent.within == "noise" else "on the front"
-    among = f"{len(able)} {what}{f' with {bounds}' if bounds else ''}"
+    place = f"choice{'s' * (len(able) != 1)}" if intent.within == "noise" else "on the front"
+    among = f"{len(able)} {place}{f' with {bounds}' if bounds else ''}"
     if intent.within is None:
         return _preferred(snapshot, able, intent.prefer or "knee", among)
     top, _ = _best(able, "accuracy")

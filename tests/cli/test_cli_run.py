@@ -149,8 +149,10 @@ def test_a_search_ends_with_the_front_and_the_next_commands(tmp_path: Path, tiny
     picture = next(line.partition("picture: ")[2] for line in lines if line.startswith("picture: "))
     assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     program, *_ = lines[lines.index("next:") + 1].partition(" pareto ")
-    commands = [line.removeprefix(f"{program} ").split() for line in lines[lines.index("next:") + 1 :]]
+    last = lines[lines.index("next:") + 1 :]
+    commands = [line.removeprefix(f"{program} ").split() for line in last if line.startswith(f"{program} ")]
     assert [command[0] for command in commands] == ["pareto", "ui", "export"]
+    assert last[3:] == call(tmp_path, "status", "--json").json["won"]
     assert call(tmp_path, *commands[0]).code == 0
     assert call(tmp_path, *commands[2]).code == 0
     assert (tmp_path / "bundle" / "far.json").is_file()
