@@ -75,10 +75,9 @@ def check_value(where: str, key: str, value: Any) -> None:
         if not _is_number(value) or not math.isfinite(value):
             raise SpaceError(f"{where}: {key} is {shown(value)}; it must be a finite number")
         probe = {"frozen_fraction": 0.0, "frozen_heads": 0.0, "learning_rate": 1.0, "epochs": 1.0, key: value}
+        fields = {PER_LAYER.get(name, name): [item] if name in PER_LAYER else item for name, item in probe.items()}
         try:
-            FarConfig(
-                **{PER_LAYER.get(name, name): (item,) if name in PER_LAYER else item for name, item in probe.items()}
-            )
+            FarConfig.from_dict(fields)
         except BadInput as error:
             # FarConfig names a layer, but a space may mean all layers
             raise SpaceError(f"{where}: {key}: {str(error).replace(' of layer 0', '')}") from error

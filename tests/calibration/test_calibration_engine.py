@@ -50,7 +50,7 @@ def dims_of(case: str) -> tuple[int, ...]:
     return min((dims for name, dims in every if name == case), key=sum)
 
 
-@pytest.mark.parametrize("case", sorted(set(CASES) - BY_NUMPY - OWN))
+@pytest.mark.parametrize("case", sorted(set(CASES) - BY_NUMPY - OWN - {"clone"}))
 def test_graph_computes_what_torch_does(case: str) -> None:
     """At sizes that are not those for which it was made."""
     dims = dims_of(case)
@@ -101,7 +101,7 @@ def small() -> str:
         patch.setattr(cases, "_STREAMS", (1 << 13, 1 << 16))
         patch.setattr(payload, "TINY", SMALL)
         patch.setattr(payload, "STEPS", {"narrow": SMALL})
-        return engine_payload()
+        return engine_payload.__wrapped__()
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +112,9 @@ def measured(small: str) -> dict[str, Any]:
 
 
 def test_measurement_covers_every_case(measured: dict[str, Any]) -> None:
-    """By graphs or by numpy; it names the libraries, and has no torch."""
+    """By graphs or by numpy, but plain copies, of which a compiled step has none; it names the libraries."""
     found = parse_result(measured, "a test")
-    assert {sample.case for sample in found.samples} == set(CASES)
+    assert {sample.case for sample in found.samples} == set(CASES) - {"clone"}
     assert (found.engine, found.machine.torch, found.machine.onnxruntime) == ("onnx", "", onnxruntime.__version__)
     assert found.machine.numpy == np.__version__
     assert set(found.sustained) == {"narrow"}

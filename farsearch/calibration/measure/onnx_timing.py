@@ -136,8 +136,9 @@ def compiled_step(entry: Mapping[str, Any], folder: str, threads: Optional[int])
     rows, length = entry["rows"], entry["length"]
     forms = {
         "ids": draw.randint(1, entry["vocabulary"], (rows, length)).astype(np.int64),
-        "additive": np.zeros((rows, 1, 1, length), np.float32), "targets": np.zeros(rows, np.int64),
-    }  # fmt: skip
+        "additive": np.zeros((rows, 1, 1, length), np.float32),
+        "targets": np.zeros((rows, length) if entry["token_targets"] else rows, np.int64),
+    }
     batch = {each.name: forms[each.form] for each in program.batch}
     if "token_type_ids" in batch:
         batch["token_type_ids"] = np.zeros((rows, length), np.int64)

@@ -20,7 +20,7 @@ OnGradient = Callable[[str, np.ndarray], None]
 
 _MEMORY = ("bad_alloc", "failed to allocate memory", "out of memory", "bfcarena")
 """Parts of onnxruntime's messages when memory runs out."""
-_DTYPES = {
+_NUMPY_TYPES = {
     "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32",
     "tensor(bool)": "bool",
 }  # fmt: skip
@@ -119,7 +119,7 @@ class Runner:
         for number in sorted({call.graph for call in calls} - set(self._sessions)):
             self._sessions[number] = load_session(self._paths[number], self._program.graphs[number], self._threads)
             self._declared[number] = {
-                output.name: Declared(_DTYPES.get(output.type, output.type), tuple(output.shape))
+                output.name: Declared(_NUMPY_TYPES.get(output.type, output.type), tuple(output.shape))
                 for output in self._sessions[number].get_outputs()
             }
         for call in calls:
@@ -250,9 +250,9 @@ def as_value(array: np.ndarray) -> Any:
 def _view(value: Any) -> np.ndarray:
     """The elements of a value, valid as long as it is: older versions of onnxruntime would copy them."""
     kind, shape = str(value.data_type()), tuple(value.shape())
-    if kind not in _DTYPES:
+    if kind not in _NUMPY_TYPES:
         raise ValueError("a result is a {}".format(shown_text(kind)))
-    dtype = np.dtype(_DTYPES[kind])
+    dtype = np.dtype(_NUMPY_TYPES[kind])
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if not size:
         return np.empty(shape, dtype)
