@@ -8,6 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
+from farsearch.cli.table import print_table
 from farsearch.formatting import (
     baseline_rows,
     constant_text,
@@ -20,7 +21,6 @@ from farsearch.formatting import (
     mean_frozen,
     metric_title,
     metric_words,
-    print_table,
     trial_rows,
 )
 from farsearch.records import FarConfig
