@@ -31,12 +31,18 @@ from farsearch.models.source import resolve_model
 from farsearch.records import Engine, FarConfig, StepPlan
 from farsearch.runtime.task import Task
 
-__all__ = ["main", "make_bundles", "train"]
+__all__ = ["glue_folder", "main", "make_bundles", "train", "write_sample"]
 
 _TASK = Task("sst2", "classification", ("0", "1"), "accuracy", ("sentence",), "label")
 _PLAN = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
 _WORDS = 8
 """Words that a training row has at least: most rows of SST-2 are phrases of its sentences."""
+
+
+def glue_folder() -> Path:
+    """Return the folder with GLUE's files."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "glue"
+    return Path(os.environ.get("FARSEARCH_GLUE_DIR") or beside)
 
 
 def make_bundles(folder: Path) -> dict[Engine, Path]:
@@ -54,7 +60,7 @@ def make_bundles(folder: Path) -> dict[Engine, Path]:
 
 def write_sample(path: Path, rows: int) -> None:
     """Write rows of SST-2's training file, evenly spaced."""
-    source = Path(os.environ["FARSEARCH_GLUE_DIR"]) / "SST-2" / "train.tsv"
+    source = glue_folder() / "SST-2" / "train.tsv"
     with source.open(encoding="utf-8", newline="") as file:
         found = [
             row for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if len(row[0].split()) >= _WORDS
@@ -74,7 +80,7 @@ def train(python: Path, bundle: Path, rows: Path, out: Path, limit_mib: int | No
         if limit_mib is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (limit_mib << 20,) * 2)
 
-    dev = Path(os.environ["FARSEARCH_GLUE_DIR"]) / "SST-2" / "dev.tsv"
+    dev = glue_folder() / "SST-2" / "dev.tsv"
     command = [python, bundle / "train.py", "--train", rows, "--dev", dev, "--out", out]
     if limit_mib is not None:
         command += ["--threads", "1"]

@@ -47,7 +47,6 @@ __all__ = [
     "markdown_table",
     "markdown_text",
     "mean_frozen",
-    "mean_frozen_heads",
     "metric_title",
     "metric_words",
     "operation_title",
@@ -200,13 +199,6 @@ COMPARED = "vs full, × memory, × time: compared with full fine-tuning"
 """Meaning of three columns, for headings of tables."""
 
 
-def mean_frozen_heads(config: FarConfig) -> float:
-    """Return the share of frozen attention heads, averaged over the layers; those of frozen attentions count as 1."""
-    canonical = config.canonical()
-    layers, lowest = len(canonical.frozen_fractions), canonical.frozen_attention_layers
-    return math.fsum(canonical.frozen_heads or (1.0,) * lowest) / layers if layers else 0.0
-
-
 def front_rows(snapshot: StudySnapshot) -> list[Row]:
     """Return a row for each choice of the front, from the least memory to the most.
 
@@ -287,11 +279,8 @@ def _also_frozen(config: FarConfig) -> str:
     config = config.canonical()
     bottom, attention = config.frozen_bottom_layers, config.frozen_attention_layers
     parts = ["emb"] * config.frozen_embeddings
-    parts += [f"layers 0-{bottom - 1}"] * (bottom > 0)
-    if config.frozen_heads:
-        parts.append(f"{mean_frozen_heads(config):.0%} of heads")
-    elif attention > bottom:
-        parts.append(f"attention 0-{attention - 1}")
+    heads = f"{config.frozen_head_share:.0%} of heads" if config.frozen_heads else f"attention 0-{attention - 1}"
+    parts += [f"layers 0-{bottom - 1}"] * (bottom > 0) + [heads] * (bool(config.frozen_heads) or attention > bottom)
     return ", ".join(parts)
 
 

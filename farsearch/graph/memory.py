@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -225,7 +225,7 @@ def _reused(
 
 def _with_sizes(model: Any, rows: int, length: int) -> Any:
     """The graph with the sizes of one batch in place of names such as ``2*rows*length``."""
-    for info in (*model.graph.input, *model.graph.output):
+    for info in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         for dimension in info.type.tensor_type.shape.dim:
             if dimension.HasField("dim_param"):
                 dimension.dim_value = size_of(dimension.dim_param, rows, length)
@@ -239,7 +239,11 @@ def _with_sizes(model: Any, rows: int, length: int) -> Any:
     return model
 
 
-_OF_SIZES = {"Mul": np.multiply, "Add": np.add, "Concat": lambda *parts: np.concatenate(parts)}
+_OF_SIZES: Mapping[str, Callable[..., Any]] = {
+    "Mul": np.multiply,
+    "Add": np.add,
+    "Concat": lambda *parts: np.concatenate(parts),
+}
 """Operators that compute sizes from sizes, all of one dimension."""
 
 
