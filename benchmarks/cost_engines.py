@@ -28,18 +28,16 @@ from benchmarks.cost_memory import this_host
 from benchmarks.engine_bundles import make_bundle, write_rows
 from benchmarks.engines import watched
 from farsearch.bundle.engine import peaks_of
-from farsearch.calibration.engine_steps import STEPS
 from farsearch.calibration.fit import fit_engine
 from farsearch.calibration.local import measure_here
-from farsearch.calibration.measure.onnx_timing import compiled_step
+from farsearch.calibration.measure.onnx_timing import compiled_step, unpacked
 from farsearch.calibration.measure.rounds import time_call
-from farsearch.calibration.payload import step_entry
+from farsearch.calibration.payload import engine_payload
 from farsearch.calibration.result import Calibration
 from farsearch.cost.plans import for_engine
 from farsearch.cost.pricer import Pricer
 from farsearch.devices.profile import Profile
 from farsearch.formatting import markdown_table
-from farsearch.graph.price import compile_config
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
@@ -168,9 +166,7 @@ class _Reference:
 
     def __init__(self, calibration: Calibration, folder: Path) -> None:
         name = next(name for name in ("learners", "narrow") if name in calibration.sustained)
-        step = STEPS[name]
-        made = compile_config(step.model_config, Head(), step.config)
-        entry = step_entry(made, step.batch_size, step.length, step.vocabulary)
+        entry = unpacked(engine_payload())["steps"][name]
         self._step, self._calibrated = compiled_step(entry, str(folder), None), calibration.sustained[name].last
         self.now()
 
@@ -193,8 +189,7 @@ def measure(setting: Setting, profile: Profile, reference: _Reference, folder: P
     config = FarConfig(
         (setting.fraction,) * len(layout.layers), 1e-5, 1.0, 0.0, embeddings, attention, bottom
     ).canonical()
-    feed_forward = "recompute" if setting.recompute else "store"
-    wanted = StepPlan(feed_forward=feed_forward, micro_batch_size=setting.micro_batch)
+    wanted = StepPlan(feed_forward="recompute" if setting.recompute else "store", micro_batch_size=setting.micro_batch)
     plan = for_engine(wanted, "onnx", layout)
     bundle = make_bundle(
         folder, model_config, "onnx", batch_size=setting.batch, length=setting.seq, config=config, plan=plan

@@ -1,4 +1,4 @@
-"""Format studies: rounded figures, rows of tables, markdown, tables for the terminal.
+"""Format studies: rounded figures, rows of tables, markdown.
 
 Only this module rounds, so that terminal, MLflow and pictures agree. Output for programs (``trials_json.py``) is not
 rounded.
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from farsearch.comparison import difference, full_fine_tuning_of, leads, ratios
 from farsearch.far.display import shown_text
@@ -26,9 +24,6 @@ from farsearch.records import (
     is_complete,
     on_front,
 )
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = [
     "COMPARED",
@@ -55,7 +50,6 @@ __all__ = [
     "metric_title",
     "metric_words",
     "operation_title",
-    "print_table",
     "trial_rows",
 ]
 
@@ -267,7 +261,7 @@ def _row(snapshot: StudySnapshot, any_trial: AnyTrial, full: CompleteTrial | Non
 
 def _versus(snapshot: StudySnapshot, trial: AnyTrial, full: CompleteTrial | None) -> str:
     """Return the difference of the metric from full fine-tuning's, without a unit."""
-    if full is None or full is trial or not is_complete(trial):
+    if full is None or full is trial or full.outcome.learned is False or not is_complete(trial):
         return ""
     found = difference(snapshot, trial, full)
     return human_difference(snapshot.metric_name, found.value, found.error).removesuffix(" points")
@@ -281,11 +275,12 @@ def _ratio(trial: AnyTrial, full: CompleteTrial | None, which: int) -> str:
 
 
 def _also_frozen(config: FarConfig) -> str:
-    """Return what is frozen beside neurons: embeddings, attention of the lowest layers, whole bottom layers."""
+    """Return what is frozen beside neurons: embeddings, attention or heads, whole bottom layers."""
     config = config.canonical()
     bottom, attention = config.frozen_bottom_layers, config.frozen_attention_layers
     parts = ["emb"] * config.frozen_embeddings
-    parts += [f"layers 0-{bottom - 1}"] * (bottom > 0) + [f"attention 0-{attention - 1}"] * (attention > bottom)
+    heads = f"{config.frozen_head_share:.0%} of heads" if config.frozen_heads else f"attention 0-{attention - 1}"
+    parts += [f"layers 0-{bottom - 1}"] * (bottom > 0) + [heads] * (bool(config.frozen_heads) or attention > bottom)
     return ", ".join(parts)
 
 
@@ -296,14 +291,6 @@ def idle_words(trial: AnyTrial) -> str:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.{1 if count >= 1e6 else 2}f} M"
-
-
-_WORDS = ("point", "also frozen", "note", "state", "what", "value", "figure", "basis", "source", "advantage")
-"""Columns of text, aligned to the left."""
-_OPTIONAL = ("note", "vs full", "× memory", "× time", "also frozen")
-"""Columns that are left out where they are empty."""
-_LONG = ("value", "source")
-"""Columns that may take several lines."""
 
 
 def markdown_text(text: str) -> str:
@@ -319,6 +306,10 @@ def markdown_code(text: str) -> str:
     ticks = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     pad = " " if "`" in line else ""
     return f"{ticks}{pad}{line}{pad}{ticks}"
+
+
+_OPTIONAL = ("note", "vs full", "× memory", "× time", "also frozen")
+"""Columns that are left out where they are empty."""
 
 
 def heads_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -351,46 +342,3 @@ def front_markdown(snapshot: StudySnapshot) -> str:
         title += " A row that did not learn is no better than a constant answer, beyond the error of the rows."
     table = markdown_table([*rows, *others])
     return f"{title}\n\n{table}\n" if table else f"{title}\n"
-
-
-def print_table(rows: Sequence[Row], console: Console, title: str | None = None) -> None:
-    """Print ``rows`` to ``console`` as aligned columns with a rule under the heads.
-
-    Cells of ``value`` and ``source`` are wrapped where the terminal is too narrow; all others are printed in full.
-    Not rich's ``Table``, which takes 3.5 times as long for a study of 5,000 trials (docs/log.md).
-    """
-    heads = heads_of(rows)
-    widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
-    room = console.width - sum(width + 2 for head, width in widths.items() if head not in _LONG)
-    for head in widths.keys() & {*_LONG}:
-        widths[head] = min(widths[head], max(room - 2, _NARROW))
-    if title is not None:
-        console.print(title, style="bold")
-    console.print(_line({head: head for head in heads}, widths), style="bold")
-    console.print(f" {'─' * (sum(widths.values()) + 2 * len(widths) - 1)}")
-    # one call per line would be slow for large tables
-    for bold, group in groupby(rows, key=lambda row: row.get("state") == "front"):
-        console.print("\n".join(_lines(row, widths) for row in group), style="bold" if bold else None)
-
-
-_NARROW = 20
-"""Minimum width of a wrapped cell, in characters."""
-
-
-def _lines(row: Row, widths: Mapping[str, int]) -> str:
-    """Return a row of a table, in as many lines as its longest cell."""
-    parts = {head: _wrapped(row[head], width) if head in _LONG else [row[head]] for head, width in widths.items()}
-    count = max(map(len, parts.values()))
-    return "\n".join(
-        _line({head: part[i] if i < len(part) else "" for head, part in parts.items()}, widths) for i in range(count)
-    )
-
-
-def _line(cells: Row, widths: Mapping[str, int]) -> str:
-    """Return one line of a table, text to the left, figures to the right."""
-    padded = [cells[head].ljust(size) if head in _WORDS else cells[head].rjust(size) for head, size in widths.items()]
-    return f" {'  '.join(padded)}".rstrip()
-
-
-def _wrapped(cell: str, width: int) -> list[str]:
-    return textwrap.wrap(cell, width) or [""]

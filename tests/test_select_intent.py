@@ -108,18 +108,18 @@ def test_nearest_trial_to_unreachable_limits_is_named() -> None:
     text = str(raised.value)
     assert "no trial on the front of sst2-minilm-jetson-nano-default has at most 140 MiB and at least 90.0 %" in text
     assert "the nearest is trial 0 (88.0 ± 1.1 %, 100 MiB, 100 s), off by −2.0 points; loosen a bound" in text
-    assert "--plan" not in text
+    assert "`plan`" not in text
     assert raised.value.exit_code == 3
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"trial": 1, "prefer": "time"}, "--trial 1 and --prefer time ask for different things; give one of them"),
-        ({"trial": 1, "within": 0.5}, "--trial 1 and --within 0.5 ask for different things"),
-        ({"trial": 1, "max_memory_mib": 900.0}, "--trial 1 and --max-memory 900 ask for different things"),
-        ({"within": 0.5, "prefer": "accuracy"}, "--within 0.5 gives accuracy away"),
-        ({"min_metric": 915.0}, "--min-metric 915 is above 100 points; give 91.5 or 0.915"),
+        ({"trial": 1, "prefer": "time"}, "`trial` 1 and `prefer` time ask for different things; give one of them"),
+        ({"trial": 1, "within": 0.5}, "`trial` 1 and `within` 0.5 ask for different things"),
+        ({"trial": 1, "max_memory_mib": 900.0}, "`trial` 1 and `max_memory_mib` 900 ask for different things"),
+        ({"within": 0.5, "prefer": "accuracy"}, "`within` 0.5 gives accuracy away"),
+        ({"min_metric": 915.0}, "`min_metric` 915 is above 100 points; give 91.5 or 0.915"),
     ],
 )
 def test_contradicting_options_are_rejected(wanted: dict[str, object], message: str) -> None:
@@ -164,7 +164,7 @@ def test_front_follows_the_plan() -> None:
     """A trial that fits only under the plan is on the front, and an error names a plan within the limits."""
     assert [trial.number for trial in under_plan(two_plans(), "memory").front] == [1, 0]
     assert choose(two_plans(), Intent(prefer="accuracy", plan="memory")).trial.number == 0
-    with pytest.raises(NoFeasibleTrial, match="give --plan memory, under which one is"):
+    with pytest.raises(NoFeasibleTrial, match="give `plan` memory, under which one is"):
         choose(two_plans(), Intent(max_memory_mib=450))
 
 
@@ -172,7 +172,7 @@ def test_plan_without_a_price_is_refused() -> None:
     """The error has the unknown and the known names."""
     with pytest.raises(BadInput, match="under the plan 'speed'; give memory, time, balanced, store, recompute"):
         choose(two_plans(), Intent(trial=1, plan="speed"))
-    with pytest.raises(BadInput, match="priced under other plans; choose one without --plan"):
+    with pytest.raises(BadInput, match="priced under other plans; choose one without `plan`"):
         choose(four(), Intent(plan="memory"))
 
 

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import pickle
-import resource
 import shutil
 import socket
 import sqlite3
@@ -45,18 +44,9 @@ print(json.dumps(tracker.trials(snapshot.name)))
 """
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's empty tables: a copy is faster than creating it."""
-    database = tmp_path_factory.mktemp("template") / "mlflow.db"
-    open_tracking(f"sqlite:///{database}")
-    return database
-
-
 @pytest.fixture
-def tracker(empty_database: Path, tmp_path: Path) -> Tracker:
+def tracker(tmp_path: Path) -> Tracker:
     """A mirror in a database of its own."""
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
     return open_tracking(f"sqlite:///{tmp_path}/mlflow.db")
 
 
@@ -296,16 +286,10 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def _project(empty_database: Path, folder: Path) -> Tracker:
-    folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
-    return open_tracking(f"sqlite:///{folder}/mlflow.db")
-
-
-def test_a_copied_project_has_its_own_artifacts(empty_database: Path, tmp_path: Path) -> None:
+def test_a_copied_project_has_its_own_artifacts(tmp_path: Path) -> None:
     """The mirror of a copy neither changes nor shows the original's files."""
     snapshot = make_snapshot()
-    first = _project(empty_database, tmp_path / "a")
+    first = open_tracking(f"sqlite:///{tmp_path}/a/mlflow.db")
     first.sync(snapshot)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     before = _files(tmp_path / "a")
@@ -319,10 +303,10 @@ def test_a_copied_project_has_its_own_artifacts(empty_database: Path, tmp_path: 
     assert json.loads((_artifacts(first, snapshot) / "front.json").read_text()) == trials_json(snapshot, snapshot.front)
 
 
-def test_a_moved_project_keeps_runs_and_artifacts(empty_database: Path, tmp_path: Path) -> None:
+def test_a_moved_project_keeps_runs_and_artifacts(tmp_path: Path) -> None:
     """Nothing is created at the old path."""
     snapshot = make_snapshot()
-    first = _project(empty_database, tmp_path / "a")
+    first = open_tracking(f"sqlite:///{tmp_path}/a/mlflow.db")
     first.sync(snapshot, report=True)
     ids, before = _run_ids(first, snapshot), _files(tmp_path / "a" / "mlartifacts")
     (tmp_path / "a").rename(tmp_path / "moved? to 50%20")
@@ -334,10 +318,10 @@ def test_a_moved_project_keeps_runs_and_artifacts(empty_database: Path, tmp_path
     assert not (tmp_path / "a").exists()
 
 
-def test_registered_models_move_with_their_project(empty_database: Path, tmp_path: Path) -> None:
+def test_registered_models_move_with_their_project(tmp_path: Path) -> None:
     """Logged models and registry versions have paths too; other experiments are not changed."""
     snapshot = make_snapshot()
-    first = _project(empty_database, tmp_path / "a")
+    first = open_tracking(f"sqlite:///{tmp_path}/a/mlflow.db")
     first.sync(snapshot)
     client, run = _client(first), _run_ids(first, snapshot)["trial 002"]
     experiment = _experiment(client, snapshot.name).experiment_id
@@ -555,6 +539,7 @@ def test_a_removed_database_is_noticed(tracker: Tracker, tmp_path: Path) -> None
 
 def test_a_full_disk_loses_nothing(tracker: Tracker, tmp_path: Path) -> None:
     """A failed sync ends with one line, and the next one completes the mirror."""
+    resource = pytest.importorskip("resource")
     snapshot = make_snapshot(*[make_trial(i, 0.8, 1000.0 + i, 100.0) for i in range(30)], front={0})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     errors = io.StringIO()
@@ -604,11 +589,10 @@ def test_a_database_of_another_program_is_not_written_to(tmp_path: Path) -> None
     ("version", "message"),
     [("ffffffffffff", "was made by a newer MLflow than"), ("0a8213491aaa", "was made by an older MLflow")],
 )
-def test_a_database_of_another_schema_is_refused(
-    empty_database: Path, tmp_path: Path, version: str, message: str
-) -> None:
+def test_a_database_of_another_schema_is_refused(tmp_path: Path, version: str, message: str) -> None:
     """The message suggests a newer MLflow, or MLflow's upgrade command."""
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    open_tracking(f"sqlite:///{tmp_path}/first.db")
+    shutil.copy(tmp_path / "first.db", tmp_path / "mlflow.db")  # MLflow checks a database once in a process
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
     assert message in _refused(tmp_path / "mlflow.db")

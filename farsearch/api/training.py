@@ -22,7 +22,7 @@ from farsearch.select import Intent, choose
 from farsearch.significance import FEWEST_SEEDS
 from farsearch.study.baselines import baseline_epochs, first_configs, train_baselines
 from farsearch.study.names import check_study_name
-from farsearch.study.preview import preview_search
+from farsearch.study.preview import Preview, check_feasible, preview_search
 from farsearch.study.repricing import check_copy, copy_baselines, copy_trials
 from farsearch.study.samplers import check_sampler
 from farsearch.study.search import Search, Watcher
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from farsearch.api.workspace import Workspace
-    from farsearch.cost.pricer import Pricer
-    from farsearch.training import Bench
 
 __all__ = [
     "SEEDS",
@@ -67,11 +65,15 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     """Train baselines, search from the best of them, and verify, as specified. Errors as ``Workspace.search``."""
     console = workspace.console()
     store, job, name = _prepare(workspace, spec)
+    for line in _description(job, name):
+        console.print(line)
     mirror = open_mirror(console, store, workspace.tracking_uri)
+    console.print(_LOADING)
     bench = job.bench(store)
     pricer = job.pricer(bench)
     methods = chosen_methods(spec.baselines or default_choice(spec.n_trials))
-    for line in _description(job, name, bench, pricer, spec.n_trials, methods):
+    preview = preview_search(job.space, pricer, bench, job.settings.plan, spec.n_trials)
+    for line in _preview_lines(preview, methods):
         console.print(line)
     meta = job.meta if workspace.command is None else {**job.meta, "command": workspace.command}
     study = store.open(name, job.settings, meta)
@@ -91,12 +93,17 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     return snapshot
 
 
-def describe_search(workspace: Workspace, spec: SearchSpec) -> list[str]:
+def describe_search(workspace: Workspace, spec: SearchSpec) -> Iterator[str]:
     """Describe a search and its duration in lines. Errors as ``Workspace.search``."""
     store, job, name = _prepare(workspace, spec)
+    yield from _description(job, name)
+    yield _LOADING
     bench = job.bench(store)
-    methods = chosen_methods(spec.baselines or default_choice(spec.n_trials))
-    return list(_description(job, name, bench, job.pricer(bench), spec.n_trials, methods))
+    pricer, goal = job.pricer(bench), job.settings.plan
+    preview = preview_search(job.space, pricer, bench, goal, spec.n_trials)
+    yield from _preview_lines(preview, chosen_methods(spec.baselines or default_choice(spec.n_trials)))
+    if preview.share_feasible == 0:
+        check_feasible(job.space, pricer, len(bench.layout.layers), goal, spec.sampler, bench.job.seed)
 
 
 def continue_search(
@@ -233,9 +240,10 @@ def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:
     return store, job, name
 
 
-def _description(
-    job: Job, name: str, bench: Bench, pricer: Pricer, n_trials: int, methods: Sequence[Method]
-) -> Iterator[str]:
+_LOADING = "loading the model, pricing configurations and timing training steps on this host"
+
+
+def _description(job: Job, name: str) -> Iterator[str]:
     spec, settings = job.settings.job, job.settings
     yield (
         f"study {name}: {spec.task} ({job.data.source}), {spec.model}, {spec.train_samples} training and "
@@ -248,7 +256,9 @@ def _description(
         f"device {settings.device}: {job.profile.title}; {low:.0f} to {high:.0f} MiB for the process "
         f"({job.profile.basis} figures)"
     )
-    preview = preview_search(job.space, pricer, bench, settings.plan, n_trials)
+
+
+def _preview_lines(preview: Preview, methods: Sequence[Method]) -> Iterator[str]:
     yield from preview.lines()
     if count := sum(len(method.learning_rates) for method in methods):
         seconds = human_time(count * preview.trial_seconds)

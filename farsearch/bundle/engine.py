@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from farsearch.cost.plans import for_engine
 from farsearch.far.layout import ModelLayout
 from farsearch.far.surgery import apply_far, merge
+from farsearch.files import link_or_copy
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, compile_step, engine_execution
 from farsearch.graph.memory import EngineMemory
 from farsearch.models.config import load_config
@@ -90,7 +91,7 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
     plan = for_engine(StepPlan.from_dict(phase["plan"]), "onnx", layout)
     with tempfile.TemporaryDirectory(prefix="farsearch-") as made:
         folder = Path(made)
-        (folder / "model").symlink_to(Path(bundle.path("model")).resolve())
+        link_or_copy(Path(bundle.path("model")).resolve(), folder / "model")
         weights = compile_phase(
             folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan,
             phase.get("heads", ()),

@@ -144,10 +144,10 @@ def write_bundle(
             "search's, see farsearch pareto"
         )
     if delta and onnx:
-        raise BadInput("--delta omits the model and --onnx adds one; give one of them")
+        raise BadInput("`delta` omits the model and `onnx` adds one; give one of them")
     engine = engine or trial.plan.engine
     if delta and engine == "onnx":
-        raise BadInput("--delta omits weights that --engine onnx needs in its own layout; give one of them")
+        raise BadInput("`delta` omits weights that `engine` onnx needs in its own layout; give one of them")
     if onnx or engine == "onnx":
         check_packages()
     with whole_folder(out) as work:

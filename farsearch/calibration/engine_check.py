@@ -15,8 +15,8 @@ from farsearch.cost.plans import for_engine
 from farsearch.cost.pricer import Pricer
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices.profile import Profile
+from farsearch.graph.configured import compile_config
 from farsearch.graph.memory import EngineMemory
-from farsearch.graph.price import compile_config
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan

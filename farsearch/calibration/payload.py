@@ -6,21 +6,21 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import onnx
 import torch
 from torch import Tensor
 
-from farsearch.calibration.engine_steps import STEPS, TINY, EngineStep
+from farsearch.calibration.engine_steps import HEAD, STEPS, TINY, EngineStep
 from farsearch.calibration.measure.cases import BY_NUMPY, CASES, cases, make_call, most_elements
 from farsearch.graph.compiler import Compiled
+from farsearch.graph.configured import compile_config
 from farsearch.graph.memory import EngineMemory
-from farsearch.graph.price import compile_config
 from farsearch.graph.program import Graphs, calls_of
 from farsearch.graph.rewrite import rewritten
 from farsearch.graph.trace import trace_function
-from farsearch.models.heads import Head
 
 __all__ = ["case_graph", "case_inputs", "engine_payload", "step_entry"]
 
@@ -94,15 +94,17 @@ def _resized(model: onnx.ModelProto, inputs: Mapping[str, str]) -> bytes:
             node.input[i] = names.get(name, name)
     for info in model.graph.input:
         info.name = names[info.name]
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
+@cache
 def engine_payload() -> str:
     """Return cases, graphs and compiled steps as one text: JSON, compressed, in base 64."""
-    named = {group: cases(group) for group in ("products", "streams")}
+    # a compiled step has no plain copies
+    named = {group: [each for each in cases(group) if each[0] != "clone"] for group in ("products", "streams")}
     values = {
         **{group: [[case, dims, case_inputs(case, dims)] for case, dims in some] for group, some in named.items()},
-        "graphs": {case: _text(case_graph(case)) for case in CASES if case not in BY_NUMPY},
+        "graphs": {case: _text(case_graph(case)) for case in CASES if case not in BY_NUMPY | {"clone"}},
         "most_elements": most_elements(),
         "tiny": _entry(TINY),
         "steps": {name: _entry(step) for name, step in STEPS.items()},
@@ -112,16 +114,20 @@ def engine_payload() -> str:
 
 
 def _entry(step: EngineStep) -> dict[str, Any]:
-    made = compile_config(step.model_config, Head(), step.config)
-    return step_entry(made, step.batch_size, step.length, step.vocabulary)
+    made = compile_config(step.model_config, HEAD, step.config)
+    return {**step_entry(made, step.batch_size, step.length, step.vocabulary), "token_targets": True}
 
 
 def step_entry(made: Compiled, batch_size: int, length: int, vocabulary: int) -> dict[str, Any]:
-    """Return what ``farsearch.calibration.measure.onnx_timing.compiled_step`` takes, as JSON types."""
+    """Return what ``farsearch.calibration.measure.onnx_timing.compiled_step`` takes, as JSON types.
+
+    The step is of a head with one target for each row.
+    """
     return {
         "rows": batch_size,
         "length": length,
         "vocabulary": vocabulary,
+        "token_targets": False,
         "program": json.loads(json.dumps(made.program)),
         "graphs": [_text(graph) for graph in made.graphs],
         "mib": EngineMemory.of(made).step(batch_size, length).resident / 2**20,

@@ -59,6 +59,8 @@ class Machine(Record):
         _plain("machine", vars(self).items())
         for name in ("cores", "threads"):
             _check(getattr(self, name) >= 1, f"machine.{name} is {getattr(self, name)}; it must be at least 1")
+        one = bool(self.torch or self.onnxruntime)
+        _check(one, "machine lacks the key 'torch'; it needs torch, or onnxruntime and numpy")
         name = "onnxruntime" if self.onnxruntime else "torch"
         version = getattr(self, name)
         right = re.match(r"\d+\.\d+", version) is not None

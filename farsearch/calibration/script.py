@@ -22,7 +22,8 @@ _PARTS: dict[Engine, tuple[str, ...]] = {
     ),
     "onnx": (
         *_HOST, "far/display", "runtime/program_file", "runtime/onnx_engine/dropout", "runtime/onnx_engine/optimizer",
-        "runtime/onnx_engine/program", "calibration/measure/onnx_timing", "calibration/measure/onnx_command",
+        "runtime/onnx_engine/buffers", "runtime/onnx_engine/program", "calibration/measure/onnx_timing",
+        "calibration/measure/onnx_command",
     ),
 }  # fmt: skip
 """Modules by engine, in an order in which each uses only names of those before."""

@@ -6,6 +6,7 @@ options.py       options and arguments of several commands
 task_options.py  options of a task, official or your own
 details.py       one trial or one profile in full, as rows
 terminal.py      output on a terminal and in a pipe
+table.py         tables for the terminal
 run.py           run: the search
 worker.py        worker: joins a search
 status.py        status, trials: the progress of a study
@@ -19,6 +20,7 @@ deploy.py        export, finetune: bundles
 estimate.py      estimate: predicted memory and time
 devices.py       devices: list, show, calibrate, import, check
 spaces.py        spaces: list, show, check
+models.py        models: list
 tasks.py         tasks: list, show
 studies.py       studies: list, rename, delete
 cache.py         cache: show, clear
@@ -48,6 +50,7 @@ from farsearch.cli import (
     doctor,
     estimate,
     front,
+    models,
     report,
     reprice,
     run,
@@ -115,7 +118,8 @@ def cli(debug: bool) -> None:
 
 
 _MODULES = (
-    run, worker, status, front, sync, ui, report, reprice, verify, deploy, estimate, devices, spaces, tasks, studies,
+    run, worker, status, front, sync, ui, report, reprice, verify, deploy, estimate, devices, models, spaces, tasks,
+    studies,
     cache, doctor,
 )  # fmt: skip
 for module in _MODULES:

@@ -158,6 +158,7 @@ def _config_pairs(trial: AnyTrial) -> list[tuple[str, str]]:
         ),
         ("frozen embeddings", "yes" if config.canonical().frozen_embeddings else "no"),
         ("frozen attention", _lowest(config.frozen_attention_layers)),
+        ("frozen heads", _by_layer(config.canonical().frozen_heads)),
         ("wholly frozen", _lowest(config.frozen_bottom_layers)),
         ("trained parameters", f"{trial.cost.trainable:,}"),
         ("learning rate", f"{config.learning_rate:.2e}"),
@@ -167,6 +168,10 @@ def _config_pairs(trial: AnyTrial) -> list[tuple[str, str]]:
         ("optimizer", plan.optimizer),
         ("micro-batch", "" if plan.micro_batch_size is None else f"{plan.micro_batch_size} rows"),
     ]
+
+
+def _by_layer(shares: Sequence[float]) -> str:
+    return ", ".join(f"{share:.0%}" for share in shares) + " by layer" * bool(shares)
 
 
 def _baseline_pairs(baseline: Baseline, cost: Cost) -> list[tuple[str, str]]:

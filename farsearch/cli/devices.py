@@ -188,7 +188,7 @@ def devices_import(result: Path, name: str | None, like: str | None, force: bool
     import dataclasses
 
     from farsearch.calibration.board import is_measurement
-    from farsearch.devices import load_profile
+    from farsearch.devices import list_profiles, load_profile
     from farsearch.devices.profile import write_profile
     from farsearch.errors import BadInput
     from farsearch.study.names import usable_name
@@ -205,6 +205,15 @@ def devices_import(result: Path, name: str | None, like: str | None, force: bool
         profile = dataclasses.replace(profile, power_w=other.power_w, power_mode=other.power_mode, onnx=onnx)
     write_profile(profile, path)
     _summary(profile, path, profile_name, engine)
+    named = next((one for one in (like, profile_name) if one in list_profiles()), None)
+    if named is not None and _is_unlike(profile, load_profile(named)):
+        _note(f"{profile.title} is unlike {named}, {load_profile(named).title}: was the right machine measured?")
+
+
+def _is_unlike(profile: Profile, shipped: Profile) -> bool:
+    """Return whether a profile is of another kind of processor, or has far more or less memory, than a shipped one."""
+    (low, high), (least, most) = profile.available_mib, shipped.available_mib
+    return profile.kind != shipped.kind or low > 1.5 * most or 1.5 * high < least
 
 
 def _from_calibration(result: Path, name: str, like: str | None) -> tuple[Profile, Engine]:

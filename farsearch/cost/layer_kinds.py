@@ -11,8 +11,8 @@ from torch import nn
 
 from farsearch.cost.segments import Indices
 from farsearch.errors import BadInput
-from farsearch.far.execution import Execution
 from farsearch.far.display import shown
+from farsearch.far.execution import Execution
 from farsearch.far.layout import ModelLayout
 from farsearch.far.selection import head_counts, learner_counts
 from farsearch.far.surgery import apply_far
@@ -25,9 +25,9 @@ class LayerKind(NamedTuple):
     """The properties that determine the sequence of a layer's allocations.
 
     ``ffn``: ``full``, ``split``, ``none`` (all neurons frozen) or ``idle`` (nothing in the layer is trained).
-    ``heads``: the number of heads that are trained; of a model whose heads can't be split 1 if its attention is trained.
-    ``live``: its input has a gradient. ``own``: the kind in its layout. If all layers read a table, ``shared``: the table
-    is trained, and ``top``: the layer's gradient of it is the first.
+    ``heads``: the number of heads that are trained; of a model whose heads can't be split 1 if its attention is
+    trained. ``live``: its input has a gradient. ``own``: the kind in its layout. If all layers read a table,
+    ``shared``: the table is trained, and ``top``: the layer's gradient of it is the first.
     """
 
     ffn: Literal["idle", "full", "split", "none"]
@@ -88,8 +88,8 @@ class LayerKinds:
         """Return the code and the number of learners per block of each layer: ``[configurations, layers]`` both.
 
         Raises:
-            BadInput: for a configuration whose number of layers is not the model's, or with frozen heads of a model whose
-                heads can't be split.
+            BadInput: for a configuration whose number of layers is not the model's, or with frozen heads of a model
+                whose heads can't be split.
         """
         configs = [
             config.canonical() if config.frozen_bottom_layers or config.frozen_heads else config for config in configs
@@ -102,8 +102,8 @@ class LayerKinds:
                 )
             if config.frozen_heads and not self._layout.heads:
                 raise BadInput(
-                    f"frozen_heads is {shown(config.frozen_heads)}, and the heads of {self._layout.layers[0].path} can't "
-                    "be frozen one by one; freeze whole attentions with frozen_attention_layers"
+                    f"frozen_heads is {shown(config.frozen_heads)}, and the heads of {self._layout.layers[0].path} "
+                    "can't be frozen one by one; leave it at 0, and freeze whole attentions by frozen_attention_layers"
                 )
         counts = [learner_counts(self._width, c.frozen_fractions, c.frozen_bottom_layers) for c in configs]
         given = np.array([[-1 if k is None else k for k in row] for row in counts], dtype=np.int64)
@@ -122,6 +122,23 @@ class LayerKinds:
         variant = self._variants[((embeddings == 0) & (bottom == 0)).astype(np.int64), layer]
         codes = variant * len(self._reach) + (ffn * (self.heads + 1) + heads) * 2 + live
         return codes, np.maximum(given, 0)
+
+    def traced(self, codes: Indices) -> Indices:
+        """Return the rows of codes to trace: each twice, with the fewest and with the most learner heads of a split."""
+        heads = codes // 2 % (self.heads + 1)
+        split = (heads > 0) & (heads < self.heads)
+        ends = (np.where(split, codes + 2 * (number - heads), codes) for number in self._ends)
+        return np.concatenate([*ends])
+
+    def between(self, kind: LayerKind) -> tuple[LayerKind, LayerKind, float]:
+        """Return the two traced kinds between which one of so many learner heads is, and its share of the way."""
+        low, high = self._ends
+        return kind._replace(heads=low), kind._replace(heads=high), (kind.heads - low) / max(1, high - low)
+
+    @property
+    def _ends(self) -> tuple[int, int]:
+        """The fewest and the most learner heads beside frozen ones."""
+        return 1, max(1, self.heads - 1)
 
     def reach(self, codes: Indices) -> Indices:
         """Return the reach of the backward pass in layers of these kinds, as ``furthest``."""

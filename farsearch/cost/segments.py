@@ -169,7 +169,7 @@ def part_between(low: Part, high: Part, share: float) -> Part:
 
 
 def _rounded(coefficients: Array) -> Array:
-    """Products of shapes are integers or simple fractions: the rest is rounding, by which equal operations would differ."""
+    """Products of shapes are simple fractions: the rest is rounding, by which equal operations would differ."""
     return np.asarray(np.rint(coefficients * _DENOMINATOR) / _DENOMINATOR + 0.0, dtype=np.float64)
 
 

@@ -3,8 +3,8 @@
 Layers of the same kind have the same sequence of allocations and operations. So each kind is traced once, in a model of
 as few layers as necessary, at three lengths and two learner counts; sizes are then polynomials of length and learners
 (products of tensor shapes are of degree 2 in the length and 1 in the learners), and the step of a configuration is
-composed from its layers. Kinds that differ in the number of learner heads are traced at two numbers, between which their
-sizes are linear. A test compares composed with traced steps on random settings.
+composed from its layers. Kinds that differ in the number of learner heads are traced at two numbers, between which
+their sizes are linear. A test compares composed with traced steps on random settings.
 """
 
 from __future__ import annotations
@@ -130,11 +130,11 @@ class StepTable:
         kinds, learners = self._kinds.codes(configs)
         lowest, none = kinds[:, 0], np.zeros(len(kinds), dtype=np.int64)
         reach = self._kinds.reach(kinds).max(axis=1)
-        for row in np.unique(kinds, axis=0):
-            self._provide([self._kinds.all[code] for code in row])
+        for row in np.unique(self._kinds.traced(kinds), axis=0):
+            self._trace([self._kinds.all[code] for code in row])
         pairs, at = np.unique(lowest * 3 + reach, return_inverse=True)
-        ends = [self._ends[self._kinds.all[pair // 3], int(pair % 3)] for pair in pairs]
-        inner = [(code, self._layers[self._kinds.all[code]]) for code in np.unique(kinds[:, 1:])]
+        ends = [self._ends_of(self._kinds.all[pair // 3], int(pair % 3)) for pair in pairs]
+        inner = [(code, self._layer(self._kinds.all[code])) for code in np.unique(kinds[:, 1:])]
         parts: dict[Part, int] = {}
         tensors: dict[Tensors, int] = {}
 
@@ -186,32 +186,23 @@ class StepTable:
         added = padded * (weights * (4 - saved) + 4 * biases)
         return np.asarray(self._static_bytes - float(weights) * frozen * saved + added)
 
-    def _provide(self, kinds: Sequence[LayerKind]) -> None:
-        """Provide the layers and ends of a configuration: traced, or between those of two numbers of learner heads."""
-        split = [0 < kind.heads < self._kinds.heads for kind in kinds]
-        if not any(split):
-            self._trace(kinds)
-            return
-        low, high = 1, max(1, self._kinds.heads - 1)
-        at_low, at_high = (
-            [kind._replace(heads=heads) if mixed else kind for kind, mixed in zip(kinds, split, strict=True)]
-            for heads in (low, high)
-        )
-        self._trace(at_low)
-        self._trace(at_high)
-        reach = furthest(kinds)
-        for place, (kind, one, other) in enumerate(zip(kinds, at_low, at_high, strict=True)):
-            share = (kind.heads - low) / max(1, high - low)
-            if place and kind not in self._layers:
-                self._layers[kind] = self._between(self._layers[one], self._layers[other], share)
-            elif not place and (kind, reach) not in self._ends:
-                ends, others = self._ends[one, reach], self._ends[other, reach]
-                self._ends[kind, reach] = dataclasses.replace(
-                    ends, lowest=self._between(ends.lowest, others.lowest, share)
-                )
+    def _layer(self, kind: LayerKind) -> _Layer:
+        """Return a layer that is not the lowest: traced, or between two numbers of learner heads."""
+        if kind not in self._layers:
+            low, high, share = self._kinds.between(kind)
+            self._layers[kind] = self._between(self._layers[low], self._layers[high], share)
+        return self._layers[kind]
+
+    def _ends_of(self, lowest: LayerKind, reach: int) -> _Ends:
+        """Return the ends of a model by its lowest layer, likewise."""
+        if (lowest, reach) not in self._ends:
+            low, high, share = self._kinds.between(lowest)
+            ends, others = self._ends[low, reach], self._ends[high, reach]
+            layer = self._between(ends.lowest, others.lowest, share)
+            self._ends[lowest, reach] = dataclasses.replace(ends, lowest=layer)
+        return self._ends[lowest, reach]
 
     def _between(self, low: _Layer, high: _Layer, share: float) -> _Layer:
-        """Return a layer with ``share`` of the way from the learner heads of one to those of the other."""
         parts = (
             self._intern(part_between(getattr(low, name), getattr(high, name), share))
             for name in ("forward", "release", "backward")

@@ -31,8 +31,8 @@ class AttentionLayout(NamedTuple):
 class HeadMap(NamedTuple):
     """A linear map of an attention, and where it has the heads.
 
-    ``dim`` is 0 if each head has rows of the weight, 1 if it has columns. ``times`` is 3 for a map that computes queries,
-    keys and values, each of all heads, else 1.
+    ``dim`` is 0 if each head has rows of the weight, 1 if it has columns. ``times`` is 3 for a map that computes
+    queries, keys and values, each of all heads, else 1.
     """
 
     path: str

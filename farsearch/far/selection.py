@@ -2,8 +2,8 @@
 
 The unit of a feed-forward block is the hidden neuron j: row j of the first weight, entry j of its bias and column j of
 the second weight; of a gated block, both rows that make the neuron. The unit of an attention is the head: its rows of
-the maps to queries, keys and values with their biases, and its columns of the output's map. The score of a unit is the L1
-norm of the change of these by priming (Vucetic et al. 2022, arXiv 2205.01541, with the hidden neuron as the node).
+the maps to queries, keys and values with their biases, and its columns of the output's map. The score of a unit is the
+L1 norm of the change of these by priming (Vucetic et al. 2022, arXiv 2205.01541, with the hidden neuron as the node).
 """
 
 from typing import Dict, List, Optional, Sequence

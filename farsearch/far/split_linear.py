@@ -23,7 +23,7 @@ Ranges = Tuple[Tuple[int, int], ...]
 
 
 class Places(NamedTuple):
-    """Ranges ``(start, stop)`` of a map's rows or columns that belong to learners, and those that belong to frozen heads.
+    """Ranges ``(start, stop)`` of a map's rows or columns that belong to learners, and those of frozen heads.
 
     A part holds its ranges one after another. ``dim`` is 0 for rows, 1 for columns.
     """

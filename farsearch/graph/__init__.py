@@ -11,6 +11,7 @@ builder.py    names, constants and sizes of one graph
 operators/    each operator as ONNX nodes
 compiler.py   all of it: the folder that runtime/onnx_engine runs
 memory.py     memory of a compiled step, from its graphs and their order
+configured.py a configuration of a model, compiled with random weights
 price.py      the predicted cost of a configuration with this engine
 ============  =================================================================
 """

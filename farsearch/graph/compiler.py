@@ -126,7 +126,7 @@ def _dimension(size: int | Extent) -> int | str:
     if isinstance(size, int):
         return size
     if size.factor != 1 or size.offset or size.rows == size.length:
-        raise BadInput("a dropout of this model drops parts that can't be compiled; use --engine torch")
+        raise BadInput("a dropout of this model drops parts that can't be compiled; use `engine` torch")
     return "rows" if size.rows else "length"
 
 
@@ -135,7 +135,7 @@ def _tables(step: Trace) -> dict[str, dict[str, Any]]:
     found = {}
     for name, (ids, padding) in step.tables.items():
         if ids.name != "input":
-            raise BadInput(f"the ids of the table {name} are no input, and can't be compiled; use --engine torch")
+            raise BadInput(f"the ids of the table {name} are no input, and can't be compiled; use `engine` torch")
         found[name] = {"ids": ids.args[0], "padding": padding if padding >= 0 else None}
     return found
 

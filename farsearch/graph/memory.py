@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, shape_inference
+from onnx import helper, numpy_helper, shape_inference
 
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, Compiled
 from farsearch.runtime.onnx_engine.buffers import portion_rows, size_of
@@ -235,7 +235,27 @@ def _with_sizes(model: Any, rows: int, length: int) -> Any:
             model.graph.input.remove(info)
             value = helper.make_tensor(info.name, onnx.TensorProto.INT64, [1], [given[info.name]])
             model.graph.initializer.append(value)
+    _fold_sizes(model.graph)
     return model
+
+
+_OF_SIZES: Mapping[str, Callable[..., Any]] = {
+    "Mul": np.multiply,
+    "Add": np.add,
+    "Concat": lambda *parts: np.concatenate(parts),
+}
+"""Operators that compute sizes from sizes, all of one dimension."""
+
+
+def _fold_sizes(graph: Any) -> None:
+    """Replace what is computed from sizes alone by its result: onnx takes the pads of a Pad from a constant only."""
+    known = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type in _OF_SIZES and all(name in known and known[name].dtype == np.int64 for name in node.input):
+            (name,) = node.output
+            known[name] = _OF_SIZES[node.op_type](*(known[each] for each in node.input))
+            graph.initializer.append(numpy_helper.from_array(known[name], name))
+            graph.node.remove(node)
 
 
 def _bytes(info: Any) -> int:

@@ -202,7 +202,7 @@ def _trace(function: Callable[..., dict[str, Tensor]], model: nn.Module, head: H
         return _joined(graphs[0][0], graphs[1][0], names, graphs[0][2])
     except ValueError as error:
         raise BadInput(
-            f"{type(model).__name__} can't be compiled for all lengths: {error}; use --engine torch"
+            f"{type(model).__name__} can't be compiled for all lengths: {error}; use `engine` torch"
         ) from error
 
 

@@ -14,7 +14,7 @@ study.py         a study at one moment
 """
 
 from farsearch.json_records import Record
-from farsearch.records.config import Engine, FarConfig, StepPlan
+from farsearch.records.config import PER_LAYER, Engine, FarConfig, StepPlan
 from farsearch.records.results import Baseline, LossPoint, Measurement, MetricPoint, PrimingReport, Verification
 from farsearch.records.settings import PRICING, JobSpec, Priming, StudySettings
 from farsearch.records.stored_trial import FlatTrial, flat, read_trial, trial_to_dict
@@ -43,6 +43,7 @@ from farsearch.records.trial import (
 )
 
 __all__ = [
+    "PER_LAYER",
     "PRICING",
     "SCHEMA_VERSION",
     "AnyTrial",

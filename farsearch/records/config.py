@@ -12,10 +12,14 @@ from farsearch.far.batches import MOST_EPOCHS
 from farsearch.far.display import shown
 from farsearch.json_records import UNLESS_DEFAULT, Record
 
-__all__ = ["Engine", "FarConfig", "StepPlan", "check"]
+__all__ = ["PER_LAYER", "Engine", "FarConfig", "StepPlan", "check"]
 
 Engine = Literal["torch", "onnx"]
 """What executes a training step: torch, or compiled ONNX graphs without torch, on the CPU."""
+
+
+PER_LAYER = {"frozen_fraction": "frozen_fractions", "frozen_heads": "frozen_heads"}
+"""Parameters of a search that may differ between layers, and their fields of ``FarConfig``."""
 
 
 def check(condition: bool, message: str) -> None:
@@ -39,8 +43,8 @@ class FarConfig(Record):
         frozen_bottom_layers: number of lowest layers that are not trained at all, nor the embeddings, so that the
             backward pass stops above them.
         frozen_heads: share of frozen attention heads, one value per layer from the bottom, of which the nearest number
-            of heads is frozen. Empty if none is frozen but those of ``frozen_attention_layers``, and then not stored, so
-            that records and fingerprints from before there was a share stay the same.
+            of heads is frozen. Empty if none is frozen but those of ``frozen_attention_layers``, and then not stored,
+            so that records and fingerprints from before there was a share stay the same.
     """
 
     frozen_fractions: tuple[float, ...]
@@ -75,6 +79,13 @@ class FarConfig(Record):
         for name in ("frozen_attention_layers", "frozen_bottom_layers"):
             count = getattr(self, name)
             check(0 <= count <= layers, f"{name} is {count}; the model has {layers} layers")
+
+    @property
+    def frozen_head_share(self) -> float:
+        """Share of frozen attention heads, averaged over the layers; those of frozen attentions count as 1."""
+        canonical = self.canonical()
+        layers, lowest = len(canonical.frozen_fractions), canonical.frozen_attention_layers
+        return math.fsum(canonical.frozen_heads or (1.0,) * lowest) / layers if layers else 0.0
 
     def canonical(self) -> FarConfig:
         """Return the canonical form, in which everything that a frozen bottom or frozen attention implies is explicit.

@@ -76,24 +76,28 @@ class Intent:
         if self.prefer is not None and self.prefer != "knee" and self.prefer not in _ORDERS:
             raise BadInput(f"preference {shown(self.prefer)} is unknown; it must be knee, accuracy, memory, time")
         if self.min_metric is not None and self.min_metric > 100:
-            raise BadInput(f"--min-metric {self.min_metric:g} is above 100 points; give 91.5 or 0.915")
+            raise BadInput(f"`min_metric` {self.min_metric:g} is above 100 points; give 91.5 or 0.915")
         if isinstance(self.within, str) and self.within != "noise":
             raise BadInput(f"`within` is {shown(self.within)}; it must be a number of points, or noise")
         if self.within is not None and self.prefer == "accuracy":
             raise BadInput(
-                f"--within {_given(self.within)} gives accuracy away and --prefer accuracy does not; give one of them"
+                f"`within` {_given(self.within)} gives accuracy away and `prefer` accuracy does not; give one of them"
             )
-        criteria = {"--prefer": self.prefer, "--within": self.within, **self.bounds}
+        criteria = {"`prefer`": self.prefer, "`within`": self.within, **self.bounds}
         for name, value in criteria.items():
             if self.trial is not None and value is not None:
                 raise BadInput(
-                    f"--trial {self.trial} and {name} {_given(value)} ask for different things; give one of them"
+                    f"`trial` {self.trial} and {name} {_given(value)} ask for different things; give one of them"
                 )
 
     @property
     def bounds(self) -> Mapping[str, float | None]:
         """The bounds by the names of their options."""
-        return {"--max-memory": self.max_memory_mib, "--max-time": self.max_time_s, "--min-metric": self.min_metric}
+        return {
+            "`max_memory_mib`": self.max_memory_mib,
+            "`max_time_s`": self.max_time_s,
+            "`min_metric`": self.min_metric,
+        }
 
     @property
     def least_metric(self) -> float | None:
@@ -162,8 +166,8 @@ def _best_for(snapshot: StudySnapshot, intent: Intent) -> tuple[_Trial, str, _Tr
     bounds = _bounds_text(snapshot, intent)
     if intent.within == "noise":
         able = [lead.trial for lead in leads(snapshot, able)]
-    what = "choices" if intent.within == "noise" else "on the front"
-    among = f"{len(able)} {what}{f' with {bounds}' if bounds else ''}"
+    place = f"choice{'s' * (len(able) != 1)}" if intent.within == "noise" else "on the front"
+    among = f"{len(able)} {place}{f' with {bounds}' if bounds else ''}"
     if intent.within is None:
         return _preferred(snapshot, able, intent.prefer or "knee", among)
     top, _ = _best(able, "accuracy")
@@ -294,7 +298,7 @@ def _no_trial_text(snapshot: StudySnapshot, front: Sequence[_Trial], intent: Int
     return (
         f"no trial on the front of {snapshot.name} has {_bounds_text(snapshot, intent)}; the nearest is trial "
         f"{nearest.number} ({figures(snapshot, nearest)}), off by {off}; loosen a bound"
-        f"{f', or give --plan {helps}, under which one is within the bounds' if helps else ''}"
+        f"{f', or give `plan` {helps}, under which one is within the bounds' if helps else ''}"
     )
 
 

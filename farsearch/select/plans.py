@@ -34,7 +34,7 @@ def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
         known = [*GOALS, *names]
         raise BadInput(f"no trial of {snapshot.name} was priced under the plan {shown(plan)}; give {', '.join(known)}")
     if not names:
-        raise BadInput(f"no trial of {snapshot.name} was priced under other plans; choose one without --plan")
+        raise BadInput(f"no trial of {snapshot.name} was priced under other plans; choose one without `plan`")
     trials = [_derived(trial, plan, snapshot.settings.plan) for trial in snapshot.trials]
     front = pareto_front(trials, constant_answer(snapshot.meta))
     marked = (

@@ -3,7 +3,7 @@
 ::
 
     .farsearch/studies/NAME/trials/0007/trained.safetensors    the trained tensors, by the reconfigured model's names
-                                        learners.json          indices of the learners of each block, and of the trained heads
+                                        learners.json          indices of the learners of each block and layer
                                         logits.safetensors     predictions on validation and development rows, and
                                                                the classes of the former
     .farsearch/studies/NAME/primings/                          the primed starts that those need

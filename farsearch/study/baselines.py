@@ -137,7 +137,7 @@ def baseline_logits(store: Store, bench: Bench, baseline: Baseline) -> dict[str,
     if logits is None:
         raise MissingResource(
             f"the predictions of {baseline.title} at {baseline.learning_rate:g} are gone from {store.cache}; train it "
-            "again under another --study"
+            "again under another `study`"
         )
     return logits
 

@@ -17,12 +17,13 @@ from optuna.distributions import (
 
 from farsearch.errors import SpaceError
 from farsearch.far.display import PATH, shown
-from farsearch.records import FarConfig
+from farsearch.records import PER_LAYER, FarConfig
 from farsearch.study.groups import layer_groups, name_of
 from farsearch.study.optuna_adapter import allows
 from farsearch.study.parameter_rules import (
     BY_SIZE,
     COUNTS,
+    DEFAULTS,
     KEYS,
     LAYER_BOUNDS,
     check_entry,
@@ -67,9 +68,9 @@ class Space:
 
     Attributes:
         search: by key, either ``{choices: [...]}`` or ``{low, high[, step][, log]}``. ``high`` may be ``layers`` or
-            ``layers - 1``. ``frozen_fraction`` may have ``per_layer: true``, and ``groups``, an upper bound of the
-            fractions per model. ``learning_rate`` may have ``by_size: true`` in place of low and high.
-        fixed: value by key. Every key is in exactly one of ``search`` and ``fixed``.
+            ``layers - 1``. ``frozen_fraction`` and ``frozen_heads`` may have ``per_layer: true``, and ``groups``, an
+            upper bound of the values per model. ``learning_rate`` may have ``by_size: true`` in place of low and high.
+        fixed: value by key. Every key is in exactly one of ``search`` and ``fixed``, or, with a default, in neither.
         start: complete settings of the searched keys by name, tried first where they fit. A ``learning_rate`` of
             ``{by_size: full}`` or ``{by_size: frozen}`` depends on the model's size.
     """
@@ -152,7 +153,9 @@ class Space:
             name: {key: value for key, value in start.items() if key not in values}
             for name, start in self.start.items()
             if all(
-                {**self.fixed, **start}[key] == value for key, value in values.items() if key not in _METHOD_INDEPENDENT
+                {**DEFAULTS, **self.fixed, **start}[key] == value
+                for key, value in values.items()
+                if key not in _METHOD_INDEPENDENT
             )
         }
         search = {key: entry for key, entry in self.search.items() if key not in values}
@@ -192,26 +195,26 @@ class Space:
                 distributions[name] = _distribution(self.name, key, entry, layers)
         return distributions
 
-    def groups(self, layers: int) -> list[range]:
-        """Return the layers of a model, from the bottom, by the frozen fraction that they share."""
-        entry = self.search.get("frozen_fraction", {})
+    def groups(self, layers: int, key: str = "frozen_fraction") -> list[range]:
+        """Return the layers of a model, from the bottom, by the value of a per-layer parameter that they share."""
+        entry = self.search.get(key, {})
         return layer_groups(layers, entry.get("groups") if entry.get("per_layer") else 1)
 
     def _names(self, key: str, layers: int) -> list[str]:
         """Return Optuna's parameters of a searched key."""
         per_layer = self.search[key].get("per_layer")
-        return [name_of(key, group) for group in self.groups(layers)] if per_layer else [key]
+        return [name_of(key, group) for group in self.groups(layers, key)] if per_layer else [key]
 
     def config(self, params: Mapping[str, Any], layers: int) -> FarConfig:
         """Return the configuration that Optuna's parameters describe."""
-        values = {**self.fixed, **params}
-        common = values.pop("frozen_fraction", None)
-        per_layer: list[float] = []
-        for group in self.groups(layers):
-            fraction = values.pop(name_of("frozen_fraction", group), common)
+        values = {**DEFAULTS, **self.fixed, **params}
+        per_layer: dict[str, tuple[float, ...]] = {}
+        for key, field in PER_LAYER.items():
+            common = values.pop(key, None)
+            shares = [(values.pop(name_of(key, group), common), len(group)) for group in self.groups(layers, key)]
             # steps of 0.05 leave digits like 0.15000000000000002
-            per_layer += [round(float(fraction), 6)] * len(group)
-        return FarConfig.from_dict({**values, "frozen_fractions": tuple(per_layer)}).canonical()
+            per_layer[field] = tuple(round(float(share), 6) for share, count in shares for _ in range(count))
+        return FarConfig.from_dict({**values, **per_layer}).canonical()
 
     def params(self, config: FarConfig, layers: int) -> dict[str, Any] | None:
         """Return Optuna's parameters of a configuration; None where the space has no such method.
@@ -219,13 +222,12 @@ class Space:
         The learning rate and the length of the priming, which do not change what is trained, are the nearest that the
         space has.
         """
-        values = {**config.to_dict(), "frozen_fraction": None}
+        shares = {key: getattr(config, field) or (0.0,) * layers for key, field in PER_LAYER.items()}
         params: dict[str, Any] = {}
-        for key in self.search:
-            for group in self.groups(layers) if key == "frozen_fraction" else [range(0)]:
-                name = name_of(key, group) if self.search[key].get("per_layer") else key
-                value = config.frozen_fractions[group[0]] if key == "frozen_fraction" else values[key]
-                params[name] = value
+        for key, entry in self.search.items():
+            for group in self.groups(layers, key):
+                name = name_of(key, group) if entry.get("per_layer") else key
+                params[name] = shares[key][group[0]] if key in shares else getattr(config, key)
         distributions = self.distributions(layers)
         for key in _INEXACT & params.keys():
             params[key] = _nearest(distributions[key], params[key])
@@ -310,7 +312,7 @@ def _check_parameters(where: str, search: Mapping[Any, Any], fixed: Mapping[Any,
     for key in [*search, *fixed]:
         check_key(where, key)
     for key in KEYS:
-        if (key in search) == (key in fixed):
+        if (key in search) == (key in fixed) and (key in search or key not in DEFAULTS):
             count = "both" if key in search else "neither"
             raise SpaceError(f"{where} has {shown(key)} in {count} of search and fixed; it must be in one")
     for key, value in fixed.items():

@@ -261,7 +261,7 @@ class TrialQueue:
         """Return why no proposal was accepted, with a suggestion."""
         if "duplicate" in refusals:
             return (
-                f"{error}; what fits has been trained already: ask for fewer --n-trials, or search more with another "
-                "--space or without --set"
+                f"{error}; what fits has been trained already: ask for fewer `n_trials`, or search more with another "
+                "`space` or without `fixed`"
             )
         return f"{error}; {nearest_fit(self._pricer, self._settings.goal, self._space, self._layers)}"

@@ -33,6 +33,7 @@ from farsearch.select import won
 __all__ = [
     "FRONT_FILTER",
     "LOSS",
+    "ON_FRONT",
     "ROLE_STUDY",
     "ROLE_TRIAL",
     "TAG_ARTIFACTS",
@@ -70,6 +71,8 @@ TAG_TENSORS = "farsearch.tensors"
 
 ROLE_STUDY, ROLE_TRIAL = "study", "trial"
 
+ON_FRONT = "on_front"
+"""Metric that is 1 for trials on the front and 0 for other complete ones, for sorting."""
 LOSS = "train_loss"
 """Metric of the learning curve."""
 
@@ -178,6 +181,8 @@ def trial_content(snapshot: StudySnapshot, any_trial: AnyTrial) -> RunContent:
         metrics=_finite(_trial_metrics(snapshot, trial)),
         curve=tuple(point for point in trial.curve if math.isfinite(point.loss)),
         tags=tags,
+        # a number, because MLflow's table is not sorted by tags
+        latest={ON_FRONT: float(trial.on_front)} if trial.state == "complete" else {},
     )
 
 
@@ -235,6 +240,7 @@ def _config_params(config: FarConfig) -> dict[str, str]:
         "frozen_embeddings": _flag(config.frozen_embeddings),
         "frozen_attention_layers": str(config.frozen_attention_layers),
         "frozen_bottom_layers": str(config.frozen_bottom_layers),
+        **{f"frozen_heads_layer_{i:0{width}d}": repr(share) for i, share in enumerate(config.frozen_heads)},
     }
 
 

@@ -6,6 +6,7 @@ MLflow's active run is thread-local state, so everything uses ``MlflowClient`` w
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -202,7 +203,9 @@ def _write_values(client: MlflowClient, run: Run, content: RunContent, timestamp
     for key in _stale_tags(held, content.tags):
         client.delete_tag(run_id, key)
     later = {name: value for name, value in content.latest.items() if run.data.metrics.get(name) != value}
-    metrics = [Metric(name, value, timestamp, 0) for name, value in later.items()]
+    # of two values at a step the one with the later time counts
+    now = time.time_ns() // 1_000_000
+    metrics = [Metric(name, value, now, 0) for name, value in later.items()]
     params: list[Param] = []
     if _outdated(run, content):
         curve = _curve(client, run)

@@ -301,7 +301,7 @@ def _values(content: RunContent) -> dict[str, Mapping[str, Any]]:
     """Return ``content`` in the shape of ``Tracker.trials``, with the last point of the learning curve."""
     last = max(content.curve, key=lambda point: point.step, default=None)
     loss = {} if last is None else {LOSS: last.loss}
-    return {"params": content.params, "metrics": {**content.metrics, **loss}, "tags": content.tags}
+    return {"params": content.params, "metrics": {**content.metrics, **content.latest, **loss}, "tags": content.tags}
 
 
 def _flat(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

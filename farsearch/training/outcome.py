@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from farsearch.priming import Primed
 from farsearch.records import LossPoint, PrimingReport
+from farsearch.runtime import memory
 from farsearch.tasks.metrics import MetricValue
 from farsearch.training.phase import Learners, State
 
@@ -71,5 +70,4 @@ def host_peak_mib(device: torch.device) -> float:
     """Return the peak of CUDA's allocator since its last reset; on a CPU, of the process's resident memory so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return usage / 2**20 if sys.platform == "darwin" else usage / 2**10
+    return memory.host_peak_mib()

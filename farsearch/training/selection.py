@@ -1,4 +1,4 @@
-"""Selection: which neurons of each feed-forward block and which heads learn, and how sure the priming is of the former."""
+"""Selection: which neurons and heads learn, and how sure the priming is of the neurons."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ OVERHEAD_S = 2e-6
 LAUNCH_S = 9e-6
 """Of an operation within autograd."""
 
-GRAPH_S = 3e-5
+GRAPH_S = 3e-6
 """Of the run of a graph."""
 
 

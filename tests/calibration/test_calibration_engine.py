@@ -7,7 +7,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,9 @@ from tests.calibration.known import OVERHEAD_S, KnownMachine
 
 MACHINE = KnownMachine()
 BOARD = load_profile("raspberry-pi-4")
+OWN = {"add_in_place", "fill_masked", "layer_norm_backward"}
+"""Cases whose graphs compute in another way than torch's calls."""
+
 SMALL = EngineStep(2, 8, 24, 48, FarConfig((0.5,), 1e-5, 1.0), heads=2)
 
 
@@ -48,7 +50,7 @@ def dims_of(case: str) -> tuple[int, ...]:
     return min((dims for name, dims in every if name == case), key=sum)
 
 
-@pytest.mark.parametrize("case", sorted(set(CASES) - BY_NUMPY - {"fill_masked", "layer_norm_backward"}))
+@pytest.mark.parametrize("case", sorted(set(CASES) - BY_NUMPY - OWN - {"clone"}))
 def test_graph_computes_what_torch_does(case: str) -> None:
     """At sizes that are not those for which it was made."""
     dims = dims_of(case)
@@ -64,6 +66,14 @@ def test_graph_computes_what_torch_does(case: str) -> None:
 
 def _flat(values: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
     return [values] if isinstance(values, Tensor) else list(values)
+
+
+def test_graphs_have_no_operation_in_place() -> None:
+    """They return the sum, and the elements that are not masked."""
+    x, y = np.arange(4, dtype=np.float32), np.full(4, 0.5, np.float32)
+    for case, other, expected in (("add_in_place", y, x + y), ("fill_masked", x > 1, [0, 1, 0, 0])):
+        session = onnxruntime.InferenceSession(case_graph(case), providers=["CPUExecutionProvider"])
+        np.testing.assert_array_equal(session.run(None, {"operand_0": x, "operand_1": other})[0], expected)
 
 
 def test_layer_norm_gradient_is_that_of_autograd() -> None:
@@ -82,7 +92,7 @@ def test_layer_norm_gradient_is_that_of_autograd() -> None:
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[str]:
+def small() -> str:
     """Return a payload of short cases, and steps of a single narrow layer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cases, "_TOKENS", (32,))
@@ -90,9 +100,8 @@ def small() -> Iterator[str]:
         patch.setattr(cases, "_ATTENTION", ((12, 32, 32),))
         patch.setattr(cases, "_STREAMS", (1 << 13, 1 << 16))
         patch.setattr(payload, "TINY", SMALL)
-        for module in (payload, engine_steps, result):
-            patch.setattr(module, "STEPS", {"narrow": SMALL}, raising=False)
-        yield engine_payload()
+        patch.setattr(payload, "STEPS", {"narrow": SMALL})
+        return engine_payload.__wrapped__()
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +112,9 @@ def measured(small: str) -> dict[str, Any]:
 
 
 def test_measurement_covers_every_case(measured: dict[str, Any]) -> None:
-    """By graphs or by numpy; it names the libraries, and has no torch."""
+    """By graphs or by numpy, but plain copies, of which a compiled step has none; it names the libraries."""
     found = parse_result(measured, "a test")
-    assert {sample.case for sample in found.samples} == set(CASES)
+    assert {sample.case for sample in found.samples} == set(CASES) - {"clone"}
     assert (found.engine, found.machine.torch, found.machine.onnxruntime) == ("onnx", "", onnxruntime.__version__)
     assert found.machine.numpy == np.__version__
     assert set(found.sustained) == {"narrow"}
@@ -129,7 +138,7 @@ def test_fitted_profile_has_figures_of_both_engines(tmp_path: Path) -> None:
     assert (rates.conditions["onnxruntime"], "torch" in rates.conditions) == ("1.22.0", False)
 
 
-@pytest.mark.parametrize("form", ["gemm_nt", "bmm_nn"])
+@pytest.mark.parametrize("form", ["gemm_nt", "gemm_nn", "gemm_tn"])
 def test_overhead_of_a_run_is_no_part_of_a_rate(form: str) -> None:
     """Each coefficient of the machine's law agrees to the digits of the file."""
     profile = fitted()
@@ -137,8 +146,7 @@ def test_overhead_of_a_run_is_no_part_of_a_rate(form: str) -> None:
     assert profile.onnx.rates is not None
     assert profile.onnx.rates.bare_us == pytest.approx(OVERHEAD_S * 1e6, rel=1e-3)
     for name, value in vars(MACHINE.products[form]).items():
-        if name not in ("us_per_call", "us_per_matrix"):
-            assert getattr(profile.onnx.rates.products[form], name) == pytest.approx(value, rel=0.02, abs=0.02), name
+        assert getattr(profile.onnx.rates.products[form], name) == pytest.approx(value, rel=2e-3), name
 
 
 def test_factor_and_overhead_follow_whole_steps() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -47,6 +48,9 @@ def test_the_frozen_share_of_each_layer_is_shown() -> None:
     assert rows["epochs"] == "2, after 0.1 of priming"
     assert rows["micro-batch"] == "4 rows"
     assert details()["frozen attention"] == "in no layer"
+    assert not details().get("frozen heads")
+    heads = dataclasses.replace(config, frozen_heads=(0.25, 0.25, 0.5, 0.0))
+    assert details(config=heads, plan=StepPlan())["frozen heads"] == "100%, 100%, 50%, 0% by layer"
 
 
 @pytest.mark.parametrize(

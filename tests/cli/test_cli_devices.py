@@ -139,6 +139,15 @@ def test_like_copies_power_and_mode_of_another_profile(board: Path) -> None:
     assert not (board / ".farsearch" / "devices" / "third.toml").exists()
 
 
+def test_import_warns_of_a_machine_that_is_unlike_the_named_device(board: Path) -> None:
+    """Of another kind of processor, or with far more memory; a board's own profile has no warning."""
+    done = call(board, "devices", "import", "board.json", "--name", "jetson-nano")
+    assert done.code == 0
+    assert "is unlike jetson-nano, NVIDIA Jetson Nano" in done.err
+    assert call(board, "devices", "import", "board.json", "--name", "raspberry-pi-4").err == ""
+    assert call(board, "devices", "import", "board.json", "--name", "mine").err == ""
+
+
 def test_import_replaces_a_profile_only_with_force(board: Path) -> None:
     """The default name is that of the file."""
     path = board / ".farsearch" / "devices" / "board.toml"

@@ -1,4 +1,4 @@
-"""Runtime metrics against independent implementations, entities against seqeval, and answer matching against SQuAD's definition."""
+"""Runtime metrics against independent implementations, entities against seqeval, answers against SQuAD's definition."""
 
 from __future__ import annotations
 

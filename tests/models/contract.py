@@ -192,7 +192,7 @@ def selection_finds_what_moved(case: FamilyCase, _: Path) -> None:
 
 
 def selection_finds_the_head_that_moved(case: FamilyCase, _: Path) -> None:
-    """Scores are sums over rows and biases of queries, keys and values, and columns of the output; its bias counts not."""
+    """Scores are sums over rows of queries, keys and values, and columns of the output, whose bias does not count."""
     model, layout = case.build()
     before = _state(model)
     for i, layer in enumerate(layout.layers if layout.heads else ()):

@@ -63,7 +63,7 @@ def test_shipped_spaces_are_the_documented_ones() -> None:
         assert space.title
         for layers in (2, 6, 12, 24):
             for size in shipped_sizes():
-                assert len(space.for_model(layers, size).distributions(layers)) <= 11
+                assert len(space.for_model(layers, size).distributions(layers)) <= 13
 
 
 def test_default_space_has_the_documented_dimensions() -> None:
@@ -73,6 +73,8 @@ def test_default_space_has_the_documented_dimensions() -> None:
     assert distributions.pop("frozen_attention_layers") == IntDistribution(0, 6)
     assert distributions.pop("frozen_bottom_layers") == IntDistribution(0, 5)
     assert distributions.pop("frozen_embeddings") == CategoricalDistribution([False, True])
+    for half in ("0_to_2", "3_to_5"):
+        assert distributions.pop(f"frozen_heads_layers_{half}") == FloatDistribution(0.0, 1.0, step=0.25)
     rate = distributions.pop("learning_rate")
     assert isinstance(rate, FloatDistribution)
     assert rate.log
@@ -123,6 +125,29 @@ def test_published_configurations_are_tried_first(name: str, size: Size, layers:
             assert distribution._contains(distribution.to_internal_repr(params[key]))
 
 
+def test_frozen_heads_may_be_left_out() -> None:
+    """A space from before heads were searched freezes none by itself, and has the same stored form as then."""
+    space = load_space("uniform")
+    params = {"priming_epochs": 0.0, "frozen_fraction": 0.5, "learning_rate": 1e-4}
+    assert space.config(params, 3).frozen_heads == ()
+    assert "frozen_heads" not in str(space.to_dict())
+    fixed = space.with_fixed({"frozen_heads": 0.75})
+    assert fixed.config(params, 3).frozen_heads == (0.75,) * 3
+    assert list(fixed.start) == [], "each start has all heads trained"
+    assert list(space.with_fixed({"frozen_heads": 0}).start) == list(space.start)
+
+
+def test_groups_of_heads_are_their_own() -> None:
+    """Heads and neurons may have groups of other layers; heads alone one value for all."""
+    fixed = {"learning_rate": 1e-4, "priming_epochs": 0.0, "frozen_embeddings": False}
+    space = load_space("default").with_fixed(fixed)
+    space = space.with_fixed({"frozen_attention_layers": 0, "frozen_bottom_layers": 0, "frozen_fraction": 0.5})
+    assert set(space.distributions(6)) == {"frozen_heads_layers_0_to_2", "frozen_heads_layers_3_to_5"}
+    params = {"frozen_heads_layers_0_to_2": 0.5, "frozen_heads_layers_3_to_5": 0.0}
+    assert space.config(params, 6).frozen_heads == (0.5,) * 3 + (0.0,) * 3
+    assert space.config(params, 6).frozen_fractions == (0.5,) * 6
+
+
 def test_start_off_the_grid_is_not_tried() -> None:
     """A start that the space can't express for this model is left out, not changed."""
     space = Space.from_dict("mine", changed("start.odd", {"frozen_fraction": 0.3, "learning_rate": 1e-4}))
@@ -134,14 +159,16 @@ def test_start_off_the_grid_is_not_tried() -> None:
 )
 def test_configurations_that_train_alike_are_equal(bottom: int, attention: int, fractions: list[float]) -> None:
     """Differences only within a frozen bottom are ignored, so that no training is repeated."""
-    space = load_space("wide").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.0})
+    space = load_space("default").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.0})
     params: dict[str, Any] = {f"frozen_fraction_layer_{i}": fractions[i] for i in range(4)}
     params |= {"frozen_bottom_layers": bottom, "frozen_attention_layers": attention, "frozen_embeddings": False}
+    params |= {"frozen_heads_layers_0_to_1": 0.5, "frozen_heads_layers_2_to_3": 0.0}
     implied = dict(params)
     for i in range(bottom):
         implied[f"frozen_fraction_layer_{i}"] = 1.0
     implied["frozen_attention_layers"] = max(attention, bottom)
     implied["frozen_embeddings"] = bottom > 0
+    implied["frozen_heads_layers_0_to_1"] = 0.75 if implied["frozen_attention_layers"] > 1 else 0.5
     config = space.config(params, 4)
     assert config == space.config(implied, 4)
     assert config == config.canonical()
@@ -228,7 +255,7 @@ MALFORMED: list[tuple[str, Any, str, str]] = [
     ("search.learning_rate.low", 0.0, "learning_rate", "above 0"),
     ("search.learning_rate.log", "yes", "learning_rate", "must be true or false"),
     ("search.learning_rate.step", 1e-4, "learning_rate", "log and step"),
-    ("search.learning_rate.per_layer", True, "learning_rate", "only frozen_fraction can"),
+    ("search.learning_rate.per_layer", True, "learning_rate", "only frozen_fraction and frozen_heads can"),
     ("search.learning_rate.by_size", True, "learning_rate", "with by_size it can have by_size, log"),
     ("search.learning_rate", {"by_size": False}, "learning_rate", "by_size false; leave it out"),
     ("search.learning_rate", {"by_size": "tiny"}, "learning_rate", "must be true or false"),
@@ -374,8 +401,8 @@ def test_more_layers_than_the_model_has_are_refused(changes: dict[str, Any], rul
 def test_size_counts_discrete_parameters() -> None:
     """It is the product of the discrete parameters' values, with the names of the continuous ones."""
     assert load_space("uniform").for_model(6, TINY).size(6) == (4 * 21, ["learning_rate"])
-    assert load_space("default").for_model(2, TINY).size(2) == (5 * 2 * 3 * 2 * 21**2, ["learning_rate"])
-    assert load_space("default").for_model(24, TINY).size(24) == (5 * 2 * 25 * 24 * 21**6, ["learning_rate"])
+    assert load_space("default").for_model(2, TINY).size(2) == (5 * 2 * 3 * 2 * 21**2 * 5**2, ["learning_rate"])
+    assert load_space("default").for_model(24, TINY).size(24) == (5 * 2 * 25 * 24 * 21**6 * 5**2, ["learning_rate"])
     assert load_space("wide").for_model(2, TINY).size(2) == (4 * 21**2 * 2 * 3 * 2, ["learning_rate"])
     assert load_space("uniform").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.1}).size(6) == (21, [])
 

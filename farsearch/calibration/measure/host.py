@@ -4,6 +4,7 @@ import glob
 import os
 import platform
 import subprocess
+import sys
 import time
 from typing import Any, Callable, Dict, Optional
 
@@ -14,6 +15,7 @@ __all__ = [
     "cpu_name",
     "demanded_cores",
     "host_facts",
+    "physical_bytes",
     "plain",
     "read_text",
     "wait_for_idle",
@@ -47,10 +49,11 @@ def _busy_cores(seconds: float = 0.5) -> Optional[float]:
 
 def _busy_seconds() -> Optional[float]:
     text = read_text("/proc/stat")
-    if text is None:
+    if sys.platform == "win32" or text is None:
         return None
-    user, nice, system, _idle, _waiting, interrupt, soft, stolen = [int(field) for field in text.split()[1:9]]
-    return (user + nice + system + interrupt + soft + stolen) / float(os.sysconf("SC_CLK_TCK"))
+    else:
+        user, nice, system, _idle, _waiting, interrupt, soft, stolen = [int(field) for field in text.split()[1:9]]
+        return (user + nice + system + interrupt + soft + stolen) / float(os.sysconf("SC_CLK_TCK"))
 
 
 def demanded_cores(used: float, cores: int) -> float:
@@ -124,8 +127,18 @@ def host_facts() -> Dict[str, Any]:
     return {
         "cores": os.cpu_count() or 1,
         "python": platform.python_version(),
-        "memory_gib": int(round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2.0**30)),
+        "memory_gib": int(round(physical_bytes() / 2.0**30)),
     }
+
+
+def physical_bytes() -> int:
+    """Return the size of this machine's memory in bytes."""
+    if sys.platform == "win32":
+        import psutil  # installed with farsearch; boards run Linux
+
+        return int(psutil.virtual_memory().total)
+    else:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_name() -> str:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Optional, Tuple
 
-from .host import read_text
+from .host import physical_bytes, read_text
 
 __all__ = ["MIB", "field", "host_memory", "run_python"]
 
@@ -59,7 +59,7 @@ def host_memory(bare_process: str, timeout: float) -> Dict[str, Any]:
 
 def _visible() -> Tuple[float, str]:
     """MiB of memory visible to this process, with the reason."""
-    physical = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    physical = float(physical_bytes())
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         limit = read_text(os.path.join("/sys/fs/cgroup", name)) or ""
         if limit.isdigit() and int(limit) < physical:

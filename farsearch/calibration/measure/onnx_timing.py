@@ -10,7 +10,7 @@ import numpy as np
 
 from ...runtime.onnx_engine.dropout import draw_mask
 from ...runtime.onnx_engine.optimizer import ArrayOptimizer
-from ...runtime.onnx_engine.program import Runner, as_value, load_session, table_gradient
+from ...runtime.onnx_engine.program import Runner, as_value, load_session, table_gradient, vendor_errors
 from ...runtime.program_file import Stored, read_program
 from .rounds import OPERANDS, Slices, in_turn, is_product, repeated, sustained, timed_rounds
 
@@ -71,8 +71,12 @@ class GraphCases:
         session = self._sessions[case]
         feeds = {"operand_{}".format(i): as_value(array) for i, array in enumerate(arrays)}
         outputs = [output.name for output in session.get_outputs()]
-        # the arrays are the memory of the values
-        return lambda arrays=arrays: session.run_with_ort_values(outputs, feeds)
+
+        def run(arrays: Sequence[np.ndarray] = arrays) -> Any:  # they are the memory of the values
+            with vendor_errors(case):
+                return session.run_with_ort_values(outputs, feeds)
+
+        return run
 
     def _calls(self, case: Tuple[str, Tuple[int, ...]]) -> Callable[[], Any]:
         """The call of a case; the operands of products change from call to call, as with torch."""
@@ -132,8 +136,9 @@ def compiled_step(entry: Mapping[str, Any], folder: str, threads: Optional[int])
     rows, length = entry["rows"], entry["length"]
     forms = {
         "ids": draw.randint(1, entry["vocabulary"], (rows, length)).astype(np.int64),
-        "additive": np.zeros((rows, 1, 1, length), np.float32), "targets": np.zeros(rows, np.int64),
-    }  # fmt: skip
+        "additive": np.zeros((rows, 1, 1, length), np.float32),
+        "targets": np.zeros((rows, length) if entry["token_targets"] else rows, np.int64),
+    }
     batch = {each.name: forms[each.form] for each in program.batch}
     if "token_type_ids" in batch:
         batch["token_type_ids"] = np.zeros((rows, length), np.int64)

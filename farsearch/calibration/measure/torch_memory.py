@@ -35,7 +35,10 @@ if torch.cuda.is_available():
     if before is not None and after is not None:
         taken = before - after
 peak = read("/proc/self/status", "VmHWM")
-if peak is None:
+if peak is None and sys.platform == "win32":
+    import psutil
+    peak = psutil.Process().memory_info().peak_wset / 2.0 ** 20
+elif peak is None:
     import resource
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2.0 ** 20 if sys.platform == "darwin" else 1024.0)
 print(max(peak, taken), imported)

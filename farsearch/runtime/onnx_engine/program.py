@@ -11,7 +11,7 @@ from ...far.display import shown, shown_text
 from ..program_file import Call, Program, Stored
 from .buffers import Buffers, Declared, portion_rows
 
-__all__ = ["Draw", "OnGradient", "Runner", "as_value", "load_session", "table_gradient"]
+__all__ = ["Draw", "OnGradient", "Runner", "as_value", "load_session", "table_gradient", "vendor_errors"]
 
 Draw = Callable[[int, Tuple[int, ...]], np.ndarray]
 """Called with the number of a dropout and its shape; returns its mask, bool, True where an element is dropped."""
@@ -20,7 +20,7 @@ OnGradient = Callable[[str, np.ndarray], None]
 
 _MEMORY = ("bad_alloc", "failed to allocate memory", "out of memory", "bfcarena")
 """Parts of onnxruntime's messages when memory runs out."""
-_DTYPES = {
+_NUMPY_TYPES = {
     "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32",
     "tensor(bool)": "bool",
 }  # fmt: skip
@@ -119,9 +119,11 @@ class Runner:
         for number in sorted({call.graph for call in calls} - set(self._sessions)):
             self._sessions[number] = load_session(self._paths[number], self._program.graphs[number], self._threads)
             self._declared[number] = {
-                output.name: Declared(_DTYPES.get(output.type, output.type), tuple(output.shape))
+                output.name: Declared(_NUMPY_TYPES.get(output.type, output.type), tuple(output.shape))
                 for output in self._sessions[number].get_outputs()
             }
+        for call in calls:
+            _check_names(self._program.graphs[call.graph], self._sessions[call.graph], call)
 
     def _run(
         self, kind: str, calls: Sequence[Call], batch: Mapping[str, np.ndarray], draw: Draw,
@@ -141,7 +143,7 @@ class Runner:
         for i, call in enumerate(calls):
             masks.update(self._draw(call, sizes, draw, values))
             feeds = {name: self._weights.get(value) or values[value] for name, value in call.inputs.items()}
-            with _vendor_errors(self._program.graphs[call.graph]):
+            with vendor_errors(self._program.graphs[call.graph]):
                 if call.rows:
                     self._in_portions(call, feeds, rows, length, values, blocks)
                 else:
@@ -248,9 +250,9 @@ def as_value(array: np.ndarray) -> Any:
 def _view(value: Any) -> np.ndarray:
     """The elements of a value, valid as long as it is: older versions of onnxruntime would copy them."""
     kind, shape = str(value.data_type()), tuple(value.shape())
-    if kind not in _DTYPES:
+    if kind not in _NUMPY_TYPES:
         raise ValueError("a result is a {}".format(shown_text(kind)))
-    dtype = np.dtype(_DTYPES[kind])
+    dtype = np.dtype(_NUMPY_TYPES[kind])
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if not size:
         return np.empty(shape, dtype)
@@ -309,12 +311,20 @@ def load_session(path: str, name: str, threads: Optional[int]) -> Any:
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    with _vendor_errors(name):
+    with vendor_errors(name):
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
+def _check_names(name: str, session: Any, call: Call) -> None:
+    """Check that a graph takes what a call passes, and returns what is taken from it."""
+    passed, known = set(call.inputs), {value.name for value in session.get_inputs()}
+    other = sorted(passed ^ known) or sorted(set(call.outputs) - {value.name for value in session.get_outputs()})
+    if other:
+        raise ValueError("{} is another graph than the program calls: {}".format(shown_text(name), shown(other[0])))
+
+
 @contextmanager
-def _vendor_errors(name: str) -> Iterator[None]:
+def vendor_errors(name: str) -> Iterator[None]:
     """Translate onnxruntime's errors, which have many types, into MemoryError and ValueError."""
     try:
         yield
