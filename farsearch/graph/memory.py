@@ -20,7 +20,7 @@ from farsearch.runtime.program_file import Call, Program, read_program
 
 __all__ = ["EngineMemory", "StepMemory"]
 
-_ARENA_SHARE = 0.3
+_ARENA_SHARE = 0.8
 """Memory that onnxruntime's allocator holds beside the temporaries of graphs, as a share of them (docs/log.md)."""
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity"})
