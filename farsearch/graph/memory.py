@@ -20,7 +20,7 @@ from farsearch.runtime.program_file import Call, Program, read_program
 
 __all__ = ["EngineMemory", "StepMemory"]
 
-_ARENA_SHARE = 0.3
+_ARENA_SHARE = 0.8
 """Memory that onnxruntime's allocator holds beside the temporaries of graphs, as a share of them (docs/log.md)."""
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity"})
@@ -225,7 +225,7 @@ def _reused(
 
 def _with_sizes(model: Any, rows: int, length: int) -> Any:
     """The graph with the sizes of one batch in place of names such as ``2*rows*length``."""
-    for info in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+    for info in (*model.graph.input, *model.graph.output):
         for dimension in info.type.tensor_type.shape.dim:
             if dimension.HasField("dim_param"):
                 dimension.dim_value = size_of(dimension.dim_param, rows, length)

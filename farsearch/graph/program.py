@@ -33,7 +33,6 @@ _FREE = frozenset(
 """Operations that are repeated in each call that needs them, instead of saving their result."""
 _CHEAP = frozenset({"scale_shift"})
 """Likewise in the backward pass."""
-_PADDED = frozenset({"constant_pad_nd", "select_backward", "slice_backward"})
 
 
 @dataclass(frozen=True)
@@ -136,10 +135,7 @@ class _Cutter:
                 self._publish(operation, lowering, builder, outputs, results, infos)
         nodes = _needed(builder.nodes, outputs)
         sizes = [_info(name, "int64", (1,)) for name in sorted(builder.sizes_used)]
-        inner = _padded(group, lowering, {name for node in nodes for name in node.output} - set(outputs))
-        graph = helper.make_graph(
-            nodes, "call", [*lowering.infos, *sizes], infos, builder.initializers, value_info=inner
-        )
+        graph = helper.make_graph(nodes, "call", [*lowering.infos, *sizes], infos, builder.initializers)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", builder.opset), helper.make_opsetid("com.microsoft", 1)]
         )
@@ -195,12 +191,6 @@ class _Cutter:
         results[local] = operation
         infos.append(_info(local, value.dtype, value.stored_shape))
         self._values[operation] = replace(value, name=final)
-
-
-def _padded(group: list[Operation], lowering: _Lowering, names: set[str]) -> list[onnx.ValueInfoProto]:
-    """Shapes of padded values: that they follow from the batch is not inferred from a graph (memory.py needs them)."""
-    values = [lowering.values[each] for each in group if each.name in _PADDED]
-    return [_info(each.name, each.dtype, each.stored_shape) for each in values if each.name in names]
 
 
 def _needed(nodes: list[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:
