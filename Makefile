@@ -29,7 +29,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo paper test test-all test-rest test-board test-wheel check format wheel constraints clean
+.PHONY: help demo paper test test-all test-rest test-board test-wheel check format docs wheel constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,11 +59,16 @@ check: .venv/.installed-dev ## lint, format, types, and who may import whom
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/mypy --platform win32 --cache-dir .mypy_cache/win32 farsearch
 	.venv/bin/lint-imports
 
 format: .venv/.installed-dev ## format the code and apply the linter's fixes
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+docs: .venv/.installed-docs ## build the manual into build/site, without a network
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict
+	@echo "the manual is build/site/index.html; to search in it: python3 -m http.server -d build/site"
 
 wheel: .venv/.installed-dev ## build source archive and wheel into dist/
 	PIP_CONSTRAINT=constraints.txt .venv/bin/python -m build

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from benchmarks.paper_statistics import difference, difference_draws, interval
 from farsearch.baselines import chosen_methods
 from farsearch.formatting import human_memory, human_metric, human_time
 from farsearch.records import AnyTrial, Completed, Cost, FarConfig, StudySnapshot, Trial, flat
@@ -26,7 +27,6 @@ from farsearch.study.artifacts import load_trial
 from farsearch.study.baselines import baseline_logits, train_baselines
 from farsearch.study.search import Search
 from farsearch.study.store import Store
-from farsearch.tasks.metrics import paired_difference
 
 SCHEMA_VERSION = 1
 _FOLDERS = {"sst2": "SST-2", "cola": "CoLA"}
@@ -125,18 +125,16 @@ def compare(options: SearchSpec, home: Path, n_trials: int) -> tuple[StudySnapsh
         if point is None:
             comparisons.append(plain)
             continue
-        ours = load_trial(store.folder(snapshot.name), point.number).logits
-        theirs = baseline_logits(store, bench, baseline)
-        difference, low, high = paired_difference(
-            job.data.spec.metric, ours["validation_evidence"].numpy(), theirs["validation_evidence"].numpy()
-        )
+        saved = load_trial(store.folder(snapshot.name), point.number).logits, baseline_logits(store, bench, baseline)
+        ours, theirs = ([logits["validation_evidence"].double().numpy()] for logits in saved)
+        low, high = interval(difference_draws(job.data.spec.metric, ours, theirs))
         comparisons.append(
             dataclasses.replace(
                 plain,
                 trial=point.number,
                 trial_metric=point.outcome.metric,
                 trial_dev_metric=point.outcome.dev_metric,
-                difference=difference,
+                difference=difference(job.data.spec.metric, ours, theirs),
                 low=low,
                 high=high,
                 memory_ratio=point.cost.peak_memory_mib / plain.peak_memory_mib,

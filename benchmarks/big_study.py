@@ -34,7 +34,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from farsearch.cost.pricer import Pricer, best_of
+from farsearch.cost.pricer import Pricer
 from farsearch.records import Completed, LossPoint, PrimingReport, Stopped, Trial, TrialOutcome, trial_to_dict
 from farsearch.resolve import Job, resolve_job
 from farsearch.search_spec import SearchSpec
@@ -101,12 +101,11 @@ def _proposals(job: Job, pricer: Pricer, layers: int, count: int, draw: np.rando
     while number < count:
         params = {name: _drawn(distribution, draw) for name, distribution in distributions.items()}
         config = job.space.config(params, layers)
-        priced = pricer.all_plans(config)
-        plan, cost = best_of(priced, job.settings.plan)
+        trial, cost = priced_trial(pricer, job.settings.plan, number, config)
         if not cost.fits:
             rejected[cost.problems[0].partition(":")[0]] += 1
             continue
-        yield _Proposal(params, priced_trial(number, config, plan, cost, priced), rejected)
+        yield _Proposal(params, trial, rejected)
         number, rejected = number + 1, Counter()
 
 

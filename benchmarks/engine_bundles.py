@@ -1,4 +1,4 @@
-"""Bundles with random weights, for measuring the engines: memory and time do not depend on the weights."""
+"""Bundles for measuring the engines, made without a study."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 from farsearch import far, runtime
 from farsearch.bundle.engine import compile_phase
+from farsearch.cost.plans import for_engine
+from farsearch.far.layout import ModelLayout
 from farsearch.far.selection import learner_count, random_learners
 from farsearch.far.surgery import width_of
 from farsearch.files import save_tensors, write_json, write_text
@@ -18,14 +20,14 @@ from farsearch.models.load import build_model
 from farsearch.models.portable import save_portable
 from farsearch.models.source import resolve_model
 from farsearch.models.tokenizer import load_tokenizer
-from farsearch.records import Engine, StepPlan
+from farsearch.records import Engine, FarConfig, StepPlan
 from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
 
-__all__ = ["make_bundle", "write_rows"]
+__all__ = ["RANDOM_TASK", "make_bundle", "write_rows"]
 
-_TASK = Task("random", "classification", ("no", "yes"), "accuracy", ("sentence",), "label")
+RANDOM_TASK = Task("random", "classification", ("no", "yes"), "accuracy", ("sentence",), "label")
 
 _WORDS = ("the", "of", "and", "in", "to", "was", "he", "is", "as", "for", "on", "with", "that", "it", "his", "by")
 
@@ -41,28 +43,35 @@ sys.exit(main(here))
 
 
 def make_bundle(
-    folder: Path, config: Any, engine: Engine, *, batch_size: int, length: int, frozen: bool, plan: StepPlan
-) -> Path:
-    """Write ``folder/bundle``: a tenth of each layer's neurons learn.
+    folder: Path, model_config: Any, engine: Engine, *, batch_size: int, length: int, config: FarConfig, plan: StepPlan,
+    task: Task = RANDOM_TASK, weights: tuple[Any, ModelLayout] | None = None,
+) -> Path:  # fmt: skip
+    """Write ``folder/bundle``, with random learners.
 
     Args:
-        config: of transformers, with BERT's vocabulary.
-        frozen: the embeddings and the attention of all layers.
-        plan: of the engine ``torch``.
+        model_config: of transformers, with BERT's vocabulary.
+        config: what is frozen, and the learning rate.
+        task: of two classes.
+        weights: a model of ``model_config`` and its layout; None for random weights.
     """
     bundle = folder / "bundle"
-    model, layout = build_model(config, Head())
+    config = config.canonical()
+    frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
+    model, layout = weights or build_model(model_config, Head())
     saved: Any = model
-    saved.config.id2label = dict(enumerate(_TASK.labels))
+    saved.config.id2label = dict(enumerate(task.labels))
     saved.save_pretrained(bundle / "model")
     tokenizer = load_tokenizer(resolve_model("minilm"), "classification")
     portable = save_portable(tokenizer, bundle / "model")
     width = width_of(model, layout.layers[0])
-    learners = [random_learners(width, learner_count(width, 0.9), seed=i) for i in range(len(layout.blocks))]
-    attention = len(layout.layers) if frozen else 0
+    learners = [
+        None if fraction == 0.0 else random_learners(width, learner_count(width, fraction), seed=i)
+        for i, fraction in enumerate(layout.by_block(config.frozen_fractions))
+    ]
     state, start = model.state_dict(), "start.safetensors"
+    plan = for_engine(plan, engine, layout)
     if engine == "onnx":
-        start = compile_phase(bundle, model, layout, Head(), state, learners, (frozen, attention, 0), "store")
+        start = compile_phase(bundle, model, layout, Head(), state, learners, frozen, plan)
     else:
         save_tensors(bundle / start, state)
     for package in (far, runtime):
@@ -70,10 +79,10 @@ def make_bundle(
         shutil.copytree(code, bundle / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(bundle / "train.py", _LAUNCHER)
     phase = {
-        "layout": layout.to_dict(), "learners": learners, "frozen_embeddings": frozen,
-        "frozen_attention_layers": attention, "frozen_bottom_layers": 0, "learning_rate": 1e-5, "epochs": 1.0,
-        "batch_size": batch_size, "seed": 0, "max_length": length, "plan": {**plan.to_dict(), "engine": engine},
-        "task": _TASK.to_dict(), "segments": False,
+        "layout": layout.to_dict(), "learners": learners, "frozen_embeddings": frozen[0],
+        "frozen_attention_layers": frozen[1], "frozen_bottom_layers": frozen[2],
+        "learning_rate": config.learning_rate, "epochs": 1.0, "batch_size": batch_size, "seed": 0, "max_length": length,
+        "plan": plan.to_dict(), "task": task.to_dict(), "segments": False,
         "tokenizer": {
             "proof": [["a film", token_ids(tokenizer, ["a film"], length)[0]]], "special": dict(portable.special),
             "lower_case": portable.lower_case, "pad_id": 0,
@@ -96,6 +105,6 @@ def make_bundle(
 def write_rows(path: Path, rows: int, length: int) -> Path:
     """Write rows of ``length`` tokens, each word one of them, with two special ones."""
     draw = random.Random(0)
-    lines = [f"{' '.join(draw.choices(_WORDS, k=length - 2))}\t{_TASK.labels[i % 2]}" for i in range(rows)]
+    lines = [f"{' '.join(draw.choices(_WORDS, k=length - 2))}\t{RANDOM_TASK.labels[i % 2]}" for i in range(rows)]
     write_text(path, "\n".join(["sentence\tlabel", *lines]) + "\n")
     return path

@@ -26,10 +26,11 @@ import click
 import transformers
 
 from benchmarks.engine_bundles import make_bundle, write_rows
+from benchmarks.engine_picture import Figures, save_picture
 from farsearch.formatting import markdown_table
-from farsearch.records import Engine, StepPlan
+from farsearch.records import Engine, FarConfig, StepPlan
 
-__all__ = ["Figures", "Setting", "main", "measure", "save_picture"]
+__all__ = ["Setting", "main", "measure", "watched"]
 
 _PLAN = StepPlan(
     feed_forward="store", attention="recompute", dropout="seed", layer_norm="output", optimizer_kernel="fused",
@@ -49,24 +50,10 @@ class Setting:
     """
 
     model: str
+    config: Any
     batch: int
     seq: int
     frozen: bool
-
-
-@dataclass(frozen=True)
-class Figures:
-    """The figures of one variant. ``time_ratio`` is to full fine-tuning in torch."""
-
-    model: str
-    variant: str
-    engine: str
-    batch: int
-    seq: int
-    time_ratio: float
-    step_s: float
-    process_peak_mib: float
-    anonymous_peak_mib: float
 
 
 @dataclass(frozen=True)
@@ -76,18 +63,21 @@ class _Run:
     anonymous_mib: float
 
 
+_MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+"""That of all-MiniLM-L6-v2."""
+
 SETTINGS = (
-    Setting("distilbert", 16, 128, True),
-    Setting("distilbert", 16, 128, False),
-    Setting("minilm", 8, 64, True),
+    Setting("distilbert", transformers.DistilBertConfig(), 16, 128, True),
+    Setting("distilbert", transformers.DistilBertConfig(), 16, 128, False),
+    Setting("minilm", transformers.BertConfig(**_MINILM), 8, 64, True),
 )
 
 
-def _config(model: str) -> Any:
-    if model == "distilbert":
-        return transformers.DistilBertConfig()
-    # that of all-MiniLM-L6-v2
-    return transformers.BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+def _far(setting: Setting) -> FarConfig:
+    """A tenth of each layer's neurons learn."""
+    layers = setting.config.num_hidden_layers
+    attention = layers if setting.frozen else 0
+    return FarConfig((0.9,) * layers, 1e-5, 1.0, frozen_embeddings=setting.frozen, frozen_attention_layers=attention)
 
 
 def measure(setting: Setting, rounds: int, threads: int, folder: Path, note: Callable[[str], None]) -> list[Figures]:
@@ -101,8 +91,8 @@ def measure(setting: Setting, rounds: int, threads: int, folder: Path, note: Cal
     for engine in get_args(Engine):
         note(f"{setting.model}: making the bundle for {engine}")
         bundles[engine] = make_bundle(
-            folder / engine, _config(setting.model), engine,
-            batch_size=setting.batch, length=setting.seq, frozen=setting.frozen, plan=_PLAN,
+            folder / engine, setting.config, engine,
+            batch_size=setting.batch, length=setting.seq, config=_far(setting), plan=_PLAN,
         )  # fmt: skip
     rows = write_rows(folder / "rows.tsv", setting.batch * _STEPS, setting.seq)
     runs: dict[str, list[_Run]] = {}
@@ -133,7 +123,7 @@ def _median(runs: list[_Run], name: str) -> float:
 
 def _rival(method: str, model: Path, setting: Setting, threads: int) -> _Run:
     arguments = [method, str(model), str(setting.batch), str(setting.seq), str(_STEPS)]
-    output, peak, anonymous = _watched(
+    output, peak, anonymous = watched(
         [sys.executable, "-m", "benchmarks.engine_rival", *arguments], {"OMP_NUM_THREADS": str(threads)}
     )
     return _Run(statistics.median(json.loads(output)[_WARM_UP:]), peak, anonymous)
@@ -141,12 +131,12 @@ def _rival(method: str, model: Path, setting: Setting, threads: int) -> _Run:
 
 def _train(bundle: Path, rows: Path, out: Path, threads: int) -> _Run:
     command = [sys.executable, str(bundle / "train.py"), "--train", str(rows), "--out", str(out)]
-    _, peak, anonymous = _watched([*command, "--threads", str(threads)], {})
+    _, peak, anonymous = watched([*command, "--threads", str(threads)], {})
     measured = json.loads((out / "measurement.json").read_text(encoding="utf-8"))["measured"]
     return _Run(measured["step_time_s"], peak, anonymous)
 
 
-def _watched(command: list[str], more: Mapping[str, str]) -> tuple[str, float, float]:
+def watched(command: list[str], more: Mapping[str, str]) -> tuple[str, float, float]:
     """Run a process; return its output, and its peaks of resident and of anonymous memory in MiB."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(command, stdout=output, env={**os.environ, **more})
@@ -168,33 +158,6 @@ def _memory(pid: int) -> dict[str, float]:
         return {}
     pairs = (line.split(":", 1) for line in lines if line.startswith(("VmHWM", "RssAnon")))
     return {name: int(value.split()[0]) / 1024 for name, value in pairs}
-
-
-def save_picture(figures: list[list[Figures]], path: Path) -> None:
-    """Draw time against peak memory, a panel for each setting."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(4.2 * len(figures), 4.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(drawn)
-    for axes, entries in zip(drawn.subplots(1, len(figures), squeeze=False)[0], figures, strict=True):
-        for entry in entries:
-            colour = "#0072b2" if entry.engine == "onnx" else "#009e73" if "far" in entry.variant else "#262626"
-            axes.scatter(entry.process_peak_mib, entry.time_ratio, color=colour, s=48)
-            axes.annotate(
-                f"{entry.variant}, {entry.engine}", (entry.process_peak_mib, entry.time_ratio), fontsize=8,
-                xytext=(0, 7), textcoords="offset points", ha="center",
-            )  # fmt: skip
-        first = entries[0]
-        axes.set_title(f"{first.model} {first.batch} × {first.seq}", loc="left", fontsize=10)
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
-        axes.margins(0.2)
-        axes.set_xlabel("peak of the whole process, MiB")
-        axes.set_ylabel("time of a step, full fine-tuning = 1")
-        axes.grid(color="#ececec")
-        axes.set_axisbelow(True)
-    drawn.savefig(path)
 
 
 @click.command(help=__doc__)

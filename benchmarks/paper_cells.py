@@ -178,13 +178,17 @@ def read_table(path: Path) -> Table:
     return Table(path, header, cells, times[-1] if times else None)
 
 
-def train_cell(job: Job, seed: int, contender: Contender, epochs: float) -> dict[str, Any]:
-    """Train a method with a seed, evaluate it on the development set, and return the cell with its costs."""
+def train_cell(job: Job, seed: int, contender: Contender, epochs: float, rate: float | None = None) -> dict[str, Any]:
+    """Train a method with a seed, evaluate it on the development set, and return the cell with its costs.
+
+    Args:
+        rate: the learning rate; None for that of ``learning_rate``.
+    """
     job, method = _seeded(job, seed, job.settings.job.train_samples), contender.method
     spec = job.settings.job
     spec = dataclasses.replace(spec, priming=dataclasses.replace(spec.priming, selection=contender.selection))
     job = dataclasses.replace(job, settings=dataclasses.replace(job.settings, job=spec))
-    rate = learning_rate(contender, spec.model)
+    rate = learning_rate(contender, spec.model) if rate is None else rate
     # a separate cache: every cell runs its own priming
     with tempfile.TemporaryDirectory() as home:
         bench = job.bench(Store(Path(home)))

@@ -7,26 +7,44 @@ The sources of the learning rates are in docs/baselines.md.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import nn
 
 from farsearch.cost.pricer import Price, Pricer, full_fine_tuning
+from farsearch.errors import BadInput
+from farsearch.far.display import shown
 from farsearch.far.layout import ModelLayout
 from farsearch.models.lora import add_lora
 from farsearch.records import FarConfig, StepPlan
+from farsearch.runtime.near_names import did_you_mean
 from farsearch.training import Bench, Outcome
 
-__all__ = ["CHOICES", "METHODS", "Choice", "Method", "chosen_methods", "price_method", "train_method"]
+__all__ = [
+    "GROUPS",
+    "METHODS",
+    "RIVALS_FROM",
+    "Method",
+    "chosen_methods",
+    "default_choice",
+    "price_method",
+    "train_method",
+]
 
-Choice = Literal["all", "paper", "none"]
-CHOICES: Sequence[Choice] = get_args(Choice)
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    # what a user would choose without a search
+    "rivals": ("full", "far10", "ffn-frozen", "lora8"),
+    "all": ("full", "far10", "ffn-frozen", "bitfit", "lora8"),
+    # what FAR's paper compares (Vucetic et al., ISCAS 2022, tables I and II)
+    "paper": ("full", "far10", "bitfit"),
+    "none": (),
+}
+"""Methods by the names of their groups."""
 
-_PAPER = ("full", "far10", "bitfit")
-"""The methods that FAR's paper compares (Vucetic et al., ISCAS 2022, tables I and II)."""
+RIVALS_FROM = 20
+"""Trials from which a search trains its rivals by default: a shorter one would mostly train them."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +122,26 @@ METHODS = {
 }
 
 
-def chosen_methods(choice: Choice) -> tuple[Method, ...]:
-    """Return the methods of ``--baselines all``, ``paper`` or ``none``."""
-    names = {"all": tuple(METHODS), "paper": _PAPER, "none": ()}[choice]
+def chosen_methods(choice: str) -> tuple[Method, ...]:
+    """Return the methods of a group, or those that are named, with commas between: ``full,lora8``.
+
+    Raises:
+        BadInput: for an unknown name.
+    """
+    names = GROUPS[choice] if choice in GROUPS else tuple(dict.fromkeys(choice.split(",")))
+    for name in names:
+        if name not in METHODS:
+            hint = did_you_mean(name, [*GROUPS, *METHODS])
+            raise BadInput(
+                f"the baseline {shown(name)} is unknown; give {', '.join(GROUPS)}, or some of {', '.join(METHODS)} "
+                f"with commas between{hint and '; ' + hint}"
+            )
     return tuple(METHODS[name] for name in names)
+
+
+def default_choice(n_trials: int) -> str:
+    """Return the baselines of a search of so many trials for which none are chosen."""
+    return "rivals" if n_trials >= RIVALS_FROM else "none"
 
 
 def price_method(method: Method, epochs: float, pricer: Pricer) -> Price:

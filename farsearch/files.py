@@ -25,6 +25,7 @@ __all__ = [
     "check_new_file",
     "disk_errors",
     "leftovers",
+    "link_or_copy",
     "load_tensors",
     "move_into_place",
     "read_json",
@@ -119,6 +120,17 @@ def move_into_place(source: Path, target: Path) -> None:
         with source.open("rb+") as file:
             os.fsync(file.fileno())
     os.replace(source, target)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file or folder another name by a symbolic link; copy it where this user may make none, as on Windows."""
+    try:
+        os.symlink(source.absolute(), target, target_is_directory=source.is_dir())
+    except OSError:
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)
 
 
 def leftovers(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -1,30 +1,35 @@
-"""Format studies: rounded figures, rows of tables, markdown, tables for the terminal.
+"""Format studies: rounded figures, rows of tables, markdown.
 
-Only this module rounds, so that terminal, MLflow and pictures agree. Output for programs (``trials_json``) is not
+Only this module rounds, so that terminal, MLflow and pictures agree. Output for programs (``trials_json.py``) is not
 rounded.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from farsearch.comparison import difference, full_fine_tuning_of, leads, ratios
 from farsearch.far.display import shown_text
-from farsearch.records import SCHEMA_VERSION, AnyTrial, FarConfig, Record, StudySnapshot, flat, is_complete, on_front
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from farsearch.records import (
+    AnyTrial,
+    CompleteTrial,
+    FarConfig,
+    StudySnapshot,
+    UnpricedTrial,
+    constant_answer,
+    flat,
+    is_complete,
+    on_front,
+)
 
 __all__ = [
+    "COMPARED",
     "ROWS_ERROR",
     "SEEDS_ERROR",
     "baseline_rows",
-    "baselines_json",
     "constant_text",
     "constant_value",
     "constant_words",
@@ -45,10 +50,7 @@ __all__ = [
     "metric_title",
     "metric_words",
     "operation_title",
-    "print_table",
     "trial_rows",
-    "trials_json",
-    "trials_text",
 ]
 
 _CORRELATIONS = {
@@ -86,8 +88,7 @@ def is_percentage(metric_name: str) -> bool:
 
 def constant_value(snapshot: StudySnapshot, rows: str = "validation") -> float | None:
     """Return the score of a constant answer on the ``validation`` or ``dev`` rows; None where it is not recorded."""
-    answer = snapshot.meta.get("constant_answer", {}).get(rows)
-    return None if answer is None else float(answer["value"])
+    return constant_answer(snapshot.meta, rows)
 
 
 def constant_text(snapshot: StudySnapshot) -> str:
@@ -194,21 +195,35 @@ def mean_frozen(config: FarConfig) -> float:
     return math.fsum(fractions) / len(fractions) if fractions else 0.0
 
 
+COMPARED = "vs full, × memory, × time: compared with full fine-tuning"
+"""Meaning of three columns, for headings of tables."""
+
+
 def front_rows(snapshot: StudySnapshot) -> list[Row]:
-    """Return a row for each trial on the front, from the least memory to the most."""
-    return [_row(snapshot, trial) for trial in snapshot.front]
+    """Return a row for each choice of the front, from the least memory to the most.
+
+    Trials that only noise distinguishes from a cheaper one stand behind it, in its note.
+    """
+    rows, full = [], full_fine_tuning_of(snapshot)
+    for lead in leads(snapshot):
+        behind = ", ".join(str(trial.number) for trial in lead.behind)
+        row = _row(snapshot, lead.trial, full, paired=True)
+        notes = filter(None, [row["note"], behind and f"no better for more: {behind}"])
+        rows.append({**row, "note": "; ".join(notes)})
+    return rows
 
 
 def baseline_rows(snapshot: StudySnapshot) -> list[Row]:
     """Return a row for each baseline, with the columns of ``front_rows``."""
-    return [_row(snapshot, trial) for trial in snapshot.baselines]
+    full = full_fine_tuning_of(snapshot)
+    return [_row(snapshot, trial, full, paired=True) for trial in snapshot.baselines]
 
 
 def trial_rows(snapshot: StudySnapshot) -> list[Row]:
     """Return a row for each trial, by number, with its state; ``front`` for those on the front."""
-    return [
-        {**_row(snapshot, trial), "state": _state(trial)} for trial in sorted(snapshot.trials, key=lambda t: t.number)
-    ]
+    full = full_fine_tuning_of(snapshot)
+    ordered = sorted(snapshot.trials, key=lambda trial: trial.number)
+    return [{**_row(snapshot, trial, full), "state": _state(trial)} for trial in ordered]
 
 
 def _state(trial: AnyTrial) -> str:
@@ -217,21 +232,56 @@ def _state(trial: AnyTrial) -> str:
     return "infeasible" if is_complete(trial) and trial.cost.feasible is False else trial.outcome.state
 
 
-def _row(snapshot: StudySnapshot, any_trial: AnyTrial) -> Row:
+def _row(snapshot: StudySnapshot, any_trial: AnyTrial, full: CompleteTrial | None, paired: bool = False) -> Row:
+    """Return the cells of a trial.
+
+    Args:
+        full: full fine-tuning, to compare with.
+        paired: with the difference from full fine-tuning, for which the predictions of the trial are read.
+    """
     trial, name = flat(any_trial), snapshot.metric_name
     config, baseline = trial.config, trial.baseline
     trained_at = baseline or config
     return {
         "trial": str(trial.number) if baseline is None else baseline.title,
         metric_words(name): human_metric(name, trial.metric, trial.metric_error),
+        **({"vs full": _versus(snapshot, any_trial, full)} if paired else {}),
         "memory": human_memory(trial.peak_memory_mib),
+        "× memory": _ratio(any_trial, full, 0),
         "time": human_time(trial.wall_time_s),
+        "× time": _ratio(any_trial, full, 1),
         "frozen": "" if config is None else f"{100 * mean_frozen(config):.0f} %",
+        "also frozen": "" if config is None else _also_frozen(config),
         "trained": "" if trial.trainable is None else _millions(trial.trainable),
         "rate": "" if trained_at is None else f"{trained_at.learning_rate:.1e}",
         "priming": "" if config is None else f"{config.priming_epochs:g} ep",
         "note": idle_words(any_trial),
     }
+
+
+def _versus(snapshot: StudySnapshot, trial: AnyTrial, full: CompleteTrial | None) -> str:
+    """Return the difference of the metric from full fine-tuning's, without a unit."""
+    if full is None or full is trial or full.outcome.learned is False or not is_complete(trial):
+        return ""
+    found = difference(snapshot, trial, full)
+    return human_difference(snapshot.metric_name, found.value, found.error).removesuffix(" points")
+
+
+def _ratio(trial: AnyTrial, full: CompleteTrial | None, which: int) -> str:
+    """Return memory (0) or time (1) as a share of full fine-tuning's."""
+    if full is None or isinstance(trial, UnpricedTrial):
+        return ""
+    return f"{ratios(trial, full)[which]:.2f}"
+
+
+def _also_frozen(config: FarConfig) -> str:
+    """Return what is frozen beside neurons: embeddings, attention or heads, whole bottom layers."""
+    config = config.canonical()
+    bottom, attention = config.frozen_bottom_layers, config.frozen_attention_layers
+    parts = ["emb"] * config.frozen_embeddings
+    heads = f"{config.frozen_head_share:.0%} of heads" if config.frozen_heads else f"attention 0-{attention - 1}"
+    parts += [f"layers 0-{bottom - 1}"] * (bottom > 0) + [heads] * (bool(config.frozen_heads) or attention > bottom)
+    return ", ".join(parts)
 
 
 def idle_words(trial: AnyTrial) -> str:
@@ -241,12 +291,6 @@ def idle_words(trial: AnyTrial) -> str:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.{1 if count >= 1e6 else 2}f} M"
-
-
-_WORDS = ("point", "note", "state", "what", "value", "figure", "basis", "source", "advantage")
-"""Columns of text, aligned to the left."""
-_LONG = ("value", "source")
-"""Columns that may take several lines."""
 
 
 def markdown_text(text: str) -> str:
@@ -264,9 +308,13 @@ def markdown_code(text: str) -> str:
     return f"{ticks}{pad}{line}{pad}{ticks}"
 
 
+_OPTIONAL = ("note", "vs full", "× memory", "× time", "also frozen")
+"""Columns that are left out where they are empty."""
+
+
 def heads_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the columns of a table; ``note`` only if a row has one."""
-    return [head for head in (rows[0] if rows else ()) if head != "note" or any(row.get(head) for row in rows)]
+    """Return the columns of a table; some only if a row has them."""
+    return [head for head in (rows[0] if rows else ()) if head not in _OPTIONAL or any(row.get(head) for row in rows)]
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
@@ -286,103 +334,11 @@ def front_markdown(snapshot: StudySnapshot) -> str:
         title = (
             f"Pareto front of {snapshot.name}: {len(rows)} of {len(snapshot.complete)} complete trials; {ROWS_ERROR}."
         )
+    if full_fine_tuning_of(snapshot) is not None:
+        title += f" {COMPARED}."
     if others:
         title += " The rows with a name are baselines, each at its best learning rate."
     if any(row["note"] for row in (*rows, *others)):
         title += " A row that did not learn is no better than a constant answer, beyond the error of the rows."
     table = markdown_table([*rows, *others])
     return f"{title}\n\n{table}\n" if table else f"{title}\n"
-
-
-def print_table(rows: Sequence[Row], console: Console, title: str | None = None) -> None:
-    """Print ``rows`` to ``console`` as aligned columns with a rule under the heads.
-
-    Cells of ``value`` and ``source`` are wrapped where the terminal is too narrow; all others are printed in full.
-    Not rich's ``Table``, which takes 3.5 times as long for a study of 5,000 trials (docs/log.md).
-    """
-    heads = heads_of(rows)
-    widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
-    room = console.width - sum(width + 2 for head, width in widths.items() if head not in _LONG)
-    for head in widths.keys() & {*_LONG}:
-        widths[head] = min(widths[head], max(room - 2, _NARROW))
-    if title is not None:
-        console.print(title, style="bold")
-    console.print(_line({head: head for head in heads}, widths), style="bold")
-    console.print(f" {'─' * (sum(widths.values()) + 2 * len(widths) - 1)}")
-    # one call per line would be slow for large tables
-    for bold, group in groupby(rows, key=lambda row: row.get("state") == "front"):
-        console.print("\n".join(_lines(row, widths) for row in group), style="bold" if bold else None)
-
-
-_NARROW = 20
-"""Minimum width of a wrapped cell, in characters."""
-
-
-def _lines(row: Row, widths: Mapping[str, int]) -> str:
-    """Return a row of a table, in as many lines as its longest cell."""
-    parts = {head: _wrapped(row[head], width) if head in _LONG else [row[head]] for head, width in widths.items()}
-    count = max(map(len, parts.values()))
-    return "\n".join(
-        _line({head: part[i] if i < len(part) else "" for head, part in parts.items()}, widths) for i in range(count)
-    )
-
-
-def _line(cells: Row, widths: Mapping[str, int]) -> str:
-    """Return one line of a table, text to the left, figures to the right."""
-    padded = [cells[head].ljust(size) if head in _WORDS else cells[head].rjust(size) for head, size in widths.items()]
-    return f" {'  '.join(padded)}".rstrip()
-
-
-def _wrapped(cell: str, width: int) -> list[str]:
-    return textwrap.wrap(cell, width) or [""]
-
-
-def trials_text(snapshot: StudySnapshot, trials: Sequence[AnyTrial]) -> str:
-    """Return ``trials_json`` as text, one line per trial."""
-    data = dict(trials_json(snapshot, trials))
-    lists = {key: data.pop(key) for key in ("trials", "baselines")}
-    head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in data.items())
-    body = ",\n".join(f" {json.dumps(key)}: {_one_a_line(rows)}" for key, rows in lists.items())
-    return f"{{\n{head}{body}\n}}"
-
-
-def _one_a_line(rows: Sequence[Any]) -> str:
-    return "[{}]".format(",".join(f"\n  {json.dumps(row)}" for row in rows) + ("\n " if rows else ""))
-
-
-def trials_json(snapshot: StudySnapshot, trials: Sequence[AnyTrial]) -> Mapping[str, Any]:
-    """Return ``trials`` in the shape of ``trials --json``, ``pareto --json`` and MLflow's ``front.json``, unrounded."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "study": snapshot.name,
-        "constant_answer": snapshot.meta.get("constant_answer"),
-        "trials": [_json_row(trial, _JSON_KEYS) for trial in trials],
-        "baselines": baselines_json(snapshot),
-    }
-
-
-def baselines_json(snapshot: StudySnapshot) -> list[Mapping[str, Any]]:
-    """Return the baselines in the shape of ``trials_json``'s trials, each with its ``baseline`` record."""
-    return [_json_row(trial, ("baseline", *_JSON_KEYS)) for trial in snapshot.baselines]
-
-
-def _json_row(trial: AnyTrial, keys: Sequence[str]) -> dict[str, Any]:
-    stored = flat(trial)
-    values = {key: getattr(stored, key) for key in keys}
-    return {key: value.to_dict() if isinstance(value, Record) else value for key, value in values.items()}
-
-
-_JSON_KEYS = (
-    "number",
-    "state",
-    "metric",
-    "learned",
-    "dev_metric",
-    "peak_memory_mib",
-    "wall_time_s",
-    "energy_j",
-    "feasible",
-    "on_front",
-    "config",
-    "plan",
-)

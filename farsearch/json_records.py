@@ -54,7 +54,7 @@ def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         done = {name: _encode(getattr(value, name)) for name in _field_names(kind)}
         for name, default in _left_out(kind):
-            if done[name] == default:
+            if getattr(value, name) == default:
                 del done[name]
         return done
     if isinstance(value, tuple | list):

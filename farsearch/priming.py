@@ -29,6 +29,7 @@ from farsearch.far.loop import train
 from farsearch.far.optimizer import has_fused, make_optimizer
 from farsearch.far.schedule import constant_rate
 from farsearch.far.selection import neuron_scores
+from farsearch.far.split_linear import places_of
 from farsearch.files import disk_errors, load_tensors, remove, save_tensors
 from farsearch.records import FarConfig, JobSpec
 
@@ -258,11 +259,15 @@ def start_state(
     learners: Sequence[Sequence[int] | None],
     config: FarConfig,
     frozen_values: str,
+    heads: Sequence[Sequence[int] | None] = (),
 ) -> State:
     """Return the start state of the FAR phase, in the original layout.
 
     Trained tensors have their primed values, frozen ones their pre-trained values unless ``frozen_values`` is
     ``primed``.
+
+    Args:
+        learners, heads: as ``apply_far`` takes them.
     """
     state = {name: value.clone() for name, value in primed.items()}
     if frozen_values == "primed":
@@ -288,6 +293,16 @@ def start_state(
             state[name] = pretrained[name].clone().index_copy_(dim, rows, learned)
         if f"{block.down}.bias" in primed:
             state[f"{block.down}.bias"] = pretrained[f"{block.down}.bias"].clone()
+    for layer, trained in zip(layout.layers, heads, strict=False):
+        for each in layer.head_maps if trained is not None else ():
+            places = places_of(primed[f"{each.path}.weight"].shape, layer.heads, trained or (), each)
+            for name, ranges in (("weight", places.learners), ("bias", () if each.dim else places.learners)):
+                key = f"{each.path}.{name}"
+                if key in primed:
+                    state[key] = pretrained[key].clone()
+                    for start, stop in ranges:
+                        rows = [value.transpose(0, each.dim)[start:stop] for value in (state[key], primed[key])]
+                        rows[0].copy_(rows[1])
     return state
 
 

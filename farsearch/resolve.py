@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +18,6 @@ from farsearch.devices import Profile
 from farsearch.devices.registry import LOCAL
 from farsearch.errors import BadInput, StudyMismatch
 from farsearch.far.display import shown
-from farsearch.hub import UnknownRevision
 from farsearch.models.config import load_config
 from farsearch.models.count import layer_parameters
 from farsearch.models.families import layout_of, max_length_of
@@ -28,8 +26,9 @@ from farsearch.models.tokenizer import check_words, load_tokenizer
 from farsearch.records import PRICING, JobSpec, Priming, StudySettings
 from farsearch.search_spec import RECORDED, SearchSpec
 from farsearch.study.names import usable_name
+from farsearch.study.recorded import Recorded
 from farsearch.study.sizes import Size, size_of
-from farsearch.study.space import Space, load_space
+from farsearch.study.space import Space, load_space, retired_space
 from farsearch.study.store import Store
 from farsearch.tasks.constant_answer import constant_answer
 from farsearch.tasks.custom import load_own
@@ -103,47 +102,6 @@ class Job:
         )
 
 
-@dataclass(frozen=True)
-class _Recorded:
-    """Identities that a study was created with and that may have changed: commits of the hub, the class of F1.
-
-    Attributes:
-        weights: ``JobSpec.weights`` of the study.
-        data: commit of the data set; None where the data is not from the hub, or the study is older than its record.
-        positive: ``JobSpec.positive`` of the study.
-    """
-
-    study: str
-    weights: str
-    data: str | None
-    positive: str | None
-
-    def model(self, source: ModelSource) -> str | None:
-        """Return the commit of the study's model; None where ``source`` is another model."""
-        name, _, commit = self.weights.rpartition("@")
-        return commit if name == source.location and re.fullmatch(r"[0-9a-f]{40}", commit) else None
-
-    def task(self, data: TaskData, progress: Callable[[str], None]) -> TaskData:
-        """Return the user's rows with F1 of the second class, where the study was made before classes were named."""
-        if self.positive is not None or data.spec.positive is None:
-            return data
-        spec = dataclasses.replace(data.spec, positive=None)
-        progress(f"the study {shown(self.study)} is an older one: its F1 is that of class {shown(spec.labels[1])}")
-        return dataclasses.replace(data, spec=spec)
-
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Translate the error that a commit no longer exists.
-
-        Raises:
-            StudyMismatch: naming the study.
-        """
-        try:
-            yield
-        except UnknownRevision as error:
-            raise StudyMismatch(f"the study {shown(self.study)} can't be continued: {error}") from error
-
-
 def resolve_job(options: SearchSpec, store: Store, progress: Callable[[str], None], study: str | None = None) -> Job:
     """Read data, model configuration, space and profile.
 
@@ -159,13 +117,14 @@ def resolve_job(options: SearchSpec, store: Store, progress: Callable[[str], Non
     options = _with_own_data(options)
     space = load_space(options.space).with_fixed(_fixed(options))
 
-    def recorded(source: ModelSource, task: str, device: str) -> _Recorded | None:
+    def recorded(source: ModelSource, task: str, device: str) -> Recorded | None:
         name = study or _default_name(task, source.name, device, space.name)
         if name not in store.names():
             return None
         about = store.load(name).user_attrs
-        job = StudySettings.from_dict(about["settings"]).job
-        return _Recorded(name, job.weights, about["meta"].get("data_commit"), job.positive)
+        settings = StudySettings.from_dict(about["settings"])
+        job = settings.job
+        return Recorded(name, job.weights, about["meta"].get("data_commit"), job.positive, settings.space)
 
     return _resolve(options, space, store, progress, recorded)
 
@@ -229,7 +188,8 @@ def rejoin_job(
     )
     # from the study's settings: the space's file may have changed, or be on another host
     space = Space.from_settings(settings.space)
-    recorded = _Recorded(study, settings.job.weights, meta.get("data_commit"), settings.job.positive)
+    job = settings.job
+    recorded = Recorded(study, job.weights, meta.get("data_commit"), job.positive, settings.space)
     return _resolve(options, space, store, progress, lambda *_: recorded)
 
 
@@ -238,7 +198,7 @@ def _resolve(
     space: Space,
     store: Store,
     progress: Callable[[str], None],
-    recorded_of: Callable[[ModelSource, str, str], _Recorded | None],
+    recorded_of: Callable[[ModelSource, str, str], Recorded | None],
 ) -> Job:
     """Read data, model configuration and profile.
 
@@ -269,11 +229,13 @@ def _read(
     name: str,
     source: ModelSource,
     shipped: Profile | None,
-    recorded: _Recorded | None,
+    recorded: Recorded | None,
 ) -> Job:
     config = load_config(source)
     layers, size = len(layout_of(config).layers), size_of(layer_parameters(config))
     space = space.for_model(layers, size)
+    if recorded is not None and (before := retired_space(options.space)) is not None:
+        space = recorded.begun_with(space, before.with_fixed(_fixed(options)).for_model(layers, size), progress)
     space.distributions(layers)
     data = data or _official_data(options, recorded, progress)
     split = _split(data, options)
@@ -314,7 +276,7 @@ def _constant_answers(data: TaskData, split: Split) -> dict[str, Any]:
     return {name: constant_answer(data.spec.task, answers).to_dict() for name, answers in parts.items() if answers}
 
 
-def _weights(source: ModelSource, recorded: _Recorded | None) -> str:
+def _weights(source: ModelSource, recorded: Recorded | None) -> str:
     """Return the identity of the weights; that of the study where it was made before commits were recorded."""
     by_branch = f"{source.location}@main"
     return by_branch if recorded is not None and recorded.weights == by_branch else source.digest()
@@ -328,7 +290,7 @@ def _own_rows(options: SearchSpec, progress: Callable[[str], None]) -> TaskData 
     return load_own(OwnData.from_dict(options.own), progress, options.data_dir)
 
 
-def _official_data(options: SearchSpec, recorded: _Recorded | None, progress: Callable[[str], None]) -> TaskData:
+def _official_data(options: SearchSpec, recorded: Recorded | None, progress: Callable[[str], None]) -> TaskData:
     """Read the rows of an official task, at the study's commit."""
     if recorded is None:
         return load_task(_task(options), options.data_dir, None, progress)

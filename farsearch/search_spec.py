@@ -141,10 +141,10 @@ class SearchSpec:
     )  # fmt: skip
     sampler: str = _setting("known-cost, tpe, nsga2, gp or random.", "known-cost", metavar="NAME", recorded=False)
     racing: bool = _setting("Stop a trial that can't reach the front any more.", True, recorded=False)
-    baselines: Literal["all", "paper", "none"] = _setting(
-        "Then train what the front is compared with: full fine-tuning, FAR r=10 % and BitFit (paper), also all FFNs "
-        "frozen and LoRA (all), each at three learning rates.", "none", choices=("all", "paper", "none"),
-        recorded=False,
+    baselines: str | None = _setting(
+        "First train what the front is compared with, at three learning rates each, and begin at the best: rivals "
+        "(full fine-tuning, FAR r=10 %, FFNs frozen, LoRA), all (also BitFit), paper (those of FAR's), none, or by "
+        "names: full,lora8.  [default: rivals from 20 trials on]", metavar="NAME", recorded=False,
     )  # fmt: skip
     verify: bool = _setting("Then train the front's best again, as farsearch verify does.", False, recorded=False)
     workers: int = _setting(

@@ -1,14 +1,17 @@
-"""Handling of Ctrl-C and SIGTERM during a command."""
+"""Handling of Ctrl-C and SIGTERM during a command, on Windows too, which can't send a signal to a process."""
 
 from __future__ import annotations
 
 import math
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 __all__ = [
     "INTERRUPTED",
@@ -18,6 +21,8 @@ __all__ = [
     "catching",
     "interruption",
     "release",
+    "terminate_self",
+    "terminate_worker",
     "when_interrupted",
 ]
 
@@ -87,6 +92,25 @@ def interruption() -> str:
     message = _messages[-1]
     del _messages[1:]
     return message
+
+
+def terminate_self() -> None:
+    """Have the main thread handle SIGTERM, as if another process had sent it; for other threads."""
+    if sys.platform == "win32":  # os.kill would end the process without its handlers
+        import _thread
+
+        _thread.interrupt_main(signal.SIGTERM)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def terminate_worker(process: subprocess.Popen[Any]) -> None:
+    """Ask a worker to return its trial and end: it also ends when its standard input does."""
+    if sys.platform == "win32":  # terminate() would kill it
+        assert process.stdin is not None
+        process.stdin.close()
+    else:
+        process.terminate()
 
 
 def _interrupt(_signal: int, frame: FrameType | None) -> None:

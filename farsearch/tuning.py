@@ -29,8 +29,9 @@ from farsearch.far.ffn import SplitFeedForward
 from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.optimizer import has_fused, make_optimizer
 from farsearch.far.schedule import constant_rate
-from farsearch.far.selection import learner_counts, neuron_scores, top_learners
+from farsearch.far.selection import head_counts, head_scores, learner_counts, neuron_scores, top_learners
 from farsearch.far.selection import random_learners as draw_learners
+from farsearch.far.split_linear import SplitLinear
 from farsearch.models.families import layout_of
 from farsearch.priming import start_state
 from farsearch.records import FarConfig
@@ -58,29 +59,34 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class PrimingResult:
-    """The change of each neuron in a priming, and the weights before it.
+    """The change of each neuron and head in a priming, and the weights before it.
 
     Attributes:
         scores: L1 change of each hidden neuron (float64, ``[width]``), per feed-forward block from the bottom.
         pretrained: the state dict before priming, on the CPU: the values of frozen tensors.
+        head_scores: L1 change of each attention head (float64, ``[heads]``), per layer from the bottom.
     """
 
     scores: tuple[Tensor, ...]
     pretrained: Mapping[str, Tensor]
+    head_scores: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The hidden neurons that learn.
+    """The hidden neurons and attention heads that learn.
 
     Attributes:
         learners: indices of the learners of each feed-forward block from the bottom; None for a block that is left
             whole.
         pretrained: values of frozen tensors; None to leave every weight unchanged.
+        heads: indices of the trained heads of each layer from the bottom; None for an attention that is not split, and
+            empty if none is.
     """
 
     learners: tuple[tuple[int, ...] | None, ...]
     pretrained: Mapping[str, Tensor] | None = None
+    heads: tuple[tuple[int, ...] | None, ...] = ()
 
 
 def prime(
@@ -113,16 +119,18 @@ def prime_with(model: nn.Module, loop: Callable[[nn.Module], object]) -> Priming
     layout = _plain_layout(model)
     before = _state(model)
     loop(model)
-    scores = tuple(neuron_scores(layout, before, _state(model)))
-    if not all(bool(score.isfinite().all()) for score in scores):
+    after = _state(model)
+    scores = tuple(neuron_scores(layout, before, after))
+    heads = tuple(head_scores(layout, before, after)) if layout.heads else ()
+    if not all(bool(score.isfinite().all()) for score in (*scores, *heads)):
         raise Diverged("a weight is not finite after the priming; a lower learning rate may help")
     if not any(bool(score.any()) for score in scores):
         raise BadInput("the priming moved no neuron, so none can be selected; let it train the feed-forward blocks")
-    return PrimingResult(scores, before)
+    return PrimingResult(scores, before, heads)
 
 
 def select_learners(model: nn.Module, config: FarConfig, priming: PrimingResult) -> Selection:
-    """Select the neurons that changed most in a priming, as many in each layer as the configuration trains.
+    """Select the neurons and heads that changed most in a priming, as many in each layer as the configuration trains.
 
     Raises:
         BadInput: for an unsupported or already reconfigured model, or a configuration or priming for another one.
@@ -132,7 +140,13 @@ def select_learners(model: nn.Module, config: FarConfig, priming: PrimingResult)
         raise BadInput("the priming is of a model of another size; prime this model")
     pairs = zip(priming.scores, counts, strict=True)
     chosen = tuple(None if count is None else tuple(top_learners(score, count)) for score, count in pairs)
-    return Selection(chosen, priming.pretrained)
+    heads = _head_counts(model, config)
+    trained = zip(priming.head_scores, heads, strict=True) if any(count is not None for count in heads) else ()
+    return Selection(
+        chosen,
+        priming.pretrained,
+        tuple(None if count is None else tuple(top_learners(score, count)) for score, count in trained),
+    )
 
 
 def random_learners(model: nn.Module, config: FarConfig, seed: int = 0) -> Selection:
@@ -143,8 +157,13 @@ def random_learners(model: nn.Module, config: FarConfig, seed: int = 0) -> Selec
     """
     layout = _plain_layout(model)
     width = surgery.width_of(model, layout.layers[0])
-    counts = enumerate(_counts(model, config))
-    return Selection(tuple(None if k is None else tuple(draw_learners(width, k, seed + i)) for i, k in counts))
+    counts, heads = _counts(model, config), _head_counts(model, config)
+
+    def drawn(units: int, counts: Sequence[int | None], seed: int) -> tuple[tuple[int, ...] | None, ...]:
+        return tuple(None if k is None else tuple(draw_learners(units, k, seed + i)) for i, k in enumerate(counts))
+
+    split = any(count is not None for count in heads)
+    return Selection(drawn(width, counts, seed), heads=drawn(layout.heads, heads, seed + len(counts)) if split else ())
 
 
 def apply_far(
@@ -166,19 +185,26 @@ def apply_far(
     """
     layout, counts = _plain_layout(model), _counts(model, config)
     width = surgery.width_of(model, layout.layers[0])
-    _check_selection(selection.learners, counts, width)
+    _check_selection("learner", selection.learners, counts, width)
+    heads = _head_counts(model, config)
+    _check_selection("trained head", selection.heads or (None,) * len(heads), heads, layout.heads)
     config = config.canonical()
     if free_memory_at_once:
         free_at_once()
-    learners = [None if chosen is None else list(chosen) for chosen in selection.learners]
+    learners, trained = (
+        [None if chosen is None else list(chosen) for chosen in units]
+        for units in (selection.learners, selection.heads)
+    )
     if selection.pretrained is not None:
         primed = _state(model)
         if primed.keys() != selection.pretrained.keys():
             raise BadInput("the selection was made by the priming of another model; prime and select with this one")
-        model.load_state_dict(start_state(layout, dict(selection.pretrained), primed, learners, config, "pretrained"))
+        pretrained = dict(selection.pretrained)
+        model.load_state_dict(start_state(layout, pretrained, primed, learners, config, "pretrained", trained))
     return surgery.apply_far(
-        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers
-    )
+        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
+        heads=trained or None,
+    )  # fmt: skip
 
 
 def merge(model: nn.Module) -> nn.Module:
@@ -204,7 +230,11 @@ def _layout(model: nn.Module) -> ModelLayout:
 def _plain_layout(model: nn.Module) -> ModelLayout:
     """Return the layout of a model that is not reconfigured."""
     layout = _layout(model)
-    if any(isinstance(get_module(model, block.split), SplitFeedForward) for block in layout.blocks):
+    linear = (path for layer in layout.layers for path in layer.attention)
+    if any(
+        isinstance(get_module(model, path), SplitFeedForward | SplitLinear)
+        for path in (*(block.split for block in layout.blocks), *linear)
+    ):
         raise BadInput("the model is reconfigured for FAR already; merge it first")
     return layout
 
@@ -221,12 +251,25 @@ def _counts(model: nn.Module, config: FarConfig) -> list[int | None]:
     return layout.by_block(learner_counts(width, config.frozen_fractions, config.frozen_bottom_layers))
 
 
-def _check_selection(learners: Sequence[Sequence[int] | None], counts: Sequence[int | None], width: int) -> None:
-    if [None if chosen is None else len(set(chosen)) for chosen in learners] != list(counts):
-        raise BadInput("the selection has other numbers of learners than the configuration; select with this one")
-    outside = next((j for chosen in learners for j in chosen or () if not 0 <= j < width), None)
+def _head_counts(model: nn.Module, config: FarConfig) -> list[int | None]:
+    """Return the number of trained heads of each layer; None for an attention that is not split."""
+    layout, config = _layout(model), config.canonical()
+    if config.frozen_heads and not layout.heads:
+        raise BadInput(
+            f"frozen_heads is {shown(config.frozen_heads)}, and the heads of {type(model).__name__} can't be frozen "
+            "one by one; freeze whole attentions by frozen_attention_layers"
+        )
+    return head_counts(layout.heads, config.frozen_heads, len(layout.layers))
+
+
+def _check_selection(
+    unit: str, chosen: Sequence[Sequence[int] | None], counts: Sequence[int | None], units: int
+) -> None:
+    if [None if each is None else len(set(each)) for each in chosen] != list(counts):
+        raise BadInput(f"the selection has other numbers of {unit}s than the configuration; select with this one")
+    outside = next((j for each in chosen for j in each or () if not 0 <= j < units), None)
     if outside is not None:
-        raise BadInput(f"learner {outside} is outside 0 to {width - 1}, the neurons of a block; select among these")
+        raise BadInput(f"{unit} {outside} is outside 0 to {units - 1}; select among these")
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Real services for tests, created and removed by them: PostgreSQL, an MLflow server, a disk of a few MiB.
+"""Real services for tests, created and removed by them: PostgreSQL, MLflow, Chromium, a disk of a few MiB.
 
 Services that are already running are not used. If a machine can't run a service, the test is skipped with the reason.
 """
@@ -9,7 +9,6 @@ import contextlib
 import glob
 import importlib.util
 import os
-import pwd
 import random
 import shutil
 import signal
@@ -21,14 +20,18 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 __all__ = [
     "MlflowServer",
     "Postgres",
     "SmallDisk",
+    "browser",
     "free_port",
     "mlflow_server",
     "own_postgres",
@@ -69,6 +72,8 @@ def _other_user() -> dict[str, Any]:
     """Return options of ``subprocess`` for another user than root, because PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
+    import pwd  # Windows has none, and no test there needs the server
+
     names = {entry.pw_name for entry in pwd.getpwall()}
     account = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
@@ -290,3 +295,17 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
             holder.kill()
             return
     pytest.skip("this system lets this user mount nothing")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, headless."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        # Chromium has no sandbox for root; the pages are our own
+        found = driver.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield found
+        found.close()

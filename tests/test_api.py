@@ -132,7 +132,7 @@ def test_a_study_is_reported_verified_and_mirrored(study: Study, tmp_path: Path)
 
 
 def test_a_search_is_previewed(workspace: Workspace, tiny_bert: Path) -> None:
-    lines = workspace.preview(**SETTINGS, model=str(tiny_bert), n_trials=5, study="new")
+    lines = [*workspace.preview(**SETTINGS, model=str(tiny_bert), n_trials=5, study="new")]
     assert lines[0].startswith("study new: reviews (")
     assert "for 5 trials" in lines[-1]
     assert "new" not in [use.name for use in workspace.studies()]
@@ -143,7 +143,7 @@ def test_a_user_s_data_are_described_by_fields(workspace: Workspace, tiny_bert: 
     (tmp_path / "mine.csv").write_text(f"text,label\n{rows}")
     own = {"train": tmp_path / "mine.csv", "label_column": "label"}
     lines = workspace.preview(device="jetson-nano", own=own, model=str(tiny_bert), max_length=16)
-    assert lines[0].startswith("study mine-tiny-bert-jetson-nano-default: mine (")
+    assert next(lines).startswith("study mine-tiny-bert-jetson-nano-default: mine (")
 
 
 @pytest.mark.parametrize(

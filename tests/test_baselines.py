@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from farsearch.baselines import METHODS, Method, chosen_methods, price_method, train_method
+from farsearch.baselines import METHODS, Method, chosen_methods, default_choice, price_method, train_method
 from farsearch.cost.pricer import Pricer
 from farsearch.errors import BadInput
 from farsearch.far.layout import ModelLayout
@@ -22,8 +23,9 @@ from farsearch.models.config import load_config
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.models.source import ModelSource
-from farsearch.records import BaselineTrial, StepPlan, StudySnapshot, flat
-from farsearch.study.baselines import baseline_epochs, train_baselines
+from farsearch.records import BaselineTrial, StepPlan, StudySnapshot, flat, point_key
+from farsearch.study.baselines import baseline_epochs, first_configs, train_baselines
+from farsearch.study.predictions import paired_errors
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.space import load_space
 from farsearch.study.store import Store
@@ -371,3 +373,47 @@ def test_head_is_trained_under_any_name(name: str, kind: str, method: str) -> No
     assert head
     assert all(head.values())
     assert not all(p.requires_grad for p in model.parameters())
+
+
+# The search after them.
+
+
+def test_search_begins_at_its_baselines(bed: Bed, tmp_path: Path) -> None:
+    """Configurations of FAR are the first trials, the best metric first, in place of starts of the same method."""
+    search = bed.search(tmp_path)
+    snapshot = train_baselines(search, [METHODS["bitfit"], METHODS["full"], METHODS["ffn-frozen"]], Notes())
+    configs = first_configs(snapshot)
+    assert sorted(configs) == ["FFNs frozen", "full fine-tuning"]
+    metrics = {trial.baseline.title: trial.outcome.metric for trial in snapshot.baselines}
+    assert [metrics[title] for title in configs] == sorted((metrics[title] for title in configs), reverse=True)
+    for _ in range(2):  # a run that was killed in between does both again
+        search.begin_at(configs)
+    search.prepare(5)
+    search.begin_at(configs)
+    queued = [trial.user_attrs["start"] for trial in search.study.get_trials()]
+    assert queued[:2] == list(configs)
+    assert "full fine-tuning" not in queued[2:]
+    assert len(queued) == len(set(queued))
+
+
+def test_predictions_of_baselines_lie_beside_those_of_the_trials(bed: Bed, tmp_path: Path) -> None:
+    """The difference of two baselines has a paired error wherever the study is, also when the cache was cleared."""
+    search = bed.search(tmp_path)
+    snapshot = train_baselines(search, [METHODS["full"], METHODS["bitfit"]], Notes())
+    shutil.rmtree(tmp_path / "cache")
+    one, other = map(point_key, snapshot.baselines)
+    error = paired_errors(search.folder, "accuracy")
+    assert error(one, one) == 0
+    assert error(one, other) is not None
+    assert error(one, "full-1") is None
+
+
+def test_rivals_are_trained_from_twenty_trials_on() -> None:
+    assert [default_choice(n) for n in (1, 19, 20, 100)] == ["none", "none", "rivals", "rivals"]
+    assert [method.name for method in chosen_methods("rivals")] == ["full", "far10", "ffn-frozen", "lora8"]
+
+
+def test_methods_are_chosen_by_name() -> None:
+    assert [method.name for method in chosen_methods("lora8,full,lora8")] == ["lora8", "full"]
+    with pytest.raises(BadInput, match=r"'lora' is unknown; .* did you mean 'lora8'"):
+        chosen_methods("full,lora")

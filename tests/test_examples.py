@@ -31,10 +31,11 @@ def shape(text: str) -> list[str]:
     ]
 
 
-def test_the_documentation_shows_the_example() -> None:
+@pytest.mark.parametrize(("page", "example"), [("library", "search"), ("quickstart", "quickstart")])
+def test_the_documentation_shows_the_example(page: str, example: str) -> None:
     """Mypy checks the file, and so the block in the documentation."""
-    code = (EXAMPLES / "search.py").read_text(encoding="utf-8").partition("\n\n")[2]
-    assert block(Path("docs/library.md").read_text(encoding="utf-8"), "python") == code
+    code = (EXAMPLES / f"{example}.py").read_text(encoding="utf-8").partition("\n\n")[2]
+    assert block(Path(f"docs/{page}.md").read_text(encoding="utf-8"), "python") == code
 
 
 @pytest.mark.slow
@@ -49,6 +50,23 @@ def test_the_example_prints_what_the_documentation_shows(
     assert output.out.splitlines()[-1] == "report.html"
     assert "[4/4] trial 3  " in output.err
     assert {path.name for path in tmp_path.iterdir()} == {".farsearch", "bundle", "front.png", "report.html"}
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With one short training in place of six long ones."""
+    printed = block(Path("docs/quickstart.md").read_text(encoding="utf-8"), "text").splitlines()
+    code = (EXAMPLES / "quickstart.py").read_text(encoding="utf-8")
+    for given, short in (("epochs=3", "epochs=0.1"), ("n_trials=6", "n_trials=1")):
+        assert given in code
+        code = code.replace(given, short)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "quickstart.py", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert (lines[0], lines[-1]) == (printed[0], printed[-1])
+    assert (tmp_path / "bundle" / "train.py").is_file()
 
 
 @pytest.mark.slow

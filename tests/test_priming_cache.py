@@ -150,6 +150,8 @@ def test_folder_at_the_path_of_a_file_is_removed(reference: dict[float, Primed],
 @contextlib.contextmanager
 def somebody() -> Iterator[Path]:
     """Return a folder, with the rights of a user who is not root, because root ignores permissions."""
+    if sys.platform == "win32":
+        pytest.skip("folders have no owners' permissions here")
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     root = os.geteuid() == 0

@@ -89,6 +89,7 @@ def far_configs(draw: st.DrawFn) -> FarConfig:
         frozen_embeddings=draw(st.booleans()),
         frozen_attention_layers=draw(st.integers(0, len(fractions))),
         frozen_bottom_layers=draw(st.integers(0, len(fractions))),
+        frozen_heads=draw(st.sampled_from([(), tuple(round(2 * fraction) / 2 for fraction in fractions)])),
     )
 
 
@@ -334,6 +335,8 @@ GOOD = {"frozen_fractions": (0.5, 0.5), "learning_rate": 1e-4, "epochs": 1.0}
         ({"epochs": float("nan")}, "epochs is nan; it must be"),
         ({"priming_epochs": -1.0}, "priming_epochs is -1.0; it must be"),
         ({"priming_epochs": float("inf")}, "priming_epochs is inf; it must be"),
+        ({"frozen_heads": (0.5, 1.5)}, "frozen_heads 1.5 of layer 1 is outside 0 to 1"),
+        ({"frozen_heads": (0.5,)}, "frozen_heads has 1 values; the model has 2 layers"),
         ({"frozen_attention_layers": 3}, "frozen_attention_layers is 3; the model has 2 layers"),
         ({"frozen_bottom_layers": -1}, "frozen_bottom_layers is -1; the model has 2 layers"),
     ],
@@ -374,7 +377,7 @@ def test_canonical_is_idempotent(config: FarConfig) -> None:
         assert set(canonical.frozen_fractions[:bottom]) == {1.0}
         assert canonical.frozen_embeddings
         assert canonical.frozen_attention_layers >= bottom
-    else:
+    elif not config.frozen_heads:
         assert canonical == config
 
 
@@ -385,6 +388,30 @@ def test_equal_trainings_have_equal_canonical_forms() -> None:
     assert short != full
     assert short.canonical() == full.canonical()
     assert hash(short.canonical()) == hash(full.canonical())
+
+
+@given(far_configs())
+def test_canonical_heads_freeze_the_same(config: FarConfig) -> None:
+    """Each layer has the same share of frozen heads, counted from both fields; no shares stand for none frozen."""
+
+    def shares(config: FarConfig) -> list[float]:
+        layers, lowest = len(config.frozen_fractions), config.frozen_attention_layers
+        own = config.frozen_heads or (0.0,) * layers
+        return [1.0 if i < max(lowest, config.frozen_bottom_layers) else own[i] for i in range(layers)]
+
+    canonical = config.canonical()
+    assert shares(canonical) == shares(config)
+    above = shares(config)[canonical.frozen_attention_layers :]
+    assert bool(canonical.frozen_heads) == any(above)
+    assert not canonical.frozen_heads or above[0] < 1
+
+
+def test_record_without_frozen_heads_is_stored_as_before() -> None:
+    """Configurations from before there were shares of heads have the same stored form, and are read."""
+    stored = FarConfig((0.3, 0.7), 1e-4, 1.0).to_dict()
+    assert "frozen_heads" not in stored
+    assert FarConfig.from_dict(stored).frozen_heads == ()
+    assert FarConfig.from_dict({**stored, "frozen_heads": [0, 0.5]}).to_dict()["frozen_heads"] == [0.0, 0.5]
 
 
 def _shuffled(value: Any, shuffler: random.Random) -> Any:

@@ -27,14 +27,14 @@ def _texts(figure: Figure) -> list[str]:
 
 
 def test_figure_has_axes_with_units_and_numbers_of_the_front() -> None:
-    """Points outside of the front have no number."""
+    """Points outside of the front have no number, nor has one that only noise makes better than a cheaper one."""
     figure = front_figure(make_snapshot())
     axes, bar = figure.axes
     assert axes.get_xlabel() == "peak memory on the device (MiB, predicted)"
     assert axes.get_ylabel() == "validation accuracy (%), bars: error of the rows"
     assert bar.get_ylabel() == "time on the device (min, predicted)"
     assert axes.get_title(loc="left") == "sst2 · minilm · jetson-nano"
-    assert {text for text in _texts(figure) if text.isdecimal()} == {"0", "2", "4"}
+    assert {text for text in _texts(figure) if text.isdecimal()} == {"0", "2"}
 
 
 def test_figure_shows_the_memory_limit_or_an_arrow_towards_it() -> None:
@@ -204,8 +204,8 @@ def test_page_draws_the_values_of_the_front() -> None:
     call = page[page.rindex("Plotly.newPlot(") :]
     traces = _traces(page)
     front = next(trace for trace in traces if trace["name"] == "front, by trial")
-    assert front["x"] == [1000.0, 1200.0, 1500.0]
-    assert front["y"] == pytest.approx([80.0, 84.0, 85.5])
+    assert front["x"] == [1000.0, 1200.0]
+    assert front["y"] == pytest.approx([80.0, 84.0])
     assert "by time" in call
 
 

@@ -58,7 +58,8 @@ def _found(section: Section | None) -> Section:
 
 def _with_config(number: int, *fractions: float, **changes: Any) -> Any:
     config = dataclasses.replace(FarConfig(fractions, 1e-4, 1.0), **changes)
-    return make_trial(number, 0.8 + 0.01 * number, 1000.0 + 100 * number, 200.0 - number, config=config)
+    # each takes more memory and less time than the last, so that all are choices of a front
+    return make_trial(number, 0.8, 1000.0 * 1.1**number, 200.0 * 0.97**number, config=config)
 
 
 def test_heat_map_shows_the_frozen_share_of_every_layer() -> None:

@@ -21,6 +21,7 @@ from farsearch.search_spec import FLAGS, RECORDED, SearchSpec
 from farsearch.study.preview import Preview, preview_search
 from farsearch.study.samplers import SAMPLERS
 from farsearch.study.sizes import size_of
+from farsearch.study.space import retired_space
 from farsearch.study.store import Store
 from tests.journey import chdir, prepare
 
@@ -225,3 +226,27 @@ def test_the_preview_has_readable_figures() -> None:
 def test_help_names_every_sampler() -> None:
     (setting,) = [each for each in dataclasses.fields(SearchSpec) if each.name == "sampler"]
     assert setting.metadata["help"].rstrip(".").replace(" or ", ", ").split(", ") == list(SAMPLERS)
+
+
+@pytest.mark.parametrize("fixed", [{}, {"priming_epochs": 0.1}])
+def test_study_of_an_earlier_default_space_continues_with_it(
+    folder: Path, tiny_bert: Path, tmp_path: Path, fixed: dict[str, Any]
+) -> None:
+    """The same command finds the space that the study was begun with; a new study gets the new one."""
+    store = Store(tmp_path)
+    new = resolve(folder, tiny_bert, space="default", fixed=fixed)
+    before = retired_space("default")
+    assert before is not None
+    begun = before.with_fixed(fixed).for_model(2, size_of(0))
+    store.open("old", dataclasses.replace(new.settings, space=begun.to_dict()), new.meta)
+    notes: list[str] = []
+    spec = SearchSpec(
+        task="sst2", device="jetson-nano", model=str(tiny_bert), data_dir=folder / "data", space="default", fixed=fixed
+    )
+    job = resolve_job(spec, store, notes.append, "old")
+    assert job.space.search == begun.search
+    assert any("older" in note for note in notes)
+    store.check("old", job.settings, job.meta)
+    assert resolve_job(spec, store, notes.append, "new").space.search == new.space.search
+    other = dataclasses.replace(spec, fixed={"learning_rate": 1e-4})
+    assert resolve_job(other, store, notes.append, "old").space.search != begun.search

@@ -29,7 +29,11 @@ def _brute_force(trials: list[AnyTrial]) -> set[int]:
         there = (flat(b).metric, -flat(b).peak_memory_mib, -flat(b).wall_time_s)  # type: ignore[operator]
         return all(x >= y for x, y in zip(here, there, strict=True)) and here != there  # type: ignore[operator]
 
-    return {t.number for t in able if not any(dominates(other, t) for other in able)}
+    best = [t for t in able if not any(dominates(other, t) for other in able)]
+    first: dict[Any, int] = {}
+    for t in sorted(best, key=lambda t: t.number):
+        first.setdefault((flat(t).metric, flat(t).peak_memory_mib, flat(t).wall_time_s), t.number)
+    return set(first.values())
 
 
 @given(st.lists(st.tuples(_coarse | _fine, st.booleans(), st.sampled_from(["complete", "pruned"])), max_size=40))
@@ -50,8 +54,8 @@ def test_front_does_not_depend_on_order(rows: list[tuple[float, float, float]], 
     assert pareto_front(shuffled) == pareto_front(trials)
 
 
-def test_front_has_duplicates_and_only_valid_trials() -> None:
-    """Trials without a result, that do not fit or with a NaN metric are never on it."""
+def test_front_has_no_duplicates_and_only_valid_trials() -> None:
+    """Trials without a result, that do not fit or with a NaN metric are never on it; of equal ones the first is."""
     trials = [
         make_trial(0, 0.8, 100.0, 10.0),
         make_trial(1, 0.8, 100.0, 10.0),
@@ -60,7 +64,7 @@ def test_front_has_duplicates_and_only_valid_trials() -> None:
         make_trial(4, float("nan"), 50.0, 5.0),
         make_trial(5, None, 50.0, 5.0, state="pruned"),
     ]
-    assert pareto_front(trials) == {0, 1}
+    assert pareto_front(trials) == {0}
     assert pareto_front([]) == set()
     assert objectives(trials[0]) == (-0.8, 100.0, 10.0)
 
@@ -91,7 +95,7 @@ def test_each_intent_selects_its_point(prefer: str, number: int) -> None:
 
 
 def test_knee_is_nearest_to_the_ideal_point() -> None:
-    """By hand: scaled to the front, 1 is at (0.2, 0.5, 0.5), nearer than 0 and 2, which are at a corner."""
+    """By hand: without a known floor, trial 0 has lost the whole metric; 1 takes 50 of 2,200 MiB and a third more."""
     trials = [make_trial(0, 0.80, 100.0, 10.0), make_trial(1, 0.88, 150.0, 15.0), make_trial(2, 0.90, 200.0, 20.0)]
     assert choose(make_snapshot(*trials, front={0, 1, 2}), Intent(prefer="knee")).trial.number == 1
 
@@ -102,8 +106,18 @@ def test_knee_ties_are_broken_by_priming_memory_and_number() -> None:
 
     a, b = make_trial(0, 0.9, 200.0, 10.0), make_trial(1, 0.9, 100.0, 20.0)
     both = {0, 1}
-    assert choose(make_snapshot(primed(a, 8), primed(b, 64), front=both), Intent(prefer="knee")).trial.number == 0
-    assert choose(make_snapshot(primed(a, 8), primed(b, 8), front=both), Intent(prefer="knee")).trial.number == 1
+    assert (
+        choose(
+            make_snapshot(primed(a, 8), primed(b, 64), front=both, budget_mib=200.0), Intent(prefer="knee")
+        ).trial.number
+        == 0
+    )
+    assert (
+        choose(
+            make_snapshot(primed(a, 8), primed(b, 8), front=both, budget_mib=200.0), Intent(prefer="knee")
+        ).trial.number
+        == 1
+    )
     twins = [primed(make_trial(n, 0.9, 100.0, 10.0), 8) for n in (3, 7)]
     assert choose(make_snapshot(*reversed(twins), front={3, 7}), Intent(prefer="knee")).trial.number == 3
 
@@ -142,6 +156,10 @@ def test_choice_off_the_front_has_a_reason() -> None:
     snapshot = make_snapshot()
     assert "trial 2 is as good or better in all three" in choose(snapshot, Intent(trial=1)).reason
     assert "does not fit" in choose(snapshot, Intent(trial=5)).reason
+    twins = make_snapshot(make_trial(0, 0.8, 100.0, 10.0), make_trial(1, 0.8, 100.0, 10.0), front={0})
+    assert "trial 0 is the same in all three" in choose(twins, Intent(trial=1)).reason
+    idle = make_snapshot(make_trial(0, 0.8, 100.0, 10.0), make_trial(1, 0.5, 50.0, 5.0), front={0})
+    assert "too near that of a constant answer" in choose(idle, Intent(trial=1)).reason
 
 
 def test_correlations_are_not_shown_in_points() -> None:

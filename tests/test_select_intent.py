@@ -24,7 +24,7 @@ RECOMPUTE = dataclasses.replace(STORE, feed_forward="recompute")
 
 
 def four() -> StudySnapshot:
-    """Return a front whose products of memory and time are 10,000, 18,000, 36,000 and 80,000."""
+    """Return a front of four trials, each with more memory, more time and a higher metric than the last."""
     return make_snapshot(
         make_trial(0, 0.880, 100.0, 100.0),
         make_trial(1, 0.900, 150.0, 120.0),
@@ -46,7 +46,7 @@ def planned(number: int, metric: float, *prices: tuple[StepPlan, float, float, b
     [(0.1, None, 3), (0.2, None, 2), (0.5, None, 1), (3.0, None, 0), (0.5, "time", 1), (0.5, "memory", 1)],
 )
 def test_within_selects_the_cheapest_near_the_best(within: float, prefer: str | None, number: int) -> None:
-    """Half a point below the best includes trial 1 exactly; the least memory × time is selected."""
+    """Half a point below the best includes trial 1 exactly; the quickest is selected."""
     choice = choose(four(), Intent(within=within, prefer=prefer))  # type: ignore[arg-type]
     assert choice.trial.number == number
     assert f"within {within:g} points" in choice.reason
@@ -55,7 +55,9 @@ def test_within_selects_the_cheapest_near_the_best(within: float, prefer: str | 
 def test_within_names_the_best_and_compares_with_it() -> None:
     """The best is compared even if it is no neighbour, because it is the alternative."""
     first, second = choose(four(), Intent(within=0.5)).reason.splitlines()
-    assert first.startswith("Trial 1: least memory × time of the 3 within 0.5 points of trial 3, the best of 4 on the ")
+    assert first.startswith(
+        "Trial 1: cheapest (quickest, then least memory) of the 3 within 0.5 points of trial 3, the best of 4 on the "
+    )
     assert "trial 3 with +250 MiB, +80 s, +0.5 ± 1.6 points" in second
     assert (
         "Trial 3: best metric of 4 on the front, with no other within 0.1 points"
@@ -68,15 +70,16 @@ def test_within_names_the_best_and_compares_with_it() -> None:
     st.floats(0.01, 30),
 )
 def test_no_trial_within_the_points_is_cheaper(rows: list[tuple[float, float, float]], within: float) -> None:
-    """By brute force over all trials, not only the front, the selected one has the least product."""
+    """By brute force over all trials: of those as quick as the quickest, within 5 %, it takes the least memory."""
     trials = [make_trial(i, *row) for i, row in enumerate(rows)]
     chosen = choose(make_snapshot(*trials, front=pareto_front(trials)), Intent(within=within)).trial
     best = max(metric for metric, _, _ in rows)
     near = [row for row in rows if row[0] >= best - within / 100]
     assert flat(chosen).metric is not None
     assert flat(chosen).metric >= best - within / 100 - 1e-9
-    product = (flat(chosen).peak_memory_mib or 0) * (flat(chosen).wall_time_s or 0)
-    assert product <= min(memory * time for _, memory, time in near) * (1 + 1e-12)
+    most = 1.05 * min(time for _, _, time in near)
+    assert chosen.cost.wall_time_s <= most
+    assert chosen.cost.peak_memory_mib == min(memory for _, memory, time in near if time <= most)
 
 
 def test_limits_apply_before_within() -> None:
@@ -105,18 +108,18 @@ def test_nearest_trial_to_unreachable_limits_is_named() -> None:
     text = str(raised.value)
     assert "no trial on the front of sst2-minilm-jetson-nano-default has at most 140 MiB and at least 90.0 %" in text
     assert "the nearest is trial 0 (88.0 ± 1.1 %, 100 MiB, 100 s), off by −2.0 points; loosen a bound" in text
-    assert "--plan" not in text
+    assert "`plan`" not in text
     assert raised.value.exit_code == 3
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"trial": 1, "prefer": "time"}, "--trial 1 and --prefer time ask for different things; give one of them"),
-        ({"trial": 1, "within": 0.5}, "--trial 1 and --within 0.5 ask for different things"),
-        ({"trial": 1, "max_memory_mib": 900.0}, "--trial 1 and --max-memory 900 ask for different things"),
-        ({"within": 0.5, "prefer": "accuracy"}, "--within 0.5 gives accuracy away"),
-        ({"min_metric": 915.0}, "--min-metric 915 is above 100 points; give 91.5 or 0.915"),
+        ({"trial": 1, "prefer": "time"}, "`trial` 1 and `prefer` time ask for different things; give one of them"),
+        ({"trial": 1, "within": 0.5}, "`trial` 1 and `within` 0.5 ask for different things"),
+        ({"trial": 1, "max_memory_mib": 900.0}, "`trial` 1 and `max_memory_mib` 900 ask for different things"),
+        ({"within": 0.5, "prefer": "accuracy"}, "`within` 0.5 gives accuracy away"),
+        ({"min_metric": 915.0}, "`min_metric` 915 is above 100 points; give 91.5 or 0.915"),
     ],
 )
 def test_contradicting_options_are_rejected(wanted: dict[str, object], message: str) -> None:
@@ -161,7 +164,7 @@ def test_front_follows_the_plan() -> None:
     """A trial that fits only under the plan is on the front, and an error names a plan within the limits."""
     assert [trial.number for trial in under_plan(two_plans(), "memory").front] == [1, 0]
     assert choose(two_plans(), Intent(prefer="accuracy", plan="memory")).trial.number == 0
-    with pytest.raises(NoFeasibleTrial, match="give --plan memory, under which one is"):
+    with pytest.raises(NoFeasibleTrial, match="give `plan` memory, under which one is"):
         choose(two_plans(), Intent(max_memory_mib=450))
 
 
@@ -169,7 +172,7 @@ def test_plan_without_a_price_is_refused() -> None:
     """The error has the unknown and the known names."""
     with pytest.raises(BadInput, match="under the plan 'speed'; give memory, time, balanced, store, recompute"):
         choose(two_plans(), Intent(trial=1, plan="speed"))
-    with pytest.raises(BadInput, match="priced under other plans; choose one without --plan"):
+    with pytest.raises(BadInput, match="priced under other plans; choose one without `plan`"):
         choose(four(), Intent(plan="memory"))
 
 
@@ -178,7 +181,8 @@ def test_noise_is_paired_if_predictions_are_known() -> None:
     study = make_snapshot(make_trial(0, 0.90, 100.0, 10.0), make_trial(1, 0.92, 200.0, 20.0), front={0, 1})
 
     def reason(error: float | None) -> str:
-        return choose(study, Intent(trial=0), lambda a, b: error if {a, b} == {0, 1} else None).reason
+        known = dataclasses.replace(study, paired=lambda a, b: error if {a, b} == {0, 1} else None)
+        return choose(known, Intent(trial=0)).reason
 
     assert "+2.0 ± 0.4 points (beyond noise, paired)" in reason(0.004)
     assert "+2.0 ± 1.1 points (within noise, paired)" in reason(0.011)

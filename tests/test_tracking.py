@@ -8,7 +8,6 @@ import io
 import json
 import os
 import pickle
-import resource
 import shutil
 import socket
 import sqlite3
@@ -25,13 +24,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, Run
 
 from farsearch.errors import BadInput, MissingResource
-from farsearch.formatting import trials_json
 from farsearch.records import FarConfig, LossPoint, StudySnapshot, Verification, flat
 from farsearch.tracking import FRONT_FILTER, UI_ENVIRONMENT, SyncResult, Tracker, open_tracking, ui_command
-from farsearch.tracking.content import shown_digest, study_content, trial_content
+from farsearch.tracking.content import study_content, trial_content
+from farsearch.tracking.digests import shown_digest
+from farsearch.trials_json import trials_json
 from tests.factories import FRONT, changed, make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 
 _SYNC = """
@@ -44,18 +44,9 @@ print(json.dumps(tracker.trials(snapshot.name)))
 """
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's empty tables: a copy is faster than creating it."""
-    database = tmp_path_factory.mktemp("template") / "mlflow.db"
-    open_tracking(f"sqlite:///{database}")
-    return database
-
-
 @pytest.fixture
-def tracker(empty_database: Path, tmp_path: Path) -> Tracker:
+def tracker(tmp_path: Path) -> Tracker:
     """A mirror in a database of its own."""
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
     return open_tracking(f"sqlite:///{tmp_path}/mlflow.db")
 
 
@@ -75,7 +66,13 @@ def _run_ids(tracker: Tracker, snapshot: StudySnapshot) -> dict[str, str]:
     experiment = _experiment(client, snapshot.name)
     runs = client.search_runs([experiment.experiment_id])
     assert len({run.info.run_name for run in runs}) == len(runs)
-    return {run.info.run_name.removesuffix(" · front"): run.info.run_id for run in runs}
+    return {_short_name(run): run.info.run_id for run in runs}
+
+
+def _short_name(run: Run) -> str:
+    """Return the number of a trial of a search, ``trial 002``; the name of any other run, without its figures."""
+    head = str(run.info.run_name).split(" · ")[0]
+    return f"trial {head}" if head.isdecimal() else head
 
 
 def _rows(tracker: Tracker) -> list[str]:
@@ -127,7 +124,11 @@ def test_the_filter_finds_the_front(tracker: Tracker) -> None:
     tracker.sync(snapshot)
     experiment = _experiment(_client(tracker), snapshot.name)
     runs = _client(tracker).search_runs([experiment.experiment_id], FRONT_FILTER)
-    assert {run.info.run_name for run in runs} == {f"trial {number:03d} · front" for number in FRONT}
+    assert {run.info.run_name for run in runs} == {
+        "000 · 80.0 % · 0.98 GiB · 3.3 min · front",
+        "002 · 84.0 % · 1.17 GiB · 4.2 min · front",
+        "004 · 85.5 % · 1.46 GiB · 5.0 min · front",
+    }
 
 
 def test_runs_have_state_parent_dataset_description_and_times(tracker: Tracker) -> None:
@@ -138,11 +139,11 @@ def test_runs_have_state_parent_dataset_description_and_times(tracker: Tracker) 
     parent = client.get_run(ids[snapshot.name])
     assert parent.info.status == "FINISHED"
     assert parent.data.params["weights"] == snapshot.settings.job.weights
-    assert "| 1,500 MiB |" in parent.data.tags["mlflow.note.content"]
+    assert "| 1,200 MiB |" in parent.data.tags["mlflow.note.content"]
     ends = []
     for trial in snapshot.trials:
         run = client.get_run(ids[f"trial {trial.number:03d}"])
-        assert run.info.status == ("KILLED" if flat(trial).state == "pruned" else "FINISHED")
+        assert run.info.status == "FINISHED"
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert len(run.data.tags["mlflow.note.content"].splitlines()) == 2
         assert run.inputs is not None
@@ -179,7 +180,7 @@ def test_a_changed_front_changes_only_tags_and_names(tracker: Tracker) -> None:
         0,
         4,
     }
-    assert _client(tracker).get_run(ids["trial 002"]).info.run_name == "trial 002"
+    assert _client(tracker).get_run(ids["trial 002"]).info.run_name == "002 · 84.0 % · 1.17 GiB · 4.2 min"
     shown = json.loads((_artifacts(tracker, second) / "front.json").read_text())
     assert [row["number"] for row in shown["trials"]] == [0, 4]
 
@@ -213,8 +214,8 @@ def test_every_state_has_its_mlflow_status(tracker: Tracker, state: str) -> None
     tracker.sync(snapshot)
     assert tracker.differences(snapshot) == []
     status = _client(tracker).get_run(_run_ids(tracker, snapshot)["trial 000"]).info.status
-    expected = {"waiting": "SCHEDULED", "running": "RUNNING", "complete": "FINISHED", "pruned": "KILLED"}
-    assert status == expected.get(state, "FAILED")
+    expected = {"waiting": "SCHEDULED", "running": "RUNNING", "complete": "FINISHED", "pruned": "FINISHED"}
+    assert status == expected.get(state, "KILLED")
 
 
 def test_a_recreated_study_replaces_its_runs(tracker: Tracker) -> None:
@@ -285,16 +286,10 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def _project(empty_database: Path, folder: Path) -> Tracker:
-    folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
-    return open_tracking(f"sqlite:///{folder}/mlflow.db")
-
-
-def test_a_copied_project_has_its_own_artifacts(empty_database: Path, tmp_path: Path) -> None:
+def test_a_copied_project_has_its_own_artifacts(tmp_path: Path) -> None:
     """The mirror of a copy neither changes nor shows the original's files."""
     snapshot = make_snapshot()
-    first = _project(empty_database, tmp_path / "a")
+    first = open_tracking(f"sqlite:///{tmp_path}/a/mlflow.db")
     first.sync(snapshot)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     before = _files(tmp_path / "a")
@@ -308,10 +303,10 @@ def test_a_copied_project_has_its_own_artifacts(empty_database: Path, tmp_path: 
     assert json.loads((_artifacts(first, snapshot) / "front.json").read_text()) == trials_json(snapshot, snapshot.front)
 
 
-def test_a_moved_project_keeps_runs_and_artifacts(empty_database: Path, tmp_path: Path) -> None:
+def test_a_moved_project_keeps_runs_and_artifacts(tmp_path: Path) -> None:
     """Nothing is created at the old path."""
     snapshot = make_snapshot()
-    first = _project(empty_database, tmp_path / "a")
+    first = open_tracking(f"sqlite:///{tmp_path}/a/mlflow.db")
     first.sync(snapshot, report=True)
     ids, before = _run_ids(first, snapshot), _files(tmp_path / "a" / "mlartifacts")
     (tmp_path / "a").rename(tmp_path / "moved? to 50%20")
@@ -323,10 +318,10 @@ def test_a_moved_project_keeps_runs_and_artifacts(empty_database: Path, tmp_path
     assert not (tmp_path / "a").exists()
 
 
-def test_registered_models_move_with_their_project(empty_database: Path, tmp_path: Path) -> None:
+def test_registered_models_move_with_their_project(tmp_path: Path) -> None:
     """Logged models and registry versions have paths too; other experiments are not changed."""
     snapshot = make_snapshot()
-    first = _project(empty_database, tmp_path / "a")
+    first = open_tracking(f"sqlite:///{tmp_path}/a/mlflow.db")
     first.sync(snapshot)
     client, run = _client(first), _run_ids(first, snapshot)["trial 002"]
     experiment = _experiment(client, snapshot.name).experiment_id
@@ -364,8 +359,8 @@ def test_artifacts_contain_the_front(tracker: Tracker) -> None:
     tracker.sync(snapshot)
     folder = _artifacts(tracker, snapshot)
     assert json.loads((folder / "front.json").read_text()) == trials_json(snapshot, snapshot.front)
-    assert len((folder / "front.csv").read_text().splitlines()) == 4
-    assert (folder / "front.md").read_text().count("\n|") == 5
+    assert len((folder / "front.csv").read_text().splitlines()) == 3
+    assert (folder / "front.md").read_text().count("\n|") == 4
     assert (folder / "front.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((folder / "study.json").read_text())["rejected"] == {"peak memory": 41}
 
@@ -441,7 +436,7 @@ def test_baselines_are_rows_of_the_parent_and_have_runs(tracker: Tracker) -> Non
     compared = dataclasses.replace(study, baselines=make_baselines())
     tracker.sync(compared)
     folder = _artifacts(tracker, compared)
-    assert len((folder / "front.csv").read_text().splitlines()) == 6
+    assert len((folder / "front.csv").read_text().splitlines()) == 5
     assert "| LoRA r=8 |" in (folder / "front.md").read_text()
     assert len(json.loads((folder / "front.json").read_text())["baselines"]) == 2
     assert "| LoRA r=8 |" in study_content(compared).tags["mlflow.note.content"]
@@ -498,7 +493,7 @@ def test_saved_views_have_the_format_of_mlflow_s_page(tracker: Tracker) -> None:
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{path.rsplit('=', 1)[1]}"])
     state = json.loads(view["state"])
     found = _client(tracker).search_runs([experiment.experiment_id], state["searchFilter"])
-    assert len(found) == len(FRONT)
+    assert len(found) == len(snapshot.trials)
     for column in state["selectedColumns"]:
         kind, name = column.rstrip("`").split(".`")
         assert name in getattr(found[0].data, kind)
@@ -544,6 +539,7 @@ def test_a_removed_database_is_noticed(tracker: Tracker, tmp_path: Path) -> None
 
 def test_a_full_disk_loses_nothing(tracker: Tracker, tmp_path: Path) -> None:
     """A failed sync ends with one line, and the next one completes the mirror."""
+    resource = pytest.importorskip("resource")
     snapshot = make_snapshot(*[make_trial(i, 0.8, 1000.0 + i, 100.0) for i in range(30)], front={0})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     errors = io.StringIO()
@@ -593,11 +589,10 @@ def test_a_database_of_another_program_is_not_written_to(tmp_path: Path) -> None
     ("version", "message"),
     [("ffffffffffff", "was made by a newer MLflow than"), ("0a8213491aaa", "was made by an older MLflow")],
 )
-def test_a_database_of_another_schema_is_refused(
-    empty_database: Path, tmp_path: Path, version: str, message: str
-) -> None:
+def test_a_database_of_another_schema_is_refused(tmp_path: Path, version: str, message: str) -> None:
     """The message suggests a newer MLflow, or MLflow's upgrade command."""
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    open_tracking(f"sqlite:///{tmp_path}/first.db")
+    shutil.copy(tmp_path / "first.db", tmp_path / "mlflow.db")  # MLflow checks a database once in a process
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
     assert message in _refused(tmp_path / "mlflow.db")
@@ -759,6 +754,25 @@ def test_following_skips_running_trials(tracker: Tracker) -> None:
     last = make_snapshot(ended, make_trial(1, 0.8, 1000.0, 100.0), front={0, 1}, n_trials=3)
     tracker.follow(last)
     assert tracker.differences(last) == []
+
+
+def test_run_of_a_study_has_the_best_values_so_far(tracker: Tracker) -> None:
+    """In the units and digits of people; the run stays the same when they change."""
+    first, second = make_snapshot(*make_snapshot().trials[:2], front={0}, n_trials=6), make_snapshot()
+    runs = []
+    for snapshot in (first, second):
+        tracker.sync(snapshot)
+        runs.append(_client(tracker).get_run(_run_ids(tracker, snapshot)[snapshot.name]))
+    assert runs[0].info.run_id == runs[1].info.run_id
+    shown = [
+        {name: run.data.metrics[name] for name in ("accuracy_percent", "memory_gib", "time_s", "trials_on_front")}
+        for run in runs
+    ]
+    assert shown == [
+        {"accuracy_percent": 80.0, "memory_gib": 0.98, "time_s": 200.0, "trials_on_front": 1.0},
+        {"accuracy_percent": 85.5, "memory_gib": 0.98, "time_s": 200.0, "trials_on_front": 3.0},
+    ]
+    assert tracker.sync(second) == SyncResult(0, 0, 6)
 
 
 def test_following_finds_runs_of_another_mirror(tracker: Tracker) -> None:

@@ -20,7 +20,7 @@ from farsearch.errors import BadInput, Diverged, OutOfMemory
 from farsearch.far.ffn import SplitFeedForward
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import predict
-from farsearch.far.selection import learner_counts, random_learners, top_learners
+from farsearch.far.selection import head_counts, head_scores, learner_counts, random_learners, top_learners
 from farsearch.far.surgery import apply_far, merge
 from farsearch.models.heads import Head
 from farsearch.models.load import load_model
@@ -98,17 +98,27 @@ configs = st.builds(
     frozen_embeddings=st.booleans(),
     frozen_attention_layers=st.integers(0, 3),
     frozen_bottom_layers=st.integers(0, 3),
+    frozen_heads=st.one_of(st.just(()), st.tuples(*[st.sampled_from([0.0, 0.5, 1.0])] * 3)),
 )
 
 
-def reconfigured(state: dict[str, Tensor], learners: Any, config: FarConfig) -> dict[str, tuple[Tensor, bool]]:
+def drawn_heads(config: FarConfig, seed: int) -> list[list[int] | None]:
+    """Return trained heads of the two in each of three layers."""
+    counts = head_counts(2, config.canonical().frozen_heads, 3)
+    return [None if k is None else random_learners(2, k, seed + i) for i, k in enumerate(counts)]
+
+
+def reconfigured(
+    state: dict[str, Tensor], learners: Any, config: FarConfig, heads: Any
+) -> dict[str, tuple[Tensor, bool]]:
     """Return the parameters of a reconfigured model in this state, with whether they are trained."""
     model, layout = copy.deepcopy(_STATES[0]), _STATES[1]
     model.load_state_dict(state)
     config = config.canonical()
     apply_far(
-        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers
-    )
+        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
+        heads=heads,
+    )  # fmt: skip
     return {name: (p.detach(), p.requires_grad) for name, p in model.named_parameters()}
 
 
@@ -119,10 +129,11 @@ def test_start_state(config: FarConfig, seed: int) -> None:
     counts = learner_counts(64, config.canonical().frozen_fractions, config.frozen_bottom_layers)
     learners = [None if k is None else random_learners(64, k, seed + i) for i, k in enumerate(counts)]
     before = {name: value.clone() for name, value in primed.items()}
-    start = start_state(layout, pretrained, primed, learners, config, "pretrained")
+    heads = drawn_heads(config, seed)
+    start = start_state(layout, pretrained, primed, learners, config, "pretrained", heads)
     assert list(start) == list(primed)
-    from_pretrained, from_primed = (reconfigured(state, learners, config) for state in (pretrained, primed))
-    for name, (value, trained) in reconfigured(start, learners, config).items():
+    from_pretrained, from_primed = (reconfigured(state, learners, config, heads) for state in (pretrained, primed))
+    for name, (value, trained) in reconfigured(start, learners, config, heads).items():
         assert torch.equal(value, (from_primed if trained else from_pretrained)[name][0]), name
     assert all(torch.equal(value, primed[name]) for name, value in before.items()), "an input was changed"
 
@@ -152,6 +163,19 @@ def test_neurons_with_the_largest_change_are_selected(bert_bench: Bench) -> None
     common = [len(set(a) & set(b)) / len(a) for a, b in zip(*halves, strict=True)]
     assert report.half_overlap == pytest.approx(sum(common) / 2)
     assert 0 < report.score_spread < 1
+
+
+def test_heads_with_the_largest_change_are_selected(bert_bench: Bench) -> None:
+    """Of two heads the one that priming moved more; without priming, or by random selection, a reproducible draw."""
+    config = dataclasses.replace(UNEVEN, frozen_heads=(0.5, 0.0))
+    primed = bert_bench.primings.get(bert_bench.model, 0.5)
+    scores = head_scores(bert_bench.layout, bert_bench.pretrained, primed.state)
+    assert bert_bench.select_heads(config, primed) == [[int(scores[0].argmax())], None]
+    drawn = bert_bench.select_heads(config, None)
+    assert drawn == bert_bench.select_heads(config, None)
+    assert [chosen and len(chosen) for chosen in drawn] == [1, None]
+    frozen = dataclasses.replace(config, frozen_heads=(1.0, 1.0))
+    assert bert_bench.select_heads(frozen, primed) == [None, None], "both attentions are frozen as a whole"
 
 
 def test_selection_without_priming_is_a_reproducible_draw(bert_bench: Bench) -> None:
@@ -265,6 +289,7 @@ def test_trials_do_not_depend_on_earlier_ones(tiny_bert: Path, tmp_path: Path) -
         UNEVEN,
         FarConfig((1.0, 0.0), 1e-3, 0.5, frozen_embeddings=True, frozen_attention_layers=1),
         FarConfig((0.5, 0.9), 1e-3, 1.0, priming_epochs=0.4, frozen_bottom_layers=1),
+        FarConfig((0.5, 0.9), 1e-3, 1.0, priming_epochs=0.4, frozen_heads=(0.5, 0.5)),
     ],
 )
 def test_trained_tensors_restore_the_model(bench: Bench, config: FarConfig) -> None:
@@ -273,10 +298,12 @@ def test_trained_tensors_restore_the_model(bench: Bench, config: FarConfig) -> N
     canonical = config.canonical()
     model, layout = load_model(bench.source, Head(), DATA.spec.labels, bench.job.seed)
     primed = bench.pretrained if outcome.primed is None else outcome.primed.state
-    model.load_state_dict(start_state(layout, bench.pretrained, primed, outcome.learners, config, "pretrained"))
+    model.load_state_dict(
+        start_state(layout, bench.pretrained, primed, outcome.learners, config, "pretrained", outcome.heads)
+    )
     apply_far(
         model, layout, outcome.learners, canonical.frozen_embeddings, canonical.frozen_attention_layers,
-        canonical.frozen_bottom_layers,
+        canonical.frozen_bottom_layers, heads=outcome.heads,
     )  # fmt: skip
     assert {name for name, p in model.named_parameters() if p.requires_grad} == set(outcome.trained)
     parameters = dict(model.named_parameters())

@@ -20,7 +20,7 @@ site='import sysconfig; print(sysconfig.get_path("purelib"))'
 .venv/bin/python -c "$site" >"$("$scratch/venv/bin/python" -c "$site")/dependencies.pth"
 
 mkdir "$scratch/tree"
-cp -r tests benchmarks examples search_spaces docs tools Makefile pyproject.toml constraints.txt README.md CONTRIBUTING.md CHANGELOG.md "$scratch/tree"
+cp -r .github tests benchmarks examples search_spaces docs tools Makefile pyproject.toml constraints.txt README.md CONTRIBUTING.md CHANGELOG.md CITATION.cff mkdocs.yml "$scratch/tree"
 cd "$scratch/tree"
 "$scratch/venv/bin/python" -c '
 import sys, farsearch

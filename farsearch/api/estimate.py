@@ -21,7 +21,7 @@ from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
-from farsearch.records import Engine, FarConfig
+from farsearch.records import PER_LAYER, Engine, FarConfig
 
 __all__ = ["breakdown_of", "estimate", "features_of", "frozen_config", "pricer_for", "sweep"]
 
@@ -52,8 +52,8 @@ def estimate(
 
     Args:
         device: name of a profile, or path of a profile's file.
-        config: the configuration; None for one made of ``frozen``: ``frozen_fraction`` (one number, or one a layer),
-            the other frozen parts of ``FarConfig``, and ``priming_epochs``.
+        config: the configuration; None for one made of ``frozen``: ``frozen_fraction`` and ``frozen_heads`` (one
+            number each, or one a layer), the other frozen parts of ``FarConfig``, and ``priming_epochs``.
         batch_size, max_length: None for 16 rows of 128 tokens; those of ``rows`` are used instead.
         classes: outputs of the head, where there are no ``rows``.
         samples: rows of one epoch, each at full length; None for a single step.
@@ -222,11 +222,13 @@ def frozen_config(model: str, frozen: Mapping[str, Any], revision: str | None = 
     """
     frozen = dict(frozen)
     layers = len(layout_of(_config_of(model, revision, None)).layers)
-    given = frozen.pop("frozen_fraction", 0.0)
-    fractions = tuple(given) if isinstance(given, Sequence) else (given,)
-    if len(fractions) not in (1, layers):
-        raise BadInput(
-            f"the frozen fraction has {len(fractions)} values; {model} has {layers} layers, give 1 or {layers}"
-        )
-    fractions = tuple(float(f) for f in fractions) * (layers if len(fractions) == 1 else 1)
-    return FarConfig.from_dict({"frozen_fractions": fractions, "learning_rate": 1e-4, "epochs": 1.0, **frozen})
+    frozen.setdefault("frozen_fraction", 0.0)
+    for key, field in PER_LAYER.items():
+        if key not in frozen:
+            continue
+        given = frozen.pop(key)
+        shares = tuple(given) if isinstance(given, Sequence) else (given,)
+        if len(shares) not in (1, layers):
+            raise BadInput(f"{key} has {len(shares)} values; {model} has {layers} layers, give 1 or {layers}")
+        frozen[field] = tuple(float(share) for share in shares) * (layers if len(shares) == 1 else 1)
+    return FarConfig.from_dict({"learning_rate": 1e-4, "epochs": 1.0, **frozen})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from farsearch.addresses import is_server
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from farsearch.tracking.fetch import RemoteTensors
     from farsearch.tracking.tracker import Tracker
 
-__all__ = ["LiveMirror", "open_mirror", "remote_tensors"]
+__all__ = ["LiveMirror", "open_mirror", "remote_tensors", "with_predictions"]
 
 
 def open_mirror(console: Console, store: Store, tracking_uri: str | None) -> LiveMirror:
@@ -45,6 +46,20 @@ def remote_tensors(
     return RemoteTensors(tracking_uri, snapshot, store, note)
 
 
+def with_predictions(
+    snapshot: StudySnapshot, store: Store, bring: Callable[[int], None] | None = None
+) -> StudySnapshot:
+    """Return the study with the errors of differences from the predictions that are stored.
+
+    Args:
+        bring: fetches a trial's predictions from another host.
+    """
+    from farsearch.study.predictions import paired_errors
+
+    paired = paired_errors(store.folder(snapshot.name), snapshot.metric_name, bring)
+    return dataclasses.replace(snapshot, paired=paired)
+
+
 class LiveMirror:
     """Mirrors a growing study, with its saved tensors where MLflow is a server.
 
@@ -67,6 +82,7 @@ class LiveMirror:
             return None
         from farsearch.study.store import storage_errors
 
+        snapshot = with_predictions(snapshot, self._store)
         try:
             with storage_errors(self._store.where), self._store.mirror_lock(snapshot.name, wait) as locked:
                 if locked:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from farsearch.errors import BadInput, FarsearchError, MissingResource, NoFeasibleTrial, StudyMismatch
+from farsearch.signals import terminate_worker
 
 if TYPE_CHECKING:
     from farsearch.api.progress import SearchProgress
@@ -235,7 +236,7 @@ class Pool:
         """Terminate the remaining workers, which return their trials to the queue."""
         left = [slot.process for slot in self._slots if slot.process is not None]
         for process in left:
-            process.terminate()
+            terminate_worker(process)
         deadline = time.monotonic() + _LEAVE_S
         for process in left:
             try:

@@ -72,6 +72,7 @@ class SearchProgress:
         self._task = self._progress.add_task("starting", total=n_trials, study="", tail="")
 
     def __enter__(self) -> SearchProgress:
+        self._started = time.monotonic()
         self._progress.start()
         return self
 
@@ -105,6 +106,8 @@ class SearchProgress:
     def started(self, number: int, title: str) -> None:
         """Report that a worker trains this trial now."""
         self._running[number] = (title, "")
+        if not self._console.is_terminal and not self._ended_here and len(self._running) == 1:
+            self._console.print(f"training {title}")
         self._draw()
 
     def stepped(self, number: int, text: str) -> None:

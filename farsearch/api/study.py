@@ -60,17 +60,27 @@ class Study:
     """A study, as ``search`` and ``open_study`` return it.
 
     Attributes:
-        snapshot: everything that is recorded of the study, as of the last read or training.
         workspace: where the study is stored, mirrored and reported.
     """
 
     def __init__(self, snapshot: StudySnapshot, workspace: Workspace) -> None:
-        self.snapshot = snapshot
         self.workspace = workspace
+        self.snapshot = snapshot
 
     def __repr__(self) -> str:
         counts = f"{len(self.snapshot.complete)} complete trials, {len(self.front)} on the front"
         return f"<Study {self.name}: {counts}>"
+
+    @property
+    def snapshot(self) -> StudySnapshot:
+        """The study as of the last read or training, with the errors of its trials' differences."""
+        return self._snapshot
+
+    @snapshot.setter
+    def snapshot(self, snapshot: StudySnapshot) -> None:
+        from farsearch.api.mirror import with_predictions
+
+        self._snapshot = with_predictions(snapshot, self.workspace.store())
 
     @property
     def name(self) -> str:
@@ -91,6 +101,13 @@ class Study:
     def baselines(self) -> list[BaselineTrial[Completed]]:
         """The best training of each baseline."""
         return list(self.snapshot.baselines)
+
+    @property
+    def won(self) -> tuple[str, ...]:
+        """What was won against full fine-tuning and LoRA, in sentences."""
+        from farsearch.select import won
+
+        return won(self.snapshot)
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -146,14 +163,14 @@ class Study:
             BadInput: for a trial without a result, or contradictory arguments.
             NoFeasibleTrial: when the front is empty, or no trial on it is within the bounds.
         """
-        from farsearch.api.mirror import remote_tensors
+        from farsearch.api.mirror import remote_tensors, with_predictions
         from farsearch.select import choose
-        from farsearch.study.predictions import paired_errors
 
         snapshot, store = self.snapshot, self.workspace.store()
         remote = remote_tensors(store, snapshot, self.workspace.tracking_uri, self.workspace.console().print)
-        fetch = None if remote is None else remote.bring_predictions
-        return choose(snapshot, intent, paired_errors(store.folder(self.name), snapshot.metric_name, fetch))
+        if remote is not None:
+            snapshot = with_predictions(snapshot, store, remote.bring_predictions)
+        return choose(snapshot, intent)
 
     def export(
         self,
@@ -262,13 +279,39 @@ class Study:
         self.snapshot = continue_search(self.workspace, self.name, n_trials, timeout_s, workers, here)
         return self
 
+    def reprice(
+        self,
+        device: str,
+        *,
+        name: str | None = None,
+        data_dir: Path | None = None,
+        model: str | None = None,
+    ) -> Study:
+        """Copy the study to another device: the same trainings at that device's costs. Nothing is trained.
+
+        Trials keep their numbers and saved tensors, baselines are copied, verifications are not. The copy can be
+        searched further. A call that was interrupted is continued.
+
+        Args:
+            device: its profile.
+            name: of the copy; None for the default name of a search on that device.
+            data_dir, model: as in ``resume``.
+
+        Raises:
+            BadInput: when a study of that name exists, or this one has not begun.
+            StudyMismatch, MissingResource: as ``resume``.
+        """
+        from farsearch.api.training import Here, reprice_study
+
+        return Study(reprice_study(self.workspace, self.name, name, Here(data_dir, model, device)), self.workspace)
+
     def verify(
         self,
         trials: Sequence[int] | None = None,
         *,
         seeds: int = 5,
         train_samples: int | Literal["all"] = "all",
-        baselines: Literal["all", "paper", "none"] = "paper",
+        baselines: str = "paper",
         data_dir: Path | None = None,
         model: str | None = None,
         device: str | None = None,
@@ -298,6 +341,7 @@ class Study:
 
     def with_auxiliary(self) -> list[StudySnapshot]:
         """Read the study again, and its baselines and verifications as studies of their own."""
+        from farsearch.api.mirror import with_predictions
         from farsearch.study.names import AUXILIARY_KINDS
         from farsearch.study.read_only import ReadingStore, reading
         from farsearch.study.snapshot import snapshot_of
@@ -305,7 +349,8 @@ class Study:
         with reading():
             store = ReadingStore(self.workspace.home, self.workspace.storage)
             auxiliary = [store.auxiliary(self.name, kind) for kind in AUXILIARY_KINDS]
-            return [snapshot_of(study) for study in (store.load(self.name), *auxiliary) if study is not None]
+            snapshots = [snapshot_of(study) for study in (store.load(self.name), *auxiliary) if study is not None]
+        return [with_predictions(snapshot, self.workspace.store()) for snapshot in snapshots]
 
     def sync(self) -> list[Synced]:
         """Make MLflow show the study and its auxiliary studies as they are; upload their tensors to a server.

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from farsearch.api.mirror import LiveMirror, open_mirror
 from farsearch.api.pool import Pool, worker_environment
 from farsearch.api.progress import Notes, SearchProgress, SiblingProgress
-from farsearch.baselines import chosen_methods
+from farsearch.baselines import Method, chosen_methods, default_choice
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
-from farsearch.formatting import constant_words
+from farsearch.formatting import constant_words, human_time
 from farsearch.records import StudySettings, StudySnapshot, Trial
 from farsearch.resolve import Job, rejoin_job, resolve_job
 from farsearch.search_spec import SearchSpec
 from farsearch.select import Intent, choose
 from farsearch.significance import FEWEST_SEEDS
-from farsearch.study.baselines import baseline_epochs, train_baselines
+from farsearch.study.baselines import baseline_epochs, first_configs, train_baselines
 from farsearch.study.names import check_study_name
-from farsearch.study.preview import preview_search
+from farsearch.study.preview import Preview, check_feasible, preview_search
+from farsearch.study.repricing import check_copy, copy_baselines, copy_trials
 from farsearch.study.samplers import check_sampler
 from farsearch.study.search import Search, Watcher
 from farsearch.study.snapshot import snapshot_of
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from farsearch.api.workspace import Workspace
-    from farsearch.cost.pricer import Pricer
-    from farsearch.training import Bench
 
 __all__ = [
     "SEEDS",
@@ -43,6 +43,7 @@ __all__ = [
     "continue_search",
     "describe_search",
     "join_search",
+    "reprice_study",
     "run_search",
     "verify_study",
 ]
@@ -61,23 +62,30 @@ class Here:
 
 
 def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
-    """Search, then train baselines and verify as specified. Errors as ``Workspace.search``."""
+    """Train baselines, search from the best of them, and verify, as specified. Errors as ``Workspace.search``."""
     console = workspace.console()
     store, job, name = _prepare(workspace, spec)
+    for line in _description(job, name):
+        console.print(line)
     mirror = open_mirror(console, store, workspace.tracking_uri)
+    console.print(_LOADING)
     bench = job.bench(store)
     pricer = job.pricer(bench)
-    for line in _description(job, name, bench, pricer, spec.n_trials):
+    methods = chosen_methods(spec.baselines or default_choice(spec.n_trials))
+    preview = preview_search(job.space, pricer, bench, job.settings.plan, spec.n_trials)
+    for line in _preview_lines(preview, methods):
         console.print(line)
     meta = job.meta if workspace.command is None else {**job.meta, "command": workspace.command}
     study = store.open(name, job.settings, meta)
-    with SearchProgress(console, spec.n_trials, job.data.spec.metric, mirror, workspace.callbacks) as progress:
+    progress = SearchProgress(console, spec.n_trials, job.data.spec.metric, mirror, workspace.callbacks)
+    search = Search(study, store, bench, pricer, job.space, spec.sampler, job.settings.plan, progress, spec.racing)
+    store.ask(lambda: study.set_user_attr("n_trials", spec.n_trials))
+    if methods:
+        _begin_at_baselines(console, search, methods, mirror)
+    with progress:
         progress.resumed(store.ask(lambda: snapshot_of(study)))
-        search = Search(study, store, bench, pricer, job.space, spec.sampler, job.settings.plan, progress, spec.racing)
         here = Here(spec.data_dir, spec.model, spec.device)
         snapshot = _run(search, spec.n_trials, spec.timeout_s, spec.workers, here, workspace, progress)
-    if spec.baselines != "none":
-        snapshot = _train_baselines(console, search, spec.baselines, mirror)
     if spec.verify and snapshot.front:
         points = chosen_points(snapshot, None, "paper")
         snapshot = _verify(console, search, job, points, SEEDS, None, mirror)
@@ -85,11 +93,17 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     return snapshot
 
 
-def describe_search(workspace: Workspace, spec: SearchSpec) -> list[str]:
+def describe_search(workspace: Workspace, spec: SearchSpec) -> Iterator[str]:
     """Describe a search and its duration in lines. Errors as ``Workspace.search``."""
     store, job, name = _prepare(workspace, spec)
+    yield from _description(job, name)
+    yield _LOADING
     bench = job.bench(store)
-    return list(_description(job, name, bench, job.pricer(bench), spec.n_trials))
+    pricer, goal = job.pricer(bench), job.settings.plan
+    preview = preview_search(job.space, pricer, bench, goal, spec.n_trials)
+    yield from _preview_lines(preview, chosen_methods(spec.baselines or default_choice(spec.n_trials)))
+    if preview.share_feasible == 0:
+        check_feasible(job.space, pricer, len(bench.layout.layers), goal, spec.sampler, bench.job.seed)
 
 
 def continue_search(
@@ -108,6 +122,35 @@ def continue_search(
         if n_trials is not None:
             store.open(name, job.settings, job.meta)  # makes it the latest study
         snapshot = _run(search, None if n_trials is None else total, timeout_s, workers, here, workspace, progress)
+    _warn(console, mirror.last(snapshot))
+    return snapshot
+
+
+def reprice_study(workspace: Workspace, name: str, copy: str | None, here: Here) -> StudySnapshot:
+    """Copy a study to the device of ``here``, without training. Errors as ``Study.reprice``."""
+    console = workspace.console()
+    store = workspace.store(console.print)
+    mirror = open_mirror(console, store, workspace.tracking_uri)
+    source = store.load(name)
+    recorded = store.ask(lambda: source.user_attrs)
+    if "sampler" not in recorded:
+        raise BadInput(f"the study {shown(name)} has no trial yet, so there is nothing to price; wait for its run")
+    settings = StudySettings.from_dict(recorded["settings"])
+    job = rejoin_job(
+        name, settings, recorded["meta"], store, console.print,
+        data_dir=here.data_dir, model=here.model, device=here.device,
+    )  # fmt: skip
+    theirs = dataclasses.replace(
+        job.settings, device=settings.device, profile=settings.profile, pricing=settings.pricing
+    )
+    store.check_here(source, theirs, job.meta)
+    copy = copy or job.default_name
+    check_copy(store, name, copy)
+    pricer = job.pricer(job.bench(store))
+    target = store.open(copy, job.settings, job.meta)
+    copy_trials(source, target, store, pricer, settings.plan)
+    copy_baselines(source, target, store, pricer)
+    snapshot = store.ask(lambda: snapshot_of(target))
     _warn(console, mirror.last(snapshot))
     return snapshot
 
@@ -161,9 +204,7 @@ def join_search(
     return search, job
 
 
-def chosen_points(
-    snapshot: StudySnapshot, trials: Sequence[int] | None, baselines: Literal["all", "paper", "none"]
-) -> list[Point]:
+def chosen_points(snapshot: StudySnapshot, trials: Sequence[int] | None, baselines: str) -> list[Point]:
     """Return trials and baselines of a study to verify.
 
     Args:
@@ -188,6 +229,7 @@ def chosen_points(
 def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:
     """Resolve the job and the study's name. Cheap checks come before reading model and data."""
     check_sampler(spec.sampler)
+    chosen_methods(spec.baselines or "none")
     if spec.study is not None:
         check_study_name(spec.study)
     note = workspace.console().print
@@ -198,7 +240,10 @@ def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:
     return store, job, name
 
 
-def _description(job: Job, name: str, bench: Bench, pricer: Pricer, n_trials: int) -> Iterator[str]:
+_LOADING = "loading the model, pricing configurations and timing training steps on this host"
+
+
+def _description(job: Job, name: str) -> Iterator[str]:
     spec, settings = job.settings.job, job.settings
     yield (
         f"study {name}: {spec.task} ({job.data.source}), {spec.model}, {spec.train_samples} training and "
@@ -211,7 +256,13 @@ def _description(job: Job, name: str, bench: Bench, pricer: Pricer, n_trials: in
         f"device {settings.device}: {job.profile.title}; {low:.0f} to {high:.0f} MiB for the process "
         f"({job.profile.basis} figures)"
     )
-    yield from preview_search(job.space, pricer, bench, settings.plan, n_trials).lines()
+
+
+def _preview_lines(preview: Preview, methods: Sequence[Method]) -> Iterator[str]:
+    yield from preview.lines()
+    if count := sum(len(method.learning_rates) for method in methods):
+        seconds = human_time(count * preview.trial_seconds)
+        yield f"before them {count} trainings of baselines, about {seconds}; none where the cache has them"
 
 
 def _run(
@@ -236,17 +287,15 @@ def _run(
     return search.store.ask(search.snapshot)
 
 
-def _train_baselines(
-    console: Console, search: Search, choice: Literal["all", "paper"], mirror: LiveMirror
-) -> StudySnapshot:
-    """Train the baselines that the front is compared with, and return the study with them."""
-    methods, epochs = chosen_methods(choice), baseline_epochs(search.space)
+def _begin_at_baselines(console: Console, search: Search, methods: Sequence[Method], mirror: LiveMirror) -> None:
+    """Train the baselines that the front is compared with, and let the search begin at those that it can train."""
     titles = ", ".join(method.title for method in methods)
     console.print(
-        f"baselines ({titles}): epochs {epochs:g}, each at three learning rates of its own, and more where none learns"
+        f"baselines ({titles}): epochs {baseline_epochs(search.space):g}, each at three learning rates of its own, and "
+        "more where none learns; the best are the first trials (--baselines none leaves them out)"
     )
     with SiblingProgress(console, "baselines", search.bench.data.spec.metric, mirror) as progress:
-        return train_baselines(search, methods, progress)
+        search.begin_at(first_configs(train_baselines(search, methods, progress)))
 
 
 def _verify(

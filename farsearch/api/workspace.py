@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,20 +59,36 @@ class Workspace:
             MissingResource: for data, a model or a storage that can't be read.
             KeyboardInterrupt: when it was interrupted; finished trials are stored.
         """
+        self.check_device(spec.device)
         from farsearch.api.study import Study
         from farsearch.api.training import run_search
 
         return Study(run_search(self, spec), self)
 
     @takes_fields(SearchSpec)
-    def preview(self, spec: SearchSpec) -> list[str]:
-        """Describe a search and its duration in lines, and train nothing. Arguments and errors as ``search``."""
+    def preview(self, spec: SearchSpec) -> Iterator[str]:
+        """Describe a search and its duration in lines, and train nothing. Arguments and errors as ``search``.
+
+        The first line comes before weights are loaded, and ``NoFeasibleTrial`` after the last.
+        """
+        self.check_device(spec.device)
         from farsearch.api.training import describe_search
 
         return describe_search(self, spec)
 
+    def check_device(self, name: str) -> None:
+        """Check the name of a device, or its file, which needs none of the imports that take seconds.
+
+        Raises:
+            ProfileError: for an unknown name, or a file that is no profile.
+        """
+        from farsearch.devices.registry import LOCAL, load_profile
+
+        if name != LOCAL:
+            load_profile(name, self.home / "devices")
+
     def open_study(self, name: str | None = None, *, wait: bool = False) -> Study:
-        """Open an existing study, the latest without a name.
+        """Open an existing study, without a name the latest that has trials.
 
         Args:
             wait: wait for a database that does not answer.
@@ -175,7 +191,7 @@ search = Workspace().search
 def open_study(
     name: str | None = None, *, home: Path = HOME, storage: str | None = None, tracking_uri: str | None = None
 ) -> Study:
-    """Open an existing study, the latest without a name.
+    """Open an existing study, without a name the latest that has trials.
 
     Args:
         home, storage, tracking_uri: as in ``Workspace``.

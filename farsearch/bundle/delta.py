@@ -53,7 +53,7 @@ def base_of(source: ModelSource, pretrained: Mapping[str, Tensor]) -> Base:
     """
     path, *shards = source.weights()
     if shards or path.suffix != ".safetensors":
-        raise BadInput(f"--delta needs a checkpoint in one model.safetensors, which {source.name} is not; leave it out")
+        raise BadInput(f"`delta` needs a checkpoint in one model.safetensors, which {source.name} is not; leave it out")
     stored = safetensors.load(str(path))
     names, tensors = {}, {}
     for name, value in pretrained.items():

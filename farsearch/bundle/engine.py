@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from farsearch.cost.plans import for_engine
 from farsearch.far.layout import ModelLayout
 from farsearch.far.surgery import apply_far, merge
+from farsearch.files import link_or_copy
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, compile_step, engine_execution
 from farsearch.graph.memory import EngineMemory
 from farsearch.models.config import load_config
@@ -38,14 +39,16 @@ def compile_phase(
     start: Mapping[str, Tensor],
     learners: Sequence[Sequence[int] | None],
     frozen: tuple[bool, int, int],
-    feed_forward: str,
+    plan: StepPlan,
+    heads: Sequence[Sequence[int] | None] = (),
 ) -> str:
     """Compile a FAR phase into ``folder / ENGINE_FOLDER``; the model keeps its weights.
 
     Args:
         start: weights from which the phase starts, of all tensors that a saved model has.
         frozen: whether the embeddings are frozen, the layers with frozen attention, and the frozen bottom layers.
-        feed_forward: policy of the step plan.
+        plan: of the engine ``onnx``.
+        heads: the trained heads of each layer; empty if no attention is split.
 
     Returns:
         The file of the start weights, by its path in the bundle.
@@ -58,7 +61,8 @@ def compile_phase(
     engine.mkdir()
     try:
         model.load_state_dict(start, strict=False)
-        apply_far(model, layout, learners, *frozen, execution=engine_execution(layout, feed_forward))
+        execution = engine_execution(layout, plan)
+        apply_far(model, layout, learners, *frozen, execution=execution, heads=heads or None)
         compile_step(model, layout, head, sorted(start)).write(engine)
     finally:
         merge(model, layout)
@@ -87,9 +91,10 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
     plan = for_engine(StepPlan.from_dict(phase["plan"]), "onnx", layout)
     with tempfile.TemporaryDirectory(prefix="farsearch-") as made:
         folder = Path(made)
-        (folder / "model").symlink_to(Path(bundle.path("model")).resolve())
+        link_or_copy(Path(bundle.path("model")).resolve(), folder / "model")
         weights = compile_phase(
-            folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan.feed_forward,
+            folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan,
+            phase.get("heads", ()),
         )  # fmt: skip
         program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))
         process = resident_mib() or 0.0

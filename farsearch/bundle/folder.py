@@ -14,8 +14,9 @@ from pathlib import Path
 from farsearch.errors import BadInput, BundleError, MissingResource
 from farsearch.far.display import shown, shown_text
 from farsearch.files import disk_errors, move_into_place
+from farsearch.runtime.job import new_folder
 
-__all__ = ["opened_folder", "whole_folder"]
+__all__ = ["check_new_folder", "opened_folder", "whole_folder"]
 
 _ARCHIVE = ".zip"
 
@@ -26,6 +27,18 @@ _MOST_ENTRIES = 10_000
 
 _MOST_NAME = 200
 """Maximum characters of a file's name; file systems allow 255 bytes."""
+
+
+def check_new_folder(out: Path) -> None:
+    """Check that a folder can be written.
+
+    Raises:
+        BadInput: when ``out`` is a file, or a folder that is not empty.
+    """
+    try:
+        new_folder(str(out))
+    except FileExistsError as error:
+        raise BadInput(str(error)) from error
 
 
 @contextmanager
@@ -39,8 +52,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
         MissingResource: when the disk refuses.
     """
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"--out {out} exists and is not empty; name a new folder")
+    check_new_folder(out)
     work = out.with_name(f".{out.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with disk_errors(out):
         work.mkdir(parents=True)

@@ -94,7 +94,7 @@ def export_onnx(model_folder: Path, kind: str, out: Path) -> OnnxCheck:
     if not difference <= TOLERANCE:
         raise BundleError(
             f"the ONNX model's logits differ from torch's by {difference:.1e}, more than {TOLERANCE:.0e}; export "
-            "without --onnx"
+            "without `onnx`"
         )
     return OnnxCheck(inputs, difference, len(shapes), out.stat().st_size)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from farsearch.models.source import ModelSource
 from farsearch.records import Completed, Cost, FarConfig, StepPlan, StudySnapshot, Trial
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
+from farsearch.study.artifacts import SavedTrial
 
 __all__ = ["phase_record"]
 
@@ -46,7 +47,7 @@ def phase_record(
     task: Task,
     head: Head,
     layout: ModelLayout,
-    learners: Sequence[Sequence[int] | None],
+    saved: SavedTrial,
     tokenizer: Any,
     portable: PortableTokenizer,
     home: Path,
@@ -55,14 +56,15 @@ def phase_record(
 
     Args:
         folder: of the bundle, with its compiled engine if it has one.
-        learners: indices of each feed-forward block's learners.
+        saved: the trial's learners and heads.
         home: folder of the user's own profiles.
     """
     job, plan = snapshot.settings.job, trial.plan
     config = trial.config.canonical()
     return {
         "layout": layout.to_dict(),
-        "learners": learners,
+        "learners": saved.learners,
+        **({"heads": saved.heads} if saved.heads else {}),
         "frozen_embeddings": config.frozen_embeddings,
         "frozen_attention_layers": config.frozen_attention_layers,
         "frozen_bottom_layers": config.frozen_bottom_layers,

@@ -15,7 +15,7 @@ from farsearch.far.display import PATH, shown
 from farsearch.far.layout import ModelLayout
 from farsearch.records import Engine, StepPlan, StudySettings, Trial, TrialOutcome, read_trial
 from farsearch.runtime.bundle_files import BundleFiles, BundleProblem, open_bundle
-from farsearch.runtime.job import Options
+from farsearch.runtime.job import Options, summary_lines
 from farsearch.runtime.memory import is_out_of_memory
 from farsearch.runtime.rows import RowProblem
 from farsearch.runtime.run import load_engine, run_bundle
@@ -61,11 +61,13 @@ class Tuned:
     Attributes:
         metric, constant: metrics of the model and of the best constant answer on the dev file; None without one.
         steps: number of steps.
+        summary: lines on the model, and on measured beside predicted memory and time.
     """
 
     metric: MetricValue | None
     constant: Constant | None
     steps: int
+    summary: list[str]
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -144,7 +146,7 @@ def finetune(
         MissingResource: for files that can't be read or written.
     """
     if engine == "torch" and bundle.files.engine == "onnx":
-        raise BadInput(f"{bundle.files.folder} is compiled for the engine onnx; export it again with --engine torch")
+        raise BadInput(f"{bundle.files.folder} is compiled for the engine onnx; export it again with `engine` torch")
     given = None if base is None else str(base)
     compiling = engine == "onnx" and bundle.files.engine == "torch"
     with (
@@ -161,11 +163,12 @@ def finetune(
         )
         trainer = load_engine(files)
         result = run_bundle(trainer, files, options, report or (lambda _: None), on_step or (lambda *_: None))
+    summary = summary_lines(result, str(out))
     if result.predictions is None:
-        return Tuned(None, None, result.log.steps)
+        return Tuned(None, None, result.log.steps, summary)
     task, answers = bundle.task, result.answers
     metric = score(task.metric, result.predictions, answers, task.labels, task.positive_id)
-    return Tuned(metric, constant_answer(task, answers), result.log.steps)
+    return Tuned(metric, constant_answer(task, answers), result.log.steps, summary)
 
 
 def _compiled(bundle: BundleFiles, base: str | None) -> AbstractContextManager[BundleFiles]:

@@ -144,10 +144,10 @@ def write_bundle(
             "search's, see farsearch pareto"
         )
     if delta and onnx:
-        raise BadInput("--delta omits the model and --onnx adds one; give one of them")
+        raise BadInput("`delta` omits the model and `onnx` adds one; give one of them")
     engine = engine or trial.plan.engine
     if delta and engine == "onnx":
-        raise BadInput("--delta omits weights that --engine onnx needs in its own layout; give one of them")
+        raise BadInput("`delta` omits weights that `engine` onnx needs in its own layout; give one of them")
     if onnx or engine == "onnx":
         check_packages()
     with whole_folder(out) as work:
@@ -190,9 +190,7 @@ def _fill(
         code = Path(str(package.__file__)).parent
         shutil.copytree(code, work / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(work / "train.py", _LAUNCHER)
-    phase = phase_record(
-        work, snapshot, exported, source, spec.task, head, layout, saved.learners, tokenizer, portable, home
-    )
+    phase = phase_record(work, snapshot, exported, source, spec.task, head, layout, saved, tokenizer, portable, home)
     card = card_of(snapshot, exported, licence_of(source), None if base is None else base.name, phase["predicted"])
     write_text(work / "README.md", card)
     manifest: dict[str, Any] = {
@@ -221,7 +219,7 @@ def _compiled(
 
     config = trial.config.canonical()
     frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
-    return compile_phase(work, model, layout, head, start, saved.learners, frozen, trial.plan.feed_forward)
+    return compile_phase(work, model, layout, head, start, saved.learners, frozen, trial.plan, saved.heads)
 
 
 def _without_code(folder: Path) -> None:
@@ -254,7 +252,7 @@ def _start_and_tuned(
     """Return the start weights; the model is left with the trained ones."""
     primed = pretrained if saved.primed is None else saved.primed
     frozen_values = snapshot.settings.job.priming.frozen_values
-    start = start_state(layout, pretrained, primed, saved.learners, trial.config, frozen_values)
+    start = start_state(layout, pretrained, primed, saved.learners, trial.config, frozen_values, saved.heads)
     model.load_state_dict(start)
     _put_trained(model, layout, saved, trial.config)
     return start
@@ -295,7 +293,7 @@ def _put_trained(model: Any, layout: Any, saved: SavedTrial, config: Any) -> Non
     config = config.canonical()
     apply_far(
         model, layout, saved.learners, config.frozen_embeddings, config.frozen_attention_layers,
-        config.frozen_bottom_layers,
+        config.frozen_bottom_layers, heads=saved.heads or None,
     )  # fmt: skip
     parameters = dict(model.named_parameters())
     with torch.no_grad():

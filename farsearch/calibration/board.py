@@ -74,6 +74,11 @@ class BoardFile(Record):
         for name, number in {**numbers, **{f"losses[{i}]": loss for i, loss in enumerate(self.losses)}}.items():
             _check(number is None or math.isfinite(number), f"{name} is {number}; it must be a finite number")
 
+    @property
+    def without_torch(self) -> bool:
+        """Whether the engine ``onnx`` ran."""
+        return "onnxruntime" in self.measured.software
+
 
 def _check(condition: bool, message: str) -> None:
     if not condition:
@@ -135,7 +140,7 @@ def adjusted(profile: Profile, file: BoardFile, name: str) -> Profile:
         title=f"{one.machine}, by its own run"[:120],
         note=f"{profile.name} with time and process memory as measured by {run}"[:400],
     )
-    if "onnxruntime" not in one.software:
+    if not file.without_torch:
         factor, process = _measured(profile.time_factor, profile.process_mib, one, run)
         return dataclasses.replace(described, time_factor=factor, process_mib=process)
     own = profile.onnx

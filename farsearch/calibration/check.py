@@ -18,7 +18,10 @@ from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["StepCase", "StepCheck", "check_cases", "check_step", "mean_errors"]
+__all__ = ["BATCHES", "StepCase", "StepCheck", "check_cases", "check_step", "mean_errors"]
+
+BATCHES = ((4, 32), (8, 64), (8, 128))
+"""Rows and tokens of the steps, from few to many."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,7 @@ def check_cases(profile: Profile, layout: ModelLayout) -> list[StepCase]:
     plans = {plan.summary: plan for plan in exact_plans(profile, layout) if _executable(plan)}.values()
     ways = [("full fine-tuning", full, ordinary_plan(profile))]
     ways += [(f"FAR 10 %, {plan.summary}", far, plan) for plan in plans]
-    return [
-        StepCase(title, b, t, config, plan) for b, t in ((4, 32), (8, 64), (8, 128)) for title, config, plan in ways
-    ]
+    return [StepCase(title, b, t, config, plan) for b, t in BATCHES for title, config, plan in ways]
 
 
 def _executable(plan: StepPlan) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
-from farsearch.calibration.measure.cases import make_call
-from farsearch.calibration.measure.machine import BUSY_SHARE
+from farsearch.calibration.engine_steps import STEPS, TINY, EngineStep, predicted_step_s
+from farsearch.calibration.measure.cases import BY_NUMPY, make_call
+from farsearch.calibration.measure.host import BUSY_SHARE
 from farsearch.calibration.measure.workloads import WORKLOADS, tiny_step, workload
-from farsearch.calibration.result import Calibration
+from farsearch.calibration.result import Calibration, Sample
 from farsearch.cost.operations import FEATURES, OPERATION_KINDS, Operation
 from farsearch.cost.timing import operation_seconds
 from farsearch.cost.trace import meta_tensors, trace_call
+from farsearch.devices.engines import EngineFigures
 from farsearch.devices.profile import Figure, Profile
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
+from farsearch.errors import BadInput
 
-__all__ = ["fit_profile", "workload_ratios"]
+__all__ = ["fit_engine", "fit_profile", "workload_ratios"]
 
 _LEAST_RANGE = 0.2
 """Least half-width of the range of a calibrated time: load and heat change the rates from day to day."""
@@ -42,56 +45,124 @@ def fit_profile(result: Calibration, name: str, title: str | None = None) -> Pro
         title: description of the machine; by default its processor.
     """
     machine = result.machine
-    when = f"{result.date}, torch {machine.torch}, {machine.threads} threads"
-    overhead = result.launch.operation
-    # a call hardly longer than its overhead must not give an unbounded rate
-    samples = [
-        (_operation(sample.case, sample.dims), max(sample.seconds - overhead, sample.seconds / 2))
-        for sample in result.samples
-    ]
-    gemm = [op.flops / seconds / 1e9 for op, seconds in samples if op.category == "gemm"]
-    bmm = [op.flops / seconds / 1e9 for op, seconds in samples if op.category == "bmm"]
-    moved = [op.bytes / seconds / 1e9 for op, seconds in samples if op.kind in ("arithmetic", "copy")]
+    when = _when(result)
+    samples = _samples(result)
     launch = result.launch.tiny_step / _tiny_operations()
     busy = result.busy_cores or 0.0
-    states = result.merged_conditions()
-    conditions = {"date": result.date, **machine.conditions(), **states}
     profile = Profile(
         name=name,
         title=title or f"{machine.processor}, {machine.cores} cores, {machine.threads} threads",
         basis="calibrated",
         kind=machine.kind,
         note=f"other programs kept {busy:.1f} of {machine.cores} cores busy; other load, heat and clocks change it",
-        gemm_gflops=_spread(gemm, f"median of {len(gemm)} matrix products of BERT layers, {when}"),
-        bmm_gflops=_spread(bmm, f"median of {len(bmm)} batched products of the attention, {when}"),
-        bandwidth_gbs=_spread(moved, f"median of {len(moved)} sums and copies, {when}"),
+        **_general(result, samples),
         launch_us=_measured(1e6 * launch, f"tiny layers with autograd by their operations, {when}"),
-        step_us=_measured(
-            1e6 * max(0.0, result.launch.optimizer_call - 2 * overhead), f"a step of AdamW on 8 numbers, {when}"
-        ),
-        token_us=_measured(1e6 * result.launch.batch_of_512_tokens / 512, f"a batch of 8 x 64 tokens, {when}"),
-        peak_gflops=_measured(max(gemm), f"no data sheet: the fastest measured product, {when}"),
+        peak_gflops=_measured(_fastest(samples), f"no data sheet: the fastest measured product, {when}"),
         time_factor=Figure(1.0, 1.0, 1.0, "fitted below", "assumed"),
         **_memory(result, when),  # type: ignore[arg-type]  # mypy takes the keys for any of the profile's
         torch=machine.torch,
         **_software(machine.kind, machine.torch),
         power_w=None,
-        power_mode=states.get("power_mode", "as found"),
-        rates=Rates(conditions, float(f"{1e6 * overhead:.4g}"), _products(samples), _streams(samples)),
+        power_mode=result.merged_conditions().get("power_mode", "as found"),
+        rates=_rates(result, samples),
     )
-    return _with_factor(profile, result, busy, when)
+    return dataclasses.replace(profile, time_factor=_factor(workload_ratios(profile, result), result))
 
 
-def _with_factor(profile: Profile, result: Calibration, busy: float, when: str) -> Profile:
-    ratios = workload_ratios(profile, result)
+def fit_engine(result: Calibration, profile: Profile) -> Profile:
+    """Return ``profile`` with the figures of the engine without torch, as measured on the same machine.
+
+    Args:
+        result: of the engine ``onnx``.
+
+    Raises:
+        BadInput: for a profile of a GPU.
+    """
+    if profile.kind != "cpu":
+        raise BadInput(
+            f"{profile.name} is of a GPU, and the engine 'onnx' runs on the CPU; give the profile of the board's CPU"
+        )
+    when, samples = _when(result), _samples(result)
+    process = _process(result, when)
+    start = EngineFigures(
+        process, Figure(1.0, 1.0, 1.0, "fitted below", "assumed"), _rates(result, samples),
+        **_general(result, samples), launch_us=Figure(0.0, 0.0, 0.0, "fitted below", "assumed"),
+    )  # fmt: skip
+
+    def predicted(step: EngineStep, figures: EngineFigures) -> float:
+        return predicted_step_s(step, dataclasses.replace(profile, onnx=figures).for_engine("onnx"))
+
+    # the prediction is linear in the overhead of an operation
+    one_us = dataclasses.replace(start, launch_us=Figure(1.0, 1.0, 1.0, "fitted below", "assumed"))
+    none, one = predicted(TINY, start), predicted(TINY, one_us)
+    launch = max(0.0, result.launch.tiny_step - none) / (one - none)
+    tiny = f"a tiny compiled step by the operations of its prediction, {when}"
+    fitted = dataclasses.replace(start, launch_us=_measured(launch, tiny))
+    ratios = {
+        name: result.sustained[name].last / predicted(step, fitted)
+        for name, step in STEPS.items()
+        if name in result.sustained
+    }
+    figures = dataclasses.replace(fitted, time_factor=_factor(ratios, result))
+    return dataclasses.replace(profile, onnx=figures)
+
+
+Samples = Sequence[tuple[Operation, float]]
+
+
+def _when(result: Calibration) -> str:
+    return f"{result.date}, {result.machine.library}, {result.machine.threads} threads"
+
+
+def _samples(result: Calibration) -> Samples:
+    """Operations with their seconds, without the overhead of a call."""
+    graph = result.launch.graph
+
+    def seconds(sample: Sample) -> float:
+        overhead = result.launch.operation if graph is None or sample.case in BY_NUMPY else graph
+        # a call hardly longer than its overhead must not give an unbounded rate
+        return max(sample.seconds - overhead, sample.seconds / 2)
+
+    return [(_operation(sample.case, sample.dims), seconds(sample)) for sample in result.samples]
+
+
+def _fastest(samples: Samples) -> float:
+    return max(op.flops / seconds / 1e9 for op, seconds in samples if op.category == "gemm")
+
+
+def _general(result: Calibration, samples: Samples) -> dict[str, Any]:
+    """The figures that do not depend on how operations are traced."""
+    when, launch = _when(result), result.launch
+    gemm = [op.flops / seconds / 1e9 for op, seconds in samples if op.category == "gemm"]
+    bmm = [op.flops / seconds / 1e9 for op, seconds in samples if op.category == "bmm"]
+    moved = [op.bytes / seconds / 1e9 for op, seconds in samples if op.kind in ("arithmetic", "copy")]
+    return {
+        "gemm_gflops": _spread(gemm, f"median of {len(gemm)} matrix products of BERT layers, {when}"),
+        "bmm_gflops": _spread(bmm, f"median of {len(bmm)} batched products of the attention, {when}"),
+        "bandwidth_gbs": _spread(moved, f"median of {len(moved)} sums and copies, {when}"),
+        "step_us": _measured(
+            1e6 * max(0.0, launch.optimizer_call - 2 * launch.operation), f"a step of AdamW on 8 numbers, {when}"
+        ),
+        "token_us": _measured(1e6 * launch.batch_of_512_tokens / 512, f"a batch of 8 x 64 tokens, {when}"),
+    }
+
+
+def _rates(result: Calibration, samples: Samples) -> Rates:
+    conditions = {"date": result.date, **result.machine.conditions(), **result.merged_conditions()}
+    bare = float(f"{1e6 * result.launch.operation:.4g}")
+    return Rates(conditions, bare, _products(samples), _streams(samples))
+
+
+def _factor(ratios: Mapping[str, float], result: Calibration) -> Figure:
+    """The factor of all times, from measured by predicted seconds of whole steps."""
+    busy = result.busy_cores or 0.0
     factor = statistics.median(ratios.values())
     alone = result.machine.cores / (result.machine.cores + busy) if busy > BUSY_SHARE * result.machine.cores else 1.0
     low = min(*ratios.values(), factor * (1 - _LEAST_RANGE) * alone)
     high = max(*ratios.values(), factor * (1 + _LEAST_RANGE))
     each = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
     source = f"whole training steps by the sum of their operations: {each}; at least {_LEAST_RANGE:.0%} either way"
-    figure = _measured(factor, f"{source}; {when}", low, high)
-    return dataclasses.replace(profile, time_factor=figure)
+    return _measured(factor, f"{source}; {_when(result)}", low, high)
 
 
 def workload_ratios(profile: Profile, result: Calibration) -> dict[str, float]:
@@ -137,7 +208,7 @@ def _operation(case: str, dims: tuple[int, ...]) -> Operation:
     return operation
 
 
-def _products(samples: Sequence[tuple[Operation, float]]) -> dict[str, ProductRate]:
+def _products(samples: Samples) -> dict[str, ProductRate]:
     """Least squares of the relative errors, without negative rates."""
     rates = {}
     for kind in PRODUCTS:
@@ -157,7 +228,7 @@ def _products(samples: Sequence[tuple[Operation, float]]) -> dict[str, ProductRa
     return rates
 
 
-def _streams(samples: Sequence[tuple[Operation, float]]) -> dict[str, StreamRate]:
+def _streams(samples: Samples) -> dict[str, StreamRate]:
     """Bytes and seconds of each kind, averaged over operations of one size."""
     rates = {}
     for kind in STREAMS:
@@ -188,14 +259,20 @@ def _memory(result: Calibration, when: str) -> dict[str, Figure]:
         taken = memory.others_mib
         source = f"held by others and the kernel, {when}; high: a quarter and 256 MiB more, others may start"
         system = _mib(taken, 0.75 * taken, min(1.25 * taken + 256, 0.95 * visible), source)
-    if memory.process_mib is None:
-        process = Figure(400.0, 200.0, 1024.0, "assumed: the bare process did not end in time", "assumed")
-    else:
-        peak = memory.process_mib
-        process = _mib(
-            peak, 0.9 * peak, _GROWTH * peak, f"a bare process that trains: {source_of}; high: {_GROWTH} times"
-        )
+    process = _process(result, when)
     return {"visible_mib": _mib(visible, visible, visible, source_of), "os_mib": system, "process_mib": process}
+
+
+_UNKNOWN_PROCESS = {"torch": (400.0, 200.0, 1024.0), "onnx": (58.0, 44.0, 116.0)}
+"""MiB of a process where it was not measured, with their range: those of the shipped profiles on a CPU."""
+
+
+def _process(result: Calibration, when: str) -> Figure:
+    memory, peak = result.memory, result.memory.process_mib
+    if peak is None:
+        return Figure(*_UNKNOWN_PROCESS[result.engine], "assumed: the bare process did not end in time", "assumed")
+    source = f"a bare process that trains: {memory.visible_is}; {memory.own}, {when}; high: {_GROWTH} times"
+    return _mib(peak, 0.9 * peak, _GROWTH * peak, source)
 
 
 def _software(kind: str, version: str) -> dict[str, Any]:

@@ -10,16 +10,20 @@ from pathlib import Path
 
 import torch
 
-from farsearch.calibration.fit import fit_profile
-from farsearch.calibration.measure.command import SCHEMA_VERSION, measure
+from farsearch.calibration.fit import fit_engine, fit_profile
+from farsearch.calibration.measure.command import measure
 from farsearch.calibration.measure.machine import machine
+from farsearch.calibration.measure.session import RESULT_VERSION
 from farsearch.calibration.result import Calibration, Machine, parse_result
 from farsearch.devices.profile import Profile, read_profile, write_profile
 from farsearch.devices.registry import LOCAL, load_profile
-from farsearch.errors import ProfileError
+from farsearch.errors import BadInput, ProfileError
 from farsearch.records import Engine
 
-__all__ = ["find_engine_profile", "find_profile", "local_path", "local_profile", "measure_here", "this_machine"]
+__all__ = [
+    "calibrated_here", "find_engine_profile", "find_profile", "local_path", "local_profile", "measure_here",
+    "this_machine",
+]  # fmt: skip
 
 _FIRST_USE_S = 45.0
 """Time of the measurements before a search. ``devices calibrate`` takes longer."""
@@ -30,15 +34,26 @@ def this_machine() -> Machine:
     return Machine.from_dict(machine())
 
 
-def measure_here(seconds: float, report: Callable[[str], None]) -> Calibration:
-    """Measure this machine, and restore the state of torch's generator afterwards."""
+def measure_here(seconds: float, report: Callable[[str], None], engine: Engine = "torch") -> Calibration:
+    """Measure this machine with an engine, and restore the state of torch's generator afterwards."""
+
+    def note(text: str) -> None:
+        report(f"calibrating: {text}")
+
     with torch.random.fork_rng():
-        return parse_result(measure(seconds, lambda text: report(f"calibrating: {text}")), "this machine")
+        if engine == "torch":
+            return parse_result(measure(seconds, note), "this machine")
+        # imported here: it needs the extra onnx
+        from farsearch.calibration.measure.onnx_command import measure_engine
+        from farsearch.calibration.payload import engine_payload
+
+        note("compiling what is measured")
+        return parse_result(measure_engine(engine_payload(), seconds, note), "this machine")
 
 
 def local_path(cache_dir: Path) -> Path:
     """Return the file of this machine's profile; the name depends on everything that affects the figures."""
-    key = json.dumps([SCHEMA_VERSION, this_machine().to_dict()], sort_keys=True)
+    key = json.dumps([RESULT_VERSION, this_machine().to_dict()], sort_keys=True)
     return cache_dir / f"{LOCAL}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.toml"
 
 
@@ -110,6 +125,34 @@ def local_profile(
             write_profile(fresh, path)
             stored = read_profile(path)
     return stored
+
+
+def calibrated_here(
+    cache_dir: Path, name: str, engine: Engine, seconds: float, report: Callable[[str], None]
+) -> Profile:
+    """Return a profile of this machine with newly measured figures of an engine, and those of the other as stored.
+
+    Figures of torch are measured first if none are stored.
+
+    Args:
+        cache_dir: with the profile ``local``.
+        name: of the returned profile.
+        seconds: time of the measurements.
+
+    Raises:
+        BadInput: for ``onnx``, where torch has a GPU.
+    """
+    if engine == "torch":
+        stored = _stored(local_path(cache_dir), report)
+        fresh = fit_profile(measure_here(seconds, report), name)
+        return fresh if stored is None else replace(fresh, onnx=stored.onnx)
+    base = replace(local_profile(cache_dir, report), name=name)
+    if base.kind != "cpu":
+        raise BadInput(
+            "the profile of this machine is of its GPU, and the engine 'onnx' runs on the CPU; start the command with "
+            "CUDA_VISIBLE_DEVICES= to calibrate the CPU"
+        )
+    return fit_engine(measure_here(seconds, report, engine), base)
 
 
 def _stored(path: Path, report: Callable[[str], None]) -> Profile | None:

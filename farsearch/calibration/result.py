@@ -6,16 +6,18 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from farsearch.calibration.engine_steps import STEPS
 from farsearch.calibration.measure.cases import CASES, cases
-from farsearch.calibration.measure.command import RESULT, SCHEMA_VERSION
+from farsearch.calibration.measure.session import RESULT, RESULT_VERSION
 from farsearch.calibration.measure.workloads import WORKLOADS
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
-from farsearch.json_records import Record
+from farsearch.json_records import UNLESS_DEFAULT, Record
+from farsearch.records import Engine
 
 __all__ = ["Calibration", "Course", "Launch", "Machine", "Memory", "Sample", "parse_result", "read_result"]
 
@@ -36,27 +38,39 @@ _NEEDED = {
 
 @dataclass(frozen=True)
 class Machine(Record):
-    """The measured machine."""
+    """The measured machine, with the version of torch, or those of onnxruntime and numpy."""
 
     kind: Literal["cuda", "cpu"]
     processor: str
     cores: int
     threads: int
-    torch: str
     python: str
     memory_gib: int
+    torch: str = field(default="", metadata=UNLESS_DEFAULT)
+    onnxruntime: str = field(default="", metadata=UNLESS_DEFAULT)
+    numpy: str = field(default="", metadata=UNLESS_DEFAULT)
+
+    @property
+    def library(self) -> str:
+        """Name and version of what computed."""
+        return f"torch {self.torch}" if self.torch else f"onnxruntime {self.onnxruntime}"
 
     def __post_init__(self) -> None:
         _plain("machine", vars(self).items())
         for name in ("cores", "threads"):
             _check(getattr(self, name) >= 1, f"machine.{name} is {getattr(self, name)}; it must be at least 1")
-        right = re.match(r"\d+\.\d+", self.torch) is not None
-        _check(right, f"machine.torch is {shown(self.torch)}; it must be a version such as '1.10.2'")
+        one = bool(self.torch or self.onnxruntime)
+        _check(one, "machine lacks the key 'torch'; it needs torch, or onnxruntime and numpy")
+        name = "onnxruntime" if self.onnxruntime else "torch"
+        version = getattr(self, name)
+        right = re.match(r"\d+\.\d+", version) is not None
+        _check(right, f"machine.{name} is {shown(version)}; it must be a version such as '1.10.2'")
+        _check(not (self.torch and self.onnxruntime), "machine has torch and onnxruntime; only one of them computed")
 
     def conditions(self) -> dict[str, str]:
         """Return the conditions of a profile."""
-        names = ("processor", "cores", "threads", "torch", "python")
-        return {name: str(getattr(self, name)) for name in names}
+        names = ("processor", "cores", "threads", "torch", "onnxruntime", "numpy", "python")
+        return {name: str(getattr(self, name)) for name in names if getattr(self, name) != ""}
 
 
 @dataclass(frozen=True)
@@ -83,15 +97,20 @@ class Memory(Record):
 
 @dataclass(frozen=True)
 class Launch(Record):
-    """Overheads in seconds: of an operation alone, of a tiny training step, of an optimizer's call, of a batch."""
+    """Overheads in seconds: of an operation alone, of a tiny training step, of an optimizer's call, of a batch.
+
+    Attributes:
+        graph: of the run of a graph, with the engine without torch, whose ``operation`` is one of numpy.
+    """
 
     operation: float
     tiny_step: float
     optimizer_call: float
     batch_of_512_tokens: float
+    graph: float | None = field(default=None, metadata=UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
-        _seconds("launch", vars(self).items())
+        _seconds("launch", ((name, value) for name, value in vars(self).items() if value is not None))
 
 
 @dataclass(frozen=True)
@@ -166,9 +185,19 @@ class Calibration(Record):
         for what, needed in _NEEDED.items():
             _check(bool(measured & needed), f"samples have no {what}; measure again with more --seconds")
         _check(bool(self.sustained), "sustained has no workload; measure again with more --seconds")
+        compiled = self.engine == "onnx"
+        _check(
+            compiled == (self.launch.graph is not None),
+            f"launch.graph is {self.launch.graph}; it is the overhead of a graph's run, of onnxruntime alone",
+        )
         for name in self.sustained:
-            known = name in WORKLOADS
+            known = name in (STEPS if compiled else WORKLOADS)
             _check(known, f"sustained has the workload {shown(name)}, unknown to this farsearch")
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the training step that was measured."""
+        return "onnx" if self.machine.onnxruntime else "torch"
 
     def merged_conditions(self) -> dict[str, str]:
         """Return the conditions by name; those that changed during the measurement with both values."""
@@ -204,9 +233,9 @@ def parse_result(data: Any, where: str) -> Calibration:
             "measurement.json of a bundle"
         )
     version = data.get("schema_version")
-    if type(version) is not int or version != SCHEMA_VERSION:
+    if type(version) is not int or version != RESULT_VERSION:
         raise BadInput(
-            f"{where}: schema_version is {shown(version)}; this farsearch reads {SCHEMA_VERSION}, write the "
+            f"{where}: schema_version is {shown(version)}; this farsearch reads {RESULT_VERSION}, write the "
             "script again "
             "with farsearch devices calibrate --script"
         )

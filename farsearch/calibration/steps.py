@@ -28,7 +28,7 @@ from farsearch.far.features import Batch, batch_of
 from farsearch.far.layout import ModelLayout
 from farsearch.far.loop import train_step
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer
-from farsearch.far.selection import learner_counts
+from farsearch.far.selection import head_counts, learner_counts
 from farsearch.far.surgery import apply_far, width_of
 from farsearch.models.heads import Head
 from farsearch.records import FarConfig, StepPlan
@@ -87,13 +87,16 @@ def allocated_peak(call: Callable[[], object]) -> int:
 def apply_config(
     model: nn.Module, layout: ModelLayout, config: FarConfig, plan: StepPlan = _MODULES, chunk_rows: int | None = None
 ) -> nn.Module:
-    """Reconfigure and freeze ``model`` in place; the first neurons of each layer learn: all cost the same."""
+    """Reconfigure and freeze ``model`` in place; the first neurons and heads of each layer learn: all cost the same."""
     config = config.canonical()
     counts = learner_counts(width_of(model, layout.layers[0]), config.frozen_fractions, config.frozen_bottom_layers)
-    learners = [None if count is None else range(count) for count in layout.by_block(counts)]
+    trained = head_counts(layout.heads, config.frozen_heads, len(layout.layers))
+    learners, heads = (
+        [None if count is None else range(count) for count in each] for each in (layout.by_block(counts), trained)
+    )
     return apply_far(
         model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
-        execution_of(plan, chunk_rows),
+        execution_of(plan, chunk_rows), heads,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ options.py       options and arguments of several commands
 task_options.py  options of a task, official or your own
 details.py       one trial or one profile in full, as rows
 terminal.py      output on a terminal and in a pipe
+table.py         tables for the terminal
 run.py           run: the search
 worker.py        worker: joins a search
 status.py        status, trials: the progress of a study
@@ -13,11 +14,13 @@ front.py         pareto, show: the front of a study, one trial
 sync.py          sync: a study in MLflow
 ui.py            ui: MLflow's pages
 report.py        report: a study as one page
+reprice.py       reprice: a study at the costs of another device
 verify.py        verify: points of the front trained again
 deploy.py        export, finetune: bundles
 estimate.py      estimate: predicted memory and time
 devices.py       devices: list, show, calibrate, import, check
 spaces.py        spaces: list, show, check
+models.py        models: list
 tasks.py         tasks: list, show
 studies.py       studies: list, rename, delete
 cache.py         cache: show, clear
@@ -47,7 +50,9 @@ from farsearch.cli import (
     doctor,
     estimate,
     front,
+    models,
     report,
+    reprice,
     run,
     spaces,
     status,
@@ -113,8 +118,9 @@ def cli(debug: bool) -> None:
 
 
 _MODULES = (
-    run, worker, status, front, sync, ui, report, verify, deploy, estimate, devices, spaces, tasks, studies, cache,
-    doctor,
+    run, worker, status, front, sync, ui, report, reprice, verify, deploy, estimate, devices, models, spaces, tasks,
+    studies,
+    cache, doctor,
 )  # fmt: skip
 for module in _MODULES:
     for command in module.COMMANDS:

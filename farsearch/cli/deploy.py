@@ -57,6 +57,9 @@ def export(
       farsearch export demo --out bundle/ --engine onnx
       farsearch export demo --out bundle/ --onnx --register
     """
+    from farsearch.bundle.folder import check_new_folder
+
+    check_new_folder(out)
     from farsearch.formatting import human_memory, human_metric, human_time
 
     opened = open_workspace(storage, tracking_uri).open_study(study)
@@ -145,7 +148,10 @@ def finetune(
     from rich.progress import Progress
 
     from farsearch.api.console import make_console
-    from farsearch.bundle.folder import opened_folder
+    from farsearch.bundle.folder import check_new_folder, opened_folder
+
+    check_new_folder(out)
+    # takes seconds
     from farsearch.bundle.read import finetune as run_phase
     from farsearch.bundle.read import read_bundle
     from farsearch.formatting import human_metric
@@ -162,7 +168,7 @@ def finetune(
             lambda step, steps, _loss: progress.update(task, completed=step, total=steps),
             lambda text: click.echo(text, err=True), base, engine,
         )  # fmt: skip
-    click.echo(f"{out}: the fine-tuned model after {tuned.steps} steps")
+    click.echo("\n".join(tuned.summary))
     if tuned.metric is not None and tuned.constant is not None:
         metric, constant = read.task.metric, tuned.constant
         click.echo(f"  {metric} on {dev}: {human_metric(metric, tuned.metric.value, tuned.metric.error)}")

@@ -158,6 +158,7 @@ def _config_pairs(trial: AnyTrial) -> list[tuple[str, str]]:
         ),
         ("frozen embeddings", "yes" if config.canonical().frozen_embeddings else "no"),
         ("frozen attention", _lowest(config.frozen_attention_layers)),
+        ("frozen heads", _by_layer(config.canonical().frozen_heads)),
         ("wholly frozen", _lowest(config.frozen_bottom_layers)),
         ("trained parameters", f"{trial.cost.trainable:,}"),
         ("learning rate", f"{config.learning_rate:.2e}"),
@@ -167,6 +168,10 @@ def _config_pairs(trial: AnyTrial) -> list[tuple[str, str]]:
         ("optimizer", plan.optimizer),
         ("micro-batch", "" if plan.micro_batch_size is None else f"{plan.micro_batch_size} rows"),
     ]
+
+
+def _by_layer(shares: Sequence[float]) -> str:
+    return ", ".join(f"{share:.0%}" for share in shares) + " by layer" * bool(shares)
 
 
 def _baseline_pairs(baseline: Baseline, cost: Cost) -> list[tuple[str, str]]:
@@ -236,8 +241,7 @@ def profile_rows(profile: Profile) -> list[dict[str, str]]:
     """
     figures = {key.partition(".")[2]: figure for key, figure in profile.figures().items()}
     if profile.onnx is not None:
-        figures["onnx: process_mib"] = profile.onnx.process_mib
-        figures["onnx: time_factor"] = profile.onnx.time_factor
+        figures.update((f"onnx: {name}", figure) for name, figure in profile.onnx.figures().items())
     return [
         {
             "figure": name,

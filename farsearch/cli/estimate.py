@@ -29,8 +29,8 @@ __all__ = ["COMMANDS"]
 _ROWS = 15
 """Maximum of printed rows of a front."""
 _ONE_ONLY = (
-    "frozen_fraction", "frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers", "priming_epochs", "plan",
-    "engine",
+    "frozen_fraction", "frozen_heads", "frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers",
+    "priming_epochs", "plan", "engine",
 )  # fmt: skip
 """Options of one configuration, which a sweep varies."""
 
@@ -60,6 +60,7 @@ class Fractions(ParamType):
               help="Tokens of a text.  [default: 128; with --train as a search of it]")  # fmt: skip
 @click.option("--frozen-fraction", type=Fractions(), default="0", show_default=True,
               help="Share of frozen neurons, one for all layers or one each from the bottom.")  # fmt: skip
+@click.option("--frozen-heads", type=Fractions(), help="Share of frozen attention heads, likewise.  [default: 0]")
 @click.option("--frozen-embeddings", is_flag=True, help="The embeddings are not trained.")
 @click.option("--frozen-attention-layers", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
               help="Number of lowest layers whose attention is not trained.")  # fmt: skip
@@ -340,7 +341,9 @@ def _front_row(swept: Sweep, plan: int, index: int) -> dict[str, str]:
         "trained": f"{prices.trainable[index] / 1e6:.2f} M",
         "neurons frozen": f"{mean_frozen(config):.0%}",
         "embeddings": "frozen" if config.frozen_embeddings else "trained",
-        "attention frozen": f"{config.frozen_attention_layers} of {layers}",
+        "attention frozen": f"{config.frozen_head_share:.0%} of heads"
+        if config.frozen_heads
+        else f"{config.frozen_attention_layers} of {layers}",
         "bottom frozen": f"{config.frozen_bottom_layers} of {layers}",
         "plan": swept.plans[plan].title,
         "fits": "yes" if prices.fits[index] else "no",

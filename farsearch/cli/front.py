@@ -16,7 +16,7 @@ from farsearch.cli.options import (
     study_argument,
     tracking_option,
 )
-from farsearch.cli.terminal import estimates_for, print_rows, print_verdicts
+from farsearch.cli.terminal import print_front, print_rows, print_verdicts
 
 if TYPE_CHECKING:
     from farsearch.api.study import Study
@@ -31,7 +31,9 @@ __all__ = ["COMMANDS"]
 @click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Also draw the front into this file.")
 @storage_option
 def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | None) -> None:
-    """Show the Pareto front: the trials that no other beats in metric, memory and time at once.
+    """Show the front, the trials that no other beats in metric, memory and time at once, and what was won.
+
+    Trials whose metric is no better than a cheaper one's by more than noise stand behind it, in its note.
 
     ± beside a metric is its standard error from the draw of the rows. Another seed moves a trial too, a short training
     by more than that: verify measures it.
@@ -41,7 +43,9 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
       farsearch pareto
       farsearch pareto demo --png front.png
     """
-    from farsearch.formatting import ROWS_ERROR, baseline_rows, constant_text, front_rows, trials_text
+    from farsearch.formatting import constant_text
+    from farsearch.select import won
+    from farsearch.trials_json import trials_text
 
     opened = open_workspace(storage).open_study(study)
     snapshot = opened.snapshot
@@ -50,13 +54,13 @@ def pareto(study: str | None, as_json: bool, png: Path | None, storage: str | No
     if as_json:
         click.echo(trials_text(snapshot, snapshot.front))
         return
-    rows = [*front_rows(snapshot), *baseline_rows(snapshot)]
-    title = f"{snapshot.name}: Pareto front, {estimates_for(snapshot)}; {ROWS_ERROR}"
-    print_rows(rows, title, f"no trial of {snapshot.name} is on the front yet")
+    print_front(snapshot)
     if constant_text(snapshot):
         click.echo(constant_text(snapshot))
     if snapshot.verified:
         print_verdicts(snapshot)
+    for sentence in won(snapshot):
+        click.echo(sentence)
 
 
 @click.command()
@@ -80,8 +84,8 @@ def show(
       farsearch show --trial 7 --plan memory
     """
     from farsearch.cli.details import trial_details
-    from farsearch.formatting import baselines_json
     from farsearch.records import trial_to_dict
+    from farsearch.trials_json import baselines_json
 
     opened = open_workspace(storage, tracking_uri).open_study(study)
     snapshot, (trial, why, derived) = opened.snapshot, _shown_trial(opened, intent)

@@ -32,6 +32,7 @@ __all__ = [
     "here_options",
     "json_option",
     "open_workspace",
+    "place_options",
     "spec_options",
     "storage_option",
     "study_argument",
@@ -51,7 +52,7 @@ else:
 
 
 def study_argument(function: F) -> F:
-    """Add the name of a study; None is the latest."""
+    """Add the name of a study; None is the latest that has trials."""
     return click.argument("study", required=False, metavar="[STUDY]")(function)
 
 
@@ -73,19 +74,35 @@ def choice_options(function: F) -> F:
 
 
 def spec_options(function: F) -> F:
-    """Add the options of a search. The command gets ``spec``, the fields of ``SearchSpec`` by name."""
+    """Add the options of a search.
+
+    The command gets ``spec``, the fields of ``SearchSpec`` by name, and ``more_devices`` of further ``--device``.
+    """
     fields = [each for each in dataclasses.fields(SearchSpec) if each.name not in ("task", "own")]
 
     @functools.wraps(function)
     def with_spec(*args: Any, **given: Any) -> Any:
+        given["device"], *more_devices = given["device"]
         spec = {name: given.pop(name) for name in ("task", "own", *(each.name for each in fields))}
-        return function(*args, spec=spec, **given)
+        return function(*args, spec=spec, more_devices=more_devices, **given)
 
     device, *others = fields
     decorated: Any = with_spec
     for each in reversed(others):
         decorated = _spec_option(each)(decorated)
-    return cast("F", _spec_option(device)(task_options(decorated)))
+    text = f"{device.metadata['help']} Again for others, for which the trained trials are priced too."
+    devices = click.option(
+        FLAGS["device"], "device", help=text, metavar=device.metadata["metavar"], required=True, multiple=True,
+        callback=lambda _ctx, _param, names: _distinct(names),
+    )  # fmt: skip
+    return cast("F", devices(task_options(decorated)))
+
+
+def _distinct(devices: Sequence[str]) -> Sequence[str]:
+    for i, name in enumerate(devices):
+        if name in devices[:i]:
+            raise BadInput(f"--device {shown(name)} is given twice; give each device once")
+    return devices
 
 
 def _spec_option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
@@ -106,9 +123,7 @@ def _spec_option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
     else:
         kinds = {"text": None, "path": click.Path(path_type=Path), "positive": AboveZero(), "rows": SamplesOrAll()}
         options = {"type": kinds[rules["kind"]], "show_default": default is not None}
-    if default is dataclasses.MISSING:
-        options["required"] = setting.default_factory is dataclasses.MISSING
-    else:
+    if default is not dataclasses.MISSING:
         options["default"] = default
     return click.option(flag, setting.name, help=rules["help"], metavar=rules["metavar"], **options)
 
@@ -121,12 +136,9 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def here_options(function: F) -> F:
-    """Add the options that name where this host has a study's data, model and device profile."""
+def place_options(function: F) -> F:
+    """Add the options that name where this host has a study's data and model."""
     for decorate in (
-        click.option(
-            "--device", metavar="NAME", help="Its profile on this host, a .toml file.  [default: by its name]"
-        ),
         click.option(
             "--model", metavar="NAME", help="Folder of its model on this host.  [default: where the run had it]"
         ),
@@ -138,6 +150,13 @@ def here_options(function: F) -> F:
     ):
         function = decorate(function)
     return function
+
+
+def here_options(function: F) -> F:
+    """Add the options that name where this host has a study's data, model and device profile."""
+    return click.option(
+        "--device", metavar="NAME", help="Its profile on this host, a .toml file.  [default: by its name]"
+    )(place_options(function))
 
 
 def storage_option(function: F) -> F:
@@ -235,16 +254,27 @@ class AboveZero(ParamType):
         return number
 
 
+class _PointsOrNoise(AboveZero):
+    """A number of points, or ``noise``."""
+
+    name = "points|noise"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a float or ``noise``."""
+        return value if value == "noise" else super().convert(value, param, ctx)
+
+
 _CHOICE: Mapping[str, Mapping[str, Any]] = {
     "prefer": {
         "type": click.Choice(["knee", "accuracy", "memory", "time"]),
         "help": "Best in which objective on the front; the knee is the compromise.  [default: knee]",
     },
     "within": {
-        "type": AboveZero(),
-        "metavar": "POINTS",
-        "help": "The cheapest (least memory × time, or as --prefer) within so many points of the best metric: 0.5 is "
-        "half a point of accuracy, or 0.005 of a correlation.",
+        "type": _PointsOrNoise(),
+        "metavar": "POINTS|noise",
+        "help": "The cheapest (quickest, then least memory; or as --prefer) within so many points of the best metric: "
+        "0.5 is half a point of accuracy, or 0.005 of a correlation; noise: the error of the difference, a point at "
+        "most.",
     },
     "max_memory_mib": {
         "flag": "--max-memory",

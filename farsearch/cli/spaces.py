@@ -116,14 +116,14 @@ def _sized(model: str) -> _Sized:
 
 
 def _searched(space: Space, layers: int) -> str:
-    """Describe the searched parameters, the layers that share a frozen fraction, and the learning rates."""
+    """Describe the searched parameters, the layers that share frozen fractions or heads, and the learning rates."""
     count = len(space.distributions(layers))
     parts = [f"{count} parameter{'s' * (count != 1)}"]
-    if "frozen_fraction" in space.search:
+    for key, title in (("frozen_fraction", "fractions"), ("frozen_heads", "heads")):
         groups = ", ".join(
-            f"{group[0]}-{group[-1]}" if len(group) > 1 else str(group[0]) for group in space.groups(layers)
+            f"{group[0]}-{group[-1]}" if len(group) > 1 else str(group[0]) for group in space.groups(layers, key)
         )
-        parts.append(f"frozen fractions of the layers {groups}")
+        parts += [f"frozen {title} of the layers {groups}"] * (key in space.search)
     rate = space.search.get("learning_rate", {})
     if "low" in rate:
         parts.append(f"learning rates {rate['low']:g} to {rate['high']:g}")

@@ -25,6 +25,7 @@ def status(study: str | None, as_json: bool, storage: str | None) -> None:
       farsearch status
     """
     from farsearch.formatting import constant_text, human_metric
+    from farsearch.select import won
     from farsearch.tasks.summary import Understood
 
     snapshot = open_workspace(storage).open_study(study).snapshot
@@ -38,6 +39,7 @@ def status(study: str | None, as_json: bool, storage: str | None) -> None:
             "schema_version": 1, "study": snapshot.name, "n_trials": snapshot.n_trials,
             **{state: counts[state] for state in ("complete", "pruned", "running")},
             "rejected": dict(snapshot.rejected), "front": [trial.number for trial in snapshot.front],
+            "won": list(won(snapshot)),
             "best_metric": best and best.outcome.metric, "constant_answer": snapshot.meta.get("constant_answer"),
             "understood": snapshot.meta.get("understood"), "primings": len(primed), "primings_from_cache": cached,
         }  # fmt: skip
@@ -55,6 +57,8 @@ def status(study: str | None, as_json: bool, storage: str | None) -> None:
     lines = [] if understood is None else Understood.from_dict(understood).lines()
     for line in filter(None, [constant_text(snapshot), *lines]):
         click.echo(f"  {line}")
+    for sentence in won(snapshot):
+        click.echo(f"  {sentence}")
     if primed:
         click.echo(f"  primings that came from the cache: {cached} of {len(primed)}")
 
@@ -71,7 +75,8 @@ def trials(study: str | None, as_json: bool, storage: str | None) -> None:
       farsearch trials
       farsearch trials demo --json | jq '.trials[] | select(.on_front)'
     """
-    from farsearch.formatting import ROWS_ERROR, constant_text, trial_rows, trials_text
+    from farsearch.formatting import ROWS_ERROR, constant_text, trial_rows
+    from farsearch.trials_json import trials_text
 
     snapshot = open_workspace(storage).open_study(study).snapshot
     if as_json:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from farsearch.records import StudySnapshot
 
-__all__ = ["estimates_for", "prepare_streams", "print_rows", "print_verdicts"]
+__all__ = ["estimates_for", "prepare_streams", "print_front", "print_rows", "print_verdicts"]
 
 _PLAIN = {
     "−": "-", "–": "-", "—": "-", "─": "-", "│": "|", "├": "|", "└": "|", "…": "...", "×": "x", "±": "+-", "·": "-",
@@ -52,7 +52,7 @@ def prepare_streams() -> None:
 def print_rows(rows: Sequence[dict[str, str]], title: str | None, empty: str) -> None:
     """Print a table on stdout; without rows, the text ``empty``."""
     from farsearch.api.console import make_console
-    from farsearch.formatting import print_table
+    from farsearch.cli.table import print_table
 
     console = make_console()
     if rows:
@@ -64,6 +64,19 @@ def print_rows(rows: Sequence[dict[str, str]], title: str | None, empty: str) ->
 def estimates_for(snapshot: StudySnapshot) -> str:
     """Return the part of a table's heading on its memory and time."""
     return f"memory and time estimated for {snapshot.settings.device}"
+
+
+def print_front(snapshot: StudySnapshot) -> None:
+    """Print the choices of the front and the baselines as a table."""
+    from farsearch.comparison import full_fine_tuning_of
+    from farsearch.formatting import COMPARED, ROWS_ERROR, baseline_rows, front_rows
+
+    count = f"Pareto front of {len(snapshot.complete)} trained trials"
+    parts = [count, estimates_for(snapshot), ROWS_ERROR, *([COMPARED] if full_fine_tuning_of(snapshot) else [])]
+    print_rows(
+        [*front_rows(snapshot), *baseline_rows(snapshot)], f"{snapshot.name}: {'; '.join(parts)}",
+        f"no trial of {snapshot.name} is on the front yet",
+    )  # fmt: skip
 
 
 def print_verdicts(snapshot: StudySnapshot) -> None:

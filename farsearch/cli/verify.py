@@ -48,8 +48,8 @@ class _Numbers(ParamType):
               help="Trainings of each point, each with a seed of its own; 3 at least for a verdict.")  # fmt: skip
 @click.option("--train-samples", type=SamplesOrAll(), default="all", show_default=True, metavar="N|all",
               help="Rows to train on, drawn by each seed.")  # fmt: skip
-@click.option("--baselines", type=click.Choice(["all", "paper", "none"]), default="paper", show_default=True,
-              help="Which of the study's baselines to train again beside the points.")  # fmt: skip
+@click.option("--baselines", default="paper", show_default=True, metavar="NAME",
+              help="Which of the study's baselines to train again beside the points, as for run.")  # fmt: skip
 @here_options
 @json_option
 @storage_option
@@ -59,7 +59,7 @@ def verify(
     trials: tuple[int, ...] | None,
     seeds: int,
     train_samples: int | Literal["all"],
-    baselines: Literal["all", "paper", "none"],
+    baselines: str,
     data_dir: Path | None,
     model: str | None,
     device: str | None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from farsearch.cli.options import (
     study_argument,
     typed_command,
 )
-from farsearch.signals import when_interrupted
+from farsearch.signals import terminate_self, when_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,6 +154,6 @@ def _end_with_parent() -> None:
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1024):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        terminate_self()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

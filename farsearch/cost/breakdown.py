@@ -75,7 +75,7 @@ def cost_breakdown(
     if primed and samples is None:
         raise BadInput(
             f"priming takes {config.priming_epochs:g} epochs on the device, but the number of training rows is "
-            "unknown; give --samples"
+            "unknown; give `samples`"
         )
     plan, cost = best_of(pricer.priced(config, plans), goal or "time")
     if not primed:

@@ -93,6 +93,8 @@ def _less_training(pricer: Pricer, config: FarConfig, plan: StepPlan) -> Iterato
 def _frozen_options(config: FarConfig) -> str:
     fractions = [f"{fraction:g}" for fraction in config.frozen_fractions]
     options = ["--frozen-fraction " + (fractions[0] if len(set(fractions)) == 1 else ",".join(fractions))]
+    heads = [f"{share:g}" for share in config.canonical().frozen_heads]
+    options += ["--frozen-heads " + (heads[0] if len(set(heads)) == 1 else ",".join(heads))] if heads else []
     options += ["--frozen-embeddings"] * config.frozen_embeddings
     for name in ("frozen_attention_layers", "frozen_bottom_layers"):
         count = getattr(config, name)

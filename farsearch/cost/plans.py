@@ -57,6 +57,7 @@ def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
     return dataclasses.replace(
         plan,
         feed_forward="modules" if layout.gated else plan.feed_forward,
+        frozen_dtype="float32" if layout.gated else plan.frozen_dtype,
         attention=plan.attention if layout.recomputes_attention else "modules",
     )
 
@@ -65,7 +66,9 @@ def for_engine(plan: StepPlan, engine: Engine, layout: ModelLayout) -> StepPlan:
     """Return the plan by which an engine executes what the plan of another one does.
 
     A compiled step saves the least that is as fast: attention and masks are made again, LayerNorms save their
-    normalised input; its feed-forward blocks are those of the plan, or ``store``.
+    normalised input; its feed-forward blocks are those of the plan, or ``store``. Each tensor is stepped in one pass
+    over it, as soon as its gradient is complete. numpy has no ``bfloat16``: such a plan's frozen weights are exact
+    there.
     """
     if engine == plan.engine:
         return plan
@@ -73,7 +76,9 @@ def for_engine(plan: StepPlan, engine: Engine, layout: ModelLayout) -> StepPlan:
         return dataclasses.replace(plan, engine=engine)
     compiled = dataclasses.replace(
         _RECOMPUTE if plan.feed_forward == "recompute" else _STORE, optimizer=plan.optimizer,
-        micro_batch_size=plan.micro_batch_size, engine=engine,
+        micro_batch_size=plan.micro_batch_size, optimizer_kernel="fused",
+        optimizer_step="backward" if plan.micro_batch_size is None else "end", engine=engine,
+        frozen_dtype="float16" if plan.frozen_dtype == "float16" else "float32",
     )  # fmt: skip
     return executable(compiled, layout)
 

@@ -6,6 +6,7 @@ learners determine the sizes of a segment at any other.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate",
     "fit_part",
     "fixed_tensors",
+    "part_between",
 ]
 
 EVENT_KINDS = ("temporary", "saved", "mask", "gradient", "added")
@@ -45,7 +47,7 @@ Indices = NDArray[np.int64]
 class Part:
     """Polynomials of one segment in length T and learners k, over the basis 1, T, T², k, kT.
 
-    There is no k T²: attention has no learners.
+    There is no k T²: k counts neurons, and a layer with another number of learner heads has another part.
 
     Attributes:
         events: bytes allocated (+) and freed (-), ``[events, 5]``; ``event_kinds`` indexes ``EVENT_KINDS``.
@@ -140,9 +142,7 @@ def fit_part(samples: Sequence[tuple[float, float, Segment]], width: int = 0) ->
         if shape == {0}:
             return np.zeros((0, 5))
         solution = np.linalg.lstsq(basis / scale, np.asarray(values, dtype=np.float64), rcond=None)[0]
-        # products of shapes are integers or simple fractions: the rest is rounding, by which equal operations would
-        # differ
-        return np.asarray(np.rint(solution.T / scale * _DENOMINATOR) / _DENOMINATOR + 0.0, dtype=np.float64)
+        return _rounded(solution.T / scale)
 
     return Part(
         events=through([[event.size for event in segment.events] for *_, segment in samples]),
@@ -154,6 +154,23 @@ def fit_part(samples: Sequence[tuple[float, float, Segment]], width: int = 0) ->
         categories=np.array([CATEGORIES.index(op.category) for op in first.operations], dtype=np.int64),
         width=width,
     )
+
+
+def part_between(low: Part, high: Part, share: float) -> Part:
+    """Return the part at ``share`` of the way from one to the other, between which all sizes are linear."""
+    kinds = ("event_kinds", "operation_kinds", "categories")
+    if any(not np.array_equal(getattr(low, name), getattr(high, name)) for name in kinds):
+        raise AssertionError("a segment has other entries with another number of learner heads")
+    events, operations = (
+        _rounded(getattr(low, name) + share * (getattr(high, name) - getattr(low, name)))
+        for name in ("events", "operations")
+    )
+    return dataclasses.replace(low, events=events, operations=operations)
+
+
+def _rounded(coefficients: Array) -> Array:
+    """Products of shapes are simple fractions: the rest is rounding, by which equal operations would differ."""
+    return np.asarray(np.rint(coefficients * _DENOMINATOR) / _DENOMINATOR + 0.0, dtype=np.float64)
 
 
 def fixed_tensors(tensors: Sequence[tuple[int, int]]) -> Tensors:

@@ -3,12 +3,14 @@
 Layers of the same kind have the same sequence of allocations and operations. So each kind is traced once, in a model of
 as few layers as necessary, at three lengths and two learner counts; sizes are then polynomials of length and learners
 (products of tensor shapes are of degree 2 in the length and 1 in the learners), and the step of a configuration is
-composed from its layers. A test compares composed with traced steps on random settings.
+composed from its layers. Kinds that differ in the number of learner heads are traced at two numbers, between which
+their sizes are linear. A test compares composed with traced steps on random settings.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +22,17 @@ from torch import nn
 from farsearch.cost.layer_kinds import LayerKind, LayerKinds, apply_kinds, furthest
 from farsearch.cost.plans import execution_of
 from farsearch.cost.recorder import Phase, Segment, SegmentKey
-from farsearch.cost.segments import LENGTHS, Array, Composed, Indices, Part, Tensors, fit_part, fixed_tensors
+from farsearch.cost.segments import (
+    LENGTHS,
+    Array,
+    Composed,
+    Indices,
+    Part,
+    Tensors,
+    fit_part,
+    fixed_tensors,
+    part_between,
+)
 from farsearch.cost.software import Software, build_ordinary
 from farsearch.cost.trace import meta_tensors, trace_step
 from farsearch.far.ffn import padding
@@ -118,11 +130,11 @@ class StepTable:
         kinds, learners = self._kinds.codes(configs)
         lowest, none = kinds[:, 0], np.zeros(len(kinds), dtype=np.int64)
         reach = self._kinds.reach(kinds).max(axis=1)
-        for row in np.unique(kinds, axis=0):
+        for row in np.unique(self._kinds.traced(kinds), axis=0):
             self._trace([self._kinds.all[code] for code in row])
         pairs, at = np.unique(lowest * 3 + reach, return_inverse=True)
-        ends = [self._ends[self._kinds.all[pair // 3], int(pair % 3)] for pair in pairs]
-        inner = [(code, self._layers[self._kinds.all[code]]) for code in np.unique(kinds[:, 1:])]
+        ends = [self._ends_of(self._kinds.all[pair // 3], int(pair % 3)) for pair in pairs]
+        inner = [(code, self._layer(self._kinds.all[code])) for code in np.unique(kinds[:, 1:])]
         parts: dict[Part, int] = {}
         tensors: dict[Tensors, int] = {}
 
@@ -174,6 +186,30 @@ class StepTable:
         added = padded * (weights * (4 - saved) + 4 * biases)
         return np.asarray(self._static_bytes - float(weights) * frozen * saved + added)
 
+    def _layer(self, kind: LayerKind) -> _Layer:
+        """Return a layer that is not the lowest: traced, or between two numbers of learner heads."""
+        if kind not in self._layers:
+            low, high, share = self._kinds.between(kind)
+            self._layers[kind] = self._between(self._layers[low], self._layers[high], share)
+        return self._layers[kind]
+
+    def _ends_of(self, lowest: LayerKind, reach: int) -> _Ends:
+        """Return the ends of a model by its lowest layer, likewise."""
+        if (lowest, reach) not in self._ends:
+            low, high, share = self._kinds.between(lowest)
+            ends, others = self._ends[low, reach], self._ends[high, reach]
+            layer = self._between(ends.lowest, others.lowest, share)
+            self._ends[lowest, reach] = dataclasses.replace(ends, lowest=layer)
+        return self._ends[lowest, reach]
+
+    def _between(self, low: _Layer, high: _Layer, share: float) -> _Layer:
+        parts = (
+            self._intern(part_between(getattr(low, name), getattr(high, name), share))
+            for name in ("forward", "release", "backward")
+        )
+        elements = low.trained.elements + share * (high.trained.elements - low.trained.elements)
+        return _Layer(*parts, self._intern(dataclasses.replace(low.trained, elements=np.rint(elements))))
+
     def _trace(self, kinds: Sequence[LayerKind]) -> None:
         """Trace the kinds of layers of a configuration that are new, in one model of as few layers as necessary.
 
@@ -185,13 +221,13 @@ class StepTable:
         if not missing and (kinds[0], reach) in self._ends:
             return
         stack, top = [kinds[0]], kinds[-1:] if kinds[-1].top and len(kinds) > 1 else []
-        like_others = kinds[0]._replace(ffn="full", attention=True, live=False, top=False)
+        like_others = kinds[0]._replace(ffn="full", heads=self._kinds.heads, live=False, top=False)
         for kind in [*(kind for kind in missing if not kind.top), *top]:
             if kind.live and not furthest(stack):
                 stack.append(like_others)
             stack.append(kind)
         if furthest(stack) < reach:
-            stack.append(like_others._replace(attention=reach == 2, live=furthest(stack) > 0))
+            stack.append(like_others._replace(heads=self._kinds.heads * (reach == 2), live=furthest(stack) > 0))
         samples = self._samples(stack)
         layers = [self._fit_layer(samples, i, kind) for i, kind in enumerate(stack)]
         self._layers.update(zip(stack[1:], layers[1:], strict=True))

@@ -68,7 +68,9 @@ class TracedModel:
         launches too many are counted in their time.
         """
         is_ordinary = plan.feed_forward == plan.attention == "modules"
-        chunk = None if is_ordinary else min(rows, rows_at_once((rows, max_length, 0)))
+        # a compiled step has no portions
+        at_once = rows if plan.engine == "onnx" else rows_at_once((rows, max_length, 0))
+        chunk = None if is_ordinary else min(rows, at_once)
         key = (rows, traced_plan(plan), chunk, software)
         if key not in self._tables:
             self._tables[key] = StepTable(self._config, self.head, rows, key[1], chunk, software)

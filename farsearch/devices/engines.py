@@ -10,7 +10,10 @@ from farsearch.devices.decoding import encode, encode_rates, made, read_figure, 
 from farsearch.devices.figure import Figure, check
 from farsearch.devices.rates import Rates
 
-__all__ = ["EngineFigures"]
+__all__ = ["COMPUTE", "EngineFigures"]
+
+COMPUTE = ("gemm_gflops", "bmm_gflops", "bandwidth_gbs", "launch_us", "step_us", "token_us")
+"""Figures of a profile's ``[compute]`` that an engine may have measured for itself."""
 
 
 @dataclass(frozen=True)
@@ -22,22 +25,37 @@ class EngineFigures:
         time_factor: factor of every predicted time. Without ``rates`` it is relative to the rates of torch, and its
             range is accordingly wide.
         rates: measured with this engine; None if unknown.
+        gemm_gflops, bmm_gflops, bandwidth_gbs, launch_us, step_us, token_us: as in a profile, measured with this
+            engine; None for those of torch.
 
     Raises:
-        ProfileError: for a factor of 0.
+        ProfileError: for a factor or a rate of 0.
     """
 
     process_mib: Figure
     time_factor: Figure
     rates: Rates | None = None
+    gemm_gflops: Figure | None = None
+    bmm_gflops: Figure | None = None
+    bandwidth_gbs: Figure | None = None
+    launch_us: Figure | None = None
+    step_us: Figure | None = None
+    token_us: Figure | None = None
 
     def __post_init__(self) -> None:
-        check(self.time_factor.low > 0, f"time_factor.low is {self.time_factor.low:g}; it must be above 0")
+        for name, figure in self.figures().items():
+            may_be_zero = name == "process_mib" or name.endswith("_us")
+            check(may_be_zero or figure.low > 0, f"{name}.low is {figure.low:g}; it must be above 0")
+
+    def figures(self) -> dict[str, Figure]:
+        """Return the figures that are known, by the names of the profile's fields that they replace."""
+        values = {name: getattr(self, name) for name in ("process_mib", "time_factor", *COMPUTE)}
+        return {name: figure for name, figure in values.items() if figure is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table of the profile's file."""
         rates = {} if self.rates is None else {"rates": encode_rates(self.rates)}
-        return {"process_mib": encode(self.process_mib), "time_factor": encode(self.time_factor), **rates}
+        return {**{name: encode(figure) for name, figure in self.figures().items()}, **rates}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str) -> EngineFigures:
@@ -46,8 +64,8 @@ class EngineFigures:
         Raises:
             ProfileError: for an unknown or missing key, or an invalid value.
         """
-        table = read_table(data, where, ("process_mib", "time_factor"), ("rates",))
-        figures = {key: read_figure(table[key], f"{where}.{key}") for key in ("process_mib", "time_factor")}
+        table = read_table(data, where, ("process_mib", "time_factor"), (*COMPUTE, "rates"))
+        figures = {key: read_figure(value, f"{where}.{key}") for key, value in table.items() if key != "rates"}
         rates = read_rates(table["rates"], f"{where}.rates") if "rates" in table else None
         engine: EngineFigures = made(where, cls, **figures, rates=rates)
         return engine

@@ -180,9 +180,10 @@ class Profile:
                 f"{self.name} has no figures of the engine {shown(engine)}; add [engines.{engine}], as in the shipped "
                 "profile raspberry-pi-4"
             )
-        own = self.onnx
-        rates = self.rates if own.rates is None else own.rates
-        return replace(self, process_mib=own.process_mib, time_factor=own.time_factor, rates=rates, onnx=None)
+        own: dict[str, Any] = {**self.onnx.figures()}
+        if self.onnx.rates is not None:
+            own["rates"] = self.onnx.rates
+        return replace(self, **own, onnx=None)
 
     @property
     def digest(self) -> str:

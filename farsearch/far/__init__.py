@@ -5,11 +5,13 @@ this folder, so workstation and board run the same FAR step and training loop.
 
 ================ ====================================================================
 layout.py        which modules of a model are its embeddings, attentions and FFNs
-selection.py     scores of the hidden neurons, and the selection of the learners
+selection.py     scores of hidden neurons and heads, and the selection of the learners
 execution.py     how a step is executed: tensors saved for the backward pass, portions
 ffn.py           a feed-forward block whose neurons are part learners, part frozen
 ffn_function.py  the function of such a block, and its gradients
 activations.py   value and gradient of the functions between a block's two maps
+split_linear.py  a linear map of an attention whose heads are part learners, part frozen
+merged_state.py  state dicts of split modules
 attention.py     attention that recomputes its probabilities
 dropout.py       dropout that redraws its masks
 norms.py         LayerNorm that rebuilds its input from its output

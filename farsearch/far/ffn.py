@@ -3,6 +3,7 @@
 They hold the parameters. The block is computed by ffn_function.py, or by autograd with the policy ``modules``.
 """
 
+from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from .activations import Activation, activation_of
 from .execution import FEED_FORWARD
 from .ffn_function import feed_forward
+from .merged_state import load_merged, save_merged
 
 __all__ = ["SplitFeedForward", "WholeFeedForward", "padding"]
 
@@ -177,13 +179,24 @@ class SplitFeedForward(nn.Module):
                 self.bias.copy_(value)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        _save(self, self._saved, destination, prefix)
+        save_merged(self._merged(), destination, prefix)
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: List[str],
         unexpected_keys: List[str], error_msgs: List[str],
     ) -> None:  # fmt: skip
-        _load(self, self._saved, state_dict, prefix, strict, missing_keys, unexpected_keys, error_msgs)
+        load_merged(
+            self._merged(), self._put_merged, state_dict, prefix, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def _merged(self) -> Dict[str, Tensor]:
+        """The tensors of the saved maps, each map's with its prefix."""
+        return {inner + name: value for linear, inner in self._saved for name, value in self.whole(linear).items()}
+
+    def _put_merged(self, key: str, value: Tensor) -> None:
+        inner, dot, name = key.rpartition(".")
+        linear = next(linear for linear, prefix in self._saved if prefix == inner + dot)
+        self.put(linear, name, value)
 
     def _joined(self, learned: Any, frozen: Any, order: Tensor) -> Any:
         """Rows of the learners and of the frozen neurons in the original order."""
@@ -205,47 +218,17 @@ class _Front(nn.Identity):
         self._split = (split,)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        _save(self._split[0], [("up", "")], destination, prefix)
+        save_merged(self._split[0].whole("up"), destination, prefix)
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, missing_keys: List[str],
         unexpected_keys: List[str], error_msgs: List[str],
     ) -> None:  # fmt: skip
-        _load(self._split[0], [("up", "")], state_dict, prefix, strict, missing_keys, unexpected_keys, error_msgs)
-
-
-def _save(split: SplitFeedForward, maps: Sequence[Tuple[str, str]], destination: Any, prefix: str) -> None:
-    """Write ``up`` or ``down``, each with its prefix, as ``nn.Module._save_to_state_dict`` would before the split."""
-    for linear, inner in maps:
-        for name, value in split.whole(linear).items():
-            destination[prefix + inner + name] = value
-
-
-def _load(
-    split: SplitFeedForward,
-    maps: Sequence[Tuple[str, str]],
-    state_dict: Any,
-    prefix: str,
-    strict: bool,
-    missing_keys: List[str],
-    unexpected_keys: List[str],
-    error_msgs: List[str],
-) -> None:
-    """Load the output of ``_save``, and report errors as ``nn.Module._load_from_state_dict``."""
-    known = set()
-    for linear, inner in maps:
-        for name, value in split.whole(linear).items():
-            key = prefix + inner + name
-            known.add(key)
-            if key not in state_dict:
-                missing_keys.extend([key] if strict else [])
-            elif state_dict[key].shape != value.shape:
-                shapes = tuple(state_dict[key].shape), tuple(value.shape)
-                error_msgs.append("size mismatch for {}: {} in the checkpoint, {} in the model".format(key, *shapes))
-            else:
-                split.put(linear, name, state_dict[key])
-    if strict:
-        unexpected_keys.extend(key for key in state_dict if key.startswith(prefix) and key not in known)
+        (split,) = self._split
+        load_merged(
+            split.whole("up"), partial(split.put, "up"), state_dict, prefix, strict, missing_keys, unexpected_keys,
+            error_msgs,
+        )  # fmt: skip
 
 
 def _rows(rows: Any, index: Tensor, width: int, more: int = 0, dtype: Optional[torch.dtype] = None) -> Any:

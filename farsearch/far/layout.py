@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequenc
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["AttentionLayout", "FeedForwardLayout", "LayerLayout", "ModelLayout", "get_module", "set_module"]
+__all__ = ["AttentionLayout", "FeedForwardLayout", "HeadMap", "LayerLayout", "ModelLayout", "get_module", "set_module"]
 
 T = TypeVar("T")
 
@@ -26,6 +26,18 @@ class AttentionLayout(NamedTuple):
     output: Optional[str]
     dropout: str
     heads: int
+
+
+class HeadMap(NamedTuple):
+    """A linear map of an attention, and where it has the heads.
+
+    ``dim`` is 0 if each head has rows of the weight, 1 if it has columns. ``times`` is 3 for a map that computes
+    queries, keys and values, each of all heads, else 1.
+    """
+
+    path: str
+    dim: int
+    times: int
 
 
 class FeedForwardLayout(NamedTuple):
@@ -62,7 +74,9 @@ class LayerLayout(NamedTuple):
     ``attention`` names the linear maps of its attention, query, key, value and output first, or one of the first three
     and output. ``blocks`` are its feed-forward blocks in their order, all of a model's equally wide.
     ``self_attention``, ``dropouts`` and ``norms`` are the modules that execution.py can replace. ``kind``
-    differs between layers that differ in more than their weights.
+    differs between layers that differ in more than their weights. ``own_heads`` is the number of heads of an attention
+    without ``self_attention``, if each has its own rows (of the output's map: columns) of the maps in ``attention``, in
+    the order of the heads, and nothing else is trained in it; else 0.
     """
 
     path: str
@@ -72,6 +86,21 @@ class LayerLayout(NamedTuple):
     dropouts: Tuple[str, ...] = ()
     norms: Tuple[str, ...] = ()
     kind: str = ""
+    own_heads: int = 0
+
+    @property
+    def heads(self) -> int:
+        """The number of heads that can be trained or frozen one by one; 0 if they can't."""
+        return self.own_heads if self.self_attention is None else self.self_attention.heads
+
+    @property
+    def head_maps(self) -> List[HeadMap]:
+        """The maps in ``attention`` with the places of their heads."""
+        fused = len(self.attention) == 2
+        output = 1 if fused else 3
+        return [
+            HeadMap(path, int(i == output), 3 if fused and i != output else 1) for i, path in enumerate(self.attention)
+        ]
 
 
 class ModelLayout(NamedTuple):
@@ -101,6 +130,11 @@ class ModelLayout(NamedTuple):
     def by_block(self, values: Sequence[T]) -> List[T]:
         """Return one value per block from one value per layer."""
         return [value for layer, value in zip(self.layers, values) for _ in layer.blocks]
+
+    @property
+    def heads(self) -> int:
+        """The number of heads of a layer that can be trained or frozen one by one; 0 if a layer's can't."""
+        return min(layer.heads for layer in self.layers)
 
     @property
     def gated(self) -> bool:

@@ -18,8 +18,9 @@ from .execution import Execution, checked
 from .ffn import SplitFeedForward, WholeFeedForward
 from .layout import FeedForwardLayout, LayerLayout, ModelLayout, get_module, set_module
 from .norms import OutputLayerNorm, rebuilds_input
+from .split_linear import SplitLinear
 
-__all__ = ["apply_far", "execute", "freeze", "merge", "reconfigure", "trainable_count", "width_of"]
+__all__ = ["apply_far", "execute", "freeze", "merge", "reconfigure", "split_heads", "trainable_count", "width_of"]
 
 _MODULES = Execution()
 
@@ -32,13 +33,17 @@ def apply_far(
     frozen_attention_layers: int = 0,
     frozen_bottom_layers: int = 0,
     execution: Execution = _MODULES,
+    heads: Optional[Sequence[Optional[Sequence[int]]]] = None,
 ) -> nn.Module:
     """Prepare ``model`` for the FAR phase, in place: ``reconfigure``, ``freeze`` and ``execute``.
 
     Args:
         learners: one entry per feed-forward block, as in ``reconfigure``.
+        heads: one entry per layer, as in ``split_heads``; None splits no attention.
     """
     reconfigure(model, layout, learners, execution)
+    if heads is not None:
+        split_heads(model, layout, heads)
     freeze(model, layout, frozen_embeddings, frozen_attention_layers, frozen_bottom_layers)
     return execute(model, layout, execution)
 
@@ -78,6 +83,36 @@ def reconfigure(
         dtype = getattr(torch, execution.frozen_dtype)
         split = SplitFeedForward(up, activation, down, chosen, policy, dtype, rows, gated, dropout, block.names)
         _stand_in(model, block, split.front, split)
+    return model
+
+
+def split_heads(model: nn.Module, layout: ModelLayout, heads: Sequence[Optional[Sequence[int]]]) -> nn.Module:
+    """Split the attentions of ``model``, in place.
+
+    Args:
+        heads: for each layer the indices of its trained heads; none freezes all of its attention's maps, None leaves
+            them as they are.
+
+    Raises:
+        ValueError: for a wrong number of entries, an index outside a layer's heads, or a layer whose heads can't be
+            split.
+    """
+    if len(heads) != len(layout.layers):
+        raise ValueError("{} selections of heads for {} layers".format(len(heads), len(layout.layers)))
+    for layer, chosen in zip(layout.layers, heads):
+        if chosen is None:
+            continue
+        if len(chosen) and not layer.heads:
+            raise ValueError("the heads of {} can't be split".format(layer.path))
+        if len(chosen) and not 0 <= min(chosen) <= max(chosen) < layer.heads:
+            raise ValueError("trained heads of {} are outside 0 to {}".format(layer.path, layer.heads - 1))
+        for each in layer.head_maps:
+            linear = get_module(model, each.path)
+            if len(chosen):
+                split = SplitLinear(linear, layer.heads, chosen, each)
+                set_module(model, each.path, split.train(model.training))
+            else:
+                linear.requires_grad_(False)
     return model
 
 
@@ -138,6 +173,10 @@ def merge(model: nn.Module, layout: ModelLayout) -> nn.Module:
             set_module(model, path, module.release())
     for layer in layout.layers:
         get_module(model, layer.path).__dict__.pop("forward", None)
+        for linear_path in layer.attention:
+            linear = get_module(model, linear_path)
+            if isinstance(linear, SplitLinear):
+                set_module(model, linear_path, linear.release())
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model.train(model.training)  # restored modules may be in another mode

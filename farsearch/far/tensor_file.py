@@ -8,6 +8,7 @@ can't make the reader allocate more memory than the size of the file, or return 
 import json
 import os
 import struct
+import sys
 from typing import Any, BinaryIO, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from .display import shown
@@ -171,9 +172,10 @@ def _elements(shape: Sequence[int]) -> int:
 
 
 def _sync_folder(folder: str) -> None:
-    """Flush a folder: a rename is durable only then."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Flush a folder: a rename is durable only then. Windows opens no folders."""
+    if sys.platform != "win32":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

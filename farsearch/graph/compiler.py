@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from farsearch.cost.plans import execution_of, for_engine
 from farsearch.errors import BadInput
 from farsearch.far.execution import Execution
 from farsearch.far.ffn import SplitFeedForward
 from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.split_linear import SplitLinear
 from farsearch.files import save_tensors, write_json
 from farsearch.graph.builder import OPSET
+from farsearch.graph.narrow import narrowed
 from farsearch.graph.operation import Extent
 from farsearch.graph.program import Call, Graphs, calls_of
 from farsearch.graph.rewrite import Dropout, rewritten
 from farsearch.graph.trace import Trace, trace_prediction, trace_step
 from farsearch.models.heads import Head
+from farsearch.records import StepPlan
 from farsearch.runtime.program_file import SCHEMA_VERSION
 
 __all__ = ["PROGRAM", "WEIGHTS", "Compiled", "compile_step", "engine_execution"]
@@ -27,20 +32,23 @@ __all__ = ["PROGRAM", "WEIGHTS", "Compiled", "compile_step", "engine_execution"]
 PROGRAM, WEIGHTS = "program.json", "weights.safetensors"
 """Files of a compiled engine, beside its graphs."""
 
+PORTION = 512
+"""Tokens that a graph computes at once."""
+
 _ALL_ROWS = 1 << 20
-"""Rows of a portion that no batch has: a graph computes all rows at once."""
+"""Rows of a portion that no batch has: the traced step computes all rows at once, its graphs are run on portions."""
 
 _BATCH = {"input_ids": "ids", "token_type_ids": "ids", "attention_mask": "additive"}
 
 
-def engine_execution(layout: ModelLayout, feed_forward: str = "store") -> Execution:
-    """Return how a step is compiled. LayerNorms stay ordinary: ``rewrite`` saves only their normalised input."""
-    return Execution(
-        "modules" if layout.gated else feed_forward,
-        "recompute" if layout.recomputes_attention else "modules",
-        "seed",
-        chunk_rows=_ALL_ROWS,
-    )
+def engine_execution(layout: ModelLayout, plan: StepPlan | None = None) -> Execution:
+    """Return how a step is compiled. LayerNorms stay ordinary: ``rewrite`` saves only their normalised input.
+
+    Args:
+        plan: of the engine ``onnx``; None for its exact one that stores the pre-activations.
+    """
+    plan = for_engine(plan or StepPlan(), "onnx", layout)
+    return execution_of(dataclasses.replace(plan, layer_norm="modules"), _ALL_ROWS)
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Seque
     graphs = Graphs()
     step, dropouts = rewritten(trace_step(model, layout, head))
     prediction, _ = rewritten(trace_prediction(model, layout, head))
-    calls, predict = calls_of(step, graphs), calls_of(prediction, graphs)
+    calls, predict = calls_of(narrowed(step), graphs), calls_of(narrowed(prediction), graphs)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     merged = _merged(model, layout, names)
     used = {value.removeprefix("weight:") for call in (*calls, *predict) for value in call.inputs.values()}
@@ -99,12 +107,15 @@ def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Seque
         "step": [_call(call) for call in calls],
         "predict": [_call(call) for call in predict],
         "merge": merged,
+        "portion": PORTION,
     }
     return Compiled(program, tuple(graphs.models), {name: tensors[name] for name in [*trained, *frozen]})
 
 
 def _call(call: Call) -> dict[str, Any]:
-    return {"graph": call.graph, "inputs": dict(call.inputs), "outputs": dict(call.outputs)}
+    return {
+        "graph": call.graph, "inputs": dict(call.inputs), "outputs": dict(call.outputs), "rows": list(call.rows),
+    }  # fmt: skip
 
 
 def _dropout(mask: Dropout) -> dict[str, Any]:
@@ -115,7 +126,7 @@ def _dimension(size: int | Extent) -> int | str:
     if isinstance(size, int):
         return size
     if size.factor != 1 or size.offset or size.rows == size.length:
-        raise BadInput("a dropout of this model drops parts that can't be compiled; use --engine torch")
+        raise BadInput("a dropout of this model drops parts that can't be compiled; use `engine` torch")
     return "rows" if size.rows else "length"
 
 
@@ -124,7 +135,7 @@ def _tables(step: Trace) -> dict[str, dict[str, Any]]:
     found = {}
     for name, (ids, padding) in step.tables.items():
         if ids.name != "input":
-            raise BadInput(f"the ids of the table {name} are no input, and can't be compiled; use --engine torch")
+            raise BadInput(f"the ids of the table {name} are no input, and can't be compiled; use `engine` torch")
         found[name] = {"ids": ids.args[0], "padding": padding if padding >= 0 else None}
     return found
 
@@ -137,6 +148,10 @@ def _merged(model: nn.Module, layout: ModelLayout, names: Sequence[str]) -> list
         if isinstance(module, SplitFeedForward):
             for entry in _merged_block(module, block.split, block.up, block.down):
                 split[entry["name"]] = entry
+    for path in (path for layer in layout.layers for path in layer.attention):
+        linear = get_module(model, path)
+        if isinstance(linear, SplitLinear):
+            split.update((entry["name"], entry) for entry in _merged_linear(linear, path))
     state = model.state_dict()
     parameters = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
     names_now = {
@@ -176,4 +191,23 @@ def _merged_block(module: SplitFeedForward, path: str, up: str, down: str) -> li
                     ]
                     parts.append({"value": f"{path}.{part}_{kind}", "index": index})
             entries.append({"name": f"{where}.{name}", "parts": parts, "axis": axis, "shape": list(value.shape)})
+    return entries
+
+
+def _merged_linear(module: SplitLinear, path: str) -> list[dict[str, Any]]:
+    """The entries of a split map's weight and bias."""
+    entries = []
+    for name, value in module.whole().items():
+        if name == "bias" and module.learner_bias is None:
+            entries.append(_alone(f"{path}.bias", f"{path}.bias", value))
+            continue
+        tensors = ("learner_weight", "frozen_weight") if name == "weight" else ("learner_bias", "bias")
+        parts = [
+            {"value": f"{path}.{tensor}", "index": [i for start, stop in ranges for i in range(start, stop)]}
+            for tensor, ranges in zip(tensors, (module.places.learners, module.places.frozen), strict=True)
+            if ranges
+        ]
+        entries.append(
+            {"name": f"{path}.{name}", "parts": parts, "axis": module.places.dim, "shape": list(value.shape)}
+        )
     return entries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, shape_inference
+from onnx import helper, numpy_helper, shape_inference
 
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, Compiled
+from farsearch.runtime.onnx_engine.buffers import portion_rows, size_of
 from farsearch.runtime.program_file import Call, Program, read_program
 
 __all__ = ["EngineMemory", "StepMemory"]
 
 _ARENA_SHARE = 0.3
-"""Memory that onnxruntime's allocator holds beside the values that live, as a share of them (docs/log.md)."""
+"""Memory that onnxruntime's allocator holds beside the temporaries of graphs, as a share of them (docs/log.md)."""
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity"})
 """Operators whose output is their input's memory."""
@@ -38,16 +39,18 @@ class StepMemory:
         mapped: weights in their file, which the system reads as they are needed and may drop again.
         held: trained weights, the optimizer's state, and the sums of gradients of micro-batches.
         passing: peak of activations, gradients and masks.
+        temporary: what of it onnxruntime allocates. The rest is in buffers that are kept, without holes between them.
     """
 
     mapped: int
     held: int
     passing: int
+    temporary: int = 0
 
     @property
     def allocated(self) -> float:
         """``passing`` with what onnxruntime's allocator holds beside it."""
-        return (1 + _ARENA_SHARE) * self.passing
+        return self.passing + _ARENA_SHARE * self.temporary
 
     @property
     def resident(self) -> float:
@@ -89,20 +92,42 @@ class EngineMemory:
         program = self._program
         trained = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in program.trained)
         held = trained * ({"adamw": 3, "sgd": 1}[optimizer] + int(parts))
-        last = {
-            value: i for i, call in enumerate(program.step) for value in (*call.inputs.values(), *call.outputs.values())
-        }
-        sizes = {"rows": rows, "length": length}
-        live: dict[str, int] = {}
-        peak = 0
-        for i, call in enumerate(program.step):
-            masks = sum(self._mask_bytes(value, sizes) for value in set(call.inputs.values()))
-            outputs, inside = self._call(call, rows, length)
-            peak = max(peak, sum(live.values()) + masks + inside)
-            live.update(outputs)
-            peak = max(peak, sum(live.values()) + self._scattered(call))
-            live = {value: size for value, size in live.items() if last[value] > i}
-        return StepMemory(self._mapped, held, peak)
+        buffers, temporary, masks = self._passing(rows, length)
+        return StepMemory(self._mapped, held, buffers + temporary + masks, temporary)
+
+    def _passing(self, rows: int, length: int) -> tuple[int, int, int]:
+        """Bytes of the runner's buffers, of what onnxruntime allocates, and of masks: the highest of each."""
+        calls = self._program.step
+        last = {value: i for i, call in enumerate(calls) for value in (*call.inputs.values(), *call.outputs.values())}
+        pool, others = _Pool(), dict[str, int]()
+        temporary = masks = 0
+        for i, call in enumerate(calls):
+            masks = max(masks, self._masks_of(call, rows, length))
+            whole = _output_bytes(self._graphs[call.graph], rows, length)
+            outside = sum(others.values())
+            temporary = max(temporary, outside + self._inside(call, rows, length), outside + self._scattered(call))
+            for name, value in call.outputs.items():
+                if call.rows:
+                    pool.take(value, whole[name])
+                else:
+                    others[value] = whole[name]
+            if self._portion(rows, length) < rows and call.rows:
+                pool.lend([whole[name] for name in call.outputs if name not in call.rows])
+            for value in {*call.inputs.values(), *call.outputs.values()}:
+                if last[value] == i:
+                    pool.give(value)
+                    others.pop(value, None)
+        return pool.held, temporary, masks
+
+    def _portion(self, rows: int, length: int) -> int:
+        """Rows that are computed at once."""
+        return portion_rows(rows, length, self._program.portion or rows * length)
+
+    def _inside(self, call: Call, rows: int, length: int) -> int:
+        """Bytes that onnxruntime allocates in a call, its outputs among them if the runner does not provide them."""
+        if not call.rows:
+            return _peaks(self._graphs[call.graph], rows, length)[0]
+        return _peaks(self._graphs[call.graph], self._portion(rows, length), length)[1]
 
     def _scattered(self, call: Call) -> int:
         """Bytes of the gradient of a whole table, which the runner makes from those of its rows."""
@@ -110,33 +135,66 @@ class EngineMemory:
         made = [tables[value] for value in call.outputs.values() if value in tables]
         return sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in made)
 
-    def _mask_bytes(self, value: str, sizes: Mapping[str, int]) -> int:
-        if not value.startswith("dropout:"):
-            return 0
-        shape = self._program.dropouts[int(value.removeprefix("dropout:"))].shape
-        return int(np.prod([sizes.get(size, size) for size in shape], dtype=np.int64))
+    def _masks_of(self, call: Call, rows: int, length: int) -> int:
+        sizes = {"rows": rows, "length": length}
+        numbers = {value.removeprefix("dropout:") for value in call.inputs.values() if value.startswith("dropout:")}
+        shapes = [self._program.dropouts[int(number)].shape for number in numbers]
+        return sum(int(np.prod([sizes.get(size, size) for size in shape], dtype=np.int64)) for shape in shapes)
 
-    def _call(self, call: Call, rows: int, length: int) -> tuple[dict[str, int], int]:
-        """Bytes of a call's outputs by the program's names, and the peak of all that it allocates."""
-        outputs, inside = _graph_bytes(self._graphs[call.graph], rows, length)
-        return {call.outputs[name]: size for name, size in outputs.items()}, inside
+
+class _Pool:
+    """The blocks of ``onnx_engine.buffers`` in a step.
+
+    Attributes:
+        held: bytes of all blocks.
+    """
+
+    def __init__(self) -> None:
+        self.held = 0
+        self._free: Counter[int] = Counter()
+        self._taken: dict[str, int] = {}
+
+    def take(self, value: str, size: int) -> None:
+        self._taken[value] = size
+        if self._free[size]:
+            self._free[size] -= 1
+        else:
+            self.held += size
+
+    def give(self, value: str) -> None:
+        if value in self._taken:
+            self._free[self._taken.pop(value)] += 1
+
+    def lend(self, sizes: Sequence[int]) -> None:
+        """Take blocks of these sizes for a moment."""
+        for i, size in enumerate(sizes):
+            self.take(f"lent {i}", size)
+        for i in range(len(sizes)):
+            self.give(f"lent {i}")
 
 
 @lru_cache(maxsize=4096)
-def _graph_bytes(graph: bytes, rows: int, length: int) -> tuple[Mapping[str, int], int]:
+def _output_bytes(graph: bytes, rows: int, length: int) -> Mapping[str, int]:
+    """Bytes of a graph's outputs by name."""
+    return {info.name: _bytes(info) for info in _with_sizes(onnx.load_from_string(graph), rows, length).graph.output}
+
+
+@lru_cache(maxsize=4096)
+def _peaks(graph: bytes, rows: int, length: int) -> tuple[int, int]:
+    """Highest bytes of a graph's values: with its outputs, and without."""
     model = shape_inference.infer_shapes(_with_sizes(onnx.load_from_string(graph), rows, length), data_prop=True)
     sizes = {info.name: _bytes(info) for info in (*model.graph.value_info, *model.graph.output)}
     results = {info.name for info in model.graph.output}
     owner = {name: name for name in sizes}
     uses = Counter(name for node in model.graph.node for name in node.input)
     live: Counter[str] = Counter()
-    held = peak = 0
+    held = given = peak = inside = 0
     for node in model.graph.node:
         made = [name for name in node.output if name in sizes]
         taken = [owner[name] for name in node.input if name in owner]
-        if node.op_type in _VIEWS and taken and made:
+        if node.op_type in _VIEWS and taken and made and made[0] not in results:
             owner[made[0]] = taken[0]
-            live[taken[0]] += uses[made[0]] + (made[0] in results)
+            live[taken[0]] += uses[made[0]]
         else:
             reused = _reused(node, made, taken, sizes, live, results)
             for name in made:
@@ -147,12 +205,13 @@ def _graph_bytes(graph: bytes, rows: int, length: int) -> tuple[Mapping[str, int
                     continue
                 live[name] = uses[name] + (name in results)
                 held += sizes[name]
-        peak = max(peak, held)
+                given += sizes[name] if name in results else 0
+        peak, inside = max(peak, held), max(inside, held - given)
         for name in taken:
             live[name] -= 1
             if live[name] == 0:
                 held -= sizes[name]
-    return {name: sizes[name] for name in results}, peak
+    return peak, inside
 
 
 def _reused(
@@ -166,26 +225,37 @@ def _reused(
 
 def _with_sizes(model: Any, rows: int, length: int) -> Any:
     """The graph with the sizes of one batch in place of names such as ``2*rows*length``."""
-    for info in (*model.graph.input, *model.graph.output):
+    for info in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         for dimension in info.type.tensor_type.shape.dim:
             if dimension.HasField("dim_param"):
-                dimension.dim_value = _evaluated(dimension.dim_param, rows, length)
+                dimension.dim_value = size_of(dimension.dim_param, rows, length)
     given = {"size:rows": rows, "size:length": length}
     for info in list(model.graph.input):
         if info.name in given:
             model.graph.input.remove(info)
             value = helper.make_tensor(info.name, onnx.TensorProto.INT64, [1], [given[info.name]])
             model.graph.initializer.append(value)
+    _fold_sizes(model.graph)
     return model
 
 
-def _evaluated(text: str, rows: int, length: int) -> int:
-    """The value of a name as ``program`` gives them: factors, then an offset."""
-    product, _, offset = text.replace("-", "+-").partition("+")
-    size = 1
-    for factor in product.split("*"):
-        size *= {"rows": rows, "length": length}.get(factor) or int(factor)
-    return size + int(offset or 0)
+_OF_SIZES: Mapping[str, Callable[..., Any]] = {
+    "Mul": np.multiply,
+    "Add": np.add,
+    "Concat": lambda *parts: np.concatenate(parts),
+}
+"""Operators that compute sizes from sizes, all of one dimension."""
+
+
+def _fold_sizes(graph: Any) -> None:
+    """Replace what is computed from sizes alone by its result: onnx takes the pads of a Pad from a constant only."""
+    known = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type in _OF_SIZES and all(name in known and known[name].dtype == np.int64 for name in node.input):
+            (name,) = node.output
+            known[name] = _OF_SIZES[node.op_type](*(known[each] for each in node.input))
+            graph.initializer.append(numpy_helper.from_array(known[name], name))
+            graph.node.remove(node)
 
 
 def _bytes(info: Any) -> int:

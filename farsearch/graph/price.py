@@ -9,12 +9,9 @@ import numpy as np
 
 from farsearch.cost.constraints import Peaks
 from farsearch.cost.pricer import Price, Pricer
-from farsearch.far.selection import learner_count, random_learners
-from farsearch.far.surgery import apply_far, width_of
-from farsearch.graph.compiler import compile_step, engine_execution
+from farsearch.graph.configured import compile_config
 from farsearch.graph.memory import EngineMemory
 from farsearch.models.heads import Head
-from farsearch.models.load import build_model
 from farsearch.records import FarConfig, StepPlan
 
 __all__ = ["price_compiled"]
@@ -35,7 +32,7 @@ def price_compiled(pricer: Pricer, model_config: Any, head: Head, config: FarCon
     priced = pricer.price(config, plan)
     rows = plan.micro_batch_size or pricer.batch_size
     parts = rows < pricer.batch_size
-    memory = _memory(model_config, head, config, plan)
+    memory = EngineMemory.of(compile_config(model_config, head, config, plan))
     step = memory.step(rows, pricer.workload.max_length, optimizer=plan.optimizer, parts=parts)
     held, allocated, mapped = (size / 2**20 for size in (step.held, step.allocated, step.mapped))
     process = pricer.profile.process_mib
@@ -48,20 +45,3 @@ def price_compiled(pricer: Pricer, model_config: Any, head: Head, config: FarCon
         priced, memory=sizes, tensor_peak_mib=total, peak_memory_mib=peak, peak_memory_range_mib=(low, high),
         feasible=not problems, problems=problems,
     )  # fmt: skip
-
-
-def _memory(model_config: Any, head: Head, config: FarConfig, plan: StepPlan) -> EngineMemory:
-    config = config.canonical()
-    model, layout = build_model(model_config, head)
-    names = list(model.state_dict())
-    width = width_of(model, layout.layers[0])
-    fractions = layout.by_block(config.frozen_fractions)
-    learners = [
-        None if fraction == 0.0 else random_learners(width, learner_count(width, fraction), seed=0)
-        for fraction in fractions
-    ]
-    apply_far(
-        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers,
-        engine_execution(layout, plan.feed_forward),
-    )  # fmt: skip
-    return EngineMemory.of(compile_step(model, layout, head, names))

@@ -6,7 +6,7 @@ executes a step, and what it recomputes, is kept whatever order the inference en
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from onnx import helper
 from farsearch.graph.builder import Builder, Value
 from farsearch.graph.operation import Extent, Operation, Shape, operands
 from farsearch.graph.operators import OPERATORS
+from farsearch.graph.portions import Spread, by_rows, grows, spreads
 from farsearch.graph.trace import Trace
 
 __all__ = ["Call", "Graphs", "calls_of"]
@@ -32,6 +33,7 @@ _FREE = frozenset(
 """Operations that are repeated in each call that needs them, instead of saving their result."""
 _CHEAP = frozenset({"scale_shift"})
 """Likewise in the backward pass."""
+_PADDED = frozenset({"constant_pad_nd", "select_backward", "slice_backward"})
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,14 @@ class Call:
     Attributes:
         graph: its number.
         inputs, outputs: names of the program's values by the names of the graph's.
+        rows: of the graph's names those whose first dimension consists of the rows; a portion of the rows takes and
+            gives a part of these, and the other outputs are added up. Empty for a call that takes all rows at once.
     """
 
     graph: int
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    rows: tuple[str, ...] = ()
 
 
 @dataclass
@@ -124,23 +129,44 @@ class _Cutter:
         for operation in group:
             lowering.lower(builder, operation)
         outputs: dict[str, str] = {}
-        results: list[onnx.ValueInfoProto] = []
+        results: dict[str, Operation] = {}
+        infos: list[onnx.ValueInfoProto] = []
         for operation in group:
             if operation in self._wanted:
-                self._publish(operation, lowering, builder, outputs, results)
+                self._publish(operation, lowering, builder, outputs, results, infos)
+        nodes = _needed(builder.nodes, outputs)
         sizes = [_info(name, "int64", (1,)) for name in sorted(builder.sizes_used)]
-        graph = helper.make_graph(builder.nodes, "call", [*lowering.infos, *sizes], results, builder.initializers)
+        inner = _padded(group, lowering, {name for node in nodes for name in node.output} - set(outputs))
+        graph = helper.make_graph(
+            nodes, "call", [*lowering.infos, *sizes], infos, builder.initializers, value_info=inner
+        )
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", builder.opset), helper.make_opsetid("com.microsoft", 1)]
         )
         model.ir_version = 8
         inputs = {local: name for name, local in lowering.locals.items()}
         inputs.update((name, name) for name in sorted(builder.sizes_used))
-        return Call(graphs.number(model), inputs, outputs)
+        return Call(graphs.number(model), inputs, outputs, self._rows(group, lowering, results))
+
+    def _rows(self, group: list[Operation], lowering: _Lowering, results: Mapping[str, Operation]) -> tuple[str, ...]:
+        """Inputs and outputs that consist of the rows, if the call can be computed in portions of them."""
+        rows = []
+        for name, shape in lowering.shapes.items():
+            if by_rows(shape):
+                rows.append(name)
+            elif grows(shape):
+                return ()
+        found = spreads(group)
+        for name, operation in results.items():
+            if found[operation] is Spread.ROWS and by_rows(self._values[operation].stored_shape):
+                rows.append(name)
+            elif found[operation] is not Spread.SUM:
+                return ()
+        return tuple(rows)
 
     def _publish(
         self, operation: Operation, lowering: _Lowering, builder: Builder, outputs: dict[str, str],
-        results: list[onnx.ValueInfoProto],
+        results: dict[str, Operation], infos: list[onnx.ValueInfoProto],
     ) -> None:  # fmt: skip
         """Make a result one of the graph's outputs."""
         value = lowering.values[operation]
@@ -166,8 +192,25 @@ class _Cutter:
             final = f"v{self._count}"
             self._count += 1
         outputs[local] = final
-        results.append(_info(local, value.dtype, value.stored_shape))
+        results[local] = operation
+        infos.append(_info(local, value.dtype, value.stored_shape))
         self._values[operation] = replace(value, name=final)
+
+
+def _padded(group: list[Operation], lowering: _Lowering, names: set[str]) -> list[onnx.ValueInfoProto]:
+    """Shapes of padded values: that they follow from the batch is not inferred from a graph (memory.py needs them)."""
+    values = [lowering.values[each] for each in group if each.name in _PADDED]
+    return [_info(each.name, each.dtype, each.stored_shape) for each in values if each.name in names]
+
+
+def _needed(nodes: list[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:
+    """The nodes that an output depends on: onnxruntime would execute the others too."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def _grouped(trace: Trace) -> tuple[dict[Operation, int], list[list[Operation]]]:
@@ -193,6 +236,8 @@ class _Lowering:
         self.locals: dict[str, str] = {}
         """Names of the graph's inputs by those of the program's values."""
         self.infos: list[onnx.ValueInfoProto] = []
+        self.shapes: dict[str, Shape] = {}
+        """Shapes of the graph's inputs, as they are stored."""
 
     def lower(self, builder: Builder, operation: Operation) -> None:
         for operand in operands(operation):
@@ -213,6 +258,7 @@ class _Lowering:
         if value.name not in self.locals:
             self.locals[value.name] = f"in_{len(self.locals)}"
             self.infos.append(_info(self.locals[value.name], value.dtype, value.stored_shape))
+            self.shapes[self.locals[value.name]] = value.stored_shape
         return replace(value, name=self.locals[value.name])
 
 

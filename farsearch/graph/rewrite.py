@@ -13,6 +13,8 @@ from farsearch.graph.trace import Trace
 
 __all__ = ["Dropout", "rewritten"]
 
+_COPIES = ("clone", "detach", "detach_copy", "alias", "alias_copy", "lift_fresh_copy")
+
 
 @dataclass(frozen=True)
 class Dropout:
@@ -80,6 +82,13 @@ class _Rewriter:
             "native_layer_norm": self._native_layer_norm,
             "native_layer_norm_backward": self._native_layer_norm_backward,
             "getitem": self._getitem,
+            "copy": self._written,
+            "slice_scatter": self._written,
+            "slice": self._whole,
+            "slice_copy": self._whole,
+            "split": self._undivided,
+            "split_copy": self._undivided,
+            **dict.fromkeys(_COPIES, self._copied),
             "t": self._t,
             "t_copy": self._t,
         }
@@ -153,6 +162,29 @@ class _Rewriter:
     def _native_dropout_backward(self, operation: Operation) -> list[Operation]:
         operation.name = "drop"
         return [operation]
+
+    def _copied(self, operation: Operation) -> list[Operation]:
+        self._now[operation] = operation.args[0]
+        return []
+
+    def _written(self, operation: Operation) -> list[Operation]:
+        """A tensor that is overwritten is what is written to it."""
+        target, source = operation.args[:2]
+        if target.shape != source.shape:
+            return [operation]
+        self._now[operation] = source
+        return []
+
+    def _whole(self, operation: Operation) -> list[Operation]:
+        """A part that is the whole."""
+        return [operation] if operation.shape != operation.args[0].shape else self._copied(operation)
+
+    def _undivided(self, operation: Operation) -> list[Operation]:
+        """The only part of a split."""
+        if len(operation.shape) != 1:
+            return [operation]
+        self._items[operation] = {0: operation.args[0]}
+        return []
 
     def _getitem(self, operation: Operation) -> list[Operation]:
         source, index = operation.args

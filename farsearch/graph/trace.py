@@ -8,7 +8,7 @@ them is an expression of the rows and the length.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -27,7 +27,7 @@ from farsearch.far.layout import ModelLayout, get_module
 from farsearch.graph.operation import Operation, extent_of
 from farsearch.models.heads import Head
 
-__all__ = ["Trace", "trace_prediction", "trace_step"]
+__all__ = ["Trace", "trace_function", "trace_prediction", "trace_step"]
 
 _BATCHES = ((3, 11), (5, 23))
 """Rows and length of the two traced batches: primes, so that products of them are told apart."""
@@ -202,7 +202,7 @@ def _trace(function: Callable[..., dict[str, Tensor]], model: nn.Module, head: H
         return _joined(graphs[0][0], graphs[1][0], names, graphs[0][2])
     except ValueError as error:
         raise BadInput(
-            f"{type(model).__name__} can't be compiled for all lengths: {error}; use --engine torch"
+            f"{type(model).__name__} can't be compiled for all lengths: {error}; use `engine` torch"
         ) from error
 
 
@@ -290,3 +290,20 @@ def _unified(first: Any, second: Any, made: Mapping[fx.Node, Operation]) -> Any:
     if first != second:
         raise ValueError(f"a number of it depends on the length: {first} and {second}")
     return first
+
+
+def trace_function(function: Callable[..., Any], examples: Sequence[Tensor]) -> Trace:
+    """Trace a function of tensors at the sizes of these examples; its results are called ``0``, ``1`` and so on."""
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    inputs = [fake.from_tensor(example) for example in examples]
+
+    def flat(*values: Tensor) -> list[Tensor]:
+        found = function(*values)
+        return [each for each in found if each is not None] if isinstance(found, list | tuple) else [found]
+
+    with fake, enable_python_dispatcher(), torch.no_grad():
+        traced = make_fx(flat)(*inputs)
+        graph = make_fx(functionalize(traced, remove="mutations_and_views"))(*inputs)
+    graph.graph.eliminate_dead_code()
+    (results,) = (node.args[0] for node in graph.graph.nodes if node.op == "output")
+    return _joined(graph, graph, [str(i) for i in range(len(inputs))], [str(i) for i in range(len(results))])

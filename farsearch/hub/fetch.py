@@ -199,7 +199,7 @@ def _snapshot(
             except EntryNotFoundError:
                 raise UnknownRevision(
                     f"{repository.page} no longer has the commit {commit[:12]}, and the cache has not all of it; put "
-                    "the files back, or start a study of its own with --study"
+                    "the files back, or start a study of its own with `study`"
                 ) from None
 
 

@@ -56,10 +56,10 @@ def load_model(
     own = _own_head(model, info["missing_keys"])
     if own and any(name in mismatched for name in own) and keep_head:
         raise BadInput(
-            f"the head of {source.name!r} has other shapes than {head.outputs} outputs ask for; drop --keep-head"
+            f"the head of {source.name!r} has other shapes than {head.outputs} outputs ask for; drop `keep_head`"
         )
     if keep_head and not own:
-        raise BadInput(f"{source.name!r} brings no head for this kind of task; drop --keep-head")
+        raise BadInput(f"{source.name!r} brings no head for this kind of task; drop `keep_head`")
     if keep_head:
         _check_whole(source, info["missing_keys"])
     if own and not keep_head:
@@ -176,7 +176,7 @@ def _check_labels(source: ModelSource, config: Any, names: Sequence[str]) -> Non
     if names and theirs != list(names):
         raise BadInput(
             f"the head of {source.name!r} is for {', '.join(map(str, theirs[:5]))}, the task has "
-            f"{', '.join(names[:5])}; drop --keep-head to train a new one"
+            f"{', '.join(names[:5])}; drop `keep_head` to train a new one"
         )
 
 

@@ -56,5 +56,5 @@ def _unreadable(source: ModelSource, error: BaseException) -> MissingResource:
     reason = lines[0].rstrip(".:")[:160] if lines else type(error).__name__
     return MissingResource(
         f"the model {source.name!r} can't be loaded: {reason}; save it again with save_pretrained, or pass another "
-        "with --model"
+        "with `model`"
     )

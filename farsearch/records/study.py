@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,33 @@ from farsearch.records.trial import (
     on_front,
 )
 
-__all__ = ["SCHEMA_VERSION", "StudySnapshot"]
+__all__ = ["SCHEMA_VERSION", "Paired", "PointKey", "StudySnapshot", "constant_answer", "point_key"]
 
 SCHEMA_VERSION = 1
 """Version of everything that the records write. It rises when an old file could be misread."""
+
+
+PointKey = int | str
+"""Identity of a trial whose predictions are stored: its number, of a baseline ``METHOD-RATE``."""
+
+Paired = Callable[[PointKey, PointKey], "float | None"]
+"""Returns the standard error of the difference between two trials' metrics on the same validation rows.
+
+None where it is unknown because the predictions of one were removed.
+"""
+
+
+def constant_answer(meta: Mapping[str, Any], rows: str = "validation") -> float | None:
+    """Return the score of a constant answer on ``validation`` or ``dev`` rows from metadata; None if unknown."""
+    answer = meta.get("constant_answer", {}).get(rows)
+    return None if answer is None else float(answer["value"])
+
+
+def point_key(trial: AnyTrial) -> PointKey:
+    """Return the key of a trial of a search, or of a baseline."""
+    if isinstance(trial, BaselineTrial):
+        return f"{trial.baseline.method}-{trial.baseline.learning_rate:g}"
+    return trial.number
 
 
 @dataclass(frozen=True)
@@ -42,6 +65,7 @@ class StudySnapshot:
             numbers are those of the auxiliary study.
         verified: the trainings of ``verify``, one per point and seed, numbered in their auxiliary study.
         measurements: measurements of boards with bundles of this study, in order of arrival.
+        paired: standard errors of differences; None where no predictions are at hand, and trials count as independent.
     """
 
     name: str
@@ -55,6 +79,7 @@ class StudySnapshot:
     baselines: tuple[BaselineTrial[Completed], ...] = ()
     verified: tuple[VerifiedTrial[TrialOutcome], ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    paired: Paired | None = field(default=None, compare=False, repr=False)
 
     @property
     def front(self) -> tuple[Trial[Completed], ...]:

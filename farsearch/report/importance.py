@@ -148,7 +148,7 @@ def _features(configs: Sequence[FarConfig]) -> dict[str, list[float]]:
         "priming": [c.priming_epochs for c in configs],
         **_fractions(configs),
         "embeddings": [float(c.frozen_embeddings) for c in configs],
-        "attention": [float(c.frozen_attention_layers) for c in configs],
+        "attention": [c.frozen_head_share for c in configs],
         "bottom layers": [float(c.frozen_bottom_layers) for c in configs],
     }
     return {name: column for name, column in columns.items() if len(set(column)) > 1}

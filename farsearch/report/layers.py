@@ -35,11 +35,15 @@ def frozen_section(snapshot: StudySnapshot) -> Section | None:
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.7 else "#262626"
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
-    attention = [(1 + i, row) for row, c in enumerate(configs) for i in range(c.frozen_attention_layers)]
+    attention = [
+        (1 + i, row, share)
+        for row, c in enumerate(configs)
+        for i, share in enumerate(c.frozen_heads or (1.0,) * c.frozen_attention_layers)
+        if share
+    ]
     if attention:
-        columns, rows = zip(*attention, strict=True)
-        place = np.array(columns) - 0.36, np.array(rows) - 0.3
-        axes.scatter(*place, marker="s", s=7, color=BUDGET, linewidths=0)
+        columns, rows, frozen = map(np.array, zip(*attention, strict=True))
+        axes.scatter(columns - 0.36, rows - 0.3, marker="s", s=7 * frozen, color=BUDGET, linewidths=0)
     axes.set_xticks(range(1 + layers), ["emb.", *map(str, range(layers))])
     axes.set_yticks(range(len(trials)), [name_of(trial) for trial in trials])
     if layers > 8:
@@ -48,7 +52,7 @@ def frozen_section(snapshot: StudySnapshot) -> Section | None:
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    red = " A red corner: its attention is frozen too." * bool(attention)
+    red = " A red corner: its attention is frozen too; a small one: some of its heads." * bool(attention)
     return Section("frozen", _frozen_title(shares[:, 1:]), f"From the least memory to the most.{red}", figure)
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import jinja2
 
+from farsearch.comparison import full_fine_tuning_of
 from farsearch.files import MADE_BY
 from farsearch.formatting import (
+    COMPARED,
     ROWS_ERROR,
     baseline_rows,
     constant_text,
@@ -33,7 +35,7 @@ from farsearch.report.measured import measured_section
 from farsearch.report.points import headline, points_of
 from farsearch.report.reliability import selection_section, verified_section
 from farsearch.report.section import Section, name_of, png
-from farsearch.select import Intent, Preference, choose
+from farsearch.select import Intent, Preference, choose, won
 from farsearch.significance import agreement_text
 from farsearch.tasks.summary import Understood
 
@@ -98,6 +100,7 @@ def make_report(snapshot: StudySnapshot) -> Report:
         about=_about(snapshot),
         constant=constant_text(snapshot),
         cards=list(_cards(snapshot)),
+        won=won(snapshot),
         front=_front(snapshot),
         sections=sections,
         pictures={name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
@@ -181,8 +184,9 @@ def _front_words(snapshot: StudySnapshot) -> str:
         bounds.append(f"up to {human_time(snapshot.settings.max_time_s)}")
     estimates = f"memory and time are estimates for {snapshot.settings.device}"
     tap = " Tap a point to see what it is." * bool(snapshot.complete)
+    compared = "" if full_fine_tuning_of(snapshot) is None else f"; {COMPARED}"
     agreement = agreement_text(snapshot)
-    return f"{' and '.join(bounds)}; {estimates}; {ROWS_ERROR}.{tap}{f' {agreement}.' if agreement else ''}"
+    return f"{' and '.join(bounds)}; {estimates}; {ROWS_ERROR}{compared}.{tap}{f' {agreement}.' if agreement else ''}"
 
 
 def _understood(snapshot: StudySnapshot) -> dict[str, str]:

@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from farsearch.comparison import leads
 from farsearch.formatting import constant_value, is_percentage, metric_words
-from farsearch.records import BaselineTrial, Completed, CompleteTrial, StudySnapshot, Trial, on_front
+from farsearch.records import BaselineTrial, Completed, CompleteTrial, StudySnapshot, Trial
 from farsearch.select import costs_of
 
 __all__ = [
@@ -35,6 +36,7 @@ class Points:
     """The trials that a picture shows, in its units.
 
     Attributes:
+        front: the choices of the front; trials that stand behind one of them are among the others.
         scale: the metric's factor, 100 for per cent.
         unit, seconds: unit of the time on the device, and its length.
         constant: metric of a constant answer, scaled; None where it is not recorded.
@@ -83,9 +85,11 @@ def points_of(snapshot: StudySnapshot) -> Points:
     longest = max((trial.cost.wall_time_s for trial in (*shown, *baselines)), default=0.0)
     constant, scale = constant_value(snapshot), 100.0 if is_percentage(snapshot.metric_name) else 1.0
     unit, seconds = ("s", 1.0) if longest < 120 else ("min", 60.0) if longest < 7200 else ("h", 3600.0)
+    front = tuple(lead.trial for lead in leads(snapshot) if _drawable(lead.trial))
+    numbers = {trial.number for trial in front}
     return Points(
-        front=tuple(trial for trial in snapshot.front if _drawable(trial)),
-        others=tuple(trial for trial in shown if not on_front(trial)),
+        front=front,
+        others=tuple(trial for trial in shown if not isinstance(trial, Trial) or trial.number not in numbers),
         baselines=baselines,
         scale=scale,
         unit=unit,
@@ -105,8 +109,8 @@ def headline(snapshot: StudySnapshot) -> str:
 
 
 def count(snapshot: StudySnapshot) -> str:
-    """Return the numbers of trials on the front and in total, as text."""
-    return f"{len(snapshot.front)} of {len(snapshot.complete)} complete trials on the front"
+    """Return the numbers of choices on the front and of trials in total, as text."""
+    return f"{len(leads(snapshot))} of {len(snapshot.complete)} complete trials on the front"
 
 
 def metric_axis(snapshot: StudySnapshot) -> str:

@@ -26,6 +26,7 @@ encoding.py        rows as token ids with targets, and logits as predictions
 scores.py          metrics, in plain Python
 spans.py           exact match and F1 of answers, for scores.py
 entities.py        entities of a tag sequence, for scores.py
+imports.py         packages that transformers need not import
 memory.py          memory of the machine and the process, micro-batches that fit
 job.py             options, result and folders of a run
 recorder.py        losses and times of the steps, and savepoints when they are due

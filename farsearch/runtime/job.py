@@ -6,6 +6,7 @@ import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..far.batches import MOST_EPOCHS
+from ..far.display import shown_seconds, shown_text
 from ..far.tensor_file import metadata
 from .bundle_files import BundleFiles, BundleProblem, file_digest
 from .memory import fitting_micro_batch
@@ -27,6 +28,7 @@ __all__ = [
     "publish",
     "run_identity",
     "saved_steps",
+    "summary_lines",
 ]
 
 MEASUREMENT_FILE = "measurement.json"
@@ -102,6 +104,26 @@ def new_folder(out: str) -> str:
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise FileExistsError("--out {} exists and is not empty; name a new folder".format(out))
     return out
+
+
+def summary_lines(result: Result, out: str) -> List[str]:
+    """Return lines on a finished run: its model, and measured beside predicted memory and time."""
+    measured = result.measurement["measured"]
+    memory, predicted = (
+        "process {:.0f} + tensors {:.0f} MiB".format(process, max(0.0, peak - process))
+        for process, peak in (
+            (measured["process_memory_mib"], measured["peak_memory_mib"]),
+            (measured["predicted_process_mib"], measured["predicted_memory_mib"]),
+        )
+    )
+    return [
+        "{}: the fine-tuned model after {} steps".format(out, result.log.steps),
+        "  peak memory  {}, predicted {}".format(memory, predicted),
+        "  time         {}, predicted {} on {}".format(
+            shown_seconds(measured["wall_time_s"]), shown_seconds(measured["predicted_time_s"]),
+            shown_text(result.measurement["device"]),
+        ),
+    ]  # fmt: skip
 
 
 def publish(work: str, out: str) -> None:

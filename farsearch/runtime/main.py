@@ -9,7 +9,8 @@ from typing import Any, List, Optional, Sequence
 
 from ..far.display import shown_seconds, shown_text
 from .bundle_files import BundleFiles, BundleProblem, open_bundle
-from .job import MEASUREMENT_FILE, Interrupted, Options, Result
+from .imports import leave_out_unneeded
+from .job import MEASUREMENT_FILE, Interrupted, Options, Result, new_folder, summary_lines
 from .memory import free_at_once, is_out_of_memory
 from .rows import RowProblem
 from .run import load_engine, run_bundle, write_tuned
@@ -94,34 +95,24 @@ class _Progress:
 
 
 def _report(result: Result, out: str, metric: str) -> None:
-    measured = result.measurement["measured"]
-    print("{}: the fine-tuned model after {} steps".format(out, result.log.steps))
-    parts = "process {:.0f} + tensors {:.0f} MiB"
-    print("  peak memory  {}, predicted {}".format(
-        _sum(parts, measured["process_memory_mib"], measured["peak_memory_mib"]),
-        _sum(parts, measured["predicted_process_mib"], measured["predicted_memory_mib"]),
-    ))  # fmt: skip
-    print("  time         {}, predicted {} on {}".format(
-        shown_seconds(measured["wall_time_s"]), shown_seconds(measured["predicted_time_s"]),
-        shown_text(result.measurement["device"])))  # fmt: skip
-    if measured["metric"] is not None:
-        print("  {}  {:.4f}".format(metric, measured["metric"]))
+    for line in summary_lines(result, out):
+        print(line)
+    value = result.measurement["measured"]["metric"]
+    if value is not None:
+        print("  {}  {:.4f}".format(metric, value))
     print("  {} for the workstation: farsearch sync {} --measurement {}".format(
         MEASUREMENT_FILE, shown_text(result.measurement["study"], 400), MEASUREMENT_FILE))  # fmt: skip
 
 
-def _sum(template: str, process: float, total: float) -> str:
-    return template.format(process, max(0.0, total - process))
-
-
 def main(folder: str, arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the bundle in ``folder``; return the exit code.
+    """Run the bundle in ``folder`` as this process's program; return the exit code.
 
     It is 0 for done, 1 for failed, 2 for bad input, 5 for missing files or memory, 130 or 143 for interrupted.
     """
     given = _parser().parse_args(arguments)
     received = _catch_signals()
     free_at_once()
+    leave_out_unneeded()
     try:
         bundle = open_bundle(folder)
         return _run(bundle, given, received)
@@ -166,6 +157,7 @@ def _check_given(bundle: BundleFiles, given: Any) -> None:
 
 def _run(bundle: BundleFiles, given: Any, received: List[int]) -> int:
     _check_given(bundle, given)
+    new_folder(given.out)  # before the engine is imported
     engine = load_engine(bundle, given.threads)
     if given.tuned:
         write_tuned(engine, bundle, given.out, given.base, given.binary)

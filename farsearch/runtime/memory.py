@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import os
-import resource
 import sys
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -40,9 +39,21 @@ def _field(path: str, name: str) -> Optional[float]:
     return None
 
 
+def _psutil() -> Any:
+    """Return psutil, for systems without ``/proc``; None where it is not installed, as on boards."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return psutil
+
+
 def resident_mib() -> Optional[float]:
-    """Return the resident memory of this process in MiB; None where the system does not report it."""
-    return _field("/proc/self/status", "VmRSS")
+    """Return the resident memory of this process in MiB; None where it is not reported."""
+    resident = _field("/proc/self/status", "VmRSS")
+    if resident is None and _psutil() is not None:
+        resident = _psutil().Process().memory_info().rss / MIB
+    return resident
 
 
 def mapped_mib(path: str) -> float:
@@ -60,16 +71,22 @@ def mapped_mib(path: str) -> float:
 def host_available_mib() -> Optional[float]:
     """Return the memory that a new process could take, this one's included, in MiB; None if it is not reported."""
     free = _field("/proc/meminfo", "MemAvailable")
+    if free is None and _psutil() is not None:
+        free = _psutil().virtual_memory().available / MIB
     return None if free is None else free + (resident_mib() or 0.0)
 
 
 def host_peak_mib() -> float:
-    """Return the highest resident memory of this process so far, in MiB."""
+    """Return the highest resident memory of this process so far, in MiB; 0 on Windows without psutil."""
     highest = _field("/proc/self/status", "VmHWM")
     if highest is not None:
         return highest
-    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return taken / MIB if sys.platform == "darwin" else taken / 1024.0
+    if sys.platform == "win32":
+        return 0.0 if _psutil() is None else _psutil().Process().memory_info().peak_wset / MIB
+    else:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024.0)
 
 
 def reset_host_peak() -> None:

@@ -29,13 +29,14 @@ __all__ = [
     "read_program",
 ]
 
-SCHEMA_VERSION = 1
-"""Schema version of ``program.json``."""
+SCHEMA_VERSION = 2
+"""Schema version of ``program.json``. Version 1 has no portions: all rows are computed at once."""
 
 _KEYS = {
     "schema_version", "opset", "graphs", "batch", "trained", "frozen", "dropouts", "step", "predict", "merge",
+    "portion",
 }  # fmt: skip
-_MOST = 100000
+_MOST_ENTRIES = 100000
 """Maximum number of calls, tensors or graphs; the largest models have some thousands."""
 _MOST_NAME = 1000
 _MOST_DIMENSIONS = 8
@@ -91,11 +92,16 @@ class DropoutMask(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A run of a graph: the values that its inputs take and its outputs are called, by the graph's own names."""
+    """A run of a graph: the values that its inputs take and its outputs are called, by the graph's own names.
+
+    ``rows`` has the names, of inputs and outputs, whose first dimension consists of the rows of the batch. A call with
+    any can be made in portions of the rows: they take and give a part of these, and the other outputs are added up.
+    """
 
     graph: int
     inputs: Dict[str, str]
     outputs: Dict[str, str]
+    rows: Tuple[str, ...] = ()
 
 
 class Part(NamedTuple):
@@ -120,7 +126,8 @@ class Merged(NamedTuple):
 class Program(NamedTuple):
     """A compiled engine: training step, prediction, and how the merged model follows from its tensors.
 
-    ``graphs`` are file names. ``dropouts`` are in the order of their numbers.
+    ``graphs`` are file names. ``dropouts`` are in the order of their numbers. ``portion`` is the number of tokens that
+    calls with ``rows`` compute at once; None for all.
     """
 
     opset: int
@@ -132,6 +139,7 @@ class Program(NamedTuple):
     step: Tuple[Call, ...]
     predict: Tuple[Call, ...]
     merge: Tuple[Merged, ...]
+    portion: Optional[int] = None
 
     @property
     def results(self) -> Tuple[str, ...]:
@@ -151,11 +159,10 @@ def read_program(values: Any) -> Program:
     Raises:
         ValueError: one line with the key and the rule.
     """
-    _keys(values, _KEYS, "the program")
-    if type(values["schema_version"]) is not int or values["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(
-            "schema_version is {}, this version reads {}".format(shown(values["schema_version"]), SCHEMA_VERSION)
-        )
+    if not isinstance(values, dict):
+        raise ValueError("the program is {}; it must be a table".format(shown(values)))
+    version = _whole(values.get("schema_version"), "schema_version", 1, SCHEMA_VERSION)
+    _keys(values, _KEYS if version > 1 else _KEYS - {"portion"}, "the program")
     graphs = tuple(_list(values["graphs"], "graphs"))
     if not graphs or not all(isinstance(name, str) and _GRAPH.fullmatch(name) for name in graphs):
         raise ValueError("graphs is {}; it must hold names as graph-00.onnx".format(shown(list(graphs))))
@@ -171,11 +178,12 @@ def read_program(values: Any) -> Program:
     merge = tuple(_merged(entry, {tensor.name: tensor for tensor in trained + frozen})
                   for entry in _list(values["merge"], "merge"))  # fmt: skip
     _once([entry.name for entry in merge], "merge")
-    step, predict = (tuple(_call(entry, key, len(graphs)) for entry in _list(values[key], key))
+    step, predict = (tuple(_call(entry, key, len(graphs), version) for entry in _list(values[key], key))
                      for key in ("step", "predict"))  # fmt: skip
     program = Program(
-        _whole(values["opset"], "opset", 1, 1000), graphs, batch, trained, frozen, dropouts, step, predict, merge
-    )
+        _whole(values["opset"], "opset", 1, 1000), graphs, batch, trained, frozen, dropouts, step, predict, merge,
+        _whole(values["portion"], "portion", 1, _MOST_SIZE) if version > 1 else None,
+    )  # fmt: skip
     _check_order(program)
     return program
 
@@ -211,7 +219,7 @@ def _keys(value: Any, keys: Set[str], name: str) -> None:
         )
 
 
-def _list(value: Any, name: str, most: int = _MOST) -> List[Any]:
+def _list(value: Any, name: str, most: int = _MOST_ENTRIES) -> List[Any]:
     if not isinstance(value, list) or len(value) > most:
         raise ValueError("{} is {}; it must be a list of at most {} entries".format(name, shown(value), most))
     return value
@@ -327,17 +335,23 @@ def _fits(part: Part, found: Tuple[int, ...], shape: Tuple[int, ...], axis: int)
     return len(places) == found[axis] and all(found[i] == shape[i] for i in others)
 
 
-def _call(value: Any, name: str, graphs: int) -> Call:
-    _keys(value, {"graph", "inputs", "outputs"}, name)
+def _call(value: Any, name: str, graphs: int, version: int) -> Call:
+    _keys(value, {"graph", "inputs", "outputs"} | ({"rows"} if version > 1 else set()), name)
     for side in ("inputs", "outputs"):
         table = value[side]
-        if not isinstance(table, dict) or not 0 < len(table) <= _MOST:
+        if not isinstance(table, dict) or not 0 < len(table) <= _MOST_ENTRIES:
             raise ValueError("{}.{} is {}; it must be a table of values".format(name, side, shown(table)))
         for key, entry in table.items():
             _name(key, "{}.{}".format(name, side))
             _name(entry, "{}.{}".format(name, side))
     _once(list(value["outputs"].values()), name + ".outputs")
-    return Call(_whole(value["graph"], name + ".graph", 0, graphs - 1), dict(value["inputs"]), dict(value["outputs"]))
+    rows = tuple(_list(value.get("rows", []), name + ".rows"))
+    sliced = [key for key, entry in value["inputs"].items() if not entry.startswith(("weight:", "size:"))]
+    for key in rows:
+        if not isinstance(key, str) or key not in sliced + list(value["outputs"]):
+            raise ValueError("{}.rows has {}, which is no value of rows".format(name, shown(key)))
+    number = _whole(value["graph"], name + ".graph", 0, graphs - 1)
+    return Call(number, dict(value["inputs"]), dict(value["outputs"]), rows)
 
 
 def _check_order(program: Program) -> None:

@@ -56,9 +56,12 @@ def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
     Raises:
         ValueError: one line with the key and the rule.
     """
-    _keys(phase, _PHASE, "phase")
+    # bundles of trials without split attentions have no heads
+    _keys(phase, _PHASE | ({"heads"} & set(_table(phase, "phase"))), "phase")
     layout = _layout(phase["layout"])
-    _learners(phase["learners"], layout)
+    _learners(phase["learners"], "learners", "feed-forward block", len(layout.blocks))
+    if "heads" in phase:
+        _learners(phase["heads"], "heads", "layer", len(layout.layers))
     for name in ("frozen_embeddings", "segments"):
         _bool(phase[name], name)
     for name in ("frozen_attention_layers", "frozen_bottom_layers"):
@@ -167,6 +170,7 @@ def _layout(value: Any) -> ModelLayout:
     _paths((layout.embeddings,) + _path_list(layout, ("dropouts", "norms", "below", "shared")))
     for layer in layout.layers:
         _paths((layer.path,) + _path_list(layer, ("attention", "dropouts", "norms")))
+        _whole(layer.own_heads, "layout.own_heads", 0, 4096)
         if not isinstance(layer.kind, str) or not layer.blocks:
             raise ValueError("a layer of the layout has no feed-forward block, or a kind that is no text")
         for block in layer.blocks:
@@ -195,17 +199,17 @@ def _paths(paths: Sequence[Any]) -> None:
             raise ValueError("the layout has {}; it must be the path of a module".format(shown(path)))
 
 
-def _learners(value: Any, layout: ModelLayout) -> None:
-    blocks = len(layout.blocks)
-    if not isinstance(value, list) or len(value) != blocks:
-        raise ValueError("learners must have one entry for each of the {} feed-forward blocks".format(blocks))
+def _learners(value: Any, name: str, owner: str, count: int) -> None:
+    """Indices of the neurons of each block, or of the heads of each layer."""
+    if not isinstance(value, list) or len(value) != count:
+        raise ValueError("{} must have one entry for each of the {} {}s".format(name, count, owner))
     for i, chosen in enumerate(value):
         if chosen is None:
             continue
         if not isinstance(chosen, list) or not all(type(k) is int and k >= 0 for k in chosen):
-            raise ValueError("the learners of block {} must be whole numbers".format(i))
+            raise ValueError("the {} of {} {} must be whole numbers".format(name, owner, i))
         if len(set(chosen)) != len(chosen):
-            raise ValueError("the learners of block {} name a neuron twice".format(i))
+            raise ValueError("the {} of {} {} name one twice".format(name, owner, i))
 
 
 def _plan(value: Any) -> None:

@@ -8,13 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from farsearch.comparison import difference, leads
 from farsearch.errors import BadInput, NoFeasibleTrial
 from farsearch.far.display import shown
+from farsearch.floor import metric_floor
 from farsearch.formatting import human_difference, human_memory, human_metric, human_time
 from farsearch.goals import GOALS
 from farsearch.pareto import dominates
-from farsearch.records import Completed, CompleteTrial, StudySnapshot, Trial, is_complete, on_front, reason_of
-from farsearch.select.explanation import Paired, figures, reason
+from farsearch.records import (
+    Completed,
+    CompleteTrial,
+    StudySnapshot,
+    Trial,
+    constant_answer,
+    is_complete,
+    on_front,
+    reason_of,
+)
+from farsearch.select.explanation import figures, reason
 from farsearch.select.front import Objectives, costs_of
 from farsearch.select.plans import under_plan
 
@@ -35,11 +46,15 @@ class Intent:
     """Criteria for the choice of a trial; the knee of the front if all are None.
 
     Attributes:
-        prefer: ``knee`` is the compromise: each objective is scaled to 0 (best) … 1 (worst of the candidates), and the
-            trial nearest to 0, 0, 0 is chosen; ties go to the shortest priming, then the least memory, then the lowest
-            number. ``accuracy``, ``memory`` and ``time`` choose the best in that objective; ties go to the others.
-        within: points, hundredths of the metric, that a trial may be below the best one. Of these the cheapest is
-            chosen, by the product of memory and time as for a balanced step plan; or by ``prefer``.
+        prefer: ``knee`` is the compromise of the trials that more than noise distinguishes (``comparison.leads``): each
+            objective is scaled to a share (``_knee``), and the trial nearest to the best of all three is chosen; ties
+            go to the shortest priming, then the least memory, then the lowest number. ``accuracy``, ``memory`` and
+            ``time`` choose the best in that objective; ties go to the others.
+        within: points, hundredths of the metric, that a trial may be below the best one. ``noise`` considers the trials
+            that more than noise distinguishes, and of these those that are at most one standard error of the
+            difference, and a point, below the best (the one-standard-error rule of Breiman et al., Classification and
+            Regression Trees, 1984, section 3.4.3). The cheapest is chosen, or one by ``prefer``. All fit the device, so
+            the cheapest is the quickest; of times that differ by less than 5 %, the least memory.
         max_memory_mib, max_time_s, min_metric: bounds, applied before all other criteria. A ``min_metric`` of at most 1
             is the metric itself, a larger one is in points: 0.915 and 91.5 are the same.
         trial: number of the trial, on the front or not.
@@ -50,7 +65,7 @@ class Intent:
     """
 
     prefer: Preference | None = None
-    within: float | None = None
+    within: float | Literal["noise"] | None = None
     max_memory_mib: float | None = None
     max_time_s: float | None = None
     min_metric: float | None = None
@@ -61,21 +76,28 @@ class Intent:
         if self.prefer is not None and self.prefer != "knee" and self.prefer not in _ORDERS:
             raise BadInput(f"preference {shown(self.prefer)} is unknown; it must be knee, accuracy, memory, time")
         if self.min_metric is not None and self.min_metric > 100:
-            raise BadInput(f"--min-metric {self.min_metric:g} is above 100 points; give 91.5 or 0.915")
+            raise BadInput(f"`min_metric` {self.min_metric:g} is above 100 points; give 91.5 or 0.915")
+        if isinstance(self.within, str) and self.within != "noise":
+            raise BadInput(f"`within` is {shown(self.within)}; it must be a number of points, or noise")
         if self.within is not None and self.prefer == "accuracy":
             raise BadInput(
-                f"--within {self.within:g} gives accuracy away and --prefer accuracy does not; give one of them"
+                f"`within` {_given(self.within)} gives accuracy away and `prefer` accuracy does not; give one of them"
             )
-        criteria = {"--prefer": self.prefer, "--within": self.within, **self.bounds}
+        criteria = {"`prefer`": self.prefer, "`within`": self.within, **self.bounds}
         for name, value in criteria.items():
             if self.trial is not None and value is not None:
-                given = f"{value:g}" if isinstance(value, float) else value
-                raise BadInput(f"--trial {self.trial} and {name} {given} ask for different things; give one of them")
+                raise BadInput(
+                    f"`trial` {self.trial} and {name} {_given(value)} ask for different things; give one of them"
+                )
 
     @property
     def bounds(self) -> Mapping[str, float | None]:
         """The bounds by the names of their options."""
-        return {"--max-memory": self.max_memory_mib, "--max-time": self.max_time_s, "--min-metric": self.min_metric}
+        return {
+            "`max_memory_mib`": self.max_memory_mib,
+            "`max_time_s`": self.max_time_s,
+            "`min_metric`": self.min_metric,
+        }
 
     @property
     def least_metric(self) -> float | None:
@@ -85,12 +107,17 @@ class Intent:
         return self.min_metric * _POINT
 
 
+def _given(value: object) -> object:
+    return f"{value:g}" if isinstance(value, float) else value
+
+
 @dataclass(frozen=True)
 class Choice:
     """A chosen trial.
 
     Attributes:
-        reason: two lines: why this trial, and the comparison with its neighbours on the front.
+        reason: lines of text: why this trial, the comparison with its neighbours on the front, and a baseline that is
+            as good for less where that is no configuration of FAR.
         derived: the trial's plan, with its peak and time, is not the one that the study chose.
     """
 
@@ -99,11 +126,8 @@ class Choice:
     derived: bool = False
 
 
-def choose(snapshot: StudySnapshot, intent: Intent, paired: Paired | None = None) -> Choice:
+def choose(snapshot: StudySnapshot, intent: Intent) -> Choice:
     """Choose the best trial for an intent, with the reason.
-
-    Args:
-        paired: standard errors of differences between two trials; without it trials are assumed independent.
 
     Raises:
         NoFeasibleTrial: when the front is empty, or no trial on it is within the bounds; the nearest is named.
@@ -117,7 +141,7 @@ def choose(snapshot: StudySnapshot, intent: Intent, paired: Paired | None = None
         trial, why, best = _best_for(study, intent)
     derived = study.trials is not snapshot.trials and trial.plan != _numbered(snapshot, trial.number).plan
     beside = [] if best is None else [best]
-    return Choice(trial, reason(study, trial, why, paired, derived, beside), derived)
+    return Choice(trial, reason(study, trial, why, derived, beside), derived)
 
 
 def _numbered(snapshot: StudySnapshot, number: int) -> CompleteTrial:
@@ -140,56 +164,92 @@ def _best_for(snapshot: StudySnapshot, intent: Intent) -> tuple[_Trial, str, _Tr
     if not able:
         raise NoFeasibleTrial(_no_trial_text(snapshot, front, intent))
     bounds = _bounds_text(snapshot, intent)
-    among = f"{len(able)} on the front{f' with {bounds}' if bounds else ''}"
+    if intent.within == "noise":
+        able = [lead.trial for lead in leads(snapshot, able)]
+    place = f"choice{'s' * (len(able) != 1)}" if intent.within == "noise" else "on the front"
+    among = f"{len(able)} {place}{f' with {bounds}' if bounds else ''}"
     if intent.within is None:
-        trial, what = _best(able, intent.prefer or "knee")
-        return trial, f"{what} of {among}", None
+        return _preferred(snapshot, able, intent.prefer or "knee", among)
     top, _ = _best(able, "accuracy")
-    least = top.outcome.metric - intent.within * _POINT - _ROUNDING
-    near = [trial for trial in able if trial.outcome.metric >= least]
-    trial, what = _best(near, intent.prefer or "cheapest")
+    near = [trial for trial in able if trial is top or _is_near(snapshot, trial, top, intent.within)]
+    trial, what = _near_best(snapshot, near, intent.prefer)
+    reach = "noise" if intent.within == "noise" else f"{intent.within:g} points"
     if len(near) == 1:
-        return trial, f"best metric of {among}, with no other within {intent.within:g} points", top
-    return (
-        trial,
-        f"{what} of the {len(near)} within {intent.within:g} points of trial {top.number}, the best of {among}",
-        top,
-    )
+        return trial, f"best metric of {among}, with no other within {reach}", top
+    return trial, f"{what} of the {len(near)} within {reach} of trial {top.number}, the best of {among}", top
+
+
+def _near_best(snapshot: StudySnapshot, near: Sequence[_Trial], prefer: Preference | None) -> tuple[_Trial, str]:
+    if prefer == "knee":
+        return _knee(snapshot, near), "nearest to the best of all three objectives,"
+    return _best(near, prefer or "cheapest")
+
+
+def _preferred(
+    snapshot: StudySnapshot, able: Sequence[_Trial], prefer: Preference, among: str
+) -> tuple[_Trial, str, _Trial | None]:
+    """Return the best trial for a preference, the reason, and of a knee the trial one step up in the metric."""
+    if prefer != "knee":
+        trial, what = _best(able, prefer)
+        return trial, f"{what} of {among}", None
+    distinct = [lead.trial for lead in leads(snapshot, able)]
+    trial = _knee(snapshot, distinct)
+    better = [other for other in distinct if other.outcome.metric > trial.outcome.metric]
+    up = min(better, key=lambda other: other.outcome.metric, default=None)
+    step = "" if up is None else f"; one step up in the metric is trial {up.number}"
+    return trial, f"nearest to the best of all three objectives, of {among}{step}", up
+
+
+def _is_near(snapshot: StudySnapshot, trial: _Trial, top: _Trial, within: float | Literal["noise"]) -> bool:
+    """Return whether a trial is at most so many points, or noise, below the best."""
+    if within != "noise":
+        return trial.outcome.metric >= top.outcome.metric - within * _POINT - _ROUNDING
+    gap = difference(snapshot, top, trial)
+    return gap.value <= min(gap.error, _POINT) + _ROUNDING
 
 
 _ORDERS: dict[str, tuple[Callable[[Objectives], tuple[float, ...]], str]] = {
     "accuracy": (lambda c: c, "best metric"),
     "memory": (lambda c: (c[1], c[0], c[2]), "least memory"),
     "time": (lambda c: (c[2], c[0], c[1]), "least time"),
-    "cheapest": (lambda c: (c[1] * c[2], c[0], c[1]), "least memory × time"),
 }
+_CHEAPEST = "cheapest (quickest, then least memory)"
+_SAME_TIME = 0.05
+"""Share by which times have to differ to decide on the cheapest."""
 
 
 def _best(trials: Sequence[_Trial], prefer: str) -> tuple[_Trial, str]:
     """Return the best of these trials, and its criterion as a text."""
-    if prefer == "knee":
-        distances = _distances(trials)
-        knee = min(
-            trials, key=lambda t: (distances[t.number], t.outcome.priming.steps, t.cost.peak_memory_mib, t.number)
-        )
-        return knee, "nearest to the best of all three objectives,"
+    if prefer == "cheapest":
+        most = (1 + _SAME_TIME) * min(trial.cost.wall_time_s for trial in trials)
+        quick = [trial for trial in trials if trial.cost.wall_time_s <= most]
+        return _best(quick, "memory")[0], _CHEAPEST
     order, what = _ORDERS[prefer]
     return min(trials, key=lambda t: (*order(costs_of(t)), t.number)), what
 
 
-def _distances(trials: Sequence[_Trial]) -> dict[int, float]:
-    """Return the Euclidean distance of each trial to the ideal point, with objectives scaled by their range.
+def _knee(snapshot: StudySnapshot, trials: Sequence[_Trial]) -> _Trial:
+    """Return the trial nearest to the best of each objective, on axes that do not depend on how alike the trials are.
 
-    Rounded to nine digits, so that equal distances are equal whatever the order of additions.
+    A metric below the best is a share of what lies between the best and the floor (``metric_floor``), or, without a
+    known floor, the worst of the trials. Memory above the least is a share of the device's, time above the least one of
+    the longest. Distances are rounded to nine digits, so that equal ones are equal whatever the order of additions.
     """
-    columns = list(zip(*(costs_of(trial) for trial in trials), strict=True))
-    lows = [min(column) for column in columns]
-    spans = [max(column) - min(column) for column in columns]
-    return {trial.number: round(math.hypot(*map(_share, costs_of(trial), lows, spans)), 9) for trial in trials}
+    best = max(trials, key=lambda trial: trial.outcome.metric).outcome
+    floor = metric_floor(best.metric, best.metric_error, constant_answer(snapshot.meta))
+    if not -math.inf < floor < best.metric:
+        floor = min(trial.outcome.metric for trial in trials)
+    scales = (best.metric - floor, snapshot.budget_mib, max(trial.cost.wall_time_s for trial in trials))
+    least = [min(column) for column in zip(*map(costs_of, trials), strict=True)]
+
+    def distance(trial: _Trial) -> float:
+        return round(math.hypot(*map(_share, costs_of(trial), least, scales)), 9)
+
+    return min(trials, key=lambda t: (distance(t), t.outcome.priming.steps, t.cost.peak_memory_mib, t.number))
 
 
-def _share(value: float, low: float, span: float) -> float:
-    return (value - low) / span if span > 0 else 0.0
+def _share(value: float, low: float, scale: float) -> float:
+    return (value - low) / scale if scale > 0 else 0.0
 
 
 def _why_not(snapshot: StudySnapshot, trial: CompleteTrial) -> str:
@@ -197,11 +257,12 @@ def _why_not(snapshot: StudySnapshot, trial: CompleteTrial) -> str:
     if not trial.cost.feasible:
         return "not on the front because it does not fit the device or the study's bounds"
     better = [t.number for t in snapshot.front if dominates(costs_of(t), costs_of(trial))]
-    return (
-        f"not on the front: trial {better[0]} is as good or better in all three objectives"
-        if better
-        else "off the front"
-    )
+    if better:
+        return f"not on the front: trial {better[0]} is as good or better in all three objectives"
+    twins = [t.number for t in snapshot.front if costs_of(t) == costs_of(trial)]
+    if twins:
+        return f"not on the front: trial {twins[0]} is the same in all three objectives"
+    return "not on the front: its metric is too near that of a constant answer, compared with the best"
 
 
 def _misses(snapshot: StudySnapshot, trial: _Trial, intent: Intent) -> list[tuple[float, str]]:
@@ -237,7 +298,7 @@ def _no_trial_text(snapshot: StudySnapshot, front: Sequence[_Trial], intent: Int
     return (
         f"no trial on the front of {snapshot.name} has {_bounds_text(snapshot, intent)}; the nearest is trial "
         f"{nearest.number} ({figures(snapshot, nearest)}), off by {off}; loosen a bound"
-        f"{f', or give --plan {helps}, under which one is within the bounds' if helps else ''}"
+        f"{f', or give `plan` {helps}, under which one is within the bounds' if helps else ''}"
     )
 
 

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from farsearch.comparison import costs_no_more, difference, is_no_better
 from farsearch.formatting import human_difference, human_memory, human_metric, human_time, idle_words
-from farsearch.records import CompleteTrial, StudySnapshot
+from farsearch.records import BaselineTrial, Completed, CompleteTrial, StudySnapshot
 
-__all__ = ["Paired", "figures", "reason"]
-
-Paired = Callable[[int, int], float | None]
-"""Returns the standard error of the difference between two trials' metrics, by number, on the same validation rows.
-
-None where it is unknown because the predictions of one were removed.
-"""
-
-_NOISE = 2.0
-"""A difference of at most so many of its standard errors is within noise."""
+__all__ = ["figures", "reason", "rivals"]
 
 
 def figures(snapshot: StudySnapshot, trial: CompleteTrial) -> str:
@@ -32,25 +23,48 @@ def reason(
     snapshot: StudySnapshot,
     trial: CompleteTrial,
     why: str,
-    paired: Paired | None = None,
     derived: bool = False,
     beside: Sequence[CompleteTrial] = (),
 ) -> str:
-    """Return two lines: why this trial, and the comparison with its neighbours on the front.
+    """Return lines of text: why this trial, and the comparison with its neighbours on the front.
+
+    A further line names a baseline that is as good for less and that no trial of a search can be, since it is no
+    configuration of FAR.
 
     Args:
-        paired: standard errors of differences; without it trials are assumed independent, which the text states.
         derived: the trial's plan is not the one that the study chose.
         beside: further trials to compare with.
     """
     plan = f" under the plan {trial.plan.summary} (derived)" if derived else ""
     first = f"Trial {trial.number}{plan}: {why} ({figures(snapshot, trial)})."
-    return f"{first}\n{_neighbours(snapshot, trial, paired, beside)}"
+    lines = [
+        first,
+        _neighbours(snapshot, trial, beside),
+        *(_rival(snapshot, other) for other in rivals(snapshot, trial)),
+    ]
+    return "\n".join(lines)
 
 
-def _neighbours(
-    snapshot: StudySnapshot, trial: CompleteTrial, paired: Paired | None, beside: Sequence[CompleteTrial]
-) -> str:
+def rivals(snapshot: StudySnapshot, trial: CompleteTrial) -> list[BaselineTrial[Completed]]:
+    """Return the baselines without a configuration of FAR that learned, cost no more than a trial and are no worse."""
+    return [
+        other
+        for other in snapshot.baselines
+        if other.config is None
+        and other.outcome.learned is not False
+        and costs_no_more(other, trial)
+        and is_no_better(snapshot, trial, other)
+    ]
+
+
+def _rival(snapshot: StudySnapshot, other: BaselineTrial[Completed]) -> str:
+    return (
+        f"{other.baseline.title} costs no more and is as good ({figures(snapshot, other)}); it is no configuration of "
+        "FAR, so export can't write it."
+    )
+
+
+def _neighbours(snapshot: StudySnapshot, trial: CompleteTrial, beside: Sequence[CompleteTrial]) -> str:
     """Compare with the members of the front with the next smaller and the next larger memory."""
     front = [other for other in snapshot.front if other.number != trial.number]
     below = [other for other in front if other.cost.peak_memory_mib <= trial.cost.peak_memory_mib]
@@ -58,31 +72,17 @@ def _neighbours(
     shown = {other.number: other for other in (*below[-1:], *above[:1], *beside) if other.number != trial.number}
     if not shown:
         return "The front has no other trial."
-    comparisons = "; ".join(_compared(snapshot, trial, other, paired) for other in shown.values())
+    comparisons = "; ".join(_compared(snapshot, trial, other) for other in shown.values())
     return f"Beside it on the front: {comparisons}."
 
 
-def _compared(snapshot: StudySnapshot, trial: CompleteTrial, other: CompleteTrial, paired: Paired | None) -> str:
-    metric = other.outcome.metric - trial.outcome.metric
+def _compared(snapshot: StudySnapshot, trial: CompleteTrial, other: CompleteTrial) -> str:
+    found = difference(snapshot, other, trial)
     memory = other.cost.peak_memory_mib - trial.cost.peak_memory_mib
     time = other.cost.wall_time_s - trial.cost.wall_time_s
-    error, basis = _error(trial, other, paired)
-    # an error of 0 with a difference: one or two rows, too few for a statement
-    known = error > 0 or metric == 0
-    noise = f"{_verdict(metric, error)} noise, {basis}" if known else "noise unknown"
+    basis = "paired" if found.paired else "taken as independent"
+    noise = f"{'within' if found.within_noise else 'beyond'} noise, {basis}" if found.known else "noise unknown"
     return (
         f"trial {other.number} with {human_memory(memory, signed=True)}, {human_time(time, signed=True)}, "
-        f"{human_difference(snapshot.metric_name, metric, error)} ({noise})"
+        f"{human_difference(snapshot.metric_name, found.value, found.error)} ({noise})"
     )
-
-
-def _verdict(difference: float, error: float) -> str:
-    return "within" if abs(difference) <= _NOISE * error else "beyond"
-
-
-def _error(trial: CompleteTrial, other: CompleteTrial, paired: Paired | None) -> tuple[float, str]:
-    """Return the standard error of the difference of two metrics, and how it was determined."""
-    error = None if paired is None else paired(trial.number, other.number)
-    if error is not None:
-        return error, "paired"
-    return math.hypot(trial.outcome.metric_error, other.outcome.metric_error), "taken as independent"

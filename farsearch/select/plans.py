@@ -10,7 +10,7 @@ import dataclasses
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.goals import GOALS, Goal, best_plan
-from farsearch.records import AnyTrial, StudySnapshot, Trial
+from farsearch.records import AnyTrial, StudySnapshot, Trial, constant_answer
 from farsearch.select.front import pareto_front
 
 __all__ = ["under_plan"]
@@ -34,9 +34,9 @@ def under_plan(snapshot: StudySnapshot, plan: str) -> StudySnapshot:
         known = [*GOALS, *names]
         raise BadInput(f"no trial of {snapshot.name} was priced under the plan {shown(plan)}; give {', '.join(known)}")
     if not names:
-        raise BadInput(f"no trial of {snapshot.name} was priced under other plans; choose one without --plan")
+        raise BadInput(f"no trial of {snapshot.name} was priced under other plans; choose one without `plan`")
     trials = [_derived(trial, plan, snapshot.settings.plan) for trial in snapshot.trials]
-    front = pareto_front(trials)
+    front = pareto_front(trials, constant_answer(snapshot.meta))
     marked = (
         dataclasses.replace(trial, on_front=trial.number in front) if isinstance(trial, Trial) else trial
         for trial in trials

@@ -23,6 +23,7 @@ liveness.py          live workers, and trials whose worker died
 preview.py           size, feasibility and duration of a search before it starts
 suggestion.py        the nearest settings that fit, where nothing does
 store.py             open, list, load, lock and delete studies
+recorded.py          identities that a study was created with
 settings_check.py    a job compared with the settings of a study
 names.py             names of studies
 renaming.py          another name for a study

@@ -3,7 +3,7 @@
 ::
 
     .farsearch/studies/NAME/trials/0007/trained.safetensors    the trained tensors, by the reconfigured model's names
-                                        learners.json          indices of the learners of each block
+                                        learners.json          indices of the learners of each block and layer
                                         logits.safetensors     predictions on validation and development rows, and
                                                                the classes of the former
     .farsearch/studies/NAME/primings/                          the primed starts that those need
@@ -34,6 +34,7 @@ class SavedTrial:
     """A trial's tensors.
 
     Attributes:
+        heads: of each layer; empty if none was split.
         primed: the primed state; None without priming.
     """
 
@@ -41,6 +42,7 @@ class SavedTrial:
     learners: list[list[int] | None]
     logits: dict[str, Tensor]
     primed: dict[str, Tensor] | None
+    heads: list[list[int] | None]
 
 
 def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
@@ -54,6 +56,8 @@ def save_trial(study_folder: Path, number: int, outcome: Outcome) -> None:
     save_tensors(folder / TRAINED, outcome.trained)
     save_tensors(folder / LOGITS, predictions_of(outcome))
     notes = {"schema_version": 1, "learners": outcome.learners, "primed": primed, "metric": outcome.metric}
+    # trials from before heads were split have none
+    notes |= {"heads": outcome.heads} if any(heads is not None for heads in outcome.heads) else {}
     write_json(folder / LEARNERS, notes)
 
 
@@ -86,7 +90,7 @@ def load_trial(study_folder: Path, number: int) -> SavedTrial:
         extra = [f"{part}.{i}" for part in ("scores", "first_half", "second_half") for i in blocks]
         for name in [*extra, "seconds"]:
             primed.pop(name)
-    return SavedTrial(trained, notes["learners"], logits, primed)
+    return SavedTrial(trained, notes["learners"], logits, primed, notes.get("heads", []))
 
 
 def sweep(study_folder: Path, trials: Iterable[AnyTrial]) -> None:

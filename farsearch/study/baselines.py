@@ -19,9 +19,20 @@ from farsearch.baselines import Method, price_method, train_method
 from farsearch.cache import describe, touch
 from farsearch.cost.plans import ordinary_plan
 from farsearch.errors import MissingResource, TrialError
-from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_json
-from farsearch.records import Baseline, BaselineTrial, Completed, Stopped, StudySnapshot, is_complete
+from farsearch.files import disk_errors, load_tensors, read_json, save_tensors, write_bytes, write_json
+from farsearch.records import (
+    Baseline,
+    BaselineTrial,
+    Completed,
+    FarConfig,
+    Stopped,
+    StudySnapshot,
+    TrialOutcome,
+    is_complete,
+    point_key,
+)
 from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, trials_by_key
+from farsearch.study.predictions import prediction_file
 from farsearch.study.results import predictions_of, training_result
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
@@ -29,7 +40,7 @@ from farsearch.study.space import Space
 from farsearch.study.store import Store
 from farsearch.training import Bench
 
-__all__ = ["baseline_epochs", "baseline_logits", "train_baselines"]
+__all__ = ["baseline_epochs", "baseline_logits", "first_configs", "train_baselines"]
 
 _VERSION = 3
 """Version of the trainings and of the cache's files. It rises when a method is trained differently."""
@@ -41,6 +52,19 @@ def baseline_epochs(space: Space) -> float:
         return float(space.fixed["epochs"])
     entry = space.search["epochs"]
     return float(max(entry["choices"]) if "choices" in entry else entry["high"])
+
+
+def first_configs(snapshot: StudySnapshot) -> dict[str, FarConfig]:
+    """Return the configurations of a study's baselines that learned, the best metric first, by their titles.
+
+    Methods without a configuration of FAR have no trial that a search could train.
+    """
+    ranked = sorted(snapshot.baselines, key=lambda trial: -trial.outcome.metric)
+    return {
+        trial.baseline.title: trial.config
+        for trial in ranked
+        if trial.config is not None and trial.outcome.learned is not False
+    }
 
 
 def train_baselines(search: Search, methods: Sequence[Method], watcher: AuxiliaryWatcher) -> StudySnapshot:
@@ -76,7 +100,7 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: Auxiliar
                 outcome = cache.get(method, rate, watcher.step, watcher.note)
             except TrialError as error:
                 outcome = Stopped(str(error))
-            trial = BaselineTrial(
+            trial = BaselineTrial[TrialOutcome](
                 number=0,
                 baseline=Baseline(method.name, method.title, rate, epochs),
                 config=method.far_config(pricer.layers, rate, epochs),
@@ -84,6 +108,10 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: Auxiliar
                 cost=costs[method.name],
                 outcome=outcome,
             )
+            predictions = cache.path(method.name, rate).with_suffix(".safetensors")
+            if isinstance(outcome, Completed) and predictions.is_file():
+                # beside those of the trials, for paired differences wherever the study is read
+                write_bytes(prediction_file(search.folder, point_key(trial)), predictions.read_bytes())
             done[trial.key], snapshot = add_once(auxiliary, store, trial)
             watcher.training_ended(done[trial.key], snapshot)
 
@@ -109,7 +137,7 @@ def baseline_logits(store: Store, bench: Bench, baseline: Baseline) -> dict[str,
     if logits is None:
         raise MissingResource(
             f"the predictions of {baseline.title} at {baseline.learning_rate:g} are gone from {store.cache}; train it "
-            "again under another --study"
+            "again under another `study`"
         )
     return logits
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from farsearch.errors import BadInput, SpaceError
 from farsearch.far.display import shown
-from farsearch.records import FarConfig
+from farsearch.records import PER_LAYER, FarConfig
 from farsearch.runtime.near_names import did_you_mean
 
 __all__ = [
     "BY_SIZE",
     "COUNTS",
+    "DEFAULTS",
     "FLAGS",
     "FLOATS",
     "KEYS",
@@ -25,11 +26,14 @@ __all__ = [
     "plain",
 ]
 
-FLOATS = ("priming_epochs", "frozen_fraction", "learning_rate", "epochs")
+FLOATS = ("priming_epochs", "frozen_fraction", "learning_rate", "epochs", "frozen_heads")
 COUNTS = ("frozen_attention_layers", "frozen_bottom_layers")
 FLAGS = ("frozen_embeddings",)
 KEYS = (*FLOATS, *COUNTS, *FLAGS)
 """All parameters; a space has each as searched or as fixed."""
+
+DEFAULTS = {"frozen_heads": 0.0}
+"""Fixed values of parameters that a space may leave out: spaces from before them are still read."""
 
 LAYER_BOUNDS = {"layers": 0, "layers - 1": -1}
 """Upper bounds that depend on the model's depth, and their difference to it."""
@@ -70,9 +74,10 @@ def check_value(where: str, key: str, value: Any) -> None:
     if key in FLOATS:
         if not _is_number(value) or not math.isfinite(value):
             raise SpaceError(f"{where}: {key} is {shown(value)}; it must be a finite number")
-        probe = {"frozen_fraction": 0.0, "learning_rate": 1.0, "epochs": 1.0, "priming_epochs": 0.0, key: value}
+        probe = {"frozen_fraction": 0.0, "frozen_heads": 0.0, "learning_rate": 1.0, "epochs": 1.0, key: value}
+        fields = {PER_LAYER.get(name, name): [item] if name in PER_LAYER else item for name, item in probe.items()}
         try:
-            FarConfig((probe["frozen_fraction"],), probe["learning_rate"], probe["epochs"], probe["priming_epochs"])
+            FarConfig.from_dict(fields)
         except BadInput as error:
             # FarConfig names a layer, but a space may mean all layers
             raise SpaceError(f"{where}: {key}: {str(error).replace(' of layer 0', '')}") from error
@@ -102,8 +107,8 @@ def check_entry(where: str, key: str, entry: Any) -> None:
     for name in ("per_layer", "log", BY_SIZE):
         if not isinstance(entry.get(name, False), bool):
             raise SpaceError(f"{where}: {key} has {name} {shown(entry[name])}; it must be true or false")
-    if entry.get("per_layer") and key != "frozen_fraction":
-        raise SpaceError(f"{where}: {key} has per_layer; only frozen_fraction can")
+    if entry.get("per_layer") and key not in PER_LAYER:
+        raise SpaceError(f"{where}: {key} has per_layer; only {' and '.join(PER_LAYER)} can")
     if "groups" in entry:
         _check_groups(where, key, entry)
     if BY_SIZE in entry:

@@ -13,10 +13,10 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
-from farsearch.select import Paired
+from farsearch.records import Paired, PointKey
 from farsearch.tasks.standard_errors import comparable, paired_error
 
-__all__ = ["paired_errors", "trial_folder"]
+__all__ = ["paired_errors", "prediction_file", "trial_folder"]
 
 
 def trial_folder(study_folder: Path, number: int) -> Path:
@@ -24,21 +24,28 @@ def trial_folder(study_folder: Path, number: int) -> Path:
     return study_folder / "trials" / f"{number:04d}"
 
 
+def prediction_file(study_folder: Path, key: PointKey) -> Path:
+    """Return the file of the predictions of a trial, by number, or of a baseline."""
+    if isinstance(key, str):
+        return study_folder / "baselines" / f"{key}.safetensors"
+    return trial_folder(study_folder, key) / "logits.safetensors"
+
+
 def paired_errors(study_folder: Path, metric: str, bring: Callable[[int], None] | None = None) -> Paired:
-    """Return a function for the standard error of a difference of two trials; each trial is read once.
+    """Return a function for the standard error of a difference of two trials or baselines; each is read once.
 
     Args:
         bring: fetches a trial's predictions from another host.
     """
 
     @cache
-    def read(number: int) -> NDArray[np.float64] | None:
-        if bring is not None:
-            bring(number)
-        return _evidence(trial_folder(study_folder, number) / "logits.safetensors")
+    def read(key: PointKey) -> NDArray[np.float64] | None:
+        if bring is not None and isinstance(key, int):
+            bring(key)
+        return _evidence(prediction_file(study_folder, key))
 
-    def error(number: int, other: int) -> float | None:
-        first, second = read(number), read(other)
+    def error(one: PointKey, other: PointKey) -> float | None:
+        first, second = read(one), read(other)
         if first is None or second is None or not comparable(metric, first, second):
             return None
         return paired_error(metric, first, second)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import optuna
 
 from farsearch.cost.plans import quickest
 from farsearch.cost.pricer import Pricer, full_fine_tuning
+from farsearch.errors import NoFeasibleTrial
 from farsearch.far.batches import steps_in
 from farsearch.far.loop import predict
 from farsearch.formatting import human_memory, human_time
@@ -18,10 +21,13 @@ from farsearch.records import FarConfig, StepPlan
 from farsearch.runtime.encoding import first_rows
 from farsearch.study.pricing import price_params
 from farsearch.study.random_configs import draw_params
+from farsearch.study.samplers import GatedSampler, make_sampler
 from farsearch.study.space import Space
+from farsearch.study.store import DIRECTIONS
+from farsearch.study.suggestion import nearest_fit
 from farsearch.training import Bench, far_phase
 
-__all__ = ["Preview", "preview_search"]
+__all__ = ["Preview", "check_feasible", "preview_search"]
 
 _DRAWS = 200
 _STEPS = 4
@@ -87,6 +93,28 @@ def preview_search(space: Space, pricer: Pricer, bench: Bench, goal: Goal, n_tri
         priming_seconds=priming_seconds,
         n_trials=n_trials,
     )
+
+
+def check_feasible(space: Space, pricer: Pricer, layers: int, goal: Goal, sampler: str, seed: int) -> None:
+    """Check that a search would find a first trial, by the proposals that it would make.
+
+    Raises:
+        NoFeasibleTrial: with the nearest settings that fit.
+    """
+    distributions = space.distributions(layers)
+
+    def gate(params: Mapping[str, Any]) -> str | None:
+        _, cost = pricer.best(space.config(params, layers), goal)
+        return None if cost.fits else cost.problems[0].partition(":")[0]
+
+    if any(gate(start) is None for start in space.starts(layers).values()):
+        return
+    inner = make_sampler(sampler, distributions, price_params(pricer, space, layers, goal), seed, 0)
+    study = optuna.create_study(directions=DIRECTIONS, sampler=GatedSampler(inner, distributions, gate))
+    try:
+        study.ask(distributions)
+    except NoFeasibleTrial as error:
+        raise NoFeasibleTrial(f"{error}; {nearest_fit(pricer, goal, space, layers)}") from error
 
 
 def _host_seconds(configs: Sequence[FarConfig], bench: Bench) -> tuple[float, float]:

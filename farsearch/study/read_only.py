@@ -81,6 +81,13 @@ class ReadingStore(Store):
     def _open(self) -> BaseStorage:
         return super()._open() if self.url is not None else _open_journal(self._journal)
 
+    def load(self, name: str | None = None) -> Study:
+        """Load a study by name; by default the latest that has trials, or the latest where none has."""
+        if name is not None:
+            return super().load(name)
+        studies = (super(ReadingStore, self).load(one) for one in reversed(self.names()))
+        return next(filter(_has_trials, studies), None) or super().load()
+
     def uses(self) -> list[StudyUse]:
         """Return device and progress of every study, the latest last."""
         if not self.exists():
@@ -101,6 +108,12 @@ class ReadingStore(Store):
             running=counts[TrialState.RUNNING],
             last_used=max((time for time in times if time is not None), default=None),
         )
+
+
+def _has_trials(study: Study) -> bool:
+    """Return whether a trial is running or has ended otherwise than by failing."""
+    counts, _ = _counts(study)
+    return any(counts[state] for state in (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def _open_journal(path: Path) -> JournalStorage:

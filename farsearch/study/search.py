@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ from optuna.study import Study
 from farsearch.cost.pricer import Pricer
 from farsearch.errors import FarsearchError
 from farsearch.goals import Goal
-from farsearch.records import Completed, Stopped, StudySnapshot
+from farsearch.records import Completed, FarConfig, Stopped, StudySnapshot
 from farsearch.study.artifacts import save_trial, sweep
 from farsearch.study.liveness import Worker
 from farsearch.study.snapshot import SnapshotReader
@@ -100,6 +100,10 @@ class Search:
     def snapshot(self) -> StudySnapshot:
         """Read the study."""
         return self._reader.read()
+
+    def begin_at(self, baselines: Mapping[str, FarConfig]) -> None:
+        """Enqueue baselines of a new study as its first trials, before the starts of its space."""
+        self.under_lock(lambda: self.queue.enqueue_baselines(baselines))
 
     def prepare(self, n_trials: int) -> None:
         """Store the number of trials that the study should have, and enqueue the starts of its space."""

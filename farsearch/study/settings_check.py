@@ -23,7 +23,7 @@ def check_settings(study: Study, settings: StudySettings, meta: Mapping[str, Any
         StudyMismatch: naming the settings that differ.
     """
     differences = differences_of(study, settings, meta)
-    other = f"another name: --study {shlex.quote(f'{study.study_name[: LONGEST - 2]}-2')}"
+    other = f"another name: `study` {shlex.quote(f'{study.study_name[: LONGEST - 2]}-2')}"
     if StudySettings.from_dict(study.user_attrs["settings"]).pricing != settings.pricing:
         raise StudyMismatch(
             f"the study {shown(study.study_name)} has the prices of another farsearch, which chose among other step "

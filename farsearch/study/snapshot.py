@@ -21,6 +21,7 @@ from farsearch.records import (
     StudySnapshot,
     Trial,
     VerifiedTrial,
+    constant_answer,
     is_complete,
     read_trial,
 )
@@ -82,13 +83,13 @@ class SnapshotReader:
         records, live = self._parsed(trials)
         auxiliary = "/" in study.study_name
         # an auxiliary's trials are compared with a front, and have none of their own
-        front = set() if auxiliary else pareto_front(records)
+        meta = attrs["meta"]
+        front = set() if auxiliary else pareto_front(records, constant_answer(meta))
         for i, record in enumerate(records):
             if isinstance(record, Trial) and record.on_front != (record.number in front):
                 records[i] = dataclasses.replace(record, on_front=not record.on_front)
                 if record.number in self._ended:
                     self._ended[record.number] = records[i]
-        meta = attrs["meta"]
         return StudySnapshot(
             name=study.study_name,
             settings=StudySettings.from_dict(attrs["settings"]),

@@ -17,12 +17,13 @@ from optuna.distributions import (
 
 from farsearch.errors import SpaceError
 from farsearch.far.display import PATH, shown
-from farsearch.records import FarConfig
+from farsearch.records import PER_LAYER, FarConfig
 from farsearch.study.groups import layer_groups, name_of
 from farsearch.study.optuna_adapter import allows
 from farsearch.study.parameter_rules import (
     BY_SIZE,
     COUNTS,
+    DEFAULTS,
     KEYS,
     LAYER_BOUNDS,
     check_entry,
@@ -32,13 +33,17 @@ from farsearch.study.parameter_rules import (
     plain,
 )
 from farsearch.study.sizes import Size
-from farsearch.study.space_files import read_yaml, space_text, yaml_text
+from farsearch.study.space_files import read_yaml, retired_text, space_text, yaml_text
 
-__all__ = ["Space", "load_space"]
+__all__ = ["Space", "load_space", "retired_space"]
 
 _SCHEMA = 1
 _METHOD_INDEPENDENT = ("learning_rate", "epochs")
 """Parameters that do not change the method of a start: full fine-tuning may have any learning rate."""
+
+
+_INEXACT = {"learning_rate", "priming_epochs"}
+"""Parameters whose nearest value stands for one that the space does not have."""
 
 
 def load_space(name: str) -> Space:
@@ -51,15 +56,21 @@ def load_space(name: str) -> Space:
     return Space.from_dict(Path(name).stem, data, f"space {shown(name, PATH)}")
 
 
+def retired_space(name: str) -> Space | None:
+    """Return what the shipped space of a name was in earlier versions; None where it was the same."""
+    text = retired_text(name)
+    return None if text is None else Space.from_dict(name, read_yaml(f"space {shown(name, PATH)}", text))
+
+
 @dataclass(frozen=True)
 class Space:
     """The searched parameters, the fixed ones, and the settings tried first.
 
     Attributes:
         search: by key, either ``{choices: [...]}`` or ``{low, high[, step][, log]}``. ``high`` may be ``layers`` or
-            ``layers - 1``. ``frozen_fraction`` may have ``per_layer: true``, and ``groups``, an upper bound of the
-            fractions per model. ``learning_rate`` may have ``by_size: true`` in place of low and high.
-        fixed: value by key. Every key is in exactly one of ``search`` and ``fixed``.
+            ``layers - 1``. ``frozen_fraction`` and ``frozen_heads`` may have ``per_layer: true``, and ``groups``, an
+            upper bound of the values per model. ``learning_rate`` may have ``by_size: true`` in place of low and high.
+        fixed: value by key. Every key is in exactly one of ``search`` and ``fixed``, or, with a default, in neither.
         start: complete settings of the searched keys by name, tried first where they fit. A ``learning_rate`` of
             ``{by_size: full}`` or ``{by_size: frozen}`` depends on the model's size.
     """
@@ -142,7 +153,9 @@ class Space:
             name: {key: value for key, value in start.items() if key not in values}
             for name, start in self.start.items()
             if all(
-                {**self.fixed, **start}[key] == value for key, value in values.items() if key not in _METHOD_INDEPENDENT
+                {**DEFAULTS, **self.fixed, **start}[key] == value
+                for key, value in values.items()
+                if key not in _METHOD_INDEPENDENT
             )
         }
         search = {key: entry for key, entry in self.search.items() if key not in values}
@@ -182,26 +195,49 @@ class Space:
                 distributions[name] = _distribution(self.name, key, entry, layers)
         return distributions
 
-    def groups(self, layers: int) -> list[range]:
-        """Return the layers of a model, from the bottom, by the frozen fraction that they share."""
-        entry = self.search.get("frozen_fraction", {})
+    def groups(self, layers: int, key: str = "frozen_fraction") -> list[range]:
+        """Return the layers of a model, from the bottom, by the value of a per-layer parameter that they share."""
+        entry = self.search.get(key, {})
         return layer_groups(layers, entry.get("groups") if entry.get("per_layer") else 1)
 
     def _names(self, key: str, layers: int) -> list[str]:
         """Return Optuna's parameters of a searched key."""
         per_layer = self.search[key].get("per_layer")
-        return [name_of(key, group) for group in self.groups(layers)] if per_layer else [key]
+        return [name_of(key, group) for group in self.groups(layers, key)] if per_layer else [key]
 
     def config(self, params: Mapping[str, Any], layers: int) -> FarConfig:
         """Return the configuration that Optuna's parameters describe."""
-        values = {**self.fixed, **params}
-        common = values.pop("frozen_fraction", None)
-        per_layer: list[float] = []
-        for group in self.groups(layers):
-            fraction = values.pop(name_of("frozen_fraction", group), common)
+        values = {**DEFAULTS, **self.fixed, **params}
+        per_layer: dict[str, tuple[float, ...]] = {}
+        for key, field in PER_LAYER.items():
+            common = values.pop(key, None)
+            shares = [(values.pop(name_of(key, group), common), len(group)) for group in self.groups(layers, key)]
             # steps of 0.05 leave digits like 0.15000000000000002
-            per_layer += [round(float(fraction), 6)] * len(group)
-        return FarConfig.from_dict({**values, "frozen_fractions": tuple(per_layer)}).canonical()
+            per_layer[field] = tuple(round(float(share), 6) for share, count in shares for _ in range(count))
+        return FarConfig.from_dict({**values, **per_layer}).canonical()
+
+    def params(self, config: FarConfig, layers: int) -> dict[str, Any] | None:
+        """Return Optuna's parameters of a configuration; None where the space has no such method.
+
+        The learning rate and the length of the priming, which do not change what is trained, are the nearest that the
+        space has.
+        """
+        shares = {key: getattr(config, field) or (0.0,) * layers for key, field in PER_LAYER.items()}
+        params: dict[str, Any] = {}
+        for key, entry in self.search.items():
+            for group in self.groups(layers, key):
+                name = name_of(key, group) if entry.get("per_layer") else key
+                params[name] = shares[key][group[0]] if key in shares else getattr(config, key)
+        distributions = self.distributions(layers)
+        for key in _INEXACT & params.keys():
+            params[key] = _nearest(distributions[key], params[key])
+        if not all(_allows(distributions[name], value) for name, value in params.items()):
+            return None
+        found, method = self.config(params, layers), config.canonical()
+        same = found == dataclasses.replace(
+            method, learning_rate=found.learning_rate, priming_epochs=found.priming_epochs
+        )
+        return params if same and (found.priming_epochs > 0) == (method.priming_epochs > 0) else None
 
     def starts(self, layers: int) -> dict[str, dict[str, Any]]:
         """Return the parameters of the starts, by name, that the space has for this model."""
@@ -255,6 +291,16 @@ def _distribution(space: str, key: str, entry: Mapping[str, Any], layers: int) -
     return IntDistribution(low, high - (high - low) % step, step=step)
 
 
+def _nearest(distribution: BaseDistribution, value: float) -> float:
+    """Return the value of a distribution of numbers that is nearest to ``value``."""
+    if isinstance(distribution, CategoricalDistribution):
+        choices = [float(choice) for choice in distribution.choices if isinstance(choice, (int, float))]
+        # a length of 0 is no priming, which is another method
+        return min(choices, key=lambda choice: ((choice > 0) != (value > 0), abs(choice - value)))
+    assert isinstance(distribution, FloatDistribution)
+    return min(max(value, distribution.low), distribution.high)
+
+
 def _allows(distribution: BaseDistribution, value: Any) -> bool:
     """Return whether the value is in the range and on the grid."""
     if isinstance(distribution, CategoricalDistribution):
@@ -266,7 +312,7 @@ def _check_parameters(where: str, search: Mapping[Any, Any], fixed: Mapping[Any,
     for key in [*search, *fixed]:
         check_key(where, key)
     for key in KEYS:
-        if (key in search) == (key in fixed):
+        if (key in search) == (key in fixed) and (key in search or key not in DEFAULTS):
             count = "both" if key in search else "neither"
             raise SpaceError(f"{where} has {shown(key)} in {count} of search and fixed; it must be in one")
     for key, value in fixed.items():

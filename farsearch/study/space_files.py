@@ -13,7 +13,7 @@ from farsearch.far.display import PATH, shown, shown_text
 from farsearch.runtime.near_names import did_you_mean
 from farsearch.runtime.records import json_reason
 
-__all__ = ["SIZES", "list_spaces", "read_yaml", "shipped_text", "space_text", "yaml_text"]
+__all__ = ["SIZES", "list_spaces", "read_yaml", "retired_text", "shipped_text", "space_text", "yaml_text"]
 
 SIZES = "sizes"
 """The file of search_spaces/ that is not a space: defaults by model size."""
@@ -91,14 +91,23 @@ def shipped_text(name: str) -> str:
     return (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
 
 
+def retired_text(name: str) -> str | None:
+    """Return the text of a space as it was shipped before, for the studies that were begun with it; None if unknown."""
+    path = _folder() / "retired" / f"{name}.yaml"
+    # the name is a user's
+    return path.read_text(encoding="utf-8") if name.isalpha() and path.is_file() else None
+
+
 def space_text(name: str) -> str:
-    """Return the YAML of a shipped space by name, or of a user's space by a path that ends in .yaml.
+    """Return the YAML of a shipped or retired space by name, or of a user's space by a path that ends in .yaml.
 
     Raises:
         SpaceError: for an unknown name or an unreadable file.
     """
     if name in list_spaces():
         return shipped_text(name)
+    if (retired := retired_text(name)) is not None:
+        return retired
     if not name.endswith((".yaml", ".yml")):
         hint = did_you_mean(name, list_spaces())
         raise SpaceError(

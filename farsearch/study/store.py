@@ -184,7 +184,7 @@ class Store:
         if differences:
             raise StudyMismatch(
                 f"this host has other data, model or device than the study {shown(study.study_name)} (here, there): "
-                f"{differences}; give the same with --data-dir, --model or --device"
+                f"{differences}; give the same with `data_dir`, `model` or `device`"
             )
 
     def open(self, name: str, settings: StudySettings, meta: Mapping[str, Any]) -> Study:
@@ -213,7 +213,7 @@ class Store:
                 )
                 if study.directions != list(DIRECTIONS):
                     raise BadInput(
-                        f"the study {shown(name)} in {self.where} is no farsearch study; give another --study"
+                        f"the study {shown(name)} in {self.where} is no farsearch study; give another `study`"
                     )
                 if "settings" in study.user_attrs:
                     check_settings(study, settings, meta)

@@ -15,16 +15,16 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from optuna.trial import Trial as OptunaTrial
 
-from farsearch.cost.pricer import Price, Pricer, best_of
+from farsearch.cost.pricer import Pricer
 from farsearch.errors import NoFeasibleTrial
 from farsearch.goals import Goal
-from farsearch.records import Completed, Stopped, Trial, TrialOutcome, trial_to_dict
+from farsearch.records import Completed, FarConfig, Stopped, Trial, TrialOutcome, trial_to_dict
 from farsearch.study.config_cache import ConfigCache, config_key
 from farsearch.study.liveness import Worker
 from farsearch.study.optuna_adapter import queued_params, set_trial_attr, stored_state
 from farsearch.study.pricing import price_params
 from farsearch.study.racing import Race, Racer
-from farsearch.study.results import priced_trial
+from farsearch.study.results import excess_of, priced_trial
 from farsearch.study.samplers import GatedSampler, make_sampler
 from farsearch.study.snapshot import SnapshotReader
 from farsearch.study.space import Space
@@ -97,17 +97,34 @@ class TrialQueue:
         self._price = price_params(pricer, self._space, self._layers, settings.goal)
         self._configs = ConfigCache(self._space, self._layers, self.distributions)
 
+    def enqueue_baselines(self, configs: Mapping[str, FarConfig]) -> None:
+        """Enqueue baselines in a new study, in this order, where its space has their method and they fit."""
+        if not self._study.user_attrs.get("started"):
+            params = {name: self._space.params(config, self._layers) for name, config in configs.items()}
+            self._enqueue({name: values for name, values in params.items() if values is not None})
+
     def enqueue_starts(self) -> None:
-        """Enqueue the starts of the space in a new study, where they fit the device."""
+        """Enqueue the starts of the space in a new study, where they fit, without those of enqueued methods."""
         if self._study.user_attrs.get("started"):
             return
-        for name, params in self._space.starts(self._layers).items():
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        known = [self._method(params) for trial in waiting if (params := queued_params(trial))]
+        starts = self._space.starts(self._layers)
+        self._enqueue({name: params for name, params in starts.items() if self._method(params) not in known})
+        self._study.set_user_attr("started", True)
+
+    def _method(self, params: Mapping[str, Any]) -> FarConfig:
+        """Return the configuration of a start, the same for all learning rates and lengths of a priming."""
+        config = self._space.config(params, self._layers)
+        return dataclasses.replace(config, learning_rate=1.0, priming_epochs=float(config.priming_epochs > 0))
+
+    def _enqueue(self, starts: Mapping[str, Mapping[str, Any]]) -> None:
+        for name, params in starts.items():
             _, cost = self._pricer.best(self._space.config(params, self._layers), self._settings.goal)
             if cost.fits:
-                self._study.enqueue_trial(params, user_attrs={"start": name}, skip_if_exists=True)
+                self._study.enqueue_trial(dict(params), user_attrs={"start": name}, skip_if_exists=True)
             else:
                 self._note(f"{name} does not fit: {cost.problems[0]}")
-        self._study.set_user_attr("started", True)
 
     def next(self, worker: Worker) -> Proposal | Next:
         """Propose the next trial of a worker that trains none now.
@@ -224,11 +241,9 @@ class TrialQueue:
     def _priced(self, trial: OptunaTrial, trials: Sequence[FrozenTrial]) -> Proposal:
         """Price a trial under all plans, and store its record."""
         config = self._space.config(trial.params, self._layers)
-        priced = self._pricer.all_plans(config)
-        plan, cost = best_of(priced, self._settings.goal)
-        record = priced_trial(trial.number, config, plan, cost, priced)
+        record, cost = priced_trial(self._pricer, self._settings.goal, trial.number, config)
         trial.set_user_attr("record", trial_to_dict(record))
-        for name, excess in _constraints(cost, self._pricer).items():
+        for name, excess in excess_of(cost, self._pricer).items():
             trial.set_constraint(name, excess)
         if not self._settings.racing:
             return Proposal(trial, record, None)
@@ -246,18 +261,7 @@ class TrialQueue:
         """Return why no proposal was accepted, with a suggestion."""
         if "duplicate" in refusals:
             return (
-                f"{error}; what fits has been trained already: ask for fewer --n-trials, or search more with another "
-                "--space or without --set"
+                f"{error}; what fits has been trained already: ask for fewer `n_trials`, or search more with another "
+                "`space` or without `fixed`"
             )
         return f"{error}; {nearest_fit(self._pricer, self._settings.goal, self._space, self._layers)}"
-
-
-def _constraints(cost: Price, pricer: Pricer) -> dict[str, float]:
-    """Return the excess over each bound as a share of it: feasible where at most 0."""
-    available = cost.available_range_mib[0]
-    excess = {"memory": cost.peak_memory_range_mib[1] / available - 1.0}
-    if pricer.constraints.max_memory_mib is not None:
-        excess["max-memory"] = cost.peak_memory_mib / pricer.constraints.max_memory_mib - 1.0
-    if pricer.constraints.max_time_s is not None:
-        excess["max-time"] = cost.wall_time_s / pricer.constraints.max_time_s - 1.0
-    return excess

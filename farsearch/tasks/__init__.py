@@ -25,7 +25,7 @@ strata.py           strata of rows, and stratified orders
 validation_draw.py  the draw of validation rows
 split.py            training sample and validation rows without text overlap
 encode.py           texts as token ids
-metrics.py          metrics with standard errors, and differences of two models
+metrics.py          metrics with standard errors
 evaluate_metrics.py the metrics as evaluate.Metric          (datasets, evaluate)
 standard_errors.py  standard errors of metrics and of differences        (numpy)
 weighted.py         metrics of samples, and of all rows but one          (numpy)

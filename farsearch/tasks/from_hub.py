@@ -86,7 +86,7 @@ def read_split(part: datasets.Dataset, official: Official, split: str) -> tuple[
             rows = rows_of(checked, spec.task, f"the split {split}")
     except RowProblem as error:
         raise DataError(
-            f"the data of task {spec.name!r} on the hub breaks its format: {error}; or pass --data-dir FOLDER with "
+            f"the data of task {spec.name!r} on the hub breaks its format: {error}; or pass `data_dir` FOLDER with "
             "its files"
         ) from error
     return Examples(*rows), len(left_out)
@@ -132,7 +132,7 @@ def _check_features(features: Mapping[str, Any], spec: TaskSpec) -> None:
         problem = f"has the classes {', '.join(names)}; they must be {', '.join(spec.labels)}"
     else:
         return
-    raise DataError(f"the data of task {shown(spec.name)} on the hub {problem}; pass --data-dir FOLDER with its files")
+    raise DataError(f"the data of task {shown(spec.name)} on the hub {problem}; pass `data_dir` FOLDER with its files")
 
 
 def _first_line(error: Exception) -> str:
@@ -205,4 +205,4 @@ def _from_datasets_cache(
 def _instead(official: Official) -> str:
     files = f"{', '.join(official.files[:-1])} and {official.files[-1]}"
     whose = "SQuAD's" if official.folder is None else "the GLUE"
-    return f"pass --data-dir FOLDER with {files} as in {whose} download, or run once where the hub can be reached"
+    return f"pass `data_dir` FOLDER with {files} as in {whose} download, or run once where the hub can be reached"

@@ -34,7 +34,7 @@ def _folder_of(data_dir: Path, official: Official) -> Path:
     needed = _in_words(official.files)
     if not data_dir.is_dir():
         raise MissingResource(
-            f"the data folder {shown(str(data_dir), PATH)} does not exist; pass --data-dir a folder with {needed}"
+            f"the data folder {shown(str(data_dir), PATH)} does not exist; pass `data_dir` a folder with {needed}"
         )
     folder = data_dir.resolve()
     inner = folder / official.folder if official.folder else folder
@@ -45,7 +45,7 @@ def _folder_of(data_dir: Path, official: Official) -> Path:
         raise MissingResource(
             f"no {missing[0]} in the folder {shown(str(data_dir), PATH)}; task {shown(official.spec.name)} "
             f"needs {needed}: "
-            f"pass --data-dir the folder that holds {'both' if len(official.files) == 2 else 'them'}{parent}"
+            f"pass `data_dir` the folder that holds {'both' if len(official.files) == 2 else 'them'}{parent}"
         )
     return chosen
 

@@ -1,4 +1,4 @@
-"""The tasks' metrics with standard errors, and differences of two models' metrics."""
+"""The tasks' metrics with standard errors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from farsearch.errors import BadInput
 from farsearch.runtime import scores
 from farsearch.tasks.evaluate_metrics import get_metric
-from farsearch.tasks.standard_errors import comparable, metric_error
-from farsearch.tasks.weighted import Floats, distinct, values
+from farsearch.tasks.standard_errors import metric_error
+from farsearch.tasks.weighted import Floats
 
-__all__ = ["MetricValue", "paired_difference", "score"]
+__all__ = ["MetricValue", "score"]
 
 
 @dataclass(frozen=True)
@@ -68,42 +68,3 @@ def _for_evaluate(kind: str, value: Any, labels: Sequence[str]) -> Any:
     if kind == "token-classification":
         return [labels[i] for i in value]
     return sorted(set(value)) if kind == "multi-label" else value
-
-
-_DRAWS = 2000
-"""Draws of a bootstrap: the error of the interval's ends is then at most a twentieth of its width."""
-_ENTRIES = 2**21
-"""Entries of the largest arrays ``[draws, rows]`` of a bootstrap: 16 MiB each."""
-
-
-def paired_difference(metric: str, evidence: Floats, others: Floats) -> tuple[float, float, float]:
-    """Return the difference of two models' metrics on the same rows, and its 95 % confidence interval.
-
-    The interval is that of the paired percentile bootstrap over rows (Efron and Tibshirani, An Introduction to the
-    Bootstrap, 1993, chapter 13).
-
-    Args:
-        evidence, others: evidence of the rows for each model, ``[rows, k]``.
-
-    Raises:
-        BadInput: for no rows, or evidence of different rows.
-    """
-    if not len(evidence) or not comparable(metric, evidence, others):
-        raise BadInput(
-            f"evidence of {len(evidence)} and {len(others)} rows can't be paired; give that of the same rows, 1 or more"
-        )
-    # rows with equal predictions and answers are exchangeable: only their counts are drawn
-    cells, counts = distinct(np.hstack([evidence, others]))
-    first, second = np.hsplit(cells, 2)
-
-    def differences(weights: Floats) -> Floats:
-        return values(metric, first, weights) - values(metric, second, weights)
-
-    generator, drawn = np.random.default_rng(0), []
-    at_once = max(_ENTRIES // len(cells), 1)
-    for start in range(0, _DRAWS, at_once):
-        draws = min(at_once, _DRAWS - start)
-        weights = generator.multinomial(len(evidence), counts / len(evidence), size=draws).astype(float)
-        drawn.append(differences(weights))
-    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
-    return float(differences(counts[None])[0]), float(low), float(high)

@@ -6,8 +6,9 @@ import csv
 import json
 from pathlib import Path
 
-from farsearch.formatting import baseline_rows, front_markdown, front_rows, trials_json
+from farsearch.formatting import baseline_rows, front_markdown, front_rows
 from farsearch.records import StudySnapshot
+from farsearch.trials_json import trials_json
 
 __all__ = ["write_files", "write_report"]
 

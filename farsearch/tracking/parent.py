@@ -20,9 +20,8 @@ from farsearch.tracking.content import (
     RunContent,
     family,
     has_report,
-    shown_digest,
-    study_digest,
 )
+from farsearch.tracking.digests import shown_digest, study_digest
 from farsearch.tracking.runs import count_deleted, dataset_of, write_run
 from farsearch.tracking.views import experiment_tags
 

@@ -58,11 +58,11 @@ class Registered:
 
 def check_names(name: str, alias: str) -> None:
     """Raise BadInput for a name or an alias that MLflow refuses, or that an address can't contain."""
-    for option, value in (("--register", name), ("--alias", alias)):
+    for option, value in (("`register`", name), ("`alias`", alias)):
         if not _NAME.fullmatch(value):
             raise BadInput(f"{option} {shown(value)} has other characters than letters, digits and . _ + -; rename it")
     if _RESERVED.fullmatch(alias):
-        raise BadInput(f"--alias {shown(alias)} is MLflow's own; give another, such as {DEFAULT_ALIAS}")
+        raise BadInput(f"`alias` {shown(alias)} is MLflow's own; give another, such as {DEFAULT_ALIAS}")
 
 
 def register_model(

@@ -6,6 +6,7 @@ MLflow's active run is thread-local state, so everything uses ``MlflowClient`` w
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -175,7 +176,8 @@ def _outdated(run: Run, content: RunContent) -> bool:
 def _extends(client: MlflowClient, run: Run, content: RunContent) -> bool:
     """Return whether ``content`` only adds to ``run``: parameters can't be changed, nor metrics removed."""
     same_params = run.data.params.items() <= content.params.items()
-    metrics = {name: value for name, value in run.data.metrics.items() if name != LOSS}
+    replaced = {LOSS, *content.latest}
+    metrics = {name: value for name, value in run.data.metrics.items() if name not in replaced}
     curve = {point.step: point.loss for point in content.curve}
     return same_params and metrics.items() <= content.metrics.items() and _curve(client, run).items() <= curve.items()
 
@@ -200,13 +202,16 @@ def _write_values(client: MlflowClient, run: Run, content: RunContent, timestamp
     tags = {key: value for key, value in content.tags.items() if held.get(key) != value}
     for key in _stale_tags(held, content.tags):
         client.delete_tag(run_id, key)
-    metrics: list[Metric] = []
+    later = {name: value for name, value in content.latest.items() if run.data.metrics.get(name) != value}
+    # of two values at a step the one with the later time counts
+    now = time.time_ns() // 1_000_000
+    metrics = [Metric(name, value, now, 0) for name, value in later.items()]
     params: list[Param] = []
     if _outdated(run, content):
         curve = _curve(client, run)
         points = [point for point in content.curve if point.step not in curve]
         lacking = {name: value for name, value in content.metrics.items() if name not in run.data.metrics}
-        metrics = [Metric(name, value, timestamp, 0) for name, value in lacking.items()]
+        metrics += [Metric(name, value, timestamp, 0) for name, value in lacking.items()]
         metrics += [Metric(LOSS, point.loss, timestamp, point.step) for point in points]
         params = [Param(key, value) for key, value in content.params.items() if key not in run.data.params]
         tags[TAG_DIGEST] = content.digest()

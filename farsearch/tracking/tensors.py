@@ -12,7 +12,6 @@ Names are fixed; a server's listing never names a local file.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-from farsearch.files import write_json
+from farsearch.files import link_or_copy, write_json
 from farsearch.json_records import Record
 from farsearch.records import CompleteTrial, StudySnapshot
 from farsearch.runtime.bundle_files import file_digest
@@ -220,10 +219,10 @@ class _Upload:
             # an artifact has the name of its source file
             folder = Path(scratch)
             for name in (TRAINED, LOGITS):
-                os.symlink((files.folder / name).absolute(), folder / name)
+                link_or_copy(files.folder / name, folder / name)
             write_json(folder / LEARNERS, {**files.notes, "primed": None if priming is None else priming_name(priming)})
             if files.priming is not None and priming is not None and not self._has(priming):
-                os.symlink(files.priming.absolute(), folder / priming_name(priming))
+                link_or_copy(files.priming, folder / priming_name(priming))
                 self._artifacts(self.parent).log_artifact(str(folder / priming_name(priming)), PRIMINGS)
             uploaded = {name: file_of(folder / name) for name in FILES}
             for name in FILES:

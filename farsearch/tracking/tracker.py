@@ -234,7 +234,7 @@ class Tracker:
         return lines
 
     def experiment_url_path(self, study: str) -> str:
-        """Return the path and fragment of the user interface's address that shows the front of ``study``.
+        """Return the path and fragment of the user interface's address that shows all trials of ``study``.
 
         Raises:
             MissingResource: where MLflow does not hold the study.
@@ -243,7 +243,7 @@ class Tracker:
             experiment = client.get_experiment_by_name(family(study))
         if experiment is None:
             raise MissingResource(f"MLflow at {self.uri} does not hold study {study!r}; farsearch sync puts it there")
-        view = f"workflowType=machine_learning&viewStateShareKey={saved_view_id(study)}"
+        view = f"workflowType=machine_learning&viewStateShareKey={saved_view_id(study, 'trials')}"
         return f"#/experiments/{experiment.experiment_id}/runs?{view}"
 
 
@@ -301,7 +301,7 @@ def _values(content: RunContent) -> dict[str, Mapping[str, Any]]:
     """Return ``content`` in the shape of ``Tracker.trials``, with the last point of the learning curve."""
     last = max(content.curve, key=lambda point: point.step, default=None)
     loss = {} if last is None else {LOSS: last.loss}
-    return {"params": content.params, "metrics": {**content.metrics, **loss}, "tags": content.tags}
+    return {"params": content.params, "metrics": {**content.metrics, **content.latest, **loss}, "tags": content.tags}
 
 
 def _flat(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from farsearch.formatting import markdown_text
 from farsearch.records import StudySnapshot
-from farsearch.tracking.content import FRONT_FILTER, TAG_STUDY, objective_names
+from farsearch.tracking.content import FRONT_FILTER, ON_FRONT, TAG_STUDY, objective_names, shown_names
 
 __all__ = ["experiment_tags", "saved_view_id", "view_tags"]
 
@@ -45,8 +45,10 @@ def experiment_tags(snapshot: StudySnapshot) -> dict[str, str]:
             f"Search of the neurons to train of **{model}** on **{task}** within the limits of "
             f"**{device}**. One run per trial; the Pareto front is `` {FRONT_FILTER} ``."
         ),
-        _VIEW_KEY + saved_view_id(snapshot.name): _view(snapshot, "Pareto front", f"{of_study} AND {FRONT_FILTER}", 2),
-        _VIEW_KEY + saved_view_id(snapshot.name, "trials"): _view(snapshot, "All trials", trials, 1),
+        _VIEW_KEY + saved_view_id(snapshot.name): _view(
+            snapshot, "Pareto front", f"{of_study} AND {FRONT_FILTER}", 2, True
+        ),
+        _VIEW_KEY + saved_view_id(snapshot.name, "trials"): _view(snapshot, "All trials", trials, 1, False),
     }
 
 
@@ -54,14 +56,15 @@ def _quoted(text: str) -> str:
     return f'"{text}"' if "'" in text else f"'{text}'"
 
 
-def _view(snapshot: StudySnapshot, name: str, search: str, created_at: int) -> str:
-    metric, memory, seconds = objective_names(snapshot)
+def _view(snapshot: StudySnapshot, name: str, search: str, created_at: int, front: bool) -> str:
+    """Return a view: the front by memory, or all trials with the front first."""
+    metric, memory, seconds = shown_names(snapshot)
     shown = [metric, memory, seconds, "mean_frozen_fraction"]
     columns = [*(f"metrics.`{key}`" for key in shown), "params.`learning_rate`", "params.`priming_epochs`"]
     state = {
         "searchFilter": search,
-        "orderByKey": f"metrics.`{memory}`",
-        "orderByAsc": True,
+        "orderByKey": f"metrics.`{memory if front else ON_FRONT}`",
+        "orderByAsc": front,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
@@ -78,7 +81,7 @@ def _view(snapshot: StudySnapshot, name: str, search: str, created_at: int) -> s
 
 def _charts(snapshot: StudySnapshot) -> dict[str, Any]:
     """Return charts of the objectives against each other, and parallel coordinates from parameters to objectives."""
-    metric, memory, seconds = objective_names(snapshot)
+    metric, memory, seconds = shown_names(snapshot)
     section = "farsearch-objectives"
     params = ["learning_rate", "priming_epochs"]
     charts: Sequence[Mapping[str, Any]] = [

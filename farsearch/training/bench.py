@@ -30,7 +30,7 @@ from farsearch.tasks.split import Split
 from farsearch.training.intermediate import EVALUATION_SHARES, Evaluation, OnEvaluation, evaluation_rows
 from farsearch.training.outcome import Outcome, further_metrics, host_peak_mib
 from farsearch.training.phase import Batching, Learners, OnStep, State, far_phase, fine_tune, training_errors
-from farsearch.training.selection import NO_PRIMING, select_learners
+from farsearch.training.selection import NO_PRIMING, select_heads, select_learners
 
 __all__ = ["Bench"]
 
@@ -101,6 +101,10 @@ class Bench:
         """Select the learners of each feed-forward block, and report on priming and selection."""
         return select_learners(self.job, self.layout, self.width, config, primed)
 
+    def select_heads(self, config: FarConfig, primed: Primed | None) -> Learners:
+        """Select the trained heads of each layer; None for an attention that is not split."""
+        return select_heads(self.job, self.layout, config, self.pretrained, primed)
+
     def run(
         self,
         config: FarConfig,
@@ -125,18 +129,19 @@ class Bench:
         started = time.perf_counter()
         with training_errors():
             learners, report = self.select(config, primed)
+            heads = self.select_heads(config, primed)
             state = self.pretrained if primed is None else primed.state
             frozen_values = self.job.priming.frozen_values
-            start = start_state(self.layout, self.pretrained, state, learners, config, frozen_values)
+            start = start_state(self.layout, self.pretrained, state, learners, config, frozen_values, heads)
             self.model.load_state_dict(start)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         if on_evaluation is not None:
             on_step = self._evaluating(config.epochs, on_evaluation, on_step)
         trained, curve = far_phase(
-            self.model, self.layout, learners, config, plan, self.train_rows, self.batching, on_step
+            self.model, self.layout, learners, config, plan, self.train_rows, self.batching, on_step, heads
         )
-        return self._outcome(self.model, trained, curve, started, learners, primed, report)
+        return self._outcome(self.model, trained, curve, started, learners, primed, report, heads)
 
     def _evaluating(self, epochs: float, on_evaluation: OnEvaluation, on_step: OnStep | None) -> OnStep:
         """Return ``on_step`` with intermediate evaluations after the steps that are due."""
@@ -176,6 +181,7 @@ class Bench:
         learners: Learners | None = None,
         primed: Primed | None = None,
         priming: PrimingReport = NO_PRIMING,
+        heads: Learners | None = None,
     ) -> Outcome:
         """Score a trained model on the validation and the development rows."""
         rows = {"validation": self.validation_rows, "dev": self.dev_rows, **self.more_dev_rows}
@@ -198,6 +204,7 @@ class Bench:
             dev_logits=logits["dev"],
             dev_evidence=torch.from_numpy(dev.evidence),
             learners=learners or [],
+            heads=heads or [],
             trained=trained,
             primed=primed,
             priming=priming,

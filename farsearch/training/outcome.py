@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from farsearch.priming import Primed
 from farsearch.records import LossPoint, PrimingReport
+from farsearch.runtime import memory
 from farsearch.tasks.metrics import MetricValue
 from farsearch.training.phase import Learners, State
 
@@ -26,6 +25,8 @@ class Outcome:
         metric: on the validation rows; where there are none, on the development rows.
         learned: ``metric`` is above that of the best constant answer by more than its standard error.
         parts: the single metrics of a combined metric, and the metrics on further development sets.
+        learners, heads: trained neurons of each feed-forward block, and trained heads of each layer, as ``apply_far``
+            takes them; empty for a method that is not FAR.
         trained: the trained tensors, by the names of the reconfigured model.
         validation_logits, dev_logits: as ``far.loop.predict`` returns them.
         validation_evidence, dev_evidence: contribution of each row to the metric, ``[rows, k]`` (``runtime.scores``).
@@ -41,6 +42,7 @@ class Outcome:
     dev_logits: Tensor
     dev_evidence: Tensor
     learners: Learners
+    heads: Learners
     trained: State
     primed: Primed | None
     priming: PrimingReport
@@ -68,5 +70,4 @@ def host_peak_mib(device: torch.device) -> float:
     """Return the peak of CUDA's allocator since its last reset; on a CPU, of the process's resident memory so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return usage / 2**20 if sys.platform == "darwin" else usage / 2**10
+    return memory.host_peak_mib()

@@ -56,8 +56,12 @@ def far_phase(
     rows: Encoded,
     batching: Batching,
     on_step: OnStep | None = None,
+    heads: Learners | None = None,
 ) -> tuple[State, tuple[LossPoint, ...]]:
     """Reconfigure ``model`` (which holds the start state), train it, and merge it back.
+
+    Args:
+        heads: the trained heads of each layer; None splits no attention.
 
     Returns:
         The trained tensors by the names of the reconfigured model, and the learning curve.
@@ -70,7 +74,7 @@ def far_phase(
     try:
         apply_far(
             model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers,
-            config.frozen_bottom_layers, execution_of(plan),
+            config.frozen_bottom_layers, execution_of(plan), heads,
         )  # fmt: skip
         return fine_tune(model, config.learning_rate, config.epochs, plan, rows, batching, on_step)
     finally:

@@ -1,4 +1,4 @@
-"""Selection: which neurons of each feed-forward block learn, and how sure the priming is of them."""
+"""Selection: which neurons and heads learn, and how sure the priming is of the neurons."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from farsearch.far.layout import ModelLayout
-from farsearch.far.selection import learner_counts, overlap, random_learners, top_learners
+from farsearch.far.selection import (
+    head_counts,
+    head_scores,
+    learner_counts,
+    overlap,
+    random_learners,
+    top_learners,
+)
 from farsearch.priming import Primed
 from farsearch.records import FarConfig, JobSpec, PrimingReport
-from farsearch.training.phase import Learners
+from farsearch.training.phase import Learners, State
 
-__all__ = ["NO_PRIMING", "select_learners"]
+__all__ = ["NO_PRIMING", "select_heads", "select_learners"]
 
 NO_PRIMING = PrimingReport(0, 0.0, False, 0.0, None, None)
 """The report of a method that is not FAR."""
@@ -56,3 +63,25 @@ def select_learners(
     return learners, PrimingReport(
         primed.steps, primed.seconds, primed.from_cache, spread, overlap(first, second), chance
     )
+
+
+def select_heads(
+    job: JobSpec, layout: ModelLayout, config: FarConfig, pretrained: State, primed: Primed | None
+) -> Learners:
+    """Select the trained heads of each layer, None for an attention that is not split.
+
+    By the scores of the whole priming, or at random as ``select_learners``.
+    """
+    counts = head_counts(layout.heads, config.canonical().frozen_heads, len(layout.layers))
+    scores = None
+    if any(counts) and job.priming.selection == "l1" and primed is not None:
+        scores = head_scores(layout, pretrained, primed.state)
+    return [
+        None
+        if count is None
+        else top_learners(scores[i], count)
+        if scores is not None
+        # seeds from the other end: those of the neurons begin at 0
+        else random_learners(layout.heads, count, job.seed * 1000 + 999 - i)
+        for i, count in enumerate(counts)
+    ]

@@ -22,7 +22,6 @@ from benchmarks.paper_methods import CONTENDERS
 from benchmarks.paper_report import Report, make_report
 from benchmarks.paper_statistics import DRAWS, difference, difference_draws, interval
 from benchmarks.paper_steps import StepTimes
-from farsearch.tasks.metrics import paired_difference
 from tests.journey import write_task
 
 NAMES = ["full", "far10", "random10", "far40", "ffn-frozen", "bitfit"]
@@ -375,14 +374,6 @@ def test_variance_equals_the_closed_form() -> None:
     assert difference("accuracy", ours, others) == pytest.approx(cells.mean())
     assert draws.mean() == pytest.approx(cells.mean(), abs=4 * np.sqrt(expected / 20_000))
     assert draws.var() == pytest.approx(expected, rel=0.05)
-
-
-def test_one_seed_reduces_to_the_bootstrap_over_rows() -> None:
-    """If only rows are drawn, the interval is that of ``paired_difference`` up to sampling noise."""
-    ours, others = drawn(np.random.default_rng(2), 1, 300, 0.1)
-    value, low, high = paired_difference("accuracy", ours[0], others[0])
-    assert difference("accuracy", ours, others) == pytest.approx(value)
-    assert interval(difference_draws("accuracy", ours, others)) == pytest.approx((low, high), abs=0.01)
 
 
 def experiment(

@@ -167,6 +167,7 @@ def test_same_learners(board: Path, tmp_path: Path, family: str) -> None:
         pytest.param({"optimizer": {"kind": "sgd"}, "learning_rate": 0.1}, id="sgd"),
         pytest.param({"micro_batch_size": 3}, id="micro-batches"),
         pytest.param({"freeze": {"frozen_embeddings": True, "frozen_attention_layers": 1}}, id="frozen parts"),
+        pytest.param({"freeze": {"heads": [[1], None]}, "execution": LEAN, "dropout": 0.1}, id="frozen heads"),
         pytest.param({"freeze": {"frozen_bottom_layers": 1}, "learners": [None, LEARNERS[0]]}, id="frozen bottom"),
         *(
             pytest.param({"execution": {"feed_forward": policy}}, id=f"{policy} feed-forward")

@@ -79,3 +79,24 @@ def test_its_result_is_a_valid_profile(folder: Path) -> None:
     done = call(folder, "estimate", "--device", "old-board", "--model", model, "--batch-size", 4, "--json")
     assert done.code == 0, done.err
     assert done.json["step_time_s"] > 0
+
+
+def test_the_engine_without_torch_is_measured_on_a_board(tmp_path: Path) -> None:
+    """By onnxruntime 1.10 and numpy alone; its result gives a profile the engine's own figures."""
+    if not PYTHON.is_file():
+        pytest.skip(f"there is no {PYTHON}; make test-board makes it")
+    assert call(tmp_path, "devices", "calibrate", "--engine", "onnx", "--script", "calibrate.py").code == 0
+    done = subprocess.run(
+        [PYTHON, "-I", "calibrate.py", "--out", "board.json", "--seconds", "5", "--threads", "1"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    result = read_result(tmp_path / "board.json")
+    assert (result.engine, result.machine.onnxruntime[:5], result.machine.python[:4]) == ("onnx", "1.10.", "3.6.")
+    assert result.sustained
+    words = ("devices", "import", "board.json", "--name", "zero", "--like", "raspberry-pi-zero-2-w")
+    assert call(tmp_path, *words).code == 0
+    profile = read_profile(tmp_path / ".farsearch" / "devices" / "zero.toml")
+    assert profile.onnx is not None
+    assert profile.onnx.rates is not None
+    assert profile.onnx.process_mib.basis == "measured"

@@ -197,6 +197,8 @@ def test_export_refuses_existing_output(finished_study: Path, tmp_path: Path) ->
     empty.mkdir()
     (full / "mine.txt").write_text("kept")
     file.write_text("kept")
+    # before the study is opened
+    assert "exists and is not empty" in call(finished_study, "export", "nosuch", "--out", full).err
     for out in (full, file):
         done = call(finished_study, "export", "--out", out)
         assert (done.code, done.out) == (2, "")

@@ -121,6 +121,9 @@ def test_wrong_paths_are_refused_before_training(bundle: Path, tmp_path: Path) -
     done = call(tmp_path, "finetune", bundle, "--train", train, "--out", tmp_path)
     assert done.code == 2
     assert "exists and is not empty" in done.err
+    # before the bundle is opened
+    done = call(tmp_path, "finetune", "nosuch", "--train", train, "--out", tmp_path)
+    assert "exists and is not empty" in done.err
 
 
 Change = Callable[[Path], Any]
@@ -235,6 +238,9 @@ DAMAGES: list[tuple[str, Change, str]] = [
     ("learners of other layers", phase(learners=[None]), "one entry for each of the 2 feed-forward blocks"),
     ("learners no numbers", phase(learners=[None, ["1"]]), "must be whole numbers"),
     ("learners outside", phase(learners=[None, [64]]), "outside 0 to 63"),
+    ("heads of other layers", phase(heads=[None]), "one entry for each of the 2 layers"),
+    ("heads outside", phase(heads=[None, [64]]), "outside 0 to 1"),
+    ("heads twice", phase(heads=[None, [0, 0]]), "name one twice"),
     ("a task of no kind", phase(task=task_of(kind="clairvoyance")), "'clairvoyance' is none of classification"),
     ("a task of one class", phase(task=task_of(labels=["yes"])), "at least two labels"),
     ("half a task", phase(task={"name": "mine"}), "does not describe a bundle"),

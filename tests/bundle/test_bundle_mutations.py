@@ -19,6 +19,8 @@ import pytest
 
 from tests.bundle.mutations import Mutation, leaf_mutations, signed, targeted_mutations
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
 MOST_MIB = 2048
 MOST_S = 20
 MOST_LINE = 700

@@ -103,7 +103,7 @@ def test_a_model_that_differs_from_torch_is_refused(
         return compare(model, path, outputs, batches)
 
     monkeypatch.setattr(onnx, "_compare", with_another_head)
-    with pytest.raises(BundleError, match=r"differ from torch's by .*; export without --onnx"):
+    with pytest.raises(BundleError, match=r"differ from torch's by .*; export without `onnx`"):
         export_onnx(saved, "classification", tmp_path / "model.onnx")
 
 

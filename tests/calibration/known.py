@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from farsearch.calibration.measure.cases import cases
-from farsearch.calibration.measure.command import RESULT, SCHEMA_VERSION
+from farsearch.calibration.engine_steps import STEPS
+from farsearch.calibration.measure.cases import BY_NUMPY, cases
+from farsearch.calibration.measure.session import RESULT, RESULT_VERSION
 from farsearch.calibration.measure.workloads import WORKLOADS, tiny_step, workload
 from farsearch.cost.trace import meta_tensors, trace_call
 from farsearch.devices.rates import ProductRate
 
 __all__ = [
+    "GRAPH_S",
     "KINDS",
     "LAUNCH_S",
     "OVERHEAD_S",
@@ -32,6 +34,9 @@ OVERHEAD_S = 2e-6
 
 LAUNCH_S = 9e-6
 """Of an operation within autograd."""
+
+GRAPH_S = 3e-6
+"""Of the run of a graph."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +165,7 @@ class KnownMachine:
             sustained[name] = {"seconds": 0.9 * seconds, "first": 0.8 * seconds, "last": seconds, "steps": 30}
         result: dict[str, Any] = {
             "what": RESULT,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": RESULT_VERSION,
             "date": "2025-03-02",
             "machine": {
                 "kind": "cpu", "processor": "a processor for tests", "cores": 4, "threads": 2, "torch": "2.4.0",
@@ -189,6 +194,26 @@ class KnownMachine:
             "sustained": sustained,
             "took_s": 200.0,
         }  # fmt: skip
+        for key, value in changes.items():
+            result[key] = {**result[key], **value} if key in ("machine", "memory", "launch") else value
+        return result
+
+    def compiled_result(self, **changes: Any) -> dict[str, Any]:
+        """Return the result that the script of the engine without torch would write.
+
+        A graph's run has an overhead of ``GRAPH_S``, and each step takes 0.5 s.
+
+        Args:
+            changes: as of ``result``.
+        """
+        result = self.result()
+        machine = {key: value for key, value in result["machine"].items() if key != "torch"}
+        result["machine"] = {**machine, "onnxruntime": "1.22.0", "numpy": "2.1.3"}
+        result["memory"].update(process_mib=60.0, own="numpy, onnxruntime and tokenizers")
+        result["launch"].update(graph=GRAPH_S, tiny_step=0.01)
+        for sample in result["samples"]:
+            sample["seconds"] += 0.0 if sample["case"] in BY_NUMPY else GRAPH_S - OVERHEAD_S
+        result["sustained"] = {name: {"seconds": 0.5, "first": 0.5, "last": 0.5, "steps": 30} for name in STEPS}
         for key, value in changes.items():
             result[key] = {**result[key], **value} if key in ("machine", "memory", "launch") else value
         return result

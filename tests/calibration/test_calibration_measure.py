@@ -17,10 +17,10 @@ import torch
 
 from farsearch.calibration import fit
 from farsearch.calibration.fit import fit_profile
-from farsearch.calibration.measure import cases, command, machine, memory, timing
+from farsearch.calibration.measure import cases, command, host, memory, rounds, session, timing
 from farsearch.calibration.measure.cases import CASES
 from farsearch.calibration.measure.command import measure
-from farsearch.calibration.measure.machine import demanded_cores
+from farsearch.calibration.measure.host import demanded_cores
 from farsearch.calibration.measure.workloads import WORKLOADS, workload
 from farsearch.calibration.result import Calibration, parse_result
 from farsearch.calibration.steps import allocated_peak
@@ -174,13 +174,13 @@ def test_operands_are_views_of_one_tensor() -> None:
 
 def test_median_agrees_with_the_standard_library() -> None:
     """The script does not import ``statistics``."""
-    assert timing.median([3.0, 1.0, 2.0]) == 2.0
-    assert timing.median([4.0, 1.0, 2.0, 3.0]) == 2.5
+    assert rounds.median([3.0, 1.0, 2.0]) == 2.0
+    assert rounds.median([4.0, 1.0, 2.0, 3.0]) == 2.5
 
 
 def test_name_of_a_board_is_one_line() -> None:
     """Zero bytes, tabs, line ends and escapes become single spaces."""
-    assert machine.plain("NVIDIA\tJetson\x00\n  Nano\x1b") == "NVIDIA Jetson Nano"
+    assert host.plain("NVIDIA\tJetson\x00\n  Nano\x1b") == "NVIDIA Jetson Nano"
 
 
 def test_memory_is_limited_by_the_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_script_imports_nothing_from_the_working_folder(tmp_path: Path, monkeypa
     """A file torch.py there is not executed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "json.py").write_text("print('of the folder')")
-    assert memory._run("import json; print(json.dumps(1))", 60.0) == ["1"]
+    assert memory.run_python("import json; print(json.dumps(1))", 60.0) == ["1"]
 
 
 @pytest.mark.parametrize("held", ["text,label\n", "{}", "[1]"])
@@ -216,7 +216,7 @@ def test_script_refuses_to_replace_a_foreign_file(tmp_path: Path, monkeypatch: p
 
 def test_script_replaces_its_own_result(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps({"schema_version": 1, "machine": {}, "samples": []}))
-    assert command._may_write(str(tmp_path / "result.json"))
+    assert session._may_write(str(tmp_path / "result.json"))
 
 
 @pytest.mark.parametrize(("used", "cores", "asked"), [(0.0, 4, 0.0), (1.0, 2, 2.0), (2.0, 4, 4.0), (0.4, 4, 0.444)])

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from rich.console import Console
 
 from farsearch.api.progress import SiblingProgress
@@ -28,8 +29,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory, tiny_distilbert: Path) ->
 def test_a_run_without_baselines_names_the_option(compared: tuple[Path, Done, Done]) -> None:
     _, first, second = compared
     lines = first.err.splitlines()
-    assert "--baselines all" in lines[lines.index("next:") - 1]
-    assert "--baselines all" not in second.err
+    assert "--baselines rivals" in lines[lines.index("next:") - 1]
+    assert "--baselines rivals" not in second.err
 
 
 def test_each_training_has_a_line_and_each_method_a_row(compared: tuple[Path, Done, Done]) -> None:
@@ -63,6 +64,23 @@ def test_pareto_and_show_list_the_baselines(compared: tuple[Path, Done, Done]) -
     assert call(folder, "status", "--json").json["complete"] == 2
 
 
+def test_every_command_says_what_was_won(compared: tuple[Path, Done, Done]) -> None:
+    """``run`` with its last words, ``pareto`` and ``status`` likewise, and MLflow in the description of the study."""
+    folder, _, second = compared
+    sentences = call(folder, "status", "--json").json["won"]
+    assert any("full fine-tuning" in sentence for sentence in sentences)
+    assert second.err.splitlines()[-len(sentences) :] == sentences
+    assert call(folder, "pareto").out.splitlines()[-len(sentences) :] == sentences
+    assert set(sentences) <= {line.strip() for line in call(folder, "status").out.splitlines()}
+    database = f"sqlite:///{folder / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=database)
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`farsearch.role` = 'study' AND run_name = 'tiny'")
+    assert all(sentence in parent.data.tags["mlflow.note.content"] for sentence in sentences)
+    assert "accuracy_percent" in parent.data.metrics
+
+
 def test_baselines_are_an_auxiliary_study_that_is_not_listed(compared: tuple[Path, Done, Done]) -> None:
     """Its name gives access to each training, but not to a bundle."""
     folder, _, _ = compared
@@ -81,7 +99,7 @@ def test_an_unknown_choice_of_baselines_is_refused(tmp_path: Path, tiny_distilbe
     done = call(prepare(tmp_path), *run_arguments(tiny_distilbert, 2, baselines="some"))
     assert done.code == 2
     assert "'some'" in done.err
-    assert "'all', 'paper', 'none'" in done.err
+    assert "rivals, all, paper, none, or some of full, far10" in done.err
 
 
 def test_progress_reports_stopped_and_infeasible_trainings() -> None:

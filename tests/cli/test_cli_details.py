@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -47,6 +48,9 @@ def test_the_frozen_share_of_each_layer_is_shown() -> None:
     assert rows["epochs"] == "2, after 0.1 of priming"
     assert rows["micro-batch"] == "4 rows"
     assert details()["frozen attention"] == "in no layer"
+    assert not details().get("frozen heads")
+    heads = dataclasses.replace(config, frozen_heads=(0.25, 0.25, 0.5, 0.0))
+    assert details(config=heads, plan=StepPlan())["frozen heads"] == "100%, 100%, 50%, 0% by layer"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_every_figure_of_a_profile_has_its_source(name: str) -> None:
     rows = profile_rows(profile)
     figures = {key.split(".")[1]: figure for key, figure in profile.figures().items()}
     if profile.onnx is not None:
-        figures |= {"onnx: process_mib": profile.onnx.process_mib, "onnx: time_factor": profile.onnx.time_factor}
+        figures |= {f"onnx: {name}": figure for name, figure in profile.onnx.figures().items()}
     assert [row["figure"] for row in rows] == list(figures)
     for row, figure in zip(rows, figures.values(), strict=True):
         assert float(row["value"].replace(",", "")) == pytest.approx(figure.value, rel=1e-4)

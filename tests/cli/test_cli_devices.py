@@ -14,6 +14,7 @@ import pytest
 
 from farsearch.calibration import local
 from farsearch.calibration.measure.machine import machine
+from farsearch.calibration.result import parse_result
 from farsearch.calibration.script import board_script
 from farsearch.devices import list_profiles, load_profile
 from farsearch.devices.profile import read_profile
@@ -138,6 +139,15 @@ def test_like_copies_power_and_mode_of_another_profile(board: Path) -> None:
     assert not (board / ".farsearch" / "devices" / "third.toml").exists()
 
 
+def test_import_warns_of_a_machine_that_is_unlike_the_named_device(board: Path) -> None:
+    """Of another kind of processor, or with far more memory; a board's own profile has no warning."""
+    done = call(board, "devices", "import", "board.json", "--name", "jetson-nano")
+    assert done.code == 0
+    assert "is unlike jetson-nano, NVIDIA Jetson Nano" in done.err
+    assert call(board, "devices", "import", "board.json", "--name", "raspberry-pi-4").err == ""
+    assert call(board, "devices", "import", "board.json", "--name", "mine").err == ""
+
+
 def test_import_replaces_a_profile_only_with_force(board: Path) -> None:
     """The default name is that of the file."""
     path = board / ".farsearch" / "devices" / "board.toml"
@@ -245,3 +255,80 @@ def test_check_prints_a_table_without_messages_of_the_profiler(tmp_path: Path, t
     assert first.startswith("raspberry-pi-4 is derived from data sheets")
     assert all(line.startswith("step ") for line in steps)
     assert len(steps) == len(lines) - 4
+
+
+@pytest.fixture
+def onnx_board(board: Path) -> Path:
+    """The working directory of ``board``, with the result of the same board's engine without torch."""
+    (board / "onnx.json").write_text(json.dumps(KnownMachine().compiled_result()))
+    return board
+
+
+def test_result_of_an_engine_needs_a_profile_for_the_rest(onnx_board: Path) -> None:
+    """It has no figures of torch."""
+    done = call(onnx_board, "devices", "import", "onnx.json", "--name", "zero")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "figures of the engine 'onnx' alone; give a profile of the same board with --like" in done.err
+
+
+def test_results_of_both_engines_make_one_profile(onnx_board: Path) -> None:
+    """The second import takes what the first has; list, show and estimate use the figures of either engine."""
+    assert call(onnx_board, "devices", "import", "board.json", "--name", "both").code == 0
+    done = call(onnx_board, "devices", "import", "onnx.json", "--name", "both", "--like", "both", "--force")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1] == "use it with --device both --engine onnx"
+    path = onnx_board / ".farsearch" / "devices" / "both.toml"
+    profile = read_profile(path)
+    assert profile.engines == ("torch", "onnx")
+    assert profile.rates is not None
+    assert profile.onnx is not None
+    assert profile.onnx.rates is not None
+    assert (profile.rates.conditions["torch"], profile.onnx.rates.conditions["onnxruntime"]) == ("2.4.0", "1.22.0")
+    shown = call(onnx_board, "devices", "show", "both").out
+    assert all(f"kinds of operations with {engine}: " in shown for engine in ("torch", "onnx"))
+    assert "onnx: launch_us" in shown
+    listed = call(onnx_board, "devices", "list").out.splitlines()
+    assert next(line for line in listed if line.startswith("both ")).endswith("  calibrated  torch, onnx")
+    # torch measured again: the engine's figures stay
+    assert call(onnx_board, "devices", "import", "board.json", "--name", "both", "--like", "both", "--force").code == 0
+    assert read_profile(path).onnx == profile.onnx
+
+
+def test_like_a_gpu_an_engine_has_no_figures(onnx_board: Path) -> None:
+    done = call(onnx_board, "devices", "import", "onnx.json", "--name", "nano", "--like", "jetson-nano")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "jetson-nano is of a GPU" in done.err
+
+
+def test_calibrate_adds_an_engine_to_the_profile_of_this_machine(
+    tmp_path: Path, this_machine: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is measured with torch first; a later measurement with torch keeps the engine's figures."""
+
+    def measure_here(seconds: float, report: Callable[[str], None], engine: str = "torch") -> Any:
+        known = KnownMachine()
+        this_machine.append(seconds)
+        return parse_result(known.result(machine=machine()) if engine == "torch" else known.compiled_result(), engine)
+
+    monkeypatch.setattr(local, "measure_here", measure_here)
+    done = call(tmp_path, "devices", "calibrate", "--engine", "onnx", "--seconds", 7)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == "use it with --device local --engine onnx"
+    assert this_machine == [45.0, 7.0]
+    first = read_profile(local.local_path(tmp_path / ".farsearch" / "cache" / "devices"))
+    assert first.engines == ("torch", "onnx")
+    assert call(tmp_path, "devices", "calibrate").code == 0
+    assert read_profile(local.local_path(tmp_path / ".farsearch" / "cache" / "devices")).onnx == first.onnx
+
+
+@pytest.mark.slow
+def test_check_runs_compiled_steps(tmp_path: Path, tiny_bert: Path) -> None:
+    """Two plans of three batches each, with their memory and time."""
+    done = call(tmp_path, "devices", "check", "raspberry-pi-4", "--model", tiny_bert, "--engine", "onnx", "--json")
+    assert done.code == 0, done.err
+    assert {(case["batch_size"], case["length"]) for case in done.json["cases"]} == {(4, 32), (8, 64), (8, 128)}
+    assert {case["plan"]["feed_forward"] for case in done.json["cases"]} == {"store", "recompute"}
+    for case in done.json["cases"]:
+        assert case["plan"]["engine"] == "onnx"
+        assert 0 < case["measured_mib"] < 200
+        assert 0 < case["measured_s"] < 60

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -60,7 +59,7 @@ def test_json_has_the_documented_shape(finished_study: Path, command: str) -> No
     """Trials have exactly the documented keys; configurations and plans pass the strict decoder."""
     done = call(finished_study, command, "tiny", "--json")
     assert (done.code, done.err) == (0, "")
-    assert list(done.json) == ["schema_version", "study", "constant_answer", "trials", "baselines"]
+    assert list(done.json) == ["schema_version", "study", "constant_answer", "choices", "trials", "baselines"]
     assert (done.json["schema_version"], done.json["study"]) == (1, "tiny")
     for trial in done.json["trials"]:
         assert list(trial) == TRIAL_KEYS
@@ -71,7 +70,7 @@ def test_json_has_the_documented_shape(finished_study: Path, command: str) -> No
 
 
 def test_pareto_lists_the_trials_that_no_other_dominates(finished_study: Path) -> None:
-    """Sorted by memory."""
+    """Sorted by memory; what learned next to nothing and the second of two equal trials are left out."""
     trials = call(finished_study, "trials", "--json").json["trials"]
     costs = {t["number"]: (-t["metric"], t["peak_memory_mib"], t["wall_time_s"]) for t in trials}
 
@@ -80,7 +79,10 @@ def test_pareto_lists_the_trials_that_no_other_dominates(finished_study: Path) -
         return any(c != mine and all(a <= b for a, b in zip(c, mine, strict=True)) for c in costs.values())
 
     front = call(finished_study, "pareto", "--json").json["trials"]
-    assert {trial["number"] for trial in front} == {number for number in costs if not dominated(number)}
+    members = {trial["number"] for trial in front}
+    assert members <= {number for number in costs if not dominated(number)}
+    best, shown = min(costs.values())[0], [costs[number] for number in members]
+    assert all(dominated(n) or costs[n] in shown or costs[n][0] > best for n in costs.keys() - members)
     assert [t["peak_memory_mib"] for t in front] == sorted(t["peak_memory_mib"] for t in front)
 
 
@@ -270,16 +272,16 @@ def test_devices_spaces_and_tasks_are_listed(tmp_path: Path) -> None:
     assert "gemm_gflops" in shown
     assert "…" not in shown
     assert [line.split()[0] for line in call(tmp_path, "spaces", "list").out.splitlines()] == [
-        "default", "uniform", "wide",
+        "default", "paper",
     ]  # fmt: skip
     assert {line.split()[0] for line in call(tmp_path, "tasks", "list").out.splitlines()} >= {"sst2", "cola", "reviews"}
 
 
 def test_a_shipped_space_can_be_saved_and_edited(tmp_path: Path) -> None:
     """``spaces check`` accepts the output of ``spaces show``, and reports a mistake in one line."""
-    text = call(tmp_path, "spaces", "show", "wide").out
+    text = call(tmp_path, "spaces", "show", "default").out
     (tmp_path / "mine.yaml").write_text(text)
-    assert call(tmp_path, "spaces", "check", "mine.yaml").out.startswith("mine.yaml: right, 6 searched")
+    assert call(tmp_path, "spaces", "check", "mine.yaml").out.startswith("mine.yaml: right, 7 searched")
     (tmp_path / "mine.yaml").write_text(text.replace("learning_rate:", "learning_rat:"))
     done = call(tmp_path, "spaces", "check", "mine.yaml")
     assert (done.code, done.err.count("\n")) == (2, 1)
@@ -292,25 +294,30 @@ def test_a_space_is_resolved_for_a_model(tmp_path: Path) -> None:
     listed = call(tmp_path, "spaces", "list", "--model", "bert-base-uncased").out
     assert listed.startswith("bert-base-uncased: size base, 85.1 M parameters in 12 layers; batch 16, ")
     assert (
-        "8 parameters; frozen fractions of the layers 0-1, 2-3, 4-5, 6-7, 8-9, 10-11; learning rates 1e-05 to "
-        in listed
+        "13 parameters; frozen fractions of the layers 0-1, 2-3, 4-5, 6-7, 8-9, 10-11; "
+        "frozen heads of the layers 0-5, 6-11; learning rates 1e-05 to " in listed
     )
     shown = call(tmp_path, "spaces", "show", "default", "--model", "bert-base-uncased").out
     assert "learning_rate: {low: 1.0e-05, high: 0.0002, log: true}" in shown
-    # another model: groups follow its layers, rates come from the file, and one of the starts is outside of them
+    # another model: groups follow its layers, rates come from the file, and two of the starts are outside of them
     (tmp_path / "mine.yaml").write_text(shown.replace("high: 0.0002", "high: 0.00008"))
     checked = call(tmp_path, "spaces", "check", "mine.yaml", "--model", "minilm").out.splitlines()
     assert checked[0].startswith("mine.yaml: right for minilm: size tiny, 10.6 M parameters in 6 layers; batch 8")
     assert checked[1] == (
-        "8 parameters; frozen fractions of the layers 0, 1, 2, 3, 4, 5; learning rates 1e-05 to 8e-05"
+        "13 parameters; frozen fractions of the layers 0, 1, 2, 3, 4, 5; frozen heads of the layers 0-2, 3-5; "
+        "learning rates 1e-05 to 8e-05"
     )
-    assert checked[2:] == ["not tried first, for it is not in the space: FAR r=10 % as published"]
+    assert sorted(checked[2:]) == [
+        "not tried first, for it is not in the space: FAR r=10 % as published",
+        "not tried first, for it is not in the space: all feed-forward blocks and embeddings frozen",
+    ]
     done = call(tmp_path, "spaces", "list", "--model", "./nosuch")
     assert (done.code, done.err.count("\n")) == (2, 1)
 
 
 def on_a_terminal(folder: Path, *arguments: object, **environment: str) -> tuple[int, str]:
     """Run a command with a terminal of 200 columns. Return exit code and output."""
+    pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     env: dict[str, Any] = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200", **environment}
     with start(folder, *arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=env, text=False) as child:

@@ -28,9 +28,8 @@ def test_report_writes_one_page_and_prints_its_size(finished_study: Path, tmp_pa
         f"pictures: {len(names)} in {folder}",
     ]
     assert {"front.png", "frozen.png", "memory.png", "time.png", "hypervolume.png", "curves.png"} <= names
-    trials = call(finished_study, "trials", "--json").json["trials"]
-    front = [trial["number"] for trial in trials if trial["on_front"]]
-    assert all(f"<td>{number}</td>" in text for number in front)
+    choices = call(finished_study, "pareto", "--json").json["choices"]
+    assert all(f"<td>{choice['trial']}</td>" in text for choice in choices)
 
 
 def test_the_report_has_a_command_that_resumes_the_study(finished_study: Path, tmp_path: Path) -> None:

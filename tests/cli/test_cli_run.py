@@ -105,16 +105,32 @@ def test_a_dry_run_prints_the_preview_and_writes_nothing(tmp_path: Path, tiny_be
     folder = prepare(tmp_path)
     done = call(folder, *run_arguments(tiny_bert, 7), "--dry-run")
     assert (done.code, done.out) == (0, "")
-    study, tokens, constant, device, space, host, last = done.err.splitlines()
+    study, tokens, constant, device, loading, space, host, last = done.err.splitlines()
     assert study.startswith("study tiny: sst2 (files in data), tiny-bert, 320 training and ")
     assert re.fullmatch(r"[0-9.]+ % of rows cut at 16 tokens, 0\.0 % unknown tokens", tokens)
     assert re.match(r"a constant answer \(\w+\) scores [0-9.]+ % on the validation rows, 50.0 % on the dev", constant)
     assert device.startswith("device jetson-nano: ")
+    assert loading.startswith("loading the model, ")
     assert space.startswith("space: 50 combinations times a continuous learning_rate; 100% of 200 random ones fit: ")
     assert re.match(r"this host: about .* for 7 trials of at most ", host)
     assert last == "dry run: nothing was trained"
     assert sorted(path.name for path in folder.iterdir() if path.name != ".farsearch") == ["data", "tiny.yaml"]
     assert not list((folder / ".farsearch").glob("*.journal"))
+
+
+def test_a_dry_run_of_a_search_that_fits_nothing_ends_as_the_search_would(tmp_path: Path, tiny_bert: Path) -> None:
+    done = call(prepare(tmp_path), *run_arguments(tiny_bert, 7, max_memory=5), "--dry-run")
+    assert done.code == 3
+    *_, space, _, last = done.err.splitlines()
+    assert "0% of 200 random ones fit" in space
+    assert last.startswith("farsearch: none of 200 proposals can be trained (refused for: max-memory 200)")
+    assert "allow --max-memory " in last
+
+
+def test_a_misspelt_device_is_refused_before_model_and_data(tmp_path: Path) -> None:
+    done = call(tmp_path, "run", "--device", "jetson-nanno", "--task", "sst2", "--model", "nosuch/a/b")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "did you mean 'jetson-nano'" in done.err
 
 
 def test_a_search_ends_with_the_front_and_the_next_commands(tmp_path: Path, tiny_distilbert: Path) -> None:
@@ -133,8 +149,10 @@ def test_a_search_ends_with_the_front_and_the_next_commands(tmp_path: Path, tiny
     picture = next(line.partition("picture: ")[2] for line in lines if line.startswith("picture: "))
     assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     program, *_ = lines[lines.index("next:") + 1].partition(" pareto ")
-    commands = [line.removeprefix(f"{program} ").split() for line in lines[lines.index("next:") + 1 :]]
+    last = lines[lines.index("next:") + 1 :]
+    commands = [line.removeprefix(f"{program} ").split() for line in last if line.startswith(f"{program} ")]
     assert [command[0] for command in commands] == ["pareto", "ui", "export"]
+    assert last[3:] == call(tmp_path, "status", "--json").json["won"]
     assert call(tmp_path, *commands[0]).code == 0
     assert call(tmp_path, *commands[2]).code == 0
     assert (tmp_path / "bundle" / "far.json").is_file()

@@ -23,23 +23,25 @@ CHOICE = {"--prefer", "--within", "--max-memory", "--max-time", "--min-metric", 
 SURFACE: dict[str, set[str]] = {
     "cache clear": {"--kind", "--older-than", "--yes"},
     "cache show": {JSON},
-    "devices calibrate": {"--out", "--script", "--seconds"},
-    "devices check NAME": {"--model", JSON},
+    "devices calibrate": {"--engine", "--out", "--script", "--seconds"},
+    "devices check NAME": {"--engine", "--model", JSON},
     "devices import RESULT": {"--name", "--like", "--force"},
     "devices list": set(),
     "devices show NAME": set(),
     "doctor": {JSON, STORAGE, TRACKING},
     "estimate": {
         "--device", "--model", "--revision", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
-        "--frozen-attention-layers", "--frozen-bottom-layers", "--classes", "--samples", "--plan", "--optimizer",
-        "--micro-batch-size", "--priming-epochs", "--prime-on", "--sweep", "--space", "--png", JSON,
+        "--frozen-attention-layers", "--frozen-bottom-layers", "--frozen-heads", "--classes", "--samples", "--plan",
+        "--optimizer", "--micro-batch-size", "--priming-epochs", "--prime-on", "--sweep", "--space", "--png", JSON,
         "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns", "--text-column",
         "--label-column", "--kind", "--metric", "--label", "--label-separator", "--decimal-comma", "--positive",
         "--skip-bad-rows", "--engine",
     },
     "export STUDY": {*CHOICE, "--out", "--delta", "--onnx", "--engine", "--register", "--alias", STORAGE, TRACKING},
     "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs", "--base", "--engine"},
+    "models list": {JSON},
     "pareto STUDY": {"--png", JSON, STORAGE},
+    "reprice STUDY": {"--device", "--name", "--data-dir", "--model", JSON, STORAGE, TRACKING},
     "report STUDY": {"--out", "--figures", "--open", "--no-open", STORAGE},
     "run": {
         "--device", "--task", "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns",
@@ -100,7 +102,7 @@ def test_commands_and_flags_are_pinned() -> None:
     assert {name for p in cli.params for name in p.opts} == {"--version", "--debug"}
 
 
-@pytest.mark.parametrize("path", ["", *sorted(COMMANDS), "cache", "devices", "spaces", "studies", "tasks"])
+@pytest.mark.parametrize("path", ["", *sorted(COMMANDS), "cache", "devices", "models", "spaces", "studies", "tasks"])
 def test_every_command_and_option_has_help(tmp_path: Path, path: str) -> None:
     done = call(tmp_path, *path.split(), "--help")
     assert (done.code, done.err) == (0, "")

@@ -51,7 +51,8 @@ def composed_steps(
     """
     shuffler = random.Random(seed)
     # with 264 neurons the frozen ones can be padded
-    model = make_config(family, layers=LAYERS, hidden=16, neurons=264 if plan.feed_forward == "store" else 40)
+    neurons = 264 if plan.feed_forward == "store" else 40
+    model = make_config(family, layers=LAYERS, hidden=16, neurons=neurons, heads=4)
     table = StepTable(model, Head(), batch_size, plan, chunk_rows)
     for _ in range(count):
         config = FarConfig(
@@ -61,6 +62,7 @@ def composed_steps(
             frozen_embeddings=shuffler.random() < 0.5,
             frozen_attention_layers=shuffler.choice([0, 0, 1, 2, 3]),
             frozen_bottom_layers=shuffler.choice([0, 0, 0, 1, 2, 3]),
+            frozen_heads=tuple(shuffler.choice([0.0, 0.25, 0.5, 0.75, 1.0]) for _ in range(LAYERS)),
         )
         yield table, model, config, shuffler.choice([6, 10, 24, 34, 90])
 

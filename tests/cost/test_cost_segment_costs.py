@@ -64,6 +64,7 @@ def random_config(shuffler: random.Random) -> FarConfig:
         frozen_embeddings=shuffler.random() < 0.5,
         frozen_attention_layers=shuffler.choice([0, 0, 1, 3]),
         frozen_bottom_layers=shuffler.choice([0, 0, 0, 1, 2, 3]),
+        frozen_heads=shuffler.choice([(), tuple(shuffler.choice([0.0, 0.25, 0.5, 0.75, 1.0]) for _ in range(3))]),
     )
 
 
@@ -91,7 +92,7 @@ def test_many_configurations_are_priced_as_by_naive_loops(family: str, name: str
     """
     shuffler, plan, profile = random.Random(f"{family} {name}"), PLANS[name], BOARDS[board]
     # with 264 neurons the frozen ones can be padded
-    model = make_config(family, layers=LAYERS, hidden=16, neurons=264, vocabulary=120)
+    model = make_config(family, layers=LAYERS, hidden=16, neurons=264, heads=4, vocabulary=120)
     configs = [random_config(shuffler) for _ in range(5)]
     tables = shared_tables(model, Head())
     prices = Pricer(model, Head(), BATCH, LENGTH, profile, lengths=LENGTHS, seed=5, tables=tables).price_many(

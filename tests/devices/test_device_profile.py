@@ -15,7 +15,7 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farsearch.devices.engines import EngineFigures
+from farsearch.devices.engines import COMPUTE, EngineFigures
 from farsearch.devices.profile import SCHEMA_VERSION, Figure, Profile, parse_profile, read_profile, write_profile
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import MissingResource, ProfileError
@@ -158,7 +158,8 @@ def _rates() -> st.SearchStrategy[Rates]:
 
 
 def _engine_figures() -> st.SearchStrategy[EngineFigures]:
-    return st.builds(EngineFigures, _figures(0), _figures(), st.none() | _rates())
+    rates, overheads = (st.none() | _figures(least) for least in (1e-3, 0.0))
+    return st.builds(EngineFigures, _figures(0), _figures(), st.none() | _rates(), *[rates] * 3, *[overheads] * 3)
 
 
 @st.composite
@@ -217,6 +218,16 @@ def test_engine_takes_its_own_process_and_times(data: dict[str, Any]) -> None:
     own = Profile.from_dict(data).for_engine("onnx").rates
     assert own is not None
     assert own.bare_us == 0.5
+
+
+@pytest.mark.parametrize("name", COMPUTE)
+def test_engine_takes_what_is_measured_with_it(data: dict[str, Any], name: str) -> None:
+    """Each of these figures replaces that of torch, for this engine alone."""
+    figure = {"value": 3.25, "low": 3.0, "high": 4.0, "basis": "measured", "source": "calibrated on the board"}
+    data.update(kind="cpu", engines={"onnx": {**ONNX, name: figure}})
+    profile = Profile.from_dict(data)
+    assert getattr(profile.for_engine("onnx"), name).value == 3.25
+    assert getattr(profile.for_engine("torch"), name) == getattr(profile, name) != 3.25
 
 
 def test_figures_of_another_engine_do_not_change_the_digest(data: dict[str, Any]) -> None:
@@ -280,6 +291,11 @@ WRONG: list[tuple[str, Any, list[str]]] = [
         "engines",
         {"onnx": {**ONNX, "time_factor": {**ONNX["time_factor"], "low": 0}}},
         ["engines.onnx.time_factor.low is 0", "above 0"],
+    ),
+    (
+        "engines",
+        {"onnx": {**ONNX, "gemm_gflops": {**ONNX["process_mib"], "low": 0}}},
+        ["engines.onnx.gemm_gflops.low is 0", "above 0"],
     ),
     ("engines", {"onnx": {**ONNX, "rates": {}}}, ["engines.onnx.rates lacks the key 'conditions'"]),
     ("schema_version", 3, ["schema_version is 3", "reads 1 to 2"]),

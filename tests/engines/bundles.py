@@ -29,6 +29,7 @@ ENGINES = ("torch", "onnx")
 TASK = Task("reviews", "classification", ("negative", "positive"), "accuracy", ("sentence",), "label")
 
 LEARNERS = [[0, 5, 9], None]
+HEADS: list[list[int] | None] = [None, [1]]
 """Learners of the two layers; all of the second."""
 
 _PLAN = {
@@ -62,7 +63,8 @@ def make_bundle(folder: Path, engine: str, dropout: float = 0.0) -> Path:
     if engine == "onnx":
         start = "engine/weights.safetensors"
         (bundle / "engine").mkdir()
-        apply_far(model, layout, LEARNERS, frozen_embeddings=True, execution=engine_execution(layout))
+        execution = engine_execution(layout)
+        apply_far(model, layout, LEARNERS, frozen_embeddings=True, execution=execution, heads=HEADS)
         compile_step(model, layout, Head(), names).write(bundle / "engine")
     else:
         safetensors.save(str(bundle / start), model.state_dict())
@@ -72,7 +74,7 @@ def make_bundle(folder: Path, engine: str, dropout: float = 0.0) -> Path:
     (bundle / "train.py").write_text(_LAUNCHER)
     texts = ("A quiet film.", "word " * 200)
     phase: dict[str, Any] = {
-        "layout": layout.to_dict(), "learners": LEARNERS, "frozen_embeddings": True,
+        "layout": layout.to_dict(), "learners": LEARNERS, "heads": HEADS, "frozen_embeddings": True,
         "frozen_attention_layers": 0, "frozen_bottom_layers": 0, "learning_rate": 0.01, "epochs": 2.0, "batch_size": 8,
         "seed": 3, "max_length": 32, "plan": {**_PLAN, "engine": engine}, "task": TASK.to_dict(), "segments": False,
         "tokenizer": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from farsearch.far.surgery import apply_far, merge
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, compile_step, engine_execution
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
+from farsearch.records import StepPlan
 from farsearch.runtime.onnx_engine.program import Runner
 from farsearch.runtime.onnx_engine.weights import load_weights, merged_tensors
 from farsearch.runtime.program_file import Program, read_program
@@ -36,6 +37,8 @@ HEADS = (
     Head("token-classification", 3),
     Head("question-answering", 2),
 )
+_PORTION = 16
+"""Tokens: less than two rows."""
 BY_NAME = {case.name: case for case in CASES}
 
 
@@ -88,6 +91,7 @@ def compile_model(
     model.train()
     compile_step(model, layout, head, names).write(folder)
     program = read_program(json.loads((folder / PROGRAM).read_text(encoding="utf-8")))
+    program = program._replace(portion=_PORTION)
     trained, frozen = load_weights(str(folder / WEIGHTS), program)
     weights = {**trained, **frozen}
     return Compiled(
@@ -95,14 +99,17 @@ def compile_model(
     )
 
 
-def far(embeddings: bool = False, attention_layers: int = 0) -> Callable[[nn.Module, ModelLayout], None]:
-    """Return a reconfiguration with 4 learners in each block of the first layer, and none frozen above."""
+def far(
+    embeddings: bool = False, attention_layers: int = 0, plan: StepPlan | None = None
+) -> Callable[[nn.Module, ModelLayout], None]:
+    """Return a reconfiguration with 4 learners in each block of the first layer, and one trained head in the last."""
 
     def prepare(model: nn.Module, layout: ModelLayout) -> None:
         first = len(layout.layers[0].blocks)
         learners = [list(range(3, 7))] * first + [None] * (len(layout.blocks) - first)
-        execution = engine_execution(layout)
-        apply_far(model, layout, learners, embeddings, attention_layers, execution=execution)
+        execution = engine_execution(layout, plan)
+        heads = [None] * (len(layout.layers) - 1) + [[1]]
+        apply_far(model, layout, learners, embeddings, attention_layers, execution=execution, heads=heads)
 
     return prepare
 
@@ -128,6 +135,37 @@ def check_step(compiled: Compiled, head: Head) -> None:
 def test_step_of_every_family_equals_torch(family: str, tmp_path: Path) -> None:
     head = Head()
     check_step(compile_model(tmp_path, BY_NAME[family], head, far()), head)
+
+
+def test_the_last_block_is_computed_for_the_token_that_the_head_takes(tmp_path: Path) -> None:
+    """None of its values, which are saved until the backward pass, grows with the length of the texts."""
+    compiled = compile_model(tmp_path, BY_NAME["bert"], Head(), far())
+    calls = [call for call in compiled.program.step if any("layer.1.output" in value for value in call.inputs.values())]
+    assert len(calls) >= 2
+    for call in calls:
+        graph = onnx.load(str(tmp_path / compiled.program.graphs[call.graph])).graph
+        sizes = [size.dim_param for info in graph.output for size in info.type.tensor_type.shape.dim]
+        assert not any("length" in size for size in sizes)
+
+
+@pytest.mark.parametrize("portion", [None, 1, 24])
+def test_portions_give_the_gradients_of_all_rows(portion: int | None, tmp_path: Path) -> None:
+    """Single rows, two rows and one, and all at once, as programs before portions do."""
+    compiled = compile_model(tmp_path, BY_NAME["bert"], Head(), far())
+    program = compiled.program._replace(portion=portion)
+    assert sum(bool(call.rows) for call in program.step) >= len(program.step) - 2  # all but the loss and the ids
+    runner = Runner(program, [str(tmp_path / name) for name in program.graphs], compiled.weights)
+    check_step(replace(compiled, runner=runner), Head())
+
+
+def test_frozen_weights_of_16_bits_are_stored_as_such(tmp_path: Path) -> None:
+    """The step equals torch's with the same rounded weights, and the merged model has float32."""
+    plan = StepPlan(feed_forward="store", frozen_dtype="float16")
+    compiled = compile_model(tmp_path, BY_NAME["bert"], Head(), far(plan=plan))
+    names = {name for name, value in compiled.weights.items() if value.dtype == np.float16}
+    assert {name.rsplit(".", 1)[-1] for name in names} == {"frozen_up", "frozen_down"}
+    check_step(compiled, Head())
+    assert {value.dtype for value in merged_tensors(compiled.program.merge, compiled.weights)} == {np.dtype("float32")}
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)

@@ -6,12 +6,14 @@ import io
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.hub.clients import Clients
 from tests.hub.server import Hub
 
 MARK = "open({mark!r}, 'w').close()\n"
@@ -55,30 +57,26 @@ def test_remote_code_is_refused_even_with_yes_on_stdin(hub: Hub, tmp_path: Path,
     assert not hub.requested(r"own\.py")
 
 
-@pytest.mark.parametrize(
-    ("config", "rule"),
-    [
-        ({"model_type": "own"}, "brings its own code"),
-        ({}, "brings its own code"),
-        ({"model_type": "bert", "_attn_implementation": "kernels-community/flash-attn"}, "no foreign code"),
-        ({"model_type": "bert", "quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config"),
-        ({"model_type": "bert", "vocab_size": 10**9}, "vocab_size is 1000000000"),
-    ],
-)
-def test_configurations_that_refer_to_code_are_refused(
-    hub: Hub, tmp_path: Path, config: dict[str, object], rule: str
-) -> None:
+CONFIGS: list[tuple[dict[str, object], str]] = [
+    ({"model_type": "own"}, "brings its own code"),
+    ({}, "brings its own code"),
+    ({"model_type": "bert", "_attn_implementation": "kernels-community/flash-attn"}, "no foreign code"),
+    ({"model_type": "bert", "quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config"),
+    ({"model_type": "bert", "vocab_size": 10**9}, "vocab_size is 1000000000"),
+]
+
+
+def test_configurations_that_refer_to_code_are_refused(hub: Hub, tmp_path: Path) -> None:
     """Also for a known model type: by the name of the reference that would be downloaded or built."""
     mark = tmp_path / "mark"
-    hub.add("owner/own-code", _repository(mark, **config))
-    done = subprocess.run(
-        [sys.executable, "-m", "farsearch", *COMMANDS["estimate"]],
-        env=hub.environment(tmp_path / "home"), cwd=tmp_path, input="y\n", capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
-    (line,) = done.stderr.strip().splitlines()
-    assert (done.returncode, rule in line) == (2, True), line
+    with closing(Clients(hub.environment(tmp_path / "home"), tmp_path)) as clients:
+        for i, (config, rule) in enumerate(CONFIGS):
+            hub.add(f"owner/own-code-{i}", _repository(mark, **config))
+            done = clients.run("model", f"owner/own-code-{i}", "")
+            (line,) = done.err.strip().splitlines()
+            assert (done.code, rule in line) == (2, True), line
     assert not mark.exists()
+    assert not hub.requested(r"own\.py")
 
 
 LOAD = """
@@ -97,7 +95,7 @@ except FarsearchError as error:
 
 @pytest.mark.parametrize(
     ("allow", "expected"),
-    [("allow", "7.0"), ("refuse", "5 {endpoint}/owner/pickled has no model.safetensors; --allow")],
+    [("allow", "7.0"), ("refuse", "5 {endpoint}/owner/pickled has no model.safetensors; `allow")],
 )
 def test_weights_of_a_conversion_pull_request_are_not_used(
     hub: Hub, tiny_bert: Path, tmp_path: Path, allow: str, expected: str

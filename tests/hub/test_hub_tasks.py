@@ -93,8 +93,8 @@ READ: dict[str, str] = {
 REFUSED: dict[str, str] = {
     "qnli": "wrong: the data of task 'qnli' on the hub, split train, has no row of class 'entailment'; ",
     "rte": "wrong: the data of task 'rte' on the hub has the classes not_entailment, entailment; they must be "
-    "entailment, not_entailment; pass --data-dir FOLDER",
-    "wnli": "wrong: the data of task 'wnli' on the hub has no column 'sentence2' any more; pass --data-dir FOLDER",
+    "entailment, not_entailment; pass `data_dir` FOLDER",
+    "wnli": "wrong: the data of task 'wnli' on the hub has no column 'sentence2' any more; pass `data_dir` FOLDER",
 }
 """What is said of sets that changed on the hub: classes in another order would turn every label into another one."""
 
@@ -179,4 +179,4 @@ def test_an_unreachable_hub_gives_one_line_within_seconds(
         else "missing: the dataset 'nyu-mll/glue'"
     )
     files = {"mnli": "train.tsv, dev_matched.tsv and dev_mis", "squad_v2": "train-v2.0"}
-    assert f"pass --data-dir FOLDER with {files[name]}" in line
+    assert f"pass `data_dir` FOLDER with {files[name]}" in line

@@ -10,12 +10,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import pickle
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -35,10 +37,10 @@ from farsearch.far.layout import ModelLayout, get_module
 from farsearch.far.loop import predict, train
 from farsearch.far.optimizer import BackwardOptimizer
 from farsearch.far.schedule import linear_rate
-from farsearch.far.selection import learner_counts, neuron_scores, top_learners
-from farsearch.far.surgery import apply_far, freeze, merge, reconfigure, trainable_count, width_of
+from farsearch.far.selection import head_scores, learner_counts, neuron_scores, top_learners
+from farsearch.far.surgery import apply_far, freeze, merge, trainable_count, width_of
 from farsearch.models.config import load_config
-from farsearch.models.families import max_length_of
+from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
 from farsearch.models.load import build_model
 from farsearch.models.source import ModelSource
@@ -126,6 +128,12 @@ def _some_learners(layout: ModelLayout, width: int) -> list[list[int] | None]:
     return [kinds[i % 4] for i in range(len(layout.blocks))]
 
 
+def _some_heads(layout: ModelLayout) -> list[list[int] | None] | None:
+    """Trained heads: one, all that there are, none, an attention untouched; None if the family has no such heads."""
+    kinds: Sequence[list[int] | None] = ([layout.heads - 1], list(range(layout.heads)), [], None)
+    return [kinds[i % 4] for i in range(len(layout.layers))] if layout.heads else None
+
+
 def layout_names_the_parts(case: FamilyCase, _: Path) -> None:
     """Every path exists, blocks and maps have the expected shapes, and the layout survives a JSON round trip."""
     model, layout = case.build()
@@ -183,15 +191,38 @@ def selection_finds_what_moved(case: FamilyCase, _: Path) -> None:
         assert all(float(each.sum()) == 0 for j, each in enumerate(scores) if j != i)
 
 
+def selection_finds_the_head_that_moved(case: FamilyCase, _: Path) -> None:
+    """Scores are sums over rows of queries, keys and values, and columns of the output, whose bias does not count."""
+    model, layout = case.build()
+    before = _state(model)
+    for i, layer in enumerate(layout.layers if layout.heads else ()):
+        after, expected, output = {name: value.clone() for name, value in before.items()}, 0.0, layer.head_maps[-1]
+        for each in layer.head_maps:
+            weight = after[f"{each.path}.weight"].transpose(0, each.dim)
+            rows = weight.view(each.times, layer.heads, -1, weight.shape[1]) if not each.dim else weight.unflatten(
+                0, (1, layer.heads, -1)
+            )  # fmt: skip
+            rows[:, 1] += 0.25
+            expected += 0.25 * rows[:, 1].numel()
+            output = each if each.dim else output
+        if f"{output.path}.bias" in after:
+            after[f"{output.path}.bias"] += 9.0
+        scores = head_scores(layout, before, after)
+        assert [len(each) for each in scores] == [layer.heads] * len(layout.layers)
+        assert top_learners(scores[i], 1) == [1]
+        assert math.isclose(float(scores[i][1]), expected, rel_tol=1e-5)
+        assert sum(float(each.sum()) for each in scores) == float(scores[i][1])
+
+
 def merge_undoes_reconfigure(case: FamilyCase, _: Path) -> None:
     """The split model computes the same; merged, it has the same state dict bit by bit."""
     model, layout = case.build(layers=4)
     before, names, logits = _state(model), [name for name, _ in model.named_modules()], _logits(model)
     learners = _some_learners(layout, 64)
     with torch.no_grad():
-        reconfigure(model, layout, learners)
+        apply_far(model, layout, learners, True, 1, 1, heads=_some_heads(layout))
     torch.testing.assert_close(_logits(model), logits, atol=2e-5, rtol=1e-4)
-    merge(freeze(model, layout, True, 1, 1), layout)
+    merge(model, layout)
     after = model.state_dict()
     assert list(after) == list(before)
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
@@ -206,8 +237,9 @@ def learners_have_plain_gradients(case: FamilyCase, _: Path) -> None:
     model(**_batch()).loss.backward()
     plain = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    learners = _some_learners(layout, 64)
-    reconfigure(model, layout, learners)(**_batch()).loss.backward()
+    learners, heads = _some_learners(layout, 64), _some_heads(layout)
+    frozen = _frozen_entries(layout, heads or [None] * 4, _state(model))
+    apply_far(model, layout, learners, heads=heads)(**_batch()).loss.backward()
     got = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     for block, chosen in zip(layout.blocks, learners, strict=True):
         if chosen is None:
@@ -222,9 +254,69 @@ def learners_have_plain_gradients(case: FamilyCase, _: Path) -> None:
             if whole is not None and chosen:
                 plain[f"{block.split}.{part}"] = whole.index_select(dim, torch.tensor(index))
         plain.pop(f"{block.down}.bias", None)
+    for each in (each for layer in layout.layers for each in layer.head_maps):
+        for name in ("weight", "bias"):
+            whole, of_frozen = plain.get(f"{each.path}.{name}"), frozen.get(f"{each.path}.{name}")
+            if whole is not None and of_frozen is not None and of_frozen.any():
+                del plain[f"{each.path}.{name}"]
+            # an attention of learner heads alone has a frozen output's bias
+            if whole is not None and of_frozen is not None and f"{each.path}.learner_{name}" in got:
+                plain.pop(f"{each.path}.{name}", None)
+                shape = (-1,) if name == "bias" else (-1, whole.shape[1]) if not each.dim else (whole.shape[0], -1)
+                plain[f"{each.path}.learner_{name}"] = whole[~of_frozen].view(shape)
     assert set(got) == set(plain)
     for name, gradient in got.items():
         torch.testing.assert_close(gradient, plain[name], atol=1e-10, rtol=1e-7, msg=name)
+
+
+def frozen_heads_train_like_a_masked_model(case: FamilyCase, _: Path) -> None:
+    """Learner heads and all else that is trained get the weights of an unsplit model whose frozen heads are put back.
+
+    With dropout, by ordinary modules and by the device's last exact plan: the masks are those of the unsplit model.
+    """
+    _, layout = case.build(layers=4)
+    heads = _some_heads(layout)
+    if heads is None:
+        return
+    for plan in (MODULES, exact_plans(make_profile(), layout)[-1]):
+        models = [case.build(layers=4, dropout=0.1)[0] for _ in range(2)]
+        before = _state(models[0])
+        frozen = _frozen_entries(layout, heads, before)
+        split, plain = (
+            apply_far(each, layout, [None] * len(layout.blocks), execution=execution_of(plan), heads=some)
+            for each, some in zip(models, (heads, None), strict=True)
+        )
+
+        def put_back(model: nn.Module, before: dict[str, Tensor], frozen: dict[str, Tensor]) -> None:
+            state = {name: torch.where(frozen[name], before[name], value) for name, value in model.state_dict().items()}
+            model.load_state_dict(state)
+
+        losses = _train(split, plan)
+        expected = _train(plain, plan, partial(put_back, plain, before, frozen))
+        assert all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip(losses, expected, strict=True))
+        after, reference = merge(split, layout).state_dict(), merge(plain, layout).state_dict()
+        assert [name for name in before if not torch.equal(after[name][frozen[name]], before[name][frozen[name]])] == []
+        for name, value in after.items():
+            torch.testing.assert_close(value, reference[name], atol=2e-5, rtol=1e-4, msg=name)
+
+
+def _frozen_entries(
+    layout: ModelLayout, heads: Sequence[list[int] | None], state: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Which entries of each tensor belong to frozen heads, or to the bias of a split output."""
+    frozen = {name: torch.zeros_like(value, dtype=torch.bool) for name, value in state.items()}
+    for layer, chosen in zip(layout.layers, heads, strict=True):
+        for each in layer.head_maps if chosen is not None else ():
+            rows = torch.ones(each.times, layer.heads, dtype=torch.bool)
+            rows[:, chosen] = False
+            for name in (f"{each.path}.weight", f"{each.path}.bias"):
+                if name in state:
+                    size = state[f"{each.path}.weight"].shape[each.dim] // rows.numel()
+                    entries = rows.flatten().repeat_interleave(size)
+                    whole = each.dim and name.endswith("bias")
+                    shape = (-1, 1) if state[name].dim() == 2 and not each.dim else (-1,)
+                    frozen[name] |= torch.tensor(True) if whole else entries.view(shape)
+    return frozen
 
 
 def frozen_bottom_ends_the_backward_pass(case: FamilyCase, _: Path) -> None:
@@ -242,15 +334,17 @@ def frozen_bottom_ends_the_backward_pass(case: FamilyCase, _: Path) -> None:
     }
 
 
-def _train(model: nn.Module, plan: StepPlan = MODULES) -> list[float]:
+def _train(model: nn.Module, plan: StepPlan = MODULES, after_step: Callable[[], object] = lambda: None) -> list[float]:
     """Return the losses of three steps, alternating between the two halves of the rows."""
     optimizer, batches = optimizer_of(plan, model), [range(4), range(4, 8), range(4)]
     losses: list[float] = []
+
+    def on_step(_step: int, loss: float) -> None:
+        losses.append(loss)
+        after_step()
+
     try:
-        train(
-            model, _features(), batches, optimizer, linear_rate(1e-3, 3), PAD, 11, None,
-            lambda _step, loss: losses.append(loss),
-        )  # fmt: skip
+        train(model, _features(), batches, optimizer, linear_rate(1e-3, 3), PAD, 11, None, on_step)
     finally:
         if isinstance(optimizer, BackwardOptimizer):
             optimizer.close()
@@ -289,7 +383,7 @@ def parameters_are_those_published(case: FamilyCase, _: Path) -> None:
     assert trainable_count(model) == case.golden.trained
 
 
-_ALL = FarConfig((0.5, 0.0, 0.9), 1e-4, 1.0)
+_ALL = FarConfig((0.5, 0.0, 0.9), 1e-4, 1.0, frozen_heads=(0.5, 0.0, 1.0))
 _TOP = FarConfig((1.0, 0.25, 0.9), 1e-4, 1.0, frozen_attention_layers=2, frozen_bottom_layers=1)
 _ROWS, _LENGTH = 8, 40
 
@@ -306,10 +400,12 @@ def cost_is_predicted(case: FamilyCase, _: Path) -> None:
 
 
 def _check_prediction(config: Any) -> None:
+    splits = layout_of(config).heads > 0
     profile = make_profile(basis="calibrated")
     pricer = Pricer(config, Head(), _ROWS, _LENGTH, profile)
     chunk = min(_ROWS, rows_at_once((_ROWS, _LENGTH, 0)))
-    for far, plan in ((_TOP, MODULES), (_ALL, [plan for plan in pricer.plans if plan.optimizer_step == "end"][-1])):
+    every = _ALL if splits else dataclasses.replace(_ALL, frozen_heads=())
+    for far, plan in ((_TOP, MODULES), (every, [plan for plan in pricer.plans if plan.optimizer_step == "end"][-1])):
         composed = pricer.table(plan).compose([far])
         direct = traced(config, far, _ROWS, _LENGTH, plan, chunk, software_of(profile, _LENGTH))
         assert composed.static_bytes[0] == direct.static
@@ -376,7 +472,7 @@ def reconfigured_model_is_saved_as_an_ordinary_one(case: FamilyCase, folder: Pat
     for kind in case.kinds:
         torch.manual_seed(3)
         model, layout = build_model(case.make(2, 32, 64, 0.0), Head(kind))
-        apply_far(model, layout, _some_learners(layout, 64), frozen_embeddings=True)
+        apply_far(model, layout, _some_learners(layout, 64), frozen_embeddings=True, heads=_some_heads(layout))
         plain = _state(merge(copy.deepcopy(model), layout))
         assert list(model.state_dict()) == list(plain)
         model.save_pretrained(folder / kind)  # type: ignore[operator]
@@ -395,8 +491,10 @@ CONTRACT: Sequence[Promise] = (
     layout_names_the_parts,
     longest_text_goes_through,
     selection_finds_what_moved,
+    selection_finds_the_head_that_moved,
     merge_undoes_reconfigure,
     learners_have_plain_gradients,
+    frozen_heads_train_like_a_masked_model,
     frozen_bottom_ends_the_backward_pass,
     fraction_0_is_full_fine_tuning,
     parameters_are_those_published,

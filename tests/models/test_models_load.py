@@ -226,7 +226,7 @@ def test_a_hub_model_without_network() -> None:
     """One line with cause and suggestion, immediately: the tests run offline."""
     source = resolve_model("nosuch/model")
     for load in (load_config, load_tokenizer, lambda source: load_model(source, Head(), LABELS, 0), ModelSource.digest):
-        with pytest.raises(MissingResource, match="HF_HUB_OFFLINE is set; pass --model FOLDER"):
+        with pytest.raises(MissingResource, match="HF_HUB_OFFLINE is set; pass `model` FOLDER"):
             load(source)
 
 
@@ -237,7 +237,7 @@ def test_pickled_weights_need_an_option(tiny_bert: Path, tmp_path: Path) -> None
     expected = {name: value for name, value in model.state_dict().items() if name.startswith("bert.")}
     _pickle_only(folder)
     torch.save(expected, folder / "pytorch_model.bin")
-    with pytest.raises(MissingResource, match=r"--allow-pickle reads pytorch_model\.bin, if you trust who made it"):
+    with pytest.raises(MissingResource, match=r"`allow_pickle` reads pytorch_model\.bin, if you trust who made it"):
         resolve_model(str(folder)).digest()
     source = resolve_model(str(folder), allow_pickle=True)
     assert source.digest() == hashlib.sha256((folder / "pytorch_model.bin").read_bytes()).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 
+from farsearch.runtime.memory import host_peak_mib
 from farsearch.runtime.onnx_engine.program import Runner
 from farsearch.runtime.onnx_engine.weights import load_weights
 from farsearch.runtime.program_file import Program
@@ -103,10 +104,10 @@ def test_steps_do_not_take_more_and_more_memory(engine: Any) -> None:
     batch, _ = make_batch(64, 64)
     for _ in range(5):
         runner.step(batch, a_mask, lambda *_: None)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = host_peak_mib()
     for _ in range(100):
         runner.step(batch, a_mask, lambda *_: None)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096  # KiB
+    assert host_peak_mib() - before < 4.0
 
 
 def test_a_broken_graph_is_refused_in_one_line(engine: Any) -> None:
@@ -115,6 +116,13 @@ def test_a_broken_graph_is_refused_in_one_line(engine: Any) -> None:
     with pytest.raises(ValueError, match=r"graph-02\.onnx fails: ") as caught:
         Runner(program, paths, weights)
     assert "\n" not in str(caught.value)
+
+
+def test_another_graph_than_the_program_calls_is_refused_when_it_is_loaded(engine: Any) -> None:
+    program, paths, weights = engine
+    shutil.copyfile(paths[0], paths[3])
+    with pytest.raises(ValueError, match=r"graph-03\.onnx is another graph than the program calls: '"):
+        Runner(program, paths, weights)
 
 
 def test_a_graph_with_a_tensor_in_another_file_is_refused(engine: Any) -> None:
@@ -140,6 +148,7 @@ def test_a_graph_with_a_loop_is_refused(engine: Any, operator: str) -> None:
         Runner(program, paths, weights)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits and reports address space")
 def test_memory_that_runs_out_in_a_graph_is_a_memory_error(tmp_path: Path) -> None:
     """In a process that may take 100 MiB more, for a batch that takes 128."""
     write_engine(tmp_path, VOCABULARY)

@@ -64,7 +64,7 @@ def problem_of(values: Any) -> str:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda v: v.update(schema_version=2), "schema_version is 2"),
+        (lambda v: v.update(schema_version=3), "schema_version is 3"),
         (lambda v: v.update(more=1), "unknown key 'more'"),
         (lambda v: v["graphs"].__setitem__(0, "../graph-00.onnx"), "must hold names"),
         (lambda v: v["trained"].clear(), "trained is empty"),

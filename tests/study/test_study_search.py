@@ -370,7 +370,7 @@ def test_exhausted_space_ends_the_search(bed: Bed, tmp_path: Path) -> None:
         learning_rate={"choices": [5e-3]}, frozen_fraction={"choices": [0.0, 0.5]}, priming_epochs={"choices": [0.0]}
     )
     with pytest.raises(
-        NoFeasibleTrial, match=r"none of 200 .*duplicate 200.*trained already: ask for fewer --n-trials"
+        NoFeasibleTrial, match=r"none of 200 .*duplicate 200.*trained already: ask for fewer `n_trials`"
     ):
         bed.search(tmp_path, space=small).run(5)
     search = bed.search(tmp_path, space=small)

@@ -23,7 +23,7 @@ from farsearch.models.source import known_models, resolve_model
 from farsearch.study.encoding import Encoder
 from farsearch.study.groups import kind_of, layer_groups, name_of
 from farsearch.study.sizes import Size, read_sizes, shipped_sizes, size_of
-from farsearch.study.space import Space, load_space
+from farsearch.study.space import Space, load_space, retired_space
 from tests.tiny import FAMILIES, make_model
 
 LAYERS = st.integers(1, 48)
@@ -67,8 +67,9 @@ def test_group_parameters_have_unique_names_of_one_kind(layers: int, most: int) 
 def test_configuration_has_a_fraction_for_every_layer(layers: int, data: st.DataObject) -> None:
     """Each layer has the fraction of its group, and starts mean the same for any groups."""
     groups = data.draw(st.integers(1, 12))
-    space = load_space("default")
-    space = with_groups(space, groups).for_model(layers, TINY)
+    retired = retired_space("default")
+    assert retired is not None
+    space = with_groups(retired, groups).for_model(layers, TINY)
     drawn = {
         name: data.draw(st.sampled_from([0.0, 0.35, 1.0])) for name in space.distributions(layers) if "frozen" in name
     }
@@ -102,7 +103,9 @@ def test_groups_share_a_length_scale_and_a_frozen_bottom_may_end_within_one() ->
 
 def test_six_layer_study_has_the_names_of_older_versions() -> None:
     """Parameter names and stored settings are unchanged, so that older studies of MiniLM can be resumed."""
-    space = load_space("default").for_model(6, TINY)
+    retired = retired_space("default")
+    assert retired is not None
+    space = retired.for_model(6, TINY)
     assert set(space.distributions(6)) - {"learning_rate", "priming_epochs"} == {
         f"frozen_fraction_layer_{i}" for i in range(6)
     }
@@ -120,7 +123,7 @@ def test_six_layer_study_has_the_names_of_older_versions() -> None:
 
 
 @given(layers=LAYERS, size=st.sampled_from(shipped_sizes()), other=st.sampled_from(shipped_sizes()))
-@pytest.mark.parametrize("name", ["default", "uniform", "wide"])
+@pytest.mark.parametrize("name", ["default", "paper", "uniform", "wide"])
 def test_study_stores_resolved_numbers(name: str, layers: int, size: Size, other: Size) -> None:
     """Stored settings do not change with the sizes of another version."""
     space = load_space(name).for_model(layers, size)
@@ -145,7 +148,7 @@ def test_explicit_numbers_override_the_size() -> None:
     """Explicit rates work in ranges and starts; a start outside the size's range is not tried."""
     data = yaml.safe_load(load_space("default").to_yaml())
     data["search"]["learning_rate"] = {"low": 1e-3, "high": 1e-2, "log": True}
-    data["start"]["mine"] = {"frozen_fraction": 0.5, "priming_epochs": 0.0, "learning_rate": 2e-3}
+    data["start"]["mine"] = {**data["start"]["full fine-tuning"], "frozen_fraction": 0.5, "learning_rate": 2e-3}
     space = Space.from_dict("mine", data).for_model(6, TINY)
     assert space.search["learning_rate"] == {"low": 1e-3, "high": 1e-2, "log": True}
     assert list(space.starts(6)) == ["mine"]

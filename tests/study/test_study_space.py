@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from farsearch.errors import SpaceError
+from farsearch.records import FarConfig
+from farsearch.study.random_configs import draw_params
 from farsearch.study.sizes import Size, shipped_sizes
-from farsearch.study.space import Space, load_space
+from farsearch.study.space import Space, load_space, retired_space
 from farsearch.study.space_files import list_spaces, space_text
 
 TINY = shipped_sizes()[0]
@@ -52,20 +56,25 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def test_shipped_spaces_are_the_documented_ones() -> None:
-    """All three load, and have few parameters for models of 2 to 24 layers and every size."""
-    assert list_spaces() == ["default", "uniform", "wide"]
+    """Both load, and have few parameters for models of 2 to 24 layers and every size."""
+    assert list_spaces() == ["default", "paper"]
     for name in list_spaces():
         space = load_space(name)
         assert space.title
         for layers in (2, 6, 12, 24):
             for size in shipped_sizes():
-                assert len(space.for_model(layers, size).distributions(layers)) <= 11
+                assert len(space.for_model(layers, size).distributions(layers)) <= 13
 
 
 def test_default_space_has_the_documented_dimensions() -> None:
-    """Priming epochs from a grid, one fraction per layer in steps of 0.05, the learning rate on a log scale."""
+    """Priming epochs from a grid, one fraction per layer in steps of 0.05, the learning rate on a log scale, parts."""
     distributions = load_space("default").for_model(6, TINY).distributions(6)
-    assert distributions.pop("priming_epochs") == CategoricalDistribution([0.0, 0.03, 0.1, 0.3])
+    assert distributions.pop("priming_epochs") == CategoricalDistribution([0.0, 0.01, 0.03, 0.1, 0.3])
+    assert distributions.pop("frozen_attention_layers") == IntDistribution(0, 6)
+    assert distributions.pop("frozen_bottom_layers") == IntDistribution(0, 5)
+    assert distributions.pop("frozen_embeddings") == CategoricalDistribution([False, True])
+    for half in ("0_to_2", "3_to_5"):
+        assert distributions.pop(f"frozen_heads_layers_{half}") == FloatDistribution(0.0, 1.0, step=0.25)
     rate = distributions.pop("learning_rate")
     assert isinstance(rate, FloatDistribution)
     assert rate.log
@@ -84,18 +93,20 @@ def test_uniform_space_has_one_fraction_for_all_layers() -> None:
     assert (config.priming_epochs, config.learning_rate, config.epochs) == (0.1, 2e-4, 1.0)
 
 
-def test_wide_space_adds_embeddings_attention_and_bottom() -> None:
-    """The wide space is the default one with three more parameters, bounded by the model's depth."""
-    default, wide = (load_space(name).for_model(4, TINY) for name in ("default", "wide"))
-    added = set(wide.distributions(4)) - set(default.distributions(4))
-    assert added == {"frozen_embeddings", "frozen_attention_layers", "frozen_bottom_layers"}
-    distributions = wide.distributions(4)
-    assert distributions["frozen_attention_layers"] == IntDistribution(0, 4)
-    assert distributions["frozen_bottom_layers"] == IntDistribution(0, 3)
-    assert distributions["frozen_embeddings"] == CategoricalDistribution([False, True])
+@pytest.mark.parametrize("name", ["default", "wide", "uniform"])
+def test_retired_spaces_are_read_for_old_studies(name: str) -> None:
+    """What shipped spaces were before is known by its name, unchanged; the names of retired ones still work."""
+    retired = retired_space(name)
+    assert retired is not None
+    assert retired.search["priming_epochs"] == {"choices": [0.0, 0.03, 0.1, 0.3]}
+    assert ("frozen_bottom_layers" in retired.search) == (name == "wide")
+    assert retired.name == name
+    assert (load_space(name) == retired) == (name != "default")
+    assert retired_space("paper") is None
+    assert retired_space("../sizes") is None
 
 
-@pytest.mark.parametrize("name", ["default", "uniform", "wide"])
+@pytest.mark.parametrize("name", ["default", "paper", "uniform", "wide"])
 @pytest.mark.parametrize(("size", "layers"), [*zip(shipped_sizes(), (6, 6, 12, 24), strict=True)])
 def test_published_configurations_are_tried_first(name: str, size: Size, layers: int) -> None:
     """Full fine-tuning and the paper's configuration are starts of every shipped space, and lie in it."""
@@ -114,6 +125,29 @@ def test_published_configurations_are_tried_first(name: str, size: Size, layers:
             assert distribution._contains(distribution.to_internal_repr(params[key]))
 
 
+def test_frozen_heads_may_be_left_out() -> None:
+    """A space from before heads were searched freezes none by itself, and has the same stored form as then."""
+    space = load_space("uniform")
+    params = {"priming_epochs": 0.0, "frozen_fraction": 0.5, "learning_rate": 1e-4}
+    assert space.config(params, 3).frozen_heads == ()
+    assert "frozen_heads" not in str(space.to_dict())
+    fixed = space.with_fixed({"frozen_heads": 0.75})
+    assert fixed.config(params, 3).frozen_heads == (0.75,) * 3
+    assert list(fixed.start) == [], "each start has all heads trained"
+    assert list(space.with_fixed({"frozen_heads": 0}).start) == list(space.start)
+
+
+def test_groups_of_heads_are_their_own() -> None:
+    """Heads and neurons may have groups of other layers; heads alone one value for all."""
+    fixed = {"learning_rate": 1e-4, "priming_epochs": 0.0, "frozen_embeddings": False}
+    space = load_space("default").with_fixed(fixed)
+    space = space.with_fixed({"frozen_attention_layers": 0, "frozen_bottom_layers": 0, "frozen_fraction": 0.5})
+    assert set(space.distributions(6)) == {"frozen_heads_layers_0_to_2", "frozen_heads_layers_3_to_5"}
+    params = {"frozen_heads_layers_0_to_2": 0.5, "frozen_heads_layers_3_to_5": 0.0}
+    assert space.config(params, 6).frozen_heads == (0.5,) * 3 + (0.0,) * 3
+    assert space.config(params, 6).frozen_fractions == (0.5,) * 6
+
+
 def test_start_off_the_grid_is_not_tried() -> None:
     """A start that the space can't express for this model is left out, not changed."""
     space = Space.from_dict("mine", changed("start.odd", {"frozen_fraction": 0.3, "learning_rate": 1e-4}))
@@ -125,14 +159,16 @@ def test_start_off_the_grid_is_not_tried() -> None:
 )
 def test_configurations_that_train_alike_are_equal(bottom: int, attention: int, fractions: list[float]) -> None:
     """Differences only within a frozen bottom are ignored, so that no training is repeated."""
-    space = load_space("wide").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.0})
+    space = load_space("default").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.0})
     params: dict[str, Any] = {f"frozen_fraction_layer_{i}": fractions[i] for i in range(4)}
     params |= {"frozen_bottom_layers": bottom, "frozen_attention_layers": attention, "frozen_embeddings": False}
+    params |= {"frozen_heads_layers_0_to_1": 0.5, "frozen_heads_layers_2_to_3": 0.0}
     implied = dict(params)
     for i in range(bottom):
         implied[f"frozen_fraction_layer_{i}"] = 1.0
     implied["frozen_attention_layers"] = max(attention, bottom)
     implied["frozen_embeddings"] = bottom > 0
+    implied["frozen_heads_layers_0_to_1"] = 0.75 if implied["frozen_attention_layers"] > 1 else 0.5
     config = space.config(params, 4)
     assert config == space.config(implied, 4)
     assert config == config.canonical()
@@ -140,7 +176,7 @@ def test_configurations_that_train_alike_are_equal(bottom: int, attention: int, 
 
 def test_set_fixes_a_searched_parameter() -> None:
     """A fixed parameter is no longer proposed, and each configuration has its value."""
-    space = load_space("default").with_fixed({"frozen_fraction": 0.5, "epochs": 2}).for_model(3, TINY)
+    space = load_space("paper").with_fixed({"frozen_fraction": 0.5, "epochs": 2}).for_model(3, TINY)
     assert set(space.distributions(3)) == {"priming_epochs", "learning_rate"}
     config = space.config({"priming_epochs": 0.0, "learning_rate": 1e-4}, 3)
     assert config.frozen_fractions == (0.5, 0.5, 0.5)
@@ -151,7 +187,8 @@ def test_set_drops_contradicting_starts() -> None:
     """A fixed fraction excludes full fine-tuning; another learning rate or length does not."""
     space = load_space("default")
     assert list(space.with_fixed({"frozen_fraction": 0.9}).start) == ["FAR r=10 % as published"]
-    assert list(space.with_fixed({"frozen_embeddings": True}).start) == []
+    frozen = space.with_fixed({"frozen_embeddings": True})
+    assert list(frozen.start) == ["all feed-forward blocks and embeddings frozen"]
     changed_space = space.with_fixed({"learning_rate": 5e-5, "epochs": 3})
     assert list(changed_space.start) == list(space.start)
     assert changed_space.config(changed_space.starts(2)["full fine-tuning"], 2).learning_rate == 5e-5
@@ -218,7 +255,7 @@ MALFORMED: list[tuple[str, Any, str, str]] = [
     ("search.learning_rate.low", 0.0, "learning_rate", "above 0"),
     ("search.learning_rate.log", "yes", "learning_rate", "must be true or false"),
     ("search.learning_rate.step", 1e-4, "learning_rate", "log and step"),
-    ("search.learning_rate.per_layer", True, "learning_rate", "only frozen_fraction can"),
+    ("search.learning_rate.per_layer", True, "learning_rate", "only frozen_fraction and frozen_heads can"),
     ("search.learning_rate.by_size", True, "learning_rate", "with by_size it can have by_size, log"),
     ("search.learning_rate", {"by_size": False}, "learning_rate", "by_size false; leave it out"),
     ("search.learning_rate", {"by_size": "tiny"}, "learning_rate", "must be true or false"),
@@ -364,7 +401,42 @@ def test_more_layers_than_the_model_has_are_refused(changes: dict[str, Any], rul
 def test_size_counts_discrete_parameters() -> None:
     """It is the product of the discrete parameters' values, with the names of the continuous ones."""
     assert load_space("uniform").for_model(6, TINY).size(6) == (4 * 21, ["learning_rate"])
-    assert load_space("default").for_model(2, TINY).size(2) == (4 * 21**2, ["learning_rate"])
-    assert load_space("default").for_model(24, TINY).size(24) == (4 * 21**6, ["learning_rate"])
+    assert load_space("default").for_model(2, TINY).size(2) == (5 * 2 * 3 * 2 * 21**2 * 5**2, ["learning_rate"])
+    assert load_space("default").for_model(24, TINY).size(24) == (5 * 2 * 25 * 24 * 21**6 * 5**2, ["learning_rate"])
     assert load_space("wide").for_model(2, TINY).size(2) == (4 * 21**2 * 2 * 3 * 2, ["learning_rate"])
     assert load_space("uniform").with_fixed({"learning_rate": 1e-4, "priming_epochs": 0.1}).size(6) == (21, [])
+
+
+# Configurations as parameters.
+
+
+@given(st.data())
+def test_params_are_the_inverse_of_config(data: st.DataObject) -> None:
+    """Every configuration of a space has its own parameters, up to what a frozen bottom implies."""
+    space = load_space("wide").for_model(4, TINY)
+    draw = np.random.default_rng(data.draw(st.integers(0, 10_000)))
+    (params,) = draw_params(space.distributions(4), 1, draw)
+    config = space.config(params, 4)
+    found = space.params(config, 4)
+    if found is not None:  # a frozen bottom that ends within a group of layers has no other form
+        assert space.config(found, 4) == config
+    else:
+        assert config.frozen_bottom_layers
+
+
+def test_params_of_another_method_are_none() -> None:
+    """A rate outside of the range, or a priming between two lengths, becomes the nearest; another method has none."""
+    space = load_space("uniform").for_model(4, TINY)
+    far = FarConfig((0.9,) * 4, 1.0, 1.0, priming_epochs=0.05)
+    params = space.params(far, 4)
+    assert params == {"priming_epochs": 0.03, "frozen_fraction": 0.9, "learning_rate": 5e-4}
+    for other in (
+        dataclasses.replace(far, frozen_embeddings=True),
+        dataclasses.replace(far, frozen_fractions=(0.9, 0.9, 0.9, 0.8)),
+        dataclasses.replace(far, frozen_fractions=(0.93,) * 4),
+        dataclasses.replace(far, epochs=2.0),
+    ):
+        assert space.params(other, 4) is None
+    unprimed = dataclasses.replace(far, frozen_fractions=(1.0,) * 4, priming_epochs=0.0)
+    assert space.params(unprimed, 4) == {"priming_epochs": 0.0, "frozen_fraction": 1.0, "learning_rate": 5e-4}
+    assert space.with_fixed({"priming_epochs": 0.1}).params(unprimed, 4) is None

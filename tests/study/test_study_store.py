@@ -43,6 +43,23 @@ def test_studies_are_loaded_by_name_and_the_latest_by_default(tmp_path: Path) ->
     assert store.load("second").study_name == "second"
 
 
+def test_a_reader_gets_the_latest_study_that_has_trials(tmp_path: Path) -> None:
+    """Not one whose search was refused, which has a failed trial, or has not begun."""
+    open_study(tmp_path, "first").tell(open_study(tmp_path, "first").ask(SPACE), state=TrialState.PRUNED)
+    open_study(tmp_path, "new")
+    refused = open_study(tmp_path, "refused")
+    refused.tell(refused.ask(SPACE), state=TrialState.FAIL)
+    assert Store(tmp_path).load().study_name == "refused"
+    assert ReadingStore(tmp_path).load().study_name == "first"
+    assert ReadingStore(tmp_path).load("new").study_name == "new"
+
+
+def test_a_reader_gets_the_latest_study_where_none_has_trials(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        open_study(tmp_path, name)
+    assert ReadingStore(tmp_path).load().study_name == "second"
+
+
 def test_listing_studies_creates_nothing(tmp_path: Path) -> None:
     """A read-only command does not change a folder without studies, and explains how to create one."""
     store = Store(tmp_path / ".farsearch")
@@ -111,7 +128,7 @@ def test_different_settings_are_refused_with_their_names(
         with pytest.raises(StudyMismatch) as caught:
             attempt()
         assert all(word in str(caught.value) for word in shown)
-        assert "another name: --study s-2" in str(caught.value)
+        assert "another name: `study` s-2" in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
@@ -135,7 +152,7 @@ def test_study_without_settings_is_completed(tmp_path: Path) -> None:
 def test_study_of_another_program_is_ignored(tmp_path: Path) -> None:
     """In a shared storage it is neither listed nor changed."""
     optuna.create_study(study_name="s", storage=Store(tmp_path).storage)
-    with pytest.raises(BadInput, match="is no farsearch study; give another --study"):
+    with pytest.raises(BadInput, match="is no farsearch study; give another `study`"):
         open_study(tmp_path)
 
 

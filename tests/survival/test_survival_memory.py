@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from farsearch.records import Stopped, Trial, flat
 from farsearch.study.store import Store
 from tests.journey import assert_whole, prepare, run_arguments, watch
 from tests.tiny import make_config
+
+resource = pytest.importorskip("resource")
 
 VOCABULARY = 1_000_000
 """Tokens of a model whose embeddings take 122 MiB, and three times as much more while they are trained."""

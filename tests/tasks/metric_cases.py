@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 from seqeval.metrics import f1_score as seqeval_f1
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_score, recall_score
 
 TAGS = ("O", "B-PER", "I-PER", "E-PER", "S-PER", "B-LOC", "I-LOC", "I-NEW-YORK", "B-NEW-YORK", "B", "I", "PER", "misc")
 """Of all schemes, with names of several parts, bare letters and names without a place."""
@@ -81,8 +81,12 @@ def spearman(said: Sequence[float], true: Sequence[float]) -> float:
 
 def micro_f1(said: Sequence[Sequence[int]], true: Sequence[Sequence[int]]) -> float:
     """Micro F1 over (row, label) pairs of 4 labels, by scikit-learn."""
-    flat = ([label in row for row in side for label in range(4)] for side in (true, said))
-    return float(f1_score(*flat, zero_division=0))
+    return float(f1_score(*_label_pairs(said, true), zero_division=0))
+
+
+def _label_pairs(*sides: Sequence[Sequence[int]]) -> list[list[bool]]:
+    """Whether each row has each of 4 labels: the answers, then the predictions."""
+    return [[label in row for row in side for label in range(4)] for side in reversed(sides)]
 
 
 def squad_words(text: str) -> list[str]:
@@ -140,3 +144,17 @@ REFERENCES: Mapping[str, tuple[str, Callable[[Any, Any], float]]] = {
     "entity_f1": ("token-classification", entity_f1),
 }
 """Of each metric the kind of its rows, and its value from predictions and answers."""
+
+PARTS: Mapping[str, Mapping[str, Callable[[Any, Any], float]]] = {
+    "accuracy_f1": {"accuracy": accuracy, "f1": f1},
+    "pearson_spearman": {"pearson": pearson, "spearman": spearman},
+    "micro_f1": {
+        "precision": lambda said, true: float(precision_score(*_label_pairs(said, true), zero_division=0)),
+        "recall": lambda said, true: float(recall_score(*_label_pairs(said, true), zero_division=0)),
+        "exact_match": accuracy,
+    },
+    "squad": {
+        "exact_match": lambda said, true: sum(squad_row(a, b)[0] for a, b in zip(said, true, strict=True)) / len(true)
+    },
+}
+"""Of metrics with several parts, those parts by the same independent code."""

@@ -277,6 +277,7 @@ def test_unreadable_files_exit_with_5(tmp_path: Path) -> None:
             loaded(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_irregular_files_are_refused_without_blocking(tmp_path: Path) -> None:
     """A pipe without a writer, circular links and an invalid file name exit with 5 immediately."""
     os.mkfifo(tmp_path / "pipe.csv")
@@ -468,7 +469,7 @@ def test_changed_rows_are_reported(tmp_path: Path, tiny_bert: Path) -> None:
     again = resolved(GOOD)
     store.check("mine", again.settings, again.meta)
     changed = resolved(GOOD + "one more text,good\n")
-    with pytest.raises(StudyMismatch, match=r"the rows of mails\.csv have changed; .* another name: --study mine-2$"):
+    with pytest.raises(StudyMismatch, match=r"the rows of mails\.csv have changed; .* another name: `study` mine-2$"):
         store.check("mine", changed.settings, changed.meta)
 
 

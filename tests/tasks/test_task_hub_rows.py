@@ -86,7 +86,7 @@ def test_invalid_rows_are_reported(
     message = str(caught.value)
     assert message.startswith(f"the data of task '{task}' on the hub breaks its format: validation row 1 (from 0): ")
     assert rule in message
-    assert message.endswith("; or pass --data-dir FOLDER with its files")
+    assert message.endswith("; or pass `data_dir` FOLDER with its files")
     assert "\n" not in message
 
 

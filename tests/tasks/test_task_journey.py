@@ -26,12 +26,18 @@ from tests.journey import chdir
 from tests.tasks.layouts import NAMES, write_task
 from tests.tasks.searches import Searched, search_task, write_user_rows
 
+_EACH_RUN = ("cola", "mrpc", "stsb", "mnli", "squad_v2")
+"""Tasks with one and two texts, classes, numbers and answers, one and several metrics, one and two development sets."""
 
-@pytest.fixture(scope="module", params=NAMES)
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in _EACH_RUN else pytest.mark.slow) for name in NAMES],
+)
 def searched(
     request: pytest.FixtureRequest, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Searched]:
-    """A search of each official task."""
+    """A search of each official task; those that differ from others in names alone are for the whole suite."""
     folder = tmp_path_factory.mktemp(request.param)
     data = write_task(folder, request.param)
     with chdir(folder):

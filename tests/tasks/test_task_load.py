@@ -46,7 +46,7 @@ def test_a_folder_can_replace_the_packaged_reviews(tmp_path: Path) -> None:
 
 def test_a_missing_folder_or_file_is_reported(tmp_path: Path) -> None:
     """The message has the expected path and a suggestion."""
-    with pytest.raises(MissingResource, match=r"none' does not exist; pass --data-dir"):
+    with pytest.raises(MissingResource, match=r"none' does not exist; pass `data_dir`"):
         load_task("sst2", tmp_path / "none")
     with pytest.raises(MissingResource, match=r"no train\.tsv in the folder .* or its parent with SST-2 in it"):
         load_task("sst2", tmp_path)
@@ -61,14 +61,14 @@ def test_a_missing_folder_or_file_is_reported(tmp_path: Path) -> None:
         (
             "mnli",
             "dev_mismatched.tsv",
-            "train.tsv, dev_matched.tsv and dev_mismatched.tsv: pass --data-dir the folder ",
+            "train.tsv, dev_matched.tsv and dev_mismatched.tsv: pass `data_dir` the folder ",
         ),
         (
             "mrpc",
             "train.tsv",
-            "train.tsv and dev.tsv: pass --data-dir the folder that holds both, or its parent with M",
+            "train.tsv and dev.tsv: pass `data_dir` the folder that holds both, or its parent with M",
         ),
-        ("squad", "dev-v1.1.json", "train-v1.1.json and dev-v1.1.json: pass --data-dir the folder that holds both"),
+        ("squad", "dev-v1.1.json", "train-v1.1.json and dev-v1.1.json: pass `data_dir` the folder that holds both"),
     ],
 )
 def test_required_files_are_listed(tmp_path: Path, name: str, missing: str, needs: str) -> None:

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
+from benchmarks.paper_statistics import difference, difference_draws, interval
 from farsearch.errors import BadInput
 from farsearch.runtime import scores
 from farsearch.tasks.evaluate_metrics import get_metric
-from farsearch.tasks.metrics import paired_difference, score
+from farsearch.tasks.metrics import score
 from farsearch.tasks.standard_errors import comparable, metric_error, paired_error
 from tests.tasks.metric_cases import REFERENCES, TAGS, rows
 
@@ -123,7 +124,7 @@ def test_the_interval_agrees_with_the_bootstrap(metric: str) -> None:
     """Its ends are those of 2,000 resamples, up to sampling error."""
     said, others, true = random_rows(metric, 80, 1)
     first, second = evidence_of(metric, said, true), evidence_of(metric, others, true)
-    difference, low, high = paired_difference(metric, first, second)
+    low, high = interval(difference_draws(metric, [first], [second]))
     draw, found = np.random.default_rng(2), []
     for _ in range(2000):
         chosen = draw.integers(0, len(true), len(true))
@@ -133,9 +134,11 @@ def test_the_interval_agrees_with_the_bootstrap(metric: str) -> None:
     ends = np.percentile(found, [2.5, 97.5])
     assert (low, high) == pytest.approx(ends, abs=0.12 * (ends[1] - ends[0]))
     expected = score(metric, said, true, TAGS).value - score(metric, others, true, TAGS).value
-    assert difference == pytest.approx(expected, abs=1e-12)
-    assert low < difference < high
-    assert paired_difference(metric, first, first) == (0, 0, 0)
+    assert difference(metric, [first], [second]) == pytest.approx(expected, abs=1e-12)
+    assert low < expected < high
+    assert not difference_draws(metric, [first], [first]).any()
+    # the error by which a search compares its trials is a quarter of the interval
+    assert 4 * paired_error(metric, first, second) == pytest.approx(high - low, rel=0.15)
 
 
 @pytest.mark.parametrize("metric", ["matthews_correlation", "accuracy_f1", "pearson_spearman", "micro_f1"])
@@ -180,7 +183,7 @@ def test_non_finite_predictions_have_correlation_0(metric: str) -> None:
     lost, good = score(metric, [math.nan, 1.0, math.inf, 2.0], true), score(metric, [0.0, 1.0, 2.5, 3.0], true)
     assert (lost.value, lost.error) == (0.0, 0.0)
     assert scores.score(metric, lost.evidence.tolist()).value == 0.0
-    assert paired_difference(metric, good.evidence, lost.evidence)[0] == pytest.approx(good.value)
+    assert difference(metric, [good.evidence], [lost.evidence]) == pytest.approx(good.value)
     assert paired_error(metric, good.evidence, lost.evidence) == pytest.approx(good.error)
 
 
@@ -247,15 +250,13 @@ def test_invalid_inputs_are_refused() -> None:
         score("bleu", [1], [1])
 
 
-def test_unpaired_evidence_is_refused() -> None:
+def test_evidence_of_other_rows_is_not_comparable() -> None:
     """A different number of rows, or different true values."""
     three, two = (evidence_of("accuracy", [1] * count, [0, 1, 1][:count]) for count in (3, 2))
     other = evidence_of("accuracy", [1, 1, 1], [1, 1, 1])
     assert comparable("accuracy", three, three)
     for evidence in (two, other):
         assert not comparable("accuracy", three, evidence)
-        with pytest.raises(BadInput, match=r"can't be paired; give that of the same rows"):
-            paired_difference("accuracy", three, evidence)
     said, right = (evidence_of("micro_f1", [labels], [(1,)]) for labels in ((0,), (1,)))
     assert comparable("micro_f1", said, right)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["CASES", "Call", "MakeTensors", "cases", "make_call", "most_elements"]
+__all__ = ["BY_NUMPY", "CASES", "Call", "MakeTensors", "cases", "make_call", "most_elements"]
 
 MakeTensors = Callable[..., List[Tensor]]
 """Returns tensors of the given shapes."""
@@ -163,6 +163,9 @@ CASES: Dict[str, Callable[..., Call]] = {
     "embedding_gradient": _embedding_gradient, "fused_adamw": _fused_adamw,
 }  # fmt: skip
 """Each makes a call of one operation from a function that returns operands, and dimensions."""
+
+BY_NUMPY = frozenset({"zeros", "random_bits", "bernoulli", "embedding_gradient", "fused_adamw"})
+"""Cases that the engine without torch computes by numpy; it has graphs for the others."""
 
 
 def cases(group: str) -> List[Tuple[str, Tuple[int, ...]]]:

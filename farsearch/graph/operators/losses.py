@@ -30,7 +30,7 @@ def _nll_loss(
     builder: Builder, _node: Operation, logs: Value, target: Value, weight: None, reduction: int, ignored: Any
 ) -> tuple[Value, Value]:
     if weight is not None:
-        raise BadInput("a loss with class weights can't be compiled; use --engine torch")
+        raise BadInput("a loss with class weights can't be compiled; use `engine` torch")
     _check_mean(reduction)
     known, counts = _targets(builder, target, ignored)
     picked = builder.node("Mul", [builder.node("GatherElements", [builder.dense(logs), known], axis=1), counts])
@@ -79,4 +79,4 @@ def _mse_loss_backward(builder: Builder, node: Operation, g: Value, x: Value, y:
 
 def _check_mean(reduction: int) -> None:
     if reduction != 1:
-        raise BadInput("a loss that is no mean can't be compiled; use --engine torch")
+        raise BadInput("a loss that is no mean can't be compiled; use `engine` torch")

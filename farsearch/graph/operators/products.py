@@ -62,7 +62,7 @@ def _embedding_backward(
 ) -> Value:
     """The gradient of a small table, by a product with the ids as unit vectors; that of a large one is left as rows."""
     if by_frequency or count > MOST_ROWS:
-        raise BadInput("a table that is used twice, or by frequency, can't be compiled; use --engine torch")
+        raise BadInput("a table that is used twice, or by frequency, can't be compiled; use `engine` torch")
     width = g.shape[-1]
     wide = builder.node("Reshape", [builder.dense(g), builder.sizes([-1, width])])
     flat = builder.node("Reshape", [builder.dense(ids), builder.integers(-1)])

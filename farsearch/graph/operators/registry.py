@@ -37,10 +37,10 @@ class _Operators:
             BadInput: for an operator without a function.
         """
         if operation.name not in self._by_name:
-            raise BadInput(f"the operator {operation.name} can't be compiled; use --engine torch")
+            raise BadInput(f"the operator {operation.name} can't be compiled; use `engine` torch")
         unknown = set(operation.kwargs) - _KEYWORDS
         if unknown:
-            raise BadInput(f"the operator {operation.name} with {min(unknown)} can't be compiled; use --engine torch")
+            raise BadInput(f"the operator {operation.name} with {min(unknown)} can't be compiled; use `engine` torch")
 
         def value_of(argument: Any) -> Any:
             if isinstance(argument, Operation):

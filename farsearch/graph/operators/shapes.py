@@ -92,7 +92,7 @@ def _gather(builder: Builder, node: Operation, x: Value, dim: int, index: Value,
 @OPERATORS("slice_scatter")
 def _slice_scatter(_builder: Builder, _node: Operation, x: Value, source: Value, *_: Any) -> Value:
     if x.shape != source.shape:
-        raise BadInput("a part of a tensor is written to, which can't be compiled; use --engine torch")
+        raise BadInput("a part of a tensor is written to, which can't be compiled; use `engine` torch")
     return source
 
 
@@ -117,7 +117,7 @@ def _slice_backward(
     builder: Builder, node: Operation, g: Value, _sizes: Any, dim: int, start: Any, _end: Any, step: int
 ) -> Value:
     if step != 1:
-        raise BadInput("a part of every second element can't be compiled; use --engine torch")
+        raise BadInput("a part of every second element can't be compiled; use `engine` torch")
     before = start + node.shape[dim] if isinstance(start, int) and start < 0 else start
     after = _difference(_difference(node.shape[dim], g.shape[dim]), before)
     pads: list[Size] = [0] * (2 * len(node.shape))
@@ -128,10 +128,10 @@ def _slice_backward(
 def _difference(size: Size, other: Size) -> Size:
     if isinstance(size, Extent) and isinstance(other, Extent):
         if replace(size, offset=0) != replace(other, offset=0):
-            raise BadInput("a part whose size depends otherwise on the batch can't be compiled; use --engine torch")
+            raise BadInput("a part whose size depends otherwise on the batch can't be compiled; use `engine` torch")
         return size.offset - other.offset
     if isinstance(other, Extent):
-        raise BadInput("a part that is longer than its whole can't be compiled; use --engine torch")
+        raise BadInput("a part that is longer than its whole can't be compiled; use `engine` torch")
     return size - other
 
 

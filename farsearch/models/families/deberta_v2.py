@@ -24,6 +24,7 @@ def _layer(path: str, config: Any) -> LayerLayout:
         blocks=(bert_feed_forward(path),),
         dropouts=(f"{path}.attention.output.dropout", f"{path}.output.dropout"),
         norms=(f"{path}.attention.output.LayerNorm", f"{path}.output.LayerNorm"),
+        own_heads=config.num_attention_heads,
     )
 
 

@@ -28,6 +28,7 @@ def _layer(path: str, config: Any) -> LayerLayout:
         dropouts=tuple(f"{each}.dropout" for each in dropouts),
         # rebuilt where the configuration has LayerNorm in place of NoNorm
         norms=tuple(f"{each}.LayerNorm" for each in outputs),
+        own_heads=config.num_attention_heads,
     )
 
 

@@ -12,7 +12,7 @@ from farsearch.models.families.family import Family
 __all__ = ["FAMILY"]
 
 
-def _layer(path: str, kind: str) -> LayerLayout:
+def _layer(path: str, kind: str, heads: int) -> LayerLayout:
     mlp = f"{path}.mlp"
     return LayerLayout(
         path=path,
@@ -21,11 +21,15 @@ def _layer(path: str, kind: str) -> LayerLayout:
         # no self_attention: positions are turned into queries and keys. No norms: they have no bias, and their input
         # is the residual stream, which others keep
         kind=kind,
+        own_heads=heads,
     )
 
 
 def _layout(config: Any) -> ModelLayout:
-    layers = (_layer(f"model.layers.{i}", config.layer_types[i]) for i in range(config.num_hidden_layers))
+    layers = (
+        _layer(f"model.layers.{i}", config.layer_types[i], config.num_attention_heads)
+        for i in range(config.num_hidden_layers)
+    )
     return ModelLayout("model.embeddings", tuple(layers), ("model.embeddings.drop",))
 
 

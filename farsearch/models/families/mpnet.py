@@ -14,13 +14,14 @@ _PADDING = 1
 """Position of the padding, a constant of the model's code: the first token has the next one."""
 
 
-def _layer(path: str) -> LayerLayout:
+def _layer(path: str, heads: int) -> LayerLayout:
     return LayerLayout(
         path=path,
         attention=tuple(f"{path}.attention.attn.{name}" for name in "qkvo"),
         blocks=(bert_feed_forward(path),),
         dropouts=(f"{path}.attention.dropout", f"{path}.output.dropout"),
         norms=(f"{path}.attention.LayerNorm", f"{path}.output.LayerNorm"),
+        own_heads=heads,
     )
 
 
@@ -28,7 +29,9 @@ def _layout(config: Any) -> ModelLayout:
     embeddings = "mpnet.embeddings"
     return ModelLayout(
         embeddings=embeddings,
-        layers=tuple(_layer(f"mpnet.encoder.layer.{i}") for i in range(config.num_hidden_layers)),
+        layers=tuple(
+            _layer(f"mpnet.encoder.layer.{i}", config.num_attention_heads) for i in range(config.num_hidden_layers)
+        ),
         dropouts=(f"{embeddings}.dropout",),
         norms=(f"{embeddings}.LayerNorm",),
         shared=("mpnet.encoder.relative_attention_bias",),

@@ -3,6 +3,7 @@
 ============ ================================================================
 weights.py   weights mapped from their file, and the merged model
 program.py   the graphs of a program, run in order
+buffers.py   memory for their values, and portions of the rows
 optimizer.py AdamW and SGD, in place
 batches.py   batches of rows as arrays
 dropout.py   masks that are the same on every machine

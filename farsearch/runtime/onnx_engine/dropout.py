@@ -6,7 +6,7 @@ import numpy as np
 
 __all__ = ["draw_mask"]
 
-_BLOCK = 1 << 16
+_AT_ONCE = 1 << 16
 """Elements drawn together: their bits stay in the cache."""
 
 
@@ -26,8 +26,8 @@ def draw_mask(key: Tuple[int, ...], shape: Tuple[int, ...], p: float) -> np.ndar
     mask = np.empty(shape, bool)
     flat = mask.reshape(-1)
     generator = np.random.SFC64(np.random.SeedSequence(key))
-    for start in range(0, len(flat), _BLOCK):
-        part = flat[start : start + _BLOCK]
+    for start in range(0, len(flat), _AT_ONCE):
+        part = flat[start : start + _AT_ONCE]
         words = generator.random_raw((len(part) + 3) // 4).astype("<u8", copy=False)
         np.less(words.view("<u2")[: len(part)], np.uint16(threshold), out=part)
     return mask

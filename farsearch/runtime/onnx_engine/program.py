@@ -9,8 +9,9 @@ import onnxruntime
 
 from ...far.display import shown, shown_text
 from ..program_file import Call, Program, Stored
+from .buffers import Buffers, Declared, portion_rows
 
-__all__ = ["Draw", "OnGradient", "Runner"]
+__all__ = ["Draw", "OnGradient", "Runner", "as_value", "load_session", "table_gradient", "vendor_errors"]
 
 Draw = Callable[[int, Tuple[int, ...]], np.ndarray]
 """Called with the number of a dropout and its shape; returns its mask, bool, True where an element is dropped."""
@@ -19,6 +20,11 @@ OnGradient = Callable[[str, np.ndarray], None]
 
 _MEMORY = ("bad_alloc", "failed to allocate memory", "out of memory", "bfcarena")
 """Parts of onnxruntime's messages when memory runs out."""
+_NUMPY_TYPES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(int32)": "int32",
+    "tensor(bool)": "bool",
+}  # fmt: skip
+"""numpy's types by onnxruntime's."""
 _REFUSED = {b"location": "another file", b"Loop": "a loop", b"Scan": "a loop"}
 """Names in graphs that are not run: a tensor outside of its graph's file could be any file of this machine, and a loop
 may never end."""
@@ -54,8 +60,10 @@ class Runner:
     ) -> None:
         self._program, self._paths, self._threads, self._redraw = program, paths, threads, redraw
         self._arrays = weights  # owns the memory
-        self._weights = {"weight:" + name: _value(array) for name, array in weights.items()}
+        self._weights = {"weight:" + name: as_value(array) for name, array in weights.items()}
         self._sessions: Dict[int, Any] = {}
+        self._declared: Dict[int, Dict[str, Declared]] = {}
+        self._buffers, self._kind = Buffers(), ""
         self._load(program.step)
         self._lifetimes = {"step": _lifetimes(program.step), "predict": _lifetimes(program.predict)}
         self._trained = {tensor.name: tensor for tensor in program.trained}
@@ -79,7 +87,7 @@ class Runner:
                 return
             tensor, array = self._trained[name[len("gradient:") :]], _view(value)
             if tensor.ids is not None:
-                array = _of_table(tensor, array, batch[tensor.ids[len("batch:") :]])
+                array = table_gradient(tensor, array, batch[tensor.ids[len("batch:") :]])
             if array.shape != tensor.shape:
                 raise ValueError("the gradient of {} has the shape {}".format(shown(tensor.name), list(array.shape)))
             on_gradient(tensor.name, array)
@@ -103,47 +111,99 @@ class Runner:
         logits = [found[name] for name in self._program.results]
         return logits[0] if len(logits) == 1 else np.stack(logits, -1)
 
+    def release(self) -> None:
+        """Return the memory of the values to the system; a later step or prediction takes it again."""
+        self._buffers.clear()
+
     def _load(self, calls: Sequence[Call]) -> None:
         for number in sorted({call.graph for call in calls} - set(self._sessions)):
-            self._sessions[number] = _session(self._paths[number], self._program.graphs[number], self._threads)
+            self._sessions[number] = load_session(self._paths[number], self._program.graphs[number], self._threads)
+            self._declared[number] = {
+                output.name: Declared(_NUMPY_TYPES.get(output.type, output.type), tuple(output.shape))
+                for output in self._sessions[number].get_outputs()
+            }
+        for call in calls:
+            _check_names(self._program.graphs[call.graph], self._sessions[call.graph], call)
 
     def _run(
         self, kind: str, calls: Sequence[Call], batch: Mapping[str, np.ndarray], draw: Draw,
         take: Callable[[str, Any], None],
     ) -> None:  # fmt: skip
         lifetimes = self._lifetimes[kind]
-        values = {"batch:" + name: _value(array) for name, array in batch.items()}
-        sizes = dict(zip(("rows", "length"), batch["input_ids"].shape))
-        values.update(("size:" + name, _value(np.array([size], np.int64))) for name, size in sizes.items())
-        masks: Dict[str, np.ndarray] = {}
+        rows, length = batch["input_ids"].shape
+        if kind != self._kind:
+            self._kind = kind
+            self._buffers.clear()
+        self._buffers.reserve(rows, length)
+        values = {"batch:" + name: as_value(array) for name, array in batch.items()}
+        sizes = {"rows": rows, "length": length}
+        values.update(("size:" + name, as_value(np.array([size], np.int64))) for name, size in sizes.items())
+        blocks: Dict[str, np.ndarray] = {}
+        masks: Set[str] = set()
         for i, call in enumerate(calls):
-            self._draw(call, sizes, draw, values, masks)
-            outputs = list(call.outputs)
-            feeds = {}
-            for name, value in call.inputs.items():
-                feeds[name] = self._weights[value] if value in self._weights else values[value]
-            with _vendor_errors(self._program.graphs[call.graph]):
-                results = self._sessions[call.graph].run_with_ort_values(outputs, feeds)
+            masks.update(self._draw(call, sizes, draw, values))
+            feeds = {name: self._weights.get(value) or values[value] for name, value in call.inputs.items()}
+            with vendor_errors(self._program.graphs[call.graph]):
+                if call.rows:
+                    self._in_portions(call, feeds, rows, length, values, blocks)
+                else:
+                    outputs = list(call.outputs)
+                    results = self._sessions[call.graph].run_with_ort_values(outputs, feeds)
+                    values.update((call.outputs[name], result) for name, result in zip(outputs, results))
+                    del results
             feeds.clear()
-            for name, result in zip(outputs, results):
-                values[call.outputs[name]] = result
-            del results, result
             for name in lifetimes.ready[i]:
-                take(name, values.pop(name))
-            redrawn = [name for name in call.inputs.values() if name in masks] if self._redraw else []
-            for name in list(lifetimes.last[i]) + redrawn:
+                take(name, values[name])
+            for name in lifetimes.last[i] + lifetimes.ready[i]:
                 values.pop(name, None)
-                masks.pop(name, None)
+                if name in blocks:
+                    self._buffers.give(blocks.pop(name))
+            for name in masks.intersection(call.inputs.values()) if self._redraw else ():
+                values.pop(name, None)
 
-    def _draw(
-        self, call: Call, sizes: Mapping[str, int], draw: Draw, values: Dict[str, Any], masks: Dict[str, np.ndarray]
-    ) -> None:
+    def _in_portions(
+        self, call: Call, feeds: Mapping[str, Any], rows: int, length: int, values: Dict[str, Any],
+        blocks: Dict[str, np.ndarray],
+    ) -> None:  # fmt: skip
+        """Run a call in portions of the rows, with its outputs in buffers."""
+        session, declared = self._sessions[call.graph], self._declared[call.graph]
+        at_once = portion_rows(rows, length, self._program.portion or rows * length)
+        arrays: Dict[str, np.ndarray] = {}
+        for name, value in call.outputs.items():
+            arrays[name], blocks[value] = self._buffers.take(declared[name], declared[name].shape(rows, length))
+            values[value] = as_value(arrays[name])
+        parted = {name: _view(feeds[name]) for name in call.inputs if name in call.rows}
+        for start in range(0, rows, at_once):
+            stop = min(start + at_once, rows)
+            binding = session.io_binding()
+            for name, value in call.inputs.items():
+                here = feeds[name]
+                if name in parted:
+                    here = as_value(_part(parted[name], start, stop, rows))
+                elif value == "size:rows":
+                    here = as_value(np.array([stop - start], np.int64))
+                binding.bind_ortvalue_input(name, here)
+            sums: Dict[str, Tuple[np.ndarray, np.ndarray]] = {}
+            for name, array in arrays.items():
+                if name in call.rows:
+                    array = _part(array, start, stop, rows)
+                elif start:
+                    sums[name] = self._buffers.take(declared[name], array.shape)
+                    array = sums[name][0]
+                binding.bind_ortvalue_output(name, as_value(array))
+            session.run_with_iobinding(binding)
+            for name, (array, block) in sums.items():
+                arrays[name] += array
+                self._buffers.give(block)
+
+    def _draw(self, call: Call, sizes: Mapping[str, int], draw: Draw, values: Dict[str, Any]) -> Iterator[str]:
+        """Draw the masks of a call that do not exist; yield their names."""
         for name in call.inputs.values():
             if name.startswith("dropout:") and name not in values:
                 number = int(name[len("dropout:") :])
                 shape = tuple(sizes.get(count, count) for count in self._program.dropouts[number].shape)
-                masks[name] = draw(number, shape)
-                values[name] = _value(masks[name])
+                values[name] = as_value(draw(number, shape))
+                yield name
 
 
 def _no_masks(number: int, _shape: Tuple[int, ...]) -> np.ndarray:
@@ -170,8 +230,8 @@ def _lifetimes(calls: Sequence[Call]) -> _Lifetimes:
     return _Lifetimes(tuple(map(tuple, freed)), tuple(map(tuple, ready)))
 
 
-def _of_table(table: Stored, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The gradient of a table from those of the rows that a batch used."""
+def table_gradient(table: Stored, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the gradient of a table from those of the rows that a batch used."""
     rows, flat = rows.reshape(-1, rows.shape[-1]), ids.reshape(-1)
     order = np.argsort(flat, kind="stable")
     used, first = np.unique(flat[order], return_index=True)
@@ -182,21 +242,28 @@ def _of_table(table: Stored, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return gradient
 
 
-def _value(array: np.ndarray) -> Any:
-    """An array as onnxruntime's value, over the same memory."""
+def as_value(array: np.ndarray) -> Any:
+    """Return an array as onnxruntime's value, over the same memory."""
     return onnxruntime.OrtValue.ortvalue_from_numpy(array)
 
 
 def _view(value: Any) -> np.ndarray:
     """The elements of a value, valid as long as it is: older versions of onnxruntime would copy them."""
-    kind, shape = value.data_type(), tuple(value.shape())
-    if kind != "tensor(float)":
-        raise ValueError("a result is a {}, not a tensor(float)".format(shown_text(str(kind))))
-    size = 4 * int(np.prod(shape, dtype=np.int64))
+    kind, shape = str(value.data_type()), tuple(value.shape())
+    if kind not in _NUMPY_TYPES:
+        raise ValueError("a result is a {}".format(shown_text(kind)))
+    dtype = np.dtype(_NUMPY_TYPES[kind])
+    size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if not size:
-        return np.empty(shape, np.float32)
+        return np.empty(shape, dtype)
     memory: Any = (ctypes.c_char * size).from_address(value.data_ptr())
-    return np.frombuffer(memory, np.float32).reshape(shape)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def _part(array: np.ndarray, start: int, stop: int, rows: int) -> np.ndarray:
+    """A portion of an array whose first dimension consists of ``rows`` rows."""
+    each = len(array) // rows
+    return array[start * each : stop * each]
 
 
 _SAME_AS_REQUESTED = 1
@@ -217,7 +284,17 @@ def _share_arena() -> None:
         _arenas.append(info)
 
 
-def _session(path: str, name: str, threads: Optional[int]) -> Any:
+def load_session(path: str, name: str, threads: Optional[int]) -> Any:
+    """Return the session of a graph's file, as a training step runs it.
+
+    Args:
+        name: of the graph, in errors.
+        threads: None for onnxruntime's choice.
+
+    Raises:
+        MemoryError: when memory runs out.
+        ValueError: for a graph that onnxruntime refuses, in one line.
+    """
     _share_arena()
     with open(path, "rb") as file:
         graph = file.read()
@@ -234,12 +311,20 @@ def _session(path: str, name: str, threads: Optional[int]) -> Any:
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    with _vendor_errors(name):
+    with vendor_errors(name):
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
+def _check_names(name: str, session: Any, call: Call) -> None:
+    """Check that a graph takes what a call passes, and returns what is taken from it."""
+    passed, known = set(call.inputs), {value.name for value in session.get_inputs()}
+    other = sorted(passed ^ known) or sorted(set(call.outputs) - {value.name for value in session.get_outputs()})
+    if other:
+        raise ValueError("{} is another graph than the program calls: {}".format(shown_text(name), shown(other[0])))
+
+
 @contextmanager
-def _vendor_errors(name: str) -> Iterator[None]:
+def vendor_errors(name: str) -> Iterator[None]:
     """Translate onnxruntime's errors, which have many types, into MemoryError and ValueError."""
     try:
         yield

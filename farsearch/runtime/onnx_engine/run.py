@@ -91,6 +91,7 @@ class CompiledModel(Model):
         start, _ = load_weights(self._weights_file, self._program)
         for name, array in self._trained.items():
             array[...] = start[name]
+        self._runner.release()
         release()
 
     def peak_mib(self) -> float:
@@ -109,6 +110,7 @@ class CompiledModel(Model):
 
     def save(self, folder: str, binary: bool) -> None:
         """Write the merged model tensor by tensor."""
+        self._runner.release()
         copy_settings(self._bundle, folder)
         write_merged(os.path.join(folder, "model.safetensors"), self._program, dict(self._frozen, **self._trained))
 

@@ -216,7 +216,7 @@ def reconfigured(bundle: BundleFiles, model: nn.Module) -> nn.Module:
     try:
         return apply_far(
             model, layout, phase["learners"], phase["frozen_embeddings"], phase["frozen_attention_layers"],
-            phase["frozen_bottom_layers"], execution,
+            phase["frozen_bottom_layers"], execution, phase.get("heads"),
         )  # fmt: skip
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise BundleProblem(
