@@ -81,7 +81,7 @@ class Features:
     @property
     def frozen(self) -> Array:
         """Frozen share of neurons and attention, ``[configurations]``."""
-        return 1.0 - (self.ffn.mean(axis=1) + self.attention.mean(axis=1)) / 2
+        return np.asarray(1.0 - (self.ffn.mean(axis=1) + self.attention.mean(axis=1)) / 2)
 
     @property
     def points(self) -> Array:

@@ -66,7 +66,7 @@ class Candidates:
         how = self._draw.integers(3) if len(names) > 1 else 0
         if how == 0:
             return dict.fromkeys(names, fresh[names[0]])
-        changed = names if how == 1 else [names[self._draw.integers(len(names))]]
+        changed = names if how == 1 else [names[int(self._draw.integers(len(names)))]]
         return {name: fresh[name] for name in changed}
 
     def at_rates(self, candidates: Sequence[Mapping[str, Any]]) -> list[Params]:
