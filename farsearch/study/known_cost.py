@@ -22,6 +22,7 @@ from scipy.stats import norm
 from farsearch.floor import metric_floor
 from farsearch.hypervolume import Array, expected_improvement
 from farsearch.pareto import non_dominated
+from farsearch.records import constant_answer
 from farsearch.study.candidates import Candidates
 from farsearch.study.encoding import Encoder
 from farsearch.study.gaussian_process import GaussianProcess
@@ -106,7 +107,7 @@ class KnownCostSampler(BaseSampler):
         if not complete or len(known) < min(len(self._space) - 1, _MOST_SPREAD):
             return self._fitting(self._candidates.spread(2 * _DRAWN))
         done = _modelled(complete, self._draw)
-        history = _History.of(done, _constant(study))
+        history = _History.of(done, constant_answer(study.user_attrs.get("meta", {})))
         candidates = self._candidates.spread(_DRAWN)
         candidates += self._candidates.around([done[i].params for i in history.front], _DRAWN)
         candidates = self._candidates.at_rates(candidates)
@@ -192,12 +193,6 @@ class _History:
         """
         best, floor = float(self.metric.max()), self.floor(self.metric)
         return np.maximum(self.metric, floor - _DEPTH * (best - floor))
-
-
-def _constant(study: Study) -> float | None:
-    """Return the metric of a constant answer on the validation rows; None in studies that do not record it."""
-    answer = study.user_attrs.get("meta", {}).get("constant_answer", {}).get("validation")
-    return None if answer is None else float(answer["value"])
 
 
 def _improvement(history: _History, prices: KnownCosts, believed: Array, mean: Array, deviation: Array) -> Array:
