@@ -25,8 +25,8 @@ def test_minilm_learns_in_300_mib_what_it_learns_with_torch(tmp_path: Path) -> N
     rows = tmp_path / "rows.tsv"
     write_sample(rows, ROWS)
     here = Path(sys.executable)
-    expected = train(here, bundles["torch"], rows, tmp_path / "torch", None)["metric"]
+    expected = train(here, bundles["torch"], rows, tmp_path / "out-torch", None)["metric"]
     for name, python in (("here", here), ("board", PYTHON)):
-        found = train(python, bundles["onnx"], rows, tmp_path / name, LIMIT_MIB)
+        found = train(python, bundles["onnx"], rows, tmp_path / f"out-{name}", LIMIT_MIB)
         assert found["metric"] == pytest.approx(expected, abs=0.01)
         assert found["peak_memory_mib"] < LIMIT_MIB
