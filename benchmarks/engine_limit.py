@@ -56,7 +56,8 @@ def make_bundles(folder: Path, dropout: bool = True) -> dict[Engine, Path]:
     for engine in ("torch", "onnx"):
         model, layout = load_model(resolve_model("minilm"), Head(), _TASK.labels, seed=0)
         if not dropout:
-            model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.0
+            settings: Any = model.config
+            settings.hidden_dropout_prob = settings.attention_probs_dropout_prob = 0.0
             for module in model.modules():
                 if isinstance(module, nn.Dropout):
                     module.p = 0.0
@@ -91,7 +92,7 @@ def train(python: Path, bundle: Path, rows: Path, out: Path, limit_mib: int | No
             resource.setrlimit(resource.RLIMIT_DATA, (limit_mib << 20,) * 2)
 
     dev = glue_folder() / "SST-2" / "dev.tsv"
-    command = [python, bundle / "train.py", "--train", rows, "--dev", dev, "--out", out]
+    command = list(map(str, (python, bundle / "train.py", "--train", rows, "--dev", dev, "--out", out)))
     if limit_mib is not None:
         command += ["--threads", "1"]
     done = subprocess.run(
