@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from torch import nn
 
 from benchmarks.engine_bundles import make_bundle
 from farsearch.files import write_text
@@ -45,11 +46,21 @@ def glue_folder() -> Path:
     return Path(os.environ.get("FARSEARCH_GLUE_DIR") or beside)
 
 
-def make_bundles(folder: Path) -> dict[Engine, Path]:
-    """Write a bundle of MiniLM for each engine; both start from the same weights."""
+def make_bundles(folder: Path, dropout: bool = True) -> dict[Engine, Path]:
+    """Write a bundle of MiniLM for each engine; both start from the same weights.
+
+    Args:
+        dropout: False for a model without, in which both engines compute the same: they draw other masks.
+    """
     bundles: dict[Engine, Path] = {}
     for engine in ("torch", "onnx"):
         model, layout = load_model(resolve_model("minilm"), Head(), _TASK.labels, seed=0)
+        if not dropout:
+            settings: Any = model.config
+            settings.hidden_dropout_prob = settings.attention_probs_dropout_prob = 0.0
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
         config = FarConfig((0.9,) * len(layout.layers), 3e-4, 1.0, frozen_embeddings=True)
         bundles[engine] = make_bundle(
             folder / engine, model.config, engine, batch_size=8, length=64, config=config, plan=_PLAN, task=_TASK,
@@ -81,7 +92,7 @@ def train(python: Path, bundle: Path, rows: Path, out: Path, limit_mib: int | No
             resource.setrlimit(resource.RLIMIT_DATA, (limit_mib << 20,) * 2)
 
     dev = glue_folder() / "SST-2" / "dev.tsv"
-    command = [python, bundle / "train.py", "--train", rows, "--dev", dev, "--out", out]
+    command = list(map(str, (python, bundle / "train.py", "--train", rows, "--dev", dev, "--out", out)))
     if limit_mib is not None:
         command += ["--threads", "1"]
     done = subprocess.run(

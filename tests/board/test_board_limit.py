@@ -13,8 +13,7 @@ from tests.board.test_board import PYTHON
 pytestmark = [pytest.mark.board, pytest.mark.real_data, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 LIMIT_MIB = 300
-NOISE = 0.04
-"""Of accuracies on 872 rows, after trainings that differ in their dropout masks."""
+ROWS = 128
 
 
 def test_minilm_learns_in_300_mib_what_it_learns_with_torch(tmp_path: Path) -> None:
@@ -22,13 +21,12 @@ def test_minilm_learns_in_300_mib_what_it_learns_with_torch(tmp_path: Path) -> N
         pytest.skip(f"there is no {PYTHON}; make test-board makes it")
     if not glue_folder().is_dir():
         pytest.skip("no GLUE files; FARSEARCH_GLUE_DIR names the folder with SST-2 and CoLA of the GLUE download")
-    bundles = make_bundles(tmp_path)
+    bundles = make_bundles(tmp_path, dropout=False)
     rows = tmp_path / "rows.tsv"
-    write_sample(rows, 512)
+    write_sample(rows, ROWS)
     here = Path(sys.executable)
-    expected = train(here, bundles["torch"], rows, tmp_path / "torch", None)["metric"]
-    assert expected > 0.7
+    expected = train(here, bundles["torch"], rows, tmp_path / "out-torch", None)["metric"]
     for name, python in (("here", here), ("board", PYTHON)):
-        found = train(python, bundles["onnx"], rows, tmp_path / name, LIMIT_MIB)
-        assert found["metric"] == pytest.approx(expected, abs=NOISE)
+        found = train(python, bundles["onnx"], rows, tmp_path / f"out-{name}", LIMIT_MIB)
+        assert found["metric"] == pytest.approx(expected, abs=0.01)
         assert found["peak_memory_mib"] < LIMIT_MIB

@@ -43,7 +43,7 @@ def test_the_runner_holds_the_predicted_buffers(compiled: Compiled, folder: Path
     finally:
         tracemalloc.stop()
     memory = predicted(compiled, folder, compiled.program.portion)
-    assert peak == pytest.approx(memory.passing - memory.temporary, rel=0.05)
+    assert memory.passing - memory.temporary <= peak < 1.01 * memory.passing
 
 
 def test_portions_take_less_for_temporaries_alone(compiled: Compiled, folder: Path) -> None:
