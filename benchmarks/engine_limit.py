@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from torch import nn
 
 from benchmarks.engine_bundles import make_bundle
 from farsearch.files import write_text
@@ -31,7 +32,7 @@ from farsearch.models.source import resolve_model
 from farsearch.records import Engine, FarConfig, StepPlan
 from farsearch.runtime.task import Task
 
-__all__ = ["main", "make_bundles", "train"]
+__all__ = ["glue_folder", "main", "make_bundles", "train", "write_sample"]
 
 _TASK = Task("sst2", "classification", ("0", "1"), "accuracy", ("sentence",), "label")
 _PLAN = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
@@ -39,11 +40,27 @@ _WORDS = 8
 """Words that a training row has at least: most rows of SST-2 are phrases of its sentences."""
 
 
-def make_bundles(folder: Path) -> dict[Engine, Path]:
-    """Write a bundle of MiniLM for each engine; both start from the same weights."""
+def glue_folder() -> Path:
+    """Return the folder with GLUE's files."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "glue"
+    return Path(os.environ.get("FARSEARCH_GLUE_DIR") or beside)
+
+
+def make_bundles(folder: Path, dropout: bool = True) -> dict[Engine, Path]:
+    """Write a bundle of MiniLM for each engine; both start from the same weights.
+
+    Args:
+        dropout: False for a model without, in which both engines compute the same: they draw other masks.
+    """
     bundles: dict[Engine, Path] = {}
     for engine in ("torch", "onnx"):
         model, layout = load_model(resolve_model("minilm"), Head(), _TASK.labels, seed=0)
+        if not dropout:
+            settings: Any = model.config
+            settings.hidden_dropout_prob = settings.attention_probs_dropout_prob = 0.0
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
         config = FarConfig((0.9,) * len(layout.layers), 3e-4, 1.0, frozen_embeddings=True)
         bundles[engine] = make_bundle(
             folder / engine, model.config, engine, batch_size=8, length=64, config=config, plan=_PLAN, task=_TASK,
@@ -54,7 +71,7 @@ def make_bundles(folder: Path) -> dict[Engine, Path]:
 
 def write_sample(path: Path, rows: int) -> None:
     """Write rows of SST-2's training file, evenly spaced."""
-    source = Path(os.environ["FARSEARCH_GLUE_DIR"]) / "SST-2" / "train.tsv"
+    source = glue_folder() / "SST-2" / "train.tsv"
     with source.open(encoding="utf-8", newline="") as file:
         found = [
             row for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if len(row[0].split()) >= _WORDS
@@ -74,8 +91,8 @@ def train(python: Path, bundle: Path, rows: Path, out: Path, limit_mib: int | No
         if limit_mib is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (limit_mib << 20,) * 2)
 
-    dev = Path(os.environ["FARSEARCH_GLUE_DIR"]) / "SST-2" / "dev.tsv"
-    command = [python, bundle / "train.py", "--train", rows, "--dev", dev, "--out", out]
+    dev = glue_folder() / "SST-2" / "dev.tsv"
+    command = list(map(str, (python, bundle / "train.py", "--train", rows, "--dev", dev, "--out", out)))
     if limit_mib is not None:
         command += ["--threads", "1"]
     done = subprocess.run(

@@ -63,7 +63,9 @@ class _Run:
     anonymous_mib: float
 
 
-_MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+_MINILM: dict[str, Any] = {
+    "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536,
+}  # fmt: skip
 """That of all-MiniLM-L6-v2."""
 
 SETTINGS = (

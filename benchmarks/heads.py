@@ -141,9 +141,9 @@ def _advantage(metric: str, ours: Mapping[int, Mapping[str, Any]], others: Mappi
     common = sorted(set(ours) & set(others))
     if not common or all(ours[seed] is others[seed] for seed in common):
         return ""
-    pair = [[evidence_of(cells[seed]) for seed in common] for cells in (ours, others)]
-    low, high = interval(difference_draws(metric, *pair))
-    return f"{100 * difference(metric, *pair):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    one, other = ([evidence_of(cells[seed]) for seed in common] for cells in (ours, others))
+    low, high = interval(difference_draws(metric, one, other))
+    return f"{100 * difference(metric, one, other):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

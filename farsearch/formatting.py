@@ -1,4 +1,4 @@
-"""Format studies: rounded figures, rows of tables, markdown, tables for the terminal.
+"""Format studies: rounded figures, rows of tables, markdown.
 
 Only this module rounds, so that terminal, MLflow and pictures agree. Output for programs (``trials_json.py``) is not
 rounded.
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from farsearch.comparison import difference, full_fine_tuning_of, leads, ratios
 from farsearch.far.display import shown_text
@@ -26,9 +24,6 @@ from farsearch.records import (
     is_complete,
     on_front,
 )
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = [
     "COMPARED",
@@ -52,11 +47,9 @@ __all__ = [
     "markdown_table",
     "markdown_text",
     "mean_frozen",
-    "mean_frozen_heads",
     "metric_title",
     "metric_words",
     "operation_title",
-    "print_table",
     "trial_rows",
 ]
 
@@ -206,13 +199,6 @@ COMPARED = "vs full, × memory, × time: compared with full fine-tuning"
 """Meaning of three columns, for headings of tables."""
 
 
-def mean_frozen_heads(config: FarConfig) -> float:
-    """Return the share of frozen attention heads, averaged over the layers; those of frozen attentions count as 1."""
-    canonical = config.canonical()
-    layers, lowest = len(canonical.frozen_fractions), canonical.frozen_attention_layers
-    return math.fsum(canonical.frozen_heads or (1.0,) * lowest) / layers if layers else 0.0
-
-
 def front_rows(snapshot: StudySnapshot) -> list[Row]:
     """Return a row for each choice of the front, from the least memory to the most.
 
@@ -293,11 +279,8 @@ def _also_frozen(config: FarConfig) -> str:
     config = config.canonical()
     bottom, attention = config.frozen_bottom_layers, config.frozen_attention_layers
     parts = ["emb"] * config.frozen_embeddings
-    parts += [f"layers 0-{bottom - 1}"] * (bottom > 0)
-    if config.frozen_heads:
-        parts.append(f"{mean_frozen_heads(config):.0%} of heads")
-    elif attention > bottom:
-        parts.append(f"attention 0-{attention - 1}")
+    heads = f"{config.frozen_head_share:.0%} of heads" if config.frozen_heads else f"attention 0-{attention - 1}"
+    parts += [f"layers 0-{bottom - 1}"] * (bottom > 0) + [heads] * (bool(config.frozen_heads) or attention > bottom)
     return ", ".join(parts)
 
 
@@ -308,17 +291,6 @@ def idle_words(trial: AnyTrial) -> str:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.{1 if count >= 1e6 else 2}f} M"
-
-
-_WORDS = (
-    "model", "family", "point", "also frozen", "note", "state", "what", "value", "figure", "basis", "source",
-    "advantage",
-)  # fmt: skip
-"""Columns of text, aligned to the left."""
-_OPTIONAL = ("note", "vs full", "× memory", "× time", "also frozen")
-"""Columns that are left out where they are empty."""
-_LONG = ("value", "source")
-"""Columns that may take several lines."""
 
 
 def markdown_text(text: str) -> str:
@@ -334,6 +306,10 @@ def markdown_code(text: str) -> str:
     ticks = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     pad = " " if "`" in line else ""
     return f"{ticks}{pad}{line}{pad}{ticks}"
+
+
+_OPTIONAL = ("note", "vs full", "× memory", "× time", "also frozen")
+"""Columns that are left out where they are empty."""
 
 
 def heads_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -366,49 +342,3 @@ def front_markdown(snapshot: StudySnapshot) -> str:
         title += " A row that did not learn is no better than a constant answer, beyond the error of the rows."
     table = markdown_table([*rows, *others])
     return f"{title}\n\n{table}\n" if table else f"{title}\n"
-
-
-def print_table(rows: Sequence[Row], console: Console, title: str | None = None) -> None:
-    """Print ``rows`` to ``console`` as aligned columns with a rule under the heads.
-
-    Cells of ``value`` and ``source`` are wrapped to the terminal, or to 120 columns; all others are printed in full.
-    Not rich's ``Table``, which takes 3.5 times as long for a study of 5,000 trials (docs/log.md).
-    """
-    heads = heads_of(rows)
-    widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in heads}
-    room = min(console.width, _WIDEST) - sum(width + 2 for head, width in widths.items() if head not in _LONG)
-    for head in widths.keys() & {*_LONG}:
-        widths[head] = min(widths[head], max(room - 2, _NARROW))
-    if title is not None:
-        console.print(title, style="bold")
-    console.print(_line({head: head for head in heads}, widths), style="bold")
-    console.print(f" {'─' * (sum(widths.values()) + 2 * len(widths) - 1)}")
-    # one call per line would be slow for large tables
-    for bold, group in groupby(rows, key=lambda row: row.get("state") == "front"):
-        console.print("\n".join(_lines(row, widths) for row in group), style="bold" if bold else None)
-
-
-_WIDEST = 120
-"""Columns of a table with wrapped cells, as in a pipe."""
-
-_NARROW = 20
-"""Minimum width of a wrapped cell, in characters."""
-
-
-def _lines(row: Row, widths: Mapping[str, int]) -> str:
-    """Return a row of a table, in as many lines as its longest cell."""
-    parts = {head: _wrapped(row[head], width) if head in _LONG else [row[head]] for head, width in widths.items()}
-    count = max(map(len, parts.values()))
-    return "\n".join(
-        _line({head: part[i] if i < len(part) else "" for head, part in parts.items()}, widths) for i in range(count)
-    )
-
-
-def _line(cells: Row, widths: Mapping[str, int]) -> str:
-    """Return one line of a table, text to the left, figures to the right."""
-    padded = [cells[head].ljust(size) if head in _WORDS else cells[head].rjust(size) for head, size in widths.items()]
-    return f" {'  '.join(padded)}".rstrip()
-
-
-def _wrapped(cell: str, width: int) -> list[str]:
-    return textwrap.wrap(cell, width) or [""]

@@ -301,8 +301,10 @@ def start_state(
                 if key in primed:
                     state[key] = pretrained[key].clone()
                     for start, stop in ranges:
-                        rows = [value.transpose(0, each.dim)[start:stop] for value in (state[key], primed[key])]
-                        rows[0].copy_(rows[1])
+                        trained_part, source = (
+                            value.transpose(0, each.dim)[start:stop] for value in (state[key], primed[key])
+                        )
+                        trained_part.copy_(source)
     return state
 
 

@@ -8,6 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
+from farsearch.cli.table import print_table
 from farsearch.formatting import (
     baseline_rows,
     constant_text,
@@ -20,7 +21,6 @@ from farsearch.formatting import (
     mean_frozen,
     metric_title,
     metric_words,
-    print_table,
     trial_rows,
 )
 from farsearch.records import FarConfig
@@ -152,12 +152,14 @@ def test_json_as_text_has_a_line_per_trial() -> None:
         assert sum('"number"' in line for line in text.splitlines()) == len(snapshot.front) + len(snapshot.baselines)
 
 
-def test_long_cells_are_wrapped() -> None:
+@pytest.mark.parametrize(("width", "most"), [(60, 60), (10_000, 120)])
+def test_long_cells_are_wrapped(width: int, most: int) -> None:
+    """To a narrow terminal; in a wide one, and in a pipe, to 120 columns."""
     value = " ".join(f"word{i}" for i in range(40))
     out = io.StringIO()
-    print_table([{"what": "a", "value": value}, {"what": "b", "value": "short"}], Console(file=out, width=60))
+    print_table([{"what": "a", "value": value}, {"what": "b", "value": "short"}], Console(file=out, width=width))
     lines = out.getvalue().splitlines()
-    assert max(map(len, lines)) <= 60
+    assert max(map(len, lines)) <= most
     assert [word for line in lines[2:] for word in line.split()] == ["a", *value.split(), "b", "short"]
 
 

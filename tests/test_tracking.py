@@ -591,7 +591,8 @@ def test_a_database_of_another_program_is_not_written_to(tmp_path: Path) -> None
 )
 def test_a_database_of_another_schema_is_refused(tmp_path: Path, version: str, message: str) -> None:
     """The message suggests a newer MLflow, or MLflow's upgrade command."""
-    open_tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    open_tracking(f"sqlite:///{tmp_path}/first.db")
+    shutil.copy(tmp_path / "first.db", tmp_path / "mlflow.db")  # MLflow checks a database once in a process
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
     assert message in _refused(tmp_path / "mlflow.db")

@@ -81,6 +81,8 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     search = Search(study, store, bench, pricer, job.space, spec.sampler, job.settings.plan, progress, spec.racing)
     store.ask(lambda: study.set_user_attr("n_trials", spec.n_trials))
     if methods:
+        if preview.share_feasible == 0:  # before minutes of baselines
+            check_feasible(job.space, pricer, search.layers, search.goal, spec.sampler, bench.job.seed)
         _begin_at_baselines(console, search, methods, mirror)
     with progress:
         progress.resumed(store.ask(lambda: snapshot_of(study)))

@@ -16,7 +16,6 @@ from farsearch.formatting import (
     markdown_code,
     markdown_text,
     mean_frozen,
-    mean_frozen_heads,
 )
 from farsearch.records import Completed, StudySnapshot, Trial
 from farsearch.tasks.spec import TaskSpec, study_task
@@ -97,7 +96,7 @@ def _rows(
         *_cost_rows(trial, predicted),
         ("training", f"{job.train_samples:,} rows, {config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),
         ("learning rate", f"{config.learning_rate:.3g}"),
-        *([("frozen attention heads", f"{100 * mean_frozen_heads(config):.0f} %")] if config.frozen_heads else ()),
+        *([("frozen attention heads", f"{100 * config.frozen_head_share:.0f} %")] if config.frozen_heads else ()),
         ("frozen hidden neurons", f"{100 * mean_frozen(config):.0f} %, by {config.priming_epochs:g} epochs of priming"),
         ("trained parameters", f"{result.trainable:,}"),
         ("step", f"{plan.summary}, {plan.optimizer}"),

@@ -6,6 +6,7 @@ options.py       options and arguments of several commands
 task_options.py  options of a task, official or your own
 details.py       one trial or one profile in full, as rows
 terminal.py      output on a terminal and in a pipe
+table.py         tables for the terminal
 run.py           run: the search
 worker.py        worker: joins a search
 status.py        status, trials: the progress of a study

@@ -333,7 +333,7 @@ def _print_sweep(swept: Sweep, model: str, device: str, space: str, span: str) -
 
 
 def _front_row(swept: Sweep, plan: int, index: int) -> dict[str, str]:
-    from farsearch.formatting import human_memory, human_time, mean_frozen, mean_frozen_heads
+    from farsearch.formatting import human_memory, human_time, mean_frozen
 
     config, prices = swept.configs[index], swept.prices[plan]
     layers = len(config.frozen_fractions)
@@ -343,7 +343,7 @@ def _front_row(swept: Sweep, plan: int, index: int) -> dict[str, str]:
         "trained": f"{prices.trainable[index] / 1e6:.2f} M",
         "neurons frozen": f"{mean_frozen(config):.0%}",
         "embeddings": "frozen" if config.frozen_embeddings else "trained",
-        "attention frozen": f"{mean_frozen_heads(config):.0%} of heads"
+        "attention frozen": f"{config.frozen_head_share:.0%} of heads"
         if config.frozen_heads
         else f"{config.frozen_attention_layers} of {layers}",
         "bottom frozen": f"{config.frozen_bottom_layers} of {layers}",

@@ -74,19 +74,35 @@ def choice_options(function: F) -> F:
 
 
 def spec_options(function: F) -> F:
-    """Add the options of a search. The command gets ``spec``, the fields of ``SearchSpec`` by name."""
+    """Add the options of a search.
+
+    The command gets ``spec``, the fields of ``SearchSpec`` by name, and ``more_devices`` of further ``--device``.
+    """
     fields = [each for each in dataclasses.fields(SearchSpec) if each.name not in ("task", "own")]
 
     @functools.wraps(function)
     def with_spec(*args: Any, **given: Any) -> Any:
+        given["device"], *more_devices = given["device"]
         spec = {name: given.pop(name) for name in ("task", "own", *(each.name for each in fields))}
-        return function(*args, spec=spec, **given)
+        return function(*args, spec=spec, more_devices=more_devices, **given)
 
     device, *others = fields
     decorated: Any = with_spec
     for each in reversed(others):
         decorated = _spec_option(each)(decorated)
-    return cast("F", _spec_option(device)(task_options(decorated)))
+    text = f"{device.metadata['help']} Again for others, for which the trained trials are priced too."
+    devices = click.option(
+        FLAGS["device"], "device", help=text, metavar=device.metadata["metavar"], required=True, multiple=True,
+        callback=lambda _ctx, _param, names: _distinct(names),
+    )  # fmt: skip
+    return cast("F", devices(task_options(decorated)))
+
+
+def _distinct(devices: Sequence[str]) -> Sequence[str]:
+    for i, name in enumerate(devices):
+        if name in devices[:i]:
+            raise BadInput(f"--device {shown(name)} is given twice; give each device once")
+    return devices
 
 
 def _spec_option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
@@ -107,9 +123,7 @@ def _spec_option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
     else:
         kinds = {"text": None, "path": click.Path(path_type=Path), "positive": AboveZero(), "rows": SamplesOrAll()}
         options = {"type": kinds[rules["kind"]], "show_default": default is not None}
-    if default is dataclasses.MISSING:
-        options["required"] = setting.default_factory is dataclasses.MISSING
-    else:
+    if default is not dataclasses.MISSING:
         options["default"] = default
     return click.option(flag, setting.name, help=rules["help"], metavar=rules["metavar"], **options)
 

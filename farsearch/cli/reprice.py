@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +19,10 @@ from farsearch.cli.options import (
 )
 from farsearch.cli.terminal import print_front
 
-__all__ = ["COMMANDS"]
+if TYPE_CHECKING:
+    from farsearch.api.study import Study
+
+__all__ = ["COMMANDS", "print_copy"]
 
 
 @click.command()
@@ -49,7 +53,6 @@ def reprice(
       farsearch reprice --device raspberry-pi-4
       farsearch reprice sst2-minilm-jetson-nano-default --device jetson-orin-nano --name sst2-orin
     """
-    from farsearch.select import won
     from farsearch.trials_json import trials_text
 
     opened = open_workspace(storage, tracking_uri).open_study(study, wait=True)
@@ -58,22 +61,27 @@ def reprice(
     except KeyboardInterrupt:
         click.echo(f"interrupted; to continue:\n  {typed_command()}", err=True)
         raise
-    snapshot = copy.snapshot
     if as_json:
-        click.echo(trials_text(snapshot, snapshot.front))
+        click.echo(trials_text(copy.snapshot, copy.snapshot.front))
         return
+    print_copy(copy, opened)
+    program = command_name()
+    click.echo(f"next:\n  {program} show {copy.name} --select --within noise\n  {program} ui {copy.name}", err=True)
+
+
+def print_copy(copy: Study, source: Study) -> None:
+    """Print the front of a study's copy for another device, and what was won there."""
+    from farsearch.select import won
+
+    snapshot = copy.snapshot
     misfits = sum(not trial.cost.feasible for trial in snapshot.complete)
-    trained = f"{snapshot.name}: {len(snapshot.complete)} trained trials of {opened.name}"
+    trained = f"{copy.name}: {len(snapshot.complete)} trained trials of {source.name}"
     click.echo(
         f"{trained}, priced for {snapshot.settings.device}" + (f"; {misfits} of them do not fit it" if misfits else "")
     )
     print_front(snapshot)
     for sentence in won(snapshot):
         click.echo(sentence)
-    program = command_name()
-    click.echo(
-        f"next:\n  {program} show {snapshot.name} --select --within noise\n  {program} ui {snapshot.name}", err=True
-    )
 
 
 COMMANDS = (reprice,)

@@ -16,6 +16,7 @@ from farsearch.cli.options import (
     tracking_option,
     typed_command,
 )
+from farsearch.cli.reprice import print_copy
 from farsearch.cli.terminal import print_front, print_verdicts
 from farsearch.signals import when_interrupted
 
@@ -31,11 +32,17 @@ __all__ = ["COMMANDS"]
 @storage_option
 @tracking_option
 @heartbeat_option
-def run(spec: dict[str, Any], dry_run: bool, storage: str | None, tracking_uri: str, heartbeat: int | None) -> None:
+def run(
+    spec: dict[str, Any], more_devices: list[str], dry_run: bool, storage: str | None, tracking_uri: str,
+    heartbeat: int | None,
+) -> None:  # fmt: skip
     """Search for the best trade-offs between accuracy, memory and time on a device.
 
     The same command again resumes the study, up to the given number of trials. Baselines are trained first, stored in
     the study NAME/baselines, and do not count as trials; those that are configurations of FAR are the first trials.
+
+    With --device given again, the search is for the first device, and its trials are priced for the others too, in a
+    study of each, as farsearch reprice does.
 
     Several processes search at once with --workers N, and those of other hosts join with farsearch worker.
 
@@ -43,6 +50,7 @@ def run(spec: dict[str, Any], dry_run: bool, storage: str | None, tracking_uri: 
     Examples:
       farsearch run --device jetson-nano --task reviews
       farsearch run --device jetson-nano --task sst2
+      farsearch run --device jetson-nano --device raspberry-pi-4 --task sst2
       farsearch run --device jetson-nano --task sst2 --baselines none --space paper
       farsearch run --device jetson-nano --task sst2 --workers 4 --storage postgresql://me@server/studies
       farsearch run --device jetson-nano --train mails.csv --text-column body --label-column folder
@@ -57,11 +65,16 @@ def run(spec: dict[str, Any], dry_run: bool, storage: str | None, tracking_uri: 
             click.echo(line, err=True)
         click.echo("dry run: nothing was trained", err=True)
         return
-    workspace.check_device(spec["device"])
+    for device in (spec["device"], *more_devices):
+        workspace.check_device(device)
     # takes seconds, in which there is nothing to resume yet
     import_module("farsearch.api.training")
     with when_interrupted(f"interrupted; finished trials are stored. To resume:\n  {typed_command()}"):
         study = workspace.search(**spec)
+        name = spec["study"]
+        copies = [study.reprice(device, name=name and f"{name}-{device}") for device in more_devices]
+    for copy in copies:
+        print_copy(copy, study)
     _print_result(study)
 
 

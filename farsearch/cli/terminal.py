@@ -52,7 +52,7 @@ def prepare_streams() -> None:
 def print_rows(rows: Sequence[dict[str, str]], title: str | None, empty: str) -> None:
     """Print a table on stdout; without rows, the text ``empty``."""
     from farsearch.api.console import make_console
-    from farsearch.formatting import print_table
+    from farsearch.cli.table import print_table
 
     console = make_console()
     if rows:

@@ -221,12 +221,13 @@ class StepTable:
         return self._ends[lowest, reach]
 
     def _between(self, low: _Layer, high: _Layer, share: float) -> _Layer:
-        parts = (
+        forward, release, backward = (
             self._intern(part_between(getattr(low, name), getattr(high, name), share))
             for name in ("forward", "release", "backward")
         )
         elements = low.trained.elements + share * (high.trained.elements - low.trained.elements)
-        return _Layer(*parts, self._intern(dataclasses.replace(low.trained, elements=np.rint(elements))))
+        trained = self._intern(dataclasses.replace(low.trained, elements=np.rint(elements)))
+        return _Layer(forward, release, backward, trained)
 
     def _trace(self, kinds: Sequence[LayerKind]) -> None:
         """Trace the kinds of layers of a configuration that are new, in one model of as few layers as necessary.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -25,7 +25,7 @@ from farsearch.runtime.program_file import Call, DropoutMask, Program, Stored, r
 
 __all__ = ["Allocation", "CallMemory", "EngineMemory", "StepMemory", "held_bytes"]
 
-_ARENA_SHARE = 0.3
+_ARENA_SHARE = 0.8
 """Memory that onnxruntime's allocator holds beside the temporaries of graphs, as a share of them (docs/log.md)."""
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity"})
@@ -338,7 +338,11 @@ def _with_sizes(model: Any, rows: int, length: int) -> Any:
     return model
 
 
-_OF_SIZES = {"Mul": np.multiply, "Add": np.add, "Concat": lambda *parts: np.concatenate(parts)}
+_OF_SIZES: Mapping[str, Callable[..., Any]] = {
+    "Mul": np.multiply,
+    "Add": np.add,
+    "Concat": lambda *parts: np.concatenate(parts),
+}
 """Operators that compute sizes from sizes, all of one dimension."""
 
 

@@ -207,8 +207,10 @@ def _rows_of_table(_operation: Operation, kinds: Sequence[Spread]) -> Spread:
     return _ROWS if kinds[0] is _SAME and kinds[1] is _ROWS else _WHOLE
 
 
-def _table_gradient(_operation: Operation, kinds: Sequence[Spread]) -> Spread:
-    return _SUM if tuple(kinds) in ((_ROWS, _ROWS), (_SUM, _SAME)) else _WHOLE
+def _table_gradient(operation: Operation, kinds: Sequence[Spread]) -> Spread:
+    """From the gradients of rows and their ids, which may be the same in each."""
+    expanded = kinds[1] is _SAME and by_rows(list(operands(operation))[1].shape)
+    return _SUM if tuple(kinds) in ((_ROWS, _ROWS), (_SUM, _SAME)) or (kinds[0] is _ROWS and expanded) else _WHOLE
 
 
 def _normalise_backward(_operation: Operation, kinds: Sequence[Spread]) -> Any:

@@ -82,6 +82,13 @@ class FarConfig(Record):
             count = getattr(self, name)
             check(0 <= count <= layers, f"{name} is {count}; the model has {layers} layers")
 
+    @property
+    def frozen_head_share(self) -> float:
+        """Share of frozen attention heads, averaged over the layers; those of frozen attentions count as 1."""
+        canonical = self.canonical()
+        layers, lowest = len(canonical.frozen_fractions), canonical.frozen_attention_layers
+        return math.fsum(canonical.frozen_heads or (1.0,) * lowest) / layers if layers else 0.0
+
     def canonical(self) -> FarConfig:
         """Return the canonical form, in which everything that a frozen bottom or frozen attention implies is explicit.
 

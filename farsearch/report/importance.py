@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farsearch.formatting import mean_frozen_heads, metric_title, metric_words
+from farsearch.formatting import metric_title, metric_words
 from farsearch.records import FarConfig, StudySnapshot
 from farsearch.report.section import BLUE, Section, canvas, quiet
 from farsearch.select import objectives
@@ -148,7 +148,7 @@ def _features(configs: Sequence[FarConfig]) -> dict[str, list[float]]:
         "priming": [c.priming_epochs for c in configs],
         **_fractions(configs),
         "embeddings": [float(c.frozen_embeddings) for c in configs],
-        "attention": [mean_frozen_heads(c) for c in configs],
+        "attention": [c.frozen_head_share for c in configs],
         "bottom layers": [float(c.frozen_bottom_layers) for c in configs],
     }
     return {name: column for name, column in columns.items() if len(set(column)) > 1}

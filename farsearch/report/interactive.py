@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.io
 
-from farsearch.formatting import human_memory, human_metric, human_time, mean_frozen, mean_frozen_heads
+from farsearch.formatting import human_memory, human_metric, human_time, mean_frozen
 from farsearch.records import CompleteTrial, StudySnapshot, Trial
 from farsearch.report.points import (
     BESIDE,
@@ -301,7 +301,7 @@ def _hover(snapshot: StudySnapshot, trial: CompleteTrial) -> str:
         fractions = " ".join(f"{fraction:.2f}" for fraction in trial.config.canonical().frozen_fractions)
         lines.append(f"frozen by layer: {fractions}, mean {100 * mean_frozen(trial.config):.0f} %")
         if trial.config.frozen_heads:
-            lines.append(f"frozen heads: mean {100 * mean_frozen_heads(trial.config):.0f} %")
+            lines.append(f"frozen heads: mean {100 * trial.config.frozen_head_share:.0f} %")
         lines.append(f"learning rate {trial.config.learning_rate:.2g}, priming {trial.config.priming_epochs:g} epochs")
     elif not isinstance(trial, Trial) and trial.baseline is not None:
         lines.append(f"learning rate {trial.baseline.learning_rate:.2g}")

@@ -10,7 +10,9 @@ random_configs.py    many configurations drawn from a space at once
 pricing.py           predicted costs of thousands of proposals
 samplers.py          samplers by name, and the gate that rejects infeasible proposals
 known_cost.py        a sampler that models the metric alone
-kernel.py            encoding and kernels of that model
+candidates.py        what that sampler chooses from
+encoding.py          parameters as numbers
+gaussian_process.py  the model
 racing.py            stopping a trial in the middle
 search.py            the loop of one worker
 trial_queue.py       propose, price, requeue and finish trials

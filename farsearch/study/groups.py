@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["kind_of", "layer_groups", "name_of"]
+__all__ = ["kind_of", "last_layer_of", "layer_groups", "name_of"]
 
-_OF_LAYERS = re.compile(r"_layer(_\d+|s_\d+_to_\d+)$")
+_OF_LAYERS = re.compile(r"_layer(?:_|s_\d+_to_)(\d+)$")
 
 
 def layer_groups(layers: int, most: int | None) -> list[range]:
@@ -27,3 +27,9 @@ def name_of(key: str, group: range) -> str:
 def kind_of(name: str) -> str:
     """Return the key of a space that ``name`` belongs to: the inverse of ``name_of``."""
     return _OF_LAYERS.sub("", name)
+
+
+def last_layer_of(name: str) -> int | None:
+    """Return the uppermost layer that has the parameter ``name``; None if it is of no layer of its own."""
+    found = _OF_LAYERS.search(name)
+    return int(found[1]) if found else None

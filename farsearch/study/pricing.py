@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,15 +51,20 @@ def price_params(pricer: Pricer, space: Space, layers: int, goal: Goal) -> Price
 
     def price(params: Sequence[Mapping[str, Any]]) -> KnownCosts:
         configs = [space.config(values, layers) for values in params]
-        prices = pricer.price_plans(configs, pricer.plans)
+        # the learning rate costs nothing: proposals that differ in it alone are priced once
+        alike = {config: dataclasses.replace(config, learning_rate=1.0) for config in configs}
+        number = {form: i for i, form in enumerate(dict.fromkeys(alike.values()))}
+        which = np.array([number[alike[config]] for config in configs])
+        prices = pricer.price_plans(list(number), pricer.plans)
         memory, time, fits = (
             np.stack([getattr(price, name) for price in prices]) for name in ("peak_memory_mib", "wall_time_s", "fits")
         )
         best = best_plan(memory, time, fits, goal)[None]
-        memory, time, fits = (np.take_along_axis(values, best, 0)[0] for values in (memory, time, fits))
+        memory, time, fits = (np.take_along_axis(values, best, 0)[0, which] for values in (memory, time, fits))
         primings = np.array([config.priming_epochs for config in configs])
-        lengths, which = np.unique(primings, return_inverse=True)
-        return KnownCosts(memory, time, fits, primings, np.array([full_s(float(length)) for length in lengths])[which])
+        lengths, length_of = np.unique(primings, return_inverse=True)
+        priming_s = np.array([full_s(float(length)) for length in lengths])[length_of]
+        return KnownCosts(memory, time, fits, primings, priming_s)
 
     @lru_cache(maxsize=64)
     def full_s(epochs: float) -> float:

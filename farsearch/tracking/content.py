@@ -159,7 +159,6 @@ def _shown(snapshot: StudySnapshot, trial: FlatTrial) -> dict[str, float | None]
 def trial_content(snapshot: StudySnapshot, any_trial: AnyTrial) -> RunContent:
     """Return the child run of a trial."""
     trial = flat(any_trial)
-    mark = " · front" * trial.on_front
     tags = {
         TAG_ROLE: ROLE_TRIAL,
         TAG_STUDY: snapshot.name,
@@ -175,7 +174,7 @@ def trial_content(snapshot: StudySnapshot, any_trial: AnyTrial) -> RunContent:
     if trial.reason:
         tags["farsearch.reason"] = trial.reason[:_TAG_LIMIT]
     return RunContent(
-        name=f"{_trial_name(snapshot, trial)}{mark}",
+        name=f"{_trial_name(snapshot, trial)}{' · front' * trial.on_front}",
         status=_STATUS[trial.state],
         params=_trial_params(trial),
         metrics=_finite(_trial_metrics(snapshot, trial)),

@@ -116,3 +116,10 @@ def test_progress_reports_stopped_and_infeasible_trainings() -> None:
     assert "(does not fit)" in text
     assert "stopped: the loss is nan" in text
     assert text.count("MLflow is away") == 1
+
+
+def test_no_baseline_is_trained_where_nothing_fits(tmp_path: Path, tiny_distilbert: Path) -> None:
+    """The search would end without a trial."""
+    done = call(prepare(tmp_path), *run_arguments(tiny_distilbert, 2, baselines="paper", max_memory=1))
+    assert done.code == 3
+    assert not [line for line in done.err.splitlines() if line.startswith("[")]

@@ -98,6 +98,22 @@ def test_no_other_study_is_overwritten(repriced: Path, tiny_bert: Path, tmp_path
     assert len(_trials(folder, "other")) == 10
 
 
+def test_a_run_for_two_devices_trains_once(
+    finished_study: Path, repriced: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    """The study is finished, so nothing is trained; the second device has a study of its own."""
+    folder = Path(shutil.copytree(finished_study, tmp_path / "work"))
+    words = [*run_arguments(tiny_bert, 9), "--device", OTHER]
+    for _ in range(2):
+        done = call(folder, *words)
+        assert done.code == 0, done.err
+    assert _trials(folder, f"tiny-{OTHER}") == _trials(repriced, "other")
+    assert _trials(folder, "tiny") == _trials(repriced, "tiny")
+    twice = call(folder, *words, "--device", OTHER)
+    assert (twice.code, twice.out) == (2, "")
+    assert f"--device '{OTHER}' is given twice" in twice.err
+
+
 @pytest.mark.slow
 def test_baselines_are_priced_without_training(tmp_path: Path, finished_study: Path, tiny_bert: Path) -> None:
     folder = Path(shutil.copytree(finished_study, tmp_path / "work"))

@@ -153,7 +153,7 @@ def test_portions_give_the_gradients_of_all_rows(portion: int | None, tmp_path: 
     """Single rows, two rows and one, and all at once, as programs before portions do."""
     compiled = compile_model(tmp_path, BY_NAME["bert"], Head(), far())
     program = compiled.program._replace(portion=portion)
-    assert sum(bool(call.rows) for call in program.step) == len(program.step) - 1  # all but the loss
+    assert sum(bool(call.rows) for call in program.step) >= len(program.step) - 2  # all but the loss and the ids
     runner = Runner(program, [str(tmp_path / name) for name in program.graphs], compiled.weights)
     check_step(replace(compiled, runner=runner), Head())
 

@@ -22,13 +22,13 @@ def test_draws_are_unique_and_on_the_grid(name: str) -> None:
     assert drawn[0].frozen_fractions == (0.0,) * LAYERS
     assert drawn[1].frozen_fractions == (1.0,) * LAYERS
     assert (drawn[1].frozen_embeddings, drawn[1].frozen_bottom_layers) == (
-        (True, LAYERS - 1) if name == "wide" else (False, 0)
+        (True, LAYERS - 1) if name == "default" else (False, 0)
     )
     for config in drawn:
         assert config == config.canonical()
         assert all(round(fraction / 0.05, 6).is_integer() for fraction in config.frozen_fractions)
         assert (config.priming_epochs, config.epochs) == (0.0, 1.0)
-    if name == "uniform":
+    if name == "paper":
         assert len(drawn) == 21
 
 

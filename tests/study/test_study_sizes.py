@@ -20,8 +20,8 @@ from farsearch.far.layout import ModelLayout
 from farsearch.models.config import load_config
 from farsearch.models.count import layer_parameters
 from farsearch.models.source import known_models, resolve_model
+from farsearch.study.encoding import Encoder
 from farsearch.study.groups import kind_of, layer_groups, name_of
-from farsearch.study.kernel import Encoder
 from farsearch.study.sizes import Size, read_sizes, shipped_sizes, size_of
 from farsearch.study.space import Space, load_space, retired_space
 from tests.tiny import FAMILIES, make_model
