@@ -83,8 +83,8 @@ def summarize(kind: str, sampler: str, runs: Mapping[str, Sequence[Replay]]) -> 
     ]  # fmt: skip
     gain = statistics.fmean(a.best[29] - b.best[29] for a, b in zip(own, other, strict=True))
     failed, stopped = (statistics.fmean(getattr(run, name)[39] for run in own) for name in ("failed", "stopped"))
-    seconds = [value if math.isfinite(value) else None for value in to]
-    return Result(kind, sampler, len(own), ratios, *seconds, gain, failed, stopped)
+    to_30, to_60 = (value if math.isfinite(value) else None for value in to)
+    return Result(kind, sampler, len(own), ratios, to_30, to_60, gain, failed, stopped)
 
 
 def _ratio(one: float, other: float) -> float:

@@ -53,19 +53,19 @@ class Encoder:
 
 
 def _as_trained(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the parameters with all that a frozen bottom implies, as ``FarConfig.canonical``."""
+    """Return the parameters with all that a frozen bottom or frozen attention implies, as ``FarConfig.canonical``."""
     bottom = params.get("frozen_bottom_layers", 0)
-    if not bottom:
-        return params
+    attention = max(bottom, params.get("frozen_attention_layers", 0))
+    frozen_below = {"frozen_fraction": bottom, "frozen_heads": attention}
     implied: dict[str, Any] = {}
     for name in params:
         last = last_layer_of(name)
-        if last is not None and last < bottom and kind_of(name) == "frozen_fraction":
+        if last is not None and last < frozen_below.get(kind_of(name), 0):
             implied[name] = 1.0
-    if "frozen_embeddings" in params:
-        implied["frozen_embeddings"] = True
     if "frozen_attention_layers" in params:
-        implied["frozen_attention_layers"] = max(params["frozen_attention_layers"], bottom)
+        implied["frozen_attention_layers"] = attention
+    if "frozen_embeddings" in params and bottom:
+        implied["frozen_embeddings"] = True
     return {**params, **implied}
 
 

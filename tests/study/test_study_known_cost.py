@@ -246,6 +246,23 @@ def test_what_a_frozen_bottom_implies_is_encoded() -> None:
     assert points[0].tolist() != points[2].tolist()
 
 
+def test_heads_of_frozen_attention_are_encoded_as_frozen() -> None:
+    """In a group of layers that is frozen as a whole; above it they count."""
+    encode = Encoder(
+        {
+            "frozen_heads_layers_0_to_2": FloatDistribution(0.0, 1.0, step=0.25),
+            "frozen_heads_layers_3_to_5": FloatDistribution(0.0, 1.0, step=0.25),
+            "frozen_attention_layers": IntDistribution(0, 6),
+        }
+    )
+    params = {"frozen_heads_layers_0_to_2": 0.0, "frozen_heads_layers_3_to_5": 0.0, "frozen_attention_layers": 3}
+    points = encode(
+        [params, {**params, "frozen_heads_layers_0_to_2": 0.5}, {**params, "frozen_heads_layers_3_to_5": 0.5}]
+    )
+    assert points[0].tolist() == points[1].tolist()
+    assert points[0].tolist() != points[2].tolist()
+
+
 def test_unordered_choices_are_one_hot_encoded() -> None:
     """They are equally distant."""
     encode = Encoder({"part": CategoricalDistribution(["a", "b", "c"])})
