@@ -282,13 +282,15 @@ def _read(
 
 
 def _usual_engine(profile: Profile, recorded: Recorded | None) -> Engines:
-    """Return the study's choice of engines; of a new study, any that the profile itself has figures of.
+    """Return the study's choice of engines; of a new study any on a device that torch's process fills by half.
 
-    On a GPU's profile torch alone: another engine would train on the board's CPU, which is the user's choice.
+    Elsewhere torch alone: to price compiled steps too takes a worker a minute or two before its first trial. On a GPU's
+    profile another engine would train on the board's CPU, which is the user's choice.
     """
     if recorded is not None:
         return recorded.engine
-    return "torch" if profile.onnx is None else "any"
+    small = 2 * profile.process_mib.high > profile.available_mib[0]
+    return "any" if small and profile.onnx is not None else "torch"
 
 
 def _constant_answers(data: TaskData, split: Split) -> dict[str, Any]:

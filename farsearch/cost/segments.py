@@ -22,6 +22,7 @@ __all__ = [
     "LENGTHS",
     "Array",
     "Composed",
+    "DifferentEntries",
     "Indices",
     "Part",
     "Tensors",
@@ -156,11 +157,19 @@ def fit_part(samples: Sequence[tuple[float, float, Segment]], width: int = 0) ->
     )
 
 
+class DifferentEntries(Exception):
+    """Two parts do not have the same entries in the same order, so nothing follows for what lies between them."""
+
+
 def part_between(low: Part, high: Part, share: float) -> Part:
-    """Return the part at ``share`` of the way from one to the other, between which all sizes are linear."""
+    """Return the part at ``share`` of the way from one to the other, between which all sizes are linear.
+
+    Raises:
+        DifferentEntries: when they have not the same entries.
+    """
     kinds = ("event_kinds", "operation_kinds", "categories")
     if any(not np.array_equal(getattr(low, name), getattr(high, name)) for name in kinds):
-        raise AssertionError("a segment has other entries with another number of learner heads")
+        raise DifferentEntries
     events, operations = (
         _rounded(getattr(low, name) + share * (getattr(high, name) - getattr(low, name)))
         for name in ("events", "operations")

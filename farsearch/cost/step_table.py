@@ -27,6 +27,7 @@ from farsearch.cost.segments import (
     LENGTHS,
     Array,
     Composed,
+    DifferentEntries,
     Indices,
     Part,
     Tensors,
@@ -141,8 +142,12 @@ class StepTable:
         reach = self._kinds.reach(kinds).max(axis=1)
         self._trace_all(self._kinds.traced(kinds))
         pairs, at = np.unique(lowest * 3 + reach, return_inverse=True)
-        ends = [self._ends_of(self._kinds.all[pair // 3], int(pair % 3)) for pair in pairs]
-        inner = [(code, self._layer(self._kinds.all[code])) for code in np.unique(kinds[:, 1:])]
+        try:
+            ends, inner = self._ends_and_layers(kinds, pairs)
+        except DifferentEntries:
+            # a compiled step may use a block again with one number of heads and not with another
+            self._trace_all(kinds)
+            ends, inner = self._ends_and_layers(kinds, pairs)
         parts: dict[Part, int] = {}
         tensors: dict[Tensors, int] = {}
 
@@ -183,6 +188,10 @@ class StepTable:
             np.stack([none, *learners.T, none]),
             self._static(kinds, learners),
         )
+
+    def _ends_and_layers(self, kinds: Indices, pairs: Indices) -> tuple[list[_Ends], list[tuple[Any, _Layer]]]:
+        ends = [self._ends_of(self._kinds.all[pair // 3], int(pair % 3)) for pair in pairs]
+        return ends, [(code, self._layer(self._kinds.all[code])) for code in np.unique(kinds[:, 1:])]
 
     def _static(self, kinds: Indices, learners: Indices) -> Array:
         """Bytes of parameters and buffers: frozen neurons may be stored in fewer bits, and are zero-padded."""

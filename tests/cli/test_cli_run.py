@@ -108,7 +108,7 @@ def test_a_board_that_only_the_engine_without_torch_fits_is_searched(tmp_path: P
     command = run_arguments(tiny_bert, 1, device="raspberry-pi-zero-2-w")
     assert call(folder, *command).code == 0
     shown = call(folder, "show", "--trial", 0, "--json")
-    assert shown.json["plan"]["engine"] == "onnx"
+    assert shown.json["trial"]["plan"]["engine"] == "onnx"
     refused = call(folder, *command, "--engine", "torch")
     assert refused.code == 4
     assert "engine" in refused.err
