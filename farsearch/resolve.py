@@ -187,7 +187,6 @@ def rejoin_job(
             # defaults by the size of the model, as resolved on the first host
             "batch_size": settings.job.batch_size,
             "max_length": settings.job.max_length,
-            "engine": settings.engine,
         }
     )
     # from the study's settings: the space's file may have changed, or be on another host
