@@ -84,8 +84,8 @@ class Ground:
         missing = {key: each for key, each in zip(keys, params, strict=True) if key not in self._priced}
         if missing:
             prices = self._pricer.price_many([self.config(each) for each in missing.values()])
-            costs = zip(prices.peak_memory_mib.tolist(), prices.wall_time_s.tolist(), strict=True)
-            self._priced.update(zip(missing, costs, strict=True))
+            pairs = zip(prices.peak_memory_mib.tolist(), prices.wall_time_s.tolist(), strict=True)
+            self._priced.update(zip(missing, pairs, strict=True))
         costs = np.array([self._priced[key] for key in keys]).reshape(-1, 2)
         primings = np.array([each["priming_epochs"] for each in params])
         fits = np.ones(len(params), dtype=np.bool_)
@@ -272,7 +272,8 @@ def replay(problem: Problem, make: MakeSampler, trials: int = TRIALS, *, race: b
     Args:
         make: the sampler of the trial of that number.
     """
-    search, courses = _Search(problem, race), ([], [], [], [], [])
+    search = _Search(problem, race)
+    courses: tuple[list[Any], ...] = ([], [], [], [], [])
     for number in range(trials):
         search.run_trial(number, make(number))
         after = (search.seconds, search.score(), search.best(), search.failed, search.stopped)

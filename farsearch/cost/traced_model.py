@@ -70,14 +70,12 @@ class TracedModel:
         launches too many are counted in their time.
         """
         if plan.engine == "onnx":
-            key = (rows, traced_plan(plan), max_length, _SOFTWARE)
-            if key not in self._tables:
-                self._tables[key] = StepTable(self._config, self.head, rows, key[1], length=max_length)
-            return self._tables[key]
+            compiled: TableKey = (rows, traced_plan(plan), max_length, _SOFTWARE)
+            if compiled not in self._tables:
+                self._tables[compiled] = StepTable(self._config, self.head, rows, compiled[1], length=max_length)
+            return self._tables[compiled]
         is_ordinary = plan.feed_forward == plan.attention == "modules"
-        # a compiled step has no portions
-        at_once = rows if plan.engine == "onnx" else rows_at_once((rows, max_length, 0))
-        chunk = None if is_ordinary else min(rows, at_once)
+        chunk = None if is_ordinary else min(rows, rows_at_once((rows, max_length, 0)))
         key = (rows, traced_plan(plan), chunk, software)
         if key not in self._tables:
             self._tables[key] = StepTable(self._config, self.head, rows, key[1], chunk, software)

@@ -71,12 +71,15 @@ def test_telling_count_has_primes_of_its_own(width: int) -> None:
     assert all(size % prime for size in {*others, width} for prime in (found.of_learners, found.of_frozen))
 
 
-def make_pricer(*engines: Engine, **limits: float) -> Pricer:
+def make_pricer(*engines: Engine, max_memory_mib: float | None = None, max_time_s: float | None = None) -> Pricer:
     """Return the pricer of a small model on a board that torch's process nearly fills."""
     figures = EngineFigures(figure(60, 50, 70), figure(1, 0.25, 4))
     profile = make_profile(visible_mib=figure(850), onnx=figures)
     profiles: dict[Engine, Profile] = {engine: profile.for_engine(engine) for engine in engines}
-    return Pricer(BY_NAME["bert"].make(2, 32, 64, 0.1), Head(), 4, 16, profile, engines=profiles, **limits)
+    return Pricer(
+        BY_NAME["bert"].make(2, 32, 64, 0.1), Head(), 4, 16, profile, engines=profiles, max_memory_mib=max_memory_mib,
+        max_time_s=max_time_s,
+    )  # fmt: skip
 
 
 CONFIG = FarConfig((0.5, 0.9), 1e-4, 1.0)

@@ -27,7 +27,7 @@ def compiled(folder: Path) -> Compiled:
     return compile_model(folder, BY_NAME["bert"], Head(), far(embeddings=True))
 
 
-def predicted(compiled: Compiled, folder: Path, portion: int | None) -> StepMemory:
+def predicted(compiled: Compiled, folder: Path, portion: int | None) -> StepMemory[int]:
     """The memory of a step with another size of the portions."""
     program = compiled.program._replace(portion=portion)
     graphs = [(folder / name).read_bytes() for name in program.graphs]
