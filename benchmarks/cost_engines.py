@@ -40,7 +40,7 @@ from farsearch.devices.profile import Profile
 from farsearch.formatting import markdown_table
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
-from farsearch.records import FarConfig, StepPlan
+from farsearch.records import Engine, FarConfig, StepPlan
 
 __all__ = ["SETTINGS", "Case", "Setting", "main", "report"]
 
@@ -195,7 +195,8 @@ def measure(setting: Setting, profile: Profile, reference: _Reference, folder: P
         folder, model_config, "onnx", batch_size=setting.batch, length=setting.seq, config=config, plan=plan
     )
     (_, predicted_mib), *_ = peaks_of(bundle, setting.batch, setting.seq, profile.process_mib.value, plan)
-    priced = Pricer(model_config, Head(), setting.batch, setting.seq, profile).price(config, plan)
+    engines: dict[Engine, Profile] = {"onnx": profile}
+    priced = Pricer(model_config, Head(), setting.batch, setting.seq, profile, engines=engines).price(config, plan)
     rows = write_rows(folder / "rows.tsv", setting.batch * _STEPS, setting.seq)
     before = reference.now()
     _, peak, anonymous = watched([sys.executable, str(bundle / "train.py"), "--train", str(rows), "--out",

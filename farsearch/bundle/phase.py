@@ -104,7 +104,10 @@ def _predicted(
     tables = shared_tables(model, head)
 
     def price(length: int, executed: StepPlan) -> Price:
-        return Pricer(model, head, job.batch_size, length, profile, tables=tables).price(config, executed)
+        engines = {executed.engine: profile}
+        return Pricer(model, head, job.batch_size, length, profile, engines=engines, tables=tables).price(
+            config, executed
+        )
 
     process = profile.process_mib.value
     if plan.engine == "onnx":

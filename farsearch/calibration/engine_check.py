@@ -51,7 +51,10 @@ def check_compiled_steps(model_config: Any, profile: Profile, note: Callable[[st
             entry = step_entry(made, batch_size, length, int(model_config.vocab_size))
             trained = sum(tensor.numel() * 4 for tensor in made.tensors.values() if tensor.requires_grad)
             seconds, grown = _measured(entry)
-            pricer = Pricer(model_config, head, batch_size, length, profile, tables=shared_tables(model_config, head))
+            pricer = Pricer(
+                model_config, head, batch_size, length, profile, engines={"onnx": profile},
+                tables=shared_tables(model_config, head),
+            )  # fmt: skip
             cost = pricer.price(config, plan)
             low, high = (end / cost.wall_time_s * cost.step_time_s for end in cost.wall_time_range_s)
             predicted = (step.held + step.allocated) / MIB

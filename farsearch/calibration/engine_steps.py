@@ -68,5 +68,6 @@ def predicted_step_s(step: EngineStep, profile: Profile) -> float:
     """Return the predicted seconds of a step with the figures of ``profile``, which are those of the engine."""
     config, head = step.model_config, HEAD
     plan = for_engine(StepPlan(feed_forward="store"), "onnx", layout_of(config))
-    pricer = Pricer(config, head, step.batch_size, step.length, profile, tables=shared_tables(config, head))
+    tables = shared_tables(config, head)
+    pricer = Pricer(config, head, step.batch_size, step.length, profile, engines={"onnx": profile}, tables=tables)
     return pricer.price(step.config, plan).step_time_s
