@@ -185,12 +185,13 @@ def test_priming_on_the_device_is_a_phase(tmp_path: Path) -> None:
 
 
 def test_suggested_changes_make_it_fit(tmp_path: Path) -> None:
-    """The estimate with the suggested options equals the price in the suggestion."""
+    """The estimate with the suggested options equals the price in the suggestion; the last is the other engine."""
     model, base = "google/bert_uncased_L-4_H-512_A-8", ("--batch-size", 64, "--max-length", 128)
     cost = estimate(tmp_path, *base, model=model, device="raspberry-pi-4-2gb")
     assert cost["fits"] is False
     assert cost["peak_memory_mib_range"][1] > cost["available_mib_range"][0]
-    assert [fix["learns_the_same"] for fix in cost["mends"]] == [True, False]
+    assert [fix["learns_the_same"] for fix in cost["mends"]] == [True, False, True]
+    assert "--engine onnx" in cost["mends"][-1]["options"]
     for fix in cost["mends"]:
         fixed = estimate(tmp_path, *base, *fix["options"].split(), model=model, device="raspberry-pi-4-2gb")
         assert fixed["fits"]
@@ -211,7 +212,8 @@ def test_a_sweep_counts_configurations_and_draws_them(tmp_path: Path) -> None:
     for plan in found["plans"]:
         for key in ("peak_memory_mib", "wall_time_s"):
             assert plan[key]["least"] <= plan[key]["median"] <= plan[key]["most"]
-        assert plan["peak_memory_mib"]["most"] <= plan["full_fine_tuning"]["peak_memory_mib"]
+        # a few frozen neurons take zero padding and buffers of their own
+        assert plan["peak_memory_mib"]["most"] <= 1.001 * plan["full_fine_tuning"]["peak_memory_mib"]
     least = min(plan["peak_memory_mib"]["least"] for plan in found["plans"])
     assert found["front"][0]["peak_memory_mib"] == least
     assert found["most_trained"][-1]["frozen"]["frozen_fractions"] == [0.0, 0.0]
