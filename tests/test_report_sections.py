@@ -322,7 +322,8 @@ def test_the_resume_command_has_the_options_of_the_study() -> None:
     assert (given["study"], given["n_trials"]) == ("a study", 30)
     assert dict(given["fixed"]) == OPTIONS["fixed"]
     assert (given["max_memory_mib"], given["max_time_s"], str(given["data_dir"])) == (1200.5, None, "/some where/SST-2")
-    for key in OPTIONS.keys() - {"fixed", "max_memory_mib", "max_time_s", "data_dir"}:
+    assert given["device"] == (OPTIONS["device"],)
+    for key in OPTIONS.keys() - {"device", "fixed", "max_memory_mib", "max_time_s", "data_dir"}:
         assert given[key] == OPTIONS[key], key
 
 

@@ -65,9 +65,9 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     """Train baselines, search from the best of them, and verify, as specified. Errors as ``Workspace.search``."""
     console = workspace.console()
     store, job, name = _prepare(workspace, spec)
+    mirror = open_mirror(console, store, workspace.tracking_uri)
     for line in _description(job, name):
         console.print(line)
-    mirror = open_mirror(console, store, workspace.tracking_uri)
     console.print(_LOADING)
     bench = job.bench(store)
     pricer = job.pricer(bench)

@@ -40,7 +40,7 @@ _MARKERS = "sD^PvXo*<>"
 """Markers of full fine-tuning under each of them."""
 _SHORT_LABEL = 36
 """Characters of a label with which three columns of the legend fit the width."""
-_LEGEND_ROW = 0.038
+_LEGEND_ROW = 0.04
 """Height of a row of the legend, as a share of the figure's."""
 _LOOSE, _SURE = "#f3d9d6", "#fbeeec"
 

@@ -65,7 +65,9 @@ def test_the_output_is_an_ordinary_model(bundle: Path, tmp_path: Path) -> None:
     train = write_rows(tmp_path / "mine.tsv", *rows)
     done = call(tmp_path, "finetune", bundle, "--train", train, "--out", "tuned", "--epochs", 2)
     assert done.code == 0, done.err
-    assert done.out == "tuned: the fine-tuned model after 2 steps\n"
+    first, *costs = done.out.splitlines()
+    assert first == "tuned: the fine-tuned model after 2 steps"
+    assert [line.split()[0] for line in costs] == ["peak", "time"]
     assert done.err == ""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "tuned")
     assert model.config.id2label == {0: "negative", 1: "positive"}

@@ -58,7 +58,8 @@ def test_measurement_covers_every_supported_case(measured: tuple[dict[str, Any],
     assert {sample.case for sample in result.samples} == set(CASES)
     assert all(sample.rounds >= 1 and 0 < sample.seconds < 5 for sample in result.samples)
     assert {sample.dims for sample in result.samples if sample.case == "add"} <= {(1 << 13,), (1 << 16,), (1 << 19,)}
-    assert all(0 < seconds < 5 for seconds in vars(result.launch).values())
+    # the time of a compiled step is another engine's
+    assert all(0 < seconds < 5 for seconds in vars(result.launch).values() if seconds is not None)
     # a single operation takes less than hundreds of them
     assert result.launch.operation < result.launch.tiny_step
     assert result.sustained

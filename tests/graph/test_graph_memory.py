@@ -43,7 +43,8 @@ def test_the_runner_holds_the_predicted_buffers(compiled: Compiled, folder: Path
     finally:
         tracemalloc.stop()
     memory = predicted(compiled, folder, compiled.program.portion)
-    assert memory.passing - memory.temporary <= peak < 1.01 * memory.passing
+    # beside the buffers the objects of Python, some 50 kB
+    assert memory.passing - memory.temporary <= peak < memory.passing + 2**17
 
 
 def test_portions_take_less_for_temporaries_alone(compiled: Compiled, folder: Path) -> None:
