@@ -192,8 +192,12 @@ def rejoin_job(
     # from the study's settings: the space's file may have changed, or be on another host
     space = Space.from_settings(settings.space)
     job = settings.job
-    recorded = Recorded(study, job.weights, meta.get("data_commit"), job.positive, settings.space, settings.engine)
-    return _resolve(options, space, store, progress, lambda *_: recorded)
+
+    def recorded(_source: ModelSource, _task: str, device: str) -> Recorded:
+        engine = settings.engine if device == settings.device else None
+        return Recorded(study, job.weights, meta.get("data_commit"), job.positive, settings.space, engine)
+
+    return _resolve(options, space, store, progress, recorded)
 
 
 def _resolve(
@@ -286,7 +290,7 @@ def _usual_engine(profile: Profile, recorded: Recorded | None) -> Engines:
     Elsewhere torch alone: to price compiled steps too takes a worker a minute or two before its first trial. On a GPU's
     profile another engine would train on the board's CPU, which is the user's choice.
     """
-    if recorded is not None:
+    if recorded is not None and recorded.engine is not None:
         return recorded.engine
     small = 2 * profile.process_mib.high > profile.available_mib[0]
     return "any" if small and profile.onnx is not None else "torch"

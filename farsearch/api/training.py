@@ -143,8 +143,9 @@ def reprice_study(workspace: Workspace, name: str, copy: str | None, here: Here)
         data_dir=here.data_dir, model=here.model, device=here.device,
     )  # fmt: skip
     theirs = dataclasses.replace(
-        job.settings, device=settings.device, profile=settings.profile, pricing=settings.pricing
-    )
+        job.settings, device=settings.device, profile=settings.profile, pricing=settings.pricing,
+        engine=settings.engine, engine_profile=settings.engine_profile,
+    )  # fmt: skip
     store.check_here(source, theirs, job.meta)
     copy = copy or job.default_name
     check_copy(store, name, copy)

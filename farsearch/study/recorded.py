@@ -29,7 +29,7 @@ class Recorded:
         data: commit of the data set; None where the data is not from the hub, or the study is older than its record.
         positive: ``JobSpec.positive`` of the study.
         space: of its settings.
-        engine: of its settings.
+        engine: of its settings; None for another device than the study's.
     """
 
     study: str
@@ -37,7 +37,7 @@ class Recorded:
     data: str | None
     positive: str | None
     space: Mapping[str, Any]
-    engine: Engines
+    engine: Engines | None
 
     def model(self, source: ModelSource) -> str | None:
         """Return the commit of the study's model; None where ``source`` is another model."""

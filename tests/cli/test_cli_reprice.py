@@ -119,6 +119,16 @@ def test_a_run_for_two_devices_trains_once(
 
 
 @pytest.mark.slow
+def test_a_board_that_torch_does_not_fit_gets_plans_without_torch(repriced: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(repriced, tmp_path / "work"))
+    done = call(folder, "reprice", "tiny", "--device", "raspberry-pi-zero-2-w", "--name", "zero")
+    assert done.code == 0, done.err
+    trials = [trial for trial in _trials(folder, "zero") if trial["state"] == "complete"]
+    assert {trial["plan"]["engine"] for trial in trials} == {"onnx"}
+    assert all(trial["feasible"] for trial in trials)
+
+
+@pytest.mark.slow
 def test_baselines_are_priced_without_training(tmp_path: Path, finished_study: Path, tiny_bert: Path) -> None:
     folder = Path(shutil.copytree(finished_study, tmp_path / "work"))
     assert call(folder, *run_arguments(tiny_bert, 9, baselines="paper")).code == 0
