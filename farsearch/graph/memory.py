@@ -335,19 +335,40 @@ def _with_sizes(model: Any, rows: int, length: int) -> Any:
             value = helper.make_tensor(info.name, onnx.TensorProto.INT64, [1], [given[info.name]])
             model.graph.initializer.append(value)
     _fold_sizes(model.graph)
+    for node in model.graph.node:
+        if node.domain:
+            _use_standard(node)
     return model
+
+
+def _use_standard(node: Any) -> None:
+    """Replace a vendor's operator, whose shapes onnx does not infer, by a standard one with the same."""
+    swapped = {attribute.name for attribute in node.attribute if attribute.i}
+    node.domain = ""
+    del node.attribute[:]
+    if node.op_type == "FusedMatMul":
+        left, right = ("ki" if "transA" in swapped else "ik"), ("jk" if "transB" in swapped else "kj")
+        node.op_type = "Einsum"
+        node.attribute.append(helper.make_attribute("equation", f"...{left},...{right}->...ij"))
+    else:
+        assert node.op_type == "Gelu", node.op_type
+        node.op_type = "Sigmoid"
 
 
 _OF_SIZES: Mapping[str, Callable[..., Any]] = {
     "Mul": np.multiply,
     "Add": np.add,
     "Concat": lambda *parts: np.concatenate(parts),
+    "Squeeze": lambda size, *_axes: size.reshape(()),
 }
-"""Operators that compute sizes from sizes, all of one dimension."""
+"""Operators that compute sizes from sizes, all of one dimension, or a scalar from a size."""
 
 
 def _fold_sizes(graph: Any) -> None:
-    """Replace what is computed from sizes alone by its result: onnx takes the pads of a Pad from a constant only."""
+    """Replace what is computed from sizes alone by its result.
+
+    onnx takes the pads of a Pad, and the ends of a Range, from constants only.
+    """
     known = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
     for node in list(graph.node):
         if node.op_type in _OF_SIZES and all(name in known and known[name].dtype == np.int64 for name in node.input):

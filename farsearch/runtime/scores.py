@@ -156,7 +156,7 @@ def _matthews(rows: Evidence) -> float:
     predicted = total * total - sum(count * count for _, count, _ in counts)
     true = total * total - sum(count * count for _, _, count in counts)
     covariance = correct * total - sum(p * t for _, p, t in counts)
-    return _ratio(covariance, math.sqrt(predicted) * math.sqrt(true))
+    return _ratio(covariance, math.sqrt(predicted * true))
 
 
 def _f1(rows: Evidence) -> float:
