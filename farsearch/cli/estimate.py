@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from farsearch.cost.fixes import Fix
     from farsearch.cost.pricer import Price
     from farsearch.cost.sweep import Sweep
-    from farsearch.records import Engines, StepPlan
+    from farsearch.records import Engines, FarConfig, StepPlan
 
 __all__ = ["COMMANDS"]
 
@@ -121,11 +121,10 @@ def estimate(
     \b
     Examples:
       farsearch estimate --device raspberry-pi-4 --model distilbert-base-uncased --frozen-fraction 0.9
-      farsearch estimate --device jetson-nano --model bert-base-uncased --batch-size 4 --frozen-embeddings
       farsearch estimate --device jetson-orin-nano --model bert-base-uncased --frozen-fraction 0.9 --plan memory
       farsearch estimate --device raspberry-pi-5 --model distilbert-base-uncased --train rows.csv --plan time
       farsearch estimate --device jetson-nano-2gb --model minilm --frozen-fraction 0.9 --engine onnx
-      farsearch estimate --device jetson-nano-2gb --model distilbert-base-uncased --sweep --space wide --png sweep.png
+      farsearch estimate --device jetson-nano-2gb --model distilbert-base-uncased --sweep --png sweep.png
     """
     _check_options(context, whole_space, prime_on, train, given)
     job = {name: values[name] for name in ("batch_size", "max_length", "classes", "revision")}
@@ -138,8 +137,7 @@ def estimate(
         )  # fmt: skip
         return
     from farsearch.api.estimate import breakdown_of, features_of, frozen_config, pricer_for
-    from farsearch.cost.fixes import engine_fix, suggest_fixes
-    from farsearch.errors import ProfileError
+    from farsearch.cost.fixes import suggest_fixes
 
     frozen = {name: value for name, value in values.items() if name not in job and value is not None}
     config, goal = frozen_config(model, frozen, values["revision"]), None if plan == "modules" else plan
@@ -148,15 +146,32 @@ def estimate(
         priced = breakdown_of(pricer, config, goal, optimizer, micro_batch_size, features_of(samples, rows))
         changes = [] if priced.cost.fits else suggest_fixes(pricer, config, priced)
         if not priced.cost.fits and engine is None and prime_on == "host":
-            with suppress(ProfileError):  # no engine but torch is known on this device
-                other = engine_fix(pricer_for(device, model, **job, progress=note, engine="onnx"), config, priced.plan)
-                changes += [] if other is None else [other]
+            changes += _other_engine(device, model, job, note, config, priced)
     # the engine's figures may be those of the board's CPU
     name = device if priced.plan.engine == "torch" else pricer.profile_of(priced.plan).name
     if as_json:
         click.echo(json.dumps(cost_json(priced, changes, name, model), indent=1))
     else:
         _print(priced, changes, name, model, pricer.batch_size, _epoch_of(samples, rows))
+
+
+def _other_engine(
+    device: str,
+    model: str,
+    job: Mapping[str, Any],
+    note: Callable[[str], None],
+    config: FarConfig,
+    priced: CostBreakdown,
+) -> list[Fix]:
+    """Return the engine without torch as a change, where that fits; nothing where the device has no figures of it."""
+    from farsearch.api.estimate import pricer_for
+    from farsearch.cost.fixes import engine_fix
+    from farsearch.errors import ProfileError
+
+    with suppress(ProfileError):
+        change = engine_fix(pricer_for(device, model, **job, progress=note, engine="onnx"), config, priced.plan)
+        return [] if change is None else [change]
+    return []
 
 
 def _own_rows(train: Path, model: str, given: Mapping[str, Any], job: Mapping[str, Any]) -> OwnRows:

@@ -95,14 +95,17 @@ def copy_baselines(source: Study, target: Study, store: Store, pricer: Pricer) -
     mine = store.open_auxiliary(target, "baselines")
     trials = store.ask(lambda: trials_by_key(theirs)).values()
     store.ask(lambda: mine.set_user_attr("n_trials", len(trials)))
+    plan, costs = ordinary_plan(pricer.profile), {}
     for trial in trials:
         if isinstance(trial, BaselineTrial) and trial.baseline.method in METHODS:
-            cost = price_method(METHODS[trial.baseline.method], trial.baseline.epochs, pricer)
-            plan = ordinary_plan(pricer.profile)
+            # the same for all learning rates
+            key = trial.baseline.method, trial.baseline.epochs
+            if key not in costs:
+                costs[key] = price_method(METHODS[trial.baseline.method], trial.baseline.epochs, pricer)
             predictions = prediction_file(store.folder(source.study_name), point_key(trial))
             if predictions.is_file():
                 _link(predictions, prediction_file(store.folder(target.study_name), point_key(trial)))
-            add_once(mine, store, dataclasses.replace(trial, number=0, cost=cost, plan=plan))
+            add_once(mine, store, dataclasses.replace(trial, number=0, cost=costs[key], plan=plan))
 
 
 def _finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
