@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -182,8 +183,10 @@ class Study:
         engine: Literal["torch", "onnx"] | None = None,
         register: str | None = None,
         alias: str = "deployed",
+        refit: bool = False,
+        data_dir: Path | None = None,
     ) -> Exported:
-        """Write a trial as a bundle: start weights, learners, and the fine-tuned model. Nothing is trained.
+        """Write a trial as a bundle: start weights, learners, and the fine-tuned model. Only ``refit`` trains.
 
         Args:
             choice: of ``choose``, or the number of a complete trial.
@@ -193,12 +196,16 @@ class Study:
             engine: that trains on the board, ``torch`` or ``onnx`` (without torch); None for that of the trial's plan.
             register: name of a model in MLflow's registry to add the bundle's model to.
             alias: of the registered version.
+            refit: first train the trial again on the study's validation rows too; its development set stays unseen.
+            data_dir: where a refit finds the study's data on this host; None for where the search had them.
 
         Raises:
             BadInput: for contradictory arguments, or when ``out`` exists.
-            MissingResource: when the trial's tensors or the model are missing.
+            MissingResource: when the trial's tensors, the model or the data are missing.
+            StudyMismatch: when a refit finds other data.
         """
         from farsearch.api.mirror import remote_tensors
+        from farsearch.api.training import Here, refit_trial
         from farsearch.bundle.write import write_bundle
         from farsearch.tracking.registry import check_names
 
@@ -206,28 +213,32 @@ class Study:
             if delta:
                 raise BadInput("`delta` leaves the model away and `register` needs it; give one of them")
             check_names(register, alias)
+        if data_dir is not None and not refit:
+            raise BadInput("`data_dir` is read by `refit` alone; give both, or leave it out")
         if isinstance(choice, int):
             choice = self.choose(trial=choice)
         workspace, store, out = self.workspace, self.workspace.store(), Path(out)
+        trial = choice.trial
         remote = remote_tensors(store, self.snapshot, workspace.tracking_uri, workspace.console().print)
-        if remote is not None:
-            remote.bring_trial(choice.trial.number)
+        if remote is not None and not refit:
+            remote.bring_trial(trial.number)
+        final = partial(refit_trial, workspace, self.name, Here(data_dir))
         written = write_bundle(
-            self.snapshot, choice.trial, store.folder(self.name), out, choice.reason, home=workspace.home, delta=delta,
-            onnx=onnx, engine=engine,
+            self.snapshot, trial, store.folder(self.name), out, choice.reason, home=workspace.home, delta=delta,
+            onnx=onnx, engine=engine, refit=final if refit else None,
         )  # fmt: skip
-        registered = None if register is None else self._register(choice.trial, out, register, alias)
+        registered = None if register is None else self._register(trial, written, register, alias)
         return Exported(written, registered)
 
-    def _register(self, trial: CompleteTrial, bundle: Path, name: str, alias: str) -> Registered:
+    def _register(self, trial: CompleteTrial, bundle: Written, name: str, alias: str) -> Registered:
         from farsearch.bundle.folder import opened_folder
         from farsearch.tracking.registry import register_model
 
         uri = self.workspace.tracking_uri
         if uri is None:
             raise BadInput("`register` needs MLflow's registry; give the workspace a `tracking_uri`")
-        with opened_folder(bundle) as folder:
-            return register_model(uri, self.snapshot, trial, folder / "model", name, alias)
+        with opened_folder(bundle.path) as folder:
+            return register_model(uri, self.snapshot, trial, folder / "model", name, alias, bundle.refit)
 
     def report(self, out: Path | str | None = None, *, figures: Path | str | None = None) -> Report:
         """Write the study as one self-contained HTML page, and return the paths.
