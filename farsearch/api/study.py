@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -250,6 +250,23 @@ class Study:
         for path, data in pictures.items():
             write_bytes(path, data)
         return Report(page, tuple(pictures))
+
+    def watch(self, *, host: str = "127.0.0.1", port: int = 5080, ready: Callable[[str], None] = print) -> None:
+        """Serve a page that follows the search: what is trained, the time left, and the report, until interrupted.
+
+        Args:
+            host: address to listen on; any other than this machine's own lets others read the study.
+            port: to listen on.
+            ready: receives the page's address.
+
+        Raises:
+            MissingResource: when the port is in use.
+        """
+        from farsearch.api.watch import WatchServer
+
+        with WatchServer(self.workspace, self.name, host, port) as server:
+            ready(server.url)
+            server.serve_forever()
 
     def resume(
         self,

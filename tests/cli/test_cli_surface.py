@@ -73,6 +73,7 @@ SURFACE: dict[str, set[str]] = {
         "--trials", "--seeds", "--train-samples", "--baselines", "--data-dir", "--model", "--device", JSON, STORAGE,
         TRACKING,
     },
+    "watch STUDY": {"--host", "--port", "--browser", "--no-browser", STORAGE},
     "worker STUDY": {
         "--data-dir", "--model", "--device", "--timeout", "--heartbeat", "--for-run", STORAGE, TRACKING,
     },
