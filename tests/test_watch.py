@@ -65,6 +65,14 @@ def _read(address: str, **headers: str) -> str:
         return str(answer.read().decode())
 
 
+def _refusal(address: str, **headers: str) -> int:
+    """Return the status of a request that is refused."""
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        _read(address, **headers)
+    refused.value.close()
+    return refused.value.code
+
+
 def _state(address: str) -> tuple[str, int]:
     state: dict[str, Any] = json.loads(_read(f"{address}state"))
     return state["progress"], state["version"]
@@ -131,17 +139,14 @@ def test_requests_to_a_foreign_name_are_refused(tmp_path: Path, host: str) -> No
     """A page of another site could otherwise read the study, under a name of its own for this machine."""
     _study(tmp_path)
     with _watched(tmp_path) as address:
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            _read(f"{address}state", Host=host)
-        assert refused.value.code == 421
+        assert _refusal(f"{address}state", Host=host) == 421
         assert "0 of 3" in _read(f"{address}state", Host="localhost:1234")
 
 
 def test_other_paths_are_not_found(tmp_path: Path) -> None:
     _study(tmp_path)
-    with _watched(tmp_path) as address, pytest.raises(urllib.error.HTTPError) as refused:
-        _read(f"{address}../../etc/passwd")
-    assert refused.value.code == 404
+    with _watched(tmp_path) as address:
+        assert _refusal(f"{address}../../etc/passwd") == 404
 
 
 def test_texts_of_a_study_are_escaped() -> None:

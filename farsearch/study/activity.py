@@ -105,6 +105,7 @@ def recorded(
             _write(path, replace(activity, step=step, steps=steps, loss=loss, seen=time.time()))
             written = time.monotonic()
 
+    _sweep(folder)
     _write(path, activity)
     try:
         yield step
@@ -114,21 +115,31 @@ def recorded(
 
 def activities(folder: Path) -> list[Activity]:
     """Return the trainings in a study's folder whose process is alive, the first begun first."""
-    found = map(_read, (folder / "workers").glob(f"{socket.gethostname()}-*.json"))
-    return sorted((one for one in found if one is not None and _is_alive(one)), key=lambda one: one.started)
+    found = filter(None, map(_read, _records(folder)))
+    return sorted(filter(_is_alive, found), key=lambda one: one.started)
+
+
+def _records(folder: Path) -> Iterator[Path]:
+    return (folder / "workers").glob(f"{socket.gethostname()}-*.json")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the records of killed processes."""
+    for path in _records(folder):
+        one = _read(path)
+        if one is None or not _is_alive(one):
+            remove(path)
 
 
 def _write(path: Path, activity: Activity) -> None:
-    """Write a record without waiting for the disk, unlike ``files.write_json``: it is of use for a second."""
-    temporary = path.with_suffix(".new")
+    """Write a record, unlike ``files.write_json`` without waiting for the disk: it is of use for a second."""
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(activity)), encoding="utf-8")
-        os.replace(temporary, path)
+        path.write_text(json.dumps(asdict(activity)), encoding="utf-8")
 
 
 def _read(path: Path) -> Activity | None:
-    """Read a record; None for one that ended meanwhile, or of another version."""
+    """Read a record; None for one that is being written, ended meanwhile, or is of another version."""
     try:
         return Activity(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -96,8 +96,9 @@ def heartbeats_of(study: Study) -> Heartbeats | None:
 
 
 def is_same(one: Study, other: Study) -> bool:
-    """Return whether two objects are the same study of one storage."""
-    return one._study_id == other._study_id and one._storage is other._storage
+    """Return whether two objects are the same study of one opened storage, which may be wrapped in a cache."""
+    first, second = (getattr(study._storage, "_backend", study._storage) for study in (one, other))
+    return one._study_id == other._study_id and first is second
 
 
 def storage_of(study: Study) -> BaseStorage:

@@ -40,7 +40,7 @@ def test_steps_are_recorded_once_a_second_at_most(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_trains_nothing(tmp_path: Path) -> None:
-    """Nor does a damaged record show anything."""
+    """Nor does a damaged record show anything; the next training removes both."""
     with recorded(tmp_path, "trial 1", _ignore, epochs=1.0):
         (path,) = (tmp_path / "workers").glob("*.json")
         left = json.loads(path.read_text())
@@ -51,6 +51,8 @@ def test_a_killed_process_trains_nothing(tmp_path: Path) -> None:
         )
         path.with_name(path.name.replace(str(os.getpid()), "0")).write_text('{"title": ')
         assert [one.pid for one in activities(tmp_path)] == [os.getpid()]
+    with recorded(tmp_path, "trial 2", _ignore, epochs=1.0):
+        assert len(list((tmp_path / "workers").iterdir())) == 1
 
 
 def test_a_record_that_can_not_be_written_stops_no_training(tmp_path: Path) -> None:
