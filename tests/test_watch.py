@@ -38,10 +38,11 @@ def _study(folder: Path, url: str | None = None) -> Study:
 def _add(study: Study, record: AnyTrial) -> None:
     trial = flat(record)
     complete = trial.state == "complete"
+    values = [float(value or 0.0) for value in (trial.metric, trial.peak_memory_mib, trial.wall_time_s)]
     study.add_trial(
         create_trial(
             state=TrialState.COMPLETE if complete else TrialState.RUNNING,
-            values=[trial.metric, trial.peak_memory_mib, trial.wall_time_s] if complete else None,
+            values=values if complete else None,
             user_attrs={"record": trial_to_dict(record)},
         )
     )

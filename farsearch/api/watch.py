@@ -32,14 +32,14 @@ __all__ = ["WatchServer"]
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _PAUSE_PER_DRAWING = 9.0
-"""Seconds without drawing for each second of drawing, which takes the time of a training on the same cores."""
+"""Seconds without drawing for each second of drawing while this machine trains, because both take its cores."""
 
 _ENDED = 5
 """Trials that are listed as ended last."""
 
 
 class _Watched:
-    """A study that is read at each request, and drawn as often as that takes a tenth of the time.
+    """A study that is read at each request; while this machine trains, it is drawn for a tenth of the time.
 
     Where it can't be read, its last state remains, with the reason.
     """
@@ -69,8 +69,8 @@ class _Watched:
                 raise
             here = activities(self._workspace.store().folder(self._name))
             self._progress = _progress(snapshot, here, started)
-            idle = not self._progress.training
-            if _content(snapshot) != _content(self._to_draw) and (idle or time.monotonic() >= self._draw_after):
+            due = not here or time.monotonic() >= self._draw_after
+            if due and _content(snapshot) != _content(self._to_draw):
                 self._to_draw = with_predictions(snapshot, self._workspace.store())
                 self._version += 1
 

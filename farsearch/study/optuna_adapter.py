@@ -165,11 +165,9 @@ def read_attributes(study: Study, names: Sequence[str]) -> Sequence[StoredTrial 
     database = _database_of(study._storage)
     if database is None:
         return study.get_trials(deepcopy=False)
-    attribute = TrialUserAttributeModel
+    attribute, start = TrialUserAttributeModel, TrialModel.__table__.c.datetime_start
     query = (
-        sqlalchemy.select(
-            TrialModel.number, TrialModel.state, TrialModel.datetime_start, attribute.key, attribute.value_json
-        )
+        sqlalchemy.select(TrialModel.number, TrialModel.state, start, attribute.key, attribute.value_json)
         .outerjoin(attribute, (attribute.trial_id == TrialModel.trial_id) & attribute.key.in_(names))
         .where(TrialModel.study_id == study._study_id)
         .order_by(TrialModel.number)
