@@ -154,13 +154,18 @@ def _progress(snapshot: StudySnapshot, here: Sequence[Activity], since: Mapping[
 
 
 def _seconds_left(snapshot: StudySnapshot, here: Sequence[Activity], running: int) -> float | None:
-    """Return the seconds until the last trial, from the mean of those that ended; None before the first."""
-    spent = [seconds for trial in snapshot.ended if (seconds := flat(trial).host_seconds)]
-    if not spent:
+    """Return the seconds until the last trial, at the mean pace of those that ended and those in training.
+
+    None before the first step.
+    """
+    trials = [one for one in here if one.number is not None]
+    paces = [seconds for trial in snapshot.ended if (seconds := flat(trial).host_seconds)]
+    paces += [one.seconds * one.steps / one.step for one in trials if one.step]
+    if not paces:
         return None
-    mean = statistics.fmean(spent)
-    begun = sum(min(mean, one.seconds) for one in here if one.number is not None)
-    return max(0.0, mean * (snapshot.n_trials - snapshot.finished) - begun) / max(1, running)
+    pace = statistics.fmean(paces)
+    begun = sum(min(pace, one.seconds) for one in trials)
+    return max(0.0, pace * (snapshot.n_trials - snapshot.finished) - begun) / max(1, running)
 
 
 def _here_row(one: Activity, rows: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
