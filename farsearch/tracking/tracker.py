@@ -29,7 +29,7 @@ from farsearch.tracking.parent import (
 from farsearch.tracking.runs import dataset_of, find_parents, find_trial, read_runs, write_run
 from farsearch.tracking.studies import check_rename, delete_study, forget_views, rename_study
 from farsearch.tracking.tensors import TensorsResult, upload_tensors
-from farsearch.tracking.views import trials_query
+from farsearch.tracking.views import trials_address
 
 __all__ = ["SyncResult", "Tracker", "open_tracking"]
 
@@ -243,7 +243,7 @@ class Tracker:
             experiment = client.get_experiment_by_name(family(study))
         if experiment is None:
             raise MissingResource(f"MLflow at {self.uri} does not hold study {study!r}; farsearch sync puts it there")
-        return f"#/experiments/{experiment.experiment_id}/runs?{trials_query()}"
+        return trials_address(experiment.experiment_id)
 
 
 def _write_trials(

@@ -25,7 +25,7 @@ from farsearch.tracking.content import (
     shown_names,
 )
 
-__all__ = ["experiment_tags", "saved_view_id", "trials_query", "view_tags"]
+__all__ = ["experiment_tags", "saved_view_id", "trials_address", "view_tags"]
 
 _VIEW_KEY = "mlflow.sharedViewState."
 
@@ -38,13 +38,13 @@ def saved_view_id(study: str, view: str = "front") -> str:
     return f"farsearch-{view}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
 
 
-def trials_query() -> str:
-    """Return the query of an address that shows all trials, the front first.
+def trials_address(experiment: str) -> str:
+    """Return the fragment of an address that shows all trials of an experiment, the front first.
 
     The saved view has more columns, but MLflow puts a banner above each saved view that an address names.
     """
     state = {"searchFilter": _TRIALS_FILTER, "orderByKey": f"metrics.`{ON_FRONT}`", "orderByAsc": "false"}
-    return f"workflowType=machine_learning&{urlencode(state, quote_via=quote)}"
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&{urlencode(state, quote_via=quote)}"
 
 
 def view_tags(study: str) -> list[str]:
@@ -52,17 +52,23 @@ def view_tags(study: str) -> list[str]:
     return [_VIEW_KEY + saved_view_id(study, view) for view in ("front", "trials")]
 
 
-def experiment_tags(snapshot: StudySnapshot) -> dict[str, str]:
-    """Return the tags of the study's experiment: description and two views of its runs."""
+def experiment_tags(snapshot: StudySnapshot, experiment: str | None = None) -> dict[str, str]:
+    """Return the tags of the study's experiment: description and two views of its runs.
+
+    Args:
+        experiment: its id, for a link to all trials in the description, which stands above every page of an experiment;
+            None before it exists.
+    """
     job = snapshot.settings.job
     model, task, device = map(markdown_text, (job.model, job.task, snapshot.settings.device))
+    link = "" if experiment is None else f"[All trials]({trials_address(experiment)}): "
     of_study = f"tags.`{TAG_STUDY}` = {_quoted(snapshot.name)}"
     return {
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.experiment.primaryMetric.name": objective_names(snapshot)[0],
         "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
         "mlflow.note.content": (
-            f"Search of the neurons to train of **{model}** on **{task}** within the limits of "
+            f"{link}Search of the neurons to train of **{model}** on **{task}** within the limits of "
             f"**{device}**. One run per trial; the Pareto front is `` {FRONT_FILTER} ``."
         ),
         _VIEW_KEY + saved_view_id(snapshot.name): _view(

@@ -226,11 +226,24 @@ def test_a_click_on_the_experiment_shows_every_trial(
     page: Page, shown: Shown, plain: str, screenshot: Callable[[str], None]
 ) -> None:
     """In a plain ``mlflow ui``, in its view for model training: metric, memory and time are readable."""
-    page.goto(f"{plain}#/experiments?workflowType=machine_learning")
+    page.goto(f"{plain}#/experiments")
+    page.get_by_text("Model training", exact=True).click()  # MLflow remembers it in the browser
     page.get_by_role("link", name=shown.study, exact=True).first.click()
     _wait_for_names(page, {shown.study} | shown.names(front=False))
     _assert_readable(page, shown.trials)
     screenshot("plain")
+
+
+def test_a_new_browser_has_a_link_to_all_trials(page: Page, shown: Shown, plain: str) -> None:
+    """In a plain ``mlflow ui`` a new browser is in the view for agents, in which an experiment opens without runs."""
+    page.goto(f"{plain}#/experiments")
+    page.get_by_role("link", name=shown.study, exact=True).first.click()
+    address = page.get_by_role("link", name="All trials").first.get_attribute("href")
+    assert address is not None
+    page.goto(f"{plain}{address[address.index('#') :]}")
+    page.reload()  # a change of the fragment does not load a page
+    _wait_for_names(page, shown.names(front=False))
+    _assert_readable(page, shown.trials)
 
 
 def test_the_saved_view_has_the_objectives_as_columns(page: Page, shown: Shown) -> None:
