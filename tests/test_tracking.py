@@ -183,7 +183,7 @@ def test_a_changed_front_changes_only_tags_and_names(tracker: Tracker) -> None:
         0,
         4,
     }
-    assert _client(tracker).get_run(ids["trial 002"]).info.run_name == "002 · 84.0 % · 1.17 GiB · 4.2 min"
+    assert _client(tracker).get_run(ids["trial 002"]).info.run_name == "84.0 % · 1.17 GiB · 4.2 min · trial 002"
     shown = json.loads((_artifacts(tracker, second) / "front.json").read_text())
     assert [row["number"] for row in shown["trials"]] == [0, 4]
 
