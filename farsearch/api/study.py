@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from farsearch.api.results import Exported, Report, Synced
 from farsearch.api.signature import takes_fields
 from farsearch.errors import BadInput
 from farsearch.formatting import mean_frozen
@@ -21,40 +21,8 @@ if TYPE_CHECKING:
     from farsearch.report.display import DisplayedFigure
     from farsearch.significance import Verdict
     from farsearch.tracking.registry import Registered
-    from farsearch.tracking.tensors import TensorsResult
-    from farsearch.tracking.tracker import SyncResult
 
 __all__ = ["Exported", "Report", "Study", "Synced"]
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A written bundle, and the version of the registry's model where it was registered."""
-
-    bundle: Written
-    registered: Registered | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """Files of a report."""
-
-    page: Path
-    figures: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class Synced:
-    """Changes by a synchronization with MLflow.
-
-    Attributes:
-        study: name of the study or auxiliary study.
-        tensors: None where MLflow is no server.
-    """
-
-    study: str
-    runs: SyncResult
-    tensors: TensorsResult | None = None
 
 
 class Study:
@@ -261,6 +229,23 @@ class Study:
         for path, data in pictures.items():
             write_bytes(path, data)
         return Report(page, tuple(pictures))
+
+    def watch(self, *, host: str = "127.0.0.1", port: int = 5080, ready: Callable[[str], None] = print) -> None:
+        """Serve a page that follows the search: what is trained, the time left, and the report, until interrupted.
+
+        Args:
+            host: address to listen on; any other than this machine's own lets others read the study.
+            port: to listen on.
+            ready: receives the page's address.
+
+        Raises:
+            MissingResource: when the port is in use.
+        """
+        from farsearch.api.watch import WatchServer
+
+        with WatchServer(self.workspace, self.name, host, port) as server:
+            ready(server.url)
+            server.serve_forever()
 
     def resume(
         self,

@@ -76,6 +76,7 @@ SURFACE: dict[str, set[str]] = {
         "--trials", "--seeds", "--train-samples", "--baselines", "--data-dir", "--model", "--device", JSON, STORAGE,
         TRACKING,
     },
+    "watch STUDY": {"--host", "--port", "--browser", "--no-browser", STORAGE},
     "worker STUDY": {
         "--data-dir", "--model", "--device", "--timeout", "--heartbeat", "--for-run", STORAGE, TRACKING,
     },
@@ -211,7 +212,11 @@ def test_debug_adds_the_traceback_at_any_position(tmp_path: Path, place: int) ->
 
 def test_an_unexpected_error_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line refers to ``--debug``."""
-    monkeypatch.setattr("farsearch.cli.status.open_workspace", lambda *_: {}["no\nsuch"])
+
+    def fail(*_: object) -> None:
+        raise KeyError("no\nsuch")
+
+    monkeypatch.setattr("farsearch.cli.status.open_workspace", fail)
     done = call(tmp_path, "status")
     assert done.code == 1
     assert done.err == "farsearch: unexpected KeyError: 'no\\nsuch' (--debug shows where)\n"
