@@ -110,11 +110,11 @@ def devices_rank(as_json: bool, **values: Any) -> None:
         click.echo(json.dumps({"schema_version": 1, **job, "method": values["method"], "devices": entries}, indent=1))
         return
     span = "one step" if query.samples is None else f"one epoch of {query.samples:,} rows"
-    fitting = sum(one.cost.fits for one in found)
+    fitting = f"fits {sum(one.cost.fits for one in found)} of {len(found)} devices"
+    batches = f"batches of {query.batch_size} × {query.max_length}"
     print_rows(
         [_ranked_row(one) for one in found],
-        f"{title_of(query.model, values['method'])}: fits {fitting} of {len(found)} devices; {span} in batches of {query.batch_size} × {query.max_length} "
-        "(all figures are estimates)",
+        f"{title_of(query.model, values['method'])}: {fitting}; {span} in {batches} (all figures are estimates)",
         "no device has figures of this engine",
     )
 

@@ -37,7 +37,7 @@ _ROWS = 15
 @click.option("--priming-epochs", type=AboveZero(), metavar="E", help="Length of the priming, with --prime-on device.")
 @click.option("--prime-on", type=click.Choice(["host", "device"]), default="host", show_default=True,
               help="On the device, priming takes memory and time there.")  # fmt: skip
-@click.option("--largest-batch", "largest", is_flag=True, help="Find the largest batch that fits.")
+@click.option("--largest-batch", is_flag=True, help="Find the largest batch that fits.")
 @click.option("--sweep", "whole_space", is_flag=True,
               help="Price a whole space under all step plans, of any engine unless --engine names one.")  # fmt: skip
 @click.option("--space", default="default", show_default=True, metavar="NAME",
@@ -53,7 +53,7 @@ def estimate(
     train: Path | None,
     given: dict[str, Any],
     prime_on: Literal["host", "device"],
-    largest: bool,
+    largest_batch: bool,
     whole_space: bool,
     space: str,
     png: Path | None,
@@ -84,7 +84,7 @@ def estimate(
         job = {name: values[name] for name in named} | more | {"engine": values["engine"] or "any"}
         _sweep(device, values["model"], space, png, as_json, job)
     else:
-        _estimate(device, query_from(values, **more), values["method"], largest, as_json)
+        _estimate(device, query_from(values, **more), values["method"], largest_batch, as_json)
 
 
 def _estimate(device: str, query: CostQuery, method: str | None, largest: bool, as_json: bool) -> None:
@@ -135,15 +135,16 @@ def _check_options(context: click.Context, prime_on: str, train: Path | None, ow
     if train is not None and "classes" in given:
         raise click.UsageError("--classes is the number of labels in --train; leave out one of them")
     whole_space = "whole_space" in given
-    for name in ("space", "png") if not whole_space else (*CONFIGURATION, "method", "plan", "largest"):
+    one_only = (*CONFIGURATION, "method", "plan", "largest_batch")
+    for name in one_only if whole_space else ("space", "png"):
         if name in given:
-            option = "--largest-batch" if name == "largest" else f"--{name.replace('_', '-')}"
+            option = f"--{name.replace('_', '-')}"
             raise click.UsageError(
                 f"{option} is one configuration's, and --sweep varies it; leave out one of them"
                 if whole_space
                 else f"{option} is for --sweep; add it"
             )
-    if "largest" in given and "batch_size" in given:
+    if "largest_batch" in given and "batch_size" in given:
         raise click.UsageError("--batch-size is what --largest-batch finds; leave out one of them")
     if prime_on == "device" and not given & {"whole_space", "priming_epochs", "method"}:
         raise click.UsageError(

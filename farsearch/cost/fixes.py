@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,19 +57,16 @@ def freeze_more(config: FarConfig, *, attention: bool = True) -> list[FarConfig]
 def suggest_fixes(pricer: Pricer, config: FarConfig, priced: CostBreakdown) -> list[Fix]:
     """Return the smallest change of the execution, and the smallest reduction of training, with which ``config`` fits.
 
-    Better plans come before smaller micro-batches, and little freezing before much; freezing under another plan too is
-    the last resort. Empty if nothing helps.
+    Better plans come before smaller micro-batches, and little freezing before much. Where no execution is enough, the
+    reduction may be one under another plan, because less has to be frozen there. Empty if nothing helps.
     """
     host = " --prime-on host" * ("priming" in priced.phases and not priced.phases["priming"].fits)
     config = dataclasses.replace(config, priming_epochs=0.0)
     if priced.phases["training"].fits:
         return [Fix(host.strip(), "learns the same", priced.phases["training"])]
-    fixes = [
-        next(_other_execution(pricer, config, priced.plan), None),
-        next(_less_training(pricer, config, priced.plan), None),
-    ]
-    if fixes == [None, None]:
-        fixes = [next(_less_under_any_plan(pricer, config, priced.plan), None)]
+    same = next(_other_execution(pricer, config, priced.plan), None)
+    plans = [] if same else device_plans(pricer, "time", priced.plan.optimizer, priced.plan.micro_batch_size)
+    fixes = [same, next(_less_training(pricer, config, priced.plan, plans), None)]
     return [dataclasses.replace(fix, options=fix.options + host) for fix in fixes if fix is not None]
 
 
@@ -101,18 +98,16 @@ def _other_execution(pricer: Pricer, config: FarConfig, plan: StepPlan) -> Itera
         rows //= 2
 
 
-def _less_training(pricer: Pricer, config: FarConfig, plan: StepPlan) -> Iterator[Fix]:
+def _less_training(pricer: Pricer, config: FarConfig, plan: StepPlan, others: Sequence[StepPlan]) -> Iterator[Fix]:
+    """Configurations that fit under the plan, or else under one of others."""
     ladder = freeze_more(config)
-    for i in pricer.price_many(ladder, plan).fits.nonzero()[0]:
-        yield Fix(_frozen_options(ladder[i]), "trains less", pricer.price(ladder[i], plan))
-
-
-def _less_under_any_plan(pricer: Pricer, config: FarConfig, plan: StepPlan) -> Iterator[Fix]:
-    plans = device_plans(pricer, "time", plan.optimizer, plan.micro_batch_size)
-    for less in freeze_more(config):
-        _, cost = best_of(pricer.priced(less, plans), "time")
-        if cost.fits:
-            yield Fix(f"{_frozen_options(less)} --plan time{_micro_option(plan)}", "trains less", cost)
+    for less, fits in zip(ladder, pricer.price_many(ladder, plan).fits, strict=True):
+        if fits:
+            yield Fix(_frozen_options(less), "trains less", pricer.price(less, plan))
+        elif others:
+            _, cost = best_of(pricer.priced(less, others), "time")
+            if cost.fits:
+                yield Fix(f"{_frozen_options(less)} --plan time{_micro_option(plan)}", "trains less", cost)
 
 
 def _micro_option(plan: StepPlan) -> str:

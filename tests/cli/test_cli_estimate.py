@@ -204,41 +204,27 @@ def test_suggested_changes_make_it_fit(tmp_path: Path) -> None:
     assert f"would fit a search: run --space {cost['fitting_space']['space']}, " in words
 
 
-def test_freezing_and_a_plan_together_are_suggested_where_neither_is_enough(tmp_path: Path) -> None:
-    """The batch is between the largest that frozen ordinary modules and that frozen neurons under a plan can have."""
-    model, length = "google/bert_uncased_L-4_H-256_A-4", ("--max-length", 512)
-    where = {"model": model, "device": "raspberry-pi-4-1gb"}
-    least = ("--frozen-fraction", 1, "--frozen-embeddings", "--frozen-attention-layers", 4, "--frozen-bottom-layers", 3)
-    modules = estimate(tmp_path, *length, *least, "--largest-batch", **where)["batch_size"]
-    base = (*length, "--batch-size", modules + 1, "--micro-batch-size", modules)
-    cost = estimate(tmp_path, *base, **where)
-    for fix in cost["mends"]:
-        assert estimate(tmp_path, *base, *fix["options"].split(), **where)["fits"]
-
-
 def test_the_largest_batch_fits_and_one_row_more_does_not(tmp_path: Path) -> None:
-    """Of a configuration, under a plan's goal, and of another method; its price is that of this batch."""
-    where = {"device": "raspberry-pi-4-1gb"}
-    found = {}
-    for options in ((), ("--plan", "balanced"), ("--method", "lora8"), ("--method", "full")):
-        job = ("--max-length", 64, *options)
-        largest = estimate(tmp_path, *job, "--largest-batch", **where)
-        found[options] = rows = largest["batch_size"]
+    """Under a plan's goal too; its price is that of this batch. An epoch of fewer rows bounds it."""
+    job, where = ("--max-length", 64), {"device": "raspberry-pi-4-2gb"}
+    found = []
+    for options in ((), ("--plan", "memory")):
+        largest = estimate(tmp_path, *job, *options, "--largest-batch", **where)
+        found.append(largest["batch_size"])
         assert largest["fits"]
-        assert largest == estimate(tmp_path, *job, "--batch-size", rows, **where)
-        assert not estimate(tmp_path, *job, "--batch-size", rows + 1, **where)["fits"]
-    assert found[()] == found[("--method", "full")] < min(found[("--plan", "balanced")], found[("--method", "lora8")])
-    assert estimate(tmp_path, "--max-length", 64, "--samples", 12, "--largest-batch", **where)["batch_size"] == 12
-    words = call(tmp_path, "estimate", "--device", "raspberry-pi-4-1gb", "--model", SMALL, "--max-length", 64,
-                 "--largest-batch").out  # fmt: skip
-    assert f"  batch     {found[()]:,} rows at most; " in words
+        assert largest == estimate(tmp_path, *job, *options, "--batch-size", found[-1], **where)
+        assert not estimate(tmp_path, *job, *options, "--batch-size", found[-1] + 1, **where)["fits"]
+    assert found[0] < found[1]
+    assert estimate(tmp_path, *job, "--samples", 12, "--largest-batch", **where)["batch_size"] == 12
+    words = call(tmp_path, "estimate", "--device", "raspberry-pi-4-2gb", "--model", SMALL, *job, "--largest-batch").out
+    assert f"  batch     {found[0]:,} rows at most; " in words
 
 
 def test_where_not_even_a_row_fits_the_price_is_that_of_a_row(tmp_path: Path) -> None:
     where = {"device": "raspberry-pi-zero-2-w"}
-    largest = estimate(tmp_path, "--largest-batch", **where)
+    largest = estimate(tmp_path, "--max-length", 16, "--largest-batch", **where)
     assert (largest["batch_size"], largest["fits"]) == (1, False)
-    assert largest == estimate(tmp_path, "--batch-size", 1, **where)
+    assert largest == estimate(tmp_path, "--max-length", 16, "--batch-size", 1, **where)
 
 
 def test_methods_are_priced_as_the_baselines_of_a_search(tmp_path: Path) -> None:
@@ -253,11 +239,17 @@ def test_methods_are_priced_as_the_baselines_of_a_search(tmp_path: Path) -> None
         assert trained == layers * 2 * 2 * rank * hidden + head
 
 
-def test_a_smaller_batch_is_suggested_for_a_method_that_does_not_fit(tmp_path: Path) -> None:
-    job, where = ("--max-length", 64, "--method", "bitfit"), {"device": "raspberry-pi-4-1gb"}
-    largest = estimate(tmp_path, *job, "--largest-batch", **where)["batch_size"]
-    cost = estimate(tmp_path, *job, "--batch-size", largest + 50, **where)
-    assert [(fix["options"], fix["learns_the_same"]) for fix in cost["mends"]] == [(f"--batch-size {largest}", False)]
+def test_the_largest_batch_is_suggested_for_a_method_that_does_not_fit(tmp_path: Path) -> None:
+    """One row more of LoRA does not fit; it is more than of full fine-tuning."""
+    job, where = ("--max-length", 64, "--method", "lora8"), {"device": "raspberry-pi-4-2gb"}
+    cost = estimate(tmp_path, *job, "--batch-size", 5000, **where)
+    ((option, rows),) = [fix["options"].split() for fix in cost["mends"]]
+    assert option == "--batch-size"
+    fitting, larger = (estimate(tmp_path, *job, "--batch-size", int(rows) + more, **where) for more in (0, 1))
+    assert (fitting["fits"], larger["fits"]) == (True, False)
+    assert fitting["peak_memory_mib"] == cost["mends"][0]["peak_memory_mib"]
+    full = estimate(tmp_path, *job[:2], "--method", "full", "--batch-size", rows, **where)
+    assert not full["fits"]
 
 
 def test_a_sweep_counts_configurations_and_draws_them(tmp_path: Path) -> None:
