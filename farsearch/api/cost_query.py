@@ -105,12 +105,13 @@ def query_of(model: str, config: FarConfig | None, method: str | None, given: Ma
     known = {field.name for field in dataclasses.fields(CostQuery)}
     asked = {name: value for name, value in given.items() if name in known and value is not None}
     frozen = {name: value for name, value in given.items() if name not in known}
+    deciding = [name for name, value in (("method", method), ("config", config)) if value is not None]
+    if deciding and len([*deciding, *frozen]) > 1:
+        one, other, *_ = (*deciding, *frozen)
+        raise BadInput(f"`{one}` decides what is trained, and so does `{other}`; give one of them")
     revision = asked.get("revision")
     if method is None:
         return CostQuery(model, config or _frozen_config(model, frozen, revision), **asked)
-    if config is not None or frozen:
-        name = next(iter(frozen), "config")
-        raise BadInput(f"`method` is {method}, which decides what is trained, and so does `{name}`; give one of them")
     chosen = method_named(method)
     far = chosen.far_config(layers_of(model, revision), chosen.learning_rates[0], 1.0)
     return CostQuery(model, far or chosen, **asked)

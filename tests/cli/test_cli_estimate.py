@@ -307,7 +307,7 @@ def test_the_legend_of_a_sweep_is_inside_its_picture() -> None:
         ({"micro-batch-size": "16"}, 2, "the micro-batch has 16 rows and the batch 16"),
         ({"method": "lora"}, 2, "did you mean 'lora8'?"),
         ({"method": "lora0"}, 2, "the method 'lora0' is unknown; give one of full, far10, "),
-        ({"method": "full", "frozen-fraction": "0"}, 2, "--method is full, which decides what is trained, and so does"),
+        ({"method": "full", "frozen-fraction": "0"}, 2, "--method decides what is trained, and so does"),
         ({"method": "lora8", "plan": "time"}, 2, "--plan is for FAR; LoRA r=8 is priced as it is usually run"),
         ({"method": "lora8", "engine": "onnx", "device": "raspberry-pi-4"}, 2, "--engine is for FAR; LoRA r=8"),
         ({"largest-batch": None, "batch-size": "4"}, 2, "--batch-size is what --largest-batch finds"),
