@@ -102,6 +102,7 @@ class Job:
             # the model sees a long context as several rows
             device_samples=None if samples is None else round(samples * len(lengths) / job.train_samples),
             tables=shared_tables(config, bench.head),
+            traces=bench.cache / "traces",
         )
 
 

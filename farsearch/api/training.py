@@ -20,7 +20,7 @@ from farsearch.resolve import Job, rejoin_job, resolve_job
 from farsearch.search_spec import SearchSpec
 from farsearch.select import Intent, choose
 from farsearch.significance import FEWEST_SEEDS
-from farsearch.study.baselines import baseline_epochs, first_configs, train_baselines
+from farsearch.study.baselines import baseline_epochs, first_configs, has_baselines, train_baselines
 from farsearch.study.names import check_study_name
 from farsearch.study.preview import Preview, check_feasible, preview_search
 from farsearch.study.repricing import check_copy, copy_baselines, copy_trials
@@ -29,6 +29,7 @@ from farsearch.study.search import Search, Watcher
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from farsearch.study.verify import Point, verify
+from farsearch.study.warm_start import WarmStart, find_warm_start
 from farsearch.tasks.summary import Tokens
 
 if TYPE_CHECKING:
@@ -64,22 +65,30 @@ class Here:
 def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     """Train baselines, search from the best of them, and verify, as specified. Errors as ``Workspace.search``."""
     console = workspace.console()
-    store, job, name = _prepare(workspace, spec)
+    store, job, name, warm = _prepare(workspace, spec)
     mirror = open_mirror(console, store, workspace.tracking_uri)
-    for line in _description(job, name):
+    for line in _description(job, name, warm):
         console.print(line)
+    methods = chosen_methods(spec.baselines or default_choice(spec.n_trials))
+    meta = job.meta if workspace.command is None else {**job.meta, "command": workspace.command}
+    if not spec.verify and _is_done(store, name, spec.n_trials, methods):
+        study = store.open(name, job.settings, meta)
+        store.ask(lambda: study.set_user_attr("n_trials", spec.n_trials))
+        snapshot = store.ask(lambda: snapshot_of(study))
+        _warn(console, mirror.last(snapshot))
+        return snapshot
     console.print(_LOADING)
     bench = job.bench(store)
     pricer = job.pricer(bench)
-    methods = chosen_methods(spec.baselines or default_choice(spec.n_trials))
     preview = preview_search(job.space, pricer, bench, job.settings.plan, spec.n_trials)
     for line in _preview_lines(preview, methods):
         console.print(line)
-    meta = job.meta if workspace.command is None else {**job.meta, "command": workspace.command}
     study = store.open(name, job.settings, meta)
     progress = SearchProgress(console, spec.n_trials, job.data.spec.metric, mirror, workspace.callbacks)
     search = Search(study, store, bench, pricer, job.space, spec.sampler, job.settings.plan, progress, spec.racing)
     store.ask(lambda: study.set_user_attr("n_trials", spec.n_trials))
+    if warm is not None:
+        search.start_from(warm)
     if methods:
         if preview.share_feasible == 0:  # before minutes of baselines
             check_feasible(job.space, pricer, search.layers, search.goal, spec.sampler, bench.job.seed)
@@ -97,8 +106,8 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
 
 def describe_search(workspace: Workspace, spec: SearchSpec) -> Iterator[str]:
     """Describe a search and its duration in lines. Errors as ``Workspace.search``."""
-    store, job, name = _prepare(workspace, spec)
-    yield from _description(job, name)
+    store, job, name, warm = _prepare(workspace, spec)
+    yield from _description(job, name, warm)
     yield _LOADING
     bench = job.bench(store)
     pricer, goal = job.pricer(bench), job.settings.plan
@@ -229,8 +238,8 @@ def chosen_points(snapshot: StudySnapshot, trials: Sequence[int] | None, baselin
     return [*(Point(known[number]) for number in numbers if number in known), *beside]
 
 
-def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:
-    """Resolve the job and the study's name. Cheap checks come before reading model and data."""
+def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str, WarmStart | None]:
+    """Resolve the job, the study's name, and what it starts from. Cheap checks come before reading model and data."""
     check_sampler(spec.sampler)
     chosen_methods(spec.baselines or "none")
     if spec.study is not None:
@@ -240,13 +249,14 @@ def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:
     job = resolve_job(spec, store, note, spec.study)
     name = spec.study or job.default_name
     store.check(name, job.settings, job.meta)
-    return store, job, name
+    warm = None if spec.warm_start is None else find_warm_start(store, spec.warm_start, name, job.settings)
+    return store, job, name, warm
 
 
 _LOADING = "loading the model, pricing configurations and timing training steps on this host"
 
 
-def _description(job: Job, name: str) -> Iterator[str]:
+def _description(job: Job, name: str, warm: WarmStart | None) -> Iterator[str]:
     spec, settings = job.settings.job, job.settings
     yield (
         f"study {name}: {spec.task} ({job.data.source}), {spec.model}, {spec.train_samples} training and "
@@ -259,6 +269,8 @@ def _description(job: Job, name: str) -> Iterator[str]:
         f"device {settings.device}: {job.profile.title}; {low:.0f} to {high:.0f} MiB for the process "
         f"({job.profile.basis} figures)"
     )
+    if warm is not None:
+        yield f"starts from {len(warm.params)} trials of the study {shown(warm.study)}"
 
 
 def _preview_lines(preview: Preview, methods: Sequence[Method]) -> Iterator[str]:
@@ -266,6 +278,14 @@ def _preview_lines(preview: Preview, methods: Sequence[Method]) -> Iterator[str]
     if count := sum(len(method.learning_rates) for method in methods):
         seconds = human_time(count * preview.trial_seconds)
         yield f"before them {count} trainings of baselines, about {seconds}; none where the cache has them"
+
+
+def _is_done(store: Store, name: str, n_trials: int, methods: Sequence[Method]) -> bool:
+    """Return whether a search has nothing left to train, so that no model need be loaded."""
+    if name not in store.names():
+        return False
+    study = store.load(name)
+    return store.ask(lambda: snapshot_of(study)).finished >= n_trials and has_baselines(store, study, methods)
 
 
 def _run(
