@@ -15,13 +15,16 @@ from typing import Any, TypeVar
 import filelock
 import numpy as np
 
-from farsearch.cache import touch
+from farsearch.cache import touch, trim
 from farsearch.cost.layer_kinds import LayerKind
 from farsearch.cost.operations import FEATURES
 from farsearch.cost.segments import Array, Indices, Part, Tensors
 from farsearch.files import disk_errors, write_bytes
 
 __all__ = ["Ends", "Layer", "Traces"]
+
+_BOUND_MIB = 64.0
+"""Size limit of the traces of all models. One model has about 1 MiB with all plans of a device."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Traces:
     """The traced layers, and the ends of models by the kind of the lowest layer and the reach of the backward pass.
 
     Args:
-        file: shared with other processes; None for this one alone.
+        file: in a folder of the model's, shared with other processes; None for this one alone.
 
     Attributes:
         unused_bytes: of buffers that a compiled step does not take.
@@ -96,6 +99,7 @@ class Traces:
             yield
             if known != (len(self.layers), len(self.ends)):
                 write_bytes(self._file, self._packed())
+                trim(self._file.parent.parent, _BOUND_MIB, {self._file})
             touch(self._file)
 
     def _packed(self) -> bytes:

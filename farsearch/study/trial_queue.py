@@ -116,7 +116,7 @@ class TrialQueue:
         starts = self._space.starts(self._layers)
         self._enqueue({name: params for name, params in starts.items() if self._method(params) not in known})
         if (warm := WarmStart.of(self._study)) is not None:
-            self._enqueue({f"{warm.study} {i}": params for i, params in enumerate(warm.starts, 1)})
+            self._enqueue({f"configuration {i} of {warm.study}": params for i, params in enumerate(warm.starts, 1)})
         self._study.set_user_attr("started", True)
 
     def _method(self, params: Mapping[str, Any]) -> FarConfig:
