@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from farsearch.devices.profile import Attention, Profile
 from farsearch.far.layout import ModelLayout
@@ -128,7 +128,7 @@ def _keeping_softmax(x: Tensor, dim: int, *_: Any, **__: Any) -> Tensor:
 def _old_view(x: Tensor, *shape: Any) -> Tensor:
     if len(shape) == 1 and isinstance(shape[0], torch.dtype) and shape[0].itemsize != x.dtype.itemsize:
         raise RuntimeError("torch 1.10 sees a tensor only in elements of its own size")
-    return _VIEW(x, *shape)
+    return x.view(*shape)
 
 
 def _memory_efficient(
@@ -153,10 +153,6 @@ def _memory_efficient(
         bias = bias.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
     kernel = torch.ops.aten._scaled_dot_product_efficient_attention
     return kernel(query, key, value, bias, True, dropout_p, is_causal, scale=scale)[0]  # type: ignore[no-any-return]
-
-
-_COMPOSED, _VIEW = F.scaled_dot_product_attention, Tensor.view
-"""Of this machine's torch, while they are replaced."""
 
 
 class _FlashOnCpu(torch.autograd.Function):
@@ -205,51 +201,66 @@ def _flash_on_cpu(
     The kernel takes a mask of floats.
     """
     if dropout_p > 0.0 or is_causal or enable_gqa:
-        return _COMPOSED(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        composed = F.scaled_dot_product_attention
+        return composed(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         attended, masked = (torch.scalar_tensor(number, device=query.device) for number in (0.0, -torch.inf))
         attn_mask = torch.where(attn_mask, attended, masked)
     return _FlashOnCpu.apply(query, key, value, attn_mask, blocks, scale)  # type: ignore[no-any-return, no-untyped-call]
 
 
-_Replacement = tuple[Any, str, Callable[..., Any]]
-"""Whose attribute, its name, and what replaces it."""
-
-_OLD: Sequence[_Replacement] = (
-    (F, "softmax", _keeping_softmax),
-    (torch, "softmax", _keeping_softmax),
-    (Tensor, "softmax", _keeping_softmax),
-    (Tensor, "view", _old_view),
-)
+_OLD: Mapping[Any, Callable[..., Any]] = {
+    F.softmax: _keeping_softmax,
+    torch.softmax: _keeping_softmax,
+    Tensor.softmax: _keeping_softmax,
+    Tensor.view: _old_view,
+}
+_FUSED: Mapping[Any, Callable[..., Any]] = {F.scaled_dot_product_attention: _memory_efficient}
 
 
-def _replacements(software: Software) -> Iterator[_Replacement]:
-    if software.old:
-        yield from _OLD
-    if software.attention == "fused":
-        yield F, "scaled_dot_product_attention", _memory_efficient
-    if software.flash is not None:
-        yield F, "scaled_dot_product_attention", partial(_flash_on_cpu, software.flash)
-    if not software.cuda:
-        # torch makes the tensor of the generator's state where no mode can see it
-        state = torch.get_rng_state
-        yield torch, "get_rng_state", lambda: state().clone()
+class _Replacing(TorchFunctionMode):
+    """The context in which functions are replaced, in the backward pass too."""
+
+    def __init__(self, replaced: Mapping[Any, Callable[..., Any]]) -> None:
+        super().__init__()
+        self._replaced = replaced
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func``, or its replacement."""
+        if func is Tensor.backward:
+            return self._backward(args[0])
+        return self._replaced.get(func, func)(*args, **(kwargs or {}))
+
+    def _backward(self, loss: Tensor) -> None:
+        """Run the backward pass of a loss with the same replacements.
+
+        A mode is inactive while it handles a function, here for the whole pass: recomputed parts would be computed, and
+        saved, in another way than in the forward pass.
+        """
+        with _Replacing(self._replaced):
+            torch.autograd.Variable._execution_engine.run_backward(
+                (loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True
+            )
 
 
-@contextmanager
-def emulated(software: Software) -> Iterator[None]:
-    """Let this machine's torch save the same tensors as the device's, in the forward and the backward pass.
+class emulated(_Replacing):
+    """The context in which this machine's torch saves the same tensors as the device's."""
 
-    Functions are replaced where they are looked up: a ``TorchFunctionMode`` would handle every access to a tensor,
-    which takes a fifth of a trace.
-    """
-    before = []
-    try:
-        for owner, name, new in _replacements(software):
-            before.append((owner, name, vars(owner).get(name)))
-            setattr(owner, name, new)
-        yield
-    finally:
-        for owner, name, old in reversed(before):
-            # a method that the class inherits is in its base again
-            delattr(owner, name) if old is None else setattr(owner, name, old)
+    def __init__(self, software: Software) -> None:
+        replaced = {**(_OLD if software.old else {}), **(_FUSED if software.attention == "fused" else {})}
+        if software.flash is not None:
+            replaced[F.scaled_dot_product_attention] = partial(_flash_on_cpu, software.flash)
+        super().__init__(replaced)
+        self._state = torch.get_rng_state
+        self._counted = not software.cuda
+
+    def __enter__(self) -> Any:
+        """Let the state of the generator be seen too: torch makes that tensor where no mode can see it."""
+        if self._counted:
+            torch.get_rng_state = lambda: self._state().clone()
+        return super().__enter__()  # type: ignore[no-untyped-call]  # of torch
+
+    def __exit__(self, *error: Any) -> None:
+        """Put all back."""
+        torch.get_rng_state = self._state
+        super().__exit__(*error)  # type: ignore[no-untyped-call]  # of torch

@@ -98,10 +98,7 @@ class KnownCostSampler(BaseSampler):
         """Return the candidates that fit, the most promising first."""
         known = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and self._is_known(t)]
         complete = [t for t in known if t.state == TrialState.COMPLETE]
-        warm = WarmStart.of(study)
-        # an earlier study knows the extremes of the space
-        most_spread = _MOST_SPREAD if warm is None else _MOST_SPREAD // 2
-        if not complete or len(known) < min(len(self._space) - 1, most_spread):
+        if not complete or len(known) < min(len(self._space) - 1, _MOST_SPREAD):
             return self._fitting(self._candidates.spread(2 * _DRAWN))
         done = most_telling(complete, _MOST_MODELLED, self._draw)
         history = History.of(done, constant_answer(study.user_attrs.get("meta", {})))
@@ -112,6 +109,7 @@ class KnownCostSampler(BaseSampler):
         if not prices.fits.any():
             return []
         points = self._encode(t.params for t in done)
+        warm = WarmStart.of(study)
         guess = None if warm is None else self._fit(self._encode(warm.params), warm.history).scaled
         model = self._fit(points, history, guess)
         pending = [t for t in known if t.state == TrialState.RUNNING]
