@@ -33,6 +33,7 @@ __all__ = ["Result", "summarize"]
 SCHEMA_VERSION = 1
 CHECKPOINTS = (8, 15, 30)
 _TRIALS = 30
+_EARLIER = ("related", "unrelated")
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,6 @@ def main(seeds: str, count: int, kinds: tuple[Kind, ...], as_json: bool, as_mark
         click.echo(markdown_table(rows))
     else:
         print_rows(rows, "searches with a warm start, by those without", "")
-
-
-_EARLIER = ("related", "unrelated")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from farsearch.baselines import Method, chosen_methods, default_choice
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.formatting import constant_words, human_time
-from farsearch.records import StudySettings, StudySnapshot, Trial
+from farsearch.records import StudySettings, StudySnapshot, Trial, flat
 from farsearch.resolve import Job, rejoin_job, resolve_job
 from farsearch.search_spec import SearchSpec
 from farsearch.select import Intent, choose
@@ -285,7 +285,9 @@ def _is_done(store: Store, name: str, n_trials: int, methods: Sequence[Method]) 
     if name not in store.names():
         return False
     study = store.load(name)
-    return store.ask(lambda: snapshot_of(study)).finished >= n_trials and has_baselines(store, study, methods)
+    snapshot = store.ask(lambda: snapshot_of(study))
+    running = any(flat(trial).state == "running" for trial in snapshot.trials)  # perhaps of a dead worker
+    return not running and snapshot.finished >= n_trials and has_baselines(store, study, methods)
 
 
 def _run(

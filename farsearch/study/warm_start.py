@@ -60,7 +60,8 @@ class WarmStart(Record):
         """Return a warm start from at least one complete trial; ``constant`` as in ``History``."""
         chosen = most_telling(list(trials), _MOST_TRIALS, np.random.default_rng(0))
         history = History.of(chosen, constant)
-        values = tuple((trial.values[0], trial.values[1], trial.values[2]) for trial in chosen)
+        rows = np.column_stack([history.metric, history.costs]).tolist()
+        values = tuple((metric, memory, time) for metric, memory, time in rows)
         return cls(study, tuple(trial.params for trial in chosen), values, history.error, constant)
 
     @property
