@@ -12,7 +12,6 @@ from typing import Any
 
 from torch import nn
 
-import farsearch
 from farsearch.cache import describe
 from farsearch.cost.segments import Composed
 from farsearch.cost.software import Software
@@ -57,7 +56,7 @@ def _digest(*parts: object) -> str:
 def _versions() -> tuple[str, ...]:
     """Return the versions of the libraries that a trace runs, and the digest of farsearch's own code."""
     code = hashlib.sha256()
-    for file in sorted(Path(farsearch.__file__).parent.rglob("*.py")):
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         code.update(file.read_bytes())
     return (*(metadata.version(name) for name in ("torch", "transformers", "onnx")), code.hexdigest())
 
