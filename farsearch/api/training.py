@@ -75,6 +75,7 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
         study = store.open(name, job.settings, meta)
         store.ask(lambda: study.set_user_attr("n_trials", spec.n_trials))
         snapshot = store.ask(lambda: snapshot_of(study))
+        console.print(f"study {name}: {snapshot.finished} of {spec.n_trials} trials are done, nothing is left to train")
         _warn(console, mirror.last(snapshot))
         return snapshot
     console.print(_LOADING)
