@@ -31,10 +31,9 @@ from farsearch.study.samplers import GatedSampler
 from farsearch.study.sizes import size_of
 from farsearch.study.space import load_space
 from farsearch.study.store import DIRECTIONS
-from farsearch.study.warm_start import WARM_START, WarmStart
 from farsearch.training import EVALUATION_SHARES, evaluation_rows
 
-__all__ = ["TRIALS", "Ground", "MakeSampler", "Problem", "Replay", "learned", "replay"]
+__all__ = ["TRIALS", "Ground", "MakeSampler", "Problem", "Replay", "replay"]
 
 TRIALS = 60
 _ROWS, _BATCH, _LENGTH = 2_048, 8, 64
@@ -122,11 +121,7 @@ class Problem:
     @classmethod
     def draw(cls, ground: Ground, kind: Kind, seed: int) -> Problem:
         """Return the problem of a kind with that seed."""
-        return cls.of(ground, draw_function(kind, seed, ground.sample), seed)
-
-    @classmethod
-    def of(cls, ground: Ground, function: MetricFunction, seed: int) -> Problem:
-        """Return the problem of a function."""
+        function = draw_function(kind, seed, ground.sample)
         best = float(function.metric(ground.sample)[~function.fails(ground.sample)].max())
         error = float(function.error(np.array([best]))[0])
         floor = metric_floor(best, error, function.constant)
@@ -162,7 +157,7 @@ class Replay:
 class _Search:
     """A search in memory."""
 
-    def __init__(self, problem: Problem, race: bool, warm: WarmStart | None) -> None:
+    def __init__(self, problem: Problem, race: bool) -> None:
         self.problem, self.race = problem, race
         self.study = optuna.create_study(directions=list(DIRECTIONS))
         self.study.set_user_attr(
@@ -175,10 +170,6 @@ class _Search:
         self.seconds, self.failed, self.stopped = 0.0, 0, 0
         for params in problem.ground.space.starts(problem.ground.layers).values():
             self.study.enqueue_trial(params)
-        if warm is not None:
-            self.study.set_user_attr(WARM_START, warm.to_dict())
-            for params in warm.starts:
-                self.study.enqueue_trial(dict(params))
 
     def gate(self, params: Mapping[str, Any]) -> str | None:
         """Reject what was trained already."""
@@ -275,24 +266,13 @@ def _record(
     return Trial(number=number, config=config, plan=StepPlan(), cost=cost, outcome=result)
 
 
-def learned(problem: Problem, make: MakeSampler, trials: int) -> WarmStart:
-    """Search a problem, and return what another search can start from."""
-    search = _Search(problem, False, None)
-    for number in range(trials):
-        search.run_trial(number, make(number))
-    complete = search.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return WarmStart.from_trials("earlier", complete, problem.function.constant)
-
-
-def replay(
-    problem: Problem, make: MakeSampler, trials: int = TRIALS, *, race: bool = False, warm: WarmStart | None = None
-) -> Replay:
+def replay(problem: Problem, make: MakeSampler, trials: int = TRIALS, *, race: bool = False) -> Replay:
     """Search a problem.
 
     Args:
         make: the sampler of the trial of that number.
     """
-    search = _Search(problem, race, warm)
+    search = _Search(problem, race)
     courses: tuple[list[Any], ...] = ([], [], [], [], [])
     for number in range(trials):
         search.run_trial(number, make(number))

@@ -21,17 +21,13 @@ measurement, and to its intermediate metrics, or to a failure. The distribution,
 - Plateaus: with a chance of one third, and where it is flat, the best fifth to half of the space scores alike.
 - Noise: part of the binomial error of 512, 1,024 or 2,048 rows, and that of the training, which rises as quality falls.
 - Intermediate metrics approach the final one as a power of the share of the steps, later at low learning rates.
-
-``related_function`` draws a function that resembles another, as the metric of another task on the same model might:
-its losses are weighted otherwise, by a factor around 1 each and by a third of each layer's weight, its best learning
-rate is elsewhere, by a tenth of the range or so, and its constant answer, gain and noise are its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -39,15 +35,12 @@ from numpy.typing import NDArray
 
 from farsearch.records import FarConfig
 
-__all__ = ["KINDS", "Features", "Kind", "MetricFunction", "draw_function", "related_function"]
+__all__ = ["KINDS", "Features", "Kind", "MetricFunction", "draw_function"]
 
 Array = NDArray[np.float64]
 
 Kind = Literal["additive", "interacting", "cliffs", "flat", "diverging"]
 KINDS: Sequence[Kind] = get_args(Kind)
-
-_WEIGHTED = ("rate", "power", "ffn", "attention", "own", "together", "step", "collapse", "least", "curve")
-"""Numbers that differ by a factor in a related function."""
 
 _WAVES = 200
 """Random Fourier features of a Gaussian process."""
@@ -254,28 +247,3 @@ def draw_function(kind: Kind, seed: int, sample: Features) -> MetricFunction:
     lowest = float(losses.min())
     plateau = numbers["scale"] * float(np.quantile(losses, share) - lowest) if has_plateau else 0.0
     return made(lowest=lowest, plateau=plateau)
-
-
-def related_function(function: MetricFunction, seed: int, sample: Features) -> MetricFunction:
-    """Draw a function that resembles another of the same kind; ``sample`` as for ``draw_function``."""
-    digest = hashlib.sha256(f"related {seed}".encode()).digest()
-    random = np.random.default_rng(int.from_bytes(digest[:8], "little"))
-    numbers = dict(function.numbers)
-    for name in _WEIGHTED:
-        numbers[name] *= float(np.exp(random.normal(0.0, 0.25)))
-    numbers["best rate"] = float(np.clip(numbers["best rate"] + random.normal(0.0, 0.1), 0.2, 1.0))
-    numbers["training noise"] = float(np.exp(random.uniform(np.log(0.002), np.log(0.008))))
-    by_layer = {
-        name: 2 / 3 * weights + 1 / 3 * random.dirichlet(np.ones(len(weights)))
-        for name, weights in function.by_layer.items()
-    }
-    drawn = replace(
-        function,
-        constant=float(random.choice([0.0, 1 / 3, 0.5])),
-        gain=random.uniform(0.15, 0.45),
-        rows=int(random.choice([512, 1024, 2048])),
-        numbers=numbers,
-        by_layer=by_layer,
-    )
-    lowest = float(drawn.loss(sample)[~drawn.fails(sample)].min())
-    return replace(drawn, numbers={**numbers, "lowest": lowest})

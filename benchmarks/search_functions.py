@@ -36,7 +36,7 @@ from farsearch.cli.terminal import print_rows
 from farsearch.formatting import markdown_table
 from farsearch.study.samplers import make_sampler
 
-__all__ = ["SEEDS", "Result", "sampler_of", "summarize"]
+__all__ = ["Result", "summarize"]
 
 SCHEMA_VERSION = 1
 CHECKPOINTS = (15, 30, TRIALS)
@@ -124,7 +124,7 @@ def main(seeds: str, count: int, kinds: tuple[Kind, ...], race: bool, as_json: b
         for seed in range(SEEDS[seeds], SEEDS[seeds] + count):
             problem = Problem.draw(ground, kind, seed)
             for name in SAMPLERS:
-                runs[kind][name].append(replay(problem, sampler_of(name, problem), race=race and name == "known-cost"))
+                runs[kind][name].append(replay(problem, _sampler(name, problem), race=race and name == "known-cost"))
         click.echo(f"{kind}: {count} functions", err=True)
     together = {name: [run for of_kind in runs.values() for run in of_kind[name]] for name in SAMPLERS}
     for kind_name, of_kind in {"all": together, **runs}.items():
@@ -140,8 +140,7 @@ def main(seeds: str, count: int, kinds: tuple[Kind, ...], race: bool, as_json: b
         print_rows(rows, "synthetic metrics", "")
 
 
-def sampler_of(name: str, problem: Problem) -> MakeSampler:
-    """Return the sampler of each trial of a problem by name."""
+def _sampler(name: str, problem: Problem) -> MakeSampler:
     ground = problem.ground
     return lambda number: make_sampler(name, ground.distributions, ground.price, problem.seed, number)
 

@@ -144,10 +144,6 @@ class SearchSpec:
         "[default: torch; any on boards of at most 1 GB]", choices=("any", "torch", "onnx"), fingerprint="resolved",
     )  # fmt: skip
     sampler: str = _setting("known-cost, tpe, nsga2, gp or random.", "known-cost", metavar="NAME", recorded=False)
-    warm_start: str | None = _setting(
-        "Start from what an earlier study of the same model and space learned, of any task or device.",
-        metavar="STUDY", recorded=False,
-    )  # fmt: skip
     racing: bool = _setting("Stop a trial that can't reach the front any more.", True, recorded=False)
     baselines: str | None = _setting(
         "First train what the front is compared with, at three learning rates each, and begin at the best: rivals "

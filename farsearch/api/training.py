@@ -29,7 +29,6 @@ from farsearch.study.search import Search, Watcher
 from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from farsearch.study.verify import Point, verify
-from farsearch.study.warm_start import WarmStart, find_warm_start
 from farsearch.tasks.summary import Tokens
 
 if TYPE_CHECKING:
@@ -65,9 +64,9 @@ class Here:
 def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     """Train baselines, search from the best of them, and verify, as specified. Errors as ``Workspace.search``."""
     console = workspace.console()
-    store, job, name, warm = _prepare(workspace, spec)
+    store, job, name = _prepare(workspace, spec)
     mirror = open_mirror(console, store, workspace.tracking_uri)
-    for line in _description(job, name, warm):
+    for line in _description(job, name):
         console.print(line)
     methods = chosen_methods(spec.baselines or default_choice(spec.n_trials))
     meta = job.meta if workspace.command is None else {**job.meta, "command": workspace.command}
@@ -88,8 +87,6 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     progress = SearchProgress(console, spec.n_trials, job.data.spec.metric, mirror, workspace.callbacks)
     search = Search(study, store, bench, pricer, job.space, spec.sampler, job.settings.plan, progress, spec.racing)
     store.ask(lambda: study.set_user_attr("n_trials", spec.n_trials))
-    if warm is not None:
-        search.start_from(warm)
     if methods:
         if preview.share_feasible == 0:  # before minutes of baselines
             check_feasible(job.space, pricer, search.layers, search.goal, spec.sampler, bench.job.seed)
@@ -107,8 +104,8 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
 
 def describe_search(workspace: Workspace, spec: SearchSpec) -> Iterator[str]:
     """Describe a search and its duration in lines. Errors as ``Workspace.search``."""
-    store, job, name, warm = _prepare(workspace, spec)
-    yield from _description(job, name, warm)
+    store, job, name = _prepare(workspace, spec)
+    yield from _description(job, name)
     yield _LOADING
     bench = job.bench(store)
     pricer, goal = job.pricer(bench), job.settings.plan
@@ -239,8 +236,8 @@ def chosen_points(snapshot: StudySnapshot, trials: Sequence[int] | None, baselin
     return [*(Point(known[number]) for number in numbers if number in known), *beside]
 
 
-def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str, WarmStart | None]:
-    """Resolve the job, the study's name, and what it starts from. Cheap checks come before reading model and data."""
+def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:
+    """Resolve the job and the study's name. Cheap checks come before reading model and data."""
     check_sampler(spec.sampler)
     chosen_methods(spec.baselines or "none")
     if spec.study is not None:
@@ -250,14 +247,13 @@ def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str, W
     job = resolve_job(spec, store, note, spec.study)
     name = spec.study or job.default_name
     store.check(name, job.settings, job.meta)
-    warm = None if spec.warm_start is None else find_warm_start(store, spec.warm_start, name, job.settings)
-    return store, job, name, warm
+    return store, job, name
 
 
 _LOADING = "loading the model, pricing configurations and timing training steps on this host"
 
 
-def _description(job: Job, name: str, warm: WarmStart | None) -> Iterator[str]:
+def _description(job: Job, name: str) -> Iterator[str]:
     spec, settings = job.settings.job, job.settings
     yield (
         f"study {name}: {spec.task} ({job.data.source}), {spec.model}, {spec.train_samples} training and "
@@ -270,8 +266,6 @@ def _description(job: Job, name: str, warm: WarmStart | None) -> Iterator[str]:
         f"device {settings.device}: {job.profile.title}; {low:.0f} to {high:.0f} MiB for the process "
         f"({job.profile.basis} figures)"
     )
-    if warm is not None:
-        yield f"starts from {len(warm.params)} trials of the study {shown(warm.study)}"
 
 
 def _preview_lines(preview: Preview, methods: Sequence[Method]) -> Iterator[str]:

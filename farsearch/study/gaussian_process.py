@@ -7,15 +7,10 @@ scale. The first term has the main effects of the groups (Duvenaud et al. 2011, 
 order), the second their interactions; how much of each there is, is decided by the evidence. Hyperparameters are a
 maximum a posteriori estimate: with log-normal priors a fit to five trials does no harm, which maximum likelihood
 does.
-
-A guess z(x) of the values, as another study's process makes it, enters as their prior mean w z(x), where w is normal
-with the mean and deviation ``_TRUST``: the data overrule it in proportion to their number. It is left out where the
-values are more probable without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +18,10 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-__all__ = ["GaussianProcess", "Guess"]
+__all__ = ["GaussianProcess"]
 
 Array = NDArray[np.float64]
 Groups = NDArray[np.int64]
-
-Guess = Callable[[Array], Array]
-"""Returns guesses of the values at points, ``[points]``, whose deviation over a space is about 1."""
 
 _JITTER = 1e-6
 _LEAST_SPREAD = 1e-9
@@ -41,9 +33,6 @@ _ADDITIVE, _INTERACTIONS, _LENGTH = 0.7, 0.3, 0.5
 _LEAST_NOISE = 0.02
 """Medians of the priors, for values scaled to a variance of 1: of a, of b, of the length scales, and at least of the
 noise's deviation."""
-
-_TRUST = 0.5
-"""Mean, and standard deviation, of the slope of the scaled values in a guess."""
 
 _BOUND = 4.0
 """Hyperparameters stay within so many deviations of their priors, in logs."""
@@ -58,7 +47,6 @@ class GaussianProcess:
         theta: logs of a, b, n and of the length scales of the groups.
         factor: lower Cholesky factor of the kernel's matrix. weights: its inverse times the scaled values.
         middle, spread: the values are scaled by subtracting the one, and dividing by the other.
-        guess: prior mean of the values; None for a constant.
     """
 
     points: Array
@@ -68,65 +56,42 @@ class GaussianProcess:
     weights: Array
     middle: float
     spread: float
-    guess: Guess | None = None
 
     @classmethod
-    def fit(
-        cls, points: Array, values: Array, groups: Groups, noise: float, steps: int, guess: Guess | None = None
-    ) -> GaussianProcess:
+    def fit(cls, points: Array, values: Array, groups: Groups, noise: float, steps: int) -> GaussianProcess:
         """Fit the hyperparameters and the process.
 
         Args:
             points: ``[points, columns]``. values: ``[points]``. groups: ``[columns]``.
             noise: expected standard deviation of a value's noise, in units of the values.
             steps: of the optimizer.
-            guess: prior mean of the values, if they are more probable with it.
         """
         spread = max(float(values.std()), noise, _LEAST_SPREAD)
-        scaled, parts = (values - values.mean()) / spread, _parts(points, points, groups)
-        fits = []
-        for each in (None,) if guess is None else (guess, None):
-            mean = _prior_mean(each, points, points)
-            fits.append((*_fitted(parts, scaled - mean, noise / spread, steps, np.outer(mean, mean)), each))
-        _, theta, chosen = min(fits, key=lambda fit: fit[0])
-        return cls.given(points, values, groups, theta, spread, chosen)
+        scaled = (values - values.mean()) / spread
+        theta = _fitted(_parts(points, points, groups), scaled, noise / spread, steps)
+        return cls.given(points, values, groups, theta, spread)
 
     def refitted(self, points: Array, values: Array) -> GaussianProcess:
         """Fit the same process, with its hyperparameters, to other points."""
-        return self.given(points, values, self.groups, self.theta, self.spread, self.guess)
+        return self.given(points, values, self.groups, self.theta, self.spread)
 
     @classmethod
-    def given(
-        cls, points: Array, values: Array, groups: Groups, theta: Array, spread: float, guess: Guess | None = None
-    ) -> GaussianProcess:
+    def given(cls, points: Array, values: Array, groups: Groups, theta: Array, spread: float) -> GaussianProcess:
         """Fit the process with given hyperparameters; see the attributes."""
-        middle, mean = float(values.mean()), _prior_mean(guess, points, points)
-        kernel = _kernel(_parts(points, points, groups), theta) + np.outer(mean, mean)
+        middle = float(values.mean())
+        kernel = _kernel(_parts(points, points, groups), theta)
         kernel[np.diag_indices_from(kernel)] += np.exp(theta[2]) + _JITTER
         factor = cholesky(kernel, lower=True)
-        weights = cho_solve((factor, True), (values - middle) / spread - mean)
-        return cls(points, groups, theta, factor, weights, middle, spread, guess)
+        weights = cho_solve((factor, True), (values - middle) / spread)
+        return cls(points, groups, theta, factor, weights, middle, spread)
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation of the values without noise, ``[points]`` each."""
-        before, own = (_prior_mean(self.guess, each, self.points) for each in (points, self.points))
-        # the deviation of the slope of a guess is its mean, so the product of two prior means is their covariance
-        kernel = _kernel(_parts(points, self.points, self.groups), self.theta) + np.outer(before, own)
+        kernel = _kernel(_parts(points, self.points, self.groups), self.theta)
         solved = solve_triangular(self.factor, kernel.T, lower=True)
-        variance = np.exp(self.theta[0]) + np.exp(self.theta[1]) + before**2 - (solved**2).sum(axis=0)
-        mean = self.middle + self.spread * (before + kernel @ self.weights)
+        variance = np.exp(self.theta[0]) + np.exp(self.theta[1]) - (solved**2).sum(axis=0)
+        mean = self.middle + self.spread * (kernel @ self.weights)
         return mean, self.spread * np.sqrt(np.maximum(variance, 1e-12))
-
-    def scaled(self, points: Array) -> Array:
-        """Return the predicted means in units of the values' spread about their middle: a guess for another process."""
-        return np.asarray((self.predict(points)[0] - self.middle) / self.spread)
-
-
-def _prior_mean(guess: Guess | None, points: Array, fitted: Array) -> Array:
-    """Return the prior means of scaled values, of which those at the fitted points have the mean 0."""
-    if guess is None:
-        return np.zeros(len(points))
-    return np.asarray(_TRUST * (guess(points) - guess(fitted).mean()))
 
 
 def _parts(one: Array, other: Array, groups: Groups) -> Array:
@@ -160,12 +125,8 @@ def _kernel(parts: Array, theta: Array) -> Array:
     return kernel
 
 
-def _fitted(parts: Array, values: Array, noise: float, steps: int, known: Array) -> tuple[float, Array]:
-    """Return the hyperparameters of largest posterior density, after its negative log but for a constant.
-
-    Args:
-        known: covariance of the values beside the kernel's, ``[points, points]``.
-    """
+def _fitted(parts: Array, values: Array, noise: float, steps: int) -> Array:
+    """Return the hyperparameters of largest posterior density."""
     count = len(parts)
     means = np.log([_ADDITIVE, _INTERACTIONS, max(noise, _LEAST_NOISE) ** 2, *[_LENGTH] * count])
     deviations = np.array([0.7, 1.0, 0.7, *[0.7] * count])
@@ -176,7 +137,7 @@ def _fitted(parts: Array, values: Array, noise: float, steps: int, known: Array)
         own, own_slope = _matern(scaled)
         joint, joint_slope = _matern(scaled.sum(axis=0) / _JOINT)
         additive = own.mean(axis=0)
-        kernel = a * additive + b * joint + known
+        kernel = a * additive + b * joint
         kernel[np.diag_indices_from(kernel)] += n + _JITTER
         factor = cholesky(kernel, lower=True)
         weights = cho_solve((factor, True), values)
@@ -196,4 +157,4 @@ def _fitted(parts: Array, values: Array, noise: float, steps: int, known: Array)
 
     bounds = np.column_stack([means - _BOUND * deviations, means + _BOUND * deviations])
     found = minimize(objective, means, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": steps})
-    return float(found.fun), np.asarray(found.x)
+    return np.asarray(found.x)

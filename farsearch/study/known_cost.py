@@ -2,13 +2,13 @@
 
 Hundreds of candidates are priced. One Gaussian process predicts the metric of each, another the probability that its
 training succeeds. The candidate with the largest expected hypervolume improvement per training time is proposed; every
-fourth one is the candidate with the largest expected improvement of the metric alone. With a warm start, the process
-of an earlier study's metrics is the prior mean of the first one.
+fourth one is the candidate with the largest expected improvement of the metric alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,15 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import norm
 
+from farsearch.floor import metric_floor
 from farsearch.hypervolume import Array, expected_improvement
+from farsearch.pareto import non_dominated
 from farsearch.records import constant_answer
 from farsearch.study.candidates import Candidates
 from farsearch.study.encoding import Encoder
-from farsearch.study.gaussian_process import GaussianProcess, Guess
-from farsearch.study.history import History, most_telling
+from farsearch.study.gaussian_process import GaussianProcess
 from farsearch.study.pricing import KnownCosts, PriceParams
 from farsearch.study.random_configs import draw_params
-from farsearch.study.warm_start import WarmStart
 
 __all__ = ["KnownCostSampler"]
 
@@ -48,11 +48,17 @@ _CLASSIFIER_STEPS = 8
 _PAIRED = 0.7
 """Deviation of a metric between trials, by its standard error, of which the rows that all share are a part."""
 
+_UNKNOWN = 0.1
+"""Standard error of a metric where it is not recorded, by the deviation of the metrics."""
+
 _LABEL_NOISE = 0.3
 """Deviation of the noise of the labels +1 and -1 of the classifier."""
 
 _LEAST_CHANCE = 0.8
 """Probability of success below which a candidate ranks after all others."""
+
+_DEPTH = 0.5
+"""Metrics are raised to so far below the floor, as a share of what the best one is above it."""
 
 _MOST_MODELLED = 150
 """Trials that a process is fitted to; its cost grows with their cube."""
@@ -100,8 +106,8 @@ class KnownCostSampler(BaseSampler):
         complete = [t for t in known if t.state == TrialState.COMPLETE]
         if not complete or len(known) < min(len(self._space) - 1, _MOST_SPREAD):
             return self._fitting(self._candidates.spread(2 * _DRAWN))
-        done = most_telling(complete, _MOST_MODELLED, self._draw)
-        history = History.of(done, constant_answer(study.user_attrs.get("meta", {})))
+        done = _modelled(complete, self._draw)
+        history = _History.of(done, constant_answer(study.user_attrs.get("meta", {})))
         candidates = self._candidates.spread(_DRAWN)
         candidates += self._candidates.around([done[i].params for i in history.front], _DRAWN)
         candidates = self._candidates.at_rates(candidates)
@@ -109,9 +115,7 @@ class KnownCostSampler(BaseSampler):
         if not prices.fits.any():
             return []
         points = self._encode(t.params for t in done)
-        warm = WarmStart.of(study)
-        guess = None if warm is None else self._fit(self._encode(warm.params), warm.history).scaled
-        model = self._fit(points, history, guess)
+        model = GaussianProcess.fit(points, history.lifted, self._encode.groups, _PAIRED * history.error, _STEPS)
         pending = [t for t in known if t.state == TrialState.RUNNING]
         if pending:
             # running trials are assumed to have the expected metric, so that they are not proposed again
@@ -130,11 +134,6 @@ class KnownCostSampler(BaseSampler):
         order = np.lexsort((-worth * chance, chance < _LEAST_CHANCE, ~prices.fits))[: int(prices.fits.sum())]
         return [candidates[i] for i in order]
 
-    def _fit(self, points: Array, history: History, guess: Guess | None = None) -> GaussianProcess:
-        """Fit a process to the metrics of trials."""
-        noise = _PAIRED * history.error
-        return GaussianProcess.fit(points, history.lifted, self._encode.groups, noise, _STEPS, guess)
-
     def _is_known(self, trial: FrozenTrial) -> bool:
         """Return whether the trial has a result, or will have one: not where its process was interrupted."""
         ended = trial.state in (TrialState.COMPLETE, TrialState.RUNNING) or _is_failed(trial)
@@ -151,7 +150,52 @@ class KnownCostSampler(BaseSampler):
         return prices.time_s + np.where(primed, 0.0, prices.priming_s)
 
 
-def _improvement(history: History, prices: KnownCosts, believed: Array, mean: Array, deviation: Array) -> Array:
+@dataclass(frozen=True)
+class _History:
+    """Results of trials.
+
+    Attributes:
+        metric: ``[trials]``. costs: memory and time, ``[trials, 2]``.
+        error: standard error of a metric. constant: metric of a constant answer; None where it is not recorded.
+    """
+
+    metric: Array
+    costs: Array
+    error: float
+    constant: float | None
+
+    @classmethod
+    def of(cls, trials: Sequence[FrozenTrial], constant: float | None) -> _History:
+        values = np.array([trial.values for trial in trials], dtype=float)
+        errors = [trial.user_attrs.get("record", {}).get("metric_error") for trial in trials]
+        known = [error for error in errors if error]  # that of a constant answer can be 0
+        error = float(np.median(known)) if known else _UNKNOWN * float(values[:, 0].std())
+        return cls(values[:, 0], values[:, 1:], error, constant)
+
+    def with_trials(self, metric: Array, costs: Array) -> _History:
+        """Return the history with more trials."""
+        return replace(self, metric=np.append(self.metric, metric), costs=np.vstack([self.costs, costs]))
+
+    @property
+    def front(self) -> list[int]:
+        """Indices of the trials that no other dominates, in order; of equal trials all."""
+        return sorted(non_dominated(np.column_stack([-self.metric, self.costs])).tolist())
+
+    def floor(self, metric: Array) -> float:
+        """Return the metric that a point has to exceed, if these are the trials' metrics; the lowest if unknown."""
+        return max(metric_floor(float(metric.max()), self.error, self.constant), float(metric.min()))
+
+    @property
+    def lifted(self) -> Array:
+        """The metrics, raised to below the floor: how badly a training failed carries no information.
+
+        Otherwise it would stretch the scale on which the good trainings differ.
+        """
+        best, floor = float(self.metric.max()), self.floor(self.metric)
+        return np.maximum(self.metric, floor - _DEPTH * (best - floor))
+
+
+def _improvement(history: _History, prices: KnownCosts, believed: Array, mean: Array, deviation: Array) -> Array:
     """Return the expected hypervolume improvement of each candidate.
 
     The front is that of the metrics that the model believes, because measured ones have noise: the best of thirty is
@@ -170,6 +214,16 @@ def _metric_improvement(best: float, mean: Array, deviation: Array) -> Array:
     score = (mean - best) / deviation
     improvement: Array = (mean - best) * norm.cdf(score) + deviation * norm.pdf(score)
     return improvement
+
+
+def _modelled(trials: list[FrozenTrial], draw: np.random.Generator) -> list[FrozenTrial]:
+    """Return at most ``_MOST_MODELLED`` trials: half of them of the front, and a draw of the others."""
+    if len(trials) <= _MOST_MODELLED:
+        return trials
+    front = _History.of(trials, None).front[: _MOST_MODELLED // 2]
+    others = np.setdiff1d(np.arange(len(trials)), front)
+    chosen = draw.choice(others, size=_MOST_MODELLED - len(front), replace=False)
+    return [trials[i] for i in sorted([*front, *chosen.tolist()])]
 
 
 def _drawn(trials: list[FrozenTrial], beside: int, draw: np.random.Generator) -> list[FrozenTrial]:

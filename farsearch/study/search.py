@@ -22,7 +22,6 @@ from farsearch.study.storage_errors import retry_while_away
 from farsearch.study.store import Store, storage_errors
 from farsearch.study.trial_queue import Proposal, ProposalSettings, TrialQueue
 from farsearch.study.trial_runner import run_trial
-from farsearch.study.warm_start import WARM_START, WarmStart
 from farsearch.study.watcher import Watcher
 from farsearch.training import Bench, Outcome
 
@@ -105,10 +104,6 @@ class Search:
     def begin_at(self, baselines: Mapping[str, FarConfig]) -> None:
         """Enqueue baselines of a new study as its first trials, before the starts of its space."""
         self.under_lock(lambda: self.queue.enqueue_baselines(baselines))
-
-    def start_from(self, warm: WarmStart) -> None:
-        """Store what a new study starts from."""
-        self.under_lock(lambda: self.study.set_user_attr(WARM_START, warm.to_dict()))
 
     def prepare(self, n_trials: int) -> None:
         """Store the number of trials that the study should have, and enqueue the starts of its space."""

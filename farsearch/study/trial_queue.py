@@ -29,7 +29,6 @@ from farsearch.study.samplers import GatedSampler, make_sampler
 from farsearch.study.snapshot import SnapshotReader
 from farsearch.study.space import Space
 from farsearch.study.suggestion import nearest_fit
-from farsearch.study.warm_start import WarmStart
 
 __all__ = ["Next", "Proposal", "ProposalSettings", "TrialQueue"]
 
@@ -105,18 +104,13 @@ class TrialQueue:
             self._enqueue({name: values for name, values in params.items() if values is not None})
 
     def enqueue_starts(self) -> None:
-        """Enqueue the starts of a new study, where they fit: those of its space and of its warm start.
-
-        Those of the space are left out where their method is enqueued already.
-        """
+        """Enqueue the starts of the space in a new study, where they fit, without those of enqueued methods."""
         if self._study.user_attrs.get("started"):
             return
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         known = [self._method(params) for trial in waiting if (params := queued_params(trial))]
         starts = self._space.starts(self._layers)
         self._enqueue({name: params for name, params in starts.items() if self._method(params) not in known})
-        if (warm := WarmStart.of(self._study)) is not None:
-            self._enqueue({f"configuration {i} of {warm.study}": params for i, params in enumerate(warm.starts, 1)})
         self._study.set_user_attr("started", True)
 
     def _method(self, params: Mapping[str, Any]) -> FarConfig:

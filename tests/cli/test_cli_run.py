@@ -194,18 +194,6 @@ def test_a_finished_search_ends_at_once(finished_study: Path, tiny_bert: Path) -
     assert "loading the model" not in done.err
 
 
-def test_a_search_starts_from_an_earlier_study(finished_study: Path, tiny_bert: Path) -> None:
-    """Of the same space; another one is refused with exit code 4."""
-    start = ("--warm-start", "tiny", "--dry-run")
-    done = call(finished_study, *run_arguments(tiny_bert, 3, study="next", device="raspberry-pi-4"), *start)
-    assert done.code == 0, done.err
-    assert re.search(r"starts from \d trials of the study 'tiny'", done.err)
-    refused = call(finished_study, *run_arguments(tiny_bert, 3, study="next", space="uniform"), *start)
-    assert (refused.code, refused.err.count("\n")) == (4, 1)
-    assert "the study 'tiny' has another space" in refused.err
-    assert "--warm-start must name" in refused.err
-
-
 @pytest.mark.slow
 def test_an_infeasible_bound_is_refused_with_one_that_fits(tmp_path: Path, tiny_bert: Path) -> None:
     """Exit code 3; a search with the suggested bound succeeds."""

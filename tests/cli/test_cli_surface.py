@@ -50,8 +50,8 @@ SURFACE: dict[str, set[str]] = {
         "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
         "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs",
         "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time", "--device-samples",
-        "--prime-on", "--plan", "--engine", "--sampler", "--warm-start", "--racing", "--no-racing", "--baselines",
-        "--verify", "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,
+        "--prime-on", "--plan", "--engine", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
+        "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,
     },
     "show STUDY": {*CHOICE, "--select", JSON, STORAGE, TRACKING},
     "spaces check PATH": {"--model"},
@@ -208,7 +208,11 @@ def test_debug_adds_the_traceback_at_any_position(tmp_path: Path, place: int) ->
 
 def test_an_unexpected_error_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line refers to ``--debug``."""
-    monkeypatch.setattr("farsearch.cli.status.open_workspace", lambda *_: {}["no\nsuch"])
+
+    def fail(*_: object) -> None:
+        raise KeyError("no\nsuch")
+
+    monkeypatch.setattr("farsearch.cli.status.open_workspace", fail)
     done = call(tmp_path, "status")
     assert done.code == 1
     assert done.err == "farsearch: unexpected KeyError: 'no\\nsuch' (--debug shows where)\n"

@@ -94,24 +94,3 @@ def test_noise_is_not_part_of_a_prediction() -> None:
     mean, deviation = GaussianProcess.fit(points, values, GROUPS, noise=0.02, steps=15).predict(points[:1])
     assert mean[0] == pytest.approx(values.mean(), abs=0.005)
     assert deviation[0] < 0.01
-
-
-def test_right_guess_predicts_where_nothing_was_measured() -> None:
-    """Another scale and a shift of the guess do not matter; of six points little else follows."""
-    points, values = data(6)
-    at, true = data(200, seed=1)
-    plain = GaussianProcess.fit(points, values, GROUPS, 0.05, 30)
-    guessed = GaussianProcess.fit(points, values, GROUPS, 0.05, 30, lambda x: 3 + 1.5 * np.sin(4 * x[:, 2]))
-    errors = [float(np.abs(process.predict(at)[0] - true).mean()) for process in (plain, guessed)]
-    assert errors[1] < 0.7 * errors[0]
-
-
-def test_wrong_guess_is_left_out_or_overruled() -> None:
-    """Predictions from twenty points are as good as without a guess."""
-    points, values = data(20)
-    at, true = data(200, seed=1)
-    errors = []
-    for guess in (None, lambda x: np.cos(9 * x[:, 0]) - 2 * x[:, 1], lambda x: -np.sin(4 * x[:, 2])):
-        process = GaussianProcess.fit(points, values, GROUPS, 0.05, 30, guess)
-        errors.append(float(np.abs(process.predict(at)[0] - true).mean()))
-    assert max(errors[1:]) < 1.2 * errors[0]
