@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, MutableMapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +92,7 @@ class Pricer:
         priming_optimizer: ``adamw`` or ``sgd``.
         max_memory_mib, max_time_s: limits of the user.
         device_samples: rows that the device trains on; None for as many as ``lengths``.
-        tables: as in ``TracedModel``.
+        tables, traces: as in ``TracedModel``.
     """
 
     def __init__(
@@ -111,12 +112,13 @@ class Pricer:
         max_time_s: float | None = None,
         device_samples: int | None = None,
         tables: MutableMapping[TableKey, StepTable] | None = None,
+        traces: Path | None = None,
     ) -> None:
         self.workload = Workload(
             batch_size, max_length, None if lengths is None else tuple(lengths), seed, device_samples
         )
         self.prime_on_device, self.priming_optimizer = prime_on_device, priming_optimizer
-        self._model = TracedModel(model_config, head, tables)
+        self._model = TracedModel(model_config, head, tables, traces)
         self._segment_costs: dict[StepPlan, SegmentCosts] = {}
         self._compiled_costs: dict[tuple[str, bool], CompiledCosts] = {}
         self._steps = lru_cache(maxsize=64)(self.workload.steps)

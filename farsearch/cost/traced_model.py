@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import MutableMapping
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+from farsearch.cache import describe
 from farsearch.cost.segments import Composed
 from farsearch.cost.software import Software
 from farsearch.cost.step_table import StepTable
@@ -47,6 +51,19 @@ def _prepared_steps(_config: str, _head: Head) -> dict[tuple[Prepare, int, Softw
     return {}
 
 
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    """Return the versions of the libraries that a trace runs, and the digest of farsearch's own code."""
+    code = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        code.update(file.read_bytes())
+    return (*(metadata.version(name) for name in ("torch", "transformers", "onnx")), code.hexdigest())
+
+
 class TracedModel:
     """Traces a model with a head, and stores its step tables.
 
@@ -55,11 +72,19 @@ class TracedModel:
         head: of the model.
         tables: filled with the step tables. They depend on neither the data nor, except for its software, the device,
             so all users of one model and head can share them.
+        traces: folder in which processes share what new tables have traced; None for this process alone.
     """
 
-    def __init__(self, config: Any, head: Head, tables: MutableMapping[TableKey, StepTable] | None = None) -> None:
+    def __init__(
+        self,
+        config: Any,
+        head: Head,
+        tables: MutableMapping[TableKey, StepTable] | None = None,
+        traces: Path | None = None,
+    ) -> None:
         self._config, self.head = config, head
         self._tables = {} if tables is None else tables
+        self._traces = traces
 
     @property
     def layout(self) -> ModelLayout:
@@ -72,17 +97,26 @@ class TracedModel:
         Its portions are those of rows of ``max_length`` tokens. Shorter rows are executed in fewer portions, so a few
         launches too many are counted in their time.
         """
+        portion: int | None
         if plan.engine == "onnx":
-            compiled: TableKey = (rows, traced_plan(plan), max_length, _SOFTWARE)
-            if compiled not in self._tables:
-                self._tables[compiled] = StepTable(self._config, self.head, rows, compiled[1], length=max_length)
-            return self._tables[compiled]
-        is_ordinary = plan.feed_forward == plan.attention == "modules"
-        chunk = None if is_ordinary else min(rows, rows_at_once((rows, max_length, 0)))
-        key = (rows, traced_plan(plan), chunk, software)
+            portion, software = max_length, _SOFTWARE
+        elif plan.feed_forward == plan.attention == "modules":
+            portion = None
+        else:
+            portion = min(rows, rows_at_once((rows, max_length, 0)))
+        key: TableKey = rows, traced_plan(plan), portion, software
         if key not in self._tables:
-            self._tables[key] = StepTable(self._config, self.head, rows, key[1], chunk, software)
+            sizes = {"length" if plan.engine == "onnx" else "chunk_rows": portion}
+            file = None if self._traces is None else self._file(self._traces, key)
+            self._tables[key] = StepTable(self._config, self.head, rows, key[1], software=software, file=file, **sizes)
         return self._tables[key]
+
+    def _file(self, folder: Path, key: TableKey) -> Path:
+        """Return the file of a table's traces, by all that they depend on."""
+        config = {name: value for name, value in self._config.to_dict().items() if name != "_name_or_path"}
+        model = _digest(config, self.head, self.layout, _versions())
+        describe(folder / model, {"model": self._config.model_type, "layers": len(self.layout.layers)})
+        return folder / model / f"{_digest(*key)}.npz"
 
     def step_of(self, prepare: Prepare, rows: int, software: Software) -> Composed:
         """Return the step of the model as ``prepare`` changes it, traced once a process; see ``trace_prepared``."""
