@@ -83,6 +83,15 @@ class Job:
 
     def pricer(self, bench: Bench) -> Pricer:
         """Return the cost model of this job's configurations on its device."""
+        return self._pricer(bench, self.engines)
+
+    def other_pricer(self, bench: Bench, home: Path) -> Pricer | None:
+        """Return that of the engines that do not compete; None where the device has figures of no other."""
+        every = engine_profiles(self.profile, "any", home)
+        others = {engine: profile for engine, profile in every.items() if engine not in self.engines}
+        return self._pricer(bench, others) if others else None
+
+    def _pricer(self, bench: Bench, engines: Mapping[Engine, Profile]) -> Pricer:
         settings, job = self.settings, self.settings.job
         config, lengths = load_config(self.source), bench.train_rows.lengths
         samples = settings.device_samples
@@ -92,7 +101,7 @@ class Job:
             job.batch_size,
             job.max_length,
             self.profile,
-            engines=self.engines,
+            engines=engines,
             lengths=lengths,
             seed=job.seed,
             prime_on_device=settings.prime_on == "device",
@@ -287,13 +296,11 @@ def _read(
 def _usual_engine(profile: Profile, recorded: Recorded | None) -> Engines:
     """Return the study's choice of engines; of a new study any on a device that torch's process fills by half.
 
-    Elsewhere torch alone: to price compiled steps too takes a worker a minute or two before its first trial. On a GPU's
-    profile another engine would train on the board's CPU, which is the user's choice.
+    Elsewhere torch alone: to price compiled steps too takes a worker a minute or two before its first trial.
     """
     if recorded is not None and recorded.engine is not None:
         return recorded.engine
-    small = 2 * profile.process_mib.high > profile.available_mib[0]
-    return "any" if small and profile.onnx is not None else "torch"
+    return "any" if 2 * profile.process_mib.high > profile.available_mib[0] else "torch"
 
 
 def _constant_answers(data: TaskData, split: Split) -> dict[str, Any]:

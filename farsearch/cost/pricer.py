@@ -13,6 +13,7 @@ from torch import nn
 from farsearch.cost.compiled import CompiledCosts
 from farsearch.cost.constraints import Constraints, Peaks
 from farsearch.cost.memory import MIB
+from farsearch.cost.narrow_top import with_narrow_top
 from farsearch.cost.plans import compiled_plans, exact_plans, ordinary_plan
 from farsearch.cost.prices import Price, Prices, total_of, worse_of
 from farsearch.cost.segment_costs import Passes, SegmentCosts
@@ -209,8 +210,7 @@ class Pricer:
         for plan in map(self._executed, plans):
             costs, key = self._costs_of(plan), traced_plan(plan, plan.micro_batch_size)
             if key not in shared:
-                timed = dataclasses.replace(plan, engine="torch")
-                step, rest = self._table(timed, plan.engine).compose(configs), self._rest(timed, plan.engine, configs)
+                step, rest = self._timed(plan, configs)
                 passes, one_pass = (self._pass_seconds(plan, step, rest, phases) for phases in (epochs, single))
                 shared[key] = step, rest, passes, one_pass
             step, rest, passes, one_pass = shared[key]
@@ -227,6 +227,14 @@ class Pricer:
         """Return the step table of a plan with the software on an engine's profile."""
         rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
         return self._model.table(plan, rows, self.workload.max_length, self._sides[engine].software)
+
+    def _timed(self, plan: StepPlan, configs: Sequence[FarConfig]) -> tuple[Composed, Composed | None]:
+        """Return the steps whose operations are timed, torch's, of a whole micro-batch and of the smaller last one."""
+        timed = dataclasses.replace(plan, engine="torch")
+        step, rest = self._table(timed, plan.engine).compose(configs), self._rest(timed, plan.engine, configs)
+        if plan.engine == "torch" or not self._model.first_token_alone:
+            return step, rest
+        return with_narrow_top(step, self.layers), None if rest is None else with_narrow_top(rest, self.layers)
 
     def _tensors(self, plan: StepPlan, step: Composed, rest: Composed | None, configs: Sequence[FarConfig]) -> _Tensors:
         """Return the memory at the peak; of a compiled plan, that of its own graphs."""

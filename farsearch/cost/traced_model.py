@@ -16,7 +16,7 @@ from farsearch.cost.whole_model import trace_prepared
 from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
 from farsearch.models.families import layout_of
-from farsearch.models.heads import Head
+from farsearch.models.heads import Head, takes_first_token
 from farsearch.records import StepPlan
 
 __all__ = ["TableKey", "TracedModel", "shared_tables", "traced_plan"]
@@ -62,6 +62,11 @@ class TracedModel:
     def layout(self) -> ModelLayout:
         """The model's layers and the module paths in them."""
         return layout_of(self._config)
+
+    @property
+    def first_token_alone(self) -> bool:
+        """Whether the head takes nothing but each row's first token."""
+        return takes_first_token(self.head, self._config)
 
     def table(self, plan: StepPlan, rows: int, max_length: int, software: Software) -> StepTable:
         """Return the step table of a plan with ``rows`` at once.
