@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
-from farsearch.cost.compiled import CompiledCosts
+from farsearch.cost.compiled import CompiledCosts, vocabulary_mib
 from farsearch.cost.constraints import Constraints, Peaks
 from farsearch.cost.memory import MIB
 from farsearch.cost.narrow_top import with_narrow_top
@@ -223,6 +223,13 @@ class Pricer:
             prices.append(self._prices(plan, tensors, time, step_time, costs.elements(step)))
         return prices
 
+    def step_time_s(self, config: FarConfig, plan: StepPlan) -> float:
+        """Return the seconds of one step at full length, as ``price`` does, without the memory: nothing is compiled."""
+        plan = self._executed(plan)
+        step, rest = self._timed(plan, [config])
+        passes = self._pass_seconds(plan, step, rest, [None])
+        return float(total_of(self._costs_of(plan).seconds(step, [None], passes))[0])
+
     def _table(self, plan: StepPlan, engine: Engine) -> StepTable:
         """Return the step table of a plan with the software on an engine's profile."""
         rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
@@ -243,13 +250,15 @@ class Pricer:
         kind = (plan.optimizer, plan.micro_batch_size is not None)
         costs = self._compiled_costs.setdefault(kind, CompiledCosts(*kind))
         found = costs.memory(self.table(plan).compose(configs))
+        vocabulary = np.full(len(configs), vocabulary_mib(self._model.config))
         memory = {
+            "vocabulary": vocabulary,
             "trained weights, optimizer": found.held / MIB,
             "activations": found.allocated / MIB,
             "mapped weights": found.mapped / MIB,
         }
         # the system may drop mapped weights, and the allocator's share may be 0
-        return _Tensors(memory, (found.held + found.passing) / MIB, total_of(memory))
+        return _Tensors(memory, vocabulary + (found.held + found.passing) / MIB, total_of(memory))
 
     def _of_torch(self, memory: Mapping[str, Array]) -> _Tensors:
         total = total_of(memory)

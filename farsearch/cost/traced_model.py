@@ -55,18 +55,18 @@ class TracedModel:
     """
 
     def __init__(self, config: Any, head: Head, tables: MutableMapping[TableKey, StepTable] | None = None) -> None:
-        self._config, self.head = config, head
+        self.config, self.head = config, head
         self._tables = {} if tables is None else tables
 
     @property
     def layout(self) -> ModelLayout:
         """The model's layers and the module paths in them."""
-        return layout_of(self._config)
+        return layout_of(self.config)
 
     @property
     def first_token_alone(self) -> bool:
         """Whether the head takes nothing but each row's first token."""
-        return takes_first_token(self.head, self._config)
+        return takes_first_token(self.head, self.config)
 
     def table(self, plan: StepPlan, rows: int, max_length: int, software: Software) -> StepTable:
         """Return the step table of a plan with ``rows`` at once.
@@ -77,15 +77,15 @@ class TracedModel:
         if plan.engine == "onnx":
             compiled: TableKey = (rows, traced_plan(plan), max_length, _SOFTWARE)
             if compiled not in self._tables:
-                self._tables[compiled] = StepTable(self._config, self.head, rows, compiled[1], length=max_length)
+                self._tables[compiled] = StepTable(self.config, self.head, rows, compiled[1], length=max_length)
             return self._tables[compiled]
         is_ordinary = plan.feed_forward == plan.attention == "modules"
         chunk = None if is_ordinary else min(rows, rows_at_once((rows, max_length, 0)))
         key = (rows, traced_plan(plan), chunk, software)
         if key not in self._tables:
-            self._tables[key] = StepTable(self._config, self.head, rows, key[1], chunk, software)
+            self._tables[key] = StepTable(self.config, self.head, rows, key[1], chunk, software)
         return self._tables[key]
 
     def step_of(self, prepare: Callable[[nn.Module, ModelLayout], None], rows: int, software: Software) -> Composed:
         """Return the step of the model as ``prepare`` changes it; see ``trace_prepared``."""
-        return trace_prepared(self._config, self.head, rows, prepare, software)
+        return trace_prepared(self.config, self.head, rows, prepare, software)

@@ -55,7 +55,8 @@ class CallMemory(NamedTuple):
 
     Attributes:
         masks: of dropout, during the call.
-        inside: what onnxruntime allocates and frees in the call, and what the runner makes of its results, in order.
+        inside: what onnxruntime allocates and frees in the call, in order.
+        tables: gradients of whole tables that numpy makes of those of their rows, after ``inside``.
         others: outputs that onnxruntime allocates, and that live on, by the program's names.
         buffers: likewise, those in blocks of the runner.
         lent: blocks that are taken for a moment.
@@ -64,6 +65,7 @@ class CallMemory(NamedTuple):
 
     masks: tuple[Allocation, ...]
     inside: tuple[Allocation, ...]
+    tables: tuple[Allocation, ...]
     others: Mapping[str, Allocation]
     buffers: Mapping[str, Allocation]
     lent: tuple[Allocation, ...]
@@ -78,7 +80,8 @@ class StepMemory(Generic[Bytes]):
         mapped: weights in their file, which the system reads as they are needed and may drop again.
         held: trained weights, the optimizer's state, and the sums of gradients of micro-batches.
         passing: peak of activations, gradients and masks.
-        temporary: what of it onnxruntime allocates. The rest is in buffers that are kept, without holes between them.
+        temporary: peak of what of it onnxruntime allocates. The rest is numpy's: buffers that are kept, without holes
+            between them, masks, and gradients of whole tables.
     """
 
     mapped: Bytes
@@ -168,10 +171,11 @@ class EngineMemory:
         """
         trained = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self._program.trained)
         pool, others = _Pool(), dict[str, int]()
-        temporary = masks = 0
+        temporary = level = masks = 0
         for call in self.calls(rows, length):
-            masks = max(masks, _highest(call.masks))
-            temporary = max(temporary, sum(others.values()) + _highest(call.inside))
+            masks, before = max(masks, _highest(call.masks)), sum(others.values())
+            temporary = max(temporary, before + _highest(call.inside))
+            level = max(level, before + _highest((*call.inside, *call.tables)))
             others.update((value, made.bytes) for value, made in call.others.items())
             for value, made in call.buffers.items():
                 pool.take(value, made.bytes)
@@ -180,7 +184,7 @@ class EngineMemory:
                 pool.give(value)
                 others.pop(value, None)
         held = held_bytes(trained, optimizer, parts)
-        return StepMemory(self._mapped, held, pool.held + temporary + masks, temporary)
+        return StepMemory(self._mapped, held, pool.held + level + masks, temporary)
 
     def calls(self, rows: int, length: int) -> Iterator[CallMemory]:
         """Yield the memory of each call of a step of ``rows`` sequences of ``length`` tokens."""
@@ -200,7 +204,8 @@ class EngineMemory:
             lent = [whole[name] for name in call.outputs if in_portions and name not in call.rows]
             yield CallMemory(
                 tuple(_briefly(self._masks_of(call, rows, length))),
-                (*inside, *_briefly(self._scattered(call))),
+                inside,
+                tuple(_briefly(self._tables(call))),
                 {} if call.rows else made,
                 made if call.rows else {},
                 tuple(_briefly(lent)),
@@ -211,8 +216,7 @@ class EngineMemory:
         """Rows that are computed at once."""
         return portion_rows(rows, length, self._program.portion or rows * length)
 
-    def _scattered(self, call: Call) -> list[Allocation]:
-        """The gradients of whole tables, which the runner makes from those of their rows."""
+    def _tables(self, call: Call) -> list[Allocation]:
         tables = {f"gradient:{tensor.name}": tensor for tensor in self._program.trained if tensor.ids is not None}
         return [_allocation(4, tables[value].shape) for value in call.outputs.values() if value in tables]
 
