@@ -33,7 +33,7 @@ LAYERS = 4
 BY_NAME = {case.name: case for case in CASES}
 FAST = ("bert",)
 """Families of the test that always runs; a compiled step takes seconds."""
-NEAR = {"modernbert": 0.01, "deberta-v2": 0.1}
+NEAR = {"modernbert": 0.01}
 """Families whose layers share values that are not composed exactly, and how near these small models are."""
 
 
@@ -116,6 +116,7 @@ def predicted_flops(model_config: Any, head: Head, config: FarConfig, plan: Step
             pytest.param(name, kind, marks=pytest.mark.slow)
             for name in BY_NAME
             for kind in ("classification", "token-classification")
+            if (name, kind) != ("bert", "classification")
         ),
     ],
 )
