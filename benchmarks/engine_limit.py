@@ -32,7 +32,7 @@ from farsearch.models.source import resolve_model
 from farsearch.records import Engine, FarConfig, StepPlan
 from farsearch.runtime.task import Task
 
-__all__ = ["glue_folder", "main", "make_bundles", "minilm_bundle", "train", "write_sample"]
+__all__ = ["glue_folder", "main", "make_bundles", "train", "write_sample"]
 
 _TASK = Task("sst2", "classification", ("0", "1"), "accuracy", ("sentence",), "label")
 _PLAN = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
@@ -47,29 +47,26 @@ def glue_folder() -> Path:
 
 
 def make_bundles(folder: Path, dropout: bool = True) -> dict[Engine, Path]:
-    """Write a bundle of MiniLM for each engine, as ``minilm_bundle`` does; both start from the same weights."""
-    engines: tuple[Engine, ...] = ("torch", "onnx")
-    return {engine: minilm_bundle(folder / engine, engine, _PLAN, dropout) for engine in engines}
-
-
-def minilm_bundle(folder: Path, engine: Engine, plan: StepPlan, dropout: bool = True) -> Path:
-    """Write a bundle of MiniLM for SST-2, with frozen embeddings and a tenth of the neurons learning.
+    """Write a bundle of MiniLM for each engine; both start from the same weights.
 
     Args:
         dropout: False for a model without, in which both engines compute the same: they draw other masks.
     """
-    model, layout = load_model(resolve_model("minilm"), Head(), _TASK.labels, seed=0)
-    if not dropout:
-        settings: Any = model.config
-        settings.hidden_dropout_prob = settings.attention_probs_dropout_prob = 0.0
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-    config = FarConfig((0.9,) * len(layout.layers), 3e-4, 1.0, frozen_embeddings=True)
-    return make_bundle(
-        folder, model.config, engine, batch_size=8, length=64, config=config, plan=plan, task=_TASK,
-        weights=(model, layout),
-    )  # fmt: skip
+    bundles: dict[Engine, Path] = {}
+    for engine in ("torch", "onnx"):
+        model, layout = load_model(resolve_model("minilm"), Head(), _TASK.labels, seed=0)
+        if not dropout:
+            settings: Any = model.config
+            settings.hidden_dropout_prob = settings.attention_probs_dropout_prob = 0.0
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
+        config = FarConfig((0.9,) * len(layout.layers), 3e-4, 1.0, frozen_embeddings=True)
+        bundles[engine] = make_bundle(
+            folder / engine, model.config, engine, batch_size=8, length=64, config=config, plan=_PLAN, task=_TASK,
+            weights=(model, layout),
+        )  # fmt: skip
+    return bundles
 
 
 def write_sample(path: Path, rows: int) -> None:
