@@ -73,6 +73,12 @@ class Job:
         """``TASK-MODEL-DEVICE-SPACE``, in characters that a folder's name can have."""
         return _default_name(self.settings.job.task, self.source.name, self.settings.device, self.space.name)
 
+    def final(self) -> Job:
+        """Return the job of a final model, which trains on the held-out rows too."""
+        rows = self.split.final(len(self.data.train))
+        job = dataclasses.replace(self.settings.job, train_samples=len(rows), validation_samples=0)
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, job=job), split=Split(rows, ()))
+
     def bench(self, store: Store) -> Bench:
         """Load model and data for training."""
         job = self.settings.job
@@ -96,13 +102,7 @@ class Job:
         config, lengths = load_config(self.source), bench.train_rows.lengths
         samples = settings.device_samples
         return Pricer(
-            config,
-            bench.head,
-            job.batch_size,
-            job.max_length,
-            self.profile,
-            engines=engines,
-            lengths=lengths,
+            config, bench.head, job.batch_size, job.max_length, self.profile, engines=engines, lengths=lengths,
             seed=job.seed,
             prime_on_device=settings.prime_on == "device",
             priming_optimizer=job.priming.optimizer,
@@ -111,7 +111,7 @@ class Job:
             # the model sees a long context as several rows
             device_samples=None if samples is None else round(samples * len(lengths) / job.train_samples),
             tables=shared_tables(config, bench.head),
-        )
+        )  # fmt: skip
 
 
 def resolve_job(options: SearchSpec, store: Store, progress: Callable[[str], None], study: str | None = None) -> Job:
