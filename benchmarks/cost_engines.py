@@ -25,7 +25,7 @@ import transformers
 from scipy.stats import spearmanr
 
 from benchmarks.cost_memory import this_host
-from benchmarks.engine_bundles import make_bundle, write_rows
+from benchmarks.engine_bundles import make_bundle, spread_words, write_rows
 from benchmarks.engines import watched
 from farsearch.bundle.engine import peaks_of
 from farsearch.calibration.fit import fit_engine
@@ -34,6 +34,7 @@ from farsearch.calibration.measure.onnx_timing import compiled_step, unpacked
 from farsearch.calibration.measure.rounds import time_call
 from farsearch.calibration.payload import engine_payload
 from farsearch.calibration.result import Calibration
+from farsearch.cost.compiled import vocabulary_mib
 from farsearch.cost.plans import for_engine
 from farsearch.cost.pricer import Pricer
 from farsearch.devices.profile import Profile
@@ -194,10 +195,12 @@ def measure(setting: Setting, profile: Profile, reference: _Reference, folder: P
     bundle = make_bundle(
         folder, model_config, "onnx", batch_size=setting.batch, length=setting.seq, config=config, plan=plan
     )
-    (_, predicted_mib), *_ = peaks_of(bundle, setting.batch, setting.seq, profile.process_mib.value, plan)
+    process = profile.process_mib.value + vocabulary_mib(model_config)
+    (_, predicted_mib), *_ = peaks_of(bundle, setting.batch, setting.seq, process, plan)
     engines: dict[Engine, Profile] = {"onnx": profile}
     priced = Pricer(model_config, Head(), setting.batch, setting.seq, profile, engines=engines).price(config, plan)
-    rows = write_rows(folder / "rows.tsv", setting.batch * _STEPS, setting.seq)
+    tokens = setting.batch * _STEPS * (setting.seq - 2)
+    rows = write_rows(folder / "rows.tsv", setting.batch * _STEPS, setting.seq, spread_words(tokens))
     before = reference.now()
     _, peak, anonymous = watched([sys.executable, str(bundle / "train.py"), "--train", str(rows), "--out",
                                   str(folder / "tuned")], {})  # fmt: skip

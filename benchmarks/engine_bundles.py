@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_diges
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
 
-__all__ = ["RANDOM_TASK", "make_bundle", "write_rows"]
+__all__ = ["RANDOM_TASK", "make_bundle", "spread_words", "write_rows"]
 
 RANDOM_TASK = Task("random", "classification", ("no", "yes"), "accuracy", ("sentence",), "label")
 
@@ -102,9 +104,18 @@ def make_bundle(
     return bundle
 
 
-def write_rows(path: Path, rows: int, length: int) -> Path:
-    """Write rows of ``length`` tokens, each word one of them, with two special ones."""
-    draw = random.Random(0)
-    lines = [f"{' '.join(draw.choices(_WORDS, k=length - 2))}\t{RANDOM_TASK.labels[i % 2]}" for i in range(rows)]
+def spread_words(count: int) -> list[str]:
+    """Return words of the tokenizer, each one token, from all over its vocabulary, as a task's rows have them."""
+    vocabulary = load_tokenizer(resolve_model("minilm"), "classification").get_vocab()
+    words = sorted((word for word in vocabulary if word.isascii() and word.isalpha()), key=vocabulary.__getitem__)
+    spread = [words[i * len(words) // count] for i in range(count)]
+    random.Random(0).shuffle(spread)
+    return spread
+
+
+def write_rows(path: Path, rows: int, length: int, words: Sequence[str] = _WORDS) -> Path:
+    """Write rows of ``length`` tokens of these words, each one token, with two special ones."""
+    of_rows = islice(cycle(words), rows * (length - 2))
+    lines = [f"{' '.join(islice(of_rows, length - 2))}\t{RANDOM_TASK.labels[i % 2]}" for i in range(rows)]
     write_text(path, "\n".join(["sentence\tlabel", *lines]) + "\n")
     return path

@@ -89,17 +89,20 @@ class Job:
 
     def pricer(self, bench: Bench) -> Pricer:
         """Return the cost model of this job's configurations on its device."""
+        return self._pricer(bench, self.engines)
+
+    def other_pricer(self, bench: Bench, home: Path) -> Pricer | None:
+        """Return that of the engines that do not compete; None where the device has figures of no other."""
+        every = engine_profiles(self.profile, "any", home)
+        others = {engine: profile for engine, profile in every.items() if engine not in self.engines}
+        return self._pricer(bench, others) if others else None
+
+    def _pricer(self, bench: Bench, engines: Mapping[Engine, Profile]) -> Pricer:
         settings, job = self.settings, self.settings.job
         config, lengths = load_config(self.source), bench.train_rows.lengths
         samples = settings.device_samples
         return Pricer(
-            config,
-            bench.head,
-            job.batch_size,
-            job.max_length,
-            self.profile,
-            engines=self.engines,
-            lengths=lengths,
+            config, bench.head, job.batch_size, job.max_length, self.profile, engines=engines, lengths=lengths,
             seed=job.seed,
             prime_on_device=settings.prime_on == "device",
             priming_optimizer=job.priming.optimizer,
@@ -109,7 +112,7 @@ class Job:
             device_samples=None if samples is None else round(samples * len(lengths) / job.train_samples),
             tables=shared_tables(config, bench.head),
             traces=bench.cache / "traces",
-        )
+        )  # fmt: skip
 
 
 def resolve_job(options: SearchSpec, store: Store, progress: Callable[[str], None], study: str | None = None) -> Job:
@@ -294,13 +297,11 @@ def _read(
 def _usual_engine(profile: Profile, recorded: Recorded | None) -> Engines:
     """Return the study's choice of engines; of a new study any on a device that torch's process fills by half.
 
-    Elsewhere torch alone: to price compiled steps too takes the first study of a model a minute or two. On a GPU's
-    profile another engine would train on the board's CPU, which is the user's choice.
+    Elsewhere torch alone: to price compiled steps too takes the first study of a model a minute or two.
     """
     if recorded is not None and recorded.engine is not None:
         return recorded.engine
-    small = 2 * profile.process_mib.high > profile.available_mib[0]
-    return "any" if small and profile.onnx is not None else "torch"
+    return "any" if 2 * profile.process_mib.high > profile.available_mib[0] else "torch"
 
 
 def _constant_answers(data: TaskData, split: Split) -> dict[str, Any]:

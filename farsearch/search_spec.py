@@ -141,7 +141,8 @@ class SearchSpec:
     )  # fmt: skip
     engine: Literal["any", "torch", "onnx"] | None = _setting(
         "Whose plans compete: torch's, those of onnx, which trains on the board's CPU without torch, or any.  "
-        "[default: torch; any on boards of at most 1 GB]", choices=("any", "torch", "onnx"), fingerprint="resolved",
+        "[default: torch; any on a board that torch's process fills by half]", choices=("any", "torch", "onnx"),
+        fingerprint="resolved",
     )  # fmt: skip
     sampler: str = _setting("known-cost, tpe, nsga2, gp or random.", "known-cost", metavar="NAME", recorded=False)
     racing: bool = _setting("Stop a trial that can't reach the front any more.", True, recorded=False)

@@ -12,6 +12,7 @@ from farsearch.api.mirror import LiveMirror, open_mirror
 from farsearch.api.pool import Pool, worker_environment
 from farsearch.api.progress import Notes, SearchProgress, SiblingProgress
 from farsearch.baselines import Method, chosen_methods, default_choice
+from farsearch.cost.pricer import Pricer
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.formatting import constant_words, human_time
@@ -31,6 +32,7 @@ from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from farsearch.study.verify import Point, verify
 from farsearch.tasks.summary import Tokens
+from farsearch.training import Bench
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,9 +91,8 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     progress = SearchProgress(console, spec.n_trials, job.data.spec.metric, mirror, workspace.callbacks)
     search = Search(study, store, bench, pricer, job.space, spec.sampler, job.settings.plan, progress, spec.racing)
     store.ask(lambda: study.set_user_attr("n_trials", spec.n_trials))
+    _check_feasible(workspace, spec, job, bench, pricer, preview)
     if methods:
-        if preview.share_feasible == 0:  # before minutes of baselines
-            check_feasible(job.space, pricer, search.layers, search.goal, spec.sampler, bench.job.seed)
         _begin_at_baselines(console, search, methods, mirror)
     with progress:
         progress.resumed(store.ask(lambda: snapshot_of(study)))
@@ -110,11 +111,19 @@ def describe_search(workspace: Workspace, spec: SearchSpec) -> Iterator[str]:
     yield from _description(job, name)
     yield _LOADING
     bench = job.bench(store)
-    pricer, goal = job.pricer(bench), job.settings.plan
-    preview = preview_search(job.space, pricer, bench, goal, spec.n_trials)
+    pricer = job.pricer(bench)
+    preview = preview_search(job.space, pricer, bench, job.settings.plan, spec.n_trials)
     yield from _preview_lines(preview, chosen_methods(spec.baselines or default_choice(spec.n_trials)))
+    _check_feasible(workspace, spec, job, bench, pricer, preview)
+
+
+def _check_feasible(
+    workspace: Workspace, spec: SearchSpec, job: Job, bench: Bench, pricer: Pricer, preview: Preview
+) -> None:
+    """Check that a search would find a first trial, before minutes of baselines."""
     if preview.share_feasible == 0:
-        check_feasible(job.space, pricer, len(bench.layout.layers), goal, spec.sampler, bench.job.seed)
+        others = job.other_pricer(bench, workspace.home)
+        check_feasible(job.space, pricer, job.settings.plan, spec.sampler, bench.job.seed, others)
 
 
 def continue_search(

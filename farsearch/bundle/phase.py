@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.calibration.local import find_engine_profile, find_profile
-from farsearch.cost.pricer import Price, Pricer
+from farsearch.cost.compiled import vocabulary_mib
+from farsearch.cost.pricer import Pricer
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile
 from farsearch.errors import FarsearchError
@@ -103,23 +104,20 @@ def _predicted(
     model = load_config(source)
     tables = shared_tables(model, head)
 
-    def price(length: int, executed: StepPlan) -> Price:
-        engines = {executed.engine: profile}
-        return Pricer(model, head, job.batch_size, length, profile, engines=engines, tables=tables).price(
-            config, executed
-        )
+    def pricer(length: int) -> Pricer:
+        return Pricer(model, head, job.batch_size, length, profile, engines={plan.engine: profile}, tables=tables)
 
     process = profile.process_mib.value
     if plan.engine == "onnx":
         from farsearch.bundle.engine import peaks_of
 
+        process += vocabulary_mib(model)
         peaks = peaks_of(folder, job.batch_size, job.max_length, process, plan)
     else:
-        peaks = _peaks(plan, job.batch_size, lambda executed: price(job.max_length, executed).peak_memory_mib)
+        whole = pricer(job.max_length)
+        peaks = _peaks(plan, job.batch_size, lambda executed: whole.price(config, executed).peak_memory_mib)
     lengths = [*range(_LENGTHS, job.max_length, _LENGTHS), job.max_length]
-    # a compiled step is timed by torch's operations on the engine's profile
-    timed = dataclasses.replace(plan, engine="torch")
-    seconds = {str(length): price(length, timed).step_time_s for length in lengths}
+    seconds = {str(length): pricer(length).step_time_s(config, plan) for length in lengths}
     return {"device": profile.name, "process_mib": process, "peaks": peaks, "step_s": seconds}
 
 

@@ -21,10 +21,23 @@ if TYPE_CHECKING:  # these need the package onnx, which takes time to import
     from farsearch.graph.memory import EngineMemory, StepMemory
     from farsearch.graph.segments import Place, SegmentEvent
 
-__all__ = ["CompiledCosts", "CompiledStep", "compiled_step"]
+__all__ = ["CompiledCosts", "CompiledStep", "compiled_step", "vocabulary_mib"]
 
 _BYTES = 4
 """Bytes of a float32."""
+_TEMPORARY = [EVENT_KINDS.index(kind) for kind in ("temporary", "gradient")]
+
+_WORD_BYTES = {"unigram": 900, "others": 300}
+"""Memory of a tokenizer for each word of its vocabulary: 765 to 1,044 bytes of a unigram model, 240 to 390 of word
+pieces and byte pairs, in tokenizers 0.12 and 0.23 (docs/log.md)."""
+_UNIGRAM = ("camembert", "deberta-v2", "xlm-roberta")
+"""Families whose tokenizers are unigram models."""
+
+
+def vocabulary_mib(config: Any) -> float:
+    """Return the memory of a model's tokenizer in the process of a compiled step, by its transformers configuration."""
+    kind = "unigram" if config.model_type in _UNIGRAM else "others"
+    return float(_WORD_BYTES[kind] * int(config.vocab_size) / 2**20)
 
 
 class CompiledStep(NamedTuple):
@@ -86,7 +99,7 @@ class CompiledCosts:
 
     def __init__(self, optimizer: str, parts: bool) -> None:
         self._optimizer, self._parts = optimizer, parts
-        self._levels = Rows[Part](3, _levels)
+        self._levels = Rows[Part](4, _levels)
         self._elements = Rows[Tensors](1, _elements)
 
     def memory(self, step: Composed) -> StepMemory[Array]:
@@ -95,26 +108,29 @@ class CompiledCosts:
 
         column = np.zeros(1, dtype=np.int64)
         rows = self._levels.find(step.parts, step.part_of, step.learners, column)
-        high, net, masks = np.moveaxis(self._levels.values[rows, 0], -1, 0)
+        high, temporary, net, masks = np.moveaxis(self._levels.values[rows, 0], -1, 0)
         before = np.cumsum(net, axis=0) - net
         groups = self._elements.find(step.tensors, step.tensors_of, step.tensor_learners, column)
         trained = _BYTES * self._elements.values[groups, 0, 0].sum(axis=0)
         held = held_bytes(trained, self._optimizer, self._parts)
-        temporary = (high + before).max(axis=0)
-        return StepMemory(step.static_bytes, held, _block_bytes(step) + temporary + masks.max(axis=0), temporary)
+        level, temporary = (high + before).max(axis=0), (temporary + before).max(axis=0)
+        return StepMemory(step.static_bytes, held, _block_bytes(step) + level + masks.max(axis=0), temporary)
 
 
 def _levels(parts: Sequence[Part], learners: Indices, _: Indices) -> Array:
-    """Of each segment the highest level of temporaries over that before, that at its end, and the highest of masks."""
+    """Highest levels over that before, and that at the end, of each segment.
+
+    They are the highest with gradients of tables, the highest and the last of temporaries alone, and that of masks.
+    """
     numbers = []
     for part in parts:
         sizes = np.rint(part.sizes(0, learners))
         zero = np.zeros((1, len(learners)))
-        temporary, masks = (
-            np.concatenate([zero, np.cumsum(sizes[part.event_kinds == EVENT_KINDS.index(kind)], axis=0)])
-            for kind in ("temporary", "mask")
+        every, temporary, masks = (
+            np.concatenate([zero, np.cumsum(sizes[np.isin(part.event_kinds, kinds)], axis=0)])
+            for kinds in (_TEMPORARY, _TEMPORARY[:1], [EVENT_KINDS.index("mask")])
         )
-        numbers.append(np.stack([temporary.max(axis=0), temporary[-1], masks.max(axis=0)], axis=1))
+        numbers.append(np.stack([every.max(axis=0), temporary.max(axis=0), temporary[-1], masks.max(axis=0)], axis=1))
     return np.stack(numbers)[:, :, None]
 
 

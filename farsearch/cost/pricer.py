@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from farsearch.cost.compiled import CompiledCosts
+from farsearch.cost.compiled import CompiledCosts, vocabulary_mib
 from farsearch.cost.constraints import Constraints, Peaks
 from farsearch.cost.memory import MIB
+from farsearch.cost.narrow_top import with_narrow_top
 from farsearch.cost.plans import compiled_plans, exact_plans, ordinary_plan
 from farsearch.cost.prices import Price, Prices, total_of, worse_of
 from farsearch.cost.segment_costs import Passes, SegmentCosts
@@ -210,8 +211,7 @@ class Pricer:
         for plan in map(self._executed, plans):
             costs, key = self._costs_of(plan), traced_plan(plan, plan.micro_batch_size)
             if key not in shared:
-                timed = dataclasses.replace(plan, engine="torch")
-                step, rest = self._table(timed, plan.engine).compose(configs), self._rest(timed, plan.engine, configs)
+                step, rest = self._timed(plan, configs)
                 passes, one_pass = (self._pass_seconds(plan, step, rest, phases) for phases in (epochs, single))
                 shared[key] = step, rest, passes, one_pass
             step, rest, passes, one_pass = shared[key]
@@ -224,10 +224,25 @@ class Pricer:
             prices.append(self._prices(plan, tensors, time, step_time, costs.elements(step)))
         return prices
 
+    def step_time_s(self, config: FarConfig, plan: StepPlan) -> float:
+        """Return the seconds of one step at full length, as ``price`` does, without the memory: nothing is compiled."""
+        plan = self._executed(plan)
+        step, rest = self._timed(plan, [config])
+        passes = self._pass_seconds(plan, step, rest, [None])
+        return float(total_of(self._costs_of(plan).seconds(step, [None], passes))[0])
+
     def _table(self, plan: StepPlan, engine: Engine) -> StepTable:
         """Return the step table of a plan with the software on an engine's profile."""
         rows = min(self.batch_size, plan.micro_batch_size or self.batch_size)
         return self._model.table(plan, rows, self.workload.max_length, self._sides[engine].software)
+
+    def _timed(self, plan: StepPlan, configs: Sequence[FarConfig]) -> tuple[Composed, Composed | None]:
+        """Return the steps whose operations are timed, torch's, of a whole micro-batch and of the smaller last one."""
+        timed = dataclasses.replace(plan, engine="torch")
+        step, rest = self._table(timed, plan.engine).compose(configs), self._rest(timed, plan.engine, configs)
+        if plan.engine == "torch" or not self._model.first_token_alone:
+            return step, rest
+        return with_narrow_top(step, self.layers), None if rest is None else with_narrow_top(rest, self.layers)
 
     def _tensors(self, plan: StepPlan, step: Composed, rest: Composed | None, configs: Sequence[FarConfig]) -> _Tensors:
         """Return the memory at the peak; of a compiled plan, that of its own graphs."""
@@ -236,13 +251,15 @@ class Pricer:
         kind = (plan.optimizer, plan.micro_batch_size is not None)
         costs = self._compiled_costs.setdefault(kind, CompiledCosts(*kind))
         found = costs.memory(self.table(plan).compose(configs))
+        vocabulary = np.full(len(configs), vocabulary_mib(self._model.config))
         memory = {
+            "vocabulary": vocabulary,
             "trained weights, optimizer": found.held / MIB,
             "activations": found.allocated / MIB,
             "mapped weights": found.mapped / MIB,
         }
         # the system may drop mapped weights, and the allocator's share may be 0
-        return _Tensors(memory, (found.held + found.passing) / MIB, total_of(memory))
+        return _Tensors(memory, vocabulary + (found.held + found.passing) / MIB, total_of(memory))
 
     def _of_torch(self, memory: Mapping[str, Array]) -> _Tensors:
         total = total_of(memory)

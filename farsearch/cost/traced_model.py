@@ -18,7 +18,7 @@ from farsearch.cost.whole_model import Prepare, trace_prepared
 from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
 from farsearch.models.families import layout_of
-from farsearch.models.heads import Head
+from farsearch.models.heads import Head, takes_first_token
 from farsearch.records import StepPlan
 
 __all__ = ["TableKey", "TracedModel", "shared_tables", "traced_plan"]
@@ -82,14 +82,19 @@ class TracedModel:
         tables: MutableMapping[TableKey, StepTable] | None = None,
         traces: Path | None = None,
     ) -> None:
-        self._config, self.head = config, head
+        self.config, self.head = config, head
         self._tables = {} if tables is None else tables
         self._traces = traces
 
     @property
     def layout(self) -> ModelLayout:
         """The model's layers and the module paths in them."""
-        return layout_of(self._config)
+        return layout_of(self.config)
+
+    @property
+    def first_token_alone(self) -> bool:
+        """Whether the head takes nothing but each row's first token."""
+        return takes_first_token(self.head, self.config)
 
     def table(self, plan: StepPlan, rows: int, max_length: int, software: Software) -> StepTable:
         """Return the step table of a plan with ``rows`` at once.
@@ -108,19 +113,19 @@ class TracedModel:
         if key not in self._tables:
             sizes = {"length" if plan.engine == "onnx" else "chunk_rows": portion}
             file = None if self._traces is None else self._file(self._traces, key)
-            self._tables[key] = StepTable(self._config, self.head, rows, key[1], software=software, file=file, **sizes)
+            self._tables[key] = StepTable(self.config, self.head, rows, key[1], software=software, file=file, **sizes)
         return self._tables[key]
 
     def _file(self, folder: Path, key: TableKey) -> Path:
         """Return the file of a table's traces, by all that they depend on."""
-        config = {name: value for name, value in self._config.to_dict().items() if name != "_name_or_path"}
+        config = {name: value for name, value in self.config.to_dict().items() if name != "_name_or_path"}
         model = _digest(config, self.head, self.layout, _versions())
-        describe(folder / model, {"model": self._config.model_type, "layers": len(self.layout.layers)})
+        describe(folder / model, {"model": self.config.model_type, "layers": len(self.layout.layers)})
         return folder / model / f"{_digest(*key)}.npz"
 
     def step_of(self, prepare: Prepare, rows: int, software: Software) -> Composed:
         """Return the step of the model as ``prepare`` changes it, traced once a process; see ``trace_prepared``."""
-        steps, key = _prepared_steps(self._config.to_json_string(use_diff=False), self.head), (prepare, rows, software)
+        steps, key = _prepared_steps(self.config.to_json_string(use_diff=False), self.head), (prepare, rows, software)
         if key not in steps:
-            steps[key] = trace_prepared(self._config, self.head, rows, prepare, software)
+            steps[key] = trace_prepared(self.config, self.head, rows, prepare, software)
         return steps[key]

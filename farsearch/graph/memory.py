@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, shape_inference
 from torch import nn
 
 from farsearch.far.layout import ModelLayout
 from farsearch.graph.compiler import PORTION, PROGRAM, WEIGHTS, Compiled, compile_training
+from farsearch.graph.sizes import with_sizes
 from farsearch.models.heads import Head
-from farsearch.runtime.onnx_engine.buffers import portion_rows, size_of
+from farsearch.runtime.onnx_engine.buffers import portion_rows
 from farsearch.runtime.program_file import Call, DropoutMask, Program, Stored, read_program
 
 __all__ = ["Allocation", "CallMemory", "EngineMemory", "StepMemory", "held_bytes"]
@@ -55,7 +55,8 @@ class CallMemory(NamedTuple):
 
     Attributes:
         masks: of dropout, during the call.
-        inside: what onnxruntime allocates and frees in the call, and what the runner makes of its results, in order.
+        inside: what onnxruntime allocates and frees in the call, in order.
+        tables: gradients of whole tables that numpy makes of those of their rows, after ``inside``.
         others: outputs that onnxruntime allocates, and that live on, by the program's names.
         buffers: likewise, those in blocks of the runner.
         lent: blocks that are taken for a moment.
@@ -64,6 +65,7 @@ class CallMemory(NamedTuple):
 
     masks: tuple[Allocation, ...]
     inside: tuple[Allocation, ...]
+    tables: tuple[Allocation, ...]
     others: Mapping[str, Allocation]
     buffers: Mapping[str, Allocation]
     lent: tuple[Allocation, ...]
@@ -78,7 +80,8 @@ class StepMemory(Generic[Bytes]):
         mapped: weights in their file, which the system reads as they are needed and may drop again.
         held: trained weights, the optimizer's state, and the sums of gradients of micro-batches.
         passing: peak of activations, gradients and masks.
-        temporary: what of it onnxruntime allocates. The rest is in buffers that are kept, without holes between them.
+        temporary: peak of what of it onnxruntime allocates. The rest is numpy's: buffers that are kept, without holes
+            between them, masks, and gradients of whole tables.
     """
 
     mapped: Bytes
@@ -168,10 +171,11 @@ class EngineMemory:
         """
         trained = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self._program.trained)
         pool, others = _Pool(), dict[str, int]()
-        temporary = masks = 0
+        temporary = level = masks = 0
         for call in self.calls(rows, length):
-            masks = max(masks, _highest(call.masks))
-            temporary = max(temporary, sum(others.values()) + _highest(call.inside))
+            masks, before = max(masks, _highest(call.masks)), sum(others.values())
+            temporary = max(temporary, before + _highest(call.inside))
+            level = max(level, before + _highest((*call.inside, *call.tables)))
             others.update((value, made.bytes) for value, made in call.others.items())
             for value, made in call.buffers.items():
                 pool.take(value, made.bytes)
@@ -180,7 +184,7 @@ class EngineMemory:
                 pool.give(value)
                 others.pop(value, None)
         held = held_bytes(trained, optimizer, parts)
-        return StepMemory(self._mapped, held, pool.held + temporary + masks, temporary)
+        return StepMemory(self._mapped, held, pool.held + level + masks, temporary)
 
     def calls(self, rows: int, length: int) -> Iterator[CallMemory]:
         """Yield the memory of each call of a step of ``rows`` sequences of ``length`` tokens."""
@@ -200,7 +204,8 @@ class EngineMemory:
             lent = [whole[name] for name in call.outputs if in_portions and name not in call.rows]
             yield CallMemory(
                 tuple(_briefly(self._masks_of(call, rows, length))),
-                (*inside, *_briefly(self._scattered(call))),
+                inside,
+                tuple(_briefly(self._tables(call))),
                 {} if call.rows else made,
                 made if call.rows else {},
                 tuple(_briefly(lent)),
@@ -211,8 +216,7 @@ class EngineMemory:
         """Rows that are computed at once."""
         return portion_rows(rows, length, self._program.portion or rows * length)
 
-    def _scattered(self, call: Call) -> list[Allocation]:
-        """The gradients of whole tables, which the runner makes from those of their rows."""
+    def _tables(self, call: Call) -> list[Allocation]:
         tables = {f"gradient:{tensor.name}": tensor for tensor in self._program.trained if tensor.ids is not None}
         return [_allocation(4, tables[value].shape) for value in call.outputs.values() if value in tables]
 
@@ -271,14 +275,14 @@ class _Pool:
 @lru_cache(maxsize=4096)
 def _outputs(graph: bytes, rows: int, length: int) -> Mapping[str, Allocation]:
     """A graph's outputs by name."""
-    model = _with_sizes(onnx.load_from_string(graph), rows, length)
+    model = with_sizes(graph, rows, length)
     return {info.name: _described(info) for info in model.graph.output}
 
 
 @lru_cache(maxsize=4096)
 def _inside(graph: bytes, rows: int, length: int, with_outputs: bool) -> tuple[Allocation, ...]:
     """What a graph allocates and frees, with its outputs or without; in the end all is freed."""
-    model = shape_inference.infer_shapes(_with_sizes(onnx.load_from_string(graph), rows, length), data_prop=True)
+    model = shape_inference.infer_shapes(with_sizes(graph, rows, length), data_prop=True)
     sizes = {info.name: _described(info) for info in (*model.graph.value_info, *model.graph.output)}
     results = {info.name for info in model.graph.output}
     owner = {name: name for name in sizes}
@@ -320,62 +324,6 @@ def _reused(
         return None
     size = sizes[made[0]].bytes
     return next((name for name in taken if live[name] == taken.count(name) and sizes[name].bytes == size), None)
-
-
-def _with_sizes(model: Any, rows: int, length: int) -> Any:
-    """The graph with the sizes of one batch in place of names such as ``2*rows*length``."""
-    for info in (*model.graph.input, *model.graph.output):
-        for dimension in info.type.tensor_type.shape.dim:
-            if dimension.HasField("dim_param"):
-                dimension.dim_value = size_of(dimension.dim_param, rows, length)
-    given = {"size:rows": rows, "size:length": length}
-    for info in list(model.graph.input):
-        if info.name in given:
-            model.graph.input.remove(info)
-            value = helper.make_tensor(info.name, onnx.TensorProto.INT64, [1], [given[info.name]])
-            model.graph.initializer.append(value)
-    _fold_sizes(model.graph)
-    for node in model.graph.node:
-        if node.domain:
-            _use_standard(node)
-    return model
-
-
-def _use_standard(node: Any) -> None:
-    """Replace a vendor's operator, whose shapes onnx does not infer, by a standard one with the same."""
-    swapped = {attribute.name for attribute in node.attribute if attribute.i}
-    node.domain = ""
-    del node.attribute[:]
-    if node.op_type == "FusedMatMul":
-        left, right = ("ki" if "transA" in swapped else "ik"), ("jk" if "transB" in swapped else "kj")
-        node.op_type = "Einsum"
-        node.attribute.append(helper.make_attribute("equation", f"...{left},...{right}->...ij"))
-    else:
-        assert node.op_type == "Gelu", node.op_type
-        node.op_type = "Sigmoid"
-
-
-_OF_SIZES: Mapping[str, Callable[..., Any]] = {
-    "Mul": np.multiply,
-    "Add": np.add,
-    "Concat": lambda *parts: np.concatenate(parts),
-    "Squeeze": lambda size, *_axes: size.reshape(()),
-}
-"""Operators that compute sizes from sizes, all of one dimension, or a scalar from a size."""
-
-
-def _fold_sizes(graph: Any) -> None:
-    """Replace what is computed from sizes alone by its result.
-
-    onnx takes the pads of a Pad, and the ends of a Range, from constants only.
-    """
-    known = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
-    for node in list(graph.node):
-        if node.op_type in _OF_SIZES and all(name in known and known[name].dtype == np.int64 for name in node.input):
-            (name,) = node.output
-            known[name] = _OF_SIZES[node.op_type](*(known[each] for each in node.input))
-            graph.initializer.append(numpy_helper.from_array(known[name], name))
-            graph.node.remove(node)
 
 
 def _described(info: Any) -> Allocation:

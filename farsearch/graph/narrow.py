@@ -22,6 +22,7 @@ _ROWS, _LENGTH, _TOKENS = Extent(1, True, False), Extent(1, False, True), Extent
 
 _VIEWS = frozenset({"view", "view_copy", "_unsafe_view", "reshape"})
 _TURNS = frozenset({"t", "t_copy"})
+_SPLITS = ("split", "split_copy")
 _ELEMENTWISE = frozenset(
     {
         "add", "sub", "mul", "div", "relu", "tanh", "neg", "sigmoid", "_to_copy", "masked_fill", "threshold_backward",
@@ -32,7 +33,7 @@ _ELEMENTWISE = frozenset(
 _OF_FIRST = frozenset(
     {
         "neg", "div", "_to_copy", "masked_fill", "threshold_backward", "tanh_backward", "gelu_backward", "drop",
-        "normalise_backward", "mm", "getitem",
+        "normalise_backward", "mm", "getitem", "split", "split_copy",
     }
 )  # fmt: skip
 """Operators whose result is zero where their first operand is."""
@@ -115,8 +116,8 @@ class _Narrower:
             return False
         if operation.name == "mul":
             return any(operand in zeros for operand in taken)
-        if operation.name in ("add", "sub"):
-            return len(taken) == 2 and all(operand in zeros for operand in taken)
+        if operation.name in ("add", "sub", "cat"):
+            return len(taken) > 1 and all(operand in zeros for operand in taken)
         if operation.name == "addmm":
             return taken[1] in zeros and (taken[0] in zeros or taken[0].name in _ZEROS)
         if operation.name == "masked_fill" and operation.args[2] != 0:
@@ -240,5 +241,9 @@ def _is_by_token(operation: Operation) -> bool:
     if name == "addmm":
         return form == "flat" and forms[1:] == ["flat", ""] and forms[0] in ("flat", "")
     if name == "getitem":
-        return taken[0].name in ("normalise", "normalise_backward")
+        return taken[0].name in ("normalise", "normalise_backward", *_SPLITS)
+    if name in (*_SPLITS, "cat"):
+        # the two halves of a gated block
+        axis = operation.args[-1] if len(operation.args) > 1 + (name != "cat") else 0
+        return form == "deep" and set(forms) == {form} and axis in (-1, 2)
     return name in _ELEMENTWISE and form != "turned" and bool(taken) and set(forms) <= {form, ""}

@@ -15,8 +15,8 @@ __all__ = ["Place", "SegmentEvent", "step_segments"]
 Place = tuple[str, int | None]
 """A segment of a step: ``start``, ``head`` or ``backward embeddings``, or ``forward`` or ``backward`` of a layer."""
 
-Kind = Literal["temporary", "saved", "mask"]
-"""``temporary`` is allocated by onnxruntime, ``saved`` in a block of the runner."""
+Kind = Literal["temporary", "saved", "mask", "gradient"]
+"""``temporary`` is allocated by onnxruntime, ``saved`` in a block of the runner, ``gradient`` of a table by numpy."""
 SegmentEvent = tuple[Kind, Allocation]
 
 _END: Place = ("backward embeddings", None)
@@ -39,11 +39,13 @@ def step_segments(
     for place, call in zip(places, memory.calls(rows, length), strict=True):
         segments[place] += [("mask", each) for each in call.masks]
         segments[place] += [("temporary", each) for each in call.inside]
+        segments[place] += [("gradient", each) for each in call.tables]
         kinds: dict[Kind, Mapping[str, Allocation]] = {"temporary": call.others, "saved": call.buffers}
         for kind, outputs in kinds.items():
             for value, allocation in outputs.items():
-                counted = _allocated(place, last.get(value, place), places)
-                if counted == ("forward", top - 1) and not _has_tokens(allocation, rows, length):
+                end = last.get(value, place)
+                counted = _allocated(place, end, places)
+                if counted == ("forward", top - 1) and end[1] == top and not _has_tokens(allocation, rows, length):
                     counted = "forward", top  # the head's token, which the layer below takes out for the top one alone
                 segments[counted].append((kind, allocation))
                 held[value] = place, allocation, kind

@@ -10,7 +10,7 @@ from typing import Any
 from farsearch.far.features import Batch, Features, Span, batch_of
 from farsearch.runtime.task import Task
 
-__all__ = ["Head", "head_for", "settings_of"]
+__all__ = ["Head", "head_for", "settings_of", "takes_first_token"]
 
 _PROBLEMS: Mapping[str, str] = MappingProxyType(
     {
@@ -52,6 +52,13 @@ def head_for(task: Task, config: Any) -> Head:
     # an encoder with one segment type takes no segment ids
     segmented = int(getattr(config, "type_vocab_size", None) or 0) > 1
     return Head(task.kind, outputs, segmented and len(task.texts) > 1)
+
+
+def takes_first_token(head: Head, config: Any) -> bool:
+    """Return whether a head on a model with this transformers configuration takes only the first token of each row."""
+    # of the families ModernBERT alone may take the mean of all tokens instead
+    of_rows = head.kind in ("classification", "multi-label", "regression")
+    return of_rows and getattr(config, "classifier_pooling", "cls") == "cls"
 
 
 _TARGETS: Mapping[str, Any] = MappingProxyType(

@@ -95,12 +95,18 @@ def preview_search(space: Space, pricer: Pricer, bench: Bench, goal: Goal, n_tri
     )
 
 
-def check_feasible(space: Space, pricer: Pricer, layers: int, goal: Goal, sampler: str, seed: int) -> None:
+def check_feasible(
+    space: Space, pricer: Pricer, goal: Goal, sampler: str, seed: int, others: Pricer | None = None
+) -> None:
     """Check that a search would find a first trial, by the proposals that it would make.
+
+    Args:
+        others: of the engines that ``pricer`` leaves out, for a suggestion.
 
     Raises:
         NoFeasibleTrial: with the nearest settings that fit.
     """
+    layers = pricer.layers
     distributions = space.distributions(layers)
 
     def gate(params: Mapping[str, Any]) -> str | None:
@@ -114,7 +120,7 @@ def check_feasible(space: Space, pricer: Pricer, layers: int, goal: Goal, sample
     try:
         study.ask(distributions)
     except NoFeasibleTrial as error:
-        raise NoFeasibleTrial(f"{error}; {nearest_fit(pricer, goal, space, layers)}") from error
+        raise NoFeasibleTrial(f"{error}; {nearest_fit(pricer, goal, space, layers, others)}") from error
 
 
 def _host_seconds(configs: Sequence[FarConfig], bench: Bench) -> tuple[float, float]:

@@ -25,16 +25,36 @@ _MOST = 0.5
 """A space is suggested if at least this share of it fits."""
 
 
-def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
+def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int, others: Pricer | None = None) -> str:
     """Return the smallest change with which something fits: more freezing, a higher bound, or a smaller batch.
 
     More freezing is tried first, up to all but the top layer. If that does not fit because of the user's own bound, the
     lowest sufficient bound is suggested; otherwise a half, a quarter, ... of the batch. Another shipped space is
-    suggested too if most of it fits.
+    suggested too if most of it fits, and another engine if the space, or less training, fits with it.
+
+    Args:
+        others: of the engines that ``pricer`` leaves out; None where the device has no others.
     """
-    nearest = _nearest_setting(pricer, goal, space, layers)
+    suggestions = [_nearest_setting(pricer, goal, space, layers)]
     fitting = fitting_space(pricer, layers, but=space.name)
-    return nearest if fitting is None else f"{nearest}; or search --space {fitting[0]}, of which {fitting[1]:.0%} fits"
+    if fitting is not None:
+        suggestions.append(f"search --space {fitting[0]}, of which {fitting[1]:.0%} fits")
+    if others is not None and (change := _other_engine(others, goal, space, layers)) is not None:
+        suggestions.append(change)
+    return "; or ".join(suggestions)
+
+
+def _other_engine(others: Pricer, goal: Goal, space: Space, layers: int) -> str | None:
+    """Return the change to an engine with which a start of the space fits, or else less training; None for neither."""
+    if not others.plans:
+        return None
+    starts = [("", space.config(params, layers)) for params in space.starts(layers).values()]
+    for options, config in [*starts, *_freeze_more(space, layers)]:
+        plan, cost = others.best(config, goal)
+        if cost.fits:
+            with_options = f"--engine {plan.engine} {options}".strip()
+            return f"with {with_options}, {cost.peak_memory_mib:.0f} MiB and {shown_seconds(cost.wall_time_s)}"
+    return None
 
 
 def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:

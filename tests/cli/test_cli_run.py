@@ -114,6 +114,14 @@ def test_a_board_that_only_the_engine_without_torch_fits_is_searched(tmp_path: P
     assert "engine" in refused.err
 
 
+@pytest.mark.slow
+def test_a_refused_search_names_the_engine_with_which_it_would_fit(tmp_path: Path, tiny_bert: Path) -> None:
+    command = run_arguments(tiny_bert, 1, device="raspberry-pi-zero-2-w")
+    refused = call(prepare(tmp_path), *command, "--engine", "torch", "--dry-run")
+    assert refused.code == 3
+    assert "or with --engine onnx, " in refused.err
+
+
 def test_a_dry_run_prints_the_preview_and_writes_nothing(tmp_path: Path, tiny_bert: Path) -> None:
     folder = prepare(tmp_path)
     done = call(folder, *run_arguments(tiny_bert, 7), "--dry-run")

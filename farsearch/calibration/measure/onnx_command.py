@@ -15,7 +15,7 @@ from .session import SECONDS, SHARES, command_line, measured, room_for_operands
 __all__ = ["main", "measure_engine"]
 
 _BARE_PROCESS = """
-import glob
+import argparse, csv, ctypes, glob, hashlib, json, mmap, tempfile
 import numpy
 import onnxruntime
 imported = "numpy and onnxruntime"
