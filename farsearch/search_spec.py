@@ -84,6 +84,11 @@ class SearchSpec:
     keep_head: bool = _setting(
         "Keep the head that the checkpoint brings, where its labels are the task's.", False, fingerprint="given"
     )
+    class_weights: Literal["balanced", "none"] | None = _setting(
+        "Weights of the classes in the loss: balanced, by which a rare class counts as much as a common one, or none.  "
+        "[default: balanced where the rarest has under a fifth of the commonest's rows]", choices=("balanced", "none"),
+        fingerprint="resolved",
+    )  # fmt: skip
     data_dir: Path | None = _setting(  # noqa: RUF009
         "Folder with the task's files as GLUE or SQuAD has them, or with your own.  [default: from the hub]",
         kind="path",

@@ -41,6 +41,7 @@ def compile_phase(
     frozen: tuple[bool, int, int],
     plan: StepPlan,
     heads: Sequence[Sequence[int] | None] = (),
+    weighted: bool = False,
 ) -> str:
     """Compile a FAR phase into ``folder / ENGINE_FOLDER``; the model keeps its weights.
 
@@ -49,6 +50,7 @@ def compile_phase(
         frozen: whether the embeddings are frozen, the layers with frozen attention, and the frozen bottom layers.
         plan: of the engine ``onnx``.
         heads: the trained heads of each layer; empty if no attention is split.
+        weighted: the classes have weights in the loss.
 
     Returns:
         The file of the start weights, by its path in the bundle.
@@ -63,7 +65,7 @@ def compile_phase(
         model.load_state_dict(start, strict=False)
         execution = engine_execution(layout, plan)
         apply_far(model, layout, learners, *frozen, execution=execution, heads=heads or None)
-        compile_step(model, layout, head, sorted(start)).write(engine)
+        compile_step(model, layout, head, sorted(start), weighted).write(engine)
     finally:
         merge(model, layout)
         model.load_state_dict(now)
@@ -94,7 +96,7 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
         link_or_copy(Path(bundle.path("model")).resolve(), folder / "model")
         weights = compile_phase(
             folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan,
-            phase.get("heads", ()),
+            phase.get("heads", ()), "class_weights" in phase,
         )  # fmt: skip
         program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))
         process = resident_mib() or 0.0

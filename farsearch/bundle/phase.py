@@ -65,6 +65,7 @@ def phase_record(
         "layout": layout.to_dict(),
         "learners": saved.learners,
         **({"heads": saved.heads} if saved.heads else {}),
+        **({"class_weights": job.class_weights} if job.class_weights != "none" else {}),
         "frozen_embeddings": config.frozen_embeddings,
         "frozen_attention_layers": config.frozen_attention_layers,
         "frozen_bottom_layers": config.frozen_bottom_layers,

@@ -184,7 +184,8 @@ def _fill(
     exported = replace(trial, plan=for_engine(trial.plan, engine, layout))
     if engine == "onnx":
         start = {name: start[name] for name in weights["names"]}
-        weights["start"] = _compiled(work, model, layout, head, start, saved, exported)
+        weighted = job.class_weights != "none"
+        weights["start"] = _compiled(work, model, layout, head, start, saved, exported, weighted)
     check = export_onnx(work / "model", spec.kind, work / "model" / "model.onnx") if onnx else None
     for package in (far, runtime):
         code = Path(str(package.__file__)).parent
@@ -212,14 +213,14 @@ def _fill(
 
 def _compiled(
     work: Path, model: nn.Module, layout: Any, head: Head, start: dict[str, Tensor], saved: SavedTrial,
-    trial: Trial[Completed],
+    trial: Trial[Completed], weighted: bool,
 ) -> str:  # fmt: skip
     """Compile the trial's FAR phase; return the file of the start weights."""
     from farsearch.bundle.engine import compile_phase
 
     config = trial.config.canonical()
     frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
-    return compile_phase(work, model, layout, head, start, saved.learners, frozen, trial.plan, saved.heads)
+    return compile_phase(work, model, layout, head, start, saved.learners, frozen, trial.plan, saved.heads, weighted)
 
 
 def _without_code(folder: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .batches import sorted_batches
 from .features import Batch, Features, batch_of
+from .loss import mean_loss
 from .optimizer import BackwardOptimizer, Optimizer
 from .schedule import Rate
 
@@ -38,9 +39,8 @@ def train_step(model: nn.Module, optimizer: Optimizer, batch: Batch, micro_batch
         part = batch.part(slice(start, start + step))
         if not sum(part.weights):
             continue  # the mean of no values is NaN
-        output = model(**part.inputs)
-        loss = output.loss * (sum(part.weights) / whole)
-        del output, part  # the output holds the logits and the end of the graph through the backward pass
+        loss = mean_loss(model, part) * (sum(part.weights) / whole)
+        del part
         loss.backward()
         total = loss.detach() if total is None else total + loss.detach()
         del loss

@@ -58,6 +58,8 @@ class JobSpec(Record):
         keep_head: continue to train the checkpoint's head instead of a new one.
         positive: label of the class that the metric scores; None where it scores all, and in older studies, whose F1
             is that of the second class.
+        class_weights: weights of the classes in the loss: ``balanced``, those of the trained rows
+            (``runtime.class_weights``), or ``none``, as in older studies.
     """
 
     task: str
@@ -72,6 +74,7 @@ class JobSpec(Record):
     priming: Priming = field(default_factory=Priming)
     keep_head: bool = False
     positive: str | None = None
+    class_weights: Literal["balanced", "none"] = field(default="none", metadata=UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         for name, least in (("train_samples", 1), ("validation_samples", 0), ("batch_size", 1)):

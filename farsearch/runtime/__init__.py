@@ -22,6 +22,7 @@ records.py         records from all of these formats
 targets.py         the true answer of a row, from its cells
 rows.py            a file of rows of a task
 squad.py           SQuAD's files
+class_weights.py   weights of the classes in the loss
 encoding.py        rows as token ids with targets, and logits as predictions
 scores.py          metrics, in plain Python
 spans.py           exact match and F1 of answers, for scores.py

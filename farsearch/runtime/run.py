@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from ..far.display import shown_text
 from ..far.features import Features
 from .bundle_files import BundleFiles, BundleProblem
+from .class_weights import with_balanced_classes
 from .encoding import Encoded, encode, predictions
 from .job import (
     MEASUREMENT_FILE,
@@ -164,6 +165,9 @@ def run_bundle(
     planned = bundle if options.plan is None else bundle._replace(phase=dict(bundle.phase, plan=options.plan))
     model = engine.load(planned, options.base, "start")
     _check_ids(bundle, model, rows.features)
+    features = rows.features
+    if "class_weights" in bundle.phase:  # those of the user's rows
+        features = with_balanced_classes(features, len(bundle.task.labels))
     work = partial_folder(out)
     os.makedirs(work, exist_ok=True)
     savepoints = Savepoints(
@@ -177,7 +181,7 @@ def run_bundle(
             "that folder to start again".format(work, size, rows_at_once or bundle.phase["batch_size"])
         )
     size = rows_at_once
-    log, process = _train(planned, model, rows.features, epochs, size, on_step, savepoints, report)
+    log, process = _train(planned, model, features, epochs, size, on_step, savepoints, report)
     peak = model.peak_mib()
     predicted, metric = None, None
     if dev is not None:

@@ -36,6 +36,9 @@ _PHASE = {
     "epochs", "batch_size", "seed", "max_length", "plan", "task", "segments", "tokenizer", "predicted", "weights",
 }  # fmt: skip
 
+_OPTIONAL = {"heads", "class_weights"}
+"""Keys of bundles whose trial has split attentions, or weights of the classes in its loss."""
+
 _PLAN = {
     "optimizer", "micro_batch_size", "feed_forward", "attention", "dropout", "layer_norm", "frozen_dtype",
     "checkpointing", "optimizer_kernel", "optimizer_step",
@@ -56,8 +59,7 @@ def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
     Raises:
         ValueError: one line with the key and the rule.
     """
-    # bundles of trials without split attentions have no heads
-    _keys(phase, _PHASE | ({"heads"} & set(_table(phase, "phase"))), "phase")
+    _keys(phase, _PHASE | (_OPTIONAL & set(_table(phase, "phase"))), "phase")
     layout = _layout(phase["layout"])
     _learners(phase["learners"], "learners", "feed-forward block", len(layout.blocks))
     if "heads" in phase:
@@ -73,6 +75,10 @@ def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
     _whole(phase["max_length"], "max_length", 1, _MOST_LENGTH)
     _plan(phase["plan"])
     _task(phase["task"])
+    if "class_weights" in phase:
+        _choice(phase["class_weights"], "class_weights", ("balanced",))
+        if phase["task"]["kind"] != "classification":
+            raise ValueError("class_weights are for a task of one class per row, not {}".format(phase["task"]["kind"]))
     _tokenizer(phase["tokenizer"])
     _predicted(phase["predicted"])
     _weights(phase["weights"], checksums)

@@ -21,6 +21,7 @@ from farsearch.models.source import ModelSource
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import Primed, PrimingCache, start_state
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
+from farsearch.runtime.class_weights import with_balanced_classes
 from farsearch.runtime.encoding import first_rows, predictions
 from farsearch.tasks.constant_answer import constant_answer
 from farsearch.tasks.encode import Encoded, encode_examples
@@ -71,6 +72,9 @@ class Bench:
         self.pretrained = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         self.width = width_of(model, self.layout.layers[0])
         self.train_rows = self._encode(data.train.take(split.train))
+        if job.class_weights == "balanced":
+            weighted = with_balanced_classes(self.train_rows.features, self.head.outputs)
+            self.train_rows = self.train_rows._replace(features=weighted)
         self.validation_rows = self._encode(data.train.take(split.validation))
         self.dev_rows = self._encode(data.dev)
         self.more_dev_rows = {name: self._encode(part) for name, part in data.more_dev.items()}

@@ -47,7 +47,7 @@ SURFACE: dict[str, set[str]] = {
         "--device", "--task", "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns",
         "--text-column", "--label-column", "--kind", "--metric", "--label", "--label-separator", "--decimal-comma",
         "--positive", "--skip-bad-rows",
-        "--model", "--allow-pickle", "--revision", "--keep-head", "--data-dir",
+        "--model", "--allow-pickle", "--revision", "--keep-head", "--class-weights", "--data-dir",
         "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs",
         "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time", "--device-samples",
         "--prime-on", "--plan", "--engine", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",

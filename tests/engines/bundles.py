@@ -47,8 +47,8 @@ sys.exit(main(here))
 """
 
 
-def make_bundle(folder: Path, engine: str, dropout: float = 0.0) -> Path:
-    """Write ``folder/bundle`` with a DistilBERT of two layers."""
+def make_bundle(folder: Path, engine: str, dropout: float = 0.0, weighted: bool = False) -> Path:
+    """Write ``folder/bundle`` with a DistilBERT of two layers, ``weighted`` with balanced weights of the classes."""
     bundle = folder / "bundle"
     _, layout = make_model("distilbert", dropout=dropout)
     make_distilbert(bundle / "model", dropout=dropout)
@@ -65,7 +65,7 @@ def make_bundle(folder: Path, engine: str, dropout: float = 0.0) -> Path:
         (bundle / "engine").mkdir()
         execution = engine_execution(layout)
         apply_far(model, layout, LEARNERS, frozen_embeddings=True, execution=execution, heads=HEADS)
-        compile_step(model, layout, Head(), names).write(bundle / "engine")
+        compile_step(model, layout, Head(), names, weighted).write(bundle / "engine")
     else:
         safetensors.save(str(bundle / start), model.state_dict())
     for package in (farsearch.far, farsearch.runtime):
@@ -84,6 +84,8 @@ def make_bundle(folder: Path, engine: str, dropout: float = 0.0) -> Path:
         "predicted": {"device": "raspberry-pi-4", "process_mib": 50.0, "peaks": [[None, 60.0]], "step_s": {"32": 0.1}},
         "weights": {"start": start, "tuned": "model/model.safetensors", "names": names},
     }  # fmt: skip
+    if weighted:
+        phase["class_weights"] = "balanced"
     manifest = {"schema_version": SCHEMA_VERSION, "study": "tiny", "trial": {"number": 4}, "base": None, "phase": phase}
     (bundle / "far.json").write_text(json.dumps(manifest))
     return sign(bundle)

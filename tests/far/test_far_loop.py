@@ -83,16 +83,30 @@ def test_an_unknown_optimizer_is_refused() -> None:
         make_optimizer("adam9", make_model("bert")[0])
 
 
+def test_the_loss_with_class_weights_is_that_of_torch() -> None:
+    model, _ = make_model("bert", dropout=0.0)
+    rows = ROWS._replace(class_weights=(0.25, 3.0)).take(range(7))
+    logits = model(**batch_of(rows, 0, learn=False).inputs).logits
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(rows.targets), torch.tensor([0.25, 3.0]))
+    found = train_step(model, make_optimizer("sgd", model), batch_of(rows, 0))
+    torch.testing.assert_close(found, expected.detach())
+
+
 @families
+@pytest.mark.parametrize("weights_of_classes", [None, (0.25, 3.0)])
 @pytest.mark.parametrize("micro", [1, 3, 7, 50])
-def test_micro_batches_give_the_gradients_of_the_whole(family: str, micro: int) -> None:
+def test_micro_batches_give_the_gradients_of_the_whole(
+    family: str, micro: int, weights_of_classes: tuple[float, float] | None
+) -> None:
     """Without dropout, in float64: seven rows at once, or in parts of which the last is smaller.
 
     One step of gradient descent with rate 1 and no decay moves each weight by its gradient.
     """
     model, layout = make_model(family, dropout=0.0)
     apply_far(model.double(), layout, [range(20), None])
-    batch = batch_of(ROWS.take(range(7)), 0)
+    batch = batch_of(ROWS._replace(class_weights=weights_of_classes).take(range(7)), 0)
+    if batch.class_weights is not None:
+        batch = batch._replace(class_weights=batch.class_weights.double())
     results = []
     for size in (None, micro):
         twin = copy.deepcopy(model).train()
