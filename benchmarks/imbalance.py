@@ -69,14 +69,14 @@ def _write(path: Path, rows: Examples) -> Path:
 def _job(folder: Path, rows: Examples, seed: int) -> Job:
     """The rows of a seed as a user's own files, none held out."""
     split = split_examples(rows, None, seed, _MEASURED)
-    train = _write(folder / "train.jsonl", _thinned(rows.take(split.train), _TRAINED))
+    train = _write(folder / "thinned.jsonl", _thinned(rows.take(split.train), _TRAINED))
     dev = _write(folder / "dev.jsonl", _thinned(rows.take(split.validation), _MEASURED))
-    own = {"train": str(train), "dev": str(dev), "name": "thinned"}
+    own = {"train": str(train), "dev": str(dev)}
     spec = SearchSpec(device="raspberry-pi-4", own=own, model="minilm", train_samples="all", seed=seed)
     job = resolve_job(spec, Store(folder), lambda text: click.echo(text, err=True))
     every = range(len(job.data.train))
-    sizes = {"train_samples": len(every), "validation_samples": 0}
-    settings = dataclasses.replace(job.settings, job=dataclasses.replace(job.settings.job, **sizes))
+    spec_of_all = dataclasses.replace(job.settings.job, train_samples=len(every), validation_samples=0)
+    settings = dataclasses.replace(job.settings, job=spec_of_all)
     return dataclasses.replace(job, split=Split(tuple(every), ()), settings=settings)
 
 

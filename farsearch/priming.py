@@ -101,8 +101,8 @@ class PrimingCache:
         # nor do weights of classes add to it: they follow from the rows and the job
         encoded = hashlib.sha256(json.dumps([rows[:3], pad_id]).encode()).hexdigest()
         more = {"rows": encoded, "torch": torch.__version__, "micro": micro_batch_size, "version": _VERSION}
-        # the class that F1 scores changes no training
-        identity = {name: value for name, value in job.to_dict().items() if name != "positive"}
+        # neither the class that F1 scores nor the end of the FAR phase changes it
+        identity = {name: value for name, value in job.to_dict().items() if name not in ("positive", "patience")}
         self._identity = {**identity, **more}
         self.root = folder
         self.folder = folder / hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -102,6 +102,7 @@ class Job:
             max_time_s=settings.max_time_s,
             # the model sees a long context as several rows
             device_samples=None if samples is None else round(samples * len(lengths) / job.train_samples),
+            watched_rows=bench.watched_rows or None,
             tables=shared_tables(config, bench.head),
         )
 

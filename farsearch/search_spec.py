@@ -89,6 +89,10 @@ class SearchSpec:
         "[default: balanced where the rarest has under a fifth of the commonest's rows]", choices=("balanced", "none"),
         fingerprint="resolved",
     )  # fmt: skip
+    patience: int | None = _setting(
+        "Stop a training after N evaluations, of ten in its FAR phase, without a better validation metric, and keep "
+        "its best state.  [default: train to the end]", metavar="N", least=1, fingerprint="given",
+    )  # fmt: skip
     data_dir: Path | None = _setting(  # noqa: RUF009
         "Folder with the task's files as GLUE or SQuAD has them, or with your own.  [default: from the hub]",
         kind="path",

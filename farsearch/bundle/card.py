@@ -96,6 +96,7 @@ def _rows(
         *_cost_rows(trial, predicted),
         ("training", f"{job.train_samples:,} rows, {config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),
         *([("weights of the classes", job.class_weights)] if job.class_weights != "none" else []),
+        *([] if job.patience is None else [("early stopping", f"patience of {job.patience} evaluations")]),
         ("learning rate", f"{config.learning_rate:.3g}"),
         *([("frozen attention heads", f"{100 * config.frozen_head_share:.0f} %")] if config.frozen_heads else ()),
         ("frozen hidden neurons", f"{100 * mean_frozen(config):.0f} %, by {config.priming_epochs:g} epochs of priming"),

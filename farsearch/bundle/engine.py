@@ -100,7 +100,7 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
         )  # fmt: skip
         program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))
         process = resident_mib() or 0.0
-        peaks = peaks_of(folder, phase["batch_size"], phase["max_length"], process, plan)
+        peaks = peaks_of(folder, phase["batch_size"], phase["max_length"], process, plan, "patience" in phase)
         # the compiling process itself trains, with torch in its memory
         predicted = {**phase["predicted"], "process_mib": process, "peaks": peaks}
         compiled = {
@@ -113,20 +113,22 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
 
 
 def peaks_of(
-    folder: Path, batch_size: int, length: int, process_mib: float, plan: StepPlan
+    folder: Path, batch_size: int, length: int, process_mib: float, plan: StepPlan, keeps_best: bool
 ) -> list[tuple[int | None, float]]:
     """Return the predicted peak in MiB of a plan, and of smaller micro-batches as long as they lower it.
 
     Args:
         folder: of the bundle.
         process_mib: memory of the process beside the step's.
+        keeps_best: a copy of the trained tensors is kept, those of the best state.
     """
     memory = EngineMemory.of_folder(folder / ENGINE_FOLDER)
+    copy = memory.trained_bytes / 2**20 if keeps_best else 0.0
     peaks: list[tuple[int | None, float]] = []
     size = plan.micro_batch_size
     while size != 0:
         step = memory.step(size or batch_size, length, optimizer=plan.optimizer, parts=size is not None)
-        peak = process_mib + step.resident / 2**20
+        peak = process_mib + copy + step.resident / 2**20
         if not peaks or peak < peaks[-1][1]:
             peaks.append((size, peak))
         size = (size or batch_size) // 2

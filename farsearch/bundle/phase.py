@@ -19,6 +19,7 @@ from farsearch.models.heads import Head
 from farsearch.models.portable import PortableTokenizer
 from farsearch.models.source import ModelSource
 from farsearch.records import Completed, Cost, FarConfig, StepPlan, StudySnapshot, Trial
+from farsearch.runtime.best_state import EVALUATED_ROWS
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
 from farsearch.study.artifacts import SavedTrial
@@ -66,6 +67,7 @@ def phase_record(
         "learners": saved.learners,
         **({"heads": saved.heads} if saved.heads else {}),
         **({"class_weights": job.class_weights} if job.class_weights != "none" else {}),
+        **({} if job.patience is None else {"patience": job.patience}),
         "frozen_embeddings": config.frozen_embeddings,
         "frozen_attention_layers": config.frozen_attention_layers,
         "frozen_bottom_layers": config.frozen_bottom_layers,
@@ -106,15 +108,16 @@ def _predicted(
 
     def price(length: int, executed: StepPlan) -> Price:
         engines = {executed.engine: profile}
-        return Pricer(model, head, job.batch_size, length, profile, engines=engines, tables=tables).price(
-            config, executed
-        )
+        watched = None if job.patience is None else EVALUATED_ROWS
+        return Pricer(
+            model, head, job.batch_size, length, profile, engines=engines, watched_rows=watched, tables=tables
+        ).price(config, executed)
 
     process = profile.process_mib.value
     if plan.engine == "onnx":
         from farsearch.bundle.engine import peaks_of
 
-        peaks = peaks_of(folder, job.batch_size, job.max_length, process, plan)
+        peaks = peaks_of(folder, job.batch_size, job.max_length, process, plan, job.patience is not None)
     else:
         peaks = _peaks(plan, job.batch_size, lambda executed: price(job.max_length, executed).peak_memory_mib)
     lengths = [*range(_LENGTHS, job.max_length, _LENGTHS), job.max_length]

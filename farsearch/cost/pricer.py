@@ -26,6 +26,7 @@ from farsearch.far.layout import ModelLayout
 from farsearch.goals import Goal, best_plan
 from farsearch.models.heads import Head
 from farsearch.records import Engine, FarConfig, StepPlan
+from farsearch.runtime.best_state import EVALUATIONS
 
 __all__ = ["Price", "Pricer", "Prices", "best_of", "full_fine_tuning", "priming_plan"]
 
@@ -50,6 +51,13 @@ def best_of(priced: Sequence[tuple[StepPlan, Price]], goal: Goal) -> tuple[StepP
         goal,
     )
     return priced[int(best)]
+
+
+_BYTES = 4
+"""Bytes of a float32, in which all training is done."""
+
+_BEST_STATE = "best state"
+"""Category of the memory of a copy of the trained tensors."""
 
 
 class _Side(NamedTuple):
@@ -92,6 +100,8 @@ class Pricer:
         priming_optimizer: ``adamw`` or ``sgd``.
         max_memory_mib, max_time_s: limits of the user.
         device_samples: rows that the device trains on; None for as many as ``lengths``.
+        watched_rows: rows of each evaluation of a phase whose best state is kept (``runtime.best_state``): its copy of
+            the trained tensors and the evaluations are priced, and no step is taken to be saved. None without.
         tables: as in ``TracedModel``.
     """
 
@@ -111,12 +121,14 @@ class Pricer:
         max_memory_mib: float | None = None,
         max_time_s: float | None = None,
         device_samples: int | None = None,
+        watched_rows: int | None = None,
         tables: MutableMapping[TableKey, StepTable] | None = None,
     ) -> None:
         self.workload = Workload(
             batch_size, max_length, None if lengths is None else tuple(lengths), seed, device_samples
         )
         self.prime_on_device, self.priming_optimizer = prime_on_device, priming_optimizer
+        self.watched_rows = watched_rows
         self._model = TracedModel(model_config, head, tables)
         self._segment_costs: dict[StepPlan, SegmentCosts] = {}
         self._compiled_costs: dict[tuple[str, bool], CompiledCosts] = {}
@@ -217,6 +229,9 @@ class Pricer:
             tensors = self._tensors(plan, step, rest, configs)
             time = costs.seconds(step, epochs, passes)
             step_time = total_of(costs.seconds(step, single, one_pass))
+            if self.watched_rows is not None:
+                tensors = self._with_best_state(tensors, costs.elements(step))
+                time = {**time, "evaluations": np.full(len(configs), self._evaluation_seconds(self.watched_rows))}
             if self.prime_on_device and priming.any():
                 memory, time = self._with_priming(priming, tensors.memory, time)
                 tensors = self._of_torch(memory)
@@ -246,6 +261,23 @@ class Pricer:
     def _of_torch(self, memory: Mapping[str, Array]) -> _Tensors:
         total = total_of(memory)
         return _Tensors(memory, total, total * (1 + self.profile.held_share))
+
+    def _with_best_state(self, tensors: _Tensors, elements: Array) -> _Tensors:
+        """Return the memory with a copy of the trained tensors, which lives through the whole phase."""
+        copy = elements * _BYTES / MIB
+        memory = {**tensors.memory, _BEST_STATE: copy}
+        return _Tensors(memory, tensors.low + copy, tensors.high + copy)
+
+    def _evaluation_seconds(self, rows: int) -> float:
+        """Return the seconds of all evaluations of a phase: a row takes a third of its training with all parameters.
+
+        Forward and backward pass of a product of matrices are three products, of which the forward pass is one.
+        """
+        plan, phase = ordinary_plan(self.profile), (1.0,)
+        step = self._table(plan, "torch").compose([full_fine_tuning(self.layers)])
+        trained = sum(self._steps(1.0).values()) * self.batch_size
+        seconds = float(self._pass_seconds(plan, step, None, phase).sum())
+        return EVALUATIONS * rows * seconds / trained / 3
 
     def _rest(self, plan: StepPlan, engine: Engine, configs: Sequence[FarConfig]) -> Composed | None:
         """Return the steps of a batch's last, smaller micro-batch; None if all micro-batches are equal."""
@@ -289,7 +321,8 @@ class Pricer:
         seconds = np.zeros(len(priming))
         passes = self._pass_seconds(plan, step, rest, epochs.tolist())
         seconds[priming > 0] = total_of(costs.seconds(step, epochs.tolist(), passes))[which]
-        other = {name: values[:1] for name, values in self._memory(plan, step, rest).items()}
+        parts = self._memory(plan, step, rest)
+        other = {name: parts.get(name, np.zeros(1))[:1] for name in memory}
         return worse_of(memory, other, priming > 0), {**time, "priming": seconds}
 
     def price_prepared(self, prepare: Callable[[nn.Module, ModelLayout], None], epochs: float) -> Price:
@@ -304,6 +337,9 @@ class Pricer:
         costs = self._new_costs(plan, passes)
         memory = self._of_torch(costs.memory(step).by_category())
         time = costs.seconds(step, [epochs], passes.of_segments(step, [epochs]))
+        if self.watched_rows is not None:
+            memory = self._with_best_state(memory, costs.elements(step))
+            time = {**time, "evaluations": np.array([self._evaluation_seconds(self.watched_rows)])}
         step_time = total_of(costs.seconds(step, [None], passes.of_segments(step, [None])))
         return self._cost(self._prices(plan, memory, time, step_time, costs.elements(step)), plan)
 

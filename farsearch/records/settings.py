@@ -60,6 +60,8 @@ class JobSpec(Record):
             is that of the second class.
         class_weights: weights of the classes in the loss: ``balanced``, those of the trained rows
             (``runtime.class_weights``), or ``none``, as in older studies.
+        patience: evaluations of the FAR phase in a row and without a better metric after which it stops, in its best
+            state (``runtime.best_state``); None for the state at its end, as in older studies.
     """
 
     task: str
@@ -75,8 +77,10 @@ class JobSpec(Record):
     keep_head: bool = False
     positive: str | None = None
     class_weights: Literal["balanced", "none"] = field(default="none", metadata=UNLESS_DEFAULT)
+    patience: int | None = field(default=None, metadata=UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
+        check(self.patience is None or self.patience >= 1, f"patience is {self.patience}; it must be at least 1")
         for name, least in (("train_samples", 1), ("validation_samples", 0), ("batch_size", 1)):
             check(getattr(self, name) >= least, f"{name} is {getattr(self, name)}; it must be at least {least}")
         check(self.max_length >= 4, f"max_length is {self.max_length}; it must be at least 4 tokens")

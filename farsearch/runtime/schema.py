@@ -36,8 +36,8 @@ _PHASE = {
     "epochs", "batch_size", "seed", "max_length", "plan", "task", "segments", "tokenizer", "predicted", "weights",
 }  # fmt: skip
 
-_OPTIONAL = {"heads", "class_weights"}
-"""Keys of bundles whose trial has split attentions, or weights of the classes in its loss."""
+_OPTIONAL = {"heads", "class_weights", "patience"}
+"""Keys of bundles whose trial has split attentions, weights of the classes in its loss, or early stopping."""
 
 _PLAN = {
     "optimizer", "micro_batch_size", "feed_forward", "attention", "dropout", "layer_norm", "frozen_dtype",
@@ -75,6 +75,8 @@ def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
     _whole(phase["max_length"], "max_length", 1, _MOST_LENGTH)
     _plan(phase["plan"])
     _task(phase["task"])
+    if "patience" in phase:
+        _whole(phase["patience"], "patience", 1, 1000)
     if "class_weights" in phase:
         _choice(phase["class_weights"], "class_weights", ("balanced",))
         if phase["task"]["kind"] != "classification":

@@ -24,10 +24,15 @@ _SHARE = 0.2
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of training and validation rows, each in the order of the draw: a prefix is a smaller stratified draw."""
+    """Indices of training and validation rows, each in the order of the draw: a prefix is a smaller stratified draw.
+
+    Attributes:
+        watched: rows by which early stopping decides where there are no validation rows.
+    """
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
+    watched: tuple[int, ...] = ()
 
 
 def _compared(examples: Examples, kind: Kind) -> list[tuple[Words, ...]]:

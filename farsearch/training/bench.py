@@ -21,6 +21,7 @@ from farsearch.models.source import ModelSource
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import Primed, PrimingCache, start_state
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
+from farsearch.runtime.best_state import EVALUATED_ROWS, Watch
 from farsearch.runtime.class_weights import with_balanced_classes
 from farsearch.runtime.encoding import first_rows, predictions
 from farsearch.tasks.constant_answer import constant_answer
@@ -77,6 +78,7 @@ class Bench:
             self.train_rows = self.train_rows._replace(features=weighted)
         self.validation_rows = self._encode(data.train.take(split.validation))
         self.dev_rows = self._encode(data.dev)
+        self._watch = None if job.patience is None else self._watching(job.patience, data.train.take(split.watched))
         self.more_dev_rows = {name: self._encode(part) for name, part in data.more_dev.items()}
         self.primings = PrimingCache(
             cache / "priming",
@@ -87,6 +89,18 @@ class Bench:
             self.pad_id,
             priming_micro_batch,
         )
+
+    def _watching(self, patience: int, watched: Examples) -> Watch:
+        """How a phase is evaluated on its way: on validation rows, or those of the split that stand in for them."""
+        rows = first_rows(
+            self.validation_rows if self.validation_rows.answers else self._encode(watched), EVALUATED_ROWS
+        )
+        return Watch(patience, rows.features, lambda logits: self.score(rows, logits).value)
+
+    @property
+    def watched_rows(self) -> int:
+        """The rows of each evaluation on the way of a phase; 0 without early stopping."""
+        return 0 if self._watch is None else len(self._watch.features.input_ids)
 
     def _encode(self, examples: Examples) -> Encoded:
         return encode_examples(self.tokenizer, examples, self.task, self.job.max_length, self.head.segments)
@@ -143,7 +157,7 @@ class Bench:
         if on_evaluation is not None:
             on_step = self._evaluating(config.epochs, on_evaluation, on_step)
         trained, curve = far_phase(
-            self.model, self.layout, learners, config, plan, self.train_rows, self.batching, on_step, heads
+            self.model, self.layout, learners, config, plan, self.train_rows, self.batching, on_step, heads, self._watch
         )
         return self._outcome(self.model, trained, curve, started, learners, primed, report, heads)
 
@@ -173,7 +187,9 @@ class Bench:
         started = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        trained, curve = fine_tune(model, learning_rate, epochs, StepPlan(), self.train_rows, self.batching, on_step)
+        trained, curve = fine_tune(
+            model, learning_rate, epochs, StepPlan(), self.train_rows, self.batching, on_step, self._watch
+        )
         return self._outcome(model, trained, curve, started)
 
     def _outcome(

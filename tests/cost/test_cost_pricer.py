@@ -55,6 +55,22 @@ def directly(config: FarConfig, rows: int, length: int, optimizer: str = "adamw"
     return traced(MODEL, config, rows, length, StepPlan(optimizer))  # type: ignore[arg-type]
 
 
+def test_the_best_state_costs_a_copy_and_evaluations() -> None:
+    """Four bytes of each trained parameter, under any plan; ten evaluations at a third of a row's training."""
+    watched = pricer(watched_rows=20)
+    for plan in (StepPlan(), StepPlan("sgd", micro_batch_size=2)):
+        before, after = pricer().price(NARROW, plan), watched.price(NARROW, plan)
+        copy = 4 * before.trainable / 2**20
+        assert after.memory["best state"] == pytest.approx(copy)
+        assert after.peak_memory_mib == pytest.approx(before.peak_memory_mib + copy)
+        assert after.step_time_s == before.step_time_s
+        assert after.wall_time_s == pytest.approx(before.wall_time_s + after.time["evaluations"])
+    full = pricer().price(FULL).time
+    rows = BATCH * len(phase_batches(LENGTHS, BATCH, 1.0, 3))
+    passes = sum(value for name, value in full.items() if name != "optimizer")
+    assert watched.price(FULL).time["evaluations"] == pytest.approx(10 * 20 * passes / rows / 3)
+
+
 # Memory.
 
 BOARDS: list[dict[str, Any]] = [

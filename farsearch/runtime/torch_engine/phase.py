@@ -1,6 +1,7 @@
 """The FAR phase of a bundle, resumable from its savepoint."""
 
 import inspect
+from contextlib import suppress
 from typing import Any, Dict, Optional
 
 import torch
@@ -8,14 +9,15 @@ from torch import nn
 
 from ...far.batches import phase_batches
 from ...far.features import Features
-from ...far.loop import train
+from ...far.loop import predict, train
 from ...far.optimizer import BackwardOptimizer, Optimizer, has_backward_hooks, has_fused, make_optimizer
 from ...far.savepoint import read_savepoint, write_savepoint
 from ...far.schedule import linear_rate
+from ..best_state import BestState, EarlyStop, Watch
 from ..job import OnStep, PhaseLog
-from ..recorder import NO_SAVEPOINTS, Recorder, Savepoints, resumed_steps
+from ..recorder import NO_SAVEPOINTS, Recorder, Savepoints, resumed_best, resumed_steps
 
-__all__ = ["make_phase_optimizer", "train_phase"]
+__all__ = ["best_state", "make_phase_optimizer", "train_phase"]
 
 
 def make_phase_optimizer(plan: Dict[str, Any], model: nn.Module, micro_batch_size: Optional[int]) -> Optimizer:
@@ -31,6 +33,26 @@ def make_phase_optimizer(plan: Dict[str, Any], model: nn.Module, micro_batch_siz
     return make_optimizer(plan["optimizer"], model, kernel=kernel)
 
 
+def best_state(
+    watch: Optional[Watch], model: nn.Module, steps: int, pad_id: int, rows: int
+) -> Optional[BestState]:  # fmt: skip
+    """Return the best state of a model that is about to be trained; None without a watch.
+
+    Args:
+        rows: evaluated at once: those of a training step, which takes more memory.
+    """
+    if watch is None:
+        return None
+
+    def evaluate() -> float:
+        metric = watch.metric(predict(model, watch.features, pad_id, rows))
+        model.train()
+        return metric
+
+    trained = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    return BestState(watch.patience, steps, trained, torch.clone, evaluate)
+
+
 def train_phase(
     model: nn.Module,
     plan: Dict[str, Any],
@@ -43,11 +65,13 @@ def train_phase(
     micro_batch_size: Optional[int] = None,
     on_step: Optional[OnStep] = None,
     savepoints: Savepoints = NO_SAVEPOINTS,
+    watch: Optional[Watch] = None,
 ) -> PhaseLog:
     """Train a reconfigured model in place, from its savepoint if there is one.
 
     Args:
         plan: a step plan as JSON types, of which the optimizer's part is used.
+        watch: stops a phase that no longer improves, and leaves the model in its best state; None for the last one.
 
     Raises:
         Interrupted: when ``savepoints.stopping`` returned true.
@@ -57,16 +81,20 @@ def train_phase(
     """
     batches = phase_batches(features.lengths, batch_size, epochs, seed)
     optimizer = make_phase_optimizer(plan, model, micro_batch_size)
+    best = best_state(watch, model, len(batches), pad_id, micro_batch_size or batch_size)
+
+    def write(path: str, texts: Dict[str, str]) -> None:
+        write_savepoint(path, model, optimizer, texts, {} if best is None else best.tensors)
+
     try:
-        first = resumed_steps(savepoints, lambda path: read_savepoint(path, model, optimizer))
-        recorder = Recorder(
-            len(batches), first, savepoints, lambda path, texts: write_savepoint(path, model, optimizer, texts), on_step
-        )
-        train(
-            model, features, batches[first:], optimizer, linear_rate(learning_rate, len(batches)), pad_id, seed,
-            micro_batch_size, recorder.record, first,
-        )  # fmt: skip
-        return recorder.log
+        first = resumed_steps(savepoints, lambda path: resumed_best(best, path, read_savepoint(path, model, optimizer)))
+        recorder = Recorder(len(batches), first, savepoints, write, on_step, best)
+        with suppress(EarlyStop):
+            train(
+                model, features, batches[first:], optimizer, linear_rate(learning_rate, len(batches)), pad_id, seed,
+                micro_batch_size, recorder.record, first,
+            )  # fmt: skip
+        return recorder.end()
     finally:
         if isinstance(optimizer, BackwardOptimizer):
             optimizer.close()
